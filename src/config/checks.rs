@@ -1,0 +1,273 @@
+//! What a schema cannot say: references, uniqueness, order, paths. A table of named checks.
+//!
+//! Each check looks at the tree and not at typed values, so all of them run whatever else is wrong,
+//! and each knows the place it complains about. A check passes over what the schema reports already.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::merge::leaves_folder;
+use super::problem::{Code, Problem, did_you_mean};
+use super::source::Span;
+use super::tree::{Entry, Node};
+use super::types::Format;
+
+type Check = fn(&Node, &mut Vec<Problem>);
+
+/// Every check. All run; none relies on another.
+const CHECKS: &[Check] = &[
+    connections_exist,
+    ids_are_unique,
+    names_are_unique,
+    removed_are_not_declared,
+    paths_stay_inside,
+    formats_are_known,
+    device_id_comes_last,
+    rules_differ,
+    one_endpoint_each,
+    endpoints_are_safe,
+    real_vendors_have_keys,
+];
+
+/// Runs every check.
+pub(super) fn check(tree: &Node, problems: &mut Vec<Problem>) {
+    for check in CHECKS {
+        check(tree, problems);
+    }
+}
+
+fn connections(tree: &Node) -> &[Entry] {
+    tree.get("connections").map(Node::entries).unwrap_or_default()
+}
+
+fn connections_exist(tree: &Node, problems: &mut Vec<Problem>) {
+    let known: Vec<&str> = connections(tree).iter().map(|entry| entry.key.as_str()).collect();
+    for (to, place) in tree.items("cohorts").iter().filter_map(|cohort| cohort.text("to")) {
+        if known.contains(&to) {
+            continue;
+        }
+        let problem = Problem::new(Code::UnknownConnection, format!("there is no connection `{to}`"))
+            .at(place, "not under `connections:`");
+        problems.push(match (did_you_mean(to, known.iter().copied()), known.as_slice()) {
+            (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
+            (None, []) => problem.hint(format!("add it: `connections: {{ {to}: {{ kind: braze, … }} }}`")),
+            (None, known) => problem.hint(format!("the config has `{}`", known.join("`, `"))),
+        });
+    }
+}
+
+fn ids_are_unique(tree: &Node, problems: &mut Vec<Problem>) {
+    let mut first: HashMap<&str, Span> = HashMap::new();
+    for (id, place) in tree.items("cohorts").iter().filter_map(|cohort| cohort.text("id")) {
+        if let Some(earlier) = first.get(id) {
+            problems.push(
+                Problem::new(Code::DuplicateId, format!("two cohorts have the id `{id}`"))
+                    .at(place, "used again here")
+                    .see(*earlier, "first used here")
+                    .hint("give one of them another id; an id is one cohort's for ever"),
+            );
+        } else {
+            first.insert(id, place);
+        }
+    }
+}
+
+/// Braze's segment filter lists cohorts by name, so two with one name cannot be told apart there.
+fn names_are_unique(tree: &Node, problems: &mut Vec<Problem>) {
+    let mut first: HashMap<(&str, &str), Span> = HashMap::new();
+    for cohort in tree.items("cohorts") {
+        let (Some((name, place)), Some((to, _))) = (cohort.text("name"), cohort.text("to")) else { continue };
+        if let Some(earlier) = first.get(&(to, name.trim())) {
+            problems.push(
+                Problem::new(Code::DuplicateName, format!("two cohorts in `{to}` have the name `{name}`"))
+                    .at(place, "used again here")
+                    .see(*earlier, "first used here")
+                    .hint("Braze's segment filter shows names only: make them differ"),
+            );
+        } else {
+            first.insert((to, name.trim()), place);
+        }
+    }
+}
+
+fn removed_are_not_declared(tree: &Node, problems: &mut Vec<Problem>) {
+    for (id, place) in tree.items("removed").iter().filter_map(|removed| removed.text("cohort")) {
+        let declared = tree.items("cohorts").iter().filter_map(|cohort| cohort.text("id"));
+        if let Some((_, other)) = declared.into_iter().find(|(declared, _)| *declared == id) {
+            problems.push(
+                Problem::new(Code::RemovedAndDeclared, format!("`{id}` is both a cohort and removed"))
+                    .at(place, "shall be emptied")
+                    .see(other, "shall be kept in step")
+                    .hint("delete one of the two"),
+            );
+        }
+    }
+}
+
+fn paths_stay_inside(tree: &Node, problems: &mut Vec<Problem>) {
+    let roots: Vec<&str> = tree.items("roots").iter().filter_map(Node::as_text).collect();
+    for (path, place) in sources(tree).filter_map(|source| source.text("path")) {
+        if leaves_folder(Path::new(path)) && !roots.iter().any(|root| is_below(path, root)) {
+            problems.push(
+                Problem::new(Code::PathOutside, format!("`{path}` leaves the config's folder"))
+                    .at(place, "outside the folders that sources may be read from")
+                    .hint("name its folder under `roots:` at the top of the config"),
+            );
+        }
+    }
+}
+
+fn is_below(path: &str, root: &str) -> bool {
+    Path::new(path).strip_prefix(root).is_ok_and(|rest| !leaves_folder(rest))
+}
+
+fn sources(tree: &Node) -> impl Iterator<Item = &Node> {
+    tree.items("cohorts").iter().filter_map(|cohort| cohort.get("source"))
+}
+
+fn formats_are_known(tree: &Node, problems: &mut Vec<Problem>) {
+    for source in sources(tree).filter(|source| source.get("format").is_none()) {
+        let Some((path, place)) = source.text("path") else { continue };
+        if Format::from_name(Path::new(path)).is_none() {
+            problems.push(
+                Problem::new(Code::UnknownFormat, format!("the name `{path}` does not tell the format"))
+                    .at(place, "neither .csv, .tsv, .ndjson nor .jsonl")
+                    .hint("add `format: csv`, `tsv` or `ndjson`"),
+            );
+        }
+    }
+}
+
+fn rules(tree: &Node) -> impl Iterator<Item = &[Node]> {
+    tree.items("cohorts").iter().map(|cohort| cohort.items("match"))
+}
+
+/// Braze ignores the device id of an identified person, so a row that has any other identifier must
+/// never be matched by it (Braze, partner cohort import, "User matching").
+fn device_id_comes_last(tree: &Node, problems: &mut Vec<Problem>) {
+    for rules in rules(tree) {
+        let device = rules.iter().find_map(|rule| rule.entry("device_id"));
+        let after = rules.iter().skip_while(|rule| rule.get("device_id").is_none());
+        let known = after.filter_map(|rule| rule.entry("external_id").or_else(|| rule.entry("alias"))).next();
+        if let (Some(device), Some(known)) = (device, known) {
+            problems.push(
+                Problem::new(Code::RuleOrder, "`device_id` must be the last rule")
+                    .at(device.key_span, "would win over the rules below it")
+                    .see(known.key_span, "names people who are identified")
+                    .hint("Braze ignores the device id of an identified person: move this rule to the end"),
+            );
+        }
+    }
+}
+
+fn rules_differ(tree: &Node, problems: &mut Vec<Problem>) {
+    for rules in rules(tree) {
+        let mut first: HashMap<String, Span> = HashMap::new();
+        for entry in rules.iter().filter_map(|rule| rule.entries().first()) {
+            let text = format!("{}: {}", entry.key, entry.node.to_json());
+            if let Some(earlier) = first.get(&text) {
+                problems.push(
+                    Problem::new(Code::DuplicateRule, format!("the rule `{text}` stands here twice"))
+                        .at(entry.key_span, "can never decide anything")
+                        .see(*earlier, "decides before it")
+                        .hint("delete it"),
+                );
+            } else {
+                first.insert(text, entry.key_span);
+            }
+        }
+    }
+}
+
+fn is_sandbox(connection: &Node) -> bool {
+    connection.text("instance").is_some_and(|(instance, _)| instance == "sandbox")
+}
+
+fn one_endpoint_each(tree: &Node, problems: &mut Vec<Problem>) {
+    for entry in connections(tree) {
+        match (entry.node.entry("instance"), entry.node.entry("endpoint")) {
+            (None, None) => problems.push(
+                Problem::new(Code::EndpointChoice, format!("connection `{}` does not say where Braze is", entry.key))
+                    .at(entry.key_span, "needs `instance` or `endpoint`")
+                    .hint("`instance: US-01` as in your dashboard's address, or `instance: sandbox` to try things out"),
+            ),
+            (Some(instance), Some(endpoint)) => problems.push(
+                Problem::new(Code::EndpointChoice, format!("connection `{}` says twice where Braze is", entry.key))
+                    .at(endpoint.key_span, "here")
+                    .see(instance.key_span, "and here")
+                    .hint("keep one of the two"),
+            ),
+            _ => {}
+        }
+    }
+}
+
+fn endpoints_are_safe(tree: &Node, problems: &mut Vec<Problem>) {
+    for (endpoint, place) in connections(tree).iter().filter_map(|entry| entry.node.text("endpoint")) {
+        let Err((label, hint)) = base_url(endpoint) else { continue };
+        problems.push(
+            Problem::new(Code::BadEndpoint, "the endpoint is not one that keys can be sent to").at(place, label).hint(hint),
+        );
+    }
+}
+
+/// A base URL: scheme and host, perhaps a port. Returned without the slash at its end.
+///
+/// # Errors
+/// What is wrong, and the way out.
+pub(super) fn base_url(text: &str) -> Result<String, (&'static str, &'static str)> {
+    const HINT: &str = "write it like `https://rest.iad-01.braze.com`";
+    let url = url::Url::parse(text).map_err(|_| ("not a URL", HINT))?;
+    let loopback = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => return Err(("has no host", HINT)),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(("holds a user or a password", "keys belong in `data_import_key` and `partner_api_key`"));
+    }
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return Err(("has more than scheme, host and port", HINT));
+    }
+    match url.scheme() {
+        "https" => Ok(text.trim_end_matches('/').to_owned()),
+        "http" if loopback => Ok(text.trim_end_matches('/').to_owned()),
+        "http" => Err(("would send the keys unencrypted", "use https; plain http is for this machine only")),
+        _ => Err(("neither http nor https", HINT)),
+    }
+}
+
+fn real_vendors_have_keys(tree: &Node, problems: &mut Vec<Problem>) {
+    for entry in connections(tree).iter().filter(|entry| !is_sandbox(&entry.node)) {
+        if !entry.node.entries().iter().any(|e| e.key == "instance" || e.key == "endpoint") {
+            continue;
+        }
+        for key in ["data_import_key", "partner_api_key"] {
+            if entry.node.get(key).is_none() {
+                let variable = key.to_uppercase();
+                problems.push(
+                    Problem::new(Code::MissingCredentials, format!("connection `{}` lacks `{key}`", entry.key))
+                        .at(entry.key_span, format!("needs `{key}`"))
+                        .hint(format!("add `{key}: {{ env: BRAZE_{variable} }}`; only the sandbox needs no keys")),
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_travel_encrypted_or_not_at_all() {
+        for good in ["https://rest.iad-01.braze.com", "http://127.0.0.1:4010", "http://localhost:1/", "http://[::1]:9"] {
+            assert!(base_url(good).is_ok(), "{good}");
+        }
+        for bad in ["rest.braze.com", "http://rest.iad-01.braze.com", "https://u:p@h", "https://h/path", "https://h?x", "ftp://h"] {
+            assert!(base_url(bad).is_err(), "{bad}");
+        }
+        assert_eq!(base_url("https://h/").unwrap(), "https://h");
+    }
+}

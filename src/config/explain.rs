@@ -1,0 +1,280 @@
+//! A schema error in words a person can act on: what is wrong, where, and what was probably meant.
+//!
+//! The words depend on the schema's keywords alone, never on particular keys of the config, so a new
+//! setting gets good messages for nothing.
+
+use jsonschema::ValidationError;
+use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
+use serde_json::Value;
+
+use super::problem::{Code, Problem, did_you_mean};
+use super::schema::steps;
+use super::text::SLUG_RULE;
+use super::tree::{Node, Step, Value as TreeValue};
+
+/// What an error is about.
+struct Place<'a> {
+    node: &'a Node,
+    /// How messages call the node.
+    name: String,
+    /// The part of the schema that the error comes from.
+    rule: SchemaAt<'a>,
+    tree: &'a Node,
+    schema: &'a Value,
+}
+
+/// Appends what the error means to `problems`.
+pub(super) fn explain(error: &ValidationError<'_>, tree: &Node, schema: &Value, problems: &mut Vec<Problem>) {
+    let path = steps(error.instance_path().iter());
+    let place = Place { node: tree.nearest(&path), name: named(&path), rule: SchemaAt::new(schema, error), tree, schema };
+    match error.kind() {
+        Kind::AdditionalProperties { unexpected } => {
+            problems.extend(unexpected.iter().map(|key| unknown_key(key, place.node, &place.name, &place.rule)));
+        }
+        Kind::OneOfNotValid { context } | Kind::AnyOf { context } => explain_choice(context, &place, problems),
+        kind => problems.push(explain_one(kind, place.node, &place.name, &place.rule, error)),
+    }
+}
+
+/// The schema itself does not compile: a bug of ours, reported like any other problem.
+pub(super) fn broken_schema(error: &str) -> Problem {
+    Problem::new(Code::BadFormat, format!("the built-in schema is broken: {error}"))
+}
+
+/// The part of the schema that an error comes from.
+struct SchemaAt<'a> {
+    parent: Option<&'a Value>,
+}
+
+impl<'a> SchemaAt<'a> {
+    fn new(schema: &'a Value, error: &ValidationError<'_>) -> Self {
+        let path = error.schema_path().as_str();
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        Self { parent: schema.pointer(parent) }
+    }
+
+    fn keys(&self) -> Vec<&'a str> {
+        let properties = self.parent.and_then(|parent| parent.get("properties")?.as_object());
+        properties.map(|map| map.keys().map(String::as_str).collect()).unwrap_or_default()
+    }
+
+    /// Whether the keys are names of the user's choice, of which only the form is given.
+    fn names_are_free(&self) -> bool {
+        self.parent.is_some_and(|parent| parent.get("patternProperties").is_some())
+    }
+
+    /// How a text of a certain form is written.
+    fn example(&self) -> Option<&'a str> {
+        self.parent?.get("examples")?.get(0)?.as_str()
+    }
+
+    fn text(&self, key: &str) -> Option<&'a str> {
+        self.parent?.get(key)?.as_str()
+    }
+}
+
+/// How a message calls the thing at a path: the last key on it.
+fn named(path: &[Step]) -> String {
+    let key = path.iter().rev().find_map(|step| match step {
+        Step::Key(key) => Some(key.as_str()),
+        Step::Index(_) => None,
+    });
+    match (key, path.last()) {
+        (Some(key), Some(Step::Index(_))) => format!("this item of `{key}`"),
+        (Some(key), _) => format!("`{key}`"),
+        (None, _) => "the config".to_owned(),
+    }
+}
+
+fn unknown_key(key: &str, node: &Node, name: &str, rule: &SchemaAt<'_>) -> Problem {
+    let place = node.entry(key).map_or(node.span, |entry| entry.key_span);
+    if rule.names_are_free() {
+        return Problem::new(Code::BadFormat, format!("`{key}` cannot be a name in {name}")).at(place, SLUG_RULE);
+    }
+    let known = rule.keys();
+    let problem = Problem::new(Code::UnknownKey, format!("`{key}` means nothing in {name}"));
+    match did_you_mean(key, known.iter().copied()) {
+        Some(near) => problem.at(place, "unknown key").hint(format!("did you mean `{near}`?")),
+        None => problem.at(place, "unknown key").hint(format!("{name} may hold {}", listed(&known))),
+    }
+}
+
+/// One of the shapes that a value can have, by what tells it from the others.
+struct Shape<'a> {
+    /// `kind: x` in it.
+    tag: Option<(&'a str, &'a str)>,
+    /// Its only key, as in `{ env: … }`.
+    only_key: Option<&'a str>,
+}
+
+impl<'a> Shape<'a> {
+    fn all(choice: &SchemaAt<'a>) -> Vec<Self> {
+        let parent = choice.parent;
+        let shapes = parent.and_then(|p| p.get("oneOf").or_else(|| p.get("anyOf"))?.as_array());
+        shapes.into_iter().flatten().map(Self::of).collect()
+    }
+
+    fn of(schema: &'a Value) -> Self {
+        let properties = schema.get("properties").and_then(Value::as_object);
+        let mut properties = properties.into_iter().flatten();
+        let tag = properties.clone().find_map(|(key, value)| Some((key.as_str(), value.get("const")?.as_str()?)));
+        let only_key = match (properties.next(), properties.next()) {
+            (Some((key, _)), None) => Some(key.as_str()),
+            _ => None,
+        };
+        Self { tag, only_key }
+    }
+
+    fn is(&self, node: &Node) -> bool {
+        match (self.tag, self.only_key) {
+            (Some((key, value)), _) => node.text(key).is_some_and(|(text, _)| text == value),
+            (None, Some(key)) => node.get(key).is_some(),
+            (None, None) => false,
+        }
+    }
+}
+
+/// One of several shapes was wanted: speaks of the one that was meant, if its mark is there.
+fn explain_choice(context: &[Vec<ValidationError<'static>>], at: &Place<'_>, problems: &mut Vec<Problem>) {
+    let Place { node, name, rule, tree, schema } = at;
+    let shapes = Shape::all(rule);
+    let keys: Vec<&str> = shapes.iter().filter_map(|shape| shape.only_key).collect();
+    let TreeValue::Map(entries) = &node.value else {
+        let wanted = if keys.is_empty() { "a mapping".to_owned() } else { format!("a mapping with {}", one_of(&keys)) };
+        problems.push(
+            Problem::new(Code::WrongType, format!("{name} must be {wanted}"))
+                .at(node.head(), format!("this is {}", kind_of(node))),
+        );
+        return;
+    };
+    let meant = shapes.iter().position(|shape| shape.is(node));
+    // An overlay need not repeat the mark; with one shape there is nothing to tell apart.
+    let meant = meant.or_else(|| (rule.parent?.get("anyOf").is_some() && shapes.len() == 1).then_some(0));
+    if let Some(errors) = meant.and_then(|meant| context.get(meant)) {
+        errors.iter().for_each(|error| explain(error, tree, schema, problems));
+        return;
+    }
+    let tags: Vec<(&str, &str)> = shapes.iter().filter_map(|shape| shape.tag).collect();
+    problems.push(match (tags.first(), entries.first()) {
+        (Some((key, _)), _) => wrong_tag(key, &tags, node, name),
+        (None, Some(entry)) => suggest(
+            Problem::new(Code::UnknownKey, format!("`{}` means nothing in {name}", entry.key))
+                .at(entry.key_span, "unknown key"),
+            &entry.key,
+            &keys,
+        ),
+        (None, None) => Problem::new(Code::MissingKey, format!("{name} is empty"))
+            .at(node.span, format!("must hold {}", one_of(&keys))),
+    });
+}
+
+fn wrong_tag(key: &str, tags: &[(&str, &str)], node: &Node, name: &str) -> Problem {
+    let known: Vec<&str> = tags.iter().map(|(_, value)| *value).collect();
+    match node.get(key) {
+        Some(given) => unknown_value(given, &format!("`{key}`"), &known),
+        None => Problem::new(Code::MissingKey, format!("{name} lacks `{key}`"))
+            .at(node.head(), format!("`{key}:` is missing here"))
+            .hint(format!("it can be {}", listed(&known))),
+    }
+}
+
+fn suggest(problem: Problem, given: &str, known: &[&str]) -> Problem {
+    match did_you_mean(given, known.iter().copied()) {
+        Some(near) if known.len() > 1 => problem.hint(format!("did you mean `{near}`?")),
+        _ => problem.hint(format!("it can be {}", listed(known))),
+    }
+}
+
+fn unknown_value(node: &Node, name: &str, known: &[&str]) -> Problem {
+    let given = shown(node);
+    let problem = Problem::new(Code::UnknownValue, format!("`{given}` is not a value of {name}"));
+    suggest(problem.at(node.span, "unknown value"), &given, known)
+}
+
+fn explain_one(kind: &Kind, node: &Node, name: &str, rule: &SchemaAt<'_>, error: &ValidationError<'_>) -> Problem {
+    match kind {
+        Kind::Required { property } => {
+            let key = property.as_str().unwrap_or_default();
+            Problem::new(Code::MissingKey, format!("{name} lacks `{key}`"))
+                .at(node.head(), format!("`{key}:` is missing here"))
+        }
+        Kind::Type { kind } => wrong_type(kind, node, name, rule),
+        Kind::Enum { options } => {
+            let known: Vec<String> = options.as_array().into_iter().flatten().map(plain).collect();
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            unknown_value(node, name, &known)
+        }
+        Kind::Constant { expected_value } => unknown_value(node, name, &[&plain(expected_value)]),
+        Kind::Pattern { .. } => Problem::new(Code::BadFormat, format!("`{}` cannot be {name}", shown(node)))
+            .at(node.span, rule.text("patternErrorMessage").unwrap_or("does not have the right form")),
+        Kind::Minimum { limit } => out_of_range(node, name, &format!("must be at least {limit}")),
+        Kind::Maximum { limit } => out_of_range(node, name, &format!("must be at most {limit}")),
+        Kind::MinLength { limit } => out_of_range(node, name, &format!("needs at least {limit} characters")),
+        Kind::MaxLength { limit } => out_of_range(node, name, &format!("has more than {limit} characters")),
+        Kind::MinItems { limit } => out_of_range(node, name, &format!("needs at least {limit} item(s)")),
+        Kind::MaxItems { limit } => out_of_range(node, name, &format!("has more than {limit} items")),
+        _ => Problem::new(Code::BadFormat, format!("{name} is not as it must be")).at(node.head(), error.to_string()),
+    }
+}
+
+fn out_of_range(node: &Node, name: &str, rule: &str) -> Problem {
+    Problem::new(Code::OutOfRange, format!("{name} {rule}")).at(node.head(), rule.to_owned())
+}
+
+fn wrong_type(kind: &TypeKind, node: &Node, name: &str, rule: &SchemaAt<'_>) -> Problem {
+    let wanted: Vec<String> = match kind {
+        TypeKind::Single(one) => vec![one.to_string()],
+        TypeKind::Multiple(set) => set.iter().map(|t| t.to_string()).filter(|t| t != "null").collect(),
+    };
+    let words: Vec<&str> = wanted.iter().map(|t| in_words(t)).collect();
+    let problem = Problem::new(Code::WrongType, format!("{name} must be {}", words.join(" or ")))
+        .at(node.head(), format!("this is {}", kind_of(node)));
+    if let Some(example) = rule.example() {
+        return problem.hint(format!("write it like `{example}`"));
+    }
+    let quotable = matches!(node.value, TreeValue::Number(_) | TreeValue::Bool(_));
+    if quotable && wanted.iter().any(|t| t == "string") {
+        return problem.hint(format!("quote it: \"{}\"", shown(node)));
+    }
+    problem
+}
+
+fn in_words(json_type: &str) -> &'static str {
+    match json_type {
+        "string" => "a text",
+        "integer" => "a whole number",
+        "number" => "a number",
+        "boolean" => "`true` or `false`",
+        "array" => "a list",
+        "object" => "a mapping",
+        _ => "something else",
+    }
+}
+
+fn kind_of(node: &Node) -> &'static str {
+    match &node.value {
+        TreeValue::Null => "nothing",
+        TreeValue::Bool(_) => "`true` or `false`",
+        TreeValue::Number(_) => "a number",
+        TreeValue::Text(_) => "a text",
+        TreeValue::List(_) => "a list",
+        TreeValue::Map(_) => "a mapping",
+    }
+}
+
+fn shown(node: &Node) -> String {
+    plain(&node.to_json())
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn listed(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
+}
+
+fn one_of(names: &[&str]) -> String {
+    if names.len() == 1 { listed(names) } else { format!("one of {}", listed(names)) }
+}

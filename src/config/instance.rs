@@ -1,0 +1,47 @@
+//! Braze's instances and their REST endpoints.
+//!
+//! Source: Braze, "Partner cohort import" and "Data centers". US-10 is in the general table only, so
+//! whether cohort import works there is not known; JP-01, ID-01 and KR-01 come from a newer edition.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+macro_rules! instances {
+    ($($name:ident $text:literal $url:literal),+ $(,)?) => {
+        /// A Braze instance, or the local sandbox.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+        pub(super) enum Instance {
+            #[serde(rename = "sandbox")]
+            Sandbox,
+            $(#[serde(rename = $text)] $name),+
+        }
+
+        impl Instance {
+            /// The REST endpoint; none for the sandbox, whose port is not known before it runs.
+            pub(super) fn endpoint(self) -> Option<&'static str> {
+                match self {
+                    Self::Sandbox => None,
+                    $(Self::$name => Some($url)),+
+                }
+            }
+        }
+    };
+}
+
+instances! {
+    Us01 "US-01" "https://rest.iad-01.braze.com",
+    Us02 "US-02" "https://rest.iad-02.braze.com",
+    Us03 "US-03" "https://rest.iad-03.braze.com",
+    Us04 "US-04" "https://rest.iad-04.braze.com",
+    Us05 "US-05" "https://rest.iad-05.braze.com",
+    Us06 "US-06" "https://rest.iad-06.braze.com",
+    Us07 "US-07" "https://rest.iad-07.braze.com",
+    Us08 "US-08" "https://rest.iad-08.braze.com",
+    Us10 "US-10" "https://rest.us-10.braze.com",
+    Eu01 "EU-01" "https://rest.fra-01.braze.eu",
+    Eu02 "EU-02" "https://rest.fra-02.braze.eu",
+    Au01 "AU-01" "https://rest.au-01.braze.com",
+    Jp01 "JP-01" "https://rest.jp-01.braze.com",
+    Id01 "ID-01" "https://rest.id-01.braze.com",
+    Kr01 "KR-01" "https://rest.kr-01.braze.com",
+}

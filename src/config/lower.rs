@@ -1,0 +1,171 @@
+//! A checked tree → `Config`. The last pass, and the only one that makes the types that others see.
+//!
+//! By now schema and checks have passed, so nothing here should fail; if the shapes and the schema
+//! ever disagree, that is a problem with a place like any other and not a panic.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::checks::base_url;
+use super::problem::{Code, Problem};
+use super::secret::SecretRef;
+use super::shape;
+use super::source::Sources;
+use super::tree::{Node, Step};
+use super::types::{Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, Retry};
+use crate::model::{CohortId, ConnectionName, GuardLimits, IdError, Kind, MatchRule};
+
+/// Types the tree.
+///
+/// # Errors
+/// The place where the typed pass disagrees with the schema.
+pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Config, Problem> {
+    let json = tree.to_json();
+    let digest = hex(&Sha256::digest(json.to_string()));
+    let file: shape::File = serde_path_to_error::deserialize(json).map_err(|error| typed_problem(tree, &error))?;
+    let shape::Version = file.version;
+    let cohorts = file.cohorts.into_iter().enumerate();
+    let declared_at = |at: usize| {
+        let node = tree.nearest(&[Step::Key("cohorts".to_owned()), Step::Index(at)]);
+        let name = sources.file(node.span).map_or("", |file| file.name.as_str());
+        let line = sources.line_column(node.head()).map_or(0, |(line, _)| line);
+        format!("{name}:{line}")
+    };
+    Ok(Config {
+        folder: folder.to_owned(),
+        state: folder.join(&file.state),
+        roots: std::iter::once(folder.to_owned()).chain(file.roots.iter().map(|root| folder.join(root))).collect(),
+        connections: connections(file.connections, folder).map_err(|error| id_problem(tree, &error))?,
+        cohorts: cohorts
+            .map(|(at, shape)| cohort(shape, declared_at(at)))
+            .collect::<Result<_, _>>()
+            .map_err(|error| id_problem(tree, &error))?,
+        removed: file
+            .removed
+            .iter()
+            .map(|removed| CohortId::new(&removed.cohort.0))
+            .collect::<Result<_, _>>()
+            .map_err(|error| id_problem(tree, &error))?,
+        digest,
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn typed_problem(tree: &Node, error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
+    use serde_path_to_error::Segment;
+    let path: Vec<Step> = error
+        .path()
+        .iter()
+        .filter_map(|segment| match segment {
+            Segment::Seq { index } => Some(Step::Index(*index)),
+            Segment::Map { key } => Some(Step::Key(key.clone())),
+            Segment::Enum { variant } => Some(Step::Key(variant.clone())),
+            Segment::Unknown => None,
+        })
+        .collect();
+    Problem::new(Code::BadFormat, "this is not as it must be").at(tree.nearest(&path).head(), error.inner().to_string())
+}
+
+fn id_problem(tree: &Node, error: &IdError) -> Problem {
+    Problem::new(Code::BadFormat, error.to_string()).at(tree.head(), "in this config")
+}
+
+fn connections(
+    shapes: BTreeMap<super::text::Slug, shape::Connection>,
+    folder: &Path,
+) -> Result<BTreeMap<ConnectionName, Braze>, IdError> {
+    let each = shapes.into_iter().map(|(name, shape::Connection::Braze(shape))| {
+        Ok((ConnectionName::new(&name.0)?, braze(shape, folder)))
+    });
+    each.collect()
+}
+
+fn braze(shape: shape::Braze, folder: &Path) -> Braze {
+    let url = shape.instance.and_then(super::instance::Instance::endpoint).map(str::to_owned);
+    let url = url.or_else(|| shape.endpoint.as_deref().and_then(|text| base_url(text).ok()));
+    let endpoint = url.map_or(Endpoint::Sandbox, Endpoint::Url);
+    let keys = match (shape.data_import_key, shape.partner_api_key) {
+        (Some(data_import), Some(partner_api)) if endpoint != Endpoint::Sandbox => {
+            Some(BrazeKeys { data_import: secret(data_import, folder), partner_api: secret(partner_api, folder) })
+        }
+        _ => None,
+    };
+    Braze {
+        endpoint,
+        partner: shape.partner,
+        organization: shape.organization,
+        keys,
+        cohorts_at_once: usize::from(shape.cohorts_at_once),
+        batch_len_max: usize::from(shape.batch),
+        requests_per_hour: shape.requests_per_hour,
+        timeout: positive(shape.timeout.0),
+        retry: Retry {
+            attempts: shape.retry.attempts,
+            first_wait: shape.retry.first_wait.0,
+            longest_wait: shape.retry.longest_wait.0,
+        },
+    }
+}
+
+fn positive(length: Duration) -> Duration {
+    length.max(Duration::from_millis(1))
+}
+
+fn secret(shape: shape::Secret, folder: &Path) -> SecretRef {
+    match shape {
+        shape::Secret::Env(name) => SecretRef::Env(name.0),
+        shape::Secret::File(path) => SecretRef::File(folder.join(PathBuf::from(path.0))),
+    }
+}
+
+fn cohort(shape: shape::Cohort, declared_at: String) -> Result<Cohort, IdError> {
+    let shape::Source::File(source) = shape.source;
+    Ok(Cohort {
+        id: CohortId::new(&shape.id.0)?,
+        name: shape.name.0.trim().to_owned(),
+        to: ConnectionName::new(&shape.to.0)?,
+        source: file_source(source),
+        rules: shape.r#match.into_iter().map(rule).collect(),
+        limits: limits(&shape.guard),
+        protect: shape.protect,
+        declared_at,
+    })
+}
+
+fn file_source(shape: shape::FileSource) -> FileSource {
+    FileSource {
+        pattern: shape.path.0,
+        format: shape.format,
+        delimiter: shape.delimiter.and_then(|text| text.bytes().next()).unwrap_or(b','),
+        null_values: shape.null_values.into_iter().map(|text| text.0).collect(),
+        final_newline: shape.final_newline,
+    }
+}
+
+fn rule(shape: shape::Rule) -> MatchRule {
+    let (kind, label, column) = match shape {
+        shape::Rule::ExternalId(column) => (Kind::ExternalId, String::new(), column.0),
+        shape::Rule::Alias(alias) => (Kind::Alias, alias.label.0, alias.name.0),
+        shape::Rule::DeviceId(column) => (Kind::DeviceId, String::new(), column.0),
+    };
+    MatchRule { kind, label: label.trim().into(), column: column.trim().into() }
+}
+
+fn limits(shape: &shape::Guard) -> GuardLimits {
+    GuardLimits {
+        removed_share_max: shape.max_removed.0,
+        added_share_max: shape.max_added.0,
+        removed_max: shape.max_removed_count,
+        added_max: shape.max_added_count,
+        unreadable_max: shape.max_unreadable,
+        allow_empty: shape.allow_empty,
+        atomic: shape.atomic,
+        from_members: shape.from_members,
+    }
+}

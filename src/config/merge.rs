@@ -1,0 +1,254 @@
+//! Files → one tree: reads the main file, adds what `include:` names, lays an environment over it.
+//!
+//! Maps merge and lists are replaced in an environment; included files add to the maps and lists of
+//! the main file and never replace anything. Every node keeps the place it came from.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::problem::{Code, Problem, did_you_mean};
+use super::source::{Sources, Span};
+use super::tree::{self, Entry, Node, Value};
+
+/// What an included file may hold: the parts that a team splits by file.
+const INCLUDABLE: [&str; 3] = ["connections", "cohorts", "removed"];
+
+/// The main file with everything it includes, before any environment.
+pub(super) struct Assembled {
+    pub(super) tree: Node,
+    pub(super) sources: Sources,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Reads and joins all files. Without a usable main file there is no tree, only problems.
+///
+/// # Errors
+/// The problems, when the main file cannot be read or is no YAML.
+pub(super) fn assemble(path: &Path) -> Result<Assembled, (Sources, Vec<Problem>)> {
+    let mut sources = Sources::default();
+    let mut problems = Vec::new();
+    let Some(mut tree) = read(path, None, &mut sources, &mut problems) else {
+        return Err((sources, problems));
+    };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for (file, place) in included(folder, path, &tree, &mut problems) {
+        if let Some(part) = read(&file, Some(place), &mut sources, &mut problems) {
+            add(&mut tree, part, &mut problems);
+        }
+    }
+    Ok(Assembled { tree, sources, problems })
+}
+
+/// The tree with the chosen environment laid over it, and without `environments:`.
+pub(super) fn overlaid(base: &Node, environment: Option<&str>, problems: &mut Vec<Problem>) -> Node {
+    let mut tree = base.clone();
+    let overlays = match &mut tree.value {
+        Value::Map(entries) => {
+            let at = entries.iter().position(|entry| entry.key == "environments");
+            at.map(|at| entries.remove(at).node)
+        }
+        _ => None,
+    };
+    let Some(name) = environment else { return tree };
+    match overlays.as_ref().and_then(|overlays| overlays.get(name)) {
+        Some(overlay) => lay(&mut tree, overlay),
+        None => problems.push(unknown_environment(name, overlays.as_ref(), base)),
+    }
+    tree
+}
+
+/// The names under `environments:`.
+pub(super) fn environments(tree: &Node) -> Vec<&str> {
+    let overlays = tree.get("environments").map(Node::entries).unwrap_or_default();
+    overlays.iter().map(|entry| entry.key.as_str()).collect()
+}
+
+fn read(path: &Path, place: Option<Span>, sources: &mut Sources, problems: &mut Vec<Problem>) -> Option<Node> {
+    let name = path.display().to_string();
+    let mut refuse = |problem: Problem| {
+        problems.push(match place {
+            Some(place) => problem.at(place, "included from here"),
+            None => problem,
+        });
+        None
+    };
+    let bytes = match std::fs::metadata(path).and_then(|meta| {
+        if meta.len() > tree::FILE_LEN_MAX as u64 { Ok(None) } else { std::fs::read(path).map(Some) }
+    }) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => {
+            let limit = tree::FILE_LEN_MAX >> 20;
+            return refuse(
+                Problem::new(Code::TooLarge, format!("{name} is larger than {limit} MiB"))
+                    .hint("is it a config? People belong in a source file, not in the config"),
+            );
+        }
+        Err(error) => {
+            return refuse(Problem::new(Code::UnreadableFile, format!("cannot read {name}: {error}")).hint(
+                if place.is_some() { "correct the path under `include:`" } else { "name the file with --config, or make one with `syncline init`" },
+            ));
+        }
+    };
+    match String::from_utf8(bytes) {
+        Ok(text) => {
+            let file = sources.push(name, text.clone());
+            tree::parse(&text, file, problems)
+        }
+        Err(error) => {
+            let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
+            refuse(
+                Problem::new(Code::NotUtf8, format!("{name} is not UTF-8 text (line {line})"))
+                    .hint("save it as UTF-8"),
+            )
+        }
+    }
+}
+
+/// The files that `include:` names, each once, in order; a glob that names none is a problem.
+fn included(folder: &Path, main: &Path, tree: &Node, problems: &mut Vec<Problem>) -> Vec<(PathBuf, Span)> {
+    let mut files: Vec<(PathBuf, Span)> = Vec::new();
+    for item in tree.items("include") {
+        let Some(pattern) = item.as_text() else { continue };
+        if leaves_folder(Path::new(pattern)) {
+            problems.push(
+                Problem::new(Code::PathOutside, format!("`{pattern}` leaves the config's folder"))
+                    .at(item.span, "only files below the config's folder can be included")
+                    .hint("move the file below the folder of the main file"),
+            );
+            continue;
+        }
+        let found = glob_files(&folder.join(pattern));
+        if found.is_empty() {
+            problems.push(
+                Problem::new(Code::IncludeNoMatch, format!("`{pattern}` names no file"))
+                    .at(item.span, "no such file")
+                    .hint(format!("paths are relative to {}", shown(folder))),
+            );
+        }
+        for file in found {
+            if file != main && files.iter().all(|(seen, _)| *seen != file) {
+                files.push((file, item.span));
+            }
+        }
+    }
+    files
+}
+
+fn shown(folder: &Path) -> String {
+    if folder.as_os_str().is_empty() { "the current folder".to_owned() } else { folder.display().to_string() }
+}
+
+fn glob_files(pattern: &Path) -> Vec<PathBuf> {
+    let found = pattern.to_str().and_then(|pattern| glob::glob(pattern).ok());
+    found.into_iter().flatten().filter_map(Result::ok).filter(|path| path.is_file()).collect()
+}
+
+/// Whether a path, taken by its letters, names something above the folder it starts from.
+pub(super) fn leaves_folder(path: &Path) -> bool {
+    let mut depth = 0usize;
+    for component in path.components() {
+        match component {
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            Component::ParentDir if depth > 0 => depth -= 1,
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return true,
+        }
+    }
+    false
+}
+
+/// Adds an included file: its lists are appended, its maps joined.
+fn add(tree: &mut Node, part: Node, problems: &mut Vec<Problem>) {
+    let Value::Map(theirs) = part.value else {
+        if !matches!(part.value, Value::Null) {
+            problems.push(
+                Problem::new(Code::WrongType, "an included file must be a mapping")
+                    .at(part.head(), format!("expected keys such as `{}:`", INCLUDABLE.join(":`, `"))),
+            );
+        }
+        return;
+    };
+    let Value::Map(ours) = &mut tree.value else { return };
+    for entry in theirs {
+        if !INCLUDABLE.contains(&entry.key.as_str()) {
+            problems.push(
+                Problem::new(Code::IncludeKey, format!("`{}` cannot stand in an included file", entry.key))
+                    .at(entry.key_span, "only the main file may set this")
+                    .hint(format!("an included file may hold `{}`", INCLUDABLE.join("`, `"))),
+            );
+            continue;
+        }
+        match ours.iter_mut().find(|mine| mine.key == entry.key) {
+            None => ours.push(entry),
+            Some(mine) => join(mine, entry, problems),
+        }
+    }
+}
+
+fn join(mine: &mut Entry, theirs: Entry, problems: &mut Vec<Problem>) {
+    match (&mut mine.node.value, theirs.node.value) {
+        (Value::List(ours), Value::List(more)) => ours.extend(more),
+        (Value::Map(ours), Value::Map(more)) => {
+            for entry in more {
+                match ours.iter().find(|earlier| earlier.key == entry.key) {
+                    None => ours.push(entry),
+                    Some(earlier) => problems.push(
+                        Problem::new(Code::DefinedTwice, format!("`{}` is defined in two files", entry.key))
+                            .at(entry.key_span, "defined again here")
+                            .see(earlier.key_span, "first defined here")
+                            .hint("rename one of them, or keep one"),
+                    ),
+                }
+            }
+        }
+        (Value::Null, value) => mine.node = Node { span: theirs.node.span, value },
+        (_, Value::Null) => {}
+        _ => problems.push(
+            Problem::new(Code::WrongType, format!("`{}` is not the same kind of thing in both files", mine.key))
+                .at(theirs.key_span, "does not fit the main file's")
+                .see(mine.key_span, "set here as well"),
+        ),
+    }
+}
+
+fn lay(under: &mut Node, over: &Node) {
+    match (&mut under.value, &over.value) {
+        (Value::Map(ours), Value::Map(theirs)) => {
+            for entry in theirs {
+                match ours.iter_mut().find(|mine| mine.key == entry.key) {
+                    Some(mine) => lay(&mut mine.node, &entry.node),
+                    None => ours.push(entry.clone()),
+                }
+            }
+        }
+        _ => *under = over.clone(),
+    }
+}
+
+fn unknown_environment(name: &str, overlays: Option<&Node>, base: &Node) -> Problem {
+    let known: Vec<&str> = overlays.map(Node::entries).unwrap_or_default().iter().map(|e| e.key.as_str()).collect();
+    let hint = match (did_you_mean(name, known.iter().copied()), known.as_slice()) {
+        (Some(near), _) => format!("did you mean `--env {near}`?"),
+        (None, []) => "the config has no `environments:`".to_owned(),
+        (None, known) => format!("it has `{}`", known.join("`, `")),
+    };
+    let problem = Problem::new(Code::UnknownEnvironment, format!("there is no environment `{name}`")).hint(hint);
+    match base.entry("environments") {
+        Some(entry) => problem.at(entry.key_span, "not among these"),
+        None => problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_may_go_up_only_as_far_as_it_went_down() {
+        for inside in ["a.yaml", "a/b/*.yaml", "./a", "a/../b", "a/b/../../c"] {
+            assert!(!leaves_folder(Path::new(inside)), "{inside}");
+        }
+        for outside in ["../a", "/etc/passwd", "a/../../b", ".."] {
+            assert!(leaves_folder(Path::new(outside)), "{outside}");
+        }
+    }
+}

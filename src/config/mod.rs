@@ -1,0 +1,76 @@
+//! Bytes → [`Config`], or every problem with its place. In passes, like a compiler:
+//!
+//! 1. `merge` and `tree`: files to one tree in which every key and value knows its place;
+//! 2. `schema` and `explain`: the tree against the JSON Schema that is made from `shape`;
+//! 3. `checks`: what a schema cannot say, a table of named checks;
+//! 4. `lower`: shapes to the types that the rest of the program knows.
+//!
+//! Passes 2 and 3 always both run, so a person sees all problems at once. Nothing here needs the
+//! network or a secret; [`secret`] resolves those later.
+
+mod checks;
+mod explain;
+mod instance;
+mod lower;
+mod merge;
+mod overlay;
+mod problem;
+mod schema;
+mod secret;
+mod shape;
+mod source;
+mod text;
+mod tree;
+mod types;
+
+use std::path::Path;
+
+pub use problem::{Code, Problem, Problems};
+pub use schema::{schema, schema_text};
+pub use secret::{Secret, SecretError, SecretRef};
+pub use source::{SourceFile, Sources, Span};
+pub use types::{Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, FinalNewline, Format, Retry};
+
+/// Reads a config with one environment laid over it, or none.
+///
+/// # Errors
+/// Every problem that was found.
+pub fn load(path: &Path, environment: Option<&str>) -> Result<Config, Problems> {
+    let mut base = merge::assemble(path).map_err(|(sources, list)| Problems::new(sources, list))?;
+    let mut problems = std::mem::take(&mut base.problems);
+    let tree = merge::overlaid(&base.tree, environment, &mut problems);
+    let config = typed(&tree, path, &base.sources, &mut problems);
+    config.ok_or_else(|| Problems::new(base.sources, problems))
+}
+
+/// Checks a config with each of its environments, and returns it as it is without any.
+///
+/// # Errors
+/// Every problem that was found, with whatever environment.
+pub fn validate(path: &Path) -> Result<(Config, Vec<String>), Problems> {
+    let mut base = merge::assemble(path).map_err(|(sources, list)| Problems::new(sources, list))?;
+    let mut problems = std::mem::take(&mut base.problems);
+    // The file as it stands first: only there does the schema look at `environments:` itself.
+    schema::check(&base.tree, &mut problems);
+    let plain = merge::overlaid(&base.tree, None, &mut problems);
+    let config = typed(&plain, path, &base.sources, &mut problems);
+    let names: Vec<String> = merge::environments(&base.tree).into_iter().map(str::to_owned).collect();
+    for name in &names {
+        let tree = merge::overlaid(&base.tree, Some(name), &mut problems);
+        typed(&tree, path, &base.sources, &mut problems);
+    }
+    match config {
+        Some(config) if problems.is_empty() => Ok((config, names)),
+        _ => Err(Problems::new(base.sources, problems)),
+    }
+}
+
+fn typed(tree: &tree::Node, path: &Path, sources: &Sources, problems: &mut Vec<Problem>) -> Option<Config> {
+    schema::check(tree, problems);
+    checks::check(tree, problems);
+    if !problems.is_empty() {
+        return None;
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    lower::lower(tree, folder, sources).map_err(|problem| problems.push(problem)).ok()
+}

@@ -1,0 +1,86 @@
+//! The shape of an environment: the config's own shape with nothing required.
+//!
+//! The overlay is laid over the tree before anything is typed, so this type exists for the schema
+//! only: it lets an editor complete inside an environment as it does outside.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// The suffix of the definitions in which nothing is required.
+const PARTIAL: &str = "Overlay";
+/// What an environment may say; the rest is for the file as a whole.
+const KEYS: [&str; 5] = ["state", "roots", "connections", "cohorts", "removed"];
+
+/// What one environment changes.
+#[derive(Debug, Deserialize)]
+pub(super) struct Overlay(#[allow(dead_code, reason = "never read: see the head of this file")] serde_json::Value);
+
+impl JsonSchema for Overlay {
+    fn schema_name() -> Cow<'static, str> {
+        "Overlay".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        Schema::default() // filled in by `complete`, once the whole schema is known
+    }
+}
+
+/// Fills in the `Overlay` definition: a copy of every definition that it reaches, without `required`
+/// and with a choice that need not be clear yet.
+pub(super) fn complete(schema: &mut Value) {
+    let properties: Map<String, Value> = KEYS
+        .iter()
+        .filter_map(|key| Some(((*key).to_owned(), schema.get("properties")?.get(key)?.clone())))
+        .collect();
+    let Some(Value::Object(definitions)) = schema.get_mut("$defs") else { return };
+    let mut overlay = serde_json::json!({
+        "type": "object",
+        "description": "What one environment changes. Maps are merged into the config, lists and values replace what it says.",
+        "additionalProperties": false,
+        "properties": properties,
+    });
+    // Lists are replaced whole, so what stands in them is complete.
+    let mut wanted = Vec::new();
+    relax(&mut overlay, &mut wanted);
+    definitions.insert(PARTIAL.to_owned(), overlay);
+    while let Some(name) = wanted.pop() {
+        let partial = format!("{name}{PARTIAL}");
+        if definitions.contains_key(&partial) {
+            continue;
+        }
+        let Some(mut definition) = definitions.get(&name).cloned() else { continue };
+        relax(&mut definition, &mut wanted);
+        definitions.insert(partial, definition);
+    }
+}
+
+fn relax(schema: &mut Value, wanted: &mut Vec<String>) {
+    match schema {
+        Value::Object(map) if map.get("type").is_some_and(|t| t == "array") => {}
+        Value::Object(map) => {
+            map.remove("required");
+            map.remove("default");
+            if let Some(choice) = map.remove("oneOf") {
+                map.insert("anyOf".to_owned(), choice);
+            }
+            if let Some(Value::String(reference)) = map.get_mut("$ref")
+                && let Some(name) = reference.strip_prefix("#/$defs/")
+                && is_structured(name)
+            {
+                wanted.push(name.to_owned());
+                reference.push_str(PARTIAL);
+            }
+            map.values_mut().for_each(|value| relax(value, wanted));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| relax(item, wanted)),
+        _ => {}
+    }
+}
+
+/// Only maps are merged; the other definitions serve both forms as they are.
+fn is_structured(name: &str) -> bool {
+    !matches!(name, "Secret" | "Percent" | "Length" | "Slug" | "Text" | "Instance")
+}

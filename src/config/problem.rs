@@ -1,0 +1,160 @@
+//! What is wrong with a config: a stable code, a message, a place, and the way out.
+//!
+//! Problems are values. `cli` draws them under their source lines; nothing here prints.
+
+use super::source::{Sources, Span};
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
+        /// The stable code of a kind of problem. Scripts may rely on it; messages may change.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Code { $($(#[$doc])* $name),+ }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// The code as messages show it.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text),+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A file of the config cannot be read.
+    UnreadableFile = "unreadable-file",
+    /// A file is not text.
+    NotUtf8 = "not-utf8",
+    /// A file, or what its aliases expand to, is larger than any config should be.
+    TooLarge = "too-large",
+    /// Not YAML.
+    YamlSyntax = "yaml-syntax",
+    /// One key twice in one mapping.
+    DuplicateKey = "duplicate-key",
+    /// A key that means nothing here.
+    UnknownKey = "unknown-key",
+    /// A key that must be here.
+    MissingKey = "missing-key",
+    /// A value of the wrong type.
+    WrongType = "wrong-type",
+    /// A value that is none of those allowed.
+    UnknownValue = "unknown-value",
+    /// A number, text or list that is too small or too large.
+    OutOfRange = "out-of-range",
+    /// A text that does not have the form it must have.
+    BadFormat = "bad-format",
+    /// `include:` names no file.
+    IncludeNoMatch = "include-no-match",
+    /// An included file holds what only the main file may.
+    IncludeKey = "include-key",
+    /// Two files define one name.
+    DefinedTwice = "defined-twice",
+    /// `--env` names no environment.
+    UnknownEnvironment = "unknown-environment",
+    /// A reference to a connection that is not there.
+    UnknownConnection = "unknown-connection",
+    /// One cohort id twice.
+    DuplicateId = "duplicate-id",
+    /// Two cohorts with one name in one Braze.
+    DuplicateName = "duplicate-name",
+    /// A path leaves the folders that the config may read.
+    PathOutside = "path-outside",
+    /// A match rule stands before one that must come first.
+    RuleOrder = "rule-order",
+    /// A match rule that can never decide anything.
+    DuplicateRule = "duplicate-rule",
+    /// A connection to a real vendor lacks a key.
+    MissingCredentials = "missing-credentials",
+    /// Neither or both of `instance` and `endpoint`.
+    EndpointChoice = "endpoint-choice",
+    /// Keys would travel without encryption, or the endpoint is no plain base URL.
+    BadEndpoint = "bad-endpoint",
+    /// The format of a source cannot be told from its name.
+    UnknownFormat = "unknown-format",
+    /// A cohort is both declared and listed under `removed:`.
+    RemovedAndDeclared = "removed-and-declared",
+}
+
+/// One problem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Which kind.
+    pub code: Code,
+    /// What is wrong, in one line.
+    pub message: String,
+    /// Where, unless the file itself is the problem.
+    pub place: Option<Span>,
+    /// What to write at the place, in a few words.
+    pub label: String,
+    /// Another place that has to do with it, and why.
+    pub related: Option<(Span, String)>,
+    /// The way out.
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
+        let (message, label) = (message.into(), String::new());
+        Self { code, message, place: None, label, related: None, hint: None }
+    }
+
+    pub(super) fn at(mut self, place: Span, label: impl Into<String>) -> Self {
+        self.place = Some(place);
+        self.label = label.into();
+        self
+    }
+
+    pub(super) fn see(mut self, place: Span, why: impl Into<String>) -> Self {
+        self.related = Some((place, why.into()));
+        self
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Every problem of a config, with the texts that they point into.
+#[derive(Clone, Debug)]
+pub struct Problems {
+    /// The files that were read.
+    pub sources: Sources,
+    /// The problems, in the order of the files; never empty.
+    pub list: Vec<Problem>,
+}
+
+impl Problems {
+    pub(super) fn new(sources: Sources, mut list: Vec<Problem>) -> Self {
+        list.sort_by_key(|p| (p.place, p.code));
+        list.dedup();
+        Self { sources, list }
+    }
+}
+
+/// The candidate that `given` was most likely meant to be.
+pub(super) fn did_you_mean<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let near = |candidate: &str| strsim::damerau_levenshtein(&given.to_lowercase(), &candidate.to_lowercase());
+    candidates
+        .into_iter()
+        .map(|candidate| (near(candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.chars().count().max(given.chars().count()) / 4)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suggestions_are_near_misses_only() {
+        let keys = ["external_id", "alias", "device_id"];
+        assert_eq!(did_you_mean("extrenal_id", keys), Some("external_id"));
+        assert_eq!(did_you_mean("Alias", keys), Some("alias"));
+        assert_eq!(did_you_mean("email", keys), None);
+    }
+}

@@ -1,0 +1,87 @@
+//! The JSON Schema: made from the shapes, and the pass that holds a tree to it.
+//!
+//! `schemas/sync.schema.json` is this schema written out, so an editor and `validate` agree. All of a
+//! tree's problems are found at once; `explain` puts them into words.
+
+use std::sync::LazyLock;
+
+use jsonschema::paths::LocationSegment;
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
+
+use super::explain;
+use super::problem::Problem;
+use super::tree::{Node, Step};
+
+static SCHEMA: LazyLock<Value> = LazyLock::new(generate);
+
+/// The schema as a JSON value.
+#[must_use]
+pub fn schema() -> &'static Value {
+    &SCHEMA
+}
+
+/// The schema as the text of `schemas/sync.schema.json`.
+#[must_use]
+pub fn schema_text() -> String {
+    format!("{:#}\n", *SCHEMA)
+}
+
+fn generate() -> Value {
+    let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<super::shape::File>();
+    let mut schema = schema.to_value();
+    tidy(&mut schema);
+    super::overlay::complete(&mut schema);
+    schema
+}
+
+/// Optional is not nullable: a key that is there must hold something. Rust's integer formats go as
+/// well, since their bounds are stated.
+fn tidy(schema: &mut Value) {
+    if let Value::Object(map) = schema {
+        let is_null = |value: &Value| value.get("type").is_some_and(|t| t == "null");
+        if let Some(Value::Array(choices)) = map.get_mut("anyOf") {
+            choices.retain(|choice| !is_null(choice));
+            if let [Value::Object(only)] = choices.as_mut_slice() {
+                let only = std::mem::take(only);
+                map.remove("anyOf");
+                map.extend(only);
+            }
+        }
+        if let Some(Value::Array(types)) = map.get_mut("type") {
+            types.retain(|name| name != "null");
+            if let [only] = types.as_slice() {
+                let only = only.clone();
+                map.insert("type".to_owned(), only);
+            }
+        }
+        map.retain(|key, value| !(key == "format" && value.is_string()) && !(key == "default" && value.is_null()));
+    }
+    match schema {
+        Value::Object(map) => map.values_mut().for_each(tidy),
+        Value::Array(items) => items.iter_mut().for_each(tidy),
+        _ => {}
+    }
+}
+
+/// Every way in which the tree is not what the schema says.
+pub(super) fn check(tree: &Node, problems: &mut Vec<Problem>) {
+    let instance = tree.to_json();
+    match jsonschema::validator_for(&SCHEMA) {
+        Ok(validator) => {
+            for error in validator.iter_errors(&instance) {
+                explain::explain(&error, tree, &SCHEMA, problems);
+            }
+        }
+        Err(error) => problems.push(explain::broken_schema(&error.to_string())),
+    }
+}
+
+/// A path of the schema library as steps through our tree.
+pub(super) fn steps<'a>(path: impl Iterator<Item = LocationSegment<'a>>) -> Vec<Step> {
+    path.map(|segment| match segment {
+        LocationSegment::Property(key) => Step::Key(key.into_owned()),
+        LocationSegment::Index(at) => Step::Index(at),
+    })
+    .collect()
+}

@@ -1,0 +1,317 @@
+//! The file's shape: what serde reads and what the JSON Schema is made from.
+//!
+//! These types mirror the YAML letter by letter and go no further than this module; `lower` turns
+//! them into the `Config` that the rest of the program knows. Their doc comments are the schema's
+//! descriptions, so they are written for the person who edits the file.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::text::{Label, Length, Percent, Slug, Text};
+
+/// A syncline config: which cohorts of people are kept in Braze, and where they come from.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "syncline config")]
+pub(super) struct File {
+    /// The version of this format.
+    pub(super) version: Version,
+    /// The folder that remembers what Braze has accepted. Relative to this file's folder. Keep it: without it, nobody can be removed.
+    #[serde(default = "default_state")]
+    #[schemars(example = ".syncline")]
+    pub(super) state: String,
+    /// More files to read, as globs relative to this file's folder. They may hold `connections`, `cohorts` and `removed`.
+    #[serde(default)]
+    #[schemars(example = ["cohorts/*.yaml"])]
+    #[allow(dead_code, reason = "read from the tree before shapes exist; here for the schema")]
+    pub(super) include: Vec<String>,
+    /// Folders outside this file's folder that sources may be read from.
+    #[serde(default)]
+    #[schemars(example = ["/data/exports"])]
+    pub(super) roots: Vec<String>,
+    /// The vendor accounts, by a name of your choice.
+    #[serde(default)]
+    pub(super) connections: BTreeMap<Slug, Connection>,
+    /// The cohorts to keep in step.
+    #[serde(default)]
+    pub(super) cohorts: Vec<Cohort>,
+    /// Cohorts that left the config and whose members shall leave Braze.
+    #[serde(default)]
+    pub(super) removed: Vec<Removed>,
+    /// Overlays, chosen by `--env NAME`: maps are merged into the config, lists and values replace what it says.
+    #[serde(default)]
+    #[allow(dead_code, reason = "laid over the tree before shapes exist; here for the schema")]
+    pub(super) environments: BTreeMap<Slug, super::overlay::Overlay>,
+}
+
+fn default_state() -> String {
+    ".syncline".to_owned()
+}
+
+/// The version of the config format; 1 is the only one.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "u64")]
+pub(super) struct Version;
+
+impl TryFrom<u64> for Version {
+    type Error = &'static str;
+
+    fn try_from(number: u64) -> Result<Self, Self::Error> {
+        if number == 1 { Ok(Self) } else { Err("this program knows version 1 only") }
+    }
+}
+
+impl JsonSchema for Version {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Version".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "integer", "enum": [1] })
+    }
+}
+
+/// A vendor account.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Connection {
+    /// A Braze workspace, reached by the partner cohort import endpoints.
+    Braze(Braze),
+}
+
+/// A Braze workspace, reached by the partner cohort import endpoints.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Braze {
+    /// The Braze instance as the dashboard's address shows it. `sandbox` runs a small Braze on this machine that needs no keys.
+    pub(super) instance: Option<super::instance::Instance>,
+    /// The REST endpoint, instead of `instance`.
+    #[schemars(example = "https://rest.iad-01.braze.com")]
+    pub(super) endpoint: Option<String>,
+    /// The partner's name in the path of the cohort endpoints.
+    #[serde(default = "default_partner")]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._~-]{1,100}$"), extend("patternErrorMessage" = "letters, digits, `.`, `_`, `~` and `-` only: it is part of a path"))]
+    pub(super) partner: String,
+    /// The data import key: Braze dashboard, Partner Integrations > Technology Partners > Heap.
+    pub(super) data_import_key: Option<Secret>,
+    /// The partner API key that Braze gave to the partner.
+    pub(super) partner_api_key: Option<Secret>,
+    /// The organization in the `User-Agent` that Braze requires of partners: `partner-<organization>-Syncline/<version>`.
+    #[serde(default = "default_organization")]
+    #[schemars(regex(pattern = r"^[A-Z][A-Za-z0-9]{0,63}$"), extend("patternErrorMessage" = "one word in Pascal case, like `Acme` or `AcmeData`"))]
+    pub(super) organization: String,
+    /// How many cohorts are sent to at once. Within one cohort there is always one request at a time.
+    #[serde(default = "default_cohorts_at_once")]
+    #[schemars(range(min = 1, max = 64))]
+    pub(super) cohorts_at_once: u8,
+    /// How many identifiers go into one request. Braze takes at most 1,000.
+    #[serde(default = "default_batch")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub(super) batch: u16,
+    /// Braze's hourly limit on cohort import requests, for the estimate in plans.
+    #[serde(default = "default_requests_per_hour")]
+    #[schemars(range(min = 1))]
+    pub(super) requests_per_hour: u32,
+    /// How long one request may take.
+    #[serde(default = "default_timeout")]
+    pub(super) timeout: Length,
+    /// When to give up on a request that Braze does not take.
+    #[serde(default)]
+    pub(super) retry: Retry,
+}
+
+fn default_partner() -> String {
+    "heap".to_owned()
+}
+
+fn default_organization() -> String {
+    "Syncline".to_owned()
+}
+
+fn default_cohorts_at_once() -> u8 {
+    4
+}
+
+fn default_batch() -> u16 {
+    1000
+}
+
+fn default_requests_per_hour() -> u32 {
+    250_000
+}
+
+fn default_timeout() -> Length {
+    Length::from_secs(30)
+}
+
+/// When to give up on a request that Braze does not take. What has no answer by then is settled by the next pass.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Retry {
+    /// How often a request is tried in all.
+    #[schemars(range(min = 1, max = 100))]
+    pub(super) attempts: u32,
+    /// The wait after the first failure. It doubles with each further one, with some jitter.
+    pub(super) first_wait: Length,
+    /// The longest single wait. A rate limit that resets later than this ends the pass instead.
+    pub(super) longest_wait: Length,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 8, first_wait: Length::from_millis(500), longest_wait: Length::from_secs(15 * 60) }
+    }
+}
+
+/// A key, never written in the config itself: the name of an environment variable, or a file that only its owner can read.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Secret {
+    /// The environment variable that holds it.
+    #[schemars(example = &"BRAZE_DATA_IMPORT_KEY")]
+    Env(Text),
+    /// The file that holds it, relative to the config's folder. Its mode must be 0600 or stricter.
+    #[schemars(example = "secrets/braze_data_import_key")]
+    File(Text),
+}
+
+/// A named set of people that is kept in Braze.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cohort {
+    /// The stable id. It becomes Braze's cohort id; never use it for another cohort.
+    #[schemars(example = &"abandoned_checkout")]
+    pub(super) id: Slug,
+    /// The name that Braze's segment filter shows. It may change.
+    #[schemars(example = "Abandoned checkout")]
+    pub(super) name: Text,
+    /// The connection that the cohort is sent to.
+    #[schemars(example = &"braze")]
+    pub(super) to: Slug,
+    /// Where the people come from.
+    pub(super) source: Source,
+    /// How a row names a person. The first rule whose column is not empty decides.
+    #[schemars(length(min = 1, max = 16))]
+    pub(super) r#match: Vec<Rule>,
+    /// What one pass may change without asking.
+    #[serde(default)]
+    pub(super) guard: Guard,
+    /// `true`: the cohort is never emptied, neither by an empty source nor under `removed:`, until a pass has seen `false` here. Deleting the line changes nothing.
+    #[serde(default)]
+    pub(super) protect: Option<bool>,
+}
+
+/// Where the people of a cohort come from.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Source {
+    /// Files: the whole cohort, read again on every pass.
+    File(FileSource),
+}
+
+/// Files: the whole cohort, read again on every pass.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FileSource {
+    /// A path or a glob, relative to the config's folder. `.gz` and `.zst` files are unpacked as they are read.
+    #[schemars(example = "exports/abandoned_checkout.csv")]
+    #[schemars(example = "exports/part-*.ndjson.zst")]
+    pub(super) path: Text,
+    /// The format; told from the name (`.csv`, `.tsv`, `.ndjson`, `.jsonl`) if not given.
+    pub(super) format: Option<super::types::Format>,
+    /// What separates the fields of a CSV file, if not a comma.
+    #[schemars(regex(pattern = "^[ -!#-~\\t]$"), extend("patternErrorMessage" = "one ASCII character, and not a quote"), example = ";")]
+    pub(super) delimiter: Option<String>,
+    /// Texts that stand for "no value", besides the empty one.
+    #[serde(default)]
+    #[schemars(example = ["\\N", "NULL"])]
+    pub(super) null_values: Vec<Text>,
+    /// Whether a file must end with a line break. `required`: a file that does not is taken for cut short and not used.
+    #[serde(default)]
+    pub(super) final_newline: super::types::FinalNewline,
+}
+
+/// How a row names a person in Braze. Right-hand sides are columns of the source.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Rule {
+    /// The column with Braze's external id: for people who are identified.
+    #[schemars(example = &"identity")]
+    ExternalId(Text),
+    /// A user alias: for people who are identified.
+    Alias(Alias),
+    /// The column with Braze's device id: only for people who are still anonymous, so it must be the last rule.
+    #[schemars(example = &"device_id")]
+    DeviceId(Text),
+}
+
+/// A Braze user alias.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Alias {
+    /// The alias label, as it is.
+    #[schemars(example = &"heap_user_id")]
+    pub(super) label: Label,
+    /// The column with the alias name.
+    #[schemars(example = &"user_id")]
+    pub(super) name: Text,
+}
+
+/// What one pass may change without asking. Beyond that it withholds the removals, or the additions, and says so.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Guard {
+    /// The largest share of the members that may leave in one pass.
+    pub(super) max_removed: Percent,
+    /// The largest share of the members that may enter in one pass.
+    pub(super) max_added: Percent,
+    /// The largest number of members that may leave in one pass.
+    pub(super) max_removed_count: Option<u64>,
+    /// The largest number of members that may enter in one pass.
+    pub(super) max_added_count: Option<u64>,
+    /// How many rows may be unreadable before removals are withheld: the person in such a row may be a member.
+    pub(super) max_unreadable: u64,
+    /// Whether an empty source may empty the cohort.
+    pub(super) allow_empty: bool,
+    /// Whether to withhold everything when one side is refused.
+    pub(super) atomic: bool,
+    /// Shares are checked only in cohorts of at least this many members.
+    pub(super) from_members: u64,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        let limits = crate::model::GuardLimits::default();
+        Self {
+            max_removed: Percent(limits.removed_share_max),
+            max_added: Percent(limits.added_share_max),
+            max_removed_count: limits.removed_max,
+            max_added_count: limits.added_max,
+            max_unreadable: limits.unreadable_max,
+            allow_empty: limits.allow_empty,
+            atomic: limits.atomic,
+            from_members: limits.from_members,
+        }
+    }
+}
+
+/// A cohort that left the config.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Removed {
+    /// The id that it had.
+    pub(super) cohort: Slug,
+    /// What becomes of its members: `remove` takes them all out of the cohort in Braze.
+    #[allow(dead_code, reason = "the only choice there is, but one that a person has to spell out")]
+    pub(super) members: Members,
+}
+
+/// What becomes of the members of a cohort that left the config.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Members {
+    /// All of them leave the cohort in Braze.
+    Remove,
+}

@@ -1,0 +1,57 @@
+//! The texts that a config is made of, and places in them. Knows nothing of YAML.
+
+use std::ops::Range;
+
+/// A place in one of the config's files, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Span {
+    /// Which file, as an index into [`Sources`].
+    pub file: u16,
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// The bytes as a range for slicing the file's text.
+    #[must_use]
+    pub fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// One file of the config.
+#[derive(Clone, Debug)]
+pub struct SourceFile {
+    /// How messages call it: the path as the user gave it.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Every file that was read for one config, in the order of reading.
+#[derive(Clone, Debug, Default)]
+pub struct Sources(Vec<SourceFile>);
+
+impl Sources {
+    /// Keeps a file and says by which index spans refer to it.
+    pub(super) fn push(&mut self, name: String, text: String) -> u16 {
+        self.0.push(SourceFile { name, text });
+        u16::try_from(self.0.len() - 1).unwrap_or(u16::MAX)
+    }
+
+    /// The file that a span points into.
+    #[must_use]
+    pub fn file(&self, span: Span) -> Option<&SourceFile> {
+        self.0.get(usize::from(span.file))
+    }
+
+    /// Line and column of a span's start, both from 1; columns count characters.
+    #[must_use]
+    pub fn line_column(&self, span: Span) -> Option<(usize, usize)> {
+        let before = self.file(span)?.text.get(..span.start as usize)?;
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        Some((before.matches('\n').count() + 1, before[line_start..].chars().count() + 1))
+    }
+}

@@ -1,0 +1,155 @@
+//! Texts of a certain form: ids, and values that are written with a unit such as `30%` and `15m`.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::model::Share;
+
+/// The form of ids and names, in words.
+pub(super) const SLUG_RULE: &str = "1 to 100 of a-z, 0-9, `_` and `-`; the first a letter or a digit";
+
+macro_rules! patterned {
+    ($name:ident, $doc:literal, $pattern:literal, $rule:expr) => {
+        #[doc = $doc]
+        #[derive(Debug, Clone, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+        #[serde(transparent)]
+        pub(super) struct $name(pub(super) String);
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern, "patternErrorMessage": $rule })
+            }
+        }
+    };
+}
+
+patterned!(
+    Slug,
+    "An id or a name in the config: lower-case letters, digits, `_` and `-`, at most 100.",
+    "^[a-z0-9][a-z0-9_-]{0,99}$",
+    SLUG_RULE
+);
+patterned!(Text, "A text that is more than blanks.", r"\S", "must not be blank");
+patterned!(
+    Label,
+    "An alias label.",
+    r"^\s*\S.{0,235}$",
+    "1 to 236 characters, not only blanks"
+);
+
+/// A share in the config, like `30%`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Percent(pub(super) Share);
+
+impl TryFrom<String> for Percent {
+    type Error = crate::model::ShareError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse().map(Self)
+    }
+}
+
+impl Serialize for Percent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl JsonSchema for Percent {
+    fn schema_name() -> Cow<'static, str> {
+        "Percent".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A share with its unit, like `30%` or `12.5%`.",
+            "pattern": r"^[0-9]{1,6}(\.[0-9]{1,2})?%$",
+            "patternErrorMessage": "a percentage with its unit and at most two decimals, like `30%` or `12.5%`",
+            "examples": ["30%", "12.5%"],
+        })
+    }
+}
+
+/// A length of time in the config, like `500ms`, `30s`, `15m`, `4h` or `7d`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub(super) struct Length(pub(super) Duration);
+
+/// The units, longest first, with their length in milliseconds.
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("ms", 1), ("m", 60_000), ("s", 1_000)];
+
+impl Length {
+    pub(super) const fn from_secs(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    pub(super) const fn from_millis(millis: u64) -> Self {
+        Self(Duration::from_millis(millis))
+    }
+}
+
+impl TryFrom<String> for Length {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let unit = UNITS.iter().find(|(name, _)| *name == &text[digits..]);
+        let number = text[..digits].parse::<u64>().ok().filter(|_| digits <= 9);
+        match (number, unit) {
+            (Some(number), Some((_, millis))) => Ok(Self::from_millis(number * millis)),
+            _ => Err(format!("`{text}` is not a length of time like `500ms`, `30s`, `15m`, `4h` or `7d`")),
+        }
+    }
+}
+
+impl Serialize for Length {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        let fits = |&&(_, length): &&(&str, u64)| millis >= length && millis % length == 0;
+        let mut units = UNITS;
+        units.sort_by_key(|(_, length)| std::cmp::Reverse(*length));
+        let (name, length) = units.iter().find(fits).copied().unwrap_or(("s", 1_000));
+        serializer.collect_str(&format_args!("{}{name}", millis / length))
+    }
+}
+
+impl JsonSchema for Length {
+    fn schema_name() -> Cow<'static, str> {
+        "Length".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A length of time with its unit, like `500ms`, `30s`, `15m`, `4h` or `7d`.",
+            "pattern": "^[0-9]{1,9}(ms|s|m|h|d)$",
+            "patternErrorMessage": "a length of time with its unit, like `500ms`, `30s`, `15m`, `4h` or `7d`",
+            "examples": ["30s", "15m"],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_written_in_their_largest_unit() {
+        for text in ["500ms", "30s", "15m", "4h", "7d", "90s", "1500ms"] {
+            let length = Length::try_from(text.to_owned()).unwrap();
+            assert_eq!(serde_json::to_value(length).unwrap(), text);
+        }
+        for text in ["", "s", "10", "10 s", "1.5s", "-1s", "10w", "9999999999s"] {
+            assert!(Length::try_from(text.to_owned()).is_err(), "{text}");
+        }
+    }
+}

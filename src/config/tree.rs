@@ -1,0 +1,297 @@
+//! YAML text → a tree in which every key and value knows its place. The first pass.
+//!
+//! Nothing is interpreted here beyond YAML itself. Duplicate keys are reported, all of them, and a
+//! file or an expansion of aliases beyond the budget is refused before it costs anything.
+
+use std::collections::{HashMap, hash_map};
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Number;
+use serde_yaml::Spanned;
+
+use super::problem::{Code, Problem};
+use super::source::Span;
+
+/// Largest file of a config in bytes. A cohort takes some 300 bytes.
+pub(super) const FILE_LEN_MAX: usize = 4 << 20;
+const NODES_MAX: usize = 200_000;
+const DEPTH_MAX: usize = 32;
+
+/// A value and its place.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) span: Span,
+    pub(super) value: Value,
+}
+
+/// What YAML's core schema says a node is.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(String),
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+/// One key of a mapping with its value.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) key_span: Span,
+    pub(super) node: Node,
+}
+
+/// One step from a node to a part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Key(String),
+    Index(usize),
+}
+
+impl Node {
+    /// The entry with this key, if the node is a mapping that has it.
+    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+        self.entries().iter().find(|entry| entry.key == key)
+    }
+
+    /// The value under this key, if the node is a mapping that has it.
+    pub(super) fn get(&self, key: &str) -> Option<&Node> {
+        self.entry(key).map(|entry| &entry.node)
+    }
+
+    /// The text under this key, if there is one.
+    pub(super) fn text(&self, key: &str) -> Option<(&str, Span)> {
+        self.get(key).and_then(|node| node.as_text().map(|text| (text, node.span)))
+    }
+
+    /// The node's text, if it is one.
+    pub(super) fn as_text(&self) -> Option<&str> {
+        if let Value::Text(text) = &self.value { Some(text) } else { None }
+    }
+
+    /// The entries of a mapping; none for anything else.
+    pub(super) fn entries(&self) -> &[Entry] {
+        if let Value::Map(entries) = &self.value { entries } else { &[] }
+    }
+
+    /// The items under this key, if it holds a list; none otherwise.
+    pub(super) fn items(&self, key: &str) -> &[Node] {
+        match self.get(key).map(|node| &node.value) {
+            Some(Value::List(items)) => items,
+            _ => &[],
+        }
+    }
+
+    /// The part of the node that a path leads to, or the nearest part on the way.
+    pub(super) fn nearest(&self, path: &[Step]) -> &Node {
+        let next = path.first().and_then(|step| match (step, &self.value) {
+            (Step::Key(key), _) => self.get(key),
+            (Step::Index(at), Value::List(items)) => items.get(*at),
+            _ => None,
+        });
+        next.map_or(self, |node| node.nearest(&path[1..]))
+    }
+
+    /// Where to point when the node as a whole is meant: a mapping's first key, a list's first
+    /// item, so that a message underlines a word and not twenty lines.
+    pub(super) fn head(&self) -> Span {
+        match &self.value {
+            Value::Map(entries) => entries.first().map_or(self.span, |entry| entry.key_span),
+            Value::List(items) => items.first().map_or(self.span, Node::head),
+            _ => self.span,
+        }
+    }
+
+    /// The same tree without places, for the schema and the typed pass.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value as Json;
+        match &self.value {
+            Value::Null => Json::Null,
+            Value::Bool(b) => Json::Bool(*b),
+            Value::Number(n) => Json::Number(n.clone()),
+            Value::Text(text) => Json::String(text.clone()),
+            Value::List(items) => items.iter().map(Node::to_json).collect(),
+            Value::Map(entries) => entries.iter().map(|e| (e.key.clone(), e.node.to_json())).collect(),
+        }
+    }
+
+    fn settle(&mut self, file: u16, text_len: u32, problems: &mut Vec<Problem>) {
+        place(&mut self.span, file, text_len);
+        match &mut self.value {
+            Value::List(items) => items.iter_mut().for_each(|item| item.settle(file, text_len, problems)),
+            Value::Map(entries) => {
+                for entry in entries.iter_mut() {
+                    place(&mut entry.key_span, file, text_len);
+                    entry.node.settle(file, text_len, problems);
+                }
+                refuse_duplicates(entries, problems);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn place(span: &mut Span, file: u16, text_len: u32) {
+    span.file = file;
+    span.end = span.end.min(text_len);
+    span.start = span.start.min(span.end);
+}
+
+/// Reports each key that came before, and keeps the first of each.
+fn refuse_duplicates(entries: &mut Vec<Entry>, problems: &mut Vec<Problem>) {
+    let mut first: HashMap<String, Span> = HashMap::with_capacity(entries.len());
+    entries.retain(|entry| match first.entry(entry.key.clone()) {
+        hash_map::Entry::Vacant(vacant) => {
+            vacant.insert(entry.key_span);
+            true
+        }
+        hash_map::Entry::Occupied(earlier) => {
+            problems.push(
+                Problem::new(Code::DuplicateKey, format!("`{}` is set twice", entry.key))
+                    .at(entry.key_span, "set again here")
+                    .see(*earlier.get(), "first set here")
+                    .hint("keep one of the two; neither wins on its own"),
+            );
+            false
+        }
+    });
+}
+
+/// Parses one file. What is wrong goes to `problems`; a tree comes back unless the text is no YAML.
+pub(super) fn parse(text: &str, file: u16, problems: &mut Vec<Problem>) -> Option<Node> {
+    match serde_yaml::from_str_with_options::<Node>(text, options()) {
+        Ok(mut node) => {
+            node.settle(file, u32::try_from(text.len()).unwrap_or(u32::MAX), problems);
+            Some(node)
+        }
+        Err(error) => {
+            problems.push(yaml_problem(text, file, &error));
+            None
+        }
+    }
+}
+
+fn options() -> serde_yaml::Options {
+    serde_yaml::options! {
+        budget: serde_yaml::budget! {
+            max_nodes: NODES_MAX,
+            max_depth: DEPTH_MAX,
+            max_documents: 1,
+        },
+        duplicate_keys: serde_yaml::options::DuplicateKeyPolicy::PassThrough,
+        strict_booleans: true,
+        with_snippet: false,
+        reject_unsupported_tags: true,
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+    }
+}
+
+fn yaml_problem(text: &str, file: u16, error: &serde_yaml::Error) -> Problem {
+    let start = error.location().map_or(0, |at| byte_at(text, at.line() as usize, at.column() as usize));
+    let rest = &text[start..];
+    let len = rest.find(['\n', '\r']).unwrap_or(rest.len()).max(usize::from(!rest.is_empty()));
+    let as_u32 = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+    let span = Span { file, start: as_u32(start), end: as_u32(start + len.min(rest.len())) };
+    match error {
+        serde_yaml::Error::Budget { .. }
+        | serde_yaml::Error::AliasReplayLimitExceeded { .. }
+        | serde_yaml::Error::AliasExpansionLimitExceeded { .. }
+        | serde_yaml::Error::AliasReplayStackDepthExceeded { .. } => {
+            Problem::new(Code::TooLarge, "the file expands to more than any config should hold")
+                .at(span, "the limit is passed here")
+                .hint("split it with `include:`, and write out what aliases repeat")
+        }
+        _ => Problem::new(Code::YamlSyntax, "this is not valid YAML").at(span, reason(error)),
+    }
+}
+
+/// The parser's words without the place, which is drawn instead.
+fn reason(error: &serde_yaml::Error) -> String {
+    let text = error.to_string();
+    let text = text.lines().next().unwrap_or_default();
+    let cut = [" at line ", ", at line "].iter().filter_map(|mark| text.rfind(mark)).min().unwrap_or(text.len());
+    text[..cut].to_owned()
+}
+
+fn byte_at(text: &str, line: usize, column: usize) -> usize {
+    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let rest = &text[start.min(text.len())..];
+    let within = rest.char_indices().nth(column.saturating_sub(1)).map_or(rest.len(), |(at, _)| at);
+    (start + within).min(text.len())
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<Value>::deserialize(deserializer)?;
+        Ok(Self { span: span_of(&spanned), value: spanned.value })
+    }
+}
+
+/// The place in bytes; the file's number is filled in once the whole file is read.
+fn span_of<T>(spanned: &Spanned<T>) -> Span {
+    let span = spanned.referenced.span();
+    let start = span.byte_offset().unwrap_or(0);
+    let as_u32 = |at: u64| u32::try_from(at).unwrap_or(u32::MAX);
+    Span { file: 0, start: as_u32(start.into()), end: as_u32(u64::from(start) + u64::from(span.byte_len().unwrap_or(0))) }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number must be finite"))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::Text(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(key) = map.next_key::<Spanned<String>>()? {
+            let key_span = span_of(&key);
+            entries.push(Entry { key: key.value, key_span, node: map.next_value()? });
+        }
+        Ok(Value::Map(entries))
+    }
+}

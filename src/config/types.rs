@@ -1,0 +1,168 @@
+//! The config as the rest of the program knows it: checked, resolved, typed. It holds no secret, only
+//! where each one is to be found.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::secret::SecretRef;
+use crate::model::{CohortId, ConnectionName, GuardLimits, MatchRule};
+
+/// A whole config.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The folder of the main file. Relative paths start here.
+    pub folder: PathBuf,
+    /// The folder that holds the state.
+    pub state: PathBuf,
+    /// Folders that sources may be read from; the config's own is the first.
+    pub roots: Vec<PathBuf>,
+    /// The connections by name.
+    pub connections: BTreeMap<ConnectionName, Braze>,
+    /// The cohorts in the order of the file.
+    pub cohorts: Vec<Cohort>,
+    /// Cohorts that left the config and are to be emptied.
+    pub removed: Vec<CohortId>,
+    /// SHA-256 of what the config says, in hex: comments and layout do not count.
+    pub digest: String,
+}
+
+/// A Braze workspace.
+#[derive(Clone, Debug)]
+pub struct Braze {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// The partner's name in the path.
+    pub partner: String,
+    /// The organization in the `User-Agent`.
+    pub organization: String,
+    /// Where the keys are; none for the sandbox, which has its own.
+    pub keys: Option<BrazeKeys>,
+    /// Cohorts that are sent to at once.
+    pub cohorts_at_once: usize,
+    /// Identifiers in one request.
+    pub batch_len_max: usize,
+    /// Requests that the rate limit allows in an hour.
+    pub requests_per_hour: u32,
+    /// How long one request may take.
+    pub timeout: Duration,
+    /// When to give up.
+    pub retry: Retry,
+}
+
+/// Where a Braze workspace is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// The local sandbox, started when it is needed.
+    Sandbox,
+    /// A base URL without a slash at its end.
+    Url(String),
+}
+
+impl Endpoint {
+    /// The endpoint as reports and the record name it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Sandbox => "sandbox",
+            Self::Url(url) => url,
+        }
+    }
+}
+
+/// Where the two keys of the cohort import are.
+#[derive(Clone, Debug)]
+pub struct BrazeKeys {
+    /// The customer's data import key.
+    pub data_import: SecretRef,
+    /// The partner's API key.
+    pub partner_api: SecretRef,
+}
+
+/// When to give up on a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry {
+    /// Tries in all, at least one.
+    pub attempts: u32,
+    /// The wait after the first failure.
+    pub first_wait: Duration,
+    /// The longest single wait.
+    pub longest_wait: Duration,
+}
+
+/// A cohort to keep in step.
+#[derive(Clone, Debug)]
+pub struct Cohort {
+    /// Its stable id.
+    pub id: CohortId,
+    /// Its name in Braze.
+    pub name: String,
+    /// The connection that it is sent to.
+    pub to: ConnectionName,
+    /// Where its people come from.
+    pub source: FileSource,
+    /// How rows are matched, in order.
+    pub rules: Vec<MatchRule>,
+    /// What one pass may change.
+    pub limits: GuardLimits,
+    /// Whether it may be emptied; none leaves that as the record has it.
+    pub protect: Option<bool>,
+    /// Where the config declares it, for messages: file and line.
+    pub declared_at: String,
+}
+
+/// Files that hold a whole cohort.
+#[derive(Clone, Debug)]
+pub struct FileSource {
+    /// The path or glob as the config has it.
+    pub pattern: String,
+    /// The format, if the config says it.
+    pub format: Option<Format>,
+    /// What separates CSV fields.
+    pub delimiter: u8,
+    /// Texts that stand for "no value".
+    pub null_values: Vec<String>,
+    /// Whether a file must end with a line break.
+    pub final_newline: FinalNewline,
+}
+
+/// The format of a source file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Comma-separated with a header row (RFC 4180).
+    Csv,
+    /// Tab-separated with a header row.
+    Tsv,
+    /// One JSON object a line.
+    Ndjson,
+}
+
+impl Format {
+    /// The format that a file's name tells, under any compression suffix.
+    #[must_use]
+    pub fn from_name(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let name = [".gz", ".zst"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(&name);
+        match name.rsplit_once('.')?.1 {
+            "csv" => Some(Self::Csv),
+            "tsv" => Some(Self::Tsv),
+            "ndjson" | "jsonl" => Some(Self::Ndjson),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a file must end with a line break.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FinalNewline {
+    /// A file that does not is taken for cut short.
+    #[default]
+    Required,
+    /// The last row may end with the file.
+    Optional,
+}

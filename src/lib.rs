@@ -1,0 +1,5 @@
+//! WIP
+pub mod config;
+pub mod model;
+pub mod plan;
+pub mod state;

@@ -1,0 +1,176 @@
+//! How Braze knows a person, and the one packed form in which identifiers travel through the engine.
+//!
+//! The packed form is what is hashed, spilled and compared; tens of millions of them are alive at
+//! once, so it is a run of bytes and not a struct: `kind`, length of the label, label, length of the
+//! value (two bytes, little end first), value.
+
+use std::fmt;
+
+/// Longest `external_id` in bytes (Braze, `/users/track` item errors: `EXTERNAL_USER_ID_TOO_LARGE`).
+pub const EXTERNAL_ID_LEN_MAX: usize = 987;
+/// Longest alias name, and longest alias label, in bytes (Braze, user alias object).
+pub const ALIAS_LEN_MAX: usize = 236;
+/// Longest packed identifier in bytes.
+pub const PACKED_LEN_MAX: usize = 1 + 1 + ALIAS_LEN_MAX + 2 + EXTERNAL_ID_LEN_MAX;
+
+/// The three ways in which Braze's cohort import names a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// An identified person's `external_id`.
+    ExternalId,
+    /// A user alias: a label (the kind of alias) and a name (its value).
+    Alias,
+    /// A device of a person who is still anonymous.
+    DeviceId,
+}
+
+impl Kind {
+    /// Every kind, in the order in which reports list them.
+    pub const ALL: [Self; 3] = [Self::ExternalId, Self::Alias, Self::DeviceId];
+
+    /// The name that the config, runs and reports use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ExternalId => "external_id",
+            Self::Alias => "alias",
+            Self::DeviceId => "device_id",
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(byte)).copied()
+    }
+
+    fn byte(self) -> u8 {
+        match self {
+            Self::ExternalId => 0,
+            Self::Alias => 1,
+            Self::DeviceId => 2,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Why bytes are not a packed identifier. Only damaged data gives this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("damaged identifier: {0}")]
+pub struct IdentifierError(&'static str);
+
+/// One identifier, borrowed. `label` is empty unless the kind is [`Kind::Alias`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identifier<'a> {
+    /// Which of Braze's three arrays it goes into.
+    pub kind: Kind,
+    /// The alias label, empty for the other kinds.
+    pub label: &'a str,
+    /// The external id, alias name or device id.
+    pub value: &'a str,
+}
+
+impl<'a> Identifier<'a> {
+    /// Appends the packed form to `out`.
+    ///
+    /// The caller has checked the lengths ([`ALIAS_LEN_MAX`], [`EXTERNAL_ID_LEN_MAX`]); longer parts
+    /// are a bug and are cut rather than written with a wrong length.
+    pub fn pack_into(&self, out: &mut Vec<u8>) {
+        let label = &self.label.as_bytes()[..self.label.len().min(usize::from(u8::MAX))];
+        let value = &self.value.as_bytes()[..self.value.len().min(usize::from(u16::MAX))];
+        debug_assert!(label.len() == self.label.len() && value.len() == self.value.len());
+        out.push(self.kind.byte());
+        out.push(label.len().to_le_bytes()[0]);
+        out.extend_from_slice(label);
+        out.extend_from_slice(&value.len().to_le_bytes()[..2]);
+        out.extend_from_slice(value);
+    }
+
+    /// Reads one identifier off the front of `bytes` and says how long it was.
+    ///
+    /// # Errors
+    /// [`IdentifierError`] when the bytes were not written by [`Identifier::pack_into`].
+    pub fn unpack(bytes: &'a [u8]) -> Result<(Self, usize), IdentifierError> {
+        let len = Self::packed_len(bytes)?;
+        let label_end = 2 + usize::from(bytes[1]);
+        let text = |part| std::str::from_utf8(part).map_err(|_| IdentifierError("not UTF-8"));
+        let kind = Kind::from_byte(bytes[0]).ok_or(IdentifierError("unknown kind"))?;
+        let identifier =
+            Self { kind, label: text(&bytes[2..label_end])?, value: text(&bytes[label_end + 2..len])? };
+        Ok((identifier, len))
+    }
+
+    /// Length of the packed identifier at the front of `bytes`, without reading its text.
+    ///
+    /// # Errors
+    /// [`IdentifierError`] when `bytes` is shorter than the identifier says.
+    pub fn packed_len(bytes: &[u8]) -> Result<usize, IdentifierError> {
+        const SHORT: IdentifierError = IdentifierError("cut short");
+        let label_end = 2 + usize::from(*bytes.get(1).ok_or(SHORT)?);
+        let len = bytes.get(label_end..label_end + 2).ok_or(SHORT)?;
+        let end = label_end + 2 + usize::from(u16::from_le_bytes([len[0], len[1]]));
+        if bytes.len() < end { Err(SHORT) } else { Ok(end) }
+    }
+
+    /// Enough of the identifier to recognise it by, and no more: reports show this form by default.
+    #[must_use]
+    pub fn shortened(&self) -> String {
+        let chars = self.value.chars().count();
+        let shown = if chars <= 4 { 1 } else { (chars / 3).clamp(2, 6) };
+        let head: String = self.value.chars().take(shown).collect();
+        self.with_value(&format!("{head}…"))
+    }
+
+    /// The identifier in full, as `--show-identifiers` prints it.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        self.with_value(self.value)
+    }
+
+    fn with_value(&self, value: &str) -> String {
+        match self.kind {
+            Kind::Alias => format!("alias {}:{value}", self.label),
+            kind => format!("{kind} {value}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn id<'a>(kind: Kind, label: &'a str, value: &'a str) -> Identifier<'a> {
+        Identifier { kind, label, value }
+    }
+
+    proptest! {
+        #[test]
+        fn packing_is_reversible_and_self_delimiting(
+            kind in 0usize..3, label in ".{0,20}", value in ".{1,60}", rest in proptest::collection::vec(any::<u8>(), 0..9)
+        ) {
+            let kind = Kind::ALL[kind];
+            let label = if kind == Kind::Alias { label } else { String::new() };
+            let identifier = id(kind, &label, &value);
+            let mut bytes = Vec::new();
+            identifier.pack_into(&mut bytes);
+            let len = bytes.len();
+            bytes.extend(&rest);
+            prop_assert_eq!(Identifier::unpack(&bytes).unwrap(), (identifier, len));
+            for cut in 0..len {
+                prop_assert!(Identifier::unpack(&bytes[..cut]).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_shortened_identifier_never_shows_the_whole() {
+        assert_eq!(id(Kind::ExternalId, "", "user-000123").shortened(), "external_id use…");
+        assert_eq!(id(Kind::Alias, "email", "a@x.test").shortened(), "alias email:a@…");
+        assert_eq!(id(Kind::DeviceId, "", "d1").shortened(), "device_id d…");
+        assert_eq!(id(Kind::Alias, "email", "a@x.test").in_full(), "alias email:a@x.test");
+    }
+}

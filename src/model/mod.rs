@@ -1,0 +1,55 @@
+//! The nouns: plain values, checked when they are made.
+//!
+//! Everything else in the crate speaks in these types. Nothing here reads a file, a clock or the
+//! network, and nothing here knows about YAML, Braze or Parquet.
+
+mod id;
+mod identifier;
+mod key;
+mod limits;
+mod progress;
+mod rows;
+mod rule;
+mod share;
+mod time;
+
+pub use id::{CohortId, ConnectionName, IdError, PassId};
+pub use identifier::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Identifier, IdentifierError, Kind, PACKED_LEN_MAX};
+pub use key::{Key, KeySeed};
+pub use limits::{Ceilings, GuardLimits};
+pub use progress::{NoProgress, Progress, Stage};
+pub use rows::RowSet;
+pub use rule::MatchRule;
+pub use share::{Share, ShareError};
+pub use time::{Clock, Timestamp, timestamp_text};
+
+/// What happens to one member: it enters the cohort or leaves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Op {
+    /// The member leaves.
+    Remove,
+    /// The member enters.
+    Add,
+}
+
+impl Op {
+    /// `add` or `remove`, as runs, plans and the journal write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Remove => "remove",
+            Self::Add => "add",
+        }
+    }
+}
+
+/// What the record says of one member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Braze has accepted it, and nothing was sent since.
+    Member,
+    /// Something was sent and there is no answer: it may be in or out.
+    InDoubt,
+    /// Braze has refused to take this identifier.
+    Refused,
+}

@@ -1,0 +1,90 @@
+//! A set of row numbers, kept as the few ranges it is made of.
+//!
+//! An apply acknowledges a run front to back, so its set is nearly always one range, with a hole for
+//! each row that Braze refused or never answered for.
+
+use std::ops::Range;
+
+/// Row numbers as ordered, disjoint, non-adjacent ranges.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RowSet(Vec<Range<u64>>);
+
+impl RowSet {
+    /// The set of all rows below `len`.
+    #[must_use]
+    pub fn all(len: u64) -> Self {
+        let mut set = Self::default();
+        set.insert(0..len);
+        set
+    }
+
+    /// Builds the set from ranges in any order.
+    #[must_use]
+    pub fn from_ranges(ranges: impl IntoIterator<Item = Range<u64>>) -> Self {
+        let mut set = Self::default();
+        for range in ranges {
+            set.insert(range);
+        }
+        set
+    }
+
+    /// The ranges, in order.
+    #[must_use]
+    pub fn ranges(&self) -> &[Range<u64>] {
+        &self.0
+    }
+
+    /// How many rows are in the set.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.0.iter().map(|r| r.end - r.start).sum()
+    }
+
+    /// Whether the set has no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds every row of `range`.
+    pub fn insert(&mut self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        let first = self.0.partition_point(|r| r.end < range.start);
+        let last = self.0.partition_point(|r| r.start <= range.end);
+        let start = self.0.get(first).filter(|_| first < last).map_or(range.start, |r| r.start.min(range.start));
+        let end = if first < last { self.0[last - 1].end.max(range.end) } else { range.end };
+        self.0.splice(first..last, [start..end]);
+    }
+
+    /// Whether `row` is in the set.
+    #[must_use]
+    pub fn contains(&self, row: u64) -> bool {
+        let at = self.0.partition_point(|r| r.end <= row);
+        self.0.get(at).is_some_and(|r| r.start <= row)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn it_is_the_set_of_its_rows(ranges in proptest::collection::vec((0u64..60, 0u64..9), 0..12)) {
+            let mut naive = std::collections::BTreeSet::new();
+            let mut set = RowSet::default();
+            for (start, len) in ranges {
+                set.insert(start..start + len);
+                naive.extend(start..start + len);
+            }
+            for row in 0..80 {
+                prop_assert_eq!(set.contains(row), naive.contains(&row));
+            }
+            prop_assert_eq!(set.len(), naive.len() as u64);
+            prop_assert!(set.ranges().windows(2).all(|w| w[0].end < w[1].start), "{:?}", set);
+        }
+    }
+}

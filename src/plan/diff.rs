@@ -1,0 +1,315 @@
+//! Two ordered walks in step: who should be in the cohort, and what the record says of everybody.
+//!
+//! The law: apply the changes to the members of the record, in any order within a side, and you have
+//! the desired members, whatever the truth about those in doubt is. Order is checked as it is used; a
+//! stream that runs backwards is an error and never a wrong answer.
+
+use crate::model::{Key, Op, Standing};
+
+/// The desired members, in strictly ascending order of their keys.
+pub trait Desired {
+    /// Why the stream can fail.
+    type Error;
+    /// Moves on to the next member, if there is one.
+    ///
+    /// # Errors
+    /// When the stream cannot be read.
+    fn advance(&mut self) -> Result<Option<Key>, Self::Error>;
+    /// The packed identifier of the current member.
+    fn packed(&self) -> &[u8];
+}
+
+/// What the record says, in strictly ascending order of the keys.
+pub trait Record {
+    /// Why the stream can fail.
+    type Error;
+    /// Moves on to the next member, if there is one.
+    ///
+    /// # Errors
+    /// When the stream cannot be read.
+    fn advance(&mut self) -> Result<Option<(Key, Standing)>, Self::Error>;
+    /// The packed identifier of the current member. Asked for only where it is needed, since it costs
+    /// more than the key.
+    ///
+    /// # Errors
+    /// When the stream cannot be read.
+    fn packed(&mut self) -> Result<&[u8], Self::Error>;
+}
+
+/// Takes the changes, in ascending order of the keys within each side.
+pub trait Sink {
+    /// Why taking one can fail.
+    type Error;
+    /// Takes one change.
+    ///
+    /// # Errors
+    /// When the change cannot be kept.
+    fn change(&mut self, op: Op, packed: &[u8]) -> Result<(), Self::Error>;
+}
+
+/// How many of what a diff found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Members by the record, settled ones only.
+    pub members: u64,
+    /// Members that are desired: nothing to do.
+    pub unchanged: u64,
+    /// New members.
+    pub added: u64,
+    /// Members that are not desired any more.
+    pub removed: u64,
+    /// In doubt and desired: added again.
+    pub doubt_added: u64,
+    /// In doubt and not desired: removed to be sure.
+    pub doubt_removed: u64,
+    /// Desired, but refused by Braze before: not sent again.
+    pub refused: u64,
+}
+
+impl Tally {
+    /// Members that will be sent as additions.
+    #[must_use]
+    pub fn adds(&self) -> u64 {
+        self.added + self.doubt_added
+    }
+
+    /// Members that will be sent as removals.
+    #[must_use]
+    pub fn removes(&self) -> u64 {
+        self.removed + self.doubt_removed
+    }
+
+    /// Members that should be in the cohort.
+    #[must_use]
+    pub fn desired(&self) -> u64 {
+        self.unchanged + self.added + self.doubt_added + self.refused
+    }
+}
+
+/// Why a diff failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DiffError<E> {
+    /// A stream or the sink failed.
+    #[error(transparent)]
+    Stream(#[from] E),
+    /// A stream is not sorted: its data is damaged.
+    #[error("the {0} is not in order; its data is damaged")]
+    OutOfOrder(&'static str),
+}
+
+/// Compares desired members with the record.
+///
+/// # Errors
+/// [`DiffError`] when a stream fails or is out of order; the sink's changes are then of no use.
+pub fn diff<E>(
+    desired: &mut impl Desired<Error = E>,
+    record: &mut impl Record<Error = E>,
+    sink: &mut impl Sink<Error = E>,
+) -> Result<Tally, DiffError<E>> {
+    let mut tally = Tally::default();
+    let mut wanted = next_desired(desired, None)?;
+    let mut known = next_record(record, None)?;
+    loop {
+        match (wanted, known) {
+            (None, None) => return Ok(tally),
+            (Some(key), entry) if entry.is_none_or(|(other, _)| key < other) => {
+                tally.added += 1;
+                sink.change(Op::Add, desired.packed())?;
+                wanted = next_desired(desired, Some(key))?;
+            }
+            (Some(key), Some((other, standing))) if key == other => {
+                if settle_desired(standing, &mut tally) {
+                    sink.change(Op::Add, desired.packed())?;
+                }
+                wanted = next_desired(desired, Some(key))?;
+                known = next_record(record, Some(other))?;
+            }
+            (_, Some((other, standing))) => {
+                if settle_undesired(standing, &mut tally) {
+                    sink.change(Op::Remove, record.packed()?)?;
+                }
+                known = next_record(record, Some(other))?;
+            }
+            (Some(_), None) => return Ok(tally), // covered above; the compiler cannot see it
+        }
+    }
+}
+
+/// Counts a desired member that the record knows; whether it must be added.
+fn settle_desired(standing: Standing, tally: &mut Tally) -> bool {
+    match standing {
+        Standing::Member => {
+            tally.members += 1;
+            tally.unchanged += 1;
+        }
+        Standing::InDoubt => tally.doubt_added += 1,
+        Standing::Refused => tally.refused += 1,
+    }
+    standing == Standing::InDoubt
+}
+
+/// Counts a member that is not desired; whether it must be removed.
+fn settle_undesired(standing: Standing, tally: &mut Tally) -> bool {
+    match standing {
+        Standing::Member => {
+            tally.members += 1;
+            tally.removed += 1;
+        }
+        Standing::InDoubt => tally.doubt_removed += 1,
+        Standing::Refused => {}
+    }
+    standing != Standing::Refused
+}
+
+fn next_desired<D: Desired>(desired: &mut D, last: Option<Key>) -> Result<Option<Key>, DiffError<D::Error>> {
+    let next = desired.advance()?;
+    match (last, next) {
+        (Some(last), Some(next)) if next <= last => Err(DiffError::OutOfOrder("sorted source")),
+        _ => Ok(next),
+    }
+}
+
+fn next_record<R: Record>(
+    record: &mut R,
+    last: Option<Key>,
+) -> Result<Option<(Key, Standing)>, DiffError<R::Error>> {
+    let next = record.advance()?;
+    match (last, next) {
+        (Some(last), Some((next, _))) if next <= last => Err(DiffError::OutOfOrder("record")),
+        _ => Ok(next),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::convert::Infallible;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    struct Keys<'a> {
+        rest: std::slice::Iter<'a, u8>,
+        now: [u8; 1],
+    }
+
+    impl Desired for Keys<'_> {
+        type Error = Infallible;
+        fn advance(&mut self) -> Result<Option<Key>, Infallible> {
+            Ok(self.rest.next().map(|key| {
+                self.now = [*key];
+                Key(u128::from(*key))
+            }))
+        }
+        fn packed(&self) -> &[u8] {
+            &self.now
+        }
+    }
+
+    struct Known<'a> {
+        rest: std::slice::Iter<'a, (u8, Standing)>,
+        now: [u8; 1],
+    }
+
+    impl Record for Known<'_> {
+        type Error = Infallible;
+        fn advance(&mut self) -> Result<Option<(Key, Standing)>, Infallible> {
+            Ok(self.rest.next().map(|(key, standing)| {
+                self.now = [*key];
+                (Key(u128::from(*key)), *standing)
+            }))
+        }
+        fn packed(&mut self) -> Result<&[u8], Infallible> {
+            Ok(&self.now)
+        }
+    }
+
+    #[derive(Default)]
+    struct Changes(Vec<(Op, u8)>);
+
+    impl Sink for Changes {
+        type Error = Infallible;
+        fn change(&mut self, op: Op, packed: &[u8]) -> Result<(), Infallible> {
+            self.0.push((op, packed[0]));
+            Ok(())
+        }
+    }
+
+    fn run(desired: &[u8], record: &[(u8, Standing)]) -> Result<(Tally, Vec<(Op, u8)>), DiffError<Infallible>> {
+        let mut changes = Changes::default();
+        let tally = diff(
+            &mut Keys { rest: desired.iter(), now: [0] },
+            &mut Known { rest: record.iter(), now: [0] },
+            &mut changes,
+        )?;
+        Ok((tally, changes.0))
+    }
+
+    /// The law, for one case: whatever Braze really holds of those in doubt, it ends up right.
+    fn check(desired: &BTreeSet<u8>, record: &BTreeMap<u8, Standing>, truth: u32) {
+        let wanted: Vec<u8> = desired.iter().copied().collect();
+        let known: Vec<(u8, Standing)> = record.iter().map(|(k, s)| (*k, *s)).collect();
+        let (tally, changes) = run(&wanted, &known).unwrap();
+
+        let holds = |key: u8, standing: Standing| match standing {
+            Standing::Member => true,
+            Standing::InDoubt => truth >> (key % 32) & 1 == 1,
+            Standing::Refused => false,
+        };
+        let mut braze: BTreeSet<u8> = known.iter().filter(|(k, s)| holds(*k, *s)).map(|(k, _)| *k).collect();
+        // In any order within a side: reversed is as good as any.
+        for (op, key) in changes.iter().filter(|(op, _)| *op == Op::Remove).rev() {
+            assert!(braze.remove(key) || record[key] == Standing::InDoubt, "{op:?} {key}");
+        }
+        for (_, key) in changes.iter().filter(|(op, _)| *op == Op::Add).rev() {
+            braze.insert(*key);
+        }
+        let refused = |key: &u8| record.get(key) == Some(&Standing::Refused);
+        let expected: BTreeSet<u8> = desired.iter().filter(|key| !refused(key)).copied().collect();
+        assert_eq!(braze, expected);
+
+        let count = |op| changes.iter().filter(|(o, _)| *o == op).count() as u64;
+        assert_eq!((tally.adds(), tally.removes()), (count(Op::Add), count(Op::Remove)));
+        assert_eq!(tally.desired(), desired.len() as u64);
+        let after: Vec<(u8, Standing)> = desired
+            .iter()
+            .map(|key| (*key, if refused(key) { Standing::Refused } else { Standing::Member }))
+            .collect();
+        assert_eq!(run(&wanted, &after).unwrap().1, [], "a second plan is empty");
+    }
+
+    #[test]
+    fn every_case_over_three_members() {
+        let standings = [None, Some(Standing::Member), Some(Standing::InDoubt), Some(Standing::Refused)];
+        for wanted in 0u32..8 {
+            for known in 0usize..64 {
+                for truth in 0..8 {
+                    let desired = (0u8..3).filter(|key| wanted >> key & 1 == 1).collect();
+                    let at = |key: u8| standings[known >> (2 * key) & 3].map(|s| (key, s));
+                    check(&desired, &(0u8..3).filter_map(at).collect(), truth);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn random_larger_cases(
+            desired in proptest::collection::btree_set(any::<u8>(), 0..200),
+            record in proptest::collection::btree_map(any::<u8>(), 0usize..3, 0..200),
+            truth in any::<u32>(),
+        ) {
+            let standings = [Standing::Member, Standing::InDoubt, Standing::Refused];
+            check(&desired, &record.into_iter().map(|(key, at)| (key, standings[at])).collect(), truth);
+        }
+    }
+
+    #[test]
+    fn a_stream_that_runs_backwards_is_caught() {
+        let member = |key| (key, Standing::Member);
+        assert!(matches!(run(&[2, 1], &[]), Err(DiffError::OutOfOrder("sorted source"))));
+        assert!(matches!(run(&[1, 1], &[]), Err(DiffError::OutOfOrder("sorted source"))));
+        assert!(matches!(run(&[], &[member(2), member(1)]), Err(DiffError::OutOfOrder("record"))));
+    }
+}

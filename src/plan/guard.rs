@@ -1,0 +1,272 @@
+//! The check before running. Each rule is a small predicate beside its reason; all of them run, and
+//! each says which side of the plan it withholds.
+//!
+//! A refusal is a value with its numbers. `cli` puts it into words and names the way out.
+
+use super::digest::PlanDigest;
+use super::{Cost, Naming, Plan, Sides};
+use crate::model::{Ceilings, CohortId, GuardLimits, Op, Share};
+
+/// What a plan is held to.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// The config's limits.
+    pub limits: GuardLimits,
+    /// What a person has allowed for this run.
+    pub ceilings: Ceilings,
+    /// The cohort must not be emptied.
+    pub protected: bool,
+    /// Another cohort in the same Braze that has the name already.
+    pub name_taken_by: Option<CohortId>,
+    /// Where the record's members are, and where the config would send: set when they differ.
+    pub moved: Option<(String, String)>,
+}
+
+/// Why a plan, or a part of it, must not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Too large a share of the members would leave or enter.
+    Share {
+        /// Leave or enter.
+        op: Op,
+        /// How many would.
+        changes: u64,
+        /// How many members there are.
+        members: u64,
+        /// The limit.
+        limit: Share,
+    },
+    /// Too many would leave or enter, by the config's count.
+    Count {
+        /// Leave or enter.
+        op: Op,
+        /// How many would.
+        changes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// More would leave or enter than was allowed for this run.
+    Ceiling {
+        /// Leave or enter.
+        op: Op,
+        /// How many would.
+        changes: u64,
+        /// The ceiling.
+        limit: u64,
+    },
+    /// The source names nobody.
+    Emptied {
+        /// Members that would leave.
+        members: u64,
+    },
+    /// A file of the source has not even a header row.
+    Hollow {
+        /// The file.
+        file: String,
+    },
+    /// Rows could not be read, and the people in them may be members.
+    Unreadable {
+        /// How many.
+        rows: u64,
+        /// How many may be.
+        limit: u64,
+    },
+    /// The cohort is protected and would be emptied.
+    Protected {
+        /// Members that would leave.
+        members: u64,
+    },
+    /// Another cohort in the same Braze has the name.
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Whose it is.
+        by: CohortId,
+    },
+    /// The record is of another workspace than the config's.
+    Moved {
+        /// Where the record's members are.
+        from: String,
+        /// Where the config would send.
+        to: String,
+    },
+}
+
+/// What a refusal withholds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The removals.
+    Removes,
+    /// The additions.
+    Adds,
+    /// The new name.
+    Naming,
+    /// Everything.
+    All,
+}
+
+impl Refusal {
+    /// What it withholds by itself.
+    #[must_use]
+    pub fn side(&self) -> Side {
+        match self {
+            Self::Share { op, .. } | Self::Count { op, .. } | Self::Ceiling { op, .. } => match op {
+                Op::Remove => Side::Removes,
+                Op::Add => Side::Adds,
+            },
+            Self::Emptied { .. } | Self::Hollow { .. } | Self::Unreadable { .. } | Self::Protected { .. } => Side::Removes,
+            Self::NameTaken { .. } => Side::Naming,
+            Self::Moved { .. } => Side::All,
+        }
+    }
+}
+
+/// A plan that passed the guard, in whole or in part: the only thing that can be applied.
+#[derive(Debug)]
+pub struct Approved<C> {
+    plan: Plan<C>,
+    naming: bool,
+    sides: Sides<bool>,
+}
+
+impl<C> Approved<C> {
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &Plan<C> {
+        &self.plan
+    }
+
+    /// The name to send, unless there is none or it is withheld.
+    #[must_use]
+    pub fn naming(&self) -> Option<&Naming> {
+        self.plan.naming.as_ref().filter(|_| self.naming)
+    }
+
+    /// Which sides may be sent.
+    #[must_use]
+    pub fn sides(&self) -> Sides<bool> {
+        self.sides
+    }
+
+    /// How many members of this side will be sent.
+    #[must_use]
+    pub fn changes(&self, op: Op) -> u64 {
+        match (op, *self.sides.of(op)) {
+            (_, false) => 0,
+            (Op::Remove, true) => self.plan.tally.removes(),
+            (Op::Add, true) => self.plan.tally.adds(),
+        }
+    }
+
+    /// Whether nothing would be sent.
+    #[must_use]
+    pub fn is_in_step(&self) -> bool {
+        self.naming().is_none() && self.changes(Op::Remove) == 0 && self.changes(Op::Add) == 0
+    }
+
+    /// What it costs.
+    #[must_use]
+    pub fn cost(&self) -> Cost {
+        self.plan.cost(self.naming, self.sides)
+    }
+
+    /// The fingerprint of what would be sent.
+    #[must_use]
+    pub fn digest(&self) -> PlanDigest {
+        let sum = |op| if *self.sides.of(op) { *self.plan.sums.of(op) } else { Default::default() };
+        PlanDigest::of(&self.plan.cohort, self.naming(), Sides { removes: sum(Op::Remove), adds: sum(Op::Add) })
+    }
+
+    /// Takes the changes out, to send them.
+    #[must_use]
+    pub fn into_plan(self) -> Plan<C> {
+        self.plan
+    }
+}
+
+/// What the guard decided.
+#[derive(Debug)]
+pub struct Verdict<C> {
+    /// What may run. Its sides are withheld as the refusals demand, perhaps all of them.
+    pub approved: Approved<C>,
+    /// Why the rest may not.
+    pub refusals: Vec<Refusal>,
+}
+
+/// Holds a plan to the policy.
+#[must_use]
+pub fn guard<C>(plan: Plan<C>, policy: &Policy) -> Verdict<C> {
+    let refusals = refusals(&plan, policy);
+    let hit = |side| refusals.iter().any(|refusal| refusal.side() == side);
+    let stop = hit(Side::All)
+        || (policy.limits.atomic && !refusals.is_empty())
+        // A cohort is named before it is filled.
+        || (hit(Side::Naming) && matches!(plan.naming, Some(Naming::Create { .. })));
+    let sides = Sides { removes: !stop && !hit(Side::Removes), adds: !stop && !hit(Side::Adds) };
+    Verdict { approved: Approved { plan, naming: !stop && !hit(Side::Naming), sides }, refusals }
+}
+
+fn refusals<C>(plan: &Plan<C>, policy: &Policy) -> Vec<Refusal> {
+    let mut found = Vec::new();
+    found.extend(policy.moved.clone().map(|(from, to)| Refusal::Moved { from, to }));
+    found.extend(name_taken(plan, policy));
+    found.extend(emptied(plan, policy));
+    found.extend(hollow(plan));
+    found.extend(unreadable(plan, policy));
+    found.extend([Op::Remove, Op::Add].into_iter().filter_map(|op| too_many(plan, policy, op)));
+    found
+}
+
+/// Braze's segment filter shows names only: two cohorts with one name cannot be told apart in it.
+fn name_taken<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
+    let name = plan.naming.as_ref()?.name().to_owned();
+    policy.name_taken_by.clone().map(|by| Refusal::NameTaken { name, by })
+}
+
+/// An empty source is far more often a broken export than a cohort that nobody is in any more.
+fn emptied<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
+    let members = plan.tally.removes();
+    if plan.tally.desired() > 0 || members == 0 {
+        return None;
+    }
+    if policy.protected {
+        return Some(Refusal::Protected { members });
+    }
+    let asked_for = plan.source.is_none() || policy.limits.allow_empty;
+    (!asked_for).then_some(Refusal::Emptied { members })
+}
+
+/// An export that died before its first byte looks like this, also where empty is allowed.
+fn hollow<C>(plan: &Plan<C>) -> Option<Refusal> {
+    let file = plan.source.as_ref()?.hollow.clone()?;
+    (plan.tally.removes() > 0).then_some(Refusal::Hollow { file })
+}
+
+/// Could not read is not absent.
+fn unreadable<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
+    let rows = plan.source.as_ref()?.unreadable;
+    let limit = policy.limits.unreadable_max;
+    (rows > limit && plan.tally.removes() > 0).then_some(Refusal::Unreadable { rows, limit })
+}
+
+/// Members in doubt do not count: sending them again only settles what an earlier pass began.
+fn too_many<C>(plan: &Plan<C>, policy: &Policy, op: Op) -> Option<Refusal> {
+    let (tally, limits) = (&plan.tally, &policy.limits);
+    let (changes, share, count, ceiling) = match op {
+        Op::Remove => (tally.removed, limits.removed_share_max, limits.removed_max, policy.ceilings.removes),
+        Op::Add => (tally.added, limits.added_share_max, limits.added_max, policy.ceilings.adds),
+    };
+    if let Some(limit) = ceiling {
+        return (changes > limit).then_some(Refusal::Ceiling { op, changes, limit });
+    }
+    if op == Op::Remove && plan.source.is_none() {
+        return None; // `removed:` asks for all of them
+    }
+    if let Some(limit) = count.filter(|limit| changes > *limit) {
+        return Some(Refusal::Count { op, changes, limit });
+    }
+    let empty_is_fine = op == Op::Remove && tally.desired() == 0;
+    let counts = tally.members >= limits.from_members && !empty_is_fine;
+    let exceeded = counts && share.is_exceeded_by(changes, tally.members);
+    exceeded.then_some(Refusal::Share { op, changes, members: tally.members, limit: share })
+}

@@ -1,0 +1,91 @@
+//! `format.json`: which layout the state has, which state it is, and the seed of its keys.
+
+use serde::{Deserialize, Serialize};
+
+use super::StateError;
+use super::folder::Folder;
+use crate::model::{KeySeed, Timestamp, timestamp_text};
+
+/// The newest layout that this program knows.
+pub(super) const KNOWN: u64 = 1;
+const FILE: &str = "format.json";
+
+#[derive(Clone, Debug)]
+pub(super) struct Format {
+    pub(super) seed: KeySeed,
+}
+
+/// The file, letter by letter. The seed is text: JSON numbers lose bits in many readers.
+#[derive(Serialize, Deserialize)]
+struct Shape {
+    format: u64,
+    id: String,
+    key_seed: String,
+    created_at: String,
+}
+
+impl Format {
+    pub(super) fn read(folder: &Folder) -> Result<Option<Self>, StateError> {
+        let Some(bytes) = folder.read(FILE)? else { return Ok(None) };
+        let path = folder.at(FILE);
+        let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
+        check_format(&bytes, &path)?;
+        let shape: Shape = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        let seed = u64::from_str_radix(&shape.key_seed, 16).map_err(|e| damaged(e.to_string()))?;
+        Ok(Some(Self { seed: KeySeed(seed) }))
+    }
+
+    pub(super) fn create(folder: &Folder, seed: KeySeed, now: Timestamp) -> Result<Self, StateError> {
+        let shape = Shape {
+            format: KNOWN,
+            id: uuid::Uuid::new_v4().to_string(),
+            key_seed: format!("{:016x}", seed.0),
+            created_at: timestamp_text(now),
+        };
+        let text = serde_json::to_vec_pretty(&shape).unwrap_or_default();
+        folder.put_new(FILE, &text)?;
+        // Whoever was first, what is on disk now is the truth.
+        Self::read(folder)?.ok_or_else(|| StateError::Damaged { path: folder.at(FILE), what: "it is gone".to_owned() })
+    }
+}
+
+/// Refuses a file of a newer format before its shape is looked at.
+///
+/// # Errors
+/// [`StateError::Newer`], or [`StateError::Damaged`] when it does not say its format.
+pub(super) fn check_format(bytes: &[u8], path: &std::path::Path) -> Result<(), StateError> {
+    #[derive(Deserialize)]
+    struct Only {
+        format: u64,
+    }
+    let damaged = |e: serde_json::Error| StateError::Damaged { path: path.to_owned(), what: e.to_string() };
+    let Only { format } = serde_json::from_slice(bytes).map_err(damaged)?;
+    if format > KNOWN {
+        return Err(StateError::Newer { path: path.to_owned(), found: format, known: KNOWN });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_format_is_refused_and_not_guessed() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = Folder::new(home.path());
+        assert!(Format::read(&folder).unwrap().is_none());
+        folder.put_new(FILE, br#"{"format":2,"shape":"unknown"}"#).unwrap();
+        assert!(matches!(Format::read(&folder), Err(StateError::Newer { found: 2, known: 1, .. })));
+    }
+
+    #[test]
+    fn the_seed_survives() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = Folder::new(home.path());
+        let made = Format::create(&folder, KeySeed(u64::MAX - 1), Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(made.seed, KeySeed(u64::MAX - 1));
+        let again = Format::create(&folder, KeySeed(7), Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(again.seed, made.seed, "the first seed stays");
+    }
+}

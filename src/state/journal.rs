@@ -1,0 +1,209 @@
+//! The journal: what each pass did, line by line, in one file a pass. Nothing is decided from it.
+//!
+//! A pass that is killed leaves a file without an end, and perhaps half a line; `history` shows it as
+//! interrupted. Entries hold counts and ids of things, never a person's identifier and never a secret.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::StateError;
+use super::folder::{Folder, FolderError};
+use crate::model::{CohortId, Op, PassId, Timestamp, timestamp_text};
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// When, in UTC.
+    pub at: String,
+    /// What.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What a line tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The pass began.
+    Began {
+        /// The program's version.
+        syncline: String,
+        /// The config's digest.
+        config: String,
+    },
+    /// A cohort was planned and passed the guard, at least in part.
+    Planned {
+        /// Which.
+        cohort: String,
+        /// The version that the plan starts from.
+        base: u64,
+        /// Members to add.
+        adds: u64,
+        /// Members to remove.
+        removes: u64,
+        /// Refusals of the guard.
+        refusals: u64,
+    },
+    /// A version was committed.
+    Committed {
+        /// Of which cohort.
+        cohort: String,
+        /// Its number.
+        version: u64,
+        /// Rows in doubt in it.
+        in_doubt: u64,
+    },
+    /// A request had an answer, or none.
+    Sent {
+        /// About which cohort.
+        cohort: String,
+        /// `name`, `add` or `remove`.
+        what: String,
+        /// Identifiers in it.
+        members: u64,
+        /// What came of it, in a word.
+        outcome: String,
+    },
+    /// A cohort is done.
+    Finished {
+        /// Which.
+        cohort: String,
+        /// Members added.
+        added: u64,
+        /// Members removed.
+        removed: u64,
+        /// Identifiers that Braze refused.
+        refused: u64,
+        /// Members left in doubt.
+        in_doubt: u64,
+        /// What went wrong, if anything did.
+        error: Option<String>,
+    },
+    /// The pass ended.
+    Ended {
+        /// Its result in a word.
+        result: String,
+        /// Requests sent.
+        requests: u64,
+    },
+}
+
+/// Writes the journal of one pass. Cohorts are applied side by side, so it is shared.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: Mutex<File>,
+}
+
+impl Journal {
+    pub(super) fn create(folder: &Folder, pass: &PassId, began: Timestamp) -> Result<Self, StateError> {
+        let relative = format!("journal/{}/{pass}.ndjson", began.strftime("%Y/%m/%d"));
+        let file = folder.create_growing(&relative)?;
+        Ok(Self { path: folder.at(&relative), file: Mutex::new(file) })
+    }
+
+    /// Appends a line. It is on disk after the next [`Journal::sync`].
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn append(&self, at: Timestamp, event: Event) -> Result<(), StateError> {
+        let entry = Entry { at: timestamp_text(at), event };
+        let mut line = serde_json::to_vec(&entry).unwrap_or_default();
+        line.push(b'\n');
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.write_all(&line).map_err(|e| FolderError::new("append to", &self.path, e).into())
+    }
+
+    /// Puts what was appended on disk.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn sync(&self) -> Result<(), StateError> {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.sync_data().map_err(|e| FolderError::new("sync", &self.path, e).into())
+    }
+}
+
+impl Event {
+    /// A cohort's plan that may run.
+    #[must_use]
+    pub fn planned(cohort: &CohortId, base: u64, adds: u64, removes: u64, refusals: u64) -> Self {
+        Self::Planned { cohort: cohort.to_string(), base, adds, removes, refusals }
+    }
+
+    /// An answered or unanswered request; without an `op` it was about the name.
+    #[must_use]
+    pub fn sent(cohort: &CohortId, op: Option<Op>, members: u64, outcome: &str) -> Self {
+        let what = op.map_or("name", Op::as_str).to_owned();
+        Self::Sent { cohort: cohort.to_string(), what, members, outcome: outcome.to_owned() }
+    }
+}
+
+/// A pass as its journal tells it.
+#[derive(Clone, Debug)]
+pub struct PassRecord {
+    /// The pass.
+    pub pass: String,
+    /// Its lines.
+    pub entries: Vec<Entry>,
+}
+
+/// The newest passes, newest first.
+pub(super) fn passes(folder: &Folder, limit: usize) -> Result<Vec<PassRecord>, StateError> {
+    let mut files = Vec::new();
+    for year in folder.list("journal")? {
+        for month in folder.list(&format!("journal/{year}"))? {
+            for day in folder.list(&format!("journal/{year}/{month}"))? {
+                let at = format!("journal/{year}/{month}/{day}");
+                files.extend(folder.list(&at)?.into_iter().map(|name| format!("{at}/{name}")));
+            }
+        }
+    }
+    files.iter().rev().filter(|name| name.ends_with(".ndjson")).take(limit).map(|file| read(folder, file)).collect()
+}
+
+fn read(folder: &Folder, file: &str) -> Result<PassRecord, StateError> {
+    let bytes = folder.read(file)?.unwrap_or_default();
+    let mut entries = Vec::new();
+    let mut lines = bytes.split_inclusive(|b| *b == b'\n').peekable();
+    while let Some(line) = lines.next() {
+        match serde_json::from_slice(line) {
+            Ok(entry) => entries.push(entry),
+            // A killed pass may leave its last line unfinished, and no other.
+            Err(_) if lines.peek().is_none() && !line.ends_with(b"\n") => {}
+            Err(e) => return Err(StateError::Damaged { path: folder.at(file), what: e.to_string() }),
+        }
+    }
+    let pass = file.rsplit('/').next().unwrap_or(file).trim_end_matches(".ndjson").to_owned();
+    Ok(PassRecord { pass, entries })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newest_first_and_a_torn_last_line_is_no_damage() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = Folder::new(home.path());
+        let time = |text: &str| text.parse::<Timestamp>().unwrap();
+        for (second, events) in [("2026-11-22T23:59:59Z", 1), ("2026-11-23T00:00:01Z", 3)] {
+            let journal = Journal::create(&folder, &PassId::new(time(second), 7), time(second)).unwrap();
+            for requests in 0..events {
+                journal.append(time(second), Event::Ended { result: "in_step".to_owned(), requests }).unwrap();
+            }
+            journal.sync().unwrap();
+        }
+        let newest = "journal/2026/11/23/20261123t000001z-000007.ndjson";
+        let mut file = File::options().append(true).open(folder.at(newest)).unwrap();
+        file.write_all(b"{\"at\":\"2026").unwrap();
+        let read = passes(&folder, 10).unwrap();
+        assert_eq!(read.iter().map(|p| p.entries.len()).collect::<Vec<_>>(), [3, 1]);
+        file.write_all(b"\n{}\n").unwrap();
+        assert!(matches!(passes(&folder, 1), Err(StateError::Damaged { .. })));
+    }
+}

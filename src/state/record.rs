@@ -1,0 +1,216 @@
+//! Reading a record: all runs of a version walked in step, the latest word on each member winning.
+
+use super::StateError;
+use super::folder::Folder;
+use super::run::{RunCursor, Word, path_of};
+use super::version::Version;
+use crate::model::{CohortId, Key, Op, Standing};
+
+/// What the record says of each member, in strictly ascending order of the keys.
+#[derive(Debug)]
+pub struct RecordCursor {
+    runs: Vec<RunCursor>,
+    /// The last run that has the current key, and so its identifier.
+    current: Option<usize>,
+    at: Option<Key>,
+    packed: Vec<u8>,
+}
+
+impl RecordCursor {
+    pub(super) fn open(folder: &Folder, cohort: &CohortId, version: Option<&Version>) -> Result<Self, StateError> {
+        let runs = version.map(|version| version.runs.as_slice()).unwrap_or_default();
+        let mut cursors = Vec::with_capacity(runs.len());
+        for run in runs {
+            let mut cursor = RunCursor::open(&folder.at(&path_of(cohort, &run.id)), run)?;
+            cursor.advance()?;
+            cursors.push(cursor);
+        }
+        Ok(Self { runs: cursors, current: None, at: None, packed: Vec::new() })
+    }
+
+    /// Moves on to the next member that the record knows of, and says how it stands.
+    ///
+    /// # Errors
+    /// When a run cannot be read or is damaged.
+    pub fn advance(&mut self) -> Result<Option<(Key, Standing)>, StateError> {
+        loop {
+            if let Some(at) = self.at {
+                for run in self.runs.iter_mut().filter(|run| run.key() == Some(at)) {
+                    run.advance()?;
+                }
+            }
+            self.at = self.runs.iter().filter_map(|run| run.key()).min();
+            let Some(at) = self.at else { return Ok(None) };
+            if let Some(standing) = self.standing(at) {
+                return Ok(Some((at, standing)));
+            }
+        }
+    }
+
+    /// Folds the words of all runs on the key, oldest first. None: Braze has let the member go.
+    fn standing(&mut self, key: Key) -> Option<Standing> {
+        let mut standing = None;
+        for (index, run) in self.runs.iter().enumerate().filter(|(_, run)| run.key() == Some(key)) {
+            self.current = Some(index);
+            standing = fold(standing, run.word());
+        }
+        standing
+    }
+
+    /// The packed identifier of the current member.
+    ///
+    /// # Errors
+    /// When a run cannot be read or is damaged, or there is no current member.
+    pub fn packed(&mut self) -> Result<&[u8], StateError> {
+        self.packed.clear();
+        if let Some(current) = self.current {
+            self.runs[current].identifier(&mut self.packed)?;
+        }
+        Ok(&self.packed)
+    }
+}
+
+/// A later run has the last word, unless its word is a refused removal: that changed nothing.
+fn fold(before: Option<Standing>, word: Word) -> Option<Standing> {
+    match word {
+        Word::Accepted(Op::Add) => Some(Standing::Member),
+        Word::Accepted(Op::Remove) => None,
+        Word::Refused(Op::Add) => Some(Standing::Refused),
+        Word::Refused(Op::Remove) => before,
+        Word::Unanswered => Some(Standing::InDoubt),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::run::RunWriter;
+    use super::super::version::{RunRef, Workspace};
+    use super::*;
+    use crate::model::{Identifier, KeySeed, Kind, PassId, RowSet, Timestamp};
+
+    const SEED: KeySeed = KeySeed(7);
+
+    fn packed(n: u32) -> Vec<u8> {
+        let value = format!("user-{n}");
+        let (kind, label) = [(Kind::ExternalId, ""), (Kind::Alias, "crm"), (Kind::DeviceId, "")][n as usize % 3];
+        let mut packed = Vec::new();
+        Identifier { kind, label, value: &value }.pack_into(&mut packed);
+        packed
+    }
+
+    fn write(folder: &Folder, cohort: &CohortId, op: Op, people: impl Iterator<Item = u32>) -> (RunRef, Vec<Key>) {
+        let mut rows: Vec<(Key, Vec<u8>)> = people.map(|n| (Key::of(SEED, &packed(n)), packed(n))).collect();
+        rows.sort();
+        let mut writer = RunWriter::create(folder, cohort, op, SEED).unwrap();
+        rows.iter().for_each(|(_, packed)| writer.push(packed).unwrap());
+        (writer.finish().unwrap(), rows.into_iter().map(|(key, _)| key).collect())
+    }
+
+    fn version(runs: Vec<RunRef>) -> Version {
+        let workspace = Workspace { connection: String::new(), endpoint: String::new(), partner: String::new() };
+        let pass = PassId::new(Timestamp::UNIX_EPOCH, 0);
+        Version { runs, ..Version::first(&pass, Timestamp::UNIX_EPOCH, workspace) }
+    }
+
+    fn read(folder: &Folder, cohort: &CohortId, version: &Version) -> BTreeMap<Key, Standing> {
+        let mut cursor = RecordCursor::open(folder, cohort, Some(version)).unwrap();
+        let mut found = BTreeMap::new();
+        while let Some((key, standing)) = cursor.advance().unwrap() {
+            assert!(found.keys().next_back().is_none_or(|last| *last < key));
+            assert_eq!(Key::of(SEED, cursor.packed().unwrap()), key, "the identifier belongs to the key");
+            found.insert(key, standing);
+        }
+        found
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+        /// The naive reading: one run after the other, one row after the other.
+        #[test]
+        fn the_last_word_wins(
+            runs in proptest::collection::vec(
+                (any::<bool>(), proptest::collection::btree_set(0u32..40, 0..30), 0u64..30, 0u64..30), 0..6)
+        ) {
+            let home = tempfile::tempdir().unwrap();
+            let (folder, cohort) = (Folder::new(home.path()), CohortId::new("c").unwrap());
+            let (mut naive, mut refs) = (BTreeMap::new(), Vec::new());
+            for (add, people, accepted, refused) in runs {
+                let op = if add { Op::Add } else { Op::Remove };
+                let (mut run, keys) = write(&folder, &cohort, op, people.into_iter());
+                let (accepted, refused) = (accepted.min(run.rows), refused.min(run.rows));
+                run.acknowledged = RowSet::from_ranges([0..accepted]);
+                run.refused = RowSet::from_ranges([accepted..refused.max(accepted)]);
+                for (row, key) in (0..).zip(keys) {
+                    match (run.acknowledged.contains(row), run.refused.contains(row), op) {
+                        (true, _, Op::Add) => drop(naive.insert(key, Standing::Member)),
+                        (true, _, Op::Remove) => drop(naive.remove(&key)),
+                        (_, true, Op::Add) => drop(naive.insert(key, Standing::Refused)),
+                        (_, true, Op::Remove) => {}
+                        _ => drop(naive.insert(key, Standing::InDoubt)),
+                    }
+                }
+                refs.push(run);
+            }
+            prop_assert_eq!(read(&folder, &cohort, &version(refs)), naive);
+        }
+    }
+
+    #[test]
+    fn many_row_groups_and_identifiers_asked_for_here_and_there() {
+        let home = tempfile::tempdir().unwrap();
+        let (folder, cohort) = (Folder::new(home.path()), CohortId::new("c").unwrap());
+        let (mut run, keys) = write(&folder, &cohort, Op::Add, 0..150_000);
+        run.acknowledged = RowSet::all(run.rows);
+        let mut cursor = RecordCursor::open(&folder, &cohort, Some(&version(vec![run]))).unwrap();
+        for (row, key) in keys.iter().enumerate() {
+            assert_eq!(cursor.advance().unwrap(), Some((*key, Standing::Member)));
+            if row % 997 == 0 || (row % 65_536) < 2 {
+                assert_eq!(Key::of(SEED, cursor.packed().unwrap()), *key, "row {row}");
+            }
+        }
+        assert_eq!(cursor.advance().unwrap(), None);
+    }
+
+    /// A flipped bit is found, or it lies where nothing of ours is read from; it never changes a member.
+    #[test]
+    fn a_damaged_run_is_told() {
+        let home = tempfile::tempdir().unwrap();
+        let (folder, cohort) = (Folder::new(home.path()), CohortId::new("c").unwrap());
+        let (run, _) = write(&folder, &cohort, Op::Add, 0..5_000);
+        let path = folder.at(&path_of(&cohort, &run.id));
+        let whole = std::fs::read(&path).unwrap();
+        let mut damage = |bytes: &[u8]| {
+            let mut file = std::fs::File::create(&path).unwrap();
+            std::io::Write::write_all(&mut file, bytes).unwrap();
+            let version = version(vec![run.clone()]);
+            let opened = RecordCursor::open(&folder, &cohort, Some(&version));
+            opened.and_then(|mut cursor| {
+                let mut members = Vec::new();
+                while let Some((key, _)) = cursor.advance()? {
+                    members.push((key, cursor.packed()?.to_vec()));
+                }
+                Ok(members)
+            })
+        };
+        let members = damage(&whole).unwrap();
+        assert_eq!(members.len(), 5_000);
+        assert!(matches!(damage(&whole[..whole.len() - 1]), Err(StateError::Damaged { .. })));
+        let mut told = 0;
+        for at in (0..whole.len()).step_by(whole.len() / 100) {
+            let mut bad = whole.clone();
+            bad[at] ^= 0x40;
+            match damage(&bad) {
+                Ok(read) => assert!(read == members, "a flipped bit at {at}"),
+                Err(error) => {
+                    assert!(matches!(error, StateError::Damaged { .. }), "{error}");
+                    told += 1;
+                }
+            }
+        }
+        assert!(told > 90, "{told}");
+    }
+}

@@ -1,0 +1,93 @@
+//! Rejects: what could not be used, each with its reason, so that nothing is lost in silence.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::StateError;
+use super::folder::{Folder, PendingFile};
+use crate::model::{CohortId, PassId};
+
+/// One row or identifier that could not be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Reject<'a> {
+    /// Why, as a stable word.
+    pub reason: &'a str,
+    /// Why, in the words of whoever refused it.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub detail: &'a str,
+    /// The source's file, if it comes from one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<&'a str>,
+    /// The line in it, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// The column, or the kind of identifier.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub column: &'a str,
+    /// What stood there.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub value: &'a str,
+}
+
+/// The rejects of one cohort in one pass. The file appears when the log is finished, and not at all if
+/// the log holds none.
+pub struct RejectLog {
+    folder: Folder,
+    relative: String,
+    file: Option<PendingFile>,
+    buffer: Vec<u8>,
+}
+
+const BUFFER_LEN: usize = 64 << 10;
+
+impl RejectLog {
+    pub(super) fn new(folder: &Folder, pass: &PassId, cohort: &CohortId) -> Self {
+        let relative = format!("rejects/{pass}/{cohort}.ndjson");
+        Self { folder: folder.clone(), relative, file: None, buffer: Vec::new() }
+    }
+
+    /// Adds lines of JSON, each made by [`Reject::line`].
+    ///
+    /// # Errors
+    /// When the disk does not take them.
+    pub fn push(&mut self, lines: &[u8]) -> Result<(), StateError> {
+        self.buffer.extend_from_slice(lines);
+        if self.buffer.len() >= BUFFER_LEN { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), StateError> {
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => self.folder.pending(&self.relative)?,
+        };
+        file.write(&self.buffer)?;
+        self.buffer.clear();
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// Puts the log on disk and says where; none if there was nothing to put.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn finish(mut self) -> Result<Option<PathBuf>, StateError> {
+        if !self.buffer.is_empty() {
+            self.flush()?;
+        }
+        let Some(file) = self.file else { return Ok(None) };
+        let path = Path::to_owned(file.path());
+        file.commit_new()?;
+        Ok(Some(path))
+    }
+}
+
+impl Reject<'_> {
+    /// The reject as a line of JSON.
+    #[must_use]
+    pub fn line(&self) -> Vec<u8> {
+        let mut line = serde_json::to_vec(self).unwrap_or_default();
+        line.push(b'\n');
+        line
+    }
+}

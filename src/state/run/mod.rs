@@ -1,0 +1,32 @@
+//! Runs: members sorted by key, as Parquet that any tool reads.
+//!
+//! | column | type | |
+//! |---|---|---|
+//! | `key_high`, `key_low` | unsigned 64 bit | the halves of the member's key; the run is sorted by both |
+//! | `op` | text | `add` or `remove`, one and the same in the whole run |
+//! | `kind` | text | `external_id`, `alias` or `device_id` |
+//! | `alias_label` | text or null | |
+//! | `identifier` | text | |
+//!
+//! Keys are plain and uncompressed, so that walking a run costs little more than reading it; identifiers
+//! are compressed and read only where someone asks for one.
+
+mod read;
+mod write;
+
+pub(super) use read::{RunCursor, Word};
+pub use write::RunWriter;
+
+use crate::model::CohortId;
+
+// The columns that are read, by their place in the schema.
+const KEY_HIGH: usize = 0;
+const KEY_LOW: usize = 1;
+const KIND: usize = 3;
+const LABEL: usize = 4;
+const IDENTIFIER: usize = 5;
+
+/// Where a run is in the state's folder.
+pub(super) fn path_of(cohort: &CohortId, id: &str) -> String {
+    format!("cohorts/{cohort}/runs/{id}.parquet")
+}

@@ -1,0 +1,235 @@
+//! Writing one run: a row group at a time, hashed on its way to the disk.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parquet::basic::{Compression, Encoding, LogicalType, Repetition, Type as Physical, ZstdLevel};
+use parquet::column::writer::ColumnWriterImpl;
+use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int64Type};
+use parquet::errors::ParquetError;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::types::{ColumnPath, Type, TypePtr};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::super::StateError;
+use super::super::folder::{Folder, FolderError, PendingFile};
+use super::super::version::RunRef;
+use super::path_of;
+use crate::model::{CohortId, Identifier, Key, KeySeed, Kind, Op, RowSet};
+
+/// Members in one row group. One group is in memory while it is written.
+const GROUP_LEN: usize = 64 << 10;
+/// Bytes of a page: what must be unpacked to get at one identifier.
+const PAGE_LEN: usize = 64 << 10;
+
+/// Writes one run.
+pub struct RunWriter {
+    id: Box<str>,
+    op: Op,
+    seed: KeySeed,
+    file: PendingFile,
+    parquet: SerializedFileWriter<Hashing>,
+    group: Group,
+    rows: u64,
+    last: Option<Key>,
+}
+
+impl RunWriter {
+    pub(in super::super) fn create(folder: &Folder, cohort: &CohortId, op: Op, seed: KeySeed) -> Result<Self, StateError> {
+        let id: Box<str> = uuid::Uuid::new_v4().to_string().into();
+        let file = folder.pending(&path_of(cohort, &id))?;
+        let sink = file.file().try_clone().map_err(|e| FolderError::new("open", file.path(), e))?;
+        let parquet = SerializedFileWriter::new(Hashing::new(sink), schema(), Arc::new(properties()))
+            .map_err(|e| write_error(&file, e))?;
+        Ok(Self { id, op, seed, file, parquet, group: Group::default(), rows: 0, last: None })
+    }
+
+    /// Appends a member. Members come in strictly ascending order of their keys.
+    ///
+    /// # Errors
+    /// When the disk does not take it, or the order is wrong.
+    pub fn push(&mut self, packed: &[u8]) -> Result<(), StateError> {
+        let key = Key::of(self.seed, packed);
+        if self.last.is_some_and(|last| key <= last) {
+            return Err(self.damaged("its members are not in order"));
+        }
+        self.last = Some(key);
+        let (identifier, _) = Identifier::unpack(packed).map_err(|e| self.damaged(&e.to_string()))?;
+        self.group.push(key, identifier);
+        self.rows += 1;
+        if self.group.high.len() == GROUP_LEN { self.flush() } else { Ok(()) }
+    }
+
+    /// Puts the run on disk, where it lasts. Nobody refers to it yet, and no row is acknowledged.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn finish(mut self) -> Result<RunRef, StateError> {
+        self.flush()?;
+        let closed = self.parquet.into_inner().and_then(|sink| Ok(sink.close()?));
+        let (bytes, checksum) = closed.map_err(|e| write_error(&self.file, e))?;
+        self.file.commit_new()?;
+        let (acknowledged, refused) = (RowSet::default(), RowSet::default());
+        Ok(RunRef { id: self.id, op: self.op, rows: self.rows, bytes, checksum, acknowledged, refused })
+    }
+
+    fn flush(&mut self) -> Result<(), StateError> {
+        if self.group.high.is_empty() {
+            return Ok(());
+        }
+        let group = std::mem::take(&mut self.group);
+        let written = self.parquet.next_row_group().and_then(|out| group.write(out, self.op));
+        written.map_err(|e| write_error(&self.file, e))
+    }
+
+    fn damaged(&self, what: &str) -> StateError {
+        StateError::Damaged { path: self.file.path().to_owned(), what: what.to_owned() }
+    }
+}
+
+fn write_error(file: &PendingFile, error: ParquetError) -> StateError {
+    let source = match error {
+        ParquetError::External(inner) => match inner.downcast::<io::Error>() {
+            Ok(io) => *io,
+            Err(other) => io::Error::other(other),
+        },
+        other => io::Error::other(other),
+    };
+    FolderError::new("write", file.path(), source).into()
+}
+
+/// The members of one row group, by column.
+#[derive(Default)]
+struct Group {
+    high: Vec<i64>,
+    low: Vec<i64>,
+    kinds: Vec<Kind>,
+    /// Every label and identifier, one after the other: shared by the values cut from it.
+    text: Vec<u8>,
+    ends: Vec<(u32, u32)>,
+}
+
+impl Group {
+    fn push(&mut self, key: Key, identifier: Identifier<'_>) {
+        let (high, low) = key.halves();
+        self.high.push(high.cast_signed());
+        self.low.push(low.cast_signed());
+        self.kinds.push(identifier.kind);
+        self.text.extend_from_slice(identifier.label.as_bytes());
+        let label_end = self.text.len();
+        self.text.extend_from_slice(identifier.value.as_bytes());
+        // A group is 64 Ki identifiers of at most 1,223 bytes, far below 4 GiB.
+        #[allow(clippy::cast_possible_truncation, reason = "bounded by GROUP_LEN times PACKED_LEN_MAX")]
+        self.ends.push((label_end as u32, self.text.len() as u32));
+    }
+
+    fn write(self, mut out: SerializedRowGroupWriter<'_, Hashing>, op: Op) -> Result<(), ParquetError> {
+        let rows = self.high.len();
+        let text = Bytes::from(self.text);
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end as usize));
+        let (mut labels, mut defined, mut values) = (Vec::new(), Vec::with_capacity(rows), Vec::with_capacity(rows));
+        for ((start, (label_end, end)), kind) in starts.zip(&self.ends).zip(&self.kinds) {
+            let (label_end, end) = (*label_end as usize, *end as usize);
+            defined.push(i16::from(*kind == Kind::Alias));
+            if *kind == Kind::Alias {
+                labels.push(ByteArray::from(text.slice(start..label_end)));
+            }
+            values.push(ByteArray::from(text.slice(label_end..end)));
+        }
+        let constant = |text: &'static str| ByteArray::from(Bytes::from_static(text.as_bytes()));
+        let kinds: Vec<ByteArray> = self.kinds.iter().map(|kind| constant(kind.as_str())).collect();
+        column::<Int64Type>(&mut out, |c| c.write_batch(&self.high, None, None))?;
+        column::<Int64Type>(&mut out, |c| c.write_batch(&self.low, None, None))?;
+        column::<ByteArrayType>(&mut out, |c| c.write_batch(&vec![constant(op.as_str()); rows], None, None))?;
+        column::<ByteArrayType>(&mut out, |c| c.write_batch(&kinds, None, None))?;
+        column::<ByteArrayType>(&mut out, |c| c.write_batch(&labels, Some(&defined), None))?;
+        column::<ByteArrayType>(&mut out, |c| c.write_batch(&values, None, None))?;
+        out.close().map(drop)
+    }
+}
+
+fn column<T: DataType>(
+    out: &mut SerializedRowGroupWriter<'_, Hashing>,
+    write: impl FnOnce(&mut ColumnWriterImpl<'_, T>) -> Result<usize, ParquetError>,
+) -> Result<(), ParquetError> {
+    let Some(mut column) = out.next_column()? else {
+        return Err(ParquetError::General("the schema has too few columns".to_owned()));
+    };
+    write(column.typed::<T>())?;
+    column.close()
+}
+
+fn schema() -> TypePtr {
+    let key = |name| {
+        Type::primitive_type_builder(name, Physical::INT64)
+            .with_repetition(Repetition::REQUIRED)
+            .with_logical_type(Some(LogicalType::integer(64, false)))
+    };
+    let text = |name, repetition| {
+        Type::primitive_type_builder(name, Physical::BYTE_ARRAY)
+            .with_repetition(repetition)
+            .with_logical_type(Some(LogicalType::String))
+    };
+    let columns = [
+        key("key_high"),
+        key("key_low"),
+        text("op", Repetition::REQUIRED),
+        text("kind", Repetition::REQUIRED),
+        text("alias_label", Repetition::OPTIONAL),
+        text("identifier", Repetition::REQUIRED),
+    ];
+    let fields = columns.into_iter().filter_map(|column| column.build().ok()).map(Arc::new).collect();
+    let group = Type::group_type_builder("member").with_fields(fields).build();
+    Arc::new(group.unwrap_or_else(|e| unreachable!("a constant schema: {e}")))
+}
+
+fn properties() -> WriterProperties {
+    let zstd = Compression::ZSTD(ZstdLevel::default());
+    let mut properties = WriterProperties::builder()
+        .set_data_page_size_limit(PAGE_LEN)
+        .set_write_batch_size(1024)
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_created_by(concat!("syncline ", env!("CARGO_PKG_VERSION")).to_owned());
+    for name in ["op", "kind", "alias_label"] {
+        properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), true);
+    }
+    for name in ["key_high", "key_low"] {
+        properties = properties.set_column_encoding(ColumnPath::from(name), Encoding::PLAIN);
+    }
+    properties.set_column_compression(ColumnPath::from("identifier"), zstd).build()
+}
+
+/// A file whose bytes are hashed as they are written.
+struct Hashing {
+    file: BufWriter<File>,
+    hash: Box<Xxh3>,
+    bytes: u64,
+}
+
+impl Hashing {
+    fn new(file: File) -> Self {
+        Self { file: BufWriter::with_capacity(256 << 10, file), hash: Box::default(), bytes: 0 }
+    }
+
+    fn close(mut self) -> io::Result<(u64, u128)> {
+        self.file.flush()?;
+        Ok((self.bytes, self.hash.digest128()))
+    }
+}
+
+impl Write for Hashing {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let len = self.file.write(buffer)?;
+        self.hash.update(&buffer[..len]);
+        self.bytes += len as u64;
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

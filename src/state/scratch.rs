@@ -1,0 +1,196 @@
+//! What a pass holds outside its memory and nobody needs after it: temporary files without a name.
+//!
+//! A spool is a list of packed identifiers, small ones in memory and large ones in a file that the
+//! system deletes with the process, whatever ends it. Each identifier follows its length in two bytes.
+
+use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
+
+use tempfile::SpooledTempFile;
+
+use super::StateError;
+use crate::model::Identifier;
+
+/// Bytes that a spool may hold in memory.
+const MEMORY_MAX: usize = 1 << 20;
+const BUFFER_LEN: usize = 64 << 10;
+
+/// A list of packed identifiers, written once and read as often as needed.
+#[derive(Debug)]
+pub struct Spool {
+    file: SpooledTempFile,
+    buffer: Vec<u8>,
+    len: u64,
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        Self { file: tempfile::spooled_tempfile(MEMORY_MAX), buffer: Vec::new(), len: 0 }
+    }
+}
+
+impl Spool {
+    /// How many identifiers it holds.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Appends one.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn push(&mut self, packed: &[u8]) -> Result<(), StateError> {
+        self.buffer.extend_from_slice(&packed.len().to_le_bytes()[..2]);
+        self.buffer.extend_from_slice(packed);
+        self.len += 1;
+        if self.buffer.len() >= BUFFER_LEN { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), StateError> {
+        self.file.write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Reads it from the start, at most `batch_len` identifiers at a time.
+    ///
+    /// # Errors
+    /// When the disk does not give it back.
+    pub fn batches(&mut self, batch_len: usize) -> Result<Batches<'_>, StateError> {
+        self.flush()?;
+        self.file.seek(SeekFrom::Start(0))?;
+        let file = BufReader::with_capacity(BUFFER_LEN, &mut self.file);
+        Ok(Batches { file, batch_len, row: 0, len: self.len })
+    }
+
+    /// Calls `each` with every packed identifier, in order.
+    ///
+    /// # Errors
+    /// When the disk does not give them back, or `each` fails.
+    pub fn for_each(&mut self, mut each: impl FnMut(&[u8]) -> Result<(), StateError>) -> Result<(), StateError> {
+        let mut batches = self.batches(BUFFER_LEN / 64)?;
+        while let Some(batch) = batches.next()? {
+            (0..batch.len()).try_for_each(|at| each(batch.packed(at)))?;
+        }
+        Ok(())
+    }
+}
+
+/// A walk over a spool.
+#[derive(Debug)]
+pub struct Batches<'a> {
+    file: BufReader<&'a mut SpooledTempFile>,
+    batch_len: usize,
+    row: u64,
+    len: u64,
+}
+
+impl Batches<'_> {
+    /// The next identifiers, if there are any.
+    ///
+    /// # Errors
+    /// When the disk does not give them back.
+    pub fn next(&mut self) -> Result<Option<Batch>, StateError> {
+        let count = usize::try_from(self.len - self.row).unwrap_or(usize::MAX).min(self.batch_len);
+        if count == 0 {
+            return Ok(None);
+        }
+        let mut batch = Batch { first_row: self.row, bytes: Vec::new(), ends: Vec::with_capacity(count) };
+        for _ in 0..count {
+            read_packed(&mut self.file, &mut batch.bytes)?;
+            batch.ends.push(batch.bytes.len());
+        }
+        self.row += count as u64;
+        Ok(Some(batch))
+    }
+}
+
+/// Reads one packed identifier onto the end of `bytes`.
+fn read_packed(file: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let mut len = [0; 2];
+    file.read_exact(&mut len)?;
+    let start = bytes.len();
+    bytes.resize(start + usize::from(u16::from_le_bytes(len)), 0);
+    file.read_exact(&mut bytes[start..])
+}
+
+/// Some packed identifiers, and the row in the spool at which they start.
+#[derive(Debug)]
+pub struct Batch {
+    first_row: u64,
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Batch {
+    /// How many identifiers it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The rows in the spool that a part of the batch is.
+    #[must_use]
+    pub fn rows(&self, part: &Range<usize>) -> Range<u64> {
+        self.first_row + part.start as u64..self.first_row + part.end as u64
+    }
+
+    /// One packed identifier.
+    #[must_use]
+    pub fn packed(&self, at: usize) -> &[u8] {
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        &self.bytes[start..self.ends[at]]
+    }
+
+    /// The identifiers of a part of the batch, in order.
+    ///
+    /// # Errors
+    /// When the scratch file is damaged.
+    pub fn identifiers(&self, part: Range<usize>) -> Result<Vec<Identifier<'_>>, StateError> {
+        let unpack = |at| Identifier::unpack(self.packed(at)).map(|(identifier, _)| identifier);
+        part.map(unpack).collect::<Result<_, _>>().map_err(|e| StateError::Scratch(io::Error::other(e)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Kind;
+
+    #[test]
+    fn what_went_in_comes_out_from_memory_and_from_disk() {
+        for len in [0u32, 1, 7, 60_000] {
+            let values: Vec<String> = (0..len).map(|n| format!("user-{n:020}")).collect();
+            let mut spool = Spool::default();
+            for value in &values {
+                let mut packed = Vec::new();
+                Identifier { kind: Kind::ExternalId, label: "", value }.pack_into(&mut packed);
+                spool.push(&packed).unwrap();
+            }
+            for _ in 0..2 {
+                let (mut read, mut row) = (Vec::new(), 0);
+                let mut batches = spool.batches(7).unwrap();
+                while let Some(batch) = batches.next().unwrap() {
+                    assert_eq!(batch.rows(&(0..batch.len())), row..row + batch.len() as u64);
+                    row += batch.len() as u64;
+                    let ids = batch.identifiers(0..batch.len()).unwrap();
+                    read.extend(ids.iter().map(|id| id.value.to_owned()));
+                }
+                assert!(read == values, "{len}");
+            }
+        }
+    }
+}

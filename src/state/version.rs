@@ -1,0 +1,301 @@
+//! Versions: what the record of a cohort is, as of one commit.
+//!
+//! A version names runs in the order in which they were sent, and of each run the rows that Braze has
+//! accepted and those that it has refused. Every other row is in doubt. A later run has the last word
+//! on its members, unless its word is a refusal.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use super::StateError;
+use super::folder::Folder;
+use super::format;
+use crate::model::{CohortId, Op, PassId, RowSet, Timestamp, timestamp_text};
+
+/// The Braze workspace that a record is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workspace {
+    /// The connection's name in the config.
+    pub connection: String,
+    /// Its endpoint, or `sandbox`.
+    pub endpoint: String,
+    /// The partner's name in the path.
+    pub partner: String,
+}
+
+/// One run of a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunRef {
+    /// Its file's name without `.parquet`.
+    pub id: Box<str>,
+    /// What was sent of its members.
+    pub op: Op,
+    /// How many members it has.
+    pub rows: u64,
+    /// Length of its file in bytes.
+    pub bytes: u64,
+    /// XXH3-128 of its file.
+    pub checksum: u128,
+    /// Rows that Braze has accepted.
+    pub acknowledged: RowSet,
+    /// Rows that Braze has refused.
+    pub refused: RowSet,
+}
+
+impl RunRef {
+    /// Rows with neither: in doubt.
+    #[must_use]
+    pub fn in_doubt(&self) -> u64 {
+        self.rows - self.acknowledged.len() - self.refused.len()
+    }
+}
+
+/// The record of a cohort as of one commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Its number, from 1.
+    pub number: u64,
+    /// The pass that wrote it.
+    pub pass: Box<str>,
+    /// When.
+    pub written_at: Timestamp,
+    /// Where the members are.
+    pub workspace: Workspace,
+    /// When the cohort was first planned; Braze is told this each time that it is told the name.
+    pub created_at: Timestamp,
+    /// The name that Braze has accepted.
+    pub name: Option<String>,
+    /// The cohort must not be emptied, whatever became of the config line that said so.
+    pub protected: bool,
+    /// The cohort was emptied under `removed:` and is of no further interest.
+    pub removed: bool,
+    /// How many members Braze has accepted, where that is known without counting.
+    pub members: Option<u64>,
+    /// The runs, oldest first.
+    pub runs: Vec<RunRef>,
+}
+
+impl Version {
+    /// The first version of a cohort, before anything is sent.
+    #[must_use]
+    pub fn first(pass: &PassId, now: Timestamp, workspace: Workspace) -> Self {
+        Self {
+            number: 0,
+            pass: pass.as_str().into(),
+            written_at: now,
+            workspace,
+            created_at: now,
+            name: None,
+            protected: false,
+            removed: false,
+            members: Some(0),
+            runs: Vec::new(),
+        }
+    }
+
+    /// Rows in doubt, an upper bound: a later run may have settled some of them.
+    #[must_use]
+    pub fn in_doubt_max(&self) -> u64 {
+        self.runs.iter().map(RunRef::in_doubt).sum()
+    }
+}
+
+fn folder_of(cohort: &CohortId) -> String {
+    format!("cohorts/{cohort}/versions")
+}
+
+/// Reads the newest version, if there is one.
+pub(super) fn newest(folder: &Folder, cohort: &CohortId) -> Result<Option<Version>, StateError> {
+    let versions = folder_of(cohort);
+    let number = |name: &String| name.strip_suffix(".json")?.parse::<u64>().ok();
+    let Some(newest) = folder.list(&versions)?.iter().filter_map(number).max() else { return Ok(None) };
+    let file = format!("{versions}/{newest:012}.json");
+    let path = folder.at(&file);
+    let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
+    let bytes = folder.read(&file)?.ok_or_else(|| damaged("it is gone".to_owned()))?;
+    format::check_format(&bytes, &path)?;
+    let shape: Shape = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+    shape.into_version().map(Some).ok_or_else(|| damaged("a value is out of range".to_owned()))
+}
+
+/// Writes a version, unless its number is taken.
+pub(super) fn commit(folder: &Folder, cohort: &CohortId, version: &Version) -> Result<(), StateError> {
+    let file = format!("{}/{:012}.json", folder_of(cohort), version.number);
+    let text = serde_json::to_vec_pretty(&Shape::from_version(version)).unwrap_or_default();
+    if folder.put_new(&file, &text)? {
+        Ok(())
+    } else {
+        Err(StateError::Conflict { cohort: cohort.clone(), version: version.number })
+    }
+}
+
+/// A version's file, letter by letter.
+#[derive(Serialize, Deserialize)]
+struct Shape {
+    format: u64,
+    version: u64,
+    pass: Box<str>,
+    written_at: String,
+    workspace: Workspace,
+    created_at: String,
+    name: Option<String>,
+    protected: bool,
+    removed: bool,
+    members: Option<u64>,
+    runs: Vec<RunShape>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RunShape {
+    id: Box<str>,
+    op: OpShape,
+    rows: u64,
+    bytes: u64,
+    xxh3: String,
+    acknowledged: Vec<[u64; 2]>,
+    refused: Vec<[u64; 2]>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum OpShape {
+    Add,
+    Remove,
+}
+
+impl Shape {
+    fn from_version(version: &Version) -> Self {
+        Self {
+            format: format::KNOWN,
+            version: version.number,
+            pass: version.pass.clone(),
+            written_at: timestamp_text(version.written_at),
+            workspace: version.workspace.clone(),
+            created_at: timestamp_text(version.created_at),
+            name: version.name.clone(),
+            protected: version.protected,
+            removed: version.removed,
+            members: version.members,
+            runs: version.runs.iter().map(RunShape::from_run).collect(),
+        }
+    }
+
+    fn into_version(self) -> Option<Version> {
+        Some(Version {
+            number: self.version,
+            pass: self.pass,
+            written_at: self.written_at.parse().ok()?,
+            workspace: self.workspace,
+            created_at: self.created_at.parse().ok()?,
+            name: self.name,
+            protected: self.protected,
+            removed: self.removed,
+            members: self.members,
+            runs: self.runs.into_iter().map(RunShape::into_run).collect::<Option<_>>()?,
+        })
+    }
+}
+
+impl RunShape {
+    fn from_run(run: &RunRef) -> Self {
+        Self {
+            id: run.id.clone(),
+            op: match run.op {
+                Op::Add => OpShape::Add,
+                Op::Remove => OpShape::Remove,
+            },
+            rows: run.rows,
+            bytes: run.bytes,
+            xxh3: format!("{:032x}", run.checksum),
+            acknowledged: pairs(&run.acknowledged),
+            refused: pairs(&run.refused),
+        }
+    }
+
+    /// None when a number cannot be: rows outside the run, or a row both accepted and refused.
+    fn into_run(self) -> Option<RunRef> {
+        let (acknowledged, refused) = (rows(&self.acknowledged), rows(&self.refused));
+        let within = |set: &RowSet| set.ranges().last().is_none_or(|last| last.end <= self.rows);
+        let both = RowSet::from_ranges(acknowledged.ranges().iter().chain(refused.ranges()).cloned());
+        let sound = within(&acknowledged) && within(&refused) && both.len() == acknowledged.len() + refused.len();
+        sound.then_some(())?;
+        Some(RunRef {
+            checksum: u128::from_str_radix(&self.xxh3, 16).ok()?,
+            id: self.id,
+            op: match self.op {
+                OpShape::Add => Op::Add,
+                OpShape::Remove => Op::Remove,
+            },
+            rows: self.rows,
+            bytes: self.bytes,
+            acknowledged,
+            refused,
+        })
+    }
+}
+
+fn pairs(set: &RowSet) -> Vec<[u64; 2]> {
+    set.ranges().iter().map(|range| [range.start, range.end]).collect()
+}
+
+fn rows(pairs: &[[u64; 2]]) -> RowSet {
+    RowSet::from_ranges(pairs.iter().map(|[start, end]| Range { start: *start, end: *end }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(number: u64) -> Version {
+        let workspace =
+            Workspace { connection: "braze".to_owned(), endpoint: "sandbox".to_owned(), partner: "heap".to_owned() };
+        let pass = PassId::new("2026-11-23T19:16:11Z".parse().unwrap(), 1);
+        let run = RunRef {
+            id: "r1".into(),
+            op: Op::Remove,
+            rows: 10,
+            bytes: 999,
+            checksum: u128::MAX,
+            acknowledged: RowSet::from_ranges([0..4, 6..8]),
+            refused: RowSet::from_ranges([4..5]),
+        };
+        Version {
+            number,
+            name: Some("A".to_owned()),
+            runs: vec![run],
+            ..Version::first(&pass, "2026-11-23T19:16:11.25Z".parse().unwrap(), workspace)
+        }
+    }
+
+    #[test]
+    fn a_version_is_read_as_written_and_its_number_is_taken_once() {
+        let home = tempfile::tempdir().unwrap();
+        let (folder, cohort) = (Folder::new(home.path()), CohortId::new("c").unwrap());
+        assert_eq!(newest(&folder, &cohort).unwrap(), None);
+        for number in [1, 2, 10] {
+            commit(&folder, &cohort, &version(number)).unwrap();
+        }
+        assert_eq!(newest(&folder, &cohort).unwrap(), Some(version(10)));
+        assert_eq!(version(10).in_doubt_max(), 3);
+        let again = commit(&folder, &cohort, &version(2));
+        assert!(matches!(again, Err(StateError::Conflict { version: 2, .. })));
+    }
+
+    #[test]
+    fn damage_is_told_and_not_guessed_around() {
+        let home = tempfile::tempdir().unwrap();
+        let (folder, cohort) = (Folder::new(home.path()), CohortId::new("c").unwrap());
+        commit(&folder, &cohort, &version(1)).unwrap();
+        let text = String::from_utf8(folder.read("cohorts/c/versions/000000000001.json").unwrap().unwrap()).unwrap();
+        for (number, bad) in [
+            (2, text.replace("\"rows\": 10", "\"rows\": 7")),
+            (3, text.replace("\"format\": 1", "\"format\": 9")),
+            (4, text[..text.len() / 2].to_owned()),
+            (5, text.replace("2026-11-23T", "yesterday")),
+        ] {
+            folder.put_new(&format!("cohorts/c/versions/{number:012}.json"), bad.as_bytes()).unwrap();
+            assert!(newest(&folder, &cohort).is_err(), "{number}");
+        }
+    }
+}
