@@ -4,6 +4,7 @@
 //! network, and nothing here knows about YAML, Braze or Parquet.
 
 mod id;
+mod field;
 mod identifier;
 mod key;
 mod limits;
@@ -13,6 +14,7 @@ mod rule;
 mod share;
 mod time;
 
+pub use field::{Field, Fields};
 pub use id::{CohortId, ConnectionName, IdError, PassId};
 pub use identifier::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Identifier, IdentifierError, Kind, PACKED_LEN_MAX};
 pub use key::{Key, KeySeed};

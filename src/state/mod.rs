@@ -147,7 +147,7 @@ impl StateReader {
     /// # Errors
     /// When a run cannot be read or is damaged.
     pub fn members(&self, cohort: &CohortId, version: Option<&Version>) -> Result<RecordCursor, StateError> {
-        RecordCursor::open(&self.folder, cohort, version)
+        RecordCursor::open(&self.folder, cohort, version, self.seed())
     }
 
     /// The newest passes, newest first.

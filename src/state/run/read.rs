@@ -1,7 +1,8 @@
 //! Walking one run.
 //!
 //! Keys are read in blocks; an identifier is read only when it is asked for, and then with its
-//! neighbours, since a page must be unpacked for it anyway.
+//! neighbours, since a page must be unpacked for it anyway. Every identifier that is read is hashed and
+//! must give its key, so damage to either is found before anybody is removed by it.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -20,7 +21,7 @@ use super::super::StateError;
 use super::super::folder::FolderError;
 use super::super::version::RunRef;
 use super::{IDENTIFIER, KEY_HIGH, KEY_LOW, KIND, LABEL};
-use crate::model::{Identifier, Key, Kind, Op};
+use crate::model::{Identifier, Key, KeySeed, Kind, Op};
 
 /// Keys read at a time.
 const KEYS_LEN: usize = 8 << 10;
@@ -40,6 +41,7 @@ pub(in super::super) enum Word {
 pub(in super::super) struct RunCursor {
     path: PathBuf,
     run: RunRef,
+    seed: KeySeed,
     file: Arc<RandomAccess>,
     metadata: ParquetMetaData,
     /// The row group being read, and the row at which it starts.
@@ -54,7 +56,7 @@ pub(in super::super) struct RunCursor {
 }
 
 impl RunCursor {
-    pub(in super::super) fn open(path: &Path, run: &RunRef) -> Result<Self, StateError> {
+    pub(in super::super) fn open(path: &Path, run: &RunRef, seed: KeySeed) -> Result<Self, StateError> {
         let failed = |e| StateError::Folder(FolderError::new("open", path, e));
         let file = File::open(path).map_err(failed)?;
         let len = file.metadata().map_err(failed)?.len();
@@ -71,6 +73,7 @@ impl RunCursor {
         Ok(Self {
             path: path.to_owned(),
             run: run.clone(),
+            seed,
             file,
             metadata,
             group: 0,
@@ -166,12 +169,15 @@ impl RunCursor {
             },
         };
         let found = identifiers.at(within).map_err(|e| self.damaged(e))?;
-        match found.and_then(|(kind, label, value)| identifier(&kind, &label, &value).map(|id| id.pack_into(packed))) {
-            Some(()) => {
-                self.identifiers = Some(identifiers);
-                Ok(())
-            }
-            None => Err(self.damaged("an identifier cannot be read")),
+        self.identifiers = Some(identifiers);
+        let start = packed.len();
+        let whole = found.is_some_and(|(kind, label, value)| {
+            identifier(&kind, &label, &value).map(|id| id.pack_into(packed)).is_some()
+        });
+        if whole && self.key == Some(Key::of(self.seed, &packed[start..])) {
+            Ok(())
+        } else {
+            Err(self.damaged("an identifier does not belong to its key"))
         }
     }
 }

@@ -1,0 +1,94 @@
+//! Why a source cannot be read. Each of these means: no plan, and nobody is removed.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a source cannot be read in full.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The path or glob names no file.
+    #[error("no file matches {pattern}")]
+    NoMatch {
+        /// The path or glob.
+        pattern: String,
+    },
+    /// A file is outside the folders that may be read from.
+    #[error("{} is outside the folders that sources may be read from", .path.display())]
+    Outside {
+        /// Where it really is.
+        path: PathBuf,
+    },
+    /// The system refused.
+    #[error("cannot read {}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The name does not tell the format.
+    #[error("the format of {} is not known", .path.display())]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file changed while it was read.
+    #[error("{} changed while it was read", .path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Files came or went while the glob was read.
+    #[error("the files that match {pattern} changed while they were read")]
+    FilesChanged {
+        /// The glob.
+        pattern: String,
+    },
+    /// The file ends where it should not.
+    #[error("{} is cut short: {what}", .path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// How that shows.
+        what: String,
+    },
+    /// The compressed data is damaged.
+    #[error("{} cannot be unpacked: {source}", .path.display())]
+    Unpack {
+        /// The file.
+        path: PathBuf,
+        /// What the unpacker said.
+        source: io::Error,
+    },
+    /// A column that a rule names is not there.
+    #[error("{} has no column `{column}`", .path.display())]
+    MissingColumn {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// The columns that it has.
+        found: Vec<String>,
+    },
+    /// A column that a rule names is there twice.
+    #[error("{} has two columns `{column}`", .path.display())]
+    DuplicateColumn {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+    },
+    /// From here on, rows cannot be told apart.
+    #[error("{}:{line}: {what}", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// Whoever takes the rows takes no more; it knows why.
+    #[error("reading was stopped")]
+    Stopped,
+}

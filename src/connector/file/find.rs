@@ -1,0 +1,42 @@
+//! A path or glob → the files that it names, sorted, each inside the folders that may be read from.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::FileError;
+
+/// The files of a source. Never none: a source that names no file could not be read, and is not empty.
+pub(super) fn files(pattern: &str, folder: &Path, roots: &[PathBuf]) -> Result<Vec<PathBuf>, FileError> {
+    let path = folder.join(pattern);
+    let found = if pattern.contains(['*', '?', '[']) { matches(&path, pattern)? } else { vec![path] };
+    if found.is_empty() {
+        return Err(FileError::NoMatch { pattern: pattern.to_owned() });
+    }
+    let roots: Vec<PathBuf> = roots.iter().filter_map(|root| real(root).ok()).collect();
+    for file in &found {
+        let real = real(file).map_err(|source| FileError::Io { path: file.clone(), source })?;
+        if !roots.iter().any(|root| real.starts_with(root)) {
+            return Err(FileError::Outside { path: real });
+        }
+    }
+    Ok(found)
+}
+
+/// Where a path leads once all symbolic links are followed.
+fn real(path: &Path) -> io::Result<PathBuf> {
+    if path.as_os_str().is_empty() { Path::new(".").canonicalize() } else { path.canonicalize() }
+}
+
+fn matches(path: &Path, pattern: &str) -> Result<Vec<PathBuf>, FileError> {
+    let no_match = || FileError::NoMatch { pattern: pattern.to_owned() };
+    let entries = glob::glob(path.to_str().ok_or_else(no_match)?).map_err(|_| no_match())?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|e| FileError::Io { path: e.path().to_owned(), source: e.into() })?;
+        if path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}

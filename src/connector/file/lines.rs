@@ -1,0 +1,132 @@
+//! Bytes → lines, through one buffer that is reused and grows only for a line that needs it.
+//!
+//! CSV rows may hold line breaks within quotes, so a line can be asked for together with what follows
+//! it. Nothing here knows what a field is.
+
+use std::path::{Path, PathBuf};
+
+use memchr::memchr;
+
+use super::FileError;
+use super::open::Input;
+use crate::config::FinalNewline;
+
+const BUFFER_LEN: usize = 256 << 10;
+/// Longest row in bytes. A longer one is a quote that is never closed, or no row at all.
+const ROW_LEN_MAX: usize = 1 << 20;
+
+/// A walk over the lines of a file.
+pub(super) struct Lines {
+    input: Input,
+    path: PathBuf,
+    final_newline: FinalNewline,
+    buffer: Vec<u8>,
+    /// Unread bytes are `buffer[start..end]`.
+    start: usize,
+    end: usize,
+    /// No more bytes come from the input.
+    finished: bool,
+    /// The line that starts at `start`, from 1.
+    line: u64,
+}
+
+/// A stretch of bytes that ends with a line break or with the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stretch {
+    /// Its length without the line break.
+    pub(super) len: usize,
+    /// Whether there is a line break.
+    pub(super) terminated: bool,
+}
+
+impl Lines {
+    pub(super) fn new(input: Input, path: &Path, final_newline: FinalNewline) -> Self {
+        let (buffer, path) = (vec![0; BUFFER_LEN], path.to_owned());
+        Self { input, path, final_newline, buffer, start: 0, end: 0, finished: false, line: 1 }
+    }
+
+    /// The number of the current line.
+    pub(super) fn line(&self) -> u64 {
+        self.line
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The unread bytes that are in the buffer.
+    #[inline]
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// Finds the first line break at or after `from` bytes. None if the file ends there.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is cut short, or has a row that is no row.
+    #[inline]
+    pub(super) fn stretch(&mut self, from: usize) -> Result<Option<Stretch>, FileError> {
+        let mut searched = from;
+        loop {
+            if let Some(found) = memchr(b'\n', &self.bytes()[searched..]) {
+                return Ok(Some(Stretch { len: searched + found, terminated: true }));
+            }
+            searched = self.end - self.start;
+            if self.finished {
+                return if searched == from { Ok(None) } else { self.unterminated(searched).map(Some) };
+            }
+            self.fill()?;
+        }
+    }
+
+    fn unterminated(&self, len: usize) -> Result<Stretch, FileError> {
+        match self.final_newline {
+            FinalNewline::Optional => Ok(Stretch { len, terminated: false }),
+            FinalNewline::Required => Err(self.truncated("it does not end with a line break")),
+        }
+    }
+
+    /// The error for a file that ends in the middle of a row.
+    pub(super) fn truncated(&self, how: &str) -> FileError {
+        FileError::Truncated { path: self.path.clone(), what: format!("{how} (line {})", self.line) }
+    }
+
+    /// The error for rows that cannot be told apart from here on.
+    pub(super) fn malformed(&self, what: &'static str) -> FileError {
+        FileError::Malformed { path: self.path.clone(), line: self.line, what }
+    }
+
+    /// Moves on past `stretch`, which holds `breaks` line breaks with its own.
+    #[inline]
+    pub(super) fn consume(&mut self, stretch: Stretch, breaks: u64) {
+        self.start += stretch.len + usize::from(stretch.terminated);
+        self.line += breaks;
+    }
+
+    fn fill(&mut self) -> Result<(), FileError> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        if self.end > ROW_LEN_MAX {
+            return Err(self.malformed("this row is longer than 1 MiB: is a quote never closed?"));
+        }
+        if self.end == self.buffer.len() {
+            self.buffer.resize(self.buffer.len() * 2, 0);
+        }
+        let read = self.input.read(&mut self.buffer[self.end..], &self.path)?;
+        self.end += read;
+        self.finished = read == 0;
+        Ok(())
+    }
+
+    /// Drops a byte order mark at the very start.
+    pub(super) fn skip_mark(&mut self) -> Result<(), FileError> {
+        while self.end - self.start < 3 && !self.finished {
+            self.fill()?;
+        }
+        if self.bytes().starts_with(b"\xef\xbb\xbf") {
+            self.start += 3;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! Source files → rows, streaming: CSV, TSV and NDJSON, plain or compressed, one file or a glob.
+//!
+//! # Guarantees
+//! Either every row of every file is handed over, each as fields or as unreadable with its reason, or
+//! there is an error: a file that is cut short, replaced, or changed while it is read never passes for
+//! a smaller one. Memory does not grow with the files.
+//!
+//! # Assumptions
+//! Whoever writes a file writes it under another name first and renames it, or the reading fails.
+
+mod csv;
+mod error;
+mod find;
+mod lines;
+mod ndjson;
+mod open;
+
+use std::path::{Path, PathBuf};
+
+pub use error::FileError;
+
+use crate::config::{FileSource, Format};
+use crate::model::Fields;
+
+/// Something that was read.
+#[derive(Clone, Copy)]
+pub enum Row<'a> {
+    /// The wanted columns of a row, in the order in which they were asked for.
+    Fields(&'a dyn Fields),
+    /// A row that could not be read: a stable word, and what is wrong with it.
+    Unreadable(&'static str, &'a str),
+}
+
+/// Where a row stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The file, as messages name it.
+    pub file: &'a str,
+    /// The line, from 1.
+    pub line: u64,
+}
+
+/// What was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Files read.
+    pub files: u64,
+    /// Rows in them, header rows and blank lines apart.
+    pub rows: u64,
+    /// A file without even a header row, where there should be one.
+    pub hollow: Option<String>,
+}
+
+/// Takes rows. To end the reading it fails with [`FileError::Stopped`].
+pub type Sink<'a> = dyn FnMut(Row<'_>, Place<'_>) -> Result<(), FileError> + 'a;
+
+/// Reads every file of a source. `folder` is where relative paths start, and `roots` are the folders
+/// that may be read from.
+///
+/// # Errors
+/// [`FileError`] when the source cannot be read in full; what the sink was given is then of no use.
+pub fn read(
+    source: &FileSource,
+    folder: &Path,
+    roots: &[PathBuf],
+    columns: &[Box<str>],
+    sink: &mut Sink<'_>,
+) -> Result<Reading, FileError> {
+    let files = find::files(&source.pattern, folder, roots)?;
+    let mut reading = Reading::default();
+    for path in &files {
+        reading.files += 1;
+        one(source, path, columns, &mut reading, sink)?;
+    }
+    if find::files(&source.pattern, folder, roots)? != files {
+        return Err(FileError::FilesChanged { pattern: source.pattern.clone() });
+    }
+    Ok(reading)
+}
+
+fn one(
+    source: &FileSource,
+    path: &Path,
+    columns: &[Box<str>],
+    reading: &mut Reading,
+    sink: &mut Sink<'_>,
+) -> Result<(), FileError> {
+    let format = source.format.or_else(|| Format::from_name(path));
+    let format = format.ok_or_else(|| FileError::UnknownFormat { path: path.to_owned() })?;
+    let opened = open::open(path)?;
+    let name = path.display().to_string();
+    let input = lines::Lines::new(opened.input, path, source.final_newline);
+    let mut counted = |row: Row<'_>, place: Place<'_>| {
+        reading.rows += 1;
+        sink(row, place)
+    };
+    let headed = match format {
+        Format::Csv => csv::read(input, source.delimiter, columns, &name, &mut counted)?,
+        Format::Tsv => csv::read(input, b'\t', columns, &name, &mut counted)?,
+        Format::Ndjson => ndjson::read(input, columns, &name, &mut counted)?,
+    };
+    if !headed {
+        reading.hollow = Some(name);
+    }
+    opened.watch.unchanged()
+}

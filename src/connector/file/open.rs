@@ -1,0 +1,97 @@
+//! Opening a file: what unpacks it, and how we notice that it changed under us.
+
+use std::fs::{File, Metadata};
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::FileError;
+
+const BUFFER_LEN: usize = 64 << 10;
+
+/// A file that is being read.
+pub(super) struct Opened {
+    /// Its unpacked bytes.
+    pub(super) input: Input,
+    /// Tells whether it stayed as it was.
+    pub(super) watch: Watch,
+}
+
+/// Unpacked bytes, and whether an error in them is the unpacker's.
+pub(super) struct Input {
+    reader: Box<dyn Read>,
+    packed: bool,
+}
+
+impl Input {
+    #[cfg(test)]
+    pub(super) fn plain(reader: impl Read + 'static) -> Self {
+        Self { reader: Box::new(reader), packed: false }
+    }
+
+    /// Reads some bytes; none at the end.
+    pub(super) fn read(&mut self, buffer: &mut [u8], path: &Path) -> Result<usize, FileError> {
+        loop {
+            match self.reader.read(buffer) {
+                Ok(len) => return Ok(len),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(self.explain(source, path)),
+            }
+        }
+    }
+
+    fn explain(&self, source: io::Error, path: &Path) -> FileError {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::UnexpectedEof if self.packed => {
+                FileError::Truncated { path, what: "the compressed data breaks off".to_owned() }
+            }
+            _ if self.packed => FileError::Unpack { path, source },
+            _ => FileError::Io { path, source },
+        }
+    }
+}
+
+/// Opens a file, and its unpacker by the name's last suffix.
+pub(super) fn open(path: &Path) -> Result<Opened, FileError> {
+    let failed = |source| FileError::Io { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
+    if meta.is_dir() {
+        return Err(failed(io::ErrorKind::IsADirectory.into()));
+    }
+    let watch = Watch { path: path.to_owned(), file: file.try_clone().map_err(failed)?, before: stamp(&meta) };
+    let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let packed = matches!(suffix.as_str(), "gz" | "zst");
+    if packed && meta.len() == 0 {
+        // The unpackers take nothing for a whole file of nothing.
+        return Err(FileError::Truncated { path: path.to_owned(), what: "it is empty, not even compressed".to_owned() });
+    }
+    let reader: Box<dyn Read> = match suffix.as_str() {
+        "gz" => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(BUFFER_LEN, file))),
+        "zst" => Box::new(zstd::stream::read::Decoder::new(file).map_err(failed)?),
+        _ => Box::new(file),
+    };
+    Ok(Opened { input: Input { reader, packed }, watch })
+}
+
+/// Notices that a file changed. A file that was replaced by another was still read as a whole.
+pub(super) struct Watch {
+    path: PathBuf,
+    file: File,
+    before: Stamp,
+}
+
+type Stamp = (u64, Option<SystemTime>);
+
+fn stamp(meta: &Metadata) -> Stamp {
+    (meta.len(), meta.modified().ok())
+}
+
+impl Watch {
+    /// Fails if the file is not what it was when it was opened.
+    pub(super) fn unchanged(&self) -> Result<(), FileError> {
+        let meta = self.file.metadata().map_err(|source| FileError::Io { path: self.path.clone(), source })?;
+        if stamp(&meta) == self.before { Ok(()) } else { Err(FileError::Changed { path: self.path.clone() }) }
+    }
+}

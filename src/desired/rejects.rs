@@ -1,0 +1,91 @@
+//! Rows that name nobody: counted by reason, a few shown, all of them kept for the state's reject log.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+
+use tempfile::SpooledTempFile;
+
+use crate::connector::file::Place;
+use crate::matching::Unmatched;
+use crate::state::{Reject, RejectLog, StateError};
+
+const SAMPLE_LEN: usize = 3;
+const MEMORY_MAX: usize = 1 << 20;
+/// Longest value that a reject repeats, in characters.
+const VALUE_LEN_MAX: usize = 200;
+
+/// Rejects of one source.
+#[derive(Debug)]
+pub struct Rejects {
+    counts: BTreeMap<&'static str, u64>,
+    unreadable: u64,
+    samples: Vec<String>,
+    lines: SpooledTempFile,
+}
+
+impl Default for Rejects {
+    fn default() -> Self {
+        let lines = tempfile::spooled_tempfile(MEMORY_MAX);
+        Self { counts: BTreeMap::new(), unreadable: 0, samples: Vec::new(), lines }
+    }
+}
+
+impl Rejects {
+    /// How many for each reason.
+    #[must_use]
+    pub fn counts(&self) -> &BTreeMap<&'static str, u64> {
+        &self.counts
+    }
+
+    /// Rows that could not be read: the people in them are not known, and may be members.
+    #[must_use]
+    pub fn unreadable_rows(&self) -> u64 {
+        self.unreadable
+    }
+
+    /// The first few, in words, without what stood there.
+    #[must_use]
+    pub fn samples(&self) -> &[String] {
+        &self.samples
+    }
+
+    pub(super) fn unreadable(&mut self, reason: &'static str, detail: &str, place: Place<'_>) -> io::Result<()> {
+        self.unreadable += 1;
+        let reject = Reject { reason, detail, file: Some(place.file), line: Some(place.line), ..Reject::default() };
+        self.keep(reason, &reject, detail)
+    }
+
+    pub(super) fn unmatched(&mut self, unmatched: &Unmatched<'_>, place: Place<'_>) -> io::Result<()> {
+        let reason = unmatched.reason.as_str();
+        self.unreadable += u64::from(unmatched.reason.is_unreadable());
+        let value: String = String::from_utf8_lossy(unmatched.value).chars().take(VALUE_LEN_MAX).collect();
+        let (file, line, column) = (Some(place.file), Some(place.line), unmatched.column);
+        let reject = Reject { reason, detail: "", file, line, column, value: &value };
+        self.keep(reason, &reject, column)
+    }
+
+    fn keep(&mut self, reason: &'static str, reject: &Reject<'_>, about: &str) -> io::Result<()> {
+        *self.counts.entry(reason).or_default() += 1;
+        if self.samples.len() < SAMPLE_LEN {
+            let place = format!("{}:{}", reject.file.unwrap_or_default(), reject.line.unwrap_or_default());
+            let about = if about.is_empty() { String::new() } else { format!(" ({about})") };
+            self.samples.push(format!("{place}: {reason}{about}"));
+        }
+        self.lines.write_all(&reject.line())
+    }
+
+    /// Copies every reject into the state's log.
+    ///
+    /// # Errors
+    /// When either disk fails.
+    pub fn copy_to(&mut self, log: &mut RejectLog) -> Result<(), StateError> {
+        self.lines.seek(SeekFrom::Start(0))?;
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            match self.lines.read(&mut buffer)? {
+                0 => return Ok(()),
+                len => log.push(&buffer[..len])?,
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! A source row → the identifier by which Braze knows the person, or the reason why there is none.
+//!
+//! Pure, and called once for each of tens of millions of rows: nothing here allocates. Rules run in
+//! order and the first whose column is not empty decides, also when what stands there is of no use: a
+//! person whose identity is `[REDACTED]` is identified, and must not be looked for by device.
+//!
+//! Braze's rules are in its "Partner cohort import", user matching: identified people by `external_id`
+//! or alias, people who are still anonymous by `device_id`.
+
+mod value;
+
+use crate::model::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, Identifier, Kind, MatchRule};
+
+/// Why a row names nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// The columns of all rules are empty.
+    NoIdentifier,
+    /// A text that stands for "nobody", such as `null` or `[REDACTED]`.
+    Placeholder,
+    /// Longer than Braze takes.
+    TooLong,
+    /// Holds a control character.
+    ControlCharacter,
+    /// Not UTF-8.
+    NotUtf8,
+    /// Neither a text nor a whole number.
+    NotText,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 6] =
+        [Self::NoIdentifier, Self::Placeholder, Self::TooLong, Self::ControlCharacter, Self::NotUtf8, Self::NotText];
+
+    /// The stable word for it, in rejects and reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoIdentifier => "no_identifier",
+            Self::Placeholder => "placeholder",
+            Self::TooLong => "too_long",
+            Self::ControlCharacter => "control_character",
+            Self::NotUtf8 => "not_utf8",
+            Self::NotText => "not_text",
+        }
+    }
+
+    /// Whether there may well be a person in the row, whom we could not read.
+    #[must_use]
+    pub fn is_unreadable(self) -> bool {
+        matches!(self, Self::NotUtf8 | Self::NotText | Self::ControlCharacter)
+    }
+}
+
+/// A row that names nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unmatched<'a> {
+    /// Why.
+    pub reason: Reason,
+    /// The column that decided; empty when none did.
+    pub column: &'a str,
+    /// What stands there.
+    pub value: &'a [u8],
+}
+
+/// The rules of one cohort, ready to run.
+#[derive(Clone, Debug)]
+pub struct Matcher {
+    rules: Vec<(usize, MatchRule)>,
+    columns: Vec<Box<str>>,
+    null_values: Vec<Box<[u8]>>,
+}
+
+impl Matcher {
+    /// Prepares rules; `null_values` stand for "no value", besides the empty text.
+    #[must_use]
+    pub fn new(rules: &[MatchRule], null_values: &[String]) -> Self {
+        let mut columns: Vec<Box<str>> = Vec::new();
+        let mut place = |column: &str| match columns.iter().position(|known| **known == *column) {
+            Some(at) => at,
+            None => {
+                columns.push(column.into());
+                columns.len() - 1
+            }
+        };
+        let rules = rules.iter().map(|rule| (place(&rule.column), rule.clone())).collect();
+        Self { rules, columns, null_values: null_values.iter().map(|text| text.as_bytes().into()).collect() }
+    }
+
+    /// The columns that the rules name, each once: the fields of a row come in this order.
+    #[must_use]
+    pub fn columns(&self) -> &[Box<str>] {
+        &self.columns
+    }
+
+    /// Matches one row.
+    ///
+    /// # Errors
+    /// [`Unmatched`] when the row names nobody.
+    #[inline]
+    pub fn identify<'a>(&'a self, fields: &'a (impl Fields + ?Sized)) -> Result<Identifier<'a>, Unmatched<'a>> {
+        for (column, rule) in &self.rules {
+            let bytes = match fields.field(*column) {
+                Field::Absent => continue,
+                Field::NotText(what) => {
+                    return Err(Unmatched { reason: Reason::NotText, column: &rule.column, value: what.as_bytes() });
+                }
+                Field::Text(bytes) => bytes,
+            };
+            match value::read(bytes, len_max(rule.kind), &self.null_values) {
+                Ok(None) => {}
+                Ok(Some(value)) => return Ok(Identifier { kind: rule.kind, label: &rule.label, value }),
+                Err(reason) => return Err(Unmatched { reason, column: &rule.column, value: bytes }),
+            }
+        }
+        Err(Unmatched { reason: Reason::NoIdentifier, column: "", value: b"" })
+    }
+}
+
+/// Braze names a limit for external ids and aliases; device ids are held to the external id's.
+fn len_max(kind: Kind) -> usize {
+    match kind {
+        Kind::Alias => ALIAS_LEN_MAX,
+        Kind::ExternalId | Kind::DeviceId => EXTERNAL_ID_LEN_MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matcher() -> Matcher {
+        let rule = |kind, label: &str, column: &str| MatchRule { kind, label: label.into(), column: column.into() };
+        let rules = [
+            rule(Kind::ExternalId, "", "identity"),
+            rule(Kind::Alias, "crm", "crm_id"),
+            rule(Kind::DeviceId, "", "device"),
+        ];
+        Matcher::new(&rules, &["\\N".to_owned()])
+    }
+
+    fn check(row: [&str; 3], expected: Result<&str, (Reason, &str)>) {
+        let matcher = matcher();
+        let fields = row.map(|text| if text == "-absent" { Field::Absent } else { Field::Text(text.as_bytes()) });
+        let found = matcher.identify(&fields).map(|id| id.in_full());
+        let expected = expected.map(str::to_owned);
+        assert_eq!(found.map_err(|no| (no.reason, no.column)), expected, "{row:?}");
+    }
+
+    #[test]
+    fn the_first_rule_that_is_not_empty_decides() {
+        check(["u1", "c1", "d1"], Ok("external_id u1"));
+        check(["", "c1", "d1"], Ok("alias crm:c1"));
+        check([" ", "\\N", "d1"], Ok("device_id d1"));
+        check(["-absent", "-absent", " d1\t"], Ok("device_id d1"));
+        check(["", "", ""], Err((Reason::NoIdentifier, "")));
+    }
+
+    #[test]
+    fn an_identified_person_is_never_looked_for_by_device() {
+        check(["[REDACTED]", "", "d1"], Err((Reason::Placeholder, "identity")));
+        check(["null", "c1", "d1"], Err((Reason::Placeholder, "identity")));
+        check([&"x".repeat(988), "", "d1"], Err((Reason::TooLong, "identity")));
+        check(["", &"x".repeat(237), "d1"], Err((Reason::TooLong, "crm_id")));
+        check([&"x".repeat(987), "", ""], Ok(&format!("external_id {}", "x".repeat(987))));
+    }
+
+    #[test]
+    fn columns_are_asked_for_once() {
+        let rule = |kind| MatchRule { kind, label: "l".into(), column: "id".into() };
+        assert_eq!(Matcher::new(&[rule(Kind::Alias), rule(Kind::DeviceId)], &[]).columns().len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_text_is_unreadable_rather_than_absent() {
+        let matcher = matcher();
+        let row = [Field::NotText("a list"), Field::Absent, Field::Text(b"d1")];
+        let no = matcher.identify(&row).unwrap_err();
+        assert_eq!((no.reason, no.reason.is_unreadable()), (Reason::NotText, true));
+    }
+}
