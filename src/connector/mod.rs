@@ -4,4 +4,6 @@
 //! batches into requests and answers into outcomes, `http` is the one HTTP client. What to read, send
 //! or do about an answer is decided by those who call.
 
+pub mod braze;
 pub mod file;
+pub mod http;

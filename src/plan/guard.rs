@@ -177,6 +177,11 @@ impl<C> Approved<C> {
         PlanDigest::of(&self.plan.cohort, self.naming(), Sides { removes: sum(Op::Remove), adds: sum(Op::Add) })
     }
 
+    /// The list of one side's changes, to read it: lists on disk move as they are read.
+    pub fn list_mut(&mut self, op: Op) -> &mut C {
+        self.plan.changes.of_mut(op)
+    }
+
     /// Takes the changes out, to send them.
     #[must_use]
     pub fn into_plan(self) -> Plan<C> {

@@ -4,7 +4,6 @@
 //! system deletes with the process, whatever ends it. Each identifier follows its length in two bytes.
 
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write as _};
-use std::ops::Range;
 
 use tempfile::SpooledTempFile;
 
@@ -142,10 +141,10 @@ impl Batch {
         self.ends.is_empty()
     }
 
-    /// The rows in the spool that a part of the batch is.
+    /// The row in the spool of the identifier at this place.
     #[must_use]
-    pub fn rows(&self, part: &Range<usize>) -> Range<u64> {
-        self.first_row + part.start as u64..self.first_row + part.end as u64
+    pub fn row(&self, at: usize) -> u64 {
+        self.first_row + at as u64
     }
 
     /// One packed identifier.
@@ -155,13 +154,13 @@ impl Batch {
         &self.bytes[start..self.ends[at]]
     }
 
-    /// The identifiers of a part of the batch, in order.
+    /// The identifiers at these places, in their order.
     ///
     /// # Errors
     /// When the scratch file is damaged.
-    pub fn identifiers(&self, part: Range<usize>) -> Result<Vec<Identifier<'_>>, StateError> {
-        let unpack = |at| Identifier::unpack(self.packed(at)).map(|(identifier, _)| identifier);
-        part.map(unpack).collect::<Result<_, _>>().map_err(|e| StateError::Scratch(io::Error::other(e)))
+    pub fn identifiers(&self, places: &[usize]) -> Result<Vec<Identifier<'_>>, StateError> {
+        let unpack = |at: &usize| Identifier::unpack(self.packed(*at)).map(|(identifier, _)| identifier);
+        places.iter().map(unpack).collect::<Result<_, _>>().map_err(|e| StateError::Scratch(io::Error::other(e)))
     }
 }
 
@@ -184,9 +183,10 @@ mod tests {
                 let (mut read, mut row) = (Vec::new(), 0);
                 let mut batches = spool.batches(7).unwrap();
                 while let Some(batch) = batches.next().unwrap() {
-                    assert_eq!(batch.rows(&(0..batch.len())), row..row + batch.len() as u64);
+                    let places: Vec<usize> = (0..batch.len()).collect();
+                    places.iter().for_each(|at| assert_eq!(batch.row(*at), row + *at as u64));
                     row += batch.len() as u64;
-                    let ids = batch.identifiers(0..batch.len()).unwrap();
+                    let ids = batch.identifiers(&places).unwrap();
                     read.extend(ids.iter().map(|id| id.value.to_owned()));
                 }
                 assert!(read == values, "{len}");

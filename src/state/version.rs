@@ -72,6 +72,8 @@ pub struct Version {
     pub removed: bool,
     /// How many members Braze has accepted, where that is known without counting.
     pub members: Option<u64>,
+    /// How many members are in doubt.
+    pub in_doubt: u64,
     /// The runs, oldest first.
     pub runs: Vec<RunRef>,
 }
@@ -90,14 +92,9 @@ impl Version {
             protected: false,
             removed: false,
             members: Some(0),
+            in_doubt: 0,
             runs: Vec::new(),
         }
-    }
-
-    /// Rows in doubt, an upper bound: a later run may have settled some of them.
-    #[must_use]
-    pub fn in_doubt_max(&self) -> u64 {
-        self.runs.iter().map(RunRef::in_doubt).sum()
     }
 }
 
@@ -143,6 +140,7 @@ struct Shape {
     protected: bool,
     removed: bool,
     members: Option<u64>,
+    in_doubt: u64,
     runs: Vec<RunShape>,
 }
 
@@ -177,6 +175,7 @@ impl Shape {
             protected: version.protected,
             removed: version.removed,
             members: version.members,
+            in_doubt: version.in_doubt,
             runs: version.runs.iter().map(RunShape::from_run).collect(),
         }
     }
@@ -192,6 +191,7 @@ impl Shape {
             protected: self.protected,
             removed: self.removed,
             members: self.members,
+            in_doubt: self.in_doubt,
             runs: self.runs.into_iter().map(RunShape::into_run).collect::<Option<_>>()?,
         })
     }
@@ -277,7 +277,7 @@ mod tests {
             commit(&folder, &cohort, &version(number)).unwrap();
         }
         assert_eq!(newest(&folder, &cohort).unwrap(), Some(version(10)));
-        assert_eq!(version(10).in_doubt_max(), 3);
+        assert_eq!(version(10).runs[0].in_doubt(), 3);
         let again = commit(&folder, &cohort, &version(2));
         assert!(matches!(again, Err(StateError::Conflict { version: 2, .. })));
     }

@@ -1,0 +1,103 @@
+//! Why an apply stops early, and how the cohorts of one workspace learn of each other's trouble.
+
+use std::sync::OnceLock;
+
+use tokio::sync::watch;
+
+use crate::model::{Timestamp, timestamp_text};
+use crate::state::StateError;
+
+/// Why an apply stopped before its end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Halt {
+    /// The keys are not good.
+    #[error("Braze refuses the keys: {0}")]
+    Unauthorized(String),
+    /// Braze does not answer, or answers with 5xx, and the retries are spent.
+    #[error("Braze is not available: {0}")]
+    Unavailable(String),
+    /// The rate limit resets too late to wait for.
+    #[error("the rate limit is used up until {}", timestamp_text(*.0))]
+    RateLimited(Timestamp),
+    /// Another write to the cohort never ended.
+    #[error("Braze keeps the cohort locked (423)")]
+    Locked,
+    /// An answer that no request of ours should get.
+    #[error("Braze answered with status {0}: {1}")]
+    Unexpected(u16, String),
+    /// Braze refuses the request for what is in it, and it is not single identifiers.
+    #[error("Braze refuses the request: {0}")]
+    Refused(String),
+    /// A person asked to stop.
+    #[error("stopped on request")]
+    Interrupted,
+    /// The plan starts from a version that is no longer the newest.
+    #[error("the record has changed since the plan was made")]
+    Stale,
+    /// The state failed.
+    #[error("{0}")]
+    State(String),
+}
+
+impl From<StateError> for Halt {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Conflict { .. } => Self::Stale,
+            other => Self::State(other.to_string()),
+        }
+    }
+}
+
+/// Whether a workspace still answers. Once one cohort has found that it does not, the others stop too.
+#[derive(Debug, Default)]
+pub struct Health(OnceLock<Halt>);
+
+impl Health {
+    /// Fails if the workspace was given up on.
+    ///
+    /// # Errors
+    /// Why it was.
+    pub(super) fn check(&self) -> Result<(), Halt> {
+        self.0.get().map_or(Ok(()), |halt| Err(halt.clone()))
+    }
+
+    /// Gives up on the workspace, if the reason is about all of it.
+    pub(super) fn report(&self, halt: Halt) -> Halt {
+        match halt {
+            Halt::Unauthorized(_) | Halt::Unavailable(_) | Halt::RateLimited(_) | Halt::Unexpected(..) => {
+                self.0.get_or_init(|| halt).clone()
+            }
+            other => other,
+        }
+    }
+}
+
+/// Whether a person wants to stop. What is under way is finished and recorded first.
+#[derive(Clone, Debug)]
+pub struct Interrupt(watch::Receiver<bool>);
+
+impl Interrupt {
+    /// An interrupt and the switch that sets it off.
+    #[must_use]
+    pub fn new() -> (watch::Sender<bool>, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Self(receiver))
+    }
+
+    /// Fails if somebody wants to stop.
+    ///
+    /// # Errors
+    /// [`Halt::Interrupted`].
+    pub(super) fn check(&self) -> Result<(), Halt> {
+        if *self.0.borrow() { Err(Halt::Interrupted) } else { Ok(()) }
+    }
+
+    /// Sleeps, unless somebody wants to stop before that.
+    pub(super) async fn sleep(&self, time: std::time::Duration) -> Result<(), Halt> {
+        let mut receiver = self.0.clone();
+        tokio::select! {
+            () = tokio::time::sleep(time) => Ok(()),
+            Ok(_) = receiver.wait_for(|stop| *stop) => Err(Halt::Interrupted),
+        }
+    }
+}

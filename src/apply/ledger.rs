@@ -1,0 +1,144 @@
+//! Keeps a cohort's record while its plan is being sent: in doubt first, acknowledged by and by.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Context, Halt};
+use crate::model::{CohortId, Op};
+use crate::plan::{Plan, Sides};
+use crate::state::{Event, RunRef, Spool, StateError, Version};
+
+/// Acknowledged batches, and time, after which a version records them.
+const CHECKPOINT_BATCHES: u32 = 100;
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+
+pub(super) struct Ledger<'a> {
+    cohort: CohortId,
+    context: Context<'a>,
+    version: Version,
+    /// Where the two runs of this apply are among the version's.
+    runs: Sides<Option<usize>>,
+    /// Members in doubt that this apply does not send.
+    other_doubt: u64,
+    batches: u32,
+    last: Instant,
+    dirty: bool,
+}
+
+impl<'a> Ledger<'a> {
+    /// Writes what will be sent as runs in doubt, and commits a version that names them.
+    pub(super) fn open(
+        plan: &mut Plan<Spool>,
+        sides: Sides<bool>,
+        record: Version,
+        context: Context<'a>,
+    ) -> Result<Self, Halt> {
+        let tally = plan.tally;
+        let kept = |sent: bool, members: u64| if sent { 0 } else { members };
+        let mut ledger = Self {
+            cohort: plan.cohort.clone(),
+            context,
+            version: record,
+            runs: Sides::default(),
+            other_doubt: kept(sides.removes, tally.doubt_removed) + kept(sides.adds, tally.doubt_added),
+            batches: 0,
+            last: Instant::now(),
+            dirty: false,
+        };
+        if ledger.version.number != plan.base {
+            return Err(Halt::Stale);
+        }
+        for op in [Op::Remove, Op::Add] {
+            if *sides.of(op) && !plan.changes.of(op).is_empty() {
+                let run = ledger.write_run(op, plan.changes.of_mut(op))?;
+                *ledger.runs.of_mut(op) = Some(ledger.version.runs.len());
+                ledger.version.runs.push(run);
+            }
+        }
+        // Those who are being sent away are no members from here on, but in doubt.
+        ledger.version.members = Some(tally.members - if sides.removes { tally.removed } else { 0 });
+        ledger.commit()?;
+        Ok(ledger)
+    }
+
+    fn write_run(&self, op: Op, spool: &mut Spool) -> Result<RunRef, StateError> {
+        let mut run = self.context.state.run(&self.cohort, op)?;
+        spool.for_each(|packed| run.push(packed))?;
+        run.finish()
+    }
+
+    /// When the cohort was first planned, which is what Braze is told.
+    pub(super) fn created_at(&self) -> crate::model::Timestamp {
+        self.version.created_at
+    }
+
+    /// Braze has taken the name.
+    pub(super) fn named(&mut self, name: &str) -> Result<(), StateError> {
+        self.version.name = Some(name.to_owned());
+        self.dirty = true;
+        self.checkpoint()
+    }
+
+    /// Braze has taken these rows.
+    pub(super) fn acknowledge(&mut self, op: Op, rows: Range<u64>) {
+        let count = rows.end - rows.start;
+        if let Some(run) = self.run(op) {
+            run.acknowledged.insert(rows);
+        }
+        if let (Op::Add, Some(members)) = (op, &mut self.version.members) {
+            *members += count;
+        }
+        self.dirty = true;
+    }
+
+    /// Braze has refused this row.
+    pub(super) fn refuse(&mut self, op: Op, row: u64) {
+        if let Some(run) = self.run(op) {
+            run.refused.insert(row..row + 1);
+        }
+        if op == Op::Remove {
+            self.version.members = None; // perhaps a member still: whoever wants to know must count
+        }
+        self.dirty = true;
+    }
+
+    fn run(&mut self, op: Op) -> Option<&mut RunRef> {
+        let at = (*self.runs.of(op))?;
+        self.version.runs.get_mut(at)
+    }
+
+    /// Rows of this apply that are neither acknowledged nor refused.
+    pub(super) fn in_doubt(&self) -> u64 {
+        let runs = [self.runs.removes, self.runs.adds].into_iter().flatten();
+        runs.filter_map(|at| self.version.runs.get(at)).map(RunRef::in_doubt).sum()
+    }
+
+    /// A batch is done: records it, if enough has come together.
+    pub(super) fn batch_done(&mut self) -> Result<(), StateError> {
+        self.batches += 1;
+        if self.batches >= CHECKPOINT_BATCHES || self.last.elapsed() >= CHECKPOINT_EVERY {
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Records what has come together since the last time.
+    pub(super) fn checkpoint(&mut self) -> Result<(), StateError> {
+        if self.dirty { self.commit() } else { Ok(()) }
+    }
+
+    fn commit(&mut self) -> Result<(), StateError> {
+        let now = self.context.clock.now();
+        self.version.number += 1;
+        self.version.pass = self.context.pass.as_str().into();
+        self.version.written_at = now;
+        self.version.in_doubt = self.in_doubt() + self.other_doubt;
+        self.context.state.commit(&self.cohort, &self.version)?;
+        let (cohort, version) = (self.cohort.to_string(), self.version.number);
+        self.context.journal.append(now, Event::Committed { cohort, version, in_doubt: self.version.in_doubt })?;
+        (self.batches, self.last, self.dirty) = (0, Instant::now(), false);
+        Ok(())
+    }
+}

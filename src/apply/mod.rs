@@ -1,0 +1,153 @@
+//! Sends an approved plan and records what became of it. Decides nothing about what to send.
+//!
+//! # Expected flow
+//! Everything that will be sent is written as runs in doubt; the cohort is named; those who leave are
+//! sent, then those who enter; every hundred batches or five seconds, and at the end, a version records
+//! what Braze has accepted.
+//!
+//! # Guarantees
+//! The record changes only by Braze's word. Whatever happens between two checkpoints, a crash included,
+//! leaves at most members in doubt, which the next plan settles. Removals go first, in requests of their
+//! own: one person may be known by two identifiers, and must not be taken out after being put in.
+//!
+//! # Caveats
+//! Writing to the state blocks its thread for as long as the disk takes to sync. Cohorts run on
+//! different threads.
+
+mod halt;
+mod ledger;
+mod send;
+
+pub use halt::{Halt, Health, Interrupt};
+
+use crate::config::Retry;
+use crate::connector::braze::Braze;
+use crate::model::{Clock, Op, PassId, Progress, Stage};
+use crate::plan::{Approved, Naming, Sides};
+use crate::state::{Event, Journal, RejectLog, Spool, StateWriter, Version};
+
+use ledger::Ledger;
+use send::Sender;
+
+/// What an apply works with.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The workspace to write to.
+    pub braze: &'a Braze,
+    /// Whether that workspace still answers; shared by all its cohorts.
+    pub health: &'a Health,
+    /// When to give up.
+    pub retry: Retry,
+    /// The store.
+    pub state: &'a StateWriter,
+    /// The pass's journal.
+    pub journal: &'a Journal,
+    /// The pass.
+    pub pass: &'a PassId,
+    /// The time.
+    pub clock: Clock,
+    /// Who watches.
+    pub progress: &'a dyn Progress,
+    /// Whether a person wants to stop.
+    pub interrupt: &'a Interrupt,
+}
+
+/// What an apply did.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The name that Braze took.
+    pub named: Option<Naming>,
+    /// Members that Braze took in.
+    pub added: u64,
+    /// Members that Braze let go.
+    pub removed: u64,
+    /// Identifiers that Braze refused.
+    pub refused: u64,
+    /// Why Braze refused the first of them.
+    pub refusal: Option<String>,
+    /// Members of this apply that are in doubt now.
+    pub in_doubt: u64,
+    /// Why it stopped early, if it did.
+    pub halt: Option<Halt>,
+}
+
+impl Outcome {
+    /// Whether Braze took anything at all.
+    #[must_use]
+    pub fn changed_anything(&self) -> bool {
+        self.named.is_some() || self.added > 0 || self.removed > 0
+    }
+}
+
+/// Applies an approved plan. `record` is the version that the plan starts from, or the first one of a
+/// new cohort. Identifiers that Braze refuses go to `rejects`.
+pub async fn apply(
+    approved: Approved<Spool>,
+    record: Version,
+    rejects: &mut RejectLog,
+    context: Context<'_>,
+) -> Outcome {
+    let cohort = approved.plan().cohort.clone();
+    let mut outcome = Outcome::default();
+    let halt = run(approved, record, rejects, context, &mut outcome).await;
+    outcome.halt = halt.err();
+    let finished = Event::Finished {
+        cohort: cohort.to_string(),
+        added: outcome.added,
+        removed: outcome.removed,
+        refused: outcome.refused,
+        in_doubt: outcome.in_doubt,
+        error: outcome.halt.as_ref().map(ToString::to_string),
+    };
+    if let Err(error) = context.journal.append(context.clock.now(), finished)
+        && outcome.halt.is_none()
+    {
+        outcome.halt = Some(error.into());
+    }
+    context.progress.finished(&cohort);
+    outcome
+}
+
+async fn run(
+    approved: Approved<Spool>,
+    record: Version,
+    rejects: &mut RejectLog,
+    context: Context<'_>,
+    outcome: &mut Outcome,
+) -> Result<(), Halt> {
+    let (naming, sides) = (approved.naming().cloned(), approved.sides());
+    let total = approved.changes(Op::Remove) + approved.changes(Op::Add);
+    let mut plan = approved.into_plan();
+    let ledger = Ledger::open(&mut plan, sides, record, context)?;
+    let mut sender = Sender { cohort: &plan.cohort, context, ledger, rejects, outcome };
+    let mut result = sender.name(naming).await;
+    if result.is_ok() {
+        let batch_len = usize::try_from(plan.batch_len_max).unwrap_or(1);
+        result = send_all(&mut sender, &mut plan.changes, sides, batch_len, total).await;
+    }
+    // Also after a halt: what was acknowledged so far is recorded.
+    sender.outcome.in_doubt = sender.ledger.in_doubt();
+    result.and(sender.ledger.checkpoint().map_err(Halt::from))
+}
+
+async fn send_all(
+    sender: &mut Sender<'_>,
+    changes: &mut Sides<Spool>,
+    sides: Sides<bool>,
+    batch_len: usize,
+    total: u64,
+) -> Result<(), Halt> {
+    let mut done = 0;
+    for op in [Op::Remove, Op::Add] {
+        if !*sides.of(op) {
+            continue;
+        }
+        let mut batches = changes.of_mut(op).batches(batch_len)?;
+        while let Some(batch) = batches.next()? {
+            sender.send(op, &batch).await?;
+            done += batch.len() as u64;
+            sender.context.progress.at(sender.cohort, Stage::Sending { total }, done);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! The command line's grammar. Its doc comments are the help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::model::CohortId;
+use crate::plan::PlanDigest;
+
+/// Cohorts as code: keeps Braze in step with Heap from a YAML file in git.
+#[derive(Debug, Parser)]
+#[command(name = "syncline", version, about, max_term_width = 100, propagate_version = true)]
+#[command(after_help = "Exit codes: 0 done or in step, 1 failed, 2 changes pending (plan --detailed-exitcode), \
+3 config invalid, 4 credentials missing or refused, 5 vendor unavailable, 6 refused by a guard, 7 applied in part, \
+8 state held by another process, 9 plan stale or --expect differs, 64 usage, 70 a bug.")]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What every command understands.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Global {
+    /// The config file
+    #[arg(short, long, global = true, value_name = "FILE", default_value = "sync.yaml")]
+    pub(super) config: PathBuf,
+    /// Lay this environment of the config over it
+    #[arg(short, long, global = true, value_name = "NAME")]
+    pub(super) env: Option<String>,
+    /// Log more to stderr: info, then debug, then trace
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// How log lines are written
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub(super) log_format: LogFormat,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(super) color: Color,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Check the config and all its environments; needs no network and no secrets
+    Validate(FormatArgs),
+    /// Show what `reconcile` would do; changes nothing
+    Plan(PlanArgs),
+    /// Do it: one pass over all cohorts
+    Reconcile(ReconcileArgs),
+    /// Show what Braze has accepted so far, by the record
+    Status(FormatArgs),
+    /// Show what earlier passes did
+    History(HistoryArgs),
+    /// Run a small Braze on this machine, to try things out
+    Sandbox(SandboxArgs),
+    /// Print the JSON Schema of the config
+    Schema,
+    /// Write a config to start from
+    Init(InitArgs),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man,
+}
+
+impl Command {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Validate(_) => "validate",
+            Self::Plan(_) => "plan",
+            Self::Reconcile(_) => "reconcile",
+            Self::Status(_) => "status",
+            Self::History(_) => "history",
+            Self::Sandbox(_) => "sandbox",
+            Self::Schema => "schema",
+            Self::Init(_) => "init",
+            Self::Completions(_) => "completions",
+            Self::Man => "man",
+        }
+    }
+
+    /// The format of the command's output.
+    pub(super) fn format(&self) -> Format {
+        match self {
+            Self::Validate(args) | Self::Status(args) => args.format,
+            Self::Plan(args) if args.format == PlanFormat::Json => Format::Json,
+            Self::Reconcile(args) => args.format,
+            Self::History(args) => args.format,
+            _ => Format::Human,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    Human,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum PlanFormat {
+    Human,
+    Json,
+    Markdown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FormatArgs {
+    /// How the result is written to stdout
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub(super) format: Format,
+}
+
+/// What `plan` and `reconcile` both understand.
+#[derive(Debug, Args)]
+pub(super) struct PassArgs {
+    /// Only these cohorts
+    #[arg(value_name = "COHORT", value_parser = cohort)]
+    pub(super) cohorts: Vec<CohortId>,
+    /// For this run, let a cohort lose up to so many members, whatever its guard says
+    #[arg(long, value_name = "COHORT=N", value_parser = ceiling)]
+    pub(super) max_removes: Vec<(CohortId, u64)>,
+    /// For this run, let a cohort gain up to so many members, whatever its guard says
+    #[arg(long, value_name = "COHORT=N", value_parser = ceiling)]
+    pub(super) max_adds: Vec<(CohortId, u64)>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    #[command(flatten)]
+    pub(super) pass: PassArgs,
+    /// How the plan is written to stdout
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub(super) format: PlanFormat,
+    /// Exit with 2 when changes are pending
+    #[arg(long)]
+    pub(super) detailed_exitcode: bool,
+    /// Show the samples' identifiers in full
+    #[arg(long)]
+    pub(super) show_identifiers: bool,
+    /// Save the plan, for `reconcile --plan`; the file holds people's identifiers
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReconcileArgs {
+    #[command(flatten)]
+    pub(super) pass: PassArgs,
+    /// How the report is written to stdout
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub(super) format: Format,
+    /// Apply this saved plan instead of planning again
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["cohorts", "expect"])]
+    pub(super) plan: Option<PathBuf>,
+    /// Apply only if the plan has this digest, as `plan` printed it
+    #[arg(long, value_name = "DIGEST")]
+    pub(super) expect: Option<PlanDigest>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    /// How many passes, newest first
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    pub(super) limit: usize,
+    /// How the history is written to stdout
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub(super) format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum People {
+    /// Whoever is named is taken for somebody who exists
+    Any,
+    /// Only those whom the private door has introduced
+    Known,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "The sandbox takes the keys `sandbox-partner-api-key` and `sandbox-data-import-key`, or those in \
+SYNCLINE_SANDBOX_PARTNER_API_KEY and SYNCLINE_SANDBOX_DATA_IMPORT_KEY. Its private door: GET /_sandbox/cohorts, \
+/_sandbox/cohorts/{id}/members, /_sandbox/requests; POST /_sandbox/faults, /_sandbox/people, /_sandbox/identify.")]
+pub(super) struct SandboxArgs {
+    /// The port on loopback; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 4010)]
+    pub(super) port: u16,
+    /// Remember people and membership in this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) memory: Option<PathBuf>,
+    /// Whom it knows
+    #[arg(long, value_name = "WHOM", default_value = "any")]
+    pub(super) people: People,
+    /// The partner's name in the path
+    #[arg(long, value_name = "NAME", default_value = "heap")]
+    pub(super) partner: String,
+    /// Requests allowed in a window
+    #[arg(long, value_name = "N", default_value_t = 250_000)]
+    pub(super) rate_limit: u64,
+    /// The window's length in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) rate_window: u64,
+    /// Say in a 429 how long to wait
+    #[arg(long)]
+    pub(super) retry_after: bool,
+    /// Milliseconds that a request takes
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub(super) latency: u64,
+    /// Refuse members of a cohort that has no name yet
+    #[arg(long)]
+    pub(super) strict_naming: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InitArgs {
+    /// The folder to start in
+    #[arg(value_name = "FOLDER", default_value = ".")]
+    pub(super) folder: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// The shell
+    pub(super) shell: clap_complete::Shell,
+}
+
+fn cohort(text: &str) -> Result<CohortId, String> {
+    CohortId::new(text).map_err(|e| e.to_string())
+}
+
+fn ceiling(text: &str) -> Result<(CohortId, u64), String> {
+    let (id, number) = text.split_once('=').ok_or("write it as COHORT=N, like abandoned_checkout=1200")?;
+    let number = number.parse().map_err(|_| format!("`{number}` is not a whole number"))?;
+    Ok((cohort(id)?, number))
+}

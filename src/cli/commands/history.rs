@@ -1,0 +1,64 @@
+//! `history`: what earlier passes did, by the journal.
+
+use serde_json::json;
+
+use crate::cli::args::{Format, Global, HistoryArgs};
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::output::{bold, count, counted, dim, out, red};
+use crate::cli::view::json::envelope;
+use crate::state::{Event, PassRecord, StateReader};
+
+pub(in crate::cli) fn run(global: &Global, args: &HistoryArgs) -> Result<Exit, CommandError> {
+    let config = super::config(global)?;
+    let passes = StateReader::open(&config.state)?.passes(args.limit)?;
+    out(&match args.format {
+        Format::Human if passes.is_empty() => "No pass yet.".to_owned(),
+        Format::Human => passes.iter().map(human).collect::<Vec<_>>().join("\n"),
+        Format::Json => {
+            let passes: Vec<serde_json::Value> = passes.iter().map(to_json).collect();
+            envelope("history", "history", &json!({ "passes": passes }))
+        }
+    });
+    Ok(Exit::Done)
+}
+
+/// A pass without an end was killed, or is still running.
+fn result(pass: &PassRecord) -> &str {
+    let end = pass.entries.iter().rev().find_map(|entry| match &entry.event {
+        Event::Ended { result, .. } => Some(result.as_str()),
+        _ => None,
+    });
+    end.unwrap_or("interrupted")
+}
+
+fn human(pass: &PassRecord) -> String {
+    let began = pass.entries.first().map_or("", |entry| entry.at.as_str());
+    let requests = pass.entries.iter().filter(|entry| matches!(entry.event, Event::Sent { .. })).count() as u64;
+    let mut lines = vec![format!(
+        "{}  {}, {}  {}",
+        bold(began),
+        result(pass).replace('_', " "),
+        counted(requests, "request"),
+        dim(&pass.pass)
+    )];
+    for entry in &pass.entries {
+        let Event::Finished { cohort, added, removed, refused, in_doubt, error } = &entry.event else { continue };
+        let mut line = format!("  {cohort}: added {}, removed {}", count(*added), count(*removed));
+        if *refused > 0 {
+            line.push_str(&format!(", {} refused by Braze", count(*refused)));
+        }
+        if *in_doubt > 0 {
+            line.push_str(&format!(", {} in doubt", count(*in_doubt)));
+        }
+        if let Some(error) = error {
+            line.push_str(&format!("; {} {error}", red("stopped:")));
+        }
+        lines.push(line);
+    }
+    lines.join("\n")
+}
+
+fn to_json(pass: &PassRecord) -> serde_json::Value {
+    json!({ "pass": pass.pass, "result": result(pass), "entries": pass.entries })
+}

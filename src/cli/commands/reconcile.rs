@@ -1,0 +1,124 @@
+//! `reconcile`: one pass, planned and applied. It asks nothing: a merge has already said yes.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::apply::{Halt, Interrupt};
+use crate::cli::args::{Format, Global, ReconcileArgs};
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::output::{err, out};
+use crate::cli::progress::progress;
+use crate::cli::view::{json, plan as plan_view, report as human};
+use crate::cli::{access, environment};
+use crate::config::Config;
+use crate::model::Progress;
+use crate::reconcile::{self, Inputs, Means, PassPlan, PassReport};
+use crate::state::StateWriter;
+
+pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit, CommandError> {
+    let config = super::config(global)?;
+    let keys = access::keys(&config)?;
+    let state = Arc::new(StateWriter::open(&config.state, &environment::holder(), environment::random())?);
+    let pass = environment::new_pass();
+    let span = tracing::info_span!("pass", id = %pass);
+    let _entered = span.enter();
+    let progress = progress(args.format);
+    let plan = plan(args, &config, &state, &pass, &*progress)?;
+    if let Some(expected) = args.expect.filter(|expected| *expected != plan.digest()) {
+        let message = format!("the plan is {}, and not the expected {expected}", plan.digest());
+        return Err(CommandError::new(Exit::Stale, message).hint("look at it again with `syncline plan`"));
+    }
+    let failed: Vec<String> = plan.failed.iter().map(plan_view::failed_lines).collect();
+    let report = super::runtime()?.block_on(async {
+        let reached = access::reach(&config, keys, &plan).await?;
+        let (switch, interrupt) = Interrupt::new();
+        let means = Means {
+            state: Arc::clone(&state),
+            access: reached.access.clone(),
+            pass,
+            clock: environment::clock(),
+            progress,
+            interrupt,
+        };
+        tokio::select! {
+            report = reconcile::apply(plan, &config, means) => report.map_err(CommandError::from),
+            never = stop_on_signal(switch) => match never {},
+        }
+    })?;
+    out(&match args.format {
+        Format::Human => human::human(&report, &failed),
+        Format::Json => json::report(&report),
+    });
+    Ok(exit(&report))
+}
+
+fn plan(
+    args: &ReconcileArgs,
+    config: &Config,
+    state: &StateWriter,
+    pass: &crate::model::PassId,
+    progress: &dyn Progress,
+) -> Result<PassPlan, CommandError> {
+    let ceilings = super::ceilings(&args.pass, config)?;
+    let (state, clock, only) = (state.reader(), environment::clock(), args.pass.cohorts.as_slice());
+    let inputs = Inputs { config, state, ceilings: &ceilings, only, pass, clock, progress };
+    Ok(match &args.plan {
+        Some(file) => reconcile::resume(file, inputs)?,
+        None => reconcile::plan(inputs)?,
+    })
+}
+
+/// The first signal asks the pass to stop after what is under way; the system's own handling is not
+/// restored, so a second one changes nothing until then. `kill -9` is always safe.
+async fn stop_on_signal(switch: watch::Sender<bool>) -> std::convert::Infallible {
+    signal().await;
+    err("stopping after what is under way");
+    let _ = switch.send(true);
+    std::future::pending().await
+}
+
+#[cfg(unix)]
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// One code for the whole pass: what a person must act on first. A vendor's failure after something was
+/// taken is "in part"; a cohort that could not be read, or was refused, says so even if others went well.
+fn exit(report: &PassReport) -> Exit {
+    let halts: Vec<Exit> = report.halts().map(of_halt).collect();
+    if let Some(worst) = halts.iter().min() {
+        return if report.changed_anything() && *worst != Exit::Stale { Exit::Part } else { *worst };
+    }
+    let refused = report.cohorts.iter().any(|cohort| !cohort.refusals.is_empty());
+    match (report.failed.is_empty(), refused, report.is_whole()) {
+        (false, ..) => Exit::Failed,
+        (true, true, _) => Exit::Refused,
+        (true, false, true) => Exit::Done,
+        (true, false, false) => Exit::Part,
+    }
+}
+
+fn of_halt(halt: &Halt) -> Exit {
+    match halt {
+        Halt::Unauthorized(_) => Exit::Credentials,
+        Halt::Unavailable(_) | Halt::RateLimited(_) | Halt::Locked => Exit::Unavailable,
+        Halt::Stale => Exit::Stale,
+        Halt::Unexpected(..) | Halt::Refused(_) | Halt::Interrupted | Halt::State(_) => Exit::Failed,
+    }
+}

@@ -1,0 +1,127 @@
+//! `status`: what Braze has accepted so far, by the record. It asks nobody but the state.
+
+use serde_json::json;
+
+use crate::cli::args::{Format, FormatArgs, Global};
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::output::{bold, count, counted, dim, out, yellow};
+use crate::cli::view::json::envelope;
+use crate::config::Config;
+use crate::model::{CohortId, Standing, timestamp_text};
+use crate::state::{StateError, StateReader, Version};
+
+/// One cohort of the config or of the state.
+struct Row {
+    id: CohortId,
+    name: String,
+    declared: bool,
+    /// None: nothing was ever sent.
+    record: Option<Record>,
+}
+
+struct Record {
+    version: Version,
+    members: u64,
+}
+
+pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, CommandError> {
+    let config = super::config(global)?;
+    let state = StateReader::open(&config.state)?;
+    let rows = rows(&config, &state)?;
+    out(&match args.format {
+        Format::Human => human(&rows, &state),
+        Format::Json => {
+            let cohorts: Vec<serde_json::Value> = rows.iter().map(to_json).collect();
+            envelope("status", "status", &json!({ "state": state.path(), "cohorts": cohorts }))
+        }
+    });
+    Ok(Exit::Done)
+}
+
+fn rows(config: &Config, state: &StateReader) -> Result<Vec<Row>, StateError> {
+    let mut rows = Vec::new();
+    for cohort in &config.cohorts {
+        let record = record(&cohort.id, state)?;
+        rows.push(Row { id: cohort.id.clone(), name: cohort.name.clone(), declared: true, record });
+    }
+    for id in state.cohorts()? {
+        if rows.iter().any(|row| row.id == id) {
+            continue;
+        }
+        if let Some(record) = record(&id, state)?.filter(|record| !record.version.removed) {
+            let name = record.version.name.clone().unwrap_or_default();
+            rows.push(Row { id, name, declared: false, record: Some(record) });
+        }
+    }
+    Ok(rows)
+}
+
+fn record(id: &CohortId, state: &StateReader) -> Result<Option<Record>, StateError> {
+    let Some(version) = state.version(id)? else { return Ok(None) };
+    let members = match version.members {
+        Some(members) => members,
+        None => counted_members(id, &version, state)?,
+    };
+    Ok(Some(Record { version, members }))
+}
+
+/// Counts where the record does not know: "cannot tell" is never shown as a number.
+fn counted_members(id: &CohortId, version: &Version, state: &StateReader) -> Result<u64, StateError> {
+    let mut cursor = state.members(id, Some(version))?;
+    let mut members = 0;
+    while let Some((_, standing)) = cursor.advance()? {
+        members += u64::from(standing == Standing::Member);
+    }
+    Ok(members)
+}
+
+fn human(rows: &[Row], state: &StateReader) -> String {
+    let mut lines = Vec::new();
+    for row in rows {
+        let head = format!("{}  \"{}\"", bold(row.id.as_str()), row.name);
+        lines.push(match &row.record {
+            None => format!("{head}: nothing sent yet"),
+            Some(Record { version, members }) => {
+                let place = format!("in {} ({})", version.workspace.connection, version.workspace.endpoint);
+                format!("{head}: {} {place}", counted(*members, "member"))
+            }
+        });
+        let Some(Record { version, .. }) = &row.record else { continue };
+        lines.push(dim(&format!("    version {} of {}", version.number, timestamp_text(version.written_at))));
+        if version.in_doubt > 0 {
+            lines.push(format!("    {} {} in doubt; the next pass settles them", yellow("!"), count(version.in_doubt)));
+        }
+        if version.protected {
+            lines.push("    protected".to_owned());
+        }
+        if !row.declared {
+            lines.push(format!("    {} left the config and is kept", yellow("!")));
+        }
+    }
+    lines.push(String::new());
+    lines.push(if state.exists() {
+        format!("State: {}", state.path().display())
+    } else {
+        format!("State: none yet in {}; the first `syncline reconcile` makes it", state.path().display())
+    });
+    lines.join("\n")
+}
+
+fn to_json(row: &Row) -> serde_json::Value {
+    let record = row.record.as_ref().map(|Record { version, members }| {
+        json!({
+            "version": version.number,
+            "written_at": timestamp_text(version.written_at),
+            "pass": version.pass,
+            "connection": version.workspace.connection,
+            "endpoint": version.workspace.endpoint,
+            "name": version.name,
+            "members": members,
+            "in_doubt": version.in_doubt,
+            "protected": version.protected,
+            "runs": version.runs.len(),
+        })
+    });
+    json!({ "id": row.id.as_str(), "name": row.name, "declared": row.declared, "record": record })
+}

@@ -1,0 +1,46 @@
+//! `validate`: the config and all its environments, without network and without secrets.
+
+use crate::cli::args::{Format, FormatArgs, Global};
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::output::{counted, green, out};
+use crate::cli::view::json;
+use crate::config::{self, Problems};
+
+pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, CommandError> {
+    match (check(global), args.format) {
+        (Ok((config, environments)), Format::Human) => {
+            let (cohorts, connections) = (config.cohorts.len() as u64, config.connections.len() as u64);
+            let with = if environments.is_empty() {
+                String::new()
+            } else {
+                format!(", also with {}", environments.join(", "))
+            };
+            let (cohorts, connections) = (counted(cohorts, "cohort"), counted(connections, "connection"));
+            out(&format!("{} {}: {cohorts}, {connections}{with}", green("valid"), global.config.display()));
+            Ok(Exit::Done)
+        }
+        (Ok((config, environments)), Format::Json) => {
+            let details = serde_json::json!({
+                "cohorts": config.cohorts.len(),
+                "connections": config.connections.len(),
+                "environments": environments,
+                "config_digest": config.digest,
+            });
+            out(&json::envelope("validate", "valid", &details));
+            Ok(Exit::Done)
+        }
+        (Err(problems), Format::Human) => Err(problems.into()),
+        (Err(problems), Format::Json) => {
+            out(&json::problems(&problems));
+            Ok(Exit::Config)
+        }
+    }
+}
+
+fn check(global: &Global) -> Result<(config::Config, Vec<String>), Problems> {
+    match &global.env {
+        Some(name) => config::load(&global.config, Some(name)).map(|config| (config, vec![name.clone()])),
+        None => config::validate(&global.config),
+    }
+}

@@ -1,0 +1,158 @@
+//! Why a command failed, in words, with what to do about it.
+
+use super::exit::Exit;
+use super::output::{bold, red};
+use crate::config::{Problems, SecretError};
+use crate::connector::file::FileError;
+use crate::desired::DesiredError;
+use crate::reconcile::{PassError, PlanError, SavedError};
+use crate::sandbox::SandboxError;
+use crate::state::StateError;
+
+/// A failure that ends a command.
+#[derive(Debug)]
+pub(super) struct CommandError {
+    pub(super) exit: Exit,
+    message: String,
+    hints: Vec<String>,
+    /// Drawn instead of the message, if it says more.
+    drawn: Option<String>,
+}
+
+impl CommandError {
+    pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), hints: Vec::new(), drawn: None }
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    pub(super) fn render(&self) -> String {
+        let mut text = self.drawn.clone().unwrap_or_else(|| format!("{}: {}", red(&bold("error")), self.message));
+        for hint in &self.hints {
+            text.push_str("\n  ");
+            text.push_str(hint);
+        }
+        text
+    }
+
+    pub(super) fn to_json(&self, command: &str) -> String {
+        let error = serde_json::json!({ "exit_code": self.exit as u8, "message": self.message, "hints": self.hints });
+        super::view::json::envelope(command, "error", &serde_json::json!({ "error": error }))
+    }
+}
+
+impl From<Problems> for CommandError {
+    fn from(problems: Problems) -> Self {
+        let message = format!("the config has {}", super::output::counted(problems.list.len() as u64, "problem"));
+        Self { drawn: Some(super::problems::draw(&problems)), ..Self::new(Exit::Config, message) }
+    }
+}
+
+impl From<StateError> for CommandError {
+    fn from(error: StateError) -> Self {
+        let exit = match &error {
+            StateError::Held(_) => Exit::Held,
+            StateError::Conflict { .. } => Exit::Stale,
+            _ => Exit::Failed,
+        };
+        let failed = Self::new(exit, error.to_string());
+        match error {
+            StateError::Held(_) => failed.hint("wait for it to end, or stop it; the state is free as soon as it is gone"),
+            StateError::Newer { .. } => failed.hint("use a newer syncline, or another `state:`"),
+            StateError::Damaged { .. } => failed.hint(
+                "nothing was sent; restore the file from a backup, or move the state away and start anew: then all \
+                 members are sent again and none can be removed",
+            ),
+            _ => failed,
+        }
+    }
+}
+
+impl From<SavedError> for CommandError {
+    fn from(error: SavedError) -> Self {
+        let message = error.to_string();
+        match error {
+            SavedError::Stale(_) => Self::new(Exit::Stale, message).hint("make it again with `syncline plan --out`"),
+            SavedError::State(error) => error.into(),
+            SavedError::Io { .. } | SavedError::Damaged { .. } => Self::new(Exit::Failed, message),
+        }
+    }
+}
+
+impl From<PassError> for CommandError {
+    fn from(error: PassError) -> Self {
+        match error {
+            PassError::State(error) => error.into(),
+            PassError::Http(error) => Self::new(Exit::Failed, error.to_string()),
+        }
+    }
+}
+
+impl From<SandboxError> for CommandError {
+    fn from(error: SandboxError) -> Self {
+        let failed = Self::new(Exit::Failed, error.to_string());
+        match error {
+            SandboxError::Listen { .. } => failed.hint("choose another port with --port; 0 takes a free one"),
+            SandboxError::MemoryInUse(_) => failed.hint("stop it first, or give this one a memory of its own"),
+            SandboxError::Memory { .. } => failed,
+        }
+    }
+}
+
+/// A secret that cannot be had, with the connection that needs it.
+pub(super) fn no_secret(connection: &str, key: &str, error: &SecretError) -> CommandError {
+    let failed = CommandError::new(Exit::Credentials, format!("connection `{connection}` has no {key}: {error}"));
+    match error {
+        SecretError::Unset(name) => failed.hint(format!("set {name}, or name another place under `connections:`")),
+        SecretError::TooOpen { path, .. } => failed.hint(format!(
+            "make it yours alone: chmod 600 {}; in Kubernetes set `defaultMode: 0400` on the volume",
+            path.display()
+        )),
+        SecretError::Empty(_) | SecretError::Unreadable { .. } => failed,
+    }
+}
+
+/// What to do about a cohort that could not be planned.
+pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
+    let source = match error {
+        PlanError::Desired(DesiredError::Source(source)) => source,
+        PlanError::NoConnection(name) => {
+            return Some(format!("keep connection `{name}` in the config until the cohort is emptied"));
+        }
+        PlanError::Desired(DesiredError::Scratch(_)) => return Some("is the disk for temporary files full?".to_owned()),
+        PlanError::State(_) | PlanError::Order(_) => return None,
+    };
+    Some(match source {
+        FileError::NoMatch { .. } | FileError::Io { .. } => {
+            "a source that cannot be read is not an empty one: nobody was removed. Put the file back, or correct `path:`".to_owned()
+        }
+        FileError::Truncated { .. } => {
+            "nobody was added or removed. Export it again, under another name first and renamed when it is whole; \
+             if a last row without a line break is right, set `final_newline: optional`"
+                .to_owned()
+        }
+        FileError::Unpack { .. } => "nobody was added or removed. Export it again".to_owned(),
+        FileError::Changed { .. } | FileError::FilesChanged { .. } => {
+            "nobody was added or removed. Write the file under another name and rename it when it is whole, then run again".to_owned()
+        }
+        FileError::MissingColumn { column, found, .. } => missing_column(column, found),
+        FileError::DuplicateColumn { .. } => "rename one of the two columns".to_owned(),
+        FileError::Malformed { .. } => "nobody was added or removed. Correct the row, or export the file again".to_owned(),
+        FileError::Outside { .. } => "name its folder under `roots:` at the top of the config".to_owned(),
+        FileError::UnknownFormat { .. } => "add `format: csv`, `tsv` or `ndjson` to the source".to_owned(),
+        FileError::Stopped => return None,
+    })
+}
+
+fn missing_column(column: &str, found: &[String]) -> String {
+    let near = found.iter().min_by_key(|name| strsim::damerau_levenshtein(name, column));
+    let close = near.filter(|name| strsim::damerau_levenshtein(name, column) <= 1 + column.len() / 4);
+    match (close, found) {
+        (Some(near), _) => format!("nobody was added or removed. Did you mean `{near}`?"),
+        (None, []) => "nobody was added or removed".to_owned(),
+        (None, found) => format!("nobody was added or removed. It has `{}`", found.join("`, `")),
+    }
+}

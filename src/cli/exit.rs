@@ -1,0 +1,58 @@
+//! The exit codes, each with its one meaning.
+
+use std::process::ExitCode;
+
+use super::output;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exit {
+    /// 0: done, or in step.
+    Done = 0,
+    /// 1: failed, unclassified.
+    Failed = 1,
+    /// 2: changes pending (`plan --detailed-exitcode` only).
+    Pending = 2,
+    /// 3: the config is invalid.
+    Config = 3,
+    /// 4: credentials missing or refused.
+    Credentials = 4,
+    /// 5: the vendor is not available, and the retries are spent.
+    Unavailable = 5,
+    /// 6: refused by a guard.
+    Refused = 6,
+    /// 7: applied in part.
+    Part = 7,
+    /// 8: the state is held by another process.
+    Held = 8,
+    /// 9: the plan is stale, or `--expect` differs.
+    Stale = 9,
+    /// 64: the command line makes no sense.
+    Usage = 64,
+    /// 70: a bug of ours.
+    Bug = 70,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A panic on any thread ends the program with 70: a state that is half of anything is never used again,
+/// and what is on disk is whole.
+pub(super) fn on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
+        let message = panic.payload_as_str().unwrap_or("no message");
+        let backtrace = std::backtrace::Backtrace::capture();
+        output::err(&format!(
+            "this is a bug in syncline {}: {message}{place}\n  \
+             What was recorded is whole; the next pass settles the rest.\n  \
+             Please report it with this text.\n{backtrace}\n",
+            env!("CARGO_PKG_VERSION")
+        ));
+        #[allow(clippy::disallowed_methods, reason = "the one exit besides main's")]
+        std::process::exit(i32::from(Exit::Bug as u8));
+    }));
+}

@@ -1,0 +1,56 @@
+//! Log lines: to stderr, from syncline itself, without secrets.
+//!
+//! Libraries are heard from `warn` up only, at any verbosity: what they log at lower levels may hold
+//! what travels over the wire.
+
+use std::io::{self, Write};
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use super::args::{Global, LogFormat};
+use super::output;
+
+/// Starts logging as the command line says.
+pub(super) fn start(global: &Global) {
+    let level = match global.verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    let targets = Targets::new().with_default(LevelFilter::WARN).with_target("syncline", level);
+    let layer = tracing_subscriber::fmt::layer().with_writer(Redacting).with_ansi(output::err_has_color());
+    let registry = tracing_subscriber::registry().with(targets);
+    // Started once; a second start would be a bug that only a test could make.
+    let _ = match global.log_format {
+        LogFormat::Text => registry.with(layer).try_init(),
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+    };
+}
+
+/// Writes to stderr what is left without secrets. A line is written at once, so none is cut in two.
+struct Redacting;
+
+impl MakeWriter<'_> for Redacting {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        Self
+    }
+}
+
+impl Write for Redacting {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let text = output::redacted(&String::from_utf8_lossy(buffer));
+        io::stderr().write_all(text.as_bytes())?;
+        Ok(buffer.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}

@@ -1,0 +1,78 @@
+//! The command line: the only place that prints, reads the environment or chooses an exit code.
+//!
+//! Errors come here as values from the modules and become words, hints and exit codes. Data goes to
+//! stdout and everything else to stderr; whatever is printed passes through [`output`], which takes
+//! secrets out of it, should one ever get that far.
+
+mod access;
+mod args;
+mod commands;
+mod environment;
+mod error;
+mod exit;
+mod logging;
+mod output;
+mod problems;
+mod progress;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+pub use exit::Exit;
+
+use args::{Cli, Command, Format};
+use error::CommandError;
+
+/// Runs the program and gives back its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    exit::on_panic();
+    match Cli::try_parse() {
+        Ok(cli) => run(&cli).into(),
+        Err(error) => usage(&error).into(),
+    }
+}
+
+/// Help and version are answers; anything else is a usage error.
+fn usage(error: &clap::Error) -> Exit {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output::out(&error.render().ansi().to_string());
+            Exit::Done
+        }
+        _ => {
+            output::err(&error.render().ansi().to_string());
+            Exit::Usage
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Exit {
+    output::set_color(cli.global.color);
+    logging::start(&cli.global);
+    let done = match &cli.command {
+        Command::Validate(args) => commands::validate::run(&cli.global, args),
+        Command::Plan(args) => commands::plan::run(&cli.global, args),
+        Command::Reconcile(args) => commands::reconcile::run(&cli.global, args),
+        Command::Status(args) => commands::status::run(&cli.global, args),
+        Command::History(args) => commands::history::run(&cli.global, args),
+        Command::Sandbox(args) => commands::sandbox::run(args),
+        Command::Schema => Ok(commands::generate::schema()),
+        Command::Init(args) => commands::init::run(args),
+        Command::Completions(args) => Ok(commands::generate::completions(args)),
+        Command::Man => commands::generate::man(),
+    };
+    done.unwrap_or_else(|error| failed(cli, &error))
+}
+
+/// Says why a command failed: to people always, and to programs that asked for JSON in JSON as well.
+fn failed(cli: &Cli, error: &CommandError) -> Exit {
+    output::err(&error.render());
+    if cli.command.format() == Format::Json {
+        output::out(&error.to_json(cli.command.name()));
+    }
+    error.exit
+}

@@ -1,0 +1,121 @@
+//! Printing. Colours only where they are wanted, secrets never, and a closed pipe is no disaster.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::{Mutex, PoisonError};
+
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+
+use super::args::Color;
+use crate::config::Secret;
+
+/// Secrets of this run. Nothing prints one on purpose; this is the last line of defence.
+static SECRETS: Mutex<Vec<Secret>> = Mutex::new(Vec::new());
+
+/// From now on, these are taken out of everything that is printed.
+pub(super) fn keep_secret<'a>(secrets: impl IntoIterator<Item = &'a Secret>) {
+    SECRETS.lock().unwrap_or_else(PoisonError::into_inner).extend(secrets.into_iter().cloned());
+}
+
+/// The text without secrets.
+pub(super) fn redacted(text: &str) -> String {
+    let secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
+    secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.expose(), "[secret]"))
+}
+
+/// Prints data to stdout, with a line break at its end.
+pub(super) fn out(text: &str) {
+    print(&mut AutoStream::auto(io::stdout().lock()), text);
+}
+
+/// Prints anything else to stderr, with a line break at its end.
+pub(super) fn err(text: &str) {
+    print(&mut AutoStream::auto(io::stderr().lock()), text);
+}
+
+/// Whoever reads may have closed the pipe (`| head`): then there is nobody left to tell.
+fn print(stream: &mut impl Write, text: &str) {
+    let _ = writeln!(stream, "{}", redacted(text).trim_end_matches('\n')).and_then(|()| stream.flush());
+}
+
+/// Follows `--color`; without it, the terminal and `NO_COLOR` decide.
+pub(super) fn set_color(color: Color) {
+    match color {
+        Color::Auto => ColorChoice::Auto,
+        Color::Always => ColorChoice::Always,
+        Color::Never => ColorChoice::Never,
+    }
+    .write_global();
+}
+
+/// Whether a person watches stderr.
+pub(super) fn is_watched() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Whether stdout shows colours.
+pub(super) fn out_has_color() -> bool {
+    AutoStream::choice(&io::stdout()) != ColorChoice::Never
+}
+
+/// Whether stderr shows colours.
+pub(super) fn err_has_color() -> bool {
+    AutoStream::choice(&io::stderr()) != ColorChoice::Never
+}
+
+fn painted(text: &str, style: Style) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+pub(super) fn bold(text: &str) -> String {
+    painted(text, Style::new().bold())
+}
+
+pub(super) fn dim(text: &str) -> String {
+    painted(text, Style::new().dimmed())
+}
+
+pub(super) fn green(text: &str) -> String {
+    painted(text, AnsiColor::Green.on_default())
+}
+
+pub(super) fn yellow(text: &str) -> String {
+    painted(text, AnsiColor::Yellow.on_default())
+}
+
+pub(super) fn red(text: &str) -> String {
+    painted(text, AnsiColor::Red.on_default())
+}
+
+/// A number as people read it: `1,234,567`.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|g| std::str::from_utf8(g).ok()).collect();
+    groups.join(",")
+}
+
+/// A number of things: `1 row`, `2 rows`.
+pub(super) fn counted(number: u64, one: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {one}{plural}", count(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_as_people_read_them() {
+        assert_eq!(count(0), "0");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(counted(1, "row"), "1 row");
+        assert_eq!(counted(1000, "row"), "1,000 rows");
+    }
+
+    #[test]
+    fn a_secret_that_gets_this_far_gets_no_further() {
+        keep_secret([&Secret::new("canary-of-output".to_owned())]);
+        assert_eq!(redacted("x canary-of-output y"), "x [secret] y");
+    }
+}

@@ -1,0 +1,59 @@
+//! Config problems, drawn under their source lines.
+
+use annotate_snippets::renderer::{DecorStyle, Renderer};
+use annotate_snippets::{AnnotationKind, Group, Level, Snippet};
+
+use super::output::{counted, err_has_color};
+use crate::config::{Problem, Problems, Sources, Span};
+
+/// All problems, one after the other, and how many they are.
+pub(super) fn draw(problems: &Problems) -> String {
+    let renderer = if err_has_color() { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
+    let drawn: Vec<String> = problems.list.iter().map(|problem| draw_one(&renderer, problem, &problems.sources)).collect();
+    let total = counted(problems.list.len() as u64, "problem");
+    format!("{}\n\n{total}; nothing was read or sent", drawn.join("\n\n"))
+}
+
+fn draw_one(renderer: &Renderer, problem: &Problem, sources: &Sources) -> String {
+    let mut group = Group::with_title(Level::ERROR.primary_title(problem.message.as_str()).id(problem.code.as_str()));
+    if let Some(place) = problem.place {
+        let related = problem.related.as_ref();
+        let here = related.filter(|(span, _)| span.file == place.file);
+        let label = Some(problem.label.as_str()).filter(|label| !label.is_empty());
+        group = group.elements(snippet(sources, place, label, here));
+        if let Some((span, why)) = related.filter(|(span, _)| span.file != place.file) {
+            group = group.elements(snippet(sources, *span, Some(why), None));
+        }
+    }
+    if let Some(hint) = &problem.hint {
+        group = group.element(Level::HELP.message(hint.as_str()));
+    }
+    renderer.render(&[group]).to_string()
+}
+
+fn snippet<'a>(
+    sources: &'a Sources,
+    place: Span,
+    label: Option<&'a str>,
+    related: Option<&'a (Span, String)>,
+) -> Option<Snippet<'a, annotate_snippets::Annotation<'a>>> {
+    let file = sources.file(place)?;
+    let mark = AnnotationKind::Primary.span(visible(&file.text, place));
+    let mark = if let Some(label) = label { mark.label(label) } else { mark };
+    let snippet = Snippet::source(file.text.as_str()).path(file.name.as_str()).annotation(mark);
+    Some(match related {
+        Some((span, why)) => {
+            snippet.annotation(AnnotationKind::Context.span(visible(&file.text, *span)).label(why.as_str()))
+        }
+        None => snippet,
+    })
+}
+
+/// The span on its first line, and at least one character of it: long values are not underlined whole.
+fn visible(text: &str, span: Span) -> std::ops::Range<usize> {
+    let range = span.range();
+    let part = text.get(range.clone()).unwrap_or_default();
+    let line = part.find('\n').unwrap_or(part.len());
+    let end = range.start + part[..line].trim_end().len();
+    range.start..end.max((range.start + 1).min(text.len()))
+}

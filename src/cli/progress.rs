@@ -1,0 +1,64 @@
+//! Progress on a terminal, for work that takes long enough to be wondered about.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::args::Format;
+use super::output;
+use crate::model::{CohortId, NoProgress, Progress, Stage};
+
+/// Work that ends sooner than this is not shown.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// Bars where a person watches, nothing elsewhere.
+pub(super) fn progress(format: Format) -> Arc<dyn Progress> {
+    if format == Format::Human && output::is_watched() { Arc::new(Bars::new()) } else { Arc::new(NoProgress) }
+}
+
+struct Bars {
+    began: Instant,
+    all: MultiProgress,
+    bars: Mutex<BTreeMap<CohortId, (Stage, ProgressBar)>>,
+}
+
+impl Bars {
+    fn new() -> Self {
+        Self { began: Instant::now(), all: MultiProgress::new(), bars: Mutex::new(BTreeMap::new()) }
+    }
+
+    fn bar(&self, cohort: &CohortId, stage: Stage) -> ProgressBar {
+        let (bar, template) = match stage {
+            Stage::Reading => (ProgressBar::new_spinner(), "{spinner} {msg}: {human_pos} rows read ({per_sec})"),
+            Stage::Sending { total } => (ProgressBar::new(total), "{bar:24} {msg}: {human_pos} of {human_len} sent, {eta} left"),
+        };
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        self.all.add(bar).with_style(style).with_message(cohort.to_string())
+    }
+}
+
+impl Progress for Bars {
+    fn at(&self, cohort: &CohortId, stage: Stage, done: u64) {
+        if self.began.elapsed() < QUIET {
+            return;
+        }
+        let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
+        if bars.get(cohort).is_none_or(|(shown, _)| *shown != stage) {
+            if let Some((_, old)) = bars.insert(cohort.clone(), (stage, self.bar(cohort, stage))) {
+                old.finish_and_clear();
+            }
+        }
+        if let Some((_, bar)) = bars.get(cohort) {
+            bar.set_position(done);
+        }
+    }
+
+    fn finished(&self, cohort: &CohortId) {
+        let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, bar)) = bars.remove(cohort) {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Results in JSON: an envelope with `format_version`, `command` and `result`, and the details beside.
+//!
+//! `result` is one word that scripts can branch on. Fields may be added under the same version; none
+//! is removed or changes its meaning.
+
+use serde_json::{Map, Value, json};
+
+use super::refusal::words;
+use super::sample;
+use crate::apply::Outcome;
+use crate::cli::error::plan_hint;
+use crate::config::{Problem, Problems, Sources, Span};
+use crate::model::CohortId;
+use crate::plan::{Cost, Naming, Refusal, Tally};
+use crate::reconcile::{CohortPlan, CohortReport, Failed, LeftBehind, Matched, PassPlan, PassReport};
+
+/// The version of all JSON output.
+const FORMAT_VERSION: u64 = 1;
+
+/// A whole result.
+pub(in crate::cli) fn envelope(command: &str, result: &str, details: &Value) -> String {
+    let mut map = Map::new();
+    map.insert("format_version".to_owned(), FORMAT_VERSION.into());
+    map.insert("command".to_owned(), command.into());
+    map.insert("result".to_owned(), result.into());
+    if let Value::Object(details) = details {
+        map.extend(details.clone());
+    }
+    format!("{:#}", Value::Object(map))
+}
+
+/// A plan.
+pub(in crate::cli) fn plan(plan: &PassPlan, result: &str, show_identifiers: bool) -> String {
+    let cohorts: Vec<Value> = plan.cohorts.iter().map(|c| planned(c, show_identifiers)).collect();
+    let failed: Vec<Value> = plan.failed.iter().map(failed).collect();
+    let left: Vec<Value> = plan.left_behind.iter().map(left_behind).collect();
+    let details = json!({
+        "digest": plan.digest().to_string(),
+        "cohorts": cohorts,
+        "failed": failed,
+        "left_behind": left,
+        "cost": cost(plan.cost()),
+    });
+    envelope("plan", result, &details)
+}
+
+fn planned(cohort: &CohortPlan, show_identifiers: bool) -> Value {
+    let approved = &cohort.verdict.approved;
+    let plan = approved.plan();
+    let shown = |list: &[Box<[u8]>]| list.iter().map(|p| sample(p, show_identifiers)).collect::<Vec<String>>();
+    json!({
+        "id": cohort.id.as_str(),
+        "name": cohort.name,
+        "connection": cohort.connection.as_str(),
+        "base_version": plan.base,
+        "naming": plan.naming.as_ref().map(naming),
+        "changes": tally(&plan.tally),
+        "sends": { "naming": approved.naming().is_some(), "removes": approved.sides().removes, "adds": approved.sides().adds },
+        "source": cohort.matched.as_ref().map(matched),
+        "refusals": refusals(&cohort.verdict.refusals, &cohort.id, &cohort.declared_at),
+        "samples": { "removes": shown(&plan.samples.removes), "adds": shown(&plan.samples.adds) },
+        "cost": cost(approved.cost()),
+        "digest": approved.digest().to_string(),
+    })
+}
+
+fn naming(naming: &Naming) -> Value {
+    match naming {
+        Naming::Create { name } => json!({ "action": "create", "name": name }),
+        Naming::Rename { from, name } => json!({ "action": "rename", "from": from, "name": name }),
+    }
+}
+
+fn tally(tally: &Tally) -> Value {
+    json!({
+        "members": tally.members,
+        "unchanged": tally.unchanged,
+        "added": tally.added,
+        "removed": tally.removed,
+        "in_doubt_to_add": tally.doubt_added,
+        "in_doubt_to_remove": tally.doubt_removed,
+        "refused_before": tally.refused,
+    })
+}
+
+fn matched(matched: &Matched) -> Value {
+    json!({ "rows": matched.rows, "files": matched.files, "duplicates": matched.duplicates, "rejects": matched.rejects })
+}
+
+fn refusals(list: &[Refusal], id: &CohortId, declared_at: &str) -> Vec<Value> {
+    let one = |refusal| {
+        let words = words(refusal, id, declared_at);
+        json!({ "code": words.code, "withheld": words.withheld, "why": words.why, "way_out": words.way_out })
+    };
+    list.iter().map(one).collect()
+}
+
+fn failed(failed: &Failed) -> Value {
+    json!({ "id": failed.id.as_str(), "error": failed.error.to_string(), "hint": plan_hint(&failed.error) })
+}
+
+fn left_behind(left: &LeftBehind) -> Value {
+    json!({ "id": left.id.as_str(), "name": left.name, "members": left.members, "protected": left.protected })
+}
+
+fn cost(cost: Cost) -> Value {
+    json!({
+        "requests": cost.requests,
+        "data_points": cost.data_points,
+        "least_seconds": cost.least_time.as_secs(),
+    })
+}
+
+/// What a pass did.
+pub(in crate::cli) fn report(report: &PassReport) -> String {
+    let cohorts: Vec<Value> = report.cohorts.iter().map(done).collect();
+    let failed: Vec<Value> = report.failed.iter().map(|(id, error)| json!({ "id": id.as_str(), "error": error })).collect();
+    let left: Vec<Value> = report.left_behind.iter().map(left_behind).collect();
+    let details = json!({
+        "pass": report.pass.as_str(),
+        "digest": report.digest.to_string(),
+        "cohorts": cohorts,
+        "failed": failed,
+        "left_behind": left,
+        "requests": report.requests,
+    });
+    envelope("reconcile", report.word(), &details)
+}
+
+fn done(cohort: &CohortReport) -> Value {
+    let Outcome { named, added, removed, refused, refusal, in_doubt, halt } = &cohort.outcome;
+    json!({
+        "id": cohort.id.as_str(),
+        "name": cohort.name,
+        "connection": cohort.connection.as_str(),
+        "named": named.as_ref().map(naming),
+        "added": added,
+        "removed": removed,
+        "unchanged": cohort.tally.unchanged,
+        "members": cohort.members(),
+        "refused_by_braze": refused,
+        "refused_because": refusal,
+        "in_doubt": in_doubt,
+        "error": halt.as_ref().map(ToString::to_string),
+        "source": cohort.matched.as_ref().map(matched),
+        "refusals": refusals(&cohort.refusals, &cohort.id, &cohort.declared_at),
+        "rejects_file": cohort.rejects_file,
+    })
+}
+
+/// The problems of a config.
+pub(in crate::cli) fn problems(problems: &Problems) -> String {
+    let list: Vec<Value> = problems.list.iter().map(|problem| self::problem(problem, &problems.sources)).collect();
+    envelope("validate", "invalid", &json!({ "problems": list }))
+}
+
+fn problem(problem: &Problem, sources: &Sources) -> Value {
+    let place = |span: Span| {
+        let (line, column) = sources.line_column(span)?;
+        Some(json!({ "file": sources.file(span)?.name, "line": line, "column": column }))
+    };
+    json!({
+        "code": problem.code.as_str(),
+        "message": problem.message,
+        "place": problem.place.and_then(place),
+        "label": problem.label,
+        "hint": problem.hint,
+    })
+}

@@ -1,0 +1,135 @@
+//! A plan for people: counts and reasons first, then a few samples, then the cost.
+
+use super::refusal::words;
+use super::{cost_line, matched_line, rejected, rejects_line, sample};
+use crate::cli::error::plan_hint;
+use crate::cli::output::{bold, count, counted, dim, green, red, yellow};
+use crate::model::Op;
+use crate::plan::Naming;
+use crate::reconcile::{CohortPlan, Failed, LeftBehind, PassPlan};
+
+/// The whole plan.
+pub(in crate::cli) fn human(plan: &PassPlan, show_identifiers: bool) -> String {
+    let mut lines = Vec::new();
+    for cohort in &plan.cohorts {
+        self::cohort(cohort, show_identifiers, &mut lines);
+    }
+    lines.extend(plan.failed.iter().map(failed_lines));
+    for left in &plan.left_behind {
+        lines.push(left_behind(left));
+    }
+    lines.push(String::new());
+    lines.extend(summary(plan));
+    lines.join("\n")
+}
+
+fn cohort(cohort: &CohortPlan, show_identifiers: bool, lines: &mut Vec<String>) {
+    let approved = &cohort.verdict.approved;
+    let tally = approved.plan().tally;
+    let head = format!("{}  \"{}\" in {}", bold(cohort.id.as_str()), cohort.name, cohort.connection);
+    if approved.is_in_step() && cohort.verdict.refusals.is_empty() {
+        lines.push(format!("{head}: in step, {}", counted(tally.members, "member")));
+    } else {
+        lines.push(head);
+        lines.extend(naming(cohort));
+        side(cohort, Op::Add, show_identifiers, lines);
+        side(cohort, Op::Remove, show_identifiers, lines);
+        lines.push(format!("    {} unchanged", count(tally.unchanged)));
+    }
+    if tally.doubt_added + tally.doubt_removed > 0 {
+        let (again, out) = (count(tally.doubt_added), count(tally.doubt_removed));
+        lines.push(format!("    in doubt from an earlier pass: {again} to add again, {out} to remove to be sure"));
+    }
+    if tally.refused > 0 {
+        lines.push(format!("    {} refused by Braze before, not sent again", count(tally.refused)));
+    }
+    source(cohort, lines);
+    for refusal in &cohort.verdict.refusals {
+        let words = words(refusal, &cohort.id, &cohort.declared_at);
+        lines.push(format!("  {} {}", yellow(&format!("! {} withheld:", words.withheld)), words.why));
+        lines.extend(words.way_out.iter().map(|way| format!("      {way}")));
+    }
+    if !approved.is_in_step() {
+        lines.push(format!("    {}", dim(&cost_line(approved.cost()))));
+    }
+}
+
+fn naming(cohort: &CohortPlan) -> Option<String> {
+    let withheld = if cohort.verdict.approved.naming().is_some() { "" } else { " (withheld)" };
+    Some(match cohort.verdict.approved.plan().naming.as_ref()? {
+        Naming::Create { .. } => format!("  {} create the cohort{withheld}", green("+")),
+        Naming::Rename { from, name } => format!("  {} rename \"{from}\" to \"{name}\"{withheld}", yellow("~")),
+    })
+}
+
+fn side(cohort: &CohortPlan, op: Op, show_identifiers: bool, lines: &mut Vec<String>) {
+    let approved = &cohort.verdict.approved;
+    let plan = approved.plan();
+    let (sign, changes, samples) = match op {
+        Op::Add => (green("+"), plan.tally.adds(), &plan.samples.adds),
+        Op::Remove => (red("-"), plan.tally.removes(), &plan.samples.removes),
+    };
+    if changes == 0 {
+        return;
+    }
+    let withheld = if *approved.sides().of(op) { "" } else { " (withheld)" };
+    let shown: Vec<String> = samples.iter().map(|packed| sample(packed, show_identifiers)).collect();
+    let more = if changes > shown.len() as u64 { ", …" } else { "" };
+    lines.push(format!("  {sign} {} {}{withheld}  {}", op.as_str(), count(changes), dim(&format!("{}{more}", shown.join(", ")))));
+}
+
+fn source(cohort: &CohortPlan, lines: &mut Vec<String>) {
+    let Some(matched) = &cohort.matched else { return };
+    let people = cohort.verdict.approved.plan().tally.desired();
+    lines.push(format!("    {}", dim(&matched_line(matched, people))));
+    if let Some(reasons) = rejects_line(matched) {
+        let rows = counted(rejected(matched), "row");
+        lines.push(format!("    {} {rows} not used: {reasons}", yellow("!")));
+        lines.extend(matched.samples.iter().map(|sample| dim(&format!("      {sample}"))));
+    }
+}
+
+/// A cohort that could not be planned, in words.
+pub(in crate::cli) fn failed_lines(failed: &Failed) -> String {
+    let hint = plan_hint(&failed.error).map(|hint| format!("\n      {hint}")).unwrap_or_default();
+    format!("{}  {} {}{hint}", bold(failed.id.as_str()), red("not planned:"), failed.error)
+}
+
+/// A cohort that left the config, in words.
+pub(super) fn left_behind(left: &LeftBehind) -> String {
+    let LeftBehind { id, name, members, connection, protected } = left;
+    let name = name.as_deref().map(|name| format!("  \"{name}\" in {connection}")).unwrap_or_default();
+    let members = members.map_or_else(|| "members that cannot be counted".to_owned(), |m| counted(m, "member"));
+    let protected = if *protected { "; it is protected" } else { "" };
+    format!(
+        "{}{name}: {} with {members}{protected}\n      to empty it: `removed: [{{ cohort: {id}, members: remove }}]`",
+        bold(id.as_str()),
+        yellow("left the config and is kept,"),
+    )
+}
+
+fn summary(plan: &PassPlan) -> Vec<String> {
+    if plan.is_in_step() {
+        let refused = plan.cohorts.iter().filter(|cohort| !cohort.verdict.refusals.is_empty()).count() as u64;
+        return vec![match (refused, plan.failed.len() as u64) {
+            (0, 0) => format!("{} {}, nothing to send.", green("In step:"), counted(plan.cohorts.len() as u64, "cohort")),
+            (refused, failed) => {
+                format!("Nothing will be sent. {} refused, {} not planned.", counted(refused, "cohort"), count(failed))
+            }
+        }];
+    }
+    let sent = |op| plan.cohorts.iter().map(|cohort| cohort.verdict.approved.changes(op)).sum::<u64>();
+    let changed = plan.cohorts.iter().filter(|cohort| !cohort.verdict.approved.is_in_step()).count() as u64;
+    vec![
+        format!(
+            "{} {} to change: {} to add, {} to remove; {}.",
+            bold("Plan:"),
+            counted(changed, "cohort"),
+            count(sent(Op::Add)),
+            count(sent(Op::Remove)),
+            cost_line(plan.cost()),
+        ),
+        dim(&format!("{}", plan.digest())),
+        "Apply it with `syncline reconcile`; with `--expect` and the digest, only if it is still the same.".to_owned(),
+    ]
+}

@@ -1,0 +1,272 @@
+//! What Braze answered, read for what it means and not for how it is worded.
+//!
+//! Source: Braze, "Partner cohort import" (400, 401, 423), "API errors" (the rest; a 2xx may carry
+//! `errors`), "API limits" (headers). A body is shown only as its `message`, shortened, and with the keys
+//! taken out of it: Braze's own 401 repeats the client secret.
+
+use std::time::Duration;
+
+use reqwest::header::HeaderMap;
+use serde::Deserialize;
+
+use super::super::http::{self, HttpError};
+use super::Keys;
+use super::wire::Layout;
+use crate::model::Timestamp;
+
+const MESSAGE_LEN_MAX: usize = 300;
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Done.
+    Accepted,
+    /// Done, except that Braze complains.
+    AcceptedWithErrors {
+        /// Complaints about members that it names.
+        named: Vec<RowError>,
+        /// A complaint that names no member; what it is about is not known.
+        other: Option<String>,
+    },
+    /// 400: not done, because of something in it.
+    BadRequest(String),
+    /// 413: not done, too large.
+    TooLarge,
+    /// 401 or 403: not done, and no other request with these keys will be.
+    Unauthorized(String),
+    /// 423: not done, another write is under way.
+    Locked,
+    /// 429: not done. When the limit resets, if Braze says so.
+    RateLimited(Option<Timestamp>),
+    /// 5xx: perhaps done.
+    Unavailable(u16),
+    /// Any other status: not done, and asking again will not help.
+    Unexpected(u16, String),
+    /// No answer: perhaps done.
+    NoAnswer(String),
+    /// Not reached: not done.
+    NotReached(String),
+}
+
+/// A complaint about one member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowError {
+    /// Its place among the members of the request.
+    pub member: usize,
+    /// What Braze says.
+    pub message: String,
+    /// Whether asking again may help.
+    pub again: bool,
+}
+
+/// An answer with what it says about the rate limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The answer.
+    pub answer: Answer,
+    /// Requests left in the window, and when it ends, if Braze says so.
+    pub window: Option<(u64, Timestamp)>,
+}
+
+impl Answer {
+    /// The answer in a word, for the journal.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::AcceptedWithErrors { .. } => "accepted_with_errors",
+            Self::BadRequest(_) => "bad_request",
+            Self::TooLarge => "too_large",
+            Self::Unauthorized(_) => "unauthorized",
+            Self::Locked => "locked",
+            Self::RateLimited(_) => "rate_limited",
+            Self::Unavailable(_) => "unavailable",
+            Self::Unexpected(..) => "unexpected",
+            Self::NoAnswer(_) => "no_answer",
+            Self::NotReached(_) => "not_reached",
+        }
+    }
+}
+
+pub(super) fn read(result: Result<http::Answer, HttpError>, layout: &Layout, keys: &Keys, now: Timestamp) -> Reply {
+    match result {
+        Ok(answer) => Reply { window: window(&answer.headers, now), answer: classify(&answer, layout, keys, now) },
+        Err(HttpError::NoAnswer(why)) => Reply { answer: Answer::NoAnswer(why), window: None },
+        Err(HttpError::NotReached(why) | HttpError::Client(why)) => Reply { answer: Answer::NotReached(why), window: None },
+    }
+}
+
+fn classify(answer: &http::Answer, layout: &Layout, keys: &Keys, now: Timestamp) -> Answer {
+    let body: Body = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let message = || shown(body.message.as_deref().unwrap_or("(no message)"), keys);
+    match answer.status {
+        200..=299 => accepted(&body, layout, keys),
+        400 => Answer::BadRequest(message()),
+        401 | 403 => Answer::Unauthorized(message()),
+        413 => Answer::TooLarge,
+        423 => Answer::Locked,
+        429 => Answer::RateLimited(retry_at(&answer.headers, now)),
+        500..=599 => Answer::Unavailable(answer.status),
+        status => Answer::Unexpected(status, message()),
+    }
+}
+
+/// The envelope of every answer; a body that is none says nothing.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Body {
+    message: Option<String>,
+    errors: Vec<serde_json::Value>,
+}
+
+fn accepted(body: &Body, layout: &Layout, keys: &Keys) -> Answer {
+    if body.errors.is_empty() {
+        return Answer::Accepted;
+    }
+    let (mut named, mut other) = (Vec::new(), None);
+    for error in &body.errors {
+        match row_error(error, layout, keys) {
+            Some(row) => named.push(row),
+            None => other = Some(shown(&plain(error), keys)),
+        }
+    }
+    Answer::AcceptedWithErrors { named, other }
+}
+
+fn row_error(error: &serde_json::Value, layout: &Layout, keys: &Keys) -> Option<RowError> {
+    let index = usize::try_from(error.get("index")?.as_u64()?).ok()?;
+    let member = layout.member(error.get("input_array")?.as_str()?, index)?;
+    let kind = error.get("type").map(plain).unwrap_or_default();
+    Some(RowError { member, again: is_passing(&kind), message: shown(&kind, keys) })
+}
+
+fn plain(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Braze's documented item errors are all about the item itself and stay; what reads like trouble on
+/// Braze's side may pass.
+fn is_passing(kind: &str) -> bool {
+    let kind = kind.to_ascii_lowercase();
+    ["internal", "timeout", "timed out", "temporar", "try again", "unavailable", "rate limit", "locked"]
+        .iter()
+        .any(|sign| kind.contains(sign))
+}
+
+/// A text of Braze's as we show it: short, and without our keys.
+fn shown(text: &str, keys: &Keys) -> String {
+    let mut text = text.to_owned();
+    for key in [&keys.data_import, &keys.partner_api] {
+        if !key.expose().is_empty() {
+            text = text.replace(key.expose(), "[secret]");
+        }
+    }
+    let mut short: String = text.chars().take(MESSAGE_LEN_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+fn number(headers: &HeaderMap, name: &str) -> Option<i64> {
+    headers.get(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// Values above this are points in time; smaller ones are seconds from now (Braze, `/users/track` on MAU
+/// contracts).
+const EPOCH_FROM: i64 = 1_000_000_000;
+
+fn reset(headers: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
+    match number(headers, "x-ratelimit-reset")? {
+        epoch if epoch > EPOCH_FROM => Timestamp::from_second(epoch).ok(),
+        seconds => after(seconds, now),
+    }
+}
+
+fn after(seconds: i64, now: Timestamp) -> Option<Timestamp> {
+    now.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?)).ok()
+}
+
+fn window(headers: &HeaderMap, now: Timestamp) -> Option<(u64, Timestamp)> {
+    let remaining = u64::try_from(number(headers, "x-ratelimit-remaining")?).ok()?;
+    Some((remaining, reset(headers, now)?))
+}
+
+/// When a 429 may be asked again: the first of these headers that is there.
+fn retry_at(headers: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
+    number(headers, "retry-after")
+        .or_else(|| number(headers, "x-ratelimit-retry-after"))
+        .and_then(|seconds| after(seconds, now))
+        .or_else(|| reset(headers, now))
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::{HeaderName, HeaderValue};
+
+    use super::*;
+    use crate::config::Secret;
+    use crate::model::{CohortId, Identifier, Kind, Op};
+
+    const NOW: i64 = 1_592_425_000;
+
+    fn reply(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Reply {
+        let keys = Keys { data_import: Secret::new("canary-1".to_owned()), partner_api: Secret::new("canary-2".to_owned()) };
+        let id = |kind, value| Identifier { kind, label: "", value };
+        let members = [id(Kind::DeviceId, "d1"), id(Kind::ExternalId, "u1"), id(Kind::ExternalId, "u2")];
+        let cohort = CohortId::new("c").unwrap();
+        let (_, layout) = super::super::wire::change(&keys, &cohort, Op::Add, &members);
+        let headers = headers.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v))).collect();
+        let answer = http::Answer { status, headers, body: body.as_bytes().to_vec() };
+        read(Ok(answer), &layout, &keys, Timestamp::from_second(NOW).unwrap())
+    }
+
+    fn wait(headers: &[(&'static str, &'static str)]) -> Option<i64> {
+        match reply(429, headers, "").answer {
+            Answer::RateLimited(at) => at.map(|at| at.as_second() - NOW),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_success_needs_no_body_and_errors_in_it_are_read() {
+        assert_eq!(reply(201, &[], "").answer, Answer::Accepted);
+        assert_eq!(reply(200, &[], r#"{"message":"success","errors":[]}"#).answer, Answer::Accepted);
+        let body = r#"{"message":"success","errors":[
+            {"type":"EXTERNAL_USER_ID_TOO_LARGE","input_array":"user_ids","index":1},
+            {"type":"internal error, try again","input_array":"device_ids","index":0}]}"#;
+        let row = |member, message: &str, again| RowError { member, message: message.to_owned(), again };
+        let named = vec![row(2, "EXTERNAL_USER_ID_TOO_LARGE", false), row(0, "internal error, try again", true)];
+        assert_eq!(reply(201, &[], body).answer, Answer::AcceptedWithErrors { named, other: None });
+        let vague = r#"{"message":"success","errors":["something went wrong"]}"#;
+        let other = Some("something went wrong".to_owned());
+        assert_eq!(reply(201, &[], vague).answer, Answer::AcceptedWithErrors { named: vec![], other });
+    }
+
+    #[test]
+    fn a_message_never_repeats_a_key() {
+        let body = r#"{"message":"Partner not enabled for client with client secret: canary-1"}"#;
+        let shown = "Partner not enabled for client with client secret: [secret]".to_owned();
+        assert_eq!(reply(401, &[], body).answer, Answer::Unauthorized(shown));
+        let long = format!(r#"{{"message":"{}canary-2"}}"#, "x".repeat(295));
+        assert!(!format!("{:?}", reply(400, &[], &long)).contains("cana"), "not even in part");
+    }
+
+    #[test]
+    fn the_wait_after_429_comes_from_the_first_header_that_is_there() {
+        assert_eq!(wait(&[]), None);
+        assert_eq!(wait(&[("x-ratelimit-reset", "1592427600")]), Some(2600));
+        assert_eq!(wait(&[("x-ratelimit-reset", "30")]), Some(30));
+        assert_eq!(wait(&[("x-ratelimit-reset", "30"), ("x-ratelimit-retry-after", "7")]), Some(7));
+        assert_eq!(wait(&[("x-ratelimit-retry-after", "7"), ("retry-after", "3")]), Some(3));
+        assert_eq!(wait(&[("x-ratelimit-reset", "")]), None);
+    }
+
+    #[test]
+    fn the_window_is_read_on_every_answer() {
+        let headers = [("x-ratelimit-remaining", "249938"), ("x-ratelimit-reset", "1592427600")];
+        let reset = Timestamp::from_second(1_592_427_600).unwrap();
+        assert_eq!(reply(201, &headers, "").window, Some((249_938, reset)));
+        assert_eq!(reply(401, &[("x-ratelimit-remaining", ""), ("x-ratelimit-reset", "")], "").window, None);
+    }
+}

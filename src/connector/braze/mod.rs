@@ -1,0 +1,81 @@
+//! Braze's partner cohort import: names cohorts, sends members, and says what Braze made of it.
+//!
+//! Source: Braze, "Partner cohort import": `POST {base}/partners/{partner}/cohorts` and `…/cohorts/users`,
+//! both keys in the body; there is no endpoint that reads anything back. What to do about an answer is
+//! decided by `apply`.
+
+mod answer;
+mod gate;
+mod wire;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use answer::{Answer, Reply, RowError};
+pub use gate::{Gate, TooLong};
+
+use super::http::{Http, HttpError};
+use crate::config::{Braze as BrazeConfig, Secret};
+use crate::model::{Clock, CohortId, Identifier, Op, Timestamp, timestamp_text};
+
+/// The keys of the cohort import.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// The customer's data import key, sent as `client_secret`.
+    pub data_import: Secret,
+    /// The partner's API key.
+    pub partner_api: Secret,
+}
+
+/// One Braze workspace, to write to.
+#[derive(Debug)]
+pub struct Braze {
+    http: Http,
+    cohorts_url: String,
+    users_url: String,
+    keys: Keys,
+    clock: Clock,
+    requests: AtomicU64,
+    /// Holds requests back while the rate limit is used up; shared by all cohorts of the workspace.
+    pub gate: Gate,
+}
+
+impl Braze {
+    /// Connects to the workspace at `base`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`HttpError::Client`] when there can be no client at all.
+    pub fn new(config: &BrazeConfig, base: &str, keys: Keys, clock: Clock) -> Result<Self, HttpError> {
+        let agent = format!("partner-{}-Syncline/{}", config.organization, env!("CARGO_PKG_VERSION"));
+        let http = Http::new(base, agent, config.timeout)?;
+        let cohorts_url = format!("{base}/partners/{}/cohorts", config.partner);
+        let users_url = format!("{cohorts_url}/users");
+        let gate = Gate::new(config.retry.longest_wait);
+        Ok(Self { http, cohorts_url, users_url, keys, clock, requests: AtomicU64::new(0), gate })
+    }
+
+    /// Requests sent so far, with and without an answer.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Creates the cohort, or renames it.
+    pub async fn name(&self, cohort: &CohortId, name: &str, created_at: Timestamp) -> Reply {
+        let body = wire::name(&self.keys, cohort, name, &timestamp_text(created_at));
+        self.post(&self.cohorts_url, body, &wire::Layout::default()).await
+    }
+
+    /// Adds or removes members. Errors that Braze names are told by the place in `members`.
+    pub async fn change(&self, cohort: &CohortId, op: Op, members: &[Identifier<'_>]) -> Reply {
+        let (body, layout) = wire::change(&self.keys, cohort, op, members);
+        self.post(&self.users_url, body, &layout).await
+    }
+
+    async fn post(&self, url: &str, body: Vec<u8>, layout: &wire::Layout) -> Reply {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let result = self.http.post_json(url, body).await;
+        let reply = answer::read(result, layout, &self.keys, self.clock.now());
+        self.gate.learn(&reply, self.clock.now());
+        reply
+    }
+}

@@ -1,0 +1,133 @@
+//! Requests as Braze wants them, byte by byte. Both keys travel in the body, so a body is never logged.
+
+use serde::Serialize;
+
+use super::Keys;
+use crate::model::{CohortId, Identifier, Kind, Op};
+
+#[derive(Serialize)]
+struct NameBody<'a> {
+    partner_api_key: &'a str,
+    client_secret: &'a str,
+    cohort_id: &'a str,
+    name: &'a str,
+    created_at: &'a str,
+}
+
+#[derive(Serialize)]
+struct ChangeBody<'a> {
+    partner_api_key: &'a str,
+    client_secret: &'a str,
+    cohort_id: &'a str,
+    cohort_changes: [Change<'a>; 1],
+}
+
+/// All three arrays are always there, also when empty: the documents contradict each other on which are
+/// required, and this form is the one that a partner's production client is known to send.
+#[derive(Serialize, Default)]
+struct Change<'a> {
+    user_ids: Vec<&'a str>,
+    device_ids: Vec<&'a str>,
+    aliases: Vec<Alias<'a>>,
+    #[serde(skip_serializing_if = "is_false")]
+    should_remove: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[derive(Serialize)]
+struct Alias<'a> {
+    alias_name: &'a str,
+    alias_label: &'a str,
+}
+
+/// Which member stands where in the arrays of a request.
+#[derive(Debug, Default)]
+pub(super) struct Layout {
+    user_ids: Vec<usize>,
+    device_ids: Vec<usize>,
+    aliases: Vec<usize>,
+}
+
+impl Layout {
+    /// The member at a place in one of the arrays.
+    pub(super) fn member(&self, array: &str, index: usize) -> Option<usize> {
+        match array {
+            "user_ids" => self.user_ids.get(index).copied(),
+            "device_ids" => self.device_ids.get(index).copied(),
+            "aliases" => self.aliases.get(index).copied(),
+            _ => None,
+        }
+    }
+}
+
+pub(super) fn name(keys: &Keys, cohort: &CohortId, name: &str, created_at: &str) -> Vec<u8> {
+    let body = NameBody {
+        partner_api_key: keys.partner_api.expose(),
+        client_secret: keys.data_import.expose(),
+        cohort_id: cohort.as_str(),
+        name,
+        created_at,
+    };
+    encode(&body, 256)
+}
+
+pub(super) fn change(keys: &Keys, cohort: &CohortId, op: Op, members: &[Identifier<'_>]) -> (Vec<u8>, Layout) {
+    let mut layout = Layout::default();
+    let mut change = Change { should_remove: op == Op::Remove, ..Change::default() };
+    for (at, member) in members.iter().enumerate() {
+        match member.kind {
+            Kind::ExternalId => {
+                layout.user_ids.push(at);
+                change.user_ids.push(member.value);
+            }
+            Kind::DeviceId => {
+                layout.device_ids.push(at);
+                change.device_ids.push(member.value);
+            }
+            Kind::Alias => {
+                layout.aliases.push(at);
+                change.aliases.push(Alias { alias_name: member.value, alias_label: member.label });
+            }
+        }
+    }
+    let body = ChangeBody {
+        partner_api_key: keys.partner_api.expose(),
+        client_secret: keys.data_import.expose(),
+        cohort_id: cohort.as_str(),
+        cohort_changes: [change],
+    };
+    (encode(&body, 512 + 48 * members.len()), layout)
+}
+
+fn encode(body: &impl Serialize, capacity: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(capacity);
+    // Texts and lists of texts into memory: there is nothing that can fail.
+    let _ = serde_json::to_writer(&mut bytes, body);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    #[test]
+    fn a_change_is_one_object_with_all_three_arrays() {
+        let keys = Keys { data_import: Secret::new("cs".to_owned()), partner_api: Secret::new("pk".to_owned()) };
+        let id = |kind, label, value| Identifier { kind, label, value };
+        let members = [id(Kind::DeviceId, "", "d\"1"), id(Kind::ExternalId, "", "u1"), id(Kind::Alias, "crm", "7")];
+        let cohort = CohortId::new("c").unwrap();
+        let (body, layout) = change(&keys, &cohort, Op::Remove, &members);
+        let expected = r#"{"partner_api_key":"pk","client_secret":"cs","cohort_id":"c","cohort_changes":[{"user_ids":["u1"],"device_ids":["d\"1"],"aliases":[{"alias_name":"7","alias_label":"crm"}],"should_remove":true}]}"#;
+        assert_eq!(String::from_utf8(body).unwrap(), expected);
+        assert_eq!(layout.member("device_ids", 0), Some(0));
+        assert_eq!(layout.member("aliases", 0), Some(2));
+        assert_eq!(layout.member("user_ids", 1), None);
+        let (body, _) = change(&keys, &cohort, Op::Add, &[]);
+        assert!(String::from_utf8(body).unwrap().ends_with(r#"[{"user_ids":[],"device_ids":[],"aliases":[]}]}"#));
+    }
+}

@@ -1,0 +1,99 @@
+//! The one HTTP client. It follows no redirect, shows no secret, and tells apart what matters to whoever
+//! must not send twice or lose count: not sent, sent without an answer, answered.
+
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap, USER_AGENT};
+
+/// Bytes of an answer that are read. Braze's are some hundred.
+const BODY_LEN_MAX: usize = 1 << 20;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The peer was not reached, so it has done nothing.
+    #[error("not reached: {0}")]
+    NotReached(String),
+    /// The request went out and no answer came back: it may have been done.
+    #[error("no answer: {0}")]
+    NoAnswer(String),
+    /// The client itself cannot be made.
+    #[error("no HTTP client: {0}")]
+    Client(String),
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, cut at 1 MiB.
+    pub body: Vec<u8>,
+}
+
+/// Sends requests to one vendor.
+#[derive(Clone, Debug)]
+pub struct Http {
+    client: reqwest::Client,
+    user_agent: String,
+    timeout: Duration,
+}
+
+impl Http {
+    /// A client for the vendor at `base`. For this machine itself no proxy is used.
+    ///
+    /// # Errors
+    /// [`HttpError::Client`] when the system's certificates cannot be used, say.
+    #[allow(clippy::disallowed_methods, reason = "the one lawful place")]
+    pub fn new(base: &str, user_agent: String, timeout: Duration) -> Result<Self, HttpError> {
+        // A second installation is refused and changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT.min(timeout))
+            .tcp_nodelay(true);
+        if base.starts_with("http://") {
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().map_err(|e| HttpError::Client(reason(e)))?;
+        Ok(Self { client, user_agent, timeout })
+    }
+
+    /// Posts JSON and reads the answer.
+    ///
+    /// # Errors
+    /// [`HttpError`] when there is none; what was not reached has done nothing.
+    pub async fn post_json(&self, url: &str, body: Vec<u8>) -> Result<Answer, HttpError> {
+        let request = self.client.post(url).header(CONTENT_TYPE, "application/json");
+        let request = request.header(USER_AGENT, &self.user_agent).timeout(self.timeout).body(body);
+        let mut response = request.send().await.map_err(explain)?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(explain)? {
+            body.extend_from_slice(&chunk[..chunk.len().min(BODY_LEN_MAX - body.len())]);
+            if body.len() == BODY_LEN_MAX {
+                break;
+            }
+        }
+        Ok(Answer { status: response.status().as_u16(), headers: std::mem::take(response.headers_mut()), body })
+    }
+}
+
+fn explain(error: reqwest::Error) -> HttpError {
+    if error.is_connect() { HttpError::NotReached(reason(error)) } else { HttpError::NoAnswer(reason(error)) }
+}
+
+/// The innermost cause, which is the one that says something, without the URL.
+fn reason(error: reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "timed out".to_owned();
+    }
+    let error = error.without_url();
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}

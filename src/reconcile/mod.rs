@@ -1,0 +1,258 @@
+//! One pass over everything, in its order: read, match, diff, guard, then apply and record.
+//!
+//! # Expected flow
+//! [`plan`] reads sources and record and changes nothing; its [`PassPlan`] can be shown, saved, compared
+//! with what a person has approved, or dropped. [`apply`] takes it and does what the guard left of it,
+//! several cohorts at once.
+//!
+//! # Guarantees
+//! A cohort that cannot be planned stops no other. What was planned is what is sent.
+
+mod observe;
+mod policy;
+mod report;
+mod saved;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+pub use observe::PlanError;
+pub use report::{CohortPlan, CohortReport, Failed, LeftBehind, Matched, PassPlan, PassReport};
+pub use saved::SavedError;
+
+use crate::apply::{self, Context, Health, Interrupt, Outcome};
+use crate::config::{Braze as BrazeConfig, Config};
+use crate::connector::braze::{Braze, Keys};
+use crate::connector::http::HttpError;
+use crate::model::{Ceilings, Clock, CohortId, ConnectionName, Op, PassId, Progress};
+use crate::state::{Event, Journal, StateError, StateReader, StateWriter};
+
+/// What a plan is made from.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The config.
+    pub config: &'a Config,
+    /// The record.
+    pub state: &'a StateReader,
+    /// What a person has allowed for this run.
+    pub ceilings: &'a BTreeMap<CohortId, Ceilings>,
+    /// Plan these cohorts only; all of them if empty.
+    pub only: &'a [CohortId],
+    /// The pass.
+    pub pass: &'a PassId,
+    /// The time.
+    pub clock: Clock,
+    /// Who watches.
+    pub progress: &'a dyn Progress,
+}
+
+impl Inputs<'_> {
+    fn wants(&self, cohort: &CohortId) -> bool {
+        self.only.is_empty() || self.only.contains(cohort)
+    }
+}
+
+/// Plans every cohort. Reads, and changes nothing.
+///
+/// # Errors
+/// When the state as a whole cannot be read; a single cohort's trouble is in the plan.
+pub fn plan(inputs: Inputs<'_>) -> Result<PassPlan, StateError> {
+    let names = policy::Names::read(inputs.config, inputs.state)?;
+    let mut plan = PassPlan::new(inputs.config.digest.clone());
+    for cohort in inputs.config.cohorts.iter().filter(|cohort| inputs.wants(&cohort.id)) {
+        plan.add(&cohort.id, observe::declared(cohort, &names, inputs));
+        inputs.progress.finished(&cohort.id);
+    }
+    for id in inputs.config.removed.iter().filter(|id| inputs.wants(id)) {
+        if let Some(planned) = observe::removed(id, inputs).transpose() {
+            plan.add(id, planned);
+        }
+    }
+    if inputs.only.is_empty() {
+        plan.left_behind = names.left_behind;
+    }
+    Ok(plan)
+}
+
+/// Plans from a file that `plan` has saved, instead of from the sources.
+///
+/// # Errors
+/// [`SavedError`] when the file cannot be read, or what it starts from is no longer so.
+pub fn resume(path: &std::path::Path, inputs: Inputs<'_>) -> Result<PassPlan, SavedError> {
+    saved::load(path, inputs)
+}
+
+/// Saves a plan, changes and all, to a file that only its owner can read.
+///
+/// # Errors
+/// [`SavedError`] when the disk does not take it.
+pub fn save(plan: &mut PassPlan, path: &std::path::Path) -> Result<(), SavedError> {
+    saved::save(plan, path)
+}
+
+/// Where a connection is, and its keys.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// The base URL.
+    pub base: String,
+    /// The keys.
+    pub keys: Keys,
+}
+
+/// What an apply works with.
+#[derive(Clone)]
+pub struct Means {
+    /// The store.
+    pub state: Arc<StateWriter>,
+    /// How to reach each connection.
+    pub access: BTreeMap<ConnectionName, Access>,
+    /// The pass.
+    pub pass: PassId,
+    /// The time.
+    pub clock: Clock,
+    /// Who watches.
+    pub progress: Arc<dyn Progress>,
+    /// Whether a person wants to stop.
+    pub interrupt: Interrupt,
+}
+
+/// Why a pass could not begin or end as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// The state failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// There is no HTTP client.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+}
+
+/// A workspace, shared by the cohorts that are sent to it.
+#[derive(Debug)]
+struct Workspace {
+    braze: Braze,
+    health: Health,
+    config: BrazeConfig,
+    seats: Semaphore,
+}
+
+/// Applies what the guard left of a plan.
+///
+/// # Errors
+/// [`PassError`] when the journal cannot be written, before anything is sent, or when there can be no
+/// HTTP client. What happens to single cohorts is in the report.
+pub async fn apply(plan: PassPlan, config: &Config, means: Means) -> Result<PassReport, PassError> {
+    let began = means.clock.now();
+    let journal = Arc::new(means.state.journal(&means.pass, began)?);
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    journal.append(began, Event::Began { syncline: version, config: plan.config.clone() })?;
+    let workspaces = connect(&plan, config, &means)?;
+    let mut report = PassReport::new(&means.pass, &plan);
+    let mut tasks = JoinSet::new();
+    for (place, cohort) in plan.cohorts.into_iter().enumerate() {
+        let workspace = workspaces.get(&cohort.connection).cloned();
+        let (means, journal) = (means.clone(), Arc::clone(&journal));
+        tasks.spawn(async move { (place, one(cohort, workspace, &means, &journal).await) });
+    }
+    while let Some(done) = tasks.join_next().await {
+        match done {
+            Ok((place, cohort)) => report.put(place, cohort),
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+    report.requests = workspaces.values().map(|workspace| workspace.braze.requests()).sum();
+    let ended = Event::Ended { result: report.word().to_owned(), requests: report.requests };
+    journal.append(means.clock.now(), ended)?;
+    journal.sync()?;
+    Ok(report)
+}
+
+/// Clients for the connections that have something to send to.
+fn connect(
+    plan: &PassPlan,
+    config: &Config,
+    means: &Means,
+) -> Result<BTreeMap<ConnectionName, Arc<Workspace>>, PassError> {
+    let mut workspaces = BTreeMap::new();
+    for (name, config) in config.connections.iter().filter(|(name, _)| plan.sends_to(name)) {
+        let Some(access) = means.access.get(name) else { continue };
+        let braze = Braze::new(config, &access.base, access.keys.clone(), means.clock)?;
+        let (health, seats) = (Health::default(), Semaphore::new(config.cohorts_at_once));
+        let workspace = Workspace { braze, health, config: config.clone(), seats };
+        workspaces.insert(name.clone(), Arc::new(workspace));
+    }
+    Ok(workspaces)
+}
+
+/// Applies one cohort's plan, and keeps what could not be used.
+async fn one(cohort: CohortPlan, workspace: Option<Arc<Workspace>>, means: &Means, journal: &Journal) -> CohortReport {
+    let mut report = CohortReport::new(&cohort);
+    let id = cohort.id.clone();
+    let done = send(cohort, workspace.as_deref(), means, journal, &mut report).await;
+    match done {
+        Ok(outcome) => report.outcome = outcome,
+        Err(error) => report.outcome.halt = Some(error.into()),
+    }
+    means.progress.finished(&id);
+    report
+}
+
+async fn send(
+    mut cohort: CohortPlan,
+    workspace: Option<&Workspace>,
+    means: &Means,
+    journal: &Journal,
+    report: &mut CohortReport,
+) -> Result<Outcome, StateError> {
+    let mut rejects = means.state.rejects(&means.pass, &cohort.id);
+    if let Some(found) = &mut cohort.rejects {
+        found.copy_to(&mut rejects)?;
+    }
+    let approved = cohort.verdict.approved;
+    let (adds, removes) = (approved.changes(Op::Add), approved.changes(Op::Remove));
+    let refusals = cohort.verdict.refusals.len() as u64;
+    let mut outcome = Outcome::default();
+    if let (false, Some(workspace)) = (approved.is_in_step(), workspace) {
+        let planned = Event::planned(&cohort.id, approved.plan().base, adds, removes, refusals);
+        journal.append(means.clock.now(), planned)?;
+        // A closed semaphore is one that nobody closes: there is nothing to wait for then.
+        let _seat = workspace.seats.acquire().await.ok();
+        outcome = apply::apply(approved, cohort.record, &mut rejects, context(workspace, means, journal)).await;
+    } else if cohort.record_changed {
+        let mut record = cohort.record;
+        record.number += 1;
+        means.state.commit(&cohort.id, &record)?;
+    }
+    if cohort.empties && outcome.halt.is_none() && outcome.in_doubt == 0 && cohort.verdict.refusals.is_empty() {
+        close(&cohort.id, means)?;
+    }
+    report.rejects_file = rejects.finish()?;
+    Ok(outcome)
+}
+
+fn context<'a>(workspace: &'a Workspace, means: &'a Means, journal: &'a Journal) -> Context<'a> {
+    Context {
+        braze: &workspace.braze,
+        health: &workspace.health,
+        retry: workspace.config.retry,
+        state: &means.state,
+        journal,
+        pass: &means.pass,
+        clock: means.clock,
+        progress: &*means.progress,
+        interrupt: &means.interrupt,
+    }
+}
+
+/// A cohort that was to be emptied is empty: from now on it is of no interest.
+fn close(cohort: &CohortId, means: &Means) -> Result<(), StateError> {
+    let Some(mut record) = means.state.reader().version(cohort)?.filter(|record| !record.removed) else { return Ok(()) };
+    record.number += 1;
+    record.removed = true;
+    record.pass = means.pass.as_str().into();
+    record.written_at = means.clock.now();
+    means.state.commit(cohort, &record)
+}

@@ -1,0 +1,253 @@
+//! One cohort: reads its source and its record, compares them, and holds the result to its policy.
+
+use super::policy::{self, Names};
+use super::report::{CohortPlan, Matched};
+use super::Inputs;
+use crate::config::{Braze, Cohort};
+use crate::desired::{self, Desired, DesiredError, Members};
+use crate::model::{Ceilings, CohortId, ConnectionName, GuardLimits, Key, Op, Standing};
+use crate::plan::{self, DiffError, Draft, Naming, Plan, Policy, Sides, Sink, SourceTally, Tally, guard};
+use crate::state::{RecordCursor, Spool, StateError, Version};
+
+/// Why a cohort cannot be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// Its source cannot be read in full.
+    #[error(transparent)]
+    Desired(#[from] DesiredError),
+    /// Its record cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A stream of members is not in order.
+    #[error("the {0} is not in order; its data is damaged")]
+    Order(&'static str),
+    /// Its members are in a connection that the config no longer has.
+    #[error("its members are in connection `{0}`, which the config does not have")]
+    NoConnection(String),
+}
+
+/// Plans a cohort that the config declares.
+pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Result<CohortPlan, PlanError> {
+    let config = inputs.config;
+    let previous = inputs.state.version(&cohort.id)?;
+    let read = desired::read(cohort, &config.folder, &config.roots, inputs.state.seed(), inputs.progress)?;
+    let Desired { set, reading, rejects } = read;
+    let mut members = set.into_members();
+    let diff = compare(&cohort.id, Some(&mut members), previous.as_ref(), inputs)?;
+    let matched = Matched {
+        rows: reading.rows,
+        files: reading.files,
+        duplicates: members.duplicates(),
+        rejects: rejects.counts().clone(),
+        samples: rejects.samples().to_vec(),
+    };
+    let source = SourceTally {
+        rows: reading.rows,
+        duplicates: members.duplicates(),
+        unreadable: rejects.unreadable_rows(),
+        hollow: reading.hollow,
+    };
+    let plan = judged(cohort, names, previous, diff, Some(source), inputs)?;
+    Ok(CohortPlan { matched: Some(matched), rejects: Some(rejects), ..plan })
+}
+
+/// Makes a plan of a declared cohort's changes and holds it to its policy.
+pub(super) fn judged(
+    cohort: &Cohort,
+    names: &Names,
+    previous: Option<Version>,
+    diff: Diff,
+    source: Option<SourceTally>,
+    inputs: Inputs<'_>,
+) -> Result<CohortPlan, PlanError> {
+    let braze = connection(&cohort.to, inputs)?;
+    let workspace = policy::workspace(cohort, braze);
+    let moved = previous.as_ref().and_then(|record| policy::moved(&record.workspace, &workspace));
+    let plan = diff.into_plan(&cohort.id, previous.as_ref(), naming(cohort, previous.as_ref()), source, braze);
+    let mut record =
+        previous.clone().unwrap_or_else(|| Version::first(inputs.pass, inputs.clock.now(), workspace.clone()));
+    if moved.is_none() {
+        record.workspace = workspace;
+        record.protected = cohort.protect.unwrap_or(record.protected);
+        record.removed = false;
+    }
+    let policy = Policy {
+        limits: cohort.limits,
+        ceilings: ceilings(&cohort.id, inputs),
+        protected: record.protected,
+        name_taken_by: names.taken_by(cohort, braze),
+        moved,
+    };
+    Ok(CohortPlan {
+        id: cohort.id.clone(),
+        name: cohort.name.clone(),
+        connection: cohort.to.clone(),
+        declared_at: cohort.declared_at.clone(),
+        verdict: guard(plan, &policy),
+        matched: None,
+        rejects: None,
+        record_changed: previous.is_some_and(|previous| previous != record),
+        record,
+        empties: false,
+    })
+}
+
+fn connection<'a>(name: &ConnectionName, inputs: Inputs<'a>) -> Result<&'a Braze, PlanError> {
+    inputs.config.connections.get(name).ok_or_else(|| PlanError::NoConnection(name.to_string()))
+}
+
+/// Plans the emptying of a cohort that left the config. None when there is nothing left to do.
+pub(super) fn removed(id: &CohortId, inputs: Inputs<'_>) -> Result<Option<CohortPlan>, PlanError> {
+    let Some(record) = inputs.state.version(id)?.filter(|record| !record.removed) else { return Ok(None) };
+    let diff = compare(id, None, Some(&record), inputs)?;
+    emptying(id, record, diff, inputs).map(Some)
+}
+
+/// Makes a plan of a cohort's emptying and holds it to its policy.
+pub(super) fn emptying(
+    id: &CohortId,
+    record: Version,
+    diff: Diff,
+    inputs: Inputs<'_>,
+) -> Result<CohortPlan, PlanError> {
+    let gone = |_| PlanError::NoConnection(record.workspace.connection.clone());
+    let name = ConnectionName::new(&record.workspace.connection).map_err(gone)?;
+    let braze = connection(&name, inputs)?;
+    let plan = diff.into_plan(id, Some(&record), None, None, braze);
+    let mut here = record.workspace.clone();
+    (here.endpoint, here.partner) = (braze.endpoint.as_str().to_owned(), braze.partner.clone());
+    let policy = Policy {
+        limits: GuardLimits::default(),
+        ceilings: ceilings(id, inputs),
+        protected: record.protected,
+        name_taken_by: None,
+        moved: policy::moved(&record.workspace, &here),
+    };
+    Ok(CohortPlan {
+        id: id.clone(),
+        name: record.name.clone().unwrap_or_else(|| id.to_string()),
+        connection: name,
+        declared_at: "removed:".to_owned(),
+        verdict: guard(plan, &policy),
+        matched: None,
+        rejects: None,
+        record,
+        record_changed: false,
+        empties: true,
+    })
+}
+
+fn ceilings(id: &CohortId, inputs: Inputs<'_>) -> Ceilings {
+    inputs.ceilings.get(id).copied().unwrap_or_default()
+}
+
+/// What Braze must be told of the cohort itself.
+fn naming(cohort: &Cohort, previous: Option<&Version>) -> Option<Naming> {
+    match previous.and_then(|record| record.name.as_ref()) {
+        None => Some(Naming::Create { name: cohort.name.clone() }),
+        Some(name) if *name != cohort.name => {
+            Some(Naming::Rename { from: name.clone(), name: cohort.name.clone() })
+        }
+        Some(_) => None,
+    }
+}
+
+/// What a diff found.
+pub(super) struct Diff {
+    pub(super) tally: Tally,
+    pub(super) changes: Changes,
+}
+
+impl Diff {
+    pub(super) fn into_plan(
+        self,
+        id: &CohortId,
+        previous: Option<&Version>,
+        naming: Option<Naming>,
+        source: Option<SourceTally>,
+        braze: &Braze,
+    ) -> Plan<Spool> {
+        let Changes { draft, spools } = self.changes;
+        Plan {
+            cohort: id.clone(),
+            base: previous.map_or(0, |record| record.number),
+            naming,
+            tally: self.tally,
+            source,
+            samples: draft.samples,
+            sums: draft.sums,
+            changes: spools,
+            batch_len_max: braze.batch_len_max as u64,
+            requests_per_hour: u64::from(braze.requests_per_hour),
+        }
+    }
+}
+
+/// Walks desired members, or nobody, and the record in step.
+fn compare(
+    id: &CohortId,
+    members: Option<&mut Members>,
+    previous: Option<&Version>,
+    inputs: Inputs<'_>,
+) -> Result<Diff, PlanError> {
+    let mut record = Known(inputs.state.members(id, previous)?);
+    let mut changes = Changes::default();
+    let tally = plan::diff(&mut Wanted(members), &mut record, &mut changes).map_err(|error| match error {
+        DiffError::Stream(error) => error,
+        DiffError::OutOfOrder(what) => PlanError::Order(what),
+    })?;
+    Ok(Diff { tally, changes })
+}
+
+/// Changes, noted and kept.
+#[derive(Default)]
+pub(super) struct Changes {
+    draft: Draft,
+    spools: Sides<Spool>,
+}
+
+impl Changes {
+    pub(super) fn count(&self, op: Op) -> u64 {
+        self.spools.of(op).len()
+    }
+}
+
+impl Sink for Changes {
+    type Error = PlanError;
+
+    fn change(&mut self, op: Op, packed: &[u8]) -> Result<(), PlanError> {
+        self.draft.note(op, packed);
+        Ok(self.spools.of_mut(op).push(packed)?)
+    }
+}
+
+struct Wanted<'a>(Option<&'a mut Members>);
+
+impl plan::Desired for Wanted<'_> {
+    type Error = PlanError;
+
+    fn advance(&mut self) -> Result<Option<Key>, PlanError> {
+        match &mut self.0 {
+            Some(members) => members.advance().map_err(|e| DesiredError::Scratch(e).into()),
+            None => Ok(None),
+        }
+    }
+
+    fn packed(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |members| members.packed())
+    }
+}
+
+struct Known(RecordCursor);
+
+impl plan::Record for Known {
+    type Error = PlanError;
+
+    fn advance(&mut self) -> Result<Option<(Key, Standing)>, PlanError> {
+        Ok(self.0.advance()?)
+    }
+
+    fn packed(&mut self) -> Result<&[u8], PlanError> {
+        Ok(self.0.packed()?)
+    }
+}

@@ -1,0 +1,249 @@
+//! What a pass plans and what it did, as values. `cli` puts them into words.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::observe::PlanError;
+use crate::apply::{Halt, Outcome};
+use crate::desired::Rejects;
+use crate::model::{CohortId, ConnectionName, PassId};
+use crate::plan::{Cost, PlanDigest, Refusal, Sides, Tally, Verdict, of_all};
+use crate::state::{Spool, Version};
+
+/// One cohort's plan with what belongs to it.
+#[derive(Debug)]
+pub struct CohortPlan {
+    /// The cohort.
+    pub id: CohortId,
+    /// Its name, as it will be.
+    pub name: String,
+    /// The connection that it is sent to.
+    pub connection: ConnectionName,
+    /// Where the config declares it: file and line.
+    pub declared_at: String,
+    /// What may run, and why the rest may not.
+    pub verdict: Verdict<Spool>,
+    /// How the source was matched; none where there is no source.
+    pub matched: Option<Matched>,
+    /// The rows that could not be used.
+    pub rejects: Option<Rejects>,
+    /// The record that the plan starts from, with what the config changes about it.
+    pub record: Version,
+    /// The record must be written even when nothing is sent.
+    pub record_changed: bool,
+    /// The cohort left the config and is to be emptied.
+    pub empties: bool,
+}
+
+/// How a source was matched.
+#[derive(Clone, Debug, Default)]
+pub struct Matched {
+    /// Rows read.
+    pub rows: u64,
+    /// Files read.
+    pub files: u64,
+    /// Rows that named somebody again.
+    pub duplicates: u64,
+    /// Rows that name nobody, by reason.
+    pub rejects: BTreeMap<&'static str, u64>,
+    /// The first few of them.
+    pub samples: Vec<String>,
+}
+
+/// A cohort that could not be planned.
+#[derive(Debug)]
+pub struct Failed {
+    /// Which.
+    pub id: CohortId,
+    /// Why.
+    pub error: PlanError,
+}
+
+/// A cohort that left the config and is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// Which.
+    pub id: CohortId,
+    /// Its name in Braze.
+    pub name: Option<String>,
+    /// How many members it has, as far as that is known.
+    pub members: Option<u64>,
+    /// Its connection.
+    pub connection: String,
+    /// It must not be emptied.
+    pub protected: bool,
+}
+
+/// The plan of a whole pass.
+#[derive(Debug)]
+pub struct PassPlan {
+    /// The digest of the config that it was made from.
+    pub config: String,
+    /// The cohorts that could be planned, in the order of the config.
+    pub cohorts: Vec<CohortPlan>,
+    /// The cohorts that could not.
+    pub failed: Vec<Failed>,
+    /// Cohorts that left the config.
+    pub left_behind: Vec<LeftBehind>,
+}
+
+impl PassPlan {
+    pub(super) fn new(config: String) -> Self {
+        Self { config, cohorts: Vec::new(), failed: Vec::new(), left_behind: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, id: &CohortId, planned: Result<CohortPlan, PlanError>) {
+        match planned {
+            Ok(cohort) => self.cohorts.push(cohort),
+            Err(error) => self.failed.push(Failed { id: id.clone(), error }),
+        }
+    }
+
+    /// The fingerprint of everything that would be sent.
+    #[must_use]
+    pub fn digest(&self) -> PlanDigest {
+        let sent = self.cohorts.iter().map(|cohort| &cohort.verdict.approved).filter(|plan| !plan.is_in_step());
+        of_all(sent.map(crate::plan::Approved::digest))
+    }
+
+    /// Whether nothing would be sent.
+    #[must_use]
+    pub fn is_in_step(&self) -> bool {
+        self.cohorts.iter().all(|cohort| cohort.verdict.approved.is_in_step())
+    }
+
+    /// Whether anything would be sent to this connection.
+    #[must_use]
+    pub fn sends_to(&self, connection: &ConnectionName) -> bool {
+        let sends = |cohort: &&CohortPlan| cohort.connection == *connection && !cohort.verdict.approved.is_in_step();
+        self.cohorts.iter().any(|cohort| sends(&cohort))
+    }
+
+    /// What everything that would be sent costs.
+    #[must_use]
+    pub fn cost(&self) -> Cost {
+        let add = |sum: Cost, cohort: &CohortPlan| {
+            let approved = &cohort.verdict.approved;
+            sum.and(approved.cost(), approved.plan().requests_per_hour)
+        };
+        self.cohorts.iter().fold(Cost::default(), add)
+    }
+}
+
+/// What became of one cohort.
+#[derive(Debug)]
+pub struct CohortReport {
+    /// The cohort.
+    pub id: CohortId,
+    /// Its name.
+    pub name: String,
+    /// The connection.
+    pub connection: ConnectionName,
+    /// Where the config declares it.
+    pub declared_at: String,
+    /// What the diff found.
+    pub tally: Tally,
+    /// Which sides the guard let pass.
+    pub sides: Sides<bool>,
+    /// What the guard withheld, and why.
+    pub refusals: Vec<Refusal>,
+    /// How the source was matched.
+    pub matched: Option<Matched>,
+    /// What was done.
+    pub outcome: Outcome,
+    /// Where the rejects were written, if there were any.
+    pub rejects_file: Option<PathBuf>,
+}
+
+impl CohortReport {
+    pub(super) fn new(cohort: &CohortPlan) -> Self {
+        Self {
+            id: cohort.id.clone(),
+            name: cohort.name.clone(),
+            connection: cohort.connection.clone(),
+            declared_at: cohort.declared_at.clone(),
+            tally: cohort.verdict.approved.plan().tally,
+            sides: cohort.verdict.approved.sides(),
+            refusals: cohort.verdict.refusals.clone(),
+            matched: cohort.matched.clone(),
+            outcome: Outcome::default(),
+            rejects_file: None,
+        }
+    }
+
+    /// Members after the pass, as far as Braze has accepted them.
+    #[must_use]
+    pub fn members(&self) -> u64 {
+        let gone = if self.sides.removes { self.tally.removed } else { 0 };
+        self.tally.members - gone + self.outcome.added
+    }
+}
+
+/// What a pass did.
+#[derive(Debug)]
+pub struct PassReport {
+    /// The pass.
+    pub pass: PassId,
+    /// The digest of what was to be sent.
+    pub digest: PlanDigest,
+    /// What became of each cohort, in the order of the config.
+    pub cohorts: Vec<CohortReport>,
+    /// Cohorts that could not be planned: id and reason.
+    pub failed: Vec<(CohortId, String)>,
+    /// Cohorts that left the config.
+    pub left_behind: Vec<LeftBehind>,
+    /// Requests sent.
+    pub requests: u64,
+    places: Vec<usize>,
+}
+
+impl PassReport {
+    pub(super) fn new(pass: &PassId, plan: &PassPlan) -> Self {
+        Self {
+            pass: pass.clone(),
+            digest: plan.digest(),
+            cohorts: Vec::with_capacity(plan.cohorts.len()),
+            failed: plan.failed.iter().map(|failed| (failed.id.clone(), failed.error.to_string())).collect(),
+            left_behind: plan.left_behind.clone(),
+            requests: 0,
+            places: Vec::new(),
+        }
+    }
+
+    /// Cohorts finish in any order; the report keeps the config's.
+    pub(super) fn put(&mut self, place: usize, cohort: CohortReport) {
+        let at = self.places.partition_point(|earlier| *earlier < place);
+        self.places.insert(at, place);
+        self.cohorts.insert(at, cohort);
+    }
+
+    /// The halts of all cohorts.
+    pub fn halts(&self) -> impl Iterator<Item = &Halt> {
+        self.cohorts.iter().filter_map(|cohort| cohort.outcome.halt.as_ref())
+    }
+
+    /// Whether Braze took anything at all in this pass.
+    #[must_use]
+    pub fn changed_anything(&self) -> bool {
+        self.cohorts.iter().any(|cohort| cohort.outcome.changed_anything())
+    }
+
+    /// Whether anything is withheld, missing or in doubt.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.failed.is_empty()
+            && self.cohorts.iter().all(|c| c.refusals.is_empty() && c.outcome.halt.is_none() && c.outcome.in_doubt == 0)
+    }
+
+    /// The result in a word, as JSON and the journal have it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match (self.changed_anything(), self.is_whole()) {
+            (true, true) => "applied",
+            (true, false) => "applied_in_part",
+            (false, true) => "in_step",
+            (false, false) if self.failed.is_empty() && self.halts().next().is_none() => "refused",
+            (false, false) => "failed",
+        }
+    }
+}

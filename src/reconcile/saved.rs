@@ -1,0 +1,265 @@
+//! A plan in a file, so that what a person has looked at is what is sent, whatever the sources say by
+//! then. It holds people's identifiers and no key; only its owner can read it.
+//!
+//! The file is NDJSON, compressed: a head with every cohort's numbers, a line for each change, and an
+//! end that says how many there were. On the way back the changes are sorted anew and counted, and the
+//! guard sees them again.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::observe::{self, Changes, Diff};
+use super::policy::Names;
+use super::report::{CohortPlan, PassPlan};
+use super::{Inputs, PlanError};
+use crate::desired::{DesiredError, MEMORY_MAX, SortedSet};
+use crate::model::{ALIAS_LEN_MAX, CohortId, EXTERNAL_ID_LEN_MAX, Identifier, Kind, Op};
+use crate::plan::{Sides, Sink as _, SourceTally, Tally};
+use crate::state::StateError;
+
+const FORMAT: u64 = 1;
+
+/// Why a saved plan cannot be written, or cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SavedError {
+    /// The disk refused.
+    #[error("cannot use {}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is not a plan, or not a whole one.
+    #[error("{} is not a whole plan: {what}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// What the plan starts from is no longer so.
+    #[error("the plan is stale: {0}")]
+    Stale(String),
+    /// The state failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    syncline_plan: u64,
+    config: String,
+    cohorts: Vec<Cohort>,
+}
+
+/// One cohort's numbers. What can be counted from the changes is not here, nor is what follows from the
+/// config and the record, both of which must be what they were.
+#[derive(Serialize, Deserialize)]
+struct Cohort {
+    id: String,
+    base: u64,
+    empties: bool,
+    members: u64,
+    unchanged: u64,
+    doubt_added: u64,
+    doubt_removed: u64,
+    refused: u64,
+    source: Option<Source>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Source {
+    rows: u64,
+    duplicates: u64,
+    unreadable: u64,
+    hollow: Option<String>,
+}
+
+/// A change: the cohort's place in the head, `+` or `-`, the kind's place in [`Kind::ALL`], label, value.
+#[derive(Serialize, Deserialize)]
+struct Change<'a>(usize, char, usize, #[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>);
+
+#[derive(Serialize, Deserialize)]
+struct End {
+    changes: u64,
+}
+
+pub(super) fn save(plan: &mut PassPlan, path: &Path) -> Result<(), SavedError> {
+    let failed = |source| SavedError::Io { path: path.to_owned(), source };
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    write(plan, file.as_file_mut()).map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map(drop).map_err(|e| failed(e.error))
+}
+
+fn write(plan: &mut PassPlan, file: &mut File) -> io::Result<()> {
+    let mut out = BufWriter::new(zstd::stream::write::Encoder::new(file, 0)?);
+    let cohorts = plan.cohorts.iter().map(shape).collect();
+    line(&mut out, &Head { syncline_plan: FORMAT, config: plan.config.clone(), cohorts })?;
+    let mut changes = 0;
+    for (place, cohort) in plan.cohorts.iter_mut().enumerate() {
+        for (op, sign) in [(Op::Remove, '-'), (Op::Add, '+')] {
+            let list = cohort.verdict.approved.list_mut(op);
+            let written = list.for_each(|packed| {
+                let (id, _) = Identifier::unpack(packed).map_err(|e| StateError::Scratch(io::Error::other(e)))?;
+                let kind = Kind::ALL.iter().position(|kind| *kind == id.kind).unwrap_or(0);
+                changes += 1;
+                Ok(line(&mut out, &Change(place, sign, kind, id.label.into(), id.value.into()))?)
+            });
+            written.map_err(io::Error::other)?;
+        }
+    }
+    line(&mut out, &End { changes })?;
+    out.into_inner().map_err(io::IntoInnerError::into_error)?.finish().map(drop)
+}
+
+fn line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    out.write_all(b"\n")
+}
+
+fn shape(cohort: &CohortPlan) -> Cohort {
+    let plan = cohort.verdict.approved.plan();
+    let source = plan.source.clone().map(|SourceTally { rows, duplicates, unreadable, hollow }| Source {
+        rows,
+        duplicates,
+        unreadable,
+        hollow,
+    });
+    Cohort {
+        id: cohort.id.to_string(),
+        base: plan.base,
+        empties: cohort.empties,
+        members: plan.tally.members,
+        unchanged: plan.tally.unchanged,
+        doubt_added: plan.tally.doubt_added,
+        doubt_removed: plan.tally.doubt_removed,
+        refused: plan.tally.refused,
+        source,
+    }
+}
+
+pub(super) fn load(path: &Path, inputs: Inputs<'_>) -> Result<PassPlan, SavedError> {
+    let damaged = |what: String| SavedError::Damaged { path: path.to_owned(), what };
+    let file = File::open(path).map_err(|source| SavedError::Io { path: path.to_owned(), source })?;
+    let unpacked = zstd::stream::read::Decoder::new(file).map_err(|e| damaged(e.to_string()))?;
+    let mut lines = BufReader::new(unpacked).split(b'\n');
+    let mut next = || {
+        let line = lines.next().unwrap_or(Err(io::ErrorKind::UnexpectedEof.into()));
+        line.map_err(|e| damaged(e.to_string()))
+    };
+    let head: Head = serde_json::from_slice(&next()?).map_err(|e| damaged(e.to_string()))?;
+    if head.syncline_plan > FORMAT {
+        return Err(damaged(format!("its format {} is newer than this program", head.syncline_plan)));
+    }
+    if head.config != inputs.config.digest {
+        return Err(SavedError::Stale("the config has changed since it was made".to_owned()));
+    }
+    let mut sets = Sets::new(head.cohorts.len(), inputs);
+    loop {
+        let bytes = next()?;
+        match serde_json::from_slice::<Change<'_>>(&bytes) {
+            Ok(change) => sets.take(&change).map_err(|e| damaged(e.to_string()))?,
+            Err(_) => match serde_json::from_slice::<End>(&bytes) {
+                Ok(End { changes }) if changes == sets.taken => break,
+                Ok(_) | Err(_) => return Err(damaged("its changes are not what they were".to_owned())),
+            },
+        }
+    }
+    let names = Names::read(inputs.config, inputs.state)?;
+    let mut plan = PassPlan::new(head.config);
+    for (cohort, sides) in head.cohorts.into_iter().zip(sets.sides) {
+        plan.cohorts.push(rebuild(path, &cohort, sides, &names, inputs)?);
+    }
+    plan.left_behind = names.left_behind;
+    Ok(plan)
+}
+
+/// The changes of every cohort, to be sorted by this state's keys.
+struct Sets {
+    sides: Vec<Sides<SortedSet>>,
+    packed: Vec<u8>,
+    taken: u64,
+}
+
+impl Sets {
+    fn new(cohorts: usize, inputs: Inputs<'_>) -> Self {
+        let set = || SortedSet::new(inputs.state.seed(), MEMORY_MAX);
+        let sides = std::iter::repeat_with(|| Sides { removes: set(), adds: set() }).take(cohorts).collect();
+        Self { sides, packed: Vec::new(), taken: 0 }
+    }
+
+    fn take(&mut self, Change(place, sign, kind, label, value): &Change<'_>) -> io::Result<()> {
+        let unknown = || io::Error::other("it has a change that cannot be");
+        let op = match sign {
+            '-' => Op::Remove,
+            '+' => Op::Add,
+            _ => return Err(unknown()),
+        };
+        let kind = *Kind::ALL.get(*kind).ok_or_else(unknown)?;
+        if label.len() > ALIAS_LEN_MAX || value.len() > EXTERNAL_ID_LEN_MAX {
+            return Err(unknown());
+        }
+        self.packed.clear();
+        Identifier { kind, label, value }.pack_into(&mut self.packed);
+        self.taken += 1;
+        self.sides.get_mut(*place).ok_or_else(unknown)?.of_mut(op).push(&self.packed)
+    }
+}
+
+fn rebuild(
+    path: &Path,
+    cohort: &Cohort,
+    sides: Sides<SortedSet>,
+    names: &Names,
+    inputs: Inputs<'_>,
+) -> Result<CohortPlan, SavedError> {
+    let damaged = |what: String| SavedError::Damaged { path: path.to_owned(), what };
+    let id = CohortId::new(&cohort.id).map_err(|e| damaged(e.to_string()))?;
+    let previous = inputs.state.version(&id)?;
+    if previous.as_ref().map_or(0, |record| record.number) != cohort.base {
+        return Err(SavedError::Stale(format!("cohort {id} has been applied since it was made")));
+    }
+    let diff = recount(cohort, sides).map_err(|e| damaged(e.to_string()))?;
+    let unknown = || damaged(format!("it names cohort {id}, which the config does not have"));
+    if cohort.empties {
+        let record = previous.ok_or_else(unknown)?;
+        return observe::emptying(&id, record, diff, inputs).map_err(|e| damaged(e.to_string()));
+    }
+    let declared = inputs.config.cohorts.iter().find(|declared| declared.id == id).ok_or_else(unknown)?;
+    let source = cohort.source.as_ref().map(|source| SourceTally {
+        rows: source.rows,
+        duplicates: source.duplicates,
+        unreadable: source.unreadable,
+        hollow: source.hollow.clone(),
+    });
+    observe::judged(declared, names, previous, diff, source, inputs).map_err(|e| damaged(e.to_string()))
+}
+
+/// Counts the changes again and takes note of them as a diff does.
+fn recount(cohort: &Cohort, sides: Sides<SortedSet>) -> Result<Diff, PlanError> {
+    let mut changes = Changes::default();
+    for (op, set) in [(Op::Remove, sides.removes), (Op::Add, sides.adds)] {
+        let mut members = set.into_members();
+        while members.advance().map_err(DesiredError::Scratch)?.is_some() {
+            changes.change(op, members.packed())?;
+        }
+    }
+    let (removes, adds) = (changes.count(Op::Remove), changes.count(Op::Add));
+    let tally = Tally {
+        members: cohort.members,
+        unchanged: cohort.unchanged,
+        added: adds.saturating_sub(cohort.doubt_added),
+        removed: removes.saturating_sub(cohort.doubt_removed),
+        doubt_added: cohort.doubt_added.min(adds),
+        doubt_removed: cohort.doubt_removed.min(removes),
+        refused: cohort.refused,
+    };
+    Ok(Diff { tally, changes })
+}

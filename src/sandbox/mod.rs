@@ -1,0 +1,161 @@
+//! Braze in miniature, over real HTTP on loopback: what `instance: sandbox` talks to, and what tests trust.
+//!
+//! It imports nothing of ours, on purpose: a contract that we misread must not hide on both sides. It is
+//! as strict as the documents say Braze is, and where they are silent it does the strict thing and says
+//! so beside the switch in [`Options`].
+//!
+//! # What it has that Braze has not
+//! A private door under `/_sandbox/`: membership as it really is, counters of requests, a fault plan, and
+//! a hand on its people. See [`door`].
+
+mod braze;
+mod door;
+mod faults;
+mod limits;
+mod memory;
+mod serve;
+mod world;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use faults::Faults;
+use limits::RateLimit;
+use memory::Memory;
+use world::World;
+
+/// Why the sandbox cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The port cannot be had.
+    #[error("the sandbox cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Its memory cannot be read or written.
+    #[error("the sandbox cannot use its memory in {}: {source}", .path.display())]
+    Memory {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another sandbox uses this memory.
+    #[error("another sandbox uses the memory in {}", .0.display())]
+    MemoryInUse(PathBuf),
+}
+
+/// Whom the sandbox knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum People {
+    /// Whoever is named is taken for somebody who exists, and is remembered from then on.
+    Any,
+    /// Only those whom the private door has introduced. Others are ignored in silence, as Braze does.
+    Known,
+}
+
+/// How the sandbox behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The port; 0 takes a free one.
+    pub port: u16,
+    /// The folder in which it remembers people and membership; none forgets them.
+    pub memory: Option<PathBuf>,
+    /// Whom it knows.
+    pub people: People,
+    /// The partner in the path.
+    pub partner: String,
+    /// The partner API key that it takes.
+    pub partner_api_key: String,
+    /// The data import key that it takes.
+    pub data_import_key: String,
+    /// Requests allowed in a window.
+    pub rate_limit: u64,
+    /// The window's length; windows start at multiples of it, as Braze's start at the full hour.
+    pub rate_window: Duration,
+    /// Whether a 429 says how long to wait, beyond the headers that every answer has.
+    pub retry_after: bool,
+    /// Time that a request takes, during which its cohort is locked.
+    pub latency: Duration,
+    /// Whether a cohort must be named before it is filled. Not settled by any document.
+    pub strict_naming: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            memory: None,
+            people: People::Any,
+            partner: "heap".to_owned(),
+            partner_api_key: "sandbox-partner-api-key".to_owned(),
+            data_import_key: "sandbox-data-import-key".to_owned(),
+            rate_limit: 250_000,
+            rate_window: Duration::from_secs(3600),
+            retry_after: false,
+            latency: Duration::ZERO,
+            strict_naming: false,
+        }
+    }
+}
+
+/// A sandbox that runs. Dropped, it stops.
+#[derive(Debug)]
+pub struct Sandbox {
+    address: SocketAddr,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Sandbox {
+    /// Starts a sandbox on loopback.
+    ///
+    /// # Errors
+    /// [`SandboxError`] when the port or the memory cannot be had.
+    pub async fn start(options: Options) -> Result<Self, SandboxError> {
+        let mut world = World::new(options.people);
+        let memory = match &options.memory {
+            Some(folder) => Some(Memory::open(folder, &mut world)?),
+            None => None,
+        };
+        let limit = RateLimit::new(options.rate_limit, options.rate_window);
+        let inner = Inner { world, memory, faults: Faults::default(), limit, counters: door::Counters::default() };
+        let shared = Shared { options: Arc::new(options), inner: Arc::new(Mutex::new(inner)) };
+        let (address, stop) = serve::listen(shared).await?;
+        Ok(Self { address, _stop: stop })
+    }
+
+    /// Where it listens: `http://127.0.0.1:<port>`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+/// What all requests share.
+#[derive(Clone, Debug)]
+struct Shared {
+    options: Arc<Options>,
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    world: World,
+    memory: Option<Memory>,
+    faults: Faults,
+    limit: RateLimit,
+    counters: door::Counters,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
