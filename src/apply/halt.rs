@@ -13,6 +13,9 @@ pub enum Halt {
     /// The keys are not good.
     #[error("Braze refuses the keys: {0}")]
     Unauthorized(String),
+    /// There are no keys to ask with.
+    #[error("there are no keys for this connection")]
+    NoKeys,
     /// Braze does not answer, or answers with 5xx, and the retries are spent.
     #[error("Braze is not available: {0}")]
     Unavailable(String),

@@ -53,11 +53,6 @@ pub(super) fn is_watched() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Whether stdout shows colours.
-pub(super) fn out_has_color() -> bool {
-    AutoStream::choice(&io::stdout()) != ColorChoice::Never
-}
-
 /// Whether stderr shows colours.
 pub(super) fn err_has_color() -> bool {
     AutoStream::choice(&io::stderr()) != ColorChoice::Never

@@ -118,10 +118,19 @@ impl<'a> Identifier<'a> {
     /// Enough of the identifier to recognise it by, and no more: reports show this form by default.
     #[must_use]
     pub fn shortened(&self) -> String {
-        let chars = self.value.chars().count();
-        let shown = if chars <= 4 { 1 } else { (chars / 3).clamp(2, 6) };
-        let head: String = self.value.chars().take(shown).collect();
-        self.with_value(&format!("{head}…"))
+        let (local, at) = match self.value.split_once('@') {
+            Some((local, _)) => (local, "@…"),
+            None => (self.value, ""),
+        };
+        let chars: Vec<char> = local.chars().collect();
+        let (head, tail) = match chars.len() {
+            0..=3 => (chars.len().min(1), 0),
+            len @ 4..=11 => (len / 3, len / 4),
+            _ => (4, 4),
+        };
+        let head: String = chars[..head].iter().collect();
+        let tail: String = chars[chars.len() - tail..].iter().collect();
+        self.with_value(&format!("{head}…{tail}{at}"))
     }
 
     /// The identifier in full, as `--show-identifiers` prints it.
@@ -168,8 +177,9 @@ mod tests {
 
     #[test]
     fn a_shortened_identifier_never_shows_the_whole() {
-        assert_eq!(id(Kind::ExternalId, "", "user-000123").shortened(), "external_id use…");
-        assert_eq!(id(Kind::Alias, "email", "a@x.test").shortened(), "alias email:a@…");
+        assert_eq!(id(Kind::ExternalId, "", "user-000123").shortened(), "external_id use…23");
+        assert_eq!(id(Kind::ExternalId, "", "shopper-01238@example.com").shortened(), "external_id shop…1238@…");
+        assert_eq!(id(Kind::Alias, "email", "a@x.test").shortened(), "alias email:a…@…");
         assert_eq!(id(Kind::DeviceId, "", "d1").shortened(), "device_id d…");
         assert_eq!(id(Kind::Alias, "email", "a@x.test").in_full(), "alias email:a@x.test");
     }

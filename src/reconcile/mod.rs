@@ -23,7 +23,7 @@ pub use observe::PlanError;
 pub use report::{CohortPlan, CohortReport, Failed, LeftBehind, Matched, PassPlan, PassReport};
 pub use saved::SavedError;
 
-use crate::apply::{self, Context, Health, Interrupt, Outcome};
+use crate::apply::{self, Context, Halt, Health, Interrupt, Outcome};
 use crate::config::{Braze as BrazeConfig, Config};
 use crate::connector::braze::{Braze, Keys};
 use crate::connector::http::HttpError;
@@ -215,7 +215,10 @@ async fn send(
     let (adds, removes) = (approved.changes(Op::Add), approved.changes(Op::Remove));
     let refusals = cohort.verdict.refusals.len() as u64;
     let mut outcome = Outcome::default();
-    if let (false, Some(workspace)) = (approved.is_in_step(), workspace) {
+    if !approved.is_in_step() {
+        let Some(workspace) = workspace else {
+            return Ok(Outcome { halt: Some(Halt::NoKeys), ..outcome });
+        };
         let planned = Event::planned(&cohort.id, approved.plan().base, adds, removes, refusals);
         journal.append(means.clock.now(), planned)?;
         // A closed semaphore is one that nobody closes: there is nothing to wait for then.

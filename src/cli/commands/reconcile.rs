@@ -116,7 +116,7 @@ fn exit(report: &PassReport) -> Exit {
 
 fn of_halt(halt: &Halt) -> Exit {
     match halt {
-        Halt::Unauthorized(_) => Exit::Credentials,
+        Halt::Unauthorized(_) | Halt::NoKeys => Exit::Credentials,
         Halt::Unavailable(_) | Halt::RateLimited(_) | Halt::Locked => Exit::Unavailable,
         Halt::Stale => Exit::Stale,
         Halt::Unexpected(..) | Halt::Refused(_) | Halt::Interrupted | Halt::State(_) => Exit::Failed,

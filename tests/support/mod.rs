@@ -1,0 +1,301 @@
+//! A folder with a config, the real program run in it, and the sandbox it talks to.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The program under test.
+pub(crate) const SYNCLINE: &str = env!("CARGO_BIN_EXE_syncline");
+/// The keys that a sandbox takes unless it is told others.
+pub(crate) const PARTNER_KEY: &str = "sandbox-partner-api-key";
+pub(crate) const IMPORT_KEY: &str = "sandbox-data-import-key";
+
+/// A folder of its own for a test.
+pub(crate) struct Workspace {
+    home: TempDir,
+}
+
+/// What a run of the program gave.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Run {
+    /// Fails the test unless the program ended with this code.
+    #[track_caller]
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Its stdout as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}", self.stdout))
+    }
+
+    /// Fails the test unless its output holds all of these texts.
+    #[track_caller]
+    pub(crate) fn says(self, texts: &[&str]) -> Self {
+        let all = format!("{}\n{}", self.stdout, self.stderr);
+        for text in texts {
+            assert!(all.contains(text), "not said: {text}\nstdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        }
+        self
+    }
+}
+
+impl Workspace {
+    pub(crate) fn new() -> Self {
+        Self { home: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
+        self.home.path().join(relative)
+    }
+
+    pub(crate) fn write(&self, relative: &str, text: impl AsRef<[u8]>) -> &Self {
+        let path = self.path(relative);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::File::create(path).unwrap().write_all(text.as_ref()).unwrap();
+        self
+    }
+
+    /// Replaces a file as a careful exporter does: under another name first.
+    pub(crate) fn replace(&self, relative: &str, text: &str) {
+        self.write("new.tmp", text);
+        #[allow(clippy::disallowed_methods, reason = "a test's file, not the state's")]
+        fs::rename(self.path("new.tmp"), self.path(relative)).unwrap();
+    }
+
+    pub(crate) fn read(&self, relative: &str) -> String {
+        fs::read_to_string(self.path(relative)).unwrap()
+    }
+
+    /// The program in this folder, with nothing of the machine's environment that could matter.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(SYNCLINE);
+        command.args(args).current_dir(self.home.path()).stdin(Stdio::null());
+        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "RUST_BACKTRACE", "http_proxy", "HTTP_PROXY"] {
+            command.env_remove(name);
+        }
+        command.env("TEST_IMPORT_KEY", IMPORT_KEY).env("TEST_PARTNER_KEY", PARTNER_KEY);
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Run {
+        run(self.command(args))
+    }
+
+    /// A config with these cohorts, each `id: Name` from `<id>.csv`, sent to this sandbox.
+    pub(crate) fn config(&self, sandbox: &Sandbox, cohorts: &[&str], more: &str) -> &Self {
+        self.write("sync.yaml", config(&sandbox.url, cohorts, more))
+    }
+
+    /// A source with one external id a row.
+    pub(crate) fn source(&self, id: &str, people: impl IntoIterator<Item = String>) -> &Self {
+        self.replace(&format!("{id}.csv"), &csv(people));
+        self
+    }
+
+    /// Every file below a folder with its bytes, to see whether anything changed.
+    pub(crate) fn snapshot(&self, relative: &str) -> Vec<(PathBuf, Vec<u8>)> {
+        fn walk(folder: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) {
+            let Ok(entries) = fs::read_dir(folder) else { return };
+            for entry in entries {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    walk(&path, found);
+                } else {
+                    found.push((path.clone(), fs::read(&path).unwrap()));
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(&self.path(relative), &mut found);
+        found.sort();
+        found
+    }
+}
+
+/// A CSV of external ids.
+pub(crate) fn csv(people: impl IntoIterator<Item = String>) -> String {
+    let mut text = "identity\n".to_owned();
+    people.into_iter().for_each(|person| text.push_str(&format!("{person}\n")));
+    text
+}
+
+/// `user-0` to `user-(n-1)`.
+pub(crate) fn users(n: usize) -> impl Iterator<Item = String> + Clone {
+    (0..n).map(|i| format!("user-{i}"))
+}
+
+/// The members that the sandbox should have for these external ids.
+pub(crate) fn members(people: impl IntoIterator<Item = String>) -> BTreeSet<String> {
+    people.into_iter().map(|person| format!("external_id {person}")).collect()
+}
+
+pub(crate) fn config(url: &str, cohorts: &[&str], more: &str) -> String {
+    let mut text = format!(
+        "version: 1
+connections:
+  braze:
+    kind: braze
+    endpoint: {url}
+    data_import_key: {{ env: TEST_IMPORT_KEY }}
+    partner_api_key: {{ env: TEST_PARTNER_KEY }}
+    retry: {{ attempts: 4, first_wait: 10ms, longest_wait: 3s }}
+    timeout: 2s
+{more}cohorts:
+"
+    );
+    for cohort in cohorts {
+        text.push_str(&cohort_entry(cohort, ""));
+    }
+    text
+}
+
+/// A cohort of a config: its name is its id with a capital.
+pub(crate) fn cohort_entry(id: &str, more: &str) -> String {
+    let name = id[..1].to_uppercase() + &id[1..];
+    format!(
+        "  - id: {id}
+    name: {name}
+    to: braze
+    source: {{ kind: file, path: {id}.csv }}
+    match: [ {{ external_id: identity }} ]
+{more}"
+    )
+}
+
+pub(crate) fn run(mut command: Command) -> Run {
+    let output = command.output().unwrap();
+    Run {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A sandbox in a process of its own, so that killing the program under test does not touch it.
+pub(crate) struct Sandbox {
+    child: Child,
+    pub(crate) url: String,
+}
+
+impl Sandbox {
+    pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    pub(crate) fn with(args: &[&str]) -> Self {
+        Self::from_command(Command::new(SYNCLINE).args(["sandbox", "--port", "0"]).args(args))
+    }
+
+    pub(crate) fn from_command(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("sandbox on ").unwrap_or_else(|| panic!("{line}")).to_owned();
+        Self { child, url }
+    }
+
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let response = http(&self.url, "GET", path, &[], "");
+        (response.status, response.body)
+    }
+
+    /// Everybody in a cohort, as the sandbox really has it.
+    #[track_caller]
+    pub(crate) fn members(&self, cohort: &str) -> BTreeSet<String> {
+        match self.get(&format!("/_sandbox/cohorts/{cohort}/members")) {
+            (200, body) => body.lines().map(str::to_owned).collect(),
+            (404, _) => BTreeSet::new(),
+            (status, body) => panic!("{status}: {body}"),
+        }
+    }
+
+    /// The sandbox's counters.
+    pub(crate) fn requests(&self) -> Value {
+        serde_json::from_str(&self.get("/_sandbox/requests").1).unwrap()
+    }
+
+    /// Requests for names and members so far.
+    pub(crate) fn writes(&self) -> u64 {
+        let requests = self.requests();
+        requests["names"].as_u64().unwrap() + requests["users"].as_u64().unwrap()
+    }
+
+    /// The names of its cohorts by id.
+    pub(crate) fn names(&self) -> Vec<(String, String)> {
+        let cohorts: Value = serde_json::from_str(&self.get("/_sandbox/cohorts").1).unwrap();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        cohorts.as_array().unwrap().iter().map(|c| (text(&c["cohort_id"]), text(&c["name"]))).collect()
+    }
+
+    #[track_caller]
+    pub(crate) fn door(&self, path: &str, body: &str) {
+        let response = http(&self.url, "POST", path, &[("content-type", "application/json")], body);
+        assert_eq!(response.status, 204, "{}", response.body);
+    }
+
+    #[track_caller]
+    pub(crate) fn faults(&self, plan: &str) {
+        self.door("/_sandbox/faults", plan);
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An answer, read to its end.
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) headers: String,
+    pub(crate) body: String,
+}
+
+/// One request over a connection of its own.
+pub(crate) fn http(url: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
+    let address = url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let length = body.len();
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}")
+        .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+    Response { status, headers: head.to_ascii_lowercase(), body: body.to_owned() }
+}
+
+/// Waits until something is so; fails the test if it does not come to be.
+#[track_caller]
+pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let give_up = Instant::now() + Duration::from_secs(30);
+    while !so() {
+        assert!(Instant::now() < give_up, "never came: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The repository.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
