@@ -1,1 +1,148 @@
-//! Later.
+//! The guard: what it refuses, what it says, what goes on all the same, and the ways out.
+
+use crate::support::*;
+
+fn reconciled(people: usize, guard: &str) -> (Workspace, Sandbox) {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let cohort = cohort_entry("carts", guard);
+    w.write("sync.yaml", config(&sandbox.url, &["trials"], "") + &cohort);
+    w.source("carts", users(people)).source("trials", users(1));
+    w.run(&["reconcile"]).expect(0);
+    (w, sandbox)
+}
+
+#[test]
+fn too_large_a_share_withholds_that_side_only() {
+    let (w, sandbox) = reconciled(100, "");
+    w.source("carts", users(60).chain(["new".to_owned()])).source("trials", users(2));
+    let run = w.run(&["reconcile"]).expect(6);
+    run.says(&[
+        "removals withheld: 40 of 100 members would leave (40.0%); `guard.max_removed` allows 30%, that is 30",
+        "if this is right, for one run: syncline reconcile --max-removes carts=40",
+        "if it is right every time: raise `guard.max_removed` (sync.yaml:",
+    ]);
+    let mut expected = members(users(100));
+    expected.insert("external_id new".to_owned());
+    assert_eq!(sandbox.members("carts"), expected, "the other side went on");
+    assert_eq!(sandbox.members("trials").len(), 2, "and so did the other cohort");
+    let report = w.run(&["reconcile", "--format", "json"]).expect(6).json();
+    assert_eq!(report["result"], "refused");
+    assert_eq!(report["cohorts"][1]["refusals"][0]["code"], "removed_share");
+}
+
+#[test]
+fn the_way_out_is_a_ceiling_and_not_a_switch() {
+    let (w, sandbox) = reconciled(100, "");
+    w.source("carts", users(60));
+    w.run(&["reconcile", "--max-removes", "carts=39"]).expect(6).says(&["40 members would leave; `--max-removes` allows 39 in this run"]);
+    assert_eq!(sandbox.members("carts").len(), 100);
+    w.run(&["reconcile", "--max-removes", "carts=40"]).expect(0).says(&["removed 40"]);
+    assert_eq!(sandbox.members("carts"), members(users(60)));
+}
+
+#[test]
+fn thirty_percent_is_allowed_and_one_more_is_not() {
+    let (w, _sandbox) = reconciled(100, "");
+    w.source("carts", users(69));
+    w.run(&["plan"]).expect(6);
+    w.source("carts", users(70));
+    w.run(&["plan"]).expect(0);
+}
+
+#[test]
+fn shares_do_not_count_in_a_handful() {
+    let (w, sandbox) = reconciled(9, "");
+    w.source("carts", users(1));
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(sandbox.members("carts"), members(users(1)));
+    let (w, _sandbox) = reconciled(9, "    guard: { from_members: 5 }\n");
+    w.source("carts", users(1));
+    w.run(&["reconcile"]).expect(6);
+}
+
+#[test]
+fn too_many_additions_are_withheld_and_removals_go_on() {
+    let (w, sandbox) = reconciled(20, "    guard: { max_added: 100% }\n");
+    w.source("carts", (2..60).map(|n| format!("user-{n}")));
+    w.run(&["reconcile"]).expect(6).says(&["additions withheld: 40 of 20 members would enter (200.0%)", "--max-adds carts=40"]);
+    assert_eq!(sandbox.members("carts"), members((2..20).map(|n| format!("user-{n}"))));
+    w.run(&["reconcile", "--max-adds", "carts=40"]).expect(0);
+    assert_eq!(sandbox.members("carts").len(), 58);
+}
+
+#[test]
+fn absolute_caps_hold_whatever_the_share() {
+    let guard = "    guard: { max_removed_count: 3, max_added_count: 5 }\n";
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write("sync.yaml", config(&sandbox.url, &[], "") + &cohort_entry("carts", guard)).source("carts", users(6));
+    w.run(&["reconcile"]).expect(6).says(&["6 members would enter; `guard.max_added_count` allows 5"]);
+    w.source("carts", users(5));
+    w.run(&["reconcile"]).expect(0);
+    w.source("carts", users(1));
+    w.run(&["reconcile"]).expect(6).says(&["4 members would leave; `guard.max_removed_count` allows 3"]);
+}
+
+#[test]
+fn atomic_withholds_everything() {
+    let (w, sandbox) = reconciled(100, "    guard: { atomic: true }\n");
+    w.source("carts", users(60).chain(["new".to_owned()]));
+    w.run(&["reconcile"]).expect(6);
+    assert_eq!(sandbox.members("carts"), members(users(100)));
+}
+
+#[test]
+fn protection_lives_in_the_record_and_outlives_its_line() {
+    let (w, sandbox) = reconciled(20, "    protect: true\n    guard: { allow_empty: true }\n");
+    let config = w.read("sync.yaml");
+    w.source("carts", users(0));
+    w.run(&["reconcile"]).expect(6).says(&["the cohort is protected, and all 20 would leave"]);
+    w.write("sync.yaml", config.replace("    protect: true\n", ""));
+    w.run(&["reconcile"]).expect(6).says(&["the cohort is protected"]);
+
+    let removed = crate::support::config(&sandbox.url, &["trials"], "removed: [{ cohort: carts, members: remove }]\n");
+    w.write("sync.yaml", removed);
+    w.run(&["reconcile"]).expect(6).says(&["the cohort is protected", "protect: false"]);
+    assert_eq!(sandbox.members("carts"), members(users(20)));
+
+    w.write("sync.yaml", config.replace("protect: true", "protect: false"));
+    w.run(&["reconcile"]).expect(0).says(&["removed 20"]);
+    assert!(sandbox.members("carts").is_empty());
+}
+
+#[test]
+fn a_name_that_another_cohort_has_is_refused() {
+    let (w, sandbox) = reconciled(5, "");
+    let renamed = config(&sandbox.url, &[], "") + &cohort_entry("trials", "").replace("name: Trials", "name: Carts");
+    w.write("sync.yaml", renamed);
+    w.run(&["reconcile"]).expect(6).says(&["name withheld: cohort `carts` has the name \"Carts\" already"]);
+    let other = config(&sandbox.url, &["trials"], "") + &cohort_entry("other", "").replace("name: Other", "name: Carts");
+    w.write("sync.yaml", other).source("other", users(1));
+    w.run(&["reconcile"]).expect(6);
+    assert!(sandbox.members("other").is_empty(), "a cohort is named before it is filled");
+    assert_eq!(sandbox.names(), [("carts".into(), "Carts".into()), ("trials".into(), "Trials".into())]);
+}
+
+#[test]
+fn two_cohorts_may_swap_their_names() {
+    let (w, sandbox) = reconciled(5, "");
+    let swapped = w.read("sync.yaml").replace("name: Carts", "name: X").replace("name: Trials", "name: Carts");
+    w.write("sync.yaml", swapped.replace("name: X", "name: Trials"));
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(sandbox.names(), [("carts".into(), "Trials".into()), ("trials".into(), "Carts".into())]);
+}
+
+#[test]
+fn a_record_of_another_workspace_is_not_used() {
+    let (w, sandbox) = reconciled(5, "");
+    let other = Sandbox::start();
+    w.write("sync.yaml", w.read("sync.yaml").replace(&sandbox.url, &other.url));
+    w.run(&["reconcile"]).expect(6).says(&["everything withheld: its members are in", "use another `state:`"]);
+    assert_eq!(other.writes(), 0);
+}
+
+#[test]
+fn a_ceiling_for_nobody_is_a_mistake() {
+    let (w, _sandbox) = reconciled(5, "");
+    w.run(&["plan", "--max-removes", "cart=1"]).expect(64).says(&["the config has no cohort `cart`", "it has trials, carts"]);
+    w.run(&["plan", "--max-removes", "carts"]).expect(64).says(&["COHORT=N"]);
+}
