@@ -1,1 +1,271 @@
-//! Later.
+//! What Braze may answer, and what becomes of the record: every rule, by a fault in the sandbox.
+
+use std::time::Instant;
+
+use crate::support::*;
+
+fn ready(people: usize, more: &str) -> (Workspace, Sandbox) {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], more).source("carts", users(people));
+    (w, sandbox)
+}
+
+#[track_caller]
+fn in_step(w: &Workspace, sandbox: &Sandbox, people: usize) {
+    assert_eq!(sandbox.members("carts"), members(users(people)));
+    let before = sandbox.writes();
+    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    assert_eq!(sandbox.writes(), before, "the record knows all of it");
+}
+
+#[test]
+fn one_bad_identifier_in_a_thousand_is_the_only_one_lost() {
+    let (w, sandbox) = ready(1_000, "");
+    sandbox.faults(r#"[{"on":"users","holding":"\"user-617\"","times":0,"do":{"reply":{"status":400,"body":{"message":"user-617 is no good"}}}}]"#);
+    w.run(&["reconcile"]).expect(0).says(&["added 999; 999 members", "1 identifier refused by Braze: user-617 is no good"]);
+    let mut expected = members(users(1_000));
+    expected.remove("external_id user-617");
+    assert_eq!(sandbox.members("carts"), expected);
+    assert!(sandbox.requests()["users"].as_u64().unwrap() <= 21, "found by halving");
+
+    let rejects = w.snapshot(".syncline/rejects");
+    let text = String::from_utf8(rejects[0].1.clone()).unwrap();
+    assert_eq!(
+        text,
+        "{\"reason\":\"refused_by_braze\",\"detail\":\"user-617 is no good\",\"column\":\"add\",\"value\":\"external_id user-617\"}\n"
+    );
+    // It is known now, and not sent again and again.
+    let before = sandbox.writes();
+    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["plan"]).expect(0).says(&["1 refused by Braze before, not sent again"]);
+    assert_eq!(sandbox.writes(), before);
+}
+
+#[test]
+fn several_bad_identifiers_are_each_found() {
+    let (w, sandbox) = ready(1_000, "");
+    let bad = [3, 4, 500, 999];
+    let faults = bad.map(|n| format!(r#"{{"on":"users","holding":"\"user-{n}\"","times":0,"do":{{"status":400}}}}"#));
+    sandbox.faults(&format!("[{}]", faults.join(",")));
+    w.run(&["reconcile"]).expect(0).says(&["added 996", "4 identifiers refused"]);
+    let expected = members((0..1_000).filter(|n| !bad.contains(n)).map(|n| format!("user-{n}")));
+    assert_eq!(sandbox.members("carts"), expected);
+}
+
+#[test]
+fn a_400_for_everything_stops_instead_of_refusing_everybody() {
+    let (w, sandbox) = ready(1_000, "");
+    sandbox.faults(r#"[{"on":"users","times":0,"do":{"reply":{"status":400,"body":{"message":"cohort_id must be a valid string"}}}}]"#);
+    w.run(&["reconcile"]).expect(7).says(&["Braze refuses the request: cohort_id must be a valid string"]);
+    assert!(sandbox.requests()["users"].as_u64().unwrap() < 60, "it does not ask for each of them");
+    assert!(sandbox.members("carts").is_empty());
+}
+
+#[test]
+fn a_400_on_the_name_stops_the_cohort() {
+    let (w, sandbox) = ready(5, "");
+    sandbox.faults(r#"[{"on":"cohorts","do":{"status":400}}]"#);
+    w.run(&["reconcile"]).expect(1).says(&["Braze refuses the request"]);
+    assert!(sandbox.members("carts").is_empty(), "a cohort is named before it is filled");
+    w.run(&["reconcile"]).expect(0);
+    in_step(&w, &sandbox, 5);
+}
+
+#[test]
+fn wrong_keys_stop_the_whole_connection_and_are_not_repeated() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts", "trials"], "    cohorts_at_once: 1\n");
+    w.source("carts", users(5)).source("trials", users(5));
+    let mut command = w.command(&["reconcile"]);
+    command.env("TEST_IMPORT_KEY", "wrong-key-canary");
+    run(command).expect(4).says(&["Braze refuses the keys: Invalid client secret"]);
+    assert_eq!(sandbox.requests()["statuses"], serde_json::json!({ "401": 1 }), "the other cohort did not even ask");
+    w.run(&["reconcile"]).expect(0);
+    in_step(&w, &sandbox, 5);
+}
+
+#[test]
+fn the_secret_in_brazes_own_message_is_not_shown() {
+    let (w, sandbox) = ready(5, "    partner: other\n");
+    let run = w.run(&["reconcile", "-vvv"]).expect(4);
+    assert!(!format!("{run:?}").contains(IMPORT_KEY));
+    run.says(&["Partner not enabled for client with client secret: [secret]"]);
+    drop(sandbox);
+}
+
+#[test]
+fn too_large_a_request_is_halved() {
+    let (w, sandbox) = ready(1_000, "");
+    sandbox.faults(r#"[{"on":"users","times":3,"do":{"status":413}}]"#);
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(sandbox.requests()["users"], 3 + 4);
+    in_step(&w, &sandbox, 1_000);
+}
+
+#[test]
+fn what_may_pass_is_tried_again() {
+    for fault in [r#"{"status":423}"#, r#"{"status":500}"#, r#"{"status":503}"#, r#""reset""#, r#""lose_answer""#] {
+        let (w, sandbox) = ready(2_000, "");
+        sandbox.faults(&format!(r#"[{{"on":"cohorts","do":{fault}}},{{"on":"users","skip":1,"times":3,"do":{fault}}}]"#));
+        w.run(&["reconcile"]).expect(0);
+        in_step(&w, &sandbox, 2_000);
+    }
+}
+
+#[test]
+fn retries_that_are_spent_leave_the_rest_in_doubt_for_the_next_pass() {
+    for (fault, says) in [
+        (r#"{"status":503}"#, "Braze is not available: status 503"),
+        (r#"{"status":423}"#, "Braze keeps the cohort locked (423)"),
+        (r#""reset""#, "Braze is not available: no answer"),
+        (r#""lose_answer""#, "Braze is not available: no answer"),
+    ] {
+        let (w, sandbox) = ready(3_000, "");
+        sandbox.faults(&format!(r#"[{{"on":"users","skip":1,"times":0,"do":{fault}}}]"#));
+        w.run(&["reconcile"]).expect(7).says(&[says, "2,000 members in doubt; the next pass settles them", "Applied in part"]);
+        assert_eq!(sandbox.requests()["users"], 1 + 4);
+        w.run(&["status"]).expect(0).says(&["1,000 members in braze", "2,000 in doubt"]);
+        w.run(&["plan"]).expect(0).says(&["in doubt from an earlier pass: 2,000 to add again, 0 to remove"]);
+        sandbox.faults("[]");
+        w.run(&["reconcile"]).expect(0).says(&["added 2,000"]);
+        in_step(&w, &sandbox, 3_000);
+    }
+}
+
+#[test]
+fn who_is_in_doubt_and_not_desired_any_more_is_removed_to_be_sure() {
+    let (w, sandbox) = ready(2_000, "");
+    sandbox.faults(r#"[{"on":"users","times":0,"do":"lose_answer"}]"#);
+    w.run(&["reconcile"]).expect(7);
+    assert_eq!(sandbox.members("carts").len(), 1_000, "some are in, and nobody was told");
+    sandbox.faults("[]");
+    w.source("carts", users(1));
+    w.run(&["plan"]).expect(0).says(&["1 to add again, 1,999 to remove to be sure"]);
+    w.run(&["reconcile"]).expect(0);
+    in_step(&w, &sandbox, 1);
+}
+
+#[test]
+fn nothing_applied_and_nobody_there_is_unavailable() {
+    let (w, sandbox) = ready(5, "    retry: { attempts: 2, first_wait: 1ms }\n");
+    w.write("sync.yaml", w.read("sync.yaml").replacen("    retry: { attempts: 4, first_wait: 10ms, longest_wait: 3s }\n", "", 1));
+    sandbox.faults(r#"[{"times":0,"do":{"status":502}}]"#);
+    w.run(&["reconcile"]).expect(5).says(&["status 502"]);
+    drop(sandbox);
+    w.run(&["reconcile"]).expect(5).says(&["not reached (", "Connection refused"]);
+}
+
+#[test]
+fn no_answer_in_time_is_no_answer() {
+    let (w, sandbox) = ready(5, "    timeout: 100ms\n");
+    w.write("sync.yaml", w.read("sync.yaml").replacen("    timeout: 2s\n", "", 1));
+    sandbox.faults(r#"[{"on":"users","times":0,"do":"hang_after"}]"#);
+    w.run(&["reconcile"]).expect(7).says(&["no answer (timed out)", "5 members in doubt"]);
+    sandbox.faults("[]");
+    until("the requests that hang are given up", || {
+        let before = sandbox.requests()["statuses"]["423"].as_u64().unwrap_or(0);
+        w.run(&["reconcile"]);
+        sandbox.requests()["statuses"]["423"].as_u64().unwrap_or(0) == before
+    });
+    in_step(&w, &sandbox, 5);
+}
+
+#[test]
+fn an_answer_that_no_request_should_get_stops_the_connection() {
+    for status in [302, 404, 415] {
+        let (w, sandbox) = ready(5, "");
+        sandbox.faults(&format!(r#"[{{"on":"users","times":0,"do":{{"status":{status}}}}}]"#));
+        w.run(&["reconcile"]).expect(7).says(&[&format!("Braze answered with status {status}")]);
+        assert_eq!(sandbox.requests()["users"], 1, "asking again would not help");
+    }
+}
+
+#[test]
+fn the_rate_limit_is_waited_for() {
+    for args in [["--rate-limit", "3", "--rate-window", "1"].as_slice(), &["--rate-limit", "3", "--rate-window", "1", "--retry-after"]] {
+        let (w, sandbox) = (Workspace::new(), Sandbox::with(args));
+        w.config(&sandbox, &["carts"], "    batch: 100\n").source("carts", users(900));
+        let began = Instant::now();
+        w.run(&["reconcile"]).expect(0);
+        assert!(began.elapsed().as_millis() > 1_900, "ten requests need four windows of a second");
+        assert_eq!(sandbox.members("carts"), members(users(900)));
+        let refused = sandbox.requests()["statuses"]["429"].as_u64().unwrap_or(0);
+        assert!(refused <= 1, "the headers say when the limit is used up: {refused}");
+    }
+}
+
+#[test]
+fn a_429_is_obeyed_by_whatever_header_it_has() {
+    let soon = r#"[["x-ratelimit-reset","-"],["x-ratelimit-retry-after","1"]]"#;
+    let seconds = r#"[["x-ratelimit-reset","1"]]"#;
+    let standard = r#"[["x-ratelimit-reset","-"],["retry-after","1"]]"#;
+    for headers in [soon, seconds, standard] {
+        let (w, sandbox) = ready(5, "");
+        sandbox.faults(&format!(r#"[{{"on":"users","do":{{"reply":{{"status":429,"headers":{headers}}}}}}}]"#));
+        let began = Instant::now();
+        w.run(&["reconcile"]).expect(0);
+        assert!(began.elapsed().as_millis() >= 900, "{headers}");
+        assert_eq!(sandbox.requests()["users"], 2);
+    }
+}
+
+#[test]
+fn a_rate_limit_that_resets_too_late_ends_the_pass_at_once() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--rate-limit", "2", "--rate-window", "86400"]));
+    w.config(&sandbox, &["carts"], "    batch: 100\n").source("carts", users(500));
+    w.run(&["reconcile"]).expect(7).says(&["the rate limit is used up until", "added 100", "400 members in doubt"]);
+    assert_eq!(sandbox.writes(), 2, "the headers said that nothing is left");
+}
+
+#[test]
+fn a_success_that_complains_about_rows_refuses_those_and_settles_the_others() {
+    let (w, sandbox) = ready(100, "");
+    let body = r#"{"message":"success","errors":[{"type":"EXTERNAL_USER_ID_TOO_LARGE","input_array":"user_ids","index":3},{"type":"BAD","input_array":"user_ids","index":7}]}"#;
+    sandbox.faults(&format!(r#"[{{"on":"users","do":{{"done_but":{body}}}}}]"#));
+    w.run(&["reconcile"]).expect(0).says(&["added 98", "2 identifiers refused by Braze: EXTERNAL_USER_ID_TOO_LARGE"]);
+    assert_eq!(sandbox.requests()["users"], 2, "the others were asked for again by themselves");
+    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+}
+
+#[test]
+fn a_success_that_complains_about_nobody_in_particular_is_no_success() {
+    let (w, sandbox) = ready(100, "");
+    sandbox.faults(r#"[{"on":"users","times":0,"do":{"done_but":{"message":"success","errors":["something went wrong"]}}}]"#);
+    w.run(&["reconcile"]).expect(7).says(&["100 members in doubt"]);
+    assert_eq!(sandbox.requests()["users"], 2);
+    sandbox.faults("[]");
+    w.run(&["reconcile"]).expect(0).says(&["added 100"]);
+    in_step(&w, &sandbox, 100);
+}
+
+#[test]
+fn one_cohorts_trouble_is_not_the_others() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts", "trials"], "").source("carts", users(5)).source("trials", users(5));
+    sandbox.faults(r#"[{"cohort_id":"carts","times":0,"do":{"status":423}}]"#);
+    w.run(&["reconcile"]).expect(7).says(&["Braze keeps the cohort locked", "trials", "added 5"]);
+    assert_eq!(sandbox.members("trials"), members(users(5)));
+}
+
+#[test]
+fn a_request_to_stop_finishes_what_is_under_way() {
+    let (w, sandbox) = ready(3_000, "    batch: 100\n");
+    sandbox.faults(r#"[{"on":"users","skip":5,"times":0,"do":{"delay":100}}]"#);
+    let child = w.command(&["reconcile"]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    until("the sixth request", || sandbox.requests()["users"].as_u64().unwrap() >= 7);
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(7), "{said}");
+    assert!(said.contains("stopped on request"), "{said}");
+    let sent = sandbox.members("carts").len();
+    w.run(&["status"]).expect(0).says(&[&format!("{} members in braze", group(sent))]);
+    sandbox.faults("[]");
+    w.run(&["reconcile"]).expect(0);
+    in_step(&w, &sandbox, 3_000);
+}
+
+fn group(number: usize) -> String {
+    if number < 1000 { number.to_string() } else { format!("{},{:03}", number / 1000, number % 1000) }
+}
