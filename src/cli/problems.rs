@@ -3,7 +3,7 @@
 use annotate_snippets::renderer::{DecorStyle, Renderer};
 use annotate_snippets::{AnnotationKind, Group, Level, Snippet};
 
-use super::output::{counted, err_has_color};
+use super::output::{bold, counted, err_has_color, red};
 use crate::config::{Problem, Problems, Sources, Span};
 
 /// All problems, one after the other, and how many they are.
@@ -15,6 +15,10 @@ pub(super) fn draw(problems: &Problems) -> String {
 }
 
 fn draw_one(renderer: &Renderer, problem: &Problem, sources: &Sources) -> String {
+    if problem.place.is_none() {
+        let hint = problem.hint.as_ref().map(|hint| format!("\n  = help: {hint}")).unwrap_or_default();
+        return format!("{}: {}{hint}", red(&bold(&format!("error[{}]", problem.code.as_str()))), problem.message);
+    }
     let mut group = Group::with_title(Level::ERROR.primary_title(problem.message.as_str()).id(problem.code.as_str()));
     if let Some(place) = problem.place {
         let related = problem.related.as_ref();

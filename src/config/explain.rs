@@ -211,7 +211,8 @@ fn explain_one(kind: &Kind, node: &Node, name: &str, rule: &SchemaAt<'_>, error:
         Kind::Maximum { limit } => out_of_range(node, name, &format!("must be at most {limit}")),
         Kind::MinLength { limit } => out_of_range(node, name, &format!("needs at least {limit} characters")),
         Kind::MaxLength { limit } => out_of_range(node, name, &format!("has more than {limit} characters")),
-        Kind::MinItems { limit } => out_of_range(node, name, &format!("needs at least {limit} item(s)")),
+        Kind::MinItems { limit: 1 } => out_of_range(node, name, "must not be empty"),
+        Kind::MinItems { limit } => out_of_range(node, name, &format!("needs at least {limit} items")),
         Kind::MaxItems { limit } => out_of_range(node, name, &format!("has more than {limit} items")),
         _ => Problem::new(Code::BadFormat, format!("{name} is not as it must be")).at(node.head(), error.to_string()),
     }

@@ -14,6 +14,7 @@ use super::problem::{Code, Problem};
 use super::secret::SecretRef;
 use super::shape;
 use super::source::Sources;
+use super::text::Whole;
 use super::tree::{Node, Step};
 use super::types::{Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, Retry};
 use crate::model::{CohortId, ConnectionName, GuardLimits, IdError, Kind, MatchRule};
@@ -98,19 +99,24 @@ fn braze(shape: shape::Braze, folder: &Path) -> Braze {
     };
     Braze {
         endpoint,
-        partner: shape.partner,
-        organization: shape.organization,
+        partner: shape.partner.0,
+        organization: shape.organization.0,
         keys,
-        cohorts_at_once: usize::from(shape.cohorts_at_once),
-        batch_len_max: usize::from(shape.batch),
-        requests_per_hour: shape.requests_per_hour,
+        cohorts_at_once: small(shape.cohorts_at_once),
+        batch_len_max: small(shape.batch),
+        requests_per_hour: shape.requests_per_hour.0,
         timeout: positive(shape.timeout.0),
         retry: Retry {
-            attempts: shape.retry.attempts,
+            attempts: small(shape.retry.attempts),
             first_wait: shape.retry.first_wait.0,
             longest_wait: shape.retry.longest_wait.0,
         },
     }
+}
+
+/// A number with a small bound, as the type that the program counts it in.
+fn small<T: TryFrom<u64> + From<u8>, const MIN: u64, const MAX: u64>(number: Whole<MIN, MAX>) -> T {
+    T::try_from(number.0).unwrap_or_else(|_| T::from(u8::MAX))
 }
 
 fn positive(length: Duration) -> Duration {
@@ -131,7 +137,7 @@ fn cohort(shape: shape::Cohort, declared_at: String) -> Result<Cohort, IdError> 
         name: shape.name.0.trim().to_owned(),
         to: ConnectionName::new(&shape.to.0)?,
         source: file_source(source),
-        rules: shape.r#match.into_iter().map(rule).collect(),
+        rules: shape.r#match.0.into_iter().map(rule).collect(),
         limits: limits(&shape.guard),
         protect: shape.protect,
         declared_at,
@@ -142,7 +148,7 @@ fn file_source(shape: shape::FileSource) -> FileSource {
     FileSource {
         pattern: shape.path.0,
         format: shape.format,
-        delimiter: shape.delimiter.and_then(|text| text.bytes().next()).unwrap_or(b','),
+        delimiter: shape.delimiter.and_then(|text| text.0.bytes().next()).unwrap_or(b','),
         null_values: shape.null_values.into_iter().map(|text| text.0).collect(),
         final_newline: shape.final_newline,
     }

@@ -5,6 +5,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::mask;
 use super::problem::{Code, Problem, did_you_mean};
 use super::source::{Sources, Span};
 use super::tree::{self, Entry, Node, Value};
@@ -35,6 +36,7 @@ pub(super) fn assemble(path: &Path) -> Result<Assembled, (Sources, Vec<Problem>)
             add(&mut tree, part, &mut problems);
         }
     }
+    mask::mask(&mut tree, &mut sources);
     Ok(Assembled { tree, sources, problems })
 }
 
@@ -91,7 +93,11 @@ fn read(path: &Path, place: Option<Span>, sources: &mut Sources, problems: &mut 
     match String::from_utf8(bytes) {
         Ok(text) => {
             let file = sources.push(name, text.clone());
-            tree::parse(&text, file, problems)
+            let tree = tree::parse(&text, file, problems);
+            if tree.is_none() {
+                sources.replace(file, mask::mask_lines(&text));
+            }
+            tree
         }
         Err(error) => {
             let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
@@ -210,9 +216,15 @@ fn join(mine: &mut Entry, theirs: Entry, problems: &mut Vec<Problem>) {
     }
 }
 
+/// Keys of which a mapping has one: an overlay that sets one takes the place of the others.
+const ALTERNATIVES: [&[&str]; 2] = [&["env", "file"], &["instance", "endpoint"]];
+
 fn lay(under: &mut Node, over: &Node) {
     match (&mut under.value, &over.value) {
         (Value::Map(ours), Value::Map(theirs)) => {
+            for keys in ALTERNATIVES.iter().filter(|keys| theirs.iter().any(|e| keys.contains(&e.key.as_str()))) {
+                ours.retain(|mine| !keys.contains(&mine.key.as_str()));
+            }
             for entry in theirs {
                 match ours.iter_mut().find(|mine| mine.key == entry.key) {
                     Some(mine) => lay(&mut mine.node, &entry.node),

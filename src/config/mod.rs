@@ -12,6 +12,7 @@ mod checks;
 mod explain;
 mod instance;
 mod lower;
+mod mask;
 mod merge;
 mod overlay;
 mod problem;
@@ -56,8 +57,11 @@ pub fn validate(path: &Path) -> Result<(Config, Vec<String>), Problems> {
     let config = typed(&plain, path, &base.sources, &mut problems);
     let names: Vec<String> = merge::environments(&base.tree).into_iter().map(str::to_owned).collect();
     for name in &names {
-        let tree = merge::overlaid(&base.tree, Some(name), &mut problems);
-        typed(&tree, path, &base.sources, &mut problems);
+        let mut found = Vec::new();
+        let tree = merge::overlaid(&base.tree, Some(name), &mut found);
+        typed(&tree, path, &base.sources, &mut found);
+        found.retain(|problem| !problems.contains(problem));
+        problems.extend(found.into_iter().map(|problem| problem.under(name)));
     }
     match config {
         Some(config) if problems.is_empty() => Ok((config, names)),
@@ -73,4 +77,45 @@ fn typed(tree: &tree::Node, path: &Path, sources: &Sources, problems: &mut Vec<P
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     lower::lower(tree, folder, sources).map_err(|problem| problems.push(problem)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// Every config of the corpus and of the examples, with whether it is meant to be valid.
+    fn corpus() -> Vec<(PathBuf, bool)> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut files = vec![(root.join("sync.yaml"), true)];
+        for (folder, valid) in [("tests/configs/valid", true), ("tests/configs/invalid", false)] {
+            for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+                let path = entry.unwrap().path();
+                if path.extension().is_some_and(|extension| extension == "yaml") {
+                    files.push((path, valid));
+                }
+            }
+        }
+        assert!(files.len() > 30, "the corpus is not where it was");
+        files
+    }
+
+    /// What the schema takes, the types take, and the other way round.
+    #[test]
+    fn schema_and_types_agree_on_the_whole_corpus() {
+        for (path, valid) in corpus() {
+            let Ok(base) = merge::assemble(&path) else { continue };
+            let mut names: Vec<Option<&str>> = vec![None];
+            names.extend(merge::environments(&base.tree).into_iter().map(Some));
+            for name in names {
+                let tree = merge::overlaid(&base.tree, name, &mut Vec::new());
+                let mut by_schema = Vec::new();
+                schema::check(&tree, &mut by_schema);
+                let by_types = lower::lower(&tree, Path::new(""), &base.sources).err();
+                assert_eq!(by_schema.is_empty(), by_types.is_none(), "{}: {by_schema:?} {by_types:?}", path.display());
+            }
+            assert_eq!(validate(&path).is_ok(), valid, "{}", path.display());
+        }
+    }
 }

@@ -28,59 +28,66 @@ impl JsonSchema for Overlay {
     }
 }
 
-/// Fills in the `Overlay` definition: a copy of every definition that it reaches, without `required`
-/// and with a choice that need not be clear yet.
+/// Fills in the `Overlay` definition: a copy of every mapping that it reaches, without `required` and
+/// with a choice that need not be clear yet. Lists are replaced whole, so what stands in them is as
+/// complete as elsewhere; so are secrets.
 pub(super) fn complete(schema: &mut Value) {
     let properties: Map<String, Value> = KEYS
         .iter()
         .filter_map(|key| Some(((*key).to_owned(), schema.get("properties")?.get(key)?.clone())))
         .collect();
     let Some(Value::Object(definitions)) = schema.get_mut("$defs") else { return };
+    let is_mapping = |definition: &Value| ["properties", "oneOf"].iter().any(|key| definition.get(key).is_some());
+    let names = definitions.iter().filter(|(name, definition)| *name != "Secret" && is_mapping(definition));
+    let mappings: Vec<String> = names.map(|(name, _)| name.clone()).collect();
+    let mut relax = Relax { mappings: &mappings, wanted: Vec::new() };
     let mut overlay = serde_json::json!({
         "type": "object",
         "description": "What one environment changes. Maps are merged into the config, lists and values replace what it says.",
         "additionalProperties": false,
         "properties": properties,
     });
-    // Lists are replaced whole, so what stands in them is complete.
-    let mut wanted = Vec::new();
-    relax(&mut overlay, &mut wanted);
+    relax.walk(&mut overlay);
     definitions.insert(PARTIAL.to_owned(), overlay);
-    while let Some(name) = wanted.pop() {
+    while let Some(name) = relax.wanted.pop() {
         let partial = format!("{name}{PARTIAL}");
         if definitions.contains_key(&partial) {
             continue;
         }
         let Some(mut definition) = definitions.get(&name).cloned() else { continue };
-        relax(&mut definition, &mut wanted);
+        relax.walk(&mut definition);
         definitions.insert(partial, definition);
     }
 }
 
-fn relax(schema: &mut Value, wanted: &mut Vec<String>) {
-    match schema {
-        Value::Object(map) if map.get("type").is_some_and(|t| t == "array") => {}
-        Value::Object(map) => {
-            map.remove("required");
-            map.remove("default");
-            if let Some(choice) = map.remove("oneOf") {
-                map.insert("anyOf".to_owned(), choice);
-            }
-            if let Some(Value::String(reference)) = map.get_mut("$ref")
-                && let Some(name) = reference.strip_prefix("#/$defs/")
-                && is_structured(name)
-            {
-                wanted.push(name.to_owned());
-                reference.push_str(PARTIAL);
-            }
-            map.values_mut().for_each(|value| relax(value, wanted));
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| relax(item, wanted)),
-        _ => {}
-    }
+struct Relax<'a> {
+    /// Definitions that are merged rather than replaced.
+    mappings: &'a [String],
+    /// Those of them that are referred to and not copied yet.
+    wanted: Vec<String>,
 }
 
-/// Only maps are merged; the other definitions serve both forms as they are.
-fn is_structured(name: &str) -> bool {
-    !matches!(name, "Secret" | "Percent" | "Length" | "Slug" | "Text" | "Instance")
+impl Relax<'_> {
+    fn walk(&mut self, schema: &mut Value) {
+        match schema {
+            Value::Object(map) if map.get("type").is_some_and(|t| t == "array") => {}
+            Value::Object(map) => {
+                map.remove("required");
+                map.remove("default");
+                if let Some(choice) = map.remove("oneOf") {
+                    map.insert("anyOf".to_owned(), choice);
+                }
+                if let Some(Value::String(reference)) = map.get_mut("$ref")
+                    && let Some(name) = reference.strip_prefix("#/$defs/")
+                    && self.mappings.iter().any(|mapping| mapping == name)
+                {
+                    self.wanted.push(name.to_owned());
+                    reference.push_str(PARTIAL);
+                }
+                map.values_mut().for_each(|value| self.walk(value));
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.walk(item)),
+            _ => {}
+        }
+    }
 }

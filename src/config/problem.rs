@@ -107,6 +107,12 @@ impl Problem {
         self
     }
 
+    /// Says that the problem is there only with an environment laid over the config.
+    pub(super) fn under(mut self, environment: &str) -> Self {
+        self.message.push_str(&format!(", with `--env {environment}`"));
+        self
+    }
+
     pub(super) fn see(mut self, place: Span, why: impl Into<String>) -> Self {
         self.related = Some((place, why.into()));
         self

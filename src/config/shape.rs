@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::text::{Label, Length, Percent, Slug, Text};
+use super::text::{Delimiter, Label, Length, NonEmpty, PascalCase, PathPart, Percent, Slug, Text, Variable, Whole};
 
 /// A syncline config: which cohorts of people are kept in Braze, and where they come from.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -92,28 +92,23 @@ pub(super) struct Braze {
     pub(super) endpoint: Option<String>,
     /// The partner's name in the path of the cohort endpoints.
     #[serde(default = "default_partner")]
-    #[schemars(regex(pattern = r"^[A-Za-z0-9._~-]{1,100}$"), extend("patternErrorMessage" = "letters, digits, `.`, `_`, `~` and `-` only: it is part of a path"))]
-    pub(super) partner: String,
+    pub(super) partner: PathPart,
     /// The data import key: Braze dashboard, Partner Integrations > Technology Partners > Heap.
     pub(super) data_import_key: Option<Secret>,
     /// The partner API key that Braze gave to the partner.
     pub(super) partner_api_key: Option<Secret>,
     /// The organization in the `User-Agent` that Braze requires of partners: `partner-<organization>-Syncline/<version>`.
     #[serde(default = "default_organization")]
-    #[schemars(regex(pattern = r"^[A-Z][A-Za-z0-9]{0,63}$"), extend("patternErrorMessage" = "one word in Pascal case, like `Acme` or `AcmeData`"))]
-    pub(super) organization: String,
+    pub(super) organization: PascalCase,
     /// How many cohorts are sent to at once. Within one cohort there is always one request at a time.
     #[serde(default = "default_cohorts_at_once")]
-    #[schemars(range(min = 1, max = 64))]
-    pub(super) cohorts_at_once: u8,
+    pub(super) cohorts_at_once: Whole<1, 64>,
     /// How many identifiers go into one request. Braze takes at most 1,000.
     #[serde(default = "default_batch")]
-    #[schemars(range(min = 1, max = 1000))]
-    pub(super) batch: u16,
+    pub(super) batch: Whole<1, 1000>,
     /// Braze's hourly limit on cohort import requests, for the estimate in plans.
     #[serde(default = "default_requests_per_hour")]
-    #[schemars(range(min = 1))]
-    pub(super) requests_per_hour: u32,
+    pub(super) requests_per_hour: Whole<1, 1_000_000_000>,
     /// How long one request may take.
     #[serde(default = "default_timeout")]
     pub(super) timeout: Length,
@@ -122,24 +117,24 @@ pub(super) struct Braze {
     pub(super) retry: Retry,
 }
 
-fn default_partner() -> String {
-    "heap".to_owned()
+fn default_partner() -> PathPart {
+    PathPart("heap".to_owned())
 }
 
-fn default_organization() -> String {
-    "Syncline".to_owned()
+fn default_organization() -> PascalCase {
+    PascalCase("Syncline".to_owned())
 }
 
-fn default_cohorts_at_once() -> u8 {
-    4
+fn default_cohorts_at_once() -> Whole<1, 64> {
+    Whole(4)
 }
 
-fn default_batch() -> u16 {
-    1000
+fn default_batch() -> Whole<1, 1000> {
+    Whole(1000)
 }
 
-fn default_requests_per_hour() -> u32 {
-    250_000
+fn default_requests_per_hour() -> Whole<1, 1_000_000_000> {
+    Whole(250_000)
 }
 
 fn default_timeout() -> Length {
@@ -151,8 +146,7 @@ fn default_timeout() -> Length {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Retry {
     /// How often a request is tried in all.
-    #[schemars(range(min = 1, max = 100))]
-    pub(super) attempts: u32,
+    pub(super) attempts: Whole<1, 100>,
     /// The wait after the first failure. It doubles with each further one, with some jitter.
     pub(super) first_wait: Length,
     /// The longest single wait. A rate limit that resets later than this ends the pass instead.
@@ -161,7 +155,7 @@ pub(super) struct Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 8, first_wait: Length::from_millis(500), longest_wait: Length::from_secs(15 * 60) }
+        Self { attempts: Whole(8), first_wait: Length::from_millis(500), longest_wait: Length::from_secs(15 * 60) }
     }
 }
 
@@ -171,7 +165,7 @@ impl Default for Retry {
 pub(super) enum Secret {
     /// The environment variable that holds it.
     #[schemars(example = &"BRAZE_DATA_IMPORT_KEY")]
-    Env(Text),
+    Env(Variable),
     /// The file that holds it, relative to the config's folder. Its mode must be 0600 or stricter.
     #[schemars(example = "secrets/braze_data_import_key")]
     File(Text),
@@ -193,8 +187,7 @@ pub(super) struct Cohort {
     /// Where the people come from.
     pub(super) source: Source,
     /// How a row names a person. The first rule whose column is not empty decides.
-    #[schemars(length(min = 1, max = 16))]
-    pub(super) r#match: Vec<Rule>,
+    pub(super) r#match: NonEmpty<Rule, 16>,
     /// What one pass may change without asking.
     #[serde(default)]
     pub(super) guard: Guard,
@@ -222,8 +215,8 @@ pub(super) struct FileSource {
     /// The format; told from the name (`.csv`, `.tsv`, `.ndjson`, `.jsonl`) if not given.
     pub(super) format: Option<super::types::Format>,
     /// What separates the fields of a CSV file, if not a comma.
-    #[schemars(regex(pattern = "^[ -!#-~\\t]$"), extend("patternErrorMessage" = "one ASCII character, and not a quote"), example = ";")]
-    pub(super) delimiter: Option<String>,
+    #[schemars(example = ";")]
+    pub(super) delimiter: Option<Delimiter>,
     /// Texts that stand for "no value", besides the empty one.
     #[serde(default)]
     #[schemars(example = ["\\N", "NULL"])]

@@ -41,6 +41,22 @@ impl Sources {
         u16::try_from(self.0.len() - 1).unwrap_or(u16::MAX)
     }
 
+    /// Takes another text for a file: one of the same length in which something is hidden.
+    pub(super) fn replace(&mut self, file: u16, text: String) {
+        if let Some(file) = self.0.get_mut(usize::from(file)) {
+            file.text = text;
+        }
+    }
+
+    /// Overwrites a stretch of a file's text, so that no message can show it.
+    pub(super) fn mask(&mut self, span: Span) {
+        let Some(file) = self.0.get_mut(usize::from(span.file)) else { return };
+        if file.text.get(span.range()).is_some() {
+            let hidden = "*".repeat(span.range().len());
+            file.text.replace_range(span.range(), &hidden);
+        }
+    }
+
     /// The file that a span points into.
     #[must_use]
     pub fn file(&self, span: Span) -> Option<&SourceFile> {

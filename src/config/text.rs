@@ -6,17 +6,28 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::model::Share;
+use crate::model::{CohortId, Share};
 
 /// The form of ids and names, in words.
 pub(super) const SLUG_RULE: &str = "1 to 100 of a-z, 0-9, `_` and `-`; the first a letter or a digit";
 
+/// A text with a rule, which the schema states as a pattern and the typed pass as a predicate. A test
+/// holds the two together.
 macro_rules! patterned {
-    ($name:ident, $doc:literal, $pattern:literal, $rule:expr) => {
+    ($name:ident, $doc:literal, $pattern:literal, $rule:expr, $fits:expr) => {
         #[doc = $doc]
-        #[derive(Debug, Clone, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
-        #[serde(transparent)]
+        #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+        #[serde(try_from = "String")]
         pub(super) struct $name(pub(super) String);
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                let fits: fn(&str) -> bool = $fits;
+                if fits(&text) { Ok(Self(text)) } else { Err(format!("`{text}`: {}", $rule)) }
+            }
+        }
 
         impl JsonSchema for $name {
             fn schema_name() -> Cow<'static, str> {
@@ -32,17 +43,101 @@ macro_rules! patterned {
 
 patterned!(
     Slug,
-    "An id or a name in the config: lower-case letters, digits, `_` and `-`, at most 100.",
+    "An id or a name in the config.",
     "^[a-z0-9][a-z0-9_-]{0,99}$",
-    SLUG_RULE
+    SLUG_RULE,
+    |text| CohortId::new(text).is_ok()
 );
-patterned!(Text, "A text that is more than blanks.", r"\S", "must not be blank");
+patterned!(Text, "A text that is more than blanks.", r"\S", "must not be blank", |text| !text.trim().is_empty());
+patterned!(Label, "An alias label.", r"^\s*\S.{0,235}$", "1 to 236 characters, not only blanks", |text| {
+    (1..=236).contains(&text.trim_start().chars().count()) && !text.contains('\n')
+});
 patterned!(
-    Label,
-    "An alias label.",
-    r"^\s*\S.{0,235}$",
-    "1 to 236 characters, not only blanks"
+    Variable,
+    "The name of an environment variable.",
+    "^[A-Za-z_][A-Za-z0-9_]*$",
+    "the name of an environment variable, and never the key itself",
+    super::mask::is_variable
 );
+patterned!(
+    PathPart,
+    "A part of a URL's path.",
+    "^[A-Za-z0-9._~-]{1,100}$",
+    "letters, digits, `.`, `_`, `~` and `-` only: it is part of a path",
+    |text| (1..=100).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~-".contains(&b))
+);
+patterned!(
+    PascalCase,
+    "A name in Pascal case.",
+    "^[A-Z][A-Za-z0-9]{0,63}$",
+    "one word in Pascal case, like `Acme` or `AcmeData`",
+    |text| text.starts_with(|c: char| c.is_ascii_uppercase())
+        && text.len() <= 64
+        && text.bytes().all(|b| b.is_ascii_alphanumeric())
+);
+patterned!(
+    Delimiter,
+    "What separates the fields of a CSV file.",
+    r"^[ !#-~\t]$",
+    "one ASCII character, and not a quote",
+    |text| text.len() == 1 && text.bytes().all(|b| (b.is_ascii_graphic() || b == b' ' || b == b'\t') && b != b'"')
+);
+
+/// A whole number from `MIN` to `MAX`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "u64")]
+pub(super) struct Whole<const MIN: u64, const MAX: u64>(pub(super) u64);
+
+impl<const MIN: u64, const MAX: u64> TryFrom<u64> for Whole<MIN, MAX> {
+    type Error = String;
+
+    fn try_from(number: u64) -> Result<Self, String> {
+        if (MIN..=MAX).contains(&number) { Ok(Self(number)) } else { Err(format!("{number} is not from {MIN} to {MAX}")) }
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> JsonSchema for Whole<MIN, MAX> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("Whole{MIN}To{MAX}").into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "minimum": MIN, "maximum": MAX })
+    }
+}
+
+/// A list of 1 to `MAX` items.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "Vec<T>", bound = "T: Deserialize<'de>")]
+pub(super) struct NonEmpty<T, const MAX: usize>(pub(super) Vec<T>);
+
+impl<T, const MAX: usize> TryFrom<Vec<T>> for NonEmpty<T, MAX> {
+    type Error = String;
+
+    fn try_from(list: Vec<T>) -> Result<Self, String> {
+        if (1..=MAX).contains(&list.len()) { Ok(Self(list)) } else { Err(format!("a list of 1 to {MAX} items")) }
+    }
+}
+
+impl<T: JsonSchema, const MAX: usize> JsonSchema for NonEmpty<T, MAX> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}1To{MAX}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let items = generator.subschema_for::<T>();
+        json_schema!({ "type": "array", "items": items, "minItems": 1, "maxItems": MAX })
+    }
+}
 
 /// A share in the config, like `30%`.
 #[derive(Clone, Copy, Debug, Deserialize)]

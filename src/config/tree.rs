@@ -179,7 +179,6 @@ fn options() -> serde_yaml::Options {
         budget: serde_yaml::budget! {
             max_nodes: NODES_MAX,
             max_depth: DEPTH_MAX,
-            max_documents: 1,
         },
         duplicate_keys: serde_yaml::options::DuplicateKeyPolicy::PassThrough,
         strict_booleans: true,
@@ -196,17 +195,27 @@ fn yaml_problem(text: &str, file: u16, error: &serde_yaml::Error) -> Problem {
     let len = rest.find(['\n', '\r']).unwrap_or(rest.len()).max(usize::from(!rest.is_empty()));
     let as_u32 = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
     let span = Span { file, start: as_u32(start), end: as_u32(start + len.min(rest.len())) };
-    match error {
+    // What went wrong while an alias was followed is what went wrong.
+    let mut cause = error;
+    while let serde_yaml::Error::AliasError { error, .. } = cause {
+        cause = error;
+    }
+    match cause {
         serde_yaml::Error::Budget { .. }
         | serde_yaml::Error::AliasReplayLimitExceeded { .. }
         | serde_yaml::Error::AliasExpansionLimitExceeded { .. }
-        | serde_yaml::Error::AliasReplayStackDepthExceeded { .. } => {
-            Problem::new(Code::TooLarge, "the file expands to more than any config should hold")
-                .at(span, "the limit is passed here")
-                .hint("split it with `include:`, and write out what aliases repeat")
+        | serde_yaml::Error::AliasReplayStackDepthExceeded { .. } => too_large(span),
+        serde_yaml::Error::MultipleDocuments { .. } => {
+            Problem::new(Code::YamlSyntax, "a config is one YAML document").at(span, "a second one starts here")
         }
-        _ => Problem::new(Code::YamlSyntax, "this is not valid YAML").at(span, reason(error)),
+        _ => Problem::new(Code::YamlSyntax, "this is not valid YAML").at(span, reason(cause)),
     }
+}
+
+fn too_large(span: Span) -> Problem {
+    Problem::new(Code::TooLarge, "the file expands to more than any config should hold")
+        .at(span, "the limit is passed here")
+        .hint("split it with `include:`, and write out what aliases repeat")
 }
 
 /// The parser's words without the place, which is drawn instead.

@@ -46,7 +46,7 @@ pub struct Braze {
     /// Identifiers in one request.
     pub batch_len_max: usize,
     /// Requests that the rate limit allows in an hour.
-    pub requests_per_hour: u32,
+    pub requests_per_hour: u64,
     /// How long one request may take.
     pub timeout: Duration,
     /// When to give up.

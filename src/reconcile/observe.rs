@@ -178,7 +178,7 @@ impl Diff {
             sums: draft.sums,
             changes: spools,
             batch_len_max: braze.batch_len_max as u64,
-            requests_per_hour: u64::from(braze.requests_per_hour),
+            requests_per_hour: braze.requests_per_hour,
         }
     }
 }
