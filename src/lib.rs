@@ -1,4 +1,55 @@
-//! WIP
+//! Cohorts as code: keeps Braze in step with Heap from a YAML file in git.
+//!
+//! A pass reads sources, matches their rows to people, compares them with the record of what Braze has
+//! accepted, holds the difference to a guard, sends what the guard leaves of it, and records Braze's
+//! answers:
+//!
+//! ```text
+//! files ─► connector ─► matching ─► desired ┐
+//!                                           ├─► plan ─► guard ─► apply ─► Braze
+//!                           state (record) ─┘                      └────► state (record, journal)
+//! ```
+//!
+//! # Modules
+//!
+//! Data moves one way. A module imports only rows above it; `tests/architecture.rs` holds this table,
+//! and the sizes of files and functions with it.
+//!
+//! | module | what it is | may import |
+//! |---|---|---|
+//! | [`model`] | the nouns; plain values, checked at construction; pure | nothing of ours |
+//! | [`sandbox`] | Braze in miniature, over real HTTP; knows nothing of ours, so that a misread contract cannot hide on both sides | nothing of ours |
+//! | [`config`] | bytes → [`config::Config`], or every problem with its place | model |
+//! | [`matching`] | row → identifier, or the reason why not; pure | model |
+//! | [`plan`] | diff, guard, cost, digest; pure: no I/O, no clock, no async | model |
+//! | [`state`] | the store: record, in doubt, journal, rejects, lease | model |
+//! | [`connector`] | the one HTTP client, and a folder per vendor or store | model, config |
+//! | [`desired`] | reads a source, matches, sorts: an ordered, distinct set on disk | model, config, matching, state, connector |
+//! | [`apply`] | sends an approved plan and records outcomes; decides nothing | model, config, plan, state, connector |
+//! | [`reconcile`] | one pass over everything; the only one that knows every stage | model, config, matching, plan, state, connector, desired, apply |
+//! | [`cli`] | the only module that prints, reads the environment or chooses an exit code | all |
+//!
+//! # Laws
+//!
+//! Held by types rather than by care:
+//!
+//! - **All choices in the plan, none in the apply.** There is no dry-run flag: `plan` has nothing to
+//!   write with, since [`state::StateReader`] and [`state::StateWriter`] are different types.
+//! - **[`plan::Plan`] can be shown; only [`plan::Approved`] can be applied**, and only the guard makes one.
+//! - **A plan names its base.** A version is committed by put-if-absent, so a plan whose base is no longer
+//!   the newest loses, and nothing is sent.
+//! - **Keep observations, not work.** After a crash the next pass plans again from the record, in which
+//!   whatever has no answer is in doubt.
+//! - **Could not read is not empty.** An incomplete read gives no plan at all, never removals.
+//!
+//! # How the record works
+//!
+//! A version of a cohort names *runs*, sorted Parquet files of members, and of each run the rows that
+//! Braze has acknowledged. What an apply will send is written as runs of a new version, with no row
+//! acknowledged, before the first request; checkpoints acknowledge more rows. A run is therefore first
+//! the list of what is in doubt and then, without being written again, a part of the record: there is no
+//! separate folder for members in doubt, and nothing to repair after a crash. See [`state`].
+
 pub mod apply;
 pub mod cli;
 pub mod config;

@@ -22,7 +22,9 @@ fn in_step(w: &Workspace, sandbox: &Sandbox, people: usize) {
 fn one_bad_identifier_in_a_thousand_is_the_only_one_lost() {
     let (w, sandbox) = ready(1_000, "");
     sandbox.faults(r#"[{"on":"users","holding":"\"user-617\"","times":0,"do":{"reply":{"status":400,"body":{"message":"user-617 is no good"}}}}]"#);
-    w.run(&["reconcile"]).expect(0).says(&["added 999; 999 members", "1 identifier refused by Braze: user-617 is no good"]);
+    w.run(&["reconcile"])
+        .expect(0)
+        .says(&["added 999; 999 members", "1 identifier refused by Braze: user-617 is no good"]);
     let mut expected = members(users(1_000));
     expected.remove("external_id user-617");
     assert_eq!(sandbox.members("carts"), expected);
@@ -45,7 +47,8 @@ fn one_bad_identifier_in_a_thousand_is_the_only_one_lost() {
 fn several_bad_identifiers_are_each_found() {
     let (w, sandbox) = ready(1_000, "");
     let bad = [3, 4, 500, 999];
-    let faults = bad.map(|n| format!(r#"{{"on":"users","holding":"\"user-{n}\"","times":0,"do":{{"status":400}}}}"#));
+    let faults =
+        bad.map(|n| format!(r#"{{"on":"users","holding":"\"user-{n}\"","times":0,"do":{{"status":400}}}}"#));
     sandbox.faults(&format!("[{}]", faults.join(",")));
     w.run(&["reconcile"]).expect(0).says(&["added 996", "4 identifiers refused"]);
     let expected = members((0..1_000).filter(|n| !bad.contains(n)).map(|n| format!("user-{n}")));
@@ -79,7 +82,11 @@ fn wrong_keys_stop_the_whole_connection_and_are_not_repeated() {
     let mut command = w.command(&["reconcile"]);
     command.env("TEST_IMPORT_KEY", "wrong-key-canary");
     run(command).expect(4).says(&["Braze refuses the keys: Invalid client secret"]);
-    assert_eq!(sandbox.requests()["statuses"], serde_json::json!({ "401": 1 }), "the other cohort did not even ask");
+    assert_eq!(
+        sandbox.requests()["statuses"],
+        serde_json::json!({ "401": 1 }),
+        "the other cohort did not even ask"
+    );
     w.run(&["reconcile"]).expect(0);
     in_step(&w, &sandbox, 5);
 }
@@ -104,9 +111,13 @@ fn too_large_a_request_is_halved() {
 
 #[test]
 fn what_may_pass_is_tried_again() {
-    for fault in [r#"{"status":423}"#, r#"{"status":500}"#, r#"{"status":503}"#, r#""reset""#, r#""lose_answer""#] {
+    for fault in
+        [r#"{"status":423}"#, r#"{"status":500}"#, r#"{"status":503}"#, r#""reset""#, r#""lose_answer""#]
+    {
         let (w, sandbox) = ready(2_000, "");
-        sandbox.faults(&format!(r#"[{{"on":"cohorts","do":{fault}}},{{"on":"users","skip":1,"times":3,"do":{fault}}}]"#));
+        sandbox.faults(&format!(
+            r#"[{{"on":"cohorts","do":{fault}}},{{"on":"users","skip":1,"times":3,"do":{fault}}}]"#
+        ));
         w.run(&["reconcile"]).expect(0);
         in_step(&w, &sandbox, 2_000);
     }
@@ -122,7 +133,11 @@ fn retries_that_are_spent_leave_the_rest_in_doubt_for_the_next_pass() {
     ] {
         let (w, sandbox) = ready(3_000, "");
         sandbox.faults(&format!(r#"[{{"on":"users","skip":1,"times":0,"do":{fault}}}]"#));
-        w.run(&["reconcile"]).expect(7).says(&[says, "2,000 members in doubt; the next pass settles them", "Applied in part"]);
+        w.run(&["reconcile"]).expect(7).says(&[
+            says,
+            "2,000 members in doubt; the next pass settles them",
+            "Applied in part",
+        ]);
         assert_eq!(sandbox.requests()["users"], 1 + 4);
         w.run(&["status"]).expect(0).says(&["1,000 members in braze", "2,000 in doubt"]);
         w.run(&["plan"]).expect(0).says(&["in doubt from an earlier pass: 2,000 to add again, 0 to remove"]);
@@ -148,7 +163,14 @@ fn who_is_in_doubt_and_not_desired_any_more_is_removed_to_be_sure() {
 #[test]
 fn nothing_applied_and_nobody_there_is_unavailable() {
     let (w, sandbox) = ready(5, "    retry: { attempts: 2, first_wait: 1ms }\n");
-    w.write("sync.yaml", w.read("sync.yaml").replacen("    retry: { attempts: 4, first_wait: 10ms, longest_wait: 3s }\n", "", 1));
+    w.write(
+        "sync.yaml",
+        w.read("sync.yaml").replacen(
+            "    retry: { attempts: 4, first_wait: 10ms, longest_wait: 3s }\n",
+            "",
+            1,
+        ),
+    );
     sandbox.faults(r#"[{"times":0,"do":{"status":502}}]"#);
     w.run(&["reconcile"]).expect(5).says(&["status 502"]);
     drop(sandbox);
@@ -182,7 +204,10 @@ fn an_answer_that_no_request_should_get_stops_the_connection() {
 
 #[test]
 fn the_rate_limit_is_waited_for() {
-    for args in [["--rate-limit", "3", "--rate-window", "1"].as_slice(), &["--rate-limit", "3", "--rate-window", "1", "--retry-after"]] {
+    for args in [
+        ["--rate-limit", "3", "--rate-window", "1"].as_slice(),
+        &["--rate-limit", "3", "--rate-window", "1", "--retry-after"],
+    ] {
         let (w, sandbox) = (Workspace::new(), Sandbox::with(args));
         w.config(&sandbox, &["carts"], "    batch: 100\n").source("carts", users(900));
         let began = Instant::now();
@@ -201,7 +226,8 @@ fn a_429_is_obeyed_by_whatever_header_it_has() {
     let standard = r#"[["x-ratelimit-reset","-"],["retry-after","1"]]"#;
     for headers in [soon, seconds, standard] {
         let (w, sandbox) = ready(5, "");
-        sandbox.faults(&format!(r#"[{{"on":"users","do":{{"reply":{{"status":429,"headers":{headers}}}}}}}]"#));
+        sandbox
+            .faults(&format!(r#"[{{"on":"users","do":{{"reply":{{"status":429,"headers":{headers}}}}}}}]"#));
         let began = Instant::now();
         w.run(&["reconcile"]).expect(0);
         assert!(began.elapsed().as_millis() >= 900, "{headers}");
@@ -213,7 +239,11 @@ fn a_429_is_obeyed_by_whatever_header_it_has() {
 fn a_rate_limit_that_resets_too_late_ends_the_pass_at_once() {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--rate-limit", "2", "--rate-window", "86400"]));
     w.config(&sandbox, &["carts"], "    batch: 100\n").source("carts", users(500));
-    w.run(&["reconcile"]).expect(7).says(&["the rate limit is used up until", "added 100", "400 members in doubt"]);
+    w.run(&["reconcile"]).expect(7).says(&[
+        "the rate limit is used up until",
+        "added 100",
+        "400 members in doubt",
+    ]);
     assert_eq!(sandbox.writes(), 2, "the headers said that nothing is left");
 }
 
@@ -222,7 +252,9 @@ fn a_success_that_complains_about_rows_refuses_those_and_settles_the_others() {
     let (w, sandbox) = ready(100, "");
     let body = r#"{"message":"success","errors":[{"type":"EXTERNAL_USER_ID_TOO_LARGE","input_array":"user_ids","index":3},{"type":"BAD","input_array":"user_ids","index":7}]}"#;
     sandbox.faults(&format!(r#"[{{"on":"users","do":{{"done_but":{body}}}}}]"#));
-    w.run(&["reconcile"]).expect(0).says(&["added 98", "2 identifiers refused by Braze: EXTERNAL_USER_ID_TOO_LARGE"]);
+    w.run(&["reconcile"])
+        .expect(0)
+        .says(&["added 98", "2 identifiers refused by Braze: EXTERNAL_USER_ID_TOO_LARGE"]);
     assert_eq!(sandbox.requests()["users"], 2, "the others were asked for again by themselves");
     w.run(&["reconcile"]).expect(0).says(&["In step"]);
 }
@@ -251,7 +283,12 @@ fn one_cohorts_trouble_is_not_the_others() {
 fn a_request_to_stop_finishes_what_is_under_way() {
     let (w, sandbox) = ready(3_000, "    batch: 100\n");
     sandbox.faults(r#"[{"on":"users","skip":5,"times":0,"do":{"delay":100}}]"#);
-    let child = w.command(&["reconcile"]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let child = w
+        .command(&["reconcile"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     until("the sixth request", || sandbox.requests()["users"].as_u64().unwrap() >= 7);
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();

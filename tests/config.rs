@@ -10,7 +10,8 @@ use crate::support::*;
 fn corpus(folder: &str) -> Vec<PathBuf> {
     let folder = root().join("tests/configs").join(folder);
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();
+    let mut files: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();
     files.sort();
     files
 }
@@ -39,7 +40,11 @@ fn every_bad_config_gives_the_message_beside_it() {
     // Two codes are about files and flags rather than about what a file says.
     for code in syncline::config::Code::ALL {
         let elsewhere = ["unreadable-file", "unknown-environment"].contains(&code.as_str());
-        assert!(elsewhere || codes.contains(&format!("error[{}]", code.as_str())), "no bad config for {}", code.as_str());
+        assert!(
+            elsewhere || codes.contains(&format!("error[{}]", code.as_str())),
+            "no bad config for {}",
+            code.as_str()
+        );
     }
 }
 
@@ -63,13 +68,21 @@ fn validate_finds_what_reconcile_refuses_and_needs_no_secret() {
     run(command).expect(0);
     w.write("sync.yaml", config.replace("to: braze", "to: braz"));
     for command in ["validate", "plan", "reconcile", "status", "history"] {
-        w.run(&[command]).expect(3).says(&["error[unknown-connection]", "sync.yaml:", "did you mean `braze`?"]);
+        w.run(&[command]).expect(3).says(&[
+            "error[unknown-connection]",
+            "sync.yaml:",
+            "did you mean `braze`?",
+        ]);
     }
 }
 
 #[test]
 fn a_config_that_is_not_there() {
-    Workspace::new().run(&["plan"]).expect(3).says(&["error[unreadable-file]", "cannot read sync.yaml", "syncline init"]);
+    Workspace::new().run(&["plan"]).expect(3).says(&[
+        "error[unreadable-file]",
+        "cannot read sync.yaml",
+        "syncline init",
+    ]);
 }
 
 #[test]
@@ -92,7 +105,9 @@ cohorts:
     assert_eq!(requests(w.run(&["plan", "--format", "json", "--env", "prod"])), Some(1 + 20));
     w.run(&["reconcile", "--env", "prod"]).expect(0);
     assert!(w.path("there/format.json").exists() && !w.path(".syncline").exists());
-    w.run(&["plan", "--env", "porod"]).expect(3).says(&["error[unknown-environment]", "did you mean `--env prod`?"]);
+    w.run(&["plan", "--env", "porod"])
+        .expect(3)
+        .says(&["error[unknown-environment]", "did you mean `--env prod`?"]);
 }
 
 #[test]
@@ -102,7 +117,10 @@ fn problems_as_json_have_places() {
     let found = w.run(&["validate", "--format", "json"]).expect(3).json();
     assert_eq!(found["result"], "invalid");
     let problem = &found["problems"][0];
-    assert_eq!((problem["code"].as_str(), problem["hint"].as_str()), (Some("unknown-key"), Some("did you mean `cohorts`?")));
+    assert_eq!(
+        (problem["code"].as_str(), problem["hint"].as_str()),
+        (Some("unknown-key"), Some("did you mean `cohorts`?"))
+    );
     assert_eq!(problem["place"], serde_json::json!({ "file": "sync.yaml", "line": 2, "column": 1 }));
 }
 
@@ -127,7 +145,15 @@ fn a_key_in_the_config_is_refused_and_not_repeated() {
             assert_eq!(run.code, 3);
         }
     };
-    for key in ["canary-7", "{ env: canary-7 }", "{ value: canary7 }", "[ canary-7 ]", "{ env: X, key: canary }", "\"canary", "[ canary"] {
+    for key in [
+        "canary-7",
+        "{ env: canary-7 }",
+        "{ value: canary7 }",
+        "[ canary-7 ]",
+        "{ env: X, key: canary }",
+        "\"canary",
+        "[ canary",
+    ] {
         with(key);
     }
     let text = config("https://canary:canary@rest.iad-01.braze.com", &["carts"], "");
@@ -140,12 +166,15 @@ fn the_schema_explains_itself() {
     let w = Workspace::new();
     let schema = w.run(&["schema"]).json();
     let (mut described, mut defaults, mut examples) = (0, 0, 0);
-    let definitions = schema["$defs"].as_object().unwrap().iter().map(|(name, definition)| (name.as_str(), definition));
+    let definitions =
+        schema["$defs"].as_object().unwrap().iter().map(|(name, definition)| (name.as_str(), definition));
     for (name, definition) in definitions.chain([("file", &schema)]) {
-        let shapes = definition.get("oneOf").or(definition.get("anyOf")).and_then(|list| list.as_array().cloned());
+        let shapes =
+            definition.get("oneOf").or(definition.get("anyOf")).and_then(|list| list.as_array().cloned());
         for shape in shapes.unwrap_or_else(|| vec![definition.clone()]) {
             for (key, property) in shape["properties"].as_object().into_iter().flatten() {
-                let tag = property.get("const").is_some() || shape["properties"].as_object().unwrap().len() == 1;
+                let tag =
+                    property.get("const").is_some() || shape["properties"].as_object().unwrap().len() == 1;
                 assert!(tag || property["description"].is_string(), "{name}.{key} has no description");
                 described += 1;
                 defaults += u32::from(property.get("default").is_some());
@@ -162,7 +191,10 @@ fn comments_and_layout_are_not_the_config() {
     let w = Workspace::new();
     let digest = |text: &str| {
         w.write("sync.yaml", text);
-        w.run(&["validate", "--format", "json"]).expect(0).json()["config_digest"].as_str().unwrap().to_owned()
+        w.run(&["validate", "--format", "json"]).expect(0).json()["config_digest"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
     let one = digest("version: 1\nstate: here\n");
     assert_eq!(one, digest("# a comment\n{ state: 'here', version: 1 }\n"));

@@ -63,7 +63,8 @@ fn killed_at_every_request_before_and_after_it_is_done() {
         for request in 0..12 {
             let (w, sandbox) = (Workspace::new(), Sandbox::start());
             w.config(&sandbox, &["carts"], "    batch: 100\n    timeout: 60s\n");
-            w.write("sync.yaml", w.read("sync.yaml").replacen("    timeout: 2s\n", "", 1)).source("carts", users(500));
+            w.write("sync.yaml", w.read("sync.yaml").replacen("    timeout: 2s\n", "", 1))
+                .source("carts", users(500));
             w.run(&["reconcile"]).expect(0);
             // Five requests for those who leave, six for those who enter.
             w.source("carts", (450..1_050).map(|n| format!("user-{n}")));

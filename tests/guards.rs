@@ -34,7 +34,9 @@ fn too_large_a_share_withholds_that_side_only() {
 fn the_way_out_is_a_ceiling_and_not_a_switch() {
     let (w, sandbox) = reconciled(100, "");
     w.source("carts", users(60));
-    w.run(&["reconcile", "--max-removes", "carts=39"]).expect(6).says(&["40 members would leave; `--max-removes` allows 39 in this run"]);
+    w.run(&["reconcile", "--max-removes", "carts=39"])
+        .expect(6)
+        .says(&["40 members would leave; `--max-removes` allows 39 in this run"]);
     assert_eq!(sandbox.members("carts").len(), 100);
     w.run(&["reconcile", "--max-removes", "carts=40"]).expect(0).says(&["removed 40"]);
     assert_eq!(sandbox.members("carts"), members(users(60)));
@@ -64,7 +66,9 @@ fn shares_do_not_count_in_a_handful() {
 fn too_many_additions_are_withheld_and_removals_go_on() {
     let (w, sandbox) = reconciled(20, "    guard: { max_added: 100% }\n");
     w.source("carts", (2..60).map(|n| format!("user-{n}")));
-    w.run(&["reconcile"]).expect(6).says(&["additions withheld: 40 of 20 members would enter (200.0%)", "--max-adds carts=40"]);
+    w.run(&["reconcile"])
+        .expect(6)
+        .says(&["additions withheld: 40 of 20 members would enter (200.0%)", "--max-adds carts=40"]);
     assert_eq!(sandbox.members("carts"), members((2..20).map(|n| format!("user-{n}"))));
     w.run(&["reconcile", "--max-adds", "carts=40"]).expect(0);
     assert_eq!(sandbox.members("carts").len(), 58);
@@ -74,7 +78,8 @@ fn too_many_additions_are_withheld_and_removals_go_on() {
 fn absolute_caps_hold_whatever_the_share() {
     let guard = "    guard: { max_removed_count: 3, max_added_count: 5 }\n";
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    w.write("sync.yaml", config(&sandbox.url, &[], "") + &cohort_entry("carts", guard)).source("carts", users(6));
+    w.write("sync.yaml", config(&sandbox.url, &[], "") + &cohort_entry("carts", guard))
+        .source("carts", users(6));
     w.run(&["reconcile"]).expect(6).says(&["6 members would enter; `guard.max_added_count` allows 5"]);
     w.source("carts", users(5));
     w.run(&["reconcile"]).expect(0);
@@ -99,7 +104,8 @@ fn protection_lives_in_the_record_and_outlives_its_line() {
     w.write("sync.yaml", config.replace("    protect: true\n", ""));
     w.run(&["reconcile"]).expect(6).says(&["the cohort is protected"]);
 
-    let removed = crate::support::config(&sandbox.url, &["trials"], "removed: [{ cohort: carts, members: remove }]\n");
+    let removed =
+        crate::support::config(&sandbox.url, &["trials"], "removed: [{ cohort: carts, members: remove }]\n");
     w.write("sync.yaml", removed);
     w.run(&["reconcile"]).expect(6).says(&["the cohort is protected", "protect: false"]);
     assert_eq!(sandbox.members("carts"), members(users(20)));
@@ -112,10 +118,12 @@ fn protection_lives_in_the_record_and_outlives_its_line() {
 #[test]
 fn a_name_that_another_cohort_has_is_refused() {
     let (w, sandbox) = reconciled(5, "");
-    let renamed = config(&sandbox.url, &[], "") + &cohort_entry("trials", "").replace("name: Trials", "name: Carts");
+    let renamed =
+        config(&sandbox.url, &[], "") + &cohort_entry("trials", "").replace("name: Trials", "name: Carts");
     w.write("sync.yaml", renamed);
     w.run(&["reconcile"]).expect(6).says(&["name withheld: cohort `carts` has the name \"Carts\" already"]);
-    let other = config(&sandbox.url, &["trials"], "") + &cohort_entry("other", "").replace("name: Other", "name: Carts");
+    let other = config(&sandbox.url, &["trials"], "")
+        + &cohort_entry("other", "").replace("name: Other", "name: Carts");
     w.write("sync.yaml", other).source("other", users(1));
     w.run(&["reconcile"]).expect(6);
     assert!(sandbox.members("other").is_empty(), "a cohort is named before it is filled");
@@ -125,7 +133,8 @@ fn a_name_that_another_cohort_has_is_refused() {
 #[test]
 fn two_cohorts_may_swap_their_names() {
     let (w, sandbox) = reconciled(5, "");
-    let swapped = w.read("sync.yaml").replace("name: Carts", "name: X").replace("name: Trials", "name: Carts");
+    let swapped =
+        w.read("sync.yaml").replace("name: Carts", "name: X").replace("name: Trials", "name: Carts");
     w.write("sync.yaml", swapped.replace("name: X", "name: Trials"));
     w.run(&["reconcile"]).expect(0);
     assert_eq!(sandbox.names(), [("carts".into(), "Trials".into()), ("trials".into(), "Carts".into())]);
@@ -136,13 +145,17 @@ fn a_record_of_another_workspace_is_not_used() {
     let (w, sandbox) = reconciled(5, "");
     let other = Sandbox::start();
     w.write("sync.yaml", w.read("sync.yaml").replace(&sandbox.url, &other.url));
-    w.run(&["reconcile"]).expect(6).says(&["everything withheld: its members are in", "use another `state:`"]);
+    w.run(&["reconcile"])
+        .expect(6)
+        .says(&["everything withheld: its members are in", "use another `state:`"]);
     assert_eq!(other.writes(), 0);
 }
 
 #[test]
 fn a_ceiling_for_nobody_is_a_mistake() {
     let (w, _sandbox) = reconciled(5, "");
-    w.run(&["plan", "--max-removes", "cart=1"]).expect(64).says(&["the config has no cohort `cart`", "it has trials, carts"]);
+    w.run(&["plan", "--max-removes", "cart=1"])
+        .expect(64)
+        .says(&["the config has no cohort `cart`", "it has trials, carts"]);
     w.run(&["plan", "--max-removes", "carts"]).expect(64).says(&["COHORT=N"]);
 }

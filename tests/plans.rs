@@ -1,1 +1,188 @@
-//! Later.
+//! Plans: they write nothing, say the same in every format, and hold `reconcile` to what was looked at.
+
+use crate::support::*;
+
+fn reconciled(people: usize) -> (Workspace, Sandbox) {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "").source("carts", users(people));
+    w.run(&["reconcile"]).expect(0);
+    (w, sandbox)
+}
+
+#[test]
+fn a_plan_writes_nothing_at_all() {
+    let (w, sandbox) = reconciled(500);
+    w.source("carts", (20..600).map(|n| format!("user-{n}")));
+    let (state, writes) = (w.snapshot("."), sandbox.writes());
+    for args in [
+        &["plan"][..],
+        &["plan", "--format", "json"],
+        &["plan", "--format", "markdown"],
+        &["plan", "--show-identifiers", "carts"],
+        &["status"],
+        &["history"],
+        &["validate"],
+    ] {
+        w.run(args).expect(0);
+    }
+    assert!(w.snapshot(".") == state, "every file is as it was, byte for byte");
+    assert_eq!(sandbox.writes(), writes);
+
+    let fresh = Workspace::new();
+    fresh.config(&sandbox, &["carts"], "").source("carts", users(3));
+    fresh.run(&["plan"]).expect(0).says(&["create the cohort", "add 3"]);
+    assert!(!fresh.path(".syncline").exists(), "not even a state is made");
+}
+
+#[test]
+fn the_exit_code_says_whether_changes_are_pending() {
+    let (w, _sandbox) = reconciled(50);
+    w.run(&["plan", "--detailed-exitcode"]).expect(0).says(&["In step: 1 cohort, nothing to send."]);
+    w.source("carts", users(49));
+    w.run(&["plan", "--detailed-exitcode"]).expect(2);
+    w.run(&["plan"]).expect(0);
+    w.source("carts", users(10));
+    w.run(&["plan", "--detailed-exitcode"]).expect(6);
+    w.write("carts.csv", "other\n");
+    w.run(&["plan", "--detailed-exitcode"]).expect(1);
+}
+
+#[test]
+fn counts_samples_and_cost_are_those_of_what_is_sent() {
+    let (w, sandbox) = reconciled(3_000);
+    w.source("carts", (100..3_500).map(|n| format!("user-{n}")));
+    let plan = w.run(&["plan", "--format", "json"]).expect(0).json();
+    assert_eq!((plan["format_version"].as_u64(), plan["result"].as_str()), (Some(1), Some("changes")));
+    let cohort = &plan["cohorts"][0];
+    assert_eq!(cohort["changes"]["added"], 500);
+    assert_eq!(cohort["changes"]["removed"], 100);
+    assert_eq!(cohort["changes"]["unchanged"], 2_900);
+    assert_eq!(cohort["samples"]["adds"].as_array().unwrap().len(), 5);
+    let cost = serde_json::json!({ "requests": 2, "data_points": 600, "least_seconds": 0 });
+    assert_eq!((&cohort["cost"], &plan["cost"]), (&cost, &cost));
+    let before = sandbox.writes();
+    let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
+    assert_eq!(
+        (report["cohorts"][0]["added"].as_u64(), report["cohorts"][0]["removed"].as_u64()),
+        (Some(500), Some(100))
+    );
+    assert_eq!(sandbox.writes() - before, 2);
+    assert_eq!(report["digest"], plan["digest"]);
+}
+
+#[test]
+fn samples_are_shortened_unless_asked_for() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "").source("carts", ["somebody-special@example.com".to_owned()]);
+    for format in ["human", "json", "markdown"] {
+        let short = w.run(&["plan", "--format", format]).expect(0).stdout;
+        assert!(short.contains("some…cial@…") && !short.contains("somebody"), "{short}");
+        let full = w.run(&["plan", "--format", format, "--show-identifiers"]).expect(0).stdout;
+        assert!(full.contains("somebody-special@example.com"), "{full}");
+    }
+}
+
+#[test]
+fn markdown_is_a_table_that_no_name_breaks() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let cohort = cohort_entry("carts", "").replace("name: Carts", "name: 'A | B <script>'");
+    w.write("sync.yaml", config(&sandbox.url, &[], "") + &cohort).source("carts", users(2));
+    let text = w.run(&["plan", "--format", "markdown"]).expect(0).stdout;
+    assert!(text.starts_with("## syncline plan\n\n2 requests, 2 data points.\n"), "{text}");
+    assert!(text.contains("| `carts` A \\| B &lt;script> | create | 2 | 0 | 0 | 0 |"), "{text}");
+}
+
+#[test]
+fn expect_compares_and_refuses_what_is_not_the_same() {
+    let (w, sandbox) = reconciled(100);
+    w.source("carts", users(98));
+    let digest =
+        |w: &Workspace| w.run(&["plan", "--format", "json"]).json()["digest"].as_str().unwrap().to_owned();
+    let looked_at = digest(&w);
+    w.source("carts", users(97));
+    w.run(&["reconcile", "--expect", &looked_at]).expect(9).says(&["not the expected", &looked_at]);
+    assert_eq!(sandbox.members("carts").len(), 100, "nothing was sent");
+    w.source("carts", users(98));
+    w.run(&["reconcile", "--expect", &looked_at]).expect(0).says(&["removed 2"]);
+    w.run(&["reconcile", "--expect", "sha256:12"]).expect(64);
+}
+
+/// A plan made on one machine equals the same plan made on another: the state's seed is not in it.
+#[test]
+fn the_digest_does_not_depend_on_the_state() {
+    let digests: Vec<String> = (0..3)
+        .map(|_| {
+            let (w, _sandbox) = reconciled(50);
+            w.source("carts", users(60));
+            w.run(&["plan", "--format", "json"]).json()["digest"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "{digests:?}");
+}
+
+#[test]
+fn a_saved_plan_is_what_is_sent_whatever_the_source_says_by_then() {
+    let (w, sandbox) = reconciled(2_000);
+    w.source("carts", (10..2_020).map(|n| format!("user-{n}")));
+    w.run(&["plan", "--out", "the.plan"])
+        .expect(0)
+        .says(&["saved to the.plan; it holds people's identifiers"]);
+    use std::os::unix::fs::PermissionsExt as _;
+    assert_eq!(std::fs::metadata(w.path("the.plan")).unwrap().permissions().mode() & 0o777, 0o600);
+
+    w.write("carts.csv", "broken");
+    let report = w.run(&["reconcile", "--plan", "the.plan", "--format", "json"]).expect(0).json();
+    assert_eq!(
+        (report["cohorts"][0]["added"].as_u64(), report["cohorts"][0]["removed"].as_u64()),
+        (Some(20), Some(10))
+    );
+    assert_eq!(sandbox.members("carts"), members((10..2_020).map(|n| format!("user-{n}"))));
+
+    w.run(&["reconcile", "--plan", "the.plan"])
+        .expect(9)
+        .says(&["the plan is stale: cohort carts has been applied since"]);
+}
+
+#[test]
+fn a_saved_plan_works_before_there_is_a_state() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "").source("carts", users(1_500));
+    w.run(&["plan", "--out", "the.plan"]).expect(0);
+    w.run(&["reconcile", "--plan", "the.plan"]).expect(0).says(&["added 1,500"]);
+    assert_eq!(sandbox.members("carts"), members(users(1_500)));
+}
+
+#[test]
+fn a_saved_plan_that_is_stale_damaged_or_refused_sends_nothing() {
+    let (w, sandbox) = reconciled(100);
+    w.source("carts", users(60));
+    w.run(&["plan", "--out", "the.plan", "--max-removes", "carts=40"]).expect(0);
+    // The guard has the last word again.
+    w.run(&["reconcile", "--plan", "the.plan"]).expect(6).says(&["removals withheld: 40 of 100"]);
+
+    let bytes = std::fs::read(w.path("the.plan")).unwrap();
+    w.write("cut.plan", &bytes[..bytes.len() - 9]);
+    w.run(&["reconcile", "--plan", "cut.plan"]).expect(1).says(&["cut.plan is not a whole plan"]);
+    w.run(&["reconcile", "--plan", "carts.csv"]).expect(1).says(&["carts.csv is not a whole plan"]);
+    w.run(&["reconcile", "--plan", "none.plan"]).expect(1).says(&["cannot use none.plan"]);
+
+    w.write("sync.yaml", w.read("sync.yaml").replace("name: Carts", "name: Other"));
+    w.run(&["reconcile", "--plan", "the.plan"]).expect(9).says(&["the config has changed since it was made"]);
+    assert_eq!(sandbox.members("carts"), members(users(100)));
+}
+
+#[test]
+fn only_the_named_cohorts_are_planned() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts", "trials"], "").source("carts", users(3));
+    w.run(&["reconcile", "carts"]).expect(0).says(&["Applied: 1 cohort"]);
+    w.run(&["plan", "trials"]).expect(1);
+    w.run(&["plan", "trails"]).expect(64).says(&["the config has no cohort `trails`"]);
+}
+
+#[test]
+fn the_time_at_the_rate_limit_is_told() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "    requests_per_hour: 2\n    batch: 1\n").source("carts", users(6));
+    w.run(&["plan"]).expect(0).says(&["7 requests, 6 data points, at least 3 hours at the rate limit"]);
+}

@@ -9,7 +9,9 @@ use crate::support::*;
 fn a_cohort_is_made_filled_and_then_in_step_without_a_request() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts", "trials"], "").source("carts", users(2_500)).source("trials", users(10));
-    w.run(&["reconcile"]).expect(0).says(&["created \"Carts\", added 2,500", "Applied: 2 cohorts, 2,510 added"]);
+    w.run(&["reconcile"])
+        .expect(0)
+        .says(&["created \"Carts\", added 2,500", "Applied: 2 cohorts, 2,510 added"]);
     assert_eq!(sandbox.members("carts"), members(users(2_500)));
     assert_eq!(sandbox.members("trials"), members(users(10)));
     assert_eq!(sandbox.writes(), 2 + 3 + 1);
@@ -66,7 +68,10 @@ fn the_example_of_the_repository_works_as_it_stands() {
 fn agrees_with_the_files(w: &Workspace) {
     let memory = w.path(".syncline/sandbox/braze");
     let sandbox = Sandbox::with(&["--memory", memory.to_str().unwrap()]);
-    assert_eq!(sandbox.members("abandoned_checkout"), expected_checkout(&w.read("examples/data/abandoned_checkout.csv")));
+    assert_eq!(
+        sandbox.members("abandoned_checkout"),
+        expected_checkout(&w.read("examples/data/abandoned_checkout.csv"))
+    );
     let trial = w.read("examples/data/trial_in_trouble.ndjson");
     assert_eq!(sandbox.members("trial_in_trouble"), trial.lines().filter_map(expected_trial).collect());
     assert_eq!(sandbox.members("spring_promotion").len(), 3_400);
@@ -77,7 +82,9 @@ fn expected_checkout(csv: &str) -> BTreeSet<String> {
     let person = |line: &str| {
         let fields: Vec<&str> = line.split(',').map(|f| f.trim_matches('"').trim()).collect();
         let [identity, heap, device, ..] = fields[..] else { return None };
-        let bad = ["[REDACTED]", "null", "undefined"].contains(&identity) || identity.len() > 987 || fields.len() != 5;
+        let bad = ["[REDACTED]", "null", "undefined"].contains(&identity)
+            || identity.len() > 987
+            || fields.len() != 5;
         match (bad, identity, heap, device) {
             (true, ..) | (_, "", "", "") => None,
             (_, "", "", device) => Some(format!("device_id {device}")),
@@ -118,7 +125,9 @@ fn a_cohort_that_leaves_the_config_is_kept_until_removed_says_otherwise() {
     w.run(&["reconcile"]).expect(0);
 
     w.config(&sandbox, &["trials"], "");
-    w.run(&["plan"]).expect(0).says(&["left the config and is kept, with 40 members", "removed: [{ cohort: carts"]);
+    w.run(&["plan"])
+        .expect(0)
+        .says(&["left the config and is kept, with 40 members", "removed: [{ cohort: carts"]);
     w.run(&["reconcile"]).expect(0).says(&["left the config and is kept"]);
     assert_eq!(sandbox.members("carts").len(), 40);
 
@@ -156,7 +165,11 @@ fn several_cohorts_are_sent_to_at_once_and_each_by_one_request_at_a_time() {
 fn a_person_who_gets_a_better_identifier_stays_in() {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--people", "known"]));
     let people: Vec<String> = (0..1_500)
-        .map(|n| format!(r#"{{"external_id":"user-{n}","aliases":[{{"alias_label":"crm","alias_name":"crm-{n}"}}]}}"#))
+        .map(|n| {
+            format!(
+                r#"{{"external_id":"user-{n}","aliases":[{{"alias_label":"crm","alias_name":"crm-{n}"}}]}}"#
+            )
+        })
         .collect();
     sandbox.door("/_sandbox/people", &format!("[{}]", people.join(",")));
     w.config(&sandbox, &[], "").write(

@@ -1,1 +1,127 @@
-//! Later.
+//! A canary for a key: whatever happens, at every log level, it is in no byte that the program writes.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::support::*;
+
+const CANARY: &str = "canary-4f1c-secret";
+
+fn with_canary() -> (Workspace, Sandbox) {
+    let mut sandbox = std::process::Command::new(SYNCLINE);
+    sandbox.args(["sandbox", "--port", "0", "--rate-limit", "1000", "--rate-window", "1"]);
+    sandbox.env("SYNCLINE_SANDBOX_PARTNER_API_KEY", CANARY).env("SYNCLINE_SANDBOX_DATA_IMPORT_KEY", CANARY);
+    let (w, sandbox) = (Workspace::new(), Sandbox::from_command(&mut sandbox));
+    w.config(&sandbox, &["carts"], "").source("carts", users(1_200));
+    (w, sandbox)
+}
+
+/// Runs the program with the canary as both keys and looks for it in everything it wrote.
+#[track_caller]
+fn check(w: &Workspace, args: &[&str]) -> i32 {
+    let mut code = None;
+    for more in [&[][..], &["-v"], &["-vv"], &["-vvv"], &["-vvv", "--log-format", "json"]] {
+        let mut command = w.command(args);
+        command.args(more).env("TEST_IMPORT_KEY", CANARY).env("TEST_PARTNER_KEY", CANARY);
+        let run = run(command);
+        assert!(!format!("{run:?}").contains(CANARY), "{args:?} {more:?}: {run:?}");
+        code.get_or_insert(run.code);
+    }
+    for (path, bytes) in w.snapshot(".") {
+        let holds = memchr::memmem::find(&bytes, CANARY.as_bytes()).is_some();
+        let ours = path.to_string_lossy().contains("secrets/");
+        assert!(!holds || ours, "it is in {}", path.display());
+    }
+    code.unwrap()
+}
+
+#[test]
+fn the_canary_is_in_nothing_that_goes_well() {
+    let (w, _sandbox) = with_canary();
+    assert_eq!(check(&w, &["reconcile"]), 0);
+    for command in ["plan", "status", "history", "validate"] {
+        assert_eq!(check(&w, &[command]), 0);
+        assert_eq!(check(&w, &[command, "--format", "json"]), 0);
+    }
+    assert_eq!(check(&w, &["plan", "--out", "a.plan"]), 0);
+}
+
+#[test]
+fn the_canary_is_in_nothing_that_goes_wrong() {
+    let echo = format!(r#"{{"message":"no: {CANARY}","errors":["{CANARY}"]}}"#);
+    let replies = [400, 401, 403, 404, 423, 429, 500].map(|status| {
+        format!(r#"{{"times":0,"do":{{"reply":{{"status":{status},"body":{echo},"headers":[["x-ratelimit-reset","1"]]}}}}}}"#)
+    });
+    let others = [
+        format!(r#"{{"on":"users","times":0,"do":{{"done_but":{echo}}}}}"#),
+        r#"{"times":0,"do":"reset"}"#.to_owned(),
+        r#"{"times":0,"do":"lose_answer"}"#.to_owned(),
+    ];
+    for fault in replies.iter().chain(&others) {
+        let (w, sandbox) = with_canary();
+        w.write("sync.yaml", w.read("sync.yaml").replace("attempts: 4", "attempts: 2"));
+        sandbox.faults(&format!("[{fault}]"));
+        assert_ne!(check(&w, &["reconcile"]), 0, "{fault}");
+        check(&w, &["history", "--format", "json"]);
+    }
+    // Braze's own 401 repeats the client secret.
+    let (w, sandbox) = with_canary();
+    w.write(
+        "sync.yaml",
+        w.read("sync.yaml").replace("    kind: braze\n", "    kind: braze\n    partner: stranger\n"),
+    );
+    assert_eq!(check(&w, &["reconcile"]), 4);
+    drop(sandbox);
+    w.write("sync.yaml", w.read("sync.yaml").replace("attempts: 4", "attempts: 1"));
+    assert_eq!(check(&w, &["reconcile"]), 5, "nobody there");
+}
+
+#[test]
+fn the_canary_is_not_in_the_process_list() {
+    let (w, sandbox) = with_canary();
+    sandbox.faults(r#"[{"times":0,"do":"hang"}]"#);
+    let mut command = w.command(&["reconcile"]);
+    command.env("TEST_IMPORT_KEY", CANARY).env("TEST_PARTNER_KEY", CANARY);
+    let mut child = command.spawn().unwrap();
+    until("the first request", || sandbox.writes() > 0);
+    let line = std::fs::read_to_string(format!("/proc/{}/cmdline", child.id())).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.contains("reconcile") && !line.contains(CANARY));
+}
+
+#[test]
+fn keys_come_from_files_that_only_their_owner_can_read() {
+    let (w, sandbox) = with_canary();
+    let text = w.read("sync.yaml");
+    w.write("sync.yaml", text.replace("{ env: TEST_IMPORT_KEY }", "{ file: secrets/import }"));
+    w.write("secrets/import", format!("{CANARY}\n"));
+    let mode = |mode| {
+        std::fs::set_permissions(w.path("secrets/import"), std::fs::Permissions::from_mode(mode)).unwrap()
+    };
+    for open in [0o640, 0o604, 0o644, 0o660] {
+        mode(open);
+        let says = ["can be read by others", &format!("(mode {open:04o})"), "chmod 600"];
+        let mut command = w.command(&["reconcile"]);
+        command.env("TEST_PARTNER_KEY", CANARY);
+        run(command).expect(4).says(&says);
+    }
+    assert_eq!(sandbox.writes(), 0);
+    mode(0o600);
+    assert_eq!(check(&w, &["reconcile"]), 0);
+    w.write("secrets/import", " \n");
+    w.run(&["reconcile"]).expect(4).says(&["import holds no key"]);
+    std::fs::remove_file(w.path("secrets/import")).unwrap();
+    w.run(&["reconcile"]).expect(4).says(&["cannot read", "secrets/import"]);
+}
+
+#[test]
+fn a_key_that_is_not_set_is_told_before_anything_is_read() {
+    let (w, sandbox) = with_canary();
+    std::fs::remove_file(w.path("carts.csv")).unwrap();
+    let mut command = w.command(&["reconcile"]);
+    command.env_remove("TEST_PARTNER_KEY");
+    run(command)
+        .expect(4)
+        .says(&["connection `braze` has no partner API key", "TEST_PARTNER_KEY is not set"]);
+    assert_eq!(sandbox.writes(), 0);
+}

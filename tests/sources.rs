@@ -117,7 +117,8 @@ fn forty() -> String {
 fn a_file_that_is_gone() {
     let broken = Broken::new("a.csv", forty().as_bytes());
     std::fs::remove_file(broken.w.path("a.csv")).unwrap();
-    broken.check(1, &["cannot read a.csv", "No such file", "a source that cannot be read is not an empty one"]);
+    broken
+        .check(1, &["cannot read a.csv", "No such file", "a source that cannot be read is not an empty one"]);
 }
 
 #[test]
@@ -131,7 +132,10 @@ fn a_glob_that_names_nothing() {
 fn a_file_without_rows() {
     let broken = Broken::new("a.csv", forty().as_bytes());
     broken.w.write("a.csv", "identity\n");
-    broken.check(6, &["removals withheld: the source names nobody, and all 40 would leave", "allow_empty: true"]);
+    broken.check(
+        6,
+        &["removals withheld: the source names nobody, and all 40 would leave", "allow_empty: true"],
+    );
 }
 
 #[test]
@@ -154,7 +158,10 @@ fn a_file_that_was_cut_in_a_row() {
     broken.w.write("a.csv", &whole[..whole.len() / 2 + 3]);
     broken.check(1, &["a.csv is cut short: it does not end with a line break (line"]);
     // Where that is allowed, the share of those who would leave still stops it.
-    broken.w.write("sync.yaml", broken.w.read("sync.yaml").replace("a.csv }", "a.csv, final_newline: optional }"));
+    broken.w.write(
+        "sync.yaml",
+        broken.w.read("sync.yaml").replace("a.csv }", "a.csv, final_newline: optional }"),
+    );
     broken.check(6, &["removals withheld", "guard.max_removed` allows 30%, that is 12"]);
 }
 
@@ -201,8 +208,19 @@ fn a_row_that_cannot_be_read_withholds_removals_until_it_is_allowed() {
     let mut bytes = forty().replace("user-7\n", "user-7,extra\n").replace("user-8\n", "").into_bytes();
     bytes.extend_from_slice(b"M\xfcller\nuser-new\n");
     broken.w.write("a.csv", &bytes);
-    broken.check(6, &["removals withheld: 2 rows could not be read", "max_unreadable: 2", "1 not_utf8", "1 wrong_field_count"]);
-    assert!(broken.sandbox.members("carts").contains("external_id user-new"), "those who enter are not withheld");
+    broken.check(
+        6,
+        &[
+            "removals withheld: 2 rows could not be read",
+            "max_unreadable: 2",
+            "1 not_utf8",
+            "1 wrong_field_count",
+        ],
+    );
+    assert!(
+        broken.sandbox.members("carts").contains("external_id user-new"),
+        "those who enter are not withheld"
+    );
 
     let rejects = broken.w.snapshot(".syncline/rejects");
     let text = String::from_utf8(rejects.last().unwrap().1.clone()).unwrap();
@@ -230,7 +248,13 @@ fn a_file_that_changes_while_it_is_read() {
     // A big file that grows under the reader: long enough for the writer to get in between.
     broken.w.write("sync.yaml", broken.w.read("sync.yaml").replace("a.csv }", "big.csv }"));
     broken.w.write("big.csv", csv(users(900_000)));
-    let mut child = broken.w.command(&["plan"]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = broken
+        .w
+        .command(&["plan"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut file = std::fs::File::options().append(true).open(broken.w.path("big.csv")).unwrap();
     while child.try_wait().unwrap().is_none() {
         file.write_all(b"user-late\n").unwrap();
@@ -264,9 +288,12 @@ fn rejected_values_are_told_by_reason_and_not_sent() {
     let plan = w.run(&["plan", "--format", "json"]).expect(0).json();
     let source = &plan["cohorts"][0]["source"];
     assert_eq!(source["duplicates"], 1);
-    let expected = serde_json::json!({ "control_character": 1, "no_identifier": 1, "placeholder": 3, "too_long": 1 });
+    let expected =
+        serde_json::json!({ "control_character": 1, "no_identifier": 1, "placeholder": 3, "too_long": 1 });
     assert_eq!(source["rejects"], expected);
-    w.run(&["reconcile"]).expect(0).says(&["6 rows not used: 1 control_character, 1 no_identifier, 3 placeholder, 1 too_long"]);
+    w.run(&["reconcile"])
+        .expect(0)
+        .says(&["6 rows not used: 1 control_character, 1 no_identifier, 3 placeholder, 1 too_long"]);
     assert_eq!(sandbox.members("carts"), members(["u1", "u2"].map(str::to_owned)));
 }
 

@@ -137,7 +137,9 @@ impl<'a> Ledger<'a> {
         self.version.in_doubt = self.in_doubt() + self.other_doubt;
         self.context.state.commit(&self.cohort, &self.version)?;
         let (cohort, version) = (self.cohort.to_string(), self.version.number);
-        self.context.journal.append(now, Event::Committed { cohort, version, in_doubt: self.version.in_doubt })?;
+        self.context
+            .journal
+            .append(now, Event::Committed { cohort, version, in_doubt: self.version.in_doubt })?;
         (self.batches, self.last, self.dirty) = (0, Instant::now(), false);
         Ok(())
     }

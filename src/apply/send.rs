@@ -53,7 +53,9 @@ impl Sender<'_> {
         match self.until_settled(Request::Name(naming.name())).await? {
             Verdict::Accepted => {}
             Verdict::Complaints(_, message) => {
-                return Err(Halt::Refused(message.unwrap_or_else(|| "it complains about the name".to_owned())));
+                return Err(Halt::Refused(
+                    message.unwrap_or_else(|| "it complains about the name".to_owned()),
+                ));
             }
             Verdict::TooMuch(message) => return Err(Halt::Refused(message)),
         }
@@ -220,7 +222,9 @@ fn settle(answer: Answer) -> Result<Verdict, Trouble> {
         Answer::Unauthorized(message) => Err(Trouble::Final(Halt::Unauthorized(message))),
         Answer::Unexpected(status, message) => Err(Trouble::Final(Halt::Unexpected(status, message))),
         Answer::Locked => Err(Trouble::Passing(Halt::Locked)),
-        Answer::RateLimited(until) => Err(Trouble::Passing(Halt::RateLimited(until.unwrap_or(Timestamp::UNIX_EPOCH)))),
+        Answer::RateLimited(until) => {
+            Err(Trouble::Passing(Halt::RateLimited(until.unwrap_or(Timestamp::UNIX_EPOCH))))
+        }
         Answer::Unavailable(status) => Err(Trouble::Passing(Halt::Unavailable(format!("status {status}")))),
         Answer::NoAnswer(why) => Err(Trouble::Passing(Halt::Unavailable(format!("no answer ({why})")))),
         Answer::NotReached(why) => Err(Trouble::Passing(Halt::Unavailable(format!("not reached ({why})")))),

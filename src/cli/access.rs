@@ -58,7 +58,8 @@ pub(super) async fn reach(
                 url
             }
         };
-        let keys = keys.get(name).cloned().or_else(|| (braze.endpoint == Endpoint::Sandbox).then(sandbox_keys));
+        let keys =
+            keys.get(name).cloned().or_else(|| (braze.endpoint == Endpoint::Sandbox).then(sandbox_keys));
         if let Some(keys) = keys {
             reached.access.insert(name.clone(), Access { base, keys });
         }

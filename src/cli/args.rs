@@ -10,9 +10,11 @@ use crate::plan::PlanDigest;
 /// Cohorts as code: keeps Braze in step with Heap from a YAML file in git.
 #[derive(Debug, Parser)]
 #[command(name = "syncline", version, about, max_term_width = 100, propagate_version = true)]
-#[command(after_help = "Exit codes: 0 done or in step, 1 failed, 2 changes pending (plan --detailed-exitcode), \
+#[command(
+    after_help = "Exit codes: 0 done or in step, 1 failed, 2 changes pending (plan --detailed-exitcode), \
 3 config invalid, 4 credentials missing or refused, 5 vendor unavailable, 6 refused by a guard, 7 applied in part, \
-8 state held by another process, 9 plan stale or --expect differs, 64 usage, 70 a bug.")]
+8 state held by another process, 9 plan stale or --expect differs, 64 usage, 70 a bug."
+)]
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) global: Global,
@@ -191,9 +193,11 @@ pub(super) enum People {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "The sandbox takes the keys `sandbox-partner-api-key` and `sandbox-data-import-key`, or those in \
+#[command(
+    after_help = "The sandbox takes the keys `sandbox-partner-api-key` and `sandbox-data-import-key`, or those in \
 SYNCLINE_SANDBOX_PARTNER_API_KEY and SYNCLINE_SANDBOX_DATA_IMPORT_KEY. Its private door: GET /_sandbox/cohorts, \
-/_sandbox/cohorts/{id}/members, /_sandbox/requests; POST /_sandbox/faults, /_sandbox/people, /_sandbox/identify.")]
+/_sandbox/cohorts/{id}/members, /_sandbox/requests; POST /_sandbox/faults, /_sandbox/people, /_sandbox/identify."
+)]
 pub(super) struct SandboxArgs {
     /// The port on loopback; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 4010)]

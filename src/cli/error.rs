@@ -30,7 +30,8 @@ impl CommandError {
     }
 
     pub(super) fn render(&self) -> String {
-        let mut text = self.drawn.clone().unwrap_or_else(|| format!("{}: {}", red(&bold("error")), self.message));
+        let mut text =
+            self.drawn.clone().unwrap_or_else(|| format!("{}: {}", red(&bold("error")), self.message));
         for hint in &self.hints {
             text.push_str("\n  ");
             text.push_str(hint);
@@ -39,14 +40,16 @@ impl CommandError {
     }
 
     pub(super) fn to_json(&self, command: &str) -> String {
-        let error = serde_json::json!({ "exit_code": self.exit as u8, "message": self.message, "hints": self.hints });
+        let error =
+            serde_json::json!({ "exit_code": self.exit as u8, "message": self.message, "hints": self.hints });
         super::view::json::envelope(command, "error", &serde_json::json!({ "error": error }))
     }
 }
 
 impl From<Problems> for CommandError {
     fn from(problems: Problems) -> Self {
-        let message = format!("the config has {}", super::output::counted(problems.list.len() as u64, "problem"));
+        let message =
+            format!("the config has {}", super::output::counted(problems.list.len() as u64, "problem"));
         Self { drawn: Some(super::problems::draw(&problems)), ..Self::new(Exit::Config, message) }
     }
 }
@@ -75,7 +78,9 @@ impl From<SavedError> for CommandError {
     fn from(error: SavedError) -> Self {
         let message = error.to_string();
         match error {
-            SavedError::Stale(_) => Self::new(Exit::Stale, message).hint("make it again with `syncline plan --out`"),
+            SavedError::Stale(_) => {
+                Self::new(Exit::Stale, message).hint("make it again with `syncline plan --out`")
+            }
             SavedError::State(error) => error.into(),
             SavedError::Io { .. } | SavedError::Damaged { .. } => Self::new(Exit::Failed, message),
         }
@@ -96,7 +101,9 @@ impl From<SandboxError> for CommandError {
         let failed = Self::new(Exit::Failed, error.to_string());
         match error {
             SandboxError::Listen { .. } => failed.hint("choose another port with --port; 0 takes a free one"),
-            SandboxError::MemoryInUse(_) => failed.hint("stop it first, or give this one a memory of its own"),
+            SandboxError::MemoryInUse(_) => {
+                failed.hint("stop it first, or give this one a memory of its own")
+            }
             SandboxError::Memory { .. } => failed,
         }
     }
@@ -104,9 +111,12 @@ impl From<SandboxError> for CommandError {
 
 /// A secret that cannot be had, with the connection that needs it.
 pub(super) fn no_secret(connection: &str, key: &str, error: &SecretError) -> CommandError {
-    let failed = CommandError::new(Exit::Credentials, format!("connection `{connection}` has no {key}: {error}"));
+    let failed =
+        CommandError::new(Exit::Credentials, format!("connection `{connection}` has no {key}: {error}"));
     match error {
-        SecretError::Unset(name) => failed.hint(format!("set {name}, or name another place under `connections:`")),
+        SecretError::Unset(name) => {
+            failed.hint(format!("set {name}, or name another place under `connections:`"))
+        }
         SecretError::TooOpen { path, .. } => failed.hint(format!(
             "make it yours alone: chmod 600 {}; in Kubernetes set `defaultMode: 0400` on the volume",
             path.display()
@@ -122,7 +132,9 @@ pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
         PlanError::NoConnection(name) => {
             return Some(format!("keep connection `{name}` in the config until the cohort is emptied"));
         }
-        PlanError::Desired(DesiredError::Scratch(_)) => return Some("is the disk for temporary files full?".to_owned()),
+        PlanError::Desired(DesiredError::Scratch(_)) => {
+            return Some("is the disk for temporary files full?".to_owned());
+        }
         PlanError::State(_) | PlanError::Order(_) => return None,
     };
     Some(match source {

@@ -1,5 +1,6 @@
 //! The exit codes, each with its one meaning.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::process::ExitCode;
 
 use super::output;
@@ -45,7 +46,11 @@ pub(super) fn on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
         let message = panic.payload_as_str().unwrap_or("no message");
-        let backtrace = std::backtrace::Backtrace::capture();
+        let backtrace = Backtrace::capture();
+        let backtrace = match backtrace.status() {
+            BacktraceStatus::Captured => backtrace.to_string(),
+            _ => "  RUST_BACKTRACE=1 shows where it came from.".to_owned(),
+        };
         output::err(&format!(
             "this is a bug in syncline {}: {message}{place}\n  \
              What was recorded is whole; the next pass settles the rest.\n  \

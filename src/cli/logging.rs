@@ -23,7 +23,7 @@ pub(super) fn start(global: &Global) {
         _ => LevelFilter::TRACE,
     };
     let targets = Targets::new().with_default(LevelFilter::WARN).with_target("syncline", level);
-    let layer = tracing_subscriber::fmt::layer().with_writer(Redacting).with_ansi(output::err_has_color());
+    let layer = tracing_subscriber::fmt::layer().with_writer(Redacting).with_ansi(false);
     let registry = tracing_subscriber::registry().with(targets);
     // Started once; a second start would be a bug that only a test could make.
     let _ = match global.log_format {

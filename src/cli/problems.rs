@@ -8,8 +8,10 @@ use crate::config::{Problem, Problems, Sources, Span};
 
 /// All problems, one after the other, and how many they are.
 pub(super) fn draw(problems: &Problems) -> String {
-    let renderer = if err_has_color() { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
-    let drawn: Vec<String> = problems.list.iter().map(|problem| draw_one(&renderer, problem, &problems.sources)).collect();
+    let renderer =
+        if err_has_color() { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
+    let drawn: Vec<String> =
+        problems.list.iter().map(|problem| draw_one(&renderer, problem, &problems.sources)).collect();
     let total = counted(problems.list.len() as u64, "problem");
     format!("{}\n\n{total}; nothing was read or sent", drawn.join("\n\n"))
 }
@@ -17,9 +19,14 @@ pub(super) fn draw(problems: &Problems) -> String {
 fn draw_one(renderer: &Renderer, problem: &Problem, sources: &Sources) -> String {
     if problem.place.is_none() {
         let hint = problem.hint.as_ref().map(|hint| format!("\n  = help: {hint}")).unwrap_or_default();
-        return format!("{}: {}{hint}", red(&bold(&format!("error[{}]", problem.code.as_str()))), problem.message);
+        return format!(
+            "{}: {}{hint}",
+            red(&bold(&format!("error[{}]", problem.code.as_str()))),
+            problem.message
+        );
     }
-    let mut group = Group::with_title(Level::ERROR.primary_title(problem.message.as_str()).id(problem.code.as_str()));
+    let mut group =
+        Group::with_title(Level::ERROR.primary_title(problem.message.as_str()).id(problem.code.as_str()));
     if let Some(place) = problem.place {
         let related = problem.related.as_ref();
         let here = related.filter(|(span, _)| span.file == place.file);

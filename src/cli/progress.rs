@@ -31,8 +31,12 @@ impl Bars {
 
     fn bar(&self, cohort: &CohortId, stage: Stage) -> ProgressBar {
         let (bar, template) = match stage {
-            Stage::Reading => (ProgressBar::new_spinner(), "{spinner} {msg}: {human_pos} rows read ({per_sec})"),
-            Stage::Sending { total } => (ProgressBar::new(total), "{bar:24} {msg}: {human_pos} of {human_len} sent, {eta} left"),
+            Stage::Reading => {
+                (ProgressBar::new_spinner(), "{spinner} {msg}: {human_pos} rows read ({per_sec})")
+            }
+            Stage::Sending { total } => {
+                (ProgressBar::new(total), "{bar:24} {msg}: {human_pos} of {human_len} sent, {eta} left")
+            }
         };
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         self.all.add(bar).with_style(style).with_message(cohort.to_string())

@@ -206,7 +206,9 @@ fn endpoints_are_safe(tree: &Node, problems: &mut Vec<Problem>) {
     for (endpoint, place) in connections(tree).iter().filter_map(|entry| entry.node.text("endpoint")) {
         let Err((label, hint)) = base_url(endpoint) else { continue };
         problems.push(
-            Problem::new(Code::BadEndpoint, "the endpoint is not one that keys can be sent to").at(place, label).hint(hint),
+            Problem::new(Code::BadEndpoint, "the endpoint is not one that keys can be sent to")
+                .at(place, label)
+                .hint(hint),
         );
     }
 }
@@ -247,9 +249,14 @@ fn real_vendors_have_keys(tree: &Node, problems: &mut Vec<Problem>) {
             if entry.node.get(key).is_none() {
                 let variable = key.to_uppercase();
                 problems.push(
-                    Problem::new(Code::MissingCredentials, format!("connection `{}` lacks `{key}`", entry.key))
-                        .at(entry.key_span, format!("needs `{key}`"))
-                        .hint(format!("add `{key}: {{ env: BRAZE_{variable} }}`; only the sandbox needs no keys")),
+                    Problem::new(
+                        Code::MissingCredentials,
+                        format!("connection `{}` lacks `{key}`", entry.key),
+                    )
+                    .at(entry.key_span, format!("needs `{key}`"))
+                    .hint(format!(
+                        "add `{key}: {{ env: BRAZE_{variable} }}`; only the sandbox needs no keys"
+                    )),
                 );
             }
         }
@@ -262,10 +269,22 @@ mod tests {
 
     #[test]
     fn keys_travel_encrypted_or_not_at_all() {
-        for good in ["https://rest.iad-01.braze.com", "http://127.0.0.1:4010", "http://localhost:1/", "http://[::1]:9"] {
+        for good in [
+            "https://rest.iad-01.braze.com",
+            "http://127.0.0.1:4010",
+            "http://localhost:1/",
+            "http://[::1]:9",
+        ] {
             assert!(base_url(good).is_ok(), "{good}");
         }
-        for bad in ["rest.braze.com", "http://rest.iad-01.braze.com", "https://u:p@h", "https://h/path", "https://h?x", "ftp://h"] {
+        for bad in [
+            "rest.braze.com",
+            "http://rest.iad-01.braze.com",
+            "https://u:p@h",
+            "https://h/path",
+            "https://h?x",
+            "ftp://h",
+        ] {
             assert!(base_url(bad).is_err(), "{bad}");
         }
         assert_eq!(base_url("https://h/").unwrap(), "https://h");

@@ -26,12 +26,21 @@ struct Place<'a> {
 /// Appends what the error means to `problems`.
 pub(super) fn explain(error: &ValidationError<'_>, tree: &Node, schema: &Value, problems: &mut Vec<Problem>) {
     let path = steps(error.instance_path().iter());
-    let place = Place { node: tree.nearest(&path), name: named(&path), rule: SchemaAt::new(schema, error), tree, schema };
+    let place = Place {
+        node: tree.nearest(&path),
+        name: named(&path),
+        rule: SchemaAt::new(schema, error),
+        tree,
+        schema,
+    };
     match error.kind() {
         Kind::AdditionalProperties { unexpected } => {
-            problems.extend(unexpected.iter().map(|key| unknown_key(key, place.node, &place.name, &place.rule)));
+            problems
+                .extend(unexpected.iter().map(|key| unknown_key(key, place.node, &place.name, &place.rule)));
         }
-        Kind::OneOfNotValid { context } | Kind::AnyOf { context } => explain_choice(context, &place, problems),
+        Kind::OneOfNotValid { context } | Kind::AnyOf { context } => {
+            explain_choice(context, &place, problems)
+        }
         kind => problems.push(explain_one(kind, place.node, &place.name, &place.rule, error)),
     }
 }
@@ -89,7 +98,8 @@ fn named(path: &[Step]) -> String {
 fn unknown_key(key: &str, node: &Node, name: &str, rule: &SchemaAt<'_>) -> Problem {
     let place = node.entry(key).map_or(node.span, |entry| entry.key_span);
     if rule.names_are_free() {
-        return Problem::new(Code::BadFormat, format!("`{key}` cannot be a name in {name}")).at(place, SLUG_RULE);
+        return Problem::new(Code::BadFormat, format!("`{key}` cannot be a name in {name}"))
+            .at(place, SLUG_RULE);
     }
     let known = rule.keys();
     let problem = Problem::new(Code::UnknownKey, format!("`{key}` means nothing in {name}"));
@@ -117,7 +127,8 @@ impl<'a> Shape<'a> {
     fn of(schema: &'a Value) -> Self {
         let properties = schema.get("properties").and_then(Value::as_object);
         let mut properties = properties.into_iter().flatten();
-        let tag = properties.clone().find_map(|(key, value)| Some((key.as_str(), value.get("const")?.as_str()?)));
+        let tag =
+            properties.clone().find_map(|(key, value)| Some((key.as_str(), value.get("const")?.as_str()?)));
         let only_key = match (properties.next(), properties.next()) {
             (Some((key, _)), None) => Some(key.as_str()),
             _ => None,
@@ -140,7 +151,11 @@ fn explain_choice(context: &[Vec<ValidationError<'static>>], at: &Place<'_>, pro
     let shapes = Shape::all(rule);
     let keys: Vec<&str> = shapes.iter().filter_map(|shape| shape.only_key).collect();
     let TreeValue::Map(entries) = &node.value else {
-        let wanted = if keys.is_empty() { "a mapping".to_owned() } else { format!("a mapping with {}", one_of(&keys)) };
+        let wanted = if keys.is_empty() {
+            "a mapping".to_owned()
+        } else {
+            format!("a mapping with {}", one_of(&keys))
+        };
         problems.push(
             Problem::new(Code::WrongType, format!("{name} must be {wanted}"))
                 .at(node.head(), format!("this is {}", kind_of(node))),
@@ -191,7 +206,13 @@ fn unknown_value(node: &Node, name: &str, known: &[&str]) -> Problem {
     suggest(problem.at(node.span, "unknown value"), &given, known)
 }
 
-fn explain_one(kind: &Kind, node: &Node, name: &str, rule: &SchemaAt<'_>, error: &ValidationError<'_>) -> Problem {
+fn explain_one(
+    kind: &Kind,
+    node: &Node,
+    name: &str,
+    rule: &SchemaAt<'_>,
+    error: &ValidationError<'_>,
+) -> Problem {
     match kind {
         Kind::Required { property } => {
             let key = property.as_str().unwrap_or_default();
@@ -214,7 +235,8 @@ fn explain_one(kind: &Kind, node: &Node, name: &str, rule: &SchemaAt<'_>, error:
         Kind::MinItems { limit: 1 } => out_of_range(node, name, "must not be empty"),
         Kind::MinItems { limit } => out_of_range(node, name, &format!("needs at least {limit} items")),
         Kind::MaxItems { limit } => out_of_range(node, name, &format!("has more than {limit} items")),
-        _ => Problem::new(Code::BadFormat, format!("{name} is not as it must be")).at(node.head(), error.to_string()),
+        _ => Problem::new(Code::BadFormat, format!("{name} is not as it must be"))
+            .at(node.head(), error.to_string()),
     }
 }
 

@@ -26,7 +26,8 @@ use crate::model::{CohortId, ConnectionName, GuardLimits, IdError, Kind, MatchRu
 pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Config, Problem> {
     let json = tree.to_json();
     let digest = hex(&Sha256::digest(json.to_string()));
-    let file: shape::File = serde_path_to_error::deserialize(json).map_err(|error| typed_problem(tree, &error))?;
+    let file: shape::File =
+        serde_path_to_error::deserialize(json).map_err(|error| typed_problem(tree, &error))?;
     let shape::Version = file.version;
     let cohorts = file.cohorts.into_iter().enumerate();
     let declared_at = |at: usize| {
@@ -38,7 +39,9 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
     Ok(Config {
         folder: folder.to_owned(),
         state: folder.join(&file.state),
-        roots: std::iter::once(folder.to_owned()).chain(file.roots.iter().map(|root| folder.join(root))).collect(),
+        roots: std::iter::once(folder.to_owned())
+            .chain(file.roots.iter().map(|root| folder.join(root)))
+            .collect(),
         connections: connections(file.connections, folder).map_err(|error| id_problem(tree, &error))?,
         cohorts: cohorts
             .map(|(at, shape)| cohort(shape, declared_at(at)))
@@ -70,7 +73,8 @@ fn typed_problem(tree: &Node, error: &serde_path_to_error::Error<serde_json::Err
             Segment::Unknown => None,
         })
         .collect();
-    Problem::new(Code::BadFormat, "this is not as it must be").at(tree.nearest(&path).head(), error.inner().to_string())
+    Problem::new(Code::BadFormat, "this is not as it must be")
+        .at(tree.nearest(&path).head(), error.inner().to_string())
 }
 
 fn id_problem(tree: &Node, error: &IdError) -> Problem {
@@ -92,9 +96,10 @@ fn braze(shape: shape::Braze, folder: &Path) -> Braze {
     let url = url.or_else(|| shape.endpoint.as_deref().and_then(|text| base_url(text).ok()));
     let endpoint = url.map_or(Endpoint::Sandbox, Endpoint::Url);
     let keys = match (shape.data_import_key, shape.partner_api_key) {
-        (Some(data_import), Some(partner_api)) if endpoint != Endpoint::Sandbox => {
-            Some(BrazeKeys { data_import: secret(data_import, folder), partner_api: secret(partner_api, folder) })
-        }
+        (Some(data_import), Some(partner_api)) if endpoint != Endpoint::Sandbox => Some(BrazeKeys {
+            data_import: secret(data_import, folder),
+            partner_api: secret(partner_api, folder),
+        }),
         _ => None,
     };
     Braze {

@@ -64,11 +64,14 @@ pub(super) fn is_variable(text: &str) -> bool {
 
 /// User and password in an endpoint.
 fn mask_user(node: &Node, sources: &mut Sources) {
-    let Some(text) = sources.file(node.span).and_then(|file| file.text.get(node.span.range())) else { return };
+    let Some(text) = sources.file(node.span).and_then(|file| file.text.get(node.span.range())) else {
+        return;
+    };
     let Some(at) = text.rfind('@') else { return };
     let start = text.find("//").map_or(0, |slashes| slashes + 2);
     let as_u32 = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-    let span = Span { start: node.span.start + as_u32(start), end: node.span.start + as_u32(at), ..node.span };
+    let span =
+        Span { start: node.span.start + as_u32(start), end: node.span.start + as_u32(at), ..node.span };
     sources.mask(span);
 }
 

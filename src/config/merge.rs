@@ -64,7 +64,12 @@ pub(super) fn environments(tree: &Node) -> Vec<&str> {
     overlays.iter().map(|entry| entry.key.as_str()).collect()
 }
 
-fn read(path: &Path, place: Option<Span>, sources: &mut Sources, problems: &mut Vec<Problem>) -> Option<Node> {
+fn read(
+    path: &Path,
+    place: Option<Span>,
+    sources: &mut Sources,
+    problems: &mut Vec<Problem>,
+) -> Option<Node> {
     let name = path.display().to_string();
     let mut refuse = |problem: Problem| {
         problems.push(match place {
@@ -86,7 +91,11 @@ fn read(path: &Path, place: Option<Span>, sources: &mut Sources, problems: &mut 
         }
         Err(error) => {
             return refuse(Problem::new(Code::UnreadableFile, format!("cannot read {name}: {error}")).hint(
-                if place.is_some() { "correct the path under `include:`" } else { "name the file with --config, or make one with `syncline init`" },
+                if place.is_some() {
+                    "correct the path under `include:`"
+                } else {
+                    "name the file with --config, or make one with `syncline init`"
+                },
             ));
         }
     };
@@ -100,7 +109,10 @@ fn read(path: &Path, place: Option<Span>, sources: &mut Sources, problems: &mut 
             tree
         }
         Err(error) => {
-            let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
+            let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()]
+                .iter()
+                .filter(|b| **b == b'\n')
+                .count();
             refuse(
                 Problem::new(Code::NotUtf8, format!("{name} is not UTF-8 text (line {line})"))
                     .hint("save it as UTF-8"),
@@ -209,9 +221,12 @@ fn join(mine: &mut Entry, theirs: Entry, problems: &mut Vec<Problem>) {
         (Value::Null, value) => mine.node = Node { span: theirs.node.span, value },
         (_, Value::Null) => {}
         _ => problems.push(
-            Problem::new(Code::WrongType, format!("`{}` is not the same kind of thing in both files", mine.key))
-                .at(theirs.key_span, "does not fit the main file's")
-                .see(mine.key_span, "set here as well"),
+            Problem::new(
+                Code::WrongType,
+                format!("`{}` is not the same kind of thing in both files", mine.key),
+            )
+            .at(theirs.key_span, "does not fit the main file's")
+            .see(mine.key_span, "set here as well"),
         ),
     }
 }
@@ -222,7 +237,9 @@ const ALTERNATIVES: [&[&str]; 2] = [&["env", "file"], &["instance", "endpoint"]]
 fn lay(under: &mut Node, over: &Node) {
     match (&mut under.value, &over.value) {
         (Value::Map(ours), Value::Map(theirs)) => {
-            for keys in ALTERNATIVES.iter().filter(|keys| theirs.iter().any(|e| keys.contains(&e.key.as_str()))) {
+            for keys in
+                ALTERNATIVES.iter().filter(|keys| theirs.iter().any(|e| keys.contains(&e.key.as_str())))
+            {
                 ours.retain(|mine| !keys.contains(&mine.key.as_str()));
             }
             for entry in theirs {
@@ -237,13 +254,15 @@ fn lay(under: &mut Node, over: &Node) {
 }
 
 fn unknown_environment(name: &str, overlays: Option<&Node>, base: &Node) -> Problem {
-    let known: Vec<&str> = overlays.map(Node::entries).unwrap_or_default().iter().map(|e| e.key.as_str()).collect();
+    let known: Vec<&str> =
+        overlays.map(Node::entries).unwrap_or_default().iter().map(|e| e.key.as_str()).collect();
     let hint = match (did_you_mean(name, known.iter().copied()), known.as_slice()) {
         (Some(near), _) => format!("did you mean `--env {near}`?"),
         (None, []) => "the config has no `environments:`".to_owned(),
         (None, known) => format!("it has `{}`", known.join("`, `")),
     };
-    let problem = Problem::new(Code::UnknownEnvironment, format!("there is no environment `{name}`")).hint(hint);
+    let problem =
+        Problem::new(Code::UnknownEnvironment, format!("there is no environment `{name}`")).hint(hint);
     match base.entry("environments") {
         Some(entry) => problem.at(entry.key_span, "not among these"),
         None => problem,

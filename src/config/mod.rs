@@ -113,7 +113,12 @@ mod tests {
                 let mut by_schema = Vec::new();
                 schema::check(&tree, &mut by_schema);
                 let by_types = lower::lower(&tree, Path::new(""), &base.sources).err();
-                assert_eq!(by_schema.is_empty(), by_types.is_none(), "{}: {by_schema:?} {by_types:?}", path.display());
+                assert_eq!(
+                    by_schema.is_empty(),
+                    by_types.is_none(),
+                    "{}: {by_schema:?} {by_types:?}",
+                    path.display()
+                );
             }
             assert_eq!(validate(&path).is_ok(), valid, "{}", path.display());
         }

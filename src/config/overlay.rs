@@ -16,7 +16,9 @@ const KEYS: [&str; 5] = ["state", "roots", "connections", "cohorts", "removed"];
 
 /// What one environment changes.
 #[derive(Debug, Deserialize)]
-pub(super) struct Overlay(#[allow(dead_code, reason = "never read: see the head of this file")] serde_json::Value);
+pub(super) struct Overlay(
+    #[allow(dead_code, reason = "never read: see the head of this file")] serde_json::Value,
+);
 
 impl JsonSchema for Overlay {
     fn schema_name() -> Cow<'static, str> {
@@ -37,7 +39,8 @@ pub(super) fn complete(schema: &mut Value) {
         .filter_map(|key| Some(((*key).to_owned(), schema.get("properties")?.get(key)?.clone())))
         .collect();
     let Some(Value::Object(definitions)) = schema.get_mut("$defs") else { return };
-    let is_mapping = |definition: &Value| ["properties", "oneOf"].iter().any(|key| definition.get(key).is_some());
+    let is_mapping =
+        |definition: &Value| ["properties", "oneOf"].iter().any(|key| definition.get(key).is_some());
     let names = definitions.iter().filter(|(name, definition)| *name != "Secret" && is_mapping(definition));
     let mappings: Vec<String> = names.map(|(name, _)| name.clone()).collect();
     let mut relax = Relax { mappings: &mappings, wanted: Vec::new() };

@@ -55,7 +55,9 @@ fn tidy(schema: &mut Value) {
                 map.insert("type".to_owned(), only);
             }
         }
-        map.retain(|key, value| !(key == "format" && value.is_string()) && !(key == "default" && value.is_null()));
+        map.retain(|key, value| {
+            !(key == "format" && value.is_string()) && !(key == "default" && value.is_null())
+        });
     }
     match schema {
         Value::Object(map) => map.values_mut().for_each(tidy),

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::text::{Delimiter, Label, Length, NonEmpty, PascalCase, PathPart, Percent, Slug, Text, Variable, Whole};
+use super::text::{
+    Delimiter, Label, Length, NonEmpty, PascalCase, PathPart, Percent, Slug, Text, Variable, Whole,
+};
 
 /// A syncline config: which cohorts of people are kept in Braze, and where they come from.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -155,7 +157,11 @@ pub(super) struct Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: Whole(8), first_wait: Length::from_millis(500), longest_wait: Length::from_secs(15 * 60) }
+        Self {
+            attempts: Whole(8),
+            first_wait: Length::from_millis(500),
+            longest_wait: Length::from_secs(15 * 60),
+        }
     }
 }
 

@@ -41,14 +41,12 @@ macro_rules! patterned {
     };
 }
 
-patterned!(
-    Slug,
-    "An id or a name in the config.",
-    "^[a-z0-9][a-z0-9_-]{0,99}$",
-    SLUG_RULE,
-    |text| CohortId::new(text).is_ok()
-);
-patterned!(Text, "A text that is more than blanks.", r"\S", "must not be blank", |text| !text.trim().is_empty());
+patterned!(Slug, "An id or a name in the config.", "^[a-z0-9][a-z0-9_-]{0,99}$", SLUG_RULE, |text| {
+    CohortId::new(text).is_ok()
+});
+patterned!(Text, "A text that is more than blanks.", r"\S", "must not be blank", |text| !text
+    .trim()
+    .is_empty());
 patterned!(Label, "An alias label.", r"^\s*\S.{0,235}$", "1 to 236 characters, not only blanks", |text| {
     (1..=236).contains(&text.trim_start().chars().count()) && !text.contains('\n')
 });
@@ -81,7 +79,8 @@ patterned!(
     "What separates the fields of a CSV file.",
     r"^[ !#-~\t]$",
     "one ASCII character, and not a quote",
-    |text| text.len() == 1 && text.bytes().all(|b| (b.is_ascii_graphic() || b == b' ' || b == b'\t') && b != b'"')
+    |text| text.len() == 1
+        && text.bytes().all(|b| (b.is_ascii_graphic() || b == b' ' || b == b'\t') && b != b'"')
 );
 
 /// A whole number from `MIN` to `MAX`.
@@ -93,7 +92,11 @@ impl<const MIN: u64, const MAX: u64> TryFrom<u64> for Whole<MIN, MAX> {
     type Error = String;
 
     fn try_from(number: u64) -> Result<Self, String> {
-        if (MIN..=MAX).contains(&number) { Ok(Self(number)) } else { Err(format!("{number} is not from {MIN} to {MAX}")) }
+        if (MIN..=MAX).contains(&number) {
+            Ok(Self(number))
+        } else {
+            Err(format!("{number} is not from {MIN} to {MAX}"))
+        }
     }
 }
 
@@ -120,7 +123,11 @@ impl<T, const MAX: usize> TryFrom<Vec<T>> for NonEmpty<T, MAX> {
     type Error = String;
 
     fn try_from(list: Vec<T>) -> Result<Self, String> {
-        if (1..=MAX).contains(&list.len()) { Ok(Self(list)) } else { Err(format!("a list of 1 to {MAX} items")) }
+        if (1..=MAX).contains(&list.len()) {
+            Ok(Self(list))
+        } else {
+            Err(format!("a list of 1 to {MAX} items"))
+        }
     }
 }
 

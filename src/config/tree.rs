@@ -206,7 +206,8 @@ fn yaml_problem(text: &str, file: u16, error: &serde_yaml::Error) -> Problem {
         | serde_yaml::Error::AliasExpansionLimitExceeded { .. }
         | serde_yaml::Error::AliasReplayStackDepthExceeded { .. } => too_large(span),
         serde_yaml::Error::MultipleDocuments { .. } => {
-            Problem::new(Code::YamlSyntax, "a config is one YAML document").at(span, "a second one starts here")
+            Problem::new(Code::YamlSyntax, "a config is one YAML document")
+                .at(span, "a second one starts here")
         }
         _ => Problem::new(Code::YamlSyntax, "this is not valid YAML").at(span, reason(cause)),
     }
@@ -222,7 +223,8 @@ fn too_large(span: Span) -> Problem {
 fn reason(error: &serde_yaml::Error) -> String {
     let text = error.to_string();
     let text = text.lines().next().unwrap_or_default();
-    let cut = [" at line ", ", at line "].iter().filter_map(|mark| text.rfind(mark)).min().unwrap_or(text.len());
+    let cut =
+        [" at line ", ", at line "].iter().filter_map(|mark| text.rfind(mark)).min().unwrap_or(text.len());
     text[..cut].to_owned()
 }
 
@@ -245,7 +247,11 @@ fn span_of<T>(spanned: &Spanned<T>) -> Span {
     let span = spanned.referenced.span();
     let start = span.byte_offset().unwrap_or(0);
     let as_u32 = |at: u64| u32::try_from(at).unwrap_or(u32::MAX);
-    Span { file: 0, start: as_u32(start.into()), end: as_u32(u64::from(start) + u64::from(span.byte_len().unwrap_or(0))) }
+    Span {
+        file: 0,
+        start: as_u32(start.into()),
+        end: as_u32(u64::from(start) + u64::from(span.byte_len().unwrap_or(0))),
+    }
 }
 
 impl<'de> Deserialize<'de> for Value {

@@ -59,7 +59,12 @@ pub fn read(
     progress: &dyn Progress,
 ) -> Result<Desired, DesiredError> {
     let matcher = Matcher::new(&cohort.rules, &cohort.source.null_values);
-    let mut intake = Intake { matcher: &matcher, set: SortedSet::new(seed, MEMORY_MAX), rejects: Rejects::default(), packed: Vec::new() };
+    let mut intake = Intake {
+        matcher: &matcher,
+        set: SortedSet::new(seed, MEMORY_MAX),
+        rejects: Rejects::default(),
+        packed: Vec::new(),
+    };
     let (mut rows, mut failed) = (0u64, None);
     let reading = file::read(&cohort.source, folder, roots, matcher.columns(), &mut |row, place| {
         rows += 1;

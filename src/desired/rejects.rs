@@ -49,9 +49,15 @@ impl Rejects {
         &self.samples
     }
 
-    pub(super) fn unreadable(&mut self, reason: &'static str, detail: &str, place: Place<'_>) -> io::Result<()> {
+    pub(super) fn unreadable(
+        &mut self,
+        reason: &'static str,
+        detail: &str,
+        place: Place<'_>,
+    ) -> io::Result<()> {
         self.unreadable += 1;
-        let reject = Reject { reason, detail, file: Some(place.file), line: Some(place.line), ..Reject::default() };
+        let reject =
+            Reject { reason, detail, file: Some(place.file), line: Some(place.line), ..Reject::default() };
         self.keep(reason, &reject, detail)
     }
 

@@ -99,7 +99,15 @@ impl SortedSet {
     pub fn into_members(self) -> Members {
         let Self { seed, partitions, spill, .. } = self;
         let spill = spill.map(|spill| spill.file);
-        Members { seed, partitions: partitions.into_iter(), spill, bytes: Vec::new(), order: Vec::new(), next: 0, duplicates: 0 }
+        Members {
+            seed,
+            partitions: partitions.into_iter(),
+            spill,
+            bytes: Vec::new(),
+            order: Vec::new(),
+            next: 0,
+            duplicates: 0,
+        }
     }
 }
 
@@ -187,7 +195,8 @@ mod tests {
         let mut set = SortedSet::new(KeySeed(3), memory_max);
         for n in people {
             let mut packed = Vec::new();
-            Identifier { kind: Kind::ExternalId, label: "", value: &format!("user-{n:030}") }.pack_into(&mut packed);
+            Identifier { kind: Kind::ExternalId, label: "", value: &format!("user-{n:030}") }
+                .pack_into(&mut packed);
             set.push(&packed).unwrap();
         }
         let spilled = set.spill.is_some();

@@ -30,8 +30,14 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 6] =
-        [Self::NoIdentifier, Self::Placeholder, Self::TooLong, Self::ControlCharacter, Self::NotUtf8, Self::NotText];
+    pub const ALL: [Self; 6] = [
+        Self::NoIdentifier,
+        Self::Placeholder,
+        Self::TooLong,
+        Self::ControlCharacter,
+        Self::NotUtf8,
+        Self::NotText,
+    ];
 
     /// The stable word for it, in rejects and reports.
     #[must_use]
@@ -99,12 +105,19 @@ impl Matcher {
     /// # Errors
     /// [`Unmatched`] when the row names nobody.
     #[inline]
-    pub fn identify<'a>(&'a self, fields: &'a (impl Fields + ?Sized)) -> Result<Identifier<'a>, Unmatched<'a>> {
+    pub fn identify<'a>(
+        &'a self,
+        fields: &'a (impl Fields + ?Sized),
+    ) -> Result<Identifier<'a>, Unmatched<'a>> {
         for (column, rule) in &self.rules {
             let bytes = match fields.field(*column) {
                 Field::Absent => continue,
                 Field::NotText(what) => {
-                    return Err(Unmatched { reason: Reason::NotText, column: &rule.column, value: what.as_bytes() });
+                    return Err(Unmatched {
+                        reason: Reason::NotText,
+                        column: &rule.column,
+                        value: what.as_bytes(),
+                    });
                 }
                 Field::Text(bytes) => bytes,
             };
@@ -131,7 +144,8 @@ mod tests {
     use super::*;
 
     fn matcher() -> Matcher {
-        let rule = |kind, label: &str, column: &str| MatchRule { kind, label: label.into(), column: column.into() };
+        let rule =
+            |kind, label: &str, column: &str| MatchRule { kind, label: label.into(), column: column.into() };
         let rules = [
             rule(Kind::ExternalId, "", "identity"),
             rule(Kind::Alias, "crm", "crm_id"),
@@ -142,7 +156,8 @@ mod tests {
 
     fn check(row: [&str; 3], expected: Result<&str, (Reason, &str)>) {
         let matcher = matcher();
-        let fields = row.map(|text| if text == "-absent" { Field::Absent } else { Field::Text(text.as_bytes()) });
+        let fields =
+            row.map(|text| if text == "-absent" { Field::Absent } else { Field::Text(text.as_bytes()) });
         let found = matcher.identify(&fields).map(|id| id.in_full());
         let expected = expected.map(str::to_owned);
         assert_eq!(found.map_err(|no| (no.reason, no.column)), expected, "{row:?}");

@@ -29,7 +29,11 @@ const PLACEHOLDERS: [&str; 17] = [
 /// # Errors
 /// The reason why it cannot be one.
 #[inline]
-pub(super) fn read<'a>(bytes: &'a [u8], len_max: usize, null_values: &[Box<[u8]>]) -> Result<Option<&'a str>, Reason> {
+pub(super) fn read<'a>(
+    bytes: &'a [u8],
+    len_max: usize,
+    null_values: &[Box<[u8]>],
+) -> Result<Option<&'a str>, Reason> {
     let text = std::str::from_utf8(bytes).map_err(|_| Reason::NotUtf8)?.trim();
     if text.is_empty() || null_values.iter().any(|null| **null == *text.as_bytes()) {
         Ok(None)

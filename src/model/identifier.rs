@@ -178,7 +178,10 @@ mod tests {
     #[test]
     fn a_shortened_identifier_never_shows_the_whole() {
         assert_eq!(id(Kind::ExternalId, "", "user-000123").shortened(), "external_id use…23");
-        assert_eq!(id(Kind::ExternalId, "", "shopper-01238@example.com").shortened(), "external_id shop…1238@…");
+        assert_eq!(
+            id(Kind::ExternalId, "", "shopper-01238@example.com").shortened(),
+            "external_id shop…1238@…"
+        );
         assert_eq!(id(Kind::Alias, "email", "a@x.test").shortened(), "alias email:a…@…");
         assert_eq!(id(Kind::DeviceId, "", "d1").shortened(), "device_id d…");
         assert_eq!(id(Kind::Alias, "email", "a@x.test").in_full(), "alias email:a@x.test");

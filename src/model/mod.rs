@@ -3,8 +3,8 @@
 //! Everything else in the crate speaks in these types. Nothing here reads a file, a clock or the
 //! network, and nothing here knows about YAML, Braze or Parquet.
 
-mod id;
 mod field;
+mod id;
 mod identifier;
 mod key;
 mod limits;

@@ -53,7 +53,8 @@ impl RowSet {
         }
         let first = self.0.partition_point(|r| r.end < range.start);
         let last = self.0.partition_point(|r| r.start <= range.end);
-        let start = self.0.get(first).filter(|_| first < last).map_or(range.start, |r| r.start.min(range.start));
+        let start =
+            self.0.get(first).filter(|_| first < last).map_or(range.start, |r| r.start.min(range.start));
         let end = if first < last { self.0[last - 1].end.max(range.end) } else { range.end };
         self.0.splice(first..last, [start..end]);
     }

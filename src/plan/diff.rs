@@ -236,7 +236,10 @@ mod tests {
         }
     }
 
-    fn run(desired: &[u8], record: &[(u8, Standing)]) -> Result<(Tally, Vec<(Op, u8)>), DiffError<Infallible>> {
+    fn run(
+        desired: &[u8],
+        record: &[(u8, Standing)],
+    ) -> Result<(Tally, Vec<(Op, u8)>), DiffError<Infallible>> {
         let mut changes = Changes::default();
         let tally = diff(
             &mut Keys { rest: desired.iter(), now: [0] },

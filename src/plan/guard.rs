@@ -114,7 +114,9 @@ impl Refusal {
                 Op::Remove => Side::Removes,
                 Op::Add => Side::Adds,
             },
-            Self::Emptied { .. } | Self::Hollow { .. } | Self::Unreadable { .. } | Self::Protected { .. } => Side::Removes,
+            Self::Emptied { .. } | Self::Hollow { .. } | Self::Unreadable { .. } | Self::Protected { .. } => {
+                Side::Removes
+            }
             Self::NameTaken { .. } => Side::Naming,
             Self::Moved { .. } => Side::All,
         }
@@ -174,7 +176,11 @@ impl<C> Approved<C> {
     #[must_use]
     pub fn digest(&self) -> PlanDigest {
         let sum = |op| if *self.sides.of(op) { *self.plan.sums.of(op) } else { Default::default() };
-        PlanDigest::of(&self.plan.cohort, self.naming(), Sides { removes: sum(Op::Remove), adds: sum(Op::Add) })
+        PlanDigest::of(
+            &self.plan.cohort,
+            self.naming(),
+            Sides { removes: sum(Op::Remove), adds: sum(Op::Add) },
+        )
     }
 
     /// The list of one side's changes, to read it: lists on disk move as they are read.

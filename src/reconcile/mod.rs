@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 pub use observe::PlanError;
 pub use report::{CohortPlan, CohortReport, Failed, LeftBehind, Matched, PassPlan, PassReport};
@@ -155,7 +156,8 @@ pub async fn apply(plan: PassPlan, config: &Config, means: Means) -> Result<Pass
     for (place, cohort) in plan.cohorts.into_iter().enumerate() {
         let workspace = workspaces.get(&cohort.connection).cloned();
         let (means, journal) = (means.clone(), Arc::clone(&journal));
-        tasks.spawn(async move { (place, one(cohort, workspace, &means, &journal).await) });
+        let task = async move { (place, one(cohort, workspace, &means, &journal).await) };
+        tasks.spawn(task.in_current_span());
     }
     while let Some(done) = tasks.join_next().await {
         match done {
@@ -188,7 +190,12 @@ fn connect(
 }
 
 /// Applies one cohort's plan, and keeps what could not be used.
-async fn one(cohort: CohortPlan, workspace: Option<Arc<Workspace>>, means: &Means, journal: &Journal) -> CohortReport {
+async fn one(
+    cohort: CohortPlan,
+    workspace: Option<Arc<Workspace>>,
+    means: &Means,
+    journal: &Journal,
+) -> CohortReport {
     let mut report = CohortReport::new(&cohort);
     let id = cohort.id.clone();
     let done = send(cohort, workspace.as_deref(), means, journal, &mut report).await;
@@ -223,13 +230,15 @@ async fn send(
         journal.append(means.clock.now(), planned)?;
         // A closed semaphore is one that nobody closes: there is nothing to wait for then.
         let _seat = workspace.seats.acquire().await.ok();
-        outcome = apply::apply(approved, cohort.record, &mut rejects, context(workspace, means, journal)).await;
+        outcome =
+            apply::apply(approved, cohort.record, &mut rejects, context(workspace, means, journal)).await;
     } else if cohort.record_changed {
         let mut record = cohort.record;
         record.number += 1;
         means.state.commit(&cohort.id, &record)?;
     }
-    if cohort.empties && outcome.halt.is_none() && outcome.in_doubt == 0 && cohort.verdict.refusals.is_empty() {
+    if cohort.empties && outcome.halt.is_none() && outcome.in_doubt == 0 && cohort.verdict.refusals.is_empty()
+    {
         close(&cohort.id, means)?;
     }
     report.rejects_file = rejects.finish()?;
@@ -252,7 +261,9 @@ fn context<'a>(workspace: &'a Workspace, means: &'a Means, journal: &'a Journal)
 
 /// A cohort that was to be emptied is empty: from now on it is of no interest.
 fn close(cohort: &CohortId, means: &Means) -> Result<(), StateError> {
-    let Some(mut record) = means.state.reader().version(cohort)?.filter(|record| !record.removed) else { return Ok(()) };
+    let Some(mut record) = means.state.reader().version(cohort)?.filter(|record| !record.removed) else {
+        return Ok(());
+    };
     record.number += 1;
     record.removed = true;
     record.pass = means.pass.as_str().into();

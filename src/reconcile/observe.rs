@@ -1,8 +1,8 @@
 //! One cohort: reads its source and its record, compares them, and holds the result to its policy.
 
+use super::Inputs;
 use super::policy::{self, Names};
 use super::report::{CohortPlan, Matched};
-use super::Inputs;
 use crate::config::{Braze, Cohort};
 use crate::desired::{self, Desired, DesiredError, Members};
 use crate::model::{Ceilings, CohortId, ConnectionName, GuardLimits, Key, Op, Standing};
@@ -63,9 +63,11 @@ pub(super) fn judged(
     let braze = connection(&cohort.to, inputs)?;
     let workspace = policy::workspace(cohort, braze);
     let moved = previous.as_ref().and_then(|record| policy::moved(&record.workspace, &workspace));
-    let plan = diff.into_plan(&cohort.id, previous.as_ref(), naming(cohort, previous.as_ref()), source, braze);
-    let mut record =
-        previous.clone().unwrap_or_else(|| Version::first(inputs.pass, inputs.clock.now(), workspace.clone()));
+    let plan =
+        diff.into_plan(&cohort.id, previous.as_ref(), naming(cohort, previous.as_ref()), source, braze);
+    let mut record = previous
+        .clone()
+        .unwrap_or_else(|| Version::first(inputs.pass, inputs.clock.now(), workspace.clone()));
     if moved.is_none() {
         record.workspace = workspace;
         record.protected = cohort.protect.unwrap_or(record.protected);

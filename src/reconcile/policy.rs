@@ -27,9 +27,15 @@ impl Names {
         let mut all = Self { names: declared.collect(), left_behind: Vec::new() };
         for id in state.cohorts()? {
             let known = config.cohorts.iter().any(|cohort| cohort.id == id) || config.removed.contains(&id);
-            let Some(record) = state.version(&id)?.filter(|record| !known && !record.removed) else { continue };
+            let Some(record) = state.version(&id)?.filter(|record| !known && !record.removed) else {
+                continue;
+            };
             if let Some(name) = record.name.clone() {
-                all.names.push((place(&record.workspace.endpoint, &record.workspace.partner), name, id.clone()));
+                all.names.push((
+                    place(&record.workspace.endpoint, &record.workspace.partner),
+                    name,
+                    id.clone(),
+                ));
             }
             all.left_behind.push(left_behind(id, record));
         }

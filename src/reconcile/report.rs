@@ -102,7 +102,8 @@ impl PassPlan {
     /// The fingerprint of everything that would be sent.
     #[must_use]
     pub fn digest(&self) -> PlanDigest {
-        let sent = self.cohorts.iter().map(|cohort| &cohort.verdict.approved).filter(|plan| !plan.is_in_step());
+        let sent =
+            self.cohorts.iter().map(|cohort| &cohort.verdict.approved).filter(|plan| !plan.is_in_step());
         of_all(sent.map(crate::plan::Approved::digest))
     }
 
@@ -115,7 +116,8 @@ impl PassPlan {
     /// Whether anything would be sent to this connection.
     #[must_use]
     pub fn sends_to(&self, connection: &ConnectionName) -> bool {
-        let sends = |cohort: &&CohortPlan| cohort.connection == *connection && !cohort.verdict.approved.is_in_step();
+        let sends =
+            |cohort: &&CohortPlan| cohort.connection == *connection && !cohort.verdict.approved.is_in_step();
         self.cohorts.iter().any(|cohort| sends(&cohort))
     }
 
@@ -232,7 +234,10 @@ impl PassReport {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.failed.is_empty()
-            && self.cohorts.iter().all(|c| c.refusals.is_empty() && c.outcome.halt.is_none() && c.outcome.in_doubt == 0)
+            && self
+                .cohorts
+                .iter()
+                .all(|c| c.refusals.is_empty() && c.outcome.halt.is_none() && c.outcome.in_doubt == 0)
     }
 
     /// The result in a word, as JSON and the journal have it.

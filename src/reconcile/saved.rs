@@ -107,7 +107,8 @@ fn write(plan: &mut PassPlan, file: &mut File) -> io::Result<()> {
         for (op, sign) in [(Op::Remove, '-'), (Op::Add, '+')] {
             let list = cohort.verdict.approved.list_mut(op);
             let written = list.for_each(|packed| {
-                let (id, _) = Identifier::unpack(packed).map_err(|e| StateError::Scratch(io::Error::other(e)))?;
+                let (id, _) =
+                    Identifier::unpack(packed).map_err(|e| StateError::Scratch(io::Error::other(e)))?;
                 let kind = Kind::ALL.iter().position(|kind| *kind == id.kind).unwrap_or(0);
                 changes += 1;
                 Ok(line(&mut out, &Change(place, sign, kind, id.label.into(), id.value.into()))?)

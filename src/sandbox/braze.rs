@@ -40,16 +40,32 @@ impl Answer {
 }
 
 /// Names or renames a cohort.
-pub(super) async fn cohorts(state: State<Shared>, path: Path<String>, headers: HeaderMap, body: Body) -> Response {
+pub(super) async fn cohorts(
+    state: State<Shared>,
+    path: Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     handle(state.0, Endpoint::Cohorts, &path.0, &headers, body).await
 }
 
 /// Adds and removes members.
-pub(super) async fn users(state: State<Shared>, path: Path<String>, headers: HeaderMap, body: Body) -> Response {
+pub(super) async fn users(
+    state: State<Shared>,
+    path: Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     handle(state.0, Endpoint::Users, &path.0, &headers, body).await
 }
 
-async fn handle(shared: Shared, endpoint: Endpoint, partner: &str, headers: &HeaderMap, body: Body) -> Response {
+async fn handle(
+    shared: Shared,
+    endpoint: Endpoint,
+    partner: &str,
+    headers: &HeaderMap,
+    body: Body,
+) -> Response {
     let body = axum::body::to_bytes(body, BODY_LEN_MAX).await;
     let quota = shared.lock().limit.take();
     let answer = match body {
@@ -78,7 +94,8 @@ async fn answer(
     body: &Bytes,
 ) -> Result<Response, Answer> {
     let value: Result<Value, _> = serde_json::from_slice(body);
-    let cohort_id = value.as_ref().ok().and_then(|v| v.get("cohort_id")?.as_str()).unwrap_or_default().to_owned();
+    let cohort_id =
+        value.as_ref().ok().and_then(|v| v.get("cohort_id")?.as_str()).unwrap_or_default().to_owned();
     let fault = shared.lock().faults.strike(endpoint, &cohort_id, body);
     match &fault {
         Some(Action::Status(status)) => return Err(Answer::new(status_of(*status), "by the fault plan")),
@@ -113,13 +130,16 @@ fn status_of(status: u16) -> StatusCode {
 }
 
 fn check_headers(headers: &HeaderMap) -> Result<(), Answer> {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
+    let text =
+        |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
     if !text(header::CONTENT_TYPE).starts_with("application/json") {
         return Err(Answer::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json"));
     }
     if !is_partner_agent(text(header::USER_AGENT)) {
         // Braze requires the form of partners and does not say what it does without it.
-        return Err(Answer::bad_request("User-Agent must be partner-OrganizationName-ProductName/ProductVersion"));
+        return Err(Answer::bad_request(
+            "User-Agent must be partner-OrganizationName-ProductName/ProductVersion",
+        ));
     }
     Ok(())
 }
@@ -131,7 +151,8 @@ fn is_partner_agent(agent: &str) -> bool {
     let Some((names, version)) = agent.strip_prefix("partner-").and_then(|rest| rest.split_once('/')) else {
         return false;
     };
-    let both = names.split_once('-').is_some_and(|(organization, product)| pascal(organization) && pascal(product));
+    let both =
+        names.split_once('-').is_some_and(|(organization, product)| pascal(organization) && pascal(product));
     both && !version.is_empty() && version.bytes().all(|b| b.is_ascii_graphic())
 }
 
@@ -178,7 +199,9 @@ fn changes(value: &Value) -> Result<Fact, Answer> {
     let changes: Option<Vec<Change>> = objects.and_then(|objects| objects.iter().map(change).collect());
     let cohort_changes = changes.ok_or_else(|| Answer::bad_request(SHAPE))?;
     if cohort_changes.iter().map(Change::len).sum::<usize>() > IDENTIFIERS_MAX {
-        return Err(Answer::bad_request("Only 1,000 `user_ids`, `device_ids`, and `aliases` are allowed per request"));
+        return Err(Answer::bad_request(
+            "Only 1,000 `user_ids`, `device_ids`, and `aliases` are allowed per request",
+        ));
     }
     Ok(Fact::Changed { cohort_id: owned(value, "cohort_id"), cohort_changes })
 }
@@ -247,8 +270,11 @@ fn respond(shared: &Shared, answer: Answer, quota: Quota) -> Response {
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let limits =
-        [("x-ratelimit-limit", quota.limit), ("x-ratelimit-remaining", quota.remaining), ("x-ratelimit-reset", quota.reset)];
+    let limits = [
+        ("x-ratelimit-limit", quota.limit),
+        ("x-ratelimit-remaining", quota.remaining),
+        ("x-ratelimit-reset", quota.reset),
+    ];
     for (name, value) in limits {
         // Seen on Braze: on a 401 the three headers are there and empty.
         let text = if answer.status == StatusCode::UNAUTHORIZED { String::new() } else { value.to_string() };
@@ -282,14 +308,23 @@ mod tests {
         for good in ["partner-AcmeData-CohortSync/1.4.0", "partner-Acme-Sync/1"] {
             assert!(is_partner_agent(good), "{good}");
         }
-        for bad in ["axios/1.4.0", "partner-Acme/1", "partner-acme-Sync/1", "partner-Acme-Sync", "partner-Acme-Sync/", ""] {
+        for bad in [
+            "axios/1.4.0",
+            "partner-Acme/1",
+            "partner-acme-Sync/1",
+            "partner-Acme-Sync",
+            "partner-Acme-Sync/",
+            "",
+        ] {
             assert!(!is_partner_agent(bad), "{bad}");
         }
     }
 
     #[test]
     fn changes_have_the_documented_shape() {
-        let parse = |text: &str| changes(&serde_json::from_str(text).unwrap()).map_err(|answer| answer.status.as_u16());
+        let parse = |text: &str| {
+            changes(&serde_json::from_str(text).unwrap()).map_err(|answer| answer.status.as_u16())
+        };
         for good in [
             r#"{"cohort_changes":[]}"#,
             r#"{"cohort_changes":[{"user_ids":[]}]}"#,

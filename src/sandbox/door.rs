@@ -60,7 +60,8 @@ impl Counters {
 
     pub(super) fn changed(&mut self, changes: &[Change]) {
         let sum = |remove: bool| {
-            changes.iter().filter(|change| change.should_remove == remove).map(Change::len).sum::<usize>() as u64
+            changes.iter().filter(|change| change.should_remove == remove).map(Change::len).sum::<usize>()
+                as u64
         };
         let (added, removed) = (sum(false), sum(true));
         self.added += added;
@@ -90,7 +91,10 @@ pub(super) async fn cohorts(State(shared): State<Shared>) -> Json<Value> {
     Json(list.collect())
 }
 
-pub(super) async fn members(State(shared): State<Shared>, Path(id): Path<String>) -> Result<String, StatusCode> {
+pub(super) async fn members(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+) -> Result<String, StatusCode> {
     let members = shared.lock().world.members(&id).ok_or(StatusCode::NOT_FOUND)?;
     Ok(members.into_iter().map(|member| member + "\n").collect())
 }

@@ -86,7 +86,10 @@ impl Faults {
         let fits = |fault: &Fault| {
             fault.on.is_none_or(|wanted| wanted == on)
                 && fault.cohort_id.as_deref().is_none_or(|wanted| wanted == cohort_id)
-                && fault.holding.as_deref().is_none_or(|text| memchr::memmem::find(body, text.as_bytes()).is_some())
+                && fault
+                    .holding
+                    .as_deref()
+                    .is_none_or(|text| memchr::memmem::find(body, text.as_bytes()).is_some())
         };
         for fault in self.0.iter_mut().filter(|fault| fits(fault)) {
             if fault.skip > 0 {

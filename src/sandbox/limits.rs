@@ -30,7 +30,10 @@ impl RateLimit {
 
     /// Counts one request.
     pub(super) fn take(&mut self) -> Quota {
-        #[allow(clippy::disallowed_methods, reason = "the sandbox stands for a server elsewhere: it has its own clock")]
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "the sandbox stands for a server elsewhere: it has its own clock"
+        )]
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.take_at(now)
     }

@@ -125,7 +125,8 @@ impl Sandbox {
             None => None,
         };
         let limit = RateLimit::new(options.rate_limit, options.rate_window);
-        let inner = Inner { world, memory, faults: Faults::default(), limit, counters: door::Counters::default() };
+        let inner =
+            Inner { world, memory, faults: Faults::default(), limit, counters: door::Counters::default() };
         let shared = Shared { options: Arc::new(options), inner: Arc::new(Mutex::new(inner)) };
         let (address, stop) = serve::listen(shared).await?;
         Ok(Self { address, _stop: stop })

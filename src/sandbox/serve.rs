@@ -50,7 +50,10 @@ pub(super) async fn listen(shared: Shared) -> Result<(SocketAddr, oneshot::Sende
     let address = listener.local_addr().map_err(failed)?;
     let (stop, stopped) = oneshot::channel();
     let router = routes(shared);
-    #[allow(clippy::disallowed_methods, reason = "a server's accept loop is awaited by nobody; it ends with its handle")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a server's accept loop is awaited by nobody; it ends with its handle"
+    )]
     tokio::spawn(async move {
         tokio::select! {
             () = accept(listener, router) => {}

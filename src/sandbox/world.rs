@@ -163,7 +163,8 @@ impl World {
         }
         for device in change.device_ids {
             let known = self.by_device.get(&device).copied();
-            let person = known.or_else(|| self.make(Person { device_ids: vec![device], ..Person::default() }));
+            let person =
+                known.or_else(|| self.make(Person { device_ids: vec![device], ..Person::default() }));
             found.push(person.filter(|at| self.profiles[*at].external_id.is_none()));
         }
         self.ignored += found.iter().filter(|person| person.is_none()).count() as u64;
@@ -204,7 +205,9 @@ fn naming(person: &Person) -> Change {
     match (&person.external_id, person.aliases.first(), person.device_ids.first()) {
         (Some(id), ..) => Change { user_ids: vec![id.clone()], ..Change::default() },
         (None, Some(alias), _) => Change { aliases: vec![alias.clone()], ..Change::default() },
-        (None, None, device) => Change { device_ids: device.cloned().into_iter().collect(), ..Change::default() },
+        (None, None, device) => {
+            Change { device_ids: device.cloned().into_iter().collect(), ..Change::default() }
+        }
     }
 }
 
@@ -227,7 +230,12 @@ mod tests {
 
     fn send(user_ids: &[&str], device_ids: &[&str], should_remove: bool) -> Fact {
         let owned = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
-        let change = Change { user_ids: owned(user_ids), device_ids: owned(device_ids), aliases: Vec::new(), should_remove };
+        let change = Change {
+            user_ids: owned(user_ids),
+            device_ids: owned(device_ids),
+            aliases: Vec::new(),
+            should_remove,
+        };
         Fact::Changed { cohort_id: "c".to_owned(), cohort_changes: vec![change] }
     }
 

@@ -45,7 +45,8 @@ impl Format {
         let text = serde_json::to_vec_pretty(&shape).unwrap_or_default();
         folder.put_new(FILE, &text)?;
         // Whoever was first, what is on disk now is the truth.
-        Self::read(folder)?.ok_or_else(|| StateError::Damaged { path: folder.at(FILE), what: "it is gone".to_owned() })
+        Self::read(folder)?
+            .ok_or_else(|| StateError::Damaged { path: folder.at(FILE), what: "it is gone".to_owned() })
     }
 }
 

@@ -163,7 +163,13 @@ pub(super) fn passes(folder: &Folder, limit: usize) -> Result<Vec<PassRecord>, S
             }
         }
     }
-    files.iter().rev().filter(|name| name.ends_with(".ndjson")).take(limit).map(|file| read(folder, file)).collect()
+    files
+        .iter()
+        .rev()
+        .filter(|name| name.ends_with(".ndjson"))
+        .take(limit)
+        .map(|file| read(folder, file))
+        .collect()
 }
 
 fn read(folder: &Folder, file: &str) -> Result<PassRecord, StateError> {
@@ -194,7 +200,9 @@ mod tests {
         for (second, events) in [("2026-11-22T23:59:59Z", 1), ("2026-11-23T00:00:01Z", 3)] {
             let journal = Journal::create(&folder, &PassId::new(time(second), 7), time(second)).unwrap();
             for requests in 0..events {
-                journal.append(time(second), Event::Ended { result: "in_step".to_owned(), requests }).unwrap();
+                journal
+                    .append(time(second), Event::Ended { result: "in_step".to_owned(), requests })
+                    .unwrap();
             }
             journal.sync().unwrap();
         }

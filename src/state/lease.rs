@@ -51,7 +51,9 @@ impl Lease {
         let mut file = open(folder)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StateError::Held(read(folder)?.unwrap_or_else(unknown))),
+            Err(TryLockError::WouldBlock) => {
+                return Err(StateError::Held(read(folder)?.unwrap_or_else(unknown)));
+            }
             Err(TryLockError::Error(e)) => return Err(failed("lock", e)),
         }
         let shape = Shape {

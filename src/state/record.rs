@@ -101,13 +101,19 @@ mod tests {
 
     fn packed(n: u32) -> Vec<u8> {
         let value = format!("user-{n}");
-        let (kind, label) = [(Kind::ExternalId, ""), (Kind::Alias, "crm"), (Kind::DeviceId, "")][n as usize % 3];
+        let (kind, label) =
+            [(Kind::ExternalId, ""), (Kind::Alias, "crm"), (Kind::DeviceId, "")][n as usize % 3];
         let mut packed = Vec::new();
         Identifier { kind, label, value: &value }.pack_into(&mut packed);
         packed
     }
 
-    fn write(folder: &Folder, cohort: &CohortId, op: Op, people: impl Iterator<Item = u32>) -> (RunRef, Vec<Key>) {
+    fn write(
+        folder: &Folder,
+        cohort: &CohortId,
+        op: Op,
+        people: impl Iterator<Item = u32>,
+    ) -> (RunRef, Vec<Key>) {
         let mut rows: Vec<(Key, Vec<u8>)> = people.map(|n| (Key::of(SEED, &packed(n)), packed(n))).collect();
         rows.sort();
         let mut writer = RunWriter::create(folder, cohort, op, SEED).unwrap();
@@ -116,7 +122,8 @@ mod tests {
     }
 
     fn version(runs: Vec<RunRef>) -> Version {
-        let workspace = Workspace { connection: String::new(), endpoint: String::new(), partner: String::new() };
+        let workspace =
+            Workspace { connection: String::new(), endpoint: String::new(), partner: String::new() };
         let pass = PassId::new(Timestamp::UNIX_EPOCH, 0);
         Version { runs, ..Version::first(&pass, Timestamp::UNIX_EPOCH, workspace) }
     }

@@ -73,7 +73,10 @@ impl Spool {
     ///
     /// # Errors
     /// When the disk does not give them back, or `each` fails.
-    pub fn for_each(&mut self, mut each: impl FnMut(&[u8]) -> Result<(), StateError>) -> Result<(), StateError> {
+    pub fn for_each(
+        &mut self,
+        mut each: impl FnMut(&[u8]) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
         let mut batches = self.batches(BUFFER_LEN / 64)?;
         while let Some(batch) = batches.next()? {
             (0..batch.len()).try_for_each(|at| each(batch.packed(at)))?;
@@ -160,7 +163,11 @@ impl Batch {
     /// When the scratch file is damaged.
     pub fn identifiers(&self, places: &[usize]) -> Result<Vec<Identifier<'_>>, StateError> {
         let unpack = |at: &usize| Identifier::unpack(self.packed(*at)).map(|(identifier, _)| identifier);
-        places.iter().map(unpack).collect::<Result<_, _>>().map_err(|e| StateError::Scratch(io::Error::other(e)))
+        places
+            .iter()
+            .map(unpack)
+            .collect::<Result<_, _>>()
+            .map_err(|e| StateError::Scratch(io::Error::other(e)))
     }
 }
 

@@ -218,7 +218,8 @@ impl RunShape {
         let (acknowledged, refused) = (rows(&self.acknowledged), rows(&self.refused));
         let within = |set: &RowSet| set.ranges().last().is_none_or(|last| last.end <= self.rows);
         let both = RowSet::from_ranges(acknowledged.ranges().iter().chain(refused.ranges()).cloned());
-        let sound = within(&acknowledged) && within(&refused) && both.len() == acknowledged.len() + refused.len();
+        let sound =
+            within(&acknowledged) && within(&refused) && both.len() == acknowledged.len() + refused.len();
         sound.then_some(())?;
         Some(RunRef {
             checksum: u128::from_str_radix(&self.xxh3, 16).ok()?,
@@ -248,8 +249,11 @@ mod tests {
     use super::*;
 
     fn version(number: u64) -> Version {
-        let workspace =
-            Workspace { connection: "braze".to_owned(), endpoint: "sandbox".to_owned(), partner: "heap".to_owned() };
+        let workspace = Workspace {
+            connection: "braze".to_owned(),
+            endpoint: "sandbox".to_owned(),
+            partner: "heap".to_owned(),
+        };
         let pass = PassId::new("2026-11-23T19:16:11Z".parse().unwrap(), 1);
         let run = RunRef {
             id: "r1".into(),
@@ -287,7 +291,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let (folder, cohort) = (Folder::new(home.path()), CohortId::new("c").unwrap());
         commit(&folder, &cohort, &version(1)).unwrap();
-        let text = String::from_utf8(folder.read("cohorts/c/versions/000000000001.json").unwrap().unwrap()).unwrap();
+        let text =
+            String::from_utf8(folder.read("cohorts/c/versions/000000000001.json").unwrap().unwrap()).unwrap();
         for (number, bad) in [
             (2, text.replace("\"rows\": 10", "\"rows\": 7")),
             (3, text.replace("\"format\": 1", "\"format\": 9")),

@@ -49,7 +49,12 @@ impl Run {
     pub(crate) fn says(self, texts: &[&str]) -> Self {
         let all = format!("{}\n{}", self.stdout, self.stderr);
         for text in texts {
-            assert!(all.contains(text), "not said: {text}\nstdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+            assert!(
+                all.contains(text),
+                "not said: {text}\nstdout:\n{}\nstderr:\n{}",
+                self.stdout,
+                self.stderr
+            );
         }
         self
     }

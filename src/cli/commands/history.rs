@@ -34,7 +34,8 @@ fn result(pass: &PassRecord) -> &str {
 
 fn human(pass: &PassRecord) -> String {
     let began = pass.entries.first().map_or("", |entry| entry.at.as_str());
-    let requests = pass.entries.iter().filter(|entry| matches!(entry.event, Event::Sent { .. })).count() as u64;
+    let requests =
+        pass.entries.iter().filter(|entry| matches!(entry.event, Event::Sent { .. })).count() as u64;
     let mut lines = vec![format!(
         "{}  {}, {}  {}",
         bold(began),
@@ -43,7 +44,9 @@ fn human(pass: &PassRecord) -> String {
         dim(&pass.pass)
     )];
     for entry in &pass.entries {
-        let Event::Finished { cohort, added, removed, refused, in_doubt, error } = &entry.event else { continue };
+        let Event::Finished { cohort, added, removed, refused, in_doubt, error } = &entry.event else {
+            continue;
+        };
         let mut line = format!("  {cohort}: added {}, removed {}", count(*added), count(*removed));
         if *refused > 0 {
             line.push_str(&format!(", {} refused by Braze", count(*refused)));

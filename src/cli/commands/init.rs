@@ -11,7 +11,8 @@ use crate::cli::output::out;
 use crate::config::schema_text;
 
 const CONFIG: &str = include_str!("init.yaml");
-const PEOPLE: &str = "identity,device_id\nada@example.com,\ngrace@example.com,\n,4f9c1a77-0d1e-4f6b-9b57-6a0f6f3f2c11\n";
+const PEOPLE: &str =
+    "identity,device_id\nada@example.com,\ngrace@example.com,\n,4f9c1a77-0d1e-4f6b-9b57-6a0f6f3f2c11\n";
 
 pub(in crate::cli) fn run(args: &InitArgs) -> Result<Exit, CommandError> {
     let schema = schema_text();
@@ -29,7 +30,8 @@ pub(in crate::cli) fn run(args: &InitArgs) -> Result<Exit, CommandError> {
     for (name, text) in files {
         let path = args.folder.join(name);
         let made = write_new(&path, text);
-        let made = made.map_err(|e| CommandError::new(Exit::Failed, format!("cannot write {}: {e}", path.display())))?;
+        let made = made
+            .map_err(|e| CommandError::new(Exit::Failed, format!("cannot write {}: {e}", path.display())))?;
         out(&format!("{} {}", if made { "wrote" } else { "kept " }, path.display()));
     }
     out("\nNext: syncline plan");

@@ -31,7 +31,9 @@ pub(in crate::cli) fn run(args: &SandboxArgs) -> Result<Exit, CommandError> {
         let sandbox = Sandbox::start(options).await?;
         out(&format!("sandbox on {}", sandbox.url()));
         err("its private door: /_sandbox/cohorts, /_sandbox/requests; stop it with Ctrl-C");
-        tokio::signal::ctrl_c().await.map_err(|e| CommandError::new(Exit::Failed, format!("no signals: {e}")))?;
+        tokio::signal::ctrl_c()
+            .await
+            .map_err(|e| CommandError::new(Exit::Failed, format!("no signals: {e}")))?;
         Ok(Exit::Done)
     })
 }

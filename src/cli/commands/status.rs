@@ -90,7 +90,11 @@ fn human(rows: &[Row], state: &StateReader) -> String {
         let Some(Record { version, .. }) = &row.record else { continue };
         lines.push(dim(&format!("    version {} of {}", version.number, timestamp_text(version.written_at))));
         if version.in_doubt > 0 {
-            lines.push(format!("    {} {} in doubt; the next pass settles them", yellow("!"), count(version.in_doubt)));
+            lines.push(format!(
+                "    {} {} in doubt; the next pass settles them",
+                yellow("!"),
+                count(version.in_doubt)
+            ));
         }
         if version.protected {
             lines.push("    protected".to_owned());

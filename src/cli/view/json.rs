@@ -47,7 +47,8 @@ pub(in crate::cli) fn plan(plan: &PassPlan, result: &str, show_identifiers: bool
 fn planned(cohort: &CohortPlan, show_identifiers: bool) -> Value {
     let approved = &cohort.verdict.approved;
     let plan = approved.plan();
-    let shown = |list: &[Box<[u8]>]| list.iter().map(|p| sample(p, show_identifiers)).collect::<Vec<String>>();
+    let shown =
+        |list: &[Box<[u8]>]| list.iter().map(|p| sample(p, show_identifiers)).collect::<Vec<String>>();
     json!({
         "id": cohort.id.as_str(),
         "name": cohort.name,
@@ -114,7 +115,8 @@ fn cost(cost: Cost) -> Value {
 /// What a pass did.
 pub(in crate::cli) fn report(report: &PassReport) -> String {
     let cohorts: Vec<Value> = report.cohorts.iter().map(done).collect();
-    let failed: Vec<Value> = report.failed.iter().map(|(id, error)| json!({ "id": id.as_str(), "error": error })).collect();
+    let failed: Vec<Value> =
+        report.failed.iter().map(|(id, error)| json!({ "id": id.as_str(), "error": error })).collect();
     let left: Vec<Value> = report.left_behind.iter().map(left_behind).collect();
     let details = json!({
         "pass": report.pass.as_str(),
@@ -150,7 +152,8 @@ fn done(cohort: &CohortReport) -> Value {
 
 /// The problems of a config.
 pub(in crate::cli) fn problems(problems: &Problems) -> String {
-    let list: Vec<Value> = problems.list.iter().map(|problem| self::problem(problem, &problems.sources)).collect();
+    let list: Vec<Value> =
+        problems.list.iter().map(|problem| self::problem(problem, &problems.sources)).collect();
     envelope("validate", "invalid", &json!({ "problems": list }))
 }
 

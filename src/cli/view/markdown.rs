@@ -39,7 +39,9 @@ fn row(cohort: &CohortPlan) -> String {
     let what = match (&approved.plan().naming, approved.is_in_step(), cohort.verdict.refusals.is_empty()) {
         (_, _, false) => "**refused in part**".to_owned(),
         (Some(Naming::Create { .. }), ..) => "create".to_owned(),
-        (Some(Naming::Rename { from, name }), ..) => format!("rename from {}", cell(&format!("{from} to {name}"))),
+        (Some(Naming::Rename { from, name }), ..) => {
+            format!("rename from {}", cell(&format!("{from} to {name}")))
+        }
         (None, true, _) => "in step".to_owned(),
         (None, false, _) => "change".to_owned(),
     };
@@ -69,7 +71,12 @@ fn notes(plan: &PassPlan) -> String {
     for cohort in &plan.cohorts {
         for refusal in &cohort.verdict.refusals {
             let words = words(refusal, &cohort.id, &cohort.declared_at);
-            notes.push(format!("- :no_entry: `{}`: {} withheld, {}", cohort.id, words.withheld, cell(&words.why)));
+            notes.push(format!(
+                "- :no_entry: `{}`: {} withheld, {}",
+                cohort.id,
+                words.withheld,
+                cell(&words.why)
+            ));
             notes.extend(words.way_out.iter().map(|way| format!("  - {way}")));
         }
         if let Some(reasons) = cohort.matched.as_ref().and_then(rejects_line) {
@@ -81,7 +88,8 @@ fn notes(plan: &PassPlan) -> String {
         notes.extend(plan_hint(&failed.error).map(|hint| format!("  - {hint}")));
     }
     for left in &plan.left_behind {
-        let members = left.members.map_or_else(|| "an unknown number of members".to_owned(), |m| counted(m, "member"));
+        let members =
+            left.members.map_or_else(|| "an unknown number of members".to_owned(), |m| counted(m, "member"));
         notes.push(format!("- `{}` left the config and is kept, with {members}", left.id));
     }
     if notes.is_empty() { String::new() } else { format!("\n{}\n", notes.join("\n")) }
@@ -89,7 +97,14 @@ fn notes(plan: &PassPlan) -> String {
 
 fn samples(cohort: &CohortPlan, show_identifiers: bool) -> String {
     let samples = &cohort.verdict.approved.plan().samples;
-    let line = |sign: &str, packed: &Box<[u8]>| format!("- {sign} `{}`\n", sample(packed, show_identifiers).replace('`', "'"));
-    let lines: String = samples.adds.iter().map(|p| line("add", p)).chain(samples.removes.iter().map(|p| line("remove", p))).collect();
+    let line = |sign: &str, packed: &Box<[u8]>| {
+        format!("- {sign} `{}`\n", sample(packed, show_identifiers).replace('`', "'"))
+    };
+    let lines: String = samples
+        .adds
+        .iter()
+        .map(|p| line("add", p))
+        .chain(samples.removes.iter().map(|p| line("remove", p)))
+        .collect();
     if lines.is_empty() { lines } else { format!("`{}`\n\n{lines}\n", cohort.id) }
 }

@@ -16,7 +16,10 @@ use crate::reconcile::Matched;
 /// `3,412 people in 4,120 rows of 1 file; 702 duplicates`, and the like.
 pub(super) fn matched_line(matched: &Matched, people: u64) -> String {
     let (rows, files) = (counted(matched.rows, "row"), counted(matched.files, "file"));
-    let mut line = format!("{} in {rows} of {files}", if people == 1 { "1 person".to_owned() } else { format!("{} people", count(people)) });
+    let mut line = format!(
+        "{} in {rows} of {files}",
+        if people == 1 { "1 person".to_owned() } else { format!("{} people", count(people)) }
+    );
     if matched.duplicates > 0 {
         line.push_str(&format!("; {}", counted(matched.duplicates, "duplicate")));
     }
@@ -25,7 +28,8 @@ pub(super) fn matched_line(matched: &Matched, people: u64) -> String {
 
 /// `3 placeholder, 1 too_long`.
 pub(super) fn rejects_line(matched: &Matched) -> Option<String> {
-    let reasons: Vec<String> = matched.rejects.iter().map(|(reason, number)| format!("{} {reason}", count(*number))).collect();
+    let reasons: Vec<String> =
+        matched.rejects.iter().map(|(reason, number)| format!("{} {reason}", count(*number))).collect();
     (!reasons.is_empty()).then(|| reasons.join(", "))
 }
 
@@ -36,7 +40,8 @@ pub(super) fn rejected(matched: &Matched) -> u64 {
 
 /// `5 requests, 3,412 data points`, and the time if the rate limit makes it long.
 pub(super) fn cost_line(cost: Cost) -> String {
-    let mut line = format!("{}, {}", counted(cost.requests, "request"), counted(cost.data_points, "data point"));
+    let mut line =
+        format!("{}, {}", counted(cost.requests, "request"), counted(cost.data_points, "data point"));
     if cost.least_time > Duration::ZERO {
         line.push_str(&format!(", at least {} at the rate limit", hours(cost.least_time)));
     }

@@ -38,7 +38,9 @@ fn cohort(cohort: &CohortPlan, show_identifiers: bool, lines: &mut Vec<String>) 
     }
     if tally.doubt_added + tally.doubt_removed > 0 {
         let (again, out) = (count(tally.doubt_added), count(tally.doubt_removed));
-        lines.push(format!("    in doubt from an earlier pass: {again} to add again, {out} to remove to be sure"));
+        lines.push(format!(
+            "    in doubt from an earlier pass: {again} to add again, {out} to remove to be sure"
+        ));
     }
     if tally.refused > 0 {
         lines.push(format!("    {} refused by Braze before, not sent again", count(tally.refused)));
@@ -58,7 +60,9 @@ fn naming(cohort: &CohortPlan) -> Option<String> {
     let withheld = if cohort.verdict.approved.naming().is_some() { "" } else { " (withheld)" };
     Some(match cohort.verdict.approved.plan().naming.as_ref()? {
         Naming::Create { .. } => format!("  {} create the cohort{withheld}", green("+")),
-        Naming::Rename { from, name } => format!("  {} rename \"{from}\" to \"{name}\"{withheld}", yellow("~")),
+        Naming::Rename { from, name } => {
+            format!("  {} rename \"{from}\" to \"{name}\"{withheld}", yellow("~"))
+        }
     })
 }
 
@@ -75,7 +79,12 @@ fn side(cohort: &CohortPlan, op: Op, show_identifiers: bool, lines: &mut Vec<Str
     let withheld = if *approved.sides().of(op) { "" } else { " (withheld)" };
     let shown: Vec<String> = samples.iter().map(|packed| sample(packed, show_identifiers)).collect();
     let more = if changes > shown.len() as u64 { ", …" } else { "" };
-    lines.push(format!("  {sign} {} {}{withheld}  {}", op.as_str(), count(changes), dim(&format!("{}{more}", shown.join(", ")))));
+    lines.push(format!(
+        "  {sign} {} {}{withheld}  {}",
+        op.as_str(),
+        count(changes),
+        dim(&format!("{}{more}", shown.join(", ")))
+    ));
 }
 
 fn source(cohort: &CohortPlan, lines: &mut Vec<String>) {
@@ -99,7 +108,8 @@ pub(in crate::cli) fn failed_lines(failed: &Failed) -> String {
 pub(super) fn left_behind(left: &LeftBehind) -> String {
     let LeftBehind { id, name, members, connection, protected } = left;
     let name = name.as_deref().map(|name| format!("  \"{name}\" in {connection}")).unwrap_or_default();
-    let members = members.map_or_else(|| "members that cannot be counted".to_owned(), |m| counted(m, "member"));
+    let members =
+        members.map_or_else(|| "members that cannot be counted".to_owned(), |m| counted(m, "member"));
     let protected = if *protected { "; it is protected" } else { "" };
     format!(
         "{}{name}: {} with {members}{protected}\n      to empty it: `removed: [{{ cohort: {id}, members: remove }}]`",
@@ -112,9 +122,17 @@ fn summary(plan: &PassPlan) -> Vec<String> {
     if plan.is_in_step() {
         let refused = plan.cohorts.iter().filter(|cohort| !cohort.verdict.refusals.is_empty()).count() as u64;
         return vec![match (refused, plan.failed.len() as u64) {
-            (0, 0) => format!("{} {}, nothing to send.", green("In step:"), counted(plan.cohorts.len() as u64, "cohort")),
+            (0, 0) => format!(
+                "{} {}, nothing to send.",
+                green("In step:"),
+                counted(plan.cohorts.len() as u64, "cohort")
+            ),
             (refused, failed) => {
-                format!("Nothing will be sent. {} refused, {} not planned.", counted(refused, "cohort"), count(failed))
+                format!(
+                    "Nothing will be sent. {} refused, {} not planned.",
+                    counted(refused, "cohort"),
+                    count(failed)
+                )
             }
         }];
     }
@@ -130,6 +148,7 @@ fn summary(plan: &PassPlan) -> Vec<String> {
             cost_line(plan.cost()),
         ),
         dim(&format!("{}", plan.digest())),
-        "Apply it with `syncline reconcile`; with `--expect` and the digest, only if it is still the same.".to_owned(),
+        "Apply it with `syncline reconcile`; with `--expect` and the digest, only if it is still the same."
+            .to_owned(),
     ]
 }

@@ -99,11 +99,15 @@ fn withheld_removals(refusal: &Refusal, id: &CohortId, at: &str) -> (&'static st
         Refusal::Protected { members } => (
             "protected",
             format!("the cohort is protected, and all {} would leave", count(*members)),
-            vec![format!("if it shall be emptied: declare it with `protect: false`, reconcile, then empty it ({at})")],
+            vec![format!(
+                "if it shall be emptied: declare it with `protect: false`, reconcile, then empty it ({at})"
+            )],
         ),
         Refusal::NameTaken { name, by } => (
             "name_taken",
-            format!("cohort `{by}` has the name \"{name}\" already, and Braze's segment filter shows names only"),
+            format!(
+                "cohort `{by}` has the name \"{name}\" already, and Braze's segment filter shows names only"
+            ),
             vec![format!("give `{id}` another name ({at}), or empty `{by}` under `removed:`")],
         ),
         Refusal::Moved { from, to } => (
@@ -114,7 +118,9 @@ fn withheld_removals(refusal: &Refusal, id: &CohortId, at: &str) -> (&'static st
                 format!("to move the cohort: empty it in the old one first, or give it a new id ({at})"),
             ],
         ),
-        Refusal::Share { .. } | Refusal::Count { .. } | Refusal::Ceiling { .. } => ("limit", String::new(), Vec::new()),
+        Refusal::Share { .. } | Refusal::Count { .. } | Refusal::Ceiling { .. } => {
+            ("limit", String::new(), Vec::new())
+        }
     }
 }
 
@@ -127,7 +133,10 @@ fn side(op: Op, remove: &'static str, add: &'static str) -> &'static str {
 
 fn too_many(op: Op, changes: u64, id: &CohortId, setting: &str, at: &str) -> Vec<String> {
     vec![
-        format!("if this is right, for one run: syncline reconcile --{} {id}={changes}", side(op, "max-removes", "max-adds")),
+        format!(
+            "if this is right, for one run: syncline reconcile --{} {id}={changes}",
+            side(op, "max-removes", "max-adds")
+        ),
         format!("if it is right every time: raise `guard.{setting}` ({at})"),
     ]
 }

@@ -25,7 +25,11 @@ fn cohort(cohort: &CohortReport, lines: &mut Vec<String>) {
     let outcome = &cohort.outcome;
     if outcome.refused > 0 {
         let why = outcome.refusal.as_deref().unwrap_or_default();
-        lines.push(format!("  {} {} refused by Braze: {why}", yellow("!"), counted(outcome.refused, "identifier")));
+        lines.push(format!(
+            "  {} {} refused by Braze: {why}",
+            yellow("!"),
+            counted(outcome.refused, "identifier")
+        ));
     }
     if let Some(halt) = &outcome.halt {
         lines.push(format!("  {} {halt}", red("stopped:")));
@@ -42,7 +46,8 @@ fn cohort(cohort: &CohortReport, lines: &mut Vec<String>) {
         lines.push(format!("  {} {}", yellow(&format!("! {} withheld:", words.withheld)), words.why));
         lines.extend(words.way_out.iter().map(|way| format!("      {way}")));
     }
-    if let Some((reasons, rows)) = cohort.matched.as_ref().and_then(|m| Some((rejects_line(m)?, rejected(m)))) {
+    if let Some((reasons, rows)) = cohort.matched.as_ref().and_then(|m| Some((rejects_line(m)?, rejected(m))))
+    {
         lines.push(format!("  {} {} not used: {reasons}", yellow("!"), counted(rows, "row")));
     }
     if let Some(file) = &cohort.rejects_file {

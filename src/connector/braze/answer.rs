@@ -88,11 +88,20 @@ impl Answer {
     }
 }
 
-pub(super) fn read(result: Result<http::Answer, HttpError>, layout: &Layout, keys: &Keys, now: Timestamp) -> Reply {
+pub(super) fn read(
+    result: Result<http::Answer, HttpError>,
+    layout: &Layout,
+    keys: &Keys,
+    now: Timestamp,
+) -> Reply {
     match result {
-        Ok(answer) => Reply { window: window(&answer.headers, now), answer: classify(&answer, layout, keys, now) },
+        Ok(answer) => {
+            Reply { window: window(&answer.headers, now), answer: classify(&answer, layout, keys, now) }
+        }
         Err(HttpError::NoAnswer(why)) => Reply { answer: Answer::NoAnswer(why), window: None },
-        Err(HttpError::NotReached(why) | HttpError::Client(why)) => Reply { answer: Answer::NotReached(why), window: None },
+        Err(HttpError::NotReached(why) | HttpError::Client(why)) => {
+            Reply { answer: Answer::NotReached(why), window: None }
+        }
     }
 }
 
@@ -161,7 +170,8 @@ fn shown(text: &str, keys: &Keys) -> String {
             text = text.replace(key.expose(), "[secret]");
         }
     }
-    let mut short: String = text.chars().take(MESSAGE_LEN_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut short: String =
+        text.chars().take(MESSAGE_LEN_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if short.len() < text.len() {
         short.push('…');
     }
@@ -211,12 +221,16 @@ mod tests {
     const NOW: i64 = 1_592_425_000;
 
     fn reply(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Reply {
-        let keys = Keys { data_import: Secret::new("canary-1".to_owned()), partner_api: Secret::new("canary-2".to_owned()) };
+        let keys = Keys {
+            data_import: Secret::new("canary-1".to_owned()),
+            partner_api: Secret::new("canary-2".to_owned()),
+        };
         let id = |kind, value| Identifier { kind, label: "", value };
         let members = [id(Kind::DeviceId, "d1"), id(Kind::ExternalId, "u1"), id(Kind::ExternalId, "u2")];
         let cohort = CohortId::new("c").unwrap();
         let (_, layout) = super::super::wire::change(&keys, &cohort, Op::Add, &members);
-        let headers = headers.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v))).collect();
+        let headers =
+            headers.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v))).collect();
         let answer = http::Answer { status, headers, body: body.as_bytes().to_vec() };
         read(Ok(answer), &layout, &keys, Timestamp::from_second(NOW).unwrap())
     }
@@ -236,7 +250,8 @@ mod tests {
             {"type":"EXTERNAL_USER_ID_TOO_LARGE","input_array":"user_ids","index":1},
             {"type":"internal error, try again","input_array":"device_ids","index":0}]}"#;
         let row = |member, message: &str, again| RowError { member, message: message.to_owned(), again };
-        let named = vec![row(2, "EXTERNAL_USER_ID_TOO_LARGE", false), row(0, "internal error, try again", true)];
+        let named =
+            vec![row(2, "EXTERNAL_USER_ID_TOO_LARGE", false), row(0, "internal error, try again", true)];
         assert_eq!(reply(201, &[], body).answer, Answer::AcceptedWithErrors { named, other: None });
         let vague = r#"{"message":"success","errors":["something went wrong"]}"#;
         let other = Some("something went wrong".to_owned());

@@ -75,7 +75,12 @@ pub(super) fn name(keys: &Keys, cohort: &CohortId, name: &str, created_at: &str)
     encode(&body, 256)
 }
 
-pub(super) fn change(keys: &Keys, cohort: &CohortId, op: Op, members: &[Identifier<'_>]) -> (Vec<u8>, Layout) {
+pub(super) fn change(
+    keys: &Keys,
+    cohort: &CohortId,
+    op: Op,
+    members: &[Identifier<'_>],
+) -> (Vec<u8>, Layout) {
     let mut layout = Layout::default();
     let mut change = Change { should_remove: op == Op::Remove, ..Change::default() };
     for (at, member) in members.iter().enumerate() {
@@ -117,9 +122,11 @@ mod tests {
 
     #[test]
     fn a_change_is_one_object_with_all_three_arrays() {
-        let keys = Keys { data_import: Secret::new("cs".to_owned()), partner_api: Secret::new("pk".to_owned()) };
+        let keys =
+            Keys { data_import: Secret::new("cs".to_owned()), partner_api: Secret::new("pk".to_owned()) };
         let id = |kind, label, value| Identifier { kind, label, value };
-        let members = [id(Kind::DeviceId, "", "d\"1"), id(Kind::ExternalId, "", "u1"), id(Kind::Alias, "crm", "7")];
+        let members =
+            [id(Kind::DeviceId, "", "d\"1"), id(Kind::ExternalId, "", "u1"), id(Kind::Alias, "crm", "7")];
         let cohort = CohortId::new("c").unwrap();
         let (body, layout) = change(&keys, &cohort, Op::Remove, &members);
         let expected = r#"{"partner_api_key":"pk","client_secret":"cs","cohort_id":"c","cohort_changes":[{"user_ids":["u1"],"device_ids":["d\"1"],"aliases":[{"alias_name":"7","alias_label":"crm"}],"should_remove":true}]}"#;
@@ -128,6 +135,8 @@ mod tests {
         assert_eq!(layout.member("aliases", 0), Some(2));
         assert_eq!(layout.member("user_ids", 1), None);
         let (body, _) = change(&keys, &cohort, Op::Add, &[]);
-        assert!(String::from_utf8(body).unwrap().ends_with(r#"[{"user_ids":[],"device_ids":[],"aliases":[]}]}"#));
+        assert!(
+            String::from_utf8(body).unwrap().ends_with(r#"[{"user_ids":[],"device_ids":[],"aliases":[]}]}"#)
+        );
     }
 }

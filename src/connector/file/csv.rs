@@ -49,7 +49,9 @@ fn header(lines: &Lines, row: &Cells, columns: &[Box<str>]) -> Result<Vec<usize>
         let mut found = names.iter().enumerate().filter(|(_, name)| ***name == **column).map(|(at, _)| at);
         match (found.next(), found.next()) {
             (Some(at), None) => Ok(at),
-            (Some(_), Some(_)) => Err(FileError::DuplicateColumn { path: path(), column: column.to_string() }),
+            (Some(_), Some(_)) => {
+                Err(FileError::DuplicateColumn { path: path(), column: column.to_string() })
+            }
             (None, _) => {
                 let (column, found) = (column.to_string(), names.clone());
                 Err(FileError::MissingColumn { path: path(), column, found })
@@ -137,7 +139,12 @@ fn without_return(line: &[u8]) -> usize {
 }
 
 /// Splits a row that has quotes in it, and follows it over as many lines as they hold.
-fn quoted(lines: &mut Lines, delimiter: u8, row: &mut Cells, mut stretch: Stretch) -> Result<Stretch, FileError> {
+fn quoted(
+    lines: &mut Lines,
+    delimiter: u8,
+    row: &mut Cells,
+    mut stretch: Stretch,
+) -> Result<Stretch, FileError> {
     let mut at = 0;
     loop {
         let line = &lines.bytes()[..stretch.len];
@@ -147,7 +154,11 @@ fn quoted(lines: &mut Lines, delimiter: u8, row: &mut Cells, mut stretch: Stretc
             match rest {
                 b"" | b"\r" => return Ok(stretch),
                 [next, ..] if *next == delimiter => at += 1,
-                _ => return Err(lines.malformed("text after a closing quote: rows cannot be told apart from here on")),
+                _ => {
+                    return Err(
+                        lines.malformed("text after a closing quote: rows cannot be told apart from here on")
+                    );
+                }
             }
         } else if let Some(end) = memchr(delimiter, &line[at..]) {
             row.push(at, at + end, false);
@@ -218,15 +229,18 @@ mod tests {
         let columns: Vec<Box<str>> = columns.iter().map(|c| (*c).into()).collect();
         let mut rows = Vec::new();
         let headed = read(lines, b',', &columns, "f.csv", &mut |row, place| {
-            rows.push((place.line, match row {
-                Row::Fields(fields) => Ok((0..columns.len())
-                    .map(|at| match fields.field(at) {
-                        Field::Text(text) => String::from_utf8_lossy(text).into_owned(),
-                        _ => unreachable!(),
-                    })
-                    .collect()),
-                Row::Unreadable(reason, detail) => Err(format!("{reason}: {detail}")),
-            }));
+            rows.push((
+                place.line,
+                match row {
+                    Row::Fields(fields) => Ok((0..columns.len())
+                        .map(|at| match fields.field(at) {
+                            Field::Text(text) => String::from_utf8_lossy(text).into_owned(),
+                            _ => unreachable!(),
+                        })
+                        .collect()),
+                    Row::Unreadable(reason, detail) => Err(format!("{reason}: {detail}")),
+                },
+            ));
             Ok(())
         })?;
         assert_eq!(headed, !text.is_empty());
@@ -234,10 +248,16 @@ mod tests {
     }
 
     fn check(text: &str, columns: &[&str], expected: &[(u64, &[&str])]) {
-        let expected: Rows =
-            expected.iter().map(|(line, row)| (*line, Ok(row.iter().map(|f| (*f).to_owned()).collect()))).collect();
+        let expected: Rows = expected
+            .iter()
+            .map(|(line, row)| (*line, Ok(row.iter().map(|f| (*f).to_owned()).collect())))
+            .collect();
         for piece in [1, 3, 4096] {
-            assert_eq!(rows(text.as_bytes(), columns, piece, FinalNewline::Required).unwrap(), expected, "{text:?}");
+            assert_eq!(
+                rows(text.as_bytes(), columns, piece, FinalNewline::Required).unwrap(),
+                expected,
+                "{text:?}"
+            );
         }
     }
 
@@ -255,7 +275,11 @@ mod tests {
 
     #[test]
     fn quotes_hold_anything() {
-        check("a,b\n\"x,\"\"y\"\"\n\nz\",1\n2,3\n", &["a", "b"], &[(2, &["x,\"y\"\n\nz", "1"]), (5, &["2", "3"])]);
+        check(
+            "a,b\n\"x,\"\"y\"\"\n\nz\",1\n2,3\n",
+            &["a", "b"],
+            &[(2, &["x,\"y\"\n\nz", "1"]), (5, &["2", "3"])],
+        );
         check("\"a\",\"b\"\r\n\"\",\"2\"\r\n", &["a", "b"], &[(2, &["", "2"])]);
         check("a,b\n5\" nail,x\"y\n", &["a", "b"], &[(2, &["5\" nail", "x\"y"])]);
     }
@@ -271,10 +295,22 @@ mod tests {
     fn what_would_lose_rows_is_an_error() {
         let cut = "f.csv is cut short: it does not end with a line break (line 3)";
         assert_eq!(error("a,b\n1,2\n3", FinalNewline::Required), cut);
-        assert_eq!(error("a,b\n1,2\n3", FinalNewline::Optional), "f.csv is cut short: its last row has too few fields (line 3)");
-        assert_eq!(error("a,b\n1,\"2\n3,4\n", FinalNewline::Required), "f.csv is cut short: a quote is never closed (line 2)");
-        assert!(error("a,b\n\"1\"x,2\n", FinalNewline::Required).starts_with("f.csv:2: text after a closing quote"));
-        assert!(error(&format!("a\n\"{}", "x\n".repeat(1 << 20)), FinalNewline::Required).contains("longer than 1 MiB"));
+        assert_eq!(
+            error("a,b\n1,2\n3", FinalNewline::Optional),
+            "f.csv is cut short: its last row has too few fields (line 3)"
+        );
+        assert_eq!(
+            error("a,b\n1,\"2\n3,4\n", FinalNewline::Required),
+            "f.csv is cut short: a quote is never closed (line 2)"
+        );
+        assert!(
+            error("a,b\n\"1\"x,2\n", FinalNewline::Required)
+                .starts_with("f.csv:2: text after a closing quote")
+        );
+        assert!(
+            error(&format!("a\n\"{}", "x\n".repeat(1 << 20)), FinalNewline::Required)
+                .contains("longer than 1 MiB")
+        );
         assert_eq!(error("b,c\n", FinalNewline::Required), "f.csv has no column `a`");
         assert_eq!(error("a,a\n", FinalNewline::Required), "f.csv has two columns `a`");
         assert_eq!(rows(b"a\n1", &["a"], 9, FinalNewline::Optional).unwrap().len(), 1);

@@ -48,9 +48,14 @@ impl Seen {
     fn check(self, lines: &Lines, columns: &[Box<str>]) -> Result<(), FileError> {
         let missing = self.wanted.iter().position(|seen| !seen).filter(|_| self.objects > 0);
         let Some(missing) = missing else { return Ok(()) };
-        let known = columns.iter().zip(&self.wanted).filter(|(_, seen)| **seen).map(|(column, _)| column.to_string());
+        let known =
+            columns.iter().zip(&self.wanted).filter(|(_, seen)| **seen).map(|(column, _)| column.to_string());
         let found = known.chain(self.others).collect();
-        Err(FileError::MissingColumn { path: lines.path().to_owned(), column: columns[missing].to_string(), found })
+        Err(FileError::MissingColumn {
+            path: lines.path().to_owned(),
+            column: columns[missing].to_string(),
+            found,
+        })
     }
 }
 
@@ -104,7 +109,9 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Self { object, seen } = self;
-        while let Some(at) = map.next_key_seed(KeySeed { columns: object.columns, others: &mut seen.others })? {
+        while let Some(at) =
+            map.next_key_seed(KeySeed { columns: object.columns, others: &mut seen.others })?
+        {
             match at {
                 Some(at) => {
                     seen.wanted[at] = true;
@@ -140,7 +147,10 @@ impl Visitor<'_> for KeySeed<'_> {
 
     fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<Self::Value, E> {
         let found = self.columns.iter().position(|column| **column == *key);
-        if found.is_none() && self.others.len() < KEYS_NAMED_MAX && !self.others.iter().any(|other| other == key) {
+        if found.is_none()
+            && self.others.len() < KEYS_NAMED_MAX
+            && !self.others.iter().any(|other| other == key)
+        {
             self.others.push(key.to_owned());
         }
         Ok(found)

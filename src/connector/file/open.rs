@@ -60,12 +60,16 @@ pub(super) fn open(path: &Path) -> Result<Opened, FileError> {
     if meta.is_dir() {
         return Err(failed(io::ErrorKind::IsADirectory.into()));
     }
-    let watch = Watch { path: path.to_owned(), file: file.try_clone().map_err(failed)?, before: stamp(&meta) };
+    let watch =
+        Watch { path: path.to_owned(), file: file.try_clone().map_err(failed)?, before: stamp(&meta) };
     let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default().to_ascii_lowercase();
     let packed = matches!(suffix.as_str(), "gz" | "zst");
     if packed && meta.len() == 0 {
         // The unpackers take nothing for a whole file of nothing.
-        return Err(FileError::Truncated { path: path.to_owned(), what: "it is empty, not even compressed".to_owned() });
+        return Err(FileError::Truncated {
+            path: path.to_owned(),
+            what: "it is empty, not even compressed".to_owned(),
+        });
     }
     let reader: Box<dyn Read> = match suffix.as_str() {
         "gz" => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(BUFFER_LEN, file))),
@@ -91,7 +95,8 @@ fn stamp(meta: &Metadata) -> Stamp {
 impl Watch {
     /// Fails if the file is not what it was when it was opened.
     pub(super) fn unchanged(&self) -> Result<(), FileError> {
-        let meta = self.file.metadata().map_err(|source| FileError::Io { path: self.path.clone(), source })?;
+        let meta =
+            self.file.metadata().map_err(|source| FileError::Io { path: self.path.clone(), source })?;
         if stamp(&meta) == self.before { Ok(()) } else { Err(FileError::Changed { path: self.path.clone() }) }
     }
 }

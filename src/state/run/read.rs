@@ -65,7 +65,8 @@ impl RunCursor {
             return Err(damaged(format!("it has {len} bytes and was written with {}", run.bytes)));
         }
         let file = Arc::new(RandomAccess { file: Arc::new(file), len });
-        let metadata = ParquetMetaDataReader::new().parse_and_finish(&*file).map_err(|e| damaged(e.to_string()))?;
+        let metadata =
+            ParquetMetaDataReader::new().parse_and_finish(&*file).map_err(|e| damaged(e.to_string()))?;
         let rows = metadata.row_groups().iter().map(RowGroupMetaData::num_rows).sum::<i64>();
         if u64::try_from(rows).ok() != Some(run.rows) {
             return Err(damaged(format!("it has {rows} rows and was written with {}", run.rows)));
@@ -184,7 +185,11 @@ impl RunCursor {
 
 fn identifier<'a>(kind: &ByteArray, label: &'a ByteArray, value: &'a ByteArray) -> Option<Identifier<'a>> {
     let kind = Kind::ALL.into_iter().find(|known| known.as_str().as_bytes() == kind.data())?;
-    Some(Identifier { kind, label: std::str::from_utf8(label.data()).ok()?, value: std::str::from_utf8(value.data()).ok()? })
+    Some(Identifier {
+        kind,
+        label: std::str::from_utf8(label.data()).ok()?,
+        value: std::str::from_utf8(value.data()).ok()?,
+    })
 }
 
 /// One column of one row group.
@@ -225,7 +230,11 @@ impl Keys {
         self.next = 0;
         let (read, ..) = self.high.0.read_records(KEYS_LEN, None, None, &mut self.highs)?;
         let (other, ..) = self.low.0.read_records(KEYS_LEN, None, None, &mut self.lows)?;
-        if read == other { Ok(read > 0) } else { Err(ParquetError::General("its columns differ in length".to_owned())) }
+        if read == other {
+            Ok(read > 0)
+        } else {
+            Err(ParquetError::General("its columns differ in length".to_owned()))
+        }
     }
 }
 
@@ -255,12 +264,14 @@ impl Identifiers {
         self.kinds.0.skip_records(skip)?;
         self.labels.0.skip_records(skip)?;
         self.values.0.skip_records(skip)?;
-        let (mut kinds, mut labels, mut defined, mut values) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut kinds, mut labels, mut defined, mut values) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         self.kinds.0.read_records(IDENTIFIERS_LEN, None, None, &mut kinds)?;
         self.labels.0.read_records(IDENTIFIERS_LEN, Some(&mut defined), None, &mut labels)?;
         let (read, ..) = self.values.0.read_records(IDENTIFIERS_LEN, None, None, &mut values)?;
         let mut labels = labels.into_iter();
-        let mut label = |defined: i16| if defined == 1 { labels.next().unwrap_or_default() } else { ByteArray::from("") };
+        let mut label =
+            |defined: i16| if defined == 1 { labels.next().unwrap_or_default() } else { ByteArray::from("") };
         let rows = kinds.into_iter().zip(defined).zip(values);
         self.block = rows.map(|((kind, defined), value)| (kind, label(defined), value)).collect();
         self.block_start = row;

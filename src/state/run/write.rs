@@ -38,7 +38,12 @@ pub struct RunWriter {
 }
 
 impl RunWriter {
-    pub(in super::super) fn create(folder: &Folder, cohort: &CohortId, op: Op, seed: KeySeed) -> Result<Self, StateError> {
+    pub(in super::super) fn create(
+        folder: &Folder,
+        cohort: &CohortId,
+        op: Op,
+        seed: KeySeed,
+    ) -> Result<Self, StateError> {
         let id: Box<str> = uuid::Uuid::new_v4().to_string().into();
         let file = folder.pending(&path_of(cohort, &id))?;
         let sink = file.file().try_clone().map_err(|e| FolderError::new("open", file.path(), e))?;
@@ -130,7 +135,8 @@ impl Group {
         let rows = self.high.len();
         let text = Bytes::from(self.text);
         let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end as usize));
-        let (mut labels, mut defined, mut values) = (Vec::new(), Vec::with_capacity(rows), Vec::with_capacity(rows));
+        let (mut labels, mut defined, mut values) =
+            (Vec::new(), Vec::with_capacity(rows), Vec::with_capacity(rows));
         for ((start, (label_end, end)), kind) in starts.zip(&self.ends).zip(&self.kinds) {
             let (label_end, end) = (*label_end as usize, *end as usize);
             defined.push(i16::from(*kind == Kind::Alias));
