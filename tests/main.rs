@@ -1,5 +1,15 @@
 //! All integration tests, as one binary: the real program against the sandbox over real HTTP.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::single_range_in_vec_init,
+    clippy::needless_pass_by_value,
+    reason = "a test that fails panics, and its numbers are small"
+)]
+
 mod support;
 
 mod answers;

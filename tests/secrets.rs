@@ -96,7 +96,7 @@ fn keys_come_from_files_that_only_their_owner_can_read() {
     w.write("sync.yaml", text.replace("{ env: TEST_IMPORT_KEY }", "{ file: secrets/import }"));
     w.write("secrets/import", format!("{CANARY}\n"));
     let mode = |mode| {
-        std::fs::set_permissions(w.path("secrets/import"), std::fs::Permissions::from_mode(mode)).unwrap()
+        std::fs::set_permissions(w.path("secrets/import"), std::fs::Permissions::from_mode(mode)).unwrap();
     };
     for open in [0o640, 0o604, 0o644, 0o660] {
         mode(open);

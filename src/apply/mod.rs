@@ -143,7 +143,7 @@ async fn send_all(
             continue;
         }
         let mut batches = changes.of_mut(op).batches(batch_len)?;
-        while let Some(batch) = batches.next()? {
+        while let Some(batch) = batches.next_batch()? {
             sender.send(op, &batch).await?;
             done += batch.len() as u64;
             sender.context.progress.at(sender.cohort, Stage::Sending { total }, done);

@@ -72,7 +72,7 @@ impl Sender<'_> {
             match self.until_settled(Request::Change(op, &members)).await? {
                 Verdict::Accepted => self.accept(op, batch, &part.members),
                 Verdict::Complaints(named, other) => {
-                    parts.extend(self.settle_complaints(op, batch, part, named, other.as_deref())?);
+                    parts.extend(self.settle_complaints(op, batch, &part, &named, other.as_deref())?);
                 }
                 Verdict::TooMuch(message) if part.members.len() == 1 => {
                     self.refuse(op, batch, part.members[0], &message)?;
@@ -104,8 +104,8 @@ impl Sender<'_> {
         &mut self,
         op: Op,
         batch: &Batch,
-        part: Part,
-        named: Vec<RowError>,
+        part: &Part,
+        named: &[RowError],
         other: Option<&str>,
     ) -> Result<Option<Part>, Halt> {
         let mut rest = part.members.clone();

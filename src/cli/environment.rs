@@ -29,10 +29,10 @@ pub(super) fn holder() -> Holder {
 /// A number nobody can guess. Without the system's chance, the clock must do: the number only keeps
 /// things apart.
 pub(super) fn random() -> u64 {
-    getrandom::u64().unwrap_or_else(|_| clock().now().as_nanosecond().unsigned_abs() as u64)
+    getrandom::u64().unwrap_or_else(|_| clock().now().as_microsecond().unsigned_abs())
 }
 
 /// A name for a pass that begins now.
 pub(super) fn new_pass() -> PassId {
-    PassId::new(clock().now(), (random() & 0xffff_ffff) as u32)
+    PassId::new(clock().now(), random())
 }

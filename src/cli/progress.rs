@@ -49,10 +49,10 @@ impl Progress for Bars {
             return;
         }
         let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
-        if bars.get(cohort).is_none_or(|(shown, _)| *shown != stage) {
-            if let Some((_, old)) = bars.insert(cohort.clone(), (stage, self.bar(cohort, stage))) {
-                old.finish_and_clear();
-            }
+        if bars.get(cohort).is_none_or(|(shown, _)| *shown != stage)
+            && let Some((_, old)) = bars.insert(cohort.clone(), (stage, self.bar(cohort, stage)))
+        {
+            old.finish_and_clear();
         }
         if let Some((_, bar)) = bars.get(cohort) {
             bar.set_position(done);

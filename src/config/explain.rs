@@ -39,7 +39,7 @@ pub(super) fn explain(error: &ValidationError<'_>, tree: &Node, schema: &Value, 
                 .extend(unexpected.iter().map(|key| unknown_key(key, place.node, &place.name, &place.rule)));
         }
         Kind::OneOfNotValid { context } | Kind::AnyOf { context } => {
-            explain_choice(context, &place, problems)
+            explain_choice(context, &place, problems);
         }
         kind => problems.push(explain_one(kind, place.node, &place.name, &place.rule, error)),
     }

@@ -56,7 +56,9 @@ fn tidy(schema: &mut Value) {
             }
         }
         map.retain(|key, value| {
-            !(key == "format" && value.is_string()) && !(key == "default" && value.is_null())
+            let rust_only = key == "format" && value.is_string();
+            let no_default = key == "default" && value.is_null();
+            !rust_only && !no_default
         });
     }
     match schema {

@@ -190,7 +190,7 @@ fn options() -> serde_yaml::Options {
 }
 
 fn yaml_problem(text: &str, file: u16, error: &serde_yaml::Error) -> Problem {
-    let start = error.location().map_or(0, |at| byte_at(text, at.line() as usize, at.column() as usize));
+    let start = error.location().map_or(0, |at| byte_at(text, at.line(), at.column()));
     let rest = &text[start..];
     let len = rest.find(['\n', '\r']).unwrap_or(rest.len()).max(usize::from(!rest.is_empty()));
     let as_u32 = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
@@ -228,10 +228,11 @@ fn reason(error: &serde_yaml::Error) -> String {
     text[..cut].to_owned()
 }
 
-fn byte_at(text: &str, line: usize, column: usize) -> usize {
-    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+fn byte_at(text: &str, line: u64, column: u64) -> usize {
+    let at = |place: u64| usize::try_from(place).unwrap_or(usize::MAX).saturating_sub(1);
+    let start: usize = text.split_inclusive('\n').take(at(line)).map(str::len).sum();
     let rest = &text[start.min(text.len())..];
-    let within = rest.char_indices().nth(column.saturating_sub(1)).map_or(rest.len(), |(at, _)| at);
+    let within = rest.char_indices().nth(at(column)).map_or(rest.len(), |(at, _)| at);
     (start + within).min(text.len())
 }
 
@@ -247,11 +248,7 @@ fn span_of<T>(spanned: &Spanned<T>) -> Span {
     let span = spanned.referenced.span();
     let start = span.byte_offset().unwrap_or(0);
     let as_u32 = |at: u64| u32::try_from(at).unwrap_or(u32::MAX);
-    Span {
-        file: 0,
-        start: as_u32(start.into()),
-        end: as_u32(u64::from(start) + u64::from(span.byte_len().unwrap_or(0))),
-    }
+    Span { file: 0, start: as_u32(start), end: as_u32(start + span.byte_len().unwrap_or(0)) }
 }
 
 impl<'de> Deserialize<'de> for Value {

@@ -53,7 +53,7 @@ fn is_placeholder(text: &str) -> bool {
 }
 
 fn has_control(text: &str) -> bool {
-    let plain = text.bytes().fold(true, |plain, b| plain & (b >= 0x20) & (b < 0x7f));
+    let plain = text.bytes().fold(true, |plain, b| plain & (0x20..0x7f).contains(&b));
     !plain && text.chars().any(char::is_control)
 }
 

@@ -76,7 +76,7 @@ pub struct PassId(Box<str>);
 impl PassId {
     /// Names a pass by the second it began in and a random part.
     #[must_use]
-    pub fn new(began: super::Timestamp, random: u32) -> Self {
+    pub fn new(began: super::Timestamp, random: u64) -> Self {
         let second = began.strftime("%Y%m%dt%H%M%Sz");
         Self(format!("{second}-{:06x}", random & 0x00ff_ffff).into())
     }

@@ -56,7 +56,7 @@ impl RowSet {
         let start =
             self.0.get(first).filter(|_| first < last).map_or(range.start, |r| r.start.min(range.start));
         let end = if first < last { self.0[last - 1].end.max(range.end) } else { range.end };
-        self.0.splice(first..last, [start..end]);
+        self.0.splice(first..last, std::iter::once(start..end));
     }
 
     /// Whether `row` is in the set.

@@ -236,10 +236,9 @@ mod tests {
         }
     }
 
-    fn run(
-        desired: &[u8],
-        record: &[(u8, Standing)],
-    ) -> Result<(Tally, Vec<(Op, u8)>), DiffError<Infallible>> {
+    type Found = (Tally, Vec<(Op, u8)>);
+
+    fn run(desired: &[u8], record: &[(u8, Standing)]) -> Result<Found, DiffError<Infallible>> {
         let mut changes = Changes::default();
         let tally = diff(
             &mut Keys { rest: desired.iter(), now: [0] },

@@ -81,7 +81,7 @@ async fn handle(
     };
     match answer {
         Ok(response) => response,
-        Err(answer) => respond(&shared, answer, quota),
+        Err(answer) => respond(&shared, &answer, quota),
     }
 }
 
@@ -264,7 +264,7 @@ fn settle(shared: &Shared, cohort_id: &str, fact: Fact) -> Result<(), Answer> {
     Ok(())
 }
 
-fn respond(shared: &Shared, answer: Answer, quota: Quota) -> Response {
+fn respond(shared: &Shared, answer: &Answer, quota: Quota) -> Response {
     shared.lock().counters.answered(answer.status.as_u16());
     let mut response = Response::new(Body::from(answer.body.to_string()));
     *response.status_mut() = answer.status;

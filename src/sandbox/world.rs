@@ -103,7 +103,7 @@ impl World {
                 cohort.name = Some(name);
                 cohort.created_at = Some(created_at);
             }
-            Fact::Changed { cohort_id, cohort_changes } => self.change(cohort_id, cohort_changes),
+            Fact::Changed { cohort_id, cohort_changes } => self.change(&cohort_id, cohort_changes),
             Fact::Identified { device_id, external_id } => self.identify(&device_id, external_id),
         }
     }
@@ -136,11 +136,11 @@ impl World {
     }
 
     /// Objects are applied in the order in which they stand (not settled by any document).
-    fn change(&mut self, cohort_id: String, changes: Vec<Change>) {
+    fn change(&mut self, cohort_id: &str, changes: Vec<Change>) {
         for change in changes {
             let remove = change.should_remove;
             let found: Vec<usize> = self.find(change).collect();
-            let cohort = self.cohorts.entry(cohort_id.clone()).or_default();
+            let cohort = self.cohorts.entry(cohort_id.to_owned()).or_default();
             for person in found {
                 if remove {
                     cohort.members.remove(&person);

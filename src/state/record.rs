@@ -44,7 +44,7 @@ impl RecordCursor {
                     run.advance()?;
                 }
             }
-            self.at = self.runs.iter().filter_map(|run| run.key()).min();
+            self.at = self.runs.iter().filter_map(RunCursor::key).min();
             let Some(at) = self.at else { return Ok(None) };
             if let Some(standing) = self.standing(at) {
                 return Ok(Some((at, standing)));
@@ -154,8 +154,8 @@ mod tests {
                 let op = if add { Op::Add } else { Op::Remove };
                 let (mut run, keys) = write(&folder, &cohort, op, people.into_iter());
                 let (accepted, refused) = (accepted.min(run.rows), refused.min(run.rows));
-                run.acknowledged = RowSet::from_ranges([0..accepted]);
-                run.refused = RowSet::from_ranges([accepted..refused.max(accepted)]);
+                run.acknowledged = RowSet::all(accepted);
+                run.refused = RowSet::from_ranges(std::iter::once(accepted..refused.max(accepted)));
                 for (row, key) in (0..).zip(keys) {
                     match (run.acknowledged.contains(row), run.refused.contains(row), op) {
                         (true, _, Op::Add) => drop(naive.insert(key, Standing::Member)),

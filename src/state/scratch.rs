@@ -78,7 +78,7 @@ impl Spool {
         mut each: impl FnMut(&[u8]) -> Result<(), StateError>,
     ) -> Result<(), StateError> {
         let mut batches = self.batches(BUFFER_LEN / 64)?;
-        while let Some(batch) = batches.next()? {
+        while let Some(batch) = batches.next_batch()? {
             (0..batch.len()).try_for_each(|at| each(batch.packed(at)))?;
         }
         Ok(())
@@ -99,7 +99,7 @@ impl Batches<'_> {
     ///
     /// # Errors
     /// When the disk does not give them back.
-    pub fn next(&mut self) -> Result<Option<Batch>, StateError> {
+    pub fn next_batch(&mut self) -> Result<Option<Batch>, StateError> {
         let count = usize::try_from(self.len - self.row).unwrap_or(usize::MAX).min(self.batch_len);
         if count == 0 {
             return Ok(None);
@@ -189,7 +189,7 @@ mod tests {
             for _ in 0..2 {
                 let (mut read, mut row) = (Vec::new(), 0);
                 let mut batches = spool.batches(7).unwrap();
-                while let Some(batch) = batches.next().unwrap() {
+                while let Some(batch) = batches.next_batch().unwrap() {
                     let places: Vec<usize> = (0..batch.len()).collect();
                     places.iter().for_each(|at| assert_eq!(batch.row(*at), row + *at as u64));
                     row += batch.len() as u64;

@@ -262,7 +262,7 @@ mod tests {
             bytes: 999,
             checksum: u128::MAX,
             acknowledged: RowSet::from_ranges([0..4, 6..8]),
-            refused: RowSet::from_ranges([4..5]),
+            refused: RowSet::from_ranges(std::iter::once(4..5)),
         };
         Version {
             number,

@@ -97,7 +97,7 @@ fn notes(plan: &PassPlan) -> String {
 
 fn samples(cohort: &CohortPlan, show_identifiers: bool) -> String {
     let samples = &cohort.verdict.approved.plan().samples;
-    let line = |sign: &str, packed: &Box<[u8]>| {
+    let line = |sign: &str, packed: &[u8]| {
         format!("- {sign} `{}`\n", sample(packed, show_identifiers).replace('`', "'"))
     };
     let lines: String = samples

@@ -45,8 +45,8 @@ fn header(lines: &Lines, row: &Cells, columns: &[Box<str>]) -> Result<Vec<usize>
     let path = || lines.path().to_owned();
     let name = |at| String::from_utf8_lossy(row.cell(at, lines.bytes())).trim().to_owned();
     let names: Vec<String> = (0..row.cells.len()).map(name).collect();
-    let find = |column: &Box<str>| {
-        let mut found = names.iter().enumerate().filter(|(_, name)| ***name == **column).map(|(at, _)| at);
+    let find = |column: &str| {
+        let mut found = names.iter().enumerate().filter(|(_, name)| **name == *column).map(|(at, _)| at);
         match (found.next(), found.next()) {
             (Some(at), None) => Ok(at),
             (Some(_), Some(_)) => {
@@ -58,7 +58,7 @@ fn header(lines: &Lines, row: &Cells, columns: &[Box<str>]) -> Result<Vec<usize>
             }
         }
     };
-    columns.iter().map(find).collect()
+    columns.iter().map(|column| find(column)).collect()
 }
 
 /// The fields of one row, as places in the buffer or in `side`.

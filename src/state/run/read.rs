@@ -103,7 +103,7 @@ impl RunCursor {
         }
     }
 
-    fn damaged(&self, what: impl ToString) -> StateError {
+    fn damaged(&self, what: impl std::fmt::Display) -> StateError {
         StateError::Damaged { path: self.path.clone(), what: what.to_string() }
     }
 
