@@ -5,6 +5,7 @@
 
 use std::sync::LazyLock;
 
+use jsonschema::Validator;
 use jsonschema::paths::LocationSegment;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
@@ -14,6 +15,9 @@ use super::problem::Problem;
 use super::tree::{Node, Step};
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(generate);
+
+static VALIDATOR: LazyLock<Result<Validator, String>> =
+    LazyLock::new(|| jsonschema::validator_for(&SCHEMA).map_err(|error| error.to_string()));
 
 /// The schema as a JSON value.
 #[must_use]
@@ -71,13 +75,13 @@ fn tidy(schema: &mut Value) {
 /// Every way in which the tree is not what the schema says.
 pub(super) fn check(tree: &Node, problems: &mut Vec<Problem>) {
     let instance = tree.to_json();
-    match jsonschema::validator_for(&SCHEMA) {
+    match &*VALIDATOR {
         Ok(validator) => {
             for error in validator.iter_errors(&instance) {
                 explain::explain(&error, tree, &SCHEMA, problems);
             }
         }
-        Err(error) => problems.push(explain::broken_schema(&error.to_string())),
+        Err(error) => problems.push(explain::broken_schema(error)),
     }
 }
 

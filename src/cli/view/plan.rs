@@ -8,6 +8,9 @@ use crate::model::Op;
 use crate::plan::Naming;
 use crate::reconcile::{CohortPlan, Failed, LeftBehind, PassPlan};
 
+/// Samples on one line.
+const SHOWN: usize = 3;
+
 /// The whole plan.
 pub(in crate::cli) fn human(plan: &PassPlan, show_identifiers: bool) -> String {
     let mut lines = Vec::new();
@@ -77,7 +80,8 @@ fn side(cohort: &CohortPlan, op: Op, show_identifiers: bool, lines: &mut Vec<Str
         return;
     }
     let withheld = if *approved.sides().of(op) { "" } else { " (withheld)" };
-    let shown: Vec<String> = samples.iter().map(|packed| sample(packed, show_identifiers)).collect();
+    let shown: Vec<String> =
+        samples.iter().take(SHOWN).map(|packed| sample(packed, show_identifiers)).collect();
     let more = if changes > shown.len() as u64 { ", …" } else { "" };
     lines.push(format!(
         "  {sign} {} {}{withheld}  {}",

@@ -93,7 +93,7 @@ fn summary(report: &PassReport) -> String {
         }
         "applied" => format!("{} {done}.", green("Applied:")),
         "applied_in_part" => format!("{} {done}.", yellow("Applied in part:")),
-        "refused" => format!("{} nothing was sent but {requests}.", yellow("Refused:")),
+        "refused" => format!("{} nothing was sent.", yellow("Refused:")),
         _ => format!("{} {done}.", red("Failed:")),
     }
 }
