@@ -41,6 +41,11 @@ fn one_bad_identifier_in_a_thousand_is_the_only_one_lost() {
     w.run(&["reconcile"]).expect(0).says(&["In step"]);
     w.run(&["plan"]).expect(0).says(&["1 refused by Braze before, not sent again"]);
     assert_eq!(sandbox.writes(), before);
+    // Unless somebody wants to know whether Braze has thought better of it.
+    sandbox.faults("[]");
+    w.run(&["plan", "--retry-refused"]).expect(0).says(&["add 1"]);
+    w.run(&["reconcile", "--retry-refused"]).expect(0).says(&["added 1; 1,000 members"]);
+    assert_eq!(sandbox.members("carts"), members(users(1_000)));
 }
 
 #[test]

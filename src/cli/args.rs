@@ -133,6 +133,9 @@ pub(super) struct PassArgs {
     /// Only these cohorts
     #[arg(value_name = "COHORT", value_parser = cohort)]
     pub(super) cohorts: Vec<CohortId>,
+    /// Send identifiers again that Braze has refused before
+    #[arg(long)]
+    pub(super) retry_refused: bool,
     /// For this run, let a cohort lose up to so many members, whatever its guard says
     #[arg(long, value_name = "COHORT=N", value_parser = ceiling)]
     pub(super) max_removes: Vec<(CohortId, u64)>,

@@ -38,7 +38,7 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
     };
     Ok(Config {
         folder: folder.to_owned(),
-        state: folder.join(&file.state),
+        state: folder.join(&file.state.0),
         roots: std::iter::once(folder.to_owned())
             .chain(file.roots.iter().map(|root| folder.join(root)))
             .collect(),

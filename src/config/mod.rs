@@ -6,7 +6,7 @@
 //! 4. `lower`: shapes to the types that the rest of the program knows.
 //!
 //! Passes 2 and 3 always both run, so a person sees all problems at once. Nothing here needs the
-//! network or a secret; [`secret`] resolves those later.
+//! network or a secret; `secret` resolves those later.
 
 mod checks;
 mod explain;

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::{
-    Delimiter, Label, Length, NonEmpty, PascalCase, PathPart, Percent, Slug, Text, Variable, Whole,
+    Delimiter, Folder, Label, Length, NonEmpty, PascalCase, PathPart, Percent, Slug, Text, Variable, Whole,
 };
 
 /// A syncline config: which cohorts of people are kept in Braze, and where they come from.
@@ -23,7 +23,7 @@ pub(super) struct File {
     /// The folder that remembers what Braze has accepted. Relative to this file's folder. Keep it: without it, nobody can be removed.
     #[serde(default = "default_state")]
     #[schemars(example = ".syncline")]
-    pub(super) state: String,
+    pub(super) state: Folder,
     /// More files to read, as globs relative to this file's folder. They may hold `connections`, `cohorts` and `removed`.
     #[serde(default)]
     #[schemars(example = ["cohorts/*.yaml"])]
@@ -48,8 +48,8 @@ pub(super) struct File {
     pub(super) environments: BTreeMap<Slug, super::overlay::Overlay>,
 }
 
-fn default_state() -> String {
-    ".syncline".to_owned()
+fn default_state() -> Folder {
+    Folder(".syncline".to_owned())
 }
 
 /// The version of the config format; 1 is the only one.

@@ -50,6 +50,10 @@ patterned!(Text, "A text that is more than blanks.", r"\S", "must not be blank",
 patterned!(Label, "An alias label.", r"^\s*\S.{0,235}$", "1 to 236 characters, not only blanks", |text| {
     (1..=236).contains(&text.trim_start().chars().count()) && !text.contains('\n')
 });
+patterned!(Folder, "A folder.", r"^(?!.*://).*\S", "a folder of this machine", |text| !text
+    .trim()
+    .is_empty()
+    && !text.contains("://"));
 patterned!(
     Variable,
     "The name of an environment variable.",

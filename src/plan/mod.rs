@@ -5,13 +5,13 @@
 //! over fifty million members on disk.
 //!
 //! # Expected flow
-//! [`diff`] walks desired members and record in step and reports each change to a [`Sink`], usually a
-//! [`Draft`]; the caller makes a [`Plan`] of it; [`guard`] turns the plan into an [`Approved`], perhaps
+//! [`diff()`] walks desired members and record in step and reports each change to a [`Sink`], usually a
+//! [`Draft`]; the caller makes a [`Plan`] of it; [`guard()`] turns the plan into an [`Approved`], perhaps
 //! with one side withheld, and a list of refusals.
 //!
 //! # Guarantees
 //! Applied to what the record says, the changes give exactly the desired members. A plan can be shown,
-//! but only an [`Approved`] can be applied, and only [`guard`] makes one.
+//! but only an [`Approved`] can be applied, and only [`guard()`] makes one.
 
 mod cost;
 mod diff;

@@ -1,8 +1,8 @@
 //! One pass over everything, in its order: read, match, diff, guard, then apply and record.
 //!
 //! # Expected flow
-//! [`plan`] reads sources and record and changes nothing; its [`PassPlan`] can be shown, saved, compared
-//! with what a person has approved, or dropped. [`apply`] takes it and does what the guard left of it,
+//! [`plan()`] reads sources and record and changes nothing; its [`PassPlan`] can be shown, saved, compared
+//! with what a person has approved, or dropped. [`apply()`] takes it and does what the guard left of it,
 //! several cohorts at once.
 //!
 //! # Guarantees
@@ -42,6 +42,8 @@ pub struct Inputs<'a> {
     pub ceilings: &'a BTreeMap<CohortId, Ceilings>,
     /// Plan these cohorts only; all of them if empty.
     pub only: &'a [CohortId],
+    /// Ask again for those whom Braze has refused before.
+    pub retry_refused: bool,
     /// The pass.
     pub pass: &'a PassId,
     /// The time.

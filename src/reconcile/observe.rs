@@ -192,7 +192,8 @@ fn compare(
     previous: Option<&Version>,
     inputs: Inputs<'_>,
 ) -> Result<Diff, PlanError> {
-    let mut record = Known(inputs.state.members(id, previous)?);
+    let mut record =
+        Known { cursor: inputs.state.members(id, previous)?, forget_refused: inputs.retry_refused };
     let mut changes = Changes::default();
     let tally = plan::diff(&mut Wanted(members), &mut record, &mut changes).map_err(|error| match error {
         DiffError::Stream(error) => error,
@@ -240,16 +241,25 @@ impl plan::Desired for Wanted<'_> {
     }
 }
 
-struct Known(RecordCursor);
+/// The record, perhaps as if Braze had never refused anybody.
+struct Known {
+    cursor: RecordCursor,
+    forget_refused: bool,
+}
 
 impl plan::Record for Known {
     type Error = PlanError;
 
     fn advance(&mut self) -> Result<Option<(Key, Standing)>, PlanError> {
-        Ok(self.0.advance()?)
+        loop {
+            match self.cursor.advance()? {
+                Some((_, Standing::Refused)) if self.forget_refused => {}
+                other => return Ok(other),
+            }
+        }
     }
 
     fn packed(&mut self) -> Result<&[u8], PlanError> {
-        Ok(self.0.packed()?)
+        Ok(self.cursor.packed()?)
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! # What it has that Braze has not
 //! A private door under `/_sandbox/`: membership as it really is, counters of requests, a fault plan, and
-//! a hand on its people. See [`door`].
+//! a hand on its people. See `door`.
 
 mod braze;
 mod door;

@@ -20,6 +20,7 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
         state: &state,
         ceilings: &ceilings,
         only: &args.pass.cohorts,
+        retry_refused: args.pass.retry_refused,
         pass: &environment::new_pass(),
         clock: environment::clock(),
         progress: &*progress(watched),

@@ -44,7 +44,10 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
         };
         tokio::select! {
             report = reconcile::apply(plan, &config, means) => report.map_err(CommandError::from),
-            never = stop_on_signal(switch) => match never {},
+            () = stopped_twice(switch) => {
+                let stopped = CommandError::new(Exit::Part, "stopped at once");
+                Err(stopped.hint("what was under way is in doubt; the next pass settles it"))
+            }
         }
     })?;
     out(&match args.format {
@@ -63,20 +66,20 @@ fn plan(
 ) -> Result<PassPlan, CommandError> {
     let ceilings = super::ceilings(&args.pass, config)?;
     let (state, clock, only) = (state.reader(), environment::clock(), args.pass.cohorts.as_slice());
-    let inputs = Inputs { config, state, ceilings: &ceilings, only, pass, clock, progress };
+    let retry_refused = args.pass.retry_refused;
+    let inputs = Inputs { config, state, ceilings: &ceilings, only, retry_refused, pass, clock, progress };
     Ok(match &args.plan {
         Some(file) => reconcile::resume(file, inputs)?,
         None => reconcile::plan(inputs)?,
     })
 }
 
-/// The first signal asks the pass to stop after what is under way; the system's own handling is not
-/// restored, so a second one changes nothing until then. `kill -9` is always safe.
-async fn stop_on_signal(switch: watch::Sender<bool>) -> std::convert::Infallible {
+/// The first signal asks the pass to stop after what is under way. The second ends the waiting.
+async fn stopped_twice(switch: watch::Sender<bool>) {
     signal().await;
-    err("stopping after what is under way");
+    err("stopping after what is under way; once more to stop at once");
     let _ = switch.send(true);
-    std::future::pending().await
+    signal().await;
 }
 
 #[cfg(unix)]

@@ -46,7 +46,10 @@ fn cohort(cohort: &CohortPlan, show_identifiers: bool, lines: &mut Vec<String>) 
         ));
     }
     if tally.refused > 0 {
-        lines.push(format!("    {} refused by Braze before, not sent again", count(tally.refused)));
+        lines.push(format!(
+            "    {} refused by Braze before, not sent again; --retry-refused asks once more",
+            count(tally.refused)
+        ));
     }
     source(cohort, lines);
     for refusal in &cohort.verdict.refusals {
