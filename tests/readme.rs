@@ -20,7 +20,7 @@ fn normal(text: &str) -> String {
     let mut out = String::new();
     for word in text.split_inclusive([' ', '/', '\n']) {
         let bare = word.trim_end_matches([' ', '/', '\n']);
-        let is_pass = bare.len() == 23 && bare.as_bytes()[8] == b't' && bare.as_bytes()[16] == b'-';
+        let is_pass = bare.len() == 26 && bare.as_bytes()[8] == b't' && bare.as_bytes()[19] == b'-';
         let is_time = bare.len() == 24 && bare.ends_with('Z') && bare.as_bytes()[10] == b'T';
         out.push_str(if is_pass || is_time { "<when>" } else { bare });
         out.push_str(&word[bare.len()..]);

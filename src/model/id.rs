@@ -69,16 +69,16 @@ slug! {
     ConnectionName
 }
 
-/// One pass of the reconciler. Sorts by the time the pass began: `20261123t191611z-5f3a9c`.
+/// One pass of the reconciler. Sorts by the time the pass began: `20261123t191611250z-5f3a9c`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PassId(Box<str>);
 
 impl PassId {
-    /// Names a pass by the second it began in and a random part.
+    /// Names a pass by the millisecond it began in and a random part.
     #[must_use]
     pub fn new(began: super::Timestamp, random: u64) -> Self {
-        let second = began.strftime("%Y%m%dt%H%M%Sz");
-        Self(format!("{second}-{:06x}", random & 0x00ff_ffff).into())
+        let began = began.strftime("%Y%m%dt%H%M%S%3fz");
+        Self(format!("{began}-{:06x}", random & 0x00ff_ffff).into())
     }
 
     /// The name as text.
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn a_pass_sorts_by_its_time() {
         let pass = |s: &str| PassId::new(s.parse().unwrap(), 0xff5f_3a9c);
-        assert_eq!(pass("2026-11-23T19:16:11Z").as_str(), "20261123t191611z-5f3a9c");
-        assert!(pass("2026-11-23T19:16:11Z") < pass("2026-11-23T19:16:12Z"));
+        assert_eq!(pass("2026-11-23T19:16:11.25Z").as_str(), "20261123t191611250z-5f3a9c");
+        assert!(pass("2026-11-23T19:16:11.9Z") < pass("2026-11-23T19:16:12Z"));
     }
 }

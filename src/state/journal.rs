@@ -206,7 +206,7 @@ mod tests {
             }
             journal.sync().unwrap();
         }
-        let newest = "journal/2026/11/23/20261123t000001z-000007.ndjson";
+        let newest = "journal/2026/11/23/20261123t000001000z-000007.ndjson";
         let mut file = File::options().append(true).open(folder.at(newest)).unwrap();
         file.write_all(b"{\"at\":\"2026").unwrap();
         let read = passes(&folder, 10).unwrap();
