@@ -31,9 +31,7 @@ impl Bars {
 
     fn bar(&self, cohort: &CohortId, stage: Stage) -> ProgressBar {
         let (bar, template) = match stage {
-            Stage::Reading => {
-                (ProgressBar::new_spinner(), "{spinner} {msg}: {human_pos} rows read ({per_sec})")
-            }
+            Stage::Reading => (ProgressBar::new_spinner(), "{spinner} {msg}: {human_pos} rows read"),
             Stage::Sending { total } => {
                 (ProgressBar::new(total), "{bar:24} {msg}: {human_pos} of {human_len} sent, {eta} left")
             }

@@ -65,6 +65,9 @@ fn tidy(schema: &mut Value) {
             !rust_only && !no_default
         });
     }
+    for shape in schema.get_mut("oneOf").and_then(Value::as_array_mut).into_iter().flatten() {
+        title(shape);
+    }
     match schema {
         Value::Object(map) => map.values_mut().for_each(tidy),
         Value::Array(items) => items.iter_mut().for_each(tidy),
@@ -82,6 +85,17 @@ pub(super) fn check(tree: &Node, problems: &mut Vec<Problem>) {
             }
         }
         Err(error) => problems.push(explain::broken_schema(error)),
+    }
+}
+
+/// Names one shape of several by what tells it from the others, for the lists that editors show.
+fn title(shape: &mut Value) {
+    let properties = shape.get("properties").and_then(Value::as_object);
+    let tag = properties.and_then(|map| map.values().find_map(|value| value.get("const")?.as_str()));
+    let name =
+        tag.or_else(|| properties.and_then(|map| map.keys().next()).map(String::as_str)).map(str::to_owned);
+    if let (Some(name), Some(shape)) = (name, shape.as_object_mut()) {
+        shape.insert("title".to_owned(), name.into());
     }
 }
 

@@ -332,18 +332,27 @@ mod tests {
             prop_assert_eq!(found, table);
         }
 
-        /// Whatever the bytes are: an error, or no row fewer than there are line breaks outside quotes.
         #[test]
         fn no_bytes_make_it_fail_otherwise(text in "[a\",\n\r]{0,60}", piece in 1usize..9) {
-            let text = format!("a\n{text}\n");
-            if let Ok(found) = rows(text.as_bytes(), &["a"], piece, FinalNewline::Required) {
-                let mut judge = csv::ReaderBuilder::new();
-                judge.flexible(true).terminator(csv::Terminator::Any(b'\n'));
-                let mut judge = judge.from_reader(text.as_bytes());
-                let judged = judge.byte_records().filter_map(Result::ok).count();
-                let blank = text.lines().skip(1).filter(|line| line.trim_matches('\r').is_empty()).count();
-                prop_assert!(found.len() + blank >= judged, "{} {} {:?}", found.len(), judged, text);
-            }
+            none_fewer_than_the_judge(&text, piece);
         }
+    }
+
+    /// Whatever the bytes are: an error, or no row fewer than there are line breaks outside quotes.
+    fn none_fewer_than_the_judge(text: &str, piece: usize) {
+        let text = format!("a\n{text}\n");
+        if let Ok(found) = rows(text.as_bytes(), &["a"], piece, FinalNewline::Required) {
+            let mut judge = csv::ReaderBuilder::new();
+            judge.flexible(true).terminator(csv::Terminator::Any(b'\n'));
+            let mut judge = judge.from_reader(text.as_bytes());
+            let judged = judge.byte_records().filter_map(Result::ok).count();
+            let blank = text.lines().skip(1).filter(|line| line.trim_matches('\r').is_empty()).count();
+            assert!(found.len() + blank >= judged, "{} {} {:?}", found.len(), judged, text);
+        }
+    }
+
+    #[test]
+    fn a_quote_after_a_bare_return() {
+        none_fewer_than_the_judge("a\r\"", 1);
     }
 }
