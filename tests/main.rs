@@ -18,6 +18,7 @@ mod commands;
 mod config;
 mod crash;
 mod guards;
+mod harm;
 mod plans;
 mod readme;
 mod reconcile;

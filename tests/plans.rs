@@ -110,14 +110,42 @@ fn expect_compares_and_refuses_what_is_not_the_same() {
 /// A plan made on one machine equals the same plan made on another: the state's seed is not in it.
 #[test]
 fn the_digest_does_not_depend_on_the_state() {
+    let sandbox = Sandbox::start();
     let digests: Vec<String> = (0..3)
         .map(|_| {
-            let (w, _sandbox) = reconciled(50);
+            let w = Workspace::new();
+            w.config(&sandbox, &["carts"], "").source("carts", users(50));
+            w.run(&["reconcile"]).expect(0);
             w.source("carts", users(60));
             w.run(&["plan", "--format", "json"]).json()["digest"].as_str().unwrap().to_owned()
         })
         .collect();
     assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "{digests:?}");
+}
+
+#[test]
+fn what_was_approved_for_one_place_is_not_for_another() {
+    let (w, other) = (Workspace::new(), Sandbox::start());
+    let sandbox = Sandbox::start();
+    w.config(&sandbox, &["carts"], "").source("carts", users(5));
+    let digest =
+        |w: &Workspace| w.run(&["plan", "--format", "json"]).json()["digest"].as_str().unwrap().to_owned();
+    let approved = digest(&w);
+    w.config(&other, &["carts"], "");
+    w.run(&["reconcile", "--expect", &approved]).expect(9);
+    assert_eq!(other.writes(), 0);
+}
+
+#[test]
+fn a_saved_plan_says_again_which_cohort_could_not_be_planned() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts", "trials"], "").source("carts", users(5));
+    w.run(&["plan", "--out", "a.plan"]).expect(1).says(&["No such file", "trials"]);
+    w.run(&["reconcile", "--plan", "a.plan"]).expect(1).says(&[
+        "added 5",
+        "it could not be planned",
+        "trials.csv",
+    ]);
 }
 
 #[test]

@@ -20,8 +20,8 @@ pub enum Halt {
     #[error("Braze is not available: {0}")]
     Unavailable(String),
     /// The rate limit resets too late to wait for.
-    #[error("the rate limit is used up until {}", timestamp_text(*.0))]
-    RateLimited(Timestamp),
+    #[error("the rate limit is used up{}", .0.map(|at| format!(" until {}", timestamp_text(at))).unwrap_or_default())]
+    RateLimited(Option<Timestamp>),
     /// Another write to the cohort never ended.
     #[error("Braze keeps the cohort locked (423)")]
     Locked,
@@ -31,6 +31,11 @@ pub enum Halt {
     /// Braze refuses the request for what is in it, and it is not single identifiers.
     #[error("Braze refuses the request: {0}")]
     Refused(String),
+    /// Some who were to leave may still be there, and whoever is to enter may be the same people.
+    #[error(
+        "removals are not settled; the additions wait for them, as a person may be in both under two identifiers"
+    )]
+    Unsettled,
     /// A person asked to stop.
     #[error("stopped on request")]
     Interrupted,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Context, Halt};
 use crate::model::{CohortId, Op};
 use crate::plan::{Plan, Sides};
-use crate::state::{Event, RunRef, Spool, StateError, Version};
+use crate::state::{Event, RunRef, SourceMark, Spool, StateError, Version};
 
 /// Acknowledged batches, and time, after which a version records them.
 const CHECKPOINT_BATCHES: u32 = 100;
@@ -57,6 +57,7 @@ impl<'a> Ledger<'a> {
                 ledger.version.runs.push(run);
             }
         }
+        ledger.version.source = None;
         // Those who are being sent away are no members from here on, but in doubt.
         ledger.version.members = Some(tally.members - if sides.removes { tally.removed } else { 0 });
         ledger.commit()?;
@@ -79,6 +80,12 @@ impl<'a> Ledger<'a> {
         self.version.name = Some(name.to_owned());
         self.dirty = true;
         self.checkpoint()
+    }
+
+    /// Everything was done: the source as it was read needs no reading again.
+    pub(super) fn mark(&mut self, mark: Option<SourceMark>) {
+        self.version.source = mark;
+        self.dirty = true;
     }
 
     /// Braze has taken these rows.
@@ -109,19 +116,22 @@ impl<'a> Ledger<'a> {
         self.version.runs.get_mut(at)
     }
 
+    /// Whether some who were to leave may still be there.
+    pub(super) fn has_unsettled_removals(&self) -> bool {
+        let run = self.runs.removes.and_then(|at| self.version.runs.get(at));
+        run.is_some_and(|run| run.acknowledged.len() < run.rows)
+    }
+
     /// Rows of this apply that are neither acknowledged nor refused.
     pub(super) fn in_doubt(&self) -> u64 {
         let runs = [self.runs.removes, self.runs.adds].into_iter().flatten();
         runs.filter_map(|at| self.version.runs.get(at)).map(RunRef::in_doubt).sum()
     }
 
-    /// A batch is done: records it, if enough has come together.
-    pub(super) fn batch_done(&mut self) -> Result<(), StateError> {
+    /// A batch is done. Whether enough has come together to record it.
+    pub(super) fn batch_done(&mut self) -> bool {
         self.batches += 1;
-        if self.batches >= CHECKPOINT_BATCHES || self.last.elapsed() >= CHECKPOINT_EVERY {
-            self.checkpoint()?;
-        }
-        Ok(())
+        self.batches >= CHECKPOINT_BATCHES || self.last.elapsed() >= CHECKPOINT_EVERY
     }
 
     /// Records what has come together since the last time.

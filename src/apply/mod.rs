@@ -23,8 +23,8 @@ pub use halt::{Halt, Health, Interrupt};
 use crate::config::Retry;
 use crate::connector::braze::Braze;
 use crate::model::{Clock, Op, PassId, Progress, Stage};
-use crate::plan::{Approved, Naming, Sides};
-use crate::state::{Event, Journal, RejectLog, Spool, StateWriter, Version};
+use crate::plan::{Approved, Naming, Plan, Sides};
+use crate::state::{Event, Journal, RejectLog, SourceMark, Spool, StateWriter, Version};
 
 use ledger::Ledger;
 use send::Sender;
@@ -63,7 +63,9 @@ pub struct Outcome {
     pub removed: u64,
     /// Identifiers that Braze refused.
     pub refused: u64,
-    /// Why Braze refused the first of them.
+    /// Those of them that were to leave, and perhaps have not.
+    pub refused_removals: u64,
+    /// Why Braze refused the first of them, or would not take one that is in doubt.
     pub refusal: Option<String>,
     /// Members of this apply that are in doubt now.
     pub in_doubt: u64,
@@ -77,19 +79,27 @@ impl Outcome {
     pub fn changed_anything(&self) -> bool {
         self.named.is_some() || self.added > 0 || self.removed > 0
     }
+
+    /// Whether nothing stopped it, nobody is in doubt, and whoever was to leave has left.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.halt.is_none() && self.in_doubt == 0 && self.refused_removals == 0
+    }
 }
 
 /// Applies an approved plan. `record` is the version that the plan starts from, or the first one of a
-/// new cohort. Identifiers that Braze refuses go to `rejects`.
+/// new cohort; `mark` is recorded if everything comes to be as planned. Identifiers that Braze refuses go to
+/// `rejects`.
 pub async fn apply(
     approved: Approved<Spool>,
     record: Version,
+    mark: Option<SourceMark>,
     rejects: &mut RejectLog,
     context: Context<'_>,
 ) -> Outcome {
     let cohort = approved.plan().cohort.clone();
     let mut outcome = Outcome::default();
-    let halt = run(approved, record, rejects, context, &mut outcome).await;
+    let halt = run(approved, record, mark, rejects, context, &mut outcome).await;
     outcome.halt = halt.err();
     let finished = Event::Finished {
         cohort: cohort.to_string(),
@@ -111,6 +121,7 @@ pub async fn apply(
 async fn run(
     approved: Approved<Spool>,
     record: Version,
+    mark: Option<SourceMark>,
     rejects: &mut RejectLog,
     context: Context<'_>,
     outcome: &mut Outcome,
@@ -118,31 +129,38 @@ async fn run(
     let (naming, sides) = (approved.naming().cloned(), approved.sides());
     let total = approved.changes(Op::Remove) + approved.changes(Op::Add);
     let mut plan = approved.into_plan();
+    let cohort = plan.cohort.clone();
     let ledger = Ledger::open(&mut plan, sides, record, context)?;
-    let mut sender = Sender { cohort: &plan.cohort, context, ledger, rejects, outcome };
+    let mut sender = Sender { cohort: &cohort, context, ledger, rejects, outcome, suspects: Vec::new() };
     let mut result = sender.name(naming).await;
     if result.is_ok() {
-        let batch_len = usize::try_from(plan.batch_len_max).unwrap_or(1);
-        result = send_all(&mut sender, &mut plan.changes, sides, batch_len, total).await;
+        result = send_all(&mut sender, &mut plan, sides, total).await;
     }
     // Also after a halt: what was acknowledged so far is recorded.
     sender.outcome.in_doubt = sender.ledger.in_doubt();
-    result.and(sender.ledger.checkpoint().map_err(Halt::from))
+    if result.is_ok() && sender.outcome.is_whole() && sender.outcome.refused == 0 {
+        sender.ledger.mark(mark);
+    }
+    result.and(sender.checkpoint())
 }
 
 async fn send_all(
     sender: &mut Sender<'_>,
-    changes: &mut Sides<Spool>,
+    plan: &mut Plan<Spool>,
     sides: Sides<bool>,
-    batch_len: usize,
     total: u64,
 ) -> Result<(), Halt> {
+    let batch_len = usize::try_from(plan.batch_len_max).unwrap_or(1);
     let mut done = 0;
     for op in [Op::Remove, Op::Add] {
         if !*sides.of(op) {
             continue;
         }
-        let mut batches = changes.of_mut(op).batches(batch_len)?;
+        // Whoever is removed after being added, under another identifier, is out for good.
+        if op == Op::Add && plan.mixed && !plan.changes.adds.is_empty() && sender.has_unsettled_removals() {
+            return Err(Halt::Unsettled);
+        }
+        let mut batches = plan.changes.of_mut(op).batches(batch_len)?;
         while let Some(batch) = batches.next_batch()? {
             sender.send(op, &batch).await?;
             done += batch.len() as u64;

@@ -4,6 +4,9 @@
 //! errors"): 400 and 413 halve the batch until the offender is alone; 423, 429, 5xx and silence are
 //! tried again, since adding and removing are set operations; 401 and what nobody expected end the
 //! workspace's pass.
+//!
+//! A 400 for a single identifier is that identifier's fault only if Braze takes others: until it has, the
+//! identifier is a suspect, and stays in doubt.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,12 +14,12 @@ use std::time::Duration;
 use super::ledger::Ledger;
 use super::{Context, Halt, Outcome};
 use crate::connector::braze::{Answer, RowError};
-use crate::model::{CohortId, Identifier, Op, Timestamp};
+use crate::model::{CohortId, Identifier, Op};
 use crate::plan::Naming;
 use crate::state::{Batch, Event, Reject, RejectLog};
 
-/// From so many refused identifiers on, more refused than accepted is no matter of single identifiers.
-const REFUSED_FROM: u64 = 10;
+/// So many single identifiers refused without one taken in between are no matter of single identifiers.
+const SUSPECTS_MAX: usize = 10;
 /// Most time that is added to a wait, so that many who wait do not return at once.
 const JITTER_MAX: Duration = Duration::from_secs(1);
 
@@ -26,6 +29,16 @@ pub(super) struct Sender<'a> {
     pub(super) ledger: Ledger<'a>,
     pub(super) rejects: &'a mut RejectLog,
     pub(super) outcome: &'a mut Outcome,
+    /// Refused by themselves since Braze last took anybody.
+    pub(super) suspects: Vec<Suspect>,
+}
+
+/// An identifier that Braze refused by itself, while nothing shows that it would take any.
+pub(super) struct Suspect {
+    op: Op,
+    row: u64,
+    value: String,
+    message: String,
 }
 
 /// What is asked of Braze.
@@ -43,7 +56,12 @@ enum Verdict {
     /// Accepted but for these.
     Complaints(Vec<RowError>, Option<String>),
     /// Not taken because of something in it.
-    TooMuch(String),
+    TooMuch {
+        /// What Braze says.
+        message: String,
+        /// An earlier attempt had no answer: it may have been taken all the same.
+        unsure: bool,
+    },
 }
 
 impl Sender<'_> {
@@ -57,7 +75,7 @@ impl Sender<'_> {
                     message.unwrap_or_else(|| "it complains about the name".to_owned()),
                 ));
             }
-            Verdict::TooMuch(message) => return Err(Halt::Refused(message)),
+            Verdict::TooMuch { message, .. } => return Err(Halt::Refused(message)),
         }
         self.ledger.named(naming.name())?;
         self.outcome.named = Some(naming);
@@ -67,27 +85,44 @@ impl Sender<'_> {
     /// Sends a batch, in smaller parts where it must be.
     pub(super) async fn send(&mut self, op: Op, batch: &Batch) -> Result<(), Halt> {
         let mut parts = VecDeque::from([Part { members: (0..batch.len()).collect(), again: false }]);
+        let mut taken = false;
         while let Some(mut part) = parts.pop_front() {
             let members = batch.identifiers(&part.members)?;
             match self.until_settled(Request::Change(op, &members)).await? {
-                Verdict::Accepted => self.accept(op, batch, &part.members),
+                Verdict::Accepted => {
+                    taken = true;
+                    self.accept(op, batch, &part.members)?;
+                }
                 Verdict::Complaints(named, other) => {
                     parts.extend(self.settle_complaints(op, batch, &part, &named, other.as_deref())?);
                 }
-                Verdict::TooMuch(message) if part.members.len() == 1 => {
-                    self.refuse(op, batch, part.members[0], &message)?;
+                Verdict::TooMuch { message, unsure } if part.members.len() == 1 => {
+                    self.suspect(op, batch, part.members[0], message, unsure)?;
                 }
-                Verdict::TooMuch(_) => {
+                Verdict::TooMuch { .. } => {
                     let rest = part.members.split_off(part.members.len() / 2);
                     parts.push_front(Part { members: rest, again: part.again });
                     parts.push_front(part);
                 }
             }
         }
-        Ok(self.ledger.batch_done()?)
+        if taken {
+            self.convict()?;
+        }
+        if self.ledger.batch_done() { self.checkpoint() } else { Ok(()) }
     }
 
-    fn accept(&mut self, op: Op, batch: &Batch, members: &[usize]) {
+    /// Records what has come together: whoever is refused first, so that no reason is lost.
+    pub(super) fn checkpoint(&mut self) -> Result<(), Halt> {
+        self.rejects.sync()?;
+        Ok(self.ledger.checkpoint()?)
+    }
+
+    pub(super) fn has_unsettled_removals(&self) -> bool {
+        self.ledger.has_unsettled_removals()
+    }
+
+    fn accept(&mut self, op: Op, batch: &Batch, members: &[usize]) -> Result<(), Halt> {
         match op {
             Op::Add => self.outcome.added += members.len() as u64,
             Op::Remove => self.outcome.removed += members.len() as u64,
@@ -96,6 +131,7 @@ impl Sender<'_> {
             let first = batch.row(stretch[0]);
             self.ledger.acknowledge(op, first..first + stretch.len() as u64);
         }
+        self.convict()
     }
 
     /// A 2xx with complaints. Whom it names for good is refused. Of the others nobody can tell, so they
@@ -111,7 +147,8 @@ impl Sender<'_> {
         let mut rest = part.members.clone();
         for error in named.iter().filter(|error| !error.again) {
             let Some(member) = part.members.get(error.member) else { continue };
-            self.refuse(op, batch, *member, &error.message)?;
+            let suspect = Suspect::new(op, batch, *member, error.message.clone())?;
+            self.refuse(&suspect)?;
             rest.retain(|kept| kept != member);
         }
         let words = other.or_else(|| named.first().map(|error| error.message.as_str())).unwrap_or_default();
@@ -119,43 +156,63 @@ impl Sender<'_> {
         Ok((!part.again && !rest.is_empty()).then_some(Part { members: rest, again: true }))
     }
 
+    /// Braze refused a single identifier.
+    fn suspect(
+        &mut self,
+        op: Op,
+        batch: &Batch,
+        member: usize,
+        message: String,
+        unsure: bool,
+    ) -> Result<(), Halt> {
+        self.outcome.refusal.get_or_insert_with(|| message.clone());
+        if unsure {
+            return Ok(()); // it stays in doubt: an attempt without an answer may have been taken
+        }
+        self.suspects.push(Suspect::new(op, batch, member, message.clone())?);
+        if self.suspects.len() < SUSPECTS_MAX { Ok(()) } else { Err(Halt::Refused(message)) }
+    }
+
+    /// Braze takes others: whom it refused, it refused for themselves.
+    fn convict(&mut self) -> Result<(), Halt> {
+        std::mem::take(&mut self.suspects).iter().try_for_each(|suspect| self.refuse(suspect))
+    }
+
     /// Braze will not have this one.
-    fn refuse(&mut self, op: Op, batch: &Batch, member: usize, message: &str) -> Result<(), Halt> {
-        let identifiers = batch.identifiers(&[member])?;
-        let value = identifiers[0].in_full();
+    fn refuse(&mut self, suspect: &Suspect) -> Result<(), Halt> {
+        let Suspect { op, row, value, message } = suspect;
         let reject = Reject {
             reason: "refused_by_braze",
             detail: message,
             column: op.as_str(),
-            value: &value,
+            value,
             ..Reject::default()
         };
         self.rejects.push(&reject.line())?;
-        let row = batch.row(member);
-        self.ledger.refuse(op, row);
+        self.ledger.refuse(*op, *row);
         self.outcome.refused += 1;
-        self.outcome.refusal.get_or_insert_with(|| message.to_owned());
-        let accepted = self.outcome.added + self.outcome.removed;
-        if self.outcome.refused >= REFUSED_FROM && self.outcome.refused > accepted {
-            return Err(Halt::Refused(message.to_owned()));
-        }
+        self.outcome.refused_removals += u64::from(*op == Op::Remove);
+        self.outcome.refusal.get_or_insert_with(|| message.clone());
         Ok(())
     }
 
     /// Asks until Braze has said yes or no, or the retries are spent.
     async fn until_settled(&self, request: Request<'_>) -> Result<Verdict, Halt> {
         let mut trouble = Halt::Unavailable("no attempt was made".to_owned());
+        let mut unanswered = false;
         for attempt in 1..=self.context.retry.attempts.max(1) {
             self.wait_for_gate().await?;
             let answer = self.ask(request).await?;
-            trouble = match settle(answer) {
+            let unsure = unanswered;
+            unanswered |= matches!(answer, Answer::NoAnswer(_) | Answer::Unavailable(_));
+            trouble = match settle(answer, unsure) {
                 Ok(verdict) => return Ok(verdict),
                 Err(Trouble::Final(halt)) => return Err(self.context.health.report(halt)),
                 Err(Trouble::Passing(halt)) => halt,
             };
             tracing::debug!(cohort = %self.cohort, attempt, "will be tried again: {trouble}");
             if attempt < self.context.retry.attempts {
-                self.context.interrupt.sleep(self.backoff(attempt, &trouble)).await?;
+                self.context.interrupt.sleep(self.backoff(attempt)).await?;
             }
         }
         Err(self.context.health.report(trouble))
@@ -182,19 +239,26 @@ impl Sender<'_> {
             match wait {
                 Ok(Duration::ZERO) => return Ok(()),
                 Ok(wait) => self.context.interrupt.sleep(wait + jitter(wait.min(JITTER_MAX))).await?,
-                Err(late) => return Err(self.context.health.report(Halt::RateLimited(late.until))),
+                Err(late) => return Err(self.context.health.report(Halt::RateLimited(Some(late.until)))),
             }
         }
     }
 
-    /// Doubles with each attempt; half of it is chance. The rate limit has its own clock, at the gate.
-    fn backoff(&self, attempt: u32, trouble: &Halt) -> Duration {
-        if matches!(trouble, Halt::RateLimited(_)) {
+    /// Doubles with each attempt; half of it is chance. While the gate is closed, waiting is its matter.
+    fn backoff(&self, attempt: u32) -> Duration {
+        let Context { braze, retry, clock, .. } = self.context;
+        if braze.gate.wait(clock.now()) != Ok(Duration::ZERO) {
             return Duration::ZERO;
         }
-        let retry = self.context.retry;
         let wait = retry.first_wait.saturating_mul(1 << (attempt - 1).min(20)).min(retry.longest_wait);
         wait / 2 + jitter(wait / 2)
+    }
+}
+
+impl Suspect {
+    fn new(op: Op, batch: &Batch, member: usize, message: String) -> Result<Self, Halt> {
+        let identifiers = batch.identifiers(&[member])?;
+        Ok(Self { op, row: batch.row(member), value: identifiers[0].in_full(), message })
     }
 }
 
@@ -213,18 +277,16 @@ enum Trouble {
     Final(Halt),
 }
 
-fn settle(answer: Answer) -> Result<Verdict, Trouble> {
+fn settle(answer: Answer, unsure: bool) -> Result<Verdict, Trouble> {
     match answer {
         Answer::Accepted => Ok(Verdict::Accepted),
         Answer::AcceptedWithErrors { named, other } => Ok(Verdict::Complaints(named, other)),
-        Answer::BadRequest(message) => Ok(Verdict::TooMuch(message)),
-        Answer::TooLarge => Ok(Verdict::TooMuch("too large (413)".to_owned())),
+        Answer::BadRequest(message) => Ok(Verdict::TooMuch { message, unsure }),
+        Answer::TooLarge => Ok(Verdict::TooMuch { message: "too large (413)".to_owned(), unsure }),
         Answer::Unauthorized(message) => Err(Trouble::Final(Halt::Unauthorized(message))),
         Answer::Unexpected(status, message) => Err(Trouble::Final(Halt::Unexpected(status, message))),
         Answer::Locked => Err(Trouble::Passing(Halt::Locked)),
-        Answer::RateLimited(until) => {
-            Err(Trouble::Passing(Halt::RateLimited(until.unwrap_or(Timestamp::UNIX_EPOCH))))
-        }
+        Answer::RateLimited(until) => Err(Trouble::Passing(Halt::RateLimited(until))),
         Answer::Unavailable(status) => Err(Trouble::Passing(Halt::Unavailable(format!("status {status}")))),
         Answer::NoAnswer(why) => Err(Trouble::Passing(Halt::Unavailable(format!("no answer ({why})")))),
         Answer::NotReached(why) => Err(Trouble::Passing(Halt::Unavailable(format!("not reached ({why})")))),

@@ -135,7 +135,7 @@ pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
         PlanError::Desired(DesiredError::Scratch(_)) => {
             return Some("is the disk for temporary files full?".to_owned());
         }
-        PlanError::State(_) | PlanError::Order(_) => return None,
+        PlanError::State(_) | PlanError::Order(_) | PlanError::Saved(_) => return None,
     };
     Some(match source {
         FileError::NoMatch { .. } | FileError::Io { .. } => {

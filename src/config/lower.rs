@@ -86,12 +86,12 @@ fn connections(
     folder: &Path,
 ) -> Result<BTreeMap<ConnectionName, Braze>, IdError> {
     let each = shapes.into_iter().map(|(name, shape::Connection::Braze(shape))| {
-        Ok((ConnectionName::new(&name.0)?, braze(shape, folder)))
+        Ok((ConnectionName::new(&name.0)?, braze(shape, folder)?))
     });
     each.collect()
 }
 
-fn braze(shape: shape::Braze, folder: &Path) -> Braze {
+fn braze(shape: shape::Braze, folder: &Path) -> Result<Braze, IdError> {
     let url = shape.instance.and_then(super::instance::Instance::endpoint).map(str::to_owned);
     let url = url.or_else(|| shape.endpoint.as_deref().and_then(|text| base_url(text).ok()));
     let endpoint = url.map_or(Endpoint::Sandbox, Endpoint::Url);
@@ -102,8 +102,9 @@ fn braze(shape: shape::Braze, folder: &Path) -> Braze {
         }),
         _ => None,
     };
-    Braze {
+    Ok(Braze {
         endpoint,
+        formerly: shape.formerly.iter().map(|name| ConnectionName::new(&name.0)).collect::<Result<_, _>>()?,
         partner: shape.partner.0,
         organization: shape.organization.0,
         keys,
@@ -116,7 +117,7 @@ fn braze(shape: shape::Braze, folder: &Path) -> Braze {
             first_wait: shape.retry.first_wait.0,
             longest_wait: shape.retry.longest_wait.0,
         },
-    }
+    })
 }
 
 /// A number with a small bound, as the type that the program counts it in.

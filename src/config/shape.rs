@@ -92,6 +92,9 @@ pub(super) struct Braze {
     /// The REST endpoint, instead of `instance`.
     #[schemars(example = "https://rest.iad-01.braze.com")]
     pub(super) endpoint: Option<String>,
+    /// Names that this connection had before. Records say which connection they belong to; without this, a renamed connection is taken for another workspace.
+    #[serde(default)]
+    pub(super) formerly: Vec<Slug>,
     /// The partner's name in the path of the cohort endpoints.
     #[serde(default = "default_partner")]
     pub(super) partner: PathPart,

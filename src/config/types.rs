@@ -35,6 +35,8 @@ pub struct Config {
 pub struct Braze {
     /// Where it is.
     pub endpoint: Endpoint,
+    /// Names that the connection had before.
+    pub formerly: Vec<ConnectionName>,
     /// The partner's name in the path.
     pub partner: String,
     /// The organization in the `User-Agent`.

@@ -10,12 +10,10 @@
 mod rejects;
 mod sort;
 
-use std::path::{Path, PathBuf};
-
 pub use rejects::Rejects;
 pub use sort::{Members, SortedSet};
 
-use crate::config::Cohort;
+use crate::config::{Cohort, Config};
 use crate::connector::file::{self, FileError, Place, Row};
 use crate::matching::Matcher;
 use crate::model::{KeySeed, Progress, Stage};
@@ -53,8 +51,7 @@ pub enum DesiredError {
 /// [`DesiredError`] when it cannot be read in full.
 pub fn read(
     cohort: &Cohort,
-    folder: &Path,
-    roots: &[PathBuf],
+    config: &Config,
     seed: KeySeed,
     progress: &dyn Progress,
 ) -> Result<Desired, DesiredError> {
@@ -66,16 +63,17 @@ pub fn read(
         packed: Vec::new(),
     };
     let (mut rows, mut failed) = (0u64, None);
-    let reading = file::read(&cohort.source, folder, roots, matcher.columns(), &mut |row, place| {
-        rows += 1;
-        if rows.is_multiple_of(PROGRESS_EVERY) {
-            progress.at(&cohort.id, Stage::Reading, rows);
-        }
-        intake.take(row, place).map_err(|error| {
-            failed = Some(error);
-            FileError::Stopped
-        })
-    });
+    let reading =
+        file::read(&cohort.source, &config.folder, &config.roots, matcher.columns(), &mut |row, place| {
+            rows += 1;
+            if rows.is_multiple_of(PROGRESS_EVERY) {
+                progress.at(&cohort.id, Stage::Reading, rows);
+            }
+            intake.take(row, place).map_err(|error| {
+                failed = Some(error);
+                FileError::Stopped
+            })
+        });
     match (reading, failed) {
         (_, Some(error)) => Err(error.into()),
         (Err(error), None) => Err(error.into()),

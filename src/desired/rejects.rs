@@ -5,8 +5,9 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 
 use tempfile::SpooledTempFile;
 
-use crate::connector::file::Place;
+use crate::connector::file::{Place, Reading};
 use crate::matching::Unmatched;
+use crate::model::Matched;
 use crate::state::{Reject, RejectLog, StateError};
 
 const SAMPLE_LEN: usize = 3;
@@ -31,22 +32,17 @@ impl Default for Rejects {
 }
 
 impl Rejects {
-    /// How many for each reason.
+    /// The numbers of the whole source.
     #[must_use]
-    pub fn counts(&self) -> &BTreeMap<&'static str, u64> {
-        &self.counts
-    }
-
-    /// Rows that could not be read: the people in them are not known, and may be members.
-    #[must_use]
-    pub fn unreadable_rows(&self) -> u64 {
-        self.unreadable
-    }
-
-    /// The first few, in words, without what stood there.
-    #[must_use]
-    pub fn samples(&self) -> &[String] {
-        &self.samples
+    pub fn matched(&self, reading: &Reading, duplicates: u64) -> Matched {
+        Matched {
+            rows: reading.rows,
+            files: reading.files,
+            duplicates,
+            unreadable: self.unreadable,
+            rejects: self.counts.iter().map(|(reason, number)| ((*reason).to_owned(), *number)).collect(),
+            samples: self.samples.clone(),
+        }
     }
 
     pub(super) fn unreadable(

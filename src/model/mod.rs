@@ -8,6 +8,7 @@ mod id;
 mod identifier;
 mod key;
 mod limits;
+mod matched;
 mod progress;
 mod rows;
 mod rule;
@@ -19,6 +20,7 @@ pub use id::{CohortId, ConnectionName, IdError, PassId};
 pub use identifier::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Identifier, IdentifierError, Kind, PACKED_LEN_MAX};
 pub use key::{Key, KeySeed};
 pub use limits::{Ceilings, GuardLimits};
+pub use matched::Matched;
 pub use progress::{NoProgress, Progress, Stage};
 pub use rows::RowSet;
 pub use rule::MatchRule;
@@ -54,4 +56,7 @@ pub enum Standing {
     InDoubt,
     /// Braze has refused to take this identifier.
     Refused,
+    /// Braze has refused it, but an earlier request may have put it there: not added again, and removed
+    /// when it is not desired any more.
+    Disputed,
 }

@@ -143,7 +143,7 @@ fn settle_desired(standing: Standing, tally: &mut Tally) -> bool {
             tally.unchanged += 1;
         }
         Standing::InDoubt => tally.doubt_added += 1,
-        Standing::Refused => tally.refused += 1,
+        Standing::Refused | Standing::Disputed => tally.refused += 1,
     }
     standing == Standing::InDoubt
 }
@@ -155,7 +155,7 @@ fn settle_undesired(standing: Standing, tally: &mut Tally) -> bool {
             tally.members += 1;
             tally.removed += 1;
         }
-        Standing::InDoubt => tally.doubt_removed += 1,
+        Standing::InDoubt | Standing::Disputed => tally.doubt_removed += 1,
         Standing::Refused => {}
     }
     standing != Standing::Refused
@@ -256,19 +256,23 @@ mod tests {
 
         let holds = |key: u8, standing: Standing| match standing {
             Standing::Member => true,
-            Standing::InDoubt => truth >> (key % 32) & 1 == 1,
+            Standing::InDoubt | Standing::Disputed => truth >> (key % 32) & 1 == 1,
             Standing::Refused => false,
         };
         let mut braze: BTreeSet<u8> = known.iter().filter(|(k, s)| holds(*k, *s)).map(|(k, _)| *k).collect();
         // In any order within a side: reversed is as good as any.
         for (op, key) in changes.iter().filter(|(op, _)| *op == Op::Remove).rev() {
-            assert!(braze.remove(key) || record[key] == Standing::InDoubt, "{op:?} {key}");
+            let known = record[key];
+            assert!(braze.remove(key) || known != Standing::Member, "{op:?} {key}");
         }
         for (_, key) in changes.iter().filter(|(op, _)| *op == Op::Add).rev() {
             braze.insert(*key);
         }
-        let refused = |key: &u8| record.get(key) == Some(&Standing::Refused);
-        let expected: BTreeSet<u8> = desired.iter().filter(|key| !refused(key)).copied().collect();
+        let refused = |key: &u8| matches!(record.get(key), Some(Standing::Refused | Standing::Disputed));
+        let disputed =
+            |key: &u8| record.get(key) == Some(&Standing::Disputed) && holds(*key, Standing::Disputed);
+        let expected: BTreeSet<u8> =
+            desired.iter().filter(|key| !refused(key) || disputed(key)).copied().collect();
         assert_eq!(braze, expected);
 
         let count = |op| changes.iter().filter(|(o, _)| *o == op).count() as u64;
@@ -283,12 +287,18 @@ mod tests {
 
     #[test]
     fn every_case_over_three_members() {
-        let standings = [None, Some(Standing::Member), Some(Standing::InDoubt), Some(Standing::Refused)];
+        let standings = [
+            None,
+            Some(Standing::Member),
+            Some(Standing::InDoubt),
+            Some(Standing::Refused),
+            Some(Standing::Disputed),
+        ];
         for wanted in 0u32..8 {
-            for known in 0usize..64 {
+            for known in 0usize..125 {
                 for truth in 0..8 {
                     let desired = (0u8..3).filter(|key| wanted >> key & 1 == 1).collect();
-                    let at = |key: u8| standings[known >> (2 * key) & 3].map(|s| (key, s));
+                    let at = |key: u8| standings[known / 5usize.pow(u32::from(key)) % 5].map(|s| (key, s));
                     check(&desired, &(0u8..3).filter_map(at).collect(), truth);
                 }
             }
@@ -299,10 +309,10 @@ mod tests {
         #[test]
         fn random_larger_cases(
             desired in proptest::collection::btree_set(any::<u8>(), 0..200),
-            record in proptest::collection::btree_map(any::<u8>(), 0usize..3, 0..200),
+            record in proptest::collection::btree_map(any::<u8>(), 0usize..4, 0..200),
             truth in any::<u32>(),
         ) {
-            let standings = [Standing::Member, Standing::InDoubt, Standing::Refused];
+            let standings = [Standing::Member, Standing::InDoubt, Standing::Refused, Standing::Disputed];
             check(&desired, &record.into_iter().map(|(key, at)| (key, standings[at])).collect(), truth);
         }
     }

@@ -53,10 +53,9 @@ pub struct PlanDigest([u8; 32]);
 impl PlanDigest {
     /// Of one cohort's plan; what is withheld is passed as empty.
     #[must_use]
-    pub fn of(cohort: &CohortId, naming: Option<&Naming>, sums: Sides<ChangeSum>) -> Self {
+    pub fn of(target: &str, cohort: &CohortId, naming: Option<&Naming>, sums: Sides<ChangeSum>) -> Self {
         let mut hasher = Sha256::new();
-        for text in [Some(cohort.as_str()), naming.map(Naming::name)] {
-            let text = text.unwrap_or_default();
+        for text in [target, cohort.as_str(), naming.map(Naming::name).unwrap_or_default()] {
             hasher.update((text.len() as u64).to_le_bytes());
             hasher.update(text);
         }
@@ -71,7 +70,7 @@ impl PlanDigest {
 pub fn of_all(plans: impl IntoIterator<Item = PlanDigest>) -> PlanDigest {
     let mut digests: Vec<[u8; 32]> = plans.into_iter().map(|digest| digest.0).collect();
     digests.sort_unstable();
-    let mut hasher = Sha256::new();
+    let mut hasher = Sha256::new_with_prefix("syncline plan");
     digests.iter().for_each(|digest| hasher.update(digest));
     PlanDigest(hasher.finalize().into())
 }
@@ -117,7 +116,7 @@ mod tests {
     fn digest(cohort: &str, name: Option<&str>, removes: &[&str], adds: &[&str]) -> PlanDigest {
         let naming = name.map(|name| Naming::Create { name: name.to_owned() });
         let sums = Sides { removes: sum(removes), adds: sum(adds) };
-        PlanDigest::of(&CohortId::new(cohort).unwrap(), naming.as_ref(), sums)
+        PlanDigest::of("here", &CohortId::new(cohort).unwrap(), naming.as_ref(), sums)
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct Policy {
     pub ceilings: Ceilings,
     /// The cohort must not be emptied.
     pub protected: bool,
+    /// How many members there were when removals were first withheld, if they still are.
+    pub share_base: Option<u64>,
     /// Another cohort in the same Braze that has the name already.
     pub name_taken_by: Option<CohortId>,
     /// Where the record's members are, and where the config would send: set when they differ.
@@ -177,6 +179,7 @@ impl<C> Approved<C> {
     pub fn digest(&self) -> PlanDigest {
         let sum = |op| if *self.sides.of(op) { *self.plan.sums.of(op) } else { Default::default() };
         PlanDigest::of(
+            &self.plan.target,
             &self.plan.cohort,
             self.naming(),
             Sides { removes: sum(Op::Remove), adds: sum(Op::Add) },
@@ -209,8 +212,11 @@ pub struct Verdict<C> {
 pub fn guard<C>(plan: Plan<C>, policy: &Policy) -> Verdict<C> {
     let refusals = refusals(&plan, policy);
     let hit = |side| refusals.iter().any(|refusal| refusal.side() == side);
+    let both = plan.tally.removes() > 0 && plan.tally.adds() > 0;
     let stop = hit(Side::All)
         || (policy.limits.atomic && !refusals.is_empty())
+        // One person may be in both sides under two identifiers: half of that would lose them.
+        || (plan.mixed && both && (hit(Side::Removes) || hit(Side::Adds)))
         // A cohort is named before it is filled.
         || (hit(Side::Naming) && matches!(plan.naming, Some(Naming::Create { .. })));
     let sides = Sides { removes: !stop && !hit(Side::Removes), adds: !stop && !hit(Side::Adds) };
@@ -237,7 +243,7 @@ fn name_taken<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
 /// An empty source is far more often a broken export than a cohort that nobody is in any more.
 fn emptied<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
     let members = plan.tally.removes();
-    if plan.tally.desired() > 0 || members == 0 {
+    if plan.tally.unchanged + plan.tally.adds() > 0 || members == 0 {
         return None;
     }
     if policy.protected {
@@ -277,7 +283,10 @@ fn too_many<C>(plan: &Plan<C>, policy: &Policy, op: Op) -> Option<Refusal> {
         return Some(Refusal::Count { op, changes, limit });
     }
     let empty_is_fine = op == Op::Remove && tally.desired() == 0;
+    // Whoever enters while removals are withheld must not make their share smaller in the next pass.
+    let members =
+        policy.share_base.filter(|_| op == Op::Remove).map_or(tally.members, |b| b.min(tally.members));
     let counts = tally.members >= limits.from_members && !empty_is_fine;
-    let exceeded = counts && share.is_exceeded_by(changes, tally.members);
-    exceeded.then_some(Refusal::Share { op, changes, members: tally.members, limit: share })
+    let exceeded = counts && share.is_exceeded_by(changes, members);
+    exceeded.then_some(Refusal::Share { op, changes, members, limit: share })
 }

@@ -85,6 +85,10 @@ pub struct Plan<C> {
     pub samples: Samples,
     /// Fingerprints of the two sides.
     pub sums: Sides<ChangeSum>,
+    /// Whether one person may be known by two identifiers, so that neither side may go without the other.
+    pub mixed: bool,
+    /// Where it would be sent, for the digest: what was approved for one place is not for another.
+    pub target: String,
     /// The changes themselves.
     pub changes: Sides<C>,
     /// Identifiers in one request.

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 pub use observe::PlanError;
-pub use report::{CohortPlan, CohortReport, Failed, LeftBehind, Matched, PassPlan, PassReport};
+pub use report::{CohortPlan, CohortReport, Failed, LeftBehind, PassPlan, PassReport};
 pub use saved::SavedError;
 
 use crate::apply::{self, Context, Halt, Health, Interrupt, Outcome};
@@ -232,18 +232,21 @@ async fn send(
         journal.append(means.clock.now(), planned)?;
         // A closed semaphore is one that nobody closes: there is nothing to wait for then.
         let _seat = workspace.seats.acquire().await.ok();
-        outcome =
-            apply::apply(approved, cohort.record, &mut rejects, context(workspace, means, journal)).await;
+        let context = context(workspace, means, journal);
+        outcome = apply::apply(approved, cohort.record, cohort.mark, &mut rejects, context).await;
     } else if cohort.record_changed {
         let mut record = cohort.record;
         record.number += 1;
         means.state.commit(&cohort.id, &record)?;
     }
-    if cohort.empties && outcome.halt.is_none() && outcome.in_doubt == 0 && cohort.verdict.refusals.is_empty()
-    {
+    if cohort.empties && outcome.is_whole() && cohort.verdict.refusals.is_empty() {
         close(&cohort.id, means)?;
     }
-    report.rejects_file = rejects.finish()?;
+    match rejects.finish() {
+        Ok(file) => report.rejects_file = file,
+        // What was sent was sent, and is told whatever becomes of the list.
+        Err(error) => drop(outcome.halt.get_or_insert(error.into())),
+    }
     Ok(outcome)
 }
 

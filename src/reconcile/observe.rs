@@ -2,12 +2,15 @@
 
 use super::Inputs;
 use super::policy::{self, Names};
-use super::report::{CohortPlan, Matched};
+use super::report::CohortPlan;
 use crate::config::{Braze, Cohort};
+use crate::connector::file;
 use crate::desired::{self, Desired, DesiredError, Members};
-use crate::model::{Ceilings, CohortId, ConnectionName, GuardLimits, Key, Op, Standing};
-use crate::plan::{self, DiffError, Draft, Naming, Plan, Policy, Sides, Sink, SourceTally, Tally, guard};
-use crate::state::{RecordCursor, Spool, StateError, Version};
+use crate::model::{Ceilings, CohortId, ConnectionName, GuardLimits, Key, Matched, Op, Standing};
+use crate::plan::{
+    self, DiffError, Draft, Naming, Plan, Policy, Side, Sides, Sink, SourceTally, Tally, guard,
+};
+use crate::state::{RecordCursor, SourceMark, Spool, StateError, Version};
 
 /// Why a cohort cannot be planned.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +24,9 @@ pub enum PlanError {
     /// A stream of members is not in order.
     #[error("the {0} is not in order; its data is damaged")]
     Order(&'static str),
+    /// It could not be planned when the plan was saved.
+    #[error("when the plan was made, it could not be planned: {0}")]
+    Saved(String),
     /// Its members are in a connection that the config no longer has.
     #[error("its members are in connection `{0}`, which the config does not have")]
     NoConnection(String),
@@ -29,26 +35,57 @@ pub enum PlanError {
 /// Plans a cohort that the config declares.
 pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Result<CohortPlan, PlanError> {
     let config = inputs.config;
-    let previous = inputs.state.version(&cohort.id)?;
-    let read = desired::read(cohort, &config.folder, &config.roots, inputs.state.seed(), inputs.progress)?;
+    let braze = connection(&cohort.to, inputs)?;
+    let previous = inputs.state.version(&cohort.id)?.map(|record| policy::at_home(record, cohort, braze));
+    if let Some(mark) = unchanged_source(cohort, previous.as_ref(), inputs)? {
+        let source = tally_of(&mark.matched, None);
+        let (matched, diff) = (mark.matched.clone(), Diff::none(previous.as_ref(), mark.refused));
+        let plan = judged(cohort, names, previous.clone(), diff, Some(source), inputs)?;
+        return Ok(CohortPlan { matched: Some(matched), ..plan.marked(Some(mark)) });
+    }
+    let read = desired::read(cohort, config, inputs.state.seed(), inputs.progress)?;
     let Desired { set, reading, rejects } = read;
     let mut members = set.into_members();
     let diff = compare(&cohort.id, Some(&mut members), previous.as_ref(), inputs)?;
-    let matched = Matched {
-        rows: reading.rows,
-        files: reading.files,
-        duplicates: members.duplicates(),
-        rejects: rejects.counts().clone(),
-        samples: rejects.samples().to_vec(),
-    };
-    let source = SourceTally {
-        rows: reading.rows,
-        duplicates: members.duplicates(),
-        unreadable: rejects.unreadable_rows(),
-        hollow: reading.hollow,
-    };
+    let matched = rejects.matched(&reading, members.duplicates());
+    let mark = reading.fingerprint.and_then(|print| print.text(&rules_text(cohort), inputs.clock.now()));
+    let mark = mark.filter(|_| reading.hollow.is_none()).map(|fingerprint| SourceMark {
+        fingerprint,
+        matched: matched.clone(),
+        refused: diff.tally.refused,
+    });
+    let source = tally_of(&matched, reading.hollow);
     let plan = judged(cohort, names, previous, diff, Some(source), inputs)?;
-    Ok(CohortPlan { matched: Some(matched), rejects: Some(rejects), ..plan })
+    Ok(CohortPlan { matched: Some(matched), source_read: true, rejects: Some(rejects), ..plan.marked(mark) })
+}
+
+pub(super) fn tally_of(matched: &Matched, hollow: Option<String>) -> SourceTally {
+    let Matched { rows, duplicates, unreadable, .. } = *matched;
+    SourceTally { rows, duplicates, unreadable, hollow }
+}
+
+/// Everything but the files themselves that decides who is in a cohort.
+fn rules_text(cohort: &Cohort) -> String {
+    format!("{} {:?} {:?}", env!("CARGO_PKG_VERSION"), cohort.source, cohort.rules)
+}
+
+/// The mark of a source that need not be read: the record is exactly what it names.
+fn unchanged_source(
+    cohort: &Cohort,
+    previous: Option<&Version>,
+    inputs: Inputs<'_>,
+) -> Result<Option<SourceMark>, PlanError> {
+    let settled = |record: &&Version| record.in_doubt == 0 && record.members.is_some() && !record.removed;
+    let Some(mark) = previous.filter(settled).and_then(|record| record.source.as_ref()) else {
+        return Ok(None);
+    };
+    if inputs.retry_refused && mark.refused > 0 {
+        return Ok(None);
+    }
+    let found = file::fingerprint(&cohort.source, &inputs.config.folder, &inputs.config.roots);
+    let found = found.map_err(DesiredError::from)?;
+    let found = found.text(&rules_text(cohort), inputs.clock.now());
+    Ok((found.as_ref() == Some(&mark.fingerprint)).then(|| mark.clone()))
 }
 
 /// Makes a plan of a declared cohort's changes and holds it to its policy.
@@ -61,10 +98,11 @@ pub(super) fn judged(
     inputs: Inputs<'_>,
 ) -> Result<CohortPlan, PlanError> {
     let braze = connection(&cohort.to, inputs)?;
-    let workspace = policy::workspace(cohort, braze);
-    let moved = previous.as_ref().and_then(|record| policy::moved(&record.workspace, &workspace));
+    let workspace = policy::workspace(&cohort.to, braze);
+    let moved = previous.as_ref().and_then(|record| policy::moved(&record.workspace, &workspace, braze));
     let plan =
         diff.into_plan(&cohort.id, previous.as_ref(), naming(cohort, previous.as_ref()), source, braze);
+    let plan = Plan { mixed: cohort.rules.len() > 1, target: workspace.to_string(), ..plan };
     let mut record = previous
         .clone()
         .unwrap_or_else(|| Version::first(inputs.pass, inputs.clock.now(), workspace.clone()));
@@ -77,17 +115,24 @@ pub(super) fn judged(
         limits: cohort.limits,
         ceilings: ceilings(&cohort.id, inputs),
         protected: record.protected,
-        name_taken_by: names.taken_by(cohort, braze),
+        share_base: record.share_base,
+        name_taken_by: names.taken_by(cohort),
         moved,
     };
+    let verdict = guard(plan, &policy);
+    let withheld = verdict.refusals.iter().any(|refusal| refusal.side() == Side::Removes);
+    let members = verdict.approved.plan().tally.members;
+    record.share_base = withheld.then(|| record.share_base.unwrap_or(members));
     Ok(CohortPlan {
         id: cohort.id.clone(),
         name: cohort.name.clone(),
         connection: cohort.to.clone(),
         declared_at: cohort.declared_at.clone(),
-        verdict: guard(plan, &policy),
+        verdict,
         matched: None,
+        source_read: false,
         rejects: None,
+        mark: None,
         record_changed: previous.is_some_and(|previous| previous != record),
         record,
         empties: false,
@@ -112,18 +157,20 @@ pub(super) fn emptying(
     diff: Diff,
     inputs: Inputs<'_>,
 ) -> Result<CohortPlan, PlanError> {
-    let gone = |_| PlanError::NoConnection(record.workspace.connection.clone());
-    let name = ConnectionName::new(&record.workspace.connection).map_err(gone)?;
+    let old = &record.workspace.connection;
+    let name =
+        policy::connection_of(old, inputs.config).ok_or_else(|| PlanError::NoConnection(old.clone()))?;
     let braze = connection(&name, inputs)?;
+    let here = policy::workspace(&name, braze);
     let plan = diff.into_plan(id, Some(&record), None, None, braze);
-    let mut here = record.workspace.clone();
-    (here.endpoint, here.partner) = (braze.endpoint.as_str().to_owned(), braze.partner.clone());
+    let plan = Plan { target: here.to_string(), ..plan };
     let policy = Policy {
         limits: GuardLimits::default(),
         ceilings: ceilings(id, inputs),
         protected: record.protected,
+        share_base: None,
         name_taken_by: None,
-        moved: policy::moved(&record.workspace, &here),
+        moved: policy::moved(&record.workspace, &here, braze),
     };
     Ok(CohortPlan {
         id: id.clone(),
@@ -132,7 +179,9 @@ pub(super) fn emptying(
         declared_at: "removed:".to_owned(),
         verdict: guard(plan, &policy),
         matched: None,
+        source_read: false,
         rejects: None,
+        mark: None,
         record,
         record_changed: false,
         empties: true,
@@ -161,6 +210,13 @@ pub(super) struct Diff {
 }
 
 impl Diff {
+    /// What comparing would find if everybody is where they should be.
+    fn none(record: Option<&Version>, refused: u64) -> Self {
+        let members = record.and_then(|record| record.members).unwrap_or(0);
+        let tally = Tally { members, unchanged: members, refused, ..Tally::default() };
+        Self { tally, changes: Changes::default() }
+    }
+
     pub(super) fn into_plan(
         self,
         id: &CohortId,
@@ -179,6 +235,8 @@ impl Diff {
             samples: draft.samples,
             sums: draft.sums,
             changes: spools,
+            mixed: false,
+            target: String::new(),
             batch_len_max: braze.batch_len_max as u64,
             requests_per_hour: braze.requests_per_hour,
         }
@@ -254,6 +312,9 @@ impl plan::Record for Known {
         loop {
             match self.cursor.advance()? {
                 Some((_, Standing::Refused)) if self.forget_refused => {}
+                Some((key, Standing::Disputed)) if self.forget_refused => {
+                    return Ok(Some((key, Standing::InDoubt)));
+                }
                 other => return Ok(other),
             }
         }

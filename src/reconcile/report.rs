@@ -1,14 +1,13 @@
 //! What a pass plans and what it did, as values. `cli` puts them into words.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::observe::PlanError;
 use crate::apply::{Halt, Outcome};
 use crate::desired::Rejects;
-use crate::model::{CohortId, ConnectionName, PassId};
+use crate::model::{CohortId, ConnectionName, Matched, PassId};
 use crate::plan::{Cost, PlanDigest, Refusal, Sides, Tally, Verdict, of_all};
-use crate::state::{Spool, Version};
+use crate::state::{SourceMark, Spool, Version};
 
 /// One cohort's plan with what belongs to it.
 #[derive(Debug)]
@@ -25,29 +24,18 @@ pub struct CohortPlan {
     pub verdict: Verdict<Spool>,
     /// How the source was matched; none where there is no source.
     pub matched: Option<Matched>,
+    /// Whether the source was read, rather than known from its files' times.
+    pub source_read: bool,
     /// The rows that could not be used.
     pub rejects: Option<Rejects>,
+    /// What would let the next pass leave the source unread, once everything is done.
+    pub mark: Option<SourceMark>,
     /// The record that the plan starts from, with what the config changes about it.
     pub record: Version,
     /// The record must be written even when nothing is sent.
     pub record_changed: bool,
     /// The cohort left the config and is to be emptied.
     pub empties: bool,
-}
-
-/// How a source was matched.
-#[derive(Clone, Debug, Default)]
-pub struct Matched {
-    /// Rows read.
-    pub rows: u64,
-    /// Files read.
-    pub files: u64,
-    /// Rows that named somebody again.
-    pub duplicates: u64,
-    /// Rows that name nobody, by reason.
-    pub rejects: BTreeMap<&'static str, u64>,
-    /// The first few of them.
-    pub samples: Vec<String>,
 }
 
 /// A cohort that could not be planned.
@@ -85,6 +73,18 @@ pub struct PassPlan {
     pub failed: Vec<Failed>,
     /// Cohorts that left the config.
     pub left_behind: Vec<LeftBehind>,
+}
+
+impl CohortPlan {
+    /// Takes a mark, unless something is withheld: then the source must be read again.
+    pub(super) fn marked(mut self, mark: Option<SourceMark>) -> Self {
+        self.mark = mark.filter(|_| self.verdict.refusals.is_empty());
+        if self.verdict.approved.is_in_step() && self.record.number > 0 && self.record.source != self.mark {
+            self.record.source.clone_from(&self.mark);
+            self.record_changed = true;
+        }
+        self
+    }
 }
 
 impl PassPlan {
@@ -151,6 +151,8 @@ pub struct CohortReport {
     pub refusals: Vec<Refusal>,
     /// How the source was matched.
     pub matched: Option<Matched>,
+    /// Whether the source was read, rather than known from its files' times.
+    pub source_read: bool,
     /// What was done.
     pub outcome: Outcome,
     /// Where the rejects were written, if there were any.
@@ -168,6 +170,7 @@ impl CohortReport {
             sides: cohort.verdict.approved.sides(),
             refusals: cohort.verdict.refusals.clone(),
             matched: cohort.matched.clone(),
+            source_read: cohort.source_read,
             outcome: Outcome::default(),
             rejects_file: None,
         }
@@ -177,7 +180,8 @@ impl CohortReport {
     #[must_use]
     pub fn members(&self) -> u64 {
         let gone = if self.sides.removes { self.tally.removed } else { 0 };
-        self.tally.members - gone + self.outcome.added
+        let kept = self.outcome.refused_removals.min(gone);
+        self.tally.members - gone + kept + self.outcome.added
     }
 }
 
@@ -233,11 +237,7 @@ impl PassReport {
     /// Whether anything is withheld, missing or in doubt.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.failed.is_empty()
-            && self
-                .cohorts
-                .iter()
-                .all(|c| c.refusals.is_empty() && c.outcome.halt.is_none() && c.outcome.in_doubt == 0)
+        self.failed.is_empty() && self.cohorts.iter().all(|c| c.refusals.is_empty() && c.outcome.is_whole())
     }
 
     /// The result in a word, as JSON and the journal have it.

@@ -17,8 +17,8 @@ use super::policy::Names;
 use super::report::{CohortPlan, PassPlan};
 use super::{Inputs, PlanError};
 use crate::desired::{DesiredError, MEMORY_MAX, SortedSet};
-use crate::model::{ALIAS_LEN_MAX, CohortId, EXTERNAL_ID_LEN_MAX, Identifier, Kind, Op};
-use crate::plan::{Sides, Sink as _, SourceTally, Tally};
+use crate::model::{ALIAS_LEN_MAX, CohortId, EXTERNAL_ID_LEN_MAX, Identifier, Kind, Matched, Op};
+use crate::plan::{Sides, Sink as _, Tally};
 use crate::state::StateError;
 
 const FORMAT: u64 = 1;
@@ -55,6 +55,8 @@ struct Head {
     syncline_plan: u64,
     config: String,
     cohorts: Vec<Cohort>,
+    /// Cohorts that could not be planned, and why.
+    failed: Vec<(String, String)>,
 }
 
 /// One cohort's numbers. What can be counted from the changes is not here, nor is what follows from the
@@ -69,14 +71,7 @@ struct Cohort {
     doubt_added: u64,
     doubt_removed: u64,
     refused: u64,
-    source: Option<Source>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Source {
-    rows: u64,
-    duplicates: u64,
-    unreadable: u64,
+    matched: Option<Matched>,
     hollow: Option<String>,
 }
 
@@ -101,7 +96,8 @@ pub(super) fn save(plan: &mut PassPlan, path: &Path) -> Result<(), SavedError> {
 fn write(plan: &mut PassPlan, file: &mut File) -> io::Result<()> {
     let mut out = BufWriter::new(zstd::stream::write::Encoder::new(file, 0)?);
     let cohorts = plan.cohorts.iter().map(shape).collect();
-    line(&mut out, &Head { syncline_plan: FORMAT, config: plan.config.clone(), cohorts })?;
+    let failed = plan.failed.iter().map(|failed| (failed.id.to_string(), failed.error.to_string())).collect();
+    line(&mut out, &Head { syncline_plan: FORMAT, config: plan.config.clone(), cohorts, failed })?;
     let mut changes = 0;
     for (place, cohort) in plan.cohorts.iter_mut().enumerate() {
         for (op, sign) in [(Op::Remove, '-'), (Op::Add, '+')] {
@@ -127,12 +123,6 @@ fn line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
 
 fn shape(cohort: &CohortPlan) -> Cohort {
     let plan = cohort.verdict.approved.plan();
-    let source = plan.source.clone().map(|SourceTally { rows, duplicates, unreadable, hollow }| Source {
-        rows,
-        duplicates,
-        unreadable,
-        hollow,
-    });
     Cohort {
         id: cohort.id.to_string(),
         base: plan.base,
@@ -142,7 +132,8 @@ fn shape(cohort: &CohortPlan) -> Cohort {
         doubt_added: plan.tally.doubt_added,
         doubt_removed: plan.tally.doubt_removed,
         refused: plan.tally.refused,
-        source,
+        matched: cohort.matched.clone(),
+        hollow: plan.source.as_ref().and_then(|source| source.hollow.clone()),
     }
 }
 
@@ -177,6 +168,10 @@ pub(super) fn load(path: &Path, inputs: Inputs<'_>) -> Result<PassPlan, SavedErr
     let mut plan = PassPlan::new(head.config);
     for (cohort, sides) in head.cohorts.into_iter().zip(sets.sides) {
         plan.cohorts.push(rebuild(path, &cohort, sides, &names, inputs)?);
+    }
+    for (id, why) in head.failed {
+        let id = CohortId::new(&id).map_err(|e| damaged(e.to_string()))?;
+        plan.add(&id, Err(PlanError::Saved(why)));
     }
     plan.left_behind = names.left_behind;
     Ok(plan)
@@ -234,13 +229,10 @@ fn rebuild(
         return observe::emptying(&id, record, diff, inputs).map_err(|e| damaged(e.to_string()));
     }
     let declared = inputs.config.cohorts.iter().find(|declared| declared.id == id).ok_or_else(unknown)?;
-    let source = cohort.source.as_ref().map(|source| SourceTally {
-        rows: source.rows,
-        duplicates: source.duplicates,
-        unreadable: source.unreadable,
-        hollow: source.hollow.clone(),
-    });
-    observe::judged(declared, names, previous, diff, source, inputs).map_err(|e| damaged(e.to_string()))
+    let source = cohort.matched.as_ref().map(|matched| observe::tally_of(matched, cohort.hollow.clone()));
+    let plan = observe::judged(declared, names, previous, diff, source, inputs);
+    let plan = plan.map_err(|e| damaged(e.to_string()))?;
+    Ok(CohortPlan { matched: cohort.matched.clone(), ..plan })
 }
 
 /// Counts the changes again and takes note of them as a diff does.

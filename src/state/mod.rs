@@ -42,7 +42,7 @@ pub use record::RecordCursor;
 pub use rejects::{Reject, RejectLog};
 pub use run::RunWriter;
 pub use scratch::{Batch, Batches, Spool};
-pub use version::{RunRef, Version, Workspace};
+pub use version::{RunRef, SourceMark, Version, Workspace};
 
 use folder::Folder;
 use format::Format;
@@ -104,6 +104,9 @@ impl StateReader {
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let folder = Folder::new(path);
         let format = Format::read(&folder)?;
+        if format.is_none() {
+            no_orphans(&folder)?;
+        }
         Ok(Self { folder, format })
     }
 
@@ -159,6 +162,16 @@ impl StateReader {
     }
 }
 
+/// Cohorts without `format.json` have lost the seed of their keys: with another one nobody in them would be
+/// found again.
+fn no_orphans(folder: &Folder) -> Result<(), StateError> {
+    if folder.list("cohorts")?.is_empty() {
+        return Ok(());
+    }
+    let what = "it is gone, and without the key seed in it the cohorts beside it cannot be read; restore it";
+    Err(StateError::Damaged { path: folder.at("format.json"), what: what.to_owned() })
+}
+
 /// The store, to change. Whoever has one holds the lease; it ends with the process.
 #[derive(Debug)]
 pub struct StateWriter {
@@ -177,7 +190,10 @@ impl StateWriter {
         let lease = lease::Lease::take(&folder, holder)?;
         let format = match Format::read(&folder)? {
             Some(format) => format,
-            None => Format::create(&folder, KeySeed(random_seed), holder.since)?,
+            None => {
+                no_orphans(&folder)?;
+                Format::create(&folder, KeySeed(random_seed), holder.since)?
+            }
         };
         Ok(Self { reader: StateReader { folder, format: Some(format) }, _lease: lease })
     }

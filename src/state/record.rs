@@ -75,12 +75,16 @@ impl RecordCursor {
     }
 }
 
-/// A later run has the last word, unless its word is a refused removal: that changed nothing.
+/// A later run has the last word. A refusal changes nothing in Braze: whoever was let in before, or may
+/// have been, may still be there.
 fn fold(before: Option<Standing>, word: Word) -> Option<Standing> {
     match word {
         Word::Accepted(Op::Add) => Some(Standing::Member),
         Word::Accepted(Op::Remove) => None,
-        Word::Refused(Op::Add) => Some(Standing::Refused),
+        Word::Refused(Op::Add) => match before {
+            None | Some(Standing::Refused) => Some(Standing::Refused),
+            Some(Standing::Member | Standing::InDoubt | Standing::Disputed) => Some(Standing::Disputed),
+        },
         Word::Refused(Op::Remove) => before,
         Word::Unanswered => Some(Standing::InDoubt),
     }
@@ -160,7 +164,11 @@ mod tests {
                     match (run.acknowledged.contains(row), run.refused.contains(row), op) {
                         (true, _, Op::Add) => drop(naive.insert(key, Standing::Member)),
                         (true, _, Op::Remove) => drop(naive.remove(&key)),
-                        (_, true, Op::Add) => drop(naive.insert(key, Standing::Refused)),
+                        (_, true, Op::Add) => {
+                            let in_it = naive.get(&key).is_some_and(|known| *known != Standing::Refused);
+                            let known = if in_it { Standing::Disputed } else { Standing::Refused };
+                            naive.insert(key, known);
+                        }
                         (_, true, Op::Remove) => {}
                         _ => drop(naive.insert(key, Standing::InDoubt)),
                     }

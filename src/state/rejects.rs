@@ -1,11 +1,13 @@
 //! Rejects: what could not be used, each with its reason, so that nothing is lost in silence.
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::Write as _;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::StateError;
-use super::folder::{Folder, PendingFile};
+use super::folder::{Folder, FolderError};
 use crate::model::{CohortId, PassId};
 
 /// One row or identifier that could not be used.
@@ -30,13 +32,14 @@ pub struct Reject<'a> {
     pub value: &'a str,
 }
 
-/// The rejects of one cohort in one pass. The file appears when the log is finished, and not at all if
-/// the log holds none.
+/// The rejects of one cohort in one pass. The file appears with the first of them.
 pub struct RejectLog {
     folder: Folder,
     relative: String,
-    file: Option<PendingFile>,
+    file: Option<File>,
     buffer: Vec<u8>,
+    /// Something was written since it was last put on disk.
+    dirty: bool,
 }
 
 const BUFFER_LEN: usize = 64 << 10;
@@ -44,7 +47,7 @@ const BUFFER_LEN: usize = 64 << 10;
 impl RejectLog {
     pub(super) fn new(folder: &Folder, pass: &PassId, cohort: &CohortId) -> Self {
         let relative = format!("rejects/{pass}/{cohort}.ndjson");
-        Self { folder: folder.clone(), relative, file: None, buffer: Vec::new() }
+        Self { folder: folder.clone(), relative, file: None, buffer: Vec::new(), dirty: false }
     }
 
     /// Adds lines of JSON, each made by [`Reject::line`].
@@ -59,12 +62,27 @@ impl RejectLog {
     fn flush(&mut self) -> Result<(), StateError> {
         let mut file = match self.file.take() {
             Some(file) => file,
-            None => self.folder.pending(&self.relative)?,
+            None => self.folder.create_growing(&self.relative)?,
         };
-        file.write(&self.buffer)?;
+        let written = file.write_all(&self.buffer);
+        written.map_err(|e| FolderError::new("append to", &self.folder.at(&self.relative), e))?;
         self.buffer.clear();
         self.file = Some(file);
+        self.dirty = true;
         Ok(())
+    }
+
+    /// Puts what was pushed on disk, so that a version may say that somebody was refused.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn sync(&mut self) -> Result<(), StateError> {
+        if !self.buffer.is_empty() {
+            self.flush()?;
+        }
+        let synced = self.file.as_ref().filter(|_| self.dirty).map_or(Ok(()), File::sync_data);
+        self.dirty = false;
+        synced.map_err(|e| FolderError::new("sync", &self.folder.at(&self.relative), e).into())
     }
 
     /// Puts the log on disk and says where; none if there was nothing to put.
@@ -72,13 +90,8 @@ impl RejectLog {
     /// # Errors
     /// When the disk does not take it.
     pub fn finish(mut self) -> Result<Option<PathBuf>, StateError> {
-        if !self.buffer.is_empty() {
-            self.flush()?;
-        }
-        let Some(file) = self.file else { return Ok(None) };
-        let path = Path::to_owned(file.path());
-        file.commit_new()?;
-        Ok(Some(path))
+        self.sync()?;
+        Ok(self.file.is_some().then(|| self.folder.at(&self.relative)))
     }
 }
 

@@ -4,6 +4,7 @@
 //! accepted and those that it has refused. Every other row is in doubt. A later run has the last word
 //! on its members, unless its word is a refusal.
 
+use std::fmt;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::StateError;
 use super::folder::Folder;
 use super::format;
-use crate::model::{CohortId, Op, PassId, RowSet, Timestamp, timestamp_text};
+use crate::model::{CohortId, Matched, Op, PassId, RowSet, Timestamp, timestamp_text};
 
 /// The Braze workspace that a record is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,12 @@ pub struct Workspace {
     pub endpoint: String,
     /// The partner's name in the path.
     pub partner: String,
+}
+
+impl fmt::Display for Workspace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` ({}, partner `{}`)", self.connection, self.endpoint, self.partner)
+    }
 }
 
 /// One run of a version.
@@ -51,6 +58,18 @@ impl RunRef {
     }
 }
 
+/// A source that was read and applied in full. While it stays what it was, and is matched as it was, its
+/// members are those of the record, and it need not be read again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceMark {
+    /// Fingerprint of the files and of how they are matched.
+    pub fingerprint: String,
+    /// What reading it gave.
+    pub matched: Matched,
+    /// Members that it names and Braze has refused.
+    pub refused: u64,
+}
+
 /// The record of a cohort as of one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
@@ -74,6 +93,10 @@ pub struct Version {
     pub members: Option<u64>,
     /// How many members are in doubt.
     pub in_doubt: u64,
+    /// How many members there were when the guard first withheld removals, while it still does.
+    pub share_base: Option<u64>,
+    /// The source, if the record is all that it names.
+    pub source: Option<SourceMark>,
     /// The runs, oldest first.
     pub runs: Vec<RunRef>,
 }
@@ -93,8 +116,17 @@ impl Version {
             removed: false,
             members: Some(0),
             in_doubt: 0,
+            share_base: None,
+            source: None,
             runs: Vec::new(),
         }
+    }
+
+    /// Whether nobody of it is, or may be, in Braze.
+    #[must_use]
+    pub fn is_vacant(&self) -> bool {
+        let refused = self.runs.iter().any(|run| !run.refused.is_empty());
+        self.removed || (self.members == Some(0) && self.in_doubt == 0 && !refused)
     }
 }
 
@@ -141,6 +173,10 @@ struct Shape {
     removed: bool,
     members: Option<u64>,
     in_doubt: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    share_base: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source: Option<SourceMark>,
     runs: Vec<RunShape>,
 }
 
@@ -176,6 +212,8 @@ impl Shape {
             removed: version.removed,
             members: version.members,
             in_doubt: version.in_doubt,
+            share_base: version.share_base,
+            source: version.source.clone(),
             runs: version.runs.iter().map(RunShape::from_run).collect(),
         }
     }
@@ -192,6 +230,8 @@ impl Shape {
             removed: self.removed,
             members: self.members,
             in_doubt: self.in_doubt,
+            share_base: self.share_base,
+            source: self.source,
             runs: self.runs.into_iter().map(RunShape::into_run).collect::<Option<_>>()?,
         })
     }

@@ -124,6 +124,8 @@ fn of_halt(halt: &Halt) -> Exit {
         Halt::Unauthorized(_) | Halt::NoKeys => Exit::Credentials,
         Halt::Unavailable(_) | Halt::RateLimited(_) | Halt::Locked => Exit::Unavailable,
         Halt::Stale => Exit::Stale,
-        Halt::Unexpected(..) | Halt::Refused(_) | Halt::Interrupted | Halt::State(_) => Exit::Failed,
+        Halt::Unexpected(..) | Halt::Refused(_) | Halt::Unsettled | Halt::Interrupted | Halt::State(_) => {
+            Exit::Failed
+        }
     }
 }

@@ -11,8 +11,9 @@ use crate::apply::Outcome;
 use crate::cli::error::plan_hint;
 use crate::config::{Problem, Problems, Sources, Span};
 use crate::model::CohortId;
+use crate::model::Matched;
 use crate::plan::{Cost, Naming, Refusal, Tally};
-use crate::reconcile::{CohortPlan, CohortReport, Failed, LeftBehind, Matched, PassPlan, PassReport};
+use crate::reconcile::{CohortPlan, CohortReport, Failed, LeftBehind, PassPlan, PassReport};
 
 /// The version of all JSON output.
 const FORMAT_VERSION: u64 = 1;
@@ -57,7 +58,7 @@ fn planned(cohort: &CohortPlan, show_identifiers: bool) -> Value {
         "naming": plan.naming.as_ref().map(naming),
         "changes": tally(&plan.tally),
         "sends": { "naming": approved.naming().is_some(), "removes": approved.sides().removes, "adds": approved.sides().adds },
-        "source": cohort.matched.as_ref().map(matched),
+        "source": cohort.matched.as_ref().map(|found| matched(found, cohort.source_read)),
         "refusals": refusals(&cohort.verdict.refusals, &cohort.id, &cohort.declared_at),
         "samples": { "removes": shown(&plan.samples.removes), "adds": shown(&plan.samples.adds) },
         "cost": cost(approved.cost()),
@@ -84,8 +85,8 @@ fn tally(tally: &Tally) -> Value {
     })
 }
 
-fn matched(matched: &Matched) -> Value {
-    json!({ "rows": matched.rows, "files": matched.files, "duplicates": matched.duplicates, "rejects": matched.rejects })
+fn matched(matched: &Matched, read: bool) -> Value {
+    json!({ "read": read, "rows": matched.rows, "files": matched.files, "duplicates": matched.duplicates, "rejects": matched.rejects })
 }
 
 fn refusals(list: &[Refusal], id: &CohortId, declared_at: &str) -> Vec<Value> {
@@ -130,7 +131,8 @@ pub(in crate::cli) fn report(report: &PassReport) -> String {
 }
 
 fn done(cohort: &CohortReport) -> Value {
-    let Outcome { named, added, removed, refused, refusal, in_doubt, halt } = &cohort.outcome;
+    let Outcome { named, added, removed, refused, refused_removals, refusal, in_doubt, halt } =
+        &cohort.outcome;
     json!({
         "id": cohort.id.as_str(),
         "name": cohort.name,
@@ -141,10 +143,12 @@ fn done(cohort: &CohortReport) -> Value {
         "unchanged": cohort.tally.unchanged,
         "members": cohort.members(),
         "refused_by_braze": refused,
+        "refused_removals": refused_removals,
+        "refused_before": cohort.tally.refused,
         "refused_because": refusal,
         "in_doubt": in_doubt,
         "error": halt.as_ref().map(ToString::to_string),
-        "source": cohort.matched.as_ref().map(matched),
+        "source": cohort.matched.as_ref().map(|found| matched(found, cohort.source_read)),
         "refusals": refusals(&cohort.refusals, &cohort.id, &cohort.declared_at),
         "rejects_file": cohort.rejects_file,
     })

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::output::{count, counted};
 use crate::model::Identifier;
+use crate::model::Matched;
 use crate::plan::Cost;
-use crate::reconcile::Matched;
 
 /// `3,412 people in 4,120 rows of 1 file; 702 duplicates`, and the like.
 pub(super) fn matched_line(matched: &Matched, people: u64) -> String {

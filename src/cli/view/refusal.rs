@@ -115,6 +115,7 @@ fn withheld_removals(refusal: &Refusal, id: &CohortId, at: &str) -> (&'static st
             format!("its members are in {from}, and the config sends to {to}"),
             vec![
                 "for another workspace, use another `state:`".to_owned(),
+                "if the connection only has a new name: give it `formerly: [<the old name>]`".to_owned(),
                 format!("to move the cohort: empty it in the old one first, or give it a new id ({at})"),
             ],
         ),

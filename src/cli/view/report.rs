@@ -30,6 +30,20 @@ fn cohort(cohort: &CohortReport, lines: &mut Vec<String>) {
             yellow("!"),
             counted(outcome.refused, "identifier")
         ));
+    } else if let Some(why) = &outcome.refusal {
+        lines.push(format!(
+            "  {} Braze refuses an identifier, and took no other to compare: {why}",
+            yellow("!")
+        ));
+    }
+    if outcome.refused_removals > 0 {
+        let who = counted(outcome.refused_removals, "member");
+        lines.push(format!("  {} {who} could not be removed; the next pass tries again", yellow("!")));
+    }
+    if cohort.tally.refused > 0 {
+        let who = counted(cohort.tally.refused, "identifier");
+        lines
+            .push(format!("  {} {who} refused before and not sent; --retry-refused asks again", yellow("!")));
     }
     if let Some(halt) = &outcome.halt {
         lines.push(format!("  {} {halt}", red("stopped:")));

@@ -106,10 +106,17 @@ pub(super) fn read(
 }
 
 fn classify(answer: &http::Answer, layout: &Layout, keys: &Keys, now: Timestamp) -> Answer {
-    let body: Body = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let text = answer.body.trim_ascii();
+    let parsed = text.starts_with(b"{").then(|| serde_json::from_slice(text).ok()).flatten();
+    let whole = parsed.is_some() || text.is_empty();
+    let body: Body = parsed.unwrap_or_default();
     let message = || shown(body.message.as_deref().unwrap_or("(no message)"), keys);
     match answer.status {
-        200..=299 => accepted(&body, layout, keys),
+        200..=299 if whole => accepted(&body, layout, keys),
+        // A log-in page, a proxy, a mistyped endpoint: whoever says yes here is not Braze.
+        200..=299 => {
+            Answer::Unexpected(answer.status, "the body is not Braze's; is the endpoint right?".to_owned())
+        }
         400 => Answer::BadRequest(message()),
         401 | 403 => Answer::Unauthorized(message()),
         413 => Answer::TooLarge,
@@ -125,15 +132,22 @@ fn classify(answer: &http::Answer, layout: &Layout, keys: &Keys, now: Timestamp)
 #[serde(default)]
 struct Body {
     message: Option<String>,
-    errors: Vec<serde_json::Value>,
+    errors: Option<serde_json::Value>,
 }
 
 fn accepted(body: &Body, layout: &Layout, keys: &Keys) -> Answer {
-    if body.errors.is_empty() {
-        return Answer::Accepted;
-    }
+    let errors = match &body.errors {
+        None | Some(serde_json::Value::Null) => return Answer::Accepted,
+        Some(serde_json::Value::Array(errors)) if errors.is_empty() => return Answer::Accepted,
+        Some(serde_json::Value::Array(errors)) => errors.as_slice(),
+        Some(other) => std::slice::from_ref(other),
+    };
     let (mut named, mut other) = (Vec::new(), None);
-    for error in &body.errors {
+    // Braze's envelope of a fatal error: another message, and nothing was done.
+    if let Some(message) = body.message.as_deref().filter(|message| *message != "success") {
+        return Answer::AcceptedWithErrors { named, other: Some(shown(message, keys)) };
+    }
+    for error in errors {
         match row_error(error, layout, keys) {
             Some(row) => named.push(row),
             None => other = Some(shown(&plain(error), keys)),
@@ -254,8 +268,20 @@ mod tests {
             vec![row(2, "EXTERNAL_USER_ID_TOO_LARGE", false), row(0, "internal error, try again", true)];
         assert_eq!(reply(201, &[], body).answer, Answer::AcceptedWithErrors { named, other: None });
         let vague = r#"{"message":"success","errors":["something went wrong"]}"#;
-        let other = Some("something went wrong".to_owned());
-        assert_eq!(reply(201, &[], vague).answer, Answer::AcceptedWithErrors { named: vec![], other });
+        let other = |text: &str| Answer::AcceptedWithErrors { named: vec![], other: Some(text.to_owned()) };
+        assert_eq!(reply(201, &[], vague).answer, other("something went wrong"));
+        assert_eq!(reply(201, &[], r#"{"errors":"read only"}"#).answer, other("read only"));
+        assert_eq!(reply(201, &[], r#"{"errors":{"a":1}}"#).answer, other(r#"{"a":1}"#));
+        let fatal = r#"{"message":"fatal","errors":[{"type":"x","input_array":"user_ids","index":0}]}"#;
+        assert_eq!(reply(200, &[], fatal).answer, other("fatal"));
+        assert_eq!(reply(200, &[], r#"{"errors":null}"#).answer, Answer::Accepted);
+    }
+
+    #[test]
+    fn a_yes_that_is_not_from_braze() {
+        for body in ["<html>Please log in</html>", "ok", "[]", r#"{"message":"succ"#] {
+            assert!(matches!(reply(200, &[], body).answer, Answer::Unexpected(200, _)), "{body}");
+        }
     }
 
     #[test]

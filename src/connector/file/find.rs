@@ -33,7 +33,9 @@ fn matches(path: &Path, pattern: &str) -> Result<Vec<PathBuf>, FileError> {
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.map_err(|e| FileError::Io { path: e.path().to_owned(), source: e.into() })?;
-        if path.is_file() {
+        // A link that leads nowhere, or a file that cannot be looked at, is one that was to be read.
+        let meta = std::fs::metadata(&path).map_err(|source| FileError::Io { path: path.clone(), source })?;
+        if !meta.is_dir() {
             files.push(path);
         }
     }

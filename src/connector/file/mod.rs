@@ -11,6 +11,7 @@
 mod csv;
 mod error;
 mod find;
+mod fingerprint;
 mod lines;
 mod ndjson;
 mod open;
@@ -18,6 +19,7 @@ mod open;
 use std::path::{Path, PathBuf};
 
 pub use error::FileError;
+pub use fingerprint::{Fingerprint, fingerprint};
 
 use crate::config::{FileSource, Format};
 use crate::model::Fields;
@@ -49,6 +51,8 @@ pub struct Reading {
     pub rows: u64,
     /// A file without even a header row, where there should be one.
     pub hollow: Option<String>,
+    /// What tells these files from any others.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// Takes rows. To end the reading it fails with [`FileError::Stopped`].
@@ -68,14 +72,30 @@ pub fn read(
 ) -> Result<Reading, FileError> {
     let files = find::files(&source.pattern, folder, roots)?;
     let mut reading = Reading::default();
+    let mut stamps = Vec::with_capacity(files.len());
     for path in &files {
         reading.files += 1;
-        one(source, path, columns, &mut reading, sink)?;
+        stamps.push(one(source, path, columns, &mut reading, sink)?);
     }
     if find::files(&source.pattern, folder, roots)? != files {
         return Err(FileError::FilesChanged { pattern: source.pattern.clone() });
     }
+    if let [_, _, ..] = files.as_slice() {
+        one_snapshot(&files, &stamps)?;
+    }
+    reading.fingerprint = Some(Fingerprint::new(&files, &stamps));
     Ok(reading)
+}
+
+/// Several files are one cohort only as they stood together: whoever moved from one that was read late
+/// to one that was read early is in none of what was read.
+fn one_snapshot(files: &[PathBuf], stamps: &[open::Stamp]) -> Result<(), FileError> {
+    for (path, before) in files.iter().zip(stamps) {
+        if open::Stamp::of(path)? != *before {
+            return Err(FileError::Changed { path: path.clone() });
+        }
+    }
+    Ok(())
 }
 
 fn one(
@@ -84,7 +104,7 @@ fn one(
     columns: &[Box<str>],
     reading: &mut Reading,
     sink: &mut Sink<'_>,
-) -> Result<(), FileError> {
+) -> Result<open::Stamp, FileError> {
     let format = source.format.or_else(|| Format::from_name(path));
     let format = format.ok_or_else(|| FileError::UnknownFormat { path: path.to_owned() })?;
     let opened = open::open(path)?;

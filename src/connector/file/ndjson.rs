@@ -11,7 +11,7 @@ use crate::model::{Field, Fields};
 /// Keys that are named when a wanted one never occurs.
 const KEYS_NAMED_MAX: usize = 20;
 
-/// Reads a file. It has no header row, so it is never without one: `true`.
+/// Reads a file. `false`: it has not even a blank line, as a file that was never written.
 pub(super) fn read(
     mut lines: Lines,
     columns: &[Box<str>],
@@ -33,8 +33,9 @@ pub(super) fn read(
         }
         lines.consume(stretch, u64::from(stretch.terminated));
     }
+    let begun = lines.line() > 1 || seen.objects > 0;
     seen.check(&lines, columns)?;
-    Ok(true)
+    Ok(begun)
 }
 
 /// Which keys have occurred at all: a key that never does is no column of this file.

@@ -3,7 +3,7 @@
 use std::fs::{File, Metadata};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::FileError;
 
@@ -15,6 +15,47 @@ pub(super) struct Opened {
     pub(super) input: Input,
     /// Tells whether it stayed as it was.
     pub(super) watch: Watch,
+}
+
+/// What tells a file from any other, and from itself with other bytes in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) len: u64,
+    /// When its bytes changed.
+    pub(super) modified: Option<SystemTime>,
+    /// When its entry changed, which no program can set back.
+    pub(super) changed: Option<SystemTime>,
+    /// Where it lies.
+    pub(super) inode: u64,
+}
+
+impl Stamp {
+    /// The stamp of whatever the path leads to now.
+    pub(super) fn of(path: &Path) -> Result<Self, FileError> {
+        let meta = std::fs::metadata(path);
+        meta.map(|meta| stamp(&meta)).map_err(|source| FileError::Io { path: path.to_owned(), source })
+    }
+}
+
+#[cfg(unix)]
+fn stamp(meta: &Metadata) -> Stamp {
+    use std::os::unix::fs::MetadataExt as _;
+    let since = |seconds: i64, nanoseconds: i64| {
+        let (seconds, nanoseconds) = (u64::try_from(seconds).ok()?, u64::try_from(nanoseconds).ok()?);
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds))
+    };
+    Stamp {
+        len: meta.len(),
+        modified: meta.modified().ok(),
+        changed: since(meta.ctime(), meta.ctime_nsec()),
+        inode: meta.ino(),
+    }
+}
+
+#[cfg(not(unix))]
+fn stamp(meta: &Metadata) -> Stamp {
+    let _ = Duration::ZERO;
+    Stamp { len: meta.len(), modified: meta.modified().ok(), changed: meta.created().ok(), inode: 0 }
 }
 
 /// Unpacked bytes, and whether an error in them is the unpacker's.
@@ -86,17 +127,17 @@ pub(super) struct Watch {
     before: Stamp,
 }
 
-type Stamp = (u64, Option<SystemTime>);
-
-fn stamp(meta: &Metadata) -> Stamp {
-    (meta.len(), meta.modified().ok())
-}
-
 impl Watch {
-    /// Fails if the file is not what it was when it was opened.
-    pub(super) fn unchanged(&self) -> Result<(), FileError> {
+    /// The file's stamp, the same at the end as when it was opened. Its entry may have changed meanwhile:
+    /// it was replaced, and read as a whole all the same.
+    pub(super) fn unchanged(&self) -> Result<Stamp, FileError> {
         let meta =
             self.file.metadata().map_err(|source| FileError::Io { path: self.path.clone(), source })?;
-        if stamp(&meta) == self.before { Ok(()) } else { Err(FileError::Changed { path: self.path.clone() }) }
+        let (now, before) = (stamp(&meta), self.before);
+        if (now.len, now.modified) == (before.len, before.modified) {
+            Ok(before)
+        } else {
+            Err(FileError::Changed { path: self.path.clone() })
+        }
     }
 }

@@ -1,0 +1,86 @@
+//! What tells the files of a source from what they were, without reading them.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::open::Stamp;
+use super::{FileError, find};
+use crate::config::FileSource;
+use crate::model::Timestamp;
+
+/// A file that changed less than this before it was read may change again and show the same times.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// Names, lengths, places and times of the files of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    hash: u128,
+    newest: Option<SystemTime>,
+}
+
+impl Fingerprint {
+    pub(super) fn new(files: &[PathBuf], stamps: &[Stamp]) -> Self {
+        let mut hasher = Xxh3::new();
+        let mut newest = Some(SystemTime::UNIX_EPOCH);
+        let nanoseconds = |time: Option<SystemTime>| {
+            time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok()).map_or(0, |d| d.as_nanos())
+        };
+        for (path, stamp) in files.iter().zip(stamps) {
+            hasher.update(path.as_os_str().as_encoded_bytes());
+            hasher.update(&[0]);
+            for number in [stamp.len, stamp.inode] {
+                hasher.update(&number.to_le_bytes());
+            }
+            for time in [stamp.modified, stamp.changed] {
+                hasher.update(&nanoseconds(time).to_le_bytes());
+                // A file system that does not tell the times tells nothing.
+                newest = newest.zip(time).map(|(a, b)| a.max(b));
+            }
+        }
+        Self { hash: hasher.digest128(), newest }
+    }
+
+    /// The fingerprint as a version keeps it; none while the files are too fresh to be told by it.
+    /// `rules` is whatever else decides what their rows mean.
+    #[must_use]
+    pub fn text(&self, rules: &str, now: Timestamp) -> Option<String> {
+        let newest = Timestamp::try_from(self.newest?).ok()?;
+        let settled = Duration::try_from(now.duration_since(newest)).is_ok_and(|age| age >= SETTLED_AFTER);
+        let rules = xxhash_rust::xxh3::xxh3_128(rules.as_bytes());
+        settled.then(|| format!("{:032x}{rules:032x}", self.hash))
+    }
+}
+
+/// The fingerprint of a source's files as they are now.
+///
+/// # Errors
+/// As for reading them: [`FileError`] when there are none, or one cannot be looked at.
+pub fn fingerprint(source: &FileSource, folder: &Path, roots: &[PathBuf]) -> Result<Fingerprint, FileError> {
+    let files = find::files(&source.pattern, folder, roots)?;
+    let stamps: Vec<Stamp> = files.iter().map(|path| Stamp::of(path)).collect::<Result<_, _>>()?;
+    Ok(Fingerprint::new(&files, &stamps))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(at: u64, len: u64, now: i64) -> Option<String> {
+        let time = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(at));
+        let stamp = Stamp { len, modified: time, changed: time, inode: 7 };
+        let print = Fingerprint::new(&[PathBuf::from("a.csv")], &[stamp]);
+        print.text("rules", Timestamp::from_second(now).unwrap())
+    }
+
+    #[test]
+    fn a_fresh_file_is_not_told_by_its_times() {
+        assert_eq!(text(100, 1, 101), None);
+        assert_eq!(text(100, 1, 99), None, "a clock that runs behind the disk's");
+        assert!(text(100, 1, 102).is_some());
+        assert_eq!(text(100, 1, 102), text(100, 1, 500));
+        assert_ne!(text(100, 1, 500), text(100, 2, 500));
+        assert_ne!(text(100, 1, 500), text(101, 1, 500));
+    }
+}

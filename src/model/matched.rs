@@ -1,0 +1,22 @@
+//! How a source was matched, in numbers.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What reading and matching a source gave, members apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Matched {
+    /// Rows read.
+    pub rows: u64,
+    /// Files read.
+    pub files: u64,
+    /// Rows that named somebody again.
+    pub duplicates: u64,
+    /// Rows in which there may be a person whom we could not read; part of the rejects.
+    pub unreadable: u64,
+    /// Rows that name nobody, by reason.
+    pub rejects: BTreeMap<String, u64>,
+    /// The first few of them: file, line and reason, never what stood there.
+    pub samples: Vec<String>,
+}

@@ -1,0 +1,339 @@
+//! Ways in which a person could be left in an audience, or out of it, for good. None of them may.
+
+use crate::support::*;
+
+fn ready(people: usize) -> (Workspace, Sandbox) {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "").source("carts", users(people));
+    (w, sandbox)
+}
+
+const REFUSED: &str = r#"{"reply":{"status":400,"body":{"message":"no good"}}}"#;
+
+/// A fault for every request that holds this text.
+fn holding(text: &str, what: &str) -> String {
+    format!(r#"[{{"on":"users","holding":"\"{text}\"","times":0,"do":{what}}}]"#)
+}
+
+#[test]
+fn a_removal_that_braze_refuses_is_told_and_tried_again() {
+    let (w, sandbox) = ready(20);
+    w.run(&["reconcile"]).expect(0);
+    w.source("carts", users(18));
+    sandbox.faults(&holding("user-19", REFUSED));
+    w.run(&["reconcile"])
+        .expect(7)
+        .says(&["removed 1; 19 members", "1 member could not be removed; the next pass tries again"]);
+    sandbox.faults("[]");
+    w.run(&["reconcile"]).expect(0).says(&["removed 1; 18 members"]);
+    assert_eq!(sandbox.members("carts"), members(users(18)));
+}
+
+#[test]
+fn a_cohort_is_not_closed_while_somebody_is_left_in_it() {
+    let (w, sandbox) = ready(20);
+    w.run(&["reconcile"]).expect(0);
+    let removed = "removed: [ { cohort: carts, members: remove } ]\n";
+    w.config(&sandbox, &["trials"], removed).source("trials", users(1));
+    sandbox.faults(&holding("user-7", REFUSED));
+    w.run(&["reconcile"]).expect(7).says(&["1 member could not be removed"]);
+    w.run(&["status"]).says(&["carts"]);
+    sandbox.faults("[]");
+    w.run(&["reconcile"]).expect(0).says(&["removed 1; 0 members"]);
+    assert!(sandbox.members("carts").is_empty());
+}
+
+/// Taken without an answer, refused when asked again: still in, and removed when not desired any more.
+#[test]
+fn a_refusal_does_not_erase_an_earlier_doubt() {
+    let (w, sandbox) = ready(20);
+    w.run(&["reconcile"]).expect(0);
+    w.source("carts", users(22));
+    sandbox.faults(&holding("user-21", r#""lose_answer""#));
+    w.run(&["reconcile"]).expect(5).says(&["2 members in doubt"]);
+    sandbox.faults(&holding("user-21", REFUSED));
+    w.run(&["reconcile"]).expect(0).says(&["1 identifier refused"]);
+    sandbox.faults("[]");
+    w.source("carts", users(21));
+    w.run(&["reconcile"]).expect(0).says(&["removed 1"]);
+    assert_eq!(sandbox.members("carts"), members(users(21)));
+}
+
+/// The same within one pass: one attempt is taken without an answer, and the next is refused.
+#[test]
+fn a_refusal_after_a_lost_answer_leaves_the_member_in_doubt() {
+    let (w, sandbox) = ready(1);
+    w.write("carts.csv", "identity\nuser-0\nuser-1\n");
+    let fault = |what: &str| format!(r#"{{"on":"users","holding":"\"user-1\"","do":{what}}}"#);
+    sandbox.faults(&format!("[{},{}]", fault(r#""lose_answer""#), fault(REFUSED)));
+    w.config(&sandbox, &["carts"], "    batch: 1\n");
+    w.run(&["reconcile"]).expect(7).says(&["1 member in doubt"]);
+    w.source("carts", users(1));
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(sandbox.members("carts"), members(users(1)));
+}
+
+/// A 400 says nothing about an identifier while Braze takes nobody else either.
+#[test]
+fn a_bad_day_of_braze_refuses_nobody_for_good() {
+    let (w, sandbox) = ready(50);
+    w.run(&["reconcile"]).expect(0);
+    w.source("carts", users(80));
+    sandbox.faults(&format!(r#"[{{"on":"users","times":0,"do":{REFUSED}}}]"#));
+    for _ in 0..3 {
+        w.run(&["reconcile"]).expect(1).says(&["Braze refuses the request: no good", "30 members in doubt"]);
+    }
+    w.source("carts", users(51));
+    w.run(&["reconcile", "--max-removes", "carts=80"]).expect(1);
+    sandbox.faults("[]");
+    w.source("carts", users(80));
+    w.run(&["reconcile"]).expect(0).says(&["80 members"]);
+    assert_eq!(sandbox.members("carts"), members(users(80)));
+}
+
+#[test]
+fn a_single_refused_identifier_stays_in_doubt_until_braze_takes_another() {
+    let (w, sandbox) = ready(10);
+    w.run(&["reconcile"]).expect(0);
+    w.source("carts", users(11));
+    sandbox.faults(&holding("user-10", REFUSED));
+    w.run(&["reconcile"]).expect(7).says(&["took no other to compare: no good", "1 member in doubt"]);
+    w.source("carts", users(12));
+    w.run(&["reconcile"]).expect(0).says(&["added 1; 11 members", "1 identifier refused by Braze: no good"]);
+    w.run(&["reconcile"]).expect(0).says(&["1 identifier refused before and not sent", "In step"]);
+}
+
+#[test]
+fn a_yes_that_refuses_everything_is_not_a_yes() {
+    for reply in [
+        r#"{"status":200,"body":{"message":"fatal","errors":{"a":"b"}}}"#,
+        r#"{"status":200,"body":{"message":"success","errors":"the workspace is read only"}}"#,
+        r#"{"status":200,"body":"<html>Please log in</html>"}"#,
+    ] {
+        let (w, sandbox) = ready(5);
+        sandbox.faults(&format!(r#"[{{"on":"users","times":0,"do":{{"reply":{reply}}}}}]"#));
+        let run = w.run(&["reconcile"]);
+        assert_ne!(run.code, 0, "{reply}");
+        run.says(&["5 members in doubt"]);
+        sandbox.faults("[]");
+        w.run(&["reconcile"]).expect(0).says(&["added 5"]);
+        assert_eq!(sandbox.members("carts"), members(users(5)));
+    }
+}
+
+/// Two workspaces of one company share the instance and the partner, and differ in their keys only.
+#[test]
+fn another_workspace_on_the_same_instance_is_another_place() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let with = |connection: &str, formerly: &str, more: &str| {
+        config(&sandbox.url, &["carts"], &format!("{formerly}{more}"))
+            .replace("  braze:\n", &format!("  {connection}:\n"))
+            .replace("to: braze", &format!("to: {connection}"))
+    };
+    w.write("sync.yaml", with("brand_a", "", "")).source("carts", users(3));
+    w.run(&["reconcile"]).expect(0);
+    w.write("sync.yaml", with("brand_b", "", ""));
+    w.run(&["reconcile"]).expect(6).says(&["everything withheld", "`brand_a`", "`brand_b`", "formerly"]);
+    w.write("sync.yaml", with("brand_b", "    formerly: [brand_a]\n", ""));
+    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["status"]).says(&["brand_b"]);
+}
+
+#[test]
+fn a_cohort_that_was_emptied_can_be_filled_elsewhere() {
+    let (w, sandbox, other) = (Workspace::new(), Sandbox::start(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "").source("carts", users(3)).source("trials", users(1));
+    w.run(&["reconcile"]).expect(0);
+    w.config(&sandbox, &["trials"], "removed: [ { cohort: carts, members: remove } ]\n");
+    w.run(&["reconcile"]).expect(0);
+    let trials = config(&sandbox.url, &["trials"], "");
+    let second = format!(
+        "  elsewhere: {{ kind: braze, endpoint: '{}', data_import_key: {{ env: TEST_IMPORT_KEY }}, partner_api_key: {{ env: TEST_PARTNER_KEY }} }}\ncohorts:\n",
+        other.url
+    );
+    let carts = cohort_entry("carts", "").replace("to: braze", "to: elsewhere");
+    w.write("sync.yaml", trials.replace("cohorts:\n", &second) + &carts);
+    w.run(&["reconcile"]).expect(0).says(&["created \"Carts\", added 3; 3 members"]);
+    assert_eq!(other.members("carts"), members(users(3)));
+    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+}
+
+const TWO_RULES: &str = "    match: [ { external_id: identity }, { alias: { label: crm, name: crm } } ]\n";
+
+fn two_rules(w: &Workspace, sandbox: &Sandbox) {
+    let text = config(&sandbox.url, &["carts"], "");
+    w.write("sync.yaml", text.replace("    match: [ { external_id: identity } ]\n", TWO_RULES));
+}
+
+/// A person who is removed under one identifier after being added under another is out for good.
+#[test]
+fn with_several_rules_neither_side_goes_without_the_other() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    two_rules(&w, &sandbox);
+    let rows = |first: &str, bad: &str| {
+        format!("identity,crm\n{first}\n{bad}{}", users(18).map(|u| format!("{u},\n")).collect::<String>())
+    };
+    w.replace("carts.csv", &rows(",1", ""));
+    w.run(&["reconcile"]).expect(0);
+    w.replace("carts.csv", &rows("u1,1", "broken\n"));
+    let before = sandbox.writes();
+    w.run(&["reconcile"])
+        .expect(6)
+        .says(&["removals withheld: 1 row could not be read", "unchanged, 19 members"]);
+    assert_eq!(sandbox.writes(), before, "the addition waits as well");
+    w.replace("carts.csv", &rows("u1,1", ""));
+    w.run(&["reconcile"]).expect(0).says(&["added 1, removed 1; 19 members"]);
+    assert!(sandbox.members("carts").contains("external_id u1"));
+}
+
+#[test]
+fn additions_wait_while_a_removal_is_in_doubt() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    two_rules(&w, &sandbox);
+    w.replace("carts.csv", "identity,crm\n,1\nu2,2\n");
+    w.run(&["reconcile"]).expect(0);
+    w.replace("carts.csv", "identity,crm\nu1,1\nu2,2\n");
+    let vague = r#"{"done_but":{"message":"success","errors":["something"]}}"#;
+    sandbox.faults(&format!(r#"[{{"on":"users","holding":"should_remove","times":2,"do":{vague}}}]"#));
+    w.run(&["reconcile"]).expect(1).says(&["removals are not settled", "2 members in doubt"]);
+    w.run(&["reconcile"]).expect(0).says(&["added 1, removed 1; 2 members"]);
+    assert_eq!(sandbox.members("carts"), members(["u1".to_owned(), "u2".to_owned()]));
+}
+
+#[test]
+fn a_file_that_cannot_be_looked_at_is_not_skipped() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let text = config(&sandbox.url, &["carts"], "").replace("path: carts.csv", "path: 'part-*.csv'");
+    w.write("sync.yaml", text);
+    for part in 0..4 {
+        w.write(&format!("part-{part}.csv"), csv(users(20).skip(part * 5).take(5)));
+    }
+    w.run(&["reconcile"]).expect(0).says(&["20 members"]);
+    std::fs::remove_file(w.path("part-2.csv")).unwrap();
+    std::os::unix::fs::symlink("nowhere", w.path("part-2.csv")).unwrap();
+    w.run(&["reconcile"]).expect(1).says(&["part-2.csv", "nobody was removed"]);
+    assert_eq!(sandbox.members("carts").len(), 20);
+}
+
+#[test]
+fn an_ndjson_file_without_a_byte_has_failed_to_be_written() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let text = config(&sandbox.url, &["carts"], "").replace("path: carts.csv", "path: 'part-*.ndjson'");
+    w.write("sync.yaml", text);
+    for part in 0..4 {
+        let rows: String = (0..5).map(|n| format!("{{\"identity\":\"u{part}{n}\"}}\n")).collect();
+        w.write(&format!("part-{part}.ndjson"), rows);
+    }
+    w.run(&["reconcile"]).expect(0).says(&["20 members"]);
+    w.write("part-2.ndjson", "");
+    w.run(&["reconcile"]).expect(6).says(&["removals withheld", "part-2.ndjson"]);
+    assert_eq!(sandbox.members("carts").len(), 20);
+}
+
+#[test]
+fn who_was_refused_does_not_keep_a_protected_cohort_from_being_empty() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let cohort = cohort_entry("carts", "    protect: true\n");
+    w.write("sync.yaml", config(&sandbox.url, &[], "") + &cohort).source("carts", users(4));
+    sandbox.faults(&holding("user-3", REFUSED));
+    w.run(&["reconcile"]).expect(0).says(&["added 3"]);
+    w.source("carts", ["user-3".to_owned()]);
+    w.run(&["reconcile"]).expect(6).says(&["the cohort is protected"]);
+    assert_eq!(sandbox.members("carts").len(), 3);
+}
+
+/// What enters while removals are withheld must not make their share small enough for the next pass.
+#[test]
+fn a_refusal_is_not_overcome_by_waiting() {
+    let (w, sandbox) = ready(100);
+    w.run(&["reconcile"]).expect(0);
+    w.source("carts", (0..300).map(|n| format!("other-{n}")));
+    w.run(&["reconcile"]).expect(6).says(&["100 of 100 members would leave"]);
+    for _ in 0..2 {
+        w.run(&["reconcile"]).expect(6).says(&["100 of 100 members would leave (100.0%)"]);
+    }
+    assert_eq!(sandbox.members("carts").len(), 400);
+    w.run(&["reconcile", "--max-removes", "carts=100"]).expect(0);
+    w.source("carts", (0..220).map(|n| format!("other-{n}")));
+    w.run(&["reconcile"]).expect(0).says(&["removed 80; 220 members"]);
+}
+
+#[test]
+fn a_limit_that_reset_in_the_past_is_not_asked_again_at_once() {
+    let (w, sandbox) = ready(5);
+    let past = r#"{"status":429,"headers":[["x-ratelimit-reset","1"]]}"#;
+    w.write("sync.yaml", w.read("sync.yaml").replace("first_wait: 10ms", "first_wait: 400ms"));
+    sandbox.faults(&format!(r#"[{{"on":"users","times":2,"do":{{"reply":{past}}}}}]"#));
+    let began = std::time::Instant::now();
+    w.run(&["reconcile"]).expect(0);
+    assert!(began.elapsed().as_millis() >= 600, "200 ms at least, then 400");
+    drop(sandbox);
+}
+
+#[test]
+fn without_its_key_seed_a_state_is_not_touched() {
+    let (w, _sandbox) = ready(5);
+    w.run(&["reconcile"]).expect(0);
+    std::fs::remove_file(w.path(".syncline/format.json")).unwrap();
+    let before = w.snapshot(".syncline");
+    for command in ["plan", "reconcile"] {
+        w.run(&[command]).expect(1).says(&["format.json", "it is gone", "restore it"]);
+    }
+    let ours = |files: Vec<(std::path::PathBuf, Vec<u8>)>| -> Vec<_> {
+        files.into_iter().filter(|(path, _)| !path.ends_with("lease.json")).collect()
+    };
+    assert_eq!(ours(w.snapshot(".syncline")), ours(before));
+}
+
+/// The list of who was refused is on disk before the record says that they were.
+#[test]
+fn a_reason_survives_a_crash() {
+    let (w, sandbox) = ready(4_000);
+    w.config(&sandbox, &["carts"], "    batch: 10\n");
+    let hang = r#"{"on":"users","skip":350,"times":0,"do":"hang"}"#;
+    let refuse = holding("user-5", REFUSED);
+    sandbox.faults(&format!("[{hang},{}", &refuse[1..]));
+    let mut child = w.command(&["reconcile"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    until("350 requests", || sandbox.requests()["users"].as_u64().unwrap() > 350);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    sandbox.faults("[]");
+    let version = w.snapshot(".syncline/cohorts/carts/versions").pop().unwrap().1;
+    let refused = String::from_utf8(version).unwrap();
+    let known = !refused.contains("\"refused\": []");
+    let told = w
+        .snapshot(".syncline/rejects")
+        .iter()
+        .any(|(_, text)| String::from_utf8_lossy(text).contains("external_id user-5\""));
+    assert!(!known || told, "{refused}");
+    w.run(&["reconcile"]).expect(0);
+}
+
+#[test]
+fn a_source_that_is_what_it_was_is_not_read() {
+    let (w, sandbox) = ready(50);
+    w.write("carts.csv", "identity\nuser-0\nuser-0\nnull\nuser-1\n");
+    // A file that has only just been written may change again and show the same time.
+    std::thread::sleep(std::time::Duration::from_millis(2_100));
+    let report = |run: Run| run.json()["cohorts"][0].clone();
+    let first = report(w.run(&["reconcile", "--format", "json"]).expect(0));
+    assert_eq!((&first["source"]["read"], &first["members"]), (&true.into(), &2.into()));
+    let again = report(w.run(&["reconcile", "--format", "json"]).expect(0));
+    assert_eq!(again["source"]["read"], false);
+    for field in ["rows", "duplicates", "rejects", "files"] {
+        assert_eq!(again["source"][field], first["source"][field], "{field}");
+    }
+    // Other rules for the same file.
+    w.write(
+        "sync.yaml",
+        w.read("sync.yaml").replace("path: carts.csv", "path: carts.csv, null_values: ['user-1']"),
+    );
+    let other = report(w.run(&["reconcile", "--format", "json"]).expect(0));
+    assert_eq!((&other["source"]["read"], &other["members"]), (&true.into(), &1.into()));
+    // The same length, the same time: the entry of the file still tells.
+    let time = std::fs::metadata(w.path("carts.csv")).unwrap().modified().unwrap();
+    w.write("carts.csv", "identity\nuser-0\nuser-0\nnull\nuser-9\n");
+    std::fs::File::options().write(true).open(w.path("carts.csv")).unwrap().set_modified(time).unwrap();
+    w.run(&["reconcile"]).expect(0).says(&["added 1"]);
+    assert!(sandbox.members("carts").contains("external_id user-9"));
+}
