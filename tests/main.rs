@@ -25,3 +25,4 @@ mod reconcile;
 mod sandbox;
 mod secrets;
 mod sources;
+mod store;

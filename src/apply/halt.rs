@@ -42,6 +42,9 @@ pub enum Halt {
     /// The plan starts from a version that is no longer the newest.
     #[error("the record has changed since the plan was made")]
     Stale,
+    /// Somebody else may be writing to the state by now.
+    #[error("this process lost its hold on the state, and sends nothing more")]
+    LeaseLost,
     /// The state failed.
     #[error("{0}")]
     State(String),
@@ -51,6 +54,7 @@ impl From<StateError> for Halt {
     fn from(error: StateError) -> Self {
         match error {
             StateError::Conflict { .. } => Self::Stale,
+            StateError::Lost => Self::LeaseLost,
             other => Self::State(other.to_string()),
         }
     }

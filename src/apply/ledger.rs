@@ -42,7 +42,9 @@ impl<'a> Ledger<'a> {
             context,
             version: record,
             runs: Sides::default(),
-            other_doubt: kept(sides.removes, tally.doubt_removed) + kept(sides.adds, tally.doubt_added),
+            other_doubt: kept(sides.removes, tally.doubt_removed)
+                + kept(sides.adds, tally.doubt_added)
+                + tally.left_in_doubt,
             batches: 0,
             last: Instant::now(),
             dirty: false,
@@ -58,8 +60,10 @@ impl<'a> Ledger<'a> {
             }
         }
         ledger.version.source = None;
-        // Those who are being sent away are no members from here on, but in doubt.
-        ledger.version.members = Some(tally.members - if sides.removes { tally.removed } else { 0 });
+        // Those who are being sent away, or sent again, are no members from here on, but in doubt.
+        let counted = |sent: bool, members: u64| if sent { members } else { 0 };
+        let away = counted(sides.removes, tally.removed) + counted(sides.adds, tally.sent_again);
+        ledger.version.members = Some(tally.members - away);
         ledger.commit()?;
         Ok(ledger)
     }

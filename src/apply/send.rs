@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use super::ledger::Ledger;
 use super::{Context, Halt, Outcome};
-use crate::connector::braze::{Answer, RowError};
+use tokio::sync::SemaphorePermit;
+
+use crate::connector::braze::{Admission, Answer, RowError};
 use crate::model::{CohortId, Identifier, Op};
 use crate::plan::Naming;
 use crate::state::{Batch, Event, Reject, RejectLog};
@@ -201,8 +203,9 @@ impl Sender<'_> {
         let mut trouble = Halt::Unavailable("no attempt was made".to_owned());
         let mut unanswered = false;
         for attempt in 1..=self.context.retry.attempts.max(1) {
-            self.wait_for_gate().await?;
+            let seat = self.admitted().await?;
             let answer = self.ask(request).await?;
+            drop(seat);
             let unsure = unanswered;
             unanswered |= matches!(answer, Answer::NoAnswer(_) | Answer::Unavailable(_));
             trouble = match settle(answer, unsure) {
@@ -230,16 +233,21 @@ impl Sender<'_> {
         Ok(reply.answer)
     }
 
-    /// Waits while the rate limit is used up, and gives up when others have, or a person wants to stop.
-    async fn wait_for_gate(&self) -> Result<(), Halt> {
+    /// Waits for a turn and for the rate limit, and gives up when others have, or a person wants to stop.
+    async fn admitted(&self) -> Result<Option<SemaphorePermit<'_>>, Halt> {
+        let Context { braze, health, interrupt, state, clock, .. } = self.context;
         loop {
-            self.context.health.check()?;
-            self.context.interrupt.check()?;
-            let wait = self.context.braze.gate.wait(self.context.clock.now());
-            match wait {
-                Ok(Duration::ZERO) => return Ok(()),
-                Ok(wait) => self.context.interrupt.sleep(wait + jitter(wait.min(JITTER_MAX))).await?,
-                Err(late) => return Err(self.context.health.report(Halt::RateLimited(Some(late.until)))),
+            let seat = braze.seat().await;
+            health.check()?;
+            interrupt.check()?;
+            state.check_lease()?;
+            match braze.gate.admit(clock.now()) {
+                Admission::Go => return Ok(seat),
+                Admission::Wait(wait) => {
+                    drop(seat);
+                    interrupt.sleep(wait + jitter(wait.min(JITTER_MAX))).await?;
+                }
+                Admission::TooLong(until) => return Err(health.report(Halt::RateLimited(Some(until)))),
             }
         }
     }
@@ -247,7 +255,7 @@ impl Sender<'_> {
     /// Doubles with each attempt; half of it is chance. While the gate is closed, waiting is its matter.
     fn backoff(&self, attempt: u32) -> Duration {
         let Context { braze, retry, clock, .. } = self.context;
-        if braze.gate.wait(clock.now()) != Ok(Duration::ZERO) {
+        if braze.gate.is_closed(clock.now()) {
             return Duration::ZERO;
         }
         let wait = retry.first_wait.saturating_mul(1 << (attempt - 1).min(20)).min(retry.longest_wait);

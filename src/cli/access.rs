@@ -50,7 +50,7 @@ pub(super) async fn reach(
                 if !plan.sends_to(name) {
                     continue;
                 }
-                let memory = Some(config.state.join("sandbox").join(name.as_str()));
+                let memory = Some(config.state_folder().join("sandbox").join(name.as_str()));
                 let options = Options { memory, partner: braze.partner.clone(), ..Options::default() };
                 let sandbox = Sandbox::start(options).await?;
                 let url = sandbox.url();

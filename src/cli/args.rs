@@ -54,6 +54,10 @@ pub(super) enum Command {
     Status(FormatArgs),
     /// Show what earlier passes did
     History(HistoryArgs),
+    /// Send a cohort again by its record, adds and removes; shows first what that costs
+    Resync(ResyncArgs),
+    /// Look at the state: what is held, whether it is whole, what nobody needs any more
+    State(StateArgs),
     /// Run a small Braze on this machine, to try things out
     Sandbox(SandboxArgs),
     /// Print the JSON Schema of the config
@@ -74,6 +78,8 @@ impl Command {
             Self::Reconcile(_) => "reconcile",
             Self::Status(_) => "status",
             Self::History(_) => "history",
+            Self::Resync(_) => "resync",
+            Self::State(_) => "state",
             Self::Sandbox(_) => "sandbox",
             Self::Schema => "schema",
             Self::Init(_) => "init",
@@ -89,6 +95,8 @@ impl Command {
             Self::Plan(args) if args.format == PlanFormat::Json => Format::Json,
             Self::Reconcile(args) => args.format,
             Self::History(args) => args.format,
+            Self::Resync(args) => args.format,
+            Self::State(args) => args.command.format(),
             _ => Format::Human,
         }
     }
@@ -185,6 +193,67 @@ pub(super) struct HistoryArgs {
     /// How the history is written to stdout
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ResyncArgs {
+    /// The cohort
+    #[arg(value_name = "COHORT", value_parser = cohort)]
+    pub(super) cohort: CohortId,
+    /// Only show what would be sent and what it costs
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// How the report is written to stdout
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StateArgs {
+    #[command(subcommand)]
+    pub(super) command: StateCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum StateCommand {
+    /// List what is held, and by whom the state is
+    Ls(FormatArgs),
+    /// Show the record of a cohort: its version and runs
+    Show {
+        /// The cohort
+        #[arg(value_name = "COHORT", value_parser = cohort)]
+        cohort: CohortId,
+        #[command(flatten)]
+        format: FormatArgs,
+    },
+    /// Read every file and check that it is whole
+    Verify(FormatArgs),
+    /// Remove versions that others have replaced, and what a crash has left behind
+    Gc {
+        /// Only show what would be removed
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        format: FormatArgs,
+    },
+}
+
+impl StateCommand {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Ls(_) => "ls",
+            Self::Show { .. } => "show",
+            Self::Verify(_) => "verify",
+            Self::Gc { .. } => "gc",
+        }
+    }
+
+    pub(super) fn format(&self) -> Format {
+        match self {
+            Self::Ls(args) | Self::Verify(args) => args.format,
+            Self::Show { format, .. } | Self::Gc { format, .. } => format.format,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

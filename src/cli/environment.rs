@@ -9,6 +9,26 @@ pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+/// What the environment says of the vendors' object stores, by their own names.
+#[allow(clippy::disallowed_methods, reason = "the one lawful place")]
+pub(super) fn store_options() -> Vec<(String, String)> {
+    let vendors = ["AWS_", "GOOGLE_", "AZURE_"];
+    std::env::vars().filter(|(name, _)| vendors.iter().any(|vendor| name.starts_with(vendor))).collect()
+}
+
+/// In a debug build, at which step of writing the state to fail, and how: `12:full` or `12:die`.
+pub(super) fn fail_as_told() {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let told = variable("SYNCLINE_FAIL_AT").unwrap_or_default();
+    match told.split_once(':').map(|(step, how)| (step.parse(), how)) {
+        Some((Ok(step), "full")) => crate::state::fail_at(step, crate::state::Failure::Full),
+        Some((Ok(step), "die")) => crate::state::fail_at(step, crate::state::Failure::Die),
+        _ => {}
+    }
+}
+
 /// The system's clock.
 #[allow(clippy::disallowed_methods, reason = "the one lawful place")]
 pub(super) fn clock() -> Clock {
@@ -23,6 +43,7 @@ pub(super) fn holder() -> Holder {
         host: host.unwrap_or_else(|| "this machine".to_owned()),
         process: std::process::id(),
         since: clock().now(),
+        heard: None,
     }
 }
 

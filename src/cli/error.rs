@@ -57,13 +57,17 @@ impl From<Problems> for CommandError {
 impl From<StateError> for CommandError {
     fn from(error: StateError) -> Self {
         let exit = match &error {
-            StateError::Held(_) => Exit::Held,
+            StateError::Held(_) | StateError::Lost => Exit::Held,
             StateError::Conflict { .. } => Exit::Stale,
             _ => Exit::Failed,
         };
         let failed = Self::new(exit, error.to_string());
         match error {
             StateError::Held(_) => failed.hint("wait for it to end, or stop it; the state is free as soon as it is gone"),
+            StateError::Lost => failed.hint("what was under way is in doubt; the next pass settles it"),
+            StateError::NoConditionalPut { .. } => failed.hint(
+                "nothing was written; use a store that honours `If-None-Match` and `If-Match` on PUT, or a folder",
+            ),
             StateError::Newer { .. } => failed.hint("use a newer syncline, or another `state:`"),
             StateError::Damaged { .. } => failed.hint(
                 "nothing was sent; restore the file from a backup, or move the state away and start anew: then all \

@@ -30,6 +30,7 @@ use error::CommandError;
 #[must_use]
 pub fn main() -> ExitCode {
     exit::on_panic();
+    environment::fail_as_told();
     match Cli::try_parse() {
         Ok(cli) => run(&cli).into(),
         Err(error) => usage(&error).into(),
@@ -59,6 +60,8 @@ fn run(cli: &Cli) -> Exit {
         Command::Reconcile(args) => commands::reconcile::run(&cli.global, args),
         Command::Status(args) => commands::status::run(&cli.global, args),
         Command::History(args) => commands::history::run(&cli.global, args),
+        Command::Resync(args) => commands::resync::run(&cli.global, args),
+        Command::State(args) => commands::state::run(&cli.global, args),
         Command::Sandbox(args) => commands::sandbox::run(args),
         Command::Schema => Ok(commands::generate::schema()),
         Command::Init(args) => commands::init::run(args),

@@ -16,7 +16,7 @@ use super::shape;
 use super::source::Sources;
 use super::text::Whole;
 use super::tree::{Node, Step};
-use super::types::{Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, Retry};
+use super::types::{Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, Retry, StatePlace};
 use crate::model::{CohortId, ConnectionName, GuardLimits, IdError, Kind, MatchRule};
 
 /// Types the tree.
@@ -38,7 +38,7 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
     };
     Ok(Config {
         folder: folder.to_owned(),
-        state: folder.join(&file.state.0),
+        state: state(file.state.0, file.bucket, folder),
         roots: std::iter::once(folder.to_owned())
             .chain(file.roots.iter().map(|root| folder.join(root)))
             .collect(),
@@ -55,6 +55,14 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
             .map_err(|error| id_problem(tree, &error))?,
         digest,
     })
+}
+
+fn state(place: String, bucket: shape::Bucket, folder: &Path) -> StatePlace {
+    if !place.contains("://") {
+        return StatePlace::Folder(folder.join(place));
+    }
+    let shape::Bucket { endpoint, region, lease } = bucket;
+    StatePlace::Bucket { url: place, endpoint, region, lease: lease.0.max(Duration::from_secs(1)) }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -30,7 +30,9 @@ pub use problem::{Code, Problem, Problems};
 pub use schema::{schema, schema_text};
 pub use secret::{Secret, SecretError, SecretRef};
 pub use source::{SourceFile, Sources, Span};
-pub use types::{Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, FinalNewline, Format, Retry};
+pub use types::{
+    Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, FinalNewline, Format, Retry, StatePlace,
+};
 
 /// Reads a config with one environment laid over it, or none.
 ///

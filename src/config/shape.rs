@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::{
-    Delimiter, Folder, Label, Length, NonEmpty, PascalCase, PathPart, Percent, Slug, Text, Variable, Whole,
+    Delimiter, Label, Length, NonEmpty, PascalCase, PathPart, Percent, Place, Slug, Text, Variable, Whole,
 };
 
 /// A syncline config: which cohorts of people are kept in Braze, and where they come from.
@@ -20,10 +20,14 @@ use super::text::{
 pub(super) struct File {
     /// The version of this format.
     pub(super) version: Version,
-    /// The folder that remembers what Braze has accepted. Relative to this file's folder. Keep it: without it, nobody can be removed.
+    /// What remembers whom Braze has accepted: a folder, relative to this file's, or a bucket. Keep it: without it, nobody can be removed.
     #[serde(default = "default_state")]
     #[schemars(example = ".syncline")]
-    pub(super) state: Folder,
+    #[schemars(example = "s3://acme-syncline/production")]
+    pub(super) state: Place,
+    /// How the bucket in `state` is reached, where the vendor's environment variables do not say it all.
+    #[serde(default)]
+    pub(super) bucket: Bucket,
     /// More files to read, as globs relative to this file's folder. They may hold `connections`, `cohorts` and `removed`.
     #[serde(default)]
     #[schemars(example = ["cohorts/*.yaml"])]
@@ -48,8 +52,28 @@ pub(super) struct File {
     pub(super) environments: BTreeMap<Slug, super::overlay::Overlay>,
 }
 
-fn default_state() -> Folder {
-    Folder(".syncline".to_owned())
+fn default_state() -> Place {
+    Place(".syncline".to_owned())
+}
+
+/// How the bucket in `state` is reached. Credentials come from where the vendor's own tools take them: environment variables, and the identity of the machine.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Bucket {
+    /// The store's address, if it is not the vendor's own.
+    #[schemars(example = "https://minio.acme.internal:9000")]
+    pub(super) endpoint: Option<String>,
+    /// The bucket's region, for S3.
+    #[schemars(example = "eu-central-1")]
+    pub(super) region: Option<String>,
+    /// How long a process that is not heard of any more keeps the state to itself. It says three times in this time that it is there.
+    pub(super) lease: Length,
+}
+
+impl Default for Bucket {
+    fn default() -> Self {
+        Self { endpoint: None, region: None, lease: Length::from_secs(30) }
+    }
 }
 
 /// The version of the config format; 1 is the only one.
@@ -105,7 +129,7 @@ pub(super) struct Braze {
     /// The organization in the `User-Agent` that Braze requires of partners: `partner-<organization>-Syncline/<version>`.
     #[serde(default = "default_organization")]
     pub(super) organization: PascalCase,
-    /// How many cohorts are sent to at once. Within one cohort there is always one request at a time.
+    /// How many requests are under way at once, each for another cohort. Cohorts take turns; within one there is always one request at a time.
     #[serde(default = "default_cohorts_at_once")]
     pub(super) cohorts_at_once: Whole<1, 64>,
     /// How many identifiers go into one request. Braze takes at most 1,000.

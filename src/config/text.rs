@@ -50,10 +50,21 @@ patterned!(Text, "A text that is more than blanks.", r"\S", "must not be blank",
 patterned!(Label, "An alias label.", r"^\s*\S.{0,235}$", "1 to 236 characters, not only blanks", |text| {
     (1..=236).contains(&text.trim_start().chars().count()) && !text.contains('\n')
 });
-patterned!(Folder, "A folder.", r"^(?!.*://).*\S", "a folder of this machine", |text| !text
-    .trim()
-    .is_empty()
-    && !text.contains("://"));
+patterned!(
+    Place,
+    "A folder or a bucket.",
+    r"^((s3|gs|az)://[^/\s]+(/.*)?|(?!.*://).*\S.*)$",
+    "a folder of this machine, or `s3://bucket/prefix`, `gs://…` or `az://…`",
+    |text| match text.split_once("://") {
+        None => !text.trim().is_empty(),
+        Some((scheme, rest)) => {
+            let bucket = rest.split('/').next().unwrap_or_default();
+            matches!(scheme, "s3" | "gs" | "az")
+                && !bucket.is_empty()
+                && !bucket.contains(char::is_whitespace)
+        }
+    }
+);
 patterned!(
     Variable,
     "The name of an environment variable.",

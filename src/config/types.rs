@@ -16,8 +16,8 @@ use crate::model::{CohortId, ConnectionName, GuardLimits, MatchRule};
 pub struct Config {
     /// The folder of the main file. Relative paths start here.
     pub folder: PathBuf,
-    /// The folder that holds the state.
-    pub state: PathBuf,
+    /// Where the state is.
+    pub state: StatePlace,
     /// Folders that sources may be read from; the config's own is the first.
     pub roots: Vec<PathBuf>,
     /// The connections by name.
@@ -28,6 +28,36 @@ pub struct Config {
     pub removed: Vec<CohortId>,
     /// SHA-256 of what the config says, in hex: comments and layout do not count.
     pub digest: String,
+}
+
+impl Config {
+    /// The folder on this machine that belongs to the state: all of it, or where the sandbox keeps its memory
+    /// if the state is in a bucket.
+    #[must_use]
+    pub fn state_folder(&self) -> PathBuf {
+        match &self.state {
+            StatePlace::Folder(path) => path.clone(),
+            StatePlace::Bucket { .. } => self.folder.join(".syncline"),
+        }
+    }
+}
+
+/// Where the state is.
+#[derive(Clone, Debug)]
+pub enum StatePlace {
+    /// In a folder.
+    Folder(PathBuf),
+    /// In a bucket.
+    Bucket {
+        /// `s3://bucket/prefix`, `gs://…` or `az://…`.
+        url: String,
+        /// The store's address, if it is not the vendor's own.
+        endpoint: Option<String>,
+        /// The bucket's region, for S3.
+        region: Option<String>,
+        /// How long a process that is not heard of keeps the state.
+        lease: Duration,
+    },
 }
 
 /// A Braze workspace.
@@ -43,7 +73,7 @@ pub struct Braze {
     pub organization: String,
     /// Where the keys are; none for the sandbox, which has its own.
     pub keys: Option<BrazeKeys>,
-    /// Cohorts that are sent to at once.
+    /// Requests under way at once, each for another cohort.
     pub cohorts_at_once: usize,
     /// Identifiers in one request.
     pub batch_len_max: usize,

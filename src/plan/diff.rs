@@ -64,25 +64,31 @@ pub struct Tally {
     pub doubt_removed: u64,
     /// Desired, but refused by Braze before: not sent again.
     pub refused: u64,
+    /// Members that are added once more, because a person asked for it.
+    pub sent_again: u64,
+    /// People who were let go and are removed once more, because a person asked for it.
+    pub let_go_again: u64,
+    /// In doubt, and not touched by this plan.
+    pub left_in_doubt: u64,
 }
 
 impl Tally {
     /// Members that will be sent as additions.
     #[must_use]
     pub fn adds(&self) -> u64 {
-        self.added + self.doubt_added
+        self.added + self.doubt_added + self.sent_again
     }
 
     /// Members that will be sent as removals.
     #[must_use]
     pub fn removes(&self) -> u64 {
-        self.removed + self.doubt_removed
+        self.removed + self.doubt_removed + self.let_go_again
     }
 
     /// Members that should be in the cohort.
     #[must_use]
     pub fn desired(&self) -> u64 {
-        self.unchanged + self.added + self.doubt_added + self.refused
+        self.unchanged + self.adds() + self.refused
     }
 }
 

@@ -11,12 +11,12 @@
 mod observe;
 mod policy;
 mod report;
+mod resync;
 mod saved;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
@@ -88,6 +88,14 @@ pub fn resume(path: &std::path::Path, inputs: Inputs<'_>) -> Result<PassPlan, Sa
     saved::load(path, inputs)
 }
 
+/// Plans to send a cohort again, all of it, by its record. None: the record has nothing of it.
+///
+/// # Errors
+/// [`PlanError`] when the record cannot be read, or its connection is gone.
+pub fn resync(cohort: &CohortId, inputs: Inputs<'_>) -> Result<Option<PassPlan>, PlanError> {
+    resync::plan(cohort, inputs)
+}
+
 /// Saves a plan, changes and all, to a file that only its owner can read.
 ///
 /// # Errors
@@ -139,7 +147,6 @@ struct Workspace {
     braze: Braze,
     health: Health,
     config: BrazeConfig,
-    seats: Semaphore,
 }
 
 /// Applies what the guard left of a plan.
@@ -184,8 +191,7 @@ fn connect(
     for (name, config) in config.connections.iter().filter(|(name, _)| plan.sends_to(name)) {
         let Some(access) = means.access.get(name) else { continue };
         let braze = Braze::new(config, &access.base, access.keys.clone(), means.clock)?;
-        let (health, seats) = (Health::default(), Semaphore::new(config.cohorts_at_once));
-        let workspace = Workspace { braze, health, config: config.clone(), seats };
+        let workspace = Workspace { braze, health: Health::default(), config: config.clone() };
         workspaces.insert(name.clone(), Arc::new(workspace));
     }
     Ok(workspaces)
@@ -224,14 +230,13 @@ async fn send(
     let (adds, removes) = (approved.changes(Op::Add), approved.changes(Op::Remove));
     let refusals = cohort.verdict.refusals.len() as u64;
     let mut outcome = Outcome::default();
+    let changed = !approved.is_in_step() || cohort.record_changed;
     if !approved.is_in_step() {
         let Some(workspace) = workspace else {
             return Ok(Outcome { halt: Some(Halt::NoKeys), ..outcome });
         };
         let planned = Event::planned(&cohort.id, approved.plan().base, adds, removes, refusals);
         journal.append(means.clock.now(), planned)?;
-        // A closed semaphore is one that nobody closes: there is nothing to wait for then.
-        let _seat = workspace.seats.acquire().await.ok();
         let context = context(workspace, means, journal);
         outcome = apply::apply(approved, cohort.record, cohort.mark, &mut rejects, context).await;
     } else if cohort.record_changed {
@@ -241,6 +246,9 @@ async fn send(
     }
     if cohort.empties && outcome.is_whole() && cohort.verdict.refusals.is_empty() {
         close(&cohort.id, means)?;
+    }
+    if changed && let Err(error) = means.state.tidy(&cohort.id, means.clock.now()) {
+        tracing::warn!(cohort = %cohort.id, "the record could not be tidied: {error}");
     }
     match rejects.finish() {
         Ok(file) => report.rejects_file = file,

@@ -10,7 +10,7 @@ use crate::model::{Ceilings, CohortId, ConnectionName, GuardLimits, Key, Matched
 use crate::plan::{
     self, DiffError, Draft, Naming, Plan, Policy, Side, Sides, Sink, SourceTally, Tally, guard,
 };
-use crate::state::{RecordCursor, SourceMark, Spool, StateError, Version};
+use crate::state::{RecordCursor, SourceMark, Spool, StateError, Version, Workspace};
 
 /// Why a cohort cannot be planned.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +150,19 @@ pub(super) fn removed(id: &CohortId, inputs: Inputs<'_>) -> Result<Option<Cohort
     emptying(id, record, diff, inputs).map(Some)
 }
 
+/// The connection that a record belongs to, by the name that it has now.
+pub(super) fn at<'a>(
+    record: &Version,
+    inputs: Inputs<'a>,
+) -> Result<(ConnectionName, &'a Braze, Workspace), PlanError> {
+    let old = &record.workspace.connection;
+    let name =
+        policy::connection_of(old, inputs.config).ok_or_else(|| PlanError::NoConnection(old.clone()))?;
+    let braze = connection(&name, inputs)?;
+    let here = policy::workspace(&name, braze);
+    Ok((name, braze, here))
+}
+
 /// Makes a plan of a cohort's emptying and holds it to its policy.
 pub(super) fn emptying(
     id: &CohortId,
@@ -157,11 +170,7 @@ pub(super) fn emptying(
     diff: Diff,
     inputs: Inputs<'_>,
 ) -> Result<CohortPlan, PlanError> {
-    let old = &record.workspace.connection;
-    let name =
-        policy::connection_of(old, inputs.config).ok_or_else(|| PlanError::NoConnection(old.clone()))?;
-    let braze = connection(&name, inputs)?;
-    let here = policy::workspace(&name, braze);
+    let (name, braze, here) = at(&record, inputs)?;
     let plan = diff.into_plan(id, Some(&record), None, None, braze);
     let plan = Plan { target: here.to_string(), ..plan };
     let policy = Policy {

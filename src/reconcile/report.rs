@@ -181,7 +181,8 @@ impl CohortReport {
     pub fn members(&self) -> u64 {
         let gone = if self.sides.removes { self.tally.removed } else { 0 };
         let kept = self.outcome.refused_removals.min(gone);
-        self.tally.members - gone + kept + self.outcome.added
+        let again = if self.sides.adds { self.tally.sent_again } else { 0 };
+        self.tally.members - gone - again + kept + self.outcome.added
     }
 }
 

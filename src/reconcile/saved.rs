@@ -253,6 +253,7 @@ fn recount(cohort: &Cohort, sides: Sides<SortedSet>) -> Result<Diff, PlanError> 
         doubt_added: cohort.doubt_added.min(adds),
         doubt_removed: cohort.doubt_removed.min(removes),
         refused: cohort.refused,
+        ..Tally::default()
     };
     Ok(Diff { tally, changes })
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
-use super::folder::Folder;
+use super::store::Store;
 use crate::model::{KeySeed, Timestamp, timestamp_text};
 
 /// The newest layout that this program knows.
@@ -25,9 +25,9 @@ struct Shape {
 }
 
 impl Format {
-    pub(super) fn read(folder: &Folder) -> Result<Option<Self>, StateError> {
-        let Some(bytes) = folder.read(FILE)? else { return Ok(None) };
-        let path = folder.at(FILE);
+    pub(super) fn read(store: &Store) -> Result<Option<Self>, StateError> {
+        let Some(bytes) = store.read(FILE)? else { return Ok(None) };
+        let path = store.at(FILE);
         let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
         check_format(&bytes, &path)?;
         let shape: Shape = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
@@ -35,7 +35,7 @@ impl Format {
         Ok(Some(Self { seed: KeySeed(seed) }))
     }
 
-    pub(super) fn create(folder: &Folder, seed: KeySeed, now: Timestamp) -> Result<Self, StateError> {
+    pub(super) fn create(store: &Store, seed: KeySeed, now: Timestamp) -> Result<Self, StateError> {
         let shape = Shape {
             format: KNOWN,
             id: uuid::Uuid::new_v4().to_string(),
@@ -43,10 +43,10 @@ impl Format {
             created_at: timestamp_text(now),
         };
         let text = serde_json::to_vec_pretty(&shape).unwrap_or_default();
-        folder.put_new(FILE, &text)?;
+        store.put_new(FILE, &text)?;
         // Whoever was first, what is on disk now is the truth.
-        Self::read(folder)?
-            .ok_or_else(|| StateError::Damaged { path: folder.at(FILE), what: "it is gone".to_owned() })
+        Self::read(store)?
+            .ok_or_else(|| StateError::Damaged { path: store.at(FILE), what: "it is gone".to_owned() })
     }
 }
 
@@ -74,19 +74,19 @@ mod tests {
     #[test]
     fn a_newer_format_is_refused_and_not_guessed() {
         let home = tempfile::tempdir().unwrap();
-        let folder = Folder::new(home.path());
-        assert!(Format::read(&folder).unwrap().is_none());
-        folder.put_new(FILE, br#"{"format":2,"shape":"unknown"}"#).unwrap();
-        assert!(matches!(Format::read(&folder), Err(StateError::Newer { found: 2, known: 1, .. })));
+        let store = Store::in_folder(home.path());
+        assert!(Format::read(&store).unwrap().is_none());
+        store.put_new(FILE, br#"{"format":2,"shape":"unknown"}"#).unwrap();
+        assert!(matches!(Format::read(&store), Err(StateError::Newer { found: 2, known: 1, .. })));
     }
 
     #[test]
     fn the_seed_survives() {
         let home = tempfile::tempdir().unwrap();
-        let folder = Folder::new(home.path());
-        let made = Format::create(&folder, KeySeed(u64::MAX - 1), Timestamp::UNIX_EPOCH).unwrap();
+        let store = Store::in_folder(home.path());
+        let made = Format::create(&store, KeySeed(u64::MAX - 1), Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(made.seed, KeySeed(u64::MAX - 1));
-        let again = Format::create(&folder, KeySeed(7), Timestamp::UNIX_EPOCH).unwrap();
+        let again = Format::create(&store, KeySeed(7), Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(again.seed, made.seed, "the first seed stays");
     }
 }

@@ -3,15 +3,12 @@
 //! A pass that is killed leaves a file without an end, and perhaps half a line; `history` shows it as
 //! interrupted. Entries hold counts and ids of things, never a person's identifier and never a secret.
 
-use std::fs::File;
-use std::io::Write as _;
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
-use super::folder::{Folder, FolderError};
+use super::store::{Growing, Store};
 use crate::model::{CohortId, Op, PassId, Timestamp, timestamp_text};
 
 /// One line.
@@ -95,15 +92,13 @@ pub enum Event {
 /// Writes the journal of one pass. Cohorts are applied side by side, so it is shared.
 #[derive(Debug)]
 pub struct Journal {
-    path: PathBuf,
-    file: Mutex<File>,
+    file: Mutex<Growing>,
 }
 
 impl Journal {
-    pub(super) fn create(folder: &Folder, pass: &PassId, began: Timestamp) -> Result<Self, StateError> {
+    pub(super) fn create(store: &Store, pass: &PassId, began: Timestamp) -> Result<Self, StateError> {
         let relative = format!("journal/{}/{pass}.ndjson", began.strftime("%Y/%m/%d"));
-        let file = folder.create_growing(&relative)?;
-        Ok(Self { path: folder.at(&relative), file: Mutex::new(file) })
+        Ok(Self { file: Mutex::new(store.growing(&relative)?) })
     }
 
     /// Appends a line. It is on disk after the next [`Journal::sync`].
@@ -115,7 +110,7 @@ impl Journal {
         let mut line = serde_json::to_vec(&entry).unwrap_or_default();
         line.push(b'\n');
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.write_all(&line).map_err(|e| FolderError::new("append to", &self.path, e).into())
+        Ok(file.append(&line)?)
     }
 
     /// Puts what was appended on disk.
@@ -123,8 +118,8 @@ impl Journal {
     /// # Errors
     /// When the disk does not take it.
     pub fn sync(&self) -> Result<(), StateError> {
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.sync_data().map_err(|e| FolderError::new("sync", &self.path, e).into())
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(file.sync()?)
     }
 }
 
@@ -153,52 +148,64 @@ pub struct PassRecord {
 }
 
 /// The newest passes, newest first.
-pub(super) fn passes(folder: &Folder, limit: usize) -> Result<Vec<PassRecord>, StateError> {
+pub(super) fn passes(store: &Store, limit: usize) -> Result<Vec<PassRecord>, StateError> {
     let mut files = Vec::new();
-    for year in folder.list("journal")? {
-        for month in folder.list(&format!("journal/{year}"))? {
-            for day in folder.list(&format!("journal/{year}/{month}"))? {
+    for year in store.list("journal")? {
+        for month in store.list(&format!("journal/{year}"))? {
+            for day in store.list(&format!("journal/{year}/{month}"))? {
                 let at = format!("journal/{year}/{month}/{day}");
-                files.extend(folder.list(&at)?.into_iter().map(|name| format!("{at}/{name}")));
+                files.extend(store.list(&at)?.into_iter().map(|name| format!("{at}/{name}")));
             }
         }
     }
-    files
+    // A pass whose journal grew in a bucket has it in parts: `<pass>.ndjson`, `<pass>.2.ndjson`.
+    let pass_of = |file: &String| file.rsplit('/').next()?.split('.').next().map(str::to_owned);
+    let mut passes: Vec<String> = files.iter().filter_map(pass_of).collect();
+    passes.dedup();
+    passes
         .iter()
         .rev()
-        .filter(|name| name.ends_with(".ndjson"))
         .take(limit)
-        .map(|file| read(folder, file))
+        .map(|pass| {
+            let mut parts: Vec<&String> =
+                files.iter().filter(|file| pass_of(file).as_ref() == Some(pass)).collect();
+            parts.sort_unstable_by_key(|file| (file.len(), file.as_str()));
+            read(store, pass, &parts)
+        })
         .collect()
 }
 
-fn read(folder: &Folder, file: &str) -> Result<PassRecord, StateError> {
-    let bytes = folder.read(file)?.unwrap_or_default();
+fn read(store: &Store, pass: &str, parts: &[&String]) -> Result<PassRecord, StateError> {
     let mut entries = Vec::new();
-    let mut lines = bytes.split_inclusive(|b| *b == b'\n').peekable();
-    while let Some(line) = lines.next() {
-        match serde_json::from_slice(line) {
-            Ok(entry) => entries.push(entry),
-            // A killed pass may leave its last line unfinished, and no other.
-            Err(_) if lines.peek().is_none() && !line.ends_with(b"\n") => {}
-            Err(e) => return Err(StateError::Damaged { path: folder.at(file), what: e.to_string() }),
+    for file in parts {
+        let bytes = store.read(file)?.unwrap_or_default();
+        let mut lines = bytes.split_inclusive(|b| *b == b'\n').peekable();
+        while let Some(line) = lines.next() {
+            match serde_json::from_slice(line) {
+                Ok(entry) => entries.push(entry),
+                // A killed pass may leave its last line unfinished, and no other.
+                Err(_) if lines.peek().is_none() && !line.ends_with(b"\n") => {}
+                Err(e) => return Err(StateError::Damaged { path: store.at(file), what: e.to_string() }),
+            }
         }
     }
-    let pass = file.rsplit('/').next().unwrap_or(file).trim_end_matches(".ndjson").to_owned();
-    Ok(PassRecord { pass, entries })
+    Ok(PassRecord { pass: pass.to_owned(), entries })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
     fn newest_first_and_a_torn_last_line_is_no_damage() {
         let home = tempfile::tempdir().unwrap();
-        let folder = Folder::new(home.path());
+        let store = Store::in_folder(home.path());
         let time = |text: &str| text.parse::<Timestamp>().unwrap();
         for (second, events) in [("2026-11-22T23:59:59Z", 1), ("2026-11-23T00:00:01Z", 3)] {
-            let journal = Journal::create(&folder, &PassId::new(time(second), 7), time(second)).unwrap();
+            let journal = Journal::create(&store, &PassId::new(time(second), 7), time(second)).unwrap();
             for requests in 0..events {
                 journal
                     .append(time(second), Event::Ended { result: "in_step".to_owned(), requests })
@@ -207,11 +214,11 @@ mod tests {
             journal.sync().unwrap();
         }
         let newest = "journal/2026/11/23/20261123t000001000z-000007.ndjson";
-        let mut file = File::options().append(true).open(folder.at(newest)).unwrap();
+        let mut file = File::options().append(true).open(store.at(newest)).unwrap();
         file.write_all(b"{\"at\":\"2026").unwrap();
-        let read = passes(&folder, 10).unwrap();
+        let read = passes(&store, 10).unwrap();
         assert_eq!(read.iter().map(|p| p.entries.len()).collect::<Vec<_>>(), [3, 1]);
         file.write_all(b"\n{}\n").unwrap();
-        assert!(matches!(passes(&folder, 1), Err(StateError::Damaged { .. })));
+        assert!(matches!(passes(&store, 1), Err(StateError::Damaged { .. })));
     }
 }

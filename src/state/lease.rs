@@ -1,19 +1,30 @@
-//! Who holds the state: a lock on `lease.json` that the system lets go of when its holder dies.
+//! Who holds the state: one process at a time.
 //!
-//! The file also says who the holder is, for the message to whoever comes second. Its text is no lock;
-//! a crash leaves the text behind and the lock free.
+//! In a folder it is a lock on `lease.json` that the system lets go of when its holder dies; the file's text
+//! only says who that is. In a bucket it is the text itself: renewed again and again by its holder, changed only
+//! by conditional put, and open to whoever comes once it is not renewed any more. A holder that was away for
+//! too long finds that out by its own clock, before it sends or commits anything, and by the store, which does
+//! not take a renewal of what somebody else has replaced.
 
 use std::fmt;
 use std::fs::{File, TryLockError};
-use std::io::{Seek as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
-use super::folder::{Folder, FolderError, private};
-use crate::model::{Timestamp, timestamp_text};
+use super::store::{Bucket, Folder, Store, StoreError, Tag, private};
+use crate::model::{Clock, Timestamp, timestamp_text};
 
 const FILE: &str = "lease.json";
+/// How often somebody who only looks may be in the way, and for how long.
+const LOOKS: u32 = 4;
+const LOOK: Duration = Duration::from_millis(25);
+/// Renewals in the time that a lease lasts.
+const BEATS: u32 = 3;
 
 /// A process that holds a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,68 +35,268 @@ pub struct Holder {
     pub process: u32,
     /// Since when.
     pub since: Timestamp,
+    /// When it was last heard of, and until when it keeps the state without being heard of; in a bucket.
+    pub heard: Option<(Timestamp, Timestamp)>,
 }
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "process {} on {} since {}", self.process, self.host, timestamp_text(self.since))
+        write!(f, "process {} on {} since {}", self.process, self.host, timestamp_text(self.since))?;
+        let Some((seen, until)) = self.heard else { return Ok(()) };
+        write!(f, ", last heard of at {}; it is free at {}", timestamp_text(seen), timestamp_text(until))?;
+        f.write_str(" if it is not heard of again")
     }
 }
 
-#[derive(Serialize, Deserialize)]
+/// The file, letter by letter.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Shape {
     format: u64,
     host: String,
     process: u32,
     since: String,
+    /// The rest is for buckets. Counts the holders.
+    #[serde(default)]
+    epoch: u64,
+    #[serde(default)]
+    renewed: Option<String>,
+    #[serde(default)]
+    lasts_ms: u64,
+    #[serde(default)]
+    released: bool,
 }
 
-/// The lock. Dropped, it is free.
-#[derive(Debug)]
-pub(super) struct Lease(#[allow(dead_code, reason = "held, not read: the lock is the open file")] File);
-
-impl Lease {
-    pub(super) fn take(folder: &Folder, holder: &Holder) -> Result<Self, StateError> {
-        let path = folder.at(FILE);
-        let failed = |action, e| StateError::Folder(FolderError::new(action, &path, e));
-        let mut file = open(folder)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(StateError::Held(read(folder)?.unwrap_or_else(unknown)));
-            }
-            Err(TryLockError::Error(e)) => return Err(failed("lock", e)),
-        }
-        let shape = Shape {
+impl Shape {
+    fn new(holder: &Holder) -> Self {
+        Self {
             format: super::format::KNOWN,
             host: holder.host.clone(),
             process: holder.process,
             since: timestamp_text(holder.since),
-        };
-        let text = serde_json::to_vec(&shape).unwrap_or_default();
-        let written = file.rewind().and_then(|()| file.set_len(0)).and_then(|()| file.write_all(&text));
-        written.map_err(|e| failed("write", e))?;
-        Ok(Self(file))
+            epoch: 0,
+            renewed: None,
+            lasts_ms: 0,
+            released: false,
+        }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    fn holder(self) -> Option<Holder> {
+        let renewed = self.renewed.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+        let heard =
+            renewed.and_then(|at| Some((at, at.checked_add(Duration::from_millis(self.lasts_ms)).ok()?)));
+        Some(Holder { host: self.host, process: self.process, since: self.since.parse().ok()?, heard })
     }
 }
 
-fn open(folder: &Folder) -> Result<File, FolderError> {
+/// The right to write. Dropped, it is free.
+#[derive(Debug)]
+pub(super) enum Lease {
+    /// The lock is the open file.
+    Lock(#[allow(dead_code, reason = "held, not read")] File),
+    /// Renewed in a bucket.
+    Renewed(Renewed),
+}
+
+impl Lease {
+    /// Takes the state; `lasts` is how long a lease in a bucket is good without being renewed.
+    pub(super) fn take(
+        store: &Store,
+        holder: &Holder,
+        lasts: Duration,
+        clock: Clock,
+    ) -> Result<Self, StateError> {
+        match store {
+            Store::Folder(folder) => lock(folder, holder).map(Self::Lock),
+            Store::Bucket(bucket) => Renewed::take(bucket, holder, lasts, clock).map(Self::Renewed),
+        }
+    }
+
+    /// Fails once it is not certain any more that nobody else writes.
+    pub(super) fn check(&self) -> Result<(), StateError> {
+        match self {
+            Self::Lock(_) => Ok(()),
+            Self::Renewed(renewed) => renewed.check(),
+        }
+    }
+}
+
+/// Who holds the state now, if anybody does.
+pub(super) fn look(store: &Store, now: Timestamp) -> Result<Option<Holder>, StateError> {
+    let text = store.read(FILE)?.unwrap_or_default();
+    let Ok(shape) = serde_json::from_slice::<Shape>(&text) else { return Ok(None) };
+    match store {
+        Store::Folder(folder) => {
+            let held = match File::open(folder.at(FILE)) {
+                Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
+                Err(_) => false,
+            };
+            Ok(shape.holder().filter(|_| held))
+        }
+        Store::Bucket(_) => Ok(shape.clone().holder().filter(|_| is_alive(&shape, now))),
+    }
+}
+
+fn lock(folder: &Folder, holder: &Holder) -> Result<File, StateError> {
     let path = folder.at(FILE);
+    let failed = |action, e| StateError::Store(StoreError::new(action, &path, e));
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
     private(&mut options);
-    options.open(&path).map_err(|e| FolderError::new("open", &path, e))
-}
-
-/// What the file says; none while its holder is just writing it.
-fn read(folder: &Folder) -> Result<Option<Holder>, StateError> {
-    let bytes = folder.read(FILE)?.unwrap_or_default();
-    let Ok(shape) = serde_json::from_slice::<Shape>(&bytes) else { return Ok(None) };
-    Ok(shape.since.parse().ok().map(|since| Holder { host: shape.host, process: shape.process, since }))
+    let mut file = options.open(&path).map_err(|e| failed("open", e))?;
+    for look in 0.. {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if look < LOOKS => std::thread::sleep(LOOK),
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let _ = file.read_to_string(&mut text);
+                let shape = serde_json::from_str::<Shape>(&text).ok();
+                return Err(StateError::Held(shape.and_then(Shape::holder).unwrap_or_else(unknown)));
+            }
+            Err(TryLockError::Error(e)) => return Err(failed("lock", e)),
+        }
+    }
+    let text = Shape::new(holder).bytes();
+    let written = file.rewind().and_then(|()| file.set_len(0)).and_then(|()| file.write_all(&text));
+    written.map_err(|e| failed("write", e))?;
+    Ok(file)
 }
 
 fn unknown() -> Holder {
-    Holder { host: "this machine".to_owned(), process: 0, since: Timestamp::UNIX_EPOCH }
+    Holder { host: "this machine".to_owned(), process: 0, since: Timestamp::UNIX_EPOCH, heard: None }
+}
+
+/// Whether whoever wrote the lease may still be at work.
+fn is_alive(shape: &Shape, now: Timestamp) -> bool {
+    let holder = shape.clone().holder();
+    !shape.released && holder.and_then(|holder| holder.heard).is_none_or(|(_, until)| now < until)
+}
+
+/// A lease in a bucket, renewed by a thread of its own.
+#[derive(Debug)]
+pub(super) struct Renewed {
+    bucket: Bucket,
+    clock: Clock,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    now: Mutex<Now>,
+    wake: Condvar,
+}
+
+#[derive(Debug)]
+struct Now {
+    shape: Shape,
+    tag: Tag,
+    /// Until when nobody else can have taken it, by both of our clocks: one of them stands still while the
+    /// machine sleeps, the other may be set.
+    good_until: (Instant, Timestamp),
+    /// Somebody has taken it.
+    lost: bool,
+    stop: bool,
+}
+
+impl Renewed {
+    fn take(bucket: &Bucket, holder: &Holder, lasts: Duration, clock: Clock) -> Result<Self, StateError> {
+        let mut shape = Shape::new(holder);
+        shape.lasts_ms = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
+        for _ in 0..LOOKS {
+            let (began, now) = (Instant::now(), clock.now());
+            shape.renewed = Some(timestamp_text(now));
+            let tag = match bucket.read(FILE)? {
+                None => {
+                    shape.epoch = 1;
+                    let bytes = shape.bytes();
+                    bucket.put_new(FILE, &bytes)?;
+                    bucket.read(FILE)?.filter(|(found, _)| *found == bytes).map(|(_, tag)| tag)
+                }
+                Some((bytes, tag)) => {
+                    let path = bucket.at(FILE);
+                    let damaged = |e: serde_json::Error| StateError::Damaged { path, what: e.to_string() };
+                    let other: Shape = serde_json::from_slice(&bytes).map_err(damaged)?;
+                    if is_alive(&other, now) {
+                        return Err(StateError::Held(other.holder().unwrap_or_else(unknown)));
+                    }
+                    shape.epoch = other.epoch + 1;
+                    bucket.replace(FILE, &shape.bytes(), &tag)?
+                }
+            };
+            if let Some(tag) = tag {
+                let good_until = good_until(began, now, lasts);
+                let now = Now { shape, tag, good_until, lost: false, stop: false };
+                return Ok(Self::start(bucket.clone(), clock, now, lasts));
+            }
+        }
+        Err(StateError::Held(unknown())) // others took it again and again while we tried
+    }
+
+    fn start(bucket: Bucket, clock: Clock, now: Now, lasts: Duration) -> Self {
+        let shared = Arc::new(Shared { now: Mutex::new(now), wake: Condvar::new() });
+        let (at, ours) = (bucket.clone(), Arc::clone(&shared));
+        let thread = std::thread::spawn(move || beat(&at, clock, &ours, lasts));
+        Self { bucket, clock, shared, thread: Some(thread) }
+    }
+
+    fn check(&self) -> Result<(), StateError> {
+        let now = self.shared.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let (instant, time) = now.good_until;
+        if now.lost || Instant::now() >= instant || self.clock.now() >= time {
+            return Err(StateError::Lost);
+        }
+        Ok(())
+    }
+}
+
+/// A little earlier than others may take it.
+fn good_until(began: Instant, now: Timestamp, lasts: Duration) -> (Instant, Timestamp) {
+    let good = lasts - lasts / 6;
+    (began + good, now.checked_add(good).unwrap_or(now))
+}
+
+/// Renews the lease until it is to stop, or somebody else has it.
+fn beat(bucket: &Bucket, clock: Clock, shared: &Shared, lasts: Duration) {
+    let mut now = shared.now.lock().unwrap_or_else(PoisonError::into_inner);
+    while !now.stop && !now.lost {
+        let waited = shared.wake.wait_timeout(now, lasts / BEATS).unwrap_or_else(PoisonError::into_inner);
+        now = waited.0;
+        if now.stop {
+            return;
+        }
+        let (began, time) = (Instant::now(), clock.now());
+        now.shape.renewed = Some(timestamp_text(time));
+        let (bytes, tag) = (now.shape.bytes(), now.tag.clone());
+        drop(now);
+        let renewed = bucket.replace(FILE, &bytes, &tag);
+        now = shared.now.lock().unwrap_or_else(PoisonError::into_inner);
+        match renewed {
+            Ok(Some(tag)) => (now.tag, now.good_until) = (tag, good_until(began, time, lasts)),
+            Ok(None) => now.lost = true,
+            Err(error) => tracing::warn!("the lease on the state is not renewed yet: {error}"),
+        }
+    }
+}
+
+impl Drop for Renewed {
+    fn drop(&mut self) {
+        self.shared.now.lock().unwrap_or_else(PoisonError::into_inner).stop = true;
+        self.shared.wake.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let mut now = self.shared.now.lock().unwrap_or_else(PoisonError::into_inner);
+        if !now.lost {
+            now.shape.released = true;
+            // If this fails, the lease runs out by itself.
+            let _ = self.bucket.replace(FILE, &now.shape.bytes(), &now.tag);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -95,14 +306,19 @@ mod tests {
     #[test]
     fn one_holder_at_a_time_and_the_second_learns_its_name() {
         let home = tempfile::tempdir().unwrap();
-        let folder = Folder::new(home.path());
-        let holder = |process| Holder { host: "ci-7".to_owned(), process, since: Timestamp::UNIX_EPOCH };
-        let first = Lease::take(&folder, &holder(41)).unwrap();
-        match Lease::take(&folder, &holder(42)) {
+        let store = Store::in_folder(home.path());
+        let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
+        let holder =
+            |process| Holder { host: "ci-7".to_owned(), process, since: Timestamp::UNIX_EPOCH, heard: None };
+        let take = |process| Lease::take(&store, &holder(process), Duration::ZERO, clock);
+        let first = take(41).unwrap();
+        assert_eq!(look(&store, Timestamp::UNIX_EPOCH).unwrap(), Some(holder(41)));
+        match take(42) {
             Err(StateError::Held(who)) => assert_eq!(who, holder(41)),
             other => panic!("{other:?}"),
         }
         drop(first);
-        Lease::take(&folder, &holder(42)).unwrap();
+        assert_eq!(look(&store, Timestamp::UNIX_EPOCH).unwrap(), None);
+        take(42).unwrap();
     }
 }

@@ -23,38 +23,44 @@
 //! Reading and writing are different types: a [`StateReader`] cannot change anything, and only the one
 //! process that holds the lease has a [`StateWriter`]. Nothing here knows the config or the network.
 
-mod folder;
+mod compact;
 mod format;
+mod gc;
 mod journal;
 mod lease;
 mod record;
 mod rejects;
 mod run;
 mod scratch;
+mod store;
+mod verify;
 mod version;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
-pub use folder::FolderError;
+pub use gc::Garbage;
 pub use journal::{Entry, Event, Journal, PassRecord};
 pub use lease::Holder;
 pub use record::RecordCursor;
 pub use rejects::{Reject, RejectLog};
 pub use run::RunWriter;
 pub use scratch::{Batch, Batches, Spool};
+pub use store::{Address, Failure, Location, StoreError, fail_at};
+pub use verify::{Finding, Verification};
 pub use version::{RunRef, SourceMark, Version, Workspace};
 
-use folder::Folder;
 use format::Format;
+use store::Store;
 
-use crate::model::{CohortId, KeySeed, PassId};
+use crate::model::{Clock, CohortId, KeySeed, PassId, Timestamp};
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The disk did not do what it was asked.
     #[error(transparent)]
-    Folder(#[from] FolderError),
+    Store(#[from] StoreError),
     /// A file of the state is not what was written.
     #[error("{} is damaged: {what}", .path.display())]
     Damaged {
@@ -76,6 +82,17 @@ pub enum StateError {
     /// Another process holds the state.
     #[error("the state is held by {0}")]
     Held(Holder),
+    /// We held the state and could not say so in time: somebody else may have it.
+    #[error("this process lost its hold on the state: it was not heard of for too long")]
+    Lost,
+    /// The bucket does not do what keeps two writers apart.
+    #[error("{} lacks conditional puts, which keep two writers apart: {what}", .path.display())]
+    NoConditionalPut {
+        /// The bucket.
+        path: PathBuf,
+        /// How that shows.
+        what: String,
+    },
     /// Another writer has committed this version first.
     #[error("version {version} of cohort {cohort} was written by another process")]
     Conflict {
@@ -92,7 +109,7 @@ pub enum StateError {
 /// The store, to look at. There may be none yet: then it is empty.
 #[derive(Clone, Debug)]
 pub struct StateReader {
-    folder: Folder,
+    store: Store,
     format: Option<Format>,
 }
 
@@ -101,13 +118,13 @@ impl StateReader {
     ///
     /// # Errors
     /// [`StateError`] when it cannot be read, is damaged, or is newer than this program.
-    pub fn open(path: &Path) -> Result<Self, StateError> {
-        let folder = Folder::new(path);
-        let format = Format::read(&folder)?;
+    pub fn open(location: &Location) -> Result<Self, StateError> {
+        let store = Store::open(location)?;
+        let format = Format::read(&store)?;
         if format.is_none() {
-            no_orphans(&folder)?;
+            no_orphans(&store)?;
         }
-        Ok(Self { folder, format })
+        Ok(Self { store, format })
     }
 
     /// The seed of the state's keys. A state that is not there yet has none, and any will do.
@@ -122,10 +139,12 @@ impl StateReader {
         self.format.is_some()
     }
 
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        self.folder.path()
+    /// Who is writing to it now, if anybody is.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn holder(&self, now: Timestamp) -> Result<Option<Holder>, StateError> {
+        lease::look(&self.store, now)
     }
 
     /// The cohorts that the state knows, in order.
@@ -133,7 +152,7 @@ impl StateReader {
     /// # Errors
     /// When the folder cannot be read.
     pub fn cohorts(&self) -> Result<Vec<CohortId>, StateError> {
-        let names = self.folder.list("cohorts")?;
+        let names = self.store.list("cohorts")?;
         Ok(names.iter().filter_map(|name| CohortId::new(name).ok()).collect())
     }
 
@@ -142,7 +161,7 @@ impl StateReader {
     /// # Errors
     /// When it cannot be read or is damaged.
     pub fn version(&self, cohort: &CohortId) -> Result<Option<Version>, StateError> {
-        version::newest(&self.folder, cohort)
+        version::newest(&self.store, cohort)
     }
 
     /// What the record says of each member, in the order of the keys. Without a version: nothing.
@@ -150,7 +169,36 @@ impl StateReader {
     /// # Errors
     /// When a run cannot be read or is damaged.
     pub fn members(&self, cohort: &CohortId, version: Option<&Version>) -> Result<RecordCursor, StateError> {
-        RecordCursor::open(&self.folder, cohort, version, self.seed())
+        RecordCursor::open(&self.store, cohort, version, self.seed())
+    }
+
+    /// Every version of a cohort that is still there, oldest first.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn versions(&self, cohort: &CohortId) -> Result<Vec<u64>, StateError> {
+        let names = self.store.list(&version::folder_of(cohort))?;
+        Ok(names.iter().filter_map(|name| version::number_of(name)).collect())
+    }
+
+    /// What nobody needs any more, in the order in which it may go. A cohort that is damaged keeps everything.
+    ///
+    /// # Errors
+    /// When the state cannot be read, or a version is damaged.
+    pub fn garbage(&self, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
+        let mut garbage = gc::elsewhere(&self.store, now)?;
+        for cohort in self.cohorts()? {
+            garbage.extend(gc::of_cohort(&self.store, &cohort, now)?);
+        }
+        Ok(garbage)
+    }
+
+    /// Looks at every file, whether it is what was written.
+    ///
+    /// # Errors
+    /// When the folders cannot be read; damage is a finding.
+    pub fn verify(&self) -> Result<Verification, StateError> {
+        verify::verify(self)
     }
 
     /// The newest passes, newest first.
@@ -158,44 +206,65 @@ impl StateReader {
     /// # Errors
     /// When the journal cannot be read or is damaged.
     pub fn passes(&self, limit: usize) -> Result<Vec<PassRecord>, StateError> {
-        journal::passes(&self.folder, limit)
+        journal::passes(&self.store, limit)
     }
 }
 
 /// Cohorts without `format.json` have lost the seed of their keys: with another one nobody in them would be
 /// found again.
-fn no_orphans(folder: &Folder) -> Result<(), StateError> {
-    if folder.list("cohorts")?.is_empty() {
+fn no_orphans(store: &Store) -> Result<(), StateError> {
+    if store.list("cohorts")?.is_empty() {
         return Ok(());
     }
     let what = "it is gone, and without the key seed in it the cohorts beside it cannot be read; restore it";
-    Err(StateError::Damaged { path: folder.at("format.json"), what: what.to_owned() })
+    Err(StateError::Damaged { path: store.at("format.json"), what: what.to_owned() })
 }
 
 /// The store, to change. Whoever has one holds the lease; it ends with the process.
 #[derive(Debug)]
 pub struct StateWriter {
     reader: StateReader,
-    _lease: lease::Lease,
+    lease: lease::Lease,
 }
 
 impl StateWriter {
-    /// Takes the state in `path`, and makes it if there is none.
+    /// Takes the state, and makes it if there is none.
     ///
     /// # Errors
-    /// [`StateError::Held`] when another process has it; otherwise as [`StateReader::open`].
-    pub fn open(path: &Path, holder: &Holder, random_seed: u64) -> Result<Self, StateError> {
-        let folder = Folder::new(path);
-        folder.create_dirs("")?;
-        let lease = lease::Lease::take(&folder, holder)?;
-        let format = match Format::read(&folder)? {
+    /// [`StateError::Held`] when another process has it; [`StateError::NoConditionalPut`] when the bucket cannot
+    /// keep writers apart; otherwise as [`StateReader::open`].
+    pub fn open(
+        location: &Location,
+        holder: &Holder,
+        clock: Clock,
+        random_seed: u64,
+    ) -> Result<Self, StateError> {
+        let store = Store::open(location)?;
+        let lasts = match location {
+            Location::Folder(_) => Duration::ZERO,
+            Location::Bucket(address) => address.lease,
+        };
+        match &store {
+            Store::Folder(folder) => drop(folder.create_dirs("")?),
+            Store::Bucket(bucket) => bucket.check_conditions(random_seed)?,
+        }
+        let lease = lease::Lease::take(&store, holder, lasts, clock)?;
+        let format = match Format::read(&store)? {
             Some(format) => format,
             None => {
-                no_orphans(&folder)?;
-                Format::create(&folder, KeySeed(random_seed), holder.since)?
+                no_orphans(&store)?;
+                Format::create(&store, KeySeed(random_seed), holder.since)?
             }
         };
-        Ok(Self { reader: StateReader { folder, format: Some(format) }, _lease: lease })
+        Ok(Self { reader: StateReader { store, format: Some(format) }, lease })
+    }
+
+    /// Fails once somebody else may be writing: then nothing more may be sent.
+    ///
+    /// # Errors
+    /// [`StateError::Lost`].
+    pub fn check_lease(&self) -> Result<(), StateError> {
+        self.lease.check()
     }
 
     /// The reading half.
@@ -209,28 +278,56 @@ impl StateWriter {
     /// # Errors
     /// When the disk does not take it.
     pub fn run(&self, cohort: &CohortId, op: crate::model::Op) -> Result<RunWriter, StateError> {
-        RunWriter::create(&self.reader.folder, cohort, op, self.reader.seed())
+        RunWriter::create(&self.reader.store, cohort, op, self.reader.seed())
     }
 
     /// Makes `version` the newest of its cohort. Whoever commits a number first has it.
     ///
     /// # Errors
-    /// [`StateError::Conflict`] when the version exists already.
+    /// [`StateError::Conflict`] when the version exists already, [`StateError::Lost`] when somebody else may be
+    /// writing.
     pub fn commit(&self, cohort: &CohortId, version: &Version) -> Result<(), StateError> {
-        version::commit(&self.reader.folder, cohort, version)
+        self.lease.check()?;
+        version::commit(&self.reader.store, cohort, version)
+    }
+
+    /// Merges the runs of a cohort if they have become too many, and takes away what nobody needs any more.
+    ///
+    /// # Errors
+    /// When the state cannot be read or written; the record is the same as before.
+    pub fn tidy(&self, cohort: &CohortId, now: Timestamp) -> Result<(), StateError> {
+        let store = &self.reader.store;
+        let due = self.reader.version(cohort)?.filter(compact::is_due);
+        if let Some(version) = due {
+            let merged = compact::merged(store, cohort, &version, self.reader.seed())?;
+            self.commit(cohort, &Version { written_at: now, ..merged })?;
+        }
+        self.remove(&gc::of_cohort(store, cohort, now)?)
+    }
+
+    /// Removes what [`StateReader::garbage`] has found.
+    ///
+    /// # Errors
+    /// When a file cannot be removed; those before it are gone.
+    pub fn remove(&self, garbage: &[Garbage]) -> Result<(), StateError> {
+        for item in garbage {
+            self.lease.check()?;
+            self.reader.store.remove(&item.path)?;
+        }
+        Ok(())
     }
 
     /// Starts the journal of a pass.
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub fn journal(&self, pass: &PassId, began: crate::model::Timestamp) -> Result<Journal, StateError> {
-        Journal::create(&self.reader.folder, pass, began)
+    pub fn journal(&self, pass: &PassId, began: Timestamp) -> Result<Journal, StateError> {
+        Journal::create(&self.reader.store, pass, began)
     }
 
     /// Starts the list of what a pass could not use of a cohort.
     #[must_use]
     pub fn rejects(&self, pass: &PassId, cohort: &CohortId) -> RejectLog {
-        RejectLog::new(&self.reader.folder, pass, cohort)
+        RejectLog::new(&self.reader.store, pass, cohort)
     }
 }

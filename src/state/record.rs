@@ -1,8 +1,8 @@
 //! Reading a record: all runs of a version walked in step, the latest word on each member winning.
 
 use super::StateError;
-use super::folder::Folder;
 use super::run::{RunCursor, Word, path_of};
+use super::store::Store;
 use super::version::Version;
 use crate::model::{CohortId, Key, KeySeed, Op, Standing};
 
@@ -18,7 +18,7 @@ pub struct RecordCursor {
 
 impl RecordCursor {
     pub(super) fn open(
-        folder: &Folder,
+        store: &Store,
         cohort: &CohortId,
         version: Option<&Version>,
         seed: KeySeed,
@@ -26,7 +26,7 @@ impl RecordCursor {
         let runs = version.map(|version| version.runs.as_slice()).unwrap_or_default();
         let mut cursors = Vec::with_capacity(runs.len());
         for run in runs {
-            let mut cursor = RunCursor::open(&folder.at(&path_of(cohort, &run.id)), run, seed)?;
+            let mut cursor = RunCursor::open(store.open_blob(&path_of(cohort, &run.id))?, run, seed)?;
             cursor.advance()?;
             cursors.push(cursor);
         }
@@ -39,17 +39,27 @@ impl RecordCursor {
     /// When a run cannot be read or is damaged.
     pub fn advance(&mut self) -> Result<Option<(Key, Standing)>, StateError> {
         loop {
-            if let Some(at) = self.at {
-                for run in self.runs.iter_mut().filter(|run| run.key() == Some(at)) {
-                    run.advance()?;
-                }
-            }
-            self.at = self.runs.iter().filter_map(RunCursor::key).min();
-            let Some(at) = self.at else { return Ok(None) };
-            if let Some(standing) = self.standing(at) {
-                return Ok(Some((at, standing)));
+            match self.advance_any()? {
+                Some((key, Some(standing))) => return Ok(Some((key, standing))),
+                Some((_, None)) => {}
+                None => return Ok(None),
             }
         }
+    }
+
+    /// Moves on to the next identifier in any run. Without a standing: Braze has let the member go.
+    ///
+    /// # Errors
+    /// When a run cannot be read or is damaged.
+    pub fn advance_any(&mut self) -> Result<Option<(Key, Option<Standing>)>, StateError> {
+        if let Some(at) = self.at {
+            for run in self.runs.iter_mut().filter(|run| run.key() == Some(at)) {
+                run.advance()?;
+            }
+        }
+        self.at = self.runs.iter().filter_map(RunCursor::key).min();
+        let Some(at) = self.at else { return Ok(None) };
+        Ok(Some((at, self.standing(at))))
     }
 
     /// Folds the words of all runs on the key, oldest first. None: Braze has let the member go.
@@ -113,14 +123,14 @@ mod tests {
     }
 
     fn write(
-        folder: &Folder,
+        store: &Store,
         cohort: &CohortId,
         op: Op,
         people: impl Iterator<Item = u32>,
     ) -> (RunRef, Vec<Key>) {
         let mut rows: Vec<(Key, Vec<u8>)> = people.map(|n| (Key::of(SEED, &packed(n)), packed(n))).collect();
         rows.sort();
-        let mut writer = RunWriter::create(folder, cohort, op, SEED).unwrap();
+        let mut writer = RunWriter::create(store, cohort, op, SEED).unwrap();
         rows.iter().for_each(|(_, packed)| writer.push(packed).unwrap());
         (writer.finish().unwrap(), rows.into_iter().map(|(key, _)| key).collect())
     }
@@ -132,8 +142,8 @@ mod tests {
         Version { runs, ..Version::first(&pass, Timestamp::UNIX_EPOCH, workspace) }
     }
 
-    fn read(folder: &Folder, cohort: &CohortId, version: &Version) -> BTreeMap<Key, Standing> {
-        let mut cursor = RecordCursor::open(folder, cohort, Some(version), SEED).unwrap();
+    fn read(store: &Store, cohort: &CohortId, version: &Version) -> BTreeMap<Key, Standing> {
+        let mut cursor = RecordCursor::open(store, cohort, Some(version), SEED).unwrap();
         let mut found = BTreeMap::new();
         while let Some((key, standing)) = cursor.advance().unwrap() {
             assert!(found.keys().next_back().is_none_or(|last| *last < key));
@@ -152,11 +162,11 @@ mod tests {
                 (any::<bool>(), proptest::collection::btree_set(0u32..40, 0..30), 0u64..30, 0u64..30), 0..6)
         ) {
             let home = tempfile::tempdir().unwrap();
-            let (folder, cohort) = (Folder::new(home.path()), CohortId::new("c").unwrap());
+            let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
             let (mut naive, mut refs) = (BTreeMap::new(), Vec::new());
             for (add, people, accepted, refused) in runs {
                 let op = if add { Op::Add } else { Op::Remove };
-                let (mut run, keys) = write(&folder, &cohort, op, people.into_iter());
+                let (mut run, keys) = write(&store, &cohort, op, people.into_iter());
                 let (accepted, refused) = (accepted.min(run.rows), refused.min(run.rows));
                 run.acknowledged = RowSet::all(accepted);
                 run.refused = RowSet::from_ranges(std::iter::once(accepted..refused.max(accepted)));
@@ -175,17 +185,26 @@ mod tests {
                 }
                 refs.push(run);
             }
-            prop_assert_eq!(read(&folder, &cohort, &version(refs)), naive);
+            let whole = version(refs);
+            prop_assert_eq!(&read(&store, &cohort, &whole), &naive);
+            // Merged into one run they say the same, but that one run cannot say both in and refused.
+            let merged = super::super::compact::merged(&store, &cohort, &whole, SEED).unwrap();
+            let plain = |standing| if standing == Standing::Disputed { Standing::InDoubt } else { standing };
+            let naive: BTreeMap<Key, Standing> = naive.into_iter().map(|(k, s)| (k, plain(s))).collect();
+            prop_assert_eq!(read(&store, &cohort, &merged), naive.clone());
+            let count = |standing| naive.values().filter(|s| **s == standing).count() as u64;
+            prop_assert_eq!(merged.members, Some(count(Standing::Member)));
+            prop_assert_eq!(merged.in_doubt, count(Standing::InDoubt));
         }
     }
 
     #[test]
     fn many_row_groups_and_identifiers_asked_for_here_and_there() {
         let home = tempfile::tempdir().unwrap();
-        let (folder, cohort) = (Folder::new(home.path()), CohortId::new("c").unwrap());
-        let (mut run, keys) = write(&folder, &cohort, Op::Add, 0..150_000);
+        let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
+        let (mut run, keys) = write(&store, &cohort, Op::Add, 0..150_000);
         run.acknowledged = RowSet::all(run.rows);
-        let mut cursor = RecordCursor::open(&folder, &cohort, Some(&version(vec![run])), SEED).unwrap();
+        let mut cursor = RecordCursor::open(&store, &cohort, Some(&version(vec![run])), SEED).unwrap();
         for (row, key) in keys.iter().enumerate() {
             assert_eq!(cursor.advance().unwrap(), Some((*key, Standing::Member)));
             if row % 997 == 0 || (row % 65_536) < 2 {
@@ -199,15 +218,15 @@ mod tests {
     #[test]
     fn a_damaged_run_is_told() {
         let home = tempfile::tempdir().unwrap();
-        let (folder, cohort) = (Folder::new(home.path()), CohortId::new("c").unwrap());
-        let (run, _) = write(&folder, &cohort, Op::Add, 0..5_000);
-        let path = folder.at(&path_of(&cohort, &run.id));
+        let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
+        let (run, _) = write(&store, &cohort, Op::Add, 0..5_000);
+        let path = store.at(&path_of(&cohort, &run.id));
         let whole = std::fs::read(&path).unwrap();
         let damage = |bytes: &[u8]| {
             let mut file = std::fs::File::create(&path).unwrap();
             std::io::Write::write_all(&mut file, bytes).unwrap();
             let version = version(vec![run.clone()]);
-            let opened = RecordCursor::open(&folder, &cohort, Some(&version), SEED);
+            let opened = RecordCursor::open(&store, &cohort, Some(&version), SEED);
             opened.and_then(|mut cursor| {
                 let mut members = Vec::new();
                 while let Some((key, _)) = cursor.advance()? {

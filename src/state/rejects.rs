@@ -1,13 +1,11 @@
 //! Rejects: what could not be used, each with its reason, so that nothing is lost in silence.
 
-use std::fs::File;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::StateError;
-use super::folder::{Folder, FolderError};
+use super::store::{Growing, Store};
 use crate::model::{CohortId, PassId};
 
 /// One row or identifier that could not be used.
@@ -34,9 +32,9 @@ pub struct Reject<'a> {
 
 /// The rejects of one cohort in one pass. The file appears with the first of them.
 pub struct RejectLog {
-    folder: Folder,
+    store: Store,
     relative: String,
-    file: Option<File>,
+    file: Option<Growing>,
     buffer: Vec<u8>,
     /// Something was written since it was last put on disk.
     dirty: bool,
@@ -45,9 +43,9 @@ pub struct RejectLog {
 const BUFFER_LEN: usize = 64 << 10;
 
 impl RejectLog {
-    pub(super) fn new(folder: &Folder, pass: &PassId, cohort: &CohortId) -> Self {
+    pub(super) fn new(store: &Store, pass: &PassId, cohort: &CohortId) -> Self {
         let relative = format!("rejects/{pass}/{cohort}.ndjson");
-        Self { folder: folder.clone(), relative, file: None, buffer: Vec::new(), dirty: false }
+        Self { store: store.clone(), relative, file: None, buffer: Vec::new(), dirty: false }
     }
 
     /// Adds lines of JSON, each made by [`Reject::line`].
@@ -60,14 +58,12 @@ impl RejectLog {
     }
 
     fn flush(&mut self) -> Result<(), StateError> {
-        let mut file = match self.file.take() {
+        let file = match &mut self.file {
             Some(file) => file,
-            None => self.folder.create_growing(&self.relative)?,
+            none => none.insert(self.store.growing(&self.relative)?),
         };
-        let written = file.write_all(&self.buffer);
-        written.map_err(|e| FolderError::new("append to", &self.folder.at(&self.relative), e))?;
+        file.append(&self.buffer)?;
         self.buffer.clear();
-        self.file = Some(file);
         self.dirty = true;
         Ok(())
     }
@@ -80,9 +76,11 @@ impl RejectLog {
         if !self.buffer.is_empty() {
             self.flush()?;
         }
-        let synced = self.file.as_ref().filter(|_| self.dirty).map_or(Ok(()), File::sync_data);
+        if let Some(file) = self.file.as_mut().filter(|_| self.dirty) {
+            file.sync()?;
+        }
         self.dirty = false;
-        synced.map_err(|e| FolderError::new("sync", &self.folder.at(&self.relative), e).into())
+        Ok(())
     }
 
     /// Puts the log on disk and says where; none if there was nothing to put.
@@ -91,7 +89,7 @@ impl RejectLog {
     /// When the disk does not take it.
     pub fn finish(mut self) -> Result<Option<PathBuf>, StateError> {
         self.sync()?;
-        Ok(self.file.is_some().then(|| self.folder.at(&self.relative)))
+        Ok(self.file.is_some().then(|| self.store.at(&self.relative)))
     }
 }
 

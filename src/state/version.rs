@@ -10,8 +10,8 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
-use super::folder::Folder;
 use super::format;
+use super::store::Store;
 use crate::model::{CohortId, Matched, Op, PassId, RowSet, Timestamp, timestamp_text};
 
 /// The Braze workspace that a record is about.
@@ -130,29 +130,44 @@ impl Version {
     }
 }
 
-fn folder_of(cohort: &CohortId) -> String {
+pub(super) fn folder_of(cohort: &CohortId) -> String {
     format!("cohorts/{cohort}/versions")
 }
 
+/// Where a version is in the state.
+pub(super) fn path_of(cohort: &CohortId, number: u64) -> String {
+    format!("{}/{number:012}.json", folder_of(cohort))
+}
+
+/// The number of the version in a file.
+pub(super) fn number_of(name: &str) -> Option<u64> {
+    name.strip_suffix(".json")?.parse().ok()
+}
+
 /// Reads the newest version, if there is one.
-pub(super) fn newest(folder: &Folder, cohort: &CohortId) -> Result<Option<Version>, StateError> {
-    let versions = folder_of(cohort);
-    let number = |name: &String| name.strip_suffix(".json")?.parse::<u64>().ok();
-    let Some(newest) = folder.list(&versions)?.iter().filter_map(number).max() else { return Ok(None) };
-    let file = format!("{versions}/{newest:012}.json");
-    let path = folder.at(&file);
+pub(super) fn newest(store: &Store, cohort: &CohortId) -> Result<Option<Version>, StateError> {
+    let names = store.list(&folder_of(cohort))?;
+    let Some(newest) = names.iter().filter_map(|name| number_of(name)).max() else { return Ok(None) };
+    read(store, cohort, newest).map(Some)
+}
+
+/// Reads a version that is there.
+pub(super) fn read(store: &Store, cohort: &CohortId, number: u64) -> Result<Version, StateError> {
+    let file = path_of(cohort, number);
+    let path = store.at(&file);
     let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
-    let bytes = folder.read(&file)?.ok_or_else(|| damaged("it is gone".to_owned()))?;
+    let bytes = store.read(&file)?.ok_or_else(|| damaged("it is gone".to_owned()))?;
     format::check_format(&bytes, &path)?;
     let shape: Shape = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
-    shape.into_version().map(Some).ok_or_else(|| damaged("a value is out of range".to_owned()))
+    let version = shape.into_version().ok_or_else(|| damaged("a value is out of range".to_owned()))?;
+    if version.number == number { Ok(version) } else { Err(damaged("it is another version".to_owned())) }
 }
 
 /// Writes a version, unless its number is taken.
-pub(super) fn commit(folder: &Folder, cohort: &CohortId, version: &Version) -> Result<(), StateError> {
-    let file = format!("{}/{:012}.json", folder_of(cohort), version.number);
+pub(super) fn commit(store: &Store, cohort: &CohortId, version: &Version) -> Result<(), StateError> {
+    let file = path_of(cohort, version.number);
     let text = serde_json::to_vec_pretty(&Shape::from_version(version)).unwrap_or_default();
-    if folder.put_new(&file, &text)? {
+    if store.put_new(&file, &text)? {
         Ok(())
     } else {
         Err(StateError::Conflict { cohort: cohort.clone(), version: version.number })
@@ -315,32 +330,32 @@ mod tests {
     #[test]
     fn a_version_is_read_as_written_and_its_number_is_taken_once() {
         let home = tempfile::tempdir().unwrap();
-        let (folder, cohort) = (Folder::new(home.path()), CohortId::new("c").unwrap());
-        assert_eq!(newest(&folder, &cohort).unwrap(), None);
+        let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
+        assert_eq!(newest(&store, &cohort).unwrap(), None);
         for number in [1, 2, 10] {
-            commit(&folder, &cohort, &version(number)).unwrap();
+            commit(&store, &cohort, &version(number)).unwrap();
         }
-        assert_eq!(newest(&folder, &cohort).unwrap(), Some(version(10)));
+        assert_eq!(newest(&store, &cohort).unwrap(), Some(version(10)));
         assert_eq!(version(10).runs[0].in_doubt(), 3);
-        let again = commit(&folder, &cohort, &version(2));
+        let again = commit(&store, &cohort, &version(2));
         assert!(matches!(again, Err(StateError::Conflict { version: 2, .. })));
     }
 
     #[test]
     fn damage_is_told_and_not_guessed_around() {
         let home = tempfile::tempdir().unwrap();
-        let (folder, cohort) = (Folder::new(home.path()), CohortId::new("c").unwrap());
-        commit(&folder, &cohort, &version(1)).unwrap();
+        let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
+        commit(&store, &cohort, &version(1)).unwrap();
         let text =
-            String::from_utf8(folder.read("cohorts/c/versions/000000000001.json").unwrap().unwrap()).unwrap();
+            String::from_utf8(store.read("cohorts/c/versions/000000000001.json").unwrap().unwrap()).unwrap();
         for (number, bad) in [
             (2, text.replace("\"rows\": 10", "\"rows\": 7")),
             (3, text.replace("\"format\": 1", "\"format\": 9")),
             (4, text[..text.len() / 2].to_owned()),
             (5, text.replace("2026-11-23T", "yesterday")),
         ] {
-            folder.put_new(&format!("cohorts/c/versions/{number:012}.json"), bad.as_bytes()).unwrap();
-            assert!(newest(&folder, &cohort).is_err(), "{number}");
+            store.put_new(&format!("cohorts/c/versions/{number:012}.json"), bad.as_bytes()).unwrap();
+            assert!(newest(&store, &cohort).is_err(), "{number}");
         }
     }
 }

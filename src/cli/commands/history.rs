@@ -7,11 +7,11 @@ use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, count, counted, dim, out, red};
 use crate::cli::view::json::envelope;
-use crate::state::{Event, PassRecord, StateReader};
+use crate::state::{Event, PassRecord};
 
 pub(in crate::cli) fn run(global: &Global, args: &HistoryArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
-    let passes = StateReader::open(&config.state)?.passes(args.limit)?;
+    let passes = super::reader(&config)?.passes(args.limit)?;
     out(&match args.format {
         Format::Human if passes.is_empty() => "No pass yet.".to_owned(),
         Format::Human => passes.iter().map(human).collect::<Vec<_>>().join("\n"),

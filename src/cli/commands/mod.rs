@@ -5,21 +5,59 @@ pub(super) mod history;
 pub(super) mod init;
 pub(super) mod plan;
 pub(super) mod reconcile;
+pub(super) mod resync;
 pub(super) mod sandbox;
+pub(super) mod state;
 pub(super) mod status;
 pub(super) mod validate;
 
 use std::collections::BTreeMap;
 
 use super::args::{Global, PassArgs};
+use super::environment;
 use super::error::CommandError;
 use super::exit::Exit;
-use crate::config::{Config, load};
+use crate::config::{Config, StatePlace, load};
 use crate::model::{Ceilings, CohortId};
+use crate::state::{Address, Location, StateReader, StateWriter};
 
 /// The config that the command line names.
 fn config(global: &Global) -> Result<Config, CommandError> {
     Ok(load(&global.config, global.env.as_deref())?)
+}
+
+/// Where the config says that the state is, with what the environment knows of the vendors' stores.
+fn location(config: &Config) -> Location {
+    let StatePlace::Bucket { url, endpoint, region, lease } = &config.state else {
+        return Location::Folder(config.state_folder());
+    };
+    let mut options = environment::store_options();
+    let mut set = |name: &str, value: &str| options.push((name.to_owned(), value.to_owned()));
+    if let Some(endpoint) = endpoint {
+        for name in ["aws_endpoint", "google_base_url", "azure_storage_endpoint"] {
+            set(name, endpoint);
+        }
+        if endpoint.starts_with("http://") {
+            for name in ["aws_allow_http", "google_allow_http", "azure_allow_http"] {
+                set(name, "true");
+            }
+        }
+    }
+    if let Some(region) = region {
+        set("aws_region", region);
+    }
+    Location::Bucket(Address { url: url.clone(), options, lease: *lease })
+}
+
+/// The state, to look at.
+fn reader(config: &Config) -> Result<StateReader, CommandError> {
+    Ok(StateReader::open(&location(config))?)
+}
+
+/// The state, to change.
+fn writer(config: &Config) -> Result<StateWriter, CommandError> {
+    let (holder, random) = (environment::holder(), environment::random());
+    Ok(StateWriter::open(&location(config), &holder, environment::clock(), random)?)
 }
 
 /// The runtime for commands that talk to anybody.

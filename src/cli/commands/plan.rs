@@ -8,12 +8,11 @@ use crate::cli::output::{err, out};
 use crate::cli::progress::progress;
 use crate::cli::view::{json, markdown, plan as human};
 use crate::reconcile::{self, Inputs, PassPlan};
-use crate::state::StateReader;
 
 pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
     let ceilings = super::ceilings(&args.pass, &config)?;
-    let state = StateReader::open(&config.state)?;
+    let state = super::reader(&config)?;
     let watched = if args.format == PlanFormat::Human { Format::Human } else { Format::Json };
     let inputs = Inputs {
         config: &config,

@@ -1,5 +1,6 @@
 //! `reconcile`: one pass, planned and applied. It asks nothing: a merge has already said yes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -13,14 +14,15 @@ use crate::cli::progress::progress;
 use crate::cli::view::{json, plan as plan_view, report as human};
 use crate::cli::{access, environment};
 use crate::config::Config;
-use crate::model::Progress;
+use crate::connector::braze::Keys;
+use crate::model::{ConnectionName, PassId, Progress};
 use crate::reconcile::{self, Inputs, Means, PassPlan, PassReport};
 use crate::state::StateWriter;
 
 pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
     let keys = access::keys(&config)?;
-    let state = Arc::new(StateWriter::open(&config.state, &environment::holder(), environment::random())?);
+    let state = Arc::new(super::writer(&config)?);
     let pass = environment::new_pass();
     let span = tracing::info_span!("pass", id = %pass);
     let _entered = span.enter();
@@ -30,27 +32,34 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
         let message = format!("the plan is {}, and not the expected {expected}", plan.digest());
         return Err(CommandError::new(Exit::Stale, message).hint("look at it again with `syncline plan`"));
     }
+    apply(plan, &config, keys, state, pass, progress, args.format)
+}
+
+/// Applies a plan, reports, and says how it ended.
+pub(super) fn apply(
+    plan: PassPlan,
+    config: &Config,
+    keys: BTreeMap<ConnectionName, Keys>,
+    state: Arc<StateWriter>,
+    pass: PassId,
+    progress: Arc<dyn Progress>,
+    format: Format,
+) -> Result<Exit, CommandError> {
     let failed: Vec<String> = plan.failed.iter().map(plan_view::failed_lines).collect();
     let report = super::runtime()?.block_on(async {
-        let reached = access::reach(&config, keys, &plan).await?;
+        let reached = access::reach(config, keys, &plan).await?;
         let (switch, interrupt) = Interrupt::new();
-        let means = Means {
-            state: Arc::clone(&state),
-            access: reached.access.clone(),
-            pass,
-            clock: environment::clock(),
-            progress,
-            interrupt,
-        };
+        let (access, clock) = (reached.access.clone(), environment::clock());
+        let means = Means { state, access, pass, clock, progress, interrupt };
         tokio::select! {
-            report = reconcile::apply(plan, &config, means) => report.map_err(CommandError::from),
+            report = reconcile::apply(plan, config, means) => report.map_err(CommandError::from),
             () = stopped_twice(switch) => {
                 let stopped = CommandError::new(Exit::Part, "stopped at once");
                 Err(stopped.hint("what was under way is in doubt; the next pass settles it"))
             }
         }
     })?;
-    out(&match args.format {
+    out(&match format {
         Format::Human => human::human(&report, &failed),
         Format::Json => json::report(&report),
     });
@@ -124,6 +133,7 @@ fn of_halt(halt: &Halt) -> Exit {
         Halt::Unauthorized(_) | Halt::NoKeys => Exit::Credentials,
         Halt::Unavailable(_) | Halt::RateLimited(_) | Halt::Locked => Exit::Unavailable,
         Halt::Stale => Exit::Stale,
+        Halt::LeaseLost => Exit::Held,
         Halt::Unexpected(..) | Halt::Refused(_) | Halt::Unsettled | Halt::Interrupted | Halt::State(_) => {
             Exit::Failed
         }

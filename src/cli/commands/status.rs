@@ -3,13 +3,14 @@
 use serde_json::json;
 
 use crate::cli::args::{Format, FormatArgs, Global};
+use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, count, counted, dim, out, yellow};
 use crate::cli::view::json::envelope;
 use crate::config::Config;
 use crate::model::{CohortId, Standing, timestamp_text};
-use crate::state::{StateError, StateReader, Version};
+use crate::state::{Holder, Location, StateError, StateReader, Version};
 
 /// One cohort of the config or of the state.
 struct Row {
@@ -27,13 +28,18 @@ struct Record {
 
 pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
-    let state = StateReader::open(&config.state)?;
+    let state = super::reader(&config)?;
+    let (location, holder) = (super::location(&config), state.holder(environment::clock().now())?);
     let rows = rows(&config, &state)?;
     out(&match args.format {
-        Format::Human => human(&rows, &state),
+        Format::Human => human(&rows, &state, &location, holder.as_ref()),
         Format::Json => {
             let cohorts: Vec<serde_json::Value> = rows.iter().map(to_json).collect();
-            envelope("status", "status", &json!({ "state": state.path(), "cohorts": cohorts }))
+            envelope(
+                "status",
+                "status",
+                &json!({ "state": location.to_string(), "holder": holder.as_ref().map(ToString::to_string), "cohorts": cohorts }),
+            )
         }
     });
     Ok(Exit::Done)
@@ -76,7 +82,7 @@ fn counted_members(id: &CohortId, version: &Version, state: &StateReader) -> Res
     Ok(members)
 }
 
-fn human(rows: &[Row], state: &StateReader) -> String {
+fn human(rows: &[Row], state: &StateReader, location: &Location, holder: Option<&Holder>) -> String {
     let mut lines = Vec::new();
     for row in rows {
         let head = format!("{}  \"{}\"", bold(row.id.as_str()), row.name);
@@ -105,10 +111,11 @@ fn human(rows: &[Row], state: &StateReader) -> String {
     }
     lines.push(String::new());
     lines.push(if state.exists() {
-        format!("State: {}", state.path().display())
+        format!("State: {location}")
     } else {
-        format!("State: none yet in {}; the first `syncline reconcile` makes it", state.path().display())
+        format!("State: none yet in {location}; the first `syncline reconcile` makes it")
     });
+    lines.extend(holder.map(|holder| format!("Held by {holder}.")));
     lines.join("\n")
 }
 

@@ -64,8 +64,19 @@ pub struct RowError {
 pub struct Reply {
     /// The answer.
     pub answer: Answer,
-    /// Requests left in the window, and when it ends, if Braze says so.
-    pub window: Option<(u64, Timestamp)>,
+    /// What is left of the limit, if Braze says so.
+    pub left: Option<Left>,
+}
+
+/// What is left of the rate limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Requests.
+    pub requests: u64,
+    /// The end of the window as Braze names it, which tells windows apart.
+    pub window: i64,
+    /// The end of the window by our clock.
+    pub until: Timestamp,
 }
 
 impl Answer {
@@ -96,11 +107,11 @@ pub(super) fn read(
 ) -> Reply {
     match result {
         Ok(answer) => {
-            Reply { window: window(&answer.headers, now), answer: classify(&answer, layout, keys, now) }
+            Reply { left: left(&answer.headers, now), answer: classify(&answer, layout, keys, now) }
         }
-        Err(HttpError::NoAnswer(why)) => Reply { answer: Answer::NoAnswer(why), window: None },
+        Err(HttpError::NoAnswer(why)) => Reply { answer: Answer::NoAnswer(why), left: None },
         Err(HttpError::NotReached(why) | HttpError::Client(why)) => {
-            Reply { answer: Answer::NotReached(why), window: None }
+            Reply { answer: Answer::NotReached(why), left: None }
         }
     }
 }
@@ -200,20 +211,37 @@ fn number(headers: &HeaderMap, name: &str) -> Option<i64> {
 /// contracts).
 const EPOCH_FROM: i64 = 1_000_000_000;
 
-fn reset(headers: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
+/// Smaller differences of clocks are those of a header that has whole seconds.
+const SKEW_FROM: i64 = 3;
+
+/// The end of the window as Braze names it, and by our clock.
+fn reset(headers: &HeaderMap, now: Timestamp) -> Option<(i64, Timestamp)> {
     match number(headers, "x-ratelimit-reset")? {
-        epoch if epoch > EPOCH_FROM => Timestamp::from_second(epoch).ok(),
-        seconds => after(seconds, now),
+        epoch if epoch > EPOCH_FROM => {
+            let until = Timestamp::from_second(epoch).ok()?;
+            // What counts is how far off the reset is by Braze's clock, if ours differs.
+            let ahead = sent_at(headers).map_or(0, |sent| sent.as_second() - now.as_second());
+            let skew = if ahead.abs() < SKEW_FROM { 0 } else { ahead };
+            Some((epoch, until.checked_sub(jiff::SignedDuration::from_secs(skew)).ok()?))
+        }
+        seconds => after(seconds, now).map(|until| (until.as_second(), until)),
     }
+}
+
+/// When Braze answered, by its own clock.
+fn sent_at(headers: &HeaderMap) -> Option<Timestamp> {
+    let text = headers.get("date")?.to_str().ok()?;
+    Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp())
 }
 
 fn after(seconds: i64, now: Timestamp) -> Option<Timestamp> {
     now.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?)).ok()
 }
 
-fn window(headers: &HeaderMap, now: Timestamp) -> Option<(u64, Timestamp)> {
-    let remaining = u64::try_from(number(headers, "x-ratelimit-remaining")?).ok()?;
-    Some((remaining, reset(headers, now)?))
+fn left(headers: &HeaderMap, now: Timestamp) -> Option<Left> {
+    let requests = u64::try_from(number(headers, "x-ratelimit-remaining")?).ok()?;
+    let (window, until) = reset(headers, now)?;
+    Some(Left { requests, window, until })
 }
 
 /// When a 429 may be asked again: the first of these headers that is there.
@@ -221,7 +249,7 @@ fn retry_at(headers: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
     number(headers, "retry-after")
         .or_else(|| number(headers, "x-ratelimit-retry-after"))
         .and_then(|seconds| after(seconds, now))
-        .or_else(|| reset(headers, now))
+        .or_else(|| reset(headers, now).map(|(_, until)| until))
 }
 
 #[cfg(test)]
@@ -297,6 +325,8 @@ mod tests {
     fn the_wait_after_429_comes_from_the_first_header_that_is_there() {
         assert_eq!(wait(&[]), None);
         assert_eq!(wait(&[("x-ratelimit-reset", "1592427600")]), Some(2600));
+        let slow_clock = [("x-ratelimit-reset", "1592427600"), ("date", "Wed, 17 Jun 2020 20:50:00 GMT")];
+        assert_eq!(wait(&slow_clock), Some(600), "ten minutes by Braze's clock, whatever ours says");
         assert_eq!(wait(&[("x-ratelimit-reset", "30")]), Some(30));
         assert_eq!(wait(&[("x-ratelimit-reset", "30"), ("x-ratelimit-retry-after", "7")]), Some(7));
         assert_eq!(wait(&[("x-ratelimit-retry-after", "7"), ("retry-after", "3")]), Some(3));
@@ -307,7 +337,8 @@ mod tests {
     fn the_window_is_read_on_every_answer() {
         let headers = [("x-ratelimit-remaining", "249938"), ("x-ratelimit-reset", "1592427600")];
         let reset = Timestamp::from_second(1_592_427_600).unwrap();
-        assert_eq!(reply(201, &headers, "").window, Some((249_938, reset)));
-        assert_eq!(reply(401, &[("x-ratelimit-remaining", ""), ("x-ratelimit-reset", "")], "").window, None);
+        let left = Left { requests: 249_938, window: 1_592_427_600, until: reset };
+        assert_eq!(reply(201, &headers, "").left, Some(left));
+        assert_eq!(reply(401, &[("x-ratelimit-remaining", ""), ("x-ratelimit-reset", "")], "").left, None);
     }
 }

@@ -1,45 +1,102 @@
-//! Holds requests back while the rate limit is used up.
+//! One budget of requests for everything that goes to one workspace.
 //!
 //! Braze's windows are fixed and start at the full hour, so trying again before the reset is of no use
-//! (Braze, "API limits"). All cohorts of a workspace share one limit and so one gate.
+//! (Braze, "API limits"). What an answer says is left counts for all cohorts, and what is under way counts as
+//! used, so that several at once do not run into the limit together.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::answer::{Answer, Reply};
+use super::answer::{Answer, Left, Reply};
 use crate::model::Timestamp;
 
-/// The limit resets later than anybody wants to wait.
+/// How soon to look again when the answers under way will tell what is left.
+const SOON: Duration = Duration::from_millis(20);
+
+/// Whether a request may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooLong {
-    /// When it resets.
-    pub until: Timestamp,
+pub enum Admission {
+    /// Now. Its answer must be learned from.
+    Go,
+    /// After this long, it may be asked again.
+    Wait(Duration),
+    /// The limit resets then, later than anybody wants to wait.
+    TooLong(Timestamp),
 }
 
 /// The gate of one workspace.
 #[derive(Debug)]
 pub struct Gate {
     longest_wait: Duration,
-    closed_until: Mutex<Option<Timestamp>>,
+    window: Mutex<Window>,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    /// Requests that are left until the reset, if Braze has said so.
+    left: Option<Left>,
+    /// Requests without an answer yet.
+    under_way: u64,
+    /// After a 429: nothing goes before this.
+    closed_until: Option<Timestamp>,
 }
 
 impl Gate {
     pub(super) fn new(longest_wait: Duration) -> Self {
-        Self { longest_wait, closed_until: Mutex::new(None) }
+        Self { longest_wait, window: Mutex::default() }
     }
 
-    /// Takes note of what an answer says about the limit.
+    fn window(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks whether one more request may go, and counts it if so.
+    pub fn admit(&self, now: Timestamp) -> Admission {
+        let mut window = self.window();
+        window.left = window.left.filter(|left| left.until > now);
+        let exhausted = window.left.filter(|left| left.requests <= window.under_way).map(|left| left.until);
+        let closed = window.closed_until.filter(|until| *until > now);
+        match (closed, exhausted) {
+            (None, None) => {
+                window.under_way += 1;
+                Admission::Go
+            }
+            (None, Some(_)) if window.under_way > 0 => Admission::Wait(SOON),
+            (closed, exhausted) => self.until(closed.max(exhausted), now),
+        }
+    }
+
+    fn until(&self, until: Option<Timestamp>, now: Timestamp) -> Admission {
+        let until = until.unwrap_or(now);
+        let wait = Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO);
+        if wait > self.longest_wait { Admission::TooLong(until) } else { Admission::Wait(wait) }
+    }
+
+    /// Whether a 429 keeps everybody waiting.
+    pub fn is_closed(&self, now: Timestamp) -> bool {
+        self.window().closed_until.is_some_and(|until| until > now)
+    }
+
+    /// Takes note of what an answer says about the limit. Answers come in any order: within one window the
+    /// smallest number is the newest.
     pub(super) fn learn(&self, reply: &Reply, now: Timestamp) {
-        let closed = match (&reply.answer, reply.window) {
-            (Answer::RateLimited(Some(at)), _) => Some(*at),
-            (Answer::RateLimited(None), _) => Some(self.next_hour(now)),
-            (_, Some((0, reset))) => Some(reset),
+        let mut window = self.window();
+        window.under_way = window.under_way.saturating_sub(1);
+        if let Some(left) = reply.left {
+            window.left = Some(match window.left {
+                Some(known) if known.window == left.window => {
+                    Left { requests: known.requests.min(left.requests), ..left }
+                }
+                Some(known) if known.window > left.window => known,
+                _ => left,
+            });
+        }
+        let closed = match reply.answer {
+            Answer::RateLimited(Some(at)) => Some(at),
+            Answer::RateLimited(None) => Some(self.next_hour(now)),
             _ => None,
         };
-        if let Some(at) = closed {
-            let mut until = self.closed_until.lock().unwrap_or_else(PoisonError::into_inner);
-            *until = Some(until.map_or(at, |until| until.max(at)));
-        }
+        window.closed_until = window.closed_until.max(closed);
     }
 
     /// Without a word on when the limit resets: at the full hour, or as late as one is willing to wait.
@@ -47,17 +104,6 @@ impl Gate {
         let left = 3600 - now.as_second().rem_euclid(3600);
         let wait = Duration::from_secs(left.unsigned_abs()).min(self.longest_wait);
         now.checked_add(wait).unwrap_or(now)
-    }
-
-    /// How long to wait before the next request.
-    ///
-    /// # Errors
-    /// [`TooLong`] when that is longer than anybody wants to wait.
-    pub fn wait(&self, now: Timestamp) -> Result<Duration, TooLong> {
-        let until = *self.closed_until.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(until) = until else { return Ok(Duration::ZERO) };
-        let wait = Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO);
-        if wait > self.longest_wait { Err(TooLong { until }) } else { Ok(wait) }
     }
 }
 
@@ -69,19 +115,46 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn wait_after(answer: Answer, window: Option<(u64, Timestamp)>) -> Result<u64, i64> {
-        let gate = Gate::new(Duration::from_secs(900));
-        gate.learn(&Reply { answer, window }, at(7000));
-        gate.wait(at(7000)).map(|wait| wait.as_secs()).map_err(|late| late.until.as_second())
+    fn gate() -> Gate {
+        Gate::new(Duration::from_secs(900))
+    }
+
+    fn left(requests: u64, reset: i64) -> Option<Left> {
+        Some(Left { requests, window: reset, until: at(reset) })
+    }
+
+    fn after(answer: Answer, left: Option<Left>) -> Admission {
+        let gate = gate();
+        assert_eq!(gate.admit(at(7000)), Admission::Go);
+        gate.learn(&Reply { answer, left }, at(7000));
+        gate.admit(at(7000))
     }
 
     #[test]
     fn closed_until_the_reset() {
-        assert_eq!(wait_after(Answer::Accepted, Some((1, at(7200)))), Ok(0));
-        assert_eq!(wait_after(Answer::Accepted, Some((0, at(7200)))), Ok(200));
-        assert_eq!(wait_after(Answer::RateLimited(Some(at(7003))), None), Ok(3));
-        assert_eq!(wait_after(Answer::RateLimited(None), None), Ok(200), "the full hour");
-        assert_eq!(wait_after(Answer::RateLimited(Some(at(8000))), None), Err(8000));
-        assert_eq!(wait_after(Answer::RateLimited(Some(at(6000))), None), Ok(0));
+        let wait = |seconds| Admission::Wait(Duration::from_secs(seconds));
+        assert_eq!(after(Answer::Accepted, None), Admission::Go);
+        assert_eq!(after(Answer::Accepted, left(1, 7200)), Admission::Go);
+        assert_eq!(after(Answer::Accepted, left(0, 7200)), wait(200));
+        assert_eq!(after(Answer::RateLimited(Some(at(7003))), None), wait(3));
+        assert_eq!(after(Answer::RateLimited(None), None), wait(200), "the full hour");
+        assert_eq!(after(Answer::RateLimited(Some(at(8000))), None), Admission::TooLong(at(8000)));
+        assert_eq!(after(Answer::RateLimited(Some(at(6000))), None), Admission::Go);
+    }
+
+    #[test]
+    fn what_is_under_way_counts_as_used() {
+        let gate = gate();
+        let answered = |requests, reset| {
+            gate.learn(&Reply { answer: Answer::Accepted, left: left(requests, reset) }, at(7000));
+        };
+        assert_eq!([gate.admit(at(7000)), gate.admit(at(7000))], [Admission::Go; 2], "nothing is known yet");
+        answered(2, 7200);
+        assert_eq!(gate.admit(at(7000)), Admission::Go);
+        assert_eq!(gate.admit(at(7000)), Admission::Wait(SOON), "two left, and two under way");
+        answered(0, 7200);
+        answered(1, 7200); // an older answer that comes late
+        assert_eq!(gate.admit(at(7000)), Admission::Wait(Duration::from_secs(200)));
+        assert_eq!(gate.admit(at(7200)), Admission::Go, "a new window");
     }
 }

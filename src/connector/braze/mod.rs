@@ -10,8 +10,10 @@ mod wire;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use answer::{Answer, Reply, RowError};
-pub use gate::{Gate, TooLong};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+pub use answer::{Answer, Left, Reply, RowError};
+pub use gate::{Admission, Gate};
 
 use super::http::{Http, HttpError};
 use crate::config::{Braze as BrazeConfig, Secret};
@@ -35,6 +37,7 @@ pub struct Braze {
     keys: Keys,
     clock: Clock,
     requests: AtomicU64,
+    seats: Semaphore,
     /// Holds requests back while the rate limit is used up; shared by all cohorts of the workspace.
     pub gate: Gate,
 }
@@ -50,7 +53,14 @@ impl Braze {
         let cohorts_url = format!("{base}/partners/{}/cohorts", config.partner);
         let users_url = format!("{cohorts_url}/users");
         let gate = Gate::new(config.retry.longest_wait);
-        Ok(Self { http, cohorts_url, users_url, keys, clock, requests: AtomicU64::new(0), gate })
+        let (requests, seats) = (AtomicU64::new(0), Semaphore::new(config.cohorts_at_once));
+        Ok(Self { http, cohorts_url, users_url, keys, clock, requests, seats, gate })
+    }
+
+    /// A seat for one request. Whoever has waited longest is next, so cohorts take turns.
+    pub async fn seat(&self) -> Option<SemaphorePermit<'_>> {
+        // A closed semaphore is one that nobody closes: there is nothing to wait for then.
+        self.seats.acquire().await.ok()
     }
 
     /// Requests sent so far, with and without an answer.
@@ -74,8 +84,9 @@ impl Braze {
     async fn post(&self, url: &str, body: Vec<u8>, layout: &wire::Layout) -> Reply {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let result = self.http.post_json(url, body).await;
-        let reply = answer::read(result, layout, &self.keys, self.clock.now());
-        self.gate.learn(&reply, self.clock.now());
+        let now = self.clock.now();
+        let reply = answer::read(result, layout, &self.keys, now);
+        self.gate.learn(&reply, now);
         reply
     }
 }

@@ -26,7 +26,12 @@ const KIND: usize = 3;
 const LABEL: usize = 4;
 const IDENTIFIER: usize = 5;
 
-/// Where a run is in the state's folder.
+/// Where the runs of a cohort are in the state.
+pub(super) fn folder_of(cohort: &CohortId) -> String {
+    format!("cohorts/{cohort}/runs")
+}
+
+/// Where a run is in the state.
 pub(super) fn path_of(cohort: &CohortId, id: &str) -> String {
     format!("cohorts/{cohort}/runs/{id}.parquet")
 }

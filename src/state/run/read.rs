@@ -4,9 +4,8 @@
 //! neighbours, since a page must be unpacked for it anyway. Every identifier that is read is hashed and
 //! must give its key, so damage to either is found before anybody is removed by it.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,7 +17,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::super::StateError;
-use super::super::folder::FolderError;
+use super::super::store::Blob;
 use super::super::version::RunRef;
 use super::{IDENTIFIER, KEY_HIGH, KEY_LOW, KIND, LABEL};
 use crate::model::{Identifier, Key, KeySeed, Kind, Op};
@@ -56,15 +55,13 @@ pub(in super::super) struct RunCursor {
 }
 
 impl RunCursor {
-    pub(in super::super) fn open(path: &Path, run: &RunRef, seed: KeySeed) -> Result<Self, StateError> {
-        let failed = |e| StateError::Folder(FolderError::new("open", path, e));
-        let file = File::open(path).map_err(failed)?;
-        let len = file.metadata().map_err(failed)?.len();
-        let damaged = |what: String| StateError::Damaged { path: path.to_owned(), what };
-        if len != run.bytes {
-            return Err(damaged(format!("it has {len} bytes and was written with {}", run.bytes)));
+    pub(in super::super) fn open(blob: Blob, run: &RunRef, seed: KeySeed) -> Result<Self, StateError> {
+        let path = blob.path().to_owned();
+        let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
+        if blob.len() != run.bytes {
+            return Err(damaged(format!("it has {} bytes and was written with {}", blob.len(), run.bytes)));
         }
-        let file = Arc::new(RandomAccess { file: Arc::new(file), len });
+        let file = Arc::new(RandomAccess(Arc::new(blob)));
         let metadata =
             ParquetMetaDataReader::new().parse_and_finish(&*file).map_err(|e| damaged(e.to_string()))?;
         let rows = metadata.row_groups().iter().map(RowGroupMetaData::num_rows).sum::<i64>();
@@ -72,7 +69,7 @@ impl RunCursor {
             return Err(damaged(format!("it has {rows} rows and was written with {}", run.rows)));
         }
         Ok(Self {
-            path: path.to_owned(),
+            path,
             run: run.clone(),
             seed,
             file,
@@ -282,14 +279,11 @@ impl Identifiers {
 
 /// A file read by position, so that several columns of it can be read in turn.
 #[derive(Debug)]
-struct RandomAccess {
-    file: Arc<File>,
-    len: u64,
-}
+struct RandomAccess(Arc<Blob>);
 
 impl Length for RandomAccess {
     fn len(&self) -> u64 {
-        self.len
+        self.0.len()
     }
 }
 
@@ -298,48 +292,25 @@ impl ChunkReader for RandomAccess {
 
     fn get_read(&self, start: u64) -> parquet::errors::Result<BufReader<At>> {
         // Page headers are read byte by byte; the page itself goes past the buffer.
-        Ok(BufReader::with_capacity(4 << 10, At { file: Arc::clone(&self.file), position: start }))
+        Ok(BufReader::with_capacity(4 << 10, At { file: Arc::clone(&self.0), position: start }))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
         let mut buffer = vec![0; length];
-        read_exact_at(&self.file, &mut buffer, start)?;
+        self.0.read_exact_at(&mut buffer, start)?;
         Ok(buffer.into())
     }
 }
 
 struct At {
-    file: Arc<File>,
+    file: Arc<Blob>,
     position: u64,
 }
 
 impl Read for At {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let len = read_at(&self.file, buffer, self.position)?;
+        let len = self.file.read_at(buffer, self.position)?;
         self.position += len as u64;
         Ok(len)
     }
-}
-
-#[cfg(unix)]
-fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-    std::os::unix::fs::FileExt::read_at(file, buffer, position)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-    std::os::windows::fs::FileExt::seek_read(file, buffer, position)
-}
-
-fn read_exact_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<()> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match read_at(file, &mut buffer[done..], position + done as u64) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(len) => done += len,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
 }

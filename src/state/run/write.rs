@@ -1,6 +1,5 @@
 //! Writing one run: a row group at a time, hashed on its way to the disk.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use parquet::schema::types::{ColumnPath, Type, TypePtr};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::super::StateError;
-use super::super::folder::{Folder, FolderError, PendingFile};
+use super::super::store::{PendingFile, Stepping, Store, StoreError};
 use super::super::version::RunRef;
 use super::path_of;
 use crate::model::{CohortId, Identifier, Key, KeySeed, Kind, Op, RowSet};
@@ -39,14 +38,14 @@ pub struct RunWriter {
 
 impl RunWriter {
     pub(in super::super) fn create(
-        folder: &Folder,
+        store: &Store,
         cohort: &CohortId,
         op: Op,
         seed: KeySeed,
     ) -> Result<Self, StateError> {
         let id: Box<str> = uuid::Uuid::new_v4().to_string().into();
-        let file = folder.pending(&path_of(cohort, &id))?;
-        let sink = file.file().try_clone().map_err(|e| FolderError::new("open", file.path(), e))?;
+        let file = store.pending(&path_of(cohort, &id))?;
+        let sink = file.writer().map_err(|e| StoreError::new("open", &file.path(), e))?;
         let parquet = SerializedFileWriter::new(Hashing::new(sink), schema(), Arc::new(properties()))
             .map_err(|e| write_error(&file, e))?;
         Ok(Self { id, op, seed, file, parquet, group: Group::default(), rows: 0, last: None })
@@ -91,7 +90,7 @@ impl RunWriter {
     }
 
     fn damaged(&self, what: &str) -> StateError {
-        StateError::Damaged { path: self.file.path().to_owned(), what: what.to_owned() }
+        StateError::Damaged { path: self.file.path(), what: what.to_owned() }
     }
 }
 
@@ -103,7 +102,7 @@ fn write_error(file: &PendingFile, error: ParquetError) -> StateError {
         },
         other => io::Error::other(other),
     };
-    FolderError::new("write", file.path(), source).into()
+    StoreError::new("write", &file.path(), source).into()
 }
 
 /// The members of one row group, by column.
@@ -211,13 +210,13 @@ fn properties() -> WriterProperties {
 
 /// A file whose bytes are hashed as they are written.
 struct Hashing {
-    file: BufWriter<File>,
+    file: BufWriter<Stepping>,
     hash: Box<Xxh3>,
     bytes: u64,
 }
 
 impl Hashing {
-    fn new(file: File) -> Self {
+    fn new(file: Stepping) -> Self {
         Self { file: BufWriter::with_capacity(256 << 10, file), hash: Box::default(), bytes: 0 }
     }
 

@@ -1,0 +1,175 @@
+//! `state`: what is held, by whom, whether it is whole, and what nobody needs any more.
+
+use serde_json::{Value, json};
+
+use crate::cli::args::{Format, Global, StateArgs, StateCommand};
+use crate::cli::environment;
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::output::{bold, count, counted, dim, green, out, red, yellow};
+use crate::cli::view::json::envelope;
+use crate::config::Config;
+use crate::model::{CohortId, Op, timestamp_text};
+use crate::state::{Garbage, RunRef, StateReader, Verification, Version};
+
+pub(in crate::cli) fn run(global: &Global, args: &StateArgs) -> Result<Exit, CommandError> {
+    let config = super::config(global)?;
+    let format = args.command.format();
+    let (text, value, exit) = match &args.command {
+        StateCommand::Ls(_) => list(&config)?,
+        StateCommand::Show { cohort, .. } => show(&super::reader(&config)?, cohort)?,
+        StateCommand::Verify(_) => verified(&super::reader(&config)?.verify()?),
+        StateCommand::Gc { dry_run, .. } => collected(&config, *dry_run)?,
+    };
+    out(&match format {
+        Format::Human => text,
+        Format::Json => envelope("state", args.command.name(), &value),
+    });
+    Ok(exit)
+}
+
+type Answer = (String, Value, Exit);
+
+fn list(config: &Config) -> Result<Answer, CommandError> {
+    let (state, location) = (super::reader(config)?, super::location(config));
+    let (mut lines, mut values) = (Vec::new(), Vec::new());
+    for id in state.cohorts()? {
+        let Some(version) = state.version(&id)? else { continue };
+        lines.push(line(&id, &version));
+        values.push(summary(&id, &version));
+    }
+    let holder = state.holder(environment::clock().now())?.map(|holder| holder.to_string());
+    lines.push(match (&holder, state.exists()) {
+        (Some(holder), _) => format!("{location}, held by {holder}"),
+        (None, true) => format!("{location}, held by nobody"),
+        (None, false) => format!("{location}: no state yet"),
+    });
+    let value = json!({ "state": location.to_string(), "holder": holder, "cohorts": values });
+    Ok((lines.join("\n"), value, Exit::Done))
+}
+
+fn line(id: &CohortId, version: &Version) -> String {
+    let members = version.members.map_or("members not counted".to_owned(), |n| counted(n, "member"));
+    let bytes: u64 = version.runs.iter().map(|run| run.bytes).sum();
+    let mut line = format!("{}  {members} in {}", bold(id.as_str()), version.workspace);
+    if version.in_doubt > 0 {
+        line.push_str(&format!(", {} in doubt", count(version.in_doubt)));
+    }
+    let runs = counted(version.runs.len() as u64, "run");
+    let written = timestamp_text(version.written_at);
+    line + &dim(&format!("\n    version {} of {written}, {runs}, {} bytes", version.number, count(bytes)))
+}
+
+fn summary(id: &CohortId, version: &Version) -> Value {
+    json!({
+        "cohort": id.as_str(),
+        "name": version.name,
+        "connection": version.workspace.connection,
+        "endpoint": version.workspace.endpoint,
+        "version": version.number,
+        "written_at": timestamp_text(version.written_at),
+        "pass": version.pass,
+        "members": version.members,
+        "in_doubt": version.in_doubt,
+        "protected": version.protected,
+        "removed": version.removed,
+        "runs": version.runs.iter().map(run_value).collect::<Vec<_>>(),
+    })
+}
+
+fn run_value(run: &RunRef) -> Value {
+    json!({
+        "id": run.id,
+        "op": run.op.as_str(),
+        "rows": run.rows,
+        "acknowledged": run.acknowledged.len(),
+        "refused": run.refused.len(),
+        "in_doubt": run.in_doubt(),
+        "bytes": run.bytes,
+    })
+}
+
+fn show(state: &StateReader, id: &CohortId) -> Result<Answer, CommandError> {
+    let Some(version) = state.version(id)? else {
+        return Err(CommandError::new(Exit::Usage, format!("the state has nothing of cohort `{id}`"))
+            .hint("`syncline state ls` lists what it has"));
+    };
+    let mut lines = vec![line(id, &version)];
+    lines.push(format!("    pass {}", version.pass));
+    lines.extend(version.protected.then(|| "    protected".to_owned()));
+    lines.extend(version.removed.then(|| "    emptied under `removed:`".to_owned()));
+    let told = if version.source.is_some() { "known by its files' times" } else { "to be read" };
+    lines.push(format!("    source {told}"));
+    for run in &version.runs {
+        let sign = if run.op == Op::Add { green("+") } else { red("-") };
+        let mut text = format!("  {sign} {}  {}", run.id, counted(run.rows, "row"));
+        for (number, what) in [(run.refused.len(), "refused"), (run.in_doubt(), "in doubt")] {
+            if number > 0 {
+                text.push_str(&format!(", {} {what}", count(number)));
+            }
+        }
+        lines.push(text + &dim(&format!("  {} bytes", count(run.bytes))));
+    }
+    let versions = state.versions(id)?;
+    let older = versions.len().saturating_sub(1) as u64;
+    lines.push(format!("    {} kept besides", counted(older, "older version")));
+    let mut value = summary(id, &version);
+    value["versions"] = json!(versions);
+    Ok((lines.join("\n"), value, Exit::Done))
+}
+
+fn verified(found: &Verification) -> Answer {
+    let mut lines: Vec<String> = Vec::new();
+    for finding in &found.findings {
+        let sign = if finding.harmless { yellow("!") } else { red("✗") };
+        lines.push(format!("{sign} {}: {}", finding.path, finding.what));
+    }
+    let looked = format!(
+        "{}, {}, {} ({} bytes)",
+        counted(found.cohorts, "cohort"),
+        counted(found.versions, "version"),
+        counted(found.runs, "run"),
+        count(found.bytes)
+    );
+    let (word, exit) = match (found.is_clean(), found.findings.is_empty()) {
+        (true, true) => (green("Whole:"), Exit::Done),
+        (true, false) => (green("Whole, with leftovers that `syncline state gc` takes away:"), Exit::Done),
+        (false, _) => (red("Damaged:"), Exit::Failed),
+    };
+    lines.push(format!("{word} {looked}."));
+    let findings: Vec<Value> = found
+        .findings
+        .iter()
+        .map(|f| json!({ "path": f.path, "what": f.what, "harmless": f.harmless }))
+        .collect();
+    let value = json!({
+        "clean": found.is_clean(), "cohorts": found.cohorts, "versions": found.versions,
+        "runs": found.runs, "bytes": found.bytes, "findings": findings,
+    });
+    (lines.join("\n"), value, exit)
+}
+
+fn collected(config: &Config, dry_run: bool) -> Result<Answer, CommandError> {
+    let now = environment::clock().now();
+    let garbage = if dry_run {
+        super::reader(config)?.garbage(now)?
+    } else {
+        let state = super::writer(config)?;
+        let garbage = state.reader().garbage(now)?;
+        state.remove(&garbage)?;
+        garbage
+    };
+    let bytes: u64 = garbage.iter().map(|item| item.bytes).sum();
+    let mut lines: Vec<String> = garbage
+        .iter()
+        .map(|Garbage { path, bytes, why }| format!("- {path}  {} bytes, {why}", count(*bytes)))
+        .collect();
+    let done = if dry_run { "would be removed" } else { "removed" };
+    let files = counted(garbage.len() as u64, "file");
+    lines.push(format!("{files} {done}, {} bytes. What was replaced stays for an hour.", count(bytes)));
+    let files: Vec<Value> = garbage
+        .iter()
+        .map(|item| json!({ "path": item.path, "bytes": item.bytes, "why": item.why }))
+        .collect();
+    Ok((lines.join("\n"), json!({ "dry_run": dry_run, "bytes": bytes, "files": files }), Exit::Done))
+}

@@ -1,0 +1,66 @@
+//! Sending a cohort again, all of it, by its record: for a Braze that has lost or changed what it had.
+//!
+//! Every member is added again, and everybody whom the record still knows to have been let go is removed
+//! again. No source is read, so nobody is added or removed who was not before; whoever is in doubt is left to
+//! the next pass.
+
+use super::observe::{self, Changes, Diff};
+use super::report::{CohortPlan, PassPlan};
+use super::{Inputs, PlanError, policy};
+use crate::model::{CohortId, Op, Standing};
+use crate::plan::{Naming, Plan, Policy, Sink as _, Tally, guard};
+use crate::state::Version;
+
+/// Plans to send a cohort again. None: the record has nothing of it.
+pub(super) fn plan(id: &CohortId, inputs: Inputs<'_>) -> Result<Option<PassPlan>, PlanError> {
+    let Some(record) = inputs.state.version(id)? else { return Ok(None) };
+    let mut plan = PassPlan::new(inputs.config.digest.clone());
+    plan.cohorts.push(cohort(id, record, inputs)?);
+    Ok(Some(plan))
+}
+
+fn cohort(id: &CohortId, record: Version, inputs: Inputs<'_>) -> Result<CohortPlan, PlanError> {
+    let (connection, braze, here) = observe::at(&record, inputs)?;
+    let diff = everybody(id, &record, inputs)?;
+    let naming = record.name.clone().map(|name| Naming::Create { name });
+    let plan = diff.into_plan(id, Some(&record), naming, None, braze);
+    let plan = Plan { mixed: true, target: here.to_string(), ..plan };
+    let policy = Policy { moved: policy::moved(&record.workspace, &here, braze), ..Policy::default() };
+    let declared = inputs.config.cohorts.iter().find(|cohort| cohort.id == *id);
+    Ok(CohortPlan {
+        id: id.clone(),
+        name: record.name.clone().unwrap_or_else(|| id.to_string()),
+        connection,
+        declared_at: declared.map_or_else(String::new, |cohort| cohort.declared_at.clone()),
+        verdict: guard(plan, &policy),
+        matched: None,
+        source_read: false,
+        rejects: None,
+        mark: record.source.clone(),
+        record,
+        record_changed: false,
+        empties: false,
+    })
+}
+
+/// Everybody in the record, as a change.
+fn everybody(id: &CohortId, record: &Version, inputs: Inputs<'_>) -> Result<Diff, PlanError> {
+    let mut cursor = inputs.state.members(id, Some(record))?;
+    let (mut tally, mut changes) = (Tally::default(), Changes::default());
+    while let Some((_, standing)) = cursor.advance_any()? {
+        match standing {
+            Some(Standing::Member) => {
+                tally.members += 1;
+                tally.sent_again += 1;
+                changes.change(Op::Add, cursor.packed()?)?;
+            }
+            None => {
+                tally.let_go_again += 1;
+                changes.change(Op::Remove, cursor.packed()?)?;
+            }
+            Some(Standing::InDoubt | Standing::Disputed) => tally.left_in_doubt += 1,
+            Some(Standing::Refused) => tally.refused += 1,
+        }
+    }
+    Ok(Diff { tally, changes })
+}

@@ -1,0 +1,147 @@
+//! What nobody needs any more: versions that others have replaced, runs that no version names, and what a
+//! crash has left behind.
+//!
+//! # Guarantees
+//! The newest version of a cohort and its runs always stay. What was replaced stays for an hour more, since
+//! somebody may just be reading it. A cohort that cannot be understood in full keeps everything.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::StateError;
+use super::run;
+use super::store::{Found, Store, TEMPORARY};
+use super::version;
+use crate::model::{CohortId, Timestamp};
+
+/// How long a reader may take.
+const GRACE: Duration = Duration::from_secs(60 * 60);
+
+/// A file that may go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Garbage {
+    /// Its path in the state.
+    pub path: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Why nobody needs it.
+    pub why: &'static str,
+}
+
+/// Finds what may go of one cohort, in the order in which it must: versions before the runs that they name.
+pub(super) fn of_cohort(
+    store: &Store,
+    cohort: &CohortId,
+    now: Timestamp,
+) -> Result<Vec<Garbage>, StateError> {
+    let is_old = |written| is_old(written, now);
+    let mut garbage = Vec::new();
+    let mut versions: Vec<(u64, Found)> = Vec::new();
+    for found in store.files(&version::folder_of(cohort))? {
+        match version::number_of(&found.name) {
+            Some(number) => versions.push((number, found)),
+            None if is_old(found.written) => {
+                garbage.push(item(&version::folder_of(cohort), &found, "left behind by a crash"));
+            }
+            None => {}
+        }
+    }
+    versions.sort_unstable_by_key(|(number, _)| *number);
+    let mut needed: BTreeSet<Box<str>> = BTreeSet::new();
+    for (place, (number, found)) in versions.iter().enumerate() {
+        match versions.get(place + 1) {
+            Some((_, next)) if is_old(next.written) => {
+                garbage.push(item(&version::folder_of(cohort), found, "a newer version has replaced it"));
+            }
+            _ => needed.extend(version::read(store, cohort, *number)?.runs.into_iter().map(|run| run.id)),
+        }
+    }
+    for found in store.files(&run::folder_of(cohort))? {
+        let is_needed = found.name.strip_suffix(".parquet").is_some_and(|id| needed.contains(id));
+        if !is_needed && is_old(found.written) {
+            let crashed = found.name.starts_with(TEMPORARY);
+            let why = if crashed { "left behind by a crash" } else { "no version names it" };
+            garbage.push(item(&run::folder_of(cohort), &found, why));
+        }
+    }
+    Ok(garbage)
+}
+
+/// Finds what a crash has left beside the cohorts.
+pub(super) fn elsewhere(store: &Store, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
+    let left = |found: &Found| {
+        let hidden = found.name.starts_with(TEMPORARY) || found.name.starts_with("probe-");
+        hidden && is_old(found.written, now)
+    };
+    let found = store.files("")?;
+    Ok(found
+        .iter()
+        .filter(|found| left(found))
+        .map(|found| item("", found, "left behind by a crash"))
+        .collect())
+}
+
+fn is_old(written: Timestamp, now: Timestamp) -> bool {
+    Duration::try_from(now.duration_since(written)).is_ok_and(|age| age > GRACE)
+}
+
+fn item(folder: &str, found: &Found, why: &'static str) -> Garbage {
+    let path = if folder.is_empty() { found.name.clone() } else { format!("{folder}/{}", found.name) };
+    Garbage { path, bytes: found.bytes, why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::run::RunWriter;
+    use super::super::version::{RunRef, Version, Workspace};
+    use super::*;
+    use crate::model::{Identifier, KeySeed, Kind, Op, PassId};
+
+    fn run(store: &Store, cohort: &CohortId, value: &str) -> RunRef {
+        let mut packed = Vec::new();
+        Identifier { kind: Kind::ExternalId, label: "", value }.pack_into(&mut packed);
+        let mut writer = RunWriter::create(store, cohort, Op::Add, KeySeed(1)).unwrap();
+        writer.push(&packed).unwrap();
+        writer.finish().unwrap()
+    }
+
+    #[test]
+    fn only_what_was_replaced_long_ago_goes_and_never_the_newest() {
+        let home = tempfile::tempdir().unwrap();
+        let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
+        let workspace =
+            Workspace { connection: String::new(), endpoint: String::new(), partner: String::new() };
+        let first = Version::first(&PassId::new(Timestamp::UNIX_EPOCH, 0), Timestamp::UNIX_EPOCH, workspace);
+        let runs: Vec<RunRef> = ["a", "b", "orphan"].map(|value| run(&store, &cohort, value)).to_vec();
+        for (number, names) in [(1, &runs[..1]), (2, &runs[..2]), (3, &runs[1..2])] {
+            version::commit(&store, &cohort, &Version { number, runs: names.to_vec(), ..first.clone() })
+                .unwrap();
+        }
+        let newest =
+            store.files(&run::folder_of(&cohort)).unwrap().iter().map(|file| file.written).max().unwrap();
+        let at = |ahead: u64| newest.checked_add(Duration::from_secs(ahead)).unwrap();
+        let found = |ahead| -> Vec<String> {
+            of_cohort(&store, &cohort, at(ahead)).unwrap().into_iter().map(|item| item.path).collect()
+        };
+        assert_eq!(found(10), Vec::<String>::new(), "somebody may still be reading");
+        let mut gone = found(2 * 3600);
+        gone[2..].sort();
+        let mut unneeded = [0, 2].map(|at| run::path_of(&cohort, &runs[at].id));
+        unneeded.sort();
+        assert_eq!(gone[..2], [version::path_of(&cohort, 1), version::path_of(&cohort, 2)]);
+        assert_eq!(gone[2..], unneeded);
+        for path in gone {
+            store.remove(&path).unwrap();
+        }
+        assert_eq!(found(9 * 3600), Vec::<String>::new());
+        assert_eq!(version::newest(&store, &cohort).unwrap().unwrap().number, 3);
+    }
+
+    #[test]
+    fn what_cannot_be_understood_keeps_everything() {
+        let home = tempfile::tempdir().unwrap();
+        let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
+        store.put_new(&version::path_of(&cohort, 1), b"{").unwrap();
+        assert!(of_cohort(&store, &cohort, Timestamp::MAX).is_err());
+    }
+}

@@ -1,0 +1,117 @@
+//! Reading from anywhere in one file of the state, local or remote.
+//!
+//! A bucket is read in windows, a few of which are kept: a walk over the columns of a run comes back to each
+//! of them in turn.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use super::bucket::Bucket;
+
+/// Bytes of a window.
+const WINDOW_LEN: u64 = 1 << 20;
+/// Windows that are kept.
+const WINDOWS: usize = 6;
+
+/// A file of the state that does not change.
+#[derive(Debug)]
+pub(in super::super) struct Blob {
+    path: PathBuf,
+    len: u64,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    File(File),
+    Object { bucket: Bucket, relative: String, windows: Mutex<VecDeque<(u64, Bytes)>> },
+}
+
+impl Blob {
+    pub(super) fn of_file(path: PathBuf, file: File, len: u64) -> Self {
+        Self { path, len, place: Place::File(file) }
+    }
+
+    pub(super) fn of_object(bucket: Bucket, relative: &str, len: u64) -> Self {
+        let path = bucket.at(relative);
+        let place = Place::Object { bucket, relative: relative.to_owned(), windows: Mutex::default() };
+        Self { path, len, place }
+    }
+
+    pub(in super::super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(in super::super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Reads some bytes at a position; none at the end.
+    pub(in super::super) fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        match &self.place {
+            Place::File(file) => read_file_at(file, buffer, position),
+            Place::Object { bucket, relative, windows } => {
+                if position >= self.len {
+                    return Ok(0);
+                }
+                let start = position - position % WINDOW_LEN;
+                let window = match held(windows, start) {
+                    Some(window) => window,
+                    None => {
+                        let end = (start + WINDOW_LEN).min(self.len);
+                        let window = bucket.range(relative, start..end)?;
+                        keep(windows, start, window.clone());
+                        window
+                    }
+                };
+                let within = usize::try_from(position - start).unwrap_or(usize::MAX);
+                let rest = window.get(within..).ok_or(io::ErrorKind::UnexpectedEof)?;
+                let len = rest.len().min(buffer.len());
+                buffer[..len].copy_from_slice(&rest[..len]);
+                Ok(len)
+            }
+        }
+    }
+
+    /// Reads bytes at a position, all of them.
+    pub(in super::super) fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match self.read_at(&mut buffer[done..], position + done as u64) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(len) => done += len,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn held(windows: &Mutex<VecDeque<(u64, Bytes)>>, start: u64) -> Option<Bytes> {
+    let windows = windows.lock().unwrap_or_else(PoisonError::into_inner);
+    windows.iter().find(|(known, _)| *known == start).map(|(_, bytes)| bytes.clone())
+}
+
+fn keep(windows: &Mutex<VecDeque<(u64, Bytes)>>, start: u64, bytes: Bytes) {
+    let mut windows = windows.lock().unwrap_or_else(PoisonError::into_inner);
+    if windows.len() == WINDOWS {
+        windows.pop_front();
+    }
+    windows.push_back((start, bytes));
+}
+
+#[cfg(unix)]
+fn read_file_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, position)
+}
+
+#[cfg(windows)]
+fn read_file_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, position)
+}

@@ -1,0 +1,238 @@
+//! Writing that lasts: whole files, on disk before their names are, seen by the owner only.
+//!
+//! A file is written under a temporary name, synced, given its name and its folder synced, in that
+//! order. The one file that grows, the journal, is synced when its writer says so.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use tempfile::{Builder, NamedTempFile};
+
+use super::step::step;
+use super::{Blob, Found, Growing, PendingFile, Stepping, StoreError, Target};
+use crate::model::Timestamp;
+
+/// How the names of files begin that nobody sees yet.
+pub(in super::super) const TEMPORARY: &str = ".tmp-";
+
+/// A folder of the state. Paths are relative to it.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Folder(PathBuf);
+
+impl Folder {
+    pub(in super::super) fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    pub(in super::super) fn at(&self, relative: &str) -> PathBuf {
+        self.0.join(relative)
+    }
+
+    /// Makes the folder and what lies between, and syncs each one that is new into its parent.
+    pub(in super::super) fn create_dirs(&self, relative: &str) -> Result<PathBuf, StoreError> {
+        let path = self.at(relative);
+        let missing = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).count();
+        if missing > 0 {
+            step().and_then(|()| create_private(&path)).map_err(|e| StoreError::new("create", &path, e))?;
+            for made in path.ancestors().take(missing) {
+                sync_folder(parent_of(made))?;
+            }
+        }
+        Ok(path)
+    }
+
+    /// The file's bytes; none if there is no such file.
+    pub(in super::super) fn read(&self, relative: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.at(relative);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(StoreError::new("read", &path, e)),
+        }
+    }
+
+    /// Names in a folder, sorted, without temporary files. A folder that is not there has none.
+    pub(super) fn list(&self, relative: &str) -> Result<Vec<String>, StoreError> {
+        let path = self.at(relative);
+        let failed = |e| StoreError::new("list", &path, e);
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(failed(e)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            if let Ok(name) = entry.map_err(failed)?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.retain(|name| !name.starts_with('.'));
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The files in a folder, temporary ones too.
+    pub(super) fn files(&self, relative: &str) -> Result<Vec<Found>, StoreError> {
+        let path = self.at(relative);
+        let failed = |e| StoreError::new("list", &path, e);
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(failed(e)),
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let meta = match entry.metadata() {
+                Ok(meta) if meta.is_file() => meta,
+                Ok(_) => continue,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue, // gone since it was listed
+                Err(e) => return Err(failed(e)),
+            };
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let written = meta.modified().map_err(failed)?;
+            let written = Timestamp::try_from(written).unwrap_or(Timestamp::MAX);
+            files.push(Found { name, bytes: meta.len(), written });
+        }
+        files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(files)
+    }
+
+    pub(super) fn open_blob(&self, relative: &str) -> Result<Blob, StoreError> {
+        let path = self.at(relative);
+        let failed = |e| StoreError::new("open", &path, e);
+        let file = File::open(&path).map_err(failed)?;
+        let len = file.metadata().map_err(failed)?.len();
+        Ok(Blob::of_file(path, file, len))
+    }
+
+    /// Writes a file that must not exist. `false` if it does: then nothing is changed.
+    pub(super) fn put_new(&self, relative: &str, bytes: &[u8]) -> Result<bool, StoreError> {
+        let file = self.pending(relative)?;
+        let written = file.writer().and_then(|mut writer| writer.write_all(bytes));
+        written.map_err(|e| StoreError::new("write", &self.at(relative), e))?;
+        file.commit_new()
+    }
+
+    /// Starts a file that will appear under `relative` when it is committed.
+    pub(super) fn pending(&self, relative: &str) -> Result<PendingFile, StoreError> {
+        let path = self.at(relative);
+        let folder = self.create_dirs(parent_of(Path::new(relative)).to_str().unwrap_or_default())?;
+        let temporary = step().and_then(|()| Builder::new().prefix(TEMPORARY).tempfile_in(&folder));
+        let temporary = temporary.map_err(|e| StoreError::new("create a file in", &folder, e))?;
+        Ok(PendingFile { temporary, target: Target::Path(path) })
+    }
+
+    /// Creates a file that is appended to.
+    pub(super) fn growing(&self, relative: &str) -> Result<Growing, StoreError> {
+        let path = self.at(relative);
+        let folder = self.create_dirs(parent_of(Path::new(relative)).to_str().unwrap_or_default())?;
+        let mut options = File::options();
+        options.append(true).create_new(true);
+        private(&mut options);
+        let file =
+            step().and_then(|()| options.open(&path)).map_err(|e| StoreError::new("create", &path, e))?;
+        sync_folder(&folder)?;
+        Ok(Growing::File { file: Stepping(file), path })
+    }
+
+    /// Removes a file. One that is gone already is as good as removed. It need not last: a file that is back
+    /// after a crash is removed again.
+    pub(super) fn remove(&self, relative: &str) -> Result<(), StoreError> {
+        let path = self.at(relative);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(StoreError::new("remove", &path, e)),
+        }
+    }
+}
+
+/// Syncs the file and gives it its name, unless the name is taken.
+pub(super) fn commit_new(temporary: NamedTempFile, path: &Path) -> Result<bool, StoreError> {
+    let synced = step().and_then(|()| temporary.as_file().sync_all());
+    synced.map_err(|e| StoreError::new("sync", path, e))?;
+    step().map_err(|e| StoreError::new("name", path, e))?;
+    match temporary.persist_noclobber(path) {
+        Ok(_) => sync_folder(parent_of(path)).map(|()| true),
+        Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(StoreError::new("name", path, e.error)),
+    }
+}
+
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new(if path.is_absolute() { "/" } else { "." }),
+    }
+}
+
+fn sync_folder(path: &Path) -> Result<(), StoreError> {
+    let synced = step().and_then(|()| File::open(path)).and_then(|folder| folder.sync_all());
+    synced.map_err(|e| StoreError::new("sync", path, e))
+}
+
+#[cfg(unix)]
+fn create_private(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(unix)]
+pub(in super::super) fn private(options: &mut fs::OpenOptions) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    options.mode(0o600);
+}
+
+#[cfg(not(unix))]
+fn create_private(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)
+}
+
+#[cfg(not(unix))]
+pub(in super::super) fn private(_: &mut fs::OpenOptions) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, Folder) {
+        let home = tempfile::tempdir().unwrap();
+        let folder = Folder::new(&home.path().join("deep/state"));
+        (home, folder)
+    }
+
+    #[test]
+    fn the_first_to_put_wins() {
+        let (_home, folder) = folder();
+        assert!(folder.put_new("a/1.json", b"one").unwrap());
+        assert!(!folder.put_new("a/1.json", b"two").unwrap());
+        assert_eq!(folder.read("a/1.json").unwrap().unwrap(), b"one");
+        assert_eq!(folder.list("a").unwrap(), ["1.json"]);
+        assert_eq!(folder.read("a/2.json").unwrap(), None);
+        assert!(folder.list("b").unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_not_committed_is_not_there() {
+        let (_home, folder) = folder();
+        let pending = folder.pending("a/1.json").unwrap();
+        pending.writer().unwrap().write_all(b"half").unwrap();
+        assert!(folder.list("a").unwrap().is_empty());
+        drop(pending);
+        assert!(fs::read_dir(folder.at("a")).unwrap().next().is_none());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_the_owner_sees_anything() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (_home, folder) = folder();
+        folder.put_new("a/1.json", b"one").unwrap();
+        folder.growing("j/x.ndjson").unwrap();
+        let mode = |relative: &str| fs::metadata(folder.at(relative)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(""), mode("a"), mode("j")), (0o700, 0o700, 0o700));
+        assert_eq!((mode("a/1.json"), mode("j/x.ndjson")), (0o600, 0o600));
+    }
+}

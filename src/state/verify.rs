@@ -1,0 +1,159 @@
+//! Looking at every file of a state: is each what was written, and does everything that is needed exist?
+//!
+//! Changes nothing, and stops at nothing: each trouble is a finding, and the next file is looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::run::{self, RunCursor};
+use super::store::Blob;
+use super::version::{self, RunRef, Version};
+use super::{StateError, StateReader};
+use crate::model::CohortId;
+
+const BUFFER_LEN: usize = 1 << 20;
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The file.
+    pub path: String,
+    /// What is wrong with it.
+    pub what: String,
+    /// Nothing is lost by it, and `gc` takes it away.
+    pub harmless: bool,
+}
+
+/// What was looked at, and what was found.
+#[derive(Clone, Debug, Default)]
+pub struct Verification {
+    /// Cohorts.
+    pub cohorts: u64,
+    /// Versions.
+    pub versions: u64,
+    /// Runs.
+    pub runs: u64,
+    /// Bytes of the runs.
+    pub bytes: u64,
+    /// Troubles.
+    pub findings: Vec<Finding>,
+}
+
+impl Verification {
+    /// Whether nothing needed is damaged or missing.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.findings.iter().all(|finding| finding.harmless)
+    }
+
+    fn find(&mut self, path: String, what: impl ToString, harmless: bool) {
+        self.findings.push(Finding { path, what: what.to_string(), harmless });
+    }
+}
+
+/// Looks at the whole state.
+pub(super) fn verify(state: &StateReader) -> Result<Verification, StateError> {
+    let mut found = Verification::default();
+    for id in state.cohorts()? {
+        found.cohorts += 1;
+        cohort(state, &id, &mut found)?;
+    }
+    if let Err(error) = state.passes(usize::MAX) {
+        found.find("journal".to_owned(), error, false);
+    }
+    Ok(found)
+}
+
+fn cohort(state: &StateReader, id: &CohortId, found: &mut Verification) -> Result<(), StateError> {
+    let named = versions(state, id, found)?;
+    let mut present = BTreeSet::new();
+    for file in state.store.files(&run::folder_of(id))? {
+        match file.name.strip_suffix(".parquet").filter(|run| named.contains_key(*run)) {
+            Some(run) => drop(present.insert(run.to_owned())),
+            None => {
+                let what = "no version names it; a crash left it behind";
+                found.find(format!("{}/{}", run::folder_of(id), file.name), what, true);
+            }
+        }
+    }
+    for (run, newest) in named.values() {
+        let path = run::path_of(id, &run.id);
+        if present.contains(&*run.id) {
+            found.runs += 1;
+            found.bytes += run.bytes;
+            if let Err(error) = whole(state, &path, run) {
+                found.find(path, error, false);
+            }
+        } else {
+            // `gc` takes versions before their runs; a crash in between leaves a version that nobody needs.
+            found.find(path, "it is gone, and a version names it", !newest);
+        }
+    }
+    Ok(())
+}
+
+/// The runs that versions name, and whether the newest one does.
+fn versions(
+    state: &StateReader,
+    id: &CohortId,
+    found: &mut Verification,
+) -> Result<BTreeMap<Box<str>, (RunRef, bool)>, StateError> {
+    let (mut named, mut last) = (BTreeMap::new(), None);
+    let mut numbers = Vec::new();
+    for file in state.store.files(&version::folder_of(id))? {
+        match version::number_of(&file.name) {
+            Some(number) => numbers.push(number),
+            None => {
+                let path = format!("{}/{}", version::folder_of(id), file.name);
+                found.find(path, "it was never finished; a crash left it behind", true);
+            }
+        }
+    }
+    numbers.sort_unstable();
+    for number in &numbers {
+        found.versions += 1;
+        let newest = numbers.last() == Some(number);
+        if last.is_some_and(|last: u64| last + 1 != *number) {
+            found.find(version::path_of(id, number - 1), "it is gone, and an older one is there", false);
+        }
+        last = Some(*number);
+        match version::read(&state.store, id, *number) {
+            Ok(Version { runs, .. }) => {
+                named.extend(runs.into_iter().map(|run| (run.id.clone(), (run, newest))));
+            }
+            Err(error) => found.find(version::path_of(id, *number), error, false),
+        }
+    }
+    Ok(named)
+}
+
+/// Reads a run from end to end: its checksum, its order, and each identifier against its key.
+fn whole(state: &StateReader, path: &str, run: &RunRef) -> Result<(), StateError> {
+    let blob = state.store.open_blob(path)?;
+    let damaged = |what: &str| StateError::Damaged { path: blob.path().to_owned(), what: what.to_owned() };
+    if checksum(&blob).map_err(StateError::Scratch)? != run.checksum {
+        return Err(damaged("its bytes are not those that were written"));
+    }
+    let mut cursor = RunCursor::open(state.store.open_blob(path)?, run, state.seed())?;
+    let mut packed = Vec::new();
+    cursor.advance()?;
+    while cursor.key().is_some() {
+        packed.clear();
+        cursor.identifier(&mut packed)?;
+        cursor.advance()?;
+    }
+    Ok(())
+}
+
+fn checksum(blob: &Blob) -> std::io::Result<u128> {
+    let (mut hash, mut position, mut buffer) = (Xxh3::new(), 0, vec![0; BUFFER_LEN]);
+    loop {
+        let len = blob.read_at(&mut buffer, position)?;
+        if len == 0 {
+            return Ok(hash.digest128());
+        }
+        hash.update(&buffer[..len]);
+        position += len as u64;
+    }
+}

@@ -1,0 +1,434 @@
+//! The state: in a folder and in a bucket, held by one at a time, whole after any failure, and tidy.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::s3::S3;
+use crate::support::*;
+
+const SECRET: &str = "canary-of-the-bucket";
+
+/// The program with credentials for a bucket.
+fn command(w: &Workspace, args: &[&str]) -> std::process::Command {
+    let mut command = w.command(args);
+    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", SECRET);
+    command
+}
+
+fn go(w: &Workspace, args: &[&str]) -> Run {
+    run(command(w, args))
+}
+
+fn in_bucket(s3: &S3, lease: &str, people: usize) -> (Workspace, Sandbox) {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write("sync.yaml", config(&sandbox.url, &["carts"], "") + &s3.config(lease));
+    w.source("carts", users(people));
+    (w, sandbox)
+}
+
+#[test]
+fn a_state_in_a_bucket_is_as_good_as_one_in_a_folder() {
+    let Some(s3) = S3::start() else { return };
+    let (w, sandbox) = in_bucket(&s3, "5s", 2_500);
+    go(&w, &["plan"]).expect(0).says(&["add 2,500"]);
+    go(&w, &["reconcile"]).expect(0).says(&["created \"Carts\", added 2,500"]);
+    assert!(!w.path(".syncline").exists(), "nothing is kept on this machine");
+    w.source("carts", users(2_600).skip(50));
+    go(&w, &["reconcile", "-vvv"]).expect(0).says(&["added 100, removed 50; 2,550 members"]);
+    assert_eq!(sandbox.members("carts"), members(users(2_600).skip(50)));
+    let before = sandbox.writes();
+    go(&w, &["reconcile"]).expect(0).says(&["In step: 1 cohort, 2,550 members, 0 requests"]);
+    assert_eq!(sandbox.writes(), before);
+    go(&w, &["status"]).expect(0).says(&["2,550 members", "State: s3://states/team/prod"]);
+    go(&w, &["history"]).expect(0).says(&["added 2,500", "added 100, removed 50"]);
+    go(&w, &["state", "ls"]).expect(0).says(&["2,550 members", "held by nobody"]);
+    go(&w, &["state", "verify"]).expect(0).says(&["Whole: 1 cohort"]);
+    go(&w, &["state", "gc", "--dry-run"]).expect(0).says(&["0 files would be removed"]);
+    // The rejects of a pass, which grow in parts there.
+    w.write("carts.csv", csv(users(2_600).skip(50)) + "null\n");
+    let report = go(&w, &["reconcile", "--format", "json"]).expect(0).json();
+    let file = report["cohorts"][0]["rejects_file"].as_str().unwrap().to_owned();
+    let object = file.strip_prefix("s3:/").unwrap();
+    let answer = http(&s3.url, "GET", object, &[], "");
+    assert!(answer.body.contains("placeholder"), "{file}: {} {}", answer.status, answer.body);
+}
+
+#[test]
+fn the_bucket_says_no_and_the_program_says_why_without_its_secret() {
+    let Some(s3) = S3::start() else { return };
+    let (w, sandbox) = in_bucket(&s3, "5s", 5);
+    let text = w.read("sync.yaml").replace("s3://states", "s3://no-such-bucket");
+    w.write("sync.yaml", text);
+    for args in [["reconcile", "-vvv"], ["plan", "-vvv"]] {
+        let run = go(&w, &args).expect(1);
+        assert!(!format!("{run:?}").contains(SECRET));
+        run.says(&["no-such-bucket", "NoSuchBucket"]);
+    }
+    assert_eq!(sandbox.writes(), 0);
+}
+
+/// Starts a pass that cannot end, and waits until it has begun to send.
+fn stuck(w: &Workspace, sandbox: &Sandbox) -> Child {
+    sandbox.faults(r#"[{"on":"users","times":0,"do":"hang"}]"#);
+    let mut command = command(w, &["reconcile"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("a request", || sandbox.requests()["users"].as_u64().unwrap() > 0);
+    child
+}
+
+fn second_is_refused(w: &Workspace, holder: &Child) {
+    let began = Instant::now();
+    let refused = go(w, &["reconcile"]).expect(8);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    refused.says(&["the state is held by process", &holder.id().to_string(), "since"]);
+    go(w, &["state", "ls"]).expect(0).says(&["held by process", &holder.id().to_string()]);
+}
+
+#[test]
+fn two_at_once_one_works_and_the_other_learns_who() {
+    let Some(s3) = S3::start() else { return };
+    let folder = (Workspace::new(), Sandbox::start());
+    folder.0.config(&folder.1, &["carts"], "").source("carts", users(50));
+    for (w, sandbox) in [folder, in_bucket(&s3, "5s", 50)] {
+        let mut holder = stuck(&w, &sandbox);
+        second_is_refused(&w, &holder);
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_holder_that_was_killed_is_followed_without_help() {
+    let Some(s3) = S3::start() else { return };
+    let (w, sandbox) = in_bucket(&s3, "2s", 50);
+    let mut holder = stuck(&w, &sandbox);
+    // It says that it is there, for longer than a lease lasts.
+    std::thread::sleep(Duration::from_millis(2_500));
+    second_is_refused(&w, &holder);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    sandbox.faults("[]");
+    go(&w, &["reconcile"]).expect(8).says(&["last heard of at", "it is free at"]);
+    until("the lease runs out", || go(&w, &["reconcile"]).code == 0);
+    assert_eq!(sandbox.members("carts"), members(users(50)));
+    go(&w, &["state", "verify"]).expect(0);
+}
+
+#[test]
+fn a_holder_that_slept_past_its_lease_sends_and_commits_nothing_more() {
+    let Some(s3) = S3::start() else { return };
+    let (w, sandbox) = in_bucket(&s3, "2s", 500);
+    w.write("sync.yaml", w.read("sync.yaml").replace("timeout: 2s", "timeout: 2s\n    batch: 10"));
+    sandbox.faults(r#"[{"on":"users","skip":3,"times":1,"do":"hang"}]"#);
+    let mut command = command(&w, &["reconcile"]);
+    let mut sleeper = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("four requests", || sandbox.requests()["users"].as_u64().unwrap() >= 4);
+    let pid = Pid::from_raw(i32::try_from(sleeper.id()).unwrap());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    // Somebody else takes over, with another list.
+    w.source("carts", users(100).map(|user| format!("new-{user}")));
+    until("the lease runs out", || go(&w, &["reconcile"]).code == 0);
+    let right = members(users(100).map(|user| format!("new-{user}")));
+    assert_eq!(sandbox.members("carts"), right);
+    let before = sandbox.writes();
+    kill(pid, Signal::SIGCONT).unwrap();
+    let status = sleeper.wait().unwrap();
+    let mut text = String::new();
+    sleeper.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    sleeper.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    assert!(text.contains("lost its hold on the state"), "{text}");
+    assert_eq!(status.code(), Some(7), "it had sent something before: {text}");
+    assert_eq!(sandbox.writes(), before, "nothing more was sent");
+    assert_eq!(sandbox.members("carts"), right);
+    go(&w, &["reconcile"]).expect(0).says(&["In step"]);
+    go(&w, &["state", "verify"]).expect(0);
+}
+
+/// In a folder the lock is the process's own: it keeps it while it sleeps.
+#[test]
+fn a_holder_that_sleeps_on_a_folder_keeps_it() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "").source("carts", users(50));
+    sandbox.faults(r#"[{"on":"users","do":{"delay":600}}]"#);
+    let mut sleeper = w.command(&["reconcile"]).stdout(Stdio::null()).spawn().unwrap();
+    until("a request", || sandbox.requests()["users"].as_u64().unwrap() > 0);
+    let pid = Pid::from_raw(i32::try_from(sleeper.id()).unwrap());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    second_is_refused(&w, &sleeper);
+    kill(pid, Signal::SIGCONT).unwrap();
+    assert!(sleeper.wait().unwrap().success());
+    assert_eq!(sandbox.members("carts"), members(users(50)));
+}
+
+/// A store that takes every put, whatever its conditions.
+fn careless_store() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let objects = Arc::new(Mutex::new(BTreeMap::<String, Vec<u8>>::new()));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, objects) = (stream.unwrap(), Arc::clone(&objects));
+            std::thread::spawn(move || {
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                loop {
+                    let (mut line, mut length) = (String::new(), 0);
+                    if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                        return;
+                    }
+                    let (method, path) = line.split_once(' ').unwrap();
+                    let path = path.split([' ', '?']).next().unwrap().to_owned();
+                    loop {
+                        let mut header = String::new();
+                        reader.read_line(&mut header).unwrap();
+                        if header == "\r\n" {
+                            break;
+                        }
+                        let (name, value) = header.split_once(':').unwrap();
+                        if name.eq_ignore_ascii_case("content-length") {
+                            length = value.trim().parse().unwrap();
+                        }
+                    }
+                    let mut body = vec![0; length];
+                    reader.read_exact(&mut body).unwrap();
+                    let mut objects = objects.lock().unwrap();
+                    let (status, answer) = match method {
+                        "PUT" => {
+                            objects.insert(path, body);
+                            ("200 OK", Vec::new())
+                        }
+                        _ => objects
+                            .get(&path)
+                            .map_or(("404 Not Found", Vec::new()), |found| ("200 OK", found.clone())),
+                    };
+                    let head = format!(
+                        "HTTP/1.1 {status}\r\nETag: \"same\"\r\nLast-Modified: Tue, 24 Nov 2026 00:00:00 GMT\r\nContent-Length: {}\r\n\r\n",
+                        answer.len()
+                    );
+                    stream.write_all(head.as_bytes()).unwrap();
+                    stream.write_all(&answer).unwrap();
+                }
+            });
+        }
+    });
+    url
+}
+
+#[test]
+fn a_store_that_cannot_keep_writers_apart_is_refused() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let url = careless_store();
+    let bucket = format!("state: s3://states/x\nbucket: {{ endpoint: '{url}', region: us-east-1 }}\n");
+    w.write("sync.yaml", config(&sandbox.url, &["carts"], "") + &bucket).source("carts", users(5));
+    go(&w, &["reconcile"]).expect(1).says(&[
+        "lacks conditional puts",
+        "created again",
+        "If-None-Match",
+        "nothing was written",
+    ]);
+    assert_eq!(sandbox.writes(), 0);
+}
+
+/// Fails a pass at every step of writing the state, one after the other, until it gets through.
+fn walk(how: &str, fresh: bool) {
+    let sandbox = Sandbox::start();
+    let mut w = Workspace::new();
+    let mut step = 0;
+    loop {
+        step += 1;
+        if step == 1 || fresh {
+            w = Workspace::new();
+            w.config(&sandbox, &["carts"], "");
+        }
+        let people = || users(60).skip(step % 7).chain((0..5).map(|n| format!("s{step}-{n}")));
+        w.source("carts", people());
+        let mut failing = w.command(&["reconcile"]);
+        failing.env("SYNCLINE_FAIL_AT", format!("{step}:{how}"));
+        let failed = run(failing);
+        w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
+        let guard = ["reconcile", "--max-removes", "carts=1000", "--max-adds", "carts=1000"];
+        let after = w.run(&guard);
+        assert_eq!(after.code, 0, "after failing at step {step}: {after:?}");
+        if fresh {
+            // What earlier rounds have left in the sandbox is of another state.
+            let has = sandbox.members("carts");
+            assert!(members(people()).is_subset(&has), "step {step}");
+        } else {
+            assert_eq!(sandbox.members("carts"), members(people()), "step {step}");
+        }
+        let before = sandbox.writes();
+        w.run(&["reconcile"]).expect(0).says(&["In step"]);
+        assert_eq!(sandbox.writes(), before, "step {step}");
+        if failed.code == 0 {
+            assert!(step > 20, "only {step} steps");
+            return;
+        }
+        assert!(step < 400, "it never gets through: {failed:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_at_every_step_of_a_pass() {
+    walk("full", false);
+}
+
+#[test]
+fn death_at_every_step_of_a_pass() {
+    walk("die", false);
+}
+
+#[test]
+fn a_full_disk_at_every_step_of_the_first_pass() {
+    walk("full", true);
+}
+
+#[test]
+fn death_at_every_step_of_the_first_pass() {
+    walk("die", true);
+}
+
+/// Makes every file below a folder two hours older.
+fn age(w: &Workspace, relative: &str) {
+    for (path, _) in w.snapshot(relative) {
+        let file = fs::File::options().append(true).open(path).unwrap();
+        let then = file.metadata().unwrap().modified().unwrap() - Duration::from_secs(2 * 3600);
+        file.set_modified(then).unwrap();
+    }
+}
+
+#[test]
+fn what_nobody_needs_is_shown_first_and_goes_then() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "").source("carts", users(50));
+    w.run(&["reconcile"]).expect(0);
+    w.source("carts", users(60).skip(5));
+    w.run(&["reconcile"]).expect(0);
+    w.write(".syncline/cohorts/carts/runs/.tmp-crashed", "half a run");
+    w.run(&["state", "gc", "--dry-run"]).expect(0).says(&["0 files would be removed"]);
+    age(&w, ".syncline/cohorts");
+    let before = w.snapshot(".syncline/cohorts");
+    w.run(&["state", "gc", "--dry-run"]).expect(0).says(&[
+        "runs/.tmp-crashed",
+        "left behind by a crash",
+        "000000000001.json",
+        "a newer version has replaced it",
+    ]);
+    assert_eq!(w.snapshot(".syncline/cohorts"), before);
+    w.run(&["state", "gc"]).expect(0).says(&["removed"]);
+    let left = w.snapshot(".syncline/cohorts");
+    assert_eq!(left.iter().filter(|(path, _)| path.to_str().unwrap().contains("versions")).count(), 1);
+    w.run(&["state", "verify"]).expect(0).says(&["Whole: 1 cohort, 1 version"]);
+    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["state", "show", "carts"]).expect(0).says(&["55 members", "0 older versions kept"]);
+}
+
+#[test]
+fn runs_are_merged_when_there_are_many_and_mean_the_same() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "");
+    for round in 0..20 {
+        w.source("carts", users(100).skip(round).chain((0..=round).map(|n| format!("late-{n}"))));
+        w.run(&["reconcile"]).expect(0);
+    }
+    let shown = w.run(&["state", "show", "carts", "--format", "json"]).expect(0).json();
+    assert!(shown["runs"].as_array().unwrap().len() < 24, "{shown}");
+    assert_eq!(sandbox.members("carts").len(), 101);
+    assert_eq!(shown["members"], 101);
+    w.run(&["state", "verify"]).expect(0);
+    let before = sandbox.writes();
+    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    assert_eq!(sandbox.writes(), before);
+}
+
+#[test]
+fn damage_is_found_and_named() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "").source("carts", users(50));
+    w.run(&["reconcile"]).expect(0);
+    let (run, bytes) = w.snapshot(".syncline/cohorts/carts/runs").pop().unwrap();
+    let mut bad = bytes.clone();
+    bad[40] ^= 1;
+    fs::File::create(&run).unwrap().write_all(&bad).unwrap();
+    let name = run.file_name().unwrap().to_str().unwrap().to_owned();
+    w.run(&["state", "verify"]).expect(1).says(&["Damaged:", &name, "not those that were written"]);
+    fs::remove_file(&run).unwrap();
+    w.run(&["state", "verify"]).expect(1).says(&[&name, "it is gone, and a version names it"]);
+}
+
+/// A request of ours, made by hand: somebody else changes the cohort behind our back.
+fn behind_our_back(sandbox: &Sandbox, people: &[&str], remove: bool) {
+    let body = serde_json::json!({
+        "partner_api_key": PARTNER_KEY, "client_secret": IMPORT_KEY, "cohort_id": "carts",
+        "cohort_changes": [{ "user_ids": people, "device_ids": [], "aliases": [], "should_remove": remove }],
+    });
+    let headers = [("content-type", "application/json"), ("user-agent", "partner-Test-Test/1")];
+    let answer = http(&sandbox.url, "POST", "/partners/heap/cohorts/users", &headers, &body.to_string());
+    assert_eq!(answer.status / 100, 2, "{}", answer.body);
+}
+
+#[test]
+fn resync_sends_adds_and_removes_by_the_record_and_says_first_what_it_costs() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "").source("carts", users(50));
+    w.run(&["reconcile"]).expect(0);
+    w.source("carts", users(45));
+    w.run(&["reconcile"]).expect(0);
+    behind_our_back(&sandbox, &["user-1", "user-2"], true);
+    behind_our_back(&sandbox, &["user-48"], false);
+    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    assert_ne!(sandbox.members("carts"), members(users(45)), "nobody can read it back");
+    fs::remove_file(w.path("carts.csv")).unwrap();
+
+    let (before, files) = (sandbox.writes(), w.snapshot(".syncline"));
+    w.run(&["resync", "carts", "--dry-run"]).expect(0).says(&[
+        "add 45",
+        "remove 5",
+        "3 requests, 50 data points",
+    ]);
+    assert_eq!((sandbox.writes(), w.snapshot(".syncline")), (before, files));
+    let run = w.run(&["resync", "carts"]).expect(0);
+    assert!(run.stderr.contains("50 data points"), "the cost comes first: {}", run.stderr);
+    run.says(&["added 45, removed 5; 45 members"]);
+    assert_eq!(sandbox.members("carts"), members(users(45)), "without its source");
+    w.source("carts", users(45));
+    w.run(&["reconcile"]).expect(0).says(&["In step: 1 cohort, 45 members"]);
+    w.run(&["resync", "unheard-of"]).expect(64);
+}
+
+#[test]
+fn several_cohorts_at_once_never_run_into_the_limit() {
+    let (w, sandbox) =
+        (Workspace::new(), Sandbox::with(&["--rate-limit", "8", "--rate-window", "1", "--latency", "5"]));
+    let cohorts = ["a", "b", "c", "d", "e", "f"];
+    w.config(&sandbox, &cohorts, "    batch: 10\n    cohorts_at_once: 4\n");
+    for cohort in cohorts {
+        w.source(cohort, users(60));
+    }
+    w.run(&["reconcile"]).expect(0);
+    let statuses = sandbox.requests()["statuses"].clone();
+    assert_eq!(statuses, serde_json::json!({ "201": 42 }), "what is left is read and obeyed");
+}
+
+#[test]
+fn cohorts_take_turns() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--latency", "3"]));
+    w.config(&sandbox, &["large", "small", "tiny"], "    batch: 10\n    cohorts_at_once: 1\n");
+    w.source("large", users(1_000)).source("small", users(20)).source("tiny", users(10));
+    w.run(&["reconcile"]).expect(0);
+    let history = w.run(&["history", "--format", "json"]).json();
+    let finished: Vec<&str> = history["passes"][0]["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|entry| entry["event"] == "finished")
+        .map(|entry| entry["cohort"].as_str().unwrap())
+        .collect();
+    assert_eq!(finished, ["tiny", "small", "large"], "nobody waits for the large one to end");
+}

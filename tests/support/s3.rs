@@ -1,0 +1,48 @@
+//! A real S3 server for a test: moto, from PyPI, on a free port of loopback.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+use super::{http, until};
+
+pub(crate) struct S3 {
+    child: Child,
+    pub(crate) url: String,
+}
+
+impl S3 {
+    /// None if the server is not installed; where tests must not pass by skipping, that is a failure.
+    pub(crate) fn start() -> Option<Self> {
+        let known = Command::new("python3").args(["-c", "import moto.server"]).stderr(Stdio::null()).status();
+        if !known.is_ok_and(|status| status.success()) {
+            let how = "an S3 server is needed: pip install 'moto[server]'";
+            assert!(std::env::var_os("CI").is_none(), "{how}");
+            eprintln!("not tested: {how}");
+            return None;
+        }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command = Command::new("python3");
+        command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let s3 = Self { child, url: format!("http://127.0.0.1:{port}") };
+        until("the S3 server is up", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        let made = http(&s3.url, "PUT", "/states", &[], "");
+        assert_eq!(made.status, 200, "{}", made.body);
+        Some(s3)
+    }
+
+    /// Lines of a config that put the state here.
+    pub(crate) fn config(&self, lease: &str) -> String {
+        let url = &self.url;
+        format!(
+            "state: s3://states/team/prod\nbucket: {{ endpoint: '{url}', region: us-east-1, lease: {lease} }}\n"
+        )
+    }
+}
+
+impl Drop for S3 {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
