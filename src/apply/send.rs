@@ -19,6 +19,8 @@ use crate::state::{Batch, Event, Reject, RejectLog};
 const REFUSED_FROM: u64 = 10;
 /// Most time that is added to a wait, so that many who wait do not return at once.
 const JITTER_MAX: Duration = Duration::from_secs(1);
+/// From here on a wait is told without `-v` as well.
+const LONG_WAIT: Duration = Duration::from_secs(30);
 
 pub(super) struct Sender<'a> {
     pub(super) cohort: &'a CohortId,
@@ -153,9 +155,10 @@ impl Sender<'_> {
                 Err(Trouble::Final(halt)) => return Err(self.context.health.report(halt)),
                 Err(Trouble::Passing(halt)) => halt,
             };
-            tracing::debug!(cohort = %self.cohort, attempt, "will be tried again: {trouble}");
             if attempt < self.context.retry.attempts {
-                self.context.interrupt.sleep(self.backoff(attempt, &trouble)).await?;
+                let wait = self.backoff(attempt, &trouble);
+                self.tell_retry(attempt, wait, &trouble);
+                self.context.interrupt.sleep(wait).await?;
             }
         }
         Err(self.context.health.report(trouble))
@@ -181,9 +184,36 @@ impl Sender<'_> {
             let wait = self.context.braze.gate.wait(self.context.clock.now());
             match wait {
                 Ok(Duration::ZERO) => return Ok(()),
-                Ok(wait) => self.context.interrupt.sleep(wait + jitter(wait.min(JITTER_MAX))).await?,
+                Ok(wait) => {
+                    self.tell_wait("the rate limit is used up", wait);
+                    self.context.interrupt.sleep(wait + jitter(wait.min(JITTER_MAX))).await?;
+                }
                 Err(late) => return Err(self.context.health.report(Halt::RateLimited(late.until))),
             }
+        }
+    }
+
+    /// The rate limit's wait is told at the gate, where it is known.
+    fn tell_retry(&self, attempt: u32, wait: Duration, trouble: &Halt) {
+        let (cohort, attempts) = (self.cohort, self.context.retry.attempts);
+        let what = match trouble {
+            Halt::RateLimited(_) => {
+                return tracing::info!(%cohort, "braze: status 429, attempt {attempt} of {attempts}");
+            }
+            Halt::Unavailable(what) => what.as_str(),
+            Halt::Locked => "status 423, the cohort is locked",
+            _ => "no verdict",
+        };
+        self.tell_wait(&format!("{what}, attempt {attempt} of {attempts}"), wait);
+    }
+
+    /// A wait that somebody would take for a program that hangs is told unasked.
+    fn tell_wait(&self, what: &str, wait: Duration) {
+        let (cohort, seconds) = (self.cohort, wait.as_secs_f64());
+        if wait < LONG_WAIT {
+            tracing::info!(%cohort, "braze: {what}, again in {seconds:.1} s");
+        } else {
+            tracing::warn!(%cohort, "braze: {what}, again in {seconds:.0} s");
         }
     }
 
