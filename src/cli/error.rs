@@ -1,5 +1,7 @@
 //! Why a command failed, in words, with what to do about it.
 
+use std::io::ErrorKind;
+
 use super::exit::Exit;
 use super::output::{bold, red};
 use crate::config::{Problems, SecretError};
@@ -69,8 +71,28 @@ impl From<StateError> for CommandError {
                 "nothing was sent; restore the file from a backup, or move the state away and start anew: then all \
                  members are sent again and none can be removed",
             ),
+            StateError::Folder(error) => match folder_hint(error.kind()) {
+                Some(hint) => failed.hint(hint),
+                None => failed,
+            },
             _ => failed,
         }
+    }
+}
+
+/// What to do about a folder of the state that does not do what it must.
+fn folder_hint(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Some(
+            "nothing was sent; this user must be able to write there, or `state:` must name another folder",
+        ),
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => Some(
+            "nothing was sent; `state:` must name a folder, and there is a file of that name on the way to it",
+        ),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            Some("make room on that disk; what was recorded is whole")
+        }
+        _ => None,
     }
 }
 
@@ -82,7 +104,7 @@ impl From<SavedError> for CommandError {
                 Self::new(Exit::Stale, message).hint("make it again with `syncline plan --out`")
             }
             SavedError::State(error) => error.into(),
-            SavedError::Io { .. } | SavedError::Damaged { .. } => Self::new(Exit::Failed, message),
+            SavedError::Io { .. } | SavedError::NoPlan { .. } | SavedError::Damaged { .. } => Self::new(Exit::Failed, message),
         }
     }
 }
@@ -121,7 +143,20 @@ pub(super) fn no_secret(connection: &str, key: &str, error: &SecretError) -> Com
             "make it yours alone: chmod 600 {}; in Kubernetes set `defaultMode: 0400` on the volume",
             path.display()
         )),
-        SecretError::Empty(_) | SecretError::Unreadable { .. } => failed,
+        SecretError::Empty(path) => {
+            failed.hint(format!("write the key and nothing else into {}", path.display()))
+        }
+        SecretError::Unreadable { path, source } => failed.hint(match source.kind() {
+            ErrorKind::NotFound => format!(
+                "write the key into {} and chmod 600 it, or correct `file:` under `connections:`",
+                path.display()
+            ),
+            ErrorKind::PermissionDenied => {
+                "the user who runs syncline must own it: chown, and mode 0600".to_owned()
+            }
+            ErrorKind::InvalidData => "it is not text: write the key and nothing else into it".to_owned(),
+            _ => "`file:` under `connections:` must name a file with the key and nothing else".to_owned(),
+        }),
     }
 }
 
@@ -142,10 +177,14 @@ pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
             "a source that cannot be read is not an empty one: nobody was removed. Put the file back, or correct `path:`".to_owned()
         }
         FileError::Truncated { .. } => {
+            "nobody was added or removed. Export it again, under another name first and renamed when it is whole".to_owned()
+        }
+        FileError::NoFinalNewline { .. } => {
             "nobody was added or removed. Export it again, under another name first and renamed when it is whole; \
-             if a last row without a line break is right, set `final_newline: optional`"
+             if a last row without a line break is right, set `final_newline: optional` under the cohort's `source:`"
                 .to_owned()
         }
+        FileError::Utf16 { .. } => "nobody was added or removed. Save it as UTF-8".to_owned(),
         FileError::Unpack { .. } => "nobody was added or removed. Export it again".to_owned(),
         FileError::Changed { .. } | FileError::FilesChanged { .. } => {
             "nobody was added or removed. Write the file under another name and rename it when it is whole, then run again".to_owned()
@@ -160,6 +199,20 @@ pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
 }
 
 fn missing_column(column: &str, found: &[String]) -> String {
+    // One field that holds what separates fields elsewhere is a whole header row.
+    let holds = |delimiter| matches!(found, [one] if one.contains(delimiter));
+    if holds('\t') {
+        return "nobody was added or removed. Its header has tabs in it: set `format: tsv` under `source:`"
+            .to_owned();
+    }
+    for delimiter in [';', '|', ','] {
+        if holds(delimiter) {
+            return format!(
+                "nobody was added or removed. Its header is one field with `{delimiter}` in it: \
+                 set `delimiter: '{delimiter}'` under `source:`"
+            );
+        }
+    }
     let near = found.iter().min_by_key(|name| strsim::damerau_levenshtein(name, column));
     let close = near.filter(|name| strsim::damerau_levenshtein(name, column) <= 1 + column.len() / 4);
     match (close, found) {
