@@ -59,6 +59,8 @@ fn every_json_has_a_version_and_a_result() {
     for command in ["plan", "reconcile", "status", "history"] {
         let run = w.run(&[command, "--format", "json"]).expect(3);
         let json = run.json();
+        let problems = w.run(&["validate", "--format", "json"]).json()["problems"].clone();
+        assert!(problems[0]["place"]["line"].is_u64() && json["problems"] == problems, "{json}");
         assert_eq!((json["result"].as_str(), json["error"]["exit_code"].as_u64()), (Some("error"), Some(3)));
         run.says(&["error[unknown-value]"]);
     }

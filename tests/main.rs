@@ -24,3 +24,4 @@ mod reconcile;
 mod sandbox;
 mod secrets;
 mod sources;
+mod words;

@@ -2,8 +2,9 @@
 
 use std::io::ErrorKind;
 
+use super::again::Again;
 use super::exit::Exit;
-use super::output::{bold, red};
+use super::output::{Unwritten, bold, red};
 use crate::config::{Problems, SecretError};
 use crate::connector::file::FileError;
 use crate::desired::DesiredError;
@@ -17,13 +18,13 @@ pub(super) struct CommandError {
     pub(super) exit: Exit,
     message: String,
     hints: Vec<String>,
-    /// Drawn instead of the message, if it says more.
-    drawn: Option<String>,
+    /// The problems of a config, which say more than the message.
+    problems: Option<Problems>,
 }
 
 impl CommandError {
     pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hints: Vec::new(), drawn: None }
+        Self { exit, message: message.into(), hints: Vec::new(), problems: None }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -31,9 +32,24 @@ impl CommandError {
         self
     }
 
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(super) fn hints(&self) -> &[String] {
+        &self.hints
+    }
+
+    /// The problems of a config, a line for each.
+    pub(super) fn problems(&self) -> Vec<String> {
+        self.problems.as_ref().map(super::problems::lines).unwrap_or_default()
+    }
+
     pub(super) fn render(&self) -> String {
-        let mut text =
-            self.drawn.clone().unwrap_or_else(|| format!("{}: {}", red(&bold("error")), self.message));
+        let mut text = match &self.problems {
+            Some(problems) => super::problems::draw(problems),
+            None => format!("{}: {}", red(&bold("error")), self.message),
+        };
         for hint in &self.hints {
             text.push_str("\n  ");
             text.push_str(hint);
@@ -44,7 +60,17 @@ impl CommandError {
     pub(super) fn to_json(&self, command: &str) -> String {
         let error =
             serde_json::json!({ "exit_code": self.exit as u8, "message": self.message, "hints": self.hints });
-        super::view::json::envelope(command, "error", &serde_json::json!({ "error": error }))
+        let mut details = serde_json::json!({ "error": error });
+        if let Some(problems) = &self.problems {
+            details["problems"] = super::view::json::problem_list(problems).into();
+        }
+        super::view::json::envelope(command, "error", &details)
+    }
+}
+
+impl From<Unwritten> for CommandError {
+    fn from(Unwritten(error): Unwritten) -> Self {
+        Self::new(Exit::Failed, format!("cannot write to stdout: {error}"))
     }
 }
 
@@ -52,7 +78,7 @@ impl From<Problems> for CommandError {
     fn from(problems: Problems) -> Self {
         let message =
             format!("the config has {}", super::output::counted(problems.list.len() as u64, "problem"));
-        Self { drawn: Some(super::problems::draw(&problems)), ..Self::new(Exit::Config, message) }
+        Self { problems: Some(problems), ..Self::new(Exit::Config, message) }
     }
 }
 
@@ -96,15 +122,16 @@ fn folder_hint(kind: ErrorKind) -> Option<&'static str> {
     }
 }
 
-impl From<SavedError> for CommandError {
-    fn from(error: SavedError) -> Self {
-        let message = error.to_string();
-        match error {
-            SavedError::Stale(_) => {
-                Self::new(Exit::Stale, message).hint("make it again with `syncline plan --out`")
-            }
-            SavedError::State(error) => error.into(),
-            SavedError::Io { .. } | SavedError::NoPlan { .. } | SavedError::Damaged { .. } => Self::new(Exit::Failed, message),
+/// A saved plan that cannot be used, or not be written. `again` is the command that met it.
+pub(super) fn unusable_plan(error: SavedError, again: &Again) -> CommandError {
+    let message = error.to_string();
+    match error {
+        SavedError::Stale(_) => {
+            CommandError::new(Exit::Stale, message).hint(format!("make it again: {}", again.command("plan")))
+        }
+        SavedError::State(error) => error.into(),
+        SavedError::Io { .. } | SavedError::NoPlan { .. } | SavedError::Damaged { .. } => {
+            CommandError::new(Exit::Failed, message)
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::cli::again::Again;
 use crate::cli::args::{Format, FormatArgs, Global};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
@@ -30,12 +31,12 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
     let state = StateReader::open(&config.state)?;
     let rows = rows(&config, &state)?;
     out(&match args.format {
-        Format::Human => human(&rows, &state),
+        Format::Human => human(&rows, &state, &Again::new(global)),
         Format::Json => {
             let cohorts: Vec<serde_json::Value> = rows.iter().map(to_json).collect();
             envelope("status", "status", &json!({ "state": state.path(), "cohorts": cohorts }))
         }
-    });
+    })?;
     Ok(Exit::Done)
 }
 
@@ -76,7 +77,7 @@ fn counted_members(id: &CohortId, version: &Version, state: &StateReader) -> Res
     Ok(members)
 }
 
-fn human(rows: &[Row], state: &StateReader) -> String {
+fn human(rows: &[Row], state: &StateReader, again: &Again) -> String {
     let mut lines = Vec::new();
     for row in rows {
         let head = format!("{}  \"{}\"", bold(row.id.as_str()), row.name);
@@ -107,7 +108,8 @@ fn human(rows: &[Row], state: &StateReader) -> String {
     lines.push(if state.exists() {
         format!("State: {}", state.path().display())
     } else {
-        format!("State: none yet in {}; the first `syncline reconcile` makes it", state.path().display())
+        let (path, makes_it) = (state.path().display(), again.command("reconcile"));
+        format!("State: none yet in {path}; the first `{makes_it}` makes it")
     });
     lines.join("\n")
 }
