@@ -25,9 +25,12 @@ pub(super) fn recognize(text: &str, at: usize, reason: &str) -> Option<Slip> {
         return Some(slip);
     }
     match reason {
-        _ if reason.contains("mapping values are not allowed") => text_with_colon(&lines[here], at)
-            .or_else(|| before(&lines, here).and_then(missing_space))
-            .or_else(|| Some(indentation(&lines[here], before(&lines, here).map(Line::column)))),
+        _ if reason.contains("mapping values are not allowed") => {
+            let above = before(&lines, here);
+            text_with_colon(&lines[here], at)
+                .or_else(|| above.and_then(|line| missing_space(line).or_else(|| dash_without_space(line))))
+                .or_else(|| Some(indentation(&lines[here], above.map(Line::column))))
+        }
         _ if reason.contains("simple key expected") => {
             missing_space(&lines[here]).or_else(|| Some(missing_colon(&lines[here])))
         }
@@ -138,6 +141,18 @@ fn missing_space(line: &Line<'_>) -> Option<Slip> {
     })
 }
 
+/// `-id: carts`, which is a key and no item.
+fn dash_without_space(line: &Line<'_>) -> Option<Slip> {
+    let place = line.body().start;
+    let is_glued = |rest: &str| rest.starts_with(char::is_alphanumeric);
+    line.text.trim_start().strip_prefix('-').filter(|rest| is_glued(rest)).map(|_| Slip {
+        place: place..place + 1,
+        message: "there is no space after a dash",
+        label: "a space must follow".to_owned(),
+        hint: "begin each item of a list with `- `".to_owned(),
+    })
+}
+
 fn missing_colon(line: &Line<'_>) -> Slip {
     Slip {
         place: line.body(),
@@ -183,7 +198,7 @@ fn indentation(line: &Line<'_>, others: Option<usize>) -> Slip {
     }
 }
 
-/// The last bracket before `at` that nothing closes.
+/// The last bracket before `at` that nothing closes there: it is never closed, or a comma is missing.
 fn unclosed(text: &str, at: usize) -> Option<Slip> {
     let mut open = Vec::new();
     for (place, character) in text.get(..at)?.char_indices() {
@@ -195,6 +210,15 @@ fn unclosed(text: &str, at: usize) -> Option<Slip> {
     }
     let place = open.pop()?;
     let closing = if text[place..].starts_with('{') { '}' } else { ']' };
+    let line_end = text[place..].find(['\n', '\r']).map_or(text.len(), |len| place + len);
+    if let Some(len) = text.get(at..line_end).and_then(|rest| rest.find(closing)) {
+        return Some(Slip {
+            place: place..at + len + 1,
+            message: "what stands in brackets cannot be told apart",
+            label: "is a comma missing in here?".to_owned(),
+            hint: "write `{ key: value, key: value }` or `[ item, item ]`".to_owned(),
+        });
+    }
     Some(Slip {
         place: place..place + 1,
         message: "a bracket is never closed",
