@@ -39,7 +39,7 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
         reconcile::save(&mut plan, file).map_err(|error| unusable_plan(error, &again))?;
         tell(&format!("saved to {}; it holds people's identifiers", file.display()));
     }
-    let unknown = unknown(&config, &state)?;
+    let unknown = unknown(&config, &state, &args.pass.cohorts)?;
     let showing = Showing { again: &again, show_identifiers: args.show_identifiers, unknown: &unknown };
     let (exit, result) = verdict(&plan, args.detailed_exitcode);
     tracing::info!(result, "the pass ends");
@@ -52,9 +52,9 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
 }
 
 /// Ids under `removed:` of which the state knows nothing: a slip, or an entry that outlived its use.
-fn unknown(config: &Config, state: &StateReader) -> Result<Vec<CohortId>, StateError> {
+fn unknown(config: &Config, state: &StateReader, only: &[CohortId]) -> Result<Vec<CohortId>, StateError> {
     let mut unknown = Vec::new();
-    for id in &config.removed {
+    for id in config.removed.iter().filter(|id| only.is_empty() || only.contains(id)) {
         if state.version(id)?.is_none() {
             unknown.push(id.clone());
         }
