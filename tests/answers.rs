@@ -300,7 +300,7 @@ fn a_request_to_stop_finishes_what_is_under_way() {
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(7), "{said}");
-    assert!(said.contains("stopped on request"), "{said}");
+    assert!(said.contains("asked to stop"), "{said}");
     let sent = sandbox.members("carts").len();
     w.run(&["status"]).expect(0).says(&[&format!("{} members in braze", group(sent))]);
     sandbox.faults("[]");

@@ -59,6 +59,8 @@ fn every_json_has_a_version_and_a_result() {
     for command in ["plan", "reconcile", "status", "history"] {
         let run = w.run(&[command, "--format", "json"]).expect(3);
         let json = run.json();
+        let problems = w.run(&["validate", "--format", "json"]).json()["problems"].clone();
+        assert!(problems[0]["place"]["line"].is_u64() && json["problems"] == problems, "{json}");
         assert_eq!((json["result"].as_str(), json["error"]["exit_code"].as_u64()), (Some("error"), Some(3)));
         run.says(&["error[unknown-value]"]);
     }
@@ -109,7 +111,7 @@ fn data_goes_to_stdout_and_the_rest_to_stderr() {
     sandbox.faults(r#"[{"on":"users","do":{"status":503}}]"#);
     let run = w.run(&["reconcile", "-vv", "--format", "json"]).expect(0);
     assert_eq!(run.json()["result"], "applied");
-    assert!(run.stderr.contains("will be tried again: Braze is not available: status 503"), "{}", run.stderr);
+    assert!(run.stderr.contains("braze: status 503, attempt 1 of 4, again in 0.0 s"), "{}", run.stderr);
 
     sandbox.faults(r#"[{"on":"users","do":{"status":503}}]"#);
     w.source("carts", users(2_100));
@@ -118,7 +120,7 @@ fn data_goes_to_stdout_and_the_rest_to_stderr() {
         let entry: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
         assert!(entry["level"].is_string() && entry["span"]["id"].is_string(), "{line}");
     }
-    assert!(run.stderr.contains("tried again"));
+    assert!(run.stderr.contains("attempt 1 of 4"));
 }
 
 #[test]

@@ -26,3 +26,4 @@ mod sandbox;
 mod secrets;
 mod sources;
 mod store;
+mod words;

@@ -191,7 +191,9 @@ fn a_saved_plan_that_is_stale_damaged_or_refused_sends_nothing() {
     let bytes = std::fs::read(w.path("the.plan")).unwrap();
     w.write("cut.plan", &bytes[..bytes.len() - 9]);
     w.run(&["reconcile", "--plan", "cut.plan"]).expect(1).says(&["cut.plan is not a whole plan"]);
-    w.run(&["reconcile", "--plan", "carts.csv"]).expect(1).says(&["carts.csv is not a whole plan"]);
+    w.run(&["reconcile", "--plan", "carts.csv"])
+        .expect(1)
+        .says(&["carts.csv is not a plan file written by `syncline plan --out`"]);
     w.run(&["reconcile", "--plan", "none.plan"]).expect(1).says(&["cannot use none.plan"]);
 
     w.write("sync.yaml", w.read("sync.yaml").replace("name: Carts", "name: Other"));

@@ -37,7 +37,7 @@ pub enum Halt {
     )]
     Unsettled,
     /// A person asked to stop.
-    #[error("stopped on request")]
+    #[error("asked to stop")]
     Interrupted,
     /// The plan starts from a version that is no longer the newest.
     #[error("the record has changed since the plan was made")]

@@ -24,6 +24,8 @@ use crate::state::{Batch, Event, Reject, RejectLog};
 const SUSPECTS_MAX: usize = 10;
 /// Most time that is added to a wait, so that many who wait do not return at once.
 const JITTER_MAX: Duration = Duration::from_secs(1);
+/// From here on a wait is told without `-v` as well.
+const LONG_WAIT: Duration = Duration::from_secs(30);
 
 pub(super) struct Sender<'a> {
     pub(super) cohort: &'a CohortId,
@@ -213,9 +215,10 @@ impl Sender<'_> {
                 Err(Trouble::Final(halt)) => return Err(self.context.health.report(halt)),
                 Err(Trouble::Passing(halt)) => halt,
             };
-            tracing::debug!(cohort = %self.cohort, attempt, "will be tried again: {trouble}");
             if attempt < self.context.retry.attempts {
-                self.context.interrupt.sleep(self.backoff(attempt)).await?;
+                let wait = self.backoff(attempt);
+                self.tell_retry(attempt, wait, &trouble);
+                self.context.interrupt.sleep(wait).await?;
             }
         }
         Err(self.context.health.report(trouble))
@@ -245,10 +248,35 @@ impl Sender<'_> {
                 Admission::Go => return Ok(seat),
                 Admission::Wait(wait) => {
                     drop(seat);
+                    self.tell_wait("the rate limit is used up", wait);
                     interrupt.sleep(wait + jitter(wait.min(JITTER_MAX))).await?;
                 }
                 Admission::TooLong(until) => return Err(health.report(Halt::RateLimited(Some(until)))),
             }
+        }
+    }
+
+    /// The rate limit's wait is told at the gate, where it is known.
+    fn tell_retry(&self, attempt: u32, wait: Duration, trouble: &Halt) {
+        let (cohort, attempts) = (self.cohort, self.context.retry.attempts);
+        let what = match trouble {
+            Halt::RateLimited(_) => {
+                return tracing::info!(%cohort, "braze: status 429, attempt {attempt} of {attempts}");
+            }
+            Halt::Unavailable(what) => what.as_str(),
+            Halt::Locked => "status 423, the cohort is locked",
+            _ => "no verdict",
+        };
+        self.tell_wait(&format!("{what}, attempt {attempt} of {attempts}"), wait);
+    }
+
+    /// A wait that somebody would take for a program that hangs is told unasked.
+    fn tell_wait(&self, what: &str, wait: Duration) {
+        let (cohort, seconds) = (self.cohort, wait.as_secs_f64());
+        if wait < LONG_WAIT {
+            tracing::info!(%cohort, "braze: {what}, again in {seconds:.1} s");
+        } else {
+            tracing::warn!(%cohort, "braze: {what}, again in {seconds:.0} s");
         }
     }
 

@@ -2,19 +2,19 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 
+use super::exit;
 use crate::model::CohortId;
 use crate::plan::PlanDigest;
+
+/// The config that is meant when none is named.
+pub(super) const DEFAULT_CONFIG: &str = "sync.yaml";
 
 /// Cohorts as code: keeps Braze in step with Heap from a YAML file in git.
 #[derive(Debug, Parser)]
 #[command(name = "syncline", version, about, max_term_width = 100, propagate_version = true)]
-#[command(
-    after_help = "Exit codes: 0 done or in step, 1 failed, 2 changes pending (plan --detailed-exitcode), \
-3 config invalid, 4 credentials missing or refused, 5 vendor unavailable, 6 refused by a guard, 7 applied in part, \
-8 state held by another process, 9 plan stale or --expect differs, 64 usage, 70 a bug."
-)]
+#[command(after_help = exit::in_short())]
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) global: Global,
@@ -26,7 +26,7 @@ pub(super) struct Cli {
 #[derive(Clone, Debug, Args)]
 pub(super) struct Global {
     /// The config file
-    #[arg(short, long, global = true, value_name = "FILE", default_value = "sync.yaml")]
+    #[arg(short, long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub(super) config: PathBuf,
     /// Lay this environment of the config over it
     #[arg(short, long, global = true, value_name = "NAME")]
@@ -59,14 +59,19 @@ pub(super) enum Command {
     /// Look at the state: what is held, whether it is whole, what nobody needs any more
     State(StateArgs),
     /// Run a small Braze on this machine, to try things out
+    #[command(args = without_effect(&["config", "env"]))]
     Sandbox(SandboxArgs),
     /// Print the JSON Schema of the config
+    #[command(args = without_effect(&["config", "env", "verbose"]))]
     Schema,
     /// Write a config to start from
+    #[command(args = without_effect(&["config", "env", "verbose"]))]
     Init(InitArgs),
     /// Print completions for a shell
+    #[command(args = without_effect(&["config", "env", "verbose"]))]
     Completions(CompletionsArgs),
     /// Print the manual page
+    #[command(args = without_effect(&["config", "env", "verbose"]))]
     Man,
 }
 
@@ -178,7 +183,7 @@ pub(super) struct ReconcileArgs {
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: Format,
     /// Apply this saved plan instead of planning again
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["cohorts", "expect"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["cohorts", "expect", "retry_refused"])]
     pub(super) plan: Option<PathBuf>,
     /// Apply only if the plan has this digest, as `plan` printed it
     #[arg(long, value_name = "DIGEST")]
@@ -266,9 +271,8 @@ pub(super) enum People {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The sandbox takes the keys `sandbox-partner-api-key` and `sandbox-data-import-key`, or those in \
-SYNCLINE_SANDBOX_PARTNER_API_KEY and SYNCLINE_SANDBOX_DATA_IMPORT_KEY. Its private door: GET /_sandbox/cohorts, \
-/_sandbox/cohorts/{id}/members, /_sandbox/requests; POST /_sandbox/faults, /_sandbox/people, /_sandbox/identify."
+    after_help = "--help tells of its keys, its private door under /_sandbox/ and its fault plan.",
+    after_long_help = include_str!("commands/sandbox.txt")
 )]
 pub(super) struct SandboxArgs {
     /// The port on loopback; 0 takes a free one
@@ -311,6 +315,13 @@ pub(super) struct InitArgs {
 pub(super) struct CompletionsArgs {
     /// The shell
     pub(super) shell: clap_complete::Shell,
+}
+
+/// Options of every command that do nothing for this one: taken without a word, and not offered.
+fn without_effect(names: &[&str]) -> Vec<Arg> {
+    let all = Global::augment_args(clap::Command::new("all"));
+    let named = all.get_arguments().filter(|arg| names.contains(&arg.get_id().as_str()));
+    named.map(|arg| arg.clone().hide(true)).collect()
 }
 
 fn cohort(text: &str) -> Result<CohortId, String> {

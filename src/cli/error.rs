@@ -1,7 +1,10 @@
 //! Why a command failed, in words, with what to do about it.
 
+use std::io::ErrorKind;
+
+use super::again::Again;
 use super::exit::Exit;
-use super::output::{bold, red};
+use super::output::{Unwritten, bold, red};
 use crate::config::{Problems, SecretError};
 use crate::connector::file::FileError;
 use crate::desired::DesiredError;
@@ -15,13 +18,13 @@ pub(super) struct CommandError {
     pub(super) exit: Exit,
     message: String,
     hints: Vec<String>,
-    /// Drawn instead of the message, if it says more.
-    drawn: Option<String>,
+    /// The problems of a config, which say more than the message.
+    problems: Option<Problems>,
 }
 
 impl CommandError {
     pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hints: Vec::new(), drawn: None }
+        Self { exit, message: message.into(), hints: Vec::new(), problems: None }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -29,9 +32,24 @@ impl CommandError {
         self
     }
 
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(super) fn hints(&self) -> &[String] {
+        &self.hints
+    }
+
+    /// The problems of a config, a line for each.
+    pub(super) fn problems(&self) -> Vec<String> {
+        self.problems.as_ref().map(super::problems::lines).unwrap_or_default()
+    }
+
     pub(super) fn render(&self) -> String {
-        let mut text =
-            self.drawn.clone().unwrap_or_else(|| format!("{}: {}", red(&bold("error")), self.message));
+        let mut text = match &self.problems {
+            Some(problems) => super::problems::draw(problems),
+            None => format!("{}: {}", red(&bold("error")), self.message),
+        };
         for hint in &self.hints {
             text.push_str("\n  ");
             text.push_str(hint);
@@ -42,7 +60,17 @@ impl CommandError {
     pub(super) fn to_json(&self, command: &str) -> String {
         let error =
             serde_json::json!({ "exit_code": self.exit as u8, "message": self.message, "hints": self.hints });
-        super::view::json::envelope(command, "error", &serde_json::json!({ "error": error }))
+        let mut details = serde_json::json!({ "error": error });
+        if let Some(problems) = &self.problems {
+            details["problems"] = super::view::json::problem_list(problems).into();
+        }
+        super::view::json::envelope(command, "error", &details)
+    }
+}
+
+impl From<Unwritten> for CommandError {
+    fn from(Unwritten(error): Unwritten) -> Self {
+        Self::new(Exit::Failed, format!("cannot write to stdout: {error}"))
     }
 }
 
@@ -50,7 +78,7 @@ impl From<Problems> for CommandError {
     fn from(problems: Problems) -> Self {
         let message =
             format!("the config has {}", super::output::counted(problems.list.len() as u64, "problem"));
-        Self { drawn: Some(super::problems::draw(&problems)), ..Self::new(Exit::Config, message) }
+        Self { problems: Some(problems), ..Self::new(Exit::Config, message) }
     }
 }
 
@@ -73,20 +101,41 @@ impl From<StateError> for CommandError {
                 "nothing was sent; restore the file from a backup, or move the state away and start anew: then all \
                  members are sent again and none can be removed",
             ),
+            StateError::Store(error) => match folder_hint(error.kind()) {
+                Some(hint) => failed.hint(hint),
+                None => failed,
+            },
             _ => failed,
         }
     }
 }
 
-impl From<SavedError> for CommandError {
-    fn from(error: SavedError) -> Self {
-        let message = error.to_string();
-        match error {
-            SavedError::Stale(_) => {
-                Self::new(Exit::Stale, message).hint("make it again with `syncline plan --out`")
-            }
-            SavedError::State(error) => error.into(),
-            SavedError::Io { .. } | SavedError::Damaged { .. } => Self::new(Exit::Failed, message),
+/// What to do about a folder of the state that does not do what it must.
+fn folder_hint(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Some(
+            "nothing was sent; this user must be able to write there, or `state:` must name another folder",
+        ),
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => Some(
+            "nothing was sent; `state:` must name a folder, and there is a file of that name on the way to it",
+        ),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            Some("make room on that disk; what was recorded is whole")
+        }
+        _ => None,
+    }
+}
+
+/// A saved plan that cannot be used, or not be written. `again` is the command that met it.
+pub(super) fn unusable_plan(error: SavedError, again: &Again) -> CommandError {
+    let message = error.to_string();
+    match error {
+        SavedError::Stale(_) => {
+            CommandError::new(Exit::Stale, message).hint(format!("make it again: {}", again.command("plan")))
+        }
+        SavedError::State(error) => error.into(),
+        SavedError::Io { .. } | SavedError::NoPlan { .. } | SavedError::Damaged { .. } => {
+            CommandError::new(Exit::Failed, message)
         }
     }
 }
@@ -125,7 +174,20 @@ pub(super) fn no_secret(connection: &str, key: &str, error: &SecretError) -> Com
             "make it yours alone: chmod 600 {}; in Kubernetes set `defaultMode: 0400` on the volume",
             path.display()
         )),
-        SecretError::Empty(_) | SecretError::Unreadable { .. } => failed,
+        SecretError::Empty(path) => {
+            failed.hint(format!("write the key and nothing else into {}", path.display()))
+        }
+        SecretError::Unreadable { path, source } => failed.hint(match source.kind() {
+            ErrorKind::NotFound => format!(
+                "write the key into {} and chmod 600 it, or correct `file:` under `connections:`",
+                path.display()
+            ),
+            ErrorKind::PermissionDenied => {
+                "the user who runs syncline must own it: chown, and mode 0600".to_owned()
+            }
+            ErrorKind::InvalidData => "it is not text: write the key and nothing else into it".to_owned(),
+            _ => "`file:` under `connections:` must name a file with the key and nothing else".to_owned(),
+        }),
     }
 }
 
@@ -146,10 +208,14 @@ pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
             "a source that cannot be read is not an empty one: nobody was removed. Put the file back, or correct `path:`".to_owned()
         }
         FileError::Truncated { .. } => {
+            "nobody was added or removed. Export it again, under another name first and renamed when it is whole".to_owned()
+        }
+        FileError::NoFinalNewline { .. } => {
             "nobody was added or removed. Export it again, under another name first and renamed when it is whole; \
-             if a last row without a line break is right, set `final_newline: optional`"
+             if a last row without a line break is right, set `final_newline: optional` under the cohort's `source:`"
                 .to_owned()
         }
+        FileError::Utf16 { .. } => "nobody was added or removed. Save it as UTF-8".to_owned(),
         FileError::Unpack { .. } => "nobody was added or removed. Export it again".to_owned(),
         FileError::Changed { .. } | FileError::FilesChanged { .. } => {
             "nobody was added or removed. Write the file under another name and rename it when it is whole, then run again".to_owned()
@@ -164,6 +230,20 @@ pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
 }
 
 fn missing_column(column: &str, found: &[String]) -> String {
+    // One field that holds what separates fields elsewhere is a whole header row.
+    let holds = |delimiter| matches!(found, [one] if one.contains(delimiter));
+    if holds('\t') {
+        return "nobody was added or removed. Its header has tabs in it: set `format: tsv` under `source:`"
+            .to_owned();
+    }
+    for delimiter in [';', '|', ','] {
+        if holds(delimiter) {
+            return format!(
+                "nobody was added or removed. Its header is one field with `{delimiter}` in it: \
+                 set `delimiter: '{delimiter}'` under `source:`"
+            );
+        }
+    }
     let near = found.iter().min_by_key(|name| strsim::damerau_levenshtein(name, column));
     let close = near.filter(|name| strsim::damerau_levenshtein(name, column) <= 1 + column.len() / 4);
     match (close, found) {

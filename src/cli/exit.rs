@@ -10,7 +10,7 @@ use super::output;
 pub enum Exit {
     /// 0: done, or in step.
     Done = 0,
-    /// 1: failed, unclassified.
+    /// 1: failed, in whole or in part.
     Failed = 1,
     /// 2: changes pending (`plan --detailed-exitcode` only).
     Pending = 2,
@@ -20,9 +20,9 @@ pub enum Exit {
     Credentials = 4,
     /// 5: the vendor is not available, and the retries are spent.
     Unavailable = 5,
-    /// 6: refused by a guard.
+    /// 6: refused by a guard, in whole or in part.
     Refused = 6,
-    /// 7: applied in part.
+    /// 7: applied in part: sending stopped after Braze had taken something, or left members in doubt.
     Part = 7,
     /// 8: the state is held by another process.
     Held = 8,
@@ -32,6 +32,29 @@ pub enum Exit {
     Usage = 64,
     /// 70: a bug of ours.
     Bug = 70,
+}
+
+/// What each code says, in the order of the codes. The README's table has the same.
+pub(super) const MEANINGS: [(Exit, &str); 12] = [
+    (Exit::Done, "done or in step"),
+    (Exit::Failed, "failed, in whole or in part"),
+    (Exit::Pending, "changes pending (plan --detailed-exitcode)"),
+    (Exit::Config, "config invalid"),
+    (Exit::Credentials, "credentials missing or refused"),
+    (Exit::Unavailable, "vendor unavailable"),
+    (Exit::Refused, "refused by a guard, in whole or in part"),
+    (Exit::Part, "applied in part, then stopped or left in doubt"),
+    (Exit::Held, "state held by another process"),
+    (Exit::Stale, "plan stale or --expect differs"),
+    (Exit::Usage, "usage"),
+    (Exit::Bug, "a bug"),
+];
+
+/// All codes in one sentence.
+pub(super) fn in_short() -> String {
+    let codes: Vec<String> =
+        MEANINGS.iter().map(|(exit, meaning)| format!("{} {meaning}", *exit as u8)).collect();
+    format!("Exit codes: {}.", codes.join(", "))
 }
 
 impl From<Exit> for ExitCode {

@@ -4,6 +4,7 @@
 //! what travels over the wire.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -12,7 +13,11 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::args::{Global, LogFormat};
+use super::error::CommandError;
 use super::output;
+
+/// Whether stderr is read by a machine, which must not find anything but JSON there.
+static FOR_MACHINES: AtomicBool = AtomicBool::new(false);
 
 /// Starts logging as the command line says.
 pub(super) fn start(global: &Global) {
@@ -22,6 +27,7 @@ pub(super) fn start(global: &Global) {
         2 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
+    FOR_MACHINES.store(global.log_format == LogFormat::Json, Ordering::Relaxed);
     let targets = Targets::new().with_default(LevelFilter::WARN).with_target("syncline", level);
     let layer = tracing_subscriber::fmt::layer().with_writer(Redacting).with_ansi(false);
     let registry = tracing_subscriber::registry().with(targets);
@@ -30,6 +36,27 @@ pub(super) fn start(global: &Global) {
         LogFormat::Text => registry.with(layer).try_init(),
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
     };
+}
+
+/// Tells whoever watches: as a line of text, or as a log line where those are JSON.
+pub(super) fn tell(text: &str) {
+    if FOR_MACHINES.load(Ordering::Relaxed) {
+        tracing::warn!("{text}");
+    } else {
+        output::err(text);
+    }
+}
+
+/// Says why the command failed.
+pub(super) fn failed(error: &CommandError) {
+    if !FOR_MACHINES.load(Ordering::Relaxed) {
+        return output::err(&error.render());
+    }
+    for problem in error.problems() {
+        tracing::error!("{problem}");
+    }
+    let hints = error.hints().join("; ");
+    tracing::error!(exit_code = error.exit as u8, hints, "error: {}", error.message());
 }
 
 /// Writes to stderr what is left without secrets. A line is written at once, so none is cut in two.

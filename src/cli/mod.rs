@@ -5,6 +5,7 @@
 //! secrets out of it, should one ever get that far.
 
 mod access;
+mod again;
 mod args;
 mod commands;
 mod environment;
@@ -41,8 +42,8 @@ pub fn main() -> ExitCode {
 fn usage(error: &clap::Error) -> Exit {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            output::out(&error.render().ansi().to_string());
-            Exit::Done
+            let shown = output::out(&error.render().ansi().to_string()).map_err(CommandError::from);
+            shown.map_or_else(|error| failed(None, &error), |()| Exit::Done)
         }
         _ => {
             output::err(&error.render().ansi().to_string());
@@ -63,19 +64,20 @@ fn run(cli: &Cli) -> Exit {
         Command::Resync(args) => commands::resync::run(&cli.global, args),
         Command::State(args) => commands::state::run(&cli.global, args),
         Command::Sandbox(args) => commands::sandbox::run(args),
-        Command::Schema => Ok(commands::generate::schema()),
+        Command::Schema => commands::generate::schema(),
         Command::Init(args) => commands::init::run(args),
-        Command::Completions(args) => Ok(commands::generate::completions(args)),
+        Command::Completions(args) => commands::generate::completions(args),
         Command::Man => commands::generate::man(),
     };
-    done.unwrap_or_else(|error| failed(cli, &error))
+    done.unwrap_or_else(|error| failed(Some(&cli.command), &error))
 }
 
 /// Says why a command failed: to people always, and to programs that asked for JSON in JSON as well.
-fn failed(cli: &Cli, error: &CommandError) -> Exit {
-    output::err(&error.render());
-    if cli.command.format() == Format::Json {
-        output::out(&error.to_json(cli.command.name()));
+fn failed(command: Option<&Command>, error: &CommandError) -> Exit {
+    logging::failed(error);
+    if let Some(command) = command.filter(|command| command.format() == Format::Json) {
+        // Stdout may be what failed; stderr has said so.
+        let _ = output::out(&error.to_json(command.name()));
     }
     error.exit
 }

@@ -23,19 +23,27 @@ pub(super) fn redacted(text: &str) -> String {
     secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.expose(), "[secret]"))
 }
 
-/// Prints data to stdout, with a line break at its end.
-pub(super) fn out(text: &str) {
-    print(&mut AutoStream::auto(io::stdout().lock()), text);
+/// Stdout did not take what was to be printed.
+#[derive(Debug)]
+pub(super) struct Unwritten(pub(super) io::Error);
+
+/// Prints data to stdout, with a line break at its end. Whoever reads may have closed the pipe
+/// (`| head`): then there is nobody left to tell, and nothing is wrong.
+pub(super) fn out(text: &str) -> Result<(), Unwritten> {
+    match print(&mut AutoStream::auto(io::stdout().lock()), text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Unwritten(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Prints anything else to stderr, with a line break at its end.
 pub(super) fn err(text: &str) {
-    print(&mut AutoStream::auto(io::stderr().lock()), text);
+    // There is no third place to complain in.
+    let _ = print(&mut AutoStream::auto(io::stderr().lock()), text);
 }
 
-/// Whoever reads may have closed the pipe (`| head`): then there is nobody left to tell.
-fn print(stream: &mut impl Write, text: &str) {
-    let _ = writeln!(stream, "{}", redacted(text).trim_end_matches('\n')).and_then(|()| stream.flush());
+fn print(stream: &mut impl Write, text: &str) -> io::Result<()> {
+    writeln!(stream, "{}", redacted(text).trim_end_matches('\n')).and_then(|()| stream.flush())
 }
 
 /// Follows `--color`; without it, the terminal and `NO_COLOR` decide.
@@ -96,6 +104,11 @@ pub(super) fn counted(number: u64, one: &str) -> String {
     format!("{} {one}{plural}", count(number))
 }
 
+/// Some of a number of things: `1 of 3 cohorts`, and `3 cohorts` for all of them.
+pub(super) fn counted_of(some: u64, all: u64, one: &str) -> String {
+    if some == all { counted(all, one) } else { format!("{} of {}", count(some), counted(all, one)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +120,8 @@ mod tests {
         assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(counted(1, "row"), "1 row");
         assert_eq!(counted(1000, "row"), "1,000 rows");
+        assert_eq!(counted_of(1, 3, "row"), "1 of 3 rows");
+        assert_eq!(counted_of(1, 1, "row"), "1 row");
     }
 
     #[test]

@@ -16,6 +16,19 @@ pub(super) fn draw(problems: &Problems) -> String {
     format!("{}\n\n{total}; nothing was read or sent", drawn.join("\n\n"))
 }
 
+/// All problems, a line for each.
+pub(super) fn lines(problems: &Problems) -> Vec<String> {
+    let one = |problem: &Problem| {
+        let place = problem.place.and_then(|span| {
+            let (line, column) = problems.sources.line_column(span)?;
+            Some(format!("{}:{line}:{column}: ", problems.sources.file(span)?.name))
+        });
+        let (place, code) = (place.unwrap_or_default(), problem.code.as_str());
+        format!("{place}{} [{code}]", problem.message)
+    };
+    problems.list.iter().map(one).collect()
+}
+
 fn draw_one(renderer: &Renderer, problem: &Problem, sources: &Sources) -> String {
     if problem.place.is_none() {
         let hint = problem.hint.as_ref().map(|hint| format!("\n  = help: {hint}")).unwrap_or_default();

@@ -33,7 +33,7 @@ impl Bars {
         let (bar, template) = match stage {
             Stage::Reading => (ProgressBar::new_spinner(), "{spinner} {msg}: {human_pos} rows read"),
             Stage::Sending { total } => {
-                (ProgressBar::new(total), "{bar:24} {msg}: {human_pos} of {human_len} sent, {eta} left")
+                (ProgressBar::new(total), "{bar:24} {msg}: {human_pos} of {human_len} sent")
             }
         };
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());

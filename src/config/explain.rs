@@ -255,6 +255,9 @@ fn wrong_type(kind: &TypeKind, node: &Node, name: &str, rule: &SchemaAt<'_>) -> 
     if let Some(example) = rule.example() {
         return problem.hint(format!("write it like `{example}`"));
     }
+    if wanted.iter().any(|t| t == "array") && matches!(node.value, TreeValue::Map(_)) {
+        return problem.hint("begin each item of the list with `- `");
+    }
     let quotable = matches!(node.value, TreeValue::Number(_) | TreeValue::Bool(_));
     if quotable && wanted.iter().any(|t| t == "string") {
         return problem.hint(format!("quote it: \"{}\"", shown(node)));

@@ -30,6 +30,10 @@ pub(super) fn assemble(path: &Path) -> Result<Assembled, (Sources, Vec<Problem>)
     let Some(mut tree) = read(path, None, &mut sources, &mut problems) else {
         return Err((sources, problems));
     };
+    if matches!(tree.value, Value::Null) {
+        problems.push(empty(path));
+        return Err((sources, problems));
+    }
     let folder = path.parent().unwrap_or(Path::new(""));
     for (file, place) in included(folder, path, &tree, &mut problems) {
         if let Some(part) = read(&file, Some(place), &mut sources, &mut problems) {
@@ -38,6 +42,11 @@ pub(super) fn assemble(path: &Path) -> Result<Assembled, (Sources, Vec<Problem>)
     }
     mask::mask(&mut tree, &mut sources);
     Ok(Assembled { tree, sources, problems })
+}
+
+fn empty(path: &Path) -> Problem {
+    Problem::new(Code::WrongType, format!("{} says nothing at all", path.display()))
+        .hint("`syncline init FOLDER` writes a config to start from into another folder")
 }
 
 /// The tree with the chosen environment laid over it, and without `environments:`.

@@ -20,6 +20,7 @@ mod schema;
 mod secret;
 mod shape;
 mod source;
+mod syntax;
 mod text;
 mod tree;
 mod types;

@@ -12,6 +12,7 @@ use serde_yaml::Spanned;
 
 use super::problem::{Code, Problem};
 use super::source::Span;
+use super::syntax::{self, Slip};
 
 /// Largest file of a config in bytes. A cohort takes some 300 bytes.
 pub(super) const FILE_LEN_MAX: usize = 4 << 20;
@@ -140,8 +141,9 @@ fn place(span: &mut Span, file: u16, text_len: u32) {
     span.start = span.start.min(span.end);
 }
 
-/// Reports each key that came before, and keeps the first of each.
+/// Reports keys that came before, and keeps the first of each.
 fn refuse_duplicates(entries: &mut Vec<Entry>, problems: &mut Vec<Problem>) {
+    let mut again = Vec::new();
     let mut first: HashMap<String, Span> = HashMap::with_capacity(entries.len());
     entries.retain(|entry| match first.entry(entry.key.clone()) {
         hash_map::Entry::Vacant(vacant) => {
@@ -149,15 +151,26 @@ fn refuse_duplicates(entries: &mut Vec<Entry>, problems: &mut Vec<Problem>) {
             true
         }
         hash_map::Entry::Occupied(earlier) => {
-            problems.push(
-                Problem::new(Code::DuplicateKey, format!("`{}` is set twice", entry.key))
-                    .at(entry.key_span, "set again here")
-                    .see(*earlier.get(), "first set here")
-                    .hint("keep one of the two; neither wins on its own"),
-            );
+            again.push((entry.key.clone(), entry.key_span, *earlier.get()));
             false
         }
     });
+    problems.extend(set_again(&again));
+}
+
+/// One key that is set twice is a slip; several in one mapping are most likely an item without its dash,
+/// which is one problem and not as many as it has keys.
+fn set_again(again: &[(String, Span, Span)]) -> Option<Problem> {
+    let (key, place, earlier) = again.first()?;
+    let (message, hint) = match again.len() {
+        1 => (format!("`{key}` is set twice"), "keep one of the two; neither wins on its own".to_owned()),
+        keys => (
+            format!("`{key}` and {} more of these keys are set twice", keys - 1),
+            format!("does a new item of the list begin here? Then its dash is missing: `- {key}: …`"),
+        ),
+    };
+    let problem = Problem::new(Code::DuplicateKey, message).at(*place, "set again here");
+    Some(problem.see(*earlier, "first set here").hint(hint))
 }
 
 /// Parses one file. What is wrong goes to `problems`; a tree comes back unless the text is no YAML.
@@ -209,8 +222,20 @@ fn yaml_problem(text: &str, file: u16, error: &serde_yaml::Error) -> Problem {
             Problem::new(Code::YamlSyntax, "a config is one YAML document")
                 .at(span, "a second one starts here")
         }
-        _ => Problem::new(Code::YamlSyntax, "this is not valid YAML").at(span, reason(cause)),
+        _ => {
+            let reason = reason(cause);
+            match syntax::recognize(text, start, &reason) {
+                Some(slip) => slipped(slip, file),
+                None => Problem::new(Code::YamlSyntax, "this is not valid YAML").at(span, reason),
+            }
+        }
     }
+}
+
+fn slipped(slip: Slip, file: u16) -> Problem {
+    let as_u32 = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+    let span = Span { file, start: as_u32(slip.place.start), end: as_u32(slip.place.end) };
+    Problem::new(Code::YamlSyntax, slip.message).at(span, slip.label).hint(slip.hint)
 }
 
 fn too_large(span: Span) -> Problem {

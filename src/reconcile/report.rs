@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::observe::PlanError;
 use crate::apply::{Halt, Outcome};
 use crate::desired::Rejects;
-use crate::model::{CohortId, ConnectionName, Matched, PassId};
+use crate::model::{CohortId, ConnectionName, Matched, Op, PassId};
 use crate::plan::{Cost, PlanDigest, Refusal, Sides, Tally, Verdict, of_all};
 use crate::state::{SourceMark, Spool, Version};
 
@@ -94,8 +94,16 @@ impl PassPlan {
 
     pub(super) fn add(&mut self, id: &CohortId, planned: Result<CohortPlan, PlanError>) {
         match planned {
-            Ok(cohort) => self.cohorts.push(cohort),
-            Err(error) => self.failed.push(Failed { id: id.clone(), error }),
+            Ok(cohort) => {
+                let (approved, refusals) = (&cohort.verdict.approved, cohort.verdict.refusals.len());
+                let (adds, removes) = (approved.changes(Op::Add), approved.changes(Op::Remove));
+                tracing::info!(cohort = %id, adds, removes, refusals, "planned");
+                self.cohorts.push(cohort);
+            }
+            Err(error) => {
+                tracing::info!(cohort = %id, "not planned");
+                self.failed.push(Failed { id: id.clone(), error });
+            }
         }
     }
 
@@ -219,6 +227,9 @@ impl PassReport {
 
     /// Cohorts finish in any order; the report keeps the config's.
     pub(super) fn put(&mut self, place: usize, cohort: CohortReport) {
+        let Outcome { added, removed, refused, in_doubt, .. } = cohort.outcome;
+        let stopped = cohort.outcome.halt.is_some();
+        tracing::info!(cohort = %cohort.id, added, removed, refused, in_doubt, stopped, "applied");
         let at = self.places.partition_point(|earlier| *earlier < place);
         self.places.insert(at, place);
         self.cohorts.insert(at, cohort);
@@ -248,8 +259,10 @@ impl PassReport {
             (true, true) => "applied",
             (true, false) => "applied_in_part",
             (false, true) => "in_step",
-            (false, false) if self.failed.is_empty() && self.halts().next().is_none() => "refused",
-            (false, false) => "failed",
+            (false, false) if !self.failed.is_empty() || self.halts().next().is_some() => "failed",
+            (false, false) if self.cohorts.iter().any(|cohort| !cohort.refusals.is_empty()) => "refused",
+            // Braze took a request and complained: whatever it did of it is in doubt.
+            (false, false) => "applied_in_part",
         }
     }
 }

@@ -22,6 +22,8 @@ use crate::plan::{Sides, Sink as _, Tally};
 use crate::state::StateError;
 
 const FORMAT: u64 = 1;
+/// How every file begins that zstd has packed.
+const PACKED_MARK: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Why a saved plan cannot be written, or cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +36,13 @@ pub enum SavedError {
         /// What the system said.
         source: io::Error,
     },
-    /// The file is not a plan, or not a whole one.
+    /// The file is something else.
+    #[error("{} is not a plan file written by `syncline plan --out`", .path.display())]
+    NoPlan {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is not a whole plan.
     #[error("{} is not a whole plan: {what}", .path.display())]
     Damaged {
         /// The file.
@@ -85,7 +93,15 @@ struct End {
 }
 
 pub(super) fn save(plan: &mut PassPlan, path: &Path) -> Result<(), SavedError> {
-    let failed = |source| SavedError::Io { path: path.to_owned(), source };
+    // A temporary file's error names that file, which nobody has asked for.
+    let failed = |error: io::Error| {
+        let text = error.to_string();
+        let source = match text.split_once(" at path ") {
+            Some((cause, _)) => io::Error::new(error.kind(), cause.to_owned()),
+            None => error,
+        };
+        SavedError::Io { path: path.to_owned(), source }
+    };
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
     write(plan, file.as_file_mut()).map_err(failed)?;
@@ -140,13 +156,19 @@ fn shape(cohort: &CohortPlan) -> Cohort {
 pub(super) fn load(path: &Path, inputs: Inputs<'_>) -> Result<PassPlan, SavedError> {
     let damaged = |what: String| SavedError::Damaged { path: path.to_owned(), what };
     let file = File::open(path).map_err(|source| SavedError::Io { path: path.to_owned(), source })?;
-    let unpacked = zstd::stream::read::Decoder::new(file).map_err(|e| damaged(e.to_string()))?;
+    let mut file = BufReader::new(file);
+    let begins = file.fill_buf().map_err(|source| SavedError::Io { path: path.to_owned(), source })?;
+    if !begins.starts_with(&PACKED_MARK) {
+        return Err(SavedError::NoPlan { path: path.to_owned() });
+    }
+    let unpacked = zstd::stream::read::Decoder::with_buffer(file).map_err(|e| damaged(e.to_string()))?;
     let mut lines = BufReader::new(unpacked).split(b'\n');
     let mut next = || {
         let line = lines.next().unwrap_or(Err(io::ErrorKind::UnexpectedEof.into()));
         line.map_err(|e| damaged(e.to_string()))
     };
-    let head: Head = serde_json::from_slice(&next()?).map_err(|e| damaged(e.to_string()))?;
+    let no_plan = |_| SavedError::NoPlan { path: path.to_owned() };
+    let head: Head = serde_json::from_slice(&next()?).map_err(no_plan)?;
     if head.syncline_plan > FORMAT {
         return Err(damaged(format!("its format {} is newer than this program", head.syncline_plan)));
     }

@@ -2,6 +2,7 @@
 //!
 //! | | |
 //! |---|---|
+//! | `GET /_sandbox/` | this list |
 //! | `GET /_sandbox/cohorts` | every cohort with its name and size |
 //! | `GET /_sandbox/cohorts/{id}/members` | its members, one a line, sorted |
 //! | `GET /_sandbox/requests` | what was asked and answered so far |
@@ -80,6 +81,21 @@ impl Counters {
     pub(super) fn end(&mut self, cohort_id: &str) {
         self.busy.remove(cohort_id);
     }
+}
+
+/// What the door has, for whoever knocks.
+const PATHS: &str = "\
+GET  /_sandbox/                       this list
+GET  /_sandbox/cohorts                every cohort with its name and size
+GET  /_sandbox/cohorts/{id}/members   its members, one a line, sorted
+GET  /_sandbox/requests               what was asked and answered so far
+POST /_sandbox/faults                 replaces the fault plan: [{\"on\": \"users\", \"times\": 2, \"do\": {\"status\": 503}}]
+POST /_sandbox/people                 introduces people: [{\"external_id\", \"aliases\", \"device_ids\"}]
+POST /_sandbox/identify               an anonymous person becomes known: {\"device_id\", \"external_id\"}
+";
+
+pub(super) async fn paths() -> &'static str {
+    PATHS
 }
 
 pub(super) async fn cohorts(State(shared): State<Shared>) -> Json<Value> {

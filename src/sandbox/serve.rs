@@ -32,6 +32,7 @@ fn routes(shared: Shared) -> Router {
     Router::new()
         .route("/partners/{partner}/cohorts", post(braze::cohorts))
         .route("/partners/{partner}/cohorts/users", post(braze::users))
+        .route("/_sandbox/", get(door::paths))
         .route("/_sandbox/cohorts", get(door::cohorts))
         .route("/_sandbox/cohorts/{id}/members", get(door::members))
         .route("/_sandbox/requests", get(door::requests))

@@ -47,7 +47,7 @@ impl Verification {
         self.findings.iter().all(|finding| finding.harmless)
     }
 
-    fn find(&mut self, path: String, what: impl ToString, harmless: bool) {
+    fn find(&mut self, path: String, what: &dyn ToString, harmless: bool) {
         self.findings.push(Finding { path, what: what.to_string(), harmless });
     }
 }
@@ -60,7 +60,7 @@ pub(super) fn verify(state: &StateReader) -> Result<Verification, StateError> {
         cohort(state, &id, &mut found)?;
     }
     if let Err(error) = state.passes(usize::MAX) {
-        found.find("journal".to_owned(), error, false);
+        found.find("journal".to_owned(), &error, false);
     }
     Ok(found)
 }
@@ -73,7 +73,7 @@ fn cohort(state: &StateReader, id: &CohortId, found: &mut Verification) -> Resul
             Some(run) => drop(present.insert(run.to_owned())),
             None => {
                 let what = "no version names it; a crash left it behind";
-                found.find(format!("{}/{}", run::folder_of(id), file.name), what, true);
+                found.find(format!("{}/{}", run::folder_of(id), file.name), &what, true);
             }
         }
     }
@@ -83,11 +83,11 @@ fn cohort(state: &StateReader, id: &CohortId, found: &mut Verification) -> Resul
             found.runs += 1;
             found.bytes += run.bytes;
             if let Err(error) = whole(state, &path, run) {
-                found.find(path, error, false);
+                found.find(path, &error, false);
             }
         } else {
             // `gc` takes versions before their runs; a crash in between leaves a version that nobody needs.
-            found.find(path, "it is gone, and a version names it", !newest);
+            found.find(path, &"it is gone, and a version names it", !newest);
         }
     }
     Ok(())
@@ -106,7 +106,7 @@ fn versions(
             Some(number) => numbers.push(number),
             None => {
                 let path = format!("{}/{}", version::folder_of(id), file.name);
-                found.find(path, "it was never finished; a crash left it behind", true);
+                found.find(path, &"it was never finished; a crash left it behind", true);
             }
         }
     }
@@ -115,14 +115,14 @@ fn versions(
         found.versions += 1;
         let newest = numbers.last() == Some(number);
         if last.is_some_and(|last: u64| last + 1 != *number) {
-            found.find(version::path_of(id, number - 1), "it is gone, and an older one is there", false);
+            found.find(version::path_of(id, number - 1), &"it is gone, and an older one is there", false);
         }
         last = Some(*number);
         match version::read(&state.store, id, *number) {
             Ok(Version { runs, .. }) => {
                 named.extend(runs.into_iter().map(|run| (run.id.clone(), (run, newest))));
             }
-            Err(error) => found.find(version::path_of(id, *number), error, false),
+            Err(error) => found.find(version::path_of(id, *number), &error, false),
         }
     }
     Ok(named)

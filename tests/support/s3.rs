@@ -31,6 +31,17 @@ impl S3 {
         Some(s3)
     }
 
+    /// The text of an object, by its whole address.
+    pub(crate) fn text(&self, address: &str) -> String {
+        let (bucket, key) = address.strip_prefix("s3://").unwrap().split_once('/').unwrap();
+        let script = "import boto3,sys; s=boto3.client('s3',endpoint_url=sys.argv[1],region_name='us-east-1',\
+            aws_access_key_id='test',aws_secret_access_key='test'); \
+            sys.stdout.buffer.write(s.get_object(Bucket=sys.argv[2],Key=sys.argv[3])['Body'].read())";
+        let got = Command::new("python3").args(["-c", script, &self.url, bucket, key]).output().unwrap();
+        assert!(got.status.success(), "{}", String::from_utf8_lossy(&got.stderr));
+        String::from_utf8(got.stdout).unwrap()
+    }
+
     /// Lines of a config that put the state here.
     pub(crate) fn config(&self, lease: &str) -> String {
         let url = &self.url;

@@ -1,29 +1,79 @@
 //! `schema`, `completions` and `man`: texts made from the types and the grammar.
 
+use std::io::Write;
+
 use clap::CommandFactory as _;
+use clap_mangen::Man;
 
 use crate::cli::args::{Cli, CompletionsArgs};
 use crate::cli::error::CommandError;
-use crate::cli::exit::Exit;
+use crate::cli::exit::{Exit, MEANINGS};
 use crate::cli::output::out;
 use crate::config::schema_text;
 
-pub(in crate::cli) fn schema() -> Exit {
-    out(&schema_text());
-    Exit::Done
+pub(in crate::cli) fn schema() -> Result<Exit, CommandError> {
+    out(&schema_text())?;
+    Ok(Exit::Done)
 }
 
-pub(in crate::cli) fn completions(args: &CompletionsArgs) -> Exit {
+pub(in crate::cli) fn completions(args: &CompletionsArgs) -> Result<Exit, CommandError> {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "syncline", &mut text);
-    out(&String::from_utf8_lossy(&text));
-    Exit::Done
+    out(&String::from_utf8_lossy(&text))?;
+    Ok(Exit::Done)
 }
 
+/// One page for everything: each command has a section, and no other page is referred to.
 pub(in crate::cli) fn man() -> Result<Exit, CommandError> {
-    let mut page = Vec::new();
-    let failed = |e: std::io::Error| CommandError::new(Exit::Failed, format!("no manual page: {e}"));
-    clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(failed)?;
-    out(&String::from_utf8_lossy(&page));
+    let mut cli = Cli::command();
+    cli.build();
+    let man = Man::new(cli.clone());
+    let mut page = part(|page| man.render_title(page))?;
+    page += &part(|page| man.render_name_section(page))?;
+    page += &part(|page| man.render_synopsis_section(page))?;
+    page += &part(|page| man.render_options_section(page))?;
+    for command in cli.get_subcommands().filter(|command| command.get_name() != "help") {
+        page += &section(command)?;
+    }
+    page += ".SH \"EXIT STATUS\"\n";
+    for (exit, meaning) in MEANINGS {
+        page += &format!(".TP\n{}\n{}\n", exit as u8, meaning.replace('-', "\\-"));
+    }
+    page += &part(|page| man.render_version_section(page))?;
+    out(&page)?;
     Ok(Exit::Done)
+}
+
+/// The section of one command, with the options of its own.
+fn section(command: &clap::Command) -> Result<String, CommandError> {
+    let own = command.clone().mut_args(|arg| {
+        let everywhere = arg.is_global_set() || arg.get_id() == "help" || arg.get_id() == "version";
+        if everywhere { arg.hide(true) } else { arg }
+    });
+    let has_options = own.get_arguments().any(|arg| !arg.is_hide_set());
+    let more = own.get_after_long_help().is_some();
+    let man = Man::new(own);
+    let mut text = format!(".SH \"SYNCLINE {}\"\n", command.get_name().to_uppercase());
+    text += &below(&part(|page| man.render_description_section(page))?, "");
+    text += &below(&part(|page| man.render_synopsis_section(page))?, ".PP\n");
+    if has_options {
+        text += &below(&part(|page| man.render_options_section(page))?, "");
+    }
+    if more {
+        text += &below(&part(|page| man.render_extra_section(page))?, ".PP\n.nf\n");
+        text += ".fi\n";
+    }
+    Ok(text)
+}
+
+/// A part without its own heading, since it stands under the command's.
+fn below(part: &str, instead: &str) -> String {
+    let rest = part.split_once(".SH ").and_then(|(_, rest)| rest.split_once('\n'));
+    format!("{instead}{}", rest.map_or(part, |(_, rest)| rest))
+}
+
+fn part(render: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<String, CommandError> {
+    let mut page = Vec::new();
+    render(&mut page).map_err(|e| CommandError::new(Exit::Failed, format!("no manual page: {e}")))?;
+    Ok(String::from_utf8_lossy(&page).into_owned())
 }

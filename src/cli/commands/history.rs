@@ -11,7 +11,9 @@ use crate::state::{Event, PassRecord};
 
 pub(in crate::cli) fn run(global: &Global, args: &HistoryArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
-    let passes = super::reader(&config)?.passes(args.limit)?;
+    let mut passes = super::reader(&config)?.passes(args.limit)?;
+    // Cohorts write side by side; whoever reads wants the order of time. It is a stable sort.
+    passes.iter_mut().for_each(|pass| pass.entries.sort_by(|a, b| a.at.cmp(&b.at)));
     out(&match args.format {
         Format::Human if passes.is_empty() => "No pass yet.".to_owned(),
         Format::Human => passes.iter().map(human).collect::<Vec<_>>().join("\n"),
@@ -19,7 +21,7 @@ pub(in crate::cli) fn run(global: &Global, args: &HistoryArgs) -> Result<Exit, C
             let passes: Vec<serde_json::Value> = passes.iter().map(to_json).collect();
             envelope("history", "history", &json!({ "passes": passes }))
         }
-    });
+    })?;
     Ok(Exit::Done)
 }
 

@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use crate::cli::again::quoted;
 use crate::cli::args::InitArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
@@ -32,10 +33,18 @@ pub(in crate::cli) fn run(args: &InitArgs) -> Result<Exit, CommandError> {
         let made = write_new(&path, text);
         let made = made
             .map_err(|e| CommandError::new(Exit::Failed, format!("cannot write {}: {e}", path.display())))?;
-        out(&format!("{} {}", if made { "wrote" } else { "kept " }, path.display()));
+        out(&format!("{} {}", if made { "wrote" } else { "kept " }, path.display()))?;
     }
-    out("\nNext: syncline plan");
+    out(&format!("\nNext: {}", next(&args.folder)))?;
     Ok(Exit::Done)
+}
+
+/// The first command in the new folder, from where the person is.
+fn next(folder: &Path) -> String {
+    if folder == Path::new(".") {
+        return "syncline plan".to_owned();
+    }
+    format!("syncline plan -c {}", quoted(&folder.join("sync.yaml").to_string_lossy()))
 }
 
 /// Writes a file unless there is one. `false`: there is one.

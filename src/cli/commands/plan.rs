@@ -1,41 +1,65 @@
 //! `plan`: what `reconcile` would do. It opens the state to read and has nothing to write with.
 
+use crate::cli::again::Again;
 use crate::cli::args::{Format, Global, PlanArgs, PlanFormat};
 use crate::cli::environment;
-use crate::cli::error::CommandError;
+use crate::cli::error::{CommandError, unusable_plan};
 use crate::cli::exit::Exit;
-use crate::cli::output::{err, out};
+use crate::cli::logging::tell;
+use crate::cli::output::out;
 use crate::cli::progress::progress;
-use crate::cli::view::{json, markdown, plan as human};
+use crate::cli::view::{Showing, json, markdown, plan as human};
+use crate::config::Config;
+use crate::model::CohortId;
 use crate::reconcile::{self, Inputs, PassPlan};
+use crate::state::{StateError, StateReader};
 
 pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
     let ceilings = super::ceilings(&args.pass, &config)?;
     let state = super::reader(&config)?;
     let watched = if args.format == PlanFormat::Human { Format::Human } else { Format::Json };
+    let pass = environment::new_pass();
+    let span = tracing::info_span!("pass", id = %pass);
+    let _entered = span.enter();
+    tracing::info!("the pass begins; it only plans");
     let inputs = Inputs {
         config: &config,
         state: &state,
         ceilings: &ceilings,
         only: &args.pass.cohorts,
         retry_refused: args.pass.retry_refused,
-        pass: &environment::new_pass(),
+        pass: &pass,
         clock: environment::clock(),
         progress: &*progress(watched),
     };
     let mut plan = reconcile::plan(inputs)?;
+    let again = Again::new(global).pass(&args.pass, args.out.as_ref());
     if let Some(file) = &args.out {
-        reconcile::save(&mut plan, file)?;
-        err(&format!("saved to {}; it holds people's identifiers", file.display()));
+        reconcile::save(&mut plan, file).map_err(|error| unusable_plan(error, &again))?;
+        tell(&format!("saved to {}; it holds people's identifiers", file.display()));
     }
+    let unknown = unknown(&config, &state, &args.pass.cohorts)?;
+    let showing = Showing { again: &again, show_identifiers: args.show_identifiers, unknown: &unknown };
     let (exit, result) = verdict(&plan, args.detailed_exitcode);
+    tracing::info!(result, "the pass ends");
     out(&match args.format {
-        PlanFormat::Human => human::human(&plan, args.show_identifiers),
-        PlanFormat::Json => json::plan(&plan, result, args.show_identifiers),
-        PlanFormat::Markdown => markdown::markdown(&plan, args.show_identifiers),
-    });
+        PlanFormat::Human => human::human(&plan, &showing),
+        PlanFormat::Json => json::plan(&plan, result, &showing),
+        PlanFormat::Markdown => markdown::markdown(&plan, &showing),
+    })?;
     Ok(exit)
+}
+
+/// Ids under `removed:` of which the state knows nothing: a slip, or an entry that outlived its use.
+fn unknown(config: &Config, state: &StateReader, only: &[CohortId]) -> Result<Vec<CohortId>, StateError> {
+    let mut unknown = Vec::new();
+    for id in config.removed.iter().filter(|id| only.is_empty() || only.contains(id)) {
+        if state.version(id)?.is_none() {
+            unknown.push(id.clone());
+        }
+    }
+    Ok(unknown)
 }
 
 /// The exit code and the result in a word: what a person must look at comes first.

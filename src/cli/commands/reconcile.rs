@@ -6,10 +6,12 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::apply::{Halt, Interrupt};
+use crate::cli::again::Again;
 use crate::cli::args::{Format, Global, ReconcileArgs};
-use crate::cli::error::CommandError;
+use crate::cli::error::{CommandError, unusable_plan};
 use crate::cli::exit::Exit;
-use crate::cli::output::{err, out};
+use crate::cli::logging::tell;
+use crate::cli::output::{Unwritten, out};
 use crate::cli::progress::progress;
 use crate::cli::view::{json, plan as plan_view, report as human};
 use crate::cli::{access, environment};
@@ -27,23 +29,33 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     let span = tracing::info_span!("pass", id = %pass);
     let _entered = span.enter();
     let progress = progress(args.format);
-    let plan = plan(args, &config, &state, &pass, &*progress)?;
+    tracing::info!("the pass begins");
+    let again = Again::new(global).pass(&args.pass, args.plan.as_ref());
+    let plan = plan(args, &config, &state, &pass, &*progress, &again)?;
     if let Some(expected) = args.expect.filter(|expected| *expected != plan.digest()) {
         let message = format!("the plan is {}, and not the expected {expected}", plan.digest());
-        return Err(CommandError::new(Exit::Stale, message).hint("look at it again with `syncline plan`"));
+        return Err(CommandError::new(Exit::Stale, message)
+            .hint(format!("look at it again: {}", again.command("plan"))));
     }
-    apply(plan, &config, keys, state, pass, progress, args.format)
+    apply(plan, keys, state, Pass { global, config: &config, id: pass, progress, format: args.format, again })
+}
+
+/// What an apply is asked for by.
+pub(super) struct Pass<'a> {
+    pub(super) global: &'a Global,
+    pub(super) config: &'a Config,
+    pub(super) id: PassId,
+    pub(super) progress: Arc<dyn Progress>,
+    pub(super) format: Format,
+    pub(super) again: Again,
 }
 
 /// Applies a plan, reports, and says how it ended.
 pub(super) fn apply(
     plan: PassPlan,
-    config: &Config,
     keys: BTreeMap<ConnectionName, Keys>,
     state: Arc<StateWriter>,
-    pass: PassId,
-    progress: Arc<dyn Progress>,
-    format: Format,
+    Pass { global, config, id: pass, progress, format, again }: Pass<'_>,
 ) -> Result<Exit, CommandError> {
     let failed: Vec<String> = plan.failed.iter().map(plan_view::failed_lines).collect();
     let report = super::runtime()?.block_on(async {
@@ -59,11 +71,23 @@ pub(super) fn apply(
             }
         }
     })?;
-    out(&match format {
-        Format::Human => human::human(&report, &failed),
-        Format::Json => json::report(&report),
+    let exit = exit(&report);
+    tracing::info!(result = report.word(), requests = report.requests, "the pass ends");
+    let shown = out(&match format {
+        Format::Human => human::human(&report, &failed, exit, &again),
+        Format::Json => json::report(&report, &again),
     });
-    Ok(exit(&report))
+    shown.map_err(|error| done_unseen(&error, global, exit))?;
+    Ok(exit)
+}
+
+/// The report is lost, and what it told is done all the same.
+fn done_unseen(Unwritten(error): &Unwritten, global: &Global, exit: Exit) -> CommandError {
+    let message = format!("the pass is done, but its report could not be written to stdout: {error}");
+    let history = Again::new(global).command("history");
+    CommandError::new(Exit::Failed, message)
+        .hint(format!("with the report, the exit code would have been {}", exit as u8))
+        .hint(format!("what was done: {history} -n 1"))
 }
 
 fn plan(
@@ -72,13 +96,14 @@ fn plan(
     state: &StateWriter,
     pass: &crate::model::PassId,
     progress: &dyn Progress,
+    again: &Again,
 ) -> Result<PassPlan, CommandError> {
     let ceilings = super::ceilings(&args.pass, config)?;
     let (state, clock, only) = (state.reader(), environment::clock(), args.pass.cohorts.as_slice());
     let retry_refused = args.pass.retry_refused;
     let inputs = Inputs { config, state, ceilings: &ceilings, only, retry_refused, pass, clock, progress };
     Ok(match &args.plan {
-        Some(file) => reconcile::resume(file, inputs)?,
+        Some(file) => reconcile::resume(file, inputs).map_err(|error| unusable_plan(error, again))?,
         None => reconcile::plan(inputs)?,
     })
 }
@@ -86,7 +111,7 @@ fn plan(
 /// The first signal asks the pass to stop after what is under way. The second ends the waiting.
 async fn stopped_twice(switch: watch::Sender<bool>) {
     signal().await;
-    err("stopping after what is under way; once more to stop at once");
+    tell("stopping after what is under way; once more to stop at once");
     let _ = switch.send(true);
     signal().await;
 }

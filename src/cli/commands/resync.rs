@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use super::reconcile::{Pass, apply};
+use crate::cli::again::Again;
 use crate::cli::args::{Format, Global, ResyncArgs};
-use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
-use crate::cli::output::{err, out};
+use crate::cli::logging::tell;
+use crate::cli::output::out;
 use crate::cli::progress::progress;
-use crate::cli::view::{json, plan as plan_view};
+use crate::cli::view::{Showing, json, plan as plan_view};
+use crate::cli::{access, environment};
 use crate::config::Config;
 use crate::model::Progress;
 use crate::reconcile::{self, Inputs, PassPlan};
@@ -16,20 +19,23 @@ use crate::state::StateReader;
 
 pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
+    let again = Again::new(global).resync(&args.cohort);
+    let showing = Showing { again: &again, show_identifiers: false, unknown: &[] };
     if args.dry_run {
         let plan = plan(args, &config, &super::reader(&config)?, &*progress(args.format))?;
         out(&match args.format {
-            Format::Human => plan_view::human(&plan, false),
-            Format::Json => json::plan(&plan, "changes", false),
-        });
+            Format::Human => plan_view::human(&plan, &showing),
+            Format::Json => json::plan(&plan, "changes", &showing),
+        })?;
         return Ok(Exit::Done);
     }
-    let keys = crate::cli::access::keys(&config)?;
+    let keys = access::keys(&config)?;
     let state = Arc::new(super::writer(&config)?);
     let progress = progress(args.format);
     let plan = plan(args, &config, state.reader(), &*progress)?;
-    err(&plan_view::human(&plan, false));
-    super::reconcile::apply(plan, &config, keys, state, environment::new_pass(), progress, args.format)
+    tell(&plan_view::human(&plan, &showing));
+    let (id, format) = (environment::new_pass(), args.format);
+    apply(plan, keys, state, Pass { global, config: &config, id, progress, format, again })
 }
 
 fn plan(

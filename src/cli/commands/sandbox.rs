@@ -6,7 +6,8 @@ use crate::cli::args::{People, SandboxArgs};
 use crate::cli::environment::variable;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
-use crate::cli::output::{err, out};
+use crate::cli::logging::tell;
+use crate::cli::output::out;
 use crate::sandbox::{self, Options, Sandbox};
 
 pub(in crate::cli) fn run(args: &SandboxArgs) -> Result<Exit, CommandError> {
@@ -29,8 +30,8 @@ pub(in crate::cli) fn run(args: &SandboxArgs) -> Result<Exit, CommandError> {
     };
     super::runtime()?.block_on(async {
         let sandbox = Sandbox::start(options).await?;
-        out(&format!("sandbox on {}", sandbox.url()));
-        err("its private door: /_sandbox/cohorts, /_sandbox/requests; stop it with Ctrl-C");
+        out(&format!("sandbox on {}", sandbox.url()))?;
+        tell(&format!("its private door: curl {}/_sandbox/; stop it with Ctrl-C", sandbox.url()));
         tokio::signal::ctrl_c()
             .await
             .map_err(|e| CommandError::new(Exit::Failed, format!("no signals: {e}")))?;

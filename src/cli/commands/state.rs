@@ -24,7 +24,7 @@ pub(in crate::cli) fn run(global: &Global, args: &StateArgs) -> Result<Exit, Com
     out(&match format {
         Format::Human => text,
         Format::Json => envelope("state", args.command.name(), &value),
-    });
+    })?;
     Ok(exit)
 }
 

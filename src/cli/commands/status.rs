@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::cli::again::Again;
 use crate::cli::args::{Format, FormatArgs, Global};
 use crate::cli::environment;
 use crate::cli::error::CommandError;
@@ -32,7 +33,7 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
     let (location, holder) = (super::location(&config), state.holder(environment::clock().now())?);
     let rows = rows(&config, &state)?;
     out(&match args.format {
-        Format::Human => human(&rows, &state, &location, holder.as_ref()),
+        Format::Human => human(&rows, &state, &location, holder.as_ref(), &Again::new(global)),
         Format::Json => {
             let cohorts: Vec<serde_json::Value> = rows.iter().map(to_json).collect();
             envelope(
@@ -41,7 +42,7 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
                 &json!({ "state": location.to_string(), "holder": holder.as_ref().map(ToString::to_string), "cohorts": cohorts }),
             )
         }
-    });
+    })?;
     Ok(Exit::Done)
 }
 
@@ -82,7 +83,13 @@ fn counted_members(id: &CohortId, version: &Version, state: &StateReader) -> Res
     Ok(members)
 }
 
-fn human(rows: &[Row], state: &StateReader, location: &Location, holder: Option<&Holder>) -> String {
+fn human(
+    rows: &[Row],
+    state: &StateReader,
+    location: &Location,
+    holder: Option<&Holder>,
+    again: &Again,
+) -> String {
     let mut lines = Vec::new();
     for row in rows {
         let head = format!("{}  \"{}\"", bold(row.id.as_str()), row.name);
@@ -113,7 +120,7 @@ fn human(rows: &[Row], state: &StateReader, location: &Location, holder: Option<
     lines.push(if state.exists() {
         format!("State: {location}")
     } else {
-        format!("State: none yet in {location}; the first `syncline reconcile` makes it")
+        format!("State: none yet in {location}; the first `{}` makes it", again.command("reconcile"))
     });
     lines.extend(holder.map(|holder| format!("Held by {holder}.")));
     lines.join("\n")

@@ -17,7 +17,7 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
                 format!(", also with {}", environments.join(", "))
             };
             let (cohorts, connections) = (counted(cohorts, "cohort"), counted(connections, "connection"));
-            out(&format!("{} {}: {cohorts}, {connections}{with}", green("valid"), global.config.display()));
+            out(&format!("{} {}: {cohorts}, {connections}{with}", green("valid"), global.config.display()))?;
             Ok(Exit::Done)
         }
         (Ok((config, environments)), Format::Json) => {
@@ -27,12 +27,12 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
                 "environments": environments,
                 "config_digest": config.digest,
             });
-            out(&json::envelope("validate", "valid", &details));
+            out(&json::envelope("validate", "valid", &details))?;
             Ok(Exit::Done)
         }
         (Err(problems), Format::Human) => Err(problems.into()),
         (Err(problems), Format::Json) => {
-            out(&json::problems(&problems));
+            out(&json::problems(&problems))?;
             Ok(Exit::Config)
         }
     }

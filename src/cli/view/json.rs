@@ -5,9 +5,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::refusal::words;
-use super::sample;
+use super::refusal::{About, Words, words};
+use super::{Showing, sample};
 use crate::apply::Outcome;
+use crate::cli::again::Again;
 use crate::cli::error::plan_hint;
 use crate::config::{Problem, Problems, Sources, Span};
 use crate::model::CohortId;
@@ -31,8 +32,9 @@ pub(in crate::cli) fn envelope(command: &str, result: &str, details: &Value) -> 
 }
 
 /// A plan.
-pub(in crate::cli) fn plan(plan: &PassPlan, result: &str, show_identifiers: bool) -> String {
-    let cohorts: Vec<Value> = plan.cohorts.iter().map(|c| planned(c, show_identifiers)).collect();
+pub(in crate::cli) fn plan(plan: &PassPlan, result: &str, showing: &Showing<'_>) -> String {
+    let cohorts: Vec<Value> = plan.cohorts.iter().map(|c| planned(c, showing)).collect();
+    let unknown: Vec<&str> = showing.unknown.iter().map(CohortId::as_str).collect();
     let failed: Vec<Value> = plan.failed.iter().map(failed).collect();
     let left: Vec<Value> = plan.left_behind.iter().map(left_behind).collect();
     let details = json!({
@@ -40,26 +42,30 @@ pub(in crate::cli) fn plan(plan: &PassPlan, result: &str, show_identifiers: bool
         "cohorts": cohorts,
         "failed": failed,
         "left_behind": left,
+        "removed_unknown": unknown,
         "cost": cost(plan.cost()),
     });
     envelope("plan", result, &details)
 }
 
-fn planned(cohort: &CohortPlan, show_identifiers: bool) -> Value {
+fn planned(cohort: &CohortPlan, showing: &Showing<'_>) -> Value {
     let approved = &cohort.verdict.approved;
     let plan = approved.plan();
-    let shown =
-        |list: &[Box<[u8]>]| list.iter().map(|p| sample(p, show_identifiers)).collect::<Vec<String>>();
+    let about = About { id: &cohort.id, declared_at: &cohort.declared_at, again: showing.again };
+    let shown = |list: &[Box<[u8]>]| {
+        list.iter().map(|packed| sample(packed, showing.show_identifiers)).collect::<Vec<String>>()
+    };
     json!({
         "id": cohort.id.as_str(),
         "name": cohort.name,
         "connection": cohort.connection.as_str(),
         "base_version": plan.base,
+        "listed_under_removed": cohort.empties,
         "naming": plan.naming.as_ref().map(naming),
         "changes": tally(&plan.tally),
         "sends": { "naming": approved.naming().is_some(), "removes": approved.sides().removes, "adds": approved.sides().adds },
         "source": cohort.matched.as_ref().map(|found| matched(found, cohort.source_read)),
-        "refusals": refusals(&cohort.verdict.refusals, &cohort.id, &cohort.declared_at),
+        "refusals": refusals(&cohort.verdict.refusals, about),
         "samples": { "removes": shown(&plan.samples.removes), "adds": shown(&plan.samples.adds) },
         "cost": cost(approved.cost()),
         "digest": approved.digest().to_string(),
@@ -89,12 +95,9 @@ fn matched(matched: &Matched, read: bool) -> Value {
     json!({ "read": read, "rows": matched.rows, "files": matched.files, "duplicates": matched.duplicates, "rejects": matched.rejects })
 }
 
-fn refusals(list: &[Refusal], id: &CohortId, declared_at: &str) -> Vec<Value> {
-    let one = |refusal| {
-        let words = words(refusal, id, declared_at);
-        json!({ "code": words.code, "withheld": words.withheld, "why": words.why, "way_out": words.way_out })
-    };
-    list.iter().map(one).collect()
+fn refusals(list: &[Refusal], about: About<'_>) -> Vec<Value> {
+    let one = |words: Words| json!({ "code": words.code, "withheld": words.withheld, "why": words.why, "way_out": words.way_out });
+    words(list, about).into_iter().map(one).collect()
 }
 
 fn failed(failed: &Failed) -> Value {
@@ -114,8 +117,8 @@ fn cost(cost: Cost) -> Value {
 }
 
 /// What a pass did.
-pub(in crate::cli) fn report(report: &PassReport) -> String {
-    let cohorts: Vec<Value> = report.cohorts.iter().map(done).collect();
+pub(in crate::cli) fn report(report: &PassReport, again: &Again) -> String {
+    let cohorts: Vec<Value> = report.cohorts.iter().map(|cohort| done(cohort, again)).collect();
     let failed: Vec<Value> =
         report.failed.iter().map(|(id, error)| json!({ "id": id.as_str(), "error": error })).collect();
     let left: Vec<Value> = report.left_behind.iter().map(left_behind).collect();
@@ -130,7 +133,8 @@ pub(in crate::cli) fn report(report: &PassReport) -> String {
     envelope("reconcile", report.word(), &details)
 }
 
-fn done(cohort: &CohortReport) -> Value {
+fn done(cohort: &CohortReport, again: &Again) -> Value {
+    let about = About { id: &cohort.id, declared_at: &cohort.declared_at, again };
     let Outcome { named, added, removed, refused, refused_removals, refusal, in_doubt, halt } =
         &cohort.outcome;
     json!({
@@ -149,16 +153,19 @@ fn done(cohort: &CohortReport) -> Value {
         "in_doubt": in_doubt,
         "error": halt.as_ref().map(ToString::to_string),
         "source": cohort.matched.as_ref().map(|found| matched(found, cohort.source_read)),
-        "refusals": refusals(&cohort.refusals, &cohort.id, &cohort.declared_at),
+        "refusals": refusals(&cohort.refusals, about),
         "rejects_file": cohort.rejects_file,
     })
 }
 
 /// The problems of a config.
 pub(in crate::cli) fn problems(problems: &Problems) -> String {
-    let list: Vec<Value> =
-        problems.list.iter().map(|problem| self::problem(problem, &problems.sources)).collect();
-    envelope("validate", "invalid", &json!({ "problems": list }))
+    envelope("validate", "invalid", &json!({ "problems": problem_list(problems) }))
+}
+
+/// The problems of a config, in the one shape that every command gives them.
+pub(in crate::cli) fn problem_list(problems: &Problems) -> Vec<Value> {
+    problems.list.iter().map(|problem| self::problem(problem, &problems.sources)).collect()
 }
 
 fn problem(problem: &Problem, sources: &Sources) -> Value {

@@ -1,29 +1,36 @@
 //! A plan as Markdown, for a comment on a pull request.
 
-use super::refusal::words;
-use super::{cost_line, rejected, rejects_line, sample};
+use super::refusal::{About, words};
+use super::{Showing, amiss, and_more, cost_line, rejected, rejects_line, sample, unknown_line};
 use crate::cli::error::plan_hint;
 use crate::cli::output::{count, counted};
 use crate::model::Op;
 use crate::plan::Naming;
-use crate::reconcile::{CohortPlan, PassPlan};
+use crate::reconcile::{CohortPlan, Failed, PassPlan};
 
 /// The whole plan.
-pub(in crate::cli) fn markdown(plan: &PassPlan, show_identifiers: bool) -> String {
+pub(in crate::cli) fn markdown(plan: &PassPlan, showing: &Showing<'_>) -> String {
     let mut text = String::from("## syncline plan\n\n");
     text.push_str(&if plan.is_in_step() {
         "Nothing will be sent.\n".to_owned()
     } else {
         format!("{}.\n", cost_line(plan.cost()))
     });
-    if !plan.cohorts.is_empty() {
+    let amiss = amiss(plan);
+    if !amiss.is_empty() {
+        let head = if plan.is_in_step() { "Not in step" } else { "Not all of it" };
+        text.push_str(&format!("\n**{head}: {}.**\n", amiss.join("; ")));
+    }
+    if !plan.cohorts.is_empty() || !plan.failed.is_empty() {
         text.push_str("\n| cohort | | add | remove | unchanged | not used |\n|---|---|--:|--:|--:|--:|\n");
     }
     for cohort in &plan.cohorts {
         text.push_str(&row(cohort));
     }
-    text.push_str(&notes(plan));
-    let samples: String = plan.cohorts.iter().map(|cohort| samples(cohort, show_identifiers)).collect();
+    plan.failed.iter().for_each(|failed| text.push_str(&failed_row(failed)));
+    text.push_str(&notes(plan, showing));
+    let show = showing.show_identifiers;
+    let samples: String = plan.cohorts.iter().map(|cohort| samples(cohort, show)).collect();
     if !samples.is_empty() {
         text.push_str(&format!("\n<details><summary>Samples</summary>\n\n{samples}\n</details>\n"));
     }
@@ -49,6 +56,7 @@ fn row(cohort: &CohortPlan) -> String {
         let withheld = changes > 0 && !*approved.sides().of(op);
         if withheld { format!("~~{}~~", count(changes)) } else { count(changes) }
     };
+    let what = if cohort.empties { format!("empty (`removed:`), {what}") } else { what };
     let unused = cohort.matched.as_ref().map_or(0, rejected);
     format!(
         "| `{}` {} | {what} | {} | {} | {} | {} |\n",
@@ -61,16 +69,20 @@ fn row(cohort: &CohortPlan) -> String {
     )
 }
 
+fn failed_row(failed: &Failed) -> String {
+    format!("| `{}` | **not planned** | ? | ? | ? | ? |\n", failed.id)
+}
+
 /// Text inside a table: nothing in it ends the cell.
 fn cell(text: &str) -> String {
     text.replace('\\', "\\\\").replace('|', "\\|").replace(['\n', '\r'], " ").replace('<', "&lt;")
 }
 
-fn notes(plan: &PassPlan) -> String {
+fn notes(plan: &PassPlan, showing: &Showing<'_>) -> String {
     let mut notes = Vec::new();
     for cohort in &plan.cohorts {
-        for refusal in &cohort.verdict.refusals {
-            let words = words(refusal, &cohort.id, &cohort.declared_at);
+        let about = About { id: &cohort.id, declared_at: &cohort.declared_at, again: showing.again };
+        for words in words(&cohort.verdict.refusals, about) {
             notes.push(format!(
                 "- :no_entry: `{}`: {} withheld, {}",
                 cohort.id,
@@ -92,19 +104,18 @@ fn notes(plan: &PassPlan) -> String {
             left.members.map_or_else(|| "an unknown number of members".to_owned(), |m| counted(m, "member"));
         notes.push(format!("- `{}` left the config and is kept, with {members}", left.id));
     }
+    notes.extend(showing.unknown.iter().map(|id| format!("- :warning: {}", unknown_line(id))));
     if notes.is_empty() { String::new() } else { format!("\n{}\n", notes.join("\n")) }
 }
 
 fn samples(cohort: &CohortPlan, show_identifiers: bool) -> String {
-    let samples = &cohort.verdict.approved.plan().samples;
-    let line = |sign: &str, packed: &[u8]| {
-        format!("- {sign} `{}`\n", sample(packed, show_identifiers).replace('`', "'"))
+    let plan = cohort.verdict.approved.plan();
+    let list = |sign: &str, samples: &[Box<[u8]>], all: u64| {
+        let code = |packed: &[u8]| format!("`{}`", sample(packed, show_identifiers).replace('`', "'"));
+        let shown: Vec<String> = samples.iter().map(|packed| code(packed)).collect();
+        if shown.is_empty() { String::new() } else { format!("- {sign} {}\n", and_more(&shown, all)) }
     };
-    let lines: String = samples
-        .adds
-        .iter()
-        .map(|p| line("add", p))
-        .chain(samples.removes.iter().map(|p| line("remove", p)))
-        .collect();
+    let lines = list("add", &plan.samples.adds, plan.tally.adds())
+        + &list("remove", &plan.samples.removes, plan.tally.removes());
     if lines.is_empty() { lines } else { format!("`{}`\n\n{lines}\n", cohort.id) }
 }

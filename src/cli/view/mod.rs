@@ -8,10 +8,60 @@ pub(super) mod report;
 
 use std::time::Duration;
 
-use super::output::{count, counted};
-use crate::model::Identifier;
-use crate::model::Matched;
+use super::again::Again;
+use super::output::{count, counted, counted_of, dim};
+use crate::model::{CohortId, Identifier, Matched};
 use crate::plan::Cost;
+use crate::reconcile::PassPlan;
+
+/// How a plan is shown, and what is told beside it.
+pub(super) struct Showing<'a> {
+    /// The command that made it.
+    pub(super) again: &'a Again,
+    /// Show samples in full.
+    pub(super) show_identifiers: bool,
+    /// Ids under `removed:` of which the state knows nothing.
+    pub(super) unknown: &'a [CohortId],
+}
+
+/// Why an id under `removed:` changes nothing.
+pub(super) fn unknown_line(id: &CohortId) -> String {
+    format!("`{id}` is listed under `removed:`, and the state knows no such cohort: is the id right?")
+}
+
+/// What a summary adds to its counts, if anything is amiss: how many cohorts could not be planned, and
+/// of how many the guard holds something back.
+pub(super) fn amiss(plan: &PassPlan) -> Vec<String> {
+    let refused = plan.cohorts.iter().filter(|cohort| !cohort.verdict.refusals.is_empty()).count() as u64;
+    troubles(plan.failed.len() as u64, refused, (plan.cohorts.len() + plan.failed.len()) as u64)
+}
+
+/// The same from the numbers.
+pub(super) fn troubles(failed: u64, refused: u64, all: u64) -> Vec<String> {
+    let mut parts = Vec::new();
+    if failed > 0 {
+        parts.push(format!("{} could not be planned", counted_of(failed, all, "cohort")));
+    }
+    if refused > 0 {
+        parts.push(format!("the guard withholds changes of {}", counted_of(refused, all, "cohort")));
+    }
+    parts
+}
+
+/// Samples of a longer list, with how many more it has.
+pub(super) fn and_more(shown: &[String], all: u64) -> String {
+    let more = all.saturating_sub(shown.len() as u64);
+    let end = if more > 0 { format!(", … and {} more", count(more)) } else { String::new() };
+    format!("{}{end}", shown.join(", "))
+}
+
+/// The first rows that could not be used, a line for each.
+pub(super) fn unused_lines(matched: &Matched, indent: &str) -> Vec<String> {
+    let mut lines: Vec<String> = matched.samples.iter().map(|s| dim(&format!("{indent}{s}"))).collect();
+    let more = rejected(matched).saturating_sub(matched.samples.len() as u64);
+    lines.extend((more > 0).then(|| dim(&format!("{indent}… and {} more", count(more)))));
+    lines
+}
 
 /// `3,412 people in 4,120 rows of 1 file; 702 duplicates`, and the like.
 pub(super) fn matched_line(matched: &Matched, people: u64) -> String {

@@ -1,9 +1,12 @@
 //! A plan for people: counts and reasons first, then a few samples, then the cost.
 
-use super::refusal::words;
-use super::{cost_line, matched_line, rejected, rejects_line, sample};
+use super::refusal::{About, words};
+use super::{
+    Showing, amiss, and_more, cost_line, matched_line, rejected, rejects_line, sample, unknown_line,
+    unused_lines,
+};
 use crate::cli::error::plan_hint;
-use crate::cli::output::{bold, count, counted, dim, green, red, yellow};
+use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
 use crate::model::Op;
 use crate::plan::Naming;
 use crate::reconcile::{CohortPlan, Failed, LeftBehind, PassPlan};
@@ -12,21 +15,22 @@ use crate::reconcile::{CohortPlan, Failed, LeftBehind, PassPlan};
 const SHOWN: usize = 3;
 
 /// The whole plan.
-pub(in crate::cli) fn human(plan: &PassPlan, show_identifiers: bool) -> String {
+pub(in crate::cli) fn human(plan: &PassPlan, showing: &Showing<'_>) -> String {
     let mut lines = Vec::new();
     for cohort in &plan.cohorts {
-        self::cohort(cohort, show_identifiers, &mut lines);
+        self::cohort(cohort, showing, &mut lines);
     }
     lines.extend(plan.failed.iter().map(failed_lines));
     for left in &plan.left_behind {
         lines.push(left_behind(left));
     }
+    lines.extend(showing.unknown.iter().map(|id| format!("{} {}", yellow("!"), unknown_line(id))));
     lines.push(String::new());
-    lines.extend(summary(plan));
+    lines.extend(summary(plan, showing));
     lines.join("\n")
 }
 
-fn cohort(cohort: &CohortPlan, show_identifiers: bool, lines: &mut Vec<String>) {
+fn cohort(cohort: &CohortPlan, showing: &Showing<'_>, lines: &mut Vec<String>) {
     let approved = &cohort.verdict.approved;
     let tally = approved.plan().tally;
     let head = format!("{}  \"{}\" in {}", bold(cohort.id.as_str()), cohort.name, cohort.connection);
@@ -34,9 +38,10 @@ fn cohort(cohort: &CohortPlan, show_identifiers: bool, lines: &mut Vec<String>) 
         lines.push(format!("{head}: in step, {}", counted(tally.members, "member")));
     } else {
         lines.push(head);
+        lines.extend(cohort.empties.then(|| "  it is listed under `removed:`, so it is emptied".to_owned()));
         lines.extend(naming(cohort));
-        side(cohort, Op::Add, show_identifiers, lines);
-        side(cohort, Op::Remove, show_identifiers, lines);
+        side(cohort, Op::Add, showing.show_identifiers, lines);
+        side(cohort, Op::Remove, showing.show_identifiers, lines);
         lines.push(format!("    {} unchanged", count(tally.unchanged)));
     }
     if tally.doubt_added + tally.doubt_removed > 0 {
@@ -46,14 +51,12 @@ fn cohort(cohort: &CohortPlan, show_identifiers: bool, lines: &mut Vec<String>) 
         ));
     }
     if tally.refused > 0 {
-        lines.push(format!(
-            "    {} refused by Braze before, not sent again; --retry-refused asks once more",
-            count(tally.refused)
-        ));
+        lines.push(format!("    {} refused by Braze before, not sent again", count(tally.refused)));
+        lines.push(format!("      to ask once more: {}", showing.again.asking_the_refused()));
     }
     source(cohort, lines);
-    for refusal in &cohort.verdict.refusals {
-        let words = words(refusal, &cohort.id, &cohort.declared_at);
+    let about = About { id: &cohort.id, declared_at: &cohort.declared_at, again: showing.again };
+    for words in words(&cohort.verdict.refusals, about) {
         lines.push(format!("  {} {}", yellow(&format!("! {} withheld:", words.withheld)), words.why));
         lines.extend(words.way_out.iter().map(|way| format!("      {way}")));
     }
@@ -85,12 +88,11 @@ fn side(cohort: &CohortPlan, op: Op, show_identifiers: bool, lines: &mut Vec<Str
     let withheld = if *approved.sides().of(op) { "" } else { " (withheld)" };
     let shown: Vec<String> =
         samples.iter().take(SHOWN).map(|packed| sample(packed, show_identifiers)).collect();
-    let more = if changes > shown.len() as u64 { ", …" } else { "" };
     lines.push(format!(
         "  {sign} {} {}{withheld}  {}",
         op.as_str(),
         count(changes),
-        dim(&format!("{}{more}", shown.join(", ")))
+        dim(&and_more(&shown, changes))
     ));
 }
 
@@ -101,7 +103,7 @@ fn source(cohort: &CohortPlan, lines: &mut Vec<String>) {
     if let Some(reasons) = rejects_line(matched) {
         let rows = counted(rejected(matched), "row");
         lines.push(format!("    {} {rows} not used: {reasons}", yellow("!")));
-        lines.extend(matched.samples.iter().map(|sample| dim(&format!("      {sample}"))));
+        lines.extend(unused_lines(matched, "      "));
     }
 }
 
@@ -125,37 +127,40 @@ pub(super) fn left_behind(left: &LeftBehind) -> String {
     )
 }
 
-fn summary(plan: &PassPlan) -> Vec<String> {
+fn summary(plan: &PassPlan, showing: &Showing<'_>) -> Vec<String> {
+    let (amiss, all) = (amiss(plan), (plan.cohorts.len() + plan.failed.len()) as u64);
     if plan.is_in_step() {
-        let refused = plan.cohorts.iter().filter(|cohort| !cohort.verdict.refusals.is_empty()).count() as u64;
-        return vec![match (refused, plan.failed.len() as u64) {
-            (0, 0) => format!(
-                "{} {}, nothing to send.",
-                green("In step:"),
-                counted(plan.cohorts.len() as u64, "cohort")
-            ),
-            (refused, failed) => {
-                format!(
-                    "Nothing will be sent. {} refused, {} not planned.",
-                    counted(refused, "cohort"),
-                    count(failed)
-                )
-            }
+        let in_step = || format!("{} {}, nothing to send.", green("In step:"), counted(all, "cohort"));
+        return vec![if amiss.is_empty() {
+            in_step()
+        } else {
+            format!("{} nothing would be sent; {}.", red("Not in step:"), amiss.join("; "))
         }];
     }
     let sent = |op| plan.cohorts.iter().map(|cohort| cohort.verdict.approved.changes(op)).sum::<u64>();
     let changed = plan.cohorts.iter().filter(|cohort| !cohort.verdict.approved.is_in_step()).count() as u64;
+    let mut lines = vec![format!(
+        "{} {} to change: {} to add, {} to remove; {}.",
+        bold("Plan:"),
+        counted_of(changed, all, "cohort"),
+        count(sent(Op::Add)),
+        count(sent(Op::Remove)),
+        cost_line(plan.cost()),
+    )];
+    if !amiss.is_empty() {
+        lines.push(format!("{} {}.", red("Not all of it:"), amiss.join("; ")));
+    }
+    lines.extend(ways_to_apply(plan, showing));
+    lines
+}
+
+fn ways_to_apply(plan: &PassPlan, showing: &Showing<'_>) -> Vec<String> {
+    let apply = showing.again.command("reconcile");
+    if showing.again.is_saved() || showing.again.is_resync() {
+        return vec![format!("Apply it:           {apply}")];
+    }
     vec![
-        format!(
-            "{} {} to change: {} to add, {} to remove; {}.",
-            bold("Plan:"),
-            counted(changed, "cohort"),
-            count(sent(Op::Add)),
-            count(sent(Op::Remove)),
-            cost_line(plan.cost()),
-        ),
-        dim(&format!("{}", plan.digest())),
-        "Apply it with `syncline reconcile`; with `--expect` and the digest, only if it is still the same."
-            .to_owned(),
+        format!("Apply it:           {apply}"),
+        format!("Only if unchanged:  {apply} --expect {}", plan.digest()),
     ]
 }

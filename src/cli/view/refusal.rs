@@ -1,5 +1,6 @@
 //! A refusal in words: the numbers, the limit, the setting that sets it, and the way out.
 
+use crate::cli::again::Again;
 use crate::cli::output::count;
 use crate::model::{CohortId, Op};
 use crate::plan::{Refusal, Side};
@@ -16,19 +17,39 @@ pub(in crate::cli) struct Words {
     pub(in crate::cli) way_out: Vec<String>,
 }
 
-/// Puts a refusal into words. `declared_at` is where the config declares the cohort.
-pub(in crate::cli) fn words(refusal: &Refusal, id: &CohortId, declared_at: &str) -> Words {
+/// What refusals are about.
+#[derive(Clone, Copy)]
+pub(in crate::cli) struct About<'a> {
+    pub(in crate::cli) id: &'a CohortId,
+    /// Where the config declares the cohort.
+    pub(in crate::cli) declared_at: &'a str,
+    /// The command that met them, for the ways out.
+    pub(in crate::cli) again: &'a Again,
+}
+
+/// Puts a cohort's refusals into words.
+pub(in crate::cli) fn words(refusals: &[Refusal], about: About<'_>) -> Vec<Words> {
+    let hollow = refusals.iter().any(|refusal| matches!(refusal, Refusal::Hollow { .. }));
+    let mut all: Vec<Words> = refusals.iter().map(|refusal| in_words(refusal, about)).collect();
+    // A file of nothing is no list of nobody: to allow an empty list would not help.
+    for words in all.iter_mut().filter(|words| hollow && words.code == "emptied") {
+        words.way_out.truncate(1);
+    }
+    all
+}
+
+fn in_words(refusal: &Refusal, about: About<'_>) -> Words {
     let withheld = match refusal.side() {
         Side::Removes => "removals",
         Side::Adds => "additions",
         Side::Naming => "name",
         Side::All => "everything",
     };
-    let (code, why, way_out) = parts(refusal, id, declared_at);
+    let (code, why, way_out) = parts(refusal, about);
     Words { code, withheld, why, way_out }
 }
 
-fn parts(refusal: &Refusal, id: &CohortId, at: &str) -> (&'static str, String, Vec<String>) {
+fn parts(refusal: &Refusal, about: About<'_>) -> (&'static str, String, Vec<String>) {
     match refusal {
         Refusal::Share { op, changes, members, limit } => (
             side(*op, "removed_share", "added_share"),
@@ -41,7 +62,7 @@ fn parts(refusal: &Refusal, id: &CohortId, at: &str) -> (&'static str, String, V
                 side(*op, "max_removed", "max_added"),
                 count(limit.of(*members)),
             ),
-            too_many(*op, *changes, id, side(*op, "max_removed", "max_added"), at),
+            too_many(*op, *changes, side(*op, "max_removed", "max_added"), about),
         ),
         Refusal::Count { op, changes, limit } => (
             side(*op, "removed_count", "added_count"),
@@ -52,7 +73,7 @@ fn parts(refusal: &Refusal, id: &CohortId, at: &str) -> (&'static str, String, V
                 side(*op, "max_removed_count", "max_added_count"),
                 count(*limit),
             ),
-            too_many(*op, *changes, id, side(*op, "max_removed_count", "max_added_count"), at),
+            too_many(*op, *changes, side(*op, "max_removed_count", "max_added_count"), about),
         ),
         Refusal::Ceiling { op, changes, limit } => (
             side(*op, "removed_ceiling", "added_ceiling"),
@@ -63,9 +84,9 @@ fn parts(refusal: &Refusal, id: &CohortId, at: &str) -> (&'static str, String, V
                 side(*op, "max-removes", "max-adds"),
                 count(*limit),
             ),
-            vec![format!("if this is right: --{} {id}={changes}", side(*op, "max-removes", "max-adds"))],
+            vec![this_once(*op, *changes, about)],
         ),
-        other => withheld_removals(other, id, at),
+        other => withheld_removals(other, about.id, about.declared_at),
     }
 }
 
@@ -132,14 +153,15 @@ fn side(op: Op, remove: &'static str, add: &'static str) -> &'static str {
     }
 }
 
-fn too_many(op: Op, changes: u64, id: &CohortId, setting: &str, at: &str) -> Vec<String> {
+fn too_many(op: Op, changes: u64, setting: &str, about: About<'_>) -> Vec<String> {
     vec![
-        format!(
-            "if this is right, for one run: syncline reconcile --{} {id}={changes}",
-            side(op, "max-removes", "max-adds")
-        ),
-        format!("if it is right every time: raise `guard.{setting}` ({at})"),
+        this_once(op, changes, about),
+        format!("if it is right every time: raise `guard.{setting}` ({})", about.declared_at),
     ]
+}
+
+fn this_once(op: Op, changes: u64, about: About<'_>) -> String {
+    format!("if this is right, for one run: {}", about.again.allowing(op, about.id, changes))
 }
 
 fn percent(part: u64, whole: u64) -> String {

@@ -1,26 +1,29 @@
 //! What a pass did, for people: a line for each cohort, what was withheld or went wrong, and the sum.
 
 use super::plan::left_behind;
-use super::refusal::words;
-use super::{rejected, rejects_line};
-use crate::cli::output::{bold, count, counted, dim, green, red, yellow};
+use super::refusal::{About, words};
+use super::{rejected, rejects_line, troubles};
+use crate::cli::again::Again;
+use crate::cli::exit::Exit;
+use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
 use crate::plan::Naming;
 use crate::reconcile::{CohortReport, PassReport};
 
-/// The whole report. `failed` are the cohorts that could not be planned, in words already.
-pub(in crate::cli) fn human(report: &PassReport, failed: &[String]) -> String {
+/// The whole report. `failed` are the cohorts that could not be planned, in words already; `exit` is
+/// how the program will end, so that words and code say the same.
+pub(in crate::cli) fn human(report: &PassReport, failed: &[String], exit: Exit, again: &Again) -> String {
     let mut lines = Vec::new();
     for cohort in &report.cohorts {
-        self::cohort(cohort, &mut lines);
+        self::cohort(cohort, again, &mut lines);
     }
     lines.extend(failed.iter().cloned());
     lines.extend(report.left_behind.iter().map(left_behind));
     lines.push(String::new());
-    lines.push(summary(report));
+    lines.push(summary(report, exit));
     lines.join("\n")
 }
 
-fn cohort(cohort: &CohortReport, lines: &mut Vec<String>) {
+fn cohort(cohort: &CohortReport, again: &Again, lines: &mut Vec<String>) {
     lines.push(format!("{}  {}", bold(cohort.id.as_str()), what(cohort)));
     let outcome = &cohort.outcome;
     if outcome.refused > 0 {
@@ -55,8 +58,8 @@ fn cohort(cohort: &CohortReport, lines: &mut Vec<String>) {
             counted(outcome.in_doubt, "member")
         ));
     }
-    for refusal in &cohort.refusals {
-        let words = words(refusal, &cohort.id, &cohort.declared_at);
+    let about = About { id: &cohort.id, declared_at: &cohort.declared_at, again };
+    for words in words(&cohort.refusals, about) {
         lines.push(format!("  {} {}", yellow(&format!("! {} withheld:", words.withheld)), words.why));
         lines.extend(words.way_out.iter().map(|way| format!("      {way}")));
     }
@@ -91,23 +94,48 @@ fn what(cohort: &CohortReport) -> String {
     }
 }
 
-fn summary(report: &PassReport) -> String {
+fn summary(report: &PassReport, exit: Exit) -> String {
     let sum = |f: fn(&CohortReport) -> u64| report.cohorts.iter().map(f).sum::<u64>();
-    let cohorts = counted(report.cohorts.len() as u64, "cohort");
+    let all = (report.cohorts.len() + report.failed.len()) as u64;
     let requests = counted(report.requests, "request");
-    let done = format!(
-        "{cohorts}, {} added, {} removed, {requests}",
-        count(sum(|c| c.outcome.added)),
-        count(sum(|c| c.outcome.removed)),
-    );
-    match report.word() {
-        "in_step" => {
-            let members = counted(sum(CohortReport::members), "member");
-            format!("{} {cohorts}, {members}, {requests} to Braze.", green("In step:"))
+    let head = match (exit, report.changed_anything()) {
+        (Exit::Done, false) => {
+            let (cohorts, members) = (counted(all, "cohort"), counted(sum(CohortReport::members), "member"));
+            return format!("{} {cohorts}, {members}, {requests} to Braze.", green("In step:"));
         }
-        "applied" => format!("{} {done}.", green("Applied:")),
-        "applied_in_part" => format!("{} {done}.", yellow("Applied in part:")),
-        "refused" => format!("{} nothing was sent.", yellow("Refused:")),
-        _ => format!("{} {done}.", red("Failed:")),
+        (Exit::Done, true) => green("Applied:"),
+        (Exit::Part, _) => yellow("Applied in part:"),
+        (Exit::Refused, true) => yellow("Refused in part:"),
+        (Exit::Refused, false) => yellow("Refused:"),
+        (_, true) => red("Failed in part:"),
+        (_, false) => red("Failed:"),
+    };
+    let changed = report.cohorts.iter().filter(|cohort| cohort.outcome.changed_anything()).count() as u64;
+    let done = match (changed, report.requests) {
+        (0, 0) => "nothing was sent".to_owned(),
+        (0, _) => format!("nothing was changed, {requests}"),
+        _ => format!(
+            "{}, {} added, {} removed, {requests}",
+            counted_of(changed, all, "cohort"),
+            count(sum(|c| c.outcome.added)),
+            count(sum(|c| c.outcome.removed)),
+        ),
+    };
+    let amiss: String = amiss(report, all).iter().map(|trouble| format!("; {trouble}")).collect();
+    format!("{head} {done}{amiss}.")
+}
+
+/// What kept the pass from being whole.
+fn amiss(report: &PassReport, all: u64) -> Vec<String> {
+    let cohorts = |so: fn(&CohortReport) -> bool| report.cohorts.iter().filter(|c| so(c)).count() as u64;
+    let mut parts = troubles(report.failed.len() as u64, cohorts(|c| !c.refusals.is_empty()), all);
+    let (stopped, in_doubt) = (cohorts(|c| c.outcome.halt.is_some()), cohorts(|c| c.outcome.in_doubt > 0));
+    if stopped > 0 {
+        parts.push(format!("{} stopped early", counted_of(stopped, all, "cohort")));
     }
+    if in_doubt > 0 {
+        let members = report.cohorts.iter().map(|c| c.outcome.in_doubt).sum();
+        parts.push(format!("{} in doubt", counted(members, "member")));
+    }
+    parts
 }

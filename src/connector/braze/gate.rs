@@ -119,8 +119,8 @@ mod tests {
         Gate::new(Duration::from_secs(900))
     }
 
-    fn left(requests: u64, reset: i64) -> Option<Left> {
-        Some(Left { requests, window: reset, until: at(reset) })
+    fn left(requests: u64, reset: i64) -> Left {
+        Left { requests, window: reset, until: at(reset) }
     }
 
     fn after(answer: Answer, left: Option<Left>) -> Admission {
@@ -134,8 +134,8 @@ mod tests {
     fn closed_until_the_reset() {
         let wait = |seconds| Admission::Wait(Duration::from_secs(seconds));
         assert_eq!(after(Answer::Accepted, None), Admission::Go);
-        assert_eq!(after(Answer::Accepted, left(1, 7200)), Admission::Go);
-        assert_eq!(after(Answer::Accepted, left(0, 7200)), wait(200));
+        assert_eq!(after(Answer::Accepted, Some(left(1, 7200))), Admission::Go);
+        assert_eq!(after(Answer::Accepted, Some(left(0, 7200))), wait(200));
         assert_eq!(after(Answer::RateLimited(Some(at(7003))), None), wait(3));
         assert_eq!(after(Answer::RateLimited(None), None), wait(200), "the full hour");
         assert_eq!(after(Answer::RateLimited(Some(at(8000))), None), Admission::TooLong(at(8000)));
@@ -146,7 +146,7 @@ mod tests {
     fn what_is_under_way_counts_as_used() {
         let gate = gate();
         let answered = |requests, reset| {
-            gate.learn(&Reply { answer: Answer::Accepted, left: left(requests, reset) }, at(7000));
+            gate.learn(&Reply { answer: Answer::Accepted, left: Some(left(requests, reset)) }, at(7000));
         };
         assert_eq!([gate.admit(at(7000)), gate.admit(at(7000))], [Admission::Go; 2], "nothing is known yet");
         answered(2, 7200);

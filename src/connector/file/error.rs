@@ -52,6 +52,20 @@ pub enum FileError {
         /// How that shows.
         what: String,
     },
+    /// The file's last line has no line break, so nobody knows whether it is whole.
+    #[error("{} is cut short: it does not end with a line break (line {line})", .path.display())]
+    NoFinalNewline {
+        /// The file.
+        path: PathBuf,
+        /// Its last line, from 1.
+        line: u64,
+    },
+    /// The file is text in an encoding that is not read.
+    #[error("{} is UTF-16 and not UTF-8", .path.display())]
+    Utf16 {
+        /// The file.
+        path: PathBuf,
+    },
     /// The compressed data is damaged.
     #[error("{} cannot be unpacked: {source}", .path.display())]
     Unpack {

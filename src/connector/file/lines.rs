@@ -82,7 +82,9 @@ impl Lines {
     fn unterminated(&self, len: usize) -> Result<Stretch, FileError> {
         match self.final_newline {
             FinalNewline::Optional => Ok(Stretch { len, terminated: false }),
-            FinalNewline::Required => Err(self.truncated("it does not end with a line break")),
+            FinalNewline::Required => {
+                Err(FileError::NoFinalNewline { path: self.path.clone(), line: self.line })
+            }
         }
     }
 
@@ -119,13 +121,15 @@ impl Lines {
         Ok(())
     }
 
-    /// Drops a byte order mark at the very start.
+    /// Drops a byte order mark at the very start. Another encoding's mark is an error.
     pub(super) fn skip_mark(&mut self) -> Result<(), FileError> {
         while self.end - self.start < 3 && !self.finished {
             self.fill()?;
         }
         if self.bytes().starts_with(b"\xef\xbb\xbf") {
             self.start += 3;
+        } else if self.bytes().starts_with(b"\xff\xfe") || self.bytes().starts_with(b"\xfe\xff") {
+            return Err(FileError::Utf16 { path: self.path.clone() });
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ pub(super) fn read(
             match object.parse(line, &mut seen) {
                 Ok(()) => sink(Row::Fields(&object), place)?,
                 Err(_) if !stretch.terminated => return Err(lines.truncated("its last line is not whole")),
-                Err(error) => sink(Row::Unreadable("bad_json", &error.to_string()), place)?,
+                Err(error) => sink(Row::Unreadable("bad_json", &what_is_wrong(&error)), place)?,
             }
         }
         lines.consume(stretch, u64::from(stretch.terminated));
@@ -36,6 +36,17 @@ pub(super) fn read(
     let begun = lines.line() > 1 || seen.objects > 0;
     seen.check(&lines, columns)?;
     Ok(begun)
+}
+
+/// The parser's words without its line, which is always 1, and without what stood there.
+fn what_is_wrong(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" at line ") {
+        Some((what, _)) if error.is_syntax() || error.is_eof() => {
+            format!("{what} at column {}", error.column())
+        }
+        _ => "not a JSON object".to_owned(),
+    }
 }
 
 /// Which keys have occurred at all: a key that never does is no column of this file.
@@ -282,6 +293,6 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert_eq!(rows("").unwrap(), []);
-        assert!(matches!(rows("{\"id\":1,\"device\":2}"), Err(FileError::Truncated { .. })));
+        assert!(matches!(rows("{\"id\":1,\"device\":2}"), Err(FileError::NoFinalNewline { .. })));
     }
 }

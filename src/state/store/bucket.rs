@@ -82,10 +82,7 @@ impl Bucket {
     }
 
     fn object(&self, relative: &str) -> Path {
-        relative
-            .split('/')
-            .filter(|part| !part.is_empty())
-            .fold(self.prefix.clone(), |path, part| path.join(part))
+        relative.split('/').filter(|part| !part.is_empty()).fold(self.prefix.clone(), Path::join)
     }
 
     /// Runs a request and waits for it.

@@ -1,0 +1,126 @@
+//! Commands for people to paste: what they ran, and what a message adds to it.
+//!
+//! A command that lacks the `-c` or the `-e` of the one before it works on another config. So every
+//! command in a message is whole and comes from here.
+
+use std::path::{Path, PathBuf};
+
+use super::args::{DEFAULT_CONFIG, Global, PassArgs};
+use crate::model::{CohortId, Op};
+
+/// What the command line said, to say it again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Again {
+    /// `-c FILE -e NAME`, as far as they were given.
+    place: Vec<String>,
+    cohorts: Vec<String>,
+    retry_refused: bool,
+    ceilings: Vec<(Op, CohortId, u64)>,
+    /// The file of a saved plan.
+    saved: Option<String>,
+    /// What applies the plan, if not `reconcile`.
+    by: Option<&'static str>,
+}
+
+impl Again {
+    pub(super) fn new(global: &Global) -> Self {
+        let mut place = Vec::new();
+        if global.config != Path::new(DEFAULT_CONFIG) {
+            place.extend(["-c".to_owned(), quoted(&global.config.to_string_lossy())]);
+        }
+        if let Some(env) = &global.env {
+            place.extend(["-e".to_owned(), quoted(env)]);
+        }
+        Self { place, ..Self::default() }
+    }
+
+    /// With what `plan` and `reconcile` were asked.
+    pub(super) fn pass(mut self, args: &PassArgs, saved: Option<&PathBuf>) -> Self {
+        let ceilings = |op, list: &[(CohortId, u64)]| {
+            list.iter().map(|(id, number)| (op, id.clone(), *number)).collect::<Vec<_>>()
+        };
+        self.ceilings = ceilings(Op::Remove, &args.max_removes);
+        self.ceilings.extend(ceilings(Op::Add, &args.max_adds));
+        self.cohorts = args.cohorts.iter().map(ToString::to_string).collect();
+        self.retry_refused = args.retry_refused;
+        self.saved = saved.map(|file| quoted(&file.to_string_lossy()));
+        self
+    }
+
+    /// For sending a cohort again.
+    pub(super) fn resync(mut self, cohort: &CohortId) -> Self {
+        (self.by, self.cohorts) = (Some("resync"), vec![cohort.to_string()]);
+        self
+    }
+
+    /// Whether something else than `reconcile` applies the plan.
+    pub(super) fn is_resync(&self) -> bool {
+        self.by.is_some()
+    }
+
+    /// Asks once more for those whom Braze has refused. A saved plan must be made anew for that.
+    pub(super) fn asking_the_refused(&self) -> String {
+        let again = Self { retry_refused: true, ..self.clone() };
+        again.command(if self.is_saved() { "plan" } else { "reconcile" })
+    }
+
+    /// Lets a cohort gain or lose so many members in one run.
+    pub(super) fn allowing(&self, op: Op, id: &CohortId, number: u64) -> String {
+        let mut again = self.clone();
+        again.ceilings.retain(|(had, cohort, _)| (*had, cohort) != (op, id));
+        again.ceilings.push((op, id.clone(), number));
+        again.command("reconcile")
+    }
+
+    /// Whether the pass has a saved plan.
+    pub(super) fn is_saved(&self) -> bool {
+        self.saved.is_some()
+    }
+
+    /// The whole command, for a shell.
+    pub(super) fn command(&self, name: &str) -> String {
+        let by = self.by.filter(|_| name == "reconcile").unwrap_or(name);
+        let mut words = vec!["syncline".to_owned(), by.to_owned()];
+        words.extend(self.place.iter().cloned());
+        // A saved plan knows its cohorts.
+        if !self.is_saved() || name == "plan" {
+            words.extend(self.cohorts.iter().cloned());
+            words.extend(self.retry_refused.then(|| "--retry-refused".to_owned()));
+        }
+        for (op, id, number) in &self.ceilings {
+            let option = match op {
+                Op::Remove => "--max-removes",
+                Op::Add => "--max-adds",
+            };
+            words.extend([option.to_owned(), format!("{id}={number}")]);
+        }
+        if let Some(file) = &self.saved {
+            words.extend([if name == "plan" { "--out" } else { "--plan" }.to_owned(), file.clone()]);
+        }
+        words.join(" ")
+    }
+}
+
+/// A word as a shell takes it for one word.
+pub(super) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_./:=@%+,-".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_stays_one_word() {
+        for (word, in_shell) in
+            [("a/b.yaml", "a/b.yaml"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("", "''"), ("$X", "'$X'")]
+        {
+            assert_eq!(quoted(word), in_shell);
+        }
+    }
+}
