@@ -17,7 +17,8 @@ use super::args::{Global, PassArgs};
 use super::environment;
 use super::error::CommandError;
 use super::exit::Exit;
-use crate::config::{Config, StatePlace, load};
+use super::output;
+use crate::config::{Config, Secret, StatePlace, load};
 use crate::model::{Ceilings, CohortId};
 use crate::state::{Address, Location, StateReader, StateWriter};
 
@@ -32,6 +33,15 @@ fn location(config: &Config) -> Location {
         return Location::Folder(config.state_folder());
     };
     let mut options = environment::store_options();
+    let is_secret = |name: &str| {
+        !name.ends_with("_ID") && ["SECRET", "TOKEN", "KEY"].iter().any(|part| name.contains(part))
+    };
+    let secrets: Vec<Secret> = options
+        .iter()
+        .filter(|(name, _)| is_secret(name))
+        .map(|(_, value)| Secret::new(value.clone()))
+        .collect();
+    output::keep_secret(secrets.iter().filter(|secret| !secret.expose().is_empty()));
     let mut set = |name: &str, value: &str| options.push((name.to_owned(), value.to_owned()));
     if let Some(endpoint) = endpoint {
         for name in ["aws_endpoint", "google_base_url", "azure_storage_endpoint"] {
