@@ -24,6 +24,18 @@ const PLACEHOLDERS: [&str; 17] = [
     "00000000-0000-0000-0000-000000000000",
 ];
 
+/// The lengths that placeholders have, and the bytes that they begin with: a bit for each.
+const PLACEHOLDER_FORMS: (u64, u128) = {
+    let (mut lengths, mut starts, mut at) = (0, 0, 0);
+    while at < PLACEHOLDERS.len() {
+        let first = PLACEHOLDERS[at].as_bytes()[0];
+        lengths |= 1 << PLACEHOLDERS[at].len();
+        starts |= 1 << first.to_ascii_lowercase() | 1 << first.to_ascii_uppercase();
+        at += 1;
+    }
+    (lengths, starts)
+};
+
 /// The identifier in a value; none if the value is empty.
 ///
 /// # Errors
@@ -34,27 +46,51 @@ pub(super) fn read<'a>(
     len_max: usize,
     null_values: &[Box<[u8]>],
 ) -> Result<Option<&'a str>, Reason> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Reason::NotUtf8)?.trim();
+    let text = std::str::from_utf8(bytes).map_err(|_| Reason::NotUtf8)?;
+    // Nearly every identifier is letters, digits and signs: nothing to trim, nothing to control.
+    let graphic = is_graphic(bytes);
+    let text = if graphic { text } else { text.trim() };
     if text.is_empty() || null_values.iter().any(|null| **null == *text.as_bytes()) {
         Ok(None)
     } else if is_placeholder(text) {
         Err(Reason::Placeholder)
     } else if text.len() > len_max {
         Err(Reason::TooLong)
-    } else if has_control(text) {
+    } else if !graphic && text.chars().any(char::is_control) {
         Err(Reason::ControlCharacter)
     } else {
         Ok(Some(text))
     }
 }
 
-fn is_placeholder(text: &str) -> bool {
-    PLACEHOLDERS.iter().any(|known| known.len() == text.len() && known.eq_ignore_ascii_case(text))
+/// Whether all bytes are visible ASCII, eight at a time. Bytes beyond ASCII may carry into the next one,
+/// but have given the answer by then.
+#[inline]
+fn is_graphic(bytes: &[u8]) -> bool {
+    const TOPS: u64 = each(0x80);
+    let is_graphic = |eight: &[u8; 8]| {
+        let eight = u64::from_ne_bytes(*eight);
+        let (beyond, visible) = (eight | eight.wrapping_add(each(1)), eight.wrapping_add(each(0x80 - 0x21)));
+        beyond & TOPS == 0 && visible & TOPS == TOPS
+    };
+    match bytes.last_chunk() {
+        Some(last) => bytes.as_chunks().0.iter().chain([last]).all(is_graphic),
+        None => bytes.iter().all(u8::is_ascii_graphic),
+    }
 }
 
-fn has_control(text: &str) -> bool {
-    let plain = text.bytes().fold(true, |plain, b| plain & (0x20..0x7f).contains(&b));
-    !plain && text.chars().any(char::is_control)
+const fn each(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
+}
+
+/// The length and the first byte tell nearly every text from all placeholders.
+#[inline]
+fn is_placeholder(text: &str) -> bool {
+    let (lengths, starts) = PLACEHOLDER_FORMS;
+    text.len() < 64
+        && text.as_bytes().first().is_some_and(|first| *first < 128 && starts >> *first & 1 == 1)
+        && lengths >> text.len() & 1 == 1
+        && PLACEHOLDERS.iter().any(|known| known.eq_ignore_ascii_case(text))
 }
 
 #[cfg(test)]
@@ -71,6 +107,17 @@ mod tests {
         check("\u{a0}Zoë\u{2003}".as_bytes(), Ok(Some("Zoë")));
         check(b"A b", Ok(Some("A b")));
         check(b" \r", Ok(None));
+    }
+
+    #[test]
+    fn visible_ascii_is_told_from_the_rest() {
+        for len in 0..20 {
+            for (at, byte) in (0..len).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
+                let mut bytes = vec![b'~'; len];
+                bytes[at] = byte;
+                assert_eq!(is_graphic(&bytes), byte.is_ascii_graphic(), "{bytes:?}");
+            }
+        }
     }
 
     #[test]
