@@ -189,7 +189,7 @@ impl Desk {
     /// Puts every entry into its bucket by the bits that follow those of the partition: so many buckets
     /// that each holds a handful, since keys are evenly spread.
     fn place(&mut self, order: &mut Vec<Entry>) {
-        let bits = (self.hashed.len() / 4).max(2).ilog2();
+        let bits = (self.hashed.len() / 2).max(2).ilog2();
         let bucket =
             |entry: &Entry| usize::try_from(entry.high << PARTITIONS.ilog2() >> (64 - bits)).unwrap_or(0);
         self.ends.clear();
