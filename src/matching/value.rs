@@ -4,27 +4,25 @@ use super::Reason;
 
 /// Texts that exports write where there is no identifier. Whoever they name, it is not one person:
 /// sent, they would put whoever happens to have that id into the cohort. Compared without case.
-const PLACEHOLDERS: [&str; 17] = [
-    "0",
-    "-",
-    "n/a",
-    "nan",
-    "nil",
-    "none",
-    "null",
-    "true",
-    "false",
-    "(null)",
-    "<null>",
-    "unknown",
-    "redacted",
-    "undefined",
-    "[redacted]",
-    "[object object]",
-    "00000000-0000-0000-0000-000000000000",
-];
+/// Given by their length, which tells nearly every text from all of them.
+const fn placeholders(len: usize) -> &'static [&'static str] {
+    match len {
+        1 => &["0", "-"],
+        3 => &["n/a", "nan", "nil"],
+        4 => &["none", "null", "true"],
+        5 => &["false"],
+        6 => &["(null)", "<null>"],
+        7 => &["unknown"],
+        8 => &["redacted"],
+        9 => &["undefined"],
+        10 => &["[redacted]"],
+        15 => &["[object object]"],
+        36 => &["00000000-0000-0000-0000-000000000000"],
+        _ => &[],
+    }
+}
 
-/// The identifier in a value; none if the value is empty.
+/// The identifier in a value, in UTF-8; none if the value is empty.
 ///
 /// # Errors
 /// The reason why it cannot be one.
@@ -33,28 +31,52 @@ pub(super) fn read<'a>(
     bytes: &'a [u8],
     len_max: usize,
     null_values: &[Box<[u8]>],
-) -> Result<Option<&'a str>, Reason> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Reason::NotUtf8)?.trim();
-    if text.is_empty() || null_values.iter().any(|null| **null == *text.as_bytes()) {
+) -> Result<Option<&'a [u8]>, Reason> {
+    // Nearly every identifier is letters, digits and signs: UTF-8, nothing to trim, nothing to control.
+    let (value, is_control) = if is_graphic(bytes) { (bytes, false) } else { text(bytes)? };
+    if value.is_empty() || null_values.iter().any(|null| **null == *value) {
         Ok(None)
-    } else if is_placeholder(text) {
+    } else if is_placeholder(value) {
         Err(Reason::Placeholder)
-    } else if text.len() > len_max {
+    } else if value.len() > len_max {
         Err(Reason::TooLong)
-    } else if has_control(text) {
+    } else if is_control {
         Err(Reason::ControlCharacter)
     } else {
-        Ok(Some(text))
+        Ok(Some(value))
     }
 }
 
-fn is_placeholder(text: &str) -> bool {
-    PLACEHOLDERS.iter().any(|known| known.len() == text.len() && known.eq_ignore_ascii_case(text))
+/// A value that is UTF-8, trimmed, and whether there is a control character in it.
+#[cold]
+fn text(bytes: &[u8]) -> Result<(&[u8], bool), Reason> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Reason::NotUtf8)?.trim();
+    Ok((text.as_bytes(), text.chars().any(char::is_control)))
 }
 
-fn has_control(text: &str) -> bool {
-    let plain = text.bytes().fold(true, |plain, b| plain & (0x20..0x7f).contains(&b));
-    !plain && text.chars().any(char::is_control)
+/// Whether all bytes are visible ASCII, eight at a time. Bytes beyond ASCII may carry into the next one,
+/// but have given the answer by then.
+#[inline]
+fn is_graphic(bytes: &[u8]) -> bool {
+    const TOPS: u64 = each(0x80);
+    let is_graphic = |eight: &[u8; 8]| {
+        let eight = u64::from_ne_bytes(*eight);
+        let (beyond, visible) = (eight | eight.wrapping_add(each(1)), eight.wrapping_add(each(0x80 - 0x21)));
+        beyond & TOPS == 0 && visible & TOPS == TOPS
+    };
+    match bytes.last_chunk() {
+        Some(last) => bytes.as_chunks().0.iter().chain([last]).all(is_graphic),
+        None => bytes.iter().all(u8::is_ascii_graphic),
+    }
+}
+
+const fn each(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
+}
+
+#[inline]
+fn is_placeholder(value: &[u8]) -> bool {
+    placeholders(value.len()).iter().any(|known| known.as_bytes().eq_ignore_ascii_case(value))
 }
 
 #[cfg(test)]
@@ -62,7 +84,12 @@ mod tests {
     use super::*;
 
     fn check(bytes: &[u8], expected: Result<Option<&str>, Reason>) {
-        assert_eq!(read(bytes, 40, &[]), expected, "{}", bytes.escape_ascii());
+        assert_eq!(
+            read(bytes, 40, &[]),
+            expected.map(|text| text.map(str::as_bytes)),
+            "{}",
+            bytes.escape_ascii()
+        );
     }
 
     #[test]
@@ -71,6 +98,24 @@ mod tests {
         check("\u{a0}Zoë\u{2003}".as_bytes(), Ok(Some("Zoë")));
         check(b"A b", Ok(Some("A b")));
         check(b" \r", Ok(None));
+    }
+
+    #[test]
+    fn visible_ascii_is_told_from_the_rest() {
+        for len in 0..20 {
+            for (at, byte) in (0..len).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
+                let mut bytes = vec![b'~'; len];
+                bytes[at] = byte;
+                assert_eq!(is_graphic(&bytes), byte.is_ascii_graphic(), "{bytes:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_placeholder_is_found_by_its_length() {
+        for (len, known) in (0..100).flat_map(|len| placeholders(len).iter().map(move |known| (len, known))) {
+            assert_eq!(known.len(), len, "{known}");
+        }
     }
 
     #[test]

@@ -13,7 +13,15 @@ pub struct RecordCursor {
     /// The last run that has the current key, and so its identifier.
     current: Option<usize>,
     at: Option<Key>,
+    lead: Option<Lead>,
     packed: Vec<u8>,
+}
+
+/// The only run that has the current key. Up to the others' smallest key none of them need be looked at.
+#[derive(Clone, Copy, Debug)]
+struct Lead {
+    run: usize,
+    others: Option<Key>,
 }
 
 impl RecordCursor {
@@ -30,13 +38,14 @@ impl RecordCursor {
             cursor.advance()?;
             cursors.push(cursor);
         }
-        Ok(Self { runs: cursors, current: None, at: None, packed: Vec::new() })
+        Ok(Self { runs: cursors, current: None, at: None, lead: None, packed: Vec::new() })
     }
 
     /// Moves on to the next member that the record knows of, and says how it stands.
     ///
     /// # Errors
     /// When a run cannot be read or is damaged.
+    #[inline]
     pub fn advance(&mut self) -> Result<Option<(Key, Standing)>, StateError> {
         loop {
             match self.advance_any()? {
@@ -51,25 +60,49 @@ impl RecordCursor {
     ///
     /// # Errors
     /// When a run cannot be read or is damaged.
+    #[inline]
     pub fn advance_any(&mut self) -> Result<Option<(Key, Option<Standing>)>, StateError> {
-        if let Some(at) = self.at {
-            for run in self.runs.iter_mut().filter(|run| run.key() == Some(at)) {
-                run.advance()?;
+        let Some(at) = self.next_key()? else { return Ok(None) };
+        let standing = match self.lead {
+            Some(lead) => fold(None, self.runs[lead.run].word()),
+            None => self.standing(at),
+        };
+        Ok(Some((at, standing)))
+    }
+
+    /// Moves on to the smallest key that comes next.
+    #[inline]
+    fn next_key(&mut self) -> Result<Option<Key>, StateError> {
+        if let Some(Lead { run, others }) = self.lead {
+            let run = &mut self.runs[run];
+            run.advance()?;
+            if let Some(key) = run.key().filter(|key| others.is_none_or(|other| *key < other)) {
+                self.at = Some(key);
+                return Ok(self.at);
             }
+        } else if let Some(at) = self.at {
+            self.runs.iter_mut().filter(|run| run.key() == Some(at)).try_for_each(RunCursor::advance)?;
         }
         self.at = self.runs.iter().filter_map(RunCursor::key).min();
-        let Some(at) = self.at else { return Ok(None) };
-        Ok(Some((at, self.standing(at))))
+        (self.current, self.lead) = (None, None);
+        if let Some(at) = self.at {
+            self.find_lead(at);
+        }
+        Ok(self.at)
+    }
+
+    fn find_lead(&mut self, at: Key) {
+        let has_it = |run: &&RunCursor| run.key() == Some(at);
+        self.current = self.runs.iter().rposition(|run| has_it(&run));
+        let alone = self.runs.iter().filter(has_it).count() == 1;
+        let others = self.runs.iter().filter(|run| !has_it(run)).filter_map(RunCursor::key).min();
+        self.lead = self.current.filter(|_| alone).map(|run| Lead { run, others });
     }
 
     /// Folds the words of all runs on the key, oldest first. None: Braze has let the member go.
     fn standing(&mut self, key: Key) -> Option<Standing> {
-        let mut standing = None;
-        for (index, run) in self.runs.iter().enumerate().filter(|(_, run)| run.key() == Some(key)) {
-            self.current = Some(index);
-            standing = fold(standing, run.word());
-        }
-        standing
+        let runs = self.runs.iter_mut().filter(|run| run.key() == Some(key));
+        runs.fold(None, |standing, run| fold(standing, run.word()))
     }
 
     /// The packed identifier of the current member.

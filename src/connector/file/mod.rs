@@ -24,15 +24,6 @@ pub use fingerprint::{Fingerprint, fingerprint};
 use crate::config::{FileSource, Format};
 use crate::model::Fields;
 
-/// Something that was read.
-#[derive(Clone, Copy)]
-pub enum Row<'a> {
-    /// The wanted columns of a row, in the order in which they were asked for.
-    Fields(&'a dyn Fields),
-    /// A row that could not be read: a stable word, and what is wrong with it.
-    Unreadable(&'static str, &'a str),
-}
-
 /// Where a row stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
@@ -56,7 +47,37 @@ pub struct Reading {
 }
 
 /// Takes rows. To end the reading it fails with [`FileError::Stopped`].
-pub type Sink<'a> = dyn FnMut(Row<'_>, Place<'_>) -> Result<(), FileError> + 'a;
+pub trait Sink {
+    /// Takes the wanted columns of a row, in the order in which they were asked for.
+    ///
+    /// # Errors
+    /// To end the reading.
+    fn row(&mut self, fields: &impl Fields, place: Place<'_>) -> Result<(), FileError>;
+    /// Takes note of a row that could not be read: a stable word, and what is wrong with it.
+    ///
+    /// # Errors
+    /// To end the reading.
+    fn unreadable(&mut self, reason: &'static str, detail: &str, place: Place<'_>) -> Result<(), FileError>;
+}
+
+/// Counts what it passes on.
+struct Counted<'a, S> {
+    sink: &'a mut S,
+    rows: u64,
+}
+
+impl<S: Sink> Sink for Counted<'_, S> {
+    #[inline]
+    fn row(&mut self, fields: &impl Fields, place: Place<'_>) -> Result<(), FileError> {
+        self.rows += 1;
+        self.sink.row(fields, place)
+    }
+
+    fn unreadable(&mut self, reason: &'static str, detail: &str, place: Place<'_>) -> Result<(), FileError> {
+        self.rows += 1;
+        self.sink.unreadable(reason, detail, place)
+    }
+}
 
 /// Reads every file of a source. `folder` is where relative paths start, and `roots` are the folders
 /// that may be read from.
@@ -68,7 +89,7 @@ pub fn read(
     folder: &Path,
     roots: &[PathBuf],
     columns: &[Box<str>],
-    sink: &mut Sink<'_>,
+    sink: &mut impl Sink,
 ) -> Result<Reading, FileError> {
     let files = find::files(&source.pattern, folder, roots)?;
     let mut reading = Reading::default();
@@ -103,22 +124,20 @@ fn one(
     path: &Path,
     columns: &[Box<str>],
     reading: &mut Reading,
-    sink: &mut Sink<'_>,
+    sink: &mut impl Sink,
 ) -> Result<open::Stamp, FileError> {
     let format = source.format.or_else(|| Format::from_name(path));
     let format = format.ok_or_else(|| FileError::UnknownFormat { path: path.to_owned() })?;
     let opened = open::open(path)?;
     let name = path.display().to_string();
     let input = lines::Lines::new(opened.input, path, source.final_newline);
-    let mut counted = |row: Row<'_>, place: Place<'_>| {
-        reading.rows += 1;
-        sink(row, place)
-    };
+    let mut counted = Counted { sink, rows: 0 };
     let headed = match format {
         Format::Csv => csv::read(input, source.delimiter, columns, &name, &mut counted)?,
         Format::Tsv => csv::read(input, b'\t', columns, &name, &mut counted)?,
         Format::Ndjson => ndjson::read(input, columns, &name, &mut counted)?,
     };
+    reading.rows += counted.rows;
     if !headed {
         reading.hollow = Some(name);
     }

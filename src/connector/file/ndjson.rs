@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::lines::Lines;
-use super::{FileError, Place, Row, Sink};
+use super::{FileError, Place, Sink};
 use crate::model::{Field, Fields};
 
 /// Keys that are named when a wanted one never occurs.
@@ -16,7 +16,7 @@ pub(super) fn read(
     mut lines: Lines,
     columns: &[Box<str>],
     name: &str,
-    sink: &mut Sink<'_>,
+    sink: &mut impl Sink,
 ) -> Result<bool, FileError> {
     lines.skip_mark()?;
     let mut object = Object { columns, values: vec![Value::Absent; columns.len()], text: Vec::new() };
@@ -26,9 +26,9 @@ pub(super) fn read(
         let line = lines.bytes()[..stretch.len].trim_ascii();
         if !line.is_empty() {
             match object.parse(line, &mut seen) {
-                Ok(()) => sink(Row::Fields(&object), place)?,
+                Ok(()) => sink.row(&object, place)?,
                 Err(_) if !stretch.terminated => return Err(lines.truncated("its last line is not whole")),
-                Err(error) => sink(Row::Unreadable("bad_json", &what_is_wrong(&error)), place)?,
+                Err(error) => sink.unreadable("bad_json", &what_is_wrong(&error), place)?,
             }
         }
         lines.consume(stretch, u64::from(stretch.terminated));
@@ -242,16 +242,24 @@ mod tests {
     fn rows(text: &str) -> Result<Vec<(u64, String)>, FileError> {
         let input = Input::plain(std::io::Cursor::new(text.to_owned().into_bytes()));
         let lines = Lines::new(input, Path::new("f.ndjson"), FinalNewline::Required);
-        let mut rows = Vec::new();
-        read(lines, &["id".into(), "device".into()], "f.ndjson", &mut |row, place| {
-            let shown = match row {
-                Row::Fields(fields) => format!("{:?} {:?}", show(fields.field(0)), show(fields.field(1))),
-                Row::Unreadable(reason, _) => reason.to_owned(),
-            };
-            rows.push((place.line, shown));
+        let mut shown = Shown::default();
+        read(lines, &["id".into(), "device".into()], "f.ndjson", &mut shown)?;
+        Ok(shown.0)
+    }
+
+    #[derive(Default)]
+    struct Shown(Vec<(u64, String)>);
+
+    impl Sink for Shown {
+        fn row(&mut self, fields: &impl Fields, place: Place<'_>) -> Result<(), FileError> {
+            self.0.push((place.line, format!("{:?} {:?}", show(fields.field(0)), show(fields.field(1)))));
             Ok(())
-        })?;
-        Ok(rows)
+        }
+
+        fn unreadable(&mut self, reason: &str, _: &str, place: Place<'_>) -> Result<(), FileError> {
+            self.0.push((place.line, reason.to_owned()));
+            Ok(())
+        }
     }
 
     fn show(field: Field<'_>) -> Option<String> {

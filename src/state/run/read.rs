@@ -1,7 +1,7 @@
 //! Walking one run.
 //!
-//! Keys are read in blocks; an identifier is read only when it is asked for, and then with its
-//! neighbours, since a page must be unpacked for it anyway. Every identifier that is read is hashed and
+//! Keys are read in blocks; an identifier is read only when it is asked for, and then with as many that
+//! follow it as are likely to be asked for too. Every identifier that is read is hashed and
 //! must give its key, so damage to either is found before anybody is removed by it.
 
 use std::io::{self, BufReader, Read};
@@ -20,12 +20,12 @@ use super::super::StateError;
 use super::super::store::Blob;
 use super::super::version::RunRef;
 use super::{IDENTIFIER, KEY_HIGH, KEY_LOW, KIND, LABEL};
-use crate::model::{Identifier, Key, KeySeed, Kind, Op};
+use crate::model::{Identifier, Key, KeySeed, Kind, Op, RowSet};
 
 /// Keys read at a time.
 const KEYS_LEN: usize = 8 << 10;
-/// Identifiers read at a time.
-const IDENTIFIERS_LEN: usize = 128;
+/// Most identifiers read at a time.
+const IDENTIFIERS_LEN_MAX: usize = 512;
 
 /// What one run says of one member.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,9 @@ pub(in super::super) struct RunCursor {
     key: Option<Key>,
     row: u64,
     next_row: u64,
+    /// What the run says of all rows from the current one to this one.
+    word: Word,
+    word_end: u64,
 }
 
 impl RunCursor {
@@ -81,23 +84,35 @@ impl RunCursor {
             key: None,
             row: 0,
             next_row: 0,
+            word: Word::Unanswered,
+            word_end: 0,
         })
     }
 
     /// The current key; none at the end.
+    #[inline]
     pub(in super::super) fn key(&self) -> Option<Key> {
         self.key
     }
 
     /// What the run says of the current member.
-    pub(in super::super) fn word(&self) -> Word {
-        if self.run.acknowledged.contains(self.row) {
-            Word::Accepted(self.run.op)
-        } else if self.run.refused.contains(self.row) {
-            Word::Refused(self.run.op)
-        } else {
-            Word::Unanswered
+    #[inline]
+    pub(in super::super) fn word(&mut self) -> Word {
+        if self.row >= self.word_end {
+            self.find_word();
         }
+        self.word
+    }
+
+    fn find_word(&mut self) {
+        let (accepted, accepted_end) = stretch(&self.run.acknowledged, self.row);
+        let (refused, refused_end) = stretch(&self.run.refused, self.row);
+        self.word_end = accepted_end.min(refused_end);
+        self.word = match (accepted, refused) {
+            (true, _) => Word::Accepted(self.run.op),
+            (false, true) => Word::Refused(self.run.op),
+            (false, false) => Word::Unanswered,
+        };
     }
 
     fn damaged(&self, what: impl std::fmt::Display) -> StateError {
@@ -105,9 +120,13 @@ impl RunCursor {
     }
 
     /// Moves on to the next member.
+    #[inline]
     pub(in super::super) fn advance(&mut self) -> Result<(), StateError> {
         let last = self.key;
-        self.key = self.next_key()?;
+        self.key = match self.keys.as_mut().and_then(Keys::next) {
+            None => self.next_block()?,
+            key => key,
+        };
         self.row = self.next_row;
         self.next_row += 1;
         match (last, self.key) {
@@ -117,7 +136,9 @@ impl RunCursor {
         }
     }
 
-    fn next_key(&mut self) -> Result<Option<Key>, StateError> {
+    /// Reads the next block of keys, and gives its first.
+    #[inline(never)]
+    fn next_block(&mut self) -> Result<Option<Key>, StateError> {
         loop {
             if let Some(key) = self.keys.as_mut().and_then(Keys::next) {
                 return Ok(Some(key));
@@ -164,14 +185,13 @@ impl RunCursor {
                 block: Vec::new(),
                 block_start: 0,
                 position: 0,
+                ahead: 1,
             },
         };
-        let found = identifiers.at(within).map_err(|e| self.damaged(e))?;
-        self.identifiers = Some(identifiers);
         let start = packed.len();
-        let whole = found.is_some_and(|(kind, label, value)| {
-            identifier(&kind, &label, &value).map(|id| id.pack_into(packed)).is_some()
-        });
+        let found = identifiers.at(within).map_err(|e| self.damaged(e))?;
+        let whole = found.and_then(identifier).map(|id| id.pack_into(packed)).is_some();
+        self.identifiers = Some(identifiers);
         if whole && self.key == Some(Key::of(self.seed, &packed[start..])) {
             Ok(())
         } else {
@@ -180,7 +200,20 @@ impl RunCursor {
     }
 }
 
-fn identifier<'a>(kind: &ByteArray, label: &'a ByteArray, value: &'a ByteArray) -> Option<Identifier<'a>> {
+/// Whether a row is in the set, and the first row after it for which that may be otherwise.
+fn stretch(set: &RowSet, row: u64) -> (bool, u64) {
+    let ranges = set.ranges();
+    match ranges.get(ranges.partition_point(|range| range.end <= row)) {
+        Some(range) if range.start <= row => (true, range.end),
+        Some(range) => (false, range.start),
+        None => (false, u64::MAX),
+    }
+}
+
+/// Kind, label and value of one member, as columns give them.
+type Texts = (ByteArray, ByteArray, ByteArray);
+
+fn identifier((kind, label, value): &Texts) -> Option<Identifier<'_>> {
     let kind = Kind::ALL.into_iter().find(|known| known.as_str().as_bytes() == kind.data())?;
     Some(Identifier {
         kind,
@@ -213,6 +246,7 @@ impl Keys {
         Self { high, low, highs: Vec::with_capacity(KEYS_LEN), lows: Vec::with_capacity(KEYS_LEN), next: 0 }
     }
 
+    #[inline]
     fn next(&mut self) -> Option<Key> {
         let high = self.highs.get(self.next)?;
         let low = self.lows.get(self.next)?;
@@ -241,36 +275,43 @@ struct Identifiers {
     kinds: Column<ByteArrayType>,
     labels: Column<ByteArrayType>,
     values: Column<ByteArrayType>,
-    block: Vec<(ByteArray, ByteArray, ByteArray)>,
+    block: Vec<Texts>,
     block_start: u64,
     /// The row after the block: where the columns stand.
     position: u64,
+    /// How many are read at a time. It grows while all are asked for, and shrinks when they lie far apart.
+    ahead: usize,
 }
 
 impl Identifiers {
-    fn at(&mut self, row: u64) -> Result<Option<(ByteArray, ByteArray, ByteArray)>, ParquetError> {
+    fn at(&mut self, row: u64) -> Result<Option<&Texts>, ParquetError> {
         if row >= self.position {
             self.read_from(row)?;
         }
         let index = usize::try_from(row - self.block_start).unwrap_or(usize::MAX);
-        Ok(self.block.get(index).cloned())
+        Ok(self.block.get(index))
     }
 
     fn read_from(&mut self, row: u64) -> Result<(), ParquetError> {
         let skip = usize::try_from(row - self.position).unwrap_or(usize::MAX);
-        self.kinds.0.skip_records(skip)?;
-        self.labels.0.skip_records(skip)?;
-        self.values.0.skip_records(skip)?;
+        let near = skip <= 2 * self.ahead;
+        self.ahead = if near { (2 * self.ahead).min(IDENTIFIERS_LEN_MAX) } else { self.ahead.div_ceil(2) };
+        if skip > 0 {
+            self.kinds.0.skip_records(skip)?;
+            self.labels.0.skip_records(skip)?;
+            self.values.0.skip_records(skip)?;
+        }
         let (mut kinds, mut labels, mut defined, mut values) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        self.kinds.0.read_records(IDENTIFIERS_LEN, None, None, &mut kinds)?;
-        self.labels.0.read_records(IDENTIFIERS_LEN, Some(&mut defined), None, &mut labels)?;
-        let (read, ..) = self.values.0.read_records(IDENTIFIERS_LEN, None, None, &mut values)?;
+        self.kinds.0.read_records(self.ahead, None, None, &mut kinds)?;
+        self.labels.0.read_records(self.ahead, Some(&mut defined), None, &mut labels)?;
+        let (read, ..) = self.values.0.read_records(self.ahead, None, None, &mut values)?;
         let mut labels = labels.into_iter();
         let mut label =
             |defined: i16| if defined == 1 { labels.next().unwrap_or_default() } else { ByteArray::from("") };
         let rows = kinds.into_iter().zip(defined).zip(values);
-        self.block = rows.map(|((kind, defined), value)| (kind, label(defined), value)).collect();
+        self.block.clear();
+        self.block.extend(rows.map(|((kind, defined), value)| (kind, label(defined), value)));
         self.block_start = row;
         self.position = row + read as u64;
         Ok(())

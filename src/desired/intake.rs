@@ -1,0 +1,119 @@
+//! Row after row → batches of packed identifiers, handed to the thread that partitions them. Nothing is
+//! allocated for a row, and the buffers of batches go round. It sorts nothing and knows no key.
+
+use std::io;
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::thread::{Builder, Scope, ScopedJoinHandle};
+
+use super::{Rejects, SortedSet};
+use crate::connector::file::{FileError, Place, Sink};
+use crate::matching::Matcher;
+use crate::model::{CohortId, Fields, PACKED_LEN_MAX, Progress, Stage};
+
+/// Rows between two signs of life.
+const PROGRESS_EVERY: u64 = 16 << 10;
+/// Bytes of a batch. The few that are under way fit into a processor's cache.
+const BATCH_LEN: usize = 128 << 10;
+/// Batches that may wait to be partitioned.
+const WAITING_MAX: usize = 2;
+
+/// Takes rows. It stops the reading when a temporary file fails: [`Self::finish`] or the thread tells why.
+pub(super) struct Intake<'a> {
+    cohort: &'a CohortId,
+    matcher: &'a Matcher,
+    progress: &'a dyn Progress,
+    rows: u64,
+    batch: Vec<u8>,
+    batches: SyncSender<Vec<u8>>,
+    /// Batches that were partitioned, emptied.
+    spare: Receiver<Vec<u8>>,
+    rejects: Rejects,
+    failed: Option<io::Error>,
+}
+
+impl<'a> Intake<'a> {
+    /// Starts the thread that fills `set`. It ends when the intake is finished, and gives the set back.
+    pub(super) fn start<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        cohort: &'a CohortId,
+        matcher: &'a Matcher,
+        progress: &'a dyn Progress,
+        set: SortedSet,
+    ) -> io::Result<(Self, ScopedJoinHandle<'scope, io::Result<SortedSet>>)> {
+        let (batches, incoming) = mpsc::sync_channel(WAITING_MAX);
+        let (emptied, spare) = mpsc::channel();
+        let partitioner = Builder::new()
+            .name("partition".to_owned())
+            .spawn_scoped(scope, move || partition(set, &incoming, &emptied))?;
+        let (batch, rejects, failed) = (new_batch(), Rejects::default(), None);
+        let intake = Self { cohort, matcher, progress, rows: 0, batch, batches, spare, rejects, failed };
+        Ok((intake, partitioner))
+    }
+
+    fn hand_over(&mut self) -> Result<(), FileError> {
+        let next = self.spare.try_recv().unwrap_or_else(|_| new_batch());
+        let full = std::mem::replace(&mut self.batch, next);
+        self.batches.send(full).map_err(|_| FileError::Stopped)
+    }
+
+    #[inline]
+    fn count(&mut self) {
+        self.rows += 1;
+        if self.rows.is_multiple_of(PROGRESS_EVERY) {
+            self.progress.at(self.cohort, Stage::Reading, self.rows);
+        }
+    }
+
+    fn kept(&mut self, kept: io::Result<()>) -> Result<(), FileError> {
+        kept.map_err(|error| {
+            self.failed = Some(error);
+            FileError::Stopped
+        })
+    }
+
+    /// Hands over what is left, and lets the thread end.
+    ///
+    /// # Errors
+    /// When the rejects could not be kept.
+    pub(super) fn finish(mut self) -> io::Result<Rejects> {
+        // The thread has left early only if it failed, and it says so itself.
+        let _ = self.hand_over();
+        self.failed.map_or(Ok(self.rejects), Err)
+    }
+}
+
+impl Sink for Intake<'_> {
+    #[inline]
+    fn row(&mut self, fields: &impl Fields, place: Place<'_>) -> Result<(), FileError> {
+        self.count();
+        if let Err(unmatched) = self.matcher.pack(fields, &mut self.batch) {
+            let kept = self.rejects.unmatched(&unmatched, place);
+            return self.kept(kept);
+        }
+        if self.batch.len() < BATCH_LEN { Ok(()) } else { self.hand_over() }
+    }
+
+    fn unreadable(&mut self, reason: &'static str, detail: &str, place: Place<'_>) -> Result<(), FileError> {
+        self.count();
+        let kept = self.rejects.unreadable(reason, detail, place);
+        self.kept(kept)
+    }
+}
+
+fn new_batch() -> Vec<u8> {
+    Vec::with_capacity(BATCH_LEN + PACKED_LEN_MAX)
+}
+
+fn partition(
+    mut set: SortedSet,
+    incoming: &Receiver<Vec<u8>>,
+    emptied: &Sender<Vec<u8>>,
+) -> io::Result<SortedSet> {
+    for mut batch in incoming {
+        set.extend(&batch)?;
+        batch.clear();
+        // Nobody wants it back any more: the source has been read.
+        let _ = emptied.send(batch);
+    }
+    Ok(set)
+}

@@ -1,0 +1,266 @@
+//! The walk over a set: a thread of its own loads and sorts partitions, a little ahead of whoever walks.
+//! It knows nothing of the record that the members are compared with.
+
+use std::io;
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::thread::{Builder, JoinHandle};
+
+use super::segment::{Pool, SEGMENT_LEN, Segment};
+use super::sort::{PARTITIONS, SortedSet};
+use crate::model::{Identifier, Key, KeySeed};
+
+/// Sorted partitions that may wait to be walked. One more is being sorted, and another walked.
+const WAITING_MAX: usize = 1;
+const IN_FLIGHT_MAX: usize = WAITING_MAX + 2;
+
+/// A walk over the members in strictly ascending order of their keys.
+#[derive(Debug)]
+pub struct Members {
+    /// The set until the walk begins, which starts the thread.
+    set: Option<SortedSet>,
+    sorter: Option<Sorter>,
+    current: Sorted,
+    next: usize,
+    duplicates: u64,
+}
+
+/// The thread's ends of both channels are gone when it has ended.
+#[derive(Debug)]
+struct Sorter {
+    sorted: Receiver<io::Result<Sorted>>,
+    used: Sender<Sorted>,
+    thread: JoinHandle<()>,
+}
+
+/// The members of one partition.
+#[derive(Debug, Default)]
+struct Sorted {
+    segments: Vec<Vec<u8>>,
+    order: Vec<Entry>,
+    duplicates: u64,
+}
+
+/// One member: the halves of its key, and where its packed identifier is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    high: u64,
+    low: u64,
+    place: usize,
+}
+
+impl Members {
+    pub(super) fn new(set: SortedSet) -> Self {
+        Self { set: Some(set), sorter: None, current: Sorted::default(), next: 0, duplicates: 0 }
+    }
+
+    /// Moves on to the next member, if there is one.
+    ///
+    /// # Errors
+    /// When the temporary file cannot be read, or there can be no thread.
+    #[inline]
+    pub fn advance(&mut self) -> io::Result<Option<Key>> {
+        while self.next >= self.current.order.len() {
+            if !self.load()? {
+                return Ok(None);
+            }
+        }
+        let Entry { high, low, .. } = self.current.order[self.next];
+        self.next += 1;
+        Ok(Some(Key::from_halves(high, low)))
+    }
+
+    /// The packed identifier of the current member.
+    #[must_use]
+    pub fn packed(&self) -> &[u8] {
+        let current = self.next.checked_sub(1).and_then(|at| self.current.order.get(at));
+        let Some(Entry { place, .. }) = current else { return &[] };
+        let rest = &self.current.segments[place / SEGMENT_LEN][place % SEGMENT_LEN..];
+        &rest[..Identifier::packed_len(rest).unwrap_or(0)]
+    }
+
+    /// How many members were pushed again, as far as the walk has come.
+    #[must_use]
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates
+    }
+
+    /// Takes the next partition. `false` after the last.
+    fn load(&mut self) -> io::Result<bool> {
+        if let Some(set) = self.set.take() {
+            self.sorter = Some(Sorter::start(set)?);
+        }
+        let Some(sorter) = &self.sorter else { return Ok(false) };
+        // The thread may have sorted the last partition and gone.
+        let _ = sorter.used.send(std::mem::take(&mut self.current));
+        self.next = 0;
+        match sorter.sorted.recv() {
+            Ok(sorted) => {
+                self.current = sorted?;
+                self.duplicates += self.current.duplicates;
+                Ok(true)
+            }
+            Err(mpsc::RecvError) => {
+                self.end();
+                Ok(false)
+            }
+        }
+    }
+
+    /// After the last partition, or in the midst of a panic, which goes on here.
+    fn end(&mut self) {
+        if let Some(Err(panic)) = self.sorter.take().map(|sorter| sorter.thread.join()) {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+impl Sorter {
+    fn start(set: SortedSet) -> io::Result<Self> {
+        let (sink, sorted) = mpsc::sync_channel(WAITING_MAX);
+        let (used, back) = mpsc::channel();
+        let thread = Builder::new().name("sort".to_owned()).spawn(move || sort_all(set, &sink, &back))?;
+        Ok(Self { sorted, used, thread })
+    }
+}
+
+/// Sorts partition after partition, until the last or until nobody wants the next.
+fn sort_all(mut set: SortedSet, sink: &SyncSender<io::Result<Sorted>>, back: &Receiver<Sorted>) {
+    if let Err(error) = set.make_room(IN_FLIGHT_MAX) {
+        let _ = sink.send(Err(error));
+        return;
+    }
+    let SortedSet { seed, pool, open, full, .. } = set;
+    let mut desk = Desk { seed, pool, hashed: Vec::new(), ends: Vec::new() };
+    for (full, open) in full.into_iter().zip(open) {
+        let mut sorted = Sorted::default();
+        while let Ok(used) = back.try_recv() {
+            used.segments.into_iter().for_each(|segment| desk.pool.give(segment));
+            sorted.order = used.order;
+        }
+        let sorted = desk.sort(full, open, sorted.order);
+        let failed = sorted.is_err();
+        if sink.send(sorted).is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// What sorting needs, used again for each partition.
+struct Desk {
+    seed: KeySeed,
+    pool: Pool,
+    hashed: Vec<Entry>,
+    /// Where each bucket ends in the order.
+    ends: Vec<usize>,
+}
+
+impl Desk {
+    fn sort(&mut self, full: Vec<Segment>, open: Vec<u8>, mut order: Vec<Entry>) -> io::Result<Sorted> {
+        let mut segments = Vec::with_capacity(full.len() + 1);
+        self.hashed.clear();
+        for segment in full.into_iter().chain([Segment::Held(open)]) {
+            let bytes = self.pool.load(segment)?;
+            self.hash(&bytes, segments.len() * SEGMENT_LEN)?;
+            segments.push(bytes);
+        }
+        self.place(&mut order);
+        let mut from = 0;
+        for end in &self.ends {
+            order[from..*end].sort_unstable();
+            from = *end;
+        }
+        order.dedup_by_key(|entry| (entry.high, entry.low));
+        let duplicates = (self.hashed.len() - order.len()) as u64;
+        Ok(Sorted { segments, order, duplicates })
+    }
+
+    /// Adds the members of a segment that begins at `start`.
+    fn hash(&mut self, bytes: &[u8], start: usize) -> io::Result<()> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let len = Identifier::packed_len(&bytes[at..]).map_err(io::Error::other)?;
+            let (high, low) = Key::of(self.seed, &bytes[at..at + len]).halves();
+            self.hashed.push(Entry { high, low, place: start + at });
+            at += len;
+        }
+        Ok(())
+    }
+
+    /// Puts every entry into its bucket by the bits that follow those of the partition: so many buckets
+    /// that each holds a handful, since keys are evenly spread.
+    fn place(&mut self, order: &mut Vec<Entry>) {
+        let bits = (self.hashed.len() / 2).max(2).ilog2();
+        let bucket =
+            |entry: &Entry| usize::try_from(entry.high << PARTITIONS.ilog2() >> (64 - bits)).unwrap_or(0);
+        self.ends.clear();
+        self.ends.resize(1 << bits, 0);
+        for entry in &self.hashed {
+            self.ends[bucket(entry)] += 1;
+        }
+        let mut start = 0;
+        for end in &mut self.ends {
+            start += std::mem::replace(end, start);
+        }
+        order.resize(self.hashed.len(), Entry::default());
+        for entry in &self.hashed {
+            let end = &mut self.ends[bucket(entry)];
+            order[*end] = *entry;
+            *end += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::model::Kind;
+
+    fn set(memory_max: usize, people: impl Iterator<Item = u32>) -> SortedSet {
+        let mut set = SortedSet::new(KeySeed(3), memory_max);
+        for n in people {
+            let mut packed = Vec::new();
+            Identifier { kind: Kind::ExternalId, label: "", value: &format!("user-{n:030}") }
+                .pack_into(&mut packed);
+            set.push(&packed).unwrap();
+        }
+        set
+    }
+
+    fn walk(memory_max: usize, people: impl Iterator<Item = u32>) -> (Vec<String>, u64, bool) {
+        let set = set(memory_max, people);
+        let spilled = set.pool.has_spilled();
+        let mut members = set.into_members();
+        let (mut found, mut last) = (Vec::new(), None);
+        while let Some(key) = members.advance().unwrap() {
+            assert!(last < Some(key), "strictly ascending");
+            assert_eq!(Key::of(KeySeed(3), members.packed()), key);
+            last = Some(key);
+            found.push(Identifier::unpack(members.packed()).unwrap().0.value.to_owned());
+        }
+        assert!(members.advance().unwrap().is_none() && members.packed().is_empty(), "it stays at the end");
+        (found, members.duplicates(), spilled)
+    }
+
+    #[test]
+    fn every_member_once_whether_it_fits_or_not() {
+        let people = || (0..400_000).chain(100..300);
+        let (whole, duplicates, spilled) = walk(usize::MAX, people());
+        assert_eq!((whole.len(), duplicates, spilled), (400_000, 200, false));
+        assert_eq!(whole.iter().collect::<BTreeSet<_>>().len(), 400_000);
+        for memory_max in [0, 1 << 20, 12 << 20] {
+            let (again, duplicates, spilled) = walk(memory_max, people());
+            assert_eq!((duplicates, spilled), (200, true));
+            assert!(again == whole, "the bound changes nothing");
+        }
+        assert_eq!(walk(0, std::iter::empty()).0, Vec::<String>::new());
+        assert_eq!(walk(0, std::iter::repeat_n(7, 3)).1, 2);
+    }
+
+    #[test]
+    fn a_walk_may_be_given_up() {
+        let mut members = set(1 << 20, 0..100_000).into_members();
+        assert!(members.advance().unwrap().is_some());
+    }
+}
