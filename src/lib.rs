@@ -22,7 +22,7 @@
 //! | [`config`] | bytes → [`config::Config`], or every problem with its place | model |
 //! | [`matching`] | row → identifier, or the reason why not; pure | model |
 //! | [`plan`] | diff, guard, cost, digest; pure: no I/O, no clock, no async | model |
-//! | [`state`] | the store: record, in doubt, journal, rejects, lease | model |
+//! | [`state`] | the store, in a folder or a bucket: record, in doubt, journal, rejects, lease | model |
 //! | [`connector`] | the one HTTP client, and a folder per vendor or store | model, config |
 //! | [`desired`] | reads a source, matches, sorts: an ordered, distinct set on disk | model, config, matching, state, connector |
 //! | [`apply`] | sends an approved plan and records outcomes; decides nothing | model, config, plan, state, connector |
@@ -49,6 +49,13 @@
 //! acknowledged, before the first request; checkpoints acknowledge more rows. A run is therefore first
 //! the list of what is in doubt and then, without being written again, a part of the record: there is no
 //! separate folder for members in doubt, and nothing to repair after a crash. See [`state`].
+//!
+//! # Two writers
+//!
+//! One process holds the state. In a folder that is a lock, which dies with its holder. In a bucket it is a
+//! lease that is renewed by conditional put: a holder that could not renew it in time stops by its own clock,
+//! before each request and each commit, and whoever takes over finds in the record everything that the old
+//! one may have sent. The number of a version is the last fence: it can be put only once.
 
 pub mod apply;
 pub mod cli;

@@ -1,4 +1,4 @@
-//! The store: what Braze has accepted, what is in doubt, what happened. A folder of open files.
+//! The store: what Braze has accepted, what is in doubt, what happened. Open files, in a folder or a bucket.
 //!
 //! ```text
 //! format.json                              version, id, seed of the keys
@@ -9,11 +9,19 @@
 //! rejects/<pass>/<cohort>.ndjson           rows and identifiers that could not be used, and why
 //! ```
 //!
+//! In a bucket, where nothing can be appended to, journal and rejects are in parts: `<pass>.ndjson`,
+//! `<pass>.2.ndjson`.
+//!
 //! # In doubt
 //! Braze cannot be read back, so a lost answer must not become a lost fact. What an apply will send is
 //! written as runs, and a version names them with no row acknowledged, before the first request. Each
 //! checkpoint is a further version that acknowledges more rows. Whatever a version does not acknowledge
 //! is in doubt, also after a crash, and needs no repair: it is how the version reads.
+//!
+//! # Size
+//! A pass writes runs of what changed. When they have grown to a share of the largest, all are merged into one
+//! (`compact`); what is replaced goes an hour later (`gc`). A version may also say by what files its cohort
+//! was made, so that they need not be read again while they are the same.
 //!
 //! # Guarantees
 //! Nothing is ever overwritten but `lease.json`. A file appears whole or not at all, and is on disk
