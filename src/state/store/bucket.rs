@@ -14,13 +14,17 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
 use object_store::{
-    Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, UpdateVersion, parse_url_opts,
+    Error, ObjectStore, ObjectStoreExt as _, ObjectStoreScheme, PutMode, PutOptions, PutPayload, RetryConfig,
+    UpdateVersion,
 };
 use tokio::runtime::Runtime;
 
@@ -70,11 +74,10 @@ impl Bucket {
         // Whoever is first installs it for the process; a second time changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let parsed = url::Url::parse(&address.url).map_err(|e| failed(e.to_string()))?;
-        let options = address.options.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
-        let (objects, prefix) = parse_url_opts(&parsed, options).map_err(|e| failed(plain(&e)))?;
+        let (objects, prefix) = connect(&parsed, &address.options).map_err(|e| failed(plain(&e)))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let thread = Arc::new(Thread(Some(runtime.map_err(|e| failed(e.to_string()))?)));
-        Ok(Self { url, prefix, objects: objects.into(), thread })
+        Ok(Self { url, prefix, objects, thread })
     }
 
     pub(in super::super) fn at(&self, relative: &str) -> PathBuf {
@@ -259,6 +262,38 @@ impl Bucket {
             Err(e) => Err(self.error("remove", relative, &e)),
         }
     }
+}
+
+/// The client of the store that the address names, with the settings that it knows.
+fn connect(url: &url::Url, options: &[(String, String)]) -> Result<(Arc<dyn ObjectStore>, Path), Error> {
+    macro_rules! built {
+        ($builder:ty) => {{
+            let with =
+                |builder: $builder, (name, value): &(String, String)| match name.to_ascii_lowercase().parse()
+                {
+                    Ok(known) => builder.with_config(known, value),
+                    Err(_) => builder,
+                };
+            let builder = options.iter().fold(<$builder>::new().with_url(url.as_str()), with);
+            Arc::new(builder.with_retry(retry()).build()?)
+        }};
+    }
+    let (scheme, path) = ObjectStoreScheme::parse(url)?;
+    let objects: Arc<dyn ObjectStore> = match scheme {
+        ObjectStoreScheme::AmazonS3 => built!(AmazonS3Builder),
+        ObjectStoreScheme::GoogleCloudStorage => built!(GoogleCloudStorageBuilder),
+        ObjectStoreScheme::MicrosoftAzure => built!(MicrosoftAzureBuilder),
+        _ => {
+            let operation = format!("a state at {}://", url.scheme());
+            return Err(Error::NotImplemented { operation, implementer: "syncline".to_owned() });
+        }
+    };
+    Ok((objects, Path::parse(path)?))
+}
+
+/// A store that does not answer is given up on while somebody still waits for the answer.
+fn retry() -> RetryConfig {
+    RetryConfig { max_retries: 6, retry_timeout: Duration::from_secs(30), ..RetryConfig::default() }
 }
 
 /// The next bytes of a file, if there are any.
