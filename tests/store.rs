@@ -68,7 +68,7 @@ fn the_bucket_says_no_and_the_program_says_why_without_its_secret() {
     for args in [["reconcile", "-vvv"], ["plan", "-vvv"]] {
         let run = go(&w, &args).expect(1);
         assert!(!format!("{run:?}").contains(SECRET));
-        run.says(&["no-such-bucket", "NoSuchBucket"]);
+        run.says(&["no-such-bucket", "NoSuchBucket", "are there credentials?"]);
     }
     assert_eq!(sandbox.writes(), 0);
 }

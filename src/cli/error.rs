@@ -101,6 +101,10 @@ impl From<StateError> for CommandError {
                 "nothing was sent; restore the file from a backup, or move the state away and start anew: then all \
                  members are sent again and none can be removed",
             ),
+            StateError::Store(error) if error.is_remote() => failed.hint(
+                "is the bucket the right one, and are there credentials? They come from AWS_…, GOOGLE_… or AZURE_… \
+                 variables, or from the machine's identity",
+            ),
             StateError::Store(error) => match folder_hint(error.kind()) {
                 Some(hint) => failed.hint(hint),
                 None => failed,

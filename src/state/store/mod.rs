@@ -35,6 +35,12 @@ impl StoreError {
         Self { action, path: path.to_owned(), source }
     }
 
+    /// Whether it is about a bucket.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.path.to_string_lossy().contains("://")
+    }
+
     /// What kind of trouble it is.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
