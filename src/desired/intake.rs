@@ -86,12 +86,9 @@ impl Sink for Intake<'_> {
     #[inline]
     fn row(&mut self, fields: &impl Fields, place: Place<'_>) -> Result<(), FileError> {
         self.count();
-        match self.matcher.identify(fields) {
-            Ok(identifier) => identifier.pack_into(&mut self.batch),
-            Err(unmatched) => {
-                let kept = self.rejects.unmatched(&unmatched, place);
-                return self.kept(kept);
-            }
+        if let Err(unmatched) = self.matcher.pack(fields, &mut self.batch) {
+            let kept = self.rejects.unmatched(&unmatched, place);
+            return self.kept(kept);
         }
         if self.batch.len() < BATCH_LEN { Ok(()) } else { self.hand_over() }
     }

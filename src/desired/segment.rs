@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 
 /// Bytes of a segment.
-pub(super) const SEGMENT_LEN: usize = 32 << 10;
+pub(super) const SEGMENT_LEN: usize = 64 << 10;
 
 /// A full segment.
 #[derive(Debug)]
@@ -80,11 +80,10 @@ impl Pool {
             Segment::Spilled { start, len } => (start, len),
         };
         let mut bytes = self.take();
-        bytes.resize(len, 0);
         let file = self.file.as_mut().ok_or(io::ErrorKind::NotFound)?;
         file.seek(SeekFrom::Start(start))?;
-        file.read_exact(&mut bytes)?;
-        Ok(bytes)
+        let read = file.take(len as u64).read_to_end(&mut bytes)?;
+        if read == len { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
     #[cfg(test)]

@@ -100,15 +100,12 @@ impl Matcher {
         &self.columns
     }
 
-    /// Matches one row.
+    /// Matches one row, and appends the packed identifier to `out`.
     ///
     /// # Errors
-    /// [`Unmatched`] when the row names nobody.
+    /// [`Unmatched`] when the row names nobody. Nothing is appended.
     #[inline]
-    pub fn identify<'a>(
-        &'a self,
-        fields: &'a (impl Fields + ?Sized),
-    ) -> Result<Identifier<'a>, Unmatched<'a>> {
+    pub fn pack<'a>(&'a self, fields: &'a impl Fields, out: &mut Vec<u8>) -> Result<(), Unmatched<'a>> {
         for (column, rule) in &self.rules {
             let bytes = match fields.field(*column) {
                 Field::Absent => continue,
@@ -123,7 +120,10 @@ impl Matcher {
             };
             match value::read(bytes, len_max(rule.kind), &self.null_values) {
                 Ok(None) => {}
-                Ok(Some(value)) => return Ok(Identifier { kind: rule.kind, label: &rule.label, value }),
+                Ok(Some(value)) => {
+                    Identifier::pack(rule.kind, &rule.label, value, out);
+                    return Ok(());
+                }
                 Err(reason) => return Err(Unmatched { reason, column: &rule.column, value: bytes }),
             }
         }
@@ -158,7 +158,9 @@ mod tests {
         let matcher = matcher();
         let fields =
             row.map(|text| if text == "-absent" { Field::Absent } else { Field::Text(text.as_bytes()) });
-        let found = matcher.identify(&fields).map(|id| id.in_full());
+        let mut packed = Vec::new();
+        let found = matcher.pack(&fields, &mut packed);
+        let found = found.map(|()| Identifier::unpack(&packed).unwrap().0.in_full());
         let expected = expected.map(str::to_owned);
         assert_eq!(found.map_err(|no| (no.reason, no.column)), expected, "{row:?}");
     }
@@ -191,7 +193,7 @@ mod tests {
     fn what_is_no_text_is_unreadable_rather_than_absent() {
         let matcher = matcher();
         let row = [Field::NotText("a list"), Field::Absent, Field::Text(b"d1")];
-        let no = matcher.identify(&row).unwrap_err();
+        let no = matcher.pack(&row, &mut Vec::new()).unwrap_err();
         assert_eq!((no.reason, no.reason.is_unreadable()), (Reason::NotText, true));
     }
 }

@@ -4,39 +4,25 @@ use super::Reason;
 
 /// Texts that exports write where there is no identifier. Whoever they name, it is not one person:
 /// sent, they would put whoever happens to have that id into the cohort. Compared without case.
-const PLACEHOLDERS: [&str; 17] = [
-    "0",
-    "-",
-    "n/a",
-    "nan",
-    "nil",
-    "none",
-    "null",
-    "true",
-    "false",
-    "(null)",
-    "<null>",
-    "unknown",
-    "redacted",
-    "undefined",
-    "[redacted]",
-    "[object object]",
-    "00000000-0000-0000-0000-000000000000",
-];
-
-/// The lengths that placeholders have, and the bytes that they begin with: a bit for each.
-const PLACEHOLDER_FORMS: (u64, u128) = {
-    let (mut lengths, mut starts, mut at) = (0, 0, 0);
-    while at < PLACEHOLDERS.len() {
-        let first = PLACEHOLDERS[at].as_bytes()[0];
-        lengths |= 1 << PLACEHOLDERS[at].len();
-        starts |= 1 << first.to_ascii_lowercase() | 1 << first.to_ascii_uppercase();
-        at += 1;
+/// Given by their length, which tells nearly every text from all of them.
+const fn placeholders(len: usize) -> &'static [&'static str] {
+    match len {
+        1 => &["0", "-"],
+        3 => &["n/a", "nan", "nil"],
+        4 => &["none", "null", "true"],
+        5 => &["false"],
+        6 => &["(null)", "<null>"],
+        7 => &["unknown"],
+        8 => &["redacted"],
+        9 => &["undefined"],
+        10 => &["[redacted]"],
+        15 => &["[object object]"],
+        36 => &["00000000-0000-0000-0000-000000000000"],
+        _ => &[],
     }
-    (lengths, starts)
-};
+}
 
-/// The identifier in a value; none if the value is empty.
+/// The identifier in a value, in UTF-8; none if the value is empty.
 ///
 /// # Errors
 /// The reason why it cannot be one.
@@ -45,22 +31,27 @@ pub(super) fn read<'a>(
     bytes: &'a [u8],
     len_max: usize,
     null_values: &[Box<[u8]>],
-) -> Result<Option<&'a str>, Reason> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Reason::NotUtf8)?;
-    // Nearly every identifier is letters, digits and signs: nothing to trim, nothing to control.
-    let graphic = is_graphic(bytes);
-    let text = if graphic { text } else { text.trim() };
-    if text.is_empty() || null_values.iter().any(|null| **null == *text.as_bytes()) {
+) -> Result<Option<&'a [u8]>, Reason> {
+    // Nearly every identifier is letters, digits and signs: UTF-8, nothing to trim, nothing to control.
+    let (value, is_control) = if is_graphic(bytes) { (bytes, false) } else { text(bytes)? };
+    if value.is_empty() || null_values.iter().any(|null| **null == *value) {
         Ok(None)
-    } else if is_placeholder(text) {
+    } else if is_placeholder(value) {
         Err(Reason::Placeholder)
-    } else if text.len() > len_max {
+    } else if value.len() > len_max {
         Err(Reason::TooLong)
-    } else if !graphic && text.chars().any(char::is_control) {
+    } else if is_control {
         Err(Reason::ControlCharacter)
     } else {
-        Ok(Some(text))
+        Ok(Some(value))
     }
+}
+
+/// A value that is UTF-8, trimmed, and whether there is a control character in it.
+#[cold]
+fn text(bytes: &[u8]) -> Result<(&[u8], bool), Reason> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Reason::NotUtf8)?.trim();
+    Ok((text.as_bytes(), text.chars().any(char::is_control)))
 }
 
 /// Whether all bytes are visible ASCII, eight at a time. Bytes beyond ASCII may carry into the next one,
@@ -83,14 +74,9 @@ const fn each(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
 }
 
-/// The length and the first byte tell nearly every text from all placeholders.
 #[inline]
-fn is_placeholder(text: &str) -> bool {
-    let (lengths, starts) = PLACEHOLDER_FORMS;
-    text.len() < 64
-        && text.as_bytes().first().is_some_and(|first| *first < 128 && starts >> *first & 1 == 1)
-        && lengths >> text.len() & 1 == 1
-        && PLACEHOLDERS.iter().any(|known| known.eq_ignore_ascii_case(text))
+fn is_placeholder(value: &[u8]) -> bool {
+    placeholders(value.len()).iter().any(|known| known.as_bytes().eq_ignore_ascii_case(value))
 }
 
 #[cfg(test)]
@@ -98,7 +84,12 @@ mod tests {
     use super::*;
 
     fn check(bytes: &[u8], expected: Result<Option<&str>, Reason>) {
-        assert_eq!(read(bytes, 40, &[]), expected, "{}", bytes.escape_ascii());
+        assert_eq!(
+            read(bytes, 40, &[]),
+            expected.map(|text| text.map(str::as_bytes)),
+            "{}",
+            bytes.escape_ascii()
+        );
     }
 
     #[test]
@@ -117,6 +108,13 @@ mod tests {
                 bytes[at] = byte;
                 assert_eq!(is_graphic(&bytes), byte.is_ascii_graphic(), "{bytes:?}");
             }
+        }
+    }
+
+    #[test]
+    fn every_placeholder_is_found_by_its_length() {
+        for (len, known) in (0..100).flat_map(|len| placeholders(len).iter().map(move |known| (len, known))) {
+            assert_eq!(known.len(), len, "{known}");
         }
     }
 

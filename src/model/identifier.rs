@@ -80,14 +80,20 @@ impl<'a> Identifier<'a> {
     /// are a bug and are cut rather than written with a wrong length.
     #[inline]
     pub fn pack_into(&self, out: &mut Vec<u8>) {
-        let label = &self.label.as_bytes()[..self.label.len().min(usize::from(u8::MAX))];
-        let value = &self.value.as_bytes()[..self.value.len().min(usize::from(u16::MAX))];
-        debug_assert!(label.len() == self.label.len() && value.len() == self.value.len());
+        Self::pack(self.kind, self.label, self.value.as_bytes(), out);
+    }
+
+    /// Appends the packed form of an identifier whose value is known to be UTF-8 without being a `str`.
+    #[inline]
+    pub fn pack(kind: Kind, label: &str, value: &[u8], out: &mut Vec<u8>) {
+        debug_assert!(label.len() <= usize::from(u8::MAX) && value.len() <= usize::from(u16::MAX));
+        let label = &label.as_bytes()[..label.len().min(usize::from(u8::MAX))];
+        let value = &value[..value.len().min(usize::from(u16::MAX))];
         let ([label_len, ..], [low, high, ..]) = (label.len().to_le_bytes(), value.len().to_le_bytes());
         if label.is_empty() {
-            out.extend_from_slice(&[self.kind.byte(), 0, low, high]);
+            out.extend_from_slice(&[kind.byte(), 0, low, high]);
         } else {
-            out.extend_from_slice(&[self.kind.byte(), label_len]);
+            out.extend_from_slice(&[kind.byte(), label_len]);
             out.extend_from_slice(label);
             out.extend_from_slice(&[low, high]);
         }
