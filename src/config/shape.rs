@@ -10,7 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::{
-    Delimiter, Folder, Label, Length, NonEmpty, PascalCase, PathPart, Percent, Slug, Text, Variable, Whole,
+    Delimiter, Folder, Label, Length, Memory, NonEmpty, PascalCase, PathPart, Percent, Slug, Text, Variable,
+    Whole,
 };
 
 /// A syncline config: which cohorts of people are kept in Braze, and where they come from.
@@ -33,6 +34,10 @@ pub(super) struct File {
     #[serde(default)]
     #[schemars(example = ["/data/exports"])]
     pub(super) roots: Vec<String>,
+    /// How much memory the people of a cohort may take while a plan is made. What is beyond it goes into temporary files.
+    #[serde(default = "default_memory")]
+    #[schemars(example = "256MiB")]
+    pub(super) memory: Memory,
     /// The vendor accounts, by a name of your choice.
     #[serde(default)]
     pub(super) connections: BTreeMap<Slug, Connection>,
@@ -50,6 +55,10 @@ pub(super) struct File {
 
 fn default_state() -> Folder {
     Folder(".syncline".to_owned())
+}
+
+fn default_memory() -> Memory {
+    Memory::from_mebibytes(256)
 }
 
 /// The version of the config format; 1 is the only one.
