@@ -42,6 +42,7 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
         roots: std::iter::once(folder.to_owned())
             .chain(file.roots.iter().map(|root| folder.join(root)))
             .collect(),
+        memory_max: usize::try_from(file.memory.0).unwrap_or(usize::MAX),
         connections: connections(file.connections, folder).map_err(|error| id_problem(tree, &error))?,
         cohorts: cohorts
             .map(|(at, shape)| cohort(shape, declared_at(at)))

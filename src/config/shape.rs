@@ -10,7 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::{
-    Delimiter, Label, Length, NonEmpty, PascalCase, PathPart, Percent, Place, Slug, Text, Variable, Whole,
+    Delimiter, Label, Length, Memory, NonEmpty, PascalCase, PathPart, Percent, Place, Slug, Text, Variable,
+    Whole,
 };
 
 /// A syncline config: which cohorts of people are kept in Braze, and where they come from.
@@ -37,6 +38,10 @@ pub(super) struct File {
     #[serde(default)]
     #[schemars(example = ["/data/exports"])]
     pub(super) roots: Vec<String>,
+    /// How much memory the people of a cohort may take while a plan is made. What is beyond it goes into temporary files.
+    #[serde(default = "default_memory")]
+    #[schemars(example = "256MiB")]
+    pub(super) memory: Memory,
     /// The vendor accounts, by a name of your choice.
     #[serde(default)]
     pub(super) connections: BTreeMap<Slug, Connection>,
@@ -74,6 +79,10 @@ impl Default for Bucket {
     fn default() -> Self {
         Self { endpoint: None, region: None, lease: Length::from_secs(30) }
     }
+}
+
+fn default_memory() -> Memory {
+    Memory::from_mebibytes(256)
 }
 
 /// The version of the config format; 1 is the only one.

@@ -20,6 +20,8 @@ pub struct Config {
     pub state: StatePlace,
     /// Folders that sources may be read from; the config's own is the first.
     pub roots: Vec<PathBuf>,
+    /// Bytes of memory that the members of a cohort may take while they are sorted and compared.
+    pub memory_max: usize,
     /// The connections by name.
     pub connections: BTreeMap<ConnectionName, Braze>,
     /// The cohorts in the order of the file.

@@ -28,9 +28,6 @@ use crate::matching::Matcher;
 use crate::model::{KeySeed, Progress};
 use intake::Intake;
 
-/// Bytes of identifiers that are held in memory while a source is read.
-pub const MEMORY_MAX: usize = 256 << 20;
-
 /// Who should be in a cohort, and what was found on the way there.
 #[derive(Debug)]
 pub struct Desired {
@@ -64,7 +61,7 @@ pub fn read(
     progress: &dyn Progress,
 ) -> Result<Desired, DesiredError> {
     let matcher = Matcher::new(&cohort.rules, &cohort.source.null_values);
-    let set = SortedSet::new(seed, MEMORY_MAX);
+    let set = SortedSet::new(seed, config.memory_max);
     thread::scope(|scope| {
         let (mut intake, partitioner) = Intake::start(scope, &cohort.id, &matcher, progress, set)?;
         let reading =

@@ -221,7 +221,7 @@ mod tests {
         let mut set = SortedSet::new(KeySeed(3), memory_max);
         for n in people {
             let mut packed = Vec::new();
-            Identifier { kind: Kind::ExternalId, label: "", value: &format!("user-{n:030}") }
+            Identifier { kind: Kind::ExternalId, label: "", value: &format!("user-{n:080}") }
                 .pack_into(&mut packed);
             set.push(&packed).unwrap();
         }
@@ -249,7 +249,7 @@ mod tests {
         let (whole, duplicates, spilled) = walk(usize::MAX, people());
         assert_eq!((whole.len(), duplicates, spilled), (400_000, 200, false));
         assert_eq!(whole.iter().collect::<BTreeSet<_>>().len(), 400_000);
-        for memory_max in [0, 1 << 20, 12 << 20] {
+        for memory_max in [0, 1 << 20, 28 << 20] {
             let (again, duplicates, spilled) = walk(memory_max, people());
             assert_eq!((duplicates, spilled), (200, true));
             assert!(again == whole, "the bound changes nothing");
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_walk_may_be_given_up() {
-        let mut members = set(1 << 20, 0..100_000).into_members();
+        let mut members = set(1 << 20, 0..300_000).into_members();
         assert!(members.advance().unwrap().is_some());
     }
 }

@@ -16,7 +16,7 @@ use super::observe::{self, Changes, Diff};
 use super::policy::Names;
 use super::report::{CohortPlan, PassPlan};
 use super::{Inputs, PlanError};
-use crate::desired::{DesiredError, MEMORY_MAX, SortedSet};
+use crate::desired::{DesiredError, SortedSet};
 use crate::model::{ALIAS_LEN_MAX, CohortId, EXTERNAL_ID_LEN_MAX, Identifier, Kind, Matched, Op};
 use crate::plan::{Sides, Sink as _, Tally};
 use crate::state::StateError;
@@ -208,7 +208,9 @@ struct Sets {
 
 impl Sets {
     fn new(cohorts: usize, inputs: Inputs<'_>) -> Self {
-        let set = || SortedSet::new(inputs.state.seed(), MEMORY_MAX);
+        // All of them are filled at the same time.
+        let memory_max = inputs.config.memory_max / (2 * cohorts.max(1));
+        let set = || SortedSet::new(inputs.state.seed(), memory_max);
         let sides = std::iter::repeat_with(|| Sides { removes: set(), adds: set() }).take(cohorts).collect();
         Self { sides, packed: Vec::new(), taken: 0 }
     }
