@@ -308,12 +308,12 @@ fn what_nobody_needs_is_shown_first_and_goes_then() {
     w.run(&["reconcile"]).expect(0);
     w.source("carts", users(60).skip(5));
     w.run(&["reconcile"]).expect(0);
-    w.write(".syncline/cohorts/carts/runs/.tmp-crashed", "half a run");
+    w.write(".syncline/cohorts/carts/runs/.syncline-tmp-crashed", "half a run");
     w.run(&["state", "gc", "--dry-run"]).expect(0).says(&["0 files would be removed"]);
     age(&w, ".syncline/cohorts");
     let before = w.snapshot(".syncline/cohorts");
     w.run(&["state", "gc", "--dry-run"]).expect(0).says(&[
-        "runs/.tmp-crashed",
+        "runs/.syncline-tmp-crashed",
         "left behind by a crash",
         "000000000001.json",
         "a newer version has replaced it",
@@ -331,18 +331,40 @@ fn what_nobody_needs_is_shown_first_and_goes_then() {
 fn runs_are_merged_when_there_are_many_and_mean_the_same() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "");
-    for round in 0..20 {
-        w.source("carts", users(100).skip(round).chain((0..=round).map(|n| format!("late-{n}"))));
+    let runs = |w: &Workspace| {
+        let shown = w.run(&["state", "show", "carts", "--format", "json"]).expect(0).json();
+        let runs: Vec<(String, u64)> = shown["runs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|run| (run["id"].as_str().unwrap().to_owned(), run["rows"].as_u64().unwrap()))
+            .collect();
+        (runs, shown["members"].as_u64().unwrap())
+    };
+    let people = |round: usize| users(9_000).skip(round).chain((0..=round % 3).map(|n| format!("late-{n}")));
+    w.source("carts", people(0));
+    w.run(&["reconcile"]).expect(0);
+    let base = runs(&w).0[0].clone();
+    for round in 1..30 {
+        w.source("carts", people(round));
         w.run(&["reconcile"]).expect(0);
     }
-    let shown = w.run(&["state", "show", "carts", "--format", "json"]).expect(0).json();
-    assert!(shown["runs"].as_array().unwrap().len() < 24, "{shown}");
-    assert_eq!(sandbox.members("carts").len(), 101);
-    assert_eq!(shown["members"], 101);
+    let (after, members_now) = runs(&w);
+    assert!(after.len() <= 24, "{after:?}");
+    assert_eq!(after[0], base, "the large one is not written again for so little");
+    assert_eq!(members_now, people(29).count() as u64);
+    assert_eq!(sandbox.members("carts"), members(people(29)));
     w.run(&["state", "verify"]).expect(0);
     let before = sandbox.writes();
     w.run(&["reconcile"]).expect(0).says(&["In step"]);
     assert_eq!(sandbox.writes(), before);
+    // Now so much changes that one run is made of all.
+    w.source("carts", users(6_000).chain((0..6_000).map(|n| format!("new-{n}"))));
+    w.run(&["reconcile", "--max-removes", "carts=9000"]).expect(0);
+    assert_eq!(runs(&w).0.len(), 1);
+    w.run(&["state", "verify"]).expect(0);
+    w.source("carts", users(5_999).chain((0..6_000).map(|n| format!("new-{n}"))));
+    w.run(&["reconcile"]).expect(0).says(&["removed 1; 11,999 members"]);
 }
 
 #[test]
@@ -358,6 +380,44 @@ fn damage_is_found_and_named() {
     w.run(&["state", "verify"]).expect(1).says(&["Damaged:", &name, "not those that were written"]);
     fs::remove_file(&run).unwrap();
     w.run(&["state", "verify"]).expect(1).says(&[&name, "it is gone, and a version names it"]);
+}
+
+#[test]
+fn a_cohort_that_lost_its_versions_is_not_taken_for_a_new_one() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "").source("carts", users(20));
+    w.run(&["reconcile"]).expect(0);
+    fs::remove_dir_all(w.path(".syncline/cohorts/carts/versions")).unwrap();
+    w.source("carts", users(10));
+    let before = sandbox.writes();
+    w.run(&["reconcile"]).expect(1).says(&["its versions are gone", "restore them"]);
+    assert_eq!(sandbox.writes(), before);
+    w.run(&["state", "verify"]).expect(1).says(&["Damaged:", "its versions are gone"]);
+    age(&w, ".syncline/cohorts");
+    let runs = w.snapshot(".syncline/cohorts/carts/runs");
+    w.run(&["state", "gc"]);
+    assert_eq!(w.snapshot(".syncline/cohorts/carts/runs"), runs);
+}
+
+#[test]
+fn nothing_in_a_bucket_that_is_not_ours_goes() {
+    let Some(s3) = S3::start() else { return };
+    let (w, _sandbox) = in_bucket(&s3, "5s", 5);
+    w.write("sync.yaml", w.read("sync.yaml").replace("s3://states/team/prod", "s3://states"));
+    go(&w, &["reconcile"]).expect(0);
+    go(&w, &["state", "gc"]).expect(0).says(&["0 files removed"]);
+    go(&w, &["state", "verify"]).expect(0);
+}
+
+/// A pass that is killed in a bucket has left its journal there.
+#[test]
+fn a_killed_pass_is_in_the_history_of_a_bucket() {
+    let Some(s3) = S3::start() else { return };
+    let (w, sandbox) = in_bucket(&s3, "2s", 50);
+    let mut holder = stuck(&w, &sandbox);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    go(&w, &["history"]).expect(0).says(&["interrupted"]);
 }
 
 /// A request of ours, made by hand: somebody else changes the cohort behind our back.

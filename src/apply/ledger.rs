@@ -145,16 +145,18 @@ impl<'a> Ledger<'a> {
 
     fn commit(&mut self) -> Result<(), StateError> {
         let now = self.context.clock.now();
-        self.version.number += 1;
         self.version.pass = self.context.pass.as_str().into();
         self.version.written_at = now;
         self.version.in_doubt = self.in_doubt() + self.other_doubt;
-        self.context.state.commit(&self.cohort, &self.version)?;
+        // A number that was not taken is tried again: versions have no gaps.
+        let next = Version { number: self.version.number + 1, ..self.version.clone() };
+        self.context.state.commit(&self.cohort, &next)?;
+        self.version = next;
         let (cohort, version) = (self.cohort.to_string(), self.version.number);
         self.context
             .journal
             .append(now, Event::Committed { cohort, version, in_doubt: self.version.in_doubt })?;
         (self.batches, self.last, self.dirty) = (0, Instant::now(), false);
-        Ok(())
+        self.context.journal.publish()
     }
 }

@@ -11,8 +11,8 @@
 //! own: one person may be known by two identifiers, and must not be taken out after being put in.
 //!
 //! # Caveats
-//! Writing to the state blocks its thread for as long as the disk takes to sync. Cohorts run on
-//! different threads.
+//! Writing to the state blocks for as long as the disk or the bucket takes. Others go on meanwhile: the
+//! runtime is told, and must be one of several threads.
 
 mod halt;
 mod ledger;
@@ -118,6 +118,11 @@ pub async fn apply(
     outcome
 }
 
+/// Runs what blocks, while the runtime's other work moves to another thread.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(work)
+}
+
 async fn run(
     approved: Approved<Spool>,
     record: Version,
@@ -130,7 +135,7 @@ async fn run(
     let total = approved.changes(Op::Remove) + approved.changes(Op::Add);
     let mut plan = approved.into_plan();
     let cohort = plan.cohort.clone();
-    let ledger = Ledger::open(&mut plan, sides, record, context)?;
+    let ledger = blocking(|| Ledger::open(&mut plan, sides, record, context))?;
     let mut sender = Sender { cohort: &cohort, context, ledger, rejects, outcome, suspects: Vec::new() };
     let mut result = sender.name(naming).await;
     if result.is_ok() {

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::ledger::Ledger;
-use super::{Context, Halt, Outcome};
+use super::{Context, Halt, Outcome, blocking};
 use tokio::sync::SemaphorePermit;
 
 use crate::connector::braze::{Admission, Answer, RowError};
@@ -81,7 +81,7 @@ impl Sender<'_> {
             }
             Verdict::TooMuch { message, .. } => return Err(Halt::Refused(message)),
         }
-        self.ledger.named(naming.name())?;
+        blocking(|| self.ledger.named(naming.name()))?;
         self.outcome.named = Some(naming);
         Ok(())
     }
@@ -118,8 +118,10 @@ impl Sender<'_> {
 
     /// Records what has come together: whoever is refused first, so that no reason is lost.
     pub(super) fn checkpoint(&mut self) -> Result<(), Halt> {
-        self.rejects.sync()?;
-        Ok(self.ledger.checkpoint()?)
+        blocking(|| {
+            self.rejects.sync()?;
+            Ok(self.ledger.checkpoint()?)
+        })
     }
 
     pub(super) fn has_unsettled_removals(&self) -> bool {

@@ -242,12 +242,13 @@ async fn send(
     } else if cohort.record_changed {
         let mut record = cohort.record;
         record.number += 1;
-        means.state.commit(&cohort.id, &record)?;
+        tokio::task::block_in_place(|| means.state.commit(&cohort.id, &record))?;
     }
     if cohort.empties && outcome.is_whole() && cohort.verdict.refusals.is_empty() {
         close(&cohort.id, means)?;
     }
-    if changed && let Err(error) = means.state.tidy(&cohort.id, means.clock.now()) {
+    let tidy = || tokio::task::block_in_place(|| means.state.tidy(&cohort.id, means.clock.now()));
+    if changed && let Err(error) = tidy() {
         tracing::warn!(cohort = %cohort.id, "the record could not be tidied: {error}");
     }
     match rejects.finish() {

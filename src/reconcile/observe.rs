@@ -43,12 +43,14 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
         let plan = judged(cohort, names, previous.clone(), diff, Some(source), inputs)?;
         return Ok(CohortPlan { matched: Some(matched), ..plan.marked(Some(mark)) });
     }
+    // Taken before the first byte is read: only then does a file's age say that it will not change unseen.
+    let began = inputs.clock.now();
     let read = desired::read(cohort, config, inputs.state.seed(), inputs.progress)?;
     let Desired { set, reading, rejects } = read;
     let mut members = set.into_members();
     let diff = compare(&cohort.id, Some(&mut members), previous.as_ref(), inputs)?;
     let matched = rejects.matched(&reading, members.duplicates());
-    let mark = reading.fingerprint.and_then(|print| print.text(&rules_text(cohort), inputs.clock.now()));
+    let mark = reading.fingerprint.and_then(|print| print.text(&rules_text(cohort), began));
     let mark = mark.filter(|_| reading.hollow.is_none()).map(|fingerprint| SourceMark {
         fingerprint,
         matched: matched.clone(),

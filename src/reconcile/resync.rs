@@ -58,8 +58,8 @@ fn everybody(id: &CohortId, record: &Version, inputs: Inputs<'_>) -> Result<Diff
                 tally.let_go_again += 1;
                 changes.change(Op::Remove, cursor.packed()?)?;
             }
-            Some(Standing::InDoubt | Standing::Disputed) => tally.left_in_doubt += 1,
-            Some(Standing::Refused) => tally.refused += 1,
+            Some(Standing::InDoubt) => tally.left_in_doubt += 1,
+            Some(Standing::Refused | Standing::Disputed) => tally.refused += 1,
         }
     }
     Ok(Diff { tally, changes })

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::StateError;
 use super::run;
-use super::store::{Found, Store, TEMPORARY};
+use super::store::{Found, PROBES, Store, TEMPORARY};
 use super::version;
 use crate::model::{CohortId, Timestamp};
 
@@ -40,11 +40,14 @@ pub(super) fn of_cohort(
     for found in store.files(&version::folder_of(cohort))? {
         match version::number_of(&found.name) {
             Some(number) => versions.push((number, found)),
-            None if is_old(found.written) => {
+            None if found.name.starts_with(TEMPORARY) && is_old(found.written) => {
                 garbage.push(item(&version::folder_of(cohort), &found, "left behind by a crash"));
             }
             None => {}
         }
+    }
+    if versions.is_empty() {
+        return Ok(garbage); // its versions may have been lost, and could be restored
     }
     versions.sort_unstable_by_key(|(number, _)| *number);
     let mut needed: BTreeSet<Box<str>> = BTreeSet::new();
@@ -69,16 +72,14 @@ pub(super) fn of_cohort(
 
 /// Finds what a crash has left beside the cohorts.
 pub(super) fn elsewhere(store: &Store, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
-    let left = |found: &Found| {
-        let hidden = found.name.starts_with(TEMPORARY) || found.name.starts_with("probe-");
-        hidden && is_old(found.written, now)
-    };
-    let found = store.files("")?;
-    Ok(found
-        .iter()
-        .filter(|found| left(found))
-        .map(|found| item("", found, "left behind by a crash"))
-        .collect())
+    let is_probe =
+        |found: &Found| found.name.len() == 16 && found.name.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_temporary = |found: &Found| found.name.starts_with(TEMPORARY);
+    let (probes, others) = (store.files(PROBES)?, store.files("")?);
+    let probes = probes.iter().filter(|found| is_probe(found)).map(|found| (PROBES, found));
+    let others = others.iter().filter(|found| is_temporary(found)).map(|found| ("", found));
+    let left = probes.chain(others).filter(|(_, found)| is_old(found.written, now));
+    Ok(left.map(|(folder, found)| item(folder, found, "left behind by a crash")).collect())
 }
 
 fn is_old(written: Timestamp, now: Timestamp) -> bool {

@@ -4,7 +4,8 @@
 //! only says who that is. In a bucket it is the text itself: renewed again and again by its holder, changed only
 //! by conditional put, and open to whoever comes once it is not renewed any more. A holder that was away for
 //! too long finds that out by its own clock, before it sends or commits anything, and by the store, which does
-//! not take a renewal of what somebody else has replaced.
+//! not take a renewal of what somebody else has replaced. Clocks of two machines are never compared: how old a
+//! lease is, the store's own clock tells.
 
 use std::fmt;
 use std::fs::{File, TryLockError};
@@ -25,6 +26,15 @@ const LOOKS: u32 = 4;
 const LOOK: Duration = Duration::from_millis(25);
 /// Renewals in the time that a lease lasts.
 const BEATS: u32 = 3;
+/// Longest time that one renewal may take, and that is waited after one that failed, as parts of the lease.
+const BEAT_LIMIT: u32 = 6;
+const BEAT_AGAIN: u32 = 12;
+/// A store's clock is told in whole seconds.
+const TICK: Duration = Duration::from_secs(1);
+/// How long whoever only looks believes in a holder that is not heard of, by a clock that may be wrong.
+const LOOK_SLACK: Duration = Duration::from_secs(60);
+/// Longest time that letting go may take.
+const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A process that holds a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +68,9 @@ struct Shape {
     /// The rest is for buckets. Counts the holders.
     #[serde(default)]
     epoch: u64,
+    /// Tells this holder from any other.
+    #[serde(default)]
+    id: String,
     #[serde(default)]
     renewed: Option<String>,
     #[serde(default)]
@@ -74,6 +87,7 @@ impl Shape {
             process: holder.process,
             since: timestamp_text(holder.since),
             epoch: 0,
+            id: uuid::Uuid::new_v4().to_string(),
             renewed: None,
             lasts_ms: 0,
             released: false,
@@ -136,7 +150,15 @@ pub(super) fn look(store: &Store, now: Timestamp) -> Result<Option<Holder>, Stat
             };
             Ok(shape.holder().filter(|_| held))
         }
-        Store::Bucket(_) => Ok(shape.clone().holder().filter(|_| is_alive(&shape, now))),
+        Store::Bucket(_) => {
+            let is_heard = |holder: &Holder| {
+                holder
+                    .heard
+                    .is_none_or(|(_, until)| until.checked_add(LOOK_SLACK).is_ok_and(|late| now < late))
+            };
+            let released = shape.released;
+            Ok(shape.holder().filter(|holder| !released && is_heard(holder)))
+        }
     }
 }
 
@@ -170,10 +192,11 @@ fn unknown() -> Holder {
     Holder { host: "this machine".to_owned(), process: 0, since: Timestamp::UNIX_EPOCH, heard: None }
 }
 
-/// Whether whoever wrote the lease may still be at work.
-fn is_alive(shape: &Shape, now: Timestamp) -> bool {
-    let holder = shape.clone().holder();
-    !shape.released && holder.and_then(|holder| holder.heard).is_none_or(|(_, until)| now < until)
+/// Whether whoever wrote the lease may still be at work: by the store's clock alone.
+fn is_alive(bucket: &Bucket, shape: &Shape, written: Option<Timestamp>) -> Result<bool, StateError> {
+    let Some(written) = written.filter(|_| !shape.released) else { return Ok(!shape.released) };
+    let age = Duration::try_from(bucket.time()?.duration_since(written)).unwrap_or(Duration::ZERO);
+    Ok(age <= Duration::from_millis(shape.lasts_ms) + TICK)
 }
 
 /// A lease in a bucket, renewed by a thread of its own.
@@ -221,7 +244,7 @@ impl Renewed {
                     let path = bucket.at(FILE);
                     let damaged = |e: serde_json::Error| StateError::Damaged { path, what: e.to_string() };
                     let other: Shape = serde_json::from_slice(&bytes).map_err(damaged)?;
-                    if is_alive(&other, now) {
+                    if is_alive(bucket, &other, tag.written)? {
                         return Err(StateError::Held(other.holder().unwrap_or_else(unknown)));
                     }
                     shape.epoch = other.epoch + 1;
@@ -263,8 +286,9 @@ fn good_until(began: Instant, now: Timestamp, lasts: Duration) -> (Instant, Time
 /// Renews the lease until it is to stop, or somebody else has it.
 fn beat(bucket: &Bucket, clock: Clock, shared: &Shared, lasts: Duration) {
     let mut now = shared.now.lock().unwrap_or_else(PoisonError::into_inner);
+    let (id, mut pause) = (now.shape.id.clone(), lasts / BEATS);
     while !now.stop && !now.lost {
-        let waited = shared.wake.wait_timeout(now, lasts / BEATS).unwrap_or_else(PoisonError::into_inner);
+        let waited = shared.wake.wait_timeout(now, pause).unwrap_or_else(PoisonError::into_inner);
         now = waited.0;
         if now.stop {
             return;
@@ -273,14 +297,37 @@ fn beat(bucket: &Bucket, clock: Clock, shared: &Shared, lasts: Duration) {
         now.shape.renewed = Some(timestamp_text(time));
         let (bytes, tag) = (now.shape.bytes(), now.tag.clone());
         drop(now);
-        let renewed = bucket.replace(FILE, &bytes, &tag);
+        let renewed = renew(bucket, &bytes, &tag, &id, lasts / BEAT_LIMIT);
         now = shared.now.lock().unwrap_or_else(PoisonError::into_inner);
+        pause = lasts / BEATS;
         match renewed {
-            Ok(Some(tag)) => (now.tag, now.good_until) = (tag, good_until(began, time, lasts)),
-            Ok(None) => now.lost = true,
-            Err(error) => tracing::warn!("the lease on the state is not renewed yet: {error}"),
+            Ok(Beat::Renewed(tag)) => (now.tag, now.good_until) = (tag, good_until(began, time, lasts)),
+            Ok(Beat::WasRenewed(tag)) => (now.tag, pause) = (tag, Duration::ZERO),
+            Ok(Beat::Lost) => now.lost = true,
+            Err(error) => {
+                tracing::warn!("the lease on the state is not renewed yet: {error}");
+                pause = lasts / BEAT_AGAIN;
+            }
         }
     }
+}
+
+/// What became of a renewal.
+enum Beat {
+    Renewed(Tag),
+    /// An earlier one was done after all, and its answer was lost.
+    WasRenewed(Tag),
+    /// Somebody else has it.
+    Lost,
+}
+
+fn renew(bucket: &Bucket, bytes: &[u8], tag: &Tag, id: &str, limit: Duration) -> Result<Beat, StoreError> {
+    if let Some(tag) = bucket.replace_within(limit, FILE, bytes, tag)? {
+        return Ok(Beat::Renewed(tag));
+    }
+    let Some((bytes, tag)) = bucket.read(FILE)? else { return Ok(Beat::Lost) };
+    let is_ours = serde_json::from_slice::<Shape>(&bytes).is_ok_and(|shape| shape.id == id);
+    Ok(if is_ours { Beat::WasRenewed(tag) } else { Beat::Lost })
 }
 
 impl Drop for Renewed {
@@ -294,7 +341,7 @@ impl Drop for Renewed {
         if !now.lost {
             now.shape.released = true;
             // If this fails, the lease runs out by itself.
-            let _ = self.bucket.replace(FILE, &now.shape.bytes(), &now.tag);
+            let _ = self.bucket.replace_within(RELEASE_LIMIT, FILE, &now.shape.bytes(), &now.tag);
         }
     }
 }

@@ -167,9 +167,28 @@ impl StateReader {
     /// The newest version of a cohort, if it has one.
     ///
     /// # Errors
-    /// When it cannot be read or is damaged.
+    /// When it cannot be read or is damaged, or had versions that are gone.
     pub fn version(&self, cohort: &CohortId) -> Result<Option<Version>, StateError> {
-        version::newest(&self.store, cohort)
+        let newest = version::newest(&self.store, cohort)?;
+        if newest.is_none() && self.has_lost_versions(cohort)? {
+            let path = self.store.at(&version::folder_of(cohort));
+            let what = "its versions are gone, and the journal tells of them; restore them";
+            return Err(StateError::Damaged { path, what: what.to_owned() });
+        }
+        Ok(newest)
+    }
+
+    /// Runs without a version are those of a first apply that was killed before it sent anything, unless the
+    /// journal knows of a version.
+    fn has_lost_versions(&self, cohort: &CohortId) -> Result<bool, StateError> {
+        if self.store.list(&run::folder_of(cohort))?.is_empty() {
+            return Ok(false);
+        }
+        let is_commit = |entry: &Entry| match &entry.event {
+            Event::Committed { cohort: committed, .. } => committed == cohort.as_str(),
+            _ => false,
+        };
+        Ok(self.passes(usize::MAX)?.iter().any(|pass| pass.entries.iter().any(is_commit)))
     }
 
     /// What the record says of each member, in the order of the keys. Without a version: nothing.
@@ -305,10 +324,10 @@ impl StateWriter {
     /// When the state cannot be read or written; the record is the same as before.
     pub fn tidy(&self, cohort: &CohortId, now: Timestamp) -> Result<(), StateError> {
         let store = &self.reader.store;
-        let due = self.reader.version(cohort)?.filter(compact::is_due);
-        if let Some(version) = due {
-            let merged = compact::merged(store, cohort, &version, self.reader.seed())?;
-            self.commit(cohort, &Version { written_at: now, ..merged })?;
+        if let Some(version) = self.reader.version(cohort)?
+            && let Some(tidied) = compact::tidied(store, cohort, &version, self.reader.seed())?
+        {
+            self.commit(cohort, &Version { written_at: now, ..tidied })?;
         }
         self.remove(&gc::of_cohort(store, cohort, now)?)
     }

@@ -67,6 +67,11 @@ pub(super) fn verify(state: &StateReader) -> Result<Verification, StateError> {
 
 fn cohort(state: &StateReader, id: &CohortId, found: &mut Verification) -> Result<(), StateError> {
     let named = versions(state, id, found)?;
+    if let Err(error @ StateError::Damaged { .. }) = state.version(id)
+        && named.is_empty()
+    {
+        found.find(version::folder_of(id), &error, false);
+    }
     let mut present = BTreeSet::new();
     for file in state.store.files(&run::folder_of(id))? {
         match file.name.strip_suffix(".parquet").filter(|run| named.contains_key(*run)) {

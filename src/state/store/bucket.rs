@@ -17,14 +17,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
 use object_store::{
-    Error, ObjectStore, ObjectStoreExt as _, ObjectStoreScheme, PutMode, PutOptions, PutPayload, RetryConfig,
-    UpdateVersion,
+    Error, ObjectMeta, ObjectStore, ObjectStoreExt as _, ObjectStoreScheme, PutMode, PutOptions, PutPayload,
+    RetryConfig, UpdateVersion,
 };
 use tokio::runtime::Runtime;
 
@@ -34,6 +33,8 @@ use crate::model::Timestamp;
 
 /// Bytes of a part of a large object, and of a growing file that is not written yet.
 pub(super) const PART_LEN: usize = 8 << 20;
+/// Where the store is tried out and asked for the time.
+pub(in super::super) const PROBES: &str = "probes";
 /// Longest message of a store that is repeated.
 const MESSAGE_LEN_MAX: usize = 300;
 
@@ -54,7 +55,11 @@ impl fmt::Debug for Bucket {
 
 /// Which writing of an object it was.
 #[derive(Clone, Debug)]
-pub(in super::super) struct Tag(UpdateVersion);
+pub(in super::super) struct Tag {
+    update: UpdateVersion,
+    /// When, by the store's clock and to the second; known of what was read.
+    pub(in super::super) written: Option<Timestamp>,
+}
 
 /// The runtime that requests run on. It must not end by waiting, wherever the last of its users is dropped.
 struct Thread(Option<Runtime>);
@@ -109,8 +114,10 @@ impl Bucket {
         let (objects, path) = (Arc::clone(&self.objects), self.object(relative));
         let found = self.wait(async move {
             let found = objects.get(&path).await?;
-            let tag = UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
-            Ok((found.bytes().await?.to_vec(), Tag(tag)))
+            let update =
+                UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
+            let written = Timestamp::try_from(SystemTime::from(found.meta.last_modified)).ok();
+            Ok((found.bytes().await?.to_vec(), Tag { update, written }))
         });
         match found {
             Ok(found) => Ok(Some(found)),
@@ -144,17 +151,13 @@ impl Bucket {
 
     pub(super) fn files(&self, relative: &str) -> Result<Vec<Found>, StoreError> {
         let (objects, path) = (Arc::clone(&self.objects), self.object(relative));
-        let found = self.wait(async move { objects.list(Some(&path)).try_collect::<Vec<_>>().await });
+        let found = self.wait(async move { objects.list_with_delimiter(Some(&path)).await });
         let found = found.map_err(|e| self.error("list", relative, &e))?;
-        let mut files: Vec<Found> = found
-            .iter()
-            .filter_map(|meta| {
-                let name = meta.location.filename()?.to_owned();
-                let written = SystemTime::from(meta.last_modified);
-                let written = Timestamp::try_from(written).unwrap_or(Timestamp::MAX);
-                Some(Found { name, bytes: meta.size, written })
-            })
-            .collect();
+        let file = |meta: &ObjectMeta| {
+            let written = Timestamp::try_from(SystemTime::from(meta.last_modified)).unwrap_or(Timestamp::MAX);
+            Some(Found { name: meta.location.filename()?.to_owned(), bytes: meta.size, written })
+        };
+        let mut files: Vec<Found> = found.objects.iter().filter_map(file).collect();
         files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(files)
     }
@@ -166,7 +169,10 @@ impl Bucket {
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
                 Ok(self.read(relative)?.is_some_and(|(found, _)| found == bytes))
             }
-            Err(e) => Err(self.error("write", relative, &e)),
+            Err(e) => match self.read(relative) {
+                Ok(Some((found, _))) if found == bytes => Ok(true),
+                _ => Err(self.error("write", relative, &e)),
+            },
         }
     }
 
@@ -177,7 +183,7 @@ impl Bucket {
         bytes: &[u8],
         tag: &Tag,
     ) -> Result<Option<Tag>, StoreError> {
-        match self.put(relative, bytes, PutMode::Update(tag.0.clone())) {
+        match self.put(relative, bytes, PutMode::Update(tag.update.clone())) {
             Ok(tag) => Ok(Some(tag)),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. }) => {
                 Ok(self.read(relative)?.filter(|(found, _)| found == bytes).map(|(_, tag)| tag))
@@ -186,12 +192,46 @@ impl Bucket {
         }
     }
 
+    /// As [`Bucket::replace`], but given up on after `limit`: then nobody knows whether it was done.
+    pub(in super::super) fn replace_within(
+        &self,
+        limit: Duration,
+        relative: &str,
+        bytes: &[u8],
+        tag: &Tag,
+    ) -> Result<Option<Tag>, StoreError> {
+        let (objects, path) = (Arc::clone(&self.objects), self.object(relative));
+        let payload = PutPayload::from(Bytes::copy_from_slice(bytes));
+        let options = PutOptions::from(PutMode::Update(tag.update.clone()));
+        let put = self.wait(async move {
+            let put = tokio::time::timeout(limit, objects.put_opts(&path, payload, options)).await;
+            put.unwrap_or_else(|late| Err(Error::Generic { store: "state", source: late.into() }))
+        });
+        match put {
+            Ok(put) => Ok(Some(Tag { update: put.into(), written: None })),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. }) => {
+                Ok(None)
+            }
+            Err(e) => Err(self.error("write", relative, &e)),
+        }
+    }
+
+    /// The time by the store's clock, to the second.
+    pub(in super::super) fn time(&self) -> Result<Timestamp, StoreError> {
+        let probe = format!("{PROBES}/{:016x}", uuid::Uuid::new_v4().as_u64_pair().0);
+        self.put_new(&probe, b"what time is it?")?;
+        let found = self.read(&probe)?;
+        self.remove(&probe)?;
+        let gone = || StoreError::new("read", &self.at(&probe), io::ErrorKind::NotFound.into());
+        found.and_then(|(_, tag)| tag.written).ok_or_else(gone)
+    }
+
     fn put(&self, relative: &str, bytes: &[u8], mode: PutMode) -> Result<Tag, Error> {
         step::step().map_err(|source| Error::Generic { store: "state", source: source.into() })?;
         let (objects, path) = (Arc::clone(&self.objects), self.object(relative));
         let payload = PutPayload::from(Bytes::copy_from_slice(bytes));
         let put = self.wait(async move { objects.put_opts(&path, payload, PutOptions::from(mode)).await });
-        put.map(|put| Tag(put.into()))
+        put.map(|put| Tag { update: put.into(), written: None })
     }
 
     /// Tries whether the store keeps two writers apart: what exists must not be created, and what has changed
@@ -200,7 +240,7 @@ impl Bucket {
         if self.read("format.json")?.is_some() {
             return Ok(()); // it was tried when the state was made
         }
-        let probe = format!("probe-{random:016x}");
+        let probe = format!("{PROBES}/{random:016x}");
         let lacks =
             |what: &str| StateError::NoConditionalPut { path: self.url.clone(), what: what.to_owned() };
         let refused = |e: StoreError| match e.kind() {
@@ -222,9 +262,10 @@ impl Bucket {
     }
 
     pub(super) fn pending(&self, relative: &str) -> Result<PendingFile, StoreError> {
-        let temporary = tempfile::NamedTempFile::new();
-        let temporary = temporary.map_err(|e| StoreError::new("create a file for", &self.at(relative), e))?;
-        Ok(PendingFile { temporary, target: Target::Object(self.clone(), relative.to_owned()) })
+        // Without a name: nobody finds it, and it is gone with the process.
+        let file = tempfile::tempfile();
+        let file = file.map_err(|e| StoreError::new("create a file for", &self.at(relative), e))?;
+        Ok(PendingFile { file, target: Target::Object(self.clone(), relative.to_owned()) })
     }
 
     pub(super) fn growing(&self, relative: &str) -> Growing {

@@ -7,14 +7,14 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use tempfile::{Builder, NamedTempFile};
+use tempfile::{Builder, TempPath};
 
 use super::step::step;
 use super::{Blob, Found, Growing, PendingFile, Stepping, StoreError, Target};
 use crate::model::Timestamp;
 
 /// How the names of files begin that nobody sees yet.
-pub(in super::super) const TEMPORARY: &str = ".tmp-";
+pub(in super::super) const TEMPORARY: &str = ".syncline-tmp-";
 
 /// A folder of the state. Paths are relative to it.
 #[derive(Clone, Debug)]
@@ -121,7 +121,8 @@ impl Folder {
         let folder = self.create_dirs(parent_of(Path::new(relative)).to_str().unwrap_or_default())?;
         let temporary = step().and_then(|()| Builder::new().prefix(TEMPORARY).tempfile_in(&folder));
         let temporary = temporary.map_err(|e| StoreError::new("create a file in", &folder, e))?;
-        Ok(PendingFile { temporary, target: Target::Path(path) })
+        let (file, temporary) = temporary.into_parts();
+        Ok(PendingFile { file, target: Target::Path(temporary, path) })
     }
 
     /// Creates a file that is appended to.
@@ -134,7 +135,7 @@ impl Folder {
         let file =
             step().and_then(|()| options.open(&path)).map_err(|e| StoreError::new("create", &path, e))?;
         sync_folder(&folder)?;
-        Ok(Growing::File { file: Stepping(file), path })
+        Ok(Growing::File { file: Stepping(file), path, torn: false })
     }
 
     /// Removes a file. One that is gone already is as good as removed. It need not last: a file that is back
@@ -150,12 +151,12 @@ impl Folder {
 }
 
 /// Syncs the file and gives it its name, unless the name is taken.
-pub(super) fn commit_new(temporary: NamedTempFile, path: &Path) -> Result<bool, StoreError> {
-    let synced = step().and_then(|()| temporary.as_file().sync_all());
+pub(super) fn commit_new(file: &File, temporary: TempPath, path: &Path) -> Result<bool, StoreError> {
+    let synced = step().and_then(|()| file.sync_all());
     synced.map_err(|e| StoreError::new("sync", path, e))?;
     step().map_err(|e| StoreError::new("name", path, e))?;
     match temporary.persist_noclobber(path) {
-        Ok(_) => sync_folder(parent_of(path)).map(|()| true),
+        Ok(()) => sync_folder(parent_of(path)).map(|()| true),
         Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(e) => Err(StoreError::new("name", path, e.error)),
     }

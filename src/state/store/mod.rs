@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::model::Timestamp;
 
 pub(super) use blob::Blob;
-pub(super) use bucket::{Bucket, Tag};
+pub(super) use bucket::{Bucket, PROBES, Tag};
 pub(super) use folder::{Folder, TEMPORARY, private};
 pub use step::{Failure, fail_at};
 
@@ -191,14 +191,14 @@ impl Store {
 
 /// A file that nobody sees yet. Dropped, it is gone.
 pub(super) struct PendingFile {
-    temporary: tempfile::NamedTempFile,
+    file: File,
     target: Target,
 }
 
 enum Target {
-    /// Beside the temporary file.
-    Path(PathBuf),
-    /// An object that the temporary file is uploaded to.
+    /// What the file is called until then, and from then on.
+    Path(tempfile::TempPath, PathBuf),
+    /// An object that the file, which has no name, is uploaded to.
     Object(Bucket, String),
 }
 
@@ -206,23 +206,21 @@ impl PendingFile {
     /// Where it will be.
     pub(super) fn path(&self) -> PathBuf {
         match &self.target {
-            Target::Path(path) => path.clone(),
+            Target::Path(_, path) => path.clone(),
             Target::Object(bucket, relative) => bucket.at(relative),
         }
     }
 
     /// What is to be written, to be written to.
     pub(super) fn writer(&self) -> io::Result<Stepping> {
-        self.temporary.as_file().try_clone().map(Stepping)
+        self.file.try_clone().map(Stepping)
     }
 
     /// Puts the file where it lasts and gives it its name, unless the name is taken.
     pub(super) fn commit_new(self) -> Result<bool, StoreError> {
         match self.target {
-            Target::Path(path) => folder::commit_new(self.temporary, &path),
-            Target::Object(bucket, relative) => {
-                bucket.upload(self.temporary.into_file(), &relative).map(|()| true)
-            }
+            Target::Path(temporary, path) => folder::commit_new(&self.file, temporary, &path),
+            Target::Object(bucket, relative) => bucket.upload(self.file, &relative).map(|()| true),
         }
     }
 }
@@ -245,7 +243,7 @@ impl Write for Stepping {
 /// A file that is appended to. In a bucket, where nothing can be, each sync writes a further part.
 #[derive(Debug)]
 pub(super) enum Growing {
-    File { file: Stepping, path: PathBuf },
+    File { file: Stepping, path: PathBuf, torn: bool },
     Parts { bucket: Bucket, relative: String, part: u32, buffer: Vec<u8> },
 }
 
@@ -253,8 +251,12 @@ impl Growing {
     /// Appends. What is appended lasts after the next [`Growing::sync`].
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         match self {
-            Self::File { file, path } => {
-                file.write_all(bytes).map_err(|e| StoreError::new("append to", path, e))
+            Self::File { file, path, torn } => {
+                // Half of an earlier line must not spoil this one.
+                let line_break: &[u8] = if *torn { b"\n" } else { b"" };
+                let written = file.write_all(line_break).and_then(|()| file.write_all(bytes));
+                *torn = written.is_err();
+                written.map_err(|e| StoreError::new("append to", path, e))
             }
             Self::Parts { buffer, .. } => {
                 buffer.extend_from_slice(bytes);
@@ -263,9 +265,17 @@ impl Growing {
         }
     }
 
+    /// Lets others see what was appended, even if it need not last.
+    pub(super) fn publish(&mut self) -> Result<(), StoreError> {
+        match self {
+            Self::File { .. } => Ok(()),
+            Self::Parts { .. } => self.sync(),
+        }
+    }
+
     pub(super) fn sync(&mut self) -> Result<(), StoreError> {
         match self {
-            Self::File { file, path } => {
+            Self::File { file, path, .. } => {
                 let synced = step::step().and_then(|()| file.0.sync_data());
                 synced.map_err(|e| StoreError::new("sync", path, e))
             }
