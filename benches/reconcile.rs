@@ -13,26 +13,14 @@
     reason = "it prints its results and reads its arguments"
 )]
 
+mod support;
+
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::process::{Command, Stdio};
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike as _;
-
-const SYNCLINE: &str = env!("CARGO_BIN_EXE_syncline");
-const ROUNDS: usize = 5;
-
-/// What a process took.
-#[derive(Clone, Copy, Debug)]
-struct Cost {
-    cpu: f64,
-    wall: f64,
-    mebibytes: f64,
-}
+use support::{Cost, ROUNDS, SYNCLINE, Sandbox, heading, measure, measure_child, report, rounds};
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
@@ -43,7 +31,7 @@ fn main() {
     let home = tempfile::tempdir().unwrap();
     let python = Command::new("python3").arg("--version").stdout(Stdio::null()).status().is_ok();
     println!("{members} members of 36 characters, medians of {ROUNDS}\n");
-    println!("{:34} {:>8} {:>8} {:>8}", "", "CPU s", "wall s", "MiB");
+    heading();
 
     write_list(&home.path().join("people.csv"), 0, members);
     write_list(&home.path().join("changed.csv"), members / 100, members);
@@ -109,29 +97,6 @@ cohorts:
     fs::write(home.join("sync.yaml"), text).unwrap();
 }
 
-struct Sandbox(Child, String);
-
-impl Sandbox {
-    fn start() -> Self {
-        let mut child = Command::new(SYNCLINE)
-            .args(["sandbox", "--port", "0"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self(child, line.trim().strip_prefix("sandbox on ").unwrap().to_owned())
-    }
-}
-
-impl Drop for Sandbox {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn first_import(home: &Path) -> Cost {
     let sandbox = Sandbox::start();
     let _ = fs::remove_dir_all(home.join(".syncline"));
@@ -149,52 +114,6 @@ fn yardstick_send(home: &Path) -> Cost {
     measure(home, "python3", &[&yardstick(), "send", &sandbox.1, "people.csv"], "")
 }
 
-fn rounds(mut round: impl FnMut() -> Cost) -> Cost {
-    let costs: Vec<Cost> = (0..ROUNDS).map(|_| round()).collect();
-    let median = |of: fn(&Cost) -> f64| {
-        let mut values: Vec<f64> = costs.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values[ROUNDS / 2]
-    };
-    Cost { cpu: median(|c| c.cpu), wall: median(|c| c.wall), mebibytes: median(|c| c.mebibytes) }
-}
-
-fn report(what: &str, Cost { cpu, wall, mebibytes }: Cost) {
-    println!("{what:34} {cpu:8.2} {wall:8.2} {mebibytes:8.0}");
-}
-
 fn ratio(theirs: Cost, ours: Cost) {
     println!("{:34} {:7.1}x {:7.1}x", "  yardstick / ours", theirs.cpu / ours.cpu, theirs.wall / ours.wall);
-}
-
-/// Runs a program through a fresh process of this one, whose only child it is: so the figures are its own.
-fn measure(home: &Path, program: &str, args: &[&str], says: &str) -> Cost {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--measure", program])
-        .args(args)
-        .current_dir(home)
-        .env("K", "sandbox-data-import-key")
-        .env("P", "sandbox-partner-api-key")
-        .output()
-        .unwrap();
-    let text =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.contains(says), "{text}");
-    let figures: Vec<f64> = text.lines().last().unwrap().split(' ').map(|f| f.parse().unwrap()).collect();
-    Cost { cpu: figures[0], wall: figures[1], mebibytes: figures[2] }
-}
-
-fn measure_child(command: &[String]) {
-    let began = Instant::now();
-    let output = Command::new(&command[0]).args(&command[1..]).output().unwrap();
-    let wall = began.elapsed().as_secs_f64();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
-    #[allow(clippy::cast_precision_loss, reason = "figures for people")]
-    let (cpu, mebibytes) = (
-        (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6,
-        usage.max_rss() as f64 / 1024.0,
-    );
-    print!("{}", String::from_utf8_lossy(&output.stdout));
-    println!("{cpu} {wall} {mebibytes}");
 }
