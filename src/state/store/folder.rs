@@ -52,21 +52,22 @@ impl Folder {
         }
     }
 
-    /// Names in a folder, sorted, without temporary files. A folder that is not there has none.
-    pub(super) fn list(&self, relative: &str) -> Result<Vec<String>, StoreError> {
+    /// What lies in a folder. One that is not there is empty.
+    fn entries(&self, relative: &str) -> Result<Vec<fs::DirEntry>, StoreError> {
         let path = self.at(relative);
         let failed = |e| StoreError::new("list", &path, e);
-        let entries = match fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(failed(e)),
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            if let Ok(name) = entry.map_err(failed)?.file_name().into_string() {
-                names.push(name);
-            }
+        match fs::read_dir(&path) {
+            Ok(entries) => entries.collect::<Result<_, _>>().map_err(failed),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(e) => Err(failed(e)),
         }
+    }
+
+    /// Names in a folder, sorted, without temporary files. A folder that is not there has none.
+    pub(super) fn list(&self, relative: &str) -> Result<Vec<String>, StoreError> {
+        let entries = self.entries(relative)?.into_iter();
+        let mut names: Vec<String> =
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.retain(|name| !name.starts_with('.'));
         names.sort_unstable();
         Ok(names)
@@ -76,14 +77,8 @@ impl Folder {
     pub(super) fn files(&self, relative: &str) -> Result<Vec<Found>, StoreError> {
         let path = self.at(relative);
         let failed = |e| StoreError::new("list", &path, e);
-        let entries = match fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(failed(e)),
-        };
         let mut files = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(failed)?;
+        for entry in self.entries(relative)? {
             let meta = match entry.metadata() {
                 Ok(meta) if meta.is_file() => meta,
                 Ok(_) => continue,
