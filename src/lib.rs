@@ -23,10 +23,11 @@
 //! | [`matching`] | row → identifier, or the reason why not; pure | model |
 //! | [`plan`] | diff, guard, cost, digest; pure: no I/O, no clock, no async | model |
 //! | [`state`] | the store, in a folder or a bucket: record, in doubt, journal, rejects, lease | model |
+//! | [`fold`] | what a Heap's webhook has told: inbox → the membership table of each segment | model, state |
 //! | [`connector`] | the one HTTP client, and a folder per vendor or store | model, config |
 //! | [`desired`] | reads a source, matches, sorts: an ordered, distinct set on disk | model, config, matching, state, connector |
 //! | [`apply`] | sends an approved plan and records outcomes; decides nothing | model, config, plan, state, connector |
-//! | [`reconcile`] | one pass over everything; the only one that knows every stage | model, config, matching, plan, state, connector, desired, apply |
+//! | [`reconcile`] | one pass over everything; the only one that knows every stage | model, config, matching, plan, state, connector, fold, desired, apply |
 //! | [`cli`] | the only module that prints, reads the environment or chooses an exit code | all |
 //!
 //! # Laws
@@ -62,6 +63,7 @@ pub mod cli;
 pub mod config;
 pub mod connector;
 pub mod desired;
+pub mod fold;
 pub mod matching;
 pub mod model;
 pub mod plan;

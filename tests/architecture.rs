@@ -18,9 +18,10 @@ const MODULES: &[(&str, &[&str])] = &[
     ("plan", &["model"]),
     ("state", &["model"]),
     ("connector", &["model", "config"]),
+    ("fold", &["model", "state"]),
     ("desired", &["model", "config", "matching", "state", "connector"]),
     ("apply", &["model", "config", "plan", "state", "connector"]),
-    ("reconcile", &["model", "config", "matching", "plan", "state", "connector", "desired", "apply"]),
+    ("reconcile", &["model", "config", "matching", "plan", "state", "connector", "fold", "desired", "apply"]),
     (
         "cli",
         &[
@@ -31,6 +32,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "plan",
             "state",
             "connector",
+            "fold",
             "desired",
             "apply",
             "reconcile",

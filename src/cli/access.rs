@@ -14,7 +14,7 @@ use crate::sandbox::{Options, Sandbox};
 /// The keys of every connection that a cohort uses. The sandbox has its own and needs none.
 pub(super) fn keys(config: &Config) -> Result<BTreeMap<ConnectionName, Keys>, CommandError> {
     let mut found = BTreeMap::new();
-    for (name, braze) in &config.connections {
+    for (name, braze) in &config.braze {
         let Some(places) = &braze.keys else { continue };
         if config.removed.is_empty() && !config.cohorts.iter().any(|cohort| cohort.to == *name) {
             continue;
@@ -43,7 +43,7 @@ pub(super) async fn reach(
     plan: &PassPlan,
 ) -> Result<Reached, CommandError> {
     let mut reached = Reached { access: BTreeMap::new(), _sandboxes: Vec::new() };
-    for (name, braze) in &config.connections {
+    for (name, braze) in &config.braze {
         let base = match &braze.endpoint {
             Endpoint::Url(url) => url.clone(),
             Endpoint::Sandbox => {

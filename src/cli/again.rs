@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{DEFAULT_CONFIG, Global, PassArgs};
 use crate::model::{CohortId, Op};
+use crate::plan::PlanDigest;
 
 /// What the command line said, to say it again.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +71,14 @@ impl Again {
         again.ceilings.retain(|(had, cohort, _)| (*had, cohort) != (op, id));
         again.ceilings.push((op, id.clone(), number));
         again.command("reconcile")
+    }
+
+    /// Approves a plan of a cohort that the guard refuses.
+    pub(super) fn approve(&self, id: &CohortId, plan: PlanDigest) -> String {
+        let mut words = vec!["syncline".to_owned(), "approve".to_owned()];
+        words.extend(self.place.iter().cloned());
+        words.extend([id.to_string(), "--plan".to_owned(), plan.to_string()]);
+        words.join(" ")
     }
 
     /// Whether the pass has a saved plan.

@@ -56,6 +56,8 @@ pub(super) enum Command {
     History(HistoryArgs),
     /// Send a cohort again by its record, adds and removes; shows first what that costs
     Resync(ResyncArgs),
+    /// Let exactly this plan of a cohort pass, although the guard refuses it
+    Approve(ApproveArgs),
     /// Look at the state: what is held, whether it is whole, what nobody needs any more
     State(StateArgs),
     /// Run a small Braze on this machine, to try things out
@@ -84,6 +86,7 @@ impl Command {
             Self::Status(_) => "status",
             Self::History(_) => "history",
             Self::Resync(_) => "resync",
+            Self::Approve(_) => "approve",
             Self::State(_) => "state",
             Self::Sandbox(_) => "sandbox",
             Self::Schema => "schema",
@@ -101,6 +104,7 @@ impl Command {
             Self::Reconcile(args) => args.format,
             Self::History(args) => args.format,
             Self::Resync(args) => args.format,
+            Self::Approve(args) => args.format,
             Self::State(args) => args.command.format(),
             _ => Format::Human,
         }
@@ -196,6 +200,19 @@ pub(super) struct HistoryArgs {
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     pub(super) limit: usize,
     /// How the history is written to stdout
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ApproveArgs {
+    /// The cohort
+    #[arg(value_name = "COHORT", value_parser = cohort)]
+    pub(super) cohort: CohortId,
+    /// The plan, as the refusal names it
+    #[arg(long, value_name = "DIGEST")]
+    pub(super) plan: PlanDigest,
+    /// How the result is written to stdout
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: Format,
 }

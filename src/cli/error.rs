@@ -205,7 +205,18 @@ pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
         PlanError::Desired(DesiredError::Scratch(_)) => {
             return Some("is the disk for temporary files full?".to_owned());
         }
-        PlanError::State(_) | PlanError::Order(_) | PlanError::Saved(_) => return None,
+        PlanError::Desired(DesiredError::Untold { known, .. }) => {
+            return Some(if known.is_empty() {
+                "in Heap, toggle the segment to the integration whose webhook `syncline watch` answers"
+                    .to_owned()
+            } else {
+                "correct `segment_id:`, or toggle the segment to the integration in Heap".to_owned()
+            });
+        }
+        PlanError::Desired(DesiredError::State(_))
+        | PlanError::State(_)
+        | PlanError::Order(_)
+        | PlanError::Saved(_) => return None,
     };
     Some(match source {
         FileError::NoMatch { .. } | FileError::Io { .. } => {

@@ -62,6 +62,7 @@ fn run(cli: &Cli) -> Exit {
         Command::Status(args) => commands::status::run(&cli.global, args),
         Command::History(args) => commands::history::run(&cli.global, args),
         Command::Resync(args) => commands::resync::run(&cli.global, args),
+        Command::Approve(args) => commands::approve::run(&cli.global, args),
         Command::State(args) => commands::state::run(&cli.global, args),
         Command::Sandbox(args) => commands::sandbox::run(args),
         Command::Schema => commands::generate::schema(),

@@ -7,7 +7,8 @@ use super::source::{Sources, Span};
 use super::tree::{Node, Value};
 
 /// The keys of a connection whose value is a place of a secret, and never the secret.
-const SECRET_KEYS: [&str; 2] = ["data_import_key", "partner_api_key"];
+const SECRET_KEYS: [&str; 4] =
+    ["data_import_key", "partner_api_key", "webhook_secret", "webhook_secret_previous"];
 /// What stands for a secret in messages.
 const MASKED: &str = "[secret]";
 
@@ -17,6 +18,7 @@ pub(super) fn mask(tree: &mut Node, sources: &mut Sources) {
     for entry in entries {
         match entry.key.as_str() {
             "connections" => each(&mut entry.node, &mut |connection| mask_connection(connection, sources)),
+            "watch" => mask_notify(&mut entry.node, sources),
             "environments" => each(&mut entry.node, &mut |overlay| mask(overlay, sources)),
             _ => {}
         }
@@ -26,6 +28,17 @@ pub(super) fn mask(tree: &mut Node, sources: &mut Sources) {
 fn each(node: &mut Node, visit: &mut dyn FnMut(&mut Node)) {
     if let Value::Map(entries) = &mut node.value {
         entries.iter_mut().for_each(|entry| visit(&mut entry.node));
+    }
+}
+
+/// An address that is told of things holds a token more often than not.
+fn mask_notify(watch: &mut Node, sources: &mut Sources) {
+    let Value::Map(entries) = &mut watch.value else { return };
+    let lists = entries.iter_mut().filter(|entry| entry.key == "notify");
+    for item in lists.filter_map(|entry| entry.node.items_mut()).flatten() {
+        let Value::Map(entries) = &mut item.value else { continue };
+        let urls = entries.iter_mut().filter(|entry| entry.key == "url");
+        urls.for_each(|entry| mask_misplaced(&mut entry.node, None, sources));
     }
 }
 

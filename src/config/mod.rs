@@ -18,6 +18,7 @@ mod overlay;
 mod problem;
 mod schema;
 mod secret;
+mod server;
 mod shape;
 mod source;
 mod syntax;
@@ -30,9 +31,11 @@ use std::path::Path;
 pub use problem::{Code, Problem, Problems};
 pub use schema::{schema, schema_text};
 pub use secret::{Secret, SecretError, SecretRef};
+pub use server::{Limits, Notable, Notify, NotifyFormat, Schedule, Tls, Watch};
 pub use source::{SourceFile, Sources, Span};
 pub use types::{
-    Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, FinalNewline, Format, Retry, StatePlace,
+    Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, FinalNewline, Format, Heap, Retry, SegmentSource,
+    Source, StatePlace,
 };
 
 /// Reads a config with one environment laid over it, or none.

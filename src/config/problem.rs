@@ -74,6 +74,14 @@ codes! {
     BadEndpoint = "bad-endpoint",
     /// The format of a source cannot be told from its name.
     UnknownFormat = "unknown-format",
+    /// Doors that others can reach, and that are not encrypted.
+    UnsafeAddress = "unsafe-address",
+    /// Two doors with one path.
+    DuplicatePath = "duplicate-path",
+    /// A schedule that can never come, or in no time zone.
+    BadSchedule = "bad-schedule",
+    /// A match rule names a column that its source cannot have.
+    UnknownColumn = "unknown-column",
     /// A cohort is both declared and listed under `removed:`.
     RemovedAndDeclared = "removed-and-declared",
 }

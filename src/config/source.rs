@@ -57,6 +57,11 @@ impl Sources {
         }
     }
 
+    /// The files, as messages call them.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|file| file.name.as_str())
+    }
+
     /// The file that a span points into.
     #[must_use]
     pub fn file(&self, span: Span) -> Option<&SourceFile> {

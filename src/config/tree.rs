@@ -86,6 +86,11 @@ impl Node {
         }
     }
 
+    /// The items of a list, to change them; none for anything else.
+    pub(super) fn items_mut(&mut self) -> Option<&mut Vec<Node>> {
+        if let Value::List(items) = &mut self.value { Some(items) } else { None }
+    }
+
     /// The part of the node that a path leads to, or the nearest part on the way.
     pub(super) fn nearest(&self, path: &[Step]) -> &Node {
         let next = path.first().and_then(|step| match (step, &self.value) {

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::secret::SecretRef;
+use super::server::{Schedule, Watch};
 use crate::model::{CohortId, ConnectionName, GuardLimits, MatchRule};
 
 /// A whole config.
@@ -22,17 +23,29 @@ pub struct Config {
     pub roots: Vec<PathBuf>,
     /// Bytes of memory that the members of a cohort may take while they are sorted and compared.
     pub memory_max: usize,
-    /// The connections by name.
-    pub connections: BTreeMap<ConnectionName, Braze>,
+    /// The Braze connections by name.
+    pub braze: BTreeMap<ConnectionName, Braze>,
+    /// The Heap connections by name.
+    pub heap: BTreeMap<ConnectionName, Heap>,
     /// The cohorts in the order of the file.
     pub cohorts: Vec<Cohort>,
     /// Cohorts that left the config and are to be emptied.
     pub removed: Vec<CohortId>,
+    /// How `watch` runs.
+    pub watch: Watch,
+    /// Every file that the config was read from.
+    pub files: Vec<PathBuf>,
     /// SHA-256 of what the config says, in hex: comments and layout do not count.
     pub digest: String,
 }
 
 impl Config {
+    /// How many connections there are, of all kinds.
+    #[must_use]
+    pub fn connections_len(&self) -> usize {
+        self.braze.len() + self.heap.len()
+    }
+
     /// The folder on this machine that belongs to the state: all of it, or where the sandbox keeps its memory
     /// if the state is in a bucket.
     #[must_use]
@@ -45,7 +58,7 @@ impl Config {
 }
 
 /// Where the state is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StatePlace {
     /// In a folder.
     Folder(PathBuf),
@@ -63,7 +76,7 @@ pub enum StatePlace {
 }
 
 /// A Braze workspace.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Braze {
     /// Where it is.
     pub endpoint: Endpoint,
@@ -87,6 +100,23 @@ pub struct Braze {
     pub retry: Retry,
 }
 
+/// A Heap environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heap {
+    /// Whether it is the sandbox, which has its own secret.
+    pub is_sandbox: bool,
+    /// Where the secrets are that its webhook may be signed with, the newest first.
+    pub webhook_secrets: Vec<SecretRef>,
+    /// The path of its door.
+    pub path: String,
+    /// How old a signature may be.
+    pub max_age: Duration,
+    /// How far in the future a signature may be.
+    pub max_ahead: Duration,
+    /// How long the missing pages of a sync are waited for.
+    pub incomplete_after: Duration,
+}
+
 /// Where a Braze workspace is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -108,7 +138,7 @@ impl Endpoint {
 }
 
 /// Where the two keys of the cohort import are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrazeKeys {
     /// The customer's data import key.
     pub data_import: SecretRef,
@@ -117,7 +147,7 @@ pub struct BrazeKeys {
 }
 
 /// When to give up on a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// Tries in all, at least one.
     pub attempts: u32,
@@ -128,7 +158,7 @@ pub struct Retry {
 }
 
 /// A cohort to keep in step.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cohort {
     /// Its stable id.
     pub id: CohortId,
@@ -137,19 +167,50 @@ pub struct Cohort {
     /// The connection that it is sent to.
     pub to: ConnectionName,
     /// Where its people come from.
-    pub source: FileSource,
+    pub source: Source,
     /// How rows are matched, in order.
     pub rules: Vec<MatchRule>,
     /// What one pass may change.
     pub limits: GuardLimits,
     /// Whether it may be emptied; none leaves that as the record has it.
     pub protect: Option<bool>,
+    /// When `watch` looks at it again, if not when it looks at all of them.
+    pub schedule: Option<Schedule>,
     /// Where the config declares it, for messages: file and line.
     pub declared_at: String,
 }
 
+/// Where the people of a cohort come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Files.
+    File(FileSource),
+    /// A segment of Heap's.
+    HeapSegment(SegmentSource),
+}
+
+impl Source {
+    /// Texts that stand for "no value".
+    #[must_use]
+    pub fn null_values(&self) -> &[String] {
+        match self {
+            Self::File(source) => &source.null_values,
+            Self::HeapSegment(_) => &[],
+        }
+    }
+}
+
+/// A segment that Heap tells of by its webhook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentSource {
+    /// The Heap connection.
+    pub connection: ConnectionName,
+    /// Heap's number of the segment.
+    pub segment: u64,
+}
+
 /// Files that hold a whole cohort.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileSource {
     /// The path or glob as the config has it.
     pub pattern: String,

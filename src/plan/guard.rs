@@ -22,6 +22,8 @@ pub struct Policy {
     pub name_taken_by: Option<CohortId>,
     /// Where the record's members are, and where the config would send: set when they differ.
     pub moved: Option<(String, String)>,
+    /// Plans that a person has approved although they are refused, each by all that it would send.
+    pub approved: Vec<PlanDigest>,
 }
 
 /// Why a plan, or a part of it, must not run.
@@ -121,6 +123,21 @@ impl Refusal {
             }
             Self::NameTaken { .. } => Side::Naming,
             Self::Moved { .. } => Side::All,
+        }
+    }
+
+    /// Whether a person's approval of the plan lifts it: it was a matter of judgement.
+    #[must_use]
+    pub fn can_be_approved(&self) -> bool {
+        match self {
+            Self::Share { .. }
+            | Self::Count { .. }
+            | Self::Emptied { .. }
+            | Self::Hollow { .. }
+            | Self::Unreadable { .. } => true,
+            Self::Ceiling { .. } | Self::Protected { .. } | Self::NameTaken { .. } | Self::Moved { .. } => {
+                false
+            }
         }
     }
 }
@@ -223,7 +240,9 @@ pub fn guard<C>(plan: Plan<C>, policy: &Policy) -> Verdict<C> {
     Verdict { approved: Approved { plan, naming: !stop && !hit(Side::Naming), sides }, refusals }
 }
 
-fn refusals<C>(plan: &Plan<C>, policy: &Policy) -> Vec<Refusal> {
+/// Why a plan, or a part of it, must not run, whatever else is approved.
+#[must_use]
+pub fn refusals<C>(plan: &Plan<C>, policy: &Policy) -> Vec<Refusal> {
     let mut found = Vec::new();
     found.extend(policy.moved.clone().map(|(from, to)| Refusal::Moved { from, to }));
     found.extend(name_taken(plan, policy));
@@ -231,6 +250,9 @@ fn refusals<C>(plan: &Plan<C>, policy: &Policy) -> Vec<Refusal> {
     found.extend(hollow(plan));
     found.extend(unreadable(plan, policy));
     found.extend([Op::Remove, Op::Add].into_iter().filter_map(|op| too_many(plan, policy, op)));
+    if policy.approved.contains(&plan.whole_digest()) {
+        found.retain(|refusal| !refusal.can_be_approved());
+    }
     found
 }
 

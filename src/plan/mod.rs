@@ -21,7 +21,7 @@ mod guard;
 pub use cost::Cost;
 pub use diff::{Desired, DiffError, Record, Sink, Tally, diff};
 pub use digest::{ChangeSum, PlanDigest, of_all};
-pub use guard::{Approved, Policy, Refusal, Side, Verdict, guard};
+pub use guard::{Approved, Policy, Refusal, Side, Verdict, guard, refusals};
 
 use crate::model::{CohortId, Op};
 
@@ -152,6 +152,12 @@ impl<C> Plan<C> {
     #[must_use]
     pub fn is_in_step(&self) -> bool {
         self.naming.is_none() && self.tally.removes() == 0 && self.tally.adds() == 0
+    }
+
+    /// The fingerprint of all that the plan would send if nothing of it were withheld: what a person approves.
+    #[must_use]
+    pub fn whole_digest(&self) -> PlanDigest {
+        PlanDigest::of(&self.target, &self.cohort, self.naming.as_ref(), self.sums)
     }
 
     /// What sending the given sides would cost.

@@ -28,6 +28,7 @@ use crate::apply::{self, Context, Halt, Health, Interrupt, Outcome};
 use crate::config::{Braze as BrazeConfig, Config};
 use crate::connector::braze::{Braze, Keys};
 use crate::connector::http::HttpError;
+use crate::fold::{self, Folded, Folding};
 use crate::model::{Ceilings, Clock, CohortId, ConnectionName, Op, PassId, Progress};
 use crate::state::{Event, Journal, StateError, StateReader, StateWriter};
 
@@ -56,6 +57,24 @@ impl Inputs<'_> {
     fn wants(&self, cohort: &CohortId) -> bool {
         self.only.is_empty() || self.only.contains(cohort)
     }
+}
+
+/// Puts what Heaps have told, and nobody has used yet, into the tables of their segments.
+///
+/// # Errors
+/// When the state cannot be read or written.
+pub fn fold_all(
+    config: &Config,
+    state: &StateWriter,
+    pass: &PassId,
+    clock: Clock,
+) -> Result<Vec<Folded>, StateError> {
+    let each = config.heap.iter().map(|(heap, settings)| {
+        let incomplete_after = settings.incomplete_after;
+        let folding = Folding { state, heap, pass, now: clock.now(), incomplete_after };
+        fold::fold(&state.reader().inbox(heap)?, folding)
+    });
+    each.collect()
 }
 
 /// Plans every cohort. Reads, and changes nothing.
@@ -188,7 +207,7 @@ fn connect(
     means: &Means,
 ) -> Result<BTreeMap<ConnectionName, Arc<Workspace>>, PassError> {
     let mut workspaces = BTreeMap::new();
-    for (name, config) in config.connections.iter().filter(|(name, _)| plan.sends_to(name)) {
+    for (name, config) in config.braze.iter().filter(|(name, _)| plan.sends_to(name)) {
         let Some(access) = means.access.get(name) else { continue };
         let braze = Braze::new(config, &access.base, access.keys.clone(), means.clock)?;
         let workspace = Workspace { braze, health: Health::default(), config: config.clone() };
@@ -222,13 +241,14 @@ async fn send(
     journal: &Journal,
     report: &mut CohortReport,
 ) -> Result<Outcome, StateError> {
-    let mut rejects = means.state.rejects(&means.pass, &cohort.id);
+    let mut rejects = means.state.rejects(&means.pass, cohort.id.as_str());
     if let Some(found) = &mut cohort.rejects {
         found.copy_to(&mut rejects)?;
     }
     let approved = cohort.verdict.approved;
     let (adds, removes) = (approved.changes(Op::Add), approved.changes(Op::Remove));
     let refusals = cohort.verdict.refusals.len() as u64;
+    let (id, is_approved) = (cohort.id.clone(), cohort.is_approved);
     let mut outcome = Outcome::default();
     let changed = !approved.is_in_step() || cohort.record_changed;
     if !approved.is_in_step() {
@@ -246,6 +266,9 @@ async fn send(
     }
     if cohort.empties && outcome.is_whole() && cohort.verdict.refusals.is_empty() {
         close(&cohort.id, means)?;
+    }
+    if is_approved && outcome.is_whole() {
+        means.state.forget_approvals(&id)?;
     }
     let tidy = || tokio::task::block_in_place(|| means.state.tidy(&cohort.id, means.clock.now()));
     if changed && let Err(error) = tidy() {

@@ -4,11 +4,10 @@ use super::Inputs;
 use super::policy::{self, Names};
 use super::report::CohortPlan;
 use crate::config::{Braze, Cohort};
-use crate::connector::file;
 use crate::desired::{self, Desired, DesiredError, Members};
 use crate::model::{Ceilings, CohortId, ConnectionName, GuardLimits, Key, Matched, Op, Standing};
 use crate::plan::{
-    self, DiffError, Draft, Naming, Plan, Policy, Side, Sides, Sink, SourceTally, Tally, guard,
+    self, DiffError, Draft, Naming, Plan, PlanDigest, Policy, Side, Sides, Sink, SourceTally, Tally, guard,
 };
 use crate::state::{RecordCursor, SourceMark, Spool, StateError, Version, Workspace};
 
@@ -32,6 +31,14 @@ pub enum PlanError {
     NoConnection(String),
 }
 
+impl PlanError {
+    /// Whether nothing is wrong: its source has just not said anything yet.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self, Self::Desired(DesiredError::Untold { .. }))
+    }
+}
+
 /// Plans a cohort that the config declares.
 pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Result<CohortPlan, PlanError> {
     let config = inputs.config;
@@ -45,12 +52,12 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
     }
     // Taken before the first byte is read: only then does a file's age say that it will not change unseen.
     let began = inputs.clock.now();
-    let read = desired::read(cohort, config, inputs.state.seed(), inputs.progress)?;
-    let Desired { set, reading, rejects } = read;
+    let read = desired::read(cohort, config, inputs.state, inputs.progress)?;
+    let Desired { set, reading, fingerprint, rejects } = read;
     let mut members = set.into_members();
     let diff = compare(&cohort.id, Some(&mut members), previous.as_ref(), inputs)?;
     let matched = rejects.matched(&reading, members.duplicates());
-    let mark = reading.fingerprint.and_then(|print| print.text(&rules_text(cohort), began));
+    let mark = fingerprint.and_then(|print| print.text(&rules_text(cohort), began));
     let mark = mark.filter(|_| reading.hollow.is_none()).map(|fingerprint| SourceMark {
         fingerprint,
         matched: matched.clone(),
@@ -84,9 +91,8 @@ fn unchanged_source(
     if inputs.retry_refused && mark.refused > 0 {
         return Ok(None);
     }
-    let found = file::fingerprint(&cohort.source, &inputs.config.folder, &inputs.config.roots);
-    let found = found.map_err(DesiredError::from)?;
-    let found = found.text(&rules_text(cohort), inputs.clock.now());
+    let found = desired::fingerprint(cohort, inputs.config, inputs.state)?
+        .text(&rules_text(cohort), inputs.clock.now());
     Ok((found.as_ref() == Some(&mark.fingerprint)).then(|| mark.clone()))
 }
 
@@ -120,7 +126,9 @@ pub(super) fn judged(
         share_base: record.share_base,
         name_taken_by: names.taken_by(cohort),
         moved,
+        approved: Vec::new(),
     };
+    let (policy, is_approved) = with_approvals(&plan, policy, inputs)?;
     let verdict = guard(plan, &policy);
     let withheld = verdict.refusals.iter().any(|refusal| refusal.side() == Side::Removes);
     let members = verdict.approved.plan().tally.members;
@@ -138,11 +146,29 @@ pub(super) fn judged(
         record_changed: previous.is_some_and(|previous| previous != record),
         record,
         empties: false,
+        is_approved,
     })
 }
 
+/// Looks for a person's approval, if it would make a difference.
+fn with_approvals(
+    plan: &Plan<Spool>,
+    policy: Policy,
+    inputs: Inputs<'_>,
+) -> Result<(Policy, bool), PlanError> {
+    let refused = plan::refusals(plan, &policy);
+    if !refused.iter().any(plan::Refusal::can_be_approved) {
+        return Ok((policy, false));
+    }
+    let given = inputs.state.approvals(&plan.cohort, inputs.clock.now())?;
+    let approved: Vec<PlanDigest> = given.iter().filter_map(|approval| approval.plan.parse().ok()).collect();
+    let policy = Policy { approved, ..policy };
+    let is_approved = plan::refusals(plan, &policy).len() < refused.len();
+    Ok((policy, is_approved))
+}
+
 fn connection<'a>(name: &ConnectionName, inputs: Inputs<'a>) -> Result<&'a Braze, PlanError> {
-    inputs.config.connections.get(name).ok_or_else(|| PlanError::NoConnection(name.to_string()))
+    inputs.config.braze.get(name).ok_or_else(|| PlanError::NoConnection(name.to_string()))
 }
 
 /// Plans the emptying of a cohort that left the config. None when there is nothing left to do.
@@ -182,6 +208,7 @@ pub(super) fn emptying(
         share_base: None,
         name_taken_by: None,
         moved: policy::moved(&record.workspace, &here, braze),
+        approved: Vec::new(),
     };
     Ok(CohortPlan {
         id: id.clone(),
@@ -196,6 +223,7 @@ pub(super) fn emptying(
         record,
         record_changed: false,
         empties: true,
+        is_approved: false,
     })
 }
 

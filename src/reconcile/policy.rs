@@ -56,7 +56,7 @@ pub(super) fn connection_of(name: &str, config: &Config) -> Option<ConnectionNam
     let is = |(known, braze): &(&ConnectionName, &Braze)| {
         known.as_str() == name || braze.formerly.iter().any(|old| old.as_str() == name)
     };
-    config.connections.iter().find(is).map(|(known, _)| known.clone())
+    config.braze.iter().find(is).map(|(known, _)| known.clone())
 }
 
 /// Where the config would send a cohort.

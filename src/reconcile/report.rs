@@ -36,6 +36,8 @@ pub struct CohortPlan {
     pub record_changed: bool,
     /// The cohort left the config and is to be emptied.
     pub empties: bool,
+    /// A person has approved what the guard would have refused.
+    pub is_approved: bool,
 }
 
 /// A cohort that could not be planned.
@@ -71,6 +73,8 @@ pub struct PassPlan {
     pub cohorts: Vec<CohortPlan>,
     /// The cohorts that could not.
     pub failed: Vec<Failed>,
+    /// The cohorts of which their source has said nothing yet.
+    pub waiting: Vec<Failed>,
     /// Cohorts that left the config.
     pub left_behind: Vec<LeftBehind>,
 }
@@ -89,7 +93,7 @@ impl CohortPlan {
 
 impl PassPlan {
     pub(super) fn new(config: String) -> Self {
-        Self { config, cohorts: Vec::new(), failed: Vec::new(), left_behind: Vec::new() }
+        Self { config, cohorts: Vec::new(), failed: Vec::new(), waiting: Vec::new(), left_behind: Vec::new() }
     }
 
     pub(super) fn add(&mut self, id: &CohortId, planned: Result<CohortPlan, PlanError>) {
@@ -99,6 +103,10 @@ impl PassPlan {
                 let (adds, removes) = (approved.changes(Op::Add), approved.changes(Op::Remove));
                 tracing::info!(cohort = %id, adds, removes, refusals, "planned");
                 self.cohorts.push(cohort);
+            }
+            Err(error) if error.is_waiting() => {
+                tracing::info!(cohort = %id, "waits: {error}");
+                self.waiting.push(Failed { id: id.clone(), error });
             }
             Err(error) => {
                 tracing::info!(cohort = %id, "not planned");
@@ -157,6 +165,8 @@ pub struct CohortReport {
     pub sides: Sides<bool>,
     /// What the guard withheld, and why.
     pub refusals: Vec<Refusal>,
+    /// The fingerprint of all that the plan would have sent, for an approval.
+    pub whole: PlanDigest,
     /// How the source was matched.
     pub matched: Option<Matched>,
     /// Whether the source was read, rather than known from its files' times.
@@ -177,6 +187,7 @@ impl CohortReport {
             tally: cohort.verdict.approved.plan().tally,
             sides: cohort.verdict.approved.sides(),
             refusals: cohort.verdict.refusals.clone(),
+            whole: cohort.verdict.approved.plan().whole_digest(),
             matched: cohort.matched.clone(),
             source_read: cohort.source_read,
             outcome: Outcome::default(),
@@ -194,6 +205,10 @@ impl CohortReport {
     }
 }
 
+fn told(failed: &[Failed]) -> Vec<(CohortId, String)> {
+    failed.iter().map(|failed| (failed.id.clone(), failed.error.to_string())).collect()
+}
+
 /// What a pass did.
 #[derive(Debug)]
 pub struct PassReport {
@@ -205,6 +220,8 @@ pub struct PassReport {
     pub cohorts: Vec<CohortReport>,
     /// Cohorts that could not be planned: id and reason.
     pub failed: Vec<(CohortId, String)>,
+    /// Cohorts of which their source has said nothing yet: id, and what is waited for.
+    pub waiting: Vec<(CohortId, String)>,
     /// Cohorts that left the config.
     pub left_behind: Vec<LeftBehind>,
     /// Requests sent.
@@ -218,7 +235,8 @@ impl PassReport {
             pass: pass.clone(),
             digest: plan.digest(),
             cohorts: Vec::with_capacity(plan.cohorts.len()),
-            failed: plan.failed.iter().map(|failed| (failed.id.clone(), failed.error.to_string())).collect(),
+            failed: told(&plan.failed),
+            waiting: told(&plan.waiting),
             left_behind: plan.left_behind.clone(),
             requests: 0,
             places: Vec::new(),

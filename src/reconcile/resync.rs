@@ -39,6 +39,7 @@ fn cohort(id: &CohortId, record: Version, inputs: Inputs<'_>) -> Result<CohortPl
         mark: record.source.clone(),
         record,
         record_changed: false,
+        is_approved: false,
         empties: false,
     })
 }

@@ -8,11 +8,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::StateError;
-use super::run;
+use super::run::{self, Home};
+use super::segments;
 use super::store::{Found, PROBES, Store, TEMPORARY};
-use super::version;
-use crate::model::{CohortId, Timestamp};
+use super::version::{self, RunRef};
+use super::{StateError, StateReader};
+use crate::model::{CohortId, ConnectionName, Timestamp};
 
 /// How long a reader may take.
 const GRACE: Duration = Duration::from_secs(60 * 60);
@@ -28,20 +29,45 @@ pub struct Garbage {
     pub why: &'static str,
 }
 
+/// Versions and runs that belong together.
+struct Place<'a> {
+    versions: &'a str,
+    runs: &'a str,
+    /// The runs that a version names.
+    named: &'a dyn Fn(u64) -> Result<Vec<RunRef>, StateError>,
+}
+
 /// Finds what may go of one cohort, in the order in which it must: versions before the runs that they name.
 pub(super) fn of_cohort(
     store: &Store,
     cohort: &CohortId,
     now: Timestamp,
 ) -> Result<Vec<Garbage>, StateError> {
+    let named = |number| version::read(store, cohort, number).map(|version| version.runs);
+    let (versions, runs) = (version::folder_of(cohort), run::folder_of(cohort));
+    of(store, &Place { versions: &versions, runs: &runs, named: &named }, now)
+}
+
+/// Finds what may go of what a Heap has told.
+pub(super) fn of_segments(
+    state: &StateReader,
+    connection: &ConnectionName,
+    now: Timestamp,
+) -> Result<Vec<Garbage>, StateError> {
+    let named = |number| state.segment_runs(connection, number);
+    let (versions, runs) = (segments::folder_of(connection), run::folder_of(Home::Segments(connection)));
+    of(&state.store, &Place { versions: &versions, runs: &runs, named: &named }, now)
+}
+
+fn of(store: &Store, place: &Place<'_>, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
     let is_old = |written| is_old(written, now);
     let mut garbage = Vec::new();
     let mut versions: Vec<(u64, Found)> = Vec::new();
-    for found in store.files(&version::folder_of(cohort))? {
+    for found in store.files(place.versions)? {
         match version::number_of(&found.name) {
             Some(number) => versions.push((number, found)),
             None if found.name.starts_with(TEMPORARY) && is_old(found.written) => {
-                garbage.push(item(&version::folder_of(cohort), &found, "left behind by a crash"));
+                garbage.push(item(place.versions, &found, "left behind by a crash"));
             }
             None => {}
         }
@@ -51,20 +77,20 @@ pub(super) fn of_cohort(
     }
     versions.sort_unstable_by_key(|(number, _)| *number);
     let mut needed: BTreeSet<Box<str>> = BTreeSet::new();
-    for (place, (number, found)) in versions.iter().enumerate() {
-        match versions.get(place + 1) {
+    for (at, (number, found)) in versions.iter().enumerate() {
+        match versions.get(at + 1) {
             Some((_, next)) if is_old(next.written) => {
-                garbage.push(item(&version::folder_of(cohort), found, "a newer version has replaced it"));
+                garbage.push(item(place.versions, found, "a newer version has replaced it"));
             }
-            _ => needed.extend(version::read(store, cohort, *number)?.runs.into_iter().map(|run| run.id)),
+            _ => needed.extend((place.named)(*number)?.into_iter().map(|run| run.id)),
         }
     }
-    for found in store.files(&run::folder_of(cohort))? {
+    for found in store.files(place.runs)? {
         let is_needed = found.name.strip_suffix(".parquet").is_some_and(|id| needed.contains(id));
         if !is_needed && is_old(found.written) {
             let crashed = found.name.starts_with(TEMPORARY);
             let why = if crashed { "left behind by a crash" } else { "no version names it" };
-            garbage.push(item(&run::folder_of(cohort), &found, why));
+            garbage.push(item(place.runs, &found, why));
         }
     }
     Ok(garbage)
@@ -94,7 +120,7 @@ fn item(folder: &str, found: &Found, why: &'static str) -> Garbage {
 #[cfg(test)]
 mod tests {
     use super::super::run::RunWriter;
-    use super::super::version::{RunRef, Version, Workspace};
+    use super::super::version::{Version, Workspace};
     use super::*;
     use crate::model::{Identifier, KeySeed, Kind, Op, PassId};
 

@@ -5,6 +5,9 @@
 //! lease.json                               who holds the state
 //! cohorts/<id>/versions/000000000012.json  put-if-absent: a commit is atomic, a second writer loses cleanly
 //! cohorts/<id>/runs/<uuid>.parquet         members sorted by key; the version says which of them Braze has accepted
+//! segments/<connection>/…                  what a Heap has told of its segments: versions and runs as those of cohorts
+//! inbox/<door>/<file>.log                  what was received and not yet used
+//! approvals/<cohort>-<digest>.json         what a person has allowed although the guard refused it
 //! journal/<yyyy>/<mm>/<dd>/<pass>.ndjson   passes, attempts, outcomes
 //! rejects/<pass>/<cohort>.ndjson           rows and identifiers that could not be used, and why
 //! ```
@@ -31,15 +34,18 @@
 //! Reading and writing are different types: a [`StateReader`] cannot change anything, and only the one
 //! process that holds the lease has a [`StateWriter`]. Nothing here knows the config or the network.
 
+mod approvals;
 mod compact;
 mod format;
 mod gc;
+mod inbox;
 mod journal;
 mod lease;
 mod record;
 mod rejects;
 mod run;
 mod scratch;
+mod segments;
 mod store;
 mod verify;
 mod version;
@@ -47,13 +53,16 @@ mod version;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use approvals::{Approval, Approvals};
 pub use gc::Garbage;
+pub use inbox::{ClosedFile, Delivery, Inbox, InboxError, Room};
 pub use journal::{Entry, Event, Journal, PassRecord};
 pub use lease::Holder;
 pub use record::RecordCursor;
 pub use rejects::{Reject, RejectLog};
 pub use run::RunWriter;
 pub use scratch::{Batch, Batches, Spool};
+pub use segments::{Gap, Merged, Segment, Segments, Sync, told};
 pub use store::{Address, Failure, Location, StoreError, fail_at};
 pub use verify::{Finding, Verification};
 pub use version::{RunRef, SourceMark, Version, Workspace};
@@ -217,6 +226,9 @@ impl StateReader {
         for cohort in self.cohorts()? {
             garbage.extend(gc::of_cohort(&self.store, &cohort, now)?);
         }
+        for heap in self.heaps()? {
+            garbage.extend(gc::of_segments(self, &heap, now)?);
+        }
         Ok(garbage)
     }
 
@@ -352,9 +364,9 @@ impl StateWriter {
         Journal::create(&self.reader.store, pass, began)
     }
 
-    /// Starts the list of what a pass could not use of a cohort.
+    /// Starts the list of what a pass could not use of a cohort, or of what came through a door.
     #[must_use]
-    pub fn rejects(&self, pass: &PassId, cohort: &CohortId) -> RejectLog {
-        RejectLog::new(&self.reader.store, pass, cohort)
+    pub fn rejects(&self, pass: &PassId, of: &str) -> RejectLog {
+        RejectLog::new(&self.reader.store, pass, of)
     }
 }

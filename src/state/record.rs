@@ -1,9 +1,9 @@
 //! Reading a record: all runs of a version walked in step, the latest word on each member winning.
 
 use super::StateError;
-use super::run::{RunCursor, Word, path_of};
+use super::run::{Home, RunCursor, Word, path_of};
 use super::store::Store;
-use super::version::Version;
+use super::version::{RunRef, Version};
 use crate::model::{CohortId, Key, KeySeed, Op, Standing};
 
 /// What the record says of each member, in strictly ascending order of the keys.
@@ -31,10 +31,20 @@ impl RecordCursor {
         version: Option<&Version>,
         seed: KeySeed,
     ) -> Result<Self, StateError> {
-        let runs = version.map(|version| version.runs.as_slice()).unwrap_or_default();
+        Self::of_runs(store, cohort, version.map(|version| version.runs.as_slice()).unwrap_or_default(), seed)
+    }
+
+    /// Reads some runs, the oldest first.
+    pub(super) fn of_runs<'a>(
+        store: &Store,
+        home: impl Into<Home<'a>>,
+        runs: &[RunRef],
+        seed: KeySeed,
+    ) -> Result<Self, StateError> {
+        let home = home.into();
         let mut cursors = Vec::with_capacity(runs.len());
         for run in runs {
-            let mut cursor = RunCursor::open(store.open_blob(&path_of(cohort, &run.id))?, run, seed)?;
+            let mut cursor = RunCursor::open(store.open_blob(&path_of(home, &run.id))?, run, seed)?;
             cursor.advance()?;
             cursors.push(cursor);
         }
@@ -140,7 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::run::RunWriter;
-    use super::super::version::{RunRef, Workspace};
+    use super::super::version::Workspace;
     use super::*;
     use crate::model::{Identifier, Kind, PassId, RowSet, Timestamp};
 

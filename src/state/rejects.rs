@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::StateError;
 use super::store::{Growing, Store};
-use crate::model::{CohortId, PassId};
+use crate::model::PassId;
 
 /// One row or identifier that could not be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -30,7 +30,7 @@ pub struct Reject<'a> {
     pub value: &'a str,
 }
 
-/// The rejects of one cohort in one pass. The file appears with the first of them.
+/// The rejects of one cohort, or one door, in one pass. The file appears with the first of them.
 pub struct RejectLog {
     store: Store,
     relative: String,
@@ -43,8 +43,8 @@ pub struct RejectLog {
 const BUFFER_LEN: usize = 64 << 10;
 
 impl RejectLog {
-    pub(super) fn new(store: &Store, pass: &PassId, cohort: &CohortId) -> Self {
-        let relative = format!("rejects/{pass}/{cohort}.ndjson");
+    pub(super) fn new(store: &Store, pass: &PassId, of: &str) -> Self {
+        let relative = format!("rejects/{pass}/{of}.ndjson");
         Self { store: store.clone(), relative, file: None, buffer: Vec::new(), dirty: false }
     }
 

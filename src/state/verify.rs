@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::run::{self, RunCursor};
+use super::run::{self, Home, RunCursor};
+use super::segments;
 use super::store::Blob;
-use super::version::{self, RunRef, Version};
+use super::version::{self, RunRef};
 use super::{StateError, StateReader};
-use crate::model::CohortId;
+use crate::model::{CohortId, ConnectionName};
 
 const BUFFER_LEN: usize = 1 << 20;
 
@@ -59,31 +60,69 @@ pub(super) fn verify(state: &StateReader) -> Result<Verification, StateError> {
         found.cohorts += 1;
         cohort(state, &id, &mut found)?;
     }
+    for heap in state.heaps()? {
+        segments_of(state, &heap, &mut found)?;
+    }
     if let Err(error) = state.passes(usize::MAX) {
         found.find("journal".to_owned(), &error, false);
     }
     Ok(found)
 }
 
+/// Versions and runs that belong together.
+struct Place<'a> {
+    versions: String,
+    runs: String,
+    /// The runs that a version names.
+    named: &'a dyn Fn(u64) -> Result<Vec<RunRef>, StateError>,
+}
+
 fn cohort(state: &StateReader, id: &CohortId, found: &mut Verification) -> Result<(), StateError> {
-    let named = versions(state, id, found)?;
+    let named = |number| version::read(&state.store, id, number).map(|version| version.runs);
+    let place = Place { versions: version::folder_of(id), runs: run::folder_of(id), named: &named };
+    let is_empty = one(state, &place, found)?;
     if let Err(error @ StateError::Damaged { .. }) = state.version(id)
-        && named.is_empty()
+        && is_empty
     {
         found.find(version::folder_of(id), &error, false);
     }
+    Ok(())
+}
+
+fn segments_of(
+    state: &StateReader,
+    heap: &ConnectionName,
+    found: &mut Verification,
+) -> Result<(), StateError> {
+    let named = |number| state.segment_runs(heap, number);
+    let (versions, runs) = (segments::folder_of(heap), run::folder_of(Home::Segments(heap)));
+    one(state, &Place { versions, runs, named: &named }, found)?;
+    for file in state.inbox(heap)? {
+        let (_, rest) = state.deliveries(&file)?;
+        if rest > 0 {
+            let what =
+                format!("its last {rest} bytes are no whole delivery; nobody was told that they are safe");
+            found.find(file.path, &what, true);
+        }
+    }
+    Ok(())
+}
+
+/// Looks at one place. Whether its versions name no run at all.
+fn one(state: &StateReader, place: &Place<'_>, found: &mut Verification) -> Result<bool, StateError> {
+    let named = versions(state, place, found)?;
     let mut present = BTreeSet::new();
-    for file in state.store.files(&run::folder_of(id))? {
+    for file in state.store.files(&place.runs)? {
         match file.name.strip_suffix(".parquet").filter(|run| named.contains_key(*run)) {
             Some(run) => drop(present.insert(run.to_owned())),
             None => {
                 let what = "no version names it; a crash left it behind";
-                found.find(format!("{}/{}", run::folder_of(id), file.name), &what, true);
+                found.find(format!("{}/{}", place.runs, file.name), &what, true);
             }
         }
     }
     for (run, newest) in named.values() {
-        let path = run::path_of(id, &run.id);
+        let path = format!("{}/{}.parquet", place.runs, run.id);
         if present.contains(&*run.id) {
             found.runs += 1;
             found.bytes += run.bytes;
@@ -95,39 +134,38 @@ fn cohort(state: &StateReader, id: &CohortId, found: &mut Verification) -> Resul
             found.find(path, &"it is gone, and a version names it", !newest);
         }
     }
-    Ok(())
+    Ok(named.is_empty())
 }
 
 /// The runs that versions name, and whether the newest one does.
 fn versions(
     state: &StateReader,
-    id: &CohortId,
+    place: &Place<'_>,
     found: &mut Verification,
 ) -> Result<BTreeMap<Box<str>, (RunRef, bool)>, StateError> {
     let (mut named, mut last) = (BTreeMap::new(), None);
     let mut numbers = Vec::new();
-    for file in state.store.files(&version::folder_of(id))? {
+    for file in state.store.files(&place.versions)? {
         match version::number_of(&file.name) {
             Some(number) => numbers.push(number),
             None => {
-                let path = format!("{}/{}", version::folder_of(id), file.name);
+                let path = format!("{}/{}", place.versions, file.name);
                 found.find(path, &"it was never finished; a crash left it behind", true);
             }
         }
     }
     numbers.sort_unstable();
+    let path_of = |number: u64| format!("{}/{number:012}.json", place.versions);
     for number in &numbers {
         found.versions += 1;
         let newest = numbers.last() == Some(number);
         if last.is_some_and(|last: u64| last + 1 != *number) {
-            found.find(version::path_of(id, number - 1), &"it is gone, and an older one is there", false);
+            found.find(path_of(number - 1), &"it is gone, and an older one is there", false);
         }
         last = Some(*number);
-        match version::read(&state.store, id, *number) {
-            Ok(Version { runs, .. }) => {
-                named.extend(runs.into_iter().map(|run| (run.id.clone(), (run, newest))));
-            }
-            Err(error) => found.find(version::path_of(id, *number), &error, false),
+        match (place.named)(*number) {
+            Ok(runs) => named.extend(runs.into_iter().map(|run| (run.id.clone(), (run, newest)))),
+            Err(error) => found.find(path_of(*number), &error, false),
         }
     }
     Ok(named)

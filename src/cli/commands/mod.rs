@@ -1,5 +1,6 @@
 //! One file a command: what it reads, what it calls, what it prints, how it ends.
 
+pub(super) mod approve;
 pub(super) mod generate;
 pub(super) mod history;
 pub(super) mod init;
@@ -88,10 +89,14 @@ fn ceilings(args: &PassArgs, config: &Config) -> Result<BTreeMap<CohortId, Ceili
     let known = |id: &CohortId| config.cohorts.iter().any(|c| c.id == *id) || config.removed.contains(id);
     for id in ceilings.keys().chain(&args.cohorts) {
         if !known(id) {
-            let have: Vec<&str> = config.cohorts.iter().map(|cohort| cohort.id.as_str()).collect();
-            let failed = CommandError::new(Exit::Usage, format!("the config has no cohort `{id}`"));
-            return Err(failed.hint(format!("it has {}", have.join(", "))));
+            return Err(unknown_cohort(id, config));
         }
     }
     Ok(ceilings)
+}
+
+fn unknown_cohort(id: &CohortId, config: &Config) -> CommandError {
+    let have: Vec<&str> = config.cohorts.iter().map(|cohort| cohort.id.as_str()).collect();
+    let failed = CommandError::new(Exit::Usage, format!("the config has no cohort `{id}`"));
+    failed.hint(format!("it has {}", have.join(", ")))
 }

@@ -31,6 +31,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     let progress = progress(args.format);
     tracing::info!("the pass begins");
     let again = Again::new(global).pass(&args.pass, args.plan.as_ref());
+    reconcile::fold_all(&config, &state, &pass, environment::clock())?;
     let plan = plan(args, &config, &state, &pass, &*progress, &again)?;
     if let Some(expected) = args.expect.filter(|expected| *expected != plan.digest()) {
         let message = format!("the plan is {}, and not the expected {expected}", plan.digest());
@@ -57,7 +58,8 @@ pub(super) fn apply(
     state: Arc<StateWriter>,
     Pass { global, config, id: pass, progress, format, again }: Pass<'_>,
 ) -> Result<Exit, CommandError> {
-    let failed: Vec<String> = plan.failed.iter().map(plan_view::failed_lines).collect();
+    let waiting = plan.waiting.iter().map(plan_view::waiting_lines);
+    let failed: Vec<String> = plan.failed.iter().map(plan_view::failed_lines).chain(waiting).collect();
     let report = super::runtime()?.block_on(async {
         let reached = access::reach(config, keys, &plan).await?;
         let (switch, interrupt) = Interrupt::new();

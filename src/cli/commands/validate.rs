@@ -10,7 +10,7 @@ use crate::config::{self, Problems};
 pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, CommandError> {
     match (check(global), args.format) {
         (Ok((config, environments)), Format::Human) => {
-            let (cohorts, connections) = (config.cohorts.len() as u64, config.connections.len() as u64);
+            let (cohorts, connections) = (config.cohorts.len() as u64, config.connections_len() as u64);
             let with = if environments.is_empty() {
                 String::new()
             } else {
@@ -23,7 +23,7 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
         (Ok((config, environments)), Format::Json) => {
             let details = serde_json::json!({
                 "cohorts": config.cohorts.len(),
-                "connections": config.connections.len(),
+                "connections": config.connections_len(),
                 "environments": environments,
                 "config_digest": config.digest,
             });

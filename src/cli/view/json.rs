@@ -35,12 +35,14 @@ pub(in crate::cli) fn envelope(command: &str, result: &str, details: &Value) -> 
 pub(in crate::cli) fn plan(plan: &PassPlan, result: &str, showing: &Showing<'_>) -> String {
     let cohorts: Vec<Value> = plan.cohorts.iter().map(|c| planned(c, showing)).collect();
     let unknown: Vec<&str> = showing.unknown.iter().map(CohortId::as_str).collect();
+    let waiting: Vec<Value> = plan.waiting.iter().map(failed).collect();
     let failed: Vec<Value> = plan.failed.iter().map(failed).collect();
     let left: Vec<Value> = plan.left_behind.iter().map(left_behind).collect();
     let details = json!({
         "digest": plan.digest().to_string(),
         "cohorts": cohorts,
         "failed": failed,
+        "waiting": waiting,
         "left_behind": left,
         "removed_unknown": unknown,
         "cost": cost(plan.cost()),
@@ -51,7 +53,8 @@ pub(in crate::cli) fn plan(plan: &PassPlan, result: &str, showing: &Showing<'_>)
 fn planned(cohort: &CohortPlan, showing: &Showing<'_>) -> Value {
     let approved = &cohort.verdict.approved;
     let plan = approved.plan();
-    let about = About { id: &cohort.id, declared_at: &cohort.declared_at, again: showing.again };
+    let whole = cohort.verdict.approved.plan().whole_digest();
+    let about = About { id: &cohort.id, declared_at: &cohort.declared_at, again: showing.again, whole };
     let shown = |list: &[Box<[u8]>]| {
         list.iter().map(|packed| sample(packed, showing.show_identifiers)).collect::<Vec<String>>()
     };
@@ -119,14 +122,17 @@ fn cost(cost: Cost) -> Value {
 /// What a pass did.
 pub(in crate::cli) fn report(report: &PassReport, again: &Again) -> String {
     let cohorts: Vec<Value> = report.cohorts.iter().map(|cohort| done(cohort, again)).collect();
-    let failed: Vec<Value> =
-        report.failed.iter().map(|(id, error)| json!({ "id": id.as_str(), "error": error })).collect();
+    let list = |list: &[(CohortId, String)]| -> Vec<Value> {
+        list.iter().map(|(id, error)| json!({ "id": id.as_str(), "error": error })).collect()
+    };
+    let (failed, waiting) = (list(&report.failed), list(&report.waiting));
     let left: Vec<Value> = report.left_behind.iter().map(left_behind).collect();
     let details = json!({
         "pass": report.pass.as_str(),
         "digest": report.digest.to_string(),
         "cohorts": cohorts,
         "failed": failed,
+        "waiting": waiting,
         "left_behind": left,
         "requests": report.requests,
     });
@@ -134,7 +140,7 @@ pub(in crate::cli) fn report(report: &PassReport, again: &Again) -> String {
 }
 
 fn done(cohort: &CohortReport, again: &Again) -> Value {
-    let about = About { id: &cohort.id, declared_at: &cohort.declared_at, again };
+    let about = About { id: &cohort.id, declared_at: &cohort.declared_at, again, whole: cohort.whole };
     let Outcome { named, added, removed, refused, refused_removals, refusal, in_doubt, halt } =
         &cohort.outcome;
     json!({

@@ -81,7 +81,8 @@ fn cell(text: &str) -> String {
 fn notes(plan: &PassPlan, showing: &Showing<'_>) -> String {
     let mut notes = Vec::new();
     for cohort in &plan.cohorts {
-        let about = About { id: &cohort.id, declared_at: &cohort.declared_at, again: showing.again };
+        let whole = cohort.verdict.approved.plan().whole_digest();
+        let about = About { id: &cohort.id, declared_at: &cohort.declared_at, again: showing.again, whole };
         for words in words(&cohort.verdict.refusals, about) {
             notes.push(format!(
                 "- :no_entry: `{}`: {} withheld, {}",
@@ -94,6 +95,10 @@ fn notes(plan: &PassPlan, showing: &Showing<'_>) -> String {
         if let Some(reasons) = cohort.matched.as_ref().and_then(rejects_line) {
             notes.push(format!("- `{}`: rows not used: {reasons}", cohort.id));
         }
+    }
+    for waiting in &plan.waiting {
+        notes.push(format!("- `{}`: waits, {}", waiting.id, cell(&waiting.error.to_string())));
+        notes.extend(plan_hint(&waiting.error).map(|hint| format!("  - {hint}")));
     }
     for failed in &plan.failed {
         notes.push(format!("- :x: `{}`: not planned, {}", failed.id, cell(&failed.error.to_string())));

@@ -65,11 +65,12 @@ pub(super) fn unused_lines(matched: &Matched, indent: &str) -> Vec<String> {
 
 /// `3,412 people in 4,120 rows of 1 file; 702 duplicates`, and the like.
 pub(super) fn matched_line(matched: &Matched, people: u64) -> String {
-    let (rows, files) = (counted(matched.rows, "row"), counted(matched.files, "file"));
-    let mut line = format!(
-        "{} in {rows} of {files}",
-        if people == 1 { "1 person".to_owned() } else { format!("{} people", count(people)) }
-    );
+    let people = if people == 1 { "1 person".to_owned() } else { format!("{} people", count(people)) };
+    let rows = counted(matched.rows, "row");
+    let mut line = match matched.files {
+        0 => format!("{people} of {} told by Heap", count(matched.rows)),
+        files => format!("{people} in {rows} of {}", counted(files, "file")),
+    };
     if matched.duplicates > 0 {
         line.push_str(&format!("; {}", counted(matched.duplicates, "duplicate")));
     }

@@ -21,6 +21,7 @@ pub(in crate::cli) fn human(plan: &PassPlan, showing: &Showing<'_>) -> String {
         self::cohort(cohort, showing, &mut lines);
     }
     lines.extend(plan.failed.iter().map(failed_lines));
+    lines.extend(plan.waiting.iter().map(waiting_lines));
     for left in &plan.left_behind {
         lines.push(left_behind(left));
     }
@@ -55,7 +56,8 @@ fn cohort(cohort: &CohortPlan, showing: &Showing<'_>, lines: &mut Vec<String>) {
         lines.push(format!("      to ask once more: {}", showing.again.asking_the_refused()));
     }
     source(cohort, lines);
-    let about = About { id: &cohort.id, declared_at: &cohort.declared_at, again: showing.again };
+    let (id, declared_at, whole) = (&cohort.id, &cohort.declared_at, approved.plan().whole_digest());
+    let about = About { id, declared_at, again: showing.again, whole };
     for words in words(&cohort.verdict.refusals, about) {
         lines.push(format!("  {} {}", yellow(&format!("! {} withheld:", words.withheld)), words.why));
         lines.extend(words.way_out.iter().map(|way| format!("      {way}")));
@@ -111,6 +113,12 @@ fn source(cohort: &CohortPlan, lines: &mut Vec<String>) {
 pub(in crate::cli) fn failed_lines(failed: &Failed) -> String {
     let hint = plan_hint(&failed.error).map(|hint| format!("\n      {hint}")).unwrap_or_default();
     format!("{}  {} {}{hint}", bold(failed.id.as_str()), red("not planned:"), failed.error)
+}
+
+/// A cohort of which its source has said nothing yet, in words.
+pub(in crate::cli) fn waiting_lines(waiting: &Failed) -> String {
+    let hint = plan_hint(&waiting.error).map(|hint| format!("\n      {hint}")).unwrap_or_default();
+    format!("{}  {} {}{hint}", bold(waiting.id.as_str()), yellow("waits:"), waiting.error)
 }
 
 /// A cohort that left the config, in words.

@@ -3,7 +3,7 @@
 use crate::cli::again::Again;
 use crate::cli::output::count;
 use crate::model::{CohortId, Op};
-use crate::plan::{Refusal, Side};
+use crate::plan::{PlanDigest, Refusal, Side};
 
 /// What a refusal says.
 pub(in crate::cli) struct Words {
@@ -25,6 +25,8 @@ pub(in crate::cli) struct About<'a> {
     pub(in crate::cli) declared_at: &'a str,
     /// The command that met them, for the ways out.
     pub(in crate::cli) again: &'a Again,
+    /// All that the plan would send, for an approval.
+    pub(in crate::cli) whole: PlanDigest,
 }
 
 /// Puts a cohort's refusals into words.
@@ -34,6 +36,15 @@ pub(in crate::cli) fn words(refusals: &[Refusal], about: About<'_>) -> Vec<Words
     // A file of nothing is no list of nobody: to allow an empty list would not help.
     for words in all.iter_mut().filter(|words| hollow && words.code == "emptied") {
         words.way_out.truncate(1);
+    }
+    // An approval lifts all of them or is of no use.
+    if refusals.iter().all(Refusal::can_be_approved)
+        && let Some(last) = all.last_mut()
+    {
+        last.way_out.push(format!(
+            "exactly this plan, whoever applies it: {}",
+            about.again.approve(about.id, about.whole)
+        ));
     }
     all
 }

@@ -58,7 +58,7 @@ fn cohort(cohort: &CohortReport, again: &Again, lines: &mut Vec<String>) {
             counted(outcome.in_doubt, "member")
         ));
     }
-    let about = About { id: &cohort.id, declared_at: &cohort.declared_at, again };
+    let about = About { id: &cohort.id, declared_at: &cohort.declared_at, again, whole: cohort.whole };
     for words in words(&cohort.refusals, about) {
         lines.push(format!("  {} {}", yellow(&format!("! {} withheld:", words.withheld)), words.why));
         lines.extend(words.way_out.iter().map(|way| format!("      {way}")));

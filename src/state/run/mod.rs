@@ -17,7 +17,7 @@ mod write;
 pub(super) use read::{RunCursor, Word};
 pub use write::RunWriter;
 
-use crate::model::CohortId;
+use crate::model::{CohortId, ConnectionName};
 
 // The columns that are read, by their place in the schema.
 const KEY_HIGH: usize = 0;
@@ -26,12 +26,30 @@ const KIND: usize = 3;
 const LABEL: usize = 4;
 const IDENTIFIER: usize = 5;
 
-/// Where the runs of a cohort are in the state.
-pub(super) fn folder_of(cohort: &CohortId) -> String {
-    format!("cohorts/{cohort}/runs")
+/// What runs belong to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Home<'a> {
+    /// The record of a cohort.
+    Cohort(&'a CohortId),
+    /// What a Heap has told of its segments.
+    Segments(&'a ConnectionName),
+}
+
+impl<'a> From<&'a CohortId> for Home<'a> {
+    fn from(cohort: &'a CohortId) -> Self {
+        Self::Cohort(cohort)
+    }
+}
+
+/// Where the runs of a home are in the state.
+pub(super) fn folder_of<'a>(home: impl Into<Home<'a>>) -> String {
+    match home.into() {
+        Home::Cohort(cohort) => format!("cohorts/{cohort}/runs"),
+        Home::Segments(connection) => format!("segments/{connection}/runs"),
+    }
 }
 
 /// Where a run is in the state.
-pub(super) fn path_of(cohort: &CohortId, id: &str) -> String {
-    format!("cohorts/{cohort}/runs/{id}.parquet")
+pub(super) fn path_of<'a>(home: impl Into<Home<'a>>, id: &str) -> String {
+    format!("{}/{id}.parquet", folder_of(home))
 }

@@ -16,8 +16,8 @@ use xxhash_rust::xxh3::Xxh3;
 use super::super::StateError;
 use super::super::store::{PendingFile, Stepping, Store, StoreError};
 use super::super::version::RunRef;
-use super::path_of;
-use crate::model::{CohortId, Identifier, Key, KeySeed, Kind, Op, RowSet};
+use super::{Home, path_of};
+use crate::model::{Identifier, Key, KeySeed, Kind, Op, RowSet};
 
 /// Members in one row group. One group is in memory while it is written.
 const GROUP_LEN: usize = 64 << 10;
@@ -37,14 +37,14 @@ pub struct RunWriter {
 }
 
 impl RunWriter {
-    pub(in super::super) fn create(
+    pub(in super::super) fn create<'a>(
         store: &Store,
-        cohort: &CohortId,
+        home: impl Into<Home<'a>>,
         op: Op,
         seed: KeySeed,
     ) -> Result<Self, StateError> {
         let id: Box<str> = uuid::Uuid::new_v4().to_string().into();
-        let file = store.pending(&path_of(cohort, &id))?;
+        let file = store.pending(&path_of(home, &id))?;
         let sink = file.writer().map_err(|e| StoreError::new("open", &file.path(), e))?;
         let parquet = SerializedFileWriter::new(Hashing::new(sink), schema(), Arc::new(properties()))
             .map_err(|e| write_error(&file, e))?;

@@ -4,10 +4,16 @@
 //! them into the `Config` that the rest of the program knows. Their doc comments are the schema's
 //! descriptions, so they are written for the person who edits the file.
 
+mod heap;
+mod watch;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub(in crate::config) use heap::{Heap, Region, SegmentSource};
+pub(in crate::config) use watch::{Limits, Notify, NotifyFormat, NotifyOn, Schedule, Watch};
 
 use super::text::{
     Delimiter, Label, Length, Memory, NonEmpty, PascalCase, PathPart, Percent, Place, Slug, Text, Variable,
@@ -18,43 +24,46 @@ use super::text::{
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "syncline config")]
-pub(super) struct File {
+pub(in crate::config) struct File {
     /// The version of this format.
-    pub(super) version: Version,
+    pub(in crate::config) version: Version,
     /// What remembers whom Braze has accepted: a folder, relative to this file's, or a bucket. Keep it: without it, nobody can be removed.
     #[serde(default = "default_state")]
     #[schemars(example = ".syncline")]
     #[schemars(example = "s3://acme-syncline/production")]
-    pub(super) state: Place,
+    pub(in crate::config) state: Place,
     /// How the bucket in `state` is reached, where the vendor's environment variables do not say it all.
     #[serde(default)]
-    pub(super) bucket: Bucket,
+    pub(in crate::config) bucket: Bucket,
     /// More files to read, as globs relative to this file's folder. They may hold `connections`, `cohorts` and `removed`.
     #[serde(default)]
     #[schemars(example = ["cohorts/*.yaml"])]
     #[allow(dead_code, reason = "read from the tree before shapes exist; here for the schema")]
-    pub(super) include: Vec<String>,
+    pub(in crate::config) include: Vec<String>,
     /// Folders outside this file's folder that sources may be read from.
     #[serde(default)]
     #[schemars(example = ["/data/exports"])]
-    pub(super) roots: Vec<String>,
+    pub(in crate::config) roots: Vec<String>,
     /// How much memory the people of a cohort may take while a plan is made. What is beyond it goes into temporary files.
     #[serde(default = "default_memory")]
     #[schemars(example = "256MiB")]
-    pub(super) memory: Memory,
+    pub(in crate::config) memory: Memory,
     /// The vendor accounts, by a name of your choice.
     #[serde(default)]
-    pub(super) connections: BTreeMap<Slug, Connection>,
+    pub(in crate::config) connections: BTreeMap<Slug, Connection>,
     /// The cohorts to keep in step.
     #[serde(default)]
-    pub(super) cohorts: Vec<Cohort>,
+    pub(in crate::config) cohorts: Vec<Cohort>,
     /// Cohorts that left the config and whose members shall leave Braze.
     #[serde(default)]
-    pub(super) removed: Vec<Removed>,
+    pub(in crate::config) removed: Vec<Removed>,
+    /// How `syncline watch` runs on a server.
+    #[serde(default)]
+    pub(in crate::config) watch: Watch,
     /// Overlays, chosen by `--env NAME`: maps are merged into the config, lists and values replace what it says.
     #[serde(default)]
     #[allow(dead_code, reason = "laid over the tree before shapes exist; here for the schema")]
-    pub(super) environments: BTreeMap<Slug, super::overlay::Overlay>,
+    pub(in crate::config) environments: BTreeMap<Slug, super::overlay::Overlay>,
 }
 
 fn default_state() -> Place {
@@ -64,15 +73,15 @@ fn default_state() -> Place {
 /// How the bucket in `state` is reached. Credentials come from where the vendor's own tools take them: environment variables, and the identity of the machine.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Bucket {
+pub(in crate::config) struct Bucket {
     /// The store's address, if it is not the vendor's own.
     #[schemars(example = "https://minio.acme.internal:9000")]
-    pub(super) endpoint: Option<String>,
+    pub(in crate::config) endpoint: Option<String>,
     /// The bucket's region, for S3.
     #[schemars(example = "eu-central-1")]
-    pub(super) region: Option<String>,
+    pub(in crate::config) region: Option<String>,
     /// How long a process that is not heard of any more keeps the state to itself. It says three times in this time that it is there.
-    pub(super) lease: Length,
+    pub(in crate::config) lease: Length,
 }
 
 impl Default for Bucket {
@@ -88,7 +97,7 @@ fn default_memory() -> Memory {
 /// The version of the config format; 1 is the only one.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "u64")]
-pub(super) struct Version;
+pub(in crate::config) struct Version;
 
 impl TryFrom<u64> for Version {
     type Error = &'static str;
@@ -111,48 +120,50 @@ impl JsonSchema for Version {
 /// A vendor account.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum Connection {
+pub(in crate::config) enum Connection {
     /// A Braze workspace, reached by the partner cohort import endpoints.
     Braze(Braze),
+    /// A Heap environment. It tells of its segments by a webhook that `syncline watch` answers.
+    Heap(Heap),
 }
 
 /// A Braze workspace, reached by the partner cohort import endpoints.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Braze {
+pub(in crate::config) struct Braze {
     /// The Braze instance as the dashboard's address shows it. `sandbox` runs a small Braze on this machine that needs no keys.
-    pub(super) instance: Option<super::instance::Instance>,
+    pub(in crate::config) instance: Option<super::instance::Instance>,
     /// The REST endpoint, instead of `instance`.
     #[schemars(example = "https://rest.iad-01.braze.com")]
-    pub(super) endpoint: Option<String>,
+    pub(in crate::config) endpoint: Option<String>,
     /// Names that this connection had before. Records say which connection they belong to; without this, a renamed connection is taken for another workspace.
     #[serde(default)]
-    pub(super) formerly: Vec<Slug>,
+    pub(in crate::config) formerly: Vec<Slug>,
     /// The partner's name in the path of the cohort endpoints.
     #[serde(default = "default_partner")]
-    pub(super) partner: PathPart,
+    pub(in crate::config) partner: PathPart,
     /// The data import key: Braze dashboard, Partner Integrations > Technology Partners > Heap.
-    pub(super) data_import_key: Option<Secret>,
+    pub(in crate::config) data_import_key: Option<Secret>,
     /// The partner API key that Braze gave to the partner.
-    pub(super) partner_api_key: Option<Secret>,
+    pub(in crate::config) partner_api_key: Option<Secret>,
     /// The organization in the `User-Agent` that Braze requires of partners: `partner-<organization>-Syncline/<version>`.
     #[serde(default = "default_organization")]
-    pub(super) organization: PascalCase,
+    pub(in crate::config) organization: PascalCase,
     /// How many requests are under way at once, each for another cohort. Cohorts take turns; within one there is always one request at a time.
     #[serde(default = "default_cohorts_at_once")]
-    pub(super) cohorts_at_once: Whole<1, 64>,
+    pub(in crate::config) cohorts_at_once: Whole<1, 64>,
     /// How many identifiers go into one request. Braze takes at most 1,000.
     #[serde(default = "default_batch")]
-    pub(super) batch: Whole<1, 1000>,
+    pub(in crate::config) batch: Whole<1, 1000>,
     /// Braze's hourly limit on cohort import requests, for the estimate in plans.
     #[serde(default = "default_requests_per_hour")]
-    pub(super) requests_per_hour: Whole<1, 1_000_000_000>,
+    pub(in crate::config) requests_per_hour: Whole<1, 1_000_000_000>,
     /// How long one request may take.
     #[serde(default = "default_timeout")]
-    pub(super) timeout: Length,
+    pub(in crate::config) timeout: Length,
     /// When to give up on a request that Braze does not take.
     #[serde(default)]
-    pub(super) retry: Retry,
+    pub(in crate::config) retry: Retry,
 }
 
 fn default_partner() -> PathPart {
@@ -182,13 +193,13 @@ fn default_timeout() -> Length {
 /// When to give up on a request that Braze does not take. What has no answer by then is settled by the next pass.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Retry {
+pub(in crate::config) struct Retry {
     /// How often a request is tried in all.
-    pub(super) attempts: Whole<1, 100>,
+    pub(in crate::config) attempts: Whole<1, 100>,
     /// The wait after the first failure. It doubles with each further one, with some jitter.
-    pub(super) first_wait: Length,
+    pub(in crate::config) first_wait: Length,
     /// The longest single wait. A rate limit that resets later than this ends the pass instead.
-    pub(super) longest_wait: Length,
+    pub(in crate::config) longest_wait: Length,
 }
 
 impl Default for Retry {
@@ -204,7 +215,7 @@ impl Default for Retry {
 /// A key, never written in the config itself: the name of an environment variable, or a file that only its owner can read.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum Secret {
+pub(in crate::config) enum Secret {
     /// The environment variable that holds it.
     #[schemars(example = &"BRAZE_DATA_IMPORT_KEY")]
     Env(Variable),
@@ -216,62 +227,66 @@ pub(super) enum Secret {
 /// A named set of people that is kept in Braze.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Cohort {
+pub(in crate::config) struct Cohort {
     /// The stable id. It becomes Braze's cohort id; never use it for another cohort.
     #[schemars(example = &"abandoned_checkout")]
-    pub(super) id: Slug,
+    pub(in crate::config) id: Slug,
     /// The name that Braze's segment filter shows. It may change.
     #[schemars(example = "Abandoned checkout")]
-    pub(super) name: Text,
+    pub(in crate::config) name: Text,
     /// The connection that the cohort is sent to.
     #[schemars(example = &"braze")]
-    pub(super) to: Slug,
+    pub(in crate::config) to: Slug,
     /// Where the people come from.
-    pub(super) source: Source,
+    pub(in crate::config) source: Source,
     /// How a row names a person. The first rule whose column is not empty decides.
-    pub(super) r#match: NonEmpty<Rule, 16>,
+    pub(in crate::config) r#match: NonEmpty<Rule, 16>,
     /// What one pass may change without asking.
     #[serde(default)]
-    pub(super) guard: Guard,
+    pub(in crate::config) guard: Guard,
     /// `true`: the cohort is never emptied, neither by an empty source nor under `removed:`, until a pass has seen `false` here. Deleting the line changes nothing.
     #[serde(default)]
-    pub(super) protect: Option<bool>,
+    pub(in crate::config) protect: Option<bool>,
+    /// When `syncline watch` looks at the cohort again, whatever it was told of it.
+    pub(in crate::config) schedule: Option<Schedule>,
 }
 
 /// Where the people of a cohort come from.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum Source {
+pub(in crate::config) enum Source {
     /// Files: the whole cohort, read again on every pass.
     File(FileSource),
+    /// A segment that is defined in Heap and told by its webhook.
+    HeapSegment(SegmentSource),
 }
 
 /// Files: the whole cohort, read again on every pass.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct FileSource {
+pub(in crate::config) struct FileSource {
     /// A path or a glob, relative to the config's folder. `.gz` and `.zst` files are unpacked as they are read.
     #[schemars(example = "exports/abandoned_checkout.csv")]
     #[schemars(example = "exports/part-*.ndjson.zst")]
-    pub(super) path: Text,
+    pub(in crate::config) path: Text,
     /// The format; told from the name (`.csv`, `.tsv`, `.ndjson`, `.jsonl`) if not given.
-    pub(super) format: Option<super::types::Format>,
+    pub(in crate::config) format: Option<super::types::Format>,
     /// What separates the fields of a CSV file, if not a comma.
     #[schemars(example = ";")]
-    pub(super) delimiter: Option<Delimiter>,
+    pub(in crate::config) delimiter: Option<Delimiter>,
     /// Texts that stand for "no value", besides the empty one.
     #[serde(default)]
     #[schemars(example = ["\\N", "NULL"])]
-    pub(super) null_values: Vec<Text>,
+    pub(in crate::config) null_values: Vec<Text>,
     /// Whether a file must end with a line break. `required`: a file that does not is taken for cut short and not used.
     #[serde(default)]
-    pub(super) final_newline: super::types::FinalNewline,
+    pub(in crate::config) final_newline: super::types::FinalNewline,
 }
 
 /// How a row names a person in Braze. Right-hand sides are columns of the source.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum Rule {
+pub(in crate::config) enum Rule {
     /// The column with Braze's external id: for people who are identified.
     #[schemars(example = &"identity")]
     ExternalId(Text),
@@ -285,35 +300,35 @@ pub(super) enum Rule {
 /// A Braze user alias.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Alias {
+pub(in crate::config) struct Alias {
     /// The alias label, as it is.
     #[schemars(example = &"heap_user_id")]
-    pub(super) label: Label,
+    pub(in crate::config) label: Label,
     /// The column with the alias name.
     #[schemars(example = &"user_id")]
-    pub(super) name: Text,
+    pub(in crate::config) name: Text,
 }
 
 /// What one pass may change without asking. Beyond that it withholds the removals, or the additions, and says so.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Guard {
+pub(in crate::config) struct Guard {
     /// The largest share of the members that may leave in one pass.
-    pub(super) max_removed: Percent,
+    pub(in crate::config) max_removed: Percent,
     /// The largest share of the members that may enter in one pass.
-    pub(super) max_added: Percent,
+    pub(in crate::config) max_added: Percent,
     /// The largest number of members that may leave in one pass.
-    pub(super) max_removed_count: Option<u64>,
+    pub(in crate::config) max_removed_count: Option<u64>,
     /// The largest number of members that may enter in one pass.
-    pub(super) max_added_count: Option<u64>,
+    pub(in crate::config) max_added_count: Option<u64>,
     /// How many rows may be unreadable before removals are withheld: the person in such a row may be a member.
-    pub(super) max_unreadable: u64,
+    pub(in crate::config) max_unreadable: u64,
     /// Whether an empty source may empty the cohort.
-    pub(super) allow_empty: bool,
+    pub(in crate::config) allow_empty: bool,
     /// Whether to withhold everything when one side is refused.
-    pub(super) atomic: bool,
+    pub(in crate::config) atomic: bool,
     /// Shares are checked only in cohorts of at least this many members.
-    pub(super) from_members: u64,
+    pub(in crate::config) from_members: u64,
 }
 
 impl Default for Guard {
@@ -335,18 +350,18 @@ impl Default for Guard {
 /// A cohort that left the config.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Removed {
+pub(in crate::config) struct Removed {
     /// The id that it had.
-    pub(super) cohort: Slug,
+    pub(in crate::config) cohort: Slug,
     /// What becomes of its members: `remove` takes them all out of the cohort in Braze.
     #[allow(dead_code, reason = "the only choice there is, but one that a person has to spell out")]
-    pub(super) members: Members,
+    pub(in crate::config) members: Members,
 }
 
 /// What becomes of the members of a cohort that left the config.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Members {
+pub(in crate::config) enum Members {
     /// All of them leave the cohort in Braze.
     Remove,
 }

@@ -3,14 +3,16 @@
 //! Each check looks at the tree and not at typed values, so all of them run whatever else is wrong,
 //! and each knows the place it complains about. A check passes over what the schema reports already.
 
+mod server;
+
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::merge::leaves_folder;
-use super::problem::{Code, Problem, did_you_mean};
-use super::source::Span;
-use super::tree::{Entry, Node};
-use super::types::Format;
+use crate::config::merge::leaves_folder;
+use crate::config::problem::{Code, Problem, did_you_mean};
+use crate::config::source::Span;
+use crate::config::tree::{Entry, Node};
+use crate::config::types::Format;
 
 type Check = fn(&Node, &mut Vec<Problem>);
 
@@ -27,6 +29,12 @@ const CHECKS: &[Check] = &[
     one_endpoint_each,
     endpoints_are_safe,
     real_vendors_have_keys,
+    server::segments_are_heaps,
+    server::segments_have_one_column,
+    server::public_doors_are_encrypted,
+    server::public_doors_are_locked,
+    server::doors_differ,
+    server::schedules_come_to_be,
 ];
 
 /// Runs every check.
@@ -40,14 +48,28 @@ fn connections(tree: &Node) -> &[Entry] {
     tree.get("connections").map(Node::entries).unwrap_or_default()
 }
 
+fn is_kind(connection: &Node, kind: &str) -> bool {
+    connection.text("kind").is_some_and(|(name, _)| name == kind)
+}
+
+/// Connections that cohorts can be sent to. One without a kind is reported by the schema.
+fn brazes(tree: &Node) -> impl Iterator<Item = &Entry> {
+    connections(tree).iter().filter(|entry| !is_kind(&entry.node, "heap"))
+}
+
 fn connections_exist(tree: &Node, problems: &mut Vec<Problem>) {
-    let known: Vec<&str> = connections(tree).iter().map(|entry| entry.key.as_str()).collect();
+    let known: Vec<&str> = brazes(tree).map(|entry| entry.key.as_str()).collect();
     for (to, place) in tree.items("cohorts").iter().filter_map(|cohort| cohort.text("to")) {
         if known.contains(&to) {
             continue;
         }
-        let problem = Problem::new(Code::UnknownConnection, format!("there is no connection `{to}`"))
-            .at(place, "not under `connections:`");
+        let exists = connections(tree).iter().any(|entry| entry.key == to);
+        let (message, label) = if exists {
+            (format!("connection `{to}` is a Heap, and cohorts are kept in a Braze"), "not of `kind: braze`")
+        } else {
+            (format!("there is no connection `{to}`"), "not under `connections:`")
+        };
+        let problem = Problem::new(Code::UnknownConnection, message).at(place, label);
         problems.push(match (did_you_mean(to, known.iter().copied()), known.as_slice()) {
             (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
             (None, []) => problem.hint(format!("add it: `connections: {{ {to}: {{ kind: braze, … }} }}`")),
@@ -184,7 +206,7 @@ fn is_sandbox(connection: &Node) -> bool {
 }
 
 fn one_endpoint_each(tree: &Node, problems: &mut Vec<Problem>) {
-    for entry in connections(tree) {
+    for entry in brazes(tree) {
         match (entry.node.entry("instance"), entry.node.entry("endpoint")) {
             (None, None) => problems.push(
                 Problem::new(Code::EndpointChoice, format!("connection `{}` does not say where Braze is", entry.key))
@@ -203,7 +225,7 @@ fn one_endpoint_each(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 fn endpoints_are_safe(tree: &Node, problems: &mut Vec<Problem>) {
-    for (endpoint, place) in connections(tree).iter().filter_map(|entry| entry.node.text("endpoint")) {
+    for (endpoint, place) in brazes(tree).filter_map(|entry| entry.node.text("endpoint")) {
         let Err((label, hint)) = base_url(endpoint) else { continue };
         problems.push(
             Problem::new(Code::BadEndpoint, "the endpoint is not one that keys can be sent to")
@@ -241,7 +263,7 @@ pub(super) fn base_url(text: &str) -> Result<String, (&'static str, &'static str
 }
 
 fn real_vendors_have_keys(tree: &Node, problems: &mut Vec<Problem>) {
-    for entry in connections(tree).iter().filter(|entry| !is_sandbox(&entry.node)) {
+    for entry in brazes(tree).filter(|entry| !is_sandbox(&entry.node)) {
         if !entry.node.entries().iter().any(|e| e.key == "instance" || e.key == "endpoint") {
             continue;
         }

@@ -3,20 +3,24 @@
 //! By now schema and checks have passed, so nothing here should fail; if the shapes and the schema
 //! ever disagree, that is a problem with a place like any other and not a panic.
 
+mod server;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::checks::base_url;
-use super::problem::{Code, Problem};
-use super::secret::SecretRef;
-use super::shape;
-use super::source::Sources;
-use super::text::Whole;
-use super::tree::{Node, Step};
-use super::types::{Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, Retry, StatePlace};
+use crate::config::checks::base_url;
+use crate::config::problem::{Code, Problem};
+use crate::config::secret::SecretRef;
+use crate::config::shape;
+use crate::config::source::Sources;
+use crate::config::text::Whole;
+use crate::config::tree::{Node, Step};
+use crate::config::types::{
+    Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, Heap, Retry, SegmentSource, Source, StatePlace,
+};
 use crate::model::{CohortId, ConnectionName, GuardLimits, IdError, Kind, MatchRule};
 
 /// Types the tree.
@@ -36,6 +40,7 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
         let line = sources.line_column(node.head()).map_or(0, |(line, _)| line);
         format!("{name}:{line}")
     };
+    let (braze, heap) = connections(file.connections, folder).map_err(|error| id_problem(tree, &error))?;
     Ok(Config {
         folder: folder.to_owned(),
         state: state(file.state.0, file.bucket, folder),
@@ -43,7 +48,8 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
             .chain(file.roots.iter().map(|root| folder.join(root)))
             .collect(),
         memory_max: usize::try_from(file.memory.0).unwrap_or(usize::MAX),
-        connections: connections(file.connections, folder).map_err(|error| id_problem(tree, &error))?,
+        braze,
+        heap,
         cohorts: cohorts
             .map(|(at, shape)| cohort(shape, declared_at(at)))
             .collect::<Result<_, _>>()
@@ -54,6 +60,8 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
             .map(|removed| CohortId::new(&removed.cohort.0))
             .collect::<Result<_, _>>()
             .map_err(|error| id_problem(tree, &error))?,
+        watch: server::watch(file.watch, folder),
+        files: sources.names().map(PathBuf::from).collect(),
         digest,
     })
 }
@@ -90,18 +98,37 @@ fn id_problem(tree: &Node, error: &IdError) -> Problem {
     Problem::new(Code::BadFormat, error.to_string()).at(tree.head(), "in this config")
 }
 
+type Connections = (BTreeMap<ConnectionName, Braze>, BTreeMap<ConnectionName, Heap>);
+
 fn connections(
-    shapes: BTreeMap<super::text::Slug, shape::Connection>,
+    shapes: BTreeMap<crate::config::text::Slug, shape::Connection>,
     folder: &Path,
-) -> Result<BTreeMap<ConnectionName, Braze>, IdError> {
-    let each = shapes.into_iter().map(|(name, shape::Connection::Braze(shape))| {
-        Ok((ConnectionName::new(&name.0)?, braze(shape, folder)?))
-    });
-    each.collect()
+) -> Result<Connections, IdError> {
+    let (mut brazes, mut heaps) = Connections::default();
+    for (name, shape) in shapes {
+        let name = ConnectionName::new(&name.0)?;
+        match shape {
+            shape::Connection::Braze(shape) => drop(brazes.insert(name, braze(shape, folder)?)),
+            shape::Connection::Heap(shape) => drop(heaps.insert(name.clone(), heap(&name, shape, folder))),
+        }
+    }
+    Ok((brazes, heaps))
+}
+
+fn heap(name: &ConnectionName, shape: shape::Heap, folder: &Path) -> Heap {
+    let secrets = [shape.webhook_secret, shape.webhook_secret_previous].into_iter().flatten();
+    Heap {
+        is_sandbox: shape.region == Some(shape::Region::Sandbox),
+        webhook_secrets: secrets.map(|place| secret(place, folder)).collect(),
+        path: shape.webhook.path.map_or_else(|| format!("/heap/{name}"), |path| path.0),
+        max_age: shape.webhook.max_age.0,
+        max_ahead: shape.webhook.max_ahead.0,
+        incomplete_after: shape.webhook.incomplete_after.0,
+    }
 }
 
 fn braze(shape: shape::Braze, folder: &Path) -> Result<Braze, IdError> {
-    let url = shape.instance.and_then(super::instance::Instance::endpoint).map(str::to_owned);
+    let url = shape.instance.and_then(crate::config::instance::Instance::endpoint).map(str::to_owned);
     let url = url.or_else(|| shape.endpoint.as_deref().and_then(|text| base_url(text).ok()));
     let endpoint = url.map_or(Endpoint::Sandbox, Endpoint::Url);
     let keys = match (shape.data_import_key, shape.partner_api_key) {
@@ -130,15 +157,17 @@ fn braze(shape: shape::Braze, folder: &Path) -> Result<Braze, IdError> {
 }
 
 /// A number with a small bound, as the type that the program counts it in.
-fn small<T: TryFrom<u64> + From<u8>, const MIN: u64, const MAX: u64>(number: Whole<MIN, MAX>) -> T {
+pub(super) fn small<T: TryFrom<u64> + From<u8>, const MIN: u64, const MAX: u64>(
+    number: Whole<MIN, MAX>,
+) -> T {
     T::try_from(number.0).unwrap_or_else(|_| T::from(u8::MAX))
 }
 
-fn positive(length: Duration) -> Duration {
+pub(super) fn positive(length: Duration) -> Duration {
     length.max(Duration::from_millis(1))
 }
 
-fn secret(shape: shape::Secret, folder: &Path) -> SecretRef {
+pub(super) fn secret(shape: shape::Secret, folder: &Path) -> SecretRef {
     match shape {
         shape::Secret::Env(name) => SecretRef::Env(name.0),
         shape::Secret::File(path) => SecretRef::File(folder.join(PathBuf::from(path.0))),
@@ -146,15 +175,24 @@ fn secret(shape: shape::Secret, folder: &Path) -> SecretRef {
 }
 
 fn cohort(shape: shape::Cohort, declared_at: String) -> Result<Cohort, IdError> {
-    let shape::Source::File(source) = shape.source;
+    let source = match shape.source {
+        shape::Source::File(source) => Source::File(file_source(source)),
+        shape::Source::HeapSegment(shape::SegmentSource { connection, segment_id }) => {
+            Source::HeapSegment(SegmentSource {
+                connection: ConnectionName::new(&connection.0)?,
+                segment: segment_id,
+            })
+        }
+    };
     Ok(Cohort {
         id: CohortId::new(&shape.id.0)?,
         name: shape.name.0.trim().to_owned(),
         to: ConnectionName::new(&shape.to.0)?,
-        source: file_source(source),
+        source,
         rules: shape.r#match.0.into_iter().map(rule).collect(),
         limits: limits(&shape.guard),
         protect: shape.protect,
+        schedule: shape.schedule.map(server::schedule),
         declared_at,
     })
 }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::model::{CohortId, Share};
 
 /// The form of ids and names, in words.
-pub(super) const SLUG_RULE: &str = "1 to 100 of a-z, 0-9, `_` and `-`; the first a letter or a digit";
+pub(in crate::config) const SLUG_RULE: &str =
+    "1 to 100 of a-z, 0-9, `_` and `-`; the first a letter or a digit";
 
 /// A text with a rule, which the schema states as a pattern and the typed pass as a predicate. A test
 /// holds the two together.
@@ -18,7 +19,7 @@ macro_rules! patterned {
         #[doc = $doc]
         #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
         #[serde(try_from = "String")]
-        pub(super) struct $name(pub(super) String);
+        pub(in crate::config) struct $name(pub(in crate::config) String);
 
         impl TryFrom<String> for $name {
             type Error = String;
@@ -40,6 +41,12 @@ macro_rules! patterned {
         }
     };
 }
+
+mod net;
+mod units;
+
+pub(in crate::config) use net::{Cron, SocketAddress, TimeZone, UrlPath};
+pub(in crate::config) use units::{Amount, Memory};
 
 patterned!(Slug, "An id or a name in the config.", "^[a-z0-9][a-z0-9_-]{0,99}$", SLUG_RULE, |text| {
     CohortId::new(text).is_ok()
@@ -70,7 +77,7 @@ patterned!(
     "The name of an environment variable.",
     "^[A-Za-z_][A-Za-z0-9_]*$",
     "the name of an environment variable, and never the key itself",
-    super::mask::is_variable
+    crate::config::mask::is_variable
 );
 patterned!(
     PathPart,
@@ -101,7 +108,7 @@ patterned!(
 /// A whole number from `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "u64")]
-pub(super) struct Whole<const MIN: u64, const MAX: u64>(pub(super) u64);
+pub(in crate::config) struct Whole<const MIN: u64, const MAX: u64>(pub(in crate::config) u64);
 
 impl<const MIN: u64, const MAX: u64> TryFrom<u64> for Whole<MIN, MAX> {
     type Error = String;
@@ -132,7 +139,7 @@ impl<const MIN: u64, const MAX: u64> JsonSchema for Whole<MIN, MAX> {
 /// A list of 1 to `MAX` items.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Vec<T>", bound = "T: Deserialize<'de>")]
-pub(super) struct NonEmpty<T, const MAX: usize>(pub(super) Vec<T>);
+pub(in crate::config) struct NonEmpty<T, const MAX: usize>(pub(in crate::config) Vec<T>);
 
 impl<T, const MAX: usize> TryFrom<Vec<T>> for NonEmpty<T, MAX> {
     type Error = String;
@@ -164,7 +171,7 @@ impl<T: JsonSchema, const MAX: usize> JsonSchema for NonEmpty<T, MAX> {
 /// A share in the config, like `30%`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Percent(pub(super) Share);
+pub(in crate::config) struct Percent(pub(in crate::config) Share);
 
 impl TryFrom<String> for Percent {
     type Error = crate::model::ShareError;
@@ -199,17 +206,17 @@ impl JsonSchema for Percent {
 /// A length of time in the config, like `500ms`, `30s`, `15m`, `4h` or `7d`.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
-pub(super) struct Length(pub(super) Duration);
+pub(in crate::config) struct Length(pub(in crate::config) Duration);
 
 /// The units, longest first, with their length in milliseconds.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("ms", 1), ("m", 60_000), ("s", 1_000)];
 
 impl Length {
-    pub(super) const fn from_secs(seconds: u64) -> Self {
+    pub(in crate::config) const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 
-    pub(super) const fn from_millis(millis: u64) -> Self {
+    pub(in crate::config) const fn from_millis(millis: u64) -> Self {
         Self(Duration::from_millis(millis))
     }
 }
@@ -255,78 +262,9 @@ impl JsonSchema for Length {
     }
 }
 
-/// An amount of memory in the config, like `256MiB` or `1GiB`: at least [`Self::MIN`].
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "String")]
-pub(super) struct Memory(pub(super) u64);
-
-impl Memory {
-    const MIB: u64 = 1 << 20;
-    /// Less would be spent on buffers alone.
-    pub(super) const MIN: u64 = 64 * Self::MIB;
-
-    pub(super) const fn from_mebibytes(number: u64) -> Self {
-        Self(number * Self::MIB)
-    }
-}
-
-impl TryFrom<String> for Memory {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let unit = [("MiB", 1), ("GiB", 1024)].into_iter().find(|(name, _)| *name == &text[digits..]);
-        let number = text[..digits].parse::<u64>().ok().filter(|_| digits <= 6 && !text.starts_with('0'));
-        let memory = number.zip(unit).map(|(number, (_, unit))| Self::from_mebibytes(number * unit));
-        memory.filter(|memory| memory.0 >= Self::MIN).ok_or_else(|| format!("`{text}` is not {MEMORY_RULE}"))
-    }
-}
-
-const MEMORY_RULE: &str = "an amount of memory with its unit, from `64MiB` up, like `256MiB` or `1GiB`";
-
-impl Serialize for Memory {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 / Self::MIB {
-            mebibytes if mebibytes % 1024 == 0 => {
-                serializer.collect_str(&format_args!("{}GiB", mebibytes / 1024))
-            }
-            mebibytes => serializer.collect_str(&format_args!("{mebibytes}MiB")),
-        }
-    }
-}
-
-impl JsonSchema for Memory {
-    fn schema_name() -> Cow<'static, str> {
-        "Memory".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "description": "An amount of memory with its unit, from `64MiB` up, like `256MiB` or `1GiB`.",
-            "pattern": "^((6[4-9]|[7-9][0-9]|[1-9][0-9]{2,5})MiB|[1-9][0-9]{0,5}GiB)$",
-            "patternErrorMessage": MEMORY_RULE,
-            "examples": ["256MiB", "1GiB"],
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn memory_is_written_in_its_largest_unit() {
-        for text in ["64MiB", "256MiB", "1GiB", "1500MiB", "32GiB"] {
-            let memory = Memory::try_from(text.to_owned()).unwrap();
-            assert_eq!(serde_json::to_value(memory).unwrap(), text);
-        }
-        for text in
-            ["", "MiB", "256", "63MiB", "0GiB", "064MiB", "256 MiB", "256MB", "1.5GiB", "-1GiB", "1TiB"]
-        {
-            assert!(Memory::try_from(text.to_owned()).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn lengths_are_written_in_their_largest_unit() {

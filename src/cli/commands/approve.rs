@@ -1,0 +1,42 @@
+//! `approve`: a person says yes to a plan that the guard refuses. It needs no hold on the state, so that it
+//! works beside a server that watches.
+
+use serde_json::json;
+
+use crate::cli::args::{ApproveArgs, Format, Global};
+use crate::cli::environment;
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::output::{green, out};
+use crate::cli::view::json::envelope;
+use crate::model::timestamp_text;
+use crate::state::{Approval, Approvals};
+
+pub(in crate::cli) fn run(global: &Global, args: &ApproveArgs) -> Result<Exit, CommandError> {
+    let config = super::config(global)?;
+    let known = config.cohorts.iter().any(|cohort| cohort.id == args.cohort);
+    if !known {
+        return Err(super::unknown_cohort(&args.cohort, &config));
+    }
+    if !super::reader(&config)?.exists() {
+        let none = CommandError::new(Exit::Usage, "there is no state yet, so the guard has refused nothing");
+        return Err(none.hint("`syncline plan` shows what it refuses"));
+    }
+    let given = environment::clock().now();
+    let approval = Approval { cohort: args.cohort.clone(), plan: args.plan.to_string(), given };
+    Approvals::open(&super::location(&config))?.give(&approval)?;
+    out(&match args.format {
+        Format::Human => format!(
+            "{} {} of {}: the next pass that makes exactly this plan carries it out, within a week",
+            green("approved"),
+            approval.plan,
+            approval.cohort
+        ),
+        Format::Json => envelope(
+            "approve",
+            "approved",
+            &json!({ "cohort": approval.cohort.as_str(), "plan": approval.plan, "given_at": timestamp_text(given) }),
+        ),
+    })?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,137 @@
+//! Checks of what `watch` needs: doors that are safe, schedules that come to be, segments of a Heap.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use super::{connections, is_kind};
+use crate::config::problem::{Code, Problem, did_you_mean};
+use crate::config::source::Span;
+use crate::config::tree::{Node, Value};
+
+/// A segment is Heap's.
+pub(super) fn segments_are_heaps(tree: &Node, problems: &mut Vec<Problem>) {
+    let heaps: Vec<&str> = connections(tree)
+        .iter()
+        .filter(|entry| is_kind(&entry.node, "heap"))
+        .map(|e| e.key.as_str())
+        .collect();
+    for (name, place) in super::sources(tree).filter_map(|source| source.text("connection")) {
+        if heaps.contains(&name) {
+            continue;
+        }
+        let problem = Problem::new(Code::UnknownConnection, format!("there is no Heap connection `{name}`"))
+            .at(place, "no connection of `kind: heap` has this name");
+        problems.push(match (did_you_mean(name, heaps.iter().copied()), heaps.as_slice()) {
+            (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
+            (None, []) => problem.hint(format!("add it: `connections: {{ {name}: {{ kind: heap, … }} }}`")),
+            (None, heaps) => problem.hint(format!("the config has `{}`", heaps.join("`, `"))),
+        });
+    }
+}
+
+/// Heap sends one value for each person.
+pub(super) fn segments_have_one_column(tree: &Node, problems: &mut Vec<Problem>) {
+    let is_segment =
+        |cohort: &&Node| cohort.get("source").is_some_and(|source| is_kind(source, "heap_segment"));
+    for rule in tree.items("cohorts").iter().filter(is_segment).flat_map(|cohort| cohort.items("match")) {
+        let alias = rule.get("alias").and_then(|alias| alias.text("name"));
+        let column = alias.or_else(|| rule.text("external_id")).or_else(|| rule.text("device_id"));
+        if let Some((column, place)) = column.filter(|(column, _)| column.trim() != "id") {
+            problems.push(
+                Problem::new(Code::UnknownColumn, format!("a segment of Heap's has no column `{column}`"))
+                    .at(place, "its one column is `id`")
+                    .hint("write `id`: it holds the identity that Heap was told to send"),
+            );
+        }
+    }
+}
+
+fn listen(tree: &Node) -> Option<(SocketAddr, Span)> {
+    let (text, place) = tree.get("watch")?.text("listen")?;
+    Some((text.parse().ok()?, place))
+}
+
+fn is_true(node: Option<&Node>) -> bool {
+    node.is_some_and(|node| matches!(node.value, Value::Bool(true)))
+}
+
+/// Signatures and people's ids do not travel unencrypted beyond this machine.
+pub(super) fn public_doors_are_encrypted(tree: &Node, problems: &mut Vec<Problem>) {
+    let Some((address, place)) = listen(tree).filter(|(address, _)| !address.ip().is_loopback()) else {
+        return;
+    };
+    let watch = tree.get("watch");
+    let has_tls = watch.is_some_and(|watch| watch.get("tls").is_some());
+    if !has_tls && !is_true(watch.and_then(|watch| watch.get("behind_proxy"))) {
+        problems.push(
+            Problem::new(Code::UnsafeAddress, format!("the doors at {address} would be open to others, unencrypted"))
+                .at(place, "not an address of this machine alone")
+                .hint("add `tls: { certificate: …, key: … }`, or `behind_proxy: true` if a proxy in front speaks TLS"),
+        );
+    }
+}
+
+/// Whoever can reach a door could fill a cohort through it.
+pub(super) fn public_doors_are_locked(tree: &Node, problems: &mut Vec<Problem>) {
+    let Some((_, place)) = listen(tree).filter(|(address, _)| !address.ip().is_loopback()) else { return };
+    for entry in connections(tree).iter().filter(|entry| is_kind(&entry.node, "heap")) {
+        let is_sandbox = entry.node.text("region").is_some_and(|(region, _)| region == "sandbox");
+        if !is_sandbox && entry.node.get("webhook_secret").is_none() {
+            problems.push(
+                Problem::new(
+                    Code::MissingCredentials,
+                    format!("connection `{}` lacks `webhook_secret`", entry.key),
+                )
+                .at(entry.key_span, "anybody could say who is in its segments")
+                .see(place, "the door is open to others")
+                .hint("add `webhook_secret: { env: HEAP_WEBHOOK_SECRET }`; Heap's Developer Hub shows it"),
+            );
+        }
+    }
+}
+
+/// Each webhook has a door of its own.
+pub(super) fn doors_differ(tree: &Node, problems: &mut Vec<Problem>) {
+    let mut first: HashMap<String, Span> = HashMap::new();
+    for entry in connections(tree).iter().filter(|entry| is_kind(&entry.node, "heap")) {
+        let path = entry.node.get("webhook").and_then(|webhook| webhook.text("path"));
+        let (path, place) = path
+            .map_or_else(|| (format!("/heap/{}", entry.key), entry.key_span), |(p, at)| (p.to_owned(), at));
+        if let Some(earlier) = first.get(&path) {
+            problems.push(
+                Problem::new(Code::DuplicatePath, format!("two doors have the path `{path}`"))
+                    .at(place, "used again here")
+                    .see(*earlier, "first used here")
+                    .hint("give each its own `webhook: { path: … }`"),
+            );
+        } else {
+            first.insert(path, place);
+        }
+    }
+}
+
+/// Times that cron and the time zones know.
+pub(super) fn schedules_come_to_be(tree: &Node, problems: &mut Vec<Problem>) {
+    let cohorts = tree.items("cohorts").iter().filter_map(|cohort| cohort.get("schedule"));
+    let whole = tree.get("watch").and_then(|watch| watch.get("schedule"));
+    for cron in whole.into_iter().chain(cohorts).filter_map(|schedule| schedule.get("cron")) {
+        if let Some((at, place)) = cron.text("at").filter(|(at, _)| at.split_whitespace().count() == 5)
+            && let Err(error) = at.parse::<croner::Cron>()
+        {
+            problems.push(
+                Problem::new(Code::BadSchedule, format!("`{at}` is no time that comes"))
+                    .at(place, error.to_string())
+                    .hint("five fields: minute, hour, day of the month, month, day of the week, like `0 */4 * * *`"),
+            );
+        }
+        if let Some((name, place)) = cron.text("time_zone")
+            && jiff::tz::TimeZone::get(name).is_err()
+        {
+            problems.push(
+                Problem::new(Code::BadSchedule, format!("there is no time zone `{name}`"))
+                    .at(place, "not in the time zone database")
+                    .hint("write it like `Europe/Berlin`, `America/New_York` or `UTC`"),
+            );
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! `watch:` and schedules, typed.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use super::{positive, secret, small};
+use crate::config::server::{Limits, Notable, Notify, NotifyFormat, Schedule, Tls, Watch};
+use crate::config::shape;
+use crate::config::text::{Amount, SocketAddress};
+
+pub(super) fn watch(shape: shape::Watch, folder: &Path) -> Watch {
+    let tls =
+        shape.tls.map(|tls| Tls { certificate: folder.join(tls.certificate.0), key: folder.join(tls.key.0) });
+    Watch {
+        listen: address(&shape.listen),
+        admin: address(&shape.admin),
+        admin_hosts: shape.admin_hosts.into_iter().map(|name| name.0.trim().to_lowercase()).collect(),
+        tls,
+        limits: limits(&shape.limits),
+        debounce: shape.debounce.0,
+        poll: positive(shape.poll.0),
+        schedule: schedule(shape.schedule),
+        first_wait: positive(shape.retry.first_wait.0),
+        longest_wait: positive(shape.retry.longest_wait.0),
+        grace: shape.grace.0,
+        stale_after: positive(shape.stale_after.0),
+        notify: shape.notify.into_iter().map(|shape| notify(shape, folder)).collect(),
+    }
+}
+
+/// The schema has looked at it already.
+fn address(text: &SocketAddress) -> SocketAddr {
+    text.0.parse().unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+}
+
+fn limits(shape: &shape::Limits) -> Limits {
+    let bytes = |amount: Amount| usize::try_from(amount.0).unwrap_or(usize::MAX);
+    Limits {
+        body_len_max: bytes(shape.body),
+        headers_len_max: bytes(shape.headers),
+        header_time: positive(shape.header_time.0),
+        request_time: positive(shape.request_time.0),
+        idle_time: positive(shape.idle_time.0),
+        connections_max: usize::try_from(shape.connections.0).unwrap_or(usize::MAX),
+        streams_max: small(shape.streams),
+        json_depth_max: small(shape.json_depth),
+        memory_max: bytes(shape.memory).max(bytes(shape.body)),
+        inbox_len_max: shape.inbox.0,
+    }
+}
+
+pub(super) fn schedule(shape: shape::Schedule) -> Schedule {
+    match shape {
+        shape::Schedule::Every(length) => Schedule::Every(positive(length.0)),
+        shape::Schedule::Cron(cron) => Schedule::Cron { at: cron.at.0, time_zone: cron.time_zone.0 },
+    }
+}
+
+fn notify(shape: shape::Notify, folder: &Path) -> Notify {
+    let on = |on: &shape::NotifyOn| match on {
+        shape::NotifyOn::Refusal => Notable::Refusal,
+        shape::NotifyOn::Failure => Notable::Failure,
+        shape::NotifyOn::Recovery => Notable::Recovery,
+        shape::NotifyOn::Staleness => Notable::Staleness,
+    };
+    Notify {
+        url: secret(shape.url, folder),
+        format: match shape.format {
+            shape::NotifyFormat::Json => NotifyFormat::Json,
+            shape::NotifyFormat::Slack => NotifyFormat::Slack,
+        },
+        on: shape.on.map_or_else(|| Notable::ALL.to_vec(), |list| list.0.iter().map(on).collect()),
+    }
+}

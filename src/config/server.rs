@@ -1,0 +1,135 @@
+//! How `watch` runs, and when it looks, as the rest of the program knows it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::secret::SecretRef;
+
+/// How `watch` runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Watch {
+    /// Where the doors are.
+    pub listen: SocketAddr,
+    /// Where health, metrics and the dashboard are.
+    pub admin: SocketAddr,
+    /// Names by which the admin address is reached, besides its own.
+    pub admin_hosts: Vec<String>,
+    /// TLS at the doors.
+    pub tls: Option<Tls>,
+    /// What the doors take.
+    pub limits: Limits,
+    /// How long a changed file must be left alone before it is read.
+    pub debounce: Duration,
+    /// How often files are looked at unasked.
+    pub poll: Duration,
+    /// When cohorts without a schedule of their own are looked at again.
+    pub schedule: Schedule,
+    /// The wait after the first failure.
+    pub first_wait: Duration,
+    /// The longest wait after a failure.
+    pub longest_wait: Duration,
+    /// How long a stop waits for what is under way.
+    pub grace: Duration,
+    /// After how long without a good pass a cohort is stale.
+    pub stale_after: Duration,
+    /// Who is told of what.
+    pub notify: Vec<Notify>,
+}
+
+/// TLS by files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate chain.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// What the doors take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a body.
+    pub body_len_max: usize,
+    /// Bytes of a request's headers.
+    pub headers_len_max: usize,
+    /// How long the headers may take.
+    pub header_time: Duration,
+    /// How long a request may take.
+    pub request_time: Duration,
+    /// How long a connection may be idle.
+    pub idle_time: Duration,
+    /// Connections at once.
+    pub connections_max: usize,
+    /// Requests at once on an HTTP/2 connection.
+    pub streams_max: u32,
+    /// How deep JSON may be nested.
+    pub json_depth_max: usize,
+    /// Bytes of all bodies that are being received.
+    pub memory_max: usize,
+    /// Bytes of the inbox on disk.
+    pub inbox_len_max: u64,
+}
+
+/// When to look again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    /// At least this often.
+    Every(Duration),
+    /// At these times, in this time zone.
+    Cron {
+        /// Five fields.
+        at: String,
+        /// Its name.
+        time_zone: String,
+    },
+}
+
+/// Who is told of what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notify {
+    /// Where the address is to be found.
+    pub url: SecretRef,
+    /// The body that it takes.
+    pub format: NotifyFormat,
+    /// What it is told of.
+    pub on: Vec<Notable>,
+}
+
+/// The body of a notification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotifyFormat {
+    /// An object with fields.
+    Json,
+    /// `{"text": …}`.
+    Slack,
+}
+
+/// What a notification is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Notable {
+    /// The guard refused something.
+    Refusal,
+    /// Something failed.
+    Failure,
+    /// All is well again.
+    Recovery,
+    /// There was no good pass for too long.
+    Staleness,
+}
+
+impl Notable {
+    /// Everything that there is.
+    pub const ALL: [Self; 4] = [Self::Refusal, Self::Failure, Self::Recovery, Self::Staleness];
+
+    /// The word that bodies use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refusal => "refusal",
+            Self::Failure => "failure",
+            Self::Recovery => "recovery",
+            Self::Staleness => "staleness",
+        }
+    }
+}

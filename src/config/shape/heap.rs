@@ -1,0 +1,72 @@
+//! The shape of a Heap environment, and of a cohort that is defined in it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Secret;
+use crate::config::text::{Length, Slug, UrlPath};
+
+/// A Heap environment. It tells of its segments by a webhook that `syncline watch` answers.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Heap {
+    /// Where Heap is: `us`, `eu`, or `sandbox` for a small Heap on this machine that needs no keys.
+    pub(in crate::config) region: Option<Region>,
+    /// The secret that Heap signs its webhook with: Heap's Developer Hub shows it when the webhook is registered.
+    pub(in crate::config) webhook_secret: Option<Secret>,
+    /// The secret before it, while it is being replaced: both are taken.
+    pub(in crate::config) webhook_secret_previous: Option<Secret>,
+    /// How the webhook is answered.
+    #[serde(default)]
+    pub(in crate::config) webhook: Webhook,
+}
+
+/// Where Heap is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum Region {
+    /// heapanalytics.com
+    Us,
+    /// c.eu.heap-api.com
+    Eu,
+    /// A small Heap on this machine.
+    Sandbox,
+}
+
+/// How Heap's webhook is answered.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct Webhook {
+    /// The path of the door, if not `/heap/<connection>`.
+    #[schemars(example = "/heap/segments")]
+    pub(in crate::config) path: Option<UrlPath>,
+    /// How old a signature may be.
+    pub(in crate::config) max_age: Length,
+    /// How far in the future a signature may be, by the clock of this machine.
+    pub(in crate::config) max_ahead: Length,
+    /// How long the missing pages of a sync are waited for. Until then the sync takes nobody out of the segment.
+    pub(in crate::config) incomplete_after: Length,
+}
+
+impl Default for Webhook {
+    fn default() -> Self {
+        Self {
+            path: None,
+            max_age: Length::from_secs(60),
+            max_ahead: Length::from_secs(10),
+            incomplete_after: Length::from_secs(60 * 60),
+        }
+    }
+}
+
+/// A segment that is defined in Heap and told by its webhook.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct SegmentSource {
+    /// The Heap connection whose webhook tells of the segment.
+    #[schemars(example = &"heap")]
+    pub(in crate::config) connection: Slug,
+    /// Heap's number of the segment. Its rows have one column, `id`: the identity that Heap was told to send.
+    #[schemars(example = 1_338_065)]
+    pub(in crate::config) segment_id: u64,
+}

@@ -1,0 +1,279 @@
+//! The body of Heap's webhook, and what it says. Liberal in what is not settled: the body may stand under
+//! `heap`, numbers may be texts.
+//!
+//! Source: Heap, "Segment Sync" (`segment.users.sync`, and `segment.users.drain`, which Heap has deprecated):
+//! `action_type`, `data.segment`, `data.sync_info`, `data.add` and `data.remove` with an `id` each.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::model::Timestamp;
+use crate::state::Delivery;
+
+/// Why a delivery is of no use.
+#[derive(Debug)]
+pub(super) struct Unusable {
+    /// Why, as a stable word.
+    pub(super) reason: &'static str,
+    /// What exactly.
+    pub(super) detail: String,
+}
+
+/// What a delivery says.
+pub(super) enum Payload<'a> {
+    /// Who entered a segment and who left.
+    Sync(Page<'a>),
+    /// The segment is no longer told of: nobody is in it.
+    Drain {
+        /// Which.
+        segment: u64,
+        /// Its name.
+        name: Cow<'a, str>,
+    },
+}
+
+/// One page of a sync.
+pub(super) struct Page<'a> {
+    pub(super) segment: u64,
+    pub(super) name: Cow<'a, str>,
+    pub(super) sync: String,
+    pub(super) page: u32,
+    pub(super) pages: u32,
+    /// Tells what the page says from what another one says.
+    pub(super) hash: u64,
+    pub(super) signed: i64,
+    pub(super) received: Timestamp,
+    pub(super) add: Vec<Member<'a>>,
+    pub(super) remove: Vec<Member<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow, default)]
+    heap: Option<Inner<'a>>,
+    #[serde(borrow, default)]
+    action_type: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    data: Option<Data<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Inner<'a> {
+    #[serde(borrow, default)]
+    action_type: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    data: Option<Data<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Data<'a> {
+    #[serde(borrow)]
+    segment: SegmentBody<'a>,
+    #[serde(borrow, default)]
+    sync_info: Option<SyncInfo<'a>>,
+    #[serde(borrow, default)]
+    add: Option<Vec<Member<'a>>>,
+    #[serde(borrow, default)]
+    remove: Option<Vec<Member<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct SegmentBody<'a> {
+    id: Number,
+    #[serde(borrow, default)]
+    name: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct SyncInfo<'a> {
+    #[serde(default)]
+    page_number: Option<Number>,
+    #[serde(default)]
+    total_pages: Option<Number>,
+    #[serde(borrow, default)]
+    sync_task_id: Option<Value<'a>>,
+}
+
+/// Somebody.
+#[derive(Deserialize)]
+pub(super) struct Member<'a> {
+    #[serde(borrow, default)]
+    pub(super) id: Option<Value<'a>>,
+}
+
+/// A text, or a number as its text.
+#[derive(Debug)]
+pub(super) struct Value<'a>(pub(super) Cow<'a, str>);
+
+/// A whole number, or a text that is one.
+#[derive(Clone, Copy)]
+struct Number(u64);
+
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Value<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Value<'de>, E> {
+        Ok(Value(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value<'de>, E> {
+        Ok(Value(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value<'de>, E> {
+        Ok(Value(Cow::Owned(number.to_string())))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value<'de>, E> {
+        Ok(Value(Cow::Owned(number.to_string())))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Value(text) = Value::deserialize(deserializer)?;
+        let number = text.parse().map_err(|_| de::Error::custom("not a whole number"))?;
+        Ok(Self(number))
+    }
+}
+
+impl<'a> Payload<'a> {
+    /// Reads a delivery.
+    pub(super) fn read(delivery: &'a Delivery) -> Result<Self, Unusable> {
+        let unusable = |detail: String| Unusable { reason: "not_understood", detail };
+        let body: Body<'a> = serde_json::from_slice(&delivery.body).map_err(|e| unusable(e.to_string()))?;
+        let (action, data) = match body.heap {
+            Some(inner) if body.data.is_none() => (inner.action_type, inner.data),
+            _ => (body.action_type, body.data),
+        };
+        let data = data.ok_or_else(|| unusable("there is no `data`".to_owned()))?;
+        match action.as_deref() {
+            Some("segment.users.sync") => Page::read(data, delivery).map(Self::Sync),
+            Some("segment.users.drain") => {
+                Ok(Self::Drain { segment: data.segment.id.0, name: data.segment.name.unwrap_or_default() })
+            }
+            other => {
+                Err(Unusable { reason: "unknown_action", detail: format!("`{}`", other.unwrap_or_default()) })
+            }
+        }
+    }
+}
+
+impl<'a> Page<'a> {
+    fn read(data: Data<'a>, delivery: &Delivery) -> Result<Self, Unusable> {
+        let unusable = |what: &str| Unusable { reason: "not_understood", detail: what.to_owned() };
+        if data.add.is_none() && data.remove.is_none() {
+            return Err(unusable("there is neither `add` nor `remove`"));
+        }
+        let hash = xxh3_64(&delivery.body);
+        let info = data.sync_info.as_ref();
+        let number = |number: Option<Number>| number.map_or(Ok(1), |Number(n)| u32::try_from(n));
+        let page = number(info.and_then(|info| info.page_number));
+        let pages = number(info.and_then(|info| info.total_pages));
+        let (Ok(page), Ok(pages)) = (page, pages) else { return Err(unusable("page numbers out of range")) };
+        if page > pages {
+            return Err(unusable("a page number beyond the last page"));
+        }
+        let name = data.sync_info.and_then(|info| info.sync_task_id).map(|Value(id)| id.into_owned());
+        // Without a name a delivery is a sync of its own, and known by when it came.
+        let sync = name.filter(|name| !name.is_empty());
+        let is_named = sync.is_some();
+        let received = delivery.received.as_millisecond();
+        Ok(Self {
+            segment: data.segment.id.0,
+            name: data.segment.name.unwrap_or_default(),
+            sync: sync.unwrap_or_else(|| format!("unnamed {received} {hash:016x}")),
+            page: if is_named { page } else { 1 },
+            pages: if is_named { pages } else { 1 },
+            hash,
+            signed: delivery.stamp,
+            received: delivery.received,
+            add: data.add.unwrap_or_default(),
+            remove: data.remove.unwrap_or_default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str, check: impl FnOnce(Result<Payload<'_>, Unusable>)) {
+        let body = body.as_bytes().to_vec();
+        check(Payload::read(&Delivery { received: Timestamp::UNIX_EPOCH, stamp: 5, body }));
+    }
+
+    const DATA: &str = r#""data":{"segment":{"id":1338065,"name":"Free Customers"},
+        "sync_info":{"page_number":2,"total_pages":5,"sync_task_id":"t1"},"add":[{"id":"u1"},{"id":7}],"remove":[]}"#;
+
+    #[test]
+    fn both_wrappings_say_the_same() {
+        let plain = format!(
+            r#"{{"id_token":"x","action_type":"segment.users.sync","customer_config":{{"fields":[]}},{DATA}}}"#
+        );
+        let wrapped =
+            format!(r#"{{"parameters":{{}},"heap":{{"action_type":"segment.users.sync",{DATA}}}}}"#);
+        for body in [plain, wrapped] {
+            read(&body, |payload| {
+                let Ok(Payload::Sync(page)) = payload else { panic!("{:?}", payload.err()) };
+                assert_eq!((page.segment, &*page.name, &*page.sync), (1_338_065, "Free Customers", "t1"));
+                assert_eq!((page.page, page.pages, page.signed), (2, 5, 5));
+                let ids: Vec<&str> = page.add.iter().map(|m| &*m.id.as_ref().unwrap().0).collect();
+                assert_eq!(ids, ["u1", "7"]);
+            });
+        }
+    }
+
+    #[test]
+    fn without_a_name_a_delivery_is_a_whole_sync() {
+        let body =
+            r#"{"action_type":"segment.users.sync","data":{"segment":{"id":"7"},"add":[{"id":"u1"}]}}"#;
+        read(body, |payload| {
+            let Ok(Payload::Sync(page)) = payload else { panic!("{:?}", payload.err()) };
+            assert_eq!((page.segment, page.page, page.pages), (7, 1, 1));
+            assert!(page.sync.starts_with("unnamed 0 "), "{}", page.sync);
+        });
+    }
+
+    #[test]
+    fn what_cannot_be_understood_says_why() {
+        for (body, reason) in [
+            ("", "not_understood"),
+            ("[]", "not_understood"),
+            ("{}", "not_understood"),
+            (r#"{"action_type":"segment.users.sync","data":{"segment":{"id":1}}}"#, "not_understood"),
+            (
+                r#"{"action_type":"segment.users.sync","data":{"segment":{"id":"x"},"add":[]}}"#,
+                "not_understood",
+            ),
+            (
+                r#"{"action_type":"segment.users.join","data":{"segment":{"id":1},"add":[]}}"#,
+                "unknown_action",
+            ),
+            (
+                r#"{"action_type":"segment.users.sync","data":{"segment":{"id":1},"sync_info":{"page_number":3,"total_pages":2},"add":[]}}"#,
+                "not_understood",
+            ),
+        ] {
+            read(body, |payload| assert_eq!(payload.err().map(|e| e.reason), Some(reason), "{body}"));
+        }
+        let drain = r#"{"action_type":"segment.users.drain","data":{"segment":{"id":1,"name":"N"}}}"#;
+        read(drain, |payload| assert!(matches!(payload, Ok(Payload::Drain { segment: 1, .. }))));
+    }
+}

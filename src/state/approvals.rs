@@ -1,0 +1,137 @@
+//! What a person has allowed although the guard refused it: one plan of one cohort, by its digest.
+//!
+//! ```text
+//! approvals/<cohort>/<digest>.json
+//! ```
+//!
+//! Whoever says yes does not hold the state, which a server may hold for months: an approval is a file that
+//! is only ever created and removed. It is good for exactly the plan that it names, and for a week.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::format;
+use super::store::Store;
+use super::{Location, StateError, StateReader, StateWriter};
+use crate::model::{CohortId, Timestamp, timestamp_text};
+
+/// How long an approval is good for.
+const GOOD_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// One approval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approval {
+    /// The cohort.
+    pub cohort: CohortId,
+    /// The digest of all that the plan would send.
+    pub plan: String,
+    /// When it was given.
+    pub given: Timestamp,
+}
+
+/// The file, letter by letter.
+#[derive(Serialize, Deserialize)]
+struct Shape {
+    format: u64,
+    cohort: String,
+    plan: String,
+    given_at: String,
+}
+
+/// Where approvals are put. It needs no hold on the state.
+#[derive(Debug)]
+pub struct Approvals(Store);
+
+fn folder_of(cohort: &CohortId) -> String {
+    format!("approvals/{cohort}")
+}
+
+fn path_of(cohort: &CohortId, plan: &str) -> String {
+    format!("{}/{}.json", folder_of(cohort), plan.replace(':', "-"))
+}
+
+impl Approvals {
+    /// The approvals of a state.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub fn open(location: &Location) -> Result<Self, StateError> {
+        Ok(Self(Store::open(location)?))
+    }
+
+    /// Puts an approval there. One that is there already is renewed.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn give(&self, approval: &Approval) -> Result<(), StateError> {
+        let path = path_of(&approval.cohort, &approval.plan);
+        let shape = Shape {
+            format: format::KNOWN,
+            cohort: approval.cohort.to_string(),
+            plan: approval.plan.clone(),
+            given_at: timestamp_text(approval.given),
+        };
+        self.0.remove(&path)?;
+        self.0.put_new(&path, &serde_json::to_vec(&shape).unwrap_or_default())?;
+        Ok(())
+    }
+}
+
+impl StateReader {
+    /// The approvals of a cohort that are good now.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn approvals(&self, cohort: &CohortId, now: Timestamp) -> Result<Vec<Approval>, StateError> {
+        let mut good = Vec::new();
+        for name in self.store.list(&folder_of(cohort))? {
+            let Some(approval) = self.approval(cohort, &name)? else { continue };
+            let age = Duration::try_from(now.duration_since(approval.given)).unwrap_or(Duration::ZERO);
+            good.extend(Some(approval).filter(|_| age < GOOD_FOR));
+        }
+        Ok(good)
+    }
+
+    fn approval(&self, cohort: &CohortId, name: &str) -> Result<Option<Approval>, StateError> {
+        let file = format!("{}/{name}", folder_of(cohort));
+        let Some(bytes) = self.store.read(&file)? else { return Ok(None) };
+        // What cannot be read approves nothing.
+        let Ok(shape) = serde_json::from_slice::<Shape>(&bytes) else { return Ok(None) };
+        let given = shape.given_at.parse().ok().filter(|_| shape.cohort == cohort.as_str());
+        Ok(given.map(|given| Approval { cohort: cohort.clone(), plan: shape.plan, given }))
+    }
+}
+
+impl StateWriter {
+    /// Takes away the approvals of a cohort: its plan was carried out, or is another by now.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub fn forget_approvals(&self, cohort: &CohortId) -> Result<(), StateError> {
+        for name in self.reader().store.list(&folder_of(cohort))? {
+            self.reader().store.remove(&format!("{}/{name}", folder_of(cohort)))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_approval_is_good_for_a_week() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::in_folder(home.path());
+        let (reader, approvals) = (StateReader { store: store.clone(), format: None }, Approvals(store));
+        let given: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
+        let approval = Approval { cohort: CohortId::new("c").unwrap(), plan: "ab12".to_owned(), given };
+        approvals.give(&approval).unwrap();
+        approvals.give(&approval).unwrap();
+        let at = |hours: u64| given.checked_add(Duration::from_secs(hours * 3600)).unwrap();
+        assert_eq!(reader.approvals(&approval.cohort, at(1)).unwrap(), std::slice::from_ref(&approval));
+        assert_eq!(reader.approvals(&approval.cohort, at(24 * 8)).unwrap(), []);
+        assert_eq!(reader.approvals(&CohortId::new("d").unwrap(), at(1)).unwrap(), []);
+    }
+}

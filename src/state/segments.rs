@@ -1,0 +1,445 @@
+//! What a Heap has told of its segments: for each one who is in it, made of the differences that were told.
+//!
+//! ```text
+//! segments/<connection>/versions/000000000012.json   put-if-absent, as the versions of cohorts
+//! segments/<connection>/runs/<uuid>.parquet          who entered or left, sorted by key
+//! ```
+//!
+//! A segment is a *base* and, on top of it, *syncs*: what Heap told in one go, in pages. A later sync has the
+//! last word, whenever its pages arrive, as long as it is not merged into the base. Which syncs take anybody
+//! out, and when they are merged, is decided by `fold`; here it is only written down and read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::format;
+use super::run::Home;
+use super::version::{RunRef, number_of};
+use super::{RecordCursor, RunWriter, StateError, StateReader, StateWriter};
+use crate::model::{ConnectionName, Op, RowSet, Timestamp, timestamp_text};
+
+/// What one Heap has told, as of one commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Segments {
+    /// The number of the commit, from 1; 0: nothing was ever told.
+    pub number: u64,
+    /// The segments by Heap's number.
+    pub by_id: BTreeMap<u64, Segment>,
+    /// Deliveries that could not be understood, ever.
+    pub put_aside: u64,
+}
+
+/// One segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Heap's name of it, as last told.
+    pub name: String,
+    /// When Heap last told of it.
+    pub told_at: Timestamp,
+    /// Syncs signed before this are over: the segment was drained.
+    pub drained: Option<i64>,
+    /// Syncs signed before this are merged.
+    pub merged_to: Option<i64>,
+    /// Everybody who was told by syncs that are merged. None: nobody.
+    pub base: Option<RunRef>,
+    /// Syncs that are not merged, in the order in which Heap made them.
+    pub syncs: Vec<Sync>,
+    /// The last syncs that were merged, the newest last.
+    pub merged: Vec<Merged>,
+    /// Syncs that were merged with pages missing.
+    pub gaps: Vec<Gap>,
+}
+
+/// What Heap told in one go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sync {
+    /// Heap's name of it, or one of our own where Heap gives none.
+    pub id: String,
+    /// The earliest time that any of its pages was signed for: its place among the syncs.
+    pub signed: i64,
+    /// When the last of its pages came.
+    pub last_page: Timestamp,
+    /// How many pages it has.
+    pub pages: u32,
+    /// The pages that have come, each with the hashes of what was told under its number.
+    pub seen: BTreeMap<u32, BTreeSet<u64>>,
+    /// Its missing pages are not waited for any more.
+    pub given_up: bool,
+    /// Who entered.
+    pub adds: Vec<RunRef>,
+    /// Who left.
+    pub removes: Vec<RunRef>,
+}
+
+/// A sync that is merged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Merged {
+    /// Heap's name of it.
+    pub sync: String,
+    /// Whether all of its pages had come.
+    pub whole: bool,
+}
+
+/// A sync whose missing pages never came: whoever was told of in them, nobody knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Heap's name of the sync.
+    pub sync: String,
+    /// The pages that are missing.
+    pub missing: Vec<u32>,
+    /// How many there should be.
+    pub pages: u32,
+    /// When it was given up, in UTC.
+    pub at: String,
+}
+
+impl Sync {
+    /// Whether every page has come.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.seen.len() >= self.pages as usize
+    }
+
+    /// Whether those who left in it have left: not while a page that may say otherwise is missing.
+    #[must_use]
+    pub fn removes_count(&self) -> bool {
+        self.is_whole() || self.given_up
+    }
+
+    /// The pages that have not come. Heap counts them from 1.
+    #[must_use]
+    pub fn missing(&self) -> Vec<u32> {
+        let first = u32::from(!self.seen.contains_key(&0));
+        (first..first + self.pages).filter(|page| !self.seen.contains_key(page)).collect()
+    }
+}
+
+impl Segment {
+    /// A segment of which nothing is known but that Heap has told of it.
+    #[must_use]
+    pub fn new(told_at: Timestamp) -> Self {
+        Self {
+            name: String::new(),
+            told_at,
+            drained: None,
+            merged_to: None,
+            base: None,
+            syncs: Vec::new(),
+            merged: Vec::new(),
+            gaps: Vec::new(),
+        }
+    }
+
+    /// The runs that say who is in the segment, the oldest first.
+    #[must_use]
+    pub fn in_effect(&self) -> Vec<RunRef> {
+        let mut runs: Vec<RunRef> = self.base.iter().cloned().collect();
+        for sync in &self.syncs {
+            runs.extend(sync.adds.iter().cloned());
+            runs.extend(sync.removes.iter().filter(|_| sync.removes_count()).cloned());
+        }
+        runs
+    }
+
+    /// All its runs.
+    fn runs(&self) -> impl Iterator<Item = &RunRef> {
+        let syncs = self.syncs.iter().flat_map(|sync| sync.adds.iter().chain(&sync.removes));
+        self.base.iter().chain(syncs)
+    }
+
+    /// Tells this state of the segment from any other: what its members are made of.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let ids: Vec<String> =
+            self.in_effect().iter().map(|run| format!("{}{}", run.op.as_str(), run.id)).collect();
+        ids.join(" ")
+    }
+}
+
+pub(super) fn folder_of(connection: &ConnectionName) -> String {
+    format!("segments/{connection}/versions")
+}
+
+fn path_of(connection: &ConnectionName, number: u64) -> String {
+    format!("{}/{number:012}.json", folder_of(connection))
+}
+
+impl StateReader {
+    /// The Heap connections that have told of anything.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn heaps(&self) -> Result<Vec<ConnectionName>, StateError> {
+        let names = self.store.list("segments")?;
+        Ok(names.iter().filter_map(|name| ConnectionName::new(name).ok()).collect())
+    }
+
+    /// What a Heap has told.
+    ///
+    /// # Errors
+    /// When it cannot be read or is damaged.
+    pub fn segments(&self, connection: &ConnectionName) -> Result<Segments, StateError> {
+        let names = self.store.list(&folder_of(connection))?;
+        match names.iter().filter_map(|name| number_of(name)).max() {
+            Some(newest) => self.segments_at(connection, newest),
+            None => Ok(Segments::default()),
+        }
+    }
+
+    fn segments_at(&self, connection: &ConnectionName, number: u64) -> Result<Segments, StateError> {
+        let file = path_of(connection, number);
+        let path = self.store.at(&file);
+        let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
+        let bytes = self.store.read(&file)?.ok_or_else(|| damaged("it is gone".to_owned()))?;
+        format::check_format(&bytes, &path)?;
+        let shape: Shape = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        let segments = shape.into_segments().ok_or_else(|| damaged("a value is out of range".to_owned()))?;
+        if segments.number == number {
+            Ok(segments)
+        } else {
+            Err(damaged("it is another version".to_owned()))
+        }
+    }
+
+    /// Who is in a segment, in the order of the keys.
+    ///
+    /// # Errors
+    /// When a run cannot be read or is damaged.
+    pub fn segment_members(
+        &self,
+        connection: &ConnectionName,
+        segment: &Segment,
+    ) -> Result<RecordCursor, StateError> {
+        let runs = segment.in_effect();
+        RecordCursor::of_runs(&self.store, Home::Segments(connection), &runs, self.seed())
+    }
+
+    /// The runs that a commit names.
+    pub(super) fn segment_runs(
+        &self,
+        connection: &ConnectionName,
+        number: u64,
+    ) -> Result<Vec<RunRef>, StateError> {
+        let segments = self.segments_at(connection, number)?;
+        Ok(segments.by_id.values().flat_map(Segment::runs).cloned().collect())
+    }
+}
+
+impl StateWriter {
+    /// Starts a run of a Heap's segments.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn segment_run(&self, connection: &ConnectionName, op: Op) -> Result<RunWriter, StateError> {
+        let reader = self.reader();
+        RunWriter::create(&reader.store, Home::Segments(connection), op, reader.seed())
+    }
+
+    /// Makes this the newest that a Heap has told.
+    ///
+    /// # Errors
+    /// When the disk does not take it, or another process was first.
+    pub fn commit_segments(
+        &self,
+        connection: &ConnectionName,
+        segments: &Segments,
+    ) -> Result<(), StateError> {
+        self.check_lease()?;
+        let file = path_of(connection, segments.number);
+        let text = serde_json::to_vec(&Shape::from_segments(segments)).unwrap_or_default();
+        if self.reader().store.put_new(&file, &text)? { Ok(()) } else { Err(StateError::Lost) }
+    }
+
+    /// Writes one run of those whom some runs put in, all in all, or out.
+    ///
+    /// # Errors
+    /// When a run cannot be read or written.
+    pub fn merge_told(
+        &self,
+        connection: &ConnectionName,
+        runs: &[RunRef],
+        op: Op,
+    ) -> Result<Option<RunRef>, StateError> {
+        let reader = self.reader();
+        let home = Home::Segments(connection);
+        let mut members = RecordCursor::of_runs(&reader.store, home, runs, reader.seed())?;
+        let mut writer = self.segment_run(connection, op)?;
+        let mut rows = 0;
+        while let Some((_, standing)) = members.advance_any()? {
+            if standing.is_some() == (op == Op::Add) {
+                writer.push(members.packed()?)?;
+                rows += 1;
+            }
+        }
+        if rows == 0 { Ok(None) } else { writer.finish().map(|run| Some(told(run))) }
+    }
+
+    /// Removes what nobody needs any more of what a Heap has told.
+    ///
+    /// # Errors
+    /// When the state cannot be read, or a file cannot be removed.
+    pub fn tidy_segments(&self, connection: &ConnectionName, now: Timestamp) -> Result<(), StateError> {
+        self.remove(&super::gc::of_segments(self.reader(), connection, now)?)
+    }
+}
+
+/// A run that is as good as acknowledged: Heap has said so.
+#[must_use]
+pub fn told(run: RunRef) -> RunRef {
+    RunRef { acknowledged: RowSet::all(run.rows), ..run }
+}
+
+/// The file, letter by letter.
+#[derive(Serialize, Deserialize)]
+struct Shape {
+    format: u64,
+    version: u64,
+    put_aside: u64,
+    segments: Vec<SegmentShape>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SegmentShape {
+    id: u64,
+    name: String,
+    told_at: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    drained: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    merged_to: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<RunShape>,
+    syncs: Vec<SyncShape>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    merged: Vec<Merged>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    gaps: Vec<Gap>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SyncShape {
+    id: String,
+    signed: i64,
+    last_page: String,
+    pages: u32,
+    seen: BTreeMap<u32, Vec<String>>,
+    given_up: bool,
+    adds: Vec<RunShape>,
+    removes: Vec<RunShape>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RunShape {
+    id: Box<str>,
+    rows: u64,
+    bytes: u64,
+    xxh3: String,
+}
+
+impl RunShape {
+    fn from_run(run: &RunRef) -> Self {
+        Self { id: run.id.clone(), rows: run.rows, bytes: run.bytes, xxh3: format!("{:032x}", run.checksum) }
+    }
+
+    fn into_run(self, op: Op) -> Option<RunRef> {
+        let checksum = u128::from_str_radix(&self.xxh3, 16).ok()?;
+        let (acknowledged, refused) = (RowSet::all(self.rows), RowSet::default());
+        Some(RunRef { id: self.id, op, rows: self.rows, bytes: self.bytes, checksum, acknowledged, refused })
+    }
+}
+
+fn from_runs(runs: &[RunRef]) -> Vec<RunShape> {
+    runs.iter().map(RunShape::from_run).collect()
+}
+
+fn into_runs(shapes: Vec<RunShape>, op: Op) -> Option<Vec<RunRef>> {
+    shapes.into_iter().map(|shape| shape.into_run(op)).collect()
+}
+
+impl Shape {
+    fn from_segments(segments: &Segments) -> Self {
+        let each = segments.by_id.iter().map(|(id, segment)| SegmentShape::from_segment(*id, segment));
+        Self {
+            format: format::KNOWN,
+            version: segments.number,
+            put_aside: segments.put_aside,
+            segments: each.collect(),
+        }
+    }
+
+    fn into_segments(self) -> Option<Segments> {
+        let each = self.segments.into_iter().map(|shape| Some((shape.id, shape.into_segment()?)));
+        Some(Segments {
+            number: self.version,
+            put_aside: self.put_aside,
+            by_id: each.collect::<Option<_>>()?,
+        })
+    }
+}
+
+impl SegmentShape {
+    fn from_segment(id: u64, segment: &Segment) -> Self {
+        Self {
+            id,
+            name: segment.name.clone(),
+            told_at: timestamp_text(segment.told_at),
+            drained: segment.drained,
+            merged_to: segment.merged_to,
+            base: segment.base.as_ref().map(RunShape::from_run),
+            syncs: segment.syncs.iter().map(SyncShape::from_sync).collect(),
+            merged: segment.merged.clone(),
+            gaps: segment.gaps.clone(),
+        }
+    }
+
+    fn into_segment(self) -> Option<Segment> {
+        let base = match self.base {
+            Some(shape) => Some(shape.into_run(Op::Add)?),
+            None => None,
+        };
+        Some(Segment {
+            name: self.name,
+            told_at: self.told_at.parse().ok()?,
+            drained: self.drained,
+            merged_to: self.merged_to,
+            base,
+            syncs: self.syncs.into_iter().map(SyncShape::into_sync).collect::<Option<_>>()?,
+            merged: self.merged,
+            gaps: self.gaps,
+        })
+    }
+}
+
+impl SyncShape {
+    fn from_sync(sync: &Sync) -> Self {
+        let hashes = |hashes: &BTreeSet<u64>| hashes.iter().map(|hash| format!("{hash:016x}")).collect();
+        Self {
+            id: sync.id.clone(),
+            signed: sync.signed,
+            last_page: timestamp_text(sync.last_page),
+            pages: sync.pages,
+            seen: sync.seen.iter().map(|(page, seen)| (*page, hashes(seen))).collect(),
+            given_up: sync.given_up,
+            adds: from_runs(&sync.adds),
+            removes: from_runs(&sync.removes),
+        }
+    }
+
+    fn into_sync(self) -> Option<Sync> {
+        let hashes = |texts: Vec<String>| -> Option<BTreeSet<u64>> {
+            texts.iter().map(|text| u64::from_str_radix(text, 16).ok()).collect()
+        };
+        let seen = self.seen.into_iter().map(|(page, texts)| Some((page, hashes(texts)?)));
+        Some(Sync {
+            id: self.id,
+            signed: self.signed,
+            last_page: self.last_page.parse().ok()?,
+            pages: self.pages,
+            seen: seen.collect::<Option<_>>()?,
+            given_up: self.given_up,
+            adds: into_runs(self.adds, Op::Add)?,
+            removes: into_runs(self.removes, Op::Remove)?,
+        })
+    }
+}
