@@ -163,8 +163,11 @@ fn explain_choice(context: &[Vec<ValidationError<'static>>], at: &Place<'_>, pro
         return;
     };
     let meant = shapes.iter().position(|shape| shape.is(node));
-    // An overlay need not repeat the mark; with one shape there is nothing to tell apart.
-    let meant = meant.or_else(|| (rule.parent?.get("anyOf").is_some() && shapes.len() == 1).then_some(0));
+    // An overlay need not repeat the mark: the shape that fits best is meant.
+    let is_overlay = rule.parent.is_some_and(|parent| parent.get("anyOf").is_some());
+    let is_marked = shapes.iter().filter_map(|shape| shape.tag).any(|(key, _)| node.get(key).is_some());
+    let fits_best = || (0..context.len()).min_by_key(|shape| context[*shape].len());
+    let meant = meant.or_else(|| fits_best().filter(|_| is_overlay && !is_marked));
     if let Some(errors) = meant.and_then(|meant| context.get(meant)) {
         errors.iter().for_each(|error| explain(error, tree, schema, problems));
         return;
