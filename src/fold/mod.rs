@@ -165,3 +165,6 @@ fn next_deadline(segments: &Segments, incomplete_after: Duration) -> Option<Time
     let waiting = syncs.filter(|sync| !sync.removes_count());
     waiting.filter_map(|sync| sync.last_page.checked_add(incomplete_after).ok()).min()
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,8 @@
 //! last word, whenever its pages arrive, as long as it is not merged into the base. Which syncs take anybody
 //! out, and when they are merged, is decided by `fold`; here it is only written down and read.
 
+mod shape;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +19,8 @@ use super::format;
 use super::run::Home;
 use super::version::{RunRef, number_of};
 use super::{RecordCursor, RunWriter, StateError, StateReader, StateWriter};
-use crate::model::{ConnectionName, Op, RowSet, Timestamp, timestamp_text};
+use crate::model::{ConnectionName, Op, RowSet, Timestamp};
+use shape::Shape;
 
 /// What one Heap has told, as of one commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -288,158 +291,4 @@ impl StateWriter {
 #[must_use]
 pub fn told(run: RunRef) -> RunRef {
     RunRef { acknowledged: RowSet::all(run.rows), ..run }
-}
-
-/// The file, letter by letter.
-#[derive(Serialize, Deserialize)]
-struct Shape {
-    format: u64,
-    version: u64,
-    put_aside: u64,
-    segments: Vec<SegmentShape>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct SegmentShape {
-    id: u64,
-    name: String,
-    told_at: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    drained: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    merged_to: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    base: Option<RunShape>,
-    syncs: Vec<SyncShape>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    merged: Vec<Merged>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    gaps: Vec<Gap>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct SyncShape {
-    id: String,
-    signed: i64,
-    last_page: String,
-    pages: u32,
-    seen: BTreeMap<u32, Vec<String>>,
-    given_up: bool,
-    adds: Vec<RunShape>,
-    removes: Vec<RunShape>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct RunShape {
-    id: Box<str>,
-    rows: u64,
-    bytes: u64,
-    xxh3: String,
-}
-
-impl RunShape {
-    fn from_run(run: &RunRef) -> Self {
-        Self { id: run.id.clone(), rows: run.rows, bytes: run.bytes, xxh3: format!("{:032x}", run.checksum) }
-    }
-
-    fn into_run(self, op: Op) -> Option<RunRef> {
-        let checksum = u128::from_str_radix(&self.xxh3, 16).ok()?;
-        let (acknowledged, refused) = (RowSet::all(self.rows), RowSet::default());
-        Some(RunRef { id: self.id, op, rows: self.rows, bytes: self.bytes, checksum, acknowledged, refused })
-    }
-}
-
-fn from_runs(runs: &[RunRef]) -> Vec<RunShape> {
-    runs.iter().map(RunShape::from_run).collect()
-}
-
-fn into_runs(shapes: Vec<RunShape>, op: Op) -> Option<Vec<RunRef>> {
-    shapes.into_iter().map(|shape| shape.into_run(op)).collect()
-}
-
-impl Shape {
-    fn from_segments(segments: &Segments) -> Self {
-        let each = segments.by_id.iter().map(|(id, segment)| SegmentShape::from_segment(*id, segment));
-        Self {
-            format: format::KNOWN,
-            version: segments.number,
-            put_aside: segments.put_aside,
-            segments: each.collect(),
-        }
-    }
-
-    fn into_segments(self) -> Option<Segments> {
-        let each = self.segments.into_iter().map(|shape| Some((shape.id, shape.into_segment()?)));
-        Some(Segments {
-            number: self.version,
-            put_aside: self.put_aside,
-            by_id: each.collect::<Option<_>>()?,
-        })
-    }
-}
-
-impl SegmentShape {
-    fn from_segment(id: u64, segment: &Segment) -> Self {
-        Self {
-            id,
-            name: segment.name.clone(),
-            told_at: timestamp_text(segment.told_at),
-            drained: segment.drained,
-            merged_to: segment.merged_to,
-            base: segment.base.as_ref().map(RunShape::from_run),
-            syncs: segment.syncs.iter().map(SyncShape::from_sync).collect(),
-            merged: segment.merged.clone(),
-            gaps: segment.gaps.clone(),
-        }
-    }
-
-    fn into_segment(self) -> Option<Segment> {
-        let base = match self.base {
-            Some(shape) => Some(shape.into_run(Op::Add)?),
-            None => None,
-        };
-        Some(Segment {
-            name: self.name,
-            told_at: self.told_at.parse().ok()?,
-            drained: self.drained,
-            merged_to: self.merged_to,
-            base,
-            syncs: self.syncs.into_iter().map(SyncShape::into_sync).collect::<Option<_>>()?,
-            merged: self.merged,
-            gaps: self.gaps,
-        })
-    }
-}
-
-impl SyncShape {
-    fn from_sync(sync: &Sync) -> Self {
-        let hashes = |hashes: &BTreeSet<u64>| hashes.iter().map(|hash| format!("{hash:016x}")).collect();
-        Self {
-            id: sync.id.clone(),
-            signed: sync.signed,
-            last_page: timestamp_text(sync.last_page),
-            pages: sync.pages,
-            seen: sync.seen.iter().map(|(page, seen)| (*page, hashes(seen))).collect(),
-            given_up: sync.given_up,
-            adds: from_runs(&sync.adds),
-            removes: from_runs(&sync.removes),
-        }
-    }
-
-    fn into_sync(self) -> Option<Sync> {
-        let hashes = |texts: Vec<String>| -> Option<BTreeSet<u64>> {
-            texts.iter().map(|text| u64::from_str_radix(text, 16).ok()).collect()
-        };
-        let seen = self.seen.into_iter().map(|(page, texts)| Some((page, hashes(texts)?)));
-        Some(Sync {
-            id: self.id,
-            signed: self.signed,
-            last_page: self.last_page.parse().ok()?,
-            pages: self.pages,
-            seen: seen.collect::<Option<_>>()?,
-            given_up: self.given_up,
-            adds: into_runs(self.adds, Op::Add)?,
-            removes: into_runs(self.removes, Op::Remove)?,
-        })
-    }
 }

@@ -1,0 +1,223 @@
+//! Random syncs, told in every way that Heap may tell them, against the naive reading of what they say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{Clock, Identifier};
+use crate::state::{Holder, Inbox, Location, Room};
+
+const NOW: i64 = 1_700_000_000_000;
+
+/// A state of its own, with an inbox.
+struct World {
+    state: Arc<StateWriter>,
+    heap: ConnectionName,
+    pass: PassId,
+    inbox: Inbox,
+    runtime: tokio::runtime::Runtime,
+    _home: tempfile::TempDir,
+}
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millisecond(millis).unwrap()
+}
+
+impl World {
+    fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let clock = Clock::new(|| Timestamp::from_millisecond(NOW).unwrap_or_default());
+        let holder = Holder { host: "h".to_owned(), process: 1, since: at(NOW), heard: None };
+        let location = Location::Folder(home.path().to_owned());
+        let state = Arc::new(StateWriter::open(&location, &holder, clock, 7).unwrap());
+        let heap = ConnectionName::new("heap").unwrap();
+        let inbox = Inbox::open(&state, &heap, Room::new(1 << 30), clock).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        Self { state, heap, pass: PassId::new(at(NOW), 1), inbox, runtime, _home: home }
+    }
+
+    fn receive(&self, stamp: i64, received: i64, body: &str) {
+        let delivery = Delivery { received: at(received), stamp, body: body.as_bytes().to_vec() };
+        self.runtime.block_on(self.inbox.keep(delivery)).unwrap();
+    }
+
+    fn fold(&self, now: i64) -> Folded {
+        let files = self.runtime.block_on(self.inbox.close_file()).unwrap();
+        let (state, heap, pass) = (&self.state, &self.heap, &self.pass);
+        let incomplete_after = Duration::from_secs(3600);
+        fold(&files, Folding { state, heap, pass, now: at(now), incomplete_after }).unwrap()
+    }
+
+    fn members(&self, segment: u64) -> BTreeSet<String> {
+        let told = self.state.reader().segments(&self.heap).unwrap();
+        let Some(segment) = told.by_id.get(&segment) else { return BTreeSet::new() };
+        let mut cursor = self.state.reader().segment_members(&self.heap, segment).unwrap();
+        let mut members = BTreeSet::new();
+        while cursor.advance().unwrap().is_some() {
+            let (person, _) = Identifier::unpack(cursor.packed().unwrap()).unwrap();
+            members.insert(person.value.to_owned());
+        }
+        members
+    }
+}
+
+fn body(sync: &str, page: usize, pages: usize, add: &[u8], remove: &[u8]) -> String {
+    let people =
+        |ids: &[u8]| ids.iter().map(|id| format!(r#"{{"id":"u{id}"}}"#)).collect::<Vec<_>>().join(",");
+    let mut text = format!(
+        r#"{{"action_type":"segment.users.sync","data":{{"segment":{{"id":7,"name":"S"}},"sync_info":{{"page_number":{page},"total_pages":{pages},"sync_task_id":"{sync}"}}"#
+    );
+    write!(text, r#","add":[{}],"remove":[{}]}}}}"#, people(add), people(remove)).unwrap();
+    text
+}
+
+/// One sync: who enters and who leaves, page by page.
+type Pages = Vec<(Vec<u8>, Vec<u8>)>;
+
+#[derive(Debug, Clone)]
+struct Life {
+    syncs: Vec<Pages>,
+    /// For each delivery to be made: which sync, which page; in the order of arrival.
+    order: Vec<(usize, usize)>,
+    /// After so many deliveries there is a fold.
+    folds: Vec<usize>,
+}
+
+fn life() -> impl Strategy<Value = Life> {
+    let ids = || proptest::collection::vec(0u8..30, 0..6);
+    let page = (ids(), ids()).prop_map(|(add, remove)| {
+        let remove = remove.into_iter().filter(|id| !add.contains(id)).collect();
+        (add, remove)
+    });
+    let syncs = proptest::collection::vec(proptest::collection::vec(page, 1..4), 1..40);
+    syncs.prop_flat_map(|syncs| {
+        let all: Vec<(usize, usize)> =
+            syncs.iter().enumerate().flat_map(|(s, pages)| (0..pages.len()).map(move |p| (s, p))).collect();
+        // Heap tells one sync after the other; what is told again may come a few deliveries late.
+        let late = proptest::collection::vec((0usize..4, any::<bool>()), all.len());
+        let folds = proptest::collection::vec(0..all.len() * 2 + 1, 0..12);
+        (Just(syncs), late, folds).prop_map(move |(syncs, late, folds)| {
+            let mut order: Vec<(usize, (usize, usize))> = Vec::new();
+            for (place, (delivery, (late, twice))) in all.iter().zip(late).enumerate() {
+                order.push((place * 2 + late * 2, *delivery));
+                order.extend(twice.then_some((place * 2 + 5, *delivery)));
+            }
+            order.sort_by_key(|(place, _)| *place);
+            Life { syncs, order: order.into_iter().map(|(_, delivery)| delivery).collect(), folds }
+        })
+    })
+}
+
+/// What everybody would say who has heard all of it in the right order.
+fn naive(syncs: &[Pages]) -> BTreeSet<String> {
+    let mut members = BTreeSet::new();
+    for pages in syncs {
+        let entered = pages.iter().flat_map(|(add, _)| add).map(|id| format!("u{id}"));
+        members.extend(entered);
+        for id in pages.iter().flat_map(|(_, remove)| remove) {
+            members.remove(&format!("u{id}"));
+        }
+    }
+    members
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn the_table_is_what_heap_has_told_in_whatever_order_it_comes(life in life()) {
+        let world = World::new();
+        for (place, (sync, page)) in life.order.iter().enumerate() {
+            let pages = &life.syncs[*sync];
+            let (add, remove) = &pages[*page];
+            let stamp = NOW + i64::try_from(*sync).unwrap() * 1000;
+            world.receive(stamp, NOW, &body(&format!("t{sync}"), page + 1, pages.len(), add, remove));
+            for _ in life.folds.iter().filter(|fold| **fold == place) {
+                world.fold(NOW);
+            }
+        }
+        let folded = world.fold(NOW);
+        prop_assert_eq!(folded.next_deadline, None);
+        prop_assert_eq!(world.members(7), naive(&life.syncs));
+        let told = world.state.reader().segments(&world.heap).unwrap();
+        prop_assert_eq!(told.put_aside, 0);
+        let verified = world.state.reader().verify().unwrap();
+        prop_assert!(verified.is_clean(), "{:?}", verified.findings);
+    }
+}
+
+#[test]
+fn a_sync_with_a_page_missing_takes_nobody_out_until_it_has_been_waited_for() {
+    let world = World::new();
+    world.receive(NOW, NOW, &body("t0", 1, 1, &[1, 2, 3], &[]));
+    world.receive(NOW + 1000, NOW, &body("t1", 1, 3, &[4], &[1]));
+    world.receive(NOW + 1000, NOW + 500, &body("t1", 3, 3, &[], &[2]));
+    let folded = world.fold(NOW);
+    let names = |ids: &[u8]| ids.iter().map(|id| format!("u{id}")).collect::<BTreeSet<_>>();
+    assert_eq!(world.members(7), names(&[1, 2, 3, 4]), "whoever enters, enters at once");
+    assert_eq!(folded.next_deadline, Some(at(NOW + 500 + 3_600_000)));
+    assert_eq!(world.fold(NOW + 3_600_000).given_up, 0);
+    let folded = world.fold(NOW + 3_601_000);
+    assert_eq!((folded.given_up, folded.segments.len()), (1, 1));
+    assert_eq!(world.members(7), names(&[3, 4]));
+    let gaps = world.state.reader().segments(&world.heap).unwrap().by_id[&7].gaps.clone();
+    assert_eq!((&*gaps[0].sync, &*gaps[0].missing, gaps[0].pages), ("t1", &[2][..], 3));
+    // Should it come after all, there is no gap any more.
+    world.receive(NOW + 1000, NOW + 3_700_000, &body("t1", 2, 3, &[5], &[3]));
+    world.fold(NOW + 3_700_000);
+    assert_eq!(world.members(7), names(&[4, 5]));
+    assert_eq!(world.state.reader().segments(&world.heap).unwrap().by_id[&7].gaps, []);
+}
+
+#[test]
+fn a_drain_empties_what_was_told_before_it_and_nothing_after() {
+    let world = World::new();
+    let drain = r#"{"action_type":"segment.users.drain","data":{"segment":{"id":7,"name":"Old name"}}}"#;
+    world.receive(NOW, NOW, &body("t0", 1, 1, &[1, 2], &[]));
+    world.receive(NOW + 2000, NOW, &body("t2", 1, 1, &[3], &[]));
+    world.receive(NOW + 1000, NOW, drain);
+    world.receive(NOW + 1000, NOW, drain);
+    world.receive(NOW + 500, NOW, &body("t1", 1, 1, &[9], &[]));
+    let folded = world.fold(NOW);
+    assert_eq!((folded.deliveries, folded.duplicates), (3, 2));
+    assert_eq!(world.members(7), BTreeSet::from(["u3".to_owned()]));
+}
+
+#[test]
+fn what_cannot_be_used_is_kept_and_counted() {
+    let world = World::new();
+    world.receive(NOW, NOW, "{");
+    world.receive(NOW, NOW, r#"{"action_type":"segment.users.join","data":{"segment":{"id":7}}}"#);
+    let long = "x".repeat(988);
+    let people = format!(r#"{{"id":""}},{{"id":null}},{{}},{{"id":"{long}"}},{{"id":" u1 "}}"#);
+    world.receive(
+        NOW,
+        NOW,
+        &format!(
+            r#"{{"action_type":"segment.users.sync","data":{{"segment":{{"id":7}},"add":[{people}]}}}}"#
+        ),
+    );
+    let folded = world.fold(NOW);
+    assert_eq!((folded.put_aside, folded.rejected, folded.deliveries), (2, 4, 1));
+    assert_eq!(world.members(7), BTreeSet::from(["u1".to_owned()]));
+    let told: BTreeMap<u64, _> = world.state.reader().segments(&world.heap).unwrap().by_id;
+    assert_eq!(told.keys().collect::<Vec<_>>(), [&7]);
+}
+
+#[test]
+fn the_same_file_folded_twice_says_nothing_new() {
+    let world = World::new();
+    let unnamed = r#"{"action_type":"segment.users.sync","data":{"segment":{"id":7},"add":[{"id":"u1"}]}}"#;
+    world.receive(NOW, NOW, unnamed);
+    world.receive(NOW, NOW, &body("t0", 1, 1, &[2], &[]));
+    let files = world.runtime.block_on(world.inbox.close_file()).unwrap();
+    let copy: Vec<Delivery> = world.state.reader().deliveries(&files[0]).unwrap().0;
+    world.fold(NOW);
+    // As after a crash between the commit and the removal of the file.
+    copy.into_iter().for_each(|delivery| world.runtime.block_on(world.inbox.keep(delivery)).unwrap());
+    let folded = world.fold(NOW);
+    assert_eq!((folded.deliveries, folded.duplicates), (0, 2));
+    assert_eq!(world.members(7).len(), 2);
+}
