@@ -25,6 +25,7 @@
 //! | [`state`] | the store, in a folder or a bucket: record, in doubt, journal, rejects, lease | model |
 //! | [`fold`] | what a Heap's webhook has told: inbox → the membership table of each segment | model, state |
 //! | [`connector`] | the one HTTP client, and a folder per vendor or store | model, config |
+//! | [`receiver`] | HTTP doors → inbox; cannot reach a pass | model, config, state |
 //! | [`desired`] | reads a source, matches, sorts: an ordered, distinct set on disk | model, config, matching, state, connector |
 //! | [`apply`] | sends an approved plan and records outcomes; decides nothing | model, config, plan, state, connector |
 //! | [`reconcile`] | one pass over everything; the only one that knows every stage | model, config, matching, plan, state, connector, fold, desired, apply |
@@ -67,6 +68,7 @@ pub mod fold;
 pub mod matching;
 pub mod model;
 pub mod plan;
+pub mod receiver;
 pub mod reconcile;
 pub mod sandbox;
 pub mod state;

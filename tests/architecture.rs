@@ -19,6 +19,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("state", &["model"]),
     ("connector", &["model", "config"]),
     ("fold", &["model", "state"]),
+    ("receiver", &["model", "config", "state"]),
     ("desired", &["model", "config", "matching", "state", "connector"]),
     ("apply", &["model", "config", "plan", "state", "connector"]),
     ("reconcile", &["model", "config", "matching", "plan", "state", "connector", "fold", "desired", "apply"]),

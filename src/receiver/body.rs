@@ -1,0 +1,244 @@
+//! A request's body: read chunk by chunk, within bounds of length, time and memory.
+
+use std::io::Read as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{HeaderMap, StatusCode};
+
+use super::Answer;
+use crate::config::Limits;
+
+/// What whoever must come back is told to wait, in seconds.
+const RETRY_AFTER_SECONDS: &str = "15";
+
+/// Why a request is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its body is larger than any may be.
+    TooLarge,
+    /// It took too long.
+    TooSlow,
+    /// It ended before its end.
+    Broken,
+    /// It is packed in a way that is not taken.
+    Packed,
+    /// There is no room for it now.
+    NoRoom,
+    /// It is not authenticated: how that shows.
+    BadSignature(&'static str),
+    /// It is signed with another secret.
+    WrongSignature,
+    /// It is nested deeper than any may be.
+    TooDeep,
+    /// The door takes POST only.
+    Method,
+    /// There is no such door.
+    NoDoor,
+}
+
+impl Refusal {
+    /// The status and the words.
+    fn parts(self) -> (StatusCode, &'static str) {
+        match self {
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the request took too long"),
+            Self::Broken => (StatusCode::BAD_REQUEST, "the body ends before its end"),
+            Self::Packed => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "only gzip can be unpacked"),
+            Self::NoRoom => (StatusCode::SERVICE_UNAVAILABLE, "there is no room now"),
+            Self::BadSignature(what) => (StatusCode::BAD_REQUEST, what),
+            Self::WrongSignature => (StatusCode::FORBIDDEN, "Invalid signature"),
+            Self::TooDeep => (StatusCode::BAD_REQUEST, "the JSON is nested too deep"),
+            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "POST it"),
+            Self::NoDoor => (StatusCode::NOT_FOUND, "there is nothing here"),
+        }
+    }
+
+    /// The answer.
+    #[must_use]
+    pub fn answer(self) -> Answer {
+        let (status, words) = self.parts();
+        let mut answer = json(status, &format!(r#"{{"error":"{words}"}}"#));
+        let headers = answer.headers_mut();
+        match self {
+            Self::NoRoom => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS))),
+            Self::Method => drop(headers.insert(hyper::header::ALLOW, HeaderValue::from_static("POST"))),
+            // What is left of the body is not waited for.
+            Self::TooLarge | Self::TooSlow => {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        answer
+    }
+}
+
+/// An answer with JSON in it.
+pub(super) fn json(status: StatusCode, text: &str) -> Answer {
+    let mut answer = Answer::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+/// Memory for bodies, shared by all that are being received.
+#[derive(Clone, Debug)]
+pub struct Budget(Arc<AtomicUsize>);
+
+impl Budget {
+    /// So many bytes.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(bytes)))
+    }
+
+    /// An empty share of it.
+    fn share(&self) -> Share {
+        Share { budget: self.clone(), bytes: 0 }
+    }
+}
+
+/// What one body has taken of the memory; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Share {
+    budget: Budget,
+    bytes: usize,
+}
+
+impl Share {
+    fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let less = |left: usize| left.checked_sub(bytes);
+        self.budget
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .map_err(|_| Refusal::NoRoom)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.0.fetch_add(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A body, with the memory that it takes.
+#[derive(Debug)]
+pub struct Received {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    share: Share,
+}
+
+/// Reads a body as it was sent.
+///
+/// # Errors
+/// [`Refusal`] when it is too large or too slow, or when there is no room for it.
+pub async fn read(
+    headers: &HeaderMap,
+    mut body: Incoming,
+    limits: &Limits,
+    budget: &Budget,
+) -> Result<Received, Refusal> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|len| len > limits.body_len_max) {
+        return Err(Refusal::TooLarge);
+    }
+    let mut received = Received { bytes: Vec::new(), share: budget.share() };
+    let all = async {
+        while let Some(frame) = body.frame().await {
+            let Ok(chunk) = frame.map_err(|_| Refusal::Broken)?.into_data() else { continue };
+            if received.bytes.len() + chunk.len() > limits.body_len_max {
+                return Err(Refusal::TooLarge);
+            }
+            received.share.grow(chunk.len())?;
+            received.bytes.extend_from_slice(&chunk);
+        }
+        Ok(())
+    };
+    tokio::time::timeout(limits.request_time, all).await.unwrap_or(Err(Refusal::TooSlow))?;
+    Ok(received)
+}
+
+impl Received {
+    /// Unpacks the body, if its headers say that it is packed.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it is packed in another way than gzip, or becomes too large.
+    pub fn unpacked(mut self, headers: &HeaderMap, limits: &Limits) -> Result<Self, Refusal> {
+        let packed = headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
+        match packed {
+            None | Some(b"" | b"identity") => return Ok(self),
+            Some(b"gzip") => {}
+            Some(_) => return Err(Refusal::Packed),
+        }
+        let mut plain = Vec::new();
+        let mut unpacker = MultiGzDecoder::new(self.bytes.as_slice());
+        let mut chunk = vec![0; 64 << 10];
+        loop {
+            let len = unpacker.read(&mut chunk).map_err(|_| Refusal::Broken)?;
+            if len == 0 {
+                break;
+            }
+            if plain.len() + len > limits.body_len_max {
+                return Err(Refusal::TooLarge);
+            }
+            self.share.grow(len)?;
+            plain.extend_from_slice(&chunk[..len]);
+        }
+        self.bytes = plain;
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn limits() -> Limits {
+        let second = std::time::Duration::from_secs(1);
+        Limits {
+            body_len_max: 1 << 20,
+            headers_len_max: 64 << 10,
+            header_time: second,
+            request_time: second,
+            idle_time: second,
+            connections_max: 8,
+            streams_max: 8,
+            json_depth_max: 8,
+            memory_max: 4 << 20,
+            inbox_len_max: 1 << 30,
+        }
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        packer.write_all(bytes).unwrap();
+        packer.finish().unwrap()
+    }
+
+    #[test]
+    fn a_bomb_stops_at_the_limit_and_gives_its_memory_back() {
+        let budget = Budget::new(4 << 20);
+        let received = |bytes: &[u8]| Received { bytes: gzip(bytes), share: budget.share() };
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        let bomb = received(&vec![0; 64 << 20]);
+        assert!(bomb.bytes.len() < 100_000);
+        assert_eq!(bomb.unpacked(&headers, &limits()).unwrap_err(), Refusal::TooLarge);
+        let small = received(b"{}").unpacked(&headers, &limits()).unwrap();
+        assert_eq!(small.bytes, b"{}");
+        drop(small);
+        assert_eq!(budget.0.load(Ordering::Relaxed), 4 << 20);
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("br"));
+        assert_eq!(received(b"{}").unpacked(&headers, &limits()).unwrap_err(), Refusal::Packed);
+    }
+}

@@ -1,0 +1,25 @@
+//! HTTP doors → inbox. What is received is authenticated, put where it lasts, and only then said to be safe.
+//!
+//! # Guarantees
+//! A 200 means that the delivery is on disk. Whoever is not authenticated is told so before anything that they
+//! sent is parsed. Memory, connections and time are bounded, whatever is sent; when there is no room, the
+//! answer is 503 and when to try again.
+//!
+//! # Caveats
+//! Nothing here knows what a delivery means, and nothing here can reach a pass: it rings a bell.
+
+mod accept;
+mod body;
+mod door;
+mod heap;
+mod json;
+mod tls;
+
+pub use accept::{Answer, Handler, ListenError, Listener, Listening};
+pub use body::{Budget, Refusal, read as read_body};
+pub use door::{Door, Doors, Tally};
+pub use heap::HeapDoor;
+pub use tls::{Certificate, TlsError};
+
+/// A request as a handler gets it.
+pub type Request = hyper::Request<hyper::body::Incoming>;
