@@ -29,6 +29,7 @@
 //! | [`desired`] | reads a source, matches, sorts: an ordered, distinct set on disk | model, config, matching, state, connector |
 //! | [`apply`] | sends an approved plan and records outcomes; decides nothing | model, config, plan, state, connector |
 //! | [`reconcile`] | one pass over everything; the only one that knows every stage | model, config, matching, plan, state, connector, fold, desired, apply |
+//! | [`watch`] | one closed enum of things that wake it, one loop, one queue | model, config, state, connector, fold, apply, receiver, reconcile |
 //! | [`cli`] | the only module that prints, reads the environment or chooses an exit code | all |
 //!
 //! # Laws
@@ -72,3 +73,4 @@ pub mod receiver;
 pub mod reconcile;
 pub mod sandbox;
 pub mod state;
+pub mod watch;

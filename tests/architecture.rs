@@ -23,6 +23,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("desired", &["model", "config", "matching", "state", "connector"]),
     ("apply", &["model", "config", "plan", "state", "connector"]),
     ("reconcile", &["model", "config", "matching", "plan", "state", "connector", "fold", "desired", "apply"]),
+    ("watch", &["model", "config", "state", "connector", "fold", "apply", "receiver", "reconcile"]),
     (
         "cli",
         &[
@@ -36,7 +37,9 @@ const MODULES: &[(&str, &[&str])] = &[
             "fold",
             "desired",
             "apply",
+            "receiver",
             "reconcile",
+            "watch",
         ],
     ),
 ];

@@ -20,6 +20,8 @@ mod send;
 
 pub use halt::{Halt, Health, Interrupt};
 
+use std::collections::BTreeMap;
+
 use crate::config::Retry;
 use crate::connector::braze::Braze;
 use crate::model::{Clock, Op, PassId, Progress, Stage};
@@ -69,11 +71,19 @@ pub struct Outcome {
     pub refusal: Option<String>,
     /// Members of this apply that are in doubt now.
     pub in_doubt: u64,
+    /// What Braze answered, in a word for each request, and how often.
+    pub answers: BTreeMap<&'static str, u64>,
     /// Why it stopped early, if it did.
     pub halt: Option<Halt>,
 }
 
 impl Outcome {
+    /// Requests sent, with and without an answer.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.answers.values().sum()
+    }
+
     /// Whether Braze took anything at all.
     #[must_use]
     pub fn changed_anything(&self) -> bool {

@@ -68,7 +68,7 @@ enum Verdict {
     },
 }
 
-impl Sender<'_> {
+impl<'a> Sender<'a> {
     /// Names the cohort, if it is to be named.
     pub(super) async fn name(&mut self, naming: Option<Naming>) -> Result<(), Halt> {
         let Some(naming) = naming else { return Ok(()) };
@@ -203,7 +203,7 @@ impl Sender<'_> {
     }
 
     /// Asks until Braze has said yes or no, or the retries are spent.
-    async fn until_settled(&self, request: Request<'_>) -> Result<Verdict, Halt> {
+    async fn until_settled(&mut self, request: Request<'_>) -> Result<Verdict, Halt> {
         let mut trouble = Halt::Unavailable("no attempt was made".to_owned());
         let mut unanswered = false;
         for attempt in 1..=self.context.retry.attempts.max(1) {
@@ -226,7 +226,7 @@ impl Sender<'_> {
         Err(self.context.health.report(trouble))
     }
 
-    async fn ask(&self, request: Request<'_>) -> Result<Answer, Halt> {
+    async fn ask(&mut self, request: Request<'_>) -> Result<Answer, Halt> {
         let Context { braze, journal, clock, .. } = self.context;
         let (reply, op, members) = match request {
             Request::Name(name) => (braze.name(self.cohort, name, self.ledger.created_at()).await, None, 0),
@@ -234,12 +234,14 @@ impl Sender<'_> {
                 (braze.change(self.cohort, op, members).await, Some(op), members.len() as u64)
             }
         };
-        journal.append(clock.now(), Event::sent(self.cohort, op, members, reply.answer.word()))?;
+        let word = reply.answer.word();
+        *self.outcome.answers.entry(word).or_default() += 1;
+        journal.append(clock.now(), Event::sent(self.cohort, op, members, word))?;
         Ok(reply.answer)
     }
 
     /// Waits for a turn and for the rate limit, and gives up when others have, or a person wants to stop.
-    async fn admitted(&self) -> Result<Option<SemaphorePermit<'_>>, Halt> {
+    async fn admitted(&self) -> Result<Option<SemaphorePermit<'a>>, Halt> {
         let Context { braze, health, interrupt, state, clock, .. } = self.context;
         loop {
             let seat = braze.seat().await;

@@ -8,8 +8,11 @@ use super::output;
 use crate::config::{Config, Endpoint, Secret};
 use crate::connector::braze::Keys;
 use crate::model::ConnectionName;
-use crate::reconcile::{Access, PassPlan};
+use crate::reconcile::Access;
 use crate::sandbox::{Options, Sandbox};
+
+/// What the sandbox's Heap signs with unless it is told otherwise.
+const SANDBOX_WEBHOOK_SECRET: &str = "sandbox-webhook-secret";
 
 /// The keys of every connection that a cohort uses. The sandbox has its own and needs none.
 pub(super) fn keys(config: &Config) -> Result<BTreeMap<ConnectionName, Keys>, CommandError> {
@@ -30,41 +33,65 @@ pub(super) fn keys(config: &Config) -> Result<BTreeMap<ConnectionName, Keys>, Co
     Ok(found)
 }
 
-/// Sandboxes that run for as long as this lives, and how to reach every connection.
-pub(super) struct Reached {
-    pub(super) access: BTreeMap<ConnectionName, Access>,
-    _sandboxes: Vec<Sandbox>,
+/// What each Heap may sign its webhook with. The sandbox has a secret of its own.
+pub(super) fn webhooks(config: &Config) -> Result<BTreeMap<ConnectionName, Vec<Secret>>, CommandError> {
+    let mut found = BTreeMap::new();
+    for (name, heap) in &config.heap {
+        let mut secrets = Vec::new();
+        for place in &heap.webhook_secrets {
+            let secret = place.resolve(&environment::variable);
+            secrets.push(secret.map_err(|error| no_secret(name.as_str(), "webhook secret", &error))?);
+        }
+        if secrets.is_empty() && heap.is_sandbox {
+            secrets.push(Secret::new(SANDBOX_WEBHOOK_SECRET.to_owned()));
+        }
+        output::keep_secret(&secrets);
+        found.insert(name.clone(), secrets);
+    }
+    Ok(found)
 }
 
-/// Starts the sandboxes that the plan sends to. Their memory is part of the state.
-pub(super) async fn reach(
-    config: &Config,
-    keys: BTreeMap<ConnectionName, Keys>,
-    plan: &PassPlan,
-) -> Result<Reached, CommandError> {
-    let mut reached = Reached { access: BTreeMap::new(), _sandboxes: Vec::new() };
-    for (name, braze) in &config.braze {
-        let base = match &braze.endpoint {
-            Endpoint::Url(url) => url.clone(),
-            Endpoint::Sandbox => {
-                if !plan.sends_to(name) {
-                    continue;
-                }
+/// The addresses of those who are notified, in the order of the config.
+pub(super) fn notify(config: &Config) -> Result<Vec<Secret>, CommandError> {
+    let find = |notify: &crate::config::Notify| {
+        notify.url.resolve(&environment::variable).map_err(|error| no_secret("watch", "notify url", &error))
+    };
+    let found: Vec<Secret> = config.watch.notify.iter().map(find).collect::<Result<_, _>>()?;
+    output::keep_secret(&found);
+    Ok(found)
+}
+
+/// Sandboxes that run for as long as this lives. Their memory is part of the state.
+#[derive(Default)]
+pub(super) struct Sandboxes(tokio::sync::Mutex<BTreeMap<ConnectionName, Sandbox>>);
+
+impl Sandboxes {
+    /// How to reach every connection that is wanted and has keys; sandboxes are started.
+    pub(super) async fn reach(
+        &self,
+        config: &Config,
+        keys: &BTreeMap<ConnectionName, Keys>,
+        is_wanted: impl Fn(&ConnectionName) -> bool,
+    ) -> Result<BTreeMap<ConnectionName, Access>, CommandError> {
+        let mut reached = BTreeMap::new();
+        let mut running = self.0.lock().await;
+        for (name, braze) in config.braze.iter().filter(|(name, _)| is_wanted(name)) {
+            if let Endpoint::Url(base) = &braze.endpoint {
+                let keys = keys.get(name).cloned();
+                reached.extend(keys.map(|keys| (name.clone(), Access { base: base.clone(), keys })));
+                continue;
+            }
+            if !running.contains_key(name) {
                 let memory = Some(config.state_folder().join("sandbox").join(name.as_str()));
                 let options = Options { memory, partner: braze.partner.clone(), ..Options::default() };
-                let sandbox = Sandbox::start(options).await?;
-                let url = sandbox.url();
-                reached._sandboxes.push(sandbox);
-                url
+                running.insert(name.clone(), Sandbox::start(options).await?);
             }
-        };
-        let keys =
-            keys.get(name).cloned().or_else(|| (braze.endpoint == Endpoint::Sandbox).then(sandbox_keys));
-        if let Some(keys) = keys {
-            reached.access.insert(name.clone(), Access { base, keys });
+            if let Some(sandbox) = running.get(name) {
+                reached.insert(name.clone(), Access { base: sandbox.url(), keys: sandbox_keys() });
+            }
         }
+        Ok(reached)
     }
-    Ok(reached)
 }
 
 fn sandbox_keys() -> Keys {

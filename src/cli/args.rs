@@ -50,6 +50,8 @@ pub(super) enum Command {
     Plan(PlanArgs),
     /// Do it: one pass over all cohorts
     Reconcile(ReconcileArgs),
+    /// Keep everything in step until told to stop: by changed files, Heap's webhook and schedules
+    Watch,
     /// Show what Braze has accepted so far, by the record
     Status(FormatArgs),
     /// Show what earlier passes did
@@ -83,6 +85,7 @@ impl Command {
             Self::Validate(_) => "validate",
             Self::Plan(_) => "plan",
             Self::Reconcile(_) => "reconcile",
+            Self::Watch => "watch",
             Self::Status(_) => "status",
             Self::History(_) => "history",
             Self::Resync(_) => "resync",

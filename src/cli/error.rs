@@ -7,8 +7,9 @@ use super::exit::Exit;
 use super::output::{Unwritten, bold, red};
 use crate::config::{Problems, SecretError};
 use crate::connector::file::FileError;
+use crate::connector::http::HttpError;
 use crate::desired::DesiredError;
-use crate::reconcile::{PassError, PlanError, SavedError};
+use crate::reconcile::{PlanError, SavedError};
 use crate::sandbox::SandboxError;
 use crate::state::StateError;
 
@@ -43,6 +44,11 @@ impl CommandError {
     /// The problems of a config, a line for each.
     pub(super) fn problems(&self) -> Vec<String> {
         self.problems.as_ref().map(super::problems::lines).unwrap_or_default()
+    }
+
+    /// Message and hints, for a log.
+    pub(super) fn in_one_line(&self) -> String {
+        std::iter::once(&self.message).chain(&self.hints).cloned().collect::<Vec<_>>().join("; ")
     }
 
     pub(super) fn render(&self) -> String {
@@ -144,12 +150,9 @@ pub(super) fn unusable_plan(error: SavedError, again: &Again) -> CommandError {
     }
 }
 
-impl From<PassError> for CommandError {
-    fn from(error: PassError) -> Self {
-        match error {
-            PassError::State(error) => error.into(),
-            PassError::Http(error) => Self::new(Exit::Failed, error.to_string()),
-        }
+impl From<HttpError> for CommandError {
+    fn from(error: HttpError) -> Self {
+        Self::new(Exit::Failed, error.to_string())
     }
 }
 

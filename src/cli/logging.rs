@@ -19,9 +19,9 @@ use super::output;
 /// Whether stderr is read by a machine, which must not find anything but JSON there.
 static FOR_MACHINES: AtomicBool = AtomicBool::new(false);
 
-/// Starts logging as the command line says.
-pub(super) fn start(global: &Global) {
-    let level = match global.verbose {
+/// Starts logging as the command line says. A server has nobody who watches, so it logs more by itself.
+pub(super) fn start(global: &Global, is_server: bool) {
+    let level = match global.verbose + u8::from(is_server) {
         0 => LevelFilter::WARN,
         1 => LevelFilter::INFO,
         2 => LevelFilter::DEBUG,

@@ -54,11 +54,12 @@ fn usage(error: &clap::Error) -> Exit {
 
 fn run(cli: &Cli) -> Exit {
     output::set_color(cli.global.color);
-    logging::start(&cli.global);
+    logging::start(&cli.global, matches!(cli.command, Command::Watch));
     let done = match &cli.command {
         Command::Validate(args) => commands::validate::run(&cli.global, args),
         Command::Plan(args) => commands::plan::run(&cli.global, args),
         Command::Reconcile(args) => commands::reconcile::run(&cli.global, args),
+        Command::Watch => commands::watch::run(&cli.global),
         Command::Status(args) => commands::status::run(&cli.global, args),
         Command::History(args) => commands::history::run(&cli.global, args),
         Command::Resync(args) => commands::resync::run(&cli.global, args),

@@ -14,7 +14,12 @@ static SECRETS: Mutex<Vec<Secret>> = Mutex::new(Vec::new());
 
 /// From now on, these are taken out of everything that is printed.
 pub(super) fn keep_secret<'a>(secrets: impl IntoIterator<Item = &'a Secret>) {
-    SECRETS.lock().unwrap_or_else(PoisonError::into_inner).extend(secrets.into_iter().cloned());
+    let mut known = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
+    for secret in secrets {
+        if !known.iter().any(|known| known.expose() == secret.expose()) {
+            known.push(secret.clone());
+        }
+    }
 }
 
 /// The text without secrets.

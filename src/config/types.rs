@@ -33,8 +33,10 @@ pub struct Config {
     pub removed: Vec<CohortId>,
     /// How `watch` runs.
     pub watch: Watch,
-    /// Every file that the config was read from.
+    /// Every file that the config was read from, the main one first.
     pub files: Vec<PathBuf>,
+    /// The globs under `include:`.
+    pub includes: Vec<PathBuf>,
     /// SHA-256 of what the config says, in hex: comments and layout do not count.
     pub digest: String,
 }

@@ -80,6 +80,12 @@ impl Listener {
         Ok(Self { socket, address })
     }
 
+    /// The address that it has.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Begins to answer.
     #[must_use]
     pub fn serve(
@@ -90,7 +96,7 @@ impl Listener {
     ) -> Listening {
         let (stop, stopped) = oneshot::channel();
         let (tell, done) = oneshot::channel();
-        let room = Arc::new(Connections { limits, ..Connections::new(limits) });
+        let room = Arc::new(Connections::new(limits));
         let address = self.address;
         #[allow(
             clippy::disallowed_methods,

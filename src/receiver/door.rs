@@ -32,8 +32,8 @@ pub type Tally = BTreeMap<(String, u16), u64>;
 
 /// All doors. They can be replaced while requests come.
 pub struct Doors {
+    /// By path. There are none while another process holds the state.
     doors: RwLock<Arc<BTreeMap<String, Door>>>,
-    /// Whether there are doors at all: not while another process holds the state.
     limits: Limits,
     budget: Budget,
     clock: Clock,

@@ -25,7 +25,7 @@ pub use report::{CohortPlan, CohortReport, Failed, LeftBehind, PassPlan, PassRep
 pub use saved::SavedError;
 
 use crate::apply::{self, Context, Halt, Health, Interrupt, Outcome};
-use crate::config::{Braze as BrazeConfig, Config};
+use crate::config::{Config, Retry};
 use crate::connector::braze::{Braze, Keys};
 use crate::connector::http::HttpError;
 use crate::fold::{self, Folded, Folding};
@@ -132,13 +132,34 @@ pub struct Access {
     pub keys: Keys,
 }
 
+/// Clients of the connections, with what they know of the vendors' rate limits: one for all passes.
+pub type Links = BTreeMap<ConnectionName, Arc<Braze>>;
+
+/// Makes the clients of these connections. Nothing is sent yet.
+///
+/// # Errors
+/// When there can be no HTTP client.
+pub fn link(
+    config: &Config,
+    access: &BTreeMap<ConnectionName, Access>,
+    clock: Clock,
+) -> Result<Links, HttpError> {
+    let mut links = Links::new();
+    for (name, settings) in &config.braze {
+        if let Some(Access { base, keys }) = access.get(name) {
+            links.insert(name.clone(), Arc::new(Braze::new(settings, base, keys.clone(), clock)?));
+        }
+    }
+    Ok(links)
+}
+
 /// What an apply works with.
 #[derive(Clone)]
 pub struct Means {
     /// The store.
     pub state: Arc<StateWriter>,
-    /// How to reach each connection.
-    pub access: BTreeMap<ConnectionName, Access>,
+    /// The clients of the connections that can be reached.
+    pub links: Links,
     /// The pass.
     pub pass: PassId,
     /// The time.
@@ -149,36 +170,25 @@ pub struct Means {
     pub interrupt: Interrupt,
 }
 
-/// Why a pass could not begin or end as it should.
-#[derive(Debug, thiserror::Error)]
-pub enum PassError {
-    /// The state failed.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// There is no HTTP client.
-    #[error(transparent)]
-    Http(#[from] HttpError),
-}
-
 /// A workspace, shared by the cohorts that are sent to it.
 #[derive(Debug)]
 struct Workspace {
-    braze: Braze,
+    braze: Arc<Braze>,
     health: Health,
-    config: BrazeConfig,
+    retry: Retry,
 }
 
 /// Applies what the guard left of a plan.
 ///
 /// # Errors
-/// [`PassError`] when the journal cannot be written, before anything is sent, or when there can be no
-/// HTTP client. What happens to single cohorts is in the report.
-pub async fn apply(plan: PassPlan, config: &Config, means: Means) -> Result<PassReport, PassError> {
+/// When the journal cannot be written, before anything is sent. What happens to single cohorts is in the
+/// report.
+pub async fn apply(plan: PassPlan, config: &Config, means: Means) -> Result<PassReport, StateError> {
     let began = means.clock.now();
     let journal = Arc::new(means.state.journal(&means.pass, began)?);
     let version = env!("CARGO_PKG_VERSION").to_owned();
     journal.append(began, Event::Began { syncline: version, config: plan.config.clone() })?;
-    let workspaces = connect(&plan, config, &means)?;
+    let workspaces = workspaces(&plan, config, &means);
     let mut report = PassReport::new(&means.pass, &plan);
     let mut tasks = JoinSet::new();
     for (place, cohort) in plan.cohorts.into_iter().enumerate() {
@@ -193,27 +203,21 @@ pub async fn apply(plan: PassPlan, config: &Config, means: Means) -> Result<Pass
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
     }
-    report.requests = workspaces.values().map(|workspace| workspace.braze.requests()).sum();
+    report.requests = report.cohorts.iter().map(|cohort| cohort.outcome.requests()).sum();
     let ended = Event::Ended { result: report.word().to_owned(), requests: report.requests };
     journal.append(means.clock.now(), ended)?;
     journal.sync()?;
     Ok(report)
 }
 
-/// Clients for the connections that have something to send to.
-fn connect(
-    plan: &PassPlan,
-    config: &Config,
-    means: &Means,
-) -> Result<BTreeMap<ConnectionName, Arc<Workspace>>, PassError> {
-    let mut workspaces = BTreeMap::new();
-    for (name, config) in config.braze.iter().filter(|(name, _)| plan.sends_to(name)) {
-        let Some(access) = means.access.get(name) else { continue };
-        let braze = Braze::new(config, &access.base, access.keys.clone(), means.clock)?;
-        let workspace = Workspace { braze, health: Health::default(), config: config.clone() };
-        workspaces.insert(name.clone(), Arc::new(workspace));
-    }
-    Ok(workspaces)
+/// The workspaces that the plan sends to, as they are for this pass.
+fn workspaces(plan: &PassPlan, config: &Config, means: &Means) -> BTreeMap<ConnectionName, Arc<Workspace>> {
+    let wanted = config.braze.iter().filter(|(name, _)| plan.sends_to(name));
+    let each = wanted.filter_map(|(name, settings)| {
+        let (braze, health) = (Arc::clone(means.links.get(name)?), Health::default());
+        Some((name.clone(), Arc::new(Workspace { braze, health, retry: settings.retry })))
+    });
+    each.collect()
 }
 
 /// Applies one cohort's plan, and keeps what could not be used.
@@ -286,7 +290,7 @@ fn context<'a>(workspace: &'a Workspace, means: &'a Means, journal: &'a Journal)
     Context {
         braze: &workspace.braze,
         health: &workspace.health,
-        retry: workspace.config.retry,
+        retry: workspace.retry,
         state: &means.state,
         journal,
         pass: &means.pass,

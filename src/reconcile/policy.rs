@@ -20,9 +20,10 @@ impl Names {
         let mut all = Self { names: declared.collect(), left_behind: Vec::new() };
         for id in state.cohorts()? {
             let known = config.cohorts.iter().any(|cohort| cohort.id == id) || config.removed.contains(&id);
-            let Some(record) = state.version(&id)?.filter(|record| !known && !record.removed) else {
+            if known {
                 continue;
-            };
+            }
+            let Some(record) = state.version(&id)?.filter(|record| !record.removed) else { continue };
             let connection = connection_of(&record.workspace.connection, config);
             if let Some((connection, name)) = connection.zip(record.name.clone()) {
                 all.names.push((connection, name, id.clone()));

@@ -11,6 +11,7 @@ pub(super) mod sandbox;
 pub(super) mod state;
 pub(super) mod status;
 pub(super) mod validate;
+pub(super) mod watch;
 
 use std::collections::BTreeMap;
 

@@ -61,10 +61,12 @@ pub(super) fn apply(
     let waiting = plan.waiting.iter().map(plan_view::waiting_lines);
     let failed: Vec<String> = plan.failed.iter().map(plan_view::failed_lines).chain(waiting).collect();
     let report = super::runtime()?.block_on(async {
-        let reached = access::reach(config, keys, &plan).await?;
+        let sandboxes = access::Sandboxes::default();
+        let reached = sandboxes.reach(config, &keys, |name| plan.sends_to(name)).await?;
         let (switch, interrupt) = Interrupt::new();
-        let (access, clock) = (reached.access.clone(), environment::clock());
-        let means = Means { state, access, pass, clock, progress, interrupt };
+        let clock = environment::clock();
+        let links = reconcile::link(config, &reached, clock)?;
+        let means = Means { state, links, pass, clock, progress, interrupt };
         tokio::select! {
             report = reconcile::apply(plan, config, means) => report.map_err(CommandError::from),
             () = stopped_twice(switch) => {

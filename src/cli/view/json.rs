@@ -141,7 +141,7 @@ pub(in crate::cli) fn report(report: &PassReport, again: &Again) -> String {
 
 fn done(cohort: &CohortReport, again: &Again) -> Value {
     let about = About { id: &cohort.id, declared_at: &cohort.declared_at, again, whole: cohort.whole };
-    let Outcome { named, added, removed, refused, refused_removals, refusal, in_doubt, halt } =
+    let Outcome { named, added, removed, refused, refused_removals, refusal, in_doubt, halt, answers } =
         &cohort.outcome;
     json!({
         "id": cohort.id.as_str(),
@@ -157,6 +157,7 @@ fn done(cohort: &CohortReport, again: &Again) -> Value {
         "refused_before": cohort.tally.refused,
         "refused_because": refusal,
         "in_doubt": in_doubt,
+        "answers": answers,
         "error": halt.as_ref().map(ToString::to_string),
         "source": cohort.matched.as_ref().map(|found| matched(found, cohort.source_read)),
         "refusals": refusals(&cohort.refusals, about),

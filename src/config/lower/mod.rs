@@ -62,6 +62,7 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
             .map_err(|error| id_problem(tree, &error))?,
         watch: server::watch(file.watch, folder),
         files: sources.names().map(PathBuf::from).collect(),
+        includes: file.include.iter().map(|pattern| folder.join(pattern)).collect(),
         digest,
     })
 }

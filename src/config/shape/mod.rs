@@ -38,7 +38,6 @@ pub(in crate::config) struct File {
     /// More files to read, as globs relative to this file's folder. They may hold `connections`, `cohorts` and `removed`.
     #[serde(default)]
     #[schemars(example = ["cohorts/*.yaml"])]
-    #[allow(dead_code, reason = "read from the tree before shapes exist; here for the schema")]
     pub(in crate::config) include: Vec<String>,
     /// Folders outside this file's folder that sources may be read from.
     #[serde(default)]

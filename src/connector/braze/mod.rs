@@ -8,8 +8,6 @@ mod answer;
 mod gate;
 mod wire;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use answer::{Answer, Left, Reply, RowError};
@@ -36,7 +34,6 @@ pub struct Braze {
     users_url: String,
     keys: Keys,
     clock: Clock,
-    requests: AtomicU64,
     seats: Semaphore,
     /// Holds requests back while the rate limit is used up; shared by all cohorts of the workspace.
     pub gate: Gate,
@@ -53,20 +50,14 @@ impl Braze {
         let cohorts_url = format!("{base}/partners/{}/cohorts", config.partner);
         let users_url = format!("{cohorts_url}/users");
         let gate = Gate::new(config.retry.longest_wait);
-        let (requests, seats) = (AtomicU64::new(0), Semaphore::new(config.cohorts_at_once));
-        Ok(Self { http, cohorts_url, users_url, keys, clock, requests, seats, gate })
+        let seats = Semaphore::new(config.cohorts_at_once);
+        Ok(Self { http, cohorts_url, users_url, keys, clock, seats, gate })
     }
 
     /// A seat for one request. Whoever has waited longest is next, so cohorts take turns.
     pub async fn seat(&self) -> Option<SemaphorePermit<'_>> {
         // A closed semaphore is one that nobody closes: there is nothing to wait for then.
         self.seats.acquire().await.ok()
-    }
-
-    /// Requests sent so far, with and without an answer.
-    #[must_use]
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
     }
 
     /// Creates the cohort, or renames it.
@@ -82,7 +73,6 @@ impl Braze {
     }
 
     async fn post(&self, url: &str, body: Vec<u8>, layout: &wire::Layout) -> Reply {
-        self.requests.fetch_add(1, Ordering::Relaxed);
         let result = self.http.post_json(url, body).await;
         let now = self.clock.now();
         let reply = answer::read(result, layout, &self.keys, now);

@@ -1,0 +1,110 @@
+//! `watch`: keeps everything in step until it is told to stop.
+
+use std::sync::Arc;
+
+use crate::cli::access::{self, Sandboxes};
+use crate::cli::again::Again;
+use crate::cli::args::Global;
+use crate::cli::environment;
+use crate::cli::error::{CommandError, plan_hint};
+use crate::cli::exit::Exit;
+use crate::cli::logging::tell;
+use crate::cli::view::refusal::{About, words};
+use crate::config::{Config, load};
+use crate::model::{Clock, PassId};
+use crate::reconcile::{CohortReport, PlanError};
+use crate::state::{Holder, Location};
+use crate::watch::{self, Boxed, Listens, Reach, Surroundings, WatchError};
+
+pub(in crate::cli) fn run(global: &Global) -> Result<Exit, CommandError> {
+    let config = super::config(global)?;
+    // Found before anything starts, so that a missing key ends the start and says which.
+    access::keys(&config)?;
+    access::webhooks(&config)?;
+    access::notify(&config)?;
+    let at = Arc::new(Machine { global: global.clone(), sandboxes: Sandboxes::default() });
+    let started = |listens: &Listens| {
+        if let Some(doors) = listens.doors {
+            tell(&format!("doors on {doors}"));
+        }
+        tell(&format!("dashboard on http://{}/", listens.admin));
+    };
+    super::runtime()?.block_on(watch::run(config, at, started))?;
+    Ok(Exit::Done)
+}
+
+/// This machine, for the loop.
+struct Machine {
+    global: Global,
+    sandboxes: Sandboxes,
+}
+
+impl Machine {
+    async fn reached(&self, config: &Config) -> Result<Reach, CommandError> {
+        let keys = access::keys(config)?;
+        let (webhooks, notify) = (access::webhooks(config)?, access::notify(config)?);
+        let access = self.sandboxes.reach(config, &keys, |_| true).await?;
+        Ok(Reach { access, webhooks, notify })
+    }
+}
+
+impl Surroundings for Machine {
+    fn config(&self) -> Result<Config, String> {
+        let config = load(&self.global.config, self.global.env.as_deref());
+        config.map_err(|problems| crate::cli::problems::lines(&problems).join("\n"))
+    }
+
+    fn reach<'a>(&'a self, config: &'a Config) -> Boxed<'a, Result<Reach, String>> {
+        Box::pin(async move { self.reached(config).await.map_err(|error| error.in_one_line()) })
+    }
+
+    fn location(&self, config: &Config) -> Location {
+        super::location(config)
+    }
+
+    fn holder(&self) -> Holder {
+        environment::holder()
+    }
+
+    fn clock(&self) -> Clock {
+        environment::clock()
+    }
+
+    fn new_pass(&self) -> PassId {
+        environment::new_pass()
+    }
+
+    fn random(&self) -> u64 {
+        environment::random()
+    }
+
+    fn plan_error(&self, error: &PlanError) -> String {
+        let hint = plan_hint(error).map(|hint| format!("; {hint}")).unwrap_or_default();
+        format!("{error}{hint}")
+    }
+
+    fn refusals(&self, report: &CohortReport) -> Vec<String> {
+        let again = Again::new(&self.global);
+        let about =
+            About { id: &report.id, declared_at: &report.declared_at, again: &again, whole: report.whole };
+        let words = words(&report.refusals, about);
+        let each = words
+            .into_iter()
+            .map(|words| format!("{} withheld: {}; {}", words.withheld, words.why, words.way_out.join("; ")));
+        each.collect()
+    }
+}
+
+impl From<WatchError> for CommandError {
+    fn from(error: WatchError) -> Self {
+        match error {
+            WatchError::State(error) => error.into(),
+            WatchError::Reach(what) => Self::new(Exit::Credentials, what),
+            WatchError::Listen(error) => Self::new(Exit::Failed, error.to_string())
+                .hint("is another process listening there? choose another address under `watch:`"),
+            WatchError::Tls(error) => Self::new(Exit::Failed, error.to_string())
+                .hint("see `watch.tls`: PEM files, the key with mode 0600"),
+            WatchError::Failed(what) => Self::new(Exit::Failed, what),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The admin address: health, metrics and the dashboard. It answers GET and HEAD, and changes nothing.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{Method, StatusCode};
+use serde_json::json;
+
+use super::board::{Board, Role};
+use super::metrics;
+use crate::config::Config;
+use crate::receiver::{Answer, Doors, Handler, Request};
+
+/// Answers whoever asks how things stand.
+pub(super) struct Admin {
+    board: Arc<Board>,
+    doors: Arc<Doors>,
+    address: SocketAddr,
+    hosts: Vec<String>,
+}
+
+impl Admin {
+    pub(super) fn new(board: Arc<Board>, doors: Arc<Doors>, address: SocketAddr, config: &Config) -> Self {
+        Self { board, doors, address, hosts: config.watch.admin_hosts.clone() }
+    }
+
+    fn answer(&self, request: &Request) -> Answer {
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        let host = host.or_else(|| request.uri().host());
+        if !is_own_host(host.unwrap_or_default(), &self.hosts) {
+            return text(
+                StatusCode::MISDIRECTED_REQUEST,
+                "this host is not served; see `watch.admin_hosts`\n",
+            );
+        }
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "GET it\n");
+        }
+        match request.uri().path() {
+            "/livez" => self.live(),
+            "/readyz" => self.ready(),
+            "/metrics" => {
+                let mut answer = text(StatusCode::OK, &metrics::text(&self.board, &self.doors.tally()));
+                answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+                answer
+            }
+            _ => text(StatusCode::NOT_FOUND, "there is /, /livez, /readyz and /metrics\n"),
+        }
+    }
+
+    fn live(&self) -> Answer {
+        if self.board.is_alive() {
+            text(StatusCode::OK, "alive\n")
+        } else {
+            text(StatusCode::SERVICE_UNAVAILABLE, "the loop is stuck\n")
+        }
+    }
+
+    /// Ready is who leads and makes progress; the rest is detail.
+    fn ready(&self) -> Answer {
+        let is_alive = self.board.is_alive();
+        let inner = self.board.lock();
+        let role = match &inner.role {
+            Role::Starting => "starting".to_owned(),
+            Role::Leading => "leading".to_owned(),
+            Role::StandingBy(holder) => format!("standing by: the state is held by {holder}"),
+            Role::Stopping => "stopping".to_owned(),
+        };
+        let is_ready = is_alive && inner.role == Role::Leading;
+        let trouble = inner.cohorts.iter().filter(|(_, status)| !status.condition.is_good());
+        let trouble: serde_json::Map<String, serde_json::Value> =
+            trouble.map(|(id, status)| (id.to_string(), status.condition.word().into())).collect();
+        let stale: Vec<&str> =
+            inner.cohorts.iter().filter(|(_, status)| status.is_stale).map(|(id, _)| id.as_str()).collect();
+        let body = json!({
+            "ready": is_ready,
+            "role": role,
+            "loop": if is_alive { "going round" } else { "stuck" },
+            "config": inner.config_error.as_ref().map_or("valid", |_| "invalid; the last good one is in use"),
+            "config_digest": inner.config_digest,
+            "needs_restart": inner.needs_restart,
+            "not_in_step": trouble,
+            "stale": stale,
+            "inbox_bytes": inner.heaps.values().map(|heap| heap.waiting_bytes).max().unwrap_or(0),
+        });
+        let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let mut answer = text(status, &format!("{body}\n"));
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        answer
+    }
+}
+
+impl Handler for Admin {
+    fn handle(&self, request: Request) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
+        let answer = self.answer(&request);
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+/// A page of another site, whose name was turned to this address, must not read from here. An address has no
+/// name that could be turned.
+fn is_own_host(host: &str, known: &[String]) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    bare.parse::<std::net::IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || known.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
+fn text(status: StatusCode, text: &str) -> Answer {
+    let mut answer = Answer::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    answer
+}

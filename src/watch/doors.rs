@@ -1,0 +1,167 @@
+//! The inboxes behind the doors, and folding what is in them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::board::{Board, HeapStatus, SegmentStatus};
+use super::{Reach, Surroundings};
+use crate::config::{Config, Source};
+use crate::fold::{Folded, Folding, fold};
+use crate::model::{CohortId, ConnectionName, Timestamp};
+use crate::receiver::{Door, Doors, HeapDoor};
+use crate::state::{Inbox, InboxError, Room, StateError, StateWriter};
+
+/// The inboxes of all Heaps.
+pub(super) struct Inboxes {
+    room: Room,
+    by_name: BTreeMap<ConnectionName, Arc<Inbox>>,
+}
+
+/// A fold that ended.
+pub(super) struct FoldEnd {
+    pub(super) heap: ConnectionName,
+    pub(super) folded: Result<Folded, Arc<StateError>>,
+}
+
+impl Inboxes {
+    pub(super) fn new(len_max: u64) -> Self {
+        Self { room: Room::new(len_max), by_name: BTreeMap::new() }
+    }
+
+    /// Opens the doors of this config, with these secrets.
+    pub(super) fn open(
+        &mut self,
+        config: &Config,
+        reach: &Reach,
+        state: &Arc<StateWriter>,
+        doors: &Doors,
+        at: &dyn Surroundings,
+    ) -> Result<(), StateError> {
+        self.room = self.room.resized(config.watch.limits.inbox_len_max);
+        self.by_name.retain(|name, _| config.heap.contains_key(name));
+        let mut open = BTreeMap::new();
+        for (name, settings) in &config.heap {
+            let inbox = match self.by_name.get(name) {
+                Some(inbox) => Arc::clone(inbox),
+                None => {
+                    let inbox = Arc::new(Inbox::open(state, name, self.room.clone(), at.clock())?);
+                    self.by_name.insert(name.clone(), Arc::clone(&inbox));
+                    inbox
+                }
+            };
+            let secrets = reach.webhooks.get(name).cloned().unwrap_or_default();
+            let heap = HeapDoor { secrets, max_age: settings.max_age, max_ahead: settings.max_ahead };
+            open.insert(settings.path.clone(), Door { name: name.clone(), heap, inbox });
+        }
+        doors.open(open);
+        Ok(())
+    }
+
+    /// Closes all of them, once what is being put into them is.
+    pub(super) fn close(&mut self, doors: &Doors) {
+        doors.open(BTreeMap::new());
+        self.by_name.clear();
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &ConnectionName> {
+        self.by_name.keys()
+    }
+
+    /// Bytes that wait.
+    pub(super) fn held(&self) -> u64 {
+        self.room.held()
+    }
+
+    /// Folds what one Heap has told.
+    pub(super) fn fold(
+        &self,
+        heap: &ConnectionName,
+        config: &Config,
+        state: &Arc<StateWriter>,
+        at: &Arc<dyn Surroundings>,
+    ) -> Option<impl Future<Output = FoldEnd> + Send + use<>> {
+        let inbox = Arc::clone(self.by_name.get(heap)?);
+        let incomplete_after = config.heap.get(heap)?.incomplete_after;
+        let (heap, state, at) = (heap.clone(), Arc::clone(state), Arc::clone(at));
+        Some(async move {
+            let files = match inbox.close_file().await {
+                Ok(files) => files,
+                Err(InboxError::State(error)) => return FoldEnd { heap, folded: Err(error) },
+                Err(_) => return FoldEnd { heap, folded: Ok(Folded::default()) }, // it is being closed
+            };
+            let name = heap.clone();
+            let work = move || {
+                let (pass, now) = (at.new_pass(), at.clock().now());
+                fold(&files, Folding { state: &state, heap: &name, pass: &pass, now, incomplete_after })
+            };
+            let folded = match tokio::task::spawn_blocking(work).await {
+                Ok(folded) => folded.map_err(Arc::new),
+                Err(stopped) => match stopped.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_) => Err(Arc::new(StateError::Lost)),
+                },
+            };
+            if let Ok(folded) = &folded {
+                inbox.used(&folded.used);
+            }
+            FoldEnd { heap, folded }
+        })
+    }
+}
+
+/// Shows what a Heap has told.
+pub(super) fn show(heap: &ConnectionName, config: &Config, state: &StateWriter, board: &Board, held: u64) {
+    let Ok(told) = state.reader().segments(heap) else { return };
+    let segments = told.by_id.iter().map(|(id, segment)| SegmentStatus {
+        id: *id,
+        name: segment.name.clone(),
+        told_at: segment.told_at,
+        cohort: cohort_of(heap, *id, config),
+        missing: segment.syncs.iter().filter(|sync| !sync.removes_count()).map(missing).collect(),
+        gaps: segment
+            .gaps
+            .iter()
+            .map(|gap| format!("pages {:?} of {} of {}", gap.missing, gap.pages, gap.at))
+            .collect(),
+    });
+    let segments = segments.collect();
+    let mut inner = board.lock();
+    let status = inner.heaps.entry(heap.clone()).or_default();
+    *status = HeapStatus { segments, put_aside: told.put_aside, waiting_bytes: held, ..status.clone() };
+}
+
+fn missing(sync: &crate::state::Sync) -> String {
+    format!("pages {:?} of {}", sync.missing(), sync.pages)
+}
+
+fn cohort_of(heap: &ConnectionName, segment: u64, config: &Config) -> Option<CohortId> {
+    let is_it = |source: &Source| match source {
+        Source::HeapSegment(source) => source.connection == *heap && source.segment == segment,
+        Source::File(_) => false,
+    };
+    config.cohorts.iter().find(|cohort| is_it(&cohort.source)).map(|cohort| cohort.id.clone())
+}
+
+/// The cohorts whose source is one of these segments.
+pub(super) fn cohorts_of<'a>(
+    heap: &'a ConnectionName,
+    folded: &'a Folded,
+    config: &'a Config,
+) -> impl Iterator<Item = &'a CohortId> {
+    let is_of = move |source: &Source| match source {
+        Source::HeapSegment(source) => {
+            source.connection == *heap && folded.segments.contains(&source.segment)
+        }
+        Source::File(_) => false,
+    };
+    config.cohorts.iter().filter(move |cohort| is_of(&cohort.source)).map(|cohort| &cohort.id)
+}
+
+/// Something has come through the doors: the lag counts from here.
+pub(super) fn note_waiting(board: &Board, name: &ConnectionName, held: u64, now: Timestamp) {
+    let mut inner = board.lock();
+    if let Some(status) = inner.heaps.get_mut(name) {
+        status.waiting_bytes = held;
+        status.waiting_since = (held > 0).then(|| status.waiting_since.unwrap_or(now));
+    }
+}

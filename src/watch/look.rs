@@ -1,0 +1,193 @@
+//! One look at one cohort: a pass over it alone, and what is to be said of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::Semaphore;
+
+use super::Surroundings;
+use super::board::{Board, Condition, LastPlan, PassLine};
+use super::queue::Ended;
+use crate::apply::{Halt, Interrupt};
+use crate::config::Config;
+use crate::model::{CohortId, Op, PassId, Progress, Timestamp};
+use crate::reconcile::{self, CohortReport, Inputs, Links, Means, PassPlan, PassReport};
+use crate::state::{StateError, StateWriter};
+
+/// What a look works with.
+#[derive(Clone)]
+pub(super) struct Looking {
+    pub(super) config: Arc<Config>,
+    pub(super) state: Arc<StateWriter>,
+    pub(super) links: Links,
+    pub(super) at: Arc<dyn Surroundings>,
+    pub(super) board: Arc<Board>,
+    /// Planning takes memory and both processors: one at a time.
+    pub(super) planning: Arc<Semaphore>,
+    pub(super) interrupt: Interrupt,
+}
+
+/// How a look ended.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub(super) cohort: CohortId,
+    pub(super) ended: Ended,
+    pub(super) condition: Condition,
+    /// The state is somebody else's by now.
+    pub(super) is_lost: bool,
+}
+
+/// Looks at a cohort, and does what is to be done.
+pub(super) async fn look(cohort: CohortId, looking: Looking) -> Looked {
+    let (pass, began) = (looking.at.new_pass(), Instant::now());
+    let span = tracing::info_span!("pass", id = %pass);
+    let looked = tracing::Instrument::instrument(pass_over(&cohort, &looking, pass), span).await;
+    let looked = looked.unwrap_or_else(|error| {
+        let is_lost = matches!(error, StateError::Lost);
+        let condition = Condition::Failing(error.to_string());
+        Looked { cohort: cohort.clone(), ended: Ended::Failed, condition, is_lost }
+    });
+    looking.board.metrics.passed(looked.condition.word(), began.elapsed());
+    looking.board.finished(&cohort);
+    looked
+}
+
+async fn pass_over(cohort: &CohortId, looking: &Looking, pass: PassId) -> Result<Looked, StateError> {
+    let plan = planned(cohort, looking, &pass).await?;
+    let now = looking.at.clock().now();
+    note_plan(cohort, &plan, looking, now);
+    if let Some(looked) = nothing_to_do(cohort, &plan, looking) {
+        return Ok(looked);
+    }
+    let means = Means {
+        state: Arc::clone(&looking.state),
+        links: looking.links.clone(),
+        pass,
+        clock: looking.at.clock(),
+        progress: Arc::clone(&looking.board) as Arc<dyn Progress>,
+        interrupt: looking.interrupt.clone(),
+    };
+    let report = reconcile::apply(plan, &looking.config, means).await?;
+    Ok(judged(cohort, &report, looking))
+}
+
+/// Plans on a thread of its own, when it is its turn.
+async fn planned(cohort: &CohortId, looking: &Looking, pass: &PassId) -> Result<PassPlan, StateError> {
+    let _turn = looking.planning.acquire().await;
+    let (looking, pass, only) = (looking.clone(), pass.clone(), [cohort.clone()]);
+    let span = tracing::Span::current();
+    let work = move || {
+        let _entered = span.enter();
+        reconcile::plan(Inputs {
+            config: &looking.config,
+            state: looking.state.reader(),
+            ceilings: &BTreeMap::new(),
+            only: &only,
+            retry_refused: false,
+            pass: &pass,
+            clock: looking.at.clock(),
+            progress: &*looking.board,
+        })
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(plan) => plan,
+        Err(stopped) => match stopped.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(StateError::Lost), // the runtime ends
+        },
+    }
+}
+
+fn note_plan(id: &CohortId, plan: &PassPlan, looking: &Looking, now: Timestamp) {
+    let Some(cohort) = plan.cohorts.first() else { return };
+    let approved = &cohort.verdict.approved;
+    let tally = approved.plan().tally;
+    let rejects = cohort.matched.as_ref().map(|matched| matched.rejects.clone());
+    if cohort.source_read
+        && let Some(rejects) = &rejects
+    {
+        let each = rejects.iter().map(|(reason, number)| (reason.as_str(), *number));
+        looking.board.metrics.rejected(id.as_str(), each);
+    }
+    looking.board.cohort(id, |status| {
+        status.last_plan = Some(LastPlan {
+            at: now,
+            adds: approved.changes(Op::Add),
+            removes: approved.changes(Op::Remove),
+            unchanged: tally.unchanged,
+            requests: approved.cost().requests,
+        });
+        status.has(tally.members, now);
+        status.rejects = rejects.unwrap_or_default();
+    });
+}
+
+/// How it ends when there is nothing to send and nothing to write down.
+fn nothing_to_do(id: &CohortId, plan: &PassPlan, looking: &Looking) -> Option<Looked> {
+    let looked = |ended, condition| Looked { cohort: id.clone(), ended, condition, is_lost: false };
+    if let Some(failed) = plan.failed.first() {
+        let words = looking.at.plan_error(&failed.error);
+        return Some(looked(Ended::Failed, Condition::Failing(words)));
+    }
+    if let Some(waiting) = plan.waiting.first() {
+        let words = looking.at.plan_error(&waiting.error);
+        return Some(looked(Ended::Settled, Condition::Waiting(words)));
+    }
+    match plan.cohorts.first() {
+        // Under `removed:`, and gone already.
+        None => Some(looked(Ended::Settled, Condition::InStep)),
+        Some(cohort) => {
+            let is_quiet = cohort.verdict.approved.is_in_step()
+                && cohort.verdict.refusals.is_empty()
+                && !cohort.record_changed;
+            is_quiet.then(|| looked(Ended::Settled, Condition::InStep))
+        }
+    }
+}
+
+fn judged(id: &CohortId, report: &PassReport, looking: &Looking) -> Looked {
+    let now = looking.at.clock().now();
+    let looked = |ended, condition| Looked { cohort: id.clone(), ended, condition, is_lost: false };
+    let Some(cohort) = report.cohorts.first() else {
+        return looked(Ended::Settled, Condition::InStep);
+    };
+    let outcome = &cohort.outcome;
+    looking.board.metrics.applied(cohort);
+    looking.board.cohort(id, |status| {
+        status.has(cohort.members(), now);
+        status.in_doubt = outcome.in_doubt;
+    });
+    if outcome.changed_anything() || outcome.halt.is_some() {
+        looking.board.passed(PassLine {
+            at: now,
+            cohort: id.to_string(),
+            added: outcome.added,
+            removed: outcome.removed,
+            result: report.word().to_owned(),
+        });
+    }
+    let (ended, condition) = judgement(cohort, looking);
+    Looked { is_lost: matches!(outcome.halt, Some(Halt::LeaseLost)), ..looked(ended, condition) }
+}
+
+/// Whether it will pass by itself, and what is to be said.
+fn judgement(cohort: &CohortReport, looking: &Looking) -> (Ended, Condition) {
+    let outcome = &cohort.outcome;
+    if let Some(halt) = &outcome.halt {
+        // Keys that are refused are refused again until somebody changes them.
+        let is_final = matches!(halt, Halt::Unauthorized(_) | Halt::NoKeys | Halt::Interrupted);
+        let ended = if is_final { Ended::Settled } else { Ended::Failed };
+        return (ended, Condition::Failing(halt.to_string()));
+    }
+    if !cohort.refusals.is_empty() {
+        let why = looking.at.refusals(cohort);
+        return (Ended::Settled, Condition::Refused(why, cohort.whole.to_string()));
+    }
+    if outcome.in_doubt > 0 || outcome.refused_removals > 0 {
+        let who = outcome.in_doubt + outcome.refused_removals;
+        let why = outcome.refusal.clone().unwrap_or_default();
+        return (Ended::Failed, Condition::Failing(format!("Braze has not settled {who} members: {why}")));
+    }
+    (Ended::Settled, Condition::InStep)
+}

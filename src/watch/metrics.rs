@@ -1,0 +1,232 @@
+//! What happened, in numbers, as Prometheus collects them. Counters are kept here; whatever is a matter of how
+//! things stand now is read from the board when somebody asks.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use super::board::{Board, Inner, Role};
+use crate::model::Timestamp;
+use crate::receiver::Tally;
+use crate::reconcile::CohortReport;
+
+/// What Prometheus calls the format.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfCohort {
+    cohort: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfChange {
+    cohort: String,
+    op: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfAnswer {
+    cohort: String,
+    answer: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfReject {
+    cohort: String,
+    reason: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfPass {
+    result: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfHeap {
+    connection: String,
+    what: &'static str,
+}
+
+/// The counters.
+pub(super) struct Metrics {
+    passes: Family<OfPass, Counter>,
+    seconds: Histogram,
+    changes: Family<OfChange, Counter>,
+    answers: Family<OfAnswer, Counter>,
+    retries: Family<OfCohort, Counter>,
+    rejects: Family<OfReject, Counter>,
+    deliveries: Family<OfHeap, Counter>,
+    config_reads: Family<OfPass, Counter>,
+    registry: Registry,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        let mut registry = Registry::with_prefix("syncline");
+        let seconds = Histogram::new(exponential_buckets(0.005, 4.0, 10));
+        let (passes, changes, answers) = (Family::default(), Family::default(), Family::default());
+        let (retries, rejects, deliveries) = (Family::default(), Family::default(), Family::default());
+        let config_reads = Family::default();
+        registry.register("passes", "Passes over a cohort, by how they ended", passes.clone());
+        registry.register_with_unit("pass_duration", "How long a pass took", Unit::Seconds, seconds.clone());
+        registry.register("changes", "Members that Braze took in or let go", changes.clone());
+        registry.register("requests", "Requests to Braze, by what it answered", answers.clone());
+        registry.register("retries", "Requests that were tried again", retries.clone());
+        registry.register("rejects", "Rows and identifiers that could not be used", rejects.clone());
+        registry.register("heap_deliveries", "Deliveries of Heap's webhook, by use", deliveries.clone());
+        registry.register("config_reads", "Times that the config was read, by result", config_reads.clone());
+        Self { passes, seconds, changes, answers, retries, rejects, deliveries, config_reads, registry }
+    }
+
+    /// A pass over one cohort has ended.
+    pub(super) fn passed(&self, result: &str, took: Duration) {
+        self.passes.get_or_create(&OfPass { result: result.to_owned() }).inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+
+    /// What a pass did.
+    pub(super) fn applied(&self, report: &CohortReport) {
+        let cohort = report.id.to_string();
+        let outcome = &report.outcome;
+        for (op, number) in [("add", outcome.added), ("remove", outcome.removed)] {
+            self.changes.get_or_create(&OfChange { cohort: cohort.clone(), op }).inc_by(number);
+        }
+        for (answer, number) in &outcome.answers {
+            self.answers.get_or_create(&OfAnswer { cohort: cohort.clone(), answer }).inc_by(*number);
+        }
+        let again = ["locked", "rate_limited", "unavailable", "no_answer", "not_reached"];
+        let retries = again.iter().filter_map(|word| outcome.answers.get(word)).sum();
+        self.retries.get_or_create(&OfCohort { cohort }).inc_by(retries);
+    }
+
+    /// Rows that could not be used.
+    pub(super) fn rejected<'a>(&self, cohort: &str, reasons: impl IntoIterator<Item = (&'a str, u64)>) {
+        for (reason, number) in reasons {
+            let labels = OfReject { cohort: cohort.to_owned(), reason: reason.to_owned() };
+            self.rejects.get_or_create(&labels).inc_by(number);
+        }
+    }
+
+    /// Deliveries were folded.
+    pub(super) fn folded(&self, connection: &str, folded: &crate::fold::Folded) {
+        let counts =
+            [("used", folded.deliveries), ("known", folded.duplicates), ("put_aside", folded.put_aside)];
+        for (what, number) in counts {
+            let labels = OfHeap { connection: connection.to_owned(), what };
+            self.deliveries.get_or_create(&labels).inc_by(number);
+        }
+    }
+
+    /// The config was read.
+    pub(super) fn config_read(&self, is_valid: bool) {
+        let result = if is_valid { "valid" } else { "invalid" }.to_owned();
+        self.config_reads.get_or_create(&OfPass { result }).inc();
+    }
+}
+
+/// Everything, as text.
+pub(super) fn text(board: &Board, doors: &Tally) -> String {
+    let mut text = String::new();
+    // Writing into memory does not fail.
+    let _ = encode(&mut text, &board.metrics.registry);
+    let now = standing(&board.lock(), doors, board.clock.now());
+    let _ = encode(&mut text, &now);
+    // Each part ends with the mark of the end; the last one is the one that counts.
+    text.replacen("# EOF\n", "", 1)
+}
+
+/// How things stand now.
+fn standing(inner: &Inner, doors: &Tally, now: Timestamp) -> Registry {
+    let mut registry = Registry::with_prefix("syncline");
+    let gauge = |value: u64| -> Gauge<u64, AtomicU64> {
+        let gauge = Gauge::default();
+        gauge.set(value);
+        gauge
+    };
+    let age = |since: Timestamp| u64::try_from(now.duration_since(since).as_secs()).unwrap_or(0);
+    registry.register(
+        "leading",
+        "Whether this process holds the state",
+        gauge(u64::from(inner.role == Role::Leading)),
+    );
+    registry.register(
+        "config_valid",
+        "Whether the config on disk is the one in use",
+        gauge(u64::from(inner.config_error.is_none())),
+    );
+    registry.register(
+        "queue_depth",
+        "Cohorts that are due or being looked at",
+        gauge(inner.queue_depth as u64),
+    );
+    let digest = [("digest", inner.config_digest.clone())];
+    registry.register(
+        "config",
+        "The config in use",
+        prometheus_client::metrics::info::Info::new(digest.to_vec()),
+    );
+    let (members, in_doubt, since, good) = (
+        Family::<OfCohort, Gauge>::default(),
+        Family::<OfCohort, Gauge>::default(),
+        Family::<OfCohort, Gauge>::default(),
+        Family::<OfCondition, Gauge>::default(),
+    );
+    for (id, status) in &inner.cohorts {
+        let of = OfCohort { cohort: id.to_string() };
+        let as_i64 = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        if let Some(number) = status.members {
+            members.get_or_create(&of).set(as_i64(number));
+        }
+        in_doubt.get_or_create(&of).set(as_i64(status.in_doubt));
+        since.get_or_create(&of).set(as_i64(age(status.last_good.unwrap_or(inner.started))));
+        let labels = OfCondition { cohort: id.to_string(), condition: status.condition.word() };
+        good.get_or_create(&labels).set(1);
+    }
+    registry.register("members", "Members that Braze has accepted", members);
+    registry.register("in_doubt", "Members of whom it is not known whether Braze took them", in_doubt);
+    registry.register_with_unit("since_good_pass", "Time since the last good pass", Unit::Seconds, since);
+    registry.register("condition", "How each cohort stands", good);
+    standing_of_doors(&mut registry, inner, doors, &age);
+    registry
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfCondition {
+    cohort: String,
+    condition: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfDoor {
+    door: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfInbox {
+    door: String,
+}
+
+fn standing_of_doors(registry: &mut Registry, inner: &Inner, doors: &Tally, age: &dyn Fn(Timestamp) -> u64) {
+    let answered = Family::<OfDoor, Counter>::default();
+    for ((door, status), number) in doors {
+        answered.get_or_create(&OfDoor { door: door.clone(), status: *status }).inc_by(*number);
+    }
+    registry.register("door_requests", "Requests at the doors, by status", answered);
+    let (bytes, lag) = (Family::<OfInbox, Gauge>::default(), Family::<OfInbox, Gauge>::default());
+    for (name, heap) in &inner.heaps {
+        let door = OfInbox { door: name.to_string() };
+        bytes.get_or_create(&door).set(i64::try_from(heap.waiting_bytes).unwrap_or(i64::MAX));
+        let waits = heap.waiting_since.map_or(0, age);
+        lag.get_or_create(&door).set(i64::try_from(waits).unwrap_or(i64::MAX));
+    }
+    registry.register_with_unit("inbox", "What was received and not yet used", Unit::Bytes, bytes);
+    registry.register_with_unit("inbox_lag", "How long the oldest delivery waits", Unit::Seconds, lag);
+}

@@ -1,0 +1,217 @@
+//! Keeps everything in step for ever: one closed enum of things that wake it, one loop, one queue.
+//!
+//! # Expected flow
+//! Whoever gets hold of the state leads; a second process stands by and takes over when the first lets go.
+//! The leader looks at everything once, and then at whatever a change, a delivery, a schedule or an approval
+//! is about. A look is a pass of [`crate::reconcile`] over one cohort: why it was woken, it does not know.
+//!
+//! # Guarantees
+//! A bad config changes nothing: the last good one stays, and that is told. A refusal or a failure of one
+//! cohort keeps no other waiting. Nothing is sent after the state is lost to somebody else. A stop finishes
+//! what is under way and records it.
+//!
+//! # Caveats
+//! The state's place and the addresses are taken at the start; a change of them needs a restart, and is told.
+
+mod admin;
+mod board;
+mod doors;
+mod files;
+mod lead;
+mod look;
+mod metrics;
+mod notify;
+mod queue;
+mod schedule;
+mod service;
+mod settings;
+mod sources;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::config::{Config, Secret};
+use crate::model::{Clock, ConnectionName, PassId};
+use crate::receiver::{Doors, ListenError, Listener, TlsError};
+use crate::reconcile::{Access, CohortReport, PlanError};
+use crate::state::{Holder, Location, StateError, StateWriter};
+
+use admin::Admin;
+use board::Board;
+use lead::{Lead, LeadEnd};
+use service::{Service, Signals};
+
+/// How often a process that stands by looks whether the state is free.
+const STAND_BY: Duration = Duration::from_millis(500);
+
+/// What a future that a trait returns looks like.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// How the vendors are reached, and what must stay secret.
+#[derive(Clone, Debug, Default)]
+pub struct Reach {
+    /// Where each Braze is, and its keys.
+    pub access: BTreeMap<ConnectionName, Access>,
+    /// What each Heap may sign with.
+    pub webhooks: BTreeMap<ConnectionName, Vec<Secret>>,
+    /// Whom to notify, in the order of the config.
+    pub notify: Vec<Secret>,
+}
+
+/// The machine and the command line, as the loop needs them. `cli` has the real ones.
+pub trait Surroundings: Send + Sync + 'static {
+    /// Reads the config.
+    ///
+    /// # Errors
+    /// Its problems, in words.
+    fn config(&self) -> Result<Config, String>;
+    /// Finds keys and secrets, and starts sandboxes.
+    ///
+    /// # Errors
+    /// What is missing, in words.
+    fn reach<'a>(&'a self, config: &'a Config) -> Boxed<'a, Result<Reach, String>>;
+    /// Where the state is.
+    fn location(&self, config: &Config) -> Location;
+    /// This process.
+    fn holder(&self) -> Holder;
+    /// The time.
+    fn clock(&self) -> Clock;
+    /// A name for a pass that begins now.
+    fn new_pass(&self) -> PassId;
+    /// A number nobody can guess.
+    fn random(&self) -> u64;
+    /// Why a cohort could not be planned, with the way out.
+    fn plan_error(&self, error: &PlanError) -> String;
+    /// What the guard withheld of a cohort, with the way out.
+    fn refusals(&self, report: &CohortReport) -> Vec<String>;
+}
+
+/// Why `watch` ends by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// An address cannot be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The state cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Keys or secrets are missing.
+    #[error("{0}")]
+    Reach(String),
+    /// A part of the program failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Where things are listened for, once they are.
+#[derive(Clone, Debug)]
+pub struct Listens {
+    /// The doors, if there are any.
+    pub doors: Option<std::net::SocketAddr>,
+    /// Health, metrics and the dashboard.
+    pub admin: std::net::SocketAddr,
+}
+
+/// Runs until it is told to stop. `started` is told where it listens.
+///
+/// # Errors
+/// [`WatchError`] when it cannot start, or the state is damaged.
+pub async fn run(
+    config: Config,
+    at: Arc<dyn Surroundings>,
+    started: impl FnOnce(&Listens),
+) -> Result<(), WatchError> {
+    let (bell, board) = (Arc::new(Notify::new()), Arc::new(Board::new(&config, at.clock())));
+    let doors = Arc::new(Doors::new(config.watch.limits, at.clock(), Arc::clone(&bell)));
+    let certificate = config.watch.tls.as_ref().map(crate::receiver::Certificate::read).transpose()?;
+    let admin = Listener::bind(config.watch.admin).await?;
+    let admin_handler =
+        Arc::new(Admin::new(Arc::clone(&board), Arc::clone(&doors), admin.address(), &config));
+    let admin = admin.serve(admin_handler, settings::admin_limits(), None);
+    let has_doors = !config.heap.is_empty();
+    let listening = match has_doors {
+        true => {
+            let listener = Listener::bind(config.watch.listen).await?;
+            Some(listener.serve(Arc::clone(&doors) as _, config.watch.limits, certificate.clone()))
+        }
+        false => None,
+    };
+    started(&Listens { doors: listening.as_ref().map(|doors| doors.address()), admin: admin.address() });
+    let mut signals = Signals::new().map_err(|error| WatchError::Failed(format!("no signals: {error}")))?;
+    let service = Service::new();
+    let grace = config.watch.grace;
+    let mut config = Arc::new(config);
+    let ended = loop {
+        let Some(state) = stand_by(&config, &*at, &board, &service, &mut signals).await? else {
+            break Ok(());
+        };
+        let lead = Lead::new(
+            Arc::clone(&config),
+            Arc::clone(&at),
+            Arc::new(state),
+            lead::Shared {
+                board: Arc::clone(&board),
+                doors: Arc::clone(&doors),
+                bell: Arc::clone(&bell),
+                certificate: certificate.clone(),
+            },
+        );
+        let (ended, last) = lead.run(&mut signals, &service).await;
+        config = last;
+        match ended {
+            Ok(LeadEnd::Stopped) => break Ok(()),
+            Ok(LeadEnd::Lost) => tracing::warn!("the state is somebody else's now; this process stands by"),
+            Err(error) => break Err(error),
+        }
+    };
+    board.stopping();
+    service.stopping();
+    if let Some(listening) = listening {
+        listening.stop(grace).await;
+    }
+    admin.stop(Duration::from_secs(1)).await;
+    ended
+}
+
+/// Waits until the state is free, and takes it. None: told to stop before that.
+async fn stand_by(
+    config: &Arc<Config>,
+    at: &dyn Surroundings,
+    board: &Board,
+    service: &Service,
+    signals: &mut Signals,
+) -> Result<Option<StateWriter>, WatchError> {
+    let mut is_told = false;
+    loop {
+        board.beat();
+        let (location, holder, clock, random) = (at.location(config), at.holder(), at.clock(), at.random());
+        let taken = tokio::task::block_in_place(|| StateWriter::open(&location, &holder, clock, random));
+        match taken {
+            Ok(state) => return Ok(Some(state)),
+            Err(StateError::Held(other)) => {
+                if !is_told {
+                    tracing::info!("the state is held by {other}; this process stands by");
+                    service.ready(&format!("standing by; the state is held by {other}"));
+                }
+                is_told = true;
+                board.standing_by(other);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            signal = signals.next() => match signal {
+                service::Signal::Stop => return Ok(None),
+                service::Signal::Reread => {}
+            },
+            () = tokio::time::sleep(STAND_BY) => service.beat(),
+        }
+    }
+}

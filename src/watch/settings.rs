@@ -1,0 +1,80 @@
+//! What a change of the config is about: which cohorts are others now, and what cannot change while it runs.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::config::{Config, Limits};
+use crate::model::{CohortId, ConnectionName};
+use crate::reconcile::Access;
+
+use super::Reach;
+
+/// What the admin address takes: a browser, a probe and a collector of metrics, and nobody's bodies.
+pub(super) fn admin_limits() -> Limits {
+    Limits {
+        body_len_max: 0,
+        headers_len_max: 16 << 10,
+        header_time: Duration::from_secs(5),
+        request_time: Duration::from_secs(5),
+        idle_time: Duration::from_secs(60),
+        connections_max: 64,
+        streams_max: 8,
+        json_depth_max: 0,
+        memory_max: 0,
+        inbox_len_max: 0,
+    }
+}
+
+/// Every cohort that the config is about, in its order.
+pub(super) fn cohorts(config: &Config) -> impl Iterator<Item = &CohortId> {
+    config.cohorts.iter().map(|cohort| &cohort.id).chain(&config.removed)
+}
+
+/// The cohorts that another config makes something else of.
+pub(super) fn changed(old: &Config, new: &Config) -> BTreeSet<CohortId> {
+    let mut changed = BTreeSet::new();
+    for cohort in &new.cohorts {
+        let before = old.cohorts.iter().find(|before| before.id == cohort.id);
+        // Where it stands in the file does not matter.
+        let is_same = before.is_some_and(|before| {
+            let before = crate::config::Cohort { declared_at: cohort.declared_at.clone(), ..before.clone() };
+            before == *cohort && old.braze.get(&cohort.to) == new.braze.get(&cohort.to)
+        });
+        if !is_same {
+            changed.insert(cohort.id.clone());
+        }
+    }
+    changed.extend(new.removed.iter().filter(|id| !old.removed.contains(id)).cloned());
+    changed
+}
+
+/// The connections that are reached in another way now.
+pub(super) fn relinked(old: &Config, new: &Config, had: &Reach, has: &Reach) -> BTreeSet<ConnectionName> {
+    let same = |a: &Access, b: &Access| {
+        let [a_keys, b_keys] = [&a.keys, &b.keys];
+        a.base == b.base
+            && a_keys.data_import.expose() == b_keys.data_import.expose()
+            && a_keys.partner_api.expose() == b_keys.partner_api.expose()
+    };
+    let is_other = |name: &&ConnectionName| {
+        let reached = match (had.access.get(*name), has.access.get(*name)) {
+            (Some(a), Some(b)) => same(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        !reached || old.braze.get(*name) != new.braze.get(*name)
+    };
+    new.braze.keys().filter(is_other).cloned().collect()
+}
+
+/// What a running process cannot change, if another config wants it to.
+pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let (had, has) = (&old.watch, &new.watch);
+    let parts = [
+        ("state", old.state != new.state),
+        ("watch.listen", had.listen != has.listen || old.heap.is_empty() != new.heap.is_empty()),
+        ("watch.admin", had.admin != has.admin),
+        ("watch.tls", had.tls != has.tls),
+        ("watch.limits", had.limits != has.limits),
+    ];
+    parts.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+}
