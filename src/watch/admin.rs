@@ -1,7 +1,6 @@
 //! The admin address: health, metrics and the dashboard. It answers GET and HEAD, and changes nothing.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -20,13 +19,12 @@ use crate::receiver::{Answer, Doors, Handler, Request};
 pub(super) struct Admin {
     board: Arc<Board>,
     doors: Arc<Doors>,
-    address: SocketAddr,
     hosts: Vec<String>,
 }
 
 impl Admin {
-    pub(super) fn new(board: Arc<Board>, doors: Arc<Doors>, address: SocketAddr, config: &Config) -> Self {
-        Self { board, doors, address, hosts: config.watch.admin_hosts.clone() }
+    pub(super) fn new(board: Arc<Board>, doors: Arc<Doors>, config: &Config) -> Self {
+        Self { board, doors, hosts: config.watch.admin_hosts.clone() }
     }
 
     fn answer(&self, request: &Request) -> Answer {

@@ -1,37 +1,29 @@
 //! The loop of the process that holds the state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::board::{Board, Condition};
-use super::doors::{FoldEnd, Inboxes, cohorts_of, note_waiting, show};
+use super::board::Board;
+use super::doors::{FoldEnd, Inboxes, note_waiting};
 use super::look::{Looked, Looking, look};
-use super::notify::{Notice, Notifier, Told, of_cohort};
-use super::queue::{Backoff, Ended, Queue};
+use super::notify::{Notifier, Told};
+use super::queue::Queue;
 use super::service::{Service, Signal, Signals};
 use super::sources::Sources;
-use super::{Reach, Surroundings, WatchError, schedule, settings};
+use super::{Reach, Surroundings, WatchError, settings};
 use crate::apply::Interrupt;
-use crate::config::{Config, Notable};
-use crate::model::{CohortId, ConnectionName, Timestamp};
+use crate::config::Config;
+use crate::model::{CohortId, ConnectionName};
 use crate::receiver::{Certificate, Doors};
-use crate::reconcile::{self, Links};
-use crate::state::{StateError, StateWriter};
+use crate::reconcile::Links;
+use crate::state::StateWriter;
 
 /// How often the loop goes round although nothing happens.
 const BEAT: Duration = Duration::from_secs(5);
-/// How long a door must be quiet before what came through it is folded, and the longest that it waits.
-const FOLD_AFTER: Duration = Duration::from_millis(150);
-const FOLD_WITHIN: Duration = Duration::from_secs(2);
-/// When a fold that failed is tried again.
-const FOLD_AGAIN: Duration = Duration::from_secs(5);
-/// A failure that lasts for so many tries is told.
-const FAILURES_TOLD: u32 = 3;
-
 /// What outlives a leader.
 pub(super) struct Shared {
     pub(super) board: Arc<Board>,
@@ -64,41 +56,42 @@ enum Wake {
 }
 
 /// What a task has done.
-enum Done {
+pub(super) enum Done {
     Looked(Looked),
     Folded(FoldEnd),
 }
 
+/// The leader: what it works with, and what it knows.
 pub(super) struct Lead {
-    config: Arc<Config>,
-    at: Arc<dyn Surroundings>,
-    state: Arc<StateWriter>,
-    shared: Shared,
-    reach: Reach,
-    links: Links,
-    inboxes: Inboxes,
-    notifier: Notifier,
-    told: Told,
-    queue: Queue<CohortId>,
-    sources: Sources,
-    tasks: JoinSet<Done>,
-    planning: Arc<Semaphore>,
-    interrupt: (watch::Sender<bool>, Interrupt),
+    pub(super) config: Arc<Config>,
+    pub(super) at: Arc<dyn Surroundings>,
+    pub(super) state: Arc<StateWriter>,
+    pub(super) shared: Shared,
+    pub(super) reach: Reach,
+    pub(super) links: Links,
+    pub(super) inboxes: Inboxes,
+    pub(super) notifier: Notifier,
+    pub(super) told: Told,
+    pub(super) queue: Queue<CohortId>,
+    pub(super) sources: Sources,
+    pub(super) tasks: JoinSet<Done>,
+    pub(super) planning: Arc<Semaphore>,
+    pub(super) interrupt: (watch::Sender<bool>, Interrupt),
     /// When each Heap's inbox is folded, and since when something waits in it.
-    folds: BTreeMap<ConnectionName, Fold>,
-    approvals: BTreeMap<CohortId, Vec<String>>,
-    next_beat: Instant,
-    next_poll: Instant,
-    is_lost: bool,
+    pub(super) folds: BTreeMap<ConnectionName, Fold>,
+    pub(super) approvals: BTreeMap<CohortId, Vec<String>>,
+    pub(super) next_beat: Instant,
+    pub(super) next_poll: Instant,
+    pub(super) is_lost: bool,
 }
 
 #[derive(Default)]
-struct Fold {
-    is_running: bool,
-    waits_since: Option<Instant>,
-    due: Option<Instant>,
+pub(super) struct Fold {
+    pub(super) is_running: bool,
+    pub(super) waits_since: Option<Instant>,
+    pub(super) due: Option<Instant>,
     /// When a sync with pages missing has been waited for long enough.
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
 }
 
 impl Lead {
@@ -266,39 +259,6 @@ impl Lead {
         }
     }
 
-    fn refused(&self) -> Vec<CohortId> {
-        let inner = self.shared.board.lock();
-        let is_refused = |condition: &Condition| matches!(condition, Condition::Refused(..));
-        inner.cohorts.iter().filter(|(_, s)| is_refused(&s.condition)).map(|(id, _)| id.clone()).collect()
-    }
-
-    fn note_stale(&mut self, now: Timestamp) {
-        let (mut stale, after) = (Vec::new(), self.config.watch.stale_after);
-        {
-            let mut inner = self.shared.board.lock();
-            let started = inner.started;
-            for (id, status) in &mut inner.cohorts {
-                let since = status.last_good.unwrap_or(started);
-                status.is_stale = schedule::until(now, since) > after;
-                if status.is_stale {
-                    stale.push((id.clone(), since));
-                }
-            }
-        }
-        for (id, since) in stale {
-            let hours = schedule::until(now, since).as_secs() / 3600;
-            self.tell(&of_cohort(&id), Some(Notable::Staleness), &format!("no good pass for {hours} hours"));
-        }
-    }
-
-    /// Tells those who want to know, if it is new.
-    fn tell(&mut self, about: &str, trouble: Option<Notable>, text: &str) {
-        if let Some(kind) = self.told.turn(about, trouble) {
-            let (about, text) = (about.to_owned(), text.to_owned());
-            self.notifier.tell(Notice { kind, about, text, at: self.at.clock().now() });
-        }
-    }
-
     fn start_what_is_due(&mut self) {
         let now = Instant::now();
         for cohort in self.queue.take_due(now) {
@@ -326,188 +286,6 @@ impl Lead {
         }
     }
 
-    /// A look has ended.
-    fn looked(&mut self, looked: Looked) {
-        let Looked { cohort, ended, condition, is_lost } = looked;
-        self.is_lost |= is_lost;
-        let now = self.at.clock().now();
-        let next = schedule::next(self.schedule_of(&cohort), now);
-        let until = next.map(|next| Instant::now() + schedule::until(next, now));
-        let backoff =
-            Backoff { first: self.config.watch.first_wait, longest: self.config.watch.longest_wait };
-        self.queue.ended(&cohort, ended, Instant::now(), until, backoff, chance(self.at.random()));
-        let failures = self.queue.failures(&cohort);
-        let due = self.queue.due(&cohort).map(|due| due.saturating_duration_since(Instant::now()));
-        let is_new = self.condition_of(&cohort).is_none_or(|before| before != condition);
-        self.shared.board.cohort(&cohort, |status| {
-            status.condition = condition.clone();
-            status.next_look = due.and_then(|due| now.checked_add(due).ok());
-            if condition.is_good() {
-                status.last_good = Some(now);
-            }
-        });
-        let about = of_cohort(&cohort);
-        match &condition {
-            Condition::New | Condition::Waiting(_) => {}
-            Condition::InStep => self.tell(&about, None, "in step again"),
-            Condition::Refused(why, _) => self.tell(&about, Some(Notable::Refusal), &why.join("\n")),
-            Condition::Failing(why) if ended == Ended::Settled || failures >= FAILURES_TOLD => {
-                self.tell(&about, Some(Notable::Failure), why);
-            }
-            Condition::Failing(_) => {}
-        }
-        if is_new {
-            log(&cohort, &condition);
-        }
-    }
-
-    fn condition_of(&self, cohort: &CohortId) -> Option<Condition> {
-        self.shared.board.lock().cohorts.get(cohort).map(|status| status.condition.clone())
-    }
-
-    fn schedule_of(&self, id: &CohortId) -> &crate::config::Schedule {
-        let own = self.config.cohorts.iter().find(|cohort| cohort.id == *id);
-        own.and_then(|cohort| cohort.schedule.as_ref()).unwrap_or(&self.config.watch.schedule)
-    }
-
-    /// Something has come through a door: it is folded when the door is quiet, or soon in any case.
-    fn delivered(&mut self) {
-        let now = Instant::now();
-        for name in self.inboxes.names() {
-            let fold = self.folds.entry(name.clone()).or_default();
-            let since = *fold.waits_since.get_or_insert(now);
-            fold.due = Some((now + FOLD_AFTER).min(since + FOLD_WITHIN));
-        }
-    }
-
-    /// A fold has ended.
-    fn folded(&mut self, end: &FoldEnd) {
-        let now = Instant::now();
-        let Some(fold) = self.folds.get_mut(&end.heap) else { return };
-        fold.is_running = false;
-        match &end.folded {
-            Err(error) => {
-                self.is_lost |= matches!(**error, StateError::Lost);
-                tracing::warn!(heap = %end.heap, "what Heap has told is not used yet: {error}");
-                fold.due = Some(now + FOLD_AGAIN);
-            }
-            Ok(folded) => {
-                let wall = self.at.clock().now();
-                fold.deadline = folded.next_deadline.map(|at| now + schedule::until(at, wall));
-                if folded.deliveries + folded.put_aside > 0 {
-                    tracing::info!(
-                        heap = %end.heap, deliveries = folded.deliveries, known = folded.duplicates,
-                        put_aside = folded.put_aside, segments = folded.segments.len(), "Heap has told"
-                    );
-                }
-                self.shared.board.metrics.folded(end.heap.as_str(), folded);
-                {
-                    let mut inner = self.shared.board.lock();
-                    let status = inner.heaps.entry(end.heap.clone()).or_default();
-                    status.deliveries += folded.deliveries;
-                    status.duplicates += folded.duplicates;
-                    status.waiting_since = None;
-                }
-                show(&end.heap, &self.config, &self.state, &self.shared.board, self.inboxes.held());
-                cohorts_of(&end.heap, folded, &self.config).for_each(|id| self.queue.wake(id.clone(), now));
-            }
-        }
-    }
-
-    /// Nothing has changed in the folders for a while.
-    async fn settled(&mut self) {
-        let noticed = self.sources.take();
-        if noticed.touches_config() {
-            self.reread(false).await;
-        }
-        let now = Instant::now();
-        for id in self.sources.changed(&self.config, Some(&noticed)) {
-            self.queue.wake(id, now);
-        }
-        self.sources.watch(&self.config);
-    }
-
-    /// Reads the config again, if its text is another, or in any case.
-    async fn reread(&mut self, in_any_case: bool) {
-        if !self.sources.config_has_changed(&self.config) && !in_any_case {
-            return;
-        }
-        let at = Arc::clone(&self.at);
-        let read = tokio::task::block_in_place(|| at.config());
-        self.shared.board.metrics.config_read(read.is_ok());
-        let new = match read {
-            Ok(new) => new,
-            Err(problems) => return self.keep_config(problems),
-        };
-        if new.digest == self.config.digest && !in_any_case {
-            self.shared.board.lock().config_error = None;
-            self.tell("config", None, "the config is valid again");
-            return;
-        }
-        match self.at.reach(&new).await {
-            Ok(reach) => self.use_config(new, reach),
-            Err(missing) => self.keep_config(missing),
-        }
-    }
-
-    /// The config on disk cannot be used: loudly, the last good one stays.
-    fn keep_config(&mut self, problems: String) {
-        tracing::error!("the config cannot be used, and the last good one stays in use:\n{problems}");
-        self.tell("config", Some(Notable::Failure), &format!("the config cannot be used:\n{problems}"));
-        self.shared.board.lock().config_error = Some(problems);
-    }
-
-    fn use_config(&mut self, new: Config, reach: Reach) {
-        let old = std::mem::replace(&mut self.config, Arc::new(new));
-        let config = Arc::clone(&self.config);
-        let mut changed = settings::changed(&old, &config);
-        let relinked = settings::relinked(&old, &config, &self.reach, &reach);
-        self.reach = reach;
-        self.links.retain(|name, _| !relinked.contains(name) && config.braze.contains_key(name));
-        match self.linked(&config) {
-            Ok(links) => {
-                links.into_iter().for_each(|(name, link)| drop(self.links.entry(name).or_insert(link)))
-            }
-            Err(error) => tracing::error!("{error}"),
-        }
-        let sent_anew = config.cohorts.iter().filter(|cohort| relinked.contains(&cohort.to));
-        changed.extend(sent_anew.map(|cohort| cohort.id.clone()));
-        if let Err(error) =
-            self.inboxes.open(&config, &self.reach, &self.state, &self.shared.doors, &*self.at)
-        {
-            tracing::error!("a door cannot be opened: {error}");
-        }
-        if let (Some(certificate), Some(files)) = (&self.shared.certificate, &config.watch.tls)
-            && let Err(error) = certificate.reread(files)
-        {
-            tracing::error!("the old certificate stays in use: {error}");
-        }
-        let restart = settings::needs_restart(&old, &config);
-        if !restart.is_empty() {
-            tracing::warn!("a change of {} needs a restart", restart.join(", "));
-        }
-        self.shared.board.configured(&config);
-        self.shared.board.lock().needs_restart = restart;
-        self.notifier = Notifier::new(&config, &self.reach.notify);
-        let known: BTreeSet<String> = settings::cohorts(&config).map(of_cohort).collect();
-        self.told.retain(|about| known.contains(about) || about == "config");
-        self.tell("config", None, "the config is valid again");
-        self.queue.retain(|id| settings::cohorts(&config).any(|known| known == id));
-        self.folds.retain(|name, fold| config.heap.contains_key(name) || fold.is_running);
-        self.sources.changed(&config, None);
-        tracing::info!(
-            changed = changed.len(),
-            digest = &config.digest[..12.min(config.digest.len())],
-            "another config is in use"
-        );
-        let now = Instant::now();
-        changed.into_iter().for_each(|id| self.queue.wake(id, now));
-    }
-
-    fn linked(&self, config: &Config) -> Result<Links, crate::connector::http::HttpError> {
-        reconcile::link(config, &self.reach.access, self.at.clock())
-    }
-
     /// Lets what is under way come to its end, for as long as the config grants.
     async fn end(&mut self) {
         self.inboxes.close(&self.shared.doors);
@@ -525,22 +303,4 @@ impl Lead {
             }
         }
     }
-}
-
-fn log(cohort: &CohortId, condition: &Condition) {
-    match condition {
-        Condition::New => {}
-        Condition::InStep => tracing::info!(%cohort, "in step"),
-        Condition::Waiting(what) => tracing::info!(%cohort, "waits: {what}"),
-        Condition::Refused(why, plan) => {
-            tracing::warn!(%cohort, %plan, "the guard withholds: {}", why.join("; "));
-        }
-        Condition::Failing(why) => tracing::warn!(%cohort, "fails: {why}"),
-    }
-}
-
-/// A number from 0 to 1.
-#[allow(clippy::cast_precision_loss, reason = "chance needs no precision")]
-fn chance(random: u64) -> f64 {
-    (random >> 11) as f64 / (1_u64 << 53) as f64
 }

@@ -21,7 +21,9 @@ mod lead;
 mod look;
 mod metrics;
 mod notify;
+mod outcome;
 mod queue;
+mod reload;
 mod schedule;
 mod service;
 mod settings;
@@ -37,7 +39,7 @@ use tokio::sync::Notify;
 
 use crate::config::{Config, Secret};
 use crate::model::{Clock, ConnectionName, PassId};
-use crate::receiver::{Doors, ListenError, Listener, TlsError};
+use crate::receiver::{Doors, ListenError, Listener, Listening, TlsError};
 use crate::reconcile::{Access, CohortReport, PlanError};
 use crate::state::{Holder, Location, StateError, StateWriter};
 
@@ -133,8 +135,7 @@ pub async fn run(
     let doors = Arc::new(Doors::new(config.watch.limits, at.clock(), Arc::clone(&bell)));
     let certificate = config.watch.tls.as_ref().map(crate::receiver::Certificate::read).transpose()?;
     let admin = Listener::bind(config.watch.admin).await?;
-    let admin_handler =
-        Arc::new(Admin::new(Arc::clone(&board), Arc::clone(&doors), admin.address(), &config));
+    let admin_handler = Arc::new(Admin::new(Arc::clone(&board), Arc::clone(&doors), &config));
     let admin = admin.serve(admin_handler, settings::admin_limits(), None);
     let has_doors = !config.heap.is_empty();
     let listening = match has_doors {
@@ -144,7 +145,7 @@ pub async fn run(
         }
         false => None,
     };
-    started(&Listens { doors: listening.as_ref().map(|doors| doors.address()), admin: admin.address() });
+    started(&Listens { doors: listening.as_ref().map(Listening::address), admin: admin.address() });
     let mut signals = Signals::new().map_err(|error| WatchError::Failed(format!("no signals: {error}")))?;
     let service = Service::new();
     let grace = config.watch.grace;

@@ -1,0 +1,163 @@
+//! What the leader makes of what has ended: when it looks again, what it tells, and whom.
+
+use std::time::{Duration, Instant};
+
+use super::board::Condition;
+use super::doors::{FoldEnd, cohorts_of, show};
+use super::lead::Lead;
+use super::look::Looked;
+use super::notify::{Notice, of_cohort};
+use super::queue::{Backoff, Ended};
+use super::schedule;
+use crate::config::Notable;
+use crate::model::{CohortId, Timestamp};
+use crate::state::StateError;
+
+/// How long a door must be quiet before what came through it is folded, and the longest that it waits.
+const FOLD_AFTER: Duration = Duration::from_millis(150);
+const FOLD_WITHIN: Duration = Duration::from_secs(2);
+/// When a fold that failed is tried again.
+const FOLD_AGAIN: Duration = Duration::from_secs(5);
+/// A failure that lasts for so many tries is told.
+const FAILURES_TOLD: u32 = 3;
+
+impl Lead {
+    /// A look has ended.
+    pub(super) fn looked(&mut self, looked: Looked) {
+        let Looked { cohort, ended, condition, is_lost } = looked;
+        self.is_lost |= is_lost;
+        let now = self.at.clock().now();
+        let next = schedule::next(self.schedule_of(&cohort), now);
+        let until = next.map(|next| Instant::now() + schedule::until(next, now));
+        let backoff =
+            Backoff { first: self.config.watch.first_wait, longest: self.config.watch.longest_wait };
+        self.queue.ended(&cohort, ended, Instant::now(), until, backoff, chance(self.at.random()));
+        let failures = self.queue.failures(&cohort);
+        let due = self.queue.due(&cohort).map(|due| due.saturating_duration_since(Instant::now()));
+        let is_new = self.condition_of(&cohort).is_none_or(|before| before != condition);
+        self.shared.board.cohort(&cohort, |status| {
+            status.condition = condition.clone();
+            status.next_look = due.and_then(|due| now.checked_add(due).ok());
+            if condition.is_good() {
+                status.last_good = Some(now);
+            }
+        });
+        let about = of_cohort(&cohort);
+        match &condition {
+            Condition::New | Condition::Waiting(_) => {}
+            Condition::InStep => self.tell(&about, None, "in step again"),
+            Condition::Refused(why, _) => self.tell(&about, Some(Notable::Refusal), &why.join("\n")),
+            Condition::Failing(why) if ended == Ended::Settled || failures >= FAILURES_TOLD => {
+                self.tell(&about, Some(Notable::Failure), why);
+            }
+            Condition::Failing(_) => {}
+        }
+        if is_new {
+            log(&cohort, &condition);
+        }
+    }
+
+    pub(super) fn condition_of(&self, cohort: &CohortId) -> Option<Condition> {
+        self.shared.board.lock().cohorts.get(cohort).map(|status| status.condition.clone())
+    }
+
+    pub(super) fn schedule_of(&self, id: &CohortId) -> &crate::config::Schedule {
+        let own = self.config.cohorts.iter().find(|cohort| cohort.id == *id);
+        own.and_then(|cohort| cohort.schedule.as_ref()).unwrap_or(&self.config.watch.schedule)
+    }
+
+    /// Something has come through a door: it is folded when the door is quiet, or soon in any case.
+    pub(super) fn delivered(&mut self) {
+        let now = Instant::now();
+        for name in self.inboxes.names() {
+            let fold = self.folds.entry(name.clone()).or_default();
+            let since = *fold.waits_since.get_or_insert(now);
+            fold.due = Some((now + FOLD_AFTER).min(since + FOLD_WITHIN));
+        }
+    }
+
+    /// A fold has ended.
+    pub(super) fn folded(&mut self, end: &FoldEnd) {
+        let now = Instant::now();
+        let Some(fold) = self.folds.get_mut(&end.heap) else { return };
+        fold.is_running = false;
+        match &end.folded {
+            Err(error) => {
+                self.is_lost |= matches!(**error, StateError::Lost);
+                tracing::warn!(heap = %end.heap, "what Heap has told is not used yet: {error}");
+                fold.due = Some(now + FOLD_AGAIN);
+            }
+            Ok(folded) => {
+                let wall = self.at.clock().now();
+                fold.deadline = folded.next_deadline.map(|at| now + schedule::until(at, wall));
+                if folded.deliveries + folded.put_aside > 0 {
+                    tracing::info!(
+                        heap = %end.heap, deliveries = folded.deliveries, known = folded.duplicates,
+                        put_aside = folded.put_aside, segments = folded.segments.len(), "Heap has told"
+                    );
+                }
+                self.shared.board.metrics.folded(end.heap.as_str(), folded);
+                {
+                    let mut inner = self.shared.board.lock();
+                    let status = inner.heaps.entry(end.heap.clone()).or_default();
+                    status.deliveries += folded.deliveries;
+                    status.duplicates += folded.duplicates;
+                    status.waiting_since = None;
+                }
+                show(&end.heap, &self.config, &self.state, &self.shared.board, self.inboxes.held());
+                cohorts_of(&end.heap, folded, &self.config).for_each(|id| self.queue.wake(id.clone(), now));
+            }
+        }
+    }
+
+    /// Tells those who want to know, if it is new.
+    pub(super) fn tell(&mut self, about: &str, trouble: Option<Notable>, text: &str) {
+        if let Some(kind) = self.told.turn(about, trouble) {
+            let (about, text) = (about.to_owned(), text.to_owned());
+            self.notifier.tell(Notice { kind, about, text, at: self.at.clock().now() });
+        }
+    }
+
+    pub(super) fn refused(&self) -> Vec<CohortId> {
+        let inner = self.shared.board.lock();
+        let is_refused = |condition: &Condition| matches!(condition, Condition::Refused(..));
+        inner.cohorts.iter().filter(|(_, s)| is_refused(&s.condition)).map(|(id, _)| id.clone()).collect()
+    }
+
+    pub(super) fn note_stale(&mut self, now: Timestamp) {
+        let (mut stale, after) = (Vec::new(), self.config.watch.stale_after);
+        {
+            let mut inner = self.shared.board.lock();
+            let started = inner.started;
+            for (id, status) in &mut inner.cohorts {
+                let since = status.last_good.unwrap_or(started);
+                status.is_stale = schedule::until(now, since) > after;
+                if status.is_stale {
+                    stale.push((id.clone(), since));
+                }
+            }
+        }
+        for (id, since) in stale {
+            let hours = schedule::until(now, since).as_secs() / 3600;
+            self.tell(&of_cohort(&id), Some(Notable::Staleness), &format!("no good pass for {hours} hours"));
+        }
+    }
+}
+
+fn log(cohort: &CohortId, condition: &Condition) {
+    match condition {
+        Condition::New => {}
+        Condition::InStep => tracing::info!(%cohort, "in step"),
+        Condition::Waiting(what) => tracing::info!(%cohort, "waits: {what}"),
+        Condition::Refused(why, plan) => {
+            tracing::warn!(%cohort, %plan, "the guard withholds: {}", why.join("; "));
+        }
+        Condition::Failing(why) => tracing::warn!(%cohort, "fails: {why}"),
+    }
+}
+
+/// A number from 0 to 1.
+#[allow(clippy::cast_precision_loss, reason = "chance needs no precision")]
+fn chance(random: u64) -> f64 {
+    (random >> 11) as f64 / (1_u64 << 53) as f64
+}

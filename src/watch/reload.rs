@@ -1,0 +1,107 @@
+//! The leader's files: a changed config taken over or kept out, and sources that are others now.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::lead::Lead;
+use super::notify::{Notifier, of_cohort};
+use super::{Reach, settings};
+use crate::config::{Config, Notable};
+use crate::reconcile::{self, Links};
+
+impl Lead {
+    /// Nothing has changed in the folders for a while.
+    pub(super) async fn settled(&mut self) {
+        let noticed = self.sources.take();
+        if noticed.touches_config() {
+            self.reread(false).await;
+        }
+        let now = Instant::now();
+        for id in self.sources.changed(&self.config, Some(&noticed)) {
+            self.queue.wake(id, now);
+        }
+        self.sources.watch(&self.config);
+    }
+
+    /// Reads the config again, if its text is another, or in any case.
+    pub(super) async fn reread(&mut self, in_any_case: bool) {
+        if !self.sources.config_has_changed(&self.config) && !in_any_case {
+            return;
+        }
+        let at = Arc::clone(&self.at);
+        let read = tokio::task::block_in_place(|| at.config());
+        self.shared.board.metrics.config_read(read.is_ok());
+        let new = match read {
+            Ok(new) => new,
+            Err(problems) => return self.keep_config(problems),
+        };
+        if new.digest == self.config.digest && !in_any_case {
+            self.shared.board.lock().config_error = None;
+            self.tell("config", None, "the config is valid again");
+            return;
+        }
+        match self.at.reach(&new).await {
+            Ok(reach) => self.use_config(new, reach),
+            Err(missing) => self.keep_config(missing),
+        }
+    }
+
+    /// The config on disk cannot be used: loudly, the last good one stays.
+    pub(super) fn keep_config(&mut self, problems: String) {
+        tracing::error!("the config cannot be used, and the last good one stays in use:\n{problems}");
+        self.tell("config", Some(Notable::Failure), &format!("the config cannot be used:\n{problems}"));
+        self.shared.board.lock().config_error = Some(problems);
+    }
+
+    pub(super) fn use_config(&mut self, new: Config, reach: Reach) {
+        let old = std::mem::replace(&mut self.config, Arc::new(new));
+        let config = Arc::clone(&self.config);
+        let mut changed = settings::changed(&old, &config);
+        let relinked = settings::relinked(&old, &config, &self.reach, &reach);
+        self.reach = reach;
+        self.links.retain(|name, _| !relinked.contains(name) && config.braze.contains_key(name));
+        match self.linked(&config) {
+            Ok(links) => {
+                links.into_iter().for_each(|(name, link)| drop(self.links.entry(name).or_insert(link)))
+            }
+            Err(error) => tracing::error!("{error}"),
+        }
+        let sent_anew = config.cohorts.iter().filter(|cohort| relinked.contains(&cohort.to));
+        changed.extend(sent_anew.map(|cohort| cohort.id.clone()));
+        if let Err(error) =
+            self.inboxes.open(&config, &self.reach, &self.state, &self.shared.doors, &*self.at)
+        {
+            tracing::error!("a door cannot be opened: {error}");
+        }
+        if let (Some(certificate), Some(files)) = (&self.shared.certificate, &config.watch.tls)
+            && let Err(error) = certificate.reread(files)
+        {
+            tracing::error!("the old certificate stays in use: {error}");
+        }
+        let restart = settings::needs_restart(&old, &config);
+        if !restart.is_empty() {
+            tracing::warn!("a change of {} needs a restart", restart.join(", "));
+        }
+        self.shared.board.configured(&config);
+        self.shared.board.lock().needs_restart = restart;
+        self.notifier = Notifier::new(&config, &self.reach.notify);
+        let known: BTreeSet<String> = settings::cohorts(&config).map(of_cohort).collect();
+        self.told.retain(|about| known.contains(about) || about == "config");
+        self.tell("config", None, "the config is valid again");
+        self.queue.retain(|id| settings::cohorts(&config).any(|known| known == id));
+        self.folds.retain(|name, fold| config.heap.contains_key(name) || fold.is_running);
+        self.sources.changed(&config, None);
+        tracing::info!(
+            changed = changed.len(),
+            digest = &config.digest[..12.min(config.digest.len())],
+            "another config is in use"
+        );
+        let now = Instant::now();
+        changed.into_iter().for_each(|id| self.queue.wake(id, now));
+    }
+
+    pub(super) fn linked(&self, config: &Config) -> Result<Links, crate::connector::http::HttpError> {
+        reconcile::link(config, &self.reach.access, self.at.clock())
+    }
+}
