@@ -19,6 +19,7 @@ mod config;
 mod crash;
 mod guards;
 mod harm;
+mod heap_ingest;
 mod heap_segments;
 mod plans;
 mod readme;

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::chance::Chance;
 
 /// What a request is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Endpoint {
     /// Braze: a cohort's name.

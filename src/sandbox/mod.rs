@@ -8,6 +8,7 @@
 //! | part | what it plays |
 //! |---|---|
 //! | `braze` | the partner cohort endpoints |
+//! | `heap` | Heap's server-side API: events, identities, properties, deletion |
 //! | `segments` | Heap's Segment Sync: signed, paged webhooks of who entered and left a segment |
 //!
 //! # What it has that the vendors have not
@@ -20,6 +21,7 @@ mod client;
 mod clock;
 mod door;
 mod faults;
+mod heap;
 mod memory;
 mod segments;
 mod serve;
@@ -32,9 +34,12 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+pub use heap::{HeapOptions, Lengths, OverLimit, Success};
+
 use braze::Braze;
 use client::Client;
 use faults::Faults;
+use heap::Heap;
 use memory::Memory;
 use segments::Segments;
 use tasks::Tasks;
@@ -97,6 +102,8 @@ pub struct Options {
     pub latency: Duration,
     /// Whether a cohort must be named before it is filled. Not settled by any document.
     pub strict_naming: bool,
+    /// Heap's side.
+    pub heap: HeapOptions,
 }
 
 impl Default for Options {
@@ -113,6 +120,7 @@ impl Default for Options {
             retry_after: false,
             latency: Duration::ZERO,
             strict_naming: false,
+            heap: HeapOptions::default(),
         }
     }
 }
@@ -134,6 +142,7 @@ impl Sandbox {
         let memory = options.memory.as_deref().map(Memory::open).transpose()?;
         let inner = Inner {
             braze: Braze::open(&options, memory.as_ref())?,
+            heap: Heap::open(&options, memory.as_ref())?,
             segments: Segments::default(),
             faults: Faults::default(),
             _memory: memory,
@@ -168,6 +177,7 @@ struct Shared {
 #[derive(Debug)]
 struct Inner {
     braze: Braze,
+    heap: Heap,
     segments: Segments,
     faults: Faults,
     _memory: Option<Memory>,

@@ -14,7 +14,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use super::{SandboxError, Shared, braze, door, segments};
+use super::{SandboxError, Shared, braze, door, heap, segments};
 
 /// Marks a response that must not be sent: the connection closes instead.
 #[derive(Clone, Copy)]
@@ -44,6 +44,7 @@ pub(super) fn put(headers: &mut HeaderMap, name: &str, value: &str) {
 fn routes(shared: Shared) -> Router {
     door::routes()
         .merge(braze::routes())
+        .merge(heap::routes())
         .merge(segments::routes())
         .fallback(async || (StatusCode::NOT_FOUND, r#"{"message":"Not Found"}"#))
         .layer(DefaultBodyLimit::disable())
