@@ -61,7 +61,7 @@ pub(super) enum Command {
     State(StateArgs),
     /// Run a small Braze and Heap on this machine, to try things out
     #[command(args = without_effect(&["config", "env"]))]
-    Sandbox(SandboxArgs),
+    Sandbox(Box<SandboxArgs>),
     /// Print the JSON Schema of the config
     #[command(args = without_effect(&["config", "env", "verbose"]))]
     Schema,
@@ -276,7 +276,7 @@ pub(super) struct CompletionsArgs {
 }
 
 /// Options of every command that do nothing for this one: taken without a word, and not offered.
-fn without_effect(names: &[&str]) -> Vec<Arg> {
+pub(super) fn without_effect(names: &[&str]) -> Vec<Arg> {
     let all = Global::augment_args(clap::Command::new("all"));
     let named = all.get_arguments().filter(|arg| names.contains(&arg.get_id().as_str()));
     named.map(|arg| arg.clone().hide(true)).collect()

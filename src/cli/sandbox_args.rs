@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::args::without_effect;
 
 /// Whom the sandbox knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -49,10 +51,13 @@ pub(super) enum Lengths {
 
 #[derive(Debug, Args)]
 #[command(
+    args_conflicts_with_subcommands = true,
     after_help = "--help tells of its keys, its private door under /_sandbox/ and its fault plan.",
     after_long_help = include_str!("commands/sandbox.txt")
 )]
 pub(super) struct SandboxArgs {
+    #[command(subcommand)]
+    pub(super) command: Option<SandboxCommand>,
     /// The port on loopback; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 4010)]
     pub(super) port: u16,
@@ -118,4 +123,104 @@ pub(super) struct HeapArgs {
     /// Take every body of events unread and only count, to measure a client
     #[arg(long = "heap-accept-all")]
     pub(super) accept_all: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SandboxCommand {
+    /// Write Braze Currents events as Avro files, in a bucket's layout, and end
+    #[command(args = without_effect(&["config", "env", "verbose"]))]
+    Currents(CurrentsArgs),
+}
+
+/// How blocks of Avro files are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Codec {
+    /// Not at all
+    Null,
+    /// Deflate
+    Deflate,
+    /// Snappy
+    Snappy,
+    /// Zstandard
+    Zstd,
+}
+
+/// Shares are of events, 0.0 to 1.0.
+#[derive(Debug, Args)]
+pub(super) struct CurrentsArgs {
+    /// The folder that stands for the bucket
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) out: PathBuf,
+    /// How many events
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub(super) events: u64,
+    /// The number of the first event; other numbers are other events
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) from: u64,
+    /// The same seed gives the same events, also when they are posted
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) seed: u64,
+    /// How blocks are compressed
+    #[arg(long, value_name = "CODEC", default_value = "snappy")]
+    pub(super) codec: Codec,
+    /// What stands before the export's folder
+    #[arg(long, value_name = "PREFIX", default_value = "")]
+    pub(super) prefix: String,
+    /// Most events in a file
+    #[arg(long, value_name = "N", default_value_t = 15_000)]
+    pub(super) rows_max: usize,
+    /// Only this event type; may be given again
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(super) types: Vec<String>,
+    /// People
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub(super) users: u64,
+    /// Hours over which the events are spread
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    pub(super) hours: u64,
+    /// Events that come twice
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub(super) duplicates: f64,
+    /// Events stand in any order
+    #[arg(long)]
+    pub(super) shuffle: bool,
+    /// Some events lie in the folder of a later hour
+    #[arg(long)]
+    pub(super) late: bool,
+    /// One more file breaks off
+    #[arg(long)]
+    pub(super) cut: bool,
+    /// Some more files are none
+    #[arg(long)]
+    pub(super) garbage: bool,
+    /// Types that never come over HTTP are in it as well
+    #[arg(long)]
+    pub(super) one_way: bool,
+    /// Events of people without an external id
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
+    pub(super) anonymous: f64,
+    /// Events of one person among all
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub(super) hot: f64,
+    /// Events with a value replaced by [REDACTED]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.02)]
+    pub(super) redacted: f64,
+    /// Events of types that nobody knows yet
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
+    pub(super) unknown_types: f64,
+    /// Events with a field that nobody knows yet
+    #[arg(long, value_name = "SHARE", default_value_t = 0.02)]
+    pub(super) unknown_fields: f64,
+    /// Events from the far future or past
+    #[arg(long, value_name = "SHARE", default_value_t = 0.002)]
+    pub(super) odd_times: f64,
+    /// Events without the time that they must have
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub(super) broken: f64,
+    /// Custom events and purchases with 890 KB of properties
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub(super) large: f64,
+    /// Write the events' ids into this file, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(super) ids: Option<PathBuf>,
 }

@@ -10,6 +10,7 @@
 //! | `braze` | the partner cohort endpoints |
 //! | `heap` | Heap's server-side API: events, identities, properties, deletion |
 //! | `segments` | Heap's Segment Sync: signed, paged webhooks of who entered and left a segment |
+//! | [`currents`] | Braze Currents: engagement events as Avro files and posted over HTTP |
 //!
 //! # What it has that the vendors have not
 //! A private door under `/_sandbox/`: what is so in truth, counters of requests, a fault plan, and a hand
@@ -19,6 +20,7 @@ mod braze;
 mod chance;
 mod client;
 mod clock;
+pub mod currents;
 mod door;
 mod faults;
 mod heap;
@@ -38,6 +40,7 @@ pub use heap::{HeapOptions, Lengths, OverLimit, Success};
 
 use braze::Braze;
 use client::Client;
+use currents::Currents;
 use faults::Faults;
 use heap::Heap;
 use memory::Memory;
@@ -144,6 +147,7 @@ impl Sandbox {
             braze: Braze::open(&options, memory.as_ref())?,
             heap: Heap::open(&options, memory.as_ref())?,
             segments: Segments::default(),
+            currents: Currents::default(),
             faults: Faults::default(),
             _memory: memory,
         };
@@ -179,6 +183,7 @@ struct Inner {
     braze: Braze,
     heap: Heap,
     segments: Segments,
+    currents: Currents,
     faults: Faults,
     _memory: Option<Memory>,
 }

@@ -14,7 +14,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use super::{SandboxError, Shared, braze, door, heap, segments};
+use super::{SandboxError, Shared, braze, currents, door, heap, segments};
 
 /// Marks a response that must not be sent: the connection closes instead.
 #[derive(Clone, Copy)]
@@ -46,6 +46,7 @@ fn routes(shared: Shared) -> Router {
         .merge(braze::routes())
         .merge(heap::routes())
         .merge(segments::routes())
+        .merge(currents::routes())
         .fallback(async || (StatusCode::NOT_FOUND, r#"{"message":"Not Found"}"#))
         .layer(DefaultBodyLimit::disable())
         .with_state(shared)

@@ -1,5 +1,6 @@
 //! A folder with a config, the real program run in it, and the sandbox it talks to.
 
+pub(crate) mod avro;
 pub(crate) mod receiver;
 pub(crate) mod s3;
 

@@ -1,5 +1,8 @@
 //! `sandbox`: a small Braze and Heap on this machine, until it is told to stop.
 
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::environment::variable;
@@ -7,10 +10,16 @@ use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
 use crate::cli::output::out;
-use crate::cli::sandbox_args::{Answers, HeapArgs, Lengths, Limits, People, SandboxArgs};
+use crate::cli::sandbox_args::{
+    Answers, Codec, CurrentsArgs, HeapArgs, Lengths, Limits, People, SandboxArgs, SandboxCommand,
+};
+use crate::sandbox::currents::{self, CurrentsError, Files, Mix, Written};
 use crate::sandbox::{self, HeapOptions, Options, OverLimit, Sandbox, Success};
 
 pub(in crate::cli) fn run(args: &SandboxArgs) -> Result<Exit, CommandError> {
+    if let Some(SandboxCommand::Currents(args)) = &args.command {
+        return currents(args);
+    }
     let options = options(args);
     super::runtime()?.block_on(async {
         let sandbox = Sandbox::start(options).await?;
@@ -21,6 +30,73 @@ pub(in crate::cli) fn run(args: &SandboxArgs) -> Result<Exit, CommandError> {
             .map_err(|e| CommandError::new(Exit::Failed, format!("no signals: {e}")))?;
         Ok(Exit::Done)
     })
+}
+
+fn currents(args: &CurrentsArgs) -> Result<Exit, CommandError> {
+    let mix = Mix {
+        seed: args.seed,
+        events: args.events,
+        from: args.from,
+        types: args.types.clone(),
+        one_way: args.one_way,
+        users: args.users,
+        hours: args.hours,
+        anonymous: args.anonymous,
+        hot: args.hot,
+        redacted: args.redacted,
+        unknown_types: args.unknown_types,
+        unknown_fields: args.unknown_fields,
+        odd_times: args.odd_times,
+        broken: args.broken,
+        large: args.large,
+        duplicates: args.duplicates,
+        shuffle: args.shuffle,
+        ..Mix::default()
+    };
+    let files = Files {
+        codec: match args.codec {
+            Codec::Null => currents::Codec::Null,
+            Codec::Deflate => currents::Codec::Deflate,
+            Codec::Snappy => currents::Codec::Snappy,
+            Codec::Zstd => currents::Codec::Zstd,
+        },
+        prefix: args.prefix.clone(),
+        rows_max: args.rows_max,
+        late: args.late,
+        cut: args.cut,
+        garbage: args.garbage,
+        ..Files::default()
+    };
+    let written = currents::write(&args.out, &mix, &files)?;
+    if let Some(path) = &args.ids {
+        write_ids(path, &written).map_err(|source| CurrentsError::Write { path: path.clone(), source })?;
+    }
+    out(&summary(&written, args))?;
+    Ok(Exit::Done)
+}
+
+fn write_ids(path: &Path, written: &Written) -> io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    for id in &written.ids {
+        writeln!(file, "{id}")?;
+    }
+    file.flush()
+}
+
+fn summary(written: &Written, args: &CurrentsArgs) -> String {
+    let Written { events, distinct, files, bytes, .. } = written;
+    let out = args.out.display();
+    let mut text = format!(
+        "wrote {events} events, {distinct} of them different, as {files} files of {bytes} bytes below {out}"
+    );
+    if let Some(cut) = &written.cut {
+        let (whole, lost) = (cut.whole.len(), cut.lost.len());
+        text.push_str(&format!("\ncut: {}, {whole} more events whole and {lost} not", cut.path.display()));
+    }
+    for path in &written.garbage {
+        text.push_str(&format!("\ngarbage: {}", path.display()));
+    }
+    text
 }
 
 fn options(args: &SandboxArgs) -> Options {
