@@ -202,7 +202,7 @@ pub(super) struct CurrentsArgs {
     /// Events of one person among all
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     pub(super) hot: f64,
-    /// Events with a value replaced by [REDACTED]
+    /// Events with a value replaced by `[REDACTED]`
     #[arg(long, value_name = "SHARE", default_value_t = 0.02)]
     pub(super) redacted: f64,
     /// Events of types that nobody knows yet
