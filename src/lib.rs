@@ -18,7 +18,7 @@
 //! | module | what it is | may import |
 //! |---|---|---|
 //! | [`model`] | the nouns; plain values, checked at construction; pure | nothing of ours |
-//! | [`sandbox`] | Braze in miniature, over real HTTP; knows nothing of ours, so that a misread contract cannot hide on both sides | nothing of ours |
+//! | [`sandbox`] | Braze, Heap and Currents in miniature, over real HTTP; knows nothing of ours, so that a misread contract cannot hide on both sides | nothing of ours |
 //! | [`config`] | bytes → [`config::Config`], or every problem with its place | model |
 //! | [`matching`] | row → identifier, or the reason why not; pure | model |
 //! | [`plan`] | diff, guard, cost, digest; pure: no I/O, no clock, no async | model |

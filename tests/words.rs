@@ -342,4 +342,26 @@ fn the_help_of_the_sandbox_is_true() {
     for path in ["cohorts", "cohorts/{id}/members", "requests", "faults", "people", "identify"] {
         assert!(paths.contains(&format!(" /_sandbox/{path} ")), "{path}\n{paths}");
     }
+    // Every path of the list is one, and takes the method that it is listed with.
+    let listed =
+        paths.lines().filter_map(|line| line.split_once(" /")).filter(|(method, _)| method.len() < 6);
+    for (method, rest) in listed {
+        let path = rest.split([' ', '[']).next().unwrap().replace("{id}", "1");
+        let response = http(&sandbox.url, method.trim(), &format!("/{path}"), &[], "");
+        assert!(response.status != 405 && !response.body.contains("Not Found"), "{method} /{path}");
+    }
+    // And the bodies that are shown are taken.
+    let json = [("content-type", "application/json")];
+    let shown = help.lines().zip(help.lines().skip(1));
+    let mut bodies = 0;
+    for (command, next) in shown {
+        let Some(body) = next.trim().strip_prefix("--data '") else { continue };
+        let path = command.split("4010").nth(1).unwrap().split(' ').next().unwrap();
+        let status =
+            http(&sandbox.url, "POST", &format!("{path}?wait=false"), &json, body.trim_end_matches('\''))
+                .status;
+        assert!(status < 300, "{path}: {status}");
+        bodies += 1;
+    }
+    assert_eq!(bodies, 3);
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 
 use super::exit;
+use super::sandbox_args::SandboxArgs;
 use crate::model::CohortId;
 use crate::plan::PlanDigest;
 
@@ -62,9 +63,9 @@ pub(super) enum Command {
     Approve(ApproveArgs),
     /// Look at the state: what is held, whether it is whole, what nobody needs any more
     State(StateArgs),
-    /// Run a small Braze on this machine, to try things out
+    /// Run a small Braze and Heap on this machine, to try things out
     #[command(args = without_effect(&["config", "env"]))]
-    Sandbox(SandboxArgs),
+    Sandbox(Box<SandboxArgs>),
     /// Print the JSON Schema of the config
     #[command(args = without_effect(&["config", "env", "verbose"]))]
     Schema,
@@ -281,49 +282,6 @@ impl StateCommand {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum People {
-    /// Whoever is named is taken for somebody who exists
-    Any,
-    /// Only those whom the private door has introduced
-    Known,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "--help tells of its keys, its private door under /_sandbox/ and its fault plan.",
-    after_long_help = include_str!("commands/sandbox.txt")
-)]
-pub(super) struct SandboxArgs {
-    /// The port on loopback; 0 takes a free one
-    #[arg(long, value_name = "PORT", default_value_t = 4010)]
-    pub(super) port: u16,
-    /// Remember people and membership in this folder
-    #[arg(long, value_name = "FOLDER")]
-    pub(super) memory: Option<PathBuf>,
-    /// Whom it knows
-    #[arg(long, value_name = "WHOM", default_value = "any")]
-    pub(super) people: People,
-    /// The partner's name in the path
-    #[arg(long, value_name = "NAME", default_value = "heap")]
-    pub(super) partner: String,
-    /// Requests allowed in a window
-    #[arg(long, value_name = "N", default_value_t = 250_000)]
-    pub(super) rate_limit: u64,
-    /// The window's length in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(super) rate_window: u64,
-    /// Say in a 429 how long to wait
-    #[arg(long)]
-    pub(super) retry_after: bool,
-    /// Milliseconds that a request takes
-    #[arg(long, value_name = "MS", default_value_t = 0)]
-    pub(super) latency: u64,
-    /// Refuse members of a cohort that has no name yet
-    #[arg(long)]
-    pub(super) strict_naming: bool,
-}
-
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
     /// The folder to start in
@@ -338,7 +296,7 @@ pub(super) struct CompletionsArgs {
 }
 
 /// Options of every command that do nothing for this one: taken without a word, and not offered.
-fn without_effect(names: &[&str]) -> Vec<Arg> {
+pub(super) fn without_effect(names: &[&str]) -> Vec<Arg> {
     let all = Global::augment_args(clap::Command::new("all"));
     let named = all.get_arguments().filter(|arg| names.contains(&arg.get_id().as_str()));
     named.map(|arg| arg.clone().hide(true)).collect()

@@ -11,6 +11,7 @@ use crate::connector::http::HttpError;
 use crate::desired::DesiredError;
 use crate::reconcile::{PlanError, SavedError};
 use crate::sandbox::SandboxError;
+use crate::sandbox::currents::CurrentsError;
 use crate::state::StateError;
 
 /// A failure that ends a command.
@@ -165,6 +166,15 @@ impl From<SandboxError> for CommandError {
                 failed.hint("stop it first, or give this one a memory of its own")
             }
             SandboxError::Memory { .. } => failed,
+        }
+    }
+}
+
+impl From<CurrentsError> for CommandError {
+    fn from(error: CurrentsError) -> Self {
+        match error {
+            CurrentsError::UnknownType(_) => Self::new(Exit::Usage, error.to_string()),
+            CurrentsError::Write { .. } => Self::new(Exit::Failed, error.to_string()),
         }
     }
 }

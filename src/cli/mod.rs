@@ -15,6 +15,7 @@ mod logging;
 mod output;
 mod problems;
 mod progress;
+mod sandbox_args;
 mod view;
 
 use std::process::ExitCode;

@@ -2,23 +2,37 @@
 //!
 //! ```json
 //! [{"on": "users", "cohort_id": "c", "skip": 2, "times": 1, "do": {"status": 503}},
-//!  {"on": "users", "do": "lose_answer"}]
+//!  {"on": "users", "do": "lose_answer"},
+//!  {"on": "track", "times": 0, "share": 0.05, "seed": 7, "do": "reset"}]
 //! ```
 //!
 //! The first fault that fits a request and is not used up happens to it. `skip` lets that many fitting
-//! requests pass first; `times` is 1 unless it is given, and 0 stands for always.
+//! requests pass first; `times` is 1 unless it is given, and 0 stands for always. `share` lets chance
+//! decide for each request that is left, the same way again for the same `seed`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::chance::Chance;
+
 /// What a request is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Endpoint {
-    /// A cohort's name.
+    /// Braze: a cohort's name.
     Cohorts,
-    /// A cohort's members.
+    /// Braze: a cohort's members.
     Users,
+    /// Heap: events.
+    Track,
+    /// Heap: an anonymous user becomes known.
+    Identify,
+    /// Heap: properties of users.
+    UserProperties,
+    /// Heap: properties of accounts.
+    AccountProperties,
+    /// Heap: tokens, requests and questions of its deletion API.
+    Deletion,
 }
 
 /// One fault.
@@ -37,8 +51,25 @@ pub(super) struct Fault {
     /// How often it happens; 0: always.
     #[serde(default = "once")]
     times: u64,
+    /// The share of those requests that it happens to; all if absent.
+    share: Option<f64>,
+    /// Where chance starts.
+    #[serde(default)]
+    seed: u64,
     /// What happens.
     r#do: Action,
+    /// Requests for which chance was asked.
+    #[serde(skip)]
+    drawn: u64,
+}
+
+impl Fault {
+    /// Whether chance lets it happen. `at` is its place in the plan: faults with one seed differ.
+    fn befalls(&mut self, at: usize) -> bool {
+        let Some(share) = self.share else { return true };
+        self.drawn += 1;
+        Chance::of(self.seed ^ ((at as u64) << 32), self.drawn).share(share)
+    }
 }
 
 fn once() -> u64 {
@@ -59,7 +90,7 @@ pub(super) enum Action {
         #[serde(default)]
         body: Value,
     },
-    /// It is done, and answered with 201 and this body.
+    /// It is done, and answered with this body: with 201 by Braze, with 200 by Heap.
     DoneBut(Value),
     /// The connection closes before anything is done.
     Reset,
@@ -71,6 +102,33 @@ pub(super) enum Action {
     HangAfter,
     /// It is answered after so many milliseconds.
     Delay(u64),
+}
+
+/// What is said instead of doing what was asked.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Instead {
+    Status(u16),
+    Reply { status: u16, headers: Vec<(String, String)>, body: Value },
+    HangUp,
+}
+
+impl Action {
+    /// What happens before anything is done: a wait that may never end, or an answer in its place.
+    pub(super) async fn before(&self) -> Option<Instead> {
+        match self {
+            Self::Status(status) => Some(Instead::Status(*status)),
+            Self::Reply { status, headers, body } => {
+                Some(Instead::Reply { status: *status, headers: headers.clone(), body: body.clone() })
+            }
+            Self::Reset => Some(Instead::HangUp),
+            Self::Hang => std::future::pending().await,
+            Self::Delay(millis) => {
+                tokio::time::sleep(std::time::Duration::from_millis(*millis)).await;
+                None
+            }
+            Self::DoneBut(_) | Self::LoseAnswer | Self::HangAfter => None,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -91,9 +149,12 @@ impl Faults {
                     .as_deref()
                     .is_none_or(|text| memchr::memmem::find(body, text.as_bytes()).is_some())
         };
-        for fault in self.0.iter_mut().filter(|fault| fits(fault)) {
+        for (at, fault) in self.0.iter_mut().enumerate().filter(|(_, fault)| fits(fault)) {
             if fault.skip > 0 {
                 fault.skip -= 1;
+                continue;
+            }
+            if !fault.befalls(at) {
                 continue;
             }
             match fault.times {
@@ -130,5 +191,22 @@ mod tests {
         assert_eq!(users("c", "bad"), Some(Action::Reset));
         assert_eq!(users("d", "bad"), None);
         assert_eq!(faults.strike(Endpoint::Cohorts, "c", b"bad"), Some(Action::Reset));
+    }
+
+    #[test]
+    fn chance_shares_faults_out_the_same_way_again() {
+        let plan = r#"[{"times":0,"share":0.1,"seed":7,"do":{"status":429}},
+                       {"times":0,"share":0.1,"seed":7,"do":"lose_answer"}]"#;
+        let run = || {
+            let mut faults = Faults::default();
+            faults.set(serde_json::from_str(plan).unwrap());
+            (0..10_000).map(|_| faults.strike(Endpoint::Track, "", b"")).collect::<Vec<_>>()
+        };
+        let first = run();
+        assert_eq!(first, run());
+        for action in [Action::Status(429), Action::LoseAnswer] {
+            let hits = first.iter().filter(|struck| struck.as_ref() == Some(&action)).count();
+            assert!((850..1_100).contains(&hits), "{action:?}: {hits}");
+        }
     }
 }

@@ -5,44 +5,76 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::SandboxError;
-use super::world::{Fact, World};
 
-const FILE: &str = "facts.ndjson";
-/// Lines after which the list is written anew from the world that it makes.
-const LINES_MAX: u64 = 20_000;
-
+/// A folder with lists of facts, held by this process alone.
 #[derive(Debug)]
 pub(super) struct Memory {
-    file: File,
+    folder: PathBuf,
     _lock: File,
 }
 
+/// One list of facts, to be made longer.
+#[derive(Debug)]
+pub(super) struct Facts {
+    file: File,
+}
+
 impl Memory {
-    /// Opens the memory and teaches `world` what it holds.
-    pub(super) fn open(folder: &Path, world: &mut World) -> Result<Self, SandboxError> {
+    /// Takes the folder.
+    pub(super) fn open(folder: &Path) -> Result<Self, SandboxError> {
         let failed = |source| SandboxError::Memory { path: folder.to_owned(), source };
         let lock = lock(folder).map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(SandboxError::MemoryInUse(folder.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
+            Ok(()) => Ok(Self { folder: folder.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(SandboxError::MemoryInUse(folder.to_owned())),
+            Err(TryLockError::Error(source)) => Err(failed(source)),
         }
-        let lines = recall(folder, world).map_err(failed)?;
-        if lines > LINES_MAX {
-            compact(folder, world).map_err(failed)?;
-        }
-        let file = options().append(true).create(true).open(folder.join(FILE)).map_err(failed)?;
-        Ok(Self { file, _lock: lock })
     }
 
-    /// Keeps a fact.
-    pub(super) fn keep(&mut self, fact: &Fact) -> io::Result<()> {
-        let mut line = serde_json::to_vec(fact)?;
-        line.push(b'\n');
-        self.file.write_all(&line)
+    fn failed(&self, source: io::Error) -> SandboxError {
+        SandboxError::Memory { path: self.folder.clone(), source }
+    }
+
+    /// Gives `learn` every fact of a list and says how many there were.
+    pub(super) fn recall<F: DeserializeOwned>(
+        &self,
+        list: &str,
+        learn: impl FnMut(F),
+    ) -> Result<u64, SandboxError> {
+        recall(&self.folder.join(list), learn).map_err(|e| self.failed(e))
+    }
+
+    /// Writes a list anew.
+    pub(super) fn rewrite<F: Serialize>(
+        &self,
+        list: &str,
+        facts: impl Iterator<Item = F>,
+    ) -> Result<(), SandboxError> {
+        rewrite(&self.folder, list, facts).map_err(|e| self.failed(e))
+    }
+
+    /// Opens a list to make it longer.
+    pub(super) fn append(&self, list: &str) -> Result<Facts, SandboxError> {
+        let file = options().append(true).create(true).open(self.folder.join(list));
+        file.map(|file| Facts { file }).map_err(|e| self.failed(e))
+    }
+}
+
+impl Facts {
+    /// Keeps facts, all in one write.
+    pub(super) fn keep<F: Serialize>(&mut self, facts: &[F]) -> io::Result<()> {
+        let mut lines = Vec::new();
+        for fact in facts {
+            serde_json::to_writer(&mut lines, fact)?;
+            lines.push(b'\n');
+        }
+        self.file.write_all(&lines)
     }
 }
 
@@ -51,10 +83,9 @@ fn lock(folder: &Path) -> io::Result<File> {
     options().write(true).create(true).truncate(false).open(folder.join("lock"))
 }
 
-/// Reads the list; cuts off a line that was never finished.
-fn recall(folder: &Path, world: &mut World) -> io::Result<u64> {
-    let path = folder.join(FILE);
-    let file = match File::open(&path) {
+/// Reads a list; cuts off a line that was never finished.
+fn recall<F: DeserializeOwned>(path: &Path, mut learn: impl FnMut(F)) -> io::Result<u64> {
+    let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
         Err(e) => return Err(e),
@@ -62,10 +93,10 @@ fn recall(folder: &Path, world: &mut World) -> io::Result<u64> {
     let (mut reader, mut line, mut whole, mut lines) = (BufReader::new(file), Vec::new(), 0, 0);
     while reader.read_until(b'\n', &mut line)? > 0 {
         if !line.ends_with(b"\n") {
-            OpenOptions::new().write(true).open(&path)?.set_len(whole)?;
+            OpenOptions::new().write(true).open(path)?.set_len(whole)?;
             break;
         }
-        world.learn(serde_json::from_slice(&line)?);
+        learn(serde_json::from_slice(&line)?);
         whole += line.len() as u64;
         lines += 1;
         line.clear();
@@ -73,16 +104,16 @@ fn recall(folder: &Path, world: &mut World) -> io::Result<u64> {
     Ok(lines)
 }
 
-fn compact(folder: &Path, world: &World) -> io::Result<()> {
+fn rewrite<F: Serialize>(folder: &Path, list: &str, facts: impl Iterator<Item = F>) -> io::Result<()> {
     let mut new = tempfile::NamedTempFile::new_in(folder)?;
     let mut writer = BufWriter::new(new.as_file_mut());
-    for fact in world.facts() {
+    for fact in facts {
         serde_json::to_writer(&mut writer, &fact)?;
         writer.write_all(b"\n")?;
     }
     writer.flush()?;
     drop(writer);
-    new.persist(folder.join(FILE)).map(drop).map_err(|e| e.error)
+    new.persist(folder.join(list)).map(drop).map_err(|e| e.error)
 }
 
 #[cfg(unix)]
@@ -111,50 +142,28 @@ fn make_private(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::People;
-    use super::super::world::Change;
     use super::*;
 
-    fn add(user: &str) -> Fact {
-        let change = Change { user_ids: vec![user.to_owned()], ..Change::default() };
-        Fact::Changed { cohort_id: "c".to_owned(), cohort_changes: vec![change] }
-    }
-
-    fn members(folder: &Path) -> usize {
-        let mut world = World::new(People::Any);
-        drop(Memory::open(folder, &mut world).unwrap());
-        world.size("c")
+    fn known(memory: &Memory) -> Vec<u64> {
+        let mut known = Vec::new();
+        memory.recall("list", |fact| known.push(fact)).unwrap();
+        known
     }
 
     #[test]
     fn it_remembers_whole_facts_only() {
         let home = tempfile::tempdir().unwrap();
-        let mut memory = Memory::open(home.path(), &mut World::new(People::Any)).unwrap();
-        assert!(matches!(
-            Memory::open(home.path(), &mut World::new(People::Any)),
-            Err(SandboxError::MemoryInUse(_))
-        ));
-        memory.keep(&add("u1")).unwrap();
-        memory.keep(&add("u2")).unwrap();
-        memory.file.write_all(b"{\"fact\":\"chan").unwrap();
-        drop(memory);
-        assert_eq!(members(home.path()), 2);
-        let mut memory = Memory::open(home.path(), &mut World::new(People::Any)).unwrap();
-        memory.keep(&add("u3")).unwrap();
-        drop(memory);
-        assert_eq!(members(home.path()), 3);
-    }
-
-    #[test]
-    fn a_long_memory_is_written_anew() {
-        let home = tempfile::tempdir().unwrap();
-        let mut memory = Memory::open(home.path(), &mut World::new(People::Any)).unwrap();
-        for n in 0..=LINES_MAX {
-            memory.keep(&add(&format!("u{}", n % 10))).unwrap();
-        }
-        drop(memory);
-        assert_eq!(members(home.path()), 10);
-        assert!(fs::metadata(home.path().join(FILE)).unwrap().len() < 2_000);
-        assert_eq!(members(home.path()), 10);
+        let memory = Memory::open(home.path()).unwrap();
+        assert!(matches!(Memory::open(home.path()), Err(SandboxError::MemoryInUse(_))));
+        let mut list = memory.append("list").unwrap();
+        list.keep(&[1, 2]).unwrap();
+        list.file.write_all(b"3").unwrap();
+        assert_eq!(known(&memory), [1, 2]);
+        list.keep(&[4]).unwrap();
+        drop((memory, list));
+        let memory = Memory::open(home.path()).unwrap();
+        assert_eq!(known(&memory), [1, 2, 4]);
+        memory.rewrite("list", [7, 8].iter()).unwrap();
+        assert_eq!(known(&memory), [7, 8]);
     }
 }

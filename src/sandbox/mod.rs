@@ -1,32 +1,51 @@
-//! Braze in miniature, over real HTTP on loopback: what `instance: sandbox` talks to, and what tests trust.
+//! Braze and Heap in miniature, over real HTTP on loopback: what `instance: sandbox` talks to, and what
+//! tests trust.
 //!
 //! It imports nothing of ours, on purpose: a contract that we misread must not hide on both sides. It is
-//! as strict as the documents say Braze is, and where they are silent it does the strict thing and says
-//! so beside the switch in [`Options`].
+//! as strict as the documents say the vendor is, and where they are silent it does the strict thing and
+//! says so beside the switch in [`Options`]. One port serves both vendors: their paths differ.
 //!
-//! # What it has that Braze has not
-//! A private door under `/_sandbox/`: membership as it really is, counters of requests, a fault plan, and
-//! a hand on its people. See `door`.
+//! | part | what it plays |
+//! |---|---|
+//! | `braze` | the partner cohort endpoints |
+//! | `heap` | Heap's server-side API: events, identities, properties, deletion |
+//! | `segments` | Heap's Segment Sync: signed, paged webhooks of who entered and left a segment |
+//! | [`currents`] | Braze Currents: engagement events as Avro files and posted over HTTP |
+//!
+//! # What it has that the vendors have not
+//! A private door under `/_sandbox/`: what is so in truth, counters of requests, a fault plan, and a hand
+//! on people and segments. See `door`.
 
 mod braze;
+mod chance;
+mod client;
+mod clock;
+pub mod currents;
 mod door;
 mod faults;
-mod limits;
+mod heap;
 mod memory;
+mod segments;
 mod serve;
-mod world;
+mod tasks;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+pub use heap::{HeapOptions, Lengths, OverLimit, Success};
+
+use braze::Braze;
+use client::Client;
+use currents::Currents;
 use faults::Faults;
-use limits::RateLimit;
+use heap::Heap;
 use memory::Memory;
-use world::World;
+use segments::Segments;
+use tasks::Tasks;
 
 /// Why the sandbox cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +105,8 @@ pub struct Options {
     pub latency: Duration,
     /// Whether a cohort must be named before it is filled. Not settled by any document.
     pub strict_naming: bool,
+    /// Heap's side.
+    pub heap: HeapOptions,
 }
 
 impl Default for Options {
@@ -102,6 +123,7 @@ impl Default for Options {
             retry_after: false,
             latency: Duration::ZERO,
             strict_naming: false,
+            heap: HeapOptions::default(),
         }
     }
 }
@@ -111,6 +133,7 @@ impl Default for Options {
 pub struct Sandbox {
     address: SocketAddr,
     _stop: oneshot::Sender<()>,
+    _tasks: Arc<Tasks>,
 }
 
 impl Sandbox {
@@ -119,17 +142,24 @@ impl Sandbox {
     /// # Errors
     /// [`SandboxError`] when the port or the memory cannot be had.
     pub async fn start(options: Options) -> Result<Self, SandboxError> {
-        let mut world = World::new(options.people);
-        let memory = match &options.memory {
-            Some(folder) => Some(Memory::open(folder, &mut world)?),
-            None => None,
+        let memory = options.memory.as_deref().map(Memory::open).transpose()?;
+        let inner = Inner {
+            braze: Braze::open(&options, memory.as_ref())?,
+            heap: Heap::open(&options, memory.as_ref())?,
+            segments: Segments::default(),
+            currents: Currents::default(),
+            faults: Faults::default(),
+            _memory: memory,
         };
-        let limit = RateLimit::new(options.rate_limit, options.rate_window);
-        let inner =
-            Inner { world, memory, faults: Faults::default(), limit, counters: door::Counters::default() };
-        let shared = Shared { options: Arc::new(options), inner: Arc::new(Mutex::new(inner)) };
+        let tasks = Arc::new(Tasks::default());
+        let shared = Shared {
+            options: Arc::new(options),
+            inner: Arc::new(Mutex::new(inner)),
+            client: Client::default(),
+            tasks: Arc::downgrade(&tasks),
+        };
         let (address, stop) = serve::listen(shared).await?;
-        Ok(Self { address, _stop: stop })
+        Ok(Self { address, _stop: stop, _tasks: tasks })
     }
 
     /// Where it listens: `http://127.0.0.1:<port>`.
@@ -144,15 +174,18 @@ impl Sandbox {
 struct Shared {
     options: Arc<Options>,
     inner: Arc<Mutex<Inner>>,
+    client: Client,
+    tasks: Weak<Tasks>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    world: World,
-    memory: Option<Memory>,
+    braze: Braze,
+    heap: Heap,
+    segments: Segments,
+    currents: Currents,
     faults: Faults,
-    limit: RateLimit,
-    counters: door::Counters,
+    _memory: Option<Memory>,
 }
 
 impl Shared {

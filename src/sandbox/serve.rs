@@ -3,9 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
-use axum::routing::{get, post};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -14,7 +14,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use super::{SandboxError, Shared, braze, door};
+use super::{SandboxError, Shared, braze, currents, door, heap, segments};
 
 /// Marks a response that must not be sent: the connection closes instead.
 #[derive(Clone, Copy)]
@@ -28,18 +28,27 @@ impl HangUp {
     }
 }
 
+/// A status by its number.
+pub(super) fn status_of(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// Sets a header, unless its name or value cannot be one.
+pub(super) fn put(headers: &mut HeaderMap, name: &str, value: &str) {
+    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
+        headers.insert(name, value);
+    }
+}
+
+/// Each vendor's paths are checked by that vendor; the private door takes bodies of any size.
 fn routes(shared: Shared) -> Router {
-    Router::new()
-        .route("/partners/{partner}/cohorts", post(braze::cohorts))
-        .route("/partners/{partner}/cohorts/users", post(braze::users))
-        .route("/_sandbox/", get(door::paths))
-        .route("/_sandbox/cohorts", get(door::cohorts))
-        .route("/_sandbox/cohorts/{id}/members", get(door::members))
-        .route("/_sandbox/requests", get(door::requests))
-        .route("/_sandbox/faults", post(door::faults))
-        .route("/_sandbox/people", post(door::people))
-        .route("/_sandbox/identify", post(door::identify))
+    door::routes()
+        .merge(braze::routes())
+        .merge(heap::routes())
+        .merge(segments::routes())
+        .merge(currents::routes())
         .fallback(async || (StatusCode::NOT_FOUND, r#"{"message":"Not Found"}"#))
+        .layer(DefaultBodyLimit::disable())
         .with_state(shared)
 }
 

@@ -1,33 +1,26 @@
-//! `sandbox`: a small Braze on this machine, until it is told to stop.
+//! `sandbox`: a small Braze and Heap on this machine, until it is told to stop.
 
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
 use std::time::Duration;
 
-use crate::cli::args::{People, SandboxArgs};
 use crate::cli::environment::variable;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
 use crate::cli::output::out;
-use crate::sandbox::{self, Options, Sandbox};
+use crate::cli::sandbox_args::{
+    Answers, Codec, CurrentsArgs, HeapArgs, Lengths, Limits, People, SandboxArgs, SandboxCommand,
+};
+use crate::sandbox::currents::{self, CurrentsError, Files, Mix, Written};
+use crate::sandbox::{self, HeapOptions, Options, OverLimit, Sandbox, Success};
 
 pub(in crate::cli) fn run(args: &SandboxArgs) -> Result<Exit, CommandError> {
-    let defaults = Options::default();
-    let options = Options {
-        port: args.port,
-        memory: args.memory.clone(),
-        people: match args.people {
-            People::Any => sandbox::People::Any,
-            People::Known => sandbox::People::Known,
-        },
-        partner: args.partner.clone(),
-        partner_api_key: variable("SYNCLINE_SANDBOX_PARTNER_API_KEY").unwrap_or(defaults.partner_api_key),
-        data_import_key: variable("SYNCLINE_SANDBOX_DATA_IMPORT_KEY").unwrap_or(defaults.data_import_key),
-        rate_limit: args.rate_limit,
-        rate_window: Duration::from_secs(args.rate_window),
-        retry_after: args.retry_after,
-        latency: Duration::from_millis(args.latency),
-        strict_naming: args.strict_naming,
-    };
+    if let Some(SandboxCommand::Currents(args)) = &args.command {
+        return currents(args);
+    }
+    let options = options(args);
     super::runtime()?.block_on(async {
         let sandbox = Sandbox::start(options).await?;
         out(&format!("sandbox on {}", sandbox.url()))?;
@@ -37,4 +30,118 @@ pub(in crate::cli) fn run(args: &SandboxArgs) -> Result<Exit, CommandError> {
             .map_err(|e| CommandError::new(Exit::Failed, format!("no signals: {e}")))?;
         Ok(Exit::Done)
     })
+}
+
+fn currents(args: &CurrentsArgs) -> Result<Exit, CommandError> {
+    let mix = Mix {
+        seed: args.seed,
+        events: args.events,
+        from: args.from,
+        types: args.types.clone(),
+        one_way: args.one_way,
+        users: args.users,
+        hours: args.hours,
+        anonymous: args.anonymous,
+        hot: args.hot,
+        redacted: args.redacted,
+        unknown_types: args.unknown_types,
+        unknown_fields: args.unknown_fields,
+        odd_times: args.odd_times,
+        broken: args.broken,
+        large: args.large,
+        duplicates: args.duplicates,
+        shuffle: args.shuffle,
+        ..Mix::default()
+    };
+    let files = Files {
+        codec: match args.codec {
+            Codec::Null => currents::Codec::Null,
+            Codec::Deflate => currents::Codec::Deflate,
+            Codec::Snappy => currents::Codec::Snappy,
+            Codec::Zstd => currents::Codec::Zstd,
+        },
+        prefix: args.prefix.clone(),
+        rows_max: args.rows_max,
+        late: args.late,
+        cut: args.cut,
+        garbage: args.garbage,
+        ..Files::default()
+    };
+    let written = currents::write(&args.out, &mix, &files)?;
+    if let Some(path) = &args.ids {
+        write_ids(path, &written).map_err(|source| CurrentsError::Write { path: path.clone(), source })?;
+    }
+    out(&summary(&written, args))?;
+    Ok(Exit::Done)
+}
+
+fn write_ids(path: &Path, written: &Written) -> io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    for id in &written.ids {
+        writeln!(file, "{id}")?;
+    }
+    file.flush()
+}
+
+fn summary(written: &Written, args: &CurrentsArgs) -> String {
+    let Written { events, distinct, files, bytes, .. } = written;
+    let out = args.out.display();
+    let mut text = format!(
+        "wrote {events} events, {distinct} of them different, as {files} files of {bytes} bytes below {out}"
+    );
+    if let Some(cut) = &written.cut {
+        let (whole, lost) = (cut.whole.len(), cut.lost.len());
+        text.push_str(&format!("\ncut: {}, {whole} more events whole and {lost} not", cut.path.display()));
+    }
+    for path in &written.garbage {
+        text.push_str(&format!("\ngarbage: {}", path.display()));
+    }
+    text
+}
+
+fn options(args: &SandboxArgs) -> Options {
+    let (braze, defaults) = (&args.braze, Options::default());
+    Options {
+        port: args.port,
+        memory: args.memory.clone(),
+        people: match braze.people {
+            People::Any => sandbox::People::Any,
+            People::Known => sandbox::People::Known,
+        },
+        partner: braze.partner.clone(),
+        partner_api_key: variable("SYNCLINE_SANDBOX_PARTNER_API_KEY").unwrap_or(defaults.partner_api_key),
+        data_import_key: variable("SYNCLINE_SANDBOX_DATA_IMPORT_KEY").unwrap_or(defaults.data_import_key),
+        rate_limit: braze.rate_limit,
+        rate_window: Duration::from_secs(braze.rate_window),
+        retry_after: braze.retry_after,
+        latency: Duration::from_millis(braze.latency),
+        strict_naming: braze.strict_naming,
+        heap: heap(&args.heap, defaults.heap),
+    }
+}
+
+fn heap(args: &HeapArgs, defaults: HeapOptions) -> HeapOptions {
+    HeapOptions {
+        app_id: args.app_id.clone(),
+        api_key: variable("SYNCLINE_SANDBOX_HEAP_API_KEY").unwrap_or(defaults.api_key),
+        over_limit: match args.limits {
+            Limits::Off => OverLimit::Off,
+            Limits::Refuse => OverLimit::Refuse,
+            Limits::SilentDrop => OverLimit::Drop,
+        },
+        minute: Duration::from_millis(args.minute),
+        success: match args.answers {
+            Answers::Mixed => Success::Mixed,
+            Answers::Object => Success::Object,
+            Answers::Empty => Success::Empty,
+            Answers::NoContent => Success::NoContent,
+        },
+        lengths: match args.lengths {
+            Lengths::Characters => sandbox::Lengths::Characters,
+            Lengths::Bytes => sandbox::Lengths::Bytes,
+        },
+        lenient: args.lenient,
+        body_len_max: args.body_max,
+        accept_all: args.accept_all,
+    }
 }

@@ -5,22 +5,70 @@
 //! order: content type, body, partner key, client secret, partner, cohort id, the rest of the shape, the
 //! limit. The success is `201 {"message":"success"}`, as on Braze's other POST endpoints.
 
+mod door;
+mod limits;
+mod world;
+
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::faults::{Action, Endpoint};
-use super::limits::Quota;
-use super::serve::HangUp;
-use super::world::{Alias, Change, Fact};
-use super::{Options, Shared};
+use super::faults::{Action, Endpoint, Instead};
+use super::memory::{Facts, Memory};
+use super::serve::{HangUp, put, status_of};
+use super::{Options, SandboxError, Shared};
+
+pub(super) use door::routes;
+use limits::{Quota, RateLimit};
+use world::{Alias, Change, Fact, World};
 
 /// Largest body in bytes (Braze, "API limits").
 const BODY_LEN_MAX: usize = 4 << 20;
 /// Most identifiers in one request, over all arrays of all objects.
 const IDENTIFIERS_MAX: usize = 1000;
+
+/// The list of facts in the sandbox's memory.
+const FACTS: &str = "facts.ndjson";
+/// Facts after which the list is written anew from the world that it makes.
+const FACTS_MAX: u64 = 20_000;
+
+/// Braze's side of the sandbox.
+#[derive(Debug)]
+pub(super) struct Braze {
+    world: World,
+    facts: Option<Facts>,
+    limit: RateLimit,
+    counters: door::Counters,
+}
+
+impl Braze {
+    /// Braze as it was, if there is a memory of it.
+    pub(super) fn open(options: &Options, memory: Option<&Memory>) -> Result<Self, SandboxError> {
+        let mut world = World::new(options.people);
+        let facts = match memory {
+            Some(memory) => {
+                if memory.recall(FACTS, |fact| world.learn(fact))? > FACTS_MAX {
+                    memory.rewrite(FACTS, world.facts())?;
+                }
+                Some(memory.append(FACTS)?)
+            }
+            None => None,
+        };
+        let limit = RateLimit::new(options.rate_limit, options.rate_window);
+        Ok(Self { world, facts, limit, counters: door::Counters::default() })
+    }
+
+    /// Writes a fact down and lets it happen.
+    fn keep(&mut self, fact: Fact) -> std::io::Result<()> {
+        if let Some(facts) = &mut self.facts {
+            facts.keep(&[&fact])?;
+        }
+        self.world.learn(fact);
+        Ok(())
+    }
+}
 
 /// An answer, before it has headers.
 struct Answer {
@@ -40,22 +88,12 @@ impl Answer {
 }
 
 /// Names or renames a cohort.
-pub(super) async fn cohorts(
-    state: State<Shared>,
-    path: Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
+async fn cohorts(state: State<Shared>, path: Path<String>, headers: HeaderMap, body: Body) -> Response {
     handle(state.0, Endpoint::Cohorts, &path.0, &headers, body).await
 }
 
 /// Adds and removes members.
-pub(super) async fn users(
-    state: State<Shared>,
-    path: Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
+async fn users(state: State<Shared>, path: Path<String>, headers: HeaderMap, body: Body) -> Response {
     handle(state.0, Endpoint::Users, &path.0, &headers, body).await
 }
 
@@ -67,14 +105,14 @@ async fn handle(
     body: Body,
 ) -> Response {
     let body = axum::body::to_bytes(body, BODY_LEN_MAX).await;
-    let quota = shared.lock().limit.take();
+    let quota = shared.lock().braze.limit.take();
     let answer = match body {
         Ok(body) if quota.exceeded => {
-            shared.lock().counters.request(endpoint, body.len());
+            shared.lock().braze.counters.request(endpoint, body.len());
             Err(Answer::new(StatusCode::TOO_MANY_REQUESTS, "You have exceeded your rate limit"))
         }
         Ok(body) => {
-            shared.lock().counters.request(endpoint, body.len());
+            shared.lock().braze.counters.request(endpoint, body.len());
             answer(&shared, endpoint, partner, headers, &body).await
         }
         Err(_) => Err(Answer::new(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large")),
@@ -97,22 +135,24 @@ async fn answer(
     let cohort_id =
         value.as_ref().ok().and_then(|v| v.get("cohort_id")?.as_str()).unwrap_or_default().to_owned();
     let fault = shared.lock().faults.strike(endpoint, &cohort_id, body);
-    match &fault {
-        Some(Action::Status(status)) => return Err(Answer::new(status_of(*status), "by the fault plan")),
-        Some(Action::Reply { status, headers, body }) => {
-            return Err(Answer { status: status_of(*status), headers: headers.clone(), body: body.clone() });
+    let before = match &fault {
+        Some(fault) => fault.before().await,
+        None => None,
+    };
+    match before {
+        Some(Instead::Status(status)) => return Err(Answer::new(status_of(status), "by the fault plan")),
+        Some(Instead::Reply { status, headers, body }) => {
+            return Err(Answer { status: status_of(status), headers, body });
         }
-        Some(Action::Reset) => return Ok(HangUp::response()),
-        Some(Action::Hang) => std::future::pending().await,
-        Some(Action::Delay(millis)) => tokio::time::sleep(std::time::Duration::from_millis(*millis)).await,
-        _ => {}
+        Some(Instead::HangUp) => return Ok(HangUp::response()),
+        None => {}
     }
     check_headers(headers)?;
     let value = value.map_err(|_| Answer::bad_request("the request body is not valid JSON"))?;
     check_keys(&value, partner, &shared.options)?;
     let fact = match endpoint {
         Endpoint::Cohorts => naming(&value)?,
-        Endpoint::Users => changes(&value)?,
+        _ => changes(&value)?,
     };
     let _busy = Busy::take(shared, &cohort_id)?;
     tokio::time::sleep(shared.options.latency).await;
@@ -123,10 +163,6 @@ async fn answer(
         Some(Action::DoneBut(body)) => Err(Answer { status: StatusCode::CREATED, headers: Vec::new(), body }),
         _ => Err(Answer::new(StatusCode::CREATED, "success")),
     }
-}
-
-fn status_of(status: u16) -> StatusCode {
-    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 fn check_headers(headers: &HeaderMap) -> Result<(), Answer> {
@@ -232,7 +268,7 @@ struct Busy<'a>(&'a Shared, String);
 
 impl<'a> Busy<'a> {
     fn take(shared: &'a Shared, cohort_id: &str) -> Result<Self, Answer> {
-        if shared.lock().counters.begin(cohort_id) {
+        if shared.lock().braze.counters.begin(cohort_id) {
             Ok(Self(shared, cohort_id.to_owned()))
         } else {
             Err(Answer::new(StatusCode::LOCKED, "Resource locked"))
@@ -242,30 +278,27 @@ impl<'a> Busy<'a> {
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.0.lock().counters.end(&self.1);
+        self.0.lock().braze.counters.end(&self.1);
     }
 }
 
 fn settle(shared: &Shared, cohort_id: &str, fact: Fact) -> Result<(), Answer> {
     let mut inner = shared.lock();
     if let Fact::Changed { cohort_changes, .. } = &fact {
-        let named = inner.world.cohorts.get(cohort_id).is_some_and(|cohort| cohort.name.is_some());
+        let named = inner.braze.world.cohorts.get(cohort_id).is_some_and(|cohort| cohort.name.is_some());
         if shared.options.strict_naming && !named && !cohort_changes.is_empty() {
             return Err(Answer::bad_request("`cohort_id` must be a valid string"));
         }
-        inner.counters.changed(cohort_changes);
+        inner.braze.counters.changed(cohort_changes);
     }
-    if let Some(memory) = &mut inner.memory
-        && memory.keep(&fact).is_err()
-    {
-        return Err(Answer::new(StatusCode::SERVICE_UNAVAILABLE, "the sandbox cannot write its memory"));
-    }
-    inner.world.learn(fact);
-    Ok(())
+    inner
+        .braze
+        .keep(fact)
+        .map_err(|_| Answer::new(StatusCode::SERVICE_UNAVAILABLE, "the sandbox cannot write its memory"))
 }
 
 fn respond(shared: &Shared, answer: &Answer, quota: Quota) -> Response {
-    shared.lock().counters.answered(answer.status.as_u16());
+    shared.lock().braze.counters.answered(answer.status.as_u16());
     let mut response = Response::new(Body::from(answer.body.to_string()));
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
@@ -291,12 +324,6 @@ fn respond(shared: &Shared, answer: &Answer, quota: Quota) -> Response {
         }
     }
     response
-}
-
-fn put(headers: &mut HeaderMap, name: &str, value: &str) {
-    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
-        headers.insert(name, value);
-    }
 }
 
 #[cfg(test)]
@@ -345,6 +372,26 @@ mod tests {
             &long,
         ] {
             assert_eq!(parse(bad).err(), Some(400), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_long_memory_is_written_anew() {
+        let home = tempfile::tempdir().unwrap();
+        let open = || {
+            let memory = Memory::open(home.path()).unwrap();
+            (Braze::open(&Options::default(), Some(&memory)).unwrap(), memory)
+        };
+        let (mut braze, memory) = open();
+        for n in 0..=FACTS_MAX {
+            let change = Change { user_ids: vec![format!("u{}", n % 10)], ..Change::default() };
+            let fact = Fact::Changed { cohort_id: "c".to_owned(), cohort_changes: vec![change] };
+            braze.keep(fact).unwrap();
+        }
+        drop((braze, memory));
+        for _ in 0..2 {
+            assert_eq!(open().0.world.size("c"), 10);
+            assert!(std::fs::metadata(home.path().join(FACTS)).unwrap().len() < 2_000);
         }
     }
 }

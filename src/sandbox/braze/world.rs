@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::People;
+use crate::sandbox::People;
 
 /// Something that happened.
 #[derive(Clone, Debug, Serialize, Deserialize)]

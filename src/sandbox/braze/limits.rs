@@ -3,7 +3,9 @@
 //! Headers by Braze's "API limits": limit and remaining as numbers, reset as UTC epoch seconds. Whether
 //! the cohort endpoints send them is not known; here they do.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use crate::sandbox::clock;
 
 #[derive(Debug)]
 pub(super) struct RateLimit {
@@ -30,12 +32,7 @@ impl RateLimit {
 
     /// Counts one request.
     pub(super) fn take(&mut self) -> Quota {
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "the sandbox stands for a server elsewhere: it has its own clock"
-        )]
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.take_at(now)
+        self.take_at(clock::now())
     }
 
     fn take_at(&mut self, now: Duration) -> Quota {

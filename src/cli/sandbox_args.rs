@@ -1,0 +1,226 @@
+//! What `sandbox` can be told.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::args::without_effect;
+
+/// Whom the sandbox knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum People {
+    /// Whoever is named is taken for somebody who exists
+    Any,
+    /// Only those whom the private door has introduced
+    Known,
+}
+
+/// What becomes of events over Heap's rate limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Limits {
+    /// There are none
+    Off,
+    /// The request is refused with 429
+    #[value(name = "429")]
+    Refuse,
+    /// They are dropped in silence
+    SilentDrop,
+}
+
+/// How Heap answers a success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Answers {
+    /// The others in turn
+    Mixed,
+    /// 200 with {}
+    Object,
+    /// 200 with an empty text
+    Empty,
+    /// 204
+    NoContent,
+}
+
+/// In what Heap's lengths count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Lengths {
+    /// Unicode code points
+    Characters,
+    /// Bytes of UTF-8
+    Bytes,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "--help tells of its keys, its private door under /_sandbox/ and its fault plan.",
+    after_long_help = include_str!("commands/sandbox.txt")
+)]
+pub(super) struct SandboxArgs {
+    #[command(subcommand)]
+    pub(super) command: Option<SandboxCommand>,
+    /// The port on loopback; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 4010)]
+    pub(super) port: u16,
+    /// Remember people, membership and events in this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) memory: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) braze: BrazeArgs,
+    #[command(flatten)]
+    pub(super) heap: HeapArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Braze")]
+pub(super) struct BrazeArgs {
+    /// Whom it knows
+    #[arg(long, value_name = "WHOM", default_value = "any")]
+    pub(super) people: People,
+    /// The partner's name in the path
+    #[arg(long, value_name = "NAME", default_value = "heap")]
+    pub(super) partner: String,
+    /// Requests allowed in a window
+    #[arg(long, value_name = "N", default_value_t = 250_000)]
+    pub(super) rate_limit: u64,
+    /// The window's length in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) rate_window: u64,
+    /// Say in a 429 how long to wait
+    #[arg(long)]
+    pub(super) retry_after: bool,
+    /// Milliseconds that a request takes
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub(super) latency: u64,
+    /// Refuse members of a cohort that has no name yet
+    #[arg(long)]
+    pub(super) strict_naming: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Heap")]
+pub(super) struct HeapArgs {
+    /// The environment id that it takes
+    #[arg(long = "heap-app-id", value_name = "ID", default_value = "11")]
+    pub(super) app_id: String,
+    /// What becomes of events over a rate limit
+    #[arg(long = "heap-limits", value_name = "HOW", default_value = "429")]
+    pub(super) limits: Limits,
+    /// Milliseconds that a minute lasts for the rate limits
+    #[arg(long = "heap-minute", value_name = "MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) minute: u64,
+    /// How a success is answered
+    #[arg(long = "heap-answers", value_name = "HOW", default_value = "mixed")]
+    pub(super) answers: Answers,
+    /// In what lengths count
+    #[arg(long = "heap-lengths", value_name = "IN", default_value = "characters")]
+    pub(super) lengths: Lengths,
+    /// Take values and fields that no document allows
+    #[arg(long = "heap-lenient")]
+    pub(super) lenient: bool,
+    /// Largest body in bytes
+    #[arg(long = "heap-body-max", value_name = "BYTES", default_value_t = 10 << 20)]
+    pub(super) body_max: usize,
+    /// Take every body of events unread and only count, to measure a client
+    #[arg(long = "heap-accept-all")]
+    pub(super) accept_all: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SandboxCommand {
+    /// Write Braze Currents events as Avro files, in a bucket's layout, and end
+    #[command(args = without_effect(&["config", "env", "verbose"]))]
+    Currents(CurrentsArgs),
+}
+
+/// How blocks of Avro files are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Codec {
+    /// Not at all
+    Null,
+    /// Deflate
+    Deflate,
+    /// Snappy
+    Snappy,
+    /// Zstandard
+    Zstd,
+}
+
+/// Shares are of events, 0.0 to 1.0.
+#[derive(Debug, Args)]
+pub(super) struct CurrentsArgs {
+    /// The folder that stands for the bucket
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) out: PathBuf,
+    /// How many events
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub(super) events: u64,
+    /// The number of the first event; other numbers are other events
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) from: u64,
+    /// The same seed gives the same events, also when they are posted
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) seed: u64,
+    /// How blocks are compressed
+    #[arg(long, value_name = "CODEC", default_value = "snappy")]
+    pub(super) codec: Codec,
+    /// What stands before the export's folder
+    #[arg(long, value_name = "PREFIX", default_value = "")]
+    pub(super) prefix: String,
+    /// Most events in a file
+    #[arg(long, value_name = "N", default_value_t = 15_000)]
+    pub(super) rows_max: usize,
+    /// Only this event type; may be given again
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(super) types: Vec<String>,
+    /// People
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub(super) users: u64,
+    /// Hours over which the events are spread
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    pub(super) hours: u64,
+    /// Events that come twice
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub(super) duplicates: f64,
+    /// Events stand in any order
+    #[arg(long)]
+    pub(super) shuffle: bool,
+    /// Some events lie in the folder of a later hour
+    #[arg(long)]
+    pub(super) late: bool,
+    /// One more file breaks off
+    #[arg(long)]
+    pub(super) cut: bool,
+    /// Some more files are none
+    #[arg(long)]
+    pub(super) garbage: bool,
+    /// Types that never come over HTTP are in it as well
+    #[arg(long)]
+    pub(super) one_way: bool,
+    /// Events of people without an external id
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
+    pub(super) anonymous: f64,
+    /// Events of one person among all
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub(super) hot: f64,
+    /// Events with a value replaced by `[REDACTED]`
+    #[arg(long, value_name = "SHARE", default_value_t = 0.02)]
+    pub(super) redacted: f64,
+    /// Events of types that nobody knows yet
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
+    pub(super) unknown_types: f64,
+    /// Events with a field that nobody knows yet
+    #[arg(long, value_name = "SHARE", default_value_t = 0.02)]
+    pub(super) unknown_fields: f64,
+    /// Events from the far future or past
+    #[arg(long, value_name = "SHARE", default_value_t = 0.002)]
+    pub(super) odd_times: f64,
+    /// Events without the time that they must have
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub(super) broken: f64,
+    /// Custom events and purchases with 890 KB of properties
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub(super) large: f64,
+    /// Write the events' ids into this file, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(super) ids: Option<PathBuf>,
+}

@@ -1,0 +1,54 @@
+//! Heap's Segment Sync: the webhook by which a segment leaves Heap.
+//!
+//! Source: Heap's OpenAPI of the webhook, its reference receiver, and its guide "Creating a new Heap
+//! integration". Since the last call, who entered and who left; in pages, each signed; a page that is not
+//! answered with 200 comes again. Heap calls every four hours; here the private door says when.
+//!
+//! No document settles these, so each is a setting of the webhook (see [`webhook::Webhook`]): the length
+//! and the order of pages, whether both lists stand in one page, milliseconds or seconds, how often and
+//! with which timestamp a page comes again, and whether what was given up is told by a later sync. The
+//! first sync names everybody. Nothing is sent for a segment in which nothing changed.
+//!
+//! # The truth
+//! A segment has three lists that differ: who is in it, what syncs have counted from, and what the receiver
+//! was *told*: the pages that it acknowledged, as it acknowledged them. A receiver that is right holds
+//! what it was told. Nothing of this is remembered by a later sandbox.
+
+mod deliver;
+mod door;
+mod jobs;
+mod members;
+mod pages;
+mod sign;
+mod tally;
+mod webhook;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub(super) use door::routes;
+use members::Members;
+use tally::Tally;
+use webhook::Webhook;
+
+/// Everything that this part holds.
+#[derive(Debug, Default)]
+pub(super) struct Segments {
+    webhook: Option<Arc<Webhook>>,
+    segments: BTreeMap<i64, Segment>,
+    tally: Tally,
+    /// Syncs run one after another: Heap's are hours apart.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Syncs that run or wait for their turn.
+    running: u64,
+    /// Runs so far; chance goes on from here.
+    runs: u64,
+}
+
+#[derive(Debug, Default)]
+struct Segment {
+    name: String,
+    members: Members,
+    /// Pages that an earlier sync has delivered and that a later one repeats.
+    stale: Vec<Arc<pages::Page>>,
+}
