@@ -29,4 +29,5 @@ mod sandbox;
 mod secrets;
 mod sources;
 mod store;
+mod watch;
 mod words;

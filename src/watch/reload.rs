@@ -36,11 +36,7 @@ impl Lead {
             Ok(new) => new,
             Err(problems) => return self.keep_config(problems),
         };
-        if new.digest == self.config.digest && !in_any_case {
-            self.shared.board.lock().config_error = None;
-            self.tell("config", None, "the config is valid again");
-            return;
-        }
+        // The same config with another secret in a file is another one.
         match self.at.reach(&new).await {
             Ok(reach) => self.use_config(new, reach),
             Err(missing) => self.keep_config(missing),
@@ -59,11 +55,16 @@ impl Lead {
         let config = Arc::clone(&self.config);
         let mut changed = settings::changed(&old, &config);
         let relinked = settings::relinked(&old, &config, &self.reach, &reach);
+        let is_notified_alike = old.watch.notify == config.watch.notify
+            && settings::same_secrets(&self.reach.notify, &reach.notify);
         self.reach = reach;
         self.links.retain(|name, _| !relinked.contains(name) && config.braze.contains_key(name));
         match self.linked(&config) {
+            // Those that are there already know of the rate limit.
             Ok(links) => {
-                links.into_iter().for_each(|(name, link)| drop(self.links.entry(name).or_insert(link)))
+                for (name, link) in links {
+                    self.links.entry(name).or_insert(link);
+                }
             }
             Err(error) => tracing::error!("{error}"),
         }
@@ -85,13 +86,16 @@ impl Lead {
         }
         self.shared.board.configured(&config);
         self.shared.board.lock().needs_restart = restart;
-        self.notifier = Notifier::new(&config, &self.reach.notify);
+        if !is_notified_alike {
+            self.notifier = Notifier::new(&config, &self.reach.notify);
+        }
         let known: BTreeSet<String> = settings::cohorts(&config).map(of_cohort).collect();
         self.told.retain(|about| known.contains(about) || about == "config");
         self.tell("config", None, "the config is valid again");
         self.queue.retain(|id| settings::cohorts(&config).any(|known| known == id));
         self.folds.retain(|name, fold| config.heap.contains_key(name) || fold.is_running);
-        self.sources.changed(&config, None);
+        // What was looked at on the way must not go unseen.
+        changed.extend(self.sources.changed(&config, None));
         tracing::info!(
             changed = changed.len(),
             digest = &config.digest[..12.min(config.digest.len())],

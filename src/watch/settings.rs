@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Secret};
 use crate::model::{CohortId, ConnectionName};
 use crate::reconcile::Access;
 
@@ -50,12 +50,8 @@ pub(super) fn changed(old: &Config, new: &Config) -> BTreeSet<CohortId> {
 
 /// The connections that are reached in another way now.
 pub(super) fn relinked(old: &Config, new: &Config, had: &Reach, has: &Reach) -> BTreeSet<ConnectionName> {
-    let same = |a: &Access, b: &Access| {
-        let [a_keys, b_keys] = [&a.keys, &b.keys];
-        a.base == b.base
-            && a_keys.data_import.expose() == b_keys.data_import.expose()
-            && a_keys.partner_api.expose() == b_keys.partner_api.expose()
-    };
+    let keys = |access: &Access| [access.keys.data_import.clone(), access.keys.partner_api.clone()];
+    let same = |a: &Access, b: &Access| a.base == b.base && same_secrets(&keys(a), &keys(b));
     let is_other = |name: &&ConnectionName| {
         let reached = match (had.access.get(*name), has.access.get(*name)) {
             (Some(a), Some(b)) => same(a, b),
@@ -64,6 +60,11 @@ pub(super) fn relinked(old: &Config, new: &Config, had: &Reach, has: &Reach) -> 
         !reached || old.braze.get(*name) != new.braze.get(*name)
     };
     new.braze.keys().filter(is_other).cloned().collect()
+}
+
+/// Whether two lists of secrets are the same.
+pub(super) fn same_secrets(a: &[Secret], b: &[Secret]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.expose() == b.expose())
 }
 
 /// What a running process cannot change, if another config wants it to.

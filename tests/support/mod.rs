@@ -3,6 +3,7 @@
 pub(crate) mod avro;
 pub(crate) mod receiver;
 pub(crate) mod s3;
+pub(crate) mod watch;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,0 +1,252 @@
+//! `watch`: what wakes it, what it does then, and what it tells.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::support::watch::{PATIENCE, Watch};
+use crate::support::*;
+
+/// A workspace with these cohorts, and a watch on it.
+fn watched(cohorts: &[&str], more: &str) -> (Workspace, Sandbox) {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, cohorts, &(PATIENCE.to_owned() + more));
+    (w, sandbox)
+}
+
+fn until_members(sandbox: &Sandbox, cohort: &str, people: impl Iterator<Item = String> + Clone) {
+    until(&format!("{cohort} has its members"), || sandbox.members(cohort) == members(people.clone()));
+}
+
+#[test]
+fn a_changed_source_is_in_braze_without_being_asked() {
+    let (w, sandbox) = watched(&["carts", "trials"], "");
+    w.source("carts", users(50)).source("trials", users(20));
+    let watch = Watch::start(&w);
+    until_members(&sandbox, "carts", users(50));
+    until_members(&sandbox, "trials", users(20));
+    w.source("carts", users(45));
+    until_members(&sandbox, "carts", users(45));
+    // Written to in place, too.
+    fs::OpenOptions::new()
+        .append(true)
+        .open(w.path("trials.csv"))
+        .and_then(|mut file| std::io::Write::write_all(&mut file, b"somebody\n"))
+        .unwrap();
+    until_members(&sandbox, "trials", users(20).chain(["somebody".to_owned()]));
+    watch.until_in_step();
+    assert_eq!(watch.metric("syncline_members{cohort=\"carts\"}"), 45.0);
+    assert_eq!(watch.stop(), 0);
+    w.run(&["reconcile"]).expect(0).says(&["In step: 2 cohorts"]);
+}
+
+#[test]
+fn a_changed_config_is_diffed_and_a_bad_one_changes_nothing() {
+    let (w, sandbox) = watched(&["carts", "trials"], "");
+    w.source("carts", users(50)).source("trials", users(20)).source("late", users(5));
+    let watch = Watch::start(&w);
+    watch.until_in_step();
+    let before = watch.metric("syncline_pass_duration_seconds_count");
+    let config = w.read("sync.yaml");
+    w.replace("sync.yaml", &config.replace("name: Carts", "name: Full carts"));
+    until("the name is told", || sandbox.names().contains(&("carts".to_owned(), "Full carts".to_owned())));
+    let passes = || watch.metric("syncline_pass_duration_seconds_count");
+    until("the pass has ended", || passes() > before);
+    assert_eq!(passes(), before + 1.0, "only what changed");
+    // Neither text that is no YAML nor a key that means nothing.
+    for bad in ["version: 1\ncohorts: [", &config.replace("version: 1", "version: 1\nnonsense: 1")] {
+        w.replace("sync.yaml", bad);
+        until("it says so", || watch.ready()["config"] != "valid");
+        assert_eq!(watch.get("/readyz").status, 200, "the last good one goes on");
+        assert_eq!(watch.metric("syncline_config_valid"), 0.0);
+        w.source("carts", users(51));
+        until_members(&sandbox, "carts", users(51));
+        w.replace("sync.yaml", &config);
+        until("it is well again", || watch.ready()["config"] == "valid");
+        w.source("carts", users(50));
+        until_members(&sandbox, "carts", users(50));
+    }
+    assert!(watch.log().contains("the last good one stays in use"), "{}", watch.log());
+    w.replace("sync.yaml", &(config + &cohort_entry("late", "")));
+    until_members(&sandbox, "late", users(5));
+}
+
+#[test]
+fn links_that_are_turned_are_seen() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.source("carts", users(10));
+    let text = |name: &str| {
+        let text =
+            config(&sandbox.url, &["carts"], PATIENCE).replace("name: Carts", &format!("name: {name}"));
+        text.replace("path: carts.csv", &format!("path: {}", w.path("carts.csv").display()))
+            + &format!("roots: [{}]\n", w.path("").display())
+    };
+    // As Kubernetes does it: a link to a link to a folder that is replaced.
+    w.write("etc/..one/sync.yaml", text("One"));
+    symlink("..one", w.path("etc/..data")).unwrap();
+    symlink("..data/sync.yaml", w.path("etc/sync.yaml")).unwrap();
+    let watch = Watch::from_command(&mut w.command(&["watch", "-c", "etc/sync.yaml"]));
+    let named = |name: &str| {
+        until(&format!("it is {name}"), || sandbox.names().contains(&("carts".to_owned(), name.to_owned())));
+    };
+    named("One");
+    for name in ["Two", "Three", "Four"] {
+        w.write(&format!("etc/..{name}/sync.yaml"), text(name));
+        symlink(format!("..{name}"), w.path("etc/..tmp")).unwrap();
+        #[allow(clippy::disallowed_methods, reason = "a test's files")]
+        fs::rename(w.path("etc/..tmp"), w.path("etc/..data")).unwrap();
+        named(name);
+    }
+    assert_eq!(watch.stop(), 0);
+}
+
+#[test]
+fn a_refusal_waits_for_a_person_and_nobody_waits_for_it() {
+    let (w, sandbox) = watched(&["carts", "trials"], "");
+    w.source("carts", users(50)).source("trials", users(20));
+    let watch = Watch::start(&w);
+    watch.until_in_step();
+    w.source("carts", users(10)).source("trials", users(19));
+    until("it is refused", || watch.ready()["not_in_step"]["carts"] == "refused");
+    until_members(&sandbox, "trials", users(19));
+    assert_eq!(sandbox.members("carts").len(), 50);
+    let log = watch.log();
+    let plan = log.split("plan=").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+    assert!(log.contains(&format!("syncline approve carts --plan {plan}")), "{log}");
+    // Another plan is not this one.
+    let other = format!("sha256:{}", "0".repeat(64));
+    w.run(&["approve", "carts", "--plan", &other]).expect(0);
+    w.run(&["approve", "nobody", "--plan", plan]).expect(64).says(&["no cohort `nobody`"]);
+    w.run(&["approve", "carts", "--plan", plan]).expect(0).says(&["approved", plan]);
+    until_members(&sandbox, "carts", users(10));
+    watch.until_in_step();
+    // It was for this plan, and not for the next one.
+    w.source("carts", users(2));
+    until("it is refused again", || watch.ready()["not_in_step"]["carts"] == "refused");
+    assert_eq!(sandbox.members("carts").len(), 10);
+}
+
+#[test]
+fn what_fails_is_tried_again_and_keeps_nobody_waiting() {
+    let (w, sandbox) = watched(&["carts", "trials"], "");
+    w.source("carts", users(50)).source("trials", users(20));
+    sandbox.faults(r#"[{"on": "users", "cohort_id": "carts", "times": 12, "do": {"status": 503}}]"#);
+    let watch = Watch::start(&w);
+    until_members(&sandbox, "trials", users(20));
+    until_members(&sandbox, "carts", users(50));
+    watch.until_in_step();
+    assert!(watch.metric("syncline_retries_total{cohort=\"carts\"}") >= 12.0);
+    // A source that is gone is not an empty one.
+    fs::remove_file(w.path("carts.csv")).unwrap();
+    until("it fails", || watch.ready()["not_in_step"]["carts"] == "failing");
+    assert_eq!(sandbox.members("carts").len(), 50);
+    w.source("carts", users(49));
+    until_members(&sandbox, "carts", users(49));
+}
+
+#[test]
+fn told_to_stop_it_finishes_what_is_under_way() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--latency", "60"]));
+    w.config(&sandbox, &["carts"], &("    batch: 10\n".to_owned() + PATIENCE));
+    w.source("carts", users(1000));
+    let watch = Watch::start(&w);
+    until("it is sending", || sandbox.members("carts").len() >= 50);
+    let began = Instant::now();
+    assert_eq!(watch.stop(), 0);
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    let sent = sandbox.members("carts").len();
+    assert!(sent < 1000, "it had to stop within the list");
+    let status = w.run(&["status", "--format", "json"]).expect(0).json();
+    assert_eq!(
+        status["cohorts"][0]["record"]["members"].as_u64(),
+        Some(sent as u64),
+        "and what it did is recorded"
+    );
+    w.run(&["state", "verify"]).expect(0);
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(sandbox.members("carts").len(), 1000);
+}
+
+#[test]
+fn a_second_process_stands_by_and_takes_over() {
+    let (w, sandbox) = watched(&["carts"], "");
+    w.source("carts", users(50));
+    let first = Watch::start(&w);
+    first.until_in_step();
+    let second = Watch::from_command(&mut w.command(&["watch"]));
+    until("it stands by", || second.get("/readyz").body.contains("standing by"));
+    assert_eq!(second.get("/readyz").status, 503);
+    assert_eq!(second.get("/livez").status, 200);
+    assert!(second.ready()["role"].as_str().unwrap().contains(&format!("process {}", first.id())));
+    w.run(&["reconcile"]).expect(8).says(&["held by"]);
+    first.kill();
+    second.until_ready();
+    w.source("carts", users(49));
+    until_members(&sandbox, "carts", users(49));
+    assert_eq!(second.stop(), 0);
+}
+
+#[test]
+fn it_reads_everything_again_when_it_is_told_to() {
+    let (w, sandbox) = watched(&["carts"], "");
+    w.source("carts", users(5));
+    let text = w.read("sync.yaml").replace("{ env: TEST_PARTNER_KEY }", "{ file: partner_key }");
+    w.write("sync.yaml", text).write("partner_key", "not the key");
+    let private = |name: &str| {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(w.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    private("partner_key");
+    let watch = Watch::start(&w);
+    until("the key is refused", || watch.ready()["not_in_step"]["carts"] == "failing");
+    w.write("key.new", PARTNER_KEY);
+    private("key.new");
+    #[allow(clippy::disallowed_methods, reason = "a test's files")]
+    fs::rename(w.path("key.new"), w.path("partner_key")).unwrap();
+    until_members(&sandbox, "carts", users(5));
+    watch.signal(Signal::SIGHUP);
+    watch.until_logs("told to read everything again", 1);
+    watch.until_in_step();
+    assert!(!watch.log().contains(PARTNER_KEY) && !watch.log().contains("not the key"));
+}
+
+#[test]
+fn only_its_own_names_are_served_and_nothing_can_be_changed() {
+    let (w, _sandbox) = watched(&["carts"], "  admin_hosts: [syncline.acme.internal]\n");
+    w.source("carts", users(5));
+    let watch = Watch::start(&w);
+    let asked = |host: &str, method: &str, path: &str| raw(&watch.admin(), host, method, path);
+    assert_eq!(asked("127.0.0.1:9090", "GET", "/readyz"), 200);
+    assert_eq!(asked("localhost", "GET", "/readyz"), 200);
+    assert_eq!(asked("syncline.acme.internal:9090", "GET", "/readyz"), 200);
+    assert_eq!(asked("evil.example", "GET", "/readyz"), 421);
+    assert_eq!(asked("localhost", "POST", "/readyz"), 405);
+    assert_eq!(asked("localhost", "GET", "/nothing"), 404);
+}
+
+/// The status of an answer to a request with this `Host`.
+fn raw(url: &str, host: &str, method: &str, path: &str) -> u16 {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+    )
+    .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_schedule_looks_without_being_told() {
+    let (w, sandbox) = watched(&["carts"], "  schedule: { every: 1s }\n");
+    w.source("carts", users(5));
+    let watch = Watch::start(&w);
+    watch.until_in_step();
+    let passes = watch.metric("syncline_pass_duration_seconds_count");
+    until("it has looked again", || watch.metric("syncline_pass_duration_seconds_count") >= passes + 2.0);
+    assert_eq!(sandbox.writes(), 2, "and there was nothing to do");
+}
