@@ -30,4 +30,5 @@ mod secrets;
 mod sources;
 mod store;
 mod watch;
+mod webhook;
 mod words;

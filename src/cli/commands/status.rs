@@ -9,6 +9,7 @@ use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, count, counted, dim, out, yellow};
 use crate::cli::view::json::envelope;
+use crate::cli::view::told;
 use crate::config::Config;
 use crate::model::{CohortId, Standing, timestamp_text};
 use crate::state::{Holder, Location, StateError, StateReader, Version};
@@ -31,15 +32,18 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
     let config = super::config(global)?;
     let state = super::reader(&config)?;
     let (location, holder) = (super::location(&config), state.holder(environment::clock().now())?);
-    let rows = rows(&config, &state)?;
+    let (rows, told) = (rows(&config, &state)?, told::told(&config, &state)?);
     out(&match args.format {
-        Format::Human => human(&rows, &state, &location, holder.as_ref(), &Again::new(global)),
+        Format::Human => {
+            let heaps = told::lines(&told, &config, environment::clock().now());
+            human(&rows, heaps, &state, &location, holder.as_ref(), &Again::new(global))
+        }
         Format::Json => {
             let cohorts: Vec<serde_json::Value> = rows.iter().map(to_json).collect();
             envelope(
                 "status",
                 "status",
-                &json!({ "state": location.to_string(), "holder": holder.as_ref().map(ToString::to_string), "cohorts": cohorts }),
+                &json!({ "state": location.to_string(), "holder": holder.as_ref().map(ToString::to_string), "cohorts": cohorts, "heaps": told::to_json(&told, &config) }),
             )
         }
     })?;
@@ -85,6 +89,7 @@ fn counted_members(id: &CohortId, version: &Version, state: &StateReader) -> Res
 
 fn human(
     rows: &[Row],
+    heaps: Vec<String>,
     state: &StateReader,
     location: &Location,
     holder: Option<&Holder>,
@@ -116,6 +121,7 @@ fn human(
             lines.push(format!("    {} left the config and is kept", yellow("!")));
         }
     }
+    lines.extend(heaps);
     lines.push(String::new());
     lines.push(if state.exists() {
         format!("State: {location}")

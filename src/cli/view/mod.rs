@@ -5,6 +5,7 @@ pub(super) mod markdown;
 pub(super) mod plan;
 pub(super) mod refusal;
 pub(super) mod report;
+pub(super) mod told;
 
 use std::time::Duration;
 
