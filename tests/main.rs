@@ -18,6 +18,7 @@ mod commands;
 mod config;
 mod crash;
 mod currents_sandbox;
+mod doors;
 mod guards;
 mod harm;
 mod heap_ingest;

@@ -15,7 +15,10 @@ fn config_of(url: &str, cohorts: &[(&str, u64)], heap: &str) -> String {
     let connection = format!("  heap: {{ kind: heap, webhook_secret: {{ env: TEST_WEBHOOK }}{heap} }}\n");
     let mut text = config(url, &[], &(connection + PATIENCE));
     for (id, segment) in cohorts {
-        text.push_str(&cohort_entry(id, "    guard: { max_added: 100000%, max_removed: 100%, allow_empty: true }\n"));
+        text.push_str(&cohort_entry(
+            id,
+            "    guard: { max_added: 100000%, max_removed: 100%, allow_empty: true }\n",
+        ));
         text = text
             .replace(
                 &format!("{{ kind: file, path: {id}.csv }}"),
@@ -56,13 +59,8 @@ impl Scene {
     }
 
     fn post(&self, path: &str, body: &Value) -> Value {
-        let response = http(
-            &self.sandbox.url,
-            "POST",
-            path,
-            &[("content-type", "application/json")],
-            &body.to_string(),
-        );
+        let response =
+            http(&self.sandbox.url, "POST", path, &[("content-type", "application/json")], &body.to_string());
         assert!((200..300).contains(&response.status), "{path}: {} {}", response.status, response.body);
         serde_json::from_str(&response.body).unwrap_or(Value::Null)
     }
@@ -101,7 +99,10 @@ fn who_enters_and_leaves_in_heap_enters_and_leaves_in_braze() {
     scene.segment(7, "Free customers", users(95));
     scene.sync();
     scene.until_true("free", 7);
-    scene.post("/_sandbox/heap/segments/7/change", &json!({ "add": ["new-1", "new-2"], "remove": ["user-0", "user-1"] }));
+    scene.post(
+        "/_sandbox/heap/segments/7/change",
+        &json!({ "add": ["new-1", "new-2"], "remove": ["user-0", "user-1"] }),
+    );
     scene.sync();
     scene.until_true("free", 7);
     assert_eq!(scene.sandbox.members("free").len(), 95);
@@ -110,7 +111,11 @@ fn who_enters_and_leaves_in_heap_enters_and_leaves_in_braze() {
     scene.sync();
     scene.until_true("free", 7);
     assert_eq!(scene.told()["segments"][0]["name"], "Freeloaders");
-    assert_eq!(scene.sandbox.names(), [("free".to_owned(), "Free".to_owned())], "the config names it in Braze");
+    assert_eq!(
+        scene.sandbox.names(),
+        [("free".to_owned(), "Free".to_owned())],
+        "the config names it in Braze"
+    );
     scene.post("/_sandbox/heap/segments/7/drain", &json!({}));
     until("it is empty", || scene.sandbox.members("free").is_empty());
     assert_eq!(watch.stop(), 0);
@@ -133,7 +138,11 @@ fn every_way_in_which_heap_may_say_it_says_the_same() {
             scene.sync();
         }
         scene.until_true("free", 7);
-        assert_eq!(watch.metric("syncline_heap_deliveries_total{connection=\"heap\",what=\"put_aside\"}"), 0.0, "{how}");
+        assert_eq!(
+            watch.metric("syncline_heap_deliveries_total{connection=\"heap\",what=\"put_aside\"}"),
+            0.0,
+            "{how}"
+        );
     }
 }
 
@@ -176,7 +185,9 @@ fn a_sync_with_a_page_missing_takes_nobody_out_until_it_was_waited_for() {
     let after = users(40).skip(20).chain((0..10).map(|i| format!("new-{i}")));
     scene.segment(7, "Free", after);
     scene.sync();
-    until("somebody new is in", || scene.sandbox.members("free").iter().any(|member| member.contains("new-")));
+    until("somebody new is in", || {
+        scene.sandbox.members("free").iter().any(|member| member.contains("new-"))
+    });
     assert!(scene.sandbox.members("free").is_superset(&members(users(40))), "nobody has left yet");
     let told = scene.told();
     assert_eq!(told["segments"][0]["waits_for"][0]["missing"], json!([2]));
@@ -192,7 +203,8 @@ fn secrets_are_rotated_and_nothing_is_taken_from_strangers() {
     let heap = ", webhook_secret_previous: { env: TEST_OLD_WEBHOOK }";
     w.write("sync.yaml", config_of(&sandbox.url, &[("free", 7)], heap));
     let mut command = w.command(&["watch"]);
-    let watch = Watch::from_command(command.env("TEST_WEBHOOK", "the new one").env("TEST_OLD_WEBHOOK", SECRET));
+    let watch =
+        Watch::from_command(command.env("TEST_WEBHOOK", "the new one").env("TEST_OLD_WEBHOOK", SECRET));
     watch.until_ready();
     let scene = Scene { w, sandbox };
     scene.segment(7, "Free", users(3));

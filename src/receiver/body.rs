@@ -22,6 +22,8 @@ const RETRY_AFTER_SECONDS: &str = "15";
 pub enum Refusal {
     /// Its body is larger than any may be.
     TooLarge,
+    /// Its headers are larger than any may be.
+    HeadersTooLarge,
     /// It took too long.
     TooSlow,
     /// It ended before its end.
@@ -47,6 +49,9 @@ impl Refusal {
     fn parts(self) -> (StatusCode, &'static str) {
         match self {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+            Self::HeadersTooLarge => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too large")
+            }
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the request took too long"),
             Self::Broken => (StatusCode::BAD_REQUEST, "the body ends before its end"),
             Self::Packed => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "only gzip can be unpacked"),
@@ -69,7 +74,7 @@ impl Refusal {
             Self::NoRoom => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS))),
             Self::Method => drop(headers.insert(hyper::header::ALLOW, HeaderValue::from_static("POST"))),
             // What is left of the body is not waited for.
-            Self::TooLarge | Self::TooSlow => {
+            Self::TooLarge | Self::HeadersTooLarge | Self::TooSlow => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}
@@ -146,6 +151,10 @@ pub async fn read(
     limits: &Limits,
     budget: &Budget,
 ) -> Result<Received, Refusal> {
+    let headers_len: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if headers_len > limits.headers_len_max {
+        return Err(Refusal::HeadersTooLarge);
+    }
     let announced = headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|len| len > limits.body_len_max) {
         return Err(Refusal::TooLarge);

@@ -1,0 +1,222 @@
+//! Doors in a hostile place: what is sent to them must cost little, keep nobody else waiting and leave nothing
+//! behind. And what the service tells others: systemd, and people's webhooks.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::support::listener::Listener;
+use crate::support::watch::{PATIENCE, Watch};
+use crate::support::*;
+
+const HEAP: &str = "  heap: { kind: heap }\n";
+
+/// A watch with a door that anybody may speak through, on loopback.
+fn open_door(more: &str) -> (Workspace, Sandbox, Watch) {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], &(HEAP.to_owned() + PATIENCE + more));
+    w.source("carts", users(3));
+    let watch = Watch::start(&w);
+    (w, sandbox, watch)
+}
+
+fn delivery(people: usize) -> String {
+    let people: Vec<String> = users(people).map(|user| format!(r#"{{"id":"{user}"}}"#)).collect();
+    format!(
+        r#"{{"action_type":"segment.users.sync","data":{{"segment":{{"id":7,"name":"S"}},"add":[{}]}}}}"#,
+        people.join(",")
+    )
+}
+
+fn connect(watch: &Watch) -> TcpStream {
+    let stream = TcpStream::connect(watch.doors().strip_prefix("http://").unwrap()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+    stream
+}
+
+/// Sends bytes, and reads the status of the answer; 0 if the connection closes without one.
+fn say(watch: &Watch, bytes: &[u8]) -> u16 {
+    let mut stream = connect(watch);
+    let _ = stream.write_all(bytes);
+    status(&mut stream)
+}
+
+fn status(stream: &mut TcpStream) -> u16 {
+    let mut text = Vec::new();
+    let _ = stream.read_to_end(&mut text);
+    let text = String::from_utf8_lossy(&text).into_owned();
+    text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+}
+
+fn post(headers: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "POST /heap/heap HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+fn resident_mebibytes(watch: &Watch) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", watch.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packer.write_all(bytes).unwrap();
+    packer.finish().unwrap()
+}
+
+#[test]
+fn what_is_too_large_too_deep_or_a_bomb_is_refused_and_leaves_nothing() {
+    let (w, _sandbox, watch) = open_door("");
+    let large = vec![b' '; (8 << 20) + 1];
+    assert_eq!(say(&watch, &post("", &large)), 413);
+    // Announced as small, sent in pieces without end.
+    let mut stream = connect(&watch);
+    stream.write_all(b"POST /heap/heap HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    let chunk = [b"100000\r\n".as_slice(), &vec![b' '; 1 << 20], b"\r\n"].concat();
+    for _ in 0..64 {
+        if stream.write_all(&chunk).is_err() {
+            break;
+        }
+    }
+    let found = status(&mut stream);
+    assert!(found == 413 || found == 0, "{found}");
+    assert_eq!(say(&watch, &post("", "[".repeat(100_000).as_bytes())), 400);
+    let bomb = gzip(&vec![b' '; 48 << 20]);
+    assert!(bomb.len() < 1 << 20);
+    assert_eq!(say(&watch, &post("content-encoding: gzip\r\n", &bomb)), 413);
+    assert_eq!(say(&watch, &post("content-encoding: br\r\n", b"{}")), 415);
+    let headers = format!("x-a: {}\r\n", "a".repeat(100 << 10));
+    assert!([431, 0].contains(&say(&watch, &post(&headers, b"{}"))));
+    assert_eq!(say(&watch, b"GET /heap/heap HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"), 405);
+    assert_eq!(
+        say(&watch, b"POST /elsewhere HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"),
+        404
+    );
+    assert!(w.snapshot(".syncline/inbox").is_empty() && w.snapshot(".syncline/segments").is_empty());
+    // Packed, and well.
+    assert_eq!(say(&watch, &post("content-encoding: gzip\r\n", &gzip(delivery(5).as_bytes()))), 200);
+    until("it was used", || {
+        watch.metric("syncline_heap_deliveries_total{connection=\"heap\",what=\"used\"}") == 1.0
+    });
+    assert!(resident_mebibytes(&watch) < 200, "{}", resident_mebibytes(&watch));
+}
+
+#[test]
+fn who_is_slow_is_let_go_and_who_comes_in_thousands_keeps_nobody_out() {
+    let (_w, _sandbox, watch) =
+        open_door("  limits: { header_time: 1s, request_time: 2s, connections: 64 }\n");
+    let mut slow_header = connect(&watch);
+    slow_header.write_all(b"POST /heap/heap HTT").unwrap();
+    let mut slow_body = connect(&watch);
+    slow_body.write_all(b"POST /heap/heap HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").unwrap();
+    let began = Instant::now();
+    assert!([0, 408].contains(&status(&mut slow_header)));
+    assert_eq!(status(&mut slow_body), 408);
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    // Held open and silent, more of them than there may be.
+    let mut held = Vec::new();
+    for round in 0..2000 {
+        let stream = TcpStream::connect(watch.doors().strip_prefix("http://").unwrap());
+        held.extend(stream);
+        if held.len() > 300 {
+            held.drain(..100);
+        }
+        if round % 400 == 399 {
+            assert_eq!(say(&watch, &post("", delivery(2).as_bytes())), 200, "after {round}");
+            assert_eq!(watch.get("/livez").status, 200);
+        }
+    }
+    assert!(resident_mebibytes(&watch) < 200);
+}
+
+#[test]
+fn a_full_inbox_says_when_to_come_back() {
+    // Nothing is folded while its disk is full, so what was taken stays.
+    let (w, _sandbox, watch) = open_door("  limits: { inbox: 64KiB }\n");
+    let body = delivery(1000);
+    assert!(body.len() > 16 << 10 && body.len() < 32 << 10);
+    let responses: Vec<Response> =
+        (0..40).map(|_| http(&watch.doors(), "POST", "/heap/heap", &[], &body)).collect();
+    let refused: Vec<&Response> = responses.iter().filter(|response| response.status == 503).collect();
+    assert!(responses.iter().all(|response| [200, 503].contains(&response.status)));
+    assert!(refused.iter().all(|response| response.headers.contains("retry-after: ")), "it says when");
+    until("there is room again", || http(&watch.doors(), "POST", "/heap/heap", &[], &body).status == 200);
+    until("all was used", || w.snapshot(".syncline/inbox").is_empty());
+    let taken = responses.iter().filter(|response| response.status == 200).count();
+    assert!(taken >= 2, "{taken}");
+}
+
+#[test]
+fn systemd_is_told_and_told_again() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], PATIENCE).source("carts", users(3));
+    let socket = UnixDatagram::bind(w.path("notify")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut command = w.command(&["watch"]);
+    let command = command.env("NOTIFY_SOCKET", w.path("notify")).env("WATCHDOG_USEC", "400000");
+    let watch = Watch::from_command(command);
+    let until_told = |what: &str| {
+        let mut buffer = [0; 4096];
+        loop {
+            let len = socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{what} was never told: {e}"));
+            if String::from_utf8_lossy(&buffer[..len]).contains(what) {
+                return;
+            }
+        }
+    };
+    until_told("READY=1");
+    until_told("WATCHDOG=1");
+    until_told("WATCHDOG=1");
+    watch.signal(Signal::SIGHUP);
+    until_told("RELOADING=1");
+    until_told("READY=1");
+    watch.signal(Signal::SIGTERM);
+    until_told("STOPPING=1");
+}
+
+#[test]
+fn people_are_told_once_of_what_changes_its_state() {
+    let (w, sandbox, told) = (Workspace::new(), Sandbox::start(), Listener::start());
+    let notify = "  notify:\n    - { url: { env: OPS } }\n    - { url: { file: slack }, format: slack, on: [recovery] }\n";
+    w.config(&sandbox, &["carts", "trials"], &(PATIENCE.to_owned() + notify));
+    w.source("carts", users(50)).source("trials", users(20));
+    w.write("slack", format!("{}/slack/T0KEN", told.url()));
+    std::fs::set_permissions(w.path("slack"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let mut command = w.command(&["watch"]);
+    let watch = Watch::from_command(command.env("OPS", format!("{}/ops", told.url())));
+    watch.until_ready();
+    watch.until_in_step();
+    w.source("carts", users(5));
+    let kinds = |path: &str| -> Vec<(String, String)> {
+        let posts = told.posts();
+        let bodies = posts.iter().filter(|(at, _)| at == path).map(|(_, body)| body.clone());
+        let text = |body: &Value, key: &str| body[key].as_str().unwrap_or_default().to_owned();
+        bodies.map(|body| (text(&body, "kind"), text(&body, "about"))).collect()
+    };
+    let refusal = ("refusal".to_owned(), "cohort carts".to_owned());
+    let recovery = ("recovery".to_owned(), "cohort carts".to_owned());
+    until("it is told", || kinds("/ops") == [refusal.clone()]);
+    // Once, however often it is looked at.
+    w.source("carts", users(6));
+    w.source("trials", users(19));
+    until("somebody left", || sandbox.members("trials").len() == 19);
+    w.source("carts", users(50));
+    until("it is told that it is well", || kinds("/ops") == [refusal.clone(), recovery.clone()]);
+    until("slack is told", || told.posts().iter().any(|(at, _)| at == "/slack/T0KEN"));
+    let slack: Vec<Value> =
+        told.posts().into_iter().filter(|(at, _)| at == "/slack/T0KEN").map(|(_, body)| body).collect();
+    assert_eq!(slack, [json!({ "text": ":white_check_mark: *cohort carts*: in step again" })]);
+    w.write("sync.yaml", "nonsense");
+    until("a bad config is told", || {
+        kinds("/ops").last().is_some_and(|(kind, about)| kind == "failure" && about == "config")
+    });
+    assert!(!watch.log().contains("T0KEN"));
+}
