@@ -9,8 +9,8 @@ use std::time::Duration;
 const SINGLES_MAX: u64 = 30;
 const IDENTITY_EVENTS_MAX: u64 = 1_000;
 const APP_EVENTS_MAX: u64 = 15_000;
-/// Windows that are kept before those that have nothing in them are thrown out.
-const WINDOWS_MAX: usize = 10_000;
+/// Windows that are kept at least before those that have nothing in them are thrown out.
+const WINDOWS_MIN: usize = 10_000;
 
 /// What happened lately.
 #[derive(Debug, Default)]
@@ -39,18 +39,36 @@ impl Window {
     }
 }
 
+/// Windows by whose they are.
+#[derive(Debug, Default)]
+struct Windows {
+    all: HashMap<String, Window>,
+    /// How many there may be before the next clearing out: twice what the last one left.
+    max: usize,
+}
+
+impl Windows {
+    fn at(&mut self, who: &str, now: Duration, length: Duration) -> &mut Window {
+        if !self.all.contains_key(who) && self.all.len() >= self.max.max(WINDOWS_MIN) {
+            self.all.retain(|_, window| window.room(u64::MAX, now, length) < u64::MAX);
+            self.max = self.all.len() * 2;
+        }
+        self.all.entry(who.to_owned()).or_default()
+    }
+}
+
 /// All windows of an app.
 #[derive(Debug, Default)]
 pub(super) struct Rates {
-    singles: HashMap<String, Window>,
-    identities: HashMap<String, Window>,
+    singles: Windows,
+    identities: Windows,
     app: Window,
 }
 
 impl Rates {
     /// Whether one more single request for `who` is within the limit; if so, it counts.
     pub(super) fn single(&mut self, call: &str, who: &str, now: Duration, minute: Duration) -> bool {
-        let window = at(&mut self.singles, &format!("{call} {who}"), now, minute / 2);
+        let window = self.singles.at(&format!("{call} {who}"), now, minute / 2);
         let fits = window.room(SINGLES_MAX, now, minute / 2) > 0;
         if fits {
             window.take(1, now);
@@ -66,7 +84,7 @@ impl Rates {
         let mut fits = Vec::with_capacity(whose.len());
         for who in whose {
             let (left, taken) = rooms.entry(who).or_insert_with(|| {
-                let window = at(&mut self.identities, who, now, minute);
+                let window = self.identities.at(who, now, minute);
                 (window.room(IDENTITY_EVENTS_MAX, now, minute), 0)
             });
             let fit = room > 0 && *taken < *left;
@@ -78,23 +96,11 @@ impl Rates {
             return vec![false; whose.len()];
         }
         for (who, (_, taken)) in rooms {
-            at(&mut self.identities, who, now, minute).take(taken, now);
+            self.identities.at(who, now, minute).take(taken, now);
         }
         self.app.take(fits.iter().filter(|fit| **fit).count() as u64, now);
         fits
     }
-}
-
-fn at<'a>(
-    windows: &'a mut HashMap<String, Window>,
-    who: &str,
-    now: Duration,
-    length: Duration,
-) -> &'a mut Window {
-    if !windows.contains_key(who) && windows.len() >= WINDOWS_MAX {
-        windows.retain(|_, window| window.room(u64::MAX, now, length) < u64::MAX);
-    }
-    windows.entry(who.to_owned()).or_default()
 }
 
 #[cfg(test)]

@@ -183,10 +183,9 @@ impl World {
             }
         }
         self.names.retain(|_, count| *count > 0);
-        for identity in gone.iter().flatten() {
-            self.users.remove(identity);
-            self.owners.retain(|_, owner| owner != identity);
-        }
+        let gone: HashSet<String> = gone.into_iter().flatten().collect();
+        self.users.retain(|identity, _| !gone.contains(identity));
+        self.owners.retain(|_, owner| !gone.contains(owner));
     }
 }
 

@@ -95,11 +95,11 @@ fn plan(shared: &Shared, order: Order) -> Result<Plan, Refusal> {
             continue;
         }
         let delta = segment.members.sync(webhook.basis);
-        let task: Arc<str> = uuid::Uuid::new_v4().to_string().into();
+        let task = uuid::Uuid::new_v4().to_string();
         let pages = pages(*id, &segment.name, &task, &delta, &webhook).into_iter().map(Arc::new);
         let pages: Vec<_> = pages.collect();
         if !pages.is_empty() {
-            tasks.push(Task { segment: *id, sync_task_id: task.to_string(), pages: pages.len() });
+            tasks.push(Task { segment: *id, sync_task_id: task, pages: pages.len() });
         }
         late.append(&mut segment.stale);
         let repeated = pages.iter().filter(|_| chance.share(webhook.late_duplicates));

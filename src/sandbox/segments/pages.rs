@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer};
 
 use super::members::Delta;
 use super::webhook::Webhook;
@@ -18,11 +18,14 @@ pub(super) struct Page {
     pub(super) remove: Vec<Arc<str>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 struct Place {
+    #[serde(rename = "page_number")]
     number: usize,
+    #[serde(rename = "total_pages")]
     total: usize,
-    task: Arc<str>,
+    #[serde(rename = "sync_task_id")]
+    task: String,
 }
 
 impl Page {
@@ -48,44 +51,94 @@ impl Page {
 
     /// The body as it is sent.
     pub(super) fn body(&self, webhook: &Webhook) -> Vec<u8> {
-        let mut data = json!({ "segment": { "id": self.segment, "name": self.name } });
-        if let Some(Place { number, total, task }) = &self.place {
-            data["sync_info"] =
-                json!({ "page_number": number, "total_pages": total, "sync_task_id": &**task });
-            let lists = [("add", &self.add, &self.remove), ("remove", &self.remove, &self.add)];
-            for (key, ids, others) in lists {
+        let list = |ids, shown| (shown || webhook.both_in_one_page).then_some(Ids(ids));
+        let body = Body {
+            id_token: webhook.id_token.as_deref(),
+            action_type: if self.is_drain() { "segment.users.drain" } else { "segment.users.sync" },
+            customer_config: Config { fields: [] },
+            data: Data {
+                segment: Named { id: self.segment, name: &self.name },
+                sync_info: self.place.as_ref(),
                 // One list a page leaves the other out; an empty sync has an empty list to show.
-                if !ids.is_empty() || webhook.both_in_one_page || (key == "add" && others.is_empty()) {
-                    data[key] = ids.iter().map(|id| json!({ "id": &**id })).collect();
-                }
-            }
-        }
-        let action = if self.is_drain() { "segment.users.drain" } else { "segment.users.sync" };
-        let mut body = json!({ "action_type": action, "customer_config": { "fields": [] }, "data": data });
-        if let Some(token) = &webhook.id_token {
-            body["id_token"] = Value::from(token.as_str());
-        }
-        if webhook.wrapped {
-            body = json!({ "parameters": { "environment_id": "sandbox" }, "heap": body });
-        }
-        body.to_string().into_bytes()
+                add: list(&self.add, !self.add.is_empty() || self.remove.is_empty())
+                    .filter(|_| !self.is_drain()),
+                remove: list(&self.remove, !self.remove.is_empty()).filter(|_| !self.is_drain()),
+            },
+        };
+        let bytes = if webhook.wrapped {
+            serde_json::to_vec(&Wrapped { parameters: Parameters { environment_id: "sandbox" }, heap: body })
+        } else {
+            serde_json::to_vec(&body)
+        };
+        bytes.unwrap_or_default()
+    }
+}
+
+/// The body under a key, as LaunchDarkly's gateway hands it on.
+#[derive(Serialize)]
+struct Wrapped<'a> {
+    parameters: Parameters,
+    heap: Body<'a>,
+}
+
+#[derive(Serialize)]
+struct Parameters {
+    environment_id: &'static str,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id_token: Option<&'a str>,
+    action_type: &'static str,
+    customer_config: Config,
+    data: Data<'a>,
+}
+
+#[derive(Serialize)]
+struct Config {
+    fields: [(); 0],
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    segment: Named<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sync_info: Option<&'a Place>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    add: Option<Ids<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remove: Option<Ids<'a>>,
+}
+
+#[derive(Serialize)]
+struct Named<'a> {
+    id: i64,
+    name: &'a str,
+}
+
+/// Each identifier as an object.
+struct Ids<'a>(&'a [Arc<str>]);
+
+#[derive(Serialize)]
+struct Id<'a> {
+    id: &'a str,
+}
+
+impl Serialize for Ids<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|id| Id { id }))
     }
 }
 
 /// The pages of one sync of one segment.
-pub(super) fn pages(
-    segment: i64,
-    name: &str,
-    task: &Arc<str>,
-    delta: &Delta,
-    webhook: &Webhook,
-) -> Vec<Page> {
+pub(super) fn pages(segment: i64, name: &str, task: &str, delta: &Delta, webhook: &Webhook) -> Vec<Page> {
     let parts = parts(delta, webhook);
     let total = parts.len();
     let page = |(at, (add, remove)): (usize, Part<'_>)| Page {
         segment,
         name: name.to_owned(),
-        place: Some(Place { number: at + 1, total, task: Arc::clone(task) }),
+        place: Some(Place { number: at + 1, total, task: task.to_owned() }),
         add: add.to_vec(),
         remove: remove.to_vec(),
     };
@@ -114,10 +167,12 @@ fn parts<'a>(delta: &'a Delta, webhook: &Webhook) -> Vec<Part<'a>> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn bodies(delta: &Delta, webhook: &Webhook) -> Vec<Value> {
-        let pages = pages(7, "Carts", &"t1".into(), delta, webhook);
+        let pages = pages(7, "Carts", "t1", delta, webhook);
         pages.iter().map(|page| serde_json::from_slice(&page.body(webhook)).unwrap()).collect()
     }
 
