@@ -28,6 +28,7 @@
 //! | [`desired`] | reads a source, matches, sorts: an ordered, distinct set on disk | model, config, matching, state, connector |
 //! | [`apply`] | sends an approved plan and records outcomes; decides nothing | model, config, plan, state, connector |
 //! | [`reconcile`] | one pass over everything; the only one that knows every stage | model, config, matching, plan, state, connector, fold, desired, apply |
+//! | [`dashboard`] | the read-only web page of `watch`, as a pure function; everything escaped | model, state |
 //! | [`cli`] | the only module that prints, reads the environment or chooses an exit code | all |
 //!
 //! # Laws
@@ -62,6 +63,7 @@ pub mod apply;
 pub mod cli;
 pub mod config;
 pub mod connector;
+pub mod dashboard;
 pub mod desired;
 pub mod fold;
 pub mod matching;

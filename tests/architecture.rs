@@ -22,6 +22,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("desired", &["model", "config", "matching", "state", "connector"]),
     ("apply", &["model", "config", "plan", "state", "connector"]),
     ("reconcile", &["model", "config", "matching", "plan", "state", "connector", "fold", "desired", "apply"]),
+    ("dashboard", &["model", "state"]),
     (
         "cli",
         &[
@@ -36,16 +37,20 @@ const MODULES: &[(&str, &[&str])] = &[
             "desired",
             "apply",
             "reconcile",
+            "dashboard",
         ],
     ),
 ];
 
 /// Modules without I/O, clock or async.
-const PURE: [&str; 3] = ["model", "matching", "plan"];
+const PURE: [&str; 4] = ["model", "matching", "plan", "dashboard"];
 /// What a pure module must not name.
-const IMPURE: [&str; 9] = [
+const IMPURE: [&str; 12] = [
     "std::fs",
-    "std::net",
+    "std::net::TcpListener",
+    "std::net::TcpStream",
+    "std::net::UdpSocket",
+    "std::net::ToSocketAddrs",
     "std::env",
     "std::process",
     "std::thread",

@@ -17,6 +17,7 @@ mod architecture;
 mod commands;
 mod config;
 mod crash;
+mod dashboard;
 mod guards;
 mod harm;
 mod plans;
