@@ -114,7 +114,7 @@ fn what_needs_a_person_is_said_first() {
         "What needs a person",
         "removals held back: 3,228 of 5,200 members would leave (62.1%)",
         "no good pass for 2 days; 24 hours is the limit",
-        "What is on its way",
+        "What goes on without you",
         "waits for Heap’s first sync",
         "syncline approve abandoned_checkout --plan sha256:d8d37183",
         "needs a decision",
@@ -160,6 +160,17 @@ fn a_hundred_cohorts_are_no_burden() {
     // Hundreds of times what it takes, for a machine that is busy.
     assert!(time < Duration::from_secs(2), "{time:?}");
     assert_eq!(written.matches("<article class=\"cohort\"").count(), 100);
+}
+
+#[test]
+fn when_everything_fails_the_top_stays_readable() {
+    let mut board = boards::many(100);
+    for cohort in &mut board.cohorts {
+        let (why, then) = ("Braze answers 503".to_owned(), Then::TriedAgain { at: None });
+        cohort.state = State::Failing { since: board.now, why, then, ways_out: Vec::new() };
+    }
+    let written = page(&board);
+    assert!(written.contains("all of them failing.") && written.contains("and 88 more, each told of below"));
 }
 
 #[test]

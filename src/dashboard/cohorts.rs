@@ -4,11 +4,10 @@ use super::board::{Board, Cohort, LeftBehind, Plan, Source, State, Then, WayOut,
 use super::html::Html;
 use super::matters::{anchor, stale};
 use super::plot::plot;
-use super::words::{age, count, counted, due, lasting, plural, reject, time};
+use super::words::{age, count, due, lasting, plural, reject, time};
 
 /// The words for states, in the order in which they are counted.
 pub(super) const WORDS: [&str; 8] = [
-    "in step",
     "needs approval",
     "needs a decision",
     "failing",
@@ -16,19 +15,20 @@ pub(super) const WORDS: [&str; 8] = [
     "waiting for Heap",
     "updating",
     "not looked at yet",
+    "in step",
 ];
 
 /// A state in a word.
 pub(super) fn word(state: &State) -> &'static str {
     match state {
-        State::InStep => WORDS[0],
-        State::Withheld { approve: Some(_), .. } => WORDS[1],
-        State::Withheld { approve: None, .. } => WORDS[2],
-        State::Failing { .. } => WORDS[3],
-        State::Stale { .. } => WORDS[4],
-        State::WaitingForHeap { .. } => WORDS[5],
-        State::Updating { .. } => WORDS[6],
-        State::New => WORDS[7],
+        State::Withheld { approve: Some(_), .. } => WORDS[0],
+        State::Withheld { approve: None, .. } => WORDS[1],
+        State::Failing { .. } => WORDS[2],
+        State::Stale { .. } => WORDS[3],
+        State::WaitingForHeap { .. } => WORDS[4],
+        State::Updating { .. } => WORDS[5],
+        State::New => WORDS[6],
+        State::InStep => WORDS[7],
     }
 }
 
@@ -57,12 +57,9 @@ pub(super) fn section(html: &mut Html, board: &Board) {
     html.node("section", &[("aria-labelledby", "cohorts")], |html| {
         html.leaf("h2", &[("id", "cohorts")], "Cohorts");
         if board.cohorts.is_empty() {
-            html.node("p", &[("class", "empty")], |html| {
-                html.text("No cohort yet. A cohort is a list of people that is kept in step in Braze; ");
-                html.text("it is declared under ");
-                html.leaf("code", &[], "cohorts:");
-                html.text(" in the config.");
-            });
+            let what = "No cohort yet. A cohort is a list of people that is kept in step in Braze; \
+                it is declared under `cohorts:` in the config.";
+            html.node("p", &[("class", "empty")], |html| html.prose(what));
         }
         let mut sorted: Vec<&Cohort> = board.cohorts.iter().collect();
         sorted.sort_by_key(|cohort| rank(&cohort.state));
@@ -79,6 +76,7 @@ fn card(html: &mut Html, board: &Board, cohort: &Cohort) {
         html.node("div", &[("class", "who")], |html| {
             html.node("h3", &[], |html| html.name(&cohort.name));
             html.node("p", &[], |html| source(html, cohort));
+            html.leaf("p", &[], &format!("to Braze ({})", cohort.connection));
         });
         html.node("div", &[("class", "how")], |html| {
             let (class, sign) = look(&cohort.state);
@@ -86,7 +84,7 @@ fn card(html: &mut Html, board: &Board, cohort: &Cohort) {
                 html.leaf("span", &[("aria-hidden", "true")], sign);
                 html.text(word(&cohort.state));
             });
-            html.node("p", &[], |html| when(html, board, cohort));
+            when(html, board, cohort);
         });
         html.node("p", &[("class", "members")], |html| members(html, cohort));
         plot(html, cohort.id.as_str(), &cohort.name, &cohort.sizes, board.now);
@@ -105,38 +103,41 @@ fn source(html: &mut Html, cohort: &Cohort) {
         Source::HeapSegment { connection, segment, name } => {
             html.text("from Heap segment ");
             match name {
-                Some(name) => html.name(name),
+                Some(name) => {
+                    html.text("“");
+                    html.name(name);
+                    html.text("”");
+                }
                 None => html.text(&segment.to_string()),
             }
-            html.text(" in ");
-            html.text(connection.as_str());
+            html.text(&format!(" ({connection})"));
         }
     }
-    html.text(" to Braze ");
-    html.leaf("b", &[], cohort.connection.as_str());
 }
 
 fn members(html: &mut Html, cohort: &Cohort) {
     match cohort.members {
         Some(number) => {
             html.leaf("b", &[], &count(number));
-            html.text(if number == 1 { " member" } else { " members" });
+            html.leaf("span", &[], if number == 1 { " member" } else { " members" });
         }
-        None => html.text("size not known yet"),
+        None => html.leaf("span", &[], "size not known yet"),
     }
 }
 
 fn when(html: &mut Html, board: &Board, cohort: &Cohort) {
-    match cohort.last_good {
+    html.node("p", &[], |html| match cohort.last_good {
         Some(last) => {
-            html.text("in step ");
+            html.text("last in step ");
             age(html, last, board.now);
         }
         None => html.text("never in step so far"),
-    }
+    });
     if let Some(next) = cohort.next_look {
-        html.text("; next look ");
-        time(html, next, &due(next, board.now));
+        html.node("p", &[], |html| {
+            html.text("next look ");
+            time(html, next, &due(next, board.now));
+        });
     }
 }
 
@@ -149,16 +150,7 @@ fn trouble(html: &mut Html, board: &Board, cohort: &Cohort) {
             age(html, *since, board.now);
             html.text(".");
         }),
-        State::WaitingForHeap { why } => {
-            note(html, |html| {
-                html.text("Heap has told nothing of this segment yet. It does after its first sync to this address.");
-                if let Some(why) = why {
-                    html.text(" ");
-                    html.text(why);
-                    html.text(".");
-                }
-            })
-        }
+        State::WaitingForHeap { why } => note(html, |html| waiting(html, why.as_deref())),
         State::Stale { after } => note(html, |html| {
             html.text(&sentence(&stale(board, cohort, *after)));
             html.text(". Look whether its source still arrives.");
@@ -173,7 +165,7 @@ fn trouble(html: &mut Html, board: &Board, cohort: &Cohort) {
             ways_out(html, refusals.iter().flat_map(|refusal| &refusal.ways_out), approve.as_deref());
         }),
         State::Failing { since, why, then, ways_out: ways } => note(html, |html| {
-            html.leaf("p", &[], &format!("{}.", sentence(why).trim_end_matches('.')));
+            html.node("p", &[], |html| html.prose(&format!("{}.", sentence(why).trim_end_matches('.'))));
             html.node("p", &[("class", "since")], |html| {
                 html.text("Failing for ");
                 lasting(html, *since, board.now);
@@ -185,6 +177,14 @@ fn trouble(html: &mut Html, board: &Board, cohort: &Cohort) {
     }
 }
 
+fn waiting(html: &mut Html, why: Option<&str>) {
+    html.text("Heap has told nothing of this segment yet. ");
+    html.text("It does after its first sync to this address.");
+    if let Some(why) = why {
+        html.prose(&format!(" {}.", sentence(why).trim_end_matches('.')));
+    }
+}
+
 fn note(html: &mut Html, inside: impl FnOnce(&mut Html)) {
     html.node("div", &[("class", "note")], inside);
 }
@@ -193,7 +193,7 @@ fn withheld(html: &mut Html, refusals: &[Withheld]) {
     for refusal in refusals {
         html.node("p", &[], |html| {
             html.leaf("b", &[], &format!("{} held back: ", sentence(&refusal.what)));
-            html.text(&refusal.why);
+            html.prose(&refusal.why);
             html.text(".");
         });
     }
@@ -228,7 +228,7 @@ fn ways_out<'a>(html: &mut Html, ways: impl IntoIterator<Item = &'a WayOut>, app
 
 fn way_out(html: &mut Html, words: &str, command: Option<&str>) {
     html.node("li", &[], |html| {
-        html.text(&sentence(words));
+        html.prose(&sentence(words));
         if let Some(command) = command {
             html.text(": ");
             html.leaf("code", &[("class", "command")], command);
@@ -320,19 +320,22 @@ fn left_behind(html: &mut Html, cohorts: &[LeftBehind]) {
     if cohorts.is_empty() {
         return;
     }
-    html.leaf("h3", &[], "Left behind");
-    html.node("p", &[], |html| {
-        html.text("These are not in the config any more. Their members stay in Braze until ");
-        html.leaf("code", &[], "removed:");
-        html.text(" says otherwise.");
-    });
-    html.node("ul", &[], |html| {
-        for cohort in cohorts {
-            html.node("li", &[], |html| {
-                html.name(cohort.name.as_deref().unwrap_or(cohort.id.as_str()));
-                let size = cohort.members.map(|number| counted(number, "member", "members"));
-                html.text(&format!(": {}", size.as_deref().unwrap_or("size not known")));
-            });
-        }
+    html.node("article", &[("class", "box")], |html| {
+        html.leaf("h3", &[], "Left behind");
+        let why = "These are not in the config any more. Their members stay in Braze until `removed:` says otherwise.";
+        html.node("p", &[], |html| html.prose(why));
+        html.node("ul", &[], |html| {
+            for cohort in cohorts {
+                let size = cohort.members.map(|number| plural(number, "member"));
+                html.node("li", &[], |html| {
+                    html.leaf("code", &[], cohort.id.as_str());
+                    if let Some(name) = &cohort.name {
+                        html.text(" ");
+                        html.name(name);
+                    }
+                    html.text(&format!(": {}", size.as_deref().unwrap_or("size not known")));
+                });
+            }
+        });
     });
 }

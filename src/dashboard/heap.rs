@@ -2,7 +2,7 @@
 
 use super::board::{Board, Inbox, MissingPages, UndeclaredSegment};
 use super::html::Html;
-use super::words::{age, bytes, count, plural};
+use super::words::{age, bytes, count, counted, plural};
 
 pub(super) fn section(html: &mut Html, board: &Board) {
     if board.inboxes.is_empty() {
@@ -35,9 +35,8 @@ fn connection(html: &mut Html, board: &Board, inbox: &Inbox) {
         pages(html, board, "Pages still to come", "last page", &inbox.missing);
         pages(html, board, "Pages that never came", "given up", &inbox.gaps);
         if inbox.put_aside > 0 {
-            let what =
-                format!("{} could not be understood and put aside.", plural(inbox.put_aside, "delivery"));
-            html.leaf("p", &[], &what.replace("deliverys", "deliveries"));
+            let number = counted(inbox.put_aside, "delivery", "deliveries");
+            html.leaf("p", &[], &format!("{number} could not be understood, ever, and were put aside."));
         }
         undeclared(html, board, &inbox.undeclared);
     });
@@ -45,7 +44,7 @@ fn connection(html: &mut Html, board: &Board, inbox: &Inbox) {
 
 fn waiting(inbox: &Inbox) -> String {
     match inbox.waiting {
-        0 => "all of it is used".to_owned(),
+        0 => "all of it has been used".to_owned(),
         1 => format!("1 delivery waits to be used ({})", bytes(inbox.bytes)),
         more => format!("{} deliveries wait to be used ({})", count(more), bytes(inbox.bytes)),
     }

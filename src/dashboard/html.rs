@@ -65,6 +65,17 @@ impl Html {
         }
     }
 
+    /// A sentence of the program's: what stands between backticks is code.
+    pub(super) fn prose(&mut self, text: &str) {
+        let parts: Vec<&str> = text.split('`').collect();
+        if parts.len().is_multiple_of(2) {
+            return self.text(text);
+        }
+        for (place, part) in parts.into_iter().enumerate() {
+            if place.is_multiple_of(2) { self.text(part) } else { self.leaf("code", &[], part) }
+        }
+    }
+
     /// A name that somebody gave, kept from turning the text around it: it may be written right to left.
     pub(super) fn name(&mut self, name: &str) {
         self.leaf("bdi", &[], name);
@@ -114,6 +125,15 @@ mod tests {
             written(|html| html.text("a\0b\x1b[31mc\u{9b}\r\n\td")),
             "a\u{fffd}b\u{fffd}[31mc\u{fffd}\u{fffd}\n\td"
         );
+    }
+
+    #[test]
+    fn code_in_a_sentence_looks_like_code() {
+        assert_eq!(
+            written(|html| html.prose("raise `a<b` or `c`")),
+            "raise <code>a&lt;b</code> or <code>c</code>"
+        );
+        assert_eq!(written(|html| html.prose("a ` alone")), "a ` alone");
     }
 
     #[test]

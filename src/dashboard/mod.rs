@@ -35,7 +35,7 @@ pub const HEADERS: [(&str, &str); 6] = [
     ("content-type", "text/html; charset=utf-8"),
     (
         "content-security-policy",
-        "default-src 'none'; style-src 'sha256-rqByaW4MGQe8eyTq9UqClEm8GBZ2M+uYVTzpC11Deds='; img-src data:; base-uri 'none'; form-action 'none'; \
+        "default-src 'none'; style-src 'sha256-FQkY1OPIIK7zE4pstsnI6f1ybvB3gQemYJYuneHEOGw='; img-src data:; base-uri 'none'; form-action 'none'; \
          frame-ancestors 'none'",
     ),
     ("x-content-type-options", "nosniff"),

@@ -13,7 +13,7 @@ fn table(
 ) {
     html.node("section", &[("aria-labelledby", id)], |html| {
         html.leaf("h2", &[("id", id)], title);
-        html.node("table", &[("aria-labelledby", id)], |html| {
+        html.node("table", &[("class", id), ("aria-labelledby", id)], |html| {
             html.node("thead", &[], |html| {
                 html.node("tr", &[], |html| {
                     columns.iter().for_each(|column| html.leaf("th", &[("scope", "col")], column));
@@ -65,7 +65,7 @@ fn export_row(html: &mut Html, board: &Board, export: &Export) {
                     Then::TriedAgain { .. } => "✕ failing, tried again: ",
                     Then::NeedsPerson => "✕ failing, needs a person: ",
                 });
-                html.text(&trouble.why);
+                html.prose(&trouble.why);
             }
         });
     });
@@ -91,7 +91,7 @@ fn segment_row(html: &mut Html, board: &Board, segment: &SegmentCheck) {
                 Verdict::Unknown => "? cannot be known",
             });
         });
-        cell(html, "Why", |html| html.text(&segment.why.join("; ")));
+        cell(html, "Why", |html| html.prose(&segment.why.join("; ")));
         cell(html, "Checked", |html| age(html, segment.checked, board.now));
     });
 }
@@ -115,18 +115,14 @@ fn history_row(html: &mut Html, board: &Board, past: &Past) {
     html.node("tr", &[("title", past.pass.as_str())], |html| {
         head(html, |html| age(html, past.at, board.now));
         cell(html, "Cohort", |html| html.name(name.unwrap_or(past.cohort.as_str())));
-        cell(html, "Added", |html| html.text(&signed('+', past.added)));
-        cell(html, "Removed", |html| html.text(&signed('−', past.removed)));
+        cell(html, "Added", |html| html.text(&format!("+{}", count(past.added))));
+        cell(html, "Removed", |html| html.text(&format!("−{}", count(past.removed))));
         cell(html, "Result", |html| {
             html.text(result(&past.result));
             if let Some(error) = &past.error {
                 html.text(": ");
-                html.text(error);
+                html.prose(error);
             }
         });
     });
-}
-
-fn signed(sign: char, number: u64) -> String {
-    if number == 0 { "0".to_owned() } else { format!("{sign}{}", count(number)) }
 }

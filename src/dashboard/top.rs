@@ -6,6 +6,9 @@ use super::html::Html;
 use super::matters::{Matter, Waits, headline};
 use super::words::{absolute, age, count, lasting, plural, time};
 
+/// How many things a list at the top names. When Braze is down, every cohort has the same to say.
+const LISTED_MAX: usize = 12;
+
 pub(super) fn header(html: &mut Html, board: &Board) {
     html.node("header", &[("class", "bar")], |html| {
         html.leaf("p", &[("class", "brand")], "syncline");
@@ -49,22 +52,32 @@ pub(super) fn summary(html: &mut Html, board: &Board, matters: &[Matter]) {
         alarm(html, board, ignored);
     }
     listed(html, "What needs a person", matters, Waits::OnPerson);
-    listed(html, "What is on its way", matters, Waits::OnNobody);
+    listed(html, "What goes on without you", matters, Waits::OnNobody);
 }
 
-/// `12 cohorts with 34,512 members: 10 in step, 1 needs approval, 1 failing.`
+/// `12 cohorts with 34,512 members: 1 needs approval, 1 failing, 10 in step.`
 fn totals(board: &Board) -> String {
     if board.cohorts.is_empty() {
         return "The config has no cohorts. Add one, and it appears here.".to_owned();
     }
     let members: u64 = board.cohorts.iter().filter_map(|cohort| cohort.members).sum();
-    let states = cohorts::WORDS.iter().filter_map(|word| {
-        let number = board.cohorts.iter().filter(|cohort| cohorts::word(&cohort.state) == *word).count();
-        (number > 0).then(|| format!("{} {word}", count(number as u64)))
-    });
+    let states: Vec<(u64, &str)> = cohorts::WORDS
+        .iter()
+        .map(|word| {
+            (board.cohorts.iter().filter(|cohort| cohorts::word(&cohort.state) == *word).count(), word)
+        })
+        .filter_map(|(number, word)| (number > 0).then_some((number as u64, *word)))
+        .collect();
     let cohorts = plural(board.cohorts.len() as u64, "cohort");
     let members = plural(members, "member");
-    format!("{cohorts} with {members}: {}.", states.collect::<Vec<_>>().join(", "))
+    match *states {
+        [(1, word)] => format!("{cohorts} with {members}: {word}."),
+        [(_, word)] => format!("{cohorts} with {members}, all of them {word}."),
+        _ => {
+            let states = states.iter().map(|(number, word)| format!("{} {word}", count(*number)));
+            format!("{cohorts} with {members}: {}.", states.collect::<Vec<_>>().join(", "))
+        }
+    }
 }
 
 fn role(html: &mut Html, board: &Board) {
@@ -121,18 +134,22 @@ fn listed(html: &mut Html, title: &'static str, matters: &[Matter], waits: Waits
     }
     let (class, id) = match waits {
         Waits::OnPerson => ("matters bad", "needs-a-person"),
-        Waits::OnNobody => ("matters", "on-its-way"),
+        Waits::OnNobody => ("matters", "without-you"),
     };
     html.node("section", &[("class", class), ("aria-labelledby", id)], |html| {
         html.leaf("h2", &[("id", id)], title);
         html.node("ul", &[], |html| {
-            for matter in some {
+            for matter in some.iter().take(LISTED_MAX) {
                 html.node("li", &[], |html| {
                     let href = format!("#{}", matter.anchor);
                     html.node("a", &[("href", &href)], |html| html.name(&matter.about));
-                    html.text(" ");
-                    html.leaf("span", &[], &matter.what);
+                    html.text(": ");
+                    html.prose(&matter.what);
                 });
+            }
+            if some.len() > LISTED_MAX {
+                let more = count((some.len() - LISTED_MAX) as u64);
+                html.leaf("li", &[], &format!("and {more} more, each told of below"));
             }
         });
     });

@@ -135,6 +135,8 @@ pub(crate) fn well() -> Board {
 /// A server on which much waits, on people and on others.
 pub(crate) fn troubled() -> Board {
     let mut board = well();
+    board.cohorts[0].last_good = Some(before(5 * HOUR));
+    board.cohorts[1].last_good = Some(before(26 * MINUTE));
     board.config.ignored =
         Some(IgnoredConfig { since: before(4 * MINUTE), problems: 2, text: PROBLEMS.to_owned() });
     let command = "syncline reconcile abandoned_checkout --max-removes abandoned_checkout=3228".to_owned();
@@ -191,6 +193,7 @@ fn others() -> Vec<Cohort> {
     waiting.state = State::WaitingForHeap { why: None };
     let mut keys = cohort("vip", "VIP – Ümläute & <Größe> العربية", 812);
     keys.connection = connection("braze_eu");
+    keys.last_good = Some(before(2 * HOUR));
     keys.state = State::Failing {
         since: before(2 * HOUR),
         why: "Braze refuses the partner API key (401)".to_owned(),
