@@ -272,9 +272,16 @@ fn a_browser_shows_it_everywhere_and_complains_of_nothing() {
             assert_eq!(browser.run(CONTRAST), serde_json::json!([]), "{name}, {scheme}");
             for width in [1280, 360] {
                 browser.resize(width, 800);
-                let across = browser.run("return document.documentElement.scrollWidth").as_u64().unwrap();
-                assert!(across <= u64::from(width), "{name}: {across} wide, in a window of {width}");
-                keep(&browser, &format!("{name}-{scheme}-{width}"), width);
+                for opened in ["", "-opened"] {
+                    let open = format!(
+                        "document.querySelectorAll('details').forEach(d => d.open = {})",
+                        !opened.is_empty()
+                    );
+                    browser.run(&open);
+                    let across = browser.run("return document.documentElement.scrollWidth").as_u64().unwrap();
+                    assert!(across <= u64::from(width), "{name}: {across} wide, in a window of {width}");
+                    keep(&browser, &format!("{name}-{scheme}-{width}{opened}"), width);
+                }
             }
         }
         assert_ne!(papers[0], papers[1], "{name}: light and dark look the same");

@@ -18,6 +18,7 @@ mod commands;
 mod config;
 mod crash;
 mod dashboard;
+mod deploy;
 mod guards;
 mod harm;
 mod plans;
