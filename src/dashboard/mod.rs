@@ -35,7 +35,7 @@ pub const HEADERS: [(&str, &str); 6] = [
     ("content-type", "text/html; charset=utf-8"),
     (
         "content-security-policy",
-        "default-src 'none'; style-src 'sha256-FQkY1OPIIK7zE4pstsnI6f1ybvB3gQemYJYuneHEOGw='; img-src data:; base-uri 'none'; form-action 'none'; \
+        "default-src 'none'; style-src 'sha256-rYu5uMuA+zfw2itjEY/6Vb7nI+rbntjTTaFIBPbw11c='; img-src data:; base-uri 'none'; form-action 'none'; \
          frame-ancestors 'none'",
     ),
     ("x-content-type-options", "nosniff"),

@@ -308,6 +308,54 @@ pub(crate) fn standing_by() -> Board {
     Board { role: Role::StandingBy { since: before(2 * HOUR), holder: Some(holder) }, ..well() }
 }
 
+/// What somebody may call a cohort.
+pub(crate) const HOSTILE: &str = "</title></style></pre>--><script>alert(1)</script><img src=x onerror=alert(1)>\" ' \
+    \u{202e}javascript:alert(1)#AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// A server on which everything that can be named has a bad name.
+pub(crate) fn hostile() -> Board {
+    let bad = || HOSTILE.to_owned();
+    let mut board = troubled();
+    board.config.ignored = Some(IgnoredConfig { since: before(MINUTE), problems: 1, text: bad() });
+    (board.version, board.config.digest) = (bad(), bad());
+    let holder = Holder { host: bad(), process: 7, since: before(DAY), heard: None };
+    board.role = Role::StandingBy { since: before(HOUR), holder: Some(holder) };
+    for cohort in &mut board.cohorts {
+        (cohort.name, cohort.declared_at) = (bad(), bad());
+        cohort.rejects.insert(bad(), 1);
+        cohort.rejects_file = Some(bad());
+        let ways_out = vec![WayOut { words: bad(), command: Some(bad()) }];
+        match &mut cohort.source {
+            Source::Files { pattern } => *pattern = bad(),
+            Source::HeapSegment { name, .. } => *name = Some(bad()),
+        }
+        match &mut cohort.state {
+            State::Failing { why, ways_out: ways, .. } => (*why, *ways) = (bad(), ways_out),
+            State::WaitingForHeap { why } => *why = Some(bad()),
+            State::Withheld { refusals, approve, .. } => {
+                (*refusals, *approve) = (vec![Withheld { what: bad(), why: bad(), ways_out }], Some(bad()));
+            }
+            _ => {}
+        }
+    }
+    for past in &mut board.history {
+        (past.result, past.error) = (bad(), Some(bad()));
+    }
+    for inbox in &mut board.inboxes {
+        inbox.gaps.iter_mut().chain(&mut inbox.missing).for_each(|pages| pages.name = bad());
+        inbox.undeclared.iter_mut().for_each(|segment| segment.name = bad());
+    }
+    for export in &mut board.exports {
+        (export.id, export.source) = (bad(), bad());
+        export.trouble = Some(Trouble { why: bad(), then: Then::NeedsPerson });
+    }
+    for segment in &mut board.segments {
+        (segment.name, segment.why) = (bad(), vec![bad()]);
+    }
+    board.left_behind.iter_mut().for_each(|cohort| cohort.name = Some(bad()));
+    board
+}
+
 const PROBLEMS: &str = "\
 error[unknown-key]: unknown key `guards`
   --> cohorts/growth.yaml:21:5
