@@ -59,6 +59,8 @@ impl Html {
                 '"' => self.0.push_str("&quot;"),
                 '\'' => self.0.push_str("&#39;"),
                 '\n' | '\t' => self.0.push(character),
+                // Marks that turn the text after them around: no name needs them, and some hide behind them.
+                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => self.0.push(char::REPLACEMENT_CHARACTER),
                 c if c.is_control() => self.0.push(char::REPLACEMENT_CHARACTER),
                 c => self.0.push(c),
             }
@@ -125,6 +127,11 @@ mod tests {
             written(|html| html.text("a\0b\x1b[31mc\u{9b}\r\n\td")),
             "a\u{fffd}b\u{fffd}[31mc\u{fffd}\u{fffd}\n\td"
         );
+    }
+
+    #[test]
+    fn nothing_turns_the_text_around() {
+        assert_eq!(written(|html| html.text("a\u{202e}b\u{2066}c\u{200f}د")), "a\u{fffd}b\u{fffd}c\u{200f}د");
     }
 
     #[test]
