@@ -29,7 +29,8 @@
 //! | [`desired`] | reads a source, matches, sorts: an ordered, distinct set on disk | model, config, matching, state, connector |
 //! | [`apply`] | sends an approved plan and records outcomes; decides nothing | model, config, plan, state, connector |
 //! | [`reconcile`] | one pass over everything; the only one that knows every stage | model, config, matching, plan, state, connector, fold, desired, apply |
-//! | [`watch`] | one closed enum of things that wake it, one loop, one queue | model, config, state, connector, fold, apply, receiver, reconcile |
+//! | [`dashboard`] | the read-only web page of `watch`, as a pure function; everything escaped | model, state |
+//! | [`watch`] | one closed enum of things that wake it, one loop, one queue | model, config, state, connector, fold, apply, receiver, reconcile, dashboard |
 //! | [`cli`] | the only module that prints, reads the environment or chooses an exit code | all |
 //!
 //! # Laws
@@ -64,6 +65,7 @@ pub mod apply;
 pub mod cli;
 pub mod config;
 pub mod connector;
+pub mod dashboard;
 pub mod desired;
 pub mod fold;
 pub mod matching;

@@ -23,7 +23,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("desired", &["model", "config", "matching", "state", "connector"]),
     ("apply", &["model", "config", "plan", "state", "connector"]),
     ("reconcile", &["model", "config", "matching", "plan", "state", "connector", "fold", "desired", "apply"]),
-    ("watch", &["model", "config", "state", "connector", "fold", "apply", "receiver", "reconcile"]),
+    ("dashboard", &["model", "state"]),
+    ("watch", &["model", "config", "state", "connector", "fold", "apply", "receiver", "reconcile", "dashboard"]),
     (
         "cli",
         &[
@@ -39,17 +40,21 @@ const MODULES: &[(&str, &[&str])] = &[
             "apply",
             "receiver",
             "reconcile",
+            "dashboard",
             "watch",
         ],
     ),
 ];
 
 /// Modules without I/O, clock or async.
-const PURE: [&str; 3] = ["model", "matching", "plan"];
+const PURE: [&str; 4] = ["model", "matching", "plan", "dashboard"];
 /// What a pure module must not name.
-const IMPURE: [&str; 9] = [
+const IMPURE: [&str; 12] = [
     "std::fs",
-    "std::net",
+    "std::net::TcpListener",
+    "std::net::TcpStream",
+    "std::net::UdpSocket",
+    "std::net::ToSocketAddrs",
     "std::env",
     "std::process",
     "std::thread",

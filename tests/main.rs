@@ -18,6 +18,8 @@ mod commands;
 mod config;
 mod crash;
 mod currents_sandbox;
+mod dashboard;
+mod deploy;
 mod doors;
 mod guards;
 mod harm;

@@ -1,5 +1,7 @@
 //! A folder with a config, the real program run in it, and the sandbox it talks to.
 
+pub(crate) mod boards;
+pub(crate) mod browser;
 pub(crate) mod avro;
 pub(crate) mod listener;
 pub(crate) mod receiver;

@@ -1,0 +1,181 @@
+//! Numbers, ages and the program's own words as people read them.
+
+use std::time::Duration;
+
+use super::html::Html;
+use crate::model::{Timestamp, timestamp_text};
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// `1,234,567`.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok());
+    groups.collect::<Vec<_>>().join(",")
+}
+
+/// `1 person`, `1,000 people`.
+pub(super) fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
+/// `1 row`, `2 rows`.
+pub(super) fn plural(number: u64, one: &str) -> String {
+    counted(number, one, &format!("{one}s"))
+}
+
+/// `640 bytes`, `3.4 MiB`.
+pub(super) fn bytes(number: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if number < 1024 {
+        return plural(number, "byte");
+    }
+    #[allow(clippy::cast_precision_loss, reason = "one decimal for people to read")]
+    let mut size = number as f64 / 1024.0;
+    let mut unit = 0;
+    while size >= 1023.95 && unit + 1 < UNITS.len() {
+        size /= 1024.0;
+        unit += 1;
+    }
+    format!("{size:.1} {}", UNITS[unit])
+}
+
+/// A length of time in its largest unit: `12 seconds`, `3 hours`, `2 days`.
+pub(super) fn length(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (number, unit) = match seconds {
+        0..MINUTE => (seconds, "second"),
+        MINUTE..HOUR => (seconds / MINUTE, "minute"),
+        HOUR..172_800 => (seconds / HOUR, "hour"),
+        _ => (seconds / DAY, "day"),
+    };
+    plural(number, unit)
+}
+
+/// How long ago: `just now`, `5 minutes ago`; for what is to come `in 5 minutes`, and `now` for what is due.
+pub(super) fn ago(then: Timestamp, now: Timestamp) -> String {
+    let passed = now.duration_since(then);
+    let time = passed.unsigned_abs();
+    match (passed.is_negative(), time.as_secs()) {
+        (_, 0..5) => "just now".to_owned(),
+        (false, _) => format!("{} ago", length(time)),
+        (true, _) => format!("in {}", length(time)),
+    }
+}
+
+/// When something is due: `in 5 minutes`, `now`.
+pub(super) fn due(then: Timestamp, now: Timestamp) -> String {
+    if then.duration_since(now).as_secs() < 5 { "now".to_owned() } else { ago(then, now) }
+}
+
+/// `24 Nov 2026, 19:16:11 UTC`.
+pub(super) fn absolute(time: Timestamp) -> String {
+    time.strftime("%-d %b %Y, %H:%M:%S UTC").to_string()
+}
+
+/// A time as a text beside which the exact time is told.
+pub(super) fn time(html: &mut Html, time: Timestamp, text: &str) {
+    let attributes = [("datetime", &*timestamp_text(time)), ("title", &absolute(time))];
+    html.leaf("time", &attributes, text);
+}
+
+/// A time as an age.
+pub(super) fn age(html: &mut Html, then: Timestamp, now: Timestamp) {
+    time(html, then, &ago(then, now));
+}
+
+/// A time as how long it has been since.
+pub(super) fn lasting(html: &mut Html, since: Timestamp, now: Timestamp) {
+    time(html, since, &length(now.duration_since(since).unsigned_abs()));
+}
+
+/// Why a row names nobody, in plain words; none for a reason that has none.
+pub(super) fn reject(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "no_identifier" => "no identifier in the row",
+        "placeholder" => "a placeholder such as “null” instead of an identifier",
+        "too_long" => "identifier longer than Braze takes",
+        "control_character" => "identifier with invisible characters",
+        "not_utf8" => "text that cannot be read",
+        "not_text" => "something other than text as identifier",
+        "wrong_field_count" => "damaged row: too few or too many fields",
+        _ => return None,
+    })
+}
+
+/// The result of a pass in plain words; the journal's own where there are none.
+pub(super) fn result(word: &str) -> &str {
+    match word {
+        "applied" => "updated",
+        "applied_in_part" => "updated in part",
+        "in_step" => "nothing to do",
+        "refused" => "held back",
+        "waiting" => "waited for Heap",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_790_000_000 + seconds).unwrap()
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(count(u64::MAX), "18,446,744,073,709,551,615");
+        assert_eq!([0, 1, 2].map(|n| counted(n, "person", "people")), ["0 people", "1 person", "2 people"]);
+        assert_eq!(
+            [0, 1, 1023, 1024, 1536].map(bytes),
+            ["0 bytes", "1 byte", "1,023 bytes", "1.0 KiB", "1.5 KiB"]
+        );
+        assert_eq!(bytes((1 << 20) - 1), "1.0 MiB");
+        assert_eq!(bytes(u64::MAX), "16384.0 PiB");
+    }
+
+    #[test]
+    fn ages() {
+        let cases = [
+            (0, "just now"),
+            (4, "just now"),
+            (-4, "just now"),
+            (5, "5 seconds ago"),
+            (59, "59 seconds ago"),
+            (60, "1 minute ago"),
+            (3599, "59 minutes ago"),
+            (3600, "1 hour ago"),
+            (47 * 3600, "47 hours ago"),
+            (48 * 3600, "2 days ago"),
+            (400 * 86_400, "400 days ago"),
+            (-90, "in 1 minute"),
+            (-172_800, "in 2 days"),
+        ];
+        for (passed, text) in cases {
+            assert_eq!(ago(at(0), at(passed)), text, "{passed}");
+        }
+        assert_eq!(ago(Timestamp::MIN, Timestamp::MAX).split(' ').nth(1), Some("days"));
+        assert_eq!([-100, 0, 4, 5].map(|s| due(at(s), at(0))), ["now", "now", "now", "in 5 seconds"]);
+    }
+
+    #[test]
+    fn times_tell_exactly_when() {
+        let mut html = Html::default();
+        age(&mut html, "2026-11-04T09:06:01.5Z".parse().unwrap(), "2026-11-04T09:08:05Z".parse().unwrap());
+        assert_eq!(
+            html.into_string(),
+            "<time datetime=\"2026-11-04T09:06:01.500Z\" title=\"4 Nov 2026, 09:06:01 UTC\">2 minutes ago</time>"
+        );
+    }
+
+    #[test]
+    fn what_has_no_plain_word_keeps_its_own() {
+        assert_eq!(result("applied"), "updated");
+        assert_eq!(result("interrupted"), "interrupted");
+        assert_eq!(reject("new_reason"), None);
+    }
+}

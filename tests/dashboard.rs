@@ -1,0 +1,295 @@
+//! The dashboard's page, by itself and in a real browser.
+//!
+//! `SYNCLINE_SCREENSHOTS=folder cargo test dashboard` writes what the browser shows, for people to look at.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use sha2::{Digest as _, Sha256};
+use syncline::dashboard::{Board, HEADERS, State, Then, page, refresh_of};
+
+use crate::support::boards;
+use crate::support::browser::Browser;
+
+fn all() -> [(&'static str, Board); 6] {
+    [
+        ("well", boards::well()),
+        ("troubled", boards::troubled()),
+        ("empty", boards::empty()),
+        ("many", boards::many(100)),
+        ("standing-by", boards::standing_by()),
+        ("hostile", boards::hostile()),
+    ]
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let group = |three: &[u8]| {
+        let bits =
+            three.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
+        let digit = |place: usize| match place <= three.len() {
+            true => DIGITS[(bits >> (18 - 6 * place) & 63) as usize] as char,
+            false => '=',
+        };
+        [0, 1, 2, 3].map(digit)
+    };
+    bytes.chunks(3).flat_map(group).collect()
+}
+
+fn bytes_of(base64: &str) -> Vec<u8> {
+    let digit = |b: u8| match b {
+        b'A'..=b'Z' => b - b'A',
+        b'a'..=b'z' => b - b'a' + 26,
+        b'0'..=b'9' => b - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let digits: Vec<u8> = base64.bytes().filter(|b| *b != b'=').map(digit).collect();
+    let group = |four: &[u8]| {
+        let bits = four.iter().fold(0u32, |bits, six| bits << 6 | u32::from(*six)) << (6 * (4 - four.len()));
+        bits.to_be_bytes()[1..four.len()].to_vec()
+    };
+    digits.chunks(4).flat_map(group).collect()
+}
+
+fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    text.split_once(from).unwrap().1.split_once(to).unwrap().0
+}
+
+#[test]
+fn the_policy_allows_exactly_this_style() {
+    assert_eq!(base64(b"any carnal pleas"), "YW55IGNhcm5hbCBwbGVhcw==");
+    assert_eq!(bytes_of("YW55IGNhcm5hbCBwbGVhcw=="), b"any carnal pleas");
+    let page = page(&boards::well());
+    let hash = format!("'sha256-{}'", base64(&Sha256::digest(between(&page, "<style>", "</style>"))));
+    let policy = HEADERS.iter().find(|(name, _)| *name == "content-security-policy").unwrap().1;
+    assert!(policy.contains(&format!("style-src {hash};")), "the style is {hash}");
+    assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+    assert_eq!(page.matches("<style>").count(), 1);
+    for inline in ["<script", " style=", " on", "javascript:", "http://", "https://"] {
+        let tags: Vec<&str> = page.split('<').skip(1).filter(|tag| !tag.starts_with("link")).collect();
+        let found = tags.iter().find(|tag| tag.split('>').next().unwrap().contains(inline));
+        assert!(found.is_none(), "{inline}: {found:?}");
+    }
+}
+
+#[test]
+fn whoever_names_things_cannot_write_the_page() {
+    let hostile = boards::HOSTILE;
+    let written = page(&boards::hostile());
+    assert!(written.matches("&lt;script&gt;").count() > 30);
+    for raw in ["<script", "<img", "-->", "\" '", hostile] {
+        assert!(!written.contains(raw), "{raw}");
+    }
+    // Where it stands, the end of the style is no end.
+    assert_eq!(
+        (written.matches("</style>").count(), written.matches("</title>").count()),
+        (1, 1 + plots(&written))
+    );
+}
+
+/// Drawings have titles as well.
+fn plots(page: &str) -> usize {
+    page.matches("<svg ").count()
+}
+
+#[test]
+fn what_needs_a_person_is_said_first() {
+    let written = page(&boards::troubled());
+    assert_eq!(between(&written, "<title>", "</title>"), "8 things need a person – syncline");
+    let order = [
+        "8 things need a person",
+        "The new config is not in use",
+        "did you mean `guard`?",
+        "What needs a person",
+        "removals held back: 3,228 of 5,200 members would leave (62.1%)",
+        "no good pass for 2 days; 24 hours is the limit",
+        "What goes on without you",
+        "waits for Heap’s first sync",
+        "syncline approve abandoned_checkout --plan sha256:d8d37183",
+        "needs a decision",
+        "✓</span>in step",
+        "Left behind",
+        "Pages that never came",
+        "the bucket refuses the key",
+        "cannot be known",
+    ];
+    let mut rest = &*written;
+    for words in order {
+        rest = rest.split_once(words).unwrap_or_else(|| panic!("not there, or too early: {words}")).1;
+    }
+}
+
+#[test]
+fn the_headline_says_how_things_are() {
+    let headline = |board: &Board| between(&page(board), "<title>", " – syncline").to_owned();
+    let mut board = boards::well();
+    assert_eq!(headline(&boards::empty()), "Nothing to keep in step yet");
+    assert_eq!(headline(&board), "Everything is in step");
+    assert_eq!(headline(&boards::standing_by()), "Standing by");
+    board.cohorts[0].state = State::Updating { since: board.now };
+    assert_eq!(headline(&board), "All is well");
+    board.cohorts[0].state = State::WaitingForHeap { why: None };
+    assert_eq!(headline(&board), "Nothing needs you");
+    let failing =
+        |then| State::Failing { since: board.now, why: "it broke".to_owned(), then, ways_out: Vec::new() };
+    let (again, person) = (failing(Then::TriedAgain { at: None }), failing(Then::NeedsPerson));
+    board.cohorts[0].state = again;
+    assert_eq!(headline(&board), "Nothing needs you");
+    board.cohorts[0].state = person;
+    assert_eq!(headline(&board), "1 thing needs a person");
+}
+
+#[test]
+fn a_hundred_cohorts_are_no_burden() {
+    let board = boards::many(100);
+    let began = Instant::now();
+    let written = page(&board);
+    let time = began.elapsed();
+    assert!(written.len() < 300_000, "{} bytes", written.len());
+    // Hundreds of times what it takes, for a machine that is busy.
+    assert!(time < Duration::from_secs(2), "{time:?}");
+    assert_eq!(written.matches("<article class=\"cohort\"").count(), 100);
+}
+
+#[test]
+fn when_everything_fails_the_top_stays_readable() {
+    let mut board = boards::many(100);
+    for cohort in &mut board.cohorts {
+        let (why, then) = ("Braze answers 503".to_owned(), Then::TriedAgain { at: None });
+        cohort.state = State::Failing { since: board.now, why, then, ways_out: Vec::new() };
+    }
+    let written = page(&board);
+    assert!(written.contains("all of them failing.") && written.contains("and 88 more, each told of below"));
+}
+
+#[test]
+fn it_is_loaded_again_only_if_asked() {
+    assert_eq!(refresh_of(None), None);
+    for (query, seconds) in [
+        ("", None),
+        ("refresh=", None),
+        ("refresh=-1", None),
+        ("refresh=1;url=https://evil.example", None),
+        ("x=1&refresh=60", Some(60)),
+        ("refresh=0", Some(5)),
+        ("refresh=99999", Some(3600)),
+    ] {
+        assert_eq!(refresh_of(Some(query)), seconds, "{query}");
+    }
+    let mut board = boards::well();
+    assert!(!page(&board).contains("http-equiv"));
+    board.refresh_seconds = Some(60);
+    assert!(page(&board).contains("<meta http-equiv=\"refresh\" content=\"60\">"));
+}
+
+/// Answers every request with the page that its path names, for as long as the test runs.
+fn serve() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let headers: String = HEADERS.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    std::thread::spawn(move || {
+        let pages = all().map(|(name, board)| (format!("GET /{name} "), page(&board)));
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 4096];
+            let read = stream.read(&mut request).unwrap_or(0);
+            let wanted = pages.iter().find(|(path, _)| request[..read].starts_with(path.as_bytes()));
+            let _ = match wanted {
+                Some((_, page)) => write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{page}",
+                    page.len()
+                ),
+                None => {
+                    write!(stream, "HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+                }
+            };
+        }
+    });
+    format!("http://{address}")
+}
+
+/// Contrast of each text against what is behind it, as WCAG 2 reckons it: everything that is below 4.5.
+const CONTRAST: &str = "
+const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+const rgb = color => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
+  return canvas.getImageData(0, 0, 1, 1).data; };
+const light = c => { const [r, g, b] = [c[0], c[1], c[2]].map(v => v / 255)
+  .map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b; };
+const behind = e => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor);
+  if (c[3] === 255) return c; } return [255, 255, 255]; };
+const bad = [];
+for (const e of document.body.querySelectorAll('*')) {
+  if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
+  if (e.closest('svg')) continue;
+  const [a, b] = [light(rgb(getComputedStyle(e).color)), light(behind(e))];
+  const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+  if (ratio < 4.5) bad.push(e.tagName + ' ' + e.className + ' ' + ratio.toFixed(2));
+}
+return [...new Set(bad)];";
+
+/// Headings that skip a level, ids that are there twice, links that lead nowhere, images without a name.
+const STRUCTURE: &str = "
+const bad = [];
+let level = 0;
+for (const h of document.querySelectorAll('h1,h2,h3,h4')) {
+  if (+h.tagName[1] > level + 1) bad.push('skips to ' + h.outerHTML);
+  level = +h.tagName[1];
+}
+const ids = [...document.querySelectorAll('[id]')].map(e => e.id);
+ids.filter((id, at) => ids.indexOf(id) !== at).forEach(id => bad.push('twice: ' + id));
+document.querySelectorAll('a[href^=\"#\"]').forEach(a => {
+  if (!document.getElementById(a.hash.slice(1))) bad.push('leads nowhere: ' + a.hash); });
+document.querySelectorAll('[aria-labelledby]').forEach(e => e.getAttribute('aria-labelledby').split(' ').forEach(id => {
+  if (!document.getElementById(id)) bad.push('no label: ' + id); }));
+for (const tag of ['main', 'h1', 'header', 'footer', 'nav'])
+  if (document.querySelectorAll(tag).length !== 1) bad.push('not one ' + tag);
+return bad;";
+
+#[test]
+fn a_browser_shows_it_everywhere_and_complains_of_nothing() {
+    let Some(browser) = Browser::start() else { return };
+    let server = serve();
+    for (name, _) in all() {
+        browser.open(&format!("{server}/{name}"));
+        assert!(browser.run("return document.title").as_str().unwrap().ends_with(" – syncline"));
+        assert_eq!(browser.run(STRUCTURE), serde_json::json!([]), "{name}");
+        let mut papers = Vec::new();
+        for scheme in ["light", "dark"] {
+            browser.prefer(scheme);
+            papers.push(browser.run("return getComputedStyle(document.body).backgroundColor"));
+            assert_eq!(browser.run(CONTRAST), serde_json::json!([]), "{name}, {scheme}");
+            for width in [1280, 360] {
+                browser.resize(width, 800);
+                for opened in ["", "-opened"] {
+                    let open = format!(
+                        "document.querySelectorAll('details').forEach(d => d.open = {})",
+                        !opened.is_empty()
+                    );
+                    browser.run(&open);
+                    let across = browser.run("return document.documentElement.scrollWidth").as_u64().unwrap();
+                    assert!(across <= u64::from(width), "{name}: {across} wide, in a window of {width}");
+                    keep(&browser, &format!("{name}-{scheme}-{width}{opened}"), width);
+                }
+            }
+        }
+        assert_ne!(papers[0], papers[1], "{name}: light and dark look the same");
+        assert_eq!(browser.console(), Vec::<String>::new(), "{name}");
+    }
+    // The console is not silent because nobody listens.
+    browser.run("const s = document.createElement('script'); s.textContent = '1'; document.head.append(s);");
+    assert!(browser.console().concat().contains("Content Security Policy"));
+}
+
+/// Keeps what the browser shows, if whoever runs the test wants to see it.
+fn keep(browser: &Browser, name: &str, width: u32) {
+    #[allow(clippy::disallowed_methods, reason = "a switch for whoever changes the page")]
+    let Ok(folder) = std::env::var("SYNCLINE_SCREENSHOTS") else { return };
+    let height = browser.run("return document.documentElement.scrollHeight").as_u64().unwrap();
+    browser.resize(width, u32::try_from(height.min(6000)).unwrap());
+    let path = std::path::Path::new(&folder).join(format!("{name}.png"));
+    std::fs::File::create(path).unwrap().write_all(&bytes_of(&browser.screenshot())).unwrap();
+    browser.resize(width, 800);
+}

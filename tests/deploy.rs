@@ -1,0 +1,178 @@
+//! The examples for servers hold together: their configs are valid, their commands are the program's, and what
+//! one file names is there in the other.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::*;
+
+fn deploy() -> PathBuf {
+    root().join("examples/deploy")
+}
+
+fn files() -> Vec<PathBuf> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { walk(&path, found) } else { found.push(path) }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&deploy(), &mut found);
+    found.sort();
+    found
+}
+
+fn named(name: &str) -> Vec<PathBuf> {
+    files().into_iter().filter(|path| path.file_name().is_some_and(|file| file == name)).collect()
+}
+
+fn yaml(path: &Path) -> Value {
+    let text = fs::read_to_string(path).unwrap();
+    serde_yaml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn at(relative: &str) -> Value {
+    yaml(&deploy().join(relative))
+}
+
+/// The container of a workload.
+fn container(workload: &Value) -> &Value {
+    let paths = ["/spec/template/spec/containers/0", "/spec/jobTemplate/spec/template/spec/containers/0"];
+    paths.iter().find_map(|path| workload.pointer(path)).unwrap()
+}
+
+#[test]
+fn every_config_is_valid() {
+    let configs = named("sync.yaml");
+    assert_eq!(configs.len(), 4);
+    for path in configs {
+        let mut command = Workspace::new().command(&["validate"]);
+        command.current_dir(path.parent().unwrap());
+        run(command).expect(0).says(&["valid sync.yaml"]);
+        let schema = "# yaml-language-server: $schema=";
+        let text = fs::read_to_string(&path).unwrap();
+        let target = text.lines().next().unwrap().strip_prefix(schema).unwrap();
+        assert!(path.parent().unwrap().join(target).exists(), "{target}");
+    }
+}
+
+#[test]
+fn every_secret_that_a_config_names_is_in_the_example_beside_it() {
+    for (config, secrets) in [
+        ("systemd/sync.yaml", "systemd/secrets.env.example"),
+        ("kubernetes/watch/sync.yaml", "kubernetes/watch/secret.example.yaml"),
+        ("kubernetes/cron/sync.yaml", "kubernetes/cron/secret.example.yaml"),
+        ("github/sync.yaml", "github/reconcile.yml"),
+    ] {
+        let [config, secrets] =
+            [config, secrets].map(|path| fs::read_to_string(deploy().join(path)).unwrap());
+        let names: Vec<&str> =
+            config.split("{ env: ").skip(1).map(|rest| rest.split(' ').next().unwrap()).collect();
+        assert!(names.len() > 1);
+        for name in names {
+            assert!(secrets.contains(name), "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_yaml_file_is_well_formed_and_every_list_of_files_complete() {
+    let is_yaml = |path: &&PathBuf| path.extension().is_some_and(|e| e == "yaml" || e == "yml");
+    assert!(files().iter().filter(is_yaml).map(|path| yaml(path)).all(|value| value.is_object()));
+    for path in named("kustomization.yaml") {
+        let folder = path.parent().unwrap();
+        let listed: Vec<String> = yaml(&path)["resources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|resource| resource.as_str().unwrap().to_owned())
+            .collect();
+        for resource in &listed {
+            assert!(folder.join(resource).exists(), "{resource}");
+        }
+        for entry in fs::read_dir(folder).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let apart = ["kustomization.yaml", "sync.yaml", "secret.example.yaml"].contains(&&*name);
+            assert!(apart || listed.contains(&name), "{}: {name} is not listed", folder.display());
+        }
+    }
+}
+
+#[test]
+fn the_manifests_say_what_the_config_says() {
+    let (config, deployment) = (at("kubernetes/watch/sync.yaml"), at("kubernetes/watch/deployment.yaml"));
+    let port_of = |key: &str| -> u64 {
+        config["watch"][key].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap()
+    };
+    let container = container(&deployment);
+    let ports: Vec<(&str, u64)> = container["ports"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|port| (port["name"].as_str().unwrap(), port["containerPort"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(ports, [("doors", port_of("listen")), ("admin", port_of("admin"))]);
+    for (probe, path) in
+        [("livenessProbe", "/livez"), ("readinessProbe", "/readyz"), ("startupProbe", "/livez")]
+    {
+        assert_eq!(container[probe]["httpGet"], serde_json::json!({ "path": path, "port": "admin" }));
+    }
+    let grace = config["watch"]["grace"].as_str().unwrap().trim_end_matches('s').parse::<u64>().unwrap();
+    assert!(deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_u64() > Some(grace));
+    let unit = fs::read_to_string(deploy().join("systemd/syncline.service")).unwrap();
+    let stop = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).unwrap();
+    assert!(stop.parse::<u64>().unwrap() > grace && unit.contains("\nType=notify\n"));
+}
+
+/// Commands of the manifests, the unit and the image, the program's name apart.
+fn commands() -> Vec<Vec<String>> {
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let arguments = |value: &Value| -> Vec<String> {
+        value.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+    };
+    let mut all: Vec<Vec<String>> = ["kubernetes/watch/deployment.yaml", "kubernetes/cron/cronjob.yaml"]
+        .iter()
+        .map(|path| arguments(&container(&at(path))["args"]))
+        .collect();
+    let unit = fs::read_to_string(deploy().join("systemd/syncline.service")).unwrap();
+    all.push(words(unit.lines().find_map(|l| l.strip_prefix("ExecStart=/usr/local/bin/syncline ")).unwrap()));
+    let image = fs::read_to_string(deploy().join("docker/Dockerfile")).unwrap();
+    all.push(arguments(
+        &serde_json::from_str(image.lines().find_map(|l| l.strip_prefix("CMD ")).unwrap()).unwrap(),
+    ));
+    for workflow in ["github/plan.yml", "github/reconcile.yml"] {
+        let text = fs::read_to_string(deploy().join(workflow)).unwrap();
+        let lines = text.lines().filter_map(|line| line.split_once("$SYNCLINE \"$IMAGE\" "));
+        all.extend(lines.map(|(_, rest)| words(rest.split('>').next().unwrap().trim_end_matches("2 "))));
+    }
+    all
+}
+
+#[test]
+fn every_command_is_one_of_the_program() {
+    let (w, commands) = (Workspace::new(), commands());
+    assert_eq!(commands.len(), 7);
+    let known = w.run(&["--help"]).expect(0).stdout;
+    for command in commands {
+        // Asked for help, the program says no to what it does not know, and does nothing.
+        let arguments: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
+        if known.contains(&format!("\n  {} ", arguments[0])) {
+            w.run(&arguments).expect(0);
+        } else {
+            assert_eq!(arguments[0], "watch", "{arguments:?}");
+        }
+    }
+}
+
+#[test]
+fn the_links_lead_somewhere() {
+    let text = fs::read_to_string(deploy().join("README.md")).unwrap();
+    let links: Vec<&str> = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
+    assert!(links.len() > 8);
+    for link in links {
+        assert!(deploy().join(link).exists(), "{link}");
+    }
+}

@@ -1,0 +1,375 @@
+//! Boards as a server would fill them in: all is well, much is wrong, nothing is there, much is there.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use syncline::dashboard::*;
+use syncline::model::{CohortId, ConnectionName, PassId, Timestamp};
+use syncline::state::Holder;
+
+const MINUTE: i64 = 60;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+
+fn now() -> Timestamp {
+    "2026-11-24T19:16:11Z".parse().unwrap()
+}
+
+fn before(seconds: i64) -> Timestamp {
+    Timestamp::from_second(now().as_second() - seconds).unwrap()
+}
+
+fn connection(name: &str) -> ConnectionName {
+    ConnectionName::new(name).unwrap()
+}
+
+/// Sizes over a month, up and down as people come and go.
+fn sizes(members: u64, points: u64) -> Vec<Size> {
+    let size = |point: u64| {
+        let away = points - 1 - point;
+        let fewer = members / 3 * away / points + members / 12 * (point * 7_919 % 997) / 997;
+        let at = before(away as i64 * 30 * DAY / points as i64 + 3 * MINUTE);
+        Size { at, members: if away == 0 { members } else { members - fewer } }
+    };
+    (0..points).map(size).collect()
+}
+
+fn cohort(id: &str, name: &str, members: u64) -> Cohort {
+    Cohort {
+        id: CohortId::new(id).unwrap(),
+        name: name.to_owned(),
+        connection: connection("braze"),
+        declared_at: "cohorts/growth.yaml:14".to_owned(),
+        source: Source::Files { pattern: format!("/data/exports/{id}-*.csv.gz") },
+        members: Some(members),
+        sizes: sizes(members, 30),
+        state: State::InStep,
+        last_good: Some(before(3 * MINUTE)),
+        next_look: Some(before(-12 * MINUTE)),
+        plan: Some(Plan { at: before(3 * MINUTE), adds: 0, removes: 0, unchanged: members, requests: 0 }),
+        rejects: BTreeMap::new(),
+        rejects_file: None,
+        in_doubt: 0,
+        refused: 0,
+    }
+}
+
+fn segment(id: u64, name: &str) -> Source {
+    Source::HeapSegment { connection: connection("heap"), segment: id, name: Some(name.to_owned()) }
+}
+
+fn inbox() -> Inbox {
+    Inbox {
+        connection: connection("heap"),
+        waiting: 0,
+        bytes: 0,
+        last_delivery: Some(before(41)),
+        put_aside: 0,
+        missing: Vec::new(),
+        gaps: Vec::new(),
+        undeclared: Vec::new(),
+    }
+}
+
+fn past(seconds: i64, cohort: &str, added: u64, removed: u64, result: &str) -> Past {
+    Past {
+        at: before(seconds),
+        pass: PassId::new(before(seconds), seconds as u64),
+        cohort: CohortId::new(cohort).unwrap(),
+        added,
+        removed,
+        result: result.to_owned(),
+        error: None,
+    }
+}
+
+/// A server that was just started on a config without cohorts.
+pub(crate) fn empty() -> Board {
+    Board {
+        now: now(),
+        version: "0.1.0".to_owned(),
+        started: before(8),
+        role: Role::Leading { since: before(8) },
+        config: Config {
+            digest: "9f2c8a17d0b3e4556677889900aabbccddeeff00112233445566778899aabbcc".to_owned(),
+            loaded: before(8),
+            ignored: None,
+        },
+        cohorts: Vec::new(),
+        left_behind: Vec::new(),
+        inboxes: Vec::new(),
+        exports: Vec::new(),
+        segments: Vec::new(),
+        history: Vec::new(),
+        refresh_seconds: None,
+    }
+}
+
+/// A server on which everything is in step.
+pub(crate) fn well() -> Board {
+    let mut free = cohort("free_customers", "Free customers", 48_211);
+    free.source = segment(1_338_065, "Free plan, active in the last 30 days");
+    let mut carts = cohort("abandoned_checkout", "Abandoned checkout", 5_200);
+    carts.plan = Some(Plan { at: before(3 * MINUTE), adds: 143, removes: 88, unchanged: 5_057, requests: 2 });
+    carts.rejects = BTreeMap::from([("no_identifier".to_owned(), 2), ("placeholder".to_owned(), 3)]);
+    carts.rejects_file =
+        Some(".syncline/rejects/20261124t191311000z-269edb/abandoned_checkout.ndjson".to_owned());
+    let mut new = cohort("spring_promotion", "Spring promotion", 3_400);
+    new.sizes = vec![Size { at: before(2 * DAY), members: 3_400 }];
+    Board {
+        started: before(6 * DAY),
+        role: Role::Leading { since: before(6 * DAY) },
+        config: Config { loaded: before(2 * DAY), ..empty().config },
+        cohorts: vec![carts, free, new],
+        inboxes: vec![inbox()],
+        history: vec![
+            past(3 * MINUTE, "abandoned_checkout", 143, 88, "applied"),
+            past(3 * MINUTE, "free_customers", 0, 0, "in_step"),
+            past(18 * MINUTE, "abandoned_checkout", 12, 0, "applied"),
+            past(2 * DAY, "spring_promotion", 3_400, 0, "applied"),
+        ],
+        ..empty()
+    }
+}
+
+/// A server on which much waits, on people and on others.
+pub(crate) fn troubled() -> Board {
+    let mut board = well();
+    board.cohorts[0].last_good = Some(before(5 * HOUR));
+    board.cohorts[1].last_good = Some(before(26 * MINUTE));
+    board.config.ignored =
+        Some(IgnoredConfig { since: before(4 * MINUTE), problems: 2, text: PROBLEMS.to_owned() });
+    let command = "syncline reconcile abandoned_checkout --max-removes abandoned_checkout=3228".to_owned();
+    board.cohorts[0].state = State::Withheld {
+        since: before(5 * HOUR),
+        refusals: vec![Withheld {
+            what: "removals".to_owned(),
+            why: "3,228 of 5,200 members would leave (62.1%); `guard.max_removed` allows 30%, that is 1,560"
+                .to_owned(),
+            ways_out: vec![
+                WayOut { words: "if this is right, for one run".to_owned(), command: Some(command) },
+                WayOut {
+                    words: "if it is right every time: raise `guard.max_removed` (cohorts/growth.yaml:21)"
+                        .to_owned(),
+                    command: None,
+                },
+            ],
+        }],
+        approve: Some(format!("syncline approve abandoned_checkout --plan sha256:{}", "d8d37183".repeat(8))),
+    };
+    board.cohorts[0].plan =
+        Some(Plan { at: before(3 * MINUTE), adds: 0, removes: 3_228, unchanged: 1_972, requests: 4 });
+    board.cohorts[1].in_doubt = 1_000;
+    board.cohorts[1].state = State::Failing {
+        since: before(11 * MINUTE),
+        why: "Braze answers 503 (Service Unavailable), eight times in a row".to_owned(),
+        then: Then::TriedAgain { at: Some(before(-4 * MINUTE)) },
+        ways_out: Vec::new(),
+    };
+    board.cohorts[2].state = State::Stale { after: Duration::from_secs(24 * 3600) };
+    board.cohorts[2].last_good = Some(before(2 * DAY));
+    board.cohorts.extend(others());
+    board.left_behind = vec![LeftBehind {
+        id: CohortId::new("summer_promotion").unwrap(),
+        name: Some("Summer promotion".to_owned()),
+        members: Some(12_040),
+    }];
+    board.inboxes =
+        vec![inbox_in_trouble(), Inbox { connection: connection("heap_eu"), last_delivery: None, ..inbox() }];
+    board.exports = exports();
+    board.segments = segments();
+    let mut failed = past(7 * MINUTE, "free_customers", 0, 0, "failed");
+    failed.error = Some("Braze answers 503 (Service Unavailable), eight times in a row".to_owned());
+    board.history.insert(0, failed);
+    board.history.insert(1, past(6 * MINUTE, "abandoned_checkout", 0, 0, "refused"));
+    board
+}
+
+fn others() -> Vec<Cohort> {
+    let mut waiting = cohort("trial_in_trouble", "Trial in trouble", 0);
+    waiting.source = Source::HeapSegment { connection: connection("heap_eu"), segment: 7, name: None };
+    (waiting.members, waiting.plan, waiting.last_good) = (None, None, None);
+    waiting.sizes.clear();
+    let why = "so far Heap has told of 99 \"Internal testers\" and 1338065 \"Free plan\"".to_owned();
+    waiting.state = State::WaitingForHeap { why: Some(why) };
+    let mut keys = cohort("vip", "VIP – Ümläute & <Größe> العربية", 812);
+    keys.connection = connection("braze_eu");
+    keys.last_good = Some(before(2 * HOUR));
+    keys.state = State::Failing {
+        since: before(2 * HOUR),
+        why: "Braze refuses the partner API key (401)".to_owned(),
+        then: Then::NeedsPerson,
+        ways_out: vec![WayOut {
+            words: "put a valid key where `connections.braze_eu.partner_api_key` looks for it".to_owned(),
+            command: None,
+        }],
+    };
+    let mut updating = cohort(
+        "newsletter",
+        "Newsletter readers with an unusually long name, kept for tests of the page",
+        1_204_377,
+    );
+    updating.sizes = sizes(1_204_377, 3000);
+    updating.state = State::Updating { since: before(9) };
+    updating.plan =
+        Some(Plan { at: before(9), adds: 20_118, removes: 1_702, unchanged: 1_184_259, requests: 23 });
+    let mut new = cohort("winback", "Win back", 0);
+    (new.members, new.plan, new.last_good, new.next_look) = (None, None, None, Some(before(0)));
+    new.sizes.clear();
+    new.state = State::New;
+    let mut nameless = cohort("vip_names", "VIP", 420);
+    nameless.state = State::Withheld {
+        since: before(MINUTE),
+        refusals: vec![Withheld {
+            what: "name".to_owned(),
+            why: "cohort `vip` has the name \"VIP\" already, and Braze's segment filter shows names only"
+                .to_owned(),
+            ways_out: vec![WayOut {
+                words: "give `vip_names` another name (cohorts/vip.yaml:3)".to_owned(),
+                command: None,
+            }],
+        }],
+        approve: None,
+    };
+    vec![waiting, keys, updating, new, nameless, cohort("loyal", "Loyal customers", 20_000)]
+}
+
+fn inbox_in_trouble() -> Inbox {
+    let pages = |segment, name: &str, missing, pages, at| MissingPages {
+        segment,
+        name: name.to_owned(),
+        missing,
+        pages,
+        at,
+    };
+    Inbox {
+        waiting: 214,
+        bytes: 3_504_112,
+        put_aside: 3,
+        missing: vec![pages(1_338_065, "Free plan, active in the last 30 days", 1, 49, before(6 * MINUTE))],
+        gaps: vec![pages(1_400_000, "Churn risk", 2, 14, before(DAY))],
+        undeclared: vec![UndeclaredSegment {
+            segment: 99,
+            name: "Internal testers".to_owned(),
+            told_at: before(3 * HOUR),
+        }],
+        ..inbox()
+    }
+}
+
+fn exports() -> Vec<Export> {
+    let export = |id: &str, lag, trouble| Export {
+        id: id.to_owned(),
+        source: "Currents files in s3://acme-currents/prod".to_owned(),
+        lag,
+        events: 18_204_551,
+        last_good: Some(before(2 * MINUTE)),
+        trouble,
+    };
+    let trouble = Trouble { why: "the bucket refuses the key".to_owned(), then: Then::NeedsPerson };
+    vec![
+        export("engagement", Some(Duration::ZERO), None),
+        export("purchases", Some(Duration::from_secs(7 * 3600)), Some(trouble)),
+    ]
+}
+
+fn segments() -> Vec<SegmentCheck> {
+    let check = |id: &str, name: &str, verdict, why: &[&str]| SegmentCheck {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        verdict,
+        why: why.iter().map(|why| (*why).to_owned()).collect(),
+        checked: before(40 * MINUTE),
+    };
+    vec![
+        check("win_back", "Win back", Verdict::InStep, &[]),
+        check("promo", "Promotion", Verdict::Drifted, &["campaign “Spring” targets another segment"]),
+        check("trial", "Trial", Verdict::Unknown, &["Braze does not tell the filters of a segment"]),
+    ]
+}
+
+/// A server with so many cohorts, all of them with a long history.
+pub(crate) fn many(number: u64) -> Board {
+    let one = |n: u64| {
+        let mut cohort = cohort(&format!("cohort_{n:03}"), &format!("Audience number {n}"), 800 + n * n * 37);
+        cohort.sizes = sizes(800 + n * n * 37, 2000);
+        cohort.rejects = BTreeMap::from([("no_identifier".to_owned(), n), ("too_long".to_owned(), 1)]);
+        cohort
+    };
+    let mut board = Board { cohorts: (0..number).map(one).collect(), ..well() };
+    board.history =
+        (0..50).map(|n| past(n * 20, &format!("cohort_{n:03}"), n as u64, 0, "applied")).collect();
+    board
+}
+
+/// A second server that waits for the first to stop.
+pub(crate) fn standing_by() -> Board {
+    let holder = Holder { host: "syncline-0".to_owned(), process: 7, since: before(3 * DAY), heard: None };
+    Board { role: Role::StandingBy { since: before(2 * HOUR), holder: Some(holder) }, ..well() }
+}
+
+/// What somebody may call a cohort.
+pub(crate) const HOSTILE: &str = "</title></style></pre>--><script>alert(1)</script><img src=x onerror=alert(1)>\" ' \
+    \u{202e}javascript:alert(1)#AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// A server on which everything that can be named has a bad name.
+pub(crate) fn hostile() -> Board {
+    let bad = || HOSTILE.to_owned();
+    let mut board = troubled();
+    board.config.ignored = Some(IgnoredConfig { since: before(MINUTE), problems: 1, text: bad() });
+    (board.version, board.config.digest) = (bad(), bad());
+    let holder = Holder { host: bad(), process: 7, since: before(DAY), heard: None };
+    board.role = Role::StandingBy { since: before(HOUR), holder: Some(holder) };
+    for cohort in &mut board.cohorts {
+        (cohort.name, cohort.declared_at) = (bad(), bad());
+        cohort.rejects.insert(bad(), 1);
+        cohort.rejects_file = Some(bad());
+        let ways_out = vec![WayOut { words: bad(), command: Some(bad()) }];
+        match &mut cohort.source {
+            Source::Files { pattern } => *pattern = bad(),
+            Source::HeapSegment { name, .. } => *name = Some(bad()),
+        }
+        match &mut cohort.state {
+            State::Failing { why, ways_out: ways, .. } => (*why, *ways) = (bad(), ways_out),
+            State::WaitingForHeap { why } => *why = Some(bad()),
+            State::Withheld { refusals, approve, .. } => {
+                (*refusals, *approve) = (vec![Withheld { what: bad(), why: bad(), ways_out }], Some(bad()));
+            }
+            _ => {}
+        }
+    }
+    for past in &mut board.history {
+        (past.result, past.error) = (bad(), Some(bad()));
+    }
+    for inbox in &mut board.inboxes {
+        inbox.gaps.iter_mut().chain(&mut inbox.missing).for_each(|pages| pages.name = bad());
+        inbox.undeclared.iter_mut().for_each(|segment| segment.name = bad());
+    }
+    for export in &mut board.exports {
+        (export.id, export.source) = (bad(), bad());
+        export.trouble = Some(Trouble { why: bad(), then: Then::NeedsPerson });
+    }
+    for segment in &mut board.segments {
+        (segment.name, segment.why) = (bad(), vec![bad()]);
+    }
+    board.left_behind.iter_mut().for_each(|cohort| cohort.name = Some(bad()));
+    board
+}
+
+const PROBLEMS: &str = "\
+error[unknown-key]: unknown key `guards`
+  --> cohorts/growth.yaml:21:5
+   |
+21 |     guards:
+   |     ^^^^^^ not a key of a cohort
+   |
+   = help: did you mean `guard`?
+
+error[unknown-connection]: there is no connection `braz`
+  --> cohorts/growth.yaml:33:9
+   |
+33 |     to: braz
+   |         ^^^^
+   |
+   = help: did you mean `braze`?
+";
