@@ -22,6 +22,7 @@
 //! | [`config`] | bytes → [`config::Config`], or every problem with its place | model |
 //! | [`matching`] | row → identifier, or the reason why not; pure | model |
 //! | [`plan`] | diff, guard, cost, digest; pure: no I/O, no clock, no async | model |
+//! | [`events`] | Currents event → Heap event, its names, its person; pure | model |
 //! | [`state`] | the store, in a folder or a bucket: record, in doubt, journal, rejects, lease | model |
 //! | [`connector`] | the one HTTP client, and a folder per vendor or store | model, config |
 //! | [`desired`] | reads a source, matches, sorts: an ordered, distinct set on disk | model, config, matching, state, connector |
@@ -62,6 +63,7 @@ pub mod cli;
 pub mod config;
 pub mod connector;
 pub mod desired;
+pub mod events;
 pub mod matching;
 pub mod model;
 pub mod plan;

@@ -16,6 +16,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("config", &["model"]),
     ("matching", &["model"]),
     ("plan", &["model"]),
+    ("events", &["model"]),
     ("state", &["model"]),
     ("connector", &["model", "config"]),
     ("desired", &["model", "config", "matching", "state", "connector"]),
@@ -39,7 +40,7 @@ const MODULES: &[(&str, &[&str])] = &[
 ];
 
 /// Modules without I/O, clock or async.
-const PURE: [&str; 3] = ["model", "matching", "plan"];
+const PURE: [&str; 4] = ["model", "matching", "plan", "events"];
 /// What a pure module must not name.
 const IMPURE: [&str; 9] = [
     "std::fs",
