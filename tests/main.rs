@@ -17,6 +17,7 @@ mod architecture;
 mod commands;
 mod config;
 mod crash;
+mod currents;
 mod guards;
 mod harm;
 mod plans;

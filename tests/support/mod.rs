@@ -1,5 +1,7 @@
 //! A folder with a config, the real program run in it, and the sandbox it talks to.
 
+#[path = "../../benches/support/avro.rs"]
+pub(crate) mod avro;
 pub(crate) mod s3;
 
 use std::collections::BTreeSet;
