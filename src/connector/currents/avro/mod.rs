@@ -221,8 +221,7 @@ mod tests {
             let mut frame = vec![count << 1];
             frame.extend(u8::try_from(bytes.len()).ok().filter(|len| *len < 64).map(|len| len << 1));
             if bytes.len() >= 64 {
-                let len = u16::try_from(bytes.len()).unwrap() << 1;
-                frame.extend([(len & 0x7f) as u8 | 0x80, (len >> 7) as u8]);
+                frame.extend(in_two_bytes(bytes.len()));
             }
             frame.extend(&bytes);
             frame.extend(header.sync);
@@ -232,15 +231,18 @@ mod tests {
         }
     }
 
+    #[allow(clippy::cast_possible_truncation, reason = "seven bits each")]
+    fn in_two_bytes(len: usize) -> [u8; 2] {
+        let len = len << 1;
+        assert!(len < 1 << 14);
+        [(len & 0x7f) as u8 | 0x80, (len >> 7) as u8]
+    }
+
     /// A file of one block; `count` and `len` are what it claims.
     fn file(schema: &str, codec: &str, count: &[u8], packed: &[u8]) -> Vec<u8> {
-        let text = |text: &str| {
-            let len = u16::try_from(text.len()).unwrap() << 1;
-            [&[(len & 0x7f) as u8 | 0x80, (len >> 7) as u8], text.as_bytes()].concat()
-        };
+        let text = |text: &str| [&in_two_bytes(text.len()), text.as_bytes()].concat();
         let parts = ["avro.schema", schema, "avro.codec", codec].map(text).concat();
-        let len = u16::try_from(packed.len()).unwrap() << 1;
-        let len = [(len & 0x7f) as u8 | 0x80, (len >> 7) as u8];
+        let len = in_two_bytes(packed.len());
         [b"Obj\x01\x04", &parts[..], b"\0", &[7; 16], count, &len, packed, &[7; 16]].concat()
     }
 
