@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use syncline::connector::currents::avro::{Block, Blocks, Header, Limits};
 use syncline::connector::currents::type_from_schema;
-use syncline::events::{Context, Mapper, Outcome, Pii, Properties, Rules, Settings, TYPES, pieces};
-use syncline::model::Timestamp;
+use syncline::events::{Context, Mapper, Naming, Outcome, Pii, Properties, Rules, Settings, TYPES, pieces};
+use syncline::model::{Datum, Timestamp};
 
 use crate::support::avro::{Writer, long, text};
 use crate::support::root;
@@ -183,9 +184,9 @@ fn through_a_file(rules: &Rules, event_type: &str, file: &[u8]) -> String {
 }
 
 fn through_http(rules: &Rules, body: &str) -> String {
-    let mut events = pieces(body.as_bytes()).unwrap();
+    let events = pieces(body.as_bytes()).unwrap();
     let (mut mapper, mut out) = (Mapper::new(rules), Vec::new());
-    let mapped = mapper.http(events.next().unwrap(), context(), &mut out);
+    let mapped = mapper.http(events[0], context(), &mut out);
     assert!(mapped.is_known);
     made(&mapped.outcome, out)
 }
@@ -233,5 +234,75 @@ fn personal_fields_are_those_of_the_catalogue() {
         let event = json!({"event_type": event_type, "id": "e1", "time": 1, "user": {"external_user_id": "u1"}, "properties": properties});
         let event: Value = serde_json::from_str(&through_http(&rules, &event.to_string())).unwrap();
         assert_eq!(event["properties"], json!({}), "{event_type}");
+    }
+}
+
+/// Any JSON whose texts and numbers are not all plain.
+fn any_json() -> impl Strategy<Value = Value> {
+    let number = prop_oneof![
+        any::<i64>().prop_map(|n| json!(n)),
+        (-1000i32..1000).prop_map(|n| json!(f64::from(n) / 8.0)),
+        any::<f64>().prop_map(|n| json!(n)),
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(|b| json!(b)),
+        number,
+        "\\PC{0,8}|[\\x00-\\x7f]{0,8}".prop_map(|s| json!(s)),
+        (1000usize..1100, "[x\"é😀\\\\]{1,3}").prop_map(|(n, s)| json!(s.repeat(n))),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        let key = "[a-c\"é. ]{0,4}|id|ID|user_id";
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(key, inner, 0..4).prop_map(|map| map.into_iter().collect()),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    /// Whatever stands in custom properties: both ways give the same, and Heap takes it.
+    #[test]
+    fn any_properties_give_the_same_both_ways_and_are_what_heap_takes(
+        inside in prop::collection::btree_map("[a-c\"é. ]{0,4}|id", any_json(), 0..6), prefix in "|braze-"
+    ) {
+        let inside: Value = inside.into_iter().collect();
+        let rename = vec![("custom_properties.**".to_owned(), "**".to_owned())];
+        let naming = Naming { property_prefix: prefix, ..Naming::default() };
+        let properties = Properties { rename, ..Properties::default() };
+        let rules = Rules::new(&Settings { naming, properties, ..Settings::default() }).unwrap();
+        let event_type = "users.behaviors.CustomEvent";
+        let layout = rules.layout(event_type, &["id", "time", "external_user_id", "properties"]);
+        let in_a_text = serde_json::to_string_pretty(&inside).unwrap();
+        let record =
+            [Datum::Text(b"e1"), Datum::Int(1), Datum::Text(b"u1"), Datum::Text(in_a_text.as_bytes())];
+        let (mut mapper, mut out) = (Mapper::new(&rules), Vec::new());
+        let mapped = mapper.record(&layout, &record[..], context(), &mut out);
+        let is_made = matches!(mapped.outcome, Outcome::Made { .. });
+        prop_assert!(is_made);
+        let event = json!({"event_type": event_type, "id": "e1", "time": 1, "user": {"external_user_id": "u1"},
+            "properties": {"custom_properties": inside}});
+        let http = through_http(&rules, &json!([event]).to_string());
+        prop_assert_eq!(String::from_utf8(out).unwrap(), http.clone());
+
+        let event: Value = serde_json::from_str(&http).unwrap();
+        for (key, value) in event["properties"].as_object().unwrap() {
+            prop_assert!(!key.is_empty() && key.chars().count() <= 1023);
+            prop_assert!(!key.eq_ignore_ascii_case("id") && !key.eq_ignore_ascii_case("user_id"));
+            prop_assert!(value.is_number() || value.as_str().is_some_and(|text| text.chars().count() <= 1023));
+        }
+    }
+
+    /// Nothing that comes over HTTP makes it panic, and what is no event writes nothing.
+    #[test]
+    fn any_event_is_mapped_or_refused(event in any_json(), text in "\\PC{0,40}") {
+        let rules = Rules::new(&Settings::default()).unwrap();
+        let (mut mapper, mut out) = (Mapper::new(&rules), Vec::new());
+        for event in [event.to_string(), text] {
+            let outcome = mapper.http(&event, context(), &mut out).outcome;
+            prop_assert!(matches!(outcome, Outcome::Rejected(_)), "{:?}", outcome);
+        }
+        prop_assert!(out.is_empty());
     }
 }

@@ -1,6 +1,5 @@
 //! The time of an event: Braze's seconds or milliseconds → the text that Heap takes.
 
-use super::json::unsigned;
 use super::outcome::{Reason, Rejection};
 use crate::model::Timestamp;
 
@@ -112,16 +111,17 @@ fn date(days: i64) -> (i64, i64, i64) {
     (era * 400 + year_of_era + i64::from(month <= 2), month, day)
 }
 
-/// Appends a number in so many digits, and a sign.
-fn digits(out: &mut Vec<u8>, value: i64, width: u32, sign: u8) {
-    let value = value.unsigned_abs();
-    for place in (1..width).rev() {
-        if value < 10u64.pow(place) {
-            out.push(b'0');
-        }
+/// Appends a number in so many digits, at most four, and a sign.
+#[inline]
+fn digits(out: &mut Vec<u8>, value: i64, width: usize, sign: u8) {
+    let (mut rest, mut text) = (value.unsigned_abs(), [b'0', b'0', b'0', b'0', sign]);
+    for digit in text[4 - width..4].iter_mut().rev() {
+        #[allow(clippy::cast_possible_truncation, reason = "a digit")]
+        let value = (rest % 10) as u8;
+        *digit += value;
+        rest /= 10;
     }
-    unsigned(out, value);
-    out.push(sign);
+    out.extend_from_slice(&text[4 - width..]);
 }
 
 #[cfg(test)]

@@ -5,92 +5,63 @@
 
 use super::{JsonError, Scanner, Start};
 
-/// The events of one body, in order.
-#[derive(Clone, Debug)]
-pub struct Pieces<'a> {
-    body: &'a str,
-    scanner: Scanner<'a>,
-    state: State,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// One event or none, which is the whole body.
-    Bare,
-    First,
-    Later,
-    Done,
-}
-
-/// Splits a body. An empty body has no events, and neither has `{}` or an empty list: Braze asks so
-/// whether the credentials are right.
+/// Splits a body into its events, in order. An empty body has none, and neither has `{}` or an empty list:
+/// Braze asks so whether the credentials are right.
 ///
 /// # Errors
 /// [`JsonError`] when the body is not JSON throughout, also behind the last event.
-pub fn pieces(body: &[u8]) -> Result<Pieces<'_>, JsonError> {
+pub fn pieces(body: &[u8]) -> Result<Vec<&str>, JsonError> {
     let body = std::str::from_utf8(body)
         .map_err(|error| JsonError { offset: error.valid_up_to(), what: "not UTF-8" })?;
     let body = body.strip_prefix('\u{feff}').unwrap_or(body);
-    let mut check = Scanner::new(body);
-    if check.is_at_end() {
-        return Ok(Pieces { body, scanner: check, state: State::Done });
-    }
-    let start = check.value()?;
-    check.skip(start)?;
-    check.end()?;
     let mut scanner = Scanner::new(body);
-    let state = match scanner.value()? {
-        Start::List => State::First,
-        Start::Object => events(&mut scanner)?,
-        _ => State::Done,
-    };
-    if state == State::Bare {
-        scanner = Scanner::new(body);
+    if scanner.is_at_end() {
+        return Ok(Vec::new());
     }
-    Ok(Pieces { body, scanner, state })
-}
-
-/// Goes to the list of events in the object that is open.
-fn events(scanner: &mut Scanner<'_>) -> Result<State, JsonError> {
-    let mut state = State::Done;
-    while let Some(key) = scanner.key(state == State::Done)? {
-        let start = scanner.value()?;
-        if key.text() == "events" && matches!(start, Start::List | Start::Null) {
-            return Ok(if start == Start::List { State::First } else { State::Done });
-        }
-        scanner.skip(start)?;
-        state = State::Bare;
-    }
-    Ok(state)
-}
-
-impl<'a> Pieces<'a> {
-    fn piece(&mut self) -> Result<Option<&'a str>, JsonError> {
-        match self.state {
-            State::Done => return Ok(None),
-            State::Bare => self.state = State::Done,
-            State::First | State::Later => {
-                if !self.scanner.element(self.state == State::First)? {
-                    self.state = State::Done;
-                    return Ok(None);
-                }
-                self.state = State::Later;
+    let mut found = Vec::new();
+    match scanner.value()? {
+        Start::List => elements(body, &mut scanner, &mut found)?,
+        Start::Object => {
+            if members(body, &mut scanner, &mut found)? {
+                found.push(body.trim_ascii());
             }
         }
-        let from = self.scanner.offset();
-        let start = self.scanner.value()?;
-        self.scanner.skip(start)?;
-        Ok(Some(self.body[from..self.scanner.offset()].trim_ascii_start()))
+        start => scanner.skip(start)?,
     }
+    scanner.end()?;
+    Ok(found)
 }
 
-impl<'a> Iterator for Pieces<'a> {
-    type Item = &'a str;
-
-    fn next(&mut self) -> Option<&'a str> {
-        // The whole body has been read once without an error.
-        self.piece().ok().flatten()
+/// The elements of the list that is open.
+fn elements<'a>(body: &'a str, scanner: &mut Scanner<'a>, found: &mut Vec<&'a str>) -> Result<(), JsonError> {
+    while scanner.element(found.is_empty())? {
+        let from = scanner.offset();
+        let start = scanner.value()?;
+        scanner.skip(start)?;
+        found.push(body[from..scanner.offset()].trim_ascii_start());
     }
+    Ok(())
+}
+
+/// The events in the object that is open. Whether it is an event itself: it has members, but no events.
+fn members<'a>(
+    body: &'a str,
+    scanner: &mut Scanner<'a>,
+    found: &mut Vec<&'a str>,
+) -> Result<bool, JsonError> {
+    let (mut is_first, mut has_events) = (true, false);
+    while let Some(key) = scanner.key(is_first)? {
+        is_first = false;
+        match scanner.value()? {
+            Start::List if key.text() == "events" && !has_events => {
+                has_events = true;
+                elements(body, scanner, found)?;
+            }
+            Start::Null if key.text() == "events" => has_events = true,
+            start => scanner.skip(start)?,
+        }
+    }
+    Ok(!is_first && !has_events)
 }
 
 #[cfg(test)]
@@ -98,7 +69,7 @@ mod tests {
     use super::*;
 
     fn check(body: &str, expected: &[&str]) {
-        assert_eq!(pieces(body.as_bytes()).unwrap().collect::<Vec<_>>(), expected, "{body}");
+        assert_eq!(pieces(body.as_bytes()).unwrap(), expected, "{body}");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::io::Read;
 
+use crc_fast::CrcAlgorithm;
+
 use super::error::Problem;
 
 /// A way of packing.
@@ -98,9 +100,8 @@ impl Unpacked {
         }
         let unpacked = snap::raw::Decoder::new().decompress(packed, &mut self.buffer[..len]);
         let unpacked = unpacked.map_err(|_| broken())?;
-        let mut found = flate2::Crc::new();
-        found.update(&self.buffer[..unpacked]);
-        if found.sum() != u32::from_be_bytes(*checksum) {
+        let found = crc_fast::checksum(CrcAlgorithm::Crc32IsoHdlc, &self.buffer[..unpacked]);
+        if found != u64::from(u32::from_be_bytes(*checksum)) {
             return Err(Problem::Checksum);
         }
         self.len = unpacked;

@@ -143,15 +143,22 @@ impl<'b> Records<'b> {
         let schema = self.schema;
         let mut bytes = self.bytes;
         for (slot, op) in self.slots.iter_mut().zip(&schema.ops) {
-            *slot = match *op {
-                Op::Plain(plain) => read_plain(&mut bytes, plain)?,
+            let plain = match *op {
+                Op::Plain(plain) => plain,
                 Op::Optional(null, plain) => match bytes.long()? {
-                    branch if branch == null => Slot::Null,
-                    branch if branch == 1 - null => read_plain(&mut bytes, plain)?,
+                    branch if branch == null => {
+                        *slot = Slot::Null;
+                        continue;
+                    }
+                    branch if branch == 1 - null => plain,
                     _ => return Err("a branch that the union has not"),
                 },
-                Op::Other(of) => self.nested.slot(&mut bytes, of)?,
+                Op::Other(of) => {
+                    *slot = self.nested.slot(&mut bytes, of)?;
+                    continue;
+                }
             };
+            *slot = read_plain(&mut bytes, plain)?;
         }
         self.bytes = bytes;
         Ok(())
@@ -159,7 +166,7 @@ impl<'b> Records<'b> {
 }
 
 #[inline]
-pub(super) fn read_plain(bytes: &mut Bytes<'_>, plain: Plain) -> Result<Slot, Wrong> {
+fn read_plain(bytes: &mut Bytes<'_>, plain: Plain) -> Result<Slot, Wrong> {
     Ok(match plain {
         Plain::Text => text(bytes.span()?),
         Plain::Long => Slot::Long(bytes.long()?),
