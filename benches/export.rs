@@ -44,6 +44,7 @@ fn main() {
             measure_child(&command.iter().map(|&part| part.to_owned()).collect::<Vec<_>>());
         }
         ["--make", path, events] => fs::write(path, events::file(events.parse().unwrap(), "snappy")).unwrap(),
+        ["--run", what, path, events] => run(what, Path::new(path), events.parse().unwrap()),
         [] => all(EVENTS),
         [events] => all(events.parse().unwrap()),
         _ => panic!("{args:?}"),
@@ -59,23 +60,38 @@ fn all(events: u64) {
     let bytes = path.metadata().unwrap().len();
     println!("{events} events of 17 fields, {bytes} bytes in snappy, one thread\n");
     heading();
-    let decode = rounds(|| within(|| decode(&path, events)));
+    let of = |what| {
+        let exe = std::env::current_exe().unwrap();
+        let args = ["--run", what, path.to_str().unwrap(), &events.to_string()];
+        rounds(|| measure(home.path(), exe.to_str().unwrap(), &args, "read"))
+    };
+    let (decode, mapped) = (of("decode"), of("map"));
     report("decode", decode);
-    let keep = Settings { pii: Pii::Keep, ..Settings::default() };
-    let mapped = rounds(|| within(|| map(&path, events, &keep)));
     report("decode, map, encode", mapped);
-    report(
-        "the same without personal fields",
-        rounds(|| within(|| map(&path, events, &Settings::default()))),
-    );
+    report("the same without personal fields", of("map-less"));
     let bodies = events::bodies(events / 10, 100);
-    let http = rounds(|| within(|| map_http(&bodies, events / 10, &keep)));
+    let http = rounds(|| within(|| map_http(&bodies, events / 10)));
     println!(
         "{:34} {:8.0} events a CPU second",
         "HTTP bodies of 100, split and map",
         (events / 10) as f64 / http.cpu
     );
     python(home.path(), [decode, mapped]);
+}
+
+/// What is measured in a process of its own.
+fn run(what: &str, path: &Path, events: u64) {
+    match what {
+        "decode" => decode(path, events),
+        "map" => map(path, events, &keep()),
+        "map-less" => map(path, events, &Settings::default()),
+        other => panic!("{other}"),
+    }
+    println!("read {events}");
+}
+
+fn keep() -> Settings {
+    Settings { pii: Pii::Keep, ..Settings::default() }
 }
 
 /// Python with the same file, if it has what it needs.
@@ -93,19 +109,15 @@ fn python(home: &Path, ours: [Cost; 2]) {
     }
 }
 
-/// What some work takes in this process. Memory is of the whole process so far.
+/// The CPU that some work takes in this process.
 fn within(work: impl FnOnce()) -> Cost {
     let cpu = || {
         let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
-        (
-            (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6,
-            usage.max_rss(),
-        )
+        (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6
     };
-    let (began, before) = (std::time::Instant::now(), cpu().0);
+    let before = cpu();
     work();
-    let (after, rss) = cpu();
-    Cost { cpu: after - before, wall: began.elapsed().as_secs_f64(), mebibytes: rss as f64 / 1024.0 }
+    Cost { cpu: cpu() - before, wall: 0.0, mebibytes: 0.0 }
 }
 
 fn read(path: &Path, mut each: impl FnMut(&Row<'_>)) -> u64 {
@@ -157,8 +169,8 @@ fn map(path: &Path, events: u64, settings: &Settings) {
     assert!(read == events && made > events * 9 / 10);
 }
 
-fn map_http(bodies: &[Vec<u8>], events: u64, settings: &Settings) {
-    let rules = Rules::new(settings).unwrap();
+fn map_http(bodies: &[Vec<u8>], events: u64) {
+    let rules = Rules::new(&keep()).unwrap();
     let (mut mapper, mut out, mut made) = (Mapper::new(&rules), Vec::new(), 0);
     for body in bodies {
         out.clear();
