@@ -129,6 +129,7 @@ impl<'r> Collector<'r> {
             Datum::Json(json) => self.json(json),
             Datum::Text(bytes) if catalogue::is_opened(path) => self.opened(bytes),
             Datum::Text(bytes) => self.scalar(datum, bytes),
+            Datum::Int(value) => self.scalar(datum, value.to_string().as_bytes()),
             datum => self.scalar(datum, b""),
         }
     }
@@ -227,7 +228,8 @@ impl<'r> Collector<'r> {
     }
 
     fn number(&mut self, token: &str) {
-        self.note_alias(token.as_bytes());
+        // A whole number may be an identity; a fraction is none.
+        self.note_alias(if token.contains(['.', 'e', 'E']) { b"" } else { token.as_bytes() });
         self.push(|out| {
             number(out, token);
             true

@@ -491,6 +491,12 @@ mod tests {
         let fields = with(&[("name", t("n")), ("properties", t(r#"{"mail":""}"#))]);
         let http = format!(r#"{HTTP},"properties":{{"name":"n","custom_properties":{{"mail":""}}}}"#);
         check(&settings, CUSTOM, &fields, &http, &expected("n", "u1"));
+        for (datum, number, identity) in [(Int(17), "17", "17"), (Float(1.5), "1.5", "u1")] {
+            let fields = with(&[("name", t("n")), ("crm", datum)]);
+            let http = format!(r#"{HTTP},"properties":{{"name":"n","crm":{number}}}"#);
+            let expected = expected("n", identity).replace("{\"name", &format!("{{\"crm\":{number},\"name"));
+            check(&settings, CUSTOM, &fields, &http, &expected);
+        }
     }
 
     #[test]
