@@ -22,6 +22,7 @@
 //! | [`config`] | bytes → [`config::Config`], or every problem with its place | model |
 //! | [`matching`] | row → identifier, or the reason why not; pure | model |
 //! | [`plan`] | diff, guard, cost, digest; pure: no I/O, no clock, no async | model |
+//! | [`events`] | Currents event → Heap event, its names, its person; pure | model |
 //! | [`state`] | the store, in a folder or a bucket: record, in doubt, journal, rejects, lease | model |
 //! | [`fold`] | what a Heap's webhook has told: inbox → the membership table of each segment | model, state |
 //! | [`connector`] | the one HTTP client, and a folder per vendor or store | model, config |
@@ -67,6 +68,7 @@ pub mod config;
 pub mod connector;
 pub mod dashboard;
 pub mod desired;
+pub mod events;
 pub mod fold;
 pub mod matching;
 pub mod model;

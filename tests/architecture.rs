@@ -16,6 +16,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("config", &["model"]),
     ("matching", &["model"]),
     ("plan", &["model"]),
+    ("events", &["model"]),
     ("state", &["model"]),
     ("connector", &["model", "config"]),
     ("fold", &["model", "state"]),
@@ -24,7 +25,10 @@ const MODULES: &[(&str, &[&str])] = &[
     ("apply", &["model", "config", "plan", "state", "connector"]),
     ("reconcile", &["model", "config", "matching", "plan", "state", "connector", "fold", "desired", "apply"]),
     ("dashboard", &["model", "state"]),
-    ("watch", &["model", "config", "state", "connector", "fold", "apply", "receiver", "reconcile", "dashboard"]),
+    (
+        "watch",
+        &["model", "config", "state", "connector", "fold", "apply", "receiver", "reconcile", "dashboard"],
+    ),
     (
         "cli",
         &[
@@ -47,7 +51,7 @@ const MODULES: &[(&str, &[&str])] = &[
 ];
 
 /// Modules without I/O, clock or async.
-const PURE: [&str; 4] = ["model", "matching", "plan", "dashboard"];
+const PURE: [&str; 5] = ["model", "matching", "plan", "events", "dashboard"];
 /// What a pure module must not name.
 const IMPURE: [&str; 12] = [
     "std::fs",

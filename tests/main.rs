@@ -17,6 +17,7 @@ mod architecture;
 mod commands;
 mod config;
 mod crash;
+mod currents;
 mod currents_sandbox;
 mod dashboard;
 mod deploy;

@@ -7,9 +7,9 @@
 //! Braze's rules are in its "Partner cohort import", user matching: identified people by `external_id`
 //! or alias, people who are still anonymous by `device_id`.
 
-mod value;
-
-use crate::model::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, Identifier, Kind, MatchRule};
+use crate::model::{
+    ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, Identifier, Kind, MatchRule, Unusable, usable,
+};
 
 /// Why a row names nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,6 +56,17 @@ impl Reason {
     #[must_use]
     pub fn is_unreadable(self) -> bool {
         matches!(self, Self::NotUtf8 | Self::NotText | Self::ControlCharacter)
+    }
+}
+
+impl From<Unusable> for Reason {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::Placeholder => Self::Placeholder,
+            Unusable::TooLong => Self::TooLong,
+            Unusable::ControlCharacter => Self::ControlCharacter,
+            Unusable::NotUtf8 => Self::NotUtf8,
+        }
     }
 }
 
@@ -118,13 +129,13 @@ impl Matcher {
                 }
                 Field::Text(bytes) => bytes,
             };
-            match value::read(bytes, len_max(rule.kind), &self.null_values) {
+            match usable(bytes, len_max(rule.kind), &self.null_values) {
                 Ok(None) => {}
                 Ok(Some(value)) => {
                     Identifier::pack(rule.kind, &rule.label, value, out);
                     return Ok(());
                 }
-                Err(reason) => return Err(Unmatched { reason, column: &rule.column, value: bytes }),
+                Err(no) => return Err(Unmatched { reason: no.into(), column: &rule.column, value: bytes }),
             }
         }
         Err(Unmatched { reason: Reason::NoIdentifier, column: "", value: b"" })

@@ -3,6 +3,7 @@
 //! Everything else in the crate speaks in these types. Nothing here reads a file, a clock or the
 //! network, and nothing here knows about YAML, Braze or Parquet.
 
+mod datum;
 mod field;
 mod id;
 mod identifier;
@@ -14,7 +15,9 @@ mod rows;
 mod rule;
 mod share;
 mod time;
+mod usable;
 
+pub use datum::{Datum, Record};
 pub use field::{Field, Fields};
 pub use id::{CohortId, ConnectionName, IdError, PassId};
 pub use identifier::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Identifier, IdentifierError, Kind, PACKED_LEN_MAX};
@@ -26,6 +29,7 @@ pub use rows::RowSet;
 pub use rule::MatchRule;
 pub use share::{Share, ShareError};
 pub use time::{Clock, Timestamp, timestamp_text};
+pub use usable::{Unusable, usable};
 
 /// What happens to one member: it enters the cohort or leaves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

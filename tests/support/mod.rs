@@ -1,8 +1,10 @@
 //! A folder with a config, the real program run in it, and the sandbox it talks to.
 
+pub(crate) mod avro;
+#[path = "../../benches/support/avro.rs"]
+pub(crate) mod avro_writer;
 pub(crate) mod boards;
 pub(crate) mod browser;
-pub(crate) mod avro;
 pub(crate) mod listener;
 pub(crate) mod receiver;
 pub(crate) mod s3;

@@ -1,6 +1,17 @@
-//! One value: trimmed, and refused when it cannot be an identifier.
+//! One value: trimmed, and refused when it cannot name one person.
 
-use super::Reason;
+/// Why a text names nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// It stands for "nobody", as `null` and `[REDACTED]` do.
+    Placeholder,
+    /// It is longer than the vendor takes.
+    TooLong,
+    /// It holds a control character.
+    ControlCharacter,
+    /// It is not UTF-8.
+    NotUtf8,
+}
 
 /// Texts that exports write where there is no identifier. Whoever they name, it is not one person:
 /// sent, they would put whoever happens to have that id into the cohort. Compared without case.
@@ -22,26 +33,27 @@ const fn placeholders(len: usize) -> &'static [&'static str] {
     }
 }
 
-/// The identifier in a value, in UTF-8; none if the value is empty.
+/// The identifier in a value, in UTF-8 and at most `len_max` bytes; none if the value is empty or one of
+/// `null_values`.
 ///
 /// # Errors
 /// The reason why it cannot be one.
 #[inline]
-pub(super) fn read<'a>(
+pub fn usable<'a>(
     bytes: &'a [u8],
     len_max: usize,
     null_values: &[Box<[u8]>],
-) -> Result<Option<&'a [u8]>, Reason> {
+) -> Result<Option<&'a [u8]>, Unusable> {
     // Nearly every identifier is letters, digits and signs: UTF-8, nothing to trim, nothing to control.
     let (value, is_control) = if is_graphic(bytes) { (bytes, false) } else { text(bytes)? };
     if value.is_empty() || null_values.iter().any(|null| **null == *value) {
         Ok(None)
     } else if is_placeholder(value) {
-        Err(Reason::Placeholder)
+        Err(Unusable::Placeholder)
     } else if value.len() > len_max {
-        Err(Reason::TooLong)
+        Err(Unusable::TooLong)
     } else if is_control {
-        Err(Reason::ControlCharacter)
+        Err(Unusable::ControlCharacter)
     } else {
         Ok(Some(value))
     }
@@ -49,8 +61,8 @@ pub(super) fn read<'a>(
 
 /// A value that is UTF-8, trimmed, and whether there is a control character in it.
 #[cold]
-fn text(bytes: &[u8]) -> Result<(&[u8], bool), Reason> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Reason::NotUtf8)?.trim();
+fn text(bytes: &[u8]) -> Result<(&[u8], bool), Unusable> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Unusable::NotUtf8)?.trim();
     Ok((text.as_bytes(), text.chars().any(char::is_control)))
 }
 
@@ -83,9 +95,9 @@ fn is_placeholder(value: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn check(bytes: &[u8], expected: Result<Option<&str>, Reason>) {
+    fn check(bytes: &[u8], expected: Result<Option<&str>, Unusable>) {
         assert_eq!(
-            read(bytes, 40, &[]),
+            usable(bytes, 40, &[]),
             expected.map(|text| text.map(str::as_bytes)),
             "{}",
             bytes.escape_ascii()
@@ -121,7 +133,7 @@ mod tests {
     #[test]
     fn placeholders_of_any_case_and_nothing_like_them() {
         for text in ["NULL", "null", "Undefined", "[Redacted]", "0", "00000000-0000-0000-0000-000000000000"] {
-            check(text.as_bytes(), Err(Reason::Placeholder));
+            check(text.as_bytes(), Err(Unusable::Placeholder));
         }
         for text in ["nullable", "00", "none@x.test"] {
             check(text.as_bytes(), Ok(Some(text)));
@@ -130,9 +142,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_sent() {
-        check(b"a\x00b", Err(Reason::ControlCharacter));
-        check("a\u{85}b".as_bytes(), Err(Reason::ControlCharacter));
-        check(b"M\xfcller", Err(Reason::NotUtf8));
-        check(&[b'x'; 41], Err(Reason::TooLong));
+        check(b"a\x00b", Err(Unusable::ControlCharacter));
+        check("a\u{85}b".as_bytes(), Err(Unusable::ControlCharacter));
+        check(b"M\xfcller", Err(Unusable::NotUtf8));
+        check(&[b'x'; 41], Err(Unusable::TooLong));
     }
 }

@@ -1,0 +1,185 @@
+//! Exports at scale: what it takes to read a file of a million events, and to make Heap's events of them.
+//!
+//! It generates the file, the same everywhere: events shaped like `users.messages.email.Open`, 17 fields,
+//! snappy. Medians of five. The same events are mapped from HTTP bodies of 100 as well. Where Python has
+//! `fastavro`, `cramjam` and `orjson`, it reads the same file in the same run.
+//!
+//! `cargo bench --bench export`, or with a number of events: `cargo bench --bench export -- 100000`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that fails panics")]
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "it prints its results and reads its arguments; figures are for people"
+)]
+
+#[path = "support/avro.rs"]
+mod avro;
+#[path = "support/events.rs"]
+mod events;
+#[allow(dead_code, reason = "nothing is sent here")]
+mod support;
+
+use std::fs::{self, File};
+use std::hint::black_box;
+use std::path::Path;
+use std::process::Command;
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+use support::{Cost, heading, measure, measure_child, report, rounds};
+use syncline::connector::currents::avro::{Block, Blocks, Header, Limits, Row};
+use syncline::events::{Context, Mapper, Outcome, Pii, Rules, Settings, pieces};
+use syncline::model::{Datum, Record as _, Timestamp};
+
+const EVENTS: u64 = 1_000_000;
+const BATCH_LEN: usize = 1000;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["--measure", command @ ..] => {
+            measure_child(&command.iter().map(|&part| part.to_owned()).collect::<Vec<_>>());
+        }
+        ["--make", path, events] => fs::write(path, events::file(events.parse().unwrap(), "snappy")).unwrap(),
+        ["--run", what, path, events] => run(what, Path::new(path), events.parse().unwrap()),
+        [] => all(EVENTS),
+        [events] => all(events.parse().unwrap()),
+        _ => panic!("{args:?}"),
+    }
+}
+
+fn all(events: u64) {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("open.avro");
+    // In another process, so that memory is that of reading.
+    let make = ["--make", path.to_str().unwrap(), &events.to_string()].map(str::to_owned);
+    assert!(Command::new(std::env::current_exe().unwrap()).args(make).status().unwrap().success());
+    let bytes = path.metadata().unwrap().len();
+    println!("{events} events of 17 fields, {bytes} bytes in snappy, one thread\n");
+    heading();
+    let of = |what| {
+        let exe = std::env::current_exe().unwrap();
+        let args = ["--run", what, path.to_str().unwrap(), &events.to_string()];
+        rounds(|| measure(home.path(), exe.to_str().unwrap(), &args, "read"))
+    };
+    let (decode, mapped) = (of("decode"), of("map"));
+    report("decode", decode);
+    report("decode, map, encode", mapped);
+    report("the same without personal fields", of("map-less"));
+    let bodies = events::bodies(events / 10, 100);
+    let http = rounds(|| within(|| map_http(&bodies, events / 10)));
+    println!(
+        "{:34} {:8.0} events a CPU second",
+        "HTTP bodies of 100, split and map",
+        (events / 10) as f64 / http.cpu
+    );
+    python(home.path(), [decode, mapped]);
+}
+
+/// What is measured in a process of its own.
+fn run(what: &str, path: &Path, events: u64) {
+    match what {
+        "decode" => decode(path, events),
+        "map" => map(path, events, &keep()),
+        "map-less" => map(path, events, &Settings::default()),
+        other => panic!("{other}"),
+    }
+    println!("read {events}");
+}
+
+fn keep() -> Settings {
+    Settings { pii: Pii::Keep, ..Settings::default() }
+}
+
+/// Python with the same file, if it has what it needs.
+fn python(home: &Path, ours: [Cost; 2]) {
+    let has_all = Command::new("python3").args(["-c", "import fastavro, cramjam, orjson"]).output();
+    if !has_all.is_ok_and(|output| output.status.success()) {
+        println!("fastavro: not here");
+        return;
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/export_yardstick.py");
+    for (what, ours) in ["decode", "map"].into_iter().zip(ours) {
+        let theirs = measure(home, "python3", &[script, "open.avro", what], "records");
+        report(&format!("fastavro: {what}"), theirs);
+        println!("{:34} {:8.1} times ours", "", theirs.cpu / ours.cpu);
+    }
+}
+
+/// The CPU that some work takes in this process.
+fn within(work: impl FnOnce()) -> Cost {
+    let cpu = || {
+        let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+        (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6
+    };
+    let before = cpu();
+    work();
+    Cost { cpu: cpu() - before, wall: 0.0, mebibytes: 0.0 }
+}
+
+fn read(path: &Path, mut each: impl FnMut(&Row<'_>)) -> u64 {
+    let (mut file, limits) = (File::open(path).unwrap(), Limits::default());
+    let header = Header::read(&mut file, &limits).unwrap();
+    let (mut blocks, mut block) = (Blocks::new(file, &header, header.len(), &limits), Block::default());
+    let mut read = 0;
+    while blocks.advance(&mut block).unwrap() {
+        let mut records = block.records(&header.schema);
+        while let Some(row) = records.advance().unwrap() {
+            each(&row);
+        }
+        read += records.read();
+    }
+    read
+}
+
+fn decode(path: &Path, events: u64) {
+    let mut bytes = 0;
+    let read = read(path, |row| {
+        for at in 0..row.len() {
+            if let Datum::Text(text) = row.datum(at) {
+                bytes += text.len();
+            }
+        }
+    });
+    assert!(black_box(bytes) > 0 && read == events);
+}
+
+fn context() -> Context<'static> {
+    Context { now: Timestamp::from_second(1_800_000_000).unwrap(), owners: &() }
+}
+
+fn map(path: &Path, events: u64, settings: &Settings) {
+    let rules = Rules::new(settings).unwrap();
+    let layout = rules.layout("users.messages.email.Open", &events::FIELDS.map(|(name, _)| name));
+    let (mut mapper, mut out, mut made, mut batch) = (Mapper::new(&rules), Vec::new(), 0, 0);
+    let read = read(path, |row| {
+        if let Outcome::Made { .. } = mapper.record(&layout, row, context(), &mut out).outcome {
+            made += 1;
+        }
+        batch += 1;
+        if batch == BATCH_LEN {
+            black_box(&out);
+            out.clear();
+            batch = 0;
+        }
+    });
+    assert!(read == events && made > events * 9 / 10);
+}
+
+fn map_http(bodies: &[Vec<u8>], events: u64) {
+    let rules = Rules::new(&keep()).unwrap();
+    let (mut mapper, mut out, mut made) = (Mapper::new(&rules), Vec::new(), 0);
+    for body in bodies {
+        out.clear();
+        for event in pieces(body).unwrap() {
+            if let Outcome::Made { .. } = mapper.http(event, context(), &mut out).outcome {
+                made += 1;
+            }
+        }
+        black_box(&out);
+    }
+    assert!(made > events * 9 / 10);
+}

@@ -1,0 +1,114 @@
+//! How blocks are packed.
+
+use std::io::Read;
+
+use crc_fast::CrcAlgorithm;
+
+use super::error::Problem;
+
+/// A way of packing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// Not packed.
+    Null,
+    /// Raw deflate.
+    Deflate,
+    /// Snappy, with the CRC-32 of what was packed behind it.
+    Snappy,
+    /// Zstandard.
+    Zstandard,
+}
+
+impl Codec {
+    pub(super) fn parse(name: &[u8]) -> Result<Self, Problem> {
+        match name {
+            b"" | b"null" => Ok(Self::Null),
+            b"deflate" => Ok(Self::Deflate),
+            b"snappy" => Ok(Self::Snappy),
+            b"zstandard" => Ok(Self::Zstandard),
+            other => Err(Problem::Codec(String::from_utf8_lossy(other).chars().take(40).collect())),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Deflate => "deflate",
+            Self::Snappy => "snappy",
+            Self::Zstandard => "zstandard",
+        }
+    }
+}
+
+/// An unpacked block. The buffer is kept, and is never cleared, since clearing costs as much as unpacking.
+#[derive(Debug, Default)]
+pub(super) struct Unpacked {
+    buffer: Vec<u8>,
+    len: usize,
+}
+
+impl Unpacked {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+
+    /// Unpacks a block; `packed` is free for other use afterwards.
+    pub(super) fn fill(&mut self, codec: Codec, packed: &mut Vec<u8>, len_max: usize) -> Result<(), Problem> {
+        self.len = 0;
+        match codec {
+            Codec::Null => {
+                std::mem::swap(&mut self.buffer, packed);
+                self.len = self.buffer.len();
+                Ok(())
+            }
+            Codec::Snappy => self.snappy(packed, len_max),
+            Codec::Deflate => {
+                self.stream(codec, flate2::bufread::DeflateDecoder::new(packed.as_slice()), len_max)
+            }
+            Codec::Zstandard => {
+                let broken = |_| Problem::Unpacking { codec: codec.name() };
+                let mut decoder =
+                    zstd::stream::read::Decoder::with_buffer(packed.as_slice()).map_err(broken)?;
+                // A window larger than what may come out of it is never needed.
+                decoder.window_log_max((len_max.max(1 << 10).ilog2() + 1).min(30)).map_err(broken)?;
+                self.stream(codec, decoder, len_max)
+            }
+        }
+    }
+
+    fn stream(&mut self, codec: Codec, read: impl Read, len_max: usize) -> Result<(), Problem> {
+        self.buffer.clear();
+        let read = read.take(len_max as u64 + 1).read_to_end(&mut self.buffer);
+        read.map_err(|_| Problem::Unpacking { codec: codec.name() })?;
+        if self.buffer.len() > len_max {
+            self.buffer = Vec::new();
+            return Err(too_large(len_max as u64 + 1, len_max));
+        }
+        self.len = self.buffer.len();
+        Ok(())
+    }
+
+    fn snappy(&mut self, packed: &[u8], len_max: usize) -> Result<(), Problem> {
+        let broken = || Problem::Unpacking { codec: Codec::Snappy.name() };
+        let (packed, checksum) = packed.split_last_chunk::<4>().ok_or_else(broken)?;
+        let len = snap::raw::decompress_len(packed).map_err(|_| broken())?;
+        if len > len_max {
+            return Err(too_large(len as u64, len_max));
+        }
+        if self.buffer.len() < len {
+            self.buffer.resize(len, 0);
+        }
+        let unpacked = snap::raw::Decoder::new().decompress(packed, &mut self.buffer[..len]);
+        let unpacked = unpacked.map_err(|_| broken())?;
+        let found = crc_fast::checksum(CrcAlgorithm::Crc32IsoHdlc, &self.buffer[..unpacked]);
+        if found != u64::from(u32::from_be_bytes(*checksum)) {
+            return Err(Problem::Checksum);
+        }
+        self.len = unpacked;
+        Ok(())
+    }
+}
+
+fn too_large(len: u64, len_max: usize) -> Problem {
+    Problem::TooLarge { what: "unpacked block", len, len_max: len_max as u64 }
+}

@@ -1,0 +1,128 @@
+//! The front of a file: its schema, its codec, and the mark that ends each of its blocks.
+
+use std::io::{self, Read};
+
+use super::bytes::Bytes;
+use super::error::{AvroError, Problem};
+use super::{Codec, Limits, Schema};
+
+const MAGIC: [u8; 4] = *b"Obj\x01";
+
+/// What a file says of itself.
+#[derive(Clone, Debug)]
+pub struct Header {
+    /// The schema of its records.
+    pub schema: Schema,
+    /// How its blocks are packed.
+    pub codec: Codec,
+    pub(super) sync: [u8; 16],
+    len: u64,
+}
+
+impl Header {
+    /// Reads the front of a file, and not a byte more.
+    ///
+    /// # Errors
+    /// [`AvroError`] when it is none, ends too early, or cannot be used.
+    pub fn read(read: &mut impl Read, limits: &Limits) -> Result<Self, AvroError> {
+        let mut front = Front { read, all: Vec::new(), len_max: limits.header_len_max };
+        if front.take(4)? != MAGIC {
+            return Err(AvroError::new(0, Problem::NotAvro));
+        }
+        let (mut schema, mut codec) = (None, Codec::Null);
+        while let Some(entries) = front.count()? {
+            for _ in 0..entries {
+                let key = front.text()?.to_vec();
+                let at = front.all.len() as u64;
+                let value = front.text()?;
+                let fail = |problem| AvroError::new(at, problem);
+                match key.as_slice() {
+                    b"avro.schema" => {
+                        let json = String::from_utf8_lossy(value);
+                        schema = Some(Schema::parse(&json).map_err(|error| fail(Problem::Schema(error)))?);
+                    }
+                    b"avro.codec" => codec = Codec::parse(value).map_err(fail)?,
+                    _ => {}
+                }
+            }
+        }
+        let at = front.all.len() as u64;
+        let schema = schema.ok_or_else(|| AvroError::new(at, Problem::Schema("there is none".to_owned())))?;
+        let mut sync = [0; 16];
+        sync.copy_from_slice(front.take(16)?);
+        Ok(Self { schema, codec, sync, len: front.all.len() as u64 })
+    }
+
+    /// Where the first block begins.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Never: a header has a mark at least.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// Reads no further than it must, and no more than allowed.
+struct Front<'a, R> {
+    read: &'a mut R,
+    all: Vec<u8>,
+    len_max: usize,
+}
+
+impl<R: Read> Front<'_, R> {
+    fn fail<T>(&self, problem: Problem) -> Result<T, AvroError> {
+        Err(AvroError::new(self.all.len() as u64, problem))
+    }
+
+    fn take(&mut self, len: usize) -> Result<&[u8], AvroError> {
+        let start = self.all.len();
+        let end = start.saturating_add(len);
+        if end > self.len_max {
+            let (len, len_max) = (end as u64, self.len_max as u64);
+            return self.fail(Problem::TooLarge { what: "header", len, len_max });
+        }
+        let read = self.read.by_ref().take(len as u64).read_to_end(&mut self.all);
+        if read.is_ok() && self.all.len() == end {
+            return Ok(&self.all[start..]);
+        }
+        // What is no Avro file is none however short it is.
+        let is_other = start == 0 && !MAGIC.starts_with(&self.all);
+        self.all.truncate(start);
+        let problem = read.map_or_else(of_io, |_| Problem::Truncated);
+        self.fail(if is_other { Problem::NotAvro } else { problem })
+    }
+
+    fn long(&mut self) -> Result<i64, AvroError> {
+        let start = self.all.len();
+        while self.take(1)?[0] >= 0x80 {}
+        match Bytes::new(&self.all[start..]).long() {
+            Ok(value) => Ok(value),
+            Err(what) => self.fail(Problem::Damaged(what)),
+        }
+    }
+
+    fn text(&mut self) -> Result<&[u8], AvroError> {
+        match usize::try_from(self.long()?) {
+            Ok(len) => self.take(len),
+            Err(_) => self.fail(Problem::Damaged("a negative length")),
+        }
+    }
+
+    /// Entries of the next run of metadata; none at its end.
+    fn count(&mut self) -> Result<Option<u64>, AvroError> {
+        let count = self.long()?;
+        if count < 0 {
+            self.long()?;
+        }
+        Ok(Some(count.unsigned_abs()).filter(|count| *count != 0))
+    }
+}
+
+/// An end of the file is no failure of the disk.
+pub(super) fn of_io(error: io::Error) -> Problem {
+    if error.kind() == io::ErrorKind::UnexpectedEof { Problem::Truncated } else { Problem::Io(error) }
+}

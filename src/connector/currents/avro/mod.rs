@@ -1,0 +1,355 @@
+//! Avro object container files (Avro 1.11, "Object Container Files"), read block by block.
+//!
+//! Each file is read by the schema that it brings. Logical types are ignored; whatever is nested is handed
+//! on as JSON. Only what a file says of itself is checked here, not what its records mean.
+//!
+//! # Expected flow
+//! [`Header::read`] the front; [`Blocks::new`] over what follows it, or over what follows any later
+//! [`Blocks::position`]; [`Blocks::advance`] fills one [`Block`] after the other; [`Block::records`] lends
+//! one [`Row`] after the other.
+//!
+//! # Guarantees
+//! Whatever the bytes are: no panic, no allocation beyond [`Limits`], no work that is not in proportion to
+//! them. An error has its place in the file, and says whether more bytes could mend it
+//! ([`AvroError::is_truncated`]).
+
+mod block;
+mod bytes;
+mod codec;
+mod error;
+mod header;
+mod nested;
+mod record;
+mod schema;
+
+pub use block::{Block, Blocks};
+pub use codec::Codec;
+pub use error::{AvroError, Problem};
+pub use header::Header;
+pub use record::{Records, Row};
+pub use schema::Schema;
+
+/// What is read at most, so that no file can take all memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the header, the schema included.
+    pub header_len_max: usize,
+    /// Bytes of one block, packed and unpacked alike.
+    pub block_len_max: usize,
+    /// Bytes of the JSON of whatever is nested in one record.
+    pub nested_len_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { header_len_max: 1 << 20, block_len_max: 64 << 20, nested_len_max: 16 << 20 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::model::{Datum, Record as _};
+    use proptest::prelude::*;
+
+    macro_rules! fixture {
+        ($name:literal) => {
+            include_bytes!(concat!("../../../../tests/avro/", $name)).as_slice()
+        };
+    }
+
+    const OPEN: [&[u8]; 4] = [
+        fixture!("open.null.avro"),
+        fixture!("open.deflate.avro"),
+        fixture!("open.snappy.avro"),
+        fixture!("open.zstandard.avro"),
+    ];
+    const KINDS: [&[u8]; 4] = [
+        fixture!("kinds.null.avro"),
+        fixture!("kinds.deflate.avro"),
+        fixture!("kinds.snappy.avro"),
+        fixture!("kinds.zstandard.avro"),
+    ];
+
+    /// Small ones, so that hostile files meet them.
+    const LIMITS: Limits = Limits { header_len_max: 4096, block_len_max: 8192, nested_len_max: 4096 };
+
+    fn value(datum: Datum<'_>) -> Value {
+        match datum {
+            Datum::Null => Value::Null,
+            Datum::Bool(value) => json!(value),
+            Datum::Int(value) => json!(value),
+            Datum::Float(value) => json!(f64::from(value)),
+            Datum::Double(value) => json!(value),
+            Datum::Text(bytes) => json!(String::from_utf8_lossy(bytes)),
+            Datum::Json(json) => serde_json::from_slice(json).unwrap(),
+        }
+    }
+
+    /// All records, what stopped the reading if anything did, and where it could go on.
+    fn read(file: &[u8], limits: &Limits) -> (Vec<Value>, Option<AvroError>, u64) {
+        let mut rest = file;
+        let header = match Header::read(&mut rest, limits) {
+            Ok(header) => header,
+            Err(error) => return (Vec::new(), Some(error), 0),
+        };
+        assert_eq!(header.len(), (file.len() - rest.len()) as u64);
+        read_blocks(rest, &header, header.len(), limits)
+    }
+
+    fn read_blocks(
+        rest: &[u8],
+        header: &Header,
+        offset: u64,
+        limits: &Limits,
+    ) -> (Vec<Value>, Option<AvroError>, u64) {
+        let (mut blocks, mut block) = (Blocks::new(rest, header, offset, limits), Block::default());
+        let (mut values, mut stopped) = (Vec::new(), None);
+        loop {
+            match blocks.advance(&mut block) {
+                Ok(true) => {}
+                Ok(false) => return (values, stopped, blocks.position()),
+                Err(error) if error.is_of_one_block() => {
+                    stopped = Some(error);
+                    continue;
+                }
+                Err(error) => return (values, Some(error), blocks.position()),
+            }
+            let mut records = block.records(&header.schema);
+            loop {
+                match records.advance() {
+                    Ok(Some(row)) => {
+                        let fields = header.schema.fields().into_iter().enumerate();
+                        values
+                            .push(fields.map(|(at, name)| (name.to_owned(), value(row.datum(at)))).collect());
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        assert!(error.is_of_one_block());
+                        stopped = Some(error);
+                    }
+                }
+            }
+        }
+    }
+
+    fn judged(json: &str) -> Vec<Value> {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn every_codec_gives_what_the_judge_reads() {
+        let open = judged(include_str!("../../../../tests/avro/open.json"));
+        let mut kinds = judged(include_str!("../../../../tests/avro/kinds.json"));
+        // Inside JSON a float stands as its own shortest decimal, for fastavro as that of a double.
+        let narrow = |value: &mut Value| {
+            for value in value["map"].as_object_mut().unwrap().values_mut() {
+                *value = json!(value.as_f64().unwrap());
+            }
+        };
+        kinds.iter_mut().for_each(narrow);
+        for (files, expected) in [(OPEN, open), (KINDS, kinds)] {
+            for file in files {
+                let (values, stopped, end) = read(file, &Limits::default());
+                assert!(stopped.is_none(), "{stopped:?}");
+                assert_eq!(end, file.len() as u64);
+                assert_eq!(values.len(), expected.len());
+                for (found, expected) in values.iter().zip(&expected) {
+                    assert_eq!(found, expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_truncated_and_can_be_read_on() {
+        for file in OPEN {
+            let (all, _, _) = read(file, &Limits::default());
+            let mut rest = file;
+            let header = Header::read(&mut rest, &Limits::default()).unwrap();
+            let mut ends = std::collections::BTreeSet::new();
+            for cut in 0..file.len() {
+                let (mut values, stopped, position) = read(&file[..cut], &Limits::default());
+                if cut as u64 == position {
+                    // Between two blocks nothing tells that there should be more.
+                    assert!(stopped.is_none_or(|error| cut == 0 && error.is_truncated()));
+                } else {
+                    let stopped = stopped.unwrap();
+                    assert!(stopped.is_truncated() && stopped.offset <= cut as u64, "{cut}: {stopped}");
+                }
+                if position > 0 {
+                    ends.insert(position);
+                    let from = usize::try_from(position).unwrap();
+                    values.extend(read_blocks(&file[from..], &header, position, &Limits::default()).0);
+                    assert_eq!(values, all, "{cut}");
+                }
+            }
+            assert!(ends.len() > 5);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+        #[test]
+        fn flipped_bits_never_panic(
+            which in 0usize..8, flips in prop::collection::vec((any::<prop::sample::Index>(), 0u8..8), 1..4)
+        ) {
+            let mut file = if which < 4 { OPEN[which] } else { KINDS[which - 4] }.to_vec();
+            for (at, bit) in flips {
+                let at = at.index(file.len());
+                file[at] ^= 1 << bit;
+            }
+            let (values, _, _) = read(&file, &LIMITS);
+            prop_assert!(values.len() <= 4096);
+        }
+
+        #[test]
+        fn random_bytes_never_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..300), front in 0usize..4, codec in 0usize..4
+        ) {
+            // From the start, from behind the magic, from behind a good header.
+            let header = usize::try_from(Header::read(&mut &KINDS[codec][..], &LIMITS).unwrap().len()).unwrap();
+            let file = [&KINDS[codec][..[0, 4, header, header][front]], &bytes].concat();
+            read(&file, &LIMITS);
+        }
+
+        #[test]
+        fn random_records_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), count in 1u8..9) {
+            let header = Header::read(&mut &KINDS[0][..], &LIMITS).unwrap();
+            let mut frame = vec![count << 1];
+            frame.extend(u8::try_from(bytes.len()).ok().filter(|len| *len < 64).map(|len| len << 1));
+            if bytes.len() >= 64 {
+                frame.extend(in_two_bytes(bytes.len()));
+            }
+            frame.extend(&bytes);
+            frame.extend(header.sync);
+            let (_, stopped, end) = read_blocks(&frame, &header, 0, &LIMITS);
+            prop_assert!(stopped.is_none_or(|error| error.is_of_one_block()));
+            prop_assert_eq!(end, frame.len() as u64);
+        }
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "seven bits each")]
+    fn in_two_bytes(len: usize) -> [u8; 2] {
+        let len = len << 1;
+        assert!(len < 1 << 14);
+        [(len & 0x7f) as u8 | 0x80, (len >> 7) as u8]
+    }
+
+    /// A file of one block; `count` and `len` are what it claims.
+    fn file(schema: &str, codec: &str, count: &[u8], packed: &[u8]) -> Vec<u8> {
+        let text = |text: &str| [&in_two_bytes(text.len()), text.as_bytes()].concat();
+        let parts = ["avro.schema", schema, "avro.codec", codec].map(text).concat();
+        let len = in_two_bytes(packed.len());
+        [b"Obj\x01\x04", &parts[..], b"\0", &[7; 16], count, &len, packed, &[7; 16]].concat()
+    }
+
+    const ONE_TEXT: &str = r#"{"type":"record","name":"a.B","fields":[{"name":"id","type":"string"}]}"#;
+
+    fn check(file: &[u8], expected: &str) {
+        let (_, stopped, _) = read(file, &LIMITS);
+        assert_eq!(stopped.map(|error| error.to_string()).unwrap_or_default(), expected);
+    }
+
+    #[test]
+    fn what_unpacks_to_too_much_is_refused() {
+        use std::io::Write as _;
+        let zeros = vec![0; 1 << 20];
+        let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+        deflate.write_all(&zeros).unwrap();
+        let too_large = "unpacked block of 8193 bytes; the limit is 8192";
+        let at = |file: &[u8]| Header::read(&mut &file[..], &LIMITS).unwrap().len();
+        for (codec, packed) in
+            [("deflate", deflate.finish().unwrap()), ("zstandard", zstd::encode_all(&zeros[..], 3).unwrap())]
+        {
+            let file = file(ONE_TEXT, codec, &[2], &packed);
+            let (_, stopped, _) = read(&file, &LIMITS);
+            let stopped = stopped.unwrap();
+            assert!(stopped.is_of_one_block() && stopped.offset == at(&file));
+            // A frame may say its size itself, and is refused for that.
+            let text = stopped.problem.to_string();
+            assert!(text == too_large || text == "a block that cannot be unpacked as zstandard", "{text}");
+        }
+        let lie = [&[0xff, 0xff, 0xff, 0xff, 0x0f][..], &[0; 20]].concat();
+        let file = file(ONE_TEXT, "snappy", &[2], &lie);
+        check(
+            &file,
+            &format!("at byte {}: unpacked block of 4294967295 bytes; the limit is 8192", at(&file)),
+        );
+    }
+
+    #[test]
+    fn nothing_can_claim_more_than_it_has() {
+        let at = |file: &[u8]| Header::read(&mut &file[..], &LIMITS).unwrap().len();
+        let many = file(ONE_TEXT, "null", &[0xfe, 0xff, 0xff, 0xff, 0x0f], b"\x02a");
+        check(
+            &many,
+            &format!("at byte {}: record 0 of the block, at its byte 0: more records than bytes", at(&many)),
+        );
+        let beyond = file(ONE_TEXT, "null", &[2], b"\x7ea");
+        let place = format!("at byte {}: record 0 of the block, at its byte 0", at(&beyond));
+        check(&beyond, &format!("{place}: a length beyond the end of the block"));
+        let more = file(ONE_TEXT, "null", &[2], b"\x02a\x02b");
+        check(
+            &more,
+            &format!("at byte {}: record 1 of the block, at its byte 2: more bytes than records", at(&more)),
+        );
+    }
+
+    /// Records of records of records, of which the innermost take no bytes.
+    #[test]
+    fn a_schema_that_makes_much_of_nothing_is_stopped() {
+        let mut inner = r#"{"type":"record","name":"L0","fields":[]}"#.to_owned();
+        for level in 1..40 {
+            inner = format!(
+                r#"{{"type":"record","name":"L{level}","fields":[{{"name":"a","type":{inner}}},{{"name":"b","type":"L{}"}}]}}"#,
+                level - 1
+            );
+        }
+        let schema = format!(r#"{{"type":"record","name":"R","fields":[{{"name":"x","type":{inner}}}]}}"#);
+        let file = file(&schema, "null", &[2], b"\0");
+        let at = Header::read(&mut &file[..], &LIMITS).unwrap().len();
+        check(&file, &format!("at byte {at}: record 0 of the block, at its byte 0: too much in one record"));
+    }
+
+    #[test]
+    fn a_list_that_contains_itself_ends() {
+        let schema = r#"{"type":"record","name":"R","fields":[{"name":"next","type":["null","R"]}]}"#;
+        let file = file(schema, "null", &[2], &[2; 500]);
+        let at = Header::read(&mut &file[..], &LIMITS).unwrap().len();
+        let (_, stopped, _) = read(&file, &LIMITS);
+        let stopped = stopped.unwrap().to_string();
+        assert!(
+            stopped.starts_with(&format!("at byte {at}: record 0")) && stopped.ends_with("nested too deep")
+        );
+    }
+
+    #[test]
+    fn files_that_are_none() {
+        check(b"", "at byte 0: the file ends too early");
+        check(b"Obj", "at byte 0: the file ends too early");
+        check(b"PAR1 and more", "at byte 0: not an Avro file");
+        check(b"x", "at byte 0: not an Avro file");
+        let unknown = file(ONE_TEXT, "xz", &[2], b"");
+        assert!(read(&unknown, &LIMITS).1.unwrap().to_string().ends_with("unknown codec `xz`"));
+        let no_record = file("\"string\"", "null", &[2], b"");
+        assert!(
+            read(&no_record, &LIMITS).1.unwrap().to_string().ends_with("unusable schema: it is no record")
+        );
+        let huge = file(&format!("{ONE_TEXT}{}", " ".repeat(5000)), "null", &[2], b"");
+        assert!(read(&huge, &LIMITS).1.unwrap().to_string().contains("header of 5"));
+    }
+
+    #[test]
+    fn a_damaged_block_does_not_take_the_next_one_with_it() {
+        let mut file = OPEN[2].to_vec();
+        let header = Header::read(&mut file.as_slice(), &LIMITS).unwrap();
+        file[usize::try_from(header.len()).unwrap() + 40] ^= 1;
+        let (values, stopped, end) = read(&file, &LIMITS);
+        let stopped = stopped.unwrap();
+        assert!(stopped.is_of_one_block() && stopped.offset == header.len(), "{stopped}");
+        assert!(values.len() > 30 && values.len() < 40 && end == file.len() as u64);
+    }
+}

@@ -1,0 +1,166 @@
+//! Lists, maps and records inside a record, as compact JSON.
+//!
+//! A few bytes can stand for very much here: a record of records of records takes none at all when the
+//! innermost is empty. So what is made is bounded, and with it the work.
+
+use std::io::Write as _;
+
+use super::bytes::{Bytes, Wrong};
+use super::schema::{Type, TypeId};
+
+/// Deepest nesting; a record may contain itself.
+const DEPTH_MAX: usize = 64;
+
+/// What is made for one record.
+#[derive(Debug)]
+pub(super) struct Nested<'s> {
+    pub(super) types: &'s [Type],
+    made: Vec<u8>,
+    len_max: usize,
+}
+
+impl<'s> Nested<'s> {
+    pub(super) fn new(types: &'s [Type], len_max: usize) -> Self {
+        Self { types, made: Vec::new(), len_max }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.made.clear();
+    }
+
+    pub(super) fn made(&self) -> &[u8] {
+        &self.made
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), Wrong> {
+        if self.made.len() + bytes.len() > self.len_max {
+            return Err("too much in one record");
+        }
+        self.made.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Appends a value as JSON. Every value appends something, so the bound is one on the work too.
+    pub(super) fn json(&mut self, bytes: &mut Bytes<'_>, of: TypeId, depth: usize) -> Result<(), Wrong> {
+        if depth > DEPTH_MAX {
+            return Err("nested too deep");
+        }
+        let types = self.types;
+        match &types[of] {
+            Type::Null => self.push(b"null"),
+            Type::Bool => {
+                let value = bytes.bool()?;
+                self.push(if value { b"true" } else { b"false" })
+            }
+            Type::Long => {
+                let value = bytes.long()?;
+                self.push(value.to_string().as_bytes())
+            }
+            Type::Float => {
+                let value = f32::from_le_bytes(bytes.array()?);
+                self.number(value.is_finite(), value)
+            }
+            Type::Double => {
+                let value = f64::from_le_bytes(bytes.array()?);
+                self.number(value.is_finite(), value)
+            }
+            Type::Text => {
+                let (start, end) = bytes.span()?;
+                self.text(&bytes.all[start..end])
+            }
+            Type::Fixed(len) => {
+                let value = bytes.take(*len)?;
+                self.text(value)
+            }
+            Type::Enum(symbols) => {
+                let name = symbol(symbols, bytes)?;
+                self.text(name.as_bytes())
+            }
+            Type::Union(branches) => {
+                let branch = branch(branches, bytes)?;
+                self.json(bytes, branch, depth + 1)
+            }
+            Type::List(items) => self.list(bytes, *items, depth + 1),
+            Type::Map(values) => self.map(bytes, *values, depth + 1),
+            Type::Record(fields) => self.record(bytes, fields, depth + 1),
+        }
+    }
+
+    fn list(&mut self, bytes: &mut Bytes<'_>, items: TypeId, depth: usize) -> Result<(), Wrong> {
+        self.push(b"[")?;
+        let mut is_first = true;
+        while let Some(count) = bytes.run()? {
+            for _ in 0..count {
+                self.comma(&mut is_first)?;
+                self.json(bytes, items, depth)?;
+            }
+        }
+        self.push(b"]")
+    }
+
+    fn map(&mut self, bytes: &mut Bytes<'_>, values: TypeId, depth: usize) -> Result<(), Wrong> {
+        self.push(b"{")?;
+        let mut is_first = true;
+        while let Some(count) = bytes.run()? {
+            for _ in 0..count {
+                self.comma(&mut is_first)?;
+                let (start, end) = bytes.span()?;
+                self.text(&bytes.all[start..end])?;
+                self.push(b":")?;
+                self.json(bytes, values, depth)?;
+            }
+        }
+        self.push(b"}")
+    }
+
+    fn record(
+        &mut self,
+        bytes: &mut Bytes<'_>,
+        fields: &[(Box<str>, TypeId)],
+        depth: usize,
+    ) -> Result<(), Wrong> {
+        self.push(b"{")?;
+        let mut is_first = true;
+        for (name, of) in fields {
+            self.comma(&mut is_first)?;
+            self.text(name.as_bytes())?;
+            self.push(b":")?;
+            self.json(bytes, *of, depth)?;
+        }
+        self.push(b"}")
+    }
+
+    fn comma(&mut self, is_first: &mut bool) -> Result<(), Wrong> {
+        if std::mem::take(is_first) { Ok(()) } else { self.push(b",") }
+    }
+
+    /// A number, in a form that keeps it apart from whole ones; what is none is null.
+    fn number(&mut self, is_finite: bool, value: impl std::fmt::Debug) -> Result<(), Wrong> {
+        if !is_finite {
+            return self.push(b"null");
+        }
+        self.push(b"")?;
+        write!(self.made, "{value:?}").map_err(|_| "too much in one record")
+    }
+
+    fn text(&mut self, bytes: &[u8]) -> Result<(), Wrong> {
+        // An escape makes six bytes of one.
+        if self.made.len() + 6 * bytes.len() + 2 > self.len_max {
+            return Err("too much in one record");
+        }
+        serde_json::to_writer(&mut self.made, &String::from_utf8_lossy(bytes))
+            .map_err(|_| "too much in one record")
+    }
+}
+
+/// The branch of a union that comes next.
+pub(super) fn branch(branches: &[TypeId], bytes: &mut Bytes<'_>) -> Result<TypeId, Wrong> {
+    let branch = usize::try_from(bytes.long()?).ok().and_then(|at| branches.get(at));
+    branch.copied().ok_or("a branch that the union has not")
+}
+
+/// The symbol of an enum that comes next.
+pub(super) fn symbol<'s>(symbols: &'s [Box<str>], bytes: &mut Bytes<'_>) -> Result<&'s str, Wrong> {
+    let symbol = usize::try_from(bytes.long()?).ok().and_then(|at| symbols.get(at));
+    symbol.map(|symbol| &**symbol).ok_or("a symbol that the enum has not")
+}

@@ -1,0 +1,272 @@
+//! A writer's schema, as far as reading takes it: types by number, and what each field of a record is.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+
+/// The place of a type among the schema's.
+pub(super) type TypeId = usize;
+
+/// One type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Type {
+    Null,
+    Bool,
+    /// `int` and `long` are written alike.
+    Long,
+    Float,
+    Double,
+    /// `string` and `bytes` are written alike.
+    Text,
+    Fixed(usize),
+    Enum(Vec<Box<str>>),
+    List(TypeId),
+    Map(TypeId),
+    Union(Vec<TypeId>),
+    Record(Vec<(Box<str>, TypeId)>),
+}
+
+/// How a field of the record is read. Nearly all are plain, or plain or null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Op {
+    Plain(Plain),
+    /// A union of two, of which null is the branch of this number.
+    Optional(i64, Plain),
+    Other(TypeId),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plain {
+    Bool,
+    Long,
+    Float,
+    Double,
+    Text,
+}
+
+/// The schema of a file's records.
+#[derive(Clone, Debug)]
+pub struct Schema {
+    name: String,
+    fields: Vec<Box<str>>,
+    pub(super) ops: Vec<Op>,
+    pub(super) types: Vec<Type>,
+}
+
+impl Schema {
+    /// Reads a schema from its JSON.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words. Only a record has fields, so anything else is none of use.
+    pub fn parse(json: &str) -> Result<Self, String> {
+        let json: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        let mut parser = Parser::default();
+        let root = parser.parse(&json, "")?;
+        let Type::Record(fields) = &parser.types[root] else { return Err("it is no record".to_owned()) };
+        let (names, ops) = fields
+            .iter()
+            .map(|(name, of)| (name.clone(), op(&parser.types, *of)))
+            .collect::<(Vec<_>, Vec<_>)>();
+        let name = parser.names.into_iter().find(|(_, id)| *id == root).map(|(name, _)| name);
+        Ok(Self { name: name.unwrap_or_default(), fields: names, ops, types: parser.types })
+    }
+
+    /// The record's full name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The names of its fields, in order.
+    #[must_use]
+    pub fn fields(&self) -> Vec<&str> {
+        self.fields.iter().map(|name| &**name).collect()
+    }
+}
+
+fn op(types: &[Type], id: TypeId) -> Op {
+    let plain = |id: TypeId| match &types[id] {
+        Type::Bool => Some(Plain::Bool),
+        Type::Long => Some(Plain::Long),
+        Type::Float => Some(Plain::Float),
+        Type::Double => Some(Plain::Double),
+        Type::Text => Some(Plain::Text),
+        _ => None,
+    };
+    if let Some(plain) = plain(id) {
+        return Op::Plain(plain);
+    }
+    let Type::Union(branches) = &types[id] else { return Op::Other(id) };
+    match branches.as_slice() {
+        [first, second] if types[*first] == Type::Null => {
+            plain(*second).map_or(Op::Other(id), |plain| Op::Optional(0, plain))
+        }
+        [first, second] if types[*second] == Type::Null => {
+            plain(*first).map_or(Op::Other(id), |plain| Op::Optional(1, plain))
+        }
+        _ => Op::Other(id),
+    }
+}
+
+#[derive(Default)]
+struct Parser {
+    types: Vec<Type>,
+    /// Named types by their full name.
+    names: HashMap<String, TypeId>,
+}
+
+impl Parser {
+    fn add(&mut self, found: Type) -> TypeId {
+        self.types.push(found);
+        self.types.len() - 1
+    }
+
+    fn parse(&mut self, json: &Value, namespace: &str) -> Result<TypeId, String> {
+        match json {
+            Value::String(name) => self.by_name(name, namespace),
+            Value::Array(branches) => {
+                let branches = branches.iter().map(|branch| self.parse(branch, namespace));
+                let branches = branches.collect::<Result<_, _>>()?;
+                Ok(self.add(Type::Union(branches)))
+            }
+            Value::Object(object) => self.object(object, namespace),
+            other => Err(format!("{other} is no type")),
+        }
+    }
+
+    fn by_name(&mut self, name: &str, namespace: &str) -> Result<TypeId, String> {
+        let primitive = match name {
+            "null" => Type::Null,
+            "boolean" => Type::Bool,
+            "int" | "long" => Type::Long,
+            "float" => Type::Float,
+            "double" => Type::Double,
+            "string" | "bytes" => Type::Text,
+            _ => {
+                let known = self.names.get(&full_name(name, namespace)).or_else(|| self.names.get(name));
+                return known.copied().ok_or_else(|| format!("`{name}` is no type"));
+            }
+        };
+        Ok(self.add(primitive))
+    }
+
+    fn object(&mut self, object: &Map<String, Value>, namespace: &str) -> Result<TypeId, String> {
+        let part = |name: &str| object.get(name).ok_or_else(|| format!("a type without `{name}`"));
+        let kind = part("type")?;
+        match kind.as_str() {
+            None => self.parse(kind, namespace),
+            Some("array") => {
+                let items = self.parse(part("items")?, namespace)?;
+                Ok(self.add(Type::List(items)))
+            }
+            Some("map") => {
+                let values = self.parse(part("values")?, namespace)?;
+                Ok(self.add(Type::Map(values)))
+            }
+            Some("record" | "error" | "enum" | "fixed") => self.named(object, namespace),
+            Some(name) => self.by_name(name, namespace),
+        }
+    }
+
+    fn named(&mut self, object: &Map<String, Value>, namespace: &str) -> Result<TypeId, String> {
+        let text = |name: &str| object.get(name).and_then(Value::as_str);
+        let list = |name: &str| object.get(name).and_then(Value::as_array).ok_or(format!("no `{name}`"));
+        let name = text("name").ok_or("a named type without a name")?;
+        let name = full_name(name, text("namespace").unwrap_or(namespace));
+        let inner = name.rsplit_once('.').map_or("", |(namespace, _)| namespace).to_owned();
+        // A record may refer to itself.
+        let id = self.add(Type::Null);
+        if self.names.insert(name.clone(), id).is_some() {
+            return Err(format!("`{name}` is defined twice"));
+        }
+        self.types[id] = match text("type") {
+            Some("enum") => Type::Enum(list("symbols")?.iter().map(symbol).collect::<Result<_, _>>()?),
+            Some("fixed") => {
+                let size = object.get("size").and_then(Value::as_u64).and_then(|size| size.try_into().ok());
+                Type::Fixed(size.ok_or("a fixed type without a size")?)
+            }
+            _ => Type::Record(self.fields(list("fields")?, &inner)?),
+        };
+        Ok(id)
+    }
+
+    fn fields(&mut self, fields: &[Value], namespace: &str) -> Result<Vec<(Box<str>, TypeId)>, String> {
+        let mut found: Vec<(Box<str>, TypeId)> = Vec::with_capacity(fields.len());
+        let mut seen = std::collections::HashSet::new();
+        for field in fields {
+            let name = field.get("name").and_then(Value::as_str).ok_or("a field without a name")?;
+            if !seen.insert(name) {
+                return Err(format!("the field `{name}` is there twice"));
+            }
+            let of = field.get("type").ok_or_else(|| format!("the field `{name}` has no type"))?;
+            found.push((name.into(), self.parse(of, namespace)?));
+        }
+        Ok(found)
+    }
+}
+
+fn symbol(json: &Value) -> Result<Box<str>, String> {
+    json.as_str().map(Box::from).ok_or_else(|| format!("{json} is no symbol"))
+}
+
+/// A name with a dot is whole; Currents' schemas have the whole dotted event type in it.
+fn full_name(name: &str, namespace: &str) -> String {
+    if name.contains('.') || namespace.is_empty() { name.to_owned() } else { format!("{namespace}.{name}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(json: &str, expected: &str) {
+        let found = match Schema::parse(json) {
+            Ok(schema) => format!("{} {:?} {:?}", schema.name(), schema.fields(), schema.ops),
+            Err(error) => error,
+        };
+        assert_eq!(found, expected, "{json}");
+    }
+
+    fn record(fields: &str) -> String {
+        format!(r#"{{"type":"record","name":"R","namespace":"n.s","fields":[{fields}]}}"#)
+    }
+
+    #[test]
+    fn fields_plain_optional_and_others() {
+        check(
+            &record(
+                r#"{"name":"a","type":"string"},{"name":"b","type":["null","long"],"default":null},
+                   {"name":"c","type":["float","null"]},{"name":"d","type":{"type":"int","logicalType":"date"}},
+                   {"name":"e","type":{"type":"array","items":["null","string"]}},{"name":"f","type":["null","string","int"]}"#,
+            ),
+            r#"n.s.R ["a", "b", "c", "d", "e", "f"] [Plain(Text), Optional(0, Long), Optional(1, Float), Plain(Long), Other(12), Other(16)]"#,
+        );
+    }
+
+    #[test]
+    fn the_whole_type_in_a_name() {
+        let json = r#"{"type":"record","name":"dataexport.S3.inner.users.messages.email.Open","namespace":"x","fields":[]}"#;
+        check(json, "dataexport.S3.inner.users.messages.email.Open [] []");
+    }
+
+    #[test]
+    fn names_are_resolved_in_their_namespace() {
+        let fields = r#"{"name":"a","type":{"type":"fixed","name":"F","size":2}},{"name":"b","type":"F"},{"name":"c","type":"n.s.F"},
+            {"name":"d","type":["null","R"]}"#;
+        check(&record(fields), r#"n.s.R ["a", "b", "c", "d"] [Other(1), Other(1), Other(1), Other(3)]"#);
+    }
+
+    #[test]
+    fn what_is_no_schema_of_records() {
+        check("\"string\"", "it is no record");
+        check("7", "7 is no type");
+        check(&record(r#"{"name":"a","type":"G"}"#), "`G` is no type");
+        check(&record(r#"{"name":"a"}"#), "the field `a` has no type");
+        check(
+            &record(r#"{"name":"a","type":"int"},{"name":"a","type":"int"}"#),
+            "the field `a` is there twice",
+        );
+        check(r#"{"type":"record","name":"R"}"#, "no `fields`");
+        check(r#"{"type":"enum","name":"E","symbols":[1]}"#, "1 is no symbol");
+        assert!(Schema::parse(&"[".repeat(100_000)).is_err());
+    }
+}

@@ -1,0 +1,341 @@
+//! The properties of one event whose names are not known beforehand: gathered, named, and put in order.
+//!
+//! Order and choice depend on names alone, never on the order in which fields come: an event that comes
+//! as a file's record and as an HTTP object is written the same. Where two properties end up with one
+//! name, the first by its own name in the source is kept, and of one that comes twice the last.
+
+use std::collections::HashMap;
+
+use super::catalogue;
+use super::json::{JsonError, Scanner, Start, compact, float, integer, number, text};
+use super::rules::Rules;
+use super::settings::IdentityFrom;
+use crate::model::Datum;
+
+/// Names remembered at most; custom properties may have any number of them.
+const NAMES_LEN_MAX: usize = 4096;
+
+/// One property in the arena: its name in the source, its key, and its value, one behind the other.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    path: usize,
+    key: usize,
+    value: usize,
+    end: usize,
+}
+
+#[derive(Debug, Default)]
+struct Bag {
+    arena: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+impl Bag {
+    /// Adds a property, unless `write` says that it has no value.
+    fn push(&mut self, path: &str, key: &[u8], write: impl FnOnce(&mut Vec<u8>) -> bool) {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(path.as_bytes());
+        self.arena.extend_from_slice(key);
+        let value = self.arena.len();
+        if write(&mut self.arena) {
+            let end = self.arena.len();
+            self.entries.push(Entry { path: start, key: start + path.len(), value, end });
+        } else {
+            self.arena.truncate(start);
+        }
+    }
+
+    fn key(&self, entry: &Entry) -> &[u8] {
+        &self.arena[entry.key..entry.value]
+    }
+
+    /// Appends all properties in order, with commas between them.
+    fn write(&mut self, out: &mut Vec<u8>) {
+        let arena = &self.arena;
+        let name = |entry: &Entry| (&arena[entry.key..entry.value], &arena[entry.path..entry.key]);
+        self.entries.sort_unstable_by(|a, b| name(a).cmp(&name(b)).then(b.path.cmp(&a.path)));
+        let mut before: Option<&Entry> = None;
+        for entry in &self.entries {
+            if before.is_some_and(|before| self.key(before) == self.key(entry)) {
+                continue;
+            }
+            if before.is_some() {
+                out.push(b',');
+            }
+            out.extend_from_slice(&self.arena[entry.key..entry.end]);
+            before = Some(entry);
+        }
+    }
+}
+
+/// Gathers the properties of one event after the other.
+#[derive(Debug)]
+pub(super) struct Collector<'r> {
+    rules: &'r Rules,
+    bag: Bag,
+    /// Keys by name in the source; none for what does not go along.
+    names: HashMap<Box<str>, Option<Box<[u8]>>>,
+    is_profile: bool,
+    path: String,
+    /// What stands in the properties with an alias, in the order of the rules.
+    aliases: Vec<Option<String>>,
+    wanted: Vec<&'r str>,
+    key: Vec<u8>,
+    joined: Vec<u8>,
+}
+
+impl<'r> Collector<'r> {
+    pub(super) fn new(rules: &'r Rules) -> Self {
+        let wanted: Vec<&str> = rules.identity.iter().filter_map(alias).collect();
+        Self {
+            rules,
+            bag: Bag::default(),
+            names: HashMap::new(),
+            is_profile: false,
+            path: String::new(),
+            aliases: vec![None; wanted.len()],
+            wanted,
+            key: Vec::new(),
+            joined: Vec::new(),
+        }
+    }
+
+    /// Begins the next event.
+    pub(super) fn begin(&mut self, is_profile: bool) {
+        self.bag.arena.clear();
+        self.bag.entries.clear();
+        self.aliases.fill(None);
+        self.is_profile = is_profile;
+    }
+
+    pub(super) fn aliases(&self) -> &[Option<String>] {
+        &self.aliases
+    }
+
+    /// Appends what was gathered, in order.
+    pub(super) fn write(&mut self, out: &mut Vec<u8>) {
+        self.bag.write(out);
+    }
+
+    /// Adds a property whose key is known.
+    pub(super) fn known(&mut self, path: &str, key: &[u8], datum: Datum<'_>) {
+        self.bag.push(path, key, |out| scalar(out, datum));
+    }
+
+    /// Adds a field of a record.
+    pub(super) fn datum(&mut self, path: &str, datum: Datum<'_>) {
+        self.set_path(path);
+        match datum {
+            Datum::Json(json) => self.json(json),
+            Datum::Text(bytes) if catalogue::is_opened(path) => self.opened(bytes),
+            Datum::Text(bytes) => self.scalar(datum, bytes),
+            Datum::Int(value) => self.scalar(datum, value.to_string().as_bytes()),
+            datum => self.scalar(datum, b""),
+        }
+    }
+
+    /// Adds a field that stands in JSON, and takes it from the scanner.
+    pub(super) fn field<'a>(
+        &mut self,
+        path: &str,
+        scanner: &mut Scanner<'a>,
+        start: Start<'a>,
+    ) -> Result<(), JsonError> {
+        self.set_path(path);
+        match start {
+            Start::Text(raw) if catalogue::is_opened(path) => {
+                self.opened(raw.text().as_bytes());
+                Ok(())
+            }
+            start => self.value(scanner, start),
+        }
+    }
+
+    fn set_path(&mut self, path: &str) {
+        self.path.clear();
+        self.path.push_str(path);
+    }
+
+    /// A text that holds JSON gives what is in it; one that does not is a text like any other.
+    fn opened(&mut self, bytes: &[u8]) {
+        let path = self.path.len();
+        if self.rules.may_keep(&self.path) || self.rules.seeks_below(&self.path) {
+            let (entries, arena) = (self.bag.entries.len(), self.bag.arena.len());
+            if matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'['))
+                && std::str::from_utf8(bytes).is_ok_and(|text| self.whole(text).is_ok())
+            {
+                return;
+            }
+            self.path.truncate(path);
+            self.bag.entries.truncate(entries);
+            self.bag.arena.truncate(arena);
+            self.scalar(Datum::Text(bytes), bytes);
+        }
+    }
+
+    fn json(&mut self, json: &[u8]) {
+        // A reader's own JSON is whole.
+        let _ = std::str::from_utf8(json).map(|text| self.whole(text));
+    }
+
+    fn whole(&mut self, text: &str) -> Result<(), JsonError> {
+        let mut scanner = Scanner::new(text);
+        let start = scanner.value()?;
+        self.value(&mut scanner, start)?;
+        scanner.end()
+    }
+
+    /// Adds the value at the current path: an object member by member, a list as one text.
+    fn value<'a>(&mut self, scanner: &mut Scanner<'a>, start: Start<'a>) -> Result<(), JsonError> {
+        match start {
+            Start::Object => return self.members(scanner),
+            Start::List => return self.list(scanner),
+            Start::Null => {}
+            Start::Bool(value) => self.scalar(Datum::Bool(value), b""),
+            Start::Number(token) => self.number(token),
+            Start::Text(raw) => {
+                let text = raw.text();
+                self.scalar(Datum::Text(text.as_bytes()), text.as_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    fn members(&mut self, scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
+        let above = self.path.len();
+        let mut is_first = true;
+        while let Some(key) = scanner.key(is_first)? {
+            is_first = false;
+            self.path.push('.');
+            self.path.push_str(&key.text());
+            let start = scanner.value()?;
+            self.value(scanner, start)?;
+            self.path.truncate(above);
+        }
+        Ok(())
+    }
+
+    /// Elements joined by `||`, without those that are null; a list with none is no property.
+    fn list(&mut self, scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
+        let mut joined = std::mem::take(&mut self.joined);
+        joined.clear();
+        let found = join(scanner, &mut joined);
+        if let Ok(true) = found {
+            self.scalar(Datum::Text(&joined), b"");
+        }
+        self.joined = joined;
+        found.map(drop)
+    }
+
+    fn number(&mut self, token: &str) {
+        // A whole number may be an identity; a fraction is none.
+        self.note_alias(if token.contains(['.', 'e', 'E']) { b"" } else { token.as_bytes() });
+        self.push(|out| {
+            number(out, token);
+            true
+        });
+    }
+
+    /// Adds a scalar; `alias` is what it says when it is to be an identity.
+    fn scalar(&mut self, datum: Datum<'_>, alias: &[u8]) {
+        self.note_alias(alias);
+        self.push(|out| scalar(out, datum));
+    }
+
+    fn note_alias(&mut self, bytes: &[u8]) {
+        for (wanted, alias) in self.wanted.iter().zip(&mut self.aliases) {
+            if **wanted == *self.path {
+                *alias = Some(String::from_utf8_lossy(bytes).into_owned());
+            }
+        }
+    }
+
+    fn push(&mut self, write: impl FnOnce(&mut Vec<u8>) -> bool) {
+        if !self.is_profile
+            && let Some(key) = self.names.get(self.path.as_str())
+        {
+            if let Some(key) = key {
+                self.bag.push(&self.path, key, write);
+            }
+            return;
+        }
+        self.key.clear();
+        let is_kept = self.rules.key(&self.path, self.is_profile, &mut self.key);
+        if is_kept {
+            self.bag.push(&self.path, &self.key, write);
+        }
+        if !self.is_profile && self.names.len() < NAMES_LEN_MAX {
+            self.names.insert(self.path.as_str().into(), is_kept.then(|| self.key.as_slice().into()));
+        }
+    }
+}
+
+fn alias(from: &IdentityFrom) -> Option<&str> {
+    match from {
+        IdentityFrom::Property(name) => Some(name),
+        _ => None,
+    }
+}
+
+/// Appends a scalar as Heap takes it. `false`, and nothing is appended: there is none.
+#[inline]
+pub(super) fn scalar(out: &mut Vec<u8>, datum: Datum<'_>) -> bool {
+    match datum {
+        Datum::Null | Datum::Json(_) => return false,
+        Datum::Text(bytes) => text(out, bytes),
+        Datum::Bool(true) => out.extend_from_slice(b"\"true\""),
+        Datum::Bool(false) => out.extend_from_slice(b"\"false\""),
+        Datum::Int(value) => integer(out, value),
+        Datum::Double(value) => return float(out, value),
+        // Its shortest decimal is what was meant, and what the same event has in JSON.
+        Datum::Float(value) => return value.to_string().parse().is_ok_and(|meant| float(out, meant)),
+    }
+    true
+}
+
+/// Appends the elements of a list to one text. Whether there were any.
+fn join(scanner: &mut Scanner<'_>, out: &mut Vec<u8>) -> Result<bool, JsonError> {
+    let (mut is_first, mut is_empty) = (true, true);
+    while scanner.element(is_first)? {
+        is_first = false;
+        let start = scanner.value()?;
+        if start == Start::Null {
+            continue;
+        }
+        if !is_empty {
+            out.extend_from_slice(b"||");
+        }
+        is_empty = false;
+        match start {
+            Start::Text(raw) => out.extend_from_slice(raw.text().as_bytes()),
+            Start::Number(token) => {
+                let from = out.len();
+                number(out, token);
+                if out[from] == b'"' {
+                    out.truncate(from);
+                    out.extend_from_slice(token.as_bytes());
+                }
+            }
+            start => compact(scanner, start, out)?,
+        }
+    }
+    Ok(!is_empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// A decimal of six digits is the same text whether it went through 32 bits or through JSON.
+        #[test]
+        fn a_float_of_32_bits_is_the_decimal_that_was_meant(digits in -999_999i32..=999_999, exponent in -12i32..12) {
+            let meant = format!("{digits}e{exponent}");
+            let (mut narrow, mut wide) = (Vec::new(), Vec::new());
+            prop_assert!(scalar(&mut narrow, Datum::Float(meant.parse().unwrap())));
+            number(&mut wide, &meant);
+            prop_assert_eq!(String::from_utf8(narrow).unwrap(), String::from_utf8(wide).unwrap());
+        }
+    }
+}

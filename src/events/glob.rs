@@ -1,0 +1,200 @@
+//! Globs over dotted names: `*` stands for anything within a segment, `**` for anything.
+
+/// A pattern that does not say what it is for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GlobError {
+    /// It matches nothing that has a name.
+    #[error("an empty pattern matches nothing")]
+    Empty,
+    /// A rename carries one wildcard over, so both sides have the same one or none.
+    #[error("`{from}` and `{to}` must have the same single wildcard, or none")]
+    Rename {
+        /// The pattern.
+        from: String,
+        /// The new name.
+        to: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Char(char),
+    /// `*`
+    Segment,
+    /// `**`
+    Any,
+}
+
+/// One pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Glob(Vec<Part>);
+
+impl Glob {
+    pub(super) fn new(pattern: &str) -> Result<Self, GlobError> {
+        let (mut parts, mut chars) = (Vec::new(), pattern.trim().chars().peekable());
+        while let Some(char) = chars.next() {
+            parts.push(match char {
+                '*' if chars.next_if_eq(&'*').is_some() => Part::Any,
+                '*' => Part::Segment,
+                char => Part::Char(char),
+            });
+        }
+        if parts.is_empty() { Err(GlobError::Empty) } else { Ok(Self(parts)) }
+    }
+
+    /// Whether the pattern matches the whole name. With `or_above`, a whole part of it up to a dot is
+    /// enough. Takes time in proportion to the name, whatever the pattern.
+    pub(super) fn matches(&self, name: &str, or_above: bool) -> bool {
+        let mut active = vec![false; self.0.len() + 1];
+        active[0] = true;
+        self.pass_stars(&mut active);
+        for char in name.chars() {
+            if or_above && char == '.' && active[self.0.len()] {
+                return true;
+            }
+            for at in (0..self.0.len()).rev() {
+                let is_here = active[at];
+                active[at] = is_here
+                    && match self.0[at] {
+                        Part::Any => true,
+                        Part::Segment => char != '.',
+                        Part::Char(_) => false,
+                    };
+                // A whole match does not go on.
+                active[at + 1] = active[at + 1] && at + 1 < self.0.len();
+                active[at + 1] |= is_here && self.0[at] == Part::Char(char);
+            }
+            self.pass_stars(&mut active);
+        }
+        active[self.0.len()]
+    }
+
+    /// A star may stand for nothing.
+    fn pass_stars(&self, active: &mut [bool]) {
+        for (at, part) in self.0.iter().enumerate() {
+            if active[at] && !matches!(part, Part::Char(_)) {
+                active[at + 1] = true;
+            }
+        }
+    }
+}
+
+/// Several patterns, one of which is enough.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Globs(Vec<Glob>);
+
+impl Globs {
+    pub(super) fn new(patterns: &[String]) -> Result<Self, GlobError> {
+        patterns.iter().map(|pattern| Glob::new(pattern)).collect::<Result<_, _>>().map(Self)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn match_type(&self, event_type: &str) -> bool {
+        self.0.iter().any(|glob| glob.matches(event_type, false))
+    }
+
+    /// A pattern that matches a name covers what is below it.
+    pub(super) fn cover(&self, path: &str) -> bool {
+        self.0.iter().any(|glob| glob.matches(path, true))
+    }
+}
+
+/// A new name for those that a pattern matches; what its wildcard stood for is carried over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rename {
+    from: (String, String),
+    to: (String, String),
+    wildcard: &'static str,
+}
+
+impl Rename {
+    pub(super) fn new(from: &str, to: &str) -> Result<Self, GlobError> {
+        let (from, to) = (from.trim(), to.trim());
+        if from.is_empty() || to.is_empty() {
+            return Err(GlobError::Empty);
+        }
+        let wildcard = ["**", "*"].into_iter().find(|wildcard| from.contains(wildcard)).unwrap_or_default();
+        let parts = |text: &str| match text.split_once(wildcard) {
+            Some((head, tail)) if !wildcard.is_empty() => (head.to_owned(), tail.to_owned()),
+            _ => (text.to_owned(), String::new()),
+        };
+        let rename = Self { from: parts(from), to: parts(to), wildcard };
+        let has_more = |(head, tail): &(String, String)| head.contains('*') || tail.contains('*');
+        if has_more(&rename.from) || has_more(&rename.to) || !to.contains(wildcard) {
+            return Err(GlobError::Rename { from: from.to_owned(), to: to.to_owned() });
+        }
+        Ok(rename)
+    }
+
+    pub(super) fn of(&self, name: &str) -> Option<String> {
+        let (head, tail) = &self.from;
+        let middle = name.strip_prefix(head.as_str())?.strip_suffix(tail.as_str())?;
+        let fits = match self.wildcard {
+            "" => middle.is_empty(),
+            "*" => !middle.contains('.'),
+            _ => true,
+        };
+        fits.then(|| [&self.to.0, middle, &self.to.1].concat())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(pattern: &str, name: &str, expected: bool) {
+        assert_eq!(Glob::new(pattern).unwrap().matches(name, false), expected, "{pattern} {name}");
+    }
+
+    #[test]
+    fn a_star_stays_in_its_segment() {
+        check("users.messages.email.Open", "users.messages.email.Open", true);
+        check("users.messages.email.Open", "users.messages.email.OpenX", false);
+        check("users.messages.email.Open", "users.messages.email.Ope", false);
+        check("users.messages.*.Abort", "users.messages.sms.Abort", true);
+        check("users.messages.*.Abort", "users.messages.a.b.Abort", false);
+        check("users.messages.*", "users.messages.sms.Abort", false);
+        check("users.messages.**", "users.messages.sms.Abort", true);
+        check("**", "anything", true);
+        check("**.Open", "users.messages.email.Open", true);
+        check("*Bounce", "SoftBounce", true);
+        check("a**b*c", "a.x.b.y.bzc", true);
+        check("a**b*c", "a.x.b.c", false);
+    }
+
+    #[test]
+    fn a_name_covers_what_is_below_it() {
+        let globs = Globs::new(&["custom_properties".to_owned(), "a.*".to_owned()]).unwrap();
+        for (path, expected) in [
+            ("custom_properties", true),
+            ("custom_properties.x.y", true),
+            ("custom_properties_x", false),
+            ("a.b.c", true),
+            ("a", false),
+        ] {
+            assert_eq!(globs.cover(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn many_stars_and_a_long_name_take_no_time() {
+        check(&"**a".repeat(30), &"a".repeat(5000), true);
+        check(&("**a".repeat(30) + "b"), &"a".repeat(5000), false);
+    }
+
+    #[test]
+    fn a_rename_carries_its_wildcard_over() {
+        let of = |from: &str, to: &str, name: &str| Rename::new(from, to).unwrap().of(name);
+        assert_eq!(of("custom_properties.**", "**", "custom_properties.a.b").as_deref(), Some("a.b"));
+        assert_eq!(of("custom_properties.*", "p_*", "custom_properties.a.b"), None);
+        assert_eq!(of("*_name", "name of *", "canvas_name").as_deref(), Some("name of canvas"));
+        assert_eq!(of("campaign_id", "id of campaign", "campaign_id").as_deref(), Some("id of campaign"));
+        assert_eq!(of("campaign_id", "x", "campaign_id2"), None);
+        for (from, to) in [("*", "a"), ("a", "*"), ("*.*", "*"), ("**", "*"), ("*", "**")] {
+            assert!(Rename::new(from, to).is_err(), "{from} {to}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! An event as Braze's HTTP connector has it: `{event_type, id, time, user{…}, properties{…}}`.
+//!
+//! Members may come in any order. What stands at the top besides the known ones, and a flat event
+//! altogether, is taken as a file's record would be.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::catalogue::Role;
+use super::json::{JsonError, Scanner, Start};
+use super::mapper::{Context, Head, Mapper};
+use super::outcome::{Ignored, Mapped, Outcome, Reason, Rejection};
+use super::rules::TypeRules;
+use super::time::Count;
+
+/// Types remembered at most. There are about a hundred.
+const TYPES_LEN_MAX: usize = 4096;
+
+/// Where a field stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Top,
+    User,
+    Properties,
+}
+
+impl Mapper<'_> {
+    /// Maps one event as it stands in an HTTP body, and appends what is made of it to `out`.
+    pub fn http<'a>(&'a mut self, event: &'a str, context: Context<'a>, out: &mut Vec<u8>) -> Mapped<'a> {
+        let event_type = match event_type(event) {
+            Ok(event_type) => event_type,
+            Err(rejection) => return rejected(rejection, false),
+        };
+        let type_rules = self.of_type(&event_type);
+        let head = match self.walk(event, &type_rules) {
+            Ok(head) => head,
+            Err(error) => return rejected(not_json(error), type_rules.is_known),
+        };
+        let link = head.ids.link(type_rules.role);
+        let outcome = if type_rules.is_selected {
+            self.write(&event_type, &type_rules, &head, context, out)
+        } else {
+            Outcome::Ignored(Ignored::NotSelected)
+        };
+        Mapped { outcome, link, is_known: type_rules.is_known }
+    }
+
+    fn write<'a>(
+        &'a mut self,
+        event_type: &str,
+        type_rules: &TypeRules,
+        head: &Head<'a>,
+        context: Context<'a>,
+        out: &mut Vec<u8>,
+    ) -> Outcome<'a> {
+        let start = out.len();
+        if let Err(rejection) = self.opening(event_type, type_rules, head, context, out) {
+            out.truncate(start);
+            return Outcome::Rejected(rejection);
+        }
+        self.collector.write(out);
+        self.closing(type_rules, head, context, start, out)
+    }
+
+    fn of_type(&mut self, event_type: &str) -> Arc<TypeRules> {
+        if let Some(known) = self.types.get(event_type) {
+            return Arc::clone(known);
+        }
+        let type_rules = Arc::new(self.rules.of_type(event_type));
+        if self.types.len() < TYPES_LEN_MAX {
+            self.types.insert(event_type.into(), Arc::clone(&type_rules));
+        }
+        type_rules
+    }
+
+    /// Gathers the properties, and gives what is more than a property.
+    fn walk<'a>(&mut self, event: &'a str, type_rules: &TypeRules) -> Result<Head<'a>, JsonError> {
+        self.collector.begin(type_rules.is_profile);
+        let (mut head, mut scanner) = (Head::default(), Scanner::new(event));
+        scanner.value()?;
+        let mut is_first = true;
+        while let Some(key) = scanner.key(is_first)? {
+            is_first = false;
+            let start = scanner.value()?;
+            match (&*key.text(), start) {
+                ("event_type", start) => scanner.skip(start)?,
+                ("id", start) => {
+                    head.id = bytes(start);
+                    scanner.skip(start)?;
+                }
+                ("time", start) => {
+                    head.time = count(start);
+                    scanner.skip(start)?;
+                }
+                ("user", Start::Object) => self.members(&mut scanner, Place::User, type_rules, &mut head)?,
+                ("properties", Start::Object) => {
+                    self.members(&mut scanner, Place::Properties, type_rules, &mut head)?;
+                }
+                ("user" | "properties", Start::Null) => {}
+                (name, start) => {
+                    let name = type_rules.role.path(name);
+                    self.field(name, &mut scanner, start, Place::Top, type_rules, &mut head)?;
+                }
+            }
+        }
+        scanner.end()?;
+        Ok(head)
+    }
+
+    fn members<'a>(
+        &mut self,
+        scanner: &mut Scanner<'a>,
+        place: Place,
+        type_rules: &TypeRules,
+        head: &mut Head<'a>,
+    ) -> Result<(), JsonError> {
+        let mut is_first = true;
+        while let Some(key) = scanner.key(is_first)? {
+            is_first = false;
+            let start = scanner.value()?;
+            self.field(&key.text(), scanner, start, place, type_rules, head)?;
+        }
+        Ok(())
+    }
+
+    fn field<'a>(
+        &mut self,
+        name: &str,
+        scanner: &mut Scanner<'a>,
+        start: Start<'a>,
+        place: Place,
+        type_rules: &TypeRules,
+        head: &mut Head<'a>,
+    ) -> Result<(), JsonError> {
+        let has_ids = place != Place::Properties;
+        match name {
+            "external_user_id" if has_ids => head.ids.external_user_id = bytes(start),
+            "user_id" if has_ids => head.ids.user_id = bytes(start),
+            "device_id" if has_ids => head.ids.device_id = bytes(start),
+            "orphaned_by_id" => head.ids.orphaned_by_id = bytes(start),
+            "name" if type_rules.role == Role::CustomEvent => head.name = bytes(start),
+            "time_ms" => {
+                head.time_ms = count(start);
+                return scanner.skip(start);
+            }
+            _ => {}
+        }
+        if type_rules.is_selected { self.collector.field(name, scanner, start) } else { scanner.skip(start) }
+    }
+}
+
+fn rejected<'a>(rejection: Rejection, is_known: bool) -> Mapped<'a> {
+    Mapped { outcome: Outcome::Rejected(rejection), link: None, is_known }
+}
+
+fn not_json(error: JsonError) -> Rejection {
+    Rejection::new(Reason::NotJson, error.to_string())
+}
+
+/// The type of an event, which may stand behind its other members.
+fn event_type(event: &str) -> Result<Cow<'_, str>, Rejection> {
+    let mut scanner = Scanner::new(event);
+    if scanner.value().map_err(not_json)? != Start::Object {
+        return Err(Rejection::new(Reason::NotAnObject, event.chars().take(40).collect::<String>()));
+    }
+    let mut is_first = true;
+    while let Some(key) = scanner.key(is_first).map_err(not_json)? {
+        is_first = false;
+        let start = scanner.value().map_err(not_json)?;
+        match start {
+            Start::Text(raw) if key.text() == "event_type" => {
+                return match raw.text() {
+                    text if text.trim().is_empty() => break,
+                    text => Ok(text),
+                };
+            }
+            start => scanner.skip(start).map_err(not_json)?,
+        }
+    }
+    Err(Rejection::new(Reason::NoEventType, "event_type"))
+}
+
+fn bytes(start: Start<'_>) -> Option<Cow<'_, [u8]>> {
+    match start {
+        Start::Text(raw) => Some(match raw.text() {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        }),
+        Start::Number(token) => Some(Cow::Borrowed(token.as_bytes())),
+        _ => None,
+    }
+}
+
+fn count(start: Start<'_>) -> Option<Count<'_>> {
+    match start {
+        Start::Number(token) => Some(Count::Token(token)),
+        Start::Text(raw) => match raw.text() {
+            Cow::Borrowed(text) => Some(Count::Token(text)),
+            Cow::Owned(_) => Some(Count::Token("")),
+        },
+        _ => None,
+    }
+}

@@ -1,0 +1,69 @@
+//! A value again, in the one form that it has for us: no white space, and only the escapes that must be.
+//!
+//! So the same list of objects is the same text, whatever spaces and escapes its sender likes.
+
+use super::{JsonError, Scanner, Start, number, quoted};
+
+/// Appends a value whose start was taken from `scanner`.
+pub(crate) fn compact<'a>(
+    scanner: &mut Scanner<'a>,
+    start: Start<'a>,
+    out: &mut Vec<u8>,
+) -> Result<(), JsonError> {
+    match start {
+        Start::Null => out.extend_from_slice(b"null"),
+        Start::Bool(true) => out.extend_from_slice(b"true"),
+        Start::Bool(false) => out.extend_from_slice(b"false"),
+        Start::Number(token) => number(out, token),
+        Start::Text(raw) => quoted(out, &raw.text()),
+        Start::List => elements(scanner, out)?,
+        Start::Object => members(scanner, out)?,
+    }
+    Ok(())
+}
+
+fn elements(scanner: &mut Scanner<'_>, out: &mut Vec<u8>) -> Result<(), JsonError> {
+    out.push(b'[');
+    let mut is_first = true;
+    while scanner.element(is_first)? {
+        if !is_first {
+            out.push(b',');
+        }
+        is_first = false;
+        let start = scanner.value()?;
+        compact(scanner, start, out)?;
+    }
+    out.push(b']');
+    Ok(())
+}
+
+fn members(scanner: &mut Scanner<'_>, out: &mut Vec<u8>) -> Result<(), JsonError> {
+    out.push(b'{');
+    let mut is_first = true;
+    while let Some(key) = scanner.key(is_first)? {
+        if !is_first {
+            out.push(b',');
+        }
+        is_first = false;
+        quoted(out, &key.text());
+        out.push(b':');
+        let start = scanner.value()?;
+        compact(scanner, start, out)?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_form() {
+        let text = r#" { "a" : [ 1.0 , "\u00e9\/" , null ] , "b" : { } , "c":[], "d":true } "#;
+        let (mut scanner, mut out) = (Scanner::new(text), Vec::new());
+        let start = scanner.value().unwrap();
+        compact(&mut scanner, start, &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), r#"{"a":[1,"é/",null],"b":{},"c":[],"d":true}"#);
+    }
+}

@@ -1,0 +1,361 @@
+//! A pull scanner of JSON text: it gives one start, key or scalar at a time and copies nothing.
+//!
+//! It is as strict as RFC 8259 except that it takes raw control characters inside texts: an event is not
+//! lost for a stray tab. Depth is bounded, so no text makes it recurse without end.
+
+use std::borrow::Cow;
+
+use memchr::memchr2;
+
+/// Deepest nesting that is read.
+const DEPTH_MAX: usize = 128;
+
+/// Text that is not JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not JSON at byte {offset}: {what}")]
+pub struct JsonError {
+    /// Where, in bytes from the start of the text.
+    pub offset: usize,
+    /// What was missing there.
+    pub what: &'static str,
+}
+
+/// A text as it stands between its quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Raw<'a> {
+    inner: &'a str,
+    has_escapes: bool,
+}
+
+impl<'a> Raw<'a> {
+    /// What the text says. Half a surrogate pair says U+FFFD.
+    pub(crate) fn text(self) -> Cow<'a, str> {
+        if self.has_escapes { Cow::Owned(unescaped(self.inner)) } else { Cow::Borrowed(self.inner) }
+    }
+}
+
+/// The start of a value. Scalars are whole; of a list or an object it is the opening bracket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start<'a> {
+    Null,
+    Bool(bool),
+    Number(&'a str),
+    Text(Raw<'a>),
+    List,
+    Object,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+    depth: usize,
+}
+
+impl<'a> Scanner<'a> {
+    pub(crate) fn new(text: &'a str) -> Self {
+        Self { text, at: 0, depth: 0 }
+    }
+
+    /// Where the scanner is, in bytes from the start of the text.
+    pub(crate) fn offset(&self) -> usize {
+        self.at
+    }
+
+    pub(crate) fn error<T>(&self, what: &'static str) -> Result<T, JsonError> {
+        Err(JsonError { offset: self.at, what })
+    }
+
+    #[inline]
+    fn peek(&mut self) -> Option<u8> {
+        let bytes = self.text.as_bytes();
+        loop {
+            match bytes.get(self.at) {
+                Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
+                byte => return byte.copied(),
+            }
+        }
+    }
+
+    /// The start of the value that comes next.
+    #[inline]
+    pub(crate) fn value(&mut self) -> Result<Start<'a>, JsonError> {
+        match self.peek() {
+            Some(b'"') => self.quoted().map(Start::Text),
+            Some(b'{') => self.open().map(|()| Start::Object),
+            Some(b'[') => self.open().map(|()| Start::List),
+            Some(b'-' | b'0'..=b'9') => self.number().map(Start::Number),
+            Some(b't') => self.literal("true", Start::Bool(true)),
+            Some(b'f') => self.literal("false", Start::Bool(false)),
+            Some(b'n') => self.literal("null", Start::Null),
+            _ => self.error("no value"),
+        }
+    }
+
+    fn open(&mut self) -> Result<(), JsonError> {
+        if self.depth == DEPTH_MAX {
+            return self.error("nested too deep");
+        }
+        self.at += 1;
+        self.depth += 1;
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        self.at += 1;
+        self.depth -= 1;
+    }
+
+    /// The next key of the object that is open, its colon taken; none at its end, which is taken.
+    #[inline]
+    pub(crate) fn key(&mut self, is_first: bool) -> Result<Option<Raw<'a>>, JsonError> {
+        match (self.peek(), is_first) {
+            (Some(b'}'), _) => {
+                self.close();
+                return Ok(None);
+            }
+            (Some(b','), false) => {
+                self.at += 1;
+                self.peek();
+            }
+            (_, true) => {}
+            _ => return self.error("no comma between members"),
+        }
+        if self.peek() != Some(b'"') {
+            return self.error("no key");
+        }
+        let key = self.quoted()?;
+        if self.peek() != Some(b':') {
+            return self.error("no colon");
+        }
+        self.at += 1;
+        Ok(Some(key))
+    }
+
+    /// Whether the list that is open has one more element; at its end, which is taken, it has not.
+    #[inline]
+    pub(crate) fn element(&mut self, is_first: bool) -> Result<bool, JsonError> {
+        match (self.peek(), is_first) {
+            (Some(b']'), _) => {
+                self.close();
+                Ok(false)
+            }
+            (Some(b','), false) => {
+                self.at += 1;
+                if self.peek() == Some(b']') { self.error("no value") } else { Ok(true) }
+            }
+            (_, true) => Ok(true),
+            _ => self.error("no comma between elements"),
+        }
+    }
+
+    /// Passes over the rest of a value whose start was given.
+    pub(crate) fn skip(&mut self, start: Start<'a>) -> Result<(), JsonError> {
+        let mut is_first = true;
+        match start {
+            Start::Object => {
+                while self.key(is_first)?.is_some() {
+                    is_first = false;
+                    let inner = self.value()?;
+                    self.skip(inner)?;
+                }
+            }
+            Start::List => {
+                while self.element(is_first)? {
+                    is_first = false;
+                    let inner = self.value()?;
+                    self.skip(inner)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Nothing but white space is left.
+    pub(crate) fn end(&mut self) -> Result<(), JsonError> {
+        if self.peek().is_none() { Ok(()) } else { self.error("more after the value") }
+    }
+
+    /// Whether nothing but white space is left.
+    pub(crate) fn is_at_end(&mut self) -> bool {
+        self.peek().is_none()
+    }
+
+    #[inline]
+    fn quoted(&mut self) -> Result<Raw<'a>, JsonError> {
+        let (start, bytes) = (self.at + 1, self.text.as_bytes());
+        let (mut end, mut has_escapes) = (start, false);
+        loop {
+            let Some(found) = bytes.get(end..).and_then(|rest| memchr2(b'"', b'\\', rest)) else {
+                return self.error("a text without an end");
+            };
+            end += found;
+            if bytes[end] == b'"' {
+                break;
+            }
+            has_escapes = true;
+            end = self.escape(end)?;
+        }
+        self.at = end + 1;
+        Ok(Raw { inner: &self.text[start..end], has_escapes })
+    }
+
+    /// Where the escape at `at` ends.
+    fn escape(&self, at: usize) -> Result<usize, JsonError> {
+        let bytes = self.text.as_bytes();
+        let is_hex =
+            |digits: Option<&[u8]>| digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        match bytes.get(at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
+            Some(b'u') if is_hex(bytes.get(at + 2..at + 6)) => Ok(at + 6),
+            _ => Err(JsonError { offset: at, what: "an unknown escape" }),
+        }
+    }
+
+    fn number(&mut self) -> Result<&'a str, JsonError> {
+        let start = self.at;
+        self.at += usize::from(self.here() == Some(b'-'));
+        let is_zero = self.here() == Some(b'0');
+        let digits = self.digits()?;
+        if is_zero && digits > 1 {
+            return self.error("a number that begins with 0");
+        }
+        if self.here() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.here() {
+            self.at += 1;
+            self.at += usize::from(matches!(self.here(), Some(b'+' | b'-')));
+            self.digits()?;
+        }
+        Ok(&self.text[start..self.at])
+    }
+
+    fn here(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn digits(&mut self) -> Result<usize, JsonError> {
+        let rest = &self.text.as_bytes()[self.at..];
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += digits;
+        if digits == 0 { self.error("no digit") } else { Ok(digits) }
+    }
+
+    fn literal(&mut self, literal: &str, start: Start<'a>) -> Result<Start<'a>, JsonError> {
+        if !self.text.as_bytes()[self.at..].starts_with(literal.as_bytes()) {
+            return self.error("no value");
+        }
+        self.at += literal.len();
+        Ok(start)
+    }
+}
+
+/// What a text with escapes says; the scanner has checked them.
+fn unescaped(inner: &str) -> String {
+    let mut out = String::with_capacity(inner.len());
+    let mut rest = inner;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        let escape = rest.as_bytes().first().copied().unwrap_or_default();
+        rest = rest.get(1..).unwrap_or_default();
+        match escape {
+            b'b' => out.push('\u{8}'),
+            b'f' => out.push('\u{c}'),
+            b'n' => out.push('\n'),
+            b'r' => out.push('\r'),
+            b't' => out.push('\t'),
+            b'u' => rest = unicode(rest, &mut out),
+            other => out.push(char::from(other)),
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Appends the character of a `\u` escape, which may take two of them, and gives what follows.
+fn unicode<'a>(digits: &'a str, out: &mut String) -> &'a str {
+    let unit = |text: &str| text.get(..4).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    let rest = digits.get(4..).unwrap_or_default();
+    let first = unit(digits).unwrap_or(0xFFFD);
+    let second = rest.strip_prefix("\\u").and_then(unit).filter(|low| (0xDC00..0xE000).contains(low));
+    match (first, second) {
+        (0xD800..0xDC00, Some(low)) => {
+            let code = 0x10000 + ((first - 0xD800) << 10) + (low - 0xDC00);
+            out.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
+            rest.get(6..).unwrap_or_default()
+        }
+        _ => {
+            out.push(char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER));
+            rest
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn whole(text: &str) -> Result<(), JsonError> {
+        let mut scanner = Scanner::new(text);
+        let start = scanner.value()?;
+        scanner.skip(start)?;
+        scanner.end()
+    }
+
+    /// Texts made of the signs of JSON, so that many are nearly JSON.
+    fn nearly_json() -> impl Strategy<Value = String> {
+        let sign = prop::sample::select(vec![
+            "{", "}", "[", "]", ",", ":", "\"", "\\", "\\u00e9", "\\n", "1", "-", "0", ".5", "e3", "true",
+            "false", "null", " ", "a", "é", "\"k\":", "\"v\"",
+        ]);
+        prop::collection::vec(sign, 0..12).prop_map(|signs| signs.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+        #[test]
+        fn it_takes_what_the_judge_takes(text in nearly_json()) {
+            let judged = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
+            prop_assert_eq!(whole(&text).is_ok(), judged, "{:?}", whole(&text));
+        }
+
+        #[test]
+        fn texts_say_what_the_judge_reads(text in "\\PC{0,20}|[\\x00-\\x7f]{0,9}") {
+            let json = serde_json::to_string(&text).unwrap();
+            let Ok(Start::Text(raw)) = Scanner::new(&json).value() else { panic!("{json}") };
+            prop_assert_eq!(raw.text(), text);
+        }
+    }
+
+    fn says(json: &str, expected: &str) {
+        let Ok(Start::Text(raw)) = Scanner::new(json).value() else { panic!("{json}") };
+        assert_eq!(raw.text(), expected);
+    }
+
+    #[test]
+    fn escapes_of_every_kind() {
+        says(r#""a\/\"\\\b\f\n\r\tz""#, "a/\"\\\u{8}\u{c}\n\r\tz");
+        says(r#""\u00e9\ud83d\ude00!""#, "é😀!");
+        says(r#""\ud83d!\ude00\ud83d\u0041""#, "\u{fffd}!\u{fffd}\u{fffd}A");
+    }
+
+    #[test]
+    fn depth_has_an_end() {
+        assert!(whole(&("[".repeat(128) + &"]".repeat(128))).is_ok());
+        assert_eq!(whole(&"[".repeat(100_000)).unwrap_err().what, "nested too deep");
+    }
+
+    #[test]
+    fn an_error_has_its_place() {
+        assert_eq!(
+            whole("{\"a\":1 \"b\":2}").unwrap_err().to_string(),
+            "not JSON at byte 7: no comma between members"
+        );
+        assert_eq!(whole("\"abc").unwrap_err().offset, 0);
+    }
+}

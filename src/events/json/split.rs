@@ -1,0 +1,103 @@
+//! A body of events → each event as it stands in it.
+//!
+//! Braze sends `{"events":[…]}`; an array of events and a bare event are taken as well. What an event
+//! says is not looked at, so an unknown one is never an error here.
+
+use super::{JsonError, Scanner, Start};
+
+/// Splits a body into its events, in order. An empty body has none, and neither has `{}` or an empty list:
+/// Braze asks so whether the credentials are right.
+///
+/// # Errors
+/// [`JsonError`] when the body is not JSON throughout, also behind the last event.
+pub fn pieces(body: &[u8]) -> Result<Vec<&str>, JsonError> {
+    let body = std::str::from_utf8(body)
+        .map_err(|error| JsonError { offset: error.valid_up_to(), what: "not UTF-8" })?;
+    let body = body.strip_prefix('\u{feff}').unwrap_or(body);
+    let mut scanner = Scanner::new(body);
+    if scanner.is_at_end() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    match scanner.value()? {
+        Start::List => elements(body, &mut scanner, &mut found)?,
+        Start::Object => {
+            if members(body, &mut scanner, &mut found)? {
+                found.push(body.trim_ascii());
+            }
+        }
+        start => scanner.skip(start)?,
+    }
+    scanner.end()?;
+    Ok(found)
+}
+
+/// The elements of the list that is open.
+fn elements<'a>(body: &'a str, scanner: &mut Scanner<'a>, found: &mut Vec<&'a str>) -> Result<(), JsonError> {
+    while scanner.element(found.is_empty())? {
+        let from = scanner.offset();
+        let start = scanner.value()?;
+        scanner.skip(start)?;
+        found.push(body[from..scanner.offset()].trim_ascii_start());
+    }
+    Ok(())
+}
+
+/// The events in the object that is open. Whether it is an event itself: it has members, but no events.
+fn members<'a>(
+    body: &'a str,
+    scanner: &mut Scanner<'a>,
+    found: &mut Vec<&'a str>,
+) -> Result<bool, JsonError> {
+    let (mut is_first, mut has_events) = (true, false);
+    while let Some(key) = scanner.key(is_first)? {
+        is_first = false;
+        match scanner.value()? {
+            Start::List if key.text() == "events" && !has_events => {
+                has_events = true;
+                elements(body, scanner, found)?;
+            }
+            Start::Null if key.text() == "events" => has_events = true,
+            start => scanner.skip(start)?,
+        }
+    }
+    Ok(!is_first && !has_events)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(body: &str, expected: &[&str]) {
+        assert_eq!(pieces(body.as_bytes()).unwrap(), expected, "{body}");
+    }
+
+    #[test]
+    fn every_form_of_a_body() {
+        check(r#"{"events":[{"id":"a"}, {"id":"b"} ]}"#, &[r#"{"id":"a"}"#, r#"{"id":"b"}"#]);
+        check(r#" {"x":[1],"events":[ 7]} "#, &["7"]);
+        check(r#"[{"id":"a"},null]"#, &[r#"{"id":"a"}"#, "null"]);
+        check("\u{feff}{\"id\":\"a\"}", &["{\"id\":\"a\"}"]);
+    }
+
+    #[test]
+    fn a_probe_has_no_events() {
+        for body in ["", " \n", "{}", "[]", r#"{"events":[]}"#, r#"{"events":null}"#, "null", "1"] {
+            check(body, &[]);
+        }
+    }
+
+    #[test]
+    fn an_event_with_a_property_of_that_name_is_bare() {
+        let event = r#"{"id":"a","properties":{"events":[1]}}"#;
+        check(event, &[event]);
+    }
+
+    #[test]
+    fn a_body_that_is_not_json_throughout_is_none() {
+        for body in [r#"{"events":[{"id":"a"}"#, r#"{"events":[{"id":"a"}]} x"#, "{]", "nul", "[1,]"] {
+            assert!(pieces(body.as_bytes()).is_err(), "{body}");
+        }
+        assert_eq!(pieces(b"[\"\xff\"]").unwrap_err().offset, 2);
+    }
+}

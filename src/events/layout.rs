@@ -1,0 +1,123 @@
+//! The records of one schema: worked out once what each field becomes, and then done record by record.
+//!
+//! Properties are put in order here, so a record without JSON inside is written straight through.
+
+use super::catalogue::{self, Role};
+use super::rules::{Rules, TypeRules};
+use super::settings::IdentityFrom;
+
+/// One field that becomes a property.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    /// Its place in the record.
+    pub(super) at: usize,
+    /// Its name over HTTP, by which the rules know it.
+    pub(super) path: Box<str>,
+    /// The key in Heap as JSON, with its colon.
+    pub(super) key: Box<[u8]>,
+    /// The step before has the same key, and goes first.
+    pub(super) is_second: bool,
+}
+
+/// Where in the record those fields are that are more than properties.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Places {
+    pub(super) id: Option<usize>,
+    pub(super) time: Option<usize>,
+    pub(super) time_ms: Option<usize>,
+    pub(super) external_user_id: Option<usize>,
+    pub(super) user_id: Option<usize>,
+    pub(super) device_id: Option<usize>,
+    pub(super) orphaned_by_id: Option<usize>,
+    pub(super) name: Option<usize>,
+}
+
+/// What the fields of one writer's schema become under one set of rules.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    pub(super) type_rules: TypeRules,
+    pub(super) event_type: Box<str>,
+    pub(super) places: Places,
+    pub(super) steps: Vec<Step>,
+    /// Fields whose properties are known only from the record, with their names over HTTP.
+    pub(super) opened: Vec<(usize, Box<str>)>,
+    /// Every property must be looked at for an alias.
+    pub(super) seeks_alias: bool,
+    /// All fields, for when the steps do not do.
+    pub(super) fields: Vec<(usize, Box<str>)>,
+}
+
+impl Rules {
+    /// Works out the records of one schema: `fields` are the names of its fields in order.
+    #[must_use]
+    pub fn layout(&self, event_type: &str, fields: &[&str]) -> Layout {
+        let type_rules = self.of_type(event_type);
+        let place = |name: &str| fields.iter().position(|field| *field == name);
+        let places = Places {
+            id: place("id"),
+            time: place("time"),
+            time_ms: place("time_ms"),
+            external_user_id: place("external_user_id"),
+            user_id: place("user_id"),
+            device_id: place("device_id"),
+            orphaned_by_id: place("orphaned_by_id"),
+            name: place("name").filter(|_| type_rules.role == Role::CustomEvent),
+        };
+        let is_property = |field: &str| !matches!(field, "id" | "time" | "time_ms" | "event_type");
+        let fields: Vec<(usize, Box<str>)> = fields
+            .iter()
+            .enumerate()
+            .filter(|(_, field)| is_property(field))
+            .map(|(at, field)| (at, type_rules.role.path(field).into()))
+            .collect();
+        Layout {
+            steps: self.steps(&fields, type_rules.is_profile),
+            opened: fields.iter().filter(|(_, path)| self.opens(path)).cloned().collect(),
+            seeks_alias: self.identity.iter().any(|from| matches!(from, IdentityFrom::Property(_))),
+            places,
+            fields,
+            event_type: event_type.into(),
+            type_rules,
+        }
+    }
+
+    fn opens(&self, path: &str) -> bool {
+        catalogue::is_opened(path) && (self.may_keep(path) || self.seeks_below(path))
+    }
+
+    /// The properties that a record has without looking into its texts, in order.
+    fn steps(&self, fields: &[(usize, Box<str>)], is_profile: bool) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for (at, path) in fields.iter().filter(|(_, path)| !self.opens(path)) {
+            let mut key = Vec::new();
+            if self.key(path, is_profile, &mut key) {
+                steps.push(Step { at: *at, path: path.clone(), key: key.into(), is_second: false });
+            }
+        }
+        steps.sort_by(|a, b| (&a.key, &a.path).cmp(&(&b.key, &b.path)));
+        for at in 1..steps.len() {
+            steps[at].is_second = steps[at].key == steps[at - 1].key;
+        }
+        steps
+    }
+}
+
+impl Layout {
+    /// The event type that it was made for.
+    #[must_use]
+    pub fn event_type(&self) -> &str {
+        &self.event_type
+    }
+
+    /// Whether its events go to Heap at all.
+    #[must_use]
+    pub fn is_selected(&self) -> bool {
+        self.type_rules.is_selected
+    }
+
+    /// Whether the type is in the catalogue.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.type_rules.is_known
+    }
+}

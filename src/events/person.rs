@@ -1,0 +1,222 @@
+//! Who an event is about, and what it says of who is who.
+
+use std::borrow::Cow;
+
+use md5::{Digest as _, Md5};
+
+use super::catalogue::Role;
+use super::outcome::{Ignored, Keys, Link, Owners, Reason, Rejection, Who};
+use super::rules::Rules;
+use super::settings::{Anonymous, IdentityFrom};
+use crate::model::{Unusable, usable};
+
+/// Longest identity in characters (Heap, `/api/track`).
+const IDENTITY_LEN_MAX: usize = 255;
+
+/// The ids of people in an event, as they stand there.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ids<'a> {
+    pub(super) external_user_id: Option<Cow<'a, [u8]>>,
+    pub(super) user_id: Option<Cow<'a, [u8]>>,
+    pub(super) device_id: Option<Cow<'a, [u8]>>,
+    pub(super) orphaned_by_id: Option<Cow<'a, [u8]>>,
+}
+
+/// Whom the event goes to, or why to nobody.
+pub(super) enum Person<'a> {
+    Known(Who<'a>),
+    Awaited(Keys<'a>),
+    Ignored(Ignored),
+    Rejected(Rejection),
+}
+
+impl<'a> Ids<'a> {
+    /// What the event says of who is who.
+    pub(super) fn link(&self, role: Role) -> Option<Link<'a>> {
+        match role {
+            Role::Orphan => Some(Link::Merge { from: id(&self.user_id)?, into: id(&self.orphaned_by_id)? }),
+            Role::Deletion => Some(Link::Deletion { user_id: id(&self.user_id)? }),
+            _ => {
+                let external_user_id = id(&self.external_user_id)?;
+                let keys = self.keys();
+                (!keys.is_empty()).then_some(Link::Tie { external_user_id, keys })
+            }
+        }
+    }
+
+    fn keys(&self) -> Keys<'a> {
+        Keys { user_id: id(&self.user_id), device_id: id(&self.device_id) }
+    }
+
+    /// The person, by the rules. `aliases` holds what stands in the properties that the rules name, in
+    /// their order.
+    pub(super) fn person(
+        &self,
+        rules: &Rules,
+        aliases: &'a [Option<String>],
+        owners: &'a dyn Owners,
+        is_profile: bool,
+    ) -> Person<'a> {
+        let mut aliases = aliases.iter();
+        for from in &rules.identity {
+            let found = match from {
+                IdentityFrom::ExternalUserId => identity(&self.external_user_id),
+                IdentityFrom::BrazeUserId => identity(&self.user_id),
+                IdentityFrom::Property(_) => {
+                    identity(&aliases.next().and_then(Option::as_ref).map(|text| text.as_bytes().into()))
+                }
+            };
+            match found {
+                Ok(None) => {}
+                Ok(Some(identity)) => return Person::Known(Who::Identity(identity)),
+                Err(reason) => {
+                    let field = match from {
+                        IdentityFrom::ExternalUserId => "external_user_id",
+                        IdentityFrom::BrazeUserId => "user_id",
+                        IdentityFrom::Property(name) => name,
+                    };
+                    return Person::Rejected(Rejection::new(reason, field));
+                }
+            }
+        }
+        self.anonymous(rules.anonymous, owners, is_profile)
+    }
+
+    fn anonymous(&self, policy: Anonymous, owners: &'a dyn Owners, is_profile: bool) -> Person<'a> {
+        let keys = self.keys();
+        if keys.is_empty() {
+            return Person::Ignored(Ignored::Nobody);
+        }
+        if let Some(owner) = owners.owner(&keys) {
+            return Person::Known(Who::Identity(Cow::Borrowed(owner)));
+        }
+        match (policy, keys.user_id.as_ref().or(keys.device_id.as_ref())) {
+            (Anonymous::Hold, _) => Person::Awaited(keys),
+            // Heap gives properties to identities only.
+            (Anonymous::Hash, Some(key)) if !is_profile => Person::Known(Who::UserId(heap_user_id(key))),
+            _ => Person::Ignored(Ignored::Anonymous),
+        }
+    }
+}
+
+/// An id that names one person; none if it is empty or of no use.
+fn id<'a>(value: &Option<Cow<'a, [u8]>>) -> Option<Cow<'a, str>> {
+    judged(value, usize::MAX).ok().flatten()
+}
+
+fn identity<'a>(value: &Option<Cow<'a, [u8]>>) -> Result<Option<Cow<'a, str>>, Reason> {
+    let found = judged(value, 4 * IDENTITY_LEN_MAX).map_err(|unusable| match unusable {
+        Unusable::Placeholder => Reason::IdentityPlaceholder,
+        Unusable::TooLong => Reason::IdentityTooLong,
+        Unusable::ControlCharacter => Reason::IdentityControlCharacter,
+        Unusable::NotUtf8 => Reason::IdentityNotUtf8,
+    })?;
+    match found {
+        Some(text) if text.len() > IDENTITY_LEN_MAX && text.chars().count() > IDENTITY_LEN_MAX => {
+            Err(Reason::IdentityTooLong)
+        }
+        found => Ok(found),
+    }
+}
+
+fn judged<'a>(value: &Option<Cow<'a, [u8]>>, len_max: usize) -> Result<Option<Cow<'a, str>>, Unusable> {
+    fn text(bytes: &[u8]) -> Result<&str, Unusable> {
+        std::str::from_utf8(bytes).map_err(|_| Unusable::NotUtf8)
+    }
+    match value {
+        None => Ok(None),
+        Some(Cow::Borrowed(bytes)) => {
+            usable(bytes, len_max, &[])?.map(|bytes| text(bytes).map(Cow::Borrowed)).transpose()
+        }
+        Some(Cow::Owned(bytes)) => usable(bytes, len_max, &[])?
+            .map(|bytes| text(bytes).map(|text| Cow::Owned(text.to_owned())))
+            .transpose(),
+    }
+}
+
+/// The Heap user of an anonymous id, as Heap's own integration with a customer data platform numbers
+/// them: 53 bits of the id's MD5.
+#[must_use]
+pub fn heap_user_id(id: &str) -> u64 {
+    let digest = Md5::digest(id.as_bytes());
+    let part =
+        |at: usize| digest[at..at + 4].iter().rev().fold(0, |value: u64, byte| value << 8 | u64::from(*byte));
+    part(0) | (part(8) & ((1 << 21) - 1)) << 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::Settings;
+    use super::*;
+
+    #[test]
+    fn the_hash_is_the_documented_one() {
+        assert_eq!(heap_user_id("5a41f0df-b69a-4a99-b656-79506a86c3f8"), 8_325_872_782_136_936);
+        assert!((0..1000).all(|n| heap_user_id(&n.to_string()) < 1 << 53));
+    }
+
+    fn ids<'a>(external: &'a str, user: &'a str, device: &'a str) -> Ids<'a> {
+        let some = |text: &'a str| Some(Cow::Borrowed(text.as_bytes()));
+        Ids {
+            external_user_id: some(external),
+            user_id: some(user),
+            device_id: some(device),
+            orphaned_by_id: some("b2"),
+        }
+    }
+
+    struct One(&'static str);
+
+    impl Owners for One {
+        fn owner(&self, keys: &Keys<'_>) -> Option<&str> {
+            (keys.device_id.as_deref() == Some("d1")).then_some(self.0)
+        }
+    }
+
+    fn check(ids: &Ids<'_>, anonymous: Anonymous, owners: &dyn Owners, expected: &str) {
+        let rules = Rules::new(&Settings { anonymous, ..Settings::default() }).unwrap();
+        let found = match ids.person(&rules, &[], owners, false) {
+            Person::Known(Who::Identity(identity)) => format!("is {identity}"),
+            Person::Known(Who::UserId(number)) => format!("number {number}"),
+            Person::Awaited(keys) => {
+                format!("awaits {} {}", keys.user_id.unwrap_or_default(), keys.device_id.unwrap_or_default())
+            }
+            Person::Ignored(reason) => reason.as_str().to_owned(),
+            Person::Rejected(no) => format!("{} {}", no.reason.as_str(), no.detail),
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_identity_and_what_is_none() {
+        let (drop, hash, hold) = (Anonymous::Drop, Anonymous::Hash, Anonymous::Hold);
+        check(&ids(" u1 ", "b1", "d1"), drop, &(), "is u1");
+        check(&ids("[REDACTED]", "b1", "d1"), hash, &(), "identity_placeholder external_user_id");
+        check(&ids("undefined", "b1", "d1"), hold, &One("u9"), "identity_placeholder external_user_id");
+        check(&ids(&"é".repeat(255), "", ""), drop, &(), &format!("is {}", "é".repeat(255)));
+        check(&ids(&"x".repeat(256), "b1", ""), drop, &(), "identity_too_long external_user_id");
+        check(&ids("a\u{7}", "b1", ""), drop, &(), "identity_control_character external_user_id");
+        check(&ids("", "b1", "d1"), drop, &(), "anonymous");
+        check(&ids("", "b1", "d1"), drop, &One("u9"), "is u9");
+        check(&ids("", "b1", "d1"), hold, &(), "awaits b1 d1");
+        check(&ids("", "null", "d1"), hold, &(), "awaits  d1");
+        check(&ids("", "5a41f0df-b69a-4a99-b656-79506a86c3f8", "d1"), hash, &(), "number 8325872782136936");
+        check(&ids("", "", ""), hash, &(), "nobody");
+    }
+
+    #[test]
+    fn links_of_every_kind() {
+        let keys = |user: &'static str, device: &'static str| Keys {
+            user_id: (!user.is_empty()).then_some(user.into()),
+            device_id: (!device.is_empty()).then_some(device.into()),
+        };
+        let tie = |keys| Some(Link::Tie { external_user_id: "u1".into(), keys });
+        assert_eq!(ids("u1", "b1", "").link(Role::Other), tie(keys("b1", "")));
+        assert_eq!(ids("u1", "", "d1").link(Role::CustomEvent), tie(keys("", "d1")));
+        assert_eq!(ids("[REDACTED]", "b1", "d1").link(Role::Other), None);
+        assert_eq!(ids("u1", "", "").link(Role::Other), None);
+        let merge = Link::Merge { from: "b1".into(), into: "b2".into() };
+        assert_eq!(ids("", "b1", "d1").link(Role::Orphan), Some(merge));
+        assert_eq!(ids("", "b1", "").link(Role::Deletion), Some(Link::Deletion { user_id: "b1".into() }));
+    }
+}

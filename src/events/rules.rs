@@ -1,0 +1,304 @@
+//! Settings, checked and made ready to run: which types go, and how types and properties are named.
+//!
+//! Everything is decided here by names alone. Values are not seen.
+
+use super::catalogue::{self, Role};
+use super::glob::{Glob, GlobError, Globs, Rename};
+use super::json::{cut, quoted};
+use super::settings::{Anonymous, CustomEvents, IdentityFrom, Pii, Settings};
+
+/// A setting that cannot be followed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{setting}: {problem}")]
+pub struct RulesError {
+    /// Which setting: `include`, `properties.rename`.
+    pub setting: &'static str,
+    /// What is wrong with it.
+    pub problem: GlobError,
+}
+
+/// The rules of one export, ready to run. They do not change and may be shared by threads.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    include: Globs,
+    exclude: Globs,
+    overrides: Vec<(String, String)>,
+    event_prefix: String,
+    property_prefix: String,
+    custom_events: CustomEvents,
+    keep: Globs,
+    drop: Globs,
+    rename: Vec<Rename>,
+    /// None: personal fields go like any other. Otherwise only those that match do.
+    personal: Option<Globs>,
+    pub(super) identity: Vec<IdentityFrom>,
+    pub(super) anonymous: Anonymous,
+    pub(super) key_prefix: String,
+    pub(super) future_seconds_max: Option<u32>,
+    profiles: bool,
+}
+
+/// What the rules say of one event type.
+#[derive(Clone, Debug)]
+pub(super) struct TypeRules {
+    pub(super) role: Role,
+    pub(super) is_known: bool,
+    pub(super) is_selected: bool,
+    /// The event becomes user properties.
+    pub(super) is_profile: bool,
+    /// The name in Heap, in quotes; none when it depends on the event.
+    pub(super) name: Option<Box<[u8]>>,
+}
+
+impl Rules {
+    /// Checks settings and makes them ready.
+    ///
+    /// # Errors
+    /// [`RulesError`] names the first setting that cannot be followed.
+    pub fn new(settings: &Settings) -> Result<Self, RulesError> {
+        let globs = |setting, patterns: &[String]| {
+            Globs::new(patterns).map_err(|problem| RulesError { setting, problem })
+        };
+        let personal = match &settings.pii {
+            Pii::Keep => None,
+            Pii::Drop => Some(Globs::default()),
+            Pii::Only(named) => Some(globs("pii", named)?),
+        };
+        let renames = settings.properties.rename.iter().map(|(from, to)| Rename::new(from, to));
+        let renames = renames.collect::<Result<_, _>>();
+        Ok(Self {
+            include: globs("include", &settings.include)?,
+            exclude: globs("exclude", &settings.exclude)?,
+            overrides: settings.naming.overrides.clone(),
+            event_prefix: settings.naming.event_prefix.clone(),
+            property_prefix: settings.naming.property_prefix.clone(),
+            custom_events: settings.naming.custom_events,
+            keep: globs("properties.keep", &settings.properties.keep)?,
+            drop: globs("properties.drop", &settings.properties.drop)?,
+            rename: renames.map_err(|problem| RulesError { setting: "properties.rename", problem })?,
+            personal,
+            identity: settings.identity.clone(),
+            anonymous: settings.anonymous,
+            key_prefix: settings.connector_id.iter().map(|id| format!("{id}:")).collect(),
+            future_seconds_max: settings.future_seconds_max,
+            profiles: settings.profiles,
+        })
+    }
+
+    /// Whether events of this type go to Heap as events.
+    #[must_use]
+    pub fn is_selected(&self, event_type: &str) -> bool {
+        let is_included = self.include.is_empty() || self.include.match_type(event_type);
+        is_included && !self.exclude.match_type(event_type)
+    }
+
+    /// The name that events of this type have in Heap; `custom` is the name of a custom event.
+    #[must_use]
+    pub fn event_name(&self, event_type: &str, custom: Option<&str>) -> String {
+        if let Some((_, name)) = self.overrides.iter().find(|(of, _)| of == event_type) {
+            return cut(name).to_owned();
+        }
+        let base = match (custom.map(str::trim).filter(|name| !name.is_empty()), self.custom_events) {
+            (Some(name), CustomEvents::Labeled) => format!("Custom Event: {name}"),
+            (Some(name), CustomEvents::Bare) => name.to_owned(),
+            (None, _) => catalogue::readable(event_type),
+        };
+        cut(&format!("{}{base}", self.event_prefix)).to_owned()
+    }
+
+    pub(super) fn of_type(&self, event_type: &str) -> TypeRules {
+        let role = Role::of(event_type);
+        let is_profile = self.profiles && role == Role::Profile;
+        let has_own_name =
+            role == Role::CustomEvent && !self.overrides.iter().any(|(of, _)| of == event_type);
+        let mut name = Vec::new();
+        quoted(&mut name, &self.event_name(event_type, None));
+        TypeRules {
+            role,
+            is_known: catalogue::is_known(event_type),
+            is_selected: is_profile || self.is_selected(event_type),
+            is_profile,
+            name: (!has_own_name).then(|| name.into_boxed_slice()),
+        }
+    }
+
+    /// Whether a property of this name, or one below it, may go along.
+    pub(super) fn may_keep(&self, path: &str) -> bool {
+        let is_personal = catalogue::is_personal(path);
+        let is_left_out = self.personal.as_ref().is_some_and(Globs::is_empty) && is_personal;
+        !is_left_out && !self.drop.cover(path)
+    }
+
+    /// Whether a property with an alias is named so, or lies below this name.
+    pub(super) fn seeks_below(&self, path: &str) -> bool {
+        self.identity.iter().any(|from| match from {
+            IdentityFrom::Property(name) => {
+                name.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            }
+            _ => false,
+        })
+    }
+
+    /// Appends the key of a property as JSON, with its colon. `false`, and nothing is appended: it does
+    /// not go along.
+    pub(super) fn key(&self, path: &str, is_profile: bool, out: &mut Vec<u8>) -> bool {
+        let is_personal = || catalogue::is_personal(path);
+        let is_let_in = self.personal.as_ref().is_none_or(|named| !is_personal() || named.cover(path));
+        let is_kept = self.keep.is_empty() || self.keep.cover(path);
+        if !is_let_in || !is_kept || self.drop.cover(path) || (is_profile && is_about_the_update(path)) {
+            return false;
+        }
+        let renamed = self.rename.iter().find_map(|rename| rename.of(path));
+        let name = match &renamed {
+            Some(name) => name,
+            // Heap's own e-mail address is the property of this name, in small letters.
+            None if is_profile && path == "email_address" && self.property_prefix.is_empty() => "email",
+            None => path,
+        };
+        quoted(out, cut(&escaped(format!("{}{name}", self.property_prefix))));
+        out.push(b':');
+        true
+    }
+}
+
+/// Fields of a profile update that say nothing of the person.
+fn is_about_the_update(path: &str) -> bool {
+    matches!(path, "app_group_id" | "app_id" | "update_source")
+}
+
+/// Heap takes no property of a user named `id`, and none named `user_id` from its own clients, in any
+/// case of letters; and no name is empty. Such names get an underscore in front.
+fn escaped(name: String) -> String {
+    let is_reserved = ["", "id", "user_id"].iter().any(|reserved| name.eq_ignore_ascii_case(reserved));
+    if is_reserved { format!("_{name}") } else { name }
+}
+
+/// Checks one glob, so that a config can name the place of a wrong one.
+///
+/// # Errors
+/// [`GlobError`] says why it is none.
+pub fn check_glob(pattern: &str) -> Result<(), GlobError> {
+    Glob::new(pattern).map(drop)
+}
+
+/// Checks one rename, so that a config can name the place of a wrong one.
+///
+/// # Errors
+/// [`GlobError`] says why it is none.
+pub fn check_rename(from: &str, to: &str) -> Result<(), GlobError> {
+    Rename::new(from, to).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::{Naming, Properties};
+    use super::*;
+
+    fn texts(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|&text| text.to_owned()).collect()
+    }
+
+    fn check(rules: &Rules, keys: &[(&str, &str)]) {
+        for (path, expected) in keys {
+            let mut key = Vec::new();
+            rules.key(path, false, &mut key);
+            let key = String::from_utf8(key).unwrap();
+            assert_eq!(key.trim_end_matches(':').trim_matches('"'), *expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn types_are_selected_by_globs() {
+        let rules = |include: &[&str], exclude: &[&str]| {
+            let settings =
+                Settings { include: texts(include), exclude: texts(exclude), ..Settings::default() };
+            Rules::new(&settings).unwrap()
+        };
+        let some = rules(&["users.messages.**"], &["users.messages.*.Abort"]);
+        assert!(some.is_selected("users.messages.email.Open"));
+        assert!(!some.is_selected("users.messages.email.Abort") && !some.is_selected("users.UserOrphan"));
+        assert!(rules(&[], &[]).is_selected("anything.at.All"));
+    }
+
+    #[test]
+    fn names_of_events() {
+        let mut settings = Settings::default();
+        let name = |settings: &Settings, event_type: &str, custom: Option<&str>| {
+            Rules::new(settings).unwrap().event_name(event_type, custom)
+        };
+        let custom = "users.behaviors.CustomEvent";
+        assert_eq!(name(&settings, "users.messages.email.Open", None), "Braze Email Open");
+        assert_eq!(name(&settings, custom, Some("Cart left")), "Braze Custom Event: Cart left");
+        assert_eq!(name(&settings, custom, Some(" ")), "Braze Custom Event");
+        assert_eq!(name(&settings, custom, Some(&"x".repeat(2000))).len(), 1023);
+        settings.naming = Naming {
+            event_prefix: "braze-".to_owned(),
+            custom_events: CustomEvents::Bare,
+            overrides: vec![("users.behaviors.Purchase".to_owned(), "Order paid".to_owned())],
+            ..Naming::default()
+        };
+        assert_eq!(name(&settings, "users.messages.email.Open", None), "braze-Email Open");
+        assert_eq!(name(&settings, custom, Some("Cart left")), "braze-Cart left");
+        assert_eq!(name(&settings, "users.behaviors.Purchase", None), "Order paid");
+    }
+
+    #[test]
+    fn keys_that_heap_does_not_take_are_escaped() {
+        let rules = Rules::new(&Settings { pii: Pii::Keep, ..Settings::default() }).unwrap();
+        check(
+            &rules,
+            &[
+                ("id", "_id"),
+                ("Id", "_Id"),
+                ("user_id", "_user_id"),
+                ("", "_"),
+                ("campaign_id", "campaign_id"),
+            ],
+        );
+        let naming = Naming { property_prefix: "braze-".to_owned(), ..Naming::default() };
+        let rules = Rules::new(&Settings { pii: Pii::Keep, naming, ..Settings::default() }).unwrap();
+        check(&rules, &[("id", "braze-id"), ("user_id", "braze-user_id")]);
+    }
+
+    #[test]
+    fn properties_are_kept_dropped_and_renamed() {
+        let properties = Properties {
+            keep: texts(&["campaign_*", "custom_properties"]),
+            drop: texts(&["custom_properties.secret", "*_name"]),
+            rename: vec![("custom_properties.**".to_owned(), "**".to_owned())],
+        };
+        let rules = Rules::new(&Settings { properties, ..Settings::default() }).unwrap();
+        check(
+            &rules,
+            &[
+                ("campaign_id", "campaign_id"),
+                ("campaign_name", ""),
+                ("canvas_id", ""),
+                ("custom_properties.a.b", "a.b"),
+                ("custom_properties.secret.x", ""),
+            ],
+        );
+    }
+
+    #[test]
+    fn personal_fields_go_only_when_asked_for() {
+        let rules = |pii| Rules::new(&Settings { pii, ..Settings::default() }).unwrap();
+        let fields = ["email_address", "message_extras.a", "timezone"];
+        let check = |pii, expected: [&str; 3]| {
+            check(&rules(pii), &fields.into_iter().zip(expected).collect::<Vec<_>>());
+        };
+        check(Pii::Drop, ["", "", "timezone"]);
+        check(Pii::Keep, fields);
+        check(Pii::Only(texts(&["message_extras"])), ["", "message_extras.a", "timezone"]);
+        assert!(!rules(Pii::Drop).may_keep("message_extras"));
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        let settings = Settings { exclude: texts(&[""]), ..Settings::default() };
+        assert_eq!(
+            Rules::new(&settings).unwrap_err().to_string(),
+            "exclude: an empty pattern matches nothing"
+        );
+    }
+}
