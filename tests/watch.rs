@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use crate::support::browser::Browser;
 use crate::support::watch::{PATIENCE, Watch};
 use crate::support::*;
 
@@ -249,4 +250,57 @@ fn a_schedule_looks_without_being_told() {
     let passes = watch.metric("syncline_pass_duration_seconds_count");
     until("it has looked again", || watch.metric("syncline_pass_duration_seconds_count") >= passes + 2.0);
     assert_eq!(sandbox.writes(), 2, "and there was nothing to do");
+}
+
+#[test]
+fn the_dashboard_shows_how_things_really_stand() {
+    let Some(browser) = Browser::start() else { return };
+    let (w, _sandbox) = watched(&["carts", "trials", "gone"], "");
+    w.source("carts", users(50)).source("trials", users(20));
+    let watch = Watch::start(&w);
+    until("two are in step", || watch.ready()["not_in_step"].as_object().unwrap().len() == 1);
+    w.source("carts", users(70));
+    until("it has grown", || watch.metric("syncline_members{cohort=\"carts\"}") == 70.0);
+    w.source("carts", users(5));
+    until("it is refused", || watch.ready()["not_in_step"]["carts"] == "refused");
+    w.write("sync.yaml", w.read("sync.yaml") + "nonsense: 1\n");
+    until("the config is refused", || watch.ready()["config"] != "valid");
+    browser.resize(1280, 1600);
+    browser.open(&format!("{}/", watch.admin()));
+    let text = browser.run("return document.body.innerText");
+    let text = text.as_str().unwrap();
+    for shown in [
+        "The new config is not in use",
+        "nonsense",
+        "removals",
+        "syncline approve carts --plan sha256:",
+        "Trials",
+        "70",
+        "gone.csv",
+    ] {
+        assert!(text.contains(shown), "{shown}: {text}");
+    }
+    assert!(!text.contains("user-"), "nobody is named");
+    assert_eq!(browser.console(), Vec::<String>::new());
+    if let Some(folder) = screenshots() {
+        use std::io::Write as _;
+        let picture = fs::File::create(format!("{folder}/watch.png.base64"));
+        picture.and_then(|mut file| file.write_all(browser.screenshot().as_bytes())).unwrap();
+    }
+    let asked = http(&watch.admin(), "GET", "/", &[], "");
+    assert!(asked.headers.contains("content-security-policy: default-src 'none'"), "{}", asked.headers);
+    w.write("sync.yaml", w.read("sync.yaml").replace("nonsense: 1\n", ""));
+    until("it is well again", || watch.ready()["config"] == "valid");
+    // What was before this process is known to the next.
+    assert_eq!(watch.stop(), 0);
+    let watch = Watch::start(&w);
+    until("it shows what was before it", || {
+        let page = watch.get("/").body;
+        page.contains("<svg") && page.contains("updated") && page.contains("+20")
+    });
+}
+
+#[allow(clippy::disallowed_methods, reason = "a switch for whoever wants to look")]
+fn screenshots() -> Option<String> {
+    std::env::var("SYNCLINE_SCREENSHOTS").ok()
 }
