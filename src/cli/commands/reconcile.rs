@@ -38,7 +38,12 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
         return Err(CommandError::new(Exit::Stale, message)
             .hint(format!("look at it again: {}", again.command("plan"))));
     }
-    apply(plan, keys, state, Pass { global, config: &config, id: pass, progress, format: args.format, again })
+    apply(
+        plan,
+        &keys,
+        state,
+        Pass { global, config: &config, id: pass, progress, format: args.format, again },
+    )
 }
 
 /// What an apply is asked for by.
@@ -54,7 +59,7 @@ pub(super) struct Pass<'a> {
 /// Applies a plan, reports, and says how it ended.
 pub(super) fn apply(
     plan: PassPlan,
-    keys: BTreeMap<ConnectionName, Keys>,
+    keys: &BTreeMap<ConnectionName, Keys>,
     state: Arc<StateWriter>,
     Pass { global, config, id: pass, progress, format, again }: Pass<'_>,
 ) -> Result<Exit, CommandError> {
@@ -62,7 +67,7 @@ pub(super) fn apply(
     let failed: Vec<String> = plan.failed.iter().map(plan_view::failed_lines).chain(waiting).collect();
     let report = super::runtime()?.block_on(async {
         let sandboxes = access::Sandboxes::default();
-        let reached = sandboxes.reach(config, &keys, |name| plan.sends_to(name)).await?;
+        let reached = sandboxes.reach(config, keys, |name| plan.sends_to(name)).await?;
         let (switch, interrupt) = Interrupt::new();
         let clock = environment::clock();
         let links = reconcile::link(config, &reached, clock)?;

@@ -35,7 +35,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     let plan = plan(args, &config, state.reader(), &*progress)?;
     tell(&plan_view::human(&plan, &showing));
     let (id, format) = (environment::new_pass(), args.format);
-    apply(plan, keys, state, Pass { global, config: &config, id, progress, format, again })
+    apply(plan, &keys, state, Pass { global, config: &config, id, progress, format, again })
 }
 
 fn plan(
