@@ -189,7 +189,7 @@ struct Desk {
     log: Arc<Log>,
     free: Vec<Vec<u8>>,
     hashed: Vec<Entry>,
-    /// Where each bucket ends in the order.
+    /// Where each bucket ends in the order, which has far fewer members than can be counted here.
     ends: Vec<u32>,
 }
 

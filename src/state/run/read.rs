@@ -153,8 +153,8 @@ impl RunCursor {
             };
             keys.read(&mut self.block).map_err(|e| self.damaged(e))?;
             if self.block.is_empty() {
-                self.group_start += self.group_rows();
                 self.group += 1;
+                self.group_start = self.block_start;
                 self.identifiers = None;
             } else {
                 self.keys = Some(keys);
@@ -168,10 +168,6 @@ impl RunCursor {
             }
             _ => Ok(()),
         }
-    }
-
-    fn group_rows(&self) -> u64 {
-        u64::try_from(self.metadata.row_group(self.group).num_rows()).unwrap_or(0)
     }
 
     fn pages(&self, column: usize) -> Result<PageReader, StateError> {
