@@ -69,7 +69,9 @@ async fn pass_over(cohort: &CohortId, looking: &Looking, pass: PassId) -> Result
         progress: Arc::clone(&looking.board) as Arc<dyn Progress>,
         interrupt: looking.interrupt.clone(),
     };
-    let report = reconcile::apply(plan, &looking.config, means).await?;
+    let span = tracing::debug_span!("apply", %cohort);
+    let applied = reconcile::apply(plan, &looking.config, means);
+    let report = tracing::Instrument::instrument(applied, span).await?;
     Ok(judged(cohort, &report, looking))
 }
 
@@ -77,7 +79,7 @@ async fn pass_over(cohort: &CohortId, looking: &Looking, pass: PassId) -> Result
 async fn planned(cohort: &CohortId, looking: &Looking, pass: &PassId) -> Result<PassPlan, StateError> {
     let _turn = looking.planning.acquire().await;
     let (looking, pass, only) = (looking.clone(), pass.clone(), [cohort.clone()]);
-    let span = tracing::Span::current();
+    let span = tracing::debug_span!("plan", cohort = %only[0]);
     let work = move || {
         let _entered = span.enter();
         reconcile::plan(Inputs {
