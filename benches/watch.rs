@@ -363,7 +363,7 @@ fn rewrites(count: u64, seconds: u64) {
     let mut watch = scene.watch();
     scene.until_ready();
     scene.until_in_step();
-    let (began, mut last) = (Instant::now(), String::new());
+    let began = Instant::now();
     for round in 0..count {
         let name = format!("Name {round}");
         let text = good.replace("Name of carts", &name);
@@ -374,17 +374,19 @@ fn rewrites(count: u64, seconds: u64) {
             1 => {
                 fs::write(home.join(format!("v{}.yaml", round % 2)), &text).unwrap();
                 link(&format!("v{}.yaml", round % 2));
-                last = name;
             }
             _ => {
                 let _ = fs::remove_file(home.join("sync.yaml"));
                 fs::write(home.join("sync.yaml"), &text).unwrap();
-                last = name;
             }
         }
         let due = Duration::from_secs_f64(seconds as f64 * (round + 1) as f64 / count as f64);
         std::thread::sleep(due.saturating_sub(began.elapsed()));
     }
+    // What was overwritten at once was never settled; this is.
+    let last = "Name at last".to_owned();
+    fs::write(home.join("sync.yaml.tmp"), good.replace("Name of carts", &last)).unwrap();
+    fs::rename(home.join("sync.yaml.tmp"), home.join("sync.yaml")).unwrap();
     let is_last = || {
         let address = scene.sandbox.1.strip_prefix("http://").unwrap();
         get(address, "/_sandbox/cohorts").is_some_and(|(_, body)| body.contains(&format!("{last:?}")))
