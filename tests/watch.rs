@@ -74,6 +74,19 @@ fn a_changed_config_is_diffed_and_a_bad_one_changes_nothing() {
     until_members(&sandbox, "late", users(5));
 }
 
+/// A file that is written to by another of its names: the system tells nothing of it in the folder that is watched.
+#[test]
+fn a_change_that_nobody_tells_of_is_found_by_looking() {
+    let (w, sandbox) = watched(&["carts"], "  poll: 300ms\n");
+    w.source("carts", users(5)).write("elsewhere/keep", "");
+    fs::hard_link(w.path("carts.csv"), w.path("elsewhere/list.csv")).unwrap();
+    let watch = Watch::start(&w);
+    watch.until_in_step();
+    let mut file = fs::OpenOptions::new().append(true).open(w.path("elsewhere/list.csv")).unwrap();
+    std::io::Write::write_all(&mut file, b"somebody\n").unwrap();
+    until_members(&sandbox, "carts", users(5).chain(["somebody".to_owned()]));
+}
+
 #[test]
 fn links_that_are_turned_are_seen() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
