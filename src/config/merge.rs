@@ -11,7 +11,7 @@ use super::source::{Sources, Span};
 use super::tree::{self, Entry, Node, Value};
 
 /// What an included file may hold: the parts that a team splits by file.
-const INCLUDABLE: [&str; 3] = ["connections", "cohorts", "removed"];
+const INCLUDABLE: [&str; 4] = ["connections", "cohorts", "segments", "removed"];
 
 /// The main file with everything it includes, before any environment.
 pub(super) struct Assembled {

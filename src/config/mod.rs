@@ -18,6 +18,7 @@ mod overlay;
 mod problem;
 mod schema;
 mod secret;
+mod segment;
 mod server;
 mod shape;
 mod source;
@@ -31,6 +32,7 @@ use std::path::Path;
 pub use problem::{Code, Problem, Problems};
 pub use schema::{schema, schema_text};
 pub use secret::{Secret, SecretError, SecretRef};
+pub use segment::{Named, Segment, Size};
 pub use server::{Limits, Notable, Notify, NotifyFormat, Schedule, Tls, Watch};
 pub use source::{SourceFile, Sources, Span};
 pub use types::{

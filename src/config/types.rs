@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::secret::SecretRef;
+use super::segment::Segment;
 use super::server::{Schedule, Watch};
 use crate::model::{CohortId, ConnectionName, GuardLimits, MatchRule};
 
@@ -29,6 +30,8 @@ pub struct Config {
     pub heap: BTreeMap<ConnectionName, Heap>,
     /// The cohorts in the order of the file.
     pub cohorts: Vec<Cohort>,
+    /// The segments that are to be checked, in the order of the file.
+    pub segments: Vec<Segment>,
     /// Cohorts that left the config and are to be emptied.
     pub removed: Vec<CohortId>,
     /// How `watch` runs.
@@ -90,6 +93,8 @@ pub struct Braze {
     pub organization: String,
     /// Where the keys are; none for the sandbox, which has its own.
     pub keys: Option<BrazeKeys>,
+    /// Where the key of its REST side is, if it has one; the sandbox has its own.
+    pub rest_key: Option<SecretRef>,
     /// Requests under way at once, each for another cohort.
     pub cohorts_at_once: usize,
     /// Identifiers in one request.

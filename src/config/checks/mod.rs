@@ -3,6 +3,7 @@
 //! Each check looks at the tree and not at typed values, so all of them run whatever else is wrong,
 //! and each knows the place it complains about. A check passes over what the schema reports already.
 
+mod segments;
 mod server;
 
 use std::collections::HashMap;
@@ -29,6 +30,11 @@ const CHECKS: &[Check] = &[
     one_endpoint_each,
     endpoints_are_safe,
     real_vendors_have_keys,
+    segments::ids_are_unique,
+    segments::connections_exist,
+    segments::cohorts_exist,
+    segments::sides_differ,
+    segments::there_is_a_key,
     server::segments_are_heaps,
     server::segments_have_one_column,
     server::public_doors_are_encrypted,

@@ -113,8 +113,9 @@ pub(super) fn doors_differ(tree: &Node, problems: &mut Vec<Problem>) {
 /// Times that cron and the time zones know.
 pub(super) fn schedules_come_to_be(tree: &Node, problems: &mut Vec<Problem>) {
     let cohorts = tree.items("cohorts").iter().filter_map(|cohort| cohort.get("schedule"));
+    let segments = tree.items("segments").iter().filter_map(|segment| segment.get("check"));
     let whole = tree.get("watch").and_then(|watch| watch.get("schedule"));
-    for cron in whole.into_iter().chain(cohorts).filter_map(|schedule| schedule.get("cron")) {
+    for cron in whole.into_iter().chain(cohorts).chain(segments).filter_map(|schedule| schedule.get("cron")) {
         if let Some((at, place)) = cron.text("at").filter(|(at, _)| at.split_whitespace().count() == 5)
             && let Err(error) = at.parse::<croner::Cron>()
         {

@@ -3,6 +3,7 @@
 //! By now schema and checks have passed, so nothing here should fail; if the shapes and the schema
 //! ever disagree, that is a problem with a place like any other and not a panic.
 
+mod segments;
 mod server;
 
 use std::collections::BTreeMap;
@@ -34,8 +35,9 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
         serde_path_to_error::deserialize(json).map_err(|error| typed_problem(tree, &error))?;
     let shape::Version = file.version;
     let cohorts = file.cohorts.into_iter().enumerate();
-    let declared_at = |at: usize| {
-        let node = tree.nearest(&[Step::Key("cohorts".to_owned()), Step::Index(at)]);
+    let segments = file.segments.into_iter().enumerate();
+    let declared_at = |key: &str, at: usize| {
+        let node = tree.nearest(&[Step::Key(key.to_owned()), Step::Index(at)]);
         let name = sources.file(node.span).map_or("", |file| file.name.as_str());
         let line = sources.line_column(node.head()).map_or(0, |(line, _)| line);
         format!("{name}:{line}")
@@ -51,7 +53,11 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
         braze,
         heap,
         cohorts: cohorts
-            .map(|(at, shape)| cohort(shape, declared_at(at)))
+            .map(|(at, shape)| cohort(shape, declared_at("cohorts", at)))
+            .collect::<Result<_, _>>()
+            .map_err(|error| id_problem(tree, &error))?,
+        segments: segments
+            .map(|(at, shape)| segments::segment(shape, declared_at("segments", at)))
             .collect::<Result<_, _>>()
             .map_err(|error| id_problem(tree, &error))?,
         removed: file
@@ -145,6 +151,7 @@ fn braze(shape: shape::Braze, folder: &Path) -> Result<Braze, IdError> {
         partner: shape.partner.0,
         organization: shape.organization.0,
         keys,
+        rest_key: shape.rest_api_key.map(|key| secret(key, folder)),
         cohorts_at_once: small(shape.cohorts_at_once),
         batch_len_max: small(shape.batch),
         requests_per_hour: shape.requests_per_hour.0,

@@ -5,6 +5,7 @@
 //! descriptions, so they are written for the person who edits the file.
 
 mod heap;
+mod segments;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(in crate::config) use heap::{Heap, Region, SegmentSource};
+pub(in crate::config) use segments::{Combination, Named, Segment, Size};
 pub(in crate::config) use watch::{Limits, Notify, NotifyFormat, NotifyOn, Schedule, Watch};
 
 use super::text::{
@@ -35,7 +37,7 @@ pub(in crate::config) struct File {
     /// How the bucket in `state` is reached, where the vendor's environment variables do not say it all.
     #[serde(default)]
     pub(in crate::config) bucket: Bucket,
-    /// More files to read, as globs relative to this file's folder. They may hold `connections`, `cohorts` and `removed`.
+    /// More files to read, as globs relative to this file's folder. They may hold `connections`, `cohorts`, `segments` and `removed`.
     #[serde(default)]
     #[schemars(example = ["cohorts/*.yaml"])]
     pub(in crate::config) include: Vec<String>,
@@ -53,6 +55,9 @@ pub(in crate::config) struct File {
     /// The cohorts to keep in step.
     #[serde(default)]
     pub(in crate::config) cohorts: Vec<Cohort>,
+    /// Braze segments that use the cohorts, and that are checked.
+    #[serde(default)]
+    pub(in crate::config) segments: Vec<Segment>,
     /// Cohorts that left the config and whose members shall leave Braze.
     #[serde(default)]
     pub(in crate::config) removed: Vec<Removed>,
@@ -145,6 +150,8 @@ pub(in crate::config) struct Braze {
     pub(in crate::config) data_import_key: Option<Secret>,
     /// The partner API key that Braze gave to the partner.
     pub(in crate::config) partner_api_key: Option<Secret>,
+    /// A REST API key of the workspace, to check segments with. It needs the permissions `segments.list`, `segments.details`, `segments.data_series`, `campaigns.list`, `campaigns.details`, `canvas.list` and `canvas.details`, and `users.export.ids` for canaries.
+    pub(in crate::config) rest_api_key: Option<Secret>,
     /// The organization in the `User-Agent` that Braze requires of partners: `partner-<organization>-Syncline/<version>`.
     #[serde(default = "default_organization")]
     pub(in crate::config) organization: PascalCase,
