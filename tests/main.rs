@@ -32,6 +32,7 @@ mod readme;
 mod reconcile;
 mod sandbox;
 mod secrets;
+mod segments;
 mod sources;
 mod store;
 mod watch;

@@ -15,7 +15,7 @@ use super::ledger::Ledger;
 use super::{Context, Halt, Outcome, blocking};
 use tokio::sync::SemaphorePermit;
 
-use crate::connector::braze::{Admission, Answer, RowError};
+use crate::connector::braze::{Admission, Answer, RowError, backoff, jitter};
 use crate::model::{CohortId, Identifier, Op};
 use crate::plan::Naming;
 use crate::state::{Batch, Event, Reject, RejectLog};
@@ -290,8 +290,7 @@ impl<'a> Sender<'a> {
         if braze.gate.is_closed(clock.now()) {
             return Duration::ZERO;
         }
-        let wait = retry.first_wait.saturating_mul(1 << (attempt - 1).min(20)).min(retry.longest_wait);
-        wait / 2 + jitter(wait / 2)
+        backoff(retry, attempt)
     }
 }
 
@@ -331,10 +330,4 @@ fn settle(answer: Answer, unsure: bool) -> Result<Verdict, Trouble> {
         Answer::NoAnswer(why) => Err(Trouble::Passing(Halt::Unavailable(format!("no answer ({why})")))),
         Answer::NotReached(why) => Err(Trouble::Passing(Halt::Unavailable(format!("not reached ({why})")))),
     }
-}
-
-/// A random part of `most`.
-fn jitter(most: Duration) -> Duration {
-    // Without randomness there is no jitter, and all the same no harm.
-    most.mul_f64(f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX))
 }

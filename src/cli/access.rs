@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::environment;
 use super::error::{CommandError, no_secret};
+use super::exit::Exit;
 use super::output;
 use crate::config::{Config, Endpoint, Secret};
 use crate::connector::braze::Keys;
@@ -66,6 +67,27 @@ pub(super) fn notify(config: &Config) -> Result<Vec<Secret>, CommandError> {
 pub(super) struct Sandboxes(tokio::sync::Mutex<BTreeMap<ConnectionName, Sandbox>>);
 
 impl Sandboxes {
+    /// Where the REST side of a connection is, with its key; a sandbox is started.
+    pub(super) async fn rest(
+        &self,
+        config: &Config,
+        name: &ConnectionName,
+    ) -> Result<(String, Secret), CommandError> {
+        let lacks =
+            || CommandError::new(Exit::Credentials, format!("connection `{name}` has no REST API key"));
+        let braze = config.braze.get(name).ok_or_else(lacks)?;
+        let Endpoint::Url(base) = &braze.endpoint else {
+            let mut running = self.0.lock().await;
+            let base = started(&mut running, config, name, braze).await?;
+            return Ok((base, Secret::new(Options::default().rest.api_key)));
+        };
+        let place = braze.rest_key.as_ref().ok_or_else(lacks)?;
+        let key = place.resolve(&environment::variable);
+        let key = key.map_err(|error| no_secret(name.as_str(), "REST API key", &error))?;
+        output::keep_secret([&key]);
+        Ok((base.clone(), key))
+    }
+
     /// How to reach every connection that is wanted and has keys; sandboxes are started.
     pub(super) async fn reach(
         &self,
@@ -81,17 +103,29 @@ impl Sandboxes {
                 reached.extend(keys.map(|keys| (name.clone(), Access { base: base.clone(), keys })));
                 continue;
             }
-            if !running.contains_key(name) {
-                let memory = Some(config.state_folder().join("sandbox").join(name.as_str()));
-                let options = Options { memory, partner: braze.partner.clone(), ..Options::default() };
-                running.insert(name.clone(), Sandbox::start(options).await?);
-            }
-            if let Some(sandbox) = running.get(name) {
-                reached.insert(name.clone(), Access { base: sandbox.url(), keys: sandbox_keys() });
-            }
+            let base = started(&mut running, config, name, braze).await?;
+            reached.insert(name.clone(), Access { base, keys: sandbox_keys() });
         }
         Ok(reached)
     }
+}
+
+/// The address of a connection's sandbox, which runs from now on.
+async fn started(
+    running: &mut BTreeMap<ConnectionName, Sandbox>,
+    config: &Config,
+    name: &ConnectionName,
+    braze: &crate::config::Braze,
+) -> Result<String, CommandError> {
+    if let Some(sandbox) = running.get(name) {
+        return Ok(sandbox.url());
+    }
+    let memory = Some(config.state_folder().join("sandbox").join(name.as_str()));
+    let options = Options { memory, partner: braze.partner.clone(), ..Options::default() };
+    let sandbox = Sandbox::start(options).await?;
+    let base = sandbox.url();
+    running.insert(name.clone(), sandbox);
+    Ok(base)
 }
 
 fn sandbox_keys() -> Keys {

@@ -6,7 +6,7 @@ use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 
 use super::exit;
 use super::sandbox_args::SandboxArgs;
-use crate::model::CohortId;
+use crate::model::{CohortId, SegmentId};
 use crate::plan::PlanDigest;
 
 /// The config that is meant when none is named.
@@ -53,6 +53,8 @@ pub(super) enum Command {
     Reconcile(ReconcileArgs),
     /// Keep everything in step, on a server, until told to stop
     Watch,
+    /// Check that segments, campaigns and Canvases use the cohorts as the config says
+    Check(CheckArgs),
     /// Show what Braze has accepted so far, by the record
     Status(FormatArgs),
     /// Show what earlier passes did
@@ -87,6 +89,7 @@ impl Command {
             Self::Plan(_) => "plan",
             Self::Reconcile(_) => "reconcile",
             Self::Watch => "watch",
+            Self::Check(_) => "check",
             Self::Status(_) => "status",
             Self::History(_) => "history",
             Self::Resync(_) => "resync",
@@ -105,6 +108,7 @@ impl Command {
         match self {
             Self::Validate(args) | Self::Status(args) => args.format,
             Self::Plan(args) if args.format == PlanFormat::Json => Format::Json,
+            Self::Check(args) if args.format == CheckFormat::Json => Format::Json,
             Self::Reconcile(args) => args.format,
             Self::History(args) => args.format,
             Self::Resync(args) => args.format,
@@ -126,6 +130,15 @@ pub(super) enum PlanFormat {
     Human,
     Json,
     Markdown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum CheckFormat {
+    Human,
+    Json,
+    Markdown,
+    /// Annotations on the lines of the config, as GitHub's runners take them
+    Github,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -196,6 +209,16 @@ pub(super) struct ReconcileArgs {
     /// Apply only if the plan has this digest, as `plan` printed it
     #[arg(long, value_name = "DIGEST")]
     pub(super) expect: Option<PlanDigest>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// Only these segments
+    #[arg(value_name = "SEGMENT", value_parser = segment)]
+    pub(super) segments: Vec<SegmentId>,
+    /// How the verdicts are written to stdout
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub(super) format: CheckFormat,
 }
 
 #[derive(Debug, Args)]
@@ -304,6 +327,10 @@ pub(super) fn without_effect(names: &[&str]) -> Vec<Arg> {
 
 fn cohort(text: &str) -> Result<CohortId, String> {
     CohortId::new(text).map_err(|e| e.to_string())
+}
+
+fn segment(text: &str) -> Result<SegmentId, String> {
+    SegmentId::new(text).map_err(|e| e.to_string())
 }
 
 fn ceiling(text: &str) -> Result<(CohortId, u64), String> {

@@ -16,6 +16,7 @@ mod output;
 mod problems;
 mod progress;
 mod sandbox_args;
+mod segments;
 mod spans;
 mod view;
 
@@ -62,6 +63,7 @@ fn run(cli: &Cli) -> Exit {
         Command::Plan(args) => commands::plan::run(&cli.global, args),
         Command::Reconcile(args) => commands::reconcile::run(&cli.global, args),
         Command::Watch => commands::watch::run(&cli.global),
+        Command::Check(args) => commands::check::run(&cli.global, args),
         Command::Status(args) => commands::status::run(&cli.global, args),
         Command::History(args) => commands::history::run(&cli.global, args),
         Command::Resync(args) => commands::resync::run(&cli.global, args),

@@ -3,10 +3,15 @@
 
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, USER_AGENT};
+use reqwest::RequestBuilder;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 
-/// Bytes of an answer that are read. Braze's are some hundred.
+use crate::config::Secret;
+
+/// Bytes of an answer to a post that are read. Braze's are some hundred.
 const BODY_LEN_MAX: usize = 1 << 20;
+/// Bytes of an answer to a question that are read. The details of a campaign hold all its texts.
+const TOLD_LEN_MAX: usize = 32 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no answer.
@@ -30,7 +35,7 @@ pub struct Answer {
     pub status: u16,
     /// Its headers.
     pub headers: HeaderMap,
-    /// Its body, cut at 1 MiB.
+    /// Its body, cut at 1 MiB, or at 32 MiB where a key was shown.
     pub body: Vec<u8>,
 }
 
@@ -67,13 +72,34 @@ impl Http {
     /// # Errors
     /// [`HttpError`] when there is none; what was not reached has done nothing.
     pub async fn post_json(&self, url: &str, body: Vec<u8>) -> Result<Answer, HttpError> {
-        let request = self.client.post(url).header(CONTENT_TYPE, "application/json");
-        let request = request.header(USER_AGENT, &self.user_agent).timeout(self.timeout).body(body);
+        let request = self.client.post(url).header(CONTENT_TYPE, "application/json").body(body);
+        self.send(request, BODY_LEN_MAX).await
+    }
+
+    /// The same, with a key in `Authorization: Bearer`.
+    ///
+    /// # Errors
+    /// As [`Http::post_json`]; [`HttpError::Client`] when the key cannot stand in a header.
+    pub async fn post_json_as(&self, key: &Secret, url: &str, body: Vec<u8>) -> Result<Answer, HttpError> {
+        let request = self.client.post(url).header(CONTENT_TYPE, "application/json").body(body);
+        self.send(request.header(AUTHORIZATION, bearer(key)?), TOLD_LEN_MAX).await
+    }
+
+    /// Gets what is there, with a key in `Authorization: Bearer`.
+    ///
+    /// # Errors
+    /// As [`Http::post_json_as`].
+    pub async fn get_as(&self, key: &Secret, url: &str) -> Result<Answer, HttpError> {
+        self.send(self.client.get(url).header(AUTHORIZATION, bearer(key)?), TOLD_LEN_MAX).await
+    }
+
+    async fn send(&self, request: RequestBuilder, len_max: usize) -> Result<Answer, HttpError> {
+        let request = request.header(USER_AGENT, &self.user_agent).timeout(self.timeout);
         let mut response = request.send().await.map_err(explain)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(explain)? {
-            body.extend_from_slice(&chunk[..chunk.len().min(BODY_LEN_MAX - body.len())]);
-            if body.len() == BODY_LEN_MAX {
+            body.extend_from_slice(&chunk[..chunk.len().min(len_max - body.len())]);
+            if body.len() == len_max {
                 break;
             }
         }
@@ -83,6 +109,15 @@ impl Http {
             body,
         })
     }
+}
+
+/// The value of the header, which nothing shows.
+fn bearer(key: &Secret) -> Result<HeaderValue, HttpError> {
+    let text = format!("Bearer {}", key.expose());
+    let mut value = HeaderValue::from_str(&text)
+        .map_err(|_| HttpError::Client("the key holds what no header can".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn explain(error: reqwest::Error) -> HttpError {

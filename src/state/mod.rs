@@ -6,6 +6,7 @@
 //! cohorts/<id>/versions/000000000012.json  put-if-absent: a commit is atomic, a second writer loses cleanly
 //! cohorts/<id>/runs/<uuid>.parquet         members sorted by key; the version says which of them Braze has accepted
 //! segments/<connection>/…                  what a Heap has told of its segments: versions and runs as those of cohorts
+//! checks/<segment>/versions/…              what the last checks of a Braze segment found
 //! inbox/<door>/<file>.log                  what was received and not yet used
 //! approvals/<cohort>-<digest>.json         what a person has allowed although the guard refused it
 //! journal/<yyyy>/<mm>/<dd>/<pass>.ndjson   passes, attempts, outcomes
@@ -35,6 +36,7 @@
 //! process that holds the lease has a [`StateWriter`]. Nothing here knows the config or the network.
 
 mod approvals;
+mod checks;
 mod compact;
 mod format;
 mod gc;
@@ -54,6 +56,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use approvals::{Approval, Approvals};
+pub use checks::{
+    Check, CheckFinding, CheckVerdict, Expectation, Level, SeenSegment, SeenSize, SeenUse, Stamp,
+};
 pub use gc::Garbage;
 pub use inbox::{ClosedFile, Delivery, Inbox, InboxError, Room};
 pub use journal::{Entry, Event, Journal, PassRecord};

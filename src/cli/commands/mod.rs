@@ -1,6 +1,7 @@
 //! One file a command: what it reads, what it calls, what it prints, how it ends.
 
 pub(super) mod approve;
+pub(super) mod check;
 pub(super) mod generate;
 pub(super) mod history;
 pub(super) mod init;
@@ -73,7 +74,7 @@ fn writer(config: &Config) -> Result<StateWriter, CommandError> {
 }
 
 /// The runtime for commands that talk to anybody.
-fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|e| CommandError::new(Exit::Failed, format!("no runtime: {e}")))
 }

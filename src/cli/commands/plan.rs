@@ -8,6 +8,8 @@ use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
 use crate::cli::output::out;
 use crate::cli::progress::progress;
+use crate::cli::segments;
+use crate::cli::view::segments::Segments;
 use crate::cli::view::{Showing, json, markdown, plan as human};
 use crate::config::Config;
 use crate::model::CohortId;
@@ -40,7 +42,13 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
         tell(&format!("saved to {}; it holds people's identifiers", file.display()));
     }
     let unknown = unknown(&config, &state, &args.pass.cohorts)?;
-    let showing = Showing { again: &again, show_identifiers: args.show_identifiers, unknown: &unknown };
+    let looked = segments::look_along(&config, &state, &args.pass.cohorts)?;
+    let showing = Showing {
+        again: &again,
+        show_identifiers: args.show_identifiers,
+        unknown: &unknown,
+        segments: Segments { looked: &looked, config: &config },
+    };
     let (exit, result) = verdict(&plan, args.detailed_exitcode);
     tracing::info!(result, "the pass ends");
     out(&match args.format {

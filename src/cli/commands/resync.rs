@@ -10,6 +10,7 @@ use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
 use crate::cli::output::out;
 use crate::cli::progress::progress;
+use crate::cli::view::segments::Segments;
 use crate::cli::view::{Showing, json, plan as plan_view};
 use crate::cli::{access, environment};
 use crate::config::Config;
@@ -20,7 +21,8 @@ use crate::state::StateReader;
 pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
     let again = Again::new(global).resync(&args.cohort);
-    let showing = Showing { again: &again, show_identifiers: false, unknown: &[] };
+    let segments = Segments { looked: &[], config: &config };
+    let showing = Showing { again: &again, show_identifiers: false, unknown: &[], segments };
     if args.dry_run {
         let plan = plan(args, &config, &super::reader(&config)?, &*progress(args.format))?;
         out(&match args.format {

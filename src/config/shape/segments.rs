@@ -25,6 +25,7 @@ pub(in crate::config) struct Segment {
     pub(in crate::config) r#match: Combination,
     /// Cohorts whose people are not in it.
     #[serde(default)]
+    #[schemars(length(max = 50))]
     pub(in crate::config) exclude: Vec<Slug>,
     /// What is sent to it.
     #[serde(default)]
