@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::support::listener::Listener;
+use crate::support::watch::{PATIENCE, Watch};
 use crate::support::*;
 
 /// A segment that includes `carts` and excludes `free`, with a campaign and a Canvas.
@@ -92,7 +94,9 @@ fn all_is_well_and_what_braze_does_not_tell_is_said() {
     ]);
     assert!(!shown.stdout.contains('!'), "{}", shown.stdout);
     assert_eq!(world.w.run(&["check", "--format", "github"]).expect(0).stdout.trim(), "");
-    assert_eq!(world.sandbox.writes(), world.sandbox.writes(), "nothing was written in Braze");
+    let written = world.sandbox.writes();
+    world.w.run(&["check"]).expect(0);
+    assert_eq!(world.sandbox.writes(), written, "nothing is written in Braze");
 }
 
 /// Something is changed in Braze; the next check tells, says since when, and goes on saying so.
@@ -374,9 +378,11 @@ fn canaries_are_asked_for() {
     let canaries = format!("{WIN_BACK}    canaries: [user-7, user-250, stranger]\n");
     let world = World::with(Sandbox::start(), &canaries);
     let report = world.check(10);
-    assert_eq!(finding(&report, "canary_unknown")["text"].as_str().unwrap().matches("stranger").count(), 1);
-    let absent = finding(&report, "canary_absent")["text"].as_str().unwrap().to_owned();
-    assert!(absent.contains("stranger, user-250 are not in its cohorts"), "user-250 is excluded: {absent}");
+    let text = |code| finding(&report, code)["text"].as_str().unwrap().to_owned();
+    assert!(text("canary_unknown").starts_with("Braze does not know external_id st…er;"));
+    let absent = text("canary_absent");
+    let both = "canaries external_id st…er, external_id us…50 are not in its cohorts";
+    assert!(absent.contains(both), "user-250 is excluded: {absent}");
     assert_eq!(world.sandbox.requests()["rest"]["endpoints"]["export_ids"], 1);
 }
 
@@ -403,4 +409,73 @@ fn a_check_does_not_need_to_hold_the_state() {
     world.w.run(&["check"]).expect(0).says(&["so this check is not remembered"]);
     watching.kill().unwrap();
     watching.wait().unwrap();
+}
+
+/// A world that is watched, and checked often.
+fn watched() -> (World, Watch, Listener) {
+    let listener = Listener::start();
+    let often = format!("{WIN_BACK}    check: {{ every: 200ms }}\n");
+    let world = World::with(Sandbox::start(), &often);
+    let notify = "  notify: [ { url: { env: TEST_NOTIFY } } ]\n";
+    let config = world.w.read("sync.yaml") + PATIENCE + notify;
+    world.w.write("sync.yaml", config);
+    let watch = Watch::from_command(world.w.command(&["watch"]).env("TEST_NOTIFY", listener.url()));
+    watch.until_ready();
+    (world, watch, listener)
+}
+
+fn verdict(watch: &Watch, verdict: &str) -> bool {
+    let name = format!("syncline_segment_verdict{{segment=\"win_back\",verdict=\"{verdict}\"}}");
+    watch.metric(&name) > 0.5
+}
+
+fn kinds(listener: &Listener) -> Vec<String> {
+    let about = |body: &Value| body["about"] == "segment win_back";
+    let posts = listener.posts().into_iter().filter(|(_, body)| about(body));
+    posts.map(|(_, body)| body["kind"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn watch_checks_on_a_schedule_of_its_own() {
+    let (world, watch, listener) = watched();
+    until("it is in step", || verdict(&watch, "in_step"));
+    world.change("campaigns", "We miss you", json!({ "enabled": false }));
+    until("it has drifted", || verdict(&watch, "drifted"));
+    assert!(!verdict(&watch, "in_step"));
+    until("the drift is told", || kinds(&listener) == ["drift"]);
+    let text = listener.posts().last().unwrap().1["text"].as_str().unwrap().to_owned();
+    assert!(text.starts_with("the campaign \"We miss you\" is stopped or paused"), "{text}");
+    let page = watch.get("/").body;
+    assert!(page.contains("Segments in Braze") && page.contains("is stopped or paused"), "{page}");
+    world.w.run(&["status"]).expect(0).says(&["win_back  a segment: drifted, since "]);
+    world.change("campaigns", "We miss you", json!({ "enabled": true }));
+    until("it is in step again", || verdict(&watch, "in_step"));
+    until("and that is told", || kinds(&listener) == ["drift", "recovery"]);
+    assert_eq!(watch.stop(), 0);
+    let mut command = world.w.command(&["watch"]);
+    command.env("TEST_NOTIFY", listener.url()).env_remove("TEST_REST_KEY");
+    run(command).expect(4).says(&["has no REST API key", "TEST_REST_KEY is not set"]);
+}
+
+#[test]
+fn a_watch_that_cannot_ask_says_so_and_goes_on() {
+    let (world, watch, listener) = watched();
+    until("it is in step", || verdict(&watch, "in_step"));
+    world.sandbox.faults(r#"[{"on": "segments_list", "times": 0, "do": {"reply": {"status": 403, "body": {"message": "no"}}}}]"#);
+    until("it cannot be known", || verdict(&watch, "unknown"));
+    until("that is told", || kinds(&listener) == ["failure"]);
+    world.w.source("carts", users(310));
+    until("cohorts go on", || world.sandbox.members("carts").len() == 310);
+    world.sandbox.faults("[]");
+    until("it is in step again", || verdict(&watch, "in_step"));
+    until("and that is told", || kinds(&listener) == ["failure", "recovery"]);
+    // A segment that leaves the config is not asked about, and not shown.
+    let config = world.w.read("sync.yaml");
+    let without =
+        config.split("segments:").next().unwrap().to_owned() + &config[config.find("cohorts:").unwrap()..];
+    world.w.replace("sync.yaml", &without);
+    until("it is gone", || !watch.get("/metrics").body.contains("win_back"));
+    world.w.replace("sync.yaml", &config);
+    until("it is back", || verdict(&watch, "in_step"));
+    assert_eq!(watch.stop(), 0);
 }

@@ -104,6 +104,15 @@ impl Interrupt {
         if *self.0.borrow() { Err(Halt::Interrupted) } else { Ok(()) }
     }
 
+    /// Waits until somebody wants to stop.
+    pub async fn wanted(&self) {
+        let mut receiver = self.0.clone();
+        if receiver.wait_for(|stop| *stop).await.is_err() {
+            // Whoever could want it is gone.
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Sleeps, unless somebody wants to stop before that.
     pub(super) async fn sleep(&self, time: std::time::Duration) -> Result<(), Halt> {
         let mut receiver = self.0.clone();

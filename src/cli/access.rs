@@ -6,7 +6,7 @@ use super::environment;
 use super::error::{CommandError, no_secret};
 use super::exit::Exit;
 use super::output;
-use crate::config::{Config, Endpoint, Secret};
+use crate::config::{Braze, Config, Endpoint, Secret};
 use crate::connector::braze::Keys;
 use crate::model::ConnectionName;
 use crate::reconcile::Access;
@@ -32,6 +32,30 @@ pub(super) fn keys(config: &Config) -> Result<BTreeMap<ConnectionName, Keys>, Co
         found.insert(name.clone(), Keys { data_import, partner_api });
     }
     Ok(found)
+}
+
+/// Whether a segment of this connection is to be checked.
+pub(super) fn has_segments(config: &Config, name: &ConnectionName) -> bool {
+    config.segments.iter().any(|segment| segment.connection == *name)
+}
+
+/// Finds the REST key of every connection that has segments, so that one that is missing is told at once.
+pub(super) fn rest_keys(config: &Config) -> Result<(), CommandError> {
+    for (name, braze) in config.braze.iter().filter(|(name, _)| has_segments(config, name)) {
+        if braze.endpoint != Endpoint::Sandbox {
+            rest_key(name, braze)?;
+        }
+    }
+    Ok(())
+}
+
+fn rest_key(name: &ConnectionName, braze: &Braze) -> Result<Secret, CommandError> {
+    let lacks = || CommandError::new(Exit::Credentials, format!("connection `{name}` has no REST API key"));
+    let place = braze.rest_key.as_ref().ok_or_else(lacks)?;
+    let key = place.resolve(&environment::variable);
+    let key = key.map_err(|error| no_secret(name.as_str(), "REST API key", &error))?;
+    output::keep_secret([&key]);
+    Ok(key)
 }
 
 /// What each Heap may sign its webhook with. The sandbox has a secret of its own.
@@ -73,19 +97,14 @@ impl Sandboxes {
         config: &Config,
         name: &ConnectionName,
     ) -> Result<(String, Secret), CommandError> {
-        let lacks =
-            || CommandError::new(Exit::Credentials, format!("connection `{name}` has no REST API key"));
-        let braze = config.braze.get(name).ok_or_else(lacks)?;
+        let unknown = || CommandError::new(Exit::Bug, format!("no connection `{name}`"));
+        let braze = config.braze.get(name).ok_or_else(unknown)?;
         let Endpoint::Url(base) = &braze.endpoint else {
             let mut running = self.0.lock().await;
             let base = started(&mut running, config, name, braze).await?;
             return Ok((base, Secret::new(Options::default().rest.api_key)));
         };
-        let place = braze.rest_key.as_ref().ok_or_else(lacks)?;
-        let key = place.resolve(&environment::variable);
-        let key = key.map_err(|error| no_secret(name.as_str(), "REST API key", &error))?;
-        output::keep_secret([&key]);
-        Ok((base.clone(), key))
+        Ok((base.clone(), rest_key(name, braze)?))
     }
 
     /// How to reach every connection that is wanted and has keys; sandboxes are started.
@@ -115,7 +134,7 @@ async fn started(
     running: &mut BTreeMap<ConnectionName, Sandbox>,
     config: &Config,
     name: &ConnectionName,
-    braze: &crate::config::Braze,
+    braze: &Braze,
 ) -> Result<String, CommandError> {
     if let Some(sandbox) = running.get(name) {
         return Ok(sandbox.url());

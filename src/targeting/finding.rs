@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::config::Named;
 use crate::connector::braze::rest::Messaging;
-use crate::model::Timestamp;
+use crate::model::{Identifier, Kind, Timestamp};
 use crate::state::{Level, SeenSize};
 
 /// Something that was found.
@@ -246,10 +246,10 @@ impl fmt::Display for What {
             Self::SizeHigh(compared) => write!(f, "it is too large: {compared}"),
             Self::SizeUntold(why) => write!(f, "its size cannot be compared: {why}"),
             Self::CanaryAbsent(ids) => {
-                write!(f, "by the record {} not in its cohorts", listed(ids, "canary", "canaries"))
+                write!(f, "by the record {} not in its cohorts", are(ids, "canary", "canaries"))
             }
             Self::CanaryUnknown(ids) => {
-                write!(f, "Braze does not know {}; whom it does not know it never takes in", ids.join(", "))
+                write!(f, "Braze does not know {}; whom it does not know it never takes in", shortened(ids))
             }
             Self::UseMissing(target) => write!(f, "Braze has no {target}"),
             Self::UseAmbiguous(target, count) => write!(f, "there are {count} of {target}"),
@@ -270,11 +270,17 @@ impl fmt::Display for What {
 }
 
 /// `canary a is`, `canaries a, b are`.
-fn listed(ids: &[String], one: &str, many: &str) -> String {
+fn are(ids: &[String], one: &str, many: &str) -> String {
     match ids {
-        [id] => format!("{one} {id} is"),
-        _ => format!("{many} {} are", ids.join(", ")),
+        [_] => format!("{one} {} is", shortened(ids)),
+        _ => format!("{many} {} are", shortened(ids)),
     }
+}
+
+/// People are not named in full: findings are shown on a dashboard and sent to webhooks.
+fn shortened(ids: &[String]) -> String {
+    let short = |id: &String| Identifier { kind: Kind::ExternalId, label: "", value: id }.shortened();
+    ids.iter().map(short).collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for SizeUntold {

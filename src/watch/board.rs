@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::{Cohort, Config};
+use crate::config::{Cohort, Config, Segment};
 use crate::dashboard::{self, WayOut, Withheld};
-use crate::model::{Clock, CohortId, ConnectionName, Progress, Stage, Timestamp};
+use crate::model::{Clock, CohortId, ConnectionName, Progress, SegmentId, Stage, Timestamp};
 use crate::reconcile::LeftBehind;
-use crate::state::{Holder, Segments};
+use crate::state::{Check, CheckVerdict, Holder, Segments};
 
 /// Passes that are kept, and sizes of a cohort.
 const PASSES_KEPT: usize = 50;
@@ -154,6 +154,8 @@ pub(super) struct Inner {
     /// The order of the config.
     pub(super) order: Vec<CohortId>,
     pub(super) heaps: BTreeMap<ConnectionName, HeapStatus>,
+    /// The segments in the order of the config, each with its last check.
+    pub(super) segments: Vec<(Segment, Option<Check>)>,
     pub(super) passes: VecDeque<dashboard::Past>,
     pub(super) left_behind: Vec<LeftBehind>,
     pub(super) queue_depth: usize,
@@ -183,6 +185,7 @@ impl Board {
             cohorts: BTreeMap::new(),
             order: Vec::new(),
             heaps: BTreeMap::new(),
+            segments: Vec::new(),
             passes: VecDeque::new(),
             left_behind: Vec::new(),
             queue_depth: 0,
@@ -243,6 +246,9 @@ impl Board {
             let status = inner.cohorts.entry(id.clone()).or_insert_with(|| CohortStatus::new(now));
             status.declared = None;
         }
+        let known = std::mem::take(&mut inner.segments);
+        let last = |id: &SegmentId| known.iter().find(|(segment, _)| segment.id == *id)?.1.clone();
+        inner.segments = config.segments.iter().map(|segment| (segment.clone(), last(&segment.id))).collect();
         inner.heaps.retain(|name, _| config.heap.contains_key(name));
         for name in config.heap.keys() {
             inner.heaps.entry(name.clone()).or_default();
@@ -254,6 +260,20 @@ impl Board {
         if let Some(status) = self.lock().cohorts.get_mut(id) {
             change(status);
         }
+    }
+
+    /// A segment was checked.
+    pub(super) fn checked(&self, id: &SegmentId, check: Check) {
+        if let Some((_, last)) = self.lock().segments.iter_mut().find(|(segment, _)| segment.id == *id) {
+            *last = Some(check);
+        }
+    }
+
+    /// What the last check of a segment came to.
+    pub(super) fn verdict_of(&self, id: &SegmentId) -> Option<CheckVerdict> {
+        let inner = self.lock();
+        let (_, check) = inner.segments.iter().find(|(segment, _)| segment.id == *id)?;
+        check.as_ref().map(|check| check.verdict)
     }
 
     /// A pass has done something.

@@ -15,6 +15,7 @@
 
 mod admin;
 mod board;
+mod check;
 mod doors;
 mod files;
 mod lead;
@@ -64,10 +65,21 @@ pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub struct Reach {
     /// Where each Braze is, and its keys.
     pub access: BTreeMap<ConnectionName, Access>,
+    /// Where the REST side of each Braze is that has segments, and its key.
+    pub rest: BTreeMap<ConnectionName, RestAccess>,
     /// What each Heap may sign with.
     pub webhooks: BTreeMap<ConnectionName, Vec<Secret>>,
     /// Whom to notify, in the order of the config.
     pub notify: Vec<Secret>,
+}
+
+/// Where a REST side is, and its key.
+#[derive(Clone, Debug)]
+pub struct RestAccess {
+    /// The base URL.
+    pub base: String,
+    /// The key.
+    pub key: Secret,
 }
 
 /// The machine and the command line, as the loop needs them. `cli` has the real ones.

@@ -15,12 +15,13 @@ use crate::dashboard::{WayOut, Withheld};
 use crate::model::{Clock, PassId};
 use crate::reconcile::{CohortReport, PlanError};
 use crate::state::{Holder, Location};
-use crate::watch::{self, Boxed, Listens, Reach, Refused, Surroundings, WatchError};
+use crate::watch::{self, Boxed, Listens, Reach, Refused, RestAccess, Surroundings, WatchError};
 
 pub(in crate::cli) fn run(global: &Global) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
     // Found before anything starts, so that a missing key ends the start and says which.
     access::keys(&config)?;
+    access::rest_keys(&config)?;
     access::webhooks(&config)?;
     access::notify(&config)?;
     let at = Arc::new(Machine { global: global.clone(), sandboxes: Sandboxes::default() });
@@ -45,7 +46,12 @@ impl Machine {
         let keys = access::keys(config)?;
         let (webhooks, notify) = (access::webhooks(config)?, access::notify(config)?);
         let access = self.sandboxes.reach(config, &keys, |_| true).await?;
-        Ok(Reach { access, webhooks, notify })
+        let mut rest = std::collections::BTreeMap::new();
+        for name in config.braze.keys().filter(|name| access::has_segments(config, name)) {
+            let (base, key) = self.sandboxes.rest(config, name).await?;
+            rest.insert(name.clone(), RestAccess { base, key });
+        }
+        Ok(Reach { access, rest, webhooks, notify })
     }
 }
 
