@@ -38,3 +38,4 @@ mod store;
 mod watch;
 mod webhook;
 mod words;
+mod workspace;

@@ -16,6 +16,9 @@ pub enum Halt {
     /// There are no keys to ask with.
     #[error("there are no keys for this connection")]
     NoKeys,
+    /// The keys are not those of the workspace that the state is about.
+    #[error("the data import key of `{0}` is not the one that this state's records were sent with")]
+    OtherWorkspace(String),
     /// Braze does not answer, or answers with 5xx, and the retries are spent.
     #[error("Braze is not available: {0}")]
     Unavailable(String),

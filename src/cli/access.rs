@@ -58,6 +58,29 @@ fn rest_key(name: &ConnectionName, braze: &Braze) -> Result<Secret, CommandError
     Ok(key)
 }
 
+/// The keys of one connection that tell its workspace.
+pub(super) struct WorkspaceKeys {
+    pub(super) data_import: Option<Secret>,
+    pub(super) rest: Option<Secret>,
+}
+
+/// Finds the keys of one connection, as far as the config names them.
+pub(super) fn keys_of(name: &ConnectionName, braze: &Braze) -> Result<WorkspaceKeys, CommandError> {
+    if braze.endpoint == Endpoint::Sandbox {
+        let Options { data_import_key, rest, .. } = Options::default();
+        let (data_import, rest) = (Secret::new(data_import_key), Secret::new(rest.api_key));
+        return Ok(WorkspaceKeys { data_import: Some(data_import), rest: Some(rest) });
+    }
+    let find = |place: &crate::config::SecretRef| {
+        let key = place.resolve(&environment::variable);
+        key.map_err(|error| no_secret(name.as_str(), "data import key", &error))
+    };
+    let data_import = braze.keys.as_ref().map(|keys| find(&keys.data_import)).transpose()?;
+    let rest = braze.rest_key.is_some().then(|| rest_key(name, braze)).transpose()?;
+    output::keep_secret(&data_import);
+    Ok(WorkspaceKeys { data_import, rest })
+}
+
 /// What each Heap may sign its webhook with. The sandbox has a secret of its own.
 pub(super) fn webhooks(config: &Config) -> Result<BTreeMap<ConnectionName, Vec<Secret>>, CommandError> {
     let mut found = BTreeMap::new();

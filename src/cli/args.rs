@@ -6,7 +6,7 @@ use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 
 use super::exit;
 use super::sandbox_args::SandboxArgs;
-use crate::model::{CohortId, SegmentId};
+use crate::model::{CohortId, ConnectionName, SegmentId};
 use crate::plan::PlanDigest;
 
 /// The config that is meant when none is named.
@@ -275,6 +275,14 @@ pub(super) enum StateCommand {
         #[command(flatten)]
         format: FormatArgs,
     },
+    /// Take the keys of a connection for those of the workspace that the state is about: after a key was replaced
+    Adopt {
+        /// The connection
+        #[arg(value_name = "CONNECTION", value_parser = connection)]
+        connection: ConnectionName,
+        #[command(flatten)]
+        format: FormatArgs,
+    },
     /// Read every file and check that it is whole
     Verify(FormatArgs),
     /// Remove versions that others have replaced, and what a crash has left behind
@@ -292,6 +300,7 @@ impl StateCommand {
         match self {
             Self::Ls(_) => "ls",
             Self::Show { .. } => "show",
+            Self::Adopt { .. } => "adopt",
             Self::Verify(_) => "verify",
             Self::Gc { .. } => "gc",
         }
@@ -300,7 +309,7 @@ impl StateCommand {
     pub(super) fn format(&self) -> Format {
         match self {
             Self::Ls(args) | Self::Verify(args) => args.format,
-            Self::Show { format, .. } | Self::Gc { format, .. } => format.format,
+            Self::Show { format, .. } | Self::Adopt { format, .. } | Self::Gc { format, .. } => format.format,
         }
     }
 }
@@ -327,6 +336,10 @@ pub(super) fn without_effect(names: &[&str]) -> Vec<Arg> {
 
 fn cohort(text: &str) -> Result<CohortId, String> {
     CohortId::new(text).map_err(|e| e.to_string())
+}
+
+fn connection(text: &str) -> Result<ConnectionName, String> {
+    ConnectionName::new(text).map_err(|e| e.to_string())
 }
 
 fn segment(text: &str) -> Result<SegmentId, String> {

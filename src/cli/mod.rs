@@ -19,6 +19,7 @@ mod sandbox_args;
 mod segments;
 mod spans;
 mod view;
+mod workspace;
 
 use std::process::ExitCode;
 

@@ -9,7 +9,7 @@ use super::exit::Exit;
 use crate::config::{Config, Segment};
 use crate::connector::braze::rest::Rest;
 use crate::model::{CohortId, ConnectionName};
-use crate::state::{CheckVerdict, StateReader};
+use crate::state::{CheckVerdict, StateReader, StateWriter};
 use crate::targeting::{self, Asking, Checked, What};
 
 /// How long something else waits for verdicts in all, and for Braze at once.
@@ -56,7 +56,8 @@ impl Looked<'_> {
     }
 }
 
-/// Checks these segments, each workspace in turn. No single wait is longer than `patience`.
+/// Checks these segments, each workspace in turn, and remembers what was found, if there is a memory. No single wait
+/// is longer than the time given.
 ///
 /// # Errors
 /// When the state cannot be read.
@@ -64,9 +65,10 @@ pub(super) async fn look<'a>(
     segments: impl Iterator<Item = &'a Segment>,
     config: &Config,
     state: &StateReader,
-    sandboxes: &Sandboxes,
-    patience: Duration,
+    memory: Option<&StateWriter>,
+    reach: (&Sandboxes, Duration),
 ) -> Result<Vec<Looked<'a>>, CommandError> {
+    let (sandboxes, patience) = reach;
     let segments: Vec<&Segment> = segments.collect();
     let mut looked = Vec::new();
     for name in config.braze.keys() {
@@ -87,8 +89,11 @@ pub(super) async fn look<'a>(
         let asking = Asking::new(&rest);
         for segment in here {
             let now = environment::clock().now();
-            let outcome = Ok(targeting::check(segment, config, state, &asking, now).await?);
-            looked.push(Looked { segment, outcome });
+            let checked = targeting::check(segment, config, state, &asking, now).await?;
+            if let Some(memory) = memory {
+                targeting::remember(segment, &checked, config, memory, &asking)?;
+            }
+            looked.push(Looked { segment, outcome: Ok(checked) });
         }
     }
     let place = |looked: &Looked<'_>| segments.iter().position(|segment| segment.id == looked.segment.id);
@@ -113,7 +118,7 @@ pub(super) fn look_along<'a>(
     }
     let looked = super::commands::runtime()?.block_on(async {
         let sandboxes = Sandboxes::default();
-        let looking = look(wanted.iter().copied(), config, state, &sandboxes, PATIENCE);
+        let looking = look(wanted.iter().copied(), config, state, None, (&sandboxes, PATIENCE));
         tokio::time::timeout(LIMIT, looking).await
     });
     let not_asked = match looked {

@@ -7,6 +7,7 @@
 //! cohorts/<id>/runs/<uuid>.parquet         members sorted by key; the version says which of them Braze has accepted
 //! segments/<connection>/…                  what a Heap has told of its segments: versions and runs as those of cohorts
 //! checks/<segment>/versions/…              what the last checks of a Braze segment found
+//! workspaces/<connection>/versions/…       fingerprints of the keys that the records were sent with
 //! inbox/<door>/<file>.log                  what was received and not yet used
 //! approvals/<cohort>-<digest>.json         what a person has allowed although the guard refused it
 //! journal/<yyyy>/<mm>/<dd>/<pass>.ndjson   passes, attempts, outcomes
@@ -51,6 +52,7 @@ mod segments;
 mod store;
 mod verify;
 mod version;
+mod workspaces;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -71,6 +73,7 @@ pub use segments::{Gap, Merged, Segment, Segments, Sync, told};
 pub use store::{Address, Failure, Location, StoreError, fail_at};
 pub use verify::{Finding, Verification};
 pub use version::{RunRef, SourceMark, Version, Workspace};
+pub use workspaces::{Adoptions, Marks};
 
 use format::Format;
 use store::Store;

@@ -131,6 +131,8 @@ pub struct Trouble {
     pub text: String,
     /// Whether it is a matter of the key.
     pub is_key: bool,
+    /// Whether the key is of another workspace than the state.
+    pub is_other: bool,
     /// Whether it may pass by itself.
     pub is_passing: bool,
 }

@@ -40,6 +40,11 @@ impl<'a> Asking<'a> {
         }
     }
 
+    /// The fingerprint of the workspace that is asked.
+    pub(super) fn mark(&self, salt: &str) -> String {
+        self.rest.mark(salt)
+    }
+
     /// The list of segments, as it was read first or, with `again`, a second time.
     async fn segments(&self, again: bool) -> Told<&[Entry]> {
         let list = self.segments[usize::from(again)].get_or_init(|| self.rest.segments()).await;
@@ -114,6 +119,19 @@ pub(super) async fn gather(asking: &Asking<'_>, segment: &Segment, last: Option<
     }
     let unknown = asking.rest.unknown(&segment.canaries).await;
     Evidence { segment: found, sizes, uses, unknown }
+}
+
+/// What there is when nobody may be asked.
+pub(super) fn nothing(segment: &Segment, why: &RestError) -> Evidence {
+    let campaigns = segment.campaigns.iter().map(|named| (Messaging::Campaign, named));
+    let canvases = segment.canvases.iter().map(|named| (Messaging::Canvas, named));
+    let untold = |(of, named): (Messaging, &Named)| Use { of, named: named.clone(), found: Err(why.clone()) };
+    Evidence {
+        segment: Err(why.clone()),
+        sizes: None,
+        uses: campaigns.chain(canvases).map(untold).collect(),
+        unknown: Err(why.clone()),
+    }
 }
 
 /// Finds a segment. One that is not under its name any more is looked for under the id that it had.

@@ -70,9 +70,11 @@ pub(super) fn text_of(named: &Named) -> &str {
 }
 
 fn untold(about: &str, error: &RestError) -> What {
-    let is_key = matches!(error, RestError::Unauthorized(_) | RestError::Forbidden { .. });
+    let is_key =
+        matches!(error, RestError::Unauthorized(_) | RestError::OtherWorkspace | RestError::Forbidden { .. });
     let is_passing = matches!(error, RestError::Unavailable(_) | RestError::RateLimited(_));
-    let why = Trouble { text: error.to_string(), is_key, is_passing };
+    let is_other = *error == RestError::OtherWorkspace;
+    let why = Trouble { text: error.to_string(), is_key, is_other, is_passing };
     What::Untold { about: about.to_owned(), why }
 }
 

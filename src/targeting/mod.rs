@@ -23,10 +23,12 @@ pub use finding::{Compared, Finding, SizeUntold, Target, Trouble, What};
 pub use gather::Asking;
 
 use crate::config::{Config, Named, Segment};
-use crate::connector::braze::rest::Messaging;
-use crate::model::Timestamp;
+use crate::connector::braze::KeyKind;
+use crate::connector::braze::rest::{Messaging, RestError};
+use crate::model::{ConnectionName, Timestamp};
 use crate::state::{
-    Check, CheckFinding, CheckVerdict, Level, SeenSegment, SeenUse, Stamp, StateError, StateReader,
+    Check, CheckFinding, CheckVerdict, Level, Marks, SeenSegment, SeenUse, Stamp, StateError, StateReader,
+    StateWriter,
 };
 use gather::{Evidence, Found};
 use judge::{Case, CohortName, Judged};
@@ -66,7 +68,10 @@ pub async fn check(
 ) -> Result<Checked, StateError> {
     let last = state.check_of(&segment.id)?;
     let expected = tokio::task::block_in_place(|| expected(segment, state))?;
-    let evidence = gather::gather(asking, segment, last.as_ref()).await;
+    let evidence = match is_known(&segment.connection, config, state, asking)? {
+        Some(false) => gather::nothing(segment, &RestError::OtherWorkspace),
+        Some(true) | None => gather::gather(asking, segment, last.as_ref()).await,
+    };
     let cohorts = names(segment, config);
     let case = Case { segment, cohorts: &cohorts, expected: &expected, last: last.as_ref(), now };
     let mut judged = judge::judge(&case, &evidence);
@@ -74,6 +79,49 @@ pub async fn check(
     let findings: Vec<Finding> = judged.findings.iter().map(|what| dated(what, last.as_ref(), now)).collect();
     let check = remembered(&case, &evidence, &judged, &findings);
     Ok(Checked { check, findings, expected })
+}
+
+/// Whether the key that is asked with is the one that the state knows; none if it knows none.
+fn is_known(
+    name: &ConnectionName,
+    config: &Config,
+    state: &StateReader,
+    asking: &Asking<'_>,
+) -> Result<Option<bool>, StateError> {
+    let Some(marks) = state.marks(names_of(name, config))? else { return Ok(None) };
+    Ok(marks.keys.get(KeyKind::Rest.word()).map(|known| *known == asking.mark(&marks.salt)))
+}
+
+/// A connection by the name that it has, and by those that it had.
+fn names_of<'a>(name: &'a ConnectionName, config: &'a Config) -> impl Iterator<Item = &'a ConnectionName> {
+    let formerly = config.braze.get(name).map(|braze| braze.formerly.as_slice()).unwrap_or_default();
+    std::iter::once(name).chain(formerly)
+}
+
+/// Remembers what was found. The key that Braze has answered to is the state's from now on, if it knew none.
+///
+/// # Errors
+/// When the disk does not take it, or another process was first.
+pub fn remember(
+    segment: &Segment,
+    checked: &Checked,
+    config: &Config,
+    state: &StateWriter,
+    asking: &Asking<'_>,
+) -> Result<(), StateError> {
+    state.commit_check(&segment.id, &checked.check)?;
+    let is_told = !checked.findings.iter().any(|finding| matches!(finding.what, What::Untold { .. }));
+    let name = &segment.connection;
+    if !is_told || is_known(name, config, state.reader(), asking)?.is_some() {
+        return Ok(());
+    }
+    let now = checked.check.at.0;
+    let mut marks = match state.reader().marks(names_of(name, config))? {
+        Some(marks) => marks.next(now),
+        None => Marks::first(now)?,
+    };
+    marks.keys.insert(KeyKind::Rest.word().to_owned(), asking.mark(&marks.salt));
+    state.adopt(name, &marks)
 }
 
 /// Every cohort of the segment's workspace, as Braze's words may name it.

@@ -201,7 +201,7 @@ async fn check_all(
     for segment in segments {
         let checked = targeting::check(&segment, config, state.reader(), &asking, clock.now()).await;
         let outcome = checked.and_then(|checked| {
-            tokio::task::block_in_place(|| state.commit_check(&segment.id, &checked.check))?;
+            tokio::task::block_in_place(|| targeting::remember(&segment, &checked, config, state, &asking))?;
             Ok(checked)
         });
         ends.push(CheckEnd { segment: segment.id, outcome });

@@ -19,11 +19,9 @@ pub(in crate::cli) fn run(global: &Global, args: &CheckArgs) -> Result<Exit, Com
     let (reader, writer) = opened(&config)?;
     let longest = config.braze.values().map(|braze| braze.retry.longest_wait).max().unwrap_or_default();
     let sandboxes = Sandboxes::default();
-    let looking = segments::look(wanted.into_iter(), &config, &reader, &sandboxes, longest);
+    let reach = (&sandboxes, longest);
+    let looking = segments::look(wanted.into_iter(), &config, &reader, writer.as_ref(), reach);
     let looked = super::runtime()?.block_on(looking)?;
-    if let Some(writer) = &writer {
-        remember(&looked, writer)?;
-    }
     let shown = Segments { looked: &looked, config: &config };
     out(&match args.format {
         CheckFormat::Human => shown.human(),
@@ -65,15 +63,6 @@ fn opened(config: &Config) -> Result<(StateReader, Option<StateWriter>), Command
         }
         Err(error) => Err(error.into()),
     }
-}
-
-fn remember(looked: &[Looked<'_>], state: &StateWriter) -> Result<(), StateError> {
-    for looked in looked {
-        if let Ok(checked) = &looked.outcome {
-            state.commit_check(&looked.segment.id, &checked.check)?;
-        }
-    }
-    Ok(())
 }
 
 /// Drift first, then why something cannot be known.

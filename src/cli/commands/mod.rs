@@ -1,5 +1,6 @@
 //! One file a command: what it reads, what it calls, what it prints, how it ends.
 
+mod adopt;
 pub(super) mod approve;
 pub(super) mod check;
 pub(super) mod generate;

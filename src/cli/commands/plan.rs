@@ -2,7 +2,6 @@
 
 use crate::cli::again::Again;
 use crate::cli::args::{Format, Global, PlanArgs, PlanFormat};
-use crate::cli::environment;
 use crate::cli::error::{CommandError, unusable_plan};
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
@@ -11,6 +10,7 @@ use crate::cli::progress::progress;
 use crate::cli::segments;
 use crate::cli::view::segments::Segments;
 use crate::cli::view::{Showing, json, markdown, plan as human};
+use crate::cli::{access, environment, workspace};
 use crate::config::Config;
 use crate::model::CohortId;
 use crate::reconcile::{self, Inputs, PassPlan};
@@ -35,8 +35,12 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
         clock: environment::clock(),
         progress: &*progress(watched),
     };
-    let mut plan = reconcile::plan(inputs)?;
     let again = Again::new(global).pass(&args.pass, args.out.as_ref());
+    // A plan needs no keys. Where there are some, they must be those of the state's workspace.
+    if let Ok(keys) = access::keys(&config) {
+        workspace::refuse_other(&config, &state, &keys, &again)?;
+    }
+    let mut plan = reconcile::plan(inputs)?;
     if let Some(file) = &args.out {
         reconcile::save(&mut plan, file).map_err(|error| unusable_plan(error, &again))?;
         tell(&format!("saved to {}; it holds people's identifiers", file.display()));

@@ -12,7 +12,7 @@ use crate::cli::output::out;
 use crate::cli::progress::progress;
 use crate::cli::view::segments::Segments;
 use crate::cli::view::{Showing, json, plan as plan_view};
-use crate::cli::{access, environment};
+use crate::cli::{access, environment, workspace};
 use crate::config::Config;
 use crate::model::Progress;
 use crate::reconcile::{self, Inputs, PassPlan};
@@ -33,6 +33,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     }
     let keys = access::keys(&config)?;
     let state = Arc::new(super::writer(&config)?);
+    workspace::refuse_other(&config, state.reader(), &keys, &again)?;
     let progress = progress(args.format);
     let plan = plan(args, &config, state.reader(), &*progress)?;
     tell(&plan_view::human(&plan, &showing));

@@ -18,6 +18,7 @@ pub(in crate::cli) fn run(global: &Global, args: &StateArgs) -> Result<Exit, Com
     let (text, value, exit) = match &args.command {
         StateCommand::Ls(_) => list(&config)?,
         StateCommand::Show { cohort, .. } => show(&super::reader(&config)?, cohort)?,
+        StateCommand::Adopt { connection, .. } => super::adopt::adopt(&config, connection)?,
         StateCommand::Verify(_) => verified(&super::reader(&config)?.verify()?),
         StateCommand::Gc { dry_run, .. } => collected(&config, *dry_run)?,
     };

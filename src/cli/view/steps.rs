@@ -66,6 +66,7 @@ fn use_steps(what: &What, here: &str) -> Vec<String> {
         What::UseStopped(target, _) => format!("in Braze, under {}: resume it, or take it out of `used_by:` ({here})", page(target)),
         What::UseUntagged(target, tag) => format!("in Braze, under {}: see that it targets the segment, and give it the tag \"{tag}\"", page(target)),
         What::UseRenamed(_, to) => format!("write `name: {to}` under `used_by:` ({here}), or rename it in Braze"),
+        What::Untold { why, .. } if why.is_other => "if it is a new key of the same workspace: syncline state adopt CONNECTION, with the connection's name; if not, give that workspace a `state:` of its own".to_owned(),
         What::Untold { why, .. } if why.is_key => "make a REST API key with this permission in Braze, under Settings, APIs and Identifiers; a key's permissions cannot be changed".to_owned(),
         What::Untold { .. } => "check again later".to_owned(),
         _ => return Vec::new(),

@@ -7,6 +7,7 @@
 
 mod answer;
 mod gate;
+mod mark;
 pub mod rest;
 mod wire;
 
@@ -14,6 +15,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use answer::{Answer, Left, Reply, RowError};
 pub use gate::{Admission, Gate, backoff, jitter};
+pub use mark::{KeyKind, mark};
 
 use super::http::{Http, HttpError};
 use crate::config::{Braze as BrazeConfig, Secret};
@@ -41,6 +43,8 @@ pub struct Braze {
     cohorts_url: String,
     users_url: String,
     keys: Keys,
+    /// The endpoint as the record names it.
+    endpoint: String,
     clock: Clock,
     seats: Semaphore,
     /// Holds requests back while the rate limit is used up; shared by all cohorts of the workspace.
@@ -59,7 +63,14 @@ impl Braze {
         let users_url = format!("{cohorts_url}/users");
         let gate = Gate::new(config.retry.longest_wait);
         let seats = Semaphore::new(config.cohorts_at_once);
-        Ok(Self { http, cohorts_url, users_url, keys, clock, seats, gate })
+        let endpoint = config.endpoint.as_str().to_owned();
+        Ok(Self { http, cohorts_url, users_url, keys, endpoint, clock, seats, gate })
+    }
+
+    /// The fingerprint of the workspace: see [`mark()`].
+    #[must_use]
+    pub fn mark(&self, salt: &str) -> String {
+        mark(salt, &self.endpoint, KeyKind::DataImport, &self.keys.data_import)
     }
 
     /// A seat for one request. Whoever has waited longest is next, so cohorts take turns.

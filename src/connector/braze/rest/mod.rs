@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use super::answer::{self, Answer};
 use super::gate::{Admission, Gate, backoff};
+use super::mark::{KeyKind, mark};
 use super::wire::Layout;
 use crate::config::{Braze as BrazeConfig, Retry, Secret};
 use crate::connector::http::{Http, HttpError};
@@ -35,6 +36,9 @@ pub enum RestError {
     /// 401: the key is not one of this workspace.
     #[error("the REST key is refused: {0}")]
     Unauthorized(String),
+    /// The key is not the one that the state knows, so what Braze tells would be of another workspace.
+    #[error("the REST key is not the one that this state knows")]
+    OtherWorkspace,
     /// 403: the key may not ask this.
     #[error("the REST key lacks the permission `{permission}`: {message}")]
     Forbidden {
@@ -95,6 +99,8 @@ pub enum Messaging {
 pub struct Rest {
     http: Http,
     base: String,
+    /// The endpoint as the record names it.
+    endpoint: String,
     key: Secret,
     clock: Clock,
     retry: Retry,
@@ -120,12 +126,19 @@ impl Rest {
         Ok(Self {
             http: Http::new(base, agent, config.timeout)?,
             base: base.to_owned(),
+            endpoint: config.endpoint.as_str().to_owned(),
             key,
             clock,
             retry: Retry { longest_wait, ..config.retry },
             shared: Gate::new(longest_wait),
             exports: Gate::new(longest_wait),
         })
+    }
+
+    /// The fingerprint of the workspace: see [`mark()`].
+    #[must_use]
+    pub fn mark(&self, salt: &str) -> String {
+        mark(salt, &self.endpoint, KeyKind::Rest, &self.key)
     }
 
     /// Every segment that is not archived: archived ones are in no list.
