@@ -123,6 +123,17 @@ pub enum StateError {
     Scratch(#[from] std::io::Error),
 }
 
+impl StateError {
+    /// Whether nothing is wrong but that a store far away does not answer, or not now.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_remote() && error.kind() == std::io::ErrorKind::Other,
+            _ => false,
+        }
+    }
+}
+
 /// The store, to look at. There may be none yet: then it is empty.
 #[derive(Clone, Debug)]
 pub struct StateReader {

@@ -20,6 +20,7 @@ pub(super) const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// What this process is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Role {
+    /// It looks whether the state can be had.
     Starting,
     /// It holds the state.
     Leading,
@@ -218,6 +219,12 @@ impl Board {
     pub(super) fn leading(&self, state: String) {
         let mut inner = self.lock();
         (inner.role, inner.role_since, inner.state) = (Role::Leading, self.clock.now(), state);
+    }
+
+    /// This process does not hold the state any more.
+    pub(super) fn let_go(&self) {
+        let mut inner = self.lock();
+        (inner.role, inner.role_since) = (Role::Starting, self.clock.now());
     }
 
     pub(super) fn stopping(&self) {

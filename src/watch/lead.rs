@@ -14,13 +14,14 @@ use super::notify::{Notifier, Told};
 use super::queue::Queue;
 use super::service::{Service, Signal, Signals};
 use super::sources::Sources;
+use super::standby::Followed;
 use super::{Reach, Surroundings, WatchError, past, settings};
 use crate::apply::Interrupt;
 use crate::config::Config;
 use crate::model::{CohortId, ConnectionName};
 use crate::receiver::{Certificate, Doors};
 use crate::reconcile::{self, Links};
-use crate::state::StateWriter;
+use crate::state::{Location, StateWriter};
 
 /// How often the loop goes round although nothing happens.
 const BEAT: Duration = Duration::from_secs(5);
@@ -28,12 +29,15 @@ const BEAT: Duration = Duration::from_secs(5);
 const PASSES_READ: usize = 100;
 
 /// What outlives a leader.
+#[derive(Clone)]
 pub(super) struct Shared {
     pub(super) board: Arc<Board>,
     pub(super) doors: Arc<Doors>,
     /// Rings when something has come through a door.
     pub(super) bell: Arc<Notify>,
     pub(super) certificate: Option<Certificate>,
+    /// Where the state is, whatever a later config says of it.
+    pub(super) location: Location,
 }
 
 /// How leading ended.
@@ -43,6 +47,12 @@ pub(super) enum LeadEnd {
     Stopped,
     /// Another process has the state.
     Lost,
+}
+
+/// How leading ended, and by when everything that still goes on must have.
+pub(super) struct LeadEnded {
+    pub(super) how: Result<LeadEnd, WatchError>,
+    pub(super) grace_ends: Instant,
 }
 
 /// The things that wake the loop: there are no others.
@@ -67,6 +77,8 @@ pub(super) enum Done {
 /// The leader: what it works with, and what it knows.
 pub(super) struct Lead {
     pub(super) config: Arc<Config>,
+    /// The config that this process started with.
+    pub(super) first: Arc<Config>,
     pub(super) at: Arc<dyn Surroundings>,
     pub(super) state: Arc<StateWriter>,
     pub(super) shared: Shared,
@@ -99,16 +111,18 @@ pub(super) struct Fold {
 
 impl Lead {
     pub(super) fn new(
-        config: Arc<Config>,
+        followed: &Followed,
         at: Arc<dyn Surroundings>,
         state: Arc<StateWriter>,
         shared: Shared,
     ) -> Self {
         let now = Instant::now();
+        let config = Arc::clone(&followed.config);
         Self {
+            first: Arc::clone(&followed.first),
             inboxes: Inboxes::new(config.watch.limits.inbox_len_max),
             notifier: Notifier::new(&config, &[]),
-            sources: Sources::new(),
+            sources: Sources::new(followed.content),
             config,
             at,
             state,
@@ -128,18 +142,21 @@ impl Lead {
         }
     }
 
-    /// Leads until it is told to stop, or the state is lost. The config that was last in use goes on.
+    /// Leads until it is told to stop, or the state is lost. The config that was last in use is followed on.
     pub(super) async fn run(
         mut self,
         signals: &mut Signals,
         service: &Service,
-    ) -> (Result<LeadEnd, WatchError>, Arc<Config>) {
-        let ended = match self.start(service).await {
+        followed: &mut Followed,
+    ) -> LeadEnded {
+        let how = match self.start(service).await {
             Ok(()) => self.until_ended(signals, service).await,
             Err(error) => Err(error),
         };
+        let grace_ends = Instant::now() + self.config.watch.grace;
         self.end().await;
-        (ended, self.config)
+        (followed.config, followed.content) = (self.config, self.sources.config_content());
+        LeadEnded { how, grace_ends }
     }
 
     async fn start(&mut self, service: &Service) -> Result<(), WatchError> {
@@ -150,14 +167,16 @@ impl Lead {
         self.inboxes.open(&config, &self.reach, &self.state, &self.shared.doors, &*self.at)?;
         self.sources.watch(&config);
         self.sources.changed(&config, None);
-        self.shared.board.leading(self.at.location(&config).to_string());
+        self.shared.board.leading(self.shared.location.to_string());
         self.history();
         let now = Instant::now();
         settings::cohorts(&config).for_each(|id| self.queue.wake(id.clone(), now));
         self.inboxes.names().for_each(|name| self.folds.entry(name.clone()).or_default().due = Some(now));
         self.next_poll = now + config.watch.poll;
-        tracing::info!(cohorts = config.cohorts.len(), state = %self.at.location(&config), "watching");
+        tracing::info!(cohorts = config.cohorts.len(), state = %self.shared.location, "watching");
         service.ready("watching");
+        // What has changed since it was read, before anything was watched.
+        self.reread(false).await;
         Ok(())
     }
 

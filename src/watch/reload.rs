@@ -80,7 +80,7 @@ impl Lead {
         {
             tracing::error!("the old certificate stays in use: {error}");
         }
-        let restart = settings::needs_restart(&old, &config);
+        let restart = settings::needs_restart(&self.first, &config);
         if !restart.is_empty() {
             tracing::warn!("a change of {} needs a restart", restart.join(", "));
         }

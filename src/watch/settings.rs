@@ -67,12 +67,12 @@ pub(super) fn same_secrets(a: &[Secret], b: &[Secret]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.expose() == b.expose())
 }
 
-/// What a running process cannot change, if another config wants it to.
-pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let (had, has) = (&old.watch, &new.watch);
+/// What a process that started with one config cannot change, if another one wants it to.
+pub(super) fn needs_restart(first: &Config, new: &Config) -> Vec<&'static str> {
+    let (had, has) = (&first.watch, &new.watch);
     let parts = [
-        ("state", old.state != new.state),
-        ("watch.listen", had.listen != has.listen || old.heap.is_empty() != new.heap.is_empty()),
+        ("state", first.state != new.state),
+        ("watch.listen", had.listen != has.listen || first.heap.is_empty() != new.heap.is_empty()),
         ("watch.admin", had.admin != has.admin),
         ("watch.tls", had.tls != has.tls),
         ("watch.limits", had.limits != has.limits),

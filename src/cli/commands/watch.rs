@@ -20,9 +20,7 @@ use crate::watch::{self, Boxed, Listens, Reach, Refused, Surroundings, WatchErro
 pub(in crate::cli) fn run(global: &Global) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
     // Found before anything starts, so that a missing key ends the start and says which.
-    access::keys(&config)?;
-    access::webhooks(&config)?;
-    access::notify(&config)?;
+    secrets(&config)?;
     let at = Arc::new(Machine { global: global.clone(), sandboxes: Sandboxes::default() });
     let started = |listens: &Listens| {
         if let Some(doors) = listens.doors {
@@ -32,6 +30,14 @@ pub(in crate::cli) fn run(global: &Global) -> Result<Exit, CommandError> {
     };
     super::runtime()?.block_on(watch::run(config, at, started))?;
     Ok(Exit::Done)
+}
+
+/// Whether every key and secret that the config names is there.
+fn secrets(config: &Config) -> Result<(), CommandError> {
+    access::keys(config)?;
+    access::webhooks(config)?;
+    access::notify(config)?;
+    Ok(())
 }
 
 /// This machine, for the loop.
@@ -52,7 +58,9 @@ impl Machine {
 impl Surroundings for Machine {
     fn config(&self) -> Result<Config, String> {
         let config = load(&self.global.config, self.global.env.as_deref());
-        config.map_err(|problems| crate::cli::problems::lines(&problems).join("\n"))
+        let config = config.map_err(|problems| crate::cli::problems::lines(&problems).join("\n"))?;
+        secrets(&config).map_err(|error| error.in_one_line())?;
+        Ok(config)
     }
 
     fn reach<'a>(&'a self, config: &'a Config) -> Boxed<'a, Result<Reach, String>> {
