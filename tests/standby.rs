@@ -33,3 +33,136 @@ fn whoever_takes_over_goes_by_the_config_of_now() {
     assert!(named("Full carts"), "{:?}", sandbox.names());
     assert_eq!(names(), before, "nobody was told an old name");
 }
+
+/// A proxy before a store, which can be cut.
+struct Line {
+    url: String,
+    is_cut: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Line {
+    fn to(url: &str) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = format!("http://{}", listener.local_addr().unwrap());
+        let is_cut = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (there, cut) = (url.strip_prefix("http://").unwrap().to_owned(), std::sync::Arc::clone(&is_cut));
+        std::thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                if cut.load(std::sync::atomic::Ordering::Relaxed) {
+                    continue;
+                }
+                let Ok(far) = std::net::TcpStream::connect(&there) else { continue };
+                for (mut from, mut to) in
+                    [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)]
+                {
+                    let cut = std::sync::Arc::clone(&cut);
+                    std::thread::spawn(move || {
+                        let mut chunk = [0; 16 << 10];
+                        while let Ok(len) = std::io::Read::read(&mut from, &mut chunk) {
+                            let is_over = len == 0 || cut.load(std::sync::atomic::Ordering::Relaxed);
+                            if is_over || std::io::Write::write_all(&mut to, &chunk[..len]).is_err() {
+                                break;
+                            }
+                        }
+                        let _ = from.shutdown(std::net::Shutdown::Both);
+                        let _ = to.shutdown(std::net::Shutdown::Both);
+                    });
+                }
+            }
+        });
+        Self { url: ours, is_cut }
+    }
+
+    fn cut(&self, is_cut: bool) {
+        self.is_cut.store(is_cut, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+const HEAP: &str = "  heap: { kind: heap }\n";
+
+fn command(w: &Workspace) -> Command {
+    let mut command = w.command(&["watch"]);
+    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+    command
+}
+
+/// A cohort from a file and one from a segment, with the state in a bucket.
+fn in_bucket(state: &str) -> (Workspace, Sandbox) {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let free = cohort_entry("free", "    guard: { max_removed: 100%, allow_empty: true }\n")
+        .replace("{ kind: file, path: free.csv }", "{ kind: heap_segment, connection: heap, segment_id: 7 }")
+        .replace("external_id: identity", "external_id: id");
+    w.write("sync.yaml", config(&sandbox.url, &["carts"], &(HEAP.to_owned() + PATIENCE)) + &free + state);
+    w.source("carts", users(20));
+    (w, sandbox)
+}
+
+fn tell(watch: &Watch, sync: &str, people: &[&str]) -> u16 {
+    let people: Vec<String> = people.iter().map(|id| format!(r#"{{"id":"{id}"}}"#)).collect();
+    let body = format!(
+        r#"{{"action_type":"segment.users.sync","data":{{"segment":{{"id":7,"name":"S"}},"sync_info":{{"page_number":1,"total_pages":1,"sync_task_id":"{sync}"}},"add":[{}]}}}}"#,
+        people.join(",")
+    );
+    http(&watch.doors(), "POST", "/heap/heap", &[], &body).status
+}
+
+#[test]
+fn on_a_bucket_one_leads_and_the_other_follows_when_it_was_killed_or_slept() {
+    let Some(s3) = S3::start() else { return };
+    let (w, sandbox) = in_bucket(&s3.config("2s"));
+    let first = Watch::from_command(&mut command(&w));
+    first.until_ready();
+    until("the carts are there", || sandbox.members("carts") == members(users(20)));
+    assert_eq!(tell(&first, "one", &["a", "b"]), 200);
+    until("who was told is in", || sandbox.members("free").len() == 2);
+    let second = Watch::from_command(&mut command(&w));
+    until("it stands by", || second.get("/readyz").body.contains("standing by"));
+    assert_eq!(tell(&second, "two", &["c"]), 503, "who stands by takes nothing");
+    // Told and killed at once: what was answered with 200 is in the bucket.
+    assert_eq!(tell(&first, "two", &["c"]), 200);
+    first.kill();
+    second.until_ready();
+    until("who was told is in", || sandbox.members("free").len() == 3);
+    let third = Watch::from_command(&mut command(&w));
+    until("it stands by", || third.get("/readyz").body.contains("standing by"));
+    second.signal(Signal::SIGSTOP);
+    third.until_ready();
+    w.source("carts", users(19));
+    until("somebody left", || sandbox.members("carts") == members(users(19)));
+    second.signal(Signal::SIGCONT);
+    assert_eq!(tell(&second, "three", &["d"]), 503, "its time is over");
+    until("it stands by again", || second.get("/readyz").body.contains("standing by"));
+    assert_eq!(second.get("/readyz").status, 503);
+    assert_eq!(tell(&third, "three", &["d"]), 200);
+    until("who was told is in", || sandbox.members("free").len() == 4);
+    assert_eq!(third.stop(), 0);
+    second.until_ready();
+    w.source("carts", users(18));
+    until("somebody left", || sandbox.members("carts") == members(users(18)));
+    assert_eq!(second.stop(), 0);
+    let mut verify = w.command(&["state", "verify"]);
+    verify.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+    run(verify).expect(0);
+}
+
+#[test]
+fn a_bucket_that_is_away_for_longer_than_a_lease_is_waited_for() {
+    let Some(s3) = S3::start() else { return };
+    let line = Line::to(&s3.url);
+    let (w, sandbox) = in_bucket(&s3.config("2s").replace(&s3.url, &line.url));
+    let watch = Watch::from_command(&mut command(&w));
+    watch.until_ready();
+    until("the carts are there", || sandbox.members("carts") == members(users(20)));
+    line.cut(true);
+    until("it knows", || watch.get("/readyz").status == 503);
+    assert!([503, 0].contains(&tell(&watch, "one", &["a"])), "nothing is taken that could not be kept");
+    std::thread::sleep(Duration::from_secs(8));
+    assert_eq!(watch.get("/livez").status, 200);
+    line.cut(false);
+    watch.until_ready();
+    w.source("carts", users(19));
+    until("somebody left", || sandbox.members("carts") == members(users(19)));
+    assert_eq!(tell(&watch, "one", &["a"]), 200);
+    until("who was told is in", || sandbox.members("free").len() == 1);
+    assert_eq!(watch.stop(), 0);
+}
