@@ -1,7 +1,11 @@
 //! Several processes on one state, in a folder and in a bucket: who stands by leads as well as whoever led
 //! before, and what was answered with 200 counts, whoever answered it.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -34,48 +38,55 @@ fn whoever_takes_over_goes_by_the_config_of_now() {
     assert_eq!(names(), before, "nobody was told an old name");
 }
 
-/// A proxy before a store, which can be cut.
+/// A proxy before a store. It can be cut, or hold back what is sent through it.
 struct Line {
     url: String,
-    is_cut: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    how: Arc<AtomicU8>,
 }
+
+const GOES: u8 = 0;
+const CUT: u8 = 1;
+const HELD: u8 = 2;
 
 impl Line {
     fn to(url: &str) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let ours = format!("http://{}", listener.local_addr().unwrap());
-        let is_cut = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let (there, cut) = (url.strip_prefix("http://").unwrap().to_owned(), std::sync::Arc::clone(&is_cut));
+        let (how, there) = (Arc::new(AtomicU8::new(GOES)), url.strip_prefix("http://").unwrap().to_owned());
+        let is = Arc::clone(&how);
         std::thread::spawn(move || {
             for near in listener.incoming().flatten() {
-                if cut.load(std::sync::atomic::Ordering::Relaxed) {
+                if is.load(Relaxed) == CUT {
                     continue;
                 }
-                let Ok(far) = std::net::TcpStream::connect(&there) else { continue };
-                for (mut from, mut to) in
-                    [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)]
-                {
-                    let cut = std::sync::Arc::clone(&cut);
-                    std::thread::spawn(move || {
-                        let mut chunk = [0; 16 << 10];
-                        while let Ok(len) = std::io::Read::read(&mut from, &mut chunk) {
-                            let is_over = len == 0 || cut.load(std::sync::atomic::Ordering::Relaxed);
-                            if is_over || std::io::Write::write_all(&mut to, &chunk[..len]).is_err() {
-                                break;
-                            }
-                        }
-                        let _ = from.shutdown(std::net::Shutdown::Both);
-                        let _ = to.shutdown(std::net::Shutdown::Both);
-                    });
+                let Ok(far) = TcpStream::connect(&there) else { continue };
+                let back = (far.try_clone().unwrap(), near.try_clone().unwrap());
+                for (from, to) in [(near, far), back] {
+                    let is = Arc::clone(&is);
+                    std::thread::spawn(move || pass_on(from, to, &is));
                 }
             }
         });
-        Self { url: ours, is_cut }
+        Self { url: ours, how }
     }
 
-    fn cut(&self, is_cut: bool) {
-        self.is_cut.store(is_cut, std::sync::atomic::Ordering::Relaxed);
+    fn is(&self, how: u8) {
+        self.how.store(how, Relaxed);
     }
+}
+
+fn pass_on(mut from: TcpStream, mut to: TcpStream, is: &AtomicU8) {
+    let mut chunk = [0; 16 << 10];
+    while let Ok(len @ 1..) = from.read(&mut chunk) {
+        while is.load(Relaxed) == HELD {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if is.load(Relaxed) == CUT || to.write_all(&chunk[..len]).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
 }
 
 const HEAP: &str = "  heap: { kind: heap }\n";
@@ -153,16 +164,43 @@ fn a_bucket_that_is_away_for_longer_than_a_lease_is_waited_for() {
     let watch = Watch::from_command(&mut command(&w));
     watch.until_ready();
     until("the carts are there", || sandbox.members("carts") == members(users(20)));
-    line.cut(true);
+    line.is(CUT);
     until("it knows", || watch.get("/readyz").status == 503);
     assert!([503, 0].contains(&tell(&watch, "one", &["a"])), "nothing is taken that could not be kept");
     std::thread::sleep(Duration::from_secs(8));
     assert_eq!(watch.get("/livez").status, 200);
-    line.cut(false);
+    line.is(GOES);
     watch.until_ready();
     w.source("carts", users(19));
     until("somebody left", || sandbox.members("carts") == members(users(19)));
     assert_eq!(tell(&watch, "one", &["a"]), 200);
     until("who was told is in", || sandbox.members("free").len() == 1);
     assert_eq!(watch.stop(), 0);
+}
+
+/// The bucket answers so late that another process leads by then: it does not know of what arrives after it has
+/// looked, so that must not be called safe.
+#[test]
+fn what_reaches_a_bucket_after_the_lease_was_lost_is_not_answered_with_200() {
+    let Some(s3) = S3::start() else { return };
+    let line = Line::to(&s3.url);
+    let (w, sandbox) = in_bucket(&s3.config("2s"));
+    w.write("held.yaml", w.read("sync.yaml").replace(&s3.url, &line.url));
+    let first = Watch::from_command(command(&w).args(["-c", "held.yaml"]));
+    first.until_ready();
+    assert_eq!(tell(&first, "one", &["a"]), 200);
+    until("who was told is in", || sandbox.members("free").len() == 1);
+    let second = Watch::from_command(&mut command(&w));
+    until("it stands by", || second.get("/readyz").body.contains("standing by"));
+    line.is(HELD);
+    let answered = std::thread::scope(|scope| {
+        let late = scope.spawn(|| tell(&first, "two", &["b"]));
+        second.until_ready();
+        second.until_in_step();
+        line.is(GOES);
+        late.join().unwrap()
+    });
+    assert_eq!(answered, 503);
+    assert_eq!(tell(&second, "two", &["b"]), 200);
+    until("who was told is in", || sandbox.members("free").len() == 2);
 }

@@ -85,14 +85,38 @@ impl Room {
     fn is_full(&self, more: u64) -> bool {
         self.held() + more > self.len_max
     }
+}
 
-    fn take(&self, bytes: u64) {
+/// What one inbox has of the room; given back when it is dropped. It is told anew whenever the files are listed,
+/// so that nothing that goes wrong is counted for ever.
+#[derive(Debug)]
+struct Part {
+    held: Arc<AtomicU64>,
+    bytes: AtomicU64,
+}
+
+impl Part {
+    fn more(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.held.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn give(&self, bytes: u64) {
-        let less = |held: u64| Some(held.saturating_sub(bytes));
-        let _ = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    fn less(&self, bytes: u64) {
+        let less = |had: u64| Some(had.saturating_sub(bytes));
+        let had = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).unwrap_or(0);
+        self.held.fetch_sub(bytes.min(had), Ordering::Relaxed);
+    }
+
+    fn is(&self, bytes: u64) {
+        let had = self.bytes.swap(bytes, Ordering::Relaxed);
+        // The difference may be below nothing; the sum of all parts is not.
+        self.held.fetch_add(bytes.wrapping_sub(had), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.is(0);
     }
 }
 
@@ -115,6 +139,7 @@ enum Order {
 pub struct Inbox {
     orders: Option<mpsc::Sender<Order>>,
     room: Room,
+    part: Arc<Part>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -130,13 +155,15 @@ impl Inbox {
         clock: Clock,
     ) -> Result<Self, StateError> {
         let closed = files(&state.reader().store, door)?;
-        room.take(closed.iter().map(|file| file.bytes).sum());
+        let part = Arc::new(Part { held: Arc::clone(&room.held), bytes: AtomicU64::new(0) });
+        part.is(bytes_of(&closed));
         let (orders, incoming) = mpsc::channel(WAITING_MAX);
         let folder = folder_of(door);
-        let writer = Writer { state: Arc::clone(state), folder, clock, open: None, closed };
+        let (state, writes) = (Arc::clone(state), Arc::clone(&part));
+        let writer = Writer { state, folder, clock, open: None, closed, part: writes };
         let thread = std::thread::Builder::new().name(format!("inbox {door}"));
         let thread = thread.spawn(move || writer.run(incoming))?;
-        Ok(Self { orders: Some(orders), room, thread: Some(thread) })
+        Ok(Self { orders: Some(orders), room, part, thread: Some(thread) })
     }
 
     /// Keeps a delivery. It is on disk once this returns.
@@ -155,9 +182,7 @@ impl Inbox {
             Err(mpsc::error::TrySendError::Full(_)) => return Err(InboxError::Full),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(InboxError::Closed),
         }
-        told.await.unwrap_or(Err(InboxError::Closed))?;
-        self.room.take(bytes);
-        Ok(())
+        told.await.unwrap_or(Err(InboxError::Closed))
     }
 
     /// Closes the file that is being written to, and names all that are closed: they can be used.
@@ -173,7 +198,13 @@ impl Inbox {
 
     /// Files were used and removed.
     pub fn used(&self, files: &[ClosedFile]) {
-        self.room.give(files.iter().map(|file| file.bytes).sum());
+        self.part.less(bytes_of(files));
+    }
+
+    /// Bytes that wait in it.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.part.bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -194,6 +225,7 @@ struct Writer {
     open: Option<OpenFile>,
     /// Files that may be there still; those that were used are taken out when the next are named.
     closed: Vec<ClosedFile>,
+    part: Arc<Part>,
 }
 
 struct OpenFile {
@@ -236,11 +268,14 @@ impl Writer {
         };
         let kept = open.file.append(bytes).and_then(|()| open.file.sync());
         open.bytes += bytes.len() as u64;
+        self.part.more(bytes.len() as u64);
         if kept.is_err() || open.bytes >= FILE_LEN {
             // After a failure as well: what follows half of a batch would not be found again.
             self.close();
         }
-        Ok(kept?)
+        kept?;
+        // Whoever has taken over meanwhile has looked already, and does not know of this.
+        self.state.check_lease()
     }
 
     fn close(&mut self) {
@@ -253,6 +288,7 @@ impl Writer {
         self.close();
         let store = &self.state.reader().store;
         let there = list(store, &self.folder).map_err(|error| InboxError::State(Arc::new(error)))?;
+        self.part.is(bytes_of(&there));
         self.closed.retain(|file| there.iter().any(|found| belongs(&found.path, &file.path)));
         let is_closed = |found: &ClosedFile| self.closed.iter().any(|file| belongs(&found.path, &file.path));
         Ok(there.into_iter().filter(is_closed).collect())
@@ -305,6 +341,10 @@ impl Delivery {
         let received = Timestamp::from_millisecond(number(12)?).ok()?;
         Some((Self { received, stamp: number(20)?, body: bytes[HEAD_LEN..end].to_vec() }, end))
     }
+}
+
+fn bytes_of(files: &[ClosedFile]) -> u64 {
+    files.iter().map(|file| file.bytes).sum()
 }
 
 fn folder_of(door: &ConnectionName) -> String {
@@ -416,6 +456,39 @@ mod tests {
             bad[at] ^= 1;
             assert!(Delivery::read(&bad).is_none_or(|(read, _)| read != delivery("body")), "{at}");
         }
+    }
+
+    #[tokio::test]
+    async fn room_is_what_the_files_take_whatever_went_wrong() {
+        let home = tempfile::tempdir().unwrap();
+        let since = Timestamp::UNIX_EPOCH;
+        let holder = super::super::Holder { host: String::new(), process: 1, since, heard: None };
+        let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
+        let location = super::super::Location::Folder(home.path().to_owned());
+        let state = Arc::new(StateWriter::open(&location, &holder, clock, 7).unwrap());
+        let (room, door) = (Room::new(1 << 20), ConnectionName::new("heap").unwrap());
+        let open = || Inbox::open(&state, &door, room.clone(), clock).unwrap();
+        let inbox = open();
+        inbox.keep(delivery("body")).await.unwrap();
+        let one = (HEAD_LEN + 4) as u64;
+        assert_eq!((room.held(), inbox.held()), (one, one));
+        let files = inbox.close_file().await.unwrap();
+        // Removed, and then the fold failed: nobody says that they were used.
+        state.remove_used(&files[0]).unwrap();
+        inbox.keep(delivery("body")).await.unwrap();
+        assert_eq!(room.held(), 2 * one);
+        let files = inbox.close_file().await.unwrap();
+        assert_eq!((files.len(), room.held()), (1, one));
+        // Closed and opened again, it is not counted twice.
+        drop(inbox);
+        assert_eq!(room.held(), 0);
+        let inbox = open();
+        assert_eq!(room.held(), one);
+        let files = inbox.close_file().await.unwrap();
+        state.remove_used(&files[0]).unwrap();
+        inbox.used(&files);
+        inbox.used(&files);
+        assert_eq!((room.held(), inbox.held()), (0, 0));
     }
 
     #[test]

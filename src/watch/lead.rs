@@ -85,6 +85,8 @@ pub(super) struct Lead {
     pub(super) reach: Reach,
     pub(super) links: Links,
     pub(super) inboxes: Inboxes,
+    /// Whether all doors of the config are open.
+    pub(super) has_doors: bool,
     pub(super) notifier: Notifier,
     pub(super) told: Told,
     pub(super) queue: Queue<CohortId>,
@@ -121,6 +123,7 @@ impl Lead {
         Self {
             first: Arc::clone(&followed.first),
             inboxes: Inboxes::new(config.watch.limits.inbox_len_max),
+            has_doors: true,
             notifier: Notifier::new(&config, &[]),
             sources: Sources::new(followed.content),
             config,
@@ -171,7 +174,7 @@ impl Lead {
         self.history();
         let now = Instant::now();
         settings::cohorts(&config).for_each(|id| self.queue.wake(id.clone(), now));
-        self.inboxes.names().for_each(|name| self.folds.entry(name.clone()).or_default().due = Some(now));
+        config.heap.keys().for_each(|name| self.folds.entry(name.clone()).or_default().due = Some(now));
         self.next_poll = now + config.watch.poll;
         tracing::info!(cohorts = config.cohorts.len(), state = %self.shared.location, "watching");
         service.ready("watching");
@@ -184,8 +187,8 @@ impl Lead {
     fn history(&self) {
         let board = &self.shared.board;
         self.note_left_behind();
-        for name in self.inboxes.names() {
-            show(name, &self.state, board, self.inboxes.held());
+        for name in self.config.heap.keys() {
+            show(name, &self.state, board, self.inboxes.held(name));
         }
         let passes = self.state.reader().passes(PASSES_READ).unwrap_or_default();
         for id in settings::cohorts(&self.config) {
@@ -264,6 +267,9 @@ impl Lead {
         }
         if self.next_poll <= now {
             self.next_poll = now + self.config.watch.poll;
+            if !self.has_doors {
+                self.open_doors();
+            }
             self.sources.notice_all();
             self.settled().await;
         }
@@ -291,8 +297,8 @@ impl Lead {
             }
         }
         self.note_stale(now);
-        for name in self.inboxes.names() {
-            note_waiting(&self.shared.board, name, self.inboxes.held(), now);
+        for name in self.config.heap.keys() {
+            note_waiting(&self.shared.board, name, self.inboxes.held(name), now);
         }
     }
 

@@ -62,7 +62,7 @@ impl Lead {
     /// Something has come through a door: it is folded when the door is quiet, or soon in any case.
     pub(super) fn delivered(&mut self) {
         let now = Instant::now();
-        for name in self.inboxes.names() {
+        for name in self.config.heap.keys() {
             let fold = self.folds.entry(name.clone()).or_default();
             let since = *fold.waits_since.get_or_insert(now);
             fold.due = Some((now + FOLD_AFTER).min(since + FOLD_WITHIN));
@@ -93,7 +93,7 @@ impl Lead {
                 if let Some(status) = self.shared.board.lock().heaps.get_mut(&end.heap) {
                     status.waiting_since = None;
                 }
-                show(&end.heap, &self.state, &self.shared.board, self.inboxes.held());
+                show(&end.heap, &self.state, &self.shared.board, self.inboxes.held(&end.heap));
                 cohorts_of(&end.heap, folded, &self.config).for_each(|id| self.queue.wake(id.clone(), now));
             }
         }

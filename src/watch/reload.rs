@@ -70,10 +70,10 @@ impl Lead {
         }
         let sent_anew = config.cohorts.iter().filter(|cohort| relinked.contains(&cohort.to));
         changed.extend(sent_anew.map(|cohort| cohort.id.clone()));
-        if let Err(error) =
-            self.inboxes.open(&config, &self.reach, &self.state, &self.shared.doors, &*self.at)
-        {
-            tracing::error!("a door cannot be opened: {error}");
+        self.open_doors();
+        // What waits behind a door that is new, and pages that are waited for in another way now.
+        for (name, _) in config.heap.iter().filter(|(name, heap)| old.heap.get(*name) != Some(*heap)) {
+            self.folds.entry(name.clone()).or_default().due = Some(Instant::now());
         }
         if let (Some(certificate), Some(files)) = (&self.shared.certificate, &config.watch.tls)
             && let Err(error) = certificate.reread(files)
@@ -104,6 +104,15 @@ impl Lead {
         );
         let now = Instant::now();
         changed.into_iter().for_each(|id| self.queue.wake(id, now));
+    }
+
+    /// Opens the doors of the config. What cannot be opened now is tried again with the next look at everything.
+    pub(super) fn open_doors(&mut self) {
+        let opened = self.inboxes.open(&self.config, &self.reach, &self.state, &self.shared.doors, &*self.at);
+        self.has_doors = opened.is_ok();
+        if let Err(error) = opened {
+            tracing::error!("a door cannot be opened: {error}");
+        }
     }
 
     pub(super) fn linked(&self, config: &Config) -> Result<Links, crate::connector::http::HttpError> {
