@@ -204,3 +204,22 @@ fn what_reaches_a_bucket_after_the_lease_was_lost_is_not_answered_with_200() {
     assert_eq!(tell(&second, "two", &["b"]), 200);
     until("who was told is in", || sandbox.members("free").len() == 2);
 }
+
+/// Left by a process that was killed before it could use it, and met again by a reload.
+#[test]
+fn what_waits_behind_a_door_that_is_new_is_used() {
+    let (w, sandbox) = in_bucket("");
+    let with_heap = w.read("sync.yaml");
+    let first = Watch::from_command(&mut command(&w));
+    first.until_ready();
+    assert_eq!(tell(&first, "one", &["a", "b"]), 200);
+    first.kill();
+    if w.snapshot(".syncline/inbox").is_empty() {
+        return; // it was used already
+    }
+    w.replace("sync.yaml", &config(&sandbox.url, &["carts"], PATIENCE));
+    let watch = Watch::start(&w);
+    watch.until_in_step();
+    w.replace("sync.yaml", &with_heap);
+    until("who was told is in", || sandbox.members("free").len() == 2);
+}

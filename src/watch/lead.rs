@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::model::{CohortId, ConnectionName};
 use crate::receiver::{Certificate, Doors};
 use crate::reconcile::{self, Links};
-use crate::state::{Location, StateWriter};
+use crate::state::{Approval, Location, StateWriter};
 
 /// How often the loop goes round although nothing happens.
 const BEAT: Duration = Duration::from_secs(5);
@@ -96,7 +96,8 @@ pub(super) struct Lead {
     pub(super) interrupt: (watch::Sender<bool>, Interrupt),
     /// When each Heap's inbox is folded, and since when something waits in it.
     pub(super) folds: BTreeMap<ConnectionName, Fold>,
-    pub(super) approvals: BTreeMap<CohortId, Vec<String>>,
+    /// What was given for whom, when last looked.
+    pub(super) approvals: BTreeMap<CohortId, Vec<Approval>>,
     pub(super) next_beat: Instant,
     pub(super) next_poll: Instant,
     pub(super) is_lost: bool,
@@ -287,13 +288,13 @@ impl Lead {
         let now = self.at.clock().now();
         for id in self.refused() {
             let given = tokio::task::block_in_place(|| self.state.reader().approvals(&id, now));
-            let plans: Vec<String> = given.unwrap_or_default().into_iter().map(|given| given.plan).collect();
-            if self.approvals.get(&id).is_none_or(|seen| *seen != plans) {
-                if !plans.is_empty() {
+            let given = given.unwrap_or_default();
+            if self.approvals.get(&id).is_none_or(|seen| *seen != given) {
+                if !given.is_empty() {
                     tracing::info!(cohort = %id, "somebody has approved a plan");
                     self.queue.wake(id.clone(), Instant::now());
                 }
-                self.approvals.insert(id, plans);
+                self.approvals.insert(id, given);
             }
         }
         self.note_stale(now);

@@ -38,7 +38,11 @@ pub(super) fn changed(old: &Config, new: &Config) -> BTreeSet<CohortId> {
         // Where it stands in the file does not matter.
         let is_same = before.is_some_and(|before| {
             let before = crate::config::Cohort { declared_at: cohort.declared_at.clone(), ..before.clone() };
-            before == *cohort && old.braze.get(&cohort.to) == new.braze.get(&cohort.to)
+            let schedule =
+                |config: &Config| cohort.schedule.clone().unwrap_or_else(|| config.watch.schedule.clone());
+            before == *cohort
+                && schedule(old) == schedule(new)
+                && old.braze.get(&cohort.to) == new.braze.get(&cohort.to)
         });
         if !is_same {
             changed.insert(cohort.id.clone());
