@@ -7,9 +7,10 @@
 //! cohorts/<id>/runs/<uuid>.parquet         members sorted by key; the version says which of them Braze has accepted
 //! segments/<connection>/…                  what a Heap has told of its segments: versions and runs as those of cohorts
 //! inbox/<door>/<file>.log                  what was received and not yet used
-//! approvals/<cohort>-<digest>.json         what a person has allowed although the guard refused it
+//! approvals/<cohort>/<digest>.json         what a person has allowed although the guard refused it
 //! journal/<yyyy>/<mm>/<dd>/<pass>.ndjson   passes, attempts, outcomes
-//! rejects/<pass>/<cohort>.ndjson           rows and identifiers that could not be used, and why
+//! rejects/<pass>/<cohort>.ndjson           rows and identifiers that could not be used, and why;
+//!                                          `inbox.<door>.ndjson`: deliveries, whole
 //! ```
 //!
 //! In a bucket, where nothing can be appended to, journal and rejects are in parts: `<pass>.ndjson`,
