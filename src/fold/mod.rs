@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{ConnectionName, PassId, Timestamp};
-use crate::state::{ClosedFile, Delivery, Reject, RejectLog, Segments, StateError, StateWriter};
+use crate::state::{ClosedFile, Contents, Delivery, Reject, RejectLog, Segments, StateError, StateWriter};
 
 use ledger::{Learned, Ledger};
 use payload::{Payload, Unusable};
@@ -104,15 +104,19 @@ fn commit(
     let before = state.reader().segments(heap)?;
     let mut ledger = Ledger::new(before.clone());
     for file in files {
-        let (deliveries, rest) = state.reader().deliveries(file)?;
-        if rest > 0 {
+        let Contents { deliveries, torn, damaged } = state.reader().deliveries(file)?;
+        if torn > 0 {
             tracing::warn!(%heap, "{} ends within a delivery, which nobody was told is safe", file.path);
+        }
+        for bytes in damaged {
+            tracing::error!(%heap, "a delivery in {} is damaged and is kept as a reject", file.path);
+            put_aside(&damage(), &bytes, &mut ledger, rejects)?;
         }
         for delivery in &deliveries {
             match learn(delivery, &mut ledger) {
                 Ok(Learned::New) => folded.deliveries += 1,
                 Ok(Learned::Known) => folded.duplicates += 1,
-                Err(unusable) => put_aside(&unusable, delivery, &mut ledger, rejects)?,
+                Err(unusable) => put_aside(&unusable, &delivery.body, &mut ledger, rejects)?,
             }
         }
     }
@@ -149,15 +153,19 @@ fn learn(delivery: &Delivery, ledger: &mut Ledger) -> Result<Learned, Unusable> 
     }
 }
 
+fn damage() -> Unusable {
+    Unusable { reason: "damaged", detail: "the file that it was kept in has other bytes now".to_owned() }
+}
+
 /// Keeps a delivery that cannot be used, all of it: Heap was told that it is safe, and does not tell it again.
 fn put_aside(
     unusable: &Unusable,
-    delivery: &Delivery,
+    body: &[u8],
     ledger: &mut Ledger,
     rejects: &mut RejectLog,
 ) -> Result<(), StateError> {
     ledger.put_aside();
-    let value = String::from_utf8_lossy(&delivery.body);
+    let value = String::from_utf8_lossy(body);
     let reject =
         Reject { reason: unusable.reason, detail: &unusable.detail, value: &value, ..Reject::default() };
     rejects.push(&reject.line())

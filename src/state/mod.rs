@@ -56,7 +56,7 @@ use std::time::Duration;
 
 pub use approvals::{Approval, Approvals};
 pub use gc::Garbage;
-pub use inbox::{ClosedFile, Delivery, Inbox, InboxError, Room};
+pub use inbox::{ClosedFile, Contents, Delivery, Inbox, InboxError, Room};
 pub use journal::{Entry, Event, Journal, PassRecord};
 pub use lease::Holder;
 pub use record::RecordCursor;

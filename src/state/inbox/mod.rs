@@ -4,43 +4,33 @@
 //! inbox/<door>/<began>-<random>.log    one delivery after the other
 //! ```
 //!
-//! A delivery is its length (4 bytes, little end first), the XXH3-64 of the rest (8), when it was received
-//! (8, milliseconds), the door's stamp (8), and its body. A file that was not closed may end in the middle of
-//! one: nobody was told that it is safe.
-//!
 //! Many deliveries are put on disk at once, by a thread of their own: whoever comes while the disk is busy
 //! is in the next batch. Nothing here knows what a delivery means.
 
+mod delivery;
+mod room;
+
+pub use delivery::{Contents, Delivery};
+pub use room::Room;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
-use xxhash_rust::xxh3::xxh3_64;
+
+use delivery::HEAD_LEN;
+use room::Part;
 
 use super::store::{Growing, Store};
 use super::{StateError, StateReader, StateWriter};
-use crate::model::{Clock, ConnectionName, Timestamp};
+use crate::model::{Clock, ConnectionName};
 
-/// Bytes before a body.
-const HEAD_LEN: usize = 4 + 8 + 8 + 8;
 /// A file is closed when it has grown to this.
 const FILE_LEN: u64 = 16 << 20;
 /// Bytes that are put on disk at once.
 const BATCH_LEN: usize = 8 << 20;
 /// Deliveries that may wait for the disk.
 const WAITING_MAX: usize = 4096;
-
-/// Something that was received.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// When.
-    pub received: Timestamp,
-    /// A number of the door's own: of Heap's webhook, the milliseconds that it is signed for.
-    pub stamp: i64,
-    /// The bytes.
-    pub body: Vec<u8>,
-}
 
 /// Why a delivery was not kept.
 #[derive(Debug, thiserror::Error)]
@@ -54,70 +44,6 @@ pub enum InboxError {
     /// The inbox is closed: the process is about to end.
     #[error("the inbox is closed")]
     Closed,
-}
-
-/// How much all inboxes may hold, and do.
-#[derive(Clone, Debug)]
-pub struct Room {
-    held: Arc<AtomicU64>,
-    len_max: u64,
-}
-
-impl Room {
-    /// Room for so many bytes.
-    #[must_use]
-    pub fn new(len_max: u64) -> Self {
-        Self { held: Arc::default(), len_max }
-    }
-
-    /// Bytes that are held.
-    #[must_use]
-    pub fn held(&self) -> u64 {
-        self.held.load(Ordering::Relaxed)
-    }
-
-    /// The same room with another bound.
-    #[must_use]
-    pub fn resized(&self, len_max: u64) -> Self {
-        Self { held: Arc::clone(&self.held), len_max }
-    }
-
-    fn is_full(&self, more: u64) -> bool {
-        self.held() + more > self.len_max
-    }
-}
-
-/// What one inbox has of the room; given back when it is dropped. It is told anew whenever the files are listed,
-/// so that nothing that goes wrong is counted for ever.
-#[derive(Debug)]
-struct Part {
-    held: Arc<AtomicU64>,
-    bytes: AtomicU64,
-}
-
-impl Part {
-    fn more(&self, bytes: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.held.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn less(&self, bytes: u64) {
-        let less = |had: u64| Some(had.saturating_sub(bytes));
-        let had = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).unwrap_or(0);
-        self.held.fetch_sub(bytes.min(had), Ordering::Relaxed);
-    }
-
-    fn is(&self, bytes: u64) {
-        let had = self.bytes.swap(bytes, Ordering::Relaxed);
-        // The difference may be below nothing; the sum of all parts is not.
-        self.held.fetch_add(bytes.wrapping_sub(had), Ordering::Relaxed);
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        self.is(0);
-    }
 }
 
 /// A file of an inbox that nobody appends to any more.
@@ -155,8 +81,7 @@ impl Inbox {
         clock: Clock,
     ) -> Result<Self, StateError> {
         let closed = files(&state.reader().store, door)?;
-        let part = Arc::new(Part { held: Arc::clone(&room.held), bytes: AtomicU64::new(0) });
-        part.is(bytes_of(&closed));
+        let part = Arc::new(room.part(bytes_of(&closed)));
         let (orders, incoming) = mpsc::channel(WAITING_MAX);
         let folder = folder_of(door);
         let (state, writes) = (Arc::clone(state), Arc::clone(&part));
@@ -204,7 +129,7 @@ impl Inbox {
     /// Bytes that wait in it.
     #[must_use]
     pub fn held(&self) -> u64 {
-        self.part.bytes.load(Ordering::Relaxed)
+        self.part.bytes()
     }
 }
 
@@ -316,33 +241,6 @@ impl OpenFile {
     }
 }
 
-impl Delivery {
-    fn write(&self, out: &mut Vec<u8>) {
-        let start = out.len();
-        let len = u32::try_from(self.body.len()).unwrap_or(u32::MAX);
-        out.extend_from_slice(&len.to_le_bytes());
-        out.extend_from_slice(&[0; 8]);
-        out.extend_from_slice(&self.received.as_millisecond().to_le_bytes());
-        out.extend_from_slice(&self.stamp.to_le_bytes());
-        out.extend_from_slice(&self.body);
-        let hash = xxh3_64(&out[start + 12..]);
-        out[start + 4..start + 12].copy_from_slice(&hash.to_le_bytes());
-    }
-
-    /// Reads one delivery off the front; none if it is not whole.
-    fn read(bytes: &[u8]) -> Option<(Self, usize)> {
-        let number = |at: usize| Some(i64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-        let len = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
-        let end = HEAD_LEN.checked_add(len)?;
-        let rest = bytes.get(12..end)?;
-        if number(4)?.cast_unsigned() != xxh3_64(rest) {
-            return None;
-        }
-        let received = Timestamp::from_millisecond(number(12)?).ok()?;
-        Some((Self { received, stamp: number(20)?, body: bytes[HEAD_LEN..end].to_vec() }, end))
-    }
-}
-
 fn bytes_of(files: &[ClosedFile]) -> u64 {
     files.iter().map(|file| file.bytes).sum()
 }
@@ -386,18 +284,12 @@ impl StateReader {
         files(&self.store, door)
     }
 
-    /// What is in a file of an inbox, and how many bytes at its end belong to no whole delivery.
+    /// What is in a file of an inbox.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn deliveries(&self, file: &ClosedFile) -> Result<(Vec<Delivery>, usize), StateError> {
-        let bytes = self.store.read(&file.path)?.unwrap_or_default();
-        let (mut deliveries, mut at) = (Vec::new(), 0);
-        while let Some((delivery, len)) = Delivery::read(&bytes[at..]) {
-            deliveries.push(delivery);
-            at += len;
-        }
-        Ok((deliveries, bytes.len() - at))
+    pub fn deliveries(&self, file: &ClosedFile) -> Result<Contents, StateError> {
+        Ok(Contents::read(&self.store.read(&file.path)?.unwrap_or_default()))
     }
 }
 
@@ -415,47 +307,11 @@ impl StateWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Timestamp;
 
     fn delivery(body: &str) -> Delivery {
         let received = Timestamp::from_millisecond(1_700_000_000_123).unwrap();
         Delivery { received, stamp: -7, body: body.as_bytes().to_vec() }
-    }
-
-    #[test]
-    fn a_delivery_that_was_cut_is_not_there_and_spoils_nothing_before_it() {
-        let home = tempfile::tempdir().unwrap();
-        let store = Store::in_folder(home.path());
-        let reader = StateReader { store: store.clone(), format: None };
-        let (mut bytes, all) = (Vec::new(), [delivery("one"), delivery(""), delivery("three")]);
-        all.iter().for_each(|delivery| delivery.write(&mut bytes));
-        for cut in 0..=bytes.len() {
-            let path = format!("inbox/heap/{cut:013}-0.log");
-            let mut file = store.growing(&path).unwrap();
-            file.append(&bytes[..cut]).unwrap();
-            let (found, rest) = reader.deliveries(&ClosedFile { path, bytes: cut as u64 }).unwrap();
-            let whole = [HEAD_LEN + 3, HEAD_LEN, HEAD_LEN + 5];
-            let mut sum = 0;
-            let count = whole
-                .iter()
-                .take_while(|len| {
-                    sum += **len;
-                    sum <= cut
-                })
-                .count();
-            assert_eq!(found, all[..count]);
-            assert_eq!(rest, cut - whole[..count].iter().sum::<usize>());
-        }
-    }
-
-    #[test]
-    fn a_flipped_bit_is_found() {
-        let mut bytes = Vec::new();
-        delivery("body").write(&mut bytes);
-        for at in 0..bytes.len() {
-            let mut bad = bytes.clone();
-            bad[at] ^= 1;
-            assert!(Delivery::read(&bad).is_none_or(|(read, _)| read != delivery("body")), "{at}");
-        }
     }
 
     #[tokio::test]
