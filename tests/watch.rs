@@ -170,6 +170,20 @@ fn told_to_stop_it_finishes_what_is_under_way() {
     assert_eq!(sandbox.members("carts").len(), 1000);
 }
 
+/// A source that takes long to read does not keep a process that was told to stop.
+#[test]
+fn told_to_stop_it_does_not_wait_for_a_plan() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["big"], &PATIENCE.replace("grace: 5s", "grace: 200ms"));
+    w.source("big", users(1_000_000));
+    let watch = Watch::start(&w);
+    std::thread::sleep(Duration::from_millis(200));
+    watch.signal(Signal::SIGTERM);
+    watch.until_logs("the time to stop in is over", 1);
+    let log = watch.ended_well();
+    assert!(!log.contains("planned cohort=big"), "{log}");
+}
+
 #[test]
 fn a_second_process_stands_by_and_takes_over() {
     let (w, sandbox) = watched(&["carts"], "");

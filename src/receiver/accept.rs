@@ -1,8 +1,8 @@
 //! Connections: accepted, counted, timed, and closed when they are silent. Our own loop, since no library's has
 //! all of these bounds.
 //!
-//! When there are too many, the one that has been silent for longest gives way: whoever only holds connections
-//! open cannot keep others out.
+//! When there are too many, the one that has owed the most for longest gives way, be it a request or the rest of
+//! one: whoever only holds connections open cannot keep others out.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -134,8 +134,12 @@ struct Connections {
 /// One connection.
 struct Connection {
     began: Instant,
-    /// Requests that are being answered.
+    /// Requests that have begun and have no answer yet.
     busy: AtomicUsize,
+    /// Those of them that have come whole, so that the answer is owed by us.
+    whole: AtomicUsize,
+    /// Milliseconds since it began when a request last began or was answered.
+    moved: AtomicU64,
     /// Milliseconds since it began when the last answer was given; 0: none was.
     answered: AtomicU64,
     abort: AbortHandle,
@@ -147,6 +151,17 @@ impl Connection {
         let answered = Duration::from_millis(self.answered.load(Ordering::Relaxed));
         let silent = self.began.elapsed().saturating_sub(answered);
         (self.busy.load(Ordering::Relaxed) == 0).then_some(silent)
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// For how long a request, or the rest of one, has been owed; none while the answer is.
+    fn owes(&self) -> Option<Duration> {
+        let moved = Duration::from_millis(self.moved.load(Ordering::Relaxed));
+        let owed = self.began.elapsed().saturating_sub(moved);
+        (self.whole.load(Ordering::Relaxed) == 0).then_some(owed)
     }
 
     /// How long it may be silent.
@@ -161,15 +176,38 @@ struct Busy(Arc<Connection>);
 impl Busy {
     fn new(connection: &Arc<Connection>) -> Self {
         connection.busy.fetch_add(1, Ordering::Relaxed);
+        connection.moved.store(connection.millis(), Ordering::Relaxed);
         Self(Arc::clone(connection))
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let millis = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.answered.store(millis.max(1), Ordering::Relaxed);
+        let millis = self.0.millis();
+        self.0.answered.store(millis, Ordering::Relaxed);
+        self.0.moved.store(millis, Ordering::Relaxed);
         self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Goes with a request, to say when it has come whole.
+#[derive(Clone)]
+pub(super) struct Receipt(Arc<Connection>);
+
+/// A request has come whole for as long as this lives.
+pub(super) struct Whole(Arc<Connection>);
+
+impl Receipt {
+    /// From now on the answer is owed by us: the connection does not give way to others.
+    pub(super) fn whole(&self) -> Whole {
+        self.0.whole.fetch_add(1, Ordering::Relaxed);
+        Whole(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        self.0.whole.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -184,7 +222,7 @@ impl Connections {
         if open.len() < self.limits.connections_max {
             return true;
         }
-        let longest = open.iter().filter_map(|(id, one)| Some((one.silent()?, *id))).max();
+        let longest = open.iter().filter_map(|(id, one)| Some((one.owes()?, *id))).max();
         let evicted = longest.and_then(|(_, id)| open.remove(&id));
         evicted.inspect(|connection| connection.abort.abort()).is_some()
     }
@@ -252,8 +290,9 @@ fn start(
             speak(stream, is_h2, handler, &connection, limits, ended).await;
         }
     });
-    let (busy, answered) = (AtomicUsize::new(0), AtomicU64::new(0));
-    let connection = Arc::new(Connection { began: Instant::now(), busy, answered, abort });
+    let (busy, whole) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (moved, answered) = (AtomicU64::new(0), AtomicU64::new(0));
+    let connection = Arc::new(Connection { began: Instant::now(), busy, whole, moved, answered, abort });
     room.add(id, &connection);
     let _ = tell.send(connection);
 }
@@ -275,7 +314,8 @@ async fn speak<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     limits: Limits,
     mut ended: tokio::sync::watch::Receiver<bool>,
 ) {
-    let service = service_fn(|request: Request| {
+    let service = service_fn(|mut request: Request| {
+        request.extensions_mut().insert(Receipt(Arc::clone(connection)));
         let (handler, busy) = (Arc::clone(&handler), Busy::new(connection));
         async move {
             let answer = handler.handle(request).await;

@@ -160,6 +160,8 @@ pub async fn read(
         return Err(Refusal::TooLarge);
     }
     let mut received = Received { bytes: Vec::new(), share: budget.share() };
+    // They stay as long as the body takes; on one HTTP/2 connection there may be many.
+    received.share.grow(headers_len)?;
     let all = async {
         while let Some(frame) = body.frame().await {
             let Ok(chunk) = frame.map_err(|_| Refusal::Broken)?.into_data() else { continue };

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use hyper::{Method, StatusCode};
 use tokio::sync::Notify;
 
-use super::accept::{Answer, Handler};
+use super::accept::{Answer, Handler, Receipt};
 use super::body::{self, Budget, Refusal};
 use super::heap::HeapDoor;
 use super::{Request, json};
@@ -83,6 +83,7 @@ impl Doors {
         }
         let (parts, incoming) = request.into_parts();
         let body = body::read(&parts.headers, incoming, &self.limits, &self.budget).await?;
+        let _whole = parts.extensions.get::<Receipt>().map(Receipt::whole);
         let received = self.clock.now();
         let stamp = door.heap.check(&parts.headers, &body.bytes, received)?;
         let mut body = body.unpacked(&parts.headers, &self.limits)?;

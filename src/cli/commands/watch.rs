@@ -1,6 +1,7 @@
 //! `watch`: keeps everything in step until it is told to stop.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cli::access::{self, Sandboxes};
 use crate::cli::again::Again;
@@ -17,6 +18,9 @@ use crate::reconcile::{CohortReport, PlanError};
 use crate::state::{Holder, Location};
 use crate::watch::{self, Boxed, Listens, Reach, Refused, Surroundings, WatchError};
 
+/// How long what blocks may go on once everything else has ended.
+const LAST_WORK: Duration = Duration::from_secs(1);
+
 pub(in crate::cli) fn run(global: &Global) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
     // Found before anything starts, so that a missing key ends the start and says which.
@@ -28,7 +32,11 @@ pub(in crate::cli) fn run(global: &Global) -> Result<Exit, CommandError> {
         }
         tell(&format!("dashboard on http://{}/", listens.admin));
     };
-    super::runtime()?.block_on(watch::run(config, at, started))?;
+    let runtime = super::runtime()?;
+    let ended = runtime.block_on(watch::run(config, at, started));
+    // What still reads or plans on a thread of its own would keep the process for as long as it takes.
+    runtime.shutdown_timeout(LAST_WORK);
+    ended?;
     Ok(Exit::Done)
 }
 
