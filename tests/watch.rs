@@ -298,6 +298,24 @@ fn what_was_approved_before_can_be_approved_again() {
 }
 
 #[test]
+fn what_stays_refused_is_written_down_once() {
+    let (w, _sandbox) = watched(&["carts"], "  schedule: { every: 1s }\n");
+    w.source("carts", users(50));
+    let watch = Watch::start(&w);
+    watch.until_in_step();
+    w.source("carts", users(10));
+    until("it is refused", || watch.ready()["not_in_step"]["carts"] == "refused");
+    let passes = || watch.metric("syncline_pass_duration_seconds_count");
+    let (before, journal) = (passes(), w.snapshot(".syncline/journal").len());
+    until("it has looked again", || passes() >= before + 3.0);
+    assert_eq!(w.snapshot(".syncline/journal").len(), journal);
+    assert_eq!(watch.ready()["not_in_step"]["carts"], "refused");
+    // More people may leave by now, and that is told.
+    w.source("carts", users(9));
+    watch.until_logs("41 of 50", 1);
+}
+
+#[test]
 fn what_needs_a_restart_is_told_until_there_is_one() {
     let (w, _sandbox) = watched(&["carts"], "");
     w.source("carts", users(5));

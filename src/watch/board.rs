@@ -263,6 +263,14 @@ impl Board {
         }
     }
 
+    /// Whether a cohort stands so already.
+    pub(super) fn stands(&self, id: &CohortId, condition: &Condition) -> bool {
+        let inner = self.lock();
+        inner.cohorts.get(id).is_some_and(|status| {
+            status.condition.word() == condition.word() && status.condition.text() == condition.text()
+        })
+    }
+
     /// A pass has done something.
     pub(super) fn passed(&self, line: dashboard::Past) {
         let mut inner = self.lock();

@@ -8,7 +8,7 @@ use super::lead::Lead;
 use super::look::Looked;
 use super::notify::{Notice, of_cohort};
 use super::queue::{Backoff, Ended};
-use super::schedule;
+use super::{schedule, settings};
 use crate::config::Notable;
 use crate::model::{CohortId, Timestamp};
 use crate::state::StateError;
@@ -26,6 +26,9 @@ impl Lead {
     pub(super) fn looked(&mut self, looked: Looked) {
         let Looked { cohort, ended, condition, is_lost } = looked;
         self.is_lost |= is_lost;
+        if !settings::cohorts(&self.config).any(|known| *known == cohort) {
+            return self.queue.forget(&cohort); // it left the config meanwhile
+        }
         let now = self.at.clock().now();
         let next = schedule::next(self.schedule_of(&cohort), now);
         let until = next.map(|next| Instant::now() + schedule::until(next, now));
