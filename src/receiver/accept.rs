@@ -34,6 +34,8 @@ const REFUSED: Duration = Duration::from_millis(50);
 /// How often an HTTP/2 peer is asked whether it is there, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_WAIT: Duration = Duration::from_secs(10);
+/// How long the rest of a request may be owed when memory is short.
+const HURRY: Duration = Duration::from_secs(2);
 /// The smallest buffer that a connection can have.
 const BUFFER_LEN_MIN: usize = 8 << 10;
 
@@ -192,12 +194,19 @@ impl Drop for Busy {
 
 /// Goes with a request, to say when it has come whole.
 #[derive(Clone)]
-pub(super) struct Receipt(Arc<Connection>);
+pub(super) struct Receipt(Arc<Connection>, Arc<Connections>);
 
 /// A request has come whole for as long as this lives.
 pub(super) struct Whole(Arc<Connection>);
 
 impl Receipt {
+    /// There is no memory: of the others, the one that has owed the rest of a request for longest gives way, if
+    /// it has had its time. Whether one did.
+    pub(super) fn make_room(&self) -> bool {
+        let holds = |one: &Connection| one.busy.load(Ordering::Relaxed) > 0 && !std::ptr::eq(one, &*self.0);
+        self.1.evict(|one| one.owes().filter(|owed| *owed >= HURRY && holds(one)))
+    }
+
     /// From now on the answer is owed by us: the connection does not give way to others.
     pub(super) fn whole(&self) -> Whole {
         self.0.whole.fetch_add(1, Ordering::Relaxed);
@@ -218,11 +227,18 @@ impl Connections {
 
     /// Makes room for one more. `false`: there is none, since everybody is being answered.
     fn make_room(&self) -> bool {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.len() < self.limits.connections_max {
             return true;
         }
-        let longest = open.iter().filter_map(|(id, one)| Some((one.owes()?, *id))).max();
+        drop(open);
+        self.evict(Connection::owes)
+    }
+
+    /// Closes the connection that has owed for longest. Whether there is one.
+    fn evict(&self, owed: impl Fn(&Connection) -> Option<Duration>) -> bool {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let longest = open.iter().filter_map(|(id, one)| Some((owed(one)?, *id))).max();
         let evicted = longest.and_then(|(_, id)| open.remove(&id));
         evicted.inspect(|connection| connection.abort.abort()).is_some()
     }
@@ -282,12 +298,12 @@ fn start(
         let _ = stream.set_nodelay(true);
         let limits = of_task.limits;
         let Some(certificate) = certificate else {
-            return speak(stream, false, handler, &connection, limits, ended).await;
+            return speak(stream, false, handler, Receipt(connection, Arc::clone(&of_task)), ended).await;
         };
         let handshake = tokio::time::timeout(limits.header_time, certificate.acceptor().accept(stream));
         if let Ok(Ok(stream)) = handshake.await {
             let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            speak(stream, is_h2, handler, &connection, limits, ended).await;
+            speak(stream, is_h2, handler, Receipt(connection, Arc::clone(&of_task)), ended).await;
         }
     });
     let (busy, whole) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -310,12 +326,12 @@ async fn speak<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     is_h2: bool,
     handler: Arc<dyn Handler>,
-    connection: &Arc<Connection>,
-    limits: Limits,
+    receipt: Receipt,
     mut ended: tokio::sync::watch::Receiver<bool>,
 ) {
+    let (connection, limits) = (&receipt.0, receipt.1.limits);
     let service = service_fn(|mut request: Request| {
-        request.extensions_mut().insert(Receipt(Arc::clone(connection)));
+        request.extensions_mut().insert(receipt.clone());
         let (handler, busy) = (Arc::clone(&handler), Busy::new(connection));
         async move {
             let answer = handler.handle(request).await;

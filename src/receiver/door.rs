@@ -82,7 +82,7 @@ impl Doors {
             return Err(Refusal::Method);
         }
         let (parts, incoming) = request.into_parts();
-        let body = body::read(&parts.headers, incoming, &self.limits, &self.budget).await?;
+        let body = body::read(&parts, incoming, &self.limits, &self.budget).await?;
         let _whole = parts.extensions.get::<Receipt>().map(Receipt::whole);
         let received = self.clock.now();
         let stamp = door.heap.check(&parts.headers, &body.bytes, received)?;
