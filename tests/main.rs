@@ -34,6 +34,7 @@ mod sandbox;
 mod secrets;
 mod segments;
 mod sources;
+mod standby;
 mod store;
 mod watch;
 mod webhook;

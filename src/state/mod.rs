@@ -9,9 +9,10 @@
 //! checks/<segment>/versions/…              what the last checks of a Braze segment found
 //! workspaces/<connection>/versions/…       fingerprints of the keys that the records were sent with
 //! inbox/<door>/<file>.log                  what was received and not yet used
-//! approvals/<cohort>-<digest>.json         what a person has allowed although the guard refused it
+//! approvals/<cohort>/<digest>.json         what a person has allowed although the guard refused it
 //! journal/<yyyy>/<mm>/<dd>/<pass>.ndjson   passes, attempts, outcomes
-//! rejects/<pass>/<cohort>.ndjson           rows and identifiers that could not be used, and why
+//! rejects/<pass>/<cohort>.ndjson           rows and identifiers that could not be used, and why;
+//!                                          `inbox.<door>.ndjson`: deliveries, whole
 //! ```
 //!
 //! In a bucket, where nothing can be appended to, journal and rejects are in parts: `<pass>.ndjson`,
@@ -62,7 +63,7 @@ pub use checks::{
     Check, CheckFinding, CheckVerdict, Expectation, Level, SeenSegment, SeenSize, SeenUse, Stamp,
 };
 pub use gc::Garbage;
-pub use inbox::{ClosedFile, Delivery, Inbox, InboxError, Room};
+pub use inbox::{ClosedFile, Contents, Delivery, Inbox, InboxError, Room};
 pub use journal::{Entry, Event, Journal, PassRecord};
 pub use lease::Holder;
 pub use record::RecordCursor;
@@ -129,6 +130,17 @@ pub enum StateError {
     /// A scratch file failed.
     #[error("a temporary file failed: {0}")]
     Scratch(#[from] std::io::Error),
+}
+
+impl StateError {
+    /// Whether nothing is wrong but that a store far away does not answer, or not now.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_remote() && error.kind() == std::io::ErrorKind::Other,
+            _ => false,
+        }
+    }
 }
 
 /// The store, to look at. There may be none yet: then it is empty.
