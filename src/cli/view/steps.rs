@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Named, Segment};
 use crate::connector::braze::rest::Messaging;
+use crate::model::ConnectionName;
 use crate::targeting::{SizeUntold, Target, What};
 
 /// The steps, in their order; none where there is nothing to be done.
@@ -53,11 +54,11 @@ pub(in crate::cli) fn steps(what: &What, segment: &Segment, config: &Config) -> 
         What::CanaryAbsent(_) => {
             about_segment(format!("put them into the source of a cohort, or correct `canaries:` ({here})"))
         }
-        _ => use_steps(what, here),
+        _ => use_steps(what, here, &segment.connection),
     }
 }
 
-fn use_steps(what: &What, here: &str) -> Vec<String> {
+fn use_steps(what: &What, here: &str, connection: &ConnectionName) -> Vec<String> {
     let step = match what {
         What::UseMissing(_) => format!("correct `used_by:` ({here}), or make it in Braze"),
         What::UseAmbiguous(target, _) => format!("name it by its API identifier under `used_by:` ({here}), as its page under {} shows it", page(target)),
@@ -66,7 +67,7 @@ fn use_steps(what: &What, here: &str) -> Vec<String> {
         What::UseStopped(target, _) => format!("in Braze, under {}: resume it, or take it out of `used_by:` ({here})", page(target)),
         What::UseUntagged(target, tag) => format!("in Braze, under {}: see that it targets the segment, and give it the tag \"{tag}\"", page(target)),
         What::UseRenamed(_, to) => format!("write `name: {to}` under `used_by:` ({here}), or rename it in Braze"),
-        What::Untold { why, .. } if why.is_other => "if it is a new key of the same workspace: syncline state adopt CONNECTION, with the connection's name; if not, give that workspace a `state:` of its own".to_owned(),
+        What::Untold { why, .. } if why.is_other => format!("if it is a new key of the same workspace: syncline state adopt {connection}; if not, give that workspace a `state:` of its own"),
         What::Untold { why, .. } if why.is_key => "make a REST API key with this permission in Braze, under Settings, APIs and Identifiers; a key's permissions cannot be changed".to_owned(),
         What::Untold { .. } => "check again later".to_owned(),
         _ => return Vec::new(),
