@@ -23,8 +23,8 @@ pub(super) fn marks_of(
 }
 
 /// The fingerprint of a key.
-pub(super) fn mark_of(marks: &Marks, braze: &Braze, kind: KeyKind, key: &Secret) -> String {
-    mark(&marks.salt, braze.endpoint.as_str(), kind, key)
+pub(super) fn mark_of(marks: &Marks, kind: KeyKind, key: &Secret) -> String {
+    mark(&marks.salt, kind, key)
 }
 
 /// Refuses keys of another workspace. A state without fingerprints has none to compare with: it adopts those with
@@ -41,7 +41,7 @@ pub(super) fn refuse_other(
     for (name, keys) in keys {
         let Some(braze) = config.braze.get(name) else { continue };
         let Some(marks) = marks_of(name, braze, state)? else { continue };
-        let now = mark_of(&marks, braze, KeyKind::DataImport, &keys.data_import);
+        let now = mark_of(&marks, KeyKind::DataImport, &keys.data_import);
         if marks.keys.get(KeyKind::DataImport.word()).is_some_and(|known| *known != now) {
             let halt = Halt::OtherWorkspace(name.to_string());
             let refused = CommandError::new(Exit::Refused, format!("{halt}; nothing was sent"));

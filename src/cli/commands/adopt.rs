@@ -34,7 +34,7 @@ pub(super) fn adopt(config: &Config, name: &ConnectionName) -> Result<(String, V
     let mut adopted = Vec::new();
     let kinds = [(KeyKind::DataImport, keys.data_import), (KeyKind::Rest, keys.rest)];
     for (kind, key) in kinds.into_iter().filter_map(|(kind, key)| Some((kind, key?))) {
-        let mark = workspace::mark_of(&marks, braze, kind, &key);
+        let mark = workspace::mark_of(&marks, kind, &key);
         let is_new = marks.keys.insert(kind.word().to_owned(), mark.clone()) != Some(mark);
         adopted.extend(is_new.then_some(kind.word()));
     }

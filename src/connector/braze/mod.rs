@@ -43,8 +43,6 @@ pub struct Braze {
     cohorts_url: String,
     users_url: String,
     keys: Keys,
-    /// The endpoint as the record names it.
-    endpoint: String,
     clock: Clock,
     seats: Semaphore,
     /// Holds requests back while the rate limit is used up; shared by all cohorts of the workspace.
@@ -63,14 +61,13 @@ impl Braze {
         let users_url = format!("{cohorts_url}/users");
         let gate = Gate::new(config.retry.longest_wait);
         let seats = Semaphore::new(config.cohorts_at_once);
-        let endpoint = config.endpoint.as_str().to_owned();
-        Ok(Self { http, cohorts_url, users_url, keys, endpoint, clock, seats, gate })
+        Ok(Self { http, cohorts_url, users_url, keys, clock, seats, gate })
     }
 
     /// The fingerprint of the workspace: see [`mark()`].
     #[must_use]
     pub fn mark(&self, salt: &str) -> String {
-        mark(salt, &self.endpoint, KeyKind::DataImport, &self.keys.data_import)
+        mark(salt, KeyKind::DataImport, &self.keys.data_import)
     }
 
     /// A seat for one request. Whoever has waited longest is next, so cohorts take turns.

@@ -99,8 +99,6 @@ pub enum Messaging {
 pub struct Rest {
     http: Http,
     base: String,
-    /// The endpoint as the record names it.
-    endpoint: String,
     key: Secret,
     clock: Clock,
     retry: Retry,
@@ -126,7 +124,6 @@ impl Rest {
         Ok(Self {
             http: Http::new(base, agent, config.timeout)?,
             base: base.to_owned(),
-            endpoint: config.endpoint.as_str().to_owned(),
             key,
             clock,
             retry: Retry { longest_wait, ..config.retry },
@@ -138,7 +135,7 @@ impl Rest {
     /// The fingerprint of the workspace: see [`mark()`].
     #[must_use]
     pub fn mark(&self, salt: &str) -> String {
-        mark(salt, &self.endpoint, KeyKind::Rest, &self.key)
+        mark(salt, KeyKind::Rest, &self.key)
     }
 
     /// Every segment that is not archived: archived ones are in no list.
