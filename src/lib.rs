@@ -19,10 +19,10 @@
 //! |---|---|---|
 //! | [`model`] | the nouns; plain values, checked at construction; pure | nothing of ours |
 //! | [`sandbox`] | Braze, Heap and Currents in miniature, over real HTTP; knows nothing of ours, so that a misread contract cannot hide on both sides | nothing of ours |
-//! | [`config`] | bytes → [`config::Config`], or every problem with its place | model |
+//! | [`events`] | Currents event → Heap event, its names, its person; pure | model |
+//! | [`config`] | bytes → [`config::Config`], or every problem with its place | model, events |
 //! | [`matching`] | row → identifier, or the reason why not; pure | model |
 //! | [`plan`] | diff, guard, cost, digest; pure: no I/O, no clock, no async | model |
-//! | [`events`] | Currents event → Heap event, its names, its person; pure | model |
 //! | [`state`] | the store, in a folder or a bucket: record, in doubt, journal, rejects, lease | model |
 //! | [`fold`] | what a Heap's webhook has told: inbox → the membership table of each segment | model, state |
 //! | [`connector`] | the one HTTP client, and a folder per vendor or store | model, config |

@@ -13,10 +13,10 @@ use crate::support::root;
 const MODULES: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("sandbox", &[]),
-    ("config", &["model"]),
+    ("events", &["model"]),
+    ("config", &["model", "events"]),
     ("matching", &["model"]),
     ("plan", &["model"]),
-    ("events", &["model"]),
     ("state", &["model"]),
     ("connector", &["model", "config"]),
     ("fold", &["model", "state"]),

@@ -42,7 +42,7 @@ pub(super) fn webhooks(config: &Config) -> Result<BTreeMap<ConnectionName, Vec<S
             let secret = place.resolve(&environment::variable);
             secrets.push(secret.map_err(|error| no_secret(name.as_str(), "webhook secret", &error))?);
         }
-        if secrets.is_empty() && heap.is_sandbox {
+        if secrets.is_empty() && heap.endpoint == Some(Endpoint::Sandbox) {
             secrets.push(Secret::new(SANDBOX_WEBHOOK_SECRET.to_owned()));
         }
         output::keep_secret(&secrets);

@@ -10,6 +10,7 @@
 
 mod checks;
 mod explain;
+mod export;
 mod instance;
 mod lower;
 mod mask;
@@ -28,14 +29,15 @@ mod types;
 
 use std::path::Path;
 
+pub use export::{Export, ExportSource, HttpSource, StoragePlace, StorageSource};
 pub use problem::{Code, Problem, Problems};
 pub use schema::{schema, schema_text};
 pub use secret::{Secret, SecretError, SecretRef};
 pub use server::{Limits, Notable, Notify, NotifyFormat, Schedule, Tls, Watch};
 pub use source::{SourceFile, Sources, Span};
 pub use types::{
-    Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, FinalNewline, Format, Heap, Retry, SegmentSource,
-    Source, StatePlace,
+    AppId, Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, FinalNewline, Format, Heap, Retry,
+    SegmentSource, Source, StatePlace,
 };
 
 /// Reads a config with one environment laid over it, or none.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::export::Export;
 use super::secret::SecretRef;
 use super::server::{Schedule, Watch};
 use crate::model::{CohortId, ConnectionName, GuardLimits, MatchRule};
@@ -29,6 +30,8 @@ pub struct Config {
     pub heap: BTreeMap<ConnectionName, Heap>,
     /// The cohorts in the order of the file.
     pub cohorts: Vec<Cohort>,
+    /// The exports in the order of the file.
+    pub exports: Vec<Export>,
     /// Cohorts that left the config and are to be emptied.
     pub removed: Vec<CohortId>,
     /// How `watch` runs.
@@ -105,8 +108,26 @@ pub struct Braze {
 /// A Heap environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heap {
-    /// Whether it is the sandbox, which has its own secret.
-    pub is_sandbox: bool,
+    /// Where its API is, if the config says so. The sandbox has a secret of its own.
+    pub endpoint: Option<Endpoint>,
+    /// The environment that events go to.
+    pub app_id: Option<AppId>,
+    /// Where the key of its deletion API is.
+    pub api_key: Option<SecretRef>,
+    /// Events of one identity in a window.
+    pub identity_events_max: Option<u64>,
+    /// Events in a window.
+    pub app_events_max: Option<u64>,
+    /// The window.
+    pub window: Duration,
+    /// Requests with events under way at once.
+    pub requests_at_once: usize,
+    /// Bytes of a request with events.
+    pub request_len_max: usize,
+    /// How long one request may take.
+    pub timeout: Duration,
+    /// When to give up.
+    pub retry: Retry,
     /// Where the secrets are that its webhook may be signed with, the newest first.
     pub webhook_secrets: Vec<SecretRef>,
     /// The path of its door.
@@ -119,7 +140,16 @@ pub struct Heap {
     pub incomplete_after: Duration,
 }
 
-/// Where a Braze workspace is.
+/// An environment of Heap's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppId {
+    /// Its digits.
+    Plain(String),
+    /// Where they are to be found.
+    Ref(SecretRef),
+}
+
+/// Where a vendor is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// The local sandbox, started when it is needed.

@@ -69,6 +69,11 @@ slug! {
     ConnectionName
 }
 
+slug! {
+    /// An export's stable id. Its progress is kept under it.
+    ExportId
+}
+
 /// One pass of the reconciler. Sorts by the time the pass began: `20261123t191611250z-5f3a9c`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PassId(Box<str>);
