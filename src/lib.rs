@@ -18,17 +18,19 @@
 //! | module | what it is | may import |
 //! |---|---|---|
 //! | [`model`] | the nouns; plain values, checked at construction; pure | nothing of ours |
+//! | [`objects`] | a bucket's client, for whoever blocks | nothing of ours |
 //! | [`sandbox`] | Braze, Heap and Currents in miniature, over real HTTP; knows nothing of ours, so that a misread contract cannot hide on both sides | nothing of ours |
 //! | [`events`] | Currents event → Heap event, its names, its person; pure | model |
 //! | [`config`] | bytes → [`config::Config`], or every problem with its place | model, events |
 //! | [`matching`] | row → identifier, or the reason why not; pure | model |
 //! | [`plan`] | diff, guard, cost, digest; pure: no I/O, no clock, no async | model |
-//! | [`state`] | the store, in a folder or a bucket: record, in doubt, journal, rejects, lease | model |
+//! | [`state`] | the store, in a folder or a bucket: record, in doubt, journal, rejects, identity map, progress of exports, lease | model, objects |
 //! | [`fold`] | what a Heap's webhook has told: inbox → the membership table of each segment | model, state |
-//! | [`connector`] | the one HTTP client, and a folder per vendor or store | model, config |
+//! | [`connector`] | the one HTTP client, and a folder per vendor or store | model, objects, config |
 //! | [`receiver`] | HTTP doors → inbox; cannot reach a pass | model, config, state |
 //! | [`desired`] | reads a source, matches, sorts: an ordered, distinct set on disk | model, config, matching, state, connector |
 //! | [`apply`] | sends an approved plan and records outcomes; decides nothing | model, config, plan, state, connector |
+//! | [`export`] | one pass of an export: read, map, send, checkpoint | model, events, config, state, connector, apply |
 //! | [`reconcile`] | one pass over everything; the only one that knows every stage | model, config, matching, plan, state, connector, fold, desired, apply |
 //! | [`dashboard`] | the read-only web page of `watch`, as a pure function; everything escaped | model, state |
 //! | [`watch`] | one closed enum of things that wake it, one loop, one queue | model, config, state, connector, fold, apply, receiver, reconcile, dashboard |
@@ -69,9 +71,11 @@ pub mod connector;
 pub mod dashboard;
 pub mod desired;
 pub mod events;
+pub mod export;
 pub mod fold;
 pub mod matching;
 pub mod model;
+pub mod objects;
 pub mod plan;
 pub mod receiver;
 pub mod reconcile;

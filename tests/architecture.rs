@@ -12,17 +12,19 @@ use crate::support::root;
 /// Each module with those that it may import. Data moves one way: down this table.
 const MODULES: &[(&str, &[&str])] = &[
     ("model", &[]),
+    ("objects", &[]),
     ("sandbox", &[]),
     ("events", &["model"]),
     ("config", &["model", "events"]),
     ("matching", &["model"]),
     ("plan", &["model"]),
-    ("state", &["model"]),
-    ("connector", &["model", "config"]),
+    ("state", &["model", "objects"]),
+    ("connector", &["model", "objects", "config"]),
     ("fold", &["model", "state"]),
     ("receiver", &["model", "config", "state"]),
     ("desired", &["model", "config", "matching", "state", "connector"]),
     ("apply", &["model", "config", "plan", "state", "connector"]),
+    ("export", &["model", "events", "config", "state", "connector", "apply"]),
     ("reconcile", &["model", "config", "matching", "plan", "state", "connector", "fold", "desired", "apply"]),
     ("dashboard", &["model", "state"]),
     (
