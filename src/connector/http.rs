@@ -97,7 +97,6 @@ impl Http {
         self.send(request.header(CONTENT_TYPE, "application/json").body(body)).await
     }
 
-
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, HttpError> {
         let request = request.header(USER_AGENT, &self.user_agent).timeout(self.timeout);
         let mut response = request.send().await.map_err(explain)?;

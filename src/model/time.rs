@@ -20,6 +20,34 @@ impl Clock {
     }
 }
 
+/// A day in UTC, as `yyyymmdd`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(pub u32);
+
+impl Day {
+    /// The day of a point in time.
+    #[must_use]
+    pub fn of(time: Timestamp) -> Self {
+        let date = time.to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
+        let part = |part: i8| u32::from(part.unsigned_abs());
+        Self(u32::from(date.year().unsigned_abs()) * 10_000 + part(date.month()) * 100 + part(date.day()))
+    }
+
+    /// The day that a text such as `2026-11-20` begins with; more parts may follow.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let mut part = |len: usize| parts.next().filter(|part| part.len() == len)?.parse::<u32>().ok();
+        Some(Self(part(4)? * 10_000 + part(2)? * 100 + part(2)?))
+    }
+}
+
+impl std::fmt::Display for Day {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:04}-{:02}-{:02}", self.0 / 10_000, self.0 / 100 % 100, self.0 % 100)
+    }
+}
+
 /// A point in time as people write it: `2026-11-01` for midnight in UTC, `2026-11-01T06:00Z`, or any time with
 /// its offset.
 #[must_use]

@@ -29,7 +29,7 @@ use crate::config::{Config, Retry};
 use crate::connector::braze::{Braze, Keys};
 use crate::connector::http::HttpError;
 use crate::fold::{self, Folded, Folding};
-use crate::model::{Ceilings, Clock, CohortId, ConnectionName, Op, PassId, Progress};
+use crate::model::{Ceilings, Clock, CohortId, ConnectionName, DoorName, Op, PassId, Progress};
 use crate::state::{Event, Journal, StateError, StateReader, StateWriter};
 
 /// What a plan is made from.
@@ -72,7 +72,7 @@ pub fn fold_all(
     let each = config.heap.iter().map(|(heap, settings)| {
         let incomplete_after = settings.incomplete_after;
         let folding = Folding { state, heap, pass, now: clock.now(), incomplete_after };
-        fold::fold(&state.reader().inbox(heap)?, folding)
+        fold::fold(&state.reader().inbox(&DoorName::of_heap(heap))?, folding)
     });
     each.collect()
 }

@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::store::{Growing, Store};
 use super::{StateError, StateReader, StateWriter};
-use crate::model::{Clock, ConnectionName, Timestamp};
+use crate::model::{Clock, DoorName, Timestamp};
 
 /// Bytes before a body.
 const HEAD_LEN: usize = 4 + 8 + 8 + 8;
@@ -125,7 +125,7 @@ impl Inbox {
     /// When it cannot be listed, or there can be no thread.
     pub fn open(
         state: &Arc<StateWriter>,
-        door: &ConnectionName,
+        door: &DoorName,
         room: Room,
         clock: Clock,
     ) -> Result<Self, StateError> {
@@ -307,7 +307,7 @@ impl Delivery {
     }
 }
 
-fn folder_of(door: &ConnectionName) -> String {
+fn folder_of(door: &DoorName) -> String {
     format!("inbox/{door}")
 }
 
@@ -316,7 +316,7 @@ fn belongs(found: &str, file: &str) -> bool {
     found == file || found.strip_prefix(file.trim_end_matches("log")).is_some()
 }
 
-fn files(store: &Store, door: &ConnectionName) -> Result<Vec<ClosedFile>, StateError> {
+fn files(store: &Store, door: &DoorName) -> Result<Vec<ClosedFile>, StateError> {
     list(store, &folder_of(door))
 }
 
@@ -342,7 +342,7 @@ impl StateReader {
     ///
     /// # Errors
     /// When they cannot be listed.
-    pub fn inbox(&self, door: &ConnectionName) -> Result<Vec<ClosedFile>, StateError> {
+    pub fn inbox(&self, door: &DoorName) -> Result<Vec<ClosedFile>, StateError> {
         files(&self.store, door)
     }
 
@@ -425,7 +425,7 @@ mod tests {
         for name in ["2-b.log", "1-a.10.log", "1-a.2.log", "1-a.log", "x.tmp"] {
             store.growing(&format!("inbox/heap/{name}")).unwrap();
         }
-        let door = ConnectionName::new("heap").unwrap();
+        let door = DoorName::of_heap(&crate::model::ConnectionName::new("heap").unwrap());
         let names: Vec<String> = files(&store, &door).unwrap().into_iter().map(|file| file.path).collect();
         assert_eq!(
             names,

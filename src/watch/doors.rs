@@ -7,7 +7,7 @@ use super::board::{Board, HeapStatus, SegmentStatus};
 use super::{Reach, Surroundings};
 use crate::config::{Config, Source};
 use crate::fold::{Folded, Folding, fold};
-use crate::model::{CohortId, ConnectionName, Timestamp};
+use crate::model::{CohortId, ConnectionName, DoorName, Timestamp};
 use crate::receiver::{Door, Doors, HeapDoor};
 use crate::state::{Inbox, InboxError, Room, StateError, StateWriter};
 
@@ -44,7 +44,12 @@ impl Inboxes {
             let inbox = match self.by_name.get(name) {
                 Some(inbox) => Arc::clone(inbox),
                 None => {
-                    let inbox = Arc::new(Inbox::open(state, name, self.room.clone(), at.clock())?);
+                    let inbox = Arc::new(Inbox::open(
+                        state,
+                        &DoorName::of_heap(name),
+                        self.room.clone(),
+                        at.clock(),
+                    )?);
                     self.by_name.insert(name.clone(), Arc::clone(&inbox));
                     inbox
                 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::cli::output::{bold, count, counted, dim, yellow};
 use crate::config::{Config, Source};
-use crate::model::{ConnectionName, Timestamp, timestamp_text};
+use crate::model::{ConnectionName, DoorName, Timestamp, timestamp_text};
 use crate::state::{Segment, Segments, StateError, StateReader, Sync};
 
 /// What one Heap has told.
@@ -29,7 +29,7 @@ pub(in crate::cli) fn told(config: &Config, state: &StateReader) -> Result<Vec<T
             }
             members.push((*id, number));
         }
-        let waiting = state.inbox(heap)?.iter().map(|file| file.bytes).sum();
+        let waiting = state.inbox(&DoorName::of_heap(heap))?.iter().map(|file| file.bytes).sum();
         Ok(Told { heap: heap.clone(), segments, members, waiting })
     });
     each.collect()

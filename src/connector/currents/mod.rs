@@ -6,5 +6,5 @@ pub mod avro;
 mod path;
 mod storage;
 
-pub use storage::{Day, Object, Storage, StorageError};
 pub use path::{type_from_path, type_from_schema};
+pub use storage::{Object, Storage, StorageError};

@@ -175,7 +175,8 @@ impl Budget {
     /// How long until one of these persons may go on.
     pub fn wait_for_any(&self, persons: impl IntoIterator<Item = PersonKey>, now: Instant) -> Duration {
         let windows = self.lock();
-        let free = |person: PersonKey| windows.persons.get(&person)?.taken.front().map(|(at, _)| *at + self.window);
+        let free =
+            |person: PersonKey| windows.persons.get(&person)?.taken.front().map(|(at, _)| *at + self.window);
         let soonest = persons.into_iter().map(|person| free(person).unwrap_or(now)).min();
         soonest.map_or(Duration::ZERO, |free| free.saturating_duration_since(now))
     }

@@ -17,9 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{
-    Error, ObjectMeta, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, UpdateVersion,
-};
+use object_store::{Error, ObjectMeta, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, UpdateVersion};
 
 use super::super::StateError;
 use super::{Address, Blob, Found, Growing, PendingFile, StoreError, Target, step};

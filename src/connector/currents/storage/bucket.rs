@@ -7,10 +7,10 @@ use std::time::SystemTime;
 use bytes::{Buf as _, Bytes};
 use futures_util::TryStreamExt as _;
 use object_store::path::Path;
-use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStoreExt as _};
+use object_store::{Error, GetOptions, GetRange, ObjectMeta};
 
-use super::{Day, Object, StorageError, is_avro};
-use crate::model::Timestamp;
+use super::{Object, StorageError, day_of_partition, is_avro};
+use crate::model::{Day, Timestamp};
 use crate::objects::{Objects, io_error};
 
 /// Bytes of one request.
@@ -35,7 +35,7 @@ pub(super) fn list(
             }
         }
         let is_before = |path: &Path| {
-            from.zip(path.filename().and_then(Day::of_partition)).is_some_and(|(from, day)| day < from)
+            from.zip(path.filename().and_then(day_of_partition)).is_some_and(|(from, day)| day < from)
         };
         folders.extend(below.into_iter().filter(|path| !is_before(path)));
     }
@@ -56,7 +56,7 @@ fn contents(
         }
         let found = match from {
             // All of that day's hours come after the day alone.
-            Some(day) => store.list_with_offset(Some(&folder), &folder.clone().join(day.partition())),
+            Some(day) => store.list_with_offset(Some(&folder), &folder.clone().join(format!("date={day}"))),
             None => store.list(Some(&folder)),
         };
         Ok((found.try_collect().await?, Vec::new()))

@@ -4,8 +4,8 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
 use std::path::Path;
 
-use super::{Day, Object, StorageError, is_avro};
-use crate::model::Timestamp;
+use super::{Object, StorageError, day_of_partition, is_avro};
+use crate::model::{Day, Timestamp};
 
 /// Folders within folders beyond this are a loop of links.
 const DEPTH_MAX: usize = 64;
@@ -21,11 +21,7 @@ pub(super) fn list(
     Ok(walk.others)
 }
 
-pub(super) fn read(
-    root: &Path,
-    object: &Object,
-    from: u64,
-) -> Result<Box<dyn Read + Send>, StorageError> {
+pub(super) fn read(root: &Path, object: &Object, from: u64) -> Result<Box<dyn Read + Send>, StorageError> {
     let path = root.join(&*object.path);
     let opened = File::open(&path).and_then(|mut file| file.seek(SeekFrom::Start(from)).map(|_| file));
     match opened {
@@ -73,7 +69,7 @@ impl Walk<'_> {
     }
 
     fn is_before(&self, name: &str) -> bool {
-        self.from.zip(Day::of_partition(name)).is_some_and(|(from, day)| day < from)
+        self.from.zip(day_of_partition(name)).is_some_and(|(from, day)| day < from)
     }
 }
 

@@ -15,34 +15,12 @@ use std::path::PathBuf;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::StoragePlace;
-use crate::model::Timestamp;
+use crate::model::{Day, Timestamp};
 use crate::objects::Objects;
 
-/// A day in UTC, as `yyyymmdd`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Day(pub u32);
-
-impl Day {
-    /// The day of a point in time.
-    #[must_use]
-    pub fn of(time: Timestamp) -> Self {
-        let date = time.to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
-        let part = |part: i8| u32::from(part.unsigned_abs());
-        Self(u32::from(date.year().unsigned_abs()) * 10_000 + part(date.month()) * 100 + part(date.day()))
-    }
-
-    /// The day in `date=2026-11-20-13`.
-    fn of_partition(name: &str) -> Option<Self> {
-        let text = name.strip_prefix("date=")?;
-        let mut parts = text.split('-');
-        let mut part = |len: usize| parts.next().filter(|part| part.len() == len)?.parse::<u32>().ok();
-        Some(Self(part(4)? * 10_000 + part(2)? * 100 + part(2)?))
-    }
-
-    /// As partitions write it, without the hour.
-    fn partition(self) -> String {
-        format!("date={:04}-{:02}-{:02}", self.0 / 10_000, self.0 / 100 % 100, self.0 % 100)
-    }
+/// The day of a partition such as `date=2026-11-20-13`.
+fn day_of_partition(name: &str) -> Option<Day> {
+    name.strip_prefix("date=").and_then(Day::parse)
 }
 
 /// A file of events.
@@ -64,7 +42,7 @@ pub struct Object {
 
 impl Object {
     fn new(path: &str, len: u64, arrived: Timestamp, mark: &[u8], tag: Option<String>) -> Self {
-        let day = path.split('/').filter_map(Day::of_partition).next_back();
+        let day = path.split('/').filter_map(day_of_partition).next_back();
         let print = xxh3_64(&[path.as_bytes(), &[0], &len.to_le_bytes(), mark].concat());
         Self { path: path.into(), len, arrived, day: day.unwrap_or(Day::of(arrived)), print, tag }
     }
@@ -165,6 +143,6 @@ mod tests {
         assert_eq!(day("event_type=a.B/date=2026-11-18-23/7/x.avro"), Day(2026_11_18));
         assert_eq!(day("event_type=a.B/x.avro"), Day(2026_11_20));
         assert_eq!(day("date=soon/x.avro"), Day(2026_11_20));
-        assert_eq!(Day(2026_01_02).partition(), "date=2026-01-02");
+        assert_eq!(Day(2026_01_02).to_string(), "2026-01-02");
     }
 }
