@@ -28,6 +28,12 @@ pub struct Reject<'a> {
     /// What stood there.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub value: &'a str,
+    /// The event as Braze gave it, so that it can be replayed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event: Option<&'a str>,
+    /// The event, or the user, as Heap refused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent: Option<&'a str>,
 }
 
 /// The rejects of one cohort, or one door, in one pass. The file appears with the first of them.

@@ -160,6 +160,12 @@ impl Budget {
         }
     }
 
+    /// Whether nothing more of a person may go now.
+    pub fn is_full(&self, person: PersonKey, now: Instant) -> bool {
+        let Some(max) = self.person_max else { return false };
+        self.lock().persons.get_mut(&person).is_some_and(|window| window.room(max, now, self.window) == 0)
+    }
+
     /// How long until something of all together may go. Zero: now, or as soon as something has its answer.
     pub fn wait_for_all(&self, now: Instant) -> Duration {
         let mut windows = self.lock();

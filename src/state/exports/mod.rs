@@ -68,6 +68,8 @@ pub enum DayRecord {
 /// A file that was read in part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
+    /// Tells the content that was read from any other.
+    pub print: u64,
     /// Up to where.
     pub offset: u64,
     /// Since when its rest is missing; none while it is just being read.
@@ -182,8 +184,8 @@ mod tests {
                 (Day(20_261_120), DayRecord::Open(BTreeSet::from([1, u64::MAX]))),
             ]),
             parts: BTreeMap::from([
-                ("a/b.avro".to_owned(), Part { offset: 1 << 60, cut_since: None }),
-                ("c.avro".to_owned(), Part { offset: 0, cut_since: Some(at(5)) }),
+                ("a/b.avro".to_owned(), Part { print: 7, offset: 1 << 60, cut_since: None }),
+                ("c.avro".to_owned(), Part { print: 8, offset: 0, cut_since: Some(at(5)) }),
             ]),
             waiting: Vec::new(),
             counts: BTreeMap::from([("sent".to_owned(), 9)]),

@@ -33,6 +33,7 @@ enum DayShape {
 
 #[derive(Serialize, Deserialize)]
 struct PartShape {
+    print: String,
     offset: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cut_since: Option<String>,
@@ -41,6 +42,8 @@ struct PartShape {
 #[derive(Serialize, Deserialize)]
 struct RoomShape {
     file: SealedShape,
+    oldest: String,
+    persons: u64,
     settled: Vec<[u64; 2]>,
 }
 
@@ -69,10 +72,12 @@ impl Shape {
         };
         let part = |(path, part): (&String, &Part)| {
             let cut_since = part.cut_since.map(timestamp_text);
-            (path.clone(), PartShape { offset: part.offset, cut_since })
+            (path.clone(), PartShape { print: hex(part.print), offset: part.offset, cut_since })
         };
         let room = |room: &WaitingFile| RoomShape {
             file: SealedShape::from_file(&room.file),
+            oldest: timestamp_text(room.oldest),
+            persons: room.persons,
             settled: room.settled.ranges().iter().map(|range| [range.start, range.end]).collect(),
         };
         Self {
@@ -102,7 +107,14 @@ impl Shape {
             Some((Day::parse(&day)?, record))
         };
         let part = |(path, shape): (String, PartShape)| {
-            Some((path, Part { offset: shape.offset, cut_since: time(shape.cut_since)? }))
+            Some((
+                path,
+                Part {
+                    print: number(&shape.print)?,
+                    offset: shape.offset,
+                    cut_since: time(shape.cut_since)?,
+                },
+            ))
         };
         Some(ExportRecord {
             number: self.version,
@@ -122,6 +134,7 @@ impl RoomShape {
         let file = self.file.into_file()?;
         let settled = RowSet::from_ranges(self.settled.iter().map(|[start, end]| *start..*end));
         let is_within = settled.ranges().last().is_none_or(|last| last.end <= file.rows);
-        is_within.then_some(WaitingFile { file, settled })
+        let oldest = self.oldest.parse().ok()?;
+        is_within.then_some(WaitingFile { file, oldest, persons: self.persons, settled })
     }
 }

@@ -24,6 +24,10 @@ const BUFFER_LEN: usize = 256 << 10;
 pub struct WaitingFile {
     /// The file.
     pub file: SealedFile,
+    /// Since when the first of them waits.
+    pub oldest: Timestamp,
+    /// How many of its entries wait for their person.
+    pub persons: u64,
     /// Entries that are settled.
     pub settled: RowSet,
 }
@@ -114,6 +118,8 @@ fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
 pub struct WaitingWriter {
     file: SealedWriter,
     entry: Vec<u8>,
+    oldest: Option<Timestamp>,
+    persons: u64,
 }
 
 impl WaitingWriter {
@@ -122,6 +128,8 @@ impl WaitingWriter {
     /// # Errors
     /// When the disk does not take it.
     pub fn push(&mut self, waiting: &Waiting<'_>) -> Result<(), StateError> {
+        self.oldest = Some(self.oldest.map_or(waiting.since, |oldest| oldest.min(waiting.since)));
+        self.persons += u64::from(matches!(waiting.awaited, Awaited::Person { .. }));
         self.entry.clear();
         waiting.write(&mut self.entry);
         self.file.push(&self.entry, 1)
@@ -132,7 +140,8 @@ impl WaitingWriter {
     /// # Errors
     /// When the disk does not take it.
     pub fn finish(self) -> Result<WaitingFile, StateError> {
-        self.file.finish().map(|file| WaitingFile { file, settled: RowSet::default() })
+        let (oldest, persons) = (self.oldest.unwrap_or(Timestamp::MAX), self.persons);
+        self.file.finish().map(|file| WaitingFile { file, oldest, persons, settled: RowSet::default() })
     }
 }
 
@@ -222,7 +231,7 @@ impl StateWriter {
     /// When the disk does not take it.
     pub fn waiting_writer(&self, export: &ExportId) -> Result<WaitingWriter, StateError> {
         let file = SealedWriter::create(&self.reader().store, &waiting_folder_of(export), SUFFIX)?;
-        Ok(WaitingWriter { file, entry: Vec::new() })
+        Ok(WaitingWriter { file, entry: Vec::new(), oldest: None, persons: 0 })
     }
 }
 
@@ -236,7 +245,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
         let file = SealedWriter::create(&store, "exports/e/waiting", SUFFIX).unwrap();
-        let mut writer = WaitingWriter { file, entry: Vec::new() };
+        let mut writer = WaitingWriter { file, entry: Vec::new(), oldest: None, persons: 0 };
         let since = Timestamp::from_millisecond(1_700_000_000_123).unwrap();
         let large = vec![b'x'; 3 * BUFFER_LEN];
         let person = Awaited::Person { user_id: "b1", device_id: "" };
@@ -247,7 +256,7 @@ mod tests {
         ];
         all.iter().for_each(|waiting| writer.push(waiting).unwrap());
         let room = writer.finish().unwrap();
-        assert_eq!((room.file.rows, room.waiting()), (3, 3));
+        assert_eq!((room.file.rows, room.waiting(), room.persons, room.oldest), (3, 3, 1, since));
         let reader = StateReader { store, format: None };
         let mut rows = reader.waiting(&ExportId::new("e").unwrap(), &room).unwrap();
         for (number, expected) in all.iter().enumerate() {

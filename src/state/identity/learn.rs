@@ -1,6 +1,7 @@
 //! The map while a pass learns: runs on disk, what is not written yet in memory, and what was asked lately.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -21,17 +22,40 @@ const HOPS_MAX: usize = 8;
 /// Longest text that an entry can hold.
 const TEXT_LEN_MAX: usize = u16::MAX as usize;
 
+/// Keys are hashes already: their lower half is as good as another.
+#[derive(Debug, Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64(bytes);
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "the lower half")]
+    fn write_u128(&mut self, key: u128) {
+        self.0 = key as u64;
+    }
+}
+
+type ByKey<T> = HashMap<MapKey, T, BuildHasherDefault<KeyHasher>>;
+
 /// The identity map, to ask and to teach. Only the process that holds the state has one.
 pub struct IdentityMap {
     state: Arc<StateWriter>,
     number: u64,
     files: Vec<SealedFile>,
     runs: Vec<MapRun>,
-    pending: BTreeMap<MapKey, Known>,
+    pending: ByKey<Known>,
+    /// Something is known now that was not.
+    has_learned: bool,
     /// What is known to stand there, as a hash: it need not be learned again.
-    taught: HashMap<MapKey, u64>,
+    taught: ByKey<u64>,
     /// What the runs have answered.
-    asked: HashMap<MapKey, Option<Known>>,
+    asked: ByKey<Option<Known>>,
     /// People who are to be forgotten: the customer's ids.
     forgotten: BTreeSet<Box<str>>,
     /// Braze's ids of people who were deleted while this map was open.
@@ -52,9 +76,10 @@ impl IdentityMap {
             number,
             files,
             runs,
-            pending: BTreeMap::new(),
-            taught: HashMap::new(),
-            asked: HashMap::new(),
+            pending: ByKey::default(),
+            has_learned: false,
+            taught: ByKey::default(),
+            asked: ByKey::default(),
             forgotten: BTreeSet::new(),
             deleted: BTreeSet::new(),
         })
@@ -109,20 +134,32 @@ impl IdentityMap {
 
     fn learn(&mut self, key: MapKey, known: Option<Known>) -> Result<(), StateError> {
         let Some(known) = known else { return Ok(()) };
-        let (kind, text) = known.parts();
-        let print = xxh3_64(text.as_bytes()).wrapping_add(u64::from(kind));
-        if self.taught.get(&key) == Some(&print) {
+        if self.pending.get(&key) == Some(&known) {
             return Ok(());
         }
-        if self.taught.len() >= RECENT_MAX {
-            self.taught.clear();
+        if !self.runs.is_empty() && !self.pending.contains_key(&key) {
+            let (kind, text) = known.parts();
+            let print = xxh3_64(text.as_bytes()).wrapping_add(u64::from(kind));
+            if self.taught.get(&key) == Some(&print) {
+                return Ok(());
+            }
+            if self.taught.len() >= RECENT_MAX {
+                self.taught.clear();
+            }
+            self.taught.insert(key, print);
+            if self.in_runs(key)?.as_ref() == Some(&known) {
+                return Ok(());
+            }
         }
-        self.taught.insert(key, print);
-        let is_new = self.pending.contains_key(&key) || self.in_runs(key)?.as_ref() != Some(&known);
-        if is_new {
-            self.pending.insert(key, known);
-        }
+        self.taught.remove(&key);
+        self.pending.insert(key, known);
+        self.has_learned = true;
         if self.pending.len() >= PENDING_MAX { self.write() } else { Ok(()) }
+    }
+
+    /// Whether anything was learned since this was last asked.
+    pub fn take_learned(&mut self) -> bool {
+        std::mem::take(&mut self.has_learned)
     }
 
     fn in_runs(&mut self, key: MapKey) -> Result<Option<Known>, StateError> {
@@ -183,7 +220,9 @@ impl IdentityMap {
         }
         let store = &self.state.reader().store;
         let mut writer = MapWriter::create(store)?;
-        for (key, known) in &self.pending {
+        let mut entries: Vec<(&MapKey, &Known)> = self.pending.iter().collect();
+        entries.sort_unstable_by_key(|(key, _)| **key);
+        for (key, known) in entries {
             writer.push(*key, known)?;
         }
         let file = writer.finish()?;

@@ -71,14 +71,12 @@ impl Known {
 }
 
 fn key_of(seed: KeySeed, kind: KeyKind, value: &str) -> MapKey {
+    // Other keys for other kinds of one text.
     let kind = match kind {
-        KeyKind::BrazeId => b'b',
-        KeyKind::DeviceId => b'd',
+        KeyKind::BrazeId => 0x9e37_79b9_7f4a_7c15,
+        KeyKind::DeviceId => 0xc2b2_ae3d_27d4_eb4f,
     };
-    let mut bytes = Vec::with_capacity(value.len() + 1);
-    bytes.push(kind);
-    bytes.extend_from_slice(value.as_bytes());
-    xxh3_128_with_seed(&bytes, seed.0)
+    xxh3_128_with_seed(value.as_bytes(), seed.0 ^ kind)
 }
 
 /// The file, letter by letter.
