@@ -25,7 +25,10 @@ const MODULES: &[(&str, &[&str])] = &[
     ("desired", &["model", "config", "matching", "state", "connector"]),
     ("apply", &["model", "config", "plan", "state", "connector"]),
     ("export", &["model", "events", "config", "state", "connector", "apply"]),
-    ("reconcile", &["model", "config", "matching", "plan", "state", "connector", "fold", "desired", "apply"]),
+    (
+        "reconcile",
+        &["model", "config", "matching", "plan", "state", "connector", "fold", "desired", "apply", "export"],
+    ),
     ("dashboard", &["model", "state"]),
     (
         "watch",
@@ -44,6 +47,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "fold",
             "desired",
             "apply",
+            "export",
             "receiver",
             "reconcile",
             "dashboard",

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use super::environment;
 use super::error::{CommandError, no_secret};
 use super::output;
-use crate::config::{Config, Endpoint, Secret};
+use crate::config::{AppId, Config, Endpoint, Export, Heap, Secret};
 use crate::connector::braze::Keys;
+use crate::export;
 use crate::model::ConnectionName;
 use crate::reconcile::Access;
-use crate::sandbox::{Options, Sandbox};
+use crate::sandbox::{HeapOptions, Options, Sandbox};
 
 /// What the sandbox's Heap signs with unless it is told otherwise.
 const SANDBOX_WEBHOOK_SECRET: &str = "sandbox-webhook-secret";
@@ -31,6 +32,33 @@ pub(super) fn keys(config: &Config) -> Result<BTreeMap<ConnectionName, Keys>, Co
         found.insert(name.clone(), Keys { data_import, partner_api });
     }
     Ok(found)
+}
+
+/// The environment ids of the Heaps that these exports send to. The sandbox has one of its own.
+pub(super) fn app_ids(
+    config: &Config,
+    exports: &[&Export],
+) -> Result<BTreeMap<ConnectionName, String>, CommandError> {
+    let mut found = BTreeMap::new();
+    for (name, heap) in &config.heap {
+        if exports.iter().any(|export| export.to == *name) {
+            found.extend(app_id(name, heap)?.map(|id| (name.clone(), id)));
+        }
+    }
+    Ok(found)
+}
+
+fn app_id(name: &ConnectionName, heap: &Heap) -> Result<Option<String>, CommandError> {
+    match &heap.app_id {
+        Some(AppId::Plain(digits)) => Ok(Some(digits.clone())),
+        Some(AppId::Ref(place)) => {
+            let found = place.resolve(&environment::variable);
+            let id = found.map_err(|error| no_secret(name.as_str(), "app id", &error))?;
+            Ok(Some(id.expose().to_owned()))
+        }
+        None if heap.endpoint == Some(Endpoint::Sandbox) => Ok(Some(Options::default().heap.app_id)),
+        None => Ok(None),
+    }
 }
 
 /// What each Heap may sign its webhook with. The sandbox has a secret of its own.
@@ -81,17 +109,56 @@ impl Sandboxes {
                 reached.extend(keys.map(|keys| (name.clone(), Access { base: base.clone(), keys })));
                 continue;
             }
-            if !running.contains_key(name) {
-                let memory = Some(config.state_folder().join("sandbox").join(name.as_str()));
-                let options = Options { memory, partner: braze.partner.clone(), ..Options::default() };
-                running.insert(name.clone(), Sandbox::start(options).await?);
-            }
-            if let Some(sandbox) = running.get(name) {
-                reached.insert(name.clone(), Access { base: sandbox.url(), keys: sandbox_keys() });
+            let options = Options { partner: braze.partner.clone(), ..Options::default() };
+            let base = started(&mut running, config, name, options).await?;
+            reached.insert(name.clone(), Access { base, keys: sandbox_keys() });
+        }
+        Ok(reached)
+    }
+
+    /// How to reach every Heap that is wanted and has an environment id; sandboxes are started.
+    pub(super) async fn reach_heaps(
+        &self,
+        config: &Config,
+        ids: &BTreeMap<ConnectionName, String>,
+        is_wanted: impl Fn(&ConnectionName) -> bool,
+    ) -> Result<BTreeMap<ConnectionName, export::Access>, CommandError> {
+        let mut reached = BTreeMap::new();
+        let mut running = self.0.lock().await;
+        for (name, heap) in config.heap.iter().filter(|(name, _)| is_wanted(name)) {
+            let base = match &heap.endpoint {
+                Some(Endpoint::Url(base)) => base.clone(),
+                Some(Endpoint::Sandbox) => {
+                    let app_id = ids.get(name).cloned();
+                    let defaults = Options::default();
+                    let app_id = app_id.unwrap_or(defaults.heap.app_id.clone());
+                    let options =
+                        Options { heap: HeapOptions { app_id, ..defaults.heap.clone() }, ..defaults };
+                    started(&mut running, config, name, options).await?
+                }
+                None => continue,
+            };
+            if let Some(app_id) = ids.get(name).cloned() {
+                reached.insert(name.clone(), export::Access { base, app_id });
             }
         }
         Ok(reached)
     }
+}
+
+/// Where a connection's sandbox is; it is started if it does not run yet.
+async fn started(
+    running: &mut BTreeMap<ConnectionName, Sandbox>,
+    config: &Config,
+    name: &ConnectionName,
+    options: Options,
+) -> Result<String, CommandError> {
+    if let Some(sandbox) = running.get(name) {
+        return Ok(sandbox.url());
+    }
+    let memory = Some(config.state_folder().join("sandbox").join(name.as_str()));
+    let sandbox = Sandbox::start(Options { memory, ..options }).await?;
+    Ok(running.entry(name.clone()).or_insert(sandbox).url())
 }
 
 fn sandbox_keys() -> Keys {

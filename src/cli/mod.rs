@@ -63,6 +63,8 @@ fn run(cli: &Cli) -> Exit {
         Command::Watch => commands::watch::run(&cli.global),
         Command::Status(args) => commands::status::run(&cli.global, args),
         Command::History(args) => commands::history::run(&cli.global, args),
+        Command::Export(args) => commands::export::run(&cli.global, args),
+        Command::Replay(args) => commands::replay::run(&cli.global, args),
         Command::Resync(args) => commands::resync::run(&cli.global, args),
         Command::Approve(args) => commands::approve::run(&cli.global, args),
         Command::State(args) => commands::state::run(&cli.global, args),

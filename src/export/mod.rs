@@ -24,6 +24,7 @@ mod survey;
 mod take;
 mod waiting;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 pub use halt::Halt;
@@ -35,7 +36,8 @@ pub use survey::{Survey, survey};
 use crate::apply::Interrupt;
 use crate::config;
 use crate::connector::heap::Heap;
-use crate::model::{Clock, PassId};
+use crate::connector::http::HttpError;
+use crate::model::{Clock, ConnectionName, Day, PassId, Timestamp};
 use crate::state::{IdentityMap, Journal, StateWriter};
 
 /// Whether a pass waits until Heap has taken everything.
@@ -45,6 +47,52 @@ pub enum Patience {
     ToTheEnd,
     /// It hands back when only the limit of single persons is left to wait for.
     HandBack,
+}
+
+/// Where a Heap is, and which environment of it is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// The base URL.
+    pub base: String,
+    /// The environment id.
+    pub app_id: String,
+}
+
+/// Clients of the Heaps, with what they know of the limits: one for all passes.
+pub type Links = BTreeMap<ConnectionName, Arc<Heap>>;
+
+/// Makes the clients of these Heaps. Nothing is sent yet.
+///
+/// # Errors
+/// When there can be no HTTP client.
+pub fn link(
+    config: &config::Config,
+    access: &BTreeMap<ConnectionName, Access>,
+    clock: Clock,
+) -> Result<Links, HttpError> {
+    let mut links = Links::new();
+    for (name, settings) in &config.heap {
+        if let Some(Access { base, app_id }) = access.get(name) {
+            links.insert(name.clone(), Arc::new(Heap::new(settings, base, app_id, clock)?));
+        }
+    }
+    Ok(links)
+}
+
+/// Which files a pass is about, by their days; those of other days are left to other passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Days {
+    /// From then on.
+    pub since: Option<Timestamp>,
+    /// Before then.
+    pub until: Option<Timestamp>,
+}
+
+impl Days {
+    fn scope(self, again: bool) -> find::Scope {
+        let last = |until: Timestamp| Day::of(find::before(until, std::time::Duration::from_millis(1)));
+        find::Scope { since: self.since.map(Day::of), until: self.until.map(last), again }
+    }
 }
 
 /// What a pass works with.

@@ -10,16 +10,16 @@ use tokio::sync::mpsc;
 use super::batch::Output;
 use super::deliver::Lane;
 use super::files::{self, Reading};
-use super::find::{self, Scope};
+use super::find;
 use super::ledger::{Ledger, checkpoint, locked};
 use super::posted::Posted;
 use super::take::{FeedEnd, Known, Span, Taking};
 use super::waiting::Room;
-use super::{Again, ExportReport, Halt, Means, Patience, Tally, replay};
+use super::{Again, Days, ExportReport, Halt, Means, Patience, Tally, replay};
 use crate::config::{self, ExportSource, StorageSource};
 use crate::connector::currents::{Storage, StorageError};
 use crate::events::Rules;
-use crate::model::Day;
+use crate::model::Timestamp;
 use crate::state::{ClosedFile, Event, Reject, StateError, rejects_of};
 
 /// Batches that are ready before they are sent.
@@ -38,11 +38,17 @@ pub(super) struct Shared {
     pub(super) means: Means,
 }
 
-/// Runs a pass over what is new. `posted` are the files of the inbox, if there is a door.
-pub async fn run(export: &config::Export, posted: Vec<ClosedFile>, means: &Means) -> ExportReport {
+/// Runs a pass over what is new, as far as it is of these days. `posted` are the files of the inbox, if there is a
+/// door.
+pub async fn run(
+    export: &config::Export,
+    posted: Vec<ClosedFile>,
+    days: Days,
+    means: &Means,
+) -> ExportReport {
     within(export, means, async |shared, report| {
         let read = match &shared.export.source {
-            ExportSource::Storage(source) => stored(shared, source, report).await,
+            ExportSource::Storage(source) => stored(shared, source, days, report).await,
             ExportSource::Http(_) => {
                 piped(shared, move |shared, taking, out| shared.post(&posted, taking, out)).await
             }
@@ -199,9 +205,15 @@ async fn piped_on(
 }
 
 /// Reads the files that are new, until there are no more.
-async fn stored(shared: &Shared, source: &StorageSource, report: &mut ExportReport) -> Result<(), Halt> {
+async fn stored(
+    shared: &Shared,
+    source: &StorageSource,
+    days: Days,
+    report: &mut ExportReport,
+) -> Result<(), Halt> {
     let storage = shared.storage(source)?;
-    let scope = Scope { since: shared.export.since.map(Day::of), ..Scope::default() };
+    let since = days.since.max(shared.export.since);
+    let scope = Days { since, ..days }.scope(false);
     let mut tried = HashSet::new();
     loop {
         let listed = shared.means.clock.now();
@@ -211,27 +223,11 @@ async fn stored(shared: &Shared, source: &StorageSource, report: &mut ExportRepo
         })
         .map_err(|error| unreadable(&error))?;
         report.others = found.others;
-        let mut ledger = locked(&shared.ledger);
-        for day in &found.reopened {
-            ledger.record.days.remove(day);
-        }
-        for path in &found.gone {
-            ledger.record.parts.remove(path);
-            let detail = "it ended too early, and is gone before its rest came";
-            ledger.reject(&Reject { reason: "cut_short", detail, file: Some(path), ..Reject::default() })?;
-        }
-        if found.is_whole && !found.more && found.reopened.is_empty() {
-            ledger.record.listed_whole = Some(listed);
-            ledger.touch();
-        }
-        drop(ledger);
+        take_note(shared, &found, listed)?;
         // Once in a pass: what could not be read now is left to the next.
         found.objects.retain(|object| tried.insert(object.print));
         if found.objects.is_empty() && found.reopened.is_empty() {
-            let mut ledger = locked(&shared.ledger);
-            if find::settle_days(&mut ledger.record, listed) {
-                ledger.touch();
-            }
+            settle_days(shared, listed);
             return Ok(());
         }
         let (storage, objects) = (storage.clone(), found.objects);
@@ -240,6 +236,31 @@ async fn stored(shared: &Shared, source: &StorageSource, report: &mut ExportRepo
         })
         .await?;
         checkpoint(&shared.ledger, &shared.means.identity)?;
+    }
+}
+
+/// Takes over what a listing says of the source.
+fn take_note(shared: &Shared, found: &find::Found, listed: Timestamp) -> Result<(), StateError> {
+    let mut ledger = locked(&shared.ledger);
+    for day in &found.reopened {
+        ledger.record.days.remove(day);
+    }
+    for path in &found.gone {
+        ledger.record.parts.remove(path);
+        let detail = "it ended too early, and is gone before its rest came";
+        ledger.reject(&Reject { reason: "cut_short", detail, file: Some(path), ..Reject::default() })?;
+    }
+    if found.is_whole && !found.more && found.reopened.is_empty() {
+        ledger.record.listed_whole = Some(listed);
+        ledger.touch();
+    }
+    Ok(())
+}
+
+fn settle_days(shared: &Shared, listed: Timestamp) {
+    let mut ledger = locked(&shared.ledger);
+    if find::settle_days(&mut ledger.record, listed) {
+        ledger.touch();
     }
 }
 

@@ -5,15 +5,15 @@
 use std::collections::BTreeSet;
 
 use super::batch::{Origin, Output};
-use super::find::{Scope, find};
+use super::find::find;
 use super::ledger::{checkpoint, locked};
 use super::pass::{Shared, piped};
 use super::posted::Seen;
 use super::take::{FeedEnd, Span, Taking};
-use super::{ExportReport, Halt, files};
+use super::{Days, ExportReport, Halt, files};
 use crate::config::ExportSource;
 use crate::events::{Keys, Made, Mapper, Owners as _, Who, check_glob, complete, matches_type};
-use crate::model::{Day, ExportId, Timestamp};
+use crate::model::{ExportId, Timestamp};
 use crate::state::{RejectFile, StateError, StateReader};
 
 /// Which rejects are meant.
@@ -60,12 +60,7 @@ pub enum Again {
     /// Rejects. Those that are taken are rejects no more.
     Rejects(Picked),
     /// Events of files between these, whether they were sent or not.
-    Days {
-        /// From then on.
-        since: Option<Timestamp>,
-        /// Before then.
-        until: Option<Timestamp>,
-    },
+    Days(Days),
 }
 
 /// A reject as its line has it.
@@ -132,25 +127,21 @@ impl Pick {
 pub(super) async fn run(shared: &Shared, again: Again, report: &mut ExportReport) -> Result<(), Halt> {
     match again {
         Again::Rejects(picked) => rejects(shared, picked).await,
-        Again::Days { since, until } => days(shared, since, until, report).await,
+        Again::Days(meant) => days(shared, meant, report).await,
     }
 }
 
-async fn days(
-    shared: &Shared,
-    since: Option<Timestamp>,
-    until: Option<Timestamp>,
-    report: &mut ExportReport,
-) -> Result<(), Halt> {
+async fn days(shared: &Shared, meant: Days, report: &mut ExportReport) -> Result<(), Halt> {
     let ExportSource::Storage(source) = &shared.export.source else {
         return Err(Halt::Source(
             "what was posted is gone once Heap has it; only rejects can be replayed".to_owned(),
         ));
     };
     let storage = shared.storage(source)?;
+    let Days { since, until } = meant;
     let mut from = since;
     loop {
-        let scope = Scope { since: from.map(Day::of), until: until.map(Day::of), again: true };
+        let scope = Days { since: from, until }.scope(true);
         let now = shared.means.clock.now();
         let found = tokio::task::block_in_place(|| {
             let record = locked(&shared.ledger).record.clone();

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::find::{Scope, find};
-use super::halt::Halt;
+use super::find::find;
+use super::{Days, Halt};
 use crate::config::{self, ExportSource};
 use crate::connector::currents::Storage;
 use crate::connector::currents::avro::{Block, Blocks, Header, Limits};
-use crate::model::{Clock, Day, DoorName, Timestamp};
+use crate::model::{Clock, Day, DoorName};
 use crate::state::StateReader;
 
 /// What there is to read.
@@ -29,16 +29,15 @@ pub struct Survey {
     pub more: bool,
 }
 
-/// Looks at what a pass would read: all that is new, or with `since` or `until` what is of these days whether it was
-/// read before or not.
+/// Looks at what a pass over these days would read: what is new, or with `again` everything.
 ///
 /// # Errors
 /// When the source or the state cannot be read.
 pub fn survey(
     export: &config::Export,
     state: &StateReader,
-    since: Option<Timestamp>,
-    until: Option<Timestamp>,
+    days: Days,
+    again: bool,
     store_options: &[(String, String)],
     clock: Clock,
 ) -> Result<Survey, Halt> {
@@ -59,11 +58,8 @@ pub fn survey(
     };
     let unreadable = |error: &dyn std::fmt::Display| Halt::Source(error.to_string());
     let storage = Storage::open(&source.place, store_options).map_err(|error| unreadable(&error))?;
-    let scope = Scope {
-        since: since.or(export.since).map(Day::of),
-        until: until.map(Day::of),
-        again: since.is_some() || until.is_some(),
-    };
+    let since = if again { days.since } else { days.since.max(export.since) };
+    let scope = Days { since, ..days }.scope(again);
     let found = find(&storage, &record, scope, source.incomplete_after, clock.now());
     let found = found.map_err(|error| unreadable(&error))?;
     let days: BTreeSet<Day> = found.objects.iter().map(|object| object.day).collect();

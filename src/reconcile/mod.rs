@@ -8,6 +8,7 @@
 //! # Guarantees
 //! A cohort that cannot be planned stops no other. What was planned is what is sent.
 
+mod exports;
 mod observe;
 mod policy;
 mod report;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
+pub use exports::{ExportJob, Exporting, export, word as exports_word};
 pub use observe::PlanError;
 pub use report::{CohortPlan, CohortReport, Failed, LeftBehind, PassPlan, PassReport};
 pub use saved::SavedError;
