@@ -22,6 +22,7 @@ mod currents_sandbox;
 mod dashboard;
 mod deploy;
 mod doors;
+mod exports;
 mod guards;
 mod harm;
 mod heap_ingest;

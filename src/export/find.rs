@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::connector::currents::{Object, Storage, StorageError};
+use crate::connector::currents::{Object, Storage, StorageError, day_in};
 use crate::model::{Day, Timestamp};
 use crate::state::{DayRecord, ExportRecord};
 
@@ -31,6 +31,8 @@ pub(super) struct Scope {
     pub(super) until: Option<Day>,
     /// Files that were read already are read again.
     pub(super) again: bool,
+    /// Days that are long over are listed too.
+    pub(super) whole: bool,
 }
 
 /// Files to read.
@@ -58,13 +60,9 @@ pub(super) fn find(
     incomplete_after: Duration,
     now: Timestamp,
 ) -> Result<Found, StorageError> {
-    let is_whole = scope.again || record.listed_whole.is_none_or(|at| age(at, now) >= WHOLE_EVERY);
-    let oldest_open = || {
-        let open =
-            record.days.iter().filter(|(_, day)| matches!(day, DayRecord::Open(_))).map(|(day, _)| *day);
-        open.min().unwrap_or(Day::of(before(now, DAY_OPEN))).min(Day::of(before(now, DAY_OPEN)))
-    };
-    let from = if is_whole { scope.since } else { scope.since.max(Some(oldest_open())) };
+    let is_due = record.listed_whole.is_none_or(|at| age(at, now) >= WHOLE_EVERY);
+    let is_whole = scope.again || scope.whole || is_due || record.days.is_empty() || storage.is_near();
+    let from = if is_whole { scope.since } else { scope.since.max(Some(oldest_open(record, now))) };
     let mut listing = Listing { record, scope, incomplete_after, now, ..Listing::new(record) };
     let others = storage.list(from, &mut |object| listing.add(object))?;
     let mut found = listing.finish();
@@ -73,6 +71,14 @@ pub(super) fn find(
         found.gone.clear();
     }
     Ok(found)
+}
+
+/// The oldest day that may still get files, or has one whose rest is waited for.
+fn oldest_open(record: &ExportRecord, now: Timestamp) -> Day {
+    let open =
+        record.days.iter().filter(|(_, day)| matches!(day, DayRecord::Open { .. })).map(|(day, _)| *day);
+    let parts = record.parts.keys().filter_map(|path| day_in(path));
+    open.chain(parts).fold(Day::of(before(now, DAY_OPEN)), Day::min)
 }
 
 struct Listing<'a> {
@@ -103,7 +109,7 @@ impl<'a> Listing<'a> {
     }
 
     fn add(&mut self, object: Object) {
-        let Scope { since, until, again } = self.scope;
+        let Scope { since, until, again, .. } = self.scope;
         self.parts.remove(&*object.path);
         let is_within =
             since.is_none_or(|since| object.day >= since) && until.is_none_or(|until| object.day <= until);
@@ -120,7 +126,7 @@ impl<'a> Listing<'a> {
     fn is_new(&mut self, object: &Object) -> bool {
         match self.record.days.get(&object.day) {
             None => true,
-            Some(DayRecord::Open(prints)) => !prints.contains(&object.print),
+            Some(DayRecord::Open { prints, .. }) => !prints.contains(&object.print),
             Some(DayRecord::Settled { seen_until, .. }) if object.arrived > *seen_until => true,
             Some(DayRecord::Settled { .. }) => {
                 let (files, sum) = self.old.entry(object.day).or_default();
@@ -156,14 +162,16 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// Closes the days that are over: what is remembered of them no longer grows. `listed` is when the listing
-/// began that found nothing more. Whether there were any.
+/// Closes the days that are long over and have had no file lately: what is remembered of them no longer grows.
+/// `listed` is when the listing began that found nothing more. Whether there were any.
 pub(super) fn settle_days(record: &mut ExportRecord, listed: Timestamp) -> bool {
     let last_open = Day::of(before(listed, DAY_OPEN));
     let seen_until = before(listed, CLOCKS);
     let mut is_changed = false;
     for (_, day) in record.days.iter_mut().filter(|(day, _)| **day < last_open) {
-        if let DayRecord::Open(prints) = day {
+        if let DayRecord::Open { prints, latest } = day
+            && *latest < seen_until
+        {
             let sum = prints.iter().fold(0u64, |sum, print| sum.wrapping_add(*print));
             *day = DayRecord::Settled { files: prints.len() as u64, sum, seen_until };
             is_changed = true;
@@ -200,8 +208,9 @@ mod tests {
 
     fn read(record: &mut ExportRecord, found: &Found) {
         for object in &found.objects {
-            match record.days.entry(object.day).or_insert_with(|| DayRecord::Open(BTreeSet::new())) {
-                DayRecord::Open(prints) => drop(prints.insert(object.print)),
+            let open = || DayRecord::Open { prints: BTreeSet::new(), latest: object.arrived };
+            match record.days.entry(object.day).or_insert_with(open) {
+                DayRecord::Open { prints, .. } => drop(prints.insert(object.print)),
                 DayRecord::Settled { files, sum, seen_until } => {
                     (*files, *sum) = (*files + 1, sum.wrapping_add(object.print));
                     *seen_until = (*seen_until).max(object.arrived);
@@ -226,25 +235,24 @@ mod tests {
         let found = find(&record, now);
         assert_eq!((paths(&found), found.others, found.is_whole), (vec!["1.avro", "2.avro"], 1, true));
         read(&mut record, &found);
+        assert!(!settle_days(&mut record, now), "they have only just come");
         let soon = now.checked_add(2 * HOUR).unwrap();
         record.listed_whole = Some(soon);
         assert!(settle_days(&mut record, soon));
         assert!(matches!(record.days[&Day(20_200_101)], DayRecord::Settled { files: 1, .. }));
         assert!(find(&record, soon).objects.is_empty());
         write(&home, &format!("{old}/3.avro"), "three");
-        assert!(find(&record, soon).objects.is_empty(), "its day is passed over for now");
-        let (tomorrow, DayRecord::Settled { files, sum, .. }) =
-            (soon.checked_add(24 * HOUR).unwrap(), record.days[&Day(20_200_101)].clone())
-        else {
-            panic!()
-        };
+        let DayRecord::Settled { files, sum, .. } = record.days[&Day(20_200_101)].clone() else { panic!() };
         // It arrived before the listing, as far as the clocks tell: the sum tells.
-        let found = find(&record, tomorrow);
+        let found = find(&record, soon);
         assert_eq!((paths(&found), &found.reopened), (vec![], &vec![Day(20_200_101)]));
         // It arrived after it.
         let settled = DayRecord::Settled { files, sum, seen_until: before(now, CLOCKS) };
         record.days.insert(Day(20_200_101), settled);
-        assert_eq!(paths(&find(&record, tomorrow)), ["1.avro", "3.avro"]);
+        assert_eq!(paths(&find(&record, soon)), ["1.avro", "3.avro"]);
+        let part = Part { print: 1, offset: 0, cut_since: Some(now) };
+        record.parts.insert("event_type=a.B/date=2019-05-01-00/x.avro".to_owned(), part);
+        assert_eq!(oldest_open(&record, soon), Day(20_190_501), "its rest may come");
     }
 
     #[test]

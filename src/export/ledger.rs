@@ -249,8 +249,15 @@ pub(super) fn checkpoint(ledger: &Mutex<Ledger>, identity: &Mutex<IdentityMap>) 
 impl ExportRecord {
     /// A file has been read to its end.
     fn finish(&mut self, day: crate::model::Day, print: u64, arrived: Timestamp) {
-        match self.days.entry(day).or_insert_with(|| DayRecord::Open(BTreeSet::new())) {
-            DayRecord::Open(prints) => drop(prints.insert(print)),
+        match self
+            .days
+            .entry(day)
+            .or_insert_with(|| DayRecord::Open { prints: BTreeSet::new(), latest: arrived })
+        {
+            DayRecord::Open { prints, latest } => {
+                prints.insert(print);
+                *latest = (*latest).max(arrived);
+            }
             DayRecord::Settled { files, sum, seen_until } => {
                 *files += 1;
                 *sum = sum.wrapping_add(print);

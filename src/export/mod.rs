@@ -91,7 +91,8 @@ pub struct Days {
 impl Days {
     fn scope(self, again: bool) -> find::Scope {
         let last = |until: Timestamp| Day::of(find::before(until, std::time::Duration::from_millis(1)));
-        find::Scope { since: self.since.map(Day::of), until: self.until.map(last), again }
+        let whole = self.since.is_some();
+        find::Scope { since: self.since.map(Day::of), until: self.until.map(last), again, whole }
     }
 }
 

@@ -19,7 +19,7 @@ use super::{Again, Days, ExportReport, Halt, Means, Patience, Tally, replay};
 use crate::config::{self, ExportSource, StorageSource};
 use crate::connector::currents::{Storage, StorageError};
 use crate::events::Rules;
-use crate::model::Timestamp;
+use crate::model::{Day, Timestamp};
 use crate::state::{ClosedFile, Event, Reject, StateError, rejects_of};
 
 /// Batches that are ready before they are sent.
@@ -212,8 +212,8 @@ async fn stored(
     report: &mut ExportReport,
 ) -> Result<(), Halt> {
     let storage = shared.storage(source)?;
-    let since = days.since.max(shared.export.since);
-    let scope = Days { since, ..days }.scope(false);
+    let mut scope = days.scope(false);
+    scope.since = scope.since.max(shared.export.since.map(Day::of));
     let mut tried = HashSet::new();
     loop {
         let listed = shared.means.clock.now();
@@ -250,7 +250,8 @@ fn take_note(shared: &Shared, found: &find::Found, listed: Timestamp) -> Result<
         let detail = "it ended too early, and is gone before its rest came";
         ledger.reject(&Reject { reason: "cut_short", detail, file: Some(path), ..Reject::default() })?;
     }
-    if found.is_whole && !found.more && found.reopened.is_empty() {
+    // Only once nothing is left: whatever could not be read or sent must be found again.
+    if found.is_whole && found.objects.is_empty() && found.reopened.is_empty() {
         ledger.record.listed_whole = Some(listed);
         ledger.touch();
     }

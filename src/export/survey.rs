@@ -58,8 +58,10 @@ pub fn survey(
     };
     let unreadable = |error: &dyn std::fmt::Display| Halt::Source(error.to_string());
     let storage = Storage::open(&source.place, store_options).map_err(|error| unreadable(&error))?;
-    let since = if again { days.since } else { days.since.max(export.since) };
-    let scope = Days { since, ..days }.scope(again);
+    let mut scope = days.scope(again);
+    if !again {
+        scope.since = scope.since.max(export.since.map(Day::of));
+    }
     let found = find(&storage, &record, scope, source.incomplete_after, clock.now());
     let found = found.map_err(|error| unreadable(&error))?;
     let days: BTreeSet<Day> = found.objects.iter().map(|object| object.day).collect();

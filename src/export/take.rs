@@ -70,7 +70,7 @@ impl<'a> Known<'a> {
         self.failed.take().map_or(Ok(()), Err)
     }
 
-    /// Learns who is who. Whether the person was deleted just before.
+    /// Learns who is who. Whether the person is one who was deleted.
     fn learn(&self, link: &Link<'_>) -> Result<bool, StateError> {
         let mut map = locked(self.map);
         match link {
@@ -87,7 +87,10 @@ impl<'a> Known<'a> {
                 }
             }
             Link::Merge { from, into } => map.merge(from, into)?,
-            Link::Deletion { user_id } => map.delete(user_id)?,
+            Link::Deletion { user_id } => {
+                map.delete(user_id)?;
+                return Ok(true);
+            }
         }
         Ok(false)
     }

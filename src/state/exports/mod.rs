@@ -52,8 +52,13 @@ pub struct ExportRecord {
 /// What has been read of one day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DayRecord {
-    /// The prints of its files.
-    Open(BTreeSet<u64>),
+    /// It may still get files.
+    Open {
+        /// The prints of those that have been read.
+        prints: BTreeSet<u64>,
+        /// The latest that any of them arrived.
+        latest: Timestamp,
+    },
     /// The day is long over.
     Settled {
         /// How many files there were.
@@ -181,7 +186,7 @@ mod tests {
             listed_whole: Some(at(1_700_000_002)),
             days: BTreeMap::from([
                 (Day(20_261_119), settled),
-                (Day(20_261_120), DayRecord::Open(BTreeSet::from([1, u64::MAX]))),
+                (Day(20_261_120), DayRecord::Open { prints: BTreeSet::from([1, u64::MAX]), latest: at(9) }),
             ]),
             parts: BTreeMap::from([
                 ("a/b.avro".to_owned(), Part { print: 7, offset: 1 << 60, cut_since: None }),

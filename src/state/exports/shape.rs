@@ -27,7 +27,7 @@ pub(super) struct Shape {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum DayShape {
-    Open(Vec<String>),
+    Open { prints: Vec<String>, latest: String },
     Settled { files: u64, sum: String, seen_until: String },
 }
 
@@ -63,7 +63,10 @@ impl Shape {
     pub(super) fn from_record(record: &ExportRecord) -> Self {
         let day = |(day, record): (&Day, &DayRecord)| {
             let shape = match record {
-                DayRecord::Open(prints) => DayShape::Open(prints.iter().copied().map(hex).collect()),
+                DayRecord::Open { prints, latest } => DayShape::Open {
+                    prints: prints.iter().copied().map(hex).collect(),
+                    latest: latest.to_string(),
+                },
                 DayRecord::Settled { files, sum, seen_until } => {
                     DayShape::Settled { files: *files, sum: hex(*sum), seen_until: seen_until.to_string() }
                 }
@@ -97,9 +100,10 @@ impl Shape {
     pub(super) fn into_record(self) -> Option<ExportRecord> {
         let day = |(day, shape): (String, DayShape)| {
             let record = match shape {
-                DayShape::Open(prints) => {
-                    DayRecord::Open(prints.iter().map(|print| number(print)).collect::<Option<_>>()?)
-                }
+                DayShape::Open { prints, latest } => DayRecord::Open {
+                    prints: prints.iter().map(|print| number(print)).collect::<Option<_>>()?,
+                    latest: latest.parse().ok()?,
+                },
                 DayShape::Settled { files, sum, seen_until } => {
                     DayRecord::Settled { files, sum: number(&sum)?, seen_until: seen_until.parse().ok()? }
                 }

@@ -23,6 +23,12 @@ fn day_of_partition(name: &str) -> Option<Day> {
     name.strip_prefix("date=").and_then(Day::parse)
 }
 
+/// The day of the partition that a path is in.
+#[must_use]
+pub fn day_in(path: &str) -> Option<Day> {
+    path.split('/').filter_map(day_of_partition).next_back()
+}
+
 /// A file of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
@@ -42,7 +48,7 @@ pub struct Object {
 
 impl Object {
     fn new(path: &str, len: u64, arrived: Timestamp, mark: &[u8], tag: Option<String>) -> Self {
-        let day = path.split('/').filter_map(day_of_partition).next_back();
+        let day = day_in(path);
         let print = xxh3_64(&[path.as_bytes(), &[0], &len.to_le_bytes(), mark].concat());
         Self { path: path.into(), len, arrived, day: day.unwrap_or(Day::of(arrived)), print, tag }
     }
@@ -116,6 +122,12 @@ impl Storage {
             Self::Folder(root) => folder::read(root, object, from),
             Self::Bucket(objects) => Ok(Box::new(bucket::Ranges::new(objects, object, from))),
         }
+    }
+
+    /// Whether listing everything costs next to nothing.
+    #[must_use]
+    pub fn is_near(&self) -> bool {
+        matches!(self, Self::Folder(_))
     }
 
     /// A file's path as messages name it.
