@@ -556,3 +556,67 @@ fn a_bucket_is_read_as_a_folder_is() {
     w.write("sync.yaml", wrong);
     go(&["export"]).expect(1).says(&["stopped: cannot list s3://no-such-bucket"]);
 }
+
+#[test]
+fn whoever_is_to_be_forgotten_leaves_every_part_of_the_state() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let more =
+        "    api_key: { env: TEST_API_KEY }\n    limits: { per_identity: 1, per_app: off, window: 1h }\n";
+    let braze = format!(
+        "  braze:\n    kind: braze\n    endpoint: {}\n    data_import_key: {{ env: TEST_IMPORT_KEY }}\n    partner_api_key: {{ env: TEST_PARTNER_KEY }}\n",
+        sandbox.url
+    );
+    let export = "    anonymous: hold\n";
+    let cohorts = format!("cohorts:\n{}", cohort_entry("carts", ""));
+    w.write("sync.yaml", config(&sandbox, &format!("{more}{braze}{cohorts}"), export));
+    w.source("carts", ["u1".to_owned(), "u2".to_owned()]);
+    w.run(&["reconcile", "carts"]).expect(0);
+    let rows = [
+        ("t1", NOW, Some("u1"), Some("b1")),
+        ("t2", NOW, Some("u1"), None),
+        ("t3", NOW, Some("u2"), Some("b2")),
+        ("f1", 4_000_000_000, Some("u1"), None),
+        ("f2", 4_000_000_000, Some("u12"), None),
+        ("h1", NOW, None, Some("b9")),
+    ];
+    w.write("cur/1.avro", opens(&rows, "null"));
+    // One event of u1 goes, the other waits for the limit, for an hour: it is stopped.
+    let mut child = w.command(&["export"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("it waits", || w.read_all(".syncline/exports").contains("\"persons\":1"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let has = |text: &str| {
+        w.snapshot(".syncline").iter().any(|(path, bytes)| {
+            !path.to_str().unwrap().contains("cohorts")
+                && bytes.windows(text.len()).any(|part| part == text.as_bytes())
+        })
+    };
+    assert!(has("u1"));
+    let said = w.run(&["forget", "u1"]).expect(0);
+    said.says(&[
+        "erased 1 entry of the identity map",
+        "erased 1 event that waited",
+        "erased 1 reject",
+        "cohort carts has them",
+    ]);
+    let left =
+        w.snapshot(".syncline").into_iter().filter(|(path, _)| !path.to_str().unwrap().contains("cohorts"));
+    for (path, bytes) in left {
+        let text = String::from_utf8_lossy(&bytes).replace("u12", "");
+        assert!(!text.contains("\"u1\"") && !text.contains("\\\"u1\\\""), "{path:?}");
+    }
+    w.run(&["forget", "b9"]).expect(0).says(&["erased 1 event that waited"]);
+    w.run(&["forget", "u1"]).expect(0).says(&["nothing to erase"]);
+    w.run(&["state", "verify"]).expect(0);
+    let go = |args: &[&str], key: &str| {
+        let mut command = w.command(args);
+        command.env("TEST_API_KEY", key);
+        run(command)
+    };
+    go(&["forget", "u2", "--heap", "heap"], "wrong").expect(4).says(&["Heap refuses the API key"]);
+    let asked =
+        go(&["forget", "u2", "--heap", "heap", "--format", "json"], "sandbox-heap-api-key").expect(0).json();
+    assert!(sandbox.get("/_sandbox/heap/deletions").1.contains(asked["heap_request"].as_str().unwrap()));
+    w.run(&["forget", "u2", "--heap", "heap"]).expect(4).says(&["TEST_API_KEY"]);
+    w.run(&["forget", " "]).expect(64);
+}

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::environment;
 use super::error::{CommandError, no_secret};
+use super::exit::Exit;
 use super::output;
 use crate::config::{AppId, Config, Endpoint, Export, Heap, Secret};
 use crate::connector::braze::Keys;
@@ -48,7 +49,8 @@ pub(super) fn app_ids(
     Ok(found)
 }
 
-fn app_id(name: &ConnectionName, heap: &Heap) -> Result<Option<String>, CommandError> {
+/// The environment id of a Heap, if it has one.
+pub(super) fn app_id(name: &ConnectionName, heap: &Heap) -> Result<Option<String>, CommandError> {
     match &heap.app_id {
         Some(AppId::Plain(digits)) => Ok(Some(digits.clone())),
         Some(AppId::Ref(place)) => {
@@ -59,6 +61,23 @@ fn app_id(name: &ConnectionName, heap: &Heap) -> Result<Option<String>, CommandE
         None if heap.endpoint == Some(Endpoint::Sandbox) => Ok(Some(Options::default().heap.app_id)),
         None => Ok(None),
     }
+}
+
+/// The key of a Heap's deletion API. The sandbox has one of its own.
+pub(super) fn api_key(name: &ConnectionName, heap: &Heap) -> Result<Secret, CommandError> {
+    let key = match &heap.api_key {
+        Some(place) => {
+            let found = place.resolve(&environment::variable);
+            found.map_err(|error| no_secret(name.as_str(), "api key", &error))?
+        }
+        None if heap.endpoint == Some(Endpoint::Sandbox) => Secret::new(Options::default().heap.api_key),
+        None => {
+            let lacks = CommandError::new(Exit::Credentials, format!("connection `{name}` lacks `api_key`"));
+            return Err(lacks.hint(format!("add `api_key: {{ env: HEAP_API_KEY }}` to connection `{name}`")));
+        }
+    };
+    output::keep_secret([&key]);
+    Ok(key)
 }
 
 /// What each Heap may sign its webhook with. The sandbox has a secret of its own.

@@ -61,6 +61,8 @@ pub(super) enum Command {
     Export(ExportArgs),
     /// Send events again that could not be used, or those of some days; shows first what that is
     Replay(ReplayArgs),
+    /// Erase a person from every part of the state, and list what was erased
+    Forget(ForgetArgs),
     /// Send a cohort again by its record, adds and removes; shows first what that costs
     Resync(ResyncArgs),
     /// Let exactly this plan of a cohort pass, although the guard refuses it
@@ -95,6 +97,7 @@ impl Command {
             Self::History(_) => "history",
             Self::Export(_) => "export",
             Self::Replay(_) => "replay",
+            Self::Forget(_) => "forget",
             Self::Resync(_) => "resync",
             Self::Approve(_) => "approve",
             Self::State(_) => "state",
@@ -115,6 +118,7 @@ impl Command {
             Self::History(args) => args.format,
             Self::Export(args) => args.format,
             Self::Replay(args) => args.format,
+            Self::Forget(args) => args.format,
             Self::Resync(args) => args.format,
             Self::Approve(args) => args.format,
             Self::State(args) => args.command.format(),
@@ -274,6 +278,19 @@ pub(super) struct ReplayArgs {
     /// Send it
     #[arg(long)]
     pub(super) yes: bool,
+    /// How the result is written to stdout
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ForgetArgs {
+    /// The person's id: yours, Braze's, a device's, or an alias
+    #[arg(value_name = "IDENTIFIER")]
+    pub(super) identifier: String,
+    /// Ask this Heap to delete the user with this identity as well; needs `api_key`
+    #[arg(long, value_name = "CONNECTION")]
+    pub(super) heap: Option<String>,
     /// How the result is written to stdout
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: Format,

@@ -14,6 +14,7 @@ mod batch;
 mod deliver;
 mod files;
 mod find;
+mod forget;
 mod halt;
 mod ledger;
 mod pass;
@@ -27,6 +28,7 @@ mod waiting;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+pub use forget::{Forgotten, forget};
 pub use halt::Halt;
 pub use pass::{replay_again, run};
 pub use replay::{Again, Pick, Picked, pick};

@@ -38,6 +38,7 @@
 
 mod approvals;
 mod compact;
+mod erase;
 mod exports;
 mod format;
 mod gc;

@@ -2,6 +2,7 @@
 
 pub(super) mod approve;
 pub(super) mod export;
+pub(super) mod forget;
 pub(super) mod generate;
 pub(super) mod history;
 pub(super) mod init;

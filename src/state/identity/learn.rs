@@ -303,6 +303,11 @@ impl IdentityMap {
         Ok(erased)
     }
 
+    /// The runs that the map is made of.
+    pub(in crate::state) fn run_ids(&self) -> Vec<Box<str>> {
+        self.files.iter().map(|file| file.id.clone()).collect()
+    }
+
     /// Merges all runs into one, of what is kept. Gives back how many entries were not.
     fn merge_all(&mut self, keeps: &dyn Fn(MapKey, &Known) -> bool) -> Result<u64, StateError> {
         let store = &self.state.reader().store;
