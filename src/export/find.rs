@@ -60,7 +60,7 @@ pub(super) fn find(
     incomplete_after: Duration,
     now: Timestamp,
 ) -> Result<Found, StorageError> {
-    let is_due = record.listed_whole.is_none_or(|at| age(at, now) >= WHOLE_EVERY);
+    let is_due = is_listing_due(record, now);
     let is_whole = scope.again || scope.whole || is_due || record.days.is_empty() || storage.is_near();
     let from = if is_whole { scope.since } else { scope.since.max(Some(oldest_open(record, now))) };
     let mut listing = Listing { record, scope, incomplete_after, now, ..Listing::new(record) };
@@ -71,6 +71,11 @@ pub(super) fn find(
         found.gone.clear();
     }
     Ok(found)
+}
+
+/// Whether everything is to be listed once more.
+pub(super) fn is_listing_due(record: &ExportRecord, now: Timestamp) -> bool {
+    record.listed_whole.is_none_or(|at| age(at, now) >= WHOLE_EVERY)
 }
 
 /// The oldest day that may still get files, or has one whose rest is waited for.

@@ -251,7 +251,8 @@ fn take_note(shared: &Shared, found: &find::Found, listed: Timestamp) -> Result<
         ledger.reject(&Reject { reason: "cut_short", detail, file: Some(path), ..Reject::default() })?;
     }
     // Only once nothing is left: whatever could not be read or sent must be found again.
-    if found.is_whole && found.objects.is_empty() && found.reopened.is_empty() {
+    let is_done = found.is_whole && found.objects.is_empty() && found.reopened.is_empty();
+    if is_done && find::is_listing_due(&ledger.record, listed) {
         ledger.record.listed_whole = Some(listed);
         ledger.touch();
     }
