@@ -19,17 +19,17 @@
 mod avro;
 #[path = "support/events.rs"]
 mod events;
-#[allow(dead_code, reason = "nothing is sent here")]
-mod support;
+#[path = "support/measure.rs"]
+mod measure;
 
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::path::Path;
 use std::process::Command;
 
+use measure::{Cost, heading, measure, measure_child, report, rounds};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
-use support::{Cost, heading, measure, measure_child, report, rounds};
 use syncline::connector::currents::avro::{Block, Blocks, Header, Limits, Row};
 use syncline::events::{Context, Mapper, Outcome, Pii, Rules, Settings, pieces};
 use syncline::model::{Datum, Record as _, Timestamp};

@@ -13,6 +13,8 @@
     reason = "it prints its results and reads its arguments"
 )]
 
+#[path = "support/measure.rs"]
+mod measure;
 mod support;
 
 use std::fmt::Write as _;
@@ -20,7 +22,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use support::{Cost, ROUNDS, SYNCLINE, Sandbox, heading, measure, measure_child, report, rounds};
+use measure::{Cost, ROUNDS, heading, measure, measure_child, report, rounds};
+use support::{SYNCLINE, Sandbox};
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();

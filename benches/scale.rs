@@ -14,6 +14,8 @@
     reason = "it prints its results and reads its arguments"
 )]
 
+#[path = "support/measure.rs"]
+mod measure;
 mod support;
 
 use std::collections::HashSet;
@@ -23,7 +25,8 @@ use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
-use support::{ROUNDS, SYNCLINE, Sandbox, heading, measure, measure_child, report, rounds};
+use measure::{ROUNDS, heading, measure, measure_child, report, rounds};
+use support::{SYNCLINE, Sandbox};
 
 const SIZES: [u64; 2] = [1_000_000, 10_000_000];
 const COHORTS: u64 = 50;

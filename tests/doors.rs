@@ -220,3 +220,79 @@ fn people_are_told_once_of_what_changes_its_state() {
     });
     assert!(!watch.log().contains("T0KEN"));
 }
+
+/// A certificate for localhost and its key, as PEM.
+fn certificate() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+/// Posts over TLS to a peer that must have this certificate; the status of the answer.
+fn post_tls(address: &str, certificate: &str, body: &str) -> std::io::Result<u16> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject as _;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()).unwrap();
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let name = "localhost".try_into().unwrap();
+    let client = rustls::ClientConnection::new(std::sync::Arc::new(config), name).unwrap();
+    let socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut stream = rustls::StreamOwned::new(client, socket);
+    stream.write_all(&post("", body.as_bytes()))?;
+    let mut text = Vec::new();
+    let _ = stream.read_to_end(&mut text);
+    let text = String::from_utf8_lossy(&text).into_owned();
+    Ok(text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0))
+}
+
+#[test]
+fn a_door_speaks_tls_and_takes_a_new_certificate_without_a_restart() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let private = |name: &str, text: &str| {
+        w.write(name, text);
+        std::fs::set_permissions(w.path(name), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    };
+    let [(old, old_key), (new, new_key)] = [certificate(), certificate()];
+    w.write("tls.crt", &old);
+    private("tls.key", &old_key);
+    let tls = "  tls: { certificate: tls.crt, key: tls.key }\n";
+    w.config(&sandbox, &["carts"], &(HEAP.to_owned() + PATIENCE + tls)).source("carts", users(3));
+    let watch = Watch::start(&w);
+    let address = watch.doors().strip_prefix("http://").unwrap().to_owned();
+    assert_eq!(post_tls(&address, &old, &delivery(2)).unwrap(), 200);
+    assert!(post_tls(&address, &new, &delivery(2)).is_err(), "another certificate is nobody's");
+    assert_eq!(say(&watch, &post("", b"{}")), 0, "nothing is said in the open");
+    private("tls.key", &new_key);
+    w.write("tls.crt", &new);
+    until("the new certificate is shown", || post_tls(&address, &new, &delivery(3)).is_ok());
+    // One that cannot be used changes nothing.
+    w.write("tls.crt", "not a certificate");
+    watch.until_logs("the old certificate stays in use", 1);
+    assert_eq!(post_tls(&address, &new, &delivery(4)).unwrap(), 200);
+}
+
+/// Built with the feature only: `cargo test --features otlp spans_`.
+#[cfg(feature = "otlp")]
+#[test]
+fn spans_reach_a_collector() {
+    let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", collector.local_addr().unwrap());
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], PATIENCE).source("carts", users(3));
+    let mut command = w.command(&["watch"]);
+    let watch = Watch::from_command(command.env("OTEL_EXPORTER_OTLP_ENDPOINT", url));
+    let (mut socket, _) = collector.accept().unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let mut seen = Vec::new();
+    until("a pass is told", || {
+        let mut chunk = [0; 4096];
+        let len = socket.read(&mut chunk).unwrap_or(0);
+        seen.extend_from_slice(&chunk[..len]);
+        let text = String::from_utf8_lossy(&seen);
+        text.contains("POST /v1/traces") && text.contains("syncline") && text.contains("apply")
+    });
+    assert!(!String::from_utf8_lossy(&seen).contains("user-0"), "nobody is named");
+    drop(watch);
+}

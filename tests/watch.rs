@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use crate::support::browser::Browser;
 use crate::support::watch::{PATIENCE, Watch};
 use crate::support::*;
 
@@ -73,6 +74,19 @@ fn a_changed_config_is_diffed_and_a_bad_one_changes_nothing() {
     until_members(&sandbox, "late", users(5));
 }
 
+/// A file that is written to by another of its names: the system tells nothing of it in the folder that is watched.
+#[test]
+fn a_change_that_nobody_tells_of_is_found_by_looking() {
+    let (w, sandbox) = watched(&["carts"], "  poll: 300ms\n");
+    w.source("carts", users(5)).write("elsewhere/keep", "");
+    fs::hard_link(w.path("carts.csv"), w.path("elsewhere/list.csv")).unwrap();
+    let watch = Watch::start(&w);
+    watch.until_in_step();
+    let mut file = fs::OpenOptions::new().append(true).open(w.path("elsewhere/list.csv")).unwrap();
+    std::io::Write::write_all(&mut file, b"somebody\n").unwrap();
+    until_members(&sandbox, "carts", users(5).chain(["somebody".to_owned()]));
+}
+
 #[test]
 fn links_that_are_turned_are_seen() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
@@ -113,8 +127,8 @@ fn a_refusal_waits_for_a_person_and_nobody_waits_for_it() {
     until_members(&sandbox, "trials", users(19));
     assert_eq!(sandbox.members("carts").len(), 50);
     let log = watch.log();
-    let plan = log.split("plan=").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
-    assert!(log.contains(&format!("syncline approve carts --plan {plan}")), "{log}");
+    let command = log.split("syncline approve carts --plan ").nth(1);
+    let plan = command.and_then(|rest| rest.split_whitespace().next()).unwrap_or_else(|| panic!("{log}"));
     // Another plan is not this one.
     let other = format!("sha256:{}", "0".repeat(64));
     w.run(&["approve", "carts", "--plan", &other]).expect(0);
@@ -249,4 +263,57 @@ fn a_schedule_looks_without_being_told() {
     let passes = watch.metric("syncline_pass_duration_seconds_count");
     until("it has looked again", || watch.metric("syncline_pass_duration_seconds_count") >= passes + 2.0);
     assert_eq!(sandbox.writes(), 2, "and there was nothing to do");
+}
+
+#[test]
+fn the_dashboard_shows_how_things_really_stand() {
+    let Some(browser) = Browser::start() else { return };
+    let (w, _sandbox) = watched(&["carts", "trials", "gone"], "");
+    w.source("carts", users(50)).source("trials", users(20));
+    let watch = Watch::start(&w);
+    until("two are in step", || watch.ready()["not_in_step"].as_object().unwrap().len() == 1);
+    w.source("carts", users(70));
+    until("it has grown", || watch.metric("syncline_members{cohort=\"carts\"}") == 70.0);
+    w.source("carts", users(5));
+    until("it is refused", || watch.ready()["not_in_step"]["carts"] == "refused");
+    w.write("sync.yaml", w.read("sync.yaml") + "nonsense: 1\n");
+    until("the config is refused", || watch.ready()["config"] != "valid");
+    browser.resize(1280, 1600);
+    browser.open(&format!("{}/", watch.admin()));
+    let text = browser.run("return document.body.innerText");
+    let text = text.as_str().unwrap();
+    for shown in [
+        "The new config is not in use",
+        "nonsense",
+        "removals",
+        "syncline approve carts --plan sha256:",
+        "Trials",
+        "70",
+        "gone.csv",
+    ] {
+        assert!(text.contains(shown), "{shown}: {text}");
+    }
+    assert!(!text.contains("user-"), "nobody is named");
+    assert_eq!(browser.console(), Vec::<String>::new());
+    if let Some(folder) = screenshots() {
+        use std::io::Write as _;
+        let picture = fs::File::create(format!("{folder}/watch.png.base64"));
+        picture.and_then(|mut file| file.write_all(browser.screenshot().as_bytes())).unwrap();
+    }
+    let asked = http(&watch.admin(), "GET", "/", &[], "");
+    assert!(asked.headers.contains("content-security-policy: default-src 'none'"), "{}", asked.headers);
+    w.write("sync.yaml", w.read("sync.yaml").replace("nonsense: 1\n", ""));
+    until("it is well again", || watch.ready()["config"] == "valid");
+    // What was before this process is known to the next.
+    assert_eq!(watch.stop(), 0);
+    let watch = Watch::start(&w);
+    until("it shows what was before it", || {
+        let page = watch.get("/").body;
+        page.contains("<svg") && page.contains("updated") && page.contains("+20")
+    });
+}
+
+#[allow(clippy::disallowed_methods, reason = "a switch for whoever wants to look")]
+fn screenshots() -> Option<String> {
+    std::env::var("SYNCLINE_SCREENSHOTS").ok()
 }

@@ -51,7 +51,7 @@ pub(super) enum Command {
     Plan(PlanArgs),
     /// Do it: one pass over all cohorts and exports
     Reconcile(ReconcileArgs),
-    /// Keep everything in step until told to stop: by changed files, Heap's webhook and schedules
+    /// Keep everything in step, on a server, until told to stop
     Watch,
     /// Show what Braze has accepted so far, by the record
     Status(FormatArgs),

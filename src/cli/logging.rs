@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::args::{Global, LogFormat};
@@ -30,11 +30,11 @@ pub(super) fn start(global: &Global, is_server: bool) {
     FOR_MACHINES.store(global.log_format == LogFormat::Json, Ordering::Relaxed);
     let targets = Targets::new().with_default(LevelFilter::WARN).with_target("syncline", level);
     let layer = tracing_subscriber::fmt::layer().with_writer(Redacting).with_ansi(false);
-    let registry = tracing_subscriber::registry().with(targets);
+    let registry = tracing_subscriber::registry().with(super::spans::layer());
     // Started once; a second start would be a bug that only a test could make.
     let _ = match global.log_format {
-        LogFormat::Text => registry.with(layer).try_init(),
-        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+        LogFormat::Text => registry.with(layer.with_filter(targets)).try_init(),
+        LogFormat::Json => registry.with(layer.json().flatten_event(true).with_filter(targets)).try_init(),
     };
 }
 

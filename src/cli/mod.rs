@@ -16,6 +16,7 @@ mod output;
 mod problems;
 mod progress;
 mod sandbox_args;
+mod spans;
 mod view;
 
 use std::process::ExitCode;
@@ -75,7 +76,9 @@ fn run(cli: &Cli) -> Exit {
         Command::Completions(args) => commands::generate::completions(args),
         Command::Man => commands::generate::man(),
     };
-    done.unwrap_or_else(|error| failed(Some(&cli.command), &error))
+    let exit = done.unwrap_or_else(|error| failed(Some(&cli.command), &error));
+    spans::flush();
+    exit
 }
 
 /// Says why a command failed: to people always, and to programs that asked for JSON in JSON as well.

@@ -247,10 +247,10 @@ pub struct LeftBehind {
 pub struct Inbox {
     /// The Heap connection.
     pub connection: ConnectionName,
-    /// Deliveries that are kept and not yet used.
-    pub waiting: u64,
-    /// Their bytes.
+    /// Bytes of the deliveries that are kept and not yet used.
     pub bytes: u64,
+    /// Since when the oldest of them waits.
+    pub waiting_since: Option<Timestamp>,
     /// When the last one came.
     pub last_delivery: Option<Timestamp>,
     /// Deliveries that could not be understood, ever.

@@ -26,7 +26,7 @@ fn connection(html: &mut Html, board: &Board, inbox: &Inbox) {
                     html.text("Heap last sent something ");
                     age(html, last, board.now);
                     html.text("; ");
-                    html.text(&waiting(inbox));
+                    waiting(html, board, inbox);
                 }
                 None => html.text("Heap has sent nothing to this address yet"),
             }
@@ -42,11 +42,13 @@ fn connection(html: &mut Html, board: &Board, inbox: &Inbox) {
     });
 }
 
-fn waiting(inbox: &Inbox) -> String {
-    match inbox.waiting {
-        0 => "all of it has been used".to_owned(),
-        1 => format!("1 delivery waits to be used ({})", bytes(inbox.bytes)),
-        more => format!("{} deliveries wait to be used ({})", count(more), bytes(inbox.bytes)),
+fn waiting(html: &mut Html, board: &Board, inbox: &Inbox) {
+    match inbox.waiting_since {
+        Some(since) if inbox.bytes > 0 => {
+            html.text(&format!("{} of it waits to be used, the oldest came ", bytes(inbox.bytes)));
+            age(html, since, board.now);
+        }
+        _ => html.text("all of it has been used"),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::model::{CohortId, Fields, PACKED_LEN_MAX, Progress, Stage};
 /// Rows between two signs of life.
 const PROGRESS_EVERY: u64 = 16 << 10;
 /// Bytes of a batch. The few that are under way fit into a processor's cache.
-const BATCH_LEN: usize = 128 << 10;
+const BATCH_LEN: usize = 512 << 10;
 /// Batches that may wait to be partitioned.
 const WAITING_MAX: usize = 2;
 

@@ -11,8 +11,8 @@
 //! A source that cannot be read in full gives no members at all.
 
 mod intake;
+mod log;
 mod rejects;
-mod segment;
 mod sort;
 mod told;
 mod walk;

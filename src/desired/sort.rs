@@ -1,5 +1,5 @@
-//! More members than fit into memory, in any order: 256 partitions by the first bits of the key, spilled
-//! when they outgrow the bound, and sorted one at a time when they are walked.
+//! More members than fit into memory, in any order: 256 partitions by the first bits of the key, in
+//! chunks of which a bound is kept in memory, sorted one at a time when they are walked.
 //!
 //! Keys are evenly spread, so the partitions are of a size; each is small enough for a processor's cache
 //! at ten million members. A key is not kept while its member waits: hashing again is cheaper than
@@ -7,7 +7,7 @@
 
 use std::io;
 
-use super::segment::{Pool, SEGMENT_LEN, Segment};
+use super::log::{CHUNK_LEN, Chunk, Log};
 use super::walk::Members;
 use crate::model::{Identifier, Key, KeySeed};
 
@@ -18,23 +18,21 @@ pub(super) const PARTITIONS: usize = 256;
 #[derive(Debug)]
 pub struct SortedSet {
     pub(super) seed: KeySeed,
-    pub(super) pool: Pool,
-    /// The segment of each partition that is being filled. Memory is wasted by half of each.
-    pub(super) open: Vec<Vec<u8>>,
-    pub(super) full: Vec<Vec<Segment>>,
-    /// The partition that is spilled next.
-    spill_next: usize,
+    pub(super) memory_max: usize,
+    pub(super) log: Log,
+    /// The chunk of each partition that is being filled. None before the first member.
+    pub(super) open: Vec<Chunk>,
+    pub(super) full: Vec<Vec<Chunk>>,
 }
 
 impl SortedSet {
     /// An empty set that holds at most `memory_max` bytes in memory, also while it is walked.
     #[must_use]
     pub fn new(seed: KeySeed, memory_max: usize) -> Self {
-        let mut full = Vec::new();
-        full.resize_with(PARTITIONS, Vec::new);
         // What is kept apart is for the order of the partitions that are being sorted and walked.
-        let pool = Pool::new(memory_max - memory_max / 8, PARTITIONS);
-        Self { seed, pool, open: vec![Vec::new(); PARTITIONS], full, spill_next: PARTITIONS - 1 }
+        let memory_max = memory_max - memory_max / 8;
+        let full = vec![Vec::new(); PARTITIONS];
+        Self { seed, memory_max, log: Log::new(memory_max), open: Vec::new(), full }
     }
 
     /// Adds members by their packed identifiers, one after the other.
@@ -58,44 +56,35 @@ impl SortedSet {
     #[inline]
     pub fn push(&mut self, packed: &[u8]) -> io::Result<()> {
         let partition = Key::of(self.seed, packed).partition();
-        if self.open[partition].len() + packed.len() > SEGMENT_LEN {
-            self.turn(partition)?;
+        if let Some(open) = self.open.get_mut(partition)
+            && self.log.extend(open, packed)
+        {
+            return Ok(());
         }
-        self.open[partition].extend_from_slice(packed);
-        Ok(())
+        self.turn(partition, packed)
     }
 
-    /// Puts an empty segment in the place of a full one.
+    /// Puts a full chunk away, or begins the first ones, and adds the member to an empty one.
     #[cold]
-    fn turn(&mut self, partition: usize) -> io::Result<()> {
-        if self.pool.left() == 0 {
-            self.spill((self.pool.len_max() / 8).max(1))?;
+    fn turn(&mut self, partition: usize, packed: &[u8]) -> io::Result<()> {
+        match self.open.get_mut(partition) {
+            Some(open) => self.full[partition].push(self.log.turn(open)?),
+            None => self.open = self.log.open(PARTITIONS)?,
         }
-        let full = std::mem::replace(&mut self.open[partition], self.pool.take());
-        self.full[partition].push(Segment::Held(full));
-        Ok(())
-    }
-
-    /// Spills whole partitions until `wanted` segments are left: from the last to the first, since the
-    /// first are walked first, and can be then without being read again.
-    fn spill(&mut self, wanted: usize) -> io::Result<()> {
-        for _ in 0..PARTITIONS {
-            if self.pool.left() >= wanted {
-                break;
-            }
-            for segment in &mut self.full[self.spill_next] {
-                self.pool.spill(segment)?;
-            }
-            self.spill_next = self.spill_next.checked_sub(1).unwrap_or(PARTITIONS - 1);
-        }
+        self.log.extend(&mut self.open[partition], packed);
         Ok(())
     }
 
     /// Leaves enough memory to load as many partitions as will be in flight.
     pub(super) fn make_room(&mut self, partitions: usize) -> io::Result<()> {
-        let spilled = |full: &&Vec<Segment>| full.iter().any(|s| matches!(s, Segment::Spilled { .. }));
-        let largest = self.full.iter().filter(spilled).map(Vec::len).max().unwrap_or(0);
-        self.spill(largest * partitions)
+        loop {
+            let spilled = |full: &Vec<Chunk>| full.iter().filter(|c| self.log.kept(**c).is_none()).count();
+            let largest = self.full.iter().map(spilled).max().unwrap_or(0) + 1;
+            let loaded = partitions * largest * CHUNK_LEN;
+            if self.log.memory() + loaded <= self.memory_max || !self.log.spill()? {
+                return Ok(());
+            }
+        }
     }
 
     /// Walks the members in the order of their keys, each once.

@@ -2,10 +2,11 @@
 //! It knows nothing of the record that the members are compared with.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::{Builder, JoinHandle};
 
-use super::segment::{Pool, SEGMENT_LEN, Segment};
+use super::log::{CHUNK_LEN, Chunk, Log};
 use super::sort::{PARTITIONS, SortedSet};
 use crate::model::{Identifier, Key, KeySeed};
 
@@ -27,6 +28,7 @@ pub struct Members {
 /// The thread's ends of both channels are gone when it has ended.
 #[derive(Debug)]
 struct Sorter {
+    log: Arc<Log>,
     sorted: Receiver<io::Result<Sorted>>,
     used: Sender<Sorted>,
     thread: JoinHandle<()>,
@@ -35,9 +37,25 @@ struct Sorter {
 /// The members of one partition.
 #[derive(Debug, Default)]
 struct Sorted {
-    segments: Vec<Vec<u8>>,
+    pieces: Vec<Piece>,
     order: Vec<Entry>,
     duplicates: u64,
+}
+
+/// Members of a partition, and where they are.
+#[derive(Debug)]
+enum Piece {
+    Kept(Chunk),
+    Loaded(Vec<u8>),
+}
+
+impl Piece {
+    fn bytes<'a>(&'a self, log: &'a Log) -> &'a [u8] {
+        match self {
+            Self::Kept(chunk) => log.kept(*chunk).unwrap_or_default(),
+            Self::Loaded(bytes) => bytes,
+        }
+    }
 }
 
 /// One member: the halves of its key, and where its packed identifier is.
@@ -46,6 +64,12 @@ struct Entry {
     high: u64,
     low: u64,
     place: usize,
+}
+
+impl Entry {
+    fn key(&self) -> Key {
+        Key::from_halves(self.high, self.low)
+    }
 }
 
 impl Members {
@@ -64,17 +88,25 @@ impl Members {
                 return Ok(None);
             }
         }
-        let Entry { high, low, .. } = self.current.order[self.next];
+        let key = self.current.order[self.next].key();
         self.next += 1;
-        Ok(Some(Key::from_halves(high, low)))
+        Ok(Some(key))
+    }
+
+    /// Moves on over the members that follow as long as they are these keys, one by one; how many they were.
+    pub fn pass(&mut self, keys: &[Key]) -> usize {
+        let members = self.current.order[self.next..].iter();
+        let count = members.zip(keys).take_while(|(entry, key)| entry.key() == **key).count();
+        self.next += count;
+        count
     }
 
     /// The packed identifier of the current member.
     #[must_use]
     pub fn packed(&self) -> &[u8] {
         let current = self.next.checked_sub(1).and_then(|at| self.current.order.get(at));
-        let Some(Entry { place, .. }) = current else { return &[] };
-        let rest = &self.current.segments[place / SEGMENT_LEN][place % SEGMENT_LEN..];
+        let (Some(Entry { place, .. }), Some(sorter)) = (current, &self.sorter) else { return &[] };
+        let rest = &self.current.pieces[place / CHUNK_LEN].bytes(&sorter.log)[place % CHUNK_LEN..];
         &rest[..Identifier::packed_len(rest).unwrap_or(0)]
     }
 
@@ -115,29 +147,35 @@ impl Members {
 }
 
 impl Sorter {
-    fn start(set: SortedSet) -> io::Result<Self> {
+    fn start(mut set: SortedSet) -> io::Result<Self> {
+        set.make_room(IN_FLIGHT_MAX)?;
+        let SortedSet { seed, log, open, mut full, .. } = set;
+        full.iter_mut().zip(open).for_each(|(full, open)| full.push(open));
+        let log = Arc::new(log);
+        let desk =
+            Desk { seed, log: Arc::clone(&log), free: Vec::new(), hashed: Vec::new(), ends: Vec::new() };
         let (sink, sorted) = mpsc::sync_channel(WAITING_MAX);
         let (used, back) = mpsc::channel();
-        let thread = Builder::new().name("sort".to_owned()).spawn(move || sort_all(set, &sink, &back))?;
-        Ok(Self { sorted, used, thread })
+        let thread =
+            Builder::new().name("sort".to_owned()).spawn(move || sort_all(desk, &full, &sink, &back))?;
+        Ok(Self { log, sorted, used, thread })
     }
 }
 
 /// Sorts partition after partition, until the last or until nobody wants the next.
-fn sort_all(mut set: SortedSet, sink: &SyncSender<io::Result<Sorted>>, back: &Receiver<Sorted>) {
-    if let Err(error) = set.make_room(IN_FLIGHT_MAX) {
-        let _ = sink.send(Err(error));
-        return;
-    }
-    let SortedSet { seed, pool, open, full, .. } = set;
-    let mut desk = Desk { seed, pool, hashed: Vec::new(), ends: Vec::new() };
-    for (full, open) in full.into_iter().zip(open) {
-        let mut sorted = Sorted::default();
+fn sort_all(
+    mut desk: Desk,
+    partitions: &[Vec<Chunk>],
+    sink: &SyncSender<io::Result<Sorted>>,
+    back: &Receiver<Sorted>,
+) {
+    for chunks in partitions {
+        let mut order = Vec::new();
         while let Ok(used) = back.try_recv() {
-            used.segments.into_iter().for_each(|segment| desk.pool.give(segment));
-            sorted.order = used.order;
+            order = used.order;
+            desk.take_back(used.pieces);
         }
-        let sorted = desk.sort(full, open, sorted.order);
+        let sorted = desk.sort(chunks, order);
         let failed = sorted.is_err();
         if sink.send(sorted).is_err() || failed {
             return;
@@ -148,33 +186,52 @@ fn sort_all(mut set: SortedSet, sink: &SyncSender<io::Result<Sorted>>, back: &Re
 /// What sorting needs, used again for each partition.
 struct Desk {
     seed: KeySeed,
-    pool: Pool,
+    log: Arc<Log>,
+    free: Vec<Vec<u8>>,
     hashed: Vec<Entry>,
-    /// Where each bucket ends in the order.
-    ends: Vec<usize>,
+    /// Where each bucket ends in the order, which has far fewer members than can be counted here.
+    ends: Vec<u32>,
 }
 
 impl Desk {
-    fn sort(&mut self, full: Vec<Segment>, open: Vec<u8>, mut order: Vec<Entry>) -> io::Result<Sorted> {
-        let mut segments = Vec::with_capacity(full.len() + 1);
+    fn take_back(&mut self, pieces: Vec<Piece>) {
+        self.free.extend(pieces.into_iter().filter_map(|piece| match piece {
+            Piece::Loaded(bytes) => Some(bytes),
+            Piece::Kept(_) => None,
+        }));
+    }
+
+    fn sort(&mut self, chunks: &[Chunk], mut order: Vec<Entry>) -> io::Result<Sorted> {
+        let pieces = chunks.iter().map(|chunk| self.piece(*chunk)).collect::<io::Result<Vec<_>>>()?;
         self.hashed.clear();
-        for segment in full.into_iter().chain([Segment::Held(open)]) {
-            let bytes = self.pool.load(segment)?;
-            self.hash(&bytes, segments.len() * SEGMENT_LEN)?;
-            segments.push(bytes);
+        let log = Arc::clone(&self.log);
+        for (start, piece) in (0..).step_by(CHUNK_LEN).zip(&pieces) {
+            self.hash(piece.bytes(&log), start)?;
         }
         self.place(&mut order);
         let mut from = 0;
         for end in &self.ends {
-            order[from..*end].sort_unstable();
-            from = *end;
+            let end = *end as usize;
+            if end - from > 1 {
+                order[from..end].sort_unstable();
+            }
+            from = end;
         }
         order.dedup_by_key(|entry| (entry.high, entry.low));
         let duplicates = (self.hashed.len() - order.len()) as u64;
-        Ok(Sorted { segments, order, duplicates })
+        Ok(Sorted { pieces, order, duplicates })
     }
 
-    /// Adds the members of a segment that begins at `start`.
+    fn piece(&mut self, chunk: Chunk) -> io::Result<Piece> {
+        if self.log.kept(chunk).is_some() {
+            return Ok(Piece::Kept(chunk));
+        }
+        let mut bytes = self.free.pop().unwrap_or_default();
+        self.log.load(chunk, &mut bytes)?;
+        Ok(Piece::Loaded(bytes))
+    }
+
+    /// Adds the members of a piece that begins at `start`.
     fn hash(&mut self, bytes: &[u8], start: usize) -> io::Result<()> {
         let mut at = 0;
         while at < bytes.len() {
@@ -186,10 +243,10 @@ impl Desk {
         Ok(())
     }
 
-    /// Puts every entry into its bucket by the bits that follow those of the partition: so many buckets
-    /// that each holds a handful, since keys are evenly spread.
+    /// Puts every entry into its bucket by the bits that follow those of the partition: about as many buckets
+    /// as entries, so that few hold more than one or two, since keys are evenly spread.
     fn place(&mut self, order: &mut Vec<Entry>) {
-        let bits = (self.hashed.len() / 2).max(2).ilog2();
+        let bits = self.hashed.len().clamp(2, 1 << 31).ilog2();
         let bucket =
             |entry: &Entry| usize::try_from(entry.high << PARTITIONS.ilog2() >> (64 - bits)).unwrap_or(0);
         self.ends.clear();
@@ -204,7 +261,7 @@ impl Desk {
         order.resize(self.hashed.len(), Entry::default());
         for entry in &self.hashed {
             let end = &mut self.ends[bucket(entry)];
-            order[*end] = *entry;
+            order[*end as usize] = *entry;
             *end += 1;
         }
     }
@@ -230,7 +287,7 @@ mod tests {
 
     fn walk(memory_max: usize, people: impl Iterator<Item = u32>) -> (Vec<String>, u64, bool) {
         let set = set(memory_max, people);
-        let spilled = set.pool.has_spilled();
+        let spilled = set.log.has_spilled();
         let mut members = set.into_members();
         let (mut found, mut last) = (Vec::new(), None);
         while let Some(key) = members.advance().unwrap() {

@@ -168,8 +168,8 @@ mod tests {
     struct One(&'static str);
 
     impl Owners for One {
-        fn owner(&self, keys: &Keys<'_>) -> Option<&str> {
-            (keys.device_id.as_deref() == Some("d1")).then_some(self.0)
+        fn owner(&self, keys: &Keys<'_>) -> Option<Cow<'_, str>> {
+            (keys.device_id.as_deref() == Some("d1")).then_some(self.0.into())
         }
     }
 

@@ -116,6 +116,12 @@ impl PassId {
         Self(format!("{began}-{:06x}", random & 0x00ff_ffff).into())
     }
 
+    /// A pass by the name that it had.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self(name.into())
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -66,18 +66,19 @@ fn text(bytes: &[u8]) -> Result<(&[u8], bool), Unusable> {
     Ok((text.as_bytes(), text.chars().any(char::is_control)))
 }
 
-/// Whether all bytes are visible ASCII, eight at a time. Bytes beyond ASCII may carry into the next one,
-/// but have given the answer by then.
+/// Whether all bytes are visible ASCII, eight at a time and without a branch for each. Bytes beyond ASCII
+/// may carry into the next one, but have given the answer by then.
 #[inline]
 fn is_graphic(bytes: &[u8]) -> bool {
     const TOPS: u64 = each(0x80);
-    let is_graphic = |eight: &[u8; 8]| {
+    let other = |eight: &[u8; 8]| {
         let eight = u64::from_ne_bytes(*eight);
-        let (beyond, visible) = (eight | eight.wrapping_add(each(1)), eight.wrapping_add(each(0x80 - 0x21)));
-        beyond & TOPS == 0 && visible & TOPS == TOPS
+        eight | eight.wrapping_add(each(1)) | !eight.wrapping_add(each(0x80 - 0x21))
     };
     match bytes.last_chunk() {
-        Some(last) => bytes.as_chunks().0.iter().chain([last]).all(is_graphic),
+        Some(last) => {
+            bytes.as_chunks().0.iter().fold(other(last), |found, eight| found | other(eight)) & TOPS == 0
+        }
         None => bytes.iter().all(u8::is_ascii_graphic),
     }
 }

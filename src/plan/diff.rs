@@ -15,6 +15,8 @@ pub trait Desired {
     /// # Errors
     /// When the stream cannot be read.
     fn advance(&mut self) -> Result<Option<Key>, Self::Error>;
+    /// Moves on over the members that follow as long as they are these keys, one by one; how many they were.
+    fn pass(&mut self, keys: &[Key]) -> usize;
     /// The packed identifier of the current member.
     fn packed(&self) -> &[u8];
 }
@@ -28,6 +30,10 @@ pub trait Record {
     /// # Errors
     /// When the stream cannot be read.
     fn advance(&mut self) -> Result<Option<(Key, Standing)>, Self::Error>;
+    /// The keys that follow the current one and stand as it does, as far as they are in hand.
+    fn ahead(&self) -> &[Key];
+    /// Moves on over so many of the keys ahead.
+    fn skip(&mut self, count: usize);
     /// The packed identifier of the current member. Asked for only where it is needed, since it costs
     /// more than the key.
     ///
@@ -127,8 +133,9 @@ pub fn diff<E>(
                 if settle_desired(standing, &mut tally) {
                     sink.change(Op::Add, desired.packed())?;
                 }
-                wanted = next_desired(desired, Some(key))?;
-                known = next_record(record, Some(other))?;
+                let last = pass_unchanged(desired, record, standing, &mut tally).unwrap_or(key);
+                wanted = next_desired(desired, Some(last))?;
+                known = next_record(record, Some(last))?;
             }
             (_, Some((other, standing))) => {
                 if settle_undesired(standing, &mut tally) {
@@ -139,6 +146,22 @@ pub fn diff<E>(
             (Some(_), None) => return Ok(tally), // covered above; the compiler cannot see it
         }
     }
+}
+
+/// Moves on over the members that are in both, nearly all of them, without looking at each alone. The last.
+fn pass_unchanged(
+    desired: &mut impl Desired,
+    record: &mut impl Record,
+    standing: Standing,
+    tally: &mut Tally,
+) -> Option<Key> {
+    let ahead = if standing == Standing::Member { record.ahead() } else { &[] };
+    let count = desired.pass(ahead);
+    let last = ahead[..count].last().copied();
+    record.skip(count);
+    tally.members += count as u64;
+    tally.unchanged += count as u64;
+    last
 }
 
 /// Counts a desired member that the record knows; whether it must be added.
@@ -200,6 +223,9 @@ mod tests {
         now: [u8; 1],
     }
 
+    /// How many keys the record has in hand at most.
+    const AHEAD_MAX: usize = 3;
+
     impl Desired for Keys<'_> {
         type Error = Infallible;
         fn advance(&mut self) -> Result<Option<Key>, Infallible> {
@@ -207,6 +233,12 @@ mod tests {
                 self.now = [*key];
                 Key(u128::from(*key))
             }))
+        }
+        fn pass(&mut self, keys: &[Key]) -> usize {
+            let same = |(key, own): &(&Key, &u8)| key.0 == u128::from(**own);
+            let count = keys.iter().zip(self.rest.clone()).take_while(same).count();
+            self.now = count.checked_sub(1).and_then(|at| self.rest.nth(at)).map_or(self.now, |key| [*key]);
+            count
         }
         fn packed(&self) -> &[u8] {
             &self.now
@@ -216,15 +248,25 @@ mod tests {
     struct Known<'a> {
         rest: std::slice::Iter<'a, (u8, Standing)>,
         now: [u8; 1],
+        ahead: Vec<Key>,
     }
 
     impl Record for Known<'_> {
         type Error = Infallible;
         fn advance(&mut self) -> Result<Option<(Key, Standing)>, Infallible> {
-            Ok(self.rest.next().map(|(key, standing)| {
-                self.now = [*key];
-                (Key(u128::from(*key)), *standing)
-            }))
+            let Some((key, standing)) = self.rest.next() else { return Ok(None) };
+            self.now = [*key];
+            let alike = self.rest.clone().take_while(|(_, other)| other == standing).take(AHEAD_MAX);
+            self.ahead = alike.map(|(key, _)| Key(u128::from(*key))).collect();
+            Ok(Some((Key(u128::from(*key)), *standing)))
+        }
+        fn ahead(&self) -> &[Key] {
+            &self.ahead
+        }
+        fn skip(&mut self, count: usize) {
+            self.now =
+                count.checked_sub(1).and_then(|at| self.rest.nth(at)).map_or(self.now, |(key, _)| [*key]);
+            self.ahead.drain(..count);
         }
         fn packed(&mut self) -> Result<&[u8], Infallible> {
             Ok(&self.now)
@@ -248,7 +290,7 @@ mod tests {
         let mut changes = Changes::default();
         let tally = diff(
             &mut Keys { rest: desired.iter(), now: [0] },
-            &mut Known { rest: record.iter(), now: [0] },
+            &mut Known { rest: record.iter(), now: [0], ahead: Vec::new() },
             &mut changes,
         )?;
         Ok((tally, changes.0))

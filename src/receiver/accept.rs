@@ -213,9 +213,8 @@ async fn accept(
             _ = &mut stopped => break,
             accepted = socket.accept() => match accepted {
                 Ok((stream, _)) if room.make_room() => {
-                    let (handler, room, certificate) =
-                        (Arc::clone(&handler), Arc::clone(&room), certificate.clone());
-                    start(&mut tasks, stream, handler, certificate, room, ended.subscribe());
+                    let (handler, certificate) = (Arc::clone(&handler), certificate.clone());
+                    start(&mut tasks, stream, handler, certificate, &room, ended.subscribe());
                 }
                 Ok((stream, _)) => drop(stream),
                 Err(_) => tokio::time::sleep(REFUSED).await,
@@ -233,12 +232,12 @@ fn start(
     stream: TcpStream,
     handler: Arc<dyn Handler>,
     certificate: Option<Certificate>,
-    room: Arc<Connections>,
+    room: &Arc<Connections>,
     ended: tokio::sync::watch::Receiver<bool>,
 ) {
     let id = room.next.fetch_add(1, Ordering::Relaxed);
     let (tell, told) = oneshot::channel::<Arc<Connection>>();
-    let of_task = Arc::clone(&room);
+    let of_task = Arc::clone(room);
     let abort = tasks.spawn(async move {
         let _leaves = Leaves(&of_task, id);
         let Ok(connection) = told.await else { return };

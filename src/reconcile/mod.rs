@@ -79,6 +79,14 @@ pub fn fold_all(
     each.collect()
 }
 
+/// Cohorts of the state that the config does not know.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn left_behind(config: &Config, state: &StateReader) -> Result<Vec<LeftBehind>, StateError> {
+    Ok(policy::Names::read(config, state)?.left_behind)
+}
+
 /// Plans every cohort. Reads, and changes nothing.
 ///
 /// # Errors

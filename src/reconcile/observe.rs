@@ -333,6 +333,10 @@ impl plan::Desired for Wanted<'_> {
         }
     }
 
+    fn pass(&mut self, keys: &[Key]) -> usize {
+        self.0.as_mut().map_or(0, |members| members.pass(keys))
+    }
+
     fn packed(&self) -> &[u8] {
         self.0.as_ref().map_or(&[], |members| members.packed())
     }
@@ -357,6 +361,14 @@ impl plan::Record for Known {
                 other => return Ok(other),
             }
         }
+    }
+
+    fn ahead(&self) -> &[Key] {
+        self.cursor.ahead()
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.cursor.skip(count);
     }
 
     fn packed(&mut self) -> Result<&[u8], PlanError> {

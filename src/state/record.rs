@@ -109,6 +109,22 @@ impl RecordCursor {
         self.lead = self.current.filter(|_| alone).map(|run| Lead { run, others });
     }
 
+    /// The keys that follow the current one and stand as it does, as far as they are in hand.
+    #[must_use]
+    pub fn ahead(&self) -> &[Key] {
+        let Some(Lead { run, others }) = self.lead else { return &[] };
+        let keys = self.runs[run].ahead();
+        &keys[..others.map_or(keys.len(), |other| keys.partition_point(|key| *key < other))]
+    }
+
+    /// Moves on over so many of the keys ahead.
+    pub fn skip(&mut self, count: usize) {
+        if let Some(lead) = self.lead {
+            self.runs[lead.run].skip(count);
+            self.at = self.runs[lead.run].key();
+        }
+    }
+
     /// Folds the words of all runs on the key, oldest first. None: Braze has let the member go.
     fn standing(&mut self, key: Key) -> Option<Standing> {
         let runs = self.runs.iter_mut().filter(|run| run.key() == Some(key));

@@ -11,8 +11,9 @@ use hyper::{Method, StatusCode};
 use serde_json::json;
 
 use super::board::{Board, Role};
-use super::metrics;
+use super::{metrics, show};
 use crate::config::Config;
+use crate::dashboard;
 use crate::receiver::{Answer, Doors, Handler, Request};
 
 /// Answers whoever asks how things stand.
@@ -30,7 +31,7 @@ impl Admin {
     fn answer(&self, request: &Request) -> Answer {
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
         let host = host.or_else(|| request.uri().host());
-        if !is_own_host(host.unwrap_or_default(), &self.hosts) {
+        if !dashboard::is_own_host(host, &self.hosts) {
             return text(
                 StatusCode::MISDIRECTED_REQUEST,
                 "this host is not served; see `watch.admin_hosts`\n",
@@ -40,6 +41,7 @@ impl Admin {
             return text(StatusCode::METHOD_NOT_ALLOWED, "GET it\n");
         }
         match request.uri().path() {
+            "/" => page(&self.board, request.uri().query()),
             "/livez" => self.live(),
             "/readyz" => self.ready(),
             "/metrics" => {
@@ -100,17 +102,13 @@ impl Handler for Admin {
     }
 }
 
-/// A page of another site, whose name was turned to this address, must not read from here. An address has no
-/// name that could be turned.
-fn is_own_host(host: &str, known: &[String]) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    bare.parse::<std::net::IpAddr>().is_ok()
-        || name.eq_ignore_ascii_case("localhost")
-        || known.iter().any(|known| known.eq_ignore_ascii_case(name))
+fn page(board: &Board, query: Option<&str>) -> Answer {
+    let text = dashboard::page(&show::board(board, dashboard::refresh_of(query)));
+    let mut answer = Answer::new(Full::new(Bytes::from(text)));
+    for (name, value) in dashboard::HEADERS {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
 }
 
 fn text(status: StatusCode, text: &str) -> Answer {

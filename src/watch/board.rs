@@ -2,12 +2,14 @@
 //! is decided from it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::Config;
+use crate::config::{Cohort, Config};
+use crate::dashboard::{self, WayOut, Withheld};
 use crate::model::{Clock, CohortId, ConnectionName, Progress, Stage, Timestamp};
-use crate::state::Holder;
+use crate::reconcile::LeftBehind;
+use crate::state::{Holder, Segments};
 
 /// Passes that are kept, and sizes of a cohort.
 const PASSES_KEPT: usize = 50;
@@ -27,16 +29,53 @@ pub(super) enum Role {
 }
 
 /// How a cohort stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Condition {
     /// It was not looked at yet.
     New,
     InStep,
     /// Its source has said nothing yet.
     Waiting(String),
-    /// A person must approve what the guard withheld: why, and the plan.
-    Refused(Vec<String>, String),
-    Failing(String),
+    /// A person must approve what the guard withheld.
+    Refused(Refused),
+    /// It could not be planned or sent.
+    Failing(Failing),
+}
+
+/// What the guard withheld.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// What, why, and what can be done.
+    pub withheld: Vec<Withheld>,
+    /// The command that lets exactly this plan pass, if one can.
+    pub approve: Option<String>,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug)]
+pub(super) struct Failing {
+    pub(super) why: String,
+    pub(super) ways_out: Vec<WayOut>,
+    /// Nothing but a person can help.
+    pub(super) needs_person: bool,
+}
+
+impl Refused {
+    fn text(&self) -> String {
+        let each = self.withheld.iter().map(|one| format!("{} withheld: {}", one.what, one.why));
+        let approve = self.approve.iter().map(|command| format!("to let it pass: {command}"));
+        each.chain(approve).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Failing {
+    fn text(&self) -> String {
+        let ways = self.ways_out.iter().map(|way| match &way.command {
+            Some(command) => format!("; {}: {command}", way.words),
+            None => format!("; {}", way.words),
+        });
+        self.why.clone() + &ways.collect::<String>()
+    }
 }
 
 impl Condition {
@@ -46,7 +85,7 @@ impl Condition {
             Self::New => "new",
             Self::InStep => "in_step",
             Self::Waiting(_) => "waiting",
-            Self::Refused(..) => "refused",
+            Self::Refused(_) => "refused",
             Self::Failing(_) => "failing",
         }
     }
@@ -54,15 +93,27 @@ impl Condition {
     pub(super) fn is_good(&self) -> bool {
         matches!(self, Self::InStep)
     }
+
+    /// What is to be said of it; two conditions that say the same are the same.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::New => String::new(),
+            Self::InStep => "in step".to_owned(),
+            Self::Waiting(what) => what.clone(),
+            Self::Refused(refused) => refused.text(),
+            Self::Failing(failing) => failing.text(),
+        }
+    }
 }
 
 /// One cohort.
 #[derive(Clone, Debug)]
 pub(super) struct CohortStatus {
-    pub(super) name: String,
-    pub(super) connection: String,
-    pub(super) source: String,
+    /// What the config says of it; none if it is to be emptied.
+    pub(super) declared: Option<Arc<Cohort>>,
     pub(super) condition: Condition,
+    /// Since when it stands so.
+    pub(super) since: Timestamp,
     /// What is being done with it right now, and how far that is.
     pub(super) busy: Option<(Stage, u64)>,
     pub(super) members: Option<u64>,
@@ -70,29 +121,11 @@ pub(super) struct CohortStatus {
     pub(super) sizes: VecDeque<(Timestamp, u64)>,
     pub(super) last_good: Option<Timestamp>,
     pub(super) next_look: Option<Timestamp>,
-    pub(super) last_plan: Option<LastPlan>,
+    pub(super) last_plan: Option<dashboard::Plan>,
     pub(super) rejects: BTreeMap<String, u64>,
+    pub(super) rejects_file: Option<String>,
+    pub(super) refused: u64,
     pub(super) is_stale: bool,
-}
-
-/// What the last pass found.
-#[derive(Clone, Debug)]
-pub(super) struct LastPlan {
-    pub(super) at: Timestamp,
-    pub(super) adds: u64,
-    pub(super) removes: u64,
-    pub(super) unchanged: u64,
-    pub(super) requests: u64,
-}
-
-/// A pass that did something.
-#[derive(Clone, Debug)]
-pub(super) struct PassLine {
-    pub(super) at: Timestamp,
-    pub(super) cohort: String,
-    pub(super) added: u64,
-    pub(super) removed: u64,
-    pub(super) result: String,
 }
 
 /// What a Heap has told.
@@ -101,24 +134,7 @@ pub(super) struct HeapStatus {
     pub(super) waiting_bytes: u64,
     /// Since when the oldest delivery waits.
     pub(super) waiting_since: Option<Timestamp>,
-    pub(super) deliveries: u64,
-    pub(super) duplicates: u64,
-    pub(super) put_aside: u64,
-    pub(super) segments: Vec<SegmentStatus>,
-}
-
-/// One segment that a Heap has told of.
-#[derive(Clone, Debug)]
-pub(super) struct SegmentStatus {
-    pub(super) id: u64,
-    pub(super) name: String,
-    pub(super) told_at: Timestamp,
-    /// The cohort that it is the source of, if there is one.
-    pub(super) cohort: Option<CohortId>,
-    /// Syncs of which pages are missing that are still waited for, in words.
-    pub(super) missing: Vec<String>,
-    /// Syncs of which pages never came, in words.
-    pub(super) gaps: Vec<String>,
+    pub(super) told: Segments,
 }
 
 /// Everything.
@@ -126,20 +142,20 @@ pub(super) struct SegmentStatus {
 pub(super) struct Inner {
     pub(super) started: Timestamp,
     pub(super) role: Role,
+    pub(super) role_since: Timestamp,
     pub(super) state: String,
     pub(super) config_digest: String,
     pub(super) config_loaded: Timestamp,
     /// What is wrong with the config on disk, while the last good one is in use.
-    pub(super) config_error: Option<String>,
-    /// What is wrong with keys and secrets, while the last good ones are in use.
-    pub(super) reach_error: Option<String>,
+    pub(super) config_error: Option<(Timestamp, String)>,
     pub(super) needs_restart: Vec<&'static str>,
     pub(super) stale_after: Duration,
     pub(super) cohorts: BTreeMap<CohortId, CohortStatus>,
     /// The order of the config.
     pub(super) order: Vec<CohortId>,
     pub(super) heaps: BTreeMap<ConnectionName, HeapStatus>,
-    pub(super) passes: VecDeque<PassLine>,
+    pub(super) passes: VecDeque<dashboard::Past>,
+    pub(super) left_behind: Vec<LeftBehind>,
     pub(super) queue_depth: usize,
     beat: Instant,
 }
@@ -157,17 +173,18 @@ impl Board {
         let inner = Inner {
             started: now,
             role: Role::Starting,
+            role_since: now,
             state: String::new(),
             config_digest: String::new(),
             config_loaded: now,
             config_error: None,
-            reach_error: None,
             needs_restart: Vec::new(),
             stale_after: config.watch.stale_after,
             cohorts: BTreeMap::new(),
             order: Vec::new(),
             heaps: BTreeMap::new(),
             passes: VecDeque::new(),
+            left_behind: Vec::new(),
             queue_depth: 0,
             beat: Instant::now(),
         };
@@ -191,12 +208,16 @@ impl Board {
     }
 
     pub(super) fn standing_by(&self, holder: Holder) {
-        self.lock().role = Role::StandingBy(holder);
+        let mut inner = self.lock();
+        if !matches!(inner.role, Role::StandingBy(_)) {
+            inner.role_since = self.clock.now();
+        }
+        inner.role = Role::StandingBy(holder);
     }
 
     pub(super) fn leading(&self, state: String) {
         let mut inner = self.lock();
-        (inner.role, inner.state) = (Role::Leading, state);
+        (inner.role, inner.role_since, inner.state) = (Role::Leading, self.clock.now(), state);
     }
 
     pub(super) fn stopping(&self) {
@@ -207,20 +228,20 @@ impl Board {
     pub(super) fn configured(&self, config: &Config) {
         let mut inner = self.lock();
         inner.config_digest.clone_from(&config.digest);
-        inner.config_loaded = self.clock.now();
+        let now = self.clock.now();
+        inner.config_loaded = now;
         inner.config_error = None;
         inner.stale_after = config.watch.stale_after;
         inner.order = super::settings::cohorts(config).cloned().collect();
         let Inner { order, cohorts, .. } = &mut *inner;
         cohorts.retain(|id, _| order.contains(id));
         for cohort in &config.cohorts {
-            let source = source_words(&cohort.source);
-            let status = inner.cohorts.entry(cohort.id.clone()).or_insert_with(CohortStatus::new);
-            (status.name, status.connection, status.source) =
-                (cohort.name.clone(), cohort.to.to_string(), source);
+            let status = inner.cohorts.entry(cohort.id.clone()).or_insert_with(|| CohortStatus::new(now));
+            status.declared = Some(Arc::new(cohort.clone()));
         }
         for id in &config.removed {
-            inner.cohorts.entry(id.clone()).or_insert_with(CohortStatus::new);
+            let status = inner.cohorts.entry(id.clone()).or_insert_with(|| CohortStatus::new(now));
+            status.declared = None;
         }
         inner.heaps.retain(|name, _| config.heap.contains_key(name));
         for name in config.heap.keys() {
@@ -236,7 +257,7 @@ impl Board {
     }
 
     /// A pass has done something.
-    pub(super) fn passed(&self, line: PassLine) {
+    pub(super) fn passed(&self, line: dashboard::Past) {
         let mut inner = self.lock();
         inner.passes.push_front(line);
         inner.passes.truncate(PASSES_KEPT);
@@ -244,12 +265,11 @@ impl Board {
 }
 
 impl CohortStatus {
-    fn new() -> Self {
+    fn new(now: Timestamp) -> Self {
         Self {
-            name: String::new(),
-            connection: String::new(),
-            source: String::new(),
+            declared: None,
             condition: Condition::New,
+            since: now,
             busy: None,
             members: None,
             in_doubt: 0,
@@ -258,8 +278,24 @@ impl CohortStatus {
             next_look: None,
             last_plan: None,
             rejects: BTreeMap::new(),
+            rejects_file: None,
+            refused: 0,
             is_stale: false,
         }
+    }
+
+    /// It stands so from now on, if it stood otherwise. Whether it did.
+    pub(super) fn turn(&mut self, condition: &Condition, now: Timestamp) -> bool {
+        let is_other = self.condition.word() != condition.word();
+        let is_new = is_other || self.condition.text() != condition.text();
+        if is_other {
+            self.since = now;
+        }
+        self.condition = condition.clone();
+        if condition.is_good() {
+            self.last_good = Some(now);
+        }
+        is_new
     }
 
     /// The cohort has so many members now.
@@ -273,15 +309,6 @@ impl CohortStatus {
         self.sizes.push_back((at, members));
         if self.sizes.len() > SIZES_KEPT {
             self.sizes.pop_front();
-        }
-    }
-}
-
-fn source_words(source: &crate::config::Source) -> String {
-    match source {
-        crate::config::Source::File(file) => format!("files {}", file.pattern),
-        crate::config::Source::HeapSegment(segment) => {
-            format!("segment {} of {}", segment.segment, segment.connection)
         }
     }
 }

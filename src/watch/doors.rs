@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::board::{Board, HeapStatus, SegmentStatus};
+use super::board::Board;
 use super::{Reach, Surroundings};
 use crate::config::{Config, Source};
 use crate::fold::{Folded, Folding, fold};
@@ -115,36 +115,11 @@ impl Inboxes {
 }
 
 /// Shows what a Heap has told.
-pub(super) fn show(heap: &ConnectionName, config: &Config, state: &StateWriter, board: &Board, held: u64) {
+pub(super) fn show(heap: &ConnectionName, state: &StateWriter, board: &Board, held: u64) {
     let Ok(told) = state.reader().segments(heap) else { return };
-    let segments = told.by_id.iter().map(|(id, segment)| SegmentStatus {
-        id: *id,
-        name: segment.name.clone(),
-        told_at: segment.told_at,
-        cohort: cohort_of(heap, *id, config),
-        missing: segment.syncs.iter().filter(|sync| !sync.removes_count()).map(missing).collect(),
-        gaps: segment
-            .gaps
-            .iter()
-            .map(|gap| format!("pages {:?} of {} of {}", gap.missing, gap.pages, gap.at))
-            .collect(),
-    });
-    let segments = segments.collect();
     let mut inner = board.lock();
     let status = inner.heaps.entry(heap.clone()).or_default();
-    *status = HeapStatus { segments, put_aside: told.put_aside, waiting_bytes: held, ..status.clone() };
-}
-
-fn missing(sync: &crate::state::Sync) -> String {
-    format!("pages {:?} of {}", sync.missing(), sync.pages)
-}
-
-fn cohort_of(heap: &ConnectionName, segment: u64, config: &Config) -> Option<CohortId> {
-    let is_it = |source: &Source| match source {
-        Source::HeapSegment(source) => source.connection == *heap && source.segment == segment,
-        Source::File(_) => false,
-    };
-    config.cohorts.iter().find(|cohort| is_it(&cohort.source)).map(|cohort| cohort.id.clone())
+    (status.told, status.waiting_bytes) = (told, held);
 }
 
 /// The cohorts whose source is one of these segments.

@@ -96,7 +96,7 @@ impl FolderWatch {
             bell.notify_one();
         };
         let watcher = notify::recommended_watcher(on_event).inspect_err(|error| {
-            tracing::warn!("the system tells of no changes, so files are polled: {error}")
+            tracing::warn!("the system tells of no changes, so files are polled: {error}");
         });
         Self { watcher: watcher.ok(), watched: BTreeSet::new(), seen }
     }

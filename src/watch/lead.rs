@@ -8,22 +8,25 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::board::Board;
-use super::doors::{FoldEnd, Inboxes, note_waiting};
+use super::doors::{FoldEnd, Inboxes, note_waiting, show};
 use super::look::{Looked, Looking, look};
 use super::notify::{Notifier, Told};
 use super::queue::Queue;
 use super::service::{Service, Signal, Signals};
 use super::sources::Sources;
-use super::{Reach, Surroundings, WatchError, settings};
+use super::{Reach, Surroundings, WatchError, past, settings};
 use crate::apply::Interrupt;
 use crate::config::Config;
 use crate::model::{CohortId, ConnectionName};
 use crate::receiver::{Certificate, Doors};
-use crate::reconcile::Links;
+use crate::reconcile::{self, Links};
 use crate::state::StateWriter;
 
 /// How often the loop goes round although nothing happens.
 const BEAT: Duration = Duration::from_secs(5);
+/// Passes of the journal that are read at the start, to show what was before.
+const PASSES_READ: usize = 100;
+
 /// What outlives a leader.
 pub(super) struct Shared {
     pub(super) board: Arc<Board>,
@@ -160,14 +163,29 @@ impl Lead {
 
     /// What is known from before this process.
     fn history(&self) {
+        let board = &self.shared.board;
+        self.note_left_behind();
+        for name in self.inboxes.names() {
+            show(name, &self.state, board, self.inboxes.held());
+        }
+        let passes = self.state.reader().passes(PASSES_READ).unwrap_or_default();
         for id in settings::cohorts(&self.config) {
             let Ok(Some(version)) = self.state.reader().version(id) else { continue };
-            self.shared.board.cohort(id, |status| {
-                if let Some(members) = version.members {
-                    status.has(members, version.written_at);
-                }
+            board.cohort(id, |status| {
                 status.in_doubt = version.in_doubt;
+                let Some(members) = version.members else { return };
+                let sizes = past::sizes(&passes, id, members);
+                sizes.into_iter().for_each(|(at, members)| status.has(members, at));
+                status.has(members, version.written_at);
             });
+        }
+        past::passes(&passes).into_iter().rev().for_each(|past| board.passed(past));
+    }
+
+    pub(super) fn note_left_behind(&self) {
+        match reconcile::left_behind(&self.config, self.state.reader()) {
+            Ok(left) => self.shared.board.lock().left_behind = left,
+            Err(error) => tracing::warn!("who is left behind cannot be told: {error}"),
         }
     }
 

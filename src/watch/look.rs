@@ -7,10 +7,11 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 
 use super::Surroundings;
-use super::board::{Board, Condition, LastPlan, PassLine};
+use super::board::{Board, Condition, Failing};
 use super::queue::Ended;
 use crate::apply::{Halt, Interrupt};
 use crate::config::Config;
+use crate::dashboard::{Past, Plan};
 use crate::model::{CohortId, Op, PassId, Progress, Timestamp};
 use crate::reconcile::{self, CohortReport, Inputs, Links, Means, PassPlan, PassReport};
 use crate::state::{StateError, StateWriter};
@@ -45,7 +46,7 @@ pub(super) async fn look(cohort: CohortId, looking: Looking) -> Looked {
     let looked = tracing::Instrument::instrument(pass_over(&cohort, &looking, pass), span).await;
     let looked = looked.unwrap_or_else(|error| {
         let is_lost = matches!(error, StateError::Lost);
-        let condition = Condition::Failing(error.to_string());
+        let condition = failing(error.to_string(), false);
         Looked { cohort: cohort.clone(), ended: Ended::Failed, condition, is_lost }
     });
     looking.board.metrics.passed(looked.condition.word(), began.elapsed());
@@ -68,7 +69,9 @@ async fn pass_over(cohort: &CohortId, looking: &Looking, pass: PassId) -> Result
         progress: Arc::clone(&looking.board) as Arc<dyn Progress>,
         interrupt: looking.interrupt.clone(),
     };
-    let report = reconcile::apply(plan, &looking.config, means).await?;
+    let span = tracing::debug_span!("apply", %cohort);
+    let applied = reconcile::apply(plan, &looking.config, means);
+    let report = tracing::Instrument::instrument(applied, span).await?;
     Ok(judged(cohort, &report, looking))
 }
 
@@ -76,7 +79,7 @@ async fn pass_over(cohort: &CohortId, looking: &Looking, pass: PassId) -> Result
 async fn planned(cohort: &CohortId, looking: &Looking, pass: &PassId) -> Result<PassPlan, StateError> {
     let _turn = looking.planning.acquire().await;
     let (looking, pass, only) = (looking.clone(), pass.clone(), [cohort.clone()]);
-    let span = tracing::Span::current();
+    let span = tracing::debug_span!("plan", cohort = %only[0]);
     let work = move || {
         let _entered = span.enter();
         reconcile::plan(Inputs {
@@ -111,7 +114,7 @@ fn note_plan(id: &CohortId, plan: &PassPlan, looking: &Looking, now: Timestamp) 
         looking.board.metrics.rejected(id.as_str(), each);
     }
     looking.board.cohort(id, |status| {
-        status.last_plan = Some(LastPlan {
+        status.last_plan = Some(Plan {
             at: now,
             adds: approved.changes(Op::Add),
             removes: approved.changes(Op::Remove),
@@ -120,6 +123,7 @@ fn note_plan(id: &CohortId, plan: &PassPlan, looking: &Looking, now: Timestamp) 
         });
         status.has(tally.members, now);
         status.rejects = rejects.unwrap_or_default();
+        status.refused = tally.refused;
     });
 }
 
@@ -127,12 +131,13 @@ fn note_plan(id: &CohortId, plan: &PassPlan, looking: &Looking, now: Timestamp) 
 fn nothing_to_do(id: &CohortId, plan: &PassPlan, looking: &Looking) -> Option<Looked> {
     let looked = |ended, condition| Looked { cohort: id.clone(), ended, condition, is_lost: false };
     if let Some(failed) = plan.failed.first() {
-        let words = looking.at.plan_error(&failed.error);
-        return Some(looked(Ended::Failed, Condition::Failing(words)));
+        let (why, ways_out) = looking.at.plan_error(&failed.error);
+        let failing = Failing { why, ways_out, needs_person: false };
+        return Some(looked(Ended::Failed, Condition::Failing(failing)));
     }
     if let Some(waiting) = plan.waiting.first() {
-        let words = looking.at.plan_error(&waiting.error);
-        return Some(looked(Ended::Settled, Condition::Waiting(words)));
+        let (why, _) = looking.at.plan_error(&waiting.error);
+        return Some(looked(Ended::Settled, Condition::Waiting(why)));
     }
     match plan.cohorts.first() {
         // Under `removed:`, and gone already.
@@ -157,14 +162,18 @@ fn judged(id: &CohortId, report: &PassReport, looking: &Looking) -> Looked {
     looking.board.cohort(id, |status| {
         status.has(cohort.members(), now);
         status.in_doubt = outcome.in_doubt;
+        status.refused = cohort.tally.refused + outcome.refused;
+        status.rejects_file = cohort.rejects_file.as_ref().map(|file| file.display().to_string());
     });
     if outcome.changed_anything() || outcome.halt.is_some() {
-        looking.board.passed(PassLine {
+        looking.board.passed(Past {
             at: now,
-            cohort: id.to_string(),
+            pass: report.pass.clone(),
+            cohort: id.clone(),
             added: outcome.added,
             removed: outcome.removed,
             result: report.word().to_owned(),
+            error: outcome.halt.as_ref().map(ToString::to_string),
         });
     }
     let (ended, condition) = judgement(cohort, looking);
@@ -178,16 +187,19 @@ fn judgement(cohort: &CohortReport, looking: &Looking) -> (Ended, Condition) {
         // Keys that are refused are refused again until somebody changes them.
         let is_final = matches!(halt, Halt::Unauthorized(_) | Halt::NoKeys | Halt::Interrupted);
         let ended = if is_final { Ended::Settled } else { Ended::Failed };
-        return (ended, Condition::Failing(halt.to_string()));
+        return (ended, failing(halt.to_string(), is_final));
     }
     if !cohort.refusals.is_empty() {
-        let why = looking.at.refusals(cohort);
-        return (Ended::Settled, Condition::Refused(why, cohort.whole.to_string()));
+        return (Ended::Settled, Condition::Refused(looking.at.refusals(cohort)));
     }
     if outcome.in_doubt > 0 || outcome.refused_removals > 0 {
         let who = outcome.in_doubt + outcome.refused_removals;
         let why = outcome.refusal.clone().unwrap_or_default();
-        return (Ended::Failed, Condition::Failing(format!("Braze has not settled {who} members: {why}")));
+        return (Ended::Failed, failing(format!("Braze has not settled {who} members: {why}"), false));
     }
     (Ended::Settled, Condition::InStep)
+}
+
+fn failing(why: String, needs_person: bool) -> Condition {
+    Condition::Failing(Failing { why, ways_out: Vec::new(), needs_person })
 }

@@ -22,11 +22,13 @@ mod look;
 mod metrics;
 mod notify;
 mod outcome;
+mod past;
 mod queue;
 mod reload;
 mod schedule;
 mod service;
 mod settings;
+mod show;
 mod sources;
 
 use std::collections::BTreeMap;
@@ -38,12 +40,15 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::config::{Config, Secret};
+use crate::dashboard::WayOut;
 use crate::model::{Clock, ConnectionName, PassId};
 use crate::receiver::{Doors, ListenError, Listener, Listening, TlsError};
 use crate::reconcile::{Access, CohortReport, PlanError};
 use crate::state::{Holder, Location, StateError, StateWriter};
 
 use admin::Admin;
+pub use board::Refused;
+
 use board::Board;
 use lead::{Lead, LeadEnd};
 use service::{Service, Signals};
@@ -87,10 +92,10 @@ pub trait Surroundings: Send + Sync + 'static {
     fn new_pass(&self) -> PassId;
     /// A number nobody can guess.
     fn random(&self) -> u64;
-    /// Why a cohort could not be planned, with the way out.
-    fn plan_error(&self, error: &PlanError) -> String;
-    /// What the guard withheld of a cohort, with the way out.
-    fn refusals(&self, report: &CohortReport) -> Vec<String>;
+    /// Why a cohort could not be planned, and the ways out.
+    fn plan_error(&self, error: &PlanError) -> (String, Vec<WayOut>);
+    /// What the guard withheld of a cohort, and the ways out.
+    fn refusals(&self, report: &CohortReport) -> Refused;
 }
 
 /// Why `watch` ends by itself.

@@ -34,31 +34,24 @@ impl Lead {
         self.queue.ended(&cohort, ended, Instant::now(), until, backoff, chance(self.at.random()));
         let failures = self.queue.failures(&cohort);
         let due = self.queue.due(&cohort).map(|due| due.saturating_duration_since(Instant::now()));
-        let is_new = self.condition_of(&cohort).is_none_or(|before| before != condition);
+        let mut is_new = false;
         self.shared.board.cohort(&cohort, |status| {
-            status.condition = condition.clone();
+            is_new = status.turn(&condition, now);
             status.next_look = due.and_then(|due| now.checked_add(due).ok());
-            if condition.is_good() {
-                status.last_good = Some(now);
-            }
         });
         let about = of_cohort(&cohort);
         match &condition {
             Condition::New | Condition::Waiting(_) => {}
             Condition::InStep => self.tell(&about, None, "in step again"),
-            Condition::Refused(why, _) => self.tell(&about, Some(Notable::Refusal), &why.join("\n")),
-            Condition::Failing(why) if ended == Ended::Settled || failures >= FAILURES_TOLD => {
-                self.tell(&about, Some(Notable::Failure), why);
+            Condition::Refused(_) => self.tell(&about, Some(Notable::Refusal), &condition.text()),
+            Condition::Failing(_) if ended == Ended::Settled || failures >= FAILURES_TOLD => {
+                self.tell(&about, Some(Notable::Failure), &condition.text());
             }
             Condition::Failing(_) => {}
         }
         if is_new {
             log(&cohort, &condition);
         }
-    }
-
-    pub(super) fn condition_of(&self, cohort: &CohortId) -> Option<Condition> {
-        self.shared.board.lock().cohorts.get(cohort).map(|status| status.condition.clone())
     }
 
     pub(super) fn schedule_of(&self, id: &CohortId) -> &crate::config::Schedule {
@@ -97,14 +90,10 @@ impl Lead {
                     );
                 }
                 self.shared.board.metrics.folded(end.heap.as_str(), folded);
-                {
-                    let mut inner = self.shared.board.lock();
-                    let status = inner.heaps.entry(end.heap.clone()).or_default();
-                    status.deliveries += folded.deliveries;
-                    status.duplicates += folded.duplicates;
+                if let Some(status) = self.shared.board.lock().heaps.get_mut(&end.heap) {
                     status.waiting_since = None;
                 }
-                show(&end.heap, &self.config, &self.state, &self.shared.board, self.inboxes.held());
+                show(&end.heap, &self.state, &self.shared.board, self.inboxes.held());
                 cohorts_of(&end.heap, folded, &self.config).for_each(|id| self.queue.wake(id.clone(), now));
             }
         }
@@ -120,7 +109,7 @@ impl Lead {
 
     pub(super) fn refused(&self) -> Vec<CohortId> {
         let inner = self.shared.board.lock();
-        let is_refused = |condition: &Condition| matches!(condition, Condition::Refused(..));
+        let is_refused = |condition: &Condition| matches!(condition, Condition::Refused(_));
         inner.cohorts.iter().filter(|(_, s)| is_refused(&s.condition)).map(|(id, _)| id.clone()).collect()
     }
 
@@ -145,14 +134,13 @@ impl Lead {
 }
 
 fn log(cohort: &CohortId, condition: &Condition) {
+    let text = condition.text();
     match condition {
         Condition::New => {}
         Condition::InStep => tracing::info!(%cohort, "in step"),
-        Condition::Waiting(what) => tracing::info!(%cohort, "waits: {what}"),
-        Condition::Refused(why, plan) => {
-            tracing::warn!(%cohort, %plan, "the guard withholds: {}", why.join("; "));
-        }
-        Condition::Failing(why) => tracing::warn!(%cohort, "fails: {why}"),
+        Condition::Waiting(_) => tracing::info!(%cohort, "waits: {text}"),
+        Condition::Refused(_) => tracing::warn!(%cohort, "{text}"),
+        Condition::Failing(_) => tracing::warn!(%cohort, "fails: {text}"),
     }
 }
 

@@ -47,7 +47,7 @@ impl Lead {
     pub(super) fn keep_config(&mut self, problems: String) {
         tracing::error!("the config cannot be used, and the last good one stays in use:\n{problems}");
         self.tell("config", Some(Notable::Failure), &format!("the config cannot be used:\n{problems}"));
-        self.shared.board.lock().config_error = Some(problems);
+        self.shared.board.lock().config_error = Some((self.at.clock().now(), problems));
     }
 
     pub(super) fn use_config(&mut self, new: Config, reach: Reach) {
@@ -85,6 +85,7 @@ impl Lead {
             tracing::warn!("a change of {} needs a restart", restart.join(", "));
         }
         self.shared.board.configured(&config);
+        self.note_left_behind();
         self.shared.board.lock().needs_restart = restart;
         if !is_notified_alike {
             self.notifier = Notifier::new(&config, &self.reach.notify);

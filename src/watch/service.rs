@@ -80,11 +80,6 @@ impl Service {
         let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
-    /// What it is doing, for whoever asks.
-    pub(super) fn status(&self, status: &str) {
-        let _ = sd_notify::notify(&[NotifyState::Status(status)]);
-    }
-
     /// It reads its config again.
     pub(super) fn reloading(&self) {
         let now = NotifyState::monotonic_usec_now().ok();

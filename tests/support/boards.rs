@@ -61,8 +61,8 @@ fn segment(id: u64, name: &str) -> Source {
 fn inbox() -> Inbox {
     Inbox {
         connection: connection("heap"),
-        waiting: 0,
         bytes: 0,
+        waiting_since: None,
         last_delivery: Some(before(41)),
         put_aside: 0,
         missing: Vec::new(),
@@ -243,8 +243,8 @@ fn inbox_in_trouble() -> Inbox {
         at,
     };
     Inbox {
-        waiting: 214,
         bytes: 3_504_112,
+        waiting_since: Some(before(2 * MINUTE)),
         put_aside: 3,
         missing: vec![pages(1_338_065, "Free plan, active in the last 30 days", 1, 49, before(6 * MINUTE))],
         gaps: vec![pages(1_400_000, "Churn risk", 2, 14, before(DAY))],

@@ -117,10 +117,6 @@ impl Watch {
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
-
-    pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
-    }
 }
 
 impl Drop for Watch {

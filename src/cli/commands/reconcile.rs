@@ -46,7 +46,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     let jobs = exports.iter().map(|export| super::export::job(export, Days::default(), state.reader()));
     let jobs = jobs.collect::<Result<_, _>>()?;
     let format = args.format;
-    apply(plan, keys, state, Pass { global, config: &config, id: pass, progress, format, again, ids, jobs })
+    apply(plan, &keys, state, Pass { global, config: &config, id: pass, progress, format, again, ids, jobs })
 }
 
 /// What an apply is asked for by.
@@ -66,7 +66,7 @@ pub(super) struct Pass<'a> {
 /// Applies a plan, runs the exports, reports, and says how it ended.
 pub(super) fn apply(
     plan: PassPlan,
-    keys: BTreeMap<ConnectionName, Keys>,
+    keys: &BTreeMap<ConnectionName, Keys>,
     state: Arc<StateWriter>,
     Pass { global, config, id: pass, progress, format, again, ids, jobs }: Pass<'_>,
 ) -> Result<Exit, CommandError> {
@@ -74,7 +74,7 @@ pub(super) fn apply(
     let failed: Vec<String> = plan.failed.iter().map(plan_view::failed_lines).chain(waiting).collect();
     let (report, exports) = super::runtime()?.block_on(async {
         let sandboxes = access::Sandboxes::default();
-        let reached = sandboxes.reach(config, &keys, |name| plan.sends_to(name)).await?;
+        let reached = sandboxes.reach(config, keys, |name| plan.sends_to(name)).await?;
         let (switch, interrupt) = Interrupt::new();
         let clock = environment::clock();
         let links = reconcile::link(config, &reached, clock)?;

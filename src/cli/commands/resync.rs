@@ -36,7 +36,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     tell(&plan_view::human(&plan, &showing));
     let (id, format) = (environment::new_pass(), args.format);
     let (ids, jobs) = (std::collections::BTreeMap::new(), Vec::new());
-    apply(plan, keys, state, Pass { global, config: &config, id, progress, format, again, ids, jobs })
+    apply(plan, &keys, state, Pass { global, config: &config, id, progress, format, again, ids, jobs })
 }
 
 fn plan(

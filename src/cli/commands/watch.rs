@@ -11,10 +11,11 @@ use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
 use crate::cli::view::refusal::{About, words};
 use crate::config::{Config, load};
+use crate::dashboard::{WayOut, Withheld};
 use crate::model::{Clock, PassId};
 use crate::reconcile::{CohortReport, PlanError};
 use crate::state::{Holder, Location};
-use crate::watch::{self, Boxed, Listens, Reach, Surroundings, WatchError};
+use crate::watch::{self, Boxed, Listens, Reach, Refused, Surroundings, WatchError};
 
 pub(in crate::cli) fn run(global: &Global) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
@@ -78,20 +79,32 @@ impl Surroundings for Machine {
         environment::random()
     }
 
-    fn plan_error(&self, error: &PlanError) -> String {
-        let hint = plan_hint(error).map(|hint| format!("; {hint}")).unwrap_or_default();
-        format!("{error}{hint}")
+    fn plan_error(&self, error: &PlanError) -> (String, Vec<WayOut>) {
+        (error.to_string(), plan_hint(error).into_iter().map(|hint| way_out(&hint)).collect())
     }
 
-    fn refusals(&self, report: &CohortReport) -> Vec<String> {
+    fn refusals(&self, report: &CohortReport) -> Refused {
         let again = Again::new(&self.global);
-        let about =
-            About { id: &report.id, declared_at: &report.declared_at, again: &again, whole: report.whole };
-        let words = words(&report.refusals, about);
-        let each = words
-            .into_iter()
-            .map(|words| format!("{} withheld: {}; {}", words.withheld, words.why, words.way_out.join("; ")));
-        each.collect()
+        let (id, declared_at, whole) = (&report.id, &report.declared_at, report.whole);
+        let words = words(&report.refusals, About { id, declared_at, again: &again, whole });
+        let approve = again.approve(id, whole);
+        let can_approve = words.iter().flat_map(|words| &words.way_out).any(|way| way.contains(&approve));
+        // The state is held by this very process, so no other command can work on it meanwhile.
+        let is_of_use = |way: &&String| !way.contains("syncline reconcile") && !way.contains(&approve);
+        let withheld = words.iter().map(|words| Withheld {
+            what: words.withheld.to_owned(),
+            why: words.why.clone(),
+            ways_out: words.way_out.iter().filter(is_of_use).map(|way| way_out(way)).collect(),
+        });
+        Refused { withheld: withheld.collect(), approve: can_approve.then(|| approve.clone()) }
+    }
+}
+
+/// A way out in words, and the command at its end, if there is one.
+fn way_out(text: &str) -> WayOut {
+    match text.find(": syncline ") {
+        Some(at) => WayOut { words: text[..at].to_owned(), command: Some(text[at + 2..].to_owned()) },
+        None => WayOut { words: text.to_owned(), command: None },
     }
 }
 

@@ -10,7 +10,7 @@ use super::super::http::{self, Auth, Http, HttpError};
 use crate::config::Secret;
 
 /// Users in one request at most.
-pub const USERS_MAX: usize = 10_000;
+pub(super) const USERS_MAX: usize = 10_000;
 
 /// The deletion API of one environment.
 pub struct Deletion<'a> {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parquet::basic::{Compression, Encoding, LogicalType, Repetition, Type as Physical, ZstdLevel};
+use parquet::basic::{Encoding, LogicalType, Repetition, Type as Physical};
 use parquet::column::writer::ColumnWriterImpl;
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int64Type};
 use parquet::errors::ParquetError;
@@ -43,10 +43,20 @@ impl RunWriter {
         op: Op,
         seed: KeySeed,
     ) -> Result<Self, StateError> {
+        Self::create_as(store, home.into(), op, seed, properties())
+    }
+
+    fn create_as(
+        store: &Store,
+        home: Home<'_>,
+        op: Op,
+        seed: KeySeed,
+        properties: WriterProperties,
+    ) -> Result<Self, StateError> {
         let id: Box<str> = uuid::Uuid::new_v4().to_string().into();
         let file = store.pending(&path_of(home, &id))?;
         let sink = file.writer().map_err(|e| StoreError::new("open", &file.path(), e))?;
-        let parquet = SerializedFileWriter::new(Hashing::new(sink), schema(), Arc::new(properties()))
+        let parquet = SerializedFileWriter::new(Hashing::new(sink), schema(), Arc::new(properties))
             .map_err(|e| write_error(&file, e))?;
         Ok(Self { id, op, seed, file, parquet, group: Group::default(), rows: 0, last: None })
     }
@@ -192,7 +202,6 @@ fn schema() -> TypePtr {
 }
 
 fn properties() -> WriterProperties {
-    let zstd = Compression::ZSTD(ZstdLevel::default());
     let mut properties = WriterProperties::builder()
         .set_data_page_size_limit(PAGE_LEN)
         .set_write_batch_size(1024)
@@ -202,8 +211,59 @@ fn properties() -> WriterProperties {
     for name in ["op", "kind", "alias_label"] {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), true);
     }
-    for name in ["key_high", "key_low"] {
+    for name in ["key_high", "key_low", "identifier"] {
         properties = properties.set_column_encoding(ColumnPath::from(name), Encoding::PLAIN);
     }
-    properties.set_column_compression(ColumnPath::from("identifier"), zstd).build()
+    properties.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::basic::{Compression, ZstdLevel};
+
+    use super::super::RunCursor;
+    use super::*;
+    use crate::model::CohortId;
+
+    /// Earlier versions packed the identifiers.
+    #[test]
+    fn a_run_is_read_whether_its_identifiers_are_packed_or_not() {
+        let home = tempfile::tempdir().unwrap();
+        let (store, cohort, seed) = (Store::in_folder(home.path()), CohortId::new("c").unwrap(), KeySeed(7));
+        let mut members: Vec<(Key, Vec<u8>)> = (0..100_000)
+            .map(|n| {
+                let mut packed = Vec::new();
+                Identifier {
+                    kind: Kind::ALL[n % 3],
+                    label: ["", "crm", ""][n % 3],
+                    value: &format!("user-{n}"),
+                }
+                .pack_into(&mut packed);
+                (Key::of(seed, &packed), packed)
+            })
+            .collect();
+        members.sort();
+        for compression in [Compression::UNCOMPRESSED, Compression::ZSTD(ZstdLevel::default())] {
+            let column = ColumnPath::from("identifier");
+            let properties = properties().into_builder().set_column_compression(column, compression).build();
+            let mut writer =
+                RunWriter::create_as(&store, Home::Cohort(&cohort), Op::Add, seed, properties).unwrap();
+            members.iter().for_each(|(_, packed)| writer.push(packed).unwrap());
+            let run = writer.finish().unwrap();
+            let blob = store.open_blob(&path_of(&cohort, &run.id)).unwrap();
+            let mut cursor = RunCursor::open(blob, &run, seed).unwrap();
+            for (row, (key, packed)) in members.iter().enumerate() {
+                cursor.advance().unwrap();
+                assert_eq!(cursor.key(), Some(*key));
+                // Near and far apart, to the end of a page and of a group and over it, and whole pages not at all.
+                if row % 7_001 < 40 || row % 65_536 < 2 {
+                    let mut found = Vec::new();
+                    cursor.identifier(&mut found).unwrap();
+                    assert_eq!(&found, packed, "row {row}");
+                }
+            }
+            cursor.advance().unwrap();
+            assert_eq!(cursor.key(), None);
+        }
+    }
 }

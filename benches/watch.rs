@@ -1,0 +1,529 @@
+//! `watch` on a server: how soon a change is in Braze, what the doors take, and what it costs to do nothing.
+//!
+//! The program runs as its own process against the sandbox, over loopback. Senders sign as Heap does and keep
+//! their connections open; a delivery counts once its 200 is read, which comes after the disk's fsync.
+//!
+//! `cargo bench --bench watch`, or parts of it: `cargo bench --bench watch -- latency 1000`,
+//! `doors SECONDS PEOPLE`, `idle COHORTS SECONDS`, `rewrites COUNT SECONDS`, `storm DELIVERIES PEOPLE`,
+//! `standby SECONDS`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that fails panics")]
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "it prints its results, reads its arguments and the clock, and its numbers are small"
+)]
+
+mod support;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+use support::{SYNCLINE, Sandbox};
+
+const SECRET: &str = "whsec_bench";
+const SENDERS: usize = 16;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let number = |at: usize, default: u64| args.get(at).map_or(default, |arg| arg.parse().unwrap());
+    match args.first().map(String::as_str) {
+        Some("latency") => latency(number(1, 1000)),
+        Some("doors") => doors(number(1, 10), number(2, 100)),
+        Some("idle") => idle(number(1, 100), number(2, 30)),
+        Some("rewrites") => rewrites(number(1, 1000), number(2, 60)),
+        Some("storm") => storm(number(1, 5000), number(2, 1000)),
+        Some("standby") => standby(number(1, 120)),
+        _ => {
+            latency(1000);
+            latency(1_000_000);
+            doors(10, 100);
+            idle(100, 30);
+        }
+    }
+}
+
+/// A folder with a config, and the addresses that `watch` has there.
+struct Scene {
+    home: tempfile::TempDir,
+    sandbox: Sandbox,
+    doors: String,
+    admin: String,
+}
+
+impl Scene {
+    fn new(cohorts: &[(String, String)]) -> Self {
+        let (home, sandbox) = (tempfile::tempdir().unwrap(), Sandbox::start());
+        let [doors, admin] = [free_address(), free_address()];
+        let scene = Self { home, sandbox, doors, admin };
+        fs::write(scene.home.path().join("sync.yaml"), scene.config(cohorts)).unwrap();
+        scene
+    }
+
+    fn config(&self, cohorts: &[(String, String)]) -> String {
+        let mut text = format!(
+            "version: 1
+connections:
+  braze: {{ kind: braze, endpoint: '{}', data_import_key: {{ env: K }}, partner_api_key: {{ env: P }} }}
+  heap: {{ kind: heap, webhook_secret: {{ env: W }} }}
+watch: {{ listen: '{}', admin: '{}', debounce: 100ms }}
+cohorts:
+",
+            self.sandbox.1, self.doors, self.admin
+        );
+        for (id, source) in cohorts {
+            let column = if source.contains("heap") { "id" } else { "identity" };
+            writeln!(text, "  - {{ id: {id}, name: Name of {id}, to: braze, source: {source}, match: [ {{ external_id: {column} }} ], guard: {{ max_added: 100000%, max_removed: 100%, allow_empty: true }} }}").unwrap();
+        }
+        text
+    }
+
+    fn watch(&self) -> Process {
+        let child = Command::new(SYNCLINE)
+            .arg("watch")
+            .current_dir(self.home.path())
+            .env("K", "sandbox-data-import-key")
+            .env("P", "sandbox-partner-api-key")
+            .env("W", SECRET)
+            .stdout(Stdio::null())
+            .stderr(fs::File::options().create(true).append(true).open(self.home.path().join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        Process(child)
+    }
+
+    fn until_ready(&self) {
+        until(|| get(&self.admin, "/readyz").is_some_and(|(status, _)| status == 200));
+    }
+
+    fn until_in_step(&self) {
+        until(|| get(&self.admin, "/readyz").is_some_and(|(_, body)| body.contains("\"not_in_step\":{}")));
+    }
+
+    fn size(&self, cohort: &str) -> u64 {
+        let (_, body) = get(self.sandbox.1.strip_prefix("http://").unwrap(), "/_sandbox/cohorts").unwrap();
+        let all: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let found = all.as_array().unwrap().iter().find(|found| found["cohort_id"] == cohort);
+        found.and_then(|found| found["size"].as_u64()).unwrap_or(0)
+    }
+
+    fn members(&self, cohort: &str) -> String {
+        let path = format!("/_sandbox/cohorts/{cohort}/members");
+        get(self.sandbox.1.strip_prefix("http://").unwrap(), &path).unwrap().1
+    }
+}
+
+/// A `watch`, killed when it is dropped.
+struct Process(Child);
+
+impl Process {
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// Peak and present memory in MiB.
+    fn memory(&self) -> (f64, f64) {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let of = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+        };
+        (of("VmHWM"), of("VmRSS"))
+    }
+
+    /// CPU seconds so far.
+    fn cpu(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+        ticks / 100.0
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+fn until(mut so: impl FnMut() -> bool) {
+    let give_up = Instant::now() + Duration::from_secs(300);
+    while !so() {
+        assert!(Instant::now() < give_up, "it never came to be");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn get(address: &str, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
+
+fn file(path: &str) -> String {
+    format!("{{ kind: file, path: {path} }}")
+}
+
+fn list(path: &Path, people: u64) {
+    let mut text = String::from("identity\n");
+    for person in 0..people {
+        writeln!(text, "person-{person:029}").unwrap();
+    }
+    let fresh = path.with_extension("new");
+    fs::write(&fresh, text).unwrap();
+    fs::rename(fresh, path).unwrap();
+}
+
+/// From the renaming of a source file to the moment when Braze has the change, the debounce of 100 ms apart.
+fn latency(members: u64) {
+    let scene = Scene::new(&[("carts".to_owned(), file("carts.csv"))]);
+    let path = scene.home.path().join("carts.csv");
+    list(&path, members);
+    let watch = scene.watch();
+    scene.until_ready();
+    until(|| scene.size("carts") == members);
+    let mut times = Vec::new();
+    for round in 0..5 {
+        let text = fs::read_to_string(&path).unwrap() + &format!("new-{round}\n");
+        fs::write(path.with_extension("new"), text).unwrap();
+        let began = Instant::now();
+        fs::rename(path.with_extension("new"), &path).unwrap();
+        until(|| scene.size("carts") == members + round + 1);
+        times.push(began.elapsed().as_secs_f64() - 0.1);
+    }
+    times.sort_by(f64::total_cmp);
+    println!(
+        "a changed file of {members:>9} in Braze after {:6.0} ms beyond the debounce (median of {}), {:.0} MiB",
+        times[2] * 1000.0,
+        times.len(),
+        watch.memory().0
+    );
+}
+
+fn body(sync: &str, page: u64, pages: u64, people: impl Iterator<Item = u64>) -> String {
+    let people: Vec<String> = people.map(|id| format!(r#"{{"id":"person-{id:029}"}}"#)).collect();
+    format!(
+        r#"{{"action_type":"segment.users.sync","data":{{"segment":{{"id":7,"name":"S"}},"sync_info":{{"page_number":{page},"total_pages":{pages},"sync_task_id":"{sync}"}},"add":[{}]}}}}"#,
+        people.join(",")
+    )
+}
+
+/// One connection that is kept open, and opened again when it breaks.
+struct Sender {
+    address: String,
+    stream: Option<BufReader<TcpStream>>,
+}
+
+impl Sender {
+    fn new(address: &str) -> Self {
+        Self { address: address.to_owned(), stream: None }
+    }
+
+    /// Delivers a body, and gives the status; 0 without an answer.
+    fn deliver(&mut self, body: &str, secret: &str) -> u16 {
+        let status = self.try_deliver(body, secret).unwrap_or(0);
+        if status == 0 {
+            self.stream = None;
+        }
+        status
+    }
+
+    fn try_deliver(&mut self, body: &str, secret: &str) -> Option<u16> {
+        if self.stream.is_none() {
+            let stream = TcpStream::connect(&self.address).ok()?;
+            stream.set_nodelay(true).ok()?;
+            stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+            self.stream = Some(BufReader::new(stream));
+        }
+        let stream = self.stream.as_mut()?;
+        let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().to_string();
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+        mac.update(millis.as_bytes());
+        mac.update(body.as_bytes());
+        let hmac = base64::engine::general_purpose::STANDARD.encode(mac.finalize().into_bytes());
+        let request = format!(
+            "POST /heap/heap HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\nheap-hash: ts:{millis},hmac:{hmac}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.get_mut().write_all(request.as_bytes()).ok()?;
+        let (mut status, mut len) = (0, 0);
+        loop {
+            let mut line = String::new();
+            if stream.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            if status == 0 {
+                status = line.split(' ').nth(1)?.parse().ok()?;
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                len = value.trim().parse().ok()?;
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut answer = vec![0; len];
+        stream.read_exact(&mut answer).ok()?;
+        Some(status)
+    }
+}
+
+/// Deliveries that are acknowledged in a second, and how long each takes.
+fn doors(seconds: u64, people: u64) {
+    let scene = Scene::new(&[(
+        "free".to_owned(),
+        "{ kind: heap_segment, connection: heap, segment_id: 8 }".to_owned(),
+    )]);
+    let watch = scene.watch();
+    scene.until_ready();
+    let (began, cpu) = (Instant::now(), watch.cpu());
+    let senders: Vec<_> = (0..SENDERS as u64)
+        .map(|of| {
+            let address = scene.doors.clone();
+            std::thread::spawn(move || {
+                let (mut sender, mut times, mut round) = (Sender::new(&address), Vec::new(), 0);
+                while began.elapsed() < Duration::from_secs(seconds) {
+                    let sync = format!("{of}-{round}");
+                    let from = (of * 1_000_003 + round) * people;
+                    let body = body(&sync, 1, 1, from..from + people);
+                    let sent = Instant::now();
+                    assert_eq!(sender.deliver(&body, SECRET), 200);
+                    times.push(sent.elapsed().as_secs_f64());
+                    round += 1;
+                }
+                times
+            })
+        })
+        .collect();
+    let mut times: Vec<f64> = senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect();
+    times.sort_by(f64::total_cmp);
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize] * 1000.0;
+    println!(
+        "doors: {:.0} deliveries of {people} ids acknowledged a second with fsync, {SENDERS} senders; \
+         p50 {:.1} ms, p99 {:.1} ms, {:.2} CPU s for {} of them, {:.0} MiB",
+        times.len() as f64 / seconds as f64,
+        at(0.5),
+        at(0.99),
+        watch.cpu() - cpu,
+        times.len(),
+        watch.memory().0
+    );
+}
+
+/// What it takes to do nothing.
+fn idle(cohorts: u64, seconds: u64) {
+    let ids: Vec<(String, String)> =
+        (0..cohorts).map(|n| (format!("c{n}"), file(&format!("c{n}.csv")))).collect();
+    let scene = Scene::new(&ids);
+    for n in 0..cohorts {
+        list(&scene.home.path().join(format!("c{n}.csv")), 1000);
+    }
+    let watch = scene.watch();
+    scene.until_ready();
+    scene.until_in_step();
+    std::thread::sleep(Duration::from_secs(5));
+    let cpu = watch.cpu();
+    std::thread::sleep(Duration::from_secs(seconds));
+    let share = (watch.cpu() - cpu) / seconds as f64 * 100.0;
+    println!("idle with {cohorts} cohorts: {share:.2}% of a core, {:.1} MiB", watch.memory().1);
+}
+
+/// A config that is written again and again, a third of the times badly, a third of the times by turning a link.
+fn rewrites(count: u64, seconds: u64) {
+    let scene = Scene::new(&[("carts".to_owned(), file("carts.csv"))]);
+    let home = scene.home.path();
+    list(&home.join("carts.csv"), 100);
+    let good = fs::read_to_string(home.join("sync.yaml")).unwrap();
+    let link = |to: &str| {
+        std::os::unix::fs::symlink(to, home.join("link.tmp")).unwrap();
+        fs::rename(home.join("link.tmp"), home.join("sync.yaml")).unwrap();
+    };
+    let mut watch = scene.watch();
+    scene.until_ready();
+    scene.until_in_step();
+    let began = Instant::now();
+    for round in 0..count {
+        let name = format!("Name {round}");
+        let text = good.replace("Name of carts", &name);
+        match round % 3 {
+            0 => fs::write(home.join("sync.yaml.tmp"), format!("{text}\nbad: ["))
+                .and_then(|()| fs::rename(home.join("sync.yaml.tmp"), home.join("sync.yaml")))
+                .unwrap(),
+            1 => {
+                fs::write(home.join(format!("v{}.yaml", round % 2)), &text).unwrap();
+                link(&format!("v{}.yaml", round % 2));
+            }
+            _ => {
+                let _ = fs::remove_file(home.join("sync.yaml"));
+                fs::write(home.join("sync.yaml"), &text).unwrap();
+            }
+        }
+        let due = Duration::from_secs_f64(seconds as f64 * (round + 1) as f64 / count as f64);
+        std::thread::sleep(due.saturating_sub(began.elapsed()));
+    }
+    // What was overwritten at once was never settled; this is.
+    let last = "Name at last".to_owned();
+    fs::write(home.join("sync.yaml.tmp"), good.replace("Name of carts", &last)).unwrap();
+    fs::rename(home.join("sync.yaml.tmp"), home.join("sync.yaml")).unwrap();
+    let is_last = || {
+        let address = scene.sandbox.1.strip_prefix("http://").unwrap();
+        get(address, "/_sandbox/cohorts").is_some_and(|(_, body)| body.contains(&format!("{last:?}")))
+    };
+    let settled = Instant::now();
+    until(is_last);
+    let waited = settled.elapsed();
+    scene.until_in_step();
+    assert!(watch.0.try_wait().unwrap().is_none(), "it has ended");
+    let log = fs::read_to_string(home.join("log")).unwrap();
+    println!(
+        "{count} rewrites in {seconds} s: {} configs taken over, {} refused, {} passes applied; the last one is in Braze {:.0} ms after it; {:.0} MiB",
+        log.matches("another config is in use").count(),
+        log.matches("cannot be used").count(),
+        log.matches(" applied ").count(),
+        waited.as_secs_f64() * 1000.0,
+        watch.memory().0
+    );
+}
+
+/// A large sync in a bad world: a fifth of the pages twice, all in disorder, some signed by strangers, and the
+/// process killed ten times.
+fn storm(deliveries: u64, people: u64) {
+    let scene = Scene::new(&[(
+        "free".to_owned(),
+        "{ kind: heap_segment, connection: heap, segment_id: 7 }".to_owned(),
+    )]);
+    let mut pages: Vec<(u64, bool)> = (0..deliveries)
+        .flat_map(|page| {
+            let twice = (page % 5 == 0).then_some((page, true));
+            let forged = (page % 20 == 7).then_some((page, false));
+            [Some((page, true)), twice, forged].into_iter().flatten()
+        })
+        .collect();
+    let mut chance = 0x9e37_79b9_7f4a_7c15_u64;
+    for at in (1..pages.len()).rev() {
+        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        pages.swap(at, (chance >> 33) as usize % (at + 1));
+    }
+    let (pages, next) = (Arc::new(pages), Arc::new(AtomicU64::new(0)));
+    let (taken, forged) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let mut watch = scene.watch();
+    scene.until_ready();
+    let began = Instant::now();
+    let senders: Vec<_> = (0..8)
+        .map(|_| {
+            let (pages, next, address) = (Arc::clone(&pages), Arc::clone(&next), scene.doors.clone());
+            let (taken, forged) = (Arc::clone(&taken), Arc::clone(&forged));
+            std::thread::spawn(move || {
+                let mut sender = Sender::new(&address);
+                while let Some((page, is_ours)) = pages.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    let body = body("storm", page + 1, deliveries, page * people..(page + 1) * people);
+                    loop {
+                        match sender.deliver(&body, if *is_ours { SECRET } else { "a stranger's" }) {
+                            200 if *is_ours => drop(taken.fetch_add(1, Ordering::Relaxed)),
+                            403 if !*is_ours => drop(forged.fetch_add(1, Ordering::Relaxed)),
+                            200 => panic!("a stranger was let in"),
+                            _ => {
+                                std::thread::sleep(Duration::from_millis(20));
+                                continue;
+                            }
+                        }
+                        break;
+                    }
+                }
+            })
+        })
+        .collect();
+    for kill in 1..=10 {
+        let at = pages.len() as u64 * kill / 11;
+        until(|| next.load(Ordering::Relaxed) >= at);
+        watch.kill();
+        watch = scene.watch();
+    }
+    senders.into_iter().for_each(|sender| sender.join().unwrap());
+    let sent = began.elapsed();
+    scene.until_ready();
+    let whole = deliveries * people;
+    until(|| scene.size("free") == whole);
+    println!(
+        "{deliveries} pages of {people} in {:.1} s, ten times killed: {} acknowledged, {} forged refused; {} members, as told, after {:.1} s; {:.0} MiB",
+        sent.as_secs_f64(),
+        taken.load(Ordering::Relaxed),
+        forged.load(Ordering::Relaxed),
+        scene.size("free"),
+        began.elapsed().as_secs_f64(),
+        watch.memory().0
+    );
+}
+
+/// Two processes on one state, one of them killed every five seconds while the source changes all the time.
+fn standby(seconds: u64) {
+    let scene = Scene::new(&[("carts".to_owned(), file("carts.csv"))]);
+    let path = scene.home.path().join("carts.csv");
+    list(&path, 1000);
+    let config = fs::read_to_string(scene.home.path().join("sync.yaml")).unwrap();
+    let second = config.replace(&scene.doors, &free_address()).replace(&scene.admin, &free_address());
+    fs::write(scene.home.path().join("second.yaml"), second).unwrap();
+    let start = |second: bool| {
+        let mut command = Command::new(SYNCLINE);
+        command.arg("watch").current_dir(scene.home.path());
+        command.args(second.then_some(["-c", "second.yaml"]).into_iter().flatten());
+        command.env("K", "sandbox-data-import-key").env("P", "sandbox-partner-api-key").env("W", SECRET);
+        Process(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    };
+    let mut both = [start(false), start(true)];
+    let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let writer = {
+        let (stop, written, path) = (Arc::clone(&stop), Arc::clone(&written), path.clone());
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let round = written.fetch_add(1, Ordering::Relaxed);
+                list(&path, 1000 + round % 200);
+                std::thread::sleep(Duration::from_millis(300));
+            }
+        })
+    };
+    let began = Instant::now();
+    let mut kills = 0;
+    while began.elapsed() < Duration::from_secs(seconds) {
+        std::thread::sleep(Duration::from_secs(5));
+        let victim = kills % 2;
+        let old = std::mem::replace(&mut both[victim], start(victim == 1));
+        old.kill();
+        kills += 1;
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    let people = 1000 + (written.load(Ordering::Relaxed) - 1) % 200;
+    let expected: String = (0..people).map(|person| format!("external_id person-{person:029}\n")).collect();
+    until(|| scene.members("carts") == expected);
+    drop(both);
+    let verified =
+        Command::new(SYNCLINE).args(["state", "verify"]).current_dir(scene.home.path()).output().unwrap();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    println!(
+        "two processes, {kills} kills in {seconds} s while the list changed {} times: {people} members, as listed; the state is whole",
+        written.load(Ordering::Relaxed)
+    );
+}

@@ -1,0 +1,68 @@
+//! Spans for an OpenTelemetry collector, if this program was built with the feature `otlp` and
+//! `OTEL_EXPORTER_OTLP_ENDPOINT` says where one is. They hold what the log holds: no secret, nobody's id.
+
+use tracing_subscriber::Registry;
+use tracing_subscriber::layer::Layer;
+
+#[cfg(feature = "otlp")]
+mod sent {
+    use std::sync::OnceLock;
+
+    use opentelemetry::trace::TracerProvider as _;
+    use opentelemetry_otlp::SpanExporter;
+    use opentelemetry_sdk::Resource;
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+    use tracing_subscriber::Registry;
+    use tracing_subscriber::filter::Targets;
+    use tracing_subscriber::layer::Layer;
+
+    use crate::cli::environment::variable;
+    use crate::cli::output;
+
+    static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
+
+    /// The layer that sends, if a collector is named.
+    pub(super) fn layer() -> Option<Box<dyn Layer<Registry> + Send + Sync>> {
+        let names = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
+        names.iter().find_map(|name| variable(name))?;
+        // Whoever is first installs it for the process; a second time changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let exporter = SpanExporter::builder().with_http().build();
+        let exporter = exporter.inspect_err(|error| output::err(&format!("spans are not sent: {error}")));
+        let resource = Resource::builder().with_service_name("syncline").build();
+        let provider =
+            SdkTracerProvider::builder().with_batch_exporter(exporter.ok()?).with_resource(resource);
+        let provider = PROVIDER.get_or_init(|| provider.build());
+        let ours = Targets::new().with_target("syncline", tracing::Level::DEBUG);
+        Some(
+            tracing_opentelemetry::layer().with_tracer(provider.tracer("syncline")).with_filter(ours).boxed(),
+        )
+    }
+
+    /// Sends what is left.
+    pub(super) fn flush() {
+        if let Some(provider) = PROVIDER.get()
+            && let Err(error) = provider.shutdown()
+        {
+            output::err(&format!("the last spans were not sent: {error}"));
+        }
+    }
+}
+
+/// The layer that sends spans, if that is wanted.
+#[cfg(feature = "otlp")]
+pub(super) fn layer() -> Option<Box<dyn Layer<Registry> + Send + Sync>> {
+    sent::layer()
+}
+
+/// The layer that sends spans: without the feature there is none.
+#[cfg(not(feature = "otlp"))]
+pub(super) fn layer() -> Option<Box<dyn Layer<Registry> + Send + Sync>> {
+    None
+}
+
+/// Sends what is left of the spans, at the end of the program.
+pub(super) fn flush() {
+    #[cfg(feature = "otlp")]
+    sent::flush();
+}

@@ -1,0 +1,196 @@
+//! Columns whose pages hold plain values, read a page at a time: keys a block at once, texts with no work
+//! for those that are passed over. What the values mean, and whether they are right, is for others to know.
+
+use std::io::{self, BufReader, Read};
+use std::sync::Arc;
+
+use bytes::{Buf as _, Bytes};
+use parquet::basic::Encoding;
+use parquet::column::page::{Page, PageReader as _};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{ChunkReader, Length};
+use parquet::file::serialized_reader::SerializedPageReader;
+
+use super::super::store::Blob;
+use crate::model::Key;
+
+/// The pages of one column of one row group.
+pub(super) type PageReader = SerializedPageReader<RandomAccess>;
+
+/// One column: what is left of its current page.
+struct Plain {
+    pages: PageReader,
+    rest: Bytes,
+    /// Values in the rest.
+    left: usize,
+}
+
+impl Plain {
+    fn new(pages: PageReader) -> Self {
+        Self { pages, rest: Bytes::new(), left: 0 }
+    }
+
+    /// Makes sure that something is left. `false` at the end of the column.
+    fn turn(&mut self) -> Result<bool, ParquetError> {
+        while self.left == 0 {
+            self.rest = Bytes::new(); // first, for its memory to be used again
+            (self.rest, self.left) = match self.pages.get_next_page()? {
+                None => return Ok(false),
+                Some(Page::DataPage { buf, num_values, encoding: Encoding::PLAIN, .. }) => {
+                    (buf, num_values as usize)
+                }
+                Some(_) => return Err(damaged("a page of another kind")),
+            };
+        }
+        Ok(true)
+    }
+}
+
+fn damaged(what: &str) -> ParquetError {
+    ParquetError::General(what.to_owned())
+}
+
+/// The two columns of keys.
+#[derive(Debug)]
+pub(super) struct Keys {
+    high: Plain,
+    low: Plain,
+}
+
+impl Keys {
+    pub(super) fn new(high: PageReader, low: PageReader) -> Self {
+        Self { high: Plain::new(high), low: Plain::new(low) }
+    }
+
+    /// Appends the next block of keys. Nothing is appended at the end.
+    pub(super) fn read(&mut self, block: &mut Vec<Key>) -> Result<(), ParquetError> {
+        let Self { high, low } = self;
+        if high.turn()? != low.turn()? {
+            return Err(damaged("its columns differ in length"));
+        }
+        let len = high.left.min(low.left);
+        let (highs, lows) = (high.rest.as_chunks().0, low.rest.as_chunks().0);
+        let (Some(highs), Some(lows)) = (highs.get(..len), lows.get(..len)) else {
+            return Err(damaged("a page is cut short"));
+        };
+        let key = |(high, low): (&[u8; 8], &[u8; 8])| {
+            Key::from_halves(u64::from_le_bytes(*high), u64::from_le_bytes(*low))
+        };
+        block.extend(highs.iter().zip(lows).map(key));
+        for column in [high, low] {
+            column.rest.advance(len * size_of::<u64>());
+            column.left -= len;
+        }
+        Ok(())
+    }
+}
+
+/// A column of texts, read where they are asked for, forwards only.
+#[derive(Debug)]
+pub(super) struct Texts(Plain);
+
+impl Texts {
+    pub(super) fn new(pages: PageReader) -> Self {
+        Self(Plain::new(pages))
+    }
+
+    /// Passes over some values. A page that holds no other is not even read.
+    pub(super) fn skip(&mut self, mut count: usize) -> Result<(), ParquetError> {
+        loop {
+            let len = count.min(self.0.left);
+            self.skip_within(len)?;
+            count -= len;
+            if count == 0 {
+                return Ok(());
+            }
+            match self.0.pages.peek_next_page()?.and_then(|page| page.num_levels) {
+                Some(len) if len <= count => {
+                    self.0.pages.skip_next_page()?;
+                    count -= len;
+                }
+                _ if self.0.turn()? => {}
+                _ => return Err(damaged("a column is too short")),
+            }
+        }
+    }
+
+    /// Passes over values of the current page.
+    fn skip_within(&mut self, len: usize) -> Result<(), ParquetError> {
+        let mut rest = &*self.0.rest;
+        for _ in 0..len {
+            rest = split(rest)?.1;
+        }
+        let passed = self.0.rest.len() - rest.len();
+        self.0.rest.advance(passed);
+        self.0.left -= len;
+        Ok(())
+    }
+
+    /// Appends at most so many values.
+    pub(super) fn read(&mut self, count: usize, values: &mut Vec<Bytes>) -> Result<(), ParquetError> {
+        for _ in 0..count {
+            if !self.0.turn()? {
+                break;
+            }
+            let len = split(&self.0.rest)?.0.len();
+            self.0.rest.advance(size_of::<u32>());
+            values.push(self.0.rest.split_to(len));
+            self.0.left -= 1;
+        }
+        Ok(())
+    }
+}
+
+/// The first value, and what follows it.
+#[inline]
+fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), ParquetError> {
+    let value = bytes.split_first_chunk().and_then(|(len, rest)| {
+        let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
+        rest.split_at_checked(len)
+    });
+    value.ok_or_else(|| damaged("a page is cut short"))
+}
+
+impl std::fmt::Debug for Plain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Plain")
+    }
+}
+
+/// A file read by position, so that several columns of it can be read in turn.
+#[derive(Debug)]
+pub(super) struct RandomAccess(pub(super) Arc<Blob>);
+
+impl Length for RandomAccess {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+}
+
+impl ChunkReader for RandomAccess {
+    type T = BufReader<At>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<BufReader<At>> {
+        // Page headers are read byte by byte; the page itself goes past the buffer.
+        Ok(BufReader::with_capacity(4 << 10, At { file: Arc::clone(&self.0), position: start }))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        let mut buffer = vec![0; length];
+        self.0.read_exact_at(&mut buffer, start)?;
+        Ok(buffer.into())
+    }
+}
+
+pub(super) struct At {
+    file: Arc<Blob>,
+    position: u64,
+}
+
+impl Read for At {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.file.read_at(buffer, self.position)?;
+        self.position += len as u64;
+        Ok(len)
+    }
+}
