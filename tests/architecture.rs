@@ -21,7 +21,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("state", &["model", "objects"]),
     ("connector", &["model", "objects", "config"]),
     ("fold", &["model", "state"]),
-    ("receiver", &["model", "config", "state"]),
+    ("receiver", &["model", "events", "config", "state"]),
     ("desired", &["model", "config", "matching", "state", "connector"]),
     ("apply", &["model", "config", "plan", "state", "connector"]),
     ("export", &["model", "events", "config", "state", "connector", "apply"]),
@@ -32,7 +32,18 @@ const MODULES: &[(&str, &[&str])] = &[
     ("dashboard", &["model", "state"]),
     (
         "watch",
-        &["model", "config", "state", "connector", "fold", "apply", "receiver", "reconcile", "dashboard"],
+        &[
+            "model",
+            "config",
+            "state",
+            "connector",
+            "fold",
+            "apply",
+            "export",
+            "receiver",
+            "reconcile",
+            "dashboard",
+        ],
     ),
     (
         "cli",

@@ -6,10 +6,10 @@ use super::environment;
 use super::error::{CommandError, no_secret};
 use super::exit::Exit;
 use super::output;
-use crate::config::{AppId, Config, Endpoint, Export, Heap, Secret};
+use crate::config::{AppId, Config, Endpoint, Export, ExportSource, Heap, Secret};
 use crate::connector::braze::Keys;
 use crate::export;
-use crate::model::ConnectionName;
+use crate::model::{ConnectionName, ExportId};
 use crate::reconcile::Access;
 use crate::sandbox::{HeapOptions, Options, Sandbox};
 
@@ -61,6 +61,20 @@ pub(super) fn app_id(name: &ConnectionName, heap: &Heap) -> Result<Option<String
         None if heap.endpoint == Some(Endpoint::Sandbox) => Ok(Some(Options::default().heap.app_id)),
         None => Ok(None),
     }
+}
+
+/// The tokens that Braze may send to the doors of exports.
+pub(super) fn tokens(config: &Config) -> Result<BTreeMap<ExportId, Vec<Secret>>, CommandError> {
+    let mut found = BTreeMap::new();
+    for export in &config.exports {
+        let ExportSource::Http(source) = &export.source else { continue };
+        let find = |place: &crate::config::SecretRef| place.resolve(&environment::variable);
+        let tokens: Result<Vec<Secret>, _> = source.tokens.iter().map(find).collect();
+        let tokens = tokens.map_err(|error| no_secret(export.id.as_str(), "token", &error))?;
+        output::keep_secret(&tokens);
+        found.insert(export.id.clone(), tokens);
+    }
+    Ok(found)
 }
 
 /// The key of a Heap's deletion API. The sandbox has one of its own.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::export::Export;
+use super::export::{Export, ExportSource};
 use super::secret::SecretRef;
 use super::server::{Schedule, Watch};
 use crate::model::{CohortId, ConnectionName, GuardLimits, MatchRule};
@@ -49,6 +49,25 @@ impl Config {
     #[must_use]
     pub fn connections_len(&self) -> usize {
         self.braze.len() + self.heap.len()
+    }
+
+    /// Whether a Heap tells of its segments here: it has a secret for that, or a cohort is one of them, or there is
+    /// nothing else that it could be for.
+    #[must_use]
+    pub fn heap_has_door(&self, name: &ConnectionName) -> bool {
+        let is_of =
+            |source: &Source| matches!(source, Source::HeapSegment(source) if source.connection == *name);
+        let Some(heap) = self.heap.get(name) else { return false };
+        !heap.webhook_secrets.is_empty()
+            || self.cohorts.iter().any(|cohort| is_of(&cohort.source))
+            || self.exports.iter().all(|export| export.to != *name)
+    }
+
+    /// Whether anything is received over HTTP.
+    #[must_use]
+    pub fn has_doors(&self) -> bool {
+        self.heap.keys().any(|name| self.heap_has_door(name))
+            || self.exports.iter().any(|export| matches!(export.source, ExportSource::Http(_)))
     }
 
     /// The folder on this machine that belongs to the state: all of it, or where the sandbox keeps its memory

@@ -33,7 +33,7 @@ pub use halt::Halt;
 pub use pass::{replay_again, run};
 pub use replay::{Again, Pick, Picked, pick};
 pub use report::{ExportReport, Tally};
-pub use survey::{Survey, survey};
+pub use survey::{Survey, has_work, survey};
 
 use crate::apply::Interrupt;
 use crate::config;

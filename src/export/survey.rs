@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::find::find;
+use super::find::{age, find, is_listing_due};
 use super::{Days, Halt};
 use crate::config::{self, ExportSource};
 use crate::connector::currents::Storage;
@@ -75,6 +75,39 @@ pub fn survey(
         survey.unreadable += u64::from(!is_whole);
     }
     Ok(survey)
+}
+
+/// Whether a pass would have anything to do. Changes nothing, and reads no file.
+///
+/// # Errors
+/// When the source or the state cannot be read.
+pub fn has_work(
+    export: &config::Export,
+    state: &StateReader,
+    store_options: &[(String, String)],
+    clock: Clock,
+) -> Result<bool, Halt> {
+    let (record, now) = (state.export(&export.id)?, clock.now());
+    let is_due = |file: &crate::state::WaitingFile| {
+        // More than persons wait in it: something waits for Heap's limit.
+        file.waiting() > file.persons || (file.waiting() > 0 && age(file.oldest, now) >= export.hold_age_max)
+    };
+    if record.waiting.iter().any(is_due) {
+        return Ok(true);
+    }
+    let ExportSource::Storage(source) = &export.source else {
+        return Ok(!state.inbox(&DoorName::of_export(&export.id))?.is_empty());
+    };
+    let failed = |error: crate::connector::currents::StorageError| Halt::Source(error.to_string());
+    let storage = Storage::open(&source.place, store_options).map_err(failed)?;
+    // That everything was listed is written down by a pass.
+    if !storage.is_near() && is_listing_due(&record, now) {
+        return Ok(true);
+    }
+    let mut scope = Days::default().scope(false);
+    scope.since = export.since.map(Day::of);
+    let found = find(&storage, &record, scope, source.incomplete_after, now).map_err(failed)?;
+    Ok(!found.objects.is_empty() || !found.reopened.is_empty() || !found.gone.is_empty())
 }
 
 /// How many events a file has, as far as it can be read.

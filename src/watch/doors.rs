@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use super::board::Board;
 use super::{Reach, Surroundings};
-use crate::config::{Config, Source};
+use crate::config::{Config, Export, ExportSource, HttpSource, Source};
 use crate::fold::{Folded, Folding, fold};
-use crate::model::{CohortId, ConnectionName, DoorName, Timestamp};
-use crate::receiver::{Door, Doors, HeapDoor};
+use crate::model::{CohortId, ConnectionName, DoorName, ExportId, Timestamp};
+use crate::receiver::{CurrentsDoor, Door, Doors, Guard, HeapDoor};
 use crate::state::{Inbox, InboxError, Room, StateError, StateWriter};
 
-/// The inboxes of all Heaps.
+/// The inboxes of all doors.
 pub(super) struct Inboxes {
     room: Room,
     by_name: BTreeMap<ConnectionName, Arc<Inbox>>,
+    of_exports: BTreeMap<ExportId, Arc<Inbox>>,
 }
 
 /// A fold that ended.
@@ -25,7 +26,7 @@ pub(super) struct FoldEnd {
 
 impl Inboxes {
     pub(super) fn new(len_max: u64) -> Self {
-        Self { room: Room::new(len_max), by_name: BTreeMap::new() }
+        Self { room: Room::new(len_max), by_name: BTreeMap::new(), of_exports: BTreeMap::new() }
     }
 
     /// Opens the doors of this config, with these secrets.
@@ -38,25 +39,29 @@ impl Inboxes {
         at: &dyn Surroundings,
     ) -> Result<(), StateError> {
         self.room = self.room.resized(config.watch.limits.inbox_len_max);
-        self.by_name.retain(|name, _| config.heap.contains_key(name));
+        self.by_name.retain(|name, _| config.heap_has_door(name));
+        self.of_exports.retain(|id, _| http_exports(config).any(|(export, _)| export.id == *id));
+        let room = &self.room;
+        let inbox = |door: &DoorName| Inbox::open(state, door, room.clone(), at.clock()).map(Arc::new);
         let mut open = BTreeMap::new();
-        for (name, settings) in &config.heap {
-            let inbox = match self.by_name.get(name) {
-                Some(inbox) => Arc::clone(inbox),
-                None => {
-                    let inbox = Arc::new(Inbox::open(
-                        state,
-                        &DoorName::of_heap(name),
-                        self.room.clone(),
-                        at.clock(),
-                    )?);
-                    self.by_name.insert(name.clone(), Arc::clone(&inbox));
-                    inbox
-                }
-            };
+        for (name, settings) in config.heap.iter().filter(|(name, _)| config.heap_has_door(name)) {
+            let door = DoorName::of_heap(name);
+            if !self.by_name.contains_key(name) {
+                self.by_name.insert(name.clone(), inbox(&door)?);
+            }
             let secrets = reach.webhooks.get(name).cloned().unwrap_or_default();
             let heap = HeapDoor { secrets, max_age: settings.max_age, max_ahead: settings.max_ahead };
-            open.insert(settings.path.clone(), Door { name: name.clone(), heap, inbox });
+            let inbox = Arc::clone(&self.by_name[name]);
+            open.insert(settings.path.clone(), Door { name: door, guard: Guard::Heap(heap), inbox });
+        }
+        for (export, source) in http_exports(config) {
+            let door = DoorName::of_export(&export.id);
+            if !self.of_exports.contains_key(&export.id) {
+                self.of_exports.insert(export.id.clone(), inbox(&door)?);
+            }
+            let guard = CurrentsDoor { tokens: reach.tokens.get(&export.id).cloned().unwrap_or_default() };
+            let inbox = Arc::clone(&self.of_exports[&export.id]);
+            open.insert(source.path.clone(), Door { name: door, guard: Guard::Currents(guard), inbox });
         }
         doors.open(open);
         Ok(())
@@ -66,6 +71,12 @@ impl Inboxes {
     pub(super) fn close(&mut self, doors: &Doors) {
         doors.open(BTreeMap::new());
         self.by_name.clear();
+        self.of_exports.clear();
+    }
+
+    /// The inbox of an export, if it has a door.
+    pub(super) fn of_export(&self, export: &ExportId) -> Option<&Arc<Inbox>> {
+        self.of_exports.get(export)
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &ConnectionName> {
@@ -112,6 +123,14 @@ impl Inboxes {
             FoldEnd { heap, folded }
         })
     }
+}
+
+/// The exports that have a door.
+pub(super) fn http_exports(config: &Config) -> impl Iterator<Item = (&Export, &HttpSource)> {
+    config.exports.iter().filter_map(|export| match &export.source {
+        ExportSource::Http(source) => Some((export, source)),
+        ExportSource::Storage(_) => None,
+    })
 }
 
 /// Shows what a Heap has told.

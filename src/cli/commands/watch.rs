@@ -10,7 +10,7 @@ use crate::cli::error::{CommandError, plan_hint};
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
 use crate::cli::view::refusal::{About, words};
-use crate::config::{Config, load};
+use crate::config::{Config, Export, load};
 use crate::dashboard::{WayOut, Withheld};
 use crate::model::{Clock, PassId};
 use crate::reconcile::{CohortReport, PlanError};
@@ -23,6 +23,8 @@ pub(in crate::cli) fn run(global: &Global) -> Result<Exit, CommandError> {
     access::keys(&config)?;
     access::webhooks(&config)?;
     access::notify(&config)?;
+    access::tokens(&config)?;
+    access::app_ids(&config, &config.exports.iter().collect::<Vec<_>>())?;
     let at = Arc::new(Machine { global: global.clone(), sandboxes: Sandboxes::default() });
     let started = |listens: &Listens| {
         if let Some(doors) = listens.doors {
@@ -45,7 +47,11 @@ impl Machine {
         let keys = access::keys(config)?;
         let (webhooks, notify) = (access::webhooks(config)?, access::notify(config)?);
         let access = self.sandboxes.reach(config, &keys, |_| true).await?;
-        Ok(Reach { access, webhooks, notify })
+        let ids = access::app_ids(config, &config.exports.iter().collect::<Vec<_>>())?;
+        let heaps = self.sandboxes.reach_heaps(config, &ids, |name| ids.contains_key(name)).await?;
+        let options = |export: &Export| (export.id.clone(), super::export::store_options(export));
+        let store_options = config.exports.iter().map(options).collect();
+        Ok(Reach { access, webhooks, notify, heaps, tokens: access::tokens(config)?, store_options })
     }
 }
 

@@ -93,7 +93,11 @@ pub(super) fn public_doors_are_locked(tree: &Node, problems: &mut Vec<Problem>) 
     }
     for entry in heaps(tree) {
         let is_sandbox = entry.node.text("region").is_some_and(|(region, _)| region == "sandbox");
-        if !is_sandbox && entry.node.get("webhook_secret").is_none() {
+        let is_told = |export: &Node| export.text("to").is_some_and(|(to, _)| to == entry.key);
+        let is_source = |source: &Node| source.text("connection").is_some_and(|(name, _)| name == entry.key);
+        // One that only takes events has no door.
+        let has_door = super::sources(tree).any(is_source) || !tree.items("exports").iter().any(is_told);
+        if !is_sandbox && has_door && entry.node.get("webhook_secret").is_none() {
             problems.push(
                 Problem::new(
                     Code::MissingCredentials,
