@@ -18,6 +18,7 @@ mod commands;
 mod config;
 mod crash;
 mod currents;
+mod currents_http;
 mod currents_sandbox;
 mod dashboard;
 mod deploy;
