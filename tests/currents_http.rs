@@ -263,10 +263,7 @@ fn a_folder_is_noticed_and_exports_are_shown() {
         assert!(page.contains(text), "{text}");
     }
     // Another config is taken over: the events that were left out go.
-    let text = w
-        .read("sync.yaml")
-        .replace("    id: stored", "    id: stored")
-        .replace("anonymous: drop", "anonymous: hash");
+    let text = w.read("sync.yaml").replace("anonymous: drop", "anonymous: hash");
     w.replace("sync.yaml", &text);
     watch.until_logs("another config is in use", 1);
     assert_eq!(ask(&watch, Some(TOKEN), ""), 200, "the door stays open");

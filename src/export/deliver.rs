@@ -186,7 +186,8 @@ impl<'a> Lane<'a> {
             false => batch.items.iter().map(|item| item.person).collect(),
         };
         let mut reserved = Reserved { heap: self.heap, persons, settled: 0 };
-        let (mut parts, mut refused) = (VecDeque::from([0..batch.items.len()]), Vec::new());
+        let (mut parts, mut refused) = (VecDeque::new(), Vec::new());
+        parts.push_back(0..batch.items.len());
         while let Some(part) = parts.pop_front() {
             match self.until_settled(&batch, &part, &reserved).await? {
                 None => {

@@ -59,8 +59,8 @@ pub(super) fn feed(objects: Vec<Object>, reading: &Reading<'_>, out: &mut Output
         let ended = file.read(part.as_ref(), out)?;
         reading.taking.flush()?;
         match ended {
-            Ended::Whole | Ended::Bad => file.close()?,
-            Ended::Cut(_) if reading.again => file.close()?,
+            Ended::Whole | Ended::Bad => file.close(),
+            Ended::Cut(_) if reading.again => file.close(),
             Ended::Cut(offset) => file.cut(offset, part.and_then(|part| part.cut_since))?,
             Ended::Unread(what) => {
                 let mut ledger = locked(reading.ledger);
@@ -203,11 +203,10 @@ impl File<'_> {
     }
 
     /// What of the file is read is all of it.
-    fn close(&self) -> Result<(), FeedEnd> {
+    fn close(&self) {
         let mut ledger = locked(self.reading.ledger);
         let number = ledger.open_block(&self.whole);
         ledger.close_block(number, self.object.len, 0, true);
-        Ok(())
     }
 
     /// The file ends too early.
@@ -218,7 +217,8 @@ impl File<'_> {
             let detail =
                 format!("it ends in the middle of something, at byte {offset}, and its rest never came");
             self.reject("cut_short", &detail)?;
-            return self.close();
+            self.close();
+            return Ok(());
         }
         tracing::info!("{} ends too early; its rest is waited for", self.object.path);
         let mut ledger = locked(self.reading.ledger);

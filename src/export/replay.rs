@@ -185,32 +185,37 @@ fn feed(
         for (row, line) in (0..).zip(shared.means.state.reader().reject_lines(file)?) {
             let origin = Origin::Row { list, row };
             let line = rows.contains(&row).then(|| serde_json::from_str::<Line>(&line).ok()).flatten();
-            match line {
-                Some(Line { event: Some(event), .. }) => {
-                    if !posted.event(&event, row, origin, &mut mapper, out)? {
-                        // It has found its place: not wanted, waiting, or among the rejects of this pass.
-                        locked(&shared.ledger).done(origin);
-                    }
+            let Some(line) = line else { continue };
+            if let Some(event) = &line.event {
+                // What is not sent has found its place: not wanted, waiting, or among the rejects of this pass.
+                if !posted.event(event, row, origin, &mut mapper, out)? {
+                    locked(&shared.ledger).done(origin);
                 }
-                Some(Line { sent: Some(sent), reason, column, value, .. }) => {
-                    let what = if column == "user_properties" { Made::Profile } else { Made::Event };
-                    let is_held = reason != "refused_by_heap";
-                    let owner = if is_held {
-                        owner(&value, taking)
-                    } else {
-                        Some(super::batch::named_in(sent.as_bytes()))
-                    };
-                    let Some(owner) = owner else { continue };
-                    let who = Who::Identity(owner.into());
-                    match is_held {
-                        true => complete(sent.as_bytes(), &who, out.begin()),
-                        false => out.begin().extend_from_slice(sent.as_bytes()),
-                    }
-                    out.made(what, &who, origin)?;
-                }
-                _ => {}
+            } else if let Some(sent) = &line.sent {
+                send_as_it_was(sent, &line, origin, taking, out)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Sends what Heap has refused, or what was held, as it was made then.
+fn send_as_it_was(
+    sent: &str,
+    line: &Line,
+    origin: Origin,
+    taking: &Taking<'_>,
+    out: &mut Output,
+) -> Result<(), FeedEnd> {
+    let what = if line.column == "user_properties" { Made::Profile } else { Made::Event };
+    if line.reason == "refused_by_heap" {
+        let who = Who::Identity(super::batch::named_in(sent.as_bytes()).into());
+        out.begin().extend_from_slice(sent.as_bytes());
+        out.made(what, &who, origin)?;
+    } else if let Some(owner) = owner(&line.value, taking) {
+        let who = Who::Identity(owner.into());
+        complete(sent.as_bytes(), &who, out.begin());
+        out.made(what, &who, origin)?;
     }
     Ok(())
 }

@@ -174,7 +174,7 @@ impl Lead {
             let looking = export.cloned().map(|export| self.looking(export));
             match looking {
                 Some(Ok(looking)) => {
-                    drop(self.tasks.spawn(async move { Done::Exported(looking.look().await) }))
+                    self.tasks.spawn(async move { Done::Exported(Box::new(looking.look().await)) });
                 }
                 Some(Err(error)) => self.exported(Exported { id, report: Err(error.into()) }),
                 None => {}

@@ -63,7 +63,7 @@ enum Wake {
 pub(super) enum Done {
     Looked(Looked),
     Folded(FoldEnd),
-    Exported(Exported),
+    Exported(Box<Exported>),
 }
 
 /// The leader: what it works with, and what it knows.
@@ -214,7 +214,7 @@ impl Lead {
                 }
                 Wake::Done(Done::Looked(looked)) => self.looked(looked),
                 Wake::Done(Done::Folded(end)) => self.folded(&end),
-                Wake::Done(Done::Exported(exported)) => self.exported(exported),
+                Wake::Done(Done::Exported(exported)) => self.exported(*exported),
                 Wake::Due => {}
             }
             self.on_time(service).await;

@@ -29,7 +29,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ExportArgs) -> Result<Exit, Co
     let ids = access::app_ids(&config, &exports)?;
     let state = Arc::new(super::writer(&config)?);
     let jobs = exports.iter().map(|export| job(export, days, state.reader())).collect::<Result<_, _>>()?;
-    let reports = run_jobs(&config, ids, state, jobs)?;
+    let reports = run_jobs(&config, &ids, state, jobs)?;
     finish(global, "export", &reports, args.format)
 }
 
@@ -72,7 +72,7 @@ pub(super) fn store_options(export: &Export) -> Vec<(String, String)> {
 /// Runs exports to their end.
 pub(super) fn run_jobs(
     config: &Config,
-    ids: BTreeMap<ConnectionName, String>,
+    ids: &BTreeMap<ConnectionName, String>,
     state: Arc<StateWriter>,
     jobs: Vec<ExportJob>,
 ) -> Result<Vec<ExportReport>, CommandError> {
@@ -80,7 +80,7 @@ pub(super) fn run_jobs(
         let sandboxes = access::Sandboxes::default();
         let (switch, interrupt) = Interrupt::new();
         tokio::select! {
-            reports = exported(config, &ids, state, jobs, &sandboxes, interrupt) => reports,
+            reports = exported(config, ids, state, jobs, &sandboxes, interrupt) => reports,
             () = super::reconcile::stopped_twice(switch) => Err(stopped_at_once()),
         }
     })

@@ -48,12 +48,12 @@ fn ask(config: &Config, name: &str, id: &str) -> Result<String, CommandError> {
             return Err(CommandError::new(Exit::Credentials, format!("connection `{name}` lacks `app_id`")));
         };
         let heap = Heap::new(settings, &access.base, &access.app_id, environment::clock())?;
-        heap.deletion(&key).ask(&[id]).await.map_err(not_asked)
+        heap.deletion(&key).ask(&[id]).await.map_err(|error| not_asked(&error))
     })
 }
 
-fn not_asked(error: DeletionError) -> CommandError {
-    let exit = match &error {
+fn not_asked(error: &DeletionError) -> CommandError {
+    let exit = match error {
         DeletionError::Unauthorized(_) => Exit::Credentials,
         DeletionError::Http(_) => Exit::Unavailable,
         DeletionError::Unexpected(..) | DeletionError::TooMany => Exit::Failed,

@@ -100,6 +100,6 @@ fn send(
         job.again = Some(again(export));
         jobs.push(job);
     }
-    let reports = run_jobs(config, ids, state, jobs)?;
+    let reports = run_jobs(config, &ids, state, jobs)?;
     finish(global, "replay", &reports, args.format)
 }

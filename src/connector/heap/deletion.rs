@@ -55,17 +55,17 @@ impl Deletion<'_> {
         }
         let url = format!("{}/api/public/v0/auth_token", self.base);
         let basic = Auth::Basic(self.app_id, self.api_key.expose());
-        let token = self.read(self.http.post_as(&url, &basic, Vec::new()).await?)?;
+        let token = self.read(&self.http.post_as(&url, &basic, Vec::new()).await?)?;
         let token = Secret::new(token.access_token.unwrap_or_default());
         let users: Vec<_> =
             identities.iter().map(|identity| serde_json::json!({ "identity": identity })).collect();
         let body = serde_json::json!({ "users": users }).to_string().into_bytes();
         let url = format!("{}/api/public/v0/user_deletion", self.base);
-        let asked = self.read(self.http.post_as(&url, &Auth::Bearer(token.expose()), body).await?)?;
+        let asked = self.read(&self.http.post_as(&url, &Auth::Bearer(token.expose()), body).await?)?;
         Ok(asked.deletion_request_id.unwrap_or_default())
     }
 
-    fn read(&self, answer: http::Answer) -> Result<Body, DeletionError> {
+    fn read(&self, answer: &http::Answer) -> Result<Body, DeletionError> {
         let text = || shown(String::from_utf8_lossy(&answer.body).trim(), [self.api_key.expose()]);
         match answer.status {
             200..=299 => Ok(serde_json::from_slice(&answer.body).unwrap_or_default()),
