@@ -59,7 +59,7 @@ pub(super) enum Command {
     History(HistoryArgs),
     /// Send engagement events to Heap: one pass over all exports
     Export(ExportArgs),
-    /// Send events again that could not be used, or those of some days; shows first what that is
+    /// Send rejects once more, or the events of some days; shows them first
     Replay(ReplayArgs),
     /// Erase a person from every part of the state, and list what was erased
     Forget(ForgetArgs),

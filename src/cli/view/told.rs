@@ -18,7 +18,8 @@ pub(in crate::cli) struct Told {
 
 /// What all Heaps of the config have told.
 pub(in crate::cli) fn told(config: &Config, state: &StateReader) -> Result<Vec<Told>, StateError> {
-    let each = config.heap.keys().map(|heap| {
+    let told_of = config.heap.keys().filter(|heap| config.heap_has_door(heap));
+    let each = told_of.map(|heap| {
         let segments = state.segments(heap)?;
         let mut members = Vec::new();
         for (id, segment) in &segments.by_id {
