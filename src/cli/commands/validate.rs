@@ -21,7 +21,11 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
                 0 => String::new(),
                 number => format!(", {}", counted(number, "export")),
             };
-            out(&format!("{} {}: {cohorts}{exports}, {connections}{with}", green("valid"), global.config.display()))?;
+            out(&format!(
+                "{} {}: {cohorts}{exports}, {connections}{with}",
+                green("valid"),
+                global.config.display()
+            ))?;
             Ok(Exit::Done)
         }
         (Ok((config, environments)), Format::Json) => {
