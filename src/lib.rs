@@ -57,6 +57,21 @@
 //! the list of what is in doubt and then, without being written again, a part of the record: there is no
 //! separate folder for members in doubt, and nothing to repair after a crash. See [`state`].
 //!
+//! # How exports work
+//!
+//! An export reads Braze's events, from files or from what came through a door, maps each one and sends it to
+//! Heap:
+//!
+//! ```text
+//! bucket, folder ─► connector ┐
+//!                             ├─► events ─► export ─► Heap
+//! door ─► receiver ─► inbox ──┘               └─────► state (how far, what waits, rejects, who is who)
+//! ```
+//!
+//! Heap knows each event by Braze's id of it, so sending twice is harmless, and nothing is in doubt for long: what
+//! has no answer is sent again. A version of an export says what has been read only once each event of it is in Heap
+//! or lies durably elsewhere in the state. See [`export`].
+//!
 //! # Two writers
 //!
 //! One process holds the state. In a folder that is a lock, which dies with its holder. In a bucket it is a

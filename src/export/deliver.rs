@@ -84,9 +84,8 @@ impl Drop for Reserved<'_> {
 }
 
 /// What may go of a batch.
-#[derive(Default)]
-struct Admitted {
-    now: Option<Batch>,
+struct Admitted<'a> {
+    now: Option<(Batch, Reserved<'a>)>,
     /// This may go when Heap takes more of all.
     later: Option<Batch>,
 }
@@ -117,7 +116,7 @@ impl<'a> Lane<'a> {
             }
             if let Some(batch) = next {
                 let admitted = self.admit(batch)?;
-                under_way.extend(admitted.now.map(|batch| self.send(batch)));
+                under_way.extend(admitted.now.map(|(batch, reserved)| self.send(batch, reserved)));
                 later = admitted.later;
                 let wait = self.heap.budget.wait_for_all(Instant::now());
                 not_before = Instant::now() + wait.max(SOON);
@@ -151,15 +150,18 @@ impl<'a> Lane<'a> {
     }
 
     /// Which of a batch may go now. What is over a person's limit is put aside.
-    fn admit(&self, batch: Batch) -> Result<Admitted, Halt> {
+    fn admit(&self, batch: Batch) -> Result<Admitted<'a>, Halt> {
         let budget = &self.heap.budget;
+        let mut reserved = Reserved { heap: self.heap, persons: Vec::new(), settled: 0 };
         if budget.is_endless() || batch.call == Call::Describe {
-            return Ok(Admitted { now: Some(batch), later: None });
+            return Ok(Admitted { now: Some((batch, reserved)), later: None });
         }
         let mut fits = Vec::with_capacity(batch.items.len());
         budget.reserve(batch.items.iter().map(|item| item.person), Instant::now(), &mut fits);
-        if fits.iter().all(|fit| *fit == Fit::Now) {
-            return Ok(Admitted { now: Some(batch), later: None });
+        let going = batch.items.iter().zip(&fits).filter(|(_, fit)| **fit == Fit::Now);
+        reserved.persons = going.map(|(item, _)| item.person).collect();
+        if reserved.persons.len() == batch.items.len() {
+            return Ok(Admitted { now: Some((batch, reserved)), later: None });
         }
         let mut ledger = locked(self.ledger);
         for (at, item) in batch.items.iter().enumerate().filter(|(at, _)| fits[*at] == Fit::PersonFull) {
@@ -176,16 +178,11 @@ impl<'a> Lane<'a> {
         }
         ledger.advance();
         let of = |wanted| batch.only(|at| fits[at] == wanted);
-        Ok(Admitted { now: of(Fit::Now), later: of(Fit::AllFull) })
+        Ok(Admitted { now: of(Fit::Now).map(|batch| (batch, reserved)), later: of(Fit::AllFull) })
     }
 
     /// Sends a batch, in smaller parts where it must be.
-    async fn send(&self, batch: Batch) -> Result<Sent, Halt> {
-        let persons = match self.heap.budget.is_endless() || batch.call == Call::Describe {
-            true => Vec::new(),
-            false => batch.items.iter().map(|item| item.person).collect(),
-        };
-        let mut reserved = Reserved { heap: self.heap, persons, settled: 0 };
+    async fn send(&self, batch: Batch, mut reserved: Reserved<'a>) -> Result<Sent, Halt> {
         let (mut parts, mut refused) = (VecDeque::new(), Vec::new());
         parts.push_back(0..batch.items.len());
         while let Some(part) = parts.pop_front() {

@@ -269,7 +269,8 @@ fn settle_days(shared: &Shared, listed: Timestamp) {
 /// Goes through what waits, again and again while waiting helps.
 async fn wait_out(shared: &Shared, report: &mut ExportReport) -> Result<(), Halt> {
     checkpoint(&shared.ledger, &shared.means.identity)?;
-    let mut has_learned = locked(&shared.means.identity).take_learned() || shared.is_anything_due();
+    let has_news = locked(&shared.means.identity).has_news_for(&shared.export.id);
+    let mut has_learned = (has_news && shared.is_anybody_awaited()) || shared.is_anything_due();
     loop {
         let limited = locked(&shared.ledger).record.waiting.iter().any(|file| file.persons < file.waiting());
         if !limited && !has_learned {
@@ -311,6 +312,11 @@ impl Shared {
             age_max: self.export.hold_age_max,
             len_max: self.export.hold_len_max,
         }
+    }
+
+    /// Whether anything waits for its person.
+    fn is_anybody_awaited(&self) -> bool {
+        locked(&self.ledger).record.waiting.iter().any(|file| file.persons > 0 && file.waiting() > 0)
     }
 
     /// Whether something has waited for too long, or too much waits.

@@ -1,6 +1,6 @@
 //! The map while a pass learns: runs on disk, what is not written yet in memory, and what was asked lately.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::run::{Entries, MapRun, MapWriter};
 use super::{KeyKind, Known, MapKey, Shape, key_of, newest, path_of};
+use crate::model::ExportId;
 use crate::state::sealed::{SealedFile, SealedShape};
 use crate::state::{StateError, StateWriter, format};
 
@@ -50,8 +51,10 @@ pub struct IdentityMap {
     files: Vec<SealedFile>,
     runs: Vec<MapRun>,
     pending: ByKey<Known>,
-    /// Something is known now that was not.
-    has_learned: bool,
+    /// Counts what was learned.
+    learned: u64,
+    /// How much had been learned when each export last looked.
+    looked: BTreeMap<ExportId, u64>,
     /// What is known to stand there, as a hash: it need not be learned again.
     taught: ByKey<u64>,
     /// What the runs have answered.
@@ -77,7 +80,8 @@ impl IdentityMap {
             files,
             runs,
             pending: ByKey::default(),
-            has_learned: false,
+            learned: 0,
+            looked: BTreeMap::new(),
             taught: ByKey::default(),
             asked: ByKey::default(),
             forgotten: BTreeSet::new(),
@@ -153,13 +157,13 @@ impl IdentityMap {
         }
         self.taught.remove(&key);
         self.pending.insert(key, known);
-        self.has_learned = true;
+        self.learned += 1;
         if self.pending.len() >= PENDING_MAX { self.write() } else { Ok(()) }
     }
 
-    /// Whether anything was learned since this was last asked.
-    pub fn take_learned(&mut self) -> bool {
-        std::mem::take(&mut self.has_learned)
+    /// Whether anything was learned since this was last asked for the same export, whoever has taught it.
+    pub fn has_news_for(&mut self, export: &ExportId) -> bool {
+        self.looked.insert(export.clone(), self.learned) != Some(self.learned)
     }
 
     fn in_runs(&mut self, key: MapKey) -> Result<Option<Known>, StateError> {
