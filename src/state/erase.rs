@@ -1,10 +1,10 @@
 //! What erasing somebody needs of the store: files that are written anew without a person, and old ones that go at
 //! once instead of after an hour.
 
-use super::exports::waiting_folder_of;
+use super::exports::{WAITING_SUFFIX, waiting_folder_of};
 use super::identity;
 use super::inbox::ClosedFile;
-use super::{Delivery, ExportRecord, IdentityMap, StateError, StateReader, StateWriter, WaitingFile};
+use super::{Delivery, ExportRecord, IdentityMap, StateError, StateReader, StateWriter};
 use crate::model::{CohortId, ConnectionName, ExportId, Identifier, Key, Kind};
 
 impl StateReader {
@@ -69,19 +69,25 @@ impl StateWriter {
     /// When the map cannot be read or written.
     pub fn erase_identity(&self, map: &mut IdentityMap, id: &str) -> Result<u64, StateError> {
         let erased = map.erase(id)?;
-        if erased > 0 {
-            let kept = map.run_ids();
-            for file in self.reader().store.files(identity::RUNS)? {
-                let run = file.name.strip_suffix(identity::SUFFIX).unwrap_or(&file.name);
-                if !kept.iter().any(|kept| &**kept == run) {
-                    self.reader().store.remove(&format!("{}/{}", identity::RUNS, file.name))?;
-                }
-            }
-        }
+        self.remove_all_but(identity::RUNS, identity::SUFFIX, &map.run_ids())?;
         Ok(erased)
     }
 
-    /// Writes the files of waiting events anew without those that are picked. How many these were.
+    /// Removes what a crash or a newer version has left in a folder: whoever is to be erased may be in it.
+    fn remove_all_but(&self, folder: &str, suffix: &str, kept: &[Box<str>]) -> Result<(), StateError> {
+        self.check_lease()?;
+        let store = &self.reader().store;
+        for file in store.files(folder)? {
+            let id = file.name.strip_suffix(suffix).unwrap_or(&file.name);
+            if !kept.iter().any(|kept| &**kept == id) {
+                store.remove(&format!("{folder}/{}", file.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the files of waiting events anew without those that are picked. How many these were. Files that the
+    /// record does not name go as they are.
     ///
     /// # Errors
     /// When they cannot be read or written; then either all are there or none of them is.
@@ -91,7 +97,7 @@ impl StateWriter {
         record: &mut ExportRecord,
         is_picked: &dyn Fn(&super::Waiting<'_>) -> bool,
     ) -> Result<u64, StateError> {
-        let (mut erased, mut replaced) = (0, Vec::new());
+        let mut erased = 0;
         for file in &mut record.waiting {
             let mut picked = 0;
             let mut writer = self.waiting_writer(export)?;
@@ -104,19 +110,16 @@ impl StateWriter {
                 }
             }
             if picked > 0 {
-                let new: WaitingFile = writer.finish()?;
-                replaced.push(std::mem::replace(file, new).file.id);
+                *file = writer.finish()?;
                 erased += picked;
             }
         }
         if erased > 0 {
             record.number += 1;
             self.commit_export(export, record)?;
-            for id in replaced {
-                let path = format!("{}/{id}{}", waiting_folder_of(export), super::exports::WAITING_SUFFIX);
-                self.reader().store.remove(&path)?;
-            }
         }
+        let kept: Vec<Box<str>> = record.waiting.iter().map(|file| file.file.id.clone()).collect();
+        self.remove_all_but(&waiting_folder_of(export), WAITING_SUFFIX, &kept)?;
         Ok(erased)
     }
 

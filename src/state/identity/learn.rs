@@ -293,17 +293,19 @@ impl IdentityMap {
     /// As [`IdentityMap::commit`].
     pub fn erase(&mut self, id: &str) -> Result<u64, StateError> {
         self.write()?;
+        if self.files.is_empty() {
+            return Ok(0);
+        }
         let keys = [KeyKind::BrazeId, KeyKind::DeviceId].map(|kind| self.key(kind, id));
         let keeps = |key: MapKey, known: &Known| match known {
             _ if keys.contains(&key) => false,
             Known::Owner(text) | Known::Merged(text) => **text != *id,
             Known::Gone => true,
         };
+        // Even with nothing erased, an older run may have named them.
         let erased = self.merge_all(&keeps)?;
-        if erased > 0 {
-            self.put()?;
-            self.taught.clear();
-        }
+        self.put()?;
+        self.taught.clear();
         Ok(erased)
     }
 
