@@ -34,6 +34,7 @@ mod reconcile;
 mod sandbox;
 mod secrets;
 mod sources;
+mod standby;
 mod store;
 mod watch;
 mod webhook;

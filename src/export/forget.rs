@@ -50,10 +50,14 @@ pub fn forget(state: &Arc<StateWriter>, id: &str, labels: &[&str]) -> Result<For
         let mut record = state.reader().export(&export)?;
         forgotten.waiting += state.erase_waiting(&export, &mut record, &|waiting| is_about(waiting, id))?;
         for file in state.reader().inbox(&DoorName::of_export(&export))? {
-            let (mut deliveries, _) = state.reader().deliveries(&file)?;
-            let erased: u64 = deliveries.iter_mut().map(|delivery| without(delivery, id)).sum();
+            let mut contents = state.reader().deliveries(&file)?;
+            let mut erased: u64 = contents.deliveries.iter_mut().map(|one| without(one, id)).sum();
+            // Whose they are cannot be read off any more, but that they name the id.
+            let damaged = contents.damaged.len();
+            contents.damaged.retain(|bytes| !names(&String::from_utf8_lossy(bytes), id));
+            erased += (damaged - contents.damaged.len()) as u64;
             if erased > 0 {
-                state.replace_deliveries(&file, &deliveries)?;
+                state.replace_deliveries(&file, &contents)?;
                 forgotten.inbox += erased;
             }
         }

@@ -7,7 +7,7 @@ use super::ledger::{Ledger, Whole, locked};
 use super::take::{FeedEnd, Place, Span, Taking};
 use crate::events::{Context, Mapper, Rules, pieces};
 use crate::model::Clock;
-use crate::state::{ClosedFile, Delivery, Reject, StateReader};
+use crate::state::{ClosedFile, Contents, Delivery, Reject, StateReader};
 
 /// What deliveries are read with.
 pub(super) struct Posted<'a> {
@@ -24,8 +24,17 @@ impl Posted<'_> {
     pub(super) fn feed(&self, files: &[ClosedFile], out: &mut Output) -> Result<(), FeedEnd> {
         let mut mapper = Mapper::new(self.rules);
         for file in files {
-            let (deliveries, _) = self.state.deliveries(file)?;
+            let Contents { deliveries, damaged, .. } = self.state.deliveries(file)?;
             let whole = Whole::Posted(Arc::new(file.clone()));
+            for bytes in damaged {
+                tracing::error!("a delivery in {} is damaged and is kept as a reject", file.path);
+                locked(self.ledger).reject(&Reject {
+                    reason: "damaged",
+                    detail: "the file that it was kept in has other bytes now",
+                    value: &String::from_utf8_lossy(&bytes),
+                    ..Reject::default()
+                })?;
+            }
             for (line, delivery) in deliveries.iter().enumerate() {
                 self.delivery(delivery, line as u64 + 1, &whole, &mut mapper, out)?;
             }

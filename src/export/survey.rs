@@ -51,7 +51,8 @@ pub fn survey(
                 survey.bytes += file.bytes;
                 let events =
                     |body: &[u8]| crate::events::pieces(body).map_or(0, |events| events.len() as u64);
-                survey.events += state.deliveries(&file)?.0.iter().map(|one| events(&one.body)).sum::<u64>();
+                survey.events +=
+                    state.deliveries(&file)?.deliveries.iter().map(|one| events(&one.body)).sum::<u64>();
             }
             return Ok(survey);
         }

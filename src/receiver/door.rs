@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use hyper::{Method, StatusCode};
 use tokio::sync::Notify;
 
-use super::accept::{Answer, Handler};
+use super::accept::{Answer, Handler, Receipt};
 use super::body::{self, Budget, Refusal};
 use super::currents::CurrentsDoor;
 use super::heap::HeapDoor;
@@ -95,7 +95,8 @@ impl Doors {
         if let Guard::Currents(guard) = &door.guard {
             guard.check(&parts.headers)?;
         }
-        let body = body::read(&parts.headers, incoming, &self.limits, &self.budget).await?;
+        let body = body::read(&parts, incoming, &self.limits, &self.budget).await?;
+        let _whole = parts.extensions.get::<Receipt>().map(Receipt::whole);
         let received = self.clock.now();
         let stamp = match &door.guard {
             Guard::Heap(heap) => heap.check(&parts.headers, &body.bytes, received)?,

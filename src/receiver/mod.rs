@@ -17,7 +17,7 @@ mod json;
 mod tls;
 
 pub use accept::{Answer, Handler, ListenError, Listener, Listening};
-pub use body::{Budget, Refusal, read as read_body};
+pub use body::{Budget, Refusal};
 pub use currents::CurrentsDoor;
 pub use door::{Door, Doors, Guard, Tally};
 pub use heap::HeapDoor;

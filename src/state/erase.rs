@@ -4,7 +4,7 @@
 use super::exports::{WAITING_SUFFIX, waiting_folder_of};
 use super::identity;
 use super::inbox::ClosedFile;
-use super::{Delivery, ExportRecord, IdentityMap, StateError, StateReader, StateWriter};
+use super::{Contents, ExportRecord, IdentityMap, StateError, StateReader, StateWriter};
 use crate::model::{CohortId, ConnectionName, ExportId, Identifier, Key, Kind};
 
 impl StateReader {
@@ -123,18 +123,18 @@ impl StateWriter {
         Ok(erased)
     }
 
-    /// Puts these deliveries in the place of a file of an inbox.
+    /// Puts these deliveries in the place of a file of an inbox. What is damaged stays so, before them.
     ///
     /// # Errors
     /// When the disk does not take them; then a delivery may be there twice, which must be harmless.
-    pub fn replace_deliveries(&self, file: &ClosedFile, deliveries: &[Delivery]) -> Result<(), StateError> {
+    pub fn replace_deliveries(&self, file: &ClosedFile, contents: &Contents) -> Result<(), StateError> {
         self.check_lease()?;
         let store = &self.reader().store;
-        if !deliveries.is_empty() {
+        if !(contents.deliveries.is_empty() && contents.damaged.is_empty()) {
             let random = uuid::Uuid::new_v4().as_u64_pair().0;
             let began = file.path.rsplit_once('-').map_or(file.path.as_str(), |(began, _)| began);
-            let mut bytes = Vec::new();
-            deliveries.iter().for_each(|delivery| delivery.write(&mut bytes));
+            let mut bytes = contents.damaged.concat();
+            contents.deliveries.iter().for_each(|delivery| delivery.write(&mut bytes));
             store.put_new(&format!("{began}-{random:016x}.log"), &bytes)?;
         }
         Ok(store.remove(&file.path)?)

@@ -9,9 +9,10 @@
 //! exports/<id>/…                           how far an export is: versions, and events that wait
 //! identity/…                               who is who, as events have told: versions and runs
 //! inbox/<door>/<file>.log                  what was received and not yet used
-//! approvals/<cohort>-<digest>.json         what a person has allowed although the guard refused it
+//! approvals/<cohort>/<digest>.json         what a person has allowed although the guard refused it
 //! journal/<yyyy>/<mm>/<dd>/<pass>.ndjson   passes, attempts, outcomes
-//! rejects/<pass>/<cohort>.ndjson           rows and identifiers that could not be used, and why
+//! rejects/<pass>/<cohort>.ndjson           rows and identifiers that could not be used, and why;
+//!                                          `inbox.<door>.ndjson`: deliveries, whole
 //! ```
 //!
 //! In a bucket, where nothing can be appended to, journal and rejects are in parts: `<pass>.ndjson`,
@@ -63,7 +64,7 @@ pub use approvals::{Approval, Approvals};
 pub use exports::{Awaited, DayRecord, ExportRecord, Part, Rows, Waiting, WaitingFile, WaitingWriter};
 pub use gc::Garbage;
 pub use identity::{IdentityMap, KeyKind};
-pub use inbox::{ClosedFile, Delivery, Inbox, InboxError, Room};
+pub use inbox::{ClosedFile, Contents, Delivery, Inbox, InboxError, Room};
 pub use journal::{Entry, Event, Journal, PassRecord};
 pub use lease::Holder;
 pub use record::RecordCursor;
@@ -130,6 +131,17 @@ pub enum StateError {
     /// A scratch file failed.
     #[error("a temporary file failed: {0}")]
     Scratch(#[from] std::io::Error),
+}
+
+impl StateError {
+    /// Whether nothing is wrong but that a store far away does not answer, or not now.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_remote() && error.kind() == std::io::ErrorKind::Other,
+            _ => false,
+        }
+    }
 }
 
 /// The store, to look at. There may be none yet: then it is empty.

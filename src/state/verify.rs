@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::run::{self, Home, RunCursor};
 use super::sealed::{SealedFile, checksum};
 use super::version::{self, RunRef};
-use super::{StateError, StateReader};
+use super::{Contents, StateError, StateReader};
 use super::{exports, identity, segments};
 use crate::model::{CohortId, ConnectionName, DoorName, ExportId};
 
@@ -145,11 +145,15 @@ fn identity_map(state: &StateReader, found: &mut Verification) -> Result<(), Sta
 
 fn inbox(state: &StateReader, door: &DoorName, found: &mut Verification) -> Result<(), StateError> {
     for file in state.inbox(door)? {
-        let (_, rest) = state.deliveries(&file)?;
-        if rest > 0 {
+        let Contents { torn, damaged, .. } = state.deliveries(&file)?;
+        if torn > 0 {
             let what =
-                format!("its last {rest} bytes are no whole delivery; nobody was told that they are safe");
-            found.find(file.path, &what, true);
+                format!("its last {torn} bytes are no whole delivery; nobody was told that they are safe");
+            found.find(file.path.clone(), &what, true);
+        }
+        if !damaged.is_empty() {
+            let what = "a delivery in it is not what was received; it will be kept as a reject";
+            found.find(file.path, &what, false);
         }
     }
     Ok(())

@@ -14,6 +14,8 @@ use crate::state::{Inbox, InboxError, Room, StateError, StateWriter};
 /// The inboxes of all doors.
 pub(super) struct Inboxes {
     room: Room,
+    /// One that the config no longer has stays until the end: a request under way may still be put into it, and
+    /// there must never be two of one name.
     by_name: BTreeMap<ConnectionName, Arc<Inbox>>,
     of_exports: BTreeMap<ExportId, Arc<Inbox>>,
 }
@@ -39,8 +41,6 @@ impl Inboxes {
         at: &dyn Surroundings,
     ) -> Result<(), StateError> {
         self.room = self.room.resized(config.watch.limits.inbox_len_max);
-        self.by_name.retain(|name, _| config.heap_has_door(name));
-        self.of_exports.retain(|id, _| http_exports(config).any(|(export, _)| export.id == *id));
         let room = &self.room;
         let inbox = |door: &DoorName| Inbox::open(state, door, room.clone(), at.clock()).map(Arc::new);
         let mut open = BTreeMap::new();
@@ -70,8 +70,10 @@ impl Inboxes {
     /// Closes all of them, once what is being put into them is.
     pub(super) fn close(&mut self, doors: &Doors) {
         doors.open(BTreeMap::new());
-        self.by_name.clear();
-        self.of_exports.clear();
+        tokio::task::block_in_place(|| {
+            self.by_name.clear();
+            self.of_exports.clear();
+        });
     }
 
     /// The inbox of an export, if it has a door.
@@ -79,13 +81,9 @@ impl Inboxes {
         self.of_exports.get(export)
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = &ConnectionName> {
-        self.by_name.keys()
-    }
-
     /// Bytes that wait.
-    pub(super) fn held(&self) -> u64 {
-        self.room.held()
+    pub(super) fn held(&self, heap: &ConnectionName) -> u64 {
+        self.by_name.get(heap).map_or(0, |inbox| inbox.held())
     }
 
     /// Folds what one Heap has told.
