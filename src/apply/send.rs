@@ -15,7 +15,8 @@ use super::ledger::Ledger;
 use super::{Context, Halt, Outcome, blocking};
 use tokio::sync::SemaphorePermit;
 
-use crate::connector::braze::{Admission, Answer, RowError, backoff, jitter};
+use crate::connector::braze::{Admission, Answer, RowError};
+use crate::connector::{backoff, jitter};
 use crate::model::{CohortId, Identifier, Op};
 use crate::plan::Naming;
 use crate::state::{Batch, Event, Reject, RejectLog};

@@ -18,6 +18,8 @@ mod progress;
 mod sandbox_args;
 mod segments;
 mod spans;
+mod state_args;
+
 mod view;
 mod workspace;
 
@@ -67,6 +69,9 @@ fn run(cli: &Cli) -> Exit {
         Command::Check(args) => commands::check::run(&cli.global, args),
         Command::Status(args) => commands::status::run(&cli.global, args),
         Command::History(args) => commands::history::run(&cli.global, args),
+        Command::Export(args) => commands::export::run(&cli.global, args),
+        Command::Replay(args) => commands::replay::run(&cli.global, args),
+        Command::Forget(args) => commands::forget::run(&cli.global, args),
         Command::Resync(args) => commands::resync::run(&cli.global, args),
         Command::Approve(args) => commands::approve::run(&cli.global, args),
         Command::State(args) => commands::state::run(&cli.global, args),

@@ -10,6 +10,7 @@
 
 mod checks;
 mod explain;
+mod export;
 mod instance;
 mod lower;
 mod mask;
@@ -29,6 +30,7 @@ mod types;
 
 use std::path::Path;
 
+pub use export::{Export, ExportSource, HttpSource, StoragePlace, StorageSource};
 pub use problem::{Code, Problem, Problems};
 pub use schema::{schema, schema_text};
 pub use secret::{Secret, SecretError, SecretRef};
@@ -36,8 +38,8 @@ pub use segment::{Named, Segment, Size};
 pub use server::{Limits, Notable, Notify, NotifyFormat, Schedule, Tls, Watch};
 pub use source::{SourceFile, Sources, Span};
 pub use types::{
-    Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, FinalNewline, Format, Heap, Retry, SegmentSource,
-    Source, StatePlace,
+    AppId, Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, FinalNewline, Format, Heap, Retry,
+    SegmentSource, Source, StatePlace,
 };
 
 /// Reads a config with one environment laid over it, or none.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::export::{Export, ExportSource};
 use super::secret::SecretRef;
 use super::segment::Segment;
 use super::server::{Schedule, Watch};
@@ -32,6 +33,8 @@ pub struct Config {
     pub cohorts: Vec<Cohort>,
     /// The segments that are to be checked, in the order of the file.
     pub segments: Vec<Segment>,
+    /// The exports in the order of the file.
+    pub exports: Vec<Export>,
     /// Cohorts that left the config and are to be emptied.
     pub removed: Vec<CohortId>,
     /// How `watch` runs.
@@ -49,6 +52,25 @@ impl Config {
     #[must_use]
     pub fn connections_len(&self) -> usize {
         self.braze.len() + self.heap.len()
+    }
+
+    /// Whether a Heap tells of its segments here: it has a secret for that, or a cohort is one of them, or there is
+    /// nothing else that it could be for.
+    #[must_use]
+    pub fn heap_has_door(&self, name: &ConnectionName) -> bool {
+        let is_of =
+            |source: &Source| matches!(source, Source::HeapSegment(source) if source.connection == *name);
+        let Some(heap) = self.heap.get(name) else { return false };
+        !heap.webhook_secrets.is_empty()
+            || self.cohorts.iter().any(|cohort| is_of(&cohort.source))
+            || self.exports.iter().all(|export| export.to != *name)
+    }
+
+    /// Whether anything is received over HTTP.
+    #[must_use]
+    pub fn has_doors(&self) -> bool {
+        self.heap.keys().any(|name| self.heap_has_door(name))
+            || self.exports.iter().any(|export| matches!(export.source, ExportSource::Http(_)))
     }
 
     /// The folder on this machine that belongs to the state: all of it, or where the sandbox keeps its memory
@@ -110,8 +132,26 @@ pub struct Braze {
 /// A Heap environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heap {
-    /// Whether it is the sandbox, which has its own secret.
-    pub is_sandbox: bool,
+    /// Where its API is, if the config says so. The sandbox has a secret of its own.
+    pub endpoint: Option<Endpoint>,
+    /// The environment that events go to.
+    pub app_id: Option<AppId>,
+    /// Where the key of its deletion API is.
+    pub api_key: Option<SecretRef>,
+    /// Events of one identity in a window.
+    pub identity_events_max: Option<u64>,
+    /// Events in a window.
+    pub app_events_max: Option<u64>,
+    /// The window.
+    pub window: Duration,
+    /// Requests with events under way at once.
+    pub requests_at_once: usize,
+    /// Bytes of a request with events.
+    pub request_len_max: usize,
+    /// How long one request may take.
+    pub timeout: Duration,
+    /// When to give up.
+    pub retry: Retry,
     /// Where the secrets are that its webhook may be signed with, the newest first.
     pub webhook_secrets: Vec<SecretRef>,
     /// The path of its door.
@@ -124,7 +164,16 @@ pub struct Heap {
     pub incomplete_after: Duration,
 }
 
-/// Where a Braze workspace is.
+/// An environment of Heap's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppId {
+    /// Its digits.
+    Plain(String),
+    /// Where they are to be found.
+    Ref(SecretRef),
+}
+
+/// Where a vendor is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// The local sandbox, started when it is needed.

@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use reqwest::RequestBuilder;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
-
-use crate::config::Secret;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, USER_AGENT};
 
 /// Bytes of an answer to a post that are read. Braze's are some hundred.
 const BODY_LEN_MAX: usize = 1 << 20;
@@ -26,6 +24,24 @@ pub enum HttpError {
     /// The client itself cannot be made.
     #[error("no HTTP client: {0}")]
     Client(String),
+}
+
+/// What a request says of who asks.
+#[derive(Clone, Copy)]
+pub enum Auth<'a> {
+    /// A name and a password.
+    Basic(&'a str, &'a str),
+    /// A token.
+    Bearer(&'a str),
+}
+
+impl Auth<'_> {
+    fn put(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match self {
+            Self::Basic(name, password) => request.basic_auth(name, Some(password)),
+            Self::Bearer(token) => request.bearer_auth(token),
+        }
+    }
 }
 
 /// An answer.
@@ -71,26 +87,26 @@ impl Http {
     ///
     /// # Errors
     /// [`HttpError`] when there is none; what was not reached has done nothing.
-    pub async fn post_json(&self, url: &str, body: Vec<u8>) -> Result<Answer, HttpError> {
+    pub async fn post_json(&self, url: &str, body: impl Into<reqwest::Body>) -> Result<Answer, HttpError> {
         let request = self.client.post(url).header(CONTENT_TYPE, "application/json").body(body);
         self.send(request, BODY_LEN_MAX).await
     }
 
-    /// The same, with a key in `Authorization: Bearer`.
+    /// Posts JSON under this authorization and reads the answer.
     ///
     /// # Errors
-    /// As [`Http::post_json`]; [`HttpError::Client`] when the key cannot stand in a header.
-    pub async fn post_json_as(&self, key: &Secret, url: &str, body: Vec<u8>) -> Result<Answer, HttpError> {
-        let request = self.client.post(url).header(CONTENT_TYPE, "application/json").body(body);
-        self.send(request.header(AUTHORIZATION, bearer(key)?), TOLD_LEN_MAX).await
+    /// As [`Http::post_json`].
+    pub async fn post_as(&self, url: &str, auth: &Auth<'_>, body: Vec<u8>) -> Result<Answer, HttpError> {
+        let request = auth.put(self.client.post(url));
+        self.send(request.header(CONTENT_TYPE, "application/json").body(body), TOLD_LEN_MAX).await
     }
 
-    /// Gets what is there, with a key in `Authorization: Bearer`.
+    /// Gets what is there, under this authorization.
     ///
     /// # Errors
-    /// As [`Http::post_json_as`].
-    pub async fn get_as(&self, key: &Secret, url: &str) -> Result<Answer, HttpError> {
-        self.send(self.client.get(url).header(AUTHORIZATION, bearer(key)?), TOLD_LEN_MAX).await
+    /// As [`Http::post_json`].
+    pub async fn get_as(&self, url: &str, auth: &Auth<'_>) -> Result<Answer, HttpError> {
+        self.send(auth.put(self.client.get(url)), TOLD_LEN_MAX).await
     }
 
     async fn send(&self, request: RequestBuilder, len_max: usize) -> Result<Answer, HttpError> {
@@ -109,15 +125,6 @@ impl Http {
             body,
         })
     }
-}
-
-/// The value of the header, which nothing shows.
-fn bearer(key: &Secret) -> Result<HeaderValue, HttpError> {
-    let text = format!("Bearer {}", key.expose());
-    let mut value = HeaderValue::from_str(&text)
-        .map_err(|_| HttpError::Client("the key holds what no header can".to_owned()))?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 fn explain(error: reqwest::Error) -> HttpError {

@@ -8,6 +8,8 @@
 //! segments/<connection>/…                  what a Heap has told of its segments: versions and runs as those of cohorts
 //! checks/<segment>/versions/…              what the last checks of a Braze segment found
 //! workspaces/<connection>/versions/…       fingerprints of the keys that the records were sent with
+//! exports/<id>/…                           how far an export is: versions, and events that wait
+//! identity/…                               who is who, as events have told: versions and runs
 //! inbox/<door>/<file>.log                  what was received and not yet used
 //! approvals/<cohort>/<digest>.json         what a person has allowed although the guard refused it
 //! journal/<yyyy>/<mm>/<dd>/<pass>.ndjson   passes, attempts, outcomes
@@ -40,8 +42,11 @@
 mod approvals;
 mod checks;
 mod compact;
+mod erase;
+mod exports;
 mod format;
 mod gc;
+mod identity;
 mod inbox;
 mod journal;
 mod lease;
@@ -49,6 +54,7 @@ mod record;
 mod rejects;
 mod run;
 mod scratch;
+mod sealed;
 mod segments;
 mod store;
 mod verify;
@@ -62,14 +68,17 @@ pub use approvals::{Approval, Approvals};
 pub use checks::{
     Check, CheckFinding, CheckVerdict, Expectation, Level, SeenSegment, SeenSize, SeenUse, Stamp,
 };
+pub use exports::{Awaited, DayRecord, ExportRecord, Part, Rows, Waiting, WaitingFile, WaitingWriter};
 pub use gc::Garbage;
+pub use identity::{IdentityMap, KeyKind};
 pub use inbox::{ClosedFile, Contents, Delivery, Inbox, InboxError, Room};
 pub use journal::{Entry, Event, Journal, PassRecord};
 pub use lease::Holder;
 pub use record::RecordCursor;
-pub use rejects::{Reject, RejectLog};
+pub use rejects::{Reject, RejectFile, RejectLog, rejects_of};
 pub use run::RunWriter;
 pub use scratch::{Batch, Batches, Spool};
+pub use sealed::SealedFile;
 pub use segments::{Gap, Merged, Segment, Segments, Sync, told};
 pub use store::{Address, Failure, Location, StoreError, fail_at};
 pub use verify::{Finding, Verification};
@@ -249,6 +258,10 @@ impl StateReader {
         for heap in self.heaps()? {
             garbage.extend(gc::of_segments(self, &heap, now)?);
         }
+        for export in self.exports()? {
+            garbage.extend(gc::of_export(self, &export, now)?);
+        }
+        garbage.extend(gc::of_identity(self, now)?);
         Ok(garbage)
     }
 
@@ -348,32 +361,6 @@ impl StateWriter {
     pub fn commit(&self, cohort: &CohortId, version: &Version) -> Result<(), StateError> {
         self.lease.check()?;
         version::commit(&self.reader.store, cohort, version)
-    }
-
-    /// Merges the runs of a cohort if they have become too many, and takes away what nobody needs any more.
-    ///
-    /// # Errors
-    /// When the state cannot be read or written; the record is the same as before.
-    pub fn tidy(&self, cohort: &CohortId, now: Timestamp) -> Result<(), StateError> {
-        let store = &self.reader.store;
-        if let Some(version) = self.reader.version(cohort)?
-            && let Some(tidied) = compact::tidied(store, cohort, &version, self.reader.seed())?
-        {
-            self.commit(cohort, &Version { written_at: now, ..tidied })?;
-        }
-        self.remove(&gc::of_cohort(store, cohort, now)?)
-    }
-
-    /// Removes what [`StateReader::garbage`] has found.
-    ///
-    /// # Errors
-    /// When a file cannot be removed; those before it are gone.
-    pub fn remove(&self, garbage: &[Garbage]) -> Result<(), StateError> {
-        for item in garbage {
-            self.lease.check()?;
-            self.reader.store.remove(&item.path)?;
-        }
-        Ok(())
     }
 
     /// Starts the journal of a pass.

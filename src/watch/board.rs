@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Cohort, Config, Segment};
 use crate::dashboard::{self, WayOut, Withheld};
-use crate::model::{Clock, CohortId, ConnectionName, Progress, SegmentId, Stage, Timestamp};
+use crate::model::{Clock, CohortId, ConnectionName, ExportId, Progress, SegmentId, Stage, Timestamp};
 use crate::reconcile::LeftBehind;
 use crate::state::{Check, CheckVerdict, Holder, Segments};
 
@@ -129,6 +129,25 @@ pub(super) struct CohortStatus {
     pub(super) is_stale: bool,
 }
 
+/// One export.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ExportStatus {
+    pub(super) source: String,
+    /// Since when something that was received waits.
+    pub(super) waiting_since: Option<Timestamp>,
+    /// Events that Heap has taken, ever.
+    pub(super) events: u64,
+    /// Events that wait for their person, or for Heap's limit.
+    pub(super) waiting: u64,
+    /// Events that could not be used, by this process.
+    pub(super) rejected: u64,
+    pub(super) last_good: Option<Timestamp>,
+    pub(super) next_look: Option<Timestamp>,
+    pub(super) trouble: Option<String>,
+    /// It is not tried again before somebody changes something.
+    pub(super) needs_person: bool,
+}
+
 /// What a Heap has told.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HeapStatus {
@@ -157,6 +176,7 @@ pub(super) struct Inner {
     pub(super) heaps: BTreeMap<ConnectionName, HeapStatus>,
     /// The segments in the order of the config, each with its last check.
     pub(super) segments: Vec<(Segment, Option<Check>)>,
+    pub(super) exports: BTreeMap<ExportId, ExportStatus>,
     pub(super) passes: VecDeque<dashboard::Past>,
     pub(super) left_behind: Vec<LeftBehind>,
     pub(super) queue_depth: usize,
@@ -187,6 +207,7 @@ impl Board {
             order: Vec::new(),
             heaps: BTreeMap::new(),
             segments: Vec::new(),
+            exports: BTreeMap::new(),
             passes: VecDeque::new(),
             left_behind: Vec::new(),
             queue_depth: 0,
@@ -256,9 +277,13 @@ impl Board {
         let known = std::mem::take(&mut inner.segments);
         let last = |id: &SegmentId| known.iter().find(|(segment, _)| segment.id == *id)?.1.clone();
         inner.segments = config.segments.iter().map(|segment| (segment.clone(), last(&segment.id))).collect();
-        inner.heaps.retain(|name, _| config.heap.contains_key(name));
-        for name in config.heap.keys() {
+        inner.heaps.retain(|name, _| config.heap_has_door(name));
+        for name in config.heap.keys().filter(|name| config.heap_has_door(name)) {
             inner.heaps.entry(name.clone()).or_default();
+        }
+        inner.exports.retain(|id, _| config.exports.iter().any(|export| export.id == *id));
+        for export in &config.exports {
+            inner.exports.entry(export.id.clone()).or_default().source = export.source.name();
         }
     }
 
@@ -281,6 +306,13 @@ impl Board {
         let inner = self.lock();
         let (_, check) = inner.segments.iter().find(|(segment, _)| segment.id == *id)?;
         check.as_ref().map(|check| check.verdict)
+    }
+
+    /// Changes what is known of an export.
+    pub(super) fn export(&self, id: &ExportId, change: impl FnOnce(&mut ExportStatus)) {
+        if let Some(status) = self.lock().exports.get_mut(id) {
+            change(status);
+        }
     }
 
     /// Whether a cohort stands so already.

@@ -17,6 +17,7 @@ mod admin;
 mod board;
 mod check;
 mod doors;
+mod exports;
 mod files;
 mod lead;
 mod look;
@@ -43,7 +44,8 @@ use tokio::sync::Notify;
 
 use crate::config::{Config, Secret};
 use crate::dashboard::WayOut;
-use crate::model::{Clock, ConnectionName, PassId};
+use crate::export;
+use crate::model::{Clock, ConnectionName, ExportId, PassId};
 use crate::receiver::{Doors, ListenError, Listener, Listening, TlsError};
 use crate::reconcile::{Access, CohortReport, PlanError};
 use crate::state::{Holder, Location, StateError};
@@ -71,6 +73,12 @@ pub struct Reach {
     pub rest: BTreeMap<ConnectionName, RestAccess>,
     /// What each Heap may sign with.
     pub webhooks: BTreeMap<ConnectionName, Vec<Secret>>,
+    /// Where each Heap is that exports send to, and which environment of it is meant.
+    pub heaps: BTreeMap<ConnectionName, export::Access>,
+    /// The tokens of the doors of exports.
+    pub tokens: BTreeMap<ExportId, Vec<Secret>>,
+    /// Settings of the clients of buckets that exports read.
+    pub store_options: BTreeMap<ExportId, Vec<(String, String)>>,
     /// Whom to notify, in the order of the config.
     pub notify: Vec<Secret>,
 }
@@ -156,7 +164,7 @@ pub async fn run(
     let admin = Listener::bind(config.watch.admin).await?;
     let admin_handler = Arc::new(Admin::new(Arc::clone(&board), Arc::clone(&doors), &config));
     let admin = admin.serve(admin_handler, settings::admin_limits(), None);
-    let has_doors = !config.heap.is_empty();
+    let has_doors = config.has_doors();
     let listening = match has_doors {
         true => {
             let listener = Listener::bind(config.watch.listen).await?;

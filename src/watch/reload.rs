@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::check::of_segment;
+use super::exports::of_export;
 use super::lead::Lead;
 use super::notify::{Notifier, of_cohort};
 use super::queue::Key;
@@ -24,6 +25,9 @@ impl Lead {
         let now = Instant::now();
         for id in self.sources.changed(&self.config, Some(&noticed)) {
             self.queue.wake(id, now);
+        }
+        for id in self.sources.noticed_exports(&noticed) {
+            self.exports.queue.wake(id, now);
         }
     }
 
@@ -101,7 +105,9 @@ impl Lead {
             self.notifier = Notifier::new(&config, &self.reach.notify);
         }
         let segments = config.segments.iter().map(|segment| of_segment(&segment.id));
-        let known: BTreeSet<String> = settings::cohorts(&config).map(of_cohort).chain(segments).collect();
+        let mut known: BTreeSet<String> = settings::cohorts(&config).map(of_cohort).chain(segments).collect();
+        known.extend(config.exports.iter().map(|export| of_export(&export.id)));
+        self.use_exports(&old);
         self.told.retain(|about| known.contains(about) || about == "config");
         self.tell("config", None, "the config is valid again");
         self.queue.retain(|key| match key {

@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::args::{Format, Global, StateArgs, StateCommand};
+use crate::cli::args::{Format, Global};
 use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, count, counted, dim, green, out, red, yellow};
+use crate::cli::state_args::{StateArgs, StateCommand};
 use crate::cli::view::json::envelope;
 use crate::config::Config;
 use crate::model::{CohortId, Op, timestamp_text};

@@ -11,7 +11,7 @@ use crate::cli::error::{CommandError, plan_hint};
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
 use crate::cli::view::refusal::{About, words};
-use crate::config::{Config, load};
+use crate::config::{Config, Export, load};
 use crate::dashboard::{WayOut, Withheld};
 use crate::model::{Clock, PassId};
 use crate::reconcile::{CohortReport, PlanError};
@@ -46,6 +46,8 @@ fn secrets(config: &Config) -> Result<(), CommandError> {
     access::rest_keys(config)?;
     access::webhooks(config)?;
     access::notify(config)?;
+    access::tokens(config)?;
+    access::app_ids(config, &config.exports.iter().collect::<Vec<_>>())?;
     Ok(())
 }
 
@@ -65,7 +67,11 @@ impl Machine {
             let (base, key) = self.sandboxes.rest(config, name).await?;
             rest.insert(name.clone(), RestAccess { base, key });
         }
-        Ok(Reach { access, rest, webhooks, notify })
+        let ids = access::app_ids(config, &config.exports.iter().collect::<Vec<_>>())?;
+        let heaps = self.sandboxes.reach_heaps(config, &ids, |name| ids.contains_key(name)).await?;
+        let options = |export: &Export| (export.id.clone(), super::export::store_options(export));
+        let store_options = config.exports.iter().map(options).collect();
+        Ok(Reach { access, rest, webhooks, notify, heaps, tokens: access::tokens(config)?, store_options })
     }
 }
 

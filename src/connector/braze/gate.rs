@@ -8,7 +8,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::answer::{Answer, Left, Reply};
-use crate::config::Retry;
 use crate::model::Timestamp;
 
 /// How soon to look again when the answers under way will tell what is left.
@@ -106,21 +105,6 @@ impl Gate {
         let wait = Duration::from_secs(left.unsigned_abs()).min(self.longest_wait);
         now.checked_add(wait).unwrap_or(now)
     }
-}
-
-/// The wait after so many failures: it doubles with each, and half of it is chance.
-#[must_use]
-pub fn backoff(retry: Retry, failures: u32) -> Duration {
-    let wait = retry.first_wait.saturating_mul(1 << failures.saturating_sub(1).min(20));
-    let wait = wait.min(retry.longest_wait);
-    wait / 2 + jitter(wait / 2)
-}
-
-/// A random part of `most`.
-#[must_use]
-pub fn jitter(most: Duration) -> Duration {
-    // Without randomness there is no jitter, and all the same no harm.
-    most.mul_f64(f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ mod wire;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use answer::{Answer, Left, Reply, RowError};
-pub use gate::{Admission, Gate, backoff, jitter};
+pub use gate::{Admission, Gate};
 pub use mark::{KeyKind, mark};
 
 use super::http::{Http, HttpError};

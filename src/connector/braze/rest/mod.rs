@@ -16,11 +16,12 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::answer::{self, Answer};
-use super::gate::{Admission, Gate, backoff};
+use super::gate::{Admission, Gate};
 use super::mark::{KeyKind, mark};
 use super::wire::Layout;
 use crate::config::{Braze as BrazeConfig, Retry, Secret};
-use crate::connector::http::{Http, HttpError};
+use crate::connector::backoff;
+use crate::connector::http::{Auth, Http, HttpError};
 use crate::model::{Clock, Timestamp};
 
 pub use wire::{Entry, MessagingDetails, SegmentDetails, SizeOfDay};
@@ -293,9 +294,10 @@ impl Rest {
         body: Option<&[u8]>,
     ) -> Result<Vec<u8>, (RestError, bool)> {
         let url = format!("{}{}", self.base, what.path);
+        let auth = Auth::Bearer(self.key.expose());
         let result = match body {
-            Some(body) => self.http.post_json_as(&self.key, &url, body.to_vec()).await,
-            None => self.http.get_as(&self.key, &format!("{url}?{query}")).await,
+            Some(body) => self.http.post_as(&url, &auth, body.to_vec()).await,
+            None => self.http.get_as(&format!("{url}?{query}"), &auth).await,
         };
         let now: Timestamp = self.clock.now();
         let reply = answer::read(&result, &Layout::default(), &[&self.key], now);
