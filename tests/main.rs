@@ -14,6 +14,7 @@ mod support;
 
 mod answers;
 mod architecture;
+mod attributes;
 mod braze_rest;
 mod commands;
 mod config;

@@ -12,7 +12,7 @@ use super::export::{Export, ExportSource};
 use super::secret::SecretRef;
 use super::segment::Segment;
 use super::server::{Schedule, Watch};
-use crate::model::{CohortId, ConnectionName, GuardLimits, MatchRule};
+use crate::model::{CohortId, ConnectionName, Delivery, GuardLimits, MatchRule};
 
 /// A whole config.
 #[derive(Clone, Debug)]
@@ -119,6 +119,8 @@ pub struct Braze {
     pub rest_key: Option<SecretRef>,
     /// Requests under way at once, each for another cohort.
     pub cohorts_at_once: usize,
+    /// Elements that an array attribute may have.
+    pub array_elements_max: usize,
     /// Identifiers in one request.
     pub batch_len_max: usize,
     /// Requests that the rate limit allows in an hour.
@@ -226,6 +228,8 @@ pub struct Cohort {
     pub source: Source,
     /// How rows are matched, in order.
     pub rules: Vec<MatchRule>,
+    /// How they reach Braze.
+    pub delivery: Delivery,
     /// What one pass may change.
     pub limits: GuardLimits,
     /// Whether it may be emptied; none leaves that as the record has it.

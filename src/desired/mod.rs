@@ -118,7 +118,7 @@ pub fn read(
     state: &StateReader,
     progress: &dyn Progress,
 ) -> Result<Desired, DesiredError> {
-    let matcher = Matcher::new(&cohort.rules, cohort.source.null_values());
+    let matcher = Matcher::new(&cohort.rules, cohort.source.null_values(), &cohort.delivery);
     let set = SortedSet::new(state.seed(), config.memory_max);
     thread::scope(|scope| {
         let (mut intake, partitioner) = Intake::start(scope, &cohort.id, &matcher, progress, set)?;

@@ -1,11 +1,11 @@
 //! One cohort: reads its source and its record, compares them, and holds the result to its policy.
 
-use super::Inputs;
 use super::policy::{self, Names};
 use super::report::CohortPlan;
+use super::{Inputs, moving};
 use crate::config::{Braze, Cohort};
 use crate::desired::{self, Desired, DesiredError, Members};
-use crate::model::{Ceilings, CohortId, ConnectionName, GuardLimits, Key, Matched, Op, Standing};
+use crate::model::{Ceilings, CohortId, ConnectionName, Delivery, GuardLimits, Key, Matched, Op, Standing};
 use crate::plan::{
     self, DiffError, Draft, Naming, Plan, PlanDigest, Policy, Side, Sides, Sink, SourceTally, Tally, guard,
 };
@@ -44,6 +44,10 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
     let config = inputs.config;
     let braze = connection(&cohort.to, inputs)?;
     let previous = inputs.state.version(&cohort.id)?.map(|record| policy::at_home(record, cohort, braze));
+    let previous = match previous {
+        Some(record) if moving::is_due(cohort, &record) => return moving::plan(cohort, record, inputs),
+        previous => previous,
+    };
     if let Some(mark) = unchanged_source(cohort, previous.as_ref(), inputs)? {
         let source = tally_of(&mark.matched, None);
         let (matched, diff) = (mark.matched.clone(), Diff::none(previous.as_ref(), mark.refused));
@@ -75,7 +79,7 @@ pub(super) fn tally_of(matched: &Matched, hollow: Option<String>) -> SourceTally
 
 /// Everything but the files themselves that decides who is in a cohort.
 fn rules_text(cohort: &Cohort) -> String {
-    format!("{} {:?} {:?}", env!("CARGO_PKG_VERSION"), cohort.source, cohort.rules)
+    format!("{} {:?} {:?} {}", env!("CARGO_PKG_VERSION"), cohort.source, cohort.rules, cohort.delivery.code())
 }
 
 /// The mark of a source that need not be read: the record is exactly what it names.
@@ -106,10 +110,10 @@ pub(super) fn judged(
     inputs: Inputs<'_>,
 ) -> Result<CohortPlan, PlanError> {
     let braze = connection(&cohort.to, inputs)?;
-    let workspace = policy::workspace(&cohort.to, braze);
+    let workspace = policy::workspace(&cohort.to, braze, &cohort.delivery);
     let moved = previous.as_ref().and_then(|record| policy::moved(&record.workspace, &workspace, braze));
-    let plan =
-        diff.into_plan(&cohort.id, previous.as_ref(), naming(cohort, previous.as_ref()), source, braze);
+    let (naming, by) = (naming(cohort, previous.as_ref()), (braze, &cohort.delivery));
+    let plan = diff.into_plan(&cohort.id, previous.as_ref(), naming, source, by);
     let plan = Plan { mixed: cohort.rules.len() > 1, target: workspace.to_string(), ..plan };
     let mut record = previous
         .clone()
@@ -124,6 +128,7 @@ pub(super) fn judged(
         ceilings: ceilings(&cohort.id, inputs),
         protected: record.protected,
         share_base: record.share_base,
+        array_full: names.array_full(cohort, braze),
         name_taken_by: names.taken_by(cohort),
         moved,
         approved: Vec::new(),
@@ -151,7 +156,7 @@ pub(super) fn judged(
 }
 
 /// Looks for a person's approval, if it would make a difference.
-fn with_approvals(
+pub(super) fn with_approvals(
     plan: &Plan<Spool>,
     policy: Policy,
     inputs: Inputs<'_>,
@@ -167,7 +172,7 @@ fn with_approvals(
     Ok((policy, is_approved))
 }
 
-fn connection<'a>(name: &ConnectionName, inputs: Inputs<'a>) -> Result<&'a Braze, PlanError> {
+pub(super) fn connection<'a>(name: &ConnectionName, inputs: Inputs<'a>) -> Result<&'a Braze, PlanError> {
     inputs.config.braze.get(name).ok_or_else(|| PlanError::NoConnection(name.to_string()))
 }
 
@@ -187,7 +192,7 @@ pub(super) fn at<'a>(
     let name =
         policy::connection_of(old, inputs.config).ok_or_else(|| PlanError::NoConnection(old.clone()))?;
     let braze = connection(&name, inputs)?;
-    let here = policy::workspace(&name, braze);
+    let here = policy::workspace(&name, braze, &record.workspace.delivery);
     Ok((name, braze, here))
 }
 
@@ -199,16 +204,14 @@ pub(super) fn emptying(
     inputs: Inputs<'_>,
 ) -> Result<CohortPlan, PlanError> {
     let (name, braze, here) = at(&record, inputs)?;
-    let plan = diff.into_plan(id, Some(&record), None, None, braze);
+    let plan = diff.into_plan(id, Some(&record), None, None, (braze, &here.delivery));
     let plan = Plan { target: here.to_string(), ..plan };
     let policy = Policy {
         limits: GuardLimits::default(),
         ceilings: ceilings(id, inputs),
         protected: record.protected,
-        share_base: None,
-        name_taken_by: None,
         moved: policy::moved(&record.workspace, &here, braze),
-        approved: Vec::new(),
+        ..Policy::default()
     };
     Ok(CohortPlan {
         id: id.clone(),
@@ -227,12 +230,15 @@ pub(super) fn emptying(
     })
 }
 
-fn ceilings(id: &CohortId, inputs: Inputs<'_>) -> Ceilings {
+pub(super) fn ceilings(id: &CohortId, inputs: Inputs<'_>) -> Ceilings {
     inputs.ceilings.get(id).copied().unwrap_or_default()
 }
 
-/// What Braze must be told of the cohort itself.
+/// What Braze must be told of the cohort itself. Of a cohort in an attribute there is nothing to be told.
 fn naming(cohort: &Cohort, previous: Option<&Version>) -> Option<Naming> {
+    if cohort.delivery != Delivery::CohortImport {
+        return None;
+    }
     match previous.and_then(|record| record.name.as_ref()) {
         None => Some(Naming::Create { name: cohort.name.clone() }),
         Some(name) if *name != cohort.name => {
@@ -262,7 +268,7 @@ impl Diff {
         previous: Option<&Version>,
         naming: Option<Naming>,
         source: Option<SourceTally>,
-        braze: &Braze,
+        (braze, delivery): (&Braze, &Delivery),
     ) -> Plan<Spool> {
         let Changes { draft, spools } = self.changes;
         Plan {
@@ -276,14 +282,16 @@ impl Diff {
             changes: spools,
             mixed: false,
             target: String::new(),
-            batch_len_max: braze.batch_len_max as u64,
-            requests_per_hour: braze.requests_per_hour,
+            batch_len_max: policy::batch_len_max(braze, delivery) as u64,
+            requests_per_hour: policy::requests_per_hour(braze, delivery),
+            delivery: delivery.clone(),
+            moves_to: None,
         }
     }
 }
 
 /// Walks desired members, or nobody, and the record in step.
-fn compare(
+pub(super) fn compare(
     id: &CohortId,
     members: Option<&mut Members>,
     previous: Option<&Version>,

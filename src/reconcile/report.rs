@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::observe::PlanError;
 use crate::apply::{Halt, Outcome};
 use crate::desired::Rejects;
-use crate::model::{CohortId, ConnectionName, Matched, Op, PassId};
+use crate::model::{CohortId, ConnectionName, Delivery, Matched, Op, PassId};
 use crate::plan::{Cost, PlanDigest, Refusal, Sides, Tally, Verdict, of_all};
 use crate::state::{SourceMark, Spool, Version};
 
@@ -80,6 +80,12 @@ pub struct PassPlan {
 }
 
 impl CohortPlan {
+    /// How it is sent.
+    #[must_use]
+    pub fn delivery(&self) -> &Delivery {
+        &self.verdict.approved.plan().delivery
+    }
+
     /// Takes a mark, unless something is withheld: then the source must be read again.
     pub(super) fn marked(mut self, mark: Option<SourceMark>) -> Self {
         self.mark = mark.filter(|_| self.verdict.refusals.is_empty());
@@ -159,6 +165,10 @@ pub struct CohortReport {
     pub connection: ConnectionName,
     /// Where the config declares it.
     pub declared_at: String,
+    /// How it is sent.
+    pub delivery: Delivery,
+    /// How it will be sent, once nobody is left where they were sent before.
+    pub moves_to: Option<Delivery>,
     /// What the diff found.
     pub tally: Tally,
     /// Which sides the guard let pass.
@@ -186,6 +196,8 @@ impl CohortReport {
             name: cohort.name.clone(),
             connection: cohort.connection.clone(),
             declared_at: cohort.declared_at.clone(),
+            delivery: cohort.delivery().clone(),
+            moves_to: cohort.verdict.approved.plan().moves_to.clone(),
             tally: cohort.verdict.approved.plan().tally,
             sides: cohort.verdict.approved.sides(),
             refusals: cohort.verdict.refusals.clone(),

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::observe::{self, Changes, Diff};
-use super::policy::Names;
+use super::policy::{self, Names};
 use super::report::{CohortPlan, PassPlan};
-use super::{Inputs, PlanError};
+use super::{Inputs, PlanError, moving};
 use crate::desired::{DesiredError, SortedSet};
 use crate::model::{ALIAS_LEN_MAX, CohortId, EXTERNAL_ID_LEN_MAX, Identifier, Kind, Matched, Op};
 use crate::plan::{Sides, Sink as _, Tally};
@@ -74,6 +74,8 @@ struct Cohort {
     id: String,
     base: u64,
     empties: bool,
+    #[serde(default)]
+    moves: bool,
     members: u64,
     unchanged: u64,
     doubt_added: u64,
@@ -143,6 +145,7 @@ fn shape(cohort: &CohortPlan) -> Cohort {
         id: cohort.id.to_string(),
         base: plan.base,
         empties: cohort.empties,
+        moves: plan.moves_to.is_some(),
         members: plan.tally.members,
         unchanged: plan.tally.unchanged,
         doubt_added: plan.tally.doubt_added,
@@ -254,7 +257,17 @@ fn rebuild(
     }
     let declared = inputs.config.cohorts.iter().find(|declared| declared.id == id).ok_or_else(unknown)?;
     let source = cohort.matched.as_ref().map(|matched| observe::tally_of(matched, cohort.hollow.clone()));
-    let plan = observe::judged(declared, names, previous, diff, source, inputs);
+    let at_home = |record| {
+        let braze = observe::connection(&declared.to, inputs).map_err(|e| damaged(e.to_string()))?;
+        Ok::<_, SavedError>(policy::at_home(record, declared, braze))
+    };
+    let previous = previous.map(at_home).transpose()?;
+    let plan = match previous {
+        Some(record) if cohort.moves => {
+            moving::judged(declared, record, diff, source.unwrap_or_default(), inputs)
+        }
+        previous => observe::judged(declared, names, previous, diff, source, inputs),
+    };
     let plan = plan.map_err(|e| damaged(e.to_string()))?;
     Ok(CohortPlan { matched: cohort.matched.clone(), ..plan })
 }

@@ -199,7 +199,9 @@ fn judgement(cohort: &CohortReport, looking: &Looking) -> (Ended, Condition) {
         let why = outcome.refusal.clone().unwrap_or_default();
         return (Ended::Failed, failing(format!("Braze has not settled {who} members: {why}"), false));
     }
-    (Ended::Settled, Condition::InStep)
+    // It has left the one way of delivery, and enters the other.
+    let ended = if cohort.moves_to.is_some() { Ended::Again } else { Ended::Settled };
+    (ended, Condition::InStep)
 }
 
 fn failing(why: String, needs_person: bool) -> Condition {

@@ -186,7 +186,7 @@ fn exit(report: &PassReport, exports: &[ExportReport]) -> Exit {
 fn of_halt(halt: &Halt) -> Exit {
     match halt {
         Halt::Unauthorized(_) | Halt::NoKeys => Exit::Credentials,
-        Halt::OtherWorkspace(_) => Exit::Refused,
+        Halt::OtherWorkspace { .. } => Exit::Refused,
         Halt::Unavailable(_) | Halt::RateLimited(_) | Halt::Locked => Exit::Unavailable,
         Halt::Stale => Exit::Stale,
         Halt::LeaseLost => Exit::Held,

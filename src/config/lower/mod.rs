@@ -24,7 +24,7 @@ use crate::config::types::{
     AppId, Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, Heap, Retry, SegmentSource, Source,
     StatePlace,
 };
-use crate::model::{CohortId, ConnectionName, GuardLimits, IdError, Kind, MatchRule};
+use crate::model::{CohortId, ConnectionName, Delivery, GuardLimits, IdError, Kind, MatchRule};
 
 /// Types the tree.
 ///
@@ -178,6 +178,7 @@ fn braze(shape: shape::Braze, folder: &Path) -> Result<Braze, IdError> {
         keys,
         rest_key: shape.rest_api_key.map(|key| secret(key, folder)),
         cohorts_at_once: small(shape.cohorts_at_once),
+        array_elements_max: small(shape.array_elements),
         batch_len_max: small(shape.batch),
         requests_per_hour: shape.requests_per_hour.0,
         timeout: positive(shape.timeout.0),
@@ -227,11 +228,26 @@ fn cohort(shape: shape::Cohort, declared_at: String) -> Result<Cohort, IdError> 
         to: ConnectionName::new(&shape.to.0)?,
         source,
         rules: shape.r#match.0.into_iter().map(rule).collect(),
+        delivery: delivery(shape.deliver, shape.attribute),
         limits: limits(&shape.guard),
         protect: shape.protect,
         schedule: shape.schedule.map(server::schedule),
         declared_at,
     })
+}
+
+/// The array that cohorts share unless they say otherwise.
+const ARRAY: &str = "syncline_cohorts";
+
+fn delivery(deliver: shape::Deliver, attribute: Option<shape::Attribute>) -> Delivery {
+    match (deliver, attribute) {
+        (shape::Deliver::CohortImport, _) => Delivery::CohortImport,
+        (shape::Deliver::Attribute, None) => Delivery::Array(ARRAY.into()),
+        (shape::Deliver::Attribute, Some(shape::Attribute::Array(name))) => Delivery::Array(name.0.into()),
+        (shape::Deliver::Attribute, Some(shape::Attribute::Boolean(name))) => {
+            Delivery::Boolean(name.0.into())
+        }
+    }
 }
 
 fn file_source(shape: shape::FileSource) -> FileSource {

@@ -4,6 +4,7 @@
 //! them into the `Config` that the rest of the program knows. Their doc comments are the schema's
 //! descriptions, so they are written for the person who edits the file.
 
+mod deliver;
 mod export;
 mod heap;
 mod segments;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(in crate::config) use deliver::{Attribute, Deliver};
 pub(in crate::config) use export::{
     Anonymous, CustomEvents, Export, ExportSource, Naming, Properties, StorageSource,
 };
@@ -165,6 +167,9 @@ pub(in crate::config) struct Braze {
     /// How many requests are under way at once, each for another cohort. Cohorts take turns; within one there is always one request at a time.
     #[serde(default = "default_cohorts_at_once")]
     pub(in crate::config) cohorts_at_once: Whole<1, 64>,
+    /// How many elements an array attribute may have, for cohorts with `deliver: attribute`. Braze cuts off what is over; 25 is its default, which it raises on request.
+    #[serde(default = "default_array_elements")]
+    pub(in crate::config) array_elements: Whole<1, 100>,
     /// How many identifiers go into one request. Braze takes at most 1,000.
     #[serde(default = "default_batch")]
     pub(in crate::config) batch: Whole<1, 1000>,
@@ -189,6 +194,10 @@ fn default_organization() -> PascalCase {
 
 fn default_cohorts_at_once() -> Whole<1, 64> {
     Whole(4)
+}
+
+fn default_array_elements() -> Whole<1, 100> {
+    Whole(25)
 }
 
 fn default_batch() -> Whole<1, 1000> {
@@ -254,6 +263,11 @@ pub(in crate::config) struct Cohort {
     pub(in crate::config) source: Source,
     /// How a row names a person. The first rule whose column is not empty decides.
     pub(in crate::config) r#match: NonEmpty<Rule, 16>,
+    /// How they reach Braze.
+    #[serde(default)]
+    pub(in crate::config) deliver: Deliver,
+    /// With `deliver: attribute`: the attribute, if it is not the array `syncline_cohorts`.
+    pub(in crate::config) attribute: Option<Attribute>,
     /// What one pass may change without asking.
     #[serde(default)]
     pub(in crate::config) guard: Guard,

@@ -105,6 +105,15 @@ patterned!(
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~-".contains(&b))
 );
 patterned!(
+    AttributeName,
+    "The name of a custom attribute.",
+    "^[A-Za-z][A-Za-z0-9_-]{0,99}$",
+    "1 to 100 of A-Z, a-z, 0-9, `_` and `-`; the first a letter",
+    |text| text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.len() <= 100
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+);
+patterned!(
     PascalCase,
     "A name in Pascal case.",
     "^[A-Z][A-Za-z0-9]{0,63}$",
