@@ -314,7 +314,7 @@ impl World {
     ) -> impl Iterator<Item = usize> + 'a {
         let is = move |known: &Value| match known {
             Value::String(text) => text == value,
-            other => other.to_string() == value,
+            other => serde_json::from_str::<Value>(value).is_ok_and(|value| value == *other),
         };
         let has = move |person: &Person| match person.attributes.get(name) {
             Some(Value::Array(list)) => list.iter().any(is),
