@@ -213,7 +213,9 @@ fn an_array_has_room_for_so_many_cohorts() {
     let ids = ["a1", "a2", "a3"];
     let limited =
         |ids: &[&str]| config(&sandbox, ids, "").replace("    retry:", "    array_elements: 2\n    retry:");
-    ids.iter().for_each(|id| drop(w.source(id, users(3))));
+    for id in ids {
+        w.source(id, users(3));
+    }
     w.write("sync.yaml", limited(&ids[1..]));
     w.run(&["reconcile"]).expect(0);
     w.write("sync.yaml", limited(&ids));
