@@ -32,6 +32,7 @@ mod reconcile;
 mod sandbox;
 mod secrets;
 mod sources;
+mod sql;
 mod store;
 mod watch;
 mod webhook;

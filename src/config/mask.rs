@@ -7,8 +7,8 @@ use super::source::{Sources, Span};
 use super::tree::{Node, Value};
 
 /// The keys of a connection whose value is a place of a secret, and never the secret.
-const SECRET_KEYS: [&str; 4] =
-    ["data_import_key", "partner_api_key", "webhook_secret", "webhook_secret_previous"];
+const SECRET_KEYS: [&str; 5] =
+    ["data_import_key", "partner_api_key", "password", "webhook_secret", "webhook_secret_previous"];
 /// What stands for a secret in messages.
 const MASKED: &str = "[secret]";
 

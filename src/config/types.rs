@@ -27,6 +27,8 @@ pub struct Config {
     pub braze: BTreeMap<ConnectionName, Braze>,
     /// The Heap connections by name.
     pub heap: BTreeMap<ConnectionName, Heap>,
+    /// The SQL connections by name.
+    pub sql: BTreeMap<ConnectionName, Postgres>,
     /// The cohorts in the order of the file.
     pub cohorts: Vec<Cohort>,
     /// Cohorts that left the config and are to be emptied.
@@ -45,7 +47,7 @@ impl Config {
     /// How many connections there are, of all kinds.
     #[must_use]
     pub fn connections_len(&self) -> usize {
-        self.braze.len() + self.heap.len()
+        self.braze.len() + self.heap.len() + self.sql.len()
     }
 
     /// The folder on this machine that belongs to the state: all of it, or where the sandbox keeps its memory
@@ -119,6 +121,29 @@ pub struct Heap {
     pub incomplete_after: Duration,
 }
 
+/// A database that speaks PostgreSQL's protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Postgres {
+    /// The host, or the folder of its socket.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The database.
+    pub database: String,
+    /// The user.
+    pub user: String,
+    /// Where the password is, if there is one.
+    pub password: Option<SecretRef>,
+    /// Whether the connection is encrypted and checked.
+    pub is_encrypted: bool,
+    /// Certificates to trust besides the machine's.
+    pub ca: Option<PathBuf>,
+    /// How long a query may take.
+    pub statement_timeout: Duration,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+}
+
 /// Where a Braze workspace is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -189,15 +214,27 @@ pub enum Source {
     File(FileSource),
     /// A segment of Heap's.
     HeapSegment(SegmentSource),
+    /// A query.
+    Sql(SqlSource),
 }
 
 impl Source {
+    /// The segment, if it is one of this Heap's.
+    #[must_use]
+    pub fn segment_of(&self, heap: &ConnectionName) -> Option<u64> {
+        match self {
+            Self::HeapSegment(source) if source.connection == *heap => Some(source.segment),
+            _ => None,
+        }
+    }
+
     /// Texts that stand for "no value".
     #[must_use]
     pub fn null_values(&self) -> &[String] {
         match self {
             Self::File(source) => &source.null_values,
             Self::HeapSegment(_) => &[],
+            Self::Sql(source) => &source.null_values,
         }
     }
 }
@@ -209,6 +246,28 @@ pub struct SegmentSource {
     pub connection: ConnectionName,
     /// Heap's number of the segment.
     pub segment: u64,
+}
+
+/// A query whose rows are a whole cohort.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SqlSource {
+    /// The connection.
+    pub connection: ConnectionName,
+    /// The query, or the table's name.
+    pub query: Query,
+    /// Values for its placeholders, as text.
+    pub params: Vec<String>,
+    /// Texts that stand for "no value".
+    pub null_values: Vec<String>,
+}
+
+/// What is asked of a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// A query.
+    Text(String),
+    /// Everything in a table: its name, with what it lies in.
+    Table(Vec<String>),
 }
 
 /// Files that hold a whole cohort.

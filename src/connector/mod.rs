@@ -9,3 +9,4 @@ pub mod braze;
 pub mod currents;
 pub mod file;
 pub mod http;
+pub mod sql;

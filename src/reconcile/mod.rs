@@ -20,14 +20,15 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
-pub use observe::PlanError;
+pub use observe::{FailedKind, PlanError};
 pub use report::{CohortPlan, CohortReport, Failed, LeftBehind, PassPlan, PassReport};
 pub use saved::SavedError;
 
 use crate::apply::{self, Context, Halt, Health, Interrupt, Outcome};
-use crate::config::{Config, Retry};
+use crate::config::{Config, Retry, Secret};
 use crate::connector::braze::{Braze, Keys};
 use crate::connector::http::HttpError;
+use crate::desired;
 use crate::fold::{self, Folded, Folding};
 use crate::model::{Ceilings, Clock, CohortId, ConnectionName, Op, PassId, Progress};
 use crate::state::{Event, Journal, StateError, StateReader, StateWriter};
@@ -39,6 +40,8 @@ pub struct Inputs<'a> {
     pub config: &'a Config,
     /// The record.
     pub state: &'a StateReader,
+    /// The passwords of databases.
+    pub passwords: &'a BTreeMap<ConnectionName, Secret>,
     /// What a person has allowed for this run.
     pub ceilings: &'a BTreeMap<CohortId, Ceilings>,
     /// Plan these cohorts only; all of them if empty.
@@ -53,7 +56,11 @@ pub struct Inputs<'a> {
     pub progress: &'a dyn Progress,
 }
 
-impl Inputs<'_> {
+impl<'a> Inputs<'a> {
+    fn from(&self) -> desired::From<'a> {
+        desired::From { config: self.config, state: self.state, passwords: self.passwords }
+    }
+
     fn wants(&self, cohort: &CohortId) -> bool {
         self.only.is_empty() || self.only.contains(cohort)
     }

@@ -4,6 +4,7 @@ use super::Inputs;
 use super::policy::{self, Names};
 use super::report::CohortPlan;
 use crate::config::{Braze, Cohort};
+use crate::connector::sql::Trouble;
 use crate::desired::{self, Desired, DesiredError, Members};
 use crate::model::{Ceilings, CohortId, ConnectionName, GuardLimits, Key, Matched, Op, Standing};
 use crate::plan::{
@@ -31,7 +32,29 @@ pub enum PlanError {
     NoConnection(String),
 }
 
+/// Whose matter it is that a cohort cannot be planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FailedKind {
+    /// A database refuses the user.
+    Credentials,
+    /// A database is not there, or went away.
+    Unavailable,
+    /// Whatever else.
+    Other,
+}
+
 impl PlanError {
+    /// Whose matter it is.
+    #[must_use]
+    pub fn kind(&self) -> FailedKind {
+        let Self::Desired(DesiredError::Sql(error)) = self else { return FailedKind::Other };
+        match error.trouble {
+            Trouble::Credentials | Trouble::Permission => FailedKind::Credentials,
+            Trouble::Unreachable | Trouble::Broken | Trouble::Timeout => FailedKind::Unavailable,
+            _ => FailedKind::Other,
+        }
+    }
+
     /// Whether nothing is wrong: its source has just not said anything yet.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
@@ -41,7 +64,6 @@ impl PlanError {
 
 /// Plans a cohort that the config declares.
 pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Result<CohortPlan, PlanError> {
-    let config = inputs.config;
     let braze = connection(&cohort.to, inputs)?;
     let previous = inputs.state.version(&cohort.id)?.map(|record| policy::at_home(record, cohort, braze));
     if let Some(mark) = unchanged_source(cohort, previous.as_ref(), inputs)? {
@@ -52,7 +74,7 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
     }
     // Taken before the first byte is read: only then does a file's age say that it will not change unseen.
     let began = inputs.clock.now();
-    let read = desired::read(cohort, config, inputs.state, inputs.progress)?;
+    let read = desired::read(cohort, inputs.from(), inputs.progress)?;
     let Desired { set, reading, fingerprint, rejects } = read;
     let mut members = set.into_members();
     let diff = compare(&cohort.id, Some(&mut members), previous.as_ref(), inputs)?;
@@ -91,8 +113,8 @@ fn unchanged_source(
     if inputs.retry_refused && mark.refused > 0 {
         return Ok(None);
     }
-    let found = desired::fingerprint(cohort, inputs.config, inputs.state)?
-        .text(&rules_text(cohort), inputs.clock.now());
+    let found = desired::fingerprint(cohort, inputs.from())?;
+    let found = found.and_then(|found| found.text(&rules_text(cohort), inputs.clock.now()));
     Ok((found.as_ref() == Some(&mark.fingerprint)).then(|| mark.clone()))
 }
 

@@ -66,6 +66,8 @@ pub struct Reach {
     pub access: BTreeMap<ConnectionName, Access>,
     /// What each Heap may sign with.
     pub webhooks: BTreeMap<ConnectionName, Vec<Secret>>,
+    /// The passwords of databases.
+    pub passwords: BTreeMap<ConnectionName, Secret>,
     /// Whom to notify, in the order of the config.
     pub notify: Vec<Secret>,
 }

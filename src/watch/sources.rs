@@ -76,7 +76,7 @@ impl Sources {
                     let found = folders_of_glob(&config.folder.join(&source.pattern));
                     Some((cohort.id.clone(), found.iter().map(|folder| absolute(folder)).collect()))
                 }
-                Source::HeapSegment(_) => None,
+                Source::HeapSegment(_) | Source::Sql(_) => None,
             })
             .collect();
         let all = self.source_folders.values().flatten().chain(&self.config_folders).cloned();
@@ -158,6 +158,7 @@ fn config_files(config: &Config) -> Vec<PathBuf> {
     let keys = config.braze.values().filter_map(|braze| braze.keys.as_ref());
     keys.flat_map(|keys| [&keys.data_import, &keys.partner_api]).for_each(&mut secret);
     config.heap.values().flat_map(|heap| &heap.webhook_secrets).for_each(&mut secret);
+    config.sql.values().filter_map(|database| database.password.as_ref()).for_each(&mut secret);
     config.watch.notify.iter().for_each(|notify| secret(&notify.url));
     files.extend(config.watch.tls.iter().flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]));
     files

@@ -7,6 +7,7 @@ pub(crate) mod boards;
 pub(crate) mod browser;
 pub(crate) mod listener;
 pub(crate) mod receiver;
+pub(crate) mod postgres;
 pub(crate) mod s3;
 pub(crate) mod watch;
 

@@ -15,15 +15,15 @@ use crate::cli::output::{Unwritten, out};
 use crate::cli::progress::progress;
 use crate::cli::view::{json, plan as plan_view, report as human};
 use crate::cli::{access, environment};
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::connector::braze::Keys;
 use crate::model::{ConnectionName, PassId, Progress};
-use crate::reconcile::{self, Inputs, Means, PassPlan, PassReport};
+use crate::reconcile::{self, FailedKind, Inputs, Means, PassPlan, PassReport};
 use crate::state::StateWriter;
 
 pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
-    let keys = access::keys(&config)?;
+    let (keys, passwords) = (access::keys(&config)?, access::passwords(&config)?);
     let state = Arc::new(super::writer(&config)?);
     let pass = environment::new_pass();
     let span = tracing::info_span!("pass", id = %pass);
@@ -32,7 +32,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     tracing::info!("the pass begins");
     let again = Again::new(global).pass(&args.pass, args.plan.as_ref());
     reconcile::fold_all(&config, &state, &pass, environment::clock())?;
-    let plan = plan(args, &config, &state, &pass, &*progress, &again)?;
+    let plan = plan(args, &config, &passwords, &state, &pass, &*progress, &again)?;
     if let Some(expected) = args.expect.filter(|expected| *expected != plan.digest()) {
         let message = format!("the plan is {}, and not the expected {expected}", plan.digest());
         return Err(CommandError::new(Exit::Stale, message)
@@ -102,6 +102,7 @@ fn done_unseen(Unwritten(error): &Unwritten, global: &Global, exit: Exit) -> Com
 fn plan(
     args: &ReconcileArgs,
     config: &Config,
+    passwords: &BTreeMap<ConnectionName, Secret>,
     state: &StateWriter,
     pass: &crate::model::PassId,
     progress: &dyn Progress,
@@ -110,7 +111,8 @@ fn plan(
     let ceilings = super::ceilings(&args.pass, config)?;
     let (state, clock, only) = (state.reader(), environment::clock(), args.pass.cohorts.as_slice());
     let retry_refused = args.pass.retry_refused;
-    let inputs = Inputs { config, state, ceilings: &ceilings, only, retry_refused, pass, clock, progress };
+    let ceilings = &ceilings;
+    let inputs = Inputs { config, state, passwords, ceilings, only, retry_refused, pass, clock, progress };
     Ok(match &args.plan {
         Some(file) => reconcile::resume(file, inputs).map_err(|error| unusable_plan(error, again))?,
         None => reconcile::plan(inputs)?,
@@ -154,11 +156,20 @@ fn exit(report: &PassReport) -> Exit {
         return if report.changed_anything() && *worst != Exit::Stale { Exit::Part } else { *worst };
     }
     let refused = report.cohorts.iter().any(|cohort| !cohort.refusals.is_empty());
-    match (report.failed.is_empty(), refused, report.is_whole()) {
-        (false, ..) => Exit::Failed,
-        (true, true, _) => Exit::Refused,
-        (true, false, true) => Exit::Done,
-        (true, false, false) => Exit::Part,
+    match (report.failed_kind, refused, report.is_whole()) {
+        (Some(kind), ..) => of_failed(kind),
+        (None, true, _) => Exit::Refused,
+        (None, false, true) => Exit::Done,
+        (None, false, false) => Exit::Part,
+    }
+}
+
+/// The code of a cohort that could not be planned.
+pub(super) fn of_failed(kind: FailedKind) -> Exit {
+    match kind {
+        FailedKind::Credentials => Exit::Credentials,
+        FailedKind::Unavailable => Exit::Unavailable,
+        FailedKind::Other => Exit::Failed,
     }
 }
 

@@ -4,6 +4,7 @@
 //! and each knows the place it complains about. A check passes over what the schema reports already.
 
 mod server;
+mod sql;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -35,6 +36,9 @@ const CHECKS: &[Check] = &[
     server::public_doors_are_locked,
     server::doors_differ,
     server::schedules_come_to_be,
+    sql::queries_name_a_database,
+    sql::queries_say_it_once,
+    sql::databases_are_encrypted,
 ];
 
 /// Runs every check.
@@ -54,7 +58,9 @@ fn is_kind(connection: &Node, kind: &str) -> bool {
 
 /// Connections that cohorts can be sent to. One without a kind is reported by the schema.
 fn brazes(tree: &Node) -> impl Iterator<Item = &Entry> {
-    connections(tree).iter().filter(|entry| !is_kind(&entry.node, "heap"))
+    connections(tree)
+        .iter()
+        .filter(|entry| !["heap", "postgres"].iter().any(|kind| is_kind(&entry.node, kind)))
 }
 
 fn connections_exist(tree: &Node, problems: &mut Vec<Problem>) {
@@ -65,7 +71,7 @@ fn connections_exist(tree: &Node, problems: &mut Vec<Problem>) {
         }
         let exists = connections(tree).iter().any(|entry| entry.key == to);
         let (message, label) = if exists {
-            (format!("connection `{to}` is a Heap, and cohorts are kept in a Braze"), "not of `kind: braze`")
+            (format!("connection `{to}` is no Braze, and cohorts are kept in one"), "not of `kind: braze`")
         } else {
             (format!("there is no connection `{to}`"), "not under `connections:`")
         };

@@ -15,7 +15,8 @@ pub(super) fn segments_are_heaps(tree: &Node, problems: &mut Vec<Problem>) {
         .filter(|entry| is_kind(&entry.node, "heap"))
         .map(|e| e.key.as_str())
         .collect();
-    for (name, place) in super::sources(tree).filter_map(|source| source.text("connection")) {
+    let segments = super::sources(tree).filter(|source| is_kind(source, "heap_segment"));
+    for (name, place) in segments.filter_map(|source| source.text("connection")) {
         if heaps.contains(&name) {
             continue;
         }

@@ -5,6 +5,7 @@
 //! descriptions, so they are written for the person who edits the file.
 
 mod heap;
+mod sql;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(in crate::config) use heap::{Heap, Region, SegmentSource};
+pub(in crate::config) use sql::{DatabaseTls, Postgres, SqlSource};
 pub(in crate::config) use watch::{Limits, Notify, NotifyFormat, NotifyOn, Schedule, Watch};
 
 use super::text::{
@@ -124,6 +126,8 @@ pub(in crate::config) enum Connection {
     Braze(Braze),
     /// A Heap environment. It tells of its segments by a webhook that `syncline watch` answers.
     Heap(Heap),
+    /// A PostgreSQL database, or Amazon Redshift, which speaks the same protocol. It is only ever read from.
+    Postgres(Postgres),
 }
 
 /// A Braze workspace, reached by the partner cohort import endpoints.
@@ -258,6 +262,8 @@ pub(in crate::config) enum Source {
     File(FileSource),
     /// A segment that is defined in Heap and told by its webhook.
     HeapSegment(SegmentSource),
+    /// A query, or a table: what it gives is the whole cohort.
+    Sql(SqlSource),
 }
 
 /// Files: the whole cohort, read again on every pass.

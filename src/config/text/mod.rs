@@ -45,7 +45,7 @@ macro_rules! patterned {
 mod net;
 mod units;
 
-pub(in crate::config) use net::{Cron, SocketAddress, TimeZone, UrlPath};
+pub(in crate::config) use net::{Cron, SocketAddress, TableName, TimeZone, UrlPath};
 pub(in crate::config) use units::{Amount, Memory};
 
 patterned!(Slug, "An id or a name in the config.", "^[a-z0-9][a-z0-9_-]{0,99}$", SLUG_RULE, |text| {
