@@ -14,6 +14,7 @@ mod support;
 
 mod answers;
 mod architecture;
+mod columns;
 mod commands;
 mod config;
 mod crash;

@@ -237,7 +237,7 @@ pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
         FileError::NoMatch { .. } | FileError::Io { .. } => {
             "a source that cannot be read is not an empty one: nobody was removed. Put the file back, or correct `path:`".to_owned()
         }
-        FileError::Truncated { .. } => {
+        FileError::Truncated { .. } | FileError::Damaged { .. } => {
             "nobody was added or removed. Export it again, under another name first and renamed when it is whole".to_owned()
         }
         FileError::NoFinalNewline { .. } => {
@@ -254,7 +254,7 @@ pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
         FileError::DuplicateColumn { .. } => "rename one of the two columns".to_owned(),
         FileError::Malformed { .. } => "nobody was added or removed. Correct the row, or export the file again".to_owned(),
         FileError::Outside { .. } => "name its folder under `roots:` at the top of the config".to_owned(),
-        FileError::UnknownFormat { .. } => "add `format: csv`, `tsv` or `ndjson` to the source".to_owned(),
+        FileError::UnknownFormat { .. } => "add `format: csv`, `tsv`, `ndjson`, `parquet` or `avro` to the source".to_owned(),
         FileError::Stopped => return None,
     })
 }

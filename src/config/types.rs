@@ -295,6 +295,10 @@ pub enum Format {
     Tsv,
     /// One JSON object a line.
     Ndjson,
+    /// Apache Parquet.
+    Parquet,
+    /// Avro object container files.
+    Avro,
 }
 
 impl Format {
@@ -307,6 +311,8 @@ impl Format {
             "csv" => Some(Self::Csv),
             "tsv" => Some(Self::Tsv),
             "ndjson" | "jsonl" => Some(Self::Ndjson),
+            "parquet" => Some(Self::Parquet),
+            "avro" => Some(Self::Avro),
             _ => None,
         }
     }

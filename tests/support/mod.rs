@@ -6,8 +6,8 @@ pub(crate) mod avro_writer;
 pub(crate) mod boards;
 pub(crate) mod browser;
 pub(crate) mod listener;
-pub(crate) mod receiver;
 pub(crate) mod postgres;
+pub(crate) mod receiver;
 pub(crate) mod s3;
 pub(crate) mod watch;
 
@@ -149,6 +149,12 @@ pub(crate) fn csv(people: impl IntoIterator<Item = String>) -> String {
     let mut text = "identity\n".to_owned();
     people.into_iter().for_each(|person| text.push_str(&format!("{person}\n")));
     text
+}
+
+pub(crate) fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    out.write_all(text).unwrap();
+    out.finish().unwrap()
 }
 
 /// `user-0` to `user-(n-1)`.

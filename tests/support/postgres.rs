@@ -32,7 +32,9 @@ impl Postgres {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let server = Self { home, bin, port };
         if nix::unistd::geteuid().is_root() {
-            assert!(Command::new("chown").arg("postgres").arg(server.home.path()).status().unwrap().success());
+            assert!(
+                Command::new("chown").arg("postgres").arg(server.home.path()).status().unwrap().success()
+            );
         }
         let data = server.data();
         server.run("initdb", &["-D", &data, "-A", "trust", "-U", "owner", "--no-sync", "-E", "UTF8"]);
@@ -51,7 +53,8 @@ impl Postgres {
     /// Starts the server, with more settings.
     pub(crate) fn start_again(&self, settings: &str) {
         let (data, home) = (self.data(), self.home.path().display());
-        let options = format!("-p {} -k {home} -c listen_addresses=127.0.0.1 -c fsync=off {settings}", self.port);
+        let options =
+            format!("-p {} -k {home} -c listen_addresses=127.0.0.1 -c fsync=off {settings}", self.port);
         let log = format!("{home}/log");
         self.run("pg_ctl", &["-D", &data, "-o", &options, "-l", &log, "-w", "start"]);
         until("the database is up", || std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok());
@@ -65,7 +68,20 @@ impl Postgres {
     /// Runs SQL as the owner.
     pub(crate) fn sql(&self, text: &str) -> String {
         let port = self.port.to_string();
-        let args = ["-h", "127.0.0.1", "-p", &port, "-U", "owner", "-d", "postgres", "-v", "ON_ERROR_STOP=1", "-qAtc", text];
+        let args = [
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-U",
+            "owner",
+            "-d",
+            "postgres",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-qAtc",
+            text,
+        ];
         let done = Command::new(self.bin.join("psql")).args(args).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         String::from_utf8(done.stdout).unwrap()
@@ -73,7 +89,10 @@ impl Postgres {
 
     /// A connection of a config, and what else it says.
     pub(crate) fn connection(&self, more: &str) -> String {
-        format!("  warehouse: {{ kind: postgres, host: 127.0.0.1, port: {}, database: postgres, {more} }}\n", self.port)
+        format!(
+            "  warehouse: {{ kind: postgres, host: 127.0.0.1, port: {}, database: postgres, {more} }}\n",
+            self.port
+        )
     }
 
     /// The server will not run as root.
@@ -96,7 +115,9 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         if std::thread::panicking() || Path::new(&self.data()).join("postmaster.pid").exists() {
             let mut command = Command::new("setpriv");
-            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(self.bin.join("pg_ctl"));
+            command
+                .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
+                .arg(self.bin.join("pg_ctl"));
             if !nix::unistd::geteuid().is_root() {
                 command = Command::new(self.bin.join("pg_ctl"));
             }

@@ -274,7 +274,7 @@ pub(in crate::config) struct FileSource {
     #[schemars(example = "exports/abandoned_checkout.csv")]
     #[schemars(example = "exports/part-*.ndjson.zst")]
     pub(in crate::config) path: Text,
-    /// The format; told from the name (`.csv`, `.tsv`, `.ndjson`, `.jsonl`) if not given.
+    /// The format; told from the name (`.csv`, `.tsv`, `.ndjson`, `.jsonl`, `.parquet`, `.avro`) if not given.
     pub(in crate::config) format: Option<super::types::Format>,
     /// What separates the fields of a CSV file, if not a comma.
     #[schemars(example = ";")]
