@@ -6,6 +6,8 @@
 //! or do about an answer is decided by those who call.
 
 pub mod braze;
+mod cells;
+mod columns;
 pub mod currents;
 pub mod file;
 pub mod http;

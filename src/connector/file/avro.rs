@@ -5,12 +5,21 @@ use std::fs::File;
 use std::io::{BufReader, Read as _};
 use std::path::Path;
 
-use super::cells::{Cells, Row};
 use super::{FileError, Place, Sink};
+use crate::connector::cells::Cells;
 use crate::connector::currents::avro::{AvroError, Block, Blocks, Header, Limits};
-use crate::model::{Datum, Record};
+use crate::model::{Datum, Field, Fields, Record};
 
 const BUFFER_LEN: usize = 256 << 10;
+
+/// The wanted columns of one record, a cell each.
+struct Row<'a>(&'a [Cells]);
+
+impl Fields for Row<'_> {
+    fn field(&self, at: usize) -> Field<'_> {
+        self.0.get(at).map_or(Field::Absent, |cells| cells.field(0))
+    }
+}
 
 /// Reads a file.
 pub(super) fn read(
@@ -36,7 +45,7 @@ pub(super) fn read(
                 cells.clear();
                 cell(record.datum(*at), rest, cells);
             }
-            sink.row(&Row { cells: &cells, row: 0 }, Place { file: name, line })?;
+            sink.row(&Row(&cells), Place { file: name, line })?;
         }
     }
     Ok(true)

@@ -10,7 +10,6 @@
 //! Whoever writes a file writes it under another name first and renames it, or the reading fails.
 
 mod avro;
-mod cells;
 mod csv;
 mod error;
 mod find;
