@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::environment;
 use super::error::{CommandError, no_secret};
 use super::output;
-use crate::config::{Config, Endpoint, Secret, Source};
+use crate::config::{Config, Endpoint, Secret, Secrets, Source};
 use crate::connector::braze::Keys;
 use crate::model::ConnectionName;
 use crate::reconcile::Access;
@@ -51,17 +51,19 @@ pub(super) fn webhooks(config: &Config) -> Result<BTreeMap<ConnectionName, Vec<S
     Ok(found)
 }
 
-/// The passwords of the databases that a cohort asks.
-pub(super) fn passwords(config: &Config) -> Result<BTreeMap<ConnectionName, Secret>, CommandError> {
+/// The secrets of the databases that a cohort asks.
+pub(super) fn databases(config: &Config) -> Result<BTreeMap<ConnectionName, Secrets>, CommandError> {
     let mut found = BTreeMap::new();
     for (name, database) in &config.sql {
         let is_asked = |source: &Source| matches!(source, Source::Sql(sql) if sql.connection == *name);
-        let Some(place) = &database.password else { continue };
         if config.cohorts.iter().any(|cohort| is_asked(&cohort.source)) {
-            let password = place.resolve(&environment::variable);
-            let password = password.map_err(|error| no_secret(name.as_str(), "password", &error))?;
-            output::keep_secret([&password]);
-            found.insert(name.clone(), password);
+            let each = database.secrets().map(|(key, place)| {
+                let secret = place.resolve(&environment::variable);
+                Ok((key.to_owned(), secret.map_err(|error| no_secret(name.as_str(), key, &error))?))
+            });
+            let secrets = each.collect::<Result<Secrets, CommandError>>()?;
+            output::keep_secret(secrets.values());
+            found.insert(name.clone(), secrets);
         }
     }
     Ok(found)

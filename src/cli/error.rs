@@ -284,6 +284,9 @@ fn sql_hint(error: &SqlError) -> Option<String> {
         Trouble::Timeout => format!(
             "nobody was added or removed. Make the query cheaper, or raise `statement_timeout:` of connection `{database}`"
         ),
+        Trouble::Driver => format!(
+            "install the driver, or name its file under `driver:` of connection `{database}`; `syncline doctor` says where it was looked for"
+        ),
         Trouble::MissingColumn { column, found } => missing_column(column, found),
         Trouble::DuplicateColumn(_) => "rename one of the two with `as`".to_owned(),
         Trouble::Stopped | Trouble::Local => return None,

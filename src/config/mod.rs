@@ -30,12 +30,12 @@ use std::path::Path;
 
 pub use problem::{Code, Problem, Problems};
 pub use schema::{schema, schema_text};
-pub use secret::{Secret, SecretError, SecretRef};
+pub use secret::{Secret, SecretError, SecretRef, Secrets};
 pub use server::{Limits, Notable, Notify, NotifyFormat, Schedule, Tls, Watch};
 pub use source::{SourceFile, Sources, Span};
 pub use types::{
-    Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, FinalNewline, Format, Heap, Postgres, Query,
-    Retry, SegmentSource, Source, SqlSource, StatePlace,
+    Adbc, Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, FinalNewline, Format, Heap, Postgres,
+    Query, Retry, SegmentSource, Source, Sql, SqlSource, StatePlace,
 };
 
 /// Reads a config with one environment laid over it, or none.

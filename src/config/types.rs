@@ -28,7 +28,7 @@ pub struct Config {
     /// The Heap connections by name.
     pub heap: BTreeMap<ConnectionName, Heap>,
     /// The SQL connections by name.
-    pub sql: BTreeMap<ConnectionName, Postgres>,
+    pub sql: BTreeMap<ConnectionName, Sql>,
     /// The cohorts in the order of the file.
     pub cohorts: Vec<Cohort>,
     /// Cohorts that left the config and are to be emptied.
@@ -119,6 +119,44 @@ pub struct Heap {
     pub max_ahead: Duration,
     /// How long the missing pages of a sync are waited for.
     pub incomplete_after: Duration,
+}
+
+/// A database that cohorts may be asked of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sql {
+    /// One that speaks PostgreSQL's protocol.
+    Postgres(Postgres),
+    /// One that a driver of Arrow Database Connectivity speaks to.
+    Adbc(Adbc),
+}
+
+impl Sql {
+    /// Where its secrets are, by their names.
+    pub fn secrets(&self) -> impl Iterator<Item = (&str, &SecretRef)> {
+        let (password, options) = match self {
+            Self::Postgres(postgres) => (postgres.password.as_ref(), None),
+            Self::Adbc(adbc) => (None, Some(&adbc.secrets)),
+        };
+        let options = options.into_iter().flatten().map(|(name, place)| (&**name, place));
+        password.map(|place| ("password", place)).into_iter().chain(options)
+    }
+}
+
+/// A database that a driver on this machine speaks to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adbc {
+    /// The driver's name among those that are installed, or its file.
+    pub driver: String,
+    /// The function of the file to begin with, if it is not the usual one.
+    pub entrypoint: Option<String>,
+    /// What the driver is told, as it calls it.
+    pub options: BTreeMap<String, String>,
+    /// The same, of what must not be shown.
+    pub secrets: BTreeMap<String, SecretRef>,
+    /// What stands around names in a query.
+    pub quote: char,
+    /// How long a query may take.
+    pub statement_timeout: Duration,
 }
 
 /// A database that speaks PostgreSQL's protocol.

@@ -26,7 +26,7 @@ use std::thread;
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::config::{Cohort, Config, Secret, Source};
+use crate::config::{Cohort, Config, Secrets, Source};
 use crate::connector::file::{self, FileError};
 use crate::connector::sql::{self, SqlError};
 use crate::matching::Matcher;
@@ -103,8 +103,8 @@ pub struct From<'a> {
     pub config: &'a Config,
     /// The state, for what Heaps have told.
     pub state: &'a StateReader,
-    /// The passwords of databases.
-    pub passwords: &'a BTreeMap<ConnectionName, Secret>,
+    /// The secrets of databases.
+    pub secrets: &'a BTreeMap<ConnectionName, Secrets>,
 }
 
 /// The fingerprint of a cohort's source as it is now; none if only reading it tells.
@@ -165,8 +165,8 @@ fn rows(
             let settings = from.config.sql.get(&source.connection);
             let unknown = || SqlError::unknown(&source.connection);
             let settings = settings.ok_or_else(unknown)?;
-            let password = from.passwords.get(&source.connection);
-            let database = sql::Database { name: &source.connection, settings, password };
+            let secrets = from.secrets.get(&source.connection).ok_or_else(unknown)?;
+            let database = sql::Database { name: &source.connection, settings, secrets };
             let rows = sql::read(source, database, matcher.columns(), intake)?;
             Ok((file::Reading { rows, ..file::Reading::default() }, None))
         }

@@ -25,7 +25,7 @@ pub use report::{CohortPlan, CohortReport, Failed, LeftBehind, PassPlan, PassRep
 pub use saved::SavedError;
 
 use crate::apply::{self, Context, Halt, Health, Interrupt, Outcome};
-use crate::config::{Config, Retry, Secret};
+use crate::config::{Config, Retry, Secrets};
 use crate::connector::braze::{Braze, Keys};
 use crate::connector::http::HttpError;
 use crate::desired;
@@ -40,8 +40,8 @@ pub struct Inputs<'a> {
     pub config: &'a Config,
     /// The record.
     pub state: &'a StateReader,
-    /// The passwords of databases.
-    pub passwords: &'a BTreeMap<ConnectionName, Secret>,
+    /// The secrets of databases.
+    pub secrets: &'a BTreeMap<ConnectionName, Secrets>,
     /// What a person has allowed for this run.
     pub ceilings: &'a BTreeMap<CohortId, Ceilings>,
     /// Plan these cohorts only; all of them if empty.
@@ -58,7 +58,7 @@ pub struct Inputs<'a> {
 
 impl<'a> Inputs<'a> {
     fn from(&self) -> desired::From<'a> {
-        desired::From { config: self.config, state: self.state, passwords: self.passwords }
+        desired::From { config: self.config, state: self.state, secrets: self.secrets }
     }
 
     fn wants(&self, cohort: &CohortId) -> bool {

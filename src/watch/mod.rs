@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::config::{Config, Secret};
+use crate::config::{Config, Secret, Secrets};
 use crate::dashboard::WayOut;
 use crate::model::{Clock, ConnectionName, PassId};
 use crate::receiver::{Doors, ListenError, Listener, Listening, TlsError};
@@ -66,8 +66,8 @@ pub struct Reach {
     pub access: BTreeMap<ConnectionName, Access>,
     /// What each Heap may sign with.
     pub webhooks: BTreeMap<ConnectionName, Vec<Secret>>,
-    /// The passwords of databases.
-    pub passwords: BTreeMap<ConnectionName, Secret>,
+    /// The secrets of databases.
+    pub secrets: BTreeMap<ConnectionName, Secrets>,
     /// Whom to notify, in the order of the config.
     pub notify: Vec<Secret>,
 }

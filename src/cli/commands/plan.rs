@@ -24,10 +24,10 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
     let span = tracing::info_span!("pass", id = %pass);
     let _entered = span.enter();
     tracing::info!("the pass begins; it only plans");
-    let passwords = access::passwords(&config)?;
+    let secrets = access::databases(&config)?;
     let inputs = Inputs {
         config: &config,
-        passwords: &passwords,
+        secrets: &secrets,
         state: &state,
         ceilings: &ceilings,
         only: &args.pass.cohorts,

@@ -15,7 +15,7 @@ use crate::cli::output::{Unwritten, out};
 use crate::cli::progress::progress;
 use crate::cli::view::{json, plan as plan_view, report as human};
 use crate::cli::{access, environment};
-use crate::config::{Config, Secret};
+use crate::config::{Config, Secrets};
 use crate::connector::braze::Keys;
 use crate::model::{ConnectionName, PassId, Progress};
 use crate::reconcile::{self, FailedKind, Inputs, Means, PassPlan, PassReport};
@@ -23,7 +23,7 @@ use crate::state::StateWriter;
 
 pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
-    let (keys, passwords) = (access::keys(&config)?, access::passwords(&config)?);
+    let (keys, secrets) = (access::keys(&config)?, access::databases(&config)?);
     let state = Arc::new(super::writer(&config)?);
     let pass = environment::new_pass();
     let span = tracing::info_span!("pass", id = %pass);
@@ -32,7 +32,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     tracing::info!("the pass begins");
     let again = Again::new(global).pass(&args.pass, args.plan.as_ref());
     reconcile::fold_all(&config, &state, &pass, environment::clock())?;
-    let plan = plan(args, &config, &passwords, &state, &pass, &*progress, &again)?;
+    let plan = plan(args, &config, &secrets, &state, &pass, &*progress, &again)?;
     if let Some(expected) = args.expect.filter(|expected| *expected != plan.digest()) {
         let message = format!("the plan is {}, and not the expected {expected}", plan.digest());
         return Err(CommandError::new(Exit::Stale, message)
@@ -102,7 +102,7 @@ fn done_unseen(Unwritten(error): &Unwritten, global: &Global, exit: Exit) -> Com
 fn plan(
     args: &ReconcileArgs,
     config: &Config,
-    passwords: &BTreeMap<ConnectionName, Secret>,
+    secrets: &BTreeMap<ConnectionName, Secrets>,
     state: &StateWriter,
     pass: &crate::model::PassId,
     progress: &dyn Progress,
@@ -112,7 +112,7 @@ fn plan(
     let (state, clock, only) = (state.reader(), environment::clock(), args.pass.cohorts.as_slice());
     let retry_refused = args.pass.retry_refused;
     let ceilings = &ceilings;
-    let inputs = Inputs { config, state, passwords, ceilings, only, retry_refused, pass, clock, progress };
+    let inputs = Inputs { config, state, secrets, ceilings, only, retry_refused, pass, clock, progress };
     Ok(match &args.plan {
         Some(file) => reconcile::resume(file, inputs).map_err(|error| unusable_plan(error, again))?,
         None => reconcile::plan(inputs)?,

@@ -46,7 +46,7 @@ fn plan(
 ) -> Result<PassPlan, CommandError> {
     // It goes by the record alone.
     let inputs = Inputs {
-        passwords: &std::collections::BTreeMap::new(),
+        secrets: &std::collections::BTreeMap::new(),
         config,
         state,
         ceilings: &std::collections::BTreeMap::new(),

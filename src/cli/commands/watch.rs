@@ -23,7 +23,7 @@ pub(in crate::cli) fn run(global: &Global) -> Result<Exit, CommandError> {
     access::keys(&config)?;
     access::webhooks(&config)?;
     access::notify(&config)?;
-    access::passwords(&config)?;
+    access::databases(&config)?;
     let at = Arc::new(Machine { global: global.clone(), sandboxes: Sandboxes::default() });
     let started = |listens: &Listens| {
         if let Some(doors) = listens.doors {
@@ -46,7 +46,7 @@ impl Machine {
         let keys = access::keys(config)?;
         let (webhooks, notify) = (access::webhooks(config)?, access::notify(config)?);
         let access = self.sandboxes.reach(config, &keys, |_| true).await?;
-        Ok(Reach { access, webhooks, passwords: access::passwords(config)?, notify })
+        Ok(Reach { access, webhooks, secrets: access::databases(config)?, notify })
     }
 }
 

@@ -39,6 +39,7 @@ const CHECKS: &[Check] = &[
     sql::queries_name_a_database,
     sql::queries_say_it_once,
     sql::databases_are_encrypted,
+    sql::options_are_no_secrets,
 ];
 
 /// Runs every check.
@@ -60,7 +61,7 @@ fn is_kind(connection: &Node, kind: &str) -> bool {
 fn brazes(tree: &Node) -> impl Iterator<Item = &Entry> {
     connections(tree)
         .iter()
-        .filter(|entry| !["heap", "postgres"].iter().any(|kind| is_kind(&entry.node, kind)))
+        .filter(|entry| !["heap", "postgres", "adbc"].iter().any(|kind| is_kind(&entry.node, kind)))
 }
 
 fn connections_exist(tree: &Node, problems: &mut Vec<Problem>) {

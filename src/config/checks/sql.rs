@@ -1,6 +1,7 @@
 //! Checks of what SQL sources need.
 
 use super::{connections, is_kind, sources};
+use crate::config::mask;
 use crate::config::problem::{Code, Problem, did_you_mean};
 use crate::config::tree::Node;
 
@@ -12,7 +13,7 @@ fn queries(tree: &Node) -> impl Iterator<Item = &Node> {
 pub(super) fn queries_name_a_database(tree: &Node, problems: &mut Vec<Problem>) {
     let known: Vec<&str> = connections(tree)
         .iter()
-        .filter(|entry| is_kind(&entry.node, "postgres"))
+        .filter(|entry| ["postgres", "adbc"].iter().any(|kind| is_kind(&entry.node, kind)))
         .map(|entry| entry.key.as_str())
         .collect();
     for (name, place) in queries(tree).filter_map(|source| source.text("connection")) {
@@ -20,7 +21,7 @@ pub(super) fn queries_name_a_database(tree: &Node, problems: &mut Vec<Problem>) 
             continue;
         }
         let problem = Problem::new(Code::UnknownConnection, format!("there is no database `{name}`"))
-            .at(place, "no connection of `kind: postgres` has this name");
+            .at(place, "no connection of `kind: postgres` or `kind: adbc` has this name");
         problems.push(match (did_you_mean(name, known.iter().copied()), known.as_slice()) {
             (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
             (None, []) => {
@@ -66,6 +67,24 @@ pub(super) fn databases_are_encrypted(tree: &Node, problems: &mut Vec<Problem>) 
                 Problem::new(Code::BadEndpoint, format!("`{host}` would be spoken to in the open"))
                     .at(place, "not encrypted")
                     .hint("`tls: off` is for this machine only; delete it, or name the server's certificate under `ca:`"),
+            );
+        }
+    }
+}
+
+/// What must not be shown has a place of its own.
+pub(super) fn options_are_no_secrets(tree: &Node, problems: &mut Vec<Problem>) {
+    for entry in connections(tree).iter().filter(|entry| is_kind(&entry.node, "adbc")) {
+        let options = entry.node.get("options").map(Node::entries).unwrap_or_default();
+        for option in options.iter().filter(|option| mask::is_masked(&option.node)) {
+            let name = &option.key;
+            problems.push(
+                Problem::new(
+                    Code::MisplacedSecret,
+                    format!("option `{name}` is a secret, and options are shown"),
+                )
+                .at(option.key_span, "a secret")
+                .hint(format!("give it by name: `secrets: {{ {name}: {{ env: VARIABLE }} }}`")),
             );
         }
     }

@@ -20,7 +20,7 @@ use crate::config::source::Sources;
 use crate::config::text::Whole;
 use crate::config::tree::{Node, Step};
 use crate::config::types::{
-    Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, Heap, Postgres, Retry, SegmentSource, Source,
+    Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, Heap, Retry, SegmentSource, Source, Sql,
     StatePlace,
 };
 use crate::model::{CohortId, ConnectionName, GuardLimits, IdError, Kind, MatchRule};
@@ -112,7 +112,7 @@ fn id_problem(tree: &Node, error: &IdError) -> Problem {
 struct Connections {
     braze: BTreeMap<ConnectionName, Braze>,
     heap: BTreeMap<ConnectionName, Heap>,
-    sql: BTreeMap<ConnectionName, Postgres>,
+    sql: BTreeMap<ConnectionName, Sql>,
 }
 
 fn connections(
@@ -125,7 +125,12 @@ fn connections(
         match shape {
             shape::Connection::Braze(shape) => drop(all.braze.insert(name, braze(shape, folder)?)),
             shape::Connection::Heap(shape) => drop(all.heap.insert(name.clone(), heap(&name, shape, folder))),
-            shape::Connection::Postgres(shape) => drop(all.sql.insert(name, sql::postgres(shape, folder))),
+            shape::Connection::Postgres(shape) => {
+                all.sql.insert(name, Sql::Postgres(sql::postgres(shape, folder)));
+            }
+            shape::Connection::Adbc(shape) => {
+                all.sql.insert(name, Sql::Adbc(sql::adbc(shape, folder)));
+            }
         }
     }
     Ok(all)

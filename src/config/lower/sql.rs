@@ -6,7 +6,7 @@ use super::{positive, secret};
 use crate::config::problem::{Code, Problem};
 use crate::config::shape;
 use crate::config::tree::{Node, Step};
-use crate::config::types::{Postgres, Query, SqlSource};
+use crate::config::types::{Adbc, Postgres, Query, SqlSource};
 use crate::model::{ConnectionName, IdError};
 
 /// Largest file with a query in bytes.
@@ -23,6 +23,22 @@ pub(super) fn postgres(shape: shape::Postgres, folder: &Path) -> Postgres {
         ca: shape.ca.map(|path| folder.join(path.0)),
         statement_timeout: positive(shape.statement_timeout.0),
         connect_timeout: positive(shape.connect_timeout.0),
+    }
+}
+
+pub(super) fn adbc(shape: shape::Adbc, folder: &Path) -> Adbc {
+    let driver = shape.driver.0.trim().to_owned();
+    Adbc {
+        // A name is looked for where drivers are installed; only what looks like a path is one.
+        driver: if driver.contains('/') { folder.join(&driver).display().to_string() } else { driver },
+        entrypoint: shape.entrypoint.map(|name| name.0),
+        options: shape.options.into_iter().map(|(name, value)| (name, value.0)).collect(),
+        secrets: shape.secrets.into_iter().map(|(name, place)| (name, secret(place, folder))).collect(),
+        quote: match shape.quote {
+            shape::Quote::Double => '"',
+            shape::Quote::Backtick => '`',
+        },
+        statement_timeout: positive(shape.statement_timeout.0),
     }
 }
 

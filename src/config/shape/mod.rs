@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(in crate::config) use heap::{Heap, Region, SegmentSource};
-pub(in crate::config) use sql::{DatabaseTls, Postgres, SqlSource};
+pub(in crate::config) use sql::{Adbc, DatabaseTls, Postgres, Quote, SqlSource};
 pub(in crate::config) use watch::{Limits, Notify, NotifyFormat, NotifyOn, Schedule, Watch};
 
 use super::text::{
@@ -128,6 +128,8 @@ pub(in crate::config) enum Connection {
     Heap(Heap),
     /// A PostgreSQL database, or Amazon Redshift, which speaks the same protocol. It is only ever read from.
     Postgres(Postgres),
+    /// Any other warehouse, through a driver of Arrow Database Connectivity that is installed on this machine: Snowflake, BigQuery, Databricks, Flight SQL, DuckDB, SQLite. It is only ever read from.
+    Adbc(Adbc),
 }
 
 /// A Braze workspace, reached by the partner cohort import endpoints.

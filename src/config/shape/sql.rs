@@ -1,6 +1,7 @@
 //! The shape of a SQL warehouse, and of a cohort that is a query in it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,41 @@ fn default_statement_timeout() -> Length {
 
 fn default_connect_timeout() -> Length {
     Length::from_secs(15)
+}
+
+/// Any other warehouse, through a driver of Arrow Database Connectivity that is installed on this machine: Snowflake, BigQuery, Databricks, Flight SQL, DuckDB, SQLite. It is only ever read from.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Adbc {
+    /// The driver: its name among those that are installed, or its file, relative to the config's folder.
+    #[schemars(example = &"snowflake")]
+    #[schemars(example = "/usr/lib/libduckdb.so")]
+    pub(in crate::config) driver: Text,
+    /// The function of the file that makes the driver, if it is not the usual one; DuckDB's is `duckdb_adbc_init`.
+    pub(in crate::config) entrypoint: Option<Text>,
+    /// What the driver is told, by the names that its documentation gives.
+    #[serde(default)]
+    pub(in crate::config) options: BTreeMap<String, Scalar>,
+    /// The same for what must not be shown: secrets, tokens, private keys, addresses that hold one.
+    #[serde(default)]
+    pub(in crate::config) secrets: BTreeMap<String, Secret>,
+    /// What stands around the names of columns and tables in a query.
+    #[serde(default)]
+    pub(in crate::config) quote: Quote,
+    /// How long a query may take before it is given up.
+    #[serde(default = "default_statement_timeout")]
+    pub(in crate::config) statement_timeout: Length,
+}
+
+/// What stands around names in a query.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum Quote {
+    /// `"name"`: the standard, Snowflake, DuckDB, SQLite.
+    #[default]
+    Double,
+    /// `` `name` ``: BigQuery, Databricks, MySQL.
+    Backtick,
 }
 
 /// How a database is spoken to.

@@ -25,6 +25,8 @@ pub enum Trouble {
     Query,
     /// The query would have written.
     Writes,
+    /// The driver is not there, or does not work.
+    Driver,
     /// The query took longer than it may.
     Timeout,
     /// A column that a rule names is not among those of the query.
@@ -108,6 +110,7 @@ impl SqlError {
             Trouble::Permission => format!("the user may not read that in database `{database}`: {message}"),
             Trouble::Query => format!("database `{database}` refuses the query: {message}"),
             Trouble::Writes => format!("the query would write to database `{database}`: {message}"),
+            Trouble::Driver => format!("the driver of database `{database}` cannot be used: {message}"),
             Trouble::Timeout => format!("database `{database}` ended the query: {message}"),
             Trouble::MissingColumn { column, .. } => {
                 format!("the query of database `{database}` gives no column `{column}`")

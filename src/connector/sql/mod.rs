@@ -1,19 +1,21 @@
-//! Queries → rows, streaming, over PostgreSQL's protocol: PostgreSQL, and Amazon Redshift.
+//! Queries → rows, streaming: PostgreSQL and Amazon Redshift over their protocol, any other warehouse through a
+//! driver that is installed.
 //!
 //! # Guarantees
-//! A query runs in a transaction that can only read, and that the server ends after a time. Either every row is
-//! handed over, or there is an error: a connection that breaks never passes for the end. Memory does not grow
-//! with the rows, since the server is asked for some thousands at a time.
+//! A query can only read, and is ended after a time. Either every row is handed over, or there is an error: a
+//! connection that breaks never passes for the end. Memory does not grow with the rows, since some thousands are
+//! asked for at a time.
 //!
 //! # Caveats
-//! Callers block: the conversation runs on a runtime of its own, on the caller's thread.
+//! Callers block: the conversation runs on the caller's thread. A driver is code of others in this process.
 
+mod adbc;
 mod error;
 mod session;
 mod statement;
 mod tls;
 
-use crate::config::{Postgres, Secret, SqlSource};
+use crate::config::{Secrets, Sql, SqlSource};
 use crate::connector::file::{Place, Sink};
 use crate::model::{ConnectionName, Field, Fields};
 
@@ -27,9 +29,9 @@ pub struct Database<'a> {
     /// Its name in the config.
     pub name: &'a ConnectionName,
     /// Where it is.
-    pub settings: &'a Postgres,
-    /// The password, if it has one.
-    pub password: Option<&'a Secret>,
+    pub settings: &'a Sql,
+    /// What must not be shown, by name: `password` of PostgreSQL, options of a driver.
+    pub secrets: &'a Secrets,
 }
 
 /// Asks a query, and hands over the wanted columns of every row. How many rows there were.
@@ -42,12 +44,16 @@ pub fn read(
     columns: &[Box<str>],
     sink: &mut impl Sink,
 ) -> Result<u64, SqlError> {
+    let settings = match database.settings {
+        Sql::Adbc(settings) => return adbc::read(source, database, settings, columns, sink),
+        Sql::Postgres(settings) => settings,
+    };
     let place = format!("query of {}", database.name);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| SqlError::new(database.name, Trouble::Local, e.to_string()))?;
     let mut rows = 0;
     let asked = runtime.block_on(async {
-        let session = Session::open(database).await?;
+        let session = Session::open(database, settings).await?;
         session
             .query(source, columns, |fields: &Values<'_>| {
                 rows += 1;

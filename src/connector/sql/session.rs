@@ -8,9 +8,9 @@ use tokio_postgres::types::{Format, IsNull, ToSql, Type, private::BytesMut};
 use tokio_postgres::{Client, Config, Row};
 
 use super::error::{SqlError, Trouble};
-use super::statement::{Column, columns_of, select};
+use super::statement::{Column, DOUBLE, columns_of, select};
 use super::{Database, Values, tls};
-use crate::config::SqlSource;
+use crate::config::{Postgres, SqlSource};
 use crate::model::ConnectionName;
 
 /// Rows that are asked for at once.
@@ -29,13 +29,13 @@ pub(super) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub(super) async fn open(database: Database<'a>) -> Result<Self, SqlError> {
-        let Database { name, settings, password } = database;
+    pub(super) async fn open(database: Database<'a>, settings: &Postgres) -> Result<Self, SqlError> {
+        let Database { name, secrets, .. } = database;
         let mut config = Config::new();
         config.host(&settings.host).port(settings.port).dbname(&settings.database).user(&settings.user);
         config.application_name(APPLICATION).connect_timeout(settings.connect_timeout);
         config.keepalives_idle(KEEPALIVE).tcp_user_timeout(KEEPALIVE * 4);
-        if let Some(password) = password {
+        if let Some(password) = secrets.get("password") {
             config.password(password.expose());
         }
         let mut pump = tokio::task::JoinSet::new();
@@ -71,7 +71,7 @@ impl<'a> Session<'a> {
         let limit = format!("set statement_timeout to {millis}");
         asking.batch_execute(&limit).await.map_err(|e| SqlError::of(database, &e, true))?;
         let failed = |e: tokio_postgres::Error| SqlError::of(database, &e, true);
-        let shape = asking.prepare(&columns_of(source)).await.map_err(failed)?;
+        let shape = asking.prepare(&columns_of(source, DOUBLE)).await.map_err(failed)?;
         let columns = wanted(database, &shape, columns)?;
         let statement = asking.prepare(&select(source, &columns)).await.map_err(failed)?;
         let values: Vec<AsText<'_>> = source.params.iter().map(|text| AsText(text)).collect();

@@ -3,29 +3,38 @@
 
 use crate::config::{Query, SqlSource};
 
+/// What stands around names in standard SQL.
+pub(super) const DOUBLE: char = '"';
+
 /// The source as something that can stand after `from`.
-pub(super) fn relation(source: &SqlSource) -> String {
+fn relation(source: &SqlSource, quote: char) -> String {
     match &source.query {
         Query::Text(query) => format!("(\n{query}\n) as asked"),
         Query::Table(parts) => {
-            let parts: Vec<String> = parts.iter().map(|part| quoted(part)).collect();
+            let parts: Vec<String> = parts.iter().map(|part| quoted(part, quote)).collect();
             format!("{} as asked", parts.join("."))
         }
     }
 }
 
 /// Asks for nothing, to learn the columns.
-pub(super) fn columns_of(source: &SqlSource) -> String {
-    format!("select * from {} limit 0", relation(source))
+pub(super) fn columns_of(source: &SqlSource, quote: char) -> String {
+    format!("select * from {} where 1 = 0", relation(source, quote))
+}
+
+/// Asks for the wanted columns as they are.
+pub(super) fn select_as_is(source: &SqlSource, columns: &[Box<str>], quote: char) -> String {
+    let each: Vec<String> = columns.iter().map(|name| quoted(name, quote)).collect();
+    format!("select {} from {}", each.join(", "), relation(source, quote))
 }
 
 /// Asks for the wanted columns, each as text unless it is bytes already.
 pub(super) fn select(source: &SqlSource, columns: &[Column<'_>]) -> String {
     let each = columns.iter().map(|column| {
-        let name = quoted(column.name);
+        let name = quoted(column.name, DOUBLE);
         if column.is_bytes { format!("asked.{name}") } else { format!("asked.{name}::text") }
     });
-    format!("select {} from {}", each.collect::<Vec<_>>().join(", "), relation(source))
+    format!("select {} from {}", each.collect::<Vec<_>>().join(", "), relation(source, DOUBLE))
 }
 
 /// A wanted column.
@@ -36,8 +45,9 @@ pub(super) struct Column<'a> {
 }
 
 /// A name as SQL takes it for a name, whatever is in it.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+fn quoted(name: &str, quote: char) -> String {
+    let inner = name.replace(quote, &format!("{quote}{quote}"));
+    format!("{quote}{inner}{quote}")
 }
 
 #[cfg(test)]
@@ -60,6 +70,6 @@ mod tests {
             "select asked.\"a\"\" from x; --\"::text, asked.\"raw\" from \"Acme\".\"carts\" as asked"
         );
         let query = source(Query::Text("select 1 -- all".to_owned()));
-        assert_eq!(columns_of(&query), "select * from (\nselect 1 -- all\n) as asked limit 0");
+        assert_eq!(columns_of(&query, DOUBLE), "select * from (\nselect 1 -- all\n) as asked where 1 = 0");
     }
 }
