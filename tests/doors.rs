@@ -137,6 +137,38 @@ fn who_is_slow_is_let_go_and_who_comes_in_thousands_keeps_nobody_out() {
     assert!(resident_mebibytes(&watch) < 200);
 }
 
+/// Whoever sends the body of a request byte by byte holds a connection no less than who sends nothing.
+#[test]
+fn slow_bodies_keep_nobody_out() {
+    let (_w, _sandbox, watch) = open_door("  limits: { connections: 8 }\n");
+    let slow = |_| {
+        let mut stream = connect(&watch);
+        stream.write_all(b"POST /heap/heap HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").unwrap();
+        stream
+    };
+    let mut held: Vec<TcpStream> = (0..8).map(slow).collect();
+    for round in 0..20 {
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(say(&watch, &post("", delivery(2).as_bytes())), 200, "after {round}");
+        held.push(slow(round));
+    }
+}
+
+/// Nor can bodies that are never finished hold all memory for as long as a request may take.
+#[test]
+fn unfinished_bodies_do_not_hold_the_memory() {
+    let (_w, _sandbox, watch) = open_door("  limits: { body: 64KiB, headers: 8KiB, memory: 136KiB }\n");
+    let unfinished = |len: usize| {
+        let mut stream = connect(&watch);
+        let head = "POST /heap/heap HTTP/1.1\r\nhost: x\r\ncontent-length: 65536\r\n\r\n";
+        stream.write_all(&[head.as_bytes(), &vec![b' '; len]].concat()).unwrap();
+        stream
+    };
+    let _held: Vec<TcpStream> = [60_000, 60_000, 18_500].map(unfinished).into();
+    std::thread::sleep(Duration::from_millis(2_500));
+    assert_eq!(say(&watch, &post("", delivery(200).as_bytes())), 200);
+}
+
 #[test]
 fn a_full_inbox_says_when_to_come_back() {
     // Nothing is folded while its disk is full, so what was taken stays.

@@ -34,6 +34,7 @@ mod sandbox;
 mod secrets;
 mod sources;
 mod sql;
+mod standby;
 mod store;
 mod watch;
 mod webhook;

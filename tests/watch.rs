@@ -183,6 +183,20 @@ fn told_to_stop_it_finishes_what_is_under_way() {
     assert_eq!(sandbox.members("carts").len(), 1000);
 }
 
+/// A source that takes long to read does not keep a process that was told to stop.
+#[test]
+fn told_to_stop_it_does_not_wait_for_a_plan() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["big"], &PATIENCE.replace("grace: 5s", "grace: 200ms"));
+    w.source("big", users(1_000_000));
+    let watch = Watch::start(&w);
+    std::thread::sleep(Duration::from_millis(200));
+    watch.signal(Signal::SIGTERM);
+    watch.until_logs("the time to stop in is over", 1);
+    let log = watch.ended_well();
+    assert!(!log.contains("planned cohort=big"), "{log}");
+}
+
 #[test]
 fn a_second_process_stands_by_and_takes_over() {
     let (w, sandbox) = watched(&["carts"], "");
@@ -263,6 +277,72 @@ fn a_schedule_looks_without_being_told() {
     let passes = watch.metric("syncline_pass_duration_seconds_count");
     until("it has looked again", || watch.metric("syncline_pass_duration_seconds_count") >= passes + 2.0);
     assert_eq!(sandbox.writes(), 2, "and there was nothing to do");
+}
+
+#[test]
+fn a_changed_schedule_holds_from_now_on() {
+    let (w, _sandbox) = watched(&["carts"], "  schedule: { every: 24h }\n");
+    w.source("carts", users(5));
+    let watch = Watch::start(&w);
+    watch.until_in_step();
+    let passes = || watch.metric("syncline_pass_duration_seconds_count");
+    let before = passes();
+    w.replace("sync.yaml", &w.read("sync.yaml").replace("24h", "1s"));
+    until("it looks again and again", || passes() >= before + 3.0);
+}
+
+/// The same thing is refused and approved twice, as when an export comes empty every other day.
+#[test]
+fn what_was_approved_before_can_be_approved_again() {
+    let (w, sandbox) = watched(&["carts"], "");
+    w.source("carts", users(50));
+    let watch = Watch::start(&w);
+    for round in 1..=2 {
+        until_members(&sandbox, "carts", users(50));
+        watch.until_in_step();
+        w.source("carts", users(10));
+        until("it is refused", || watch.ready()["not_in_step"]["carts"] == "refused");
+        let log = watch.log();
+        let plan = log.rsplit("syncline approve carts --plan ").next().unwrap().split_whitespace().next();
+        w.run(&["approve", "carts", "--plan", plan.unwrap()]).expect(0);
+        until(&format!("round {round} is done"), || sandbox.members("carts").len() == 10);
+        w.source("carts", users(50));
+    }
+}
+
+#[test]
+fn what_stays_refused_is_written_down_once() {
+    let (w, _sandbox) = watched(&["carts"], "  schedule: { every: 1s }\n");
+    w.source("carts", users(50));
+    let watch = Watch::start(&w);
+    watch.until_in_step();
+    w.source("carts", users(10));
+    until("it is refused", || watch.ready()["not_in_step"]["carts"] == "refused");
+    let passes = || watch.metric("syncline_pass_duration_seconds_count");
+    let (before, journal) = (passes(), w.snapshot(".syncline/journal").len());
+    until("it has looked again", || passes() >= before + 3.0);
+    assert_eq!(w.snapshot(".syncline/journal").len(), journal);
+    assert_eq!(watch.ready()["not_in_step"]["carts"], "refused");
+    // More people may leave by now, and that is told.
+    w.source("carts", users(9));
+    watch.until_logs("41 of 50", 1);
+}
+
+#[test]
+fn what_needs_a_restart_is_told_until_there_is_one() {
+    let (w, _sandbox) = watched(&["carts"], "");
+    w.source("carts", users(5));
+    let watch = Watch::start(&w);
+    let text = w.read("sync.yaml");
+    let other = text.replace("grace: 5s", "grace: 5s\n  limits: { streams: 7 }");
+    w.replace("sync.yaml", &other);
+    until("it is told", || watch.ready()["needs_restart"][0] == "watch.limits");
+    w.replace("sync.yaml", &other.replace("name: Carts", "name: More carts"));
+    let digest = watch.ready()["config_digest"].clone();
+    until("it has read it", || watch.ready()["config_digest"] != digest);
+    assert_eq!(watch.ready()["needs_restart"][0], "watch.limits");
+    w.replace("sync.yaml", &text);
+    until("there is no need", || watch.ready()["needs_restart"].as_array().unwrap().is_empty());
 }
 
 #[test]

@@ -15,8 +15,12 @@ const SYNCS_KEPT: usize = 12;
 const SYNCS_MORE: usize = 12;
 /// Each run is an open file while a table is read.
 const RUNS_MAX: usize = 8;
+/// So many syncs are merged at once, for the same reason.
+const MERGED_AT_ONCE: usize = 24;
 /// Merged syncs that are remembered, to know their pages again.
 const MERGED_KEPT: usize = 64;
+/// Missing pages that a message lists.
+const LISTED_MAX: usize = 20;
 /// Gaps that are remembered.
 const GAPS_KEPT: usize = 10;
 
@@ -70,7 +74,7 @@ impl Ledger {
         let segment = self.segments.by_id.entry(page.segment).or_insert_with(|| Segment::new(page.received));
         segment.told_at = segment.told_at.max(page.received);
         if let Some(merged) = segment.merged.iter().find(|merged| merged.sync == page.sync) {
-            return if merged.whole { Ok(Learned::Known) } else { Err(too_late(&page)) };
+            return if merged.whole { Ok(Learned::Known) } else { Err(late_page(&page)) };
         }
         let known = segment.syncs.iter().position(|sync| sync.id == page.sync);
         let signed = known.map_or(page.signed, |at| segment.syncs[at].signed.min(page.signed));
@@ -78,7 +82,7 @@ impl Ledger {
             return Ok(Learned::Known); // the segment was drained after that
         }
         if known.is_none() && segment.merged_to.is_some_and(|merged| signed < merged) {
-            return Err(too_late(&page));
+            return Err(late_page(&page));
         }
         let sync = place(&mut segment.syncs, known, signed, &page);
         if !sync.seen.entry(page.page).or_default().insert(page.hash) {
@@ -106,11 +110,14 @@ impl Ledger {
     }
 
     /// Everybody leaves a segment, as far as earlier syncs put them in.
-    pub(super) fn drain(&mut self, id: u64, name: &str, delivery: &Delivery) -> Learned {
+    pub(super) fn drain(&mut self, id: u64, name: &str, delivery: &Delivery) -> Result<Learned, Unusable> {
         let segment = self.segments.by_id.entry(id).or_insert_with(|| Segment::new(delivery.received));
         segment.told_at = segment.told_at.max(delivery.received);
         if segment.drained.is_some_and(|drained| delivery.stamp <= drained) {
-            return Learned::Known;
+            return Ok(Learned::Known);
+        }
+        if segment.merged_to.is_some_and(|merged| delivery.stamp < merged) {
+            return Err(too_late("a drain")); // whoever entered after it is in the base as well
         }
         segment.drained = Some(delivery.stamp);
         segment.base = None;
@@ -122,7 +129,7 @@ impl Ledger {
         let later: BTreeSet<&String> = segment.syncs.iter().map(|sync| &sync.id).collect();
         self.told.retain(|(of, sync), _| *of != id || later.contains(sync));
         self.changed.insert(id);
-        Learned::New
+        Ok(Learned::New)
     }
 
     /// Gives up the syncs whose missing pages have been waited for long enough.
@@ -137,9 +144,11 @@ impl Ledger {
                 given_up += 1;
                 self.changed.insert(*id);
                 let (sync, missing, pages) = (sync.id.clone(), sync.missing(), sync.pages);
+                let (some, more) = (&missing[..missing.len().min(LISTED_MAX)], missing.len() > LISTED_MAX);
                 tracing::warn!(
                     segment = id, name = segment.name, %sync,
-                    "Heap never sent pages {missing:?} of {pages}; who was told of in them is not known"
+                    "Heap never sent pages {some:?}{} of {pages}; who was told of in them is not known",
+                    if more { " and more" } else { "" }
                 );
                 segment.gaps.push(Gap { sync, missing, pages, at: timestamp_text(now) });
             }
@@ -185,14 +194,30 @@ fn merge_oldest(segment: &mut Segment, state: &StateWriter, heap: &ConnectionNam
     if settled < SYNCS_MORE / 2 {
         return Ok(());
     }
-    let later = segment.syncs.split_off(settled);
+    let mut left = settled;
+    while left > 0 {
+        let some = left.min(MERGED_AT_ONCE);
+        merge(segment, some, state, heap)?;
+        left -= some;
+    }
+    let forgotten = segment.merged.len().saturating_sub(MERGED_KEPT);
+    segment.merged.drain(..forgotten);
+    Ok(())
+}
+
+/// Merges so many of the oldest syncs into the base.
+fn merge(
+    segment: &mut Segment,
+    count: usize,
+    state: &StateWriter,
+    heap: &ConnectionName,
+) -> Result<(), StateError> {
+    let later = segment.syncs.split_off(count);
     let runs: Vec<RunRef> = segment.in_effect();
     segment.base = state.merge_told(heap, &runs, Op::Add)?;
     let merged = std::mem::replace(&mut segment.syncs, later);
     segment.merged_to = merged.last().map(|sync| sync.signed);
     segment.merged.extend(merged.into_iter().map(|sync| Merged { whole: sync.is_whole(), sync: sync.id }));
-    let forgotten = segment.merged.len().saturating_sub(MERGED_KEPT);
-    segment.merged.drain(..forgotten);
     Ok(())
 }
 
@@ -217,12 +242,10 @@ fn place<'a>(syncs: &'a mut Vec<Sync>, known: Option<usize>, signed: i64, page: 
     &mut syncs[at]
 }
 
-fn too_late(page: &Page<'_>) -> Unusable {
-    Unusable {
-        reason: "too_late",
-        detail: format!(
-            "page {} of sync {}, after later ones were taken for the truth",
-            page.page, page.sync
-        ),
-    }
+fn late_page(page: &Page<'_>) -> Unusable {
+    too_late(&format!("page {} of sync {}", page.page, page.sync))
+}
+
+fn too_late(what: &str) -> Unusable {
+    Unusable { reason: "too_late", detail: format!("{what}, after later syncs were taken for the truth") }
 }

@@ -21,15 +21,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{ConnectionName, PassId, Timestamp};
-use crate::state::{ClosedFile, Delivery, Reject, RejectLog, Segments, StateError, StateWriter};
+use crate::state::{ClosedFile, Contents, Delivery, Reject, RejectLog, Segments, StateError, StateWriter};
 
 use ledger::{Learned, Ledger};
 use payload::{Payload, Unusable};
 
 /// Bytes of deliveries that are folded in one commit.
 const BATCH_LEN: u64 = 32 << 20;
-/// Longest stretch of a body that a reject repeats, in characters.
-const VALUE_LEN_MAX: usize = 4096;
 
 /// How a fold is done.
 #[derive(Clone, Copy, Debug)]
@@ -74,10 +72,11 @@ pub struct Folded {
 /// When the state cannot be read or written. What was committed stays; the rest is folded the next time.
 pub fn fold(files: &[ClosedFile], folding: Folding<'_>) -> Result<Folded, StateError> {
     let mut folded = Folded::default();
+    let mut rejects = folding.state.rejects(folding.pass, &format!("inbox.{}", folding.heap));
     let mut rest = files;
     loop {
         let (batch, later) = rest.split_at(batch_len(rest));
-        commit(batch, folding, &mut folded)?;
+        commit(batch, folding, &mut folded, &mut rejects)?;
         rest = later;
         if rest.is_empty() {
             return Ok(folded);
@@ -95,21 +94,29 @@ fn batch_len(files: &[ClosedFile]) -> usize {
     files.iter().take_while(fits).count().max(usize::from(!files.is_empty()))
 }
 
-fn commit(files: &[ClosedFile], folding: Folding<'_>, folded: &mut Folded) -> Result<(), StateError> {
-    let Folding { state, heap, pass, now, incomplete_after } = folding;
+fn commit(
+    files: &[ClosedFile],
+    folding: Folding<'_>,
+    folded: &mut Folded,
+    rejects: &mut RejectLog,
+) -> Result<(), StateError> {
+    let Folding { state, heap, now, incomplete_after, .. } = folding;
     let before = state.reader().segments(heap)?;
     let mut ledger = Ledger::new(before.clone());
-    let mut rejects = state.rejects(pass, heap.as_str());
     for file in files {
-        let (deliveries, rest) = state.reader().deliveries(file)?;
-        if rest > 0 {
+        let Contents { deliveries, torn, damaged } = state.reader().deliveries(file)?;
+        if torn > 0 {
             tracing::warn!(%heap, "{} ends within a delivery, which nobody was told is safe", file.path);
+        }
+        for bytes in damaged {
+            tracing::error!(%heap, "a delivery in {} is damaged and is kept as a reject", file.path);
+            put_aside(&damage(), &bytes, &mut ledger, rejects)?;
         }
         for delivery in &deliveries {
             match learn(delivery, &mut ledger) {
                 Ok(Learned::New) => folded.deliveries += 1,
                 Ok(Learned::Known) => folded.duplicates += 1,
-                Err(unusable) => put_aside(&unusable, delivery, &mut ledger, &mut rejects)?,
+                Err(unusable) => put_aside(&unusable, &delivery.body, &mut ledger, rejects)?,
             }
         }
     }
@@ -117,7 +124,8 @@ fn commit(files: &[ClosedFile], folding: Folding<'_>, folded: &mut Folded) -> Re
         rejects.push(&rejected.line())?;
         folded.rejected += 1;
     }
-    rejects.finish()?;
+    // Before the files are removed: there is no other copy.
+    rejects.sync()?;
     folded.given_up += ledger.give_up(now, incomplete_after);
     folded.segments.extend(ledger.changed());
     let mut after = ledger.write(state, heap)?;
@@ -141,19 +149,23 @@ fn commit(files: &[ClosedFile], folding: Folding<'_>, folded: &mut Folded) -> Re
 fn learn(delivery: &Delivery, ledger: &mut Ledger) -> Result<Learned, Unusable> {
     match Payload::read(delivery)? {
         Payload::Sync(page) => ledger.page(page),
-        Payload::Drain { segment, name } => Ok(ledger.drain(segment, &name, delivery)),
+        Payload::Drain { segment, name } => ledger.drain(segment, &name, delivery),
     }
 }
 
-/// Keeps a delivery that cannot be used. Heap was told that it is safe, and it is.
+fn damage() -> Unusable {
+    Unusable { reason: "damaged", detail: "the file that it was kept in has other bytes now".to_owned() }
+}
+
+/// Keeps a delivery that cannot be used, all of it: Heap was told that it is safe, and does not tell it again.
 fn put_aside(
     unusable: &Unusable,
-    delivery: &Delivery,
+    body: &[u8],
     ledger: &mut Ledger,
     rejects: &mut RejectLog,
 ) -> Result<(), StateError> {
     ledger.put_aside();
-    let value: String = String::from_utf8_lossy(&delivery.body).chars().take(VALUE_LEN_MAX).collect();
+    let value = String::from_utf8_lossy(body);
     let reject =
         Reject { reason: unusable.reason, detail: &unusable.detail, value: &value, ..Reject::default() };
     rejects.push(&reject.line())

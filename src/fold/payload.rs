@@ -14,6 +14,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::model::Timestamp;
 use crate::state::Delivery;
 
+/// More pages than any sync has: that would be a billion people, by a thousand on a page.
+const PAGES_MAX: u32 = 1_000_000;
+
 /// Why a delivery is of no use.
 #[derive(Debug)]
 pub(super) struct Unusable {
@@ -187,6 +190,9 @@ impl<'a> Page<'a> {
         let page = number(info.and_then(|info| info.page_number));
         let pages = number(info.and_then(|info| info.total_pages));
         let (Ok(page), Ok(pages)) = (page, pages) else { return Err(unusable("page numbers out of range")) };
+        if pages > PAGES_MAX {
+            return Err(unusable("more pages than a sync can have"));
+        }
         if page > pages {
             return Err(unusable("a page number beyond the last page"));
         }

@@ -19,7 +19,7 @@ struct World {
     pass: PassId,
     inbox: Inbox,
     runtime: tokio::runtime::Runtime,
-    _home: tempfile::TempDir,
+    home: tempfile::TempDir,
 }
 
 fn at(millis: i64) -> Timestamp {
@@ -36,7 +36,7 @@ impl World {
         let heap = ConnectionName::new("heap").unwrap();
         let inbox = Inbox::open(&state, &heap, Room::new(1 << 30), clock).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        Self { state, heap, pass: PassId::new(at(NOW), 1), inbox, runtime, _home: home }
+        Self { state, heap, pass: PassId::new(at(NOW), 1), inbox, runtime, home }
     }
 
     fn receive(&self, stamp: i64, received: i64, body: &str) {
@@ -213,11 +213,72 @@ fn the_same_file_folded_twice_says_nothing_new() {
     world.receive(NOW, NOW, unnamed);
     world.receive(NOW, NOW, &body("t0", 1, 1, &[2], &[]));
     let files = world.runtime.block_on(world.inbox.close_file()).unwrap();
-    let copy: Vec<Delivery> = world.state.reader().deliveries(&files[0]).unwrap().0;
+    let copy: Vec<Delivery> = world.state.reader().deliveries(&files[0]).unwrap().deliveries;
     world.fold(NOW);
     // As after a crash between the commit and the removal of the file.
     copy.into_iter().for_each(|delivery| world.runtime.block_on(world.inbox.keep(delivery)).unwrap());
     let folded = world.fold(NOW);
     assert_eq!((folded.deliveries, folded.duplicates), (0, 2));
     assert_eq!(world.members(7).len(), 2);
+}
+
+/// What is not understood is the only copy that there is: Heap was told that it is safe.
+#[test]
+fn what_is_put_aside_is_kept_whole_in_whatever_many_files_it_came() {
+    let world = World::new();
+    let long = |name: &str| format!(r#"{{"action_type":"{name}","data":{}}}"#, "x".repeat(12 << 20));
+    for name in ["one", "two", "three"] {
+        world.receive(NOW, NOW, &long(name));
+        world.runtime.block_on(world.inbox.close_file()).unwrap();
+    }
+    let folded = world.fold(NOW);
+    assert_eq!((folded.put_aside, folded.used.len()), (3, 3));
+    let path = world.home.path().join(format!("rejects/{}", world.pass));
+    let file = std::fs::read_dir(path).unwrap().next().unwrap().unwrap().path();
+    let text = std::fs::read_to_string(file).unwrap();
+    let values: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(values.len(), 3);
+    for name in ["one", "two", "three"] {
+        assert!(values.iter().any(|value| value["value"].as_str() == Some(&*long(name))), "{name}");
+    }
+}
+
+#[test]
+fn a_sync_of_more_pages_than_there_can_be_is_not_believed() {
+    let world = World::new();
+    world.receive(NOW, NOW, &body("huge", 1, u32::MAX as usize, &[1], &[]));
+    assert_eq!(world.fold(NOW).put_aside, 1);
+    assert_eq!(world.fold(NOW + 7_200_000).given_up, 0);
+}
+
+/// Without names each delivery is a sync of its own. They are merged some at a time, since each is an open file.
+#[test]
+fn however_many_syncs_in_one_fold_become_one_table() {
+    let world = World::new();
+    for n in 0..150 {
+        let text = body("", 1, 1, &[u8::try_from(n % 100).unwrap()], &[]);
+        world.receive(NOW + n, NOW + n, &text);
+    }
+    assert_eq!(world.fold(NOW + 5000).deliveries, 150);
+    assert_eq!(world.members(7).len(), 100);
+    let told = world.state.reader().segments(&world.heap).unwrap();
+    assert!(told.by_id[&7].syncs.len() < 30);
+}
+
+#[test]
+fn a_drain_that_comes_after_later_syncs_were_merged_takes_nobody_out() {
+    let world = World::new();
+    for n in 0..60 {
+        world.receive(
+            NOW + n * 1000,
+            NOW + n * 1000,
+            &body(&format!("s{n}"), 1, 1, &[u8::try_from(n).unwrap()], &[]),
+        );
+        world.fold(NOW + n * 1000);
+    }
+    let drain = r#"{"action_type":"segment.users.drain","data":{"segment":{"id":7,"name":"S"}}}"#;
+    world.receive(NOW - 1000, NOW + 70_000, drain);
+    assert_eq!(world.fold(NOW + 70_000).put_aside, 1);
+    assert_eq!(world.members(7).len(), 60);
 }

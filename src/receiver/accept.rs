@@ -1,8 +1,8 @@
 //! Connections: accepted, counted, timed, and closed when they are silent. Our own loop, since no library's has
 //! all of these bounds.
 //!
-//! When there are too many, the one that has been silent for longest gives way: whoever only holds connections
-//! open cannot keep others out.
+//! When there are too many, the one that has owed the most for longest gives way, be it a request or the rest of
+//! one: whoever only holds connections open cannot keep others out.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -34,6 +34,8 @@ const REFUSED: Duration = Duration::from_millis(50);
 /// How often an HTTP/2 peer is asked whether it is there, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_WAIT: Duration = Duration::from_secs(10);
+/// How long the rest of a request may be owed when memory is short.
+const HURRY: Duration = Duration::from_secs(2);
 /// The smallest buffer that a connection can have.
 const BUFFER_LEN_MIN: usize = 8 << 10;
 
@@ -134,8 +136,12 @@ struct Connections {
 /// One connection.
 struct Connection {
     began: Instant,
-    /// Requests that are being answered.
+    /// Requests that have begun and have no answer yet.
     busy: AtomicUsize,
+    /// Those of them that have come whole, so that the answer is owed by us.
+    whole: AtomicUsize,
+    /// Milliseconds since it began when a request last began or was answered.
+    moved: AtomicU64,
     /// Milliseconds since it began when the last answer was given; 0: none was.
     answered: AtomicU64,
     abort: AbortHandle,
@@ -147,6 +153,17 @@ impl Connection {
         let answered = Duration::from_millis(self.answered.load(Ordering::Relaxed));
         let silent = self.began.elapsed().saturating_sub(answered);
         (self.busy.load(Ordering::Relaxed) == 0).then_some(silent)
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// For how long a request, or the rest of one, has been owed; none while the answer is.
+    fn owes(&self) -> Option<Duration> {
+        let moved = Duration::from_millis(self.moved.load(Ordering::Relaxed));
+        let owed = self.began.elapsed().saturating_sub(moved);
+        (self.whole.load(Ordering::Relaxed) == 0).then_some(owed)
     }
 
     /// How long it may be silent.
@@ -161,15 +178,45 @@ struct Busy(Arc<Connection>);
 impl Busy {
     fn new(connection: &Arc<Connection>) -> Self {
         connection.busy.fetch_add(1, Ordering::Relaxed);
+        connection.moved.store(connection.millis(), Ordering::Relaxed);
         Self(Arc::clone(connection))
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let millis = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.answered.store(millis.max(1), Ordering::Relaxed);
+        let millis = self.0.millis();
+        self.0.answered.store(millis, Ordering::Relaxed);
+        self.0.moved.store(millis, Ordering::Relaxed);
         self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Goes with a request, to say when it has come whole.
+#[derive(Clone)]
+pub(super) struct Receipt(Arc<Connection>, Arc<Connections>);
+
+/// A request has come whole for as long as this lives.
+pub(super) struct Whole(Arc<Connection>);
+
+impl Receipt {
+    /// There is no memory: of the others, the one that has owed the rest of a request for longest gives way, if
+    /// it has had its time. Whether one did.
+    pub(super) fn make_room(&self) -> bool {
+        let holds = |one: &Connection| one.busy.load(Ordering::Relaxed) > 0 && !std::ptr::eq(one, &*self.0);
+        self.1.evict(|one| one.owes().filter(|owed| *owed >= HURRY && holds(one)))
+    }
+
+    /// From now on the answer is owed by us: the connection does not give way to others.
+    pub(super) fn whole(&self) -> Whole {
+        self.0.whole.fetch_add(1, Ordering::Relaxed);
+        Whole(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        self.0.whole.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -180,11 +227,18 @@ impl Connections {
 
     /// Makes room for one more. `false`: there is none, since everybody is being answered.
     fn make_room(&self) -> bool {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.len() < self.limits.connections_max {
             return true;
         }
-        let longest = open.iter().filter_map(|(id, one)| Some((one.silent()?, *id))).max();
+        drop(open);
+        self.evict(Connection::owes)
+    }
+
+    /// Closes the connection that has owed for longest. Whether there is one.
+    fn evict(&self, owed: impl Fn(&Connection) -> Option<Duration>) -> bool {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let longest = open.iter().filter_map(|(id, one)| Some((owed(one)?, *id))).max();
         let evicted = longest.and_then(|(_, id)| open.remove(&id));
         evicted.inspect(|connection| connection.abort.abort()).is_some()
     }
@@ -244,16 +298,17 @@ fn start(
         let _ = stream.set_nodelay(true);
         let limits = of_task.limits;
         let Some(certificate) = certificate else {
-            return speak(stream, false, handler, &connection, limits, ended).await;
+            return speak(stream, false, handler, Receipt(connection, Arc::clone(&of_task)), ended).await;
         };
         let handshake = tokio::time::timeout(limits.header_time, certificate.acceptor().accept(stream));
         if let Ok(Ok(stream)) = handshake.await {
             let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            speak(stream, is_h2, handler, &connection, limits, ended).await;
+            speak(stream, is_h2, handler, Receipt(connection, Arc::clone(&of_task)), ended).await;
         }
     });
-    let (busy, answered) = (AtomicUsize::new(0), AtomicU64::new(0));
-    let connection = Arc::new(Connection { began: Instant::now(), busy, answered, abort });
+    let (busy, whole) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (moved, answered) = (AtomicU64::new(0), AtomicU64::new(0));
+    let connection = Arc::new(Connection { began: Instant::now(), busy, whole, moved, answered, abort });
     room.add(id, &connection);
     let _ = tell.send(connection);
 }
@@ -271,11 +326,12 @@ async fn speak<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     is_h2: bool,
     handler: Arc<dyn Handler>,
-    connection: &Arc<Connection>,
-    limits: Limits,
+    receipt: Receipt,
     mut ended: tokio::sync::watch::Receiver<bool>,
 ) {
-    let service = service_fn(|request: Request| {
+    let (connection, limits) = (&receipt.0, receipt.1.limits);
+    let service = service_fn(|mut request: Request| {
+        request.extensions_mut().insert(receipt.clone());
         let (handler, busy) = (Arc::clone(&handler), Busy::new(connection));
         async move {
             let answer = handler.handle(request).await;

@@ -3,19 +3,25 @@
 use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::http::request::Parts;
 use hyper::{HeaderMap, StatusCode};
 
 use super::Answer;
+use super::accept::Receipt;
 use crate::config::Limits;
 
 /// What whoever must come back is told to wait, in seconds.
 const RETRY_AFTER_SECONDS: &str = "15";
+
+/// How long it takes until whoever gives way has.
+const GIVE_WAY: Duration = Duration::from_millis(10);
 
 /// Why a request is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,9 +141,9 @@ impl Drop for Share {
 
 /// A body, with the memory that it takes.
 #[derive(Debug)]
-pub struct Received {
+pub(super) struct Received {
     /// Its bytes.
-    pub bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     share: Share,
 }
 
@@ -145,12 +151,13 @@ pub struct Received {
 ///
 /// # Errors
 /// [`Refusal`] when it is too large or too slow, or when there is no room for it.
-pub async fn read(
-    headers: &HeaderMap,
+pub(super) async fn read(
+    parts: &Parts,
     mut body: Incoming,
     limits: &Limits,
     budget: &Budget,
 ) -> Result<Received, Refusal> {
+    let (headers, receipt) = (&parts.headers, parts.extensions.get::<Receipt>());
     let headers_len: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if headers_len > limits.headers_len_max {
         return Err(Refusal::HeadersTooLarge);
@@ -160,13 +167,20 @@ pub async fn read(
         return Err(Refusal::TooLarge);
     }
     let mut received = Received { bytes: Vec::new(), share: budget.share() };
+    // They stay as long as the body takes; on one HTTP/2 connection there may be many.
+    received.share.grow(headers_len)?;
     let all = async {
         while let Some(frame) = body.frame().await {
             let Ok(chunk) = frame.map_err(|_| Refusal::Broken)?.into_data() else { continue };
             if received.bytes.len() + chunk.len() > limits.body_len_max {
                 return Err(Refusal::TooLarge);
             }
-            received.share.grow(chunk.len())?;
+            while let Err(none) = received.share.grow(chunk.len()) {
+                if !receipt.is_some_and(Receipt::make_room) {
+                    return Err(none);
+                }
+                tokio::time::sleep(GIVE_WAY).await;
+            }
             received.bytes.extend_from_slice(&chunk);
         }
         Ok(())
@@ -180,7 +194,7 @@ impl Received {
     ///
     /// # Errors
     /// [`Refusal`] when it is packed in another way than gzip, or becomes too large.
-    pub fn unpacked(mut self, headers: &HeaderMap, limits: &Limits) -> Result<Self, Refusal> {
+    pub(super) fn unpacked(mut self, headers: &HeaderMap, limits: &Limits) -> Result<Self, Refusal> {
         let packed = headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
         match packed {
             None | Some(b"" | b"identity") => return Ok(self),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use hyper::{Method, StatusCode};
 use tokio::sync::Notify;
 
-use super::accept::{Answer, Handler};
+use super::accept::{Answer, Handler, Receipt};
 use super::body::{self, Budget, Refusal};
 use super::heap::HeapDoor;
 use super::{Request, json};
@@ -82,7 +82,8 @@ impl Doors {
             return Err(Refusal::Method);
         }
         let (parts, incoming) = request.into_parts();
-        let body = body::read(&parts.headers, incoming, &self.limits, &self.budget).await?;
+        let body = body::read(&parts, incoming, &self.limits, &self.budget).await?;
+        let _whole = parts.extensions.get::<Receipt>().map(Receipt::whole);
         let received = self.clock.now();
         let stamp = door.heap.check(&parts.headers, &body.bytes, received)?;
         let mut body = body.unpacked(&parts.headers, &self.limits)?;

@@ -16,7 +16,7 @@ mod json;
 mod tls;
 
 pub use accept::{Answer, Handler, ListenError, Listener, Listening};
-pub use body::{Budget, Refusal, read as read_body};
+pub use body::{Budget, Refusal};
 pub use door::{Door, Doors, Tally};
 pub use heap::HeapDoor;
 pub use tls::{Certificate, TlsError};

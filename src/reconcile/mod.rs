@@ -286,8 +286,13 @@ async fn send(
     if cohort.empties && outcome.is_whole() && cohort.verdict.refusals.is_empty() {
         close(&cohort.id, means)?;
     }
-    if is_approved && outcome.is_whole() {
-        means.state.forget_approvals(&id)?;
+    let forget = || tokio::task::block_in_place(|| means.state.forget_approvals(&id));
+    if is_approved
+        && outcome.is_whole()
+        && let Err(error) = forget()
+    {
+        // What was sent was sent. Should it stay, it is good for that plan alone.
+        tracing::warn!(cohort = %id, "an approval that was used could not be taken away: {error}");
     }
     let tidy = || tokio::task::block_in_place(|| means.state.tidy(&cohort.id, means.clock.now()));
     if changed && let Err(error) = tidy() {

@@ -184,7 +184,9 @@ pub struct CohortReport {
 }
 
 impl CohortReport {
-    pub(super) fn new(cohort: &CohortPlan) -> Self {
+    /// Of a plan of which nothing has been done yet.
+    #[must_use]
+    pub fn new(cohort: &CohortPlan) -> Self {
         Self {
             id: cohort.id.clone(),
             name: cohort.name.clone(),

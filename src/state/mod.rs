@@ -7,9 +7,10 @@
 //! cohorts/<id>/runs/<uuid>.parquet         members sorted by key; the version says which of them Braze has accepted
 //! segments/<connection>/…                  what a Heap has told of its segments: versions and runs as those of cohorts
 //! inbox/<door>/<file>.log                  what was received and not yet used
-//! approvals/<cohort>-<digest>.json         what a person has allowed although the guard refused it
+//! approvals/<cohort>/<digest>.json         what a person has allowed although the guard refused it
 //! journal/<yyyy>/<mm>/<dd>/<pass>.ndjson   passes, attempts, outcomes
-//! rejects/<pass>/<cohort>.ndjson           rows and identifiers that could not be used, and why
+//! rejects/<pass>/<cohort>.ndjson           rows and identifiers that could not be used, and why;
+//!                                          `inbox.<door>.ndjson`: deliveries, whole
 //! ```
 //!
 //! In a bucket, where nothing can be appended to, journal and rejects are in parts: `<pass>.ndjson`,
@@ -55,7 +56,7 @@ use std::time::Duration;
 
 pub use approvals::{Approval, Approvals};
 pub use gc::Garbage;
-pub use inbox::{ClosedFile, Delivery, Inbox, InboxError, Room};
+pub use inbox::{ClosedFile, Contents, Delivery, Inbox, InboxError, Room};
 pub use journal::{Entry, Event, Journal, PassRecord};
 pub use lease::Holder;
 pub use record::RecordCursor;
@@ -121,6 +122,17 @@ pub enum StateError {
     /// A scratch file failed.
     #[error("a temporary file failed: {0}")]
     Scratch(#[from] std::io::Error),
+}
+
+impl StateError {
+    /// Whether nothing is wrong but that a store far away does not answer, or not now.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_remote() && error.kind() == std::io::ErrorKind::Other,
+            _ => false,
+        }
+    }
 }
 
 /// The store, to look at. There may be none yet: then it is empty.

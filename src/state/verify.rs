@@ -10,7 +10,7 @@ use super::run::{self, Home, RunCursor};
 use super::segments;
 use super::store::Blob;
 use super::version::{self, RunRef};
-use super::{StateError, StateReader};
+use super::{Contents, StateError, StateReader};
 use crate::model::{CohortId, ConnectionName};
 
 const BUFFER_LEN: usize = 1 << 20;
@@ -98,11 +98,15 @@ fn segments_of(
     let (versions, runs) = (segments::folder_of(heap), run::folder_of(Home::Segments(heap)));
     one(state, &Place { versions, runs, named: &named }, found)?;
     for file in state.inbox(heap)? {
-        let (_, rest) = state.deliveries(&file)?;
-        if rest > 0 {
+        let Contents { torn, damaged, .. } = state.deliveries(&file)?;
+        if torn > 0 {
             let what =
-                format!("its last {rest} bytes are no whole delivery; nobody was told that they are safe");
-            found.find(file.path, &what, true);
+                format!("its last {torn} bytes are no whole delivery; nobody was told that they are safe");
+            found.find(file.path.clone(), &what, true);
+        }
+        if !damaged.is_empty() {
+            let what = "a delivery in it is not what was received; it will be kept as a reject";
+            found.find(file.path, &what, false);
         }
     }
     Ok(())

@@ -20,6 +20,7 @@ pub(super) const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// What this process is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Role {
+    /// It looks whether the state can be had.
     Starting,
     /// It holds the state.
     Leading,
@@ -220,6 +221,12 @@ impl Board {
         (inner.role, inner.role_since, inner.state) = (Role::Leading, self.clock.now(), state);
     }
 
+    /// This process does not hold the state any more.
+    pub(super) fn let_go(&self) {
+        let mut inner = self.lock();
+        (inner.role, inner.role_since) = (Role::Starting, self.clock.now());
+    }
+
     pub(super) fn stopping(&self) {
         self.lock().role = Role::Stopping;
     }
@@ -254,6 +261,14 @@ impl Board {
         if let Some(status) = self.lock().cohorts.get_mut(id) {
             change(status);
         }
+    }
+
+    /// Whether a cohort stands so already.
+    pub(super) fn stands(&self, id: &CohortId, condition: &Condition) -> bool {
+        let inner = self.lock();
+        inner.cohorts.get(id).is_some_and(|status| {
+            status.condition.word() == condition.word() && status.condition.text() == condition.text()
+        })
     }
 
     /// A pass has done something.

@@ -14,6 +14,8 @@ use crate::state::{Inbox, InboxError, Room, StateError, StateWriter};
 /// The inboxes of all Heaps.
 pub(super) struct Inboxes {
     room: Room,
+    /// One that the config no longer has stays until the end: a request under way may still be put into it, and
+    /// there must never be two of one name.
     by_name: BTreeMap<ConnectionName, Arc<Inbox>>,
 }
 
@@ -38,7 +40,6 @@ impl Inboxes {
         at: &dyn Surroundings,
     ) -> Result<(), StateError> {
         self.room = self.room.resized(config.watch.limits.inbox_len_max);
-        self.by_name.retain(|name, _| config.heap.contains_key(name));
         let mut open = BTreeMap::new();
         for (name, settings) in &config.heap {
             let inbox = match self.by_name.get(name) {
@@ -60,16 +61,12 @@ impl Inboxes {
     /// Closes all of them, once what is being put into them is.
     pub(super) fn close(&mut self, doors: &Doors) {
         doors.open(BTreeMap::new());
-        self.by_name.clear();
-    }
-
-    pub(super) fn names(&self) -> impl Iterator<Item = &ConnectionName> {
-        self.by_name.keys()
+        tokio::task::block_in_place(|| self.by_name.clear());
     }
 
     /// Bytes that wait.
-    pub(super) fn held(&self) -> u64 {
-        self.room.held()
+    pub(super) fn held(&self, heap: &ConnectionName) -> u64 {
+        self.by_name.get(heap).map_or(0, |inbox| inbox.held())
     }
 
     /// Folds what one Heap has told.

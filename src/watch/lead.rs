@@ -14,13 +14,14 @@ use super::notify::{Notifier, Told};
 use super::queue::Queue;
 use super::service::{Service, Signal, Signals};
 use super::sources::Sources;
+use super::standby::Followed;
 use super::{Reach, Surroundings, WatchError, past, settings};
 use crate::apply::Interrupt;
 use crate::config::Config;
 use crate::model::{CohortId, ConnectionName};
 use crate::receiver::{Certificate, Doors};
 use crate::reconcile::{self, Links};
-use crate::state::StateWriter;
+use crate::state::{Approval, Location, StateWriter};
 
 /// How often the loop goes round although nothing happens.
 const BEAT: Duration = Duration::from_secs(5);
@@ -28,12 +29,15 @@ const BEAT: Duration = Duration::from_secs(5);
 const PASSES_READ: usize = 100;
 
 /// What outlives a leader.
+#[derive(Clone)]
 pub(super) struct Shared {
     pub(super) board: Arc<Board>,
     pub(super) doors: Arc<Doors>,
     /// Rings when something has come through a door.
     pub(super) bell: Arc<Notify>,
     pub(super) certificate: Option<Certificate>,
+    /// Where the state is, whatever a later config says of it.
+    pub(super) location: Location,
 }
 
 /// How leading ended.
@@ -43,6 +47,12 @@ pub(super) enum LeadEnd {
     Stopped,
     /// Another process has the state.
     Lost,
+}
+
+/// How leading ended, and by when everything that still goes on must have.
+pub(super) struct LeadEnded {
+    pub(super) how: Result<LeadEnd, WatchError>,
+    pub(super) grace_ends: Instant,
 }
 
 /// The things that wake the loop: there are no others.
@@ -67,12 +77,16 @@ pub(super) enum Done {
 /// The leader: what it works with, and what it knows.
 pub(super) struct Lead {
     pub(super) config: Arc<Config>,
+    /// The config that this process started with.
+    pub(super) first: Arc<Config>,
     pub(super) at: Arc<dyn Surroundings>,
     pub(super) state: Arc<StateWriter>,
     pub(super) shared: Shared,
     pub(super) reach: Reach,
     pub(super) links: Links,
     pub(super) inboxes: Inboxes,
+    /// Whether all doors of the config are open.
+    pub(super) has_doors: bool,
     pub(super) notifier: Notifier,
     pub(super) told: Told,
     pub(super) queue: Queue<CohortId>,
@@ -82,7 +96,8 @@ pub(super) struct Lead {
     pub(super) interrupt: (watch::Sender<bool>, Interrupt),
     /// When each Heap's inbox is folded, and since when something waits in it.
     pub(super) folds: BTreeMap<ConnectionName, Fold>,
-    pub(super) approvals: BTreeMap<CohortId, Vec<String>>,
+    /// What was given for whom, when last looked.
+    pub(super) approvals: BTreeMap<CohortId, Vec<Approval>>,
     pub(super) next_beat: Instant,
     pub(super) next_poll: Instant,
     pub(super) is_lost: bool,
@@ -99,16 +114,19 @@ pub(super) struct Fold {
 
 impl Lead {
     pub(super) fn new(
-        config: Arc<Config>,
+        followed: &Followed,
         at: Arc<dyn Surroundings>,
         state: Arc<StateWriter>,
         shared: Shared,
     ) -> Self {
         let now = Instant::now();
+        let config = Arc::clone(&followed.config);
         Self {
+            first: Arc::clone(&followed.first),
             inboxes: Inboxes::new(config.watch.limits.inbox_len_max),
+            has_doors: true,
             notifier: Notifier::new(&config, &[]),
-            sources: Sources::new(),
+            sources: Sources::new(followed.content),
             config,
             at,
             state,
@@ -128,18 +146,21 @@ impl Lead {
         }
     }
 
-    /// Leads until it is told to stop, or the state is lost. The config that was last in use goes on.
+    /// Leads until it is told to stop, or the state is lost. The config that was last in use is followed on.
     pub(super) async fn run(
         mut self,
         signals: &mut Signals,
         service: &Service,
-    ) -> (Result<LeadEnd, WatchError>, Arc<Config>) {
-        let ended = match self.start(service).await {
+        followed: &mut Followed,
+    ) -> LeadEnded {
+        let how = match self.start(service).await {
             Ok(()) => self.until_ended(signals, service).await,
             Err(error) => Err(error),
         };
+        let grace_ends = Instant::now() + self.config.watch.grace;
         self.end().await;
-        (ended, self.config)
+        (followed.config, followed.content) = (self.config, self.sources.config_content());
+        LeadEnded { how, grace_ends }
     }
 
     async fn start(&mut self, service: &Service) -> Result<(), WatchError> {
@@ -150,14 +171,16 @@ impl Lead {
         self.inboxes.open(&config, &self.reach, &self.state, &self.shared.doors, &*self.at)?;
         self.sources.watch(&config);
         self.sources.changed(&config, None);
-        self.shared.board.leading(self.at.location(&config).to_string());
+        self.shared.board.leading(self.shared.location.to_string());
         self.history();
         let now = Instant::now();
         settings::cohorts(&config).for_each(|id| self.queue.wake(id.clone(), now));
-        self.inboxes.names().for_each(|name| self.folds.entry(name.clone()).or_default().due = Some(now));
+        config.heap.keys().for_each(|name| self.folds.entry(name.clone()).or_default().due = Some(now));
         self.next_poll = now + config.watch.poll;
-        tracing::info!(cohorts = config.cohorts.len(), state = %self.at.location(&config), "watching");
+        tracing::info!(cohorts = config.cohorts.len(), state = %self.shared.location, "watching");
         service.ready("watching");
+        // What has changed since it was read, before anything was watched.
+        self.reread(false).await;
         Ok(())
     }
 
@@ -165,8 +188,8 @@ impl Lead {
     fn history(&self) {
         let board = &self.shared.board;
         self.note_left_behind();
-        for name in self.inboxes.names() {
-            show(name, &self.state, board, self.inboxes.held());
+        for name in self.config.heap.keys() {
+            show(name, &self.state, board, self.inboxes.held(name));
         }
         let passes = self.state.reader().passes(PASSES_READ).unwrap_or_default();
         for id in settings::cohorts(&self.config) {
@@ -245,6 +268,9 @@ impl Lead {
         }
         if self.next_poll <= now {
             self.next_poll = now + self.config.watch.poll;
+            if !self.has_doors {
+                self.open_doors();
+            }
             self.sources.notice_all();
             self.settled().await;
         }
@@ -262,18 +288,18 @@ impl Lead {
         let now = self.at.clock().now();
         for id in self.refused() {
             let given = tokio::task::block_in_place(|| self.state.reader().approvals(&id, now));
-            let plans: Vec<String> = given.unwrap_or_default().into_iter().map(|given| given.plan).collect();
-            if self.approvals.get(&id).is_none_or(|seen| *seen != plans) {
-                if !plans.is_empty() {
+            let given = given.unwrap_or_default();
+            if self.approvals.get(&id).is_none_or(|seen| *seen != given) {
+                if !given.is_empty() {
                     tracing::info!(cohort = %id, "somebody has approved a plan");
                     self.queue.wake(id.clone(), Instant::now());
                 }
-                self.approvals.insert(id, plans);
+                self.approvals.insert(id, given);
             }
         }
         self.note_stale(now);
-        for name in self.inboxes.names() {
-            note_waiting(&self.shared.board, name, self.inboxes.held(), now);
+        for name in self.config.heap.keys() {
+            note_waiting(&self.shared.board, name, self.inboxes.held(name), now);
         }
     }
 

@@ -144,11 +144,13 @@ fn nothing_to_do(id: &CohortId, plan: &PassPlan, looking: &Looking) -> Option<Lo
     match plan.cohorts.first() {
         // Under `removed:`, and gone already.
         None => Some(looked(Ended::Settled, Condition::InStep)),
+        Some(cohort) if !cohort.verdict.approved.is_in_step() || cohort.record_changed => None,
+        Some(cohort) if cohort.verdict.refusals.is_empty() => Some(looked(Ended::Settled, Condition::InStep)),
+        // What stays refused is written down once, and not with every look.
         Some(cohort) => {
-            let is_quiet = cohort.verdict.approved.is_in_step()
-                && cohort.verdict.refusals.is_empty()
-                && !cohort.record_changed;
-            is_quiet.then(|| looked(Ended::Settled, Condition::InStep))
+            let refused = Condition::Refused(looking.at.refusals(&CohortReport::new(cohort)));
+            let is_known = looking.board.stands(id, &refused);
+            is_known.then(|| looked(Ended::Settled, refused))
         }
     }
 }

@@ -30,12 +30,13 @@ mod service;
 mod settings;
 mod show;
 mod sources;
+mod standby;
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -44,7 +45,7 @@ use crate::dashboard::WayOut;
 use crate::model::{Clock, ConnectionName, PassId};
 use crate::receiver::{Doors, ListenError, Listener, Listening, TlsError};
 use crate::reconcile::{Access, CohortReport, PlanError};
-use crate::state::{Holder, Location, StateError, StateWriter};
+use crate::state::{Holder, Location, StateError};
 
 use admin::Admin;
 pub use board::Refused;
@@ -52,9 +53,10 @@ pub use board::Refused;
 use board::Board;
 use lead::{Lead, LeadEnd};
 use service::{Service, Signals};
+use standby::{Followed, Standby};
 
-/// How often a process that stands by looks whether the state is free.
-const STAND_BY: Duration = Duration::from_millis(500);
+/// How long the admin address and the doors have at least to give the answers that are under way.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// What a future that a trait returns looks like.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -74,7 +76,7 @@ pub struct Reach {
 
 /// The machine and the command line, as the loop needs them. `cli` has the real ones.
 pub trait Surroundings: Send + Sync + 'static {
-    /// Reads the config.
+    /// Reads the config, and sees to it that its keys and secrets are there.
     ///
     /// # Errors
     /// Its problems, in words.
@@ -155,71 +157,34 @@ pub async fn run(
     started(&Listens { doors: listening.as_ref().map(Listening::address), admin: admin.address() });
     let mut signals = Signals::new().map_err(|error| WatchError::Failed(format!("no signals: {error}")))?;
     let service = Service::new();
-    let grace = config.watch.grace;
-    let mut config = Arc::new(config);
-    let ended = loop {
-        let Some(state) = stand_by(&config, &*at, &board, &service, &mut signals).await? else {
-            break Ok(());
+    let location = at.location(&config);
+    let waiting = Standby { at: &*at, board: &board, service: &service, location: &location };
+    let shared =
+        lead::Shared { board: Arc::clone(&board), doors, bell, certificate, location: location.clone() };
+    let mut followed = Followed::new(Arc::new(config));
+    let (ended, grace_ends) = loop {
+        let state = match waiting.wait(&mut followed, &mut signals).await {
+            Ok(Some(state)) => Arc::new(state),
+            Ok(None) => break (Ok(()), Instant::now()),
+            Err(error) => break (Err(error.into()), Instant::now()),
         };
-        let lead = Lead::new(
-            Arc::clone(&config),
-            Arc::clone(&at),
-            Arc::new(state),
-            lead::Shared {
-                board: Arc::clone(&board),
-                doors: Arc::clone(&doors),
-                bell: Arc::clone(&bell),
-                certificate: certificate.clone(),
-            },
-        );
-        let (ended, last) = lead.run(&mut signals, &service).await;
-        config = last;
-        match ended {
-            Ok(LeadEnd::Stopped) => break Ok(()),
+        let lead = Lead::new(&followed, Arc::clone(&at), state, shared.clone());
+        let ended = lead.run(&mut signals, &service, &mut followed).await;
+        board.let_go();
+        match ended.how {
+            Ok(LeadEnd::Stopped) => break (Ok(()), ended.grace_ends),
             Ok(LeadEnd::Lost) => tracing::warn!("the state is somebody else's now; this process stands by"),
-            Err(error) => break Err(error),
+            Err(WatchError::State(error)) if error.may_pass() => {
+                tracing::warn!("the state cannot be used now; this process stands by: {error}");
+            }
+            Err(error) => break (Err(error), ended.grace_ends),
         }
     };
     board.stopping();
     service.stopping();
     if let Some(listening) = listening {
-        listening.stop(grace).await;
+        listening.stop(grace_ends.saturating_duration_since(Instant::now()).max(LAST_ANSWERS)).await;
     }
-    admin.stop(Duration::from_secs(1)).await;
+    admin.stop(LAST_ANSWERS).await;
     ended
-}
-
-/// Waits until the state is free, and takes it. None: told to stop before that.
-async fn stand_by(
-    config: &Arc<Config>,
-    at: &dyn Surroundings,
-    board: &Board,
-    service: &Service,
-    signals: &mut Signals,
-) -> Result<Option<StateWriter>, WatchError> {
-    let mut is_told = false;
-    loop {
-        board.beat();
-        let (location, holder, clock, random) = (at.location(config), at.holder(), at.clock(), at.random());
-        let taken = tokio::task::block_in_place(|| StateWriter::open(&location, &holder, clock, random));
-        match taken {
-            Ok(state) => return Ok(Some(state)),
-            Err(StateError::Held(other)) => {
-                if !is_told {
-                    tracing::info!("the state is held by {other}; this process stands by");
-                    service.ready(&format!("standing by; the state is held by {other}"));
-                }
-                is_told = true;
-                board.standing_by(other);
-            }
-            Err(error) => return Err(error.into()),
-        }
-        tokio::select! {
-            signal = signals.next() => match signal {
-                service::Signal::Stop => return Ok(None),
-                service::Signal::Reread => {}
-            },
-            () = tokio::time::sleep(STAND_BY) => service.beat(),
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! Telling people's webhooks when something changes its state: once, and never in the way of the work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,29 +28,34 @@ pub(super) struct Notice {
     pub(super) at: Timestamp,
 }
 
-/// What was last told of each thing, so that nothing is told twice.
+/// What was last told of each thing, so that nothing is told twice. That a thing is stale is told beside whatever
+/// is wrong with it: the one does not end the other.
 #[derive(Debug, Default)]
-pub(super) struct Told(BTreeMap<String, Notable>);
+pub(super) struct Told {
+    trouble: BTreeMap<String, Notable>,
+    stale: BTreeSet<String>,
+}
 
 impl Told {
     /// What is to be told, now that a thing stands so. None as `trouble`: all is well with it.
     pub(super) fn turn(&mut self, about: &str, trouble: Option<Notable>) -> Option<Notable> {
-        match (self.0.get(about).copied(), trouble) {
-            (before, Some(now)) if before != Some(now) => {
-                self.0.insert(about.to_owned(), now);
-                Some(now)
+        match trouble {
+            Some(Notable::Staleness) => self.stale.insert(about.to_owned()).then_some(Notable::Staleness),
+            Some(now) => {
+                let before = self.trouble.insert(about.to_owned(), now);
+                (before != Some(now)).then_some(now)
             }
-            (Some(_), None) => {
-                self.0.remove(about);
-                Some(Notable::Recovery)
+            None => {
+                let was_bad = self.trouble.remove(about).is_some();
+                (self.stale.remove(about) || was_bad).then_some(Notable::Recovery)
             }
-            _ => None,
         }
     }
 
     /// Nothing is told of these any more.
     pub(super) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
-        self.0.retain(|about, _| keep(about));
+        self.trouble.retain(|about, _| keep(about));
+        self.stale.retain(|about| keep(about));
     }
 }
 
@@ -164,6 +169,10 @@ mod tests {
         assert_eq!(told.turn("a", Some(Notable::Failure)), Some(Notable::Failure));
         assert_eq!(told.turn("a", Some(Notable::Failure)), None);
         assert_eq!(told.turn("a", Some(Notable::Staleness)), Some(Notable::Staleness));
+        // It goes on to fail, and to be stale.
+        assert_eq!(told.turn("a", Some(Notable::Failure)), None);
+        assert_eq!(told.turn("a", Some(Notable::Staleness)), None);
+        assert_eq!(told.turn("a", Some(Notable::Refusal)), Some(Notable::Refusal));
         assert_eq!(told.turn("a", None), Some(Notable::Recovery));
         assert_eq!(told.turn("a", None), None);
     }

@@ -8,7 +8,7 @@ use super::lead::Lead;
 use super::look::Looked;
 use super::notify::{Notice, of_cohort};
 use super::queue::{Backoff, Ended};
-use super::schedule;
+use super::{schedule, settings};
 use crate::config::Notable;
 use crate::model::{CohortId, Timestamp};
 use crate::state::StateError;
@@ -26,6 +26,9 @@ impl Lead {
     pub(super) fn looked(&mut self, looked: Looked) {
         let Looked { cohort, ended, condition, is_lost } = looked;
         self.is_lost |= is_lost;
+        if !settings::cohorts(&self.config).any(|known| *known == cohort) {
+            return self.queue.forget(&cohort); // it left the config meanwhile
+        }
         let now = self.at.clock().now();
         let next = schedule::next(self.schedule_of(&cohort), now);
         let until = next.map(|next| Instant::now() + schedule::until(next, now));
@@ -62,7 +65,7 @@ impl Lead {
     /// Something has come through a door: it is folded when the door is quiet, or soon in any case.
     pub(super) fn delivered(&mut self) {
         let now = Instant::now();
-        for name in self.inboxes.names() {
+        for name in self.config.heap.keys() {
             let fold = self.folds.entry(name.clone()).or_default();
             let since = *fold.waits_since.get_or_insert(now);
             fold.due = Some((now + FOLD_AFTER).min(since + FOLD_WITHIN));
@@ -93,7 +96,7 @@ impl Lead {
                 if let Some(status) = self.shared.board.lock().heaps.get_mut(&end.heap) {
                     status.waiting_since = None;
                 }
-                show(&end.heap, &self.state, &self.shared.board, self.inboxes.held());
+                show(&end.heap, &self.state, &self.shared.board, self.inboxes.held(&end.heap));
                 cohorts_of(&end.heap, folded, &self.config).for_each(|id| self.queue.wake(id.clone(), now));
             }
         }

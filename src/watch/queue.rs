@@ -65,6 +65,11 @@ impl<K: Ord + Clone> Queue<K> {
         self.entries.retain(|key, entry| keep(key) || entry.busy);
     }
 
+    /// A look ended, and there is not to be another.
+    pub(super) fn forget(&mut self, key: &K) {
+        self.entries.remove(key);
+    }
+
     /// The things to look at now. Each must be given back by [`Queue::ended`].
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<K> {
         let mut due = Vec::new();

@@ -14,6 +14,8 @@ impl Lead {
     /// Nothing has changed in the folders for a while.
     pub(super) async fn settled(&mut self) {
         let noticed = self.sources.take();
+        // Before anything is looked at: what changes after that is told of again.
+        self.sources.watch(&self.config);
         if noticed.touches_config() {
             self.reread(false).await;
         }
@@ -21,12 +23,13 @@ impl Lead {
         for id in self.sources.changed(&self.config, Some(&noticed)) {
             self.queue.wake(id, now);
         }
-        self.sources.watch(&self.config);
     }
 
-    /// Reads the config again, if its text is another, or in any case.
+    /// Reads the config again, if its text is another, or in any case. One that could not be used is read again
+    /// whatever its text: it may have been read while it was written.
     pub(super) async fn reread(&mut self, in_any_case: bool) {
-        if !self.sources.config_has_changed(&self.config) && !in_any_case {
+        let is_bad = self.shared.board.lock().config_error.is_some();
+        if !self.sources.config_has_changed(&self.config) && !in_any_case && !is_bad {
             return;
         }
         let at = Arc::clone(&self.at);
@@ -45,9 +48,13 @@ impl Lead {
 
     /// The config on disk cannot be used: loudly, the last good one stays.
     pub(super) fn keep_config(&mut self, problems: String) {
-        tracing::error!("the config cannot be used, and the last good one stays in use:\n{problems}");
+        let known = self.shared.board.lock().config_error.clone();
+        if known.as_ref().is_none_or(|(_, known)| *known != problems) {
+            tracing::error!("the config cannot be used, and the last good one stays in use:\n{problems}");
+        }
         self.tell("config", Some(Notable::Failure), &format!("the config cannot be used:\n{problems}"));
-        self.shared.board.lock().config_error = Some((self.at.clock().now(), problems));
+        let since = known.map_or_else(|| self.at.clock().now(), |(since, _)| since);
+        self.shared.board.lock().config_error = Some((since, problems));
     }
 
     pub(super) fn use_config(&mut self, new: Config, reach: Reach) {
@@ -58,6 +65,7 @@ impl Lead {
         let is_notified_alike = old.watch.notify == config.watch.notify
             && settings::same_secrets(&self.reach.notify, &reach.notify);
         self.reach = reach;
+        self.sources.watch(&config);
         self.links.retain(|name, _| !relinked.contains(name) && config.braze.contains_key(name));
         match self.linked(&config) {
             // Those that are there already know of the rate limit.
@@ -70,17 +78,17 @@ impl Lead {
         }
         let sent_anew = config.cohorts.iter().filter(|cohort| relinked.contains(&cohort.to));
         changed.extend(sent_anew.map(|cohort| cohort.id.clone()));
-        if let Err(error) =
-            self.inboxes.open(&config, &self.reach, &self.state, &self.shared.doors, &*self.at)
-        {
-            tracing::error!("a door cannot be opened: {error}");
+        self.open_doors();
+        // What waits behind a door that is new, and pages that are waited for in another way now.
+        for (name, _) in config.heap.iter().filter(|(name, heap)| old.heap.get(*name) != Some(*heap)) {
+            self.folds.entry(name.clone()).or_default().due = Some(Instant::now());
         }
         if let (Some(certificate), Some(files)) = (&self.shared.certificate, &config.watch.tls)
             && let Err(error) = certificate.reread(files)
         {
             tracing::error!("the old certificate stays in use: {error}");
         }
-        let restart = settings::needs_restart(&old, &config);
+        let restart = settings::needs_restart(&self.first, &config);
         if !restart.is_empty() {
             tracing::warn!("a change of {} needs a restart", restart.join(", "));
         }
@@ -104,6 +112,15 @@ impl Lead {
         );
         let now = Instant::now();
         changed.into_iter().for_each(|id| self.queue.wake(id, now));
+    }
+
+    /// Opens the doors of the config. What cannot be opened now is tried again with the next look at everything.
+    pub(super) fn open_doors(&mut self) {
+        let opened = self.inboxes.open(&self.config, &self.reach, &self.state, &self.shared.doors, &*self.at);
+        self.has_doors = opened.is_ok();
+        if let Err(error) = opened {
+            tracing::error!("a door cannot be opened: {error}");
+        }
     }
 
     pub(super) fn linked(&self, config: &Config) -> Result<Links, crate::connector::http::HttpError> {

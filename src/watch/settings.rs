@@ -38,7 +38,11 @@ pub(super) fn changed(old: &Config, new: &Config) -> BTreeSet<CohortId> {
         // Where it stands in the file does not matter.
         let is_same = before.is_some_and(|before| {
             let before = crate::config::Cohort { declared_at: cohort.declared_at.clone(), ..before.clone() };
-            before == *cohort && old.braze.get(&cohort.to) == new.braze.get(&cohort.to)
+            let schedule =
+                |config: &Config| cohort.schedule.clone().unwrap_or_else(|| config.watch.schedule.clone());
+            before == *cohort
+                && schedule(old) == schedule(new)
+                && old.braze.get(&cohort.to) == new.braze.get(&cohort.to)
         });
         if !is_same {
             changed.insert(cohort.id.clone());
@@ -67,12 +71,12 @@ pub(super) fn same_secrets(a: &[Secret], b: &[Secret]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.expose() == b.expose())
 }
 
-/// What a running process cannot change, if another config wants it to.
-pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let (had, has) = (&old.watch, &new.watch);
+/// What a process that started with one config cannot change, if another one wants it to.
+pub(super) fn needs_restart(first: &Config, new: &Config) -> Vec<&'static str> {
+    let (had, has) = (&first.watch, &new.watch);
     let parts = [
-        ("state", old.state != new.state),
-        ("watch.listen", had.listen != has.listen || old.heap.is_empty() != new.heap.is_empty()),
+        ("state", first.state != new.state),
+        ("watch.listen", had.listen != has.listen || first.heap.is_empty() != new.heap.is_empty()),
         ("watch.admin", had.admin != has.admin),
         ("watch.tls", had.tls != has.tls),
         ("watch.limits", had.limits != has.limits),

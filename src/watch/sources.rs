@@ -47,7 +47,8 @@ impl Noticed {
 }
 
 impl Sources {
-    pub(super) fn new() -> Self {
+    /// `content` is what the config's text was when it was read.
+    pub(super) fn new(content: u128) -> Self {
         let bell = Arc::new(Notify::new());
         Self {
             watch: FolderWatch::new(Arc::clone(&bell)),
@@ -55,7 +56,7 @@ impl Sources {
             config_folders: BTreeSet::new(),
             source_folders: BTreeMap::new(),
             prints: BTreeMap::new(),
-            config_content: 0,
+            config_content: content,
             settling: None,
             noticed: Noticed::default(),
         }
@@ -81,9 +82,11 @@ impl Sources {
             .collect();
         let all = self.source_folders.values().flatten().chain(&self.config_folders).cloned();
         self.watch.set(all.collect());
-        if self.config_content == 0 {
-            self.config_content = content(config);
-        }
+    }
+
+    /// What the config's text was when this was last asked.
+    pub(super) fn config_content(&self) -> u128 {
+        self.config_content
     }
 
     /// Something has changed: it is looked at once it is left alone.
@@ -164,8 +167,8 @@ fn config_files(config: &Config) -> Vec<PathBuf> {
     files
 }
 
-/// Tells what the files hold from what they will hold.
-fn content(config: &Config) -> u128 {
+/// Tells what the files of a config hold from what they will hold. Never 0: that is the content of nothing.
+pub(super) fn content(config: &Config) -> u128 {
     let included = config.includes.iter().filter_map(|pattern| glob::glob(pattern.to_str()?).ok());
     let mut files: BTreeSet<PathBuf> = included.flatten().filter_map(Result::ok).collect();
     files.extend(config_files(config));

@@ -108,6 +108,12 @@ impl Watch {
         self.child.wait().unwrap().code().unwrap_or(-1)
     }
 
+    /// Waits until it has ended well, and gives all that it has logged.
+    pub(crate) fn ended_well(mut self) -> String {
+        assert!(self.child.wait().unwrap().success());
+        self.log()
+    }
+
     /// As by `kill -9`.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

@@ -1,6 +1,7 @@
 //! `watch`: keeps everything in step until it is told to stop.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cli::access::{self, Sandboxes};
 use crate::cli::again::Again;
@@ -17,13 +18,13 @@ use crate::reconcile::{CohortReport, PlanError};
 use crate::state::{Holder, Location};
 use crate::watch::{self, Boxed, Listens, Reach, Refused, Surroundings, WatchError};
 
+/// How long what blocks may go on once everything else has ended.
+const LAST_WORK: Duration = Duration::from_secs(1);
+
 pub(in crate::cli) fn run(global: &Global) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
     // Found before anything starts, so that a missing key ends the start and says which.
-    access::keys(&config)?;
-    access::webhooks(&config)?;
-    access::notify(&config)?;
-    access::databases(&config)?;
+    secrets(&config)?;
     let at = Arc::new(Machine { global: global.clone(), sandboxes: Sandboxes::default() });
     let started = |listens: &Listens| {
         if let Some(doors) = listens.doors {
@@ -31,8 +32,21 @@ pub(in crate::cli) fn run(global: &Global) -> Result<Exit, CommandError> {
         }
         tell(&format!("dashboard on http://{}/", listens.admin));
     };
-    super::runtime()?.block_on(watch::run(config, at, started))?;
+    let runtime = super::runtime()?;
+    let ended = runtime.block_on(watch::run(config, at, started));
+    // What still reads or plans on a thread of its own would keep the process for as long as it takes.
+    runtime.shutdown_timeout(LAST_WORK);
+    ended?;
     Ok(Exit::Done)
+}
+
+/// Whether every key and secret that the config names is there.
+fn secrets(config: &Config) -> Result<(), CommandError> {
+    access::keys(config)?;
+    access::webhooks(config)?;
+    access::notify(config)?;
+    access::databases(config)?;
+    Ok(())
 }
 
 /// This machine, for the loop.
@@ -53,7 +67,9 @@ impl Machine {
 impl Surroundings for Machine {
     fn config(&self) -> Result<Config, String> {
         let config = load(&self.global.config, self.global.env.as_deref());
-        config.map_err(|problems| crate::cli::problems::lines(&problems).join("\n"))
+        let config = config.map_err(|problems| crate::cli::problems::lines(&problems).join("\n"))?;
+        secrets(&config).map_err(|error| error.in_one_line())?;
+        Ok(config)
     }
 
     fn reach<'a>(&'a self, config: &'a Config) -> Boxed<'a, Result<Reach, String>> {

@@ -35,6 +35,7 @@ fn address(text: &SocketAddress) -> SocketAddr {
 
 fn limits(shape: &shape::Limits) -> Limits {
     let bytes = |amount: Amount| usize::try_from(amount.0).unwrap_or(usize::MAX);
+    let largest = bytes(shape.body).saturating_mul(2).saturating_add(bytes(shape.headers));
     Limits {
         body_len_max: bytes(shape.body),
         headers_len_max: bytes(shape.headers),
@@ -44,7 +45,8 @@ fn limits(shape: &shape::Limits) -> Limits {
         connections_max: usize::try_from(shape.connections.0).unwrap_or(usize::MAX),
         streams_max: small(shape.streams),
         json_depth_max: small(shape.json_depth),
-        memory_max: bytes(shape.memory).max(bytes(shape.body)),
+        // One request of the largest kind must find room, packed and unpacked.
+        memory_max: bytes(shape.memory).max(largest),
         inbox_len_max: shape.inbox.0,
     }
 }

@@ -86,13 +86,14 @@ pub(in crate::config) struct Limits {
     pub(in crate::config) request_time: Length,
     /// How long a connection may be idle between two requests.
     pub(in crate::config) idle_time: Length,
-    /// Connections at once. When there are more, the one that has been silent for longest gives way.
+    /// Connections at once. When there are more, the one that has owed a request, or the rest of one, for longest
+    /// gives way.
     pub(in crate::config) connections: Whole<8, 65_536>,
     /// Requests at once on one HTTP/2 connection.
     pub(in crate::config) streams: Whole<1, 1000>,
     /// How deep JSON may be nested.
     pub(in crate::config) json_depth: Whole<8, 127>,
-    /// Memory for all bodies that are being received.
+    /// Memory for all requests that are being received.
     pub(in crate::config) memory: Amount,
     /// What the inbox may hold on disk. When it is full, the doors answer 503.
     pub(in crate::config) inbox: Amount,

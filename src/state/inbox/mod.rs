@@ -4,43 +4,33 @@
 //! inbox/<door>/<began>-<random>.log    one delivery after the other
 //! ```
 //!
-//! A delivery is its length (4 bytes, little end first), the XXH3-64 of the rest (8), when it was received
-//! (8, milliseconds), the door's stamp (8), and its body. A file that was not closed may end in the middle of
-//! one: nobody was told that it is safe.
-//!
 //! Many deliveries are put on disk at once, by a thread of their own: whoever comes while the disk is busy
 //! is in the next batch. Nothing here knows what a delivery means.
 
+mod delivery;
+mod room;
+
+pub use delivery::{Contents, Delivery};
+pub use room::Room;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
-use xxhash_rust::xxh3::xxh3_64;
+
+use delivery::HEAD_LEN;
+use room::Part;
 
 use super::store::{Growing, Store};
 use super::{StateError, StateReader, StateWriter};
-use crate::model::{Clock, ConnectionName, Timestamp};
+use crate::model::{Clock, ConnectionName};
 
-/// Bytes before a body.
-const HEAD_LEN: usize = 4 + 8 + 8 + 8;
 /// A file is closed when it has grown to this.
 const FILE_LEN: u64 = 16 << 20;
 /// Bytes that are put on disk at once.
 const BATCH_LEN: usize = 8 << 20;
 /// Deliveries that may wait for the disk.
 const WAITING_MAX: usize = 4096;
-
-/// Something that was received.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// When.
-    pub received: Timestamp,
-    /// A number of the door's own: of Heap's webhook, the milliseconds that it is signed for.
-    pub stamp: i64,
-    /// The bytes.
-    pub body: Vec<u8>,
-}
 
 /// Why a delivery was not kept.
 #[derive(Debug, thiserror::Error)]
@@ -54,46 +44,6 @@ pub enum InboxError {
     /// The inbox is closed: the process is about to end.
     #[error("the inbox is closed")]
     Closed,
-}
-
-/// How much all inboxes may hold, and do.
-#[derive(Clone, Debug)]
-pub struct Room {
-    held: Arc<AtomicU64>,
-    len_max: u64,
-}
-
-impl Room {
-    /// Room for so many bytes.
-    #[must_use]
-    pub fn new(len_max: u64) -> Self {
-        Self { held: Arc::default(), len_max }
-    }
-
-    /// Bytes that are held.
-    #[must_use]
-    pub fn held(&self) -> u64 {
-        self.held.load(Ordering::Relaxed)
-    }
-
-    /// The same room with another bound.
-    #[must_use]
-    pub fn resized(&self, len_max: u64) -> Self {
-        Self { held: Arc::clone(&self.held), len_max }
-    }
-
-    fn is_full(&self, more: u64) -> bool {
-        self.held() + more > self.len_max
-    }
-
-    fn take(&self, bytes: u64) {
-        self.held.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn give(&self, bytes: u64) {
-        let less = |held: u64| Some(held.saturating_sub(bytes));
-        let _ = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-    }
 }
 
 /// A file of an inbox that nobody appends to any more.
@@ -115,6 +65,7 @@ enum Order {
 pub struct Inbox {
     orders: Option<mpsc::Sender<Order>>,
     room: Room,
+    part: Arc<Part>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -130,13 +81,14 @@ impl Inbox {
         clock: Clock,
     ) -> Result<Self, StateError> {
         let closed = files(&state.reader().store, door)?;
-        room.take(closed.iter().map(|file| file.bytes).sum());
+        let part = Arc::new(room.part(bytes_of(&closed)));
         let (orders, incoming) = mpsc::channel(WAITING_MAX);
         let folder = folder_of(door);
-        let writer = Writer { state: Arc::clone(state), folder, clock, open: None, closed };
+        let (state, writes) = (Arc::clone(state), Arc::clone(&part));
+        let writer = Writer { state, folder, clock, open: None, closed, part: writes };
         let thread = std::thread::Builder::new().name(format!("inbox {door}"));
         let thread = thread.spawn(move || writer.run(incoming))?;
-        Ok(Self { orders: Some(orders), room, thread: Some(thread) })
+        Ok(Self { orders: Some(orders), room, part, thread: Some(thread) })
     }
 
     /// Keeps a delivery. It is on disk once this returns.
@@ -155,9 +107,7 @@ impl Inbox {
             Err(mpsc::error::TrySendError::Full(_)) => return Err(InboxError::Full),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(InboxError::Closed),
         }
-        told.await.unwrap_or(Err(InboxError::Closed))?;
-        self.room.take(bytes);
-        Ok(())
+        told.await.unwrap_or(Err(InboxError::Closed))
     }
 
     /// Closes the file that is being written to, and names all that are closed: they can be used.
@@ -173,7 +123,13 @@ impl Inbox {
 
     /// Files were used and removed.
     pub fn used(&self, files: &[ClosedFile]) {
-        self.room.give(files.iter().map(|file| file.bytes).sum());
+        self.part.less(bytes_of(files));
+    }
+
+    /// Bytes that wait in it.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.part.bytes()
     }
 }
 
@@ -194,6 +150,7 @@ struct Writer {
     open: Option<OpenFile>,
     /// Files that may be there still; those that were used are taken out when the next are named.
     closed: Vec<ClosedFile>,
+    part: Arc<Part>,
 }
 
 struct OpenFile {
@@ -236,11 +193,14 @@ impl Writer {
         };
         let kept = open.file.append(bytes).and_then(|()| open.file.sync());
         open.bytes += bytes.len() as u64;
+        self.part.more(bytes.len() as u64);
         if kept.is_err() || open.bytes >= FILE_LEN {
             // After a failure as well: what follows half of a batch would not be found again.
             self.close();
         }
-        Ok(kept?)
+        kept?;
+        // Whoever has taken over meanwhile has looked already, and does not know of this.
+        self.state.check_lease()
     }
 
     fn close(&mut self) {
@@ -253,6 +213,7 @@ impl Writer {
         self.close();
         let store = &self.state.reader().store;
         let there = list(store, &self.folder).map_err(|error| InboxError::State(Arc::new(error)))?;
+        self.part.is(bytes_of(&there));
         self.closed.retain(|file| there.iter().any(|found| belongs(&found.path, &file.path)));
         let is_closed = |found: &ClosedFile| self.closed.iter().any(|file| belongs(&found.path, &file.path));
         Ok(there.into_iter().filter(is_closed).collect())
@@ -280,31 +241,8 @@ impl OpenFile {
     }
 }
 
-impl Delivery {
-    fn write(&self, out: &mut Vec<u8>) {
-        let start = out.len();
-        let len = u32::try_from(self.body.len()).unwrap_or(u32::MAX);
-        out.extend_from_slice(&len.to_le_bytes());
-        out.extend_from_slice(&[0; 8]);
-        out.extend_from_slice(&self.received.as_millisecond().to_le_bytes());
-        out.extend_from_slice(&self.stamp.to_le_bytes());
-        out.extend_from_slice(&self.body);
-        let hash = xxh3_64(&out[start + 12..]);
-        out[start + 4..start + 12].copy_from_slice(&hash.to_le_bytes());
-    }
-
-    /// Reads one delivery off the front; none if it is not whole.
-    fn read(bytes: &[u8]) -> Option<(Self, usize)> {
-        let number = |at: usize| Some(i64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-        let len = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
-        let end = HEAD_LEN.checked_add(len)?;
-        let rest = bytes.get(12..end)?;
-        if number(4)?.cast_unsigned() != xxh3_64(rest) {
-            return None;
-        }
-        let received = Timestamp::from_millisecond(number(12)?).ok()?;
-        Some((Self { received, stamp: number(20)?, body: bytes[HEAD_LEN..end].to_vec() }, end))
-    }
+fn bytes_of(files: &[ClosedFile]) -> u64 {
+    files.iter().map(|file| file.bytes).sum()
 }
 
 fn folder_of(door: &ConnectionName) -> String {
@@ -346,18 +284,12 @@ impl StateReader {
         files(&self.store, door)
     }
 
-    /// What is in a file of an inbox, and how many bytes at its end belong to no whole delivery.
+    /// What is in a file of an inbox.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn deliveries(&self, file: &ClosedFile) -> Result<(Vec<Delivery>, usize), StateError> {
-        let bytes = self.store.read(&file.path)?.unwrap_or_default();
-        let (mut deliveries, mut at) = (Vec::new(), 0);
-        while let Some((delivery, len)) = Delivery::read(&bytes[at..]) {
-            deliveries.push(delivery);
-            at += len;
-        }
-        Ok((deliveries, bytes.len() - at))
+    pub fn deliveries(&self, file: &ClosedFile) -> Result<Contents, StateError> {
+        Ok(Contents::read(&self.store.read(&file.path)?.unwrap_or_default()))
     }
 }
 
@@ -375,47 +307,44 @@ impl StateWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Timestamp;
 
     fn delivery(body: &str) -> Delivery {
         let received = Timestamp::from_millisecond(1_700_000_000_123).unwrap();
         Delivery { received, stamp: -7, body: body.as_bytes().to_vec() }
     }
 
-    #[test]
-    fn a_delivery_that_was_cut_is_not_there_and_spoils_nothing_before_it() {
+    #[tokio::test]
+    async fn room_is_what_the_files_take_whatever_went_wrong() {
         let home = tempfile::tempdir().unwrap();
-        let store = Store::in_folder(home.path());
-        let reader = StateReader { store: store.clone(), format: None };
-        let (mut bytes, all) = (Vec::new(), [delivery("one"), delivery(""), delivery("three")]);
-        all.iter().for_each(|delivery| delivery.write(&mut bytes));
-        for cut in 0..=bytes.len() {
-            let path = format!("inbox/heap/{cut:013}-0.log");
-            let mut file = store.growing(&path).unwrap();
-            file.append(&bytes[..cut]).unwrap();
-            let (found, rest) = reader.deliveries(&ClosedFile { path, bytes: cut as u64 }).unwrap();
-            let whole = [HEAD_LEN + 3, HEAD_LEN, HEAD_LEN + 5];
-            let mut sum = 0;
-            let count = whole
-                .iter()
-                .take_while(|len| {
-                    sum += **len;
-                    sum <= cut
-                })
-                .count();
-            assert_eq!(found, all[..count]);
-            assert_eq!(rest, cut - whole[..count].iter().sum::<usize>());
-        }
-    }
-
-    #[test]
-    fn a_flipped_bit_is_found() {
-        let mut bytes = Vec::new();
-        delivery("body").write(&mut bytes);
-        for at in 0..bytes.len() {
-            let mut bad = bytes.clone();
-            bad[at] ^= 1;
-            assert!(Delivery::read(&bad).is_none_or(|(read, _)| read != delivery("body")), "{at}");
-        }
+        let since = Timestamp::UNIX_EPOCH;
+        let holder = super::super::Holder { host: String::new(), process: 1, since, heard: None };
+        let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
+        let location = super::super::Location::Folder(home.path().to_owned());
+        let state = Arc::new(StateWriter::open(&location, &holder, clock, 7).unwrap());
+        let (room, door) = (Room::new(1 << 20), ConnectionName::new("heap").unwrap());
+        let open = || Inbox::open(&state, &door, room.clone(), clock).unwrap();
+        let inbox = open();
+        inbox.keep(delivery("body")).await.unwrap();
+        let one = (HEAD_LEN + 4) as u64;
+        assert_eq!((room.held(), inbox.held()), (one, one));
+        let files = inbox.close_file().await.unwrap();
+        // Removed, and then the fold failed: nobody says that they were used.
+        state.remove_used(&files[0]).unwrap();
+        inbox.keep(delivery("body")).await.unwrap();
+        assert_eq!(room.held(), 2 * one);
+        let files = inbox.close_file().await.unwrap();
+        assert_eq!((files.len(), room.held()), (1, one));
+        // Closed and opened again, it is not counted twice.
+        drop(inbox);
+        assert_eq!(room.held(), 0);
+        let inbox = open();
+        assert_eq!(room.held(), one);
+        let files = inbox.close_file().await.unwrap();
+        state.remove_used(&files[0]).unwrap();
+        inbox.used(&files);
+        inbox.used(&files);
+        assert_eq!((room.held(), inbox.held()), (0, 0));
     }
 
     #[test]

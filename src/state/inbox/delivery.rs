@@ -1,0 +1,132 @@
+//! A delivery as its bytes, and the bytes of a file as deliveries.
+//!
+//! A delivery is its length (4 bytes, little end first), the XXH3-64 of the rest (8), when it was received
+//! (8, milliseconds), the door's stamp (8), and its body. A file that was not closed may end in the middle of
+//! one: nobody was told that it is safe. What is damaged before a whole one was safe once: it is told apart.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::model::Timestamp;
+
+/// Bytes before a body.
+pub(super) const HEAD_LEN: usize = 4 + 8 + 8 + 8;
+
+/// Something that was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// When.
+    pub received: Timestamp,
+    /// A number of the door's own: of Heap's webhook, the milliseconds that it is signed for.
+    pub stamp: i64,
+    /// The bytes.
+    pub body: Vec<u8>,
+}
+
+/// What is in a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// The deliveries, in the order in which they came.
+    pub deliveries: Vec<Delivery>,
+    /// Bytes at the end that are no whole delivery.
+    pub torn: usize,
+    /// Stretches before whole deliveries that were one, or several, and are not any more.
+    pub damaged: Vec<Vec<u8>>,
+}
+
+impl Contents {
+    pub(super) fn read(bytes: &[u8]) -> Self {
+        let (mut contents, mut at) = (Self::default(), 0);
+        while at < bytes.len() {
+            // Whatever is damaged, what follows it was called safe as well.
+            let whole = (at..bytes.len()).find_map(|from| Some((from, Delivery::read(&bytes[from..])?)));
+            let Some((from, (delivery, len))) = whole else {
+                contents.torn = bytes.len() - at;
+                break;
+            };
+            if from > at {
+                contents.damaged.push(bytes[at..from].to_vec());
+            }
+            contents.deliveries.push(delivery);
+            at = from + len;
+        }
+        contents
+    }
+}
+
+impl Delivery {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        let len = u32::try_from(self.body.len()).unwrap_or(u32::MAX);
+        out.extend_from_slice(&len.to_le_bytes());
+        out.extend_from_slice(&[0; 8]);
+        out.extend_from_slice(&self.received.as_millisecond().to_le_bytes());
+        out.extend_from_slice(&self.stamp.to_le_bytes());
+        out.extend_from_slice(&self.body);
+        let hash = xxh3_64(&out[start + 12..]);
+        out[start + 4..start + 12].copy_from_slice(&hash.to_le_bytes());
+    }
+
+    /// Reads one delivery off the front; none if it is not whole.
+    fn read(bytes: &[u8]) -> Option<(Self, usize)> {
+        let number = |at: usize| Some(i64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        let len = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
+        let end = HEAD_LEN.checked_add(len)?;
+        let rest = bytes.get(12..end)?;
+        if number(4)?.cast_unsigned() != xxh3_64(rest) {
+            return None;
+        }
+        let received = Timestamp::from_millisecond(number(12)?).ok()?;
+        Some((Self { received, stamp: number(20)?, body: bytes[HEAD_LEN..end].to_vec() }, end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delivery(body: &str) -> Delivery {
+        let received = Timestamp::from_millisecond(1_700_000_000_123).unwrap();
+        Delivery { received, stamp: -7, body: body.as_bytes().to_vec() }
+    }
+
+    fn bytes_of(all: &[Delivery]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        all.iter().for_each(|delivery| delivery.write(&mut bytes));
+        bytes
+    }
+
+    #[test]
+    fn a_delivery_that_was_cut_is_not_there_and_spoils_nothing_before_it() {
+        let all = [delivery("one"), delivery(""), delivery("three")];
+        let bytes = bytes_of(&all);
+        let ends = [0, HEAD_LEN + 3, 2 * HEAD_LEN + 3, 3 * HEAD_LEN + 8];
+        for cut in 0..=bytes.len() {
+            let found = Contents::read(&bytes[..cut]);
+            let count = ends.iter().filter(|end| **end <= cut).count() - 1;
+            assert_eq!(found.deliveries, all[..count]);
+            assert_eq!((found.torn, found.damaged.len()), (cut - ends[count], 0));
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found_and_costs_no_other_delivery() {
+        let all = [delivery("one"), delivery("body"), delivery("three")];
+        let (bytes, first) = (bytes_of(&all), HEAD_LEN + 3);
+        for at in first..first + HEAD_LEN + 4 {
+            let mut bad = bytes.clone();
+            bad[at] ^= 1;
+            let found = Contents::read(&bad);
+            assert_eq!(found.deliveries, [all[0].clone(), all[2].clone()], "{at}");
+            assert_eq!(found.damaged, [bad[first..first + HEAD_LEN + 4].to_vec()]);
+            assert_eq!(found.torn, 0);
+        }
+    }
+
+    /// As a disk leaves it that has lost its power.
+    #[test]
+    fn zeros_are_no_deliveries() {
+        let mut bytes = bytes_of(&[delivery("one")]);
+        bytes.resize(bytes.len() + 5000, 0);
+        assert_eq!(Contents::read(&bytes).torn, 5000);
+    }
+}

@@ -1,0 +1,225 @@
+//! Several processes on one state, in a folder and in a bucket: who stands by leads as well as whoever led
+//! before, and what was answered with 200 counts, whoever answered it.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::support::s3::S3;
+use crate::support::watch::{PATIENCE, Watch};
+use crate::support::*;
+
+/// The config changes while a process stands by: what it leads with is the config of then, not of its start.
+#[test]
+fn whoever_takes_over_goes_by_the_config_of_now() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts", "trials"], PATIENCE).source("carts", users(50)).source("trials", users(20));
+    let first = Watch::start(&w);
+    first.until_in_step();
+    let second = Watch::from_command(&mut w.command(&["watch"]));
+    until("it stands by", || second.get("/readyz").body.contains("standing by"));
+    let named = |name: &str| sandbox.names().contains(&("carts".to_owned(), name.to_owned()));
+    let passes = || first.metric("syncline_pass_duration_seconds_count");
+    let passed = passes();
+    w.replace("sync.yaml", &w.read("sync.yaml").replace("name: Carts", "name: Full carts"));
+    until("the first has told the name", || named("Full carts") && passes() > passed);
+    until("the second knows of it", || second.ready()["config_digest"] == first.ready()["config_digest"]);
+    let names = || sandbox.requests()["names"].as_u64().unwrap();
+    let before = names();
+    first.kill();
+    second.until_ready();
+    second.until_in_step();
+    assert!(named("Full carts"), "{:?}", sandbox.names());
+    assert_eq!(names(), before, "nobody was told an old name");
+}
+
+/// A proxy before a store. It can be cut, or hold back what is sent through it.
+struct Line {
+    url: String,
+    how: Arc<AtomicU8>,
+}
+
+const GOES: u8 = 0;
+const CUT: u8 = 1;
+const HELD: u8 = 2;
+
+impl Line {
+    fn to(url: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = format!("http://{}", listener.local_addr().unwrap());
+        let (how, there) = (Arc::new(AtomicU8::new(GOES)), url.strip_prefix("http://").unwrap().to_owned());
+        let is = Arc::clone(&how);
+        std::thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                if is.load(Relaxed) == CUT {
+                    continue;
+                }
+                let Ok(far) = TcpStream::connect(&there) else { continue };
+                let back = (far.try_clone().unwrap(), near.try_clone().unwrap());
+                for (from, to) in [(near, far), back] {
+                    let is = Arc::clone(&is);
+                    std::thread::spawn(move || pass_on(from, to, &is));
+                }
+            }
+        });
+        Self { url: ours, how }
+    }
+
+    fn is(&self, how: u8) {
+        self.how.store(how, Relaxed);
+    }
+}
+
+fn pass_on(mut from: TcpStream, mut to: TcpStream, is: &AtomicU8) {
+    let mut chunk = [0; 16 << 10];
+    while let Ok(len @ 1..) = from.read(&mut chunk) {
+        while is.load(Relaxed) == HELD {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if is.load(Relaxed) == CUT || to.write_all(&chunk[..len]).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+const HEAP: &str = "  heap: { kind: heap }\n";
+
+fn command(w: &Workspace) -> Command {
+    let mut command = w.command(&["watch"]);
+    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+    command
+}
+
+/// A cohort from a file and one from a segment, with the state in a bucket.
+fn in_bucket(state: &str) -> (Workspace, Sandbox) {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let free = cohort_entry("free", "    guard: { max_removed: 100%, allow_empty: true }\n")
+        .replace("{ kind: file, path: free.csv }", "{ kind: heap_segment, connection: heap, segment_id: 7 }")
+        .replace("external_id: identity", "external_id: id");
+    w.write("sync.yaml", config(&sandbox.url, &["carts"], &(HEAP.to_owned() + PATIENCE)) + &free + state);
+    w.source("carts", users(20));
+    (w, sandbox)
+}
+
+fn tell(watch: &Watch, sync: &str, people: &[&str]) -> u16 {
+    let people: Vec<String> = people.iter().map(|id| format!(r#"{{"id":"{id}"}}"#)).collect();
+    let body = format!(
+        r#"{{"action_type":"segment.users.sync","data":{{"segment":{{"id":7,"name":"S"}},"sync_info":{{"page_number":1,"total_pages":1,"sync_task_id":"{sync}"}},"add":[{}]}}}}"#,
+        people.join(",")
+    );
+    http(&watch.doors(), "POST", "/heap/heap", &[], &body).status
+}
+
+#[test]
+fn on_a_bucket_one_leads_and_the_other_follows_when_it_was_killed_or_slept() {
+    let Some(s3) = S3::start() else { return };
+    let (w, sandbox) = in_bucket(&s3.config("2s"));
+    let first = Watch::from_command(&mut command(&w));
+    first.until_ready();
+    until("the carts are there", || sandbox.members("carts") == members(users(20)));
+    assert_eq!(tell(&first, "one", &["a", "b"]), 200);
+    until("who was told is in", || sandbox.members("free").len() == 2);
+    let second = Watch::from_command(&mut command(&w));
+    until("it stands by", || second.get("/readyz").body.contains("standing by"));
+    assert_eq!(tell(&second, "two", &["c"]), 503, "who stands by takes nothing");
+    // Told and killed at once: what was answered with 200 is in the bucket.
+    assert_eq!(tell(&first, "two", &["c"]), 200);
+    first.kill();
+    second.until_ready();
+    until("who was told is in", || sandbox.members("free").len() == 3);
+    let third = Watch::from_command(&mut command(&w));
+    until("it stands by", || third.get("/readyz").body.contains("standing by"));
+    second.signal(Signal::SIGSTOP);
+    third.until_ready();
+    w.source("carts", users(19));
+    until("somebody left", || sandbox.members("carts") == members(users(19)));
+    second.signal(Signal::SIGCONT);
+    assert_eq!(tell(&second, "three", &["d"]), 503, "its time is over");
+    until("it stands by again", || second.get("/readyz").body.contains("standing by"));
+    assert_eq!(second.get("/readyz").status, 503);
+    assert_eq!(tell(&third, "three", &["d"]), 200);
+    until("who was told is in", || sandbox.members("free").len() == 4);
+    assert_eq!(third.stop(), 0);
+    second.until_ready();
+    w.source("carts", users(18));
+    until("somebody left", || sandbox.members("carts") == members(users(18)));
+    assert_eq!(second.stop(), 0);
+    let mut verify = w.command(&["state", "verify"]);
+    verify.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+    run(verify).expect(0);
+}
+
+#[test]
+fn a_bucket_that_is_away_for_longer_than_a_lease_is_waited_for() {
+    let Some(s3) = S3::start() else { return };
+    let line = Line::to(&s3.url);
+    let (w, sandbox) = in_bucket(&s3.config("2s").replace(&s3.url, &line.url));
+    let watch = Watch::from_command(&mut command(&w));
+    watch.until_ready();
+    until("the carts are there", || sandbox.members("carts") == members(users(20)));
+    line.is(CUT);
+    until("it knows", || watch.get("/readyz").status == 503);
+    assert!([503, 0].contains(&tell(&watch, "one", &["a"])), "nothing is taken that could not be kept");
+    std::thread::sleep(Duration::from_secs(8));
+    assert_eq!(watch.get("/livez").status, 200);
+    line.is(GOES);
+    watch.until_ready();
+    w.source("carts", users(19));
+    until("somebody left", || sandbox.members("carts") == members(users(19)));
+    assert_eq!(tell(&watch, "one", &["a"]), 200);
+    until("who was told is in", || sandbox.members("free").len() == 1);
+    assert_eq!(watch.stop(), 0);
+}
+
+/// The bucket answers so late that another process leads by then: it does not know of what arrives after it has
+/// looked, so that must not be called safe.
+#[test]
+fn what_reaches_a_bucket_after_the_lease_was_lost_is_not_answered_with_200() {
+    let Some(s3) = S3::start() else { return };
+    let line = Line::to(&s3.url);
+    let (w, sandbox) = in_bucket(&s3.config("2s"));
+    w.write("held.yaml", w.read("sync.yaml").replace(&s3.url, &line.url));
+    let first = Watch::from_command(command(&w).args(["-c", "held.yaml"]));
+    first.until_ready();
+    assert_eq!(tell(&first, "one", &["a"]), 200);
+    until("who was told is in", || sandbox.members("free").len() == 1);
+    let second = Watch::from_command(&mut command(&w));
+    until("it stands by", || second.get("/readyz").body.contains("standing by"));
+    line.is(HELD);
+    let answered = std::thread::scope(|scope| {
+        let late = scope.spawn(|| tell(&first, "two", &["b"]));
+        second.until_ready();
+        second.until_in_step();
+        line.is(GOES);
+        late.join().unwrap()
+    });
+    assert_eq!(answered, 503);
+    assert_eq!(tell(&second, "two", &["b"]), 200);
+    until("who was told is in", || sandbox.members("free").len() == 2);
+}
+
+/// Left by a process that was killed before it could use it, and met again by a reload.
+#[test]
+fn what_waits_behind_a_door_that_is_new_is_used() {
+    let (w, sandbox) = in_bucket("");
+    let with_heap = w.read("sync.yaml");
+    let first = Watch::from_command(&mut command(&w));
+    first.until_ready();
+    assert_eq!(tell(&first, "one", &["a", "b"]), 200);
+    first.kill();
+    if w.snapshot(".syncline/inbox").is_empty() {
+        return; // it was used already
+    }
+    w.replace("sync.yaml", &config(&sandbox.url, &["carts"], PATIENCE));
+    let watch = Watch::start(&w);
+    watch.until_in_step();
+    w.replace("sync.yaml", &with_heap);
+    until("who was told is in", || sandbox.members("free").len() == 2);
+}
