@@ -9,6 +9,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
 use crate::support::avro_writer::{Writer, text};
+use crate::support::drivers::Driver;
 use crate::support::postgres::Postgres;
 use crate::support::*;
 
@@ -149,6 +150,19 @@ fn the_same_people_give_the_same_plan_from_everywhere() {
             .replace("{ kind: file, path: a.avro }", "{ kind: sql, connection: warehouse, table: people }");
         w.write("sync.yaml", text.replace("cohorts:\n", &format!("{connection}cohorts:\n")));
         assert_eq!(digest(&w), expected, "PostgreSQL");
+    }
+    for driver in [Driver::sqlite(), Driver::duckdb()].into_iter().flatten() {
+        let rows = "with recursive n(i) as (select 0 union all select i + 1 from n where i < 99999) \
+            select 'user-' || i as identity from n";
+        let file = format!("{}.db", driver.option);
+        driver.sql(&w.path(&file), &format!("create table people as {rows}"));
+        by(&w, &sandbox, "a.csv", "identity");
+        let text = w
+            .read("sync.yaml")
+            .replace("{ kind: file, path: a.csv }", "{ kind: sql, connection: warehouse, table: people }")
+            .replace("cohorts:\n", &format!("{}cohorts:\n", driver.connection(&file, "")));
+        w.write("sync.yaml", text);
+        assert_eq!(digest(&w), expected, "{}", driver.file.display());
     }
 }
 

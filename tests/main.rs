@@ -12,6 +12,7 @@
 
 mod support;
 
+mod adbc;
 mod answers;
 mod architecture;
 mod columns;
