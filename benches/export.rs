@@ -2,9 +2,11 @@
 //!
 //! It generates the file, the same everywhere: events shaped like `users.messages.email.Open`, 17 fields,
 //! snappy. Medians of five. The same events are mapped from HTTP bodies of 100 as well. Where Python has
-//! `fastavro`, `cramjam` and `orjson`, it reads the same file in the same run.
+//! `fastavro`, `cramjam` and `orjson`, it reads the same file in the same run. Then the program sends the file to the
+//! sandbox's Heap, which takes everything, and events are posted to a door of `watch`.
 //!
-//! `cargo bench --bench export`, or with a number of events: `cargo bench --bench export -- 100000`.
+//! `cargo bench --bench export`, or with a number of events: `cargo bench --bench export -- 100000`. With
+//! `--faults 500000`, the Heap fails and the program is killed, and each event must be there once.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that fails panics")]
 #![allow(
@@ -19,6 +21,8 @@
 mod avro;
 #[path = "support/events.rs"]
 mod events;
+#[path = "support/flow.rs"]
+mod flow;
 #[path = "support/measure.rs"]
 mod measure;
 
@@ -45,6 +49,7 @@ fn main() {
         }
         ["--make", path, events] => fs::write(path, events::file(events.parse().unwrap(), "snappy")).unwrap(),
         ["--run", what, path, events] => run(what, Path::new(path), events.parse().unwrap()),
+        ["--faults", events] => flow::faults(events.parse().unwrap()),
         [] => all(EVENTS),
         [events] => all(events.parse().unwrap()),
         _ => panic!("{args:?}"),
@@ -76,6 +81,8 @@ fn all(events: u64) {
         "HTTP bodies of 100, split and map",
         (events / 10) as f64 / http.cpu
     );
+    flow::send(&path, events);
+    flow::door(events / 4);
     python(home.path(), [decode, mapped]);
 }
 

@@ -18,20 +18,22 @@
 //! | module | what it is | may import |
 //! |---|---|---|
 //! | [`model`] | the nouns; plain values, checked at construction; pure | nothing of ours |
+//! | [`objects`] | a bucket's client, for whoever blocks | nothing of ours |
 //! | [`sandbox`] | Braze, Heap and Currents in miniature, over real HTTP; knows nothing of ours, so that a misread contract cannot hide on both sides | nothing of ours |
-//! | [`config`] | bytes → [`config::Config`], or every problem with its place | model |
+//! | [`events`] | Currents event → Heap event, its names, its person; pure | model |
+//! | [`config`] | bytes → [`config::Config`], or every problem with its place | model, events |
 //! | [`matching`] | row → identifier, or the reason why not; pure | model |
 //! | [`plan`] | diff, guard, cost, digest; pure: no I/O, no clock, no async | model |
-//! | [`events`] | Currents event → Heap event, its names, its person; pure | model |
-//! | [`state`] | the store, in a folder or a bucket: record, in doubt, journal, rejects, lease | model |
+//! | [`state`] | the store, in a folder or a bucket: record, in doubt, journal, rejects, identity map, progress of exports, lease | model, objects |
 //! | [`fold`] | what a Heap's webhook has told: inbox → the membership table of each segment | model, state |
-//! | [`connector`] | the one HTTP client, and a folder per vendor or store | model, config |
-//! | [`receiver`] | HTTP doors → inbox; cannot reach a pass | model, config, state |
+//! | [`connector`] | the one HTTP client, and a folder per vendor or store | model, objects, config |
+//! | [`receiver`] | HTTP doors → inbox; cannot reach a pass | model, events, config, state |
 //! | [`desired`] | reads a source, matches, sorts: an ordered, distinct set on disk | model, config, matching, state, connector |
 //! | [`apply`] | sends an approved plan and records outcomes; decides nothing | model, config, plan, state, connector |
-//! | [`reconcile`] | one pass over everything; the only one that knows every stage | model, config, matching, plan, state, connector, fold, desired, apply |
+//! | [`export`] | one pass of an export: read, map, send, checkpoint | model, events, config, state, connector, apply |
+//! | [`reconcile`] | one pass over everything; the only one that knows every stage | model, config, matching, plan, state, connector, fold, desired, apply, export |
 //! | [`dashboard`] | the read-only web page of `watch`, as a pure function; everything escaped | model, state |
-//! | [`watch`] | one closed enum of things that wake it, one loop, one queue | model, config, state, connector, fold, apply, receiver, reconcile, dashboard |
+//! | [`watch`] | one closed enum of things that wake it, one loop, one queue | model, config, state, connector, fold, apply, export, receiver, reconcile, dashboard |
 //! | [`cli`] | the only module that prints, reads the environment or chooses an exit code | all |
 //!
 //! # Laws
@@ -55,6 +57,21 @@
 //! the list of what is in doubt and then, without being written again, a part of the record: there is no
 //! separate folder for members in doubt, and nothing to repair after a crash. See [`state`].
 //!
+//! # How exports work
+//!
+//! An export reads Braze's events, from files or from what came through a door, maps each one and sends it to
+//! Heap:
+//!
+//! ```text
+//! bucket, folder ─► connector ┐
+//!                             ├─► events ─► export ─► Heap
+//! door ─► receiver ─► inbox ──┘               └─────► state (how far, what waits, rejects, who is who)
+//! ```
+//!
+//! Heap knows each event by Braze's id of it, so sending twice is harmless, and nothing is in doubt for long: what
+//! has no answer is sent again. A version of an export says what has been read only once each event of it is in Heap
+//! or lies durably elsewhere in the state. See [`export`].
+//!
 //! # Two writers
 //!
 //! One process holds the state. In a folder that is a lock, which dies with its holder. In a bucket it is a
@@ -69,9 +86,11 @@ pub mod connector;
 pub mod dashboard;
 pub mod desired;
 pub mod events;
+pub mod export;
 pub mod fold;
 pub mod matching;
 pub mod model;
+pub mod objects;
 pub mod plan;
 pub mod receiver;
 pub mod reconcile;

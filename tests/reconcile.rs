@@ -48,13 +48,19 @@ fn one_changed_line_is_planned_and_sent_and_nothing_else() {
 #[test]
 fn the_example_of_the_repository_works_as_it_stands() {
     let w = Workspace::new();
-    w.write("sync.yaml", fs::read(root().join("sync.yaml")).unwrap());
-    for file in ["abandoned_checkout.csv", "trial_in_trouble.ndjson", "spring_promotion.tsv"] {
-        w.write(&format!("examples/data/{file}"), fs::read(root().join("examples/data").join(file)).unwrap());
-    }
-    w.run(&["reconcile"]).expect(0).says(&["Applied: 3 cohorts, 11,200 added, 0 removed, 16 requests."]);
+    let copied = std::process::Command::new("cp")
+        .arg("-r")
+        .args(["sync.yaml", "examples"].map(|path| root().join(path)))
+        .arg(w.path(""))
+        .status();
+    assert!(copied.unwrap().success());
+    w.run(&["reconcile"]).expect(0).says(&[
+        "Applied: 3 cohorts, 11,200 added, 0 removed, 16 requests; 1 export, 2,434 events to Heap in 3 requests.",
+    ]);
     agrees_with_the_files(&w);
-    w.run(&["reconcile"]).expect(0).says(&["In step: 3 cohorts, 11,200 members, 0 requests to Braze."]);
+    w.run(&["reconcile"])
+        .expect(0)
+        .says(&["In step: 3 cohorts, 11,200 members, 0 requests to Braze; 1 export, 0 events to Heap"]);
 
     let csv = w.read("examples/data/abandoned_checkout.csv");
     let line = csv.lines().find(|line| line.starts_with("shopper-00")).unwrap();

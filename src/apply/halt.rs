@@ -100,12 +100,15 @@ impl Interrupt {
     ///
     /// # Errors
     /// [`Halt::Interrupted`].
-    pub(super) fn check(&self) -> Result<(), Halt> {
+    pub fn check(&self) -> Result<(), Halt> {
         if *self.0.borrow() { Err(Halt::Interrupted) } else { Ok(()) }
     }
 
     /// Sleeps, unless somebody wants to stop before that.
-    pub(super) async fn sleep(&self, time: std::time::Duration) -> Result<(), Halt> {
+    ///
+    /// # Errors
+    /// [`Halt::Interrupted`].
+    pub async fn sleep(&self, time: std::time::Duration) -> Result<(), Halt> {
         let mut receiver = self.0.clone();
         tokio::select! {
             () = tokio::time::sleep(time) => Ok(()),

@@ -19,6 +19,7 @@ mod ledger;
 mod send;
 
 pub use halt::{Halt, Health, Interrupt};
+pub use send::backoff;
 
 use std::collections::BTreeMap;
 

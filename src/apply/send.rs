@@ -15,6 +15,7 @@ use super::ledger::Ledger;
 use super::{Context, Halt, Outcome, blocking};
 use tokio::sync::SemaphorePermit;
 
+use crate::config::Retry;
 use crate::connector::braze::{Admission, Answer, RowError};
 use crate::model::{CohortId, Identifier, Op};
 use crate::plan::Naming;
@@ -290,8 +291,7 @@ impl<'a> Sender<'a> {
         if braze.gate.is_closed(clock.now()) {
             return Duration::ZERO;
         }
-        let wait = retry.first_wait.saturating_mul(1 << (attempt - 1).min(20)).min(retry.longest_wait);
-        wait / 2 + jitter(wait / 2)
+        backoff(&retry, attempt)
     }
 }
 
@@ -331,6 +331,14 @@ fn settle(answer: Answer, unsure: bool) -> Result<Verdict, Trouble> {
         Answer::NoAnswer(why) => Err(Trouble::Passing(Halt::Unavailable(format!("no answer ({why})")))),
         Answer::NotReached(why) => Err(Trouble::Passing(Halt::Unavailable(format!("not reached ({why})")))),
     }
+}
+
+/// The wait after so many failures: it doubles with each; half of it is chance.
+#[must_use]
+pub fn backoff(retry: &Retry, failures: u32) -> Duration {
+    let wait =
+        retry.first_wait.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(retry.longest_wait);
+    wait / 2 + jitter(wait / 2)
 }
 
 /// A random part of `most`.

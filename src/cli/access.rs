@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use super::environment;
 use super::error::{CommandError, no_secret};
+use super::exit::Exit;
 use super::output;
-use crate::config::{Config, Endpoint, Secret, Secrets, Source};
+use crate::config::{AppId, Config, Endpoint, Export, ExportSource, Heap, Secret, Secrets, Source};
 use crate::connector::braze::Keys;
-use crate::model::ConnectionName;
+use crate::export;
+use crate::model::{ConnectionName, ExportId};
 use crate::reconcile::Access;
-use crate::sandbox::{Options, Sandbox};
+use crate::sandbox::{HeapOptions, Options, Sandbox};
 
 /// What the sandbox's Heap signs with unless it is told otherwise.
 const SANDBOX_WEBHOOK_SECRET: &str = "sandbox-webhook-secret";
@@ -33,6 +35,65 @@ pub(super) fn keys(config: &Config) -> Result<BTreeMap<ConnectionName, Keys>, Co
     Ok(found)
 }
 
+/// The environment ids of the Heaps that these exports send to. The sandbox has one of its own.
+pub(super) fn app_ids(
+    config: &Config,
+    exports: &[&Export],
+) -> Result<BTreeMap<ConnectionName, String>, CommandError> {
+    let mut found = BTreeMap::new();
+    for (name, heap) in &config.heap {
+        if exports.iter().any(|export| export.to == *name) {
+            found.extend(app_id(name, heap)?.map(|id| (name.clone(), id)));
+        }
+    }
+    Ok(found)
+}
+
+/// The environment id of a Heap, if it has one.
+pub(super) fn app_id(name: &ConnectionName, heap: &Heap) -> Result<Option<String>, CommandError> {
+    match &heap.app_id {
+        Some(AppId::Plain(digits)) => Ok(Some(digits.clone())),
+        Some(AppId::Ref(place)) => {
+            let found = place.resolve(&environment::variable);
+            let id = found.map_err(|error| no_secret(name.as_str(), "app id", &error))?;
+            Ok(Some(id.expose().to_owned()))
+        }
+        None if heap.endpoint == Some(Endpoint::Sandbox) => Ok(Some(Options::default().heap.app_id)),
+        None => Ok(None),
+    }
+}
+
+/// The tokens that Braze may send to the doors of exports.
+pub(super) fn tokens(config: &Config) -> Result<BTreeMap<ExportId, Vec<Secret>>, CommandError> {
+    let mut found = BTreeMap::new();
+    for export in &config.exports {
+        let ExportSource::Http(source) = &export.source else { continue };
+        let find = |place: &crate::config::SecretRef| place.resolve(&environment::variable);
+        let tokens: Result<Vec<Secret>, _> = source.tokens.iter().map(find).collect();
+        let tokens = tokens.map_err(|error| no_secret(export.id.as_str(), "token", &error))?;
+        output::keep_secret(&tokens);
+        found.insert(export.id.clone(), tokens);
+    }
+    Ok(found)
+}
+
+/// The key of a Heap's deletion API. The sandbox has one of its own.
+pub(super) fn api_key(name: &ConnectionName, heap: &Heap) -> Result<Secret, CommandError> {
+    let key = match &heap.api_key {
+        Some(place) => {
+            let found = place.resolve(&environment::variable);
+            found.map_err(|error| no_secret(name.as_str(), "api key", &error))?
+        }
+        None if heap.endpoint == Some(Endpoint::Sandbox) => Secret::new(Options::default().heap.api_key),
+        None => {
+            let lacks = CommandError::new(Exit::Credentials, format!("connection `{name}` lacks `api_key`"));
+            return Err(lacks.hint(format!("add `api_key: {{ env: HEAP_API_KEY }}` to connection `{name}`")));
+        }
+    };
+    output::keep_secret([&key]);
+    Ok(key)
+}
+
 /// What each Heap may sign its webhook with. The sandbox has a secret of its own.
 pub(super) fn webhooks(config: &Config) -> Result<BTreeMap<ConnectionName, Vec<Secret>>, CommandError> {
     let mut found = BTreeMap::new();
@@ -42,7 +103,7 @@ pub(super) fn webhooks(config: &Config) -> Result<BTreeMap<ConnectionName, Vec<S
             let secret = place.resolve(&environment::variable);
             secrets.push(secret.map_err(|error| no_secret(name.as_str(), "webhook secret", &error))?);
         }
-        if secrets.is_empty() && heap.is_sandbox {
+        if secrets.is_empty() && heap.endpoint == Some(Endpoint::Sandbox) {
             secrets.push(Secret::new(SANDBOX_WEBHOOK_SECRET.to_owned()));
         }
         output::keep_secret(&secrets);
@@ -99,17 +160,56 @@ impl Sandboxes {
                 reached.extend(keys.map(|keys| (name.clone(), Access { base: base.clone(), keys })));
                 continue;
             }
-            if !running.contains_key(name) {
-                let memory = Some(config.state_folder().join("sandbox").join(name.as_str()));
-                let options = Options { memory, partner: braze.partner.clone(), ..Options::default() };
-                running.insert(name.clone(), Sandbox::start(options).await?);
-            }
-            if let Some(sandbox) = running.get(name) {
-                reached.insert(name.clone(), Access { base: sandbox.url(), keys: sandbox_keys() });
+            let options = Options { partner: braze.partner.clone(), ..Options::default() };
+            let base = started(&mut running, config, name, options).await?;
+            reached.insert(name.clone(), Access { base, keys: sandbox_keys() });
+        }
+        Ok(reached)
+    }
+
+    /// How to reach every Heap that is wanted and has an environment id; sandboxes are started.
+    pub(super) async fn reach_heaps(
+        &self,
+        config: &Config,
+        ids: &BTreeMap<ConnectionName, String>,
+        is_wanted: impl Fn(&ConnectionName) -> bool,
+    ) -> Result<BTreeMap<ConnectionName, export::Access>, CommandError> {
+        let mut reached = BTreeMap::new();
+        let mut running = self.0.lock().await;
+        for (name, heap) in config.heap.iter().filter(|(name, _)| is_wanted(name)) {
+            let base = match &heap.endpoint {
+                Some(Endpoint::Url(base)) => base.clone(),
+                Some(Endpoint::Sandbox) => {
+                    let app_id = ids.get(name).cloned();
+                    let defaults = Options::default();
+                    let app_id = app_id.unwrap_or(defaults.heap.app_id.clone());
+                    let options =
+                        Options { heap: HeapOptions { app_id, ..defaults.heap.clone() }, ..defaults };
+                    started(&mut running, config, name, options).await?
+                }
+                None => continue,
+            };
+            if let Some(app_id) = ids.get(name).cloned() {
+                reached.insert(name.clone(), export::Access { base, app_id });
             }
         }
         Ok(reached)
     }
+}
+
+/// Where a connection's sandbox is; it is started if it does not run yet.
+async fn started(
+    running: &mut BTreeMap<ConnectionName, Sandbox>,
+    config: &Config,
+    name: &ConnectionName,
+    options: Options,
+) -> Result<String, CommandError> {
+    if let Some(sandbox) = running.get(name) {
+        return Ok(sandbox.url());
+    }
+    let memory = Some(config.state_folder().join("sandbox").join(name.as_str()));
+    let sandbox = Sandbox::start(Options { memory, ..options }).await?;
+    Ok(running.entry(name.clone()).or_insert(sandbox).url())
 }
 
 fn sandbox_keys() -> Keys {

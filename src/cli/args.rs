@@ -6,7 +6,7 @@ use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 
 use super::exit;
 use super::sandbox_args::SandboxArgs;
-use crate::model::CohortId;
+use crate::model::{CohortId, ExportId, Timestamp, moment};
 use crate::plan::PlanDigest;
 
 /// The config that is meant when none is named.
@@ -49,7 +49,7 @@ pub(super) enum Command {
     Validate(FormatArgs),
     /// Show what `reconcile` would do; changes nothing
     Plan(PlanArgs),
-    /// Do it: one pass over all cohorts
+    /// Do it: one pass over all cohorts and exports
     Reconcile(ReconcileArgs),
     /// Keep everything in step, on a server, until told to stop
     Watch,
@@ -57,6 +57,12 @@ pub(super) enum Command {
     Status(FormatArgs),
     /// Show what earlier passes did
     History(HistoryArgs),
+    /// Send engagement events to Heap: one pass over all exports
+    Export(ExportArgs),
+    /// Send rejects once more, or the events of some days; shows them first
+    Replay(ReplayArgs),
+    /// Erase a person from every part of the state, and list what was erased
+    Forget(ForgetArgs),
     /// Send a cohort again by its record, adds and removes; shows first what that costs
     Resync(ResyncArgs),
     /// Let exactly this plan of a cohort pass, although the guard refuses it
@@ -89,6 +95,9 @@ impl Command {
             Self::Watch => "watch",
             Self::Status(_) => "status",
             Self::History(_) => "history",
+            Self::Export(_) => "export",
+            Self::Replay(_) => "replay",
+            Self::Forget(_) => "forget",
             Self::Resync(_) => "resync",
             Self::Approve(_) => "approve",
             Self::State(_) => "state",
@@ -107,6 +116,9 @@ impl Command {
             Self::Plan(args) if args.format == PlanFormat::Json => Format::Json,
             Self::Reconcile(args) => args.format,
             Self::History(args) => args.format,
+            Self::Export(args) => args.format,
+            Self::Replay(args) => args.format,
+            Self::Forget(args) => args.format,
             Self::Resync(args) => args.format,
             Self::Approve(args) => args.format,
             Self::State(args) => args.command.format(),
@@ -222,6 +234,69 @@ pub(super) struct ApproveArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    /// Only these exports
+    #[arg(value_name = "EXPORT", value_parser = export)]
+    pub(super) exports: Vec<ExportId>,
+    /// Only files of this day and later: `2026-11-01`; the others are left to other passes
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(super) since: Option<Timestamp>,
+    /// Only files of days before this
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(super) until: Option<Timestamp>,
+    /// Only show what would be read and what that costs
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// How the report is written to stdout
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReplayArgs {
+    /// Only these exports
+    #[arg(value_name = "EXPORT", value_parser = export)]
+    pub(super) exports: Vec<ExportId>,
+    /// Only rejects with this reason; may be given again
+    #[arg(long = "reason", value_name = "REASON", conflicts_with = "files")]
+    pub(super) reasons: Vec<String>,
+    /// Only events of types that this glob matches; may be given again
+    #[arg(long = "type", value_name = "GLOB", conflicts_with = "files")]
+    pub(super) types: Vec<String>,
+    /// Only events from this time on: `2026-11-01`, or `2026-11-01T06:00Z`
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(super) since: Option<Timestamp>,
+    /// Only events before this time
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(super) until: Option<Timestamp>,
+    /// Instead of rejects, read the files of these days once more
+    #[arg(long, requires = "since")]
+    pub(super) files: bool,
+    /// Only show what would be sent
+    #[arg(long, conflicts_with = "yes")]
+    pub(super) dry_run: bool,
+    /// Send it
+    #[arg(long)]
+    pub(super) yes: bool,
+    /// How the result is written to stdout
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ForgetArgs {
+    /// The person's id: yours, Braze's, a device's, or an alias
+    #[arg(value_name = "IDENTIFIER")]
+    pub(super) identifier: String,
+    /// Ask this Heap to delete the user with this identity as well; needs `api_key`
+    #[arg(long, value_name = "CONNECTION")]
+    pub(super) heap: Option<String>,
+    /// How the result is written to stdout
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct ResyncArgs {
     /// The cohort
     #[arg(value_name = "COHORT", value_parser = cohort)]
@@ -304,6 +379,14 @@ pub(super) fn without_effect(names: &[&str]) -> Vec<Arg> {
 
 fn cohort(text: &str) -> Result<CohortId, String> {
     CohortId::new(text).map_err(|e| e.to_string())
+}
+
+fn export(text: &str) -> Result<ExportId, String> {
+    ExportId::new(text).map_err(|e| e.to_string())
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    moment(text).ok_or_else(|| "write it like 2026-11-01 or 2026-11-01T06:00Z".to_owned())
 }
 
 fn ceiling(text: &str) -> Result<(CohortId, u64), String> {

@@ -77,6 +77,13 @@ impl<'a> SchemaAt<'a> {
         self.parent?.get("examples")?.get(0)?.as_str()
     }
 
+    /// The words among which there is a choice, if it is one of words.
+    fn words(&self) -> Vec<&'a str> {
+        let choices =
+            self.parent.and_then(|parent| parent.get("oneOf").or_else(|| parent.get("anyOf"))?.as_array());
+        choices.into_iter().flatten().filter_map(|choice| choice.get("const")?.as_str()).collect()
+    }
+
     fn text(&self, key: &str) -> Option<&'a str> {
         self.parent?.get(key)?.as_str()
     }
@@ -150,7 +157,11 @@ fn explain_choice(context: &[Vec<ValidationError<'static>>], at: &Place<'_>, pro
     let Place { node, name, rule, tree, schema } = at;
     let shapes = Shape::all(rule);
     let keys: Vec<&str> = shapes.iter().filter_map(|shape| shape.only_key).collect();
+    let words = rule.words();
     let TreeValue::Map(entries) = &node.value else {
+        if !words.is_empty() {
+            return problems.push(unknown_value(node, name, &words));
+        }
         let wanted = if keys.is_empty() {
             "a mapping".to_owned()
         } else {

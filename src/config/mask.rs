@@ -6,14 +6,17 @@
 use super::source::{Sources, Span};
 use super::tree::{Node, Value};
 
-/// The keys of a connection whose value is a place of a secret, and never the secret.
-const SECRET_KEYS: [&str; 6] = [
+/// The keys of a connection, or of an export's source, whose value is a place of a secret, and never the secret.
+const SECRET_KEYS: [&str; 9] = [
     "data_import_key",
     "partner_api_key",
     "password",
     "secrets",
     "webhook_secret",
     "webhook_secret_previous",
+    "api_key",
+    "token",
+    "token_previous",
 ];
 /// What is in the name of an option whose value is a secret.
 const SECRET_WORDS: [&str; 6] = ["password", "passphrase", "secret", "token", "private_key", "credential"];
@@ -26,6 +29,12 @@ pub(super) fn mask(tree: &mut Node, sources: &mut Sources) {
     for entry in entries {
         match entry.key.as_str() {
             "connections" => each(&mut entry.node, &mut |connection| mask_connection(connection, sources)),
+            "exports" => {
+                let sources = &mut *sources;
+                entry.node.items_mut().into_iter().flatten().for_each(|export| {
+                    each(export, &mut |source| mask_connection(source, sources));
+                });
+            }
             "watch" => mask_notify(&mut entry.node, sources),
             "environments" => each(&mut entry.node, &mut |overlay| mask(overlay, sources)),
             _ => {}

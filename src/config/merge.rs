@@ -11,7 +11,7 @@ use super::source::{Sources, Span};
 use super::tree::{self, Entry, Node, Value};
 
 /// What an included file may hold: the parts that a team splits by file.
-const INCLUDABLE: [&str; 3] = ["connections", "cohorts", "removed"];
+const INCLUDABLE: [&str; 4] = ["connections", "cohorts", "exports", "removed"];
 
 /// The main file with everything it includes, before any environment.
 pub(super) struct Assembled {
@@ -241,7 +241,7 @@ fn join(mine: &mut Entry, theirs: Entry, problems: &mut Vec<Problem>) {
 }
 
 /// Keys of which a mapping has one: an overlay that sets one takes the place of the others.
-const ALTERNATIVES: [&[&str]; 2] = [&["env", "file"], &["instance", "endpoint"]];
+const ALTERNATIVES: [&[&str]; 2] = [&["env", "file"], &["instance", "endpoint", "region"]];
 
 fn lay(under: &mut Node, over: &Node) {
     match (&mut under.value, &over.value) {

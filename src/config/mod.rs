@@ -10,6 +10,7 @@
 
 mod checks;
 mod explain;
+mod export;
 mod instance;
 mod lower;
 mod mask;
@@ -21,6 +22,7 @@ mod secret;
 mod server;
 mod shape;
 mod source;
+mod sql;
 mod syntax;
 mod text;
 mod tree;
@@ -28,14 +30,16 @@ mod types;
 
 use std::path::Path;
 
+pub use export::{Export, ExportSource, HttpSource, StoragePlace, StorageSource};
 pub use problem::{Code, Problem, Problems};
 pub use schema::{schema, schema_text};
 pub use secret::{Secret, SecretError, SecretRef, Secrets};
 pub use server::{Limits, Notable, Notify, NotifyFormat, Schedule, Tls, Watch};
 pub use source::{SourceFile, Sources, Span};
+pub use sql::{Adbc, Postgres, Query, Sql, SqlSource};
 pub use types::{
-    Adbc, Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, FinalNewline, Format, Heap, Postgres,
-    Query, Retry, SegmentSource, Source, Sql, SqlSource, StatePlace,
+    AppId, Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, FinalNewline, Format, Heap, Retry,
+    SegmentSource, Source, StatePlace,
 };
 
 /// Reads a config with one environment laid over it, or none.

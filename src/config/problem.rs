@@ -68,7 +68,7 @@ codes! {
     DuplicateRule = "duplicate-rule",
     /// A connection to a real vendor lacks a key.
     MissingCredentials = "missing-credentials",
-    /// Neither or both of `instance` and `endpoint`.
+    /// Not one of `instance` or `region` and `endpoint`, or both.
     EndpointChoice = "endpoint-choice",
     /// Keys would travel without encryption, or the endpoint is no plain base URL.
     BadEndpoint = "bad-endpoint",
@@ -82,6 +82,10 @@ codes! {
     DuplicatePath = "duplicate-path",
     /// A schedule that can never come, or in no time zone.
     BadSchedule = "bad-schedule",
+    /// Neither or both of `path` and `url`.
+    SourceChoice = "source-choice",
+    /// A glob that matches nothing, or a rename that carries nothing over.
+    BadGlob = "bad-glob",
     /// A match rule names a column that its source cannot have.
     UnknownColumn = "unknown-column",
     /// A cohort is both declared and listed under `removed:`.

@@ -80,10 +80,12 @@ impl Node {
 
     /// The items under this key, if it holds a list; none otherwise.
     pub(super) fn items(&self, key: &str) -> &[Node] {
-        match self.get(key).map(|node| &node.value) {
-            Some(Value::List(items)) => items,
-            _ => &[],
-        }
+        self.get(key).map(Self::list).unwrap_or_default()
+    }
+
+    /// The items of a list; none for anything else.
+    pub(super) fn list(&self) -> &[Node] {
+        if let Value::List(items) = &self.value { items } else { &[] }
     }
 
     /// The items of a list, to change them; none for anything else.

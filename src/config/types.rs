@@ -8,8 +8,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::export::{Export, ExportSource};
 use super::secret::SecretRef;
 use super::server::{Schedule, Watch};
+use super::sql::{Sql, SqlSource};
 use crate::model::{CohortId, ConnectionName, GuardLimits, MatchRule};
 
 /// A whole config.
@@ -31,6 +33,8 @@ pub struct Config {
     pub sql: BTreeMap<ConnectionName, Sql>,
     /// The cohorts in the order of the file.
     pub cohorts: Vec<Cohort>,
+    /// The exports in the order of the file.
+    pub exports: Vec<Export>,
     /// Cohorts that left the config and are to be emptied.
     pub removed: Vec<CohortId>,
     /// How `watch` runs.
@@ -48,6 +52,25 @@ impl Config {
     #[must_use]
     pub fn connections_len(&self) -> usize {
         self.braze.len() + self.heap.len() + self.sql.len()
+    }
+
+    /// Whether a Heap tells of its segments here: it has a secret for that, or a cohort is one of them, or there is
+    /// nothing else that it could be for.
+    #[must_use]
+    pub fn heap_has_door(&self, name: &ConnectionName) -> bool {
+        let is_of =
+            |source: &Source| matches!(source, Source::HeapSegment(source) if source.connection == *name);
+        let Some(heap) = self.heap.get(name) else { return false };
+        !heap.webhook_secrets.is_empty()
+            || self.cohorts.iter().any(|cohort| is_of(&cohort.source))
+            || self.exports.iter().all(|export| export.to != *name)
+    }
+
+    /// Whether anything is received over HTTP.
+    #[must_use]
+    pub fn has_doors(&self) -> bool {
+        self.heap.keys().any(|name| self.heap_has_door(name))
+            || self.exports.iter().any(|export| matches!(export.source, ExportSource::Http(_)))
     }
 
     /// The folder on this machine that belongs to the state: all of it, or where the sandbox keeps its memory
@@ -107,8 +130,26 @@ pub struct Braze {
 /// A Heap environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heap {
-    /// Whether it is the sandbox, which has its own secret.
-    pub is_sandbox: bool,
+    /// Where its API is, if the config says so. The sandbox has a secret of its own.
+    pub endpoint: Option<Endpoint>,
+    /// The environment that events go to.
+    pub app_id: Option<AppId>,
+    /// Where the key of its deletion API is.
+    pub api_key: Option<SecretRef>,
+    /// Events of one identity in a window.
+    pub identity_events_max: Option<u64>,
+    /// Events in a window.
+    pub app_events_max: Option<u64>,
+    /// The window.
+    pub window: Duration,
+    /// Requests with events under way at once.
+    pub requests_at_once: usize,
+    /// Bytes of a request with events.
+    pub request_len_max: usize,
+    /// How long one request may take.
+    pub timeout: Duration,
+    /// When to give up.
+    pub retry: Retry,
     /// Where the secrets are that its webhook may be signed with, the newest first.
     pub webhook_secrets: Vec<SecretRef>,
     /// The path of its door.
@@ -121,68 +162,16 @@ pub struct Heap {
     pub incomplete_after: Duration,
 }
 
-/// A database that cohorts may be asked of.
+/// An environment of Heap's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sql {
-    /// One that speaks PostgreSQL's protocol.
-    Postgres(Postgres),
-    /// One that a driver of Arrow Database Connectivity speaks to.
-    Adbc(Adbc),
+pub enum AppId {
+    /// Its digits.
+    Plain(String),
+    /// Where they are to be found.
+    Ref(SecretRef),
 }
 
-impl Sql {
-    /// Where its secrets are, by their names.
-    pub fn secrets(&self) -> impl Iterator<Item = (&str, &SecretRef)> {
-        let (password, options) = match self {
-            Self::Postgres(postgres) => (postgres.password.as_ref(), None),
-            Self::Adbc(adbc) => (None, Some(&adbc.secrets)),
-        };
-        let options = options.into_iter().flatten().map(|(name, place)| (&**name, place));
-        password.map(|place| ("password", place)).into_iter().chain(options)
-    }
-}
-
-/// A database that a driver on this machine speaks to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Adbc {
-    /// The driver's name among those that are installed, or its file.
-    pub driver: String,
-    /// The function of the file to begin with, if it is not the usual one.
-    pub entrypoint: Option<String>,
-    /// What the driver is told, as it calls it.
-    pub options: BTreeMap<String, String>,
-    /// The same, of what must not be shown.
-    pub secrets: BTreeMap<String, SecretRef>,
-    /// What stands around names in a query.
-    pub quote: char,
-    /// How long a query may take.
-    pub statement_timeout: Duration,
-}
-
-/// A database that speaks PostgreSQL's protocol.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Postgres {
-    /// The host, or the folder of its socket.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// The database.
-    pub database: String,
-    /// The user.
-    pub user: String,
-    /// Where the password is, if there is one.
-    pub password: Option<SecretRef>,
-    /// Whether the connection is encrypted and checked.
-    pub is_encrypted: bool,
-    /// Certificates to trust besides the machine's.
-    pub ca: Option<PathBuf>,
-    /// How long a query may take.
-    pub statement_timeout: Duration,
-    /// How long connecting may take.
-    pub connect_timeout: Duration,
-}
-
-/// Where a Braze workspace is.
+/// Where a vendor is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// The local sandbox, started when it is needed.
@@ -284,28 +273,6 @@ pub struct SegmentSource {
     pub connection: ConnectionName,
     /// Heap's number of the segment.
     pub segment: u64,
-}
-
-/// A query whose rows are a whole cohort.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SqlSource {
-    /// The connection.
-    pub connection: ConnectionName,
-    /// The query, or the table's name.
-    pub query: Query,
-    /// Values for its placeholders, as text.
-    pub params: Vec<String>,
-    /// Texts that stand for "no value".
-    pub null_values: Vec<String>,
-}
-
-/// What is asked of a database.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Query {
-    /// A query.
-    Text(String),
-    /// Everything in a table: its name, with what it lies in.
-    Table(Vec<String>),
 }
 
 /// Files that hold a whole cohort.

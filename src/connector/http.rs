@@ -23,6 +23,24 @@ pub enum HttpError {
     Client(String),
 }
 
+/// What a request says of who asks.
+#[derive(Clone, Copy)]
+pub enum Auth<'a> {
+    /// A name and a password.
+    Basic(&'a str, &'a str),
+    /// A token.
+    Bearer(&'a str),
+}
+
+impl Auth<'_> {
+    fn put(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match self {
+            Self::Basic(name, password) => request.basic_auth(name, Some(password)),
+            Self::Bearer(token) => request.bearer_auth(token),
+        }
+    }
+}
+
 /// An answer.
 #[derive(Debug)]
 pub struct Answer {
@@ -66,9 +84,21 @@ impl Http {
     ///
     /// # Errors
     /// [`HttpError`] when there is none; what was not reached has done nothing.
-    pub async fn post_json(&self, url: &str, body: Vec<u8>) -> Result<Answer, HttpError> {
-        let request = self.client.post(url).header(CONTENT_TYPE, "application/json");
-        let request = request.header(USER_AGENT, &self.user_agent).timeout(self.timeout).body(body);
+    pub async fn post_json(&self, url: &str, body: impl Into<reqwest::Body>) -> Result<Answer, HttpError> {
+        self.send(self.client.post(url).header(CONTENT_TYPE, "application/json").body(body)).await
+    }
+
+    /// Posts JSON under this authorization and reads the answer.
+    ///
+    /// # Errors
+    /// As [`Http::post_json`].
+    pub async fn post_as(&self, url: &str, auth: &Auth<'_>, body: Vec<u8>) -> Result<Answer, HttpError> {
+        let request = auth.put(self.client.post(url));
+        self.send(request.header(CONTENT_TYPE, "application/json").body(body)).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, HttpError> {
+        let request = request.header(USER_AGENT, &self.user_agent).timeout(self.timeout);
         let mut response = request.send().await.map_err(explain)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(explain)? {

@@ -1,8 +1,8 @@
 //! Everything that talks to the outside: one folder per vendor or store.
 //!
 //! A connector speaks one protocol and decides nothing: `file` turns files into rows, `currents` turns
-//! Braze's files of events into records, `braze` turns batches into requests and answers into outcomes,
-//! `http` is the one HTTP client. What to read, send
+//! Braze's files of events into records, `braze` and `heap` turn batches into requests and answers into
+//! outcomes, `http` is the one HTTP client. What to read, send
 //! or do about an answer is decided by those who call.
 
 pub mod braze;
@@ -10,5 +10,7 @@ mod cells;
 mod columns;
 pub mod currents;
 pub mod file;
+mod headers;
+pub mod heap;
 pub mod http;
 pub mod sql;

@@ -62,7 +62,7 @@ impl Rejects {
         self.unreadable += u64::from(unmatched.reason.is_unreadable());
         let value: String = String::from_utf8_lossy(unmatched.value).chars().take(VALUE_LEN_MAX).collect();
         let (file, line, column) = (Some(place.file), Some(place.line), unmatched.column);
-        let reject = Reject { reason, detail: "", file, line, column, value: &value };
+        let reject = Reject { reason, file, line, column, value: &value, ..Reject::default() };
         self.keep(reason, &reject, column)
     }
 

@@ -45,5 +45,5 @@ pub use layout::Layout;
 pub use mapper::{Context, Mapper, complete};
 pub use outcome::{Ignored, Keys, Link, Made, Mapped, Outcome, Owners, Reason, Rejection, Who};
 pub use person::heap_user_id;
-pub use rules::{Rules, RulesError, check_glob, check_rename};
+pub use rules::{Rules, RulesError, check_glob, check_rename, matches_type};
 pub use settings::{Anonymous, CustomEvents, IdentityFrom, Naming, Pii, Properties, Settings};

@@ -98,12 +98,12 @@ pub enum Link<'a> {
 /// Who an anonymous person is, as far as anybody knows.
 pub trait Owners {
     /// The identity of whoever has these keys.
-    fn owner(&self, keys: &Keys<'_>) -> Option<&str>;
+    fn owner(&self, keys: &Keys<'_>) -> Option<Cow<'_, str>>;
 }
 
 /// Nobody is known.
 impl Owners for () {
-    fn owner(&self, _: &Keys<'_>) -> Option<&str> {
+    fn owner(&self, _: &Keys<'_>) -> Option<Cow<'_, str>> {
         None
     }
 }

@@ -88,7 +88,7 @@ impl<'a> Ids<'a> {
             return Person::Ignored(Ignored::Nobody);
         }
         if let Some(owner) = owners.owner(&keys) {
-            return Person::Known(Who::Identity(Cow::Borrowed(owner)));
+            return Person::Known(Who::Identity(owner));
         }
         match (policy, keys.user_id.as_ref().or(keys.device_id.as_ref())) {
             (Anonymous::Hold, _) => Person::Awaited(keys),
@@ -168,8 +168,8 @@ mod tests {
     struct One(&'static str);
 
     impl Owners for One {
-        fn owner(&self, keys: &Keys<'_>) -> Option<&str> {
-            (keys.device_id.as_deref() == Some("d1")).then_some(self.0)
+        fn owner(&self, keys: &Keys<'_>) -> Option<Cow<'_, str>> {
+            (keys.device_id.as_deref() == Some("d1")).then_some(self.0.into())
         }
     }
 

@@ -181,6 +181,12 @@ pub fn check_glob(pattern: &str) -> Result<(), GlobError> {
     Glob::new(pattern).map(drop)
 }
 
+/// Whether a glob matches an event type. One that is no glob matches none.
+#[must_use]
+pub fn matches_type(pattern: &str, event_type: &str) -> bool {
+    Globs::new(&[pattern.to_owned()]).is_ok_and(|globs| globs.match_type(event_type))
+}
+
 /// Checks one rename, so that a config can name the place of a wrong one.
 ///
 /// # Errors

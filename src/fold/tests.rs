@@ -34,7 +34,8 @@ impl World {
         let location = Location::Folder(home.path().to_owned());
         let state = Arc::new(StateWriter::open(&location, &holder, clock, 7).unwrap());
         let heap = ConnectionName::new("heap").unwrap();
-        let inbox = Inbox::open(&state, &heap, Room::new(1 << 30), clock).unwrap();
+        let inbox =
+            Inbox::open(&state, &crate::model::DoorName::of_heap(&heap), Room::new(1 << 30), clock).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         Self { state, heap, pass: PassId::new(at(NOW), 1), inbox, runtime, home }
     }

@@ -69,6 +69,41 @@ slug! {
     ConnectionName
 }
 
+slug! {
+    /// An export's stable id. Its progress is kept under it.
+    ExportId
+}
+
+/// A door through which something is received, as its inbox is called.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DoorName(Box<str>);
+
+impl DoorName {
+    /// The door of a Heap's webhook: it is called as its connection.
+    #[must_use]
+    pub fn of_heap(connection: &ConnectionName) -> Self {
+        Self(connection.0.clone())
+    }
+
+    /// The door of an export. No connection's name has a dot.
+    #[must_use]
+    pub fn of_export(export: &ExportId) -> Self {
+        Self(format!("currents.{export}").into())
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DoorName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
 /// One pass of the reconciler. Sorts by the time the pass began: `20261123t191611250z-5f3a9c`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PassId(Box<str>);

@@ -19,7 +19,7 @@ mod usable;
 
 pub use datum::{Datum, Record};
 pub use field::{Field, Fields};
-pub use id::{CohortId, ConnectionName, IdError, PassId};
+pub use id::{CohortId, ConnectionName, DoorName, ExportId, IdError, PassId};
 pub use identifier::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Identifier, IdentifierError, Kind, PACKED_LEN_MAX};
 pub use key::{Key, KeySeed};
 pub use limits::{Ceilings, GuardLimits};
@@ -28,7 +28,7 @@ pub use progress::{NoProgress, Progress, Stage};
 pub use rows::RowSet;
 pub use rule::MatchRule;
 pub use share::{Share, ShareError};
-pub use time::{Clock, Timestamp, timestamp_text};
+pub use time::{Clock, Day, Timestamp, moment, timestamp_text};
 pub use usable::{Unusable, usable};
 
 /// What happens to one member: it enters the cohort or leaves it.

@@ -20,6 +20,42 @@ impl Clock {
     }
 }
 
+/// A day in UTC, as `yyyymmdd`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(pub u32);
+
+impl Day {
+    /// The day of a point in time.
+    #[must_use]
+    pub fn of(time: Timestamp) -> Self {
+        let date = time.to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
+        let part = |part: i8| u32::from(part.unsigned_abs());
+        Self(u32::from(date.year().unsigned_abs()) * 10_000 + part(date.month()) * 100 + part(date.day()))
+    }
+
+    /// The day that a text such as `2026-11-20` begins with; more parts may follow.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let mut part = |len: usize| parts.next().filter(|part| part.len() == len)?.parse::<u32>().ok();
+        Some(Self(part(4)? * 10_000 + part(2)? * 100 + part(2)?))
+    }
+}
+
+impl std::fmt::Display for Day {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:04}-{:02}-{:02}", self.0 / 10_000, self.0 / 100 % 100, self.0 % 100)
+    }
+}
+
+/// A point in time as people write it: `2026-11-01` for midnight in UTC, `2026-11-01T06:00Z`, or any time with
+/// its offset.
+#[must_use]
+pub fn moment(text: &str) -> Option<Timestamp> {
+    let midnight = || text.parse::<jiff::civil::Date>().ok().map(|day| format!("{day}T00:00:00Z"));
+    text.parse().ok().or_else(|| midnight()?.parse().ok())
+}
+
 /// ISO-8601 in UTC to the millisecond: `2026-11-23T19:16:11.250Z`.
 #[must_use]
 pub fn timestamp_text(time: Timestamp) -> String {
@@ -29,6 +65,14 @@ pub fn timestamp_text(time: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_day_is_a_moment_too() {
+        assert_eq!(timestamp_text(moment("2026-11-01").unwrap()), "2026-11-01T00:00:00.000Z");
+        assert_eq!(timestamp_text(moment("2026-11-01T06:00Z").unwrap()), "2026-11-01T06:00:00.000Z");
+        assert_eq!(moment("2026-13-01"), None);
+        assert_eq!(moment("yesterday"), None);
+    }
 
     #[test]
     fn timestamps_are_milliseconds_in_utc() {

@@ -42,6 +42,12 @@ pub enum Refusal {
     BadSignature(&'static str),
     /// It is signed with another secret.
     WrongSignature,
+    /// It has no token.
+    NoToken,
+    /// It has another token.
+    WrongToken,
+    /// It is no JSON.
+    NotJson,
     /// It is nested deeper than any may be.
     TooDeep,
     /// The door takes POST only.
@@ -64,6 +70,9 @@ impl Refusal {
             Self::NoRoom => (StatusCode::SERVICE_UNAVAILABLE, "there is no room now"),
             Self::BadSignature(what) => (StatusCode::BAD_REQUEST, what),
             Self::WrongSignature => (StatusCode::FORBIDDEN, "Invalid signature"),
+            Self::NoToken => (StatusCode::UNAUTHORIZED, "a bearer token is needed"),
+            Self::WrongToken => (StatusCode::FORBIDDEN, "the token is not the right one"),
+            Self::NotJson => (StatusCode::BAD_REQUEST, "the body is not JSON"),
             Self::TooDeep => (StatusCode::BAD_REQUEST, "the JSON is nested too deep"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "POST it"),
             Self::NoDoor => (StatusCode::NOT_FOUND, "there is nothing here"),

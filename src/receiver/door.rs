@@ -10,21 +10,31 @@ use tokio::sync::Notify;
 
 use super::accept::{Answer, Handler, Receipt};
 use super::body::{self, Budget, Refusal};
+use super::currents::CurrentsDoor;
 use super::heap::HeapDoor;
 use super::{Request, json};
 use crate::config::Limits;
-use crate::model::{Clock, ConnectionName};
+use crate::model::{Clock, DoorName};
 use crate::state::{Delivery, Inbox};
 
 /// One door.
 #[derive(Clone, Debug)]
 pub struct Door {
-    /// Its connection.
-    pub name: ConnectionName,
+    /// Its name.
+    pub name: DoorName,
     /// Who may speak.
-    pub heap: HeapDoor,
+    pub guard: Guard,
     /// Where it goes.
     pub inbox: Arc<Inbox>,
+}
+
+/// Who may speak through a door, and in what manner.
+#[derive(Clone, Debug)]
+pub enum Guard {
+    /// Heap, by its signature.
+    Heap(HeapDoor),
+    /// Braze, by its token.
+    Currents(CurrentsDoor),
 }
 
 /// Answers by door and status.
@@ -82,13 +92,24 @@ impl Doors {
             return Err(Refusal::Method);
         }
         let (parts, incoming) = request.into_parts();
+        if let Guard::Currents(guard) = &door.guard {
+            guard.check(&parts.headers)?;
+        }
         let body = body::read(&parts, incoming, &self.limits, &self.budget).await?;
         let _whole = parts.extensions.get::<Receipt>().map(Receipt::whole);
         let received = self.clock.now();
-        let stamp = door.heap.check(&parts.headers, &body.bytes, received)?;
+        let stamp = match &door.guard {
+            Guard::Heap(heap) => heap.check(&parts.headers, &body.bytes, received)?,
+            Guard::Currents(_) => received.as_millisecond(),
+        };
         let mut body = body.unpacked(&parts.headers, &self.limits)?;
-        if json::is_deeper(&body.bytes, self.limits.json_depth_max) {
-            return Err(Refusal::TooDeep);
+        match &door.guard {
+            Guard::Heap(_) if json::is_deeper(&body.bytes, self.limits.json_depth_max) => {
+                return Err(Refusal::TooDeep);
+            }
+            // Braze asks whether the token is right.
+            Guard::Currents(guard) if !guard.has_events(&body.bytes)? => return Ok(()),
+            _ => {}
         }
         let bytes = std::mem::take(&mut body.bytes);
         let kept = door.inbox.keep(Delivery { received, stamp, body: bytes }).await;

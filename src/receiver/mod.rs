@@ -10,6 +10,7 @@
 
 mod accept;
 mod body;
+mod currents;
 mod door;
 mod heap;
 mod json;
@@ -17,7 +18,8 @@ mod tls;
 
 pub use accept::{Answer, Handler, ListenError, Listener, Listening};
 pub use body::{Budget, Refusal};
-pub use door::{Door, Doors, Tally};
+pub use currents::CurrentsDoor;
+pub use door::{Door, Doors, Guard, Tally};
 pub use heap::HeapDoor;
 pub use tls::{Certificate, TlsError};
 

@@ -8,6 +8,7 @@
 //! # Guarantees
 //! A cohort that cannot be planned stops no other. What was planned is what is sent.
 
+mod exports;
 mod observe;
 mod policy;
 mod report;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
+pub use exports::{ExportJob, Exporting, export, word as exports_word};
 pub use observe::{FailedKind, PlanError};
 pub use report::{CohortPlan, CohortReport, Failed, LeftBehind, PassPlan, PassReport};
 pub use saved::SavedError;
@@ -30,7 +32,7 @@ use crate::connector::braze::{Braze, Keys};
 use crate::connector::http::HttpError;
 use crate::desired;
 use crate::fold::{self, Folded, Folding};
-use crate::model::{Ceilings, Clock, CohortId, ConnectionName, Op, PassId, Progress};
+use crate::model::{Ceilings, Clock, CohortId, ConnectionName, DoorName, Op, PassId, Progress};
 use crate::state::{Event, Journal, StateError, StateReader, StateWriter};
 
 /// What a plan is made from.
@@ -79,7 +81,7 @@ pub fn fold_all(
     let each = config.heap.iter().map(|(heap, settings)| {
         let incomplete_after = settings.incomplete_after;
         let folding = Folding { state, heap, pass, now: clock.now(), incomplete_after };
-        fold::fold(&state.reader().inbox(heap)?, folding)
+        fold::fold(&state.reader().inbox(&DoorName::of_heap(heap))?, folding)
     });
     each.collect()
 }

@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::run::{self, Home};
-use super::segments;
 use super::store::{Found, PROBES, Store, TEMPORARY};
 use super::version::{self, RunRef};
 use super::{StateError, StateReader};
-use crate::model::{CohortId, ConnectionName, Timestamp};
+use super::{exports, identity, segments};
+use crate::model::{CohortId, ConnectionName, ExportId, Timestamp};
 
 /// How long a reader may take.
 const GRACE: Duration = Duration::from_secs(60 * 60);
@@ -33,8 +33,14 @@ pub struct Garbage {
 struct Place<'a> {
     versions: &'a str,
     runs: &'a str,
+    /// How the names of runs end.
+    suffix: &'a str,
     /// The runs that a version names.
-    named: &'a dyn Fn(u64) -> Result<Vec<RunRef>, StateError>,
+    named: &'a dyn Fn(u64) -> Result<Vec<Box<str>>, StateError>,
+}
+
+fn ids(runs: Vec<RunRef>) -> Vec<Box<str>> {
+    runs.into_iter().map(|run| run.id).collect()
 }
 
 /// Finds what may go of one cohort, in the order in which it must: versions before the runs that they name.
@@ -43,9 +49,9 @@ pub(super) fn of_cohort(
     cohort: &CohortId,
     now: Timestamp,
 ) -> Result<Vec<Garbage>, StateError> {
-    let named = |number| version::read(store, cohort, number).map(|version| version.runs);
+    let named = |number| version::read(store, cohort, number).map(|version| ids(version.runs));
     let (versions, runs) = (version::folder_of(cohort), run::folder_of(cohort));
-    of(store, &Place { versions: &versions, runs: &runs, named: &named }, now)
+    of(store, &Place { versions: &versions, runs: &runs, suffix: ".parquet", named: &named }, now)
 }
 
 /// Finds what may go of what a Heap has told.
@@ -54,9 +60,35 @@ pub(super) fn of_segments(
     connection: &ConnectionName,
     now: Timestamp,
 ) -> Result<Vec<Garbage>, StateError> {
-    let named = |number| state.segment_runs(connection, number);
+    let named = |number| state.segment_runs(connection, number).map(ids);
     let (versions, runs) = (segments::folder_of(connection), run::folder_of(Home::Segments(connection)));
-    of(&state.store, &Place { versions: &versions, runs: &runs, named: &named }, now)
+    of(&state.store, &Place { versions: &versions, runs: &runs, suffix: ".parquet", named: &named }, now)
+}
+
+/// Finds what may go of an export.
+pub(super) fn of_export(
+    state: &StateReader,
+    export: &ExportId,
+    now: Timestamp,
+) -> Result<Vec<Garbage>, StateError> {
+    let named = |number| {
+        let record = state.export_at(export, number)?;
+        Ok(record.waiting.into_iter().map(|room| room.file.id).collect())
+    };
+    let (versions, runs) = (exports::folder_of(export), exports::waiting_folder_of(export));
+    let place = Place { versions: &versions, runs: &runs, suffix: exports::WAITING_SUFFIX, named: &named };
+    of(&state.store, &place, now)
+}
+
+/// Finds what may go of the identity map.
+pub(super) fn of_identity(state: &StateReader, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
+    let named = |number| {
+        let runs = identity::runs_at(&state.store, number)?;
+        Ok(runs.into_iter().map(|run| run.id).collect())
+    };
+    let place =
+        Place { versions: identity::VERSIONS, runs: identity::RUNS, suffix: identity::SUFFIX, named: &named };
+    of(&state.store, &place, now)
 }
 
 fn of(store: &Store, place: &Place<'_>, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
@@ -82,11 +114,11 @@ fn of(store: &Store, place: &Place<'_>, now: Timestamp) -> Result<Vec<Garbage>, 
             Some((_, next)) if is_old(next.written) => {
                 garbage.push(item(place.versions, found, "a newer version has replaced it"));
             }
-            _ => needed.extend((place.named)(*number)?.into_iter().map(|run| run.id)),
+            _ => needed.extend((place.named)(*number)?),
         }
     }
     for found in store.files(place.runs)? {
-        let is_needed = found.name.strip_suffix(".parquet").is_some_and(|id| needed.contains(id));
+        let is_needed = found.name.strip_suffix(place.suffix).is_some_and(|id| needed.contains(id));
         if !is_needed && is_old(found.written) {
             let crashed = found.name.starts_with(TEMPORARY);
             let why = if crashed { "left behind by a crash" } else { "no version names it" };

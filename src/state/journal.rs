@@ -65,6 +65,34 @@ pub enum Event {
         /// What came of it, in a word.
         outcome: String,
     },
+    /// A request with events had an answer, or none.
+    Posted {
+        /// Of which export.
+        export: String,
+        /// `track` or `user_properties`.
+        what: String,
+        /// Events in it, or users.
+        events: u64,
+        /// What came of it, in a word.
+        outcome: String,
+    },
+    /// An export is done.
+    Exported {
+        /// Which.
+        export: String,
+        /// Files read to their end.
+        files: u64,
+        /// Events read.
+        events: u64,
+        /// Events that Heap took.
+        sent: u64,
+        /// Events that could not be used.
+        rejected: u64,
+        /// Events that wait.
+        waiting: u64,
+        /// What went wrong, if anything did.
+        error: Option<String>,
+    },
     /// A cohort is done.
     Finished {
         /// Which.

@@ -6,6 +6,8 @@
 //! cohorts/<id>/versions/000000000012.json  put-if-absent: a commit is atomic, a second writer loses cleanly
 //! cohorts/<id>/runs/<uuid>.parquet         members sorted by key; the version says which of them Braze has accepted
 //! segments/<connection>/…                  what a Heap has told of its segments: versions and runs as those of cohorts
+//! exports/<id>/…                           how far an export is: versions, and events that wait
+//! identity/…                               who is who, as events have told: versions and runs
 //! inbox/<door>/<file>.log                  what was received and not yet used
 //! approvals/<cohort>/<digest>.json         what a person has allowed although the guard refused it
 //! journal/<yyyy>/<mm>/<dd>/<pass>.ndjson   passes, attempts, outcomes
@@ -37,8 +39,11 @@
 
 mod approvals;
 mod compact;
+mod erase;
+mod exports;
 mod format;
 mod gc;
+mod identity;
 mod inbox;
 mod journal;
 mod lease;
@@ -46,6 +51,7 @@ mod record;
 mod rejects;
 mod run;
 mod scratch;
+mod sealed;
 mod segments;
 mod store;
 mod verify;
@@ -55,14 +61,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use approvals::{Approval, Approvals};
+pub use exports::{Awaited, DayRecord, ExportRecord, Part, Rows, Waiting, WaitingFile, WaitingWriter};
 pub use gc::Garbage;
+pub use identity::{IdentityMap, KeyKind};
 pub use inbox::{ClosedFile, Contents, Delivery, Inbox, InboxError, Room};
 pub use journal::{Entry, Event, Journal, PassRecord};
 pub use lease::Holder;
 pub use record::RecordCursor;
-pub use rejects::{Reject, RejectLog};
+pub use rejects::{Reject, RejectFile, RejectLog, rejects_of};
 pub use run::RunWriter;
 pub use scratch::{Batch, Batches, Spool};
+pub use sealed::SealedFile;
 pub use segments::{Gap, Merged, Segment, Segments, Sync, told};
 pub use store::{Address, Failure, Location, StoreError, fail_at};
 pub use verify::{Finding, Verification};
@@ -241,6 +250,10 @@ impl StateReader {
         for heap in self.heaps()? {
             garbage.extend(gc::of_segments(self, &heap, now)?);
         }
+        for export in self.exports()? {
+            garbage.extend(gc::of_export(self, &export, now)?);
+        }
+        garbage.extend(gc::of_identity(self, now)?);
         Ok(garbage)
     }
 

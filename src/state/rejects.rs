@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::StateError;
 use super::store::{Growing, Store};
-use crate::model::PassId;
+use super::{StateError, StateReader, StateWriter};
+use crate::model::{ExportId, PassId, Timestamp};
 
 /// One row or identifier that could not be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -28,6 +28,12 @@ pub struct Reject<'a> {
     /// What stood there.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub value: &'a str,
+    /// The event as Braze gave it, so that it can be replayed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event: Option<&'a str>,
+    /// The event, or the user, as Heap refused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent: Option<&'a str>,
 }
 
 /// The rejects of one cohort, or one door, in one pass. The file appears with the first of them.
@@ -90,6 +96,93 @@ impl RejectLog {
     pub fn finish(mut self) -> Result<Option<PathBuf>, StateError> {
         self.sync()?;
         Ok(self.file.is_some().then(|| self.store.at(&self.relative)))
+    }
+}
+
+/// What the rejects of an export are called among those of a pass. No cohort's id has a dot.
+#[must_use]
+pub fn rejects_of(export: &ExportId) -> String {
+    format!("exports.{export}")
+}
+
+/// A file of rejects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RejectFile {
+    /// The pass.
+    pub pass: String,
+    /// Its path in the state.
+    pub path: String,
+}
+
+impl StateReader {
+    /// The files of rejects of an export, or of everything, the oldest first.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn reject_files(&self, of: Option<&ExportId>) -> Result<Vec<RejectFile>, StateError> {
+        let wanted = of.map(|export| format!("{}.", rejects_of(export)));
+        let mut found = Vec::new();
+        for pass in self.store.list("rejects")? {
+            let folder = format!("rejects/{pass}");
+            for name in self.store.list(&folder)? {
+                if wanted.as_ref().is_none_or(|wanted| name.starts_with(wanted.as_str())) {
+                    found.push(RejectFile { pass: pass.clone(), path: format!("{folder}/{name}") });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The lines of a file of rejects; none if it is gone.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn reject_lines(&self, file: &RejectFile) -> Result<Vec<String>, StateError> {
+        let bytes = self.store.read(&file.path)?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&bytes)
+            .lines()
+            .filter(|line| !line.is_empty())
+            .map(str::to_owned)
+            .collect())
+    }
+}
+
+/// A file's path without its suffix, and without what an earlier replacement has added.
+fn stem(path: &str) -> &str {
+    let stem = path.strip_suffix(".ndjson").unwrap_or(path);
+    let is_added = |part: &str| part.len() == 16 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    stem.rsplit_once('.').filter(|(_, part)| is_added(part)).map_or(stem, |(stem, _)| stem)
+}
+
+impl StateWriter {
+    /// Takes all lines out of a file of rejects but these. Before the old file is gone, the new one is there.
+    ///
+    /// # Errors
+    /// When the disk does not take it; then a line may be there twice.
+    pub fn keep_rejects(&self, file: &RejectFile, lines: &[String]) -> Result<(), StateError> {
+        self.check_lease()?;
+        let store = &self.reader().store;
+        if !lines.is_empty() {
+            let random = uuid::Uuid::new_v4().as_u64_pair().0;
+            let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+            store.put_new(&format!("{}.{random:016x}.ndjson", stem(&file.path)), text.as_bytes())?;
+        }
+        Ok(store.remove(&file.path)?)
+    }
+
+    pub(super) fn remove_rejects_before(
+        &self,
+        export: &ExportId,
+        before: Timestamp,
+    ) -> Result<(), StateError> {
+        let before = PassId::new(before, 0);
+        for file in self.reader().reject_files(Some(export))? {
+            if file.pass.as_str() < before.as_str() {
+                self.check_lease()?;
+                self.reader().store.remove(&file.path)?;
+            }
+        }
+        Ok(())
     }
 }
 

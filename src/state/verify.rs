@@ -4,16 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use xxhash_rust::xxh3::Xxh3;
-
 use super::run::{self, Home, RunCursor};
-use super::segments;
-use super::store::Blob;
+use super::sealed::{SealedFile, checksum};
 use super::version::{self, RunRef};
 use super::{Contents, StateError, StateReader};
-use crate::model::{CohortId, ConnectionName};
-
-const BUFFER_LEN: usize = 1 << 20;
+use super::{exports, identity, segments};
+use crate::model::{CohortId, ConnectionName, DoorName, ExportId};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +59,10 @@ pub(super) fn verify(state: &StateReader) -> Result<Verification, StateError> {
     for heap in state.heaps()? {
         segments_of(state, &heap, &mut found)?;
     }
+    for id in state.exports()? {
+        export(state, &id, &mut found)?;
+    }
+    identity_map(state, &mut found)?;
     if let Err(error) = state.passes(usize::MAX) {
         found.find("journal".to_owned(), &error, false);
     }
@@ -73,13 +73,40 @@ pub(super) fn verify(state: &StateReader) -> Result<Verification, StateError> {
 struct Place<'a> {
     versions: String,
     runs: String,
+    /// How the names of runs end.
+    suffix: &'a str,
     /// The runs that a version names.
-    named: &'a dyn Fn(u64) -> Result<Vec<RunRef>, StateError>,
+    named: &'a dyn Fn(u64) -> Result<Vec<Named>, StateError>,
+}
+
+/// A run that a version names.
+struct Named {
+    file: SealedFile,
+    /// Set when it holds members, which are looked at one by one.
+    members: Option<RunRef>,
+}
+
+impl From<RunRef> for Named {
+    fn from(run: RunRef) -> Self {
+        let (id, checksum) = (run.id.clone(), run.checksum);
+        Self { file: SealedFile { id, rows: run.rows, bytes: run.bytes, checksum }, members: Some(run) }
+    }
+}
+
+impl From<SealedFile> for Named {
+    fn from(file: SealedFile) -> Self {
+        Self { file, members: None }
+    }
+}
+
+fn all<T: Into<Named>>(runs: Vec<T>) -> Vec<Named> {
+    runs.into_iter().map(Into::into).collect()
 }
 
 fn cohort(state: &StateReader, id: &CohortId, found: &mut Verification) -> Result<(), StateError> {
-    let named = |number| version::read(&state.store, id, number).map(|version| version.runs);
-    let place = Place { versions: version::folder_of(id), runs: run::folder_of(id), named: &named };
+    let named = |number| version::read(&state.store, id, number).map(|version| all(version.runs));
+    let (versions, runs) = (version::folder_of(id), run::folder_of(id));
+    let place = Place { versions, runs, suffix: ".parquet", named: &named };
     let is_empty = one(state, &place, found)?;
     if let Err(error @ StateError::Damaged { .. }) = state.version(id)
         && is_empty
@@ -94,10 +121,30 @@ fn segments_of(
     heap: &ConnectionName,
     found: &mut Verification,
 ) -> Result<(), StateError> {
-    let named = |number| state.segment_runs(heap, number);
+    let named = |number| state.segment_runs(heap, number).map(all);
     let (versions, runs) = (segments::folder_of(heap), run::folder_of(Home::Segments(heap)));
-    one(state, &Place { versions, runs, named: &named }, found)?;
-    for file in state.inbox(heap)? {
+    one(state, &Place { versions, runs, suffix: ".parquet", named: &named }, found)?;
+    inbox(state, &DoorName::of_heap(heap), found)
+}
+
+fn export(state: &StateReader, id: &ExportId, found: &mut Verification) -> Result<(), StateError> {
+    let named = |number| {
+        let record = state.export_at(id, number)?;
+        Ok(record.waiting.into_iter().map(|room| room.file.into()).collect())
+    };
+    let (versions, runs) = (exports::folder_of(id), exports::waiting_folder_of(id));
+    one(state, &Place { versions, runs, suffix: exports::WAITING_SUFFIX, named: &named }, found)?;
+    inbox(state, &DoorName::of_export(id), found)
+}
+
+fn identity_map(state: &StateReader, found: &mut Verification) -> Result<(), StateError> {
+    let named = |number| identity::runs_at(&state.store, number).map(all);
+    let (versions, runs) = (identity::VERSIONS.to_owned(), identity::RUNS.to_owned());
+    one(state, &Place { versions, runs, suffix: identity::SUFFIX, named: &named }, found).map(drop)
+}
+
+fn inbox(state: &StateReader, door: &DoorName, found: &mut Verification) -> Result<(), StateError> {
+    for file in state.inbox(door)? {
         let Contents { torn, damaged, .. } = state.deliveries(&file)?;
         if torn > 0 {
             let what =
@@ -117,7 +164,7 @@ fn one(state: &StateReader, place: &Place<'_>, found: &mut Verification) -> Resu
     let named = versions(state, place, found)?;
     let mut present = BTreeSet::new();
     for file in state.store.files(&place.runs)? {
-        match file.name.strip_suffix(".parquet").filter(|run| named.contains_key(*run)) {
+        match file.name.strip_suffix(place.suffix).filter(|run| named.contains_key(*run)) {
             Some(run) => drop(present.insert(run.to_owned())),
             None => {
                 let what = "no version names it; a crash left it behind";
@@ -126,10 +173,10 @@ fn one(state: &StateReader, place: &Place<'_>, found: &mut Verification) -> Resu
         }
     }
     for (run, newest) in named.values() {
-        let path = format!("{}/{}.parquet", place.runs, run.id);
-        if present.contains(&*run.id) {
+        let path = format!("{}/{}{}", place.runs, run.file.id, place.suffix);
+        if present.contains(&*run.file.id) {
             found.runs += 1;
-            found.bytes += run.bytes;
+            found.bytes += run.file.bytes;
             if let Err(error) = whole(state, &path, run) {
                 found.find(path, &error, false);
             }
@@ -146,7 +193,7 @@ fn versions(
     state: &StateReader,
     place: &Place<'_>,
     found: &mut Verification,
-) -> Result<BTreeMap<Box<str>, (RunRef, bool)>, StateError> {
+) -> Result<BTreeMap<Box<str>, (Named, bool)>, StateError> {
     let (mut named, mut last) = (BTreeMap::new(), None);
     let mut numbers = Vec::new();
     for file in state.store.files(&place.versions)? {
@@ -168,20 +215,23 @@ fn versions(
         }
         last = Some(*number);
         match (place.named)(*number) {
-            Ok(runs) => named.extend(runs.into_iter().map(|run| (run.id.clone(), (run, newest)))),
+            Ok(runs) => named.extend(runs.into_iter().map(|run| (run.file.id.clone(), (run, newest)))),
             Err(error) => found.find(path_of(*number), &error, false),
         }
     }
     Ok(named)
 }
 
-/// Reads a run from end to end: its checksum, its order, and each identifier against its key.
-fn whole(state: &StateReader, path: &str, run: &RunRef) -> Result<(), StateError> {
+/// Reads a run from end to end: its checksum, and of members their order and each identifier against its key.
+fn whole(state: &StateReader, path: &str, run: &Named) -> Result<(), StateError> {
     let blob = state.store.open_blob(path)?;
     let damaged = |what: &str| StateError::Damaged { path: blob.path().to_owned(), what: what.to_owned() };
-    if checksum(&blob).map_err(StateError::Scratch)? != run.checksum {
+    if checksum(&blob).map_err(StateError::Scratch)? != run.file.checksum {
         return Err(damaged("its bytes are not those that were written"));
     }
+    let Some(run) = &run.members else {
+        return if path.ends_with(identity::SUFFIX) { identity::MapRun::check(blob) } else { Ok(()) };
+    };
     let mut cursor = RunCursor::open(state.store.open_blob(path)?, run, state.seed())?;
     let mut packed = Vec::new();
     cursor.advance()?;
@@ -191,16 +241,4 @@ fn whole(state: &StateReader, path: &str, run: &RunRef) -> Result<(), StateError
         cursor.advance()?;
     }
     Ok(())
-}
-
-fn checksum(blob: &Blob) -> std::io::Result<u128> {
-    let (mut hash, mut position, mut buffer) = (Xxh3::new(), 0, vec![0; BUFFER_LEN]);
-    loop {
-        let len = blob.read_at(&mut buffer, position)?;
-        if len == 0 {
-            return Ok(hash.digest128());
-        }
-        hash.update(&buffer[..len]);
-        position += len as u64;
-    }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Cohort, Config};
 use crate::dashboard::{self, WayOut, Withheld};
-use crate::model::{Clock, CohortId, ConnectionName, Progress, Stage, Timestamp};
+use crate::model::{Clock, CohortId, ConnectionName, ExportId, Progress, Stage, Timestamp};
 use crate::reconcile::LeftBehind;
 use crate::state::{Holder, Segments};
 
@@ -129,6 +129,25 @@ pub(super) struct CohortStatus {
     pub(super) is_stale: bool,
 }
 
+/// One export.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ExportStatus {
+    pub(super) source: String,
+    /// Since when something that was received waits.
+    pub(super) waiting_since: Option<Timestamp>,
+    /// Events that Heap has taken, ever.
+    pub(super) events: u64,
+    /// Events that wait for their person, or for Heap's limit.
+    pub(super) waiting: u64,
+    /// Events that could not be used, by this process.
+    pub(super) rejected: u64,
+    pub(super) last_good: Option<Timestamp>,
+    pub(super) next_look: Option<Timestamp>,
+    pub(super) trouble: Option<String>,
+    /// It is not tried again before somebody changes something.
+    pub(super) needs_person: bool,
+}
+
 /// What a Heap has told.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HeapStatus {
@@ -155,6 +174,7 @@ pub(super) struct Inner {
     /// The order of the config.
     pub(super) order: Vec<CohortId>,
     pub(super) heaps: BTreeMap<ConnectionName, HeapStatus>,
+    pub(super) exports: BTreeMap<ExportId, ExportStatus>,
     pub(super) passes: VecDeque<dashboard::Past>,
     pub(super) left_behind: Vec<LeftBehind>,
     pub(super) queue_depth: usize,
@@ -184,6 +204,7 @@ impl Board {
             cohorts: BTreeMap::new(),
             order: Vec::new(),
             heaps: BTreeMap::new(),
+            exports: BTreeMap::new(),
             passes: VecDeque::new(),
             left_behind: Vec::new(),
             queue_depth: 0,
@@ -250,15 +271,26 @@ impl Board {
             let status = inner.cohorts.entry(id.clone()).or_insert_with(|| CohortStatus::new(now));
             status.declared = None;
         }
-        inner.heaps.retain(|name, _| config.heap.contains_key(name));
-        for name in config.heap.keys() {
+        inner.heaps.retain(|name, _| config.heap_has_door(name));
+        for name in config.heap.keys().filter(|name| config.heap_has_door(name)) {
             inner.heaps.entry(name.clone()).or_default();
+        }
+        inner.exports.retain(|id, _| config.exports.iter().any(|export| export.id == *id));
+        for export in &config.exports {
+            inner.exports.entry(export.id.clone()).or_default().source = export.source.name();
         }
     }
 
     /// Changes what is known of a cohort.
     pub(super) fn cohort(&self, id: &CohortId, change: impl FnOnce(&mut CohortStatus)) {
         if let Some(status) = self.lock().cohorts.get_mut(id) {
+            change(status);
+        }
+    }
+
+    /// Changes what is known of an export.
+    pub(super) fn export(&self, id: &ExportId, change: impl FnOnce(&mut ExportStatus)) {
+        if let Some(status) = self.lock().exports.get_mut(id) {
             change(status);
         }
     }

@@ -5,18 +5,19 @@ use std::sync::Arc;
 
 use super::board::Board;
 use super::{Reach, Surroundings};
-use crate::config::{Config, Source};
+use crate::config::{Config, Export, ExportSource, HttpSource, Source};
 use crate::fold::{Folded, Folding, fold};
-use crate::model::{CohortId, ConnectionName, Timestamp};
-use crate::receiver::{Door, Doors, HeapDoor};
+use crate::model::{CohortId, ConnectionName, DoorName, ExportId, Timestamp};
+use crate::receiver::{CurrentsDoor, Door, Doors, Guard, HeapDoor};
 use crate::state::{Inbox, InboxError, Room, StateError, StateWriter};
 
-/// The inboxes of all Heaps.
+/// The inboxes of all doors.
 pub(super) struct Inboxes {
     room: Room,
     /// One that the config no longer has stays until the end: a request under way may still be put into it, and
     /// there must never be two of one name.
     by_name: BTreeMap<ConnectionName, Arc<Inbox>>,
+    of_exports: BTreeMap<ExportId, Arc<Inbox>>,
 }
 
 /// A fold that ended.
@@ -27,7 +28,7 @@ pub(super) struct FoldEnd {
 
 impl Inboxes {
     pub(super) fn new(len_max: u64) -> Self {
-        Self { room: Room::new(len_max), by_name: BTreeMap::new() }
+        Self { room: Room::new(len_max), by_name: BTreeMap::new(), of_exports: BTreeMap::new() }
     }
 
     /// Opens the doors of this config, with these secrets.
@@ -40,19 +41,27 @@ impl Inboxes {
         at: &dyn Surroundings,
     ) -> Result<(), StateError> {
         self.room = self.room.resized(config.watch.limits.inbox_len_max);
+        let room = &self.room;
+        let inbox = |door: &DoorName| Inbox::open(state, door, room.clone(), at.clock()).map(Arc::new);
         let mut open = BTreeMap::new();
-        for (name, settings) in &config.heap {
-            let inbox = match self.by_name.get(name) {
-                Some(inbox) => Arc::clone(inbox),
-                None => {
-                    let inbox = Arc::new(Inbox::open(state, name, self.room.clone(), at.clock())?);
-                    self.by_name.insert(name.clone(), Arc::clone(&inbox));
-                    inbox
-                }
-            };
+        for (name, settings) in config.heap.iter().filter(|(name, _)| config.heap_has_door(name)) {
+            let door = DoorName::of_heap(name);
+            if !self.by_name.contains_key(name) {
+                self.by_name.insert(name.clone(), inbox(&door)?);
+            }
             let secrets = reach.webhooks.get(name).cloned().unwrap_or_default();
             let heap = HeapDoor { secrets, max_age: settings.max_age, max_ahead: settings.max_ahead };
-            open.insert(settings.path.clone(), Door { name: name.clone(), heap, inbox });
+            let inbox = Arc::clone(&self.by_name[name]);
+            open.insert(settings.path.clone(), Door { name: door, guard: Guard::Heap(heap), inbox });
+        }
+        for (export, source) in http_exports(config) {
+            let door = DoorName::of_export(&export.id);
+            if !self.of_exports.contains_key(&export.id) {
+                self.of_exports.insert(export.id.clone(), inbox(&door)?);
+            }
+            let guard = CurrentsDoor { tokens: reach.tokens.get(&export.id).cloned().unwrap_or_default() };
+            let inbox = Arc::clone(&self.of_exports[&export.id]);
+            open.insert(source.path.clone(), Door { name: door, guard: Guard::Currents(guard), inbox });
         }
         doors.open(open);
         Ok(())
@@ -61,7 +70,15 @@ impl Inboxes {
     /// Closes all of them, once what is being put into them is.
     pub(super) fn close(&mut self, doors: &Doors) {
         doors.open(BTreeMap::new());
-        tokio::task::block_in_place(|| self.by_name.clear());
+        tokio::task::block_in_place(|| {
+            self.by_name.clear();
+            self.of_exports.clear();
+        });
+    }
+
+    /// The inbox of an export, if it has a door.
+    pub(super) fn of_export(&self, export: &ExportId) -> Option<&Arc<Inbox>> {
+        self.of_exports.get(export)
     }
 
     /// Bytes that wait.
@@ -104,6 +121,14 @@ impl Inboxes {
             FoldEnd { heap, folded }
         })
     }
+}
+
+/// The exports that have a door.
+pub(super) fn http_exports(config: &Config) -> impl Iterator<Item = (&Export, &HttpSource)> {
+    config.exports.iter().filter_map(|export| match &export.source {
+        ExportSource::Http(source) => Some((export, source)),
+        ExportSource::Storage(_) => None,
+    })
 }
 
 /// Shows what a Heap has told.

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::board::Board;
 use super::doors::{FoldEnd, Inboxes, note_waiting, show};
+use super::exports::{Exported, Exports};
 use super::look::{Looked, Looking, look};
 use super::notify::{Notifier, Told};
 use super::queue::Queue;
@@ -72,6 +73,7 @@ enum Wake {
 pub(super) enum Done {
     Looked(Looked),
     Folded(FoldEnd),
+    Exported(Box<Exported>),
 }
 
 /// The leader: what it works with, and what it knows.
@@ -90,6 +92,7 @@ pub(super) struct Lead {
     pub(super) notifier: Notifier,
     pub(super) told: Told,
     pub(super) queue: Queue<CohortId>,
+    pub(super) exports: Exports,
     pub(super) sources: Sources,
     pub(super) tasks: JoinSet<Done>,
     pub(super) planning: Arc<Semaphore>,
@@ -135,6 +138,7 @@ impl Lead {
             links: Links::new(),
             told: Told::default(),
             queue: Queue::new(),
+            exports: Exports::new(),
             tasks: JoinSet::new(),
             planning: Arc::new(Semaphore::new(1)),
             interrupt: Interrupt::new(),
@@ -167,6 +171,7 @@ impl Lead {
         let config = Arc::clone(&self.config);
         self.reach = self.at.reach(&config).await.map_err(WatchError::Reach)?;
         self.links = self.linked(&config).map_err(|error| WatchError::Failed(error.to_string()))?;
+        self.link_heaps(None);
         self.notifier = Notifier::new(&config, &self.reach.notify);
         self.inboxes.open(&config, &self.reach, &self.state, &self.shared.doors, &*self.at)?;
         self.sources.watch(&config);
@@ -175,9 +180,12 @@ impl Lead {
         self.history();
         let now = Instant::now();
         settings::cohorts(&config).for_each(|id| self.queue.wake(id.clone(), now));
-        config.heap.keys().for_each(|name| self.folds.entry(name.clone()).or_default().due = Some(now));
+        let doors = config.heap.keys().filter(|name| config.heap_has_door(name));
+        doors.for_each(|name| self.folds.entry(name.clone()).or_default().due = Some(now));
+        self.wake_exports();
         self.next_poll = now + config.watch.poll;
-        tracing::info!(cohorts = config.cohorts.len(), state = %self.shared.location, "watching");
+        let (cohorts, exports) = (config.cohorts.len(), config.exports.len());
+        tracing::info!(cohorts, exports, state = %self.shared.location, "watching");
         service.ready("watching");
         // What has changed since it was read, before anything was watched.
         self.reread(false).await;
@@ -224,9 +232,13 @@ impl Lead {
                     service.ready("watching");
                 }
                 Wake::Files => self.sources.noticed(self.config.watch.debounce),
-                Wake::Delivered => self.delivered(),
+                Wake::Delivered => {
+                    self.delivered();
+                    self.posted();
+                }
                 Wake::Done(Done::Looked(looked)) => self.looked(looked),
                 Wake::Done(Done::Folded(end)) => self.folded(&end),
+                Wake::Done(Done::Exported(exported)) => self.exported(*exported),
                 Wake::Due => {}
             }
             self.on_time(service).await;
@@ -255,7 +267,9 @@ impl Lead {
     fn next_due(&self) -> Instant {
         let folds = self.folds.values().filter(|fold| !fold.is_running);
         let folds = folds.flat_map(|fold| [fold.due, fold.deadline]).flatten();
-        let times = [self.queue.next_due(), self.sources.settles()].into_iter().flatten();
+        let times = [self.queue.next_due(), self.exports.queue.next_due(), self.sources.settles()]
+            .into_iter()
+            .flatten();
         times.chain(folds).chain([self.next_poll]).fold(self.next_beat, Instant::min)
     }
 
@@ -279,7 +293,7 @@ impl Lead {
             service.beat();
             self.beat();
         }
-        self.shared.board.lock().queue_depth = self.queue.depth(now);
+        self.shared.board.lock().queue_depth = self.queue.depth(now) + self.exports.queue.depth(now);
     }
 
     /// What nobody tells of: approvals, staleness, and a hold on the state that is gone.
@@ -318,6 +332,7 @@ impl Lead {
             };
             self.tasks.spawn(async move { Done::Looked(look(cohort, looking).await) });
         }
+        self.start_due_exports();
         for (heap, fold) in &mut self.folds {
             let is_due = [fold.due, fold.deadline].into_iter().flatten().any(|at| at <= now);
             if fold.is_running || !is_due {

@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::board::{Board, Inner, Role};
+use crate::export::ExportReport;
 use crate::model::Timestamp;
 use crate::receiver::Tally;
 use crate::reconcile::CohortReport;
@@ -64,7 +65,33 @@ pub(super) struct Metrics {
     rejects: Family<OfReject, Counter>,
     deliveries: Family<OfHeap, Counter>,
     config_reads: Family<OfPass, Counter>,
+    exported: Family<OfExported, Counter>,
+    export_rejects: Family<OfExportReject, Counter>,
+    export_answers: Family<OfExportAnswer, Counter>,
     registry: Registry,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfExport {
+    export: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfExported {
+    export: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfExportReject {
+    export: String,
+    reason: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfExportAnswer {
+    export: String,
+    answer: &'static str,
 }
 
 impl Metrics {
@@ -82,7 +109,25 @@ impl Metrics {
         registry.register("rejects", "Rows and identifiers that could not be used", rejects.clone());
         registry.register("heap_deliveries", "Deliveries of Heap's webhook, by use", deliveries.clone());
         registry.register("config_reads", "Times that the config was read, by result", config_reads.clone());
-        Self { passes, seconds, changes, answers, retries, rejects, deliveries, config_reads, registry }
+        let (exported, export_rejects, export_answers) =
+            (Family::default(), Family::default(), Family::default());
+        registry.register("export_events", "Events of exports, by what became of them", exported.clone());
+        registry.register("export_rejects", "Events that could not be used", export_rejects.clone());
+        registry.register("export_requests", "Requests to Heap, by what it answered", export_answers.clone());
+        Self {
+            passes,
+            seconds,
+            changes,
+            answers,
+            retries,
+            rejects,
+            deliveries,
+            config_reads,
+            exported,
+            export_rejects,
+            export_answers,
+            registry,
+        }
     }
 
     /// A pass over one cohort has ended.
@@ -111,6 +156,31 @@ impl Metrics {
         for (reason, number) in reasons {
             let labels = OfReject { cohort: cohort.to_owned(), reason: reason.to_owned() };
             self.rejects.get_or_create(&labels).inc_by(number);
+        }
+    }
+
+    /// A pass of an export has ended.
+    pub(super) fn exported(&self, report: &ExportReport) {
+        let (export, tally) = (report.id.to_string(), &report.tally);
+        let not_wanted = tally.ignored.values().sum();
+        let counts = [
+            ("sent", tally.sent),
+            ("user_described", tally.profiles),
+            ("not_wanted", not_wanted),
+            ("rejected", tally.rejected()),
+            ("held", tally.held),
+        ];
+        for (outcome, number) in counts {
+            self.exported.get_or_create(&OfExported { export: export.clone(), outcome }).inc_by(number);
+        }
+        for (reason, number) in &tally.rejected {
+            let labels = OfExportReject { export: export.clone(), reason: reason.clone() };
+            self.export_rejects.get_or_create(&labels).inc_by(*number);
+        }
+        for (answer, number) in &tally.answers {
+            self.export_answers
+                .get_or_create(&OfExportAnswer { export: export.clone(), answer })
+                .inc_by(*number);
         }
     }
 
@@ -227,6 +297,15 @@ fn standing_of_doors(registry: &mut Registry, inner: &Inner, doors: &Tally, age:
         let waits = heap.waiting_since.map_or(0, age);
         lag.get_or_create(&door).set(i64::try_from(waits).unwrap_or(i64::MAX));
     }
+    let (waiting, behind) = (Family::<OfExport, Gauge>::default(), Family::<OfExport, Gauge>::default());
+    for (id, export) in &inner.exports {
+        let of = OfExport { export: id.to_string() };
+        waiting.get_or_create(&of).set(i64::try_from(export.waiting).unwrap_or(i64::MAX));
+        let since = export.waiting_since.map_or(0, age);
+        behind.get_or_create(&of).set(i64::try_from(since).unwrap_or(i64::MAX));
+    }
+    registry.register("export_waiting", "Events that wait for their person or for Heap's limit", waiting);
+    registry.register_with_unit("export_lag", "How long what was received waits", Unit::Seconds, behind);
     registry.register_with_unit("inbox", "What was received and not yet used", Unit::Bytes, bytes);
     registry.register_with_unit("inbox_lag", "How long the oldest delivery waits", Unit::Seconds, lag);
 }

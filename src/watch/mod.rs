@@ -16,6 +16,7 @@
 mod admin;
 mod board;
 mod doors;
+mod exports;
 mod files;
 mod lead;
 mod look;
@@ -42,7 +43,8 @@ use tokio::sync::Notify;
 
 use crate::config::{Config, Secret, Secrets};
 use crate::dashboard::WayOut;
-use crate::model::{Clock, ConnectionName, PassId};
+use crate::export;
+use crate::model::{Clock, ConnectionName, ExportId, PassId};
 use crate::receiver::{Doors, ListenError, Listener, Listening, TlsError};
 use crate::reconcile::{Access, CohortReport, PlanError};
 use crate::state::{Holder, Location, StateError};
@@ -70,6 +72,12 @@ pub struct Reach {
     pub webhooks: BTreeMap<ConnectionName, Vec<Secret>>,
     /// The secrets of databases.
     pub secrets: BTreeMap<ConnectionName, Secrets>,
+    /// Where each Heap is that exports send to, and which environment of it is meant.
+    pub heaps: BTreeMap<ConnectionName, export::Access>,
+    /// The tokens of the doors of exports.
+    pub tokens: BTreeMap<ExportId, Vec<Secret>>,
+    /// Settings of the clients of buckets that exports read.
+    pub store_options: BTreeMap<ExportId, Vec<(String, String)>>,
     /// Whom to notify, in the order of the config.
     pub notify: Vec<Secret>,
 }
@@ -146,7 +154,7 @@ pub async fn run(
     let admin = Listener::bind(config.watch.admin).await?;
     let admin_handler = Arc::new(Admin::new(Arc::clone(&board), Arc::clone(&doors), &config));
     let admin = admin.serve(admin_handler, settings::admin_limits(), None);
-    let has_doors = !config.heap.is_empty();
+    let has_doors = config.has_doors();
     let listening = match has_doors {
         true => {
             let listener = Listener::bind(config.watch.listen).await?;

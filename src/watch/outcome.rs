@@ -149,6 +149,6 @@ fn log(cohort: &CohortId, condition: &Condition) {
 
 /// A number from 0 to 1.
 #[allow(clippy::cast_precision_loss, reason = "chance needs no precision")]
-fn chance(random: u64) -> f64 {
+pub(super) fn chance(random: u64) -> f64 {
     (random >> 11) as f64 / (1_u64 << 53) as f64
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::exports::of_export;
 use super::lead::Lead;
 use super::notify::{Notifier, of_cohort};
 use super::{Reach, settings};
@@ -22,6 +23,9 @@ impl Lead {
         let now = Instant::now();
         for id in self.sources.changed(&self.config, Some(&noticed)) {
             self.queue.wake(id, now);
+        }
+        for id in self.sources.noticed_exports(&noticed) {
+            self.exports.queue.wake(id, now);
         }
     }
 
@@ -98,7 +102,9 @@ impl Lead {
         if !is_notified_alike {
             self.notifier = Notifier::new(&config, &self.reach.notify);
         }
-        let known: BTreeSet<String> = settings::cohorts(&config).map(of_cohort).collect();
+        let mut known: BTreeSet<String> = settings::cohorts(&config).map(of_cohort).collect();
+        known.extend(config.exports.iter().map(|export| of_export(&export.id)));
+        self.use_exports(&old);
         self.told.retain(|about| known.contains(about) || about == "config");
         self.tell("config", None, "the config is valid again");
         self.queue.retain(|id| settings::cohorts(&config).any(|known| known == id));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::config::{Config, Limits, Secret};
+use crate::config::{Config, Export, Limits, Secret};
 use crate::model::{CohortId, ConnectionName};
 use crate::reconcile::Access;
 
@@ -52,6 +52,16 @@ pub(super) fn changed(old: &Config, new: &Config) -> BTreeSet<CohortId> {
     changed
 }
 
+/// Whether another config makes something else of an export.
+pub(super) fn is_other_export(old: &Config, new: &Config, export: &Export) -> bool {
+    let before = old.exports.iter().find(|before| before.id == export.id);
+    let is_same = before.is_some_and(|before| {
+        let before = Export { declared_at: export.declared_at.clone(), ..before.clone() };
+        before == *export && old.heap.get(&export.to) == new.heap.get(&export.to)
+    });
+    !is_same
+}
+
 /// The connections that are reached in another way now.
 pub(super) fn relinked(old: &Config, new: &Config, had: &Reach, has: &Reach) -> BTreeSet<ConnectionName> {
     let keys = |access: &Access| [access.keys.data_import.clone(), access.keys.partner_api.clone()];
@@ -76,7 +86,7 @@ pub(super) fn needs_restart(first: &Config, new: &Config) -> Vec<&'static str> {
     let (had, has) = (&first.watch, &new.watch);
     let parts = [
         ("state", first.state != new.state),
-        ("watch.listen", had.listen != has.listen || first.heap.is_empty() != new.heap.is_empty()),
+        ("watch.listen", had.listen != has.listen || first.has_doors() != new.has_doors()),
         ("watch.admin", had.admin != has.admin),
         ("watch.tls", had.tls != has.tls),
         ("watch.limits", had.limits != has.limits),

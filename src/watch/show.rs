@@ -1,9 +1,11 @@
 //! The board as the dashboard shows it. Nothing is looked up here.
 
-use super::board::{Board, CohortStatus, Condition, HeapStatus, Inner, Role};
+use std::time::Duration;
+
+use super::board::{Board, CohortStatus, Condition, ExportStatus, HeapStatus, Inner, Role};
 use crate::config::Source;
 use crate::dashboard as page;
-use crate::model::{CohortId, ConnectionName, Timestamp};
+use crate::model::{CohortId, ConnectionName, ExportId, Timestamp};
 use crate::state::{Segment, Sync};
 
 /// What the page shows now.
@@ -33,7 +35,7 @@ pub(super) fn board(board: &Board, refresh_seconds: Option<u32>) -> page::Board 
         cohorts: in_order.filter_map(|(id, status)| cohort(id, status, &inner)).collect(),
         left_behind: inner.left_behind.iter().map(left_behind).collect(),
         inboxes: inner.heaps.iter().map(|(name, heap)| inbox(name, heap, &inner, now)).collect(),
-        exports: Vec::new(),
+        exports: inner.exports.iter().map(|(id, status)| export(id, status, now)).collect(),
         segments: Vec::new(),
         history: inner.passes.iter().cloned().collect(),
         refresh_seconds,
@@ -106,6 +108,25 @@ fn state(status: &CohortStatus, inner: &Inner) -> page::State {
         },
         Condition::InStep if status.is_stale => page::State::Stale { after: inner.stale_after },
         Condition::InStep => page::State::InStep,
+    }
+}
+
+fn export(id: &ExportId, status: &ExportStatus, now: Timestamp) -> page::Export {
+    let lag =
+        status.waiting_since.map(|since| Duration::try_from(now.duration_since(since)).unwrap_or_default());
+    page::Export {
+        id: id.to_string(),
+        source: status.source.clone(),
+        lag: lag.or(Some(Duration::ZERO)),
+        events: status.events,
+        last_good: status.last_good,
+        trouble: status.trouble.clone().map(|why| page::Trouble {
+            why,
+            then: match status.needs_person {
+                true => page::Then::NeedsPerson,
+                false => page::Then::TriedAgain { at: status.next_look },
+            },
+        }),
     }
 }
 

@@ -10,12 +10,14 @@ use tokio::sync::Notify;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::files::{FolderWatch, folders, folders_of_glob};
-use crate::config::{Config, SecretRef, Source};
+use crate::config::{AppId, Config, Export, ExportSource, SecretRef, Source, StoragePlace, StorageSource};
 use crate::connector::file::{self, Fingerprint};
-use crate::model::CohortId;
+use crate::model::{CohortId, ExportId};
 
 /// A folder that is never quiet is looked at after so many times the debounce.
 const DEBOUNCES_MAX: u32 = 8;
+/// Folders below one export that are watched.
+const FOLDERS_MAX: usize = 2_000;
 
 /// Files and folders, and how they were.
 pub(super) struct Sources {
@@ -24,6 +26,7 @@ pub(super) struct Sources {
     watch: FolderWatch,
     config_folders: BTreeSet<PathBuf>,
     source_folders: BTreeMap<CohortId, BTreeSet<PathBuf>>,
+    export_folders: BTreeMap<ExportId, BTreeSet<PathBuf>>,
     /// None: it could not be looked at.
     prints: BTreeMap<CohortId, Option<Fingerprint>>,
     config_content: u128,
@@ -55,6 +58,7 @@ impl Sources {
             bell,
             config_folders: BTreeSet::new(),
             source_folders: BTreeMap::new(),
+            export_folders: BTreeMap::new(),
             prints: BTreeMap::new(),
             config_content: content,
             settling: None,
@@ -80,8 +84,11 @@ impl Sources {
                 Source::HeapSegment(_) | Source::Sql(_) => None,
             })
             .collect();
-        let all = self.source_folders.values().flatten().chain(&self.config_folders).cloned();
-        self.watch.set(all.collect());
+        let folders =
+            config.exports.iter().filter_map(|export| Some((export.id.clone(), folder_of(export)?)));
+        self.export_folders = folders.map(|(id, folder)| (id, tree(&folder))).collect();
+        let all = self.source_folders.values().chain(self.export_folders.values()).flatten();
+        self.watch.set(all.chain(&self.config_folders).cloned().collect());
     }
 
     /// What the config's text was when this was last asked.
@@ -126,6 +133,12 @@ impl Sources {
         std::mem::replace(&mut self.config_content, content) != content
     }
 
+    /// The exports in whose folders something was noticed.
+    pub(super) fn noticed_exports(&self, noticed: &Noticed) -> Vec<ExportId> {
+        let is_near = |folders: &BTreeSet<PathBuf>| noticed.all || !folders.is_disjoint(&noticed.folders);
+        self.export_folders.iter().filter(|(_, folders)| is_near(folders)).map(|(id, _)| id.clone()).collect()
+    }
+
     /// The cohorts whose files are others than they were when this was last asked; of all, or of those in
     /// whose folders something was noticed.
     pub(super) fn changed(&mut self, config: &Config, noticed: Option<&Noticed>) -> Vec<CohortId> {
@@ -150,6 +163,33 @@ impl Sources {
     }
 }
 
+/// The folder that an export reads, if it reads one.
+fn folder_of(export: &Export) -> Option<PathBuf> {
+    match &export.source {
+        ExportSource::Storage(StorageSource { place: StoragePlace::Folder { path, .. }, .. }) => {
+            Some(path.clone())
+        }
+        ExportSource::Storage(_) | ExportSource::Http(_) => None,
+    }
+}
+
+/// A folder, the folder that holds it, and the folders below it, as many as can be watched: the others are found
+/// by looking.
+fn tree(folder: &Path) -> BTreeSet<PathBuf> {
+    let mut found = folders(&folder.join("x"));
+    found.extend(folders(folder));
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop().filter(|_| found.len() < FOLDERS_MAX) {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                open.push(entry.path());
+            }
+        }
+        found.insert(folder);
+    }
+    found.iter().map(|folder| absolute(folder)).collect()
+}
+
 /// The files that the config is made of, its secrets among them.
 fn config_files(config: &Config) -> Vec<PathBuf> {
     let mut files = config.files.clone();
@@ -162,6 +202,16 @@ fn config_files(config: &Config) -> Vec<PathBuf> {
     keys.flat_map(|keys| [&keys.data_import, &keys.partner_api]).for_each(&mut secret);
     config.heap.values().flat_map(|heap| &heap.webhook_secrets).for_each(&mut secret);
     config.sql.values().flat_map(crate::config::Sql::secrets).for_each(|(_, place)| secret(place));
+    for heap in config.heap.values() {
+        if let Some(AppId::Ref(place)) = &heap.app_id {
+            secret(place);
+        }
+    }
+    for export in &config.exports {
+        if let ExportSource::Http(source) = &export.source {
+            source.tokens.iter().for_each(&mut secret);
+        }
+    }
     config.watch.notify.iter().for_each(|notify| secret(&notify.url));
     files.extend(config.watch.tls.iter().flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]));
     files

@@ -99,6 +99,11 @@ impl Workspace {
         fs::read_to_string(self.path(relative)).unwrap()
     }
 
+    /// The text of all files below a folder.
+    pub(crate) fn read_all(&self, relative: &str) -> String {
+        self.snapshot(relative).iter().map(|(_, bytes)| String::from_utf8_lossy(bytes)).collect()
+    }
+
     /// The program in this folder, with nothing of the machine's environment that could matter.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(SYNCLINE);

@@ -36,8 +36,11 @@ fn result(pass: &PassRecord) -> &str {
 
 fn human(pass: &PassRecord) -> String {
     let began = pass.entries.first().map_or("", |entry| entry.at.as_str());
-    let requests =
-        pass.entries.iter().filter(|entry| matches!(entry.event, Event::Sent { .. })).count() as u64;
+    let requests = pass
+        .entries
+        .iter()
+        .filter(|entry| matches!(entry.event, Event::Sent { .. } | Event::Posted { .. }))
+        .count() as u64;
     let mut lines = vec![format!(
         "{}  {}, {}  {}",
         bold(began),
@@ -46,6 +49,18 @@ fn human(pass: &PassRecord) -> String {
         dim(&pass.pass)
     )];
     for entry in &pass.entries {
+        if let Event::Exported { export, files, events, sent, rejected, waiting, error } = &entry.event {
+            let mut line = format!("  {export}: {} sent of {} read", counted(*sent, "event"), count(*events));
+            let more = [(*files, "files read"), (*rejected, "rejected"), (*waiting, "waiting")];
+            for (number, what) in more.into_iter().filter(|(number, _)| *number > 0) {
+                line.push_str(&format!(", {} {what}", count(number)));
+            }
+            if let Some(error) = error {
+                line.push_str(&format!("; {} {error}", red("stopped:")));
+            }
+            lines.push(line);
+            continue;
+        }
         let Event::Finished { cohort, added, removed, refused, in_doubt, error } = &entry.event else {
             continue;
         };

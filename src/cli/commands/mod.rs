@@ -1,11 +1,14 @@
 //! One file a command: what it reads, what it calls, what it prints, how it ends.
 
 pub(super) mod approve;
+pub(super) mod export;
+pub(super) mod forget;
 pub(super) mod generate;
 pub(super) mod history;
 pub(super) mod init;
 pub(super) mod plan;
 pub(super) mod reconcile;
+pub(super) mod replay;
 pub(super) mod resync;
 pub(super) mod sandbox;
 pub(super) mod state;
@@ -34,6 +37,12 @@ fn location(config: &Config) -> Location {
     let StatePlace::Bucket { url, endpoint, region, lease } = &config.state else {
         return Location::Folder(config.state_folder());
     };
+    let options = store_options(endpoint.as_deref(), region.as_deref());
+    Location::Bucket(Address { url: url.clone(), options, lease: *lease })
+}
+
+/// What the environment knows of the vendors' stores, with what the config says of one of them.
+fn store_options(endpoint: Option<&str>, region: Option<&str>) -> Vec<(String, String)> {
     let mut options = environment::store_options();
     let is_secret = |name: &str| {
         !name.ends_with("_ID") && ["SECRET", "TOKEN", "KEY"].iter().any(|part| name.contains(part))
@@ -58,7 +67,7 @@ fn location(config: &Config) -> Location {
     if let Some(region) = region {
         set("aws_region", region);
     }
-    Location::Bucket(Address { url: url.clone(), options, lease: *lease })
+    options
 }
 
 /// The state, to look at.

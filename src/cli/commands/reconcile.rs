@@ -17,13 +17,18 @@ use crate::cli::view::{json, plan as plan_view, report as human};
 use crate::cli::{access, environment};
 use crate::config::{Config, Secrets};
 use crate::connector::braze::Keys;
+use crate::export::{Days, ExportReport};
 use crate::model::{ConnectionName, PassId, Progress};
-use crate::reconcile::{self, FailedKind, Inputs, Means, PassPlan, PassReport};
+use crate::reconcile::{self, ExportJob, FailedKind, Inputs, Means, PassPlan, PassReport};
 use crate::state::StateWriter;
 
 pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
     let (keys, secrets) = (access::keys(&config)?, access::databases(&config)?);
+    // A saved plan, and single cohorts, are about cohorts alone.
+    let all = args.pass.cohorts.is_empty() && args.plan.is_none();
+    let exports = if all { super::export::chosen(&config, &[])? } else { Vec::new() };
+    let ids = access::app_ids(&config, &exports)?;
     let state = Arc::new(super::writer(&config)?);
     let pass = environment::new_pass();
     let span = tracing::info_span!("pass", id = %pass);
@@ -38,12 +43,10 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
         return Err(CommandError::new(Exit::Stale, message)
             .hint(format!("look at it again: {}", again.command("plan"))));
     }
-    apply(
-        plan,
-        &keys,
-        state,
-        Pass { global, config: &config, id: pass, progress, format: args.format, again },
-    )
+    let jobs = exports.iter().map(|export| super::export::job(export, Days::default(), state.reader()));
+    let jobs = jobs.collect::<Result<_, _>>()?;
+    let format = args.format;
+    apply(plan, &keys, state, Pass { global, config: &config, id: pass, progress, format, again, ids, jobs })
 }
 
 /// What an apply is asked for by.
@@ -54,37 +57,51 @@ pub(super) struct Pass<'a> {
     pub(super) progress: Arc<dyn Progress>,
     pub(super) format: Format,
     pub(super) again: Again,
+    /// The environment ids of the Heaps that exports send to.
+    pub(super) ids: BTreeMap<ConnectionName, String>,
+    /// The exports that follow.
+    pub(super) jobs: Vec<ExportJob>,
 }
 
-/// Applies a plan, reports, and says how it ended.
+/// Applies a plan, runs the exports, reports, and says how it ended.
 pub(super) fn apply(
     plan: PassPlan,
     keys: &BTreeMap<ConnectionName, Keys>,
     state: Arc<StateWriter>,
-    Pass { global, config, id: pass, progress, format, again }: Pass<'_>,
+    Pass { global, config, id: pass, progress, format, again, ids, jobs }: Pass<'_>,
 ) -> Result<Exit, CommandError> {
     let waiting = plan.waiting.iter().map(plan_view::waiting_lines);
     let failed: Vec<String> = plan.failed.iter().map(plan_view::failed_lines).chain(waiting).collect();
-    let report = super::runtime()?.block_on(async {
+    let (report, exports) = super::runtime()?.block_on(async {
         let sandboxes = access::Sandboxes::default();
         let reached = sandboxes.reach(config, keys, |name| plan.sends_to(name)).await?;
         let (switch, interrupt) = Interrupt::new();
         let clock = environment::clock();
         let links = reconcile::link(config, &reached, clock)?;
+        let of_exports = (Arc::clone(&state), interrupt.clone());
         let means = Means { state, links, pass, clock, progress, interrupt };
+        let work = async {
+            let report = reconcile::apply(plan, config, means).await?;
+            if jobs.is_empty() {
+                return Ok((report, Vec::new()));
+            }
+            let (state, interrupt) = of_exports;
+            let exports = super::export::exported(config, &ids, state, jobs, &sandboxes, interrupt).await?;
+            Ok((report, exports))
+        };
         tokio::select! {
-            report = reconcile::apply(plan, config, means) => report.map_err(CommandError::from),
+            done = work => done,
             () = stopped_twice(switch) => {
                 let stopped = CommandError::new(Exit::Part, "stopped at once");
                 Err(stopped.hint("what was under way is in doubt; the next pass settles it"))
             }
         }
     })?;
-    let exit = exit(&report);
+    let exit = exit(&report, &exports);
     tracing::info!(result = report.word(), requests = report.requests, "the pass ends");
     let shown = out(&match format {
-        Format::Human => human::human(&report, &failed, exit, &again),
-        Format::Json => json::report(&report, &again),
+        Format::Human => human::human(&report, &failed, &exports, exit, &again),
+        Format::Json => json::report(&report, &exports, &again),
     });
     shown.map_err(|error| done_unseen(&error, global, exit))?;
     Ok(exit)
@@ -120,7 +137,7 @@ fn plan(
 }
 
 /// The first signal asks the pass to stop after what is under way. The second ends the waiting.
-async fn stopped_twice(switch: watch::Sender<bool>) {
+pub(super) async fn stopped_twice(switch: watch::Sender<bool>) {
     signal().await;
     tell("stopping after what is under way; once more to stop at once");
     let _ = switch.send(true);
@@ -150,13 +167,17 @@ async fn signal() {
 
 /// One code for the whole pass: what a person must act on first. A vendor's failure after something was
 /// taken is "in part"; a cohort that could not be read, or was refused, says so even if others went well.
-fn exit(report: &PassReport) -> Exit {
-    let halts: Vec<Exit> = report.halts().map(of_halt).collect();
+fn exit(report: &PassReport, exports: &[ExportReport]) -> Exit {
+    let of_exports = exports.iter().filter_map(|export| export.halt.as_ref()).map(super::export::of_halt);
+    let halts: Vec<Exit> = report.halts().map(of_halt).chain(of_exports).collect();
+    let changed = report.changed_anything() || exports.iter().any(ExportReport::changed_anything);
     if let Some(worst) = halts.iter().min() {
-        return if report.changed_anything() && *worst != Exit::Stale { Exit::Part } else { *worst };
+        return if changed && *worst != Exit::Stale { Exit::Part } else { *worst };
     }
     let refused = report.cohorts.iter().any(|cohort| !cohort.refusals.is_empty());
-    match (report.failed_kind, refused, report.is_whole()) {
+    let are_read = exports.iter().all(|export| export.tally.unread.is_empty());
+    let failed = report.failed_kind.or((!are_read).then_some(FailedKind::Other));
+    match (failed, refused, report.is_whole()) {
         (Some(kind), ..) => of_failed(kind),
         (None, true, _) => Exit::Refused,
         (None, false, true) => Exit::Done,

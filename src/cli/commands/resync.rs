@@ -35,7 +35,8 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     let plan = plan(args, &config, state.reader(), &*progress)?;
     tell(&plan_view::human(&plan, &showing));
     let (id, format) = (environment::new_pass(), args.format);
-    apply(plan, &keys, state, Pass { global, config: &config, id, progress, format, again })
+    let (ids, jobs) = (std::collections::BTreeMap::new(), Vec::new());
+    apply(plan, &keys, state, Pass { global, config: &config, id, progress, format, again, ids, jobs })
 }
 
 fn plan(

@@ -9,7 +9,7 @@ use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, count, counted, dim, out, yellow};
 use crate::cli::view::json::envelope;
-use crate::cli::view::told;
+use crate::cli::view::{export as export_view, told};
 use crate::config::Config;
 use crate::model::{CohortId, Standing, timestamp_text};
 use crate::state::{Holder, Location, StateError, StateReader, Version};
@@ -33,17 +33,28 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
     let state = super::reader(&config)?;
     let (location, holder) = (super::location(&config), state.holder(environment::clock().now())?);
     let (rows, told) = (rows(&config, &state)?, told::told(&config, &state)?);
+    let exports = config.exports.iter().map(|export| Ok((export, state.export(&export.id)?)));
+    let exports = exports.collect::<Result<Vec<_>, StateError>>()?;
     out(&match args.format {
         Format::Human => {
-            let heaps = told::lines(&told, &config, environment::clock().now());
+            let mut heaps = told::lines(&told, &config, environment::clock().now());
+            for (export, record) in &exports {
+                let (source, to) = (export.source.name(), export.to.as_str());
+                heaps.extend(export_view::status_lines(export.id.as_str(), &source, to, record));
+            }
             human(&rows, heaps, &state, &location, holder.as_ref(), &Again::new(global))
         }
         Format::Json => {
             let cohorts: Vec<serde_json::Value> = rows.iter().map(to_json).collect();
+            let exports = exports.iter().map(|(export, record)| {
+                let (source, to) = (export.source.name(), export.to.as_str());
+                export_view::status_json(export.id.as_str(), &source, to, record)
+            });
+            let exports: Vec<serde_json::Value> = exports.collect();
             envelope(
                 "status",
                 "status",
-                &json!({ "state": location.to_string(), "holder": holder.as_ref().map(ToString::to_string), "cohorts": cohorts, "heaps": told::to_json(&told, &config) }),
+                &json!({ "state": location.to_string(), "holder": holder.as_ref().map(ToString::to_string), "cohorts": cohorts, "heaps": told::to_json(&told, &config), "exports": exports }),
             )
         }
     })?;

@@ -17,12 +17,21 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
                 format!(", also with {}", environments.join(", "))
             };
             let (cohorts, connections) = (counted(cohorts, "cohort"), counted(connections, "connection"));
-            out(&format!("{} {}: {cohorts}, {connections}{with}", green("valid"), global.config.display()))?;
+            let exports = match config.exports.len() as u64 {
+                0 => String::new(),
+                number => format!(", {}", counted(number, "export")),
+            };
+            out(&format!(
+                "{} {}: {cohorts}{exports}, {connections}{with}",
+                green("valid"),
+                global.config.display()
+            ))?;
             Ok(Exit::Done)
         }
         (Ok((config, environments)), Format::Json) => {
             let details = serde_json::json!({
                 "cohorts": config.cohorts.len(),
+                "exports": config.exports.len(),
                 "connections": config.connections_len(),
                 "environments": environments,
                 "config_digest": config.digest,

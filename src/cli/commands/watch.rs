@@ -11,7 +11,7 @@ use crate::cli::error::{CommandError, plan_hint};
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
 use crate::cli::view::refusal::{About, words};
-use crate::config::{Config, load};
+use crate::config::{Config, Export, load};
 use crate::dashboard::{WayOut, Withheld};
 use crate::model::{Clock, PassId};
 use crate::reconcile::{CohortReport, PlanError};
@@ -46,6 +46,8 @@ fn secrets(config: &Config) -> Result<(), CommandError> {
     access::webhooks(config)?;
     access::notify(config)?;
     access::databases(config)?;
+    access::tokens(config)?;
+    access::app_ids(config, &config.exports.iter().collect::<Vec<_>>())?;
     Ok(())
 }
 
@@ -60,7 +62,12 @@ impl Machine {
         let keys = access::keys(config)?;
         let (webhooks, notify) = (access::webhooks(config)?, access::notify(config)?);
         let access = self.sandboxes.reach(config, &keys, |_| true).await?;
-        Ok(Reach { access, webhooks, secrets: access::databases(config)?, notify })
+        let ids = access::app_ids(config, &config.exports.iter().collect::<Vec<_>>())?;
+        let heaps = self.sandboxes.reach_heaps(config, &ids, |name| ids.contains_key(name)).await?;
+        let options = |export: &Export| (export.id.clone(), super::export::store_options(export));
+        let store_options = config.exports.iter().map(options).collect();
+        let (secrets, tokens) = (access::databases(config)?, access::tokens(config)?);
+        Ok(Reach { access, webhooks, secrets, notify, heaps, tokens, store_options })
     }
 }
 

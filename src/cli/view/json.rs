@@ -11,6 +11,7 @@ use crate::apply::Outcome;
 use crate::cli::again::Again;
 use crate::cli::error::plan_hint;
 use crate::config::{Problem, Problems, Sources, Span};
+use crate::export::ExportReport;
 use crate::model::CohortId;
 use crate::model::Matched;
 use crate::plan::{Cost, Naming, Refusal, Tally};
@@ -120,7 +121,7 @@ fn cost(cost: Cost) -> Value {
 }
 
 /// What a pass did.
-pub(in crate::cli) fn report(report: &PassReport, again: &Again) -> String {
+pub(in crate::cli) fn report(report: &PassReport, exports: &[ExportReport], again: &Again) -> String {
     let cohorts: Vec<Value> = report.cohorts.iter().map(|cohort| done(cohort, again)).collect();
     let list = |list: &[(CohortId, String)]| -> Vec<Value> {
         list.iter().map(|(id, error)| json!({ "id": id.as_str(), "error": error })).collect()
@@ -135,8 +136,21 @@ pub(in crate::cli) fn report(report: &PassReport, again: &Again) -> String {
         "waiting": waiting,
         "left_behind": left,
         "requests": report.requests,
+        "exports": super::export::to_json(exports),
     });
-    envelope("reconcile", report.word(), &details)
+    envelope("reconcile", word(report, exports), &details)
+}
+
+/// The result in a word, of cohorts and exports together.
+fn word(report: &PassReport, exports: &[ExportReport]) -> &'static str {
+    let changed = exports.iter().any(ExportReport::changed_anything);
+    match (report.word(), changed, exports.iter().all(ExportReport::is_whole)) {
+        ("in_step", true, true) => "applied",
+        ("applied" | "in_step", _, true) => report.word(),
+        ("in_step", false, false) => "failed",
+        ("applied" | "in_step", ..) | (_, true, _) => "applied_in_part",
+        (word, ..) => word,
+    }
 }
 
 fn done(cohort: &CohortReport, again: &Again) -> Value {

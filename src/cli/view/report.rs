@@ -6,20 +6,28 @@ use super::{rejected, rejects_line, troubles};
 use crate::cli::again::Again;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
+use crate::export::ExportReport;
 use crate::plan::Naming;
 use crate::reconcile::{CohortReport, PassReport};
 
 /// The whole report. `failed` are the cohorts that could not be planned, in words already; `exit` is
 /// how the program will end, so that words and code say the same.
-pub(in crate::cli) fn human(report: &PassReport, failed: &[String], exit: Exit, again: &Again) -> String {
+pub(in crate::cli) fn human(
+    report: &PassReport,
+    failed: &[String],
+    exports: &[ExportReport],
+    exit: Exit,
+    again: &Again,
+) -> String {
     let mut lines = Vec::new();
     for cohort in &report.cohorts {
         self::cohort(cohort, again, &mut lines);
     }
     lines.extend(failed.iter().cloned());
     lines.extend(report.left_behind.iter().map(left_behind));
+    lines.extend(super::export::lines(exports));
     lines.push(String::new());
-    lines.push(summary(report, exit));
+    lines.push(summary(report, exports, exit));
     lines.join("\n")
 }
 
@@ -94,14 +102,20 @@ fn what(cohort: &CohortReport) -> String {
     }
 }
 
-fn summary(report: &PassReport, exit: Exit) -> String {
+fn summary(report: &PassReport, exports: &[ExportReport], exit: Exit) -> String {
+    let exported = match exports {
+        [] => String::new(),
+        exports => format!("; {}", super::export::in_short(exports)),
+    };
+    let changed = report.changed_anything() || exports.iter().any(ExportReport::changed_anything);
     let sum = |f: fn(&CohortReport) -> u64| report.cohorts.iter().map(f).sum::<u64>();
     let all = (report.cohorts.len() + report.failed.len()) as u64;
     let requests = counted(report.requests, "request");
-    let head = match (exit, report.changed_anything()) {
+    let head = match (exit, changed) {
         (Exit::Done, false) => {
             let (cohorts, members) = (counted(all, "cohort"), counted(sum(CohortReport::members), "member"));
-            return format!("{} {cohorts}, {members}, {requests} to Braze.", green("In step:"));
+            let head = green("In step:");
+            return format!("{head} {cohorts}, {members}, {requests} to Braze{exported}.");
         }
         (Exit::Done, true) => green("Applied:"),
         (Exit::Part, _) => yellow("Applied in part:"),
@@ -122,7 +136,7 @@ fn summary(report: &PassReport, exit: Exit) -> String {
         ),
     };
     let amiss: String = amiss(report, all).iter().map(|trouble| format!("; {trouble}")).collect();
-    format!("{head} {done}{amiss}.")
+    format!("{head} {done}{amiss}{exported}.")
 }
 
 /// What kept the pass from being whole.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::cli::output::{bold, count, counted, dim, yellow};
 use crate::config::Config;
-use crate::model::{ConnectionName, Timestamp, timestamp_text};
+use crate::model::{ConnectionName, DoorName, Timestamp, timestamp_text};
 use crate::state::{Segment, Segments, StateError, StateReader, Sync};
 
 /// What one Heap has told.
@@ -18,7 +18,8 @@ pub(in crate::cli) struct Told {
 
 /// What all Heaps of the config have told.
 pub(in crate::cli) fn told(config: &Config, state: &StateReader) -> Result<Vec<Told>, StateError> {
-    let each = config.heap.keys().map(|heap| {
+    let told_of = config.heap.keys().filter(|heap| config.heap_has_door(heap));
+    let each = told_of.map(|heap| {
         let segments = state.segments(heap)?;
         let mut members = Vec::new();
         for (id, segment) in &segments.by_id {
@@ -29,7 +30,7 @@ pub(in crate::cli) fn told(config: &Config, state: &StateReader) -> Result<Vec<T
             }
             members.push((*id, number));
         }
-        let waiting = state.inbox(heap)?.iter().map(|file| file.bytes).sum();
+        let waiting = state.inbox(&DoorName::of_heap(heap))?.iter().map(|file| file.bytes).sum();
         Ok(Told { heap: heap.clone(), segments, members, waiting })
     });
     each.collect()

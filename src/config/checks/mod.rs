@@ -3,6 +3,7 @@
 //! Each check looks at the tree and not at typed values, so all of them run whatever else is wrong,
 //! and each knows the place it complains about. A check passes over what the schema reports already.
 
+mod exports;
 mod server;
 mod sql;
 
@@ -30,6 +31,12 @@ const CHECKS: &[Check] = &[
     one_endpoint_each,
     endpoints_are_safe,
     real_vendors_have_keys,
+    exports::ids_are_unique,
+    exports::heaps_can_be_sent_to,
+    exports::heap_endpoints_are_safe,
+    exports::storages_are_somewhere,
+    exports::folders_stay_inside,
+    exports::globs_say_something,
     server::segments_are_heaps,
     server::segments_have_one_column,
     server::public_doors_are_encrypted,
@@ -137,13 +144,15 @@ fn paths_stay_inside(tree: &Node, problems: &mut Vec<Problem>) {
     let roots: Vec<&str> = tree.items("roots").iter().filter_map(Node::as_text).collect();
     for (path, place) in sources(tree).filter_map(|source| source.text("path")) {
         if leaves_folder(Path::new(path)) && !roots.iter().any(|root| is_below(path, root)) {
-            problems.push(
-                Problem::new(Code::PathOutside, format!("`{path}` leaves the config's folder"))
-                    .at(place, "outside the folders that sources may be read from")
-                    .hint("name its folder under `roots:` at the top of the config"),
-            );
+            problems.push(outside(path, place));
         }
     }
+}
+
+fn outside(path: &str, place: Span) -> Problem {
+    Problem::new(Code::PathOutside, format!("`{path}` leaves the config's folder"))
+        .at(place, "outside the folders that sources may be read from")
+        .hint("name its folder under `roots:` at the top of the config")
 }
 
 fn is_below(path: &str, root: &str) -> bool {

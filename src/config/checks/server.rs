@@ -6,28 +6,32 @@ use std::net::SocketAddr;
 use super::{connections, is_kind};
 use crate::config::problem::{Code, Problem, did_you_mean};
 use crate::config::source::Span;
-use crate::config::tree::{Node, Value};
+use crate::config::tree::{Entry, Node, Value};
 
 /// A segment is Heap's.
 pub(super) fn segments_are_heaps(tree: &Node, problems: &mut Vec<Problem>) {
-    let heaps: Vec<&str> = connections(tree)
-        .iter()
-        .filter(|entry| is_kind(&entry.node, "heap"))
-        .map(|e| e.key.as_str())
-        .collect();
     let segments = super::sources(tree).filter(|source| is_kind(source, "heap_segment"));
     for (name, place) in segments.filter_map(|source| source.text("connection")) {
-        if heaps.contains(&name) {
-            continue;
+        if !heaps(tree).any(|entry| entry.key == name) {
+            no_heap(tree, name, place, problems);
         }
-        let problem = Problem::new(Code::UnknownConnection, format!("there is no Heap connection `{name}`"))
-            .at(place, "no connection of `kind: heap` has this name");
-        problems.push(match (did_you_mean(name, heaps.iter().copied()), heaps.as_slice()) {
-            (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
-            (None, []) => problem.hint(format!("add it: `connections: {{ {name}: {{ kind: heap, … }} }}`")),
-            (None, heaps) => problem.hint(format!("the config has `{}`", heaps.join("`, `"))),
-        });
     }
+}
+
+fn heaps(tree: &Node) -> impl Iterator<Item = &Entry> {
+    connections(tree).iter().filter(|entry| is_kind(&entry.node, "heap"))
+}
+
+/// There is no Heap of this name.
+pub(super) fn no_heap(tree: &Node, name: &str, place: Span, problems: &mut Vec<Problem>) {
+    let heaps: Vec<&str> = heaps(tree).map(|entry| entry.key.as_str()).collect();
+    let problem = Problem::new(Code::UnknownConnection, format!("there is no Heap connection `{name}`"))
+        .at(place, "no connection of `kind: heap` has this name");
+    problems.push(match (did_you_mean(name, heaps.iter().copied()), heaps.as_slice()) {
+        (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
+        (None, []) => problem.hint(format!("add it: `connections: {{ {name}: {{ kind: heap, … }} }}`")),
+        (None, heaps) => problem.hint(format!("the config has `{}`", heaps.join("`, `"))),
+    });
 }
 
 /// Heap sends one value for each person.
@@ -75,9 +79,26 @@ pub(super) fn public_doors_are_encrypted(tree: &Node, problems: &mut Vec<Problem
 /// Whoever can reach a door could fill a cohort through it.
 pub(super) fn public_doors_are_locked(tree: &Node, problems: &mut Vec<Problem>) {
     let Some((_, place)) = listen(tree).filter(|(address, _)| !address.ip().is_loopback()) else { return };
-    for entry in connections(tree).iter().filter(|entry| is_kind(&entry.node, "heap")) {
+    let is_http =
+        |export: &&Node| export.get("source").is_some_and(|source| is_kind(source, "currents_http"));
+    for export in tree.items("exports").iter().filter(is_http) {
+        let Some(source) = export.entry("source").filter(|source| source.node.get("token").is_none()) else {
+            continue;
+        };
+        problems.push(
+            Problem::new(Code::MissingCredentials, "the door of an export lacks `token`")
+                .at(source.key_span, "anybody could say what people have done")
+                .see(place, "the door is open to others")
+                .hint("add `token: { env: CURRENTS_TOKEN }`, and give Braze the same one"),
+        );
+    }
+    for entry in heaps(tree) {
         let is_sandbox = entry.node.text("region").is_some_and(|(region, _)| region == "sandbox");
-        if !is_sandbox && entry.node.get("webhook_secret").is_none() {
+        let is_told = |export: &Node| export.text("to").is_some_and(|(to, _)| to == entry.key);
+        let is_source = |source: &Node| source.text("connection").is_some_and(|(name, _)| name == entry.key);
+        // One that only takes events has no door.
+        let has_door = super::sources(tree).any(is_source) || !tree.items("exports").iter().any(is_told);
+        if !is_sandbox && has_door && entry.node.get("webhook_secret").is_none() {
             problems.push(
                 Problem::new(
                     Code::MissingCredentials,
@@ -94,16 +115,23 @@ pub(super) fn public_doors_are_locked(tree: &Node, problems: &mut Vec<Problem>) 
 /// Each webhook has a door of its own.
 pub(super) fn doors_differ(tree: &Node, problems: &mut Vec<Problem>) {
     let mut first: HashMap<String, Span> = HashMap::new();
-    for entry in connections(tree).iter().filter(|entry| is_kind(&entry.node, "heap")) {
+    let own = |(path, place): (&str, Span)| (path.to_owned(), place);
+    let of_heaps = heaps(tree).map(|entry| {
         let path = entry.node.get("webhook").and_then(|webhook| webhook.text("path"));
-        let (path, place) = path
-            .map_or_else(|| (format!("/heap/{}", entry.key), entry.key_span), |(p, at)| (p.to_owned(), at));
+        path.map_or_else(|| (format!("/heap/{}", entry.key), entry.key_span), own)
+    });
+    let of_exports = tree.items("exports").iter().filter_map(|export| {
+        let source = export.get("source").filter(|source| is_kind(source, "currents_http"))?;
+        let (id, place) = export.text("id")?;
+        Some(source.text("path").map_or_else(|| (format!("/currents/{id}"), place), own))
+    });
+    for (path, place) in of_heaps.chain(of_exports) {
         if let Some(earlier) = first.get(&path) {
             problems.push(
                 Problem::new(Code::DuplicatePath, format!("two doors have the path `{path}`"))
                     .at(place, "used again here")
                     .see(*earlier, "first used here")
-                    .hint("give each its own `webhook: { path: … }`"),
+                    .hint("give each its own `path:`, of a Heap under `webhook:`"),
             );
         } else {
             first.insert(path, place);
@@ -113,9 +141,10 @@ pub(super) fn doors_differ(tree: &Node, problems: &mut Vec<Problem>) {
 
 /// Times that cron and the time zones know.
 pub(super) fn schedules_come_to_be(tree: &Node, problems: &mut Vec<Problem>) {
-    let cohorts = tree.items("cohorts").iter().filter_map(|cohort| cohort.get("schedule"));
+    let each = tree.items("cohorts").iter().chain(tree.items("exports"));
+    let each = each.filter_map(|one| one.get("schedule"));
     let whole = tree.get("watch").and_then(|watch| watch.get("schedule"));
-    for cron in whole.into_iter().chain(cohorts).filter_map(|schedule| schedule.get("cron")) {
+    for cron in whole.into_iter().chain(each).filter_map(|schedule| schedule.get("cron")) {
         if let Some((at, place)) = cron.text("at").filter(|(at, _)| at.split_whitespace().count() == 5)
             && let Err(error) = at.parse::<croner::Cron>()
         {

@@ -3,6 +3,7 @@
 //! By now schema and checks have passed, so nothing here should fail; if the shapes and the schema
 //! ever disagree, that is a problem with a place like any other and not a panic.
 
+mod export;
 mod server;
 mod sql;
 
@@ -17,10 +18,11 @@ use crate::config::problem::{Code, Problem};
 use crate::config::secret::SecretRef;
 use crate::config::shape;
 use crate::config::source::Sources;
-use crate::config::text::Whole;
+use crate::config::sql::Sql;
+use crate::config::text::{self, Whole};
 use crate::config::tree::{Node, Step};
 use crate::config::types::{
-    Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, Heap, Retry, SegmentSource, Source, Sql,
+    AppId, Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, Heap, Retry, SegmentSource, Source,
     StatePlace,
 };
 use crate::model::{CohortId, ConnectionName, GuardLimits, IdError, Kind, MatchRule};
@@ -41,8 +43,9 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
     let query_files = queries.iter().flatten().map(|(path, _)| path.clone());
     let files = sources.names().map(PathBuf::from).chain(query_files).collect();
     let cohorts = file.cohorts.into_iter().zip(queries).enumerate();
-    let declared_at = |at: usize| {
-        let node = tree.nearest(&[Step::Key("cohorts".to_owned()), Step::Index(at)]);
+    let exports = file.exports.into_iter().enumerate();
+    let declared_at = |list: &str, at: usize| {
+        let node = tree.nearest(&[Step::Key(list.to_owned()), Step::Index(at)]);
         let name = sources.file(node.span).map_or("", |file| file.name.as_str());
         let line = sources.line_column(node.head()).map_or(0, |(line, _)| line);
         format!("{name}:{line}")
@@ -60,7 +63,13 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
         heap,
         sql,
         cohorts: cohorts
-            .map(|(at, (shape, query))| cohort(shape, query.map(|(_, text)| text), declared_at(at)))
+            .map(|(at, (shape, query))| {
+                cohort(shape, query.map(|(_, text)| text), declared_at("cohorts", at))
+            })
+            .collect::<Result<_, _>>()
+            .map_err(|error| id_problem(tree, &error))?,
+        exports: exports
+            .map(|(at, shape)| export::export(shape, declared_at("exports", at), folder))
             .collect::<Result<_, _>>()
             .map_err(|error| id_problem(tree, &error))?,
         removed: file
@@ -138,8 +147,26 @@ fn connections(
 
 fn heap(name: &ConnectionName, shape: shape::Heap, folder: &Path) -> Heap {
     let secrets = [shape.webhook_secret, shape.webhook_secret_previous].into_iter().flatten();
+    let endpoint = shape.region.map(|region| match region {
+        shape::Region::Us => Endpoint::Url("https://heapanalytics.com".to_owned()),
+        shape::Region::Eu => Endpoint::Url("https://c.eu.heap-api.com".to_owned()),
+        shape::Region::Sandbox => Endpoint::Sandbox,
+    });
     Heap {
-        is_sandbox: shape.region == Some(shape::Region::Sandbox),
+        endpoint: endpoint.or_else(|| Some(Endpoint::Url(base_url(shape.endpoint.as_deref()?).ok()?))),
+        app_id: shape.app_id.map(|id| match id {
+            text::AppId::Plain(digits) => AppId::Plain(digits),
+            text::AppId::Env(name) => AppId::Ref(SecretRef::Env(name)),
+            text::AppId::File(path) => AppId::Ref(SecretRef::File(folder.join(path))),
+        }),
+        api_key: shape.api_key.map(|place| secret(place, folder)),
+        identity_events_max: shape.limits.per_identity.0,
+        app_events_max: shape.limits.per_app.0,
+        window: positive(shape.limits.window.0),
+        requests_at_once: small(shape.requests_at_once),
+        request_len_max: usize::try_from(shape.request_max.0).unwrap_or(usize::MAX),
+        timeout: positive(shape.timeout.0),
+        retry: retry(&shape.retry),
         webhook_secrets: secrets.map(|place| secret(place, folder)).collect(),
         path: shape.webhook.path.map_or_else(|| format!("/heap/{name}"), |path| path.0),
         max_age: shape.webhook.max_age.0,
@@ -169,12 +196,16 @@ fn braze(shape: shape::Braze, folder: &Path) -> Result<Braze, IdError> {
         batch_len_max: small(shape.batch),
         requests_per_hour: shape.requests_per_hour.0,
         timeout: positive(shape.timeout.0),
-        retry: Retry {
-            attempts: small(shape.retry.attempts),
-            first_wait: shape.retry.first_wait.0,
-            longest_wait: shape.retry.longest_wait.0,
-        },
+        retry: retry(&shape.retry),
     })
+}
+
+fn retry(shape: &shape::Retry) -> Retry {
+    Retry {
+        attempts: small(shape.attempts),
+        first_wait: shape.first_wait.0,
+        longest_wait: shape.longest_wait.0,
+    }
 }
 
 /// A number with a small bound, as the type that the program counts it in.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use super::{positive, secret};
 use crate::config::problem::{Code, Problem};
 use crate::config::shape;
+use crate::config::sql::{Adbc, Postgres, Query, SqlSource};
 use crate::config::tree::{Node, Step};
-use crate::config::types::{Adbc, Postgres, Query, SqlSource};
 use crate::model::{ConnectionName, IdError};
 
 /// Largest file with a query in bytes.

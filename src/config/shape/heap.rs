@@ -3,15 +3,37 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Secret;
-use crate::config::text::{Length, Slug, UrlPath};
+use super::{Retry, Secret};
+use crate::config::text::{Amount, AppId, Bound, Length, Slug, UrlPath, Whole};
 
-/// A Heap environment. It tells of its segments by a webhook that `syncline watch` answers.
+/// A Heap environment. It takes events, and tells of its segments by a webhook that `syncline watch` answers.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Heap {
     /// Where Heap is: `us`, `eu`, or `sandbox` for a small Heap on this machine that needs no keys.
     pub(in crate::config) region: Option<Region>,
+    /// The base address of Heap's API, instead of `region`.
+    #[schemars(example = "https://heapanalytics.com")]
+    pub(in crate::config) endpoint: Option<String>,
+    /// The environment id, which events are sent with. It is no secret: every page that Heap is on shows it.
+    pub(in crate::config) app_id: Option<AppId>,
+    /// The API key of Heap's user deletion, for `syncline forget --heap`.
+    pub(in crate::config) api_key: Option<Secret>,
+    /// How many events Heap takes. What is beyond waits.
+    #[serde(default)]
+    pub(in crate::config) limits: EventLimits,
+    /// How many requests with events are under way at once.
+    #[serde(default = "default_requests_at_once")]
+    pub(in crate::config) requests_at_once: Whole<1, 64>,
+    /// The largest request with events.
+    #[serde(default = "default_request_max")]
+    pub(in crate::config) request_max: Amount,
+    /// How long one request may take.
+    #[serde(default = "default_timeout")]
+    pub(in crate::config) timeout: Length,
+    /// When to give up on a request that Heap does not take.
+    #[serde(default)]
+    pub(in crate::config) retry: Retry,
     /// The secret that Heap signs its webhook with: Heap's Developer Hub shows it when the webhook is registered.
     pub(in crate::config) webhook_secret: Option<Secret>,
     /// The secret before it, while it is being replaced: both are taken.
@@ -19,6 +41,36 @@ pub(in crate::config) struct Heap {
     /// How the webhook is answered.
     #[serde(default)]
     pub(in crate::config) webhook: Webhook,
+}
+
+fn default_requests_at_once() -> Whole<1, 64> {
+    Whole(4)
+}
+
+fn default_request_max() -> Amount {
+    Amount(4 << 20)
+}
+
+fn default_timeout() -> Length {
+    Length::from_secs(30)
+}
+
+/// How many events Heap takes in a time, as it documents it. What is beyond waits, and keeps nobody else waiting.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct EventLimits {
+    /// Of one person.
+    pub(in crate::config) per_identity: Bound,
+    /// Of all together.
+    pub(in crate::config) per_app: Bound,
+    /// The time.
+    pub(in crate::config) window: Length,
+}
+
+impl Default for EventLimits {
+    fn default() -> Self {
+        Self { per_identity: Bound(Some(1_000)), per_app: Bound(Some(15_000)), window: Length::from_secs(60) }
+    }
 }
 
 /// Where Heap is.

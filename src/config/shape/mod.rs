@@ -4,6 +4,7 @@
 //! them into the `Config` that the rest of the program knows. Their doc comments are the schema's
 //! descriptions, so they are written for the person who edits the file.
 
+mod export;
 mod heap;
 mod sql;
 mod watch;
@@ -13,6 +14,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(in crate::config) use export::{
+    Anonymous, CustomEvents, Export, ExportSource, Naming, Properties, StorageSource,
+};
 pub(in crate::config) use heap::{Heap, Region, SegmentSource};
 pub(in crate::config) use sql::{Adbc, DatabaseTls, Postgres, Quote, SqlSource};
 pub(in crate::config) use watch::{Limits, Notify, NotifyFormat, NotifyOn, Schedule, Watch};
@@ -37,7 +41,7 @@ pub(in crate::config) struct File {
     /// How the bucket in `state` is reached, where the vendor's environment variables do not say it all.
     #[serde(default)]
     pub(in crate::config) bucket: Bucket,
-    /// More files to read, as globs relative to this file's folder. They may hold `connections`, `cohorts` and `removed`.
+    /// More files to read, as globs relative to this file's folder. They may hold `connections`, `cohorts`, `exports` and `removed`.
     #[serde(default)]
     #[schemars(example = ["cohorts/*.yaml"])]
     pub(in crate::config) include: Vec<String>,
@@ -55,6 +59,9 @@ pub(in crate::config) struct File {
     /// The cohorts to keep in step.
     #[serde(default)]
     pub(in crate::config) cohorts: Vec<Cohort>,
+    /// The flows of engagement events from Braze to Heap.
+    #[serde(default)]
+    pub(in crate::config) exports: Vec<Export>,
     /// Cohorts that left the config and whose members shall leave Braze.
     #[serde(default)]
     pub(in crate::config) removed: Vec<Removed>,
@@ -124,7 +131,7 @@ impl JsonSchema for Version {
 pub(in crate::config) enum Connection {
     /// A Braze workspace, reached by the partner cohort import endpoints.
     Braze(Braze),
-    /// A Heap environment. It tells of its segments by a webhook that `syncline watch` answers.
+    /// A Heap environment. It takes events, and tells of its segments by a webhook that `syncline watch` answers.
     Heap(Heap),
     /// A PostgreSQL database, or Amazon Redshift, which speaks the same protocol. It is only ever read from.
     Postgres(Postgres),

@@ -42,10 +42,12 @@ macro_rules! patterned {
     };
 }
 
+mod choice;
 mod net;
 mod units;
 
-pub(in crate::config) use net::{Cron, SocketAddress, TableName, TimeZone, UrlPath};
+pub(in crate::config) use choice::{AppId, Bound, OneOrMany, OptionalLength};
+pub(in crate::config) use net::{BucketUrl, Cron, SocketAddress, TableName, TimeZone, UrlPath};
 pub(in crate::config) use units::{Amount, Memory};
 
 patterned!(Slug, "An id or a name in the config.", "^[a-z0-9][a-z0-9_-]{0,99}$", SLUG_RULE, |text| {
@@ -78,6 +80,21 @@ patterned!(
     "^[A-Za-z_][A-Za-z0-9_]*$",
     "the name of an environment variable, and never the key itself",
     crate::config::mask::is_variable
+);
+patterned!(
+    Identity,
+    "What names a person in Heap.",
+    r"^(external_user_id|braze_user_id|property:.*\S.*)$",
+    "`external_user_id`, `braze_user_id`, or `property:<name>` such as `property:custom_properties.email`",
+    |text| matches!(text, "external_user_id" | "braze_user_id")
+        || text.strip_prefix("property:").is_some_and(|name| !name.trim().is_empty())
+);
+patterned!(
+    Since,
+    "A day, or a point in time.",
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?Z)?$",
+    "a day like `2026-11-01`, or a time like `2026-11-01T06:00Z`",
+    |text| crate::model::moment(text).is_some()
 );
 patterned!(
     PathPart,

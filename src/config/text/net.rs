@@ -49,3 +49,13 @@ patterned!(
         |part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+-".contains(&b))
     )
 );
+patterned!(
+    BucketUrl,
+    "A bucket, with a prefix or without.",
+    r"^(s3|gs|az)://[^/\s]+(/\S*)?$",
+    "`s3://bucket/prefix`, `gs://…` or `az://…`",
+    |text| text.split_once("://").is_some_and(|(scheme, rest)| matches!(scheme, "s3" | "gs" | "az")
+        && !rest.is_empty()
+        && !rest.starts_with('/')
+        && !rest.contains(char::is_whitespace))
+);

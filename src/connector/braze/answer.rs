@@ -4,17 +4,14 @@
 //! `errors`), "API limits" (headers). A body is shown only as its `message`, shortened, and with the keys
 //! taken out of it: Braze's own 401 repeats the client secret.
 
-use std::time::Duration;
-
 use reqwest::header::HeaderMap;
 use serde::Deserialize;
 
+use super::super::headers::{self, number, reset, retry_at};
 use super::super::http::{self, HttpError};
 use super::Keys;
 use super::wire::Layout;
 use crate::model::Timestamp;
-
-const MESSAGE_LEN_MAX: usize = 300;
 
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,67 +186,13 @@ fn is_passing(kind: &str) -> bool {
 
 /// A text of Braze's as we show it: short, and without our keys.
 fn shown(text: &str, keys: &Keys) -> String {
-    let mut text = text.to_owned();
-    for key in [&keys.data_import, &keys.partner_api] {
-        if !key.expose().is_empty() {
-            text = text.replace(key.expose(), "[secret]");
-        }
-    }
-    let mut short: String =
-        text.chars().take(MESSAGE_LEN_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short
-}
-
-fn number(headers: &HeaderMap, name: &str) -> Option<i64> {
-    headers.get(name)?.to_str().ok()?.trim().parse().ok()
-}
-
-/// Values above this are points in time; smaller ones are seconds from now (Braze, `/users/track` on MAU
-/// contracts).
-const EPOCH_FROM: i64 = 1_000_000_000;
-
-/// Smaller differences of clocks are those of a header that has whole seconds.
-const SKEW_FROM: i64 = 3;
-
-/// The end of the window as Braze names it, and by our clock.
-fn reset(headers: &HeaderMap, now: Timestamp) -> Option<(i64, Timestamp)> {
-    match number(headers, "x-ratelimit-reset")? {
-        epoch if epoch > EPOCH_FROM => {
-            let until = Timestamp::from_second(epoch).ok()?;
-            // What counts is how far off the reset is by Braze's clock, if ours differs.
-            let ahead = sent_at(headers).map_or(0, |sent| sent.as_second() - now.as_second());
-            let skew = if ahead.abs() < SKEW_FROM { 0 } else { ahead };
-            Some((epoch, until.checked_sub(jiff::SignedDuration::from_secs(skew)).ok()?))
-        }
-        seconds => after(seconds, now).map(|until| (until.as_second(), until)),
-    }
-}
-
-/// When Braze answered, by its own clock.
-fn sent_at(headers: &HeaderMap) -> Option<Timestamp> {
-    let text = headers.get("date")?.to_str().ok()?;
-    Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp())
-}
-
-fn after(seconds: i64, now: Timestamp) -> Option<Timestamp> {
-    now.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?)).ok()
+    headers::shown(text, [keys.data_import.expose(), keys.partner_api.expose()])
 }
 
 fn left(headers: &HeaderMap, now: Timestamp) -> Option<Left> {
     let requests = u64::try_from(number(headers, "x-ratelimit-remaining")?).ok()?;
     let (window, until) = reset(headers, now)?;
     Some(Left { requests, window, until })
-}
-
-/// When a 429 may be asked again: the first of these headers that is there.
-fn retry_at(headers: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
-    number(headers, "retry-after")
-        .or_else(|| number(headers, "x-ratelimit-retry-after"))
-        .and_then(|seconds| after(seconds, now))
-        .or_else(|| reset(headers, now).map(|(_, until)| until))
 }
 
 #[cfg(test)]

@@ -4,5 +4,7 @@
 
 pub mod avro;
 mod path;
+mod storage;
 
 pub use path::{type_from_path, type_from_schema};
+pub use storage::{Object, Storage, StorageError, day_in};

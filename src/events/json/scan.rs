@@ -20,6 +20,16 @@ pub struct JsonError {
     pub what: &'static str,
 }
 
+impl JsonError {
+    /// Whether it may be JSON all the same, and is only nested deeper than is looked into.
+    #[must_use]
+    pub fn is_too_deep(&self) -> bool {
+        self.what == TOO_DEEP
+    }
+}
+
+const TOO_DEEP: &str = "nested too deep";
+
 /// A text as it stands between its quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Raw<'a> {
@@ -94,7 +104,7 @@ impl<'a> Scanner<'a> {
 
     fn open(&mut self) -> Result<(), JsonError> {
         if self.depth == DEPTH_MAX {
-            return self.error("nested too deep");
+            return self.error(TOO_DEEP);
         }
         self.at += 1;
         self.depth += 1;

@@ -54,7 +54,7 @@ impl Contents {
 }
 
 impl Delivery {
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    pub(in crate::state) fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
         let len = u32::try_from(self.body.len()).unwrap_or(u32::MAX);
         out.extend_from_slice(&len.to_le_bytes());

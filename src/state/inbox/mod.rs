@@ -23,7 +23,7 @@ use room::Part;
 
 use super::store::{Growing, Store};
 use super::{StateError, StateReader, StateWriter};
-use crate::model::{Clock, ConnectionName};
+use crate::model::{Clock, DoorName};
 
 /// A file is closed when it has grown to this.
 const FILE_LEN: u64 = 16 << 20;
@@ -76,7 +76,7 @@ impl Inbox {
     /// When it cannot be listed, or there can be no thread.
     pub fn open(
         state: &Arc<StateWriter>,
-        door: &ConnectionName,
+        door: &DoorName,
         room: Room,
         clock: Clock,
     ) -> Result<Self, StateError> {
@@ -245,7 +245,7 @@ fn bytes_of(files: &[ClosedFile]) -> u64 {
     files.iter().map(|file| file.bytes).sum()
 }
 
-fn folder_of(door: &ConnectionName) -> String {
+fn folder_of(door: &DoorName) -> String {
     format!("inbox/{door}")
 }
 
@@ -254,7 +254,7 @@ fn belongs(found: &str, file: &str) -> bool {
     found == file || found.strip_prefix(file.trim_end_matches("log")).is_some()
 }
 
-fn files(store: &Store, door: &ConnectionName) -> Result<Vec<ClosedFile>, StateError> {
+fn files(store: &Store, door: &DoorName) -> Result<Vec<ClosedFile>, StateError> {
     list(store, &folder_of(door))
 }
 
@@ -280,7 +280,7 @@ impl StateReader {
     ///
     /// # Errors
     /// When they cannot be listed.
-    pub fn inbox(&self, door: &ConnectionName) -> Result<Vec<ClosedFile>, StateError> {
+    pub fn inbox(&self, door: &DoorName) -> Result<Vec<ClosedFile>, StateError> {
         files(&self.store, door)
     }
 
@@ -307,7 +307,7 @@ impl StateWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Timestamp;
+    use crate::model::{ConnectionName, Timestamp};
 
     fn delivery(body: &str) -> Delivery {
         let received = Timestamp::from_millisecond(1_700_000_000_123).unwrap();
@@ -322,7 +322,7 @@ mod tests {
         let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
         let location = super::super::Location::Folder(home.path().to_owned());
         let state = Arc::new(StateWriter::open(&location, &holder, clock, 7).unwrap());
-        let (room, door) = (Room::new(1 << 20), ConnectionName::new("heap").unwrap());
+        let (room, door) = (Room::new(1 << 20), DoorName::of_heap(&ConnectionName::new("heap").unwrap()));
         let open = || Inbox::open(&state, &door, room.clone(), clock).unwrap();
         let inbox = open();
         inbox.keep(delivery("body")).await.unwrap();
@@ -354,7 +354,7 @@ mod tests {
         for name in ["2-b.log", "1-a.10.log", "1-a.2.log", "1-a.log", "x.tmp"] {
             store.growing(&format!("inbox/heap/{name}")).unwrap();
         }
-        let door = ConnectionName::new("heap").unwrap();
+        let door = DoorName::of_heap(&ConnectionName::new("heap").unwrap());
         let names: Vec<String> = files(&store, &door).unwrap().into_iter().map(|file| file.path).collect();
         assert_eq!(
             names,

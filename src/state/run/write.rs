@@ -1,6 +1,6 @@
 //! Writing one run: a row group at a time, hashed on its way to the disk.
 
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,10 +11,10 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
-use xxhash_rust::xxh3::Xxh3;
 
 use super::super::StateError;
-use super::super::store::{PendingFile, Stepping, Store, StoreError};
+use super::super::sealed::Hashing;
+use super::super::store::{PendingFile, Store, StoreError};
 use super::super::version::RunRef;
 use super::{Home, path_of};
 use crate::model::{Identifier, Key, KeySeed, Kind, Op, RowSet};
@@ -215,37 +215,6 @@ fn properties() -> WriterProperties {
         properties = properties.set_column_encoding(ColumnPath::from(name), Encoding::PLAIN);
     }
     properties.build()
-}
-
-/// A file whose bytes are hashed as they are written.
-struct Hashing {
-    file: BufWriter<Stepping>,
-    hash: Box<Xxh3>,
-    bytes: u64,
-}
-
-impl Hashing {
-    fn new(file: Stepping) -> Self {
-        Self { file: BufWriter::with_capacity(256 << 10, file), hash: Box::default(), bytes: 0 }
-    }
-
-    fn close(mut self) -> io::Result<(u64, u128)> {
-        self.file.flush()?;
-        Ok((self.bytes, self.hash.digest128()))
-    }
-}
-
-impl Write for Hashing {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let len = self.file.write(buffer)?;
-        self.hash.update(&buffer[..len]);
-        self.bytes += len as u64;
-        Ok(len)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
 }
 
 #[cfg(test)]

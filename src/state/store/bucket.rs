@@ -7,7 +7,6 @@
 //! Callers block: requests run on a thread of their own. An answer to a put that was lost is not a refusal:
 //! the object is read back, and is ours if it holds what we sent.
 
-use std::fmt;
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -17,41 +16,22 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
-use object_store::{
-    Error, ObjectMeta, ObjectStore, ObjectStoreExt as _, ObjectStoreScheme, PutMode, PutOptions, PutPayload,
-    RetryConfig, UpdateVersion,
-};
-use tokio::runtime::Runtime;
+use object_store::{Error, ObjectMeta, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, UpdateVersion};
 
 use super::super::StateError;
 use super::{Address, Blob, Found, Growing, PendingFile, StoreError, Target, step};
 use crate::model::Timestamp;
+use crate::objects::{Objects, io_error};
 
 /// Bytes of a part of a large object, and of a growing file that is not written yet.
 pub(super) const PART_LEN: usize = 8 << 20;
 /// Where the store is tried out and asked for the time.
 pub(in super::super) const PROBES: &str = "probes";
-/// Longest message of a store that is repeated.
-const MESSAGE_LEN_MAX: usize = 300;
 
 /// A prefix of a bucket.
-#[derive(Clone)]
-pub(in super::super) struct Bucket {
-    url: PathBuf,
-    prefix: Path,
-    objects: Arc<dyn ObjectStore>,
-    thread: Arc<Thread>,
-}
-
-impl fmt::Debug for Bucket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Bucket").field(&self.url).finish()
-    }
-}
+#[derive(Clone, Debug)]
+pub(in super::super) struct Bucket(Objects);
 
 /// Which writing of an object it was.
 #[derive(Clone, Debug)]
@@ -61,48 +41,25 @@ pub(in super::super) struct Tag {
     pub(in super::super) written: Option<Timestamp>,
 }
 
-/// The runtime that requests run on. It must not end by waiting, wherever the last of its users is dropped.
-struct Thread(Option<Runtime>);
-
-impl Drop for Thread {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
 impl Bucket {
     pub(super) fn open(address: &Address) -> Result<Self, StoreError> {
-        let url = PathBuf::from(address.url.trim_end_matches('/'));
-        let failed = |what: String| StoreError::new("use", &url, io::Error::other(what));
-        // Whoever is first installs it for the process; a second time changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let parsed = url::Url::parse(&address.url).map_err(|e| failed(e.to_string()))?;
-        let (objects, prefix) = connect(&parsed, &address.options).map_err(|e| failed(plain(&e)))?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let thread = Arc::new(Thread(Some(runtime.map_err(|e| failed(e.to_string()))?)));
-        Ok(Self { url, prefix, objects, thread })
+        let objects = Objects::open(&address.url, &address.options);
+        objects.map(Self).map_err(|source| StoreError::new("use", FilePath::new(&address.url), source))
     }
 
     pub(in super::super) fn at(&self, relative: &str) -> PathBuf {
-        FilePath::join(&self.url, relative)
+        FilePath::join(&self.0.url, relative)
     }
 
     fn object(&self, relative: &str) -> Path {
-        relative.split('/').filter(|part| !part.is_empty()).fold(self.prefix.clone(), Path::join)
+        self.0.object(relative)
     }
 
-    /// Runs a request and waits for it.
     fn wait<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
-        if let Some(runtime) = &self.thread.0 {
-            runtime.spawn(async move { tell.send(work.await) });
-        }
-        told.recv().unwrap_or_else(|e| Err(Error::Generic { store: "state", source: e.into() }))
+        self.0.wait(work)
     }
 
     fn error(&self, action: &'static str, relative: &str, error: &Error) -> StoreError {
@@ -111,7 +68,7 @@ impl Bucket {
 
     /// An object's bytes and which writing of it they are; none if there is no such object.
     pub(in super::super) fn read(&self, relative: &str) -> Result<Option<(Vec<u8>, Tag)>, StoreError> {
-        let (objects, path) = (Arc::clone(&self.objects), self.object(relative));
+        let (objects, path) = (Arc::clone(&self.0.store), self.object(relative));
         let found = self.wait(async move {
             let found = objects.get(&path).await?;
             let update =
@@ -127,19 +84,19 @@ impl Bucket {
     }
 
     pub(super) fn range(&self, relative: &str, range: Range<u64>) -> io::Result<Bytes> {
-        let (objects, path) = (Arc::clone(&self.objects), self.object(relative));
+        let (objects, path) = (Arc::clone(&self.0.store), self.object(relative));
         self.wait(async move { objects.get_range(&path, range).await }).map_err(|e| io_error(&e))
     }
 
     pub(super) fn open_blob(&self, relative: &str) -> Result<Blob, StoreError> {
-        let (objects, path) = (Arc::clone(&self.objects), self.object(relative));
+        let (objects, path) = (Arc::clone(&self.0.store), self.object(relative));
         let meta = self.wait(async move { objects.head(&path).await });
         let meta = meta.map_err(|e| self.error("open", relative, &e))?;
         Ok(Blob::of_object(self.clone(), relative, meta.size))
     }
 
     pub(super) fn list(&self, relative: &str) -> Result<Vec<String>, StoreError> {
-        let (objects, path) = (Arc::clone(&self.objects), self.object(relative));
+        let (objects, path) = (Arc::clone(&self.0.store), self.object(relative));
         let found = self.wait(async move { objects.list_with_delimiter(Some(&path)).await });
         let found = found.map_err(|e| self.error("list", relative, &e))?;
         let paths = found.common_prefixes.iter().chain(found.objects.iter().map(|object| &object.location));
@@ -150,7 +107,7 @@ impl Bucket {
     }
 
     pub(super) fn files(&self, relative: &str) -> Result<Vec<Found>, StoreError> {
-        let (objects, path) = (Arc::clone(&self.objects), self.object(relative));
+        let (objects, path) = (Arc::clone(&self.0.store), self.object(relative));
         let found = self.wait(async move { objects.list_with_delimiter(Some(&path)).await });
         let found = found.map_err(|e| self.error("list", relative, &e))?;
         let file = |meta: &ObjectMeta| {
@@ -200,7 +157,7 @@ impl Bucket {
         bytes: &[u8],
         tag: &Tag,
     ) -> Result<Option<Tag>, StoreError> {
-        let (objects, path) = (Arc::clone(&self.objects), self.object(relative));
+        let (objects, path) = (Arc::clone(&self.0.store), self.object(relative));
         let payload = PutPayload::from(Bytes::copy_from_slice(bytes));
         let options = PutOptions::from(PutMode::Update(tag.update.clone()));
         let put = self.wait(async move {
@@ -228,7 +185,7 @@ impl Bucket {
 
     fn put(&self, relative: &str, bytes: &[u8], mode: PutMode) -> Result<Tag, Error> {
         step::step().map_err(|source| Error::Generic { store: "state", source: source.into() })?;
-        let (objects, path) = (Arc::clone(&self.objects), self.object(relative));
+        let (objects, path) = (Arc::clone(&self.0.store), self.object(relative));
         let payload = PutPayload::from(Bytes::copy_from_slice(bytes));
         let put = self.wait(async move { objects.put_opts(&path, payload, PutOptions::from(mode)).await });
         put.map(|put| Tag { update: put.into(), written: None })
@@ -242,7 +199,7 @@ impl Bucket {
         }
         let probe = format!("{PROBES}/{random:016x}");
         let lacks =
-            |what: &str| StateError::NoConditionalPut { path: self.url.clone(), what: what.to_owned() };
+            |what: &str| StateError::NoConditionalPut { path: self.0.url.clone(), what: what.to_owned() };
         let refused = |e: StoreError| match e.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound => StateError::Store(e),
             _ => lacks(&e.to_string()),
@@ -278,7 +235,7 @@ impl Bucket {
         let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
         file.rewind().map_err(failed)?;
         step::step().map_err(failed)?;
-        let (objects, path) = (Arc::clone(&self.objects), self.object(relative));
+        let (objects, path) = (Arc::clone(&self.0.store), self.object(relative));
         let uploaded = self.wait(async move {
             if len <= PART_LEN as u64 {
                 let payload = part(&mut file, PART_LEN)?.unwrap_or_default();
@@ -297,44 +254,12 @@ impl Bucket {
     }
 
     pub(super) fn remove(&self, relative: &str) -> Result<(), StoreError> {
-        let (objects, path) = (Arc::clone(&self.objects), self.object(relative));
+        let (objects, path) = (Arc::clone(&self.0.store), self.object(relative));
         match self.wait(async move { objects.delete(&path).await }) {
             Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
             Err(e) => Err(self.error("remove", relative, &e)),
         }
     }
-}
-
-/// The client of the store that the address names, with the settings that it knows.
-fn connect(url: &url::Url, options: &[(String, String)]) -> Result<(Arc<dyn ObjectStore>, Path), Error> {
-    macro_rules! built {
-        ($builder:ty) => {{
-            let with =
-                |builder: $builder, (name, value): &(String, String)| match name.to_ascii_lowercase().parse()
-                {
-                    Ok(known) => builder.with_config(known, value),
-                    Err(_) => builder,
-                };
-            let builder = options.iter().fold(<$builder>::new().with_url(url.as_str()), with);
-            Arc::new(builder.with_retry(retry()).build()?)
-        }};
-    }
-    let (scheme, path) = ObjectStoreScheme::parse(url)?;
-    let objects: Arc<dyn ObjectStore> = match scheme {
-        ObjectStoreScheme::AmazonS3 => built!(AmazonS3Builder),
-        ObjectStoreScheme::GoogleCloudStorage => built!(GoogleCloudStorageBuilder),
-        ObjectStoreScheme::MicrosoftAzure => built!(MicrosoftAzureBuilder),
-        _ => {
-            let operation = format!("a state at {}://", url.scheme());
-            return Err(Error::NotImplemented { operation, implementer: "syncline".to_owned() });
-        }
-    };
-    Ok((objects, Path::parse(path)?))
-}
-
-/// A store that does not answer is given up on while somebody still waits for the answer.
-fn retry() -> RetryConfig {
-    RetryConfig { max_retries: 6, retry_timeout: Duration::from_secs(30), ..RetryConfig::default() }
 }
 
 /// The next bytes of a file, if there are any.
@@ -343,21 +268,4 @@ fn part(file: &mut File, len: usize) -> Result<Option<PutPayload>, Error> {
     let read = file.take(len as u64).read_to_end(&mut bytes);
     read.map_err(|source| Error::Generic { store: "state", source: source.into() })?;
     Ok((!bytes.is_empty()).then(|| PutPayload::from(Bytes::from(bytes))))
-}
-
-fn io_error(error: &Error) -> io::Error {
-    let kind = match error {
-        Error::NotFound { .. } => io::ErrorKind::NotFound,
-        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => io::ErrorKind::PermissionDenied,
-        Error::NotImplemented { .. } | Error::NotSupported { .. } => io::ErrorKind::Unsupported,
-        _ => io::ErrorKind::Other,
-    };
-    io::Error::new(kind, plain(error))
-}
-
-/// What the store says, short, and without the query of any address: it may hold a signature.
-fn plain(error: &Error) -> String {
-    let text = error.to_string();
-    let words = text.split_whitespace().map(|word| word.split('?').next().unwrap_or(word));
-    words.collect::<Vec<_>>().join(" ").chars().take(MESSAGE_LEN_MAX).collect()
 }

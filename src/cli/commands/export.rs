@@ -1,0 +1,222 @@
+//! `export`: one pass over exports, or what it would read and cost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use serde_json::json;
+
+use crate::apply::Interrupt;
+use crate::cli::again::Again;
+use crate::cli::args::{ExportArgs, Format, Global};
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Unwritten, bold, out};
+use crate::cli::view::{export as view, json::envelope};
+use crate::cli::{access, environment};
+use crate::config::{Config, Export, ExportSource, StoragePlace};
+use crate::export::{self, Days, ExportReport, Halt, Patience};
+use crate::model::{ConnectionName, DoorName, ExportId};
+use crate::reconcile::{self, ExportJob, Exporting};
+use crate::state::{IdentityMap, StateReader, StateWriter};
+
+pub(in crate::cli) fn run(global: &Global, args: &ExportArgs) -> Result<Exit, CommandError> {
+    let config = super::config(global)?;
+    let exports = chosen(&config, &args.exports)?;
+    let days = Days { since: args.since, until: args.until };
+    if args.dry_run {
+        return survey(&config, &exports, days, false, args.format);
+    }
+    let ids = access::app_ids(&config, &exports)?;
+    let state = Arc::new(super::writer(&config)?);
+    let jobs = exports.iter().map(|export| job(export, days, state.reader())).collect::<Result<_, _>>()?;
+    let reports = run_jobs(&config, &ids, state, jobs)?;
+    finish(global, "export", &reports, args.format)
+}
+
+/// The exports that are meant, all of them if none is named.
+pub(super) fn chosen<'a>(config: &'a Config, ids: &[ExportId]) -> Result<Vec<&'a Export>, CommandError> {
+    let have: Vec<&str> = config.exports.iter().map(|export| export.id.as_str()).collect();
+    if let Some(unknown) = ids.iter().find(|id| !have.contains(&id.as_str())) {
+        let failed = CommandError::new(Exit::Usage, format!("the config has no export `{unknown}`"));
+        return Err(if have.is_empty() {
+            failed.hint("it has no `exports:` at all")
+        } else {
+            failed.hint(format!("it has {}", have.join(", ")))
+        });
+    }
+    Ok(config.exports.iter().filter(|export| ids.is_empty() || ids.contains(&export.id)).collect())
+}
+
+/// What an export is run with.
+pub(super) fn job(export: &Export, days: Days, state: &StateReader) -> Result<ExportJob, CommandError> {
+    let posted = match export.source {
+        ExportSource::Http(_) => state.inbox(&DoorName::of_export(&export.id))?,
+        ExportSource::Storage(_) => Vec::new(),
+    };
+    Ok(ExportJob { export: export.clone(), posted, again: None, days, store_options: store_options(export) })
+}
+
+/// What the environment and the config say of an export's bucket.
+pub(super) fn store_options(export: &Export) -> Vec<(String, String)> {
+    match &export.source {
+        ExportSource::Storage(source) => match &source.place {
+            StoragePlace::Bucket { endpoint, region, .. } => {
+                super::store_options(endpoint.as_deref(), region.as_deref())
+            }
+            StoragePlace::Folder { .. } => Vec::new(),
+        },
+        ExportSource::Http(_) => Vec::new(),
+    }
+}
+
+/// Runs exports to their end.
+pub(super) fn run_jobs(
+    config: &Config,
+    ids: &BTreeMap<ConnectionName, String>,
+    state: Arc<StateWriter>,
+    jobs: Vec<ExportJob>,
+) -> Result<Vec<ExportReport>, CommandError> {
+    super::runtime()?.block_on(async {
+        let sandboxes = access::Sandboxes::default();
+        let (switch, interrupt) = Interrupt::new();
+        tokio::select! {
+            reports = exported(config, ids, state, jobs, &sandboxes, interrupt) => reports,
+            () = super::reconcile::stopped_twice(switch) => Err(stopped_at_once()),
+        }
+    })
+}
+
+fn stopped_at_once() -> CommandError {
+    let stopped = CommandError::new(Exit::Part, "stopped at once");
+    stopped.hint("what was under way is sent again by the next pass; Heap knows each event by its id")
+}
+
+/// Runs exports with what a command has started already.
+pub(super) async fn exported(
+    config: &Config,
+    ids: &BTreeMap<ConnectionName, String>,
+    state: Arc<StateWriter>,
+    jobs: Vec<ExportJob>,
+    sandboxes: &access::Sandboxes,
+    interrupt: Interrupt,
+) -> Result<Vec<ExportReport>, CommandError> {
+    let wanted: BTreeSet<&ConnectionName> = jobs.iter().map(|job| &job.export.to).collect();
+    let reached = sandboxes.reach_heaps(config, ids, |name| wanted.contains(name)).await?;
+    let clock = environment::clock();
+    let means = Exporting {
+        identity: Arc::new(Mutex::new(IdentityMap::open(&state)?)),
+        links: export::link(config, &reached, clock)?,
+        state,
+        pass: environment::new_pass(),
+        clock,
+        interrupt,
+        patience: Patience::ToTheEnd,
+    };
+    Ok(reconcile::export(jobs, config, means).await?)
+}
+
+/// Shows what a pass would read.
+pub(super) fn survey(
+    config: &Config,
+    exports: &[&Export],
+    days: Days,
+    again: bool,
+    format: Format,
+) -> Result<Exit, CommandError> {
+    let state = super::reader(config)?;
+    let (mut lines, mut values, mut exit) = (Vec::new(), Vec::new(), Exit::Done);
+    for export in exports {
+        let limit = config.heap.get(&export.to).and_then(|heap| Some((heap.app_events_max?, heap.window)));
+        let options = store_options(export);
+        let found = export::survey(export, &state, days, again, &options, environment::clock());
+        match &found {
+            Ok(survey) => {
+                let line = view::survey_line(survey, export.batch_len_max, limit);
+                lines.push(format!("{}  {line}", bold(export.id.as_str())));
+                values.push(json!({
+                    "id": export.id.as_str(), "files": survey.files, "bytes": survey.bytes, "events": survey.events,
+                    "days": survey.days, "waiting": survey.waiting, "unreadable": survey.unreadable,
+                    "more": survey.more,
+                    "least_seconds": view::least_time(survey.events + survey.waiting, limit).map(|time| time.as_secs()),
+                }));
+            }
+            Err(halt) => {
+                exit = of_halt(halt);
+                lines.push(format!("{}  {halt}", bold(export.id.as_str())));
+                values.push(json!({ "id": export.id.as_str(), "error": halt.to_string() }));
+            }
+        }
+    }
+    if lines.is_empty() {
+        lines.push("The config has no exports.".to_owned());
+    }
+    out(&match format {
+        Format::Human => lines.join("\n"),
+        Format::Json => envelope("export", "survey", &json!({ "exports": values })),
+    })?;
+    Ok(exit)
+}
+
+/// Shows what was done, and says how it ended.
+pub(super) fn finish(
+    global: &Global,
+    command: &str,
+    reports: &[ExportReport],
+    format: Format,
+) -> Result<Exit, CommandError> {
+    let exit = exit(reports);
+    let shown = out(&match format {
+        Format::Human if reports.is_empty() => "The config has no exports.".to_owned(),
+        Format::Human => {
+            let mut lines = view::lines(reports);
+            lines.push(String::new());
+            lines.push(summary(reports, exit));
+            lines.join("\n")
+        }
+        Format::Json => {
+            let exports = view::to_json(reports);
+            envelope(command, reconcile::exports_word(reports), &json!({ "exports": exports }))
+        }
+    });
+    shown.map_err(|Unwritten(error)| {
+        let message = format!("the pass is done, but its report could not be written to stdout: {error}");
+        let history = Again::new(global).command("history");
+        CommandError::new(Exit::Failed, message).hint(format!("what was done: {history} -n 1"))
+    })?;
+    Ok(exit)
+}
+
+fn summary(reports: &[ExportReport], exit: Exit) -> String {
+    use crate::cli::output::{green, red, yellow};
+    let changed = reports.iter().any(ExportReport::changed_anything);
+    let head = match (exit, changed) {
+        (Exit::Done, false) => green("In step:"),
+        (Exit::Done, true) => green("Exported:"),
+        (_, true) => yellow("Exported in part:"),
+        (_, false) => red("Failed:"),
+    };
+    format!("{head} {}.", view::in_short(reports))
+}
+
+/// One code for all: that of whatever stopped one of them, or 7 if others were sent.
+pub(super) fn exit(reports: &[ExportReport]) -> Exit {
+    let halts = reports.iter().filter_map(|report| report.halt.as_ref()).map(of_halt);
+    let changed = reports.iter().any(ExportReport::changed_anything);
+    match halts.min() {
+        Some(_) if changed => Exit::Part,
+        Some(worst) => worst,
+        None if reports.iter().all(ExportReport::is_whole) => Exit::Done,
+        None => Exit::Failed,
+    }
+}
+
+pub(super) fn of_halt(halt: &Halt) -> Exit {
+    match halt {
+        Halt::Unauthorized(_) | Halt::NoKeys => Exit::Credentials,
+        Halt::Unavailable(_) | Halt::RateLimited(_) => Exit::Unavailable,
+        Halt::LeaseLost => Exit::Held,
+        Halt::Unexpected(..) | Halt::Refused(_) | Halt::Source(_) | Halt::Interrupted | Halt::State(_) => {
+            Exit::Failed
+        }
+    }
+}

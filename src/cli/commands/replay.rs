@@ -1,0 +1,105 @@
+//! `replay`: sends rejects, or the events of some days, once more. Shows first what that is.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::export::{chosen, finish, job, run_jobs, survey};
+use crate::cli::access;
+use crate::cli::again::Again;
+use crate::cli::args::{Format, Global, ReplayArgs};
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::logging::tell;
+use crate::cli::output::{bold, count, counted, dim, out};
+use crate::cli::view::json::envelope;
+use crate::config::{Config, Export};
+use crate::export::{self, Days, Pick, Picked, pick};
+use crate::state::StateReader;
+
+pub(in crate::cli) fn run(global: &Global, args: &ReplayArgs) -> Result<Exit, CommandError> {
+    let config = super::config(global)?;
+    let exports = chosen(&config, &args.exports)?;
+    let days = Days { since: args.since, until: args.until };
+    if args.files {
+        if !args.yes {
+            let exit = survey(&config, &exports, days, true, args.format)?;
+            return Ok(not_yet(global, args, exit));
+        }
+        return send(global, &config, &exports, args, |_| export::Again::Days(days));
+    }
+    let wanted = Pick {
+        reasons: args.reasons.clone(),
+        types: args.types.clone(),
+        since: args.since,
+        until: args.until,
+    };
+    wanted.check().map_err(|error| CommandError::new(Exit::Usage, error))?;
+    let picked = picks(&super::reader(&config)?, &exports, &wanted)?;
+    if !args.yes || picked.iter().all(Picked::is_empty) {
+        show(&exports, &picked, args.format)?;
+        let is_anything = picked.iter().any(|picked| !picked.is_empty());
+        return Ok(if is_anything { not_yet(global, args, Exit::Done) } else { Exit::Done });
+    }
+    let of = |export: &Export| {
+        let at = exports.iter().position(|other| other.id == export.id);
+        export::Again::Rejects(at.map(|at| picked[at].clone()).unwrap_or_default())
+    };
+    send(global, &config, &exports, args, of)
+}
+
+fn picks(state: &StateReader, exports: &[&Export], wanted: &Pick) -> Result<Vec<Picked>, CommandError> {
+    let each = exports.iter().map(|export| pick(state, &export.id, wanted));
+    Ok(each.collect::<Result<_, _>>()?)
+}
+
+fn show(exports: &[&Export], picked: &[Picked], format: Format) -> Result<(), CommandError> {
+    let (mut lines, mut values) = (Vec::new(), Vec::new());
+    for (export, picked) in exports.iter().zip(picked) {
+        let reasons: Vec<String> =
+            picked.by_reason.iter().map(|(reason, number)| format!("{} {reason}", count(*number))).collect();
+        let what = if reasons.is_empty() { "nothing to replay".to_owned() } else { reasons.join(", ") };
+        lines.push(format!("{}  {what}", bold(export.id.as_str())));
+        if picked.without_event > 0 {
+            let files = counted(picked.without_event, "reject");
+            lines.push(dim(&format!("    {files} besides, of files or blocks that could not be read")));
+        }
+        values.push(json!({
+            "id": export.id.as_str(), "events": picked.len(), "by_reason": picked.by_reason,
+            "without_event": picked.without_event,
+        }));
+    }
+    Ok(out(&match format {
+        Format::Human => lines.join("\n"),
+        Format::Json => envelope("replay", "picked", &json!({ "exports": values })),
+    })?)
+}
+
+fn not_yet(global: &Global, args: &ReplayArgs, exit: Exit) -> Exit {
+    if !args.dry_run && args.format == Format::Human {
+        tell(&format!(
+            "nothing was sent; to send it: {} --yes, with the same options",
+            Again::new(global).command("replay")
+        ));
+    }
+    exit
+}
+
+fn send(
+    global: &Global,
+    config: &Config,
+    exports: &[&Export],
+    args: &ReplayArgs,
+    again: impl Fn(&Export) -> export::Again,
+) -> Result<Exit, CommandError> {
+    let ids = access::app_ids(config, exports)?;
+    let state = Arc::new(super::writer(config)?);
+    let mut jobs = Vec::new();
+    for export in exports {
+        let mut job = job(export, Days::default(), state.reader())?;
+        job.again = Some(again(export));
+        jobs.push(job);
+    }
+    let reports = run_jobs(config, &ids, state, jobs)?;
+    finish(global, "replay", &reports, args.format)
+}

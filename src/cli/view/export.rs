@@ -1,0 +1,221 @@
+//! What exports did, in words and in JSON.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
+use crate::export::{ExportReport, Survey};
+use crate::model::timestamp_text;
+use crate::state::ExportRecord;
+
+/// Unknown types that are named.
+const TYPES_SHOWN: usize = 3;
+
+/// A few lines for each export.
+pub(in crate::cli) fn lines(reports: &[ExportReport]) -> Vec<String> {
+    let mut lines = Vec::new();
+    reports.iter().for_each(|report| one(report, &mut lines));
+    lines
+}
+
+fn one(report: &ExportReport, lines: &mut Vec<String>) {
+    let tally = &report.tally;
+    lines.push(format!("{}  {}", bold(report.id.as_str()), what(report)));
+    if !tally.ignored.is_empty() {
+        let ignored = tally.ignored.values().sum();
+        lines.push(dim(&format!(
+            "    {} not wanted: {}",
+            counted(ignored, "event"),
+            reasons(&tally.ignored)
+        )));
+    }
+    let mut warn = |text: String| lines.push(format!("  {} {text}", yellow("!")));
+    if !tally.unknown_types.is_empty() {
+        let named: Vec<String> =
+            tally.unknown_types.iter().map(|(of, number)| format!("{} {of}", count(*number))).collect();
+        let shown = super::and_more(&named[..named.len().min(TYPES_SHOWN)], named.len() as u64);
+        warn(format!("types that are not in the catalogue went the way of the others: {shown}"));
+    }
+    if tally.cut > 0 {
+        warn(format!("{} too early; the rest is waited for", ends(tally.cut)));
+    }
+    if report.waiting > 0 {
+        warn(format!("{} for their person to become known, or for Heap to take more", wait(report.waiting)));
+    }
+    if tally.rejected() > 0 {
+        warn(format!("{} not used: {}", counted(tally.rejected(), "event"), reasons(&tally.rejected)));
+        lines.extend(report.rejects_file.iter().map(|file| dim(&format!("    {}", file.display()))));
+    }
+    for unread in &tally.unread {
+        lines.push(format!("  {} {unread}", red("not read:")));
+    }
+    if let Some(halt) = &report.halt {
+        lines.push(format!("  {} {halt}", red("stopped:")));
+    }
+}
+
+fn ends(files: u64) -> String {
+    if files == 1 { "1 file ends".to_owned() } else { format!("{} files end", count(files)) }
+}
+
+fn wait(events: u64) -> String {
+    if events == 1 { "1 event waits".to_owned() } else { format!("{} events wait", count(events)) }
+}
+
+fn what(report: &ExportReport) -> String {
+    let tally = &report.tally;
+    if tally.events == 0 && !report.changed_anything() {
+        return if report.is_whole() {
+            "in step, nothing new".to_owned()
+        } else {
+            "nothing was sent".to_owned()
+        };
+    }
+    let mut parts = vec![format!("read {}", counted(tally.events, "event"))];
+    if tally.files > 0 {
+        parts[0].push_str(&format!(" in {}", counted(tally.files, "file")));
+    }
+    parts.push(format!("sent {}", green(&count(tally.sent))));
+    if tally.profiles > 0 {
+        parts.push(format!("described {}", counted(tally.profiles, "user")));
+    }
+    parts.join(", ")
+}
+
+fn reasons(numbers: &BTreeMap<String, u64>) -> String {
+    let each: Vec<String> =
+        numbers.iter().map(|(reason, number)| format!("{} {reason}", count(*number))).collect();
+    each.join(", ")
+}
+
+/// What a summary says of exports: `1 export, 2,731 events sent in 3 requests`.
+pub(in crate::cli) fn in_short(reports: &[ExportReport]) -> String {
+    let all = reports.len() as u64;
+    let sent = reports.iter().map(|report| report.tally.sent + report.tally.profiles).sum();
+    let requests = reports.iter().map(|report| report.tally.requests()).sum();
+    let stopped = reports.iter().filter(|report| !report.is_whole()).count() as u64;
+    let mut text = format!(
+        "{}, {} to Heap in {}",
+        counted(all, "export"),
+        counted(sent, "event"),
+        counted(requests, "request")
+    );
+    if stopped > 0 {
+        text.push_str(&format!("; {} not finished", counted_of(stopped, all, "export")));
+    }
+    text
+}
+
+/// What exports did.
+pub(in crate::cli) fn to_json(reports: &[ExportReport]) -> Vec<Value> {
+    let one = |report: &ExportReport| {
+        let tally = &report.tally;
+        json!({
+            "id": report.id.as_str(),
+            "source": report.source,
+            "connection": report.to.as_str(),
+            "files": tally.files,
+            "events": tally.events,
+            "sent": tally.sent,
+            "users_described": tally.profiles,
+            "not_wanted": tally.ignored,
+            "rejected": tally.rejected,
+            "held": tally.held,
+            "waiting": report.waiting,
+            "cut": tally.cut,
+            "other_files": report.others,
+            "unknown_types": tally.unknown_types,
+            "requests": tally.requests(),
+            "answers": tally.answers,
+            "not_read": tally.unread,
+            "rejects_file": report.rejects_file,
+            "error": report.halt.as_ref().map(ToString::to_string),
+        })
+    };
+    reports.iter().map(one).collect()
+}
+
+/// What a pass would read, and what that takes at least. `limit` is how many events go in a time.
+pub(in crate::cli) fn survey_line(
+    survey: &Survey,
+    batch_len: usize,
+    limit: Option<(u64, Duration)>,
+) -> String {
+    if survey.files == 0 && survey.waiting == 0 {
+        return "nothing new".to_owned();
+    }
+    let files = counted(survey.files, "file");
+    let days = if survey.days > 0 { format!(" of {}", counted(survey.days, "day")) } else { String::new() };
+    let more = if survey.more { ", and more files than these" } else { "" };
+    let events = survey.events + survey.waiting;
+    let mut line = format!(
+        "{} in {files}{days} ({} bytes){more}; at most {}",
+        counted(survey.events, "event"),
+        count(survey.bytes),
+        counted(events.div_ceil(batch_len as u64), "request")
+    );
+    if survey.waiting > 0 {
+        line.push_str(&format!("; {} from before", wait(survey.waiting)));
+    }
+    if survey.unreadable > 0 {
+        line.push_str(&format!("; {} cannot be read to the end", counted(survey.unreadable, "file")));
+    }
+    if let Some(time) = least_time(events, limit).filter(|time| *time > Duration::ZERO) {
+        line.push_str(&format!("; at least {} at the rate limit if all of them go", minutes(time)));
+    }
+    line
+}
+
+/// How long so many events take at the rate limit.
+pub(in crate::cli) fn least_time(events: u64, limit: Option<(u64, Duration)>) -> Option<Duration> {
+    let (number, window) = limit?;
+    let windows = u32::try_from(events.saturating_sub(1) / number.max(1)).unwrap_or(u32::MAX);
+    Some(window.saturating_mul(windows))
+}
+
+fn minutes(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => counted(seconds, "second"),
+        seconds => counted(seconds / 60, "minute"),
+    }
+}
+
+/// How far an export is, by the record.
+pub(in crate::cli) fn status_lines(id: &str, source: &str, to: &str, record: &ExportRecord) -> Vec<String> {
+    let number = |what: &str| record.counts.get(what).copied().unwrap_or(0);
+    let head = format!("{}  {source} to {to}", bold(id));
+    let Some(written_at) = record.written_at else { return vec![format!("{head}: nothing read yet")] };
+    let mut lines = vec![format!(
+        "{head}: {} sent of {} read",
+        counted(number("sent"), "event"),
+        count(number("events"))
+    )];
+    lines.push(dim(&format!("    version {} of {}", record.number, timestamp_text(written_at))));
+    let mut warn = |number: u64, text: &str| {
+        if number > 0 {
+            lines.push(format!("    {} {} {text}", yellow("!"), count(number)));
+        }
+    };
+    warn(record.waiting_len(), "wait for their person to become known, or for Heap to take more");
+    warn(number("rejected"), "were rejected so far; `syncline replay` sends them again");
+    let cut = record.parts.values().filter(|part| part.cut_since.is_some()).count() as u64;
+    warn(cut, "files end too early; their rest is waited for");
+    lines
+}
+
+/// The same as JSON.
+pub(in crate::cli) fn status_json(id: &str, source: &str, to: &str, record: &ExportRecord) -> Value {
+    json!({
+        "id": id,
+        "source": source,
+        "connection": to,
+        "version": record.number,
+        "written_at": record.written_at.map(timestamp_text),
+        "counts": record.counts,
+        "waiting": record.waiting_len(),
+        "cut": record.parts.values().filter(|part| part.cut_since.is_some()).count(),
+        "unknown_types": record.unknown_types,
+    })
+}

@@ -1,0 +1,159 @@
+//! Checks of what exports need: a Heap that can be sent to, a source that can be read, globs that say something.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::{base_url, connections, is_below, is_kind};
+use crate::config::merge::leaves_folder;
+use crate::config::problem::{Code, Problem};
+use crate::config::source::Span;
+use crate::config::tree::{Entry, Node};
+use crate::events::{check_glob, check_rename};
+
+fn exports(tree: &Node) -> &[Node] {
+    tree.items("exports")
+}
+
+fn heaps(tree: &Node) -> impl Iterator<Item = &Entry> {
+    connections(tree).iter().filter(|entry| is_kind(&entry.node, "heap"))
+}
+
+/// An export's id is its own.
+pub(super) fn ids_are_unique(tree: &Node, problems: &mut Vec<Problem>) {
+    let mut first: HashMap<&str, Span> = HashMap::new();
+    for (id, place) in exports(tree).iter().filter_map(|export| export.text("id")) {
+        if let Some(earlier) = first.get(id) {
+            problems.push(
+                Problem::new(Code::DuplicateId, format!("two exports have the id `{id}`"))
+                    .at(place, "used again here")
+                    .see(*earlier, "first used here")
+                    .hint("give one of them another id; what was sent is remembered under it"),
+            );
+        } else {
+            first.insert(id, place);
+        }
+    }
+}
+
+/// Events go to a Heap that says where it is and which environment they belong to.
+pub(super) fn heaps_can_be_sent_to(tree: &Node, problems: &mut Vec<Problem>) {
+    for (to, place) in exports(tree).iter().filter_map(|export| export.text("to")) {
+        let Some(heap) = heaps(tree).find(|entry| entry.key == to) else {
+            super::server::no_heap(tree, to, place, problems);
+            continue;
+        };
+        let (region, endpoint) = (heap.node.text("region"), heap.node.entry("endpoint"));
+        if region.is_none() && endpoint.is_none() {
+            problems.push(
+                Problem::new(Code::EndpointChoice, format!("connection `{to}` does not say where Heap is"))
+                    .at(heap.key_span, "needs `region` or `endpoint`")
+                    .see(place, "events are sent there")
+                    .hint("`region: us`, `region: eu`, or `region: sandbox` to try things out"),
+            );
+        }
+        let is_sandbox = region.is_some_and(|(region, _)| region == "sandbox");
+        if !is_sandbox && (region.is_some() || endpoint.is_some()) && heap.node.get("app_id").is_none() {
+            problems.push(
+                Problem::new(Code::MissingCredentials, format!("connection `{to}` lacks `app_id`"))
+                    .at(heap.key_span, "needs `app_id`")
+                    .see(place, "events are sent there")
+                    .hint("add `app_id: \"…\"`: the digits that Heap shows under Administration > Projects"),
+            );
+        }
+    }
+}
+
+/// A Heap is in one place, and what is sent there is encrypted on its way.
+pub(super) fn heap_endpoints_are_safe(tree: &Node, problems: &mut Vec<Problem>) {
+    for entry in heaps(tree) {
+        let (region, endpoint) = (entry.node.entry("region"), entry.node.entry("endpoint"));
+        if let (Some(region), Some(endpoint)) = (region, endpoint) {
+            problems.push(
+                Problem::new(
+                    Code::EndpointChoice,
+                    format!("connection `{}` says twice where Heap is", entry.key),
+                )
+                .at(endpoint.key_span, "here")
+                .see(region.key_span, "and here")
+                .hint("keep one of the two"),
+            );
+        }
+        let Some((endpoint, place)) = entry.node.text("endpoint") else { continue };
+        if let Err((label, _)) = base_url(endpoint) {
+            problems.push(
+                Problem::new(
+                    Code::BadEndpoint,
+                    "the endpoint is not one that people's events can be sent to",
+                )
+                .at(place, label)
+                .hint("write it like `https://heapanalytics.com`; plain http is for this machine only"),
+            );
+        }
+    }
+}
+
+fn storages(tree: &Node) -> impl Iterator<Item = &Node> {
+    let sources = exports(tree).iter().filter_map(|export| export.get("source"));
+    sources.filter(|source| is_kind(source, "currents_storage"))
+}
+
+/// Files are in a folder or in a bucket.
+pub(super) fn storages_are_somewhere(tree: &Node, problems: &mut Vec<Problem>) {
+    for source in storages(tree) {
+        match (source.entry("path"), source.entry("url")) {
+            (None, None) => problems.push(
+                Problem::new(Code::SourceChoice, "the source does not say where the files are")
+                    .at(source.head(), "needs `path` or `url`")
+                    .hint("`path: folder`, or `url: s3://bucket/prefix`, `gs://…` or `az://…`"),
+            ),
+            (Some(path), Some(url)) => problems.push(
+                Problem::new(Code::SourceChoice, "the source says twice where the files are")
+                    .at(url.key_span, "here")
+                    .see(path.key_span, "and here")
+                    .hint("keep one of the two"),
+            ),
+            _ => {}
+        }
+    }
+}
+
+/// Folders of files are below the config's, or under `roots:`.
+pub(super) fn folders_stay_inside(tree: &Node, problems: &mut Vec<Problem>) {
+    let roots: Vec<&str> = tree.items("roots").iter().filter_map(Node::as_text).collect();
+    for (path, place) in storages(tree).filter_map(|source| source.text("path")) {
+        if leaves_folder(Path::new(path)) && !roots.iter().any(|root| is_below(path, root)) {
+            problems.push(super::outside(path, place));
+        }
+    }
+}
+
+/// Globs match something, and renames carry over what they match.
+pub(super) fn globs_say_something(tree: &Node, problems: &mut Vec<Problem>) {
+    let mut wrong = |place: Span, error: String, hint: &str| {
+        let problem = Problem::new(Code::BadGlob, "a glob that cannot be followed").at(place, error);
+        problems.push(problem.hint(hint));
+    };
+    for export in exports(tree) {
+        let lists =
+            [("events", "include"), ("events", "exclude"), ("properties", "keep"), ("properties", "drop")];
+        let of_lists = lists.iter().filter_map(|(map, key)| export.get(map)?.get(key)).flat_map(Node::list);
+        let personal = export.get("pii").map(Node::list).unwrap_or_default();
+        for (glob, place) in of_lists.chain(personal).filter_map(|node| Some((node.as_text()?, node.span))) {
+            if let Err(error) = check_glob(glob) {
+                wrong(
+                    place,
+                    error.to_string(),
+                    "`*` stands for anything between two dots, `**` for anything",
+                );
+            }
+        }
+        for rename in export.get("properties").map(|node| node.items("rename")).unwrap_or_default() {
+            let (Some((from, _)), Some((to, place))) = (rename.text("from"), rename.text("to")) else {
+                continue;
+            };
+            if let Err(error) = check_rename(from, to) {
+                wrong(place, error.to_string(), "like `from: custom_properties.**` and `to: \"**\"`");
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! `exports:`, typed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::{secret, server};
+use crate::config::export::{Export, ExportSource, HttpSource, StoragePlace, StorageSource};
+use crate::config::shape;
+use crate::config::text::{Identity, OneOrMany, Text};
+use crate::events::{Anonymous, CustomEvents, IdentityFrom, Naming, Pii, Properties, Settings};
+use crate::model::{ConnectionName, ExportId, IdError, moment};
+
+pub(super) fn export(shape: shape::Export, declared_at: String, folder: &Path) -> Result<Export, IdError> {
+    let id = ExportId::new(&shape.id.0)?;
+    Ok(Export {
+        to: ConnectionName::new(&shape.to.0)?,
+        source: source(shape.source, &id, folder),
+        hold_age_max: shape.hold.age.0,
+        hold_len_max: shape.hold.count.0,
+        batch_len_max: usize::try_from(shape.batch.0).unwrap_or(1),
+        flush_every: shape.flush_every.0,
+        rejects_kept: shape.keep_rejects.0,
+        since: shape.since.and_then(|text| moment(&text.0)),
+        schedule: shape.schedule.map(server::schedule),
+        declared_at,
+        settings: Settings {
+            include: texts(shape.events.include),
+            exclude: texts(shape.events.exclude),
+            naming: naming(shape.naming),
+            properties: properties(shape.properties),
+            pii: pii(shape.pii),
+            identity: shape.identity.0.iter().map(identity).collect(),
+            anonymous: match shape.anonymous {
+                shape::Anonymous::Drop => Anonymous::Drop,
+                shape::Anonymous::Hash => Anonymous::Hash,
+                shape::Anonymous::Hold => Anonymous::Hold,
+            },
+            connector_id: shape.connector_id.map(|text| text.0.trim().to_owned()),
+            future_seconds_max: shape.future_max.0.map(|length| seconds(length.0)),
+            profiles: shape.profiles,
+        },
+        id,
+    })
+}
+
+fn source(shape: shape::ExportSource, id: &ExportId, folder: &Path) -> ExportSource {
+    match shape {
+        shape::ExportSource::CurrentsHttp(shape) => ExportSource::Http(HttpSource {
+            tokens: [shape.token, shape.token_previous]
+                .into_iter()
+                .flatten()
+                .map(|place| secret(place, folder))
+                .collect(),
+            path: shape.path.map_or_else(|| format!("/currents/{id}"), |path| path.0),
+        }),
+        shape::ExportSource::CurrentsStorage(shape) => {
+            let incomplete_after = shape.incomplete_after.0;
+            ExportSource::Storage(StorageSource { place: place(shape, folder), incomplete_after })
+        }
+    }
+}
+
+fn place(shape: shape::StorageSource, folder: &Path) -> StoragePlace {
+    let shape::StorageSource { path, url, endpoint, region, .. } = shape;
+    match (url, path) {
+        (Some(url), _) => StoragePlace::Bucket { url: url.0, endpoint, region },
+        (None, path) => {
+            let shown = path.map(|path| path.0).unwrap_or_default();
+            StoragePlace::Folder { path: folder.join(&shown), shown }
+        }
+    }
+}
+
+fn seconds(length: Duration) -> u32 {
+    u32::try_from(length.as_secs()).unwrap_or(u32::MAX)
+}
+
+fn texts(list: Vec<Text>) -> Vec<String> {
+    list.into_iter().map(|text| text.0).collect()
+}
+
+fn identity(text: &Identity) -> IdentityFrom {
+    match text.0.strip_prefix("property:") {
+        Some(name) => IdentityFrom::Property(name.trim().to_owned()),
+        None if text.0 == "braze_user_id" => IdentityFrom::BrazeUserId,
+        None => IdentityFrom::ExternalUserId,
+    }
+}
+
+fn pii(OneOrMany(list): OneOrMany<Text>) -> Pii {
+    match list.as_slice() {
+        [Text(one)] if one == "drop" => Pii::Drop,
+        [Text(one)] if one == "keep" => Pii::Keep,
+        _ => Pii::Only(texts(list)),
+    }
+}
+
+fn naming(shape: shape::Naming) -> Naming {
+    Naming {
+        event_prefix: shape.prefix,
+        property_prefix: shape.property_prefix,
+        custom_events: match shape.custom_events {
+            shape::CustomEvents::Labeled => CustomEvents::Labeled,
+            shape::CustomEvents::Bare => CustomEvents::Bare,
+        },
+        overrides: shape.overrides.into_iter().map(|(of, name)| (of, name.0)).collect(),
+    }
+}
+
+fn properties(shape: shape::Properties) -> Properties {
+    let renames = shape.rename.into_iter();
+    Properties {
+        keep: texts(shape.keep),
+        drop: texts(shape.drop),
+        rename: renames.map(|rename| (rename.from.0, rename.to.0)).collect(),
+    }
+}

@@ -1,0 +1,160 @@
+//! Where Braze's files lie: a folder or a bucket, behind one way to list and one to read.
+//!
+//! Source: Braze, "Event delivery semantics": `…/event_type=<type>/date=<YYYY-MM-DD-HH>/<schema>/<zone>/*.avro`,
+//! below any prefix; the depth is not to be relied on. Hours are those of queueing, in UTC.
+//!
+//! # Caveats
+//! Callers block. What was read already is not known here: a listing says what there is.
+
+mod bucket;
+mod folder;
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::config::StoragePlace;
+use crate::model::{Day, Timestamp};
+use crate::objects::Objects;
+
+/// The day of a partition such as `date=2026-11-20-13`.
+fn day_of_partition(name: &str) -> Option<Day> {
+    name.strip_prefix("date=").and_then(Day::parse)
+}
+
+/// The day of the partition that a path is in.
+#[must_use]
+pub fn day_in(path: &str) -> Option<Day> {
+    path.split('/').filter_map(day_of_partition).next_back()
+}
+
+/// A file of events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Its path below the source.
+    pub path: Box<str>,
+    /// Its length in bytes.
+    pub len: u64,
+    /// When it came to be here, as far as the store tells.
+    pub arrived: Timestamp,
+    /// The day of its partition, or of its arrival where it has none.
+    pub day: Day,
+    /// Tells this content at this path from any other.
+    pub print: u64,
+    /// The store's own mark of this content.
+    tag: Option<String>,
+}
+
+impl Object {
+    fn new(path: &str, len: u64, arrived: Timestamp, mark: &[u8], tag: Option<String>) -> Self {
+        let day = day_in(path);
+        let print = xxh3_64(&[path.as_bytes(), &[0], &len.to_le_bytes(), mark].concat());
+        Self { path: path.into(), len, arrived, day: day.unwrap_or(Day::of(arrived)), print, tag }
+    }
+}
+
+/// Why files cannot be listed or read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}: {source}", .path.display())]
+pub struct StorageError {
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl StorageError {
+    /// What kind of trouble it is.
+    #[must_use]
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+
+    /// Whether it is about a bucket.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.path.to_string_lossy().contains("://")
+    }
+}
+
+/// Files of Braze's, to read.
+#[derive(Clone, Debug)]
+pub enum Storage {
+    /// In a folder.
+    Folder(PathBuf),
+    /// In a bucket.
+    Bucket(Objects),
+}
+
+impl Storage {
+    /// Opens the place; `options` are settings of the bucket's client. Nothing is read yet.
+    ///
+    /// # Errors
+    /// When there can be no client.
+    pub fn open(place: &StoragePlace, options: &[(String, String)]) -> Result<Self, StorageError> {
+        match place {
+            StoragePlace::Folder { path, .. } => Ok(Self::Folder(path.clone())),
+            StoragePlace::Bucket { url, .. } => match Objects::open(url, options) {
+                Ok(objects) => Ok(Self::Bucket(objects)),
+                Err(source) => Err(StorageError { action: "use", path: url.into(), source }),
+            },
+        }
+    }
+
+    /// Finds the Avro files, in any order. With `from`, partitions of earlier days are passed over unseen.
+    /// Gives back how many other files there are.
+    ///
+    /// # Errors
+    /// When something cannot be listed: then what was found is not all.
+    pub fn list(&self, from: Option<Day>, found: &mut dyn FnMut(Object)) -> Result<u64, StorageError> {
+        match self {
+            Self::Folder(root) => folder::list(root, from, found),
+            Self::Bucket(objects) => bucket::list(objects, from, found),
+        }
+    }
+
+    /// Reads a file from a byte on.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn read(&self, object: &Object, from: u64) -> Result<Box<dyn Read + Send>, StorageError> {
+        match self {
+            Self::Folder(root) => folder::read(root, object, from),
+            Self::Bucket(objects) => Ok(Box::new(bucket::Ranges::new(objects, object, from))),
+        }
+    }
+
+    /// Whether listing everything costs next to nothing.
+    #[must_use]
+    pub fn is_near(&self) -> bool {
+        matches!(self, Self::Folder(_))
+    }
+
+    /// A file's path as messages name it.
+    #[must_use]
+    pub fn at(&self, path: &str) -> PathBuf {
+        match self {
+            Self::Folder(root) => root.join(path),
+            Self::Bucket(objects) => std::path::Path::join(&objects.url, path),
+        }
+    }
+}
+
+fn is_avro(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with(".avro")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_day_is_the_partition_s_or_that_of_the_arrival() {
+        let arrived: Timestamp = "2026-11-20T13:00:00Z".parse().unwrap();
+        let day = |path: &str| Object::new(path, 1, arrived, &[], None).day;
+        assert_eq!(day("event_type=a.B/date=2026-11-18-23/7/x.avro"), Day(20_261_118));
+        assert_eq!(day("event_type=a.B/x.avro"), Day(20_261_120));
+        assert_eq!(day("date=soon/x.avro"), Day(20_261_120));
+        assert_eq!(Day(20_260_102).to_string(), "2026-01-02");
+    }
+}

@@ -1,0 +1,76 @@
+//! Heap's deletion of users: a token, a request, its status.
+//!
+//! Source: Heap, "User Deletion". A token lives five minutes, so each run asks for its own. Whether the EU has
+//! an address of its own for these calls is not documented; the connection's is used.
+
+use serde::Deserialize;
+
+use super::super::headers::shown;
+use super::super::http::{self, Auth, Http, HttpError};
+use crate::config::Secret;
+
+/// Users in one request at most.
+pub(super) const USERS_MAX: usize = 10_000;
+
+/// The deletion API of one environment.
+pub struct Deletion<'a> {
+    pub(super) http: &'a Http,
+    pub(super) base: &'a str,
+    pub(super) app_id: &'a str,
+    pub(super) api_key: &'a Secret,
+}
+
+/// Why nothing was deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum DeletionError {
+    /// Heap was not reached, or did not answer.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The key is not good.
+    #[error("Heap refuses the API key: {0}")]
+    Unauthorized(String),
+    /// Another answer.
+    #[error("Heap answered with status {0}: {1}")]
+    Unexpected(u16, String),
+    /// Too many at once.
+    #[error("Heap deletes at most {USERS_MAX} users at once")]
+    TooMany,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Body {
+    access_token: Option<String>,
+    deletion_request_id: Option<String>,
+}
+
+impl Deletion<'_> {
+    /// Asks Heap to delete the users with these identities, and gives back Heap's name of the request.
+    ///
+    /// # Errors
+    /// [`DeletionError`]; without an answer to the request itself it may have been taken.
+    pub async fn ask(&self, identities: &[&str]) -> Result<String, DeletionError> {
+        if identities.len() > USERS_MAX {
+            return Err(DeletionError::TooMany);
+        }
+        let url = format!("{}/api/public/v0/auth_token", self.base);
+        let basic = Auth::Basic(self.app_id, self.api_key.expose());
+        let token = self.read(&self.http.post_as(&url, &basic, Vec::new()).await?)?;
+        let token = Secret::new(token.access_token.unwrap_or_default());
+        let users: Vec<_> =
+            identities.iter().map(|identity| serde_json::json!({ "identity": identity })).collect();
+        let body = serde_json::json!({ "users": users }).to_string().into_bytes();
+        let url = format!("{}/api/public/v0/user_deletion", self.base);
+        let asked = self.read(&self.http.post_as(&url, &Auth::Bearer(token.expose()), body).await?)?;
+        Ok(asked.deletion_request_id.unwrap_or_default())
+    }
+
+    fn read(&self, answer: &http::Answer) -> Result<Body, DeletionError> {
+        let text = || shown(String::from_utf8_lossy(&answer.body).trim(), [self.api_key.expose()]);
+        match answer.status {
+            200..=299 => Ok(serde_json::from_slice(&answer.body).unwrap_or_default()),
+            401 | 403 => Err(DeletionError::Unauthorized(text())),
+            status => Err(DeletionError::Unexpected(status, text())),
+        }
+    }
+}

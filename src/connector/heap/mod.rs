@@ -1,0 +1,97 @@
+//! Heap's server-side API: takes events and properties of users, and deletes users.
+//!
+//! Source: Heap, "Bulk Track", "Bulk Add User Properties" and "User Deletion". Ingestion is authenticated by
+//! the environment id in the body alone; any 2xx is a yes, whatever its body. What to do about an answer is
+//! decided by `export`.
+
+mod answer;
+mod budget;
+mod deletion;
+
+use bytes::Bytes;
+
+pub use answer::Answer;
+pub use budget::{Budget, Fit, PersonKey};
+pub use deletion::{Deletion, DeletionError};
+
+use super::http::{Http, HttpError};
+use crate::config::{Heap as HeapConfig, Secret};
+use crate::model::Clock;
+
+/// Events, or users, in one request at most.
+pub const BATCH_LEN_MAX: usize = 1_000;
+
+/// What a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Call {
+    /// Events.
+    Track,
+    /// Properties of users.
+    Describe,
+}
+
+impl Call {
+    /// The call in a word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Track => "track",
+            Self::Describe => "user_properties",
+        }
+    }
+
+    /// The path, and the key of the list in the body.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Track => ("/api/track", "events"),
+            Self::Describe => ("/api/add_user_properties", "users"),
+        }
+    }
+}
+
+/// One environment of Heap's, to write to.
+#[derive(Debug)]
+pub struct Heap {
+    http: Http,
+    base: String,
+    app_id: String,
+    clock: Clock,
+    /// What may go now; shared by all that is sent to it.
+    pub budget: Budget,
+}
+
+impl Heap {
+    /// Connects to the environment `app_id` at `base`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`HttpError::Client`] when there can be no client at all.
+    pub fn new(config: &HeapConfig, base: &str, app_id: &str, clock: Clock) -> Result<Self, HttpError> {
+        let agent = format!("Syncline/{}", env!("CARGO_PKG_VERSION"));
+        let http = Http::new(base, agent, config.timeout)?;
+        let budget = Budget::new(config.identity_events_max, config.app_events_max, config.window);
+        Ok(Self { http, base: base.to_owned(), app_id: app_id.to_owned(), clock, budget })
+    }
+
+    /// What stands in a body before its first element. Elements follow, with commas between them, and then
+    /// [`CLOSING`].
+    #[must_use]
+    pub fn opening(&self, call: Call) -> Vec<u8> {
+        let app_id = serde_json::Value::from(self.app_id.as_str());
+        format!("{{\"app_id\":{app_id},\"{}\":[", call.words().1).into_bytes()
+    }
+
+    /// Sends a whole body.
+    pub async fn send(&self, call: Call, body: Bytes) -> Answer {
+        let result = self.http.post_json(&format!("{}{}", self.base, call.words().0), body).await;
+        answer::read(result, self.clock.now())
+    }
+
+    /// The deletion API of the same environment.
+    #[must_use]
+    pub fn deletion<'a>(&'a self, api_key: &'a Secret) -> Deletion<'a> {
+        Deletion { http: &self.http, base: &self.base, app_id: &self.app_id, api_key }
+    }
+}
+
+/// What stands in a body behind its last element.
+pub const CLOSING: &[u8] = b"]}";

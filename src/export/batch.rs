@@ -1,0 +1,229 @@
+//! Events, or users, for one request: its body as it goes, and where each of them came from.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::connector::heap::{CLOSING, Call, Heap, PersonKey};
+use crate::events::{Made, Who};
+
+/// Where an event came from: what is settled once Heap has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A block of what is read, by its number.
+    Block(u64),
+    /// A row of one of the lists that are gone through again.
+    Row { list: usize, row: u64 },
+}
+
+/// One element of a body.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Item {
+    start: u32,
+    end: u32,
+    /// By whom limits count.
+    pub(super) person: PersonKey,
+    pub(super) origin: Origin,
+}
+
+/// A body and its elements.
+#[derive(Clone, Debug)]
+pub(super) struct Batch {
+    pub(super) call: Call,
+    body: Bytes,
+    opening_len: usize,
+    pub(super) items: Vec<Item>,
+}
+
+impl Batch {
+    /// The whole body.
+    pub(super) fn body(&self) -> Bytes {
+        self.body.clone()
+    }
+
+    /// A body of some elements only.
+    pub(super) fn body_of(&self, range: Range<usize>) -> Bytes {
+        let (Some(first), Some(last)) = (self.items.get(range.start), self.items.get(range.end - 1)) else {
+            return Bytes::new();
+        };
+        let elements = &self.body[first.start as usize..last.end as usize];
+        [&self.body[..self.opening_len], elements, CLOSING].concat().into()
+    }
+
+    /// One element.
+    pub(super) fn element(&self, at: usize) -> &[u8] {
+        let item = &self.items[at];
+        &self.body[item.start as usize..item.end as usize]
+    }
+
+    /// Those of its elements that are picked; none if none are.
+    pub(super) fn only(&self, pick: impl Fn(usize) -> bool) -> Option<Self> {
+        let mut filling = Filling::new(self.call, &self.body[..self.opening_len], self.body.len());
+        for at in (0..self.items.len()).filter(|at| pick(*at)) {
+            filling.begin();
+            filling.body.extend_from_slice(self.element(at));
+            filling.end(self.items[at].person, self.items[at].origin);
+        }
+        (!filling.items.is_empty()).then(|| filling.seal())
+    }
+}
+
+/// A body that is being filled.
+#[derive(Debug)]
+struct Filling {
+    call: Call,
+    opening_len: usize,
+    body: Vec<u8>,
+    items: Vec<Item>,
+    /// Where the body ended before the element that is being written.
+    before: usize,
+}
+
+impl Filling {
+    fn new(call: Call, opening: &[u8], capacity: usize) -> Self {
+        let mut body = Vec::with_capacity(capacity);
+        body.extend_from_slice(opening);
+        Self { call, opening_len: opening.len(), before: body.len(), body, items: Vec::new() }
+    }
+
+    fn begin(&mut self) {
+        self.before = self.body.len();
+        if !self.items.is_empty() {
+            self.body.push(b',');
+        }
+    }
+
+    fn start(&self) -> usize {
+        self.before + usize::from(!self.items.is_empty())
+    }
+
+    fn cancel(&mut self) {
+        self.body.truncate(self.before);
+    }
+
+    fn end(&mut self, person: PersonKey, origin: Origin) {
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        let (start, end) = (place(self.start()), place(self.body.len()));
+        self.items.push(Item { start, end, person, origin });
+    }
+
+    fn seal(mut self) -> Batch {
+        self.body.extend_from_slice(CLOSING);
+        Batch { call: self.call, body: self.body.into(), opening_len: self.opening_len, items: self.items }
+    }
+}
+
+/// Nobody takes batches any more.
+#[derive(Debug)]
+pub(super) struct Closed;
+
+/// Fills batches and hands them over, one after the other.
+pub(super) struct Output {
+    batches: mpsc::Sender<Batch>,
+    opening: [Vec<u8>; 2],
+    filling: [Filling; 2],
+    batch_len_max: usize,
+    body_len_max: usize,
+    /// Limits count by person, so it matters who somebody is.
+    has_limits: bool,
+}
+
+impl Output {
+    pub(super) fn new(
+        heap: &Heap,
+        batches: mpsc::Sender<Batch>,
+        batch_len_max: usize,
+        body_len_max: usize,
+    ) -> Self {
+        let opening = [Call::Track, Call::Describe].map(|call| heap.opening(call));
+        let filling =
+            [Filling::new(Call::Track, &opening[0], 0), Filling::new(Call::Describe, &opening[1], 0)];
+        let has_limits = !heap.budget.is_endless();
+        Self { batches, opening, filling, batch_len_max, body_len_max, has_limits }
+    }
+
+    /// Where the next event is to be written. One of [`Output::made`], [`Output::taken_back`] must follow.
+    pub(super) fn begin(&mut self) -> &mut Vec<u8> {
+        self.filling[0].begin();
+        &mut self.filling[0].body
+    }
+
+    /// What has been written is no event to send; it is given back.
+    pub(super) fn taken_back(&mut self) -> Vec<u8> {
+        let event = self.filling[0].body[self.filling[0].start()..].to_vec();
+        self.filling[0].cancel();
+        event
+    }
+
+    /// Nothing has been written.
+    pub(super) fn nothing(&mut self) {
+        self.filling[0].cancel();
+    }
+
+    /// What has been written is to be sent.
+    pub(super) fn made(&mut self, what: Made, who: &Who<'_>, origin: Origin) -> Result<(), Closed> {
+        let person = if self.has_limits { person_of(who) } else { 0 };
+        let at = match what {
+            Made::Event => 0,
+            Made::Profile => {
+                let [track, users] = &mut self.filling;
+                users.begin();
+                users.body.extend_from_slice(&track.body[track.start()..]);
+                track.cancel();
+                1
+            }
+        };
+        self.ended(at, person, origin)
+    }
+
+    fn ended(&mut self, at: usize, person: PersonKey, origin: Origin) -> Result<(), Closed> {
+        self.filling[at].end(person, origin);
+        let filling = &self.filling[at];
+        let is_full =
+            filling.items.len() >= self.batch_len_max || filling.body.len() + 2 >= self.body_len_max;
+        if is_full { self.hand_over(at) } else { Ok(()) }
+    }
+
+    fn hand_over(&mut self, at: usize) -> Result<(), Closed> {
+        let filling = &self.filling[at];
+        if filling.items.is_empty() {
+            return Ok(());
+        }
+        // The next one is about as large.
+        let next = Filling::new(filling.call, &self.opening[at], filling.body.len() + 4096);
+        let filled = std::mem::replace(&mut self.filling[at], next);
+        self.batches.blocking_send(filled.seal()).map_err(|_| Closed)
+    }
+
+    /// Hands over what is left.
+    pub(super) fn finish(mut self) -> Result<(), Closed> {
+        self.hand_over(0)?;
+        self.hand_over(1)
+    }
+}
+
+/// The key of a person.
+pub(super) fn person_of(who: &Who<'_>) -> PersonKey {
+    match who {
+        Who::Identity(identity) => person_of_text(identity),
+        Who::UserId(number) => person_of_text(&number.to_string()),
+    }
+}
+
+/// The key of a person by identity or user id. One that is both shares a budget with itself.
+pub(super) fn person_of_text(who: &str) -> PersonKey {
+    xxh3_64(who.as_bytes())
+}
+
+/// Whom an element names, as it says it.
+pub(super) fn named_in(element: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        identity: Option<String>,
+        user_id: Option<String>,
+    }
+    let named = serde_json::from_slice::<Named>(element).ok();
+    named.and_then(|named| named.identity.or(named.user_id)).unwrap_or_default()
+}

@@ -1,0 +1,314 @@
+//! Sends batches to Heap, several at once, until Heap has had the last word on each event.
+//!
+//! A 400 or 413 halves the batch until the offender is alone; 429, 5xx and silence are tried again, which the
+//! idempotency keys make harmless. What is over a person's limit is put aside and keeps nobody waiting; what is
+//! over everybody's waits here.
+//!
+//! A 400 for a single event is that event's fault only if Heap takes others: until it has, the event is a
+//! suspect, and nothing is settled.
+
+use std::collections::{HashSet, VecDeque};
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+
+use super::Halt;
+use super::batch::{Batch, Origin, named_in};
+use super::ledger::{Ledger, checkpoint, locked};
+use crate::apply::{Interrupt, backoff};
+use crate::config::Retry;
+use crate::connector::heap::{Answer, Call, Fit, Heap, PersonKey};
+use crate::model::{Clock, ExportId};
+use crate::state::{Awaited, Event, IdentityMap, Journal, Reject, StateWriter};
+
+/// How often what is settled is put on disk.
+const CHECKPOINT: Duration = Duration::from_secs(5);
+/// So many single events refused, while none was ever taken, are no matter of single events.
+const SUSPECTS_MAX: u64 = 10;
+/// From here on a wait is told without `-v` as well.
+const LONG_WAIT: Duration = Duration::from_secs(30);
+/// How soon to look again when an answer under way will tell how much may go.
+const SOON: Duration = Duration::from_millis(20);
+/// Persons over their limit that are remembered.
+const BUSY_MAX: usize = 100_000;
+
+/// The way to one Heap, for one export.
+pub(super) struct Lane<'a> {
+    pub(super) export: &'a ExportId,
+    pub(super) heap: &'a Heap,
+    pub(super) retry: Retry,
+    pub(super) at_once: usize,
+    pub(super) state: &'a StateWriter,
+    pub(super) journal: &'a Journal,
+    pub(super) ledger: &'a Mutex<Ledger>,
+    pub(super) identity: &'a Mutex<IdentityMap>,
+    pub(super) clock: Clock,
+    pub(super) interrupt: &'a Interrupt,
+    /// Events that Heap has taken, and single ones that it has refused.
+    pub(super) taken: AtomicU64,
+    pub(super) refused: AtomicU64,
+    /// Persons of whom something was put back because of their limit.
+    pub(super) busy: Mutex<HashSet<PersonKey>>,
+}
+
+/// What became of a batch.
+struct Sent {
+    batch: Batch,
+    refused: Vec<(usize, String)>,
+}
+
+/// What is under way of a batch. Dropped, it counts as taken: nobody knows.
+struct Reserved<'a> {
+    heap: &'a Heap,
+    persons: Vec<PersonKey>,
+    settled: usize,
+}
+
+impl Reserved<'_> {
+    fn settle(&mut self, number: usize, taken: bool) {
+        let of = self.settled..(self.settled + number).min(self.persons.len());
+        self.settled = of.end;
+        self.heap.budget.settle(self.persons[of].iter().copied(), taken, Instant::now());
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.settle(self.persons.len() - self.settled, true);
+    }
+}
+
+/// What may go of a batch.
+struct Admitted<'a> {
+    now: Option<(Batch, Reserved<'a>)>,
+    /// This may go when Heap takes more of all.
+    later: Option<Batch>,
+}
+
+impl<'a> Lane<'a> {
+    /// Sends whatever comes, until nothing more does or something stops it.
+    pub(super) async fn deliver(&self, mut batches: mpsc::Receiver<Batch>) -> Result<(), Halt> {
+        let (mut under_way, mut later, mut is_open) = (FuturesUnordered::new(), None, true);
+        let (mut not_before, mut next_checkpoint) = (Instant::now(), Instant::now() + CHECKPOINT);
+        let mut suspects: Vec<Sent> = Vec::new();
+        while is_open || later.is_some() || !under_way.is_empty() {
+            let has_seat = under_way.len() < self.at_once;
+            let mut next: Option<Batch> = None;
+            tokio::select! {
+                Some(sent) = under_way.next(), if !under_way.is_empty() => {
+                    suspects.push(sent?);
+                    self.settle_all(&mut suspects)?;
+                }
+                batch = batches.recv(), if is_open && has_seat && later.is_none() => {
+                    is_open = batch.is_some();
+                    next = batch;
+                }
+                () = tokio::time::sleep_until(not_before.into()), if has_seat && later.is_some() => {
+                    next = later.take();
+                }
+                () = tokio::time::sleep_until(next_checkpoint.into()) => {}
+                Err(stopped) = self.interrupt.sleep(CHECKPOINT) => return self.end(under_way, suspects, stopped.into()).await,
+            }
+            if let Some(batch) = next {
+                let admitted = self.admit(batch)?;
+                under_way.extend(admitted.now.map(|(batch, reserved)| self.send(batch, reserved)));
+                later = admitted.later;
+                let wait = self.heap.budget.wait_for_all(Instant::now());
+                not_before = Instant::now() + wait.max(SOON);
+                if later.is_some() {
+                    self.tell_wait("Heap's limit for all events", wait);
+                }
+            }
+            if next_checkpoint <= Instant::now() {
+                checkpoint(self.ledger, self.identity)?;
+                next_checkpoint = Instant::now() + CHECKPOINT;
+            }
+        }
+        match suspects.into_iter().flat_map(|sent| sent.refused).next() {
+            Some((_, message)) => Err(Halt::Refused(message)),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets what is under way come to its end, after a person has asked to stop.
+    async fn end(
+        &self,
+        mut under_way: FuturesUnordered<impl Future<Output = Result<Sent, Halt>>>,
+        mut suspects: Vec<Sent>,
+        stopped: Halt,
+    ) -> Result<(), Halt> {
+        while let Some(sent) = under_way.next().await {
+            suspects.extend(sent.ok());
+            self.settle_all(&mut suspects)?;
+        }
+        Err(stopped)
+    }
+
+    /// Which of a batch may go now. What is over a person's limit is put aside.
+    fn admit(&self, batch: Batch) -> Result<Admitted<'a>, Halt> {
+        let budget = &self.heap.budget;
+        let mut reserved = Reserved { heap: self.heap, persons: Vec::new(), settled: 0 };
+        if budget.is_endless() || batch.call == Call::Describe {
+            return Ok(Admitted { now: Some((batch, reserved)), later: None });
+        }
+        let mut fits = Vec::with_capacity(batch.items.len());
+        budget.reserve(batch.items.iter().map(|item| item.person), Instant::now(), &mut fits);
+        let going = batch.items.iter().zip(&fits).filter(|(_, fit)| **fit == Fit::Now);
+        reserved.persons = going.map(|(item, _)| item.person).collect();
+        if reserved.persons.len() == batch.items.len() {
+            return Ok(Admitted { now: Some((batch, reserved)), later: None });
+        }
+        let mut ledger = locked(self.ledger);
+        for (at, item) in batch.items.iter().enumerate().filter(|(at, _)| fits[*at] == Fit::PersonFull) {
+            let mut busy = locked(&self.busy);
+            if busy.len() < BUSY_MAX {
+                busy.insert(item.person);
+            }
+            // A row waits already, and goes on waiting.
+            if let Origin::Block(_) = item.origin {
+                let element = batch.element(at);
+                ledger.wait_for(Awaited::Limit { who: &named_in(element) }, false, element)?;
+                ledger.done(item.origin);
+            }
+        }
+        ledger.advance();
+        let of = |wanted| batch.only(|at| fits[at] == wanted);
+        Ok(Admitted { now: of(Fit::Now).map(|batch| (batch, reserved)), later: of(Fit::AllFull) })
+    }
+
+    /// Sends a batch, in smaller parts where it must be.
+    async fn send(&self, batch: Batch, mut reserved: Reserved<'a>) -> Result<Sent, Halt> {
+        let (mut parts, mut refused) = (VecDeque::new(), Vec::new());
+        parts.push_back(0..batch.items.len());
+        while let Some(part) = parts.pop_front() {
+            match self.until_settled(&batch, &part, &reserved).await? {
+                None => {
+                    self.taken.fetch_add(part.len() as u64, Ordering::Relaxed);
+                    reserved.settle(part.len(), true);
+                }
+                Some(message) if part.len() == 1 => {
+                    reserved.settle(1, false);
+                    self.suspect(&message)?;
+                    refused.push((part.start, message));
+                }
+                Some(_) => {
+                    let middle = part.start + part.len() / 2;
+                    parts.push_front(middle..part.end);
+                    parts.push_front(part.start..middle);
+                }
+            }
+        }
+        Ok(Sent { batch, refused })
+    }
+
+    fn suspect(&self, message: &str) -> Result<(), Halt> {
+        let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        let is_hopeless = refused >= SUSPECTS_MAX && self.taken.load(Ordering::Relaxed) == 0;
+        if is_hopeless { Err(Halt::Refused(message.to_owned())) } else { Ok(()) }
+    }
+
+    /// Asks until Heap has said yes, or no to something in it: then with what words.
+    async fn until_settled(
+        &self,
+        batch: &Batch,
+        part: &Range<usize>,
+        reserved: &Reserved<'_>,
+    ) -> Result<Option<String>, Halt> {
+        let is_whole = *part == (0..batch.items.len());
+        let body = if is_whole { batch.body() } else { batch.body_of(part.clone()) };
+        let mut trouble = Halt::Unavailable("no attempt was made".to_owned());
+        for attempt in 1..=self.retry.attempts.max(1) {
+            self.interrupt.check()?;
+            self.state.check_lease()?;
+            let answer = self.heap.send(batch.call, body.clone()).await;
+            self.note(batch.call, part.len(), &answer)?;
+            if matches!(answer, Answer::Unavailable(_) | Answer::NoAnswer(_)) && !reserved.persons.is_empty()
+            {
+                let persons = reserved.persons[part.clone()].iter().copied();
+                self.heap.budget.count_again(persons, Instant::now());
+            }
+            let wait = self.wait_after(&answer, attempt);
+            trouble = match answer {
+                Answer::Taken => return Ok(None),
+                Answer::BadRequest(message) => return Ok(Some(message)),
+                Answer::TooLarge => return Ok(Some("too large (413)".to_owned())),
+                Answer::Unauthorized(message) => return Err(Halt::Unauthorized(message)),
+                Answer::Unexpected(status, message) => return Err(Halt::Unexpected(status, message)),
+                Answer::RateLimited(until) => Halt::RateLimited(until),
+                Answer::Unavailable(status) => Halt::Unavailable(format!("status {status}")),
+                Answer::NoAnswer(why) => Halt::Unavailable(format!("no answer ({why})")),
+                Answer::NotReached(why) => Halt::Unavailable(format!("not reached ({why})")),
+            };
+            if wait > self.retry.longest_wait {
+                break;
+            }
+            if attempt < self.retry.attempts {
+                self.tell_wait(&format!("{trouble}, attempt {attempt} of {}", self.retry.attempts), wait);
+                self.interrupt.sleep(wait).await?;
+            }
+        }
+        Err(trouble)
+    }
+
+    fn wait_after(&self, answer: &Answer, attempt: u32) -> Duration {
+        let wait = backoff(&self.retry, attempt);
+        match answer {
+            Answer::RateLimited(Some(until)) => {
+                let told = Duration::try_from(until.duration_since(self.clock.now())).unwrap_or_default();
+                told + wait.min(Duration::from_secs(1))
+            }
+            _ => wait,
+        }
+    }
+
+    fn note(&self, call: Call, events: usize, answer: &Answer) -> Result<(), Halt> {
+        let word = answer.word();
+        *locked(self.ledger).tally.answers.entry(word).or_default() += 1;
+        let posted = Event::Posted {
+            export: self.export.to_string(),
+            what: call.as_str().to_owned(),
+            events: events as u64,
+            outcome: word.to_owned(),
+        };
+        Ok(self.journal.append(self.clock.now(), posted)?)
+    }
+
+    /// Settles what Heap has had the last word on; while it has taken nothing, its noes are no last word.
+    fn settle_all(&self, suspects: &mut Vec<Sent>) -> Result<(), Halt> {
+        if self.taken.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        let mut ledger = locked(self.ledger);
+        for Sent { batch, refused } in suspects.drain(..) {
+            for (at, message) in &refused {
+                let element = String::from_utf8_lossy(batch.element(*at)).into_owned();
+                ledger.reject(&Reject {
+                    reason: "refused_by_heap",
+                    detail: message,
+                    column: batch.call.as_str(),
+                    sent: Some(&element),
+                    ..Reject::default()
+                })?;
+            }
+            let what = if batch.call == Call::Track { "sent" } else { "user_properties" };
+            ledger.sent(what, (batch.items.len() - refused.len()) as u64);
+            batch.items.iter().for_each(|item| ledger.done(item.origin));
+        }
+        ledger.advance();
+        Ok(())
+    }
+
+    fn tell_wait(&self, what: &str, wait: Duration) {
+        let (export, seconds) = (self.export, wait.as_secs_f64());
+        if wait < LONG_WAIT {
+            tracing::info!(%export, "heap: {what}, again in {seconds:.1} s");
+        } else {
+            tracing::warn!(%export, "heap: {what}, again in {seconds:.0} s");
+        }
+    }
+}

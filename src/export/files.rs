@@ -1,0 +1,277 @@
+//! Avro files → batches, file by file and block by block.
+//!
+//! # Guarantees
+//! A file that cannot be read stops no other. One that ends too early keeps what was read of it and is read on
+//! later; one that stays so for too long, and one that is damaged, is a reject with its reason. What the store
+//! does not give is no reject: it is asked for again.
+
+use std::io::Read;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::batch::Output;
+use super::find::age;
+use super::halt::Halt;
+use super::ledger::{Ledger, Whole, locked};
+use super::take::{FeedEnd, Place, Span, Taking};
+use crate::connector::currents::avro::{AvroError, Block, Blocks, Header, Limits, Problem, Row};
+use crate::connector::currents::{Object, Storage, type_from_path, type_from_schema};
+use crate::events::{Context, Layout, Mapper, Rules};
+use crate::model::{Clock, Datum, Record as _};
+use crate::state::{Part, Reject};
+
+/// So many files in a row that the store does not give: it gives none.
+const TROUBLES_MAX: usize = 5;
+
+/// What files are read with.
+pub(super) struct Reading<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) rules: &'a Rules,
+    pub(super) ledger: &'a Mutex<Ledger>,
+    pub(super) taking: &'a Taking<'a>,
+    pub(super) clock: Clock,
+    pub(super) incomplete_after: Duration,
+    pub(super) span: Span,
+    /// Files are read whole once more, and that is not remembered.
+    pub(super) again: bool,
+}
+
+/// How reading a file ended.
+enum Ended {
+    /// At its end.
+    Whole,
+    /// Too early, at this byte.
+    Cut(u64),
+    /// The rest of it cannot be used.
+    Bad,
+    /// The store does not give it.
+    Unread(String),
+}
+
+/// Reads these files.
+pub(super) fn feed(objects: Vec<Object>, reading: &Reading<'_>, out: &mut Output) -> Result<(), FeedEnd> {
+    let mut troubles = 0;
+    for object in objects {
+        let object = Arc::new(object);
+        let part = locked(reading.ledger).record.parts.get(&*object.path).filter(|_| !reading.again).cloned();
+        let whole = if reading.again { Whole::Nothing } else { Whole::Object(Arc::clone(&object)) };
+        let mut file = File { reading, object: &object, whole, line: 0 };
+        let ended = file.read(part.as_ref(), out)?;
+        reading.taking.flush()?;
+        match ended {
+            Ended::Whole | Ended::Bad => file.close(),
+            Ended::Cut(_) if reading.again => file.close(),
+            Ended::Cut(offset) => file.cut(offset, part.and_then(|part| part.cut_since))?,
+            Ended::Unread(what) => {
+                let mut ledger = locked(reading.ledger);
+                tracing::warn!("{what}");
+                ledger.tally.unread.push(what.clone());
+                troubles += 1;
+                if troubles == TROUBLES_MAX {
+                    return Err(FeedEnd::Halt(Halt::Source(what)));
+                }
+                continue;
+            }
+        }
+        troubles = 0;
+    }
+    Ok(())
+}
+
+/// The file that is being read.
+struct File<'a> {
+    reading: &'a Reading<'a>,
+    object: &'a Arc<Object>,
+    whole: Whole,
+    /// Records that were read of it.
+    line: u64,
+}
+
+impl File<'_> {
+    fn read(&mut self, part: Option<&Part>, out: &mut Output) -> Result<Ended, FeedEnd> {
+        let limits = Limits::default();
+        let mut front = match self.reading.storage.read(self.object, 0) {
+            Ok(front) => front,
+            Err(error) => return Ok(Ended::Unread(error.to_string())),
+        };
+        let header = match Header::read(&mut front, &limits) {
+            Ok(header) => header,
+            Err(error) => return self.failed(&error, 0),
+        };
+        let event_type = type_from_path(&self.object.path).or_else(|| type_from_schema(header.schema.name()));
+        let Some(event_type) = event_type.map(str::to_owned) else {
+            self.reject("no_event_type", "neither the path nor the schema's name says it")?;
+            return Ok(Ended::Bad);
+        };
+        let layout = self.reading.rules.layout(&event_type, &header.schema.fields());
+        let offset = part.map_or(0, |part| part.offset).max(header.len());
+        if offset == header.len() {
+            return self.blocks(front, &header, &layout, offset, out);
+        }
+        let rest = match self.reading.storage.read(self.object, offset) {
+            Ok(rest) => rest,
+            Err(error) => return Ok(Ended::Unread(error.to_string())),
+        };
+        self.blocks(rest, &header, &layout, offset, out)
+    }
+
+    fn blocks(
+        &mut self,
+        read: Box<dyn Read + Send>,
+        header: &Header,
+        layout: &Layout,
+        start: u64,
+        out: &mut Output,
+    ) -> Result<Ended, FeedEnd> {
+        let limits = Limits::default();
+        let (mut blocks, mut block) = (Blocks::new(read, header, start, &limits), Block::default());
+        let mut mapper = Mapper::new(self.reading.rules);
+        loop {
+            let position = blocks.position();
+            match blocks.advance(&mut block) {
+                Ok(true) => self.block(&block, header, layout, &mut mapper, blocks.position(), out)?,
+                Ok(false) => return Ok(Ended::Whole),
+                Err(error) if error.is_of_one_block() => self.reject(word(&error), &error.to_string())?,
+                // It is another file than the one whose beginning was read: it is read anew.
+                Err(error) if position == start && start > header.len() && !error.is_truncated() => {
+                    let Ok(rest) = self.reading.storage.read(self.object, header.len()) else {
+                        return self.failed(&error, position);
+                    };
+                    return self.blocks(rest, header, layout, header.len(), out);
+                }
+                Err(error) => return self.failed(&error, position),
+            }
+        }
+    }
+
+    fn block(
+        &mut self,
+        block: &Block,
+        header: &Header,
+        layout: &Layout,
+        mapper: &mut Mapper<'_>,
+        end: u64,
+        out: &mut Output,
+    ) -> Result<(), FeedEnd> {
+        let Reading { ledger, taking, clock, span, .. } = self.reading;
+        let number = locked(ledger).open_block(&self.whole);
+        let origin = super::batch::Origin::Block(number);
+        let context = Context { now: clock.now(), owners: &taking.known };
+        let fields = header.schema.fields();
+        let time = fields.iter().position(|field| *field == "time");
+        let mut records = block.records(&header.schema);
+        let mut sent = 0;
+        loop {
+            let row = match records.advance() {
+                Ok(Some(row)) => row,
+                Ok(None) => break,
+                Err(error) => {
+                    self.reject(word(&error), &error.to_string())?;
+                    break;
+                }
+            };
+            self.line += 1;
+            if !span.is_endless() && !span.holds(time.and_then(|at| seconds(row.datum(at)))) {
+                taking.passed_over();
+                continue;
+            }
+            let mapped = mapper.record(layout, &row, context, out.begin());
+            let event = || in_full(layout.event_type(), &fields, &row);
+            let place = Place {
+                event_type: layout.event_type(),
+                file: Some(&self.object.path),
+                line: self.line,
+                event: &event,
+            };
+            sent += u64::from(taking.take(mapped, &place, origin, out)?);
+        }
+        taking.flush()?;
+        locked(ledger).close_block(number, end, sent, false);
+        Ok(())
+    }
+
+    fn failed(&mut self, error: &AvroError, position: u64) -> Result<Ended, FeedEnd> {
+        if let Problem::Io(source) = &error.problem {
+            let path = self.reading.storage.at(&self.object.path);
+            return Ok(Ended::Unread(format!("cannot read {}: {source}", path.display())));
+        }
+        if error.is_truncated() {
+            return Ok(Ended::Cut(position));
+        }
+        self.reject(word(error), &error.to_string())?;
+        Ok(Ended::Bad)
+    }
+
+    /// What of the file is read is all of it.
+    fn close(&self) {
+        let mut ledger = locked(self.reading.ledger);
+        let number = ledger.open_block(&self.whole);
+        ledger.close_block(number, self.object.len, 0, true);
+    }
+
+    /// The file ends too early.
+    fn cut(&mut self, offset: u64, since: Option<crate::model::Timestamp>) -> Result<(), FeedEnd> {
+        let now = self.reading.clock.now();
+        let since = since.unwrap_or(now);
+        if age(since, now) >= self.reading.incomplete_after {
+            let detail =
+                format!("it ends in the middle of something, at byte {offset}, and its rest never came");
+            self.reject("cut_short", &detail)?;
+            self.close();
+            return Ok(());
+        }
+        tracing::info!("{} ends too early; its rest is waited for", self.object.path);
+        let mut ledger = locked(self.reading.ledger);
+        ledger.tally.cut += 1;
+        ledger.cut(self.object, offset, since);
+        Ok(())
+    }
+
+    fn reject(&self, reason: &str, detail: &str) -> Result<(), FeedEnd> {
+        let file = Some(&*self.object.path);
+        let reject = Reject { reason, detail, file, line: Some(self.line), ..Reject::default() };
+        Ok(locked(self.reading.ledger).reject(&reject)?)
+    }
+}
+
+/// The stable word for what is wrong with a file.
+fn word(error: &AvroError) -> &'static str {
+    match &error.problem {
+        Problem::Truncated => "cut_short",
+        Problem::NotAvro => "not_avro",
+        Problem::Schema(_) => "unusable_schema",
+        Problem::Codec(_) => "unknown_codec",
+        Problem::TooLarge { .. } => "too_large",
+        Problem::Damaged(_) | Problem::Unpacking { .. } | Problem::Checksum => "damaged",
+        Problem::Record { .. } => "unreadable_record",
+        Problem::Io(_) => "unreadable",
+    }
+}
+
+fn seconds(datum: Datum<'_>) -> Option<i64> {
+    match datum {
+        Datum::Int(second) => Some(second),
+        _ => None,
+    }
+}
+
+/// A record as one flat event, as it can come over HTTP too.
+fn in_full(event_type: &str, fields: &[&str], row: &Row<'_>) -> String {
+    use serde_json::Value;
+    let mut event = serde_json::Map::new();
+    event.insert("event_type".to_owned(), event_type.into());
+    for (at, field) in fields.iter().enumerate() {
+        let value = match row.datum(at) {
+            Datum::Null => continue,
+            Datum::Bool(value) => value.into(),
+            Datum::Int(value) => value.into(),
+            // Its own shortest decimal, and not that of a double.
+            Datum::Float(value) => value.to_string().parse::<f64>().map_or(Value::Null, Value::from),
+            Datum::Double(value) => value.into(),
+            Datum::Text(bytes) => String::from_utf8_lossy(bytes).into(),
+            Datum::Json(json) => serde_json::from_slice(json).unwrap_or_default(),
+        };
+        event.insert((*field).to_owned(), value);
+    }
+    Value::Object(event).to_string()
+}

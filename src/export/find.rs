@@ -1,0 +1,284 @@
+//! Which files are new, and when a day is over.
+//!
+//! # Expected flow
+//! Most passes list the days that are not over yet; once a day, everything is listed, so that a file which comes
+//! very late is found all the same. Of a day that is over only the number of its files and the sum of their prints
+//! are remembered: what arrived later is new, and if the rest is not what it was, the whole day is read again.
+//! That is harmless, since Heap knows each event by its id.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::connector::currents::{Object, Storage, StorageError, day_in};
+use crate::model::{Day, Timestamp};
+use crate::state::{DayRecord, ExportRecord};
+
+/// How long a day may get files that every pass looks for.
+const DAY_OPEN: Duration = Duration::from_secs(48 * 60 * 60);
+/// How often everything is listed.
+const WHOLE_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How far the store's clock may be from ours.
+const CLOCKS: Duration = Duration::from_secs(10 * 60);
+/// Files that are taken on at once; the oldest go first.
+const FILES_MAX: usize = 20_000;
+
+/// What to look for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Scope {
+    /// Files of earlier days are passed over.
+    pub(super) since: Option<Day>,
+    /// Files of later days are passed over.
+    pub(super) until: Option<Day>,
+    /// Files that were read already are read again.
+    pub(super) again: bool,
+    /// Days that are long over are listed too.
+    pub(super) whole: bool,
+}
+
+/// Files to read.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// In the order of their days.
+    pub(super) objects: Vec<Object>,
+    /// There are more than these.
+    pub(super) more: bool,
+    /// Files that are no Avro files by their names.
+    pub(super) others: u64,
+    /// Everything was listed.
+    pub(super) is_whole: bool,
+    /// Days of which the files are not those that were remembered.
+    pub(super) reopened: Vec<Day>,
+    /// Files of which the rest was waited for, and that are gone.
+    pub(super) gone: Vec<String>,
+}
+
+/// Finds the files that are to be read.
+pub(super) fn find(
+    storage: &Storage,
+    record: &ExportRecord,
+    scope: Scope,
+    incomplete_after: Duration,
+    now: Timestamp,
+) -> Result<Found, StorageError> {
+    let is_due = is_listing_due(record, now);
+    let is_whole = scope.again || scope.whole || is_due || record.days.is_empty() || storage.is_near();
+    let from = if is_whole { scope.since } else { scope.since.max(Some(oldest_open(record, now))) };
+    let mut listing = Listing { record, scope, incomplete_after, now, ..Listing::new(record) };
+    let others = storage.list(from, &mut |object| listing.add(object))?;
+    let mut found = listing.finish();
+    (found.others, found.is_whole) = (others, is_whole && scope.since.is_none() && scope.until.is_none());
+    if !found.is_whole {
+        found.gone.clear();
+    }
+    Ok(found)
+}
+
+/// Whether everything is to be listed once more.
+pub(super) fn is_listing_due(record: &ExportRecord, now: Timestamp) -> bool {
+    record.listed_whole.is_none_or(|at| age(at, now) >= WHOLE_EVERY)
+}
+
+/// The oldest day that may still get files, or has one whose rest is waited for.
+fn oldest_open(record: &ExportRecord, now: Timestamp) -> Day {
+    let open =
+        record.days.iter().filter(|(_, day)| matches!(day, DayRecord::Open { .. })).map(|(day, _)| *day);
+    let parts = record.parts.keys().filter_map(|path| day_in(path));
+    open.chain(parts).fold(Day::of(before(now, DAY_OPEN)), Day::min)
+}
+
+struct Listing<'a> {
+    record: &'a ExportRecord,
+    scope: Scope,
+    incomplete_after: Duration,
+    now: Timestamp,
+    /// By day and path, so that the oldest are kept.
+    new: BTreeMap<(Day, Box<str>), Object>,
+    more: bool,
+    /// Of days that are over: the files that were there, with the sum of their prints.
+    old: BTreeMap<Day, (u64, u64)>,
+    parts: BTreeSet<&'a str>,
+}
+
+impl<'a> Listing<'a> {
+    fn new(record: &'a ExportRecord) -> Self {
+        Self {
+            record,
+            scope: Scope::default(),
+            incomplete_after: Duration::ZERO,
+            now: Timestamp::UNIX_EPOCH,
+            new: BTreeMap::new(),
+            more: false,
+            old: BTreeMap::new(),
+            parts: record.parts.keys().map(String::as_str).collect(),
+        }
+    }
+
+    fn add(&mut self, object: Object) {
+        let Scope { since, until, again, .. } = self.scope;
+        self.parts.remove(&*object.path);
+        let is_within =
+            since.is_none_or(|since| object.day >= since) && until.is_none_or(|until| object.day <= until);
+        if !is_within || !(again || self.is_new(&object)) || self.is_waited_for(&object) {
+            return;
+        }
+        self.new.insert((object.day, object.path.clone()), object);
+        if self.new.len() > FILES_MAX {
+            self.new.pop_last();
+            self.more = true;
+        }
+    }
+
+    fn is_new(&mut self, object: &Object) -> bool {
+        match self.record.days.get(&object.day) {
+            None => true,
+            Some(DayRecord::Open { prints, .. }) => !prints.contains(&object.print),
+            Some(DayRecord::Settled { seen_until, .. }) if object.arrived > *seen_until => true,
+            Some(DayRecord::Settled { .. }) => {
+                let (files, sum) = self.old.entry(object.day).or_default();
+                (*files, *sum) = (*files + 1, sum.wrapping_add(object.print));
+                false
+            }
+        }
+    }
+
+    /// It ended too early, and is what it was.
+    fn is_waited_for(&self, object: &Object) -> bool {
+        let part = self.record.parts.get(&*object.path).filter(|part| part.print == object.print);
+        let since = part.and_then(|part| part.cut_since);
+        since.is_some_and(|since| age(since, self.now) < self.incomplete_after)
+    }
+
+    fn finish(self) -> Found {
+        let is_other = |day: &Day, files: u64, sum: u64| match self.record.days.get(day) {
+            // Fewer than there were: the store has let old ones go.
+            Some(DayRecord::Settled { files: known, sum: known_sum, .. }) => {
+                files > *known || (files == *known && sum != *known_sum)
+            }
+            _ => false,
+        };
+        let reopened = self.old.iter().filter(|(day, (files, sum))| is_other(day, *files, *sum));
+        Found {
+            reopened: reopened.map(|(day, _)| *day).collect(),
+            objects: self.new.into_values().collect(),
+            more: self.more,
+            gone: self.parts.into_iter().map(str::to_owned).collect(),
+            ..Found::default()
+        }
+    }
+}
+
+/// Closes the days that are long over and have had no file lately: what is remembered of them no longer grows.
+/// `listed` is when the listing began that found nothing more. Whether there were any.
+pub(super) fn settle_days(record: &mut ExportRecord, listed: Timestamp) -> bool {
+    let last_open = Day::of(before(listed, DAY_OPEN));
+    let seen_until = before(listed, CLOCKS);
+    let mut is_changed = false;
+    for (_, day) in record.days.iter_mut().filter(|(day, _)| **day < last_open) {
+        if let DayRecord::Open { prints, latest } = day
+            && *latest < seen_until
+        {
+            let sum = prints.iter().fold(0u64, |sum, print| sum.wrapping_add(*print));
+            *day = DayRecord::Settled { files: prints.len() as u64, sum, seen_until };
+            is_changed = true;
+        }
+    }
+    is_changed
+}
+
+pub(super) fn age(since: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(since)).unwrap_or(Duration::ZERO)
+}
+
+pub(super) fn before(now: Timestamp, length: Duration) -> Timestamp {
+    now.checked_sub(length).unwrap_or(Timestamp::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Part;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn write(home: &tempfile::TempDir, path: &str, text: &str) {
+        use std::io::Write as _;
+        let path = home.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::File::create(path).unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    fn paths(found: &Found) -> Vec<&str> {
+        found.objects.iter().map(|object| object.path.rsplit('/').next().unwrap()).collect()
+    }
+
+    fn read(record: &mut ExportRecord, found: &Found) {
+        for object in &found.objects {
+            let open = || DayRecord::Open { prints: BTreeSet::new(), latest: object.arrived };
+            match record.days.entry(object.day).or_insert_with(open) {
+                DayRecord::Open { prints, .. } => drop(prints.insert(object.print)),
+                DayRecord::Settled { files, sum, seen_until } => {
+                    (*files, *sum) = (*files + 1, sum.wrapping_add(object.print));
+                    *seen_until = (*seen_until).max(object.arrived);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_late_is_found_and_what_was_read_is_not_read_again() {
+        let home = tempfile::tempdir().unwrap();
+        let storage = Storage::Folder(home.path().to_owned());
+        let now: Timestamp =
+            Timestamp::try_from(std::fs::metadata(home.path()).unwrap().modified().unwrap()).unwrap();
+        let find = |record: &ExportRecord, now| find(&storage, record, Scope::default(), HOUR, now).unwrap();
+        let old = "event_type=a.B/date=2020-01-01-00/7/z";
+        write(&home, &format!("{old}/1.avro"), "one");
+        write(&home, "event_type=a.B/2.avro", "two");
+        write(&home, "event_type=a.B/.hidden.avro", "no");
+        write(&home, "event_type=a.B/readme.txt", "no");
+        let mut record = ExportRecord::default();
+        let found = find(&record, now);
+        assert_eq!((paths(&found), found.others, found.is_whole), (vec!["1.avro", "2.avro"], 1, true));
+        read(&mut record, &found);
+        assert!(!settle_days(&mut record, now), "they have only just come");
+        let soon = now.checked_add(2 * HOUR).unwrap();
+        record.listed_whole = Some(soon);
+        assert!(settle_days(&mut record, soon));
+        assert!(matches!(record.days[&Day(20_200_101)], DayRecord::Settled { files: 1, .. }));
+        assert!(find(&record, soon).objects.is_empty());
+        write(&home, &format!("{old}/3.avro"), "three");
+        let DayRecord::Settled { files, sum, .. } = record.days[&Day(20_200_101)].clone() else { panic!() };
+        // It arrived before the listing, as far as the clocks tell: the sum tells.
+        let found = find(&record, soon);
+        assert_eq!((paths(&found), &found.reopened), (vec![], &vec![Day(20_200_101)]));
+        // It arrived after it.
+        let settled = DayRecord::Settled { files, sum, seen_until: before(now, CLOCKS) };
+        record.days.insert(Day(20_200_101), settled);
+        assert_eq!(paths(&find(&record, soon)), ["1.avro", "3.avro"]);
+        let part = Part { print: 1, offset: 0, cut_since: Some(now) };
+        record.parts.insert("event_type=a.B/date=2019-05-01-00/x.avro".to_owned(), part);
+        assert_eq!(oldest_open(&record, soon), Day(20_190_501), "its rest may come");
+    }
+
+    #[test]
+    fn a_file_that_ends_too_early_is_left_alone_until_it_has_changed_or_for_long_enough() {
+        let home = tempfile::tempdir().unwrap();
+        let storage = Storage::Folder(home.path().to_owned());
+        write(&home, "cut.avro", "half");
+        let now = Timestamp::from_second(2_000_000_000).unwrap();
+        let find = |record: &ExportRecord, now| find(&storage, record, Scope::default(), HOUR, now).unwrap();
+        let mut record = ExportRecord::default();
+        let print = find(&record, now).objects[0].print;
+        let part = Part { print, offset: 2, cut_since: Some(now) };
+        record.parts = BTreeMap::from([
+            ("cut.avro".to_owned(), part),
+            ("gone.avro".to_owned(), Part { print: 1, offset: 0, cut_since: Some(now) }),
+        ]);
+        let found = find(&record, now);
+        assert!(found.objects.is_empty());
+        assert_eq!(found.gone, ["gone.avro"]);
+        assert_eq!(find(&record, now.checked_add(HOUR).unwrap()).objects.len(), 1, "for long enough");
+        write(&home, "cut.avro", "half and half");
+        assert_eq!(find(&record, now).objects.len(), 1, "it has changed");
+    }
+}

@@ -1,0 +1,268 @@
+//! What of an export is settled, block by block, and putting that on disk.
+//!
+//! # Guarantees
+//! A commit says that something has been read only when each of its events is in Heap, or lies durably among
+//! those that wait or the rejects. Blocks are settled in the order of reading, so after a crash little is read
+//! again.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Tally;
+use super::batch::Origin;
+use crate::connector::currents::Object;
+use crate::model::{Clock, ExportId, Timestamp};
+use crate::state::{
+    Awaited, ClosedFile, DayRecord, ExportRecord, IdentityMap, Part, Reject, RejectLog, StateError,
+    StateWriter, Waiting, WaitingWriter,
+};
+
+/// Types that are counted by name. There are about a hundred.
+const TYPES_LEN_MAX: usize = 1_000;
+
+/// What blocks are of.
+#[derive(Clone, Debug)]
+pub(super) enum Whole {
+    /// A file.
+    Object(Arc<Object>),
+    /// A file of the inbox.
+    Posted(Arc<ClosedFile>),
+    /// Something that need not be remembered.
+    Nothing,
+}
+
+struct Block {
+    whole: Whole,
+    /// Where in the file it ends.
+    end: u64,
+    /// Events without an answer, less those that had theirs before the block was read to its end.
+    left: i64,
+    is_read: bool,
+    /// The file ends with it.
+    is_last: bool,
+}
+
+/// What of an export is settled.
+pub(super) struct Ledger {
+    state: Arc<StateWriter>,
+    export: ExportId,
+    clock: Clock,
+    pub(super) record: ExportRecord,
+    /// The record is another than the one that was committed.
+    is_changed: bool,
+    blocks: VecDeque<Block>,
+    /// The number of the first block.
+    first: u64,
+    rejects: RejectLog,
+    waiting: Option<WaitingWriter>,
+    /// Files of the inbox that are settled.
+    pub(super) used: Vec<ClosedFile>,
+    /// Rows of rejects that were sent again and taken, by file.
+    pub(super) replayed: BTreeMap<usize, BTreeSet<u64>>,
+    /// Whether rows are of events that wait; otherwise they are of rejects.
+    pub(super) rows_wait: bool,
+    pub(super) tally: Tally,
+}
+
+impl Ledger {
+    pub(super) fn open(
+        state: &Arc<StateWriter>,
+        export: &ExportId,
+        rejects: RejectLog,
+        clock: Clock,
+    ) -> Result<Self, StateError> {
+        Ok(Self {
+            record: state.reader().export(export)?,
+            state: Arc::clone(state),
+            export: export.clone(),
+            clock,
+            is_changed: false,
+            blocks: VecDeque::new(),
+            first: 0,
+            rejects,
+            waiting: None,
+            used: Vec::new(),
+            replayed: BTreeMap::new(),
+            rows_wait: true,
+            tally: Tally::default(),
+        })
+    }
+
+    /// A block is being read: its number.
+    pub(super) fn open_block(&mut self, whole: &Whole) -> u64 {
+        let block = Block { whole: whole.clone(), end: 0, left: 0, is_read: false, is_last: false };
+        self.blocks.push_back(block);
+        self.first + self.blocks.len() as u64 - 1
+    }
+
+    /// A block has been read to its end, and so many of its events are to be sent.
+    pub(super) fn close_block(&mut self, number: u64, end: u64, sent: u64, is_last: bool) {
+        if let Some(block) = self.block(number) {
+            block.left += sent.cast_signed();
+            (block.end, block.is_read, block.is_last) = (end, true, is_last);
+        }
+        self.advance();
+    }
+
+    fn block(&mut self, number: u64) -> Option<&mut Block> {
+        let at = number.checked_sub(self.first)?;
+        self.blocks.get_mut(usize::try_from(at).ok()?)
+    }
+
+    /// An event is settled.
+    pub(super) fn done(&mut self, origin: Origin) {
+        match origin {
+            Origin::Block(number) => {
+                if let Some(block) = self.block(number) {
+                    block.left -= 1;
+                }
+            }
+            Origin::Row { list, row } if self.rows_wait => {
+                if let Some(file) = self.record.waiting.get_mut(list) {
+                    file.settled.insert(row..row + 1);
+                    self.is_changed = true;
+                }
+            }
+            Origin::Row { list, row } => drop(self.replayed.entry(list).or_default().insert(row)),
+        }
+    }
+
+    /// Takes over the blocks that are settled, in the order of reading.
+    pub(super) fn advance(&mut self) {
+        while let Some(block) = self.blocks.front().filter(|block| block.is_read && block.left == 0) {
+            match &block.whole {
+                Whole::Nothing => {}
+                Whole::Posted(file) if block.is_last => self.used.push((**file).clone()),
+                Whole::Posted(_) => {}
+                Whole::Object(object) if block.is_last => {
+                    self.record.parts.remove(&*object.path);
+                    self.record.finish(object.day, object.print, object.arrived);
+                    self.tally.files += 1;
+                }
+                Whole::Object(object) => {
+                    let part = Part { print: object.print, offset: block.end, cut_since: None };
+                    self.record.parts.insert(object.path.to_string(), part);
+                }
+            }
+            self.is_changed |= !matches!(block.whole, Whole::Nothing);
+            self.blocks.pop_front();
+            self.first += 1;
+        }
+    }
+
+    /// A file ends too early, and its rest is waited for.
+    pub(super) fn cut(&mut self, object: &Object, offset: u64, since: Timestamp) {
+        let part = Part { print: object.print, offset, cut_since: Some(since) };
+        self.record.parts.insert(object.path.to_string(), part);
+        self.is_changed = true;
+    }
+
+    /// An event waits.
+    pub(super) fn wait_for(
+        &mut self,
+        awaited: Awaited<'_>,
+        is_profile: bool,
+        event: &[u8],
+    ) -> Result<(), StateError> {
+        let writer = match &mut self.waiting {
+            Some(writer) => writer,
+            none => none.insert(self.state.waiting_writer(&self.export)?),
+        };
+        writer.push(&Waiting { is_profile, since: self.clock.now(), awaited, event })?;
+        self.is_changed = true;
+        Ok(())
+    }
+
+    /// Something cannot be used.
+    pub(super) fn reject(&mut self, reject: &Reject<'_>) -> Result<(), StateError> {
+        *self.tally.rejected.entry(reject.reason.to_owned()).or_default() += 1;
+        self.record.count("rejected", 1);
+        self.is_changed = true;
+        self.rejects.push(&reject.line())
+    }
+
+    /// Adds what became of other events.
+    pub(super) fn add(&mut self, tally: Tally) {
+        self.record.count("events", tally.events);
+        for (reason, number) in &tally.ignored {
+            self.record.count(reason, *number);
+        }
+        self.record.count("held", tally.held);
+        for (of, number) in &tally.unknown_types {
+            let types = &mut self.record.unknown_types;
+            if types.contains_key(of) || types.len() < TYPES_LEN_MAX {
+                *types.entry(of.clone()).or_default() += number;
+            }
+        }
+        self.tally.add(tally);
+    }
+
+    /// Heap has taken so many more.
+    pub(super) fn sent(&mut self, what: &'static str, number: u64) {
+        self.record.count(what, number);
+        match what {
+            "sent" => self.tally.sent += number,
+            _ => self.tally.profiles += number,
+        }
+    }
+
+    /// Marks the record as another.
+    pub(super) fn touch(&mut self) {
+        self.is_changed = true;
+    }
+
+    /// Puts what is settled on disk: first what it relies on, then the record itself.
+    fn commit(&mut self, identity: &mut IdentityMap) -> Result<(), StateError> {
+        self.advance();
+        self.rejects.sync()?;
+        if let Some(waiting) = self.waiting.take() {
+            self.record.waiting.push(waiting.finish()?);
+            self.is_changed = true;
+        }
+        identity.commit()?;
+        if std::mem::take(&mut self.is_changed) {
+            self.record.number += 1;
+            self.record.written_at = Some(self.clock.now());
+            self.state.commit_export(&self.export, &self.record)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the rejects on disk and says where they are.
+    pub(super) fn finish(self) -> Result<(Tally, Option<std::path::PathBuf>), StateError> {
+        Ok((self.tally, self.rejects.finish()?))
+    }
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Commits what is settled. The map comes first wherever both are locked.
+pub(super) fn checkpoint(ledger: &Mutex<Ledger>, identity: &Mutex<IdentityMap>) -> Result<(), StateError> {
+    tokio::task::block_in_place(|| {
+        let mut identity = locked(identity);
+        locked(ledger).commit(&mut identity)
+    })
+}
+
+impl ExportRecord {
+    /// A file has been read to its end.
+    fn finish(&mut self, day: crate::model::Day, print: u64, arrived: Timestamp) {
+        match self
+            .days
+            .entry(day)
+            .or_insert_with(|| DayRecord::Open { prints: BTreeSet::new(), latest: arrived })
+        {
+            DayRecord::Open { prints, latest } => {
+                prints.insert(print);
+                *latest = (*latest).max(arrived);
+            }
+            DayRecord::Settled { files, sum, seen_until } => {
+                *files += 1;
+                *sum = sum.wrapping_add(print);
+                *seen_until = (*seen_until).max(arrived);
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! One pass of an export: find, read, map, send, checkpoint.
+//!
+//! # Expected flow
+//! One thread reads and maps; what it makes goes, batch by batch, to whoever sends, several requests at once. What
+//! is settled is put on disk every five seconds and at the end. Then events that wait are gone through: those whose
+//! person is known by now, and those that were over Heap's limit for one person.
+//!
+//! # Guarantees
+//! At least once on the wire, and once in Heap, since each event has its key. After a crash, little is read again.
+//! Nothing is lost in silence: whatever is not sent is counted with its reason, waits, or is a reject. Memory does
+//! not grow with what there is to read.
+
+mod batch;
+mod deliver;
+mod files;
+mod find;
+mod forget;
+mod halt;
+mod ledger;
+mod pass;
+mod posted;
+mod replay;
+mod report;
+mod survey;
+mod take;
+mod waiting;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+pub use forget::{Forgotten, forget};
+pub use halt::Halt;
+pub use pass::{replay_again, run};
+pub use replay::{Again, Pick, Picked, pick};
+pub use report::{ExportReport, Tally};
+pub use survey::{Survey, has_work, survey};
+
+use crate::apply::Interrupt;
+use crate::config;
+use crate::connector::heap::Heap;
+use crate::connector::http::HttpError;
+use crate::model::{Clock, ConnectionName, Day, PassId, Timestamp};
+use crate::state::{IdentityMap, Journal, StateWriter};
+
+/// Whether a pass waits until Heap has taken everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// It does.
+    ToTheEnd,
+    /// It hands back when only the limit of single persons is left to wait for.
+    HandBack,
+}
+
+/// Where a Heap is, and which environment of it is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// The base URL.
+    pub base: String,
+    /// The environment id.
+    pub app_id: String,
+}
+
+/// Clients of the Heaps, with what they know of the limits: one for all passes.
+pub type Links = BTreeMap<ConnectionName, Arc<Heap>>;
+
+/// Makes the clients of these Heaps. Nothing is sent yet.
+///
+/// # Errors
+/// When there can be no HTTP client.
+pub fn link(
+    config: &config::Config,
+    access: &BTreeMap<ConnectionName, Access>,
+    clock: Clock,
+) -> Result<Links, HttpError> {
+    let mut links = Links::new();
+    for (name, settings) in &config.heap {
+        if let Some(Access { base, app_id }) = access.get(name) {
+            links.insert(name.clone(), Arc::new(Heap::new(settings, base, app_id, clock)?));
+        }
+    }
+    Ok(links)
+}
+
+/// Which files a pass is about, by their days; those of other days are left to other passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Days {
+    /// From then on.
+    pub since: Option<Timestamp>,
+    /// Before then.
+    pub until: Option<Timestamp>,
+}
+
+impl Days {
+    fn scope(self, again: bool) -> find::Scope {
+        let last = |until: Timestamp| Day::of(find::before(until, std::time::Duration::from_millis(1)));
+        let whole = self.since.is_some();
+        find::Scope { since: self.since.map(Day::of), until: self.until.map(last), again, whole }
+    }
+}
+
+/// What a pass works with.
+#[derive(Clone)]
+pub struct Means {
+    /// The store.
+    pub state: Arc<StateWriter>,
+    /// The Heap to write to.
+    pub heap: Arc<Heap>,
+    /// Its settings.
+    pub settings: config::Heap,
+    /// Who is who; one for all exports of a process.
+    pub identity: Arc<Mutex<IdentityMap>>,
+    /// The pass's journal.
+    pub journal: Arc<Journal>,
+    /// The pass.
+    pub pass: PassId,
+    /// The time.
+    pub clock: Clock,
+    /// Whether a person wants to stop.
+    pub interrupt: Interrupt,
+    /// Whether to wait to the end.
+    pub patience: Patience,
+    /// Settings of the clients of buckets.
+    pub store_options: Vec<(String, String)>,
+}

@@ -1,0 +1,394 @@
+//! The life of a pass: what is read, then what waits, then putting all of it on disk.
+
+use std::collections::HashSet;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::batch::Output;
+use super::deliver::Lane;
+use super::files::{self, Reading};
+use super::find;
+use super::ledger::{Ledger, checkpoint, locked};
+use super::posted::Posted;
+use super::take::{FeedEnd, Known, Span, Taking};
+use super::waiting::Room;
+use super::{Again, Days, ExportReport, Halt, Means, Patience, Tally, replay};
+use crate::config::{self, ExportSource, StorageSource};
+use crate::connector::currents::{Storage, StorageError};
+use crate::events::Rules;
+use crate::model::{Day, Timestamp};
+use crate::state::{ClosedFile, Event, Reject, StateError, rejects_of};
+
+/// Batches that are ready before they are sent.
+const AHEAD: usize = 2;
+/// Files of waiting events before they are written anew.
+const WAITING_FILES_MAX: usize = 8;
+/// Shortest wait for Heap to take more.
+const SOON: Duration = Duration::from_millis(20);
+
+/// What the thread that reads and whoever sends both hold.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) export: Arc<config::Export>,
+    pub(super) rules: Arc<Rules>,
+    pub(super) ledger: Arc<Mutex<Ledger>>,
+    pub(super) means: Means,
+}
+
+/// Runs a pass over what is new, as far as it is of these days. `posted` are the files of the inbox, if there is a
+/// door.
+pub async fn run(
+    export: &config::Export,
+    posted: Vec<ClosedFile>,
+    days: Days,
+    means: &Means,
+) -> ExportReport {
+    within(export, means, async |shared, report| {
+        let read = match &shared.export.source {
+            ExportSource::Storage(source) => stored(shared, source, days, report).await,
+            ExportSource::Http(_) => {
+                piped(shared, move |shared, taking, out| shared.post(&posted, taking, out)).await
+            }
+        };
+        read?;
+        wait_out(shared, report).await
+    })
+    .await
+}
+
+/// Sends what was picked once more.
+pub async fn replay_again(export: &config::Export, again: Again, means: &Means) -> ExportReport {
+    within(export, means, async |shared, report| replay::run(shared, again, report).await).await
+}
+
+/// Runs some work of an export, and settles whatever came of it.
+async fn within(
+    export: &config::Export,
+    means: &Means,
+    work: impl AsyncFnOnce(&Shared, &mut ExportReport) -> Result<(), Halt>,
+) -> ExportReport {
+    let mut report = ExportReport::new(export);
+    let shared = match Shared::open(export, means) {
+        Ok(shared) => shared,
+        Err(halt) => return ExportReport { halt: Some(halt), ..report },
+    };
+    let worked = work(&shared, &mut report).await;
+    let settled = settle(&shared, &mut report);
+    report.halt = worked.and(settled.map_err(Into::into)).err();
+    drop(tokio::task::block_in_place(|| note(shared, &mut report)).inspect_err(|error| {
+        report.halt.get_or_insert_with(|| Halt::State(error.to_string()));
+    }));
+    report
+}
+
+impl Shared {
+    fn open(export: &config::Export, means: &Means) -> Result<Self, Halt> {
+        let rules = Rules::new(&export.settings).map_err(|error| Halt::Source(error.to_string()))?;
+        let rejects = means.state.rejects(&means.pass, &rejects_of(&export.id));
+        let ledger = Ledger::open(&means.state, &export.id, rejects, means.clock)?;
+        Ok(Self {
+            export: Arc::new(export.clone()),
+            rules: Arc::new(rules),
+            ledger: Arc::new(Mutex::new(ledger)),
+            means: means.clone(),
+        })
+    }
+
+    fn lane(&self) -> Lane<'_> {
+        Lane {
+            export: &self.export.id,
+            heap: &self.means.heap,
+            retry: self.means.settings.retry,
+            at_once: self.means.settings.requests_at_once,
+            state: &self.means.state,
+            journal: &self.means.journal,
+            ledger: &self.ledger,
+            identity: &self.means.identity,
+            clock: self.means.clock,
+            interrupt: &self.means.interrupt,
+            taken: AtomicU64::new(locked(&self.ledger).tally.sent),
+            refused: AtomicU64::new(0),
+            busy: Mutex::new(HashSet::new()),
+        }
+    }
+
+    pub(super) fn reading<'a>(
+        &'a self,
+        storage: &'a Storage,
+        taking: &'a Taking<'a>,
+        span: Span,
+        again: bool,
+    ) -> Reading<'a> {
+        let incomplete_after = match &self.export.source {
+            ExportSource::Storage(source) => source.incomplete_after,
+            ExportSource::Http(_) => Duration::ZERO,
+        };
+        Reading {
+            storage,
+            rules: &self.rules,
+            ledger: &self.ledger,
+            taking,
+            clock: self.means.clock,
+            incomplete_after,
+            span,
+            again,
+        }
+    }
+
+    pub(super) fn posted<'a>(&'a self, taking: &'a Taking<'a>, span: Span) -> Posted<'a> {
+        Posted {
+            state: self.means.state.reader(),
+            rules: &self.rules,
+            ledger: &self.ledger,
+            taking,
+            clock: self.means.clock,
+            span,
+        }
+    }
+
+    fn post(&self, files: &[ClosedFile], taking: &Taking<'_>, out: &mut Output) -> Result<(), FeedEnd> {
+        self.posted(taking, self.span()).feed(files, out)
+    }
+
+    fn span(&self) -> Span {
+        Span { since: self.export.since, until: None }
+    }
+
+    pub(super) fn storage(&self, source: &StorageSource) -> Result<Storage, Halt> {
+        Storage::open(&source.place, &self.means.store_options).map_err(|error| unreadable(&error))
+    }
+}
+
+fn unreadable(error: &StorageError) -> Halt {
+    Halt::Source(error.to_string())
+}
+
+/// Reads on a thread of its own and sends what it makes.
+pub(super) async fn piped(
+    shared: &Shared,
+    feed: impl FnOnce(&Shared, &Taking<'_>, &mut Output) -> Result<(), FeedEnd> + Send + 'static,
+) -> Result<(), Halt> {
+    piped_on(shared, &shared.lane(), feed).await
+}
+
+async fn piped_on(
+    shared: &Shared,
+    lane: &Lane<'_>,
+    feed: impl FnOnce(&Shared, &Taking<'_>, &mut Output) -> Result<(), FeedEnd> + Send + 'static,
+) -> Result<(), Halt> {
+    let (ready, batches) = mpsc::channel(AHEAD);
+    let (batch_len_max, body_len_max) = (shared.export.batch_len_max, shared.means.settings.request_len_max);
+    let mut out = Output::new(&shared.means.heap, ready, batch_len_max, body_len_max);
+    let of_thread = shared.clone();
+    let reader = tokio::task::spawn_blocking(move || {
+        let known = Known::new(&of_thread.means.identity);
+        let taking = Taking { known, ledger: &of_thread.ledger, tally: Tally::default().into() };
+        feed(&of_thread, &taking, &mut out)?;
+        taking.flush()?;
+        Ok(out.finish()?)
+    });
+    let delivered = lane.deliver(batches).await;
+    let fed = match reader.await {
+        Ok(fed) => fed,
+        Err(stopped) => match stopped.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(FeedEnd::Closed),
+        },
+    };
+    match fed {
+        Err(FeedEnd::Halt(halt)) => delivered.and(Err(halt)),
+        _ => delivered,
+    }
+}
+
+/// Reads the files that are new, until there are no more.
+async fn stored(
+    shared: &Shared,
+    source: &StorageSource,
+    days: Days,
+    report: &mut ExportReport,
+) -> Result<(), Halt> {
+    let storage = shared.storage(source)?;
+    let mut scope = days.scope(false);
+    scope.since = scope.since.max(shared.export.since.map(Day::of));
+    let mut tried = HashSet::new();
+    loop {
+        let listed = shared.means.clock.now();
+        let mut found = tokio::task::block_in_place(|| {
+            let record = locked(&shared.ledger).record.clone();
+            find::find(&storage, &record, scope, source.incomplete_after, listed)
+        })
+        .map_err(|error| unreadable(&error))?;
+        report.others = found.others;
+        take_note(shared, &found, listed)?;
+        // Once in a pass: what could not be read now is left to the next.
+        found.objects.retain(|object| tried.insert(object.print));
+        if found.objects.is_empty() && found.reopened.is_empty() {
+            settle_days(shared, listed);
+            return Ok(());
+        }
+        let (storage, objects) = (storage.clone(), found.objects);
+        piped(shared, move |shared, taking, out| {
+            files::feed(objects, &shared.reading(&storage, taking, shared.span(), false), out)
+        })
+        .await?;
+        checkpoint(&shared.ledger, &shared.means.identity)?;
+    }
+}
+
+/// Takes over what a listing says of the source.
+fn take_note(shared: &Shared, found: &find::Found, listed: Timestamp) -> Result<(), StateError> {
+    let mut ledger = locked(&shared.ledger);
+    for day in &found.reopened {
+        ledger.record.days.remove(day);
+    }
+    for path in &found.gone {
+        ledger.record.parts.remove(path);
+        let detail = "it ended too early, and is gone before its rest came";
+        ledger.reject(&Reject { reason: "cut_short", detail, file: Some(path), ..Reject::default() })?;
+    }
+    // Only once nothing is left: whatever could not be read or sent must be found again.
+    let is_done = found.is_whole && found.objects.is_empty() && found.reopened.is_empty();
+    if is_done && find::is_listing_due(&ledger.record, listed) {
+        ledger.record.listed_whole = Some(listed);
+        ledger.touch();
+    }
+    Ok(())
+}
+
+fn settle_days(shared: &Shared, listed: Timestamp) {
+    let mut ledger = locked(&shared.ledger);
+    if find::settle_days(&mut ledger.record, listed) {
+        ledger.touch();
+    }
+}
+
+/// Goes through what waits, again and again while waiting helps.
+async fn wait_out(shared: &Shared, report: &mut ExportReport) -> Result<(), Halt> {
+    checkpoint(&shared.ledger, &shared.means.identity)?;
+    let has_news = locked(&shared.means.identity).has_news_for(&shared.export.id);
+    let mut has_learned = (has_news && shared.is_anybody_awaited()) || shared.is_anything_due();
+    loop {
+        let limited = locked(&shared.ledger).record.waiting.iter().any(|file| file.persons < file.waiting());
+        if !limited && !has_learned {
+            return Ok(());
+        }
+        has_learned = false;
+        let lane = shared.lane();
+        piped_on(shared, &lane, |shared, taking, out| shared.room(taking).feed(out)).await?;
+        let busy = locked(&lane.busy).clone();
+        drop(lane);
+        checkpoint(&shared.ledger, &shared.means.identity)?;
+        let still: u64 = {
+            let ledger = locked(&shared.ledger);
+            ledger.record.waiting.iter().map(|file| file.waiting().saturating_sub(file.persons)).sum()
+        };
+        if still == 0 {
+            return Ok(());
+        }
+        let heap = &shared.means.heap;
+        let wait = heap.budget.wait_for_any(busy, Instant::now()).max(SOON);
+        if shared.means.patience == Patience::HandBack {
+            report.next = Some(wait);
+            return Ok(());
+        }
+        tracing::info!(export = %shared.export.id, "{still} events wait for Heap's limit of single persons");
+        shared.means.interrupt.sleep(wait).await?;
+    }
+}
+
+impl Shared {
+    fn room<'a>(&'a self, taking: &'a Taking<'a>) -> Room<'a> {
+        Room {
+            state: self.means.state.reader(),
+            export: &self.export.id,
+            heap: &self.means.heap,
+            ledger: &self.ledger,
+            taking,
+            clock: self.means.clock,
+            age_max: self.export.hold_age_max,
+            len_max: self.export.hold_len_max,
+        }
+    }
+
+    /// Whether anything waits for its person.
+    fn is_anybody_awaited(&self) -> bool {
+        locked(&self.ledger).record.waiting.iter().any(|file| file.persons > 0 && file.waiting() > 0)
+    }
+
+    /// Whether something has waited for too long, or too much waits.
+    fn is_anything_due(&self) -> bool {
+        let (ledger, now) = (locked(&self.ledger), self.means.clock.now());
+        let files = || ledger.record.waiting.iter().filter(|file| file.persons > 0 && file.waiting() > 0);
+        let persons: u64 = files().map(|file| file.persons.min(file.waiting())).sum();
+        persons > self.export.hold_len_max
+            || files().any(|file| find::age(file.oldest, now) >= self.export.hold_age_max)
+    }
+}
+
+/// Puts everything that is settled on disk, whatever came of the pass.
+fn settle(shared: &Shared, report: &mut ExportReport) -> Result<(), StateError> {
+    let Means { state, identity, clock, .. } = &shared.means;
+    checkpoint(&shared.ledger, identity)?;
+    tokio::task::block_in_place(|| {
+        report.used = std::mem::take(&mut locked(&shared.ledger).used);
+        report.used.iter().try_for_each(|file| state.remove_used(file))?;
+        compact(shared)?;
+        let mut identity = locked(identity);
+        identity.settle()?;
+        drop(identity);
+        let now = clock.now();
+        report.waiting = locked(&shared.ledger).record.waiting_len();
+        let rejects_before = find::before(now, shared.export.rejects_kept);
+        if let Err(error) = state.tidy_export(&shared.export.id, rejects_before, now) {
+            tracing::warn!(export = %shared.export.id, "the state could not be tidied: {error}");
+        }
+        Ok::<(), StateError>(())
+    })?;
+    checkpoint(&shared.ledger, identity)
+}
+
+/// Lets go of files of events that wait no more, and writes the rest anew when there are many.
+fn compact(shared: &Shared) -> Result<(), StateError> {
+    let state = &shared.means.state;
+    let mut ledger = locked(&shared.ledger);
+    let before = ledger.record.waiting.len();
+    ledger.record.waiting.retain(|file| file.waiting() > 0);
+    if ledger.record.waiting.len() > WAITING_FILES_MAX {
+        let mut writer = state.waiting_writer(&shared.export.id)?;
+        for file in &ledger.record.waiting {
+            let mut rows = state.reader().waiting(&shared.export.id, file)?;
+            while let Some((row, waiting)) = rows.advance()? {
+                if !file.settled.contains(row) {
+                    writer.push(&waiting)?;
+                }
+            }
+        }
+        ledger.record.waiting = vec![writer.finish()?];
+        ledger.touch();
+    } else if ledger.record.waiting.len() < before {
+        ledger.touch();
+    }
+    Ok(())
+}
+
+/// Tells the journal, and takes the tally.
+fn note(shared: Shared, report: &mut ExportReport) -> Result<(), StateError> {
+    let Means { journal, clock, .. } = shared.means;
+    if let Some(ledger) = Arc::into_inner(shared.ledger).and_then(|ledger| ledger.into_inner().ok()) {
+        (report.tally, report.rejects_file) = ledger.finish()?;
+    }
+    let exported = Event::Exported {
+        export: report.id.to_string(),
+        files: report.tally.files,
+        events: report.tally.events,
+        sent: report.tally.sent,
+        rejected: report.tally.rejected(),
+        waiting: report.waiting,
+        error: report.halt.as_ref().map(ToString::to_string),
+    };
+    journal.append(clock.now(), exported)
+}

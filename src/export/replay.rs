@@ -1,0 +1,247 @@
+//! Sending once more: rejects, or the events of some days.
+//!
+//! Heap knows each event by its key, so whatever it has already changes nothing there.
+
+use std::collections::BTreeSet;
+
+use super::batch::{Origin, Output};
+use super::find::find;
+use super::ledger::{checkpoint, locked};
+use super::pass::{Shared, piped};
+use super::posted::Seen;
+use super::take::{FeedEnd, Span, Taking};
+use super::{Days, ExportReport, Halt, files};
+use crate::config::ExportSource;
+use crate::events::{Keys, Made, Mapper, Owners as _, Who, check_glob, complete, matches_type};
+use crate::model::{ExportId, Timestamp};
+use crate::state::{RejectFile, StateError, StateReader};
+
+/// Which rejects are meant.
+#[derive(Clone, Debug, Default)]
+pub struct Pick {
+    /// Only with one of these reasons; all if empty.
+    pub reasons: Vec<String>,
+    /// Only of event types that one of these globs matches; all if empty.
+    pub types: Vec<String>,
+    /// Only events from then on.
+    pub since: Option<Timestamp>,
+    /// Only events before then.
+    pub until: Option<Timestamp>,
+}
+
+/// Rejects that were picked.
+#[derive(Clone, Debug, Default)]
+pub struct Picked {
+    /// The files, with the lines that are meant.
+    files: Vec<(RejectFile, BTreeSet<u64>)>,
+    /// How many by reason, of those that can be sent again.
+    pub by_reason: std::collections::BTreeMap<String, u64>,
+    /// Rejects that hold no event: files, say, that must be put right first.
+    pub without_event: u64,
+}
+
+impl Picked {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.by_reason.values().sum()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+}
+
+/// What is sent again.
+#[derive(Clone, Debug)]
+pub enum Again {
+    /// Rejects. Those that are taken are rejects no more.
+    Rejects(Picked),
+    /// Events of files between these, whether they were sent or not.
+    Days(Days),
+}
+
+/// A reject as its line has it.
+#[derive(serde::Deserialize)]
+struct Line {
+    reason: String,
+    #[serde(default)]
+    column: String,
+    #[serde(default)]
+    value: String,
+    event: Option<String>,
+    sent: Option<String>,
+}
+
+/// Finds rejects of an export.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn pick(state: &StateReader, export: &ExportId, pick: &Pick) -> Result<Picked, StateError> {
+    let mut picked = Picked::default();
+    let span = Span { since: pick.since, until: pick.until };
+    for file in state.reject_files(Some(export))? {
+        let mut rows = BTreeSet::new();
+        for (row, line) in (0..).zip(state.reject_lines(&file)?) {
+            let Ok(line) = serde_json::from_str::<Line>(&line) else { continue };
+            if !pick.reasons.is_empty() && !pick.reasons.contains(&line.reason) {
+                continue;
+            }
+            if line.event.is_none() && line.sent.is_none() {
+                picked.without_event += 1;
+            } else if pick.holds(&line, span) {
+                *picked.by_reason.entry(line.reason).or_default() += 1;
+                rows.insert(row);
+            }
+        }
+        if !rows.is_empty() {
+            picked.files.push((file, rows));
+        }
+    }
+    Ok(picked)
+}
+
+impl Pick {
+    /// Checks the globs.
+    ///
+    /// # Errors
+    /// What is wrong with the first that is none.
+    pub fn check(&self) -> Result<(), String> {
+        self.types.iter().try_for_each(|glob| check_glob(glob).map_err(|error| format!("`{glob}`: {error}")))
+    }
+
+    fn holds(&self, line: &Line, span: Span) -> bool {
+        if self.types.is_empty() && span.is_endless() {
+            return true;
+        }
+        // What Heap has refused tells no type any more.
+        let Some(event) = &line.event else { return self.types.is_empty() };
+        let seen = Seen::of(event);
+        (self.types.is_empty() || self.types.iter().any(|glob| matches_type(glob, &seen.event_type)))
+            && span.holds(seen.time.and_then(|time| time.as_i64()))
+    }
+}
+
+pub(super) async fn run(shared: &Shared, again: Again, report: &mut ExportReport) -> Result<(), Halt> {
+    match again {
+        Again::Rejects(picked) => rejects(shared, picked).await,
+        Again::Days(meant) => days(shared, meant, report).await,
+    }
+}
+
+async fn days(shared: &Shared, meant: Days, report: &mut ExportReport) -> Result<(), Halt> {
+    let ExportSource::Storage(source) = &shared.export.source else {
+        return Err(Halt::Source(
+            "what was posted is gone once Heap has it; only rejects can be replayed".to_owned(),
+        ));
+    };
+    let storage = shared.storage(source)?;
+    let Days { since, until } = meant;
+    let mut from = since;
+    loop {
+        let scope = Days { since: from, until }.scope(true);
+        let now = shared.means.clock.now();
+        let found = tokio::task::block_in_place(|| {
+            let record = locked(&shared.ledger).record.clone();
+            find(&storage, &record, scope, source.incomplete_after, now)
+        });
+        let found = found.map_err(|error| Halt::Source(error.to_string()))?;
+        report.others = found.others;
+        let last = found.objects.last().map(|object| object.day);
+        let (of_thread, objects, span) = (storage.clone(), found.objects, Span { since, until });
+        piped(shared, move |shared, taking, out| {
+            files::feed(objects, &shared.reading(&of_thread, taking, span, true), out)
+        })
+        .await?;
+        checkpoint(&shared.ledger, &shared.means.identity)?;
+        // The last day may not have been whole: it is read again, with what follows.
+        match last.filter(|_| found.more).and_then(|day| crate::model::moment(&day.to_string())) {
+            Some(next) if Some(next) > from => from = Some(next),
+            _ => return Ok(()),
+        }
+    }
+}
+
+async fn rejects(shared: &Shared, picked: Picked) -> Result<(), Halt> {
+    locked(&shared.ledger).rows_wait = false;
+    let of_thread = picked.files.clone();
+    let sent = piped(shared, move |shared, taking, out| feed(&of_thread, shared, taking, out)).await;
+    checkpoint(&shared.ledger, &shared.means.identity)?;
+    tokio::task::block_in_place(|| keep_the_rest(shared, &picked))?;
+    locked(&shared.ledger).rows_wait = true;
+    sent
+}
+
+fn feed(
+    files: &[(RejectFile, BTreeSet<u64>)],
+    shared: &Shared,
+    taking: &Taking<'_>,
+    out: &mut Output,
+) -> Result<(), FeedEnd> {
+    let (posted, mut mapper) = (shared.posted(taking, Span::default()), Mapper::new(&shared.rules));
+    for (list, (file, rows)) in files.iter().enumerate() {
+        for (row, line) in (0..).zip(shared.means.state.reader().reject_lines(file)?) {
+            let origin = Origin::Row { list, row };
+            let line = rows.contains(&row).then(|| serde_json::from_str::<Line>(&line).ok()).flatten();
+            let Some(line) = line else { continue };
+            if let Some(event) = &line.event {
+                // What is not sent has found its place: not wanted, waiting, or among the rejects of this pass.
+                if !posted.event(event, row, origin, &mut mapper, out)? {
+                    locked(&shared.ledger).done(origin);
+                }
+            } else if let Some(sent) = &line.sent {
+                send_as_it_was(sent, &line, origin, taking, out)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sends what Heap has refused, or what was held, as it was made then.
+fn send_as_it_was(
+    sent: &str,
+    line: &Line,
+    origin: Origin,
+    taking: &Taking<'_>,
+    out: &mut Output,
+) -> Result<(), FeedEnd> {
+    let what = if line.column == "user_properties" { Made::Profile } else { Made::Event };
+    if line.reason == "refused_by_heap" {
+        let who = Who::Identity(super::batch::named_in(sent.as_bytes()).into());
+        out.begin().extend_from_slice(sent.as_bytes());
+        out.made(what, &who, origin)?;
+    } else if let Some(owner) = owner(&line.value, taking) {
+        let who = Who::Identity(owner.into());
+        complete(sent.as_bytes(), &who, out.begin());
+        out.made(what, &who, origin)?;
+    }
+    Ok(())
+}
+
+/// Whoever is known by now of an event that was held for too long.
+fn owner(keys: &str, taking: &Taking<'_>) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Held {
+        user_id: String,
+        device_id: String,
+    }
+    let held: Held = serde_json::from_str(keys).ok()?;
+    let key = |text: String| (!text.is_empty()).then(|| text.into());
+    let keys = Keys { user_id: key(held.user_id), device_id: key(held.device_id) };
+    taking.known.owner(&keys).map(Into::into)
+}
+
+/// Takes out of the files what is settled.
+fn keep_the_rest(shared: &Shared, picked: &Picked) -> Result<(), StateError> {
+    let replayed = std::mem::take(&mut locked(&shared.ledger).replayed);
+    let state = &shared.means.state;
+    for (list, rows) in replayed {
+        let (file, _) = &picked.files[list];
+        let lines = (0..).zip(state.reader().reject_lines(file)?);
+        let rest: Vec<String> = lines.filter(|(row, _)| !rows.contains(row)).map(|(_, line)| line).collect();
+        state.keep_rejects(file, &rest)?;
+    }
+    Ok(())
+}

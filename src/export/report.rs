@@ -1,0 +1,125 @@
+//! What a pass of an export did, as values. `cli` puts them into words.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Halt;
+use crate::config;
+use crate::model::{ConnectionName, ExportId};
+use crate::state::ClosedFile;
+
+/// What became of events in a pass.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Files read to their end.
+    pub files: u64,
+    /// Events read.
+    pub events: u64,
+    /// Events that Heap has taken.
+    pub sent: u64,
+    /// Users whose properties Heap has taken.
+    pub profiles: u64,
+    /// Events that are not wanted, by reason.
+    pub ignored: BTreeMap<String, u64>,
+    /// Events, and files, that could not be used, by reason.
+    pub rejected: BTreeMap<String, u64>,
+    /// Events that wait for their person since this pass.
+    pub held: u64,
+    /// Files that end too early, and whose rest is waited for.
+    pub cut: u64,
+    /// Files that the store did not give, in words.
+    pub unread: Vec<String>,
+    /// Types that nobody knows yet, with how often they came.
+    pub unknown_types: BTreeMap<String, u64>,
+    /// What Heap answered, in a word for each request.
+    pub answers: BTreeMap<&'static str, u64>,
+}
+
+impl Tally {
+    pub(super) fn ignored(&mut self, reason: &str) {
+        match self.ignored.get_mut(reason) {
+            Some(number) => *number += 1,
+            None => drop(self.ignored.insert(reason.to_owned(), 1)),
+        }
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.events += other.events;
+        self.held += other.held;
+        for (reason, number) in other.ignored {
+            *self.ignored.entry(reason).or_default() += number;
+        }
+        for (of, number) in other.unknown_types {
+            *self.unknown_types.entry(of).or_default() += number;
+        }
+    }
+
+    /// Requests, with and without an answer.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.answers.values().sum()
+    }
+
+    /// How many could not be used.
+    #[must_use]
+    pub fn rejected(&self) -> u64 {
+        self.rejected.values().sum()
+    }
+}
+
+/// What a pass of an export did.
+#[derive(Clone, Debug)]
+pub struct ExportReport {
+    /// Which.
+    pub id: ExportId,
+    /// Its source, as the config has it.
+    pub source: String,
+    /// Where it sends.
+    pub to: ConnectionName,
+    /// What became of events.
+    pub tally: Tally,
+    /// Events that wait now, for their person or for Heap's limit.
+    pub waiting: u64,
+    /// Files in the source that are no Avro files by their names.
+    pub others: u64,
+    /// The list of what could not be used.
+    pub rejects_file: Option<PathBuf>,
+    /// Files of the inbox that were used.
+    pub used: Vec<ClosedFile>,
+    /// When more of what waits may go, if that is what it waits for.
+    pub next: Option<Duration>,
+    /// Why it stopped early, if it did.
+    pub halt: Option<Halt>,
+}
+
+impl ExportReport {
+    /// A report of nothing yet.
+    #[must_use]
+    pub fn new(export: &config::Export) -> Self {
+        Self {
+            id: export.id.clone(),
+            source: export.source.name(),
+            to: export.to.clone(),
+            tally: Tally::default(),
+            waiting: 0,
+            others: 0,
+            rejects_file: None,
+            used: Vec::new(),
+            next: None,
+            halt: None,
+        }
+    }
+
+    /// Whether nothing stopped it and the source gave all that it has.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.halt.is_none() && self.tally.unread.is_empty()
+    }
+
+    /// Whether Heap has taken anything.
+    #[must_use]
+    pub fn changed_anything(&self) -> bool {
+        self.tally.sent + self.tally.profiles > 0
+    }
+}

@@ -1,0 +1,128 @@
+//! What a pass would read, without doing any of it.
+
+use std::collections::BTreeSet;
+
+use super::find::{age, find, is_listing_due};
+use super::{Days, Halt};
+use crate::config::{self, ExportSource};
+use crate::connector::currents::Storage;
+use crate::connector::currents::avro::{Block, Blocks, Header, Limits};
+use crate::model::{Clock, Day, DoorName};
+use crate::state::StateReader;
+
+/// What there is to read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Events in them, of whatever type.
+    pub events: u64,
+    /// Days that they are of.
+    pub days: u64,
+    /// Files that cannot be read to their end.
+    pub unreadable: u64,
+    /// Events that wait from before.
+    pub waiting: u64,
+    /// There are more files than were looked at.
+    pub more: bool,
+}
+
+/// Looks at what a pass over these days would read: what is new, or with `again` everything.
+///
+/// # Errors
+/// When the source or the state cannot be read.
+pub fn survey(
+    export: &config::Export,
+    state: &StateReader,
+    days: Days,
+    again: bool,
+    store_options: &[(String, String)],
+    clock: Clock,
+) -> Result<Survey, Halt> {
+    let record = state.export(&export.id)?;
+    let mut survey = Survey { waiting: record.waiting_len(), ..Survey::default() };
+    let source = match &export.source {
+        ExportSource::Storage(source) => source,
+        ExportSource::Http(_) => {
+            for file in state.inbox(&DoorName::of_export(&export.id))? {
+                survey.files += 1;
+                survey.bytes += file.bytes;
+                let events =
+                    |body: &[u8]| crate::events::pieces(body).map_or(0, |events| events.len() as u64);
+                survey.events +=
+                    state.deliveries(&file)?.deliveries.iter().map(|one| events(&one.body)).sum::<u64>();
+            }
+            return Ok(survey);
+        }
+    };
+    let unreadable = |error: &dyn std::fmt::Display| Halt::Source(error.to_string());
+    let storage = Storage::open(&source.place, store_options).map_err(|error| unreadable(&error))?;
+    let mut scope = days.scope(again);
+    if !again {
+        scope.since = scope.since.max(export.since.map(Day::of));
+    }
+    let found = find(&storage, &record, scope, source.incomplete_after, clock.now());
+    let found = found.map_err(|error| unreadable(&error))?;
+    let days: BTreeSet<Day> = found.objects.iter().map(|object| object.day).collect();
+    survey.days = days.len() as u64;
+    survey.more = found.more;
+    for object in &found.objects {
+        survey.files += 1;
+        survey.bytes += object.len;
+        let (events, is_whole) = count(&storage, object);
+        survey.events += events;
+        survey.unreadable += u64::from(!is_whole);
+    }
+    Ok(survey)
+}
+
+/// Whether a pass would have anything to do. Changes nothing, and reads no file.
+///
+/// # Errors
+/// When the source or the state cannot be read.
+pub fn has_work(
+    export: &config::Export,
+    state: &StateReader,
+    store_options: &[(String, String)],
+    clock: Clock,
+) -> Result<bool, Halt> {
+    let (record, now) = (state.export(&export.id)?, clock.now());
+    let is_due = |file: &crate::state::WaitingFile| {
+        // More than persons wait in it: something waits for Heap's limit.
+        file.waiting() > file.persons || (file.waiting() > 0 && age(file.oldest, now) >= export.hold_age_max)
+    };
+    if record.waiting.iter().any(is_due) {
+        return Ok(true);
+    }
+    let ExportSource::Storage(source) = &export.source else {
+        return Ok(!state.inbox(&DoorName::of_export(&export.id))?.is_empty());
+    };
+    let failed = |error: crate::connector::currents::StorageError| Halt::Source(error.to_string());
+    let storage = Storage::open(&source.place, store_options).map_err(failed)?;
+    // That everything was listed is written down by a pass.
+    if !storage.is_near() && is_listing_due(&record, now) {
+        return Ok(true);
+    }
+    let mut scope = Days::default().scope(false);
+    scope.since = export.since.map(Day::of);
+    let found = find(&storage, &record, scope, source.incomplete_after, now).map_err(failed)?;
+    Ok(!found.objects.is_empty() || !found.reopened.is_empty() || !found.gone.is_empty())
+}
+
+/// How many events a file has, as far as it can be read.
+fn count(storage: &Storage, object: &crate::connector::currents::Object) -> (u64, bool) {
+    let limits = Limits::default();
+    let Ok(mut read) = storage.read(object, 0) else { return (0, false) };
+    let Ok(header) = Header::read(&mut read, &limits) else { return (0, false) };
+    let (mut blocks, mut block) = (Blocks::new(read, &header, header.len(), &limits), Block::default());
+    let mut events = 0;
+    loop {
+        match blocks.advance(&mut block) {
+            Ok(true) => events += block.records_len(),
+            Ok(false) => return (events, true),
+            Err(_) => return (events, false),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! One event after the other, from either way in: mapped, learned from, and put where it belongs.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::sync::Mutex;
+
+use super::Tally;
+use super::batch::{Closed, Origin, Output};
+use super::halt::Halt;
+use super::ledger::{Ledger, locked};
+use crate::events::{Keys, Link, Mapped, Outcome, Owners};
+use crate::model::Timestamp;
+use crate::state::{Awaited, IdentityMap, KeyKind, Reject, StateError};
+
+/// Why a feed ends before its end.
+#[derive(Debug)]
+pub(super) enum FeedEnd {
+    /// Nobody takes batches any more: whoever does not knows why.
+    Closed,
+    /// Something is wrong with the source or with the state.
+    Halt(Halt),
+}
+
+impl From<Closed> for FeedEnd {
+    fn from(_: Closed) -> Self {
+        Self::Closed
+    }
+}
+
+impl From<StateError> for FeedEnd {
+    fn from(error: StateError) -> Self {
+        Self::Halt(error.into())
+    }
+}
+
+/// Only events between these.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Span {
+    pub(super) since: Option<Timestamp>,
+    pub(super) until: Option<Timestamp>,
+}
+
+impl Span {
+    pub(super) fn is_endless(&self) -> bool {
+        self.since.is_none() && self.until.is_none()
+    }
+
+    /// Whether an event of this second is meant. One without a time is.
+    pub(super) fn holds(&self, second: Option<i64>) -> bool {
+        let Some(second) = second else { return true };
+        self.since.is_none_or(|since| second >= since.as_second())
+            && self.until.is_none_or(|until| second < until.as_second())
+    }
+}
+
+/// What is known of people while events are mapped.
+pub(super) struct Known<'a> {
+    map: &'a Mutex<IdentityMap>,
+    /// The map could not be read: then nobody is known to be unknown.
+    failed: RefCell<Option<StateError>>,
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn new(map: &'a Mutex<IdentityMap>) -> Self {
+        Self { map, failed: RefCell::default() }
+    }
+
+    /// The trouble that there was, if any.
+    pub(super) fn check(&self) -> Result<(), StateError> {
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
+    /// Learns who is who. Whether the person is one who was deleted.
+    fn learn(&self, link: &Link<'_>) -> Result<bool, StateError> {
+        let mut map = locked(self.map);
+        match link {
+            Link::Tie { external_user_id, keys } => {
+                let user_id = keys.user_id.as_deref().unwrap_or_default();
+                if map.is_deleted(user_id) {
+                    return Ok(true);
+                }
+                for (kind, value) in [(KeyKind::BrazeId, &keys.user_id), (KeyKind::DeviceId, &keys.device_id)]
+                {
+                    if let Some(value) = value {
+                        map.tie(kind, value, external_user_id)?;
+                    }
+                }
+            }
+            Link::Merge { from, into } => map.merge(from, into)?,
+            Link::Deletion { user_id } => {
+                map.delete(user_id)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    pub(super) fn is_deleted(&self, user_id: &str) -> bool {
+        locked(self.map).is_deleted(user_id)
+    }
+}
+
+impl Owners for Known<'_> {
+    fn owner(&self, keys: &Keys<'_>) -> Option<Cow<'_, str>> {
+        let text = |key: &Option<Cow<'_, str>>| key.as_deref().unwrap_or_default().to_owned();
+        match locked(self.map).owner(&text(&keys.user_id), &text(&keys.device_id)) {
+            Ok(owner) => owner.map(Cow::Owned),
+            Err(error) => {
+                self.failed.replace(Some(error));
+                None
+            }
+        }
+    }
+}
+
+/// Where an event stands, for rejects.
+pub(super) struct Place<'a> {
+    pub(super) event_type: &'a str,
+    pub(super) file: Option<&'a str>,
+    pub(super) line: u64,
+    /// The event as Braze gave it.
+    pub(super) event: &'a dyn Fn() -> String,
+}
+
+/// What becomes of events.
+pub(super) struct Taking<'a> {
+    pub(super) known: Known<'a>,
+    pub(super) ledger: &'a Mutex<Ledger>,
+    pub(super) tally: RefCell<Tally>,
+}
+
+impl Taking<'_> {
+    /// Puts an event where it belongs. Whether it is to be sent.
+    pub(super) fn take(
+        &self,
+        mapped: Mapped<'_>,
+        place: &Place<'_>,
+        origin: Origin,
+        out: &mut Output,
+    ) -> Result<bool, FeedEnd> {
+        let mut tally = self.tally.borrow_mut();
+        tally.events += 1;
+        if !mapped.is_known {
+            match tally.unknown_types.get_mut(place.event_type) {
+                Some(number) => *number += 1,
+                None => drop(tally.unknown_types.insert(place.event_type.to_owned(), 1)),
+            }
+        }
+        let is_deleted = mapped.link.as_ref().map_or(Ok(false), |link| self.known.learn(link))?;
+        match mapped.outcome {
+            _ if is_deleted => tally.ignored("deleted"),
+            Outcome::Made { what, who } => {
+                out.made(what, &who, origin)?;
+                return Ok(true);
+            }
+            Outcome::Held { what, keys } => {
+                let key = |key: &Option<Cow<'_, str>>| key.as_deref().unwrap_or_default().to_owned();
+                let (user_id, device_id) = (key(&keys.user_id), key(&keys.device_id));
+                if self.known.is_deleted(&user_id) {
+                    tally.ignored("deleted");
+                } else {
+                    let awaited = Awaited::Person { user_id: &user_id, device_id: &device_id };
+                    let is_profile = what == crate::events::Made::Profile;
+                    locked(self.ledger).wait_for(awaited, is_profile, &out.taken_back())?;
+                    tally.held += 1;
+                    return Ok(false);
+                }
+            }
+            Outcome::Ignored(reason) => tally.ignored(reason.as_str()),
+            Outcome::Rejected(rejection) => {
+                let event = (place.event)();
+                locked(self.ledger).reject(&Reject {
+                    reason: rejection.reason.as_str(),
+                    detail: &rejection.detail,
+                    file: place.file,
+                    line: Some(place.line),
+                    event: Some(&event),
+                    ..Reject::default()
+                })?;
+            }
+        }
+        out.nothing();
+        Ok(false)
+    }
+
+    /// An event is not within the time that is wanted.
+    pub(super) fn passed_over(&self) {
+        let mut tally = self.tally.borrow_mut();
+        tally.events += 1;
+        tally.ignored("out_of_range");
+    }
+
+    /// Hands over what was counted, and tells whether the map could be read.
+    pub(super) fn flush(&self) -> Result<(), StateError> {
+        locked(self.ledger).add(self.tally.take());
+        self.known.check()
+    }
+}

@@ -1,0 +1,142 @@
+//! What erasing somebody needs of the store: files that are written anew without a person, and old ones that go at
+//! once instead of after an hour.
+
+use super::exports::{WAITING_SUFFIX, waiting_folder_of};
+use super::identity;
+use super::inbox::ClosedFile;
+use super::{Contents, ExportRecord, IdentityMap, StateError, StateReader, StateWriter};
+use crate::model::{CohortId, ConnectionName, ExportId, Identifier, Key, Kind};
+
+impl StateReader {
+    /// The cohorts of whose record somebody may be a part, under any of these identifiers.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn cohorts_of(&self, identifiers: &[Identifier<'_>]) -> Result<Vec<CohortId>, StateError> {
+        let mut found = Vec::new();
+        for cohort in self.cohorts()? {
+            let Some(version) = self.version(&cohort)?.filter(|version| !version.removed) else { continue };
+            let mut members = self.members(&cohort, Some(&version))?;
+            let keys = self.keys_of(identifiers);
+            let mut is_there = false;
+            while let Some((key, _)) = members.advance()? {
+                is_there |= keys.contains(&key);
+            }
+            if is_there {
+                found.push(cohort);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The segments of which a Heap has told that somebody is in them.
+    ///
+    /// # Errors
+    /// When what was told cannot be read.
+    pub fn segments_of(&self, id: &str) -> Result<Vec<(ConnectionName, u64)>, StateError> {
+        let keys = self.keys_of(&[Identifier { kind: Kind::ExternalId, label: "", value: id }]);
+        let mut found = Vec::new();
+        for heap in self.heaps()? {
+            for (number, segment) in &self.segments(&heap)?.by_id {
+                let mut members = self.segment_members(&heap, segment)?;
+                let mut is_there = false;
+                while let Some((key, _)) = members.advance()? {
+                    is_there |= keys.contains(&key);
+                }
+                if is_there {
+                    found.push((heap.clone(), *number));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn keys_of(&self, identifiers: &[Identifier<'_>]) -> Vec<Key> {
+        let key = |identifier: &Identifier<'_>| {
+            let mut packed = Vec::new();
+            identifier.pack_into(&mut packed);
+            Key::of(self.seed(), &packed)
+        };
+        identifiers.iter().map(key).collect()
+    }
+}
+
+impl StateWriter {
+    /// Takes everything about an id out of the identity map, and the files that held it with it. How many entries
+    /// that were.
+    ///
+    /// # Errors
+    /// When the map cannot be read or written.
+    pub fn erase_identity(&self, map: &mut IdentityMap, id: &str) -> Result<u64, StateError> {
+        let erased = map.erase(id)?;
+        self.remove_all_but(identity::RUNS, identity::SUFFIX, &map.run_ids())?;
+        Ok(erased)
+    }
+
+    /// Removes what a crash or a newer version has left in a folder: whoever is to be erased may be in it.
+    fn remove_all_but(&self, folder: &str, suffix: &str, kept: &[Box<str>]) -> Result<(), StateError> {
+        self.check_lease()?;
+        let store = &self.reader().store;
+        for file in store.files(folder)? {
+            let id = file.name.strip_suffix(suffix).unwrap_or(&file.name);
+            if !kept.iter().any(|kept| &**kept == id) {
+                store.remove(&format!("{folder}/{}", file.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the files of waiting events anew without those that are picked. How many these were. Files that the
+    /// record does not name go as they are.
+    ///
+    /// # Errors
+    /// When they cannot be read or written; then either all are there or none of them is.
+    pub fn erase_waiting(
+        &self,
+        export: &ExportId,
+        record: &mut ExportRecord,
+        is_picked: &dyn Fn(&super::Waiting<'_>) -> bool,
+    ) -> Result<u64, StateError> {
+        let mut erased = 0;
+        for file in &mut record.waiting {
+            let mut picked = 0;
+            let mut writer = self.waiting_writer(export)?;
+            let mut rows = self.reader().waiting(export, file)?;
+            while let Some((row, waiting)) = rows.advance()? {
+                let is_settled = file.settled.contains(row);
+                picked += u64::from(!is_settled && is_picked(&waiting));
+                if !is_settled && !is_picked(&waiting) {
+                    writer.push(&waiting)?;
+                }
+            }
+            if picked > 0 {
+                *file = writer.finish()?;
+                erased += picked;
+            }
+        }
+        if erased > 0 {
+            record.number += 1;
+            self.commit_export(export, record)?;
+        }
+        let kept: Vec<Box<str>> = record.waiting.iter().map(|file| file.file.id.clone()).collect();
+        self.remove_all_but(&waiting_folder_of(export), WAITING_SUFFIX, &kept)?;
+        Ok(erased)
+    }
+
+    /// Puts these deliveries in the place of a file of an inbox. What is damaged stays so, before them.
+    ///
+    /// # Errors
+    /// When the disk does not take them; then a delivery may be there twice, which must be harmless.
+    pub fn replace_deliveries(&self, file: &ClosedFile, contents: &Contents) -> Result<(), StateError> {
+        self.check_lease()?;
+        let store = &self.reader().store;
+        if !(contents.deliveries.is_empty() && contents.damaged.is_empty()) {
+            let random = uuid::Uuid::new_v4().as_u64_pair().0;
+            let began = file.path.rsplit_once('-').map_or(file.path.as_str(), |(began, _)| began);
+            let mut bytes = contents.damaged.concat();
+            contents.deliveries.iter().for_each(|delivery| delivery.write(&mut bytes));
+            store.put_new(&format!("{began}-{random:016x}.log"), &bytes)?;
+        }
+        Ok(store.remove(&file.path)?)
+    }
+}

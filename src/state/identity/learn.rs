@@ -1,0 +1,435 @@
+//! The map while a pass learns: runs on disk, what is not written yet in memory, and what was asked lately.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::run::{Entries, MapRun, MapWriter};
+use super::{KeyKind, Known, MapKey, Shape, key_of, newest, path_of};
+use crate::model::ExportId;
+use crate::state::sealed::{SealedFile, SealedShape};
+use crate::state::{StateError, StateWriter, format};
+
+/// Entries that are gathered before they are written.
+const PENDING_MAX: usize = 150_000;
+/// Answers that are remembered, of either kind.
+const RECENT_MAX: usize = 100_000;
+/// Runs before they are merged into one.
+const RUNS_MAX: usize = 8;
+/// More merges than this in a row are a circle.
+const HOPS_MAX: usize = 8;
+/// Longest text that an entry can hold.
+const TEXT_LEN_MAX: usize = u16::MAX as usize;
+
+/// Keys are hashes already: their lower half is as good as another.
+#[derive(Debug, Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64(bytes);
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "the lower half")]
+    fn write_u128(&mut self, key: u128) {
+        self.0 = key as u64;
+    }
+}
+
+type ByKey<T> = HashMap<MapKey, T, BuildHasherDefault<KeyHasher>>;
+
+/// The identity map, to ask and to teach. Only the process that holds the state has one.
+pub struct IdentityMap {
+    state: Arc<StateWriter>,
+    number: u64,
+    files: Vec<SealedFile>,
+    runs: Vec<MapRun>,
+    pending: ByKey<Known>,
+    /// Counts what was learned.
+    learned: u64,
+    /// How much had been learned when each export last looked.
+    looked: BTreeMap<ExportId, u64>,
+    /// What is known to stand there, as a hash: it need not be learned again.
+    taught: ByKey<u64>,
+    /// What the runs have answered.
+    asked: ByKey<Option<Known>>,
+    /// People who are to be forgotten: the customer's ids.
+    forgotten: BTreeSet<Box<str>>,
+    /// Braze's ids of people who were deleted while this map was open.
+    deleted: BTreeSet<MapKey>,
+}
+
+impl IdentityMap {
+    /// Opens the map of a state.
+    ///
+    /// # Errors
+    /// When it cannot be read or is damaged.
+    pub fn open(state: &Arc<StateWriter>) -> Result<Self, StateError> {
+        let store = &state.reader().store;
+        let (number, files) = newest(store)?;
+        let runs = files.iter().map(|file| MapRun::open(store, &file.id)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            state: Arc::clone(state),
+            number,
+            files,
+            runs,
+            pending: ByKey::default(),
+            learned: 0,
+            looked: BTreeMap::new(),
+            taught: ByKey::default(),
+            asked: ByKey::default(),
+            forgotten: BTreeSet::new(),
+            deleted: BTreeSet::new(),
+        })
+    }
+
+    fn key(&self, kind: KeyKind, value: &str) -> MapKey {
+        key_of(self.state.reader().seed(), kind, value)
+    }
+
+    /// This Braze id, or device, is the person whom the customer calls `owner`.
+    ///
+    /// # Errors
+    /// When a run cannot be read or written.
+    pub fn tie(&mut self, kind: KeyKind, value: &str, owner: &str) -> Result<(), StateError> {
+        let key = self.key(kind, value);
+        self.learn(key, (owner.len() <= TEXT_LEN_MAX).then(|| Known::Owner(owner.into())))
+    }
+
+    /// Braze has merged one person into another.
+    ///
+    /// # Errors
+    /// When a run cannot be read or written.
+    pub fn merge(&mut self, from: &str, into: &str) -> Result<(), StateError> {
+        let key = self.key(KeyKind::BrazeId, from);
+        self.learn(key, (into.len() <= TEXT_LEN_MAX && from != into).then(|| Known::Merged(into.into())))
+    }
+
+    /// This person is to be forgotten, with everything that leads to them.
+    ///
+    /// # Errors
+    /// When a run cannot be read or written.
+    pub fn delete(&mut self, user_id: &str) -> Result<(), StateError> {
+        if let Some(owner) = self.owner(user_id, "")? {
+            self.forgotten.insert(owner.into());
+        }
+        let key = self.key(KeyKind::BrazeId, user_id);
+        self.deleted.insert(key);
+        self.learn(key, Some(Known::Gone))
+    }
+
+    /// Whether this person was deleted while this map was open.
+    #[must_use]
+    pub fn is_deleted(&self, user_id: &str) -> bool {
+        !self.deleted.is_empty() && self.deleted.contains(&self.key(KeyKind::BrazeId, user_id))
+    }
+
+    /// Whether anybody was deleted while this map was open.
+    #[must_use]
+    pub fn has_deleted(&self) -> bool {
+        !self.deleted.is_empty()
+    }
+
+    fn learn(&mut self, key: MapKey, known: Option<Known>) -> Result<(), StateError> {
+        let Some(known) = known else { return Ok(()) };
+        if self.pending.get(&key) == Some(&known) {
+            return Ok(());
+        }
+        if !self.runs.is_empty() && !self.pending.contains_key(&key) {
+            let (kind, text) = known.parts();
+            let print = xxh3_64(text.as_bytes()).wrapping_add(u64::from(kind));
+            if self.taught.get(&key) == Some(&print) {
+                return Ok(());
+            }
+            if self.taught.len() >= RECENT_MAX {
+                self.taught.clear();
+            }
+            self.taught.insert(key, print);
+            if self.in_runs(key)?.as_ref() == Some(&known) {
+                return Ok(());
+            }
+        }
+        self.taught.remove(&key);
+        self.pending.insert(key, known);
+        self.learned += 1;
+        if self.pending.len() >= PENDING_MAX { self.write() } else { Ok(()) }
+    }
+
+    /// Whether anything was learned since this was last asked for the same export, whoever has taught it.
+    pub fn has_news_for(&mut self, export: &ExportId) -> bool {
+        self.looked.insert(export.clone(), self.learned) != Some(self.learned)
+    }
+
+    fn in_runs(&mut self, key: MapKey) -> Result<Option<Known>, StateError> {
+        if self.runs.is_empty() {
+            return Ok(None);
+        }
+        if let Some(known) = self.asked.get(&key) {
+            return Ok(known.clone());
+        }
+        let mut found = None;
+        for run in self.runs.iter().rev() {
+            found = run.get(key)?;
+            if found.is_some() {
+                break;
+            }
+        }
+        if self.asked.len() >= RECENT_MAX {
+            self.asked.clear();
+        }
+        self.asked.insert(key, found.clone());
+        Ok(found)
+    }
+
+    fn known(&mut self, key: MapKey) -> Result<Option<Known>, StateError> {
+        match self.pending.get(&key) {
+            Some(known) => Ok(Some(known.clone())),
+            None => self.in_runs(key),
+        }
+    }
+
+    /// The customer's id of whoever has this Braze id or this device; an empty one is none.
+    ///
+    /// # Errors
+    /// When a run cannot be read.
+    pub fn owner(&mut self, user_id: &str, device_id: &str) -> Result<Option<String>, StateError> {
+        for (kind, value) in [(KeyKind::BrazeId, user_id), (KeyKind::DeviceId, device_id)] {
+            if value.is_empty() {
+                continue;
+            }
+            let mut key = self.key(kind, value);
+            for _ in 0..HOPS_MAX {
+                match self.known(key)? {
+                    Some(Known::Owner(owner)) if !self.forgotten.contains(&owner) => {
+                        return Ok(Some(owner.into()));
+                    }
+                    Some(Known::Merged(into)) => key = self.key(KeyKind::BrazeId, &into),
+                    Some(Known::Owner(_) | Known::Gone) | None => break,
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes what was learned as a run. It lasts, and nobody finds it before [`IdentityMap::commit`].
+    fn write(&mut self) -> Result<(), StateError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let store = &self.state.reader().store;
+        let mut writer = MapWriter::create(store)?;
+        let mut entries: Vec<(&MapKey, &Known)> = self.pending.iter().collect();
+        entries.sort_unstable_by_key(|(key, _)| **key);
+        for (key, known) in entries {
+            writer.push(*key, known)?;
+        }
+        let file = writer.finish()?;
+        self.runs.push(MapRun::open(store, &file.id)?);
+        self.files.push(file);
+        self.pending.clear();
+        self.asked.clear();
+        if self.runs.len() > 2 * RUNS_MAX { self.merge_all(&|_, _| true).map(drop) } else { Ok(()) }
+    }
+
+    /// Makes what was learned last.
+    ///
+    /// # Errors
+    /// When the disk does not take it, or the state is somebody else's.
+    pub fn commit(&mut self) -> Result<(), StateError> {
+        let before = self.files.clone();
+        self.write()?;
+        if self.files == before && self.is_committed()? { Ok(()) } else { self.put() }
+    }
+
+    fn is_committed(&self) -> Result<bool, StateError> {
+        newest(&self.state.reader().store).map(|(_, runs)| runs == self.files)
+    }
+
+    fn put(&mut self) -> Result<(), StateError> {
+        self.state.check_lease()?;
+        let shape = Shape {
+            format: format::KNOWN,
+            version: self.number + 1,
+            runs: self.files.iter().map(SealedShape::from_file).collect(),
+        };
+        let text = serde_json::to_vec(&shape).unwrap_or_default();
+        if !self.state.reader().store.put_new(&path_of(self.number + 1), &text)? {
+            return Err(StateError::Lost);
+        }
+        self.number += 1;
+        Ok(())
+    }
+
+    /// Makes what was learned last, takes out whoever was deleted, and merges runs when there are many.
+    ///
+    /// # Errors
+    /// As [`IdentityMap::commit`].
+    pub fn settle(&mut self) -> Result<(), StateError> {
+        if self.forgotten.is_empty() && self.runs.len() < RUNS_MAX {
+            return self.commit();
+        }
+        self.write()?;
+        let forgotten = std::mem::take(&mut self.forgotten);
+        let keeps = |_: MapKey, known: &Known| match known {
+            Known::Owner(owner) => !forgotten.contains(owner),
+            _ => true,
+        };
+        self.merge_all(&keeps)?;
+        self.put()?;
+        self.taught.clear();
+        Ok(())
+    }
+
+    /// Takes out everything about whoever is called so, by whatever kind of id. Gives back how many entries that
+    /// were.
+    ///
+    /// # Errors
+    /// As [`IdentityMap::commit`].
+    pub fn erase(&mut self, id: &str) -> Result<u64, StateError> {
+        self.write()?;
+        if self.files.is_empty() {
+            return Ok(0);
+        }
+        let keys = [KeyKind::BrazeId, KeyKind::DeviceId].map(|kind| self.key(kind, id));
+        let keeps = |key: MapKey, known: &Known| match known {
+            _ if keys.contains(&key) => false,
+            Known::Owner(text) | Known::Merged(text) => **text != *id,
+            Known::Gone => true,
+        };
+        // Even with nothing erased, an older run may have named them.
+        let erased = self.merge_all(&keeps)?;
+        self.put()?;
+        self.taught.clear();
+        Ok(erased)
+    }
+
+    /// The runs that the map is made of.
+    pub(in crate::state) fn run_ids(&self) -> Vec<Box<str>> {
+        self.files.iter().map(|file| file.id.clone()).collect()
+    }
+
+    /// Merges all runs into one, of what is kept. Gives back how many entries were not.
+    fn merge_all(&mut self, keeps: &dyn Fn(MapKey, &Known) -> bool) -> Result<u64, StateError> {
+        let store = &self.state.reader().store;
+        let mut cursors: Vec<Cursor<'_>> = Vec::new();
+        for run in &self.runs {
+            let mut entries = run.entries();
+            let head = entries.advance()?;
+            cursors.push(Cursor { entries, head });
+        }
+        let (mut writer, mut rows, mut erased) = (MapWriter::create(store)?, 0u64, 0);
+        while let Some(key) =
+            cursors.iter().filter_map(|cursor| cursor.head.as_ref().map(|head| head.0)).min()
+        {
+            let mut last = None;
+            for cursor in &mut cursors {
+                if cursor.head.as_ref().is_some_and(|head| head.0 == key) {
+                    last = std::mem::replace(&mut cursor.head, cursor.entries.advance()?);
+                }
+            }
+            match last {
+                Some((_, known)) if keeps(key, &known) => {
+                    writer.push(key, &known)?;
+                    rows += 1;
+                }
+                _ => erased += 1,
+            }
+        }
+        drop(cursors);
+        let file = if rows == 0 { None } else { Some(writer.finish()?) };
+        self.runs = file.iter().map(|file| MapRun::open(store, &file.id)).collect::<Result<_, _>>()?;
+        self.files = file.into_iter().collect();
+        self.asked.clear();
+        Ok(erased)
+    }
+}
+
+struct Cursor<'a> {
+    entries: Entries<'a>,
+    head: Option<(MapKey, Known)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Clock, Timestamp};
+    use crate::state::{Holder, Location};
+
+    fn state(home: &tempfile::TempDir) -> Arc<StateWriter> {
+        let now = || Timestamp::from_second(1_700_000_000).unwrap();
+        let holder = Holder { host: "h".to_owned(), process: 1, since: now(), heard: None };
+        let location = Location::Folder(home.path().to_owned());
+        Arc::new(StateWriter::open(&location, &holder, Clock::new(now), 7).unwrap())
+    }
+
+    #[test]
+    fn ties_and_merges_last_and_the_deleted_are_gone() {
+        let home = tempfile::tempdir().unwrap();
+        let state = state(&home);
+        let mut map = IdentityMap::open(&state).unwrap();
+        map.tie(KeyKind::BrazeId, "b1", "u1").unwrap();
+        map.tie(KeyKind::DeviceId, "d1", "u1").unwrap();
+        map.merge("b0", "b1").unwrap();
+        map.tie(KeyKind::DeviceId, "d2", "u1").unwrap();
+        map.tie(KeyKind::DeviceId, "d2", "u2").unwrap();
+        assert_eq!(map.owner("b0", "").unwrap().as_deref(), Some("u1"), "before it is written");
+        map.commit().unwrap();
+        map.commit().unwrap();
+        assert_eq!(map.number, 1, "nothing new, no version");
+        let mut map = IdentityMap::open(&state).unwrap();
+        for (user_id, device_id, owner) in [
+            ("b1", "", Some("u1")),
+            ("b0", "", Some("u1")),
+            ("", "d1", Some("u1")),
+            ("b9", "d2", Some("u2")),
+            ("d1", "b1", None),
+        ] {
+            assert_eq!(map.owner(user_id, device_id).unwrap().as_deref(), owner, "{user_id} {device_id}");
+        }
+        map.delete("b0").unwrap();
+        assert_eq!(map.owner("", "d1").unwrap(), None, "at once");
+        assert!(map.is_deleted("b0") && !map.is_deleted("b1"));
+        map.settle().unwrap();
+        let mut map = IdentityMap::open(&state).unwrap();
+        assert_eq!((map.owner("b1", "d1").unwrap(), map.owner("b0", "").unwrap()), (None, None));
+        assert_eq!(map.owner("", "d2").unwrap().as_deref(), Some("u2"));
+        assert_eq!(map.erase("u2").unwrap(), 1);
+        assert_eq!(map.owner("", "d2").unwrap(), None);
+    }
+
+    #[test]
+    fn many_runs_answer_as_one() {
+        let home = tempfile::tempdir().unwrap();
+        let state = state(&home);
+        let mut map = IdentityMap::open(&state).unwrap();
+        for round in 0..20 {
+            for n in 0..500 {
+                let owner = format!("u{}", (n + round) % 500);
+                map.tie(KeyKind::BrazeId, &format!("b{n}"), &owner).unwrap();
+            }
+            map.settle().unwrap();
+        }
+        assert!(map.runs.len() <= RUNS_MAX);
+        let mut map = IdentityMap::open(&state).unwrap();
+        for n in 0..500 {
+            let owner = map.owner(&format!("b{n}"), "").unwrap();
+            assert_eq!(owner, Some(format!("u{}", (n + 19) % 500)));
+        }
+        assert_eq!(map.owner("b500", "").unwrap(), None);
+    }
+
+    #[test]
+    fn a_circle_of_merges_ends() {
+        let home = tempfile::tempdir().unwrap();
+        let mut map = IdentityMap::open(&state(&home)).unwrap();
+        map.merge("a", "b").unwrap();
+        map.merge("b", "a").unwrap();
+        assert_eq!(map.owner("a", "").unwrap(), None);
+    }
+}

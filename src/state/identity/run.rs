@@ -1,0 +1,223 @@
+//! A run of the identity map: entries sorted by key, in blocks, with an index and a filter behind them.
+//!
+//! ```text
+//! block:   entries; each is its key (16 bytes, big end first), its kind (1), its length (2, little end first)
+//!          and its text
+//! index:   of each block the first key (16) and where it begins (8, little end first)
+//! filter:  bits of a Bloom filter over the keys
+//! trailer: where the index begins (8), blocks (4), bytes of the filter (4), "identity" (8)
+//! ```
+
+use super::super::StateError;
+use super::super::sealed::{SealedFile, SealedWriter};
+use super::super::store::{Blob, Store};
+use super::{Known, MapKey, RUNS};
+
+pub(super) const SUFFIX: &str = ".map";
+const MAGIC: &[u8; 8] = b"identity";
+const TRAILER_LEN: usize = 24;
+const BLOCK_LEN: usize = 16 << 10;
+const FILTER_BITS: u64 = 10;
+const PROBES: u32 = 6;
+
+/// Writes a run. Keys come in strictly ascending order.
+pub(super) struct MapWriter {
+    file: SealedWriter,
+    block: Vec<u8>,
+    block_rows: u64,
+    index: Vec<(MapKey, u64)>,
+    keys: Vec<MapKey>,
+}
+
+impl MapWriter {
+    pub(super) fn create(store: &Store) -> Result<Self, StateError> {
+        let file = SealedWriter::create(store, RUNS, SUFFIX)?;
+        Ok(Self { file, block: Vec::new(), block_rows: 0, index: Vec::new(), keys: Vec::new() })
+    }
+
+    pub(super) fn push(&mut self, key: MapKey, known: &Known) -> Result<(), StateError> {
+        if self.block.is_empty() {
+            self.index.push((key, self.file.bytes()));
+        }
+        let (kind, text) = known.parts();
+        self.block.extend_from_slice(&key.to_be_bytes());
+        self.block.push(kind);
+        self.block.extend_from_slice(&text.len().to_le_bytes()[..2]);
+        self.block.extend_from_slice(text.as_bytes());
+        self.block_rows += 1;
+        self.keys.push(key);
+        if self.block.len() >= BLOCK_LEN { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), StateError> {
+        self.file.push(&self.block, self.block_rows)?;
+        self.block.clear();
+        self.block_rows = 0;
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self) -> Result<SealedFile, StateError> {
+        self.flush()?;
+        let at = self.file.bytes();
+        let mut tail = Vec::with_capacity(self.index.len() * 24 + self.keys.len() * 2);
+        for (key, offset) in &self.index {
+            tail.extend_from_slice(&key.to_be_bytes());
+            tail.extend_from_slice(&offset.to_le_bytes());
+        }
+        let filter = filter(&self.keys);
+        tail.extend_from_slice(&filter);
+        tail.extend_from_slice(&at.to_le_bytes());
+        for len in [self.index.len(), filter.len()] {
+            tail.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
+        }
+        tail.extend_from_slice(MAGIC);
+        self.file.push(&tail, 0)?;
+        self.file.finish()
+    }
+}
+
+/// The bits of a key: its halves are as good as two hashes.
+fn probes(key: MapKey, bits: u64) -> impl Iterator<Item = u64> {
+    #[allow(clippy::cast_possible_truncation, reason = "the halves")]
+    let (high, low) = ((key >> 64) as u64, key as u64);
+    (0..u64::from(PROBES)).map(move |n| high.wrapping_add(n.wrapping_mul(low | 1)) % bits.max(1))
+}
+
+fn filter(keys: &[MapKey]) -> Vec<u8> {
+    let bytes = (keys.len() as u64 * FILTER_BITS).div_ceil(8).max(1);
+    let mut filter = vec![0; usize::try_from(bytes).unwrap_or(1)];
+    for key in keys {
+        for bit in probes(*key, bytes * 8) {
+            filter[usize::try_from(bit / 8).unwrap_or(0)] |= 1 << (bit % 8);
+        }
+    }
+    filter
+}
+
+/// A run, to look things up in.
+pub(in super::super) struct MapRun {
+    blob: Blob,
+    index: Vec<(MapKey, u64)>,
+    /// Where the blocks end.
+    end: u64,
+    filter: Vec<u8>,
+}
+
+impl MapRun {
+    pub(super) fn open(store: &Store, id: &str) -> Result<Self, StateError> {
+        Self::of(store.open_blob(&format!("{RUNS}/{id}{SUFFIX}"))?)
+    }
+
+    /// Looks at every entry, whether they are in order.
+    pub(in super::super) fn check(blob: Blob) -> Result<(), StateError> {
+        let run = Self::of(blob)?;
+        let (mut entries, mut last) = (run.entries(), None);
+        while let Some((key, _)) = entries.advance()? {
+            if last.is_some_and(|last| last >= key) {
+                let what = "its entries are not in order".to_owned();
+                return Err(StateError::Damaged { path: run.blob.path().to_owned(), what });
+            }
+            last = Some(key);
+        }
+        Ok(())
+    }
+
+    fn of(blob: Blob) -> Result<Self, StateError> {
+        let damaged =
+            |what: &str| StateError::Damaged { path: blob.path().to_owned(), what: what.to_owned() };
+        let at = blob.len().checked_sub(TRAILER_LEN as u64).ok_or_else(|| damaged("it is cut short"))?;
+        let mut trailer = [0; TRAILER_LEN];
+        blob.read_exact_at(&mut trailer, at)?;
+        let word =
+            |at: usize| u32::from_le_bytes([trailer[at], trailer[at + 1], trailer[at + 2], trailer[at + 3]]);
+        let end = u64::from(word(0)) | u64::from(word(4)) << 32;
+        let (blocks, filter) = (word(8) as usize, word(12) as usize);
+        if &trailer[16..] != MAGIC || end + (blocks * 24 + filter) as u64 != at {
+            return Err(damaged("its end is not what was written"));
+        }
+        let mut tail = vec![0; blocks * 24 + filter];
+        blob.read_exact_at(&mut tail, end)?;
+        let filter = tail.split_off(blocks * 24);
+        let entry = |entry: &[u8; 24]| {
+            let (key, offset) = (entry.first_chunk::<16>(), entry.last_chunk::<8>());
+            (MapKey::from_be_bytes(*key.unwrap_or(&[0; 16])), u64::from_le_bytes(*offset.unwrap_or(&[0; 8])))
+        };
+        let index = tail.as_chunks().0.iter().map(entry).collect();
+        Ok(Self { blob, index, end, filter })
+    }
+
+    fn may_have(&self, key: MapKey) -> bool {
+        let bit = |bit: u64| {
+            usize::try_from(bit / 8)
+                .ok()
+                .and_then(|at| self.filter.get(at))
+                .is_some_and(|b| b >> (bit % 8) & 1 == 1)
+        };
+        probes(key, self.filter.len() as u64 * 8).all(bit)
+    }
+
+    /// What the run says of a key.
+    pub(super) fn get(&self, key: MapKey) -> Result<Option<Known>, StateError> {
+        if !self.may_have(key) {
+            return Ok(None);
+        }
+        let after = self.index.partition_point(|(first, _)| *first <= key);
+        let Some(block) = after.checked_sub(1) else { return Ok(None) };
+        let entries = self.block(block)?;
+        Ok(entries.into_iter().find(|(found, _)| *found == key).map(|(_, known)| known))
+    }
+
+    fn block(&self, at: usize) -> Result<Vec<(MapKey, Known)>, StateError> {
+        let start = self.index[at].1;
+        let end = self.index.get(at + 1).map_or(self.end, |(_, next)| *next);
+        let damaged =
+            |what: &str| StateError::Damaged { path: self.blob.path().to_owned(), what: what.to_owned() };
+        let len = end.checked_sub(start).and_then(|len| usize::try_from(len).ok());
+        let mut bytes =
+            vec![0; len.filter(|len| *len <= 1 << 24).ok_or_else(|| damaged("a block that cannot be"))?];
+        self.blob.read_exact_at(&mut bytes, start)?;
+        let (mut entries, mut rest) = (Vec::new(), bytes.as_slice());
+        while !rest.is_empty() {
+            let (entry, after) = entry(rest).ok_or_else(|| damaged("an entry that is not whole"))?;
+            entries.push(entry);
+            rest = after;
+        }
+        Ok(entries)
+    }
+
+    /// All entries in the order of their keys.
+    pub(super) fn entries(&self) -> Entries<'_> {
+        Entries { run: self, block: 0, entries: Vec::new().into_iter() }
+    }
+}
+
+fn entry(bytes: &[u8]) -> Option<((MapKey, Known), &[u8])> {
+    let (key, rest) = bytes.split_first_chunk::<16>()?;
+    let (kind, rest) = rest.split_first()?;
+    let (len, rest) = rest.split_first_chunk::<2>()?;
+    let (text, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+    let known = Known::from_parts(*kind, std::str::from_utf8(text).ok()?)?;
+    Some(((MapKey::from_be_bytes(*key), known), rest))
+}
+
+/// The entries of a run, block by block.
+pub(super) struct Entries<'a> {
+    run: &'a MapRun,
+    block: usize,
+    entries: std::vec::IntoIter<(MapKey, Known)>,
+}
+
+impl Entries<'_> {
+    pub(super) fn advance(&mut self) -> Result<Option<(MapKey, Known)>, StateError> {
+        loop {
+            if let Some(entry) = self.entries.next() {
+                return Ok(Some(entry));
+            }
+            if self.block == self.run.index.len() {
+                return Ok(None);
+            }
+            self.entries = self.run.block(self.block)?.into_iter();
+            self.block += 1;
+        }
+    }
+}

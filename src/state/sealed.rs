@@ -1,0 +1,123 @@
+//! Files that are written once and read often: whole when they appear, and known by their checksum.
+
+use std::io::{self, BufWriter, Write};
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::StateError;
+use super::store::{Blob, PendingFile, Stepping, Store, StoreError};
+
+const BUFFER_LEN: usize = 1 << 20;
+
+/// A file that a version names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedFile {
+    /// Its name without the suffix.
+    pub id: Box<str>,
+    /// How many entries it has.
+    pub rows: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// XXH3-128 of its bytes.
+    pub checksum: u128,
+}
+
+/// The file as versions write it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct SealedShape {
+    id: Box<str>,
+    rows: u64,
+    bytes: u64,
+    xxh3: String,
+}
+
+impl SealedShape {
+    pub(super) fn from_file(file: &SealedFile) -> Self {
+        let xxh3 = format!("{:032x}", file.checksum);
+        Self { id: file.id.clone(), rows: file.rows, bytes: file.bytes, xxh3 }
+    }
+
+    pub(super) fn into_file(self) -> Option<SealedFile> {
+        let checksum = u128::from_str_radix(&self.xxh3, 16).ok()?;
+        Some(SealedFile { id: self.id, rows: self.rows, bytes: self.bytes, checksum })
+    }
+}
+
+/// Writes one such file. Dropped before it is finished, nothing of it is left.
+pub(super) struct SealedWriter {
+    id: Box<str>,
+    file: PendingFile,
+    sink: Hashing,
+    rows: u64,
+}
+
+impl SealedWriter {
+    pub(super) fn create(store: &Store, folder: &str, suffix: &str) -> Result<Self, StateError> {
+        let id: Box<str> = uuid::Uuid::new_v4().to_string().into();
+        let file = store.pending(&format!("{folder}/{id}{suffix}"))?;
+        let sink = file.writer().map_err(|e| StoreError::new("open", &file.path(), e))?;
+        Ok(Self { id, file, sink: Hashing::new(sink), rows: 0 })
+    }
+
+    /// Appends the bytes of so many entries.
+    pub(super) fn push(&mut self, bytes: &[u8], rows: u64) -> Result<(), StateError> {
+        self.rows += rows;
+        self.sink.write_all(bytes).map_err(|e| StoreError::new("write", &self.file.path(), e).into())
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.sink.bytes
+    }
+
+    pub(super) fn finish(self) -> Result<SealedFile, StateError> {
+        let failed = |e| StoreError::new("write", &self.file.path(), e);
+        let (bytes, checksum) = self.sink.close().map_err(failed)?;
+        self.file.commit_new()?;
+        Ok(SealedFile { id: self.id, rows: self.rows, bytes, checksum })
+    }
+}
+
+/// A file whose bytes are hashed as they are written.
+pub(super) struct Hashing {
+    file: BufWriter<Stepping>,
+    hash: Box<Xxh3>,
+    bytes: u64,
+}
+
+impl Hashing {
+    pub(super) fn new(file: Stepping) -> Self {
+        Self { file: BufWriter::with_capacity(256 << 10, file), hash: Box::default(), bytes: 0 }
+    }
+
+    pub(super) fn close(mut self) -> io::Result<(u64, u128)> {
+        self.file.flush()?;
+        Ok((self.bytes, self.hash.digest128()))
+    }
+}
+
+impl Write for Hashing {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let len = self.file.write(buffer)?;
+        self.hash.update(&buffer[..len]);
+        self.bytes += len as u64;
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// The checksum of a file that is there.
+pub(super) fn checksum(blob: &Blob) -> io::Result<u128> {
+    let (mut hash, mut position, mut buffer) = (Xxh3::new(), 0, vec![0; BUFFER_LEN]);
+    loop {
+        let len = blob.read_at(&mut buffer, position)?;
+        if len == 0 {
+            return Ok(hash.digest128());
+        }
+        hash.update(&buffer[..len]);
+        position += len as u64;
+    }
+}

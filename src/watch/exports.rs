@@ -1,0 +1,303 @@
+//! Exports in the queue: when each is looked at, what a look is, and what is told of it.
+//!
+//! A look at an export first asks whether there is anything to do, which costs a listing and writes nothing; only
+//! then is there a pass. A pass hands back while single persons are over Heap's limit, so that what comes meanwhile
+//! is not kept waiting.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::Surroundings;
+use super::board::ExportStatus;
+use super::doors::http_exports;
+use super::lead::{Done, Lead};
+use super::outcome::chance;
+use super::queue::{Backoff, Ended};
+use super::{schedule, settings};
+use crate::apply::Interrupt;
+use crate::config::{Config, Export, ExportSource, Notable, Schedule, StoragePlace};
+use crate::export::{self, Days, ExportReport, Halt, Links, Patience};
+use crate::model::ExportId;
+use crate::reconcile::{self, ExportJob, Exporting};
+use crate::state::{ClosedFile, IdentityMap, Inbox, InboxError, StateError, StateWriter};
+
+/// How often a bucket is looked at that has no schedule of its own: Braze writes every five minutes.
+const BUCKET_EVERY: Duration = Duration::from_secs(5 * 60);
+/// How often a door's export is looked at although nothing came: something may have waited for too long.
+const DOOR_EVERY: Duration = Duration::from_secs(60 * 60);
+/// A failure that lasts for so many tries is told.
+const FAILURES_TOLD: u32 = 3;
+
+/// What exports of a leader share.
+pub(super) struct Exports {
+    pub(super) queue: super::queue::Queue<ExportId>,
+    pub(super) links: Links,
+    /// Opened with the first look.
+    identity: Option<Arc<Mutex<IdentityMap>>>,
+}
+
+/// A look that ended.
+pub(super) struct Exported {
+    id: ExportId,
+    /// None: there was nothing to do.
+    report: Result<Option<ExportReport>, Halt>,
+}
+
+/// What a look works with.
+struct Looking {
+    config: Arc<Config>,
+    export: Export,
+    state: Arc<StateWriter>,
+    identity: Arc<Mutex<IdentityMap>>,
+    links: Links,
+    inbox: Option<Arc<Inbox>>,
+    at: Arc<dyn Surroundings>,
+    interrupt: Interrupt,
+    store_options: Vec<(String, String)>,
+}
+
+impl Exports {
+    pub(super) fn new() -> Self {
+        Self { queue: super::queue::Queue::new(), links: Links::new(), identity: None }
+    }
+}
+
+impl Looking {
+    async fn look(self) -> Exported {
+        let id = self.export.id.clone();
+        Exported { report: self.pass().await, id }
+    }
+
+    async fn pass(self) -> Result<Option<ExportReport>, Halt> {
+        let posted = match &self.inbox {
+            Some(inbox) => match inbox.close_file().await {
+                Ok(files) => files,
+                Err(InboxError::State(error)) => return Err(Halt::State(error.to_string())),
+                Err(_) => return Ok(None), // it is being closed
+            },
+            None => Vec::new(),
+        };
+        if posted.is_empty() && !self.has_work().await? {
+            return Ok(None);
+        }
+        let inbox = self.inbox.clone();
+        let report = self.export(posted).await?;
+        if let Some(inbox) = inbox {
+            inbox.used(&report.used);
+        }
+        Ok(Some(report))
+    }
+
+    /// Whether there is anything to do, found out on a thread of its own.
+    async fn has_work(&self) -> Result<bool, Halt> {
+        let (export, state) = (self.export.clone(), Arc::clone(&self.state));
+        let (options, clock) = (self.store_options.clone(), self.at.clock());
+        let work = move || export::has_work(&export, state.reader(), &options, clock);
+        match tokio::task::spawn_blocking(work).await {
+            Ok(found) => found,
+            Err(stopped) => match stopped.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Halt::Interrupted), // the runtime ends
+            },
+        }
+    }
+
+    async fn export(self, posted: Vec<ClosedFile>) -> Result<ExportReport, Halt> {
+        let exporting = Exporting {
+            state: self.state,
+            identity: self.identity,
+            links: self.links,
+            pass: self.at.new_pass(),
+            clock: self.at.clock(),
+            interrupt: self.interrupt,
+            patience: Patience::HandBack,
+        };
+        let nothing = ExportReport::new(&self.export);
+        let (export, store_options) = (self.export, self.store_options);
+        let job = ExportJob { export, posted, again: None, days: Days::default(), store_options };
+        let mut reports = reconcile::export(vec![job], &self.config, exporting).await?;
+        Ok(reports.pop().unwrap_or(nothing))
+    }
+}
+
+impl Lead {
+    /// Makes the clients of the Heaps, keeping those that are what they were: they know what has gone lately.
+    pub(super) fn link_heaps(&mut self, old: Option<&Config>) {
+        let config = Arc::clone(&self.config);
+        let is_same = |name: &crate::model::ConnectionName| {
+            old.is_some_and(|old| old.heap.get(name) == config.heap.get(name))
+        };
+        self.exports.links.retain(|name, _| is_same(name) && self.reach.heaps.contains_key(name));
+        match export::link(&config, &self.reach.heaps, self.at.clock()) {
+            Ok(links) => {
+                for (name, link) in links {
+                    self.exports.links.entry(name).or_insert(link);
+                }
+            }
+            Err(error) => tracing::error!("{error}"),
+        }
+    }
+
+    /// Everything about exports that another config makes something else of.
+    pub(super) fn use_exports(&mut self, old: &Config) {
+        self.link_heaps(Some(old));
+        let (config, now) = (Arc::clone(&self.config), Instant::now());
+        self.exports.queue.retain(|id| config.exports.iter().any(|export| export.id == *id));
+        for export in &config.exports {
+            if settings::is_other_export(old, &config, export) {
+                self.exports.queue.wake(export.id.clone(), now);
+            }
+        }
+    }
+
+    /// Looks at all of them.
+    pub(super) fn wake_exports(&mut self) {
+        let now = Instant::now();
+        self.config.exports.iter().for_each(|export| self.exports.queue.wake(export.id.clone(), now));
+    }
+
+    /// Something has come through a door: it is gathered for a while.
+    pub(super) fn posted(&mut self) {
+        let (config, now) = (Arc::clone(&self.config), Instant::now());
+        for (export, _) in http_exports(&config) {
+            self.exports.queue.wake(export.id.clone(), now + export.flush_every);
+            let wall = self.at.clock().now();
+            self.shared.board.export(&export.id, |status| {
+                status.waiting_since = Some(status.waiting_since.unwrap_or(wall));
+            });
+        }
+    }
+
+    pub(super) fn start_due_exports(&mut self) {
+        for id in self.exports.queue.take_due(Instant::now()) {
+            let export = self.config.exports.iter().find(|export| export.id == id);
+            let looking = export.cloned().map(|export| self.looking(export));
+            match looking {
+                Some(Ok(looking)) => {
+                    self.tasks.spawn(async move { Done::Exported(Box::new(looking.look().await)) });
+                }
+                Some(Err(error)) => self.exported(Exported { id, report: Err(error.into()) }),
+                None => {}
+            }
+        }
+    }
+
+    fn looking(&mut self, export: Export) -> Result<Looking, StateError> {
+        let identity = match &self.exports.identity {
+            Some(identity) => Arc::clone(identity),
+            None => {
+                let opened = tokio::task::block_in_place(|| IdentityMap::open(&self.state))?;
+                Arc::clone(self.exports.identity.insert(Arc::new(Mutex::new(opened))))
+            }
+        };
+        Ok(Looking {
+            config: Arc::clone(&self.config),
+            state: Arc::clone(&self.state),
+            identity,
+            links: self.exports.links.clone(),
+            inbox: self.inboxes.of_export(&export.id).map(Arc::clone),
+            at: Arc::clone(&self.at),
+            interrupt: self.interrupt.1.clone(),
+            store_options: self.reach.store_options.get(&export.id).cloned().unwrap_or_default(),
+            export,
+        })
+    }
+
+    /// A look has ended.
+    pub(super) fn exported(&mut self, exported: Exported) {
+        let Exported { id, report } = exported;
+        let (ended, trouble) = judged(&report);
+        self.is_lost |= matches!(&report, Err(Halt::LeaseLost))
+            || matches!(&report, Ok(Some(report)) if report.halt == Some(Halt::LeaseLost));
+        let now = self.at.clock().now();
+        let next = schedule::next(&self.schedule_of_export(&id), now);
+        let scheduled = next.map(|next| Instant::now() + schedule::until(next, now));
+        let soon = match &report {
+            Ok(Some(report)) => report.next.map(|wait| Instant::now() + wait),
+            _ => None,
+        };
+        let scheduled = scheduled.into_iter().chain(soon).min();
+        let backoff =
+            Backoff { first: self.config.watch.first_wait, longest: self.config.watch.longest_wait };
+        self.exports.queue.ended(&id, ended, Instant::now(), scheduled, backoff, chance(self.at.random()));
+        let failures = self.exports.queue.failures(&id);
+        if let Ok(Some(report)) = &report {
+            self.shared.board.metrics.exported(report);
+        }
+        let due = self.exports.queue.due(&id).map(|due| due.saturating_duration_since(Instant::now()));
+        let events =
+            self.state.reader().export(&id).ok().and_then(|record| record.counts.get("sent").copied());
+        self.shared.board.export(&id, |status: &mut ExportStatus| {
+            status.events = events.unwrap_or(status.events);
+            status.next_look = due.and_then(|due| now.checked_add(due).ok());
+            if let Ok(Some(report)) = &report {
+                status.waiting = report.waiting;
+                status.rejected += report.tally.rejected();
+            }
+            if trouble.is_none() {
+                (status.last_good, status.waiting_since) = (Some(now), None);
+            }
+            status.trouble.clone_from(&trouble);
+            status.needs_person = ended == Ended::Settled && trouble.is_some();
+        });
+        self.tell_export(&id, ended, failures, &report, trouble);
+    }
+
+    fn tell_export(
+        &mut self,
+        id: &ExportId,
+        ended: Ended,
+        failures: u32,
+        report: &Result<Option<ExportReport>, Halt>,
+        trouble: Option<String>,
+    ) {
+        match trouble {
+            None => {
+                if let Ok(Some(report)) = report {
+                    let (sent, rejected) = (report.tally.sent, report.tally.rejected());
+                    tracing::info!(export = %id, sent, rejected, waiting = report.waiting, "exported");
+                }
+                self.tell(&of_export(id), None, "exported again");
+            }
+            Some(why) => {
+                tracing::warn!(export = %id, "fails: {why}");
+                if ended == Ended::Settled || failures >= FAILURES_TOLD {
+                    self.tell(&of_export(id), Some(Notable::Failure), &why);
+                }
+            }
+        }
+    }
+
+    fn schedule_of_export(&self, id: &ExportId) -> Schedule {
+        let export = self.config.exports.iter().find(|export| export.id == *id);
+        let every = match export.map(|export| &export.source) {
+            Some(ExportSource::Storage(source)) => match &source.place {
+                StoragePlace::Folder { .. } => self.config.watch.poll,
+                StoragePlace::Bucket { .. } => BUCKET_EVERY,
+            },
+            Some(ExportSource::Http(_)) | None => DOOR_EVERY,
+        };
+        export.and_then(|export| export.schedule.clone()).unwrap_or(Schedule::Every(every))
+    }
+}
+
+/// Whether it will pass by itself, and what is to be said.
+fn judged(report: &Result<Option<ExportReport>, Halt>) -> (Ended, Option<String>) {
+    let halt = match report {
+        Ok(None) => return (Ended::Settled, None),
+        Ok(Some(report)) => match (&report.halt, report.tally.unread.first()) {
+            (Some(halt), _) => halt,
+            (None, Some(unread)) => return (Ended::Failed, Some(unread.clone())),
+            (None, None) => return (Ended::Settled, None),
+        },
+        Err(halt) => halt,
+    };
+    // What is refused is refused again until somebody changes it.
+    let is_final = matches!(halt, Halt::Unauthorized(_) | Halt::NoKeys | Halt::Interrupted);
+    (if is_final { Ended::Settled } else { Ended::Failed }, Some(halt.to_string()))
+}
+
+/// What notifications call an export.
+pub(super) fn of_export(id: &ExportId) -> String {
+    format!("export {id}")
+}

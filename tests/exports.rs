@@ -1,0 +1,634 @@
+//! Exports, through the real program: files of Braze's to Heap, each event once, whatever happens on the way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::avro_writer::{Writer, long, text};
+use crate::support::s3::S3;
+use crate::support::*;
+
+/// Types of which every event is about somebody.
+const TYPES: [&str; 6] = [
+    "users.messages.email.Open",
+    "users.messages.email.Send",
+    "users.messages.pushnotification.Open",
+    "users.behaviors.CustomEvent",
+    "users.behaviors.Purchase",
+    "users.behaviors.app.SessionStart",
+];
+
+/// A config with one export of the folder `cur`.
+fn config(sandbox: &Sandbox, heap: &str, export: &str) -> String {
+    format!(
+        "version: 1
+connections:
+  heap:
+    kind: heap
+    endpoint: {}
+    app_id: 11
+    retry: {{ attempts: 20, first_wait: 5ms, longest_wait: 1s }}
+    timeout: 5s
+{heap}exports:
+  - id: engagement
+    source: {{ kind: currents_storage, path: cur, incomplete_after: 0s }}
+    to: heap
+{export}",
+        sandbox.url
+    )
+}
+
+/// Writes events into `cur`, and gives back their ids.
+fn events(w: &Workspace, number: u64, more: &[&str]) -> BTreeSet<String> {
+    let number = number.to_string();
+    let mut args =
+        vec!["sandbox", "currents", "--out", "cur", "--ids", "ids", "--events", &number, "--hours", "2"];
+    args.extend(more);
+    if !more.contains(&"--type") {
+        args.extend(TYPES.iter().flat_map(|of| ["--type", of]));
+    }
+    w.run(&args).expect(0);
+    w.read("ids").lines().map(str::to_owned).collect()
+}
+
+/// The keys that Heap has.
+fn keys(sandbox: &Sandbox) -> BTreeSet<String> {
+    sandbox.get("/_sandbox/heap/events/keys").1.lines().map(str::to_owned).collect()
+}
+
+fn count(sandbox: &Sandbox) -> Value {
+    serde_json::from_str(&sandbox.get("/_sandbox/heap/events/count").1).unwrap()
+}
+
+fn requests(sandbox: &Sandbox) -> Value {
+    serde_json::from_str(&sandbox.get("/_sandbox/heap/requests").1).unwrap()
+}
+
+/// All rejects of all passes.
+fn rejects(w: &Workspace) -> Vec<Value> {
+    let files = w.snapshot(".syncline/rejects");
+    let lines = files.iter().flat_map(|(_, bytes)| std::str::from_utf8(bytes).unwrap().lines());
+    lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn reasons(w: &Workspace) -> BTreeMap<String, u64> {
+    let mut reasons = BTreeMap::new();
+    for reject in rejects(w) {
+        *reasons.entry(reject["reason"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    reasons
+}
+
+/// Ids of events that were rejected.
+fn rejected(w: &Workspace) -> BTreeSet<String> {
+    let id = |reject: &Value| {
+        let event: Value = serde_json::from_str(reject["event"].as_str()?).ok()?;
+        Some(event["id"].as_str()?.to_owned())
+    };
+    rejects(w).iter().filter_map(id).collect()
+}
+
+#[test]
+fn every_event_once_and_then_in_step() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
+    w.write("sync.yaml", config(&sandbox, "", "    anonymous: hash\n"));
+    let ids = events(&w, 4_000, &["--duplicates", "0.1", "--shuffle", "--redacted", "0", "--odd-times", "0"]);
+    w.run(&["export", "--dry-run"]).expect(0).says(&["events in", "at most 5 requests", "of 1 day"]);
+    assert!(!w.path(".syncline").exists(), "nothing was done");
+    let report = w.run(&["export", "--format", "json"]).expect(0).json();
+    same(&keys(&sandbox), &ids);
+    assert_eq!((&report["result"], &report["format_version"]), (&json!("exported"), &json!(1)));
+    let export = &report["exports"][0];
+    assert_eq!(export["sent"], count(&sandbox)["received"]);
+    assert!(export["sent"].as_u64().unwrap() >= ids.len() as u64);
+    let before = requests(&sandbox);
+    w.run(&["export"])
+        .expect(0)
+        .says(&["in step, nothing new", "In step: 1 export, 0 events to Heap in 0 requests."]);
+    assert_eq!(requests(&sandbox), before);
+    w.run(&["status"]).expect(0).says(&["engagement  cur to heap", "sent of"]);
+    w.run(&["history"]).expect(0).says(&["engagement: ", "files read"]);
+    w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
+    // The main command does it too, and more events are only those.
+    let more =
+        events(&w, 300, &["--from", "100000", "--redacted", "0", "--odd-times", "0", "--prefix", "late"]);
+    w.run(&["reconcile"])
+        .expect(0)
+        .says(&["sent 300", "Applied: nothing was sent; 1 export, 300 events to Heap"]);
+    same(&keys(&sandbox), &(&ids | &more));
+    w.run(&["reconcile"]).expect(0).says(&["In step: 0 cohorts"]);
+}
+
+#[test]
+fn faults_and_kills_lose_nothing_and_double_nothing() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
+    w.write("sync.yaml", config(&sandbox, "", "    anonymous: hash\n    batch: 100\n"));
+    let ids =
+        events(&w, 20_000, &["--duplicates", "0.1", "--shuffle", "--redacted", "0", "--odd-times", "0"]);
+    sandbox.faults(
+        r#"[{"on":"track","times":0,"share":0.05,"do":{"status":503}},
+            {"on":"track","times":0,"share":0.05,"do":{"status":429}},
+            {"on":"track","times":0,"share":0.05,"do":"reset"},
+            {"on":"track","times":0,"share":0.05,"do":"lose_answer"},
+            {"on":"track","times":0,"share":0.5,"do":{"delay":3}}]"#,
+    );
+    let mut killed = 0;
+    for round in 0..20u64 {
+        let mut child = w.command(&["export"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(20 + (round * 37) % 150));
+        killed += u32::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(killed > 8, "the pass must be hit: {killed}");
+    w.run(&["export"]).expect(0);
+    same(&keys(&sandbox), &ids);
+    let told = count(&sandbox);
+    assert_eq!(told["stored"], ids.len(), "each once: {told}");
+    sandbox.faults("[]");
+    w.run(&["export"]).expect(0).says(&["In step"]);
+    w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
+}
+
+/// Fails the test unless Heap has these events and no others.
+#[track_caller]
+fn same(found: &BTreeSet<String>, expected: &BTreeSet<String>) {
+    let few =
+        |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).take(3).cloned().collect::<Vec<_>>();
+    assert!(
+        found == expected,
+        "{} found, {} expected; missing {:?}, not expected {:?}",
+        found.len(),
+        expected.len(),
+        few(expected, found),
+        few(found, expected)
+    );
+}
+
+/// A file of emails opened with these fields beside id, time and external_user_id.
+fn opens(rows: &[(&str, i64, Option<&str>, Option<&str>)], codec: &'static str) -> Vec<u8> {
+    named("dataexport.S3.inner.users.messages.email.Open", rows, codec)
+}
+
+/// The same of another type.
+fn named(name: &str, rows: &[(&str, i64, Option<&str>, Option<&str>)], codec: &'static str) -> Vec<u8> {
+    let schema = r#"{"type":"record","name":"NAME","fields":[
+        {"name":"id","type":"string"},{"name":"time","type":"long"},
+        {"name":"external_user_id","type":["null","string"]},{"name":"user_id","type":["null","string"]}]}"#;
+    let schema = schema.replace("NAME", name);
+    let (mut writer, mut data) = (Writer::new(&schema, codec), Vec::new());
+    for (id, time, external, braze) in rows {
+        text(&mut data, id);
+        long(&mut data, *time);
+        for value in [external, braze] {
+            long(&mut data, i64::from(value.is_some()));
+            value.iter().for_each(|value| text(&mut data, value));
+        }
+    }
+    writer.block(rows.len() as i64, &data);
+    writer.bytes
+}
+
+const NOW: i64 = 1_767_225_600;
+
+#[test]
+fn what_is_damaged_has_its_reason_and_the_rest_is_delivered() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
+    w.write("sync.yaml", config(&sandbox, "", "    anonymous: hash\n    pii: keep\n"));
+    let odd = [
+        "--garbage",
+        "--odd-times",
+        "0.05",
+        "--large",
+        "0.1",
+        "--redacted",
+        "0.1",
+        "--unknown-types",
+        "0.05",
+    ];
+    let ids = events(&w, 1_500, &odd);
+    let null =
+        ["--broken", "0.05", "--from", "5000", "--prefix", "broken", "--odd-times", "0", "--redacted", "0"];
+    let broken = events(&w, 300, &null);
+    // A schema that nobody has seen, and no schema at all.
+    w.write("cur/event_type=users.new.Thing/x.avro", opens(&[("new1", NOW, Some("u1"), None)], "deflate"));
+    w.write("cur/none.avro", b"Obj\x01\x02\x16avro.schema\x04{}\0");
+    w.write("cur/nowhere.avro", named("Open", &[("n1", NOW, Some("u1"), None)], "null"));
+    // A bit that has flipped in the second block spoils that block alone.
+    let (one, two) = (
+        opens(&[("b1", NOW, Some("u1"), None)], "snappy"),
+        opens(&[("b2", NOW, Some("u1"), None)], "snappy"),
+    );
+    let header = opens(&[], "snappy").len() - 18;
+    let mut blocks = [&one[..], &two[header..], &one[header..]].concat();
+    let flipped = one.len() + 6;
+    blocks[flipped] ^= 0xff;
+    w.write("cur/blocks.avro", &blocks);
+    let run = w.run(&["export"]).expect(0);
+    let reasons = reasons(&w);
+    for reason in
+        ["time_in_future", "identity_placeholder", "not_avro", "damaged", "unusable_schema", "no_event_type"]
+    {
+        assert!(reasons.contains_key(reason), "{reason}: {reasons:?}\n{}", run.stdout);
+    }
+    assert!(run.stdout.contains("types that are not in the catalogue"), "{}", run.stdout);
+    let mut expected: BTreeSet<String> = ids.union(&broken).cloned().collect();
+    expected.extend(["new1", "b1"].map(str::to_owned));
+    let (keys, rejected) = (keys(&sandbox), rejected(&w));
+    let lost: Vec<&String> =
+        expected.iter().filter(|id| !keys.contains(*id) && !rejected.contains(*id)).collect();
+    assert!(lost.is_empty() && keys.is_disjoint(&rejected), "{lost:?}");
+    assert!(rejected.len() > 50 && keys.len() > 1_000);
+    w.run(&["export"]).expect(0).says(&["In step"]);
+}
+
+#[test]
+fn a_file_that_is_cut_is_waited_for_and_read_on() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
+    let text = config(&sandbox, "", "    anonymous: hash\n");
+    w.write("sync.yaml", text.replace("incomplete_after: 0s", "incomplete_after: 1h"));
+    let block = |n: i64| opens(&[(&format!("c{n}"), NOW + n, Some("u1"), None)], "null");
+    let header = opens(&[], "null").len() - 18;
+    let whole = [&block(1)[..], &block(2)[header..], &block(3)[header..]].concat();
+    w.write("cur/open.avro", &whole[..whole.len() - 30]);
+    w.write("cur/late.avro", &whole[..header / 2]);
+    w.run(&["export"]).expect(0).says(&["sent 2", "2 files end too early; the rest is waited for"]);
+    w.run(&["export"]).expect(0).says(&["In step"]);
+    w.write("cur/open.avro", &whole);
+    w.run(&["export"]).expect(0).says(&["read 1 event in 1 file, sent 1"]);
+    assert_eq!(count(&sandbox)["received"], 3, "what was read is not read again");
+    // A file of the same name that is another one is read from its beginning.
+    let other = opens(&[("other", NOW, Some("u2"), None)], "deflate");
+    w.write("cur/late.avro", &other);
+    w.run(&["export"]).expect(0).says(&["sent 1"]);
+    w.write("cur/short.avro", &whole[..whole.len() - 30]);
+    w.run(&["export"]).expect(0).says(&["1 file ends too early"]);
+    w.write("sync.yaml", &text);
+    w.run(&["export"]).expect(0).says(&["1 event not used: 1 cut_short"]);
+    w.run(&["export"]).expect(0).says(&["In step"]);
+    let short = rejects(&w).into_iter().find(|reject| reject["file"] == "short.avro").unwrap();
+    assert!(short["detail"].as_str().unwrap().contains("its rest never came"), "{short}");
+    assert_eq!(keys(&sandbox).len(), 4);
+}
+
+#[test]
+fn one_busy_person_keeps_nobody_waiting() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-minute", "4000"]));
+    let limits = "    limits: { per_identity: 1000, per_app: 15000, window: 4s }\n";
+    w.write("sync.yaml", config(&sandbox, limits, "    anonymous: drop\n"));
+    let rows: Vec<String> = (0..4_000).map(|n| format!("hot{n}")).collect();
+    let hot: Vec<_> = rows.iter().map(|id| (id.as_str(), NOW, Some("hot"), None)).collect();
+    w.write("cur/a/hot.avro", opens(&hot, "snappy"));
+    let (ids, people): (Vec<String>, Vec<String>) =
+        (0..1_000).map(|n| (format!("o{n}"), format!("p{n}"))).unzip();
+    let others: Vec<_> =
+        ids.iter().zip(&people).map(|(id, person)| (id.as_str(), NOW, Some(person.as_str()), None)).collect();
+    w.write("cur/b/others.avro", opens(&others, "snappy"));
+    let mut child = w.command(&["export"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("the others are done", || {
+        keys(&sandbox).iter().filter(|key| key.starts_with('o')).count() == 1_000
+    });
+    let hot = keys(&sandbox).iter().filter(|key| key.starts_with("hot")).count();
+    assert!(hot <= 1_000, "as if it were not there: {hot}");
+    let asked = requests(&sandbox);
+    assert!(asked["statuses"].get("429").is_none(), "the limits are kept: {asked}");
+    // What waits outlives the process. The next one does not know what has gone lately, and is told so.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    w.run(&["export"]).expect(0);
+    assert_eq!(keys(&sandbox).len(), 5_000);
+    w.run(&["export"]).expect(0).says(&["In step"]);
+    w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
+}
+
+#[test]
+fn what_is_held_goes_when_its_person_is_known_and_not_for_ever() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write("sync.yaml", config(&sandbox, "", "    anonymous: hold\n"));
+    w.write("cur/1.avro", opens(&[("h1", NOW, None, Some("b1")), ("h2", NOW, None, Some("b2"))], "null"));
+    w.run(&["export"]).expect(0).says(&["read 2 events in 1 file, sent 0", "2 events wait for their person"]);
+    w.write("cur/2.avro", opens(&[("t1", NOW, Some("u1"), Some("b1"))], "null"));
+    w.run(&["export"]).expect(0).says(&["sent 2", "1 event waits"]);
+    let (_, events) = sandbox.get("/_sandbox/heap/events?identity=u1");
+    assert!(events.contains("\"h1\"") && events.contains("\"t1\""), "{events}");
+    // From now on the person is known at once.
+    w.write("cur/3.avro", opens(&[("h3", NOW, None, Some("b1"))], "null"));
+    w.run(&["export"]).expect(0).says(&["sent 1"]);
+    w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
+    w.write("sync.yaml", config(&sandbox, "", "    anonymous: hold\n    hold: { age: 0s }\n"));
+    w.run(&["export"]).expect(0).says(&["1 event not used: 1 never_identified"]);
+    // Later somebody tells who that was: then it can be replayed.
+    w.write("cur/4.avro", opens(&[("t2", NOW, Some("u2"), Some("b2"))], "null"));
+    w.run(&["export"]).expect(0).says(&["sent 1"]);
+    w.run(&["replay"])
+        .expect(0)
+        .says(&["1 never_identified", "nothing was sent; to send it: syncline replay --yes"]);
+    w.run(&["replay", "--yes"]).expect(0).says(&["sent 1"]);
+    assert!(sandbox.get("/_sandbox/heap/events?identity=u2").1.contains("\"h2\""));
+    w.run(&["replay"]).expect(0).says(&["nothing to replay"]);
+    w.write("sync.yaml", config(&sandbox, "", "    anonymous: hold\n    hold: { count: 1 }\n"));
+    w.write("cur/5.avro", opens(&[("h4", NOW, None, Some("b8")), ("h5", NOW, None, Some("b9"))], "null"));
+    w.run(&["export"]).expect(0).says(&["1 event waits", "1 too_many_held"]);
+}
+
+#[test]
+fn whoever_is_deleted_in_braze_is_forgotten_here() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write("sync.yaml", config(&sandbox, "", "    anonymous: hold\n"));
+    let tie = opens(&[("t1", NOW, Some("u1"), Some("b1")), ("h1", NOW, None, Some("b2"))], "null");
+    w.write("cur/1.avro", tie);
+    w.run(&["export"]).expect(0).says(&["sent 1", "1 event waits"]);
+    let gone = [("d1", NOW, None, Some("b1")), ("d2", NOW, None, Some("b2"))];
+    w.write("cur/2.avro", named("users.UserDeleteRequest", &gone, "null"));
+    w.run(&["export"]).expect(0);
+    w.write("cur/3.avro", opens(&[("h3", NOW, None, Some("b1"))], "null"));
+    w.run(&["export"]).expect(0).says(&["sent 0", "waits"]);
+    assert_eq!(keys(&sandbox), BTreeSet::from(["t1".to_owned()]));
+    let identity = w.snapshot(".syncline/identity/runs");
+    let versions = w.snapshot(".syncline/identity/versions");
+    let newest: Value = serde_json::from_slice(&versions.last().unwrap().1).unwrap();
+    for run in newest["runs"].as_array().unwrap() {
+        let id = run["id"].as_str().unwrap();
+        let (_, bytes) = identity.iter().find(|(path, _)| path.to_str().unwrap().contains(id)).unwrap();
+        assert!(!bytes.windows(2).any(|part| part == b"u1"), "the customer's id is gone");
+    }
+}
+
+#[test]
+fn one_bad_event_is_found_by_halving_and_replayed_when_heap_takes_it() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write("sync.yaml", config(&sandbox, "", ""));
+    let ids: Vec<String> = (0..500).map(|n| format!("e{n}")).collect();
+    let people: Vec<String> = (0..500).map(|n| format!("p{n}")).collect();
+    let rows: Vec<_> =
+        ids.iter().zip(&people).map(|(id, p)| (id.as_str(), NOW, Some(p.as_str()), None)).collect();
+    w.write("cur/1.avro", opens(&rows, "snappy"));
+    sandbox.faults(
+        r#"[{"on":"track","times":0,"holding":"\"e77\"","do":{"reply":{"status":400,"body":"postBody.events[0] is odd"}}},
+            {"on":"track","times":0,"holding":"\"e78\"","do":{"status":413}}]"#,
+    );
+    w.run(&["export"]).expect(0).says(&["sent 498", "2 refused_by_heap"]);
+    let found = rejects(&w);
+    let details: BTreeSet<&str> = found.iter().map(|reject| reject["detail"].as_str().unwrap()).collect();
+    assert_eq!(details, BTreeSet::from(["postBody.events[0] is odd", "too large (413)"]));
+    assert_eq!(keys(&sandbox).len(), 498);
+    w.run(&["export"]).expect(0).says(&["In step"]);
+    sandbox.faults("[]");
+    let picked = w.run(&["replay", "--reason", "refused_by_heap", "--format", "json"]).expect(0).json();
+    assert_eq!(picked["exports"][0]["events"], 2);
+    w.run(&["replay", "--reason", "no_id"]).expect(0).says(&["nothing to replay"]);
+    w.run(&["replay", "--yes"]).expect(0).says(&["sent 2"]);
+    assert_eq!(keys(&sandbox).len(), 500);
+    assert!(rejects(&w).is_empty(), "they are rejects no more");
+}
+
+#[test]
+fn a_wrong_environment_blames_no_event() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write("sync.yaml", config(&sandbox, "", "    anonymous: hash\n").replace("app_id: 11", "app_id: 12"));
+    events(&w, 300, &[]);
+    w.run(&["export"])
+        .expect(1)
+        .says(&["stopped: Heap refuses the events: postBody is not of a known app_id", "Failed:"]);
+    assert!(!reasons(&w).contains_key("refused_by_heap"));
+    w.write("sync.yaml", config(&sandbox, "", "    anonymous: hash\n"));
+    w.run(&["export"]).expect(0);
+    assert!(keys(&sandbox).len() > 250);
+}
+
+#[test]
+fn heap_that_is_away_is_told_and_asked_again_later() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let text = config(&sandbox, "", "    anonymous: hash\n").replace("attempts: 20", "attempts: 2");
+    w.write("sync.yaml", &text);
+    let ids = events(&w, 200, &["--redacted", "0", "--odd-times", "0"]);
+    sandbox.faults(r#"[{"on":"track","times":0,"do":{"status":503}}]"#);
+    w.run(&["export"]).expect(5).says(&["Heap is not available: status 503"]);
+    sandbox.faults(r#"[{"on":"track","times":0,"do":{"status":404}}]"#);
+    w.run(&["export"]).expect(1).says(&["Heap answered with status 404"]);
+    sandbox.faults(r#"[{"on":"track","times":0,"do":{"status":403}}]"#);
+    w.run(&["reconcile"]).expect(4).says(&["Heap refuses the environment"]);
+    sandbox.faults("[]");
+    w.run(&["export"]).expect(0);
+    same(&keys(&sandbox), &ids);
+}
+
+#[test]
+fn a_source_that_is_not_there_is_no_empty_one() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write("sync.yaml", config(&sandbox, "", ""));
+    w.run(&["export"]).expect(1).says(&["stopped: cannot list cur"]);
+    w.run(&["export", "--dry-run"]).expect(1).says(&["cannot list cur"]);
+    w.run(&["export", "nothing"])
+        .expect(64)
+        .says(&["the config has no export `nothing`", "it has engagement"]);
+    let unset = config(&sandbox, "", "").replace("app_id: 11", "app_id: { env: NOT_SET_AT_ALL }");
+    w.write("sync.yaml", unset);
+    w.run(&["export"]).expect(4).says(&["NOT_SET_AT_ALL"]);
+}
+
+#[test]
+fn days_can_be_chosen_and_sent_again() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write("sync.yaml", config(&sandbox, "", ""));
+    for day in 1..=5 {
+        let (id, time) = (format!("d{day}"), 1_761_955_200 + 86_400 * day);
+        let file = opens(&[(&id, time, Some("u1"), None)], "null");
+        w.write(
+            &format!("cur/event_type=users.messages.email.Open/date=2025-11-0{}-13/7/z/x.avro", day + 1),
+            file,
+        );
+    }
+    w.run(&["export", "--since", "2025-11-03", "--until", "2025-11-05"]).expect(0).says(&["sent 2"]);
+    assert_eq!(keys(&sandbox), BTreeSet::from(["d2", "d3"].map(str::to_owned)));
+    w.run(&["export"]).expect(0).says(&["sent 3"]);
+    w.run(&["export"]).expect(0).says(&["In step"]);
+    let days = ["replay", "--files", "--since", "2025-11-03", "--until", "2025-11-04T00:00Z"];
+    w.run(&days).expect(0).says(&["1 event in 1 file of 1 day", "nothing was sent"]);
+    w.run(&[&days[..], &["--yes"]].concat()).expect(0).says(&["sent 1"]);
+    assert_eq!((&count(&sandbox)["duplicates"], &count(&sandbox)["stored"]), (&json!(1), &json!(5)));
+    w.run(&["export"]).expect(0).says(&["In step"]);
+    w.run(&["export", "--since", "soon"]).expect(64);
+}
+
+#[test]
+fn settings_reach_the_events() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let export =
+        "    events: { include: [\"users.messages.**\", users.profile.Update], exclude: [\"**.Send\"] }
+    identity: [\"property:custom_properties.email\", braze_user_id]
+    naming: { prefix: braze-, property_prefix: b_, overrides: { users.messages.email.Open: Opened } }
+    properties: { drop: [timezone] }
+    profiles: true
+    connector_id: c1
+    since: 2026-01-01
+";
+    w.write("sync.yaml", config(&sandbox, "", export));
+    w.write(
+        "cur/1.avro",
+        opens(&[("s1", NOW, Some("u1"), Some("b1")), ("old", NOW - 1, Some("u1"), Some("b1"))], "null"),
+    );
+    events(
+        &w,
+        100,
+        &[
+            "--type",
+            "users.profile.Update",
+            "--type",
+            "users.messages.email.Send",
+            "--one-way",
+            "--redacted",
+            "0",
+            "--odd-times",
+            "0",
+        ],
+    );
+    let report = w.run(&["export", "--format", "json"]).expect(0).json();
+    let export = &report["exports"][0];
+    assert_eq!((&export["sent"], &export["not_wanted"]["out_of_range"]), (&json!(1), &json!(1)));
+    assert!(
+        export["users_described"].as_u64().unwrap() > 5
+            && export["not_wanted"]["not_selected"].as_u64().unwrap() > 5,
+        "{export}"
+    );
+    let stored: Value = serde_json::from_str(&sandbox.get("/_sandbox/heap/events").1).unwrap();
+    assert_eq!(
+        (&stored["event"], &stored["identity"], &stored["idempotency_key"]),
+        (&json!("Opened"), &json!("b1"), &json!("c1:s1"))
+    );
+}
+
+#[test]
+fn a_bucket_is_read_as_a_folder_is() {
+    let Some(s3) = S3::start() else { return };
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
+    let source = format!(
+        "source: {{ kind: currents_storage, url: 's3://states/braze', endpoint: '{}', region: us-east-1 }}",
+        s3.url
+    );
+    let folder = "source: { kind: currents_storage, path: cur, incomplete_after: 0s }";
+    w.write("sync.yaml", config(&sandbox, "", "    anonymous: hash\n").replace(folder, &source));
+    let go = |args: &[&str]| {
+        let mut command = w.command(args);
+        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        run(command)
+    };
+    let put = |folder: &str| {
+        let script = "import boto3,os,sys; s=boto3.client('s3',endpoint_url=sys.argv[1],region_name='us-east-1',\
+            aws_access_key_id='test',aws_secret_access_key='test')\n\
+            for base,_,files in os.walk(sys.argv[2]):\n\
+            \x20 for f in files:\n\
+            \x20   p=os.path.join(base,f); s.upload_file(p,'states','braze/'+os.path.relpath(p,sys.argv[2]))";
+        let folder = w.path(folder);
+        let args = ["-c", script, &s3.url, folder.to_str().unwrap()];
+        assert!(std::process::Command::new("python3").args(args).status().unwrap().success());
+    };
+    go(&["export"]).expect(0).says(&["In step"]);
+    let two = [
+        "--type",
+        "users.messages.email.Open",
+        "--type",
+        "users.behaviors.Purchase",
+        "--redacted",
+        "0",
+        "--odd-times",
+        "0",
+        "--unknown-types",
+        "0",
+    ];
+    let ids = events(&w, 400, &two);
+    put("cur");
+    go(&["export"]).expect(0);
+    same(&keys(&sandbox), &ids);
+    go(&["export"]).expect(0).says(&["In step"]);
+    // A late file of an hour that is long over: found when everything is listed, once a day.
+    let late = "late/event_type=users.messages.email.Open/date=2020-01-01-00/1/z/x.avro";
+    w.write(late, opens(&[("late", NOW, Some("u1"), None)], "null"));
+    put("late");
+    go(&["export", "--since", "2020-01-01"]).expect(0);
+    assert!(
+        go(&["status", "--format", "json"]).expect(0).json()["exports"][0]["counts"]["sent"].as_u64()
+            >= Some(400)
+    );
+    let wrong = w.read("sync.yaml").replace("s3://states", "s3://no-such-bucket");
+    w.write("sync.yaml", wrong);
+    go(&["export"]).expect(1).says(&["stopped: cannot list s3://no-such-bucket"]);
+}
+
+#[test]
+fn whoever_is_to_be_forgotten_leaves_every_part_of_the_state() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let more =
+        "    api_key: { env: TEST_API_KEY }\n    limits: { per_identity: 1, per_app: off, window: 1h }\n";
+    let braze = format!(
+        "  braze:\n    kind: braze\n    endpoint: {}\n    data_import_key: {{ env: TEST_IMPORT_KEY }}\n    partner_api_key: {{ env: TEST_PARTNER_KEY }}\n",
+        sandbox.url
+    );
+    let export = "    anonymous: hold\n";
+    let cohorts = format!("cohorts:\n{}", cohort_entry("carts", ""));
+    w.write("sync.yaml", config(&sandbox, &format!("{more}{braze}{cohorts}"), export));
+    w.source("carts", ["u1".to_owned(), "u2".to_owned()]);
+    w.run(&["reconcile", "carts"]).expect(0);
+    let rows = [
+        ("t1", NOW, Some("u1"), Some("b1")),
+        ("t2", NOW, Some("u1"), None),
+        ("t3", NOW, Some("u2"), Some("b2")),
+        ("f1", 4_000_000_000, Some("u1"), None),
+        ("f2", 4_000_000_000, Some("u12"), None),
+        ("h1", NOW, None, Some("b9")),
+    ];
+    w.write("cur/1.avro", opens(&rows, "null"));
+    // One event of u1 goes, the other waits for the limit, for an hour: it is stopped.
+    let mut child = w.command(&["export"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("it waits", || {
+        let versions = w.snapshot(".syncline/exports");
+        versions.iter().any(|(path, bytes)| {
+            path.extension().is_some_and(|it| it == "json")
+                && String::from_utf8_lossy(bytes).contains("\"persons\":1")
+        })
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // A crash may leave a file that no version names. They are in it as well.
+    let held = ".syncline/exports/engagement/waiting";
+    let name = w.snapshot(held)[0].0.clone();
+    let left_over = w.path(held).join("00000000-0000-4000-8000-000000000000.events");
+    std::fs::copy(name, &left_over).unwrap();
+    let has = |text: &str| {
+        w.snapshot(".syncline").iter().any(|(path, bytes)| {
+            !path.to_str().unwrap().contains("cohorts")
+                && bytes.windows(text.len()).any(|part| part == text.as_bytes())
+        })
+    };
+    assert!(has("u1"));
+    let said = w.run(&["forget", "u1"]).expect(0);
+    said.says(&[
+        "erased 1 entry of the identity map",
+        "erased 1 event that waited",
+        "erased 1 reject",
+        "cohort carts has them",
+    ]);
+    let left =
+        w.snapshot(".syncline").into_iter().filter(|(path, _)| !path.to_str().unwrap().contains("cohorts"));
+    for (path, bytes) in left {
+        let text = String::from_utf8_lossy(&bytes).replace("u12", "");
+        assert!(!text.contains("\"u1\"") && !text.contains("\\\"u1\\\""), "{path:?}");
+    }
+    assert!(!left_over.exists());
+    w.run(&["forget", "b9"]).expect(0).says(&["erased 1 event that waited"]);
+    w.run(&["forget", "u1"]).expect(0).says(&["nothing to erase"]);
+    w.run(&["state", "verify"]).expect(0);
+    let go = |args: &[&str], key: &str| {
+        let mut command = w.command(args);
+        command.env("TEST_API_KEY", key);
+        run(command)
+    };
+    go(&["forget", "u2", "--heap", "heap"], "wrong").expect(4).says(&["Heap refuses the API key"]);
+    let asked =
+        go(&["forget", "u2", "--heap", "heap", "--format", "json"], "sandbox-heap-api-key").expect(0).json();
+    assert!(sandbox.get("/_sandbox/heap/deletions").1.contains(asked["heap_request"].as_str().unwrap()));
+    w.run(&["forget", "u2", "--heap", "heap"]).expect(4).says(&["TEST_API_KEY"]);
+    w.run(&["forget", " "]).expect(64);
+}
