@@ -12,10 +12,12 @@
 
 mod support;
 
+mod adbc;
 mod answers;
 mod architecture;
 mod attributes;
 mod braze_rest;
+mod columns;
 mod commands;
 mod config;
 mod crash;
@@ -37,6 +39,7 @@ mod sandbox;
 mod secrets;
 mod segments;
 mod sources;
+mod sql;
 mod standby;
 mod store;
 mod watch;

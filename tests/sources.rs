@@ -23,12 +23,6 @@ fn with_source(w: &Workspace, sandbox: &Sandbox, source: &str) {
     w.write("sync.yaml", config(&sandbox.url, &[], "") + &cohort);
 }
 
-fn gzip(text: &[u8]) -> Vec<u8> {
-    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    out.write_all(text).unwrap();
-    out.finish().unwrap()
-}
-
 #[test]
 fn the_same_people_in_every_format() {
     let csv = format!("id,crm,device,more\n{}\n", ROWS.map(|row| format!("{row},x")).join("\n"));
@@ -41,7 +35,7 @@ fn the_same_people_in_every_format() {
         "{\"id\":\"u4\",\"crm\":\"\"}\n",
     );
     let zst = |text: &str| zstd::encode_all(text.as_bytes(), 0).unwrap();
-    let cases: [(&str, Vec<u8>, &str); 9] = [
+    let cases = [
         ("a.csv", csv.clone().into(), ""),
         ("a.tsv", tsv.into(), ""),
         ("a.ndjson", ndjson.into(), ""),
@@ -52,7 +46,11 @@ fn the_same_people_in_every_format() {
         ("a.CSV", format!("\u{feff}{csv}").into(), ""),
         ("b.csv", csv.trim_end().to_owned().into(), ", final_newline: optional"),
     ];
-    for (name, bytes, more) in cases {
+    let parquet = ["none", "snappy", "gzip", "zstd", "lz4", "pages2"].map(|kind| {
+        let bytes = std::fs::read(root().join(format!("tests/parquet/people.{kind}.parquet"))).unwrap();
+        ("a.parquet", bytes, "")
+    });
+    for (name, bytes, more) in cases.into_iter().chain(parquet) {
         let (w, sandbox) = (Workspace::new(), Sandbox::start());
         with_source(&w, &sandbox, &format!("{{ kind: file, path: {name}{more} }}"));
         w.write(name, bytes);

@@ -6,7 +6,7 @@ use super::environment;
 use super::error::{CommandError, no_secret};
 use super::exit::Exit;
 use super::output;
-use crate::config::{AppId, Braze, Config, Endpoint, Export, ExportSource, Heap, Secret};
+use crate::config::{AppId, Braze, Config, Endpoint, Export, ExportSource, Heap, Secret, Secrets, Source};
 use crate::connector::braze::{ImportKeys, KeyKind, Keys};
 use crate::export;
 use crate::model::{ConnectionName, ExportId};
@@ -173,6 +173,24 @@ pub(super) fn webhooks(config: &Config) -> Result<BTreeMap<ConnectionName, Vec<S
         }
         output::keep_secret(&secrets);
         found.insert(name.clone(), secrets);
+    }
+    Ok(found)
+}
+
+/// The secrets of the databases that a cohort asks.
+pub(super) fn databases(config: &Config) -> Result<BTreeMap<ConnectionName, Secrets>, CommandError> {
+    let mut found = BTreeMap::new();
+    for (name, database) in &config.sql {
+        let is_asked = |source: &Source| matches!(source, Source::Sql(sql) if sql.connection == *name);
+        if config.cohorts.iter().any(|cohort| is_asked(&cohort.source)) {
+            let each = database.secrets().map(|(key, place)| {
+                let secret = place.resolve(&environment::variable);
+                Ok((key.to_owned(), secret.map_err(|error| no_secret(name.as_str(), key, &error))?))
+            });
+            let secrets = each.collect::<Result<Secrets, CommandError>>()?;
+            output::keep_secret(secrets.values());
+            found.insert(name.clone(), secrets);
+        }
     }
     Ok(found)
 }

@@ -8,6 +8,7 @@ use super::output::{Unwritten, bold, red};
 use crate::config::{Problems, SecretError};
 use crate::connector::file::FileError;
 use crate::connector::http::HttpError;
+use crate::connector::sql::{SqlError, Trouble};
 use crate::desired::DesiredError;
 use crate::reconcile::{PlanError, SavedError};
 use crate::sandbox::SandboxError;
@@ -226,6 +227,7 @@ pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
                 "correct `segment_id:`, or toggle the segment to the integration in Heap".to_owned()
             });
         }
+        PlanError::Desired(DesiredError::Sql(error)) => return sql_hint(error),
         PlanError::Desired(DesiredError::State(_))
         | PlanError::State(_)
         | PlanError::Order(_)
@@ -235,7 +237,7 @@ pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
         FileError::NoMatch { .. } | FileError::Io { .. } => {
             "a source that cannot be read is not an empty one: nobody was removed. Put the file back, or correct `path:`".to_owned()
         }
-        FileError::Truncated { .. } => {
+        FileError::Truncated { .. } | FileError::Damaged { .. } => {
             "nobody was added or removed. Export it again, under another name first and renamed when it is whole".to_owned()
         }
         FileError::NoFinalNewline { .. } => {
@@ -252,8 +254,42 @@ pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
         FileError::DuplicateColumn { .. } => "rename one of the two columns".to_owned(),
         FileError::Malformed { .. } => "nobody was added or removed. Correct the row, or export the file again".to_owned(),
         FileError::Outside { .. } => "name its folder under `roots:` at the top of the config".to_owned(),
-        FileError::UnknownFormat { .. } => "add `format: csv`, `tsv` or `ndjson` to the source".to_owned(),
+        FileError::UnknownFormat { .. } => "add `format: csv`, `tsv`, `ndjson`, `parquet` or `avro` to the source".to_owned(),
         FileError::Stopped => return None,
+    })
+}
+
+/// What to do about a database that gave no rows.
+fn sql_hint(error: &SqlError) -> Option<String> {
+    let database = &error.database;
+    Some(match &error.trouble {
+        Trouble::Unreachable => format!(
+            "nobody was added or removed. Is `host:` of connection `{database}` right, and may this machine reach it?"
+        ),
+        Trouble::Broken => {
+            "nobody was added or removed. Run again; a query that is not read to its end counts for nothing"
+                .to_owned()
+        }
+        Trouble::Certificate => format!(
+            "name the certificates that the server's is signed by: `ca: file.pem` of connection `{database}`"
+        ),
+        Trouble::Credentials => {
+            format!("check `user:`, `password:` and `database:` of connection `{database}`")
+        }
+        Trouble::Permission => {
+            "grant the user `usage` on the schema and `select` on what the query reads".to_owned()
+        }
+        Trouble::Query => "nobody was added or removed. Try the query in a client of the database".to_owned(),
+        Trouble::Writes => "a source is only read: the query must not write".to_owned(),
+        Trouble::Timeout => format!(
+            "nobody was added or removed. Make the query cheaper, or raise `statement_timeout:` of connection `{database}`"
+        ),
+        Trouble::Driver => format!(
+            "install the driver, or name its file under `driver:` of connection `{database}`; `syncline doctor` says where it was looked for"
+        ),
+        Trouble::MissingColumn { column, found } => missing_column(column, found),
+        Trouble::DuplicateColumn(_) => "rename one of the two with `as`".to_owned(),
+        Trouble::Stopped | Trouble::Local => return None,
     })
 }
 

@@ -70,6 +70,9 @@ impl From<Exit> for ExitCode {
 /// and what is on disk is whole.
 pub(super) fn on_panic() {
     std::panic::set_hook(Box::new(|panic| {
+        if crate::connector::file::is_guarded() {
+            return;
+        }
         let place = panic.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
         let message = panic.payload_as_str().unwrap_or("no message");
         let backtrace = Backtrace::capture();

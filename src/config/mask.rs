@@ -7,16 +7,20 @@ use super::source::{Sources, Span};
 use super::tree::{Node, Value};
 
 /// The keys of a connection, or of an export's source, whose value is a place of a secret, and never the secret.
-const SECRET_KEYS: [&str; 8] = [
+const SECRET_KEYS: [&str; 10] = [
     "data_import_key",
     "partner_api_key",
     "rest_api_key",
+    "password",
+    "secrets",
     "webhook_secret",
     "webhook_secret_previous",
     "api_key",
     "token",
     "token_previous",
 ];
+/// What is in the name of an option whose value is a secret.
+const SECRET_WORDS: [&str; 6] = ["password", "passphrase", "secret", "token", "private_key", "credential"];
 /// What stands for a secret in messages.
 const MASKED: &str = "[secret]";
 
@@ -63,8 +67,39 @@ fn mask_connection(connection: &mut Node, sources: &mut Sources) {
             mask_misplaced(&mut entry.node, None, sources);
         } else if entry.key == "endpoint" {
             mask_user(&entry.node, sources);
+        } else if entry.key == "options" {
+            mask_options(&mut entry.node, sources);
         }
     }
+}
+
+/// Options of a driver that are secrets by their name, or addresses with a password in them.
+fn mask_options(options: &mut Node, sources: &mut Sources) {
+    let Value::Map(entries) = &mut options.value else { return };
+    for entry in entries {
+        if is_secret_option(&entry.key)
+            || matches!(&entry.node.value, Value::Text(text) if has_password(text))
+        {
+            mask_misplaced(&mut entry.node, None, sources);
+        }
+    }
+}
+
+/// Whether a value was taken out.
+pub(super) fn is_masked(node: &Node) -> bool {
+    node.as_text() == Some(MASKED)
+}
+
+/// Whether an option of a driver must not be shown, by its name.
+fn is_secret_option(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRET_WORDS.iter().any(|word| name.contains(word))
+}
+
+/// Whether an address has a user's password in it.
+fn has_password(text: &str) -> bool {
+    let user = text.rsplit_once('@').map(|(user, _)| user.rsplit_once("//").map_or(user, |(_, user)| user));
+    user.is_some_and(|user| user.contains(':')) || text.to_ascii_lowercase().contains("password=")
 }
 
 /// Leaves `env: NAME` and `file: path` as they are; anything else may be a key.

@@ -80,6 +80,8 @@ codes! {
     EndpointChoice = "endpoint-choice",
     /// Keys would travel without encryption, or the endpoint is no plain base URL.
     BadEndpoint = "bad-endpoint",
+    /// A secret among what is shown.
+    MisplacedSecret = "misplaced-secret",
     /// The format of a source cannot be told from its name.
     UnknownFormat = "unknown-format",
     /// Doors that others can reach, and that are not encrypted.

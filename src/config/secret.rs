@@ -24,6 +24,9 @@ pub enum SecretRef {
 #[derive(Clone)]
 pub struct Secret(SecretString);
 
+/// The secrets of one connection, by their names.
+pub type Secrets = std::collections::BTreeMap<String, Secret>;
+
 impl Secret {
     /// Wraps a text that must not be shown.
     #[must_use]

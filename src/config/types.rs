@@ -12,6 +12,7 @@ use super::export::{Export, ExportSource};
 use super::secret::SecretRef;
 use super::segment::Segment;
 use super::server::{Schedule, Watch};
+use super::sql::{Sql, SqlSource};
 use crate::model::{CohortId, ConnectionName, Delivery, GuardLimits, MatchRule};
 
 /// A whole config.
@@ -29,6 +30,8 @@ pub struct Config {
     pub braze: BTreeMap<ConnectionName, Braze>,
     /// The Heap connections by name.
     pub heap: BTreeMap<ConnectionName, Heap>,
+    /// The SQL connections by name.
+    pub sql: BTreeMap<ConnectionName, Sql>,
     /// The cohorts in the order of the file.
     pub cohorts: Vec<Cohort>,
     /// The segments that are to be checked, in the order of the file.
@@ -51,7 +54,7 @@ impl Config {
     /// How many connections there are, of all kinds.
     #[must_use]
     pub fn connections_len(&self) -> usize {
-        self.braze.len() + self.heap.len()
+        self.braze.len() + self.heap.len() + self.sql.len()
     }
 
     /// Whether a Heap tells of its segments here: it has a secret for that, or a cohort is one of them, or there is
@@ -247,15 +250,27 @@ pub enum Source {
     File(FileSource),
     /// A segment of Heap's.
     HeapSegment(SegmentSource),
+    /// A query.
+    Sql(SqlSource),
 }
 
 impl Source {
+    /// The segment, if it is one of this Heap's.
+    #[must_use]
+    pub fn segment_of(&self, heap: &ConnectionName) -> Option<u64> {
+        match self {
+            Self::HeapSegment(source) if source.connection == *heap => Some(source.segment),
+            _ => None,
+        }
+    }
+
     /// Texts that stand for "no value".
     #[must_use]
     pub fn null_values(&self) -> &[String] {
         match self {
             Self::File(source) => &source.null_values,
             Self::HeapSegment(_) => &[],
+            Self::Sql(source) => &source.null_values,
         }
     }
 }
@@ -294,6 +309,10 @@ pub enum Format {
     Tsv,
     /// One JSON object a line.
     Ndjson,
+    /// Apache Parquet.
+    Parquet,
+    /// Avro object container files.
+    Avro,
 }
 
 impl Format {
@@ -306,6 +325,8 @@ impl Format {
             "csv" => Some(Self::Csv),
             "tsv" => Some(Self::Tsv),
             "ndjson" | "jsonl" => Some(Self::Ndjson),
+            "parquet" => Some(Self::Parquet),
+            "avro" => Some(Self::Avro),
             _ => None,
         }
     }

@@ -7,10 +7,13 @@
 
 mod backoff;
 pub mod braze;
+mod cells;
+mod columns;
 pub mod currents;
 pub mod file;
 mod headers;
 pub mod heap;
 pub mod http;
+pub mod sql;
 
 pub use backoff::{backoff, jitter};

@@ -120,6 +120,11 @@ pub enum Source {
         /// The path or glob of the config.
         pattern: String,
     },
+    /// A query.
+    Query {
+        /// The database.
+        connection: ConnectionName,
+    },
     /// A segment that Heap tells of.
     HeapSegment {
         /// The Heap connection.

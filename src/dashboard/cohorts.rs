@@ -100,6 +100,7 @@ fn source(html: &mut Html, cohort: &Cohort) {
             html.text("from ");
             html.leaf("code", &[], pattern);
         }
+        Source::Query { connection } => html.text(&format!("from a query of {connection}")),
         Source::HeapSegment { connection, segment, name } => {
             html.text("from Heap segment ");
             match name {

@@ -21,14 +21,16 @@ pub use rejects::Rejects;
 pub use sort::SortedSet;
 pub use walk::Members;
 
+use std::collections::BTreeMap;
 use std::thread;
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::config::{Cohort, Config, Source};
+use crate::config::{Cohort, Config, Secrets, Source};
 use crate::connector::file::{self, FileError};
+use crate::connector::sql::{self, SqlError};
 use crate::matching::Matcher;
-use crate::model::{Progress, Timestamp};
+use crate::model::{ConnectionName, Progress, Timestamp};
 use crate::state::{StateError, StateReader};
 use intake::Intake;
 
@@ -54,6 +56,9 @@ pub enum DesiredError {
     /// A temporary file failed.
     #[error("a temporary file failed: {0}")]
     Scratch(#[from] std::io::Error),
+    /// The database gave no rows, or not all of them.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
     /// What Heap has told cannot be read.
     #[error(transparent)]
     State(#[from] StateError),
@@ -91,38 +96,44 @@ impl Fingerprint {
     }
 }
 
-/// The fingerprint of a cohort's source as it is now.
+/// What sources are read from.
+#[derive(Clone, Copy)]
+pub struct From<'a> {
+    /// The config.
+    pub config: &'a Config,
+    /// The state, for what Heaps have told.
+    pub state: &'a StateReader,
+    /// The secrets of databases.
+    pub secrets: &'a BTreeMap<ConnectionName, Secrets>,
+}
+
+/// The fingerprint of a cohort's source as it is now; none if only reading it tells.
 ///
 /// # Errors
 /// As for reading it.
-pub fn fingerprint(
-    cohort: &Cohort,
-    config: &Config,
-    state: &StateReader,
-) -> Result<Fingerprint, DesiredError> {
-    match &cohort.source {
+pub fn fingerprint(cohort: &Cohort, from: From<'_>) -> Result<Option<Fingerprint>, DesiredError> {
+    Ok(match &cohort.source {
         Source::File(source) => {
-            Ok(Fingerprint::Files(file::fingerprint(source, &config.folder, &config.roots)?))
+            Some(Fingerprint::Files(file::fingerprint(source, &from.config.folder, &from.config.roots)?))
         }
-        Source::HeapSegment(source) => Ok(Fingerprint::Told(told::segment(source, state)?.fingerprint())),
-    }
+        Source::HeapSegment(source) => {
+            Some(Fingerprint::Told(told::segment(source, from.state)?.fingerprint()))
+        }
+        // What a query would give, only asking it tells.
+        Source::Sql(_) => None,
+    })
 }
 
 /// Reads a cohort's source.
 ///
 /// # Errors
 /// [`DesiredError`] when it cannot be read in full.
-pub fn read(
-    cohort: &Cohort,
-    config: &Config,
-    state: &StateReader,
-    progress: &dyn Progress,
-) -> Result<Desired, DesiredError> {
+pub fn read(cohort: &Cohort, from: From<'_>, progress: &dyn Progress) -> Result<Desired, DesiredError> {
     let matcher = Matcher::new(&cohort.rules, cohort.source.null_values(), &cohort.delivery);
-    let set = SortedSet::new(state.seed(), config.memory_max);
+    let set = SortedSet::new(from.state.seed(), from.config.memory_max);
     thread::scope(|scope| {
         let (mut intake, partitioner) = Intake::start(scope, &cohort.id, &matcher, progress, set)?;
-        let reading = rows(cohort, config, state, &matcher, &mut intake);
+        let reading = rows(cohort, from, &matcher, &mut intake);
         let rejects = intake.finish();
         // Whatever stopped the partitioner or the rejects stopped the reading, and not the other way round.
         let set = partitioner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
@@ -134,21 +145,30 @@ pub fn read(
 
 fn rows(
     cohort: &Cohort,
-    config: &Config,
-    state: &StateReader,
+    from: From<'_>,
     matcher: &Matcher,
     intake: &mut Intake<'_>,
 ) -> Result<(file::Reading, Option<Fingerprint>), DesiredError> {
     match &cohort.source {
         Source::File(source) => {
-            let reading = file::read(source, &config.folder, &config.roots, matcher.columns(), intake)?;
+            let (folder, roots) = (&from.config.folder, &from.config.roots);
+            let reading = file::read(source, folder, roots, matcher.columns(), intake)?;
             let fingerprint = reading.fingerprint.map(Fingerprint::Files);
             Ok((reading, fingerprint))
         }
         Source::HeapSegment(source) => {
-            let segment = told::segment(source, state)?;
-            let reading = told::read(source, &segment, state, intake)?;
+            let segment = told::segment(source, from.state)?;
+            let reading = told::read(source, &segment, from.state, intake)?;
             Ok((reading, Some(Fingerprint::Told(segment.fingerprint()))))
+        }
+        Source::Sql(source) => {
+            let settings = from.config.sql.get(&source.connection);
+            let unknown = || SqlError::unknown(&source.connection);
+            let settings = settings.ok_or_else(unknown)?;
+            let secrets = from.secrets.get(&source.connection).ok_or_else(unknown)?;
+            let database = sql::Database { name: &source.connection, settings, secrets };
+            let rows = sql::read(source, database, matcher.columns(), intake)?;
+            Ok((file::Reading { rows, ..file::Reading::default() }, None))
         }
     }
 }

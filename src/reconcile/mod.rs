@@ -15,6 +15,7 @@ mod policy;
 mod report;
 mod resync;
 mod saved;
+mod streams;
 mod workspace;
 
 use std::collections::BTreeMap;
@@ -24,14 +25,15 @@ use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 pub use exports::{ExportJob, Exporting, export, word as exports_word};
-pub use observe::PlanError;
+pub use observe::{FailedKind, PlanError};
 pub use report::{CohortPlan, CohortReport, Failed, LeftBehind, PassPlan, PassReport};
 pub use saved::SavedError;
 
 use crate::apply::{self, Context, Halt, Health, Interrupt, Outcome};
-use crate::config::{Config, Retry};
+use crate::config::{Config, Retry, Secrets};
 use crate::connector::braze::{Braze, Keys};
 use crate::connector::http::HttpError;
+use crate::desired;
 use crate::fold::{self, Folded, Folding};
 use crate::model::{Ceilings, Clock, CohortId, ConnectionName, DoorName, Op, PassId, Progress};
 use crate::state::{Event, Journal, StateError, StateReader, StateWriter};
@@ -43,6 +45,8 @@ pub struct Inputs<'a> {
     pub config: &'a Config,
     /// The record.
     pub state: &'a StateReader,
+    /// The secrets of databases.
+    pub secrets: &'a BTreeMap<ConnectionName, Secrets>,
     /// What a person has allowed for this run.
     pub ceilings: &'a BTreeMap<CohortId, Ceilings>,
     /// Plan these cohorts only; all of them if empty.
@@ -57,7 +61,11 @@ pub struct Inputs<'a> {
     pub progress: &'a dyn Progress,
 }
 
-impl Inputs<'_> {
+impl<'a> Inputs<'a> {
+    fn from(&self) -> desired::From<'a> {
+        desired::From { config: self.config, state: self.state, secrets: self.secrets }
+    }
+
     fn wants(&self, cohort: &CohortId) -> bool {
         self.only.is_empty() || self.only.contains(cohort)
     }

@@ -22,7 +22,7 @@ pub(super) fn is_due(cohort: &Cohort, record: &Version) -> bool {
 /// Plans that everybody leaves by the old way. The source is read all the same: while it cannot be, nobody could enter
 /// by the new one.
 pub(super) fn plan(cohort: &Cohort, record: Version, inputs: Inputs<'_>) -> Result<CohortPlan, PlanError> {
-    let read = desired::read(cohort, inputs.config, inputs.state, inputs.progress)?;
+    let read = desired::read(cohort, inputs.from(), inputs.progress)?;
     let Desired { set, reading, rejects, .. } = read;
     let mut members = set.into_members();
     while members.advance().map_err(desired::DesiredError::Scratch)?.is_some() {}

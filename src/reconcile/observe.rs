@@ -2,14 +2,16 @@
 
 use super::policy::{self, Names};
 use super::report::CohortPlan;
+use super::streams::{Known, Wanted};
 use super::{Inputs, moving};
 use crate::config::{Braze, Cohort};
+use crate::connector::sql::Trouble;
 use crate::desired::{self, Desired, DesiredError, Members};
-use crate::model::{Ceilings, CohortId, ConnectionName, Delivery, GuardLimits, Key, Matched, Op, Standing};
+use crate::model::{Ceilings, CohortId, ConnectionName, Delivery, GuardLimits, Matched, Op};
 use crate::plan::{
     self, DiffError, Draft, Naming, Plan, PlanDigest, Policy, Side, Sides, Sink, SourceTally, Tally, guard,
 };
-use crate::state::{RecordCursor, SourceMark, Spool, StateError, Version, Workspace};
+use crate::state::{SourceMark, Spool, StateError, Version, Workspace};
 
 /// Why a cohort cannot be planned.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +33,29 @@ pub enum PlanError {
     NoConnection(String),
 }
 
+/// Whose matter it is that a cohort cannot be planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FailedKind {
+    /// A database refuses the user.
+    Credentials,
+    /// A database is not there, or went away.
+    Unavailable,
+    /// Whatever else.
+    Other,
+}
+
 impl PlanError {
+    /// Whose matter it is.
+    #[must_use]
+    pub fn kind(&self) -> FailedKind {
+        let Self::Desired(DesiredError::Sql(error)) = self else { return FailedKind::Other };
+        match error.trouble {
+            Trouble::Credentials | Trouble::Permission => FailedKind::Credentials,
+            Trouble::Unreachable | Trouble::Broken | Trouble::Timeout => FailedKind::Unavailable,
+            _ => FailedKind::Other,
+        }
+    }
+
     /// Whether nothing is wrong: its source has just not said anything yet.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
@@ -41,7 +65,6 @@ impl PlanError {
 
 /// Plans a cohort that the config declares.
 pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Result<CohortPlan, PlanError> {
-    let config = inputs.config;
     let braze = connection(&cohort.to, inputs)?;
     let previous = inputs.state.version(&cohort.id)?.map(|record| policy::at_home(record, cohort, braze));
     let previous = match previous {
@@ -56,7 +79,7 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
     }
     // Taken before the first byte is read: only then does a file's age say that it will not change unseen.
     let began = inputs.clock.now();
-    let read = desired::read(cohort, config, inputs.state, inputs.progress)?;
+    let read = desired::read(cohort, inputs.from(), inputs.progress)?;
     let Desired { set, reading, fingerprint, rejects } = read;
     let mut members = set.into_members();
     let diff = compare(&cohort.id, Some(&mut members), previous.as_ref(), inputs)?;
@@ -95,8 +118,8 @@ fn unchanged_source(
     if inputs.retry_refused && mark.refused > 0 {
         return Ok(None);
     }
-    let found = desired::fingerprint(cohort, inputs.config, inputs.state)?
-        .text(&rules_text(cohort), inputs.clock.now());
+    let found = desired::fingerprint(cohort, inputs.from())?;
+    let found = found.and_then(|found| found.text(&rules_text(cohort), inputs.clock.now()));
     Ok((found.as_ref() == Some(&mark.fingerprint)).then(|| mark.clone()))
 }
 
@@ -326,60 +349,5 @@ impl Sink for Changes {
     fn change(&mut self, op: Op, packed: &[u8]) -> Result<(), PlanError> {
         self.draft.note(op, packed);
         Ok(self.spools.of_mut(op).push(packed)?)
-    }
-}
-
-struct Wanted<'a>(Option<&'a mut Members>);
-
-impl plan::Desired for Wanted<'_> {
-    type Error = PlanError;
-
-    fn advance(&mut self) -> Result<Option<Key>, PlanError> {
-        match &mut self.0 {
-            Some(members) => members.advance().map_err(|e| DesiredError::Scratch(e).into()),
-            None => Ok(None),
-        }
-    }
-
-    fn pass(&mut self, keys: &[Key]) -> usize {
-        self.0.as_mut().map_or(0, |members| members.pass(keys))
-    }
-
-    fn packed(&self) -> &[u8] {
-        self.0.as_ref().map_or(&[], |members| members.packed())
-    }
-}
-
-/// The record, perhaps as if Braze had never refused anybody.
-struct Known {
-    cursor: RecordCursor,
-    forget_refused: bool,
-}
-
-impl plan::Record for Known {
-    type Error = PlanError;
-
-    fn advance(&mut self) -> Result<Option<(Key, Standing)>, PlanError> {
-        loop {
-            match self.cursor.advance()? {
-                Some((_, Standing::Refused)) if self.forget_refused => {}
-                Some((key, Standing::Disputed)) if self.forget_refused => {
-                    return Ok(Some((key, Standing::InDoubt)));
-                }
-                other => return Ok(other),
-            }
-        }
-    }
-
-    fn ahead(&self) -> &[Key] {
-        self.cursor.ahead()
-    }
-
-    fn skip(&mut self, count: usize) {
-        self.cursor.skip(count);
-    }
-
-    fn packed(&mut self) -> Result<&[u8], PlanError> {
-        Ok(self.cursor.packed()?)
     }
 }

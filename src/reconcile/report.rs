@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::observe::PlanError;
+use super::observe::{FailedKind, PlanError};
 use crate::apply::{Halt, Outcome};
 use crate::desired::Rejects;
 use crate::model::{CohortId, ConnectionName, Delivery, Matched, Op, PassId};
@@ -121,6 +121,12 @@ impl PassPlan {
         }
     }
 
+    /// Whose matter it is that some cohorts could not be planned; the most urgent of them.
+    #[must_use]
+    pub fn failed_kind(&self) -> Option<FailedKind> {
+        self.failed.iter().map(|failed| failed.error.kind()).min()
+    }
+
     /// The fingerprint of everything that would be sent.
     #[must_use]
     pub fn digest(&self) -> PlanDigest {
@@ -234,6 +240,8 @@ pub struct PassReport {
     pub cohorts: Vec<CohortReport>,
     /// Cohorts that could not be planned: id and reason.
     pub failed: Vec<(CohortId, String)>,
+    /// Whose matter the most urgent of those is.
+    pub failed_kind: Option<FailedKind>,
     /// Cohorts of which their source has said nothing yet: id, and what is waited for.
     pub waiting: Vec<(CohortId, String)>,
     /// Cohorts that left the config.
@@ -250,6 +258,7 @@ impl PassReport {
             digest: plan.digest(),
             cohorts: Vec::with_capacity(plan.cohorts.len()),
             failed: told(&plan.failed),
+            failed_kind: plan.failed_kind(),
             waiting: told(&plan.waiting),
             left_behind: plan.left_behind.clone(),
             requests: 0,

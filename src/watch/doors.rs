@@ -145,11 +145,8 @@ pub(super) fn cohorts_of<'a>(
     folded: &'a Folded,
     config: &'a Config,
 ) -> impl Iterator<Item = &'a CohortId> {
-    let is_of = move |source: &Source| match source {
-        Source::HeapSegment(source) => {
-            source.connection == *heap && folded.segments.contains(&source.segment)
-        }
-        Source::File(_) => false,
+    let is_of = move |source: &Source| {
+        source.segment_of(heap).is_some_and(|segment| folded.segments.contains(&segment))
     };
     config.cohorts.iter().filter(move |cohort| is_of(&cohort.source)).map(|cohort| &cohort.id)
 }

@@ -341,6 +341,7 @@ impl Lead {
                 config: Arc::clone(&self.config),
                 state: Arc::clone(&self.state),
                 links: self.links.clone(),
+                secrets: Arc::new(self.reach.secrets.clone()),
                 at: Arc::clone(&self.at),
                 board: Arc::clone(&self.shared.board),
                 planning: Arc::clone(&self.planning),

@@ -10,9 +10,9 @@ use super::Surroundings;
 use super::board::{Board, Condition, Failing};
 use super::queue::Ended;
 use crate::apply::{Halt, Interrupt};
-use crate::config::Config;
+use crate::config::{Config, Secrets};
 use crate::dashboard::{Past, Plan};
-use crate::model::{CohortId, Op, PassId, Progress, Timestamp};
+use crate::model::{CohortId, ConnectionName, Op, PassId, Progress, Timestamp};
 use crate::reconcile::{self, CohortReport, Inputs, Links, Means, PassPlan, PassReport};
 use crate::state::{StateError, StateWriter};
 
@@ -22,6 +22,7 @@ pub(super) struct Looking {
     pub(super) config: Arc<Config>,
     pub(super) state: Arc<StateWriter>,
     pub(super) links: Links,
+    pub(super) secrets: Arc<BTreeMap<ConnectionName, Secrets>>,
     pub(super) at: Arc<dyn Surroundings>,
     pub(super) board: Arc<Board>,
     /// Planning takes memory and both processors: one at a time.
@@ -85,6 +86,7 @@ async fn planned(cohort: &CohortId, looking: &Looking, pass: &PassId) -> Result<
         reconcile::plan(Inputs {
             config: &looking.config,
             state: looking.state.reader(),
+            secrets: &looking.secrets,
             ceilings: &BTreeMap::new(),
             only: &only,
             retry_refused: false,

@@ -92,6 +92,7 @@ fn cohort(id: &CohortId, status: &CohortStatus, inner: &Inner) -> Option<page::C
 fn source(source: &Source, inner: &Inner) -> page::Source {
     match source {
         Source::File(file) => page::Source::Files { pattern: file.pattern.clone() },
+        Source::Sql(sql) => page::Source::Query { connection: sql.connection.clone() },
         Source::HeapSegment(told) => {
             let known = inner.heaps.get(&told.connection);
             let segment = known.and_then(|heap| heap.told.by_id.get(&told.segment));
@@ -153,9 +154,11 @@ fn export(id: &ExportId, status: &ExportStatus, now: Timestamp) -> page::Export 
 fn inbox(name: &ConnectionName, heap: &HeapStatus, inner: &Inner, now: Timestamp) -> page::Inbox {
     let segments = || heap.told.by_id.iter();
     let is_used = |id: u64| {
-        inner.cohorts.values().filter_map(|status| status.declared.as_deref()).any(|cohort| {
-            matches!(&cohort.source, Source::HeapSegment(source) if source.connection == *name && source.segment == id)
-        })
+        inner
+            .cohorts
+            .values()
+            .filter_map(|status| status.declared.as_deref())
+            .any(|cohort| cohort.source.segment_of(name) == Some(id))
     };
     let undeclared = segments().filter(|(id, _)| !is_used(**id));
     let missing = segments().flat_map(|(id, segment)| {

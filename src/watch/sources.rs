@@ -81,7 +81,7 @@ impl Sources {
                     let found = folders_of_glob(&config.folder.join(&source.pattern));
                     Some((cohort.id.clone(), found.iter().map(|folder| absolute(folder)).collect()))
                 }
-                Source::HeapSegment(_) => None,
+                Source::HeapSegment(_) | Source::Sql(_) => None,
             })
             .collect();
         let folders =
@@ -202,6 +202,7 @@ fn config_files(config: &Config) -> Vec<PathBuf> {
     keys.flat_map(|keys| [&keys.data_import, &keys.partner_api]).for_each(&mut secret);
     config.braze.values().filter_map(|braze| braze.rest_key.as_ref()).for_each(&mut secret);
     config.heap.values().flat_map(|heap| &heap.webhook_secrets).for_each(&mut secret);
+    config.sql.values().flat_map(crate::config::Sql::secrets).for_each(|(_, place)| secret(place));
     for heap in config.heap.values() {
         if let Some(AppId::Ref(place)) = &heap.app_id {
             secret(place);

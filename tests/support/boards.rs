@@ -326,6 +326,7 @@ pub(crate) fn hostile() -> Board {
         cohort.rejects_file = Some(bad());
         let ways_out = vec![WayOut { words: bad(), command: Some(bad()) }];
         match &mut cohort.source {
+            Source::Query { .. } => {}
             Source::Files { pattern } => *pattern = bad(),
             Source::HeapSegment { name, .. } => *name = Some(bad()),
         }

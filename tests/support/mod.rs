@@ -5,7 +5,9 @@ pub(crate) mod avro;
 pub(crate) mod avro_writer;
 pub(crate) mod boards;
 pub(crate) mod browser;
+pub(crate) mod drivers;
 pub(crate) mod listener;
+pub(crate) mod postgres;
 pub(crate) mod receiver;
 pub(crate) mod s3;
 pub(crate) mod watch;
@@ -155,6 +157,12 @@ pub(crate) fn csv(people: impl IntoIterator<Item = String>) -> String {
     let mut text = "identity\n".to_owned();
     people.into_iter().for_each(|person| text.push_str(&format!("{person}\n")));
     text
+}
+
+pub(crate) fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    out.write_all(text).unwrap();
+    out.finish().unwrap()
 }
 
 /// `user-0` to `user-(n-1)`.
@@ -340,4 +348,16 @@ pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
 /// The repository.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What a test does that lacks a server or a driver: it says so. Where tests must not pass by skipping, it fails.
+pub(crate) fn not_here<T>(how: &str) -> Option<T> {
+    #[allow(clippy::disallowed_methods, reason = "only a test asks where it runs")]
+    let must = std::env::var_os("CI").is_some();
+    assert!(!must, "{how}");
+    #[allow(clippy::print_stderr, reason = "a test that is left out says so")]
+    {
+        eprintln!("not tested: {how}");
+    }
+    None
 }

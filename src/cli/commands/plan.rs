@@ -1,5 +1,6 @@
 //! `plan`: what `reconcile` would do. It opens the state to read and has nothing to write with.
 
+use super::reconcile::of_failed;
 use crate::cli::again::Again;
 use crate::cli::args::{Format, Global, PlanArgs, PlanFormat};
 use crate::cli::error::{CommandError, unusable_plan};
@@ -25,8 +26,10 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
     let span = tracing::info_span!("pass", id = %pass);
     let _entered = span.enter();
     tracing::info!("the pass begins; it only plans");
+    let secrets = access::databases(&config)?;
     let inputs = Inputs {
         config: &config,
+        secrets: &secrets,
         state: &state,
         ceilings: &ceilings,
         only: &args.pass.cohorts,
@@ -77,10 +80,10 @@ fn unknown(config: &Config, state: &StateReader, only: &[CohortId]) -> Result<Ve
 /// The exit code and the result in a word: what a person must look at comes first.
 fn verdict(plan: &PassPlan, detailed: bool) -> (Exit, &'static str) {
     let refused = plan.cohorts.iter().any(|cohort| !cohort.verdict.refusals.is_empty());
-    match (plan.failed.is_empty(), refused, plan.is_in_step()) {
-        (false, ..) => (Exit::Failed, "failed"),
-        (true, true, _) => (Exit::Refused, "refused"),
-        (true, false, true) => (Exit::Done, "in_step"),
-        (true, false, false) => (if detailed { Exit::Pending } else { Exit::Done }, "changes"),
+    match (plan.failed_kind(), refused, plan.is_in_step()) {
+        (Some(kind), ..) => (of_failed(kind), "failed"),
+        (None, true, _) => (Exit::Refused, "refused"),
+        (None, false, true) => (Exit::Done, "in_step"),
+        (None, false, false) => (if detailed { Exit::Pending } else { Exit::Done }, "changes"),
     }
 }

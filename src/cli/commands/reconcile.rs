@@ -15,16 +15,16 @@ use crate::cli::output::{Unwritten, out};
 use crate::cli::progress::progress;
 use crate::cli::view::{json, plan as plan_view, report as human};
 use crate::cli::{access, environment, workspace};
-use crate::config::Config;
+use crate::config::{Config, Secrets};
 use crate::connector::braze::Keys;
 use crate::export::{Days, ExportReport};
 use crate::model::{ConnectionName, PassId, Progress};
-use crate::reconcile::{self, ExportJob, Inputs, Means, PassPlan, PassReport};
+use crate::reconcile::{self, ExportJob, FailedKind, Inputs, Means, PassPlan, PassReport};
 use crate::state::StateWriter;
 
 pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
-    let keys = access::keys(&config)?;
+    let (keys, secrets) = (access::keys(&config)?, access::databases(&config)?);
     // A saved plan, and single cohorts, are about cohorts alone.
     let all = args.pass.cohorts.is_empty() && args.plan.is_none();
     let exports = if all { super::export::chosen(&config, &[])? } else { Vec::new() };
@@ -38,7 +38,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     let again = Again::new(global).pass(&args.pass, args.plan.as_ref());
     workspace::refuse_other(&config, state.reader(), &keys, &again)?;
     reconcile::fold_all(&config, &state, &pass, environment::clock())?;
-    let plan = plan(args, &config, &state, &pass, &*progress, &again)?;
+    let plan = plan(args, &config, &secrets, &state, &pass, &*progress, &again)?;
     if let Some(expected) = args.expect.filter(|expected| *expected != plan.digest()) {
         let message = format!("the plan is {}, and not the expected {expected}", plan.digest());
         return Err(CommandError::new(Exit::Stale, message)
@@ -120,6 +120,7 @@ fn done_unseen(Unwritten(error): &Unwritten, global: &Global, exit: Exit) -> Com
 fn plan(
     args: &ReconcileArgs,
     config: &Config,
+    secrets: &BTreeMap<ConnectionName, Secrets>,
     state: &StateWriter,
     pass: &crate::model::PassId,
     progress: &dyn Progress,
@@ -128,7 +129,8 @@ fn plan(
     let ceilings = super::ceilings(&args.pass, config)?;
     let (state, clock, only) = (state.reader(), environment::clock(), args.pass.cohorts.as_slice());
     let retry_refused = args.pass.retry_refused;
-    let inputs = Inputs { config, state, ceilings: &ceilings, only, retry_refused, pass, clock, progress };
+    let ceilings = &ceilings;
+    let inputs = Inputs { config, state, secrets, ceilings, only, retry_refused, pass, clock, progress };
     Ok(match &args.plan {
         Some(file) => reconcile::resume(file, inputs).map_err(|error| unusable_plan(error, again))?,
         None => reconcile::plan(inputs)?,
@@ -175,11 +177,21 @@ fn exit(report: &PassReport, exports: &[ExportReport]) -> Exit {
     }
     let refused = report.cohorts.iter().any(|cohort| !cohort.refusals.is_empty());
     let are_read = exports.iter().all(|export| export.tally.unread.is_empty());
-    match (report.failed.is_empty() && are_read, refused, report.is_whole()) {
-        (false, ..) => Exit::Failed,
-        (true, true, _) => Exit::Refused,
-        (true, false, true) => Exit::Done,
-        (true, false, false) => Exit::Part,
+    let failed = report.failed_kind.or((!are_read).then_some(FailedKind::Other));
+    match (failed, refused, report.is_whole()) {
+        (Some(kind), ..) => of_failed(kind),
+        (None, true, _) => Exit::Refused,
+        (None, false, true) => Exit::Done,
+        (None, false, false) => Exit::Part,
+    }
+}
+
+/// The code of a cohort that could not be planned.
+pub(super) fn of_failed(kind: FailedKind) -> Exit {
+    match kind {
+        FailedKind::Credentials => Exit::Credentials,
+        FailedKind::Unavailable => Exit::Unavailable,
+        FailedKind::Other => Exit::Failed,
     }
 }
 

@@ -48,7 +48,9 @@ fn plan(
     state: &StateReader,
     progress: &dyn Progress,
 ) -> Result<PassPlan, CommandError> {
+    // It goes by the record alone.
     let inputs = Inputs {
+        secrets: &std::collections::BTreeMap::new(),
         config,
         state,
         ceilings: &std::collections::BTreeMap::new(),

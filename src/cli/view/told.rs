@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cli::output::{bold, count, counted, dim, yellow};
-use crate::config::{Config, Source};
+use crate::config::Config;
 use crate::model::{ConnectionName, DoorName, Timestamp, timestamp_text};
 use crate::state::{Segment, Segments, StateError, StateReader, Sync};
 
@@ -37,11 +37,11 @@ pub(in crate::cli) fn told(config: &Config, state: &StateReader) -> Result<Vec<T
 }
 
 fn cohort_of<'a>(config: &'a Config, heap: &ConnectionName, id: u64) -> Option<&'a str> {
-    let is_it = |source: &Source| match source {
-        Source::HeapSegment(source) => source.connection == *heap && source.segment == id,
-        Source::File(_) => false,
-    };
-    config.cohorts.iter().find(|cohort| is_it(&cohort.source)).map(|cohort| cohort.id.as_str())
+    config
+        .cohorts
+        .iter()
+        .find(|cohort| cohort.source.segment_of(heap) == Some(id))
+        .map(|cohort| cohort.id.as_str())
 }
 
 /// A few lines for each Heap.

@@ -7,6 +7,7 @@ mod deliver;
 mod exports;
 mod segments;
 mod server;
+mod sql;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -52,6 +53,10 @@ const CHECKS: &[Check] = &[
     server::public_doors_are_locked,
     server::doors_differ,
     server::schedules_come_to_be,
+    sql::queries_name_a_database,
+    sql::queries_say_it_once,
+    sql::databases_are_encrypted,
+    sql::options_are_no_secrets,
 ];
 
 /// Runs every check.
@@ -71,7 +76,9 @@ fn is_kind(connection: &Node, kind: &str) -> bool {
 
 /// Connections that cohorts can be sent to. One without a kind is reported by the schema.
 fn brazes(tree: &Node) -> impl Iterator<Item = &Entry> {
-    connections(tree).iter().filter(|entry| !is_kind(&entry.node, "heap"))
+    connections(tree)
+        .iter()
+        .filter(|entry| !["heap", "postgres", "adbc"].iter().any(|kind| is_kind(&entry.node, kind)))
 }
 
 fn connections_exist(tree: &Node, problems: &mut Vec<Problem>) {
@@ -82,7 +89,7 @@ fn connections_exist(tree: &Node, problems: &mut Vec<Problem>) {
         }
         let exists = connections(tree).iter().any(|entry| entry.key == to);
         let (message, label) = if exists {
-            (format!("connection `{to}` is a Heap, and cohorts are kept in a Braze"), "not of `kind: braze`")
+            (format!("connection `{to}` is no Braze, and cohorts are kept in one"), "not of `kind: braze`")
         } else {
             (format!("there is no connection `{to}`"), "not under `connections:`")
         };
@@ -172,8 +179,8 @@ fn formats_are_known(tree: &Node, problems: &mut Vec<Problem>) {
         if Format::from_name(Path::new(path)).is_none() {
             problems.push(
                 Problem::new(Code::UnknownFormat, format!("the name `{path}` does not tell the format"))
-                    .at(place, "neither .csv, .tsv, .ndjson nor .jsonl")
-                    .hint("add `format: csv`, `tsv` or `ndjson`"),
+                    .at(place, "neither .csv, .tsv, .ndjson, .jsonl, .parquet nor .avro")
+                    .hint("add `format: csv`, `tsv`, `ndjson`, `parquet` or `avro`"),
             );
         }
     }

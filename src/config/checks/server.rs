@@ -10,7 +10,8 @@ use crate::config::tree::{Entry, Node, Value};
 
 /// A segment is Heap's.
 pub(super) fn segments_are_heaps(tree: &Node, problems: &mut Vec<Problem>) {
-    for (name, place) in super::sources(tree).filter_map(|source| source.text("connection")) {
+    let segments = super::sources(tree).filter(|source| is_kind(source, "heap_segment"));
+    for (name, place) in segments.filter_map(|source| source.text("connection")) {
         if !heaps(tree).any(|entry| entry.key == name) {
             no_heap(tree, name, place, problems);
         }

@@ -6,6 +6,7 @@
 mod export;
 mod segments;
 mod server;
+mod sql;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use crate::config::problem::{Code, Problem};
 use crate::config::secret::SecretRef;
 use crate::config::shape;
 use crate::config::source::Sources;
+use crate::config::sql::Sql;
 use crate::config::text::{self, Whole};
 use crate::config::tree::{Node, Step};
 use crate::config::types::{
@@ -32,11 +34,16 @@ use crate::model::{CohortId, ConnectionName, Delivery, GuardLimits, IdError, Kin
 /// The place where the typed pass disagrees with the schema.
 pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Config, Problem> {
     let json = tree.to_json();
-    let digest = hex(&Sha256::digest(json.to_string()));
+    let queries = sql::query_files(tree, folder)?;
+    let mut said = Sha256::new_with_prefix(json.to_string());
+    queries.iter().flatten().for_each(|(_, text)| said.update(text));
+    let digest = hex(&said.finalize());
     let file: shape::File =
         serde_path_to_error::deserialize(json).map_err(|error| typed_problem(tree, &error))?;
     let shape::Version = file.version;
-    let cohorts = file.cohorts.into_iter().enumerate();
+    let query_files = queries.iter().flatten().map(|(path, _)| path.clone());
+    let files = sources.names().map(PathBuf::from).chain(query_files).collect();
+    let cohorts = file.cohorts.into_iter().zip(queries).enumerate();
     let segments = file.segments.into_iter().enumerate();
     let exports = file.exports.into_iter().enumerate();
     let declared_at = |list: &str, at: usize| {
@@ -45,7 +52,8 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
         let line = sources.line_column(node.head()).map_or(0, |(line, _)| line);
         format!("{name}:{line}")
     };
-    let (braze, heap) = connections(file.connections, folder).map_err(|error| id_problem(tree, &error))?;
+    let Connections { braze, heap, sql } =
+        connections(file.connections, folder).map_err(|error| id_problem(tree, &error))?;
     Ok(Config {
         folder: folder.to_owned(),
         state: state(file.state.0, file.bucket, folder),
@@ -55,8 +63,11 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
         memory_max: usize::try_from(file.memory.0).unwrap_or(usize::MAX),
         braze,
         heap,
+        sql,
         cohorts: cohorts
-            .map(|(at, shape)| cohort(shape, declared_at("cohorts", at)))
+            .map(|(at, (shape, query))| {
+                cohort(shape, query.map(|(_, text)| text), declared_at("cohorts", at))
+            })
             .collect::<Result<_, _>>()
             .map_err(|error| id_problem(tree, &error))?,
         segments: segments
@@ -74,7 +85,7 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
             .collect::<Result<_, _>>()
             .map_err(|error| id_problem(tree, &error))?,
         watch: server::watch(file.watch, folder),
-        files: sources.names().map(PathBuf::from).collect(),
+        files,
         includes: file.include.iter().map(|pattern| folder.join(pattern)).collect(),
         digest,
     })
@@ -112,21 +123,32 @@ fn id_problem(tree: &Node, error: &IdError) -> Problem {
     Problem::new(Code::BadFormat, error.to_string()).at(tree.head(), "in this config")
 }
 
-type Connections = (BTreeMap<ConnectionName, Braze>, BTreeMap<ConnectionName, Heap>);
+#[derive(Default)]
+struct Connections {
+    braze: BTreeMap<ConnectionName, Braze>,
+    heap: BTreeMap<ConnectionName, Heap>,
+    sql: BTreeMap<ConnectionName, Sql>,
+}
 
 fn connections(
     shapes: BTreeMap<crate::config::text::Slug, shape::Connection>,
     folder: &Path,
 ) -> Result<Connections, IdError> {
-    let (mut brazes, mut heaps) = Connections::default();
+    let mut all = Connections::default();
     for (name, shape) in shapes {
         let name = ConnectionName::new(&name.0)?;
         match shape {
-            shape::Connection::Braze(shape) => drop(brazes.insert(name, braze(shape, folder)?)),
-            shape::Connection::Heap(shape) => drop(heaps.insert(name.clone(), heap(&name, shape, folder))),
+            shape::Connection::Braze(shape) => drop(all.braze.insert(name, braze(shape, folder)?)),
+            shape::Connection::Heap(shape) => drop(all.heap.insert(name.clone(), heap(&name, shape, folder))),
+            shape::Connection::Postgres(shape) => {
+                all.sql.insert(name, Sql::Postgres(sql::postgres(shape, folder)));
+            }
+            shape::Connection::Adbc(shape) => {
+                all.sql.insert(name, Sql::Adbc(sql::adbc(shape, folder)));
+            }
         }
     }
-    Ok((brazes, heaps))
+    Ok(all)
 }
 
 fn heap(name: &ConnectionName, shape: shape::Heap, folder: &Path) -> Heap {
@@ -212,7 +234,7 @@ pub(super) fn secret(shape: shape::Secret, folder: &Path) -> SecretRef {
     }
 }
 
-fn cohort(shape: shape::Cohort, declared_at: String) -> Result<Cohort, IdError> {
+fn cohort(shape: shape::Cohort, query: Option<String>, declared_at: String) -> Result<Cohort, IdError> {
     let source = match shape.source {
         shape::Source::File(source) => Source::File(file_source(source)),
         shape::Source::HeapSegment(shape::SegmentSource { connection, segment_id }) => {
@@ -221,6 +243,7 @@ fn cohort(shape: shape::Cohort, declared_at: String) -> Result<Cohort, IdError> 
                 segment: segment_id,
             })
         }
+        shape::Source::Sql(shape) => Source::Sql(sql::source(shape, query)?),
     };
     Ok(Cohort {
         id: CohortId::new(&shape.id.0)?,

@@ -6,8 +6,10 @@
 
 mod deliver;
 mod export;
+mod guard;
 mod heap;
 mod segments;
+mod sql;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -19,13 +21,14 @@ pub(in crate::config) use deliver::{Attribute, Deliver};
 pub(in crate::config) use export::{
     Anonymous, CustomEvents, Export, ExportSource, Naming, Properties, StorageSource,
 };
+pub(in crate::config) use guard::Guard;
 pub(in crate::config) use heap::{Heap, Region, SegmentSource};
 pub(in crate::config) use segments::{Combination, Named, Segment, Size};
+pub(in crate::config) use sql::{Adbc, DatabaseTls, Postgres, Quote, SqlSource};
 pub(in crate::config) use watch::{Limits, Notify, NotifyFormat, NotifyOn, Schedule, Watch};
 
 use super::text::{
-    Delimiter, Label, Length, Memory, NonEmpty, PascalCase, PathPart, Percent, Place, Slug, Text, Variable,
-    Whole,
+    Delimiter, Label, Length, Memory, NonEmpty, PascalCase, PathPart, Place, Slug, Text, Variable, Whole,
 };
 
 /// A syncline config: which cohorts of people are kept in Braze, and where they come from.
@@ -138,6 +141,10 @@ pub(in crate::config) enum Connection {
     Braze(Braze),
     /// A Heap environment. It takes events, and tells of its segments by a webhook that `syncline watch` answers.
     Heap(Heap),
+    /// A PostgreSQL database, or Amazon Redshift, which speaks the same protocol. It is only ever read from.
+    Postgres(Postgres),
+    /// Any other warehouse, through a driver of Arrow Database Connectivity that is installed on this machine: Snowflake, BigQuery, Databricks, Flight SQL, DuckDB, SQLite. It is only ever read from.
+    Adbc(Adbc),
 }
 
 /// A Braze workspace, reached by the partner cohort import endpoints.
@@ -286,6 +293,8 @@ pub(in crate::config) enum Source {
     File(FileSource),
     /// A segment that is defined in Heap and told by its webhook.
     HeapSegment(SegmentSource),
+    /// A query, or a table: what it gives is the whole cohort.
+    Sql(SqlSource),
 }
 
 /// Files: the whole cohort, read again on every pass.
@@ -296,7 +305,7 @@ pub(in crate::config) struct FileSource {
     #[schemars(example = "exports/abandoned_checkout.csv")]
     #[schemars(example = "exports/part-*.ndjson.zst")]
     pub(in crate::config) path: Text,
-    /// The format; told from the name (`.csv`, `.tsv`, `.ndjson`, `.jsonl`) if not given.
+    /// The format; told from the name (`.csv`, `.tsv`, `.ndjson`, `.jsonl`, `.parquet`, `.avro`) if not given.
     pub(in crate::config) format: Option<super::types::Format>,
     /// What separates the fields of a CSV file, if not a comma.
     #[schemars(example = ";")]
@@ -334,44 +343,6 @@ pub(in crate::config) struct Alias {
     /// The column with the alias name.
     #[schemars(example = &"user_id")]
     pub(in crate::config) name: Text,
-}
-
-/// What one pass may change without asking. Beyond that it withholds the removals, or the additions, and says so.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(in crate::config) struct Guard {
-    /// The largest share of the members that may leave in one pass.
-    pub(in crate::config) max_removed: Percent,
-    /// The largest share of the members that may enter in one pass.
-    pub(in crate::config) max_added: Percent,
-    /// The largest number of members that may leave in one pass.
-    pub(in crate::config) max_removed_count: Option<u64>,
-    /// The largest number of members that may enter in one pass.
-    pub(in crate::config) max_added_count: Option<u64>,
-    /// How many rows may be unreadable before removals are withheld: the person in such a row may be a member.
-    pub(in crate::config) max_unreadable: u64,
-    /// Whether an empty source may empty the cohort.
-    pub(in crate::config) allow_empty: bool,
-    /// Whether to withhold everything when one side is refused.
-    pub(in crate::config) atomic: bool,
-    /// Shares are checked only in cohorts of at least this many members.
-    pub(in crate::config) from_members: u64,
-}
-
-impl Default for Guard {
-    fn default() -> Self {
-        let limits = crate::model::GuardLimits::default();
-        Self {
-            max_removed: Percent(limits.removed_share_max),
-            max_added: Percent(limits.added_share_max),
-            max_removed_count: limits.removed_max,
-            max_added_count: limits.added_max,
-            max_unreadable: limits.unreadable_max,
-            allow_empty: limits.allow_empty,
-            atomic: limits.atomic,
-            from_members: limits.from_members,
-        }
-    }
 }
 
 /// A cohort that left the config.

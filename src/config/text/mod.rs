@@ -47,7 +47,7 @@ mod net;
 mod units;
 
 pub(in crate::config) use choice::{AppId, Bound, OneOrMany, OptionalLength};
-pub(in crate::config) use net::{BucketUrl, Cron, SocketAddress, TimeZone, UrlPath};
+pub(in crate::config) use net::{BucketUrl, Cron, SocketAddress, TableName, TimeZone, UrlPath};
 pub(in crate::config) use units::{Amount, Memory};
 
 patterned!(Slug, "An id or a name in the config.", "^[a-z0-9][a-z0-9_-]{0,99}$", SLUG_RULE, |text| {

@@ -1,4 +1,4 @@
-//! Addresses, paths and times of a server. Whether a time zone exists, `checks` asks.
+//! Addresses, paths and times of a server, and names in a database. Whether a time zone exists, `checks` asks.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -22,6 +22,16 @@ patterned!(
         .strip_prefix('/')
         .is_some_and(|rest| rest.split('/').all(|part| !part.is_empty()
             && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~-".contains(&b))))
+);
+patterned!(
+    TableName,
+    "The name of a table, with its schema.",
+    r#"^[^\s.;"]+(\.[^\s.;"]+){0,2}$"#,
+    "a table's name, perhaps with its schema before it, like `analytics.abandoned_checkout`",
+    |text| (1..=3).contains(&text.split('.').count())
+        && text.split('.').all(|part| !part.is_empty()
+            && !part.contains([';', '"'])
+            && !part.contains(char::is_whitespace))
 );
 patterned!(
     Cron,

@@ -66,6 +66,14 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
     },
+    /// The file is not what its name or its config says, or is cut short or damaged.
+    #[error("{} cannot be read {what}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// As what, and how that shows.
+        what: String,
+    },
     /// The compressed data is damaged.
     #[error("{} cannot be unpacked: {source}", .path.display())]
     Unpack {

@@ -1,4 +1,5 @@
-//! Source files → rows, streaming: CSV, TSV and NDJSON, plain or compressed, one file or a glob.
+//! Source files → rows, streaming: CSV, TSV and NDJSON, plain or compressed, Parquet and Avro; one file or a
+//! glob.
 //!
 //! # Guarantees
 //! Either every row of every file is handed over, each as fields or as unreadable with its reason, or
@@ -8,18 +9,22 @@
 //! # Assumptions
 //! Whoever writes a file writes it under another name first and renames it, or the reading fails.
 
+mod avro;
 mod csv;
 mod error;
 mod find;
 mod fingerprint;
+mod guard;
 mod lines;
 mod ndjson;
 mod open;
+mod parquet;
 
 use std::path::{Path, PathBuf};
 
 pub use error::FileError;
 pub use fingerprint::{Fingerprint, fingerprint};
+pub use guard::is_guarded;
 
 use crate::config::{FileSource, Format};
 use crate::model::Fields;
@@ -128,18 +133,28 @@ fn one(
 ) -> Result<open::Stamp, FileError> {
     let format = source.format.or_else(|| Format::from_name(path));
     let format = format.ok_or_else(|| FileError::UnknownFormat { path: path.to_owned() })?;
-    let opened = open::open(path)?;
     let name = path.display().to_string();
-    let input = lines::Lines::new(opened.input, path, source.final_newline);
     let mut counted = Counted { sink, rows: 0 };
-    let headed = match format {
-        Format::Csv => csv::read(input, source.delimiter, columns, &name, &mut counted)?,
-        Format::Tsv => csv::read(input, b'\t', columns, &name, &mut counted)?,
-        Format::Ndjson => ndjson::read(input, columns, &name, &mut counted)?,
+    let (headed, watch) = match format {
+        Format::Parquet | Format::Avro => {
+            let (file, watch) = open::open_raw(path)?;
+            let read = if format == Format::Parquet { parquet::read } else { avro::read };
+            (read(file, path, columns, &name, &mut counted)?, watch)
+        }
+        Format::Csv | Format::Tsv | Format::Ndjson => {
+            let opened = open::open(path)?;
+            let input = lines::Lines::new(opened.input, path, source.final_newline);
+            let headed = match format {
+                Format::Tsv => csv::read(input, b'\t', columns, &name, &mut counted)?,
+                Format::Ndjson => ndjson::read(input, columns, &name, &mut counted)?,
+                _ => csv::read(input, source.delimiter, columns, &name, &mut counted)?,
+            };
+            (headed, opened.watch)
+        }
     };
     reading.rows += counted.rows;
     if !headed {
         reading.hollow = Some(name);
     }
-    opened.watch.unchanged()
+    watch.unchanged()
 }

@@ -93,19 +93,36 @@ impl Input {
     }
 }
 
-/// Opens a file, and its unpacker by the name's last suffix.
-pub(super) fn open(path: &Path) -> Result<Opened, FileError> {
+/// Reads some bytes at a position, whatever else reads the file; none at its end.
+#[cfg(unix)]
+pub(super) fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, position)
+}
+
+#[cfg(windows)]
+pub(super) fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, position)
+}
+
+/// Opens a file, and lets it be noticed if it changes.
+pub(super) fn open_raw(path: &Path) -> Result<(File, Watch), FileError> {
     let failed = |source| FileError::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     if meta.is_dir() {
         return Err(failed(io::ErrorKind::IsADirectory.into()));
     }
-    let watch =
-        Watch { path: path.to_owned(), file: file.try_clone().map_err(failed)?, before: stamp(&meta) };
+    let (before, same) = (stamp(&meta), file.try_clone().map_err(failed)?);
+    Ok((file, Watch { path: path.to_owned(), file: same, before }))
+}
+
+/// Opens a file, and its unpacker by the name's last suffix.
+pub(super) fn open(path: &Path) -> Result<Opened, FileError> {
+    let failed = |source| FileError::Io { path: path.to_owned(), source };
+    let (file, watch) = open_raw(path)?;
     let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default().to_ascii_lowercase();
     let packed = matches!(suffix.as_str(), "gz" | "zst");
-    if packed && meta.len() == 0 {
+    if packed && watch.before.len == 0 {
         // The unpackers take nothing for a whole file of nothing.
         return Err(FileError::Truncated {
             path: path.to_owned(),

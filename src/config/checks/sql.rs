@@ -1,0 +1,91 @@
+//! Checks of what SQL sources need.
+
+use super::{connections, is_kind, sources};
+use crate::config::mask;
+use crate::config::problem::{Code, Problem, did_you_mean};
+use crate::config::tree::Node;
+
+fn queries(tree: &Node) -> impl Iterator<Item = &Node> {
+    sources(tree).filter(|source| is_kind(source, "sql"))
+}
+
+/// A query is asked of a database.
+pub(super) fn queries_name_a_database(tree: &Node, problems: &mut Vec<Problem>) {
+    let known: Vec<&str> = connections(tree)
+        .iter()
+        .filter(|entry| ["postgres", "adbc"].iter().any(|kind| is_kind(&entry.node, kind)))
+        .map(|entry| entry.key.as_str())
+        .collect();
+    for (name, place) in queries(tree).filter_map(|source| source.text("connection")) {
+        if known.contains(&name) {
+            continue;
+        }
+        let problem = Problem::new(Code::UnknownConnection, format!("there is no database `{name}`"))
+            .at(place, "no connection of `kind: postgres` or `kind: adbc` has this name");
+        problems.push(match (did_you_mean(name, known.iter().copied()), known.as_slice()) {
+            (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
+            (None, []) => {
+                problem.hint(format!("add it: `connections: {{ {name}: {{ kind: postgres, … }} }}`"))
+            }
+            (None, known) => problem.hint(format!("the config has `{}`", known.join("`, `"))),
+        });
+    }
+}
+
+/// The rows come from one place.
+pub(super) fn queries_say_it_once(tree: &Node, problems: &mut Vec<Problem>) {
+    const KEYS: [&str; 3] = ["query", "query_file", "table"];
+    for source in queries(tree) {
+        let said: Vec<_> = KEYS.iter().filter_map(|key| source.entry(key)).collect();
+        match said.as_slice() {
+            [_] => {}
+            [] => problems.push(
+                Problem::new(Code::MissingKey, "the source does not say what to ask")
+                    .at(source.head(), "needs `query`, `query_file` or `table`")
+                    .hint("`table: schema.name` takes all of a table or view"),
+            ),
+            [first, second, ..] => problems.push(
+                Problem::new(Code::EndpointChoice, "the source says twice what to ask")
+                    .at(second.key_span, "here")
+                    .see(first.key_span, "and here")
+                    .hint("keep one of the two"),
+            ),
+        }
+    }
+}
+
+/// Passwords and people do not travel in the open.
+pub(super) fn databases_are_encrypted(tree: &Node, problems: &mut Vec<Problem>) {
+    for entry in connections(tree).iter().filter(|entry| is_kind(&entry.node, "postgres")) {
+        let Some((_, place)) = entry.node.text("tls").filter(|(tls, _)| *tls == "off") else { continue };
+        let host = entry.node.text("host").map_or("", |(host, _)| host.trim());
+        let is_here = host.starts_with('/')
+            || host == "localhost"
+            || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if !is_here {
+            problems.push(
+                Problem::new(Code::BadEndpoint, format!("`{host}` would be spoken to in the open"))
+                    .at(place, "not encrypted")
+                    .hint("`tls: off` is for this machine only; delete it, or name the server's certificate under `ca:`"),
+            );
+        }
+    }
+}
+
+/// What must not be shown has a place of its own.
+pub(super) fn options_are_no_secrets(tree: &Node, problems: &mut Vec<Problem>) {
+    for entry in connections(tree).iter().filter(|entry| is_kind(&entry.node, "adbc")) {
+        let options = entry.node.get("options").map(Node::entries).unwrap_or_default();
+        for option in options.iter().filter(|option| mask::is_masked(&option.node)) {
+            let name = &option.key;
+            problems.push(
+                Problem::new(
+                    Code::MisplacedSecret,
+                    format!("option `{name}` is a secret, and options are shown"),
+                )
+                .at(option.key_span, "a secret")
+                .hint(format!("give it by name: `secrets: {{ {name}: {{ env: VARIABLE }} }}`")),
+            );
+        }
+    }
+}

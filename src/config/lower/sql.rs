@@ -1,0 +1,92 @@
+//! SQL connections and sources, typed; files with queries are read here, since what they say is config.
+
+use std::path::{Path, PathBuf};
+
+use super::{positive, secret};
+use crate::config::problem::{Code, Problem};
+use crate::config::shape;
+use crate::config::sql::{Adbc, Postgres, Query, SqlSource};
+use crate::config::tree::{Node, Step};
+use crate::model::{ConnectionName, IdError};
+
+/// Largest file with a query in bytes.
+const QUERY_LEN_MAX: u64 = 1 << 20;
+
+pub(super) fn postgres(shape: shape::Postgres, folder: &Path) -> Postgres {
+    Postgres {
+        host: shape.host.0.trim().to_owned(),
+        port: u16::try_from(shape.port.0).unwrap_or(5432),
+        database: shape.database.0,
+        user: shape.user.0,
+        password: shape.password.map(|place| secret(place, folder)),
+        is_encrypted: shape.tls == shape::DatabaseTls::Verify,
+        ca: shape.ca.map(|path| folder.join(path.0)),
+        statement_timeout: positive(shape.statement_timeout.0),
+        connect_timeout: positive(shape.connect_timeout.0),
+    }
+}
+
+pub(super) fn adbc(shape: shape::Adbc, folder: &Path) -> Adbc {
+    let driver = shape.driver.0.trim().to_owned();
+    Adbc {
+        // A name is looked for where drivers are installed; only what looks like a path is one.
+        driver: if driver.contains('/') { folder.join(&driver).display().to_string() } else { driver },
+        entrypoint: shape.entrypoint.map(|name| name.0),
+        options: shape.options.into_iter().map(|(name, value)| (name, value.0)).collect(),
+        secrets: shape.secrets.into_iter().map(|(name, place)| (name, secret(place, folder))).collect(),
+        quote: match shape.quote {
+            shape::Quote::Double => '"',
+            shape::Quote::Backtick => '`',
+        },
+        statement_timeout: positive(shape.statement_timeout.0),
+    }
+}
+
+/// A query source; `text` is what is in the file that it names.
+pub(super) fn source(shape: shape::SqlSource, text: Option<String>) -> Result<SqlSource, IdError> {
+    let query = text.or(shape.query.map(|query| query.0));
+    let query = match (query, shape.table) {
+        (Some(query), _) => Query::Text(query.trim_end().trim_end_matches(';').to_owned()),
+        (None, table) => {
+            let name = table.map(|name| name.0).unwrap_or_default();
+            Query::Table(name.split('.').map(str::to_owned).collect())
+        }
+    };
+    Ok(SqlSource {
+        connection: ConnectionName::new(&shape.connection.0)?,
+        query,
+        params: shape.params.into_iter().map(|value| value.0).collect(),
+        null_values: shape.null_values.into_iter().map(|text| text.0).collect(),
+    })
+}
+
+/// The queries in the files that cohorts name, in the order of the cohorts, and the files.
+pub(super) fn query_files(tree: &Node, folder: &Path) -> Result<Vec<Option<(PathBuf, String)>>, Problem> {
+    let cohorts = tree.items("cohorts").iter().enumerate();
+    let each = cohorts.map(|(at, cohort)| {
+        let named = cohort.get("source").and_then(|source| source.text("query_file"));
+        named.map(|(name, _)| read(tree, at, &folder.join(name))).transpose()
+    });
+    each.collect()
+}
+
+fn read(tree: &Node, at: usize, path: &Path) -> Result<(PathBuf, String), Problem> {
+    let steps = ["source", "query_file"].map(|key| Step::Key(key.to_owned()));
+    let steps: Vec<Step> =
+        [Step::Key("cohorts".to_owned()), Step::Index(at)].into_iter().chain(steps).collect();
+    let problem = |what: String| {
+        Problem::new(Code::UnreadableFile, what)
+            .at(tree.nearest(&steps).span, "named here")
+            .hint("correct the path; it is relative to the config's folder")
+    };
+    let name = path.display();
+    let len = std::fs::metadata(path).map_err(|e| problem(format!("cannot read {name}: {e}")))?.len();
+    if len > QUERY_LEN_MAX {
+        return Err(problem(format!("{name} is larger than 1 MiB, and is no query")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| problem(format!("cannot read {name}: {e}")))?;
+    if text.trim().is_empty() {
+        return Err(problem(format!("{name} holds no query")));
+    }
+    Ok((path.to_owned(), text))
+}

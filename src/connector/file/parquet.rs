@@ -1,0 +1,289 @@
+//! Parquet: of each row group only the wanted columns are read, on threads of their own, while the rows before
+//! them are matched. Nested columns are named by their path, `user.id`.
+//!
+//! A file without its footer is no file, so one that is cut short is told at once.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Builder, Scope};
+
+use arrow_array::RecordBatch;
+use arrow_schema::ArrowError;
+use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{ChunkReader, Length};
+
+use super::guard::guarded;
+use super::{FileError, Place, Sink};
+use crate::connector::columns::Columns;
+
+/// Rows that are handed over at once.
+const BATCH_LEN: usize = 8192;
+/// Batches that may wait for whoever matches them, of each thread.
+const WAITING_MAX: usize = 2;
+/// Threads that unpack. One core matches meanwhile.
+const THREADS_MAX: usize = 4;
+/// Headers of pages are read byte by byte; the page itself goes past the buffer.
+const PAGE_HEADER_LEN: usize = 4 << 10;
+
+/// What a thread hands over: some rows, or the end of a row group.
+type Batch = Result<Option<RecordBatch>, FileError>;
+
+/// Reads a file.
+pub(super) fn read(
+    file: File,
+    path: &Path,
+    columns: &[Box<str>],
+    name: &str,
+    sink: &mut impl Sink,
+) -> Result<bool, FileError> {
+    let len = file.metadata().map_err(|source| FileError::Io { path: path.to_owned(), source })?.len();
+    let file = Anywhere { file: Arc::new(file), len };
+    // Types are taken from the columns themselves and not from what a writer says of its own memory.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let opened = guarded(|| ArrowReaderMetadata::load(&file, options)).ok_or_else(|| beyond_parsing(path))?;
+    let opened = opened.map_err(|e| damaged(path, &e))?;
+    let wanted = wanted(&opened, path, columns)?;
+    let paths: Vec<Vec<Box<str>>> = wanted.iter().map(|at| parts(&opened, *at)).collect();
+    let groups = opened.metadata().num_row_groups();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX).min(groups);
+    std::thread::scope(|scope| {
+        let unpacking = (0..threads).map(|first| {
+            let groups = (first..groups).step_by(threads);
+            start(
+                scope,
+                Reader { file: file.clone(), opened: opened.clone(), wanted: wanted.clone() },
+                path,
+                groups,
+            )
+        });
+        let unpacking: Vec<Receiver<Batch>> = unpacking.collect::<Result<_, FileError>>()?;
+        let mut line = 0;
+        for group in 0..groups {
+            let batches = &unpacking[group % threads];
+            while let Some(batch) = batches.recv().unwrap_or_else(|_| Err(beyond_parsing(path)))? {
+                let rows = Columns::of(&batch, paths.iter().map(Vec::as_slice));
+                for row in 0..batch.num_rows() {
+                    line += 1;
+                    sink.row(&rows.row(row), Place { file: name, line })?;
+                }
+            }
+        }
+        Ok(true)
+    })
+}
+
+/// What the parser gave up on without an error.
+fn beyond_parsing(path: &Path) -> FileError {
+    FileError::Damaged { path: path.to_owned(), what: "as Parquet: it contradicts itself".to_owned() }
+}
+
+fn damaged(path: &Path, error: &ParquetError) -> FileError {
+    FileError::Damaged { path: path.to_owned(), what: format!("as Parquet: {error}") }
+}
+
+/// The wanted columns by their places among the leaves.
+fn wanted(opened: &ArrowReaderMetadata, path: &Path, columns: &[Box<str>]) -> Result<Vec<usize>, FileError> {
+    let leaves = opened.parquet_schema().columns();
+    let names: Vec<String> = leaves.iter().map(|column| column.path().string()).collect();
+    let path = path.to_owned();
+    let each = columns.iter().map(|wanted| {
+        let mut found = (0..names.len()).filter(|at| names[*at] == **wanted);
+        match (found.next(), found.next()) {
+            (Some(at), None) => Ok(at),
+            (Some(_), Some(_)) => {
+                Err(FileError::DuplicateColumn { path: path.clone(), column: wanted.to_string() })
+            }
+            (None, _) => {
+                let (column, found) = (wanted.to_string(), names.clone());
+                Err(FileError::MissingColumn { path: path.clone(), column, found })
+            }
+        }
+    });
+    each.collect()
+}
+
+/// The path of a leaf. A name may hold dots itself.
+fn parts(opened: &ArrowReaderMetadata, leaf: usize) -> Vec<Box<str>> {
+    opened.parquet_schema().column(leaf).path().parts().iter().map(|part| part.as_str().into()).collect()
+}
+
+/// What a thread reads.
+struct Reader {
+    file: Anywhere,
+    opened: ArrowReaderMetadata,
+    wanted: Vec<usize>,
+}
+
+/// Starts a thread that unpacks some row groups.
+fn start<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    reader: Reader,
+    path: &Path,
+    groups: impl Iterator<Item = usize> + Send + 'scope,
+) -> Result<Receiver<Batch>, FileError> {
+    let (batches, unpacked) = sync_channel(WAITING_MAX);
+    let (of_thread, failed) = (path.to_owned(), path.to_owned());
+    let unpack = move || {
+        let error = match guarded(|| unpack(&reader, groups, &batches)) {
+            Some(Ok(())) => return,
+            Some(Err(error)) => damaged(&of_thread, &error),
+            None => beyond_parsing(&of_thread),
+        };
+        // Whoever takes the rows may take no more: then nobody is told.
+        let _ = batches.send(Err(error));
+    };
+    let thread = Builder::new().name("parquet".to_owned()).spawn_scoped(scope, unpack);
+    thread.map_err(|source| FileError::Io { path: failed, source })?;
+    Ok(unpacked)
+}
+
+fn unpack(
+    reader: &Reader,
+    groups: impl Iterator<Item = usize>,
+    batches: &SyncSender<Batch>,
+) -> Result<(), ParquetError> {
+    for group in groups {
+        let rows = reader.opened.metadata().row_group(group).num_rows();
+        let mut left = usize::try_from(rows)
+            .map_err(|_| ParquetError::General(format!("a row group claims to have {rows} rows")))?;
+        let leaves = ProjectionMask::leaves(reader.opened.parquet_schema(), reader.wanted.iter().copied());
+        let unpacked =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(reader.file.clone(), reader.opened.clone())
+                .with_row_groups(vec![group])
+                .with_projection(leaves)
+                .with_batch_size(BATCH_LEN)
+                .build()?;
+        for batch in unpacked {
+            let batch = batch.map_err(of_arrow)?;
+            left = left.checked_sub(batch.num_rows()).ok_or_else(|| contradiction(group))?;
+            if batches.send(Ok(Some(batch))).is_err() {
+                return Ok(());
+            }
+        }
+        if left > 0 {
+            return Err(contradiction(group));
+        }
+        if batches.send(Ok(None)).is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn contradiction(group: usize) -> ParquetError {
+    ParquetError::EOF(format!("row group {group} has other rows than it says"))
+}
+
+fn of_arrow(error: ArrowError) -> ParquetError {
+    match error {
+        ArrowError::ParquetError(text) => ParquetError::General(text),
+        error => error.into(),
+    }
+}
+
+/// A file that several threads read at positions of their own.
+#[derive(Clone, Debug)]
+struct Anywhere {
+    file: Arc<File>,
+    len: u64,
+}
+
+impl Length for Anywhere {
+    fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+impl ChunkReader for Anywhere {
+    type T = BufReader<At>;
+
+    fn get_read(&self, start: u64) -> Result<BufReader<At>, ParquetError> {
+        Ok(BufReader::with_capacity(PAGE_HEADER_LEN, At { file: Arc::clone(&self.file), position: start }))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let mut bytes = Vec::new();
+        let at = At { file: Arc::clone(&self.file), position: start };
+        // What the file claims is not taken as room before it is there.
+        if at.take(length as u64).read_to_end(&mut bytes)? < length {
+            return Err(ParquetError::EOF("the file ends before it should".to_owned()));
+        }
+        Ok(bytes.into())
+    }
+}
+
+/// One place in a file.
+struct At {
+    file: Arc<File>,
+    position: u64,
+}
+
+impl Read for At {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = super::open::read_at(&self.file, buffer, self.position)?;
+        self.position += len as u64;
+        Ok(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Fields;
+
+    #[derive(Default)]
+    struct Counting(u64);
+
+    impl Sink for Counting {
+        fn row(&mut self, fields: &impl Fields, _: Place<'_>) -> Result<(), FileError> {
+            std::hint::black_box(fields.field(0));
+            self.0 += 1;
+            Ok(())
+        }
+
+        fn unreadable(&mut self, _: &'static str, _: &str, _: Place<'_>) -> Result<(), FileError> {
+            self.0 += 1;
+            Ok(())
+        }
+    }
+
+    fn count(bytes: &[u8], column: &str) -> Result<u64, FileError> {
+        use std::io::Write as _;
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let mut counting = Counting::default();
+        read(file, Path::new("f.parquet"), &[column.into()], "f.parquet", &mut counting)?;
+        Ok(counting.0)
+    }
+
+    /// Wherever a file is damaged: all its rows or an error, and nothing worse.
+    #[test]
+    fn damage_is_told_and_nothing_worse() {
+        let whole = include_bytes!("../../../tests/parquet/kinds.parquet");
+        let columns = ["text", "huge", "user.deep.id"];
+        columns.iter().for_each(|column| assert_eq!(count(whole, column).unwrap(), 3));
+        for at in (0..whole.len()).step_by(5) {
+            for flip in [0xff, 0x01, 0x80] {
+                let mut bytes = whole.to_vec();
+                bytes[at] ^= flip;
+                for column in columns {
+                    assert!(
+                        matches!(count(&bytes, column), Ok(3) | Err(_)),
+                        "{column} with byte {at} ^ {flip}"
+                    );
+                }
+            }
+        }
+        for len in 0..whole.len() {
+            assert!(count(&whole[..len], "text").is_err(), "of {len} bytes");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Any other warehouse, through a driver of Arrow Database Connectivity: a shared library that somebody installed.
+//!
+//! Drivers agree on how rows are handed over, and on little else. So a query is never changed, only asked for as a
+//! part of a larger one, which no statement that writes can be; the connection is set to read only where a driver
+//! knows how; and the time that a query may take is kept here, by asking the driver to give up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Instant;
+
+use adbc_core::error::{Error, Status};
+use adbc_core::options::{AdbcVersion, OptionConnection, OptionDatabase};
+use adbc_core::{
+    Connection as _, Database as _, Driver as _, LOAD_FLAG_DEFAULT, Optionable as _, Statement as _,
+};
+use adbc_driver_manager::{ManagedConnection, ManagedDriver, ManagedStatement};
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use arrow_schema::{ArrowError, Schema};
+
+use super::Database;
+use super::error::{SqlError, Trouble};
+use super::statement::{columns_of, select_as_is};
+use crate::config::{Adbc, Secrets, SqlSource};
+use crate::connector::columns::Columns;
+use crate::connector::file::{Place, Sink};
+use crate::model::ConnectionName;
+
+/// What stands for a secret in a driver's message.
+const MASKED: &str = "[secret]";
+
+/// One conversation with a driver.
+struct Session<'a> {
+    name: &'a ConnectionName,
+    settings: &'a Adbc,
+    secrets: &'a Secrets,
+    connection: ManagedConnection,
+}
+
+/// Asks a query, and hands over the wanted columns of every row. How many rows there were.
+pub(super) fn read(
+    source: &SqlSource,
+    database: Database<'_>,
+    settings: &Adbc,
+    columns: &[Box<str>],
+    sink: &mut impl Sink,
+) -> Result<u64, SqlError> {
+    let mut session = Session::open(database, settings)?;
+    let found = session.columns(source)?;
+    wanted(database.name, &found, columns)?;
+    let mut statement = session.statement(&select_as_is(source, columns, settings.quote))?;
+    session.bind(&mut statement, source)?;
+    let paths: Vec<[Box<str>; 1]> = columns.iter().map(|name| [name.clone()]).collect();
+    let place = format!("query of {}", database.name);
+    session.within_time(&mut statement, |session, statement| {
+        let begun = Instant::now();
+        let batches = statement.execute().map_err(|e| session.error(&e, Trouble::Query))?;
+        let mut rows = 0;
+        for batch in batches {
+            let batch = batch.map_err(|e| session.arrow_error(&e, rows == 0))?;
+            let taken = Columns::of(&batch, paths.iter().map(<[Box<str>; 1]>::as_slice));
+            for row in 0..batch.num_rows() {
+                rows += 1;
+                let taken = sink.row(&taken.row(row), Place { file: &place, line: rows });
+                taken.map_err(|_| SqlError::new(session.name, Trouble::Stopped, String::new()))?;
+            }
+            // Drivers that cannot be told to give up are at least not asked for more.
+            if begun.elapsed() > settings.statement_timeout {
+                return Err(session.too_long());
+            }
+        }
+        Ok(rows)
+    })
+}
+
+impl<'a> Session<'a> {
+    fn open(database: Database<'a>, settings: &'a Adbc) -> Result<Self, SqlError> {
+        let Database { name, secrets, .. } = database;
+        let fail = |error: &Error, trouble| failed(name, secrets, error, trouble);
+        let mut driver = load(settings).map_err(|e| fail(&e, Trouble::Driver))?;
+        let options = settings.options.iter().map(|(key, value)| (key, value.as_str()));
+        let hidden = secrets.iter().map(|(key, secret)| (key, secret.expose()));
+        let options =
+            options.chain(hidden).map(|(key, value)| (OptionDatabase::from(key.as_str()), value.into()));
+        let opened = driver.new_database_with_opts(options).map_err(|e| fail(&e, Trouble::Unreachable))?;
+        let mut connection = opened.new_connection().map_err(|e| fail(&e, Trouble::Unreachable))?;
+        // Not every driver knows the option, and the way in which queries are asked keeps them from writing.
+        let _ = connection.set_option(OptionConnection::ReadOnly, "true".into());
+        Ok(Self { name, settings, secrets, connection })
+    }
+
+    fn statement(&mut self, sql: &str) -> Result<ManagedStatement, SqlError> {
+        let made = self.connection.new_statement();
+        let mut statement = made.map_err(|e| self.error(&e, Trouble::Unreachable))?;
+        statement.set_sql_query(sql).map_err(|e| self.error(&e, Trouble::Query))?;
+        Ok(statement)
+    }
+
+    /// The values of a query's placeholders, as one row of text.
+    fn bind(&self, statement: &mut ManagedStatement, source: &SqlSource) -> Result<(), SqlError> {
+        if source.params.is_empty() {
+            return Ok(());
+        }
+        let value = |text: &String| -> ArrayRef { Arc::new(StringArray::from(vec![text.as_str()])) };
+        let values = source.params.iter().enumerate().map(|(at, text)| (format!("{}", at + 1), value(text)));
+        let row = RecordBatch::try_from_iter(values).map_err(|e| self.arrow_error(&e, true))?;
+        statement.bind(row).map_err(|e| self.error(&e, Trouble::Query))
+    }
+
+    /// The columns that the source has, without its rows where the driver can.
+    fn columns(&mut self, source: &SqlSource) -> Result<Vec<String>, SqlError> {
+        let mut statement = self.statement(&columns_of(source, self.settings.quote))?;
+        self.bind(&mut statement, source)?;
+        let schema =
+            self.within_time(&mut statement, |session, statement| match statement.execute_schema() {
+                Ok(schema) => Ok(Arc::new(schema)),
+                Err(error) if error.status == Status::NotImplemented => statement
+                    .execute()
+                    .map(|rows| rows.schema())
+                    .map_err(|e| session.error(&e, Trouble::Query)),
+                Err(error) => Err(session.error(&error, Trouble::Query)),
+            })?;
+        Ok(names(&schema))
+    }
+
+    /// Does something that may take no longer than a query may.
+    fn within_time<T>(
+        &self,
+        statement: &mut ManagedStatement,
+        work: impl FnOnce(&Self, &mut ManagedStatement) -> Result<T, SqlError>,
+    ) -> Result<T, SqlError> {
+        let (cancel, limit) = (statement.get_cancel_handle(), self.settings.statement_timeout);
+        let is_over = AtomicBool::new(false);
+        let (done, ended) = sync_channel::<()>(0);
+        let result = std::thread::scope(|scope| {
+            let is_over = &is_over;
+            scope.spawn(move || {
+                if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                    is_over.store(true, Ordering::Relaxed);
+                    // A driver that cannot give up is waited for.
+                    let _ = cancel.try_cancel();
+                }
+            });
+            let result = work(self, statement);
+            drop(done);
+            result
+        });
+        match result {
+            Err(error) if is_over.load(Ordering::Relaxed) && error.trouble != Trouble::Stopped => {
+                Err(self.too_long())
+            }
+            result => result,
+        }
+    }
+
+    fn too_long(&self) -> SqlError {
+        let limit = self.settings.statement_timeout.as_secs_f64();
+        SqlError::new(self.name, Trouble::Timeout, format!("it took longer than {limit} s"))
+    }
+
+    fn error(&self, error: &Error, otherwise: Trouble) -> SqlError {
+        failed(self.name, self.secrets, error, otherwise)
+    }
+
+    /// An error in the middle of rows. Drivers that only begin to ask when rows are fetched fail here first.
+    fn arrow_error(&self, error: &ArrowError, is_first: bool) -> SqlError {
+        let otherwise = if is_first { Trouble::Query } else { Trouble::Broken };
+        match error {
+            ArrowError::ExternalError(inner) => match inner.downcast_ref::<Error>() {
+                Some(error) => self.error(error, otherwise),
+                None => SqlError::new(self.name, otherwise, masked(self.secrets, inner.to_string())),
+            },
+            error => SqlError::new(self.name, otherwise, masked(self.secrets, error.to_string())),
+        }
+    }
+}
+
+fn load(settings: &Adbc) -> Result<ManagedDriver, Error> {
+    let entrypoint = settings.entrypoint.as_ref().map(String::as_bytes);
+    let load = |version| {
+        ManagedDriver::load_from_name(&settings.driver, entrypoint, version, LOAD_FLAG_DEFAULT, None)
+    };
+    match load(AdbcVersion::V110) {
+        Err(error) if error.status == Status::NotImplemented => load(AdbcVersion::V100),
+        loaded => loaded,
+    }
+}
+
+fn names(schema: &Schema) -> Vec<String> {
+    schema.fields().iter().map(|field| field.name().clone()).collect()
+}
+
+/// Each wanted column must be there once.
+fn wanted(database: &ConnectionName, found: &[String], columns: &[Box<str>]) -> Result<(), SqlError> {
+    for name in columns {
+        let trouble = match found.iter().filter(|column| ***column == **name).count() {
+            1 => continue,
+            0 => Trouble::MissingColumn { column: name.to_string(), found: found.to_vec() },
+            _ => Trouble::DuplicateColumn(name.to_string()),
+        };
+        return Err(SqlError::new(database, trouble, String::new()));
+    }
+    Ok(())
+}
+
+/// What an error of a driver is. Many say no more than that they failed.
+fn failed(database: &ConnectionName, secrets: &Secrets, error: &Error, otherwise: Trouble) -> SqlError {
+    let state: String = error.sqlstate.iter().map(|c| char::from(c.to_ne_bytes()[0])).collect();
+    let trouble = match (error.status, state.as_str()) {
+        (_, "42501") | (Status::Unauthorized, _) => Trouble::Permission,
+        (_, "25006") => Trouble::Writes,
+        (_, "57014") | (Status::Timeout, _) => Trouble::Timeout,
+        (Status::Unauthenticated, _) => Trouble::Credentials,
+        (_, state) if state.starts_with("28") => Trouble::Credentials,
+        (Status::IO | Status::Cancelled, _) if otherwise == Trouble::Query => Trouble::Broken,
+        _ => otherwise,
+    };
+    SqlError::new(database, trouble, masked(secrets, error.message.clone()))
+}
+
+fn masked(secrets: &Secrets, message: String) -> String {
+    secrets.values().fold(message, |message, secret| message.replace(secret.expose(), MASKED))
+}

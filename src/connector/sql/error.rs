@@ -1,0 +1,143 @@
+//! What a database refused, in kinds that matter: whom it is up to, and whether it may pass.
+
+use tokio_postgres::error::SqlState;
+
+use super::tls;
+use crate::model::ConnectionName;
+
+/// Longest message of a server that is repeated, in characters.
+const MESSAGE_LEN_MAX: usize = 300;
+
+/// What kind of trouble it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The server was not reached, or does not speak to us.
+    Unreachable,
+    /// The connection broke, or the server was stopped, in the middle of the rows.
+    Broken,
+    /// The server's certificate is not good for its name, or there is none.
+    Certificate,
+    /// User or password are refused.
+    Credentials,
+    /// The user may not read what the query asks for.
+    Permission,
+    /// The query is wrong.
+    Query,
+    /// The query would have written.
+    Writes,
+    /// The driver is not there, or does not work.
+    Driver,
+    /// The query took longer than it may.
+    Timeout,
+    /// A column that a rule names is not among those of the query.
+    MissingColumn {
+        /// The column.
+        column: String,
+        /// The columns that there are.
+        found: Vec<String>,
+    },
+    /// A column that a rule names is there twice.
+    DuplicateColumn(String),
+    /// Whoever takes the rows takes no more; it knows why.
+    Stopped,
+    /// This machine does not give what it takes.
+    Local,
+}
+
+/// Why a query gave no rows, or not all of them.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", self.text())]
+pub struct SqlError {
+    /// The connection.
+    pub database: ConnectionName,
+    /// What kind of trouble it is.
+    pub trouble: Trouble,
+    /// What the server said.
+    pub message: String,
+}
+
+impl SqlError {
+    pub(super) fn new(database: &ConnectionName, trouble: Trouble, message: impl Into<String>) -> Self {
+        let message: String = message.into();
+        let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+        let message = message.chars().take(MESSAGE_LEN_MAX).collect();
+        Self { database: database.clone(), trouble, message }
+    }
+
+    /// The config has no such connection.
+    #[must_use]
+    pub fn unknown(database: &ConnectionName) -> Self {
+        Self::new(database, Trouble::Local, "the config does not have it")
+    }
+
+    /// What an error of the client library is.
+    pub(super) fn of(database: &ConnectionName, error: &tokio_postgres::Error, before_rows: bool) -> Self {
+        let Some(server) = error.as_db_error() else {
+            let trouble = if before_rows { Trouble::Unreachable } else { Trouble::Broken };
+            return Self::new(database, trouble, tls::cause(error));
+        };
+        let mut message = server.message().to_owned();
+        if let Some(hint) = server.hint() {
+            message.push_str(&format!(" ({hint})"));
+        }
+        let trouble = match server.code() {
+            code if is_authentication(code) => Trouble::Credentials,
+            code if *code == SqlState::INSUFFICIENT_PRIVILEGE => Trouble::Permission,
+            code if *code == SqlState::READ_ONLY_SQL_TRANSACTION => Trouble::Writes,
+            code if *code == SqlState::QUERY_CANCELED => Trouble::Timeout,
+            code if is_going_away(code) => {
+                if before_rows {
+                    Trouble::Unreachable
+                } else {
+                    Trouble::Broken
+                }
+            }
+            code if *code == SqlState::INVALID_CATALOG_NAME => Trouble::Credentials,
+            _ => Trouble::Query,
+        };
+        Self::new(database, trouble, message)
+    }
+
+    fn text(&self) -> String {
+        let (database, message) = (&self.database, &self.message);
+        match &self.trouble {
+            Trouble::Unreachable => format!("database `{database}` cannot be reached: {message}"),
+            Trouble::Broken => {
+                format!("database `{database}` broke off in the middle of the rows: {message}")
+            }
+            Trouble::Certificate => format!("database `{database}` cannot be trusted: {message}"),
+            Trouble::Credentials => format!("database `{database}` refuses the user: {message}"),
+            Trouble::Permission => format!("the user may not read that in database `{database}`: {message}"),
+            Trouble::Query => format!("database `{database}` refuses the query: {message}"),
+            Trouble::Writes => format!("the query would write to database `{database}`: {message}"),
+            Trouble::Driver => format!("the driver of database `{database}` cannot be used: {message}"),
+            Trouble::Timeout => format!("database `{database}` ended the query: {message}"),
+            Trouble::MissingColumn { column, .. } => {
+                format!("the query of database `{database}` gives no column `{column}`")
+            }
+            Trouble::DuplicateColumn(column) => {
+                format!("the query of database `{database}` gives two columns `{column}`")
+            }
+            Trouble::Stopped => "reading was stopped".to_owned(),
+            Trouble::Local => format!("database `{database}` cannot be asked from here: {message}"),
+        }
+    }
+}
+
+fn is_authentication(code: &SqlState) -> bool {
+    [SqlState::INVALID_PASSWORD, SqlState::INVALID_AUTHORIZATION_SPECIFICATION].contains(code)
+}
+
+fn is_going_away(code: &SqlState) -> bool {
+    let codes = [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::TOO_MANY_CONNECTIONS,
+        SqlState::CONNECTION_FAILURE,
+        SqlState::CONNECTION_EXCEPTION,
+        SqlState::CONNECTION_DOES_NOT_EXIST,
+        SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+    ];
+    codes.contains(code)
+}

@@ -1,0 +1,95 @@
+//! Queries → rows, streaming: PostgreSQL and Amazon Redshift over their protocol, any other warehouse through a
+//! driver that is installed.
+//!
+//! # Guarantees
+//! A query can only read, and is ended after a time. Either every row is handed over, or there is an error: a
+//! connection that breaks never passes for the end. Memory does not grow with the rows, since some thousands are
+//! asked for at a time.
+//!
+//! # Caveats
+//! Callers block: the conversation runs on the caller's thread. A driver is code of others in this process.
+
+mod adbc;
+mod error;
+mod session;
+mod statement;
+mod tls;
+
+use crate::config::{Secrets, Sql, SqlSource};
+use crate::connector::file::{Place, Sink};
+use crate::model::{ConnectionName, Field, Fields};
+
+pub use error::{SqlError, Trouble};
+
+use session::Session;
+
+/// A database and what it takes to speak to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Database<'a> {
+    /// Its name in the config.
+    pub name: &'a ConnectionName,
+    /// Where it is.
+    pub settings: &'a Sql,
+    /// What must not be shown, by name: `password` of PostgreSQL, options of a driver.
+    pub secrets: &'a Secrets,
+}
+
+/// Asks a query, and hands over the wanted columns of every row. How many rows there were.
+///
+/// # Errors
+/// [`SqlError`] when not every row was read; what the sink was given is then of no use.
+pub fn read(
+    source: &SqlSource,
+    database: Database<'_>,
+    columns: &[Box<str>],
+    sink: &mut impl Sink,
+) -> Result<u64, SqlError> {
+    let settings = match database.settings {
+        Sql::Adbc(settings) => return adbc::read(source, database, settings, columns, sink),
+        Sql::Postgres(settings) => settings,
+    };
+    let place = format!("query of {}", database.name);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| SqlError::new(database.name, Trouble::Local, e.to_string()))?;
+    let mut rows = 0;
+    let asked = runtime.block_on(async {
+        let session = Session::open(database, settings).await?;
+        session
+            .query(source, columns, |fields: &Values<'_>| {
+                rows += 1;
+                let place = Place { file: &place, line: rows };
+                sink.row(fields, place)
+                    .map_err(|_| SqlError::new(database.name, Trouble::Stopped, String::new()))
+            })
+            .await
+    });
+    asked.map(|()| rows)
+}
+
+/// The wanted values of one row, as the server sent them.
+pub(super) struct Values<'a>(&'a tokio_postgres::Row);
+
+/// Whatever the type: the bytes of its text.
+struct Raw<'a>(&'a [u8]);
+
+impl<'a> tokio_postgres::types::FromSql<'a> for Raw<'a> {
+    fn from_sql(
+        _: &tokio_postgres::types::Type,
+        raw: &'a [u8],
+    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(raw))
+    }
+
+    fn accepts(_: &tokio_postgres::types::Type) -> bool {
+        true
+    }
+}
+
+impl Fields for Values<'_> {
+    fn field(&self, at: usize) -> Field<'_> {
+        match self.0.try_get::<_, Option<Raw<'_>>>(at) {
+            Ok(Some(Raw(bytes))) => Field::Text(bytes),
+            _ => Field::Absent,
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! One conversation with a database: connect, begin to read, ask, take rows by the thousand, end.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use tokio_postgres::types::{Format, IsNull, ToSql, Type, private::BytesMut};
+use tokio_postgres::{Client, Config, Row};
+
+use super::error::{SqlError, Trouble};
+use super::statement::{Column, DOUBLE, columns_of, select};
+use super::{Database, Values, tls};
+use crate::config::{Postgres, SqlSource};
+use crate::model::ConnectionName;
+
+/// Rows that are asked for at once.
+const ROWS: i32 = 50_000;
+/// How the server calls us among its connections.
+const APPLICATION: &str = "syncline";
+/// A connection that nothing is heard on is asked whether it is there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+pub(super) struct Session<'a> {
+    client: Client,
+    database: &'a ConnectionName,
+    statement_timeout: Duration,
+    /// Moves the bytes, for as long as there is a session.
+    _pump: tokio::task::JoinSet<()>,
+}
+
+impl<'a> Session<'a> {
+    pub(super) async fn open(database: Database<'a>, settings: &Postgres) -> Result<Self, SqlError> {
+        let Database { name, secrets, .. } = database;
+        let mut config = Config::new();
+        config.host(&settings.host).port(settings.port).dbname(&settings.database).user(&settings.user);
+        config.application_name(APPLICATION).connect_timeout(settings.connect_timeout);
+        config.keepalives_idle(KEEPALIVE).tcp_user_timeout(KEEPALIVE * 4);
+        if let Some(password) = secrets.get("password") {
+            config.password(password.expose());
+        }
+        let mut pump = tokio::task::JoinSet::new();
+        let client = if settings.is_encrypted && !settings.host.starts_with('/') {
+            config.ssl_mode(tokio_postgres::config::SslMode::Require);
+            let connector = tls::Connector::new(settings.ca.as_deref())
+                .map_err(|what| SqlError::new(name, Trouble::Certificate, what))?;
+            let (client, connection) =
+                limited(name, settings.connect_timeout, config.connect(connector)).await?;
+            pump.spawn(async move { drop(connection.await) });
+            client
+        } else {
+            config.ssl_mode(tokio_postgres::config::SslMode::Disable);
+            let connect = config.connect(tokio_postgres::NoTls);
+            let (client, connection) = limited(name, settings.connect_timeout, connect).await?;
+            pump.spawn(async move { drop(connection.await) });
+            client
+        };
+        let statement_timeout = settings.statement_timeout;
+        Ok(Self { client, database: name, statement_timeout, _pump: pump })
+    }
+
+    /// Asks, and gives every row to `take`.
+    pub(super) async fn query(
+        mut self,
+        source: &SqlSource,
+        columns: &[Box<str>],
+        mut take: impl FnMut(&Values<'_>) -> Result<(), SqlError>,
+    ) -> Result<(), SqlError> {
+        let (database, millis) = (self.database, self.statement_timeout.as_millis());
+        let begun = self.client.build_transaction().read_only(true).start().await;
+        let asking = begun.map_err(|e| SqlError::of(database, &e, true))?;
+        let limit = format!("set statement_timeout to {millis}");
+        asking.batch_execute(&limit).await.map_err(|e| SqlError::of(database, &e, true))?;
+        let failed = |e: tokio_postgres::Error| SqlError::of(database, &e, true);
+        let shape = asking.prepare(&columns_of(source, DOUBLE)).await.map_err(failed)?;
+        let columns = wanted(database, &shape, columns)?;
+        let statement = asking.prepare(&select(source, &columns)).await.map_err(failed)?;
+        let values: Vec<AsText<'_>> = source.params.iter().map(|text| AsText(text)).collect();
+        let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
+        if values.len() != statement.params().len() {
+            let (needs, has) = (statement.params().len(), values.len());
+            let message = format!("it has {needs} placeholders, and `params` has {has} values");
+            return Err(SqlError::new(database, Trouble::Query, message));
+        }
+        let portal = asking.bind(&statement, &values).await.map_err(failed)?;
+        let mut is_first = true;
+        loop {
+            let broken = |e: tokio_postgres::Error| SqlError::of(database, &e, is_first);
+            let mut rows = pin!(asking.query_portal_raw(&portal, ROWS).await.map_err(broken)?);
+            let mut taken = 0;
+            while let Some(row) =
+                rows.try_next().await.map_err(|e| SqlError::of(database, &e, is_first && taken == 0))?
+            {
+                take_row(&row, &mut take)?;
+                taken += 1;
+            }
+            is_first = false;
+            if taken < ROWS {
+                // Only the server's word that there are no more is the end.
+                return asking.commit().await.map_err(|e| SqlError::of(database, &e, false));
+            }
+        }
+    }
+}
+
+fn take_row(row: &Row, take: &mut impl FnMut(&Values<'_>) -> Result<(), SqlError>) -> Result<(), SqlError> {
+    take(&Values(row))
+}
+
+/// Connects within a time: the library's own limit does not cover a server that accepts and says nothing.
+async fn limited<T>(
+    database: &ConnectionName,
+    limit: Duration,
+    connect: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, SqlError> {
+    match tokio::time::timeout(limit, connect).await {
+        Ok(Ok(connected)) => Ok(connected),
+        Ok(Err(error)) if tls::is_about_certificate(&error) => {
+            Err(SqlError::new(database, Trouble::Certificate, tls::cause(&error)))
+        }
+        Ok(Err(error)) => Err(SqlError::of(database, &error, true)),
+        Err(_) => Err(SqlError::new(database, Trouble::Unreachable, "it does not answer")),
+    }
+}
+
+/// The wanted columns, each of which must be there once.
+fn wanted<'c>(
+    database: &ConnectionName,
+    shape: &tokio_postgres::Statement,
+    columns: &'c [Box<str>],
+) -> Result<Vec<Column<'c>>, SqlError> {
+    let found = || shape.columns().iter().map(|column| column.name().to_owned()).collect::<Vec<_>>();
+    let each = columns.iter().map(|name| {
+        let mut same = shape.columns().iter().filter(|column| column.name() == &**name);
+        match (same.next(), same.next()) {
+            (Some(column), None) => Ok(Column { name, is_bytes: *column.type_() == Type::BYTEA }),
+            (Some(_), Some(_)) => {
+                Err(SqlError::new(database, Trouble::DuplicateColumn(name.to_string()), String::new()))
+            }
+            (None, _) => {
+                let trouble = Trouble::MissingColumn { column: name.to_string(), found: found() };
+                Err(SqlError::new(database, trouble, String::new()))
+            }
+        }
+    });
+    each.collect()
+}
+
+/// A value that the server reads as it would read it in a query's text, whatever its type.
+#[derive(Debug)]
+struct AsText<'a>(&'a str);
+
+impl ToSql for AsText<'_> {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(self.0.as_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    fn encode_format(&self, _: &Type) -> Format {
+        Format::Text
+    }
+
+    tokio_postgres::types::to_sql_checked!();
+}

@@ -1,0 +1,121 @@
+//! Cohorts that are asked of a warehouse through a driver, by real ones: SQLite's and DuckDB's.
+
+use crate::support::drivers::Driver;
+use crate::support::*;
+
+/// A config whose cohort `carts` is asked through this connection.
+fn asking(w: &Workspace, sandbox: &Sandbox, connection: &str, source: &str) {
+    let text = config(&sandbox.url, &["carts"], connection);
+    let source = format!("{{ kind: sql, connection: warehouse, {source} }}");
+    w.write("sync.yaml", text.replace("{ kind: file, path: carts.csv }", &source));
+}
+
+/// Both drivers, as far as they are here, each with a file in which `carts` has these people.
+fn each(check: impl Fn(&Workspace, &Sandbox, &Driver)) {
+    for driver in [Driver::sqlite(), Driver::duckdb()].into_iter().flatten() {
+        let (w, sandbox) = (Workspace::new(), Sandbox::start());
+        let rows = "with recursive n(i) as (select 0 union all select i + 1 from n where i < 9999) \
+            select 'user-' || i as identity, i as age from n";
+        driver.sql(&w.path("data.db"), &format!("create table carts as {rows}"));
+        check(&w, &sandbox, &driver);
+    }
+}
+
+#[test]
+fn a_table_and_a_query_with_values_are_cohorts() {
+    each(|w, sandbox, driver| {
+        let connection = driver.connection("data.db", "");
+        asking(w, sandbox, &connection, "table: carts");
+        w.run(&["reconcile"]).expect(0).says(&["added 10,000"]);
+        assert_eq!(sandbox.members("carts"), members(users(10_000)));
+        w.run(&["reconcile"]).expect(0).says(&["In step: 1 cohort, 10,000 members, 0 requests"]);
+        let query =
+            "query: \"select identity from carts where age < cast(? as integer) and identity like ?\"";
+        asking(w, sandbox, &connection, &format!("{query}, params: [9900, 'user-%']"));
+        w.run(&["reconcile"]).expect(0).says(&["removed 100"]);
+    });
+}
+
+#[test]
+fn numbers_and_bytes_name_people_and_null_names_nobody() {
+    each(|w, sandbox, driver| {
+        let connection = driver.connection("data.db", "");
+        for (values, expected) in [
+            ("(1), (9007199254740993)", ["external_id 1", "external_id 9007199254740993"]),
+            ("('a,b'), (null), (''), ('ü')", ["external_id a,b", "external_id ü"]),
+            ("(cast('ab' as blob)), (cast('cd' as blob))", ["external_id ab", "external_id cd"]),
+        ] {
+            let query = format!("query: \"with v(identity) as (values {values}) select * from v\"");
+            asking(w, sandbox, &connection, &query);
+            let text = w.read("sync.yaml") + "    guard: { max_removed: 100%, max_added: 1000% }\n";
+            w.write("sync.yaml", text);
+            w.run(&["reconcile"]).expect(0);
+            assert_eq!(sandbox.members("carts"), expected.map(str::to_owned).into(), "{values}");
+        }
+    });
+}
+
+#[test]
+fn each_trouble_has_its_own_words_and_removes_nobody() {
+    each(|w, sandbox, driver| {
+        let connection = driver.connection("data.db", "");
+        asking(w, sandbox, &connection, "table: carts");
+        w.run(&["reconcile"]).expect(0);
+        let tried = |connection: &str, source: &str| {
+            asking(w, sandbox, connection, source);
+            w.run(&["reconcile"])
+        };
+        tried(&connection, "table: nowhere").expect(1).says(&["refuses the query", "nowhere"]);
+        tried(&connection, "query: \"select 1 as identify\"")
+            .expect(1)
+            .says(&["no column `identity`", "Did you mean `identify`?"]);
+        tried(&connection, "query: \"delete from carts returning identity\"")
+            .expect(1)
+            .says(&["refuses the query"]);
+        let endless = "query: \"with recursive n(i) as (select 0 union all select i + 1 from n) \
+            select 'user-' || i as identity from n\"";
+        let short = driver.connection("data.db", ", statement_timeout: 1s");
+        tried(&short, endless).expect(5).says(&["took longer than 1 s", "statement_timeout"]);
+        let nowhere = driver.connection("nowhere/data.db", "");
+        tried(&nowhere, "table: carts").expect(5).says(&["cannot be reached", "nobody was added or removed"]);
+        w.write("broken.db", "this is no database at all, whatever its name says".repeat(100));
+        let broken = driver.connection("broken.db", "");
+        let run = tried(&broken, "table: carts");
+        assert!([1, 5].contains(&run.code), "{run:?}");
+        tried(&connection, "table: carts").expect(0);
+        assert_eq!(sandbox.members("carts"), members(users(10_000)), "nobody left, and nothing was written");
+    });
+}
+
+#[test]
+fn a_driver_that_is_not_there_or_is_none() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write("drivers/text.so", "no library");
+    for driver in ["warehouse_of_tomorrow", "drivers/gone.so", "drivers/text.so"] {
+        let connection = format!("  warehouse: {{ kind: adbc, driver: {driver} }}\n");
+        asking(&w, &sandbox, &connection, "table: carts");
+        w.run(&["reconcile"]).expect(1).says(&["the driver of database `warehouse`", "install the driver"]);
+    }
+    assert_eq!(sandbox.writes(), 0);
+}
+
+/// What a driver says may hold what it was told.
+#[test]
+fn a_secret_that_a_driver_repeats_is_not_shown() {
+    each(|w, sandbox, driver| {
+        let connection = driver.connection("data.db", "");
+        let connection = connection.replace("options: {", "secrets: {").replace("data.db", "{ env: HIDDEN }");
+        asking(w, sandbox, &connection, "table: carts");
+        let mut command = w.command(&["reconcile", "-vvv"]);
+        command.env("HIDDEN", "nowhere/canary-of-the-mine.db");
+        let run = run(command).expect(5).says(&["cannot be reached"]);
+        assert!(!(run.stdout + &run.stderr).contains("canary"));
+        let mut command = w.command(&["reconcile"]);
+        command.env_remove("HIDDEN");
+        let lacks = crate::support::run(command).expect(4);
+        lacks.says(&["connection `warehouse` has no", driver.option, "set HIDDEN"]);
+        let mut command = w.command(&["reconcile"]);
+        command.env("HIDDEN", "data.db");
+        crate::support::run(command).expect(0).says(&["added 10,000"]);
+    });
+}

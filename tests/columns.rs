@@ -1,0 +1,188 @@
+//! Sources that know types: Parquet and Avro, as other programs write them. The same people as from text, and
+//! whatever can name nobody is told.
+
+use std::fs;
+
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
+
+use crate::support::avro_writer::{Writer, text};
+use crate::support::drivers::Driver;
+use crate::support::postgres::Postgres;
+use crate::support::*;
+
+/// A config whose only cohort takes its external ids from a column.
+fn by(w: &Workspace, sandbox: &Sandbox, path: &str, column: &str) {
+    let text = config(&sandbox.url, &["carts"], "");
+    let text =
+        text.replace("carts.csv", path).replace("external_id: identity", &format!("external_id: {column}"));
+    w.write("sync.yaml", text + "    guard: { max_removed: 100%, max_added: 1000%, max_unreadable: 99 }\n");
+}
+
+/// What each column names, or why it names nobody.
+fn each_column(path: &str, columns: &[(&str, Result<&[&str], &str>)]) {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write("f", fs::read(root().join(path)).unwrap());
+    let format = path.rsplit('.').next().unwrap();
+    for (column, expected) in columns {
+        by(&w, &sandbox, &format!("f, format: {format}"), column);
+        match expected {
+            Ok(people) => {
+                w.run(&["reconcile"]).expect(0);
+                let people = people.iter().map(|person| (*person).to_owned());
+                assert_eq!(sandbox.members("carts"), members(people), "{column}");
+            }
+            Err(why) => {
+                w.run(&["plan"]).says(&[why]);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_type_of_a_parquet_column() {
+    each_column(
+        "tests/parquet/kinds.parquet",
+        &[
+            ("text", Ok(&["a", "ü"])),
+            ("coded", Ok(&["a", "b"])),
+            ("raw", Ok(&["a", "b"])),
+            ("four", Ok(&["aaaa", "bbbb"])),
+            ("tiny", Ok(&["-1", "7"])),
+            ("small", Ok(&["-2147483648", "7"])),
+            ("large", Ok(&["9007199254740993", "-5"])),
+            ("unsigned", Ok(&["4294967295", "7"])),
+            ("huge", Ok(&["18446744073709551615", "7"])),
+            ("uuid", Ok(&["00000000-0000-0001-0000-0000000000ab", "00000000-0000-0002-0000-0000000000ab"])),
+            ("whole", Ok(&["12", "7"])),
+            ("fraction", Ok(&["12"])),
+            ("user.id", Ok(&["a", "b"])),
+            ("user.deep.id", Ok(&["1"])),
+            ("sure", Ok(&["a", "b", "c"])),
+            ("yes", Err("not_text")),
+            ("day", Err("not_text")),
+            ("money", Ok(&["2"])),
+            ("list.list.element", Err("not_text")),
+            ("user", Err("has no column `user`")),
+            ("nobody", Err("has no column `nobody`")),
+        ],
+    );
+}
+
+#[test]
+fn every_type_of_an_avro_field() {
+    each_column(
+        "tests/avro/kinds.snappy.avro",
+        &[
+            ("color", Ok(&["RED", "GREEN"])),
+            ("four", Ok(&["4444"])),
+            ("small", Ok(&["-1", "2147483647", "-2147483648"])),
+            ("large", Ok(&["9223372036854775807", "-9223372036854775808", "9007199254740992"])),
+            ("reverse", Ok(&["r"])),
+            ("wide", Ok(&["7"])),
+            ("map.k0", Err("not_text")),
+            ("yes", Err("not_text")),
+            ("list", Err("not_text")),
+            ("nobody", Err("has no column `nobody`")),
+        ],
+    );
+}
+
+fn as_parquet(people: &[String]) -> Vec<u8> {
+    let schema = parse_message_type("message people { optional binary identity (UTF8); }").unwrap();
+    let codec = parquet::basic::Compression::SNAPPY;
+    let properties = WriterProperties::builder().set_compression(codec).build();
+    let mut file = SerializedFileWriter::new(Vec::new(), schema.into(), properties.into()).unwrap();
+    for people in people.chunks(people.len().div_ceil(7).max(1)) {
+        let mut group = file.next_row_group().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        let values: Vec<ByteArray> = people.iter().map(|person| person.as_str().into()).collect();
+        let defined = vec![1; values.len()];
+        column.typed::<ByteArrayType>().write_batch(&values, Some(&defined), None).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+    }
+    file.into_inner().unwrap()
+}
+
+fn as_avro(people: &[String]) -> Vec<u8> {
+    let schema = r#"{"type":"record","name":"Person","fields":[{"name":"identity","type":"string"}]}"#;
+    let mut file = Writer::new(schema, "deflate");
+    for people in people.chunks(1000) {
+        let mut block = Vec::new();
+        people.iter().for_each(|person| text(&mut block, person));
+        file.block(people.len() as i64, &block);
+    }
+    file.bytes
+}
+
+fn as_ndjson(people: &[String]) -> Vec<u8> {
+    let lines: String = people.iter().map(|person| format!("{{\"identity\":\"{person}\"}}\n")).collect();
+    gzip(lines.as_bytes())
+}
+
+fn digest(w: &Workspace) -> String {
+    w.run(&["plan", "--format", "json"]).expect(0).json()["digest"].as_str().unwrap().to_owned()
+}
+
+/// A plan does not depend on where its people were read.
+#[test]
+fn the_same_people_give_the_same_plan_from_everywhere() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let people: Vec<String> = users(100_000).collect();
+    w.write("a.csv", csv(people.iter().cloned()));
+    w.write("a.ndjson.gz", as_ndjson(&people));
+    w.write("a.parquet", as_parquet(&people));
+    w.write("a.avro", as_avro(&people));
+    by(&w, &sandbox, "a.csv", "identity");
+    let expected = digest(&w);
+    for path in ["a.ndjson.gz", "a.parquet", "a.avro"] {
+        by(&w, &sandbox, path, "identity");
+        assert_eq!(digest(&w), expected, "{path}");
+    }
+    if let Some(server) = Postgres::start() {
+        server.sql("create table people as select 'user-' || n as identity from generate_series(0, 99999) n");
+        let connection = server.connection("user: owner, tls: off");
+        let text = w
+            .read("sync.yaml")
+            .replace("{ kind: file, path: a.avro }", "{ kind: sql, connection: warehouse, table: people }");
+        w.write("sync.yaml", text.replace("cohorts:\n", &format!("{connection}cohorts:\n")));
+        assert_eq!(digest(&w), expected, "PostgreSQL");
+    }
+    for driver in [Driver::sqlite(), Driver::duckdb()].into_iter().flatten() {
+        let rows = "with recursive n(i) as (select 0 union all select i + 1 from n where i < 99999) \
+            select 'user-' || i as identity from n";
+        let file = format!("{}.db", driver.option);
+        driver.sql(&w.path(&file), &format!("create table people as {rows}"));
+        by(&w, &sandbox, "a.csv", "identity");
+        let text = w
+            .read("sync.yaml")
+            .replace("{ kind: file, path: a.csv }", "{ kind: sql, connection: warehouse, table: people }")
+            .replace("cohorts:\n", &format!("{}cohorts:\n", driver.connection(&file, "")));
+        w.write("sync.yaml", text);
+        assert_eq!(digest(&w), expected, "{}", driver.file.display());
+    }
+}
+
+#[test]
+fn a_file_that_is_damaged_cut_short_or_something_else_removes_nobody() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let people: Vec<String> = users(1000).collect();
+    for (name, whole) in [("a.parquet", as_parquet(&people)), ("a.avro", as_avro(&people))] {
+        by(&w, &sandbox, name, "identity");
+        w.write(name, &whole);
+        w.run(&["reconcile"]).expect(0);
+        let mut damaged = whole.clone();
+        let middle = whole.len() / 3;
+        damaged[middle..middle + 40].fill(0xff);
+        for bytes in
+            [&whole[..whole.len() - 5], &whole[..whole.len() / 2], b"", b"identity\nuser-1\n", &damaged]
+        {
+            w.write(name, bytes);
+            w.run(&["reconcile"]).expect(1).says(&["cannot be read as", "nobody was added or removed"]);
+            assert_eq!(sandbox.members("carts"), members(users(1000)));
+        }
+    }
+}

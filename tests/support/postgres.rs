@@ -1,0 +1,125 @@
+//! A real PostgreSQL for a test, in a folder of its own and on a free port of loopback.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::{not_here, until};
+
+pub(crate) struct Postgres {
+    home: TempDir,
+    bin: PathBuf,
+    pub(crate) port: u16,
+}
+
+impl Postgres {
+    /// None if the server is not installed; where tests must not pass by skipping, that is a failure.
+    pub(crate) fn start() -> Option<Self> {
+        let Some(bin) = installed() else {
+            return not_here("PostgreSQL is needed: apt-get install postgresql");
+        };
+        let home = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server = Self { home, bin, port };
+        if nix::unistd::geteuid().is_root() {
+            assert!(
+                Command::new("chown").arg("postgres").arg(server.home.path()).status().unwrap().success()
+            );
+        }
+        let data = server.data();
+        server.run("initdb", &["-D", &data, "-A", "trust", "-U", "owner", "--no-sync", "-E", "UTF8"]);
+        server.start_again("");
+        Some(server)
+    }
+
+    pub(crate) fn data(&self) -> String {
+        self.home.path().join("data").display().to_string()
+    }
+
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Starts the server, with more settings.
+    pub(crate) fn start_again(&self, settings: &str) {
+        let (data, home) = (self.data(), self.home.path().display());
+        let options =
+            format!("-p {} -k {home} -c listen_addresses=127.0.0.1 -c fsync=off {settings}", self.port);
+        let log = format!("{home}/log");
+        self.run("pg_ctl", &["-D", &data, "-o", &options, "-l", &log, "-w", "start"]);
+        until("the database is up", || std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+    }
+
+    /// Stops it, at once if it must be.
+    pub(crate) fn stop(&self, how: &str) {
+        self.run("pg_ctl", &["-D", &self.data(), "-m", how, "-w", "stop"]);
+    }
+
+    /// Runs SQL as the owner.
+    pub(crate) fn sql(&self, text: &str) -> String {
+        let port = self.port.to_string();
+        let args = [
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-U",
+            "owner",
+            "-d",
+            "postgres",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-qAtc",
+            text,
+        ];
+        let done = Command::new(self.bin.join("psql")).args(args).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    /// A connection of a config, and what else it says.
+    pub(crate) fn connection(&self, more: &str) -> String {
+        format!(
+            "  warehouse: {{ kind: postgres, host: 127.0.0.1, port: {}, database: postgres, {more} }}\n",
+            self.port
+        )
+    }
+
+    /// The server will not run as root.
+    fn run(&self, program: &str, args: &[&str]) {
+        let program = self.bin.join(program);
+        let mut command = if nix::unistd::geteuid().is_root() {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        command.args(args).current_dir(self.home.path()).env("LC_ALL", "C").stdin(Stdio::null());
+        let done = command.stdout(Stdio::null()).stderr(Stdio::piped()).output().unwrap();
+        assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if std::thread::panicking() || Path::new(&self.data()).join("postmaster.pid").exists() {
+            let mut command = Command::new("setpriv");
+            command
+                .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
+                .arg(self.bin.join("pg_ctl"));
+            if !nix::unistd::geteuid().is_root() {
+                command = Command::new(self.bin.join("pg_ctl"));
+            }
+            let _ = command.args(["-D", &self.data(), "-m", "immediate", "stop"]).output();
+        }
+    }
+}
+
+fn installed() -> Option<PathBuf> {
+    let mut found: Vec<PathBuf> = glob::glob("/usr/lib/postgresql/*/bin/pg_ctl").ok()?.flatten().collect();
+    found.sort();
+    found.pop().and_then(|path| path.parent().map(Path::to_owned))
+}
