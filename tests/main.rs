@@ -12,6 +12,7 @@
 
 mod support;
 
+mod actions;
 mod adbc;
 mod answers;
 mod architecture;

@@ -14,10 +14,12 @@
 //! Writing to the state blocks for as long as the disk or the bucket takes. Others go on meanwhile: the
 //! runtime is told, and must be one of several threads.
 
+mod actions;
 mod halt;
 mod ledger;
 mod send;
 
+pub use actions::{Triggered, trigger};
 pub use halt::{Halt, Health, Interrupt};
 
 use std::collections::BTreeMap;

@@ -6,7 +6,9 @@ use super::environment;
 use super::error::{CommandError, no_secret};
 use super::exit::Exit;
 use super::output;
-use crate::config::{AppId, Braze, Config, Endpoint, Export, ExportSource, Heap, Secret, Secrets, Source};
+use crate::config::{
+    AppId, Braze, Cohort, Config, Endpoint, Export, ExportSource, Heap, Secret, Secrets, Source,
+};
 use crate::connector::braze::{ImportKeys, KeyKind, Keys};
 use crate::export;
 use crate::model::{ConnectionName, ExportId};
@@ -38,7 +40,10 @@ pub(super) fn keys(config: &Config) -> Result<BTreeMap<ConnectionName, Keys>, Co
 pub(super) fn needs(config: &Config, name: &ConnectionName, kind: KeyKind) -> bool {
     let mut cohorts = config.cohorts.iter().filter(|cohort| cohort.to == *name).peekable();
     let by_default = cohorts.peek().is_none() && kind == KeyKind::DataImport;
-    by_default || cohorts.any(|cohort| KeyKind::of(&cohort.delivery) == kind)
+    let acts = |cohort: &Cohort| cohort.on_enter.is_some() || cohort.on_exit.is_some();
+    by_default
+        || cohorts
+            .any(|cohort| KeyKind::of(&cohort.delivery) == kind || (kind == KeyKind::Rest && acts(cohort)))
 }
 
 /// The keys of the cohort import, if the config names them.

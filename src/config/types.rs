@@ -8,6 +8,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::action::Action;
 use super::export::{Export, ExportSource};
 use super::secret::SecretRef;
 use super::segment::Segment;
@@ -233,6 +234,10 @@ pub struct Cohort {
     pub rules: Vec<MatchRule>,
     /// How they reach Braze.
     pub delivery: Delivery,
+    /// What is triggered for whoever enters.
+    pub on_enter: Option<Action>,
+    /// What is triggered for whoever leaves.
+    pub on_exit: Option<Action>,
     /// What one pass may change.
     pub limits: GuardLimits,
     /// Whether it may be emptied; none leaves that as the record has it.

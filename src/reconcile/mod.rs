@@ -8,6 +8,8 @@
 //! # Guarantees
 //! A cohort that cannot be planned stops no other. What was planned is what is sent.
 
+mod acting;
+mod actions;
 mod exports;
 mod moving;
 mod observe;
@@ -21,9 +23,11 @@ mod workspace;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use acting::Acting;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
+pub use actions::{ActionPlan, OneAction};
 pub use exports::{ExportJob, Exporting, export, word as exports_word};
 pub use observe::{FailedKind, PlanError};
 pub use report::{CohortPlan, CohortReport, Failed, LeftBehind, PassPlan, PassReport};
@@ -31,7 +35,7 @@ pub use saved::SavedError;
 
 use crate::apply::{self, Context, Halt, Health, Interrupt, Outcome};
 use crate::config::{Config, Retry, Secrets};
-use crate::connector::braze::{Braze, Keys};
+use crate::connector::braze::{Braze, KeyKind, Keys};
 use crate::connector::http::HttpError;
 use crate::desired;
 use crate::fold::{self, Folded, Folding};
@@ -255,7 +259,9 @@ fn adopt(
     for CohortReport { connection: name, delivery, .. } in took {
         let Some(workspace) = workspaces.get(name) else { continue };
         let now = means.clock.now();
-        if let Err(error) = workspace::adopt(config, name, (&workspace.braze, delivery), &means.state, now) {
+        if let Err(error) =
+            workspace::adopt(config, name, (&workspace.braze, KeyKind::of(delivery)), &means.state, now)
+        {
             tracing::warn!(connection = %name, "its workspace could not be remembered: {error}");
         }
     }
@@ -271,7 +277,7 @@ async fn one(
 ) -> CohortReport {
     let mut report = CohortReport::new(&cohort);
     let id = cohort.id.clone();
-    if refusal.is_some() && !cohort.verdict.approved.is_in_step() {
+    if refusal.is_some() && cohort.sends() {
         report.outcome.halt = refusal;
     } else {
         match send(cohort, workspace.as_deref(), means, journal, &mut report).await {
@@ -300,6 +306,11 @@ async fn send(
     let (id, is_approved) = (cohort.id.clone(), cohort.is_approved);
     let mut outcome = Outcome::default();
     let changed = !approved.is_in_step() || cohort.record_changed;
+    let acts = cohort.actions.filter(|actions| !actions.is_idle());
+    let mut acting = match acts {
+        Some(actions) => Some(Acting::begin(&cohort.id, actions, means)?),
+        None => None,
+    };
     if !approved.is_in_step() {
         let delivery = &approved.plan().delivery;
         let Some(workspace) = workspace.filter(|workspace| workspace.braze.can_deliver(delivery)) else {
@@ -313,6 +324,10 @@ async fn send(
         let mut record = cohort.record;
         record.number += 1;
         tokio::task::block_in_place(|| means.state.commit(&cohort.id, &record))?;
+    }
+    if let Some(acting) = &mut acting {
+        let context = workspace.map(|workspace| context(workspace, means, journal));
+        report.triggered = acting.carry_out(&cohort.id, &outcome, context, &mut rejects).await?;
     }
     if cohort.empties && outcome.is_whole() && cohort.verdict.refusals.is_empty() {
         close(&cohort.id, means)?;

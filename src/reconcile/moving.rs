@@ -28,7 +28,7 @@ pub(super) fn plan(cohort: &Cohort, record: Version, inputs: Inputs<'_>) -> Resu
     while members.advance().map_err(desired::DesiredError::Scratch)?.is_some() {}
     let matched = rejects.matched(&reading, members.duplicates());
     let source = tally_of(&matched, reading.hollow);
-    let diff = observe::compare(&cohort.id, None, Some(&record), inputs)?;
+    let diff = observe::compare(&cohort.id, None, Some(&record), (None, inputs))?;
     let plan = judged(cohort, record, diff, source, inputs)?;
     Ok(CohortPlan { matched: Some(matched), source_read: true, rejects: Some(rejects), ..plan })
 }
@@ -67,5 +67,6 @@ pub(super) fn judged(
         record,
         empties: false,
         is_approved,
+        actions: None,
     })
 }

@@ -1,5 +1,6 @@
 //! One cohort: reads its source and its record, compares them, and holds the result to its policy.
 
+use super::actions::{self, Crossings};
 use super::policy::{self, Names};
 use super::report::CohortPlan;
 use super::streams::{Known, Wanted};
@@ -71,18 +72,20 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
         Some(record) if moving::is_due(cohort, &record) => return moving::plan(cohort, record, inputs),
         previous => previous,
     };
+    let crossings = Crossings::watched(cohort, inputs)?;
     if let Some(mark) = unchanged_source(cohort, previous.as_ref(), inputs)? {
         let source = tally_of(&mark.matched, None);
         let (matched, diff) = (mark.matched.clone(), Diff::none(previous.as_ref(), mark.refused));
         let plan = judged(cohort, names, previous.clone(), diff, Some(source), inputs)?;
-        return Ok(CohortPlan { matched: Some(matched), ..plan.marked(Some(mark)) });
+        let plan = CohortPlan { matched: Some(matched), ..plan.marked(Some(mark)) };
+        return actions::acting(cohort, crossings, plan, inputs);
     }
     // Taken before the first byte is read: only then does a file's age say that it will not change unseen.
     let began = inputs.clock.now();
     let read = desired::read(cohort, inputs.from(), inputs.progress)?;
     let Desired { set, reading, fingerprint, rejects } = read;
     let mut members = set.into_members();
-    let diff = compare(&cohort.id, Some(&mut members), previous.as_ref(), inputs)?;
+    let diff = compare(&cohort.id, Some(&mut members), previous.as_ref(), (crossings, inputs))?;
     let matched = rejects.matched(&reading, members.duplicates());
     let mark = fingerprint.and_then(|print| print.text(&rules_text(cohort), began));
     let mark = mark.filter(|_| reading.hollow.is_none()).map(|fingerprint| SourceMark {
@@ -91,8 +94,12 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
         refused: diff.tally.refused,
     });
     let source = tally_of(&matched, reading.hollow);
-    let plan = judged(cohort, names, previous, diff, Some(source), inputs)?;
-    Ok(CohortPlan { matched: Some(matched), source_read: true, rejects: Some(rejects), ..plan.marked(mark) })
+    let Diff { tally, mut changes } = diff;
+    let crossings = changes.crossings.take();
+    let plan = judged(cohort, names, previous, Diff { tally, changes }, Some(source), inputs)?;
+    let plan =
+        CohortPlan { matched: Some(matched), source_read: true, rejects: Some(rejects), ..plan.marked(mark) };
+    actions::acting(cohort, crossings, plan, inputs)
 }
 
 pub(super) fn tally_of(matched: &Matched, hollow: Option<String>) -> SourceTally {
@@ -137,7 +144,7 @@ pub(super) fn judged(
     let moved = previous.as_ref().and_then(|record| policy::moved(&record.workspace, &workspace, braze));
     let (naming, by) = (naming(cohort, previous.as_ref()), (braze, &cohort.delivery));
     let plan = diff.into_plan(&cohort.id, previous.as_ref(), naming, source, by);
-    let plan = Plan { mixed: cohort.rules.len() > 1, target: workspace.to_string(), ..plan };
+    let plan = Plan { mixed: cohort.rules.len() > 1, target: actions::target(cohort, &workspace), ..plan };
     let mut record = previous
         .clone()
         .unwrap_or_else(|| Version::first(inputs.pass, inputs.clock.now(), workspace.clone()));
@@ -175,6 +182,7 @@ pub(super) fn judged(
         record,
         empties: false,
         is_approved,
+        actions: None,
     })
 }
 
@@ -202,7 +210,7 @@ pub(super) fn connection<'a>(name: &ConnectionName, inputs: Inputs<'a>) -> Resul
 /// Plans the emptying of a cohort that left the config. None when there is nothing left to do.
 pub(super) fn removed(id: &CohortId, inputs: Inputs<'_>) -> Result<Option<CohortPlan>, PlanError> {
     let Some(record) = inputs.state.version(id)?.filter(|record| !record.removed) else { return Ok(None) };
-    let diff = compare(id, None, Some(&record), inputs)?;
+    let diff = compare(id, None, Some(&record), (None, inputs))?;
     emptying(id, record, diff, inputs).map(Some)
 }
 
@@ -250,6 +258,7 @@ pub(super) fn emptying(
         record_changed: false,
         empties: true,
         is_approved: false,
+        actions: None,
     })
 }
 
@@ -293,7 +302,7 @@ impl Diff {
         source: Option<SourceTally>,
         (braze, delivery): (&Braze, &Delivery),
     ) -> Plan<Spool> {
-        let Changes { draft, spools } = self.changes;
+        let Changes { draft, spools, .. } = self.changes;
         Plan {
             cohort: id.clone(),
             base: previous.map_or(0, |record| record.number),
@@ -318,11 +327,11 @@ pub(super) fn compare(
     id: &CohortId,
     members: Option<&mut Members>,
     previous: Option<&Version>,
-    inputs: Inputs<'_>,
+    (crossings, inputs): (Option<Crossings>, Inputs<'_>),
 ) -> Result<Diff, PlanError> {
     let mut record =
         Known { cursor: inputs.state.members(id, previous)?, forget_refused: inputs.retry_refused };
-    let mut changes = Changes::default();
+    let mut changes = Changes { crossings, ..Changes::default() };
     let tally = plan::diff(&mut Wanted(members), &mut record, &mut changes).map_err(|error| match error {
         DiffError::Stream(error) => error,
         DiffError::OutOfOrder(what) => PlanError::Order(what),
@@ -335,6 +344,8 @@ pub(super) fn compare(
 pub(super) struct Changes {
     draft: Draft,
     spools: Sides<Spool>,
+    /// Who crosses, where something is triggered for them.
+    pub(super) crossings: Option<Crossings>,
 }
 
 impl Changes {
@@ -348,6 +359,15 @@ impl Sink for Changes {
 
     fn change(&mut self, op: Op, packed: &[u8]) -> Result<(), PlanError> {
         self.draft.note(op, packed);
+        if let Some(crossings) = &mut self.crossings {
+            crossings.changed(op, packed);
+        }
         Ok(self.spools.of_mut(op).push(packed)?)
+    }
+
+    fn crossing(&mut self, op: Op, packed: &[u8]) {
+        if let Some(crossings) = &mut self.crossings {
+            crossings.crossed(op, packed);
+        }
     }
 }

@@ -40,6 +40,7 @@ fn cohort(id: &CohortId, record: Version, inputs: Inputs<'_>) -> Result<CohortPl
         record,
         record_changed: false,
         is_approved: false,
+        actions: None,
         empties: false,
     })
 }

@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use super::observe::{self, Changes, Diff};
 use super::policy::{self, Names};
 use super::report::{CohortPlan, PassPlan};
-use super::{Inputs, PlanError, moving};
+use super::{Inputs, PlanError, actions, moving};
 use crate::desired::{DesiredError, SortedSet};
 use crate::model::{ALIAS_LEN_MAX, CohortId, EXTERNAL_ID_LEN_MAX, Identifier, Kind, Matched, Op};
 use crate::plan::{Sides, Sink as _, Tally};
-use crate::state::StateError;
+use crate::state::{Due, StateError};
 
 const FORMAT: u64 = 1;
 /// How every file begins that zstd has packed.
@@ -76,6 +76,9 @@ struct Cohort {
     empties: bool,
     #[serde(default)]
     moves: bool,
+    /// For whom something is newly to be triggered.
+    #[serde(default)]
+    due: Vec<Due>,
     members: u64,
     unchanged: u64,
     doubt_added: u64,
@@ -146,6 +149,7 @@ fn shape(cohort: &CohortPlan) -> Cohort {
         base: plan.base,
         empties: cohort.empties,
         moves: plan.moves_to.is_some(),
+        due: cohort.actions.as_ref().map(|actions| actions.new.clone()).unwrap_or_default(),
         members: plan.tally.members,
         unchanged: plan.tally.unchanged,
         doubt_added: plan.tally.doubt_added,
@@ -269,7 +273,8 @@ fn rebuild(
         previous => observe::judged(declared, names, previous, diff, source, inputs),
     };
     let plan = plan.map_err(|e| damaged(e.to_string()))?;
-    Ok(CohortPlan { matched: cohort.matched.clone(), ..plan })
+    let plan = CohortPlan { matched: cohort.matched.clone(), ..plan };
+    actions::acting_on(declared, cohort.due.clone(), plan, inputs).map_err(|e| damaged(e.to_string()))
 }
 
 /// Counts the changes again and takes note of them as a diff does.

@@ -29,8 +29,11 @@ pub(super) fn refusals(plan: &PassPlan, config: &Config, means: &Means) -> Resul
         let (name, delivery) = (&cohort.connection, cohort.delivery());
         let key = (name.clone(), delivery.clone());
         let Some(braze) = means.links.get(name).filter(|_| !refusals.contains_key(&key)) else { continue };
-        if let Some(halt) = refusal(config, name, (braze, delivery), means.state.reader())? {
-            refusals.insert(key, halt);
+        let kinds = [Some(KeyKind::of(delivery)), cohort.triggers().then_some(KeyKind::Rest)];
+        for kind in kinds.into_iter().flatten() {
+            if let Some(halt) = refusal(config, name, (braze, kind), means.state.reader())? {
+                refusals.insert(key.clone(), halt);
+            }
         }
     }
     Ok(refusals)
@@ -40,11 +43,11 @@ pub(super) fn refusals(plan: &PassPlan, config: &Config, means: &Means) -> Resul
 fn refusal(
     config: &Config,
     name: &ConnectionName,
-    (braze, delivery): (&Braze, &Delivery),
+    (braze, kind): (&Braze, KeyKind),
     state: &StateReader,
 ) -> Result<Option<Halt>, StateError> {
     let Some(marks) = state.marks(names(config, name))? else { return Ok(None) };
-    let Some((kind, mark)) = braze.mark(&marks.salt, delivery) else { return Ok(None) };
+    let Some(mark) = braze.mark(&marks.salt, kind) else { return Ok(None) };
     let is_other = marks.keys.get(kind.word()).is_some_and(|known| *known != mark);
     let (connection, key) = (name.to_string(), kind.name());
     Ok(is_other.then_some(Halt::OtherWorkspace { connection, key }))
@@ -54,19 +57,19 @@ fn refusal(
 pub(super) fn adopt(
     config: &Config,
     name: &ConnectionName,
-    (braze, delivery): (&Braze, &Delivery),
+    (braze, kind): (&Braze, KeyKind),
     state: &StateWriter,
     now: Timestamp,
 ) -> Result<(), StateError> {
     let known = state.reader().marks(names(config, name))?;
-    if known.as_ref().is_some_and(|marks| marks.keys.contains_key(KeyKind::of(delivery).word())) {
+    if known.as_ref().is_some_and(|marks| marks.keys.contains_key(kind.word())) {
         return Ok(());
     }
     let mut marks = match known {
         Some(marks) => marks.next(now),
         None => Marks::first(now)?,
     };
-    let Some((kind, mark)) = braze.mark(&marks.salt, delivery) else { return Ok(()) };
+    let Some(mark) = braze.mark(&marks.salt, kind) else { return Ok(()) };
     marks.keys.insert(kind.word().to_owned(), mark);
     state.adopt(name, &marks)
 }

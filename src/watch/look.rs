@@ -144,7 +144,7 @@ fn nothing_to_do(id: &CohortId, plan: &PassPlan, looking: &Looking) -> Option<Lo
     match plan.cohorts.first() {
         // Under `removed:`, and gone already.
         None => Some(looked(Ended::Settled, Condition::InStep)),
-        Some(cohort) if !cohort.verdict.approved.is_in_step() || cohort.record_changed => None,
+        Some(cohort) if !cohort.is_idle() => None,
         Some(cohort) if cohort.verdict.refusals.is_empty() => Some(looked(Ended::Settled, Condition::InStep)),
         // What stays refused is written down once, and not with every look.
         Some(cohort) => {

@@ -72,6 +72,7 @@ fn cohort(cohort: &CohortReport, again: &Again, lines: &mut Vec<String>) {
         lines
             .push(format!("  {} {who} refused before and not sent; --retry-refused asks again", yellow("!")));
     }
+    lines.extend(super::actions::done(cohort));
     if let Some(halt) = &outcome.halt {
         lines.push(format!("  {} {halt}", red("stopped:")));
         lines.extend(workspace_ways(halt, again).into_iter().map(|way| format!("      {way}")));

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::actions::actions;
 use super::{brazes, is_sandbox};
 use crate::config::problem::{Code, Problem};
 use crate::config::source::Span;
@@ -61,6 +62,8 @@ pub(super) fn real_vendors_have_keys(tree: &Node, problems: &mut Vec<Problem>) {
             continue;
         }
         let attribute = cohorts_to(tree, &entry.key).find_map(by_attribute);
+        let goes_here = |cohort: &Node| cohort.text("to").is_some_and(|(to, _)| to == entry.key);
+        let action = actions(tree).find(|(cohort, _)| goes_here(cohort)).map(|(_, action)| action.key_span);
         let imports = cohorts_to(tree, &entry.key).any(|cohort| by_attribute(cohort).is_none());
         let needs_nothing = attribute.is_none() && entry.node.get("rest_api_key").is_some();
         if imports || !(attribute.is_some() || needs_nothing) {
@@ -69,12 +72,18 @@ pub(super) fn real_vendors_have_keys(tree: &Node, problems: &mut Vec<Problem>) {
             }
         }
         if let Some(place) = attribute {
-            problems.extend(lacks(entry, "rest_api_key", Some(place)));
+            problems.extend(lacks(
+                entry,
+                "rest_api_key",
+                Some((place, "a cohort of it is delivered by attribute")),
+            ));
+        } else if let Some(place) = action {
+            problems.extend(lacks(entry, "rest_api_key", Some((place, "it is to trigger something"))));
         }
     }
 }
 
-fn lacks(entry: &Entry, key: &str, because: Option<Span>) -> Option<Problem> {
+fn lacks(entry: &Entry, key: &str, because: Option<(Span, &str)>) -> Option<Problem> {
     if entry.node.get(key).is_some() {
         return None;
     }
@@ -82,7 +91,7 @@ fn lacks(entry: &Entry, key: &str, because: Option<Span>) -> Option<Problem> {
     let problem = Problem::new(Code::MissingCredentials, format!("connection `{}` lacks `{key}`", entry.key))
         .at(entry.key_span, format!("needs `{key}`"));
     let problem = match because {
-        Some(place) => problem.see(place, "a cohort of it is delivered by attribute"),
+        Some((place, why)) => problem.see(place, why),
         None => problem,
     };
     Some(problem.hint(format!("add `{key}: {{ env: BRAZE_{variable} }}`; only the sandbox needs no keys")))

@@ -3,6 +3,7 @@
 //! Each check looks at the tree and not at typed values, so all of them run whatever else is wrong,
 //! and each knows the place it complains about. A check passes over what the schema reports already.
 
+mod actions;
 mod deliver;
 mod exports;
 mod segments;
@@ -32,6 +33,9 @@ const CHECKS: &[Check] = &[
     rules_differ,
     one_endpoint_each,
     endpoints_are_safe,
+    actions::one_thing_is_triggered,
+    actions::quiet_hours_are_somewhere,
+    actions::properties_have_columns,
     deliver::real_vendors_have_keys,
     deliver::attributes_are_written,
     deliver::attributes_differ,

@@ -3,6 +3,7 @@
 //! By now schema and checks have passed, so nothing here should fail; if the shapes and the schema
 //! ever disagree, that is a problem with a place like any other and not a panic.
 
+mod action;
 mod export;
 mod segments;
 mod server;
@@ -252,6 +253,8 @@ fn cohort(shape: shape::Cohort, query: Option<String>, declared_at: String) -> R
         source,
         rules: shape.r#match.0.into_iter().map(rule).collect(),
         delivery: delivery(shape.deliver, shape.attribute),
+        on_enter: shape.on_enter.map(action::action),
+        on_exit: shape.on_exit.map(action::action),
         limits: limits(&shape.guard),
         protect: shape.protect,
         schedule: shape.schedule.map(server::schedule),

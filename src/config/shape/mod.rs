@@ -4,6 +4,7 @@
 //! them into the `Config` that the rest of the program knows. Their doc comments are the schema's
 //! descriptions, so they are written for the person who edits the file.
 
+mod action;
 mod deliver;
 mod export;
 mod guard;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(in crate::config) use action::{Action, Quiet};
 pub(in crate::config) use deliver::{Attribute, Deliver};
 pub(in crate::config) use export::{
     Anonymous, CustomEvents, Export, ExportSource, Naming, Properties, StorageSource,
@@ -275,6 +277,10 @@ pub(in crate::config) struct Cohort {
     pub(in crate::config) deliver: Deliver,
     /// With `deliver: attribute`: the attribute, if it is not the array `syncline_cohorts`.
     pub(in crate::config) attribute: Option<Attribute>,
+    /// What is triggered in Braze for whoever enters.
+    pub(in crate::config) on_enter: Option<Action>,
+    /// What is triggered in Braze for whoever leaves.
+    pub(in crate::config) on_exit: Option<Action>,
     /// What one pass may change without asking.
     #[serde(default)]
     pub(in crate::config) guard: Guard,

@@ -114,6 +114,17 @@ patterned!(
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 );
 patterned!(
+    ClockTime,
+    "A time of the day.",
+    "^([01][0-9]|2[0-3]):[0-5][0-9]$",
+    "hours and minutes like `21:00`",
+    |text| text.len() == 5
+        && text.as_bytes()[2] == b':'
+        && text[..2].parse::<u8>().is_ok_and(|hour| hour < 24)
+        && text[3..].parse::<u8>().is_ok_and(|minute| minute < 60)
+        && text.bytes().all(|b| b.is_ascii_digit() || b == b':')
+);
+patterned!(
     PascalCase,
     "A name in Pascal case.",
     "^[A-Z][A-Za-z0-9]{0,63}$",

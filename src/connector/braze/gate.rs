@@ -80,6 +80,12 @@ impl Gate {
         if wait > self.longest_wait { Admission::TooLong(until) } else { Admission::Wait(wait) }
     }
 
+    /// A request that was let go is not sent after all.
+    pub fn forget(&self) {
+        let mut window = self.window();
+        window.under_way = window.under_way.saturating_sub(1);
+    }
+
     /// Whether a 429 keeps everybody waiting.
     pub fn is_closed(&self, now: Timestamp) -> bool {
         self.window().closed_until.is_some_and(|until| until > now)

@@ -10,6 +10,7 @@ mod answer;
 mod gate;
 mod mark;
 pub mod rest;
+mod trigger;
 mod wire;
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 pub use answer::{Answer, Left, Reply, RowError};
 pub use gate::{Admission, Gate};
 pub use mark::{KeyKind, mark};
+pub use trigger::{RECIPIENTS_MAX, Recipient};
 
 use super::http::{Auth, Http, HttpError};
 use crate::config::{Braze as BrazeConfig, Secret};
@@ -55,12 +57,14 @@ pub struct Braze {
     cohorts_url: String,
     users_url: String,
     track_url: String,
+    base: String,
     keys: Keys,
     clock: Clock,
     seats: Semaphore,
     /// Hold requests back while a rate limit is used up; shared by all cohorts of the workspace.
     import_gate: Gate,
     track_gate: Gate,
+    trigger_gate: Gate,
 }
 
 /// The window of `/users/track` (Braze, "API limits": 3,000 in 3 seconds).
@@ -76,22 +80,35 @@ impl Braze {
         let http = Http::new(base, agent, config.timeout)?;
         let cohorts_url = format!("{base}/partners/{}/cohorts", config.partner);
         let users_url = format!("{cohorts_url}/users");
+        let base = base.to_owned();
         let track_url = format!("{base}/users/track");
         let import_gate = Gate::new(config.retry.longest_wait);
+        let trigger_gate = Gate::new(config.retry.longest_wait);
         let track_gate = Gate::of_windows(config.retry.longest_wait, TRACK_WINDOW);
         let seats = Semaphore::new(config.cohorts_at_once);
-        Ok(Self { http, cohorts_url, users_url, track_url, keys, clock, seats, import_gate, track_gate })
+        Ok(Self {
+            http,
+            cohorts_url,
+            users_url,
+            track_url,
+            base,
+            keys,
+            clock,
+            seats,
+            import_gate,
+            track_gate,
+            trigger_gate,
+        })
     }
 
-    /// The fingerprint of the key that this way needs: see [`mark()`]. None: there is no such key.
+    /// The fingerprint of a key: see [`mark()`]. None: there is no such key.
     #[must_use]
-    pub fn mark(&self, salt: &str, delivery: &Delivery) -> Option<(KeyKind, String)> {
-        let kind = KeyKind::of(delivery);
+    pub fn mark(&self, salt: &str, kind: KeyKind) -> Option<String> {
         let key = match kind {
             KeyKind::DataImport => self.keys.import.as_ref().map(|keys| &keys.data_import),
             KeyKind::Rest => self.keys.rest.as_ref(),
         };
-        key.map(|key| (kind, mark(salt, kind, key)))
+        key.map(|key| mark(salt, kind, key))
     }
 
     /// Whether there are the keys that this way needs.
@@ -110,6 +127,12 @@ impl Braze {
             Delivery::CohortImport => &self.import_gate,
             Delivery::Array(_) | Delivery::Boolean(_) => &self.track_gate,
         }
+    }
+
+    /// What holds triggers back.
+    #[must_use]
+    pub fn trigger_gate(&self) -> &Gate {
+        &self.trigger_gate
     }
 
     /// A seat for one request. Whoever has waited longest is next, so cohorts take turns.
