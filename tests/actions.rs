@@ -169,6 +169,18 @@ fn quiet_hours_put_it_off_and_whoever_leaves_meanwhile_is_left_alone() {
 }
 
 #[test]
+fn whoever_is_forgotten_is_forgotten_here_too() {
+    let (w, _sandbox) = filled(&enter(", at_most: 1"));
+    w.source("carts", users(13));
+    w.run(&["reconcile"]).expect(0);
+    for who in ["user-10", "user-11", "user-12"] {
+        assert!(w.read_all(".syncline/actions").contains(who));
+        w.run(&["forget", who]).expect(0).says(&["erased 1 entry of what is triggered"]);
+        assert!(!w.read_all(".syncline/actions").contains(who));
+    }
+}
+
+#[test]
 fn the_guard_comes_first_and_so_do_members() {
     let (w, sandbox) = filled(&enter(""));
     w.write("sync.yaml", w.read("sync.yaml") + "    guard: { max_added_count: 3 }\n")

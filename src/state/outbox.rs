@@ -144,4 +144,44 @@ impl StateWriter {
         outbox.number = number;
         Ok(())
     }
+
+    /// Takes somebody out of what is due, and of what is known to have been triggered, and removes the files that
+    /// held them. How many entries that were.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn erase_actions(&self, identifiers: &[Identifier<'_>]) -> Result<u64, StateError> {
+        let mut erased = 0;
+        for cohort in self.reader().cohorts()? {
+            let mut outbox = self.reader().outbox(&cohort)?;
+            let is_it = |who: &Person| identifiers.contains(&who.identifier());
+            let count = |outbox: &Outbox| outbox.due.len() + outbox.under_way.len() + outbox.recent.len();
+            let before = count(&outbox);
+            outbox.due.retain(|due| !is_it(&due.who));
+            outbox.under_way.retain(|due| !is_it(&due.who));
+            outbox.recent.retain(|recent| !is_it(&recent.who));
+            if count(&outbox) < before {
+                let old = outbox.number;
+                self.put_outbox(&cohort, &mut outbox)?;
+                self.reader().store.remove(&path_of(&cohort, old))?;
+                erased += (before - count(&outbox)) as u64;
+            }
+        }
+        Ok(erased)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_who_they_were() {
+        for kind in Kind::ALL {
+            let label = if kind == Kind::Alias { "crm" } else { "" };
+            let who = Identifier { kind, label, value: "7" };
+            let text = serde_json::to_string(&Person::from(who)).unwrap();
+            assert_eq!(serde_json::from_str::<Person>(&text).unwrap().identifier(), who, "{text}");
+        }
+    }
 }

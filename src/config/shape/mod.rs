@@ -168,7 +168,7 @@ pub(in crate::config) struct Braze {
     pub(in crate::config) data_import_key: Option<Secret>,
     /// The partner API key that Braze gave to the partner.
     pub(in crate::config) partner_api_key: Option<Secret>,
-    /// A REST API key of the workspace, to check segments with and for cohorts with `deliver: attribute`. The latter needs the permission `users.track`, the former the permissions `segments.list`, `segments.details`, `segments.data_series`, `campaigns.list`, `campaigns.details`, `canvas.list` and `canvas.details`, and `users.export.ids` for canaries.
+    /// A REST API key of the workspace, to check segments with and for cohorts with `deliver: attribute`. The latter needs the permission `users.track`, `on_enter` and `on_exit` need `campaigns.trigger.send` or `canvas.trigger.send`, and the former the permissions `segments.list`, `segments.details`, `segments.data_series`, `campaigns.list`, `campaigns.details`, `canvas.list` and `canvas.details`, and `users.export.ids` for canaries.
     pub(in crate::config) rest_api_key: Option<Secret>,
     /// The organization in the `User-Agent` that Braze requires of partners: `partner-<organization>-Syncline/<version>`.
     #[serde(default = "default_organization")]
