@@ -20,8 +20,9 @@ use tokio::sync::mpsc;
 use super::Halt;
 use super::batch::{Batch, Origin, named_in};
 use super::ledger::{Ledger, checkpoint, locked};
-use crate::apply::{Interrupt, backoff};
+use crate::apply::Interrupt;
 use crate::config::Retry;
+use crate::connector::backoff;
 use crate::connector::heap::{Answer, Call, Fit, Heap, PersonKey};
 use crate::model::{Clock, ExportId};
 use crate::state::{Awaited, Event, IdentityMap, Journal, Reject, StateWriter};
@@ -256,7 +257,7 @@ impl<'a> Lane<'a> {
     }
 
     fn wait_after(&self, answer: &Answer, attempt: u32) -> Duration {
-        let wait = backoff(&self.retry, attempt);
+        let wait = backoff(self.retry, attempt);
         match answer {
             Answer::RateLimited(Some(until)) => {
                 let told = Duration::try_from(until.duration_since(self.clock.now())).unwrap_or_default();

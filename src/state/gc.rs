@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::run::{self, Home};
 use super::store::{Found, PROBES, Store, TEMPORARY};
 use super::version::{self, RunRef};
-use super::{StateError, StateReader};
+use super::{StateError, StateReader, StateWriter};
 use super::{exports, identity, segments};
 use crate::model::{CohortId, ConnectionName, ExportId, Timestamp};
 
@@ -147,6 +147,34 @@ fn is_old(written: Timestamp, now: Timestamp) -> bool {
 fn item(folder: &str, found: &Found, why: &'static str) -> Garbage {
     let path = if folder.is_empty() { found.name.clone() } else { format!("{folder}/{}", found.name) };
     Garbage { path, bytes: found.bytes, why }
+}
+
+impl StateWriter {
+    /// Merges the runs of a cohort if they have become too many, and takes away what nobody needs any more.
+    ///
+    /// # Errors
+    /// When the state cannot be read or written; the record is the same as before.
+    pub fn tidy(&self, cohort: &CohortId, now: Timestamp) -> Result<(), StateError> {
+        let store = &self.reader.store;
+        if let Some(version) = self.reader.version(cohort)?
+            && let Some(tidied) = super::compact::tidied(store, cohort, &version, self.reader.seed())?
+        {
+            self.commit(cohort, &version::Version { written_at: now, ..tidied })?;
+        }
+        self.remove(&of_cohort(store, cohort, now)?)
+    }
+
+    /// Removes what [`StateReader::garbage`] has found.
+    ///
+    /// # Errors
+    /// When a file cannot be removed; those before it are gone.
+    pub fn remove(&self, garbage: &[Garbage]) -> Result<(), StateError> {
+        for item in garbage {
+            self.lease.check()?;
+            self.reader.store.remove(&item.path)?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! and each knows the place it complains about. A check passes over what the schema reports already.
 
 mod exports;
+mod segments;
 mod server;
 mod sql;
 
@@ -31,6 +32,11 @@ const CHECKS: &[Check] = &[
     one_endpoint_each,
     endpoints_are_safe,
     real_vendors_have_keys,
+    segments::ids_are_unique,
+    segments::connections_exist,
+    segments::cohorts_exist,
+    segments::sides_differ,
+    segments::there_is_a_key,
     exports::ids_are_unique,
     exports::heaps_can_be_sent_to,
     exports::heap_endpoints_are_safe,
