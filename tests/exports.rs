@@ -274,6 +274,30 @@ fn a_file_that_is_cut_is_waited_for_and_read_on() {
 }
 
 #[test]
+fn what_heap_has_not_had_of_a_file_that_is_cut_is_read_again() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
+    let text = config(&sandbox, "", "").replace("attempts: 20", "attempts: 1");
+    w.write("sync.yaml", text.replace("incomplete_after: 0s", "incomplete_after: 1h"));
+    let block = |n: i64| opens(&[(&format!("c{n}"), NOW + n, Some("u1"), None)], "null");
+    let header = opens(&[], "null").len() - 18;
+    let whole = [&block(1)[..], &block(2)[header..], &block(3)[header..]].concat();
+    w.write("cur/open.avro", &whole[..whole.len() - 30]);
+    sandbox.faults(r#"[{"on":"track","times":0,"do":{"status":503}}]"#);
+    w.run(&["export"]).expect(5);
+    sandbox.faults("[]");
+    w.run(&["export"]).expect(0).says(&["sent 2", "1 file ends too early; the rest is waited for"]);
+    w.run(&["export"]).expect(0).says(&["In step"]);
+    assert_eq!(keys(&sandbox), BTreeSet::from(["c1", "c2"].map(str::to_owned)));
+    // Another file of that name, no longer than what was read of the first.
+    let other = opens(&[("other", NOW, Some("u2"), None)], "null");
+    assert!(other.len() < whole.len() - 30);
+    w.write("cur/open.avro", &other);
+    w.run(&["export"]).expect(0).says(&["sent 1"]);
+    w.run(&["export"]).expect(0).says(&["In step"]);
+    assert!(keys(&sandbox).contains("other"));
+}
+
+#[test]
 fn one_busy_person_keeps_nobody_waiting() {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-minute", "4000"]));
     let limits = "    limits: { per_identity: 1000, per_app: 15000, window: 4s }\n";
@@ -334,6 +358,35 @@ fn what_is_held_goes_when_its_person_is_known_and_not_for_ever() {
 }
 
 #[test]
+fn what_was_held_waits_for_the_limit_of_its_person_like_any_other() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
+    let limits = "    limits: { per_identity: 2, per_app: off, window: 300ms }\n";
+    w.write("sync.yaml", config(&sandbox, limits, "    anonymous: hold\n"));
+    let rows = [
+        ("h1", NOW, None, Some("b1")),
+        ("h2", NOW, None, Some("b1")),
+        ("h3", NOW, None, Some("b1")),
+        ("h4", NOW, None, Some("b1")),
+        ("x1", NOW, Some("u2"), None),
+        ("x2", NOW, Some("u2"), None),
+        ("x3", NOW, Some("u2"), None),
+    ];
+    w.write("cur/1.avro", opens(&rows, "null"));
+    w.run(&["export"]).expect(0).says(&["sent 3", "4 events wait for their person"]);
+    w.write("cur/2.avro", opens(&[("t1", NOW, Some("u1"), Some("b1"))], "null"));
+    w.run(&["export"]).expect(0).says(&["sent 5"]);
+    assert_eq!(keys(&sandbox).len(), 8);
+    // Rejects that are sent again are no other.
+    let late: Vec<_> = ["r1", "r2", "r3", "r4"].map(|id| (id, 4_000_000_000, Some("u3"), None)).to_vec();
+    w.write("cur/3.avro", opens(&late, "null"));
+    w.run(&["export"]).expect(0).says(&["4 time_in_future"]);
+    w.write("sync.yaml", config(&sandbox, limits, "    anonymous: hold\n    future_max: off\n"));
+    w.run(&["replay", "--yes"]).expect(0).says(&["sent 4"]);
+    w.run(&["replay"]).expect(0).says(&["nothing to replay"]);
+    assert_eq!(keys(&sandbox).len(), 12);
+}
+
+#[test]
 fn whoever_is_deleted_in_braze_is_forgotten_here() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox, "", "    anonymous: hold\n"));
@@ -382,6 +435,20 @@ fn one_bad_event_is_found_by_halving_and_replayed_when_heap_takes_it() {
     w.run(&["replay", "--yes"]).expect(0).says(&["sent 2"]);
     assert_eq!(keys(&sandbox).len(), 500);
     assert!(rejects(&w).is_empty(), "they are rejects no more");
+}
+
+#[test]
+fn bad_events_at_the_beginning_keep_no_good_ones_back() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
+    w.write("sync.yaml", config(&sandbox, "", ""));
+    let ids: Vec<String> =
+        (0..300).map(|n| if n < 40 { format!("bad{n}") } else { format!("e{n}") }).collect();
+    let rows: Vec<_> = ids.iter().map(|id| (id.as_str(), NOW, Some("u1"), None)).collect();
+    w.write("cur/1.avro", opens(&rows, "snappy"));
+    sandbox
+        .faults(r#"[{"on":"track","times":0,"holding":"\"bad","do":{"reply":{"status":400,"body":"odd"}}}]"#);
+    w.run(&["export"]).expect(0).says(&["sent 260", "40 refused_by_heap"]);
+    assert_eq!(keys(&sandbox).len(), 260);
 }
 
 #[test]

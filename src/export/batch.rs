@@ -14,8 +14,15 @@ use crate::events::{Made, Who};
 pub(super) enum Origin {
     /// A block of what is read, by its number.
     Block(u64),
-    /// A row of one of the lists that are gone through again.
-    Row { list: usize, row: u64 },
+    /// A row of one of the files of waiting events, by their order in the record.
+    Waiting {
+        list: usize,
+        row: u64,
+        /// It waits for its person; otherwise for Heap's limit.
+        is_person: bool,
+    },
+    /// A row of one of the files of rejects that are sent again.
+    Reject { list: usize, row: u64 },
 }
 
 /// One element of a body.

@@ -29,7 +29,7 @@ impl Room<'_> {
     /// Goes through all files once.
     pub(super) fn feed(&self, out: &mut Output) -> Result<(), FeedEnd> {
         let files = locked(self.ledger).record.waiting.clone();
-        let persons: u64 = files.iter().map(|file| file.persons.min(file.waiting())).sum();
+        let persons: u64 = files.iter().map(|file| file.persons).sum();
         let mut excess = persons.saturating_sub(self.len_max);
         for (list, file) in files.iter().enumerate().filter(|(_, file)| file.waiting() > 0) {
             self.file(list, file, &mut excess, out)?;
@@ -50,7 +50,8 @@ impl Room<'_> {
         while let Some((row, waiting)) = rows.advance()? {
             while settled.next_if(|range| range.end <= row).is_some() {}
             if settled.peek().is_none_or(|range| row < range.start) {
-                self.row(Origin::Row { list, row }, &waiting, excess, out)?;
+                let is_person = matches!(waiting.awaited, Awaited::Person { .. });
+                self.row(Origin::Waiting { list, row, is_person }, &waiting, excess, out)?;
             }
         }
         Ok(())
