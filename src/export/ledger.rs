@@ -10,15 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Tally;
 use super::batch::Origin;
+use super::report::TYPES_LEN_MAX;
 use crate::connector::currents::Object;
 use crate::model::{Clock, ExportId, Timestamp};
 use crate::state::{
     Awaited, ClosedFile, DayRecord, ExportRecord, IdentityMap, Part, Reject, RejectLog, StateError,
     StateWriter, Waiting, WaitingWriter,
 };
-
-/// Types that are counted by name. There are about a hundred.
-const TYPES_LEN_MAX: usize = 1_000;
 
 /// What blocks are of.
 #[derive(Clone, Debug)]
