@@ -1,5 +1,6 @@
 //! The map while a pass learns: runs on disk, what is not written yet in memory, and what was asked lately.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::run::{Entries, MapRun, MapWriter};
 use super::{KeyKind, Known, MapKey, Shape, key_of, newest, path_of};
-use crate::model::ExportId;
+use crate::model::{ExportId, KeySeed};
 use crate::state::sealed::{SealedFile, SealedShape};
 use crate::state::{StateError, StateWriter, format};
 
@@ -61,6 +62,8 @@ pub struct IdentityMap {
     asked: ByKey<Option<Known>>,
     /// People who are to be forgotten: the customer's ids.
     forgotten: BTreeSet<Box<str>>,
+    /// Somebody was deleted since the runs were last merged.
+    is_to_forget: bool,
     /// Braze's ids of people who were deleted while this map was open.
     deleted: BTreeSet<MapKey>,
 }
@@ -85,12 +88,17 @@ impl IdentityMap {
             taught: ByKey::default(),
             asked: ByKey::default(),
             forgotten: BTreeSet::new(),
+            is_to_forget: false,
             deleted: BTreeSet::new(),
         })
     }
 
+    fn seed(&self) -> KeySeed {
+        self.state.reader().seed()
+    }
+
     fn key(&self, kind: KeyKind, value: &str) -> MapKey {
-        key_of(self.state.reader().seed(), kind, value)
+        key_of(self.seed(), kind, value)
     }
 
     /// This Braze id, or device, is the person whom the customer calls `owner`.
@@ -120,7 +128,7 @@ impl IdentityMap {
             self.forgotten.insert(owner.into());
         }
         let key = self.key(KeyKind::BrazeId, user_id);
-        self.deleted.insert(key);
+        self.is_to_forget |= self.deleted.insert(key);
         self.learn(key, Some(Known::Gone))
     }
 
@@ -271,17 +279,20 @@ impl IdentityMap {
     /// # Errors
     /// As [`IdentityMap::commit`].
     pub fn settle(&mut self) -> Result<(), StateError> {
-        if self.forgotten.is_empty() && self.runs.len() < RUNS_MAX {
+        if !self.is_to_forget && self.runs.len() < RUNS_MAX {
             return self.commit();
         }
         self.write()?;
-        let forgotten = std::mem::take(&mut self.forgotten);
+        let (forgotten, deleted, seed) = (self.forgotten.clone(), self.deleted.clone(), self.seed());
         let keeps = |_: MapKey, known: &Known| match known {
             Known::Owner(owner) => !forgotten.contains(owner),
-            _ => true,
+            Known::Merged(into) => !deleted.contains(&key_of(seed, KeyKind::BrazeId, into)),
+            Known::Gone => true,
         };
         self.merge_all(&keeps)?;
         self.put()?;
+        self.forgotten.clear();
+        self.is_to_forget = false;
         self.taught.clear();
         Ok(())
     }
@@ -297,9 +308,19 @@ impl IdentityMap {
             return Ok(0);
         }
         let keys = [KeyKind::BrazeId, KeyKind::DeviceId].map(|kind| self.key(kind, id));
+        // Whoever was merged into one of theirs goes as well, since that names it.
+        let (theirs, seed) = (RefCell::new(BTreeSet::from(keys)), self.seed());
+        self.merge_all(&|key, known| {
+            if matches!(known, Known::Owner(owner) if **owner == *id) {
+                theirs.borrow_mut().insert(key);
+            }
+            true
+        })?;
+        let theirs = theirs.into_inner();
         let keeps = |key: MapKey, known: &Known| match known {
             _ if keys.contains(&key) => false,
-            Known::Owner(text) | Known::Merged(text) => **text != *id,
+            Known::Owner(text) => **text != *id,
+            Known::Merged(into) => !theirs.contains(&key_of(seed, KeyKind::BrazeId, into)),
             Known::Gone => true,
         };
         // Even with nothing erased, an older run may have named them.
@@ -401,6 +422,9 @@ mod tests {
         assert_eq!(map.owner("", "d2").unwrap().as_deref(), Some("u2"));
         assert_eq!(map.erase("u2").unwrap(), 1);
         assert_eq!(map.owner("", "d2").unwrap(), None);
+        map.tie(KeyKind::BrazeId, "b5", "u5").unwrap();
+        map.merge("b4", "b5").unwrap();
+        assert_eq!(map.erase("u5").unwrap(), 2, "and whoever was merged into them");
     }
 
     #[test]
