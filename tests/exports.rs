@@ -483,6 +483,21 @@ fn heap_that_is_away_is_told_and_asked_again_later() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_file_that_the_store_does_not_give_is_told_and_asked_for_again() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write("sync.yaml", config(&sandbox, "", ""));
+    w.write("cur/1.avro", opens(&[("a1", NOW, Some("u1"), None)], "null"));
+    let socket = std::os::unix::net::UnixListener::bind(w.path("cur/2.avro")).unwrap();
+    w.run(&["export"]).expect(7).says(&["sent 1", "cannot open", "Exported in part"]);
+    w.run(&["export"]).expect(1).says(&["nothing was sent", "cannot open"]);
+    drop(socket);
+    std::fs::remove_file(w.path("cur/2.avro")).unwrap();
+    w.write("cur/2.avro", opens(&[("a2", NOW, Some("u1"), None)], "null"));
+    w.run(&["export"]).expect(0).says(&["sent 1"]);
+}
+
+#[test]
 fn a_source_that_is_not_there_is_no_empty_one() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox, "", ""));
