@@ -358,6 +358,27 @@ fn what_is_held_goes_when_its_person_is_known_and_not_for_ever() {
 }
 
 #[test]
+fn what_was_known_of_people_long_ago_takes_no_room() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write("sync.yaml", config(&sandbox, "", ""));
+    let learn = |n: i64| {
+        let (id, braze) = (format!("t{n}"), format!("b{n}"));
+        w.write(&format!("cur/{n}.avro"), opens(&[(&id, NOW, Some("u1"), Some(&braze))], "null"));
+        w.run(&["export"]).expect(0).says(&["sent 1"]);
+    };
+    (0..20).for_each(learn);
+    let count = |folder: &str| w.snapshot(&format!(".syncline/identity/{folder}")).len();
+    assert!(count("versions") >= 20, "somebody may just be reading them");
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
+    for (path, _) in w.snapshot(".syncline/identity") {
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    }
+    learn(20);
+    assert!(count("versions") <= 2 && count("runs") < 16, "{} {}", count("versions"), count("runs"));
+    w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
+}
+
+#[test]
 fn what_was_held_waits_for_the_limit_of_its_person_like_any_other() {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
     let limits = "    limits: { per_identity: 2, per_app: off, window: 300ms }\n";

@@ -52,6 +52,7 @@ enum Ended {
 pub(super) fn feed(objects: Vec<Object>, reading: &Reading<'_>, out: &mut Output) -> Result<(), FeedEnd> {
     let mut troubles = 0;
     for object in objects {
+        out.check()?;
         let object = Arc::new(object);
         let part = locked(reading.ledger).record.parts.get(&*object.path).filter(|_| !reading.again).cloned();
         let whole = if reading.again { Whole::Nothing } else { Whole::Object(Arc::clone(&object)) };
@@ -139,6 +140,7 @@ impl File<'_> {
         let mut mapper = Mapper::new(self.reading.rules);
         loop {
             let position = blocks.position();
+            out.check()?;
             match blocks.advance(&mut block) {
                 Ok(true) => self.block(&block, header, layout, &mut mapper, blocks.position(), out)?,
                 Ok(false) => return Ok(Ended::Whole),

@@ -292,8 +292,11 @@ fn settle(shared: &Shared, report: &mut ExportReport) -> Result<(), StateError> 
         compact(shared)?;
         let mut identity = locked(identity);
         identity.settle()?;
-        drop(identity);
         let now = clock.now();
+        if let Err(error) = state.tidy_identity(&identity, now) {
+            tracing::warn!("the identity map could not be tidied: {error}");
+        }
+        drop(identity);
         report.waiting = locked(&shared.ledger).record.waiting_len();
         let rejects_before = find::before(now, shared.export.rejects_kept);
         if let Err(error) = state.tidy_export(&shared.export.id, rejects_before, now) {

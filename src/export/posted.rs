@@ -53,6 +53,7 @@ impl Posted<'_> {
         mapper: &mut Mapper<'_>,
         out: &mut Output,
     ) -> Result<(), FeedEnd> {
+        out.check()?;
         let number = locked(self.ledger).open_block(whole);
         let mut sent = 0;
         match pieces(&delivery.body) {

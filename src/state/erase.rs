@@ -6,7 +6,7 @@ use super::identity;
 use super::inbox::ClosedFile;
 use super::store::TEMPORARY;
 use super::{Contents, ExportRecord, IdentityMap, StateError, StateReader, StateWriter};
-use crate::model::{CohortId, ConnectionName, ExportId, Identifier, Key, Kind};
+use crate::model::{CohortId, ConnectionName, ExportId, Identifier, Key, Kind, Timestamp};
 
 impl StateReader {
     /// The cohorts of whose record somebody may be a part, under any of these identifiers.
@@ -72,6 +72,15 @@ impl StateWriter {
         let erased = map.erase(id)?;
         self.remove_all_but(identity::RUNS, identity::SUFFIX, &map.run_ids())?;
         Ok(erased)
+    }
+
+    /// Removes what nobody needs any more of the identity map. The map that is open must be committed, and stay so
+    /// until then.
+    ///
+    /// # Errors
+    /// When it cannot be read, or a file cannot be removed.
+    pub fn tidy_identity(&self, _: &IdentityMap, now: Timestamp) -> Result<(), StateError> {
+        self.remove(&super::gc::of_identity(self.reader(), now)?)
     }
 
     /// Removes what a crash or a newer version has left in a folder: whoever is to be erased may be in it.
@@ -165,7 +174,7 @@ impl StateWriter {
 mod tests {
     use super::super::{Awaited, Holder, Location, Waiting};
     use super::*;
-    use crate::model::{Clock, Timestamp};
+    use crate::model::Clock;
 
     #[test]
     fn nothing_is_left_of_what_waited_no_more_nor_of_what_was_half_written() {

@@ -19,6 +19,8 @@ const PENDING_MAX: usize = 150_000;
 const RECENT_MAX: usize = 100_000;
 /// Runs before they are merged into one.
 const RUNS_MAX: usize = 8;
+/// Small runs may hold one part in so many of the entries of the largest.
+const SHARE: u64 = 4;
 /// More merges than this in a row are a circle.
 const HOPS_MAX: usize = 8;
 /// Longest text that an entry can hold.
@@ -242,7 +244,7 @@ impl IdentityMap {
         self.files.push(file);
         self.pending.clear();
         self.asked.clear();
-        if self.runs.len() > 2 * RUNS_MAX { self.merge_all(&|_, _| true).map(drop) } else { Ok(()) }
+        if self.runs.len() > 2 * RUNS_MAX { self.merge_small() } else { Ok(()) }
     }
 
     /// Makes what was learned last.
@@ -283,6 +285,9 @@ impl IdentityMap {
             return self.commit();
         }
         self.write()?;
+        if !self.is_to_forget {
+            return self.merge_small().and_then(|()| self.put());
+        }
         let (forgotten, deleted, seed) = (self.forgotten.clone(), self.deleted.clone(), self.seed());
         let keeps = |_: MapKey, known: &Known| match known {
             Known::Owner(owner) => !forgotten.contains(owner),
@@ -295,6 +300,14 @@ impl IdentityMap {
         self.is_to_forget = false;
         self.taught.clear();
         Ok(())
+    }
+
+    /// Merges the small runs, or all of them once these are a share of the largest, which is the first.
+    fn merge_small(&mut self) -> Result<(), StateError> {
+        let large = self.files.first().map_or(0, |file| file.rows);
+        let small: u64 = self.files.iter().skip(1).map(|file| file.rows).sum();
+        let from = usize::from(small < large / SHARE);
+        self.merge_from(from, &|_, _| true).map(drop)
     }
 
     /// Takes out everything about whoever is called so, by whatever kind of id. Gives back how many entries that
@@ -337,9 +350,14 @@ impl IdentityMap {
 
     /// Merges all runs into one, of what is kept. Gives back how many entries were not.
     fn merge_all(&mut self, keeps: &dyn Fn(MapKey, &Known) -> bool) -> Result<u64, StateError> {
+        self.merge_from(0, keeps)
+    }
+
+    /// The same of the runs from one on.
+    fn merge_from(&mut self, from: usize, keeps: &dyn Fn(MapKey, &Known) -> bool) -> Result<u64, StateError> {
         let store = &self.state.reader().store;
         let mut cursors: Vec<Cursor<'_>> = Vec::new();
-        for run in &self.runs {
+        for run in &self.runs[from..] {
             let mut entries = run.entries();
             let head = entries.advance()?;
             cursors.push(Cursor { entries, head });
@@ -364,8 +382,11 @@ impl IdentityMap {
         }
         drop(cursors);
         let file = if rows == 0 { None } else { Some(writer.finish()?) };
-        self.runs = file.iter().map(|file| MapRun::open(store, &file.id)).collect::<Result<_, _>>()?;
-        self.files = file.into_iter().collect();
+        let run = file.as_ref().map(|file| MapRun::open(store, &file.id)).transpose()?;
+        self.runs.truncate(from);
+        self.files.truncate(from);
+        self.runs.extend(run);
+        self.files.extend(file);
         self.asked.clear();
         Ok(erased)
     }
@@ -446,6 +467,34 @@ mod tests {
             assert_eq!(owner, Some(format!("u{}", (n + 19) % 500)));
         }
         assert_eq!(map.owner("b500", "").unwrap(), None);
+    }
+
+    #[test]
+    fn a_large_run_is_not_written_anew_for_a_few_entries() {
+        let home = tempfile::tempdir().unwrap();
+        let mut map = IdentityMap::open(&state(&home)).unwrap();
+        for n in 0..2_000 {
+            map.tie(KeyKind::BrazeId, &format!("b{n}"), "u1").unwrap();
+        }
+        map.settle().unwrap();
+        let first = map.run_ids()[0].clone();
+        for n in 0..30 {
+            map.tie(KeyKind::BrazeId, &format!("b{n}"), "u2").unwrap();
+            map.settle().unwrap();
+            assert!(map.runs.len() <= RUNS_MAX && map.run_ids()[0] == first);
+        }
+        for n in 0..40 {
+            let owner = map.owner(&format!("b{n}"), "").unwrap();
+            assert_eq!(owner.as_deref(), Some(if n < 30 { "u2" } else { "u1" }), "{n}");
+        }
+        for n in 2_000..3_000 {
+            map.tie(KeyKind::BrazeId, &format!("b{n}"), "u1").unwrap();
+        }
+        (0..RUNS_MAX).for_each(|n| {
+            map.tie(KeyKind::DeviceId, &format!("d{n}"), "u1").unwrap();
+            map.settle().unwrap();
+        });
+        assert!(map.run_ids()[0] != first, "they are a share of it by now");
     }
 
     #[test]
