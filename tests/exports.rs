@@ -431,6 +431,25 @@ fn whoever_is_deleted_in_braze_is_forgotten_here() {
 }
 
 #[test]
+fn whoever_is_deleted_in_braze_waits_for_no_limit() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let limits = "    limits: { per_identity: 1, per_app: off, window: 300ms }\n";
+    w.write("sync.yaml", config(&sandbox, limits, ""));
+    let ties = [
+        ("t1", NOW, Some("u1"), Some("b1")),
+        ("t2", NOW, Some("u1"), Some("b1")),
+        ("t3", NOW, Some("u2"), Some("b2")),
+        ("t4", NOW, Some("u2"), Some("b2")),
+    ];
+    w.write("cur/1.avro", opens(&ties, "null"));
+    let gone = [("d1", NOW, None, Some("b1"))];
+    w.write("cur/2.avro", named("users.UserDeleteRequest", &gone, "null"));
+    w.run(&["export"]).expect(0);
+    assert_eq!(keys(&sandbox), BTreeSet::from(["t1", "t3", "t4"].map(str::to_owned)));
+    w.run(&["export"]).expect(0).says(&["In step"]);
+}
+
+#[test]
 fn one_bad_event_is_found_by_halving_and_replayed_when_heap_takes_it() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox, "", ""));

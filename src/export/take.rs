@@ -103,6 +103,10 @@ impl<'a> Known<'a> {
         Ok(false)
     }
 
+    pub(super) fn is_forgotten(&self, who: &str) -> bool {
+        locked(self.map).is_forgotten(who)
+    }
+
     pub(super) fn is_deleted(&self, user_id: &str) -> bool {
         locked(self.map).is_deleted(user_id)
     }

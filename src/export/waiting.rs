@@ -67,7 +67,9 @@ impl Room<'_> {
         let what = if waiting.is_profile { Made::Profile } else { Made::Event };
         match waiting.awaited {
             Awaited::Limit { who } => {
-                if !self.heap.budget.is_full(person_of_text(who), Instant::now()) {
+                if self.taking.known.is_forgotten(who) {
+                    locked(self.ledger).done(origin);
+                } else if !self.heap.budget.is_full(person_of_text(who), Instant::now()) {
                     out.begin().extend_from_slice(waiting.event);
                     out.made(what, &Who::Identity(who.into()), origin)?;
                 }

@@ -140,10 +140,10 @@ impl IdentityMap {
         !self.deleted.is_empty() && self.deleted.contains(&self.key(KeyKind::BrazeId, user_id))
     }
 
-    /// Whether anybody was deleted while this map was open.
+    /// Whether whoever the customer calls so, or Braze, is being forgotten.
     #[must_use]
-    pub fn has_deleted(&self) -> bool {
-        !self.deleted.is_empty()
+    pub fn is_forgotten(&self, who: &str) -> bool {
+        self.is_to_forget && (self.forgotten.contains(who) || self.is_deleted(who))
     }
 
     fn learn(&mut self, key: MapKey, known: Option<Known>) -> Result<(), StateError> {
