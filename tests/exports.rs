@@ -379,6 +379,27 @@ fn what_was_known_of_people_long_ago_takes_no_room() {
 }
 
 #[test]
+fn rejects_are_kept_for_their_time_and_leave_nothing_behind() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write("sync.yaml", config(&sandbox, "", ""));
+    let reject = |n: i64| {
+        let id = format!("r{n}");
+        w.write(&format!("cur/{n}.avro"), opens(&[(&id, 4_000_000_000 + n, Some("u1"), None)], "null"));
+        w.run(&["export"]).expect(0).says(&["1 time_in_future"]);
+    };
+    reject(1);
+    let pass = |name: &str| w.path(&format!(".syncline/rejects/{name}"));
+    let (first, line) = w.snapshot(".syncline/rejects").remove(0);
+    w.write(".syncline/rejects/20200101t000000000z-000000/exports.engagement.ndjson", line);
+    std::fs::remove_file(first).unwrap();
+    w.write(".syncline/rejects/20200102t000000000z-000000/carts.ndjson", "{}\n");
+    reject(2);
+    assert!(!pass("20200101t000000000z-000000").exists());
+    assert!(pass("20200102t000000000z-000000/carts.ndjson").exists(), "they are of something else");
+    w.run(&["replay"]).expect(0).says(&["1 time_in_future"]);
+}
+
+#[test]
 fn what_was_held_waits_for_the_limit_of_its_person_like_any_other() {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
     let limits = "    limits: { per_identity: 2, per_app: off, window: 300ms }\n";
