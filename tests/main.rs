@@ -24,6 +24,7 @@ mod currents_http;
 mod currents_sandbox;
 mod dashboard;
 mod deploy;
+mod doctor;
 mod doors;
 mod exports;
 mod guards;

@@ -53,6 +53,8 @@ pub(super) enum Command {
     Reconcile(ReconcileArgs),
     /// Keep everything in step, on a server, until told to stop
     Watch,
+    /// Try every connection without changing anything, and say what is wrong
+    Doctor(FormatArgs),
     /// Show what Braze has accepted so far, by the record
     Status(FormatArgs),
     /// Show what earlier passes did
@@ -93,6 +95,7 @@ impl Command {
             Self::Plan(_) => "plan",
             Self::Reconcile(_) => "reconcile",
             Self::Watch => "watch",
+            Self::Doctor(_) => "doctor",
             Self::Status(_) => "status",
             Self::History(_) => "history",
             Self::Export(_) => "export",
@@ -112,7 +115,7 @@ impl Command {
     /// The format of the command's output.
     pub(super) fn format(&self) -> Format {
         match self {
-            Self::Validate(args) | Self::Status(args) => args.format,
+            Self::Validate(args) | Self::Doctor(args) | Self::Status(args) => args.format,
             Self::Plan(args) if args.format == PlanFormat::Json => Format::Json,
             Self::Reconcile(args) => args.format,
             Self::History(args) => args.format,

@@ -28,6 +28,8 @@ pub enum Exit {
     Held = 8,
     /// 9: the plan is stale, or `--expect` differs.
     Stale = 9,
+    /// 11: `doctor` found something wrong.
+    Unwell = 11,
     /// 64: the command line makes no sense.
     Usage = 64,
     /// 70: a bug of ours.
@@ -35,7 +37,7 @@ pub enum Exit {
 }
 
 /// What each code says, in the order of the codes. The README's table has the same.
-pub(super) const MEANINGS: [(Exit, &str); 12] = [
+pub(super) const MEANINGS: [(Exit, &str); 13] = [
     (Exit::Done, "done or in step"),
     (Exit::Failed, "failed, in whole or in part"),
     (Exit::Pending, "changes pending (plan --detailed-exitcode)"),
@@ -46,6 +48,7 @@ pub(super) const MEANINGS: [(Exit, &str); 12] = [
     (Exit::Part, "applied in part, then stopped or left in doubt"),
     (Exit::Held, "state held by another process"),
     (Exit::Stale, "plan stale or --expect differs"),
+    (Exit::Unwell, "doctor found something wrong"),
     (Exit::Usage, "usage"),
     (Exit::Bug, "a bug"),
 ];

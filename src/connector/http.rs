@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, USER_AGENT};
 
+use crate::model::Timestamp;
+
 /// Bytes of an answer that are read. Braze's are some hundred.
 const BODY_LEN_MAX: usize = 1 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,6 +54,14 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
+impl Answer {
+    /// When the vendor answered, by its own clock and to the second.
+    #[must_use]
+    pub fn sent_at(&self) -> Option<Timestamp> {
+        super::headers::sent_at(&self.headers)
+    }
+}
+
 /// Sends requests to one vendor.
 #[derive(Clone, Debug)]
 pub struct Http {
@@ -95,6 +105,14 @@ impl Http {
     pub async fn post_as(&self, url: &str, auth: &Auth<'_>, body: Vec<u8>) -> Result<Answer, HttpError> {
         let request = auth.put(self.client.post(url));
         self.send(request.header(CONTENT_TYPE, "application/json").body(body)).await
+    }
+
+    /// Gets a page. Its status says little where nothing is known of the page; that there is an answer does.
+    ///
+    /// # Errors
+    /// As [`Http::post_json`].
+    pub async fn get(&self, url: &str) -> Result<Answer, HttpError> {
+        self.send(self.client.get(url)).await
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, HttpError> {

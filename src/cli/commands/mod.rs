@@ -1,6 +1,7 @@
 //! One file a command: what it reads, what it calls, what it prints, how it ends.
 
 pub(super) mod approve;
+pub(super) mod doctor;
 pub(super) mod export;
 pub(super) mod forget;
 pub(super) mod generate;
@@ -33,7 +34,7 @@ fn config(global: &Global) -> Result<Config, CommandError> {
 }
 
 /// Where the config says that the state is, with what the environment knows of the vendors' stores.
-fn location(config: &Config) -> Location {
+pub(super) fn location(config: &Config) -> Location {
     let StatePlace::Bucket { url, endpoint, region, lease } = &config.state else {
         return Location::Folder(config.state_folder());
     };

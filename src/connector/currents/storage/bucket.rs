@@ -42,6 +42,17 @@ pub(super) fn list(
     Ok(others)
 }
 
+/// How many objects and folders there are at the top.
+pub(super) fn look(objects: &Objects) -> Result<usize, StorageError> {
+    let prefix = objects.prefix.clone();
+    let (files, below) = contents(objects, &prefix, None).map_err(|error| StorageError {
+        action: "list",
+        path: objects.url.clone(),
+        source: io_error(&error),
+    })?;
+    Ok(files.len() + below.len())
+}
+
 /// What is in a folder: below an event type all of it, from a day on if one is given, and elsewhere one level.
 fn contents(
     objects: &Objects,

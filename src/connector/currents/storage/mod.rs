@@ -124,6 +124,20 @@ impl Storage {
         }
     }
 
+    /// Looks at the top of the place. How many files and folders there are.
+    ///
+    /// # Errors
+    /// When it cannot be listed.
+    pub fn look(&self) -> Result<usize, StorageError> {
+        match self {
+            Self::Folder(root) => match std::fs::read_dir(root) {
+                Ok(entries) => Ok(entries.count()),
+                Err(source) => Err(StorageError { action: "list", path: root.clone(), source }),
+            },
+            Self::Bucket(objects) => bucket::look(objects),
+        }
+    }
+
     /// Whether listing everything costs next to nothing.
     #[must_use]
     pub fn is_near(&self) -> bool {
