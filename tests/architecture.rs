@@ -50,6 +50,7 @@ const MODULES: &[(&str, &[&str])] = &[
         &[
             "model",
             "sandbox",
+            "objects",
             "config",
             "matching",
             "plan",

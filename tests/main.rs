@@ -31,6 +31,7 @@ mod guards;
 mod harm;
 mod heap_ingest;
 mod heap_segments;
+mod objects;
 mod plans;
 mod readme;
 mod reconcile;

@@ -7,7 +7,8 @@ use super::error::{CommandError, no_secret};
 use super::exit::Exit;
 use super::output;
 use crate::config::{
-    AppId, Braze, Config, Endpoint, Export, ExportSource, Heap, HttpSource, Secret, Secrets, Source, Sql,
+    AppId, Braze, Config, Endpoint, Export, ExportSource, Heap, HttpSource, Secret, Secrets, Source,
+    SourceAccess, Sql,
 };
 use crate::connector::braze::Keys;
 use crate::export;
@@ -131,7 +132,7 @@ pub(super) fn webhook_secrets(name: &ConnectionName, heap: &Heap) -> Result<Vec<
 }
 
 /// The secrets of the databases that a cohort asks.
-pub(super) fn databases(config: &Config) -> Result<BTreeMap<ConnectionName, Secrets>, CommandError> {
+fn databases(config: &Config) -> Result<BTreeMap<ConnectionName, Secrets>, CommandError> {
     let mut found = BTreeMap::new();
     for (name, database) in &config.sql {
         let is_asked = |source: &Source| matches!(source, Source::Sql(sql) if sql.connection == *name);
@@ -151,6 +152,26 @@ pub(super) fn secrets_of(name: &ConnectionName, database: &Sql) -> Result<Secret
     let secrets = each.collect::<Result<Secrets, CommandError>>()?;
     output::keep_secret(secrets.values());
     Ok(secrets)
+}
+
+/// What it takes to read the sources of cohorts.
+pub(super) fn sources(config: &Config) -> Result<SourceAccess, CommandError> {
+    Ok(SourceAccess { databases: databases(config)?, stores: stores() })
+}
+
+/// What the environment knows of the vendors' stores.
+pub(super) fn stores() -> Vec<(String, String)> {
+    let options = environment::store_options();
+    let is_secret = |name: &str| {
+        !name.ends_with("_ID") && ["SECRET", "TOKEN", "KEY"].iter().any(|part| name.contains(part))
+    };
+    let secrets: Vec<Secret> = options
+        .iter()
+        .filter(|(name, _)| is_secret(name))
+        .map(|(_, value)| Secret::new(value.clone()))
+        .collect();
+    output::keep_secret(secrets.iter().filter(|secret| !secret.expose().is_empty()));
+    options
 }
 
 /// The addresses of those who are notified, in the order of the config.

@@ -235,6 +235,14 @@ pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
 /// What to do about files that were not read.
 pub(super) fn file_hint(error: &FileError) -> Option<String> {
     Some(match error {
+        FileError::Io { .. } if error.remote_kind() == Some(ErrorKind::NotFound) => {
+            "nobody was added or removed. Put the object back, or correct `path:`".to_owned()
+        }
+        FileError::Io { .. } if error.remote_kind().is_some() => {
+            "nobody was added or removed. Is the bucket the right one, and are there credentials? They come from AWS_…, \
+             GOOGLE_… or AZURE_… variables, or from the machine's identity"
+                .to_owned()
+        }
         FileError::NoMatch { .. } | FileError::Io { .. } => {
             "a source that cannot be read is not an empty one: nobody was removed. Put the file back, or correct `path:`".to_owned()
         }

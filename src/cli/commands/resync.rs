@@ -12,7 +12,7 @@ use crate::cli::output::out;
 use crate::cli::progress::progress;
 use crate::cli::view::{Showing, json, plan as plan_view};
 use crate::cli::{access, environment};
-use crate::config::Config;
+use crate::config::{Config, SourceAccess};
 use crate::model::Progress;
 use crate::reconcile::{self, Inputs, PassPlan};
 use crate::state::StateReader;
@@ -47,7 +47,7 @@ fn plan(
 ) -> Result<PassPlan, CommandError> {
     // It goes by the record alone.
     let inputs = Inputs {
-        secrets: &std::collections::BTreeMap::new(),
+        secrets: &SourceAccess::default(),
         config,
         state,
         ceilings: &std::collections::BTreeMap::new(),

@@ -45,7 +45,7 @@ fn secrets(config: &Config) -> Result<(), CommandError> {
     access::keys(config)?;
     access::webhooks(config)?;
     access::notify(config)?;
-    access::databases(config)?;
+    access::sources(config)?;
     access::tokens(config)?;
     access::app_ids(config, &config.exports.iter().collect::<Vec<_>>())?;
     Ok(())
@@ -66,7 +66,7 @@ impl Machine {
         let heaps = self.sandboxes.reach_heaps(config, &ids, |name| ids.contains_key(name)).await?;
         let options = |export: &Export| (export.id.clone(), super::export::store_options(export));
         let store_options = config.exports.iter().map(options).collect();
-        let (secrets, tokens) = (access::databases(config)?, access::tokens(config)?);
+        let (secrets, tokens) = (access::sources(config)?, access::tokens(config)?);
         Ok(Reach { access, webhooks, secrets, notify, heaps, tokens, store_options })
     }
 }

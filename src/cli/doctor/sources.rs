@@ -38,11 +38,14 @@ pub(super) async fn look(config: &Config, findings: &mut Findings) {
 
 async fn files(config: &Config, cohort: &Cohort, findings: &mut Findings) {
     let Source::File(source) = cohort.source.clone() else { return };
-    let (folder, roots) = (config.folder.clone(), config.roots.clone());
+    let (folder, roots, stores) = (config.folder.clone(), config.roots.clone(), access::stores());
     let columns = columns(cohort);
     let pattern = source.pattern.clone();
-    let tried = blocking(move || file::read(&source, &folder, &roots, &columns, &mut Enough).map(drop)).await;
-    match tried {
+    let tried = blocking(move || {
+        let from = file::From { folder: &folder, roots: &roots, stores: &stores };
+        file::read(&source, from, &columns, &mut Enough).map(drop)
+    });
+    match tried.await {
         Some(Ok(()) | Err(FileError::Stopped)) => {
             findings.fine("source", format!("{pattern} can be read, and has the columns"));
         }

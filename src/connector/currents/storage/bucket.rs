@@ -1,20 +1,16 @@
 //! Files in a bucket: listed by prefix, and below an event type from an hour on; read range by range.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::{Buf as _, Bytes};
 use futures_util::TryStreamExt as _;
 use object_store::path::Path;
-use object_store::{Error, GetOptions, GetRange, ObjectMeta};
+use object_store::{Error, ObjectMeta};
 
 use super::{Object, StorageError, day_of_partition, is_avro};
 use crate::model::{Day, Timestamp};
-use crate::objects::{Objects, io_error};
-
-/// Bytes of one request.
-const RANGE_LEN: u64 = 8 << 20;
+use crate::objects::{self, Objects, io_error};
 
 pub(super) fn list(
     objects: &Objects,
@@ -89,50 +85,8 @@ fn object(path: &str, meta: ObjectMeta) -> Object {
     Object::new(path, meta.size, arrived, &mark, meta.e_tag)
 }
 
-/// An object, read in ranges. One that is replaced meanwhile is an error.
-pub(super) struct Ranges {
-    objects: Objects,
-    path: Path,
-    tag: Option<String>,
-    at: u64,
-    len: u64,
-    buffer: Bytes,
-}
-
-impl Ranges {
-    pub(super) fn new(objects: &Objects, object: &Object, from: u64) -> Self {
-        Self {
-            path: objects.object(&object.path),
-            objects: objects.clone(),
-            tag: object.tag.clone(),
-            at: from,
-            len: object.len,
-            buffer: Bytes::new(),
-        }
-    }
-
-    fn fetch(&mut self) -> io::Result<()> {
-        let (store, path) = (Arc::clone(&self.objects.store), self.path.clone());
-        let end = (self.at + RANGE_LEN).min(self.len);
-        let options = GetOptions {
-            range: Some(GetRange::Bounded(self.at..end)),
-            if_match: self.tag.clone(),
-            ..GetOptions::default()
-        };
-        let read = self.objects.wait(async move { store.get_opts(&path, options).await?.bytes().await });
-        self.buffer = read.map_err(|error| io_error(&error))?;
-        self.at = end;
-        Ok(())
-    }
-}
-
-impl Read for Ranges {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.buffer.is_empty() && self.at < self.len {
-            self.fetch()?;
-        }
-        let len = self.buffer.len().min(into.len());
-        self.buffer.copy_to_slice(&mut into[..len]);
-        Ok(len)
-    }
+/// An object from a byte on. One that is replaced meanwhile is an error.
+pub(super) fn read(objects: &Objects, object: &Object, from: u64) -> impl Read + Send + 'static {
+    let location = objects.object(&object.path);
+    objects::Ranges::new(objects::Object::new(objects, location, object.len, object.tag.clone()), from)
 }
