@@ -11,6 +11,7 @@
 mod acting;
 mod actions;
 mod exports;
+mod failed;
 mod moving;
 mod observe;
 mod policy;
@@ -29,12 +30,12 @@ use tracing::Instrument as _;
 
 pub use actions::{ActionPlan, OneAction};
 pub use exports::{ExportJob, Exporting, export, word as exports_word};
-pub use observe::{FailedKind, PlanError};
+pub use failed::{FailedKind, PlanError};
 pub use report::{CohortPlan, CohortReport, Failed, LeftBehind, PassPlan, PassReport};
 pub use saved::SavedError;
 
 use crate::apply::{self, Context, Halt, Health, Interrupt, Outcome};
-use crate::config::{Config, Retry, Secrets};
+use crate::config::{Config, Retry, SourceAccess};
 use crate::connector::braze::{Braze, KeyKind, Keys};
 use crate::connector::http::HttpError;
 use crate::desired;
@@ -50,7 +51,7 @@ pub struct Inputs<'a> {
     /// The record.
     pub state: &'a StateReader,
     /// The secrets of databases.
-    pub secrets: &'a BTreeMap<ConnectionName, Secrets>,
+    pub secrets: &'a SourceAccess,
     /// What a person has allowed for this run.
     pub ceilings: &'a BTreeMap<CohortId, Ceilings>,
     /// Plan these cohorts only; all of them if empty.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::actions::ActionPlan;
-use super::observe::{FailedKind, PlanError};
+use super::failed::{FailedKind, PlanError};
 use crate::apply::{Halt, Outcome, Triggered};
 use crate::desired::Rejects;
 use crate::model::{CohortId, ConnectionName, Delivery, Matched, Op, PassId};

@@ -57,7 +57,7 @@ pub(super) fn job(export: &Export, days: Days, state: &StateReader) -> Result<Ex
 }
 
 /// What the environment and the config say of an export's bucket.
-pub(super) fn store_options(export: &Export) -> Vec<(String, String)> {
+pub(in crate::cli) fn store_options(export: &Export) -> Vec<(String, String)> {
     match &export.source {
         ExportSource::Storage(source) => match &source.place {
             StoragePlace::Bucket { endpoint, region, .. } => {
@@ -206,6 +206,7 @@ pub(super) fn exit(reports: &[ExportReport]) -> Exit {
         Some(_) if changed => Exit::Part,
         Some(worst) => worst,
         None if reports.iter().all(ExportReport::is_whole) => Exit::Done,
+        None if changed => Exit::Part,
         None => Exit::Failed,
     }
 }

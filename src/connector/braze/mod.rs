@@ -169,6 +169,25 @@ impl Braze {
         }
     }
 
+    /// Tries the keys by a change of nobody, which Braze answers as it would any other. What it answered, and when
+    /// by its own clock. Without keys of the cohort import, that of the REST side is tried by attributes of nobody.
+    ///
+    /// Source: the credential test of a partner in production; the documents have none.
+    pub async fn greet(&self) -> (Reply, Option<Timestamp>) {
+        let (result, keys) = match (&self.keys.import, &self.keys.rest) {
+            (Some(keys), _) => {
+                (self.http.post_json(&self.users_url, wire::nobody(keys)).await, keys.all().to_vec())
+            }
+            (None, Some(key)) => {
+                let nobody = br#"{"attributes":[]}"#.to_vec();
+                (self.http.post_as(&self.track_url, &Auth::Bearer(key.expose()), nobody).await, vec![key])
+            }
+            (None, None) => return (self.no_key(&self.import_gate), None),
+        };
+        let sent_at = result.as_ref().ok().and_then(super::http::Answer::sent_at);
+        (answer::read(&result, &wire::Layout::default(), &keys, self.clock.now()), sent_at)
+    }
+
     async fn import(&self, keys: &ImportKeys, url: &str, body: Vec<u8>, layout: &wire::Layout) -> Reply {
         let result = self.http.post_json(url, body).await;
         let now = self.clock.now();

@@ -21,7 +21,7 @@ struct ChangeBody<'a> {
     partner_api_key: &'a str,
     client_secret: &'a str,
     cohort_id: &'a str,
-    cohort_changes: [Change<'a>; 1],
+    cohort_changes: &'a [Change<'a>],
 }
 
 /// All three arrays are always there, also when empty: the documents contradict each other on which are
@@ -113,7 +113,7 @@ pub(super) fn change(
         partner_api_key: keys.partner_api.expose(),
         client_secret: keys.data_import.expose(),
         cohort_id: cohort.as_str(),
-        cohort_changes: [change],
+        cohort_changes: &[change],
     };
     (encode(&body, 512 + 48 * members.len()), layout)
 }
@@ -143,6 +143,17 @@ pub(super) fn attributes(
     let objects: Vec<Value> = members.iter().map(object).collect();
     let layout = Layout { attributes: objects.len(), ..Layout::default() };
     (encode(&json!({ "attributes": objects }), 160 * members.len()), layout)
+}
+
+/// A change of nobody, in a cohort that there is not.
+pub(super) fn nobody(keys: &ImportKeys) -> Vec<u8> {
+    let body = ChangeBody {
+        partner_api_key: keys.partner_api.expose(),
+        client_secret: keys.data_import.expose(),
+        cohort_id: "syncline_doctor",
+        cohort_changes: &[],
+    };
+    encode(&body, 256)
 }
 
 fn encode(body: &impl Serialize, capacity: usize) -> Vec<u8> {
