@@ -686,6 +686,13 @@ fn a_bucket_is_read_as_a_folder_is() {
     go(&["export"]).expect(0);
     same(&keys(&sandbox), &ids);
     go(&["export"]).expect(0).says(&["In step"]);
+    // A file in no partition is found at once, wherever its name stands among them.
+    for (n, folder) in ["0", "date", "z"].into_iter().enumerate() {
+        let plain = format!("plain{n}/event_type=users.messages.email.Open/{folder}/x.avro");
+        w.write(&plain, opens(&[(&format!("p{n}"), NOW, Some("u1"), None)], "null"));
+        put(&format!("plain{n}"));
+        go(&["export"]).expect(0).says(&["sent 1"]);
+    }
     // A late file of an hour that is long over: found when everything is listed, once a day.
     let late = "late/event_type=users.messages.email.Open/date=2020-01-01-00/1/z/x.avro";
     w.write(late, opens(&[("late", NOW, Some("u1"), None)], "null"));
