@@ -163,7 +163,8 @@ impl Taking<'_> {
                 None => drop(tally.unknown_types.insert(name.to_owned(), 1)),
             }
         }
-        let is_deleted = mapped.link.as_ref().map_or(Ok(false), |link| self.known.learn(link, mapped.seen))?;
+        let is_deleted =
+            mapped.link.as_ref().map_or(Ok(false), |link| self.known.learn(link, mapped.seen))?;
         match mapped.outcome {
             _ if is_deleted => tally.ignored("deleted"),
             Outcome::Made { what, who } => {

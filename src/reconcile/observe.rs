@@ -5,8 +5,8 @@ use super::policy::{self, Names};
 use super::report::CohortPlan;
 use crate::config::{Braze, Cohort};
 use crate::connector::sql::Trouble;
-use crate::desired::{self, Desired, DesiredError, Members};
-use crate::model::{Ceilings, CohortId, ConnectionName, GuardLimits, Key, Matched, Op, Standing};
+use crate::desired::{self, Desired, DesiredError, Members, SortedSet};
+use crate::model::{Ceilings, CohortId, ConnectionName, GuardLimits, Key, KeySeed, Matched, Op, Standing};
 use crate::plan::{
     self, DiffError, Draft, Naming, Plan, PlanDigest, Policy, Side, Sides, Sink, SourceTally, Tally, guard,
 };
@@ -72,14 +72,16 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
         let plan = judged(cohort, names, previous.clone(), diff, Some(source), inputs)?;
         return Ok(CohortPlan { matched: Some(matched), ..plan.marked(Some(mark)) });
     }
+    let rules = rules_text(cohort, inputs)?;
     // Taken before the first byte is read: only then does a file's age say that it will not change unseen.
     let began = inputs.clock.now();
     let read = desired::read(cohort, inputs.from(), inputs.progress)?;
-    let Desired { set, reading, fingerprint, rejects } = read;
+    let Desired { set, reading, fingerprint, rejects, moved, moved_rows } = read;
     let mut members = set.into_members();
-    let diff = compare(&cohort.id, Some(&mut members), previous.as_ref(), inputs)?;
-    let matched = rejects.matched(&reading, members.duplicates());
-    let mark = fingerprint.and_then(|print| print.text(&rules_text(cohort), began));
+    let moved = moved.map(|moved| Moved::new(moved, inputs.state.seed()));
+    let diff = compare(&cohort.id, Some(&mut members), moved, previous.as_ref(), inputs)?;
+    let matched = rejects.matched(&reading, members.duplicates(), moved_rows);
+    let mark = fingerprint.and_then(|print| print.text(&rules, began));
     let mark = mark.filter(|_| reading.hollow.is_none()).map(|fingerprint| SourceMark {
         fingerprint,
         matched: matched.clone(),
@@ -95,9 +97,10 @@ pub(super) fn tally_of(matched: &Matched, hollow: Option<String>) -> SourceTally
     SourceTally { rows, duplicates, unreadable, hollow }
 }
 
-/// Everything but the files themselves that decides who is in a cohort.
-fn rules_text(cohort: &Cohort) -> String {
-    format!("{} {:?} {:?}", env!("CARGO_PKG_VERSION"), cohort.source, cohort.rules)
+/// Everything but the files themselves that decides who is in a cohort, and by which name.
+fn rules_text(cohort: &Cohort, inputs: Inputs<'_>) -> Result<String, PlanError> {
+    let identity = if desired::may_move(cohort) { inputs.state.identity_version()? } else { 0 };
+    Ok(format!("{} {:?} {:?} {identity}", env!("CARGO_PKG_VERSION"), cohort.source, cohort.rules))
 }
 
 /// The mark of a source that need not be read: the record is exactly what it names.
@@ -114,7 +117,8 @@ fn unchanged_source(
         return Ok(None);
     }
     let found = desired::fingerprint(cohort, inputs.from())?;
-    let found = found.and_then(|found| found.text(&rules_text(cohort), inputs.clock.now()));
+    let rules = rules_text(cohort, inputs)?;
+    let found = found.and_then(|found| found.text(&rules, inputs.clock.now()));
     Ok((found.as_ref() == Some(&mark.fingerprint)).then(|| mark.clone()))
 }
 
@@ -132,7 +136,8 @@ pub(super) fn judged(
     let moved = previous.as_ref().and_then(|record| policy::moved(&record.workspace, &workspace, braze));
     let plan =
         diff.into_plan(&cohort.id, previous.as_ref(), naming(cohort, previous.as_ref()), source, braze);
-    let plan = Plan { mixed: cohort.rules.len() > 1, target: workspace.to_string(), ..plan };
+    let mixed = cohort.rules.len() > 1 || plan.tally.rekeyed > 0;
+    let plan = Plan { mixed, target: workspace.to_string(), ..plan };
     let mut record = previous
         .clone()
         .unwrap_or_else(|| Version::first(inputs.pass, inputs.clock.now(), workspace.clone()));
@@ -196,7 +201,7 @@ fn connection<'a>(name: &ConnectionName, inputs: Inputs<'a>) -> Result<&'a Braze
 /// Plans the emptying of a cohort that left the config. None when there is nothing left to do.
 pub(super) fn removed(id: &CohortId, inputs: Inputs<'_>) -> Result<Option<CohortPlan>, PlanError> {
     let Some(record) = inputs.state.version(id)?.filter(|record| !record.removed) else { return Ok(None) };
-    let diff = compare(id, None, Some(&record), inputs)?;
+    let diff = compare(id, None, None, Some(&record), inputs)?;
     emptying(id, record, diff, inputs).map(Some)
 }
 
@@ -286,7 +291,7 @@ impl Diff {
         source: Option<SourceTally>,
         braze: &Braze,
     ) -> Plan<Spool> {
-        let Changes { draft, spools } = self.changes;
+        let Changes { draft, spools, .. } = self.changes;
         Plan {
             cohort: id.clone(),
             base: previous.map_or(0, |record| record.number),
@@ -308,16 +313,18 @@ impl Diff {
 fn compare(
     id: &CohortId,
     members: Option<&mut Members>,
+    moved: Option<Moved>,
     previous: Option<&Version>,
     inputs: Inputs<'_>,
 ) -> Result<Diff, PlanError> {
     let mut record =
         Known { cursor: inputs.state.members(id, previous)?, forget_refused: inputs.retry_refused };
-    let mut changes = Changes::default();
+    let mut changes = Changes { moved, ..Changes::default() };
     let tally = plan::diff(&mut Wanted(members), &mut record, &mut changes).map_err(|error| match error {
         DiffError::Stream(error) => error,
         DiffError::OutOfOrder(what) => PlanError::Order(what),
     })?;
+    let tally = Tally { rekeyed: changes.rekeyed, ..tally };
     Ok(Diff { tally, changes })
 }
 
@@ -326,6 +333,31 @@ fn compare(
 pub(super) struct Changes {
     draft: Draft,
     spools: Sides<Spool>,
+    moved: Option<Moved>,
+    /// Removals that only make room for another name.
+    rekeyed: u64,
+}
+
+/// Devices and aliases whose owners are the members now.
+struct Moved {
+    members: Members,
+    next: Option<Key>,
+    seed: KeySeed,
+}
+
+impl Moved {
+    fn new(set: SortedSet, seed: KeySeed) -> Self {
+        Self { members: set.into_members(), next: Some(Key::from_halves(0, 0)), seed }
+    }
+
+    /// Whether one of them is this. They are asked for in ascending order of their keys.
+    fn has(&mut self, packed: &[u8]) -> Result<bool, PlanError> {
+        let key = Key::of(self.seed, packed);
+        while self.next.is_some_and(|next| next < key) {
+            self.next = self.members.advance().map_err(DesiredError::Scratch)?;
+        }
+        Ok(self.next == Some(key))
+    }
 }
 
 impl Changes {
@@ -338,6 +370,11 @@ impl Sink for Changes {
     type Error = PlanError;
 
     fn change(&mut self, op: Op, packed: &[u8]) -> Result<(), PlanError> {
+        if op == Op::Remove
+            && let Some(moved) = &mut self.moved
+        {
+            self.rekeyed += u64::from(moved.has(packed)?);
+        }
         self.draft.note(op, packed);
         Ok(self.spools.of_mut(op).push(packed)?)
     }

@@ -150,8 +150,10 @@ mod tests {
     #[test]
     fn one_text_of_several_kinds_is_several_keys() {
         let alias = |label, name| Handle::Alias { label, name };
-        let all = [Handle::BrazeId("x"), Handle::DeviceId("x"), alias("a", "x"), alias("b", "x"), alias("ax", "")];
-        let keys: std::collections::BTreeSet<MapKey> = all.iter().map(|handle| handle.key(KeySeed(7))).collect();
+        let all =
+            [Handle::BrazeId("x"), Handle::DeviceId("x"), alias("a", "x"), alias("b", "x"), alias("ax", "")];
+        let keys: std::collections::BTreeSet<MapKey> =
+            all.iter().map(|handle| handle.key(KeySeed(7))).collect();
         assert_eq!(keys.len(), all.len());
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::run::{Entries, MapRun, MapWriter};
 use super::known::{Handle, KeyKind, Known, MapKey};
+use super::run::{Entries, MapRun, MapWriter};
 use super::{MapVersion, Shape, newest, path_of};
 use crate::model::{ExportId, KeySeed, Timestamp};
 use crate::state::sealed::{SealedFile, SealedShape};

@@ -16,12 +16,12 @@ mod learn;
 mod owners;
 mod run;
 
-use serde::{Deserialize, Serialize};
 use super::format;
 use super::sealed::{SealedFile, SealedShape};
 use super::store::Store;
 use super::version::number_of;
 use super::{StateError, StateReader};
+use serde::{Deserialize, Serialize};
 
 pub use known::{Handle, KeyKind};
 pub use learn::IdentityMap;
@@ -119,7 +119,8 @@ impl StateReader {
     /// When it cannot be read or is damaged.
     pub fn identity_stats(&self) -> Result<IdentityStats, StateError> {
         let MapVersion { number, conflicts, runs } = newest(&self.store)?;
-        let (entries, bytes) = (runs.iter().map(|run| run.rows).sum(), runs.iter().map(|run| run.bytes).sum());
+        let (entries, bytes) =
+            (runs.iter().map(|run| run.rows).sum(), runs.iter().map(|run| run.bytes).sum());
         Ok(IdentityStats { number, entries, runs: runs.len() as u64, bytes, conflicts })
     }
 
