@@ -52,6 +52,7 @@ const MODULES: &[(&str, &[&str])] = &[
         &[
             "model",
             "sandbox",
+            "objects",
             "config",
             "matching",
             "plan",

@@ -11,6 +11,7 @@ use parquet::schema::parser::parse_message_type;
 use crate::support::avro_writer::{Writer, text};
 use crate::support::drivers::Driver;
 use crate::support::postgres::Postgres;
+use crate::support::s3::{S3, S3_KEYS};
 use crate::support::*;
 
 /// A config whose only cohort takes its external ids from a column.
@@ -124,7 +125,13 @@ fn as_ndjson(people: &[String]) -> Vec<u8> {
 }
 
 fn digest(w: &Workspace) -> String {
-    w.run(&["plan", "--format", "json"]).expect(0).json()["digest"].as_str().unwrap().to_owned()
+    digest_with(w, &[])
+}
+
+fn digest_with(w: &Workspace, variables: &[(&str, &str)]) -> String {
+    let mut command = w.command(&["plan", "--format", "json"]);
+    command.envs(variables.iter().copied());
+    run(command).expect(0).json()["digest"].as_str().unwrap().to_owned()
 }
 
 /// A plan does not depend on where its people were read.
@@ -142,12 +149,21 @@ fn the_same_people_give_the_same_plan_from_everywhere() {
         by(&w, &sandbox, path, "identity");
         assert_eq!(digest(&w), expected, "{path}");
     }
+    if let Some(s3) = S3::start() {
+        for path in ["a.csv", "a.ndjson.gz", "a.parquet", "a.avro"] {
+            s3.put(path, &fs::read(w.path(path)).unwrap());
+            let place = format!("'s3://states/{path}', endpoint: '{}', region: us-east-1", s3.url);
+            by(&w, &sandbox, &place, "identity");
+            assert_eq!(digest_with(&w, &S3_KEYS), expected, "{place}");
+        }
+    }
+    by(&w, &sandbox, "a.csv", "identity");
     if let Some(server) = Postgres::start() {
         server.sql("create table people as select 'user-' || n as identity from generate_series(0, 99999) n");
         let connection = server.connection("user: owner, tls: off");
         let text = w
             .read("sync.yaml")
-            .replace("{ kind: file, path: a.avro }", "{ kind: sql, connection: warehouse, table: people }");
+            .replace("{ kind: file, path: a.csv }", "{ kind: sql, connection: warehouse, table: people }");
         w.write("sync.yaml", text.replace("cohorts:\n", &format!("{connection}cohorts:\n")));
         assert_eq!(digest(&w), expected, "PostgreSQL");
     }

@@ -6,7 +6,10 @@ use super::environment;
 use super::error::{CommandError, no_secret};
 use super::exit::Exit;
 use super::output;
-use crate::config::{AppId, Braze, Config, Endpoint, Export, ExportSource, Heap, Secret, Secrets, Source};
+use crate::config::{
+    AppId, Braze, Config, Endpoint, Export, ExportSource, Heap, HttpSource, Secret, Secrets, Source,
+    SourceAccess, Sql,
+};
 use crate::connector::braze::Keys;
 use crate::export;
 use crate::model::{ConnectionName, ExportId};
@@ -20,17 +23,10 @@ const SANDBOX_WEBHOOK_SECRET: &str = "sandbox-webhook-secret";
 pub(super) fn keys(config: &Config) -> Result<BTreeMap<ConnectionName, Keys>, CommandError> {
     let mut found = BTreeMap::new();
     for (name, braze) in &config.braze {
-        let Some(places) = &braze.keys else { continue };
-        if config.removed.is_empty() && !config.cohorts.iter().any(|cohort| cohort.to == *name) {
-            continue;
+        let is_used = !config.removed.is_empty() || config.cohorts.iter().any(|cohort| cohort.to == *name);
+        if is_used {
+            found.extend(keys_of(name, braze)?.map(|keys| (name.clone(), keys)));
         }
-        let find = |place: &crate::config::SecretRef, key: &str| {
-            place.resolve(&environment::variable).map_err(|error| no_secret(name.as_str(), key, &error))
-        };
-        let data_import = find(&places.data_import, "data import key")?;
-        let partner_api = find(&places.partner_api, "partner API key")?;
-        output::keep_secret([&data_import, &partner_api]);
-        found.insert(name.clone(), Keys { data_import, partner_api });
     }
     Ok(found)
 }
@@ -66,7 +62,7 @@ pub(super) struct WorkspaceKeys {
 }
 
 /// Finds the keys of one connection, as far as the config names them.
-pub(super) fn keys_of(name: &ConnectionName, braze: &Braze) -> Result<WorkspaceKeys, CommandError> {
+pub(super) fn workspace_keys(name: &ConnectionName, braze: &Braze) -> Result<WorkspaceKeys, CommandError> {
     if braze.endpoint == Endpoint::Sandbox {
         let Options { data_import_key, rest, .. } = Options::default();
         let (data_import, rest) = (Secret::new(data_import_key), Secret::new(rest.api_key));
@@ -80,6 +76,18 @@ pub(super) fn keys_of(name: &ConnectionName, braze: &Braze) -> Result<WorkspaceK
     let rest = braze.rest_key.is_some().then(|| rest_key(name, braze)).transpose()?;
     output::keep_secret(&data_import);
     Ok(WorkspaceKeys { data_import, rest })
+}
+
+/// The keys of a connection, if it is not the sandbox.
+pub(super) fn keys_of(name: &ConnectionName, braze: &Braze) -> Result<Option<Keys>, CommandError> {
+    let Some(places) = &braze.keys else { return Ok(None) };
+    let find = |place: &crate::config::SecretRef, key: &str| {
+        place.resolve(&environment::variable).map_err(|error| no_secret(name.as_str(), key, &error))
+    };
+    let data_import = find(&places.data_import, "data import key")?;
+    let partner_api = find(&places.partner_api, "partner API key")?;
+    output::keep_secret([&data_import, &partner_api]);
+    Ok(Some(Keys { data_import, partner_api }))
 }
 
 /// The environment ids of the Heaps that these exports send to. The sandbox has one of its own.
@@ -114,14 +122,20 @@ pub(super) fn app_id(name: &ConnectionName, heap: &Heap) -> Result<Option<String
 pub(super) fn tokens(config: &Config) -> Result<BTreeMap<ExportId, Vec<Secret>>, CommandError> {
     let mut found = BTreeMap::new();
     for export in &config.exports {
-        let ExportSource::Http(source) = &export.source else { continue };
-        let find = |place: &crate::config::SecretRef| place.resolve(&environment::variable);
-        let tokens: Result<Vec<Secret>, _> = source.tokens.iter().map(find).collect();
-        let tokens = tokens.map_err(|error| no_secret(export.id.as_str(), "token", &error))?;
-        output::keep_secret(&tokens);
-        found.insert(export.id.clone(), tokens);
+        if let ExportSource::Http(source) = &export.source {
+            found.insert(export.id.clone(), tokens_of(export, source)?);
+        }
     }
     Ok(found)
+}
+
+/// The tokens of one door.
+pub(super) fn tokens_of(export: &Export, source: &HttpSource) -> Result<Vec<Secret>, CommandError> {
+    let find = |place: &crate::config::SecretRef| place.resolve(&environment::variable);
+    let tokens: Result<Vec<Secret>, _> = source.tokens.iter().map(find).collect();
+    let tokens = tokens.map_err(|error| no_secret(export.id.as_str(), "token", &error))?;
+    output::keep_secret(&tokens);
+    Ok(tokens)
 }
 
 /// The key of a Heap's deletion API. The sandbox has one of its own.
@@ -145,36 +159,66 @@ pub(super) fn api_key(name: &ConnectionName, heap: &Heap) -> Result<Secret, Comm
 pub(super) fn webhooks(config: &Config) -> Result<BTreeMap<ConnectionName, Vec<Secret>>, CommandError> {
     let mut found = BTreeMap::new();
     for (name, heap) in &config.heap {
-        let mut secrets = Vec::new();
-        for place in &heap.webhook_secrets {
-            let secret = place.resolve(&environment::variable);
-            secrets.push(secret.map_err(|error| no_secret(name.as_str(), "webhook secret", &error))?);
-        }
-        if secrets.is_empty() && heap.endpoint == Some(Endpoint::Sandbox) {
-            secrets.push(Secret::new(SANDBOX_WEBHOOK_SECRET.to_owned()));
-        }
-        output::keep_secret(&secrets);
-        found.insert(name.clone(), secrets);
+        found.insert(name.clone(), webhook_secrets(name, heap)?);
     }
     Ok(found)
 }
 
+/// What one Heap may sign its webhook with.
+pub(super) fn webhook_secrets(name: &ConnectionName, heap: &Heap) -> Result<Vec<Secret>, CommandError> {
+    let mut secrets = Vec::new();
+    for place in &heap.webhook_secrets {
+        let secret = place.resolve(&environment::variable);
+        secrets.push(secret.map_err(|error| no_secret(name.as_str(), "webhook secret", &error))?);
+    }
+    if secrets.is_empty() && heap.endpoint == Some(Endpoint::Sandbox) {
+        secrets.push(Secret::new(SANDBOX_WEBHOOK_SECRET.to_owned()));
+    }
+    output::keep_secret(&secrets);
+    Ok(secrets)
+}
+
 /// The secrets of the databases that a cohort asks.
-pub(super) fn databases(config: &Config) -> Result<BTreeMap<ConnectionName, Secrets>, CommandError> {
+fn databases(config: &Config) -> Result<BTreeMap<ConnectionName, Secrets>, CommandError> {
     let mut found = BTreeMap::new();
     for (name, database) in &config.sql {
         let is_asked = |source: &Source| matches!(source, Source::Sql(sql) if sql.connection == *name);
         if config.cohorts.iter().any(|cohort| is_asked(&cohort.source)) {
-            let each = database.secrets().map(|(key, place)| {
-                let secret = place.resolve(&environment::variable);
-                Ok((key.to_owned(), secret.map_err(|error| no_secret(name.as_str(), key, &error))?))
-            });
-            let secrets = each.collect::<Result<Secrets, CommandError>>()?;
-            output::keep_secret(secrets.values());
-            found.insert(name.clone(), secrets);
+            found.insert(name.clone(), secrets_of(name, database)?);
         }
     }
     Ok(found)
+}
+
+/// The secrets of one database.
+pub(super) fn secrets_of(name: &ConnectionName, database: &Sql) -> Result<Secrets, CommandError> {
+    let each = database.secrets().map(|(key, place)| {
+        let secret = place.resolve(&environment::variable);
+        Ok((key.to_owned(), secret.map_err(|error| no_secret(name.as_str(), key, &error))?))
+    });
+    let secrets = each.collect::<Result<Secrets, CommandError>>()?;
+    output::keep_secret(secrets.values());
+    Ok(secrets)
+}
+
+/// What it takes to read the sources of cohorts.
+pub(super) fn sources(config: &Config) -> Result<SourceAccess, CommandError> {
+    Ok(SourceAccess { databases: databases(config)?, stores: stores() })
+}
+
+/// What the environment knows of the vendors' stores.
+pub(super) fn stores() -> Vec<(String, String)> {
+    let options = environment::store_options();
+    let is_secret = |name: &str| {
+        !name.ends_with("_ID") && ["SECRET", "TOKEN", "KEY"].iter().any(|part| name.contains(part))
+    };
+    let secrets: Vec<Secret> = options
+        .iter()
+        .filter(|(name, _)| is_secret(name))
+        .map(|(_, value)| Secret::new(value.clone()))
+        .collect();
+    output::keep_secret(secrets.iter().filter(|secret| !secret.expose().is_empty()));
+    options
 }
 
 /// The addresses of those who are notified, in the order of the config.

@@ -56,6 +56,8 @@ pub(super) enum Command {
     Watch,
     /// Check that segments, campaigns and Canvases use the cohorts as the config says
     Check(CheckArgs),
+    /// Try every connection without changing anything, and say what is wrong
+    Doctor(FormatArgs),
     /// Show what Braze has accepted so far, by the record
     Status(FormatArgs),
     /// Show what earlier passes did
@@ -97,6 +99,7 @@ impl Command {
             Self::Reconcile(_) => "reconcile",
             Self::Watch => "watch",
             Self::Check(_) => "check",
+            Self::Doctor(_) => "doctor",
             Self::Status(_) => "status",
             Self::History(_) => "history",
             Self::Export(_) => "export",
@@ -116,7 +119,7 @@ impl Command {
     /// The format of the command's output.
     pub(super) fn format(&self) -> Format {
         match self {
-            Self::Validate(args) | Self::Status(args) => args.format,
+            Self::Validate(args) | Self::Doctor(args) | Self::Status(args) => args.format,
             Self::Plan(args) if args.format == PlanFormat::Json => Format::Json,
             Self::Check(args) if args.format == CheckFormat::Json => Format::Json,
             Self::Reconcile(args) => args.format,

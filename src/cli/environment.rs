@@ -1,5 +1,7 @@
 //! The machine: environment variables, clock, host name, chance. The one lawful place for each of them.
 
+use std::path::PathBuf;
+
 use crate::model::{Clock, PassId, Timestamp};
 use crate::state::Holder;
 
@@ -14,6 +16,17 @@ pub(super) fn variable(name: &str) -> Option<String> {
 pub(super) fn store_options() -> Vec<(String, String)> {
     let vendors = ["AWS_", "GOOGLE_", "AZURE_"];
     std::env::vars().filter(|(name, _)| vendors.iter().any(|vendor| name.starts_with(vendor))).collect()
+}
+
+/// Where drivers of databases are looked for by name, in this order.
+pub(super) fn driver_folders() -> Vec<PathBuf> {
+    let listed = variable("ADBC_DRIVER_PATH").unwrap_or_default();
+    let listed: Vec<PathBuf> =
+        std::env::split_paths(&listed).filter(|path| !path.as_os_str().is_empty()).collect();
+    let home = variable("XDG_CONFIG_HOME").map(PathBuf::from);
+    let home = home.or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".config")));
+    let user = home.map(|home| home.join("adbc/drivers"));
+    listed.into_iter().chain(user).chain([PathBuf::from("/etc/adbc/drivers")]).collect()
 }
 
 /// In a debug build, at which step of writing the state to fail, and how: `12:full` or `12:die`.

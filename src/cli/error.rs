@@ -211,29 +211,38 @@ pub(super) fn no_secret(connection: &str, key: &str, error: &SecretError) -> Com
 
 /// What to do about a cohort that could not be planned.
 pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
-    let source = match error {
-        PlanError::Desired(DesiredError::Source(source)) => source,
+    match error {
+        PlanError::Desired(DesiredError::Source(source)) => file_hint(source),
         PlanError::NoConnection(name) => {
-            return Some(format!("keep connection `{name}` in the config until the cohort is emptied"));
+            Some(format!("keep connection `{name}` in the config until the cohort is emptied"))
         }
         PlanError::Desired(DesiredError::Scratch(_)) => {
-            return Some("is the disk for temporary files full?".to_owned());
+            Some("is the disk for temporary files full?".to_owned())
         }
-        PlanError::Desired(DesiredError::Untold { known, .. }) => {
-            return Some(if known.is_empty() {
-                "in Heap, toggle the segment to the integration whose webhook `syncline watch` answers"
-                    .to_owned()
-            } else {
-                "correct `segment_id:`, or toggle the segment to the integration in Heap".to_owned()
-            });
-        }
-        PlanError::Desired(DesiredError::Sql(error)) => return sql_hint(error),
+        PlanError::Desired(DesiredError::Untold { known, .. }) => Some(if known.is_empty() {
+            "in Heap, toggle the segment to the integration whose webhook `syncline watch` answers".to_owned()
+        } else {
+            "correct `segment_id:`, or toggle the segment to the integration in Heap".to_owned()
+        }),
+        PlanError::Desired(DesiredError::Sql(error)) => sql_hint(error),
         PlanError::Desired(DesiredError::State(_))
         | PlanError::State(_)
         | PlanError::Order(_)
-        | PlanError::Saved(_) => return None,
-    };
-    Some(match source {
+        | PlanError::Saved(_) => None,
+    }
+}
+
+/// What to do about files that were not read.
+pub(super) fn file_hint(error: &FileError) -> Option<String> {
+    Some(match error {
+        FileError::Io { .. } if error.remote_kind() == Some(ErrorKind::NotFound) => {
+            "nobody was added or removed. Put the object back, or correct `path:`".to_owned()
+        }
+        FileError::Io { .. } if error.remote_kind().is_some() => {
+            "nobody was added or removed. Is the bucket the right one, and are there credentials? They come from AWS_…, \
+             GOOGLE_… or AZURE_… variables, or from the machine's identity"
+                .to_owned()
+        }
         FileError::NoMatch { .. } | FileError::Io { .. } => {
             "a source that cannot be read is not an empty one: nobody was removed. Put the file back, or correct `path:`".to_owned()
         }
@@ -260,7 +269,7 @@ pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
 }
 
 /// What to do about a database that gave no rows.
-fn sql_hint(error: &SqlError) -> Option<String> {
+pub(super) fn sql_hint(error: &SqlError) -> Option<String> {
     let database = &error.database;
     Some(match &error.trouble {
         Trouble::Unreachable => format!(

@@ -30,6 +30,8 @@ pub enum Exit {
     Stale = 9,
     /// 10: a segment has drifted (`check` only).
     Drifted = 10,
+    /// 11: `doctor` found something wrong.
+    Unwell = 11,
     /// 64: the command line makes no sense.
     Usage = 64,
     /// 70: a bug of ours.
@@ -37,7 +39,7 @@ pub enum Exit {
 }
 
 /// What each code says, in the order of the codes. The README's table has the same.
-pub(super) const MEANINGS: [(Exit, &str); 13] = [
+pub(super) const MEANINGS: [(Exit, &str); 14] = [
     (Exit::Done, "done or in step"),
     (Exit::Failed, "failed, in whole or in part"),
     (Exit::Pending, "changes pending (plan --detailed-exitcode)"),
@@ -49,6 +51,7 @@ pub(super) const MEANINGS: [(Exit, &str); 13] = [
     (Exit::Held, "state held by another process"),
     (Exit::Stale, "plan stale or --expect differs"),
     (Exit::Drifted, "a segment has drifted (check)"),
+    (Exit::Unwell, "doctor found something wrong"),
     (Exit::Usage, "usage"),
     (Exit::Bug, "a bug"),
 ];

@@ -8,6 +8,7 @@ mod access;
 mod again;
 mod args;
 mod commands;
+mod doctor;
 mod environment;
 mod error;
 mod exit;
@@ -67,6 +68,7 @@ fn run(cli: &Cli) -> Exit {
         Command::Reconcile(args) => commands::reconcile::run(&cli.global, args),
         Command::Watch => commands::watch::run(&cli.global),
         Command::Check(args) => commands::check::run(&cli.global, args),
+        Command::Doctor(args) => commands::doctor::run(&cli.global, args),
         Command::Status(args) => commands::status::run(&cli.global, args),
         Command::History(args) => commands::history::run(&cli.global, args),
         Command::Export(args) => commands::export::run(&cli.global, args),

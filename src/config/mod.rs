@@ -34,7 +34,7 @@ use std::path::Path;
 pub use export::{Export, ExportSource, HttpSource, StoragePlace, StorageSource};
 pub use problem::{Code, Problem, Problems};
 pub use schema::{schema, schema_text};
-pub use secret::{Secret, SecretError, SecretRef, Secrets};
+pub use secret::{Secret, SecretError, SecretRef, Secrets, SourceAccess};
 pub use segment::{Named, Segment, Size};
 pub use server::{Limits, Notable, Notify, NotifyFormat, Schedule, Tls, Watch};
 pub use source::{SourceFile, Sources, Span};

@@ -3,11 +3,14 @@
 //! A [`Secret`] has no `Display` and no `Serialize`, its `Debug` says nothing, and its memory is wiped
 //! when it goes. Secrets are resolved after the config is parsed, so a config is checked without any.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read as _;
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
+
+use crate::model::ConnectionName;
 
 const LEN_MAX: u64 = 64 << 10;
 
@@ -25,7 +28,7 @@ pub enum SecretRef {
 pub struct Secret(SecretString);
 
 /// The secrets of one connection, by their names.
-pub type Secrets = std::collections::BTreeMap<String, Secret>;
+pub type Secrets = BTreeMap<String, Secret>;
 
 impl Secret {
     /// Wraps a text that must not be shown.
@@ -44,6 +47,21 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[secret]")
+    }
+}
+
+/// What it takes to read the sources of cohorts, beside the config.
+#[derive(Clone, Default)]
+pub struct SourceAccess {
+    /// The secrets of databases.
+    pub databases: BTreeMap<ConnectionName, Secrets>,
+    /// What the environment says of object stores, by the names that the vendors give: credentials, too.
+    pub stores: Vec<(String, String)>,
+}
+
+impl fmt::Debug for SourceAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourceAccess").field("databases", &self.databases).finish_non_exhaustive()
     }
 }
 

@@ -283,8 +283,12 @@ pub struct SegmentSource {
 /// Files that hold a whole cohort.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileSource {
-    /// The path or glob as the config has it.
+    /// The path, glob or address as the config has it.
     pub pattern: String,
+    /// The store's address, if it is in a bucket and that is not the vendor's own.
+    pub endpoint: Option<String>,
+    /// The bucket's region, for S3.
+    pub region: Option<String>,
     /// The format, if the config says it.
     pub format: Option<Format>,
     /// What separates CSV fields.
@@ -293,6 +297,14 @@ pub struct FileSource {
     pub null_values: Vec<String>,
     /// Whether a file must end with a line break.
     pub final_newline: FinalNewline,
+}
+
+impl FileSource {
+    /// Whether the files are in a bucket or on a web server, and not on this machine.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.pattern.contains("://")
+    }
 }
 
 /// The format of a source file.

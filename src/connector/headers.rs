@@ -33,7 +33,7 @@ pub(super) fn reset(headers: &HeaderMap, now: Timestamp) -> Option<(i64, Timesta
 }
 
 /// When the vendor answered, by its own clock.
-fn sent_at(headers: &HeaderMap) -> Option<Timestamp> {
+pub(super) fn sent_at(headers: &HeaderMap) -> Option<Timestamp> {
     let text = headers.get("date")?.to_str().ok()?;
     Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp())
 }

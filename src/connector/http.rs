@@ -6,6 +6,8 @@ use std::time::Duration;
 use reqwest::RequestBuilder;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, USER_AGENT};
 
+use crate::model::Timestamp;
+
 /// Bytes of an answer to a post that are read. Braze's are some hundred.
 const BODY_LEN_MAX: usize = 1 << 20;
 /// Bytes of an answer to a question that are read. The details of a campaign hold all its texts.
@@ -53,6 +55,14 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// Its body, cut at 1 MiB, or at 32 MiB where a key was shown.
     pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// When the vendor answered, by its own clock and to the second.
+    #[must_use]
+    pub fn sent_at(&self) -> Option<Timestamp> {
+        super::headers::sent_at(&self.headers)
+    }
 }
 
 /// Sends requests to one vendor.
@@ -107,6 +117,14 @@ impl Http {
     /// As [`Http::post_json`].
     pub async fn get_as(&self, url: &str, auth: &Auth<'_>) -> Result<Answer, HttpError> {
         self.send(auth.put(self.client.get(url)), TOLD_LEN_MAX).await
+    }
+
+    /// Gets a page. Its status says little where nothing is known of the page; that there is an answer does.
+    ///
+    /// # Errors
+    /// As [`Http::post_json`].
+    pub async fn get(&self, url: &str) -> Result<Answer, HttpError> {
+        self.send(self.client.get(url), BODY_LEN_MAX).await
     }
 
     async fn send(&self, request: RequestBuilder, len_max: usize) -> Result<Answer, HttpError> {

@@ -22,16 +22,15 @@ pub use rejects::Rejects;
 pub use sort::SortedSet;
 pub use walk::Members;
 
-use std::collections::BTreeMap;
 use std::thread;
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::config::{Cohort, Config, Secrets, Source};
+use crate::config::{Cohort, Config, Source, SourceAccess};
 use crate::connector::file::{self, FileError};
 use crate::connector::sql::{self, SqlError};
 use crate::matching::Matcher;
-use crate::model::{ConnectionName, Kind, Progress, Timestamp};
+use crate::model::{Kind, Progress, Timestamp};
 use crate::state::{StateError, StateReader};
 use intake::{Found, Intake};
 use owners::{MoveError, Movers};
@@ -109,8 +108,14 @@ pub struct From<'a> {
     pub config: &'a Config,
     /// The state, for what Heaps have told.
     pub state: &'a StateReader,
-    /// The secrets of databases.
-    pub secrets: &'a BTreeMap<ConnectionName, Secrets>,
+    /// What it takes to read sources, beside the config.
+    pub secrets: &'a SourceAccess,
+}
+
+impl<'a> From<'a> {
+    fn files(self) -> file::From<'a> {
+        file::From { folder: &self.config.folder, roots: &self.config.roots, stores: &self.secrets.stores }
+    }
 }
 
 /// The fingerprint of a cohort's source as it is now; none if only reading it tells.
@@ -119,9 +124,7 @@ pub struct From<'a> {
 /// As for reading it.
 pub fn fingerprint(cohort: &Cohort, from: From<'_>) -> Result<Option<Fingerprint>, DesiredError> {
     Ok(match &cohort.source {
-        Source::File(source) => {
-            Some(Fingerprint::Files(file::fingerprint(source, &from.config.folder, &from.config.roots)?))
-        }
+        Source::File(source) => Some(Fingerprint::Files(file::fingerprint(source, from.files())?)),
         Source::HeapSegment(source) => {
             Some(Fingerprint::Told(told::segment(source, from.state)?.fingerprint()))
         }
@@ -176,8 +179,7 @@ fn rows(
 ) -> Result<(file::Reading, Option<Fingerprint>), DesiredError> {
     match &cohort.source {
         Source::File(source) => {
-            let (folder, roots) = (&from.config.folder, &from.config.roots);
-            let reading = file::read(source, folder, roots, matcher.columns(), intake)?;
+            let reading = file::read(source, from.files(), matcher.columns(), intake)?;
             let fingerprint = reading.fingerprint.map(Fingerprint::Files);
             Ok((reading, fingerprint))
         }
@@ -190,7 +192,7 @@ fn rows(
             let settings = from.config.sql.get(&source.connection);
             let unknown = || SqlError::unknown(&source.connection);
             let settings = settings.ok_or_else(unknown)?;
-            let secrets = from.secrets.get(&source.connection).ok_or_else(unknown)?;
+            let secrets = from.secrets.databases.get(&source.connection).ok_or_else(unknown)?;
             let database = sql::Database { name: &source.connection, settings, secrets };
             let rows = sql::read(source, database, matcher.columns(), intake)?;
             Ok((file::Reading { rows, ..file::Reading::default() }, None))

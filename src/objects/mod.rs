@@ -1,8 +1,12 @@
-//! A bucket's client: S3, Google Cloud Storage or Azure Blob Storage, for whoever blocks.
+//! A bucket's client: S3, Google Cloud Storage or Azure Blob Storage, or a web server; for whoever blocks.
 //!
 //! Requests run on a thread of their own, so that callers on any thread can wait for them. What is stored, and
 //! what an error means, is not known here; errors are words without the query of any address, which may hold a
 //! signature.
+
+mod ranges;
+
+pub use ranges::{Blocks, Object, Ranges, Trouble};
 
 use std::fmt;
 use std::future::Future;
@@ -14,8 +18,9 @@ use std::time::Duration;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::http::HttpBuilder;
 use object_store::path::Path;
-use object_store::{Error, ObjectStore, ObjectStoreScheme, RetryConfig};
+use object_store::{ClientOptions, Error, ObjectStore, ObjectStoreScheme, RetryConfig};
 use tokio::runtime::Runtime;
 
 /// Longest message of a store that is repeated.
@@ -59,7 +64,8 @@ impl Objects {
         // Whoever is first installs it for the process; a second time changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let parsed = url::Url::parse(url).map_err(io::Error::other)?;
-        let (store, prefix) = connect(&parsed, options).map_err(|error| io_error(&error))?;
+        let connected = if is_web(url) { web(&parsed) } else { connect(&parsed, options) };
+        let (store, prefix) = connected.map_err(|error| io_error(&error))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let url = PathBuf::from(url.trim_end_matches('/'));
         Ok(Self { url, prefix, store, thread: Arc::new(Thread(Some(runtime))) })
@@ -79,12 +85,69 @@ impl Objects {
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
+        self.begin(work).end()
+    }
+
+    /// Begins a request, to wait for it later.
+    fn begin<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Pending<T> {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         if let Some(runtime) = &self.thread.0 {
             runtime.spawn(async move { tell.send(work.await) });
         }
-        told.recv().unwrap_or_else(|e| Err(Error::Generic { store: "bucket", source: e.into() }))
+        Pending(told)
     }
+}
+
+/// A request under way.
+struct Pending<T>(std::sync::mpsc::Receiver<Result<T, Error>>);
+
+impl<T> Pending<T> {
+    fn end(self) -> Result<T, Error> {
+        self.0.recv().unwrap_or_else(|e| Err(Error::Generic { store: "bucket", source: e.into() }))
+    }
+}
+
+/// Whether an address is a web server's and no bucket's.
+#[must_use]
+pub fn is_web(url: &str) -> bool {
+    ["https://", "http://"].iter().any(|scheme| url.starts_with(scheme))
+}
+
+/// Settings of a client: what the environment says, and an address and a region that the config says.
+#[must_use]
+pub fn settings(
+    environment: &[(String, String)],
+    endpoint: Option<&str>,
+    region: Option<&str>,
+) -> Vec<(String, String)> {
+    let mut settings = environment.to_vec();
+    let mut set = |name: &str, value: &str| settings.push((name.to_owned(), value.to_owned()));
+    if let Some(endpoint) = endpoint {
+        for name in ["aws_endpoint", "google_base_url", "azure_storage_endpoint"] {
+            set(name, endpoint);
+        }
+        if endpoint.starts_with("http://") {
+            for name in ["aws_allow_http", "google_allow_http", "azure_allow_http"] {
+                set(name, "true");
+            }
+        }
+    }
+    if let Some(region) = region {
+        set("aws_region", region);
+    }
+    settings
+}
+
+/// The client of a web server, and the path on it.
+fn web(url: &url::Url) -> Result<(Arc<dyn ObjectStore>, Path), Error> {
+    let mut base = url.clone();
+    base.set_path("/");
+    let options = ClientOptions::new().with_allow_http(url.scheme() == "http");
+    let builder = HttpBuilder::new().with_url(base.as_str()).with_client_options(options);
+    Ok((Arc::new(builder.with_retry(retry()).build()?), Path::from_url_path(url.path())?))
 }
 
 /// The client of the store that the address names, with the settings that it knows.

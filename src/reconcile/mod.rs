@@ -9,6 +9,7 @@
 //! A cohort that cannot be planned stops no other. What was planned is what is sent.
 
 mod exports;
+mod failed;
 mod observe;
 mod policy;
 mod report;
@@ -23,12 +24,12 @@ use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 pub use exports::{ExportJob, Exporting, export, word as exports_word};
-pub use observe::{FailedKind, PlanError};
+pub use failed::{FailedKind, PlanError};
 pub use report::{CohortPlan, CohortReport, Failed, LeftBehind, PassPlan, PassReport};
 pub use saved::SavedError;
 
 use crate::apply::{self, Context, Halt, Health, Interrupt, Outcome};
-use crate::config::{Config, Retry, Secrets};
+use crate::config::{Config, Retry, SourceAccess};
 use crate::connector::braze::{Braze, Keys};
 use crate::connector::http::HttpError;
 use crate::desired;
@@ -44,7 +45,7 @@ pub struct Inputs<'a> {
     /// The record.
     pub state: &'a StateReader,
     /// The secrets of databases.
-    pub secrets: &'a BTreeMap<ConnectionName, Secrets>,
+    pub secrets: &'a SourceAccess,
     /// What a person has allowed for this run.
     pub ceilings: &'a BTreeMap<CohortId, Ceilings>,
     /// Plan these cohorts only; all of them if empty.

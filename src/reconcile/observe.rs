@@ -1,66 +1,16 @@
 //! One cohort: reads its source and its record, compares them, and holds the result to its policy.
 
 use super::Inputs;
+use super::failed::PlanError;
 use super::policy::{self, Names};
 use super::report::CohortPlan;
 use crate::config::{Braze, Cohort};
-use crate::connector::sql::Trouble;
 use crate::desired::{self, Desired, DesiredError, Members, SortedSet};
 use crate::model::{Ceilings, CohortId, ConnectionName, GuardLimits, Key, KeySeed, Matched, Op, Standing};
 use crate::plan::{
     self, DiffError, Draft, Naming, Plan, PlanDigest, Policy, Side, Sides, Sink, SourceTally, Tally, guard,
 };
-use crate::state::{RecordCursor, SourceMark, Spool, StateError, Version, Workspace};
-
-/// Why a cohort cannot be planned.
-#[derive(Debug, thiserror::Error)]
-pub enum PlanError {
-    /// Its source cannot be read in full.
-    #[error(transparent)]
-    Desired(#[from] DesiredError),
-    /// Its record cannot be read.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// A stream of members is not in order.
-    #[error("the {0} is not in order; its data is damaged")]
-    Order(&'static str),
-    /// It could not be planned when the plan was saved.
-    #[error("when the plan was made, it could not be planned: {0}")]
-    Saved(String),
-    /// Its members are in a connection that the config no longer has.
-    #[error("its members are in connection `{0}`, which the config does not have")]
-    NoConnection(String),
-}
-
-/// Whose matter it is that a cohort cannot be planned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FailedKind {
-    /// A database refuses the user.
-    Credentials,
-    /// A database is not there, or went away.
-    Unavailable,
-    /// Whatever else.
-    Other,
-}
-
-impl PlanError {
-    /// Whose matter it is.
-    #[must_use]
-    pub fn kind(&self) -> FailedKind {
-        let Self::Desired(DesiredError::Sql(error)) = self else { return FailedKind::Other };
-        match error.trouble {
-            Trouble::Credentials | Trouble::Permission => FailedKind::Credentials,
-            Trouble::Unreachable | Trouble::Broken | Trouble::Timeout => FailedKind::Unavailable,
-            _ => FailedKind::Other,
-        }
-    }
-
-    /// Whether nothing is wrong: its source has just not said anything yet.
-    #[must_use]
-    pub fn is_waiting(&self) -> bool {
-        matches!(self, Self::Desired(DesiredError::Untold { .. }))
-    }
-}
+use crate::state::{RecordCursor, SourceMark, Spool, Version, Workspace};
 
 /// Plans a cohort that the config declares.
 pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Result<CohortPlan, PlanError> {

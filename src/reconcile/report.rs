@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::observe::{FailedKind, PlanError};
+use super::failed::{FailedKind, PlanError};
 use crate::apply::{Halt, Outcome};
 use crate::desired::Rejects;
 use crate::model::{CohortId, ConnectionName, Matched, Op, PassId};

@@ -10,9 +10,9 @@ use super::Surroundings;
 use super::board::{Board, Condition, Failing};
 use super::queue::Ended;
 use crate::apply::{Halt, Interrupt};
-use crate::config::{Config, Secrets};
+use crate::config::{Config, SourceAccess};
 use crate::dashboard::{Past, Plan};
-use crate::model::{CohortId, ConnectionName, Op, PassId, Progress, Timestamp};
+use crate::model::{CohortId, Op, PassId, Progress, Timestamp};
 use crate::reconcile::{self, CohortReport, Inputs, Links, Means, PassPlan, PassReport};
 use crate::state::{StateError, StateWriter};
 
@@ -22,7 +22,7 @@ pub(super) struct Looking {
     pub(super) config: Arc<Config>,
     pub(super) state: Arc<StateWriter>,
     pub(super) links: Links,
-    pub(super) secrets: Arc<BTreeMap<ConnectionName, Secrets>>,
+    pub(super) secrets: Arc<SourceAccess>,
     pub(super) at: Arc<dyn Surroundings>,
     pub(super) board: Arc<Board>,
     /// Planning takes memory and both processors: one at a time.

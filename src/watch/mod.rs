@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::config::{Config, Secret, Secrets};
+use crate::config::{Config, Secret, SourceAccess};
 use crate::dashboard::WayOut;
 use crate::export;
 use crate::model::{Clock, ConnectionName, ExportId, PassId};
@@ -74,7 +74,7 @@ pub struct Reach {
     /// What each Heap may sign with.
     pub webhooks: BTreeMap<ConnectionName, Vec<Secret>>,
     /// The secrets of databases.
-    pub secrets: BTreeMap<ConnectionName, Secrets>,
+    pub secrets: SourceAccess,
     /// Where each Heap is that exports send to, and which environment of it is meant.
     pub heaps: BTreeMap<ConnectionName, export::Access>,
     /// The tokens of the doors of exports.

@@ -77,11 +77,11 @@ impl Sources {
             .cohorts
             .iter()
             .filter_map(|cohort| match &cohort.source {
-                Source::File(source) => {
+                Source::File(source) if !source.is_remote() => {
                     let found = folders_of_glob(&config.folder.join(&source.pattern));
                     Some((cohort.id.clone(), found.iter().map(|folder| absolute(folder)).collect()))
                 }
-                Source::HeapSegment(_) | Source::Sql(_) => None,
+                Source::File(_) | Source::HeapSegment(_) | Source::Sql(_) => None,
             })
             .collect();
         let folders =
@@ -145,6 +145,10 @@ impl Sources {
         let mut changed = Vec::new();
         for cohort in &config.cohorts {
             let Source::File(source) = &cohort.source else { continue };
+            // What is elsewhere tells nobody that it changed; it is looked at by schedule.
+            if source.is_remote() {
+                continue;
+            }
             let is_near = |noticed: &Noticed| {
                 let folders = self.source_folders.get(&cohort.id);
                 noticed.all || folders.is_some_and(|folders| !folders.is_disjoint(&noticed.folders))
@@ -152,7 +156,11 @@ impl Sources {
             if noticed.is_some_and(|noticed| !is_near(noticed)) {
                 continue;
             }
-            let print = file::fingerprint(source, &config.folder, &config.roots).ok();
+            let print = file::fingerprint(
+                source,
+                file::From { folder: &config.folder, roots: &config.roots, stores: &[] },
+            );
+            let print = print.ok();
             if self.prints.get(&cohort.id) != Some(&print) {
                 self.prints.insert(cohort.id.clone(), print);
                 changed.push(cohort.id.clone());

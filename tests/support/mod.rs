@@ -11,6 +11,7 @@ pub(crate) mod postgres;
 pub(crate) mod receiver;
 pub(crate) mod s3;
 pub(crate) mod watch;
+pub(crate) mod web;
 
 use std::collections::BTreeSet;
 use std::fs;

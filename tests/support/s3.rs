@@ -1,9 +1,14 @@
 //! A real S3 server for a test: moto, from PyPI, on a free port of loopback.
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use super::{http, not_here, until};
+
+/// Credentials that the server takes, as variables.
+pub(crate) const S3_KEYS: [(&str, &str); 2] =
+    [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test-secret-of-s3")];
 
 pub(crate) struct S3 {
     child: Child,
@@ -26,6 +31,17 @@ impl S3 {
         let made = http(&s3.url, "PUT", "/states", &[], "");
         assert_eq!(made.status, 200, "{}", made.body);
         Some(s3)
+    }
+
+    /// Writes an object.
+    pub(crate) fn put(&self, key: &str, bytes: &[u8]) {
+        let script = "import boto3,sys; s=boto3.client('s3',endpoint_url=sys.argv[1],region_name='us-east-1',\
+            aws_access_key_id='test',aws_secret_access_key='test'); \
+            s.put_object(Bucket='states',Key=sys.argv[2],Body=sys.stdin.buffer.read())";
+        let mut python = Command::new("python3");
+        let mut put = python.args(["-c", script, &self.url, key]).stdin(Stdio::piped()).spawn().unwrap();
+        put.stdin.take().unwrap().write_all(bytes).unwrap();
+        assert!(put.wait().unwrap().success());
     }
 
     /// The text of an object, by its whole address.

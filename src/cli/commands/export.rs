@@ -57,7 +57,7 @@ pub(super) fn job(export: &Export, days: Days, state: &StateReader) -> Result<Ex
 }
 
 /// What the environment and the config say of an export's bucket.
-pub(super) fn store_options(export: &Export) -> Vec<(String, String)> {
+pub(in crate::cli) fn store_options(export: &Export) -> Vec<(String, String)> {
     match &export.source {
         ExportSource::Storage(source) => match &source.place {
             StoragePlace::Bucket { endpoint, region, .. } => {

@@ -3,6 +3,7 @@
 mod adopt;
 pub(super) mod approve;
 pub(super) mod check;
+pub(super) mod doctor;
 pub(super) mod export;
 pub(super) mod forget;
 pub(super) mod generate;
@@ -20,13 +21,14 @@ pub(super) mod watch;
 
 use std::collections::BTreeMap;
 
+use super::access;
 use super::args::{Global, PassArgs};
 use super::environment;
 use super::error::CommandError;
 use super::exit::Exit;
-use super::output;
-use crate::config::{Config, Secret, StatePlace, load};
+use crate::config::{Config, StatePlace, load};
 use crate::model::{Ceilings, CohortId};
+use crate::objects;
 use crate::state::{Address, Location, StateReader, StateWriter};
 
 /// The config that the command line names.
@@ -35,7 +37,7 @@ fn config(global: &Global) -> Result<Config, CommandError> {
 }
 
 /// Where the config says that the state is, with what the environment knows of the vendors' stores.
-fn location(config: &Config) -> Location {
+pub(super) fn location(config: &Config) -> Location {
     let StatePlace::Bucket { url, endpoint, region, lease } = &config.state else {
         return Location::Folder(config.state_folder());
     };
@@ -45,31 +47,7 @@ fn location(config: &Config) -> Location {
 
 /// What the environment knows of the vendors' stores, with what the config says of one of them.
 fn store_options(endpoint: Option<&str>, region: Option<&str>) -> Vec<(String, String)> {
-    let mut options = environment::store_options();
-    let is_secret = |name: &str| {
-        !name.ends_with("_ID") && ["SECRET", "TOKEN", "KEY"].iter().any(|part| name.contains(part))
-    };
-    let secrets: Vec<Secret> = options
-        .iter()
-        .filter(|(name, _)| is_secret(name))
-        .map(|(_, value)| Secret::new(value.clone()))
-        .collect();
-    output::keep_secret(secrets.iter().filter(|secret| !secret.expose().is_empty()));
-    let mut set = |name: &str, value: &str| options.push((name.to_owned(), value.to_owned()));
-    if let Some(endpoint) = endpoint {
-        for name in ["aws_endpoint", "google_base_url", "azure_storage_endpoint"] {
-            set(name, endpoint);
-        }
-        if endpoint.starts_with("http://") {
-            for name in ["aws_allow_http", "google_allow_http", "azure_allow_http"] {
-                set(name, "true");
-            }
-        }
-    }
-    if let Some(region) = region {
-        set("aws_region", region);
-    }
-    options
+    objects::settings(&access::stores(), endpoint, region)
 }
 
 /// The state, to look at.

@@ -26,7 +26,7 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
     let span = tracing::info_span!("pass", id = %pass);
     let _entered = span.enter();
     tracing::info!("the pass begins; it only plans");
-    let secrets = access::databases(&config)?;
+    let secrets = access::sources(&config)?;
     let inputs = Inputs {
         config: &config,
         secrets: &secrets,

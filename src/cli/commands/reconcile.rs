@@ -15,7 +15,7 @@ use crate::cli::output::{Unwritten, out};
 use crate::cli::progress::progress;
 use crate::cli::view::{json, plan as plan_view, report as human};
 use crate::cli::{access, environment, workspace};
-use crate::config::{Config, Secrets};
+use crate::config::{Config, SourceAccess};
 use crate::connector::braze::Keys;
 use crate::export::{Days, ExportReport};
 use crate::model::{ConnectionName, PassId, Progress};
@@ -24,7 +24,7 @@ use crate::state::StateWriter;
 
 pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
-    let (keys, secrets) = (access::keys(&config)?, access::databases(&config)?);
+    let (keys, secrets) = (access::keys(&config)?, access::sources(&config)?);
     // A saved plan, and single cohorts, are about cohorts alone.
     let all = args.pass.cohorts.is_empty() && args.plan.is_none();
     let exports = if all { super::export::chosen(&config, &[])? } else { Vec::new() };
@@ -120,7 +120,7 @@ fn done_unseen(Unwritten(error): &Unwritten, global: &Global, exit: Exit) -> Com
 fn plan(
     args: &ReconcileArgs,
     config: &Config,
-    secrets: &BTreeMap<ConnectionName, Secrets>,
+    secrets: &SourceAccess,
     state: &StateWriter,
     pass: &crate::model::PassId,
     progress: &dyn Progress,

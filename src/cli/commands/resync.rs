@@ -13,7 +13,7 @@ use crate::cli::progress::progress;
 use crate::cli::view::segments::Segments;
 use crate::cli::view::{Showing, json, plan as plan_view};
 use crate::cli::{access, environment, workspace};
-use crate::config::Config;
+use crate::config::{Config, SourceAccess};
 use crate::model::Progress;
 use crate::reconcile::{self, Inputs, PassPlan};
 use crate::state::StateReader;
@@ -50,7 +50,7 @@ fn plan(
 ) -> Result<PassPlan, CommandError> {
     // It goes by the record alone.
     let inputs = Inputs {
-        secrets: &std::collections::BTreeMap::new(),
+        secrets: &SourceAccess::default(),
         config,
         state,
         ceilings: &std::collections::BTreeMap::new(),

@@ -46,7 +46,7 @@ fn secrets(config: &Config) -> Result<(), CommandError> {
     access::rest_keys(config)?;
     access::webhooks(config)?;
     access::notify(config)?;
-    access::databases(config)?;
+    access::sources(config)?;
     access::tokens(config)?;
     access::app_ids(config, &config.exports.iter().collect::<Vec<_>>())?;
     Ok(())
@@ -72,7 +72,7 @@ impl Machine {
         let heaps = self.sandboxes.reach_heaps(config, &ids, |name| ids.contains_key(name)).await?;
         let options = |export: &Export| (export.id.clone(), super::export::store_options(export));
         let store_options = config.exports.iter().map(options).collect();
-        let (secrets, tokens) = (access::databases(config)?, access::tokens(config)?);
+        let (secrets, tokens) = (access::sources(config)?, access::tokens(config)?);
         Ok(Reach { access, rest, webhooks, secrets, notify, heaps, tokens, store_options })
     }
 }

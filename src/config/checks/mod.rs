@@ -4,6 +4,7 @@
 //! and each knows the place it complains about. A check passes over what the schema reports already.
 
 mod exports;
+mod places;
 mod segments;
 mod server;
 mod sql;
@@ -26,6 +27,8 @@ const CHECKS: &[Check] = &[
     names_are_unique,
     removed_are_not_declared,
     paths_stay_inside,
+    places::addresses_are_good,
+    places::stores_have_buckets,
     formats_are_known,
     device_id_comes_last,
     rules_differ,
@@ -149,7 +152,10 @@ fn removed_are_not_declared(tree: &Node, problems: &mut Vec<Problem>) {
 fn paths_stay_inside(tree: &Node, problems: &mut Vec<Problem>) {
     let roots: Vec<&str> = tree.items("roots").iter().filter_map(Node::as_text).collect();
     for (path, place) in sources(tree).filter_map(|source| source.text("path")) {
-        if leaves_folder(Path::new(path)) && !roots.iter().any(|root| is_below(path, root)) {
+        if !path.contains("://")
+            && leaves_folder(Path::new(path))
+            && !roots.iter().any(|root| is_below(path, root))
+        {
             problems.push(outside(path, place));
         }
     }

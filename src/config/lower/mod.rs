@@ -260,6 +260,8 @@ fn cohort(shape: shape::Cohort, query: Option<String>, declared_at: String) -> R
 fn file_source(shape: shape::FileSource) -> FileSource {
     FileSource {
         pattern: shape.path.0,
+        endpoint: shape.endpoint,
+        region: shape.region,
         format: shape.format,
         delimiter: shape.delimiter.and_then(|text| text.0.bytes().next()).unwrap_or(b','),
         null_values: shape.null_values.into_iter().map(|text| text.0).collect(),

@@ -286,10 +286,17 @@ pub(in crate::config) enum Source {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct FileSource {
-    /// A path or a glob, relative to the config's folder. `.gz` and `.zst` files are unpacked as they are read.
+    /// A path or a glob, relative to the config's folder; or one in a bucket, or a file on a web server. `.gz` and `.zst` files are unpacked as they are read.
     #[schemars(example = "exports/abandoned_checkout.csv")]
     #[schemars(example = "exports/part-*.ndjson.zst")]
+    #[schemars(example = "s3://acme-exports/carts/*.parquet")]
     pub(in crate::config) path: Text,
+    /// The bucket's address, if it is not the vendor's own.
+    #[schemars(example = "https://minio.acme.internal:9000")]
+    pub(in crate::config) endpoint: Option<String>,
+    /// The bucket's region, for S3.
+    #[schemars(example = "eu-central-1")]
+    pub(in crate::config) region: Option<String>,
     /// The format; told from the name (`.csv`, `.tsv`, `.ndjson`, `.jsonl`, `.parquet`, `.avro`) if not given.
     pub(in crate::config) format: Option<super::types::Format>,
     /// What separates the fields of a CSV file, if not a comma.

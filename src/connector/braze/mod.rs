@@ -88,6 +88,16 @@ impl Braze {
         self.post(&self.users_url, body, &layout).await
     }
 
+    /// Tries the keys by a change of nobody, which Braze answers as it would any other. What it answered, and when
+    /// by its own clock.
+    ///
+    /// Source: the credential test of a partner in production; the documents have none.
+    pub async fn greet(&self) -> (Reply, Option<Timestamp>) {
+        let result = self.http.post_json(&self.users_url, wire::nobody(&self.keys)).await;
+        let sent_at = result.as_ref().ok().and_then(super::http::Answer::sent_at);
+        (answer::read(&result, &wire::Layout::default(), &self.keys.all(), self.clock.now()), sent_at)
+    }
+
     async fn post(&self, url: &str, body: Vec<u8>, layout: &wire::Layout) -> Reply {
         let result = self.http.post_json(url, body).await;
         let now = self.clock.now();

@@ -19,7 +19,7 @@ struct ChangeBody<'a> {
     partner_api_key: &'a str,
     client_secret: &'a str,
     cohort_id: &'a str,
-    cohort_changes: [Change<'a>; 1],
+    cohort_changes: &'a [Change<'a>],
 }
 
 /// All three arrays are always there, also when empty: the documents contradict each other on which are
@@ -103,9 +103,20 @@ pub(super) fn change(
         partner_api_key: keys.partner_api.expose(),
         client_secret: keys.data_import.expose(),
         cohort_id: cohort.as_str(),
-        cohort_changes: [change],
+        cohort_changes: &[change],
     };
     (encode(&body, 512 + 48 * members.len()), layout)
+}
+
+/// A change of nobody, in a cohort that there is not.
+pub(super) fn nobody(keys: &Keys) -> Vec<u8> {
+    let body = ChangeBody {
+        partner_api_key: keys.partner_api.expose(),
+        client_secret: keys.data_import.expose(),
+        cohort_id: "syncline_doctor",
+        cohort_changes: &[],
+    };
+    encode(&body, 256)
 }
 
 fn encode(body: &impl Serialize, capacity: usize) -> Vec<u8> {

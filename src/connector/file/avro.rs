@@ -1,8 +1,7 @@
 //! Avro object container files: each by its own schema, only the wanted fields. Fields of records within records
 //! are named by their path, `user.id`.
 
-use std::fs::File;
-use std::io::{BufReader, Read as _};
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use super::{FileError, Place, Sink};
@@ -23,7 +22,7 @@ impl Fields for Row<'_> {
 
 /// Reads a file.
 pub(super) fn read(
-    file: File,
+    file: impl Read,
     path: &Path,
     columns: &[Box<str>],
     name: &str,

@@ -3,6 +3,17 @@
 use std::io;
 use std::path::PathBuf;
 
+impl FileError {
+    /// What the store said, if it is about a file that is elsewhere.
+    #[must_use]
+    pub fn remote_kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            Self::Io { path, source } if path.to_string_lossy().contains("://") => Some(source.kind()),
+            _ => None,
+        }
+    }
+}
+
 /// Why a source cannot be read in full.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {

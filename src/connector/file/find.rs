@@ -3,23 +3,60 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::FileError;
+use super::open::Stamp;
+use super::{FileError, From, remote};
+use crate::config::FileSource;
+use crate::objects::Object;
+
+/// A file that was found.
+#[derive(Clone, Debug)]
+pub(super) enum Found {
+    /// On this machine.
+    Here(PathBuf),
+    /// In a bucket or on a web server, under the address that messages name.
+    There(PathBuf, Object),
+}
+
+impl Found {
+    /// Its path or address.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::Here(path) | Self::There(path, _) => path,
+        }
+    }
+
+    /// What tells it from any other: of what is here, as it is now; of an object, as it was found.
+    pub(super) fn stamp(&self) -> Result<Stamp, FileError> {
+        match self {
+            Self::Here(path) => Stamp::of(path),
+            Self::There(_, object) => Ok(Stamp::of_object(object)),
+        }
+    }
+}
 
 /// The files of a source. Never none: a source that names no file could not be read, and is not empty.
-pub(super) fn files(pattern: &str, folder: &Path, roots: &[PathBuf]) -> Result<Vec<PathBuf>, FileError> {
-    let path = folder.join(pattern);
-    let found = if pattern.contains(['*', '?', '[']) { matches(&path, pattern)? } else { vec![path] };
-    if found.is_empty() {
-        return Err(FileError::NoMatch { pattern: pattern.to_owned() });
+pub(super) fn files(source: &FileSource, from: From<'_>) -> Result<Vec<Found>, FileError> {
+    let pattern = &source.pattern;
+    if source.is_remote() {
+        return remote::files(source, from.stores);
     }
-    let roots: Vec<PathBuf> = roots.iter().filter_map(|root| real(root).ok()).collect();
+    let path = from.folder.join(pattern);
+    let found = if is_glob(pattern) { matches(&path, pattern)? } else { vec![path] };
+    if found.is_empty() {
+        return Err(FileError::NoMatch { pattern: pattern.clone() });
+    }
+    let roots: Vec<PathBuf> = from.roots.iter().filter_map(|root| real(root).ok()).collect();
     for file in &found {
         let real = real(file).map_err(|source| FileError::Io { path: file.clone(), source })?;
         if !roots.iter().any(|root| real.starts_with(root)) {
             return Err(FileError::Outside { path: real });
         }
     }
-    Ok(found)
+    Ok(found.into_iter().map(Found::Here).collect())
+}
+
+pub(super) fn is_glob(pattern: &str) -> bool {
+    pattern.contains(['*', '?', '['])
 }
 
 /// Where a path leads once all symbolic links are followed.

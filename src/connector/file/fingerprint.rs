@@ -1,12 +1,12 @@
 //! What tells the files of a source from what they were, without reading them.
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use xxhash_rust::xxh3::Xxh3;
 
+use super::find::{self, Found};
 use super::open::Stamp;
-use super::{FileError, find};
+use super::{FileError, From};
 use crate::config::FileSource;
 use crate::model::Timestamp;
 
@@ -21,14 +21,14 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    pub(super) fn new(files: &[PathBuf], stamps: &[Stamp]) -> Self {
+    pub(super) fn new(files: &[Found], stamps: &[Stamp]) -> Self {
         let mut hasher = Xxh3::new();
         let mut newest = Some(SystemTime::UNIX_EPOCH);
         let nanoseconds = |time: Option<SystemTime>| {
             time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok()).map_or(0, |d| d.as_nanos())
         };
-        for (path, stamp) in files.iter().zip(stamps) {
-            hasher.update(path.as_os_str().as_encoded_bytes());
+        for (found, stamp) in files.iter().zip(stamps) {
+            hasher.update(found.path().as_os_str().as_encoded_bytes());
             hasher.update(&[0]);
             for number in [stamp.len, stamp.inode] {
                 hasher.update(&number.to_le_bytes());
@@ -57,9 +57,9 @@ impl Fingerprint {
 ///
 /// # Errors
 /// As for reading them: [`FileError`] when there are none, or one cannot be looked at.
-pub fn fingerprint(source: &FileSource, folder: &Path, roots: &[PathBuf]) -> Result<Fingerprint, FileError> {
-    let files = find::files(&source.pattern, folder, roots)?;
-    let stamps: Vec<Stamp> = files.iter().map(|path| Stamp::of(path)).collect::<Result<_, _>>()?;
+pub fn fingerprint(source: &FileSource, from: From<'_>) -> Result<Fingerprint, FileError> {
+    let files = find::files(source, from)?;
+    let stamps: Vec<Stamp> = files.iter().map(Found::stamp).collect::<Result<_, _>>()?;
     Ok(Fingerprint::new(&files, &stamps))
 }
 
@@ -70,7 +70,7 @@ mod tests {
     fn text(at: u64, len: u64, now: i64) -> Option<String> {
         let time = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(at));
         let stamp = Stamp { len, modified: time, changed: time, inode: 7 };
-        let print = Fingerprint::new(&[PathBuf::from("a.csv")], &[stamp]);
+        let print = Fingerprint::new(&[Found::Here("a.csv".into())], &[stamp]);
         print.text("rules", Timestamp::from_second(now).unwrap())
     }
 

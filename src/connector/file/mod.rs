@@ -1,5 +1,5 @@
 //! Source files → rows, streaming: CSV, TSV and NDJSON, plain or compressed, Parquet and Avro; one file or a
-//! glob.
+//! glob, on this machine, in a bucket, or on a web server.
 //!
 //! # Guarantees
 //! Either every row of every file is handed over, each as fields or as unreadable with its reason, or
@@ -19,15 +19,18 @@ mod lines;
 mod ndjson;
 mod open;
 mod parquet;
+mod remote;
 
 use std::path::{Path, PathBuf};
 
 pub use error::FileError;
+use find::Found;
 pub use fingerprint::{Fingerprint, fingerprint};
 pub use guard::is_guarded;
 
 use crate::config::{FileSource, Format};
 use crate::model::Fields;
+use open::Stamp;
 
 /// Where a row stands.
 #[derive(Clone, Copy, Debug)]
@@ -84,30 +87,40 @@ impl<S: Sink> Sink for Counted<'_, S> {
     }
 }
 
-/// Reads every file of a source. `folder` is where relative paths start, and `roots` are the folders
-/// that may be read from.
+/// Where files are read from.
+#[derive(Clone, Copy)]
+pub struct From<'a> {
+    /// Where relative paths start.
+    pub folder: &'a Path,
+    /// The folders that may be read from.
+    pub roots: &'a [PathBuf],
+    /// What the environment says of object stores.
+    pub stores: &'a [(String, String)],
+}
+
+/// Reads every file of a source.
 ///
 /// # Errors
 /// [`FileError`] when the source cannot be read in full; what the sink was given is then of no use.
 pub fn read(
     source: &FileSource,
-    folder: &Path,
-    roots: &[PathBuf],
+    from: From<'_>,
     columns: &[Box<str>],
     sink: &mut impl Sink,
 ) -> Result<Reading, FileError> {
-    let files = find::files(&source.pattern, folder, roots)?;
+    let files = find::files(source, from)?;
     let mut reading = Reading::default();
     let mut stamps = Vec::with_capacity(files.len());
-    for path in &files {
+    for found in &files {
         reading.files += 1;
-        stamps.push(one(source, path, columns, &mut reading, sink)?);
+        stamps.push(one(source, found, columns, &mut reading, sink)?);
     }
-    if find::files(&source.pattern, folder, roots)? != files {
+    let now = find::files(source, from)?;
+    if !files.iter().map(Found::path).eq(now.iter().map(Found::path)) {
         return Err(FileError::FilesChanged { pattern: source.pattern.clone() });
     }
-    if let [_, _, ..] = files.as_slice() {
-        one_snapshot(&files, &stamps)?;
+    if now.len() > 1 || source.is_remote() {
+        one_snapshot(&now, &stamps)?;
     }
     reading.fingerprint = Some(Fingerprint::new(&files, &stamps));
     Ok(reading)
@@ -115,10 +128,10 @@ pub fn read(
 
 /// Several files are one cohort only as they stood together: whoever moved from one that was read late
 /// to one that was read early is in none of what was read.
-fn one_snapshot(files: &[PathBuf], stamps: &[open::Stamp]) -> Result<(), FileError> {
-    for (path, before) in files.iter().zip(stamps) {
-        if open::Stamp::of(path)? != *before {
-            return Err(FileError::Changed { path: path.clone() });
+fn one_snapshot(files: &[Found], stamps: &[Stamp]) -> Result<(), FileError> {
+    for (found, before) in files.iter().zip(stamps) {
+        if found.stamp()? != *before {
+            return Err(FileError::Changed { path: found.path().to_owned() });
         }
     }
     Ok(())
@@ -126,35 +139,48 @@ fn one_snapshot(files: &[PathBuf], stamps: &[open::Stamp]) -> Result<(), FileErr
 
 fn one(
     source: &FileSource,
-    path: &Path,
+    found: &Found,
     columns: &[Box<str>],
     reading: &mut Reading,
     sink: &mut impl Sink,
-) -> Result<open::Stamp, FileError> {
+) -> Result<Stamp, FileError> {
+    let path = found.path();
     let format = source.format.or_else(|| Format::from_name(path));
     let format = format.ok_or_else(|| FileError::UnknownFormat { path: path.to_owned() })?;
     let name = path.display().to_string();
     let mut counted = Counted { sink, rows: 0 };
-    let (headed, watch) = match format {
-        Format::Parquet | Format::Avro => {
-            let (file, watch) = open::open_raw(path)?;
-            let read = if format == Format::Parquet { parquet::read } else { avro::read };
-            (read(file, path, columns, &name, &mut counted)?, watch)
-        }
-        Format::Csv | Format::Tsv | Format::Ndjson => {
-            let opened = open::open(path)?;
-            let input = lines::Lines::new(opened.input, path, source.final_newline);
-            let headed = match format {
-                Format::Tsv => csv::read(input, b'\t', columns, &name, &mut counted)?,
-                Format::Ndjson => ndjson::read(input, columns, &name, &mut counted)?,
-                _ => csv::read(input, source.delimiter, columns, &name, &mut counted)?,
-            };
-            (headed, opened.watch)
-        }
-    };
+    let (handle, watch) = open::open(found)?;
+    let read = rows(source, format, handle, path, columns, &mut counted);
+    // Whatever a parser made of it: what did not come is not damaged.
+    watch.came_whole()?;
+    let headed = read?;
     reading.rows += counted.rows;
     if !headed {
         reading.hollow = Some(name);
     }
     watch.unchanged()
+}
+
+/// Reads the rows of one file. Whether there was a header row, where there should be one.
+fn rows(
+    source: &FileSource,
+    format: Format,
+    handle: open::Handle,
+    path: &Path,
+    columns: &[Box<str>],
+    sink: &mut impl Sink,
+) -> Result<bool, FileError> {
+    let name = path.display().to_string();
+    match format {
+        Format::Parquet => parquet::read(handle, path, columns, &name, sink),
+        Format::Avro => avro::read(handle.reader(), path, columns, &name, sink),
+        Format::Csv | Format::Tsv | Format::Ndjson => {
+            let input = lines::Lines::new(handle.unpacked(path)?, path, source.final_newline);
+            match format {
+                Format::Tsv => csv::read(input, b'\t', columns, &name, sink),
+                Format::Ndjson => ndjson::read(input, columns, &name, sink),
+                _ => csv::read(input, source.delimiter, columns, &name, sink),
+            }
+        }
+    }
 }

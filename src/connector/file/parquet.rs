@@ -21,8 +21,10 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::guard::guarded;
+use super::open::Handle;
 use super::{FileError, Place, Sink};
 use crate::connector::columns::Columns;
+use crate::objects::Blocks;
 
 /// Rows that are handed over at once.
 const BATCH_LEN: usize = 8192;
@@ -38,14 +40,13 @@ type Batch = Result<Option<RecordBatch>, FileError>;
 
 /// Reads a file.
 pub(super) fn read(
-    file: File,
+    file: Handle,
     path: &Path,
     columns: &[Box<str>],
     name: &str,
     sink: &mut impl Sink,
 ) -> Result<bool, FileError> {
-    let len = file.metadata().map_err(|source| FileError::Io { path: path.to_owned(), source })?.len();
-    let file = Anywhere { file: Arc::new(file), len };
+    let file = Anywhere::of(file).map_err(|source| FileError::Io { path: path.to_owned(), source })?;
     // Types are taken from the columns themselves and not from what a writer says of its own memory.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let opened = guarded(|| ArrowReaderMetadata::load(&file, options)).ok_or_else(|| beyond_parsing(path))?;
@@ -59,7 +60,7 @@ pub(super) fn read(
             let groups = (first..groups).step_by(threads);
             start(
                 scope,
-                Reader { file: file.clone(), opened: opened.clone(), wanted: wanted.clone() },
+                Reader { file: file.of_thread(), opened: opened.clone(), wanted: wanted.clone() },
                 path,
                 groups,
             )
@@ -190,10 +191,40 @@ fn of_arrow(error: ArrowError) -> ParquetError {
 }
 
 /// A file that several threads read at positions of their own.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Anywhere {
-    file: Arc<File>,
+    bytes: Arc<Positioned>,
     len: u64,
+}
+
+/// Bytes that can be read at any position.
+enum Positioned {
+    File(File),
+    Object(Blocks),
+}
+
+impl Anywhere {
+    fn of(handle: Handle) -> io::Result<Self> {
+        let (len, bytes) = match handle {
+            Handle::File(file) => (file.metadata()?.len(), Positioned::File(file)),
+            Handle::Object(object) => (object.len, Positioned::Object(Blocks::new(object))),
+        };
+        Ok(Self { bytes: Arc::new(bytes), len })
+    }
+
+    /// The same for a thread of its own, which does not wait for what others ask for.
+    fn of_thread(&self) -> Self {
+        match &*self.bytes {
+            Positioned::File(_) => self.clone(),
+            Positioned::Object(blocks) => {
+                Self { bytes: Arc::new(Positioned::Object(blocks.anew())), len: self.len }
+            }
+        }
+    }
+
+    fn at(&self, position: u64) -> At {
+        At { bytes: Arc::clone(&self.bytes), position }
+    }
 }
 
 impl Length for Anywhere {
@@ -206,14 +237,13 @@ impl ChunkReader for Anywhere {
     type T = BufReader<At>;
 
     fn get_read(&self, start: u64) -> Result<BufReader<At>, ParquetError> {
-        Ok(BufReader::with_capacity(PAGE_HEADER_LEN, At { file: Arc::clone(&self.file), position: start }))
+        Ok(BufReader::with_capacity(PAGE_HEADER_LEN, self.at(start)))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
         let mut bytes = Vec::new();
-        let at = At { file: Arc::clone(&self.file), position: start };
         // What the file claims is not taken as room before it is there.
-        if at.take(length as u64).read_to_end(&mut bytes)? < length {
+        if self.at(start).take(length as u64).read_to_end(&mut bytes)? < length {
             return Err(ParquetError::EOF("the file ends before it should".to_owned()));
         }
         Ok(bytes.into())
@@ -222,13 +252,16 @@ impl ChunkReader for Anywhere {
 
 /// One place in a file.
 struct At {
-    file: Arc<File>,
+    bytes: Arc<Positioned>,
     position: u64,
 }
 
 impl Read for At {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let len = super::open::read_at(&self.file, buffer, self.position)?;
+        let len = match &*self.bytes {
+            Positioned::File(file) => super::open::read_at(file, buffer, self.position)?,
+            Positioned::Object(blocks) => blocks.read_at(buffer, self.position)?,
+        };
         self.position += len as u64;
         Ok(len)
     }
@@ -260,7 +293,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         let mut counting = Counting::default();
-        read(file, Path::new("f.parquet"), &[column.into()], "f.parquet", &mut counting)?;
+        read(Handle::File(file), Path::new("f.parquet"), &[column.into()], "f.parquet", &mut counting)?;
         Ok(counting.0)
     }
 

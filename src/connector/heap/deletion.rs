@@ -53,16 +53,24 @@ impl Deletion<'_> {
         if identities.len() > USERS_MAX {
             return Err(DeletionError::TooMany);
         }
-        let url = format!("{}/api/public/v0/auth_token", self.base);
-        let basic = Auth::Basic(self.app_id, self.api_key.expose());
-        let token = self.read(&self.http.post_as(&url, &basic, Vec::new()).await?)?;
-        let token = Secret::new(token.access_token.unwrap_or_default());
+        let token = self.token().await?;
         let users: Vec<_> =
             identities.iter().map(|identity| serde_json::json!({ "identity": identity })).collect();
         let body = serde_json::json!({ "users": users }).to_string().into_bytes();
         let url = format!("{}/api/public/v0/user_deletion", self.base);
         let asked = self.read(&self.http.post_as(&url, &Auth::Bearer(token.expose()), body).await?)?;
         Ok(asked.deletion_request_id.unwrap_or_default())
+    }
+
+    /// Asks for a token, which tells whether the key is good and changes nothing.
+    ///
+    /// # Errors
+    /// [`DeletionError`] when there is none.
+    pub async fn token(&self) -> Result<Secret, DeletionError> {
+        let url = format!("{}/api/public/v0/auth_token", self.base);
+        let basic = Auth::Basic(self.app_id, self.api_key.expose());
+        let token = self.read(&self.http.post_as(&url, &basic, Vec::new()).await?)?;
+        Ok(Secret::new(token.access_token.unwrap_or_default()))
     }
 
     fn read(&self, answer: &http::Answer) -> Result<Body, DeletionError> {

@@ -16,7 +16,7 @@ pub use deletion::{Deletion, DeletionError};
 
 use super::http::{Http, HttpError};
 use crate::config::{Heap as HeapConfig, Secret};
-use crate::model::Clock;
+use crate::model::{Clock, Timestamp};
 
 /// Events, or users, in one request at most.
 pub const BATCH_LEN_MAX: usize = 1_000;
@@ -84,6 +84,14 @@ impl Heap {
     pub async fn send(&self, call: Call, body: Bytes) -> Answer {
         let result = self.http.post_json(&format!("{}{}", self.base, call.words().0), body).await;
         answer::read(result, self.clock.now())
+    }
+
+    /// Asks for something that sends nothing. When Heap answered by its own clock, if it says so.
+    ///
+    /// # Errors
+    /// [`HttpError`] when there is no answer. Any answer will do: whether an environment is right, Heap does not say.
+    pub async fn greet(&self) -> Result<Option<Timestamp>, HttpError> {
+        Ok(self.http.get(&format!("{}/api/track", self.base)).await?.sent_at())
     }
 
     /// The deletion API of the same environment.

@@ -73,6 +73,27 @@ pub(super) fn read(
     })
 }
 
+/// Whether the driver is there and opens the database.
+pub(super) fn greet(database: Database<'_>, settings: &Adbc) -> Result<(), SqlError> {
+    Session::open(database, settings).map(drop)
+}
+
+/// Whether a query could be asked and has the wanted columns. It is asked for no row.
+pub(super) fn try_source(
+    source: &SqlSource,
+    database: Database<'_>,
+    settings: &Adbc,
+    columns: &[Box<str>],
+) -> Result<(), SqlError> {
+    let mut session = Session::open(database, settings)?;
+    wanted(database.name, &session.columns(source)?, columns)?;
+    let mut statement = session.statement(&columns_of(source, settings.quote))?;
+    session.bind(&mut statement, source)?;
+    session.within_time(&mut statement, |session, statement| {
+        statement.execute().map(drop).map_err(|e| session.error(&e, Trouble::Query))
+    })
+}
+
 impl<'a> Session<'a> {
     fn open(database: Database<'a>, settings: &'a Adbc) -> Result<Self, SqlError> {
         let Database { name, secrets, .. } = database;

@@ -11,6 +11,7 @@
 
 mod adbc;
 mod error;
+mod look;
 mod session;
 mod statement;
 mod tls;
@@ -20,6 +21,7 @@ use crate::connector::file::{Place, Sink};
 use crate::model::{ConnectionName, Field, Fields};
 
 pub use error::{SqlError, Trouble};
+pub use look::{Seen, look, try_source};
 
 use session::Session;
 
@@ -49,10 +51,8 @@ pub fn read(
         Sql::Postgres(settings) => settings,
     };
     let place = format!("query of {}", database.name);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| SqlError::new(database.name, Trouble::Local, e.to_string()))?;
     let mut rows = 0;
-    let asked = runtime.block_on(async {
+    let asked = runtime(database)?.block_on(async {
         let session = Session::open(database, settings).await?;
         session
             .query(source, columns, |fields: &Values<'_>| {
@@ -64,6 +64,12 @@ pub fn read(
             .await
     });
     asked.map(|()| rows)
+}
+
+/// What a conversation runs on.
+fn runtime(database: Database<'_>) -> Result<tokio::runtime::Runtime, SqlError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|e| SqlError::new(database.name, Trouble::Local, e.to_string()))
 }
 
 /// The wanted values of one row, as the server sent them.

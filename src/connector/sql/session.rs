@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, private::BytesMut};
-use tokio_postgres::{Client, Config, Row};
+use tokio_postgres::{Client, Config, Portal, Row, Statement, Transaction};
 
 use super::error::{SqlError, Trouble};
 use super::statement::{Column, DOUBLE, columns_of, select};
@@ -65,23 +65,10 @@ impl<'a> Session<'a> {
         columns: &[Box<str>],
         mut take: impl FnMut(&Values<'_>) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
-        let (database, millis) = (self.database, self.statement_timeout.as_millis());
-        let begun = self.client.build_transaction().read_only(true).start().await;
-        let asking = begun.map_err(|e| SqlError::of(database, &e, true))?;
-        let limit = format!("set statement_timeout to {millis}");
-        asking.batch_execute(&limit).await.map_err(|e| SqlError::of(database, &e, true))?;
-        let failed = |e: tokio_postgres::Error| SqlError::of(database, &e, true);
-        let shape = asking.prepare(&columns_of(source, DOUBLE)).await.map_err(failed)?;
-        let columns = wanted(database, &shape, columns)?;
-        let statement = asking.prepare(&select(source, &columns)).await.map_err(failed)?;
-        let values: Vec<AsText<'_>> = source.params.iter().map(|text| AsText(text)).collect();
-        let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
-        if values.len() != statement.params().len() {
-            let (needs, has) = (statement.params().len(), values.len());
-            let message = format!("it has {needs} placeholders, and `params` has {has} values");
-            return Err(SqlError::new(database, Trouble::Query, message));
-        }
-        let portal = asking.bind(&statement, &values).await.map_err(failed)?;
+        let database = self.database;
+        let asking = self.begin().await?;
+        let (_, statement) = prepared(database, &asking, source, columns).await?;
+        let portal = bound(database, &asking, &statement, source).await?;
         let mut is_first = true;
         loop {
             let broken = |e: tokio_postgres::Error| SqlError::of(database, &e, is_first);
@@ -100,6 +87,69 @@ impl<'a> Session<'a> {
             }
         }
     }
+
+    /// Asks for no row of it: whether it could be asked, and may be.
+    pub(super) async fn try_source(
+        mut self,
+        source: &SqlSource,
+        columns: &[Box<str>],
+    ) -> Result<(), SqlError> {
+        let database = self.database;
+        let asking = self.begin().await?;
+        let (shape, _) = prepared(database, &asking, source, columns).await?;
+        let portal = bound(database, &asking, &shape, source).await?;
+        // Only what is executed is held to the user's rights.
+        asking.query_portal(&portal, 1).await.map_err(|e| SqlError::of(database, &e, true))?;
+        Ok(())
+    }
+
+    /// The first column of the one row that a question of ours gives; none if the server does not know it.
+    pub(super) async fn one<T>(&self, question: &str) -> Option<T>
+    where
+        T: for<'b> tokio_postgres::types::FromSql<'b>,
+    {
+        self.client.query_one(question, &[]).await.ok()?.try_get(0).ok()
+    }
+
+    /// Begins to read, under the time limit.
+    async fn begin(&mut self) -> Result<Transaction<'_>, SqlError> {
+        let (database, millis) = (self.database, self.statement_timeout.as_millis());
+        let failed = |e: tokio_postgres::Error| SqlError::of(database, &e, true);
+        let asking = self.client.build_transaction().read_only(true).start().await.map_err(failed)?;
+        asking.batch_execute(&format!("set statement_timeout to {millis}")).await.map_err(failed)?;
+        Ok(asking)
+    }
+}
+
+/// The statement that asks for nothing, and the one that asks for the wanted columns.
+async fn prepared(
+    database: &ConnectionName,
+    asking: &Transaction<'_>,
+    source: &SqlSource,
+    columns: &[Box<str>],
+) -> Result<(Statement, Statement), SqlError> {
+    let failed = |e: tokio_postgres::Error| SqlError::of(database, &e, true);
+    let shape = asking.prepare(&columns_of(source, DOUBLE)).await.map_err(failed)?;
+    let columns = wanted(database, &shape, columns)?;
+    let statement = asking.prepare(&select(source, &columns)).await.map_err(failed)?;
+    Ok((shape, statement))
+}
+
+/// A statement with its values.
+async fn bound(
+    database: &ConnectionName,
+    asking: &Transaction<'_>,
+    statement: &Statement,
+    source: &SqlSource,
+) -> Result<Portal, SqlError> {
+    let values: Vec<AsText<'_>> = source.params.iter().map(|text| AsText(text)).collect();
+    let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
+    if values.len() != statement.params().len() {
+        let (needs, has) = (statement.params().len(), values.len());
+        let message = format!("it has {needs} placeholders, and `params` has {has} values");
+        return Err(SqlError::new(database, Trouble::Query, message));
+    }
+    asking.bind(statement, &values).await.map_err(|e| SqlError::of(database, &e, true))
 }
 
 fn take_row(row: &Row, take: &mut impl FnMut(&Values<'_>) -> Result<(), SqlError>) -> Result<(), SqlError> {
@@ -125,7 +175,7 @@ async fn limited<T>(
 /// The wanted columns, each of which must be there once.
 fn wanted<'c>(
     database: &ConnectionName,
-    shape: &tokio_postgres::Statement,
+    shape: &Statement,
     columns: &'c [Box<str>],
 ) -> Result<Vec<Column<'c>>, SqlError> {
     let found = || shape.columns().iter().map(|column| column.name().to_owned()).collect::<Vec<_>>();

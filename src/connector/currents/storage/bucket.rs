@@ -1,21 +1,17 @@
 //! Files in a bucket: listed by prefix, and below an event type from an hour on; read range by range.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::{Buf as _, Bytes};
 use futures_util::future::ready;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
-use object_store::{Error, GetOptions, GetRange, ObjectMeta};
+use object_store::{Error, ObjectMeta};
 
 use super::{Object, StorageError, day_of_partition, is_avro};
 use crate::model::{Day, Timestamp};
-use crate::objects::{Objects, io_error};
-
-/// Bytes of one request.
-const RANGE_LEN: u64 = 8 << 20;
+use crate::objects::{self, Objects, io_error};
 
 pub(super) fn list(
     objects: &Objects,
@@ -41,6 +37,17 @@ pub(super) fn list(
         folders.extend(below.into_iter().filter(|path| !is_before(path)));
     }
     Ok(others)
+}
+
+/// How many objects and folders there are at the top.
+pub(super) fn look(objects: &Objects) -> Result<usize, StorageError> {
+    let prefix = objects.prefix.clone();
+    let (files, below) = contents(objects, &prefix, None).map_err(|error| StorageError {
+        action: "list",
+        path: objects.url.clone(),
+        source: io_error(&error),
+    })?;
+    Ok(files.len() + below.len())
 }
 
 /// What is in a folder: below an event type all of it, from a day on if one is given, and elsewhere one level.
@@ -79,50 +86,8 @@ fn object(path: &str, meta: ObjectMeta) -> Object {
     Object::new(path, meta.size, arrived, &mark, meta.e_tag)
 }
 
-/// An object, read in ranges. One that is replaced meanwhile is an error.
-pub(super) struct Ranges {
-    objects: Objects,
-    path: Path,
-    tag: Option<String>,
-    at: u64,
-    len: u64,
-    buffer: Bytes,
-}
-
-impl Ranges {
-    pub(super) fn new(objects: &Objects, object: &Object, from: u64) -> Self {
-        Self {
-            path: objects.object(&object.path),
-            objects: objects.clone(),
-            tag: object.tag.clone(),
-            at: from,
-            len: object.len,
-            buffer: Bytes::new(),
-        }
-    }
-
-    fn fetch(&mut self) -> io::Result<()> {
-        let (store, path) = (Arc::clone(&self.objects.store), self.path.clone());
-        let end = (self.at + RANGE_LEN).min(self.len);
-        let options = GetOptions {
-            range: Some(GetRange::Bounded(self.at..end)),
-            if_match: self.tag.clone(),
-            ..GetOptions::default()
-        };
-        let read = self.objects.wait(async move { store.get_opts(&path, options).await?.bytes().await });
-        self.buffer = read.map_err(|error| io_error(&error))?;
-        self.at = end;
-        Ok(())
-    }
-}
-
-impl Read for Ranges {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.buffer.is_empty() && self.at < self.len {
-            self.fetch()?;
-        }
-        let len = self.buffer.len().min(into.len());
-        self.buffer.copy_to_slice(&mut into[..len]);
-        Ok(len)
-    }
+/// An object from a byte on. One that is replaced meanwhile is an error.
+pub(super) fn read(objects: &Objects, object: &Object, from: u64) -> impl Read + Send + 'static {
+    let location = objects.object(&object.path);
+    objects::Ranges::new(objects::Object::new(objects, location, object.len, object.tag.clone()), from)
 }

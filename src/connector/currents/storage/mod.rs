@@ -120,7 +120,21 @@ impl Storage {
     pub fn read(&self, object: &Object, from: u64) -> Result<Box<dyn Read + Send>, StorageError> {
         match self {
             Self::Folder(root) => folder::read(root, object, from),
-            Self::Bucket(objects) => Ok(Box::new(bucket::Ranges::new(objects, object, from))),
+            Self::Bucket(objects) => Ok(Box::new(bucket::read(objects, object, from))),
+        }
+    }
+
+    /// Looks at the top of the place. How many files and folders there are.
+    ///
+    /// # Errors
+    /// When it cannot be listed.
+    pub fn look(&self) -> Result<usize, StorageError> {
+        match self {
+            Self::Folder(root) => match std::fs::read_dir(root) {
+                Ok(entries) => Ok(entries.count()),
+                Err(source) => Err(StorageError { action: "list", path: root.clone(), source }),
+            },
+            Self::Bucket(objects) => bucket::look(objects),
         }
     }
 

@@ -1,0 +1,105 @@
+//! Databases: driver, reach, credentials, rights, clock and connections.
+
+use std::sync::Arc;
+
+use super::Findings;
+use super::vendors::blocking;
+use crate::cli::error::sql_hint;
+use crate::cli::output::count;
+use crate::cli::{access, environment};
+use crate::config::{Config, Secrets, Sql};
+use crate::connector::sql::{self, Database, Seen, SqlError, Trouble};
+use crate::model::ConnectionName;
+
+/// Whoever uses more of the connections than this is told.
+const CONNECTIONS_SHARE_MAX: f64 = 0.9;
+
+pub(super) async fn look(config: &Config, findings: &mut Findings) {
+    for (name, settings) in &config.sql {
+        findings.about(format!("connection {name} ({})", place(settings)));
+        let Some(secrets) = findings.kept("secrets", access::secrets_of(name, settings)) else { continue };
+        let (name, settings) = (name.clone(), Arc::new((settings.clone(), secrets)));
+        let (asked, with) = (name.clone(), Arc::clone(&settings));
+        let seen = blocking(move || {
+            let (settings, secrets): &(Sql, Secrets) = &with;
+            sql::look(Database { name: &asked, settings, secrets })
+        });
+        match seen.await {
+            Some(Ok(seen)) => told(&name, &seen, findings),
+            Some(Err(error)) => failed(&error, findings),
+            None => {}
+        }
+    }
+}
+
+fn place(settings: &Sql) -> String {
+    match settings {
+        Sql::Postgres(postgres) => format!("{}:{}/{}", postgres.host, postgres.port, postgres.database),
+        Sql::Adbc(adbc) => format!("driver {}", adbc.driver),
+    }
+}
+
+fn told(name: &ConnectionName, seen: &Seen, findings: &mut Findings) {
+    let server =
+        seen.server.clone().unwrap_or_else(|| "the driver is there, and opens the database".to_owned());
+    findings.fine("credentials", server);
+    findings.clock(seen.clock);
+    match seen.may_write {
+        Some(true) => findings.note(
+            "permission",
+            "the user could do more than read",
+            format!("queries run in a transaction that can only read; still, give connection `{name}` a user with nothing but `select`"),
+        ),
+        Some(false) => findings.fine("permission", "the user can do nothing but read"),
+        None => {}
+    }
+    if let Some((used, most)) = seen.connections {
+        let says =
+            format!("{} of {} connections are used", count(used.unsigned_abs()), count(most.unsigned_abs()));
+        #[allow(clippy::cast_precision_loss, reason = "some hundred connections")]
+        if used as f64 > most as f64 * CONNECTIONS_SHARE_MAX {
+            findings.note(
+                "limits",
+                says,
+                "raise `max_connections` of the server, or close what nobody needs",
+            );
+        } else {
+            findings.fine("limits", says);
+        }
+    }
+}
+
+/// What another command would say, and for a driver where it was looked for.
+pub(super) fn failed(error: &SqlError, findings: &mut Findings) {
+    let check = match &error.trouble {
+        Trouble::Driver => "driver",
+        Trouble::Credentials | Trouble::Certificate => "credentials",
+        Trouble::Permission | Trouble::Writes => "permission",
+        Trouble::MissingColumn { .. } | Trouble::DuplicateColumn(_) => "columns",
+        Trouble::Query => "query",
+        Trouble::Unreachable | Trouble::Broken | Trouble::Timeout | Trouble::Stopped | Trouble::Local => {
+            "reach"
+        }
+    };
+    findings.wrong(check, error.to_string(), sql_hint(error).unwrap_or_default());
+    if error.trouble == Trouble::Driver {
+        let folders = environment::driver_folders().into_iter().map(|folder| {
+            let found = std::fs::read_dir(&folder).map(|entries| {
+                let mut names: Vec<String> =
+                    entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+                names.sort_unstable();
+                names.join(", ")
+            });
+            let has = match found {
+                Ok(names) if names.is_empty() => "which is empty".to_owned(),
+                Ok(names) => format!("which has {names}"),
+                Err(error) => format!("which cannot be read: {error}"),
+            };
+            format!("looked for in {}, {has}", folder.display())
+        });
+        if let Some(finding) = findings.list.last_mut() {
+            finding.remedies.extend(folders);
+            finding.remedies.push("and where the system looks for libraries (LD_LIBRARY_PATH)".to_owned());
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The machine: room for temporary files and for the state, and how many files may be open.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::Findings;
+use crate::cli::output::count;
+use crate::config::{Config, StatePlace};
+
+/// Bytes of a member in a temporary file, and in the record.
+const MEMBER_LEN: u64 = 64;
+/// Less room than this is told, however small the cohorts are.
+const ROOM_MIN: u64 = 256 << 20;
+/// `watch` has 256 connections open at most, and files.
+const OPEN_FILES_MIN: u64 = 1024;
+
+/// `members_max` are those of the largest cohort, as far as is known.
+pub(super) fn look(config: &Config, members_max: u64, findings: &mut Findings) {
+    findings.about("this machine");
+    let needed = ROOM_MIN.max(2 * members_max * MEMBER_LEN);
+    room(&std::env::temp_dir(), "for temporary files", needed, "set TMPDIR to a disk with more", findings);
+    if let StatePlace::Folder(path) = &config.state {
+        let there = existing(path);
+        room(&there, "for the state", needed, "make room, or move the state to another disk", findings);
+    }
+    let Some(limit) = open_files_max() else { return };
+    let says = format!("{} files may be open at once", count(limit));
+    if limit < OPEN_FILES_MIN {
+        findings.note("limits", says, "raise it: `ulimit -n 4096`, or LimitNOFILE= of the service");
+    } else {
+        findings.fine("limits", says);
+    }
+}
+
+fn room(path: &Path, what: &str, needed: u64, remedy: &str, findings: &mut Findings) {
+    let name = path.display();
+    match free(path) {
+        Ok(None) => {}
+        Ok(Some(free)) => {
+            let says = format!("{} MiB free in {name} {what}", count(free >> 20));
+            if free < needed {
+                let remedy = format!("the largest cohort may need {} MiB: {remedy}", count(needed >> 20));
+                findings.wrong("disk", says, remedy);
+            } else {
+                findings.fine("disk", says);
+            }
+        }
+        Err(error) => findings.wrong("disk", format!("cannot look at {name}: {error}"), remedy),
+    }
+}
+
+/// Bytes that this user may still write there; none where the system does not tell.
+fn free(path: &Path) -> io::Result<Option<u64>> {
+    #[cfg(unix)]
+    {
+        let disk = rustix::fs::statvfs(path)?;
+        Ok(Some(disk.f_bavail.saturating_mul(disk.f_frsize)))
+    }
+    #[cfg(not(unix))]
+    path.metadata().map(|_| None)
+}
+
+fn open_files_max() -> Option<u64> {
+    #[cfg(unix)]
+    {
+        rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+    }
+    #[cfg(not(unix))]
+    None
+}
+
+/// Whether this user may write into a folder, without writing.
+pub(super) fn may_write(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use rustix::fs::{Access, access};
+        Ok(access(folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?)
+    }
+    #[cfg(not(unix))]
+    folder.metadata().map(|_| ())
+}
+
+/// The folder itself, or the nearest above it that is there.
+pub(super) fn existing(path: &Path) -> PathBuf {
+    let there = path.ancestors().find(|folder| folder.exists() && !folder.as_os_str().is_empty());
+    there.unwrap_or(Path::new(".")).to_owned()
+}

@@ -1,0 +1,72 @@
+//! The state: whether it can be read, who holds it, and whether it could be written.
+
+use super::{Findings, machine};
+use crate::cli::commands::location;
+use crate::cli::environment;
+use crate::cli::error::CommandError;
+use crate::cli::output::counted;
+use crate::config::{Config, StatePlace};
+use crate::state::{StateError, StateReader};
+
+/// How many members the largest cohort has, as far as the state tells.
+pub(super) fn look(config: &Config, findings: &mut Findings) -> u64 {
+    let location = location(config);
+    findings.about(format!("state {location}"));
+    let opened = StateReader::open(&location).map_err(CommandError::from);
+    let Some(state) = findings.kept("state", opened) else { return 0 };
+    if state.exists() {
+        let read = cohorts(&state).map_err(CommandError::from);
+        let Some((cohorts, members_max)) = findings.kept("state", read) else { return 0 };
+        findings.fine("state", format!("can be read: {}", counted(cohorts, "cohort")));
+        holder(&state, findings);
+        writable(config, findings);
+        return members_max;
+    }
+    findings.fine("state", "there is none yet; the first `syncline reconcile` makes it");
+    writable(config, findings);
+    0
+}
+
+fn cohorts(state: &StateReader) -> Result<(u64, u64), StateError> {
+    let (mut cohorts, mut members_max) = (0, 0);
+    for id in state.cohorts()? {
+        cohorts += 1;
+        let members = state.version(&id)?.and_then(|version| version.members);
+        members_max = members_max.max(members.unwrap_or(0));
+    }
+    Ok((cohorts, members_max))
+}
+
+fn holder(state: &StateReader, findings: &mut Findings) {
+    let held = state.holder(environment::clock().now()).map_err(CommandError::from);
+    match findings.kept("holder", held) {
+        Some(Some(holder)) => findings.note(
+            "holder",
+            format!("held by {holder}"),
+            "other commands that write wait for it, or end with 8; two `watch` take turns",
+        ),
+        Some(None) => findings.fine("holder", "nobody holds it"),
+        None => {}
+    }
+}
+
+/// Whether it could be written, without writing.
+fn writable(config: &Config, findings: &mut Findings) {
+    let StatePlace::Folder(path) = &config.state else {
+        findings.fine(
+            "permission",
+            "whether it can be written is tried by the first pass, before it sends anything",
+        );
+        return;
+    };
+    let there = machine::existing(path);
+    let name = there.display();
+    match machine::may_write(&there) {
+        Ok(()) => findings.fine("permission", "can be written"),
+        Err(error) => findings.wrong(
+            "permission",
+            format!("{name} cannot be written: {error}"),
+            "let this user write there, or name another folder under `state:`",
+        ),
+    }
+}

@@ -1,0 +1,176 @@
+//! Braze, Heap, the files of Currents, and what `watch` needs to know.
+
+use super::Findings;
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::output::{count, counted};
+use crate::cli::{access, commands, environment};
+use crate::config::{Braze, Config, Endpoint, Export, ExportSource, Heap};
+use crate::connector::braze::{self, Answer, Reply};
+use crate::connector::currents::Storage;
+use crate::connector::heap;
+use crate::connector::http::HttpError;
+use crate::model::ConnectionName;
+
+const INSIDE: &str = "the sandbox, inside this program: there is nothing to reach";
+
+pub(super) async fn look(config: &Config, findings: &mut Findings) {
+    for (name, settings) in &config.braze {
+        findings.about(format!("connection {name} ({})", settings.endpoint.as_str()));
+        braze(name, settings, findings).await;
+    }
+    for (name, settings) in &config.heap {
+        findings.about(format!("connection {name}"));
+        heap(config, name, settings, findings).await;
+    }
+    for export in &config.exports {
+        findings.about(format!("export {}", export.id));
+        exported(export, findings).await;
+    }
+    if !config.watch.notify.is_empty() {
+        findings.about("watch");
+        if findings.kept("secrets", access::notify(config)).is_some() {
+            findings.fine("secrets", "the addresses of those who are notified are there");
+        }
+    }
+}
+
+async fn braze(name: &ConnectionName, settings: &Braze, findings: &mut Findings) {
+    let Endpoint::Url(base) = &settings.endpoint else {
+        findings.fine("reach", INSIDE);
+        return;
+    };
+    let Some(Some(keys)) = findings.kept("secrets", access::keys_of(name, settings)) else { return };
+    findings.fine("secrets", "both keys are there");
+    match braze::Braze::new(settings, base, keys, environment::clock()) {
+        Ok(braze) => {
+            let (reply, clock) = braze.greet().await;
+            answered(name, &reply, settings, findings);
+            findings.clock(clock);
+        }
+        Err(error) => findings.failed("reach", &error.into()),
+    }
+}
+
+fn answered(name: &ConnectionName, reply: &Reply, settings: &Braze, findings: &mut Findings) {
+    let endpoint = format!("is the endpoint of connection `{name}` right, and may this machine reach it?");
+    match &reply.answer {
+        Answer::Accepted => findings.fine("credentials", "Braze answers, and takes the keys"),
+        Answer::Unauthorized(message) => findings.wrong(
+            "credentials",
+            format!("Braze refuses the keys: {message}"),
+            format!("check `data_import_key:` and `partner_api_key:` of connection `{name}`, its instance, and `partner:`"),
+        ),
+        Answer::NotReached(why) | Answer::NoAnswer(why) => {
+            findings.wrong("reach", format!("Braze does not answer: {why}"), endpoint);
+        }
+        Answer::Unavailable(status) => findings.wrong(
+            "reach",
+            format!("Braze answers with status {status}"),
+            "Braze is not well; https://braze.statuspage.io tells more",
+        ),
+        Answer::RateLimited(_) | Answer::Locked => {
+            findings.note("limits", "Braze is busy with others of this partner", "try again later");
+        }
+        // Braze answers so only when it has looked at the keys.
+        Answer::BadRequest(message) | Answer::AcceptedWithErrors { other: Some(message), .. } => findings.note(
+            "credentials",
+            format!("Braze answers and does not refuse the keys, but says: {message}"),
+            "the first pass will tell",
+        ),
+        Answer::AcceptedWithErrors { .. } | Answer::TooLarge => {
+            findings.note("credentials", "Braze answers otherwise than it should", "the first pass will tell");
+        }
+        Answer::Unexpected(status, message) => {
+            findings.wrong("reach", format!("whoever answers is not Braze: status {status}: {message}"), endpoint);
+        }
+    }
+    if let Some(left) = reply.left {
+        let (left, all) = (count(left.requests), count(settings.requests_per_hour));
+        findings.fine("limits", format!("{left} of {all} requests of this hour are left"));
+    }
+}
+
+async fn heap(config: &Config, name: &ConnectionName, settings: &Heap, findings: &mut Findings) {
+    let secrets = findings.kept("secrets", access::webhook_secrets(name, settings));
+    if let Some(secrets) = secrets.filter(|secrets| !secrets.is_empty()) {
+        findings.fine("secrets", counted(secrets.len() as u64, "webhook secret") + " there");
+    }
+    let is_sent_to = config.exports.iter().any(|export| export.to == *name);
+    if !is_sent_to && settings.api_key.is_none() {
+        return;
+    }
+    let Some(Endpoint::Url(base)) = &settings.endpoint else {
+        findings.fine("reach", INSIDE);
+        return;
+    };
+    let Some(Some(app_id)) = findings.kept("secrets", access::app_id(name, settings)) else { return };
+    match heap::Heap::new(settings, base, &app_id, environment::clock()) {
+        Ok(heap) => reached(&heap, name, settings, findings).await,
+        Err(error) => findings.failed("reach", &error.into()),
+    }
+}
+
+async fn reached(heap: &heap::Heap, name: &ConnectionName, settings: &Heap, findings: &mut Findings) {
+    let remedy = format!("is the endpoint of connection `{name}` right, and may this machine reach it?");
+    match heap.greet().await {
+        Ok(clock) => {
+            findings.fine("reach", "Heap answers; whether the environment id is right, it tells nobody");
+            findings.clock(clock);
+        }
+        Err(error @ (HttpError::NotReached(_) | HttpError::NoAnswer(_) | HttpError::Client(_))) => {
+            findings.wrong("reach", format!("Heap does not answer: {error}"), remedy);
+            return;
+        }
+    }
+    if settings.api_key.is_none() {
+        return;
+    }
+    let Some(key) = findings.kept("secrets", access::api_key(name, settings)) else { return };
+    match heap.deletion(&key).token().await {
+        Ok(_) => findings.fine("credentials", "Heap takes the API key"),
+        Err(error) => findings.wrong(
+            "credentials",
+            error.to_string(),
+            format!(
+                "check `api_key:` of connection `{name}`; `app_id:` must be the main production environment"
+            ),
+        ),
+    }
+}
+
+async fn exported(export: &Export, findings: &mut Findings) {
+    match &export.source {
+        ExportSource::Http(source) => {
+            if findings.kept("secrets", access::tokens_of(export, source)).is_some() {
+                findings.fine("secrets", "the token of its door is there");
+            }
+        }
+        ExportSource::Storage(source) => {
+            let (place, options) = (source.place.clone(), commands::export::store_options(export));
+            let looked = blocking(move || Storage::open(&place, &options).and_then(|storage| storage.look()));
+            match looked.await {
+                Some(Ok(found)) => {
+                    findings.fine(
+                        "reach",
+                        format!("its files can be listed: {} at the top", count(found as u64)),
+                    );
+                }
+                Some(Err(error)) => {
+                    let hint = if error.is_remote() {
+                        "is the bucket the right one, and are there credentials? They come from AWS_…, GOOGLE_… or AZURE_… variables, or from the machine's identity"
+                    } else {
+                        "`path:` must name a folder that this user may read"
+                    };
+                    findings.wrong("reach", error.to_string(), hint);
+                }
+                None => findings.failed("reach", &CommandError::new(Exit::Failed, "looking was stopped")),
+            }
+        }
+    }
+}
+
+/// Runs what blocks beside what waits.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}

@@ -1,0 +1,66 @@
+//! Checks of files that are elsewhere: in a bucket, or on a web server.
+
+use super::{base_url, is_kind, sources};
+use crate::config::problem::{Code, Problem};
+use crate::config::tree::Node;
+
+const HINT: &str = "`s3://bucket/key`, `gs://…`, `az://…`, or `https://host/file`; keys and globs, but no user, query or fragment";
+
+fn files(tree: &Node) -> impl Iterator<Item = &Node> {
+    sources(tree).filter(|source| is_kind(source, "file"))
+}
+
+/// An address says all of where a file is, and nothing that must not be shown.
+pub(super) fn addresses_are_good(tree: &Node, problems: &mut Vec<Problem>) {
+    for (path, place) in files(tree).filter_map(|source| source.text("path")) {
+        if let Err(what) = address(path) {
+            let problem = Problem::new(Code::BadEndpoint, format!("`path` {what}"));
+            problems.push(problem.at(place, "no place that can be read from").hint(HINT));
+        }
+    }
+}
+
+fn address(path: &str) -> Result<(), &'static str> {
+    let Some((scheme, rest)) = path.split_once("://") else { return Ok(()) };
+    let (host, key) = rest.split_once('/').unwrap_or((rest, ""));
+    match scheme {
+        "s3" | "gs" | "az" if host.is_empty() || host.contains(['@', '*', '?', '[']) => {
+            Err("names no bucket")
+        }
+        "s3" | "gs" | "az" if key.is_empty() => Err("names a bucket and nothing in it"),
+        "s3" | "gs" | "az" => Ok(()),
+        "https" | "http" if path.contains(['*', '[']) => {
+            Err("is a glob, and a web server cannot be asked what it has")
+        }
+        "https" | "http" if path.contains(['?', '#']) => Err("has a query, which would be shown"),
+        "https" | "http" if key.is_empty() => Err("names a server and no file"),
+        "https" | "http" => base_url(&format!("{scheme}://{host}"))
+            .map(drop)
+            .map_err(|_| "is not to be trusted: https without a user; plain http is for this machine only"),
+        _ => Err("has a scheme that is not known"),
+    }
+}
+
+/// What is said of a store is said of one.
+pub(super) fn stores_have_buckets(tree: &Node, problems: &mut Vec<Problem>) {
+    for source in files(tree) {
+        let path = source.text("path").map_or("", |(path, _)| path);
+        let is_bucket = ["s3://", "gs://", "az://"].iter().any(|scheme| path.starts_with(scheme));
+        for key in ["endpoint", "region"] {
+            let Some(entry) = source.entry(key) else { continue };
+            if !is_bucket {
+                let problem =
+                    Problem::new(Code::BadEndpoint, format!("`{key}` is of a bucket, and `path` is in none"));
+                problems.push(problem.at(entry.key_span, "not used").hint(format!("delete `{key}`")));
+            }
+        }
+        let Some((text, place)) = source.text("endpoint") else { continue };
+        if let Err((what, hint)) = base_url(text) {
+            problems.push(
+                Problem::new(Code::BadEndpoint, format!("`endpoint` {what}"))
+                    .at(place, "not usable")
+                    .hint(hint),
+            );
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! A database looked at without asking for anybody: whether it is there, what it lets its user do, what time it has.
+
+use super::session::Session;
+use super::{Database, SqlError, adbc, runtime};
+use crate::config::{Sql, SqlSource};
+use crate::model::Timestamp;
+
+/// What was seen of a database. What a server does not tell is none.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// What it calls itself.
+    pub server: Option<String>,
+    /// What time it has.
+    pub clock: Option<Timestamp>,
+    /// Connections that there are, and that there may be.
+    pub connections: Option<(i64, i64)>,
+    /// Whether the user could do more than read.
+    pub may_write: Option<bool>,
+}
+
+const MILLIS: [&str; 2] = [
+    "select (extract(epoch from clock_timestamp()) * 1000)::bigint",
+    // Redshift has no other.
+    "select (extract(epoch from getdate()) * 1000)::bigint",
+];
+const MAY_WRITE: &str = "select current_setting('is_superuser') = 'on' or exists (
+    select 1 from information_schema.table_privileges
+    where grantee in (current_user, 'PUBLIC') and privilege_type in ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+      and table_schema not in ('information_schema', 'pg_catalog'))";
+
+/// Connects and looks.
+///
+/// # Errors
+/// [`SqlError`] when there is no conversation at all.
+pub fn look(database: Database<'_>) -> Result<Seen, SqlError> {
+    let settings = match database.settings {
+        Sql::Adbc(settings) => return adbc::greet(database, settings).map(|()| Seen::default()),
+        Sql::Postgres(settings) => settings,
+    };
+    runtime(database)?.block_on(async {
+        let session = Session::open(database, settings).await?;
+        let server = session.one::<String>("select version()").await;
+        let mut clock = None;
+        for question in MILLIS {
+            if clock.is_none() {
+                clock = session.one::<i64>(question).await;
+            }
+        }
+        let used = session.one::<i64>("select count(*) from pg_stat_activity").await;
+        let most = session.one::<i64>("select current_setting('max_connections')::bigint").await;
+        Ok(Seen {
+            server: server.map(|text| text.split(" on ").next().unwrap_or_default().to_owned()),
+            clock: clock.and_then(|millis| Timestamp::from_millisecond(millis).ok()),
+            connections: used.zip(most),
+            may_write: session.one(MAY_WRITE).await,
+        })
+    })
+}
+
+/// Whether a source could be asked: it is understood, may be read, and has the wanted columns. No row is asked for.
+///
+/// # Errors
+/// [`SqlError`], as reading it would give.
+pub fn try_source(source: &SqlSource, database: Database<'_>, columns: &[Box<str>]) -> Result<(), SqlError> {
+    match database.settings {
+        Sql::Adbc(settings) => adbc::try_source(source, database, settings, columns),
+        Sql::Postgres(settings) => runtime(database)?
+            .block_on(async { Session::open(database, settings).await?.try_source(source, columns).await }),
+    }
+}

@@ -1,0 +1,218 @@
+//! One object, read in ranges: from its start with the next range under way, or anywhere by blocks.
+//!
+//! # Guarantees
+//! All bytes are of one content: each request names the content's tag, and one that was replaced is an error of
+//! kind `StaleNetworkFileHandle`. A range that comes short or breaks off is asked for again, and then an error.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::{Buf as _, Bytes};
+use object_store::path::Path;
+use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore};
+
+use super::{Objects, Pending, io_error};
+
+/// Bytes of one request of whoever reads from the start.
+const RANGE_LEN: u64 = 8 << 20;
+/// Bytes of a block of whoever reads anywhere.
+const BLOCK_LEN: u64 = 2 << 20;
+/// Blocks that are kept.
+const BLOCKS_MAX: usize = 6;
+/// How often a range is asked for whose bytes do not all come. The client itself repeats what has no answer.
+const ATTEMPTS_MAX: u32 = 4;
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+
+/// An object that was found.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// Where it is.
+    pub objects: Objects,
+    /// Its name there.
+    pub location: Path,
+    /// Its length in bytes.
+    pub len: u64,
+    /// The store's own mark of this content.
+    pub tag: Option<String>,
+    /// When it was written, by the store's clock.
+    pub modified: Option<SystemTime>,
+    /// What went wrong while it was read, whatever became of the error on its way.
+    trouble: Trouble,
+}
+
+/// The first error of an object's readers.
+pub type Trouble = Arc<Mutex<Option<io::Error>>>;
+
+impl Object {
+    /// An object of which this is known.
+    #[must_use]
+    pub fn new(objects: &Objects, location: Path, len: u64, tag: Option<String>) -> Self {
+        Self { objects: objects.clone(), location, len, tag, modified: None, trouble: Trouble::default() }
+    }
+
+    /// An object of a listing.
+    #[must_use]
+    pub fn of(objects: &Objects, meta: ObjectMeta) -> Self {
+        let modified = Some(SystemTime::from(meta.last_modified));
+        Self { modified, ..Self::new(objects, meta.location, meta.size, meta.e_tag) }
+    }
+
+    /// Takes the first error of its readers, if there was one.
+    #[must_use]
+    pub fn take_trouble(&self) -> Option<io::Error> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn begin(&self, range: Range<u64>) -> Pending<Bytes> {
+        let (store, location, tag) =
+            (Arc::clone(&self.objects.store), self.location.clone(), self.tag.clone());
+        self.objects.begin(async move { whole(&*store, &location, tag, range).await })
+    }
+
+    fn end(&self, pending: Pending<Bytes>) -> io::Result<Bytes> {
+        pending.end().map_err(|error| {
+            let error = match &error {
+                Error::Precondition { .. } | Error::NotFound { .. } => {
+                    io::Error::new(io::ErrorKind::StaleNetworkFileHandle, "it was replaced while it was read")
+                }
+                error => io_error(error),
+            };
+            let again = io::Error::new(error.kind(), error.to_string());
+            self.trouble.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            again
+        })
+    }
+}
+
+/// A whole range.
+async fn whole(
+    store: &dyn ObjectStore,
+    location: &Path,
+    tag: Option<String>,
+    range: Range<u64>,
+) -> Result<Bytes, Error> {
+    let mut attempt = 1;
+    loop {
+        let range = range.clone();
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(range.clone())),
+            if_match: tag.clone(),
+            ..GetOptions::default()
+        };
+        let got = match store.get_opts(location, options).await {
+            Ok(found) => found.bytes().await,
+            // What has an answer, or was repeated already, is not repeated.
+            Err(error) => return Err(error),
+        };
+        match got {
+            Ok(bytes) if bytes.len() as u64 == range.end - range.start => return Ok(bytes),
+            Ok(bytes) if attempt == ATTEMPTS_MAX => {
+                let what = format!("{} of {} bytes came", bytes.len(), range.end - range.start);
+                return Err(Error::Generic { store: "bucket", source: what.into() });
+            }
+            Err(error) if attempt == ATTEMPTS_MAX => return Err(error),
+            _ => tokio::time::sleep(FIRST_WAIT * 2u32.pow(attempt - 1)).await,
+        }
+        attempt += 1;
+    }
+}
+
+/// An object from some byte on, with the next range under way.
+pub struct Ranges {
+    object: Object,
+    at: u64,
+    buffer: Bytes,
+    ahead: Option<Pending<Bytes>>,
+}
+
+impl Ranges {
+    /// Begins at a byte. Nothing is asked for yet.
+    #[must_use]
+    pub fn new(object: Object, from: u64) -> Self {
+        Self { object, at: from, buffer: Bytes::new(), ahead: None }
+    }
+
+    fn next(&mut self) -> Option<Pending<Bytes>> {
+        let end = (self.at + RANGE_LEN).min(self.object.len);
+        let range = self.at..end;
+        self.at = self.at.max(end);
+        (!range.is_empty()).then(|| self.object.begin(range))
+    }
+}
+
+impl Read for Ranges {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.buffer.is_empty()
+            && let Some(pending) = self.ahead.take().or_else(|| self.next())
+        {
+            self.ahead = self.next();
+            self.buffer = self.object.end(pending)?;
+        }
+        let len = self.buffer.len().min(into.len());
+        self.buffer.copy_to_slice(&mut into[..len]);
+        Ok(len)
+    }
+}
+
+/// An object, anywhere, by blocks of which the last few are kept.
+pub struct Blocks {
+    object: Object,
+    kept: Mutex<VecDeque<(u64, Bytes)>>,
+}
+
+impl Blocks {
+    /// Keeps nothing yet.
+    #[must_use]
+    pub fn new(object: Object) -> Self {
+        Self { object, kept: Mutex::default() }
+    }
+
+    /// Its length in bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.object.len
+    }
+
+    /// Whether it holds nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.object.len == 0
+    }
+
+    /// The same object, with blocks of its own.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self::new(self.object.clone())
+    }
+
+    /// Reads some bytes at a position; none at the end.
+    ///
+    /// # Errors
+    /// When they do not come, or are not of the same content any more.
+    pub fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<usize> {
+        if position >= self.object.len {
+            return Ok(0);
+        }
+        let block = self.block(position / BLOCK_LEN)?;
+        let within = usize::try_from(position % BLOCK_LEN).unwrap_or(usize::MAX);
+        let rest = block.get(within..).unwrap_or_default();
+        let len = rest.len().min(into.len());
+        into[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+
+    fn block(&self, at: u64) -> io::Result<Bytes> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, bytes)) = kept.iter().find(|(block, _)| *block == at) {
+            return Ok(bytes.clone());
+        }
+        let range = at * BLOCK_LEN..((at + 1) * BLOCK_LEN).min(self.object.len);
+        let bytes = self.object.end(self.object.begin(range))?;
+        kept.truncate(BLOCKS_MAX - 1);
+        kept.push_front((at, bytes.clone()));
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,64 @@
+//! Why a cohort has no plan, and whose matter that is.
+
+use std::io::ErrorKind;
+
+use crate::connector::sql::Trouble;
+use crate::desired::DesiredError;
+use crate::state::StateError;
+
+/// Why a cohort cannot be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// Its source cannot be read in full.
+    #[error(transparent)]
+    Desired(#[from] DesiredError),
+    /// Its record cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A stream of members is not in order.
+    #[error("the {0} is not in order; its data is damaged")]
+    Order(&'static str),
+    /// It could not be planned when the plan was saved.
+    #[error("when the plan was made, it could not be planned: {0}")]
+    Saved(String),
+    /// Its members are in a connection that the config no longer has.
+    #[error("its members are in connection `{0}`, which the config does not have")]
+    NoConnection(String),
+}
+
+/// Whose matter it is that a cohort cannot be planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FailedKind {
+    /// A database or a store refuses the user.
+    Credentials,
+    /// A database or a store is not there, or went away.
+    Unavailable,
+    /// Whatever else.
+    Other,
+}
+
+impl PlanError {
+    /// Whose matter it is.
+    #[must_use]
+    pub fn kind(&self) -> FailedKind {
+        match self {
+            Self::Desired(DesiredError::Sql(error)) => match error.trouble {
+                Trouble::Credentials | Trouble::Permission => FailedKind::Credentials,
+                Trouble::Unreachable | Trouble::Broken | Trouble::Timeout => FailedKind::Unavailable,
+                _ => FailedKind::Other,
+            },
+            Self::Desired(DesiredError::Source(error)) => match error.remote_kind() {
+                Some(ErrorKind::PermissionDenied) => FailedKind::Credentials,
+                Some(ErrorKind::Other) => FailedKind::Unavailable,
+                _ => FailedKind::Other,
+            },
+            _ => FailedKind::Other,
+        }
+    }
+
+    /// Whether nothing is wrong: its source has just not said anything yet.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self, Self::Desired(DesiredError::Untold { .. }))
+    }
+}

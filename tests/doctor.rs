@@ -1,0 +1,198 @@
+//! `doctor`: what is well is told so, each trouble has its own words and remedy, and nothing is changed.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+
+use crate::support::drivers::Driver;
+use crate::support::postgres::Postgres;
+use crate::support::*;
+
+/// A cohort of a config, asked of `warehouse`.
+fn asked(id: &str, source: &str) -> String {
+    let source = format!("{{ kind: sql, connection: warehouse, {source} }}");
+    cohort_entry(id, "").replace(&format!("{{ kind: file, path: {id}.csv }}"), &source)
+}
+
+#[test]
+fn all_is_well_and_nothing_is_changed() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "").source("carts", users(3));
+    w.run(&["doctor"]).expect(0).says(&[
+        "state .syncline",
+        "there is none yet",
+        "connection braze (http://127.0.0.1",
+        "ok Braze answers, and takes the keys",
+        "the clocks agree",
+        "requests of this hour are left",
+        "MiB free",
+        "cohort carts",
+        "carts.csv can be read, and has the columns",
+        "Well:",
+    ]);
+    assert!(!w.path(".syncline").exists(), "nothing was written");
+    assert_eq!((sandbox.names().len(), sandbox.requests()["added"].as_u64()), (0, Some(0)));
+    w.run(&["reconcile"]).expect(0);
+    let before = w.snapshot(".syncline");
+    w.run(&["doctor"]).expect(0).says(&["can be read: 1 cohort", "nobody holds it"]);
+    assert_eq!(w.snapshot(".syncline"), before);
+    assert_eq!(sandbox.members("carts").len(), 3);
+}
+
+#[test]
+fn the_example_is_well_without_any_network() {
+    let w = Workspace::new();
+    let config = root().join("sync.yaml");
+    w.run(&["doctor", "-c", config.to_str().unwrap()])
+        .expect(0)
+        .says(&["the sandbox, inside this program", "Well:"]);
+}
+
+#[test]
+fn each_trouble_is_told_with_what_to_do_and_all_of_them_at_once() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let more = "  away: { kind: braze, endpoint: 'http://127.0.0.1:1', data_import_key: { env: TEST_IMPORT_KEY }, partner_api_key: { env: TEST_PARTNER_KEY } }
+  keyless: { kind: braze, instance: US-01, data_import_key: { env: NOBODY_SET_THIS }, partner_api_key: { env: TEST_PARTNER_KEY } }
+  heap: { kind: heap, region: eu, webhook_secret: { file: gone } }
+  warehouse: { kind: adbc, driver: warehouse_of_tomorrow }\n";
+    let text = config(&sandbox.url, &["gone", "carts"], more) + &asked("asked", "table: t");
+    w.write("sync.yaml", text).write("carts.csv", "identify\nuser-1\n");
+    let mut command = w.command(&["doctor", "--format", "json"]);
+    command.env("TEST_IMPORT_KEY", "wr0ng-key").env("ADBC_DRIVER_PATH", w.path("drivers"));
+    w.write("drivers/other.toml", "");
+    let run = run(command).expect(11);
+    assert!(!run.stdout.contains("wr0ng-key"), "{}", run.stdout);
+    let found = run.json();
+    assert_eq!((found["command"].as_str(), found["result"].as_str()), (Some("doctor"), Some("wrong")));
+    let wrong: Vec<String> = found["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|finding| finding["verdict"] == "wrong")
+        .map(|finding| {
+            let text = |key: &str| finding[key].as_str().unwrap().to_owned();
+            let remedies: Vec<&str> =
+                finding["remedies"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+            assert!(!remedies.is_empty(), "{finding}");
+            format!("{} {} {} {}", text("about"), text("check"), text("says"), remedies.join(" "))
+        })
+        .collect();
+    for (at, texts) in [
+        &["connection away", "reach", "does not answer", "may this machine reach it"][..],
+        &["connection braze", "credentials", "refuses the keys", "check `data_import_key:`"],
+        &["connection keyless", "secrets", "NOBODY_SET_THIS is not set", "set NOBODY_SET_THIS"],
+        &["connection heap", "secrets", "cannot read", "gone"],
+        &[
+            "connection warehouse",
+            "driver",
+            "Driver not found",
+            "install the driver",
+            "drivers, which has other.toml",
+        ],
+        &["cohort gone", "source", "gone.csv"],
+        &["cohort carts", "source", "has no column `identity`", "Did you mean `identify`?"],
+        &["cohort asked", "driver", "Driver not found"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        assert!(texts.iter().all(|text| wrong[at].contains(text)), "{texts:?}\n{}", wrong[at]);
+    }
+    assert_eq!(wrong.len(), 8, "{wrong:#?}");
+}
+
+#[test]
+fn databases_tell_their_rights_and_what_is_wrong_with_a_query() {
+    let Some(server) = Postgres::start() else { return };
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    server.sql(
+        "create table carts as select 'user-1' as identity; create table secret (identity text);
+         create role reader login; grant select on carts to reader",
+    );
+    let doctor = |user: &str, cohorts: &[&str]| {
+        let mut text = config(&sandbox.url, &[], &server.connection(&format!("user: {user}, tls: off")));
+        text.extend(cohorts.iter().enumerate().map(|(at, source)| asked(&format!("c{at}"), source)));
+        w.write("sync.yaml", text);
+        w.run(&["doctor"])
+    };
+    doctor("owner", &["table: carts"]).expect(0).says(&[
+        "ok PostgreSQL ",
+        "! the user could do more than read",
+        "nothing but `select`",
+        "ok the clocks agree",
+        "connections are used",
+        "the query may be asked, and has the columns",
+        "1 note",
+    ]);
+    doctor(
+        "reader",
+        &["table: carts", "query: \"select identity from carts where identity like $1\", params: [x]"],
+    )
+    .expect(0)
+    .says(&["ok the user can do nothing but read", "Well:"]);
+    doctor("reader", &["table: secret", "table: carts", "query: \"select 1 as id\"", "table: nowhere"])
+        .expect(11)
+        .says(&["permission denied", "grant the user", "no column `identity`", "nowhere", "wrong in 3 of"]);
+    server.stop("fast");
+    doctor("reader", &["table: carts"]).expect(11).says(&["cannot be reached", "Is `host:` of connection"]);
+}
+
+#[test]
+fn a_driver_that_is_there_is_told_so() {
+    for driver in [Driver::sqlite(), Driver::duckdb()].into_iter().flatten() {
+        let (w, sandbox) = (Workspace::new(), Sandbox::start());
+        driver.sql(&w.path("data.db"), "create table carts as select 'user-1' as identity");
+        let connection = driver.connection("data.db", "");
+        w.write("sync.yaml", config(&sandbox.url, &[], &connection) + &asked("carts", "table: carts"));
+        w.run(&["doctor"])
+            .expect(0)
+            .says(&["the driver is there, and opens the database", "the query may be asked"]);
+        w.write("sync.yaml", config(&sandbox.url, &[], &connection) + &asked("carts", "table: gone"));
+        w.run(&["doctor"]).expect(11).says(&["refuses the query"]);
+    }
+}
+
+/// Whoever answers with another time has another clock.
+#[test]
+fn a_clock_that_is_off_is_told() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (stream, _) = socket.accept().unwrap();
+        let (mut reader, mut line, mut len) = (BufReader::new(stream), String::new(), 0);
+        while reader.read_line(&mut line).unwrap() > 2 {
+            if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                len = value.trim().parse().unwrap();
+            }
+            line.clear();
+        }
+        reader.read_exact(&mut vec![0; len]).unwrap();
+        let answer =
+            "HTTP/1.1 201 Created\r\ndate: Sat, 01 Jan 2022 00:00:00 GMT\r\ncontent-length: 2\r\n\r\n{}";
+        reader.into_inner().write_all(answer.as_bytes()).unwrap();
+    });
+    let w = Workspace::new();
+    w.write("sync.yaml", config(&url, &["carts"], "")).source("carts", users(1));
+    w.run(&["doctor"]).expect(11).says(&[
+        "this machine's clock is ",
+        " s ahead",
+        "let NTP set the clock",
+        "wrong in 1 of",
+    ]);
+}
+
+#[test]
+fn who_holds_the_state_is_told() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "").source("carts", users(3));
+    w.run(&["reconcile"]).expect(0);
+    sandbox.faults(r#"[{"on": "users", "times": 1, "do": "hang"}]"#);
+    w.write("sync.yaml", w.read("sync.yaml").replace("timeout: 2s", "timeout: 60s"));
+    w.source("carts", users(4));
+    let mut busy = w.command(&["reconcile"]).spawn().unwrap();
+    until("a pass is under way", || w.run(&["status"]).stdout.contains("Held by"));
+    until("its request is under way", || sandbox.requests()["users"] == 2);
+    let told = w.run(&["doctor"]);
+    busy.kill().unwrap();
+    busy.wait().unwrap();
+    assert!(told.stdout.contains("! held by process"), "{told:?}");
+}
