@@ -8,7 +8,8 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::known::{Handle, KeyKind, Known, MapKey};
-use super::run::{Entries, MapRun, MapWriter};
+use super::merge::merged;
+use super::run::{MapRun, MapWriter};
 use super::{MapVersion, Shape, newest, path_of};
 use crate::model::{ExportId, KeySeed, Timestamp};
 use crate::state::sealed::{SealedFile, SealedShape};
@@ -381,32 +382,7 @@ impl IdentityMap {
     /// The same of the runs from one on.
     fn merge_from(&mut self, from: usize, keeps: &dyn Fn(MapKey, &Known) -> bool) -> Result<u64, StateError> {
         let store = &self.state.reader().store;
-        let mut cursors: Vec<Cursor<'_>> = Vec::new();
-        for run in &self.runs[from..] {
-            let mut entries = run.entries();
-            let head = entries.advance()?;
-            cursors.push(Cursor { entries, head });
-        }
-        let (mut writer, mut rows, mut erased) = (MapWriter::create(store)?, 0u64, 0);
-        while let Some(key) =
-            cursors.iter().filter_map(|cursor| cursor.head.as_ref().map(|head| head.0)).min()
-        {
-            let mut last = None;
-            for cursor in &mut cursors {
-                if cursor.head.as_ref().is_some_and(|head| head.0 == key) {
-                    last = std::mem::replace(&mut cursor.head, cursor.entries.advance()?);
-                }
-            }
-            match last {
-                Some((_, known)) if keeps(key, &known) => {
-                    writer.push(key, &known)?;
-                    rows += 1;
-                }
-                _ => erased += 1,
-            }
-        }
-        drop(cursors);
-        let file = if rows == 0 { None } else { Some(writer.finish()?) };
+        let (file, erased) = merged(store, &self.runs[from..], keeps)?;
         let run = file.as_ref().map(|file| MapRun::open(store, &file.id)).transpose()?;
         self.runs.truncate(from);
         self.files.truncate(from);
@@ -415,11 +391,6 @@ impl IdentityMap {
         self.asked.clear();
         Ok(erased)
     }
-}
-
-struct Cursor<'a> {
-    entries: Entries<'a>,
-    head: Option<(MapKey, Known)>,
 }
 
 #[cfg(test)]

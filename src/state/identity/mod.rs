@@ -13,6 +13,7 @@
 
 mod known;
 mod learn;
+mod merge;
 mod owners;
 mod run;
 
@@ -25,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use known::{Handle, KeyKind};
 pub use learn::IdentityMap;
-pub use owners::{Answers, Asked, Owners};
+pub use owners::{Answers, Asked, Evidence, Owners};
 pub(super) use run::MapRun;
 
 pub(super) const VERSIONS: &str = "identity/versions";

@@ -3,7 +3,7 @@
 use super::known::{Handle, Known, MapKey};
 use super::run::MapRun;
 use super::{MapVersion, newest};
-use crate::model::KeySeed;
+use crate::model::{KeySeed, Timestamp};
 use crate::state::{StateError, StateReader};
 
 /// More merges than this in a row are a circle.
@@ -49,6 +49,20 @@ impl Owners {
     }
 }
 
+/// What is known of somebody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Who it is.
+    Owner {
+        /// The customer's id.
+        owner: String,
+        /// When that was seen; 1970 if nobody said.
+        seen: Timestamp,
+    },
+    /// The person was deleted.
+    Gone,
+}
+
 /// The last block of a run that was read, by its place.
 type LastBlock = Option<(usize, Vec<(MapKey, Known)>)>;
 
@@ -64,16 +78,35 @@ impl Answers<'_> {
     /// # Errors
     /// When a run cannot be read or is damaged.
     pub fn owner(&mut self, asked: Asked, handle: Handle<'_>) -> Result<Option<&str>, StateError> {
-        let Some(place) = self.find(asked.0)? else { return Ok(None) };
-        if !matches!(self.at(place), Some(Known::Merged(_))) {
-            return Ok(self.owner_at(place));
-        }
-        let mut place = Some(place);
+        Ok(match self.last(asked.0, handle)?.and_then(|place| self.at(place)) {
+            Some(Known::Owner(owner, _)) => Some(owner),
+            _ => None,
+        })
+    }
+
+    /// What is known of whoever has the handle; none if nothing is.
+    ///
+    /// # Errors
+    /// When a run cannot be read or is damaged.
+    pub fn evidence(&mut self, handle: Handle<'_>) -> Result<Option<Evidence>, StateError> {
+        let Some(Asked(key)) = self.owners.may_know(handle) else { return Ok(None) };
+        Ok(match self.last(key, handle)?.and_then(|place| self.at(place)) {
+            Some(Known::Owner(owner, seen)) => Some(Evidence::Owner {
+                owner: owner.to_string(),
+                seen: Timestamp::from_second(i64::from(*seen)).unwrap_or(Timestamp::UNIX_EPOCH),
+            }),
+            Some(Known::Gone) => Some(Evidence::Gone),
+            Some(Known::Merged(_)) | None => None,
+        })
+    }
+
+    /// The last entry of the chain that begins with a key; none if it leads nowhere, or in a circle.
+    fn last(&mut self, key: MapKey, handle: Handle<'_>) -> Result<Option<(usize, usize)>, StateError> {
+        let mut key = key;
         for _ in 0..HOPS_MAX {
-            let Some(found) = place else { return Ok(None) };
-            let Some(Known::Merged(into)) = self.at(found) else { return Ok(self.owner_at(found)) };
-            let key = handle.merged_into(into).key(self.owners.seed);
-            place = self.find(key)?;
+            let Some(place) = self.find(key)? else { return Ok(None) };
+            let Some(Known::Merged(into)) = self.at(place) else { return Ok(Some(place)) };
+            key = handle.merged_into(into).key(self.owners.seed);
         }
         Ok(None)
     }
@@ -81,13 +114,6 @@ impl Answers<'_> {
     fn at(&self, (run, entry): (usize, usize)) -> Option<&Known> {
         let (_, entries) = self.blocks.get(run)?.as_ref()?;
         entries.get(entry).map(|(_, known)| known)
-    }
-
-    fn owner_at(&self, place: (usize, usize)) -> Option<&str> {
-        match self.at(place) {
-            Some(Known::Owner(owner, _)) => Some(owner),
-            _ => None,
-        }
     }
 
     /// Where the newest run that knows a key has it: the run, and the entry of its last block.
