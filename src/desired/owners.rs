@@ -115,3 +115,70 @@ impl<'a> Movers<'a> {
         (self.moved, self.rows)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Clock, Timestamp};
+    use crate::state::{Holder, IdentityMap, Location, StateWriter};
+
+    fn packed(kind: Kind, value: &str) -> Vec<u8> {
+        let mut packed = Vec::new();
+        Identifier::pack(kind, "", value.as_bytes(), &mut packed);
+        packed
+    }
+
+    /// A map in many runs, asked in small batches.
+    #[test]
+    fn every_member_comes_back_once_by_the_owner_that_was_told_last() {
+        let home = tempfile::tempdir().unwrap();
+        let since = Timestamp::UNIX_EPOCH;
+        let holder = Holder { host: String::new(), process: 1, since, heard: None };
+        let location = Location::Folder(home.path().to_owned());
+        let state =
+            Arc::new(StateWriter::open(&location, &holder, Clock::new(|| Timestamp::UNIX_EPOCH), 7).unwrap());
+        let mut map = IdentityMap::open(&state).unwrap();
+        for round in 0..5 {
+            for n in (round..3_000).step_by(2 + round) {
+                let seen = Timestamp::from_second(i64::try_from(round).unwrap()).unwrap();
+                map.tie(Handle::DeviceId(&format!("d{n}")), &format!("u{n}-{round}"), seen).unwrap();
+            }
+            map.commit().unwrap();
+        }
+        let owners = state.reader().owners().unwrap().unwrap();
+        let mut movers = Movers::new(&owners, state.reader().seed(), 256 << 10);
+        let (mut found, mut settled, mut unknown) = (Vec::new(), 0, 0);
+        for n in 0..6_000 {
+            let mut batch = packed(Kind::DeviceId, &format!("d{n}"));
+            movers.take(&mut batch, 0).unwrap();
+            unknown += usize::from(!batch.is_empty());
+            found.extend((!batch.is_empty()).then_some(batch));
+            if movers.are_many() {
+                settled += 1;
+                assert!(movers.settle(|packed| (found.push(packed.to_vec()), true).1).unwrap());
+            }
+        }
+        movers.settle(|packed| (found.push(packed.to_vec()), true).1).unwrap();
+        assert!(settled >= 2 && unknown > 2_800, "{settled} {unknown}");
+        let owner =
+            |n: usize| (0..5).rev().find(|round| n < 3_000 && n >= *round && (n - round) % (2 + round) == 0);
+        let mut expected: Vec<Vec<u8>> = (0..6_000)
+            .map(|n| match owner(n) {
+                Some(round) => packed(Kind::ExternalId, &format!("u{n}-{round}")),
+                None => packed(Kind::DeviceId, &format!("d{n}")),
+            })
+            .collect();
+        let moved = (0..6_000).filter(|n| owner(*n).is_some()).count() as u64;
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert!(found == expected);
+        let (set, rows) = movers.finish();
+        let (mut members, mut distinct) = (set.into_members(), 0);
+        while members.advance().unwrap().is_some() {
+            distinct += 1;
+        }
+        assert_eq!((rows, distinct), (moved, moved));
+    }
+}
