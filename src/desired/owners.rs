@@ -162,8 +162,9 @@ mod tests {
         }
         movers.settle(|packed| (found.push(packed.to_vec()), true).1).unwrap();
         assert!(settled >= 2 && unknown > 2_800, "{settled} {unknown}");
-        let owner =
-            |n: usize| (0..5).rev().find(|round| n < 3_000 && n >= *round && (n - round) % (2 + round) == 0);
+        let owner = |n: usize| {
+            (0..5).rev().find(|round| n < 3_000 && n >= *round && (n - round).is_multiple_of(2 + round))
+        };
         let mut expected: Vec<Vec<u8>> = (0..6_000)
             .map(|n| match owner(n) {
                 Some(round) => packed(Kind::ExternalId, &format!("u{n}-{round}")),
