@@ -60,6 +60,49 @@ fn main() {
         report("  yardstick: Python, two sets", theirs);
         ratio(theirs, ours);
     }
+    rekeys(home.path(), members);
+}
+
+/// Three in ten are known by a device. One in a hundred of all, and of these, becomes known.
+fn rekeys(home: &Path, members: u64) {
+    let people = fs::read_to_string(home.join("people.csv")).unwrap();
+    let (mut list, mut owners) = (String::from("identity,device\n"), String::from("id,device\n"));
+    for (n, id) in people.lines().skip(1).enumerate() {
+        match n % 100 {
+            0 => {
+                writeln!(list, ",{id}").unwrap();
+                writeln!(owners, "u-{id},{id}").unwrap();
+            }
+            1..30 => writeln!(list, ",{id}").unwrap(),
+            _ => writeln!(list, "{id},").unwrap(),
+        }
+    }
+    fs::write(home.join("mixed.csv"), list).unwrap();
+    fs::write(home.join("owners.csv"), owners).unwrap();
+    let sandbox = Sandbox::start();
+    let _ = fs::remove_dir_all(home.join(".syncline"));
+    config(home, &sandbox.1, "mixed.csv");
+    let text = fs::read_to_string(home.join("sync.yaml")).unwrap();
+    let text = text.replace("{ external_id: identity }", "{ external_id: identity }, { device_id: device }");
+    fs::write(home.join("sync.yaml"), text).unwrap();
+    reconcile(home, "Applied: 1 cohort");
+    // Other bytes, so that it is read.
+    let list = fs::read_to_string(home.join("mixed.csv")).unwrap();
+    fs::write(home.join("mixed.csv"), list + "one-more,\n").unwrap();
+    let plain = rounds(|| measure(home, SYNCLINE, &["plan"], "to change"));
+    report("plan, 30% by device", plain);
+    let import = ["identity", "import", "owners.csv", "--external-id", "id", "--device-id", "device"];
+    let learned = measure(home, SYNCLINE, &import, "with an owner");
+    report("  learn who 1% are", learned);
+    let moved = rounds(|| measure(home, SYNCLINE, &["plan"], "re-keyed"));
+    report("plan, 1% of all re-keyed", moved);
+    println!(
+        "{:34} {:7.1}x {:7.1}x  for {} re-keys",
+        "  re-keyed / plain",
+        moved.cpu / plain.cpu,
+        moved.wall / plain.wall,
+        members / 100
+    );
 }
 
 fn yardstick() -> String {

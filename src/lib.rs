@@ -28,6 +28,7 @@
 //! | [`fold`] | what a Heap's webhook has told: inbox → the membership table of each segment | model, state |
 //! | [`connector`] | the one HTTP client, and a folder per vendor or store | model, objects, config |
 //! | [`receiver`] | HTTP doors → inbox; cannot reach a pass | model, events, config, state |
+//! | [`identity`] | files that say who is who → the identity map | model, config, state, connector |
 //! | [`desired`] | reads a source, matches, sorts: an ordered, distinct set on disk | model, config, matching, state, connector |
 //! | [`targeting`] | segments, campaigns, Canvases: evidence and verdict | model, config, state, connector |
 //! | [`apply`] | sends an approved plan and records outcomes; decides nothing | model, config, plan, state, connector |
@@ -89,6 +90,7 @@ pub mod desired;
 pub mod events;
 pub mod export;
 pub mod fold;
+pub mod identity;
 pub mod matching;
 pub mod model;
 pub mod objects;

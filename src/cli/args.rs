@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 
 use super::exit;
+use super::identity_args::IdentityArgs;
 use super::sandbox_args::SandboxArgs;
 use super::state_args::StateArgs;
 use crate::model::{CohortId, ExportId, SegmentId, Timestamp, moment};
@@ -66,6 +67,8 @@ pub(super) enum Command {
     Export(ExportArgs),
     /// Send rejects once more, or the events of some days; shows them first
     Replay(ReplayArgs),
+    /// Who is who: show it, learn it from files
+    Identity(IdentityArgs),
     /// Erase a person from every part of the state, and list what was erased
     Forget(ForgetArgs),
     /// Send a cohort again by its record, adds and removes; shows first what that costs
@@ -104,6 +107,7 @@ impl Command {
             Self::History(_) => "history",
             Self::Export(_) => "export",
             Self::Replay(_) => "replay",
+            Self::Identity(_) => "identity",
             Self::Forget(_) => "forget",
             Self::Resync(_) => "resync",
             Self::Approve(_) => "approve",
@@ -126,6 +130,7 @@ impl Command {
             Self::History(args) => args.format,
             Self::Export(args) => args.format,
             Self::Replay(args) => args.format,
+            Self::Identity(args) => args.command.format(),
             Self::Forget(args) => args.format,
             Self::Resync(args) => args.format,
             Self::Approve(args) => args.format,

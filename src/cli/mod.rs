@@ -12,6 +12,7 @@ mod doctor;
 mod environment;
 mod error;
 mod exit;
+mod identity_args;
 mod logging;
 mod output;
 mod problems;
@@ -73,6 +74,7 @@ fn run(cli: &Cli) -> Exit {
         Command::History(args) => commands::history::run(&cli.global, args),
         Command::Export(args) => commands::export::run(&cli.global, args),
         Command::Replay(args) => commands::replay::run(&cli.global, args),
+        Command::Identity(args) => commands::identity::run(&cli.global, args),
         Command::Forget(args) => commands::forget::run(&cli.global, args),
         Command::Resync(args) => commands::resync::run(&cli.global, args),
         Command::Approve(args) => commands::approve::run(&cli.global, args),

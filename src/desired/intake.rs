@@ -5,7 +5,8 @@ use std::io;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
-use super::{Rejects, SortedSet};
+use super::owners::Movers;
+use super::{DesiredError, Rejects, SortedSet};
 use crate::connector::file::{FileError, Place, Sink};
 use crate::matching::Matcher;
 use crate::model::{CohortId, Fields, PACKED_LEN_MAX, Progress, Stage};
@@ -28,7 +29,16 @@ pub(super) struct Intake<'a> {
     /// Batches that were partitioned, emptied.
     spare: Receiver<Vec<u8>>,
     rejects: Rejects,
-    failed: Option<io::Error>,
+    /// Who finds out whose device or alias a member is.
+    movers: Option<Movers<'a>>,
+    failed: Option<DesiredError>,
+}
+
+/// What an intake has found besides members.
+pub(super) struct Found {
+    pub(super) rejects: Rejects,
+    /// Identifiers that were moved to their owners, and in how many rows they stood.
+    pub(super) moved: Option<(SortedSet, u64)>,
 }
 
 impl<'a> Intake<'a> {
@@ -38,6 +48,7 @@ impl<'a> Intake<'a> {
         cohort: &'a CohortId,
         matcher: &'a Matcher,
         progress: &'a dyn Progress,
+        movers: Option<Movers<'a>>,
         set: SortedSet,
     ) -> io::Result<(Self, ScopedJoinHandle<'scope, io::Result<SortedSet>>)> {
         let (batches, incoming) = mpsc::sync_channel(WAITING_MAX);
@@ -46,7 +57,8 @@ impl<'a> Intake<'a> {
             .name("partition".to_owned())
             .spawn_scoped(scope, move || partition(set, &incoming, &emptied))?;
         let (batch, rejects, failed) = (new_batch(), Rejects::default(), None);
-        let intake = Self { cohort, matcher, progress, rows: 0, batch, batches, spare, rejects, failed };
+        let intake =
+            Self { cohort, matcher, progress, rows: 0, batch, batches, spare, rejects, movers, failed };
         Ok((intake, partitioner))
     }
 
@@ -64,21 +76,39 @@ impl<'a> Intake<'a> {
         }
     }
 
-    fn kept(&mut self, kept: io::Result<()>) -> Result<(), FileError> {
+    fn kept(&mut self, kept: Result<(), impl Into<DesiredError>>) -> Result<(), FileError> {
         kept.map_err(|error| {
-            self.failed = Some(error);
+            self.failed = Some(error.into());
             FileError::Stopped
         })
+    }
+
+    /// Finds the owners of those who were put aside.
+    fn settle(&mut self) -> Result<(), FileError> {
+        let Some(mut movers) = self.movers.take() else { return Ok(()) };
+        let settled = movers.settle(|packed| {
+            self.batch.extend_from_slice(packed);
+            self.batch.len() < BATCH_LEN || self.hand_over().is_ok()
+        });
+        self.movers = Some(movers);
+        match settled {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(FileError::Stopped),
+            Err(error) => self.kept(Err(error)),
+        }
     }
 
     /// Hands over what is left, and lets the thread end.
     ///
     /// # Errors
-    /// When the rejects could not be kept.
-    pub(super) fn finish(mut self) -> io::Result<Rejects> {
-        // The thread has left early only if it failed, and it says so itself.
-        let _ = self.hand_over();
-        self.failed.map_or(Ok(self.rejects), Err)
+    /// When the rejects could not be kept, or the identity map not be read.
+    pub(super) fn finish(mut self) -> Result<Found, DesiredError> {
+        if self.failed.is_none() {
+            // The thread has left early only if it failed, and it says so itself.
+            let _ = self.settle().and_then(|()| self.hand_over());
+        }
+        let moved = self.movers.map(Movers::finish);
+        self.failed.map_or(Ok(Found { rejects: self.rejects, moved }), Err)
     }
 }
 
@@ -86,9 +116,18 @@ impl Sink for Intake<'_> {
     #[inline]
     fn row(&mut self, fields: &impl Fields, place: Place<'_>) -> Result<(), FileError> {
         self.count();
+        let from = self.batch.len();
         if let Err(unmatched) = self.matcher.pack(fields, &mut self.batch) {
             let kept = self.rejects.unmatched(&unmatched, place);
             return self.kept(kept);
+        }
+        if let Some(movers) = &mut self.movers {
+            let taken = movers.take(&mut self.batch, from);
+            let are_many = movers.are_many();
+            self.kept(taken)?;
+            if are_many {
+                self.settle()?;
+            }
         }
         if self.batch.len() < BATCH_LEN { Ok(()) } else { self.hand_over() }
     }

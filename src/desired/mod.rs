@@ -12,6 +12,7 @@
 
 mod intake;
 mod log;
+mod owners;
 mod properties;
 mod rejects;
 mod sort;
@@ -31,9 +32,10 @@ use crate::config::{Cohort, Config, Source, SourceAccess};
 use crate::connector::file::{self, FileError};
 use crate::connector::sql::{self, SqlError};
 use crate::matching::Matcher;
-use crate::model::{Progress, Timestamp};
+use crate::model::{Kind, Progress, Timestamp};
 use crate::state::{StateError, StateReader};
-use intake::Intake;
+use intake::{Found, Intake};
+use owners::{MoveError, Movers};
 
 /// Who should be in a cohort, and what was found on the way there.
 #[derive(Debug)]
@@ -46,6 +48,10 @@ pub struct Desired {
     pub fingerprint: Option<Fingerprint>,
     /// Rows that name nobody.
     pub rejects: Rejects,
+    /// Devices and aliases whose owners are the members now; none if no owners are known at all.
+    pub moved: Option<SortedSet>,
+    /// Rows in which they stood.
+    pub moved_rows: u64,
 }
 
 /// Why there are no desired members.
@@ -129,22 +135,41 @@ pub fn fingerprint(cohort: &Cohort, from: From<'_>) -> Result<Option<Fingerprint
     })
 }
 
+/// Whether a cohort's members may be known by a device or an alias, whose owner may become known.
+#[must_use]
+pub fn may_move(cohort: &Cohort) -> bool {
+    cohort.rules.iter().any(|rule| rule.kind != Kind::ExternalId)
+}
+
+impl std::convert::From<MoveError> for DesiredError {
+    fn from(error: MoveError) -> Self {
+        match error {
+            MoveError::Scratch(error) => Self::Scratch(error),
+            MoveError::State(error) => Self::State(error),
+        }
+    }
+}
+
 /// Reads a cohort's source.
 ///
 /// # Errors
 /// [`DesiredError`] when it cannot be read in full.
 pub fn read(cohort: &Cohort, from: From<'_>, progress: &dyn Progress) -> Result<Desired, DesiredError> {
     let matcher = Matcher::new(&cohort.rules, cohort.source.null_values(), &cohort.delivery);
-    let set = SortedSet::new(from.state.seed(), from.config.memory_max);
+    let (seed, memory_max) = (from.state.seed(), from.config.memory_max);
+    let owners = if may_move(cohort) { from.state.owners()? } else { None };
+    let movers = owners.as_ref().map(|owners| Movers::new(owners, seed, memory_max));
+    let set = SortedSet::new(seed, movers.as_ref().map_or(memory_max, |_| Movers::rest_of(memory_max)));
     thread::scope(|scope| {
-        let (mut intake, partitioner) = Intake::start(scope, &cohort.id, &matcher, progress, set)?;
+        let (mut intake, partitioner) = Intake::start(scope, &cohort.id, &matcher, progress, movers, set)?;
         let reading = rows(cohort, from, matcher.columns(), &mut intake);
-        let rejects = intake.finish();
+        let found = intake.finish();
         // Whatever stopped the partitioner or the rejects stopped the reading, and not the other way round.
         let set = partitioner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let rejects = rejects?;
+        let Found { rejects, moved } = found?;
         let (reading, fingerprint) = reading?;
-        Ok(Desired { set, reading, fingerprint, rejects })
+        let (moved, moved_rows) = moved.unzip();
+        Ok(Desired { set, reading, fingerprint, rejects, moved, moved_rows: moved_rows.unwrap_or(0) })
     })
 }
 

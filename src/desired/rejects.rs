@@ -34,11 +34,12 @@ impl Default for Rejects {
 impl Rejects {
     /// The numbers of the whole source.
     #[must_use]
-    pub fn matched(&self, reading: &Reading, duplicates: u64) -> Matched {
+    pub fn matched(&self, reading: &Reading, duplicates: u64, moved: u64) -> Matched {
         Matched {
             rows: reading.rows,
             files: reading.files,
             duplicates,
+            moved,
             unreadable: self.unreadable,
             rejects: self.counts.iter().map(|(reason, number)| ((*reason).to_owned(), *number)).collect(),
             samples: self.samples.clone(),

@@ -38,12 +38,13 @@ impl Mapper<'_> {
             Err(error) => return rejected(not_json(error), type_rules.is_known),
         };
         let link = head.ids.link(type_rules.role);
+        let seen = link.as_ref().and_then(|_| head.seen());
         let outcome = if type_rules.is_selected {
             self.write(&event_type, &type_rules, &head, context, out)
         } else {
             Outcome::Ignored(Ignored::NotSelected)
         };
-        Mapped { outcome, link, is_known: type_rules.is_known }
+        Mapped { outcome, link, seen, is_known: type_rules.is_known }
     }
 
     fn write<'a>(
@@ -154,7 +155,7 @@ impl Mapper<'_> {
 }
 
 fn rejected<'a>(rejection: Rejection, is_known: bool) -> Mapped<'a> {
-    Mapped { outcome: Outcome::Rejected(rejection), link: None, is_known }
+    Mapped { outcome: Outcome::Rejected(rejection), link: None, seen: None, is_known }
 }
 
 fn not_json(error: JsonError) -> Rejection {

@@ -45,6 +45,13 @@ pub(super) struct Head<'a> {
     pub(super) name: Option<Cow<'a, [u8]>>,
 }
 
+impl Head<'_> {
+    /// When it happened, in seconds since 1970, if it says so.
+    pub(super) fn seen(&self) -> Option<i64> {
+        When::read(self.time, self.time_ms).ok().map(When::second)
+    }
+}
+
 impl<'r> Mapper<'r> {
     /// A mapper by these rules.
     #[must_use]
@@ -64,12 +71,13 @@ impl<'r> Mapper<'r> {
         let head = head(layout, record);
         let type_rules = &layout.type_rules;
         let link = head.ids.link(type_rules.role);
+        let seen = link.as_ref().and_then(|_| head.seen());
         let outcome = if type_rules.is_selected {
             self.selected(layout, record, &head, context, out)
         } else {
             Outcome::Ignored(Ignored::NotSelected)
         };
-        Mapped { outcome, link, is_known: type_rules.is_known }
+        Mapped { outcome, link, seen, is_known: type_rules.is_known }
     }
 
     fn selected<'a>(

@@ -9,6 +9,8 @@ pub struct Mapped<'a> {
     pub outcome: Outcome<'a>,
     /// What it says of who is who, whatever becomes of it.
     pub link: Option<Link<'a>>,
+    /// When it happened, in seconds since 1970, if it has a link and says so.
+    pub seen: Option<i64>,
     /// Whether its type is in the catalogue.
     pub is_known: bool,
 }

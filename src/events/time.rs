@@ -44,6 +44,11 @@ impl When {
         }
     }
 
+    /// In seconds since 1970.
+    pub(super) fn second(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
     /// Refuses a time too far ahead of `now`.
     pub(super) fn held_to(self, now: Timestamp, future_seconds_max: Option<u32>) -> Result<Self, Rejection> {
         let ahead = self.0 / 1000 - now.as_second();

@@ -237,7 +237,7 @@ fn names(text: &str, id: &str) -> bool {
 mod tests {
     use super::*;
     use crate::model::{Clock, Timestamp};
-    use crate::state::{Holder, KeyKind, Location};
+    use crate::state::{Handle, Holder, Location};
 
     /// Whoever the customer calls `id`; `b1` is theirs.
     fn person<'a>(home: &tempfile::TempDir, id: &'a str) -> Person<'a> {
@@ -246,7 +246,7 @@ mod tests {
         let location = Location::Folder(home.path().to_owned());
         let state = Arc::new(StateWriter::open(&location, &holder, clock, 7).unwrap());
         let mut map = IdentityMap::open(&state).unwrap();
-        map.tie(KeyKind::BrazeId, "b1", id).unwrap();
+        map.tie(Handle::BrazeId("b1"), id, Timestamp::UNIX_EPOCH).unwrap();
         Person { id, map: map.into(), failed: RefCell::default() }
     }
 

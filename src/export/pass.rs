@@ -190,7 +190,7 @@ async fn piped_on(
     let mut out = Output::new(&shared.means.heap, ready, batch_len_max, body_len_max);
     let of_thread = shared.clone();
     let reader = tokio::task::spawn_blocking(move || {
-        let known = Known::new(&of_thread.means.identity);
+        let known = Known::new(&of_thread.means.identity, of_thread.means.clock);
         let taking = Taking { known, ledger: &of_thread.ledger, tally: Tally::default().into() };
         feed(&of_thread, &taking, &mut out)?;
         taking.flush()?;

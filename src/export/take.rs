@@ -9,8 +9,8 @@ use super::batch::{Closed, Origin, Output};
 use super::halt::Halt;
 use super::ledger::{Ledger, locked};
 use crate::events::{Keys, Link, Mapped, Outcome, Owners};
-use crate::model::Timestamp;
-use crate::state::{Awaited, IdentityMap, KeyKind, Reject, StateError};
+use crate::model::{Clock, Timestamp};
+use crate::state::{Awaited, Handle, IdentityMap, KeyKind, Reject, StateError};
 
 /// Longest name under which a type is counted, in bytes.
 const TYPE_LEN_MAX: usize = 256;
@@ -66,11 +66,12 @@ pub(super) struct Known<'a> {
     map: &'a Mutex<IdentityMap>,
     /// The map could not be read: then nobody is known to be unknown.
     failed: RefCell<Option<StateError>>,
+    clock: Clock,
 }
 
 impl<'a> Known<'a> {
-    pub(super) fn new(map: &'a Mutex<IdentityMap>) -> Self {
-        Self { map, failed: RefCell::default() }
+    pub(super) fn new(map: &'a Mutex<IdentityMap>, clock: Clock) -> Self {
+        Self { map, failed: RefCell::default(), clock }
     }
 
     /// The trouble that there was, if any.
@@ -78,8 +79,8 @@ impl<'a> Known<'a> {
         self.failed.take().map_or(Ok(()), Err)
     }
 
-    /// Learns who is who. Whether the person is one who was deleted.
-    fn learn(&self, link: &Link<'_>) -> Result<bool, StateError> {
+    /// Learns who is who, as of when the event happened. Whether the person is one who was deleted.
+    fn learn(&self, link: &Link<'_>, seen: Option<i64>) -> Result<bool, StateError> {
         let mut map = locked(self.map);
         match link {
             Link::Tie { external_user_id, keys } => {
@@ -87,10 +88,13 @@ impl<'a> Known<'a> {
                 if map.is_deleted(user_id) {
                     return Ok(true);
                 }
+                // A time to come would have the last word for ever.
+                let seen = seen.and_then(|second| Timestamp::from_second(second).ok());
+                let seen = seen.unwrap_or(Timestamp::UNIX_EPOCH).min(self.clock.now());
                 for (kind, value) in [(KeyKind::BrazeId, &keys.user_id), (KeyKind::DeviceId, &keys.device_id)]
                 {
                     if let Some(value) = value {
-                        map.tie(kind, value, external_user_id)?;
+                        map.tie(Handle::of(kind, value), external_user_id, seen)?;
                     }
                 }
             }
@@ -159,7 +163,8 @@ impl Taking<'_> {
                 None => drop(tally.unknown_types.insert(name.to_owned(), 1)),
             }
         }
-        let is_deleted = mapped.link.as_ref().map_or(Ok(false), |link| self.known.learn(link))?;
+        let is_deleted =
+            mapped.link.as_ref().map_or(Ok(false), |link| self.known.learn(link, mapped.seen))?;
         match mapped.outcome {
             _ if is_deleted => tally.ignored("deleted"),
             Outcome::Made { what, who } => {

@@ -38,7 +38,9 @@ impl Kind {
         }
     }
 
-    fn from_byte(byte: u8) -> Option<Self> {
+    /// The kind of a packed identifier, by its first byte.
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.get(usize::from(byte)).copied()
     }
 

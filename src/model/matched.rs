@@ -13,6 +13,9 @@ pub struct Matched {
     pub files: u64,
     /// Rows that named somebody again.
     pub duplicates: u64,
+    /// Rows with a device or an alias whose owner is known: they stand for the owner.
+    #[serde(default)]
+    pub moved: u64,
     /// Rows in which there may be a person whom we could not read; part of the rejects.
     pub unreadable: u64,
     /// Rows that name nobody, by reason.

@@ -77,6 +77,8 @@ pub struct Tally {
     pub sent_again: u64,
     /// People who were let go and are removed once more, because a person asked for it.
     pub let_go_again: u64,
+    /// Removals of a device or an alias whose owner is the member now, instead of it.
+    pub rekeyed: u64,
     /// In doubt, and not touched by this plan.
     pub left_in_doubt: u64,
 }
@@ -92,6 +94,13 @@ impl Tally {
     #[must_use]
     pub fn removes(&self) -> u64 {
         self.removed + self.doubt_removed + self.let_go_again
+    }
+
+    /// Removals and additions that only give a member another name: nobody leaves by them, and nobody enters. Each
+    /// needs both, so that many who become one count as leaving.
+    #[must_use]
+    pub fn renamed(&self) -> u64 {
+        self.rekeyed.min(self.removed).min(self.added)
     }
 
     /// Members that should be in the cohort.

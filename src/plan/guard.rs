@@ -314,12 +314,19 @@ fn unreadable<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
     (rows > limit && plan.tally.removes() > 0).then_some(Refusal::Unreadable { rows, limit })
 }
 
-/// Members in doubt do not count: sending them again only settles what an earlier pass began.
+/// Members who only get another name do not count, and neither do those in doubt: sending them again only settles what an earlier pass began.
 fn too_many<C>(plan: &Plan<C>, policy: &Policy, op: Op) -> Option<Refusal> {
     let (tally, limits) = (&plan.tally, &policy.limits);
     let (changes, share, count, ceiling) = match op {
-        Op::Remove => (tally.removed, limits.removed_share_max, limits.removed_max, policy.ceilings.removes),
-        Op::Add => (tally.added, limits.added_share_max, limits.added_max, policy.ceilings.adds),
+        Op::Remove => (
+            tally.removed - tally.renamed(),
+            limits.removed_share_max,
+            limits.removed_max,
+            policy.ceilings.removes,
+        ),
+        Op::Add => {
+            (tally.added - tally.renamed(), limits.added_share_max, limits.added_max, policy.ceilings.adds)
+        }
     };
     if let Some(limit) = ceiling {
         return (changes > limit).then_some(Refusal::Ceiling { op, changes, limit });

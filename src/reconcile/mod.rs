@@ -12,6 +12,7 @@ mod acting;
 mod actions;
 mod exports;
 mod failed;
+mod moved;
 mod moving;
 mod observe;
 mod policy;

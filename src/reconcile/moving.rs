@@ -23,12 +23,12 @@ pub(super) fn is_due(cohort: &Cohort, record: &Version) -> bool {
 /// by the new one.
 pub(super) fn plan(cohort: &Cohort, record: Version, inputs: Inputs<'_>) -> Result<CohortPlan, PlanError> {
     let read = desired::read(cohort, inputs.from(), inputs.progress)?;
-    let Desired { set, reading, rejects, .. } = read;
+    let Desired { set, reading, rejects, moved_rows, .. } = read;
     let mut members = set.into_members();
     while members.advance().map_err(desired::DesiredError::Scratch)?.is_some() {}
-    let matched = rejects.matched(&reading, members.duplicates());
+    let matched = rejects.matched(&reading, members.duplicates(), moved_rows);
     let source = tally_of(&matched, reading.hollow);
-    let diff = observe::compare(&cohort.id, None, Some(&record), (None, inputs))?;
+    let diff = observe::compare(&cohort.id, None, Some(&record), (None, None, inputs))?;
     let plan = judged(cohort, record, diff, source, inputs)?;
     Ok(CohortPlan { matched: Some(matched), source_read: true, rejects: Some(rejects), ..plan })
 }

@@ -2,6 +2,7 @@
 
 use super::actions::{self, Crossings};
 use super::failed::PlanError;
+use super::moved::Moved;
 use super::policy::{self, Names};
 use super::report::CohortPlan;
 use super::streams::{Known, Wanted};
@@ -30,14 +31,16 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
         let plan = CohortPlan { matched: Some(matched), ..plan.marked(Some(mark)) };
         return actions::acting(cohort, crossings, plan, inputs);
     }
+    let rules = rules_text(cohort, inputs)?;
     // Taken before the first byte is read: only then does a file's age say that it will not change unseen.
     let began = inputs.clock.now();
     let read = desired::read(cohort, inputs.from(), inputs.progress)?;
-    let Desired { set, reading, fingerprint, rejects } = read;
+    let Desired { set, reading, fingerprint, rejects, moved, moved_rows } = read;
     let mut members = set.into_members();
-    let diff = compare(&cohort.id, Some(&mut members), previous.as_ref(), (crossings, inputs))?;
-    let matched = rejects.matched(&reading, members.duplicates());
-    let mark = fingerprint.and_then(|print| print.text(&rules_text(cohort), began));
+    let moved = moved.map(|moved| Moved::new(moved, inputs.state.seed()));
+    let diff = compare(&cohort.id, Some(&mut members), previous.as_ref(), (moved, crossings, inputs))?;
+    let matched = rejects.matched(&reading, members.duplicates(), moved_rows);
+    let mark = fingerprint.and_then(|print| print.text(&rules, began));
     let mark = mark.filter(|_| reading.hollow.is_none()).map(|fingerprint| SourceMark {
         fingerprint,
         matched: matched.clone(),
@@ -57,9 +60,11 @@ pub(super) fn tally_of(matched: &Matched, hollow: Option<String>) -> SourceTally
     SourceTally { rows, duplicates, unreadable, hollow }
 }
 
-/// Everything but the files themselves that decides who is in a cohort.
-fn rules_text(cohort: &Cohort) -> String {
-    format!("{} {:?} {:?} {}", env!("CARGO_PKG_VERSION"), cohort.source, cohort.rules, cohort.delivery.code())
+/// Everything but the files themselves that decides who is in a cohort, and by which name.
+fn rules_text(cohort: &Cohort, inputs: Inputs<'_>) -> Result<String, PlanError> {
+    let identity = if desired::may_move(cohort) { inputs.state.identity_version()? } else { 0 };
+    let (source, rules, delivery) = (&cohort.source, &cohort.rules, cohort.delivery.code());
+    Ok(format!("{} {source:?} {rules:?} {delivery} {identity}", env!("CARGO_PKG_VERSION")))
 }
 
 /// The mark of a source that need not be read: the record is exactly what it names.
@@ -76,7 +81,8 @@ fn unchanged_source(
         return Ok(None);
     }
     let found = desired::fingerprint(cohort, inputs.from())?;
-    let found = found.and_then(|found| found.text(&rules_text(cohort), inputs.clock.now()));
+    let rules = rules_text(cohort, inputs)?;
+    let found = found.and_then(|found| found.text(&rules, inputs.clock.now()));
     Ok((found.as_ref() == Some(&mark.fingerprint)).then(|| mark.clone()))
 }
 
@@ -94,7 +100,8 @@ pub(super) fn judged(
     let moved = previous.as_ref().and_then(|record| policy::moved(&record.workspace, &workspace, braze));
     let (naming, by) = (naming(cohort, previous.as_ref()), (braze, &cohort.delivery));
     let plan = diff.into_plan(&cohort.id, previous.as_ref(), naming, source, by);
-    let plan = Plan { mixed: cohort.rules.len() > 1, target: actions::target(cohort, &workspace), ..plan };
+    let mixed = cohort.rules.len() > 1 || plan.tally.rekeyed > 0;
+    let plan = Plan { mixed, target: actions::target(cohort, &workspace), ..plan };
     let mut record = previous
         .clone()
         .unwrap_or_else(|| Version::first(inputs.pass, inputs.clock.now(), workspace.clone()));
@@ -160,7 +167,7 @@ pub(super) fn connection<'a>(name: &ConnectionName, inputs: Inputs<'a>) -> Resul
 /// Plans the emptying of a cohort that left the config. None when there is nothing left to do.
 pub(super) fn removed(id: &CohortId, inputs: Inputs<'_>) -> Result<Option<CohortPlan>, PlanError> {
     let Some(record) = inputs.state.version(id)?.filter(|record| !record.removed) else { return Ok(None) };
-    let diff = compare(id, None, Some(&record), (None, inputs))?;
+    let diff = compare(id, None, Some(&record), (None, None, inputs))?;
     emptying(id, record, diff, inputs).map(Some)
 }
 
@@ -277,15 +284,16 @@ pub(super) fn compare(
     id: &CohortId,
     members: Option<&mut Members>,
     previous: Option<&Version>,
-    (crossings, inputs): (Option<Crossings>, Inputs<'_>),
+    (moved, crossings, inputs): (Option<Moved>, Option<Crossings>, Inputs<'_>),
 ) -> Result<Diff, PlanError> {
     let mut record =
         Known { cursor: inputs.state.members(id, previous)?, forget_refused: inputs.retry_refused };
-    let mut changes = Changes { crossings, ..Changes::default() };
+    let mut changes = Changes { crossings, moved, ..Changes::default() };
     let tally = plan::diff(&mut Wanted(members), &mut record, &mut changes).map_err(|error| match error {
         DiffError::Stream(error) => error,
         DiffError::OutOfOrder(what) => PlanError::Order(what),
     })?;
+    let tally = Tally { rekeyed: changes.rekeyed, ..tally };
     Ok(Diff { tally, changes })
 }
 
@@ -296,6 +304,9 @@ pub(super) struct Changes {
     spools: Sides<Spool>,
     /// Who crosses, where something is triggered for them.
     pub(super) crossings: Option<Crossings>,
+    moved: Option<Moved>,
+    /// Removals that only make room for another name.
+    rekeyed: u64,
 }
 
 impl Changes {
@@ -308,6 +319,11 @@ impl Sink for Changes {
     type Error = PlanError;
 
     fn change(&mut self, op: Op, packed: &[u8]) -> Result<(), PlanError> {
+        if op == Op::Remove
+            && let Some(moved) = &mut self.moved
+        {
+            self.rekeyed += u64::from(moved.has(packed)?);
+        }
         self.draft.note(op, packed);
         if let Some(crossings) = &mut self.crossings {
             crossings.changed(op, packed);

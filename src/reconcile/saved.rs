@@ -84,6 +84,8 @@ struct Cohort {
     doubt_added: u64,
     doubt_removed: u64,
     refused: u64,
+    #[serde(default)]
+    rekeyed: u64,
     matched: Option<Matched>,
     hollow: Option<String>,
 }
@@ -155,6 +157,7 @@ fn shape(cohort: &CohortPlan) -> Cohort {
         doubt_added: plan.tally.doubt_added,
         doubt_removed: plan.tally.doubt_removed,
         refused: plan.tally.refused,
+        rekeyed: plan.tally.rekeyed,
         matched: cohort.matched.clone(),
         hollow: plan.source.as_ref().and_then(|source| source.hollow.clone()),
     }
@@ -295,6 +298,7 @@ fn recount(cohort: &Cohort, sides: Sides<SortedSet>) -> Result<Diff, PlanError> 
         doubt_added: cohort.doubt_added.min(adds),
         doubt_removed: cohort.doubt_removed.min(removes),
         refused: cohort.refused,
+        rekeyed: cohort.rekeyed.min(removes),
         ..Tally::default()
     };
     Ok(Diff { tally, changes })

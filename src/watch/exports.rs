@@ -15,9 +15,9 @@ use super::outcome::chance;
 use super::queue::{Backoff, Ended};
 use super::{schedule, settings};
 use crate::apply::Interrupt;
-use crate::config::{Config, Export, ExportSource, Notable, Schedule, StoragePlace};
+use crate::config::{Cohort, Config, Export, ExportSource, Notable, Schedule, StoragePlace};
 use crate::export::{self, Days, ExportReport, Halt, Links, POSTED_AT_ONCE, Patience};
-use crate::model::ExportId;
+use crate::model::{ExportId, Kind};
 use crate::reconcile::{self, ExportJob, Exporting};
 use crate::state::{ClosedFile, IdentityMap, Inbox, InboxError, StateError, StateWriter};
 
@@ -34,6 +34,8 @@ pub(super) struct Exports {
     pub(super) links: Links,
     /// Opened with the first look.
     identity: Option<Arc<Mutex<IdentityMap>>>,
+    /// The version of the map that cohorts have been woken for.
+    identity_version: u64,
 }
 
 /// A look that ended.
@@ -58,7 +60,7 @@ struct Looking {
 
 impl Exports {
     pub(super) fn new() -> Self {
-        Self { queue: super::queue::Queue::new(), links: Links::new(), identity: None }
+        Self { queue: super::queue::Queue::new(), links: Links::new(), identity: None, identity_version: 0 }
     }
 }
 
@@ -227,6 +229,9 @@ impl Lead {
         let failures = self.exports.queue.failures(&id);
         if let Ok(Some(report)) = &report {
             self.shared.board.metrics.exported(report);
+            if report.tally.events > 0 {
+                self.wake_who_may_move();
+            }
         }
         let due = self.exports.queue.due(&id).map(|due| due.saturating_duration_since(Instant::now()));
         let events =
@@ -245,6 +250,20 @@ impl Lead {
             status.needs_person = ended == Ended::Settled && trouble.is_some();
         });
         self.tell_export(&id, ended, failures, &report, trouble);
+    }
+
+    /// Events may have told whose a device or an alias is: members who are known by one may move.
+    fn wake_who_may_move(&mut self) {
+        let Ok(version) = tokio::task::block_in_place(|| self.state.reader().identity_version()) else {
+            return;
+        };
+        if std::mem::replace(&mut self.exports.identity_version, version) == version {
+            return;
+        }
+        let may_move = |cohort: &&Cohort| cohort.rules.iter().any(|rule| rule.kind != Kind::ExternalId);
+        for cohort in self.config.cohorts.iter().filter(may_move) {
+            self.queue.wake(cohort.id.clone(), Instant::now());
+        }
     }
 
     fn tell_export(

@@ -8,6 +8,7 @@ pub(super) mod export;
 pub(super) mod forget;
 pub(super) mod generate;
 pub(super) mod history;
+pub(super) mod identity;
 pub(super) mod init;
 pub(super) mod plan;
 pub(super) mod reconcile;

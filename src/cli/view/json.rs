@@ -96,11 +96,12 @@ fn tally(tally: &Tally) -> Value {
         "in_doubt_to_add": tally.doubt_added,
         "in_doubt_to_remove": tally.doubt_removed,
         "refused_before": tally.refused,
+        "rekeyed": tally.rekeyed,
     })
 }
 
 fn matched(matched: &Matched, read: bool) -> Value {
-    json!({ "read": read, "rows": matched.rows, "files": matched.files, "duplicates": matched.duplicates, "rejects": matched.rejects })
+    json!({ "read": read, "rows": matched.rows, "files": matched.files, "duplicates": matched.duplicates, "moved": matched.moved, "rejects": matched.rejects })
 }
 
 fn refusals(list: &[Refusal], about: About<'_>) -> Vec<Value> {

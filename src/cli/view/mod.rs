@@ -82,6 +82,9 @@ pub(super) fn matched_line(matched: &Matched, people: u64) -> String {
     if matched.duplicates > 0 {
         line.push_str(&format!("; {}", counted(matched.duplicates, "duplicate")));
     }
+    if matched.moved > 0 {
+        line.push_str(&format!("; {} by their owner", count(matched.moved)));
+    }
     line
 }
 

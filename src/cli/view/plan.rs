@@ -48,6 +48,13 @@ fn cohort(cohort: &CohortPlan, showing: &Showing<'_>, lines: &mut Vec<String>) {
         lines.extend(naming(cohort));
         side(cohort, Op::Add, showing.show_identifiers, lines);
         side(cohort, Op::Remove, showing.show_identifiers, lines);
+        if tally.rekeyed > 0 {
+            let members = counted(tally.rekeyed, "member");
+            lines.push(format!(
+                "    {} {members} of both: re-keyed, from a device or an alias to their own id",
+                yellow("↔")
+            ));
+        }
         lines.push(format!("    {} unchanged", count(tally.unchanged)));
     }
     lines.extend(super::actions::planned(cohort.actions.as_ref()));

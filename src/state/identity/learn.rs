@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::run::{Entries, MapRun, MapWriter};
-use super::{KeyKind, Known, MapKey, Shape, key_of, newest, path_of};
-use crate::model::{ExportId, KeySeed};
+use super::known::{Handle, KeyKind, Known, MapKey};
+use super::merge::merged;
+use super::run::{MapRun, MapWriter};
+use super::{MapVersion, Shape, newest, path_of};
+use crate::model::{ExportId, KeySeed, Timestamp};
 use crate::state::sealed::{SealedFile, SealedShape};
 use crate::state::{StateError, StateWriter, format};
 
@@ -51,6 +53,7 @@ type ByKey<T> = HashMap<MapKey, T, BuildHasherDefault<KeyHasher>>;
 pub struct IdentityMap {
     state: Arc<StateWriter>,
     number: u64,
+    conflicts: u64,
     files: Vec<SealedFile>,
     runs: Vec<MapRun>,
     pending: ByKey<Known>,
@@ -77,11 +80,12 @@ impl IdentityMap {
     /// When it cannot be read or is damaged.
     pub fn open(state: &Arc<StateWriter>) -> Result<Self, StateError> {
         let store = &state.reader().store;
-        let (number, files) = newest(store)?;
+        let MapVersion { number, conflicts, runs: files } = newest(store)?;
         let runs = files.iter().map(|file| MapRun::open(store, &file.id)).collect::<Result<_, _>>()?;
         Ok(Self {
             state: Arc::clone(state),
             number,
+            conflicts,
             files,
             runs,
             pending: ByKey::default(),
@@ -100,16 +104,26 @@ impl IdentityMap {
     }
 
     fn key(&self, kind: KeyKind, value: &str) -> MapKey {
-        key_of(self.seed(), kind, value)
+        Handle::of(kind, value).key(self.seed())
     }
 
-    /// This Braze id, or device, is the person whom the customer calls `owner`.
+    /// Whoever is known so is the person whom the customer calls `owner`, as was seen then. Evidence that is older
+    /// than what is known of somebody else changes nothing.
     ///
     /// # Errors
     /// When a run cannot be read or written.
-    pub fn tie(&mut self, kind: KeyKind, value: &str, owner: &str) -> Result<(), StateError> {
-        let key = self.key(kind, value);
-        self.learn(key, (owner.len() <= TEXT_LEN_MAX).then(|| Known::Owner(owner.into())))
+    pub fn tie(&mut self, handle: Handle<'_>, owner: &str, seen: Timestamp) -> Result<(), StateError> {
+        let key = handle.key(self.seed());
+        self.learn(key, (owner.len() <= TEXT_LEN_MAX).then(|| Known::owner(owner, seen)))
+    }
+
+    /// Whoever has one alias is whoever has the other of the same label.
+    ///
+    /// # Errors
+    /// When a run cannot be read or written.
+    pub fn join(&mut self, label: &str, from: &str, into: &str) -> Result<(), StateError> {
+        let key = Handle::Alias { label, name: from }.key(self.seed());
+        self.learn(key, (into.len() <= TEXT_LEN_MAX && from != into).then(|| Known::Merged(into.into())))
     }
 
     /// Braze has merged one person into another.
@@ -148,20 +162,17 @@ impl IdentityMap {
 
     fn learn(&mut self, key: MapKey, known: Option<Known>) -> Result<(), StateError> {
         let Some(known) = known else { return Ok(()) };
-        if self.pending.get(&key) == Some(&known) {
+        let (kind, _, text) = known.parts();
+        let print = xxh3_64(text.as_bytes()).wrapping_add(u64::from(kind));
+        if self.taught.get(&key) == Some(&print) {
             return Ok(());
         }
-        if !self.runs.is_empty() && !self.pending.contains_key(&key) {
-            let (kind, text) = known.parts();
-            let print = xxh3_64(text.as_bytes()).wrapping_add(u64::from(kind));
-            if self.taught.get(&key) == Some(&print) {
-                return Ok(());
-            }
-            if self.taught.len() >= RECENT_MAX {
-                self.taught.clear();
-            }
-            self.taught.insert(key, print);
-            if self.in_runs(key)?.as_ref() == Some(&known) {
+        if let Some(before) = self.known(key)? {
+            self.conflicts += u64::from(known.contradicts(&before));
+            if known.is_old_news(&before) {
+                if !known.contradicts(&before) {
+                    self.remember(key, print);
+                }
                 return Ok(());
             }
         }
@@ -169,6 +180,14 @@ impl IdentityMap {
         self.pending.insert(key, known);
         self.learned += 1;
         if self.pending.len() >= PENDING_MAX { self.write() } else { Ok(()) }
+    }
+
+    /// This stands in the map: until it is another, it need not be looked up again.
+    fn remember(&mut self, key: MapKey, print: u64) {
+        if self.taught.len() >= RECENT_MAX {
+            self.taught.clear();
+        }
+        self.taught.insert(key, print);
     }
 
     /// Whether anything was learned since this was last asked for the same export, whoever has taught it.
@@ -204,6 +223,12 @@ impl IdentityMap {
         }
     }
 
+    /// How often somebody else was said to own a key than before.
+    #[must_use]
+    pub fn conflicts(&self) -> u64 {
+        self.conflicts
+    }
+
     /// The customer's id of whoever has this Braze id or this device; an empty one is none.
     ///
     /// # Errors
@@ -216,11 +241,11 @@ impl IdentityMap {
             let mut key = self.key(kind, value);
             for _ in 0..HOPS_MAX {
                 match self.known(key)? {
-                    Some(Known::Owner(owner)) if !self.forgotten.contains(&owner) => {
+                    Some(Known::Owner(owner, _)) if !self.forgotten.contains(&owner) => {
                         return Ok(Some(owner.into()));
                     }
                     Some(Known::Merged(into)) => key = self.key(KeyKind::BrazeId, &into),
-                    Some(Known::Owner(_) | Known::Gone) | None => break,
+                    Some(Known::Owner(..) | Known::Gone) | None => break,
                 }
             }
         }
@@ -258,7 +283,7 @@ impl IdentityMap {
     }
 
     fn is_committed(&self) -> Result<bool, StateError> {
-        newest(&self.state.reader().store).map(|(_, runs)| runs == self.files)
+        newest(&self.state.reader().store).map(|map| map.runs == self.files)
     }
 
     fn put(&mut self) -> Result<(), StateError> {
@@ -266,6 +291,7 @@ impl IdentityMap {
         let shape = Shape {
             format: format::KNOWN,
             version: self.number + 1,
+            conflicts: self.conflicts,
             runs: self.files.iter().map(SealedShape::from_file).collect(),
         };
         let text = serde_json::to_vec(&shape).unwrap_or_default();
@@ -290,8 +316,8 @@ impl IdentityMap {
         }
         let (forgotten, deleted, seed) = (self.forgotten.clone(), self.deleted.clone(), self.seed());
         let keeps = |_: MapKey, known: &Known| match known {
-            Known::Owner(owner) => !forgotten.contains(owner),
-            Known::Merged(into) => !deleted.contains(&key_of(seed, KeyKind::BrazeId, into)),
+            Known::Owner(owner, _) => !forgotten.contains(owner),
+            Known::Merged(into) => !deleted.contains(&Handle::BrazeId(into).key(seed)),
             Known::Gone => true,
         };
         self.merge_all(&keeps)?;
@@ -324,7 +350,7 @@ impl IdentityMap {
         // Whoever was merged into one of theirs goes as well, since that names it.
         let (theirs, seed) = (RefCell::new(BTreeSet::from(keys)), self.seed());
         self.merge_all(&|key, known| {
-            if matches!(known, Known::Owner(owner) if **owner == *id) {
+            if matches!(known, Known::Owner(owner, _) if **owner == *id) {
                 theirs.borrow_mut().insert(key);
             }
             true
@@ -332,8 +358,8 @@ impl IdentityMap {
         let theirs = theirs.into_inner();
         let keeps = |key: MapKey, known: &Known| match known {
             _ if keys.contains(&key) => false,
-            Known::Owner(text) => **text != *id,
-            Known::Merged(into) => !theirs.contains(&key_of(seed, KeyKind::BrazeId, into)),
+            Known::Owner(text, _) => **text != *id,
+            Known::Merged(into) => !theirs.contains(&Handle::BrazeId(into).key(seed)),
             Known::Gone => true,
         };
         // Even with nothing erased, an older run may have named them.
@@ -356,32 +382,7 @@ impl IdentityMap {
     /// The same of the runs from one on.
     fn merge_from(&mut self, from: usize, keeps: &dyn Fn(MapKey, &Known) -> bool) -> Result<u64, StateError> {
         let store = &self.state.reader().store;
-        let mut cursors: Vec<Cursor<'_>> = Vec::new();
-        for run in &self.runs[from..] {
-            let mut entries = run.entries();
-            let head = entries.advance()?;
-            cursors.push(Cursor { entries, head });
-        }
-        let (mut writer, mut rows, mut erased) = (MapWriter::create(store)?, 0u64, 0);
-        while let Some(key) =
-            cursors.iter().filter_map(|cursor| cursor.head.as_ref().map(|head| head.0)).min()
-        {
-            let mut last = None;
-            for cursor in &mut cursors {
-                if cursor.head.as_ref().is_some_and(|head| head.0 == key) {
-                    last = std::mem::replace(&mut cursor.head, cursor.entries.advance()?);
-                }
-            }
-            match last {
-                Some((_, known)) if keeps(key, &known) => {
-                    writer.push(key, &known)?;
-                    rows += 1;
-                }
-                _ => erased += 1,
-            }
-        }
-        drop(cursors);
-        let file = if rows == 0 { None } else { Some(writer.finish()?) };
+        let (file, erased) = merged(store, &self.runs[from..], keeps)?;
         let run = file.as_ref().map(|file| MapRun::open(store, &file.id)).transpose()?;
         self.runs.truncate(from);
         self.files.truncate(from);
@@ -392,19 +393,17 @@ impl IdentityMap {
     }
 }
 
-struct Cursor<'a> {
-    entries: Entries<'a>,
-    head: Option<(MapKey, Known)>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{Clock, Timestamp};
     use crate::state::{Holder, Location};
 
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_700_000_000).unwrap()
+    }
+
     fn state(home: &tempfile::TempDir) -> Arc<StateWriter> {
-        let now = || Timestamp::from_second(1_700_000_000).unwrap();
         let holder = Holder { host: "h".to_owned(), process: 1, since: now(), heard: None };
         let location = Location::Folder(home.path().to_owned());
         Arc::new(StateWriter::open(&location, &holder, Clock::new(now), 7).unwrap())
@@ -415,11 +414,11 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let state = state(&home);
         let mut map = IdentityMap::open(&state).unwrap();
-        map.tie(KeyKind::BrazeId, "b1", "u1").unwrap();
-        map.tie(KeyKind::DeviceId, "d1", "u1").unwrap();
+        map.tie(Handle::BrazeId("b1"), "u1", now()).unwrap();
+        map.tie(Handle::DeviceId("d1"), "u1", now()).unwrap();
         map.merge("b0", "b1").unwrap();
-        map.tie(KeyKind::DeviceId, "d2", "u1").unwrap();
-        map.tie(KeyKind::DeviceId, "d2", "u2").unwrap();
+        map.tie(Handle::DeviceId("d2"), "u1", now()).unwrap();
+        map.tie(Handle::DeviceId("d2"), "u2", now()).unwrap();
         assert_eq!(map.owner("b0", "").unwrap().as_deref(), Some("u1"), "before it is written");
         map.commit().unwrap();
         map.commit().unwrap();
@@ -443,7 +442,7 @@ mod tests {
         assert_eq!(map.owner("", "d2").unwrap().as_deref(), Some("u2"));
         assert_eq!(map.erase("u2").unwrap(), 1);
         assert_eq!(map.owner("", "d2").unwrap(), None);
-        map.tie(KeyKind::BrazeId, "b5", "u5").unwrap();
+        map.tie(Handle::BrazeId("b5"), "u5", now()).unwrap();
         map.merge("b4", "b5").unwrap();
         assert_eq!(map.erase("u5").unwrap(), 2, "and whoever was merged into them");
     }
@@ -456,7 +455,7 @@ mod tests {
         for round in 0..20 {
             for n in 0..500 {
                 let owner = format!("u{}", (n + round) % 500);
-                map.tie(KeyKind::BrazeId, &format!("b{n}"), &owner).unwrap();
+                map.tie(Handle::BrazeId(&format!("b{n}")), &owner, now()).unwrap();
             }
             map.settle().unwrap();
         }
@@ -474,12 +473,12 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let mut map = IdentityMap::open(&state(&home)).unwrap();
         for n in 0..2_000 {
-            map.tie(KeyKind::BrazeId, &format!("b{n}"), "u1").unwrap();
+            map.tie(Handle::BrazeId(&format!("b{n}")), "u1", now()).unwrap();
         }
         map.settle().unwrap();
         let first = map.run_ids()[0].clone();
         for n in 0..30 {
-            map.tie(KeyKind::BrazeId, &format!("b{n}"), "u2").unwrap();
+            map.tie(Handle::BrazeId(&format!("b{n}")), "u2", now()).unwrap();
             map.settle().unwrap();
             assert!(map.runs.len() <= RUNS_MAX && map.run_ids()[0] == first);
         }
@@ -488,10 +487,10 @@ mod tests {
             assert_eq!(owner.as_deref(), Some(if n < 30 { "u2" } else { "u1" }), "{n}");
         }
         for n in 2_000..3_000 {
-            map.tie(KeyKind::BrazeId, &format!("b{n}"), "u1").unwrap();
+            map.tie(Handle::BrazeId(&format!("b{n}")), "u1", now()).unwrap();
         }
         (0..RUNS_MAX).for_each(|n| {
-            map.tie(KeyKind::DeviceId, &format!("d{n}"), "u1").unwrap();
+            map.tie(Handle::DeviceId(&format!("d{n}")), "u1", now()).unwrap();
             map.settle().unwrap();
         });
         assert!(map.run_ids()[0] != first, "they are a share of it by now");

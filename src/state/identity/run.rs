@@ -1,8 +1,8 @@
 //! A run of the identity map: entries sorted by key, in blocks, with an index and a filter behind them.
 //!
 //! ```text
-//! block:   entries; each is its key (16 bytes, big end first), its kind (1), its length (2, little end first)
-//!          and its text
+//! block:   entries; each is its key (16 bytes, big end first), its kind (1), when it was seen (4, little end
+//!          first), its length (2) and its text
 //! index:   of each block the first key (16) and where it begins (8, little end first)
 //! filter:  bits of a Bloom filter over the keys
 //! trailer: where the index begins (8), blocks (4), bytes of the filter (4), "identity" (8)
@@ -11,7 +11,8 @@
 use super::super::StateError;
 use super::super::sealed::{SealedFile, SealedWriter};
 use super::super::store::{Blob, Store};
-use super::{Known, MapKey, RUNS};
+use super::RUNS;
+use super::known::{Known, MapKey};
 
 pub(super) const SUFFIX: &str = ".map";
 const MAGIC: &[u8; 8] = b"identity";
@@ -39,9 +40,10 @@ impl MapWriter {
         if self.block.is_empty() {
             self.index.push((key, self.file.bytes()));
         }
-        let (kind, text) = known.parts();
+        let (kind, seen, text) = known.parts();
         self.block.extend_from_slice(&key.to_be_bytes());
         self.block.push(kind);
+        self.block.extend_from_slice(&seen.to_le_bytes());
         self.block.extend_from_slice(&text.len().to_le_bytes()[..2]);
         self.block.extend_from_slice(text.as_bytes());
         self.block_rows += 1;
@@ -146,7 +148,7 @@ impl MapRun {
         Ok(Self { blob, index, end, filter })
     }
 
-    fn may_have(&self, key: MapKey) -> bool {
+    pub(super) fn may_have(&self, key: MapKey) -> bool {
         let bit = |bit: u64| {
             usize::try_from(bit / 8)
                 .ok()
@@ -161,13 +163,17 @@ impl MapRun {
         if !self.may_have(key) {
             return Ok(None);
         }
-        let after = self.index.partition_point(|(first, _)| *first <= key);
-        let Some(block) = after.checked_sub(1) else { return Ok(None) };
+        let Some(block) = self.block_of(key) else { return Ok(None) };
         let entries = self.block(block)?;
         Ok(entries.into_iter().find(|(found, _)| *found == key).map(|(_, known)| known))
     }
 
-    fn block(&self, at: usize) -> Result<Vec<(MapKey, Known)>, StateError> {
+    /// The block in which a key would be.
+    pub(super) fn block_of(&self, key: MapKey) -> Option<usize> {
+        self.index.partition_point(|(first, _)| *first <= key).checked_sub(1)
+    }
+
+    pub(super) fn block(&self, at: usize) -> Result<Vec<(MapKey, Known)>, StateError> {
         let start = self.index[at].1;
         let end = self.index.get(at + 1).map_or(self.end, |(_, next)| *next);
         let damaged =
@@ -194,9 +200,10 @@ impl MapRun {
 fn entry(bytes: &[u8]) -> Option<((MapKey, Known), &[u8])> {
     let (key, rest) = bytes.split_first_chunk::<16>()?;
     let (kind, rest) = rest.split_first()?;
+    let (seen, rest) = rest.split_first_chunk::<4>()?;
     let (len, rest) = rest.split_first_chunk::<2>()?;
     let (text, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
-    let known = Known::from_parts(*kind, std::str::from_utf8(text).ok()?)?;
+    let known = Known::from_parts(*kind, u32::from_le_bytes(*seen), std::str::from_utf8(text).ok()?)?;
     Some(((MapKey::from_be_bytes(*key), known), rest))
 }
 

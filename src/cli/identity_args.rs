@@ -1,0 +1,87 @@
+//! The arguments of `identity`. No meaning is given to them here.
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::args::{Format, FormatArgs};
+
+#[derive(Debug, Args)]
+pub(super) struct IdentityArgs {
+    #[command(subcommand)]
+    pub(super) command: IdentityCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum IdentityCommand {
+    /// Show whose an id is: a device, an alias, or Braze's own id
+    Show {
+        /// The id
+        #[arg(value_name = "IDENTIFIER")]
+        identifier: String,
+        #[command(flatten)]
+        format: FormatArgs,
+    },
+    /// Learn from files who is who
+    Import(Box<ImportArgs>),
+    /// Show how much is known
+    Stats(FormatArgs),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Layout {
+    /// The customer's id beside devices or aliases
+    Mapping,
+    /// Heap's `users`: `user_id` and `identity`
+    HeapUsers,
+    /// Heap's `user_migrations`: `from_user_id` and `to_user_id`
+    HeapUserMigrations,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ImportArgs {
+    /// A file, a glob, or an address such as `s3://bucket/users/*.avro`
+    #[arg(value_name = "FILES")]
+    pub(super) files: String,
+    /// What its rows say
+    #[arg(long, value_name = "LAYOUT", default_value = "mapping")]
+    pub(super) layout: Layout,
+    /// The column of your own id; `identity` in Heap's `users`
+    #[arg(long, value_name = "COLUMN")]
+    pub(super) external_id: Option<String>,
+    /// The column of a device; may be given again
+    #[arg(long = "device-id", value_name = "COLUMN")]
+    pub(super) device_ids: Vec<String>,
+    /// The column of an alias, with the alias's label; may be given again
+    #[arg(long = "alias", value_name = "LABEL=COLUMN", value_parser = alias)]
+    pub(super) aliases: Vec<(String, String)>,
+    /// The label of the alias that Heap's user ids are in Braze
+    #[arg(long, value_name = "LABEL", default_value = "heap_user_id")]
+    pub(super) label: String,
+    /// How the result is written to stdout
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub(super) format: Format,
+}
+
+fn alias(text: &str) -> Result<(String, String), String> {
+    let (label, column) = text.split_once('=').ok_or("write it as LABEL=COLUMN")?;
+    if label.is_empty() || column.is_empty() {
+        return Err("neither label nor column may be empty".to_owned());
+    }
+    Ok((label.to_owned(), column.to_owned()))
+}
+
+impl IdentityCommand {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Show { .. } => "show",
+            Self::Import(_) => "import",
+            Self::Stats(_) => "stats",
+        }
+    }
+
+    pub(super) fn format(&self) -> Format {
+        match self {
+            Self::Show { format, .. } | Self::Stats(format) => format.format,
+            Self::Import(args) => args.format,
+        }
+    }
+}

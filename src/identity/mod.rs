@@ -1,0 +1,207 @@
+//! Files that say who is who → the identity map: mapping files, and Heap's `users` and `user_migrations` as Heap
+//! Connect writes them. It moves nobody; the next plan does.
+//!
+//! # Guarantees
+//! A file that cannot be read in full teaches nothing. Every row is accounted for: it ties, it joins, or it is
+//! counted as unused with its reason.
+
+use std::collections::BTreeMap;
+
+use crate::config::FileSource;
+use crate::connector::file::{self, FileError, Place, Sink};
+use crate::model::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, Timestamp, Unusable, usable};
+use crate::state::{Handle, IdentityMap, StateError};
+
+/// A column, and what stands in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandleColumn {
+    /// A device.
+    DeviceId(Box<str>),
+    /// The name of an alias with this label.
+    Alias {
+        /// The label.
+        label: Box<str>,
+        /// The column.
+        column: Box<str>,
+    },
+}
+
+/// What the rows of a file say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// By what a person is known besides the customer's own id.
+    Ties {
+        /// The column of the customer's id.
+        owner: Box<str>,
+        /// The others.
+        handles: Vec<HandleColumn>,
+    },
+    /// Which alias has become which other, as Heap's `user_migrations` has it.
+    Joins {
+        /// The label of both.
+        label: Box<str>,
+        /// The column of who is no more.
+        from: Box<str>,
+        /// The column of whom they are now.
+        into: Box<str>,
+    },
+}
+
+impl Layout {
+    fn columns(&self) -> Vec<Box<str>> {
+        match self {
+            Self::Ties { owner, handles } => {
+                let column = |handle: &HandleColumn| match handle {
+                    HandleColumn::DeviceId(column) | HandleColumn::Alias { column, .. } => column.clone(),
+                };
+                std::iter::once(owner.clone()).chain(handles.iter().map(column)).collect()
+            }
+            Self::Joins { from, into, .. } => vec![from.clone(), into.clone()],
+        }
+    }
+}
+
+/// What a file has taught.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taught {
+    /// Rows.
+    pub rows: u64,
+    /// Devices and aliases that have an owner now, or had the same before.
+    pub ties: u64,
+    /// Aliases that have become others.
+    pub joins: u64,
+    /// How often somebody else was said to own one than before.
+    pub conflicts: u64,
+    /// Rows that say nothing, by reason.
+    pub unused: BTreeMap<&'static str, u64>,
+}
+
+/// Why a file has taught nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum TeachError {
+    /// It cannot be read in full.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The map cannot be read or written.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Teaches the map what files say, as seen at this time, and makes it last.
+///
+/// # Errors
+/// [`TeachError`]; then the map is as it was.
+pub fn teach(
+    source: &FileSource,
+    from: file::From<'_>,
+    layout: &Layout,
+    map: &mut IdentityMap,
+    seen: Timestamp,
+) -> Result<Taught, TeachError> {
+    let (before, columns) = (map.conflicts(), layout.columns());
+    let mut teacher = Teacher { layout, map, seen, taught: Taught::default(), failed: None };
+    let read = file::read(source, from, &columns, &mut teacher);
+    let Teacher { mut taught, failed, .. } = teacher;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    taught.rows = read?.rows;
+    map.settle()?;
+    taught.conflicts = map.conflicts() - before;
+    Ok(taught)
+}
+
+struct Teacher<'a> {
+    layout: &'a Layout,
+    map: &'a mut IdentityMap,
+    seen: Timestamp,
+    taught: Taught,
+    failed: Option<StateError>,
+}
+
+impl Teacher<'_> {
+    fn unused(&mut self, reason: &'static str) {
+        *self.taught.unused.entry(reason).or_default() += 1;
+    }
+
+    fn ties(&mut self, fields: &impl Fields, handles: &[HandleColumn]) -> Result<(), Why> {
+        let owner = text(fields, 0, EXTERNAL_ID_LEN_MAX)?.ok_or(Why::Unused("no_external_id"))?;
+        let mut count = 0;
+        for (at, column) in handles.iter().enumerate() {
+            let handle = match column {
+                HandleColumn::DeviceId(_) => text(fields, at + 1, EXTERNAL_ID_LEN_MAX)?.map(Handle::DeviceId),
+                HandleColumn::Alias { label, .. } => {
+                    text(fields, at + 1, ALIAS_LEN_MAX)?.map(|name| Handle::Alias { label, name })
+                }
+            };
+            if let Some(handle) = handle {
+                self.map.tie(handle, owner, self.seen)?;
+                count += 1;
+            }
+        }
+        self.taught.ties += count;
+        if count == 0 { Err(Why::Unused("no_device_or_alias")) } else { Ok(()) }
+    }
+
+    fn join(&mut self, fields: &impl Fields, label: &str) -> Result<(), Why> {
+        let name = |at| text(fields, at, ALIAS_LEN_MAX)?.ok_or(Why::Unused("no_alias"));
+        self.map.join(label, name(0)?, name(1)?)?;
+        self.taught.joins += 1;
+        Ok(())
+    }
+}
+
+/// Why a row says nothing.
+enum Why {
+    Unused(&'static str),
+    Failed(StateError),
+}
+
+impl From<StateError> for Why {
+    fn from(error: StateError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// The text of a field; none if it is empty.
+fn text(fields: &impl Fields, at: usize, len_max: usize) -> Result<Option<&str>, Why> {
+    let bytes = match fields.field(at) {
+        Field::Absent => return Ok(None),
+        Field::NotText(_) => return Err(Why::Unused("not_text")),
+        Field::Text(bytes) => bytes,
+    };
+    let found = usable(bytes, len_max, &[]).map_err(|unusable| {
+        Why::Unused(match unusable {
+            Unusable::Placeholder => "placeholder",
+            Unusable::TooLong => "too_long",
+            Unusable::ControlCharacter => "control_character",
+            Unusable::NotUtf8 => "not_utf8",
+        })
+    })?;
+    found.map(std::str::from_utf8).transpose().map_err(|_| Why::Unused("not_utf8"))
+}
+
+impl Sink for Teacher<'_> {
+    fn row(&mut self, fields: &impl Fields, _: Place<'_>) -> Result<(), FileError> {
+        let done = match self.layout {
+            Layout::Ties { handles, .. } => self.ties(fields, handles),
+            Layout::Joins { label, .. } => self.join(fields, label),
+        };
+        match done {
+            Ok(()) => Ok(()),
+            Err(Why::Unused(reason)) => {
+                self.unused(reason);
+                Ok(())
+            }
+            Err(Why::Failed(error)) => {
+                self.failed = Some(error);
+                Err(FileError::Stopped)
+            }
+        }
+    }
+
+    fn unreadable(&mut self, reason: &'static str, _: &str, _: Place<'_>) -> Result<(), FileError> {
+        self.unused(reason);
+        Ok(())
+    }
+}

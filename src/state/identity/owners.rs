@@ -1,0 +1,137 @@
+//! The map as others see it: read, never taught. Many questions at once, each block of a run read once for them.
+
+use super::known::{Handle, Known, MapKey};
+use super::run::MapRun;
+use super::{MapVersion, newest};
+use crate::model::{KeySeed, Timestamp};
+use crate::state::{StateError, StateReader};
+
+/// More merges than this in a row are a circle.
+const HOPS_MAX: usize = 8;
+
+/// The identity map of one version, to ask it who owns what.
+pub struct Owners {
+    seed: KeySeed,
+    /// The oldest first.
+    runs: Vec<MapRun>,
+}
+
+impl std::fmt::Debug for Owners {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Owners").field("runs", &self.runs.len()).finish_non_exhaustive()
+    }
+}
+
+/// A question: the key of a handle that the map may know. They are answered in ascending order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asked(MapKey);
+
+impl Owners {
+    pub(super) fn open(state: &StateReader) -> Result<Option<Self>, StateError> {
+        let MapVersion { runs, .. } = newest(&state.store)?;
+        let runs: Vec<MapRun> =
+            runs.iter().map(|run| MapRun::open(&state.store, &run.id)).collect::<Result<_, _>>()?;
+        Ok((!runs.is_empty()).then(|| Self { seed: state.seed(), runs }))
+    }
+
+    /// The question who owns a handle; none if nobody does. Reads nothing.
+    #[must_use]
+    #[inline]
+    pub fn may_know(&self, handle: Handle<'_>) -> Option<Asked> {
+        let key = handle.key(self.seed);
+        self.runs.iter().any(|run| run.may_have(key)).then_some(Asked(key))
+    }
+
+    /// Answers questions, one after the other.
+    #[must_use]
+    pub fn answers(&self) -> Answers<'_> {
+        Answers { owners: self, blocks: self.runs.iter().map(|_| None).collect() }
+    }
+}
+
+/// What is known of somebody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Who it is.
+    Owner {
+        /// The customer's id.
+        owner: String,
+        /// When that was seen; 1970 if nobody said.
+        seen: Timestamp,
+    },
+    /// The person was deleted.
+    Gone,
+}
+
+/// The last block of a run that was read, by its place.
+type LastBlock = Option<(usize, Vec<(MapKey, Known)>)>;
+
+/// Answers, quick as long as the questions come in ascending order.
+pub struct Answers<'a> {
+    owners: &'a Owners,
+    blocks: Vec<LastBlock>,
+}
+
+impl Answers<'_> {
+    /// The customer's id of whoever owns the handle, which must be the one that the question was asked of.
+    ///
+    /// # Errors
+    /// When a run cannot be read or is damaged.
+    pub fn owner(&mut self, asked: Asked, handle: Handle<'_>) -> Result<Option<&str>, StateError> {
+        Ok(match self.last(asked.0, handle)?.and_then(|place| self.at(place)) {
+            Some(Known::Owner(owner, _)) => Some(owner),
+            _ => None,
+        })
+    }
+
+    /// What is known of whoever has the handle; none if nothing is.
+    ///
+    /// # Errors
+    /// When a run cannot be read or is damaged.
+    pub fn evidence(&mut self, handle: Handle<'_>) -> Result<Option<Evidence>, StateError> {
+        let Some(Asked(key)) = self.owners.may_know(handle) else { return Ok(None) };
+        Ok(match self.last(key, handle)?.and_then(|place| self.at(place)) {
+            Some(Known::Owner(owner, seen)) => Some(Evidence::Owner {
+                owner: owner.to_string(),
+                seen: Timestamp::from_second(i64::from(*seen)).unwrap_or(Timestamp::UNIX_EPOCH),
+            }),
+            Some(Known::Gone) => Some(Evidence::Gone),
+            Some(Known::Merged(_)) | None => None,
+        })
+    }
+
+    /// The last entry of the chain that begins with a key; none if it leads nowhere, or in a circle.
+    fn last(&mut self, key: MapKey, handle: Handle<'_>) -> Result<Option<(usize, usize)>, StateError> {
+        let mut key = key;
+        for _ in 0..HOPS_MAX {
+            let Some(place) = self.find(key)? else { return Ok(None) };
+            let Some(Known::Merged(into)) = self.at(place) else { return Ok(Some(place)) };
+            key = handle.merged_into(into).key(self.owners.seed);
+        }
+        Ok(None)
+    }
+
+    fn at(&self, (run, entry): (usize, usize)) -> Option<&Known> {
+        let (_, entries) = self.blocks.get(run)?.as_ref()?;
+        entries.get(entry).map(|(_, known)| known)
+    }
+
+    /// Where the newest run that knows a key has it: the run, and the entry of its last block.
+    fn find(&mut self, key: MapKey) -> Result<Option<(usize, usize)>, StateError> {
+        for (at, run) in self.owners.runs.iter().enumerate().rev() {
+            if !run.may_have(key) {
+                continue;
+            }
+            let Some(block) = run.block_of(key) else { continue };
+            let last = &mut self.blocks[at];
+            let entries = match last {
+                Some((known, entries)) if *known == block => entries,
+                _ => &mut last.insert((block, run.block(block)?)).1,
+            };
+            if let Ok(entry) = entries.binary_search_by_key(&key, |(key, _)| *key) {
+                return Ok(Some((at, entry)));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,187 @@
+//! Who is who: learned from files and events, shown, and followed by the members of cohorts.
+
+use serde_json::json;
+
+use crate::support::watch::{PATIENCE, Watch};
+use crate::support::*;
+
+/// A cohort whose members are known by whatever their row has.
+const RULES: &str = "  - id: carts
+    name: Carts
+    to: braze
+    source: { kind: file, path: carts.csv }
+    match:
+      - external_id: identity
+      - alias: { label: heap_user_id, name: heap }
+      - device_id: device
+";
+
+fn world() -> (Workspace, Sandbox) {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write("sync.yaml", config(&sandbox.url, &[], "") + RULES);
+    (w, sandbox)
+}
+
+fn carts(w: &Workspace, rows: &[&str]) {
+    w.write("carts.csv", format!("identity,heap,device\n{}\n", rows.join("\n")));
+}
+
+#[track_caller]
+fn check(sandbox: &Sandbox, members: &[&str]) {
+    let mut found: Vec<String> = sandbox.members("carts").into_iter().collect();
+    found.sort();
+    assert_eq!(found, members);
+}
+
+#[test]
+fn members_whose_owner_becomes_known_are_moved_though_the_source_is_as_it_was() {
+    let (w, sandbox) = world();
+    carts(&w, &["u1,,", ",,d2", ",7,", ",,d4", "u5,,", ",,d5"]);
+    // A file that has only just been written may change again and show the same time.
+    std::thread::sleep(std::time::Duration::from_millis(2_100));
+    w.run(&["reconcile"]).expect(0);
+    let source =
+        |w: &Workspace| w.run(&["plan", "--format", "json"]).expect(0).json()["cohorts"][0]["source"].clone();
+    assert_eq!(source(&w)["read"], json!(false));
+    check(
+        &sandbox,
+        &[
+            "alias heap_user_id:7",
+            "device_id d2",
+            "device_id d4",
+            "device_id d5",
+            "external_id u1",
+            "external_id u5",
+        ],
+    );
+    w.write("who.csv", "id,device,heap\nu2,d2,\nu7,,7\nu5,d5,\n");
+    let import = [
+        "identity",
+        "import",
+        "who.csv",
+        "--external-id",
+        "id",
+        "--device-id",
+        "device",
+        "--alias",
+        "heap_user_id=heap",
+    ];
+    w.run(&import).expect(0).says(&["read 3 rows, 3 with an owner"]);
+    let writes = sandbox.writes();
+    let plan = w.run(&["plan"]).expect(0);
+    let plan = plan.says(&[
+        "+ add 2",
+        "- remove 3",
+        "3 members of both: re-keyed",
+        "3 unchanged",
+        "3 by their owner",
+    ]);
+    drop(plan);
+    let tally = &w.run(&["plan", "--format", "json"]).expect(0).json()["cohorts"][0]["changes"];
+    assert_eq!((&tally["rekeyed"], &tally["added"], &tally["removed"]), (&json!(3), &json!(2), &json!(3)));
+    assert_eq!(sandbox.writes(), writes, "a plan sends nothing");
+    w.run(&["plan", "--out", "saved.plan"]).expect(0);
+    w.run(&["reconcile", "--plan", "saved.plan"]).expect(0);
+    check(
+        &sandbox,
+        &["device_id d4", "external_id u1", "external_id u2", "external_id u5", "external_id u7"],
+    );
+    // Known by now: nothing to send, and nothing to read.
+    w.run(&["reconcile"]).expect(0).says(&["In step: 1 cohort"]);
+    let again = source(&w);
+    assert_eq!((&again["read"], &again["moved"]), (&json!(false), &json!(3)));
+    w.run(&["state", "verify"]).expect(0);
+}
+
+#[test]
+fn many_who_turn_out_to_be_one_count_as_leaving() {
+    let (w, sandbox) = world();
+    let devices: Vec<String> = (0..20).map(|n| format!(",,d{n}")).collect();
+    carts(&w, &devices.iter().map(String::as_str).collect::<Vec<_>>());
+    w.run(&["reconcile"]).expect(0);
+    let shared: String = (0..20).map(|n| format!("kiosk,d{n}\n")).collect();
+    w.write("who.csv", format!("id,device\n{shared}"));
+    w.run(&["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"]).expect(0);
+    w.run(&["reconcile"]).expect(6).says(&["removals withheld"]);
+    assert_eq!(sandbox.members("carts").len(), 20);
+}
+
+#[test]
+fn heaps_users_and_migrations_are_followed_in_whatever_order_they_come() {
+    let (w, sandbox) = world();
+    carts(&w, &[",5,", ",8,", ",9,", ",30,"]);
+    w.write("migrations.ndjson", "{\"from_user_id\":5,\"to_user_id\":6,\"time\":1}\n{\"from_user_id\":6,\"to_user_id\":7,\"time\":2}\n{\"from_user_id\":8,\"to_user_id\":9,\"time\":3}\n{\"from_user_id\":9,\"to_user_id\":8,\"time\":4}\n");
+    w.run(&["identity", "import", "migrations.ndjson", "--layout", "heap-user-migrations"])
+        .expect(0)
+        .says(&["read 4 rows, 4 merged"]);
+    w.run(&["identity", "show", "5"]).expect(0).says(&["nothing is known of 5"]);
+    w.write("users.csv", "user_id,identity,email\n7,u7,x\n8,,x\n30,[REDACTED],x\n");
+    w.run(&["identity", "import", "users.csv", "--layout", "heap-users"])
+        .expect(0)
+        .says(&["1 with an owner", "2 rows not used: 1 no_external_id, 1 placeholder"]);
+    w.run(&["identity", "show", "5"]).expect(0).says(&["alias heap_user_id 5 is u7"]);
+    w.run(&["reconcile"]).expect(0);
+    check(
+        &sandbox,
+        &["alias heap_user_id:30", "alias heap_user_id:8", "alias heap_user_id:9", "external_id u7"],
+    );
+}
+
+#[test]
+fn a_device_of_two_people_is_told_and_the_last_to_say_so_counts() {
+    let (w, _sandbox) = world();
+    w.write("who.csv", "id,device\nu1,d1\nu2,d1\n");
+    let import = ["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"];
+    w.run(&import).expect(0).says(&["! once another owner than before; the newest evidence counts"]);
+    w.run(&["identity", "show", "d1"]).expect(0).says(&["device d1 is u2, seen 20"]);
+    w.run(&["identity", "stats"]).expect(0).says(&["1 entry in 1 file", "1 claims by another owner"]);
+    let stats = w.run(&["identity", "stats", "--format", "json"]).expect(0).json();
+    assert_eq!((&stats["entries"], &stats["conflicts"]), (&json!(1), &json!(1)));
+    w.run(&["forget", "u2"]).expect(0).says(&["erased 1 entry of the identity map"]);
+    w.run(&["identity", "show", "d1"]).expect(0).says(&["nothing is known of d1"]);
+}
+
+#[test]
+fn what_cannot_be_read_in_full_teaches_nothing() {
+    let (w, _sandbox) = world();
+    w.write("who.csv", "id,device\nu1,d1\nu2,d2");
+    let import = |more: &[&str]| w.run(&[&["identity", "import", "who.csv"], more].concat());
+    import(&["--external-id", "id", "--device-id", "device"]).expect(1).says(&["nothing was learned"]);
+    w.run(&["identity", "stats"]).expect(0).says(&["0 entries"]);
+    w.write("who.csv", "id,device\nu1,d1\n");
+    import(&["--external-id", "id", "--device-id", "phone"]).expect(1).says(&["has no column `phone`"]);
+    import(&["--external-id", "id"]).expect(64).says(&["--device-id or --alias"]);
+    import(&["--device-id", "device"]).expect(64).says(&["--external-id"]);
+    import(&["--alias", "crm"]).expect(64);
+    w.run(&["identity", "show", "d1"]).expect(0).says(&["nothing was ever learned"]);
+}
+
+/// An event of Braze's tells whose a device is; the cohort that has the device follows.
+#[test]
+fn what_an_event_tells_moves_a_member_at_once() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
+    let heap = format!("  heap: {{ kind: heap, endpoint: {}, app_id: 11 }}\n{PATIENCE}", sandbox.url);
+    let exports = "exports:
+  - id: posted
+    source: { kind: currents_http, token: { env: TEST_TOKEN } }
+    to: heap
+    flush_every: 50ms
+";
+    w.write("sync.yaml", config(&sandbox.url, &[], &heap) + RULES + exports);
+    carts(&w, &["u1,,", ",,d2"]);
+    let watch = Watch::from_command(w.command(&["watch"]).env("TEST_TOKEN", "t0ken"));
+    watch.until_ready();
+    until("both are there", || sandbox.members("carts").len() == 2);
+    check(&sandbox, &["device_id d2", "external_id u1"]);
+    let event = json!({ "events": [{
+        "event_type": "users.behaviors.app.SessionStart", "id": "e1",
+        "user": { "user_id": "b2", "external_user_id": "u2", "device_id": "d2" },
+        "properties": {}, "time": 1_767_225_600,
+    }]});
+    let headers = [("content-type", "application/json"), ("authorization", "Bearer t0ken")];
+    let posted = http(&watch.doors(), "POST", "/currents/posted", &headers, &event.to_string());
+    assert_eq!(posted.status, 200, "{}", posted.body);
+    until("the device is its owner", || !sandbox.members("carts").contains("device_id d2"));
+    until("and in", || sandbox.members("carts").contains("external_id u2"));
+    check(&sandbox, &["external_id u1", "external_id u2"]);
+}
