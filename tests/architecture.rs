@@ -23,6 +23,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("fold", &["model", "state"]),
     ("receiver", &["model", "events", "config", "state"]),
     ("desired", &["model", "config", "matching", "state", "connector"]),
+    ("targeting", &["model", "config", "state", "connector"]),
     ("apply", &["model", "config", "plan", "state", "connector"]),
     ("export", &["model", "events", "config", "state", "connector", "apply"]),
     (
@@ -38,6 +39,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "state",
             "connector",
             "fold",
+            "targeting",
             "apply",
             "export",
             "receiver",
@@ -58,6 +60,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "connector",
             "fold",
             "desired",
+            "targeting",
             "apply",
             "export",
             "receiver",

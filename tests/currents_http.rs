@@ -210,6 +210,35 @@ fn a_full_inbox_sends_braze_away_and_nothing_is_lost() {
     until("there is room again", || ask(&watch, Some(TOKEN), &event(500)) == 200);
 }
 
+/// An inbox of many files is used some at a time: what Heap has had is not sent again after a crash.
+#[test]
+fn an_inbox_is_let_go_while_the_rest_of_it_is_sent() {
+    let (w, sandbox) = scene("    batch: 1\n", "");
+    let event = |n: usize| {
+        format!(
+            r#"{{"event_type":"users.messages.email.Open","id":"e{n}","time":1767225600,"user":{{"external_user_id":"u{n}"}},"properties":{{}}}}"#
+        )
+    };
+    sandbox.faults(r#"[{"on":"track","times":0,"do":"hang"}]"#);
+    // Each process leaves one file behind.
+    for n in 0..6 {
+        let watch = watch(&w);
+        assert_eq!(ask(&watch, Some(TOKEN), &event(n)), 200);
+        watch.kill();
+    }
+    let files = || w.snapshot(".syncline/inbox/currents.posted").len();
+    assert_eq!(files(), 6);
+    sandbox.faults(r#"[{"on":"track","times":0,"holding":"\"e5\"","do":"hang"}]"#);
+    let mut export = w.command(&["export"]);
+    let mut export = export.env("TEST_TOKEN", TOKEN).env("TEST_OLD_TOKEN", "old").spawn().unwrap();
+    until("four of them are gone", || files() == 2);
+    export.kill().unwrap();
+    export.wait().unwrap();
+    sandbox.faults("[]");
+    w.run(&["export"]).expect(0);
+    assert_eq!((keys(&sandbox).len(), files()), (6, 0));
+}
+
 #[test]
 fn a_folder_is_noticed_and_exports_are_shown() {
     let stored = "  - id: stored

@@ -274,6 +274,30 @@ fn a_file_that_is_cut_is_waited_for_and_read_on() {
 }
 
 #[test]
+fn what_heap_has_not_had_of_a_file_that_is_cut_is_read_again() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
+    let text = config(&sandbox, "", "").replace("attempts: 20", "attempts: 1");
+    w.write("sync.yaml", text.replace("incomplete_after: 0s", "incomplete_after: 1h"));
+    let block = |n: i64| opens(&[(&format!("c{n}"), NOW + n, Some("u1"), None)], "null");
+    let header = opens(&[], "null").len() - 18;
+    let whole = [&block(1)[..], &block(2)[header..], &block(3)[header..]].concat();
+    w.write("cur/open.avro", &whole[..whole.len() - 30]);
+    sandbox.faults(r#"[{"on":"track","times":0,"do":{"status":503}}]"#);
+    w.run(&["export"]).expect(5);
+    sandbox.faults("[]");
+    w.run(&["export"]).expect(0).says(&["sent 2", "1 file ends too early; the rest is waited for"]);
+    w.run(&["export"]).expect(0).says(&["In step"]);
+    assert_eq!(keys(&sandbox), BTreeSet::from(["c1", "c2"].map(str::to_owned)));
+    // Another file of that name, no longer than what was read of the first.
+    let other = opens(&[("other", NOW, Some("u2"), None)], "null");
+    assert!(other.len() < whole.len() - 30);
+    w.write("cur/open.avro", &other);
+    w.run(&["export"]).expect(0).says(&["sent 1"]);
+    w.run(&["export"]).expect(0).says(&["In step"]);
+    assert!(keys(&sandbox).contains("other"));
+}
+
+#[test]
 fn one_busy_person_keeps_nobody_waiting() {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-minute", "4000"]));
     let limits = "    limits: { per_identity: 1000, per_app: 15000, window: 4s }\n";
@@ -334,6 +358,77 @@ fn what_is_held_goes_when_its_person_is_known_and_not_for_ever() {
 }
 
 #[test]
+fn what_was_known_of_people_long_ago_takes_no_room() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write("sync.yaml", config(&sandbox, "", ""));
+    let learn = |n: i64| {
+        let (id, braze) = (format!("t{n}"), format!("b{n}"));
+        w.write(&format!("cur/{n}.avro"), opens(&[(&id, NOW, Some("u1"), Some(&braze))], "null"));
+        w.run(&["export"]).expect(0).says(&["sent 1"]);
+    };
+    (0..20).for_each(learn);
+    let count = |folder: &str| w.snapshot(&format!(".syncline/identity/{folder}")).len();
+    assert!(count("versions") >= 20, "somebody may just be reading them");
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
+    for (path, _) in w.snapshot(".syncline/identity") {
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    }
+    learn(20);
+    assert!(count("versions") <= 2 && count("runs") < 16, "{} {}", count("versions"), count("runs"));
+    w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
+}
+
+#[test]
+fn rejects_are_kept_for_their_time_and_leave_nothing_behind() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write("sync.yaml", config(&sandbox, "", ""));
+    let reject = |n: i64| {
+        let id = format!("r{n}");
+        w.write(&format!("cur/{n}.avro"), opens(&[(&id, 4_000_000_000 + n, Some("u1"), None)], "null"));
+        w.run(&["export"]).expect(0).says(&["1 time_in_future"]);
+    };
+    reject(1);
+    let pass = |name: &str| w.path(&format!(".syncline/rejects/{name}"));
+    let (first, line) = w.snapshot(".syncline/rejects").remove(0);
+    w.write(".syncline/rejects/20200101t000000000z-000000/exports.engagement.ndjson", line);
+    std::fs::remove_file(first).unwrap();
+    w.write(".syncline/rejects/20200102t000000000z-000000/carts.ndjson", "{}\n");
+    reject(2);
+    assert!(!pass("20200101t000000000z-000000").exists());
+    assert!(pass("20200102t000000000z-000000/carts.ndjson").exists(), "they are of something else");
+    w.run(&["replay"]).expect(0).says(&["1 time_in_future"]);
+}
+
+#[test]
+fn what_was_held_waits_for_the_limit_of_its_person_like_any_other() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
+    let limits = "    limits: { per_identity: 2, per_app: off, window: 300ms }\n";
+    w.write("sync.yaml", config(&sandbox, limits, "    anonymous: hold\n"));
+    let rows = [
+        ("h1", NOW, None, Some("b1")),
+        ("h2", NOW, None, Some("b1")),
+        ("h3", NOW, None, Some("b1")),
+        ("h4", NOW, None, Some("b1")),
+        ("x1", NOW, Some("u2"), None),
+        ("x2", NOW, Some("u2"), None),
+        ("x3", NOW, Some("u2"), None),
+    ];
+    w.write("cur/1.avro", opens(&rows, "null"));
+    w.run(&["export"]).expect(0).says(&["sent 3", "4 events wait for their person"]);
+    w.write("cur/2.avro", opens(&[("t1", NOW, Some("u1"), Some("b1"))], "null"));
+    w.run(&["export"]).expect(0).says(&["sent 5"]);
+    assert_eq!(keys(&sandbox).len(), 8);
+    // Rejects that are sent again are no other.
+    let late: Vec<_> = ["r1", "r2", "r3", "r4"].map(|id| (id, 4_000_000_000, Some("u3"), None)).to_vec();
+    w.write("cur/3.avro", opens(&late, "null"));
+    w.run(&["export"]).expect(0).says(&["4 time_in_future"]);
+    w.write("sync.yaml", config(&sandbox, limits, "    anonymous: hold\n    future_max: off\n"));
+    w.run(&["replay", "--yes"]).expect(0).says(&["sent 4"]);
+    w.run(&["replay"]).expect(0).says(&["nothing to replay"]);
+    assert_eq!(keys(&sandbox).len(), 12);
+}
+
+#[test]
 fn whoever_is_deleted_in_braze_is_forgotten_here() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox, "", "    anonymous: hold\n"));
@@ -354,6 +449,25 @@ fn whoever_is_deleted_in_braze_is_forgotten_here() {
         let (_, bytes) = identity.iter().find(|(path, _)| path.to_str().unwrap().contains(id)).unwrap();
         assert!(!bytes.windows(2).any(|part| part == b"u1"), "the customer's id is gone");
     }
+}
+
+#[test]
+fn whoever_is_deleted_in_braze_waits_for_no_limit() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let limits = "    limits: { per_identity: 1, per_app: off, window: 300ms }\n";
+    w.write("sync.yaml", config(&sandbox, limits, ""));
+    let ties = [
+        ("t1", NOW, Some("u1"), Some("b1")),
+        ("t2", NOW, Some("u1"), Some("b1")),
+        ("t3", NOW, Some("u2"), Some("b2")),
+        ("t4", NOW, Some("u2"), Some("b2")),
+    ];
+    w.write("cur/1.avro", opens(&ties, "null"));
+    let gone = [("d1", NOW, None, Some("b1"))];
+    w.write("cur/2.avro", named("users.UserDeleteRequest", &gone, "null"));
+    w.run(&["export"]).expect(0);
+    assert_eq!(keys(&sandbox), BTreeSet::from(["t1", "t3", "t4"].map(str::to_owned)));
+    w.run(&["export"]).expect(0).says(&["In step"]);
 }
 
 #[test]
@@ -385,6 +499,20 @@ fn one_bad_event_is_found_by_halving_and_replayed_when_heap_takes_it() {
 }
 
 #[test]
+fn bad_events_at_the_beginning_keep_no_good_ones_back() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--heap-limits", "off"]));
+    w.write("sync.yaml", config(&sandbox, "", ""));
+    let ids: Vec<String> =
+        (0..300).map(|n| if n < 40 { format!("bad{n}") } else { format!("e{n}") }).collect();
+    let rows: Vec<_> = ids.iter().map(|id| (id.as_str(), NOW, Some("u1"), None)).collect();
+    w.write("cur/1.avro", opens(&rows, "snappy"));
+    sandbox
+        .faults(r#"[{"on":"track","times":0,"holding":"\"bad","do":{"reply":{"status":400,"body":"odd"}}}]"#);
+    w.run(&["export"]).expect(0).says(&["sent 260", "40 refused_by_heap"]);
+    assert_eq!(keys(&sandbox).len(), 260);
+}
+
+#[test]
 fn a_wrong_environment_blames_no_event() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.write("sync.yaml", config(&sandbox, "", "    anonymous: hash\n").replace("app_id: 11", "app_id: 12"));
@@ -413,6 +541,21 @@ fn heap_that_is_away_is_told_and_asked_again_later() {
     sandbox.faults("[]");
     w.run(&["export"]).expect(0);
     same(&keys(&sandbox), &ids);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_file_that_the_store_does_not_give_is_told_and_asked_for_again() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write("sync.yaml", config(&sandbox, "", ""));
+    w.write("cur/1.avro", opens(&[("a1", NOW, Some("u1"), None)], "null"));
+    let socket = std::os::unix::net::UnixListener::bind(w.path("cur/2.avro")).unwrap();
+    w.run(&["export"]).expect(7).says(&["sent 1", "cannot open", "Exported in part"]);
+    w.run(&["export"]).expect(1).says(&["nothing was sent", "cannot open"]);
+    drop(socket);
+    std::fs::remove_file(w.path("cur/2.avro")).unwrap();
+    w.write("cur/2.avro", opens(&[("a2", NOW, Some("u1"), None)], "null"));
+    w.run(&["export"]).expect(0).says(&["sent 1"]);
 }
 
 #[test]
@@ -543,6 +686,13 @@ fn a_bucket_is_read_as_a_folder_is() {
     go(&["export"]).expect(0);
     same(&keys(&sandbox), &ids);
     go(&["export"]).expect(0).says(&["In step"]);
+    // A file in no partition is found at once, wherever its name stands among them.
+    for (n, folder) in ["0", "date", "z"].into_iter().enumerate() {
+        let plain = format!("plain{n}/event_type=users.messages.email.Open/{folder}/x.avro");
+        w.write(&plain, opens(&[(&format!("p{n}"), NOW, Some("u1"), None)], "null"));
+        put(&format!("plain{n}"));
+        go(&["export"]).expect(0).says(&["sent 1"]);
+    }
     // A late file of an hour that is long over: found when everything is listed, once a day.
     let late = "late/event_type=users.messages.email.Open/date=2020-01-01-00/1/z/x.avro";
     w.write(late, opens(&[("late", NOW, Some("u1"), None)], "null"));

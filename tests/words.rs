@@ -363,5 +363,5 @@ fn the_help_of_the_sandbox_is_true() {
         assert!(status < 300, "{path}: {status}");
         bodies += 1;
     }
-    assert_eq!(bodies, 3);
+    assert_eq!(bodies, 5);
 }

@@ -16,6 +16,9 @@ pub enum Halt {
     /// There are no keys to ask with.
     #[error("there are no keys for this connection")]
     NoKeys,
+    /// The keys are not those of the workspace that the state is about.
+    #[error("the data import key of `{0}` is not the one that this state's records were sent with")]
+    OtherWorkspace(String),
     /// Braze does not answer, or answers with 5xx, and the retries are spent.
     #[error("Braze is not available: {0}")]
     Unavailable(String),
@@ -102,6 +105,15 @@ impl Interrupt {
     /// [`Halt::Interrupted`].
     pub fn check(&self) -> Result<(), Halt> {
         if *self.0.borrow() { Err(Halt::Interrupted) } else { Ok(()) }
+    }
+
+    /// Waits until somebody wants to stop.
+    pub async fn wanted(&self) {
+        let mut receiver = self.0.clone();
+        if receiver.wait_for(|stop| *stop).await.is_err() {
+            // Whoever could want it is gone.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Sleeps, unless somebody wants to stop before that.

@@ -19,7 +19,6 @@ mod ledger;
 mod send;
 
 pub use halt::{Halt, Health, Interrupt};
-pub use send::backoff;
 
 use std::collections::BTreeMap;
 

@@ -15,8 +15,8 @@ use super::ledger::Ledger;
 use super::{Context, Halt, Outcome, blocking};
 use tokio::sync::SemaphorePermit;
 
-use crate::config::Retry;
 use crate::connector::braze::{Admission, Answer, RowError};
+use crate::connector::{backoff, jitter};
 use crate::model::{CohortId, Identifier, Op};
 use crate::plan::Naming;
 use crate::state::{Batch, Event, Reject, RejectLog};
@@ -291,7 +291,7 @@ impl<'a> Sender<'a> {
         if braze.gate.is_closed(clock.now()) {
             return Duration::ZERO;
         }
-        backoff(&retry, attempt)
+        backoff(retry, attempt)
     }
 }
 
@@ -331,18 +331,4 @@ fn settle(answer: Answer, unsure: bool) -> Result<Verdict, Trouble> {
         Answer::NoAnswer(why) => Err(Trouble::Passing(Halt::Unavailable(format!("no answer ({why})")))),
         Answer::NotReached(why) => Err(Trouble::Passing(Halt::Unavailable(format!("not reached ({why})")))),
     }
-}
-
-/// The wait after so many failures: it doubles with each; half of it is chance.
-#[must_use]
-pub fn backoff(retry: &Retry, failures: u32) -> Duration {
-    let wait =
-        retry.first_wait.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(retry.longest_wait);
-    wait / 2 + jitter(wait / 2)
-}
-
-/// A random part of `most`.
-fn jitter(most: Duration) -> Duration {
-    // Without randomness there is no jitter, and all the same no harm.
-    most.mul_f64(f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX))
 }

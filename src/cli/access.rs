@@ -25,14 +25,14 @@ pub(super) fn keys(config: &Config) -> Result<BTreeMap<ConnectionName, Keys>, Co
     for (name, braze) in &config.braze {
         let is_used = !config.removed.is_empty() || config.cohorts.iter().any(|cohort| cohort.to == *name);
         if is_used {
-            found.extend(keys_of(name, braze)?.map(|keys| (name.clone(), keys)));
+            found.extend(import_keys(name, braze)?.map(|keys| (name.clone(), keys)));
         }
     }
     Ok(found)
 }
 
 /// The keys of a connection, if it is not the sandbox.
-pub(super) fn keys_of(name: &ConnectionName, braze: &Braze) -> Result<Option<Keys>, CommandError> {
+pub(super) fn import_keys(name: &ConnectionName, braze: &Braze) -> Result<Option<Keys>, CommandError> {
     let Some(places) = &braze.keys else { return Ok(None) };
     let find = |place: &crate::config::SecretRef, key: &str| {
         place.resolve(&environment::variable).map_err(|error| no_secret(name.as_str(), key, &error))
@@ -41,6 +41,53 @@ pub(super) fn keys_of(name: &ConnectionName, braze: &Braze) -> Result<Option<Key
     let partner_api = find(&places.partner_api, "partner API key")?;
     output::keep_secret([&data_import, &partner_api]);
     Ok(Some(Keys { data_import, partner_api }))
+}
+
+/// Whether a segment of this connection is to be checked.
+pub(super) fn has_segments(config: &Config, name: &ConnectionName) -> bool {
+    config.segments.iter().any(|segment| segment.connection == *name)
+}
+
+/// Finds the REST key of every connection that has segments, so that one that is missing is told at once.
+pub(super) fn rest_keys(config: &Config) -> Result<(), CommandError> {
+    for (name, braze) in config.braze.iter().filter(|(name, _)| has_segments(config, name)) {
+        if braze.endpoint != Endpoint::Sandbox {
+            rest_key(name, braze)?;
+        }
+    }
+    Ok(())
+}
+
+fn rest_key(name: &ConnectionName, braze: &Braze) -> Result<Secret, CommandError> {
+    let lacks = || CommandError::new(Exit::Credentials, format!("connection `{name}` has no REST API key"));
+    let place = braze.rest_key.as_ref().ok_or_else(lacks)?;
+    let key = place.resolve(&environment::variable);
+    let key = key.map_err(|error| no_secret(name.as_str(), "REST API key", &error))?;
+    output::keep_secret([&key]);
+    Ok(key)
+}
+
+/// The keys of one connection that tell its workspace.
+pub(super) struct WorkspaceKeys {
+    pub(super) data_import: Option<Secret>,
+    pub(super) rest: Option<Secret>,
+}
+
+/// Finds the keys of one connection, as far as the config names them.
+pub(super) fn keys_of(name: &ConnectionName, braze: &Braze) -> Result<WorkspaceKeys, CommandError> {
+    if braze.endpoint == Endpoint::Sandbox {
+        let Options { data_import_key, rest, .. } = Options::default();
+        let (data_import, rest) = (Secret::new(data_import_key), Secret::new(rest.api_key));
+        return Ok(WorkspaceKeys { data_import: Some(data_import), rest: Some(rest) });
+    }
+    let find = |place: &crate::config::SecretRef| {
+        let key = place.resolve(&environment::variable);
+        key.map_err(|error| no_secret(name.as_str(), "data import key", &error))
+    };
+    let data_import = braze.keys.as_ref().map(|keys| find(&keys.data_import)).transpose()?;
+    let rest = braze.rest_key.is_some().then(|| rest_key(name, braze)).transpose()?;
+    output::keep_secret(&data_import);
+    Ok(WorkspaceKeys { data_import, rest })
 }
 
 /// The environment ids of the Heaps that these exports send to. The sandbox has one of its own.
@@ -189,6 +236,23 @@ pub(super) fn notify(config: &Config) -> Result<Vec<Secret>, CommandError> {
 pub(super) struct Sandboxes(tokio::sync::Mutex<BTreeMap<ConnectionName, Sandbox>>);
 
 impl Sandboxes {
+    /// Where the REST side of a connection is, with its key; a sandbox is started.
+    pub(super) async fn rest(
+        &self,
+        config: &Config,
+        name: &ConnectionName,
+    ) -> Result<(String, Secret), CommandError> {
+        let unknown = || CommandError::new(Exit::Bug, format!("no connection `{name}`"));
+        let braze = config.braze.get(name).ok_or_else(unknown)?;
+        let Endpoint::Url(base) = &braze.endpoint else {
+            let mut running = self.0.lock().await;
+            let options = Options { partner: braze.partner.clone(), ..Options::default() };
+            let base = started(&mut running, config, name, options).await?;
+            return Ok((base, Secret::new(Options::default().rest.api_key)));
+        };
+        Ok((base.clone(), rest_key(name, braze)?))
+    }
+
     /// How to reach every connection that is wanted and has keys; sandboxes are started.
     pub(super) async fn reach(
         &self,

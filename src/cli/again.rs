@@ -86,6 +86,12 @@ impl Again {
         self.saved.is_some()
     }
 
+    /// Taking the keys of a connection for those of the state's workspace.
+    pub(super) fn adopt(&self, connection: &str) -> String {
+        let words = ["syncline", "state", "adopt"].map(str::to_owned).into_iter();
+        words.chain(self.place.iter().cloned()).chain([connection.to_owned()]).collect::<Vec<_>>().join(" ")
+    }
+
     /// The whole command, for a shell.
     pub(super) fn command(&self, name: &str) -> String {
         let by = self.by.filter(|_| name == "reconcile").unwrap_or(name);

@@ -6,7 +6,8 @@ use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 
 use super::exit;
 use super::sandbox_args::SandboxArgs;
-use crate::model::{CohortId, ExportId, Timestamp, moment};
+use super::state_args::StateArgs;
+use crate::model::{CohortId, ExportId, SegmentId, Timestamp, moment};
 use crate::plan::PlanDigest;
 
 /// The config that is meant when none is named.
@@ -53,6 +54,8 @@ pub(super) enum Command {
     Reconcile(ReconcileArgs),
     /// Keep everything in step, on a server, until told to stop
     Watch,
+    /// Check that segments, campaigns and Canvases use the cohorts as the config says
+    Check(CheckArgs),
     /// Try every connection without changing anything, and say what is wrong
     Doctor(FormatArgs),
     /// Show what Braze has accepted so far, by the record
@@ -95,6 +98,7 @@ impl Command {
             Self::Plan(_) => "plan",
             Self::Reconcile(_) => "reconcile",
             Self::Watch => "watch",
+            Self::Check(_) => "check",
             Self::Doctor(_) => "doctor",
             Self::Status(_) => "status",
             Self::History(_) => "history",
@@ -117,6 +121,7 @@ impl Command {
         match self {
             Self::Validate(args) | Self::Doctor(args) | Self::Status(args) => args.format,
             Self::Plan(args) if args.format == PlanFormat::Json => Format::Json,
+            Self::Check(args) if args.format == CheckFormat::Json => Format::Json,
             Self::Reconcile(args) => args.format,
             Self::History(args) => args.format,
             Self::Export(args) => args.format,
@@ -141,6 +146,15 @@ pub(super) enum PlanFormat {
     Human,
     Json,
     Markdown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum CheckFormat {
+    Human,
+    Json,
+    Markdown,
+    /// Annotations on the lines of the config, as GitHub's runners take them
+    Github,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -211,6 +225,16 @@ pub(super) struct ReconcileArgs {
     /// Apply only if the plan has this digest, as `plan` printed it
     #[arg(long, value_name = "DIGEST")]
     pub(super) expect: Option<PlanDigest>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// Only these segments
+    #[arg(value_name = "SEGMENT", value_parser = segment)]
+    pub(super) segments: Vec<SegmentId>,
+    /// How the verdicts are written to stdout
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub(super) format: CheckFormat,
 }
 
 #[derive(Debug, Args)]
@@ -313,54 +337,6 @@ pub(super) struct ResyncArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct StateArgs {
-    #[command(subcommand)]
-    pub(super) command: StateCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum StateCommand {
-    /// List what is held, and by whom the state is
-    Ls(FormatArgs),
-    /// Show the record of a cohort: its version and runs
-    Show {
-        /// The cohort
-        #[arg(value_name = "COHORT", value_parser = cohort)]
-        cohort: CohortId,
-        #[command(flatten)]
-        format: FormatArgs,
-    },
-    /// Read every file and check that it is whole
-    Verify(FormatArgs),
-    /// Remove versions that others have replaced, and what a crash has left behind
-    Gc {
-        /// Only show what would be removed
-        #[arg(long)]
-        dry_run: bool,
-        #[command(flatten)]
-        format: FormatArgs,
-    },
-}
-
-impl StateCommand {
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Self::Ls(_) => "ls",
-            Self::Show { .. } => "show",
-            Self::Verify(_) => "verify",
-            Self::Gc { .. } => "gc",
-        }
-    }
-
-    pub(super) fn format(&self) -> Format {
-        match self {
-            Self::Ls(args) | Self::Verify(args) => args.format,
-            Self::Show { format, .. } | Self::Gc { format, .. } => format.format,
-        }
-    }
-}
-
-#[derive(Debug, Args)]
 pub(super) struct InitArgs {
     /// The folder to start in
     #[arg(value_name = "FOLDER", default_value = ".")]
@@ -380,8 +356,12 @@ pub(super) fn without_effect(names: &[&str]) -> Vec<Arg> {
     named.map(|arg| arg.clone().hide(true)).collect()
 }
 
-fn cohort(text: &str) -> Result<CohortId, String> {
+pub(super) fn cohort(text: &str) -> Result<CohortId, String> {
     CohortId::new(text).map_err(|e| e.to_string())
+}
+
+fn segment(text: &str) -> Result<SegmentId, String> {
+    SegmentId::new(text).map_err(|e| e.to_string())
 }
 
 fn export(text: &str) -> Result<ExportId, String> {

@@ -28,6 +28,8 @@ pub enum Exit {
     Held = 8,
     /// 9: the plan is stale, or `--expect` differs.
     Stale = 9,
+    /// 10: a segment has drifted (`check` only).
+    Drifted = 10,
     /// 11: `doctor` found something wrong.
     Unwell = 11,
     /// 64: the command line makes no sense.
@@ -37,7 +39,7 @@ pub enum Exit {
 }
 
 /// What each code says, in the order of the codes. The README's table has the same.
-pub(super) const MEANINGS: [(Exit, &str); 13] = [
+pub(super) const MEANINGS: [(Exit, &str); 14] = [
     (Exit::Done, "done or in step"),
     (Exit::Failed, "failed, in whole or in part"),
     (Exit::Pending, "changes pending (plan --detailed-exitcode)"),
@@ -48,6 +50,7 @@ pub(super) const MEANINGS: [(Exit, &str); 13] = [
     (Exit::Part, "applied in part, then stopped or left in doubt"),
     (Exit::Held, "state held by another process"),
     (Exit::Stale, "plan stale or --expect differs"),
+    (Exit::Drifted, "a segment has drifted (check)"),
     (Exit::Unwell, "doctor found something wrong"),
     (Exit::Usage, "usage"),
     (Exit::Bug, "a bug"),

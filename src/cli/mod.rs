@@ -17,8 +17,12 @@ mod output;
 mod problems;
 mod progress;
 mod sandbox_args;
+mod segments;
 mod spans;
+mod state_args;
+
 mod view;
+mod workspace;
 
 use std::process::ExitCode;
 
@@ -63,6 +67,7 @@ fn run(cli: &Cli) -> Exit {
         Command::Plan(args) => commands::plan::run(&cli.global, args),
         Command::Reconcile(args) => commands::reconcile::run(&cli.global, args),
         Command::Watch => commands::watch::run(&cli.global),
+        Command::Check(args) => commands::check::run(&cli.global, args),
         Command::Doctor(args) => commands::doctor::run(&cli.global, args),
         Command::Status(args) => commands::status::run(&cli.global, args),
         Command::History(args) => commands::history::run(&cli.global, args),

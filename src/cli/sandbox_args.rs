@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::args::without_effect;
+use crate::sandbox::RestGroup;
 
 /// Whom the sandbox knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -94,6 +95,37 @@ pub(super) struct BrazeArgs {
     /// Refuse members of a cohort that has no name yet
     #[arg(long)]
     pub(super) strict_naming: bool,
+    /// Requests allowed to a group of REST endpoints: shared, track, export_ids, identity or broadcast; may
+    /// be given again
+    #[arg(long, value_name = "GROUP=N/SECONDS", value_parser = rest_limit)]
+    pub(super) rest_limit: Vec<(RestGroup, u64, u64)>,
+    /// Tell of the limit of /users/track in seconds, as to customers billed by active users
+    #[arg(long)]
+    pub(super) track_in_seconds: bool,
+    /// Move membership of cohorts along when a profile melts into another
+    #[arg(long)]
+    pub(super) merge_keeps_membership: bool,
+    /// The status for a segment, campaign or Canvas that nobody has
+    #[arg(long, value_name = "STATUS", default_value_t = 400, value_parser = clap::value_parser!(u16).range(400..500))]
+    pub(super) unknown_id: u16,
+    /// Milliseconds that an export of a segment takes
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub(super) export_takes: u64,
+}
+
+fn rest_limit(text: &str) -> Result<(RestGroup, u64, u64), String> {
+    let parts = text.split_once('=').and_then(|(group, rest)| Some((group, rest.split_once('/')?)));
+    let (group, (limit, seconds)) = parts.ok_or("write it as GROUP=N/SECONDS")?;
+    let group = match group {
+        "shared" => RestGroup::Shared,
+        "track" => RestGroup::Track,
+        "export_ids" => RestGroup::ExportIds,
+        "identity" => RestGroup::Identity,
+        "broadcast" => RestGroup::Broadcast,
+        _ => return Err("the group is shared, track, export_ids, identity or broadcast".to_owned()),
+    };
+    let number = |text: &str| text.parse::<u64>().map_err(|e| format!("{text}: {e}"));
+    Ok((group, number(limit)?, number(seconds)?.max(1)))
 }
 
 #[derive(Debug, Args)]

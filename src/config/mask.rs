@@ -7,9 +7,10 @@ use super::source::{Sources, Span};
 use super::tree::{Node, Value};
 
 /// The keys of a connection, or of an export's source, whose value is a place of a secret, and never the secret.
-const SECRET_KEYS: [&str; 9] = [
+const SECRET_KEYS: [&str; 10] = [
     "data_import_key",
     "partner_api_key",
+    "rest_api_key",
     "password",
     "secrets",
     "webhook_secret",

@@ -54,6 +54,12 @@ codes! {
     DefinedTwice = "defined-twice",
     /// `--env` names no environment.
     UnknownEnvironment = "unknown-environment",
+    /// A reference to a cohort that is not there.
+    UnknownCohort = "unknown-cohort",
+    /// A segment filters on a cohort of another Braze.
+    OtherConnection = "other-connection",
+    /// A segment includes and excludes one cohort.
+    IncludedAndExcluded = "included-and-excluded",
     /// A reference to a connection that is not there.
     UnknownConnection = "unknown-connection",
     /// One cohort id twice.

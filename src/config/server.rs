@@ -116,11 +116,13 @@ pub enum Notable {
     Recovery,
     /// There was no good pass for too long.
     Staleness,
+    /// A segment is no longer as the config has it.
+    Drift,
 }
 
 impl Notable {
     /// Everything that there is.
-    pub const ALL: [Self; 4] = [Self::Refusal, Self::Failure, Self::Recovery, Self::Staleness];
+    pub const ALL: [Self; 5] = [Self::Refusal, Self::Failure, Self::Recovery, Self::Staleness, Self::Drift];
 
     /// The word that bodies use.
     #[must_use]
@@ -130,6 +132,7 @@ impl Notable {
             Self::Failure => "failure",
             Self::Recovery => "recovery",
             Self::Staleness => "staleness",
+            Self::Drift => "drift",
         }
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::export::{Export, ExportSource};
 use super::secret::SecretRef;
+use super::segment::Segment;
 use super::server::{Schedule, Watch};
 use super::sql::{Sql, SqlSource};
 use crate::model::{CohortId, ConnectionName, GuardLimits, MatchRule};
@@ -33,6 +34,8 @@ pub struct Config {
     pub sql: BTreeMap<ConnectionName, Sql>,
     /// The cohorts in the order of the file.
     pub cohorts: Vec<Cohort>,
+    /// The segments that are to be checked, in the order of the file.
+    pub segments: Vec<Segment>,
     /// The exports in the order of the file.
     pub exports: Vec<Export>,
     /// Cohorts that left the config and are to be emptied.
@@ -115,6 +118,8 @@ pub struct Braze {
     pub organization: String,
     /// Where the keys are; none for the sandbox, which has its own.
     pub keys: Option<BrazeKeys>,
+    /// Where the key of its REST side is, if it has one; the sandbox has its own.
+    pub rest_key: Option<SecretRef>,
     /// Requests under way at once, each for another cohort.
     pub cohorts_at_once: usize,
     /// Identifiers in one request.

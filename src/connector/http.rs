@@ -3,12 +3,15 @@
 
 use std::time::Duration;
 
+use reqwest::RequestBuilder;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, USER_AGENT};
 
 use crate::model::Timestamp;
 
-/// Bytes of an answer that are read. Braze's are some hundred.
+/// Bytes of an answer to a post that are read. Braze's are some hundred.
 const BODY_LEN_MAX: usize = 1 << 20;
+/// Bytes of an answer to a question that are read. The details of a campaign hold all its texts.
+const TOLD_LEN_MAX: usize = 32 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no answer.
@@ -50,7 +53,7 @@ pub struct Answer {
     pub status: u16,
     /// Its headers.
     pub headers: HeaderMap,
-    /// Its body, cut at 1 MiB.
+    /// Its body, cut at 1 MiB, or at 32 MiB where a key was shown.
     pub body: Vec<u8>,
 }
 
@@ -95,7 +98,8 @@ impl Http {
     /// # Errors
     /// [`HttpError`] when there is none; what was not reached has done nothing.
     pub async fn post_json(&self, url: &str, body: impl Into<reqwest::Body>) -> Result<Answer, HttpError> {
-        self.send(self.client.post(url).header(CONTENT_TYPE, "application/json").body(body)).await
+        let request = self.client.post(url).header(CONTENT_TYPE, "application/json").body(body);
+        self.send(request, BODY_LEN_MAX).await
     }
 
     /// Posts JSON under this authorization and reads the answer.
@@ -104,7 +108,7 @@ impl Http {
     /// As [`Http::post_json`].
     pub async fn post_as(&self, url: &str, auth: &Auth<'_>, body: Vec<u8>) -> Result<Answer, HttpError> {
         let request = auth.put(self.client.post(url));
-        self.send(request.header(CONTENT_TYPE, "application/json").body(body)).await
+        self.send(request.header(CONTENT_TYPE, "application/json").body(body), TOLD_LEN_MAX).await
     }
 
     /// Gets a page. Its status says little where nothing is known of the page; that there is an answer does.
@@ -112,16 +116,24 @@ impl Http {
     /// # Errors
     /// As [`Http::post_json`].
     pub async fn get(&self, url: &str) -> Result<Answer, HttpError> {
-        self.send(self.client.get(url)).await
+        self.send(self.client.get(url), BODY_LEN_MAX).await
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, HttpError> {
+    /// Gets what is there, under this authorization.
+    ///
+    /// # Errors
+    /// As [`Http::post_json`].
+    pub async fn get_as(&self, url: &str, auth: &Auth<'_>) -> Result<Answer, HttpError> {
+        self.send(auth.put(self.client.get(url)), TOLD_LEN_MAX).await
+    }
+
+    async fn send(&self, request: RequestBuilder, len_max: usize) -> Result<Answer, HttpError> {
         let request = request.header(USER_AGENT, &self.user_agent).timeout(self.timeout);
         let mut response = request.send().await.map_err(explain)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(explain)? {
-            body.extend_from_slice(&chunk[..chunk.len().min(BODY_LEN_MAX - body.len())]);
-            if body.len() == BODY_LEN_MAX {
+            body.extend_from_slice(&chunk[..chunk.len().min(len_max - body.len())]);
+            if body.len() == len_max {
                 break;
             }
         }

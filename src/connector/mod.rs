@@ -5,6 +5,7 @@
 //! outcomes, `http` is the one HTTP client. What to read, send
 //! or do about an answer is decided by those who call.
 
+mod backoff;
 pub mod braze;
 mod cells;
 mod columns;
@@ -14,3 +15,5 @@ mod headers;
 pub mod heap;
 pub mod http;
 pub mod sql;
+
+pub use backoff::{backoff, jitter};

@@ -14,6 +14,11 @@ use crate::model::Datum;
 
 /// Names remembered at most; custom properties may have any number of them.
 const NAMES_LEN_MAX: usize = 4096;
+/// Longer names are not remembered.
+const NAME_LEN_MAX: usize = 256;
+/// Bytes of the names of one event's properties in full, and of their values. A few bytes can stand for very much:
+/// whatever lies within an object has its name in front, so a long one may come again with each property.
+const BAG_LEN_MAX: usize = 16 << 20;
 
 /// One property in the arena: its name in the source, its key, and its value, one behind the other.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +81,8 @@ pub(super) struct Collector<'r> {
     /// Keys by name in the source; none for what does not go along.
     names: HashMap<Box<str>, Option<Box<[u8]>>>,
     is_profile: bool,
+    /// Bytes of names that were looked at.
+    looked: usize,
     path: String,
     /// What stands in the properties with an alias, in the order of the rules.
     aliases: Vec<Option<String>>,
@@ -92,6 +99,7 @@ impl<'r> Collector<'r> {
             bag: Bag::default(),
             names: HashMap::new(),
             is_profile: false,
+            looked: 0,
             path: String::new(),
             aliases: vec![None; wanted.len()],
             wanted,
@@ -105,11 +113,21 @@ impl<'r> Collector<'r> {
         self.bag.arena.clear();
         self.bag.entries.clear();
         self.aliases.fill(None);
-        self.is_profile = is_profile;
+        (self.is_profile, self.looked) = (is_profile, 0);
+    }
+
+    /// Whether there was more than is gathered of one event.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.looked.max(self.bag.arena.len()) > BAG_LEN_MAX
     }
 
     pub(super) fn aliases(&self) -> &[Option<String>] {
         &self.aliases
+    }
+
+    #[cfg(test)]
+    pub(super) fn names(&self) -> impl Iterator<Item = &Box<str>> {
+        self.names.keys()
     }
 
     /// Appends what was gathered, in order.
@@ -251,6 +269,10 @@ impl<'r> Collector<'r> {
     }
 
     fn push(&mut self, write: impl FnOnce(&mut Vec<u8>) -> bool) {
+        self.looked += self.path.len();
+        if self.is_overfull() {
+            return;
+        }
         if !self.is_profile
             && let Some(key) = self.names.get(self.path.as_str())
         {
@@ -264,7 +286,7 @@ impl<'r> Collector<'r> {
         if is_kept {
             self.bag.push(&self.path, &self.key, write);
         }
-        if !self.is_profile && self.names.len() < NAMES_LEN_MAX {
+        if !self.is_profile && self.names.len() < NAMES_LEN_MAX && self.path.len() <= NAME_LEN_MAX {
             self.names.insert(self.path.as_str().into(), is_kept.then(|| self.key.as_slice().into()));
         }
     }

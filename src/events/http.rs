@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use super::catalogue::Role;
 use super::json::{JsonError, Scanner, Start};
-use super::mapper::{Context, Head, Mapper};
+use super::mapper::{Context, Head, Mapper, overfull};
 use super::outcome::{Ignored, Mapped, Outcome, Reason, Rejection};
 use super::rules::TypeRules;
 use super::time::Count;
 
-/// Types remembered at most. There are about a hundred.
+/// Types remembered at most, and their longest names. There are about a hundred.
 const TYPES_LEN_MAX: usize = 4096;
+const TYPE_LEN_MAX: usize = 256;
 
 /// Where a field stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,9 @@ impl Mapper<'_> {
         out: &mut Vec<u8>,
     ) -> Outcome<'a> {
         let start = out.len();
+        if self.collector.is_overfull() {
+            return overfull();
+        }
         if let Err(rejection) = self.opening(event_type, type_rules, head, context, out) {
             out.truncate(start);
             return Outcome::Rejected(rejection);
@@ -67,7 +71,7 @@ impl Mapper<'_> {
             return Arc::clone(known);
         }
         let type_rules = Arc::new(self.rules.of_type(event_type));
-        if self.types.len() < TYPES_LEN_MAX {
+        if self.types.len() < TYPES_LEN_MAX && event_type.len() <= TYPE_LEN_MAX {
             self.types.insert(event_type.into(), Arc::clone(&type_rules));
         }
         type_rules

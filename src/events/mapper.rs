@@ -91,6 +91,10 @@ impl<'r> Mapper<'r> {
         if is_dynamic || !straight(layout, record, out) {
             out.truncate(properties);
             self.gather(layout, record, out);
+            if self.collector.is_overfull() {
+                out.truncate(start);
+                return overfull();
+            }
         }
         self.closing(&layout.type_rules, head, context, start, out)
     }
@@ -185,6 +189,11 @@ impl<'r> Mapper<'r> {
         out.truncate(start);
         outcome
     }
+}
+
+/// The properties of an event are too much.
+pub(super) fn overfull<'a>() -> Outcome<'a> {
+    Outcome::Rejected(Rejection::new(Reason::TooLarge, "its properties, each with its name in full"))
 }
 
 /// Appends an object that was held, with who it is about.
@@ -381,6 +390,23 @@ mod tests {
             &http,
             r#"{"event":"Braze Custom Event: Cart left","timestamp":"2026-01-01T00:00:00.000Z","idempotency_key":"e1","properties":{"app_id":"a1","custom_properties.e":"","custom_properties.n":"9007199254740993","custom_properties.ok":"true","custom_properties.size.w":1.5,"custom_properties.tags":"a||true||2||{\"x\":1}||9007199254740993","name":"Cart left"},"identity":"u1"}"#,
         );
+    }
+
+    /// A few bytes that stand for gigabytes: each name has those above it in front.
+    #[test]
+    fn names_within_names_do_not_take_all_memory() {
+        let members: Vec<String> = (0..2_000).map(|n| format!("\"a{n}\":1")).collect();
+        let inside = format!("{{\"{}\":{{{}}}}}", "k".repeat(50_000), members.join(","));
+        let fields = with(&[("name", t("n")), ("properties", t(&inside))]);
+        let http = format!(r#"{HTTP},"properties":{{"name":"n","custom_properties":{inside}}}"#);
+        let expected = "rejected too_large its properties, each with its name in full0";
+        check(&Settings::default(), CUSTOM, &fields, &http, expected);
+        let rules = Rules::new(&Settings::default()).unwrap();
+        let event = format!("{{\"event_type\":\"{CUSTOM}\",{http}}}");
+        let (mut mapper, mut out) = (Mapper::new(&rules), Vec::new());
+        mapper.http(&event, context(&()), &mut out);
+        mapper.http(&format!("{{\"event_type\":\"{}\"}}", "t".repeat(50_000)), context(&()), &mut out);
+        assert!(mapper.types.keys().chain(mapper.collector.names()).all(|name| name.len() < 1_000));
     }
 
     #[test]

@@ -178,11 +178,13 @@ pub enum Reason {
     IdentityControlCharacter,
     /// Its identity is not UTF-8.
     IdentityNotUtf8,
+    /// Its properties take more than 16 MiB when each has its name in full.
+    TooLarge,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NotJson,
         Self::NotAnObject,
         Self::NoEventType,
@@ -196,6 +198,7 @@ impl Reason {
         Self::IdentityTooLong,
         Self::IdentityControlCharacter,
         Self::IdentityNotUtf8,
+        Self::TooLarge,
     ];
 
     /// The stable word for it, in rejects and reports.
@@ -215,6 +218,7 @@ impl Reason {
             Self::IdentityTooLong => "identity_too_long",
             Self::IdentityControlCharacter => "identity_control_character",
             Self::IdentityNotUtf8 => "identity_not_utf8",
+            Self::TooLarge => "too_large",
         }
     }
 }

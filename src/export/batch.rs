@@ -14,8 +14,15 @@ use crate::events::{Made, Who};
 pub(super) enum Origin {
     /// A block of what is read, by its number.
     Block(u64),
-    /// A row of one of the lists that are gone through again.
-    Row { list: usize, row: u64 },
+    /// A row of one of the files of waiting events, by their order in the record.
+    Waiting {
+        list: usize,
+        row: u64,
+        /// It waits for its person; otherwise for Heap's limit.
+        is_person: bool,
+    },
+    /// A row of one of the files of rejects that are sent again.
+    Reject { list: usize, row: u64 },
 }
 
 /// One element of a body.
@@ -144,6 +151,11 @@ impl Output {
         Self { batches, opening, filling, batch_len_max, body_len_max, has_limits }
     }
 
+    /// Whether anybody still takes batches. To be asked now and then by whoever reads and makes none.
+    pub(super) fn check(&self) -> Result<(), Closed> {
+        if self.batches.is_closed() { Err(Closed) } else { Ok(()) }
+    }
+
     /// Where the next event is to be written. One of [`Output::made`], [`Output::taken_back`] must follow.
     pub(super) fn begin(&mut self) -> &mut Vec<u8> {
         self.filling[0].begin();
@@ -226,4 +238,20 @@ pub(super) fn named_in(element: &[u8]) -> String {
     }
     let named = serde_json::from_slice::<Named>(element).ok();
     named.and_then(|named| named.identity.or(named.user_id)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_reads_hears_that_nobody_takes_batches_any_more() {
+        let (batches, taken) = mpsc::channel(1);
+        let filling = [Call::Track, Call::Describe].map(|call| Filling::new(call, b"", 0));
+        let opening = [Vec::new(), Vec::new()];
+        let out = Output { batches, opening, filling, batch_len_max: 1, body_len_max: 1, has_limits: false };
+        assert!(out.check().is_ok());
+        drop(taken);
+        assert!(out.check().is_err());
+    }
 }

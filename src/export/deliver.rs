@@ -20,8 +20,9 @@ use tokio::sync::mpsc;
 use super::Halt;
 use super::batch::{Batch, Origin, named_in};
 use super::ledger::{Ledger, checkpoint, locked};
-use crate::apply::{Interrupt, backoff};
+use crate::apply::Interrupt;
 use crate::config::Retry;
+use crate::connector::backoff;
 use crate::connector::heap::{Answer, Call, Fit, Heap, PersonKey};
 use crate::model::{Clock, ExportId};
 use crate::state::{Awaited, Event, IdentityMap, Journal, Reject, StateWriter};
@@ -62,24 +63,29 @@ struct Sent {
     refused: Vec<(usize, String)>,
 }
 
-/// What is under way of a batch. Dropped, it counts as taken: nobody knows.
+/// What is under way of a batch, by its elements; nothing if there is no limit. Dropped, it counts as taken: nobody
+/// knows.
 struct Reserved<'a> {
     heap: &'a Heap,
-    persons: Vec<PersonKey>,
-    settled: usize,
+    persons: Vec<Option<PersonKey>>,
 }
 
 impl Reserved<'_> {
-    fn settle(&mut self, number: usize, taken: bool) {
-        let of = self.settled..(self.settled + number).min(self.persons.len());
-        self.settled = of.end;
-        self.heap.budget.settle(self.persons[of].iter().copied(), taken, Instant::now());
+    fn settle(&mut self, part: Range<usize>, taken: bool) {
+        let persons = self.persons.get_mut(part).into_iter().flatten().filter_map(Option::take);
+        self.heap.budget.settle(persons, taken, Instant::now());
+    }
+
+    /// Perhaps taken, and about to be sent again.
+    fn count_again(&self, part: Range<usize>) {
+        let persons = self.persons.get(part).into_iter().flatten().filter_map(|person| *person);
+        self.heap.budget.count_again(persons, Instant::now());
     }
 }
 
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
-        self.settle(self.persons.len() - self.settled, true);
+        self.settle(0..self.persons.len(), true);
     }
 }
 
@@ -152,14 +158,14 @@ impl<'a> Lane<'a> {
     /// Which of a batch may go now. What is over a person's limit is put aside.
     fn admit(&self, batch: Batch) -> Result<Admitted<'a>, Halt> {
         let budget = &self.heap.budget;
-        let mut reserved = Reserved { heap: self.heap, persons: Vec::new(), settled: 0 };
+        let mut reserved = Reserved { heap: self.heap, persons: Vec::new() };
         if budget.is_endless() || batch.call == Call::Describe {
             return Ok(Admitted { now: Some((batch, reserved)), later: None });
         }
         let mut fits = Vec::with_capacity(batch.items.len());
         budget.reserve(batch.items.iter().map(|item| item.person), Instant::now(), &mut fits);
         let going = batch.items.iter().zip(&fits).filter(|(_, fit)| **fit == Fit::Now);
-        reserved.persons = going.map(|(item, _)| item.person).collect();
+        reserved.persons = going.map(|(item, _)| Some(item.person)).collect();
         if reserved.persons.len() == batch.items.len() {
             return Ok(Admitted { now: Some((batch, reserved)), later: None });
         }
@@ -169,8 +175,8 @@ impl<'a> Lane<'a> {
             if busy.len() < BUSY_MAX {
                 busy.insert(item.person);
             }
-            // A row waits already, and goes on waiting.
-            if let Origin::Block(_) = item.origin {
+            // Whatever waits for this already goes on waiting.
+            if !matches!(item.origin, Origin::Waiting { is_person: false, .. }) {
                 let element = batch.element(at);
                 ledger.wait_for(Awaited::Limit { who: &named_in(element) }, false, element)?;
                 ledger.done(item.origin);
@@ -189,17 +195,16 @@ impl<'a> Lane<'a> {
             match self.until_settled(&batch, &part, &reserved).await? {
                 None => {
                     self.taken.fetch_add(part.len() as u64, Ordering::Relaxed);
-                    reserved.settle(part.len(), true);
+                    reserved.settle(part, true);
                 }
                 Some(message) if part.len() == 1 => {
-                    reserved.settle(1, false);
+                    reserved.settle(part.clone(), false);
                     self.suspect(&message)?;
                     refused.push((part.start, message));
                 }
                 Some(_) => {
                     let middle = part.start + part.len() / 2;
-                    parts.push_front(middle..part.end);
-                    parts.push_front(part.start..middle);
+                    parts.extend([part.start..middle, middle..part.end]);
                 }
             }
         }
@@ -227,10 +232,8 @@ impl<'a> Lane<'a> {
             self.state.check_lease()?;
             let answer = self.heap.send(batch.call, body.clone()).await;
             self.note(batch.call, part.len(), &answer)?;
-            if matches!(answer, Answer::Unavailable(_) | Answer::NoAnswer(_)) && !reserved.persons.is_empty()
-            {
-                let persons = reserved.persons[part.clone()].iter().copied();
-                self.heap.budget.count_again(persons, Instant::now());
+            if matches!(answer, Answer::Unavailable(_) | Answer::NoAnswer(_)) {
+                reserved.count_again(part.clone());
             }
             let wait = self.wait_after(&answer, attempt);
             trouble = match answer {
@@ -256,7 +259,7 @@ impl<'a> Lane<'a> {
     }
 
     fn wait_after(&self, answer: &Answer, attempt: u32) -> Duration {
-        let wait = backoff(&self.retry, attempt);
+        let wait = backoff(self.retry, attempt);
         match answer {
             Answer::RateLimited(Some(until)) => {
                 let told = Duration::try_from(until.duration_since(self.clock.now())).unwrap_or_default();

@@ -12,9 +12,9 @@ use std::time::Duration;
 use super::batch::Output;
 use super::find::age;
 use super::halt::Halt;
-use super::ledger::{Ledger, Whole, locked};
+use super::ledger::{Ledger, Rest, Whole, locked};
 use super::take::{FeedEnd, Place, Span, Taking};
-use crate::connector::currents::avro::{AvroError, Block, Blocks, Header, Limits, Problem, Row};
+use crate::connector::currents::avro::{AvroError, Block, Blocks, Header, Limits, MARK_LEN, Problem, Row};
 use crate::connector::currents::{Object, Storage, type_from_path, type_from_schema};
 use crate::events::{Context, Layout, Mapper, Rules};
 use crate::model::{Clock, Datum, Record as _};
@@ -52,6 +52,7 @@ enum Ended {
 pub(super) fn feed(objects: Vec<Object>, reading: &Reading<'_>, out: &mut Output) -> Result<(), FeedEnd> {
     let mut troubles = 0;
     for object in objects {
+        out.check()?;
         let object = Arc::new(object);
         let part = locked(reading.ledger).record.parts.get(&*object.path).filter(|_| !reading.again).cloned();
         let whole = if reading.again { Whole::Nothing } else { Whole::Object(Arc::clone(&object)) };
@@ -59,8 +60,8 @@ pub(super) fn feed(objects: Vec<Object>, reading: &Reading<'_>, out: &mut Output
         let ended = file.read(part.as_ref(), out)?;
         reading.taking.flush()?;
         match ended {
-            Ended::Whole | Ended::Bad => file.close(),
-            Ended::Cut(_) if reading.again => file.close(),
+            Ended::Whole | Ended::Bad => file.close(object.len, Rest::None),
+            Ended::Cut(_) if reading.again => file.close(object.len, Rest::None),
             Ended::Cut(offset) => file.cut(offset, part.and_then(|part| part.cut_since))?,
             Ended::Unread(what) => {
                 let mut ledger = locked(reading.ledger);
@@ -104,15 +105,26 @@ impl File<'_> {
             return Ok(Ended::Bad);
         };
         let layout = self.reading.rules.layout(&event_type, &header.schema.fields());
-        let offset = part.map_or(0, |part| part.offset).max(header.len());
-        if offset == header.len() {
-            return self.blocks(front, &header, &layout, offset, out);
+        let offset = part.map_or(0, |part| part.offset);
+        let resumed = if offset > header.len() { self.resumed(&header, offset) } else { Ok(None) };
+        match resumed {
+            Ok(Some(rest)) => self.blocks(rest, &header, &layout, offset, out),
+            Ok(None) => self.blocks(front, &header, &layout, header.len(), out),
+            Err(error) => Ok(Ended::Unread(error.to_string())),
         }
-        let rest = match self.reading.storage.read(self.object, offset) {
-            Ok(rest) => rest,
-            Err(error) => return Ok(Ended::Unread(error.to_string())),
-        };
-        self.blocks(rest, &header, &layout, offset, out)
+    }
+
+    /// The file from where it was left, if a block of it ends there: otherwise it is another file by now, and must
+    /// be read anew.
+    fn resumed(&self, header: &Header, offset: u64) -> std::io::Result<Option<Box<dyn Read + Send>>> {
+        let mut mark = [0; MARK_LEN];
+        let from = self.reading.storage.read(self.object, offset - MARK_LEN as u64);
+        let mut rest = from.map_err(std::io::Error::other)?;
+        match rest.read_exact(&mut mark) {
+            Ok(()) => Ok((mark == *header.mark()).then_some(rest)),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn blocks(
@@ -128,17 +140,11 @@ impl File<'_> {
         let mut mapper = Mapper::new(self.reading.rules);
         loop {
             let position = blocks.position();
+            out.check()?;
             match blocks.advance(&mut block) {
                 Ok(true) => self.block(&block, header, layout, &mut mapper, blocks.position(), out)?,
                 Ok(false) => return Ok(Ended::Whole),
                 Err(error) if error.is_of_one_block() => self.reject(word(&error), &error.to_string())?,
-                // It is another file than the one whose beginning was read: it is read anew.
-                Err(error) if position == start && start > header.len() && !error.is_truncated() => {
-                    let Ok(rest) = self.reading.storage.read(self.object, header.len()) else {
-                        return self.failed(&error, position);
-                    };
-                    return self.blocks(rest, header, layout, header.len(), out);
-                }
                 Err(error) => return self.failed(&error, position),
             }
         }
@@ -186,7 +192,7 @@ impl File<'_> {
             sent += u64::from(taking.take(mapped, &place, origin, out)?);
         }
         taking.flush()?;
-        locked(ledger).close_block(number, end, sent, false);
+        locked(ledger).close_block(number, end, sent, Rest::Open);
         Ok(())
     }
 
@@ -202,11 +208,11 @@ impl File<'_> {
         Ok(Ended::Bad)
     }
 
-    /// What of the file is read is all of it.
-    fn close(&self) {
+    /// Nothing more of the file is read in this pass. That is settled when everything before it is.
+    fn close(&self, end: u64, rest: Rest) {
         let mut ledger = locked(self.reading.ledger);
         let number = ledger.open_block(&self.whole);
-        ledger.close_block(number, self.object.len, 0, true);
+        ledger.close_block(number, end, 0, rest);
     }
 
     /// The file ends too early.
@@ -217,13 +223,12 @@ impl File<'_> {
             let detail =
                 format!("it ends in the middle of something, at byte {offset}, and its rest never came");
             self.reject("cut_short", &detail)?;
-            self.close();
+            self.close(self.object.len, Rest::None);
             return Ok(());
         }
         tracing::info!("{} ends too early; its rest is waited for", self.object.path);
-        let mut ledger = locked(self.reading.ledger);
-        ledger.tally.cut += 1;
-        ledger.cut(self.object, offset, since);
+        locked(self.reading.ledger).tally.cut += 1;
+        self.close(offset, Rest::Missing(since));
         Ok(())
     }
 

@@ -24,7 +24,7 @@ const FILES_MAX: usize = 20_000;
 
 /// What to look for.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Scope {
+pub(super) struct Scope<'a> {
     /// Files of earlier days are passed over.
     pub(super) since: Option<Day>,
     /// Files of later days are passed over.
@@ -33,6 +33,24 @@ pub(super) struct Scope {
     pub(super) again: bool,
     /// Days that are long over are listed too.
     pub(super) whole: bool,
+    /// Where the export itself begins.
+    pub(super) own: Option<Day>,
+    /// Files up to this one, by day and path, are passed over.
+    pub(super) after: Option<&'a (Day, Box<str>)>,
+}
+
+impl Scope<'_> {
+    /// What of it is of an export that begins there.
+    pub(super) fn of_export(self, own: Option<Day>) -> Self {
+        Self { since: self.since.max(own), own, ..self }
+    }
+
+    fn holds(&self, object: &Object) -> bool {
+        let is_after = |after: &(Day, Box<str>)| (object.day, &object.path) > (after.0, &after.1);
+        self.since.is_none_or(|since| object.day >= since)
+            && self.until.is_none_or(|until| object.day <= until)
+            && self.after.is_none_or(is_after)
+    }
 }
 
 /// Files to read.
@@ -44,8 +62,12 @@ pub(super) struct Found {
     pub(super) more: bool,
     /// Files that are no Avro files by their names.
     pub(super) others: u64,
-    /// Everything was listed.
+    /// Everything was listed that the export is about.
     pub(super) is_whole: bool,
+    /// Days that were listed: from then on, and up to then.
+    listed: (Option<Day>, Option<Day>),
+    /// Days of which there are files to read.
+    unread: BTreeSet<Day>,
     /// Days of which the files are not those that were remembered.
     pub(super) reopened: Vec<Day>,
     /// Files of which the rest was waited for, and that are gone.
@@ -56,7 +78,7 @@ pub(super) struct Found {
 pub(super) fn find(
     storage: &Storage,
     record: &ExportRecord,
-    scope: Scope,
+    scope: Scope<'_>,
     incomplete_after: Duration,
     now: Timestamp,
 ) -> Result<Found, StorageError> {
@@ -66,10 +88,13 @@ pub(super) fn find(
     let mut listing = Listing { record, scope, incomplete_after, now, ..Listing::new(record) };
     let others = storage.list(from, &mut |object| listing.add(object))?;
     let mut found = listing.finish();
-    (found.others, found.is_whole) = (others, is_whole && scope.since.is_none() && scope.until.is_none());
+    (found.others, found.listed) = (others, (from, scope.until));
+    found.is_whole = is_whole && scope.since == scope.own && scope.until.is_none() && scope.after.is_none();
     if !found.is_whole {
         found.gone.clear();
     }
+    // Those of earlier days were not looked for.
+    found.gone.retain(|path| day_in(path).is_none_or(|day| from.is_none_or(|from| day >= from)));
     Ok(found)
 }
 
@@ -86,9 +111,20 @@ fn oldest_open(record: &ExportRecord, now: Timestamp) -> Day {
     open.chain(parts).fold(Day::of(before(now, DAY_OPEN)), Day::min)
 }
 
+impl Found {
+    /// Whether all files of a day have been read that were listed.
+    fn has_read(&self, day: Day) -> bool {
+        let (from, until) = self.listed;
+        let is_listed = from.is_none_or(|from| day >= from) && until.is_none_or(|until| day <= until);
+        // Of the last day that is known there may be more.
+        let is_known = !self.more || self.unread.last().is_some_and(|last| day < *last);
+        is_listed && is_known && !self.unread.contains(&day)
+    }
+}
+
 struct Listing<'a> {
     record: &'a ExportRecord,
-    scope: Scope,
+    scope: Scope<'a>,
     incomplete_after: Duration,
     now: Timestamp,
     /// By day and path, so that the oldest are kept.
@@ -114,11 +150,12 @@ impl<'a> Listing<'a> {
     }
 
     fn add(&mut self, object: Object) {
-        let Scope { since, until, again, .. } = self.scope;
         self.parts.remove(&*object.path);
-        let is_within =
-            since.is_none_or(|since| object.day >= since) && until.is_none_or(|until| object.day <= until);
-        if !is_within || !(again || self.is_new(&object)) || self.is_waited_for(&object) {
+        // What is waited for is none of the files that a day is known by.
+        if !self.scope.holds(&object) || self.is_waited_for(&object) {
+            return;
+        }
+        if !self.scope.again && !self.is_new(&object) {
             return;
         }
         self.new.insert((object.day, object.path.clone()), object);
@@ -129,6 +166,9 @@ impl<'a> Listing<'a> {
     }
 
     fn is_new(&mut self, object: &Object) -> bool {
+        if self.record.parts.contains_key(&*object.path) {
+            return true;
+        }
         match self.record.days.get(&object.day) {
             None => true,
             Some(DayRecord::Open { prints, .. }) => !prints.contains(&object.print),
@@ -158,6 +198,7 @@ impl<'a> Listing<'a> {
         };
         let reopened = self.old.iter().filter(|(day, (files, sum))| is_other(day, *files, *sum));
         Found {
+            unread: self.new.keys().map(|(day, _)| *day).collect(),
             reopened: reopened.map(|(day, _)| *day).collect(),
             objects: self.new.into_values().collect(),
             more: self.more,
@@ -167,13 +208,13 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// Closes the days that are long over and have had no file lately: what is remembered of them no longer grows.
-/// `listed` is when the listing began that found nothing more. Whether there were any.
-pub(super) fn settle_days(record: &mut ExportRecord, listed: Timestamp) -> bool {
+/// Closes the days that are long over, have been read and have had no file lately: what is remembered of them no
+/// longer grows. `listed` is when the listing began that found so much. Whether there were any.
+pub(super) fn settle_days(record: &mut ExportRecord, found: &Found, listed: Timestamp) -> bool {
     let last_open = Day::of(before(listed, DAY_OPEN));
     let seen_until = before(listed, CLOCKS);
     let mut is_changed = false;
-    for (_, day) in record.days.iter_mut().filter(|(day, _)| **day < last_open) {
+    for (_, day) in record.days.iter_mut().filter(|(day, _)| **day < last_open && found.has_read(**day)) {
         if let DayRecord::Open { prints, latest } = day
             && *latest < seen_until
         {
@@ -240,10 +281,12 @@ mod tests {
         let found = find(&record, now);
         assert_eq!((paths(&found), found.others, found.is_whole), (vec!["1.avro", "2.avro"], 1, true));
         read(&mut record, &found);
-        assert!(!settle_days(&mut record, now), "they have only just come");
+        let again = find(&record, now);
+        assert!(!settle_days(&mut record, &again, now), "they have only just come");
         let soon = now.checked_add(2 * HOUR).unwrap();
         record.listed_whole = Some(soon);
-        assert!(settle_days(&mut record, soon));
+        assert!(!settle_days(&mut record, &found, soon), "they were not read yet");
+        assert!(settle_days(&mut record, &again, soon));
         assert!(matches!(record.days[&Day(20_200_101)], DayRecord::Settled { files: 1, .. }));
         assert!(find(&record, soon).objects.is_empty());
         write(&home, &format!("{old}/3.avro"), "three");
@@ -280,5 +323,66 @@ mod tests {
         assert_eq!(find(&record, now.checked_add(HOUR).unwrap()).objects.len(), 1, "for long enough");
         write(&home, "cut.avro", "half and half");
         assert_eq!(find(&record, now).objects.len(), 1, "it has changed");
+    }
+
+    #[test]
+    fn a_day_that_is_over_is_not_read_again_because_of_a_file_that_is_waited_for() {
+        let home = tempfile::tempdir().unwrap();
+        let storage = Storage::Folder(home.path().to_owned());
+        let day = "event_type=a.B/date=2020-01-01-00/7/z";
+        write(&home, &format!("{day}/1.avro"), "one");
+        write(&home, &format!("{day}/2.avro"), "half");
+        let now = Timestamp::from_second(4_000_000_000).unwrap();
+        let scope = Scope::default();
+        let find = |record: &ExportRecord, now| find(&storage, record, scope, 3 * HOUR, now).unwrap();
+        let mut record = ExportRecord::default();
+        let mut found = find(&record, now);
+        let cut = found.objects.pop().unwrap();
+        read(&mut record, &found);
+        let part = Part { print: cut.print, offset: 2, cut_since: Some(now) };
+        record.parts.insert(cut.path.to_string(), part);
+        let found = find(&record, now);
+        assert!(settle_days(&mut record, &found, now));
+        let found = find(&record, now);
+        assert!(found.objects.is_empty() && found.reopened.is_empty());
+        write(&home, &format!("{day}/2.avro"), "half and half");
+        let found = find(&record, now);
+        assert_eq!((paths(&found), found.reopened.len()), (vec!["2.avro"], 0));
+    }
+
+    #[test]
+    fn an_export_with_a_beginning_is_listed_whole_from_there_on() {
+        let home = tempfile::tempdir().unwrap();
+        let storage = Storage::Folder(home.path().to_owned());
+        for day in ["2020-01-01", "2020-01-02", "2020-01-03"] {
+            write(&home, &format!("event_type=a.B/date={day}-00/7/z/{day}.avro"), "one");
+        }
+        let (record, own) = (ExportRecord::default(), Some(Day(20_200_102)));
+        let find = |scope| find(&storage, &record, scope, HOUR, Timestamp::UNIX_EPOCH).unwrap();
+        let found = find(Scope::default().of_export(own));
+        assert_eq!((paths(&found), found.is_whole), (vec!["2020-01-02.avro", "2020-01-03.avro"], true));
+        let later = Scope { since: Some(Day(20_200_103)), ..Scope::default() };
+        let found = find(later.of_export(own));
+        assert_eq!((paths(&found), found.is_whole), (vec!["2020-01-03.avro"], false));
+    }
+
+    #[test]
+    fn a_day_with_more_files_than_are_taken_on_at_once_is_gone_through_to_its_end() {
+        let home = tempfile::tempdir().unwrap();
+        let storage = Storage::Folder(home.path().to_owned());
+        let (record, len) = (ExportRecord::default(), FILES_MAX + 2);
+        std::fs::create_dir(home.path().join("date=2020-01-01")).unwrap();
+        for n in 0..len {
+            std::fs::File::create(home.path().join(format!("date=2020-01-01/{n:06}.avro"))).unwrap();
+        }
+        let find = |after: Option<&(Day, Box<str>)>| {
+            let scope = Scope { again: true, after, ..Scope::default() };
+            find(&storage, &record, scope, HOUR, Timestamp::UNIX_EPOCH).unwrap()
+        };
+        let first = find(None);
+        assert!(first.more && first.objects.len() == FILES_MAX && !first.has_read(Day(20_200_101)));
+        let last = first.objects.last().map(|object| (object.day, object.path.clone()));
+        let rest = find(last.as_ref());
+        assert_eq!((paths(&rest), rest.more), (vec!["020000.avro", "020001.avro"], false));
     }
 }

@@ -10,15 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Tally;
 use super::batch::Origin;
+use super::report::TYPES_LEN_MAX;
 use crate::connector::currents::Object;
 use crate::model::{Clock, ExportId, Timestamp};
 use crate::state::{
     Awaited, ClosedFile, DayRecord, ExportRecord, IdentityMap, Part, Reject, RejectLog, StateError,
     StateWriter, Waiting, WaitingWriter,
 };
-
-/// Types that are counted by name. There are about a hundred.
-const TYPES_LEN_MAX: usize = 1_000;
 
 /// What blocks are of.
 #[derive(Clone, Debug)]
@@ -38,8 +36,18 @@ struct Block {
     /// Events without an answer, less those that had theirs before the block was read to its end.
     left: i64,
     is_read: bool,
-    /// The file ends with it.
-    is_last: bool,
+    rest: Rest,
+}
+
+/// What is behind a block in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Perhaps more.
+    Open,
+    /// Nothing.
+    None,
+    /// Something that is missing since then.
+    Missing(Timestamp),
 }
 
 /// What of an export is settled.
@@ -50,6 +58,8 @@ pub(super) struct Ledger {
     pub(super) record: ExportRecord,
     /// The record is another than the one that was committed.
     is_changed: bool,
+    /// A commit failed: what it relied on may not last, so none that follows may say that it does.
+    failed: Option<String>,
     blocks: VecDeque<Block>,
     /// The number of the first block.
     first: u64,
@@ -59,8 +69,6 @@ pub(super) struct Ledger {
     pub(super) used: Vec<ClosedFile>,
     /// Rows of rejects that were sent again and taken, by file.
     pub(super) replayed: BTreeMap<usize, BTreeSet<u64>>,
-    /// Whether rows are of events that wait; otherwise they are of rejects.
-    pub(super) rows_wait: bool,
     pub(super) tally: Tally,
 }
 
@@ -77,29 +85,29 @@ impl Ledger {
             export: export.clone(),
             clock,
             is_changed: false,
+            failed: None,
             blocks: VecDeque::new(),
             first: 0,
             rejects,
             waiting: None,
             used: Vec::new(),
             replayed: BTreeMap::new(),
-            rows_wait: true,
             tally: Tally::default(),
         })
     }
 
     /// A block is being read: its number.
     pub(super) fn open_block(&mut self, whole: &Whole) -> u64 {
-        let block = Block { whole: whole.clone(), end: 0, left: 0, is_read: false, is_last: false };
+        let block = Block { whole: whole.clone(), end: 0, left: 0, is_read: false, rest: Rest::Open };
         self.blocks.push_back(block);
         self.first + self.blocks.len() as u64 - 1
     }
 
     /// A block has been read to its end, and so many of its events are to be sent.
-    pub(super) fn close_block(&mut self, number: u64, end: u64, sent: u64, is_last: bool) {
+    pub(super) fn close_block(&mut self, number: u64, end: u64, sent: u64, rest: Rest) {
         if let Some(block) = self.block(number) {
             block.left += sent.cast_signed();
-            (block.end, block.is_read, block.is_last) = (end, true, is_last);
+            (block.end, block.is_read, block.rest) = (end, true, rest);
         }
         self.advance();
     }
@@ -117,13 +125,13 @@ impl Ledger {
                     block.left -= 1;
                 }
             }
-            Origin::Row { list, row } if self.rows_wait => {
+            Origin::Waiting { list, row, is_person } => {
                 if let Some(file) = self.record.waiting.get_mut(list) {
-                    file.settled.insert(row..row + 1);
+                    file.settle(row, is_person);
                     self.is_changed = true;
                 }
             }
-            Origin::Row { list, row } => drop(self.replayed.entry(list).or_default().insert(row)),
+            Origin::Reject { list, row } => drop(self.replayed.entry(list).or_default().insert(row)),
         }
     }
 
@@ -132,15 +140,19 @@ impl Ledger {
         while let Some(block) = self.blocks.front().filter(|block| block.is_read && block.left == 0) {
             match &block.whole {
                 Whole::Nothing => {}
-                Whole::Posted(file) if block.is_last => self.used.push((**file).clone()),
+                Whole::Posted(file) if block.rest == Rest::None => self.used.push((**file).clone()),
                 Whole::Posted(_) => {}
-                Whole::Object(object) if block.is_last => {
+                Whole::Object(object) if block.rest == Rest::None => {
                     self.record.parts.remove(&*object.path);
                     self.record.finish(object.day, object.print, object.arrived);
                     self.tally.files += 1;
                 }
                 Whole::Object(object) => {
-                    let part = Part { print: object.print, offset: block.end, cut_since: None };
+                    let cut_since = match block.rest {
+                        Rest::Missing(since) => Some(since),
+                        Rest::Open | Rest::None => None,
+                    };
+                    let part = Part { print: object.print, offset: block.end, cut_since };
                     self.record.parts.insert(object.path.to_string(), part);
                 }
             }
@@ -148,13 +160,6 @@ impl Ledger {
             self.blocks.pop_front();
             self.first += 1;
         }
-    }
-
-    /// A file ends too early, and its rest is waited for.
-    pub(super) fn cut(&mut self, object: &Object, offset: u64, since: Timestamp) {
-        let part = Part { print: object.print, offset, cut_since: Some(since) };
-        self.record.parts.insert(object.path.to_string(), part);
-        self.is_changed = true;
     }
 
     /// An event waits.
@@ -211,8 +216,18 @@ impl Ledger {
         self.is_changed = true;
     }
 
-    /// Puts what is settled on disk: first what it relies on, then the record itself.
+    /// Puts what is settled on disk: first what it relies on, then the record itself. Once that has failed, it
+    /// fails for good: whatever the record says beyond the last commit is read again by another pass.
     fn commit(&mut self, identity: &mut IdentityMap) -> Result<(), StateError> {
+        if let Some(why) = &self.failed {
+            return Err(StateError::Scratch(std::io::Error::other(why.clone())));
+        }
+        let committed = self.try_commit(identity);
+        self.failed = committed.as_ref().err().map(ToString::to_string);
+        committed
+    }
+
+    fn try_commit(&mut self, identity: &mut IdentityMap) -> Result<(), StateError> {
         self.advance();
         self.rejects.sync()?;
         if let Some(waiting) = self.waiting.take() {
@@ -264,5 +279,44 @@ impl ExportRecord {
                 *seen_until = (*seen_until).max(arrived);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::PassId;
+    use crate::state::{Holder, Location, rejects_of};
+
+    /// The disk is full for a moment, between two commits.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_commit_could_not_put_on_disk_is_never_said_to_be_there() {
+        let home = tempfile::tempdir().unwrap();
+        let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
+        let holder = Holder { host: String::new(), process: 1, since: clock.now(), heard: None };
+        let location = Location::Folder(home.path().to_owned());
+        let state = Arc::new(StateWriter::open(&location, &holder, clock, 7).unwrap());
+        let (export, pass) = (ExportId::new("e").unwrap(), PassId::new(clock.now(), 0));
+        let identity = Mutex::new(IdentityMap::open(&state).unwrap());
+        let open = || {
+            let rejects = state.rejects(&pass, &rejects_of(&export));
+            Mutex::new(Ledger::open(&state, &export, rejects, clock).unwrap())
+        };
+        let ledger = open();
+        let file = Arc::new(ClosedFile { path: "inbox/currents.e/1-a.log".to_owned(), bytes: 1 });
+        let number = locked(&ledger).open_block(&Whole::Posted(file));
+        let awaited = Awaited::Person { user_id: "b1", device_id: "" };
+        locked(&ledger).wait_for(awaited, false, b"{}").unwrap();
+        locked(&ledger).close_block(number, 0, 0, Rest::None);
+        let versions = home.path().join("exports/e/versions");
+        std::fs::File::create(&versions).unwrap();
+        checkpoint(&ledger, &identity).unwrap_err();
+        std::fs::remove_file(&versions).unwrap();
+        // Otherwise the file of the inbox would go, and what waits be in no version.
+        checkpoint(&ledger, &identity).unwrap_err();
+        let ledger = open();
+        locked(&ledger).wait_for(awaited, false, b"{}").unwrap();
+        checkpoint(&ledger, &identity).unwrap();
+        assert_eq!(open().into_inner().unwrap().record.waiting_len(), 1);
     }
 }

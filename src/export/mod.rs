@@ -16,6 +16,7 @@ mod files;
 mod find;
 mod forget;
 mod halt;
+mod intake;
 mod ledger;
 mod pass;
 mod posted;
@@ -41,6 +42,9 @@ use crate::connector::heap::Heap;
 use crate::connector::http::HttpError;
 use crate::model::{Clock, ConnectionName, Day, PassId, Timestamp};
 use crate::state::{IdentityMap, Journal, StateWriter};
+
+/// Files of the inbox that are used before they are let go, and others can be.
+pub const POSTED_AT_ONCE: usize = 4;
 
 /// Whether a pass waits until Heap has taken everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,10 +95,16 @@ pub struct Days {
 }
 
 impl Days {
-    fn scope(self, again: bool) -> find::Scope {
+    fn scope(self, again: bool) -> find::Scope<'static> {
         let last = |until: Timestamp| Day::of(find::before(until, std::time::Duration::from_millis(1)));
         let whole = self.since.is_some();
-        find::Scope { since: self.since.map(Day::of), until: self.until.map(last), again, whole }
+        find::Scope {
+            since: self.since.map(Day::of),
+            until: self.until.map(last),
+            again,
+            whole,
+            ..find::Scope::default()
+        }
     }
 }
 

@@ -9,18 +9,17 @@ use tokio::sync::mpsc;
 
 use super::batch::Output;
 use super::deliver::Lane;
-use super::files::{self, Reading};
+use super::files::Reading;
 use super::find;
 use super::ledger::{Ledger, checkpoint, locked};
 use super::posted::Posted;
 use super::take::{FeedEnd, Known, Span, Taking};
 use super::waiting::Room;
-use super::{Again, Days, ExportReport, Halt, Means, Patience, Tally, replay};
+use super::{Again, Days, ExportReport, Halt, Means, Patience, Tally, intake, replay};
 use crate::config::{self, ExportSource, StorageSource};
 use crate::connector::currents::{Storage, StorageError};
 use crate::events::Rules;
-use crate::model::{Day, Timestamp};
-use crate::state::{ClosedFile, Event, Reject, StateError, rejects_of};
+use crate::state::{ClosedFile, Event, StateError, WaitingFile, rejects_of};
 
 /// Batches that are ready before they are sent.
 const AHEAD: usize = 2;
@@ -48,10 +47,8 @@ pub async fn run(
 ) -> ExportReport {
     within(export, means, async |shared, report| {
         let read = match &shared.export.source {
-            ExportSource::Storage(source) => stored(shared, source, days, report).await,
-            ExportSource::Http(_) => {
-                piped(shared, move |shared, taking, out| shared.post(&posted, taking, out)).await
-            }
+            ExportSource::Storage(source) => intake::stored(shared, source, days, report).await,
+            ExportSource::Http(_) => intake::received(shared, &posted, report).await,
         };
         read?;
         wait_out(shared, report).await
@@ -61,7 +58,11 @@ pub async fn run(
 
 /// Sends what was picked once more.
 pub async fn replay_again(export: &config::Export, again: Again, means: &Means) -> ExportReport {
-    within(export, means, async |shared, report| replay::run(shared, again, report).await).await
+    within(export, means, async |shared, report| {
+        replay::run(shared, again, report).await?;
+        wait_out(shared, report).await
+    })
+    .await
 }
 
 /// Runs some work of an export, and settles whatever came of it.
@@ -149,11 +150,16 @@ impl Shared {
         }
     }
 
-    fn post(&self, files: &[ClosedFile], taking: &Taking<'_>, out: &mut Output) -> Result<(), FeedEnd> {
+    pub(super) fn post(
+        &self,
+        files: &[ClosedFile],
+        taking: &Taking<'_>,
+        out: &mut Output,
+    ) -> Result<(), FeedEnd> {
         self.posted(taking, self.span()).feed(files, out)
     }
 
-    fn span(&self) -> Span {
+    pub(super) fn span(&self) -> Span {
         Span { since: self.export.since, until: None }
     }
 
@@ -162,7 +168,7 @@ impl Shared {
     }
 }
 
-fn unreadable(error: &StorageError) -> Halt {
+pub(super) fn unreadable(error: &StorageError) -> Halt {
     Halt::Source(error.to_string())
 }
 
@@ -204,66 +210,12 @@ async fn piped_on(
     }
 }
 
-/// Reads the files that are new, until there are no more.
-async fn stored(
-    shared: &Shared,
-    source: &StorageSource,
-    days: Days,
-    report: &mut ExportReport,
-) -> Result<(), Halt> {
-    let storage = shared.storage(source)?;
-    let mut scope = days.scope(false);
-    scope.since = scope.since.max(shared.export.since.map(Day::of));
-    let mut tried = HashSet::new();
-    loop {
-        let listed = shared.means.clock.now();
-        let mut found = tokio::task::block_in_place(|| {
-            let record = locked(&shared.ledger).record.clone();
-            find::find(&storage, &record, scope, source.incomplete_after, listed)
-        })
-        .map_err(|error| unreadable(&error))?;
-        report.others = found.others;
-        take_note(shared, &found, listed)?;
-        // Once in a pass: what could not be read now is left to the next.
-        found.objects.retain(|object| tried.insert(object.print));
-        if found.objects.is_empty() && found.reopened.is_empty() {
-            settle_days(shared, listed);
-            return Ok(());
-        }
-        let (storage, objects) = (storage.clone(), found.objects);
-        piped(shared, move |shared, taking, out| {
-            files::feed(objects, &shared.reading(&storage, taking, shared.span(), false), out)
-        })
-        .await?;
-        checkpoint(&shared.ledger, &shared.means.identity)?;
-    }
-}
-
-/// Takes over what a listing says of the source.
-fn take_note(shared: &Shared, found: &find::Found, listed: Timestamp) -> Result<(), StateError> {
-    let mut ledger = locked(&shared.ledger);
-    for day in &found.reopened {
-        ledger.record.days.remove(day);
-    }
-    for path in &found.gone {
-        ledger.record.parts.remove(path);
-        let detail = "it ended too early, and is gone before its rest came";
-        ledger.reject(&Reject { reason: "cut_short", detail, file: Some(path), ..Reject::default() })?;
-    }
-    // Only once nothing is left: whatever could not be read or sent must be found again.
-    let is_done = found.is_whole && found.objects.is_empty() && found.reopened.is_empty();
-    if is_done && find::is_listing_due(&ledger.record, listed) {
-        ledger.record.listed_whole = Some(listed);
-        ledger.touch();
-    }
+/// Removes the files of the inbox that are settled, as a commit says by now.
+pub(super) fn let_go(shared: &Shared, report: &mut ExportReport) -> Result<(), StateError> {
+    let used = std::mem::take(&mut locked(&shared.ledger).used);
+    used.iter().try_for_each(|file| shared.means.state.remove_used(file))?;
+    report.used.extend(used);
     Ok(())
-}
-
-fn settle_days(shared: &Shared, listed: Timestamp) {
-    let mut ledger = locked(&shared.ledger);
-    if find::settle_days(&mut ledger.record, listed) {
-        ledger.touch();
-    }
 }
 
 /// Goes through what waits, again and again while waiting helps.
@@ -272,8 +224,8 @@ async fn wait_out(shared: &Shared, report: &mut ExportReport) -> Result<(), Halt
     let has_news = locked(&shared.means.identity).has_news_for(&shared.export.id);
     let mut has_learned = (has_news && shared.is_anybody_awaited()) || shared.is_anything_due();
     loop {
-        let limited = locked(&shared.ledger).record.waiting.iter().any(|file| file.persons < file.waiting());
-        if !limited && !has_learned {
+        let is_limited = limited(shared) > 0;
+        if !is_limited && !has_learned {
             return Ok(());
         }
         has_learned = false;
@@ -282,10 +234,7 @@ async fn wait_out(shared: &Shared, report: &mut ExportReport) -> Result<(), Halt
         let busy = locked(&lane.busy).clone();
         drop(lane);
         checkpoint(&shared.ledger, &shared.means.identity)?;
-        let still: u64 = {
-            let ledger = locked(&shared.ledger);
-            ledger.record.waiting.iter().map(|file| file.waiting().saturating_sub(file.persons)).sum()
-        };
+        let still = limited(shared);
         if still == 0 {
             return Ok(());
         }
@@ -298,6 +247,11 @@ async fn wait_out(shared: &Shared, report: &mut ExportReport) -> Result<(), Halt
         tracing::info!(export = %shared.export.id, "{still} events wait for Heap's limit of single persons");
         shared.means.interrupt.sleep(wait).await?;
     }
+}
+
+/// How many events wait for Heap's limit of single persons.
+fn limited(shared: &Shared) -> u64 {
+    locked(&shared.ledger).record.waiting.iter().map(WaitingFile::limited).sum()
 }
 
 impl Shared {
@@ -316,14 +270,14 @@ impl Shared {
 
     /// Whether anything waits for its person.
     fn is_anybody_awaited(&self) -> bool {
-        locked(&self.ledger).record.waiting.iter().any(|file| file.persons > 0 && file.waiting() > 0)
+        locked(&self.ledger).record.waiting.iter().any(|file| file.persons > 0)
     }
 
     /// Whether something has waited for too long, or too much waits.
     fn is_anything_due(&self) -> bool {
         let (ledger, now) = (locked(&self.ledger), self.means.clock.now());
-        let files = || ledger.record.waiting.iter().filter(|file| file.persons > 0 && file.waiting() > 0);
-        let persons: u64 = files().map(|file| file.persons.min(file.waiting())).sum();
+        let files = || ledger.record.waiting.iter().filter(|file| file.persons > 0);
+        let persons: u64 = files().map(|file| file.persons).sum();
         persons > self.export.hold_len_max
             || files().any(|file| find::age(file.oldest, now) >= self.export.hold_age_max)
     }
@@ -334,13 +288,15 @@ fn settle(shared: &Shared, report: &mut ExportReport) -> Result<(), StateError> 
     let Means { state, identity, clock, .. } = &shared.means;
     checkpoint(&shared.ledger, identity)?;
     tokio::task::block_in_place(|| {
-        report.used = std::mem::take(&mut locked(&shared.ledger).used);
-        report.used.iter().try_for_each(|file| state.remove_used(file))?;
+        let_go(shared, report)?;
         compact(shared)?;
         let mut identity = locked(identity);
         identity.settle()?;
-        drop(identity);
         let now = clock.now();
+        if let Err(error) = state.tidy_identity(&identity, now) {
+            tracing::warn!("the identity map could not be tidied: {error}");
+        }
+        drop(identity);
         report.waiting = locked(&shared.ledger).record.waiting_len();
         let rejects_before = find::before(now, shared.export.rejects_kept);
         if let Err(error) = state.tidy_export(&shared.export.id, rejects_before, now) {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::batch::{Origin, Output};
-use super::ledger::{Ledger, Whole, locked};
+use super::ledger::{Ledger, Rest, Whole, locked};
 use super::take::{FeedEnd, Place, Span, Taking};
 use crate::events::{Context, Mapper, Rules, pieces};
 use crate::model::Clock;
@@ -40,7 +40,7 @@ impl Posted<'_> {
             }
             let mut ledger = locked(self.ledger);
             let number = ledger.open_block(&whole);
-            ledger.close_block(number, 0, 0, true);
+            ledger.close_block(number, 0, 0, Rest::None);
         }
         Ok(())
     }
@@ -53,6 +53,7 @@ impl Posted<'_> {
         mapper: &mut Mapper<'_>,
         out: &mut Output,
     ) -> Result<(), FeedEnd> {
+        out.check()?;
         let number = locked(self.ledger).open_block(whole);
         let mut sent = 0;
         match pieces(&delivery.body) {
@@ -71,7 +72,7 @@ impl Posted<'_> {
             })?,
         }
         self.taking.flush()?;
-        locked(self.ledger).close_block(number, 0, sent, false);
+        locked(self.ledger).close_block(number, 0, sent, Rest::Open);
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::batch::{Origin, Output};
-use super::find::find;
+use super::find;
 use super::ledger::{checkpoint, locked};
 use super::pass::{Shared, piped};
 use super::posted::Seen;
@@ -138,39 +138,35 @@ async fn days(shared: &Shared, meant: Days, report: &mut ExportReport) -> Result
         ));
     };
     let storage = shared.storage(source)?;
-    let Days { since, until } = meant;
-    let mut from = since;
+    let (Days { since, until }, mut after) = (meant, None);
     loop {
-        let scope = Days { since: from, until }.scope(true);
+        let scope = find::Scope { after: after.as_ref(), ..meant.scope(true) };
         let now = shared.means.clock.now();
         let found = tokio::task::block_in_place(|| {
             let record = locked(&shared.ledger).record.clone();
-            find(&storage, &record, scope, source.incomplete_after, now)
+            find::find(&storage, &record, scope, source.incomplete_after, now)
         });
         let found = found.map_err(|error| Halt::Source(error.to_string()))?;
         report.others = found.others;
-        let last = found.objects.last().map(|object| object.day);
+        let last = found.objects.last().map(|object| (object.day, object.path.clone()));
         let (of_thread, objects, span) = (storage.clone(), found.objects, Span { since, until });
         piped(shared, move |shared, taking, out| {
             files::feed(objects, &shared.reading(&of_thread, taking, span, true), out)
         })
         .await?;
         checkpoint(&shared.ledger, &shared.means.identity)?;
-        // The last day may not have been whole: it is read again, with what follows.
-        match last.filter(|_| found.more).and_then(|day| crate::model::moment(&day.to_string())) {
-            Some(next) if Some(next) > from => from = Some(next),
-            _ => return Ok(()),
+        after = last;
+        if !found.more {
+            return Ok(());
         }
     }
 }
 
 async fn rejects(shared: &Shared, picked: Picked) -> Result<(), Halt> {
-    locked(&shared.ledger).rows_wait = false;
     let of_thread = picked.files.clone();
     let sent = piped(shared, move |shared, taking, out| feed(&of_thread, shared, taking, out)).await;
     checkpoint(&shared.ledger, &shared.means.identity)?;
     tokio::task::block_in_place(|| keep_the_rest(shared, &picked))?;
-    locked(&shared.ledger).rows_wait = true;
     sent
 }
 
@@ -183,7 +179,7 @@ fn feed(
     let (posted, mut mapper) = (shared.posted(taking, Span::default()), Mapper::new(&shared.rules));
     for (list, (file, rows)) in files.iter().enumerate() {
         for (row, line) in (0..).zip(shared.means.state.reader().reject_lines(file)?) {
-            let origin = Origin::Row { list, row };
+            let origin = Origin::Reject { list, row };
             let line = rows.contains(&row).then(|| serde_json::from_str::<Line>(&line).ok()).flatten();
             let Some(line) = line else { continue };
             if let Some(event) = &line.event {

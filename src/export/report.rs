@@ -36,6 +36,9 @@ pub struct Tally {
     pub answers: BTreeMap<&'static str, u64>,
 }
 
+/// Types that are counted by name. There are about a hundred.
+pub(super) const TYPES_LEN_MAX: usize = 1_000;
+
 impl Tally {
     pub(super) fn ignored(&mut self, reason: &str) {
         match self.ignored.get_mut(reason) {
@@ -51,7 +54,9 @@ impl Tally {
             *self.ignored.entry(reason).or_default() += number;
         }
         for (of, number) in other.unknown_types {
-            *self.unknown_types.entry(of).or_default() += number;
+            if self.unknown_types.contains_key(&of) || self.unknown_types.len() < TYPES_LEN_MAX {
+                *self.unknown_types.entry(of).or_default() += number;
+            }
         }
     }
 
@@ -121,5 +126,22 @@ impl ExportReport {
     #[must_use]
     pub fn changed_anything(&self) -> bool {
         self.tally.sent + self.tally.profiles > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_that_nobody_knows_are_counted_by_name_within_bounds() {
+        let of = |range: std::ops::Range<usize>| Tally {
+            unknown_types: range.map(|n| (format!("t{n}"), 1)).collect(),
+            ..Tally::default()
+        };
+        let mut tally = of(0..1);
+        tally.add(of(0..TYPES_LEN_MAX));
+        tally.add(of(0..2 * TYPES_LEN_MAX));
+        assert_eq!((tally.unknown_types.len(), tally.unknown_types["t0"]), (TYPES_LEN_MAX, 3));
     }
 }

@@ -59,10 +59,8 @@ pub fn survey(
     };
     let unreadable = |error: &dyn std::fmt::Display| Halt::Source(error.to_string());
     let storage = Storage::open(&source.place, store_options).map_err(|error| unreadable(&error))?;
-    let mut scope = days.scope(again);
-    if !again {
-        scope.since = scope.since.max(export.since.map(Day::of));
-    }
+    let own = export.since.filter(|_| !again).map(Day::of);
+    let scope = days.scope(again).of_export(own);
     let found = find(&storage, &record, scope, source.incomplete_after, clock.now());
     let found = found.map_err(|error| unreadable(&error))?;
     let days: BTreeSet<Day> = found.objects.iter().map(|object| object.day).collect();
@@ -90,8 +88,7 @@ pub fn has_work(
 ) -> Result<bool, Halt> {
     let (record, now) = (state.export(&export.id)?, clock.now());
     let is_due = |file: &crate::state::WaitingFile| {
-        // More than persons wait in it: something waits for Heap's limit.
-        file.waiting() > file.persons || (file.waiting() > 0 && age(file.oldest, now) >= export.hold_age_max)
+        file.limited() > 0 || (file.waiting() > 0 && age(file.oldest, now) >= export.hold_age_max)
     };
     if record.waiting.iter().any(is_due) {
         return Ok(true);
@@ -105,8 +102,7 @@ pub fn has_work(
     if !storage.is_near() && is_listing_due(&record, now) {
         return Ok(true);
     }
-    let mut scope = Days::default().scope(false);
-    scope.since = export.since.map(Day::of);
+    let scope = Days::default().scope(false).of_export(export.since.map(Day::of));
     let found = find(&storage, &record, scope, source.incomplete_after, now).map_err(failed)?;
     Ok(!found.objects.is_empty() || !found.reopened.is_empty() || !found.gone.is_empty())
 }

@@ -12,6 +12,14 @@ use crate::events::{Keys, Link, Mapped, Outcome, Owners};
 use crate::model::Timestamp;
 use crate::state::{Awaited, IdentityMap, KeyKind, Reject, StateError};
 
+/// Longest name under which a type is counted, in bytes.
+const TYPE_LEN_MAX: usize = 256;
+
+/// The name of a type, or as much of it as is counted.
+fn short(event_type: &str) -> &str {
+    &event_type[..event_type.floor_char_boundary(TYPE_LEN_MAX)]
+}
+
 /// Why a feed ends before its end.
 #[derive(Debug)]
 pub(super) enum FeedEnd {
@@ -95,6 +103,10 @@ impl<'a> Known<'a> {
         Ok(false)
     }
 
+    pub(super) fn is_forgotten(&self, who: &str) -> bool {
+        locked(self.map).is_forgotten(who)
+    }
+
     pub(super) fn is_deleted(&self, user_id: &str) -> bool {
         locked(self.map).is_deleted(user_id)
     }
@@ -141,9 +153,10 @@ impl Taking<'_> {
         let mut tally = self.tally.borrow_mut();
         tally.events += 1;
         if !mapped.is_known {
-            match tally.unknown_types.get_mut(place.event_type) {
+            let name = short(place.event_type);
+            match tally.unknown_types.get_mut(name) {
                 Some(number) => *number += 1,
-                None => drop(tally.unknown_types.insert(place.event_type.to_owned(), 1)),
+                None => drop(tally.unknown_types.insert(name.to_owned(), 1)),
             }
         }
         let is_deleted = mapped.link.as_ref().map_or(Ok(false), |link| self.known.learn(link))?;

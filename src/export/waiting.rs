@@ -29,7 +29,7 @@ impl Room<'_> {
     /// Goes through all files once.
     pub(super) fn feed(&self, out: &mut Output) -> Result<(), FeedEnd> {
         let files = locked(self.ledger).record.waiting.clone();
-        let persons: u64 = files.iter().map(|file| file.persons.min(file.waiting())).sum();
+        let persons: u64 = files.iter().map(|file| file.persons).sum();
         let mut excess = persons.saturating_sub(self.len_max);
         for (list, file) in files.iter().enumerate().filter(|(_, file)| file.waiting() > 0) {
             self.file(list, file, &mut excess, out)?;
@@ -50,7 +50,8 @@ impl Room<'_> {
         while let Some((row, waiting)) = rows.advance()? {
             while settled.next_if(|range| range.end <= row).is_some() {}
             if settled.peek().is_none_or(|range| row < range.start) {
-                self.row(Origin::Row { list, row }, &waiting, excess, out)?;
+                let is_person = matches!(waiting.awaited, Awaited::Person { .. });
+                self.row(Origin::Waiting { list, row, is_person }, &waiting, excess, out)?;
             }
         }
         Ok(())
@@ -66,7 +67,9 @@ impl Room<'_> {
         let what = if waiting.is_profile { Made::Profile } else { Made::Event };
         match waiting.awaited {
             Awaited::Limit { who } => {
-                if !self.heap.budget.is_full(person_of_text(who), Instant::now()) {
+                if self.taking.known.is_forgotten(who) {
+                    locked(self.ledger).done(origin);
+                } else if !self.heap.budget.is_full(person_of_text(who), Instant::now()) {
                     out.begin().extend_from_slice(waiting.event);
                     out.made(what, &Who::Identity(who.into()), origin)?;
                 }

@@ -70,6 +70,11 @@ slug! {
 }
 
 slug! {
+    /// A segment's stable id in the config. Braze has an id of its own for it.
+    SegmentId
+}
+
+slug! {
     /// An export's stable id. Its progress is kept under it.
     ExportId
 }

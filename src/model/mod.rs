@@ -19,7 +19,7 @@ mod usable;
 
 pub use datum::{Datum, Record};
 pub use field::{Field, Fields};
-pub use id::{CohortId, ConnectionName, DoorName, ExportId, IdError, PassId};
+pub use id::{CohortId, ConnectionName, DoorName, ExportId, IdError, PassId, SegmentId};
 pub use identifier::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Identifier, IdentifierError, Kind, PACKED_LEN_MAX};
 pub use key::{Key, KeySeed};
 pub use limits::{Ceilings, GuardLimits};

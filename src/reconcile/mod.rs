@@ -15,6 +15,7 @@ mod policy;
 mod report;
 mod resync;
 mod saved;
+mod workspace;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -194,6 +195,8 @@ struct Workspace {
     braze: Arc<Braze>,
     health: Health,
     retry: Retry,
+    /// Why nothing may be sent there.
+    refusal: Option<Halt>,
 }
 
 /// Applies what the guard left of a plan.
@@ -206,7 +209,7 @@ pub async fn apply(plan: PassPlan, config: &Config, means: Means) -> Result<Pass
     let journal = Arc::new(means.state.journal(&means.pass, began)?);
     let version = env!("CARGO_PKG_VERSION").to_owned();
     journal.append(began, Event::Began { syncline: version, config: plan.config.clone() })?;
-    let workspaces = workspaces(&plan, config, &means);
+    let workspaces = workspaces(&plan, config, &means)?;
     let mut report = PassReport::new(&means.pass, &plan);
     let mut tasks = JoinSet::new();
     for (place, cohort) in plan.cohorts.into_iter().enumerate() {
@@ -221,6 +224,7 @@ pub async fn apply(plan: PassPlan, config: &Config, means: Means) -> Result<Pass
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
     }
+    adopt(&report, &workspaces, config, &means);
     report.requests = report.cohorts.iter().map(|cohort| cohort.outcome.requests()).sum();
     let ended = Event::Ended { result: report.word().to_owned(), requests: report.requests };
     journal.append(means.clock.now(), ended)?;
@@ -229,13 +233,38 @@ pub async fn apply(plan: PassPlan, config: &Config, means: Means) -> Result<Pass
 }
 
 /// The workspaces that the plan sends to, as they are for this pass.
-fn workspaces(plan: &PassPlan, config: &Config, means: &Means) -> BTreeMap<ConnectionName, Arc<Workspace>> {
-    let wanted = config.braze.iter().filter(|(name, _)| plan.sends_to(name));
-    let each = wanted.filter_map(|(name, settings)| {
-        let (braze, health) = (Arc::clone(means.links.get(name)?), Health::default());
-        Some((name.clone(), Arc::new(Workspace { braze, health, retry: settings.retry })))
-    });
-    each.collect()
+fn workspaces(
+    plan: &PassPlan,
+    config: &Config,
+    means: &Means,
+) -> Result<BTreeMap<ConnectionName, Arc<Workspace>>, StateError> {
+    let mut workspaces = BTreeMap::new();
+    for (name, settings) in config.braze.iter().filter(|(name, _)| plan.sends_to(name)) {
+        let Some(braze) = means.links.get(name).map(Arc::clone) else { continue };
+        let refusal = workspace::refusal(config, name, &braze, means.state.reader())?;
+        let (health, retry) = (Health::default(), settings.retry);
+        workspaces.insert(name.clone(), Arc::new(Workspace { braze, health, retry, refusal }));
+    }
+    Ok(workspaces)
+}
+
+/// Remembers the keys with which Braze has taken something. What was sent is told, whatever becomes of this.
+fn adopt(
+    report: &PassReport,
+    workspaces: &BTreeMap<ConnectionName, Arc<Workspace>>,
+    config: &Config,
+    means: &Means,
+) {
+    for (name, workspace) in workspaces {
+        let mut here = report.cohorts.iter().filter(|cohort| cohort.connection == *name);
+        if !here.any(|cohort| cohort.outcome.answers.contains_key("accepted")) {
+            continue;
+        }
+        let now = means.clock.now();
+        if let Err(error) = workspace::adopt(config, name, &workspace.braze, &means.state, now) {
+            tracing::warn!(connection = %name, "its workspace could not be remembered: {error}");
+        }
+    }
 }
 
 /// Applies one cohort's plan, and keeps what could not be used.
@@ -277,6 +306,9 @@ async fn send(
         let Some(workspace) = workspace else {
             return Ok(Outcome { halt: Some(Halt::NoKeys), ..outcome });
         };
+        if workspace.refusal.is_some() {
+            return Ok(Outcome { halt: workspace.refusal.clone(), ..outcome });
+        }
         let planned = Event::planned(&cohort.id, approved.plan().base, adds, removes, refusals);
         journal.append(means.clock.now(), planned)?;
         let context = context(workspace, means, journal);

@@ -23,6 +23,26 @@ pub(super) enum Endpoint {
     Cohorts,
     /// Braze: a cohort's members.
     Users,
+    /// Braze's REST side: lists, details and sizes.
+    SegmentsList,
+    SegmentsDetails,
+    SegmentsSeries,
+    CampaignsList,
+    CampaignsDetails,
+    CanvasList,
+    CanvasDetails,
+    /// Braze's REST side: people out.
+    ExportIds,
+    ExportSegment,
+    /// Braze's REST side: people in, and who is who.
+    UsersTrack,
+    AliasNew,
+    UsersIdentify,
+    UsersMerge,
+    UsersDelete,
+    /// Braze's REST side: sends.
+    CampaignsTrigger,
+    CanvasTrigger,
     /// Heap: events.
     Track,
     /// Heap: an anonymous user becomes known.
@@ -43,7 +63,7 @@ pub(super) struct Fault {
     on: Option<Endpoint>,
     /// Requests for this cohort; for any if absent.
     cohort_id: Option<String>,
-    /// Requests whose body holds this text; any if absent.
+    /// Requests whose body, or whose query if there is none, holds this text; any if absent.
     holding: Option<String>,
     /// Fitting requests that pass before the fault happens.
     #[serde(default)]
@@ -90,7 +110,8 @@ pub(super) enum Action {
         #[serde(default)]
         body: Value,
     },
-    /// It is done, and answered with this body: with 201 by Braze, with 200 by Heap.
+    /// It is done, and answered with this body: with 201 by Braze's cohorts, with 200 by Heap, with the
+    /// status of a success by Braze's REST side.
     DoneBut(Value),
     /// The connection closes before anything is done.
     Reset,

@@ -7,7 +7,7 @@
 //!
 //! | part | what it plays |
 //! |---|---|
-//! | `braze` | the partner cohort endpoints |
+//! | `braze` | the partner cohort endpoints, and the REST side: segments, campaigns, Canvases, people |
 //! | `heap` | Heap's server-side API: events, identities, properties, deletion |
 //! | `segments` | Heap's Segment Sync: signed, paged webhooks of who entered and left a segment |
 //! | [`currents`] | Braze Currents: engagement events as Avro files and posted over HTTP |
@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+pub use braze::{RestGroup, RestOptions};
 pub use heap::{HeapOptions, Lengths, OverLimit, Success};
 
 use braze::Braze;
@@ -105,6 +106,8 @@ pub struct Options {
     pub latency: Duration,
     /// Whether a cohort must be named before it is filled. Not settled by any document.
     pub strict_naming: bool,
+    /// Braze's REST side.
+    pub rest: RestOptions,
     /// Heap's side.
     pub heap: HeapOptions,
 }
@@ -123,6 +126,7 @@ impl Default for Options {
             retry_after: false,
             latency: Duration::ZERO,
             strict_naming: false,
+            rest: RestOptions::default(),
             heap: HeapOptions::default(),
         }
     }

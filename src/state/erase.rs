@@ -4,8 +4,9 @@
 use super::exports::{WAITING_SUFFIX, waiting_folder_of};
 use super::identity;
 use super::inbox::ClosedFile;
+use super::store::TEMPORARY;
 use super::{Contents, ExportRecord, IdentityMap, StateError, StateReader, StateWriter};
-use crate::model::{CohortId, ConnectionName, ExportId, Identifier, Key, Kind};
+use crate::model::{CohortId, ConnectionName, ExportId, Identifier, Key, Kind, Timestamp};
 
 impl StateReader {
     /// The cohorts of whose record somebody may be a part, under any of these identifiers.
@@ -73,6 +74,15 @@ impl StateWriter {
         Ok(erased)
     }
 
+    /// Removes what nobody needs any more of the identity map. The map that is open must be committed, and stay so
+    /// until then.
+    ///
+    /// # Errors
+    /// When it cannot be read, or a file cannot be removed.
+    pub fn tidy_identity(&self, _: &IdentityMap, now: Timestamp) -> Result<(), StateError> {
+        self.remove(&super::gc::of_identity(self.reader(), now)?)
+    }
+
     /// Removes what a crash or a newer version has left in a folder: whoever is to be erased may be in it.
     fn remove_all_but(&self, folder: &str, suffix: &str, kept: &[Box<str>]) -> Result<(), StateError> {
         self.check_lease()?;
@@ -86,8 +96,26 @@ impl StateWriter {
         Ok(())
     }
 
-    /// Writes the files of waiting events anew without those that are picked. How many these were. Files that the
-    /// record does not name go as they are.
+    /// Removes what a crash has left half written among inboxes and rejects.
+    ///
+    /// # Errors
+    /// When it cannot be listed or removed.
+    pub fn remove_half_written(&self) -> Result<(), StateError> {
+        self.check_lease()?;
+        let store = &self.reader().store;
+        for above in ["inbox", "rejects"] {
+            for below in store.list(above)? {
+                let folder = format!("{above}/{below}");
+                for file in store.files(&folder)?.iter().filter(|file| file.name.starts_with(TEMPORARY)) {
+                    store.remove(&format!("{folder}/{}", file.name))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the files of waiting events anew without those that are picked, also where they wait no more. How many
+    /// did. Files that the record does not name go as they are.
     ///
     /// # Errors
     /// When they cannot be read or written; then either all are there or none of them is.
@@ -97,24 +125,25 @@ impl StateWriter {
         record: &mut ExportRecord,
         is_picked: &dyn Fn(&super::Waiting<'_>) -> bool,
     ) -> Result<u64, StateError> {
-        let mut erased = 0;
+        let (mut erased, mut is_changed) = (0, false);
         for file in &mut record.waiting {
-            let mut picked = 0;
+            let mut is_there = false;
             let mut writer = self.waiting_writer(export)?;
             let mut rows = self.reader().waiting(export, file)?;
             while let Some((row, waiting)) = rows.advance()? {
-                let is_settled = file.settled.contains(row);
-                picked += u64::from(!is_settled && is_picked(&waiting));
-                if !is_settled && !is_picked(&waiting) {
+                let (is_settled, is_picked) = (file.settled.contains(row), is_picked(&waiting));
+                is_there |= is_picked;
+                erased += u64::from(!is_settled && is_picked);
+                if !is_settled && !is_picked {
                     writer.push(&waiting)?;
                 }
             }
-            if picked > 0 {
+            if is_there {
                 *file = writer.finish()?;
-                erased += picked;
+                is_changed = true;
             }
         }
-        if erased > 0 {
+        if is_changed {
             record.number += 1;
             self.commit_export(export, record)?;
         }
@@ -138,5 +167,44 @@ impl StateWriter {
             store.put_new(&format!("{began}-{random:016x}.log"), &bytes)?;
         }
         Ok(store.remove(&file.path)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Awaited, Holder, Location, Waiting};
+    use super::*;
+    use crate::model::Clock;
+
+    #[test]
+    fn nothing_is_left_of_what_waited_no_more_nor_of_what_was_half_written() {
+        let home = tempfile::tempdir().unwrap();
+        let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
+        let holder = Holder { host: String::new(), process: 1, since: clock.now(), heard: None };
+        let location = Location::Folder(home.path().to_owned());
+        let state = StateWriter::open(&location, &holder, clock, 7).unwrap();
+        let export = ExportId::new("e").unwrap();
+        let mut writer = state.waiting_writer(&export).unwrap();
+        for who in ["gone", "stays"] {
+            let (since, awaited) = (clock.now(), Awaited::Limit { who });
+            writer.push(&Waiting { is_profile: false, since, awaited, event: b"{}" }).unwrap();
+        }
+        let mut file = writer.finish().unwrap();
+        file.settle(0, false);
+        let mut record = ExportRecord { number: 1, waiting: vec![file], ..ExportRecord::default() };
+        state.commit_export(&export, &record).unwrap();
+        let folder = home.path().join("inbox/currents.e");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::File::create(folder.join(format!("{TEMPORARY}x"))).unwrap();
+        let is_gone = |waiting: &Waiting<'_>| waiting.awaited == Awaited::Limit { who: "gone" };
+        assert_eq!(state.erase_waiting(&export, &mut record, &is_gone).unwrap(), 0);
+        state.remove_half_written().unwrap();
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+        let files = state.reader().store.files(&waiting_folder_of(&export)).unwrap();
+        let path = format!("{}/{}", waiting_folder_of(&export), files[0].name);
+        let bytes = state.reader().store.read(&path).unwrap().unwrap();
+        let has = |text: &[u8]| bytes.windows(text.len()).any(|part| part == text);
+        assert!(files.len() == 1 && has(b"stays") && !has(b"gone"));
+        assert_eq!(state.reader().export(&export).unwrap().waiting_len(), 1);
     }
 }

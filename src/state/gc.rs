@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::run::{self, Home};
 use super::store::{Found, PROBES, Store, TEMPORARY};
 use super::version::{self, RunRef};
-use super::{StateError, StateReader};
+use super::{StateError, StateReader, StateWriter};
 use super::{exports, identity, segments};
 use crate::model::{CohortId, ConnectionName, ExportId, Timestamp};
 
@@ -108,22 +108,29 @@ fn of(store: &Store, place: &Place<'_>, now: Timestamp) -> Result<Vec<Garbage>, 
         return Ok(garbage); // its versions may have been lost, and could be restored
     }
     versions.sort_unstable_by_key(|(number, _)| *number);
-    let mut needed: BTreeSet<Box<str>> = BTreeSet::new();
+    let mut unnamed = store.files(place.runs)?;
+    unnamed.retain(|found| is_old(found.written));
+    let mut recent = Vec::new();
     for (at, (number, found)) in versions.iter().enumerate() {
         match versions.get(at + 1) {
             Some((_, next)) if is_old(next.written) => {
                 garbage.push(item(place.versions, found, "a newer version has replaced it"));
             }
-            _ => needed.extend((place.named)(*number)?),
+            _ => recent.push(*number),
         }
     }
-    for found in store.files(place.runs)? {
-        let is_needed = found.name.strip_suffix(place.suffix).is_some_and(|id| needed.contains(id));
-        if !is_needed && is_old(found.written) {
-            let crashed = found.name.starts_with(TEMPORARY);
-            let why = if crashed { "left behind by a crash" } else { "no version names it" };
-            garbage.push(item(place.runs, &found, why));
+    // The newest names nearly all of them, and there may be hundreds of others.
+    for (at, number) in recent.iter().rev().enumerate() {
+        if at == 0 || !unnamed.is_empty() {
+            let named: BTreeSet<Box<str>> = (place.named)(*number)?.into_iter().collect();
+            unnamed
+                .retain(|found| !found.name.strip_suffix(place.suffix).is_some_and(|id| named.contains(id)));
         }
+    }
+    for found in &unnamed {
+        let crashed = found.name.starts_with(TEMPORARY);
+        let why = if crashed { "left behind by a crash" } else { "no version names it" };
+        garbage.push(item(place.runs, found, why));
     }
     Ok(garbage)
 }
@@ -147,6 +154,34 @@ fn is_old(written: Timestamp, now: Timestamp) -> bool {
 fn item(folder: &str, found: &Found, why: &'static str) -> Garbage {
     let path = if folder.is_empty() { found.name.clone() } else { format!("{folder}/{}", found.name) };
     Garbage { path, bytes: found.bytes, why }
+}
+
+impl StateWriter {
+    /// Merges the runs of a cohort if they have become too many, and takes away what nobody needs any more.
+    ///
+    /// # Errors
+    /// When the state cannot be read or written; the record is the same as before.
+    pub fn tidy(&self, cohort: &CohortId, now: Timestamp) -> Result<(), StateError> {
+        let store = &self.reader.store;
+        if let Some(version) = self.reader.version(cohort)?
+            && let Some(tidied) = super::compact::tidied(store, cohort, &version, self.reader.seed())?
+        {
+            self.commit(cohort, &version::Version { written_at: now, ..tidied })?;
+        }
+        self.remove(&of_cohort(store, cohort, now)?)
+    }
+
+    /// Removes what [`StateReader::garbage`] has found.
+    ///
+    /// # Errors
+    /// When a file cannot be removed; those before it are gone.
+    pub fn remove(&self, garbage: &[Garbage]) -> Result<(), StateError> {
+        for item in garbage {
+            self.lease.check()?;
+            self.reader.store.remove(&item.path)?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -194,6 +229,30 @@ mod tests {
         }
         assert_eq!(found(9 * 3600), Vec::<String>::new());
         assert_eq!(version::newest(&store, &cohort).unwrap().unwrap().number, 3);
+    }
+
+    #[test]
+    fn versions_are_read_no_further_back_than_it_takes() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::in_folder(home.path());
+        for number in 1..=9 {
+            store.put_new(&format!("v/{number:012}.json"), b"{}").unwrap();
+        }
+        store.put_new("r/a.run", b"").unwrap();
+        let newest = store.files("r").unwrap()[0].written;
+        let read = std::cell::RefCell::new(Vec::new());
+        let named = |number| {
+            read.borrow_mut().push(number);
+            Ok(if number == 8 { vec!["a".into()] } else { Vec::new() })
+        };
+        let place = Place { versions: "v", runs: "r", suffix: ".run", named: &named };
+        let found = |ahead: u64| {
+            let now = newest.checked_add(Duration::from_secs(ahead)).unwrap();
+            let paths = of(&store, &place, now).unwrap().into_iter().map(|item| item.path);
+            (paths.filter(|path| path.starts_with('r')).count(), read.take())
+        };
+        assert_eq!(found(10), (0, vec![9]), "nothing is old");
+        assert_eq!(found(2 * 3600), (1, vec![9]), "the others are over");
     }
 
     #[test]

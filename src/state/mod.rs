@@ -6,6 +6,8 @@
 //! cohorts/<id>/versions/000000000012.json  put-if-absent: a commit is atomic, a second writer loses cleanly
 //! cohorts/<id>/runs/<uuid>.parquet         members sorted by key; the version says which of them Braze has accepted
 //! segments/<connection>/…                  what a Heap has told of its segments: versions and runs as those of cohorts
+//! checks/<segment>/versions/…              what the last checks of a Braze segment found
+//! workspaces/<connection>/versions/…       fingerprints of the keys that the records were sent with
 //! exports/<id>/…                           how far an export is: versions, and events that wait
 //! identity/…                               who is who, as events have told: versions and runs
 //! inbox/<door>/<file>.log                  what was received and not yet used
@@ -38,6 +40,7 @@
 //! process that holds the lease has a [`StateWriter`]. Nothing here knows the config or the network.
 
 mod approvals;
+mod checks;
 mod compact;
 mod erase;
 mod exports;
@@ -56,11 +59,15 @@ mod segments;
 mod store;
 mod verify;
 mod version;
+mod workspaces;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use approvals::{Approval, Approvals};
+pub use checks::{
+    Check, CheckFinding, CheckVerdict, Expectation, Level, SeenSegment, SeenSize, SeenUse, Stamp,
+};
 pub use exports::{Awaited, DayRecord, ExportRecord, Part, Rows, Waiting, WaitingFile, WaitingWriter};
 pub use gc::Garbage;
 pub use identity::{IdentityMap, KeyKind};
@@ -76,6 +83,7 @@ pub use segments::{Gap, Merged, Segment, Segments, Sync, told};
 pub use store::{Address, Failure, Location, StoreError, fail_at};
 pub use verify::{Finding, Verification};
 pub use version::{RunRef, SourceMark, Version, Workspace};
+pub use workspaces::{Adoptions, Marks};
 
 use format::Format;
 use store::Store;
@@ -353,32 +361,6 @@ impl StateWriter {
     pub fn commit(&self, cohort: &CohortId, version: &Version) -> Result<(), StateError> {
         self.lease.check()?;
         version::commit(&self.reader.store, cohort, version)
-    }
-
-    /// Merges the runs of a cohort if they have become too many, and takes away what nobody needs any more.
-    ///
-    /// # Errors
-    /// When the state cannot be read or written; the record is the same as before.
-    pub fn tidy(&self, cohort: &CohortId, now: Timestamp) -> Result<(), StateError> {
-        let store = &self.reader.store;
-        if let Some(version) = self.reader.version(cohort)?
-            && let Some(tidied) = compact::tidied(store, cohort, &version, self.reader.seed())?
-        {
-            self.commit(cohort, &Version { written_at: now, ..tidied })?;
-        }
-        self.remove(&gc::of_cohort(store, cohort, now)?)
-    }
-
-    /// Removes what [`StateReader::garbage`] has found.
-    ///
-    /// # Errors
-    /// When a file cannot be removed; those before it are gone.
-    pub fn remove(&self, garbage: &[Garbage]) -> Result<(), StateError> {
-        for item in garbage {
-            self.lease.check()?;
-            self.reader.store.remove(&item.path)?;
-        }
-        Ok(())
     }
 
     /// Starts the journal of a pass.

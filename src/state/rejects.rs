@@ -175,11 +175,18 @@ impl StateWriter {
         export: &ExportId,
         before: Timestamp,
     ) -> Result<(), StateError> {
-        let before = PassId::new(before, 0);
-        for file in self.reader().reject_files(Some(export))? {
-            if file.pass.as_str() < before.as_str() {
+        let (store, before) = (&self.reader().store, PassId::new(before, 0));
+        let wanted = format!("{}.", rejects_of(export));
+        // Passes are in the order of their time: what is younger is not looked into.
+        for pass in store.list("rejects")?.iter().take_while(|pass| pass.as_str() < before.as_str()) {
+            let folder = format!("rejects/{pass}");
+            let names = store.list(&folder)?;
+            for name in names.iter().filter(|name| name.starts_with(&wanted)) {
                 self.check_lease()?;
-                self.reader().store.remove(&file.path)?;
+                store.remove(&format!("{folder}/{name}"))?;
+            }
+            if names.iter().all(|name| name.starts_with(&wanted)) {
+                store.remove_empty(&folder);
             }
         }
         Ok(())

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::{Cohort, Config};
+use crate::config::{Cohort, Config, Segment};
 use crate::dashboard::{self, WayOut, Withheld};
-use crate::model::{Clock, CohortId, ConnectionName, ExportId, Progress, Stage, Timestamp};
+use crate::model::{Clock, CohortId, ConnectionName, ExportId, Progress, SegmentId, Stage, Timestamp};
 use crate::reconcile::LeftBehind;
-use crate::state::{Holder, Segments};
+use crate::state::{Check, CheckVerdict, Holder, Segments};
 
 /// Passes that are kept, and sizes of a cohort.
 const PASSES_KEPT: usize = 50;
@@ -174,6 +174,8 @@ pub(super) struct Inner {
     /// The order of the config.
     pub(super) order: Vec<CohortId>,
     pub(super) heaps: BTreeMap<ConnectionName, HeapStatus>,
+    /// The segments in the order of the config, each with its last check.
+    pub(super) segments: Vec<(Segment, Option<Check>)>,
     pub(super) exports: BTreeMap<ExportId, ExportStatus>,
     pub(super) passes: VecDeque<dashboard::Past>,
     pub(super) left_behind: Vec<LeftBehind>,
@@ -204,6 +206,7 @@ impl Board {
             cohorts: BTreeMap::new(),
             order: Vec::new(),
             heaps: BTreeMap::new(),
+            segments: Vec::new(),
             exports: BTreeMap::new(),
             passes: VecDeque::new(),
             left_behind: Vec::new(),
@@ -271,6 +274,9 @@ impl Board {
             let status = inner.cohorts.entry(id.clone()).or_insert_with(|| CohortStatus::new(now));
             status.declared = None;
         }
+        let known = std::mem::take(&mut inner.segments);
+        let last = |id: &SegmentId| known.iter().find(|(segment, _)| segment.id == *id)?.1.clone();
+        inner.segments = config.segments.iter().map(|segment| (segment.clone(), last(&segment.id))).collect();
         inner.heaps.retain(|name, _| config.heap_has_door(name));
         for name in config.heap.keys().filter(|name| config.heap_has_door(name)) {
             inner.heaps.entry(name.clone()).or_default();
@@ -286,6 +292,20 @@ impl Board {
         if let Some(status) = self.lock().cohorts.get_mut(id) {
             change(status);
         }
+    }
+
+    /// A segment was checked.
+    pub(super) fn checked(&self, id: &SegmentId, check: Check) {
+        if let Some((_, last)) = self.lock().segments.iter_mut().find(|(segment, _)| segment.id == *id) {
+            *last = Some(check);
+        }
+    }
+
+    /// What the last check of a segment came to.
+    pub(super) fn verdict_of(&self, id: &SegmentId) -> Option<CheckVerdict> {
+        let inner = self.lock();
+        let (_, check) = inner.segments.iter().find(|(segment, _)| segment.id == *id)?;
+        check.as_ref().map(|check| check.verdict)
     }
 
     /// Changes what is known of an export.

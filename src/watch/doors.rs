@@ -59,7 +59,9 @@ impl Inboxes {
             if !self.of_exports.contains_key(&export.id) {
                 self.of_exports.insert(export.id.clone(), inbox(&door)?);
             }
-            let guard = CurrentsDoor { tokens: reach.tokens.get(&export.id).cloned().unwrap_or_default() };
+            // No tokens at all is a setting; tokens that were not found must not open the door to everybody.
+            let Some(tokens) = reach.tokens.get(&export.id).cloned() else { continue };
+            let guard = CurrentsDoor { tokens };
             let inbox = Arc::clone(&self.of_exports[&export.id]);
             open.insert(source.path.clone(), Door { name: door, guard: Guard::Currents(guard), inbox });
         }

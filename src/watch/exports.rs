@@ -16,7 +16,7 @@ use super::queue::{Backoff, Ended};
 use super::{schedule, settings};
 use crate::apply::Interrupt;
 use crate::config::{Config, Export, ExportSource, Notable, Schedule, StoragePlace};
-use crate::export::{self, Days, ExportReport, Halt, Links, Patience};
+use crate::export::{self, Days, ExportReport, Halt, Links, POSTED_AT_ONCE, Patience};
 use crate::model::ExportId;
 use crate::reconcile::{self, ExportJob, Exporting};
 use crate::state::{ClosedFile, IdentityMap, Inbox, InboxError, StateError, StateWriter};
@@ -69,7 +69,7 @@ impl Looking {
     }
 
     async fn pass(self) -> Result<Option<ExportReport>, Halt> {
-        let posted = match &self.inbox {
+        let mut posted = match &self.inbox {
             Some(inbox) => match inbox.close_file().await {
                 Ok(files) => files,
                 Err(InboxError::State(error)) => return Err(Halt::State(error.to_string())),
@@ -80,10 +80,14 @@ impl Looking {
         if posted.is_empty() && !self.has_work().await? {
             return Ok(None);
         }
-        let inbox = self.inbox.clone();
-        let report = self.export(posted).await?;
+        let (inbox, has_more) = (self.inbox.clone(), posted.len() > POSTED_AT_ONCE);
+        posted.truncate(POSTED_AT_ONCE);
+        let mut report = self.export(posted).await?;
         if let Some(inbox) = inbox {
             inbox.used(&report.used);
+        }
+        if has_more && report.halt.is_none() {
+            report.next = Some(Duration::ZERO);
         }
         Ok(Some(report))
     }

@@ -8,17 +8,19 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::board::Board;
+use super::check::{CheckEnd, Rests, connect};
 use super::doors::{FoldEnd, Inboxes, note_waiting, show};
 use super::exports::{Exported, Exports};
 use super::look::{Looked, Looking, look};
 use super::notify::{Notifier, Told};
-use super::queue::Queue;
+use super::queue::{Key, Queue};
 use super::service::{Service, Signal, Signals};
 use super::sources::Sources;
 use super::standby::Followed;
 use super::{Reach, Surroundings, WatchError, past, settings};
 use crate::apply::Interrupt;
 use crate::config::Config;
+use crate::connector::http::HttpError;
 use crate::model::{CohortId, ConnectionName};
 use crate::receiver::{Certificate, Doors};
 use crate::reconcile::{self, Links};
@@ -73,6 +75,7 @@ enum Wake {
 pub(super) enum Done {
     Looked(Looked),
     Folded(FoldEnd),
+    Checked(Vec<CheckEnd>),
     Exported(Box<Exported>),
 }
 
@@ -86,12 +89,13 @@ pub(super) struct Lead {
     pub(super) shared: Shared,
     pub(super) reach: Reach,
     pub(super) links: Links,
+    pub(super) rests: Rests,
     pub(super) inboxes: Inboxes,
     /// Whether all doors of the config are open.
     pub(super) has_doors: bool,
     pub(super) notifier: Notifier,
     pub(super) told: Told,
-    pub(super) queue: Queue<CohortId>,
+    pub(super) queue: Queue<Key>,
     pub(super) exports: Exports,
     pub(super) sources: Sources,
     pub(super) tasks: JoinSet<Done>,
@@ -136,6 +140,7 @@ impl Lead {
             shared,
             reach: Reach::default(),
             links: Links::new(),
+            rests: Rests::new(),
             told: Told::default(),
             queue: Queue::new(),
             exports: Exports::new(),
@@ -171,6 +176,8 @@ impl Lead {
         let config = Arc::clone(&self.config);
         self.reach = self.at.reach(&config).await.map_err(WatchError::Reach)?;
         self.links = self.linked(&config).map_err(|error| WatchError::Failed(error.to_string()))?;
+        let failed = |error: HttpError| WatchError::Failed(error.to_string());
+        connect(&mut self.rests, &config, &self.reach, self.at.clock()).map_err(failed)?;
         self.link_heaps(None);
         self.notifier = Notifier::new(&config, &self.reach.notify);
         self.inboxes.open(&config, &self.reach, &self.state, &self.shared.doors, &*self.at)?;
@@ -180,6 +187,7 @@ impl Lead {
         self.history();
         let now = Instant::now();
         settings::cohorts(&config).for_each(|id| self.queue.wake(id.clone(), now));
+        self.begin_segments();
         let doors = config.heap.keys().filter(|name| config.heap_has_door(name));
         doors.for_each(|name| self.folds.entry(name.clone()).or_default().due = Some(now));
         self.wake_exports();
@@ -238,6 +246,7 @@ impl Lead {
                 }
                 Wake::Done(Done::Looked(looked)) => self.looked(looked),
                 Wake::Done(Done::Folded(end)) => self.folded(&end),
+                Wake::Done(Done::Checked(ends)) => self.checked(ends),
                 Wake::Done(Done::Exported(exported)) => self.exported(*exported),
                 Wake::Due => {}
             }
@@ -319,7 +328,15 @@ impl Lead {
 
     fn start_what_is_due(&mut self) {
         let now = Instant::now();
-        for cohort in self.queue.take_due(now) {
+        let mut segments = Vec::new();
+        for key in self.queue.take_due(now) {
+            let cohort = match key {
+                Key::Cohort(cohort) => cohort,
+                Key::Segment(segment) => {
+                    segments.push(segment);
+                    continue;
+                }
+            };
             let looking = Looking {
                 config: Arc::clone(&self.config),
                 state: Arc::clone(&self.state),
@@ -332,6 +349,7 @@ impl Lead {
             };
             self.tasks.spawn(async move { Done::Looked(look(cohort, looking).await) });
         }
+        self.start_checks(&segments);
         self.start_due_exports();
         for (heap, fold) in &mut self.folds {
             let is_due = [fold.due, fold.deadline].into_iter().flatten().any(|at| at <= now);

@@ -17,6 +17,7 @@ use crate::export::ExportReport;
 use crate::model::Timestamp;
 use crate::receiver::Tally;
 use crate::reconcile::CohortReport;
+use crate::state::CheckVerdict;
 
 /// What Prometheus calls the format.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -233,7 +234,7 @@ fn standing(inner: &Inner, doors: &Tally, now: Timestamp) -> Registry {
     );
     registry.register(
         "queue_depth",
-        "Cohorts that are due or being looked at",
+        "Cohorts and segments that are due or being looked at",
         gauge(inner.queue_depth as u64),
     );
     let digest = [("digest", inner.config_digest.clone())];
@@ -263,8 +264,37 @@ fn standing(inner: &Inner, doors: &Tally, now: Timestamp) -> Registry {
     registry.register("in_doubt", "Members of whom it is not known whether Braze took them", in_doubt);
     registry.register_with_unit("since_good_pass", "Time since the last good pass", Unit::Seconds, since);
     registry.register("condition", "How each cohort stands", good);
+    standing_of_segments(&mut registry, inner, &age);
     standing_of_doors(&mut registry, inner, doors, &age);
     registry
+}
+
+/// Each segment that was checked, with the verdict that it has.
+fn standing_of_segments(registry: &mut Registry, inner: &Inner, age: &dyn Fn(Timestamp) -> u64) {
+    let (verdicts, checked) = (Family::<OfVerdict, Gauge>::default(), Family::<OfSegment, Gauge>::default());
+    for (segment, check) in &inner.segments {
+        let Some(check) = check else { continue };
+        let segment = segment.id.to_string();
+        for verdict in [CheckVerdict::InStep, CheckVerdict::Unknown, CheckVerdict::Drifted] {
+            let labels = OfVerdict { segment: segment.clone(), verdict: verdict.word() };
+            verdicts.get_or_create(&labels).set(i64::from(check.verdict == verdict));
+        }
+        let seconds = i64::try_from(age(check.at.0)).unwrap_or(i64::MAX);
+        checked.get_or_create(&OfSegment { segment }).set(seconds);
+    }
+    registry.register("segment_verdict", "What the last check of a segment came to", verdicts);
+    registry.register_with_unit("since_check", "Time since the last check", Unit::Seconds, checked);
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfVerdict {
+    segment: String,
+    verdict: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfSegment {
+    segment: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]

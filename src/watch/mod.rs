@@ -15,6 +15,7 @@
 
 mod admin;
 mod board;
+mod check;
 mod doors;
 mod exports;
 mod files;
@@ -68,6 +69,8 @@ pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub struct Reach {
     /// Where each Braze is, and its keys.
     pub access: BTreeMap<ConnectionName, Access>,
+    /// Where the REST side of each Braze is that has segments, and its key.
+    pub rest: BTreeMap<ConnectionName, RestAccess>,
     /// What each Heap may sign with.
     pub webhooks: BTreeMap<ConnectionName, Vec<Secret>>,
     /// The secrets of databases.
@@ -80,6 +83,15 @@ pub struct Reach {
     pub store_options: BTreeMap<ExportId, Vec<(String, String)>>,
     /// Whom to notify, in the order of the config.
     pub notify: Vec<Secret>,
+}
+
+/// Where a REST side is, and its key.
+#[derive(Clone, Debug)]
+pub struct RestAccess {
+    /// The base URL.
+    pub base: String,
+    /// The key.
+    pub key: Secret,
 }
 
 /// The machine and the command line, as the loop needs them. `cli` has the real ones.

@@ -141,6 +141,7 @@ fn body(notice: &Notice, format: NotifyFormat) -> Vec<u8> {
                 Notable::Failure => ":x:",
                 Notable::Recovery => ":white_check_mark:",
                 Notable::Staleness => ":hourglass:",
+                Notable::Drift => ":compass:",
             };
             json!({ "text": format!("{mark} *{}*: {}", slack(about), slack(text)) })
         }

@@ -7,7 +7,7 @@ use super::doors::{FoldEnd, cohorts_of, show};
 use super::lead::Lead;
 use super::look::Looked;
 use super::notify::{Notice, of_cohort};
-use super::queue::{Backoff, Ended};
+use super::queue::{Backoff, Ended, Key};
 use super::{schedule, settings};
 use crate::config::Notable;
 use crate::model::{CohortId, Timestamp};
@@ -19,7 +19,7 @@ const FOLD_WITHIN: Duration = Duration::from_secs(2);
 /// When a fold that failed is tried again.
 const FOLD_AGAIN: Duration = Duration::from_secs(5);
 /// A failure that lasts for so many tries is told.
-const FAILURES_TOLD: u32 = 3;
+pub(super) const FAILURES_TOLD: u32 = 3;
 
 impl Lead {
     /// A look has ended.
@@ -27,16 +27,17 @@ impl Lead {
         let Looked { cohort, ended, condition, is_lost } = looked;
         self.is_lost |= is_lost;
         if !settings::cohorts(&self.config).any(|known| *known == cohort) {
-            return self.queue.forget(&cohort); // it left the config meanwhile
+            return self.queue.forget(&Key::from(cohort)); // it left the config meanwhile
         }
         let now = self.at.clock().now();
         let next = schedule::next(self.schedule_of(&cohort), now);
         let until = next.map(|next| Instant::now() + schedule::until(next, now));
         let backoff =
             Backoff { first: self.config.watch.first_wait, longest: self.config.watch.longest_wait };
-        self.queue.ended(&cohort, ended, Instant::now(), until, backoff, chance(self.at.random()));
-        let failures = self.queue.failures(&cohort);
-        let due = self.queue.due(&cohort).map(|due| due.saturating_duration_since(Instant::now()));
+        let key = Key::from(cohort.clone());
+        self.queue.ended(&key, ended, Instant::now(), until, backoff, chance(self.at.random()));
+        let failures = self.queue.failures(&key);
+        let due = self.queue.due(&key).map(|due| due.saturating_duration_since(Instant::now()));
         let mut is_new = false;
         self.shared.board.cohort(&cohort, |status| {
             is_new = status.turn(&condition, now);

@@ -6,6 +6,29 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::model::{CohortId, SegmentId};
+
+/// What can be looked at.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    /// A cohort: whether it is in step.
+    Cohort(CohortId),
+    /// A segment in Braze: whether it is as the config has it.
+    Segment(SegmentId),
+}
+
+impl From<CohortId> for Key {
+    fn from(id: CohortId) -> Self {
+        Self::Cohort(id)
+    }
+}
+
+impl From<SegmentId> for Key {
+    fn from(id: SegmentId) -> Self {
+        Self::Segment(id)
+    }
+}
+
 /// How a look ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -51,8 +74,8 @@ impl<K: Ord + Clone> Queue<K> {
     }
 
     /// Something may have changed: look as soon as possible.
-    pub(super) fn wake(&mut self, key: K, now: Instant) {
-        let entry = self.entries.entry(key).or_default();
+    pub(super) fn wake(&mut self, key: impl Into<K>, now: Instant) {
+        let entry = self.entries.entry(key.into()).or_default();
         if entry.busy {
             entry.again = true;
         } else {

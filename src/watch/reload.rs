@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::check::of_segment;
 use super::exports::of_export;
 use super::lead::Lead;
 use super::notify::{Notifier, of_cohort};
+use super::queue::Key;
 use super::{Reach, settings};
 use crate::config::{Config, Notable};
 use crate::reconcile::{self, Links};
@@ -102,12 +104,17 @@ impl Lead {
         if !is_notified_alike {
             self.notifier = Notifier::new(&config, &self.reach.notify);
         }
-        let mut known: BTreeSet<String> = settings::cohorts(&config).map(of_cohort).collect();
+        let segments = config.segments.iter().map(|segment| of_segment(&segment.id));
+        let mut known: BTreeSet<String> = settings::cohorts(&config).map(of_cohort).chain(segments).collect();
         known.extend(config.exports.iter().map(|export| of_export(&export.id)));
         self.use_exports(&old);
         self.told.retain(|about| known.contains(about) || about == "config");
         self.tell("config", None, "the config is valid again");
-        self.queue.retain(|id| settings::cohorts(&config).any(|known| known == id));
+        self.queue.retain(|key| match key {
+            Key::Cohort(id) => settings::cohorts(&config).any(|known| known == id),
+            Key::Segment(id) => config.segments.iter().any(|known| known.id == *id),
+        });
+        self.renew_segments(&old);
         self.folds.retain(|name, fold| config.heap.contains_key(name) || fold.is_running);
         // What was looked at on the way must not go unseen.
         changed.extend(self.sources.changed(&config, None));

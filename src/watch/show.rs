@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::board::{Board, CohortStatus, Condition, ExportStatus, HeapStatus, Inner, Role};
-use crate::config::Source;
+use crate::config::{self, Named, Source};
 use crate::dashboard as page;
 use crate::model::{CohortId, ConnectionName, ExportId, Timestamp};
-use crate::state::{Segment, Sync};
+use crate::state::{Check, CheckVerdict, Level, Segment, Sync};
 
 /// What the page shows now.
 pub(super) fn board(board: &Board, refresh_seconds: Option<u32>) -> page::Board {
@@ -36,10 +36,31 @@ pub(super) fn board(board: &Board, refresh_seconds: Option<u32>) -> page::Board 
         left_behind: inner.left_behind.iter().map(left_behind).collect(),
         inboxes: inner.heaps.iter().map(|(name, heap)| inbox(name, heap, &inner, now)).collect(),
         exports: inner.exports.iter().map(|(id, status)| export(id, status, now)).collect(),
-        segments: Vec::new(),
+        segments: inner.segments.iter().filter_map(segment).collect(),
         history: inner.passes.iter().cloned().collect(),
         refresh_seconds,
     }
+}
+
+/// One that was not checked yet is not shown.
+fn segment((segment, check): &(config::Segment, Option<Check>)) -> Option<page::SegmentCheck> {
+    let check = check.as_ref()?;
+    let name = match &segment.named {
+        Named::Name(name) => name.clone(),
+        Named::Id(id) => check.segment.as_ref().map_or_else(|| id.clone(), |seen| seen.name.clone()),
+    };
+    let why = check.findings.iter().filter(|finding| finding.level > Level::Note);
+    Some(page::SegmentCheck {
+        id: segment.id.to_string(),
+        name,
+        verdict: match check.verdict {
+            CheckVerdict::InStep => page::Verdict::InStep,
+            CheckVerdict::Drifted => page::Verdict::Drifted,
+            CheckVerdict::Unknown => page::Verdict::Unknown,
+        },
+        why: why.map(|finding| finding.text.clone()).collect(),
+        checked: check.at.0,
+    })
 }
 
 fn left_behind(left: &crate::reconcile::LeftBehind) -> page::LeftBehind {

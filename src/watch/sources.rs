@@ -208,6 +208,7 @@ fn config_files(config: &Config) -> Vec<PathBuf> {
     };
     let keys = config.braze.values().filter_map(|braze| braze.keys.as_ref());
     keys.flat_map(|keys| [&keys.data_import, &keys.partner_api]).for_each(&mut secret);
+    config.braze.values().filter_map(|braze| braze.rest_key.as_ref()).for_each(&mut secret);
     config.heap.values().flat_map(|heap| &heap.webhook_secrets).for_each(&mut secret);
     config.sql.values().flat_map(crate::config::Sql::secrets).for_each(|(_, place)| secret(place));
     for heap in config.heap.values() {

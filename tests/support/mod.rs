@@ -29,6 +29,7 @@ pub(crate) const SYNCLINE: &str = env!("CARGO_BIN_EXE_syncline");
 /// The keys that a sandbox takes unless it is told others.
 pub(crate) const PARTNER_KEY: &str = "sandbox-partner-api-key";
 pub(crate) const IMPORT_KEY: &str = "sandbox-data-import-key";
+pub(crate) const REST_KEY: &str = "sandbox-rest-api-key";
 
 /// A folder of its own for a test.
 pub(crate) struct Workspace {
@@ -113,6 +114,7 @@ impl Workspace {
             command.env_remove(name);
         }
         command.env("TEST_IMPORT_KEY", IMPORT_KEY).env("TEST_PARTNER_KEY", PARTNER_KEY);
+        command.env("TEST_REST_KEY", REST_KEY);
         command
     }
 

@@ -206,6 +206,7 @@ pub(super) fn exit(reports: &[ExportReport]) -> Exit {
         Some(_) if changed => Exit::Part,
         Some(worst) => worst,
         None if reports.iter().all(ExportReport::is_whole) => Exit::Done,
+        None if changed => Exit::Part,
         None => Exit::Failed,
     }
 }

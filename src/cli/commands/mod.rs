@@ -1,6 +1,8 @@
 //! One file a command: what it reads, what it calls, what it prints, how it ends.
 
+mod adopt;
 pub(super) mod approve;
+pub(super) mod check;
 pub(super) mod doctor;
 pub(super) mod export;
 pub(super) mod forget;
@@ -60,7 +62,7 @@ fn writer(config: &Config) -> Result<StateWriter, CommandError> {
 }
 
 /// The runtime for commands that talk to anybody.
-fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|e| CommandError::new(Exit::Failed, format!("no runtime: {e}")))
 }

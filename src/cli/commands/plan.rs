@@ -8,8 +8,10 @@ use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
 use crate::cli::output::out;
 use crate::cli::progress::progress;
+use crate::cli::segments;
+use crate::cli::view::segments::Segments;
 use crate::cli::view::{Showing, json, markdown, plan as human};
-use crate::cli::{access, environment};
+use crate::cli::{access, environment, workspace};
 use crate::config::Config;
 use crate::model::CohortId;
 use crate::reconcile::{self, Inputs, PassPlan};
@@ -36,14 +38,24 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
         clock: environment::clock(),
         progress: &*progress(watched),
     };
-    let mut plan = reconcile::plan(inputs)?;
     let again = Again::new(global).pass(&args.pass, args.out.as_ref());
+    // A plan needs no keys. Where there are some, they must be those of the state's workspace.
+    if let Ok(keys) = access::keys(&config) {
+        workspace::refuse_other(&config, &state, &keys, &again)?;
+    }
+    let mut plan = reconcile::plan(inputs)?;
     if let Some(file) = &args.out {
         reconcile::save(&mut plan, file).map_err(|error| unusable_plan(error, &again))?;
         tell(&format!("saved to {}; it holds people's identifiers", file.display()));
     }
     let unknown = unknown(&config, &state, &args.pass.cohorts)?;
-    let showing = Showing { again: &again, show_identifiers: args.show_identifiers, unknown: &unknown };
+    let looked = segments::look_along(&config, &state, &args.pass.cohorts)?;
+    let showing = Showing {
+        again: &again,
+        show_identifiers: args.show_identifiers,
+        unknown: &unknown,
+        segments: Segments { looked: &looked, config: &config },
+    };
     let (exit, result) = verdict(&plan, args.detailed_exitcode);
     tracing::info!(result, "the pass ends");
     out(&match args.format {

@@ -14,7 +14,7 @@ use crate::cli::logging::tell;
 use crate::cli::output::{Unwritten, out};
 use crate::cli::progress::progress;
 use crate::cli::view::{json, plan as plan_view, report as human};
-use crate::cli::{access, environment};
+use crate::cli::{access, environment, workspace};
 use crate::config::{Config, SourceAccess};
 use crate::connector::braze::Keys;
 use crate::export::{Days, ExportReport};
@@ -36,6 +36,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     let progress = progress(args.format);
     tracing::info!("the pass begins");
     let again = Again::new(global).pass(&args.pass, args.plan.as_ref());
+    workspace::refuse_other(&config, state.reader(), &keys, &again)?;
     reconcile::fold_all(&config, &state, &pass, environment::clock())?;
     let plan = plan(args, &config, &secrets, &state, &pass, &*progress, &again)?;
     if let Some(expected) = args.expect.filter(|expected| *expected != plan.digest()) {
@@ -197,6 +198,7 @@ pub(super) fn of_failed(kind: FailedKind) -> Exit {
 fn of_halt(halt: &Halt) -> Exit {
     match halt {
         Halt::Unauthorized(_) | Halt::NoKeys => Exit::Credentials,
+        Halt::OtherWorkspace(_) => Exit::Refused,
         Halt::Unavailable(_) | Halt::RateLimited(_) | Halt::Locked => Exit::Unavailable,
         Halt::Stale => Exit::Stale,
         Halt::LeaseLost => Exit::Held,

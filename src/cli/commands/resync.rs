@@ -10,8 +10,9 @@ use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
 use crate::cli::output::out;
 use crate::cli::progress::progress;
+use crate::cli::view::segments::Segments;
 use crate::cli::view::{Showing, json, plan as plan_view};
-use crate::cli::{access, environment};
+use crate::cli::{access, environment, workspace};
 use crate::config::{Config, SourceAccess};
 use crate::model::Progress;
 use crate::reconcile::{self, Inputs, PassPlan};
@@ -20,7 +21,8 @@ use crate::state::StateReader;
 pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
     let again = Again::new(global).resync(&args.cohort);
-    let showing = Showing { again: &again, show_identifiers: false, unknown: &[] };
+    let segments = Segments { looked: &[], config: &config };
+    let showing = Showing { again: &again, show_identifiers: false, unknown: &[], segments };
     if args.dry_run {
         let plan = plan(args, &config, &super::reader(&config)?, &*progress(args.format))?;
         out(&match args.format {
@@ -31,6 +33,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     }
     let keys = access::keys(&config)?;
     let state = Arc::new(super::writer(&config)?);
+    workspace::refuse_other(&config, state.reader(), &keys, &again)?;
     let progress = progress(args.format);
     let plan = plan(args, &config, state.reader(), &*progress)?;
     tell(&plan_view::human(&plan, &showing));

@@ -11,10 +11,10 @@ use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
 use crate::cli::output::out;
 use crate::cli::sandbox_args::{
-    Answers, Codec, CurrentsArgs, HeapArgs, Lengths, Limits, People, SandboxArgs, SandboxCommand,
+    Answers, BrazeArgs, Codec, CurrentsArgs, HeapArgs, Lengths, Limits, People, SandboxArgs, SandboxCommand,
 };
 use crate::sandbox::currents::{self, CurrentsError, Files, Mix, Written};
-use crate::sandbox::{self, HeapOptions, Options, OverLimit, Sandbox, Success};
+use crate::sandbox::{self, HeapOptions, Options, OverLimit, RestGroup, RestOptions, Sandbox, Success};
 
 pub(in crate::cli) fn run(args: &SandboxArgs) -> Result<Exit, CommandError> {
     if let Some(SandboxCommand::Currents(args)) = &args.command {
@@ -116,7 +116,21 @@ fn options(args: &SandboxArgs) -> Options {
         retry_after: braze.retry_after,
         latency: Duration::from_millis(braze.latency),
         strict_naming: braze.strict_naming,
+        rest: rest(braze, defaults.rest),
         heap: heap(&args.heap, defaults.heap),
+    }
+}
+
+fn rest(args: &BrazeArgs, defaults: RestOptions) -> RestOptions {
+    let limit =
+        |&(group, limit, seconds): &(RestGroup, u64, u64)| (group, limit, Duration::from_secs(seconds));
+    RestOptions {
+        api_key: variable("SYNCLINE_SANDBOX_REST_API_KEY").unwrap_or(defaults.api_key),
+        limits: args.rest_limit.iter().map(limit).collect(),
+        track_in_seconds: args.track_in_seconds,
+        merge_keeps_membership: args.merge_keeps_membership,
+        unknown_id: args.unknown_id,
+        export_takes: Duration::from_millis(args.export_takes),
     }
 }
 

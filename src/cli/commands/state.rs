@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::args::{Format, Global, StateArgs, StateCommand};
+use crate::cli::args::{Format, Global};
 use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, count, counted, dim, green, out, red, yellow};
+use crate::cli::state_args::{StateArgs, StateCommand};
 use crate::cli::view::json::envelope;
 use crate::config::Config;
 use crate::model::{CohortId, Op, timestamp_text};
@@ -18,6 +19,7 @@ pub(in crate::cli) fn run(global: &Global, args: &StateArgs) -> Result<Exit, Com
     let (text, value, exit) = match &args.command {
         StateCommand::Ls(_) => list(&config)?,
         StateCommand::Show { cohort, .. } => show(&super::reader(&config)?, cohort)?,
+        StateCommand::Adopt { connection, .. } => super::adopt::adopt(&config, connection)?,
         StateCommand::Verify(_) => verified(&super::reader(&config)?.verify()?),
         StateCommand::Gc { dry_run, .. } => collected(&config, *dry_run)?,
     };

@@ -9,10 +9,10 @@ use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, count, counted, dim, out, yellow};
 use crate::cli::view::json::envelope;
-use crate::cli::view::{export as export_view, told};
+use crate::cli::view::{export as export_view, segments, told};
 use crate::config::Config;
-use crate::model::{CohortId, Standing, timestamp_text};
-use crate::state::{Holder, Location, StateError, StateReader, Version};
+use crate::model::{CohortId, SegmentId, Standing, timestamp_text};
+use crate::state::{Check, Holder, Location, StateError, StateReader, Version};
 
 /// One cohort of the config or of the state.
 struct Row {
@@ -33,16 +33,19 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
     let state = super::reader(&config)?;
     let (location, holder) = (super::location(&config), state.holder(environment::clock().now())?);
     let (rows, told) = (rows(&config, &state)?, told::told(&config, &state)?);
+    let last = last_checks(&config, &state)?;
     let exports = config.exports.iter().map(|export| Ok((export, state.export(&export.id)?)));
     let exports = exports.collect::<Result<Vec<_>, StateError>>()?;
     out(&match args.format {
         Format::Human => {
-            let mut heaps = told::lines(&told, &config, environment::clock().now());
+            let now = environment::clock().now();
+            let mut more = told::lines(&told, &config, now);
             for (export, record) in &exports {
                 let (source, to) = (export.source.name(), export.to.as_str());
-                heaps.extend(export_view::status_lines(export.id.as_str(), &source, to, record));
+                more.extend(export_view::status_lines(export.id.as_str(), &source, to, record));
             }
-            human(&rows, heaps, &state, &location, holder.as_ref(), &Again::new(global))
+            more.extend(segments::last_lines(&last, now));
+            human(&rows, more, &state, &location, holder.as_ref(), &Again::new(global))
         }
         Format::Json => {
             let cohorts: Vec<serde_json::Value> = rows.iter().map(to_json).collect();
@@ -54,11 +57,19 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
             envelope(
                 "status",
                 "status",
-                &json!({ "state": location.to_string(), "holder": holder.as_ref().map(ToString::to_string), "cohorts": cohorts, "heaps": told::to_json(&told, &config), "exports": exports }),
+                &json!({ "state": location.to_string(), "holder": holder.as_ref().map(ToString::to_string), "cohorts": cohorts, "heaps": told::to_json(&told, &config), "exports": exports, "segments": segments::last_json(&last) }),
             )
         }
     })?;
     Ok(Exit::Done)
+}
+
+/// What the last check of each segment came to.
+fn last_checks<'a>(
+    config: &'a Config,
+    state: &StateReader,
+) -> Result<Vec<(&'a SegmentId, Option<Check>)>, StateError> {
+    config.segments.iter().map(|segment| Ok((&segment.id, state.check_of(&segment.id)?))).collect()
 }
 
 fn rows(config: &Config, state: &StateReader) -> Result<Vec<Row>, StateError> {
@@ -100,7 +111,7 @@ fn counted_members(id: &CohortId, version: &Version, state: &StateReader) -> Res
 
 fn human(
     rows: &[Row],
-    heaps: Vec<String>,
+    more: Vec<String>,
     state: &StateReader,
     location: &Location,
     holder: Option<&Holder>,
@@ -132,7 +143,7 @@ fn human(
             lines.push(format!("    {} left the config and is kept", yellow("!")));
         }
     }
-    lines.extend(heaps);
+    lines.extend(more);
     lines.push(String::new());
     lines.push(if state.exists() {
         format!("State: {location}")

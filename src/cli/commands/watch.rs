@@ -16,7 +16,7 @@ use crate::dashboard::{WayOut, Withheld};
 use crate::model::{Clock, PassId};
 use crate::reconcile::{CohortReport, PlanError};
 use crate::state::{Holder, Location};
-use crate::watch::{self, Boxed, Listens, Reach, Refused, Surroundings, WatchError};
+use crate::watch::{self, Boxed, Listens, Reach, Refused, RestAccess, Surroundings, WatchError};
 
 /// How long what blocks may go on once everything else has ended.
 const LAST_WORK: Duration = Duration::from_secs(1);
@@ -43,6 +43,7 @@ pub(in crate::cli) fn run(global: &Global) -> Result<Exit, CommandError> {
 /// Whether every key and secret that the config names is there.
 fn secrets(config: &Config) -> Result<(), CommandError> {
     access::keys(config)?;
+    access::rest_keys(config)?;
     access::webhooks(config)?;
     access::notify(config)?;
     access::sources(config)?;
@@ -62,12 +63,17 @@ impl Machine {
         let keys = access::keys(config)?;
         let (webhooks, notify) = (access::webhooks(config)?, access::notify(config)?);
         let access = self.sandboxes.reach(config, &keys, |_| true).await?;
+        let mut rest = std::collections::BTreeMap::new();
+        for name in config.braze.keys().filter(|name| access::has_segments(config, name)) {
+            let (base, key) = self.sandboxes.rest(config, name).await?;
+            rest.insert(name.clone(), RestAccess { base, key });
+        }
         let ids = access::app_ids(config, &config.exports.iter().collect::<Vec<_>>())?;
         let heaps = self.sandboxes.reach_heaps(config, &ids, |name| ids.contains_key(name)).await?;
         let options = |export: &Export| (export.id.clone(), super::export::store_options(export));
         let store_options = config.exports.iter().map(options).collect();
         let (secrets, tokens) = (access::sources(config)?, access::tokens(config)?);
-        Ok(Reach { access, webhooks, secrets, notify, heaps, tokens, store_options })
+        Ok(Reach { access, rest, webhooks, secrets, notify, heaps, tokens, store_options })
     }
 }
 

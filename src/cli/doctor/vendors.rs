@@ -40,7 +40,7 @@ async fn braze(name: &ConnectionName, settings: &Braze, findings: &mut Findings)
         findings.fine("reach", INSIDE);
         return;
     };
-    let Some(Some(keys)) = findings.kept("secrets", access::keys_of(name, settings)) else { return };
+    let Some(Some(keys)) = findings.kept("secrets", access::import_keys(name, settings)) else { return };
     findings.fine("secrets", "both keys are there");
     match braze::Braze::new(settings, base, keys, environment::clock()) {
         Ok(braze) => {

@@ -46,6 +46,7 @@ pub(in crate::cli) fn plan(plan: &PassPlan, result: &str, showing: &Showing<'_>)
         "waiting": waiting,
         "left_behind": left,
         "removed_unknown": unknown,
+        "segments": showing.segments.to_json(),
         "cost": cost(plan.cost()),
     });
     envelope("plan", result, &details)

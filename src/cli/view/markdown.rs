@@ -29,6 +29,7 @@ pub(in crate::cli) fn markdown(plan: &PassPlan, showing: &Showing<'_>) -> String
     }
     plan.failed.iter().for_each(|failed| text.push_str(&failed_row(failed)));
     text.push_str(&notes(plan, showing));
+    text.push_str(&showing.segments.markdown());
     let show = showing.show_identifiers;
     let samples: String = plan.cohorts.iter().map(|cohort| samples(cohort, show)).collect();
     if !samples.is_empty() {
@@ -74,7 +75,7 @@ fn failed_row(failed: &Failed) -> String {
 }
 
 /// Text inside a table: nothing in it ends the cell.
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     text.replace('\\', "\\\\").replace('|', "\\|").replace(['\n', '\r'], " ").replace('<', "&lt;")
 }
 

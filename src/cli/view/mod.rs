@@ -6,6 +6,8 @@ pub(super) mod markdown;
 pub(super) mod plan;
 pub(super) mod refusal;
 pub(super) mod report;
+pub(super) mod segments;
+pub(super) mod steps;
 pub(super) mod told;
 
 use std::time::Duration;
@@ -15,6 +17,7 @@ use super::output::{count, counted, counted_of, dim};
 use crate::model::{CohortId, Identifier, Matched};
 use crate::plan::Cost;
 use crate::reconcile::PassPlan;
+use segments::Segments;
 
 /// How a plan is shown, and what is told beside it.
 pub(super) struct Showing<'a> {
@@ -24,6 +27,8 @@ pub(super) struct Showing<'a> {
     pub(super) show_identifiers: bool,
     /// Ids under `removed:` of which the state knows nothing.
     pub(super) unknown: &'a [CohortId],
+    /// What the segments came to, if there are any.
+    pub(super) segments: Segments<'a>,
 }
 
 /// Why an id under `removed:` changes nothing.

@@ -26,8 +26,11 @@ pub(in crate::cli) fn human(plan: &PassPlan, showing: &Showing<'_>) -> String {
         lines.push(left_behind(left));
     }
     lines.extend(showing.unknown.iter().map(|id| format!("{} {}", yellow("!"), unknown_line(id))));
+    lines.extend(showing.segments.lines());
     lines.push(String::new());
     lines.extend(summary(plan, showing));
+    let amiss = showing.segments.summary();
+    lines.extend(amiss.map(|amiss| format!("{} {amiss}.", red("Not as it should be:"))));
     lines.join("\n")
 }
 

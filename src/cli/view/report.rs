@@ -3,6 +3,7 @@
 use super::plan::left_behind;
 use super::refusal::{About, words};
 use super::{rejected, rejects_line, troubles};
+use crate::apply::Halt;
 use crate::cli::again::Again;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
@@ -58,6 +59,7 @@ fn cohort(cohort: &CohortReport, again: &Again, lines: &mut Vec<String>) {
     }
     if let Some(halt) = &outcome.halt {
         lines.push(format!("  {} {halt}", red("stopped:")));
+        lines.extend(workspace_ways(halt, again).into_iter().map(|way| format!("      {way}")));
     }
     if outcome.in_doubt > 0 {
         lines.push(format!(
@@ -100,6 +102,17 @@ fn what(cohort: &CohortReport) -> String {
         (true, false, true) => format!("in step, {members}"),
         (true, ..) => format!("unchanged, {members}"),
     }
+}
+
+/// The ways out when the keys are of another workspace than the state.
+pub(in crate::cli) fn workspace_ways(halt: &Halt, again: &Again) -> Vec<String> {
+    let Halt::OtherWorkspace(connection) = halt else { return Vec::new() };
+    vec![
+        format!("if it is a new key of the same workspace: {}", again.adopt(connection)),
+        "if it is another workspace: nobody of the record is there; give it a `state:` of its own, as an entry of \
+         `environments:` does"
+            .to_owned(),
+    ]
 }
 
 fn summary(report: &PassReport, exports: &[ExportReport], exit: Exit) -> String {

@@ -5,6 +5,7 @@
 
 mod exports;
 mod places;
+mod segments;
 mod server;
 mod sql;
 
@@ -34,6 +35,11 @@ const CHECKS: &[Check] = &[
     one_endpoint_each,
     endpoints_are_safe,
     real_vendors_have_keys,
+    segments::ids_are_unique,
+    segments::connections_exist,
+    segments::cohorts_exist,
+    segments::sides_differ,
+    segments::there_is_a_key,
     exports::ids_are_unique,
     exports::heaps_can_be_sent_to,
     exports::heap_endpoints_are_safe,

@@ -141,8 +141,9 @@ pub(super) fn doors_differ(tree: &Node, problems: &mut Vec<Problem>) {
 
 /// Times that cron and the time zones know.
 pub(super) fn schedules_come_to_be(tree: &Node, problems: &mut Vec<Problem>) {
-    let each = tree.items("cohorts").iter().chain(tree.items("exports"));
-    let each = each.filter_map(|one| one.get("schedule"));
+    let cohorts_and_exports = tree.items("cohorts").iter().chain(tree.items("exports"));
+    let each = cohorts_and_exports.filter_map(|one| one.get("schedule"));
+    let each = each.chain(tree.items("segments").iter().filter_map(|segment| segment.get("check")));
     let whole = tree.get("watch").and_then(|watch| watch.get("schedule"));
     for cron in whole.into_iter().chain(each).filter_map(|schedule| schedule.get("cron")) {
         if let Some((at, place)) = cron.text("at").filter(|(at, _)| at.split_whitespace().count() == 5)

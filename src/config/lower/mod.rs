@@ -4,6 +4,7 @@
 //! ever disagree, that is a problem with a place like any other and not a panic.
 
 mod export;
+mod segments;
 mod server;
 mod sql;
 
@@ -43,6 +44,7 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
     let query_files = queries.iter().flatten().map(|(path, _)| path.clone());
     let files = sources.names().map(PathBuf::from).chain(query_files).collect();
     let cohorts = file.cohorts.into_iter().zip(queries).enumerate();
+    let segments = file.segments.into_iter().enumerate();
     let exports = file.exports.into_iter().enumerate();
     let declared_at = |list: &str, at: usize| {
         let node = tree.nearest(&[Step::Key(list.to_owned()), Step::Index(at)]);
@@ -66,6 +68,10 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
             .map(|(at, (shape, query))| {
                 cohort(shape, query.map(|(_, text)| text), declared_at("cohorts", at))
             })
+            .collect::<Result<_, _>>()
+            .map_err(|error| id_problem(tree, &error))?,
+        segments: segments
+            .map(|(at, shape)| segments::segment(shape, declared_at("segments", at)))
             .collect::<Result<_, _>>()
             .map_err(|error| id_problem(tree, &error))?,
         exports: exports
@@ -192,6 +198,7 @@ fn braze(shape: shape::Braze, folder: &Path) -> Result<Braze, IdError> {
         partner: shape.partner.0,
         organization: shape.organization.0,
         keys,
+        rest_key: shape.rest_api_key.map(|key| secret(key, folder)),
         cohorts_at_once: small(shape.cohorts_at_once),
         batch_len_max: small(shape.batch),
         requests_per_hour: shape.requests_per_hour.0,

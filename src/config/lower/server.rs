@@ -64,6 +64,7 @@ fn notify(shape: shape::Notify, folder: &Path) -> Notify {
         shape::NotifyOn::Failure => Notable::Failure,
         shape::NotifyOn::Recovery => Notable::Recovery,
         shape::NotifyOn::Staleness => Notable::Staleness,
+        shape::NotifyOn::Drift => Notable::Drift,
     };
     Notify {
         url: secret(shape.url, folder),

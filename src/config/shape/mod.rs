@@ -6,6 +6,7 @@
 
 mod export;
 mod heap;
+mod segments;
 mod sql;
 mod watch;
 
@@ -18,6 +19,7 @@ pub(in crate::config) use export::{
     Anonymous, CustomEvents, Export, ExportSource, Naming, Properties, StorageSource,
 };
 pub(in crate::config) use heap::{Heap, Region, SegmentSource};
+pub(in crate::config) use segments::{Combination, Named, Segment, Size};
 pub(in crate::config) use sql::{Adbc, DatabaseTls, Postgres, Quote, SqlSource};
 pub(in crate::config) use watch::{Limits, Notify, NotifyFormat, NotifyOn, Schedule, Watch};
 
@@ -41,7 +43,7 @@ pub(in crate::config) struct File {
     /// How the bucket in `state` is reached, where the vendor's environment variables do not say it all.
     #[serde(default)]
     pub(in crate::config) bucket: Bucket,
-    /// More files to read, as globs relative to this file's folder. They may hold `connections`, `cohorts`, `exports` and `removed`.
+    /// More files to read, as globs relative to this file's folder. They may hold `connections`, `cohorts`, `segments`, `exports` and `removed`.
     #[serde(default)]
     #[schemars(example = ["cohorts/*.yaml"])]
     pub(in crate::config) include: Vec<String>,
@@ -59,6 +61,9 @@ pub(in crate::config) struct File {
     /// The cohorts to keep in step.
     #[serde(default)]
     pub(in crate::config) cohorts: Vec<Cohort>,
+    /// Braze segments that use the cohorts, and that are checked.
+    #[serde(default)]
+    pub(in crate::config) segments: Vec<Segment>,
     /// The flows of engagement events from Braze to Heap.
     #[serde(default)]
     pub(in crate::config) exports: Vec<Export>,
@@ -158,6 +163,8 @@ pub(in crate::config) struct Braze {
     pub(in crate::config) data_import_key: Option<Secret>,
     /// The partner API key that Braze gave to the partner.
     pub(in crate::config) partner_api_key: Option<Secret>,
+    /// A REST API key of the workspace, to check segments with. It needs the permissions `segments.list`, `segments.details`, `segments.data_series`, `campaigns.list`, `campaigns.details`, `canvas.list` and `canvas.details`, and `users.export.ids` for canaries.
+    pub(in crate::config) rest_api_key: Option<Secret>,
     /// The organization in the `User-Agent` that Braze requires of partners: `partner-<organization>-Syncline/<version>`.
     #[serde(default = "default_organization")]
     pub(in crate::config) organization: PascalCase,

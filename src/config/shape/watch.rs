@@ -170,7 +170,7 @@ pub(in crate::config) struct Notify {
     #[serde(default)]
     pub(in crate::config) format: NotifyFormat,
     /// What is told; everything if not given.
-    pub(in crate::config) on: Option<NonEmpty<NotifyOn, 4>>,
+    pub(in crate::config) on: Option<NonEmpty<NotifyOn, 5>>,
 }
 
 /// The body of a notification.
@@ -192,8 +192,10 @@ pub(in crate::config) enum NotifyOn {
     Refusal,
     /// Something failed, and will be tried again.
     Failure,
-    /// What was refused, had failed or was stale is well again.
+    /// What was refused, had failed, was stale or had drifted is well again.
     Recovery,
     /// There was no good pass for too long.
     Staleness,
+    /// A segment is no longer as the config has it.
+    Drift,
 }

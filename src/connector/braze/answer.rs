@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::super::headers::{self, number, reset, retry_at};
 use super::super::http::{self, HttpError};
-use super::Keys;
 use super::wire::Layout;
+use crate::config::Secret;
 use crate::model::Timestamp;
 
 /// What became of a request.
@@ -96,24 +96,23 @@ impl Answer {
     }
 }
 
+/// Reads an answer. The keys are those that it might repeat.
 pub(super) fn read(
-    result: Result<http::Answer, HttpError>,
+    result: &Result<http::Answer, HttpError>,
     layout: &Layout,
-    keys: &Keys,
+    keys: &[&Secret],
     now: Timestamp,
 ) -> Reply {
     match result {
-        Ok(answer) => {
-            Reply { left: left(&answer.headers, now), answer: classify(&answer, layout, keys, now) }
-        }
-        Err(HttpError::NoAnswer(why)) => Reply { answer: Answer::NoAnswer(why), left: None },
+        Ok(answer) => Reply { left: left(&answer.headers, now), answer: classify(answer, layout, keys, now) },
+        Err(HttpError::NoAnswer(why)) => Reply { answer: Answer::NoAnswer(why.clone()), left: None },
         Err(HttpError::NotReached(why) | HttpError::Client(why)) => {
-            Reply { answer: Answer::NotReached(why), left: None }
+            Reply { answer: Answer::NotReached(why.clone()), left: None }
         }
     }
 }
 
-fn classify(answer: &http::Answer, layout: &Layout, keys: &Keys, now: Timestamp) -> Answer {
+fn classify(answer: &http::Answer, layout: &Layout, keys: &[&Secret], now: Timestamp) -> Answer {
     let text = answer.body.trim_ascii();
     let parsed = text.starts_with(b"{").then(|| serde_json::from_slice(text).ok()).flatten();
     let whole = parsed.is_some() || text.is_empty();
@@ -143,7 +142,7 @@ struct Body {
     errors: Option<serde_json::Value>,
 }
 
-fn accepted(body: &Body, layout: &Layout, keys: &Keys) -> Answer {
+fn accepted(body: &Body, layout: &Layout, keys: &[&Secret]) -> Answer {
     let errors = match &body.errors {
         None | Some(serde_json::Value::Null) => return Answer::Accepted,
         Some(serde_json::Value::Array(errors)) if errors.is_empty() => return Answer::Accepted,
@@ -164,7 +163,7 @@ fn accepted(body: &Body, layout: &Layout, keys: &Keys) -> Answer {
     Answer::AcceptedWithErrors { named, other }
 }
 
-fn row_error(error: &serde_json::Value, layout: &Layout, keys: &Keys) -> Option<RowError> {
+fn row_error(error: &serde_json::Value, layout: &Layout, keys: &[&Secret]) -> Option<RowError> {
     let index = usize::try_from(error.get("index")?.as_u64()?).ok()?;
     let member = layout.member(error.get("input_array")?.as_str()?, index)?;
     let kind = error.get("type").map(plain).unwrap_or_default();
@@ -185,8 +184,8 @@ fn is_passing(kind: &str) -> bool {
 }
 
 /// A text of Braze's as we show it: short, and without our keys.
-fn shown(text: &str, keys: &Keys) -> String {
-    headers::shown(text, [keys.data_import.expose(), keys.partner_api.expose()])
+pub(super) fn shown(text: &str, keys: &[&Secret]) -> String {
+    headers::shown(text, keys.iter().map(|key| key.expose()))
 }
 
 fn left(headers: &HeaderMap, now: Timestamp) -> Option<Left> {
@@ -200,13 +199,12 @@ mod tests {
     use reqwest::header::{HeaderName, HeaderValue};
 
     use super::*;
-    use crate::config::Secret;
     use crate::model::{CohortId, Identifier, Kind, Op};
 
     const NOW: i64 = 1_592_425_000;
 
     fn reply(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Reply {
-        let keys = Keys {
+        let keys = super::super::Keys {
             data_import: Secret::new("canary-1".to_owned()),
             partner_api: Secret::new("canary-2".to_owned()),
         };
@@ -217,7 +215,7 @@ mod tests {
         let headers =
             headers.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v))).collect();
         let answer = http::Answer { status, headers, body: body.as_bytes().to_vec() };
-        read(Ok(answer), &layout, &keys, Timestamp::from_second(NOW).unwrap())
+        read(&Ok(answer), &layout, &keys.all(), Timestamp::from_second(NOW).unwrap())
     }
 
     fn wait(headers: &[(&'static str, &'static str)]) -> Option<i64> {

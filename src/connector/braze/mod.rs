@@ -1,4 +1,5 @@
-//! Braze's partner cohort import: names cohorts, sends members, and says what Braze made of it.
+//! Braze's partner cohort import: names cohorts, sends members, and says what Braze made of it. What the
+//! workspace's own key may ask is in [`rest`].
 //!
 //! Source: Braze, "Partner cohort import": `POST {base}/partners/{partner}/cohorts` and `…/cohorts/users`,
 //! both keys in the body; there is no endpoint that reads anything back. What to do about an answer is
@@ -6,12 +7,15 @@
 
 mod answer;
 mod gate;
+mod mark;
+pub mod rest;
 mod wire;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use answer::{Answer, Left, Reply, RowError};
 pub use gate::{Admission, Gate};
+pub use mark::{KeyKind, mark};
 
 use super::http::{Http, HttpError};
 use crate::config::{Braze as BrazeConfig, Secret};
@@ -24,6 +28,12 @@ pub struct Keys {
     pub data_import: Secret,
     /// The partner's API key.
     pub partner_api: Secret,
+}
+
+impl Keys {
+    fn all(&self) -> [&Secret; 2] {
+        [&self.data_import, &self.partner_api]
+    }
 }
 
 /// One Braze workspace, to write to.
@@ -54,6 +64,12 @@ impl Braze {
         Ok(Self { http, cohorts_url, users_url, keys, clock, seats, gate })
     }
 
+    /// The fingerprint of the workspace: see [`mark()`].
+    #[must_use]
+    pub fn mark(&self, salt: &str) -> String {
+        mark(salt, KeyKind::DataImport, &self.keys.data_import)
+    }
+
     /// A seat for one request. Whoever has waited longest is next, so cohorts take turns.
     pub async fn seat(&self) -> Option<SemaphorePermit<'_>> {
         // A closed semaphore is one that nobody closes: there is nothing to wait for then.
@@ -79,13 +95,13 @@ impl Braze {
     pub async fn greet(&self) -> (Reply, Option<Timestamp>) {
         let result = self.http.post_json(&self.users_url, wire::nobody(&self.keys)).await;
         let sent_at = result.as_ref().ok().and_then(super::http::Answer::sent_at);
-        (answer::read(result, &wire::Layout::default(), &self.keys, self.clock.now()), sent_at)
+        (answer::read(&result, &wire::Layout::default(), &self.keys.all(), self.clock.now()), sent_at)
     }
 
     async fn post(&self, url: &str, body: Vec<u8>, layout: &wire::Layout) -> Reply {
         let result = self.http.post_json(url, body).await;
         let now = self.clock.now();
-        let reply = answer::read(result, layout, &self.keys, now);
+        let reply = answer::read(&result, layout, &self.keys.all(), now);
         self.gate.learn(&reply, now);
         reply
     }

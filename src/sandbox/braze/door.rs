@@ -9,7 +9,9 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::world::{Change, Fact, Person};
+use super::people::Person;
+use super::rest;
+use super::world::{Change, Fact};
 use crate::sandbox::Shared;
 use crate::sandbox::faults::Endpoint;
 
@@ -33,6 +35,8 @@ pub(super) struct Counters {
     at_once_max: u64,
     /// Identifiers that Braze would ignore in silence.
     ignored: u64,
+    /// What the REST side was asked.
+    rest: rest::Counters,
     #[serde(skip)]
     busy: BTreeSet<String>,
 }
@@ -84,6 +88,8 @@ pub(in crate::sandbox) fn routes() -> Router<Shared> {
         .route("/_sandbox/requests", get(requests))
         .route("/_sandbox/people", post(people))
         .route("/_sandbox/identify", post(identify))
+        .merge(rest::routes())
+        .merge(rest::door())
 }
 
 async fn cohorts(State(shared): State<Shared>) -> Json<Value> {
@@ -102,7 +108,8 @@ async fn members(State(shared): State<Shared>, Path(id): Path<String>) -> Result
 
 async fn requests(State(shared): State<Shared>) -> Json<Counters> {
     let inner = shared.lock();
-    Json(Counters { ignored: inner.braze.world.ignored, ..inner.braze.counters.clone() })
+    let (ignored, rest) = (inner.braze.world.ignored, inner.braze.rest.counters.clone());
+    Json(Counters { ignored, rest, ..inner.braze.counters.clone() })
 }
 
 async fn people(State(shared): State<Shared>, Json(people): Json<Vec<Person>>) -> StatusCode {
@@ -121,11 +128,8 @@ async fn identify(State(shared): State<Shared>, Json(body): Json<Identify>) -> S
 }
 
 fn learn(shared: &Shared, facts: impl IntoIterator<Item = Fact>) -> StatusCode {
-    let mut inner = shared.lock();
-    for fact in facts {
-        if inner.braze.keep(fact).is_err() {
-            return StatusCode::SERVICE_UNAVAILABLE;
-        }
+    match shared.lock().braze.keep_all(facts.into_iter().collect()) {
+        Ok(()) => StatusCode::NO_CONTENT,
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
-    StatusCode::NO_CONTENT
 }

@@ -1,12 +1,15 @@
-//! Braze's two partner cohort endpoints, as strict as their documents.
+//! Braze's two partner cohort endpoints, as strict as their documents. Its REST side is in `rest`.
 //!
 //! Source: Braze, "Partner cohort import" (paths, fields, the limit of 1,000, messages of 400 and 401,
 //! 423), "Partner API integrations" (`User-Agent`), "API limits" (4 MB, headers). Checks run in this
 //! order: content type, body, partner key, client secret, partner, cohort id, the rest of the shape, the
 //! limit. The success is `201 {"message":"success"}`, as on Braze's other POST endpoints.
 
+mod catalog;
 mod door;
 mod limits;
+mod people;
+mod rest;
 mod world;
 
 use axum::body::{Body, Bytes};
@@ -22,7 +25,10 @@ use super::{Options, SandboxError, Shared};
 
 pub(super) use door::routes;
 use limits::{Quota, RateLimit};
-use world::{Alias, Change, Fact, World};
+use people::Alias;
+use rest::Rest;
+pub use rest::{RestGroup, RestOptions};
+use world::{Change, Fact, World};
 
 /// Largest body in bytes (Braze, "API limits").
 const BODY_LEN_MAX: usize = 4 << 20;
@@ -41,12 +47,13 @@ pub(super) struct Braze {
     facts: Option<Facts>,
     limit: RateLimit,
     counters: door::Counters,
+    rest: Rest,
 }
 
 impl Braze {
     /// Braze as it was, if there is a memory of it.
     pub(super) fn open(options: &Options, memory: Option<&Memory>) -> Result<Self, SandboxError> {
-        let mut world = World::new(options.people);
+        let mut world = World::new(options.people, options.rest.merge_keeps_membership);
         let facts = match memory {
             Some(memory) => {
                 if memory.recall(FACTS, |fact| world.learn(fact))? > FACTS_MAX {
@@ -57,15 +64,20 @@ impl Braze {
             None => None,
         };
         let limit = RateLimit::new(options.rate_limit, options.rate_window);
-        Ok(Self { world, facts, limit, counters: door::Counters::default() })
+        Ok(Self { world, facts, limit, counters: door::Counters::default(), rest: Rest::new(options) })
     }
 
     /// Writes a fact down and lets it happen.
     fn keep(&mut self, fact: Fact) -> std::io::Result<()> {
+        self.keep_all(vec![fact])
+    }
+
+    /// The same for several, in one write.
+    fn keep_all(&mut self, new: Vec<Fact>) -> std::io::Result<()> {
         if let Some(facts) = &mut self.facts {
-            facts.keep(&[&fact])?;
+            facts.keep(&new)?;
         }
-        self.world.learn(fact);
+        new.into_iter().for_each(|fact| self.world.learn(fact));
         Ok(())
     }
 }
@@ -84,6 +96,12 @@ impl Answer {
 
     fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// What happened could not be written down, so it did not happen.
+    #[allow(clippy::needless_pass_by_value, reason = "an error is mapped into it")]
+    fn of_memory(_: std::io::Error) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the sandbox cannot write its memory")
     }
 }
 
@@ -291,10 +309,7 @@ fn settle(shared: &Shared, cohort_id: &str, fact: Fact) -> Result<(), Answer> {
         }
         inner.braze.counters.changed(cohort_changes);
     }
-    inner
-        .braze
-        .keep(fact)
-        .map_err(|_| Answer::new(StatusCode::SERVICE_UNAVAILABLE, "the sandbox cannot write its memory"))
+    inner.braze.keep(fact).map_err(Answer::of_memory)
 }
 
 fn respond(shared: &Shared, answer: &Answer, quota: Quota) -> Response {

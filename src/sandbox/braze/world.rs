@@ -5,10 +5,13 @@
 //! by device id; the device id of an identified person is ignored, also of one who was anonymous first;
 //! people who do not exist are ignored and never made.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
+use super::catalog::{Catalog, Messaging, Segment, Sent};
+use super::people::{Alias, Person, Profiles, Who};
 use crate::sandbox::People;
 
 /// Something that happened.
@@ -18,29 +21,52 @@ pub(super) enum Fact {
     /// The door introduced a person.
     Person(Person),
     /// A cohort got its name.
-    Named { cohort_id: String, name: String, created_at: String },
+    Named {
+        cohort_id: String,
+        name: String,
+        created_at: String,
+    },
     /// Members were sent.
-    Changed { cohort_id: String, cohort_changes: Vec<Change> },
+    Changed {
+        cohort_id: String,
+        cohort_changes: Vec<Change>,
+    },
     /// An anonymous person became known.
-    Identified { device_id: String, external_id: String },
-}
-
-/// A profile.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Person {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) external_id: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) aliases: Vec<Alias>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) device_ids: Vec<String>,
-}
-
-/// A user alias, as Braze writes it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Alias {
-    pub(super) alias_label: String,
-    pub(super) alias_name: String,
+    Identified {
+        device_id: String,
+        external_id: String,
+    },
+    /// A person got an alias, or an alias made a person.
+    Aliased {
+        external_id: Option<String>,
+        alias: Alias,
+    },
+    /// A person known by this became known by an external id.
+    Known {
+        by: Who,
+        external_id: String,
+    },
+    /// One profile melted into another.
+    Merged {
+        gone: Who,
+        kept: Who,
+    },
+    /// A profile was deleted.
+    Deleted {
+        who: Who,
+    },
+    /// Attributes were set; `make` says whether that makes a profile.
+    Described {
+        who: Who,
+        make: bool,
+        attributes: Map<String, Value>,
+    },
+    /// The door made or replaced a segment, a campaign or a Canvas.
+    Segment(Segment),
+    Campaign(Messaging),
+    Canvas(Messaging),
+    /// A campaign or a Canvas was triggered.
+    Sent(Sent),
 }
 
 /// One element of `cohort_changes`, checked.
@@ -73,65 +99,136 @@ pub(super) struct Cohort {
 #[derive(Debug)]
 pub(super) struct World {
     people: People,
-    profiles: Vec<Person>,
-    by_external_id: HashMap<String, usize>,
-    by_alias: HashMap<Alias, usize>,
-    by_device: HashMap<String, usize>,
+    /// Whether membership moves along when a profile melts into another.
+    merge_keeps_membership: bool,
+    pub(super) profiles: Profiles,
     pub(super) cohorts: BTreeMap<String, Cohort>,
+    pub(super) catalog: Catalog,
     /// Identifiers of nobody, and device ids of identified people: ignored without a word.
     pub(super) ignored: u64,
 }
 
 impl World {
-    pub(super) fn new(people: People) -> Self {
+    pub(super) fn new(people: People, merge_keeps_membership: bool) -> Self {
         Self {
             people,
-            profiles: Vec::new(),
-            by_external_id: HashMap::new(),
-            by_alias: HashMap::new(),
-            by_device: HashMap::new(),
+            merge_keeps_membership,
+            profiles: Profiles::default(),
             cohorts: BTreeMap::new(),
+            catalog: Catalog::default(),
             ignored: 0,
         }
     }
 
     pub(super) fn learn(&mut self, fact: Fact) {
         match fact {
-            Fact::Person(person) => drop(self.introduce(person)),
+            Fact::Person(person) => drop(self.profiles.introduce(person)),
             Fact::Named { cohort_id, name, created_at } => {
                 let cohort = self.cohorts.entry(cohort_id).or_default();
                 cohort.name = Some(name);
                 cohort.created_at = Some(created_at);
             }
             Fact::Changed { cohort_id, cohort_changes } => self.change(&cohort_id, cohort_changes),
-            Fact::Identified { device_id, external_id } => self.identify(&device_id, external_id),
+            Fact::Identified { device_id, external_id } => self.identify_device(&device_id, external_id),
+            Fact::Aliased { external_id, alias } => self.alias(external_id.as_deref(), alias),
+            Fact::Known { by, external_id } => self.identify(&by, external_id),
+            Fact::Merged { gone, kept } => self.merge_named(&gone, &kept),
+            Fact::Deleted { who } => self.delete(&who),
+            Fact::Described { who, make, attributes } => self.describe(who, make, &attributes),
+            Fact::Segment(segment) => self.catalog.segments.put(segment),
+            Fact::Campaign(campaign) => self.catalog.campaigns.put(campaign),
+            Fact::Canvas(canvas) => self.catalog.canvases.put(canvas),
+            Fact::Sent(sent) => self.catalog.sent.push(sent),
         }
     }
 
-    fn introduce(&mut self, person: Person) -> usize {
-        let at = self.profiles.len();
-        if let Some(id) = &person.external_id {
-            self.by_external_id.insert(id.clone(), at);
-        }
-        self.by_alias.extend(person.aliases.iter().cloned().map(|alias| (alias, at)));
-        self.by_device.extend(person.device_ids.iter().cloned().map(|device| (device, at)));
-        self.profiles.push(person);
-        at
-    }
-
-    /// The anonymous profile gets an external id, or melts into the profile that has it already.
-    fn identify(&mut self, device_id: &str, external_id: String) {
-        let Some(&anonymous) = self.by_device.get(device_id) else { return };
-        match self.by_external_id.get(&external_id).copied() {
-            None => {
-                self.profiles[anonymous].external_id = Some(external_id.clone());
-                self.by_external_id.insert(external_id, anonymous);
-            }
+    /// The anonymous profile gets an external id, or its device goes to the profile that has the id already.
+    fn identify_device(&mut self, device_id: &str, external_id: String) {
+        let Some(anonymous) = self.profiles.find(&Who::DeviceId(device_id.to_owned())).first().copied()
+        else {
+            return;
+        };
+        match self.profiles.known(&external_id) {
+            None => self.profiles.name(anonymous, external_id),
+            Some(known) if known == anonymous => {}
             Some(known) => {
-                self.by_device.insert(device_id.to_owned(), known);
-                self.profiles[known].device_ids.push(device_id.to_owned());
-                self.profiles[anonymous].device_ids.retain(|device| device != device_id);
+                if self.profiles.hand_over(device_id, anonymous, known) {
+                    self.melt(anonymous, known);
+                }
             }
+        }
+    }
+
+    /// Without an external id a new alias makes a profile; with an unknown one nothing happens.
+    fn alias(&mut self, external_id: Option<&str>, alias: Alias) {
+        match external_id {
+            Some(id) => {
+                if let Some(at) = self.profiles.known(id) {
+                    self.profiles.alias(at, alias);
+                }
+            }
+            None if self.profiles.find(&Who::UserAlias(alias.clone())).is_empty() => {
+                self.profiles.introduce(Person { aliases: vec![alias], ..Person::default() });
+            }
+            None => {}
+        }
+    }
+
+    /// Somebody without an external id gets one, or melts into the profile that has it. Of somebody who has
+    /// another one nothing is changed.
+    fn identify(&mut self, by: &Who, external_id: String) {
+        let Some(at) = self.profiles.find(by).first().copied() else { return };
+        if self.profiles.get(at).external_id.is_some() {
+            return;
+        }
+        match self.profiles.known(&external_id) {
+            None => self.profiles.name(at, external_id),
+            Some(known) => self.melt(at, known),
+        }
+    }
+
+    fn merge_named(&mut self, gone: &Who, kept: &Who) {
+        let (gone, kept) = (self.profiles.find(gone), self.profiles.find(kept));
+        // Whoever is not found, or is found more than once, is passed over without a word.
+        if let ([gone], [kept]) = (&gone[..], &kept[..])
+            && gone != kept
+        {
+            self.melt(*gone, *kept);
+        }
+    }
+
+    /// Braze's list of what is merged does not have cohorts in it; what becomes of them is not documented.
+    fn melt(&mut self, gone: usize, kept: usize) {
+        self.profiles.merge(gone, kept);
+        for cohort in self.cohorts.values_mut() {
+            if cohort.members.remove(&gone) && self.merge_keeps_membership {
+                cohort.members.insert(kept);
+            }
+        }
+    }
+
+    fn delete(&mut self, who: &Who) {
+        for at in self.profiles.find(who) {
+            self.profiles.delete(at);
+            for cohort in self.cohorts.values_mut() {
+                cohort.members.remove(&at);
+            }
+        }
+    }
+
+    fn describe(&mut self, who: Who, make: bool, attributes: &Map<String, Value>) {
+        let mut found = self.profiles.find(&who);
+        if found.is_empty() && make {
+            let person = match who {
+                Who::ExternalId(id) => Person { external_id: Some(id), ..Person::default() },
+                Who::UserAlias(alias) => Person { aliases: vec![alias], ..Person::default() },
+                _ => return,
+            };
+            found.push(self.profiles.introduce(person));
+        }
+        self.ignored += u64::from(found.is_empty());
+        for at in found {
+            self.profiles.describe(at, attributes);
         }
     }
 
@@ -154,35 +251,56 @@ impl World {
     fn find(&mut self, change: Change) -> impl Iterator<Item = usize> {
         let mut found = Vec::with_capacity(change.len());
         for id in change.user_ids {
-            let known = self.by_external_id.get(&id).copied();
+            let known = self.profiles.known(&id);
             found.push(known.or_else(|| self.make(Person { external_id: Some(id), ..Person::default() })));
         }
         for alias in change.aliases {
-            let known = self.by_alias.get(&alias).copied();
+            let known = self.profiles.find(&Who::UserAlias(alias.clone())).first().copied();
             found.push(known.or_else(|| self.make(Person { aliases: vec![alias], ..Person::default() })));
         }
         for device in change.device_ids {
-            let known = self.by_device.get(&device).copied();
+            let known = self.profiles.find(&Who::DeviceId(device.clone())).first().copied();
             let person =
                 known.or_else(|| self.make(Person { device_ids: vec![device], ..Person::default() }));
-            found.push(person.filter(|at| self.profiles[*at].external_id.is_none()));
+            found.push(person.filter(|at| self.profiles.get(*at).external_id.is_none()));
         }
         self.ignored += found.iter().filter(|person| person.is_none()).count() as u64;
         found.into_iter().flatten()
     }
 
     fn make(&mut self, person: Person) -> Option<usize> {
-        (self.people == People::Any).then(|| self.introduce(person))
+        (self.people == People::Any).then(|| self.profiles.introduce(person))
     }
 
     /// The members of a cohort, each by the identifier that knows it best.
     pub(super) fn members(&self, cohort_id: &str) -> Option<BTreeSet<String>> {
         let cohort = self.cohorts.get(cohort_id)?;
-        Some(cohort.members.iter().map(|at| label(&self.profiles[*at])).collect())
+        Some(cohort.members.iter().map(|at| label(self.profiles.get(*at))).collect())
     }
 
     pub(super) fn size(&self, cohort_id: &str) -> usize {
         self.cohorts.get(cohort_id).map_or(0, |cohort| cohort.members.len())
+    }
+
+    /// Who is in a segment: in any of the cohorts that it includes, or in all of them, and in none that it
+    /// excludes. One that includes none has nobody.
+    pub(super) fn in_segment(&self, segment: &Segment) -> Vec<usize> {
+        let sets = |ids: &[String]| -> Vec<Option<&HashSet<usize>>> {
+            ids.iter().map(|id| self.cohorts.get(id).map(|cohort| &cohort.members)).collect()
+        };
+        let (include, exclude) = (sets(&segment.include), sets(&segment.exclude));
+        let has = |set: &Option<&HashSet<usize>>, at: &usize| set.is_some_and(|set| set.contains(at));
+        let all: BTreeSet<usize> = include.iter().flatten().copied().flatten().copied().collect();
+        let wanted = |at: &usize| {
+            let every = !segment.all || include.iter().all(|set| has(set, at));
+            every && !exclude.iter().any(|set| has(set, at))
+        };
+        all.into_iter().filter(wanted).collect()
+    }
+
+    /// The name that the segment filter shows for a cohort.
+    pub(super) fn cohort_name<'a>(&'a self, cohort_id: &'a str) -> &'a str {
+        self.cohorts.get(cohort_id).and_then(|cohort| cohort.name.as_deref()).unwrap_or(cohort_id)
     }
 
     /// Facts that make this world again, people first.
@@ -194,9 +312,16 @@ impl World {
         });
         let filled = self.cohorts.iter().map(|(id, cohort)| Fact::Changed {
             cohort_id: id.clone(),
-            cohort_changes: cohort.members.iter().map(|at| naming(&self.profiles[*at])).collect(),
+            cohort_changes: cohort.members.iter().map(|at| naming(self.profiles.get(*at))).collect(),
         });
-        people.chain(named).chain(filled)
+        let catalog = &self.catalog;
+        people
+            .chain(named)
+            .chain(filled)
+            .chain(catalog.segments.iter().cloned().map(Fact::Segment))
+            .chain(catalog.campaigns.iter().cloned().map(Fact::Campaign))
+            .chain(catalog.canvases.iter().cloned().map(Fact::Canvas))
+            .chain(catalog.sent.iter().cloned().map(Fact::Sent))
     }
 }
 
@@ -211,7 +336,8 @@ fn naming(person: &Person) -> Change {
     }
 }
 
-fn label(person: &Person) -> String {
+/// A person by the identifier that knows them best.
+pub(super) fn label(person: &Person) -> String {
     match (&person.external_id, person.aliases.first(), person.device_ids.first()) {
         (Some(id), ..) => format!("external_id {id}"),
         (None, Some(alias), _) => format!("alias {}:{}", alias.alias_label, alias.alias_name),
@@ -225,7 +351,7 @@ mod tests {
 
     fn person(external_id: Option<&str>, device: &str) -> Fact {
         let (external_id, device_ids) = (external_id.map(str::to_owned), vec![device.to_owned()]);
-        Fact::Person(Person { external_id, aliases: Vec::new(), device_ids })
+        Fact::Person(Person { external_id, device_ids, ..Person::default() })
     }
 
     fn send(user_ids: &[&str], device_ids: &[&str], should_remove: bool) -> Fact {
@@ -240,11 +366,11 @@ mod tests {
     }
 
     fn members(people: People, facts: &[Fact]) -> (Vec<String>, u64) {
-        let mut world = World::new(people);
+        let mut world = World::new(people, false);
         facts.iter().cloned().for_each(|fact| world.learn(fact));
         let found = (world.members("c").unwrap_or_default().into_iter().collect(), world.ignored);
         // A world made again from its own facts is the same world.
-        let mut again = World::new(people);
+        let mut again = World::new(people, false);
         world.facts().for_each(|fact| again.learn(fact));
         assert_eq!(again.members("c").unwrap_or_default().into_iter().collect::<Vec<_>>(), found.0);
         found

@@ -26,7 +26,7 @@ pub struct WaitingFile {
     pub file: SealedFile,
     /// Since when the first of them waits.
     pub oldest: Timestamp,
-    /// How many of its entries wait for their person.
+    /// How many of its entries still wait for their person; the others wait for Heap's limit.
     pub persons: u64,
     /// Entries that are settled.
     pub settled: RowSet,
@@ -37,6 +37,20 @@ impl WaitingFile {
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.file.rows - self.settled.len()
+    }
+
+    /// How many still wait for Heap's limit.
+    #[must_use]
+    pub fn limited(&self) -> u64 {
+        self.waiting().saturating_sub(self.persons)
+    }
+
+    /// An entry waits no more. `is_person`: it waited for its person.
+    pub fn settle(&mut self, row: u64, is_person: bool) {
+        if !self.settled.contains(row) {
+            self.settled.insert(row..row + 1);
+            self.persons = self.persons.saturating_sub(u64::from(is_person));
+        }
     }
 }
 
@@ -239,6 +253,19 @@ impl StateWriter {
 mod tests {
     use super::super::super::store::Store;
     use super::*;
+
+    #[test]
+    fn what_waits_for_the_limit_is_told_from_what_waits_for_a_person() {
+        let file = SealedFile { id: "f".into(), rows: 5, bytes: 9, checksum: 0 };
+        let settled = RowSet::default();
+        let mut room = WaitingFile { file, oldest: Timestamp::UNIX_EPOCH, persons: 3, settled };
+        room.settle(0, true);
+        room.settle(0, true);
+        room.settle(1, true);
+        assert_eq!((room.waiting(), room.persons, room.limited()), (3, 1, 2));
+        room.settle(4, false);
+        assert_eq!((room.waiting(), room.persons, room.limited()), (2, 1, 1));
+    }
 
     #[test]
     fn what_waits_is_read_as_it_was_written() {

@@ -1,5 +1,6 @@
 //! The map while a pass learns: runs on disk, what is not written yet in memory, and what was asked lately.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::run::{Entries, MapRun, MapWriter};
 use super::{KeyKind, Known, MapKey, Shape, key_of, newest, path_of};
-use crate::model::ExportId;
+use crate::model::{ExportId, KeySeed};
 use crate::state::sealed::{SealedFile, SealedShape};
 use crate::state::{StateError, StateWriter, format};
 
@@ -18,6 +19,8 @@ const PENDING_MAX: usize = 150_000;
 const RECENT_MAX: usize = 100_000;
 /// Runs before they are merged into one.
 const RUNS_MAX: usize = 8;
+/// Small runs may hold one part in so many of the entries of the largest.
+const SHARE: u64 = 4;
 /// More merges than this in a row are a circle.
 const HOPS_MAX: usize = 8;
 /// Longest text that an entry can hold.
@@ -61,6 +64,8 @@ pub struct IdentityMap {
     asked: ByKey<Option<Known>>,
     /// People who are to be forgotten: the customer's ids.
     forgotten: BTreeSet<Box<str>>,
+    /// Somebody was deleted since the runs were last merged.
+    is_to_forget: bool,
     /// Braze's ids of people who were deleted while this map was open.
     deleted: BTreeSet<MapKey>,
 }
@@ -85,12 +90,17 @@ impl IdentityMap {
             taught: ByKey::default(),
             asked: ByKey::default(),
             forgotten: BTreeSet::new(),
+            is_to_forget: false,
             deleted: BTreeSet::new(),
         })
     }
 
+    fn seed(&self) -> KeySeed {
+        self.state.reader().seed()
+    }
+
     fn key(&self, kind: KeyKind, value: &str) -> MapKey {
-        key_of(self.state.reader().seed(), kind, value)
+        key_of(self.seed(), kind, value)
     }
 
     /// This Braze id, or device, is the person whom the customer calls `owner`.
@@ -120,7 +130,7 @@ impl IdentityMap {
             self.forgotten.insert(owner.into());
         }
         let key = self.key(KeyKind::BrazeId, user_id);
-        self.deleted.insert(key);
+        self.is_to_forget |= self.deleted.insert(key);
         self.learn(key, Some(Known::Gone))
     }
 
@@ -130,10 +140,10 @@ impl IdentityMap {
         !self.deleted.is_empty() && self.deleted.contains(&self.key(KeyKind::BrazeId, user_id))
     }
 
-    /// Whether anybody was deleted while this map was open.
+    /// Whether whoever the customer calls so, or Braze, is being forgotten.
     #[must_use]
-    pub fn has_deleted(&self) -> bool {
-        !self.deleted.is_empty()
+    pub fn is_forgotten(&self, who: &str) -> bool {
+        self.is_to_forget && (self.forgotten.contains(who) || self.is_deleted(who))
     }
 
     fn learn(&mut self, key: MapKey, known: Option<Known>) -> Result<(), StateError> {
@@ -234,7 +244,7 @@ impl IdentityMap {
         self.files.push(file);
         self.pending.clear();
         self.asked.clear();
-        if self.runs.len() > 2 * RUNS_MAX { self.merge_all(&|_, _| true).map(drop) } else { Ok(()) }
+        if self.runs.len() > 2 * RUNS_MAX { self.merge_small() } else { Ok(()) }
     }
 
     /// Makes what was learned last.
@@ -271,19 +281,33 @@ impl IdentityMap {
     /// # Errors
     /// As [`IdentityMap::commit`].
     pub fn settle(&mut self) -> Result<(), StateError> {
-        if self.forgotten.is_empty() && self.runs.len() < RUNS_MAX {
+        if !self.is_to_forget && self.runs.len() < RUNS_MAX {
             return self.commit();
         }
         self.write()?;
-        let forgotten = std::mem::take(&mut self.forgotten);
+        if !self.is_to_forget {
+            return self.merge_small().and_then(|()| self.put());
+        }
+        let (forgotten, deleted, seed) = (self.forgotten.clone(), self.deleted.clone(), self.seed());
         let keeps = |_: MapKey, known: &Known| match known {
             Known::Owner(owner) => !forgotten.contains(owner),
-            _ => true,
+            Known::Merged(into) => !deleted.contains(&key_of(seed, KeyKind::BrazeId, into)),
+            Known::Gone => true,
         };
         self.merge_all(&keeps)?;
         self.put()?;
+        self.forgotten.clear();
+        self.is_to_forget = false;
         self.taught.clear();
         Ok(())
+    }
+
+    /// Merges the small runs, or all of them once these are a share of the largest, which is the first.
+    fn merge_small(&mut self) -> Result<(), StateError> {
+        let large = self.files.first().map_or(0, |file| file.rows);
+        let small: u64 = self.files.iter().skip(1).map(|file| file.rows).sum();
+        let from = usize::from(small < large / SHARE);
+        self.merge_from(from, &|_, _| true).map(drop)
     }
 
     /// Takes out everything about whoever is called so, by whatever kind of id. Gives back how many entries that
@@ -297,9 +321,19 @@ impl IdentityMap {
             return Ok(0);
         }
         let keys = [KeyKind::BrazeId, KeyKind::DeviceId].map(|kind| self.key(kind, id));
+        // Whoever was merged into one of theirs goes as well, since that names it.
+        let (theirs, seed) = (RefCell::new(BTreeSet::from(keys)), self.seed());
+        self.merge_all(&|key, known| {
+            if matches!(known, Known::Owner(owner) if **owner == *id) {
+                theirs.borrow_mut().insert(key);
+            }
+            true
+        })?;
+        let theirs = theirs.into_inner();
         let keeps = |key: MapKey, known: &Known| match known {
             _ if keys.contains(&key) => false,
-            Known::Owner(text) | Known::Merged(text) => **text != *id,
+            Known::Owner(text) => **text != *id,
+            Known::Merged(into) => !theirs.contains(&key_of(seed, KeyKind::BrazeId, into)),
             Known::Gone => true,
         };
         // Even with nothing erased, an older run may have named them.
@@ -316,9 +350,14 @@ impl IdentityMap {
 
     /// Merges all runs into one, of what is kept. Gives back how many entries were not.
     fn merge_all(&mut self, keeps: &dyn Fn(MapKey, &Known) -> bool) -> Result<u64, StateError> {
+        self.merge_from(0, keeps)
+    }
+
+    /// The same of the runs from one on.
+    fn merge_from(&mut self, from: usize, keeps: &dyn Fn(MapKey, &Known) -> bool) -> Result<u64, StateError> {
         let store = &self.state.reader().store;
         let mut cursors: Vec<Cursor<'_>> = Vec::new();
-        for run in &self.runs {
+        for run in &self.runs[from..] {
             let mut entries = run.entries();
             let head = entries.advance()?;
             cursors.push(Cursor { entries, head });
@@ -343,8 +382,11 @@ impl IdentityMap {
         }
         drop(cursors);
         let file = if rows == 0 { None } else { Some(writer.finish()?) };
-        self.runs = file.iter().map(|file| MapRun::open(store, &file.id)).collect::<Result<_, _>>()?;
-        self.files = file.into_iter().collect();
+        let run = file.as_ref().map(|file| MapRun::open(store, &file.id)).transpose()?;
+        self.runs.truncate(from);
+        self.files.truncate(from);
+        self.runs.extend(run);
+        self.files.extend(file);
         self.asked.clear();
         Ok(erased)
     }
@@ -401,6 +443,9 @@ mod tests {
         assert_eq!(map.owner("", "d2").unwrap().as_deref(), Some("u2"));
         assert_eq!(map.erase("u2").unwrap(), 1);
         assert_eq!(map.owner("", "d2").unwrap(), None);
+        map.tie(KeyKind::BrazeId, "b5", "u5").unwrap();
+        map.merge("b4", "b5").unwrap();
+        assert_eq!(map.erase("u5").unwrap(), 2, "and whoever was merged into them");
     }
 
     #[test]
@@ -422,6 +467,34 @@ mod tests {
             assert_eq!(owner, Some(format!("u{}", (n + 19) % 500)));
         }
         assert_eq!(map.owner("b500", "").unwrap(), None);
+    }
+
+    #[test]
+    fn a_large_run_is_not_written_anew_for_a_few_entries() {
+        let home = tempfile::tempdir().unwrap();
+        let mut map = IdentityMap::open(&state(&home)).unwrap();
+        for n in 0..2_000 {
+            map.tie(KeyKind::BrazeId, &format!("b{n}"), "u1").unwrap();
+        }
+        map.settle().unwrap();
+        let first = map.run_ids()[0].clone();
+        for n in 0..30 {
+            map.tie(KeyKind::BrazeId, &format!("b{n}"), "u2").unwrap();
+            map.settle().unwrap();
+            assert!(map.runs.len() <= RUNS_MAX && map.run_ids()[0] == first);
+        }
+        for n in 0..40 {
+            let owner = map.owner(&format!("b{n}"), "").unwrap();
+            assert_eq!(owner.as_deref(), Some(if n < 30 { "u2" } else { "u1" }), "{n}");
+        }
+        for n in 2_000..3_000 {
+            map.tie(KeyKind::BrazeId, &format!("b{n}"), "u1").unwrap();
+        }
+        (0..RUNS_MAX).for_each(|n| {
+            map.tie(KeyKind::DeviceId, &format!("d{n}"), "u1").unwrap();
+            map.settle().unwrap();
+        });
+        assert!(map.run_ids()[0] != first, "they are a share of it by now");
     }
 
     #[test]

@@ -284,6 +284,16 @@ impl StateReader {
         files(&self.store, door)
     }
 
+    /// The files of all inboxes, with the names of their doors.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub fn inboxes(&self) -> Result<Vec<(String, Vec<ClosedFile>)>, StateError> {
+        let doors = self.store.list("inbox")?;
+        let of = |door: String| list(&self.store, &format!("inbox/{door}")).map(|files| (door, files));
+        doors.into_iter().map(of).collect()
+    }
+
     /// What is in a file of an inbox.
     ///
     /// # Errors

@@ -179,6 +179,13 @@ impl Store {
         }
     }
 
+    /// Removes a folder that has nothing in it. Where there are no folders, and where it cannot be, nothing happens.
+    pub(super) fn remove_empty(&self, relative: &str) {
+        if let Self::Folder(folder) = self {
+            let _ = std::fs::remove_dir(folder.at(relative));
+        }
+    }
+
     /// Removes a file. One that is gone already is as good as removed.
     pub(super) fn remove(&self, relative: &str) -> Result<(), StoreError> {
         step::step().map_err(|e| StoreError::new("remove", &self.at(relative), e))?;

@@ -7,6 +7,8 @@ use super::error::{AvroError, Problem};
 use super::{Codec, Limits, Schema};
 
 const MAGIC: [u8; 4] = *b"Obj\x01";
+/// Length of the mark behind each block.
+pub const MARK_LEN: usize = 16;
 
 /// What a file says of itself.
 #[derive(Clone, Debug)]
@@ -15,7 +17,7 @@ pub struct Header {
     pub schema: Schema,
     /// How its blocks are packed.
     pub codec: Codec,
-    pub(super) sync: [u8; 16],
+    pub(super) sync: [u8; MARK_LEN],
     len: u64,
 }
 
@@ -48,8 +50,8 @@ impl Header {
         }
         let at = front.all.len() as u64;
         let schema = schema.ok_or_else(|| AvroError::new(at, Problem::Schema("there is none".to_owned())))?;
-        let mut sync = [0; 16];
-        sync.copy_from_slice(front.take(16)?);
+        let mut sync = [0; MARK_LEN];
+        sync.copy_from_slice(front.take(MARK_LEN)?);
         Ok(Self { schema, codec, sync, len: front.all.len() as u64 })
     }
 
@@ -57,6 +59,12 @@ impl Header {
     #[must_use]
     pub fn len(&self) -> u64 {
         self.len
+    }
+
+    /// The mark that ends the header and each block.
+    #[must_use]
+    pub fn mark(&self) -> &[u8; MARK_LEN] {
+        &self.sync
     }
 
     /// Never: a header has a mark at least.

@@ -25,7 +25,7 @@ mod schema;
 pub use block::{Block, Blocks};
 pub use codec::Codec;
 pub use error::{AvroError, Problem};
-pub use header::Header;
+pub use header::{Header, MARK_LEN};
 pub use record::{Records, Row};
 pub use schema::Schema;
 

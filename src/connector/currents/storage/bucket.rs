@@ -4,7 +4,8 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use futures_util::TryStreamExt as _;
+use futures_util::future::ready;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{Error, ObjectMeta};
 
@@ -61,11 +62,11 @@ fn contents(
             let found = store.list_with_delimiter(Some(&folder)).await?;
             return Ok((found.objects, found.common_prefixes));
         }
-        let found = match from {
-            // All of that day's hours come after the day alone.
-            Some(day) => store.list_with_offset(Some(&folder), &folder.clone().join(format!("date={day}"))),
-            None => store.list(Some(&folder)),
-        };
+        let Some(day) = from else { return Ok((store.list(Some(&folder)).try_collect().await?, Vec::new())) };
+        // All of that day's hours come after the day alone; before all days comes what has none.
+        let (days, day) = (folder.clone().join("date="), folder.clone().join(format!("date={day}")));
+        let undated = store.list(Some(&folder)).try_take_while(|meta| ready(Ok(meta.location < days)));
+        let found = undated.chain(store.list_with_offset(Some(&folder), &day));
         Ok((found.try_collect().await?, Vec::new()))
     })
 }

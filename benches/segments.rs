@@ -1,0 +1,131 @@
+//! Segments at scale: how many people a segment should have, counted by set algebra on the records of five cohorts
+//! of ten million members each, of which the neighbours overlap.
+//!
+//! It writes the records itself, the same everywhere, in another process. The count is checked against what it
+//! must be. Medians of five.
+//!
+//! `cargo bench --bench segments`, or with a number of members: `cargo bench --bench segments -- 100000`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that fails panics")]
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "it prints its results and reads its arguments"
+)]
+
+#[path = "support/measure.rs"]
+mod measure;
+
+use std::path::Path;
+use std::process::Command;
+
+use measure::{heading, measure, measure_child, report, rounds};
+use syncline::config::{Named, Segment, Size};
+use syncline::model::{
+    Clock, CohortId, ConnectionName, Identifier, Key, Kind, Op, PassId, RowSet, SegmentId, Timestamp,
+};
+use syncline::state::{Holder, Location, StateReader, StateWriter, Version, Workspace};
+use syncline::targeting::expected;
+
+const MEMBERS: u64 = 10_000_000;
+/// Cohorts that the segment includes, and those that it excludes.
+const COHORTS: [usize; 2] = [3, 2];
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["--measure", command @ ..] => {
+            measure_child(&command.iter().map(|&part| part.to_owned()).collect::<Vec<_>>());
+        }
+        ["--make", home, members] => make(Path::new(home), members.parse().unwrap()),
+        ["--count", home, all] => count(Path::new(home), *all == "all"),
+        [] => run(MEMBERS),
+        [members] => run(members.parse().unwrap()),
+        _ => panic!("{args:?}"),
+    }
+}
+
+fn run(members: u64) {
+    let home = tempfile::tempdir().unwrap();
+    let (path, program) = (home.path().to_str().unwrap(), std::env::current_exe().unwrap());
+    let made = Command::new(&program).args(["--make", path, &members.to_string()]).status().unwrap();
+    assert!(made.success());
+    let program = program.to_str().unwrap();
+    println!("The size of a segment of {} cohorts of {members}\n", COHORTS[0] + COHORTS[1]);
+    heading();
+    // Each cohort begins a quarter of its length after the one before.
+    let step = members / 4;
+    let any = format!("{} people", step * 3);
+    report(
+        "in any of 3, in none of 2",
+        rounds(|| measure(home.path(), program, &["--count", path, "any"], &any)),
+    );
+    let all = format!("{step} people");
+    report(
+        "in all of 3, in none of 2",
+        rounds(|| measure(home.path(), program, &["--count", path, "all"], &all)),
+    );
+}
+
+fn cohort(at: usize) -> CohortId {
+    CohortId::new(&format!("c{at}")).unwrap()
+}
+
+fn location(home: &Path) -> Location {
+    Location::Folder(home.join("state"))
+}
+
+/// Writes the records of all cohorts, as if Braze had accepted everybody.
+fn make(home: &Path, members: u64) {
+    let clock = Clock::new(Timestamp::now);
+    let holder = Holder { host: "bench".to_owned(), process: 1, since: clock.now(), heard: None };
+    let state = StateWriter::open(&location(home), &holder, clock, 7).unwrap();
+    for at in 0..COHORTS[0] + COHORTS[1] {
+        let from = at as u64 * (members / 4);
+        let mut keys: Vec<(Key, u64)> = (from..from + members).map(|n| (key(&state, n), n)).collect();
+        keys.sort_unstable();
+        let mut run = state.run(&cohort(at), Op::Add).unwrap();
+        keys.iter().for_each(|(_, n)| run.push(&packed(*n)).unwrap());
+        let mut run = run.finish().unwrap();
+        run.acknowledged = RowSet::all(run.rows);
+        let workspace =
+            Workspace { connection: "braze".to_owned(), endpoint: String::new(), partner: String::new() };
+        let first = Version::first(&PassId::new(clock.now(), 0), clock.now(), workspace);
+        let version = Version { number: 1, members: Some(members), runs: vec![run], ..first };
+        state.commit(&cohort(at), &version).unwrap();
+    }
+}
+
+fn packed(n: u64) -> Vec<u8> {
+    let mut packed = Vec::new();
+    Identifier { kind: Kind::ExternalId, label: "", value: &format!("{n:012}") }.pack_into(&mut packed);
+    packed
+}
+
+fn key(state: &StateWriter, n: u64) -> Key {
+    Key::of(state.reader().seed(), &packed(n))
+}
+
+/// Counts, in a process of its own.
+fn count(home: &Path, all: bool) {
+    let state = StateReader::open(&location(home)).unwrap();
+    let [include, exclude] = COHORTS;
+    let segment = Segment {
+        id: SegmentId::new("s").unwrap(),
+        connection: ConnectionName::new("braze").unwrap(),
+        named: Named::Name("S".to_owned()),
+        include: (0..include).map(cohort).collect(),
+        all,
+        exclude: (include..include + exclude).map(cohort).collect(),
+        campaigns: Vec::new(),
+        canvases: Vec::new(),
+        tag: None,
+        size: Size::default(),
+        canaries: Vec::new(),
+        check: None,
+        declared_at: String::new(),
+    };
+    let counted = expected(&segment, &state).unwrap();
+    assert_eq!(counted.least, counted.most);
+    println!("{} people", counted.least);
+}

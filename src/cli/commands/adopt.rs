@@ -1,0 +1,54 @@
+//! `state adopt`: a person says that the keys of a connection are of the workspace that the state is about. It needs no
+//! hold on the state, so that it works beside a server that watches.
+
+use serde_json::{Value, json};
+
+use crate::cli::environment;
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::output::green;
+use crate::cli::{access, workspace};
+use crate::config::Config;
+use crate::connector::braze::KeyKind;
+use crate::model::ConnectionName;
+use crate::state::{Adoptions, Marks};
+
+pub(super) fn adopt(config: &Config, name: &ConnectionName) -> Result<(String, Value, Exit), CommandError> {
+    let Some(braze) = config.braze.get(name) else {
+        let have: Vec<&str> = config.braze.keys().map(ConnectionName::as_str).collect();
+        let unknown = CommandError::new(Exit::Usage, format!("the config has no Braze connection `{name}`"));
+        return Err(unknown.hint(format!("it has {}", have.join(", "))));
+    };
+    let state = super::reader(config)?;
+    if !state.exists() {
+        let none =
+            CommandError::new(Exit::Usage, "there is no state yet, so there is nothing to adopt keys for");
+        return Err(none.hint("the first pass that Braze takes something of remembers its keys by itself"));
+    }
+    let keys = access::keys_of(name, braze)?;
+    let now = environment::clock().now();
+    let mut marks = match workspace::marks_of(name, braze, &state)? {
+        Some(marks) => marks.next(now),
+        None => Marks::first(now)?,
+    };
+    let mut adopted = Vec::new();
+    let kinds = [(KeyKind::DataImport, keys.data_import), (KeyKind::Rest, keys.rest)];
+    for (kind, key) in kinds.into_iter().filter_map(|(kind, key)| Some((kind, key?))) {
+        let mark = workspace::mark_of(&marks, kind, &key);
+        let is_new = marks.keys.insert(kind.word().to_owned(), mark.clone()) != Some(mark);
+        adopted.extend(is_new.then_some(kind.word()));
+    }
+    if !adopted.is_empty() && !Adoptions::open(&super::location(config))?.adopt(name, &marks)? {
+        return Err(CommandError::new(Exit::Failed, "somebody else has adopted keys just now; try again"));
+    }
+    let text = if adopted.is_empty() {
+        format!("the keys of {name} are the ones that this state knows already")
+    } else {
+        format!(
+            "{} the keys of {name}: {}; from now on they are this state's",
+            green("adopted"),
+            adopted.join(", ")
+        )
+    };
+    Ok((text, json!({ "connection": name.as_str(), "adopted": adopted }), Exit::Done))
+}

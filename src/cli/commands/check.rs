@@ -1,0 +1,74 @@
+//! `check`: are the cohorts used as the config says? Asks Braze, and changes nothing there. What it found is
+//! remembered, so that the next check knows since when something is so.
+
+use crate::cli::access::Sandboxes;
+use crate::cli::args::{CheckArgs, CheckFormat, Global};
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::logging::tell;
+use crate::cli::output::out;
+use crate::cli::segments::{self, Looked};
+use crate::cli::view::segments::Segments;
+use crate::config::{Config, Segment};
+use crate::model::SegmentId;
+use crate::state::{StateError, StateReader, StateWriter};
+
+pub(in crate::cli) fn run(global: &Global, args: &CheckArgs) -> Result<Exit, CommandError> {
+    let config = super::config(global)?;
+    let wanted = wanted(&args.segments, &config)?;
+    let (reader, writer) = opened(&config)?;
+    let longest = config.braze.values().map(|braze| braze.retry.longest_wait).max().unwrap_or_default();
+    let sandboxes = Sandboxes::default();
+    let reach = (&sandboxes, longest);
+    let looking = segments::look(wanted.into_iter(), &config, &reader, writer.as_ref(), reach);
+    let looked = super::runtime()?.block_on(looking)?;
+    let shown = Segments { looked: &looked, config: &config };
+    out(&match args.format {
+        CheckFormat::Human => shown.human(),
+        CheckFormat::Json => shown.json(),
+        CheckFormat::Markdown => format!("## syncline check\n{}", shown.markdown()),
+        CheckFormat::Github => shown.github(),
+    })?;
+    Ok(exit(&looked))
+}
+
+/// The segments that are named; all of them if none is.
+fn wanted<'a>(only: &[SegmentId], config: &'a Config) -> Result<Vec<&'a Segment>, CommandError> {
+    for id in only {
+        if !config.segments.iter().any(|segment| segment.id == *id) {
+            let have: Vec<&str> = config.segments.iter().map(|segment| segment.id.as_str()).collect();
+            let failed = CommandError::new(Exit::Usage, format!("the config has no segment `{id}`"));
+            return Err(failed.hint(match have.is_empty() {
+                true => "it has none: add one under `segments:`".to_owned(),
+                false => format!("it has {}", have.join(", ")),
+            }));
+        }
+    }
+    Ok(config.segments.iter().filter(|segment| only.is_empty() || only.contains(&segment.id)).collect())
+}
+
+/// The state to read, and to write if nobody else holds it.
+fn opened(config: &Config) -> Result<(StateReader, Option<StateWriter>), CommandError> {
+    let opened = StateWriter::open(
+        &super::location(config),
+        &super::environment::holder(),
+        super::environment::clock(),
+        super::environment::random(),
+    );
+    match opened {
+        Ok(writer) => Ok((writer.reader().clone(), Some(writer))),
+        Err(StateError::Held(holder)) => {
+            tell(&format!("the state is held by {holder}, so this check is not remembered"));
+            Ok((super::reader(config)?, None))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Drift first, then why something cannot be known.
+fn exit(looked: &[Looked<'_>]) -> Exit {
+    const ORDER: [Exit; 4] = [Exit::Drifted, Exit::Credentials, Exit::Unavailable, Exit::Failed];
+    let exits: Vec<Exit> = looked.iter().map(Looked::exit).collect();
+    let worst = ORDER.into_iter().find(|exit| exits.contains(exit));
+    worst.or_else(|| exits.into_iter().find(|exit| *exit != Exit::Done)).unwrap_or(Exit::Done)
+}

@@ -1,0 +1,147 @@
+//! Asking Braze about segments, for every command that shows what it says.
+
+use std::time::Duration;
+
+use super::access::Sandboxes;
+use super::environment;
+use super::error::CommandError;
+use super::exit::Exit;
+use crate::config::{Config, Segment};
+use crate::connector::braze::rest::Rest;
+use crate::model::{CohortId, ConnectionName};
+use crate::state::{CheckVerdict, StateReader, StateWriter};
+use crate::targeting::{self, Asking, Checked, What};
+
+/// How long something else waits for verdicts in all, and for Braze at once.
+const LIMIT: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What asking about a segment gave.
+pub(super) struct Looked<'a> {
+    pub(super) segment: &'a Segment,
+    /// What was found, or why nobody could be asked.
+    pub(super) outcome: Result<Checked, NotAsked>,
+}
+
+/// Why nobody could be asked.
+#[derive(Clone, Debug)]
+pub(super) struct NotAsked {
+    exit: Exit,
+    pub(super) why: String,
+}
+
+impl Looked<'_> {
+    /// The verdict in a word.
+    pub(super) fn word(&self) -> &'static str {
+        self.outcome.as_ref().map_or(CheckVerdict::Unknown, Checked::verdict).word()
+    }
+
+    /// How a command ends that is about this segment alone.
+    pub(super) fn exit(&self) -> Exit {
+        let checked = match &self.outcome {
+            Ok(checked) => checked,
+            Err(not_asked) => return not_asked.exit,
+        };
+        let mut troubles = checked.findings.iter().filter_map(|finding| match &finding.what {
+            What::Untold { why, .. } => Some(why),
+            _ => None,
+        });
+        match checked.verdict() {
+            CheckVerdict::InStep => Exit::Done,
+            CheckVerdict::Drifted => Exit::Drifted,
+            CheckVerdict::Unknown if troubles.clone().any(|why| why.is_key) => Exit::Credentials,
+            CheckVerdict::Unknown if troubles.any(|why| why.is_passing) => Exit::Unavailable,
+            CheckVerdict::Unknown => Exit::Failed,
+        }
+    }
+}
+
+/// Checks these segments, each workspace in turn, and remembers what was found, if there is a memory. No single wait
+/// is longer than the time given.
+///
+/// # Errors
+/// When the state cannot be read.
+pub(super) async fn look<'a>(
+    segments: impl Iterator<Item = &'a Segment>,
+    config: &Config,
+    state: &StateReader,
+    memory: Option<&StateWriter>,
+    reach: (&Sandboxes, Duration),
+) -> Result<Vec<Looked<'a>>, CommandError> {
+    let (sandboxes, patience) = reach;
+    let segments: Vec<&Segment> = segments.collect();
+    let mut looked = Vec::new();
+    for name in config.braze.keys() {
+        let here: Vec<&Segment> =
+            segments.iter().copied().filter(|segment| segment.connection == *name).collect();
+        if here.is_empty() {
+            continue;
+        }
+        let rest = match connect(config, name, sandboxes, patience).await {
+            Ok(rest) => rest,
+            Err(error) => {
+                let not_asked = NotAsked { exit: error.exit, why: error.in_one_line() };
+                let outcome = |segment| Looked { segment, outcome: Err(not_asked.clone()) };
+                looked.extend(here.into_iter().map(outcome));
+                continue;
+            }
+        };
+        let asking = Asking::new(&rest);
+        for segment in here {
+            let now = environment::clock().now();
+            let checked = targeting::check(segment, config, state, &asking, now).await?;
+            if let Some(memory) = memory {
+                targeting::remember(segment, &checked, config, memory, &asking)?;
+            }
+            looked.push(Looked { segment, outcome: Ok(checked) });
+        }
+    }
+    let place = |looked: &Looked<'_>| segments.iter().position(|segment| segment.id == looked.segment.id);
+    looked.sort_by_key(place);
+    Ok(looked)
+}
+
+/// Checks the segments that use these cohorts, all of them if none is named, beside something else: whatever goes
+/// wrong is told with the segments, and ends nothing.
+///
+/// # Errors
+/// When there is no runtime.
+pub(super) fn look_along<'a>(
+    config: &'a Config,
+    state: &StateReader,
+    only: &[CohortId],
+) -> Result<Vec<Looked<'a>>, CommandError> {
+    let uses = |segment: &&Segment| only.is_empty() || segment.cohorts().any(|id| only.contains(id));
+    let wanted: Vec<&Segment> = config.segments.iter().filter(uses).collect();
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let looked = super::commands::runtime()?.block_on(async {
+        let sandboxes = Sandboxes::default();
+        let looking = look(wanted.iter().copied(), config, state, None, (&sandboxes, PATIENCE));
+        tokio::time::timeout(LIMIT, looking).await
+    });
+    let not_asked = match looked {
+        Ok(Ok(looked)) => return Ok(looked),
+        Ok(Err(error)) => NotAsked { exit: error.exit, why: error.in_one_line() },
+        Err(_) => {
+            let why = format!("Braze was not done within {} seconds", LIMIT.as_secs());
+            NotAsked { exit: Exit::Unavailable, why }
+        }
+    };
+    let outcome = |segment| Looked { segment, outcome: Err(not_asked.clone()) };
+    Ok(wanted.into_iter().map(outcome).collect())
+}
+
+async fn connect(
+    config: &Config,
+    name: &ConnectionName,
+    sandboxes: &Sandboxes,
+    patience: Duration,
+) -> Result<Rest, CommandError> {
+    let (base, key) = sandboxes.rest(config, name).await?;
+    let settings = config.braze.get(name);
+    let settings = settings.ok_or_else(|| CommandError::new(Exit::Bug, format!("no connection `{name}`")))?;
+    Rest::new(settings, &base, key, environment::clock(), patience)
+        .map_err(|error| CommandError::new(Exit::Failed, error.to_string()))
+}

@@ -1,0 +1,67 @@
+//! The arguments of `state`. No meaning is given to them here.
+
+use clap::{Args, Subcommand};
+
+use super::args::{Format, FormatArgs, cohort};
+use crate::model::{CohortId, ConnectionName};
+
+#[derive(Debug, Args)]
+pub(super) struct StateArgs {
+    #[command(subcommand)]
+    pub(super) command: StateCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum StateCommand {
+    /// List what is held, and by whom the state is
+    Ls(FormatArgs),
+    /// Show the record of a cohort: its version and runs
+    Show {
+        /// The cohort
+        #[arg(value_name = "COHORT", value_parser = cohort)]
+        cohort: CohortId,
+        #[command(flatten)]
+        format: FormatArgs,
+    },
+    /// Take the keys of a connection for those of the workspace that the state is about: after a key was replaced
+    Adopt {
+        /// The connection
+        #[arg(value_name = "CONNECTION", value_parser = connection)]
+        connection: ConnectionName,
+        #[command(flatten)]
+        format: FormatArgs,
+    },
+    /// Read every file and check that it is whole
+    Verify(FormatArgs),
+    /// Remove versions that others have replaced, and what a crash has left behind
+    Gc {
+        /// Only show what would be removed
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        format: FormatArgs,
+    },
+}
+
+impl StateCommand {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Ls(_) => "ls",
+            Self::Show { .. } => "show",
+            Self::Adopt { .. } => "adopt",
+            Self::Verify(_) => "verify",
+            Self::Gc { .. } => "gc",
+        }
+    }
+
+    pub(super) fn format(&self) -> Format {
+        match self {
+            Self::Ls(args) | Self::Verify(args) => args.format,
+            Self::Show { format, .. } | Self::Adopt { format, .. } | Self::Gc { format, .. } => format.format,
+        }
+    }
+}
+
+fn connection(text: &str) -> Result<ConnectionName, String> {
+    ConnectionName::new(text).map_err(|e| e.to_string())
+}

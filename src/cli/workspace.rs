@@ -1,0 +1,52 @@
+//! Whether the keys that were found are those of the workspace that the state is about, asked before anything else
+//! is done with them.
+
+use std::collections::BTreeMap;
+
+use super::again::Again;
+use super::error::CommandError;
+use super::exit::Exit;
+use super::view::report::workspace_ways;
+use crate::apply::Halt;
+use crate::config::{Braze, Config, Secret};
+use crate::connector::braze::{KeyKind, Keys, mark};
+use crate::model::ConnectionName;
+use crate::state::{Marks, StateError, StateReader};
+
+/// The fingerprints of a connection, by whatever name it had.
+pub(super) fn marks_of(
+    name: &ConnectionName,
+    braze: &Braze,
+    state: &StateReader,
+) -> Result<Option<Marks>, StateError> {
+    state.marks(std::iter::once(name).chain(&braze.formerly))
+}
+
+/// The fingerprint of a key.
+pub(super) fn mark_of(marks: &Marks, kind: KeyKind, key: &Secret) -> String {
+    mark(&marks.salt, kind, key)
+}
+
+/// Refuses keys of another workspace. A state without fingerprints has none to compare with: it adopts those with
+/// which Braze takes something.
+///
+/// # Errors
+/// When they are another workspace's, with the ways out; or when the state cannot be read.
+pub(super) fn refuse_other(
+    config: &Config,
+    state: &StateReader,
+    keys: &BTreeMap<ConnectionName, Keys>,
+    again: &Again,
+) -> Result<(), CommandError> {
+    for (name, keys) in keys {
+        let Some(braze) = config.braze.get(name) else { continue };
+        let Some(marks) = marks_of(name, braze, state)? else { continue };
+        let now = mark_of(&marks, KeyKind::DataImport, &keys.data_import);
+        if marks.keys.get(KeyKind::DataImport.word()).is_some_and(|known| *known != now) {
+            let halt = Halt::OtherWorkspace(name.to_string());
+            let refused = CommandError::new(Exit::Refused, format!("{halt}; nothing was sent"));
+            return Err(workspace_ways(&halt, again).into_iter().fold(refused, CommandError::hint));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Checks of segments: their connections, their cohorts, and the key to ask with.
+
+use std::collections::HashMap;
+
+use super::{brazes, connections, is_sandbox};
+use crate::config::problem::{Code, Problem, did_you_mean};
+use crate::config::source::Span;
+use crate::config::tree::Node;
+
+/// The cohorts that a segment names, each with its place.
+fn named<'a>(segment: &'a Node, key: &str) -> impl Iterator<Item = (&'a str, Span)> {
+    segment.items(key).iter().filter_map(|item| Some((item.as_text()?, item.span)))
+}
+
+/// An id stands for one segment.
+pub(super) fn ids_are_unique(tree: &Node, problems: &mut Vec<Problem>) {
+    let mut first: HashMap<&str, Span> = HashMap::new();
+    for (id, place) in tree.items("segments").iter().filter_map(|segment| segment.text("id")) {
+        if let Some(earlier) = first.get(id) {
+            problems.push(
+                Problem::new(Code::DuplicateId, format!("two segments have the id `{id}`"))
+                    .at(place, "used again here")
+                    .see(*earlier, "first used here")
+                    .hint("give one of them another id"),
+            );
+        } else {
+            first.insert(id, place);
+        }
+    }
+}
+
+/// A segment is a Braze's.
+pub(super) fn connections_exist(tree: &Node, problems: &mut Vec<Problem>) {
+    let known: Vec<&str> = brazes(tree).map(|entry| entry.key.as_str()).collect();
+    for (name, place) in tree.items("segments").iter().filter_map(|segment| segment.text("connection")) {
+        if known.contains(&name) {
+            continue;
+        }
+        let problem = Problem::new(Code::UnknownConnection, format!("there is no Braze connection `{name}`"))
+            .at(place, "no connection of `kind: braze` has this name");
+        problems.push(match (did_you_mean(name, known.iter().copied()), known.as_slice()) {
+            (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
+            (None, []) => problem.hint(format!("add it: `connections: {{ {name}: {{ kind: braze, … }} }}`")),
+            (None, known) => problem.hint(format!("the config has `{}`", known.join("`, `"))),
+        });
+    }
+}
+
+/// A segment filters on cohorts that are there, and in the same Braze.
+pub(super) fn cohorts_exist(tree: &Node, problems: &mut Vec<Problem>) {
+    let cohorts: Vec<(&str, Option<(&str, Span)>)> = tree
+        .items("cohorts")
+        .iter()
+        .filter_map(|cohort| Some((cohort.text("id")?.0, cohort.text("to"))))
+        .collect();
+    for segment in tree.items("segments") {
+        let connection = segment.text("connection");
+        let connection = connection.filter(|(name, _)| brazes(tree).any(|braze| braze.key == *name));
+        for (id, place) in named(segment, "include").chain(named(segment, "exclude")) {
+            match (cohorts.iter().find(|(known, _)| *known == id), connection) {
+                (None, _) => problems.push(unknown_cohort(id, place, &cohorts)),
+                (Some((_, Some((to, there)))), Some((here, _))) if *to != here => problems.push(
+                    Problem::new(
+                        Code::OtherConnection,
+                        format!("the cohort `{id}` goes to `{to}`, and the segment is in `{here}`"),
+                    )
+                    .at(place, format!("not in `{here}`"))
+                    .see(*there, "sent there")
+                    .hint("a segment can filter only on cohorts of its own workspace"),
+                ),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn unknown_cohort(id: &str, place: Span, cohorts: &[(&str, Option<(&str, Span)>)]) -> Problem {
+    let problem = Problem::new(Code::UnknownCohort, format!("there is no cohort `{id}`"))
+        .at(place, "not under `cohorts:`");
+    match did_you_mean(id, cohorts.iter().map(|(known, _)| *known)) {
+        Some(near) => problem.hint(format!("did you mean `{near}`?")),
+        None => problem.hint("declare it under `cohorts:`, or take it out of the segment"),
+    }
+}
+
+/// Nobody is in a segment of a cohort and not of it.
+pub(super) fn sides_differ(tree: &Node, problems: &mut Vec<Problem>) {
+    for segment in tree.items("segments") {
+        for (id, place) in named(segment, "exclude") {
+            if let Some((_, other)) = named(segment, "include").find(|(included, _)| *included == id) {
+                problems.push(
+                    Problem::new(
+                        Code::IncludedAndExcluded,
+                        format!("the segment both includes and excludes `{id}`"),
+                    )
+                    .at(place, "excluded here")
+                    .see(other, "included here")
+                    .hint("nobody would be in it: keep one of the two"),
+                );
+            }
+        }
+    }
+}
+
+/// Without a key Braze tells nothing of its segments.
+pub(super) fn there_is_a_key(tree: &Node, problems: &mut Vec<Problem>) {
+    for entry in connections(tree).iter().filter(|entry| !is_sandbox(&entry.node)) {
+        let mut uses = tree.items("segments").iter().filter_map(|segment| segment.text("connection"));
+        let Some((_, place)) = uses.find(|(name, _)| *name == entry.key) else { continue };
+        if entry.node.get("rest_api_key").is_none() && brazes(tree).any(|braze| braze.key == entry.key) {
+            problems.push(
+                Problem::new(
+                    Code::MissingCredentials,
+                    format!("connection `{}` lacks `rest_api_key`", entry.key),
+                )
+                .at(entry.key_span, "needs `rest_api_key`")
+                .see(place, "a segment of it is to be checked")
+                .hint("add `rest_api_key: { env: BRAZE_REST_API_KEY }`; it is made in Braze under Settings, APIs and Identifiers"),
+            );
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! `segments:`, typed.
+
+use super::server::schedule;
+use crate::config::segment::{Named, Segment, Size};
+use crate::config::shape;
+use crate::config::text::Slug;
+use crate::model::{CohortId, ConnectionName, IdError, SegmentId};
+
+pub(super) fn segment(shape: shape::Segment, declared_at: String) -> Result<Segment, IdError> {
+    let cohorts = |list: &[Slug]| list.iter().map(|id| CohortId::new(&id.0)).collect::<Result<_, _>>();
+    Ok(Segment {
+        id: SegmentId::new(&shape.id.0)?,
+        connection: ConnectionName::new(&shape.connection.0)?,
+        named: named(shape.segment),
+        include: cohorts(&shape.include.0)?,
+        all: shape.r#match == shape::Combination::All,
+        exclude: cohorts(&shape.exclude)?,
+        campaigns: shape.used_by.campaigns.into_iter().map(named).collect(),
+        canvases: shape.used_by.canvases.into_iter().map(named).collect(),
+        tag: shape.used_by.tag.map(|tag| tag.0.trim().to_owned()),
+        size: size(&shape.size),
+        canaries: shape.canaries.into_iter().map(|id| id.0.trim().to_owned()).collect(),
+        check: shape.check.map(schedule),
+        declared_at,
+    })
+}
+
+fn named(shape: shape::Named) -> Named {
+    match shape {
+        shape::Named::Id(id) => Named::Id(id.0.trim().to_owned()),
+        shape::Named::Name(name) => Named::Name(name.0.trim().to_owned()),
+    }
+}
+
+fn size(shape: &shape::Size) -> Size {
+    Size { compare: shape.compare, min: shape.min.0, max: shape.max.0, slack: shape.slack }
+}

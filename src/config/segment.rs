@@ -1,0 +1,70 @@
+//! Segments that cohorts are used by, as the rest of the program knows them.
+
+use super::server::Schedule;
+use crate::model::{CohortId, ConnectionName, SegmentId, Share};
+
+/// A Braze segment that is to be checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Its stable id.
+    pub id: SegmentId,
+    /// The Braze connection that it is in.
+    pub connection: ConnectionName,
+    /// The segment in Braze.
+    pub named: Named,
+    /// Cohorts whose people are in it.
+    pub include: Vec<CohortId>,
+    /// Whether somebody must be in all of them.
+    pub all: bool,
+    /// Cohorts whose people are not.
+    pub exclude: Vec<CohortId>,
+    /// Campaigns that must be running.
+    pub campaigns: Vec<Named>,
+    /// Canvases that must be running.
+    pub canvases: Vec<Named>,
+    /// A tag that they must have.
+    pub tag: Option<String>,
+    /// How large it may be.
+    pub size: Size,
+    /// External ids of people who are to be known to Braze.
+    pub canaries: Vec<String>,
+    /// When `watch` checks it, if not when it looks at everything.
+    pub check: Option<Schedule>,
+    /// Where the config declares it, for messages: file and line.
+    pub declared_at: String,
+}
+
+impl Segment {
+    /// The cohorts that its size is made of.
+    pub fn cohorts(&self) -> impl Iterator<Item = &CohortId> {
+        self.include.iter().chain(&self.exclude)
+    }
+}
+
+/// Something in Braze, as the config names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Named {
+    /// By its API identifier.
+    Id(String),
+    /// By its name.
+    Name(String),
+}
+
+/// How large a segment may be, beside what the record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Whether sizes are compared at all.
+    pub compare: bool,
+    /// The smallest share of the expected people.
+    pub min: Share,
+    /// The largest share of the expected people.
+    pub max: Share,
+    /// So many people more or less never matter.
+    pub slack: u64,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self { compare: true, min: Share::from_percent(80), max: Share::from_percent(120), slack: 10 }
+    }
+}

@@ -1,0 +1,167 @@
+//! Which workspace the state is about: keyed fingerprints of the keys that its records were sent with.
+//!
+//! ```text
+//! workspaces/<connection>/versions/000000000001.json   put-if-absent, as the versions of cohorts
+//! ```
+//!
+//! Two workspaces of one company may have the same endpoint and the same partner; only their keys differ. A
+//! fingerprint is an HMAC under a random key of its own, which stands beside it: it tells keys apart, and tells
+//! nothing of them. How one is made is `connector`'s matter, since the state sees no key.
+//!
+//! A fingerprint is adopted when Braze has taken something with its key. A person adopts another one without
+//! holding the state, which a server may hold for months: such a file is only ever created.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::checks::Stamp;
+use super::format;
+use super::store::Store;
+use super::version::number_of;
+use super::{Location, StateError, StateReader, StateWriter};
+use crate::model::{ConnectionName, Timestamp};
+
+/// Bytes of the random key.
+const SALT_LEN: usize = 32;
+
+/// The fingerprints of a workspace's keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marks {
+    /// The number of the adoption, from 1.
+    pub number: u64,
+    /// When it was.
+    pub at: Stamp,
+    /// The random key of the fingerprints, in hex.
+    pub salt: String,
+    /// The fingerprints by the kind of the key, in hex.
+    pub keys: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Shape {
+    format: u64,
+    #[serde(flatten)]
+    marks: Marks,
+}
+
+impl Marks {
+    /// The first of a connection, without any fingerprint yet.
+    ///
+    /// # Errors
+    /// When the machine has no chance to give.
+    pub fn first(at: Timestamp) -> Result<Self, StateError> {
+        let mut salt = [0; SALT_LEN];
+        getrandom::fill(&mut salt).map_err(|e| StateError::Scratch(std::io::Error::other(e)))?;
+        let salt = salt.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { number: 1, at: Stamp(at), salt, keys: BTreeMap::new() })
+    }
+
+    /// The next ones, under the same random key.
+    #[must_use]
+    pub fn next(&self, at: Timestamp) -> Self {
+        Self { number: self.number + 1, at: Stamp(at), ..self.clone() }
+    }
+}
+
+fn folder_of(connection: &ConnectionName) -> String {
+    format!("workspaces/{connection}/versions")
+}
+
+fn path_of(connection: &ConnectionName, number: u64) -> String {
+    format!("{}/{number:012}.json", folder_of(connection))
+}
+
+/// Puts them there. `false` if somebody else was first.
+fn put(store: &Store, connection: &ConnectionName, marks: &Marks) -> Result<bool, StateError> {
+    let shape = Shape { format: format::KNOWN, marks: marks.clone() };
+    let text = serde_json::to_vec_pretty(&shape).unwrap_or_default();
+    Ok(store.put_new(&path_of(connection, marks.number), &text)?)
+}
+
+fn newest(store: &Store, connection: &ConnectionName) -> Result<Option<Marks>, StateError> {
+    let names = store.list(&folder_of(connection))?;
+    let Some(number) = names.iter().filter_map(|name| number_of(name)).max() else { return Ok(None) };
+    let file = path_of(connection, number);
+    let path = store.at(&file);
+    let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
+    let bytes = store.read(&file)?.ok_or_else(|| damaged("it is gone".to_owned()))?;
+    format::check_format(&bytes, &path)?;
+    let shape: Shape = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+    Ok(Some(shape.marks))
+}
+
+impl StateReader {
+    /// The fingerprints of the first of these connections that has any: of one that had other names before.
+    ///
+    /// # Errors
+    /// When they cannot be read or are damaged.
+    pub fn marks<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a ConnectionName>,
+    ) -> Result<Option<Marks>, StateError> {
+        for name in names {
+            if let Some(marks) = newest(&self.store, name)? {
+                return Ok(Some(marks));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl StateWriter {
+    /// Adopts fingerprints, unless somebody else has adopted some meanwhile.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn adopt(&self, connection: &ConnectionName, marks: &Marks) -> Result<(), StateError> {
+        self.check_lease()?;
+        put(&self.reader().store, connection, marks).map(drop)
+    }
+}
+
+/// Where a person adopts fingerprints. It needs no hold on the state.
+#[derive(Debug)]
+pub struct Adoptions(Store);
+
+impl Adoptions {
+    /// The adoptions of a state.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub fn open(location: &Location) -> Result<Self, StateError> {
+        Ok(Self(Store::open(location)?))
+    }
+
+    /// Adopts fingerprints. `false` if somebody else has adopted some meanwhile.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn adopt(&self, connection: &ConnectionName, marks: &Marks) -> Result<bool, StateError> {
+        put(&self.0, connection, marks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_adoption_counts_and_each_number_is_given_once() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::in_folder(home.path());
+        let (reader, adoptions) = (StateReader { store: store.clone(), format: None }, Adoptions(store));
+        let name = |text| ConnectionName::new(text).unwrap();
+        let (old, new) = (name("old"), name("new"));
+        assert_eq!(reader.marks([&new, &old]).unwrap(), None);
+        let mut first = Marks::first(Timestamp::UNIX_EPOCH).unwrap();
+        first.keys.insert("data_import".to_owned(), "ab".to_owned());
+        assert!(adoptions.adopt(&old, &first).unwrap());
+        assert_eq!(reader.marks([&new, &old]).unwrap(), Some(first.clone()), "by the name that it had");
+        let next = first.next(Timestamp::UNIX_EPOCH);
+        assert!(adoptions.adopt(&old, &next).unwrap());
+        assert!(!adoptions.adopt(&old, &next).unwrap());
+        assert_eq!(reader.marks([&old]).unwrap().map(|marks| marks.number), Some(2));
+        assert_ne!(Marks::first(Timestamp::UNIX_EPOCH).unwrap().salt, first.salt);
+    }
+}

@@ -1,0 +1,179 @@
+//! How many people a segment should have, by set algebra on the record: all its cohorts walked in step, in the
+//! order of their keys, and nobody held in memory.
+//!
+//! # Guarantees
+//! Exact for identifiers. Whoever is in doubt makes the answer a span: from those who are surely in it to those
+//! who may be.
+//!
+//! # Caveats
+//! A person whom two cohorts know by different identifiers counts twice, and is not excluded by the other one.
+
+use crate::config::Segment;
+use crate::model::{CohortId, Identifier, Key, Kind, Standing, Timestamp};
+use crate::state::{RecordCursor, StateError, StateReader};
+
+/// What the record says of a segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Who is surely in it.
+    pub least: u64,
+    /// Who may be in it.
+    pub most: u64,
+    /// Canaries that are not in it by the record.
+    pub absent_canaries: Vec<String>,
+    /// When the newest of its records was written; none if nothing was sent yet.
+    pub written_at: Option<Timestamp>,
+    /// Cohorts of which nothing was sent yet.
+    pub unsent: Vec<CohortId>,
+}
+
+/// Counts.
+///
+/// # Errors
+/// When a record cannot be read.
+pub fn expected(segment: &Segment, state: &StateReader) -> Result<Expected, StateError> {
+    let mut counted = Expected::default();
+    let mut cohorts = Vec::new();
+    for id in segment.cohorts() {
+        let version = state.version(id)?.filter(|version| !version.removed);
+        match &version {
+            Some(version) => counted.written_at = counted.written_at.max(Some(version.written_at)),
+            None => counted.unsent.push(id.clone()),
+        }
+        cohorts.push(state.members(id, version.as_ref())?);
+    }
+    let mut canaries = Canaries::new(segment, state);
+    let rule = Rule::new(segment);
+    walk(&mut cohorts, |key, standing| {
+        let (surely, perhaps) = rule.of(standing);
+        counted.least += u64::from(surely);
+        counted.most += u64::from(perhaps);
+        canaries.meet(key, perhaps);
+    })?;
+    counted.absent_canaries = canaries.absent();
+    Ok(counted)
+}
+
+/// How somebody stands in each of the cohorts, a bit for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Membership {
+    surely: u128,
+    perhaps: u128,
+}
+
+/// Which of them make somebody a part of the segment.
+#[derive(Clone, Copy, Debug)]
+struct Rule {
+    include: u128,
+    exclude: u128,
+    all: bool,
+}
+
+impl Rule {
+    fn new(segment: &Segment) -> Self {
+        let ones = |count: usize| (0..count).fold(0, |mask, at| mask | bit(at));
+        let include = ones(segment.include.len());
+        Self {
+            include,
+            exclude: ones(segment.include.len() + segment.exclude.len()) ^ include,
+            all: segment.all,
+        }
+    }
+
+    /// Whether somebody is surely in the segment, and whether they may be.
+    fn of(self, who: Membership) -> (bool, bool) {
+        let possible = who.surely | who.perhaps;
+        let is_in = |mask: u128| match self.all {
+            true => mask & self.include == self.include,
+            false => mask & self.include != 0,
+        };
+        (is_in(who.surely) && possible & self.exclude == 0, is_in(possible) && who.surely & self.exclude == 0)
+    }
+}
+
+/// A config has at most a hundred cohorts in a segment.
+fn bit(at: usize) -> u128 {
+    u32::try_from(at).ok().and_then(|at| 1_u128.checked_shl(at)).unwrap_or(0)
+}
+
+/// Calls `meet` once for each identifier of any cohort, in the order of the keys.
+fn walk(cohorts: &mut [RecordCursor], mut meet: impl FnMut(Key, Membership)) -> Result<(), StateError> {
+    let mut heads = Vec::with_capacity(cohorts.len());
+    for cohort in cohorts.iter_mut() {
+        heads.push(cohort.advance()?);
+    }
+    while let Some(key) = heads.iter().flatten().map(|(key, _)| *key).min() {
+        let mut who = Membership::default();
+        for (at, head) in heads.iter_mut().enumerate() {
+            let Some((_, standing)) = head.filter(|(other, _)| *other == key) else { continue };
+            match standing {
+                Standing::Member => who.surely |= bit(at),
+                Standing::InDoubt | Standing::Disputed => who.perhaps |= bit(at),
+                Standing::Refused => {}
+            }
+            *head = cohorts[at].advance()?;
+        }
+        meet(key, who);
+    }
+    Ok(())
+}
+
+/// People who are looked for on the way, in the order of their keys.
+struct Canaries {
+    waiting: Vec<(Key, String)>,
+    absent: Vec<String>,
+}
+
+impl Canaries {
+    fn new(segment: &Segment, state: &StateReader) -> Self {
+        let key = |id: &String| {
+            let mut packed = Vec::new();
+            Identifier { kind: Kind::ExternalId, label: "", value: id }.pack_into(&mut packed);
+            (Key::of(state.seed(), &packed), id.clone())
+        };
+        let mut waiting: Vec<(Key, String)> = segment.canaries.iter().map(key).collect();
+        waiting.sort();
+        waiting.reverse();
+        Self { waiting, absent: Vec::new() }
+    }
+
+    fn meet(&mut self, key: Key, is_in: bool) {
+        while self.waiting.last().is_some_and(|(wanted, _)| *wanted <= key) {
+            let Some((wanted, id)) = self.waiting.pop() else { return };
+            if wanted != key || !is_in {
+                self.absent.push(id);
+            }
+        }
+    }
+
+    fn absent(mut self) -> Vec<String> {
+        self.absent.extend(self.waiting.into_iter().map(|(_, id)| id));
+        self.absent.sort();
+        self.absent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubt_makes_a_span() {
+        let who = |surely, perhaps| Membership { surely, perhaps };
+        let any = Rule { include: 0b011, exclude: 0b100, all: false };
+        assert_eq!(any.of(who(0b001, 0)), (true, true));
+        assert_eq!(any.of(who(0, 0b010)), (false, true), "may be in");
+        assert_eq!(any.of(who(0b001, 0b100)), (false, true), "may be excluded");
+        assert_eq!(any.of(who(0b101, 0)), (false, false));
+        assert_eq!(any.of(who(0b100, 0)), (false, false));
+        let all = Rule { all: true, ..any };
+        assert_eq!(all.of(who(0b001, 0)), (false, false));
+        assert_eq!(all.of(who(0b001, 0b010)), (false, true));
+        assert_eq!(all.of(who(0b011, 0)), (true, true));
+    }
+
+    #[test]
+    fn masks_are_of_their_cohorts() {
+        assert_eq!([bit(0), bit(127), bit(128)], [1, 1 << 127, 0]);
+    }
+}

@@ -1,0 +1,201 @@
+//! Asking Braze what it tells of a segment and of what uses it. Judges nothing.
+//!
+//! Lists are read once for all segments of a workspace. What is in no list is looked for a second time before it
+//! is called absent: a list that changes while its pages are read may skip an item.
+
+use tokio::sync::OnceCell;
+
+use crate::config::{Named, Segment};
+use crate::connector::braze::rest::{
+    Entry, Messaging, MessagingDetails, Rest, RestError, SegmentDetails, SizeOfDay,
+};
+use crate::state::Check;
+
+/// Days of sizes that are asked for: Braze's newest one may be of yesterday.
+const DAYS: u32 = 7;
+/// Things of one name that are looked at, to see whether all but one are archived.
+const NAMESAKES_MAX: usize = 10;
+
+type Told<T> = Result<T, RestError>;
+type List = OnceCell<Told<Vec<Entry>>>;
+
+/// A workspace that is asked, and what it has told already.
+#[derive(Debug)]
+pub struct Asking<'a> {
+    rest: &'a Rest,
+    segments: [List; 2],
+    campaigns: [List; 2],
+    canvases: [List; 2],
+}
+
+impl<'a> Asking<'a> {
+    /// Nothing was asked yet.
+    #[must_use]
+    pub fn new(rest: &'a Rest) -> Self {
+        Self {
+            rest,
+            segments: Default::default(),
+            campaigns: Default::default(),
+            canvases: Default::default(),
+        }
+    }
+
+    /// The fingerprint of the workspace that is asked.
+    pub(super) fn mark(&self, salt: &str) -> String {
+        self.rest.mark(salt)
+    }
+
+    /// The list of segments, as it was read first or, with `again`, a second time.
+    async fn segments(&self, again: bool) -> Told<&[Entry]> {
+        let list = self.segments[usize::from(again)].get_or_init(|| self.rest.segments()).await;
+        list.as_deref().map_err(Clone::clone)
+    }
+
+    async fn list(&self, of: Messaging, again: bool) -> Told<&[Entry]> {
+        let lists = match of {
+            Messaging::Campaign => &self.campaigns,
+            Messaging::Canvas => &self.canvases,
+        };
+        let list = lists[usize::from(again)].get_or_init(|| self.rest.list(of)).await;
+        list.as_deref().map_err(Clone::clone)
+    }
+}
+
+/// What was found under a name or an id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Found<T> {
+    One(T),
+    /// Nothing.
+    Absent,
+    /// So many, of one name.
+    Many(usize),
+}
+
+/// A segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) id: String,
+    /// Whether it is in the list: archived ones are not.
+    pub(super) listed: bool,
+    pub(super) tracking: Option<bool>,
+    pub(super) details: SegmentDetails,
+}
+
+/// A campaign or a Canvas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Use {
+    pub(super) of: Messaging,
+    pub(super) named: Named,
+    pub(super) found: Told<Found<(String, MessagingDetails)>>,
+}
+
+/// Everything that Braze tells of one segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Evidence {
+    pub(super) segment: Told<Found<Seen>>,
+    /// None: not asked, since they are not compared or there is nothing to ask for.
+    pub(super) sizes: Option<Told<Vec<SizeOfDay>>>,
+    pub(super) uses: Vec<Use>,
+    /// Canaries whom Braze does not know.
+    pub(super) unknown: Told<Vec<String>>,
+}
+
+/// Asks for all of it. What Braze does not tell is in the evidence, and stops nothing else.
+pub(super) async fn gather(asking: &Asking<'_>, segment: &Segment, last: Option<&Check>) -> Evidence {
+    let known = last.and_then(|last| last.segment.as_ref()).map(|seen| seen.id.as_str());
+    let found = find_segment(asking, &segment.named, known).await;
+    let sizes = match &found {
+        Ok(Found::One(seen)) if segment.size.compare => Some(asking.rest.sizes(&seen.id, DAYS).await),
+        _ => None,
+    };
+    let mut uses = Vec::new();
+    let campaigns = segment.campaigns.iter().map(|named| (Messaging::Campaign, named));
+    let canvases = segment.canvases.iter().map(|named| (Messaging::Canvas, named));
+    for (of, named) in campaigns.chain(canvases) {
+        let about = super::about(of, named);
+        let known = last.and_then(|last| last.uses.iter().find(|seen| seen.about == about));
+        let found = find_use(asking, of, named, known.map(|seen| seen.id.as_str())).await;
+        uses.push(Use { of, named: named.clone(), found });
+    }
+    let unknown = asking.rest.unknown(&segment.canaries).await;
+    Evidence { segment: found, sizes, uses, unknown }
+}
+
+/// What there is when nobody may be asked.
+pub(super) fn nothing(segment: &Segment, why: &RestError) -> Evidence {
+    let campaigns = segment.campaigns.iter().map(|named| (Messaging::Campaign, named));
+    let canvases = segment.canvases.iter().map(|named| (Messaging::Canvas, named));
+    let untold = |(of, named): (Messaging, &Named)| Use { of, named: named.clone(), found: Err(why.clone()) };
+    Evidence {
+        segment: Err(why.clone()),
+        sizes: None,
+        uses: campaigns.chain(canvases).map(untold).collect(),
+        unknown: Err(why.clone()),
+    }
+}
+
+/// Finds a segment. One that is not under its name any more is looked for under the id that it had.
+async fn find_segment(asking: &Asking<'_>, named: &Named, known: Option<&str>) -> Told<Found<Seen>> {
+    let id = match named {
+        Named::Id(id) => Some(id.clone()),
+        Named::Name(name) => {
+            let mut ids = by_name(asking.segments(false).await?, name);
+            if ids.is_empty() {
+                ids = by_name(asking.segments(true).await?, name);
+            }
+            if ids.len() > 1 {
+                return Ok(Found::Many(ids.len()));
+            }
+            ids.pop().or_else(|| known.map(str::to_owned))
+        }
+    };
+    let Some(id) = id else { return Ok(Found::Absent) };
+    let Some(details) = asking.rest.segment(&id).await? else { return Ok(Found::Absent) };
+    let mut entry = asking.segments(false).await?.iter().find(|entry| entry.id == id);
+    if entry.is_none() {
+        entry = asking.segments(true).await?.iter().find(|entry| entry.id == id);
+    }
+    let tracking = entry.and_then(|entry| entry.analytics_tracking_enabled);
+    Ok(Found::One(Seen { listed: entry.is_some(), tracking, details, id }))
+}
+
+/// Finds a campaign or a Canvas. Of several with one name, the one that is not archived is meant.
+async fn find_use(
+    asking: &Asking<'_>,
+    of: Messaging,
+    named: &Named,
+    known: Option<&str>,
+) -> Told<Found<(String, MessagingDetails)>> {
+    let ids = match named {
+        Named::Id(id) => vec![id.clone()],
+        Named::Name(name) => {
+            let mut ids = by_name(asking.list(of, false).await?, name);
+            if ids.is_empty() {
+                ids = by_name(asking.list(of, true).await?, name);
+            }
+            if ids.is_empty() {
+                ids.extend(known.map(str::to_owned));
+            }
+            ids
+        }
+    };
+    if ids.len() > NAMESAKES_MAX {
+        return Ok(Found::Many(ids.len()));
+    }
+    let mut found = Vec::new();
+    for id in ids {
+        found.extend(asking.rest.details(of, &id).await?.map(|details| (id, details)));
+    }
+    if found.len() > 1 && found.iter().any(|(_, details)| !details.archived) {
+        found.retain(|(_, details)| !details.archived);
+    }
+    Ok(match found.len() {
+        0 => Found::Absent,
+        1 => found.pop().map_or(Found::Absent, Found::One),
+        many => Found::Many(many),
+    })
+}
+
+fn by_name(entries: &[Entry], name: &str) -> Vec<String> {
+    entries.iter().filter(|entry| entry.name.trim() == name).map(|entry| entry.id.clone()).collect()
+}

@@ -1,0 +1,249 @@
+//! Are the cohorts used? Segments, campaigns and Canvases as the config declares them, beside what Braze tells.
+//!
+//! # Expected flow
+//! [`Asking`] holds what a workspace has told; [`check()`] gathers the evidence of one segment, counts what the record
+//! expects of it, and judges. [`Checked::check`] is what the state remembers, so that the next check knows since when
+//! something is so.
+//!
+//! # Guarantees
+//! What Braze did not tell is a finding and never taken for fine. A verdict is in step only if nothing has drifted
+//! and nothing that can be known is unknown.
+//!
+//! # Caveats
+//! Braze tells a segment's filters only in words that no document describes, and whom a campaign or a Canvas targets
+//! not at all (Braze, "Export segment details", "Export campaign details", "Export Canvas details").
+
+mod expect;
+mod finding;
+mod gather;
+mod judge;
+
+pub use expect::{Expected, expected};
+pub use finding::{Compared, Finding, SizeUntold, Target, Trouble, What};
+pub use gather::Asking;
+
+use crate::config::{Config, Named, Segment};
+use crate::connector::braze::KeyKind;
+use crate::connector::braze::rest::{Messaging, RestError};
+use crate::model::{ConnectionName, Timestamp};
+use crate::state::{
+    Check, CheckFinding, CheckVerdict, Level, Marks, SeenSegment, SeenUse, Stamp, StateError, StateReader,
+    StateWriter,
+};
+use gather::{Evidence, Found};
+use judge::{Case, CohortName, Judged};
+
+/// Days of expectations that are remembered.
+const DAYS_KEPT: usize = 9;
+
+/// A segment that was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// What is to be remembered of it.
+    pub check: Check,
+    /// What was found, the worst first.
+    pub findings: Vec<Finding>,
+    /// What the record expects.
+    pub expected: Expected,
+}
+
+impl Checked {
+    /// What it came to.
+    #[must_use]
+    pub fn verdict(&self) -> CheckVerdict {
+        self.check.verdict
+    }
+}
+
+/// Checks one segment. Changes nothing, here or in Braze.
+///
+/// # Errors
+/// When the state cannot be read. What Braze does not tell is a finding.
+pub async fn check(
+    segment: &Segment,
+    config: &Config,
+    state: &StateReader,
+    asking: &Asking<'_>,
+    now: Timestamp,
+) -> Result<Checked, StateError> {
+    let last = state.check_of(&segment.id)?;
+    let expected = tokio::task::block_in_place(|| expected(segment, state))?;
+    let evidence = match is_known(&segment.connection, config, state, asking)? {
+        Some(false) => gather::nothing(segment, &RestError::OtherWorkspace),
+        Some(true) | None => gather::gather(asking, segment, last.as_ref()).await,
+    };
+    let cohorts = names(segment, config);
+    let case = Case { segment, cohorts: &cohorts, expected: &expected, last: last.as_ref(), now };
+    let mut judged = judge::judge(&case, &evidence);
+    judged.findings.sort_by_key(|what| std::cmp::Reverse(what.level()));
+    let findings: Vec<Finding> = judged.findings.iter().map(|what| dated(what, last.as_ref(), now)).collect();
+    let check = remembered(&case, &evidence, &judged, &findings);
+    Ok(Checked { check, findings, expected })
+}
+
+/// Whether the key that is asked with is the one that the state knows; none if it knows none.
+fn is_known(
+    name: &ConnectionName,
+    config: &Config,
+    state: &StateReader,
+    asking: &Asking<'_>,
+) -> Result<Option<bool>, StateError> {
+    let Some(marks) = state.marks(names_of(name, config))? else { return Ok(None) };
+    Ok(marks.keys.get(KeyKind::Rest.word()).map(|known| *known == asking.mark(&marks.salt)))
+}
+
+/// A connection by the name that it has, and by those that it had.
+fn names_of<'a>(name: &'a ConnectionName, config: &'a Config) -> impl Iterator<Item = &'a ConnectionName> {
+    let formerly = config.braze.get(name).map(|braze| braze.formerly.as_slice()).unwrap_or_default();
+    std::iter::once(name).chain(formerly)
+}
+
+/// Remembers what was found. The key that Braze has answered to is the state's from now on, if it knew none.
+///
+/// # Errors
+/// When the disk does not take it, or another process was first.
+pub fn remember(
+    segment: &Segment,
+    checked: &Checked,
+    config: &Config,
+    state: &StateWriter,
+    asking: &Asking<'_>,
+) -> Result<(), StateError> {
+    state.commit_check(&segment.id, &checked.check)?;
+    let is_told = !checked.findings.iter().any(|finding| matches!(finding.what, What::Untold { .. }));
+    let name = &segment.connection;
+    if !is_told || is_known(name, config, state.reader(), asking)?.is_some() {
+        return Ok(());
+    }
+    let now = checked.check.at.0;
+    let mut marks = match state.reader().marks(names_of(name, config))? {
+        Some(marks) => marks.next(now),
+        None => Marks::first(now)?,
+    };
+    marks.keys.insert(KeyKind::Rest.word().to_owned(), asking.mark(&marks.salt));
+    state.adopt(name, &marks)
+}
+
+/// Every cohort of the segment's workspace, as Braze's words may name it.
+fn names(segment: &Segment, config: &Config) -> Vec<CohortName> {
+    let cohorts = config.cohorts.iter().filter(|cohort| cohort.to == segment.connection);
+    let name = |cohort: &crate::config::Cohort| CohortName {
+        id: cohort.id.to_string(),
+        name: cohort.name.clone(),
+        wanted: segment.cohorts().any(|id| *id == cohort.id),
+    };
+    cohorts.map(name).collect()
+}
+
+/// A campaign or a Canvas, in words: `campaign "We miss you"`.
+fn about(of: Messaging, named: &Named) -> String {
+    let kind = match of {
+        Messaging::Campaign => "campaign",
+        Messaging::Canvas => "Canvas",
+    };
+    match named {
+        Named::Name(name) => format!("{kind} \"{name}\""),
+        Named::Id(id) => format!("{kind} {id}"),
+    }
+}
+
+/// Since when something is so, by what the last check has found.
+fn dated(what: &What, last: Option<&Check>, now: Timestamp) -> Finding {
+    let (code, about) = (what.code(), what.about());
+    let earlier = last.and_then(|last| {
+        let known = last.findings.iter().chain(&last.unasked);
+        known.into_iter().find(|known| known.code == code && known.about == about)
+    });
+    let (since, fine_at) = match earlier {
+        Some(earlier) => (earlier.since.0, earlier.fine_at.map(|at| at.0)),
+        None => (now, last.map(|last| last.at.0)),
+    };
+    Finding { what: what.clone(), since, fine_at }
+}
+
+fn verdict(findings: &[Finding]) -> CheckVerdict {
+    match findings.iter().map(|finding| finding.what.level()).max() {
+        Some(Level::Drift) => CheckVerdict::Drifted,
+        Some(Level::Unknown) => CheckVerdict::Unknown,
+        Some(Level::Note) | None => CheckVerdict::InStep,
+    }
+}
+
+/// What the next check must know.
+fn remembered(case: &Case<'_>, evidence: &Evidence, judged: &Judged, findings: &[Finding]) -> Check {
+    let (last, now) = (case.last, Stamp(case.now));
+    let verdict = verdict(findings);
+    let is_same = last.filter(|last| last.verdict == verdict);
+    let found: Vec<CheckFinding> = findings.iter().map(to_state).collect();
+    let is_untold = findings.iter().any(|finding| matches!(finding.what, What::Untold { .. }));
+    let unasked = match last {
+        Some(last) if is_untold => {
+            let before = last.findings.iter().chain(&last.unasked);
+            before.filter(|before| is_worth(before, &found)).cloned().collect()
+        }
+        _ => Vec::new(),
+    };
+    Check {
+        number: last.map_or(1, |last| last.number + 1),
+        at: now,
+        verdict,
+        since: is_same.map_or(now, |last| last.since),
+        in_step_at: match verdict {
+            CheckVerdict::InStep => Some(now),
+            _ => last.and_then(|last| last.in_step_at),
+        },
+        findings: found,
+        unasked,
+        segment: seen_segment(evidence, judged, last),
+        size: judged.size.clone().or_else(|| last.and_then(|last| last.size.clone())),
+        expectations: judge::expectations(case),
+        uses: seen_uses(evidence, last),
+    }
+}
+
+/// Whether an earlier finding must be kept in mind while it cannot be asked about.
+fn is_worth(before: &CheckFinding, found: &[CheckFinding]) -> bool {
+    let is_found = found.iter().any(|now| now.code == before.code && now.about == before.about);
+    before.level == Level::Drift && !is_found
+}
+
+fn to_state(finding: &Finding) -> CheckFinding {
+    CheckFinding {
+        code: finding.what.code().to_owned(),
+        about: finding.what.about(),
+        level: finding.what.level(),
+        text: finding.what.to_string(),
+        since: Stamp(finding.since),
+        fine_at: finding.fine_at.map(Stamp),
+    }
+}
+
+/// The segment as it is seen now, or as it was seen last. That its filters have named everything stays known.
+fn seen_segment(evidence: &Evidence, judged: &Judged, last: Option<&Check>) -> Option<SeenSegment> {
+    let last = last.and_then(|last| last.segment.as_ref());
+    let Ok(Found::One(seen)) = &evidence.segment else { return last.cloned() };
+    let named_before = last.is_some_and(|last| last.id == seen.id && last.named_all);
+    Some(SeenSegment {
+        id: seen.id.clone(),
+        name: seen.details.name.clone(),
+        updated_at: seen.details.updated_at.clone(),
+        named_all: judged.named_all || named_before,
+    })
+}
+
+/// Each campaign and Canvas as it is seen now, or as it was seen last.
+fn seen_uses(evidence: &Evidence, last: Option<&Check>) -> Vec<SeenUse> {
+    let seen = |one: &gather::Use| {
+        let about = about(one.of, &one.named);
+        match &one.found {
+            Ok(Found::One((id, details))) => Some(SeenUse {
+                about,
+                id: id.clone(),
+                name: details.name.clone(),
+                updated_at: details.updated_at.clone(),
+            }),
+            _ => last?.uses.iter().find(|last| last.about == about).cloned(),
+        }
+    };
+    evidence.uses.iter().filter_map(seen).collect()
+}
