@@ -30,11 +30,11 @@ use crate::model::ConnectionName;
 const MASKED: &str = "[secret]";
 
 /// One conversation with a driver.
-struct Session<'a> {
+pub(super) struct Session<'a> {
     name: &'a ConnectionName,
     settings: &'a Adbc,
     secrets: &'a Secrets,
-    connection: ManagedConnection,
+    pub(super) connection: ManagedConnection,
 }
 
 /// Asks a query, and hands over the wanted columns of every row. How many rows there were.
@@ -95,7 +95,7 @@ pub(super) fn try_source(
 }
 
 impl<'a> Session<'a> {
-    fn open(database: Database<'a>, settings: &'a Adbc) -> Result<Self, SqlError> {
+    pub(super) fn open(database: Database<'a>, settings: &'a Adbc) -> Result<Self, SqlError> {
         let Database { name, secrets, .. } = database;
         let fail = |error: &Error, trouble| failed(name, secrets, error, trouble);
         let mut driver = load(settings).map_err(|e| fail(&e, Trouble::Driver))?;
@@ -179,12 +179,12 @@ impl<'a> Session<'a> {
         SqlError::new(self.name, Trouble::Timeout, format!("it took longer than {limit} s"))
     }
 
-    fn error(&self, error: &Error, otherwise: Trouble) -> SqlError {
+    pub(super) fn error(&self, error: &Error, otherwise: Trouble) -> SqlError {
         failed(self.name, self.secrets, error, otherwise)
     }
 
     /// An error in the middle of rows. Drivers that only begin to ask when rows are fetched fail here first.
-    fn arrow_error(&self, error: &ArrowError, is_first: bool) -> SqlError {
+    pub(super) fn arrow_error(&self, error: &ArrowError, is_first: bool) -> SqlError {
         let otherwise = if is_first { Trouble::Query } else { Trouble::Broken };
         match error {
             ArrowError::ExternalError(inner) => match inner.downcast_ref::<Error>() {
