@@ -25,22 +25,10 @@ pub(super) fn keys(config: &Config) -> Result<BTreeMap<ConnectionName, Keys>, Co
     for (name, braze) in &config.braze {
         let is_used = !config.removed.is_empty() || config.cohorts.iter().any(|cohort| cohort.to == *name);
         if is_used {
-            found.extend(import_keys(name, braze)?.map(|keys| (name.clone(), keys)));
+            found.extend(keys_of(name, braze)?.map(|keys| (name.clone(), keys)));
         }
     }
     Ok(found)
-}
-
-/// The keys of a connection, if it is not the sandbox.
-pub(super) fn import_keys(name: &ConnectionName, braze: &Braze) -> Result<Option<Keys>, CommandError> {
-    let Some(places) = &braze.keys else { return Ok(None) };
-    let find = |place: &crate::config::SecretRef, key: &str| {
-        place.resolve(&environment::variable).map_err(|error| no_secret(name.as_str(), key, &error))
-    };
-    let data_import = find(&places.data_import, "data import key")?;
-    let partner_api = find(&places.partner_api, "partner API key")?;
-    output::keep_secret([&data_import, &partner_api]);
-    Ok(Some(Keys { data_import, partner_api }))
 }
 
 /// Whether a segment of this connection is to be checked.
@@ -74,7 +62,7 @@ pub(super) struct WorkspaceKeys {
 }
 
 /// Finds the keys of one connection, as far as the config names them.
-pub(super) fn keys_of(name: &ConnectionName, braze: &Braze) -> Result<WorkspaceKeys, CommandError> {
+pub(super) fn workspace_keys(name: &ConnectionName, braze: &Braze) -> Result<WorkspaceKeys, CommandError> {
     if braze.endpoint == Endpoint::Sandbox {
         let Options { data_import_key, rest, .. } = Options::default();
         let (data_import, rest) = (Secret::new(data_import_key), Secret::new(rest.api_key));
@@ -88,6 +76,18 @@ pub(super) fn keys_of(name: &ConnectionName, braze: &Braze) -> Result<WorkspaceK
     let rest = braze.rest_key.is_some().then(|| rest_key(name, braze)).transpose()?;
     output::keep_secret(&data_import);
     Ok(WorkspaceKeys { data_import, rest })
+}
+
+/// The keys of a connection, if it is not the sandbox.
+pub(super) fn keys_of(name: &ConnectionName, braze: &Braze) -> Result<Option<Keys>, CommandError> {
+    let Some(places) = &braze.keys else { return Ok(None) };
+    let find = |place: &crate::config::SecretRef, key: &str| {
+        place.resolve(&environment::variable).map_err(|error| no_secret(name.as_str(), key, &error))
+    };
+    let data_import = find(&places.data_import, "data import key")?;
+    let partner_api = find(&places.partner_api, "partner API key")?;
+    output::keep_secret([&data_import, &partner_api]);
+    Ok(Some(Keys { data_import, partner_api }))
 }
 
 /// The environment ids of the Heaps that these exports send to. The sandbox has one of its own.

@@ -111,20 +111,20 @@ impl Http {
         self.send(request.header(CONTENT_TYPE, "application/json").body(body), TOLD_LEN_MAX).await
     }
 
-    /// Gets a page. Its status says little where nothing is known of the page; that there is an answer does.
-    ///
-    /// # Errors
-    /// As [`Http::post_json`].
-    pub async fn get(&self, url: &str) -> Result<Answer, HttpError> {
-        self.send(self.client.get(url), BODY_LEN_MAX).await
-    }
-
     /// Gets what is there, under this authorization.
     ///
     /// # Errors
     /// As [`Http::post_json`].
     pub async fn get_as(&self, url: &str, auth: &Auth<'_>) -> Result<Answer, HttpError> {
         self.send(auth.put(self.client.get(url)), TOLD_LEN_MAX).await
+    }
+
+    /// Gets a page. Its status says little where nothing is known of the page; that there is an answer does.
+    ///
+    /// # Errors
+    /// As [`Http::post_json`].
+    pub async fn get(&self, url: &str) -> Result<Answer, HttpError> {
+        self.send(self.client.get(url), BODY_LEN_MAX).await
     }
 
     async fn send(&self, request: RequestBuilder, len_max: usize) -> Result<Answer, HttpError> {

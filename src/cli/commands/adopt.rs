@@ -25,7 +25,7 @@ pub(super) fn adopt(config: &Config, name: &ConnectionName) -> Result<(String, V
             CommandError::new(Exit::Usage, "there is no state yet, so there is nothing to adopt keys for");
         return Err(none.hint("the first pass that Braze takes something of remembers its keys by itself"));
     }
-    let keys = access::keys_of(name, braze)?;
+    let keys = access::workspace_keys(name, braze)?;
     let now = environment::clock().now();
     let mut marks = match workspace::marks_of(name, braze, &state)? {
         Some(marks) => marks.next(now),

@@ -46,7 +46,7 @@ async fn braze(name: &ConnectionName, settings: &Braze, findings: &mut Findings)
         findings.fine("reach", INSIDE);
         return;
     };
-    let Some(Some(keys)) = findings.kept("secrets", access::import_keys(name, settings)) else { return };
+    let Some(Some(keys)) = findings.kept("secrets", access::keys_of(name, settings)) else { return };
     findings.fine("secrets", "both keys are there");
     match braze::Braze::new(settings, base, keys, environment::clock()) {
         Ok(braze) => {
@@ -64,7 +64,7 @@ async fn rest(config: &Config, name: &ConnectionName, settings: &Braze, findings
     if !access::has_segments(config, name) {
         return;
     }
-    let Some(keys) = findings.kept("secrets", access::keys_of(name, settings)) else { return };
+    let Some(keys) = findings.kept("secrets", access::workspace_keys(name, settings)) else { return };
     let Some(key) = keys.rest else { return };
     let once = Braze { retry: Retry { attempts: 1, ..settings.retry }, ..settings.clone() };
     let segments = match Rest::new(&once, base, key, environment::clock(), PATIENCE) {
