@@ -20,8 +20,8 @@ use arrow_schema::{ArrowError, Schema};
 
 use super::Database;
 use super::error::{SqlError, Trouble};
-use super::statement::{columns_of, select_as_is};
-use crate::config::{Adbc, Secrets, SqlSource};
+use super::statement::{columns_of, is_one_statement, select_as_is};
+use crate::config::{Adbc, Query, Secrets, SqlSource};
 use crate::connector::columns::Columns;
 use crate::connector::file::{Place, Sink};
 use crate::model::ConnectionName;
@@ -95,6 +95,7 @@ pub(super) fn try_source(
 }
 
 impl<'a> Session<'a> {
+    /// Asks nothing yet.
     pub(super) fn open(database: Database<'a>, settings: &'a Adbc) -> Result<Self, SqlError> {
         let Database { name, secrets, .. } = database;
         let fail = |error: &Error, trouble| failed(name, secrets, error, trouble);
@@ -130,6 +131,11 @@ impl<'a> Session<'a> {
 
     /// The columns that the source has, without its rows where the driver can.
     fn columns(&mut self, source: &SqlSource) -> Result<Vec<String>, SqlError> {
+        if let Query::Text(query) = &source.query
+            && !is_one_statement(query)
+        {
+            return Err(SqlError::new(self.name, Trouble::Query, "it is more than one statement"));
+        }
         let mut statement = self.statement(&columns_of(source, self.settings.quote))?;
         self.bind(&mut statement, source)?;
         let schema =
