@@ -72,6 +72,8 @@ fn each_trouble_has_its_own_words_and_removes_nobody() {
         tried(&connection, "query: \"delete from carts returning identity\"")
             .expect(1)
             .says(&["refuses the query"]);
+        let closes = "query: \"select identity from carts) as asked; delete from carts; select * from (select 1 as identity\"";
+        tried(&connection, closes).expect(1).says(&["more than one statement"]);
         let endless = "query: \"with recursive n(i) as (select 0 union all select i + 1 from n) \
             select 'user-' || i as identity from n\"";
         let short = driver.connection("data.db", ", statement_timeout: 1s");

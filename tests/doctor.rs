@@ -196,3 +196,16 @@ fn who_holds_the_state_is_told() {
     busy.wait().unwrap();
     assert!(told.stdout.contains("! held by process"), "{told:?}");
 }
+
+#[test]
+fn the_key_that_checks_segments_is_tried_too() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let more = "    rest_api_key: { env: TEST_REST_KEY }
+segments: [ { id: win_back, connection: braze, segment: { name: Win back }, include: [carts] } ]\n";
+    w.config(&sandbox, &["carts"], more).source("carts", users(1));
+    w.run(&["doctor"]).expect(0).says(&["the REST key may list segments: 0 segments"]);
+    let mut command = w.command(&["doctor"]);
+    command.env("TEST_REST_KEY", "wr0ng-key");
+    let told = run(command).expect(11).says(&["check `rest_api_key:` of connection `braze`"]);
+    assert!(!told.stdout.contains("wr0ng-key"));
+}

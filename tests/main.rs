@@ -27,6 +27,7 @@ mod currents_http;
 mod currents_sandbox;
 mod dashboard;
 mod deploy;
+mod discover;
 mod doctor;
 mod doors;
 mod exports;

@@ -257,3 +257,21 @@ fn what_was_answered_with_200_survives_kill_9() {
     assert_eq!(watch.stop(), 0);
     scene.w.run(&["state", "verify"]).expect(0);
 }
+
+#[test]
+fn a_segment_that_no_cohort_names_yet_can_be_imported() {
+    let scene = Scene::new(&[("free", 7)]);
+    let watch = scene.watch();
+    scene.deliver_to(&watch, &json!({}));
+    scene.segment(7, "Free customers", users(5));
+    scene.segment(8, "Trial: day 3", users(5));
+    scene.sync();
+    until("Heap has told of both", || {
+        scene.told()["segments"].as_array().is_some_and(|told| told.len() == 2)
+    });
+    let found = scene.w.run(&["import"]).expect(0).says(&[
+        "  - id: trial_day_3\n    name: \"Trial: day 3\"\n    to: braze\n",
+        "source: { kind: heap_segment, connection: heap, segment_id: 8 }\n    match:\n      - external_id: id\n",
+    ]);
+    assert!(!found.stdout.contains("segment_id: 7"), "the config has it");
+}

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 
 use super::exit;
+use super::find_args::{DiscoverArgs, ImportArgs};
 use super::identity_args::IdentityArgs;
 use super::sandbox_args::SandboxArgs;
 use super::state_args::StateArgs;
@@ -57,6 +58,10 @@ pub(super) enum Command {
     Watch,
     /// Check that segments, campaigns and Canvases use the cohorts as the config says
     Check(CheckArgs),
+    /// Show which tables of a database could be cohorts, as YAML
+    Discover(DiscoverArgs),
+    /// Write YAML for segments, tables and cohorts that the config does not have
+    Import(ImportArgs),
     /// Try every connection without changing anything, and say what is wrong
     Doctor(FormatArgs),
     /// Show what Braze has accepted so far, by the record
@@ -102,6 +107,8 @@ impl Command {
             Self::Reconcile(_) => "reconcile",
             Self::Watch => "watch",
             Self::Check(_) => "check",
+            Self::Discover(_) => "discover",
+            Self::Import(_) => "import",
             Self::Doctor(_) => "doctor",
             Self::Status(_) => "status",
             Self::History(_) => "history",
@@ -126,6 +133,7 @@ impl Command {
             Self::Validate(args) | Self::Doctor(args) | Self::Status(args) => args.format,
             Self::Plan(args) if args.format == PlanFormat::Json => Format::Json,
             Self::Check(args) if args.format == CheckFormat::Json => Format::Json,
+            Self::Discover(args) => args.format,
             Self::Reconcile(args) => args.format,
             Self::History(args) => args.format,
             Self::Export(args) => args.format,

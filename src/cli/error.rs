@@ -268,6 +268,20 @@ pub(super) fn file_hint(error: &FileError) -> Option<String> {
     })
 }
 
+/// A database that could not be asked.
+pub(super) fn of_sql(error: &SqlError) -> CommandError {
+    let exit = match error.trouble {
+        Trouble::Credentials | Trouble::Permission => Exit::Credentials,
+        Trouble::Unreachable | Trouble::Broken | Trouble::Timeout => Exit::Unavailable,
+        _ => Exit::Failed,
+    };
+    let failed = CommandError::new(exit, error.to_string());
+    match sql_hint(error) {
+        Some(hint) => failed.hint(hint),
+        None => failed,
+    }
+}
+
 /// What to do about a database that gave no rows.
 pub(super) fn sql_hint(error: &SqlError) -> Option<String> {
     let database = &error.database;

@@ -7,11 +7,13 @@
 mod access;
 mod again;
 mod args;
+mod candidates;
 mod commands;
 mod doctor;
 mod environment;
 mod error;
 mod exit;
+mod find_args;
 mod identity_args;
 mod logging;
 mod output;
@@ -69,6 +71,8 @@ fn run(cli: &Cli) -> Exit {
         Command::Reconcile(args) => commands::reconcile::run(&cli.global, args),
         Command::Watch => commands::watch::run(&cli.global),
         Command::Check(args) => commands::check::run(&cli.global, args),
+        Command::Discover(args) => commands::discover::run(&cli.global, args),
+        Command::Import(args) => commands::import::run(&cli.global, args),
         Command::Doctor(args) => commands::doctor::run(&cli.global, args),
         Command::Status(args) => commands::status::run(&cli.global, args),
         Command::History(args) => commands::history::run(&cli.global, args),

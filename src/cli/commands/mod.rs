@@ -3,12 +3,14 @@
 mod adopt;
 pub(super) mod approve;
 pub(super) mod check;
+pub(super) mod discover;
 pub(super) mod doctor;
 pub(super) mod export;
 pub(super) mod forget;
 pub(super) mod generate;
 pub(super) mod history;
 pub(super) mod identity;
+pub(super) mod import;
 pub(super) mod init;
 pub(super) mod plan;
 pub(super) mod reconcile;

@@ -1,23 +1,29 @@
 //! Braze, Heap, the files of Currents, and what `watch` needs to know.
 
+use std::time::Duration;
+
 use super::Findings;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{count, counted};
 use crate::cli::{access, commands, environment};
-use crate::config::{Braze, Config, Endpoint, Export, ExportSource, Heap};
+use crate::config::{Braze, Config, Endpoint, Export, ExportSource, Heap, Retry};
+use crate::connector::braze::rest::Rest;
 use crate::connector::braze::{self, Answer, Reply};
 use crate::connector::currents::Storage;
 use crate::connector::heap;
 use crate::connector::http::HttpError;
 use crate::model::ConnectionName;
 
+/// Longest wait for an answer's turn.
+const PATIENCE: Duration = Duration::from_secs(5);
 const INSIDE: &str = "the sandbox, inside this program: there is nothing to reach";
 
 pub(super) async fn look(config: &Config, findings: &mut Findings) {
     for (name, settings) in &config.braze {
         findings.about(format!("connection {name} ({})", settings.endpoint.as_str()));
         braze(config, name, settings, findings).await;
+        rest(config, name, settings, findings).await;
     }
     for (name, settings) in &config.heap {
         findings.about(format!("connection {name}"));
@@ -50,6 +56,32 @@ async fn braze(config: &Config, name: &ConnectionName, settings: &Braze, finding
             findings.clock(clock);
         }
         Err(error) => findings.failed("reach", &error.into()),
+    }
+}
+
+/// What is asked to check segments.
+async fn rest(config: &Config, name: &ConnectionName, settings: &Braze, findings: &mut Findings) {
+    let Endpoint::Url(base) = &settings.endpoint else { return };
+    if !access::has_segments(config, name) {
+        return;
+    }
+    let Some(keys) = findings.kept("secrets", access::workspace_keys(name, settings)) else { return };
+    let Some(key) = keys.rest else { return };
+    let once = Braze { retry: Retry { attempts: 1, ..settings.retry }, ..settings.clone() };
+    let segments = match Rest::new(&once, base, key, environment::clock(), PATIENCE) {
+        Ok(rest) => rest.segments().await,
+        Err(error) => return findings.failed("reach", &error.into()),
+    };
+    match segments {
+        Ok(found) => {
+            let found = counted(found.len() as u64, "segment");
+            findings.fine("permission", format!("the REST key may list segments: {found}"));
+        }
+        Err(error) => findings.wrong(
+            "permission",
+            error.to_string(),
+            format!("check `rest_api_key:` of connection `{name}`, and its permissions in Braze's dashboard"),
+        ),
     }
 }
 

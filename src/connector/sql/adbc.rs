@@ -20,8 +20,8 @@ use arrow_schema::{ArrowError, Schema};
 
 use super::Database;
 use super::error::{SqlError, Trouble};
-use super::statement::{columns_of, select_as_is};
-use crate::config::{Adbc, Secrets, SqlSource};
+use super::statement::{columns_of, is_one_statement, select_as_is};
+use crate::config::{Adbc, Query, Secrets, SqlSource};
 use crate::connector::columns::Columns;
 use crate::connector::file::{Place, Sink};
 use crate::model::ConnectionName;
@@ -30,11 +30,11 @@ use crate::model::ConnectionName;
 const MASKED: &str = "[secret]";
 
 /// One conversation with a driver.
-struct Session<'a> {
+pub(super) struct Session<'a> {
     name: &'a ConnectionName,
     settings: &'a Adbc,
     secrets: &'a Secrets,
-    connection: ManagedConnection,
+    pub(super) connection: ManagedConnection,
 }
 
 /// Asks a query, and hands over the wanted columns of every row. How many rows there were.
@@ -95,7 +95,8 @@ pub(super) fn try_source(
 }
 
 impl<'a> Session<'a> {
-    fn open(database: Database<'a>, settings: &'a Adbc) -> Result<Self, SqlError> {
+    /// Asks nothing yet.
+    pub(super) fn open(database: Database<'a>, settings: &'a Adbc) -> Result<Self, SqlError> {
         let Database { name, secrets, .. } = database;
         let fail = |error: &Error, trouble| failed(name, secrets, error, trouble);
         let mut driver = load(settings).map_err(|e| fail(&e, Trouble::Driver))?;
@@ -130,6 +131,11 @@ impl<'a> Session<'a> {
 
     /// The columns that the source has, without its rows where the driver can.
     fn columns(&mut self, source: &SqlSource) -> Result<Vec<String>, SqlError> {
+        if let Query::Text(query) = &source.query
+            && !is_one_statement(query)
+        {
+            return Err(SqlError::new(self.name, Trouble::Query, "it is more than one statement"));
+        }
         let mut statement = self.statement(&columns_of(source, self.settings.quote))?;
         self.bind(&mut statement, source)?;
         let schema =
@@ -179,12 +185,12 @@ impl<'a> Session<'a> {
         SqlError::new(self.name, Trouble::Timeout, format!("it took longer than {limit} s"))
     }
 
-    fn error(&self, error: &Error, otherwise: Trouble) -> SqlError {
+    pub(super) fn error(&self, error: &Error, otherwise: Trouble) -> SqlError {
         failed(self.name, self.secrets, error, otherwise)
     }
 
     /// An error in the middle of rows. Drivers that only begin to ask when rows are fetched fail here first.
-    fn arrow_error(&self, error: &ArrowError, is_first: bool) -> SqlError {
+    pub(super) fn arrow_error(&self, error: &ArrowError, is_first: bool) -> SqlError {
         let otherwise = if is_first { Trouble::Query } else { Trouble::Broken };
         match error {
             ArrowError::ExternalError(inner) => match inner.downcast_ref::<Error>() {

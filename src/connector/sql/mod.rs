@@ -14,6 +14,7 @@ mod error;
 mod look;
 mod session;
 mod statement;
+mod tables;
 mod tls;
 
 use crate::config::{Secrets, Sql, SqlSource};
@@ -22,6 +23,7 @@ use crate::model::{ConnectionName, Field, Fields};
 
 pub use error::{SqlError, Trouble};
 pub use look::{Seen, look, try_source};
+pub use tables::{Table, tables};
 
 use session::Session;
 

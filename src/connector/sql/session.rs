@@ -111,6 +111,11 @@ impl<'a> Session<'a> {
         self.client.query_one(question, &[]).await.ok()?.try_get(0).ok()
     }
 
+    /// All rows that a question of ours gives.
+    pub(super) async fn rows(&self, question: &str) -> Result<Vec<Row>, SqlError> {
+        self.client.query(question, &[]).await.map_err(|e| SqlError::of(self.database, &e, true))
+    }
+
     /// Begins to read, under the time limit.
     async fn begin(&mut self) -> Result<Transaction<'_>, SqlError> {
         let (database, millis) = (self.database, self.statement_timeout.as_millis());

@@ -37,6 +37,39 @@ pub(super) fn select(source: &SqlSource, columns: &[Column<'_>]) -> String {
     format!("select {} from {}", each.collect::<Vec<_>>().join(", "), relation(source, DOUBLE))
 }
 
+/// Whether a query is one statement: no semicolon stands outside of quotes and comments. Some drivers run whatever
+/// stands before the last of several, and what closes our parenthesis could then do anything.
+pub(super) fn is_one_statement(query: &str) -> bool {
+    let mut rest = query;
+    while let Some(at) = rest.find([';', '\'', '"', '`', '-', '/', '$']) {
+        let (_, tail) = rest.split_at(at);
+        let inside = |open: usize, close: &str| {
+            tail.get(open..)
+                .and_then(|after| after.find(close))
+                .map_or(tail.len(), |end| open + end + close.len())
+        };
+        let skipped = match tail.as_bytes() {
+            [b';', ..] => return false,
+            [b'-', b'-', ..] => inside(2, "\n"),
+            [b'/', b'*', ..] => inside(2, "*/"),
+            [b'\'', ..] => inside(1, "'"),
+            [b'"', ..] => inside(1, "\""),
+            [b'`', ..] => inside(1, "`"),
+            [b'$', ..] => dollar_tag(tail).map_or(1, |tag| inside(tag.len(), tag)),
+            _ => 1,
+        };
+        rest = &tail[skipped..];
+    }
+    true
+}
+
+/// `$tag$` or `$$`, which begins a text that the same ends; `$1` is a placeholder.
+fn dollar_tag(tail: &str) -> Option<&str> {
+    let end = 1 + tail[1..].find('$')?;
+    let is_name = tail[1..end].chars().all(|c| c.is_alphanumeric() || c == '_');
+    (is_name && !tail[1..].starts_with(|c: char| c.is_ascii_digit())).then(|| &tail[..=end])
+}
+
 /// A wanted column.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Column<'a> {
@@ -58,6 +91,29 @@ mod tests {
     fn source(query: Query) -> SqlSource {
         let connection = ConnectionName::new("w").unwrap();
         SqlSource { connection, query, params: Vec::new(), null_values: Vec::new() }
+    }
+
+    #[test]
+    fn several_statements_are_told_from_semicolons_in_texts() {
+        for one in [
+            "select 1",
+            "select ';' as a, \"b;\" from `c;d` -- e;\nwhere f <> 'it''s;' /* g; */",
+            "select $$h;$$, $t$i;$j$;$t$ where k = $1 and l = $2",
+            "select 1 - 2 / 3",
+            "select 'open;",
+        ] {
+            assert!(is_one_statement(one), "{one}");
+        }
+        for several in [
+            "select 1; select 2",
+            "select 1) as asked; delete from carts; select * from (select 1",
+            "select '' ; drop table x",
+            "select $1 ; select $2",
+            "select 1 -- no\n; select 2",
+            "select 'ü' /* ü */; select 2",
+        ] {
+            assert!(!is_one_statement(several), "{several}");
+        }
     }
 
     #[test]

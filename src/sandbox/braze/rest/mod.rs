@@ -2,7 +2,7 @@
 //!
 //! Source: Braze, "API basics" (the key in `Authorization: Bearer`, a permission for each endpoint), "API
 //! limits" (groups, headers), and the page of each endpoint. It is as strict as they are; where they are
-//! silent, see [`RestOptions`] and the comments beside. An endpoint is a row of [`CALLS`].
+//! silent, see [`RestOptions`] and the comments beside. An endpoint is a row of [`READS`] or [`WRITES`].
 
 mod dashboard;
 mod door;

@@ -1,0 +1,86 @@
+//! `import`: writes YAML for what there is and the config does not have: segments of which a Heap has told, tables
+//! that could be cohorts, cohorts that only the state knows. It never overwrites anything.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
+
+use crate::cli::args::Global;
+use crate::cli::candidates::Candidates;
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
+use crate::cli::find_args::ImportArgs;
+use crate::cli::logging::tell;
+use crate::cli::output::{count, counted, out};
+use crate::config::Config;
+use crate::reconcile::{self, LeftBehind};
+use crate::state::StateReader;
+
+pub(in crate::cli) fn run(global: &Global, args: &ImportArgs) -> Result<Exit, CommandError> {
+    let config = super::config(global)?;
+    let state = super::reader(&config)?;
+    let mut candidates = Candidates::new(&config, state.cohorts()?.into_iter());
+    segments(&config, &state, &mut candidates)?;
+    for name in config.sql.keys() {
+        super::discover::tables(&config, name, &mut candidates)?;
+    }
+    let left = reconcile::left_behind(&config, &state)?;
+    let found = candidates.list.len() as u64;
+    if found == 0 && left.is_empty() {
+        tell("nothing was found that the config does not have");
+        return Ok(Exit::Done);
+    }
+    let mut text = if found > 0 { candidates.yaml() } else { String::new() };
+    left.iter().for_each(|left| text.push_str(&behind(left)));
+    let Some(path) = &args.out else {
+        out(&text)?;
+        return Ok(Exit::Done);
+    };
+    write_new(path, &text)?;
+    let cohorts = counted(found, "cohort");
+    tell(&format!("wrote {}: {cohorts} to look through; keep what is wanted", path.display()));
+    if !config.includes.iter().any(|pattern| includes(pattern, path)) {
+        tell(&format!("to use it, add it to the config: `include: [{}]`", path.display()));
+    }
+    Ok(Exit::Done)
+}
+
+/// Segments that no cohort names.
+fn segments(config: &Config, state: &StateReader, candidates: &mut Candidates) -> Result<(), CommandError> {
+    for heap in config.heap.keys() {
+        for (id, segment) in &state.segments(heap)?.by_id {
+            if !config.cohorts.iter().any(|cohort| cohort.source.segment_of(heap) == Some(*id)) {
+                candidates.segment(heap, *id, &segment.name);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What to know of a cohort whose source nobody remembers.
+fn behind(left: &LeftBehind) -> String {
+    let LeftBehind { id, connection, members, .. } = left;
+    let members = members.map_or_else(|| "its members".to_owned(), |members| count(members) + " members");
+    format!(
+        "# Only the state knows `{id}`, with {members} in `{connection}`. Declare it again with its source, or empty it:\n\
+         # removed:\n#   - {{ cohort: {id}, members: remove }}\n"
+    )
+}
+
+fn includes(pattern: &Path, path: &Path) -> bool {
+    let pattern = pattern.to_str().and_then(|text| glob::Pattern::new(text.trim_start_matches("./")).ok());
+    let path = path.strip_prefix("./").unwrap_or(path);
+    pattern.is_some_and(|pattern| pattern.matches_path(path))
+}
+
+fn write_new(path: &Path, text: &str) -> Result<(), CommandError> {
+    let failed = |e: std::io::Error| {
+        let failed = CommandError::new(Exit::Failed, format!("cannot write {}: {e}", path.display()));
+        match e.kind() {
+            ErrorKind::AlreadyExists => failed.hint("nothing was changed; choose another name with --out"),
+            _ => failed,
+        }
+    };
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
+}

@@ -1,0 +1,105 @@
+//! The tables of a database and their columns, as far as the user may see them. Nothing in them is read.
+
+use adbc_core::Connection as _;
+use adbc_core::options::ObjectDepth;
+use arrow_array::{Array, ArrayRef, ListArray, RecordBatch, StringArray, StructArray};
+
+use super::adbc;
+use super::session::Session;
+use super::{Database, SqlError, Trouble, runtime};
+use crate::config::Sql;
+
+/// A table or a view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Its name, after the names of what it lies in.
+    pub name: Vec<String>,
+    /// The names of its columns, in order.
+    pub columns: Vec<String>,
+    /// About how many rows it has, if the database keeps an account.
+    pub rows: Option<u64>,
+}
+
+/// What the database says of itself is not for cohorts.
+const OWN: [&str; 3] = ["information_schema", "pg_catalog", "pg_internal"];
+
+const COLUMNS: &str = "select c.table_schema::text, c.table_name::text, c.column_name::text,
+    (select k.reltuples::bigint from pg_catalog.pg_class k join pg_catalog.pg_namespace n on n.oid = k.relnamespace
+     where n.nspname = c.table_schema and k.relname = c.table_name) as about
+    from information_schema.columns c
+    where c.table_schema not in ('information_schema', 'pg_catalog', 'pg_internal')
+    order by c.table_schema, c.table_name, c.ordinal_position";
+
+/// All tables that the user may see.
+///
+/// # Errors
+/// [`SqlError`] when they cannot be told.
+pub fn tables(database: Database<'_>) -> Result<Vec<Table>, SqlError> {
+    match database.settings {
+        Sql::Postgres(settings) => runtime(database)?.block_on(async {
+            let session = Session::open(database, settings).await?;
+            let mut tables: Vec<Table> = Vec::new();
+            for row in session.rows(COLUMNS).await? {
+                let text = |at| row.try_get::<_, String>(at).unwrap_or_default();
+                let about: Option<i64> = row.try_get(3).ok().flatten();
+                let rows = about.and_then(|about| u64::try_from(about).ok());
+                add(&mut tables, vec![text(0), text(1)], text(2), rows);
+            }
+            Ok(tables)
+        }),
+        Sql::Adbc(settings) => {
+            let session = adbc::Session::open(database, settings)?;
+            let found = session.connection.get_objects(ObjectDepth::All, None, None, None, None, None);
+            let mut tables = Vec::new();
+            for batch in found.map_err(|e| session.error(&e, Trouble::Query))? {
+                of_batch(&batch.map_err(|e| session.arrow_error(&e, true))?, &mut tables);
+            }
+            tables.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(tables)
+        }
+    }
+}
+
+fn add(tables: &mut Vec<Table>, name: Vec<String>, column: String, rows: Option<u64>) {
+    match tables.last_mut() {
+        Some(table) if table.name == name => table.columns.push(column),
+        _ => tables.push(Table { name, columns: vec![column], rows }),
+    }
+}
+
+/// The tables of one answer: catalogs with schemas with tables with columns.
+fn of_batch(batch: &RecordBatch, tables: &mut Vec<Table>) {
+    let catalogs = StructArray::from(batch.clone());
+    for catalog in 0..catalogs.len() {
+        let Some(schemas) = below(&catalogs, "catalog_db_schemas", catalog) else { continue };
+        for schema in 0..schemas.len() {
+            let name = text(&schemas, "db_schema_name", schema);
+            let Some(found) = below(&schemas, "db_schema_tables", schema) else { continue };
+            if OWN.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+                continue;
+            }
+            for table in 0..found.len() {
+                let Some(columns) = below(&found, "table_columns", table) else { continue };
+                // SQLite has neither; what all tables lie in need not be named.
+                let name = [name.clone(), text(&found, "table_name", table)];
+                let name = name.into_iter().filter(|part| !part.is_empty()).collect();
+                let columns = (0..columns.len()).map(|at| text(&columns, "column_name", at)).collect();
+                tables.push(Table { name, columns, rows: None });
+            }
+        }
+    }
+}
+
+fn below(of: &StructArray, name: &str, row: usize) -> Option<StructArray> {
+    let list = of.column_by_name(name)?.as_any().downcast_ref::<ListArray>()?;
+    let items: ArrayRef = list.is_valid(row).then(|| list.value(row))?;
+    items.as_any().downcast_ref::<StructArray>().cloned()
+}
+
+fn text(of: &StructArray, name: &str, row: usize) -> String {
+    let column = of.column_by_name(name).and_then(|column| column.as_any().downcast_ref::<StringArray>());
+    column
+        .filter(|column| column.is_valid(row))
+        .map(|column| column.value(row).to_owned())
+        .unwrap_or_default()
+}

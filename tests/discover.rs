@@ -1,0 +1,94 @@
+//! `discover` and `import`: what there is becomes a config that works, and nothing that is there is overwritten.
+
+use crate::support::drivers::Driver;
+use crate::support::postgres::Postgres;
+use crate::support::*;
+
+/// A config with one cohort of a file, and more connections.
+fn with(w: &Workspace, sandbox: &Sandbox, more: &str) {
+    w.source("carts", users(3)).write("found-none.yaml", "# nothing yet\n");
+    w.write("sync.yaml", config(&sandbox.url, &["carts"], more) + "include: [found*.yaml]\n");
+}
+
+#[test]
+fn tables_that_name_people_become_cohorts_that_can_be_planned() {
+    let Some(server) = Postgres::start() else { return };
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    server.sql(
+        r#"create schema "Acme"; create schema heap;
+         create table heap.abandoned_checkout as select 'user-' || n as identity, n as user_id from generate_series(1, 9) n;
+         create table heap.carts as select n as "USER_ID" from generate_series(1, 5) n;
+         create table heap.pageviews (event_id int, user_id int); create table heap.user_migrations (from_user_id int, user_id int);
+         create table heap.prices (cents int);
+         create table "Acme"."VIP list" as select 'a@example.com' as "Email", 'x' as device_id;
+         analyze"#,
+    );
+    with(&w, &sandbox, &server.connection("user: owner, tls: off"));
+    let found = w
+        .run(&["discover"])
+        .expect(0)
+        .says(&["warehouse: 3 of 6 tables could be cohorts", "no row was read"]);
+    for text in [
+        "  # about 9 rows\n  # its columns: identity, user_id\n  - id: abandoned_checkout\n    name: \"Abandoned checkout\"\n    to: braze\n",
+        "    source: { kind: sql, connection: warehouse, table: heap.abandoned_checkout }\n    match:\n      - external_id: identity\n      - alias: { label: heap_user_id, name: user_id }\n",
+        "  - id: carts_2\n    name: \"Carts 2\"\n",
+        "name: USER_ID }",
+        r#"query: "select * from \"Acme\".\"VIP list\"" }"#,
+        "external_id: Email\n      - device_id: device_id\n",
+    ] {
+        assert!(found.stdout.contains(text), "{text}\n{}", found.stdout);
+    }
+    w.write("found.yaml", &found.stdout);
+    w.run(&["validate"]).expect(0).says(&["4 cohorts"]);
+    w.run(&["doctor"]).expect(0);
+    w.run(&["plan", "abandoned_checkout", "vip_list", "carts_2"])
+        .expect(0)
+        .says(&["add 9 ", "add 5 ", "add 1 "]);
+    let json = w.run(&["discover", "warehouse", "--format", "json"]).expect(0).json();
+    assert_eq!(json["cohorts"][0]["match"][0], "external_id: Email");
+    w.run(&["discover", "lake"]).expect(64).says(&["no database `lake`", "it has warehouse"]);
+    server.stop("fast");
+    w.run(&["discover"]).expect(5).says(&["cannot be reached"]);
+}
+
+#[test]
+fn drivers_tell_their_tables_too() {
+    for driver in [Driver::sqlite(), Driver::duckdb()].into_iter().flatten() {
+        let (w, sandbox) = (Workspace::new(), Sandbox::start());
+        driver.sql(&w.path("data.db"), "create table trials as select 'user-1' as identity, 7 as days");
+        driver.sql(&w.path("data.db"), "create table prices (cents int)");
+        with(&w, &sandbox, &driver.connection("data.db", ""));
+        let found = w.run(&["discover"]).expect(0).says(&["1 of 2 tables"]);
+        w.write("found.yaml", &found.stdout);
+        w.run(&["plan", "trials"]).expect(0).says(&["add 1 "]);
+    }
+}
+
+#[test]
+fn what_exists_is_imported_once_and_overwrites_nothing() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    with(&w, &sandbox, "");
+    w.run(&["import"]).expect(0).says(&["nothing was found"]);
+    w.run(&["reconcile"]).expect(0);
+    // The cohort leaves the config, and only the state knows it.
+    w.source("others", users(1));
+    w.write("sync.yaml", config(&sandbox.url, &["others"], "") + "include: [found*.yaml]\n");
+    w.run(&["import"])
+        .expect(0)
+        .says(&["Only the state knows `carts`, with 3 members", "{ cohort: carts, members: remove }"]);
+    let Some(driver) = Driver::sqlite() else { return };
+    driver.sql(&w.path("data.db"), "create table carts as select 'user-1' as identity");
+    let text =
+        config(&sandbox.url, &["others"], &driver.connection("data.db", "")) + "include: [found*.yaml]\n";
+    w.write("sync.yaml", text);
+    // An id is never used for another cohort, also not one that only the state knows.
+    w.run(&["import", "--out", "found.yaml"]).expect(0).says(&["wrote found.yaml: 1 cohort to look through"]);
+    assert!(w.read("found.yaml").contains("- id: carts_2\n"), "{}", w.read("found.yaml"));
+    w.run(&["validate"]).expect(0).says(&["2 cohorts"]);
+    let before = w.read("found.yaml");
+    w.run(&["import", "--out", "found.yaml"])
+        .expect(1)
+        .says(&["cannot write found.yaml", "nothing was changed"]);
+    assert_eq!(w.read("found.yaml"), before);
+    w.run(&["import", "--out", "elsewhere.yaml"]).expect(0).says(&["include: [elsewhere.yaml]"]);
+}
