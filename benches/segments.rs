@@ -88,8 +88,12 @@ fn make(home: &Path, members: u64) {
         keys.iter().for_each(|(_, n)| run.push(&packed(*n)).unwrap());
         let mut run = run.finish().unwrap();
         run.acknowledged = RowSet::all(run.rows);
-        let workspace =
-            Workspace { connection: "braze".to_owned(), endpoint: String::new(), partner: String::new() };
+        let workspace = Workspace {
+            connection: "braze".to_owned(),
+            endpoint: String::new(),
+            partner: String::new(),
+            delivery: syncline::model::Delivery::CohortImport,
+        };
         let first = Version::first(&PassId::new(clock.now(), 0), clock.now(), workspace);
         let version = Version { number: 1, members: Some(members), runs: vec![run], ..first };
         state.commit(&cohort(at), &version).unwrap();

@@ -12,9 +12,11 @@
 
 mod support;
 
+mod actions;
 mod adbc;
 mod answers;
 mod architecture;
+mod attributes;
 mod braze_rest;
 mod columns;
 mod commands;

@@ -17,8 +17,13 @@ pub enum Halt {
     #[error("there are no keys for this connection")]
     NoKeys,
     /// The keys are not those of the workspace that the state is about.
-    #[error("the data import key of `{0}` is not the one that this state's records were sent with")]
-    OtherWorkspace(String),
+    #[error("the {key} of `{connection}` is not the one that this state's records were sent with")]
+    OtherWorkspace {
+        /// The connection.
+        connection: String,
+        /// What kind of key it is.
+        key: &'static str,
+    },
     /// Braze does not answer, or answers with 5xx, and the retries are spent.
     #[error("Braze is not available: {0}")]
     Unavailable(String),

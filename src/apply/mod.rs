@@ -14,10 +14,12 @@
 //! Writing to the state blocks for as long as the disk or the bucket takes. Others go on meanwhile: the
 //! runtime is told, and must be one of several threads.
 
+mod actions;
 mod halt;
 mod ledger;
 mod send;
 
+pub use actions::{Triggered, trigger};
 pub use halt::{Halt, Health, Interrupt};
 
 use std::collections::BTreeMap;
@@ -144,9 +146,17 @@ async fn run(
     let (naming, sides) = (approved.naming().cloned(), approved.sides());
     let total = approved.changes(Op::Remove) + approved.changes(Op::Add);
     let mut plan = approved.into_plan();
-    let cohort = plan.cohort.clone();
+    let (cohort, delivery) = (plan.cohort.clone(), plan.delivery.clone());
     let ledger = blocking(|| Ledger::open(&mut plan, sides, record, context))?;
-    let mut sender = Sender { cohort: &cohort, context, ledger, rejects, outcome, suspects: Vec::new() };
+    let mut sender = Sender {
+        cohort: &cohort,
+        delivery: &delivery,
+        context,
+        ledger,
+        rejects,
+        outcome,
+        suspects: Vec::new(),
+    };
     let mut result = sender.name(naming).await;
     if result.is_ok() {
         result = send_all(&mut sender, &mut plan, sides, total).await;

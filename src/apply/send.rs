@@ -17,7 +17,7 @@ use tokio::sync::SemaphorePermit;
 
 use crate::connector::braze::{Admission, Answer, RowError};
 use crate::connector::{backoff, jitter};
-use crate::model::{CohortId, Identifier, Op};
+use crate::model::{CohortId, Delivery, Identifier, Op};
 use crate::plan::Naming;
 use crate::state::{Batch, Event, Reject, RejectLog};
 
@@ -30,6 +30,8 @@ const LONG_WAIT: Duration = Duration::from_secs(30);
 
 pub(super) struct Sender<'a> {
     pub(super) cohort: &'a CohortId,
+    /// How its members reach Braze.
+    pub(super) delivery: &'a Delivery,
     pub(super) context: Context<'a>,
     pub(super) ledger: Ledger<'a>,
     pub(super) rejects: &'a mut RejectLog,
@@ -59,7 +61,12 @@ enum Request<'a> {
 enum Verdict {
     Accepted,
     /// Accepted but for these.
-    Complaints(Vec<RowError>, Option<String>),
+    Complaints {
+        named: Vec<RowError>,
+        other: Option<String>,
+        /// Whether whoever is not named was taken.
+        rest_done: bool,
+    },
     /// Not taken because of something in it.
     TooMuch {
         /// What Braze says.
@@ -75,10 +82,8 @@ impl<'a> Sender<'a> {
         let Some(naming) = naming else { return Ok(()) };
         match self.until_settled(Request::Name(naming.name())).await? {
             Verdict::Accepted => {}
-            Verdict::Complaints(_, message) => {
-                return Err(Halt::Refused(
-                    message.unwrap_or_else(|| "it complains about the name".to_owned()),
-                ));
+            Verdict::Complaints { other, .. } => {
+                return Err(Halt::Refused(other.unwrap_or_else(|| "it complains about the name".to_owned())));
             }
             Verdict::TooMuch { message, .. } => return Err(Halt::Refused(message)),
         }
@@ -98,8 +103,21 @@ impl<'a> Sender<'a> {
                     taken = true;
                     self.accept(op, batch, &part.members)?;
                 }
-                Verdict::Complaints(named, other) => {
-                    parts.extend(self.settle_complaints(op, batch, &part, &named, other.as_deref())?);
+                Verdict::Complaints { named, other, rest_done } => {
+                    let words = other.as_deref();
+                    let mut rest = self.refuse_named(op, batch, &part, &named, words)?;
+                    if rest_done {
+                        let again = |member: &usize| named.iter().any(|e| part.members[e.member] == *member);
+                        let done: Vec<usize> = rest.iter().copied().filter(|member| !again(member)).collect();
+                        taken |= !done.is_empty();
+                        self.accept(op, batch, &done)?;
+                        rest.retain(again);
+                    }
+                    // Of the rest nobody can tell. An attribute costs as much the second time, so it waits.
+                    let is_worth_it = rest_done || self.delivery.attribute().is_none();
+                    if is_worth_it && !part.again && !rest.is_empty() {
+                        parts.push_back(Part { members: rest, again: true });
+                    }
                 }
                 Verdict::TooMuch { message, unsure } if part.members.len() == 1 => {
                     self.suspect(op, batch, part.members[0], message, unsure)?;
@@ -141,16 +159,17 @@ impl<'a> Sender<'a> {
         self.convict()
     }
 
-    /// A 2xx with complaints. Whom it names for good is refused. Of the others nobody can tell, so they
-    /// are sent again by themselves, once; if Braze still complains, they stay in doubt.
-    fn settle_complaints(
+    /// A 2xx with complaints. Whom it names for good is refused; the others are given back. Whether they were
+    /// taken nobody can tell, unless Braze says so: they are sent again by themselves, once; if it still complains,
+    /// they stay in doubt.
+    fn refuse_named(
         &mut self,
         op: Op,
         batch: &Batch,
         part: &Part,
         named: &[RowError],
         other: Option<&str>,
-    ) -> Result<Option<Part>, Halt> {
+    ) -> Result<Vec<usize>, Halt> {
         let mut rest = part.members.clone();
         for error in named.iter().filter(|error| !error.again) {
             let Some(member) = part.members.get(error.member) else { continue };
@@ -160,7 +179,7 @@ impl<'a> Sender<'a> {
         }
         let words = other.or_else(|| named.first().map(|error| error.message.as_str())).unwrap_or_default();
         tracing::warn!(cohort = %self.cohort, refused = part.members.len() - rest.len(), "Braze took a request and complained: {words}");
-        Ok((!part.again && !rest.is_empty()).then_some(Part { members: rest, again: true }))
+        Ok(rest)
     }
 
     /// Braze refused a single identifier.
@@ -232,7 +251,8 @@ impl<'a> Sender<'a> {
         let (reply, op, members) = match request {
             Request::Name(name) => (braze.name(self.cohort, name, self.ledger.created_at()).await, None, 0),
             Request::Change(op, members) => {
-                (braze.change(self.cohort, op, members).await, Some(op), members.len() as u64)
+                let reply = braze.change(self.delivery, self.cohort, op, members).await;
+                (reply, Some(op), members.len() as u64)
             }
         };
         let word = reply.answer.word();
@@ -249,7 +269,7 @@ impl<'a> Sender<'a> {
             health.check()?;
             interrupt.check()?;
             state.check_lease()?;
-            match braze.gate.admit(clock.now()) {
+            match braze.gate(self.delivery).admit(clock.now()) {
                 Admission::Go => return Ok(seat),
                 Admission::Wait(wait) => {
                     drop(seat);
@@ -288,7 +308,7 @@ impl<'a> Sender<'a> {
     /// Doubles with each attempt; half of it is chance. While the gate is closed, waiting is its matter.
     fn backoff(&self, attempt: u32) -> Duration {
         let Context { braze, retry, clock, .. } = self.context;
-        if braze.gate.is_closed(clock.now()) {
+        if braze.gate(self.delivery).is_closed(clock.now()) {
             return Duration::ZERO;
         }
         backoff(retry, attempt)
@@ -320,7 +340,9 @@ enum Trouble {
 fn settle(answer: Answer, unsure: bool) -> Result<Verdict, Trouble> {
     match answer {
         Answer::Accepted => Ok(Verdict::Accepted),
-        Answer::AcceptedWithErrors { named, other } => Ok(Verdict::Complaints(named, other)),
+        Answer::AcceptedWithErrors { named, other, rest_done } => {
+            Ok(Verdict::Complaints { named, other, rest_done })
+        }
         Answer::BadRequest(message) => Ok(Verdict::TooMuch { message, unsure }),
         Answer::TooLarge => Ok(Verdict::TooMuch { message: "too large (413)".to_owned(), unsure }),
         Answer::Unauthorized(message) => Err(Trouble::Final(Halt::Unauthorized(message))),

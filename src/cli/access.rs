@@ -7,10 +7,10 @@ use super::error::{CommandError, no_secret};
 use super::exit::Exit;
 use super::output;
 use crate::config::{
-    AppId, Braze, Config, Endpoint, Export, ExportSource, Heap, HttpSource, Secret, Secrets, Source,
+    AppId, Braze, Cohort, Config, Endpoint, Export, ExportSource, Heap, HttpSource, Secret, Secrets, Source,
     SourceAccess, Sql,
 };
-use crate::connector::braze::Keys;
+use crate::connector::braze::{ImportKeys, KeyKind, Keys};
 use crate::export;
 use crate::model::{ConnectionName, ExportId};
 use crate::reconcile::Access;
@@ -22,13 +22,45 @@ const SANDBOX_WEBHOOK_SECRET: &str = "sandbox-webhook-secret";
 /// The keys of every connection that a cohort uses. The sandbox has its own and needs none.
 pub(super) fn keys(config: &Config) -> Result<BTreeMap<ConnectionName, Keys>, CommandError> {
     let mut found = BTreeMap::new();
-    for (name, braze) in &config.braze {
-        let is_used = !config.removed.is_empty() || config.cohorts.iter().any(|cohort| cohort.to == *name);
-        if is_used {
-            found.extend(keys_of(name, braze)?.map(|keys| (name.clone(), keys)));
+    for (name, braze) in config.braze.iter().filter(|(_, braze)| braze.endpoint != Endpoint::Sandbox) {
+        if config.removed.is_empty() && !config.cohorts.iter().any(|cohort| cohort.to == *name) {
+            continue;
         }
+        found.insert(name.clone(), keys_of(config, name, braze)?);
     }
     Ok(found)
+}
+
+/// The keys of a connection. One that nothing is sent with may be missing; should something be, after all, it is
+/// said then.
+pub(super) fn keys_of(config: &Config, name: &ConnectionName, braze: &Braze) -> Result<Keys, CommandError> {
+    let (import, rest) = (import_keys(name, braze), rest_key(name, braze));
+    Ok(Keys {
+        import: if needs(config, name, KeyKind::DataImport) { import? } else { import.ok().flatten() },
+        rest: if needs(config, name, KeyKind::Rest) { Some(rest?) } else { rest.ok() },
+    })
+}
+
+/// Whether a key is needed for what the config sends to a connection.
+pub(super) fn needs(config: &Config, name: &ConnectionName, kind: KeyKind) -> bool {
+    let mut cohorts = config.cohorts.iter().filter(|cohort| cohort.to == *name).peekable();
+    let by_default = cohorts.peek().is_none() && kind == KeyKind::DataImport;
+    let acts = |cohort: &Cohort| cohort.on_enter.is_some() || cohort.on_exit.is_some();
+    by_default
+        || cohorts
+            .any(|cohort| KeyKind::of(&cohort.delivery) == kind || (kind == KeyKind::Rest && acts(cohort)))
+}
+
+/// The keys of the cohort import, if the config names them.
+fn import_keys(name: &ConnectionName, braze: &Braze) -> Result<Option<ImportKeys>, CommandError> {
+    let Some(places) = &braze.keys else { return Ok(None) };
+    let find = |place: &crate::config::SecretRef, key: &str| {
+        place.resolve(&environment::variable).map_err(|error| no_secret(name.as_str(), key, &error))
+    };
+    let data_import = find(&places.data_import, "data import key")?;
+    let partner_api = find(&places.partner_api, "partner API key")?;
+    output::keep_secret([&data_import, &partner_api]);
+    Ok(Some(ImportKeys { data_import, partner_api }))
 }
 
 /// Whether a segment of this connection is to be checked.
@@ -76,18 +108,6 @@ pub(super) fn workspace_keys(name: &ConnectionName, braze: &Braze) -> Result<Wor
     let rest = braze.rest_key.is_some().then(|| rest_key(name, braze)).transpose()?;
     output::keep_secret(&data_import);
     Ok(WorkspaceKeys { data_import, rest })
-}
-
-/// The keys of a connection, if it is not the sandbox.
-pub(super) fn keys_of(name: &ConnectionName, braze: &Braze) -> Result<Option<Keys>, CommandError> {
-    let Some(places) = &braze.keys else { return Ok(None) };
-    let find = |place: &crate::config::SecretRef, key: &str| {
-        place.resolve(&environment::variable).map_err(|error| no_secret(name.as_str(), key, &error))
-    };
-    let data_import = find(&places.data_import, "data import key")?;
-    let partner_api = find(&places.partner_api, "partner API key")?;
-    output::keep_secret([&data_import, &partner_api]);
-    Ok(Some(Keys { data_import, partner_api }))
 }
 
 /// The environment ids of the Heaps that these exports send to. The sandbox has one of its own.
@@ -321,6 +341,7 @@ async fn started(
 }
 
 fn sandbox_keys() -> Keys {
-    let Options { partner_api_key, data_import_key, .. } = Options::default();
-    Keys { data_import: Secret::new(data_import_key), partner_api: Secret::new(partner_api_key) }
+    let Options { partner_api_key, data_import_key, rest, .. } = Options::default();
+    let (data_import, partner_api) = (Secret::new(data_import_key), Secret::new(partner_api_key));
+    Keys { import: Some(ImportKeys { data_import, partner_api }), rest: Some(Secret::new(rest.api_key)) }
 }

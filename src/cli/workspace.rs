@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::access;
 use super::again::Again;
 use super::error::CommandError;
 use super::exit::Exit;
@@ -41,9 +42,15 @@ pub(super) fn refuse_other(
     for (name, keys) in keys {
         let Some(braze) = config.braze.get(name) else { continue };
         let Some(marks) = marks_of(name, braze, state)? else { continue };
-        let now = mark_of(&marks, KeyKind::DataImport, &keys.data_import);
-        if marks.keys.get(KeyKind::DataImport.word()).is_some_and(|known| *known != now) {
-            let halt = Halt::OtherWorkspace(name.to_string());
+        let import = keys.import.as_ref().map(|keys| (KeyKind::DataImport, &keys.data_import));
+        let rest = keys.rest.as_ref().map(|key| (KeyKind::Rest, key));
+        let used = import.into_iter().chain(rest).filter(|(kind, _)| access::needs(config, name, *kind));
+        for (kind, key) in used {
+            let known = marks.keys.get(kind.word());
+            if known.is_none_or(|known| *known == mark_of(&marks, kind, key)) {
+                continue;
+            }
+            let halt = Halt::OtherWorkspace { connection: name.to_string(), key: kind.name() };
             let refused = CommandError::new(Exit::Refused, format!("{halt}; nothing was sent"));
             return Err(workspace_ways(&halt, again).into_iter().fold(refused, CommandError::hint));
         }

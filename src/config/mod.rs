@@ -8,6 +8,7 @@
 //! Passes 2 and 3 always both run, so a person sees all problems at once. Nothing here needs the
 //! network or a secret; `secret` resolves those later.
 
+mod action;
 mod checks;
 mod explain;
 mod export;
@@ -31,6 +32,7 @@ mod types;
 
 use std::path::Path;
 
+pub use action::{Action, Quiet, Triggered};
 pub use export::{Export, ExportSource, HttpSource, StoragePlace, StorageSource};
 pub use problem::{Code, Problem, Problems};
 pub use schema::{schema, schema_text};

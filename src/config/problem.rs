@@ -66,6 +66,10 @@ codes! {
     DuplicateId = "duplicate-id",
     /// Two cohorts with one name in one Braze.
     DuplicateName = "duplicate-name",
+    /// An attribute that would not be written, is another cohort's, or is one of Braze's own.
+    BadAttribute = "bad-attribute",
+    /// What is triggered for people is not said clearly, or cannot be told of them.
+    BadAction = "bad-action",
     /// A path leaves the folders that the config may read.
     PathOutside = "path-outside",
     /// A match rule stands before one that must come first.

@@ -8,12 +8,13 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::action::Action;
 use super::export::{Export, ExportSource};
 use super::secret::SecretRef;
 use super::segment::Segment;
 use super::server::{Schedule, Watch};
 use super::sql::{Sql, SqlSource};
-use crate::model::{CohortId, ConnectionName, GuardLimits, MatchRule};
+use crate::model::{CohortId, ConnectionName, Delivery, GuardLimits, MatchRule};
 
 /// A whole config.
 #[derive(Clone, Debug)]
@@ -122,6 +123,8 @@ pub struct Braze {
     pub rest_key: Option<SecretRef>,
     /// Requests under way at once, each for another cohort.
     pub cohorts_at_once: usize,
+    /// Elements that an array attribute may have.
+    pub array_elements_max: usize,
     /// Identifiers in one request.
     pub batch_len_max: usize,
     /// Requests that the rate limit allows in an hour.
@@ -229,6 +232,12 @@ pub struct Cohort {
     pub source: Source,
     /// How rows are matched, in order.
     pub rules: Vec<MatchRule>,
+    /// How they reach Braze.
+    pub delivery: Delivery,
+    /// What is triggered for whoever enters.
+    pub on_enter: Option<Action>,
+    /// What is triggered for whoever leaves.
+    pub on_exit: Option<Action>,
     /// What one pass may change.
     pub limits: GuardLimits,
     /// Whether it may be emptied; none leaves that as the record has it.

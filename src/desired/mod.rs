@@ -12,11 +12,13 @@
 
 mod intake;
 mod log;
+mod properties;
 mod rejects;
 mod sort;
 mod told;
 mod walk;
 
+pub use properties::properties;
 pub use rejects::Rejects;
 pub use sort::SortedSet;
 pub use walk::Members;
@@ -132,11 +134,11 @@ pub fn fingerprint(cohort: &Cohort, from: From<'_>) -> Result<Option<Fingerprint
 /// # Errors
 /// [`DesiredError`] when it cannot be read in full.
 pub fn read(cohort: &Cohort, from: From<'_>, progress: &dyn Progress) -> Result<Desired, DesiredError> {
-    let matcher = Matcher::new(&cohort.rules, cohort.source.null_values());
+    let matcher = Matcher::new(&cohort.rules, cohort.source.null_values(), &cohort.delivery);
     let set = SortedSet::new(from.state.seed(), from.config.memory_max);
     thread::scope(|scope| {
         let (mut intake, partitioner) = Intake::start(scope, &cohort.id, &matcher, progress, set)?;
-        let reading = rows(cohort, from, &matcher, &mut intake);
+        let reading = rows(cohort, from, matcher.columns(), &mut intake);
         let rejects = intake.finish();
         // Whatever stopped the partitioner or the rejects stopped the reading, and not the other way round.
         let set = partitioner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
@@ -149,18 +151,18 @@ pub fn read(cohort: &Cohort, from: From<'_>, progress: &dyn Progress) -> Result<
 fn rows(
     cohort: &Cohort,
     from: From<'_>,
-    matcher: &Matcher,
-    intake: &mut Intake<'_>,
+    columns: &[Box<str>],
+    sink: &mut impl file::Sink,
 ) -> Result<(file::Reading, Option<Fingerprint>), DesiredError> {
     match &cohort.source {
         Source::File(source) => {
-            let reading = file::read(source, from.files(), matcher.columns(), intake)?;
+            let reading = file::read(source, from.files(), columns, sink)?;
             let fingerprint = reading.fingerprint.map(Fingerprint::Files);
             Ok((reading, fingerprint))
         }
         Source::HeapSegment(source) => {
             let segment = told::segment(source, from.state)?;
-            let reading = told::read(source, &segment, from.state, intake)?;
+            let reading = told::read(source, &segment, from.state, sink)?;
             Ok((reading, Some(Fingerprint::Told(segment.fingerprint()))))
         }
         Source::Sql(source) => {
@@ -169,7 +171,7 @@ fn rows(
             let settings = settings.ok_or_else(unknown)?;
             let secrets = from.secrets.databases.get(&source.connection).ok_or_else(unknown)?;
             let database = sql::Database { name: &source.connection, settings, secrets };
-            let rows = sql::read(source, database, matcher.columns(), intake)?;
+            let rows = sql::read(source, database, columns, sink)?;
             Ok((file::Reading { rows, ..file::Reading::default() }, None))
         }
     }

@@ -25,6 +25,8 @@ pub struct Forgotten {
     pub inbox: u64,
     /// Rejects.
     pub rejects: u64,
+    /// Entries of what is to be triggered, and of what lately was.
+    pub actions: u64,
     /// Cohorts whose record has them: their sources still name them, or the next pass takes them out.
     pub cohorts: Vec<CohortId>,
     /// Segments of which a Heap has told that they are in them.
@@ -35,7 +37,7 @@ impl Forgotten {
     /// Whether there was nothing to erase.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
-        self.identity + self.waiting + self.inbox + self.rejects == 0
+        self.identity + self.waiting + self.inbox + self.rejects + self.actions == 0
     }
 }
 
@@ -73,6 +75,7 @@ pub fn forget(state: &Arc<StateWriter>, id: &str, labels: &[&str]) -> Result<For
     let by = |kind, label| Identifier { kind, label, value: id };
     let mut identifiers = vec![by(Kind::ExternalId, ""), by(Kind::DeviceId, "")];
     identifiers.extend(labels.iter().map(|label| by(Kind::Alias, label)));
+    forgotten.actions = state.erase_actions(&identifiers)?;
     forgotten.cohorts = state.reader().cohorts_of(&identifiers)?;
     forgotten.segments = state.reader().segments_of(id)?;
     Ok(forgotten)

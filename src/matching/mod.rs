@@ -8,7 +8,8 @@
 //! or alias, people who are still anonymous by `device_id`.
 
 use crate::model::{
-    ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, Identifier, Kind, MatchRule, Unusable, usable,
+    ALIAS_LEN_MAX, Delivery, EXTERNAL_ID_LEN_MAX, Field, Fields, Identifier, Kind, MatchRule, Unusable,
+    usable,
 };
 
 /// Why a row names nobody.
@@ -26,17 +27,20 @@ pub enum Reason {
     NotUtf8,
     /// Neither a text nor a whole number.
     NotText,
+    /// Known by device id only, and the cohort is delivered by attribute, which reaches no device.
+    DeviceIdByAttribute,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NoIdentifier,
         Self::Placeholder,
         Self::TooLong,
         Self::ControlCharacter,
         Self::NotUtf8,
         Self::NotText,
+        Self::DeviceIdByAttribute,
     ];
 
     /// The stable word for it, in rejects and reports.
@@ -49,6 +53,7 @@ impl Reason {
             Self::ControlCharacter => "control_character",
             Self::NotUtf8 => "not_utf8",
             Self::NotText => "not_text",
+            Self::DeviceIdByAttribute => "device_id_by_attribute",
         }
     }
 
@@ -87,12 +92,13 @@ pub struct Matcher {
     rules: Vec<(usize, MatchRule)>,
     columns: Vec<Box<str>>,
     null_values: Vec<Box<[u8]>>,
+    delivery: Delivery,
 }
 
 impl Matcher {
     /// Prepares rules; `null_values` stand for "no value", besides the empty text.
     #[must_use]
-    pub fn new(rules: &[MatchRule], null_values: &[String]) -> Self {
+    pub fn new(rules: &[MatchRule], null_values: &[String], delivery: &Delivery) -> Self {
         let mut columns: Vec<Box<str>> = Vec::new();
         let mut place = |column: &str| match columns.iter().position(|known| **known == *column) {
             Some(at) => at,
@@ -102,7 +108,8 @@ impl Matcher {
             }
         };
         let rules = rules.iter().map(|rule| (place(&rule.column), rule.clone())).collect();
-        Self { rules, columns, null_values: null_values.iter().map(|text| text.as_bytes().into()).collect() }
+        let null_values = null_values.iter().map(|text| text.as_bytes().into()).collect();
+        Self { rules, columns, null_values, delivery: delivery.clone() }
     }
 
     /// The columns that the rules name, each once: the fields of a row come in this order.
@@ -131,6 +138,10 @@ impl Matcher {
             };
             match usable(bytes, len_max(rule.kind), &self.null_values) {
                 Ok(None) => {}
+                Ok(Some(_)) if !self.delivery.reaches(rule.kind) => {
+                    let reason = Reason::DeviceIdByAttribute;
+                    return Err(Unmatched { reason, column: &rule.column, value: bytes });
+                }
                 Ok(Some(value)) => {
                     Identifier::pack(rule.kind, &rule.label, value, out);
                     return Ok(());
@@ -162,7 +173,7 @@ mod tests {
             rule(Kind::Alias, "crm", "crm_id"),
             rule(Kind::DeviceId, "", "device"),
         ];
-        Matcher::new(&rules, &["\\N".to_owned()])
+        Matcher::new(&rules, &["\\N".to_owned()], &Delivery::CohortImport)
     }
 
     fn check(row: [&str; 3], expected: Result<&str, (Reason, &str)>) {
@@ -197,7 +208,12 @@ mod tests {
     #[test]
     fn columns_are_asked_for_once() {
         let rule = |kind| MatchRule { kind, label: "l".into(), column: "id".into() };
-        assert_eq!(Matcher::new(&[rule(Kind::Alias), rule(Kind::DeviceId)], &[]).columns().len(), 1);
+        assert_eq!(
+            Matcher::new(&[rule(Kind::Alias), rule(Kind::DeviceId)], &[], &Delivery::CohortImport)
+                .columns()
+                .len(),
+            1
+        );
     }
 
     #[test]

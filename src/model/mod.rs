@@ -4,6 +4,7 @@
 //! network, and nothing here knows about YAML, Braze or Parquet.
 
 mod datum;
+mod delivery;
 mod field;
 mod id;
 mod identifier;
@@ -18,6 +19,7 @@ mod time;
 mod usable;
 
 pub use datum::{Datum, Record};
+pub use delivery::Delivery;
 pub use field::{Field, Fields};
 pub use id::{CohortId, ConnectionName, DoorName, ExportId, IdError, PassId, SegmentId};
 pub use identifier::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Identifier, IdentifierError, Kind, PACKED_LEN_MAX};

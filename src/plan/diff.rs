@@ -51,6 +51,9 @@ pub trait Sink {
     /// # Errors
     /// When the change cannot be kept.
     fn change(&mut self, op: Op, packed: &[u8]) -> Result<(), Self::Error>;
+    /// Is told before a change that somebody enters who was not there, or that a member leaves: not of those in
+    /// doubt, nor of those who are sent once more.
+    fn crossing(&mut self, _op: Op, _packed: &[u8]) {}
 }
 
 /// How many of what a diff found.
@@ -126,6 +129,7 @@ pub fn diff<E>(
             (None, None) => return Ok(tally),
             (Some(key), entry) if entry.is_none_or(|(other, _)| key < other) => {
                 tally.added += 1;
+                sink.crossing(Op::Add, desired.packed());
                 sink.change(Op::Add, desired.packed())?;
                 wanted = next_desired(desired, Some(key))?;
             }
@@ -138,6 +142,9 @@ pub fn diff<E>(
                 known = next_record(record, Some(last))?;
             }
             (_, Some((other, standing))) => {
+                if standing == Standing::Member {
+                    sink.crossing(Op::Remove, record.packed()?);
+                }
                 if settle_undesired(standing, &mut tally) {
                     sink.change(Op::Remove, record.packed()?)?;
                 }

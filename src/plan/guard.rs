@@ -18,12 +18,25 @@ pub struct Policy {
     pub protected: bool,
     /// How many members there were when removals were first withheld, if they still are.
     pub share_base: Option<u64>,
+    /// The array attribute has no room for one more cohort.
+    pub array_full: Option<ArrayFull>,
     /// Another cohort in the same Braze that has the name already.
     pub name_taken_by: Option<CohortId>,
     /// Where the record's members are, and where the config would send: set when they differ.
     pub moved: Option<(String, String)>,
     /// Plans that a person has approved although they are refused, each by all that it would send.
     pub approved: Vec<PlanDigest>,
+}
+
+/// An array attribute that would have more elements than Braze keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArrayFull {
+    /// The attribute.
+    pub attribute: String,
+    /// How many cohorts would be in it.
+    pub cohorts: u64,
+    /// How many elements it may have.
+    pub limit: u64,
 }
 
 /// Why a plan, or a part of it, must not run.
@@ -80,6 +93,8 @@ pub enum Refusal {
         /// Members that would leave.
         members: u64,
     },
+    /// Braze would cut off elements of the array attribute, and with them people out of cohorts.
+    ArrayFull(ArrayFull),
     /// Another cohort in the same Braze has the name.
     NameTaken {
         /// The name.
@@ -121,6 +136,7 @@ impl Refusal {
             Self::Emptied { .. } | Self::Hollow { .. } | Self::Unreadable { .. } | Self::Protected { .. } => {
                 Side::Removes
             }
+            Self::ArrayFull(_) => Side::Adds,
             Self::NameTaken { .. } => Side::Naming,
             Self::Moved { .. } => Side::All,
         }
@@ -135,9 +151,11 @@ impl Refusal {
             | Self::Emptied { .. }
             | Self::Hollow { .. }
             | Self::Unreadable { .. } => true,
-            Self::Ceiling { .. } | Self::Protected { .. } | Self::NameTaken { .. } | Self::Moved { .. } => {
-                false
-            }
+            Self::Ceiling { .. }
+            | Self::Protected { .. }
+            | Self::ArrayFull(_)
+            | Self::NameTaken { .. }
+            | Self::Moved { .. } => false,
         }
     }
 }
@@ -246,6 +264,7 @@ pub fn refusals<C>(plan: &Plan<C>, policy: &Policy) -> Vec<Refusal> {
     let mut found = Vec::new();
     found.extend(policy.moved.clone().map(|(from, to)| Refusal::Moved { from, to }));
     found.extend(name_taken(plan, policy));
+    found.extend(array_full(plan, policy));
     found.extend(emptied(plan, policy));
     found.extend(hollow(plan));
     found.extend(unreadable(plan, policy));
@@ -262,6 +281,11 @@ fn name_taken<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
     policy.name_taken_by.clone().map(|by| Refusal::NameTaken { name, by })
 }
 
+/// Elements beyond the limit are cut off without a word (Braze, "User attributes object").
+fn array_full<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
+    policy.array_full.clone().filter(|_| plan.tally.adds() > 0).map(Refusal::ArrayFull)
+}
+
 /// An empty source is far more often a broken export than a cohort that nobody is in any more.
 fn emptied<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
     let members = plan.tally.removes();
@@ -271,7 +295,9 @@ fn emptied<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
     if policy.protected {
         return Some(Refusal::Protected { members });
     }
-    let asked_for = plan.source.is_none() || policy.limits.allow_empty;
+    let names_somebody =
+        plan.moves_to.is_some() && plan.source.as_ref().is_some_and(|source| source.rows > 0);
+    let asked_for = plan.source.is_none() || policy.limits.allow_empty || names_somebody;
     (!asked_for).then_some(Refusal::Emptied { members })
 }
 
@@ -304,7 +330,8 @@ fn too_many<C>(plan: &Plan<C>, policy: &Policy, op: Op) -> Option<Refusal> {
     if let Some(limit) = count.filter(|limit| changes > *limit) {
         return Some(Refusal::Count { op, changes, limit });
     }
-    let empty_is_fine = op == Op::Remove && tally.desired() == 0;
+    // Whether everybody may leave is said elsewhere, unless they leave only to enter elsewhere.
+    let empty_is_fine = op == Op::Remove && tally.desired() == 0 && plan.moves_to.is_none();
     // Whoever enters while removals are withheld must not make their share smaller in the next pass.
     let members =
         policy.share_base.filter(|_| op == Op::Remove).map_or(tally.members, |b| b.min(tally.members));

@@ -21,9 +21,9 @@ mod guard;
 pub use cost::Cost;
 pub use diff::{Desired, DiffError, Record, Sink, Tally, diff};
 pub use digest::{ChangeSum, PlanDigest, of_all};
-pub use guard::{Approved, Policy, Refusal, Side, Verdict, guard, refusals};
+pub use guard::{Approved, ArrayFull, Policy, Refusal, Side, Verdict, guard, refusals};
 
-use crate::model::{CohortId, Op};
+use crate::model::{CohortId, Delivery, Op};
 
 /// How many changes of each side a plan shows as a sample.
 pub const SAMPLE_LEN: usize = 5;
@@ -87,6 +87,11 @@ pub struct Plan<C> {
     pub sums: Sides<ChangeSum>,
     /// Whether one person may be known by two identifiers, so that neither side may go without the other.
     pub mixed: bool,
+    /// How it would be sent.
+    pub delivery: Delivery,
+    /// How it will be sent from the next pass on, when this one only takes everybody out of where they were sent
+    /// before.
+    pub moves_to: Option<Delivery>,
     /// Where it would be sent, for the digest: what was approved for one place is not for another.
     pub target: String,
     /// The changes themselves.

@@ -8,21 +8,27 @@
 //! # Guarantees
 //! A cohort that cannot be planned stops no other. What was planned is what is sent.
 
+mod acting;
+mod actions;
 mod exports;
 mod failed;
+mod moving;
 mod observe;
 mod policy;
 mod report;
 mod resync;
 mod saved;
+mod streams;
 mod workspace;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use acting::Acting;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
+pub use actions::{ActionPlan, OneAction};
 pub use exports::{ExportJob, Exporting, export, word as exports_word};
 pub use failed::{FailedKind, PlanError};
 pub use report::{CohortPlan, CohortReport, Failed, LeftBehind, PassPlan, PassReport};
@@ -30,7 +36,7 @@ pub use saved::SavedError;
 
 use crate::apply::{self, Context, Halt, Health, Interrupt, Outcome};
 use crate::config::{Config, Retry, SourceAccess};
-use crate::connector::braze::{Braze, Keys};
+use crate::connector::braze::{Braze, KeyKind, Keys};
 use crate::connector::http::HttpError;
 use crate::desired;
 use crate::fold::{self, Folded, Folding};
@@ -195,8 +201,6 @@ struct Workspace {
     braze: Arc<Braze>,
     health: Health,
     retry: Retry,
-    /// Why nothing may be sent there.
-    refusal: Option<Halt>,
 }
 
 /// Applies what the guard left of a plan.
@@ -209,13 +213,15 @@ pub async fn apply(plan: PassPlan, config: &Config, means: Means) -> Result<Pass
     let journal = Arc::new(means.state.journal(&means.pass, began)?);
     let version = env!("CARGO_PKG_VERSION").to_owned();
     journal.append(began, Event::Began { syncline: version, config: plan.config.clone() })?;
-    let workspaces = workspaces(&plan, config, &means)?;
+    let workspaces = workspaces(&plan, config, &means);
+    let refusals = workspace::refusals(&plan, config, &means)?;
     let mut report = PassReport::new(&means.pass, &plan);
     let mut tasks = JoinSet::new();
     for (place, cohort) in plan.cohorts.into_iter().enumerate() {
         let workspace = workspaces.get(&cohort.connection).cloned();
+        let refusal = refusals.get(&(cohort.connection.clone(), cohort.delivery().clone())).cloned();
         let (means, journal) = (means.clone(), Arc::clone(&journal));
-        let task = async move { (place, one(cohort, workspace, &means, &journal).await) };
+        let task = async move { (place, one(cohort, workspace, refusal, &means, &journal).await) };
         tasks.spawn(task.in_current_span());
     }
     while let Some(done) = tasks.join_next().await {
@@ -233,19 +239,14 @@ pub async fn apply(plan: PassPlan, config: &Config, means: Means) -> Result<Pass
 }
 
 /// The workspaces that the plan sends to, as they are for this pass.
-fn workspaces(
-    plan: &PassPlan,
-    config: &Config,
-    means: &Means,
-) -> Result<BTreeMap<ConnectionName, Arc<Workspace>>, StateError> {
+fn workspaces(plan: &PassPlan, config: &Config, means: &Means) -> BTreeMap<ConnectionName, Arc<Workspace>> {
     let mut workspaces = BTreeMap::new();
     for (name, settings) in config.braze.iter().filter(|(name, _)| plan.sends_to(name)) {
         let Some(braze) = means.links.get(name).map(Arc::clone) else { continue };
-        let refusal = workspace::refusal(config, name, &braze, means.state.reader())?;
         let (health, retry) = (Health::default(), settings.retry);
-        workspaces.insert(name.clone(), Arc::new(Workspace { braze, health, retry, refusal }));
+        workspaces.insert(name.clone(), Arc::new(Workspace { braze, health, retry }));
     }
-    Ok(workspaces)
+    workspaces
 }
 
 /// Remembers the keys with which Braze has taken something. What was sent is told, whatever becomes of this.
@@ -255,13 +256,13 @@ fn adopt(
     config: &Config,
     means: &Means,
 ) {
-    for (name, workspace) in workspaces {
-        let mut here = report.cohorts.iter().filter(|cohort| cohort.connection == *name);
-        if !here.any(|cohort| cohort.outcome.answers.contains_key("accepted")) {
-            continue;
-        }
+    let took = report.cohorts.iter().filter(|cohort| cohort.outcome.answers.contains_key("accepted"));
+    for CohortReport { connection: name, delivery, .. } in took {
+        let Some(workspace) = workspaces.get(name) else { continue };
         let now = means.clock.now();
-        if let Err(error) = workspace::adopt(config, name, &workspace.braze, &means.state, now) {
+        if let Err(error) =
+            workspace::adopt(config, name, (&workspace.braze, KeyKind::of(delivery)), &means.state, now)
+        {
             tracing::warn!(connection = %name, "its workspace could not be remembered: {error}");
         }
     }
@@ -271,15 +272,19 @@ fn adopt(
 async fn one(
     cohort: CohortPlan,
     workspace: Option<Arc<Workspace>>,
+    refusal: Option<Halt>,
     means: &Means,
     journal: &Journal,
 ) -> CohortReport {
     let mut report = CohortReport::new(&cohort);
     let id = cohort.id.clone();
-    let done = send(cohort, workspace.as_deref(), means, journal, &mut report).await;
-    match done {
-        Ok(outcome) => report.outcome = outcome,
-        Err(error) => report.outcome.halt = Some(error.into()),
+    if refusal.is_some() && cohort.sends() {
+        report.outcome.halt = refusal;
+    } else {
+        match send(cohort, workspace.as_deref(), means, journal, &mut report).await {
+            Ok(outcome) => report.outcome = outcome,
+            Err(error) => report.outcome.halt = Some(error.into()),
+        }
     }
     means.progress.finished(&id);
     report
@@ -302,13 +307,16 @@ async fn send(
     let (id, is_approved) = (cohort.id.clone(), cohort.is_approved);
     let mut outcome = Outcome::default();
     let changed = !approved.is_in_step() || cohort.record_changed;
+    let acts = cohort.actions.filter(|actions| !actions.is_idle());
+    let mut acting = match acts {
+        Some(actions) => Some(Acting::begin(&cohort.id, actions, means)?),
+        None => None,
+    };
     if !approved.is_in_step() {
-        let Some(workspace) = workspace else {
+        let delivery = &approved.plan().delivery;
+        let Some(workspace) = workspace.filter(|workspace| workspace.braze.can_deliver(delivery)) else {
             return Ok(Outcome { halt: Some(Halt::NoKeys), ..outcome });
         };
-        if workspace.refusal.is_some() {
-            return Ok(Outcome { halt: workspace.refusal.clone(), ..outcome });
-        }
         let planned = Event::planned(&cohort.id, approved.plan().base, adds, removes, refusals);
         journal.append(means.clock.now(), planned)?;
         let context = context(workspace, means, journal);
@@ -317,6 +325,10 @@ async fn send(
         let mut record = cohort.record;
         record.number += 1;
         tokio::task::block_in_place(|| means.state.commit(&cohort.id, &record))?;
+    }
+    if let Some(acting) = &mut acting {
+        let context = workspace.map(|workspace| context(workspace, means, journal));
+        report.triggered = acting.carry_out(&cohort.id, &outcome, context, &mut rejects).await?;
     }
     if cohort.empties && outcome.is_whole() && cohort.verdict.refusals.is_empty() {
         close(&cohort.id, means)?;

@@ -1,33 +1,41 @@
 //! One cohort: reads its source and its record, compares them, and holds the result to its policy.
 
-use super::Inputs;
+use super::actions::{self, Crossings};
 use super::failed::PlanError;
 use super::policy::{self, Names};
 use super::report::CohortPlan;
+use super::streams::{Known, Wanted};
+use super::{Inputs, moving};
 use crate::config::{Braze, Cohort};
-use crate::desired::{self, Desired, DesiredError, Members};
-use crate::model::{Ceilings, CohortId, ConnectionName, GuardLimits, Key, Matched, Op, Standing};
+use crate::desired::{self, Desired, Members};
+use crate::model::{Ceilings, CohortId, ConnectionName, Delivery, GuardLimits, Matched, Op};
 use crate::plan::{
     self, DiffError, Draft, Naming, Plan, PlanDigest, Policy, Side, Sides, Sink, SourceTally, Tally, guard,
 };
-use crate::state::{RecordCursor, SourceMark, Spool, Version, Workspace};
+use crate::state::{SourceMark, Spool, Version, Workspace};
 
 /// Plans a cohort that the config declares.
 pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Result<CohortPlan, PlanError> {
     let braze = connection(&cohort.to, inputs)?;
     let previous = inputs.state.version(&cohort.id)?.map(|record| policy::at_home(record, cohort, braze));
+    let previous = match previous {
+        Some(record) if moving::is_due(cohort, &record) => return moving::plan(cohort, record, inputs),
+        previous => previous,
+    };
+    let crossings = Crossings::watched(cohort, inputs)?;
     if let Some(mark) = unchanged_source(cohort, previous.as_ref(), inputs)? {
         let source = tally_of(&mark.matched, None);
         let (matched, diff) = (mark.matched.clone(), Diff::none(previous.as_ref(), mark.refused));
         let plan = judged(cohort, names, previous.clone(), diff, Some(source), inputs)?;
-        return Ok(CohortPlan { matched: Some(matched), ..plan.marked(Some(mark)) });
+        let plan = CohortPlan { matched: Some(matched), ..plan.marked(Some(mark)) };
+        return actions::acting(cohort, crossings, plan, inputs);
     }
     // Taken before the first byte is read: only then does a file's age say that it will not change unseen.
     let began = inputs.clock.now();
     let read = desired::read(cohort, inputs.from(), inputs.progress)?;
     let Desired { set, reading, fingerprint, rejects } = read;
     let mut members = set.into_members();
-    let diff = compare(&cohort.id, Some(&mut members), previous.as_ref(), inputs)?;
+    let diff = compare(&cohort.id, Some(&mut members), previous.as_ref(), (crossings, inputs))?;
     let matched = rejects.matched(&reading, members.duplicates());
     let mark = fingerprint.and_then(|print| print.text(&rules_text(cohort), began));
     let mark = mark.filter(|_| reading.hollow.is_none()).map(|fingerprint| SourceMark {
@@ -36,8 +44,12 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
         refused: diff.tally.refused,
     });
     let source = tally_of(&matched, reading.hollow);
-    let plan = judged(cohort, names, previous, diff, Some(source), inputs)?;
-    Ok(CohortPlan { matched: Some(matched), source_read: true, rejects: Some(rejects), ..plan.marked(mark) })
+    let Diff { tally, mut changes } = diff;
+    let crossings = changes.crossings.take();
+    let plan = judged(cohort, names, previous, Diff { tally, changes }, Some(source), inputs)?;
+    let plan =
+        CohortPlan { matched: Some(matched), source_read: true, rejects: Some(rejects), ..plan.marked(mark) };
+    actions::acting(cohort, crossings, plan, inputs)
 }
 
 pub(super) fn tally_of(matched: &Matched, hollow: Option<String>) -> SourceTally {
@@ -47,7 +59,7 @@ pub(super) fn tally_of(matched: &Matched, hollow: Option<String>) -> SourceTally
 
 /// Everything but the files themselves that decides who is in a cohort.
 fn rules_text(cohort: &Cohort) -> String {
-    format!("{} {:?} {:?}", env!("CARGO_PKG_VERSION"), cohort.source, cohort.rules)
+    format!("{} {:?} {:?} {}", env!("CARGO_PKG_VERSION"), cohort.source, cohort.rules, cohort.delivery.code())
 }
 
 /// The mark of a source that need not be read: the record is exactly what it names.
@@ -78,11 +90,11 @@ pub(super) fn judged(
     inputs: Inputs<'_>,
 ) -> Result<CohortPlan, PlanError> {
     let braze = connection(&cohort.to, inputs)?;
-    let workspace = policy::workspace(&cohort.to, braze);
+    let workspace = policy::workspace(&cohort.to, braze, &cohort.delivery);
     let moved = previous.as_ref().and_then(|record| policy::moved(&record.workspace, &workspace, braze));
-    let plan =
-        diff.into_plan(&cohort.id, previous.as_ref(), naming(cohort, previous.as_ref()), source, braze);
-    let plan = Plan { mixed: cohort.rules.len() > 1, target: workspace.to_string(), ..plan };
+    let (naming, by) = (naming(cohort, previous.as_ref()), (braze, &cohort.delivery));
+    let plan = diff.into_plan(&cohort.id, previous.as_ref(), naming, source, by);
+    let plan = Plan { mixed: cohort.rules.len() > 1, target: actions::target(cohort, &workspace), ..plan };
     let mut record = previous
         .clone()
         .unwrap_or_else(|| Version::first(inputs.pass, inputs.clock.now(), workspace.clone()));
@@ -96,6 +108,7 @@ pub(super) fn judged(
         ceilings: ceilings(&cohort.id, inputs),
         protected: record.protected,
         share_base: record.share_base,
+        array_full: names.array_full(cohort, braze),
         name_taken_by: names.taken_by(cohort),
         moved,
         approved: Vec::new(),
@@ -119,11 +132,12 @@ pub(super) fn judged(
         record,
         empties: false,
         is_approved,
+        actions: None,
     })
 }
 
 /// Looks for a person's approval, if it would make a difference.
-fn with_approvals(
+pub(super) fn with_approvals(
     plan: &Plan<Spool>,
     policy: Policy,
     inputs: Inputs<'_>,
@@ -139,14 +153,14 @@ fn with_approvals(
     Ok((policy, is_approved))
 }
 
-fn connection<'a>(name: &ConnectionName, inputs: Inputs<'a>) -> Result<&'a Braze, PlanError> {
+pub(super) fn connection<'a>(name: &ConnectionName, inputs: Inputs<'a>) -> Result<&'a Braze, PlanError> {
     inputs.config.braze.get(name).ok_or_else(|| PlanError::NoConnection(name.to_string()))
 }
 
 /// Plans the emptying of a cohort that left the config. None when there is nothing left to do.
 pub(super) fn removed(id: &CohortId, inputs: Inputs<'_>) -> Result<Option<CohortPlan>, PlanError> {
     let Some(record) = inputs.state.version(id)?.filter(|record| !record.removed) else { return Ok(None) };
-    let diff = compare(id, None, Some(&record), inputs)?;
+    let diff = compare(id, None, Some(&record), (None, inputs))?;
     emptying(id, record, diff, inputs).map(Some)
 }
 
@@ -159,7 +173,7 @@ pub(super) fn at<'a>(
     let name =
         policy::connection_of(old, inputs.config).ok_or_else(|| PlanError::NoConnection(old.clone()))?;
     let braze = connection(&name, inputs)?;
-    let here = policy::workspace(&name, braze);
+    let here = policy::workspace(&name, braze, &record.workspace.delivery);
     Ok((name, braze, here))
 }
 
@@ -171,16 +185,14 @@ pub(super) fn emptying(
     inputs: Inputs<'_>,
 ) -> Result<CohortPlan, PlanError> {
     let (name, braze, here) = at(&record, inputs)?;
-    let plan = diff.into_plan(id, Some(&record), None, None, braze);
+    let plan = diff.into_plan(id, Some(&record), None, None, (braze, &here.delivery));
     let plan = Plan { target: here.to_string(), ..plan };
     let policy = Policy {
         limits: GuardLimits::default(),
         ceilings: ceilings(id, inputs),
         protected: record.protected,
-        share_base: None,
-        name_taken_by: None,
         moved: policy::moved(&record.workspace, &here, braze),
-        approved: Vec::new(),
+        ..Policy::default()
     };
     Ok(CohortPlan {
         id: id.clone(),
@@ -196,15 +208,19 @@ pub(super) fn emptying(
         record_changed: false,
         empties: true,
         is_approved: false,
+        actions: None,
     })
 }
 
-fn ceilings(id: &CohortId, inputs: Inputs<'_>) -> Ceilings {
+pub(super) fn ceilings(id: &CohortId, inputs: Inputs<'_>) -> Ceilings {
     inputs.ceilings.get(id).copied().unwrap_or_default()
 }
 
-/// What Braze must be told of the cohort itself.
+/// What Braze must be told of the cohort itself. Of a cohort in an attribute there is nothing to be told.
 fn naming(cohort: &Cohort, previous: Option<&Version>) -> Option<Naming> {
+    if cohort.delivery != Delivery::CohortImport {
+        return None;
+    }
     match previous.and_then(|record| record.name.as_ref()) {
         None => Some(Naming::Create { name: cohort.name.clone() }),
         Some(name) if *name != cohort.name => {
@@ -234,9 +250,9 @@ impl Diff {
         previous: Option<&Version>,
         naming: Option<Naming>,
         source: Option<SourceTally>,
-        braze: &Braze,
+        (braze, delivery): (&Braze, &Delivery),
     ) -> Plan<Spool> {
-        let Changes { draft, spools } = self.changes;
+        let Changes { draft, spools, .. } = self.changes;
         Plan {
             cohort: id.clone(),
             base: previous.map_or(0, |record| record.number),
@@ -248,22 +264,24 @@ impl Diff {
             changes: spools,
             mixed: false,
             target: String::new(),
-            batch_len_max: braze.batch_len_max as u64,
-            requests_per_hour: braze.requests_per_hour,
+            batch_len_max: policy::batch_len_max(braze, delivery) as u64,
+            requests_per_hour: policy::requests_per_hour(braze, delivery),
+            delivery: delivery.clone(),
+            moves_to: None,
         }
     }
 }
 
 /// Walks desired members, or nobody, and the record in step.
-fn compare(
+pub(super) fn compare(
     id: &CohortId,
     members: Option<&mut Members>,
     previous: Option<&Version>,
-    inputs: Inputs<'_>,
+    (crossings, inputs): (Option<Crossings>, Inputs<'_>),
 ) -> Result<Diff, PlanError> {
     let mut record =
         Known { cursor: inputs.state.members(id, previous)?, forget_refused: inputs.retry_refused };
-    let mut changes = Changes::default();
+    let mut changes = Changes { crossings, ..Changes::default() };
     let tally = plan::diff(&mut Wanted(members), &mut record, &mut changes).map_err(|error| match error {
         DiffError::Stream(error) => error,
         DiffError::OutOfOrder(what) => PlanError::Order(what),
@@ -276,6 +294,8 @@ fn compare(
 pub(super) struct Changes {
     draft: Draft,
     spools: Sides<Spool>,
+    /// Who crosses, where something is triggered for them.
+    pub(super) crossings: Option<Crossings>,
 }
 
 impl Changes {
@@ -289,61 +309,15 @@ impl Sink for Changes {
 
     fn change(&mut self, op: Op, packed: &[u8]) -> Result<(), PlanError> {
         self.draft.note(op, packed);
+        if let Some(crossings) = &mut self.crossings {
+            crossings.changed(op, packed);
+        }
         Ok(self.spools.of_mut(op).push(packed)?)
     }
-}
 
-struct Wanted<'a>(Option<&'a mut Members>);
-
-impl plan::Desired for Wanted<'_> {
-    type Error = PlanError;
-
-    fn advance(&mut self) -> Result<Option<Key>, PlanError> {
-        match &mut self.0 {
-            Some(members) => members.advance().map_err(|e| DesiredError::Scratch(e).into()),
-            None => Ok(None),
+    fn crossing(&mut self, op: Op, packed: &[u8]) {
+        if let Some(crossings) = &mut self.crossings {
+            crossings.crossed(op, packed);
         }
-    }
-
-    fn pass(&mut self, keys: &[Key]) -> usize {
-        self.0.as_mut().map_or(0, |members| members.pass(keys))
-    }
-
-    fn packed(&self) -> &[u8] {
-        self.0.as_ref().map_or(&[], |members| members.packed())
-    }
-}
-
-/// The record, perhaps as if Braze had never refused anybody.
-struct Known {
-    cursor: RecordCursor,
-    forget_refused: bool,
-}
-
-impl plan::Record for Known {
-    type Error = PlanError;
-
-    fn advance(&mut self) -> Result<Option<(Key, Standing)>, PlanError> {
-        loop {
-            match self.cursor.advance()? {
-                Some((_, Standing::Refused)) if self.forget_refused => {}
-                Some((key, Standing::Disputed)) if self.forget_refused => {
-                    return Ok(Some((key, Standing::InDoubt)));
-                }
-                other => return Ok(other),
-            }
-        }
-    }
-
-    fn ahead(&self) -> &[Key] {
-        self.cursor.ahead()
-    }
-
-    fn skip(&mut self, count: usize) {
-        self.cursor.skip(count);
-    }
-
-    fn packed(&mut self) -> Result<&[u8], PlanError> {
-        Ok(self.cursor.packed()?)
     }
 }

@@ -3,22 +3,36 @@
 
 use super::report::LeftBehind;
 use crate::config::{Braze, Cohort, Config};
-use crate::model::{CohortId, ConnectionName};
+use crate::model::{CohortId, ConnectionName, Delivery};
+use crate::plan::ArrayFull;
 use crate::state::{StateError, StateReader, Version, Workspace};
 
 /// The names that cohorts will have after the pass, by where they are.
 pub(super) struct Names {
     names: Vec<(ConnectionName, String, CohortId)>,
+    /// The cohorts in arrays, those that have people there first.
+    elements: Vec<(ConnectionName, Delivery, CohortId)>,
     /// Cohorts of the state that the config does not know.
     pub(super) left_behind: Vec<LeftBehind>,
 }
 
 impl Names {
     pub(super) fn read(config: &Config, state: &StateReader) -> Result<Self, StateError> {
-        let declared = config.cohorts.iter();
+        let declared = config.cohorts.iter().filter(|cohort| cohort.delivery == Delivery::CohortImport);
         let declared = declared.map(|cohort| (cohort.to.clone(), cohort.name.clone(), cohort.id.clone()));
-        let mut all = Self { names: declared.collect(), left_behind: Vec::new() };
-        for id in state.cohorts()? {
+        let mut all = Self { names: declared.collect(), elements: Vec::new(), left_behind: Vec::new() };
+        let (ids, has_arrays) = (state.cohorts()?, config.cohorts.iter().any(is_in_array));
+        for id in ids.iter().filter(|_| has_arrays) {
+            let Some(record) = state.version(id)?.filter(|record| !record.is_vacant()) else { continue };
+            all.has_element(&record, id, config);
+        }
+        for cohort in config.cohorts.iter().filter(|cohort| is_in_array(cohort)) {
+            let element = (cohort.to.clone(), cohort.delivery.clone(), cohort.id.clone());
+            if !all.elements.contains(&element) {
+                all.elements.push(element);
+            }
+        }
+        for id in ids {
             let known = config.cohorts.iter().any(|cohort| cohort.id == id) || config.removed.contains(&id);
             if known {
                 continue;
@@ -33,13 +47,41 @@ impl Names {
         Ok(all)
     }
 
-    /// Another cohort in the same Braze that has this cohort's name.
+    fn has_element(&mut self, record: &Version, id: &CohortId, config: &Config) {
+        let connection = connection_of(&record.workspace.connection, config);
+        if let (Some(connection), by @ Delivery::Array(_)) = (connection, &record.workspace.delivery) {
+            self.elements.push((connection, by.clone(), id.clone()));
+        }
+    }
+
+    /// Set when this cohort would be one too many in its array. Whoever is in it already stays.
+    pub(super) fn array_full(&self, cohort: &Cohort, braze: &Braze) -> Option<ArrayFull> {
+        let Delivery::Array(attribute) = &cohort.delivery else { return None };
+        let same =
+            |(to, by, _): &&(ConnectionName, Delivery, CohortId)| *to == cohort.to && *by == cohort.delivery;
+        let place = self.elements.iter().filter(same).position(|(_, _, id)| *id == cohort.id)?;
+        let full = ArrayFull {
+            attribute: attribute.to_string(),
+            cohorts: self.elements.iter().filter(same).count() as u64,
+            limit: braze.array_elements_max as u64,
+        };
+        (place >= braze.array_elements_max).then_some(full)
+    }
+
+    /// Another cohort in the same Braze that has this cohort's name, where names are seen: an attribute has none.
     pub(super) fn taken_by(&self, cohort: &Cohort) -> Option<CohortId> {
+        if cohort.delivery != Delivery::CohortImport {
+            return None;
+        }
         let same = |(connection, name, id): &&(ConnectionName, String, CohortId)| {
             *connection == cohort.to && *name == cohort.name && *id != cohort.id
         };
         self.names.iter().find(same).map(|(_, _, id)| id.clone())
     }
+}
+
+fn is_in_array(cohort: &Cohort) -> bool {
+    matches!(cohort.delivery, Delivery::Array(_))
 }
 
 fn left_behind(id: CohortId, record: Version) -> LeftBehind {
@@ -60,12 +102,33 @@ pub(super) fn connection_of(name: &str, config: &Config) -> Option<ConnectionNam
     config.braze.iter().find(is).map(|(known, _)| known.clone())
 }
 
-/// Where the config would send a cohort.
-pub(super) fn workspace(connection: &ConnectionName, braze: &Braze) -> Workspace {
+/// Where the config would send a cohort, and how.
+pub(super) fn workspace(connection: &ConnectionName, braze: &Braze, delivery: &Delivery) -> Workspace {
     Workspace {
         connection: connection.to_string(),
         endpoint: braze.endpoint.as_str().to_owned(),
         partner: braze.partner.clone(),
+        delivery: delivery.clone(),
+    }
+}
+
+/// Objects in one request to `/users/track`, and requests in an hour: 3,000 in 3 seconds (Braze, "Track users").
+const TRACK_BATCH_LEN_MAX: usize = 75;
+const TRACK_REQUESTS_PER_HOUR: u64 = 3_600_000;
+
+/// Members in one request.
+pub(super) fn batch_len_max(braze: &Braze, delivery: &Delivery) -> usize {
+    match delivery {
+        Delivery::CohortImport => braze.batch_len_max,
+        Delivery::Array(_) | Delivery::Boolean(_) => braze.batch_len_max.min(TRACK_BATCH_LEN_MAX),
+    }
+}
+
+/// Requests that the limit of this way allows in an hour.
+pub(super) fn requests_per_hour(braze: &Braze, delivery: &Delivery) -> u64 {
+    match delivery {
+        Delivery::CohortImport => braze.requests_per_hour,
+        Delivery::Array(_) | Delivery::Boolean(_) => TRACK_REQUESTS_PER_HOUR,
     }
 }
 
@@ -81,8 +144,10 @@ pub(super) fn moved(record: &Workspace, config: &Workspace, braze: &Braze) -> Op
 
 /// A record that nobody is left in begins anew where the config sends it now.
 pub(super) fn at_home(record: Version, cohort: &Cohort, braze: &Braze) -> Version {
-    let here = workspace(&cohort.to, braze);
-    if !record.is_vacant() || moved(&record.workspace, &here, braze).is_none() {
+    let here = workspace(&cohort.to, braze, &cohort.delivery);
+    let is_same =
+        moved(&record.workspace, &here, braze).is_none() && record.workspace.delivery == here.delivery;
+    if !record.is_vacant() || is_same {
         return record;
     }
     Version { workspace: here, name: None, members: Some(0), source: None, runs: Vec::new(), ..record }

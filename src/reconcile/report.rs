@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use super::actions::ActionPlan;
 use super::failed::{FailedKind, PlanError};
-use crate::apply::{Halt, Outcome};
+use crate::apply::{Halt, Outcome, Triggered};
 use crate::desired::Rejects;
-use crate::model::{CohortId, ConnectionName, Matched, Op, PassId};
+use crate::model::{CohortId, ConnectionName, Delivery, Matched, Op, PassId};
 use crate::plan::{Cost, PlanDigest, Refusal, Sides, Tally, Verdict, of_all};
 use crate::state::{SourceMark, Spool, Version};
 
@@ -38,6 +39,8 @@ pub struct CohortPlan {
     pub empties: bool,
     /// A person has approved what the guard would have refused.
     pub is_approved: bool,
+    /// What is triggered for people who enter or leave, if anything ever is.
+    pub actions: Option<ActionPlan>,
 }
 
 /// A cohort that could not be planned.
@@ -80,6 +83,31 @@ pub struct PassPlan {
 }
 
 impl CohortPlan {
+    /// Whether there is nothing to send, to trigger or to write down.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let acts = self.actions.as_ref().is_some_and(|actions| !actions.is_idle());
+        self.verdict.approved.is_in_step() && !self.record_changed && !acts
+    }
+
+    /// Whether anything would be sent or triggered.
+    #[must_use]
+    pub fn sends(&self) -> bool {
+        !self.verdict.approved.is_in_step() || self.triggers()
+    }
+
+    /// Whether anything would be triggered.
+    #[must_use]
+    pub fn triggers(&self) -> bool {
+        self.actions.as_ref().is_some_and(|actions| actions.people() > 0)
+    }
+
+    /// How it is sent.
+    #[must_use]
+    pub fn delivery(&self) -> &Delivery {
+        &self.verdict.approved.plan().delivery
+    }
+
     /// Takes a mark, unless something is withheld: then the source must be read again.
     pub(super) fn marked(mut self, mark: Option<SourceMark>) -> Self {
         self.mark = mark.filter(|_| self.verdict.refusals.is_empty());
@@ -132,14 +160,13 @@ impl PassPlan {
     /// Whether nothing would be sent.
     #[must_use]
     pub fn is_in_step(&self) -> bool {
-        self.cohorts.iter().all(|cohort| cohort.verdict.approved.is_in_step())
+        !self.cohorts.iter().any(CohortPlan::sends)
     }
 
     /// Whether anything would be sent to this connection.
     #[must_use]
     pub fn sends_to(&self, connection: &ConnectionName) -> bool {
-        let sends =
-            |cohort: &&CohortPlan| cohort.connection == *connection && !cohort.verdict.approved.is_in_step();
+        let sends = |cohort: &&CohortPlan| cohort.connection == *connection && cohort.sends();
         self.cohorts.iter().any(|cohort| sends(&cohort))
     }
 
@@ -165,6 +192,10 @@ pub struct CohortReport {
     pub connection: ConnectionName,
     /// Where the config declares it.
     pub declared_at: String,
+    /// How it is sent.
+    pub delivery: Delivery,
+    /// How it will be sent, once nobody is left where they were sent before.
+    pub moves_to: Option<Delivery>,
     /// What the diff found.
     pub tally: Tally,
     /// Which sides the guard let pass.
@@ -179,6 +210,10 @@ pub struct CohortReport {
     pub source_read: bool,
     /// What was done.
     pub outcome: Outcome,
+    /// What was to be triggered.
+    pub actions: Option<ActionPlan>,
+    /// What was triggered, in the order of `actions.each`.
+    pub triggered: Vec<Triggered>,
     /// Where the rejects were written, if there were any.
     pub rejects_file: Option<PathBuf>,
 }
@@ -192,6 +227,8 @@ impl CohortReport {
             name: cohort.name.clone(),
             connection: cohort.connection.clone(),
             declared_at: cohort.declared_at.clone(),
+            delivery: cohort.delivery().clone(),
+            moves_to: cohort.verdict.approved.plan().moves_to.clone(),
             tally: cohort.verdict.approved.plan().tally,
             sides: cohort.verdict.approved.sides(),
             refusals: cohort.verdict.refusals.clone(),
@@ -199,8 +236,24 @@ impl CohortReport {
             matched: cohort.matched.clone(),
             source_read: cohort.source_read,
             outcome: Outcome::default(),
+            actions: cohort.actions.clone(),
+            triggered: Vec::new(),
             rejects_file: None,
         }
+    }
+
+    /// Whether Braze took anything at all.
+    #[must_use]
+    pub fn changed_anything(&self) -> bool {
+        self.outcome.changed_anything() || self.triggered.iter().any(|done| done.sent > 0)
+    }
+
+    /// Whether everything that was to be sent and triggered was, and had an answer.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let unanswered = self.actions.as_ref().is_some_and(|actions| !actions.lost.is_empty());
+        let is_done = |done: &Triggered| done.lost.is_empty() && done.trouble.is_none();
+        self.outcome.is_whole() && !unanswered && self.triggered.iter().all(is_done)
     }
 
     /// Members after the pass, as far as Braze has accepted them.
@@ -272,13 +325,14 @@ impl PassReport {
     /// Whether Braze took anything at all in this pass.
     #[must_use]
     pub fn changed_anything(&self) -> bool {
-        self.cohorts.iter().any(|cohort| cohort.outcome.changed_anything())
+        self.cohorts.iter().any(CohortReport::changed_anything)
     }
 
     /// Whether anything is withheld, missing or in doubt.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.failed.is_empty() && self.cohorts.iter().all(|c| c.refusals.is_empty() && c.outcome.is_whole())
+        self.failed.is_empty()
+            && self.cohorts.iter().all(|cohort| cohort.refusals.is_empty() && cohort.is_whole())
     }
 
     /// The result in a word, as JSON and the journal have it.

@@ -23,7 +23,7 @@ fn cohort(id: &CohortId, record: Version, inputs: Inputs<'_>) -> Result<CohortPl
     let (connection, braze, here) = observe::at(&record, inputs)?;
     let diff = everybody(id, &record, inputs)?;
     let naming = record.name.clone().map(|name| Naming::Create { name });
-    let plan = diff.into_plan(id, Some(&record), naming, None, braze);
+    let plan = diff.into_plan(id, Some(&record), naming, None, (braze, &here.delivery));
     let plan = Plan { mixed: true, target: here.to_string(), ..plan };
     let policy = Policy { moved: policy::moved(&record.workspace, &here, braze), ..Policy::default() };
     let declared = inputs.config.cohorts.iter().find(|cohort| cohort.id == *id);
@@ -40,6 +40,7 @@ fn cohort(id: &CohortId, record: Version, inputs: Inputs<'_>) -> Result<CohortPl
         record,
         record_changed: false,
         is_approved: false,
+        actions: None,
         empties: false,
     })
 }

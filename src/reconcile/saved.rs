@@ -13,13 +13,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::observe::{self, Changes, Diff};
-use super::policy::Names;
+use super::policy::{self, Names};
 use super::report::{CohortPlan, PassPlan};
-use super::{Inputs, PlanError};
+use super::{Inputs, PlanError, actions, moving};
 use crate::desired::{DesiredError, SortedSet};
 use crate::model::{ALIAS_LEN_MAX, CohortId, EXTERNAL_ID_LEN_MAX, Identifier, Kind, Matched, Op};
 use crate::plan::{Sides, Sink as _, Tally};
-use crate::state::StateError;
+use crate::state::{Due, StateError};
 
 const FORMAT: u64 = 1;
 /// How every file begins that zstd has packed.
@@ -74,6 +74,11 @@ struct Cohort {
     id: String,
     base: u64,
     empties: bool,
+    #[serde(default)]
+    moves: bool,
+    /// For whom something is newly to be triggered.
+    #[serde(default)]
+    due: Vec<Due>,
     members: u64,
     unchanged: u64,
     doubt_added: u64,
@@ -143,6 +148,8 @@ fn shape(cohort: &CohortPlan) -> Cohort {
         id: cohort.id.to_string(),
         base: plan.base,
         empties: cohort.empties,
+        moves: plan.moves_to.is_some(),
+        due: cohort.actions.as_ref().map(|actions| actions.new.clone()).unwrap_or_default(),
         members: plan.tally.members,
         unchanged: plan.tally.unchanged,
         doubt_added: plan.tally.doubt_added,
@@ -254,9 +261,20 @@ fn rebuild(
     }
     let declared = inputs.config.cohorts.iter().find(|declared| declared.id == id).ok_or_else(unknown)?;
     let source = cohort.matched.as_ref().map(|matched| observe::tally_of(matched, cohort.hollow.clone()));
-    let plan = observe::judged(declared, names, previous, diff, source, inputs);
+    let at_home = |record| {
+        let braze = observe::connection(&declared.to, inputs).map_err(|e| damaged(e.to_string()))?;
+        Ok::<_, SavedError>(policy::at_home(record, declared, braze))
+    };
+    let previous = previous.map(at_home).transpose()?;
+    let plan = match previous {
+        Some(record) if cohort.moves => {
+            moving::judged(declared, record, diff, source.unwrap_or_default(), inputs)
+        }
+        previous => observe::judged(declared, names, previous, diff, source, inputs),
+    };
     let plan = plan.map_err(|e| damaged(e.to_string()))?;
-    Ok(CohortPlan { matched: cohort.matched.clone(), ..plan })
+    let plan = CohortPlan { matched: cohort.matched.clone(), ..plan };
+    actions::acting_on(declared, cohort.due.clone(), plan, inputs).map_err(|e| damaged(e.to_string()))
 }
 
 /// Counts the changes again and takes note of them as a diff does.

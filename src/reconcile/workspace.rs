@@ -1,55 +1,75 @@
 //! Whether a connection's keys are those of the workspace that the state is about.
 //!
 //! The record says endpoint, partner and connection, which two workspaces of one company may share. What tells
-//! them apart is the data import key, of which the state remembers a fingerprint: see [`crate::state::Marks`].
+//! them apart is the key that is sent with, of which the state remembers a fingerprint: see [`crate::state::Marks`].
 
+use std::collections::BTreeMap;
+
+use super::Means;
+use super::report::PassPlan;
 use crate::apply::Halt;
 use crate::config::Config;
 use crate::connector::braze::{Braze, KeyKind};
-use crate::model::{ConnectionName, Timestamp};
+use crate::model::{ConnectionName, Delivery, Timestamp};
 use crate::state::{Marks, StateError, StateReader, StateWriter};
 
 /// A connection by the name that it has, and by those that it had.
-pub(super) fn names<'a>(
-    config: &'a Config,
-    name: &'a ConnectionName,
-) -> impl Iterator<Item = &'a ConnectionName> {
+fn names<'a>(config: &'a Config, name: &'a ConnectionName) -> impl Iterator<Item = &'a ConnectionName> {
     let formerly = config.braze.get(name).map(|braze| braze.formerly.as_slice()).unwrap_or_default();
     std::iter::once(name).chain(formerly)
 }
 
-/// Why nothing may be sent with these keys, if it may not. Nothing is known of a state that has never sent, or
-/// not since it remembers.
-pub(super) fn refusal(
+/// Why nothing may be sent to a connection in one way or the other.
+pub(super) type Refusals = BTreeMap<(ConnectionName, Delivery), Halt>;
+
+/// Looks at the keys that a plan would be sent with.
+pub(super) fn refusals(plan: &PassPlan, config: &Config, means: &Means) -> Result<Refusals, StateError> {
+    let mut refusals = Refusals::new();
+    for cohort in &plan.cohorts {
+        let (name, delivery) = (&cohort.connection, cohort.delivery());
+        let key = (name.clone(), delivery.clone());
+        let Some(braze) = means.links.get(name).filter(|_| !refusals.contains_key(&key)) else { continue };
+        let kinds = [Some(KeyKind::of(delivery)), cohort.triggers().then_some(KeyKind::Rest)];
+        for kind in kinds.into_iter().flatten() {
+            if let Some(halt) = refusal(config, name, (braze, kind), means.state.reader())? {
+                refusals.insert(key.clone(), halt);
+            }
+        }
+    }
+    Ok(refusals)
+}
+
+/// Nothing is known of a state that has never sent, or not since it remembers.
+fn refusal(
     config: &Config,
     name: &ConnectionName,
-    braze: &Braze,
+    (braze, kind): (&Braze, KeyKind),
     state: &StateReader,
 ) -> Result<Option<Halt>, StateError> {
-    let marks = state.marks(names(config, name))?;
-    let is_other = marks.is_some_and(|marks| {
-        let known = marks.keys.get(KeyKind::DataImport.word());
-        known.is_some_and(|known| *known != braze.mark(&marks.salt))
-    });
-    Ok(is_other.then(|| Halt::OtherWorkspace(name.to_string())))
+    let Some(marks) = state.marks(names(config, name))? else { return Ok(None) };
+    let Some(mark) = braze.mark(&marks.salt, kind) else { return Ok(None) };
+    let is_other = marks.keys.get(kind.word()).is_some_and(|known| *known != mark);
+    let (connection, key) = (name.to_string(), kind.name());
+    Ok(is_other.then_some(Halt::OtherWorkspace { connection, key }))
 }
 
 /// Remembers the key with which Braze has taken something, if none is remembered yet.
 pub(super) fn adopt(
     config: &Config,
     name: &ConnectionName,
-    braze: &Braze,
+    (braze, kind): (&Braze, KeyKind),
     state: &StateWriter,
     now: Timestamp,
 ) -> Result<(), StateError> {
     let known = state.reader().marks(names(config, name))?;
-    if known.as_ref().is_some_and(|marks| marks.keys.contains_key(KeyKind::DataImport.word())) {
+    if known.as_ref().is_some_and(|marks| marks.keys.contains_key(kind.word())) {
         return Ok(());
     }
     let mut marks = match known {
         Some(marks) => marks.next(now),
         None => Marks::first(now)?,
     };
-    marks.keys.insert(KeyKind::DataImport.word().to_owned(), braze.mark(&marks.salt));
+    let Some(mark) = braze.mark(&marks.salt, kind) else { return Ok(()) };
+    marks.keys.insert(kind.word().to_owned(), mark);
     state.adopt(name, &marks)
 }

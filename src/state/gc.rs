@@ -203,8 +203,12 @@ mod tests {
     fn only_what_was_replaced_long_ago_goes_and_never_the_newest() {
         let home = tempfile::tempdir().unwrap();
         let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
-        let workspace =
-            Workspace { connection: String::new(), endpoint: String::new(), partner: String::new() };
+        let workspace = Workspace {
+            connection: String::new(),
+            endpoint: String::new(),
+            partner: String::new(),
+            delivery: crate::model::Delivery::CohortImport,
+        };
         let first = Version::first(&PassId::new(Timestamp::UNIX_EPOCH, 0), Timestamp::UNIX_EPOCH, workspace);
         let runs: Vec<RunRef> = ["a", "b", "orphan"].map(|value| run(&store, &cohort, value)).to_vec();
         for (number, names) in [(1, &runs[..1]), (2, &runs[..2]), (3, &runs[1..2])] {

@@ -65,6 +65,17 @@ pub enum Event {
         /// What came of it, in a word.
         outcome: String,
     },
+    /// A request that triggers something for people had an answer, or none.
+    Triggered {
+        /// Of which cohort.
+        cohort: String,
+        /// `on_enter` or `on_exit`.
+        what: String,
+        /// People in it.
+        people: u64,
+        /// What came of it, in a word.
+        outcome: String,
+    },
     /// A request with events had an answer, or none.
     Posted {
         /// Of which export.
@@ -161,6 +172,18 @@ impl Journal {
 }
 
 impl Event {
+    /// Something was triggered for people.
+    #[must_use]
+    pub fn triggered(cohort: &CohortId, enters: bool, people: u64, outcome: &str) -> Self {
+        let what = if enters { "on_enter" } else { "on_exit" };
+        Self::Triggered {
+            cohort: cohort.to_string(),
+            what: what.to_owned(),
+            people,
+            outcome: outcome.to_owned(),
+        }
+    }
+
     /// A cohort's plan that may run.
     #[must_use]
     pub fn planned(cohort: &CohortId, base: u64, adds: u64, removes: u64, refusals: u64) -> Self {

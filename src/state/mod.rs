@@ -10,6 +10,7 @@
 //! workspaces/<connection>/versions/…       fingerprints of the keys that the records were sent with
 //! exports/<id>/…                           how far an export is: versions, and events that wait
 //! identity/…                               who is who, as events have told: versions and runs
+//! actions/<cohort>/…                      what is to be triggered for people, and for whom it lately was
 //! inbox/<door>/<file>.log                  what was received and not yet used
 //! approvals/<cohort>/<digest>.json         what a person has allowed although the guard refused it
 //! journal/<yyyy>/<mm>/<dd>/<pass>.ndjson   passes, attempts, outcomes
@@ -50,6 +51,7 @@ mod identity;
 mod inbox;
 mod journal;
 mod lease;
+mod outbox;
 mod record;
 mod rejects;
 mod run;
@@ -74,6 +76,7 @@ pub use identity::{IdentityMap, KeyKind};
 pub use inbox::{ClosedFile, Contents, Delivery, Inbox, InboxError, Room};
 pub use journal::{Entry, Event, Journal, PassRecord};
 pub use lease::Holder;
+pub use outbox::{Crossing, Due, Outbox, Person, Recent};
 pub use record::RecordCursor;
 pub use rejects::{Reject, RejectFile, RejectLog, rejects_of};
 pub use run::RunWriter;

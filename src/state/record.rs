@@ -195,8 +195,12 @@ mod tests {
     }
 
     fn version(runs: Vec<RunRef>) -> Version {
-        let workspace =
-            Workspace { connection: String::new(), endpoint: String::new(), partner: String::new() };
+        let workspace = Workspace {
+            connection: String::new(),
+            endpoint: String::new(),
+            partner: String::new(),
+            delivery: crate::model::Delivery::CohortImport,
+        };
         let pass = PassId::new(Timestamp::UNIX_EPOCH, 0);
         Version { runs, ..Version::first(&pass, Timestamp::UNIX_EPOCH, workspace) }
     }

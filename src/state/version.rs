@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::StateError;
 use super::format;
 use super::store::Store;
-use crate::model::{CohortId, Matched, Op, PassId, RowSet, Timestamp, timestamp_text};
+use crate::model::{CohortId, Delivery, Matched, Op, PassId, RowSet, Timestamp, timestamp_text};
 
 /// The Braze workspace that a record is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,11 +23,23 @@ pub struct Workspace {
     pub endpoint: String,
     /// The partner's name in the path.
     pub partner: String,
+    /// How the members got there.
+    #[serde(default, skip_serializing_if = "is_import")]
+    pub delivery: Delivery,
+}
+
+fn is_import(delivery: &Delivery) -> bool {
+    *delivery == Delivery::CohortImport
 }
 
 impl fmt::Display for Workspace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` ({}, partner `{}`)", self.connection, self.endpoint, self.partner)
+        match &self.delivery {
+            Delivery::CohortImport => {
+                write!(f, "`{}` ({}, partner `{}`)", self.connection, self.endpoint, self.partner)
+            }
+            by => write!(f, "`{}` ({}, {by})", self.connection, self.endpoint),
+        }
     }
 }
 
@@ -308,6 +320,7 @@ mod tests {
             connection: "braze".to_owned(),
             endpoint: "sandbox".to_owned(),
             partner: "heap".to_owned(),
+            delivery: Delivery::CohortImport,
         };
         let pass = PassId::new("2026-11-23T19:16:11Z".parse().unwrap(), 1);
         let run = RunRef {

@@ -25,7 +25,7 @@ pub use gather::Asking;
 use crate::config::{Config, Named, Segment};
 use crate::connector::braze::KeyKind;
 use crate::connector::braze::rest::{Messaging, RestError};
-use crate::model::{ConnectionName, Timestamp};
+use crate::model::{ConnectionName, Delivery, Timestamp};
 use crate::state::{
     Check, CheckFinding, CheckVerdict, Level, Marks, SeenSegment, SeenUse, Stamp, StateError, StateReader,
     StateWriter,
@@ -129,7 +129,12 @@ fn names(segment: &Segment, config: &Config) -> Vec<CohortName> {
     let cohorts = config.cohorts.iter().filter(|cohort| cohort.to == segment.connection);
     let name = |cohort: &crate::config::Cohort| CohortName {
         id: cohort.id.to_string(),
-        name: cohort.name.clone(),
+        // What a filter on it shows: the cohort's name, an element of an array, or an attribute.
+        name: match &cohort.delivery {
+            Delivery::CohortImport => cohort.name.clone(),
+            Delivery::Array(_) => cohort.id.to_string(),
+            Delivery::Boolean(attribute) => attribute.to_string(),
+        },
         wanted: segment.cohorts().any(|id| *id == cohort.id),
     };
     cohorts.map(name).collect()

@@ -144,7 +144,7 @@ fn nothing_to_do(id: &CohortId, plan: &PassPlan, looking: &Looking) -> Option<Lo
     match plan.cohorts.first() {
         // Under `removed:`, and gone already.
         None => Some(looked(Ended::Settled, Condition::InStep)),
-        Some(cohort) if !cohort.verdict.approved.is_in_step() || cohort.record_changed => None,
+        Some(cohort) if !cohort.is_idle() => None,
         Some(cohort) if cohort.verdict.refusals.is_empty() => Some(looked(Ended::Settled, Condition::InStep)),
         // What stays refused is written down once, and not with every look.
         Some(cohort) => {
@@ -201,7 +201,9 @@ fn judgement(cohort: &CohortReport, looking: &Looking) -> (Ended, Condition) {
         let why = outcome.refusal.clone().unwrap_or_default();
         return (Ended::Failed, failing(format!("Braze has not settled {who} members: {why}"), false));
     }
-    (Ended::Settled, Condition::InStep)
+    // It has left the one way of delivery, and enters the other.
+    let ended = if cohort.moves_to.is_some() { Ended::Again } else { Ended::Settled };
+    (ended, Condition::InStep)
 }
 
 fn failing(why: String, needs_person: bool) -> Condition {

@@ -34,6 +34,8 @@ impl From<SegmentId> for Key {
 pub(super) enum Ended {
     /// Well, or waiting for a person: the next one is due when the schedule says.
     Settled,
+    /// Well, and there is more to be done at once.
+    Again,
     /// Badly, and it may pass: it is tried again soon, and then less and less soon.
     Failed,
 }
@@ -120,7 +122,7 @@ impl<K: Ord + Clone> Queue<K> {
         entry.busy = false;
         entry.failures = if ended == Ended::Failed { entry.failures + 1 } else { 0 };
         let retry = (entry.failures > 0).then(|| now + backoff.wait(entry.failures, chance));
-        entry.due = if std::mem::take(&mut entry.again) {
+        entry.due = if std::mem::take(&mut entry.again) || ended == Ended::Again {
             Some(now)
         } else {
             [retry, scheduled].into_iter().flatten().min()

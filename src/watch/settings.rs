@@ -64,7 +64,11 @@ pub(super) fn is_other_export(old: &Config, new: &Config, export: &Export) -> bo
 
 /// The connections that are reached in another way now.
 pub(super) fn relinked(old: &Config, new: &Config, had: &Reach, has: &Reach) -> BTreeSet<ConnectionName> {
-    let keys = |access: &Access| [access.keys.data_import.clone(), access.keys.partner_api.clone()];
+    let keys = |access: &Access| {
+        let import =
+            access.keys.import.iter().flat_map(|keys| [keys.data_import.clone(), keys.partner_api.clone()]);
+        import.chain(access.keys.rest.clone()).collect::<Vec<Secret>>()
+    };
     let same = |a: &Access, b: &Access| a.base == b.base && same_secrets(&keys(a), &keys(b));
     let is_other = |name: &&ConnectionName| {
         let reached = match (had.access.get(*name), has.access.get(*name)) {

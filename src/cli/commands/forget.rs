@@ -68,6 +68,7 @@ fn human(forgotten: &Forgotten, asked: Option<&str>, heap: Option<&str>) -> Stri
         (forgotten.waiting, "event", "events", "that waited"),
         (forgotten.inbox, "event", "events", "in the inbox"),
         (forgotten.rejects, "reject", "rejects", ""),
+        (forgotten.actions, "entry", "entries", "of what is triggered"),
     ]
     .into_iter()
     .filter(|(number, ..)| *number > 0)
@@ -108,6 +109,7 @@ fn to_json(forgotten: &Forgotten, asked: Option<&str>) -> String {
         "erased": {
             "identity": forgotten.identity, "waiting": forgotten.waiting,
             "inbox": forgotten.inbox, "rejects": forgotten.rejects,
+            "actions": forgotten.actions,
         },
         "cohorts": cohorts,
         "segments": segments,

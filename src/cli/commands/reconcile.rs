@@ -198,7 +198,7 @@ pub(super) fn of_failed(kind: FailedKind) -> Exit {
 fn of_halt(halt: &Halt) -> Exit {
     match halt {
         Halt::Unauthorized(_) | Halt::NoKeys => Exit::Credentials,
-        Halt::OtherWorkspace(_) => Exit::Refused,
+        Halt::OtherWorkspace { .. } => Exit::Refused,
         Halt::Unavailable(_) | Halt::RateLimited(_) | Halt::Locked => Exit::Unavailable,
         Halt::Stale => Exit::Stale,
         Halt::LeaseLost => Exit::Held,

@@ -75,5 +75,5 @@ async fn query(config: &Config, cohort: &Cohort, findings: &mut Findings) {
 }
 
 fn columns(cohort: &Cohort) -> Vec<Box<str>> {
-    Matcher::new(&cohort.rules, cohort.source.null_values()).columns().to_vec()
+    Matcher::new(&cohort.rules, cohort.source.null_values(), &cohort.delivery).columns().to_vec()
 }

@@ -22,7 +22,7 @@ const INSIDE: &str = "the sandbox, inside this program: there is nothing to reac
 pub(super) async fn look(config: &Config, findings: &mut Findings) {
     for (name, settings) in &config.braze {
         findings.about(format!("connection {name} ({})", settings.endpoint.as_str()));
-        braze(name, settings, findings).await;
+        braze(config, name, settings, findings).await;
         rest(config, name, settings, findings).await;
     }
     for (name, settings) in &config.heap {
@@ -41,13 +41,14 @@ pub(super) async fn look(config: &Config, findings: &mut Findings) {
     }
 }
 
-async fn braze(name: &ConnectionName, settings: &Braze, findings: &mut Findings) {
+async fn braze(config: &Config, name: &ConnectionName, settings: &Braze, findings: &mut Findings) {
     let Endpoint::Url(base) = &settings.endpoint else {
         findings.fine("reach", INSIDE);
         return;
     };
-    let Some(Some(keys)) = findings.kept("secrets", access::keys_of(name, settings)) else { return };
-    findings.fine("secrets", "both keys are there");
+    let Some(keys) = findings.kept("secrets", access::keys_of(config, name, settings)) else { return };
+    let which = if keys.import.is_some() { "both keys are there" } else { "the REST API key is there" };
+    findings.fine("secrets", which);
     match braze::Braze::new(settings, base, keys, environment::clock()) {
         Ok(braze) => {
             let (reply, clock) = braze.greet().await;

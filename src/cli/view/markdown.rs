@@ -58,6 +58,10 @@ fn row(cohort: &CohortPlan) -> String {
         if withheld { format!("~~{}~~", count(changes)) } else { count(changes) }
     };
     let what = if cohort.empties { format!("empty (`removed:`), {what}") } else { what };
+    let what = match &approved.plan().moves_to {
+        Some(to) => format!("move to {to}: first leave {}, {what}", cohort.delivery()),
+        None => what,
+    };
     let unused = cohort.matched.as_ref().map_or(0, rejected);
     format!(
         "| `{}` {} | {what} | {} | {} | {} | {} |\n",

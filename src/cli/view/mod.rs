@@ -1,5 +1,6 @@
 //! Plans and reports in words, in JSON and in Markdown. Takes values, gives back text.
 
+mod actions;
 pub(super) mod export;
 pub(super) mod json;
 pub(super) mod markdown;

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::cli::error::plan_hint;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
-use crate::model::Op;
+use crate::model::{Delivery, Matched, Op};
 use crate::plan::Naming;
 use crate::reconcile::{CohortPlan, Failed, LeftBehind, PassPlan};
 
@@ -37,17 +37,20 @@ pub(in crate::cli) fn human(plan: &PassPlan, showing: &Showing<'_>) -> String {
 fn cohort(cohort: &CohortPlan, showing: &Showing<'_>, lines: &mut Vec<String>) {
     let approved = &cohort.verdict.approved;
     let tally = approved.plan().tally;
-    let head = format!("{}  \"{}\" in {}", bold(cohort.id.as_str()), cohort.name, cohort.connection);
+    let by = by(cohort.delivery());
+    let head = format!("{}  \"{}\" in {}{by}", bold(cohort.id.as_str()), cohort.name, cohort.connection);
     if approved.is_in_step() && cohort.verdict.refusals.is_empty() {
         lines.push(format!("{head}: in step, {}", counted(tally.members, "member")));
     } else {
         lines.push(head);
         lines.extend(cohort.empties.then(|| "  it is listed under `removed:`, so it is emptied".to_owned()));
+        lines.extend(moving(cohort));
         lines.extend(naming(cohort));
         side(cohort, Op::Add, showing.show_identifiers, lines);
         side(cohort, Op::Remove, showing.show_identifiers, lines);
         lines.push(format!("    {} unchanged", count(tally.unchanged)));
     }
+    lines.extend(super::actions::planned(cohort.actions.as_ref()));
     if tally.doubt_added + tally.doubt_removed > 0 {
         let (again, out) = (count(tally.doubt_added), count(tally.doubt_removed));
         lines.push(format!(
@@ -68,6 +71,28 @@ fn cohort(cohort: &CohortPlan, showing: &Showing<'_>, lines: &mut Vec<String>) {
     if !approved.is_in_step() {
         lines.push(format!("    {}", dim(&cost_line(approved.cost()))));
     }
+}
+
+/// How a cohort is delivered, where it is not as most are.
+pub(in crate::cli) fn by(delivery: &Delivery) -> String {
+    delivery.attribute().map_or_else(String::new, |_| format!(", by {delivery}"))
+}
+
+fn moving(cohort: &CohortPlan) -> Option<String> {
+    let plan = cohort.verdict.approved.plan();
+    let to = plan.moves_to.as_ref()?;
+    let people = cohort.matched.as_ref().map_or(0, named);
+    Some(format!(
+        "  {} moves from {} to {to}: first everybody leaves the one, and the next pass sends {} to the other",
+        yellow("~"),
+        plan.delivery,
+        counted(people, "member"),
+    ))
+}
+
+/// The people whom a source names.
+fn named(matched: &Matched) -> u64 {
+    matched.rows.saturating_sub(rejected(matched) + matched.duplicates)
 }
 
 fn naming(cohort: &CohortPlan) -> Option<String> {
@@ -103,7 +128,8 @@ fn side(cohort: &CohortPlan, op: Op, show_identifiers: bool, lines: &mut Vec<Str
 
 fn source(cohort: &CohortPlan, lines: &mut Vec<String>) {
     let Some(matched) = &cohort.matched else { return };
-    let people = cohort.verdict.approved.plan().tally.desired();
+    let plan = cohort.verdict.approved.plan();
+    let people = if plan.moves_to.is_some() { named(matched) } else { plan.tally.desired() };
     lines.push(format!("    {}", dim(&matched_line(matched, people))));
     if let Some(reasons) = rejects_line(matched) {
         let rows = counted(rejected(matched), "row");

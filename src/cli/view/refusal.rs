@@ -3,7 +3,7 @@
 use crate::cli::again::Again;
 use crate::cli::output::count;
 use crate::model::{CohortId, Op};
-use crate::plan::{PlanDigest, Refusal, Side};
+use crate::plan::{ArrayFull, PlanDigest, Refusal, Side};
 
 /// What a refusal says.
 pub(in crate::cli) struct Words {
@@ -134,6 +134,20 @@ fn withheld_removals(refusal: &Refusal, id: &CohortId, at: &str) -> (&'static st
             vec![format!(
                 "if it shall be emptied: declare it with `protect: false`, reconcile, then empty it ({at})"
             )],
+        ),
+        Refusal::ArrayFull(ArrayFull { attribute, cohorts, limit }) => (
+            "array_full",
+            format!(
+                "with it {} cohorts would be in the array attribute `{attribute}`, and Braze cuts off what is over {}",
+                count(*cohorts),
+                count(*limit),
+            ),
+            vec![
+                format!(
+                    "give it another array, or a boolean of its own: `attribute: {{ boolean: … }}` ({at})"
+                ),
+                "if Braze has raised the limit: `array_elements:` of the connection".to_owned(),
+            ],
         ),
         Refusal::NameTaken { name, by } => (
             "name_taken",

@@ -52,11 +52,27 @@ fn cohort(cohort: &CohortReport, again: &Again, lines: &mut Vec<String>) {
         let who = counted(outcome.refused_removals, "member");
         lines.push(format!("  {} {who} could not be removed; the next pass tries again", yellow("!")));
     }
+    if let Some(to) = &cohort.moves_to {
+        let from = &cohort.delivery;
+        lines.push(if outcome.is_whole() && cohort.refusals.is_empty() {
+            format!(
+                "  {} nobody is left by {from}; to fill it by {to}: {}",
+                yellow("~"),
+                again.command("reconcile")
+            )
+        } else {
+            format!(
+                "  {} some may be left by {from}; it is not filled by {to} before they are gone",
+                yellow("~")
+            )
+        });
+    }
     if cohort.tally.refused > 0 {
         let who = counted(cohort.tally.refused, "identifier");
         lines
             .push(format!("  {} {who} refused before and not sent; --retry-refused asks again", yellow("!")));
     }
+    lines.extend(super::actions::done(cohort));
     if let Some(halt) = &outcome.halt {
         lines.push(format!("  {} {halt}", red("stopped:")));
         lines.extend(workspace_ways(halt, again).into_iter().map(|way| format!("      {way}")));
@@ -106,7 +122,7 @@ fn what(cohort: &CohortReport) -> String {
 
 /// The ways out when the keys are of another workspace than the state.
 pub(in crate::cli) fn workspace_ways(halt: &Halt, again: &Again) -> Vec<String> {
-    let Halt::OtherWorkspace(connection) = halt else { return Vec::new() };
+    let Halt::OtherWorkspace { connection, .. } = halt else { return Vec::new() };
     vec![
         format!("if it is a new key of the same workspace: {}", again.adopt(connection)),
         "if it is another workspace: nobody of the record is there; give it a `state:` of its own, as an entry of \

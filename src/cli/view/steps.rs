@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Named, Segment};
 use crate::connector::braze::rest::Messaging;
-use crate::model::ConnectionName;
+use crate::model::{CohortId, ConnectionName, Delivery};
 use crate::targeting::{SizeUntold, Target, What};
 
 /// The steps, in their order; none where there is nothing to be done.
@@ -107,11 +107,24 @@ fn filters(segment: &Segment, config: &Config) -> Vec<String> {
     let partner = config.braze.get(&segment.connection).map_or("", |braze| braze.partner.as_str());
     let mut letters = partner.chars();
     let partner: String = letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect();
-    let name = |id: &crate::model::CohortId| {
-        config.cohorts.iter().find(|cohort| cohort.id == *id).map_or("?", |cohort| &cohort.name)
-    };
-    let one = |verb: &str, id: &crate::model::CohortId| {
-        format!("  filter \"{partner} Cohorts\" {verb} \"{}\"", name(id))
+    let one = |verb: &str, id: &CohortId| {
+        let Some(cohort) = config.cohorts.iter().find(|cohort| cohort.id == *id) else {
+            return String::new();
+        };
+        match (&cohort.delivery, verb) {
+            (Delivery::CohortImport, _) => {
+                format!("  filter \"{partner} Cohorts\" {verb} \"{}\"", cohort.name)
+            }
+            (Delivery::Array(attribute), _) => {
+                format!("  filter \"Custom Attributes\", array \"{attribute}\" {verb} \"{id}\"")
+            }
+            (Delivery::Boolean(attribute), "includes") => {
+                format!("  filter \"Custom Attributes\", \"{attribute}\" is true")
+            }
+            (Delivery::Boolean(attribute), _) => {
+                format!("  filter \"Custom Attributes\", \"{attribute}\" is not true")
+            }
+        }
     };
     let joint = if segment.all { "all of these:" } else { "any of these:" };
     let mut lines = Vec::new();

@@ -3,6 +3,8 @@
 //! Each check looks at the tree and not at typed values, so all of them run whatever else is wrong,
 //! and each knows the place it complains about. A check passes over what the schema reports already.
 
+mod actions;
+mod deliver;
 mod exports;
 mod places;
 mod segments;
@@ -34,7 +36,13 @@ const CHECKS: &[Check] = &[
     rules_differ,
     one_endpoint_each,
     endpoints_are_safe,
-    real_vendors_have_keys,
+    actions::one_thing_is_triggered,
+    actions::quiet_hours_are_somewhere,
+    actions::properties_have_columns,
+    deliver::real_vendors_have_keys,
+    deliver::attributes_are_written,
+    deliver::attributes_differ,
+    deliver::profile_fields_are_left_alone,
     segments::ids_are_unique,
     segments::connections_exist,
     segments::cohorts_exist,
@@ -287,29 +295,6 @@ pub(super) fn base_url(text: &str) -> Result<String, (&'static str, &'static str
         "http" if loopback => Ok(text.trim_end_matches('/').to_owned()),
         "http" => Err(("would send the keys unencrypted", "use https; plain http is for this machine only")),
         _ => Err(("neither http nor https", HINT)),
-    }
-}
-
-fn real_vendors_have_keys(tree: &Node, problems: &mut Vec<Problem>) {
-    for entry in brazes(tree).filter(|entry| !is_sandbox(&entry.node)) {
-        if !entry.node.entries().iter().any(|e| e.key == "instance" || e.key == "endpoint") {
-            continue;
-        }
-        for key in ["data_import_key", "partner_api_key"] {
-            if entry.node.get(key).is_none() {
-                let variable = key.to_uppercase();
-                problems.push(
-                    Problem::new(
-                        Code::MissingCredentials,
-                        format!("connection `{}` lacks `{key}`", entry.key),
-                    )
-                    .at(entry.key_span, format!("needs `{key}`"))
-                    .hint(format!(
-                        "add `{key}: {{ env: BRAZE_{variable} }}`; only the sandbox needs no keys"
-                    )),
-                );
-            }
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! By now schema and checks have passed, so nothing here should fail; if the shapes and the schema
 //! ever disagree, that is a problem with a place like any other and not a panic.
 
+mod action;
 mod export;
 mod segments;
 mod server;
@@ -26,7 +27,7 @@ use crate::config::types::{
     AppId, Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, Heap, Retry, SegmentSource, Source,
     StatePlace,
 };
-use crate::model::{CohortId, ConnectionName, GuardLimits, IdError, Kind, MatchRule};
+use crate::model::{CohortId, ConnectionName, Delivery, GuardLimits, IdError, Kind, MatchRule};
 
 /// Types the tree.
 ///
@@ -200,6 +201,7 @@ fn braze(shape: shape::Braze, folder: &Path) -> Result<Braze, IdError> {
         keys,
         rest_key: shape.rest_api_key.map(|key| secret(key, folder)),
         cohorts_at_once: small(shape.cohorts_at_once),
+        array_elements_max: small(shape.array_elements),
         batch_len_max: small(shape.batch),
         requests_per_hour: shape.requests_per_hour.0,
         timeout: positive(shape.timeout.0),
@@ -250,11 +252,28 @@ fn cohort(shape: shape::Cohort, query: Option<String>, declared_at: String) -> R
         to: ConnectionName::new(&shape.to.0)?,
         source,
         rules: shape.r#match.0.into_iter().map(rule).collect(),
+        delivery: delivery(shape.deliver, shape.attribute),
+        on_enter: shape.on_enter.map(action::action),
+        on_exit: shape.on_exit.map(action::action),
         limits: limits(&shape.guard),
         protect: shape.protect,
         schedule: shape.schedule.map(server::schedule),
         declared_at,
     })
+}
+
+/// The array that cohorts share unless they say otherwise.
+const ARRAY: &str = "syncline_cohorts";
+
+fn delivery(deliver: shape::Deliver, attribute: Option<shape::Attribute>) -> Delivery {
+    match (deliver, attribute) {
+        (shape::Deliver::CohortImport, _) => Delivery::CohortImport,
+        (shape::Deliver::Attribute, None) => Delivery::Array(ARRAY.into()),
+        (shape::Deliver::Attribute, Some(shape::Attribute::Array(name))) => Delivery::Array(name.0.into()),
+        (shape::Deliver::Attribute, Some(shape::Attribute::Boolean(name))) => {
+            Delivery::Boolean(name.0.into())
+        }
+    }
 }
 
 fn file_source(shape: shape::FileSource) -> FileSource {

@@ -4,7 +4,10 @@
 //! them into the `Config` that the rest of the program knows. Their doc comments are the schema's
 //! descriptions, so they are written for the person who edits the file.
 
+mod action;
+mod deliver;
 mod export;
+mod guard;
 mod heap;
 mod segments;
 mod sql;
@@ -15,17 +18,19 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(in crate::config) use action::{Action, Quiet};
+pub(in crate::config) use deliver::{Attribute, Deliver};
 pub(in crate::config) use export::{
     Anonymous, CustomEvents, Export, ExportSource, Naming, Properties, StorageSource,
 };
+pub(in crate::config) use guard::Guard;
 pub(in crate::config) use heap::{Heap, Region, SegmentSource};
 pub(in crate::config) use segments::{Combination, Named, Segment, Size};
 pub(in crate::config) use sql::{Adbc, DatabaseTls, Postgres, Quote, SqlSource};
 pub(in crate::config) use watch::{Limits, Notify, NotifyFormat, NotifyOn, Schedule, Watch};
 
 use super::text::{
-    Delimiter, Label, Length, Memory, NonEmpty, PascalCase, PathPart, Percent, Place, Slug, Text, Variable,
-    Whole,
+    Delimiter, Label, Length, Memory, NonEmpty, PascalCase, PathPart, Place, Slug, Text, Variable, Whole,
 };
 
 /// A syncline config: which cohorts of people are kept in Braze, and where they come from.
@@ -163,7 +168,7 @@ pub(in crate::config) struct Braze {
     pub(in crate::config) data_import_key: Option<Secret>,
     /// The partner API key that Braze gave to the partner.
     pub(in crate::config) partner_api_key: Option<Secret>,
-    /// A REST API key of the workspace, to check segments with. It needs the permissions `segments.list`, `segments.details`, `segments.data_series`, `campaigns.list`, `campaigns.details`, `canvas.list` and `canvas.details`, and `users.export.ids` for canaries.
+    /// A REST API key of the workspace, to check segments with and for cohorts with `deliver: attribute`. The latter needs the permission `users.track`, `on_enter` and `on_exit` need `campaigns.trigger.send` or `canvas.trigger.send`, and the former the permissions `segments.list`, `segments.details`, `segments.data_series`, `campaigns.list`, `campaigns.details`, `canvas.list` and `canvas.details`, and `users.export.ids` for canaries.
     pub(in crate::config) rest_api_key: Option<Secret>,
     /// The organization in the `User-Agent` that Braze requires of partners: `partner-<organization>-Syncline/<version>`.
     #[serde(default = "default_organization")]
@@ -171,6 +176,9 @@ pub(in crate::config) struct Braze {
     /// How many requests are under way at once, each for another cohort. Cohorts take turns; within one there is always one request at a time.
     #[serde(default = "default_cohorts_at_once")]
     pub(in crate::config) cohorts_at_once: Whole<1, 64>,
+    /// How many elements an array attribute may have, for cohorts with `deliver: attribute`. Braze cuts off what is over; 25 is its default, which it raises on request.
+    #[serde(default = "default_array_elements")]
+    pub(in crate::config) array_elements: Whole<1, 100>,
     /// How many identifiers go into one request. Braze takes at most 1,000.
     #[serde(default = "default_batch")]
     pub(in crate::config) batch: Whole<1, 1000>,
@@ -195,6 +203,10 @@ fn default_organization() -> PascalCase {
 
 fn default_cohorts_at_once() -> Whole<1, 64> {
     Whole(4)
+}
+
+fn default_array_elements() -> Whole<1, 100> {
+    Whole(25)
 }
 
 fn default_batch() -> Whole<1, 1000> {
@@ -260,6 +272,15 @@ pub(in crate::config) struct Cohort {
     pub(in crate::config) source: Source,
     /// How a row names a person. The first rule whose column is not empty decides.
     pub(in crate::config) r#match: NonEmpty<Rule, 16>,
+    /// How they reach Braze.
+    #[serde(default)]
+    pub(in crate::config) deliver: Deliver,
+    /// With `deliver: attribute`: the attribute, if it is not the array `syncline_cohorts`.
+    pub(in crate::config) attribute: Option<Attribute>,
+    /// What is triggered in Braze for whoever enters.
+    pub(in crate::config) on_enter: Option<Action>,
+    /// What is triggered in Braze for whoever leaves.
+    pub(in crate::config) on_exit: Option<Action>,
     /// What one pass may change without asking.
     #[serde(default)]
     pub(in crate::config) guard: Guard,
@@ -335,44 +356,6 @@ pub(in crate::config) struct Alias {
     /// The column with the alias name.
     #[schemars(example = &"user_id")]
     pub(in crate::config) name: Text,
-}
-
-/// What one pass may change without asking. Beyond that it withholds the removals, or the additions, and says so.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(in crate::config) struct Guard {
-    /// The largest share of the members that may leave in one pass.
-    pub(in crate::config) max_removed: Percent,
-    /// The largest share of the members that may enter in one pass.
-    pub(in crate::config) max_added: Percent,
-    /// The largest number of members that may leave in one pass.
-    pub(in crate::config) max_removed_count: Option<u64>,
-    /// The largest number of members that may enter in one pass.
-    pub(in crate::config) max_added_count: Option<u64>,
-    /// How many rows may be unreadable before removals are withheld: the person in such a row may be a member.
-    pub(in crate::config) max_unreadable: u64,
-    /// Whether an empty source may empty the cohort.
-    pub(in crate::config) allow_empty: bool,
-    /// Whether to withhold everything when one side is refused.
-    pub(in crate::config) atomic: bool,
-    /// Shares are checked only in cohorts of at least this many members.
-    pub(in crate::config) from_members: u64,
-}
-
-impl Default for Guard {
-    fn default() -> Self {
-        let limits = crate::model::GuardLimits::default();
-        Self {
-            max_removed: Percent(limits.removed_share_max),
-            max_added: Percent(limits.added_share_max),
-            max_removed_count: limits.removed_max,
-            max_added_count: limits.added_max,
-            max_unreadable: limits.unreadable_max,
-            allow_empty: limits.allow_empty,
-            atomic: limits.atomic,
-            from_members: limits.from_members,
-        }
-    }
 }
 
 /// A cohort that left the config.

@@ -105,6 +105,26 @@ patterned!(
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~-".contains(&b))
 );
 patterned!(
+    AttributeName,
+    "The name of a custom attribute.",
+    "^[A-Za-z][A-Za-z0-9_-]{0,99}$",
+    "1 to 100 of A-Z, a-z, 0-9, `_` and `-`; the first a letter",
+    |text| text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.len() <= 100
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+);
+patterned!(
+    ClockTime,
+    "A time of the day.",
+    "^([01][0-9]|2[0-3]):[0-5][0-9]$",
+    "hours and minutes like `21:00`",
+    |text| text.len() == 5
+        && text.as_bytes()[2] == b':'
+        && text[..2].parse::<u8>().is_ok_and(|hour| hour < 24)
+        && text[3..].parse::<u8>().is_ok_and(|minute| minute < 60)
+        && text.bytes().all(|b| b.is_ascii_digit() || b == b':')
+);
+patterned!(
     PascalCase,
     "A name in Pascal case.",
     "^[A-Z][A-Za-z0-9]{0,63}$",

@@ -24,6 +24,8 @@ pub enum Answer {
         named: Vec<RowError>,
         /// A complaint that names no member; what it is about is not known.
         other: Option<String>,
+        /// Whether whoever is not named is done, by Braze's word.
+        rest_done: bool,
     },
     /// 400: not done, because of something in it.
     BadRequest(String),
@@ -124,7 +126,7 @@ fn classify(answer: &http::Answer, layout: &Layout, keys: &[&Secret], now: Times
         200..=299 => {
             Answer::Unexpected(answer.status, "the body is not Braze's; is the endpoint right?".to_owned())
         }
-        400 => Answer::BadRequest(message()),
+        400 => all_named(&body, layout, keys).unwrap_or_else(|| Answer::BadRequest(message())),
         401 | 403 => Answer::Unauthorized(message()),
         413 => Answer::TooLarge,
         423 => Answer::Locked,
@@ -152,7 +154,7 @@ fn accepted(body: &Body, layout: &Layout, keys: &[&Secret]) -> Answer {
     let (mut named, mut other) = (Vec::new(), None);
     // Braze's envelope of a fatal error: another message, and nothing was done.
     if let Some(message) = body.message.as_deref().filter(|message| *message != "success") {
-        return Answer::AcceptedWithErrors { named, other: Some(shown(message, keys)) };
+        return Answer::AcceptedWithErrors { named, other: Some(shown(message, keys)), rest_done: false };
     }
     for error in errors {
         match row_error(error, layout, keys) {
@@ -160,7 +162,23 @@ fn accepted(body: &Body, layout: &Layout, keys: &[&Secret]) -> Answer {
             None => other = Some(shown(&plain(error), keys)),
         }
     }
-    Answer::AcceptedWithErrors { named, other }
+    // "Non-fatal errors: the data that they do not affect is processed" (Braze, "API errors"). That this holds for
+    // the cohort import as well is nowhere said.
+    let rest_done = layout.attributes() > 0 && other.is_none();
+    Answer::AcceptedWithErrors { named, other, rest_done }
+}
+
+/// A 400 that says of every single object what is wrong with it (Braze, "Track users").
+fn all_named(body: &Body, layout: &Layout, keys: &[&Secret]) -> Option<Answer> {
+    let errors = body.errors.as_ref()?.as_array().filter(|_| layout.attributes() > 0)?;
+    let mut named = Vec::new();
+    for error in errors {
+        named.push(row_error(error, layout, keys)?);
+    }
+    named.sort_by_key(|error: &RowError| error.member);
+    named.dedup_by_key(|error| error.member);
+    let is_all = named.len() == layout.attributes();
+    is_all.then_some(Answer::AcceptedWithErrors { named, other: None, rest_done: true })
 }
 
 fn row_error(error: &serde_json::Value, layout: &Layout, keys: &[&Secret]) -> Option<RowError> {
@@ -204,7 +222,7 @@ mod tests {
     const NOW: i64 = 1_592_425_000;
 
     fn reply(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Reply {
-        let keys = super::super::Keys {
+        let keys = super::super::ImportKeys {
             data_import: Secret::new("canary-1".to_owned()),
             partner_api: Secret::new("canary-2".to_owned()),
         };
@@ -235,9 +253,16 @@ mod tests {
         let row = |member, message: &str, again| RowError { member, message: message.to_owned(), again };
         let named =
             vec![row(2, "EXTERNAL_USER_ID_TOO_LARGE", false), row(0, "internal error, try again", true)];
-        assert_eq!(reply(201, &[], body).answer, Answer::AcceptedWithErrors { named, other: None });
+        assert_eq!(
+            reply(201, &[], body).answer,
+            Answer::AcceptedWithErrors { named, other: None, rest_done: false }
+        );
         let vague = r#"{"message":"success","errors":["something went wrong"]}"#;
-        let other = |text: &str| Answer::AcceptedWithErrors { named: vec![], other: Some(text.to_owned()) };
+        let other = |text: &str| Answer::AcceptedWithErrors {
+            named: vec![],
+            other: Some(text.to_owned()),
+            rest_done: false,
+        };
         assert_eq!(reply(201, &[], vague).answer, other("something went wrong"));
         assert_eq!(reply(201, &[], r#"{"errors":"read only"}"#).answer, other("read only"));
         assert_eq!(reply(201, &[], r#"{"errors":{"a":1}}"#).answer, other(r#"{"a":1}"#));

@@ -28,6 +28,8 @@ pub enum Admission {
 #[derive(Debug)]
 pub struct Gate {
     longest_wait: Duration,
+    /// How long the vendor's window is, where an answer does not say when it ends.
+    window_len: Duration,
     window: Mutex<Window>,
 }
 
@@ -42,8 +44,14 @@ struct Window {
 }
 
 impl Gate {
+    /// A gate whose windows are hours.
     pub(super) fn new(longest_wait: Duration) -> Self {
-        Self { longest_wait, window: Mutex::default() }
+        Self::of_windows(longest_wait, Duration::from_secs(3600))
+    }
+
+    /// A gate whose windows are so long, from a full multiple of it on.
+    pub(super) fn of_windows(longest_wait: Duration, window_len: Duration) -> Self {
+        Self { longest_wait, window_len, window: Mutex::default() }
     }
 
     fn window(&self) -> MutexGuard<'_, Window> {
@@ -72,6 +80,12 @@ impl Gate {
         if wait > self.longest_wait { Admission::TooLong(until) } else { Admission::Wait(wait) }
     }
 
+    /// A request that was let go is not sent after all.
+    pub fn forget(&self) {
+        let mut window = self.window();
+        window.under_way = window.under_way.saturating_sub(1);
+    }
+
     /// Whether a 429 keeps everybody waiting.
     pub fn is_closed(&self, now: Timestamp) -> bool {
         self.window().closed_until.is_some_and(|until| until > now)
@@ -93,15 +107,16 @@ impl Gate {
         }
         let closed = match reply.answer {
             Answer::RateLimited(Some(at)) => Some(at),
-            Answer::RateLimited(None) => Some(self.next_hour(now)),
+            Answer::RateLimited(None) => Some(self.next_window(now)),
             _ => None,
         };
         window.closed_until = window.closed_until.max(closed);
     }
 
-    /// Without a word on when the limit resets: at the full hour, or as late as one is willing to wait.
-    fn next_hour(&self, now: Timestamp) -> Timestamp {
-        let left = 3600 - now.as_second().rem_euclid(3600);
+    /// Without a word on when the limit resets: with the next window, or as late as one is willing to wait.
+    fn next_window(&self, now: Timestamp) -> Timestamp {
+        let window = i64::try_from(self.window_len.as_secs()).unwrap_or(3600).max(1);
+        let left = window - now.as_second().rem_euclid(window);
         let wait = Duration::from_secs(left.unsigned_abs()).min(self.longest_wait);
         now.checked_add(wait).unwrap_or(now)
     }

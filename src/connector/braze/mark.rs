@@ -4,6 +4,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use crate::config::Secret;
+use crate::model::Delivery;
 
 /// What a key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,24 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
+    /// The kind of key that this way of delivery needs.
+    #[must_use]
+    pub fn of(delivery: &Delivery) -> Self {
+        match delivery {
+            Delivery::CohortImport => Self::DataImport,
+            Delivery::Array(_) | Delivery::Boolean(_) => Self::Rest,
+        }
+    }
+
+    /// The kind as messages name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DataImport => "data import key",
+            Self::Rest => "REST API key",
+        }
+    }
+
     /// The kind in a word, as the state has it.
     #[must_use]
     pub fn word(self) -> &'static str {

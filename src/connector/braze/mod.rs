@@ -1,36 +1,50 @@
-//! Braze's partner cohort import: names cohorts, sends members, and says what Braze made of it. What the
-//! workspace's own key may ask is in [`rest`].
+//! Delivery to Braze: names cohorts, sends members, and says what Braze made of it. By the partner's cohort
+//! import, or as attributes of profiles. What the workspace's own key may ask is in [`rest`].
 //!
 //! Source: Braze, "Partner cohort import": `POST {base}/partners/{partner}/cohorts` and `…/cohorts/users`,
-//! both keys in the body; there is no endpoint that reads anything back. What to do about an answer is
+//! both keys in the body; there is no endpoint that reads anything back. "Track users": `POST
+//! {base}/users/track`, the key in `Authorization`. What to do about an answer is
 //! decided by `apply`.
 
 mod answer;
 mod gate;
 mod mark;
 pub mod rest;
+mod trigger;
 mod wire;
+
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use answer::{Answer, Left, Reply, RowError};
 pub use gate::{Admission, Gate};
 pub use mark::{KeyKind, mark};
+pub use trigger::{RECIPIENTS_MAX, Recipient};
 
-use super::http::{Http, HttpError};
+use super::http::{Auth, Http, HttpError};
 use crate::config::{Braze as BrazeConfig, Secret};
-use crate::model::{Clock, CohortId, Identifier, Op, Timestamp, timestamp_text};
+use crate::model::{Clock, CohortId, Delivery, Identifier, Op, Timestamp, timestamp_text};
+
+/// The keys of a workspace, as far as they are there.
+#[derive(Clone, Debug, Default)]
+pub struct Keys {
+    /// Those of the cohort import.
+    pub import: Option<ImportKeys>,
+    /// That of the REST side, for what is delivered by attribute.
+    pub rest: Option<Secret>,
+}
 
 /// The keys of the cohort import.
 #[derive(Clone, Debug)]
-pub struct Keys {
+pub struct ImportKeys {
     /// The customer's data import key, sent as `client_secret`.
     pub data_import: Secret,
     /// The partner's API key.
     pub partner_api: Secret,
 }
 
-impl Keys {
+impl ImportKeys {
     fn all(&self) -> [&Secret; 2] {
         [&self.data_import, &self.partner_api]
     }
@@ -42,12 +56,19 @@ pub struct Braze {
     http: Http,
     cohorts_url: String,
     users_url: String,
+    track_url: String,
+    base: String,
     keys: Keys,
     clock: Clock,
     seats: Semaphore,
-    /// Holds requests back while the rate limit is used up; shared by all cohorts of the workspace.
-    pub gate: Gate,
+    /// Hold requests back while a rate limit is used up; shared by all cohorts of the workspace.
+    import_gate: Gate,
+    track_gate: Gate,
+    trigger_gate: Gate,
 }
+
+/// The window of `/users/track` (Braze, "API limits": 3,000 in 3 seconds).
+const TRACK_WINDOW: Duration = Duration::from_secs(3);
 
 impl Braze {
     /// Connects to the workspace at `base`. Nothing is sent yet.
@@ -59,15 +80,59 @@ impl Braze {
         let http = Http::new(base, agent, config.timeout)?;
         let cohorts_url = format!("{base}/partners/{}/cohorts", config.partner);
         let users_url = format!("{cohorts_url}/users");
-        let gate = Gate::new(config.retry.longest_wait);
+        let base = base.to_owned();
+        let track_url = format!("{base}/users/track");
+        let import_gate = Gate::new(config.retry.longest_wait);
+        let trigger_gate = Gate::new(config.retry.longest_wait);
+        let track_gate = Gate::of_windows(config.retry.longest_wait, TRACK_WINDOW);
         let seats = Semaphore::new(config.cohorts_at_once);
-        Ok(Self { http, cohorts_url, users_url, keys, clock, seats, gate })
+        Ok(Self {
+            http,
+            cohorts_url,
+            users_url,
+            track_url,
+            base,
+            keys,
+            clock,
+            seats,
+            import_gate,
+            track_gate,
+            trigger_gate,
+        })
     }
 
-    /// The fingerprint of the workspace: see [`mark()`].
+    /// The fingerprint of a key: see [`mark()`]. None: there is no such key.
     #[must_use]
-    pub fn mark(&self, salt: &str) -> String {
-        mark(salt, KeyKind::DataImport, &self.keys.data_import)
+    pub fn mark(&self, salt: &str, kind: KeyKind) -> Option<String> {
+        let key = match kind {
+            KeyKind::DataImport => self.keys.import.as_ref().map(|keys| &keys.data_import),
+            KeyKind::Rest => self.keys.rest.as_ref(),
+        };
+        key.map(|key| mark(salt, kind, key))
+    }
+
+    /// Whether there are the keys that this way needs.
+    #[must_use]
+    pub fn can_deliver(&self, delivery: &Delivery) -> bool {
+        match KeyKind::of(delivery) {
+            KeyKind::DataImport => self.keys.import.is_some(),
+            KeyKind::Rest => self.keys.rest.is_some(),
+        }
+    }
+
+    /// What holds requests of this way back.
+    #[must_use]
+    pub fn gate(&self, delivery: &Delivery) -> &Gate {
+        match delivery {
+            Delivery::CohortImport => &self.import_gate,
+            Delivery::Array(_) | Delivery::Boolean(_) => &self.track_gate,
+        }
+    }
+
+    /// What holds triggers back.
+    #[must_use]
+    pub fn trigger_gate(&self) -> &Gate {
+        &self.trigger_gate
     }
 
     /// A seat for one request. Whoever has waited longest is next, so cohorts take turns.
@@ -78,31 +143,72 @@ impl Braze {
 
     /// Creates the cohort, or renames it.
     pub async fn name(&self, cohort: &CohortId, name: &str, created_at: Timestamp) -> Reply {
-        let body = wire::name(&self.keys, cohort, name, &timestamp_text(created_at));
-        self.post(&self.cohorts_url, body, &wire::Layout::default()).await
+        let Some(keys) = &self.keys.import else { return self.no_key(&self.import_gate) };
+        let body = wire::name(keys, cohort, name, &timestamp_text(created_at));
+        self.import(keys, &self.cohorts_url, body, &wire::Layout::default()).await
     }
 
     /// Adds or removes members. Errors that Braze names are told by the place in `members`.
-    pub async fn change(&self, cohort: &CohortId, op: Op, members: &[Identifier<'_>]) -> Reply {
-        let (body, layout) = wire::change(&self.keys, cohort, op, members);
-        self.post(&self.users_url, body, &layout).await
+    pub async fn change(
+        &self,
+        delivery: &Delivery,
+        cohort: &CohortId,
+        op: Op,
+        members: &[Identifier<'_>],
+    ) -> Reply {
+        match delivery {
+            Delivery::CohortImport => {
+                let Some(keys) = &self.keys.import else { return self.no_key(&self.import_gate) };
+                let (body, layout) = wire::change(keys, cohort, op, members);
+                self.import(keys, &self.users_url, body, &layout).await
+            }
+            Delivery::Array(_) | Delivery::Boolean(_) => {
+                let (body, layout) = wire::attributes(delivery, cohort, op, members);
+                self.track(body, &layout).await
+            }
+        }
     }
 
     /// Tries the keys by a change of nobody, which Braze answers as it would any other. What it answered, and when
-    /// by its own clock.
+    /// by its own clock. Without keys of the cohort import, that of the REST side is tried by attributes of nobody.
     ///
     /// Source: the credential test of a partner in production; the documents have none.
     pub async fn greet(&self) -> (Reply, Option<Timestamp>) {
-        let result = self.http.post_json(&self.users_url, wire::nobody(&self.keys)).await;
+        let (result, keys) = match (&self.keys.import, &self.keys.rest) {
+            (Some(keys), _) => {
+                (self.http.post_json(&self.users_url, wire::nobody(keys)).await, keys.all().to_vec())
+            }
+            (None, Some(key)) => {
+                let nobody = br#"{"attributes":[]}"#.to_vec();
+                (self.http.post_as(&self.track_url, &Auth::Bearer(key.expose()), nobody).await, vec![key])
+            }
+            (None, None) => return (self.no_key(&self.import_gate), None),
+        };
         let sent_at = result.as_ref().ok().and_then(super::http::Answer::sent_at);
-        (answer::read(&result, &wire::Layout::default(), &self.keys.all(), self.clock.now()), sent_at)
+        (answer::read(&result, &wire::Layout::default(), &keys, self.clock.now()), sent_at)
     }
 
-    async fn post(&self, url: &str, body: Vec<u8>, layout: &wire::Layout) -> Reply {
+    async fn import(&self, keys: &ImportKeys, url: &str, body: Vec<u8>, layout: &wire::Layout) -> Reply {
         let result = self.http.post_json(url, body).await;
         let now = self.clock.now();
-        let reply = answer::read(&result, layout, &self.keys.all(), now);
-        self.gate.learn(&reply, now);
+        let reply = answer::read(&result, layout, &keys.all(), now);
+        self.import_gate.learn(&reply, now);
+        reply
+    }
+
+    async fn track(&self, body: Vec<u8>, layout: &wire::Layout) -> Reply {
+        let Some(key) = &self.keys.rest else { return self.no_key(&self.track_gate) };
+        let result = self.http.post_as(&self.track_url, &Auth::Bearer(key.expose()), body).await;
+        let now = self.clock.now();
+        let reply = answer::read(&result, layout, &[key], now);
+        self.track_gate.learn(&reply, now);
+        reply
+    }
+
+    /// Nothing is asked without a key.
+    fn no_key(&self, gate: &Gate) -> Reply {
+        let reply = Reply { answer: Answer::Unauthorized("there is no key for this".to_owned()), left: None };
+        gate.learn(&reply, self.clock.now());
         reply
     }
 }

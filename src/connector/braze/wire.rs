@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
-use super::Keys;
-use crate::model::{CohortId, Identifier, Kind, Op};
+use serde_json::{Value, json};
+
+use super::ImportKeys;
+use crate::model::{CohortId, Delivery, Identifier, Kind, Op};
 
 #[derive(Serialize)]
 struct NameBody<'a> {
@@ -50,21 +52,29 @@ pub(super) struct Layout {
     user_ids: Vec<usize>,
     device_ids: Vec<usize>,
     aliases: Vec<usize>,
+    /// How many objects there are in `attributes`, each of the member in its place.
+    attributes: usize,
 }
 
 impl Layout {
+    /// How many members the request writes attributes of.
+    pub(super) fn attributes(&self) -> usize {
+        self.attributes
+    }
+
     /// The member at a place in one of the arrays.
     pub(super) fn member(&self, array: &str, index: usize) -> Option<usize> {
         match array {
             "user_ids" => self.user_ids.get(index).copied(),
             "device_ids" => self.device_ids.get(index).copied(),
             "aliases" => self.aliases.get(index).copied(),
+            "attributes" => (index < self.attributes).then_some(index),
             _ => None,
         }
     }
 }
 
-pub(super) fn name(keys: &Keys, cohort: &CohortId, name: &str, created_at: &str) -> Vec<u8> {
+pub(super) fn name(keys: &ImportKeys, cohort: &CohortId, name: &str, created_at: &str) -> Vec<u8> {
     let body = NameBody {
         partner_api_key: keys.partner_api.expose(),
         client_secret: keys.data_import.expose(),
@@ -76,7 +86,7 @@ pub(super) fn name(keys: &Keys, cohort: &CohortId, name: &str, created_at: &str)
 }
 
 pub(super) fn change(
-    keys: &Keys,
+    keys: &ImportKeys,
     cohort: &CohortId,
     op: Op,
     members: &[Identifier<'_>],
@@ -108,8 +118,35 @@ pub(super) fn change(
     (encode(&body, 512 + 48 * members.len()), layout)
 }
 
+/// Attributes of people who exist already: an object each (Braze, "User attributes object").
+pub(super) fn attributes(
+    delivery: &Delivery,
+    cohort: &CohortId,
+    op: Op,
+    members: &[Identifier<'_>],
+) -> (Vec<u8>, Layout) {
+    let (name, value) = match (delivery, op) {
+        (Delivery::Array(name), Op::Add) => (name, json!({ "add": [cohort.as_str()] })),
+        (Delivery::Array(name), Op::Remove) => (name, json!({ "remove": [cohort.as_str()] })),
+        (Delivery::Boolean(name), op) => (name, Value::Bool(op == Op::Add)),
+        (Delivery::CohortImport, _) => return (Vec::new(), Layout::default()),
+    };
+    let object = |member: &Identifier<'_>| {
+        let (key, who) = match member.kind {
+            Kind::ExternalId => ("external_id", json!(member.value)),
+            Kind::Alias => ("user_alias", json!({ "alias_label": member.label, "alias_name": member.value })),
+            // Nobody is planned to be reached so; Braze says that it is no identifier.
+            Kind::DeviceId => ("device_id", json!(member.value)),
+        };
+        json!({ key: who, "_update_existing_only": true, name.as_ref(): value })
+    };
+    let objects: Vec<Value> = members.iter().map(object).collect();
+    let layout = Layout { attributes: objects.len(), ..Layout::default() };
+    (encode(&json!({ "attributes": objects }), 160 * members.len()), layout)
+}
+
 /// A change of nobody, in a cohort that there is not.
-pub(super) fn nobody(keys: &Keys) -> Vec<u8> {
+pub(super) fn nobody(keys: &ImportKeys) -> Vec<u8> {
     let body = ChangeBody {
         partner_api_key: keys.partner_api.expose(),
         client_secret: keys.data_import.expose(),
@@ -133,8 +170,10 @@ mod tests {
 
     #[test]
     fn a_change_is_one_object_with_all_three_arrays() {
-        let keys =
-            Keys { data_import: Secret::new("cs".to_owned()), partner_api: Secret::new("pk".to_owned()) };
+        let keys = ImportKeys {
+            data_import: Secret::new("cs".to_owned()),
+            partner_api: Secret::new("pk".to_owned()),
+        };
         let id = |kind, label, value| Identifier { kind, label, value };
         let members =
             [id(Kind::DeviceId, "", "d\"1"), id(Kind::ExternalId, "", "u1"), id(Kind::Alias, "crm", "7")];
@@ -149,5 +188,27 @@ mod tests {
         assert!(
             String::from_utf8(body).unwrap().ends_with(r#"[{"user_ids":[],"device_ids":[],"aliases":[]}]}"#)
         );
+    }
+
+    #[test]
+    fn an_attribute_is_written_to_people_who_exist() {
+        let cohort = CohortId::new("c").unwrap();
+        let members = [
+            Identifier { kind: Kind::ExternalId, label: "", value: "u1" },
+            Identifier { kind: Kind::Alias, label: "crm", value: "7" },
+        ];
+        let body = |delivery, op| {
+            let (body, layout) = attributes(&delivery, &cohort, op, &members);
+            assert_eq!((layout.member("attributes", 1), layout.member("attributes", 2)), (Some(1), None));
+            serde_json::from_slice::<Value>(&body).unwrap()["attributes"].clone()
+        };
+        let expected = json!([
+            { "external_id": "u1", "_update_existing_only": true, "a": { "add": ["c"] } },
+            { "user_alias": { "alias_label": "crm", "alias_name": "7" }, "_update_existing_only": true, "a": { "add": ["c"] } },
+        ]);
+        assert_eq!(body(Delivery::Array("a".into()), Op::Add), expected);
+        assert_eq!(body(Delivery::Array("a".into()), Op::Remove)[0]["a"], json!({ "remove": ["c"] }));
+        assert_eq!(body(Delivery::Boolean("b".into()), Op::Add)[1]["b"], json!(true));
+        assert_eq!(body(Delivery::Boolean("b".into()), Op::Remove)[1]["b"], json!(false));
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::people::Person;
 use super::rest;
-use super::world::{Change, Fact};
+use super::world::{Change, Fact, label};
 use crate::sandbox::Shared;
 use crate::sandbox::faults::Endpoint;
 
@@ -85,6 +85,7 @@ pub(in crate::sandbox) fn routes() -> Router<Shared> {
         .route("/partners/{partner}/cohorts/users", post(super::users))
         .route("/_sandbox/cohorts", get(cohorts))
         .route("/_sandbox/cohorts/{id}/members", get(members))
+        .route("/_sandbox/attributes/{name}/{value}", get(with_attribute))
         .route("/_sandbox/requests", get(requests))
         .route("/_sandbox/people", post(people))
         .route("/_sandbox/identify", post(identify))
@@ -104,6 +105,14 @@ async fn cohorts(State(shared): State<Shared>) -> Json<Value> {
 async fn members(State(shared): State<Shared>, Path(id): Path<String>) -> Result<String, StatusCode> {
     let members = shared.lock().braze.world.members(&id).ok_or(StatusCode::NOT_FOUND)?;
     Ok(members.into_iter().map(|member| member + "\n").collect())
+}
+
+async fn with_attribute(State(shared): State<Shared>, Path((name, value)): Path<(String, String)>) -> String {
+    let inner = shared.lock();
+    let world = &inner.braze.world;
+    let labels: BTreeSet<String> =
+        world.with_attribute(&name, &value).map(|at| label(world.profiles.get(at))).collect();
+    labels.into_iter().map(|member| member + "\n").collect()
 }
 
 async fn requests(State(shared): State<Shared>) -> Json<Counters> {

@@ -285,12 +285,12 @@ impl World {
     /// Who is in a segment: in any of the cohorts that it includes, or in all of them, and in none that it
     /// excludes. One that includes none has nobody.
     pub(super) fn in_segment(&self, segment: &Segment) -> Vec<usize> {
-        let sets = |ids: &[String]| -> Vec<Option<&HashSet<usize>>> {
-            ids.iter().map(|id| self.cohorts.get(id).map(|cohort| &cohort.members)).collect()
+        let sets = |ids: &[String]| -> Vec<Option<HashSet<usize>>> {
+            ids.iter().map(|id| self.filtered(id)).collect()
         };
         let (include, exclude) = (sets(&segment.include), sets(&segment.exclude));
-        let has = |set: &Option<&HashSet<usize>>, at: &usize| set.is_some_and(|set| set.contains(at));
-        let all: BTreeSet<usize> = include.iter().flatten().copied().flatten().copied().collect();
+        let has = |set: &Option<HashSet<usize>>, at: &usize| set.as_ref().is_some_and(|set| set.contains(at));
+        let all: BTreeSet<usize> = include.iter().flatten().flatten().copied().collect();
         let wanted = |at: &usize| {
             let every = !segment.all || include.iter().all(|set| has(set, at));
             every && !exclude.iter().any(|set| has(set, at))
@@ -298,7 +298,38 @@ impl World {
         all.into_iter().filter(wanted).collect()
     }
 
-    /// The name that the segment filter shows for a cohort.
+    /// Who passes a filter: `carts` is a cohort, `attribute=value` an attribute that is this or has it as an element.
+    fn filtered(&self, filter: &str) -> Option<HashSet<usize>> {
+        match filter.split_once('=') {
+            Some((name, value)) => Some(self.with_attribute(name, value).collect()),
+            None => self.cohorts.get(filter).map(|cohort| cohort.members.clone()),
+        }
+    }
+
+    /// Whose attribute is this value, or an array that has it.
+    pub(super) fn with_attribute<'a>(
+        &'a self,
+        name: &'a str,
+        value: &'a str,
+    ) -> impl Iterator<Item = usize> + 'a {
+        let is = move |known: &Value| match known {
+            Value::String(text) => text == value,
+            other => serde_json::from_str::<Value>(value).is_ok_and(|value| value == *other),
+        };
+        let has = move |person: &Person| match person.attributes.get(name) {
+            Some(Value::Array(list)) => list.iter().any(is),
+            Some(one) => is(one),
+            None => false,
+        };
+        // Of a profile that has melted into another one there is nothing left to name it by.
+        let is_there = |person: &Person| {
+            person.external_id.is_some() || !person.aliases.is_empty() || !person.device_ids.is_empty()
+        };
+        let found = move |(at, person): (usize, &Person)| (is_there(person) && has(person)).then_some(at);
+        self.profiles.iter().enumerate().filter_map(found)
+    }
+
+    /// The name that the segment filter shows for a cohort, or the filter on an attribute.
     pub(super) fn cohort_name<'a>(&'a self, cohort_id: &'a str) -> &'a str {
         self.cohorts.get(cohort_id).and_then(|cohort| cohort.name.as_deref()).unwrap_or(cohort_id)
     }

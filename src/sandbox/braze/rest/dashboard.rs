@@ -83,8 +83,12 @@ pub(super) fn segment(inner: &mut Inner, options: &Options, asked: &Asked) -> Re
 
 /// The filters in words. Braze's own wording is not documented.
 fn filters(world: &World, segment: &Segment) -> String {
-    let part =
-        |verb: &'static str| move |id: &String| format!("Heap Cohorts {verb} {}", world.cohort_name(id));
+    let part = |verb: &'static str| {
+        move |id: &String| match id.split_once('=') {
+            Some((name, value)) => format!("Custom attribute {name} {verb} {value}"),
+            None => format!("Heap Cohorts {verb} {}", world.cohort_name(id)),
+        }
+    };
     let joined = |ids: &[String], verb, with| ids.iter().map(part(verb)).collect::<Vec<_>>().join(with);
     let include = joined(&segment.include, "includes", if segment.all { " AND " } else { " OR " });
     let exclude = joined(&segment.exclude, "does not include", " AND ");

@@ -1,0 +1,115 @@
+//! What is triggered for people who enter or leave, in words and as JSON.
+
+use serde_json::{Value, json};
+
+use crate::apply::Triggered;
+use crate::cli::output::{count, counted, yellow};
+use crate::model::timestamp_text;
+use crate::reconcile::{ActionPlan, CohortReport, OneAction};
+use crate::state::Crossing;
+
+/// The config's word for an action.
+fn word(crossing: Crossing) -> &'static str {
+    match crossing {
+        Crossing::Enter => "on_enter",
+        Crossing::Exit => "on_exit",
+    }
+}
+
+/// What a plan triggers; nothing where there is nothing to say.
+pub(super) fn planned(actions: Option<&ActionPlan>) -> Vec<String> {
+    let Some(actions) = actions else { return Vec::new() };
+    let mut lines: Vec<String> = actions.each.iter().flat_map(one).collect();
+    lines.extend(lost(actions.lost.len()));
+    lines
+}
+
+fn one(one: &OneAction) -> Vec<String> {
+    let mut parts = Vec::new();
+    let mut part = |number: u64, text: String| parts.extend((number > 0).then_some(text));
+    let people = |number: u64| counted(number, "person").replace("persons", "people");
+    part(one.now.len() as u64, format!("for {} now", people(one.now.len() as u64)));
+    let until =
+        one.quiet_until.map(|until| format!(" until {}, the end of the quiet hours", timestamp_text(until)));
+    let until = until.unwrap_or_else(|| " for the next pass".to_owned());
+    part(one.waiting, format!("{} wait{until}", count(one.waiting)));
+    part(one.cooled, format!("{} in cool-down, not again", count(one.cooled)));
+    part(one.expired, format!("{} too old, dropped", count(one.expired)));
+    part(one.unreachable, format!("{} known by device only, not reached", count(one.unreachable)));
+    part(one.first_fill, format!("not for the {} of the first fill", count(one.first_fill)));
+    part(u64::from(one.too_many), "too many at once, so for none of them".to_owned());
+    if parts.is_empty() {
+        return Vec::new();
+    }
+    vec![format!("  {} {} triggers {}: {}", yellow(">"), word(one.crossing), one.action, parts.join("; "))]
+}
+
+fn lost(people: usize) -> Option<String> {
+    let who = counted(people as u64, "person").replace("persons", "people");
+    let text =
+        format!("  {} {who} triggered without an answer: perhaps done, and not done again", yellow("!"));
+    (people > 0).then_some(text)
+}
+
+/// What a pass triggered.
+pub(super) fn done(cohort: &CohortReport) -> Vec<String> {
+    let Some(actions) = &cohort.actions else { return Vec::new() };
+    let mut lines = Vec::new();
+    for (one, done) in actions.each.iter().zip(&cohort.triggered) {
+        let Triggered { sent, notice, trouble, .. } = done;
+        if *sent > 0 {
+            let who = counted(*sent, "person").replace("persons", "people");
+            lines.push(format!(
+                "  {} {} triggered {} for {who}",
+                yellow(">"),
+                word(one.crossing),
+                one.action
+            ));
+        }
+        let said = notice
+            .iter()
+            .chain(trouble)
+            .map(|said| format!("  {} {}: {said}", yellow("!"), word(one.crossing)));
+        lines.extend(said);
+    }
+    let unanswered = cohort.triggered.iter().map(|done| done.lost.len()).sum::<usize>();
+    lines.extend(lost(actions.lost.len() + unanswered));
+    lines
+}
+
+/// What a plan triggers.
+pub(super) fn plan_json(actions: Option<&ActionPlan>) -> Value {
+    let Some(actions) = actions else { return Value::Null };
+    let one = |one: &OneAction| {
+        json!({
+            "what": word(one.crossing),
+            "triggers": one.action.to_string(),
+            "now": one.now.len(),
+            "waiting": one.waiting,
+            "quiet_until": one.quiet_until.map(timestamp_text),
+            "in_cool_down": one.cooled,
+            "expired": one.expired,
+            "unreachable": one.unreachable,
+            "first_fill": one.first_fill,
+            "too_many": one.too_many,
+        })
+    };
+    json!({ "each": actions.each.iter().map(one).collect::<Vec<_>>(), "unanswered": actions.lost.len() })
+}
+
+/// What a pass triggered.
+pub(super) fn done_json(cohort: &CohortReport) -> Value {
+    let Some(actions) = &cohort.actions else { return Value::Null };
+    let one = |(one, done): (&OneAction, &Triggered)| {
+        json!({
+            "what": word(one.crossing),
+            "triggers": one.action.to_string(),
+            "sent": done.sent,
+            "unanswered": done.lost.len(),
+            "notice": done.notice,
+            "trouble": done.trouble,
+        })
+    };
+    let each: Vec<Value> = actions.each.iter().zip(&cohort.triggered).map(one).collect();
+    json!({ "each": each, "unanswered_before": actions.lost.len() })
+}

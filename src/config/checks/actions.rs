@@ -1,0 +1,64 @@
+//! Checks of what is triggered for people who enter a cohort or leave it.
+
+use super::is_kind;
+use crate::config::problem::{Code, Problem};
+use crate::config::tree::{Entry, Node};
+
+/// The actions of cohorts, with the cohort.
+pub(super) fn actions(tree: &Node) -> impl Iterator<Item = (&Node, &Entry)> {
+    let of = |cohort| ["on_enter", "on_exit"].into_iter().filter_map(move |key| Node::entry(cohort, key));
+    tree.items("cohorts").iter().flat_map(move |cohort| of(cohort).map(move |entry| (cohort, entry)))
+}
+
+pub(super) fn one_thing_is_triggered(tree: &Node, problems: &mut Vec<Problem>) {
+    for (_, entry) in actions(tree) {
+        match (entry.node.entry("campaign"), entry.node.entry("canvas")) {
+            (None, None) => problems.push(
+                Problem::new(Code::BadAction, format!("`{}` does not say what is triggered", entry.key))
+                    .at(entry.key_span, "needs `campaign` or `canvas`")
+                    .hint("write the API identifier of a campaign or a Canvas with API-triggered delivery"),
+            ),
+            (Some(campaign), Some(canvas)) => problems.push(
+                Problem::new(Code::BadAction, format!("`{}` triggers two things", entry.key))
+                    .at(canvas.key_span, "here")
+                    .see(campaign.key_span, "and here")
+                    .hint("keep one of the two"),
+            ),
+            _ => {}
+        }
+    }
+}
+
+pub(super) fn quiet_hours_are_somewhere(tree: &Node, problems: &mut Vec<Problem>) {
+    let quiets = actions(tree).filter_map(|(_, entry)| entry.node.get("quiet"));
+    for (name, place) in quiets.filter_map(|quiet| quiet.text("time_zone")) {
+        if jiff::tz::TimeZone::get(name).is_err() {
+            problems.push(
+                Problem::new(Code::BadSchedule, format!("there is no time zone `{name}`"))
+                    .at(place, "not a name of the IANA time zone database")
+                    .hint("write it like `Europe/Berlin`, or `UTC`"),
+            );
+        }
+    }
+}
+
+/// Whoever has left is in no source, and a segment of Heap's has no columns beside the identity.
+pub(super) fn properties_have_columns(tree: &Node, problems: &mut Vec<Problem>) {
+    for (cohort, entry) in actions(tree) {
+        let Some(properties) = entry.node.entry("properties") else { continue };
+        let is_segment = cohort.get("source").is_some_and(|source| is_kind(source, "heap_segment"));
+        let why = match (entry.key.as_str(), is_segment) {
+            ("on_exit", _) => "whoever has left is in no row of the source",
+            (_, true) => "a segment of Heap's has no columns but `id`",
+            _ => continue,
+        };
+        problems.push(
+            Problem::new(
+                Code::BadAction,
+                format!("there is nothing to take properties of `{}` from", entry.key),
+            )
+            .at(properties.key_span, why)
+            .hint("delete them"),
+        );
+    }
+}

@@ -1,0 +1,151 @@
+//! Checks of how cohorts are delivered: the keys that it takes, and attributes that are nobody else's.
+
+use std::collections::HashMap;
+
+use super::actions::actions;
+use super::{brazes, is_sandbox};
+use crate::config::problem::{Code, Problem};
+use crate::config::source::Span;
+use crate::config::tree::{Entry, Node};
+
+/// Attributes of a profile that Braze itself has (Braze, "User attributes object"). To write a cohort into one of
+/// them would overwrite what is known of people.
+const PROFILE_FIELDS: [&str; 31] = [
+    "alias_label",
+    "alias_name",
+    "braze_id",
+    "country",
+    "current_location",
+    "date_of_first_session",
+    "date_of_last_session",
+    "dob",
+    "email",
+    "email_click_tracking_disabled",
+    "email_open_tracking_disabled",
+    "email_subscribe",
+    "external_id",
+    "facebook",
+    "first_name",
+    "gender",
+    "home_city",
+    "image_url",
+    "language",
+    "last_name",
+    "marked_email_as_spam_at",
+    "phone",
+    "push_subscribe",
+    "push_tokens",
+    "sms_subscribe",
+    "subscription_group_id",
+    "subscription_groups",
+    "time_zone",
+    "twitter",
+    "user_alias",
+    "user_id",
+];
+
+/// The cohorts that go to a connection.
+fn cohorts_to<'a>(tree: &'a Node, connection: &'a str) -> impl Iterator<Item = &'a Node> {
+    let goes = move |cohort: &&Node| cohort.text("to").is_some_and(|(to, _)| to == connection);
+    tree.items("cohorts").iter().filter(goes)
+}
+
+fn by_attribute(cohort: &Node) -> Option<Span> {
+    cohort.text("deliver").filter(|(word, _)| *word == "attribute").map(|(_, place)| place)
+}
+
+/// The keys that are needed follow from how the cohorts of a connection are delivered; one without cohorts needs
+/// those of one way or the other.
+pub(super) fn real_vendors_have_keys(tree: &Node, problems: &mut Vec<Problem>) {
+    for entry in brazes(tree).filter(|entry| !is_sandbox(&entry.node)) {
+        if !entry.node.entries().iter().any(|e| e.key == "instance" || e.key == "endpoint") {
+            continue;
+        }
+        let attribute = cohorts_to(tree, &entry.key).find_map(by_attribute);
+        let goes_here = |cohort: &Node| cohort.text("to").is_some_and(|(to, _)| to == entry.key);
+        let action = actions(tree).find(|(cohort, _)| goes_here(cohort)).map(|(_, action)| action.key_span);
+        let imports = cohorts_to(tree, &entry.key).any(|cohort| by_attribute(cohort).is_none());
+        let needs_nothing = attribute.is_none() && entry.node.get("rest_api_key").is_some();
+        if imports || !(attribute.is_some() || needs_nothing) {
+            for key in ["data_import_key", "partner_api_key"] {
+                problems.extend(lacks(entry, key, None));
+            }
+        }
+        if let Some(place) = attribute {
+            problems.extend(lacks(
+                entry,
+                "rest_api_key",
+                Some((place, "a cohort of it is delivered by attribute")),
+            ));
+        } else if let Some(place) = action {
+            problems.extend(lacks(entry, "rest_api_key", Some((place, "it is to trigger something"))));
+        }
+    }
+}
+
+fn lacks(entry: &Entry, key: &str, because: Option<(Span, &str)>) -> Option<Problem> {
+    if entry.node.get(key).is_some() {
+        return None;
+    }
+    let variable = key.to_uppercase();
+    let problem = Problem::new(Code::MissingCredentials, format!("connection `{}` lacks `{key}`", entry.key))
+        .at(entry.key_span, format!("needs `{key}`"));
+    let problem = match because {
+        Some((place, why)) => problem.see(place, why),
+        None => problem,
+    };
+    Some(problem.hint(format!("add `{key}: {{ env: BRAZE_{variable} }}`; only the sandbox needs no keys")))
+}
+
+/// An attribute that nothing is written to looks as if it were.
+pub(super) fn attributes_are_written(tree: &Node, problems: &mut Vec<Problem>) {
+    for cohort in tree.items("cohorts") {
+        if let Some(entry) = cohort.entry("attribute").filter(|_| by_attribute(cohort).is_none()) {
+            problems.push(
+                Problem::new(Code::BadAttribute, "nothing is written to this attribute")
+                    .at(entry.key_span, "the cohort is delivered by cohort import")
+                    .hint("add `deliver: attribute`, or delete this"),
+            );
+        }
+    }
+}
+
+/// Connection, kind and name of a cohort's attribute, and where it is named.
+fn attribute(cohort: &Node) -> Option<(&str, &str, &str, Span)> {
+    by_attribute(cohort)?;
+    let (to, _) = cohort.text("to")?;
+    let attribute = cohort.get("attribute")?;
+    let kind = ["array", "boolean"].into_iter().find(|kind| attribute.get(kind).is_some())?;
+    let (name, place) = attribute.text(kind)?;
+    Some((to, kind, name, place))
+}
+
+/// A boolean can say of one cohort only whether somebody is in it.
+pub(super) fn attributes_differ(tree: &Node, problems: &mut Vec<Problem>) {
+    let mut first: HashMap<(&str, &str), (&str, Span)> = HashMap::new();
+    for (to, kind, name, place) in tree.items("cohorts").iter().filter_map(attribute) {
+        match first.get(&(to, name)) {
+            None => drop(first.insert((to, name), (kind, place))),
+            Some((known, _)) if (kind, *known) == ("array", "array") => {}
+            Some((_, earlier)) => problems.push(
+                Problem::new(Code::BadAttribute, format!("two cohorts in `{to}` use the attribute `{name}`"))
+                    .at(place, "used again here")
+                    .see(*earlier, "first used here")
+                    .hint("a boolean attribute is one cohort's own, and cohorts can share an array only"),
+            ),
+        }
+    }
+}
+
+/// What Braze knows of people is not overwritten.
+pub(super) fn profile_fields_are_left_alone(tree: &Node, problems: &mut Vec<Problem>) {
+    for (_, _, name, place) in tree.items("cohorts").iter().filter_map(attribute) {
+        if PROFILE_FIELDS.contains(&name.to_ascii_lowercase().as_str()) {
+            problems.push(
+                Problem::new(Code::BadAttribute, format!("`{name}` is a field of Braze's own"))
+                    .at(place, "would be overwritten in the profiles of people")
+                    .hint("name an attribute that holds nothing else, such as `syncline_cohorts`"),
+            );
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! `on_enter:` and `on_exit:`, typed.
+
+use jiff::civil::Time;
+
+use crate::config::action::{Action, Quiet, Triggered};
+use crate::config::shape;
+use crate::config::text::ClockTime;
+
+pub(super) fn action(shape: shape::Action) -> Action {
+    let (of, id) = match (shape.campaign, shape.canvas) {
+        (Some(id), _) => (Triggered::Campaign, id.0),
+        // The checks have seen to it that there is one of the two.
+        (None, canvas) => (Triggered::Canvas, canvas.map(|id| id.0).unwrap_or_default()),
+    };
+    Action {
+        of,
+        id: id.trim().to_owned(),
+        properties: shape.properties.into_iter().map(|(name, column)| (name, column.0)).collect(),
+        at_most: shape.at_most.0,
+        cool_down: shape.cool_down.0,
+        within: shape.within.0,
+        quiet: shape.quiet.map(quiet),
+    }
+}
+
+fn quiet(shape: shape::Quiet) -> Quiet {
+    Quiet { from: time(&shape.from), to: time(&shape.to), time_zone: shape.time_zone.0 }
+}
+
+/// The schema has looked at it already.
+fn time(text: &ClockTime) -> Time {
+    format!("{}:00", text.0).parse().unwrap_or(Time::midnight())
+}

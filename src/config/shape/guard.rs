@@ -1,0 +1,44 @@
+//! The shape of `guard:`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::text::Percent;
+
+/// What one pass may change without asking. Beyond that it withholds the removals, or the additions, and says so.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::config) struct Guard {
+    /// The largest share of the members that may leave in one pass.
+    pub(in crate::config) max_removed: Percent,
+    /// The largest share of the members that may enter in one pass.
+    pub(in crate::config) max_added: Percent,
+    /// The largest number of members that may leave in one pass.
+    pub(in crate::config) max_removed_count: Option<u64>,
+    /// The largest number of members that may enter in one pass.
+    pub(in crate::config) max_added_count: Option<u64>,
+    /// How many rows may be unreadable before removals are withheld: the person in such a row may be a member.
+    pub(in crate::config) max_unreadable: u64,
+    /// Whether an empty source may empty the cohort.
+    pub(in crate::config) allow_empty: bool,
+    /// Whether to withhold everything when one side is refused.
+    pub(in crate::config) atomic: bool,
+    /// Shares are checked only in cohorts of at least this many members.
+    pub(in crate::config) from_members: u64,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        let limits = crate::model::GuardLimits::default();
+        Self {
+            max_removed: Percent(limits.removed_share_max),
+            max_added: Percent(limits.added_share_max),
+            max_removed_count: limits.removed_max,
+            max_added_count: limits.added_max,
+            max_unreadable: limits.unreadable_max,
+            allow_empty: limits.allow_empty,
+            atomic: limits.atomic,
+            from_members: limits.from_members,
+        }
+    }
+}

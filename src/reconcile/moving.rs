@@ -1,0 +1,72 @@
+//! A cohort whose way of delivery is another now: first everybody leaves by the old way.
+//!
+//! A record says of everybody how they were delivered by one thing alone, so a cohort is never delivered in two
+//! ways at once. Whatever stops the move leaves a record that knows whom to take out of where. Once it is empty,
+//! the next plan fills the cohort by the new way, see [`policy::at_home`].
+
+use super::Inputs;
+use super::observe::{self, Diff};
+use super::policy::{self};
+use super::report::CohortPlan;
+use super::{PlanError, observe::tally_of};
+use crate::config::Cohort;
+use crate::desired::{self, Desired};
+use crate::plan::{Plan, Policy, SourceTally, guard};
+use crate::state::Version;
+
+/// Whether the record's members were delivered in another way than the config's.
+pub(super) fn is_due(cohort: &Cohort, record: &Version) -> bool {
+    record.workspace.delivery != cohort.delivery
+}
+
+/// Plans that everybody leaves by the old way. The source is read all the same: while it cannot be, nobody could enter
+/// by the new one.
+pub(super) fn plan(cohort: &Cohort, record: Version, inputs: Inputs<'_>) -> Result<CohortPlan, PlanError> {
+    let read = desired::read(cohort, inputs.from(), inputs.progress)?;
+    let Desired { set, reading, rejects, .. } = read;
+    let mut members = set.into_members();
+    while members.advance().map_err(desired::DesiredError::Scratch)?.is_some() {}
+    let matched = rejects.matched(&reading, members.duplicates());
+    let source = tally_of(&matched, reading.hollow);
+    let diff = observe::compare(&cohort.id, None, Some(&record), (None, inputs))?;
+    let plan = judged(cohort, record, diff, source, inputs)?;
+    Ok(CohortPlan { matched: Some(matched), source_read: true, rejects: Some(rejects), ..plan })
+}
+
+/// Makes a plan of a cohort's move and holds it to its policy.
+pub(super) fn judged(
+    cohort: &Cohort,
+    record: Version,
+    diff: Diff,
+    source: SourceTally,
+    inputs: Inputs<'_>,
+) -> Result<CohortPlan, PlanError> {
+    let braze = observe::connection(&cohort.to, inputs)?;
+    let old = policy::workspace(&cohort.to, braze, &record.workspace.delivery);
+    let plan = diff.into_plan(&cohort.id, Some(&record), None, Some(source), (braze, &old.delivery));
+    let plan = Plan { moves_to: Some(cohort.delivery.clone()), target: old.to_string(), ..plan };
+    let policy = Policy {
+        limits: cohort.limits,
+        ceilings: observe::ceilings(&cohort.id, inputs),
+        protected: cohort.protect.unwrap_or(record.protected),
+        moved: policy::moved(&record.workspace, &old, braze),
+        ..Policy::default()
+    };
+    let (policy, is_approved) = observe::with_approvals(&plan, policy, inputs)?;
+    Ok(CohortPlan {
+        id: cohort.id.clone(),
+        name: cohort.name.clone(),
+        connection: cohort.to.clone(),
+        declared_at: cohort.declared_at.clone(),
+        verdict: guard(plan, &policy),
+        matched: None,
+        source_read: false,
+        rejects: None,
+        mark: None,
+        record_changed: false,
+        record,
+        empties: false,
+        is_approved,
+        actions: None,
+    })
+}

@@ -1,0 +1,63 @@
+//! What a diff walks over, as the planner knows it: desired members and the record.
+
+use super::PlanError;
+use crate::desired::{DesiredError, Members};
+use crate::model::{Key, Standing};
+use crate::plan;
+use crate::state::RecordCursor;
+
+/// Who should be there; perhaps nobody.
+pub(super) struct Wanted<'a>(pub(super) Option<&'a mut Members>);
+
+impl plan::Desired for Wanted<'_> {
+    type Error = PlanError;
+
+    fn advance(&mut self) -> Result<Option<Key>, PlanError> {
+        match &mut self.0 {
+            Some(members) => members.advance().map_err(|e| DesiredError::Scratch(e).into()),
+            None => Ok(None),
+        }
+    }
+
+    fn pass(&mut self, keys: &[Key]) -> usize {
+        self.0.as_mut().map_or(0, |members| members.pass(keys))
+    }
+
+    fn packed(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |members| members.packed())
+    }
+}
+
+/// The record, perhaps as if Braze had never refused anybody.
+pub(super) struct Known {
+    pub(super) cursor: RecordCursor,
+    pub(super) forget_refused: bool,
+}
+
+impl plan::Record for Known {
+    type Error = PlanError;
+
+    fn advance(&mut self) -> Result<Option<(Key, Standing)>, PlanError> {
+        loop {
+            match self.cursor.advance()? {
+                Some((_, Standing::Refused)) if self.forget_refused => {}
+                Some((key, Standing::Disputed)) if self.forget_refused => {
+                    return Ok(Some((key, Standing::InDoubt)));
+                }
+                other => return Ok(other),
+            }
+        }
+    }
+
+    fn ahead(&self) -> &[Key] {
+        self.cursor.ahead()
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.cursor.skip(count);
+    }
+
+    fn packed(&mut self) -> Result<&[u8], PlanError> {
+        Ok(self.cursor.packed()?)
+    }
+}

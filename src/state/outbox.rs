@@ -1,0 +1,187 @@
+//! What is still to be triggered for people who entered a cohort or left it, and for whom something was lately.
+//!
+//! ```text
+//! actions/<cohort>/000000000001.json   put-if-absent; the newest one counts
+//! ```
+//!
+//! An entry is written here before anything is sent, and as under way before its request. What is found under way
+//! afterwards has no answer: it may have been done, so it is never done again, and is told.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::checks::Stamp;
+use super::format;
+use super::version::number_of;
+use super::{StateError, StateReader, StateWriter};
+use crate::model::{CohortId, Identifier, Kind};
+
+/// Which way somebody went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Crossing {
+    /// Into the cohort.
+    Enter,
+    /// Out of it.
+    Exit,
+}
+
+/// A person, by one identifier.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Person {
+    kind: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    label: String,
+    value: String,
+}
+
+impl Person {
+    /// The person as the engine knows them.
+    #[must_use]
+    pub fn identifier(&self) -> Identifier<'_> {
+        let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == self.kind);
+        Identifier { kind: kind.unwrap_or(Kind::DeviceId), label: &self.label, value: &self.value }
+    }
+}
+
+impl From<Identifier<'_>> for Person {
+    fn from(Identifier { kind, label, value }: Identifier<'_>) -> Self {
+        Self { kind: kind.as_str().to_owned(), label: label.to_owned(), value: value.to_owned() }
+    }
+}
+
+/// Somebody for whom something is to be triggered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Due {
+    /// Which way they went.
+    pub crossing: Crossing,
+    /// Who.
+    pub who: Person,
+    /// When that was found.
+    pub at: Stamp,
+    /// What is told of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, String>,
+}
+
+/// Somebody for whom something was triggered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recent {
+    /// Which way they went.
+    pub crossing: Crossing,
+    /// Who.
+    pub who: Person,
+    /// When it was triggered.
+    pub at: Stamp,
+}
+
+/// What is known of a cohort's actions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outbox {
+    /// The number of the file; 0 where there is none.
+    pub number: u64,
+    /// What is still to be triggered, the oldest first.
+    pub due: Vec<Due>,
+    /// What was in a request that has no answer yet.
+    pub under_way: Vec<Due>,
+    /// For whom something was triggered lately.
+    pub recent: Vec<Recent>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Shape {
+    format: u64,
+    #[serde(flatten)]
+    outbox: Outbox,
+}
+
+fn folder_of(cohort: &CohortId) -> String {
+    format!("actions/{cohort}")
+}
+
+fn path_of(cohort: &CohortId, number: u64) -> String {
+    format!("{}/{number:012}.json", folder_of(cohort))
+}
+
+impl StateReader {
+    /// What is known of a cohort's actions.
+    ///
+    /// # Errors
+    /// When it cannot be read or is damaged.
+    pub fn outbox(&self, cohort: &CohortId) -> Result<Outbox, StateError> {
+        let names = self.store.list(&folder_of(cohort))?;
+        let Some(number) = names.iter().filter_map(|name| number_of(name)).max() else {
+            return Ok(Outbox::default());
+        };
+        let file = path_of(cohort, number);
+        let path = self.store.at(&file);
+        let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
+        let bytes = self.store.read(&file)?.ok_or_else(|| damaged("it is gone".to_owned()))?;
+        format::check_format(&bytes, &path)?;
+        let shape: Shape = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        Ok(shape.outbox)
+    }
+}
+
+impl StateWriter {
+    /// Writes down what is known of a cohort's actions now.
+    ///
+    /// # Errors
+    /// When the disk does not take it, or somebody else has written meanwhile.
+    pub fn put_outbox(&self, cohort: &CohortId, outbox: &mut Outbox) -> Result<(), StateError> {
+        self.check_lease()?;
+        let number = outbox.number + 1;
+        let shape = Shape { format: format::KNOWN, outbox: Outbox { number, ..outbox.clone() } };
+        let text = serde_json::to_vec(&shape).unwrap_or_default();
+        if !self.reader().store.put_new(&path_of(cohort, number), &text)? {
+            return Err(StateError::Lost);
+        }
+        // The one before stays for whoever is just reading it.
+        if let Some(old) = outbox.number.checked_sub(1).filter(|old| *old > 0) {
+            self.reader().store.remove(&path_of(cohort, old))?;
+        }
+        outbox.number = number;
+        Ok(())
+    }
+
+    /// Takes somebody out of what is due, and of what is known to have been triggered, and removes the files that
+    /// held them. How many entries that were.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn erase_actions(&self, identifiers: &[Identifier<'_>]) -> Result<u64, StateError> {
+        let mut erased = 0;
+        for cohort in self.reader().cohorts()? {
+            let mut outbox = self.reader().outbox(&cohort)?;
+            let is_it = |who: &Person| identifiers.contains(&who.identifier());
+            let count = |outbox: &Outbox| outbox.due.len() + outbox.under_way.len() + outbox.recent.len();
+            let before = count(&outbox);
+            outbox.due.retain(|due| !is_it(&due.who));
+            outbox.under_way.retain(|due| !is_it(&due.who));
+            outbox.recent.retain(|recent| !is_it(&recent.who));
+            if count(&outbox) < before {
+                let old = outbox.number;
+                self.put_outbox(&cohort, &mut outbox)?;
+                self.reader().store.remove(&path_of(&cohort, old))?;
+                erased += (before - count(&outbox)) as u64;
+            }
+        }
+        Ok(erased)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_who_they_were() {
+        for kind in Kind::ALL {
+            let label = if kind == Kind::Alias { "crm" } else { "" };
+            let who = Identifier { kind, label, value: "7" };
+            let text = serde_json::to_string(&Person::from(who)).unwrap();
+            assert_eq!(serde_json::from_str::<Person>(&text).unwrap().identifier(), who, "{text}");
+        }
+    }
+}

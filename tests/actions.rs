@@ -1,0 +1,224 @@
+//! What is triggered for people who enter a cohort or leave it: once, and never twice.
+
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+const CAMPAIGN: &str = "3aca937b-9bbc-4e42-9370-05e411967b2b";
+const CANVAS: &str = "3aca937b-9bbc-4e42-9370-05e411967b2c";
+
+/// A cohort of ten people, with these actions, filled.
+fn filled(actions: &str) -> (Workspace, Sandbox) {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let api = |id: &str, name: &str| json!([{ "id": id, "name": name, "is_api": true }]).to_string();
+    sandbox.door("/_sandbox/campaigns", &api(CAMPAIGN, "Welcome"));
+    sandbox.door("/_sandbox/canvases", &api(CANVAS, "Goodbye"));
+    w.config(&sandbox, &["carts"], "    rest_api_key: { env: TEST_REST_KEY }\n");
+    w.write("sync.yaml", w.read("sync.yaml") + actions);
+    w.source("carts", users(10));
+    w.run(&["reconcile"]).expect(0).says(&["created"]);
+    (w, sandbox)
+}
+
+fn enter(more: &str) -> String {
+    format!("    on_enter: {{ campaign: {CAMPAIGN}{more} }}\n")
+}
+
+/// Everything that was triggered.
+fn sends(sandbox: &Sandbox) -> Vec<Value> {
+    let all: Value = serde_json::from_str(&sandbox.get("/_sandbox/sends").1).unwrap();
+    all.as_array().unwrap().clone()
+}
+
+/// Everybody for whom it was triggered, in the order in which it was.
+fn people(sandbox: &Sandbox) -> Vec<String> {
+    let all = sends(sandbox);
+    let recipients = all.iter().flat_map(|send| send["recipients"].as_array().unwrap());
+    let mut people: Vec<String> =
+        recipients.map(|one| one["external_user_id"].as_str().unwrap().to_owned()).collect();
+    people.sort();
+    people
+}
+
+fn sorted(people: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut people: Vec<String> = people.into_iter().collect();
+    people.sort();
+    people
+}
+
+#[test]
+fn whoever_enters_or_leaves_triggers_once() {
+    let actions = format!("{}    on_exit: {{ canvas: {CANVAS} }}\n", enter(""));
+    let (w, sandbox) = filled(&actions);
+    assert_eq!(sends(&sandbox).len(), 0, "the first fill triggers nothing");
+    w.source("carts", users(12).skip(1));
+    w.run(&["plan"]).expect(0).says(&[
+        &format!("> on_enter triggers campaign {CAMPAIGN}: for 2 people now"),
+        &format!("> on_exit triggers Canvas {CANVAS}: for 1 person now"),
+    ]);
+    assert_eq!(sends(&sandbox).len(), 0, "a plan triggers nothing");
+    w.run(&["reconcile"]).expect(0).says(&["on_enter triggered campaign", "for 2 people", "for 1 person"]);
+    let all = sends(&sandbox);
+    assert_eq!((all.len(), &all[0]["of"], &all[1]["of"]), (2, &json!("campaign"), &json!("canvas")));
+    assert_eq!(people(&sandbox), ["user-0", "user-10", "user-11"]);
+    for args in [&["reconcile"][..], &["resync", "carts"], &["reconcile"]] {
+        w.run(args).expect(0);
+    }
+    assert_eq!(people(&sandbox).len(), 3, "once for each entry");
+}
+
+#[test]
+fn nothing_is_triggered_unless_it_is_asked_for() {
+    let (w, sandbox) = filled("");
+    w.source("carts", users(20));
+    let plan = w.run(&["plan", "--format", "json"]).expect(0).json();
+    assert_eq!(plan["cohorts"][0]["actions"], Value::Null);
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(sends(&sandbox).len(), 0);
+    assert!(!w.path(".syncline/actions").exists());
+}
+
+#[test]
+fn properties_come_from_columns() {
+    let (w, sandbox) = filled(&enter(", properties: { total: cart_total, who: identity }"));
+    let rows: String = users(11).map(|id| format!("{id},{}\n", id.len() * 10)).collect();
+    w.replace("carts.csv", &format!("identity,cart_total\n{rows}"));
+    w.run(&["reconcile"]).expect(0);
+    let recipient = sends(&sandbox)[0]["recipients"][0].clone();
+    assert_eq!(recipient["external_user_id"], "user-10");
+    assert_eq!(recipient["trigger_properties"], json!({ "total": "70", "who": "user-10" }));
+}
+
+#[test]
+fn a_lost_answer_is_told_and_never_sent_twice() {
+    for fault in [json!("lose_answer"), json!({ "status": 503 })] {
+        let (w, sandbox) = filled(&enter(""));
+        sandbox.faults(&json!([{ "on": "campaigns_trigger", "do": fault }]).to_string());
+        w.source("carts", users(13));
+        let report = w.run(&["reconcile", "--format", "json"]).expect(7).json();
+        assert_eq!(report["cohorts"][0]["actions"]["each"][0]["unanswered"], 3);
+        assert!(w.read_all(".syncline/rejects").contains("action_unanswered"));
+        let sent = people(&sandbox).len();
+        w.run(&["reconcile"]).expect(0);
+        assert_eq!(people(&sandbox).len(), sent, "not once more");
+        // Nor for somebody who leaves and comes back at once.
+        w.source("carts", users(10));
+        w.run(&["reconcile"]).expect(0);
+        w.source("carts", users(13));
+        w.run(&["reconcile"]).expect(0);
+        assert_eq!(people(&sandbox).len(), sent, "they are in cool-down");
+    }
+}
+
+#[test]
+fn a_crash_with_a_request_under_way_is_told_by_the_next_pass() {
+    let (w, sandbox) = filled(&enter(""));
+    sandbox.faults(r#"[{"on": "campaigns_trigger", "do": "hang_after"}]"#);
+    w.source("carts", users(13));
+    let mut pass = w.command(&["reconcile"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    until("it is triggered", || people(&sandbox).len() == 3);
+    pass.kill().unwrap();
+    pass.wait().unwrap();
+    w.run(&["plan"]).expect(0).says(&["3 people triggered without an answer"]);
+    w.run(&["reconcile"])
+        .expect(7)
+        .says(&["3 people triggered without an answer: perhaps done, and not done again"]);
+    assert!(w.read_all(".syncline/rejects").contains("action_unanswered"));
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(people(&sandbox).len(), 3);
+}
+
+#[test]
+fn what_braze_has_not_done_is_done_later() {
+    let (w, sandbox) = filled(&enter(""));
+    let limited = r#"{"reply": {"status": 429, "headers": [["x-ratelimit-retry-after", "1"]]}}"#;
+    sandbox.faults(&format!(r#"[{{"on": "campaigns_trigger", "do": {limited}}}]"#));
+    w.source("carts", users(13));
+    w.run(&["reconcile"]).expect(7).says(&["on_enter: the rate limit is used up"]);
+    assert_eq!(people(&sandbox).len(), 0);
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(people(&sandbox), sorted(users(13).skip(10)));
+}
+
+#[test]
+fn a_cap_is_for_each_pass_and_the_others_wait() {
+    let (w, sandbox) = filled(&enter(", at_most: 60"));
+    w.source("carts", users(150)).run(&["reconcile", "--max-adds", "carts=140"]).expect(0);
+    assert_eq!((sends(&sandbox).len(), people(&sandbox).len()), (2, 60), "fifty in a request");
+    w.run(&["plan"]).expect(0).says(&["for 60 people now; 20 wait for the next pass"]);
+    w.run(&["reconcile"]).expect(0);
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(people(&sandbox), sorted(users(150).skip(10)));
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(people(&sandbox).len(), 140);
+}
+
+#[test]
+fn quiet_hours_put_it_off_and_whoever_leaves_meanwhile_is_left_alone() {
+    let quiet = ", quiet: { from: \"00:00\", to: \"23:59\", time_zone: UTC }";
+    let (w, sandbox) = filled(&enter(quiet));
+    w.source("carts", users(14));
+    w.run(&["plan"]).expect(0).says(&["4 wait until ", "the end of the quiet hours"]);
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(sends(&sandbox).len(), 0);
+    w.source("carts", users(12));
+    w.run(&["reconcile"]).expect(0);
+    w.write("sync.yaml", w.read("sync.yaml").replace(quiet, ""));
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(people(&sandbox), sorted(users(12).skip(10)));
+}
+
+#[test]
+fn whoever_is_forgotten_is_forgotten_here_too() {
+    let (w, _sandbox) = filled(&enter(", at_most: 1"));
+    w.source("carts", users(13));
+    w.run(&["reconcile"]).expect(0);
+    for who in ["user-10", "user-11", "user-12"] {
+        assert!(w.read_all(".syncline/actions").contains(who));
+        w.run(&["forget", who]).expect(0).says(&["erased 1 entry of what is triggered"]);
+        assert!(!w.read_all(".syncline/actions").contains(who));
+    }
+}
+
+#[test]
+fn the_guard_comes_first_and_so_do_members() {
+    let (w, sandbox) = filled(&enter(""));
+    w.write("sync.yaml", w.read("sync.yaml") + "    guard: { max_added_count: 3 }\n")
+        .source("carts", users(20));
+    w.run(&["reconcile"]).expect(6);
+    assert_eq!(sends(&sandbox).len(), 0, "whoever is withheld has not entered");
+    sandbox.faults(r#"[{"on": "users", "times": 0, "do": "lose_answer"}]"#);
+    w.source("carts", users(12));
+    w.run(&["reconcile"]).expect(5);
+    assert_eq!(sends(&sandbox).len(), 0, "nor whoever is in doubt");
+    sandbox.faults("[]");
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(people(&sandbox), ["user-10", "user-11"], "but then they have");
+}
+
+#[test]
+fn a_saved_plan_triggers_what_it_showed() {
+    let (w, sandbox) = filled(&enter(", properties: { who: identity }"));
+    w.source("carts", users(12));
+    w.run(&["plan", "--out", "saved.plan"]).expect(0);
+    w.run(&["reconcile", "--plan", "saved.plan"]).expect(0);
+    assert_eq!(people(&sandbox), ["user-10", "user-11"]);
+    assert!(sends(&sandbox)[0]["recipients"][0]["trigger_properties"]["who"].is_string());
+}
+
+#[test]
+fn a_notice_and_a_key_that_may_not_are_told() {
+    let (w, sandbox) = filled(&format!("    on_enter: {{ canvas: {CANVAS} }}\n"));
+    let paused = json!([{ "id": CANVAS, "name": "Goodbye", "is_api": true, "enabled": false }]);
+    sandbox.door("/_sandbox/canvases", &paused.to_string());
+    w.source("carts", users(11));
+    w.run(&["reconcile"]).expect(0).says(&["on_enter: The Canvas is paused."]);
+    let (w, sandbox) = filled(&enter(""));
+    sandbox.door("/_sandbox/keys", r#"[{"key": "narrow", "permissions": ["users.track"]}]"#);
+    w.source("carts", users(11));
+    let mut command = w.command(&["reconcile"]);
+    command.env("TEST_REST_KEY", "narrow");
+    run(command).expect(7).says(&["! on_enter: "]);
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(people(&sandbox), ["user-10"]);
+}
