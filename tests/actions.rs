@@ -175,7 +175,7 @@ fn whoever_is_forgotten_is_forgotten_here_too() {
     w.run(&["reconcile"]).expect(0);
     for who in ["user-10", "user-11", "user-12"] {
         assert!(w.read_all(".syncline/actions").contains(who));
-        w.run(&["forget", who]).expect(0).says(&["erased 1 entry of what is triggered"]);
+        w.run(&["forget", who]).expect(0).says(&["erased 1 entry of actions"]);
         assert!(!w.read_all(".syncline/actions").contains(who));
     }
 }

@@ -45,6 +45,7 @@ mod sources;
 mod sql;
 mod standby;
 mod store;
+mod unknown;
 mod watch;
 mod webhook;
 mod words;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use jiff::SignedDuration;
 
 use super::report::CohortPlan;
-use super::{Inputs, PlanError};
+use super::{Inputs, PlanError, strangers};
 use crate::config::{Action, Cohort};
 use crate::desired;
 use crate::model::{Identifier, Kind, Op, Timestamp};
@@ -147,6 +147,7 @@ pub(super) fn acting(
     plan: CohortPlan,
     inputs: Inputs<'_>,
 ) -> Result<CohortPlan, PlanError> {
+    let plan = strangers::plan(cohort, plan, inputs)?;
     let Some(crossings) = crossings else { return Ok(plan) };
     let actions = self::plan(cohort, crossings, &plan, inputs)?;
     Ok(CohortPlan { actions, ..plan })
@@ -159,8 +160,8 @@ pub(super) fn acting_on(
     plan: CohortPlan,
     inputs: Inputs<'_>,
 ) -> Result<CohortPlan, PlanError> {
-    let Some(crossings) = Crossings::watched(cohort, inputs)? else { return Ok(plan) };
-    acting(cohort, Some(crossings.known(due)), plan, inputs)
+    let crossings = Crossings::watched(cohort, inputs)?.map(|crossings| crossings.known(due));
+    acting(cohort, crossings, plan, inputs)
 }
 
 /// Where members are sent, and what is triggered for them: what was approved with one is not without.

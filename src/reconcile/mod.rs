@@ -18,6 +18,7 @@ mod policy;
 mod report;
 mod resync;
 mod saved;
+mod strangers;
 mod streams;
 mod workspace;
 
@@ -25,6 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use acting::Acting;
+use strangers::Asking;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
@@ -33,6 +35,7 @@ pub use exports::{ExportJob, Exporting, export, word as exports_word};
 pub use failed::{FailedKind, PlanError};
 pub use report::{CohortPlan, CohortReport, Failed, LeftBehind, PassPlan, PassReport};
 pub use saved::SavedError;
+pub use strangers::{Asked, StrangersPlan};
 
 use crate::apply::{self, Context, Halt, Health, Interrupt, Outcome};
 use crate::config::{Config, Retry, SourceAccess};
@@ -301,12 +304,17 @@ async fn send(
     if let Some(found) = &mut cohort.rejects {
         found.copy_to(&mut rejects)?;
     }
-    let approved = cohort.verdict.approved;
+    let mut approved = cohort.verdict.approved;
     let (adds, removes) = (approved.changes(Op::Add), approved.changes(Op::Remove));
     let refusals = cohort.verdict.refusals.len() as u64;
     let (id, is_approved) = (cohort.id.clone(), cohort.is_approved);
     let mut outcome = Outcome::default();
     let changed = !approved.is_in_step() || cohort.record_changed;
+    let braze = workspace.map(|workspace| &*workspace.braze);
+    let asking = match cohort.strangers {
+        Some(plan) => Some(Asking::begin(&cohort.id, plan, &mut approved, braze, means).await?),
+        None => None,
+    };
     let acts = cohort.actions.filter(|actions| !actions.is_idle());
     let mut acting = match acts {
         Some(actions) => Some(Acting::begin(&cohort.id, actions, means)?),
@@ -325,6 +333,9 @@ async fn send(
         let mut record = cohort.record;
         record.number += 1;
         tokio::task::block_in_place(|| means.state.commit(&cohort.id, &record))?;
+    }
+    if let Some(asking) = asking {
+        report.asked = Some(asking.end(&outcome)?);
     }
     if let Some(acting) = &mut acting {
         let context = workspace.map(|workspace| context(workspace, means, journal));

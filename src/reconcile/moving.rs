@@ -4,6 +4,8 @@
 //! ways at once. Whatever stops the move leaves a record that knows whom to take out of where. Once it is empty,
 //! the next plan fills the cohort by the new way, see [`policy::at_home`].
 
+use std::collections::BTreeSet;
+
 use super::Inputs;
 use super::observe::{self, Diff};
 use super::policy::{self};
@@ -28,7 +30,7 @@ pub(super) fn plan(cohort: &Cohort, record: Version, inputs: Inputs<'_>) -> Resu
     while members.advance().map_err(desired::DesiredError::Scratch)?.is_some() {}
     let matched = rejects.matched(&reading, members.duplicates());
     let source = tally_of(&matched, reading.hollow);
-    let diff = observe::compare(&cohort.id, None, Some(&record), (None, inputs))?;
+    let diff = observe::compare(&cohort.id, None, Some(&record), (None, BTreeSet::new(), inputs))?;
     let plan = judged(cohort, record, diff, source, inputs)?;
     Ok(CohortPlan { matched: Some(matched), source_read: true, rejects: Some(rejects), ..plan })
 }
@@ -68,5 +70,6 @@ pub(super) fn judged(
         empties: false,
         is_approved,
         actions: None,
+        strangers: None,
     })
 }

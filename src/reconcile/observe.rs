@@ -1,14 +1,17 @@
 //! One cohort: reads its source and its record, compares them, and holds the result to its policy.
 
+use std::collections::BTreeSet;
+
 use super::actions::{self, Crossings};
 use super::failed::PlanError;
 use super::policy::{self, Names};
 use super::report::CohortPlan;
+use super::strangers;
 use super::streams::{Known, Wanted};
 use super::{Inputs, moving};
 use crate::config::{Braze, Cohort};
 use crate::desired::{self, Desired, Members};
-use crate::model::{Ceilings, CohortId, ConnectionName, Delivery, GuardLimits, Matched, Op};
+use crate::model::{Ceilings, CohortId, ConnectionName, Delivery, GuardLimits, Key, Matched, Op};
 use crate::plan::{
     self, DiffError, Draft, Naming, Plan, PlanDigest, Policy, Side, Sides, Sink, SourceTally, Tally, guard,
 };
@@ -23,7 +26,10 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
         previous => previous,
     };
     let crossings = Crossings::watched(cohort, inputs)?;
-    if let Some(mark) = unchanged_source(cohort, previous.as_ref(), inputs)? {
+    let known = strangers::known(cohort, inputs)?;
+    let unchanged =
+        if known.is_empty() { unchanged_source(cohort, previous.as_ref(), inputs)? } else { None };
+    if let Some(mark) = unchanged {
         let source = tally_of(&mark.matched, None);
         let (matched, diff) = (mark.matched.clone(), Diff::none(previous.as_ref(), mark.refused));
         let plan = judged(cohort, names, previous.clone(), diff, Some(source), inputs)?;
@@ -35,7 +41,7 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
     let read = desired::read(cohort, inputs.from(), inputs.progress)?;
     let Desired { set, reading, fingerprint, rejects } = read;
     let mut members = set.into_members();
-    let diff = compare(&cohort.id, Some(&mut members), previous.as_ref(), (crossings, inputs))?;
+    let diff = compare(&cohort.id, Some(&mut members), previous.as_ref(), (crossings, known, inputs))?;
     let matched = rejects.matched(&reading, members.duplicates());
     let mark = fingerprint.and_then(|print| print.text(&rules_text(cohort), began));
     let mark = mark.filter(|_| reading.hollow.is_none()).map(|fingerprint| SourceMark {
@@ -133,6 +139,7 @@ pub(super) fn judged(
         empties: false,
         is_approved,
         actions: None,
+        strangers: None,
     })
 }
 
@@ -160,7 +167,7 @@ pub(super) fn connection<'a>(name: &ConnectionName, inputs: Inputs<'a>) -> Resul
 /// Plans the emptying of a cohort that left the config. None when there is nothing left to do.
 pub(super) fn removed(id: &CohortId, inputs: Inputs<'_>) -> Result<Option<CohortPlan>, PlanError> {
     let Some(record) = inputs.state.version(id)?.filter(|record| !record.removed) else { return Ok(None) };
-    let diff = compare(id, None, Some(&record), (None, inputs))?;
+    let diff = compare(id, None, Some(&record), (None, BTreeSet::new(), inputs))?;
     emptying(id, record, diff, inputs).map(Some)
 }
 
@@ -209,6 +216,7 @@ pub(super) fn emptying(
         empties: true,
         is_approved: false,
         actions: None,
+        strangers: None,
     })
 }
 
@@ -277,10 +285,13 @@ pub(super) fn compare(
     id: &CohortId,
     members: Option<&mut Members>,
     previous: Option<&Version>,
-    (crossings, inputs): (Option<Crossings>, Inputs<'_>),
+    (crossings, known, inputs): (Option<Crossings>, BTreeSet<Key>, Inputs<'_>),
 ) -> Result<Diff, PlanError> {
-    let mut record =
-        Known { cursor: inputs.state.members(id, previous)?, forget_refused: inputs.retry_refused };
+    let mut record = Known {
+        cursor: inputs.state.members(id, previous)?,
+        forget_refused: inputs.retry_refused,
+        again: known,
+    };
     let mut changes = Changes { crossings, ..Changes::default() };
     let tally = plan::diff(&mut Wanted(members), &mut record, &mut changes).map_err(|error| match error {
         DiffError::Stream(error) => error,

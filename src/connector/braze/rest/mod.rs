@@ -22,7 +22,7 @@ use super::wire::Layout;
 use crate::config::{Braze as BrazeConfig, Retry, Secret};
 use crate::connector::backoff;
 use crate::connector::http::{Auth, Http, HttpError};
-use crate::model::{Clock, Timestamp};
+use crate::model::{Clock, Identifier, Kind, Timestamp};
 
 pub use wire::{Entry, MessagingDetails, SegmentDetails, SizeOfDay};
 
@@ -203,6 +203,25 @@ impl Rest {
             let known: BTreeSet<String> =
                 exported.users.into_iter().filter_map(|user| user.external_id).collect();
             unknown.extend(some.iter().filter(|id| !known.contains(*id)).cloned());
+        }
+        Ok(unknown)
+    }
+
+    /// Which of these people Braze does not know, by external id and alias. A device is not asked for: of those
+    /// Braze takes one in a request.
+    ///
+    /// # Errors
+    /// [`RestError`] when Braze does not tell.
+    pub async fn strangers<'a>(&self, people: &[Identifier<'a>]) -> Result<Vec<Identifier<'a>>, RestError> {
+        let mut unknown = Vec::new();
+        for kind in [Kind::ExternalId, Kind::Alias] {
+            let these: Vec<Identifier<'a>> = people.iter().filter(|who| who.kind == kind).copied().collect();
+            for some in these.chunks(IDS_MAX) {
+                let body = wire::people_body(kind, some);
+                let exported: wire::Exported =
+                    self.understood(EXPORT, &self.ask(EXPORT, "", Some(&body)).await?)?;
+                unknown.extend(some.iter().filter(|who| !exported.knows(who)));
+            }
         }
         Ok(unknown)
     }

@@ -1,0 +1,229 @@
+//! People whom Braze does not know when they are sent. It takes them in without a word and forgets them, so whoever
+//! is declared with `preflight:` is asked for: before they are sent, and again after a while.
+//!
+//! # Expected flow
+//! Braze is asked for those who enter before they are sent, and for those whom it did not know once `retry_unknown`
+//! has passed. What it says is written down. Whom it knows by then is added once more by the next plan, which shows it.
+//!
+//! # Caveats
+//! An answer is as old as the question. When Braze cannot be asked, that is told, and members are sent all the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::report::CohortPlan;
+use super::{Inputs, Means};
+use crate::apply::Outcome;
+use crate::config::{Cohort, Preflight};
+use crate::connector::braze::Braze;
+use crate::connector::braze::rest::RestError;
+use crate::model::{CohortId, Identifier, Key, Kind, Op, Timestamp};
+use crate::plan::Approved;
+use crate::state::{Person, Spool, Stamp, StateError, Stranger, Strangers};
+
+/// So many are remembered.
+const STRANGERS_MAX: usize = 100_000;
+
+/// What a plan knows of people whom Braze did not know.
+#[derive(Clone, Debug)]
+pub struct StrangersPlan {
+    settings: Preflight,
+    list: Strangers,
+    /// The list is not what is written down.
+    is_changed: bool,
+    /// Whom Braze knows now: they are sent again.
+    pub known: u64,
+    /// Whom it is asked for again.
+    pub due: u64,
+    /// Whom it does not know.
+    pub unknown: u64,
+}
+
+/// What Braze said.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// For how many of those who enter it was asked.
+    pub asked: u64,
+    /// Whom of them it does not know.
+    pub unknown: u64,
+    /// Whom it knows who were unknown before: the next pass sends them again.
+    pub known_now: u64,
+    /// Whom it still does not know, in all.
+    pub waiting: u64,
+    /// Why it could not be asked.
+    pub trouble: Option<String>,
+    /// There were too many to remember.
+    pub too_many: u64,
+}
+
+impl StrangersPlan {
+    /// Whether there is nobody to ask for, and nothing to write down.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.due == 0 && !self.is_changed
+    }
+}
+
+/// Whom Braze knows now, by the keys of the record.
+pub(super) fn known(cohort: &Cohort, inputs: Inputs<'_>) -> Result<BTreeSet<Key>, StateError> {
+    if cohort.preflight.is_none() {
+        return Ok(BTreeSet::new());
+    }
+    let list = inputs.state.strangers(&cohort.id)?;
+    let key = |stranger: &Stranger| {
+        let mut packed = Vec::new();
+        stranger.who.identifier().pack_into(&mut packed);
+        Key::of(inputs.state.seed(), &packed)
+    };
+    Ok(list.people.iter().filter(|stranger| stranger.is_known).map(key).collect())
+}
+
+/// What is known of a cohort's strangers, beside its plan.
+pub(super) fn plan(
+    cohort: &Cohort,
+    mut plan: CohortPlan,
+    inputs: Inputs<'_>,
+) -> Result<CohortPlan, StateError> {
+    let Some(settings) = cohort.preflight else { return Ok(plan) };
+    let (mut list, now) = (inputs.state.strangers(&cohort.id)?, inputs.clock.now());
+    let before = list.people.len();
+    if !list.people.is_empty() && plan.verdict.approved.changes(Op::Remove) > 0 {
+        let mut gone = BTreeSet::new();
+        let wanted: BTreeSet<Person> = list.people.iter().map(|stranger| stranger.who.clone()).collect();
+        plan.verdict.approved.list_mut(Op::Remove).for_each(|packed| {
+            let who = Identifier::unpack(packed).ok().map(|(who, _)| Person::from(who));
+            gone.extend(who.filter(|who| wanted.contains(who)));
+            Ok(())
+        })?;
+        list.people.retain(|stranger| !gone.contains(&stranger.who));
+    }
+    let count = |is: &dyn Fn(&Stranger) -> bool| list.people.iter().filter(|one| is(one)).count() as u64;
+    plan.strangers = Some(StrangersPlan {
+        settings,
+        is_changed: list.people.len() != before,
+        known: count(&|stranger| stranger.is_known),
+        due: count(&|stranger| is_due(stranger, settings, now)),
+        unknown: count(&|stranger| !stranger.is_known),
+        list,
+    });
+    Ok(plan)
+}
+
+fn is_due(stranger: &Stranger, settings: Preflight, now: Timestamp) -> bool {
+    let wait = jiff::SignedDuration::try_from(settings.retry_unknown).unwrap_or(jiff::SignedDuration::MAX);
+    !stranger.is_known && now.duration_since(stranger.asked.0) >= wait
+}
+
+/// A cohort's strangers while its members are sent.
+pub(super) struct Asking<'a> {
+    cohort: CohortId,
+    plan: StrangersPlan,
+    means: &'a Means,
+    /// Whom Braze knew when this pass was planned, who are sent again.
+    sent_again: BTreeSet<Person>,
+    pub(super) said: Asked,
+}
+
+impl<'a> Asking<'a> {
+    /// Asks for those who enter and for those who are due, and writes down what Braze says before anybody is sent.
+    pub(super) async fn begin(
+        cohort: &CohortId,
+        plan: StrangersPlan,
+        approved: &mut Approved<Spool>,
+        braze: Option<&Braze>,
+        means: &'a Means,
+    ) -> Result<Self, StateError> {
+        let is_sent = approved.sides().adds;
+        let known = plan.list.people.iter().filter(|stranger| stranger.is_known && is_sent);
+        let sent_again = known.map(|stranger| stranger.who.clone()).collect();
+        let mut asking = Self { cohort: cohort.clone(), plan, means, sent_again, said: Asked::default() };
+        let entering = asking.entering(approved)?;
+        let now = means.clock.now();
+        let due =
+            asking.plan.list.people.iter().filter(|stranger| is_due(stranger, asking.plan.settings, now));
+        let due: Vec<Person> = due.map(|stranger| stranger.who.clone()).collect();
+        let before = asking.plan.list.clone();
+        match asking.ask(&entering, &due, braze).await {
+            Ok(unknown) => asking.learn(&entering, &due, &unknown, now),
+            Err(why) => asking.said.trouble = Some(why),
+        }
+        if asking.plan.is_changed || asking.plan.list != before {
+            let list = &mut asking.plan.list;
+            tokio::task::block_in_place(|| means.state.put_strangers(cohort, list))?;
+        }
+        Ok(asking)
+    }
+
+    /// Those who enter, as many as are to be asked for.
+    fn entering(&self, approved: &mut Approved<Spool>) -> Result<Vec<Person>, StateError> {
+        let mut people = Vec::new();
+        if approved.changes(Op::Add) == 0 {
+            return Ok(people);
+        }
+        let most =
+            self.plan.settings.sample.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+        approved.list_mut(Op::Add).for_each(|packed| {
+            if people.len() < most
+                && let Ok((who, _)) = Identifier::unpack(packed)
+                && who.kind != Kind::DeviceId
+            {
+                people.push(Person::from(who));
+            }
+            Ok(())
+        })?;
+        people.retain(|who| !self.sent_again.contains(who));
+        Ok(people)
+    }
+
+    async fn ask(
+        &self,
+        entering: &[Person],
+        due: &[Person],
+        braze: Option<&Braze>,
+    ) -> Result<BTreeSet<Person>, String> {
+        let people: Vec<Identifier<'_>> = entering.iter().chain(due).map(Person::identifier).collect();
+        if people.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let rest = braze.and_then(Braze::rest).ok_or("there is no REST API key")?;
+        let unknown = rest.strangers(&people).await.map_err(|error: RestError| error.to_string())?;
+        Ok(unknown.into_iter().map(Person::from).collect())
+    }
+
+    fn learn(&mut self, entering: &[Person], due: &[Person], unknown: &BTreeSet<Person>, now: Timestamp) {
+        let mut list: BTreeMap<Person, Stranger> =
+            self.plan.list.people.drain(..).map(|stranger| (stranger.who.clone(), stranger)).collect();
+        for who in due {
+            if let Some(stranger) = list.get_mut(who) {
+                stranger.asked = Stamp(now);
+                stranger.is_known = !unknown.contains(who);
+                self.said.known_now += u64::from(stranger.is_known);
+            }
+        }
+        for who in entering {
+            if !unknown.contains(who) {
+                list.remove(who);
+            } else if list.len() < STRANGERS_MAX {
+                let stranger =
+                    Stranger { who: who.clone(), since: Stamp(now), asked: Stamp(now), is_known: false };
+                list.entry(who.clone()).or_insert(stranger);
+            } else {
+                self.said.too_many += 1;
+            }
+            self.said.unknown += u64::from(unknown.contains(who));
+        }
+        self.said.asked = entering.len() as u64;
+        self.said.waiting = list.values().filter(|stranger| !stranger.is_known).count() as u64;
+        self.plan.list.people = list.into_values().collect();
+    }
+
+    /// Members are sent. Whoever was sent again, and taken, is a stranger no more.
+    pub(super) fn end(mut self, outcome: &Outcome) -> Result<Asked, StateError> {
+        if outcome.is_whole() && !self.sent_again.is_empty() {
+            let sent_again = &self.sent_again;
+            self.plan.list.people.retain(|stranger| !sent_again.contains(&stranger.who));
+            let (cohort, list) = (&self.cohort, &mut self.plan.list);
+            tokio::task::block_in_place(|| self.means.state.put_strangers(cohort, list))?;
+        }
+        Ok(self.said)
+    }
+}
