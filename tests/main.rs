@@ -34,6 +34,7 @@ mod guards;
 mod harm;
 mod heap_ingest;
 mod heap_segments;
+mod lives;
 mod objects;
 mod plans;
 mod readme;

@@ -105,6 +105,13 @@ fn a_braze_that_cannot_be_asked_is_sent_to_all_the_same() {
     command.env("TEST_REST_KEY", "narrow");
     run(command).expect(7).says(&["whom Braze knows could not be asked", "users.export.ids"]);
     assert_eq!(sandbox.members("carts").len(), 20);
+    w.run(&["state", "adopt", "braze"]).expect(0);
+    introduce(&sandbox, users(25));
+    w.source("carts", users(25));
+    sandbox.faults(r#"[{"on": "export_ids", "times": 0, "do": {"reply": {"status": 403}}}]"#);
+    w.run(&["reconcile"]).expect(7);
+    sandbox.faults("[]");
+    w.run(&["reconcile"]).expect(0).says(&["Braze knows 25 now whom it did not"]);
 }
 
 #[test]

@@ -6,7 +6,8 @@
 //! has passed. What it says is written down. Whom it knows by then is added once more by the next plan, which shows it.
 //!
 //! # Caveats
-//! An answer is as old as the question. When Braze cannot be asked, that is told, and members are sent all the same.
+//! An answer is as old as the question. When Braze cannot be asked, that is told, members are sent all the same, and
+//! the next pass asks for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +16,7 @@ use super::{Inputs, Means};
 use crate::apply::Outcome;
 use crate::config::{Cohort, Preflight};
 use crate::connector::braze::Braze;
-use crate::connector::braze::rest::RestError;
+use crate::connector::braze::rest::IDS_MAX;
 use crate::model::{CohortId, Identifier, Key, Kind, Op, Timestamp};
 use crate::plan::Approved;
 use crate::state::{Person, Spool, Stamp, StateError, Stranger, Strangers};
@@ -113,6 +114,19 @@ fn is_due(stranger: &Stranger, settings: Preflight, now: Timestamp) -> bool {
     !stranger.is_known && now.duration_since(stranger.asked.0) >= wait
 }
 
+/// Whom Braze knows and whom not, as far as it has said so.
+#[derive(Default)]
+struct Answers {
+    known: BTreeMap<Person, bool>,
+    trouble: Option<String>,
+}
+
+impl Answers {
+    fn take(&mut self, asked: &[Identifier<'_>], unknown: &[Identifier<'_>]) {
+        self.known.extend(asked.iter().map(|who| (Person::from(*who), !unknown.contains(who))));
+    }
+}
+
 /// A cohort's strangers while its members are sent.
 pub(super) struct Asking<'a> {
     cohort: CohortId,
@@ -142,10 +156,8 @@ impl<'a> Asking<'a> {
             asking.plan.list.people.iter().filter(|stranger| is_due(stranger, asking.plan.settings, now));
         let due: Vec<Person> = due.map(|stranger| stranger.who.clone()).collect();
         let before = asking.plan.list.clone();
-        match asking.ask(&entering, &due, braze).await {
-            Ok(unknown) => asking.learn(&entering, &due, &unknown, now),
-            Err(why) => asking.said.trouble = Some(why),
-        }
+        let answers = asking.ask(&entering, &due, braze).await;
+        asking.learn(&entering, &due, answers, now);
         if asking.plan.is_changed || asking.plan.list != before {
             let list = &mut asking.plan.list;
             tokio::task::block_in_place(|| means.state.put_strangers(cohort, list))?;
@@ -174,45 +186,54 @@ impl<'a> Asking<'a> {
         Ok(people)
     }
 
-    async fn ask(
-        &self,
-        entering: &[Person],
-        due: &[Person],
-        braze: Option<&Braze>,
-    ) -> Result<BTreeSet<Person>, String> {
-        let people: Vec<Identifier<'_>> = entering.iter().chain(due).map(Person::identifier).collect();
-        if people.is_empty() {
-            return Ok(BTreeSet::new());
+    async fn ask(&self, entering: &[Person], due: &[Person], braze: Option<&Braze>) -> Answers {
+        let mut answers = Answers::default();
+        let people: Vec<Identifier<'_>> = due.iter().chain(entering).map(Person::identifier).collect();
+        let rest = braze.and_then(Braze::rest);
+        for kind in [Kind::ExternalId, Kind::Alias] {
+            let these: Vec<Identifier<'_>> = people.iter().filter(|who| who.kind == kind).copied().collect();
+            for some in these.chunks(IDS_MAX) {
+                let Some(rest) = rest else {
+                    answers.trouble = Some("there is no REST API key".to_owned());
+                    return answers;
+                };
+                match rest.strangers(kind, some).await {
+                    Ok(unknown) => answers.take(some, &unknown),
+                    Err(error) => {
+                        answers.trouble = Some(error.to_string());
+                        return answers;
+                    }
+                }
+            }
         }
-        let rest = braze.and_then(Braze::rest).ok_or("there is no REST API key")?;
-        let unknown = rest.strangers(&people).await.map_err(|error: RestError| error.to_string())?;
-        Ok(unknown.into_iter().map(Person::from).collect())
+        answers
     }
 
-    fn learn(&mut self, entering: &[Person], due: &[Person], unknown: &BTreeSet<Person>, now: Timestamp) {
+    /// For whom there is no answer, it is asked with the next pass.
+    fn learn(&mut self, entering: &[Person], due: &[Person], answers: Answers, now: Timestamp) {
         let mut list: BTreeMap<Person, Stranger> =
             self.plan.list.people.drain(..).map(|stranger| (stranger.who.clone(), stranger)).collect();
         for who in due {
-            if let Some(stranger) = list.get_mut(who) {
-                stranger.asked = Stamp(now);
-                stranger.is_known = !unknown.contains(who);
-                self.said.known_now += u64::from(stranger.is_known);
+            if let (Some(stranger), Some(is_known)) = (list.get_mut(who), answers.known.get(who)) {
+                (stranger.asked, stranger.is_known) = (Stamp(now), *is_known);
+                self.said.known_now += u64::from(*is_known);
             }
         }
         for who in entering {
-            if !unknown.contains(who) {
-                list.remove(who);
-            } else if list.len() < STRANGERS_MAX {
-                let stranger =
-                    Stranger { who: who.clone(), since: Stamp(now), asked: Stamp(now), is_known: false };
-                list.entry(who.clone()).or_insert(stranger);
-            } else {
-                self.said.too_many += 1;
+            let is_known = answers.known.get(who).copied();
+            self.said.asked += u64::from(is_known.is_some());
+            self.said.unknown += u64::from(is_known == Some(false));
+            let asked = if is_known.is_some() { now } else { Timestamp::UNIX_EPOCH };
+            let stranger =
+                Stranger { who: who.clone(), since: Stamp(now), asked: Stamp(asked), is_known: false };
+            match is_known {
+                Some(true) => drop(list.remove(who)),
+                _ if list.len() < STRANGERS_MAX => drop(list.insert(who.clone(), stranger)),
+                _ => self.said.too_many += 1,
             }
-            self.said.unknown += u64::from(unknown.contains(who));
         }
-        self.said.asked = entering.len() as u64;
         self.said.waiting = list.values().filter(|stranger| !stranger.is_known).count() as u64;
+        self.said.trouble = answers.trouble;
         self.plan.list.people = list.into_values().collect();
     }
 

@@ -29,7 +29,7 @@ pub use wire::{Entry, MessagingDetails, SegmentDetails, SizeOfDay};
 /// Pages of a list that are read: a hundred thousand items.
 const PAGES_MAX: usize = 1_000;
 /// External ids in a request (Braze, "Export user profile by identifier").
-const IDS_MAX: usize = 50;
+pub const IDS_MAX: usize = 50;
 
 /// Why Braze did not tell.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -207,23 +207,19 @@ impl Rest {
         Ok(unknown)
     }
 
-    /// Which of these people Braze does not know, by external id and alias. A device is not asked for: of those
-    /// Braze takes one in a request.
+    /// Which of these people Braze does not know. They are of one kind and at most [`IDS_MAX`]. A device is not asked
+    /// for: of those Braze takes one in a request.
     ///
     /// # Errors
     /// [`RestError`] when Braze does not tell.
-    pub async fn strangers<'a>(&self, people: &[Identifier<'a>]) -> Result<Vec<Identifier<'a>>, RestError> {
-        let mut unknown = Vec::new();
-        for kind in [Kind::ExternalId, Kind::Alias] {
-            let these: Vec<Identifier<'a>> = people.iter().filter(|who| who.kind == kind).copied().collect();
-            for some in these.chunks(IDS_MAX) {
-                let body = wire::people_body(kind, some);
-                let exported: wire::Exported =
-                    self.understood(EXPORT, &self.ask(EXPORT, "", Some(&body)).await?)?;
-                unknown.extend(some.iter().filter(|who| !exported.knows(who)));
-            }
-        }
-        Ok(unknown)
+    pub async fn strangers<'a>(
+        &self,
+        kind: Kind,
+        people: &[Identifier<'a>],
+    ) -> Result<Vec<Identifier<'a>>, RestError> {
+        let body = wire::people_body(kind, people);
+        let exported: wire::Exported = self.understood(EXPORT, &self.ask(EXPORT, "", Some(&body)).await?)?;
+        Ok(people.iter().filter(|who| !exported.knows(who)).copied().collect())
     }
 
     /// Reads a list to its end: until a page brings nothing new. A server that knows no pages sends the first
