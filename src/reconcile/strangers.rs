@@ -21,7 +21,7 @@ use crate::model::{CohortId, Identifier, Key, Kind, Op, Timestamp};
 use crate::plan::Approved;
 use crate::state::{Person, Spool, Stamp, StateError, Stranger, Strangers};
 
-/// So many are remembered.
+/// So many are asked for in a pass, unless a sample is larger, and so many are remembered.
 const STRANGERS_MAX: usize = 100_000;
 
 /// What a plan knows of people whom Braze did not know.
@@ -52,7 +52,7 @@ pub struct Asked {
     pub waiting: u64,
     /// Why it could not be asked.
     pub trouble: Option<String>,
-    /// There were too many to remember.
+    /// There were too many to ask for, or to remember.
     pub too_many: u64,
 }
 
@@ -132,7 +132,7 @@ pub(super) struct Asking<'a> {
     cohort: CohortId,
     plan: StrangersPlan,
     means: &'a Means,
-    /// Whom Braze knew when this pass was planned, who are sent again.
+    /// Whom Braze knows by now, and who are among those that this pass sends.
     sent_again: BTreeSet<Person>,
     pub(super) said: Asked,
 }
@@ -146,10 +146,8 @@ impl<'a> Asking<'a> {
         braze: Option<&Braze>,
         means: &'a Means,
     ) -> Result<Self, StateError> {
-        let is_sent = approved.sides().adds;
-        let known = plan.list.people.iter().filter(|stranger| stranger.is_known && is_sent);
-        let sent_again = known.map(|stranger| stranger.who.clone()).collect();
-        let mut asking = Self { cohort: cohort.clone(), plan, means, sent_again, said: Asked::default() };
+        let (sent_again, said) = (BTreeSet::new(), Asked::default());
+        let mut asking = Self { cohort: cohort.clone(), plan, means, sent_again, said };
         let entering = asking.entering(approved)?;
         let now = means.clock.now();
         let due =
@@ -166,23 +164,32 @@ impl<'a> Asking<'a> {
     }
 
     /// Those who enter, as many as are to be asked for.
-    fn entering(&self, approved: &mut Approved<Spool>) -> Result<Vec<Person>, StateError> {
+    fn entering(&mut self, approved: &mut Approved<Spool>) -> Result<Vec<Person>, StateError> {
         let mut people = Vec::new();
         if approved.changes(Op::Add) == 0 {
             return Ok(people);
         }
-        let most =
-            self.plan.settings.sample.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+        let sample = self.plan.settings.sample;
+        let most = sample.map_or(STRANGERS_MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+        let mut too_many = 0;
+        let known = self.plan.list.people.iter().filter(|stranger| stranger.is_known);
+        let known: BTreeSet<Person> = known.map(|stranger| stranger.who.clone()).collect();
         approved.list_mut(Op::Add).for_each(|packed| {
-            if people.len() < most
-                && let Ok((who, _)) = Identifier::unpack(packed)
-                && who.kind != Kind::DeviceId
-            {
-                people.push(Person::from(who));
+            let Ok((who, _)) = Identifier::unpack(packed) else { return Ok(()) };
+            let is_full = people.len() >= most;
+            too_many += u64::from(is_full && sample.is_none() && who.kind != Kind::DeviceId);
+            if who.kind == Kind::DeviceId || (known.is_empty() && is_full) {
+                return Ok(());
+            }
+            let who = Person::from(who);
+            if known.contains(&who) {
+                self.sent_again.insert(who);
+            } else if !is_full {
+                people.push(who);
             }
             Ok(())
         })?;
-        people.retain(|who| !self.sent_again.contains(who));
+        self.said.too_many = too_many;
         Ok(people)
     }
 

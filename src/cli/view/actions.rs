@@ -63,7 +63,7 @@ fn asked(asked: Option<&Asked>) -> Vec<String> {
     );
     if *too_many > 0 {
         lines.push(format!(
-            "  {} {} unknown to Braze are too many to remember",
+            "  {} {} were too many to ask Braze for, or to remember",
             yellow("!"),
             count(*too_many)
         ));
