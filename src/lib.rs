@@ -74,6 +74,15 @@
 //! has no answer is sent again. A version of an export says what has been read only once each event of it is in Heap
 //! or lies durably elsewhere in the state. See [`export`].
 //!
+//! # Ways of delivery
+//!
+//! A record says by which way its members were sent: cohort import, or an attribute of profiles. Another way is a
+//! move: one plan takes everybody out by the old way, and once the record is empty the next one fills it by the new
+//! way, so that whatever stops a move leaves a record that knows whom to take out of where.
+//!
+//! What is triggered for people who enter or leave is no set operation. It is chosen with the plan, written down
+//! before members are sent, and taken out before its request: without an answer it is never repeated.
+//!
 //! # Two writers
 //!
 //! One process holds the state. In a folder that is a lock, which dies with its holder. In a bucket it is a

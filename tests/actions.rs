@@ -16,7 +16,7 @@ fn filled(actions: &str) -> (Workspace, Sandbox) {
     w.config(&sandbox, &["carts"], "    rest_api_key: { env: TEST_REST_KEY }\n");
     w.write("sync.yaml", w.read("sync.yaml") + actions);
     w.source("carts", users(10));
-    w.run(&["reconcile"]).expect(0).says(&["created"]);
+    w.run(&["reconcile"]).expect(0).says(&["added 10"]);
     (w, sandbox)
 }
 
@@ -175,7 +175,7 @@ fn whoever_is_forgotten_is_forgotten_here_too() {
     w.run(&["reconcile"]).expect(0);
     for who in ["user-10", "user-11", "user-12"] {
         assert!(w.read_all(".syncline/actions").contains(who));
-        w.run(&["forget", who]).expect(0).says(&["erased 1 entry of what is triggered"]);
+        w.run(&["forget", who]).expect(0).says(&["erased 1 entry of actions"]);
         assert!(!w.read_all(".syncline/actions").contains(who));
     }
 }
@@ -194,6 +194,28 @@ fn the_guard_comes_first_and_so_do_members() {
     sandbox.faults("[]");
     w.run(&["reconcile"]).expect(0);
     assert_eq!(people(&sandbox), ["user-10", "user-11"], "but then they have");
+}
+
+#[test]
+fn only_the_first_fill_is_one() {
+    for more in ["", "    deliver: attribute\n"] {
+        let (w, sandbox) = filled(&format!("{}{more}    guard: {{ allow_empty: true }}\n", enter("")));
+        assert_eq!(sends(&sandbox).len(), 0);
+        w.source("carts", users(0)).run(&["reconcile"]).expect(0);
+        w.source("carts", users(2)).run(&["reconcile"]).expect(0);
+        assert_eq!(people(&sandbox), ["user-0", "user-1"], "{more}");
+    }
+}
+
+#[test]
+fn a_saved_plan_that_takes_somebody_out_triggers_nothing_for_them() {
+    let (w, sandbox) = filled(&enter(", at_most: 1"));
+    w.source("carts", users(12)).run(&["reconcile"]).expect(0);
+    assert_eq!(people(&sandbox).len(), 1);
+    w.source("carts", users(10)).run(&["plan", "--out", "saved.plan"]).expect(0);
+    w.run(&["reconcile", "--plan", "saved.plan"]).expect(0);
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(people(&sandbox).len(), 1);
 }
 
 #[test]

@@ -45,7 +45,8 @@ pub(super) fn keys_of(config: &Config, name: &ConnectionName, braze: &Braze) -> 
 pub(super) fn needs(config: &Config, name: &ConnectionName, kind: KeyKind) -> bool {
     let mut cohorts = config.cohorts.iter().filter(|cohort| cohort.to == *name).peekable();
     let by_default = cohorts.peek().is_none() && kind == KeyKind::DataImport;
-    let acts = |cohort: &Cohort| cohort.on_enter.is_some() || cohort.on_exit.is_some();
+    let acts =
+        |cohort: &Cohort| cohort.on_enter.is_some() || cohort.on_exit.is_some() || cohort.preflight.is_some();
     by_default
         || cohorts
             .any(|cohort| KeyKind::of(&cohort.delivery) == kind || (kind == KeyKind::Rest && acts(cohort)))

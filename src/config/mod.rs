@@ -42,8 +42,8 @@ pub use server::{Limits, Notable, Notify, NotifyFormat, Schedule, Tls, Watch};
 pub use source::{SourceFile, Sources, Span};
 pub use sql::{Adbc, Postgres, Query, Sql, SqlSource};
 pub use types::{
-    AppId, Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, FinalNewline, Format, Heap, Retry,
-    SegmentSource, Source, StatePlace,
+    AppId, Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, FinalNewline, Format, Heap, Preflight,
+    Retry, SegmentSource, Source, StatePlace,
 };
 
 /// Reads a config with one environment laid over it, or none.

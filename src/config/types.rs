@@ -238,6 +238,8 @@ pub struct Cohort {
     pub on_enter: Option<Action>,
     /// What is triggered for whoever leaves.
     pub on_exit: Option<Action>,
+    /// Whether Braze is asked whom of those who enter it knows.
+    pub preflight: Option<Preflight>,
     /// What one pass may change.
     pub limits: GuardLimits,
     /// Whether it may be emptied; none leaves that as the record has it.
@@ -246,6 +248,15 @@ pub struct Cohort {
     pub schedule: Option<Schedule>,
     /// Where the config declares it, for messages: file and line.
     pub declared_at: String,
+}
+
+/// Whether Braze is asked whom it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preflight {
+    /// For how many of those who enter in a pass; none: for all of them.
+    pub sample: Option<u64>,
+    /// After how long it is asked again for those whom it did not know.
+    pub retry_unknown: Duration,
 }
 
 /// Where the people of a cohort come from.

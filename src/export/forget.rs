@@ -25,7 +25,7 @@ pub struct Forgotten {
     pub inbox: u64,
     /// Rejects.
     pub rejects: u64,
-    /// Entries of what is to be triggered, and of what lately was.
+    /// Entries of what is to be triggered, of what lately was, and of whom Braze did not know.
     pub actions: u64,
     /// Cohorts whose record has them: their sources still name them, or the next pass takes them out.
     pub cohorts: Vec<CohortId>,
@@ -75,7 +75,7 @@ pub fn forget(state: &Arc<StateWriter>, id: &str, labels: &[&str]) -> Result<For
     let by = |kind, label| Identifier { kind, label, value: id };
     let mut identifiers = vec![by(Kind::ExternalId, ""), by(Kind::DeviceId, "")];
     identifiers.extend(labels.iter().map(|label| by(Kind::Alias, label)));
-    forgotten.actions = state.erase_actions(&identifiers)?;
+    forgotten.actions = state.erase_actions(&identifiers)? + state.erase_strangers(&identifiers)?;
     forgotten.cohorts = state.reader().cohorts_of(&identifiers)?;
     forgotten.segments = state.reader().segments_of(id)?;
     Ok(forgotten)

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use jiff::SignedDuration;
 
 use super::report::CohortPlan;
-use super::{Inputs, PlanError};
+use super::{Inputs, PlanError, strangers};
 use crate::config::{Action, Cohort};
 use crate::desired;
 use crate::model::{Identifier, Kind, Op, Timestamp};
@@ -147,6 +147,7 @@ pub(super) fn acting(
     plan: CohortPlan,
     inputs: Inputs<'_>,
 ) -> Result<CohortPlan, PlanError> {
+    let plan = strangers::plan(cohort, plan, inputs)?;
     let Some(crossings) = crossings else { return Ok(plan) };
     let actions = self::plan(cohort, crossings, &plan, inputs)?;
     Ok(CohortPlan { actions, ..plan })
@@ -156,11 +157,19 @@ pub(super) fn acting(
 pub(super) fn acting_on(
     cohort: &Cohort,
     due: Vec<Due>,
-    plan: CohortPlan,
+    mut plan: CohortPlan,
     inputs: Inputs<'_>,
 ) -> Result<CohortPlan, PlanError> {
-    let Some(crossings) = Crossings::watched(cohort, inputs)? else { return Ok(plan) };
-    acting(cohort, Some(crossings.known(due)), plan, inputs)
+    let mut crossings = Crossings::watched(cohort, inputs)?.map(|crossings| crossings.known(due));
+    if let Some(crossings) = &mut crossings {
+        for op in [Op::Remove, Op::Add] {
+            plan.verdict.approved.list_mut(op).for_each(|packed| {
+                crossings.changed(op, packed);
+                Ok(())
+            })?;
+        }
+    }
+    acting(cohort, crossings, plan, inputs)
 }
 
 /// Where members are sent, and what is triggered for them: what was approved with one is not without.
@@ -182,10 +191,14 @@ fn plan(
     let now = inputs.clock.now();
     let mut outbox = inputs.state.outbox(&cohort.id)?;
     let (lost, before) = (std::mem::take(&mut outbox.under_way), outbox.due.clone());
+    // Whoever may have got it is left alone for as long as if they had.
+    let left_alone = |due: &Due| Recent { crossing: due.crossing, who: due.who.clone(), at: Stamp(now) };
+    outbox.recent.extend(lost.iter().map(left_alone));
     outbox.due.retain(|due| !crossings.back.contains(&(due.crossing, due.who.clone())));
     let approved = &plan.verdict.approved;
-    let is_first =
-        plan.record.is_vacant() && plan.record.name.is_none() && approved.plan().tally.members == 0;
+    // Nothing was ever sent in this way: there is no name that Braze took, nor anybody whom it let go.
+    let (record, members) = (&plan.record, approved.plan().tally.members);
+    let is_first = record.is_vacant() && record.name.is_none() && record.runs.is_empty() && members == 0;
     let (mut each, mut new) = (Vec::new(), Vec::new());
     let actions = [(Crossing::Enter, &cohort.on_enter), (Crossing::Exit, &cohort.on_exit)];
     for (crossing, action) in actions {

@@ -19,6 +19,7 @@ mod policy;
 mod report;
 mod resync;
 mod saved;
+mod strangers;
 mod streams;
 mod workspace;
 
@@ -26,6 +27,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use acting::Acting;
+use strangers::Asking;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
@@ -34,6 +36,7 @@ pub use exports::{ExportJob, Exporting, export, word as exports_word};
 pub use failed::{FailedKind, PlanError};
 pub use report::{CohortPlan, CohortReport, Failed, LeftBehind, PassPlan, PassReport};
 pub use saved::SavedError;
+pub use strangers::{Asked, StrangersPlan};
 
 use crate::apply::{self, Context, Halt, Health, Interrupt, Outcome};
 use crate::config::{Config, Retry, SourceAccess};
@@ -302,12 +305,17 @@ async fn send(
     if let Some(found) = &mut cohort.rejects {
         found.copy_to(&mut rejects)?;
     }
-    let approved = cohort.verdict.approved;
+    let mut approved = cohort.verdict.approved;
     let (adds, removes) = (approved.changes(Op::Add), approved.changes(Op::Remove));
     let refusals = cohort.verdict.refusals.len() as u64;
     let (id, is_approved) = (cohort.id.clone(), cohort.is_approved);
     let mut outcome = Outcome::default();
     let changed = !approved.is_in_step() || cohort.record_changed;
+    let braze = workspace.map(|workspace| &*workspace.braze);
+    let asking = match cohort.strangers {
+        Some(plan) => Some(Asking::begin(&cohort.id, plan, &mut approved, braze, means).await?),
+        None => None,
+    };
     let acts = cohort.actions.filter(|actions| !actions.is_idle());
     let mut acting = match acts {
         Some(actions) => Some(Acting::begin(&cohort.id, actions, means)?),
@@ -326,6 +334,9 @@ async fn send(
         let mut record = cohort.record;
         record.number += 1;
         tokio::task::block_in_place(|| means.state.commit(&cohort.id, &record))?;
+    }
+    if let Some(asking) = asking {
+        report.asked = Some(asking.end(&outcome)?);
     }
     if let Some(acting) = &mut acting {
         let context = workspace.map(|workspace| context(workspace, means, journal));

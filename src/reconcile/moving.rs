@@ -5,7 +5,7 @@
 //! the next plan fills the cohort by the new way, see [`policy::at_home`].
 
 use super::Inputs;
-use super::observe::{self, Diff};
+use super::observe::{self, Beside, Diff};
 use super::policy::{self};
 use super::report::CohortPlan;
 use super::{PlanError, observe::tally_of};
@@ -28,7 +28,7 @@ pub(super) fn plan(cohort: &Cohort, record: Version, inputs: Inputs<'_>) -> Resu
     while members.advance().map_err(desired::DesiredError::Scratch)?.is_some() {}
     let matched = rejects.matched(&reading, members.duplicates(), moved_rows);
     let source = tally_of(&matched, reading.hollow);
-    let diff = observe::compare(&cohort.id, None, Some(&record), (None, None, inputs))?;
+    let diff = observe::compare(&cohort.id, None, Some(&record), Beside::default(), inputs)?;
     let plan = judged(cohort, record, diff, source, inputs)?;
     Ok(CohortPlan { matched: Some(matched), source_read: true, rejects: Some(rejects), ..plan })
 }
@@ -68,5 +68,6 @@ pub(super) fn judged(
         empties: false,
         is_approved,
         actions: None,
+        strangers: None,
     })
 }

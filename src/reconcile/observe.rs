@@ -1,15 +1,18 @@
 //! One cohort: reads its source and its record, compares them, and holds the result to its policy.
 
+use std::collections::BTreeSet;
+
 use super::actions::{self, Crossings};
 use super::failed::PlanError;
 use super::moved::Moved;
 use super::policy::{self, Names};
 use super::report::CohortPlan;
+use super::strangers;
 use super::streams::{Known, Wanted};
 use super::{Inputs, moving};
 use crate::config::{Braze, Cohort};
 use crate::desired::{self, Desired, Members};
-use crate::model::{Ceilings, CohortId, ConnectionName, Delivery, GuardLimits, Matched, Op};
+use crate::model::{Ceilings, CohortId, ConnectionName, Delivery, GuardLimits, Key, Matched, Op};
 use crate::plan::{
     self, DiffError, Draft, Naming, Plan, PlanDigest, Policy, Side, Sides, Sink, SourceTally, Tally, guard,
 };
@@ -24,7 +27,10 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
         previous => previous,
     };
     let crossings = Crossings::watched(cohort, inputs)?;
-    if let Some(mark) = unchanged_source(cohort, previous.as_ref(), inputs)? {
+    let known = strangers::known(cohort, inputs)?;
+    let unchanged =
+        if known.is_empty() { unchanged_source(cohort, previous.as_ref(), inputs)? } else { None };
+    if let Some(mark) = unchanged {
         let source = tally_of(&mark.matched, None);
         let (matched, diff) = (mark.matched.clone(), Diff::none(previous.as_ref(), mark.refused));
         let plan = judged(cohort, names, previous.clone(), diff, Some(source), inputs)?;
@@ -38,7 +44,8 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
     let Desired { set, reading, fingerprint, rejects, moved, moved_rows } = read;
     let mut members = set.into_members();
     let moved = moved.map(|moved| Moved::new(moved, inputs.state.seed()));
-    let diff = compare(&cohort.id, Some(&mut members), previous.as_ref(), (moved, crossings, inputs))?;
+    let beside = Beside { moved, crossings, again: known };
+    let diff = compare(&cohort.id, Some(&mut members), previous.as_ref(), beside, inputs)?;
     let matched = rejects.matched(&reading, members.duplicates(), moved_rows);
     let mark = fingerprint.and_then(|print| print.text(&rules, began));
     let mark = mark.filter(|_| reading.hollow.is_none()).map(|fingerprint| SourceMark {
@@ -140,6 +147,7 @@ pub(super) fn judged(
         empties: false,
         is_approved,
         actions: None,
+        strangers: None,
     })
 }
 
@@ -167,7 +175,7 @@ pub(super) fn connection<'a>(name: &ConnectionName, inputs: Inputs<'a>) -> Resul
 /// Plans the emptying of a cohort that left the config. None when there is nothing left to do.
 pub(super) fn removed(id: &CohortId, inputs: Inputs<'_>) -> Result<Option<CohortPlan>, PlanError> {
     let Some(record) = inputs.state.version(id)?.filter(|record| !record.removed) else { return Ok(None) };
-    let diff = compare(id, None, Some(&record), (None, None, inputs))?;
+    let diff = compare(id, None, Some(&record), Beside::default(), inputs)?;
     emptying(id, record, diff, inputs).map(Some)
 }
 
@@ -216,6 +224,7 @@ pub(super) fn emptying(
         empties: true,
         is_approved: false,
         actions: None,
+        strangers: None,
     })
 }
 
@@ -279,15 +288,28 @@ impl Diff {
     }
 }
 
+/// What a comparison is told besides the members and the record.
+#[derive(Default)]
+pub(super) struct Beside {
+    /// Devices and aliases whose owners are the members now.
+    moved: Option<Moved>,
+    /// Who is watched entering and leaving.
+    crossings: Option<Crossings>,
+    /// Members who are to be sent again.
+    again: BTreeSet<Key>,
+}
+
 /// Walks desired members, or nobody, and the record in step.
 pub(super) fn compare(
     id: &CohortId,
     members: Option<&mut Members>,
     previous: Option<&Version>,
-    (moved, crossings, inputs): (Option<Moved>, Option<Crossings>, Inputs<'_>),
+    beside: Beside,
+    inputs: Inputs<'_>,
 ) -> Result<Diff, PlanError> {
-    let mut record =
-        Known { cursor: inputs.state.members(id, previous)?, forget_refused: inputs.retry_refused };
+    let Beside { moved, crossings, again } = beside;
+    let cursor = inputs.state.members(id, previous)?;
+    let mut record = Known { cursor, forget_refused: inputs.retry_refused, again };
     let mut changes = Changes { crossings, moved, ..Changes::default() };
     let tally = plan::diff(&mut Wanted(members), &mut record, &mut changes).map_err(|error| match error {
         DiffError::Stream(error) => error,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::actions::ActionPlan;
 use super::failed::{FailedKind, PlanError};
+use super::strangers::{Asked, StrangersPlan};
 use crate::apply::{Halt, Outcome, Triggered};
 use crate::desired::Rejects;
 use crate::model::{CohortId, ConnectionName, Delivery, Matched, Op, PassId};
@@ -41,6 +42,8 @@ pub struct CohortPlan {
     pub is_approved: bool,
     /// What is triggered for people who enter or leave, if anything ever is.
     pub actions: Option<ActionPlan>,
+    /// Whom Braze did not know, if it is asked.
+    pub strangers: Option<StrangersPlan>,
 }
 
 /// A cohort that could not be planned.
@@ -87,13 +90,19 @@ impl CohortPlan {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let acts = self.actions.as_ref().is_some_and(|actions| !actions.is_idle());
-        self.verdict.approved.is_in_step() && !self.record_changed && !acts
+        self.verdict.approved.is_in_step() && !self.record_changed && !acts && !self.asks()
     }
 
     /// Whether anything would be sent or triggered.
     #[must_use]
     pub fn sends(&self) -> bool {
         !self.verdict.approved.is_in_step() || self.triggers()
+    }
+
+    /// Whether Braze is asked again for people whom it did not know.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.strangers.as_ref().is_some_and(|strangers| !strangers.is_idle())
     }
 
     /// Whether anything would be triggered.
@@ -166,7 +175,8 @@ impl PassPlan {
     /// Whether anything would be sent to this connection.
     #[must_use]
     pub fn sends_to(&self, connection: &ConnectionName) -> bool {
-        let sends = |cohort: &&CohortPlan| cohort.connection == *connection && cohort.sends();
+        let sends =
+            |cohort: &&CohortPlan| cohort.connection == *connection && (cohort.sends() || cohort.asks());
         self.cohorts.iter().any(|cohort| sends(&cohort))
     }
 
@@ -210,6 +220,8 @@ pub struct CohortReport {
     pub source_read: bool,
     /// What was done.
     pub outcome: Outcome,
+    /// What Braze said of people whom it does not know, if it was asked.
+    pub asked: Option<Asked>,
     /// What was to be triggered.
     pub actions: Option<ActionPlan>,
     /// What was triggered, in the order of `actions.each`.
@@ -236,6 +248,7 @@ impl CohortReport {
             matched: cohort.matched.clone(),
             source_read: cohort.source_read,
             outcome: Outcome::default(),
+            asked: None,
             actions: cohort.actions.clone(),
             triggered: Vec::new(),
             rejects_file: None,
@@ -253,7 +266,8 @@ impl CohortReport {
     pub fn is_whole(&self) -> bool {
         let unanswered = self.actions.as_ref().is_some_and(|actions| !actions.lost.is_empty());
         let is_done = |done: &Triggered| done.lost.is_empty() && done.trouble.is_none();
-        self.outcome.is_whole() && !unanswered && self.triggered.iter().all(is_done)
+        let unasked = self.asked.as_ref().is_some_and(|asked| asked.trouble.is_some());
+        self.outcome.is_whole() && !unanswered && !unasked && self.triggered.iter().all(is_done)
     }
 
     /// Members after the pass, as far as Braze has accepted them.

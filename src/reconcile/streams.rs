@@ -1,5 +1,7 @@
 //! What a diff walks over, as the planner knows it: desired members and the record.
 
+use std::collections::BTreeSet;
+
 use super::PlanError;
 use crate::desired::{DesiredError, Members};
 use crate::model::{Key, Standing};
@@ -32,6 +34,8 @@ impl plan::Desired for Wanted<'_> {
 pub(super) struct Known {
     pub(super) cursor: RecordCursor,
     pub(super) forget_refused: bool,
+    /// Members whom Braze did not know when they were sent, and knows now: in or out, nobody can tell.
+    pub(super) again: BTreeSet<Key>,
 }
 
 impl plan::Record for Known {
@@ -44,13 +48,19 @@ impl plan::Record for Known {
                 Some((key, Standing::Disputed)) if self.forget_refused => {
                     return Ok(Some((key, Standing::InDoubt)));
                 }
+                Some((key, Standing::Member)) if self.again.contains(&key) => {
+                    return Ok(Some((key, Standing::InDoubt)));
+                }
                 other => return Ok(other),
             }
         }
     }
 
     fn ahead(&self) -> &[Key] {
-        self.cursor.ahead()
+        let ahead = self.cursor.ahead();
+        let is_again = |key: &Key| self.again.contains(key);
+        let count = if self.again.is_empty() { None } else { ahead.iter().position(is_again) };
+        &ahead[..count.unwrap_or(ahead.len())]
     }
 
     fn skip(&mut self, count: usize) {

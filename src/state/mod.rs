@@ -11,6 +11,7 @@
 //! exports/<id>/…                           how far an export is: versions, and events that wait
 //! identity/…                               who is who, as events have told: versions and runs
 //! actions/<cohort>/…                      what is to be triggered for people, and for whom it lately was
+//! unknown/<cohort>/…                      members whom Braze did not know when they were sent
 //! inbox/<door>/<file>.log                  what was received and not yet used
 //! approvals/<cohort>/<digest>.json         what a person has allowed although the guard refused it
 //! journal/<yyyy>/<mm>/<dd>/<pass>.ndjson   passes, attempts, outcomes
@@ -51,6 +52,7 @@ mod identity;
 mod inbox;
 mod journal;
 mod lease;
+mod numbered;
 mod outbox;
 mod record;
 mod rejects;
@@ -59,6 +61,7 @@ mod scratch;
 mod sealed;
 mod segments;
 mod store;
+mod unknown;
 mod verify;
 mod version;
 mod workspaces;
@@ -84,6 +87,7 @@ pub use scratch::{Batch, Batches, Spool};
 pub use sealed::SealedFile;
 pub use segments::{Gap, Merged, Segment, Segments, Sync, told};
 pub use store::{Address, Failure, Location, StoreError, fail_at};
+pub use unknown::{Stranger, Strangers};
 pub use verify::{Finding, Verification};
 pub use version::{RunRef, SourceMark, Version, Workspace};
 pub use workspaces::{Adoptions, Marks};

@@ -12,8 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::checks::Stamp;
-use super::format;
-use super::version::number_of;
+use super::numbered;
 use super::{StateError, StateReader, StateWriter};
 use crate::model::{CohortId, Identifier, Kind};
 
@@ -80,6 +79,7 @@ pub struct Recent {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outbox {
     /// The number of the file; 0 where there is none.
+    #[serde(skip)]
     pub number: u64,
     /// What is still to be triggered, the oldest first.
     pub due: Vec<Due>,
@@ -89,19 +89,8 @@ pub struct Outbox {
     pub recent: Vec<Recent>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Shape {
-    format: u64,
-    #[serde(flatten)]
-    outbox: Outbox,
-}
-
 fn folder_of(cohort: &CohortId) -> String {
     format!("actions/{cohort}")
-}
-
-fn path_of(cohort: &CohortId, number: u64) -> String {
-    format!("{}/{number:012}.json", folder_of(cohort))
 }
 
 impl StateReader {
@@ -110,17 +99,8 @@ impl StateReader {
     /// # Errors
     /// When it cannot be read or is damaged.
     pub fn outbox(&self, cohort: &CohortId) -> Result<Outbox, StateError> {
-        let names = self.store.list(&folder_of(cohort))?;
-        let Some(number) = names.iter().filter_map(|name| number_of(name)).max() else {
-            return Ok(Outbox::default());
-        };
-        let file = path_of(cohort, number);
-        let path = self.store.at(&file);
-        let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
-        let bytes = self.store.read(&file)?.ok_or_else(|| damaged("it is gone".to_owned()))?;
-        format::check_format(&bytes, &path)?;
-        let shape: Shape = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
-        Ok(shape.outbox)
+        let found = numbered::newest::<Outbox>(&self.store, &folder_of(cohort))?;
+        Ok(found.map(|(number, outbox)| Outbox { number, ..outbox }).unwrap_or_default())
     }
 }
 
@@ -131,17 +111,8 @@ impl StateWriter {
     /// When the disk does not take it, or somebody else has written meanwhile.
     pub fn put_outbox(&self, cohort: &CohortId, outbox: &mut Outbox) -> Result<(), StateError> {
         self.check_lease()?;
-        let number = outbox.number + 1;
-        let shape = Shape { format: format::KNOWN, outbox: Outbox { number, ..outbox.clone() } };
-        let text = serde_json::to_vec(&shape).unwrap_or_default();
-        if !self.reader().store.put_new(&path_of(cohort, number), &text)? {
-            return Err(StateError::Lost);
-        }
-        // The one before stays for whoever is just reading it.
-        if let Some(old) = outbox.number.checked_sub(1).filter(|old| *old > 0) {
-            self.reader().store.remove(&path_of(cohort, old))?;
-        }
-        outbox.number = number;
+        numbered::put(&self.reader().store, &folder_of(cohort), outbox.number, outbox)?;
+        outbox.number += 1;
         Ok(())
     }
 
@@ -163,7 +134,7 @@ impl StateWriter {
             if count(&outbox) < before {
                 let old = outbox.number;
                 self.put_outbox(&cohort, &mut outbox)?;
-                self.reader().store.remove(&path_of(&cohort, old))?;
+                numbered::remove(&self.reader().store, &folder_of(&cohort), old)?;
                 erased += (before - count(&outbox)) as u64;
             }
         }

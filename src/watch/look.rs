@@ -202,7 +202,8 @@ fn judgement(cohort: &CohortReport, looking: &Looking) -> (Ended, Condition) {
         return (Ended::Failed, failing(format!("Braze has not settled {who} members: {why}"), false));
     }
     // It has left the one way of delivery, and enters the other.
-    let ended = if cohort.moves_to.is_some() { Ended::Again } else { Ended::Settled };
+    let is_known_now = cohort.asked.as_ref().is_some_and(|asked| asked.known_now > 0);
+    let ended = if cohort.moves_to.is_some() || is_known_now { Ended::Again } else { Ended::Settled };
     (ended, Condition::InStep)
 }
 

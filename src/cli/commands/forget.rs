@@ -68,7 +68,7 @@ fn human(forgotten: &Forgotten, asked: Option<&str>, heap: Option<&str>) -> Stri
         (forgotten.waiting, "event", "events", "that waited"),
         (forgotten.inbox, "event", "events", "in the inbox"),
         (forgotten.rejects, "reject", "rejects", ""),
-        (forgotten.actions, "entry", "entries", "of what is triggered"),
+        (forgotten.actions, "entry", "entries", "of actions and of people unknown to Braze"),
     ]
     .into_iter()
     .filter(|(number, ..)| *number > 0)

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::apply::Triggered;
 use crate::cli::output::{count, counted, yellow};
 use crate::model::timestamp_text;
-use crate::reconcile::{ActionPlan, CohortReport, OneAction};
+use crate::reconcile::{ActionPlan, Asked, CohortReport, OneAction, StrangersPlan};
 use crate::state::Crossing;
 
 /// The config's word for an action.
@@ -14,6 +14,61 @@ fn word(crossing: Crossing) -> &'static str {
         Crossing::Enter => "on_enter",
         Crossing::Exit => "on_exit",
     }
+}
+
+/// What a plan says of people whom Braze did not know.
+pub(super) fn strangers(strangers: Option<&StrangersPlan>) -> Vec<String> {
+    let Some(strangers) = strangers else { return Vec::new() };
+    let known = (strangers.known > 0).then(|| {
+        format!(
+            "    {} whom Braze did not know are known to it now: they are sent again",
+            count(strangers.known)
+        )
+    });
+    let unknown = (strangers.unknown > 0).then(|| {
+        let (all, due) = (count(strangers.unknown), count(strangers.due));
+        format!(
+            "    {} {all} unknown to Braze, so not in the cohort; it is asked again for {due}",
+            yellow("!")
+        )
+    });
+    known.into_iter().chain(unknown).collect()
+}
+
+/// What Braze said of them.
+fn asked(asked: Option<&Asked>) -> Vec<String> {
+    let Some(Asked { asked, unknown, known_now, waiting, trouble, too_many }) = asked else {
+        return Vec::new();
+    };
+    let mut lines = Vec::new();
+    if *unknown > 0 {
+        let (unknown, asked) = (count(*unknown), count(*asked));
+        lines.push(format!(
+            "  {} Braze does not know {unknown} of {asked} who enter; they are sent again once it does",
+            yellow("!")
+        ));
+    }
+    if *known_now > 0 {
+        lines.push(format!(
+            "  {} Braze knows {} now whom it did not: the next pass sends them again",
+            yellow("~"),
+            count(*known_now)
+        ));
+    }
+    if *waiting > *unknown {
+        lines.push(format!("  {} {} unknown to Braze in all", yellow("!"), count(*waiting)));
+    }
+    lines.extend(
+        trouble.iter().map(|why| format!("  {} whom Braze knows could not be asked: {why}", yellow("!"))),
+    );
+    if *too_many > 0 {
+        lines.push(format!(
+            "  {} {} were too many to ask Braze for, or to remember",
+            yellow("!"),
+            count(*too_many)
+        ));
+    }
+    lines
 }
 
 /// What a plan triggers; nothing where there is nothing to say.
@@ -53,8 +108,8 @@ fn lost(people: usize) -> Option<String> {
 
 /// What a pass triggered.
 pub(super) fn done(cohort: &CohortReport) -> Vec<String> {
-    let Some(actions) = &cohort.actions else { return Vec::new() };
-    let mut lines = Vec::new();
+    let mut lines = asked(cohort.asked.as_ref());
+    let Some(actions) = &cohort.actions else { return lines };
     for (one, done) in actions.each.iter().zip(&cohort.triggered) {
         let Triggered { sent, notice, trouble, .. } = done;
         if *sent > 0 {
@@ -112,4 +167,22 @@ pub(super) fn done_json(cohort: &CohortReport) -> Value {
     };
     let each: Vec<Value> = actions.each.iter().zip(&cohort.triggered).map(one).collect();
     json!({ "each": each, "unanswered_before": actions.lost.len() })
+}
+
+/// What a plan says of people whom Braze did not know.
+pub(super) fn strangers_json(strangers: Option<&StrangersPlan>) -> Value {
+    strangers.map_or(
+        Value::Null,
+        |one| json!({ "sent_again": one.known, "unknown": one.unknown, "asked_again": one.due }),
+    )
+}
+
+/// What Braze said of them.
+pub(super) fn asked_json(asked: Option<&Asked>) -> Value {
+    asked.map_or(Value::Null, |one| {
+        json!({
+            "asked": one.asked, "unknown": one.unknown, "known_now": one.known_now, "waiting": one.waiting,
+            "trouble": one.trouble, "too_many": one.too_many,
+        })
+    })
 }

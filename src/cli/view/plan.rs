@@ -58,6 +58,7 @@ fn cohort(cohort: &CohortPlan, showing: &Showing<'_>, lines: &mut Vec<String>) {
         lines.push(format!("    {} unchanged", count(tally.unchanged)));
     }
     lines.extend(super::actions::planned(cohort.actions.as_ref()));
+    lines.extend(super::actions::strangers(cohort.strangers.as_ref()));
     if tally.doubt_added + tally.doubt_removed > 0 {
         let (again, out) = (count(tally.doubt_added), count(tally.doubt_removed));
         lines.push(format!(

@@ -63,6 +63,8 @@ pub(super) fn real_vendors_have_keys(tree: &Node, problems: &mut Vec<Problem>) {
         }
         let attribute = cohorts_to(tree, &entry.key).find_map(by_attribute);
         let goes_here = |cohort: &Node| cohort.text("to").is_some_and(|(to, _)| to == entry.key);
+        let asks = tree.items("cohorts").iter().filter(|cohort| goes_here(cohort));
+        let asks = asks.filter_map(|cohort| cohort.entry("preflight")).map(|entry| entry.key_span).next();
         let action = actions(tree).find(|(cohort, _)| goes_here(cohort)).map(|(_, action)| action.key_span);
         let imports = cohorts_to(tree, &entry.key).any(|cohort| by_attribute(cohort).is_none());
         let needs_nothing = attribute.is_none() && entry.node.get("rest_api_key").is_some();
@@ -79,6 +81,12 @@ pub(super) fn real_vendors_have_keys(tree: &Node, problems: &mut Vec<Problem>) {
             ));
         } else if let Some(place) = action {
             problems.extend(lacks(entry, "rest_api_key", Some((place, "it is to trigger something"))));
+        } else if let Some(place) = asks {
+            problems.extend(lacks(
+                entry,
+                "rest_api_key",
+                Some((place, "Braze is to be asked whom it knows")),
+            ));
         }
     }
 }

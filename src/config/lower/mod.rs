@@ -24,8 +24,8 @@ use crate::config::sql::Sql;
 use crate::config::text::{self, Whole};
 use crate::config::tree::{Node, Step};
 use crate::config::types::{
-    AppId, Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, Heap, Retry, SegmentSource, Source,
-    StatePlace,
+    AppId, Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, Heap, Preflight, Retry, SegmentSource,
+    Source, StatePlace,
 };
 use crate::model::{CohortId, ConnectionName, Delivery, GuardLimits, IdError, Kind, MatchRule};
 
@@ -253,6 +253,10 @@ fn cohort(shape: shape::Cohort, query: Option<String>, declared_at: String) -> R
         source,
         rules: shape.r#match.0.into_iter().map(rule).collect(),
         delivery: delivery(shape.deliver, shape.attribute),
+        preflight: shape.preflight.map(|shape| Preflight {
+            sample: shape.sample.map(|sample| sample.0),
+            retry_unknown: shape.retry_unknown.0,
+        }),
         on_enter: shape.on_enter.map(action::action),
         on_exit: shape.on_exit.map(action::action),
         limits: limits(&shape.guard),

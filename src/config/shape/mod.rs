@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(in crate::config) use action::{Action, Quiet};
-pub(in crate::config) use deliver::{Attribute, Deliver};
+pub(in crate::config) use deliver::{Attribute, Deliver, Preflight};
 pub(in crate::config) use export::{
     Anonymous, CustomEvents, Export, ExportSource, Naming, Properties, StorageSource,
 };
@@ -277,6 +277,8 @@ pub(in crate::config) struct Cohort {
     pub(in crate::config) deliver: Deliver,
     /// With `deliver: attribute`: the attribute, if it is not the array `syncline_cohorts`.
     pub(in crate::config) attribute: Option<Attribute>,
+    /// Ask Braze whom of those who enter it knows: it takes in nobody else, and does not say so. Without this, nobody is asked.
+    pub(in crate::config) preflight: Option<Preflight>,
     /// What is triggered in Braze for whoever enters.
     pub(in crate::config) on_enter: Option<Action>,
     /// What is triggered in Braze for whoever leaves.

@@ -65,6 +65,8 @@ pub struct Braze {
     import_gate: Gate,
     track_gate: Gate,
     trigger_gate: Gate,
+    /// The side that can be asked, if there is a key.
+    rest: Option<rest::Rest>,
 }
 
 /// The window of `/users/track` (Braze, "API limits": 3,000 in 3 seconds).
@@ -80,9 +82,11 @@ impl Braze {
         let http = Http::new(base, agent, config.timeout)?;
         let cohorts_url = format!("{base}/partners/{}/cohorts", config.partner);
         let users_url = format!("{cohorts_url}/users");
-        let base = base.to_owned();
         let track_url = format!("{base}/users/track");
         let import_gate = Gate::new(config.retry.longest_wait);
+        let rest =
+            keys.rest.clone().map(|key| rest::Rest::new(config, base, key, clock, config.retry.longest_wait));
+        let (rest, base) = (rest.transpose()?, base.to_owned());
         let trigger_gate = Gate::new(config.retry.longest_wait);
         let track_gate = Gate::of_windows(config.retry.longest_wait, TRACK_WINDOW);
         let seats = Semaphore::new(config.cohorts_at_once);
@@ -98,6 +102,7 @@ impl Braze {
             import_gate,
             track_gate,
             trigger_gate,
+            rest,
         })
     }
 
@@ -127,6 +132,12 @@ impl Braze {
             Delivery::CohortImport => &self.import_gate,
             Delivery::Array(_) | Delivery::Boolean(_) => &self.track_gate,
         }
+    }
+
+    /// The side that can be asked, if there is a key.
+    #[must_use]
+    pub fn rest(&self) -> Option<&rest::Rest> {
+        self.rest.as_ref()
     }
 
     /// What holds triggers back.

@@ -22,14 +22,14 @@ use super::wire::Layout;
 use crate::config::{Braze as BrazeConfig, Retry, Secret};
 use crate::connector::backoff;
 use crate::connector::http::{Auth, Http, HttpError};
-use crate::model::{Clock, Timestamp};
+use crate::model::{Clock, Identifier, Kind, Timestamp};
 
 pub use wire::{Entry, MessagingDetails, SegmentDetails, SizeOfDay};
 
 /// Pages of a list that are read: a hundred thousand items.
 const PAGES_MAX: usize = 1_000;
 /// External ids in a request (Braze, "Export user profile by identifier").
-const IDS_MAX: usize = 50;
+pub const IDS_MAX: usize = 50;
 
 /// Why Braze did not tell.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -205,6 +205,21 @@ impl Rest {
             unknown.extend(some.iter().filter(|id| !known.contains(*id)).cloned());
         }
         Ok(unknown)
+    }
+
+    /// Which of these people Braze does not know. They are of one kind and at most [`IDS_MAX`]. A device is not asked
+    /// for: of those Braze takes one in a request.
+    ///
+    /// # Errors
+    /// [`RestError`] when Braze does not tell.
+    pub async fn strangers<'a>(
+        &self,
+        kind: Kind,
+        people: &[Identifier<'a>],
+    ) -> Result<Vec<Identifier<'a>>, RestError> {
+        let body = wire::people_body(kind, people);
+        let exported: wire::Exported = self.understood(EXPORT, &self.ask(EXPORT, "", Some(&body)).await?)?;
+        Ok(people.iter().filter(|who| !exported.knows(who)).copied().collect())
     }
 
     /// Reads a list to its end: until a page brings nothing new. A server that knows no pages sends the first

@@ -4,6 +4,8 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
+use crate::model::{Identifier, Kind};
+
 /// An entry of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Entry {
@@ -88,6 +90,42 @@ pub(super) struct Exported {
 #[derive(Deserialize)]
 pub(super) struct User {
     pub(super) external_id: Option<String>,
+    #[serde(default, deserialize_with = "or_default")]
+    user_aliases: Vec<Alias>,
+}
+
+#[derive(Deserialize)]
+struct Alias {
+    alias_name: String,
+    alias_label: String,
+}
+
+impl Exported {
+    /// Whether one of them is named so.
+    pub(super) fn knows(&self, who: &Identifier<'_>) -> bool {
+        let is_it = |alias: &Alias| alias.alias_label == who.label && alias.alias_name == who.value;
+        self.users.iter().any(|user| match who.kind {
+            Kind::ExternalId => user.external_id.as_deref() == Some(who.value),
+            Kind::Alias => user.user_aliases.iter().any(is_it),
+            Kind::DeviceId => false,
+        })
+    }
+}
+
+/// Asks for people of one kind, for as little of a profile as tells who it is.
+pub(super) fn people_body(kind: Kind, people: &[Identifier<'_>]) -> Vec<u8> {
+    let fields = ["external_id", "user_aliases"];
+    let body = match kind {
+        Kind::Alias => {
+            let alias = |who: &Identifier<'_>| json!({ "alias_label": who.label, "alias_name": who.value });
+            json!({ "user_aliases": people.iter().map(alias).collect::<Vec<_>>(), "fields_to_export": fields })
+        }
+        Kind::ExternalId | Kind::DeviceId => {
+            let ids: Vec<&str> = people.iter().map(|who| who.value).collect();
+            json!({ "external_ids": ids, "fields_to_export": fields })
+        }
+    };
+    body.to_string().into_bytes()
 }
 
 /// Asks for as little of a profile as can be asked for.

@@ -1,0 +1,63 @@
+//! Small things of which the newest counts: JSON files that are numbered, put if absent, each in the place of the one
+//! before.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::store::Store;
+use super::version::number_of;
+use super::{StateError, format};
+
+#[derive(Serialize, Deserialize)]
+struct Shape<T> {
+    format: u64,
+    #[serde(flatten)]
+    what: T,
+}
+
+fn path_of(folder: &str, number: u64) -> String {
+    format!("{folder}/{number:012}.json")
+}
+
+/// The newest one in a folder, with its number.
+///
+/// # Errors
+/// When it cannot be read or is damaged.
+pub(super) fn newest<T: DeserializeOwned>(
+    store: &Store,
+    folder: &str,
+) -> Result<Option<(u64, T)>, StateError> {
+    let names = store.list(folder)?;
+    let Some(number) = names.iter().filter_map(|name| number_of(name)).max() else { return Ok(None) };
+    let file = path_of(folder, number);
+    let path = store.at(&file);
+    let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
+    let bytes = store.read(&file)?.ok_or_else(|| damaged("it is gone".to_owned()))?;
+    format::check_format(&bytes, &path)?;
+    let shape: Shape<T> = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+    Ok(Some((number, shape.what)))
+}
+
+/// Puts the next one there, after the one with this number; 0 if there is none. The one before stays for whoever is
+/// just reading it, and the one before that goes.
+///
+/// # Errors
+/// When the disk does not take it, or somebody else was first.
+pub(super) fn put(store: &Store, folder: &str, before: u64, what: &impl Serialize) -> Result<(), StateError> {
+    let text = serde_json::to_vec(&Shape { format: format::KNOWN, what }).unwrap_or_default();
+    if !store.put_new(&path_of(folder, before + 1), &text)? {
+        return Err(StateError::Lost);
+    }
+    match before.checked_sub(1).filter(|old| *old > 0) {
+        Some(old) => Ok(store.remove(&path_of(folder, old))?),
+        None => Ok(()),
+    }
+}
+
+/// Removes one, because of whom it holds.
+///
+/// # Errors
+/// When the disk does not do it.
+pub(super) fn remove(store: &Store, folder: &str, number: u64) -> Result<(), StateError> {
+    Ok(store.remove(&path_of(folder, number))?)
+}

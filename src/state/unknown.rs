@@ -1,0 +1,84 @@
+//! Members whom Braze did not know when they were sent: it takes in nobody whom it does not know, and does not say so.
+//!
+//! ```text
+//! unknown/<cohort>/000000000001.json   put-if-absent; the newest one counts
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use super::checks::Stamp;
+use super::numbered;
+use super::outbox::Person;
+use super::{StateError, StateReader, StateWriter};
+use crate::model::{CohortId, Identifier};
+
+/// Somebody whom Braze did not know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stranger {
+    /// Who.
+    pub who: Person,
+    /// Since when.
+    pub since: Stamp,
+    /// When Braze was asked last.
+    pub asked: Stamp,
+    /// Braze knows them now: they are to be sent again.
+    #[serde(default)]
+    pub is_known: bool,
+}
+
+/// The members of a cohort whom Braze did not know.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Strangers {
+    /// The number of the file; 0 where there is none.
+    #[serde(skip)]
+    pub number: u64,
+    /// Them.
+    pub people: Vec<Stranger>,
+}
+
+fn folder_of(cohort: &CohortId) -> String {
+    format!("unknown/{cohort}")
+}
+
+impl StateReader {
+    /// The members of a cohort whom Braze did not know.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn strangers(&self, cohort: &CohortId) -> Result<Strangers, StateError> {
+        let found = numbered::newest::<Strangers>(&self.store, &folder_of(cohort))?;
+        Ok(found.map(|(number, strangers)| Strangers { number, ..strangers }).unwrap_or_default())
+    }
+}
+
+impl StateWriter {
+    /// Writes down whom Braze did not know.
+    ///
+    /// # Errors
+    /// When the disk does not take it, or somebody else has written meanwhile.
+    pub fn put_strangers(&self, cohort: &CohortId, strangers: &mut Strangers) -> Result<(), StateError> {
+        self.check_lease()?;
+        numbered::put(&self.reader().store, &folder_of(cohort), strangers.number, strangers)?;
+        strangers.number += 1;
+        Ok(())
+    }
+
+    /// Takes somebody out of these lists, and removes the files that held them. How many entries that were.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn erase_strangers(&self, identifiers: &[Identifier<'_>]) -> Result<u64, StateError> {
+        let mut erased = 0;
+        for cohort in self.reader().cohorts()? {
+            let mut strangers = self.reader().strangers(&cohort)?;
+            let (before, old) = (strangers.people.len(), strangers.number);
+            strangers.people.retain(|stranger| !identifiers.contains(&stranger.who.identifier()));
+            if strangers.people.len() < before {
+                self.put_strangers(&cohort, &mut strangers)?;
+                numbered::remove(&self.reader().store, &folder_of(&cohort), old)?;
+                erased += (before - strangers.people.len()) as u64;
+            }
+        }
+        Ok(erased)
+    }
+}

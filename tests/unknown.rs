@@ -1,0 +1,130 @@
+//! Members whom Braze does not know: asked for, told, and sent again once it does.
+
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+/// A sandbox that knows these people only.
+fn knowing(people: impl IntoIterator<Item = String>) -> Sandbox {
+    let sandbox = Sandbox::with(&["--people", "known"]);
+    introduce(&sandbox, people);
+    sandbox
+}
+
+fn introduce(sandbox: &Sandbox, people: impl IntoIterator<Item = String>) {
+    let people: Vec<Value> = people.into_iter().map(|id| json!({ "external_id": id })).collect();
+    sandbox.door("/_sandbox/people", &json!(people).to_string());
+}
+
+fn config(w: &Workspace, sandbox: &Sandbox, more: &str) {
+    w.config(sandbox, &["carts"], "    rest_api_key: { env: TEST_REST_KEY }\n");
+    w.write("sync.yaml", w.read("sync.yaml") + more);
+}
+
+fn exports(sandbox: &Sandbox) -> u64 {
+    sandbox.requests()["rest"]["endpoints"]["export_ids"].as_u64().unwrap_or(0)
+}
+
+#[test]
+fn whoever_becomes_known_is_sent_again() {
+    for more in ["", "    deliver: attribute\n"] {
+        let (w, sandbox) = (Workspace::new(), knowing(users(100)));
+        config(&w, &sandbox, &format!("    preflight: {{ retry_unknown: 1ms }}\n{more}"));
+        w.source("carts", users(120));
+        let inside = || match more {
+            "" => sandbox.members("carts").len(),
+            _ => sandbox.get("/_sandbox/attributes/syncline_cohorts/carts").1.lines().count(),
+        };
+        w.run(&["reconcile"]).expect(0).says(&["Braze does not know 20 of 120 who enter"]);
+        assert_eq!((inside(), exports(&sandbox)), (100, 3), "fifty in a request");
+        w.run(&["plan"]).expect(0).says(&["20 unknown to Braze, so not in the cohort"]);
+        introduce(&sandbox, users(115).skip(100));
+        w.run(&["reconcile"]).expect(0).says(&["Braze knows 15 now whom it did not"]);
+        let plan = w.run(&["plan", "--format", "json"]).expect(0).json();
+        assert_eq!(plan["cohorts"][0]["unknown_to_braze"]["sent_again"], 15);
+        w.run(&["plan"]).expect(0).says(&["15 whom Braze did not know are known to it now", "+ add 15"]);
+        w.run(&["reconcile"]).expect(0);
+        assert_eq!(inside(), 115);
+        // The others are forgotten once they leave.
+        w.source("carts", users(115));
+        w.run(&["reconcile"]).expect(0);
+        w.run(&["reconcile"]).expect(0);
+        let asked = exports(&sandbox);
+        let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
+        assert_eq!(
+            (exports(&sandbox), &report["result"]),
+            (asked, &json!("in_step")),
+            "nobody is left to ask for"
+        );
+    }
+}
+
+#[test]
+fn braze_is_asked_again_only_after_a_while_and_for_a_sample_only() {
+    let (w, sandbox) = (Workspace::new(), knowing(users(1)));
+    config(&w, &sandbox, "    preflight: { sample: 10, retry_unknown: 24h }\n");
+    w.source("carts", users(60));
+    let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
+    let told = &report["cohorts"][0]["unknown_to_braze"];
+    assert_eq!((&told["asked"], exports(&sandbox)), (&json!(10), 1));
+    introduce(&sandbox, users(60));
+    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    assert_eq!(exports(&sandbox), 1);
+}
+
+#[test]
+fn aliases_are_asked_for_and_devices_are_not() {
+    let (w, sandbox) = (Workspace::new(), knowing([]));
+    let anna = json!([{ "external_id": "anna", "aliases": [{ "alias_label": "crm", "alias_name": "7" }] }]);
+    sandbox.door("/_sandbox/people", &anna.to_string());
+    config(&w, &sandbox, "    preflight: { retry_unknown: 1ms }\n");
+    let rules = "{ external_id: identity }, { alias: { label: crm, name: crm } }, { device_id: device }";
+    w.write("sync.yaml", w.read("sync.yaml").replace("{ external_id: identity }", rules));
+    w.write("carts.csv", "identity,crm,device\n,7,\n,8,\n,,d1\nanna,,\n");
+    let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
+    let told = &report["cohorts"][0]["unknown_to_braze"];
+    assert_eq!((&told["asked"], &told["unknown"]), (&json!(3), &json!(1)));
+}
+
+#[test]
+fn without_it_nobody_is_asked_for() {
+    let (w, sandbox) = (Workspace::new(), knowing(users(1)));
+    config(&w, &sandbox, "");
+    w.source("carts", users(20)).run(&["reconcile"]).expect(0);
+    assert_eq!(exports(&sandbox), 0);
+    assert!(!w.path(".syncline/unknown").exists());
+}
+
+#[test]
+fn a_braze_that_cannot_be_asked_is_sent_to_all_the_same() {
+    let (w, sandbox) = (Workspace::new(), knowing(users(20)));
+    config(&w, &sandbox, "    preflight: {}\n");
+    sandbox.door("/_sandbox/keys", r#"[{"key": "narrow", "permissions": ["segments.list"]}]"#);
+    w.source("carts", users(20));
+    let mut command = w.command(&["reconcile"]);
+    command.env("TEST_REST_KEY", "narrow");
+    run(command).expect(7).says(&["whom Braze knows could not be asked", "users.export.ids"]);
+    assert_eq!(sandbox.members("carts").len(), 20);
+    w.run(&["state", "adopt", "braze"]).expect(0);
+    introduce(&sandbox, users(25));
+    w.source("carts", users(25));
+    sandbox.faults(r#"[{"on": "export_ids", "times": 0, "do": {"reply": {"status": 403}}}]"#);
+    w.run(&["reconcile"]).expect(7);
+    sandbox.faults("[]");
+    w.run(&["reconcile"]).expect(0).says(&["Braze knows 25 now whom it did not"]);
+}
+
+#[test]
+fn a_crash_after_asking_loses_nobody() {
+    let (w, sandbox) = (Workspace::new(), knowing(users(10)));
+    config(&w, &sandbox, "    preflight: { retry_unknown: 1ms }\n");
+    sandbox.faults(r#"[{"on": "users", "do": "hang_after"}]"#);
+    w.source("carts", users(12));
+    let mut pass = w.command(&["reconcile"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    until("they are sent", || sandbox.members("carts").len() == 10);
+    pass.kill().unwrap();
+    pass.wait().unwrap();
+    introduce(&sandbox, users(12));
+    (0..3).for_each(|_| drop(w.run(&["reconcile"])));
+    assert_eq!(sandbox.members("carts"), members(users(12)));
+}
