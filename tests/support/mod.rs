@@ -142,7 +142,12 @@ impl Workspace {
                 if path.is_dir() {
                     walk(&path, found);
                 } else {
-                    found.push((path.clone(), fs::read(&path).unwrap()));
+                    match fs::read(&path) {
+                        Ok(bytes) => found.push((path, bytes)),
+                        // A program that runs meanwhile has done with it.
+                        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                        Err(error) => panic!("{}: {error}", path.display()),
+                    }
                 }
             }
         }
