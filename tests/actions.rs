@@ -244,3 +244,58 @@ fn a_notice_and_a_key_that_may_not_are_told() {
     w.run(&["reconcile"]).expect(0);
     assert_eq!(people(&sandbox), ["user-10"]);
 }
+
+/// Members by device and alias, one of them due and waiting; then all of them become known.
+#[test]
+fn a_rekey_is_no_entry_and_no_exit() {
+    let (w, sandbox) = filled(&format!("{}    on_exit: {{ canvas: {CANVAS} }}\n", enter(", at_most: 1")));
+    let rules = "{ external_id: identity }, { alias: { label: crm, name: crm } }, { device_id: device }";
+    w.write("sync.yaml", w.read("sync.yaml").replace("{ external_id: identity }", rules));
+    let rows = |more: &str| {
+        let ids: String = users(10).map(|id| format!("{id},,\n")).collect();
+        format!("identity,crm,device\n{ids}{more}")
+    };
+    w.replace("carts.csv", &rows(",a1,\n,a2,\n,,d1\n,,d2\n"));
+    w.run(&["reconcile"]).expect(0).says(&["for 1 person"]);
+    assert_eq!(sends(&sandbox).len(), 1, "the other one waits, and devices cannot be named to a campaign");
+    let first = sends(&sandbox)[0]["recipients"][0]["user_alias"]["alias_name"].clone();
+    let waiting = if first == "a1" { "w2" } else { "w1" };
+    w.write("who.csv", "id,crm,device\nw1,a1,\nw2,a2,\nw3,,d1\n");
+    let import = ["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"];
+    w.run(&[&import[..], &["--alias", "crm=crm"]].concat()).expect(0);
+    w.replace("carts.csv", &rows(",a1,\n,a2,\n,,d1\nnew,,\n"));
+    let plan = w.run(&["plan", "--format", "json"]).expect(0).json();
+    assert_eq!(plan["cohorts"][0]["changes"]["rekeyed"], 3);
+    for _ in 0..3 {
+        w.run(&["reconcile"]).expect(0);
+    }
+    let all = sends(&sandbox);
+    let entered: Vec<&Value> =
+        all[1..].iter().map(|send| &send["recipients"][0]["external_user_id"]).collect();
+    assert_eq!(entered, [&json!(waiting), &json!("new")], "by the name that they have now: {all:?}");
+}
+
+/// The same with plans that were saved.
+#[test]
+fn whoever_waits_under_an_alias_is_reached_by_their_own_id_after_a_saved_plan() {
+    let (w, sandbox) = filled(&enter(", at_most: 1"));
+    let rules = "{ external_id: identity }, { alias: { label: crm, name: crm } }";
+    w.write("sync.yaml", w.read("sync.yaml").replace("{ external_id: identity }", rules));
+    let rows = |more: &str| {
+        let ids: String = users(10).map(|id| format!("{id},\n")).collect();
+        format!("identity,crm\n{ids}{more}")
+    };
+    w.replace("carts.csv", &rows(",a1\n,a2\n,a3\n"));
+    w.run(&["reconcile"]).expect(0).says(&["for 1 person"]);
+    w.write("who.csv", "id,crm\nw1,a1\nw2,a2\nw3,a3\n");
+    w.run(&["identity", "import", "who.csv", "--external-id", "id", "--alias", "crm=crm"]).expect(0);
+    w.run(&["plan", "--out", "saved.plan"]).expect(0);
+    w.run(&["reconcile", "--plan", "saved.plan"]).expect(0);
+    w.run(&["reconcile"]).expect(0);
+    w.run(&["reconcile"]).expect(0);
+    let all = sends(&sandbox);
+    assert_eq!(all.len(), 3, "{all:?}");
+    let named = |send: &Value| send["recipients"][0]["external_user_id"].as_str().map(str::to_owned);
+    let own: Vec<String> = all.iter().filter_map(named).collect();
+    assert_eq!(own.len(), 2, "{all:?}");
+}

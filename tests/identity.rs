@@ -185,3 +185,33 @@ fn what_an_event_tells_moves_a_member_at_once() {
     until("and in", || sandbox.members("carts").contains("external_id u2"));
     check(&sandbox, &["external_id u1", "external_id u2"]);
 }
+
+#[test]
+fn a_device_of_two_people_is_told_to_be_ambiguous_and_the_newest_evidence_counts() {
+    let (w, sandbox) = world();
+    carts(&w, &[",,d1", ",,d2", ",,d2", ",,d3"]);
+    w.write("who.csv", "id,device\nu1,d1\nu2,d2\nu9,d2\n");
+    let import = ["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"];
+    w.run(&import).expect(0).says(&["once another owner than before"]);
+    w.run(&["identity", "show", "d1"]).expect(0).says(&["device d1 is u1, seen "]);
+    w.run(&["identity", "show", "d2"]).expect(0).says(&["is u9", "somebody else was said to be it as well"]);
+    w.run(&["plan"]).expect(0).says(&["1 duplicate; 3 by their owner, 2 of them ambiguous"]);
+    let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
+    let source = &report["cohorts"][0]["source"];
+    assert_eq!((&source["moved"], &source["ambiguous"]), (&json!(3), &json!(2)));
+    check(&sandbox, &["device_id d3", "external_id u1", "external_id u9"]);
+}
+
+#[test]
+fn who_differs_by_upper_and_lower_case_only_is_told_and_used() {
+    let (w, sandbox) = world();
+    carts(&w, &["Anna@x.test,,", "anna@x.test,,", "Ben,,", "Ben,,", ",A,", ",a,", ",,a"]);
+    let told = "4 members with the same id but for upper and lower case";
+    w.run(&["plan", "--show-identifiers"]).expect(0).says(&[told, "external_id Anna@x.test", "heap_user_id:A"]);
+    w.run(&["plan"]).expect(0).says(&["such as"]);
+    let markdown = w.run(&["plan", "--format", "markdown"]).expect(0);
+    markdown.says(&[told]);
+    let report = w.run(&["reconcile", "--format", "json"]).expect(0).json();
+    assert_eq!(report["cohorts"][0]["source"]["case_colliding"], 4);
+    assert_eq!(sandbox.members("carts").len(), 6, "to Braze they are different people");
+}

@@ -5,11 +5,12 @@ use std::io;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
-use super::owners::Movers;
+use super::owners::{MovedRows, Movers, Settled};
+use super::spelled::has_upper;
 use super::{DesiredError, Rejects, SortedSet};
 use crate::connector::file::{FileError, Place, Sink};
 use crate::matching::Matcher;
-use crate::model::{CohortId, Fields, PACKED_LEN_MAX, Progress, Stage};
+use crate::model::{CohortId, Fields, Identifier, PACKED_LEN_MAX, Progress, Stage};
 
 /// Rows between two signs of life.
 const PROGRESS_EVERY: u64 = 16 << 10;
@@ -22,6 +23,8 @@ const WAITING_MAX: usize = 2;
 pub(super) struct Intake<'a> {
     cohort: &'a CohortId,
     matcher: &'a Matcher,
+    /// The delivery reaches whoever is matched.
+    reaches_all: bool,
     progress: &'a dyn Progress,
     rows: u64,
     batch: Vec<u8>,
@@ -37,8 +40,16 @@ pub(super) struct Intake<'a> {
 /// What an intake has found besides members.
 pub(super) struct Found {
     pub(super) rejects: Rejects,
-    /// Identifiers that were moved to their owners, and in how many rows they stood.
-    pub(super) moved: Option<(SortedSet, u64)>,
+    /// Identifiers that were moved to their owners.
+    pub(super) moved: Option<MovedRows>,
+}
+
+/// The members, each perhaps more than once.
+pub(super) struct Sets {
+    /// All of them.
+    pub(super) all: SortedSet,
+    /// Those who are not written in lower case only, by it.
+    pub(super) upper: SortedSet,
 }
 
 impl<'a> Intake<'a> {
@@ -49,16 +60,26 @@ impl<'a> Intake<'a> {
         matcher: &'a Matcher,
         progress: &'a dyn Progress,
         movers: Option<Movers<'a>>,
-        set: SortedSet,
-    ) -> io::Result<(Self, ScopedJoinHandle<'scope, io::Result<SortedSet>>)> {
+        sets: Sets,
+    ) -> io::Result<(Self, ScopedJoinHandle<'scope, io::Result<Sets>>)> {
         let (batches, incoming) = mpsc::sync_channel(WAITING_MAX);
         let (emptied, spare) = mpsc::channel();
         let partitioner = Builder::new()
             .name("partition".to_owned())
-            .spawn_scoped(scope, move || partition(set, &incoming, &emptied))?;
-        let (batch, rejects, failed) = (new_batch(), Rejects::default(), None);
-        let intake =
-            Self { cohort, matcher, progress, rows: 0, batch, batches, spare, rejects, movers, failed };
+            .spawn_scoped(scope, move || partition(sets, &incoming, &emptied))?;
+        let intake = Self {
+            cohort,
+            matcher,
+            reaches_all: matcher.reaches_all(),
+            progress,
+            rows: 0,
+            batch: new_batch(),
+            batches,
+            spare,
+            rejects: Rejects::default(),
+            movers,
+            failed: None,
+        };
         Ok((intake, partitioner))
     }
 
@@ -86,9 +107,16 @@ impl<'a> Intake<'a> {
     /// Finds the owners of those who were put aside.
     fn settle(&mut self) -> Result<(), FileError> {
         let Some(mut movers) = self.movers.take() else { return Ok(()) };
-        let settled = movers.settle(|packed| {
-            self.batch.extend_from_slice(packed);
-            self.batch.len() < BATCH_LEN || self.hand_over().is_ok()
+        let settled = movers.settle(|one| {
+            let kept = match one {
+                Settled::Owner(packed) => Ok(self.batch.extend_from_slice(packed)),
+                Settled::AsItIs(packed, place) => {
+                    let from = self.batch.len();
+                    self.batch.extend_from_slice(packed);
+                    self.reach(from, place)
+                }
+            };
+            kept.is_ok() && (self.batch.len() < BATCH_LEN || self.hand_over().is_ok())
         });
         self.movers = Some(movers);
         match settled {
@@ -96,6 +124,21 @@ impl<'a> Intake<'a> {
             Ok(false) => Err(FileError::Stopped),
             Err(error) => self.kept(Err(error)),
         }
+    }
+
+    /// Takes the last member of the batch, which begins at `from`, out of it if the delivery does not reach it.
+    fn reach(&mut self, from: usize, place: Place<'_>) -> Result<(), FileError> {
+        if self.reaches_all {
+            return Ok(());
+        }
+        // What was packed here is not damaged.
+        let who = self.batch.get(from..).and_then(|packed| Identifier::unpack(packed).ok());
+        if let Some(unmatched) = who.and_then(|(who, _)| self.matcher.unreached(&who)) {
+            let kept = self.rejects.unmatched(&unmatched, place);
+            self.batch.truncate(from);
+            self.kept(kept)?;
+        }
+        Ok(())
     }
 
     /// Hands over what is left, and lets the thread end.
@@ -122,13 +165,14 @@ impl Sink for Intake<'_> {
             return self.kept(kept);
         }
         if let Some(movers) = &mut self.movers {
-            let taken = movers.take(&mut self.batch, from);
+            let taken = movers.take(&mut self.batch, from, place);
             let are_many = movers.are_many();
             self.kept(taken)?;
             if are_many {
                 self.settle()?;
             }
         }
+        self.reach(from, place)?;
         if self.batch.len() < BATCH_LEN { Ok(()) } else { self.hand_over() }
     }
 
@@ -144,15 +188,24 @@ fn new_batch() -> Vec<u8> {
 }
 
 fn partition(
-    mut set: SortedSet,
+    mut sets: Sets,
     incoming: &Receiver<Vec<u8>>,
     emptied: &Sender<Vec<u8>>,
-) -> io::Result<SortedSet> {
+) -> io::Result<Sets> {
     for mut batch in incoming {
-        set.extend(&batch)?;
+        let mut rest = batch.as_slice();
+        while !rest.is_empty() {
+            let len = Identifier::packed_len(rest).map_err(io::Error::other)?;
+            let (packed, others) = rest.split_at(len);
+            sets.all.push(packed)?;
+            if has_upper(packed) {
+                sets.upper.push(packed)?;
+            }
+            rest = others;
+        }
         batch.clear();
         // Nobody wants it back any more: the source has been read.
         let _ = emptied.send(batch);
     }
-    Ok(set)
+    Ok(sets)
 }

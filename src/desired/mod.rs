@@ -16,12 +16,14 @@ mod owners;
 mod properties;
 mod rejects;
 mod sort;
+mod spelled;
 mod told;
 mod walk;
 
 pub use properties::properties;
 pub use rejects::Rejects;
 pub use sort::SortedSet;
+pub use spelled::Spelled;
 pub use walk::Members;
 
 use std::thread;
@@ -34,14 +36,16 @@ use crate::connector::sql::{self, SqlError};
 use crate::matching::Matcher;
 use crate::model::{Kind, Progress, Timestamp};
 use crate::state::{StateError, StateReader};
-use intake::{Found, Intake};
-use owners::{MoveError, Movers};
+use intake::{Found, Intake, Sets};
+use owners::{MoveError, MovedRows, Movers};
 
 /// Who should be in a cohort, and what was found on the way there.
 #[derive(Debug)]
 pub struct Desired {
     /// The members, not yet sorted.
     pub set: SortedSet,
+    /// Counts those of them who differ from others by upper and lower case only.
+    pub spelled: Spelled,
     /// Files and rows.
     pub reading: file::Reading,
     /// What tells this source from what it will be.
@@ -52,6 +56,8 @@ pub struct Desired {
     pub moved: Option<SortedSet>,
     /// Rows in which they stood.
     pub moved_rows: u64,
+    /// Rows of them where somebody else was said to be the owner as well.
+    pub ambiguous_rows: u64,
 }
 
 /// Why there are no desired members.
@@ -159,17 +165,20 @@ pub fn read(cohort: &Cohort, from: From<'_>, progress: &dyn Progress) -> Result<
     let (seed, memory_max) = (from.state.seed(), from.config.memory_max);
     let owners = if may_move(cohort) { from.state.owners()? } else { None };
     let movers = owners.as_ref().map(|owners| Movers::new(owners, seed, memory_max));
-    let set = SortedSet::new(seed, movers.as_ref().map_or(memory_max, |_| Movers::rest_of(memory_max)));
+    let all = SortedSet::new(seed, movers.as_ref().map_or(memory_max, |_| Movers::rest_of(memory_max)));
+    let sets = Sets { all, upper: SortedSet::by_lower_case(seed, spelled::MEMORY) };
     thread::scope(|scope| {
-        let (mut intake, partitioner) = Intake::start(scope, &cohort.id, &matcher, progress, movers, set)?;
+        let (mut intake, partitioner) = Intake::start(scope, &cohort.id, &matcher, progress, movers, sets)?;
         let reading = rows(cohort, from, matcher.columns(), &mut intake);
         let found = intake.finish();
         // Whatever stopped the partitioner or the rejects stopped the reading, and not the other way round.
-        let set = partitioner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let Sets { all: set, upper } = partitioner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let Found { rejects, moved } = found?;
         let (reading, fingerprint) = reading?;
-        let (moved, moved_rows) = moved.unzip();
-        Ok(Desired { set, reading, fingerprint, rejects, moved, moved_rows: moved_rows.unwrap_or(0) })
+        let (moved_rows, ambiguous_rows) = moved.as_ref().map_or((0, 0), |moved| (moved.rows, moved.ambiguous));
+        let moved = moved.map(|MovedRows { set, .. }| set);
+        let spelled = Spelled::new(upper);
+        Ok(Desired { set, spelled, reading, fingerprint, rejects, moved, moved_rows, ambiguous_rows })
     })
 }
 

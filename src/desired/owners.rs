@@ -6,13 +6,14 @@
 use std::io;
 
 use super::SortedSet;
+use crate::connector::file::Place;
 use crate::model::{EXTERNAL_ID_LEN_MAX, Identifier, IdentifierError, KeySeed, Kind, usable};
 use crate::state::{Asked, Handle, Owners, StateError};
 
 /// One part in so many of the memory is for members that are put aside, and one for those that were moved.
 const MEMORY_SHARE: usize = 8;
 /// What a question takes besides the member.
-const QUESTION_LEN: usize = size_of::<(Asked, usize)>();
+const QUESTION_LEN: usize = size_of::<Question>();
 
 /// Why members cannot be moved.
 #[derive(Debug, thiserror::Error)]
@@ -31,15 +32,46 @@ impl From<IdentifierError> for MoveError {
     }
 }
 
+/// Whose a member is that was put aside, and where it stood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Question {
+    asked: Asked,
+    at: usize,
+    line: u64,
+    file: u32,
+}
+
+/// What becomes of a member that was put aside.
+pub(super) enum Settled<'a> {
+    /// Its owner's id, packed.
+    Owner(&'a [u8]),
+    /// Nobody is known to own it: itself, packed, and where it stood.
+    AsItIs(&'a [u8], Place<'a>),
+}
+
+/// What was found of members that were put aside.
+#[derive(Debug)]
+pub(super) struct MovedRows {
+    /// The identifiers that owners were found for.
+    pub(super) set: SortedSet,
+    /// The rows that they stood in.
+    pub(super) rows: u64,
+    /// Rows of them where somebody else was said to be the owner as well.
+    pub(super) ambiguous: u64,
+}
+
 /// Moves members to their owners.
 pub(super) struct Movers<'a> {
     owners: &'a Owners,
     /// Members that the map may know, packed.
     aside: Vec<u8>,
-    asked: Vec<(Asked, usize)>,
+    asked: Vec<Question>,
+    /// The files that members stood in.
+    files: Vec<Box<str>>,
     aside_max: usize,
     moved: SortedSet,
     rows: u64,
+    ambiguous: u64,
     packed: Vec<u8>,
 }
 
@@ -47,8 +79,8 @@ impl<'a> Movers<'a> {
     pub(super) fn new(owners: &'a Owners, seed: KeySeed, memory_max: usize) -> Self {
         let aside_max = memory_max / MEMORY_SHARE;
         let moved = SortedSet::new(seed, memory_max / MEMORY_SHARE);
-        let (aside, asked, packed) = (Vec::new(), Vec::new(), Vec::new());
-        Self { owners, aside, asked, aside_max, moved, rows: 0, packed }
+        let (aside, asked, files, packed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { owners, aside, asked, files, aside_max, moved, rows: 0, ambiguous: 0, packed }
     }
 
     /// The memory that is left for members.
@@ -58,14 +90,23 @@ impl<'a> Movers<'a> {
 
     /// Takes the last member of a batch, which begins at `from`, out of it if the map may know whose it is.
     #[inline]
-    pub(super) fn take(&mut self, batch: &mut Vec<u8>, from: usize) -> Result<(), MoveError> {
+    pub(super) fn take(
+        &mut self,
+        batch: &mut Vec<u8>,
+        from: usize,
+        place: Place<'_>,
+    ) -> Result<(), MoveError> {
         if batch.get(from).copied().and_then(Kind::from_byte) == Some(Kind::ExternalId) {
             return Ok(());
         }
         let (identifier, _) = Identifier::unpack(&batch[from..])?;
         let handle = Handle::of_member(&identifier);
         if let Some(asked) = handle.and_then(|handle| self.owners.may_know(handle)) {
-            self.asked.push((asked, self.aside.len()));
+            if self.files.last().is_none_or(|file| **file != *place.file) {
+                self.files.push(place.file.into());
+            }
+            let file = u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX);
+            self.asked.push(Question { asked, at: self.aside.len(), line: place.line, file });
             self.aside.extend_from_slice(&batch[from..]);
             batch.truncate(from);
         }
@@ -77,29 +118,35 @@ impl<'a> Movers<'a> {
         self.aside.len() + self.asked.len() * QUESTION_LEN >= self.aside_max
     }
 
-    /// Asks for those who were put aside, and gives back each: by their owner's id, or as they are. Whether `each`
-    /// took all of them.
-    pub(super) fn settle(&mut self, mut each: impl FnMut(&[u8]) -> bool) -> Result<bool, MoveError> {
+    /// Asks for those who were put aside, and gives back each. Whether `each` took all of them.
+    pub(super) fn settle(&mut self, mut each: impl FnMut(Settled<'_>) -> bool) -> Result<bool, MoveError> {
         let mut asked = std::mem::take(&mut self.asked);
         asked.sort_unstable();
         let mut answers = self.owners.answers();
-        for (question, at) in asked.drain(..) {
+        for Question { asked, at, line, file } in asked.drain(..) {
             let (identifier, len) = Identifier::unpack(&self.aside[at..])?;
             let packed = &self.aside[at..at + len];
             let owner = match Handle::of_member(&identifier) {
-                Some(handle) => answers.owner(question, handle)?.map(str::as_bytes),
+                Some(handle) => answers.owner(asked, handle)?,
                 None => None,
             };
-            let owner = owner.and_then(|owner| usable(owner, EXTERNAL_ID_LEN_MAX, &[]).ok().flatten());
-            let is_taken = match owner {
-                Some(owner) => {
-                    self.packed.clear();
-                    Identifier::pack(Kind::ExternalId, "", owner, &mut self.packed);
+            let usable = |(owner, is_contested): (&'_ str, bool)| {
+                let owner = usable(owner.as_bytes(), EXTERNAL_ID_LEN_MAX, &[]).ok().flatten()?;
+                self.packed.clear();
+                Identifier::pack(Kind::ExternalId, "", owner, &mut self.packed);
+                Some(is_contested)
+            };
+            let is_taken = match owner.and_then(usable) {
+                Some(is_contested) => {
                     self.moved.push(packed)?;
                     self.rows += 1;
-                    each(&self.packed)
+                    self.ambiguous += u64::from(is_contested);
+                    each(Settled::Owner(&self.packed))
                 }
-                None => each(packed),
+                None => {
+                    let file = self.files.get(file as usize).map_or("", |file| file);
+                    each(Settled::AsItIs(packed, Place { file, line }))
+                }
             };
             if !is_taken {
                 return Ok(false);
@@ -107,12 +154,12 @@ impl<'a> Movers<'a> {
         }
         self.asked = asked;
         self.aside.clear();
+        self.files.clear();
         Ok(true)
     }
 
-    /// The identifiers that owners were found for, and the rows that they stood in.
-    pub(super) fn finish(self) -> (SortedSet, u64) {
-        (self.moved, self.rows)
+    pub(super) fn finish(self) -> MovedRows {
+        MovedRows { set: self.moved, rows: self.rows, ambiguous: self.ambiguous }
     }
 }
 
@@ -128,6 +175,19 @@ mod tests {
         let mut packed = Vec::new();
         Identifier::pack(kind, "", value.as_bytes(), &mut packed);
         packed
+    }
+
+    fn keep(found: &mut Vec<Vec<u8>>, one: &Settled<'_>) -> bool {
+        found.push(match one {
+            Settled::Owner(packed) => packed.to_vec(),
+            Settled::AsItIs(packed, place) => {
+                let (who, _) = Identifier::unpack(packed).unwrap();
+                assert_eq!(who.value, format!("d{}", place.line), "it is told where it stood");
+                assert_eq!(place.file == "a", place.line.is_multiple_of(7));
+                packed.to_vec()
+            }
+        });
+        true
     }
 
     /// A map in many runs, asked in small batches.
@@ -152,15 +212,15 @@ mod tests {
         let (mut found, mut settled, mut unknown) = (Vec::new(), 0, 0);
         for n in 0..6_000 {
             let mut batch = packed(Kind::DeviceId, &format!("d{n}"));
-            movers.take(&mut batch, 0).unwrap();
+            movers.take(&mut batch, 0, Place { file: if n % 7 == 0 { "a" } else { "b" }, line: n }).unwrap();
             unknown += usize::from(!batch.is_empty());
             found.extend((!batch.is_empty()).then_some(batch));
             if movers.are_many() {
                 settled += 1;
-                assert!(movers.settle(|packed| (found.push(packed.to_vec()), true).1).unwrap());
+                assert!(movers.settle(|one| keep(&mut found, &one)).unwrap());
             }
         }
-        movers.settle(|packed| (found.push(packed.to_vec()), true).1).unwrap();
+        movers.settle(|one| keep(&mut found, &one)).unwrap();
         assert!(settled >= 2 && unknown > 2_800, "{settled} {unknown}");
         let owner = |n: usize| {
             (0..5).rev().find(|round| n < 3_000 && n >= *round && (n - round).is_multiple_of(2 + round))
@@ -175,11 +235,13 @@ mod tests {
         found.sort_unstable();
         expected.sort_unstable();
         assert!(found == expected);
-        let (set, rows) = movers.finish();
+        let MovedRows { set, rows, ambiguous } = movers.finish();
         let (mut members, mut distinct) = (set.into_members(), 0);
         while members.advance().unwrap().is_some() {
             distinct += 1;
         }
         assert_eq!((rows, distinct), (moved, moved));
+        let told = |n: usize| (0..5).filter(|round| n >= *round && (n - round).is_multiple_of(2 + round)).count();
+        assert_eq!(ambiguous, (0..3_000).filter(|n| told(*n) > 1).count() as u64);
     }
 }

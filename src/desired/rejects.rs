@@ -40,6 +40,8 @@ impl Rejects {
             files: reading.files,
             duplicates,
             moved,
+            ambiguous: 0,
+            case_colliding: 0,
             unreadable: self.unreadable,
             rejects: self.counts.iter().map(|(reason, number)| ((*reason).to_owned(), *number)).collect(),
             samples: self.samples.clone(),

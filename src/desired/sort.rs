@@ -8,8 +8,9 @@
 use std::io;
 
 use super::log::{CHUNK_LEN, Chunk, Log};
+use super::spelled;
 use super::walk::Members;
-use crate::model::{Identifier, Key, KeySeed};
+use crate::model::{Key, KeySeed};
 
 /// Partitions of a set.
 pub(super) const PARTITIONS: usize = 256;
@@ -23,6 +24,9 @@ pub struct SortedSet {
     /// The chunk of each partition that is being filled. None before the first member.
     pub(super) open: Vec<Chunk>,
     pub(super) full: Vec<Vec<Chunk>>,
+    /// Keys are those of the lower case: each way of writing is a member.
+    pub(super) is_by_lower_case: bool,
+    lower: Vec<u8>,
 }
 
 impl SortedSet {
@@ -32,21 +36,14 @@ impl SortedSet {
         // What is kept apart is for the order of the partitions that are being sorted and walked.
         let memory_max = memory_max - memory_max / 8;
         let full = vec![Vec::new(); PARTITIONS];
-        Self { seed, memory_max, log: Log::new(memory_max), open: Vec::new(), full }
+        let (log, open, lower) = (Log::new(memory_max), Vec::new(), Vec::new());
+        Self { seed, memory_max, log, open, full, is_by_lower_case: false, lower }
     }
 
-    /// Adds members by their packed identifiers, one after the other.
-    ///
-    /// # Errors
-    /// When the temporary file does not take what memory cannot hold.
-    pub fn extend(&mut self, mut packed: &[u8]) -> io::Result<()> {
-        while !packed.is_empty() {
-            let len = Identifier::packed_len(packed).map_err(io::Error::other)?;
-            let (first, rest) = packed.split_at(len);
-            self.push(first)?;
-            packed = rest;
-        }
-        Ok(())
+    /// The same, in the order of the keys of the members' lower case.
+    #[must_use]
+    pub(super) fn by_lower_case(seed: KeySeed, memory_max: usize) -> Self {
+        Self { is_by_lower_case: true, ..Self::new(seed, memory_max) }
     }
 
     /// Adds a member by its packed identifier.
@@ -55,7 +52,12 @@ impl SortedSet {
     /// When the temporary file does not take what memory cannot hold.
     #[inline]
     pub fn push(&mut self, packed: &[u8]) -> io::Result<()> {
-        let partition = Key::of(self.seed, packed).partition();
+        let keyed = if self.is_by_lower_case {
+            spelled::lower(packed, &mut self.lower).map_err(io::Error::other)?
+        } else {
+            packed
+        };
+        let partition = Key::of(self.seed, keyed).partition();
         if let Some(open) = self.open.get_mut(partition)
             && self.log.extend(open, packed)
         {

@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::{Builder, JoinHandle};
 
 use super::log::{CHUNK_LEN, Chunk, Log};
+use super::spelled;
 use super::sort::{PARTITIONS, SortedSet};
 use crate::model::{Identifier, Key, KeySeed};
 
@@ -72,6 +73,12 @@ impl Entry {
     }
 }
 
+/// The packed identifier at a place of a partition.
+fn packed_at<'a>(pieces: &'a [Piece], log: &'a Log, place: usize) -> &'a [u8] {
+    let rest = &pieces[place / CHUNK_LEN].bytes(log)[place % CHUNK_LEN..];
+    &rest[..Identifier::packed_len(rest).unwrap_or(0)]
+}
+
 impl Members {
     pub(super) fn new(set: SortedSet) -> Self {
         Self { set: Some(set), sorter: None, current: Sorted::default(), next: 0, duplicates: 0 }
@@ -106,8 +113,7 @@ impl Members {
     pub fn packed(&self) -> &[u8] {
         let current = self.next.checked_sub(1).and_then(|at| self.current.order.get(at));
         let (Some(Entry { place, .. }), Some(sorter)) = (current, &self.sorter) else { return &[] };
-        let rest = &self.current.pieces[place / CHUNK_LEN].bytes(&sorter.log)[place % CHUNK_LEN..];
-        &rest[..Identifier::packed_len(rest).unwrap_or(0)]
+        packed_at(&self.current.pieces, &sorter.log, *place)
     }
 
     /// How many members were pushed again, as far as the walk has come.
@@ -149,11 +155,18 @@ impl Members {
 impl Sorter {
     fn start(mut set: SortedSet) -> io::Result<Self> {
         set.make_room(IN_FLIGHT_MAX)?;
-        let SortedSet { seed, log, open, mut full, .. } = set;
+        let SortedSet { seed, log, open, mut full, is_by_lower_case, .. } = set;
         full.iter_mut().zip(open).for_each(|(full, open)| full.push(open));
         let log = Arc::new(log);
-        let desk =
-            Desk { seed, log: Arc::clone(&log), free: Vec::new(), hashed: Vec::new(), ends: Vec::new() };
+        let desk = Desk {
+            seed,
+            is_by_lower_case,
+            log: Arc::clone(&log),
+            free: Vec::new(),
+            hashed: Vec::new(),
+            ends: Vec::new(),
+            lower: Vec::new(),
+        };
         let (sink, sorted) = mpsc::sync_channel(WAITING_MAX);
         let (used, back) = mpsc::channel();
         let thread =
@@ -186,11 +199,13 @@ fn sort_all(
 /// What sorting needs, used again for each partition.
 struct Desk {
     seed: KeySeed,
+    is_by_lower_case: bool,
     log: Arc<Log>,
     free: Vec<Vec<u8>>,
     hashed: Vec<Entry>,
     /// Where each bucket ends in the order, which has far fewer members than can be counted here.
     ends: Vec<u32>,
+    lower: Vec<u8>,
 }
 
 impl Desk {
@@ -209,15 +224,23 @@ impl Desk {
             self.hash(piece.bytes(&log), start)?;
         }
         self.place(&mut order);
+        let packed = |entry: &Entry| packed_at(&pieces, &log, entry.place);
         let mut from = 0;
         for end in &self.ends {
             let end = *end as usize;
             if end - from > 1 {
                 order[from..end].sort_unstable();
+                if self.is_by_lower_case {
+                    order[from..end].sort_by_cached_key(|entry| (entry.key(), packed(entry).to_vec()));
+                }
             }
             from = end;
         }
-        order.dedup_by_key(|entry| (entry.high, entry.low));
+        if self.is_by_lower_case {
+            order.dedup_by(|next, entry| next.key() == entry.key() && packed(next) == packed(entry));
+        } else {
+            order.dedup_by_key(|entry| (entry.high, entry.low));
+        }
         let duplicates = (self.hashed.len() - order.len()) as u64;
         Ok(Sorted { pieces, order, duplicates })
     }
@@ -236,7 +259,13 @@ impl Desk {
         let mut at = 0;
         while at < bytes.len() {
             let len = Identifier::packed_len(&bytes[at..]).map_err(io::Error::other)?;
-            let (high, low) = Key::of(self.seed, &bytes[at..at + len]).halves();
+            let packed = &bytes[at..at + len];
+            let keyed = if self.is_by_lower_case {
+                spelled::lower(packed, &mut self.lower).map_err(io::Error::other)?
+            } else {
+                packed
+            };
+            let (high, low) = Key::of(self.seed, keyed).halves();
             self.hashed.push(Entry { high, low, place: start + at });
             at += len;
         }

@@ -118,7 +118,8 @@ impl Matcher {
         &self.columns
     }
 
-    /// Matches one row, and appends the packed identifier to `out`.
+    /// Matches one row, and appends the packed identifier to `out`. Whether the delivery reaches it is another
+    /// question, [`Self::unreached`], since whoever is known by a device may be known otherwise as well.
     ///
     /// # Errors
     /// [`Unmatched`] when the row names nobody. Nothing is appended.
@@ -138,10 +139,6 @@ impl Matcher {
             };
             match usable(bytes, len_max(rule.kind), &self.null_values) {
                 Ok(None) => {}
-                Ok(Some(_)) if !self.delivery.reaches(rule.kind) => {
-                    let reason = Reason::DeviceIdByAttribute;
-                    return Err(Unmatched { reason, column: &rule.column, value: bytes });
-                }
                 Ok(Some(value)) => {
                     Identifier::pack(rule.kind, &rule.label, value, out);
                     return Ok(());
@@ -150,6 +147,23 @@ impl Matcher {
             }
         }
         Err(Unmatched { reason: Reason::NoIdentifier, column: "", value: b"" })
+    }
+
+    /// Whether the delivery reaches whoever is matched, however they are.
+    #[must_use]
+    pub fn reaches_all(&self) -> bool {
+        self.rules.iter().all(|(_, rule)| self.delivery.reaches(rule.kind))
+    }
+
+    /// Why the delivery does not reach somebody who is known so; none if it does.
+    #[must_use]
+    pub fn unreached<'a>(&'a self, who: &Identifier<'a>) -> Option<Unmatched<'a>> {
+        if self.delivery.reaches(who.kind) {
+            return None;
+        }
+        let rule = self.rules.iter().find(|(_, rule)| rule.kind == who.kind);
+        let column = rule.map_or("", |(_, rule)| &rule.column);
+        Some(Unmatched { reason: Reason::DeviceIdByAttribute, column, value: who.value.as_bytes() })
     }
 }
 
@@ -203,6 +217,17 @@ mod tests {
         check([&"x".repeat(988), "", "d1"], Err((Reason::TooLong, "identity")));
         check(["", &"x".repeat(237), "d1"], Err((Reason::TooLong, "crm_id")));
         check([&"x".repeat(987), "", ""], Ok(&format!("external_id {}", "x".repeat(987))));
+    }
+
+    #[test]
+    fn an_attribute_reaches_no_device() {
+        let rules = matcher().rules.into_iter().map(|(_, rule)| rule).collect::<Vec<_>>();
+        let who = Identifier { kind: Kind::DeviceId, label: "", value: "d1" };
+        let matcher = Matcher::new(&rules, &[], &Delivery::Array("a".into()));
+        let no = matcher.unreached(&who).unwrap();
+        assert_eq!((no.reason, no.column, no.value), (Reason::DeviceIdByAttribute, "device", &b"d1"[..]));
+        assert!(!matcher.reaches_all() && Matcher::new(&rules[..2], &[], &matcher.delivery).reaches_all());
+        assert_eq!(matcher.unreached(&Identifier { kind: Kind::Alias, label: "crm", value: "7" }), None);
     }
 
     #[test]

@@ -16,6 +16,12 @@ pub struct Matched {
     /// Rows with a device or an alias whose owner is known: they stand for the owner.
     #[serde(default)]
     pub moved: u64,
+    /// Rows of those where somebody else was said to be the owner as well: the newest evidence has decided.
+    #[serde(default)]
+    pub ambiguous: u64,
+    /// Members who differ from others by upper and lower case only.
+    #[serde(default)]
+    pub case_colliding: u64,
     /// Rows in which there may be a person whom we could not read; part of the rejects.
     pub unreadable: u64,
     /// Rows that name nobody, by reason.

@@ -53,7 +53,12 @@ pub trait Sink {
     fn change(&mut self, op: Op, packed: &[u8]) -> Result<(), Self::Error>;
     /// Is told before a change that somebody enters who was not there, or that a member leaves: not of those in
     /// doubt, nor of those who are sent once more.
-    fn crossing(&mut self, _op: Op, _packed: &[u8]) {}
+    ///
+    /// # Errors
+    /// When it cannot be told whether that is one.
+    fn crossing(&mut self, _op: Op, _packed: &[u8]) -> Result<(), Self::Error> {
+        Ok(())
+    }
 }
 
 /// How many of what a diff found.
@@ -138,7 +143,7 @@ pub fn diff<E>(
             (None, None) => return Ok(tally),
             (Some(key), entry) if entry.is_none_or(|(other, _)| key < other) => {
                 tally.added += 1;
-                sink.crossing(Op::Add, desired.packed());
+                sink.crossing(Op::Add, desired.packed())?;
                 sink.change(Op::Add, desired.packed())?;
                 wanted = next_desired(desired, Some(key))?;
             }
@@ -152,7 +157,7 @@ pub fn diff<E>(
             }
             (_, Some((other, standing))) => {
                 if standing == Standing::Member {
-                    sink.crossing(Op::Remove, record.packed()?);
+                    sink.crossing(Op::Remove, record.packed()?)?;
                 }
                 if settle_undesired(standing, &mut tally) {
                     sink.change(Op::Remove, record.packed()?)?;

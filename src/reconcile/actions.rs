@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use jiff::SignedDuration;
 
 use super::report::CohortPlan;
-use super::{Inputs, PlanError, strangers};
+use super::{Inputs, PlanError, renamed, strangers};
 use crate::config::{Action, Cohort};
 use crate::desired;
 use crate::model::{Identifier, Kind, Op, Timestamp};
@@ -18,6 +18,8 @@ use crate::state::{Crossing, Due, Outbox, Person, Recent, Stamp, StateError, Wor
 
 /// So many who cross at once are no entries of single people.
 pub(super) const CROSSING_MAX: usize = 10_000;
+/// So many more are looked at, some of whom may only get another name.
+const RENAMED_MAX: usize = 20 * CROSSING_MAX;
 
 /// Who crosses in a pass, as the diff finds them.
 #[derive(Clone, Debug, Default)]
@@ -27,8 +29,14 @@ pub(super) struct Crossings {
     pub(super) too_many: BTreeSet<Crossing>,
     /// People who are due, and whom this plan sends the other way.
     pub(super) back: BTreeSet<(Crossing, Person)>,
+    /// Devices and aliases that make room for their owners' ids.
+    pub(super) renamed: Vec<Person>,
+    /// People who are sent by their own ids, while others are due by devices or aliases.
+    pub(super) sent: Vec<Person>,
     /// Whom to look for among the changes.
     due: HashSet<Box<[u8]>>,
+    /// Somebody of those is known by a device or an alias.
+    may_be_renamed: bool,
     /// What was chosen when the plan was saved, properties and all.
     saved: Vec<Due>,
 }
@@ -45,7 +53,9 @@ impl Crossings {
             due.who.identifier().pack_into(&mut bytes);
             bytes.into_boxed_slice()
         };
-        Ok(Some(Self { due: outbox.due.iter().map(packed).collect(), ..Self::default() }))
+        let may_be_renamed = outbox.due.iter().any(|due| due.who.identifier().kind != Kind::ExternalId);
+        let due = outbox.due.iter().map(packed).collect();
+        Ok(Some(Self { due, may_be_renamed, ..Self::default() }))
     }
 
     /// The crossings of a plan that was saved.
@@ -58,18 +68,35 @@ impl Crossings {
         let Ok((who, _)) = Identifier::unpack(packed) else { return };
         let crossing = of(op);
         let side = self.sides.entry(crossing).or_default();
-        if side.len() < CROSSING_MAX {
+        if side.len() < CROSSING_MAX + RENAMED_MAX {
             side.push(who.into());
         } else {
             self.too_many.insert(crossing);
         }
     }
 
+    /// A device or an alias leaves, whose owner is the member now.
+    pub(super) fn renames(&mut self, packed: &[u8]) {
+        let Ok((who, _)) = Identifier::unpack(packed) else { return };
+        if self.renamed.len() < RENAMED_MAX {
+            self.renamed.push(who.into());
+        } else {
+            // Whose entry is one and whose is not cannot be told any more.
+            self.too_many.insert(Crossing::Enter);
+        }
+    }
+
     /// Somebody is sent, for whatever reason.
     pub(super) fn changed(&mut self, op: Op, packed: &[u8]) {
-        if self.due.contains(packed)
-            && let Ok((who, _)) = Identifier::unpack(packed)
-        {
+        let is_due = self.due.contains(packed);
+        if !is_due && !(op == Op::Add && self.may_be_renamed) {
+            return;
+        }
+        let Ok((who, _)) = Identifier::unpack(packed) else { return };
+        if op == Op::Add && self.may_be_renamed && self.sent.len() < RENAMED_MAX {
+            self.sent.push(who.into());
+        }
+        if is_due {
             let other = match op {
                 Op::Add => Crossing::Exit,
                 Op::Remove => Crossing::Enter,
@@ -184,7 +211,7 @@ pub(super) fn target(cohort: &Cohort, workspace: &Workspace) -> String {
 /// Chooses for whom something is triggered. `plan` is the cohort's plan after the guard.
 fn plan(
     cohort: &Cohort,
-    crossings: Crossings,
+    mut crossings: Crossings,
     plan: &CohortPlan,
     inputs: Inputs<'_>,
 ) -> Result<Option<ActionPlan>, PlanError> {
@@ -194,6 +221,7 @@ fn plan(
     // Whoever may have got it is left alone for as long as if they had.
     let left_alone = |due: &Due| Recent { crossing: due.crossing, who: due.who.clone(), at: Stamp(now) };
     outbox.recent.extend(lost.iter().map(left_alone));
+    renamed::follow(&mut crossings, &mut outbox, inputs)?;
     outbox.due.retain(|due| !crossings.back.contains(&(due.crossing, due.who.clone())));
     let approved = &plan.verdict.approved;
     // Nothing was ever sent in this way: there is no name that Braze took, nor anybody whom it let go.

@@ -16,6 +16,7 @@ mod moved;
 mod moving;
 mod observe;
 mod policy;
+mod renamed;
 mod report;
 mod resync;
 mod saved;

@@ -10,7 +10,8 @@ use super::policy::{self};
 use super::report::CohortPlan;
 use super::{PlanError, observe::tally_of};
 use crate::config::Cohort;
-use crate::desired::{self, Desired};
+use crate::desired::{self, Desired, DesiredError};
+use crate::model::Matched;
 use crate::plan::{Plan, Policy, SourceTally, guard};
 use crate::state::Version;
 
@@ -23,14 +24,18 @@ pub(super) fn is_due(cohort: &Cohort, record: &Version) -> bool {
 /// by the new one.
 pub(super) fn plan(cohort: &Cohort, record: Version, inputs: Inputs<'_>) -> Result<CohortPlan, PlanError> {
     let read = desired::read(cohort, inputs.from(), inputs.progress)?;
-    let Desired { set, reading, rejects, moved_rows, .. } = read;
+    let Desired { set, mut spelled, reading, rejects, moved_rows, ambiguous_rows, .. } = read;
     let mut members = set.into_members();
-    while members.advance().map_err(desired::DesiredError::Scratch)?.is_some() {}
+    while let Some(key) = members.advance().map_err(DesiredError::Scratch)? {
+        spelled.pass(&[key]);
+    }
+    let (case_colliding, spelled) = spelled.finish().map_err(DesiredError::Scratch)?;
     let matched = rejects.matched(&reading, members.duplicates(), moved_rows);
+    let matched = Matched { ambiguous: ambiguous_rows, case_colliding, ..matched };
     let source = tally_of(&matched, reading.hollow);
     let diff = observe::compare(&cohort.id, None, Some(&record), Beside::default(), inputs)?;
     let plan = judged(cohort, record, diff, source, inputs)?;
-    Ok(CohortPlan { matched: Some(matched), source_read: true, rejects: Some(rejects), ..plan })
+    Ok(CohortPlan { matched: Some(matched), source_read: true, rejects: Some(rejects), spelled, ..plan })
 }
 
 /// Makes a plan of a cohort's move and holds it to its policy.
@@ -62,6 +67,7 @@ pub(super) fn judged(
         matched: None,
         source_read: false,
         rejects: None,
+        spelled: Vec::new(),
         mark: None,
         record_changed: false,
         record,

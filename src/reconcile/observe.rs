@@ -11,7 +11,7 @@ use super::strangers;
 use super::streams::{Known, Wanted};
 use super::{Inputs, moving};
 use crate::config::{Braze, Cohort};
-use crate::desired::{self, Desired, Members};
+use crate::desired::{self, Desired, DesiredError, Members, Spelled};
 use crate::model::{Ceilings, CohortId, ConnectionName, Delivery, GuardLimits, Key, Matched, Op};
 use crate::plan::{
     self, DiffError, Draft, Naming, Plan, PlanDigest, Policy, Side, Sides, Sink, SourceTally, Tally, guard,
@@ -41,12 +41,14 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
     // Taken before the first byte is read: only then does a file's age say that it will not change unseen.
     let began = inputs.clock.now();
     let read = desired::read(cohort, inputs.from(), inputs.progress)?;
-    let Desired { set, reading, fingerprint, rejects, moved, moved_rows } = read;
+    let Desired { set, mut spelled, reading, fingerprint, rejects, moved, moved_rows, ambiguous_rows } = read;
     let mut members = set.into_members();
     let moved = moved.map(|moved| Moved::new(moved, inputs.state.seed()));
     let beside = Beside { moved, crossings, again: known };
-    let diff = compare(&cohort.id, Some(&mut members), previous.as_ref(), beside, inputs)?;
+    let diff = compare(&cohort.id, Some((&mut members, &mut spelled)), previous.as_ref(), beside, inputs)?;
+    let (case_colliding, spelled) = spelled.finish().map_err(DesiredError::Scratch)?;
     let matched = rejects.matched(&reading, members.duplicates(), moved_rows);
+    let matched = Matched { ambiguous: ambiguous_rows, case_colliding, ..matched };
     let mark = fingerprint.and_then(|print| print.text(&rules, began));
     let mark = mark.filter(|_| reading.hollow.is_none()).map(|fingerprint| SourceMark {
         fingerprint,
@@ -57,8 +59,13 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
     let Diff { tally, mut changes } = diff;
     let crossings = changes.crossings.take();
     let plan = judged(cohort, names, previous, Diff { tally, changes }, Some(source), inputs)?;
-    let plan =
-        CohortPlan { matched: Some(matched), source_read: true, rejects: Some(rejects), ..plan.marked(mark) };
+    let plan = CohortPlan {
+        matched: Some(matched),
+        source_read: true,
+        rejects: Some(rejects),
+        spelled,
+        ..plan.marked(mark)
+    };
     actions::acting(cohort, crossings, plan, inputs)
 }
 
@@ -141,6 +148,7 @@ pub(super) fn judged(
         matched: None,
         source_read: false,
         rejects: None,
+        spelled: Vec::new(),
         mark: None,
         record_changed: previous.is_some_and(|previous| previous != record),
         record,
@@ -218,6 +226,7 @@ pub(super) fn emptying(
         matched: None,
         source_read: false,
         rejects: None,
+        spelled: Vec::new(),
         mark: None,
         record,
         record_changed: false,
@@ -302,7 +311,7 @@ pub(super) struct Beside {
 /// Walks desired members, or nobody, and the record in step.
 pub(super) fn compare(
     id: &CohortId,
-    members: Option<&mut Members>,
+    members: Option<(&mut Members, &mut Spelled)>,
     previous: Option<&Version>,
     beside: Beside,
     inputs: Inputs<'_>,
@@ -353,9 +362,17 @@ impl Sink for Changes {
         Ok(self.spools.of_mut(op).push(packed)?)
     }
 
-    fn crossing(&mut self, op: Op, packed: &[u8]) {
-        if let Some(crossings) = &mut self.crossings {
+    fn crossing(&mut self, op: Op, packed: &[u8]) -> Result<(), PlanError> {
+        let Some(crossings) = &mut self.crossings else { return Ok(()) };
+        let is_renamed = match &mut self.moved {
+            Some(moved) if op == Op::Remove => moved.has(packed)?,
+            _ => false,
+        };
+        if is_renamed {
+            crossings.renames(packed);
+        } else {
             crossings.crossed(op, packed);
         }
+        Ok(())
     }
 }

@@ -30,6 +30,8 @@ pub struct CohortPlan {
     pub source_read: bool,
     /// The rows that could not be used.
     pub rejects: Option<Rejects>,
+    /// Some of the members who differ from others by upper and lower case only, packed.
+    pub spelled: Vec<Box<[u8]>>,
     /// What would let the next pass leave the source unread, once everything is done.
     pub mark: Option<SourceMark>,
     /// The record that the plan starts from, with what the config changes about it.

@@ -36,6 +36,7 @@ fn cohort(id: &CohortId, record: Version, inputs: Inputs<'_>) -> Result<CohortPl
         matched: None,
         source_read: false,
         rejects: None,
+        spelled: Vec::new(),
         mark: record.source.clone(),
         record,
         record_changed: false,

@@ -3,30 +3,37 @@
 use std::collections::BTreeSet;
 
 use super::PlanError;
-use crate::desired::{DesiredError, Members};
+use crate::desired::{DesiredError, Members, Spelled};
 use crate::model::{Key, Standing};
 use crate::plan;
 use crate::state::RecordCursor;
 
 /// Who should be there; perhaps nobody.
-pub(super) struct Wanted<'a>(pub(super) Option<&'a mut Members>);
+pub(super) struct Wanted<'a>(pub(super) Option<(&'a mut Members, &'a mut Spelled)>);
 
 impl plan::Desired for Wanted<'_> {
     type Error = PlanError;
 
     fn advance(&mut self) -> Result<Option<Key>, PlanError> {
         match &mut self.0 {
-            Some(members) => members.advance().map_err(|e| DesiredError::Scratch(e).into()),
+            Some((members, spelled)) => {
+                let key = members.advance().map_err(DesiredError::Scratch)?;
+                spelled.pass(key.as_slice());
+                Ok(key)
+            }
             None => Ok(None),
         }
     }
 
     fn pass(&mut self, keys: &[Key]) -> usize {
-        self.0.as_mut().map_or(0, |members| members.pass(keys))
+        let Some((members, spelled)) = &mut self.0 else { return 0 };
+        let count = members.pass(keys);
+        spelled.pass(&keys[..count]);
+        count
     }
 
     fn packed(&self) -> &[u8] {
-        self.0.as_ref().map_or(&[], |members| members.packed())
+        self.0.as_ref().map_or(&[], |(members, _)| members.packed())
     }
 }
 

@@ -53,10 +53,13 @@ fn show(config: &Config, id: &str) -> Result<Shown, CommandError> {
             Handle::Alias { label, .. } => format!("alias {label}"),
         };
         match evidence {
-            Evidence::Owner { owner, seen } => {
+            Evidence::Owner { owner, seen, is_contested } => {
                 let seen = timestamp_text(seen);
-                lines.push(format!("{kind} {id} is {owner}, seen {seen}"));
-                values.push(json!({ "kind": kind, "external_id": owner, "seen": seen }));
+                let other = if is_contested { "; somebody else was said to be it as well" } else { "" };
+                lines.push(format!("{kind} {id} is {owner}, seen {seen}{other}"));
+                values.push(
+                    json!({ "kind": kind, "external_id": owner, "seen": seen, "ambiguous": is_contested }),
+                );
             }
             Evidence::Gone => {
                 lines.push(format!("{kind} {id} was deleted"));

@@ -75,7 +75,7 @@ fn planned(cohort: &CohortPlan, showing: &Showing<'_>) -> Value {
         "sends": { "naming": approved.naming().is_some(), "removes": approved.sides().removes, "adds": approved.sides().adds },
         "source": cohort.matched.as_ref().map(|found| matched(found, cohort.source_read)),
         "refusals": refusals(&cohort.verdict.refusals, about),
-        "samples": { "removes": shown(&plan.samples.removes), "adds": shown(&plan.samples.adds) },
+        "samples": { "removes": shown(&plan.samples.removes), "adds": shown(&plan.samples.adds), "case_colliding": shown(&cohort.spelled) },
         "cost": cost(approved.cost()),
         "digest": approved.digest().to_string(),
     })
@@ -102,7 +102,8 @@ fn tally(tally: &Tally) -> Value {
 }
 
 fn matched(matched: &Matched, read: bool) -> Value {
-    json!({ "read": read, "rows": matched.rows, "files": matched.files, "duplicates": matched.duplicates, "moved": matched.moved, "rejects": matched.rejects })
+    json!({ "read": read, "rows": matched.rows, "files": matched.files, "duplicates": matched.duplicates, "moved": matched.moved,
+        "ambiguous": matched.ambiguous, "case_colliding": matched.case_colliding, "rejects": matched.rejects })
 }
 
 fn refusals(list: &[Refusal], about: About<'_>) -> Vec<Value> {

@@ -1,7 +1,7 @@
 //! A plan as Markdown, for a comment on a pull request.
 
 use super::refusal::{About, words};
-use super::{Showing, amiss, and_more, cost_line, rejected, rejects_line, sample, unknown_line};
+use super::{Showing, amiss, and_more, cost_line, rejected, rejects_line, sample, spelled_line, unknown_line};
 use crate::cli::error::plan_hint;
 use crate::cli::output::{count, counted};
 use crate::model::Op;
@@ -99,6 +99,9 @@ fn notes(plan: &PassPlan, showing: &Showing<'_>) -> String {
         }
         if let Some(reasons) = cohort.matched.as_ref().and_then(rejects_line) {
             notes.push(format!("- `{}`: rows not used: {reasons}", cohort.id));
+        }
+        if let Some(line) = cohort.matched.as_ref().and_then(spelled_line) {
+            notes.push(format!("- `{}`: {line}", cohort.id));
         }
     }
     for waiting in &plan.waiting {

@@ -85,7 +85,18 @@ pub(super) fn matched_line(matched: &Matched, people: u64) -> String {
     if matched.moved > 0 {
         line.push_str(&format!("; {} by their owner", count(matched.moved)));
     }
+    if matched.ambiguous > 0 {
+        line.push_str(&format!(", {} of them ambiguous", count(matched.ambiguous)));
+    }
     line
+}
+
+/// Who differs from others by upper and lower case only.
+pub(super) fn spelled_line(matched: &Matched) -> Option<String> {
+    let members = counted(matched.case_colliding, "member");
+    (matched.case_colliding > 0).then(|| {
+        format!("{members} with the same id but for upper and lower case: to Braze they are different people")
+    })
 }
 
 /// `3 placeholder, 1 too_long`.

@@ -2,8 +2,8 @@
 
 use super::refusal::{About, words};
 use super::{
-    Showing, amiss, and_more, cost_line, matched_line, rejected, rejects_line, sample, unknown_line,
-    unused_lines,
+    Showing, amiss, and_more, cost_line, matched_line, rejected, rejects_line, sample, spelled_line,
+    unknown_line, unused_lines,
 };
 use crate::cli::error::plan_hint;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
@@ -69,7 +69,7 @@ fn cohort(cohort: &CohortPlan, showing: &Showing<'_>, lines: &mut Vec<String>) {
         lines.push(format!("    {} refused by Braze before, not sent again", count(tally.refused)));
         lines.push(format!("      to ask once more: {}", showing.again.asking_the_refused()));
     }
-    source(cohort, lines);
+    source(cohort, showing.show_identifiers, lines);
     let (id, declared_at, whole) = (&cohort.id, &cohort.declared_at, approved.plan().whole_digest());
     let about = About { id, declared_at, again: showing.again, whole };
     for words in words(&cohort.verdict.refusals, about) {
@@ -134,7 +134,7 @@ fn side(cohort: &CohortPlan, op: Op, show_identifiers: bool, lines: &mut Vec<Str
     ));
 }
 
-fn source(cohort: &CohortPlan, lines: &mut Vec<String>) {
+fn source(cohort: &CohortPlan, show_identifiers: bool, lines: &mut Vec<String>) {
     let Some(matched) = &cohort.matched else { return };
     let plan = cohort.verdict.approved.plan();
     let people = if plan.moves_to.is_some() { named(matched) } else { plan.tally.desired() };
@@ -143,6 +143,12 @@ fn source(cohort: &CohortPlan, lines: &mut Vec<String>) {
         let rows = counted(rejected(matched), "row");
         lines.push(format!("    {} {rows} not used: {reasons}", yellow("!")));
         lines.extend(unused_lines(matched, "      "));
+    }
+    if let Some(line) = spelled_line(matched) {
+        lines.push(format!("    {} {line}", yellow("!")));
+        let shown: Vec<String> =
+            cohort.spelled.iter().map(|packed| sample(packed, show_identifiers)).collect();
+        lines.extend((!shown.is_empty()).then(|| dim(&format!("      such as {}", shown.join(", ")))));
     }
 }
 

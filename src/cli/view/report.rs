@@ -2,7 +2,7 @@
 
 use super::plan::left_behind;
 use super::refusal::{About, words};
-use super::{rejected, rejects_line, troubles};
+use super::{rejected, rejects_line, spelled_line, troubles};
 use crate::apply::Halt;
 use crate::cli::again::Again;
 use crate::cli::exit::Exit;
@@ -93,6 +93,8 @@ fn cohort(cohort: &CohortReport, again: &Again, lines: &mut Vec<String>) {
     {
         lines.push(format!("  {} {} not used: {reasons}", yellow("!"), counted(rows, "row")));
     }
+    let spelled = cohort.matched.as_ref().and_then(spelled_line);
+    lines.extend(spelled.map(|line| format!("  {} {line}", yellow("!"))));
     if let Some(file) = &cohort.rejects_file {
         lines.push(dim(&format!("    {}", file.display())));
     }

@@ -80,8 +80,9 @@ impl<'a> Handle<'a> {
 /// What is known of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Known {
-    /// The customer's id of the person, and when that was seen, in seconds since 1970.
-    Owner(Box<str>, u32),
+    /// The customer's id of the person, when that was seen, in seconds since 1970, and whether somebody else was
+    /// ever said to be it.
+    Owner(Box<str>, u32, bool),
     /// The id, of the same kind, of the person that this one was merged into.
     Merged(Box<str>),
     /// The person was deleted.
@@ -90,13 +91,14 @@ pub(super) enum Known {
 
 impl Known {
     pub(super) fn owner(owner: &str, seen: Timestamp) -> Self {
-        Self::Owner(owner.into(), u32::try_from(seen.as_second().max(0)).unwrap_or(u32::MAX))
+        Self::Owner(owner.into(), u32::try_from(seen.as_second().max(0)).unwrap_or(u32::MAX), false)
     }
 
     /// Its kind, when it was seen, and its text.
     pub(super) fn parts(&self) -> (u8, u32, &str) {
         match self {
-            Self::Owner(owner, seen) => (0, *seen, owner),
+            Self::Owner(owner, seen, false) => (0, *seen, owner),
+            Self::Owner(owner, seen, true) => (3, *seen, owner),
             Self::Merged(into) => (1, 0, into),
             Self::Gone => (2, 0, ""),
         }
@@ -104,7 +106,7 @@ impl Known {
 
     pub(super) fn from_parts(kind: u8, seen: u32, text: &str) -> Option<Self> {
         match kind {
-            0 => Some(Self::Owner(text.into(), seen)),
+            0 | 3 => Some(Self::Owner(text.into(), seen, kind == 3)),
             1 => Some(Self::Merged(text.into())),
             2 => Some(Self::Gone),
             _ => None,
@@ -114,17 +116,30 @@ impl Known {
     /// Whether this adds nothing to what was known before, or contradicts it with older evidence.
     pub(super) fn is_old_news(&self, before: &Self) -> bool {
         match (self, before) {
-            (Self::Owner(owner, seen), Self::Owner(known, known_seen)) if owner == known => {
+            (Self::Owner(owner, seen, _), Self::Owner(known, known_seen, _)) if owner == known => {
                 *seen < known_seen.saturating_add(NEWER)
             }
-            (Self::Owner(_, seen), Self::Owner(_, known_seen)) => seen < known_seen,
+            (Self::Owner(_, seen, _), Self::Owner(_, known_seen, _)) => seen < known_seen,
             _ => self == before,
         }
     }
 
+    /// The same, of somebody of whom something else was said as well.
+    pub(super) fn contested(self) -> Self {
+        match self {
+            Self::Owner(owner, seen, _) => Self::Owner(owner, seen, true),
+            other => other,
+        }
+    }
+
+    /// Whether two people were ever said to be it.
+    pub(super) fn is_contested(&self) -> bool {
+        matches!(self, Self::Owner(_, _, true))
+    }
+
     /// Whether the two say that one key is of two people.
     pub(super) fn contradicts(&self, before: &Self) -> bool {
-        matches!((self, before), (Self::Owner(owner, _), Self::Owner(known, _)) if owner != known)
+        matches!((self, before), (Self::Owner(owner, ..), Self::Owner(known, ..)) if owner != known)
     }
 }
 
@@ -133,7 +148,7 @@ mod tests {
     use super::*;
 
     fn owner(owner: &str, seen: u32) -> Known {
-        Known::Owner(owner.into(), seen)
+        Known::Owner(owner.into(), seen, false)
     }
 
     #[test]

@@ -161,19 +161,27 @@ impl IdentityMap {
     }
 
     fn learn(&mut self, key: MapKey, known: Option<Known>) -> Result<(), StateError> {
-        let Some(known) = known else { return Ok(()) };
+        let Some(mut known) = known else { return Ok(()) };
         let (kind, _, text) = known.parts();
         let print = xxh3_64(text.as_bytes()).wrapping_add(u64::from(kind));
         if self.taught.get(&key) == Some(&print) {
             return Ok(());
         }
         if let Some(before) = self.known(key)? {
-            self.conflicts += u64::from(known.contradicts(&before));
+            let is_contested = known.contradicts(&before);
+            self.conflicts += u64::from(is_contested);
             if known.is_old_news(&before) {
-                if !known.contradicts(&before) {
+                if !is_contested {
                     self.remember(key, print);
+                    return Ok(());
                 }
-                return Ok(());
+                if before.is_contested() {
+                    return Ok(());
+                }
+                // Who it is stays, and that it was said to be somebody else is new.
+                known = before.contested();
+            } else if is_contested || before.is_contested() {
+                known = known.contested();
             }
         }
         self.taught.remove(&key);
@@ -241,7 +249,7 @@ impl IdentityMap {
             let mut key = self.key(kind, value);
             for _ in 0..HOPS_MAX {
                 match self.known(key)? {
-                    Some(Known::Owner(owner, _)) if !self.forgotten.contains(&owner) => {
+                    Some(Known::Owner(owner, ..)) if !self.forgotten.contains(&owner) => {
                         return Ok(Some(owner.into()));
                     }
                     Some(Known::Merged(into)) => key = self.key(KeyKind::BrazeId, &into),
@@ -316,7 +324,7 @@ impl IdentityMap {
         }
         let (forgotten, deleted, seed) = (self.forgotten.clone(), self.deleted.clone(), self.seed());
         let keeps = |_: MapKey, known: &Known| match known {
-            Known::Owner(owner, _) => !forgotten.contains(owner),
+            Known::Owner(owner, ..) => !forgotten.contains(owner),
             Known::Merged(into) => !deleted.contains(&Handle::BrazeId(into).key(seed)),
             Known::Gone => true,
         };
@@ -350,7 +358,7 @@ impl IdentityMap {
         // Whoever was merged into one of theirs goes as well, since that names it.
         let (theirs, seed) = (RefCell::new(BTreeSet::from(keys)), self.seed());
         self.merge_all(&|key, known| {
-            if matches!(known, Known::Owner(owner, _) if **owner == *id) {
+            if matches!(known, Known::Owner(owner, ..) if **owner == *id) {
                 theirs.borrow_mut().insert(key);
             }
             true
@@ -358,7 +366,7 @@ impl IdentityMap {
         let theirs = theirs.into_inner();
         let keeps = |key: MapKey, known: &Known| match known {
             _ if keys.contains(&key) => false,
-            Known::Owner(text, _) => **text != *id,
+            Known::Owner(text, ..) => **text != *id,
             Known::Merged(into) => !theirs.contains(&Handle::BrazeId(into).key(seed)),
             Known::Gone => true,
         };

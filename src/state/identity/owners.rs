@@ -58,6 +58,8 @@ pub enum Evidence {
         owner: String,
         /// When that was seen; 1970 if nobody said.
         seen: Timestamp,
+        /// Whether somebody else was ever said to be it.
+        is_contested: bool,
     },
     /// The person was deleted.
     Gone,
@@ -73,13 +75,14 @@ pub struct Answers<'a> {
 }
 
 impl Answers<'_> {
-    /// The customer's id of whoever owns the handle, which must be the one that the question was asked of.
+    /// The customer's id of whoever owns the handle, which must be the one that the question was asked of, and whether
+    /// somebody else was ever said to own it: then the newest evidence has decided.
     ///
     /// # Errors
     /// When a run cannot be read or is damaged.
-    pub fn owner(&mut self, asked: Asked, handle: Handle<'_>) -> Result<Option<&str>, StateError> {
+    pub fn owner(&mut self, asked: Asked, handle: Handle<'_>) -> Result<Option<(&str, bool)>, StateError> {
         Ok(match self.last(asked.0, handle)?.and_then(|place| self.at(place)) {
-            Some(Known::Owner(owner, _)) => Some(owner),
+            Some(Known::Owner(owner, _, is_contested)) => Some((owner, *is_contested)),
             _ => None,
         })
     }
@@ -91,9 +94,10 @@ impl Answers<'_> {
     pub fn evidence(&mut self, handle: Handle<'_>) -> Result<Option<Evidence>, StateError> {
         let Some(Asked(key)) = self.owners.may_know(handle) else { return Ok(None) };
         Ok(match self.last(key, handle)?.and_then(|place| self.at(place)) {
-            Some(Known::Owner(owner, seen)) => Some(Evidence::Owner {
+            Some(Known::Owner(owner, seen, is_contested)) => Some(Evidence::Owner {
                 owner: owner.to_string(),
                 seen: Timestamp::from_second(i64::from(*seen)).unwrap_or(Timestamp::UNIX_EPOCH),
+                is_contested: *is_contested,
             }),
             Some(Known::Gone) => Some(Evidence::Gone),
             Some(Known::Merged(_)) | None => None,

@@ -1,0 +1,185 @@
+//! Members who differ from others only by upper and lower case, which Braze takes for different people: mostly they
+//! are one, written in two ways. It counts them, and changes nobody.
+//!
+//! Who is written in lower case only is no cause of this, so only the others are kept, by the key of their lower case:
+//! walked in step with all members, it meets whoever is written so. Letters beyond ASCII are taken as they are.
+
+use std::io;
+
+use super::{Members, SortedSet};
+use crate::model::{Identifier, IdentifierError, Key};
+
+/// Memory for members with upper case; those beyond it lie in a temporary file.
+pub(super) const MEMORY: usize = 16 << 20;
+/// Spellings that are shown.
+const SAMPLES_MAX: usize = 3;
+
+/// Whether a packed identifier's value has a letter in upper case.
+#[inline]
+pub(super) fn has_upper(packed: &[u8]) -> bool {
+    let value = packed.get(1).and_then(|label_len| packed.get(2 + usize::from(*label_len) + 2..));
+    // Without a branch for each byte, so that many are looked at together.
+    value.unwrap_or_default().iter().fold(false, |found, byte| found | byte.is_ascii_uppercase())
+}
+
+/// The packed identifier in lower case, as far as its value goes.
+pub(super) fn lower<'a>(packed: &[u8], out: &'a mut Vec<u8>) -> Result<&'a [u8], IdentifierError> {
+    let (Identifier { kind, label, value }, _) = Identifier::unpack(packed)?;
+    out.clear();
+    Identifier::pack(kind, label, value.to_ascii_lowercase().as_bytes(), out);
+    Ok(out)
+}
+
+/// Counts them while the desired members pass by in the order of their keys.
+#[derive(Debug)]
+pub struct Spelled {
+    members: Members,
+    /// Those of one lower case, of whom the last was read already.
+    group: Option<Group>,
+    count: u64,
+    samples: Vec<Box<[u8]>>,
+    failed: Option<io::Error>,
+}
+
+#[derive(Debug)]
+struct Group {
+    key: Key,
+    /// How they are written, one of them.
+    one: Box<[u8]>,
+    ways: u64,
+    /// The first of the next group.
+    next: Option<Key>,
+}
+
+impl Spelled {
+    pub(super) fn new(set: SortedSet) -> Self {
+        let mut spelled =
+            Self { members: set.into_members(), group: None, count: 0, samples: Vec::new(), failed: None };
+        let first = spelled.advance();
+        spelled.turn(first);
+        spelled
+    }
+
+    /// These members pass by.
+    #[inline]
+    pub fn pass(&mut self, keys: &[Key]) {
+        while let (Some(group), Some(last)) = (&self.group, keys.last()) {
+            let key = group.key;
+            let met = keys.binary_search(&key).is_ok();
+            if let Some(group) = self.group.as_mut().filter(|_| met) {
+                group.ways += 1;
+            }
+            if key > *last {
+                return;
+            }
+            self.end_group();
+        }
+    }
+
+    /// How many there are, and some of them, packed.
+    ///
+    /// # Errors
+    /// When a temporary file could not be read.
+    pub fn finish(mut self) -> io::Result<(u64, Vec<Box<[u8]>>)> {
+        while self.group.is_some() {
+            self.end_group();
+        }
+        self.failed.map_or(Ok((self.count, self.samples)), Err)
+    }
+
+    fn end_group(&mut self) {
+        let Some(group) = self.group.take() else { return };
+        if group.ways > 1 {
+            self.count += group.ways;
+            if self.samples.len() < SAMPLES_MAX {
+                self.samples.push(group.one);
+            }
+        }
+        self.turn(group.next);
+    }
+
+    /// Gathers the group of the member that was read last, which has this key.
+    fn turn(&mut self, first: Option<Key>) {
+        let Some(key) = first else { return };
+        let (one, mut ways) = (self.members.packed().into(), 1);
+        let next = loop {
+            match self.advance() {
+                Some(same) if same == key => ways += 1,
+                next => break next,
+            }
+        };
+        self.group = Some(Group { key, one, ways, next });
+    }
+
+    fn advance(&mut self) -> Option<Key> {
+        self.members.advance().unwrap_or_else(|error| {
+            self.failed = Some(error);
+            None
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{KeySeed, Kind};
+
+    fn packed(kind: Kind, label: &str, value: &str) -> Vec<u8> {
+        let mut packed = Vec::new();
+        Identifier { kind, label, value }.pack_into(&mut packed);
+        packed
+    }
+
+    fn check(people: &[Vec<u8>], expected: u64) {
+        let mut all = SortedSet::new(KeySeed(3), 1 << 20);
+        let mut upper = SortedSet::by_lower_case(KeySeed(3), 1 << 20);
+        for one in people {
+            all.push(one).unwrap();
+            if has_upper(one) {
+                upper.push(one).unwrap();
+            }
+        }
+        let mut keys = Vec::new();
+        let mut members = all.into_members();
+        while let Some(key) = members.advance().unwrap() {
+            keys.push(key);
+        }
+        for portion in [1, 3, keys.len().max(1)] {
+            let mut upper = SortedSet::by_lower_case(KeySeed(3), 1 << 20);
+            people.iter().filter(|one| has_upper(one)).for_each(|one| upper.push(one).unwrap());
+            let mut spelled = Spelled::new(upper);
+            keys.chunks(portion).for_each(|keys| spelled.pass(keys));
+            let (count, samples) = spelled.finish().unwrap();
+            assert_eq!(count, expected, "{portion}");
+            assert_eq!(samples.is_empty(), expected == 0);
+        }
+    }
+
+    #[test]
+    fn only_whoever_differs_by_case_alone_is_counted() {
+        let id = |value| packed(Kind::ExternalId, "", value);
+        check(&[], 0);
+        check(&[id("u1"), id("u1"), id("U2"), id("U2"), id("u3")], 0);
+        check(&[id("u1"), id("U1"), id("U1")], 2);
+        check(&[id("AB"), id("aB"), id("Ab"), id("x"), id("AB")], 3);
+        check(&[id("AB"), id("aB"), id("Ab"), id("ab"), id("Zed"), id("zed")], 6);
+        check(&[id("ZOË"), id("zoë")], 0);
+    }
+
+    #[test]
+    fn other_kinds_and_labels_are_others() {
+        let alias = |label, value| packed(Kind::Alias, label, value);
+        check(&[alias("Crm", "a"), alias("Crm", "A"), alias("crm", "A")], 2);
+        check(&[packed(Kind::DeviceId, "", "A"), packed(Kind::ExternalId, "", "a")], 0);
+        assert!(!has_upper(&alias("CRM", "a")));
+    }
+
+    #[test]
+    fn many_of_them() {
+        let id = |n: u32| packed(Kind::ExternalId, "", &format!("User-{n}"));
+        let lower = |n: u32| packed(Kind::ExternalId, "", &format!("user-{n}"));
+        let people: Vec<Vec<u8>> =
+            (0..60_000).map(id).chain((0..60_000).step_by(3).map(lower)).collect();
+        check(&people, 40_000);
+    }
+}

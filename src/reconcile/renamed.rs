@@ -1,0 +1,79 @@
+//! By what people are called now, of whom a device or an alias is known: a re-key is no entry and no exit, and whoever
+//! something is due for may have got another name meanwhile. It sends nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Inputs;
+use super::actions::{CROSSING_MAX, Crossings};
+use crate::model::{EXTERNAL_ID_LEN_MAX, Identifier, Kind, usable};
+use crate::state::{Asked, Crossing, Handle, Outbox, Person, StateError};
+
+/// Follows those who are due, and those who cross, to their owners.
+pub(super) fn follow(
+    crossings: &mut Crossings,
+    outbox: &mut Outbox,
+    inputs: Inputs<'_>,
+) -> Result<(), StateError> {
+    let people = outbox.due.iter().map(|due| &due.who).chain(outbox.recent.iter().map(|recent| &recent.who));
+    let people = people.chain(&crossings.renamed).chain(crossings.back.iter().map(|(_, who)| who));
+    let names = owners(people, inputs)?;
+    if !names.is_empty() {
+        outbox.due.iter_mut().for_each(|due| call(&mut due.who, &names));
+        outbox.recent.iter_mut().for_each(|recent| call(&mut recent.who, &names));
+        // Several who have become one are due once, by the first entry.
+        let mut seen = BTreeSet::new();
+        outbox.due.retain(|due| seen.insert((due.crossing, due.who.clone())));
+        let back = std::mem::take(&mut crossings.back).into_iter();
+        crossings.back = back
+            .map(|(crossing, mut who)| {
+                call(&mut who, &names);
+                (crossing, who)
+            })
+            .collect();
+    }
+    // Who is sent by their own id in the same pass has only changed the name.
+    let sent: BTreeSet<Person> = crossings.sent.iter().cloned().collect();
+    crossings.back.retain(|(crossing, who)| *crossing == Crossing::Exit || !sent.contains(who));
+    let renamed: BTreeSet<&Person> = crossings.renamed.iter().filter_map(|who| names.get(who)).collect();
+    if let Some(enter) = crossings.sides.get_mut(&Crossing::Enter) {
+        enter.retain(|who| !renamed.contains(who));
+    }
+    let many = crossings.sides.iter().filter(|(_, people)| people.len() > CROSSING_MAX);
+    crossings.too_many.extend(many.map(|(crossing, _)| *crossing));
+    Ok(())
+}
+
+fn call(who: &mut Person, names: &BTreeMap<Person, Person>) {
+    if let Some(name) = names.get(who) {
+        *who = name.clone();
+    }
+}
+
+/// The owners of those whose owners are known.
+fn owners<'a>(
+    people: impl Iterator<Item = &'a Person>,
+    inputs: Inputs<'_>,
+) -> Result<BTreeMap<Person, Person>, StateError> {
+    let mut people = people.filter(|who| who.identifier().kind != Kind::ExternalId).peekable();
+    if people.peek().is_none() {
+        return Ok(BTreeMap::new());
+    }
+    let Some(owners) = inputs.state.owners()? else { return Ok(BTreeMap::new()) };
+    let question = |who: &'a Person| {
+        let handle = Handle::of_member(&who.identifier())?;
+        Some((owners.may_know(handle)?, who))
+    };
+    let mut questions: Vec<(Asked, &Person)> = people.filter_map(question).collect();
+    questions.sort_unstable();
+    questions.dedup();
+    let (mut answers, mut names) = (owners.answers(), BTreeMap::new());
+    for (asked, who) in questions {
+        let Some(handle) = Handle::of_member(&who.identifier()) else { continue };
+        let owner = answers.owner(asked, handle)?.map(|(owner, _)| owner.as_bytes());
+        let owner = owner.and_then(|owner| usable(owner, EXTERNAL_ID_LEN_MAX, &[]).ok().flatten());
+        if let Some(value) = owner.and_then(|owner| std::str::from_utf8(owner).ok()) {
+            names.insert(who.clone(), Identifier { kind: Kind::ExternalId, label: "", value }.into());
+        }
+    }
+    Ok(names)
+}
