@@ -215,3 +215,43 @@ fn who_differs_by_upper_and_lower_case_only_is_told_and_used() {
     assert_eq!(report["cohorts"][0]["source"]["case_colliding"], 4);
     assert_eq!(sandbox.members("carts").len(), 6, "to Braze they are different people");
 }
+
+/// To Braze an alias and the id are one person: taking out the one takes out both.
+#[test]
+fn whoever_is_a_member_by_alias_and_by_id_stays_when_that_is_found_out() {
+    for is_saved in [false, true] {
+        let (w, sandbox) = world();
+        let anna = json!([{ "external_id": "anna", "aliases": [{ "alias_label": "heap_user_id", "alias_name": "7" }] }]);
+        sandbox.door("/_sandbox/people", &anna.to_string());
+        carts(&w, &["anna,,", ",7,", "ben,,", "carl,,"]);
+        w.run(&["reconcile"]).expect(0);
+        check(&sandbox, &["external_id anna", "external_id ben", "external_id carl"]);
+        w.write("who.csv", "id,heap\nanna,7\n");
+        let import = ["identity", "import", "who.csv", "--external-id", "id", "--alias", "heap_user_id=heap"];
+        w.run(&import).expect(0);
+        let plan = w.run(&["plan", "--format", "json", "--out", "saved.plan"]).expect(0).json();
+        let tally = &plan["cohorts"][0]["changes"];
+        assert_eq!((&tally["removed"], &tally["added"], &tally["sent_again"]), (&json!(1), &json!(0), &json!(1)));
+        let args: &[&str] = if is_saved { &["reconcile", "--plan", "saved.plan"] } else { &["reconcile"] };
+        w.run(args).expect(0).says(&["3 members"]);
+        check(&sandbox, &["external_id anna", "external_id ben", "external_id carl"]);
+        w.run(&["reconcile"]).expect(0).says(&["In step: 1 cohort, 3 members"]);
+    }
+}
+
+/// The same when the alias leaves the source, and the id does not.
+#[test]
+fn an_alias_that_leaves_does_not_take_its_owner_along() {
+    let (w, sandbox) = world();
+    let anna = json!([{ "external_id": "anna", "aliases": [{ "alias_label": "heap_user_id", "alias_name": "7" }] }]);
+    sandbox.door("/_sandbox/people", &anna.to_string());
+    carts(&w, &["anna,,", ",7,", ",8,", "ben,,"]);
+    w.run(&["reconcile"]).expect(0);
+    w.write("who.csv", "id,heap\nanna,7\nben,8\n");
+    let import = ["identity", "import", "who.csv", "--external-id", "id", "--alias", "heap_user_id=heap"];
+    w.run(&import).expect(0);
+    carts(&w, &["anna,,", "new,,"]);
+    w.run(&["reconcile"]).expect(0);
+    check(&sandbox, &["external_id anna", "external_id new"]);
+    w.run(&["state", "verify"]).expect(0);
+}

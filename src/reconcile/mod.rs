@@ -22,6 +22,7 @@ mod resync;
 mod saved;
 mod strangers;
 mod streams;
+mod twice;
 mod workspace;
 
 use std::collections::BTreeMap;

@@ -9,10 +9,10 @@ use super::policy::{self, Names};
 use super::report::CohortPlan;
 use super::strangers;
 use super::streams::{Known, Wanted};
-use super::{Inputs, moving};
+use super::{Inputs, moving, twice};
 use crate::config::{Braze, Cohort};
 use crate::desired::{self, Desired, DesiredError, Members, Spelled};
-use crate::model::{Ceilings, CohortId, ConnectionName, Delivery, GuardLimits, Key, Matched, Op};
+use crate::model::{Ceilings, CohortId, ConnectionName, Delivery, GuardLimits, Key, Kind, Matched, Op};
 use crate::plan::{
     self, DiffError, Draft, Naming, Plan, PlanDigest, Policy, Side, Sides, Sink, SourceTally, Tally, guard,
 };
@@ -114,7 +114,7 @@ pub(super) fn judged(
     let moved = previous.as_ref().and_then(|record| policy::moved(&record.workspace, &workspace, braze));
     let (naming, by) = (naming(cohort, previous.as_ref()), (braze, &cohort.delivery));
     let plan = diff.into_plan(&cohort.id, previous.as_ref(), naming, source, by);
-    let mixed = cohort.rules.len() > 1 || plan.tally.rekeyed > 0;
+    let mixed = cohort.rules.len() > 1 || plan.tally.rekeyed + plan.tally.sent_again > 0;
     let plan = Plan { mixed, target: actions::target(cohort, &workspace), ..plan };
     let mut record = previous
         .clone()
@@ -325,7 +325,7 @@ pub(super) fn compare(
         DiffError::OutOfOrder(what) => PlanError::Order(what),
     })?;
     let tally = Tally { rekeyed: changes.rekeyed, ..tally };
-    Ok(Diff { tally, changes })
+    twice::send_again(Diff { tally, changes }, inputs.state.members(id, previous)?, inputs.state)
 }
 
 /// Changes, noted and kept.
@@ -338,11 +338,26 @@ pub(super) struct Changes {
     moved: Option<Moved>,
     /// Removals that only make room for another name.
     rekeyed: u64,
+    aliases_removed: u64,
 }
 
 impl Changes {
     pub(super) fn count(&self, op: Op) -> u64 {
         self.spools.of(op).len()
+    }
+
+    pub(super) fn spool_mut(&mut self, op: Op) -> &mut Spool {
+        self.spools.of_mut(op)
+    }
+
+    /// How many of those who leave are known by an alias.
+    pub(super) fn aliases_removed(&self) -> u64 {
+        self.aliases_removed
+    }
+
+    /// Takes a member who is sent once more.
+    pub(super) fn send_again(&mut self, packed: &[u8]) -> Result<(), PlanError> {
+        self.change(Op::Add, packed)
     }
 }
 
@@ -355,6 +370,8 @@ impl Sink for Changes {
         {
             self.rekeyed += u64::from(moved.has(packed)?);
         }
+        let kind = packed.first().copied().and_then(Kind::from_byte);
+        self.aliases_removed += u64::from(op == Op::Remove && kind == Some(Kind::Alias));
         self.draft.note(op, packed);
         if let Some(crossings) = &mut self.crossings {
             crossings.changed(op, packed);

@@ -83,6 +83,8 @@ struct Cohort {
     unchanged: u64,
     doubt_added: u64,
     doubt_removed: u64,
+    #[serde(default)]
+    sent_again: u64,
     refused: u64,
     #[serde(default)]
     rekeyed: u64,
@@ -156,6 +158,7 @@ fn shape(cohort: &CohortPlan) -> Cohort {
         unchanged: plan.tally.unchanged,
         doubt_added: plan.tally.doubt_added,
         doubt_removed: plan.tally.doubt_removed,
+        sent_again: plan.tally.sent_again,
         refused: plan.tally.refused,
         rekeyed: plan.tally.rekeyed,
         matched: cohort.matched.clone(),
@@ -293,7 +296,8 @@ fn recount(cohort: &Cohort, sides: Sides<SortedSet>) -> Result<Diff, PlanError> 
     let tally = Tally {
         members: cohort.members,
         unchanged: cohort.unchanged,
-        added: adds.saturating_sub(cohort.doubt_added),
+        added: adds.saturating_sub(cohort.doubt_added + cohort.sent_again),
+        sent_again: cohort.sent_again.min(adds),
         removed: removes.saturating_sub(cohort.doubt_removed),
         doubt_added: cohort.doubt_added.min(adds),
         doubt_removed: cohort.doubt_removed.min(removes),

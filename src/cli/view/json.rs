@@ -98,6 +98,7 @@ fn tally(tally: &Tally) -> Value {
         "in_doubt_to_remove": tally.doubt_removed,
         "refused_before": tally.refused,
         "rekeyed": tally.rekeyed,
+        "sent_again": tally.sent_again,
     })
 }
 
