@@ -331,13 +331,18 @@ fn a_device_whose_owner_is_known_is_reached_as_the_owner() {
     w.write("sync.yaml", text).write("carts.csv", format!("identity,device\nuser-20,\n{devices}"));
     w.write("who.csv", "id,device\nuser-0,d0\nuser-5,d5\nuser-20,d7\n");
     w.run(&["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"]).expect(0);
-    w.run(&["plan"])
-        .expect(0)
-        .says(&["+ add 3", "6 rows not used: 6 device_id_by_attribute", "3 by their owner"]);
+    w.run(&["plan"]).expect(0).says(&[
+        "+ add 3",
+        "6 rows not used: 6 device_id_by_attribute",
+        "3 by their owner",
+    ]);
     w.run(&["reconcile"]).expect(0);
     let expected = ["external_id user-0", "external_id user-20", "external_id user-5"].map(str::to_owned);
     assert_eq!(in_array(&sandbox, "carts"), BTreeSet::from(expected));
     let rejects = w.read_all(".syncline/rejects");
-    assert!(rejects.contains("\"line\":4,") && rejects.contains("d1"), "it is told where it stood: {rejects}");
+    assert!(
+        rejects.contains("\"line\":4,") && rejects.contains("d1"),
+        "it is told where it stood: {rejects}"
+    );
     assert!(!rejects.contains("d5") && !rejects.contains("d7"), "{rejects}");
 }

@@ -207,7 +207,11 @@ fn who_differs_by_upper_and_lower_case_only_is_told_and_used() {
     let (w, sandbox) = world();
     carts(&w, &["Anna@x.test,,", "anna@x.test,,", "Ben,,", "Ben,,", ",A,", ",a,", ",,a"]);
     let told = "4 members with the same id but for upper and lower case";
-    w.run(&["plan", "--show-identifiers"]).expect(0).says(&[told, "external_id Anna@x.test", "heap_user_id:A"]);
+    w.run(&["plan", "--show-identifiers"]).expect(0).says(&[
+        told,
+        "external_id Anna@x.test",
+        "heap_user_id:A",
+    ]);
     w.run(&["plan"]).expect(0).says(&["such as"]);
     let markdown = w.run(&["plan", "--format", "markdown"]).expect(0);
     markdown.says(&[told]);
@@ -231,7 +235,10 @@ fn whoever_is_a_member_by_alias_and_by_id_stays_when_that_is_found_out() {
         w.run(&import).expect(0);
         let plan = w.run(&["plan", "--format", "json", "--out", "saved.plan"]).expect(0).json();
         let tally = &plan["cohorts"][0]["changes"];
-        assert_eq!((&tally["removed"], &tally["added"], &tally["sent_again"]), (&json!(1), &json!(0), &json!(1)));
+        assert_eq!(
+            (&tally["removed"], &tally["added"], &tally["sent_again"]),
+            (&json!(1), &json!(0), &json!(1))
+        );
         let args: &[&str] = if is_saved { &["reconcile", "--plan", "saved.plan"] } else { &["reconcile"] };
         w.run(args).expect(0).says(&["3 members"]);
         check(&sandbox, &["external_id anna", "external_id ben", "external_id carl"]);
@@ -243,7 +250,8 @@ fn whoever_is_a_member_by_alias_and_by_id_stays_when_that_is_found_out() {
 #[test]
 fn an_alias_that_leaves_does_not_take_its_owner_along() {
     let (w, sandbox) = world();
-    let anna = json!([{ "external_id": "anna", "aliases": [{ "alias_label": "heap_user_id", "alias_name": "7" }] }]);
+    let anna =
+        json!([{ "external_id": "anna", "aliases": [{ "alias_label": "heap_user_id", "alias_name": "7" }] }]);
     sandbox.door("/_sandbox/people", &anna.to_string());
     carts(&w, &["anna,,", ",7,", ",8,", "ben,,"]);
     w.run(&["reconcile"]).expect(0);

@@ -1,5 +1,6 @@
-//! Random lives of people: named by ids and aliases, made known late, entering and leaving, with faults on
-//! the way. After passes that settle everything Braze holds whom it should: those who are desired and whom it knows.
+//! Random lives of people: anonymous, named by aliases and ids, made known late, identified, merged, deleted, entering
+//! and leaving, with faults on the way. After passes that settle everything Braze holds whom it should: those who are
+//! desired and whom it knows.
 
 use std::collections::BTreeSet;
 
@@ -27,14 +28,38 @@ impl Chance {
     }
 }
 
-/// One person.
-#[derive(Clone, Copy)]
+/// What a person is to Braze.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stage {
+    /// Known by a device.
+    Anonymous,
+    /// Known by an alias, without an id of the customer's.
+    Aliased,
+    /// Known by the customer's id.
+    Identified,
+    /// Deleted.
+    Gone,
+}
+
+/// By what the source names a person.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Named {
+    Device,
+    Alias,
+    Id,
+}
+
+/// One person, or one of several who turn out to be one.
+#[derive(Clone, Copy, Debug)]
 struct Life {
+    stage: Stage,
     /// Whether Braze has a profile of them.
     known: bool,
-    /// Whether the source names them, and whether by their alias.
+    /// Whether the source names them, and how.
     inside: bool,
-    by_alias: bool,
+    named: Named,
+    /// Who this is, if it has turned out to be somebody else.
+    into: Option<usize>,
 }
 
 struct World {
@@ -42,63 +67,163 @@ struct World {
     sandbox: Sandbox,
     lives: Vec<Life>,
     by_attribute: bool,
+    /// What has come to light since the last pass: who is whose.
+    learned: BTreeSet<usize>,
 }
 
 impl World {
     fn new(by_attribute: bool, chance: &mut Chance) -> Self {
-        let (w, sandbox) =
-            (Workspace::new(), Sandbox::with(&["--people", "known", "--rest-limit", "export_ids=100000/60"]));
+        let limits = ["--people", "known", "--rest-limit", "export_ids=100000/60"];
+        let (w, sandbox) = (Workspace::new(), Sandbox::with(&limits));
         let deliver = if by_attribute { "    deliver: attribute\n" } else { "" };
         w.config(&sandbox, &["carts"], "    rest_api_key: { env: TEST_REST_KEY }\n");
         let more =
             "    preflight: { retry_unknown: 1ms }\n    guard: { max_removed: 100%, allow_empty: true }\n";
-        let rules = "{ external_id: identity }, { alias: { label: crm, name: crm } }";
+        let rules = "{ external_id: identity }, { alias: { label: crm, name: crm } }, { device_id: device }";
         let text = w.read("sync.yaml").replace("{ external_id: identity }", rules) + deliver + more;
         w.write("sync.yaml", text);
-        let life = |chance: &mut Chance| Life {
-            known: chance.is(70),
-            inside: chance.is(50),
-            // How somebody is named is theirs for life: another name would be another member.
-            by_alias: chance.is(30),
+        let life = |chance: &mut Chance| {
+            let (stage, named) = match chance.next(10) {
+                0..3 => (Stage::Anonymous, Named::Device),
+                3..5 => (Stage::Aliased, Named::Alias),
+                5..7 => (Stage::Identified, Named::Alias),
+                _ => (Stage::Identified, Named::Id),
+            };
+            // Braze is not asked for devices, so that one whom it gets to know late would be missed.
+            let known = stage == Stage::Anonymous || chance.is(70);
+            Life { stage, known, inside: chance.is(50), named, into: None }
         };
         let lives = (0..PEOPLE).map(|_| life(chance)).collect();
-        let world = Self { w, sandbox, lives, by_attribute };
+        let world = Self { w, sandbox, lives, by_attribute, learned: BTreeSet::new() };
         world.introduce((0..PEOPLE).filter(|at| world.lives[*at].known));
         world
     }
 
     fn introduce(&self, people: impl Iterator<Item = usize>) {
-        let person = |at: usize| json!({ "external_id": format!("u{at}"), "aliases": [{ "alias_label": "crm", "alias_name": format!("c{at}") }] });
+        let person = |at: usize| {
+            let aliases = json!([{ "alias_label": "crm", "alias_name": format!("c{at}") }]);
+            let devices = json!([format!("d{at}")]);
+            match self.lives[at].stage {
+                Stage::Anonymous => json!({ "device_ids": devices }),
+                Stage::Aliased => json!({ "aliases": aliases, "device_ids": devices }),
+                _ => json!({ "external_id": format!("u{at}"), "aliases": aliases, "device_ids": devices }),
+            }
+        };
         let people: Vec<Value> = people.map(person).collect();
         self.sandbox.door("/_sandbox/people", &json!(people).to_string());
     }
 
     /// Something happens to a tenth of them.
     fn live(&mut self, chance: &mut Chance) {
-        let mut made = Vec::new();
-        for at in 0..PEOPLE {
-            if !chance.is(10) {
-                continue;
-            }
-            let life = &mut self.lives[at];
-            if !life.known && chance.is(60) {
-                life.known = true;
-                made.push(at);
+        let changed: Vec<usize> = (0..PEOPLE).filter(|_| chance.is(10)).collect();
+        let made: Vec<usize> =
+            changed.iter().copied().filter(|at| !self.lives[*at].known && chance.is(50)).collect();
+        made.iter().for_each(|at| self.lives[*at].known = true);
+        self.introduce(made.iter().copied());
+        for at in changed.into_iter().filter(|at| !made.contains(at)) {
+            let Life { stage, known, into, .. } = self.lives[at];
+            if stage == Stage::Gone || into.is_some() || !known || chance.is(50) {
+                self.lives[at].inside ^= true;
+            } else if stage == Stage::Identified {
+                match chance.next(4) {
+                    0 => self.delete(at),
+                    1 => self.merge(at, chance.next(PEOPLE)),
+                    // The source says it in another way; whose it is was learned.
+                    _ => {
+                        self.lives[at].named = [Named::Device, Named::Alias, Named::Id][chance.next(3)];
+                        self.learned.insert(at);
+                    }
+                }
             } else {
-                life.inside = !life.inside;
+                self.identify(at, chance.next(PEOPLE), chance.is(20));
             }
         }
-        self.introduce(made.into_iter());
+    }
+
+    /// Somebody logs in: as themselves for the first time, or, on a device, as somebody who is there already.
+    fn identify(&mut self, at: usize, other: usize, as_other: bool) {
+        let is_device = self.lives[at].stage == Stage::Anonymous;
+        let is_there = self.lives[other].stage == Stage::Identified
+            && self.lives[other].known
+            && self.lives[other].into.is_none();
+        let into = (is_device && as_other && is_there).then_some(other);
+        let id = format!("u{}", into.unwrap_or(at));
+        if is_device {
+            let body = json!({ "device_id": format!("d{at}"), "external_id": id });
+            self.sandbox.door("/_sandbox/identify", &body.to_string());
+        } else {
+            let alias = json!({ "alias_label": "crm", "alias_name": format!("c{at}") });
+            self.rest(
+                "identify",
+                &json!({ "aliases_to_identify": [{ "external_id": id, "user_alias": alias }] }),
+            );
+        }
+        self.lives[at].stage = Stage::Identified;
+        self.lives[at].into = into;
+        // An alias of theirs that nobody ties to them is somebody else's, as far as anybody can know.
+        self.learned.extend([Some(at), into].into_iter().flatten());
+    }
+
+    fn delete(&mut self, at: usize) {
+        self.rest("delete", &json!({ "external_ids": [format!("u{at}")] }));
+        self.lives[at].stage = Stage::Gone;
+    }
+
+    /// One profile melts into another. With attributes only one that is not held: what it has goes to the other,
+    /// and nothing tells of that.
+    fn merge(&mut self, at: usize, other: usize) {
+        let Life { stage, known, into, .. } = self.lives[other];
+        let is_there = stage == Stage::Identified && known && into.is_none();
+        if at == other
+            || !is_there
+            || (self.by_attribute && self.held().contains(&format!("external_id u{at}")))
+        {
+            return;
+        }
+        let id = |at: usize| json!({ "external_id": format!("u{at}") });
+        let update = json!({ "identifier_to_merge": id(at), "identifier_to_keep": id(other) });
+        self.rest("merge", &json!({ "merge_updates": [update] }));
+        self.lives[at].into = Some(other);
+        // Whoever was one with the one is one with the other.
+        let theirs: Vec<usize> = (0..PEOPLE).filter(|one| self.who(*one) == other).collect();
+        self.learned.extend(theirs);
+    }
+
+    fn rest(&self, what: &str, body: &Value) {
+        let bearer = format!("Bearer {REST_KEY}");
+        let headers = [("content-type", "application/json"), ("authorization", &*bearer)];
+        let answer = http(&self.sandbox.url, "POST", &format!("/users/{what}"), &headers, &body.to_string());
+        assert!((200..300).contains(&answer.status), "{what}: {} {}", answer.status, answer.body);
+    }
+
+    /// Who somebody has turned out to be.
+    fn who(&self, at: usize) -> usize {
+        let mut at = at;
+        while let Some(into) = self.lives[at].into {
+            at = into;
+        }
+        at
+    }
+
+    /// Teaches the identity map what has come to light.
+    fn learn(&mut self) {
+        let row = |at: &usize| format!("u{},c{at},d{at}\n", self.who(*at));
+        let rows: String = self.learned.iter().map(row).collect();
+        self.learned.clear();
+        self.w.replace("who.csv", &format!("id,crm,device\n{rows}"));
+        let import = ["identity", "import", "who.csv", "--external-id", "id", "--alias", "crm=crm"];
+        self.w.run(&[&import[..], &["--device-id", "device"]].concat()).expect(0);
     }
 
     fn export(&self) {
-        let row = |(at, life): (usize, &Life)| match (life.inside, life.by_alias) {
+        let row = |(at, life): (usize, &Life)| match (life.inside, life.named) {
             (false, _) => String::new(),
-            (true, true) => format!(",c{at}\n"),
-            (true, false) => format!("u{at},\n"),
+            (true, Named::Id) => format!("u{at},,\n"),
+            (true, Named::Alias) => format!(",c{at},\n"),
+            (true, Named::Device) => format!(",,d{at}\n"),
         };
         let rows: String = self.lives.iter().enumerate().map(row).collect();
-        self.w.replace("carts.csv", &format!("identity,crm\n{rows}"));
+        self.w.replace("carts.csv", &format!("identity,crm,device\n{rows}"));
     }
 
     fn held(&self) -> BTreeSet<String> {
@@ -110,9 +235,31 @@ impl World {
     }
 
     fn wanted(&self) -> BTreeSet<String> {
-        let is_held = |life: &Life| life.inside && life.known;
-        let people = self.lives.iter().enumerate().filter(|(_, life)| is_held(life));
-        people.map(|(at, _)| format!("external_id u{at}")).collect()
+        let wanted = |(at, life): (usize, &Life)| {
+            // Whoever was merged is nobody by their own id.
+            if !life.inside || (life.into.is_some() && life.named == Named::Id) {
+                return None;
+            }
+            let who = self.who(at);
+            let Life { stage, known, .. } = self.lives[who];
+            match stage {
+                _ if !known => None,
+                Stage::Gone => None,
+                Stage::Identified => Some(format!("external_id u{who}")),
+                Stage::Aliased => Some(format!("alias crm:c{who}")),
+                Stage::Anonymous => (!self.by_attribute).then(|| format!("device_id d{who}")),
+            }
+        };
+        self.lives.iter().enumerate().filter_map(wanted).collect()
+    }
+
+    /// The lives of these, and of those who have become them.
+    fn tell<'a>(&self, people: impl Iterator<Item = &'a &'a String>) -> String {
+        let numbers =
+            people.filter_map(|who| who.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().ok());
+        let numbers: Vec<usize> = numbers.collect();
+        let all = self.lives.iter().enumerate().filter(|(at, _)| numbers.contains(&self.who(*at)));
+        all.map(|(at, life)| format!("\n{at}: {life:?}")).collect()
     }
 
     /// Passes that meet faults, and then as many as it takes until nothing is left to do.
@@ -144,13 +291,17 @@ fn lives(by_attribute: bool, seed: u64) {
     let mut world = World::new(by_attribute, &mut chance);
     for round in 0..ROUNDS {
         world.export();
+        if round > 0 {
+            world.learn();
+        }
         world.settle(&mut chance, &told);
         let (held, wanted) = (world.held(), world.wanted());
         let (more, less): (Vec<_>, Vec<_>) =
             (held.difference(&wanted).collect(), wanted.difference(&held).collect());
         assert!(
             more.is_empty() && less.is_empty(),
-            "{told}, round {round}: too many {more:?}, missing {less:?}"
+            "{told}, round {round}: too many {more:?}, missing {less:?}: {}",
+            world.tell(more.iter().chain(&less))
         );
         world.live(&mut chance);
     }

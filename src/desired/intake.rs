@@ -187,11 +187,7 @@ fn new_batch() -> Vec<u8> {
     Vec::with_capacity(BATCH_LEN + PACKED_LEN_MAX)
 }
 
-fn partition(
-    mut sets: Sets,
-    incoming: &Receiver<Vec<u8>>,
-    emptied: &Sender<Vec<u8>>,
-) -> io::Result<Sets> {
+fn partition(mut sets: Sets, incoming: &Receiver<Vec<u8>>, emptied: &Sender<Vec<u8>>) -> io::Result<Sets> {
     for mut batch in incoming {
         let mut rest = batch.as_slice();
         while !rest.is_empty() {

@@ -172,10 +172,12 @@ pub fn read(cohort: &Cohort, from: From<'_>, progress: &dyn Progress) -> Result<
         let reading = rows(cohort, from, matcher.columns(), &mut intake);
         let found = intake.finish();
         // Whatever stopped the partitioner or the rejects stopped the reading, and not the other way round.
-        let Sets { all: set, upper } = partitioner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let Sets { all: set, upper } =
+            partitioner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let Found { rejects, moved } = found?;
         let (reading, fingerprint) = reading?;
-        let (moved_rows, ambiguous_rows) = moved.as_ref().map_or((0, 0), |moved| (moved.rows, moved.ambiguous));
+        let (moved_rows, ambiguous_rows) =
+            moved.as_ref().map_or((0, 0), |moved| (moved.rows, moved.ambiguous));
         let moved = moved.map(|MovedRows { set, .. }| set);
         let spelled = Spelled::new(upper);
         Ok(Desired { set, spelled, reading, fingerprint, rejects, moved, moved_rows, ambiguous_rows })

@@ -241,7 +241,8 @@ mod tests {
             distinct += 1;
         }
         assert_eq!((rows, distinct), (moved, moved));
-        let told = |n: usize| (0..5).filter(|round| n >= *round && (n - round).is_multiple_of(2 + round)).count();
+        let told =
+            |n: usize| (0..5).filter(|round| n >= *round && (n - round).is_multiple_of(2 + round)).count();
         assert_eq!(ambiguous, (0..3_000).filter(|n| told(*n) > 1).count() as u64);
     }
 }

@@ -178,8 +178,7 @@ mod tests {
     fn many_of_them() {
         let id = |n: u32| packed(Kind::ExternalId, "", &format!("User-{n}"));
         let lower = |n: u32| packed(Kind::ExternalId, "", &format!("user-{n}"));
-        let people: Vec<Vec<u8>> =
-            (0..60_000).map(id).chain((0..60_000).step_by(3).map(lower)).collect();
+        let people: Vec<Vec<u8>> = (0..60_000).map(id).chain((0..60_000).step_by(3).map(lower)).collect();
         check(&people, 40_000);
     }
 }

@@ -7,8 +7,8 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::{Builder, JoinHandle};
 
 use super::log::{CHUNK_LEN, Chunk, Log};
-use super::spelled;
 use super::sort::{PARTITIONS, SortedSet};
+use super::spelled;
 use crate::model::{Identifier, Key, KeySeed};
 
 /// Sorted partitions that may wait to be walked. One more is being sorted, and another walked.

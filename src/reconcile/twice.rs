@@ -65,18 +65,15 @@ pub(super) fn send_again(
 }
 
 /// Who owns the aliases among these, by their own ids.
-fn owners_of_aliases(
-    removed: &mut Spool,
-    owners: &Owners,
-    seed: KeySeed,
-) -> Result<SortedSet, PlanError> {
+fn owners_of_aliases(removed: &mut Spool, owners: &Owners, seed: KeySeed) -> Result<SortedSet, PlanError> {
     let (mut found, mut asked, mut packed) = (SortedSet::new(seed, MEMORY), Vec::new(), Vec::new());
     let mut settle = |asked: &mut Vec<(Asked, Box<str>, Box<str>)>| -> Result<(), PlanError> {
         asked.sort_unstable();
         let mut answers = owners.answers();
         for (question, label, name) in asked.drain(..) {
             let owner = answers.owner(question, Handle::Alias { label: &label, name: &name })?;
-            let owner = owner.and_then(|(owner, _)| usable(owner.as_bytes(), EXTERNAL_ID_LEN_MAX, &[]).ok()?);
+            let owner =
+                owner.and_then(|(owner, _)| usable(owner.as_bytes(), EXTERNAL_ID_LEN_MAX, &[]).ok()?);
             if let Some(owner) = owner {
                 packed.clear();
                 Identifier::pack(Kind::ExternalId, "", owner, &mut packed);

@@ -1,7 +1,9 @@
 //! A plan as Markdown, for a comment on a pull request.
 
 use super::refusal::{About, words};
-use super::{Showing, amiss, and_more, cost_line, rejected, rejects_line, sample, spelled_line, unknown_line};
+use super::{
+    Showing, amiss, and_more, cost_line, rejected, rejects_line, sample, spelled_line, unknown_line,
+};
 use crate::cli::error::plan_hint;
 use crate::cli::output::{count, counted};
 use crate::model::Op;
