@@ -263,3 +263,27 @@ fn an_alias_that_leaves_does_not_take_its_owner_along() {
     check(&sandbox, &["external_id anna", "external_id new"]);
     w.run(&["state", "verify"]).expect(0);
 }
+
+/// Braze passes over the device of somebody who is identified, also when it is to be taken out.
+#[test]
+fn whoever_left_by_a_device_that_had_an_owner_by_then_is_taken_out_by_the_owners_id() {
+    for is_saved in [false, true] {
+        let (w, sandbox) = world();
+        carts(&w, &["u1,,", ",,d2", ",,d3", "u4,,"]);
+        w.run(&["reconcile"]).expect(0);
+        sandbox.door("/_sandbox/identify", r#"{"device_id": "d2", "external_id": "u2"}"#);
+        carts(&w, &["u1,,", ",,d3", "u4,,"]);
+        w.run(&["reconcile"]).expect(0).says(&["removed 1"]);
+        check(&sandbox, &["device_id d3", "external_id u1", "external_id u2", "external_id u4"]);
+        w.write("who.csv", "id,device\nu2,d2\nu3,d3\n");
+        w.run(&["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"]).expect(0);
+        w.run(&["plan", "--out", "saved.plan"])
+            .expect(0)
+            .says(&["- remove 2", "1 of the removed left by a device before"]);
+        let args: &[&str] = if is_saved { &["reconcile", "--plan", "saved.plan"] } else { &["reconcile"] };
+        w.run(args).expect(0).says(&["3 members"]);
+        check(&sandbox, &["external_id u1", "external_id u3", "external_id u4"]);
+        w.run(&["reconcile"]).expect(0).says(&["In step: 1 cohort, 3 members"]);
+        w.run(&["state", "verify"]).expect(0);
+    }
+}

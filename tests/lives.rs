@@ -69,6 +69,8 @@ struct World {
     by_attribute: bool,
     /// What has come to light since the last pass: who is whose.
     learned: BTreeSet<usize>,
+    /// Those who have logged in, which only comes to light after the next pass: nobody can tell where they are then.
+    late: BTreeSet<usize>,
 }
 
 impl World {
@@ -94,7 +96,7 @@ impl World {
             Life { stage, known, inside: chance.is(50), named, into: None }
         };
         let lives = (0..PEOPLE).map(|_| life(chance)).collect();
-        let world = Self { w, sandbox, lives, by_attribute, learned: BTreeSet::new() };
+        let world = Self { w, sandbox, lives, by_attribute, learned: BTreeSet::new(), late: BTreeSet::new() };
         world.introduce((0..PEOPLE).filter(|at| world.lives[*at].known));
         world
     }
@@ -120,6 +122,7 @@ impl World {
             changed.iter().copied().filter(|at| !self.lives[*at].known && chance.is(50)).collect();
         made.iter().for_each(|at| self.lives[*at].known = true);
         self.introduce(made.iter().copied());
+        self.learned.extend(std::mem::take(&mut self.late));
         for at in changed.into_iter().filter(|at| !made.contains(at)) {
             let Life { stage, known, into, .. } = self.lives[at];
             if stage == Stage::Gone || into.is_some() || !known || chance.is(50) {
@@ -136,6 +139,10 @@ impl World {
                 }
             } else {
                 self.identify(at, chance.next(PEOPLE), chance.is(20));
+                if self.lives[at].into.is_none() && stage == Stage::Anonymous && chance.is(50) {
+                    self.learned.remove(&at);
+                    self.late.insert(at);
+                }
             }
         }
     }
@@ -295,7 +302,10 @@ fn lives(by_attribute: bool, seed: u64) {
             world.learn();
         }
         world.settle(&mut chance, &told);
-        let (held, wanted) = (world.held(), world.wanted());
+        let is_told = |who: &String| !world.late.iter().any(|at| who == &format!("external_id u{at}"));
+        let (mut held, mut wanted) = (world.held(), world.wanted());
+        held.retain(is_told);
+        wanted.retain(is_told);
         let (more, less): (Vec<_>, Vec<_>) =
             (held.difference(&wanted).collect(), wanted.difference(&held).collect());
         assert!(

@@ -109,7 +109,10 @@ impl<'a> Intake<'a> {
         let Some(mut movers) = self.movers.take() else { return Ok(()) };
         let settled = movers.settle(|one| {
             let kept = match one {
-                Settled::Owner(packed) => Ok(self.batch.extend_from_slice(packed)),
+                Settled::Owner(packed) => {
+                    self.batch.extend_from_slice(packed);
+                    Ok(())
+                }
                 Settled::AsItIs(packed, place) => {
                     let from = self.batch.len();
                     self.batch.extend_from_slice(packed);

@@ -78,9 +78,10 @@ pub struct Tally {
     pub doubt_removed: u64,
     /// Desired, but refused by Braze before: not sent again.
     pub refused: u64,
-    /// Members that are added once more, because a person asked for it.
+    /// Members that are added once more: a person asked for it, or an alias of theirs leaves.
     pub sent_again: u64,
-    /// People who were let go and are removed once more, because a person asked for it.
+    /// People who were let go and are removed once more: a person asked for it, or they were known by a device then
+    /// and have another name by now.
     pub let_go_again: u64,
     /// Removals of a device or an alias whose owner is the member now, instead of it.
     pub rekeyed: u64,

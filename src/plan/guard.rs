@@ -288,7 +288,7 @@ fn array_full<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
 
 /// An empty source is far more often a broken export than a cohort that nobody is in any more.
 fn emptied<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
-    let members = plan.tally.removes();
+    let members = plan.tally.removes() - plan.tally.let_go_again;
     if plan.tally.unchanged + plan.tally.adds() > 0 || members == 0 {
         return None;
     }

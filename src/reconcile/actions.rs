@@ -89,11 +89,12 @@ impl Crossings {
     /// Somebody is sent, for whatever reason.
     pub(super) fn changed(&mut self, op: Op, packed: &[u8]) {
         let is_due = self.due.contains(packed);
-        if !is_due && !(op == Op::Add && self.may_be_renamed) {
+        let is_name = op == Op::Add && self.may_be_renamed && self.sent.len() < RENAMED_MAX;
+        if !is_due && !is_name {
             return;
         }
         let Ok((who, _)) = Identifier::unpack(packed) else { return };
-        if op == Op::Add && self.may_be_renamed && self.sent.len() < RENAMED_MAX {
+        if is_name {
             self.sent.push(who.into());
         }
         if is_due {

@@ -10,6 +10,8 @@
 
 mod acting;
 mod actions;
+mod by_owner;
+mod compare;
 mod exports;
 mod failed;
 mod moved;
@@ -22,7 +24,6 @@ mod resync;
 mod saved;
 mod strangers;
 mod streams;
-mod twice;
 mod workspace;
 
 use std::collections::BTreeMap;

@@ -5,7 +5,8 @@
 //! the next plan fills the cohort by the new way, see [`policy::at_home`].
 
 use super::Inputs;
-use super::observe::{self, Beside, Diff};
+use super::compare::{Beside, Diff, compare};
+use super::observe;
 use super::policy::{self};
 use super::report::CohortPlan;
 use super::{PlanError, observe::tally_of};
@@ -33,7 +34,7 @@ pub(super) fn plan(cohort: &Cohort, record: Version, inputs: Inputs<'_>) -> Resu
     let matched = rejects.matched(&reading, members.duplicates(), moved_rows);
     let matched = Matched { ambiguous: ambiguous_rows, case_colliding, ..matched };
     let source = tally_of(&matched, reading.hollow);
-    let diff = observe::compare(&cohort.id, None, Some(&record), Beside::default(), inputs)?;
+    let diff = compare(&cohort.id, None, Some(&record), Beside::default(), inputs)?;
     let plan = judged(cohort, record, diff, source, inputs)?;
     Ok(CohortPlan { matched: Some(matched), source_read: true, rejects: Some(rejects), spelled, ..plan })
 }

@@ -1,21 +1,17 @@
 //! One cohort: reads its source and its record, compares them, and holds the result to its policy.
 
-use std::collections::BTreeSet;
-
 use super::actions::{self, Crossings};
+use super::compare::{Beside, Diff, compare};
 use super::failed::PlanError;
 use super::moved::Moved;
 use super::policy::{self, Names};
 use super::report::CohortPlan;
 use super::strangers;
-use super::streams::{Known, Wanted};
-use super::{Inputs, moving, twice};
+use super::{Inputs, moving};
 use crate::config::{Braze, Cohort};
-use crate::desired::{self, Desired, DesiredError, Members, Spelled};
-use crate::model::{Ceilings, CohortId, ConnectionName, Delivery, GuardLimits, Key, Kind, Matched, Op};
-use crate::plan::{
-    self, DiffError, Draft, Naming, Plan, PlanDigest, Policy, Side, Sides, Sink, SourceTally, Tally, guard,
-};
+use crate::desired::{self, Desired, DesiredError};
+use crate::model::{Ceilings, CohortId, ConnectionName, Delivery, GuardLimits, Matched};
+use crate::plan::{self, Naming, Plan, PlanDigest, Policy, Side, SourceTally, guard};
 use crate::state::{SourceMark, Spool, Version, Workspace};
 
 /// Plans a cohort that the config declares.
@@ -45,7 +41,8 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
     let mut members = set.into_members();
     let moved = moved.map(|moved| Moved::new(moved, inputs.state.seed()));
     let beside = Beside { moved, crossings, again: known };
-    let diff = compare(&cohort.id, Some((&mut members, &mut spelled)), previous.as_ref(), beside, inputs)?;
+    let mut diff =
+        compare(&cohort.id, Some((&mut members, &mut spelled)), previous.as_ref(), beside, inputs)?;
     let (case_colliding, spelled) = spelled.finish().map_err(DesiredError::Scratch)?;
     let matched = rejects.matched(&reading, members.duplicates(), moved_rows);
     let matched = Matched { ambiguous: ambiguous_rows, case_colliding, ..matched };
@@ -56,9 +53,8 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
         refused: diff.tally.refused,
     });
     let source = tally_of(&matched, reading.hollow);
-    let Diff { tally, mut changes } = diff;
-    let crossings = changes.crossings.take();
-    let plan = judged(cohort, names, previous, Diff { tally, changes }, Some(source), inputs)?;
+    let crossings = diff.changes.crossings.take();
+    let plan = judged(cohort, names, previous, diff, Some(source), inputs)?;
     let plan = CohortPlan {
         matched: Some(matched),
         source_read: true,
@@ -114,7 +110,8 @@ pub(super) fn judged(
     let moved = previous.as_ref().and_then(|record| policy::moved(&record.workspace, &workspace, braze));
     let (naming, by) = (naming(cohort, previous.as_ref()), (braze, &cohort.delivery));
     let plan = diff.into_plan(&cohort.id, previous.as_ref(), naming, source, by);
-    let mixed = cohort.rules.len() > 1 || plan.tally.rekeyed + plan.tally.sent_again > 0;
+    let mixed =
+        cohort.rules.len() > 1 || plan.tally.rekeyed + plan.tally.sent_again + plan.tally.let_go_again > 0;
     let plan = Plan { mixed, target: actions::target(cohort, &workspace), ..plan };
     let mut record = previous
         .clone()
@@ -252,144 +249,5 @@ fn naming(cohort: &Cohort, previous: Option<&Version>) -> Option<Naming> {
             Some(Naming::Rename { from: name.clone(), name: cohort.name.clone() })
         }
         Some(_) => None,
-    }
-}
-
-/// What a diff found.
-pub(super) struct Diff {
-    pub(super) tally: Tally,
-    pub(super) changes: Changes,
-}
-
-impl Diff {
-    /// What comparing would find if everybody is where they should be.
-    fn none(record: Option<&Version>, refused: u64) -> Self {
-        let members = record.and_then(|record| record.members).unwrap_or(0);
-        let tally = Tally { members, unchanged: members, refused, ..Tally::default() };
-        Self { tally, changes: Changes::default() }
-    }
-
-    pub(super) fn into_plan(
-        self,
-        id: &CohortId,
-        previous: Option<&Version>,
-        naming: Option<Naming>,
-        source: Option<SourceTally>,
-        (braze, delivery): (&Braze, &Delivery),
-    ) -> Plan<Spool> {
-        let Changes { draft, spools, .. } = self.changes;
-        Plan {
-            cohort: id.clone(),
-            base: previous.map_or(0, |record| record.number),
-            naming,
-            tally: self.tally,
-            source,
-            samples: draft.samples,
-            sums: draft.sums,
-            changes: spools,
-            mixed: false,
-            target: String::new(),
-            batch_len_max: policy::batch_len_max(braze, delivery) as u64,
-            requests_per_hour: policy::requests_per_hour(braze, delivery),
-            delivery: delivery.clone(),
-            moves_to: None,
-        }
-    }
-}
-
-/// What a comparison is told besides the members and the record.
-#[derive(Default)]
-pub(super) struct Beside {
-    /// Devices and aliases whose owners are the members now.
-    moved: Option<Moved>,
-    /// Who is watched entering and leaving.
-    crossings: Option<Crossings>,
-    /// Members who are to be sent again.
-    again: BTreeSet<Key>,
-}
-
-/// Walks desired members, or nobody, and the record in step.
-pub(super) fn compare(
-    id: &CohortId,
-    members: Option<(&mut Members, &mut Spelled)>,
-    previous: Option<&Version>,
-    beside: Beside,
-    inputs: Inputs<'_>,
-) -> Result<Diff, PlanError> {
-    let Beside { moved, crossings, again } = beside;
-    let cursor = inputs.state.members(id, previous)?;
-    let mut record = Known { cursor, forget_refused: inputs.retry_refused, again };
-    let mut changes = Changes { crossings, moved, ..Changes::default() };
-    let tally = plan::diff(&mut Wanted(members), &mut record, &mut changes).map_err(|error| match error {
-        DiffError::Stream(error) => error,
-        DiffError::OutOfOrder(what) => PlanError::Order(what),
-    })?;
-    let tally = Tally { rekeyed: changes.rekeyed, ..tally };
-    twice::send_again(Diff { tally, changes }, inputs.state.members(id, previous)?, inputs.state)
-}
-
-/// Changes, noted and kept.
-#[derive(Default)]
-pub(super) struct Changes {
-    draft: Draft,
-    spools: Sides<Spool>,
-    /// Who crosses, where something is triggered for them.
-    pub(super) crossings: Option<Crossings>,
-    moved: Option<Moved>,
-    /// Removals that only make room for another name.
-    rekeyed: u64,
-    aliases_removed: u64,
-}
-
-impl Changes {
-    pub(super) fn count(&self, op: Op) -> u64 {
-        self.spools.of(op).len()
-    }
-
-    pub(super) fn spool_mut(&mut self, op: Op) -> &mut Spool {
-        self.spools.of_mut(op)
-    }
-
-    /// How many of those who leave are known by an alias.
-    pub(super) fn aliases_removed(&self) -> u64 {
-        self.aliases_removed
-    }
-
-    /// Takes a member who is sent once more.
-    pub(super) fn send_again(&mut self, packed: &[u8]) -> Result<(), PlanError> {
-        self.change(Op::Add, packed)
-    }
-}
-
-impl Sink for Changes {
-    type Error = PlanError;
-
-    fn change(&mut self, op: Op, packed: &[u8]) -> Result<(), PlanError> {
-        if op == Op::Remove
-            && let Some(moved) = &mut self.moved
-        {
-            self.rekeyed += u64::from(moved.has(packed)?);
-        }
-        let kind = packed.first().copied().and_then(Kind::from_byte);
-        self.aliases_removed += u64::from(op == Op::Remove && kind == Some(Kind::Alias));
-        self.draft.note(op, packed);
-        if let Some(crossings) = &mut self.crossings {
-            crossings.changed(op, packed);
-        }
-        Ok(self.spools.of_mut(op).push(packed)?)
-    }
-
-    fn crossing(&mut self, op: Op, packed: &[u8]) -> Result<(), PlanError> {
-        let Some(crossings) = &mut self.crossings else { return Ok(()) };
-        let is_renamed = match &mut self.moved {
-            Some(moved) if op == Op::Remove => moved.has(packed)?,
-            _ => false,
-        };
-        if is_renamed {
-            crossings.renames(packed);
-        } else {
-            crossings.crossed(op, packed);
-        }
-        Ok(())
     }
 }

@@ -4,7 +4,8 @@
 //! again. No source is read, so nobody is added or removed who was not before; whoever is in doubt is left to
 //! the next pass.
 
-use super::observe::{self, Changes, Diff};
+use super::compare::{Changes, Diff};
+use super::observe;
 use super::report::{CohortPlan, PassPlan};
 use super::{Inputs, PlanError, policy};
 use crate::model::{CohortId, Op, Standing};

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::observe::{self, Changes, Diff};
+use super::compare::{Changes, Diff};
+use super::observe;
 use super::policy::{self, Names};
 use super::report::{CohortPlan, PassPlan};
 use super::{Inputs, PlanError, actions, moving};
@@ -85,6 +86,8 @@ struct Cohort {
     doubt_removed: u64,
     #[serde(default)]
     sent_again: u64,
+    #[serde(default)]
+    let_go_again: u64,
     refused: u64,
     #[serde(default)]
     rekeyed: u64,
@@ -159,6 +162,7 @@ fn shape(cohort: &CohortPlan) -> Cohort {
         doubt_added: plan.tally.doubt_added,
         doubt_removed: plan.tally.doubt_removed,
         sent_again: plan.tally.sent_again,
+        let_go_again: plan.tally.let_go_again,
         refused: plan.tally.refused,
         rekeyed: plan.tally.rekeyed,
         matched: cohort.matched.clone(),
@@ -298,7 +302,8 @@ fn recount(cohort: &Cohort, sides: Sides<SortedSet>) -> Result<Diff, PlanError> 
         unchanged: cohort.unchanged,
         added: adds.saturating_sub(cohort.doubt_added + cohort.sent_again),
         sent_again: cohort.sent_again.min(adds),
-        removed: removes.saturating_sub(cohort.doubt_removed),
+        removed: removes.saturating_sub(cohort.doubt_removed + cohort.let_go_again),
+        let_go_again: cohort.let_go_again.min(removes),
         doubt_added: cohort.doubt_added.min(adds),
         doubt_removed: cohort.doubt_removed.min(removes),
         refused: cohort.refused,

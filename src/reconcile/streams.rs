@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::PlanError;
 use crate::desired::{DesiredError, Members, Spelled};
-use crate::model::{Key, Standing};
+use crate::model::{Key, Kind, Standing};
 use crate::plan;
-use crate::state::RecordCursor;
+use crate::state::{RecordCursor, Spool};
 
 /// Who should be there; perhaps nobody.
 pub(super) struct Wanted<'a>(pub(super) Option<(&'a mut Members, &'a mut Spelled)>);
@@ -43,6 +43,20 @@ pub(super) struct Known {
     pub(super) forget_refused: bool,
     /// Members whom Braze did not know when they were sent, and knows now: in or out, nobody can tell.
     pub(super) again: BTreeSet<Key>,
+    /// Takes note of devices that Braze was told to let go.
+    pub(super) let_go: Option<Spool>,
+}
+
+impl Known {
+    #[cold]
+    fn note(&mut self) -> Result<(), PlanError> {
+        let Some(let_go) = &mut self.let_go else { return Ok(()) };
+        let packed = self.cursor.packed()?;
+        if packed.first().copied().and_then(Kind::from_byte) == Some(Kind::DeviceId) {
+            let_go.push(packed)?;
+        }
+        Ok(())
+    }
 }
 
 impl plan::Record for Known {
@@ -50,7 +64,12 @@ impl plan::Record for Known {
 
     fn advance(&mut self) -> Result<Option<(Key, Standing)>, PlanError> {
         loop {
-            match self.cursor.advance()? {
+            let Some((key, standing)) = self.cursor.advance_any()? else { return Ok(None) };
+            let Some(standing) = standing else {
+                self.note()?;
+                continue;
+            };
+            match Some((key, standing)) {
                 Some((_, Standing::Refused)) if self.forget_refused => {}
                 Some((key, Standing::Disputed)) if self.forget_refused => {
                     return Ok(Some((key, Standing::InDoubt)));

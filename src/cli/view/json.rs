@@ -99,6 +99,7 @@ fn tally(tally: &Tally) -> Value {
         "refused_before": tally.refused,
         "rekeyed": tally.rekeyed,
         "sent_again": tally.sent_again,
+        "let_go_again": tally.let_go_again,
     })
 }
 

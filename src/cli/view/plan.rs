@@ -8,7 +8,7 @@ use super::{
 use crate::cli::error::plan_hint;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
 use crate::model::{Delivery, Matched, Op};
-use crate::plan::Naming;
+use crate::plan::{Naming, Tally};
 use crate::reconcile::{CohortPlan, Failed, LeftBehind, PassPlan};
 
 /// Samples on one line.
@@ -55,6 +55,9 @@ fn cohort(cohort: &CohortPlan, showing: &Showing<'_>, lines: &mut Vec<String>) {
                 yellow("↔")
             ));
         }
+        if !showing.again.is_resync() {
+            lines.extend(once_more(&tally));
+        }
         lines.push(format!("    {} unchanged", count(tally.unchanged)));
     }
     lines.extend(super::actions::planned(cohort.actions.as_ref()));
@@ -79,6 +82,23 @@ fn cohort(cohort: &CohortPlan, showing: &Showing<'_>, lines: &mut Vec<String>) {
     if !approved.is_in_step() {
         lines.push(format!("    {}", dim(&cost_line(approved.cost()))));
     }
+}
+
+/// Who is sent once more because Braze knows them by several identifiers.
+fn once_more(tally: &Tally) -> Vec<String> {
+    let mut lines = Vec::new();
+    if tally.sent_again > 0 {
+        let who = counted(tally.sent_again, "member");
+        lines.push(format!("    {} {who} of the added once more: an alias of theirs leaves", yellow("↔")));
+    }
+    if tally.let_go_again > 0 {
+        let count = count(tally.let_go_again);
+        lines.push(format!(
+            "    {} {count} of the removed left by a device before, and are known by their own id now",
+            yellow("↔")
+        ));
+    }
+    lines
 }
 
 /// How a cohort is delivered, where it is not as most are.

@@ -1,12 +1,12 @@
 //! The map while a pass learns: runs on disk, what is not written yet in memory, and what was asked lately.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::by_key::ByKey;
 use super::known::{Handle, KeyKind, Known, MapKey};
 use super::merge::merged;
 use super::run::{MapRun, MapWriter};
@@ -27,27 +27,6 @@ const SHARE: u64 = 4;
 const HOPS_MAX: usize = 8;
 /// Longest text that an entry can hold.
 const TEXT_LEN_MAX: usize = u16::MAX as usize;
-
-/// Keys are hashes already: their lower half is as good as another.
-#[derive(Debug, Default)]
-struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = xxh3_64(bytes);
-    }
-
-    #[allow(clippy::cast_possible_truncation, reason = "the lower half")]
-    fn write_u128(&mut self, key: u128) {
-        self.0 = key as u64;
-    }
-}
-
-type ByKey<T> = HashMap<MapKey, T, BuildHasherDefault<KeyHasher>>;
 
 /// The identity map, to ask and to teach. Only the process that holds the state has one.
 pub struct IdentityMap {

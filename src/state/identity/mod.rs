@@ -11,6 +11,7 @@
 //! whatever the size of the map. Where two are told to own one key, the newest evidence has the last word, and
 //! that there were two is counted.
 
+mod by_key;
 mod known;
 mod learn;
 mod merge;

@@ -1,0 +1,187 @@
+//! What else must be sent because Braze knows a person by several identifiers:
+//!
+//! - To it an alias and its owner are one person: when an alias leaves whose owner is a member and stays, the owner is
+//!   sent once more after it.
+//! - It passes over a device whose owner is identified, in silence: whoever left by a device, and may have been identified
+//!   by then, is taken out by their own id once that is known.
+
+use super::PlanError;
+use super::compare::{Changes, Diff};
+use crate::desired::{DesiredError, SortedSet};
+use crate::model::{
+    EXTERNAL_ID_LEN_MAX, Identifier, IdentifierError, Key, KeySeed, Kind, Op, Standing, usable,
+};
+use crate::plan::Sink;
+use crate::state::{Asked, Batch, Batches, Handle, Owners, RecordCursor, Spool, StateError, StateReader};
+
+/// People who are asked for at once.
+const ASKED_MAX: usize = 100_000;
+/// Memory for their owners; those beyond it lie in a temporary file.
+const MEMORY: usize = 16 << 20;
+/// Changes that are read at once.
+const BATCH_LEN: usize = 1_000;
+
+/// Adds those people to what a diff with this record would send. `let_go` are devices that left before.
+pub(super) fn complete(
+    mut diff: Diff,
+    mut let_go: Spool,
+    mut record: impl FnMut() -> Result<RecordCursor, StateError>,
+    state: &StateReader,
+) -> Result<Diff, PlanError> {
+    if diff.changes.aliases_removed() == 0 && let_go.is_empty() {
+        return Ok(diff);
+    }
+    let Some(owners) = state.owners()? else { return Ok(diff) };
+    let seed = state.seed();
+    let aliases = owners_of(diff.changes.spool_mut(Op::Remove), Kind::Alias, &owners, seed)?;
+    let members = |standing| standing == Some(Some(Standing::Member));
+    let again = chosen(aliases, record()?, &mut diff.changes, members, seed)?;
+    let devices = owners_of(&mut let_go, Kind::DeviceId, &owners, seed)?;
+    // Whoever was sent away by their own id is away.
+    let strangers = |standing| matches!(standing, None | Some(Some(Standing::Refused)));
+    let away = chosen(devices, record()?, &mut diff.changes, strangers, seed)?;
+    diff.tally.sent_again += again.len();
+    diff.tally.unchanged -= again.len();
+    diff.tally.let_go_again += away.len();
+    merge(&mut diff.changes, Op::Add, again, seed)?;
+    merge(&mut diff.changes, Op::Remove, away, seed)?;
+    Ok(diff)
+}
+
+/// Those whom the record has as is wanted, none of whom is among the changes.
+fn chosen(
+    people: SortedSet,
+    mut record: RecordCursor,
+    changes: &mut Changes,
+    is_wanted: impl Fn(Option<Option<Standing>>) -> bool,
+    seed: KeySeed,
+) -> Result<Spool, PlanError> {
+    let mut chosen = Spool::default();
+    let mut people = people.into_members();
+    let Some(mut key) = people.advance().map_err(DesiredError::Scratch)? else { return Ok(chosen) };
+    let (removes, adds) = changes.spools_mut();
+    let (mut leaving, mut entering) = (Walk::new(removes, seed)?, Walk::new(adds, seed)?);
+    let mut known = record.advance_any()?;
+    loop {
+        while known.is_some_and(|(known, _)| known < key) {
+            known = record.advance_any()?;
+        }
+        let standing = known.filter(|(known, _)| *known == key).map(|(_, standing)| standing);
+        if is_wanted(standing) && !leaving.has(key)? && !entering.has(key)? {
+            chosen.push(people.packed())?;
+        }
+        match people.advance().map_err(DesiredError::Scratch)? {
+            Some(next) => key = next,
+            None => return Ok(chosen),
+        }
+    }
+}
+
+/// Puts more changes of one side among those that are there.
+fn merge(changes: &mut Changes, op: Op, mut more: Spool, seed: KeySeed) -> Result<(), PlanError> {
+    if more.is_empty() {
+        return Ok(());
+    }
+    let mut before = std::mem::take(changes.spool_mut(op));
+    let (mut old, mut new) = (Walk::new(&mut before, seed)?, Walk::new(&mut more, seed)?);
+    loop {
+        match (old.key(), new.key()) {
+            (None, None) => return Ok(()),
+            (Some(key), other) if other.is_none_or(|other| key < other) => {
+                changes.spool_mut(op).push(old.packed())?;
+                old.advance()?;
+            }
+            _ => {
+                Sink::change(changes, op, new.packed())?;
+                new.advance()?;
+            }
+        }
+    }
+}
+
+/// Who owns those of a kind among these, by their own ids.
+fn owners_of(people: &mut Spool, kind: Kind, owners: &Owners, seed: KeySeed) -> Result<SortedSet, PlanError> {
+    let (mut found, mut asked) = (SortedSet::new(seed, MEMORY), Vec::new());
+    let mut batches = people.batches(BATCH_LEN)?;
+    while let Some(batch) = batches.next_batch()? {
+        for packed in (0..batch.len()).map(|at| batch.packed(at)) {
+            let (who, _) = Identifier::unpack(packed).map_err(damaged)?;
+            let handle = Handle::of_member(&who).filter(|_| who.kind == kind);
+            if let Some(question) = handle.and_then(|handle| owners.may_know(handle)) {
+                asked.push((question, packed.into()));
+            }
+        }
+        if asked.len() >= ASKED_MAX {
+            settle(&mut asked, owners, &mut found)?;
+        }
+    }
+    settle(&mut asked, owners, &mut found)?;
+    Ok(found)
+}
+
+/// Asks for some of them, in the order in which the map answers.
+fn settle(
+    asked: &mut Vec<(Asked, Box<[u8]>)>,
+    owners: &Owners,
+    found: &mut SortedSet,
+) -> Result<(), PlanError> {
+    asked.sort_unstable();
+    let (mut answers, mut packed) = (owners.answers(), Vec::new());
+    for (question, who) in asked.drain(..) {
+        let (who, _) = Identifier::unpack(&who).map_err(damaged)?;
+        let Some(handle) = Handle::of_member(&who) else { continue };
+        let owner = answers.owner(question, handle)?;
+        let owner = owner.and_then(|(owner, _)| usable(owner.as_bytes(), EXTERNAL_ID_LEN_MAX, &[]).ok()?);
+        if let Some(owner) = owner {
+            packed.clear();
+            Identifier::pack(Kind::ExternalId, "", owner, &mut packed);
+            found.push(&packed).map_err(DesiredError::Scratch)?;
+        }
+    }
+    Ok(())
+}
+
+fn damaged(error: IdentifierError) -> PlanError {
+    DesiredError::Scratch(std::io::Error::other(error)).into()
+}
+
+/// A walk over changes, in the order of their keys.
+struct Walk<'a> {
+    batches: Batches<'a>,
+    batch: Option<Batch>,
+    at: usize,
+    seed: KeySeed,
+}
+
+impl<'a> Walk<'a> {
+    /// A walk that stands at the first of them.
+    fn new(spool: &'a mut Spool, seed: KeySeed) -> Result<Self, StateError> {
+        let mut batches = spool.batches(BATCH_LEN)?;
+        let batch = batches.next_batch()?;
+        Ok(Self { batches, batch, at: 0, seed })
+    }
+
+    fn packed(&self) -> &[u8] {
+        self.batch.as_ref().map_or(&[], |batch| batch.packed(self.at))
+    }
+
+    fn key(&self) -> Option<Key> {
+        self.batch.as_ref().map(|batch| Key::of(self.seed, batch.packed(self.at)))
+    }
+
+    fn advance(&mut self) -> Result<(), StateError> {
+        self.at += 1;
+        if self.batch.as_ref().is_some_and(|batch| self.at == batch.len()) {
+            (self.batch, self.at) = (self.batches.next_batch()?, 0);
+        }
+        Ok(())
+    }
+
+    /// Whether one of them has this key. They are asked for in ascending order.
+    fn has(&mut self, key: Key) -> Result<bool, StateError> {
+        while self.key().is_some_and(|own| own < key) {
+            self.advance()?;
+        }
+        Ok(self.key() == Some(key))
+    }
+}
