@@ -279,7 +279,7 @@ fn whoever_left_by_a_device_that_had_an_owner_by_then_is_taken_out_by_the_owners
         w.run(&["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"]).expect(0);
         w.run(&["plan", "--out", "saved.plan"])
             .expect(0)
-            .says(&["- remove 2", "1 of the removed left by a device before"]);
+            .says(&["- remove 2", "1 of the removed left by a device"]);
         let args: &[&str] = if is_saved { &["reconcile", "--plan", "saved.plan"] } else { &["reconcile"] };
         w.run(args).expect(0).says(&["3 members"]);
         check(&sandbox, &["external_id u1", "external_id u3", "external_id u4"]);

@@ -28,15 +28,19 @@ pub(super) fn complete(
     mut record: impl FnMut() -> Result<RecordCursor, StateError>,
     state: &StateReader,
 ) -> Result<Diff, PlanError> {
-    if diff.changes.aliases_removed() == 0 && let_go.is_empty() {
+    if diff.changes.names_removed() == 0 && let_go.is_empty() {
         return Ok(diff);
     }
     let Some(owners) = state.owners()? else { return Ok(diff) };
     let seed = state.seed();
-    let aliases = owners_of(diff.changes.spool_mut(Op::Remove), Kind::Alias, &owners, seed)?;
+    let mut aliases = SortedSet::new(seed, MEMORY);
+    owners_of(diff.changes.spool_mut(Op::Remove), Kind::Alias, &owners, &mut aliases)?;
     let members = |standing| standing == Some(Some(Standing::Member));
     let again = chosen(aliases, record()?, &mut diff.changes, members, seed)?;
-    let devices = owners_of(&mut let_go, Kind::DeviceId, &owners, seed)?;
+    let mut devices = SortedSet::new(seed, MEMORY);
+    for left in [&mut let_go, diff.changes.spool_mut(Op::Remove)] {
+        owners_of(left, Kind::DeviceId, &owners, &mut devices)?;
+    }
     // Whoever was sent away by their own id is away.
     let strangers = |standing| matches!(standing, None | Some(Some(Standing::Refused)));
     let away = chosen(devices, record()?, &mut diff.changes, strangers, seed)?;
@@ -64,6 +68,7 @@ fn chosen(
     let mut known = record.advance_any()?;
     loop {
         while known.is_some_and(|(known, _)| known < key) {
+            record.skip(record.ahead().partition_point(|ahead| *ahead < key));
             known = record.advance_any()?;
         }
         let standing = known.filter(|(known, _)| *known == key).map(|(_, standing)| standing);
@@ -99,9 +104,14 @@ fn merge(changes: &mut Changes, op: Op, mut more: Spool, seed: KeySeed) -> Resul
     }
 }
 
-/// Who owns those of a kind among these, by their own ids.
-fn owners_of(people: &mut Spool, kind: Kind, owners: &Owners, seed: KeySeed) -> Result<SortedSet, PlanError> {
-    let (mut found, mut asked) = (SortedSet::new(seed, MEMORY), Vec::new());
+/// Finds who owns those of a kind among these, by their own ids.
+fn owners_of(
+    people: &mut Spool,
+    kind: Kind,
+    owners: &Owners,
+    found: &mut SortedSet,
+) -> Result<(), PlanError> {
+    let mut asked = Vec::new();
     let mut batches = people.batches(BATCH_LEN)?;
     while let Some(batch) = batches.next_batch()? {
         for packed in (0..batch.len()).map(|at| batch.packed(at)) {
@@ -112,11 +122,10 @@ fn owners_of(people: &mut Spool, kind: Kind, owners: &Owners, seed: KeySeed) -> 
             }
         }
         if asked.len() >= ASKED_MAX {
-            settle(&mut asked, owners, &mut found)?;
+            settle(&mut asked, owners, found)?;
         }
     }
-    settle(&mut asked, owners, &mut found)?;
-    Ok(found)
+    settle(&mut asked, owners, found)
 }
 
 /// Asks for some of them, in the order in which the map answers.

@@ -98,7 +98,7 @@ pub(super) struct Changes {
     moved: Option<Moved>,
     /// Removals that only make room for another name.
     rekeyed: u64,
-    aliases_removed: u64,
+    names_removed: u64,
 }
 
 impl Changes {
@@ -110,9 +110,9 @@ impl Changes {
         self.spools.of_mut(op)
     }
 
-    /// How many of those who leave are known by an alias.
-    pub(super) fn aliases_removed(&self) -> u64 {
-        self.aliases_removed
+    /// How many of those who leave are known by an alias or a device.
+    pub(super) fn names_removed(&self) -> u64 {
+        self.names_removed
     }
 
     /// Those who leave, and those who enter.
@@ -131,7 +131,7 @@ impl Sink for Changes {
             self.rekeyed += u64::from(moved.has(packed)?);
         }
         let kind = packed.first().copied().and_then(Kind::from_byte);
-        self.aliases_removed += u64::from(op == Op::Remove && kind == Some(Kind::Alias));
+        self.names_removed += u64::from(op == Op::Remove && kind != Some(Kind::ExternalId));
         self.draft.note(op, packed);
         if let Some(crossings) = &mut self.crossings {
             crossings.changed(op, packed);

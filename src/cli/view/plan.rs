@@ -94,7 +94,7 @@ fn once_more(tally: &Tally) -> Vec<String> {
     if tally.let_go_again > 0 {
         let count = count(tally.let_go_again);
         lines.push(format!(
-            "    {} {count} of the removed left by a device before, and are known by their own id now",
+            "    {} {count} of the removed left by a device, and are taken out by their own id as well",
             yellow("↔")
         ));
     }
