@@ -134,11 +134,14 @@ fn digest_with(w: &Workspace, variables: &[(&str, &str)]) -> String {
     run(command).expect(0).json()["digest"].as_str().unwrap().to_owned()
 }
 
+/// How many people the same cohort has everywhere.
+const PEOPLE: usize = 1_000_000;
+
 /// A plan does not depend on where its people were read.
 #[test]
 fn the_same_people_give_the_same_plan_from_everywhere() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
-    let people: Vec<String> = users(100_000).collect();
+    let people: Vec<String> = users(PEOPLE).collect();
     w.write("a.csv", csv(people.iter().cloned()));
     w.write("a.ndjson.gz", as_ndjson(&people));
     w.write("a.parquet", as_parquet(&people));
@@ -159,7 +162,10 @@ fn the_same_people_give_the_same_plan_from_everywhere() {
     }
     by(&w, &sandbox, "a.csv", "identity");
     if let Some(server) = Postgres::start() {
-        server.sql("create table people as select 'user-' || n as identity from generate_series(0, 99999) n");
+        let last = PEOPLE - 1;
+        server.sql(&format!(
+            "create table people as select 'user-' || n as identity from generate_series(0, {last}) n"
+        ));
         let connection = server.connection("user: owner, tls: off");
         let text = w
             .read("sync.yaml")
@@ -168,8 +174,11 @@ fn the_same_people_give_the_same_plan_from_everywhere() {
         assert_eq!(digest(&w), expected, "PostgreSQL");
     }
     for driver in [Driver::sqlite(), Driver::duckdb()].into_iter().flatten() {
-        let rows = "with recursive n(i) as (select 0 union all select i + 1 from n where i < 99999) \
-            select 'user-' || i as identity from n";
+        let rows = format!(
+            "with recursive n(i) as (select 0 union all select i + 1 from n where i < {}) \
+             select 'user-' || i as identity from n",
+            PEOPLE - 1
+        );
         let file = format!("{}.db", driver.option);
         driver.sql(&w.path(&file), &format!("create table people as {rows}"));
         by(&w, &sandbox, "a.csv", "identity");

@@ -76,7 +76,7 @@ pub(super) fn matched_line(matched: &Matched, people: u64) -> String {
     let people = if people == 1 { "1 person".to_owned() } else { format!("{} people", count(people)) };
     let rows = counted(matched.rows, "row");
     let mut line = match matched.files {
-        0 => format!("{people} of {} told by Heap", count(matched.rows)),
+        0 => format!("{people} in {rows}"),
         files => format!("{people} in {rows} of {}", counted(files, "file")),
     };
     if matched.duplicates > 0 {
