@@ -299,3 +299,23 @@ fn whoever_waits_under_an_alias_is_reached_by_their_own_id_after_a_saved_plan() 
     let own: Vec<String> = all.iter().filter_map(named).collect();
     assert_eq!(own.len(), 2, "{all:?}");
 }
+
+#[test]
+fn properties_of_a_row_by_alias_go_to_its_owner() {
+    let (w, sandbox) = filled(&enter(", properties: { total: cart_total }"));
+    let rules = "{ external_id: identity }, { alias: { label: crm, name: crm } }";
+    w.write("sync.yaml", w.read("sync.yaml").replace("{ external_id: identity }", rules));
+    w.write("who.csv", "id,crm\nw1,a1\n");
+    w.run(&["identity", "import", "who.csv", "--external-id", "id", "--alias", "crm=crm"]).expect(0);
+    let rows: String = users(10).map(|id| format!("{id},,1\n")).collect();
+    w.replace("carts.csv", &format!("identity,crm,cart_total\n{rows},a1,70\n,a2,80\n"));
+    w.run(&["reconcile"]).expect(0);
+    let all = sends(&sandbox);
+    let recipients = all[0]["recipients"].as_array().unwrap();
+    let total = |id: &str, value: &Value| {
+        let of = |one: &&Value| one["external_user_id"] == *id || one["user_alias"]["alias_name"] == *id;
+        assert_eq!(&recipients.iter().find(of).unwrap()["trigger_properties"], value);
+    };
+    total("w1", &json!({ "total": "70" }));
+    total("a2", &json!({ "total": "80" }));
+}

@@ -2,17 +2,21 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{DesiredError, From, rows};
+use super::{DesiredError, From, may_move, rows};
 use crate::config::Cohort;
 use crate::connector::file::{FileError, Place, Sink};
 use crate::matching::Matcher;
-use crate::model::{Field, Fields, Identifier};
+use crate::model::{Field, Fields, Identifier, Kind};
+use crate::state::{Asked, Handle, Owners, StateError};
 
 /// Texts by the names of properties.
 type Properties = BTreeMap<String, String>;
 
+/// Rows that are put aside until their owners are asked for, many at a time.
+const ASIDE_MAX: usize = 20_000;
+
 /// The properties of those who are wanted, by their packed identifiers. `columns` says which column each is from. Of
-/// two rows of one person the last one counts.
+/// two rows of one person the last one counts, those by a device or an alias after the others.
 ///
 /// # Errors
 /// [`DesiredError`] when the source cannot be read in full.
@@ -33,9 +37,23 @@ pub fn properties(
         });
         places.push((name.as_str(), place));
     }
-    let mut picker = Picker { matcher: &matcher, places, wanted, packed: Vec::new(), found: HashMap::new() };
-    rows(cohort, from, &asked, &mut picker)?;
-    Ok(picker.found)
+    let owners = if may_move(cohort) { from.state.owners()? } else { None };
+    let mut picker = Picker {
+        matcher: &matcher,
+        places,
+        wanted,
+        owners: owners.as_ref(),
+        aside: Vec::new(),
+        packed: Vec::new(),
+        found: HashMap::new(),
+        failed: None,
+    };
+    let read = rows(cohort, from, &asked, &mut picker);
+    if picker.failed.is_none() {
+        read?;
+        picker.settle();
+    }
+    picker.failed.map_or(Ok(picker.found), |error| Err(error.into()))
 }
 
 struct Picker<'a, W> {
@@ -43,8 +61,49 @@ struct Picker<'a, W> {
     /// The properties, and where they are among the fields.
     places: Vec<(&'a str, usize)>,
     wanted: W,
+    owners: Option<&'a Owners>,
+    /// Rows of devices and aliases that the identity map may know.
+    aside: Vec<(Asked, Box<[u8]>, Properties)>,
     packed: Vec<u8>,
     found: HashMap<Box<[u8]>, Properties>,
+    failed: Option<StateError>,
+}
+
+impl<W: Fn(Identifier<'_>) -> bool> Picker<'_, W> {
+    fn properties(&self, fields: &impl Fields) -> Properties {
+        let text = |(name, place): &(&str, usize)| match fields.field(*place) {
+            Field::Text(bytes) => Some(((*name).to_owned(), std::str::from_utf8(bytes).ok()?.to_owned())),
+            Field::Absent | Field::NotText(_) => None,
+        };
+        self.places.iter().filter_map(text).collect()
+    }
+
+    /// Finds the owners of the rows that were put aside.
+    fn settle(&mut self) {
+        let mut aside = std::mem::take(&mut self.aside);
+        aside.sort_unstable();
+        let Some(mut answers) = self.owners.map(Owners::answers) else { return };
+        for (asked, packed, properties) in aside {
+            let Ok((who, _)) = Identifier::unpack(&packed) else { continue };
+            let Some(handle) = Handle::of_member(&who) else { continue };
+            let owner = match answers.owner(asked, handle) {
+                Ok(owner) => owner,
+                Err(error) => {
+                    self.failed = Some(error);
+                    return;
+                }
+            };
+            let who = match owner {
+                Some((value, _)) => Identifier { kind: Kind::ExternalId, label: "", value: value.trim() },
+                None => who,
+            };
+            if (self.wanted)(who) {
+                self.packed.clear();
+                who.pack_into(&mut self.packed);
+                self.found.insert(self.packed.as_slice().into(), properties);
+            }
+        }
+    }
 }
 
 impl<W: Fn(Identifier<'_>) -> bool> Sink for Picker<'_, W> {
@@ -53,16 +112,21 @@ impl<W: Fn(Identifier<'_>) -> bool> Sink for Picker<'_, W> {
         if self.matcher.pack(fields, &mut self.packed).is_err() {
             return Ok(());
         }
-        if !Identifier::unpack(&self.packed).is_ok_and(|(who, _)| (self.wanted)(who)) {
+        let Ok((who, _)) = Identifier::unpack(&self.packed) else { return Ok(()) };
+        let handle = Handle::of_member(&who);
+        let asked = self.owners.and_then(|owners| owners.may_know(handle?));
+        if asked.is_none() && !(self.wanted)(who) {
             return Ok(());
         }
-        let text = |(name, place): &(&str, usize)| match fields.field(*place) {
-            Field::Text(bytes) => Some(((*name).to_owned(), std::str::from_utf8(bytes).ok()?.to_owned())),
-            Field::Absent | Field::NotText(_) => None,
-        };
-        let properties = self.places.iter().filter_map(text).collect();
-        self.found.insert(self.packed.as_slice().into(), properties);
-        Ok(())
+        let (packed, properties) = (self.packed.as_slice().into(), self.properties(fields));
+        match asked {
+            None => drop(self.found.insert(packed, properties)),
+            Some(asked) => self.aside.push((asked, packed, properties)),
+        }
+        if self.aside.len() >= ASIDE_MAX {
+            self.settle();
+        }
+        if self.failed.is_some() { Err(FileError::Stopped) } else { Ok(()) }
     }
 
     fn unreadable(&mut self, _: &'static str, _: &str, _: Place<'_>) -> Result<(), FileError> {

@@ -46,6 +46,12 @@ impl SortedSet {
         Self { is_by_lower_case: true, ..Self::new(seed, memory_max) }
     }
 
+    /// Whether nobody was added yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// Adds a member by its packed identifier.
     ///
     /// # Errors

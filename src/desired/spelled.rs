@@ -53,10 +53,13 @@ struct Group {
 
 impl Spelled {
     pub(super) fn new(set: SortedSet) -> Self {
+        let is_any = !set.is_empty();
         let mut spelled =
             Self { members: set.into_members(), group: None, count: 0, samples: Vec::new(), failed: None };
-        let first = spelled.advance();
-        spelled.turn(first);
+        if is_any {
+            let first = spelled.advance();
+            spelled.turn(first);
+        }
         spelled
     }
 
