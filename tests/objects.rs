@@ -1,5 +1,6 @@
 //! Sources in buckets and on web servers: found, read whole or not at all, and not read again for nothing.
 
+use crate::support::azure::Azure;
 use crate::support::s3::{S3, S3_KEYS};
 use crate::support::web::{Fault, Web};
 use crate::support::*;
@@ -109,4 +110,33 @@ fn a_parquet_object_is_read_by_blocks() {
     web.faults(&[]);
     w.run(&["reconcile"]).expect(1).says(&["as Parquet"]);
     assert_eq!(sandbox.members("carts").len(), 2);
+}
+
+/// The same in Azure, with the state beside it.
+#[test]
+fn blobs_of_azure_and_a_state_there() {
+    let Some(azure) = Azure::start() else { return };
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let run_with = |args: &[&str], key: &str| {
+        let mut command = w.command(args);
+        command.envs(Azure::keys()).env("AZURE_STORAGE_ACCOUNT_KEY", key);
+        run(command)
+    };
+    let keyed = |args: &[&str]| run_with(args, Azure::keys()[1].1);
+    for (key, people) in [("day=1/a.csv", 0..1000), ("day=2/b.csv", 1000..2000)] {
+        azure.put(&format!("exports/{key}"), csv(people.map(|n| format!("user-{n}"))).as_bytes());
+    }
+    reading(&w, &sandbox, &format!("'az://states/exports/*/*.csv', endpoint: '{}'", azure.url));
+    let place = format!("state: az://states/team/prod\nbucket: {{ endpoint: '{}' }}\n", azure.url);
+    w.write("sync.yaml", w.read("sync.yaml") + &place);
+    // Who is not let in has not found a bucket that lacks something.
+    run_with(&["reconcile"], "AAAA").expect(1).says(&["cannot read az://states/team/prod"]);
+    keyed(&["doctor"]).expect(0).says(&["az://states/exports/*/*.csv can be read"]);
+    keyed(&["reconcile"]).expect(0).says(&["added 2,000"]);
+    assert_eq!(sandbox.members("carts"), members(users(2000)));
+    keyed(&["reconcile", "-v"]).expect(0).says(&["In step"]);
+    azure.put("exports/day=1/a.csv", csv(users(900)).as_bytes());
+    keyed(&["reconcile"]).expect(0).says(&["removed 100"]);
+    keyed(&["state", "verify"]).expect(0).says(&["Whole: 1 cohort"]);
+    assert!(!w.path(".syncline").exists(), "nothing of the state is here");
 }

@@ -3,6 +3,7 @@
 pub(crate) mod avro;
 #[path = "../../benches/support/avro.rs"]
 pub(crate) mod avro_writer;
+pub(crate) mod azure;
 pub(crate) mod boards;
 pub(crate) mod browser;
 pub(crate) mod drivers;

@@ -277,24 +277,36 @@ fn endpoints_are_safe(tree: &Node, problems: &mut Vec<Problem>) {
 /// What is wrong, and the way out.
 pub(super) fn base_url(text: &str) -> Result<String, (&'static str, &'static str)> {
     const HINT: &str = "write it like `https://rest.iad-01.braze.com`";
-    let url = url::Url::parse(text).map_err(|_| ("not a URL", HINT))?;
+    let url = safe_url(text, HINT)?;
+    if url.path() != "/" {
+        return Err(("has more than scheme, host and port", HINT));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// The URL of a server that something secret may be sent to, perhaps with a path.
+///
+/// # Errors
+/// What is wrong, and the way out; `hint` where that is no more than how it is written.
+fn safe_url(text: &str, hint: &'static str) -> Result<url::Url, (&'static str, &'static str)> {
+    let url = url::Url::parse(text).map_err(|_| ("not a URL", hint))?;
     let loopback = match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
         Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        None => return Err(("has no host", HINT)),
+        None => return Err(("has no host", hint)),
     };
     if !url.username().is_empty() || url.password().is_some() {
         return Err(("holds a user or a password", "keys belong in `data_import_key` and `partner_api_key`"));
     }
-    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        return Err(("has more than scheme, host and port", HINT));
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(("has more than scheme, host and port", hint));
     }
     match url.scheme() {
-        "https" => Ok(text.trim_end_matches('/').to_owned()),
-        "http" if loopback => Ok(text.trim_end_matches('/').to_owned()),
+        "https" => Ok(url),
+        "http" if loopback => Ok(url),
         "http" => Err(("would send the keys unencrypted", "use https; plain http is for this machine only")),
-        _ => Err(("neither http nor https", HINT)),
+        _ => Err(("neither http nor https", hint)),
     }
 }
 

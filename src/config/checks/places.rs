@@ -1,6 +1,6 @@
 //! Checks of files that are elsewhere: in a bucket, or on a web server.
 
-use super::{base_url, is_kind, sources};
+use super::{base_url, is_kind, safe_url, sources};
 use crate::config::problem::{Code, Problem};
 use crate::config::tree::Node;
 
@@ -55,7 +55,7 @@ pub(super) fn stores_have_buckets(tree: &Node, problems: &mut Vec<Problem>) {
             }
         }
         let Some((text, place)) = source.text("endpoint") else { continue };
-        if let Err((what, hint)) = base_url(text) {
+        if let Err((what, hint)) = safe_url(text, "write it like `http://127.0.0.1:9000`") {
             problems.push(
                 Problem::new(Code::BadEndpoint, format!("`endpoint` {what}"))
                     .at(place, "not usable")

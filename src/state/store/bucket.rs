@@ -204,6 +204,10 @@ impl Bucket {
             io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound => StateError::Store(e),
             _ => lacks(&e.to_string()),
         };
+        // What is not taken without a condition either is another matter.
+        let plainly = format!("{probe}-plain");
+        self.put(&plainly, b"0", PutMode::Overwrite).map_err(|e| self.error("write", &plainly, &e))?;
+        self.remove(&plainly)?;
         self.put_new(&probe, b"1").map_err(refused)?;
         let created = self.put_new(&probe, b"2").map_err(refused)?;
         let (_, first) = self.read(&probe)?.ok_or_else(|| lacks("an object that was put is not there"))?;
