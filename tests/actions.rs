@@ -308,7 +308,7 @@ fn properties_of_a_row_by_alias_go_to_its_owner() {
     w.write("who.csv", "id,crm\nw1,a1\n");
     w.run(&["identity", "import", "who.csv", "--external-id", "id", "--alias", "crm=crm"]).expect(0);
     let rows: String = users(10).map(|id| format!("{id},,1\n")).collect();
-    w.replace("carts.csv", &format!("identity,crm,cart_total\n{rows},a1,70\n,a2,80\n"));
+    w.replace("carts.csv", &format!("identity,crm,cart_total\n{rows},a1,90\n,a1,70\n,a2,80\n"));
     w.run(&["reconcile"]).expect(0);
     let all = sends(&sandbox);
     let recipients = all[0]["recipients"].as_array().unwrap();
@@ -318,4 +318,56 @@ fn properties_of_a_row_by_alias_go_to_its_owner() {
     };
     total("w1", &json!({ "total": "70" }));
     total("a2", &json!({ "total": "80" }));
+}
+
+/// The rows get their ids, or are gone while the ids stay: whoever it is was there before and is there now.
+#[test]
+fn whoever_only_changes_the_name_in_the_source_neither_enters_nor_leaves() {
+    let (w, sandbox) = filled(&format!("{}    on_exit: {{ canvas: {CANVAS} }}\n", enter("")));
+    let rules = "{ external_id: identity }, { alias: { label: crm, name: crm } }, { device_id: device }";
+    w.write("sync.yaml", w.read("sync.yaml").replace("{ external_id: identity }", rules));
+    let rows = |more: &str| {
+        let ids: String = users(10).map(|id| format!("{id},,\n")).collect();
+        format!("identity,crm,device\n{ids}{more}")
+    };
+    // Nothing is triggered for those: it is too late for the first pass of theirs.
+    let config = w.read("sync.yaml");
+    w.write("sync.yaml", config.split("    on_enter").next().unwrap());
+    w.replace("carts.csv", &rows(",a1,\n,a2,\n,,d3\n,,d4\n,a5,\nw2,,\nw4,,\n"));
+    w.run(&["reconcile"]).expect(0).says(&["added 7"]);
+    w.write("sync.yaml", config);
+    w.write("who.csv", "id,crm,device\nw1,a1,\nw2,a2,\nw3,,d3\nw4,,d4\nw5,a5,\n");
+    let import = ["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"];
+    w.run(&[&import[..], &["--alias", "crm=crm"]].concat()).expect(0);
+    // w1 and w3 by their ids now, w2 and w4 by them only, and w5 has left.
+    w.replace("carts.csv", &rows("w1,a1,\nw3,,d3\nw2,,\nw4,,\n"));
+    w.run(&["reconcile"]).expect(0);
+    w.run(&["reconcile"]).expect(0);
+    let all = sends(&sandbox);
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert_eq!(all[0]["of"], "canvas");
+    assert_eq!(all[0]["recipients"], json!([{ "external_user_id": "w5" }]), "by the name that they have now");
+}
+
+#[test]
+fn an_exit_that_waits_under_an_alias_is_dropped_when_its_owner_enters() {
+    let (w, sandbox) = filled(&format!("    on_exit: {{ canvas: {CANVAS}, at_most: 1 }}\n"));
+    let rules = "{ external_id: identity }, { alias: { label: crm, name: crm } }";
+    w.write("sync.yaml", w.read("sync.yaml").replace("{ external_id: identity }", rules));
+    let rows = |more: &str| {
+        let ids: String = users(10).map(|id| format!("{id},\n")).collect();
+        format!("identity,crm\n{ids}{more}")
+    };
+    w.replace("carts.csv", &rows(",a1\n,a2\n"));
+    w.run(&["reconcile"]).expect(0);
+    w.replace("carts.csv", &rows(""));
+    w.run(&["reconcile"]).expect(0);
+    let first = sends(&sandbox)[0]["recipients"][0]["user_alias"]["alias_name"].clone();
+    let (left, alias) = if first == "a1" { ("w2", "a2") } else { ("w1", "a1") };
+    w.write("who.csv", format!("id,crm\n{left},{alias}\n"));
+    w.run(&["identity", "import", "who.csv", "--external-id", "id", "--alias", "crm=crm"]).expect(0);
+    w.replace("carts.csv", &rows(&format!("{left},\n")));
+    w.run(&["reconcile"]).expect(0);
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(sends(&sandbox).len(), 1, "whoever is there again has not left");
 }

@@ -287,3 +287,28 @@ fn whoever_left_by_a_device_that_had_an_owner_by_then_is_taken_out_by_the_owners
         w.run(&["state", "verify"]).expect(0);
     }
 }
+
+/// Whom Braze refuses is refused, whatever they were called before.
+#[test]
+fn an_owner_whom_braze_refuses_is_left_alone() {
+    let (w, sandbox) = world();
+    carts(&w, &["u1,,", ",,d2", "u3,,"]);
+    w.run(&["reconcile"]).expect(0);
+    w.write("who.csv", "id,device\nu2,d2\n");
+    w.run(&["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"]).expect(0);
+    sandbox.faults(r#"[{"on":"users","holding":"\"u2\"","times":0,"do":{"reply":{"status":400,"body":{"message":"no good"}}}}]"#);
+    carts(&w, &["u1,,", ",,d2", "u3,,", "u4,,"]);
+    w.run(&["reconcile"]).says(&["1 identifier refused by Braze"]);
+    for _ in 0..2 {
+        w.run(&["reconcile", "--format", "json"]).expect(0);
+        let plan = w.run(&["plan", "--format", "json"]).expect(0).json();
+        let tally = &plan["cohorts"][0]["changes"];
+        assert_eq!(
+            (&tally["added"], &tally["let_go_again"], &tally["removed"]),
+            (&json!(0), &json!(0), &json!(0))
+        );
+        // Another one, so that the source is read again.
+        carts(&w, &["u1,,", ",,d2", "u3,,", "u4,,", "u4,,"]);
+    }
+    check(&sandbox, &["external_id u1", "external_id u3", "external_id u4"]);
+}

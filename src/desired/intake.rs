@@ -167,15 +167,17 @@ impl Sink for Intake<'_> {
             let kept = self.rejects.unmatched(&unmatched, place);
             return self.kept(kept);
         }
+        let mut are_many = false;
         if let Some(movers) = &mut self.movers {
             let taken = movers.take(&mut self.batch, from, place);
-            let are_many = movers.are_many();
+            are_many = movers.are_many();
             self.kept(taken)?;
-            if are_many {
-                self.settle()?;
-            }
         }
         self.reach(from, place)?;
+        // The batch is another one afterwards.
+        if are_many {
+            self.settle()?;
+        }
         if self.batch.len() < BATCH_LEN { Ok(()) } else { self.hand_over() }
     }
 

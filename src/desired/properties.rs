@@ -6,7 +6,7 @@ use super::{DesiredError, From, may_move, rows};
 use crate::config::Cohort;
 use crate::connector::file::{FileError, Place, Sink};
 use crate::matching::Matcher;
-use crate::model::{Field, Fields, Identifier, Kind};
+use crate::model::{EXTERNAL_ID_LEN_MAX, Field, Fields, Identifier, Kind, usable};
 use crate::state::{Asked, Handle, Owners, StateError};
 
 /// Texts by the names of properties.
@@ -16,7 +16,7 @@ type Properties = BTreeMap<String, String>;
 const ASIDE_MAX: usize = 20_000;
 
 /// The properties of those who are wanted, by their packed identifiers. `columns` says which column each is from. Of
-/// two rows of one person the last one counts, those by a device or an alias after the others.
+/// two rows of one person the last one counts.
 ///
 /// # Errors
 /// [`DesiredError`] when the source cannot be read in full.
@@ -44,6 +44,7 @@ pub fn properties(
         wanted,
         owners: owners.as_ref(),
         aside: Vec::new(),
+        rows: 0,
         packed: Vec::new(),
         found: HashMap::new(),
         failed: None,
@@ -53,7 +54,8 @@ pub fn properties(
         read?;
         picker.settle();
     }
-    picker.failed.map_or(Ok(picker.found), |error| Err(error.into()))
+    let found = picker.found.into_iter().map(|(who, (_, properties))| (who, properties)).collect();
+    picker.failed.map_or(Ok(found), |error| Err(error.into()))
 }
 
 struct Picker<'a, W> {
@@ -63,9 +65,11 @@ struct Picker<'a, W> {
     wanted: W,
     owners: Option<&'a Owners>,
     /// Rows of devices and aliases that the identity map may know.
-    aside: Vec<(Asked, Box<[u8]>, Properties)>,
+    aside: Vec<(Asked, u64, Box<[u8]>, Properties)>,
+    rows: u64,
     packed: Vec<u8>,
-    found: HashMap<Box<[u8]>, Properties>,
+    /// What was found, and in which row.
+    found: HashMap<Box<[u8]>, (u64, Properties)>,
     failed: Option<StateError>,
 }
 
@@ -83,7 +87,7 @@ impl<W: Fn(Identifier<'_>) -> bool> Picker<'_, W> {
         let mut aside = std::mem::take(&mut self.aside);
         aside.sort_unstable();
         let Some(mut answers) = self.owners.map(Owners::answers) else { return };
-        for (asked, packed, properties) in aside {
+        for (asked, row, packed, properties) in aside {
             let Ok((who, _)) = Identifier::unpack(&packed) else { continue };
             let Some(handle) = Handle::of_member(&who) else { continue };
             let owner = match answers.owner(asked, handle) {
@@ -93,22 +97,32 @@ impl<W: Fn(Identifier<'_>) -> bool> Picker<'_, W> {
                     return;
                 }
             };
-            let who = match owner {
-                Some((value, _)) => Identifier { kind: Kind::ExternalId, label: "", value: value.trim() },
+            let owner =
+                owner.and_then(|(owner, _)| usable(owner.as_bytes(), EXTERNAL_ID_LEN_MAX, &[]).ok()?);
+            let who = match owner.and_then(|owner| std::str::from_utf8(owner).ok()) {
+                Some(value) => Identifier { kind: Kind::ExternalId, label: "", value },
                 None => who,
             };
             if (self.wanted)(who) {
                 self.packed.clear();
                 who.pack_into(&mut self.packed);
-                self.found.insert(self.packed.as_slice().into(), properties);
+                keep(&mut self.found, &self.packed, row, properties);
             }
         }
+    }
+}
+
+/// Keeps what a row says of somebody, unless a later one has been heard.
+fn keep(found: &mut HashMap<Box<[u8]>, (u64, Properties)>, packed: &[u8], row: u64, properties: Properties) {
+    if found.get(packed).is_none_or(|(last, _)| *last < row) {
+        found.insert(packed.into(), (row, properties));
     }
 }
 
 impl<W: Fn(Identifier<'_>) -> bool> Sink for Picker<'_, W> {
     fn row(&mut self, fields: &impl Fields, _: Place<'_>) -> Result<(), FileError> {
         self.packed.clear();
+        self.rows += 1;
         if self.matcher.pack(fields, &mut self.packed).is_err() {
             return Ok(());
         }
@@ -118,10 +132,10 @@ impl<W: Fn(Identifier<'_>) -> bool> Sink for Picker<'_, W> {
         if asked.is_none() && !(self.wanted)(who) {
             return Ok(());
         }
-        let (packed, properties) = (self.packed.as_slice().into(), self.properties(fields));
+        let properties = self.properties(fields);
         match asked {
-            None => drop(self.found.insert(packed, properties)),
-            Some(asked) => self.aside.push((asked, packed, properties)),
+            None => keep(&mut self.found, &self.packed, self.rows, properties),
+            Some(asked) => self.aside.push((asked, self.rows, self.packed.as_slice().into(), properties)),
         }
         if self.aside.len() >= ASIDE_MAX {
             self.settle();

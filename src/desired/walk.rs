@@ -229,9 +229,12 @@ impl Desk {
         for end in &self.ends {
             let end = *end as usize;
             if end - from > 1 {
-                order[from..end].sort_unstable();
                 if self.is_by_lower_case {
-                    order[from..end].sort_by_cached_key(|entry| (entry.key(), packed(entry).to_vec()));
+                    let by =
+                        |a: &Entry, b: &Entry| a.key().cmp(&b.key()).then_with(|| packed(a).cmp(packed(b)));
+                    order[from..end].sort_unstable_by(by);
+                } else {
+                    order[from..end].sort_unstable();
                 }
             }
             from = end;

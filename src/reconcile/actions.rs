@@ -31,6 +31,8 @@ pub(super) struct Crossings {
     pub(super) back: BTreeSet<(Crossing, Person)>,
     /// Devices and aliases that make room for their owners' ids.
     pub(super) renamed: Vec<Person>,
+    /// People who stay by their own ids, while other names of theirs leave.
+    pub(super) staying: Vec<Person>,
     /// People who are sent by their own ids, while others are due by devices or aliases.
     pub(super) sent: Vec<Person>,
     /// Whom to look for among the changes.
@@ -83,6 +85,17 @@ impl Crossings {
         } else {
             // Whose entry is one and whose is not cannot be told any more.
             self.too_many.insert(Crossing::Enter);
+        }
+    }
+
+    /// Somebody stays, while an alias of theirs leaves.
+    pub(super) fn stays(&mut self, packed: &[u8]) {
+        let Ok((who, _)) = Identifier::unpack(packed) else { return };
+        if self.staying.len() < RENAMED_MAX {
+            self.staying.push(who.into());
+        } else {
+            // Whose exit is one and whose is not cannot be told any more.
+            self.too_many.insert(Crossing::Exit);
         }
     }
 

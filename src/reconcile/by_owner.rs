@@ -37,12 +37,20 @@ pub(super) fn complete(
     owners_of(diff.changes.spool_mut(Op::Remove), Kind::Alias, &owners, &mut aliases)?;
     let members = |standing| standing == Some(Some(Standing::Member));
     let again = chosen(aliases, record()?, &mut diff.changes, members, seed)?;
+    if diff.changes.is_watched() {
+        let mut named = SortedSet::new(seed, MEMORY);
+        for kind in [Kind::Alias, Kind::DeviceId] {
+            owners_of(diff.changes.spool_mut(Op::Remove), kind, &owners, &mut named)?;
+        }
+        let mut staying = chosen(named, record()?, &mut diff.changes, members, seed)?;
+        diff.changes.stay(&mut staying)?;
+    }
     let mut devices = SortedSet::new(seed, MEMORY);
     for left in [&mut let_go, diff.changes.spool_mut(Op::Remove)] {
         owners_of(left, Kind::DeviceId, &owners, &mut devices)?;
     }
-    // Whoever was sent away by their own id is away.
-    let strangers = |standing| matches!(standing, None | Some(Some(Standing::Refused)));
+    // Whoever was sent away by their own id is away, and whom Braze has refused it does not have.
+    let strangers = |standing: Option<Option<Standing>>| standing.is_none();
     let away = chosen(devices, record()?, &mut diff.changes, strangers, seed)?;
     diff.tally.sent_again += again.len();
     diff.tally.unchanged -= again.len();

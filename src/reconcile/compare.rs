@@ -11,7 +11,7 @@ use crate::config::Braze;
 use crate::desired::{Members, Spelled};
 use crate::model::{CohortId, Delivery, Key, Kind, Op};
 use crate::plan::{self, DiffError, Draft, Naming, Plan, Sides, Sink, SourceTally, Tally};
-use crate::state::{Spool, Version};
+use crate::state::{Spool, StateError, Version};
 
 /// What a diff found.
 pub(super) struct Diff {
@@ -113,6 +113,20 @@ impl Changes {
     /// How many of those who leave are known by an alias or a device.
     pub(super) fn names_removed(&self) -> u64 {
         self.names_removed
+    }
+
+    /// Whether something is triggered for those who cross.
+    pub(super) fn is_watched(&self) -> bool {
+        self.crossings.is_some()
+    }
+
+    /// These stay, though other names of theirs leave.
+    pub(super) fn stay(&mut self, people: &mut Spool) -> Result<(), StateError> {
+        let Some(crossings) = &mut self.crossings else { return Ok(()) };
+        people.for_each(|packed| {
+            crossings.stays(packed);
+            Ok(())
+        })
     }
 
     /// Those who leave, and those who enter.

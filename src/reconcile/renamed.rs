@@ -16,6 +16,7 @@ pub(super) fn follow(
 ) -> Result<(), StateError> {
     let people = outbox.due.iter().map(|due| &due.who).chain(outbox.recent.iter().map(|recent| &recent.who));
     let people = people.chain(&crossings.renamed).chain(crossings.back.iter().map(|(_, who)| who));
+    let people = people.chain(crossings.sides.get(&Crossing::Exit).into_iter().flatten());
     let names = owners(people, inputs)?;
     if !names.is_empty() {
         outbox.due.iter_mut().for_each(|due| call(&mut due.who, &names));
@@ -34,13 +35,26 @@ pub(super) fn follow(
     // Who is sent by their own id in the same pass has only changed the name.
     let sent: BTreeSet<Person> = crossings.sent.iter().cloned().collect();
     crossings.back.retain(|(crossing, who)| *crossing == Crossing::Exit || !sent.contains(who));
-    let renamed: BTreeSet<&Person> = crossings.renamed.iter().filter_map(|who| names.get(who)).collect();
-    if let Some(enter) = crossings.sides.get_mut(&Crossing::Enter) {
-        enter.retain(|who| !renamed.contains(who));
-    }
+    outbox.due.retain(|due| due.crossing == Crossing::Enter || !sent.contains(&due.who));
+    settle(crossings, &names);
     let many = crossings.sides.iter().filter(|(_, people)| people.len() > CROSSING_MAX);
     crossings.too_many.extend(many.map(|(crossing, _)| *crossing));
     Ok(())
+}
+
+/// Takes out of those who cross whoever only gets another name.
+fn settle(crossings: &mut Crossings, names: &BTreeMap<Person, Person>) {
+    let mut exit = crossings.sides.remove(&Crossing::Exit).unwrap_or_default();
+    let mut enter = crossings.sides.remove(&Crossing::Enter).unwrap_or_default();
+    let entering: BTreeSet<&Person> = enter.iter().chain(&crossings.staying).collect();
+    let by_name = |who: &&Person| names.get(*who).filter(|owner| entering.contains(owner));
+    let renamed: BTreeSet<Person> =
+        exit.iter().chain(&crossings.renamed).filter_map(|who| by_name(&who)).cloned().collect();
+    exit.iter_mut().for_each(|who| call(who, names));
+    enter.retain(|who| !renamed.contains(who));
+    let mut seen = BTreeSet::new();
+    exit.retain(|who| !renamed.contains(who) && seen.insert(who.clone()));
+    crossings.sides = BTreeMap::from([(Crossing::Enter, enter), (Crossing::Exit, exit)]);
 }
 
 fn call(who: &mut Person, names: &BTreeMap<Person, Person>) {

@@ -300,9 +300,9 @@ fn recount(cohort: &Cohort, sides: Sides<SortedSet>) -> Result<Diff, PlanError> 
     let tally = Tally {
         members: cohort.members,
         unchanged: cohort.unchanged,
-        added: adds.saturating_sub(cohort.doubt_added + cohort.sent_again),
+        added: adds.saturating_sub(cohort.doubt_added.saturating_add(cohort.sent_again)),
         sent_again: cohort.sent_again.min(adds),
-        removed: removes.saturating_sub(cohort.doubt_removed + cohort.let_go_again),
+        removed: removes.saturating_sub(cohort.doubt_removed.saturating_add(cohort.let_go_again)),
         let_go_again: cohort.let_go_again.min(removes),
         doubt_added: cohort.doubt_added.min(adds),
         doubt_removed: cohort.doubt_removed.min(removes),
