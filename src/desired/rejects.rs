@@ -46,6 +46,12 @@ impl Rejects {
         }
     }
 
+    /// How many rows there were.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
     pub(super) fn unreadable(
         &mut self,
         reason: &'static str,

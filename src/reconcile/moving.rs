@@ -8,6 +8,7 @@ use super::Inputs;
 use super::observe::{self, Beside, Diff};
 use super::policy::{self};
 use super::report::CohortPlan;
+use super::streams::Wanted;
 use super::{PlanError, observe::tally_of};
 use crate::config::Cohort;
 use crate::desired::{self, Desired};
@@ -28,7 +29,7 @@ pub(super) fn plan(cohort: &Cohort, record: Version, inputs: Inputs<'_>) -> Resu
     while members.advance().map_err(desired::DesiredError::Scratch)?.is_some() {}
     let matched = rejects.matched(&reading, members.duplicates(), moved_rows);
     let source = tally_of(&matched, reading.hollow);
-    let diff = observe::compare(&cohort.id, None, Some(&record), Beside::default(), inputs)?;
+    let diff = observe::compare(&cohort.id, &mut Wanted::Nobody, Some(&record), Beside::default(), inputs)?;
     let plan = judged(cohort, record, diff, source, inputs)?;
     Ok(CohortPlan { matched: Some(matched), source_read: true, rejects: Some(rejects), ..plan })
 }
@@ -68,6 +69,7 @@ pub(super) fn judged(
         empties: false,
         is_approved,
         actions: None,
+        compared: None,
         strangers: None,
     })
 }

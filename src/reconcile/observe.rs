@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::actions::{self, Crossings};
 use super::failed::PlanError;
+use super::gather::{Gathered, gather};
 use super::moved::Moved;
 use super::policy::{self, Names};
 use super::report::CohortPlan;
@@ -11,7 +12,7 @@ use super::strangers;
 use super::streams::{Known, Wanted};
 use super::{Inputs, moving};
 use crate::config::{Braze, Cohort};
-use crate::desired::{self, Desired, Members};
+use crate::desired;
 use crate::model::{Ceilings, CohortId, ConnectionName, Delivery, GuardLimits, Key, Matched, Op};
 use crate::plan::{
     self, DiffError, Draft, Naming, Plan, PlanDigest, Policy, Side, Sides, Sink, SourceTally, Tally, guard,
@@ -40,13 +41,11 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
     let rules = rules_text(cohort, inputs)?;
     // Taken before the first byte is read: only then does a file's age say that it will not change unseen.
     let began = inputs.clock.now();
-    let read = desired::read(cohort, inputs.from(), inputs.progress)?;
-    let Desired { set, reading, fingerprint, rejects, moved, moved_rows } = read;
-    let mut members = set.into_members();
-    let moved = moved.map(|moved| Moved::new(moved, inputs.state.seed()));
-    let beside = Beside { moved, crossings, again: known };
-    let diff = compare(&cohort.id, Some(&mut members), previous.as_ref(), beside, inputs)?;
-    let matched = rejects.matched(&reading, members.duplicates(), moved_rows);
+    let mut gathered = gather(cohort, previous.as_ref(), inputs)?;
+    let beside = Beside { moved: gathered.moved.take(), crossings, again: known };
+    let diff = compare(&cohort.id, &mut gathered.wanted, previous.as_ref(), beside, inputs)?;
+    let matched = gathered.matched();
+    let Gathered { reading, fingerprint, rejects, compared, .. } = gathered;
     let mark = fingerprint.and_then(|print| print.text(&rules, began));
     let mark = mark.filter(|_| reading.hollow.is_none()).map(|fingerprint| SourceMark {
         fingerprint,
@@ -57,8 +56,8 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
     let Diff { tally, mut changes } = diff;
     let crossings = changes.crossings.take();
     let plan = judged(cohort, names, previous, Diff { tally, changes }, Some(source), inputs)?;
-    let plan =
-        CohortPlan { matched: Some(matched), source_read: true, rejects: Some(rejects), ..plan.marked(mark) };
+    let (matched, rejects) = (Some(matched), Some(rejects));
+    let plan = CohortPlan { matched, source_read: true, rejects, compared, ..plan.marked(mark) };
     actions::acting(cohort, crossings, plan, inputs)
 }
 
@@ -147,6 +146,7 @@ pub(super) fn judged(
         empties: false,
         is_approved,
         actions: None,
+        compared: None,
         strangers: None,
     })
 }
@@ -175,7 +175,7 @@ pub(super) fn connection<'a>(name: &ConnectionName, inputs: Inputs<'a>) -> Resul
 /// Plans the emptying of a cohort that left the config. None when there is nothing left to do.
 pub(super) fn removed(id: &CohortId, inputs: Inputs<'_>) -> Result<Option<CohortPlan>, PlanError> {
     let Some(record) = inputs.state.version(id)?.filter(|record| !record.removed) else { return Ok(None) };
-    let diff = compare(id, None, Some(&record), Beside::default(), inputs)?;
+    let diff = compare(id, &mut Wanted::Nobody, Some(&record), Beside::default(), inputs)?;
     emptying(id, record, diff, inputs).map(Some)
 }
 
@@ -224,6 +224,7 @@ pub(super) fn emptying(
         empties: true,
         is_approved: false,
         actions: None,
+        compared: None,
         strangers: None,
     })
 }
@@ -299,10 +300,10 @@ pub(super) struct Beside {
     again: BTreeSet<Key>,
 }
 
-/// Walks desired members, or nobody, and the record in step.
+/// Walks those who should be there and the record in step.
 pub(super) fn compare(
     id: &CohortId,
-    members: Option<&mut Members>,
+    wanted: &mut Wanted,
     previous: Option<&Version>,
     beside: Beside,
     inputs: Inputs<'_>,
@@ -311,7 +312,7 @@ pub(super) fn compare(
     let cursor = inputs.state.members(id, previous)?;
     let mut record = Known { cursor, forget_refused: inputs.retry_refused, again };
     let mut changes = Changes { crossings, moved, ..Changes::default() };
-    let tally = plan::diff(&mut Wanted(members), &mut record, &mut changes).map_err(|error| match error {
+    let tally = plan::diff(wanted, &mut record, &mut changes).map_err(|error| match error {
         DiffError::Stream(error) => error,
         DiffError::OutOfOrder(what) => PlanError::Order(what),
     })?;

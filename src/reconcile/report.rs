@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::actions::ActionPlan;
 use super::failed::{FailedKind, PlanError};
+use super::gather::Compared;
 use super::strangers::{Asked, StrangersPlan};
 use crate::apply::{Halt, Outcome, Triggered};
 use crate::desired::Rejects;
@@ -42,6 +43,8 @@ pub struct CohortPlan {
     pub is_approved: bool,
     /// What is triggered for people who enter or leave, if anything ever is.
     pub actions: Option<ActionPlan>,
+    /// How the source was compared, where it may be in the database.
+    pub compared: Option<Compared>,
     /// Whom Braze did not know, if it is asked.
     pub strangers: Option<StrangersPlan>,
 }
@@ -90,7 +93,14 @@ impl CohortPlan {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let acts = self.actions.as_ref().is_some_and(|actions| !actions.is_idle());
-        self.verdict.approved.is_in_step() && !self.record_changed && !acts && !self.asks()
+        let is_in_step = self.verdict.approved.is_in_step() && !self.record_changed;
+        is_in_step && !acts && !self.asks() && !self.builds_table()
+    }
+
+    /// Whether the table beside the source is to be made again.
+    #[must_use]
+    pub fn builds_table(&self) -> bool {
+        matches!(&self.compared, Some(Compared::Here { why }) if !why.is_lasting())
     }
 
     /// Whether anything would be sent or triggered.
@@ -218,6 +228,10 @@ pub struct CohortReport {
     pub matched: Option<Matched>,
     /// Whether the source was read, rather than known from its files' times.
     pub source_read: bool,
+    /// How the source was compared, where it may be in the database.
+    pub compared: Option<Compared>,
+    /// Why the table beside the source could not be brought up to date, if it could not.
+    pub table_trouble: Option<String>,
     /// What was done.
     pub outcome: Outcome,
     /// What Braze said of people whom it does not know, if it was asked.
@@ -247,6 +261,8 @@ impl CohortReport {
             whole: cohort.verdict.approved.plan().whole_digest(),
             matched: cohort.matched.clone(),
             source_read: cohort.source_read,
+            compared: cohort.compared.clone(),
+            table_trouble: None,
             outcome: Outcome::default(),
             asked: None,
             actions: cohort.actions.clone(),

@@ -3,30 +3,59 @@
 use std::collections::BTreeSet;
 
 use super::PlanError;
-use crate::desired::{DesiredError, Members};
+use crate::desired::{DesiredError, Members, Overlay};
 use crate::model::{Key, Standing};
 use crate::plan;
 use crate::state::RecordCursor;
 
-/// Who should be there; perhaps nobody.
-pub(super) struct Wanted<'a>(pub(super) Option<&'a mut Members>);
+/// Who should be there.
+pub(super) enum Wanted {
+    Nobody,
+    /// Everybody whom the source names.
+    All(Box<Members>),
+    /// The record's members, and what differs.
+    Overlay(Box<Overlay>),
+}
 
-impl plan::Desired for Wanted<'_> {
+impl Wanted {
+    /// How many rows name somebody whom another row has named, once the walk is over. So many `rows` the source has, and
+    /// so many of them are rejected.
+    pub(super) fn duplicates(&self, rows: u64, rejected: u64) -> u64 {
+        match self {
+            Self::Nobody => 0,
+            Self::All(members) => members.duplicates(),
+            Self::Overlay(members) => rows.saturating_sub(rejected + members.walked()),
+        }
+    }
+}
+
+impl plan::Desired for Wanted {
     type Error = PlanError;
 
+    #[inline]
     fn advance(&mut self) -> Result<Option<Key>, PlanError> {
-        match &mut self.0 {
-            Some(members) => members.advance().map_err(|e| DesiredError::Scratch(e).into()),
-            None => Ok(None),
+        match self {
+            Self::Nobody => Ok(None),
+            Self::All(members) => members.advance().map_err(|e| DesiredError::Scratch(e).into()),
+            Self::Overlay(members) => Ok(members.advance()?),
         }
     }
 
+    #[inline]
     fn pass(&mut self, keys: &[Key]) -> usize {
-        self.0.as_mut().map_or(0, |members| members.pass(keys))
+        match self {
+            Self::Nobody => 0,
+            Self::All(members) => members.pass(keys),
+            Self::Overlay(members) => members.pass(keys),
+        }
     }
 
-    fn packed(&self) -> &[u8] {
-        self.0.as_ref().map_or(&[], |members| members.packed())
+    fn packed(&mut self) -> Result<&[u8], PlanError> {
+        match self {
+            Self::Nobody => Ok(&[]),
+            Self::All(members) => Ok(members.packed()),
+            Self::Overlay(members) => Ok(members.packed()?),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ pub(super) mod export;
 pub(super) mod json;
 pub(super) mod markdown;
 pub(super) mod plan;
+mod pushdown;
 pub(super) mod refusal;
 pub(super) mod report;
 pub(super) mod segments;

@@ -27,7 +27,9 @@ fn settings<'a>(database: Database<'a>) -> Result<&'a Postgres, SqlError> {
 async fn open<'a>(database: Database<'a>) -> Result<Session<'a>, SqlError> {
     let session = Session::open(database, settings(database)?).await?;
     match session.unfit().await {
-        Some(what) => Err(SqlError::new(database.name, Trouble::Query, super::Unusable::Server(what).to_string())),
+        Some(what) => {
+            Err(SqlError::new(database.name, Trouble::Query, super::Unusable::Server(what).to_string()))
+        }
         None => Ok(session),
     }
 }
@@ -47,7 +49,8 @@ pub fn rebuild<E: From<SqlError>>(
         let mut session = open(database).await?;
         let writing = session.writing().await?;
         let failed = |e: tokio_postgres::Error| SqlError::of(database.name, &e, false);
-        let has_schema = writing.query_one(&query::schema_exists(&table.schema), &[]).await.map_err(failed)?;
+        let has_schema =
+            writing.query_one(&query::schema_exists(&table.schema), &[]).await.map_err(failed)?;
         if !has_schema.try_get::<_, bool>(0).map_err(failed)? {
             writing.batch_execute(&query::create_schema(&table.schema)).await.map_err(failed)?;
         }
@@ -64,7 +67,8 @@ pub fn rebuild<E: From<SqlError>>(
             Ok::<_, E>(is_there)
         })
         .await?;
-        let found = tabled(&writing.query_one(&query::sum(&new), &[]).await.map_err(failed)?).map_err(failed)?;
+        let found =
+            tabled(&writing.query_one(&query::sum(&new), &[]).await.map_err(failed)?).map_err(failed)?;
         if found != sent {
             return Err(E::from(garbled(database)));
         }

@@ -75,7 +75,9 @@ impl Unusable {
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Server(what) => write!(f, "pushdown needs PostgreSQL {VERSION_MIN} in UTF-8, and this is {what}"),
+            Self::Server(what) => {
+                write!(f, "pushdown needs PostgreSQL {VERSION_MIN} in UTF-8, and this is {what}")
+            }
             Self::Missing => f.write_str("the table of its members is not there"),
             Self::Unreadable(message) => write!(f, "the table of its members cannot be read: {message}"),
             Self::Differs { found, expected } if found == expected => {
@@ -84,7 +86,9 @@ impl fmt::Display for Unusable {
             Self::Differs { found, expected } => {
                 write!(f, "the table of its members holds {found} of them, where {expected} were put there")
             }
-            Self::Bytes(column) => write!(f, "column `{column}` holds bytes, which only this machine reads as text"),
+            Self::Bytes(column) => {
+                write!(f, "column `{column}` holds bytes, which only this machine reads as text")
+            }
         }
     }
 }
@@ -281,8 +285,10 @@ impl Session<'_> {
     async fn unfit(&self) -> Option<String> {
         let version: String = self.one("select version()").await?;
         let short = version.split(" on ").next().unwrap_or_default().to_owned();
-        let major = short.strip_prefix("PostgreSQL ").and_then(|rest| rest.split(['.', ' ', 'b', 'd', 'r']).next());
-        let is_new = major.and_then(|text| text.parse::<u32>().ok()).is_some_and(|major| major >= VERSION_MIN);
+        let major =
+            short.strip_prefix("PostgreSQL ").and_then(|rest| rest.split(['.', ' ', 'b', 'd', 'r']).next());
+        let is_new =
+            major.and_then(|text| text.parse::<u32>().ok()).is_some_and(|major| major >= VERSION_MIN);
         if version.contains("Redshift") {
             return Some("Amazon Redshift".to_owned());
         }

@@ -124,9 +124,8 @@ pub(super) fn difference(source: &SqlSource, asking: &Asking<'_>, table: &TableN
     let values: Vec<String> = columns
         .map(|(at, column)| format!("(asked.{}::text) collate \"C\" as c{at}", quoted(column, DOUBLE)))
         .collect();
-    let fields = |each: &dyn Fn(usize) -> String| {
-        (0..asking.columns.len()).map(each).collect::<Vec<_>>().join(", ")
-    };
+    let fields =
+        |each: &dyn Fn(usize) -> String| (0..asking.columns.len()).map(each).collect::<Vec<_>>().join(", ");
     let first = |text: &str| fields(&|at| if at == 0 { text.to_owned() } else { "null".to_owned() });
     let (relation, table, member) = (relation(source, DOUBLE), name(table), member(source, asking));
     format!(
