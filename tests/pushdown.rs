@@ -38,7 +38,7 @@ impl Case {
         let text = config(&self.sandbox.url, &["carts"], &self.server.connection(&more));
         let source = format!("{{ kind: sql, connection: warehouse, {source}, diff: {diff} }}");
         let text = text.replace("{ kind: file, path: carts.csv }", &source);
-        let guard = "    guard: { max_removed: 100%, max_added: 100000%, max_unreadable: 100% }\n";
+        let guard = "    guard: { max_removed: 100%, max_added: 100000%, max_unreadable: 100000 }\n";
         self.w.write("sync.yaml", text.replace(ONE, self.rules) + guard);
     }
 
@@ -151,7 +151,7 @@ fn whatever_is_in_the_rows_it_comes_out_as_read_here() {
             4 => r#"[{ "on": "users", "times": 0, "do": "lose_answer" }]"#,
             _ => "[]",
         });
-        let told = case.pass();
+        let told = if seed < 5 { case.pass() } else { case.whole_pass() };
         used += u64::from(told["used"] == true);
         let (rows, read) = (told["rows"].as_u64(), told["keys_read"].as_u64());
         assert!(told["used"] == false || (rows == Some(3000) && read < rows), "{told}");
@@ -211,31 +211,19 @@ fn a_table_that_is_lost_stale_or_edited_is_noticed_and_built_again() {
     case.pass();
     let w = &case.w;
     let table = case.table();
+    let sql = |text: String| drop(case.server.sql(&text));
     let harms: [(&str, &dyn Fn(), &str); 6] = [
-        ("dropped", &|| drop(case.server.sql(&format!("drop table {table}"))), "is not there"),
+        ("dropped", &|| sql(format!("drop table {table}")), "is not there"),
         (
             "edited",
-            &|| {
-                drop(
-                    case.server
-                        .sql(&format!("update {table} set member = 'e:mallory' where member = 'e:user-5'")),
-                )
-            },
+            &|| sql(format!("update {table} set member = 'e:mallory' where member = 'e:user-500'")),
             "holds others",
         ),
-        (
-            "emptied in part",
-            &|| drop(case.server.sql(&format!("delete from {table} where member like '%7'"))),
-            "holds 9",
-        ),
-        (
-            "twice",
-            &|| drop(case.server.sql(&format!("insert into {table} select * from {table} limit 1"))),
-            "holds 1001",
-        ),
+        ("emptied in part", &|| sql(format!("delete from {table} where member like '%7'")), "holds 9"),
+        ("twice", &|| sql(format!("insert into {table} select * from {table} limit 1")), "holds 1001"),
         (
             "another table",
-            &|| drop(case.server.sql(&format!("drop table {table}; create table {table} (n int)"))),
+            &|| sql(format!("drop table {table}; create table {table} (n int)")),
             "cannot be read",
         ),
         (

@@ -139,11 +139,16 @@ pub fn pushed(
     progress: &dyn Progress,
 ) -> Result<Result<Pushed, Unpushed>, DesiredError> {
     let table = table_of(&cohort.id, schema, from.state);
+    let (matcher, database) =
+        (Matcher::new(&cohort.rules, &source.null_values, &cohort.delivery), database(source, from)?);
     let note = match noted(cohort, &table, source.connection.as_str(), record, from.state)? {
         Ok(note) => note,
-        Err(why) => return Ok(Err(why)),
+        // A table that would be of no use need not be made either.
+        Err(why) => {
+            let unfit = pushdown::unfit(source, database, matcher.columns())?;
+            return Ok(Err(unfit.map_or(why, Unpushed::Unusable)));
+        }
     };
-    let matcher = Matcher::new(&cohort.rules, &source.null_values, &cohort.delivery);
     let (seed, memory_max) = (from.state.seed(), from.config.memory_max);
     let (for_drops, memory_max) = (memory_max / MEMORY_SHARE, memory_max - memory_max / MEMORY_SHARE);
     let owners = if may_move(cohort) { from.state.owners()? } else { None };
@@ -155,7 +160,6 @@ pub fn pushed(
         may_move: owners.is_some(),
     };
     let adds = SortedSet::new(seed, movers.as_ref().map_or(memory_max, |_| Movers::rest_of(memory_max)));
-    let database = database(source, from)?;
     let mut drops = SortedSet::new(seed, for_drops);
     thread::scope(|scope| {
         let (mut intake, partitioner) = Intake::start(scope, &cohort.id, &matcher, progress, movers, adds)?;

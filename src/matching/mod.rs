@@ -153,6 +153,7 @@ impl Matcher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Kind;
 
     fn matcher() -> Matcher {
         let rule =

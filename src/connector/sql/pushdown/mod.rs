@@ -20,6 +20,7 @@ pub use member::{spell, spelled};
 
 use super::error::{SqlError, Trouble};
 use super::session::{Session, bound, columns, take_all};
+use super::statement::Column;
 use super::{Database, Values, runtime};
 use crate::config::{Postgres, Sql, SqlSource};
 use crate::connector::file::{Place, Sink};
@@ -140,8 +141,8 @@ pub fn difference(
             return Ok(Err(unusable));
         }
         let (_, found) = columns(database.name, &snapshot, source, asking.columns).await?;
-        if let Some(column) = found.iter().find(|column| column.is_bytes) {
-            return Ok(Err(Unusable::Bytes(column.name.to_owned())));
+        if let Some(unusable) = bytes(&found) {
+            return Ok(Err(unusable));
         }
         let failed = |e: tokio_postgres::Error| SqlError::of(database.name, &e, true);
         let statement = snapshot.prepare(&query::difference(source, asking, table)).await.map_err(failed)?;
@@ -152,6 +153,35 @@ pub fn difference(
         snapshot.commit().await.map_err(|e| SqlError::of(database.name, &e, false))?;
         rows.map(Ok)
     })
+}
+
+/// Why a source could not be compared in the database whatever table there were; none if it could.
+///
+/// # Errors
+/// [`SqlError`], as reading the source would give.
+pub fn unfit(
+    source: &SqlSource,
+    database: Database<'_>,
+    wanted: &[Box<str>],
+) -> Result<Option<Unusable>, SqlError> {
+    let Sql::Postgres(settings) = database.settings else {
+        return Ok(Some(Unusable::Server("another database".to_owned())));
+    };
+    runtime(database)?.block_on(async {
+        let mut session = Session::open(database, settings).await?;
+        if let Some(what) = session.unfit().await {
+            return Ok(Some(Unusable::Server(what)));
+        }
+        let snapshot = session.snapshot().await?;
+        let (_, found) = columns(database.name, &snapshot, source, wanted).await?;
+        Ok(bytes(&found))
+    })
+}
+
+/// The column that holds bytes, if there is one.
+fn bytes(columns: &[Column<'_>]) -> Option<Unusable> {
+    let found = columns.iter().find(|column| column.is_bytes);
+    found.map(|column| Unusable::Bytes(column.name.to_owned()))
 }
 
 /// Whether a table is there and holds what is expected.
