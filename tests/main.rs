@@ -39,6 +39,7 @@ mod identity;
 mod lives;
 mod objects;
 mod plans;
+mod pushdown;
 mod readme;
 mod reconcile;
 mod sandbox;

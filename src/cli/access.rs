@@ -204,7 +204,9 @@ fn databases(config: &Config) -> Result<BTreeMap<ConnectionName, Secrets>, Comma
     let mut found = BTreeMap::new();
     for (name, database) in &config.sql {
         let is_asked = |source: &Source| matches!(source, Source::Sql(sql) if sql.connection == *name);
-        if config.cohorts.iter().any(|cohort| is_asked(&cohort.source)) {
+        // Where there may be tables of cohorts that are asked elsewhere now.
+        let may_have_tables = matches!(database, Sql::Postgres(postgres) if postgres.pushdown.is_some());
+        if may_have_tables || config.cohorts.iter().any(|cohort| is_asked(&cohort.source)) {
             found.insert(name.clone(), secrets_of(name, database)?);
         }
     }

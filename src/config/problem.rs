@@ -82,6 +82,8 @@ codes! {
     EndpointChoice = "endpoint-choice",
     /// Keys would travel without encryption, or the endpoint is no plain base URL.
     BadEndpoint = "bad-endpoint",
+    /// Rows are to be compared in a database that cannot do it.
+    BadPushdown = "bad-pushdown",
     /// A secret among what is shown.
     MisplacedSecret = "misplaced-secret",
     /// The format of a source cannot be told from its name.

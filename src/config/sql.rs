@@ -66,6 +66,8 @@ pub struct Postgres {
     pub statement_timeout: Duration,
     /// How long connecting may take.
     pub connect_timeout: Duration,
+    /// The schema that tables of members are kept in, if there is one.
+    pub pushdown: Option<String>,
 }
 
 /// A query whose rows are a whole cohort.
@@ -79,6 +81,8 @@ pub struct SqlSource {
     pub params: Vec<String>,
     /// Texts that stand for "no value".
     pub null_values: Vec<String>,
+    /// Whether the rows are compared with the members where they are.
+    pub pushdown: bool,
 }
 
 /// What is asked of a database.

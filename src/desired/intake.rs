@@ -97,6 +97,13 @@ impl<'a> Intake<'a> {
         }
     }
 
+    /// Takes a member whom nothing need be asked about.
+    pub(super) fn member(&mut self, packed: &[u8]) -> Result<(), FileError> {
+        self.count();
+        self.batch.extend_from_slice(packed);
+        if self.batch.len() < BATCH_LEN { Ok(()) } else { self.hand_over() }
+    }
+
     fn kept(&mut self, kept: Result<(), impl Into<DesiredError>>) -> Result<(), FileError> {
         kept.map_err(|error| {
             self.failed = Some(error.into());

@@ -12,18 +12,22 @@
 
 mod intake;
 mod log;
+mod overlay;
 mod owners;
 mod properties;
+mod pushed;
 mod rejects;
 mod sort;
 mod spelled;
 mod told;
 mod walk;
 
+pub use overlay::Overlay;
 pub use properties::properties;
+pub use pushed::{Pushed, Unpushed, database, pushdown_of, pushed, table_of};
 pub use rejects::Rejects;
 pub use sort::SortedSet;
-pub use spelled::Spelled;
+pub use spelled::{PackedList, Spelled};
 pub use walk::Members;
 
 use std::thread;
@@ -202,12 +206,7 @@ fn rows(
             Ok((reading, Some(Fingerprint::Told(segment.fingerprint()))))
         }
         Source::Sql(source) => {
-            let settings = from.config.sql.get(&source.connection);
-            let unknown = || SqlError::unknown(&source.connection);
-            let settings = settings.ok_or_else(unknown)?;
-            let secrets = from.secrets.databases.get(&source.connection).ok_or_else(unknown)?;
-            let database = sql::Database { name: &source.connection, settings, secrets };
-            let rows = sql::read(source, database, columns, sink)?;
+            let rows = sql::read(source, database(source, from)?, columns, sink)?;
             Ok((file::Reading { rows, ..file::Reading::default() }, None))
         }
     }

@@ -41,11 +41,17 @@ impl Rejects {
             duplicates,
             moved,
             ambiguous: 0,
-            case_colliding: 0,
+            case_colliding: None,
             unreadable: self.unreadable,
             rejects: self.counts.iter().map(|(reason, number)| ((*reason).to_owned(), *number)).collect(),
             samples: self.samples.clone(),
         }
+    }
+
+    /// How many rows there were.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.counts.values().sum()
     }
 
     pub(super) fn unreadable(

@@ -30,6 +30,9 @@ pub(super) fn lower<'a>(packed: &[u8], out: &'a mut Vec<u8>) -> Result<&'a [u8],
     Ok(out)
 }
 
+/// Some members, packed.
+pub type PackedList = Vec<Box<[u8]>>;
+
 /// Counts them while the desired members pass by in the order of their keys.
 #[derive(Debug)]
 pub struct Spelled {
@@ -37,7 +40,7 @@ pub struct Spelled {
     /// Those of one lower case, of whom the last was read already.
     group: Option<Group>,
     count: u64,
-    samples: Vec<Box<[u8]>>,
+    samples: PackedList,
     failed: Option<io::Error>,
 }
 
@@ -83,7 +86,7 @@ impl Spelled {
     ///
     /// # Errors
     /// When a temporary file could not be read.
-    pub fn finish(mut self) -> io::Result<(u64, Vec<Box<[u8]>>)> {
+    pub fn finish(mut self) -> io::Result<(u64, PackedList)> {
         while self.group.is_some() {
             self.end_group();
         }

@@ -7,10 +7,7 @@
 //! Braze's rules are in its "Partner cohort import", user matching: identified people by `external_id`
 //! or alias, people who are still anonymous by `device_id`.
 
-use crate::model::{
-    ALIAS_LEN_MAX, Delivery, EXTERNAL_ID_LEN_MAX, Field, Fields, Identifier, Kind, MatchRule, Unusable,
-    usable,
-};
+use crate::model::{Delivery, Field, Fields, Identifier, MatchRule, Unusable, usable};
 
 /// Why a row names nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -137,7 +134,7 @@ impl Matcher {
                 }
                 Field::Text(bytes) => bytes,
             };
-            match usable(bytes, len_max(rule.kind), &self.null_values) {
+            match usable(bytes, rule.kind.value_len_max(), &self.null_values) {
                 Ok(None) => {}
                 Ok(Some(value)) => {
                     Identifier::pack(rule.kind, &rule.label, value, out);
@@ -167,17 +164,10 @@ impl Matcher {
     }
 }
 
-/// Braze names a limit for external ids and aliases; device ids are held to the external id's.
-fn len_max(kind: Kind) -> usize {
-    match kind {
-        Kind::Alias => ALIAS_LEN_MAX,
-        Kind::ExternalId | Kind::DeviceId => EXTERNAL_ID_LEN_MAX,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Kind;
 
     fn matcher() -> Matcher {
         let rule =

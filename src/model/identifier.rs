@@ -44,6 +44,16 @@ impl Kind {
         Self::ALL.get(usize::from(byte)).copied()
     }
 
+    /// Longest value in bytes. Braze names a limit for external ids and aliases; device ids are held to the external
+    /// id's.
+    #[must_use]
+    pub fn value_len_max(self) -> usize {
+        match self {
+            Self::Alias => ALIAS_LEN_MAX,
+            Self::ExternalId | Self::DeviceId => EXTERNAL_ID_LEN_MAX,
+        }
+    }
+
     fn byte(self) -> u8 {
         match self {
             Self::ExternalId => 0,

@@ -19,9 +19,9 @@ pub struct Matched {
     /// Rows of those where somebody else was said to be the owner as well: the newest evidence has decided.
     #[serde(default)]
     pub ambiguous: u64,
-    /// Members who differ from others by upper and lower case only.
+    /// Members who differ from others by upper and lower case only; none if that was not looked at.
     #[serde(default)]
-    pub case_colliding: u64,
+    pub case_colliding: Option<u64>,
     /// Rows in which there may be a person whom we could not read; part of the rejects.
     pub unreadable: u64,
     /// Rows that name nobody, by reason.

@@ -15,6 +15,7 @@ mod progress;
 mod rows;
 mod rule;
 mod share;
+mod tabled;
 mod time;
 mod usable;
 
@@ -30,8 +31,9 @@ pub use progress::{NoProgress, Progress, Stage};
 pub use rows::RowSet;
 pub use rule::MatchRule;
 pub use share::{Share, ShareError};
+pub use tabled::Tabled;
 pub use time::{Clock, Day, Timestamp, moment, timestamp_text};
-pub use usable::{Unusable, usable};
+pub use usable::{Unusable, all_placeholders, usable};
 
 /// What happens to one member: it enters the cohort or leaves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -13,6 +13,9 @@ pub enum Unusable {
     NotUtf8,
 }
 
+/// Length of the longest of them.
+const PLACEHOLDER_LEN_MAX: usize = 36;
+
 /// Texts that exports write where there is no identifier. Whoever they name, it is not one person:
 /// sent, they would put whoever happens to have that id into the cohort. Compared without case.
 /// Given by their length, which tells nearly every text from all of them.
@@ -31,6 +34,11 @@ const fn placeholders(len: usize) -> &'static [&'static str] {
         36 => &["00000000-0000-0000-0000-000000000000"],
         _ => &[],
     }
+}
+
+/// All of those texts, in lower case.
+pub fn all_placeholders() -> impl Iterator<Item = &'static str> {
+    (0..=PLACEHOLDER_LEN_MAX).flat_map(|len| placeholders(len).iter().copied())
 }
 
 /// The identifier in a value, in UTF-8 and at most `len_max` bytes; none if the value is empty or one of
@@ -128,6 +136,7 @@ mod tests {
     fn every_placeholder_is_found_by_its_length() {
         for (len, known) in (0..100).flat_map(|len| placeholders(len).iter().map(move |known| (len, known))) {
             assert_eq!(known.len(), len, "{known}");
+            assert!(all_placeholders().any(|text| text == *known && text == known.to_ascii_lowercase()));
         }
     }
 

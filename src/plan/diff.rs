@@ -17,8 +17,11 @@ pub trait Desired {
     fn advance(&mut self) -> Result<Option<Key>, Self::Error>;
     /// Moves on over the members that follow as long as they are these keys, one by one; how many they were.
     fn pass(&mut self, keys: &[Key]) -> usize;
-    /// The packed identifier of the current member.
-    fn packed(&self) -> &[u8];
+    /// The packed identifier of the current member. Asked for only where it is needed.
+    ///
+    /// # Errors
+    /// When the stream cannot be read.
+    fn packed(&mut self) -> Result<&[u8], Self::Error>;
 }
 
 /// What the record says, in strictly ascending order of the keys.
@@ -144,13 +147,13 @@ pub fn diff<E>(
             (None, None) => return Ok(tally),
             (Some(key), entry) if entry.is_none_or(|(other, _)| key < other) => {
                 tally.added += 1;
-                sink.crossing(Op::Add, desired.packed())?;
-                sink.change(Op::Add, desired.packed())?;
+                sink.crossing(Op::Add, desired.packed()?)?;
+                sink.change(Op::Add, desired.packed()?)?;
                 wanted = next_desired(desired, Some(key))?;
             }
             (Some(key), Some((other, standing))) if key == other => {
                 if settle_desired(standing, &mut tally) {
-                    sink.change(Op::Add, desired.packed())?;
+                    sink.change(Op::Add, desired.packed()?)?;
                 }
                 let last = pass_unchanged(desired, record, standing, &mut tally).unwrap_or(key);
                 wanted = next_desired(desired, Some(last))?;
@@ -262,8 +265,8 @@ mod tests {
             self.now = count.checked_sub(1).and_then(|at| self.rest.nth(at)).map_or(self.now, |key| [*key]);
             count
         }
-        fn packed(&self) -> &[u8] {
-            &self.now
+        fn packed(&mut self) -> Result<&[u8], Infallible> {
+            Ok(&self.now)
         }
     }
 

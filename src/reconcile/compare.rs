@@ -8,7 +8,6 @@ use super::moved::Moved;
 use super::streams::{Known, Wanted};
 use super::{Inputs, by_owner, policy};
 use crate::config::Braze;
-use crate::desired::{Members, Spelled};
 use crate::model::{CohortId, Delivery, Key, Kind, Op};
 use crate::plan::{self, DiffError, Draft, Naming, Plan, Sides, Sink, SourceTally, Tally};
 use crate::state::{Spool, StateError, Version};
@@ -66,10 +65,10 @@ pub(super) struct Beside {
     pub(super) again: BTreeSet<Key>,
 }
 
-/// Walks desired members, or nobody, and the record in step.
+/// Walks those who should be there and the record in step.
 pub(super) fn compare(
     id: &CohortId,
-    members: Option<(&mut Members, &mut Spelled)>,
+    wanted: &mut Wanted,
     previous: Option<&Version>,
     beside: Beside,
     inputs: Inputs<'_>,
@@ -79,7 +78,7 @@ pub(super) fn compare(
     let let_go = moved.as_ref().map(|_| Spool::default());
     let mut record = Known { cursor, forget_refused: inputs.retry_refused, again, let_go };
     let mut changes = Changes { crossings, moved, ..Changes::default() };
-    let tally = plan::diff(&mut Wanted(members), &mut record, &mut changes).map_err(|error| match error {
+    let tally = plan::diff(wanted, &mut record, &mut changes).map_err(|error| match error {
         DiffError::Stream(error) => error,
         DiffError::OutOfOrder(what) => PlanError::Order(what),
     })?;

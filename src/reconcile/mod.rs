@@ -14,6 +14,8 @@ mod by_owner;
 mod compare;
 mod exports;
 mod failed;
+mod gather;
+mod links;
 mod moved;
 mod moving;
 mod observe;
@@ -24,6 +26,7 @@ mod resync;
 mod saved;
 mod strangers;
 mod streams;
+mod tables;
 mod workspace;
 
 use std::collections::BTreeMap;
@@ -31,20 +34,22 @@ use std::sync::Arc;
 
 use acting::Acting;
 use strangers::Asking;
+use tables::Tables;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 pub use actions::{ActionPlan, OneAction};
 pub use exports::{ExportJob, Exporting, export, word as exports_word};
 pub use failed::{FailedKind, PlanError};
+pub use gather::Compared;
+pub use links::{Access, Links, link};
 pub use report::{CohortPlan, CohortReport, Failed, LeftBehind, PassPlan, PassReport};
 pub use saved::SavedError;
 pub use strangers::{Asked, StrangersPlan};
 
 use crate::apply::{self, Context, Halt, Health, Interrupt, Outcome};
 use crate::config::{Config, Retry, SourceAccess};
-use crate::connector::braze::{Braze, KeyKind, Keys};
-use crate::connector::http::HttpError;
+use crate::connector::braze::{Braze, KeyKind};
 use crate::desired;
 use crate::fold::{self, Folded, Folding};
 use crate::model::{Ceilings, Clock, CohortId, ConnectionName, DoorName, Op, PassId, Progress};
@@ -155,36 +160,6 @@ pub fn save(plan: &mut PassPlan, path: &std::path::Path) -> Result<(), SavedErro
     saved::save(plan, path)
 }
 
-/// Where a connection is, and its keys.
-#[derive(Clone, Debug)]
-pub struct Access {
-    /// The base URL.
-    pub base: String,
-    /// The keys.
-    pub keys: Keys,
-}
-
-/// Clients of the connections, with what they know of the vendors' rate limits: one for all passes.
-pub type Links = BTreeMap<ConnectionName, Arc<Braze>>;
-
-/// Makes the clients of these connections. Nothing is sent yet.
-///
-/// # Errors
-/// When there can be no HTTP client.
-pub fn link(
-    config: &Config,
-    access: &BTreeMap<ConnectionName, Access>,
-    clock: Clock,
-) -> Result<Links, HttpError> {
-    let mut links = Links::new();
-    for (name, settings) in &config.braze {
-        if let Some(Access { base, keys }) = access.get(name) {
-            links.insert(name.clone(), Arc::new(Braze::new(settings, base, keys.clone(), clock)?));
-        }
-    }
-    Ok(links)
-}
-
 /// What an apply works with.
 #[derive(Clone)]
 pub struct Means {
@@ -200,6 +175,8 @@ pub struct Means {
     pub progress: Arc<dyn Progress>,
     /// Whether a person wants to stop.
     pub interrupt: Interrupt,
+    /// The secrets of databases, for the tables beside sources.
+    pub secrets: Arc<SourceAccess>,
 }
 
 /// A workspace, shared by the cohorts that are sent to it.
@@ -223,12 +200,13 @@ pub async fn apply(plan: PassPlan, config: &Config, means: Means) -> Result<Pass
     let workspaces = workspaces(&plan, config, &means);
     let refusals = workspace::refusals(&plan, config, &means)?;
     let mut report = PassReport::new(&means.pass, &plan);
+    let tables = Arc::new(Tables::of(config));
     let mut tasks = JoinSet::new();
     for (place, cohort) in plan.cohorts.into_iter().enumerate() {
         let workspace = workspaces.get(&cohort.connection).cloned();
         let refusal = refusals.get(&(cohort.connection.clone(), cohort.delivery().clone())).cloned();
-        let (means, journal) = (means.clone(), Arc::clone(&journal));
-        let task = async move { (place, one(cohort, workspace, refusal, &means, &journal).await) };
+        let (means, journal, tables) = (means.clone(), Arc::clone(&journal), Arc::clone(&tables));
+        let task = async move { (place, one(cohort, workspace, refusal, &tables, &means, &journal).await) };
         tasks.spawn(task.in_current_span());
     }
     while let Some(done) = tasks.join_next().await {
@@ -280,11 +258,13 @@ async fn one(
     cohort: CohortPlan,
     workspace: Option<Arc<Workspace>>,
     refusal: Option<Halt>,
+    tables: &Tables,
     means: &Means,
     journal: &Journal,
 ) -> CohortReport {
     let mut report = CohortReport::new(&cohort);
     let id = cohort.id.clone();
+    let before = tables::Before::of(&cohort.record, cohort.compared.as_ref());
     if refusal.is_some() && cohort.sends() {
         report.outcome.halt = refusal;
     } else {
@@ -292,6 +272,7 @@ async fn one(
             Ok(outcome) => report.outcome = outcome,
             Err(error) => report.outcome.halt = Some(error.into()),
         }
+        report.table_trouble = tokio::task::block_in_place(|| tables.keep(&id, &before, means));
     }
     means.progress.finished(&id);
     report

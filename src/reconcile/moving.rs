@@ -9,6 +9,7 @@ use super::compare::{Beside, Diff, compare};
 use super::observe;
 use super::policy::{self};
 use super::report::CohortPlan;
+use super::streams::Wanted;
 use super::{PlanError, observe::tally_of};
 use crate::config::Cohort;
 use crate::desired::{self, Desired, DesiredError};
@@ -32,9 +33,9 @@ pub(super) fn plan(cohort: &Cohort, record: Version, inputs: Inputs<'_>) -> Resu
     }
     let (case_colliding, spelled) = spelled.finish().map_err(DesiredError::Scratch)?;
     let matched = rejects.matched(&reading, members.duplicates(), moved_rows);
-    let matched = Matched { ambiguous: ambiguous_rows, case_colliding, ..matched };
+    let matched = Matched { ambiguous: ambiguous_rows, case_colliding: Some(case_colliding), ..matched };
     let source = tally_of(&matched, reading.hollow);
-    let diff = compare(&cohort.id, None, Some(&record), Beside::default(), inputs)?;
+    let diff = compare(&cohort.id, &mut Wanted::Nobody, Some(&record), Beside::default(), inputs)?;
     let plan = judged(cohort, record, diff, source, inputs)?;
     Ok(CohortPlan { matched: Some(matched), source_read: true, rejects: Some(rejects), spelled, ..plan })
 }
@@ -75,6 +76,7 @@ pub(super) fn judged(
         empties: false,
         is_approved,
         actions: None,
+        compared: None,
         strangers: None,
     })
 }

@@ -3,13 +3,14 @@
 use super::actions::{self, Crossings};
 use super::compare::{Beside, Diff, compare};
 use super::failed::PlanError;
-use super::moved::Moved;
+use super::gather::{Gathered, gather};
 use super::policy::{self, Names};
 use super::report::CohortPlan;
 use super::strangers;
+use super::streams::Wanted;
 use super::{Inputs, moving};
 use crate::config::{Braze, Cohort};
-use crate::desired::{self, Desired, DesiredError};
+use crate::desired;
 use crate::model::{Ceilings, CohortId, ConnectionName, Delivery, GuardLimits, Matched};
 use crate::plan::{self, Naming, Plan, PlanDigest, Policy, Side, SourceTally, guard};
 use crate::state::{SourceMark, Spool, Version, Workspace};
@@ -36,16 +37,11 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
     let rules = rules_text(cohort, inputs)?;
     // Taken before the first byte is read: only then does a file's age say that it will not change unseen.
     let began = inputs.clock.now();
-    let read = desired::read(cohort, inputs.from(), inputs.progress)?;
-    let Desired { set, mut spelled, reading, fingerprint, rejects, moved, moved_rows, ambiguous_rows } = read;
-    let mut members = set.into_members();
-    let moved = moved.map(|moved| Moved::new(moved, inputs.state.seed()));
-    let beside = Beside { moved, crossings, again: known };
-    let mut diff =
-        compare(&cohort.id, Some((&mut members, &mut spelled)), previous.as_ref(), beside, inputs)?;
-    let (case_colliding, spelled) = spelled.finish().map_err(DesiredError::Scratch)?;
-    let matched = rejects.matched(&reading, members.duplicates(), moved_rows);
-    let matched = Matched { ambiguous: ambiguous_rows, case_colliding, ..matched };
+    let mut gathered = gather(cohort, previous.as_ref(), inputs)?;
+    let beside = Beside { moved: gathered.moved.take(), crossings, again: known };
+    let mut diff = compare(&cohort.id, &mut gathered.wanted, previous.as_ref(), beside, inputs)?;
+    let (matched, spelled) = gathered.matched()?;
+    let Gathered { reading, fingerprint, rejects, compared, .. } = gathered;
     let mark = fingerprint.and_then(|print| print.text(&rules, began));
     let mark = mark.filter(|_| reading.hollow.is_none()).map(|fingerprint| SourceMark {
         fingerprint,
@@ -55,13 +51,8 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
     let source = tally_of(&matched, reading.hollow);
     let crossings = diff.changes.crossings.take();
     let plan = judged(cohort, names, previous, diff, Some(source), inputs)?;
-    let plan = CohortPlan {
-        matched: Some(matched),
-        source_read: true,
-        rejects: Some(rejects),
-        spelled,
-        ..plan.marked(mark)
-    };
+    let (matched, rejects) = (Some(matched), Some(rejects));
+    let plan = CohortPlan { matched, source_read: true, rejects, spelled, compared, ..plan.marked(mark) };
     actions::acting(cohort, crossings, plan, inputs)
 }
 
@@ -152,6 +143,7 @@ pub(super) fn judged(
         empties: false,
         is_approved,
         actions: None,
+        compared: None,
         strangers: None,
     })
 }
@@ -180,7 +172,7 @@ pub(super) fn connection<'a>(name: &ConnectionName, inputs: Inputs<'a>) -> Resul
 /// Plans the emptying of a cohort that left the config. None when there is nothing left to do.
 pub(super) fn removed(id: &CohortId, inputs: Inputs<'_>) -> Result<Option<CohortPlan>, PlanError> {
     let Some(record) = inputs.state.version(id)?.filter(|record| !record.removed) else { return Ok(None) };
-    let diff = compare(id, None, Some(&record), Beside::default(), inputs)?;
+    let diff = compare(id, &mut Wanted::Nobody, Some(&record), Beside::default(), inputs)?;
     emptying(id, record, diff, inputs).map(Some)
 }
 
@@ -230,6 +222,7 @@ pub(super) fn emptying(
         empties: true,
         is_approved: false,
         actions: None,
+        compared: None,
         strangers: None,
     })
 }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use super::actions::ActionPlan;
 use super::failed::{FailedKind, PlanError};
+use super::gather::Compared;
 use super::strangers::{Asked, StrangersPlan};
 use crate::apply::{Halt, Outcome, Triggered};
-use crate::desired::Rejects;
+use crate::desired::{PackedList, Rejects};
 use crate::model::{CohortId, ConnectionName, Delivery, Matched, Op, PassId};
 use crate::plan::{Cost, PlanDigest, Refusal, Sides, Tally, Verdict, of_all};
 use crate::state::{SourceMark, Spool, Version};
@@ -31,7 +32,7 @@ pub struct CohortPlan {
     /// The rows that could not be used.
     pub rejects: Option<Rejects>,
     /// Some of the members who differ from others by upper and lower case only, packed.
-    pub spelled: Vec<Box<[u8]>>,
+    pub spelled: PackedList,
     /// What would let the next pass leave the source unread, once everything is done.
     pub mark: Option<SourceMark>,
     /// The record that the plan starts from, with what the config changes about it.
@@ -44,6 +45,8 @@ pub struct CohortPlan {
     pub is_approved: bool,
     /// What is triggered for people who enter or leave, if anything ever is.
     pub actions: Option<ActionPlan>,
+    /// How the source was compared, where it may be in the database.
+    pub compared: Option<Compared>,
     /// Whom Braze did not know, if it is asked.
     pub strangers: Option<StrangersPlan>,
 }
@@ -92,7 +95,14 @@ impl CohortPlan {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let acts = self.actions.as_ref().is_some_and(|actions| !actions.is_idle());
-        self.verdict.approved.is_in_step() && !self.record_changed && !acts && !self.asks()
+        let is_in_step = self.verdict.approved.is_in_step() && !self.record_changed;
+        is_in_step && !acts && !self.asks() && !self.builds_table()
+    }
+
+    /// Whether the table beside the source is to be made again.
+    #[must_use]
+    pub fn builds_table(&self) -> bool {
+        matches!(&self.compared, Some(Compared::Here { why }) if !why.is_lasting())
     }
 
     /// Whether anything would be sent or triggered.
@@ -220,6 +230,10 @@ pub struct CohortReport {
     pub matched: Option<Matched>,
     /// Whether the source was read, rather than known from its files' times.
     pub source_read: bool,
+    /// How the source was compared, where it may be in the database.
+    pub compared: Option<Compared>,
+    /// Why the table beside the source could not be brought up to date, if it could not.
+    pub table_trouble: Option<String>,
     /// What was done.
     pub outcome: Outcome,
     /// What Braze said of people whom it does not know, if it was asked.
@@ -249,6 +263,8 @@ impl CohortReport {
             whole: cohort.verdict.approved.plan().whole_digest(),
             matched: cohort.matched.clone(),
             source_read: cohort.source_read,
+            compared: cohort.compared.clone(),
+            table_trouble: None,
             outcome: Outcome::default(),
             asked: None,
             actions: cohort.actions.clone(),

@@ -43,6 +43,7 @@ fn cohort(id: &CohortId, record: Version, inputs: Inputs<'_>) -> Result<CohortPl
         record_changed: false,
         is_approved: false,
         actions: None,
+        compared: None,
         strangers: None,
         empties: false,
     })

@@ -3,37 +3,73 @@
 use std::collections::BTreeSet;
 
 use super::PlanError;
-use crate::desired::{DesiredError, Members, Spelled};
+use crate::desired::{DesiredError, Members, Overlay, Spelled};
 use crate::model::{Key, Kind, Standing};
 use crate::plan;
 use crate::state::{RecordCursor, Spool};
 
-/// Who should be there; perhaps nobody.
-pub(super) struct Wanted<'a>(pub(super) Option<(&'a mut Members, &'a mut Spelled)>);
+/// Who should be there.
+pub(super) enum Wanted {
+    Nobody,
+    /// Everybody whom the source names.
+    All(Box<All>),
+    /// The record's members, and what differs.
+    Overlay(Box<Overlay>),
+}
 
-impl plan::Desired for Wanted<'_> {
+/// Members, and a look at how they are written.
+pub(super) struct All {
+    pub(super) members: Members,
+    pub(super) spelled: Spelled,
+}
+
+impl Wanted {
+    /// How many rows name somebody whom another row has named, once the walk is over. So many `rows` the source has, and
+    /// so many of them are rejected.
+    pub(super) fn duplicates(&self, rows: u64, rejected: u64) -> u64 {
+        match self {
+            Self::Nobody => 0,
+            Self::All(all) => all.members.duplicates(),
+            Self::Overlay(members) => rows.saturating_sub(rejected + members.walked()),
+        }
+    }
+}
+
+impl plan::Desired for Wanted {
     type Error = PlanError;
 
+    #[inline]
     fn advance(&mut self) -> Result<Option<Key>, PlanError> {
-        match &mut self.0 {
-            Some((members, spelled)) => {
-                let key = members.advance().map_err(DesiredError::Scratch)?;
-                spelled.pass(key.as_slice());
+        match self {
+            Self::Nobody => Ok(None),
+            Self::All(all) => {
+                let key = all.members.advance().map_err(DesiredError::Scratch)?;
+                all.spelled.pass(key.as_slice());
                 Ok(key)
             }
-            None => Ok(None),
+            Self::Overlay(members) => Ok(members.advance()?),
         }
     }
 
+    #[inline]
     fn pass(&mut self, keys: &[Key]) -> usize {
-        let Some((members, spelled)) = &mut self.0 else { return 0 };
-        let count = members.pass(keys);
-        spelled.pass(&keys[..count]);
-        count
+        match self {
+            Self::Nobody => 0,
+            Self::All(all) => {
+                let count = all.members.pass(keys);
+                all.spelled.pass(&keys[..count]);
+                count
+            }
+            Self::Overlay(members) => members.pass(keys),
+        }
     }
 
-    fn packed(&self) -> &[u8] {
-        self.0.as_ref().map_or(&[], |(members, _)| members.packed())
+    fn packed(&mut self) -> Result<&[u8], PlanError> {
+        match self {
+            Self::Nobody => Ok(&[]),
+            Self::All(all) => Ok(all.members.packed()),
+            Self::Overlay(members) => Ok(members.packed()?),
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 //! identity/…                               who is who, as events have told: versions and runs
 //! actions/<cohort>/…                      what is to be triggered for people, and for whom it lately was
 //! unknown/<cohort>/…                      members whom Braze did not know when they were sent
+//! pushdown/<cohort>/…                     what is in the table beside a cohort's source
 //! inbox/<door>/<file>.log                  what was received and not yet used
 //! approvals/<cohort>/<digest>.json         what a person has allowed although the guard refused it
 //! journal/<yyyy>/<mm>/<dd>/<pass>.ndjson   passes, attempts, outcomes
@@ -54,6 +55,7 @@ mod journal;
 mod lease;
 mod numbered;
 mod outbox;
+mod pushdown;
 mod record;
 mod rejects;
 mod run;
@@ -80,6 +82,7 @@ pub use inbox::{ClosedFile, Contents, Delivery, Inbox, InboxError, Room};
 pub use journal::{Entry, Event, Journal, PassRecord};
 pub use lease::Holder;
 pub use outbox::{Crossing, Due, Outbox, Person, Recent};
+pub use pushdown::PushdownNote;
 pub use record::RecordCursor;
 pub use rejects::{Reject, RejectFile, RejectLog, rejects_of};
 pub use run::RunWriter;

@@ -69,6 +69,7 @@ async fn pass_over(cohort: &CohortId, looking: &Looking, pass: PassId) -> Result
         clock: looking.at.clock(),
         progress: Arc::clone(&looking.board) as Arc<dyn Progress>,
         interrupt: looking.interrupt.clone(),
+        secrets: Arc::clone(&looking.secrets),
     };
     let span = tracing::debug_span!("apply", %cohort);
     let applied = reconcile::apply(plan, &looking.config, means);

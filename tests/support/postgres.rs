@@ -38,6 +38,11 @@ impl Postgres {
         self.home.path().join("data").display().to_string()
     }
 
+    /// One of its programs.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.bin.join(name)
+    }
+
     pub(crate) fn home(&self) -> &Path {
         self.home.path()
     }

@@ -24,7 +24,7 @@ use crate::state::StateWriter;
 
 pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
-    let (keys, secrets) = (access::keys(&config)?, access::sources(&config)?);
+    let (keys, secrets) = (access::keys(&config)?, Arc::new(access::sources(&config)?));
     // A saved plan, and single cohorts, are about cohorts alone.
     let all = args.pass.cohorts.is_empty() && args.plan.is_none();
     let exports = if all { super::export::chosen(&config, &[])? } else { Vec::new() };
@@ -47,7 +47,8 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     let jobs = exports.iter().map(|export| super::export::job(export, Days::default(), state.reader()));
     let jobs = jobs.collect::<Result<_, _>>()?;
     let format = args.format;
-    apply(plan, &keys, state, Pass { global, config: &config, id: pass, progress, format, again, ids, jobs })
+    let pass = Pass { global, config: &config, id: pass, progress, format, again, ids, jobs, secrets };
+    apply(plan, &keys, state, pass)
 }
 
 /// What an apply is asked for by.
@@ -62,6 +63,8 @@ pub(super) struct Pass<'a> {
     pub(super) ids: BTreeMap<ConnectionName, String>,
     /// The exports that follow.
     pub(super) jobs: Vec<ExportJob>,
+    /// What it takes to reach databases.
+    pub(super) secrets: Arc<SourceAccess>,
 }
 
 /// Applies a plan, runs the exports, reports, and says how it ended.
@@ -69,7 +72,7 @@ pub(super) fn apply(
     plan: PassPlan,
     keys: &BTreeMap<ConnectionName, Keys>,
     state: Arc<StateWriter>,
-    Pass { global, config, id: pass, progress, format, again, ids, jobs }: Pass<'_>,
+    Pass { global, config, id: pass, progress, format, again, ids, jobs, secrets }: Pass<'_>,
 ) -> Result<Exit, CommandError> {
     let waiting = plan.waiting.iter().map(plan_view::waiting_lines);
     let failed: Vec<String> = plan.failed.iter().map(plan_view::failed_lines).chain(waiting).collect();
@@ -80,7 +83,7 @@ pub(super) fn apply(
         let clock = environment::clock();
         let links = reconcile::link(config, &reached, clock)?;
         let of_exports = (Arc::clone(&state), interrupt.clone());
-        let means = Means { state, links, pass, clock, progress, interrupt };
+        let means = Means { state, links, pass, clock, progress, interrupt, secrets };
         let work = async {
             let report = reconcile::apply(plan, config, means).await?;
             if jobs.is_empty() {

@@ -39,7 +39,10 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     tell(&plan_view::human(&plan, &showing));
     let (id, format) = (environment::new_pass(), args.format);
     let (ids, jobs) = (std::collections::BTreeMap::new(), Vec::new());
-    apply(plan, &keys, state, Pass { global, config: &config, id, progress, format, again, ids, jobs })
+    // Without them a table beside a source is left behind, which the next plan notices.
+    let secrets = Arc::new(access::sources(&config).unwrap_or_default());
+    let pass = Pass { global, config: &config, id, progress, format, again, ids, jobs, secrets };
+    apply(plan, &keys, state, pass)
 }
 
 fn plan(

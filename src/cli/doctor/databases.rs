@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::Findings;
 use super::vendors::blocking;
+use super::{Findings, tables};
 use crate::cli::error::sql_hint;
 use crate::cli::output::count;
 use crate::cli::{access, environment};
@@ -25,7 +25,10 @@ pub(super) async fn look(config: &Config, findings: &mut Findings) {
             sql::look(Database { name: &asked, settings, secrets })
         });
         match seen.await {
-            Some(Ok(seen)) => told(&name, &seen, findings),
+            Some(Ok(seen)) => {
+                told(&name, &settings.0, &seen, findings);
+                tables::look(&name, &settings, findings).await;
+            }
             Some(Err(error)) => failed(&error, findings),
             None => {}
         }
@@ -39,19 +42,19 @@ fn place(settings: &Sql) -> String {
     }
 }
 
-fn told(name: &ConnectionName, seen: &Seen, findings: &mut Findings) {
+fn told(name: &ConnectionName, settings: &Sql, seen: &Seen, findings: &mut Findings) {
     let server =
         seen.server.clone().unwrap_or_else(|| "the driver is there, and opens the database".to_owned());
     findings.fine("credentials", server);
     findings.clock(seen.clock);
     match seen.may_write {
-        Some(true) => findings.note(
+        Some(true) if !tables::are_kept(settings) => findings.note(
             "permission",
             "the user could do more than read",
             format!("queries run in a transaction that can only read; still, give connection `{name}` a user with nothing but `select`"),
         ),
         Some(false) => findings.fine("permission", "the user can do nothing but read"),
-        None => {}
+        Some(true) | None => {}
     }
     if let Some((used, most)) = seen.connections {
         let says =

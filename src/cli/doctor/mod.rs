@@ -5,6 +5,7 @@ mod databases;
 mod machine;
 mod sources;
 mod state;
+mod tables;
 mod vendors;
 
 use super::environment;

@@ -74,6 +74,7 @@ fn planned(cohort: &CohortPlan, showing: &Showing<'_>) -> Value {
         "changes": tally(&plan.tally),
         "sends": { "naming": approved.naming().is_some(), "removes": approved.sides().removes, "adds": approved.sides().adds },
         "source": cohort.matched.as_ref().map(|found| matched(found, cohort.source_read)),
+        "pushdown": super::pushdown::to_json(cohort.compared.as_ref(), None),
         "refusals": refusals(&cohort.verdict.refusals, about),
         "samples": { "removes": shown(&plan.samples.removes), "adds": shown(&plan.samples.adds), "case_colliding": shown(&cohort.spelled) },
         "cost": cost(approved.cost()),
@@ -187,6 +188,7 @@ fn done(cohort: &CohortReport, again: &Again) -> Value {
         "answers": answers,
         "error": halt.as_ref().map(ToString::to_string),
         "source": cohort.matched.as_ref().map(|found| matched(found, cohort.source_read)),
+        "pushdown": super::pushdown::to_json(cohort.compared.as_ref(), cohort.table_trouble.as_deref()),
         "refusals": refusals(&cohort.refusals, about),
         "rejects_file": cohort.rejects_file,
     })

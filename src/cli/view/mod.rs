@@ -5,6 +5,7 @@ pub(super) mod export;
 pub(super) mod json;
 pub(super) mod markdown;
 pub(super) mod plan;
+mod pushdown;
 pub(super) mod refusal;
 pub(super) mod report;
 pub(super) mod segments;
@@ -93,10 +94,11 @@ pub(super) fn matched_line(matched: &Matched, people: u64) -> String {
 
 /// Who differs from others by upper and lower case only.
 pub(super) fn spelled_line(matched: &Matched) -> Option<String> {
-    let members = counted(matched.case_colliding, "member");
-    (matched.case_colliding > 0).then(|| {
-        format!("{members} with the same id but for upper and lower case: to Braze they are different people")
-    })
+    let members = matched.case_colliding.filter(|count| *count > 0)?;
+    let members = counted(members, "member");
+    Some(format!(
+        "{members} with the same id but for upper and lower case: to Braze they are different people"
+    ))
 }
 
 /// `3 placeholder, 1 too_long`.

@@ -156,6 +156,7 @@ fn side(cohort: &CohortPlan, op: Op, show_identifiers: bool, lines: &mut Vec<Str
 
 fn source(cohort: &CohortPlan, show_identifiers: bool, lines: &mut Vec<String>) {
     let Some(matched) = &cohort.matched else { return };
+    lines.extend(super::pushdown::line(cohort.compared.as_ref()));
     let plan = cohort.verdict.approved.plan();
     let people = if plan.moves_to.is_some() { named(matched) } else { plan.tally.desired() };
     lines.push(format!("    {}", dim(&matched_line(matched, people))));

@@ -73,6 +73,8 @@ fn cohort(cohort: &CohortReport, again: &Again, lines: &mut Vec<String>) {
             .push(format!("  {} {who} refused before and not sent; --retry-refused asks again", yellow("!")));
     }
     lines.extend(super::actions::done(cohort));
+    lines.extend(super::pushdown::line(cohort.compared.as_ref()));
+    lines.extend(cohort.table_trouble.as_deref().map(super::pushdown::trouble));
     if let Some(halt) = &outcome.halt {
         lines.push(format!("  {} {halt}", red("stopped:")));
         lines.extend(workspace_ways(halt, again).into_iter().map(|way| format!("      {way}")));

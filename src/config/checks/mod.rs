@@ -64,6 +64,7 @@ const CHECKS: &[Check] = &[
     sql::queries_say_it_once,
     sql::databases_are_encrypted,
     sql::options_are_no_secrets,
+    sql::pushdown_has_a_place,
 ];
 
 /// Runs every check.

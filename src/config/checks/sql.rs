@@ -89,3 +89,32 @@ pub(super) fn options_are_no_secrets(tree: &Node, problems: &mut Vec<Problem>) {
         }
     }
 }
+
+/// Members that are compared in the database lie in a table there.
+pub(super) fn pushdown_has_a_place(tree: &Node, problems: &mut Vec<Problem>) {
+    for source in queries(tree) {
+        let Some((_, place)) = source.text("diff").filter(|(diff, _)| *diff == "pushdown") else { continue };
+        let Some((name, _)) = source.text("connection") else { continue };
+        let Some(entry) = connections(tree).iter().find(|entry| entry.key == name) else { continue };
+        if is_kind(&entry.node, "adbc") {
+            problems.push(
+                Problem::new(
+                    Code::BadPushdown,
+                    format!("database `{name}` is spoken to by a driver, and pushdown needs PostgreSQL"),
+                )
+                .at(place, "only where the connection is of `kind: postgres`")
+                .see(entry.key_span, "of `kind: adbc`")
+                .hint("delete it: the rows are then compared here"),
+            );
+        } else if is_kind(&entry.node, "postgres") && entry.node.get("pushdown").is_none() {
+            problems.push(
+                Problem::new(Code::BadPushdown, format!("database `{name}` has no place for the members"))
+                    .at(place, "needs a table beside the source")
+                    .see(entry.key_span, "does not say in which schema")
+                    .hint(format!(
+                        "name a schema that its user may write to: `{name}: {{ …, pushdown: {{ schema: syncline }} }}`"
+                    )),
+            );
+        }
+    }
+}

@@ -23,6 +23,7 @@ pub(super) fn postgres(shape: shape::Postgres, folder: &Path) -> Postgres {
         ca: shape.ca.map(|path| folder.join(path.0)),
         statement_timeout: positive(shape.statement_timeout.0),
         connect_timeout: positive(shape.connect_timeout.0),
+        pushdown: shape.pushdown.map(|pushdown| pushdown.schema.0.trim().to_owned()),
     }
 }
 
@@ -57,6 +58,7 @@ pub(super) fn source(shape: shape::SqlSource, text: Option<String>) -> Result<Sq
         query,
         params: shape.params.into_iter().map(|value| value.0).collect(),
         null_values: shape.null_values.into_iter().map(|text| text.0).collect(),
+        pushdown: shape.diff == shape::Diff::Pushdown,
     })
 }
 

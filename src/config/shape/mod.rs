@@ -26,7 +26,7 @@ pub(in crate::config) use export::{
 pub(in crate::config) use guard::Guard;
 pub(in crate::config) use heap::{Heap, Region, SegmentSource};
 pub(in crate::config) use segments::{Combination, Named, Segment, Size};
-pub(in crate::config) use sql::{Adbc, DatabaseTls, Postgres, Quote, SqlSource};
+pub(in crate::config) use sql::{Adbc, DatabaseTls, Diff, Postgres, Quote, SqlSource};
 pub(in crate::config) use watch::{Limits, Notify, NotifyFormat, NotifyOn, Schedule, Watch};
 
 use super::text::{

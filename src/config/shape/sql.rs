@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Secret;
 use crate::config::text::{Length, Slug, TableName, Text, Whole};
 
-/// A PostgreSQL database, or Amazon Redshift, which speaks the same protocol. It is only ever read from.
+/// A PostgreSQL database, or Amazon Redshift, which speaks the same protocol. Sources are only ever read from.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Postgres {
@@ -39,6 +39,17 @@ pub(in crate::config) struct Postgres {
     /// How long connecting may take.
     #[serde(default = "default_connect_timeout")]
     pub(in crate::config) connect_timeout: Length,
+    /// Where tables of members are kept, for sources with `diff: pushdown`. PostgreSQL 12 or newer.
+    pub(in crate::config) pushdown: Option<Pushdown>,
+}
+
+/// Where tables of members are kept in a database.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Pushdown {
+    /// The schema: the only one in which the user must be able to create tables.
+    #[schemars(example = &"syncline")]
+    pub(in crate::config) schema: Text,
 }
 
 fn default_port() -> Whole<1, 65_535> {
@@ -123,6 +134,20 @@ pub(in crate::config) struct SqlSource {
     /// Texts that stand for "no value", besides the empty one.
     #[serde(default)]
     pub(in crate::config) null_values: Vec<Text>,
+    /// Where the rows are compared with the members.
+    #[serde(default)]
+    pub(in crate::config) diff: Diff,
+}
+
+/// Where the rows of a query are compared with the members of the record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum Diff {
+    /// On this machine: every row is read.
+    #[default]
+    Local,
+    /// In the database, with a table of the members beside the source: only what differs is read. Needs `pushdown:` of the connection.
+    Pushdown,
 }
 
 /// A text, a number, or `true` or `false`, as the text that a database reads it from.

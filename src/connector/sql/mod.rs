@@ -12,6 +12,7 @@
 mod adbc;
 mod error;
 mod look;
+pub mod pushdown;
 mod session;
 mod statement;
 mod tables;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, private::BytesMut};
-use tokio_postgres::{Client, Config, Portal, Row, Statement, Transaction};
+use tokio_postgres::{
+    Client, Config, IsolationLevel, Portal, Row, Statement, Transaction, TransactionBuilder,
+};
 
 use super::error::{SqlError, Trouble};
 use super::statement::{Column, DOUBLE, columns_of, select};
@@ -69,23 +71,8 @@ impl<'a> Session<'a> {
         let asking = self.begin().await?;
         let (_, statement) = prepared(database, &asking, source, columns).await?;
         let portal = bound(database, &asking, &statement, source).await?;
-        let mut is_first = true;
-        loop {
-            let broken = |e: tokio_postgres::Error| SqlError::of(database, &e, is_first);
-            let mut rows = pin!(asking.query_portal_raw(&portal, ROWS).await.map_err(broken)?);
-            let mut taken = 0;
-            while let Some(row) =
-                rows.try_next().await.map_err(|e| SqlError::of(database, &e, is_first && taken == 0))?
-            {
-                take_row(&row, &mut take)?;
-                taken += 1;
-            }
-            is_first = false;
-            if taken < ROWS {
-                // Only the server's word that there are no more is the end.
-                return asking.commit().await.map_err(|e| SqlError::of(database, &e, false));
-            }
-        }
+        take_all(database, &asking, &portal, &mut take).await?;
+        asking.commit().await.map_err(|e| SqlError::of(database, &e, false))
     }
 
     /// Asks for no row of it: whether it could be asked, and may be.
@@ -118,11 +105,31 @@ impl<'a> Session<'a> {
 
     /// Begins to read, under the time limit.
     async fn begin(&mut self) -> Result<Transaction<'_>, SqlError> {
+        self.start(|client| client.build_transaction().read_only(true)).await
+    }
+
+    /// Begins to read so that all questions are answered from one moment, under the time limit.
+    pub(super) async fn snapshot(&mut self) -> Result<Transaction<'_>, SqlError> {
+        self.start(|client| {
+            client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true)
+        })
+        .await
+    }
+
+    /// Begins to write, under the time limit.
+    pub(super) async fn writing(&mut self) -> Result<Transaction<'_>, SqlError> {
+        self.start(|client| client.build_transaction().read_only(false)).await
+    }
+
+    async fn start(
+        &mut self,
+        how: impl for<'c> FnOnce(&'c mut Client) -> TransactionBuilder<'c>,
+    ) -> Result<Transaction<'_>, SqlError> {
         let (database, millis) = (self.database, self.statement_timeout.as_millis());
         let failed = |e: tokio_postgres::Error| SqlError::of(database, &e, true);
-        let asking = self.client.build_transaction().read_only(true).start().await.map_err(failed)?;
-        asking.batch_execute(&format!("set statement_timeout to {millis}")).await.map_err(failed)?;
-        Ok(asking)
+        let begun = how(&mut self.client).start().await.map_err(failed)?;
+        begun.batch_execute(&format!("set statement_timeout to {millis}")).await.map_err(failed)?;
+        Ok(begun)
     }
 }
 
@@ -133,15 +140,51 @@ async fn prepared(
     source: &SqlSource,
     columns: &[Box<str>],
 ) -> Result<(Statement, Statement), SqlError> {
+    let (shape, columns) = self::columns(database, asking, source, columns).await?;
+    let statement = asking.prepare(&select(source, &columns)).await;
+    Ok((shape, statement.map_err(|e| SqlError::of(database, &e, true))?))
+}
+
+/// The statement that asks for nothing, and the wanted columns.
+pub(super) async fn columns<'c>(
+    database: &ConnectionName,
+    asking: &Transaction<'_>,
+    source: &SqlSource,
+    columns: &'c [Box<str>],
+) -> Result<(Statement, Vec<Column<'c>>), SqlError> {
     let failed = |e: tokio_postgres::Error| SqlError::of(database, &e, true);
     let shape = asking.prepare(&columns_of(source, DOUBLE)).await.map_err(failed)?;
     let columns = wanted(database, &shape, columns)?;
-    let statement = asking.prepare(&select(source, &columns)).await.map_err(failed)?;
-    Ok((shape, statement))
+    Ok((shape, columns))
+}
+
+/// Takes every row; only the server's word that there are no more is the end.
+pub(super) async fn take_all(
+    database: &ConnectionName,
+    asking: &Transaction<'_>,
+    portal: &Portal,
+    take: &mut impl FnMut(&Values<'_>) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
+    let mut is_first = true;
+    loop {
+        let broken = |e: tokio_postgres::Error| SqlError::of(database, &e, is_first);
+        let mut rows = pin!(asking.query_portal_raw(portal, ROWS).await.map_err(broken)?);
+        let mut taken = 0;
+        while let Some(row) =
+            rows.try_next().await.map_err(|e| SqlError::of(database, &e, is_first && taken == 0))?
+        {
+            take(&Values(&row))?;
+            taken += 1;
+        }
+        is_first = false;
+        if taken < ROWS {
+            return Ok(());
+        }
+    }
 }
 
 /// A statement with its values.
-async fn bound(
+pub(super) async fn bound(
     database: &ConnectionName,
     asking: &Transaction<'_>,
     statement: &Statement,
@@ -155,10 +198,6 @@ async fn bound(
         return Err(SqlError::new(database, Trouble::Query, message));
     }
     asking.bind(statement, &values).await.map_err(|e| SqlError::of(database, &e, true))
-}
-
-fn take_row(row: &Row, take: &mut impl FnMut(&Values<'_>) -> Result<(), SqlError>) -> Result<(), SqlError> {
-    take(&Values(row))
 }
 
 /// Connects within a time: the library's own limit does not cover a server that accepts and says nothing.

@@ -7,7 +7,7 @@ use crate::config::{Query, SqlSource};
 pub(super) const DOUBLE: char = '"';
 
 /// The source as something that can stand after `from`.
-fn relation(source: &SqlSource, quote: char) -> String {
+pub(super) fn relation(source: &SqlSource, quote: char) -> String {
     match &source.query {
         Query::Text(query) => format!("(\n{query}\n) as asked"),
         Query::Table(parts) => {
@@ -78,7 +78,7 @@ pub(super) struct Column<'a> {
 }
 
 /// A name as SQL takes it for a name, whatever is in it.
-fn quoted(name: &str, quote: char) -> String {
+pub(super) fn quoted(name: &str, quote: char) -> String {
     let inner = name.replace(quote, &format!("{quote}{quote}"));
     format!("{quote}{inner}{quote}")
 }
@@ -90,7 +90,7 @@ mod tests {
 
     fn source(query: Query) -> SqlSource {
         let connection = ConnectionName::new("w").unwrap();
-        SqlSource { connection, query, params: Vec::new(), null_values: Vec::new() }
+        SqlSource { connection, query, params: Vec::new(), null_values: Vec::new(), pushdown: false }
     }
 
     #[test]

@@ -1,0 +1,65 @@
+//! Whether tables of members can be kept in a database, where the config says so. Nothing is written to find out.
+
+use std::sync::Arc;
+
+use super::Findings;
+use super::databases::failed;
+use super::vendors::blocking;
+use crate::config::{Postgres, Secrets, Sql};
+use crate::connector::sql::Database;
+use crate::connector::sql::pushdown::{Rights, rights};
+use crate::model::ConnectionName;
+
+/// Whether the user is one who writes.
+pub(super) fn are_kept(settings: &Sql) -> bool {
+    matches!(settings, Sql::Postgres(postgres) if postgres.pushdown.is_some())
+}
+
+pub(super) async fn look(name: &ConnectionName, settings: &Arc<(Sql, Secrets)>, findings: &mut Findings) {
+    let Sql::Postgres(postgres) = settings.0.clone() else { return };
+    let Some(schema) = postgres.pushdown.clone() else { return };
+    let (asked, with, wanted) = (name.clone(), Arc::clone(settings), schema.clone());
+    let found = blocking(move || {
+        let (settings, secrets): &(Sql, Secrets) = &with;
+        let Sql::Postgres(postgres) = settings else { return Ok(None) };
+        rights(Database { name: &asked, settings, secrets }, postgres, &wanted)
+    });
+    match found.await {
+        Some(Ok(Some(rights))) => told(&schema, &postgres, &rights, findings),
+        Some(Err(error)) => failed(&error, findings),
+        Some(Ok(None)) | None => {}
+    }
+}
+
+fn told(schema: &str, postgres: &Postgres, rights: &Rights, findings: &mut Findings) {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let (in_sql, user) = (quoted(schema), quoted(&postgres.user));
+    let database = quoted(&postgres.database);
+    let mut wrong = |says: String, remedy: String| findings.wrong("pushdown", says, remedy);
+    if let Some(what) = &rights.unfit {
+        return wrong(
+            format!("tables of members need PostgreSQL 12 in UTF-8, and this is {what}"),
+            "delete `diff: pushdown` of its cohorts: they are read in full all the same".to_owned(),
+        );
+    }
+    if !rights.exists && !rights.may_make {
+        return wrong(
+            format!("there is no schema `{schema}`, and the user may not make one"),
+            format!("as an administrator: create schema {in_sql} authorization {user}"),
+        );
+    }
+    if rights.exists && !(rights.may_use && rights.may_create) {
+        return wrong(
+            format!("the user may not make tables in schema `{schema}`"),
+            format!("as an administrator: grant usage, create on schema {in_sql} to {user}"),
+        );
+    }
+    if !rights.may_make_temporary {
+        return wrong(
+            "the user may not make temporary tables, through which changes go".to_owned(),
+            format!("as an administrator: grant temporary on database {database} to {user}"),
+        );
+    }
+    let made = if rights.exists { "" } else { ", which the first pass makes" };
+    findings.fine("pushdown", format!("tables of members can be kept in schema `{schema}`{made}"));
+}

@@ -1,0 +1,37 @@
+//! How a source was compared in its database, and why it was not.
+
+use serde_json::{Value, json};
+
+use crate::cli::output::{count, dim, yellow};
+use crate::reconcile::Compared;
+
+/// A line about it, where the config asks for it.
+pub(super) fn line(compared: Option<&Compared>) -> Option<String> {
+    Some(match compared? {
+        Compared::There { crossed, rows } => {
+            let (crossed, rows) = (count(*crossed), count(*rows));
+            dim(&format!("    pushdown: {crossed} of {rows} rows came over the wire"))
+        }
+        Compared::Here { why } => format!("    {} read in full: {why}", yellow("!")),
+    })
+}
+
+/// A line about a table that is not up to date.
+pub(super) fn trouble(what: &str) -> String {
+    let table = "the table of its members could not be written, and the next pass reads the source in full";
+    format!("  {} {table}: {what}", yellow("!"))
+}
+
+/// The same for programs.
+pub(super) fn to_json(compared: Option<&Compared>, trouble: Option<&str>) -> Value {
+    match compared {
+        None if trouble.is_none() => Value::Null,
+        None => json!({ "table_error": trouble }),
+        Some(Compared::There { crossed, rows }) => {
+            json!({ "used": true, "keys_read": crossed, "rows": rows, "table_error": trouble })
+        }
+        Some(Compared::Here { why }) => {
+            json!({ "used": false, "why": why.to_string(), "table_error": trouble })
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! How a member is spelled in a table, and its hash, which is the one that PostgreSQL's `hashtextextended` gives.
+//!
+//! ```text
+//! e:u1           an external id
+//! d:D-7          a device id
+//! a3:crm:4711    an alias: the length of its label in bytes, the label, the name
+//! ```
+//! Whatever is in a label or a value, two members are never spelled alike.
+
+use crate::model::{Identifier, IdentifierError, Kind};
+
+/// What stands before the value.
+pub(super) fn prefix(kind: Kind, label: &str) -> String {
+    match kind {
+        Kind::ExternalId => "e:".to_owned(),
+        Kind::DeviceId => "d:".to_owned(),
+        Kind::Alias => format!("a{}:{label}:", label.len()),
+    }
+}
+
+/// Spells a packed identifier.
+///
+/// # Errors
+/// When it is none: its data is damaged.
+pub fn spell(packed: &[u8], out: &mut String) -> Result<(), IdentifierError> {
+    let (Identifier { kind, label, value }, _) = Identifier::unpack(packed)?;
+    out.clear();
+    match kind {
+        Kind::ExternalId => out.push_str("e:"),
+        Kind::DeviceId => out.push_str("d:"),
+        Kind::Alias => out.push_str(&prefix(kind, label)),
+    }
+    out.push_str(value);
+    Ok(())
+}
+
+/// The identifier that is spelled; none if it is no member.
+#[must_use]
+pub fn spelled(text: &str) -> Option<Identifier<'_>> {
+    let of = |kind, value| Some(Identifier { kind, label: "", value });
+    match text.split_at_checked(1)? {
+        ("e", rest) => of(Kind::ExternalId, rest.strip_prefix(':')?),
+        ("d", rest) => of(Kind::DeviceId, rest.strip_prefix(':')?),
+        ("a", rest) => {
+            let (len, rest) = rest.split_once(':')?;
+            let (label, rest) = rest.split_at_checked(len.parse().ok()?)?;
+            Some(Identifier { kind: Kind::Alias, label, value: rest.strip_prefix(':')? })
+        }
+        _ => None,
+    }
+}
+
+/// `hashtextextended(member, 0)` of PostgreSQL 11 and newer, on processors that put the little end first: Bob
+/// Jenkins' `lookup3`, of which it is the second and the third word (`hash_bytes_extended` in its
+/// `src/common/hashfn.c`).
+pub(super) fn hash(member: &str) -> i64 {
+    let bytes = member.as_bytes();
+    let start = 0x9e37_79b9_u32.wrapping_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    let start = start.wrapping_add(3_923_095);
+    let (mut a, mut b, mut c) = (start, start, start);
+    let (whole, rest) = bytes.as_chunks::<12>();
+    for twelve in whole {
+        a = a.wrapping_add(word(&twelve[..4]));
+        b = b.wrapping_add(word(&twelve[4..8]));
+        c = c.wrapping_add(word(&twelve[8..]));
+        (a, b, c) = mix(a, b, c);
+    }
+    // The lowest byte of the third word is left to the length.
+    let part = |from: usize, to: usize| word(rest.get(from..rest.len().min(to)).unwrap_or_default());
+    a = a.wrapping_add(part(0, 4));
+    b = b.wrapping_add(part(4, 8));
+    c = c.wrapping_add(part(8, 11) << 8);
+    let (b, c) = last(a, b, c);
+    (u64::from(b) << 32 | u64::from(c)).cast_signed()
+}
+
+/// Up to four bytes, the little end first.
+fn word(bytes: &[u8]) -> u32 {
+    bytes.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte))
+}
+
+fn mix(mut a: u32, mut b: u32, mut c: u32) -> (u32, u32, u32) {
+    a = a.wrapping_sub(c) ^ c.rotate_left(4);
+    c = c.wrapping_add(b);
+    b = b.wrapping_sub(a) ^ a.rotate_left(6);
+    a = a.wrapping_add(c);
+    c = c.wrapping_sub(b) ^ b.rotate_left(8);
+    b = b.wrapping_add(a);
+    a = a.wrapping_sub(c) ^ c.rotate_left(16);
+    c = c.wrapping_add(b);
+    b = b.wrapping_sub(a) ^ a.rotate_left(19);
+    a = a.wrapping_add(c);
+    c = c.wrapping_sub(b) ^ b.rotate_left(4);
+    b = b.wrapping_add(a);
+    (a, b, c)
+}
+
+fn last(mut a: u32, mut b: u32, mut c: u32) -> (u32, u32) {
+    c = (c ^ b).wrapping_sub(b.rotate_left(14));
+    a = (a ^ c).wrapping_sub(c.rotate_left(11));
+    b = (b ^ a).wrapping_sub(a.rotate_left(25));
+    c = (c ^ b).wrapping_sub(b.rotate_left(16));
+    a = (a ^ c).wrapping_sub(c.rotate_left(4));
+    b = (b ^ a).wrapping_sub(a.rotate_left(14));
+    c = (c ^ b).wrapping_sub(b.rotate_left(24));
+    (b, c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_spelled_apart_and_read_back() {
+        let all = [
+            (Kind::ExternalId, "", "u1"),
+            (Kind::DeviceId, "", "u1"),
+            (Kind::Alias, "crm", "u1"),
+            (Kind::Alias, "crm:", "u1"),
+            (Kind::Alias, "crm", ":u1"),
+            (Kind::Alias, "ü:3", "a:b"),
+        ];
+        let mut seen = std::collections::BTreeSet::new();
+        for (kind, label, value) in all {
+            let (mut packed, mut text) = (Vec::new(), String::new());
+            let identifier = Identifier { kind, label, value };
+            identifier.pack_into(&mut packed);
+            spell(&packed, &mut text).unwrap();
+            assert_eq!(text, format!("{}{value}", prefix(kind, label)));
+            assert_eq!(spelled(&text), Some(identifier), "{text}");
+            assert!(seen.insert(text));
+        }
+        for none in ["", "e", "u1", "x:u1", "a:u1", "a9:crm:u1", "a1:ü:u1"] {
+            assert_eq!(spelled(none), None, "{none}");
+        }
+    }
+
+    /// What a PostgreSQL 15 gave.
+    #[test]
+    fn the_hash_is_postgresqls() {
+        for (text, hash) in [
+            ("", -6_939_563_903_564_495_251),
+            ("a", 3_591_986_179_850_072_241),
+            ("ab", 2_833_316_173_711_343_549),
+            ("abc", -6_747_756_470_228_489_321),
+            ("abcd", -1_038_429_303_365_892_052),
+            ("abcdefgh", -8_882_191_227_074_733_005),
+            ("abcdefghi", -3_278_210_106_038_014_113),
+            ("abcdefghijk", 3_112_909_444_737_856_467),
+            ("abcdefghijkl", -7_556_637_188_122_330_412),
+            ("abcdefghijklm", 8_871_624_171_452_417_744),
+            ("e:user-4711 with some more ü", 1_518_078_740_801_055_396),
+        ] {
+            assert_eq!(super::hash(text), hash, "{text}");
+        }
+    }
+}

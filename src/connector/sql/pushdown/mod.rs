@@ -1,0 +1,331 @@
+//! Members compared where the rows are: a table of them beside the source, and what differs.
+//!
+//! # Guarantees
+//! [`difference`] only reads, and from one moment: the table is counted and hashed in the snapshot in which it is
+//! compared. A table that is not exactly what the caller expects is told, and never compared with.
+//!
+//! # Caveats
+//! What is in the table is the caller's matter: nothing here knows a record. PostgreSQL 12 or newer only, in UTF-8.
+
+mod keep;
+mod member;
+mod query;
+
+use std::fmt;
+
+use tokio_postgres::Transaction;
+
+pub use keep::{drop_table, rebuild, update};
+pub use member::{spell, spelled};
+
+use super::error::{SqlError, Trouble};
+use super::session::{Session, bound, columns, take_all};
+use super::statement::Column;
+use super::{Database, Values, runtime};
+use crate::config::{Postgres, Sql, SqlSource};
+use crate::connector::file::{Place, Sink};
+use crate::model::{Delivery, Field, Fields, MatchRule, Op, Tabled};
+use query::mark;
+
+/// The oldest PostgreSQL that can do it: it has `materialized`.
+const VERSION_MIN: u32 = 12;
+
+/// A table of members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableName {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+/// Why a table cannot be compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// The server cannot do it: what it is.
+    Server(String),
+    /// There is no table.
+    Missing,
+    /// It cannot be read.
+    Unreadable(String),
+    /// There are other members in it than expected: so many, where so many should be.
+    Differs {
+        /// In the table.
+        found: u64,
+        /// Expected.
+        expected: u64,
+    },
+    /// A column holds bytes, of which a database does not know which text they are.
+    Bytes(String),
+}
+
+impl Unusable {
+    /// Whether it will be so again, whatever is done to the table.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::Server(_) | Self::Bytes(_))
+    }
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(what) => {
+                write!(f, "pushdown needs PostgreSQL {VERSION_MIN} in UTF-8, and this is {what}")
+            }
+            Self::Missing => f.write_str("the table of its members is not there"),
+            Self::Unreadable(message) => write!(f, "the table of its members cannot be read: {message}"),
+            Self::Differs { found, expected } if found == expected => {
+                write!(f, "the table of its members holds others than were put there")
+            }
+            Self::Differs { found, expected } => {
+                write!(f, "the table of its members holds {found} of them, where {expected} were put there")
+            }
+            Self::Bytes(column) => {
+                write!(f, "column `{column}` holds bytes, which only this machine reads as text")
+            }
+        }
+    }
+}
+
+/// What makes members of rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'a> {
+    /// The rules, in their order.
+    pub rules: &'a [MatchRule],
+    /// The columns that they name.
+    pub columns: &'a [Box<str>],
+    /// How the members are reached.
+    pub delivery: &'a Delivery,
+    /// Whether a device or an alias may turn out to be somebody.
+    pub may_move: bool,
+}
+
+/// Takes what differs; odd rows as a source's.
+pub trait Differences: Sink {
+    /// Takes a member, as it is spelled, who is in the source and not in the table, or the other way round.
+    ///
+    /// # Errors
+    /// `false` to end the reading.
+    fn differs(&mut self, op: Op, member: &str) -> bool;
+}
+
+/// Finds what differs between the members of a source and those of a table, which is only done if the table holds
+/// what is expected. How many rows the source has.
+///
+/// # Errors
+/// [`SqlError`] when not everything was read; what the sink was given is then of no use.
+pub fn difference(
+    source: &SqlSource,
+    database: Database<'_>,
+    asking: &Asking<'_>,
+    (table, expected): (&TableName, Tabled),
+    sink: &mut impl Differences,
+) -> Result<Result<u64, Unusable>, SqlError> {
+    let Sql::Postgres(settings) = database.settings else {
+        return Ok(Err(Unusable::Server("another database".to_owned())));
+    };
+    runtime(database)?.block_on(async {
+        let mut session = Session::open(database, settings).await?;
+        if let Some(what) = session.unfit().await {
+            return Ok(Err(Unusable::Server(what)));
+        }
+        let snapshot = session.snapshot().await?;
+        if let Err(unusable) = trusted(database, &snapshot, table, expected).await? {
+            return Ok(Err(unusable));
+        }
+        let (_, found) = columns(database.name, &snapshot, source, asking.columns).await?;
+        if let Some(unusable) = bytes(&found) {
+            return Ok(Err(unusable));
+        }
+        let failed = |e: tokio_postgres::Error| SqlError::of(database.name, &e, true);
+        let statement = snapshot.prepare(&query::difference(source, asking, table)).await.map_err(failed)?;
+        let portal = bound(database.name, &snapshot, &statement, source).await?;
+        let mut taking = Taking { database, place: format!("query of {}", database.name), rows: None, sink };
+        take_all(database.name, &snapshot, &portal, &mut |row| taking.take(row)).await?;
+        let rows = taking.rows.ok_or_else(|| taking.stopped(Trouble::Broken));
+        snapshot.commit().await.map_err(|e| SqlError::of(database.name, &e, false))?;
+        rows.map(Ok)
+    })
+}
+
+/// Why a source could not be compared in the database whatever table there were; none if it could.
+///
+/// # Errors
+/// [`SqlError`], as reading the source would give.
+pub fn unfit(
+    source: &SqlSource,
+    database: Database<'_>,
+    wanted: &[Box<str>],
+) -> Result<Option<Unusable>, SqlError> {
+    let Sql::Postgres(settings) = database.settings else {
+        return Ok(Some(Unusable::Server("another database".to_owned())));
+    };
+    runtime(database)?.block_on(async {
+        let mut session = Session::open(database, settings).await?;
+        if let Some(what) = session.unfit().await {
+            return Ok(Some(Unusable::Server(what)));
+        }
+        let snapshot = session.snapshot().await?;
+        let (_, found) = columns(database.name, &snapshot, source, wanted).await?;
+        Ok(bytes(&found))
+    })
+}
+
+/// The column that holds bytes, if there is one.
+fn bytes(columns: &[Column<'_>]) -> Option<Unusable> {
+    let found = columns.iter().find(|column| column.is_bytes);
+    found.map(|column| Unusable::Bytes(column.name.to_owned()))
+}
+
+/// Whether a table is there and holds what is expected.
+async fn trusted(
+    database: Database<'_>,
+    snapshot: &Transaction<'_>,
+    table: &TableName,
+    expected: Tabled,
+) -> Result<Result<(), Unusable>, SqlError> {
+    let asked = async {
+        if !snapshot.query_one(&query::exists(table), &[]).await?.try_get::<_, bool>(0)? {
+            return Ok(Err(Unusable::Missing));
+        }
+        Ok(Ok(tabled(&snapshot.query_one(&query::sum(table), &[]).await?)?))
+    };
+    match asked.await.map_err(|e: tokio_postgres::Error| SqlError::of(database.name, &e, true)) {
+        Ok(Ok(found)) if found == expected => Ok(Ok(())),
+        Ok(Ok(found)) => Ok(Err(Unusable::Differs { found: found.rows, expected: expected.rows })),
+        Ok(Err(unusable)) => Ok(Err(unusable)),
+        Err(error) if [Trouble::Query, Trouble::Permission].contains(&error.trouble) => {
+            Ok(Err(Unusable::Unreadable(error.message)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Two numbers that the server gave; numbers that are none are nobody's.
+fn tabled(row: &tokio_postgres::Row) -> Result<Tabled, tokio_postgres::Error> {
+    let (rows, sum): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(Tabled { rows: rows.unsigned_abs(), sum: sum.parse().unwrap_or(i128::MAX) })
+}
+
+/// Takes the rows of a difference.
+struct Taking<'a, S> {
+    database: Database<'a>,
+    place: String,
+    rows: Option<u64>,
+    sink: &'a mut S,
+}
+
+impl<S: Differences> Taking<'_, S> {
+    fn stopped(&self, trouble: Trouble) -> SqlError {
+        SqlError::new(self.database.name, trouble, "it did not tell what differs")
+    }
+
+    fn take(&mut self, row: &Values<'_>) -> Result<(), SqlError> {
+        let text = |at| match row.field(at) {
+            Field::Text(bytes) => bytes,
+            _ => &[],
+        };
+        let number = || std::str::from_utf8(text(1)).ok().and_then(|number| number.parse::<u64>().ok());
+        let member = || std::str::from_utf8(text(2)).unwrap_or_default();
+        let is_taken = match text(0) {
+            mark::ROWS => {
+                self.rows = number();
+                true
+            }
+            mark::ADD => self.sink.differs(Op::Add, member()),
+            mark::DROP => self.sink.differs(Op::Remove, member()),
+            mark::ODD => {
+                let place = Place { file: &self.place, line: number().unwrap_or_default() };
+                self.sink.row(&Odd(row), place).is_ok()
+            }
+            _ => return Err(self.stopped(Trouble::Broken)),
+        };
+        if is_taken { Ok(()) } else { Err(self.stopped(Trouble::Stopped)) }
+    }
+}
+
+/// The wanted columns of an odd row.
+struct Odd<'a>(&'a Values<'a>);
+
+impl Fields for Odd<'_> {
+    fn field(&self, at: usize) -> Field<'_> {
+        self.0.field(at + 2)
+    }
+}
+
+/// What a user may do in the schema for tables of members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// What the server is, if it cannot do it at all.
+    pub unfit: Option<String>,
+    /// The schema is there.
+    pub exists: bool,
+    /// Schemas may be made.
+    pub may_make: bool,
+    /// The schema may be looked into.
+    pub may_use: bool,
+    /// Tables may be made in it.
+    pub may_create: bool,
+    /// Temporary tables may be made.
+    pub may_make_temporary: bool,
+}
+
+/// Asks what the user may do in a schema; none if the server does not say.
+///
+/// # Errors
+/// [`SqlError`] when there is no conversation at all.
+pub fn rights(database: Database<'_>, settings: &Postgres, schema: &str) -> Result<Option<Rights>, SqlError> {
+    runtime(database)?.block_on(async {
+        let session = Session::open(database, settings).await?;
+        let unfit = session.unfit().await;
+        let nothing = Rights {
+            unfit,
+            exists: false,
+            may_make: false,
+            may_use: false,
+            may_create: false,
+            may_make_temporary: false,
+        };
+        if nothing.unfit.is_some() {
+            return Ok(Some(nothing));
+        }
+        let rows = session.rows(&query::rights(schema)).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let says = |at: usize| row.try_get::<_, bool>(at).unwrap_or(false);
+        Ok(Some(Rights {
+            exists: says(0),
+            may_make: says(1),
+            may_use: says(2),
+            may_create: says(3),
+            may_make_temporary: says(4),
+            ..nothing
+        }))
+    })
+}
+
+impl Session<'_> {
+    /// What the server is, if it cannot do it.
+    async fn unfit(&self) -> Option<String> {
+        let version: String = self.one("select version()").await?;
+        let short = version.split(" on ").next().unwrap_or_default().to_owned();
+        let major =
+            short.strip_prefix("PostgreSQL ").and_then(|rest| rest.split(['.', ' ', 'b', 'd', 'r']).next());
+        let is_new =
+            major.and_then(|text| text.parse::<u32>().ok()).is_some_and(|major| major >= VERSION_MIN);
+        if version.contains("Redshift") {
+            return Some("Amazon Redshift".to_owned());
+        }
+        if !is_new {
+            return Some(short);
+        }
+        let encoding: String = self.one("select current_setting('server_encoding')").await?;
+        (encoding != "UTF8").then(|| format!("{short} in {encoding}"))
+    }
+}

@@ -1,0 +1,194 @@
+//! The statements about a table of members, and the one that finds what differs. Nothing here is sent.
+
+use super::super::statement::{DOUBLE, quoted, relation};
+use super::member::prefix;
+use super::{Asking, TableName};
+use crate::config::SqlSource;
+use crate::model::{Kind, MatchRule, all_placeholders};
+
+/// The sum of the members' hashes.
+const SUM: &str = "count(*), coalesce(sum(hashtextextended(member, 0)), 0)::text";
+
+/// A text as SQL takes it for a text, whatever is in it and however the server reads backslashes.
+fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// The table, with its schema.
+pub(super) fn name(table: &TableName) -> String {
+    format!("{}.{}", quoted(&table.schema, DOUBLE), quoted(&table.name, DOUBLE))
+}
+
+/// The name of what is to become the table.
+pub(super) fn next_of(table: &TableName) -> TableName {
+    TableName { schema: table.schema.clone(), name: format!("{}_next", table.name) }
+}
+
+/// Whether there is such a table.
+pub(super) fn exists(table: &TableName) -> String {
+    format!("select to_regclass({}) is not null", literal(&name(table)))
+}
+
+/// Whether there is such a schema.
+pub(super) fn schema_exists(schema: &str) -> String {
+    format!("select exists (select from pg_namespace where nspname = {})", literal(schema))
+}
+
+/// What the user may do: is the schema there, may it be made, be looked into, be written to, and are there temporary
+/// tables.
+pub(super) fn rights(schema: &str) -> String {
+    let schema = literal(schema);
+    format!(
+        "select n.oid is not null,
+            has_database_privilege(current_database(), 'create'),
+            coalesce(has_schema_privilege(n.oid, 'usage'), false),
+            coalesce(has_schema_privilege(n.oid, 'create'), false),
+            has_database_privilege(current_database(), 'temporary')
+        from (select 1) as one left join pg_namespace n on n.nspname = {schema}"
+    )
+}
+
+/// What is in the table, in two numbers.
+pub(super) fn sum(table: &TableName) -> String {
+    format!("select {SUM} from {}", name(table))
+}
+
+pub(super) fn create_schema(schema: &str) -> String {
+    format!("create schema if not exists {}", quoted(schema, DOUBLE))
+}
+
+pub(super) fn create(table: &TableName) -> String {
+    format!("create table {} (member text collate \"C\" not null)", name(table))
+}
+
+pub(super) fn copy(table: &TableName) -> String {
+    format!("copy {} (member) from stdin", name(table))
+}
+
+/// Puts a table in the place of another, if there is one.
+pub(super) fn swap(from: &TableName, to: &TableName, about: &str) -> String {
+    let (old, new) = (name(to), name(from));
+    format!(
+        "drop table if exists {old};
+         alter table {new} rename to {};
+         comment on table {old} is {}",
+        quoted(&to.name, DOUBLE),
+        literal(about)
+    )
+}
+
+pub(super) fn drop(table: &TableName) -> String {
+    format!("drop table if exists {}", name(table))
+}
+
+pub(super) const CANDIDATES: &str =
+    "create temporary table syncline_candidates (member text collate \"C\" not null, stays boolean not null)
+     on commit drop";
+pub(super) const COPY_CANDIDATES: &str = "copy pg_temp.syncline_candidates (member, stays) from stdin";
+
+/// Takes all candidates out, and tells what went.
+pub(super) fn take_out(table: &TableName) -> String {
+    let table = name(table);
+    format!(
+        "with gone as (
+            delete from {table} as kept using pg_temp.syncline_candidates as candidate
+            where kept.member = candidate.member returning kept.member
+        ) select {SUM} from gone"
+    )
+}
+
+/// Puts those in who are members.
+pub(super) fn put_in(table: &TableName) -> String {
+    format!("insert into {} (member) select member from pg_temp.syncline_candidates where stays", name(table))
+}
+
+/// What a row of the difference is.
+pub(super) mod mark {
+    /// How many rows the source has.
+    pub(in super::super) const ROWS: &[u8] = b"=";
+    /// A member of the source who is not in the table.
+    pub(in super::super) const ADD: &[u8] = b"+";
+    /// A member of the table who is not in the source.
+    pub(in super::super) const DROP: &[u8] = b"-";
+    /// A row that must be looked at here.
+    pub(in super::super) const ODD: &[u8] = b"?";
+}
+
+/// Finds what differs. Its columns: what the row is, the number of the row, and the wanted columns of an odd row, or
+/// the member in the first of them.
+///
+/// A row is plain, and its member made here, only where this needs no judgment: the column that decides holds visible
+/// ASCII and nothing that stands for "nobody". All others are odd.
+pub(super) fn difference(source: &SqlSource, asking: &Asking<'_>, table: &TableName) -> String {
+    let columns = asking.columns.iter().enumerate();
+    let values: Vec<String> = columns
+        .map(|(at, column)| format!("(asked.{}::text) collate \"C\" as c{at}", quoted(column, DOUBLE)))
+        .collect();
+    let fields =
+        |each: &dyn Fn(usize) -> String| (0..asking.columns.len()).map(each).collect::<Vec<_>>().join(", ");
+    let first = |text: &str| fields(&|at| if at == 0 { text.to_owned() } else { "null".to_owned() });
+    let (relation, table, member) = (relation(source, DOUBLE), name(table), member(source, asking));
+    format!(
+        "with syncline_rows as materialized (
+            select line, {own}, {member} as member
+            from (select row_number() over () as line, {values} from {relation}) as cells
+        )
+        select '=' as mark, count(*)::text as line, {none} from syncline_rows
+        union all
+        select '+', null, {added} from (
+            select distinct member from syncline_rows where member is not null
+            and not exists (select from {table} as kept where kept.member = syncline_rows.member)
+        ) as added
+        union all
+        select '-', null, {dropped} from {table} as kept
+        where not exists (select from syncline_rows where syncline_rows.member = kept.member)
+        union all
+        select '?', line::text, {own} from syncline_rows where member is null",
+        own = fields(&|at| format!("c{at}")),
+        none = fields(&|at| format!("null::text collate \"C\" as c{at}")),
+        added = first("added.member"),
+        dropped = first("kept.member"),
+        values = values.join(", "),
+    )
+}
+
+/// The member of a plain row; null for an odd one.
+fn member(source: &SqlSource, asking: &Asking<'_>) -> String {
+    let is_visible = |text: &&String| text.bytes().all(|byte| byte.is_ascii_graphic());
+    // What is not visible ASCII makes a row odd anyway.
+    let nulls = source.null_values.iter().filter(is_visible).map(|text| literal(text));
+    let nulls: Vec<String> = std::iter::once("''".to_owned()).chain(nulls).collect();
+    let placeholders: Vec<String> = all_placeholders().map(literal).collect();
+    let rules = asking.rules.iter().filter_map(|rule| {
+        let at = asking.columns.iter().position(|column| *column == rule.column)?;
+        let value = value(rule, at, asking, &placeholders.join(", "));
+        Some(format!("when c{at} not in ({}) then {value}", nulls.join(", ")))
+    });
+    format!("case {} end", rules.collect::<Vec<_>>().join(" "))
+}
+
+fn value(rule: &MatchRule, at: usize, asking: &Asking<'_>, placeholders: &str) -> String {
+    let MatchRule { kind, label, .. } = rule;
+    if !asking.delivery.reaches(*kind) || (asking.may_move && *kind != Kind::ExternalId) {
+        return "null::text".to_owned();
+    }
+    format!(
+        "case when length(c{at}) <= {len_max} and c{at} ~ '^[!-~]+$' and lower(c{at}) not in ({placeholders}) \
+         then {prefix} || c{at} end",
+        len_max = kind.value_len_max(),
+        prefix = literal(&prefix(*kind, label)),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_stay_texts() {
+        assert_eq!(literal(r"it's \'; drop"), r"E'it''s \\''; drop'");
+        let table = TableName { schema: "a\"b".to_owned(), name: "t".to_owned() };
+        assert_eq!(name(&table), "\"a\"\"b\".\"t\"");
+        assert_eq!(exists(&table), "select to_regclass(E'\"a\"\"b\".\"t\"') is not null");
+    }
+}

@@ -1,0 +1,39 @@
+//! Clients of the connections that cohorts are sent to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::connector::braze::{Braze, Keys};
+use crate::connector::http::HttpError;
+use crate::model::{Clock, ConnectionName};
+
+/// Where a connection is, and its keys.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// The base URL.
+    pub base: String,
+    /// The keys.
+    pub keys: Keys,
+}
+
+/// Clients of the connections, with what they know of the vendors' rate limits: one for all passes.
+pub type Links = BTreeMap<ConnectionName, Arc<Braze>>;
+
+/// Makes the clients of these connections. Nothing is sent yet.
+///
+/// # Errors
+/// When there can be no HTTP client.
+pub fn link(
+    config: &Config,
+    access: &BTreeMap<ConnectionName, Access>,
+    clock: Clock,
+) -> Result<Links, HttpError> {
+    let mut links = Links::new();
+    for (name, settings) in &config.braze {
+        if let Some(Access { base, keys }) = access.get(name) {
+            links.insert(name.clone(), Arc::new(Braze::new(settings, base, keys.clone(), clock)?));
+        }
+    }
+    Ok(links)
+}

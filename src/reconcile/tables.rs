@@ -1,0 +1,186 @@
+//! The tables of members beside sources, brought to what the record says once a pass has changed it.
+//!
+//! # Expected flow
+//! First the table, then the note of what is in it: whatever stops between the two, the next plan trusts neither.
+//!
+//! # Guarantees
+//! What fails here fails no pass: the table is only a copy, and the next plan reads the source in full.
+
+use std::collections::BTreeMap;
+
+use super::Means;
+use super::gather::Compared;
+use crate::config::{Config, Sql};
+use crate::connector::sql::pushdown::{self, TableName, spell};
+use crate::connector::sql::{Database, SqlError};
+use crate::desired;
+use crate::model::{CohortId, ConnectionName, Standing, Tabled};
+use crate::state::{PushdownNote, RunRef, StateError, Version};
+
+/// Why a table could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+enum TableError {
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error("its record is damaged: {0}")]
+    Damaged(#[from] crate::model::IdentifierError),
+}
+
+/// What a plan started from.
+pub(super) struct Before {
+    number: u64,
+    runs: Vec<RunRef>,
+    compared: Option<Compared>,
+}
+
+impl Before {
+    pub(super) fn of(record: &Version, compared: Option<&Compared>) -> Self {
+        Self { number: record.number, runs: record.runs.clone(), compared: compared.cloned() }
+    }
+}
+
+/// What the config says of tables.
+pub(super) struct Tables {
+    databases: BTreeMap<ConnectionName, Sql>,
+    /// The connection and the schema of each.
+    wanted: BTreeMap<CohortId, (ConnectionName, String)>,
+}
+
+impl Tables {
+    pub(super) fn of(config: &Config) -> Self {
+        let wanted = config.cohorts.iter().filter_map(|cohort| {
+            let (source, schema) = desired::pushdown_of(cohort, config)?;
+            Some((cohort.id.clone(), (source.connection.clone(), schema.to_owned())))
+        });
+        Self { databases: config.sql.clone(), wanted: wanted.collect() }
+    }
+
+    /// Brings the table of a cohort to the newest version of its record, or drops it where none is wanted any more.
+    /// What went wrong, if anything did.
+    pub(super) fn keep(&self, id: &CohortId, before: &Before, means: &Means) -> Option<String> {
+        let kept = match self.wanted.get(id) {
+            Some((connection, schema)) => brought(id, connection, schema, before, self, means),
+            None => dropped(id, None, self, means),
+        };
+        let trouble = kept.err().map(|error| error.to_string());
+        if let Some(trouble) = &trouble {
+            tracing::warn!(cohort = %id, "the table beside its source could not be brought up to date: {trouble}");
+        }
+        trouble
+    }
+}
+
+fn database<'a>(name: &'a ConnectionName, tables: &'a Tables, means: &'a Means) -> Option<Database<'a>> {
+    let (settings, secrets) = (tables.databases.get(name)?, means.secrets.databases.get(name)?);
+    Some(Database { name, settings, secrets })
+}
+
+/// Drops the table that the note tells of, unless it is this one, and the note with it.
+fn dropped(
+    id: &CohortId,
+    but: Option<(&ConnectionName, &TableName)>,
+    tables: &Tables,
+    means: &Means,
+) -> Result<(), TableError> {
+    let Some(note) = means.state.reader().pushdown(id)? else { return Ok(()) };
+    let PushdownNote { connection, schema, table: name, .. } = note;
+    let table = TableName { schema, name };
+    if but.is_some_and(|(at, but)| *but == table && at.as_str() == connection) {
+        return Ok(());
+    }
+    let known = tables.databases.iter().find(|(name, _)| name.as_str() == connection);
+    let database = known.and_then(|(name, _)| database(name, tables, means));
+    let Some(database) = database.filter(|database| matches!(database.settings, Sql::Postgres(_))) else {
+        // There is no way to it any more; the note stays, so that `forget` can tell.
+        return Ok(());
+    };
+    pushdown::drop_table(database, &table)?;
+    Ok(means.state.note_pushdown(id, None)?)
+}
+
+fn brought(
+    id: &CohortId,
+    connection: &ConnectionName,
+    schema: &str,
+    before: &Before,
+    tables: &Tables,
+    means: &Means,
+) -> Result<(), TableError> {
+    if matches!(&before.compared, Some(Compared::Here { why }) if why.is_lasting()) {
+        return Ok(());
+    }
+    let state = &means.state;
+    let database = database(connection, tables, means).ok_or_else(|| SqlError::unknown(connection))?;
+    let table = desired::table_of(id, schema, state.reader());
+    dropped(id, Some((connection, &table)), tables, means)?;
+    let Some(record) = state.reader().version(id)? else { return Ok(()) };
+    let is_distrusted = matches!(before.compared, Some(Compared::Here { .. }));
+    let note = state.reader().pushdown(id)?.filter(|note| !is_distrusted && note.version == before.number);
+    let changed = note.as_ref().and_then(|_| changed_runs(&before.runs, &record.runs));
+    let tabled = match (note, changed) {
+        (Some(note), Some(_)) if note.version == record.number => return Ok(()),
+        (Some(note), Some(changed)) if changed.is_empty() => note.tabled,
+        (Some(note), Some(changed)) => update(id, database, &table, note.tabled, &changed, &record, means)?,
+        _ => rebuild(id, database, &table, &record, means)?,
+    };
+    let TableName { schema, name } = table;
+    let (connection, version) = (connection.to_string(), record.number);
+    let note = PushdownNote { connection, schema, table: name, version, tabled };
+    Ok(state.note_pushdown(id, Some(&note))?)
+}
+
+/// The runs in which somebody may stand otherwise than before; none if the runs of before are no longer there, and
+/// nobody can tell.
+fn changed_runs(before: &[RunRef], after: &[RunRef]) -> Option<Vec<RunRef>> {
+    let is_there = |run: &RunRef| after.iter().any(|other| other.id == run.id);
+    before.iter().all(is_there).then(|| after.iter().filter(|run| !before.contains(run)).cloned().collect())
+}
+
+fn rebuild(
+    id: &CohortId,
+    database: Database<'_>,
+    table: &TableName,
+    record: &Version,
+    means: &Means,
+) -> Result<Tabled, TableError> {
+    let about = format!("Members of cohort {id} as syncline knows them; it is made again if it is dropped");
+    let mut members = means.state.reader().members(id, Some(record))?;
+    pushdown::rebuild(database, table, &about, |member| {
+        while let Some((_, standing)) = members.advance()? {
+            if standing == Standing::Member {
+                spell(members.packed()?, member)?;
+                return Ok::<_, TableError>(true);
+            }
+        }
+        Ok(false)
+    })
+}
+
+/// Takes all out of the table who are in the changed runs, and puts those in who are settled members now.
+fn update(
+    id: &CohortId,
+    database: Database<'_>,
+    table: &TableName,
+    before: Tabled,
+    changed: &[RunRef],
+    record: &Version,
+    means: &Means,
+) -> Result<Tabled, TableError> {
+    let state = means.state.reader();
+    let some = Version { runs: changed.to_vec(), ..record.clone() };
+    let mut candidates = state.members(id, Some(&some))?;
+    let mut all = state.members(id, Some(record))?;
+    let mut at = all.advance()?;
+    pushdown::update(database, (table, before), |member| {
+        let Some((key, _)) = candidates.advance_any()? else { return Ok::<_, TableError>(None) };
+        while at.is_some_and(|(other, _)| other < key) {
+            let skipped = all.ahead().partition_point(|other| *other < key);
+            all.skip(skipped);
+            at = all.advance()?;
+        }
+        spell(candidates.packed()?, member)?;
+        Ok(Some(at == Some((key, Standing::Member))))
+    })
+}

@@ -1,0 +1,144 @@
+//! What is in the table beside a cohort's source, as it was left: a note, without which the table is worth nothing.
+//!
+//! ```text
+//! pushdown/<cohort>/000000000001.json   put-if-absent; the newest one counts
+//! ```
+//!
+//! The record is the truth, and the table a copy of its settled members as of one version. The note is written after the
+//! table: whatever stops between the two leaves a note of an older version.
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::numbered;
+use super::{StateError, StateReader, StateWriter};
+use crate::model::{CohortId, Tabled};
+
+/// Longest part of a cohort's id in a table's name, which PostgreSQL cuts after 63 bytes.
+const ID_LEN_MAX: usize = 30;
+
+/// Where a table is, and what was left in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushdownNote {
+    /// The connection, as the config calls it.
+    pub connection: String,
+    /// The table's schema.
+    pub schema: String,
+    /// The table's name.
+    pub table: String,
+    /// The version of the record whose settled members are in it. 0: nothing is known of it.
+    pub version: u64,
+    /// What is in it.
+    pub tabled: Tabled,
+}
+
+/// A note's file, letter by letter. The sum is text: JSON numbers lose bits in many readers.
+#[derive(Serialize, Deserialize)]
+struct Shape {
+    connection: String,
+    schema: String,
+    table: String,
+    version: u64,
+    rows: u64,
+    sum: String,
+    /// The table was dropped.
+    #[serde(default)]
+    is_gone: bool,
+}
+
+fn folder_of(cohort: &CohortId) -> String {
+    format!("pushdown/{cohort}")
+}
+
+impl StateReader {
+    /// What was left in a cohort's table; none if it has none.
+    ///
+    /// # Errors
+    /// When the note cannot be read or is damaged.
+    pub fn pushdown(&self, cohort: &CohortId) -> Result<Option<PushdownNote>, StateError> {
+        let found = numbered::newest::<Shape>(&self.store, &folder_of(cohort))?;
+        Ok(found.map(|(_, shape)| shape).filter(|shape| !shape.is_gone).map(Shape::into_note))
+    }
+
+    /// The name of a cohort's table: no other state's and no other cohort's.
+    #[must_use]
+    pub fn pushdown_table(&self, cohort: &CohortId) -> String {
+        let unique = xxh3_64(format!("{:016x}/{cohort}", self.seed().0).as_bytes());
+        let id: String = cohort.as_str().chars().take(ID_LEN_MAX).collect();
+        format!("syncline_{id}_{unique:016x}")
+    }
+}
+
+impl StateWriter {
+    /// Writes down what is in a cohort's table now; none: there is no table any more.
+    ///
+    /// # Errors
+    /// When the disk does not take it, or somebody else may be writing.
+    pub fn note_pushdown(&self, cohort: &CohortId, note: Option<&PushdownNote>) -> Result<(), StateError> {
+        self.check_lease()?;
+        let (store, folder) = (&self.reader().store, folder_of(cohort));
+        let before = numbered::newest::<Shape>(store, &folder)?;
+        let number = before.as_ref().map_or(0, |(number, _)| *number);
+        let gone = before.map(|(_, shape)| Shape { is_gone: true, ..shape });
+        match note.map(Shape::from_note).or(gone) {
+            Some(shape) => numbered::put(store, &folder, number, &shape),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Shape {
+    fn from_note(note: &PushdownNote) -> Self {
+        Self {
+            connection: note.connection.clone(),
+            schema: note.schema.clone(),
+            table: note.table.clone(),
+            version: note.version,
+            rows: note.tabled.rows,
+            sum: note.tabled.sum.to_string(),
+            is_gone: false,
+        }
+    }
+
+    /// A sum that is none is no table's, so that nothing is trusted.
+    fn into_note(self) -> PushdownNote {
+        let sum = self.sum.parse().unwrap_or(i128::MIN);
+        PushdownNote {
+            connection: self.connection,
+            schema: self.schema,
+            table: self.table,
+            version: self.version,
+            tabled: Tabled { rows: self.rows, sum },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Clock, Timestamp};
+    use crate::state::{Holder, Location};
+
+    #[test]
+    fn the_newest_note_counts_until_there_is_no_table() {
+        let home = tempfile::tempdir().unwrap();
+        let since = Timestamp::UNIX_EPOCH;
+        let holder = Holder { host: String::new(), process: 1, since, heard: None };
+        let location = Location::Folder(home.path().to_owned());
+        let state = StateWriter::open(&location, &holder, Clock::new(|| Timestamp::UNIX_EPOCH), 7).unwrap();
+        let cohort = CohortId::new("carts").unwrap();
+        assert_eq!(state.reader().pushdown(&cohort).unwrap(), None);
+        state.note_pushdown(&cohort, None).unwrap();
+        let table = state.reader().pushdown_table(&cohort);
+        assert!(table.starts_with("syncline_carts_") && table.len() < 63 - "_next".len(), "{table}");
+        for version in 1..5 {
+            let tabled = Tabled { rows: version, sum: -i128::from(u64::MAX) };
+            let (connection, schema) = ("w".to_owned(), "s".to_owned());
+            let note = PushdownNote { connection, schema, table: table.clone(), version, tabled };
+            state.note_pushdown(&cohort, Some(&note)).unwrap();
+            assert_eq!(state.reader().pushdown(&cohort).unwrap(), Some(note));
+        }
+        state.note_pushdown(&cohort, None).unwrap();
+        assert_eq!(state.reader().pushdown(&cohort).unwrap(), None);
+    }
+}

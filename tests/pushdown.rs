@@ -1,0 +1,334 @@
+//! `diff: pushdown`: what is read of a real PostgreSQL, that it comes out as if everything were read, and what becomes
+//! of a table that is lost, stale or edited.
+
+use serde_json::Value;
+
+use crate::support::postgres::Postgres;
+use crate::support::*;
+
+const OWNER: &str = "user: owner, tls: off";
+const ONE: &str = "    match: [ { external_id: identity } ]\n";
+
+/// A cohort that is compared in the database, and also here to see whether that gives the same.
+struct Case {
+    server: Postgres,
+    w: Workspace,
+    sandbox: Sandbox,
+    connection: &'static str,
+    source: &'static str,
+    rules: &'static str,
+}
+
+fn case(connection: &'static str, source: &'static str, rules: &'static str) -> Option<Case> {
+    let server = Postgres::start()?;
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let case = Case { server, w, sandbox, connection, source, rules };
+    case.asks("pushdown");
+    Some(case)
+}
+
+/// The cohort's part of a result.
+fn cohort(result: &Value) -> &Value {
+    &result["cohorts"][0]
+}
+
+impl Case {
+    fn write(&self, connection: &str, source: &str, diff: &str) {
+        let more = format!("{connection}, pushdown: {{ schema: syncline }}");
+        let text = config(&self.sandbox.url, &["carts"], &self.server.connection(&more));
+        let source = format!("{{ kind: sql, connection: warehouse, {source}, diff: {diff} }}");
+        let text = text.replace("{ kind: file, path: carts.csv }", &source);
+        let guard = "    guard: { max_removed: 100%, max_added: 100000%, max_unreadable: 100000 }\n";
+        self.w.write("sync.yaml", text.replace(ONE, self.rules) + guard);
+    }
+
+    fn asks(&self, diff: &str) {
+        self.write(self.connection, self.source, diff);
+    }
+
+    /// Plans both ways, and fails unless they are the same; what is told of the pushdown.
+    #[track_caller]
+    fn same(&self) -> Value {
+        let plan = || self.w.run(&["plan", "--format", "json"]).expect(0).json();
+        let pushed = plan();
+        self.asks("local");
+        let local = plan();
+        self.asks("pushdown");
+        assert_eq!(pushed["digest"], local["digest"], "{pushed:#}\n{local:#}");
+        assert_eq!(cohort(&pushed)["changes"], cohort(&local)["changes"]);
+        let source = |plan: &Value| {
+            let mut source = cohort(plan)["source"].clone();
+            // Who differs by case only can be told of everybody alone.
+            source.as_object_mut().unwrap().remove("case_colliding");
+            source
+        };
+        assert_eq!(source(&pushed), source(&local));
+        assert_eq!(cohort(&local)["pushdown"], Value::Null);
+        cohort(&pushed)["pushdown"].clone()
+    }
+
+    /// The same, then applies it.
+    #[track_caller]
+    fn pass(&self) -> Value {
+        let told = self.same();
+        let done = self.w.run(&["reconcile", "--format", "json"]).json();
+        assert_eq!(cohort(&done)["pushdown"]["table_error"], Value::Null, "{done:#}");
+        told
+    }
+
+    /// As with [`Self::pass`]; whoever should be in the cohort is.
+    #[track_caller]
+    fn whole_pass(&self) -> Value {
+        let told = self.pass();
+        self.asks("local");
+        assert_eq!(self.w.run(&["plan", "--format", "json"]).expect(0).json()["result"], "in_step");
+        self.asks("pushdown");
+        told
+    }
+
+    fn table(&self) -> String {
+        let tables =
+            "select 'syncline.' || quote_ident(tablename) from pg_tables where schemaname = 'syncline'";
+        self.server.sql(tables).trim().to_owned()
+    }
+}
+
+#[test]
+fn only_what_differs_comes_over_the_wire() {
+    let Some(case) = case(OWNER, "table: carts", ONE) else { return };
+    case.server.sql("create table carts as select 'user-' || n as identity from generate_series(0, 9999) n");
+    let first = case.pass();
+    assert_eq!(first["used"], false, "{first}");
+    assert_eq!(case.server.sql(&format!("select count(*) from {}", case.table())).trim(), "10000");
+    let second = case.same();
+    assert_eq!((&second["used"], &second["keys_read"]), (&true.into(), &0.into()), "{second}");
+    // Nothing is written when nothing has changed.
+    let written = |case: &Case| {
+        case.server.sql("select pg_stat_force_next_flush(), sum(n_tup_ins + n_tup_del) from pg_stat_user_tables where schemaname = 'syncline'")
+    };
+    let before = written(&case);
+    case.pass();
+    assert_eq!(written(&case), before);
+    case.server.sql(
+        "delete from carts where identity in (select 'user-' || n from generate_series(0, 99) n);
+         insert into carts select 'new-' || n from generate_series(0, 99) n",
+    );
+    let third = case.pass();
+    assert_eq!((&third["keys_read"], &third["rows"]), (&200.into(), &10_000.into()), "{third}");
+    case.w.run(&["plan"]).expect(0).says(&["pushdown: 0 of 10,000 rows came over the wire"]);
+    assert_eq!(case.sandbox.members("carts").len(), 10_000);
+}
+
+const RULES: &str = "    match: [ { external_id: identity }, { alias: { label: \"it's \\\\a:\", name: crm } }, { device_id: device } ]\n";
+
+/// Rows of all sorts, made by the database from a number and a seed.
+fn corpus(seed: u32) -> String {
+    format!(
+        r#"truncate carts; insert into carts select
+        case h % 23 when 0 then null when 1 then '' when 2 then ' u' || n / 3 || ' ' when 3 then 'u' || n / 3
+            when 4 then 'Zoë-' || n / 5 when 5 then (array['NULL','null','0','[Redacted]','Undefined','-','00000000-0000-0000-0000-000000000000'])[1 + n % 7]
+            when 6 then 'n.a.' when 7 then repeat('x', 985 + n % 5) when 8 then 'a' || chr(1 + n % 31) || 'b'
+            when 9 then '  ' when 10 then 'a b' || n / 4 when 11 then E'back\\slash' || n / 9 when 12 then 'qu''ote"' || n / 7
+            when 13 then E'u' || n / 3 || E'\n' when 14 then chr(160) || 'u' || n / 3 when 15 then ' n.a. '
+            when 16 then 'ü' || n / 9 else 'u' || n end,
+        case h % 7 when 0 then null when 1 then '' when 2 then 'c' || n / 2 when 3 then ' c' || n / 2 when 4 then 'N.A.' else 'n.a.' end,
+        case h % 5 when 0 then null when 1 then 'd' || n / 2 when 2 then repeat('d', 988) else 'D-' || n end
+        from (select n, abs(hashint4(n * 31 + case when n % 10 = 0 then {seed} else 0 end)) as h from generate_series(1, 3000) n) as made"#
+    )
+}
+
+/// Some of them are refused.
+const REFUSED: &str = r#"[
+    { "on": "users", "holding": "\"u30\"", "times": 0, "do": { "reply": { "status": 400, "body": { "message": "no" } } } },
+    { "on": "users", "holding": "\"c7\"", "times": 0, "do": { "reply": { "status": 400, "body": { "message": "no" } } } }
+]"#;
+
+#[test]
+fn whatever_is_in_the_rows_it_comes_out_as_read_here() {
+    let source = "table: carts, null_values: [n.a., ' odd ', 'ö']";
+    let Some(case) = case(OWNER, source, RULES) else { return };
+    case.server.sql("create table carts (identity text, crm text, device text)");
+    let mut used = 0;
+    for seed in 1..=7 {
+        case.server.sql(&corpus(seed));
+        // Some are refused, some have no answer.
+        case.sandbox.faults(match seed {
+            2 => REFUSED,
+            4 => r#"[{ "on": "users", "times": 0, "do": "lose_answer" }]"#,
+            _ => "[]",
+        });
+        let told = if seed < 5 { case.pass() } else { case.whole_pass() };
+        used += u64::from(told["used"] == true);
+        let (rows, read) = (told["rows"].as_u64(), told["keys_read"].as_u64());
+        assert!(told["used"] == false || (rows == Some(3000) && read < rows), "{told}");
+        let twice = case.same();
+        assert_eq!(twice["used"], true, "{twice}");
+    }
+    assert!(used >= 5, "{used}");
+}
+
+#[test]
+fn numbers_uuids_and_bytes_come_out_as_read_here() {
+    let Some(case) = case(OWNER, "table: carts", ONE) else { return };
+    for (kind, value, used) in [
+        ("bigint", "n", true),
+        ("uuid", "md5(n::text)::uuid", true),
+        ("bytea", "n::text::bytea", false),
+        ("char(9)", "'u' || n", true),
+    ] {
+        case.server.sql(&format!(
+            "drop table if exists carts;
+             create table carts as select ({value})::{kind} as identity from generate_series(0, 99) n"
+        ));
+        case.pass();
+        case.server.sql("insert into carts select * from carts limit 7; delete from carts where ctid in (select ctid from carts limit 10)");
+        let told = case.pass();
+        assert_eq!(told["used"], used, "{kind}: {told}");
+        assert!(used || told["why"].as_str().unwrap().contains("holds bytes"), "{told}");
+    }
+}
+
+#[test]
+fn values_of_a_query_keep_their_numbers_and_a_query_may_be_anything() {
+    let source = r#"query: "with syncline_rows as (select * from carts) select identity, 1 as asked from syncline_rows where n < $1 and identity like $2 -- so", params: [900, 'us%']"#;
+    let Some(case) = case(OWNER, source, ONE) else { return };
+    case.server
+        .sql("create table carts as select n, 'user-' || n as identity from generate_series(0, 999) n");
+    case.pass();
+    case.server.sql("update carts set n = n + 100 where n < 500");
+    assert_eq!(case.pass()["used"], true);
+    // A query that names other columns, or would write, is told as ever.
+    let w = &case.w;
+    case.write(OWNER, "query: \"select 1 as identify\"", "pushdown");
+    w.run(&["plan"]).expect(1).says(&["no column `identity`"]);
+    case.server.sql("create function eat() returns text language sql as $$ delete from carts; select 'x' $$");
+    case.write(OWNER, "query: \"select eat() as identity\"", "pushdown");
+    w.run(&["plan"]).expect(1).says(&["would write"]);
+    let slow = "query: \"select pg_sleep(5)::text as identity\"";
+    let short = "user: owner, tls: off, statement_timeout: 100ms";
+    case.write(short, slow, "pushdown");
+    w.run(&["plan"]).expect(5).says(&["ended the query"]);
+}
+
+#[test]
+fn a_table_that_is_lost_stale_or_edited_is_noticed_and_built_again() {
+    let Some(case) = case(OWNER, "table: carts", ONE) else { return };
+    case.server.sql("create table carts as select 'user-' || n as identity from generate_series(0, 999) n");
+    case.pass();
+    let w = &case.w;
+    let table = case.table();
+    let sql = |text: String| drop(case.server.sql(&text));
+    let harms: [(&str, &dyn Fn(), &str); 6] = [
+        ("dropped", &|| sql(format!("drop table {table}")), "is not there"),
+        (
+            "edited",
+            &|| sql(format!("update {table} set member = 'e:mallory' where member = 'e:user-500'")),
+            "holds others",
+        ),
+        ("emptied in part", &|| sql(format!("delete from {table} where member like '%7'")), "holds 9"),
+        ("twice", &|| sql(format!("insert into {table} select * from {table} limit 1")), "holds 1001"),
+        (
+            "another table",
+            &|| sql(format!("drop table {table}; create table {table} (n int)")),
+            "cannot be read",
+        ),
+        (
+            "the note is lost",
+            &|| std::fs::remove_dir_all(w.path(".syncline/pushdown")).unwrap(),
+            "no table of its members yet",
+        ),
+    ];
+    for (at, (what, harm, why)) in harms.iter().enumerate() {
+        harm();
+        case.server.sql(&format!(
+            "insert into carts values ('late-{at}'); delete from carts where identity = 'user-{at}'"
+        ));
+        let told = case.pass();
+        assert_eq!(told["used"], false, "{what}: {told}");
+        assert!(told["why"].as_str().unwrap().contains(why), "{what}: {told}");
+        w.run(&["plan"]).expect(0).says(&["pushdown: 0 of 1,000 rows"]);
+        assert_eq!(case.table(), table, "{what}");
+    }
+    // A pass that does not know of the table moves the record on, and takes the table away.
+    case.write(OWNER, "table: carts", "local");
+    case.server.sql("insert into carts values ('unseen')");
+    w.run(&["reconcile"]).expect(0).says(&["added 1"]);
+    assert_eq!(case.table(), "", "nobody is left in a table that nobody keeps");
+    case.write(OWNER, "table: carts", "pushdown");
+    assert_eq!(case.pass()["used"], false);
+    assert_eq!(case.same()["used"], true);
+}
+
+#[test]
+fn whoever_may_not_write_reads_in_full_and_is_told() {
+    let Some(case) = case("user: reader, tls: off", "table: carts", ONE) else { return };
+    case.server.sql(
+        "create table carts as select 'user-' || n as identity from generate_series(0, 99) n;
+         create schema syncline; create role reader login; grant select on carts to reader",
+    );
+    let (w, sandbox) = (&case.w, &case.sandbox);
+    w.run(&["doctor"]).expect(11).says(&[
+        "may not make tables in schema `syncline`",
+        "grant usage, create on schema \"syncline\" to \"reader\"",
+    ]);
+    let told = w.run(&["reconcile"]).expect(0);
+    told.says(&["added 100", "could not be written", "permission denied for schema syncline"]);
+    assert_eq!(sandbox.members("carts").len(), 100);
+    case.server.sql("grant usage, create on schema syncline to reader");
+    w.run(&["doctor"]).expect(0).says(&["tables of members can be kept in schema `syncline`"]);
+    assert_eq!(case.pass()["used"], false);
+    assert_eq!(case.same()["used"], true);
+    // A schema that is not there is made by whoever may.
+    case.server.sql("drop schema syncline cascade");
+    w.run(&["doctor"]).expect(11).says(&["create schema \"syncline\" authorization \"reader\""]);
+    case.server.sql("grant create on database postgres to reader");
+    w.run(&["doctor"]).expect(0);
+    case.pass();
+    assert_eq!(case.same()["used"], true);
+}
+
+/// Whoever comes between the table and the note of it, or between the record and both, leaves nothing that is trusted.
+#[test]
+fn killed_before_the_table_is_written_the_next_pass_is_right() {
+    let Some(case) = case(OWNER, "table: carts", ONE) else { return };
+    case.server.sql("create table carts as select 'user-' || n as identity from generate_series(0, 999) n");
+    case.pass();
+    let table = case.table();
+    case.server.sql("delete from carts where identity like '%9'; insert into carts select 'new-' || n from generate_series(0, 9) n");
+    // The table cannot be written while somebody else holds it.
+    let hold = format!("begin; lock table {table} in exclusive mode; select pg_sleep(60)");
+    let (port, sql) = (case.server.port.to_string(), hold.as_str());
+    let psql = std::process::Command::new(case.server.program("psql"))
+        .args(["-h", "127.0.0.1", "-p", &port, "-U", "owner", "-d", "postgres", "-qAtc", sql])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn();
+    let mut psql = psql.unwrap();
+    let waits = |what: &str| {
+        case.server.sql(&format!("select count(*) from pg_stat_activity where {what}")).trim() != "0"
+    };
+    until("it is held", || {
+        waits("query like '%pg_sleep(60)' and state = 'active' and wait_event = 'PgSleep'")
+    });
+    let mut pass = case.w.command(&["reconcile"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    until("the pass waits for it", || waits("application_name = 'syncline' and wait_event_type = 'Lock'"));
+    pass.kill().unwrap();
+    pass.wait().unwrap();
+    psql.kill().unwrap();
+    psql.wait().unwrap();
+    case.server.sql("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and datname = 'postgres'");
+    assert_eq!(
+        case.sandbox.members("carts"),
+        members(
+            (0..1000)
+                .filter(|n| n % 10 != 9)
+                .map(|n| format!("user-{n}"))
+                .chain((0..10).map(|n| format!("new-{n}")))
+        ),
+        "it was killed after it had sent"
+    );
+    let told = case.pass();
+    assert!(told["used"] == false && told["why"].as_str().unwrap().contains("of version"), "{told}");
+    case.server.sql("insert into carts values ('last')");
+    assert_eq!(case.pass()["keys_read"], 1);
+}
