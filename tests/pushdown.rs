@@ -326,3 +326,30 @@ fn killed_before_the_table_is_written_the_next_pass_is_right() {
     case.server.sql("insert into carts values ('last')");
     assert_eq!(case.pass()["keys_read"], 1);
 }
+
+#[test]
+fn whoever_is_erased_is_in_no_table_once_they_are_in_no_record() {
+    let Some(case) = case(OWNER, "table: carts", ONE) else { return };
+    case.server.sql("create table carts as select 'user-' || n as identity from generate_series(0, 99) n");
+    case.pass();
+    let table = case.table();
+    let told = [&*table, "may have them, as long as the record of carts has"];
+    case.w.run(&["forget", "user-7"]).expect(0).says(&told);
+    case.server.sql("delete from carts where identity = 'user-7'");
+    case.pass();
+    assert_eq!(
+        case.server.sql(&format!("select count(*) from {table} where member like '%user-7'")).trim(),
+        "0"
+    );
+    assert!(!case.w.run(&["forget", "user-7"]).expect(0).stdout.contains(&table));
+    // A cohort that goes takes its table along.
+    let text = config(
+        &case.sandbox.url,
+        &[],
+        &case.server.connection("user: owner, tls: off, pushdown: { schema: syncline }"),
+    );
+    case.w
+        .write("sync.yaml", text.replace("cohorts:\n", "removed: [ { cohort: carts, members: remove } ]\n"));
+    case.w.run(&["reconcile"]).expect(0).says(&["removed 99"]);
+    assert_eq!((case.table(), case.sandbox.members("carts").len()), (String::new(), 0));
+}
