@@ -1,9 +1,10 @@
 //! `diff: pushdown`: what is read of a real PostgreSQL, that it comes out as if everything were read, and what becomes
 //! of a table that is lost, stale or edited.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::postgres::Postgres;
+use crate::support::watch::{PATIENCE, Watch};
 use crate::support::*;
 
 const OWNER: &str = "user: owner, tls: off";
@@ -35,7 +36,8 @@ fn cohort(result: &Value) -> &Value {
 impl Case {
     fn write(&self, connection: &str, source: &str, diff: &str) {
         let more = format!("{connection}, pushdown: {{ schema: syncline }}");
-        let text = config(&self.sandbox.url, &["carts"], &self.server.connection(&more));
+        let more = format!("    rest_api_key: {{ env: TEST_REST_KEY }}\n{}", self.server.connection(&more));
+        let text = config(&self.sandbox.url, &["carts"], &more);
         let source = format!("{{ kind: sql, connection: warehouse, {source}, diff: {diff} }}");
         let text = text.replace("{ kind: file, path: carts.csv }", &source);
         let guard = "    guard: { max_removed: 100%, max_added: 100000%, max_unreadable: 100000 }\n";
@@ -116,6 +118,14 @@ fn only_what_differs_comes_over_the_wire() {
     let third = case.pass();
     assert_eq!((&third["keys_read"], &third["rows"]), (&200.into(), &10_000.into()), "{third}");
     case.w.run(&["plan"]).expect(0).says(&["pushdown: 0 of 10,000 rows came over the wire"]);
+    // So much is changed that the runs of the record are merged, which changes nobody.
+    let oid = || case.server.sql(&format!("select '{}'::regclass::oid", case.table()));
+    let before = oid();
+    case.server.sql("update carts set identity = 'late-' || identity where identity like '%2' or identity like '%3' or identity like '%4'");
+    case.pass();
+    let merged = case.whole_pass();
+    assert_eq!((&merged["used"], &merged["keys_read"]), (&true.into(), &0.into()), "{merged}");
+    assert_eq!(oid(), before, "it was brought up to date, and not made again");
     assert_eq!(case.sandbox.members("carts").len(), 10_000);
 }
 
@@ -331,4 +341,110 @@ fn killed_before_the_table_is_written_the_next_pass_is_right() {
     assert!(told["used"] == false && told["why"].as_str().unwrap().contains("of version"), "{told}");
     case.server.sql("insert into carts values ('last')");
     assert_eq!(case.pass()["keys_read"], 1);
+}
+
+#[test]
+fn whoever_is_erased_is_in_no_table_once_they_are_in_no_record() {
+    let Some(case) = case(OWNER, "table: carts", ONE) else { return };
+    case.server.sql("create table carts as select 'user-' || n as identity from generate_series(0, 99) n");
+    case.pass();
+    let table = case.table();
+    let told = [&*table, "may have them, as long as the record of carts has"];
+    case.w.run(&["forget", "user-7"]).expect(0).says(&told);
+    case.server.sql("delete from carts where identity = 'user-7'");
+    case.pass();
+    assert_eq!(
+        case.server.sql(&format!("select count(*) from {table} where member like '%user-7'")).trim(),
+        "0"
+    );
+    assert!(!case.w.run(&["forget", "user-7"]).expect(0).stdout.contains(&table));
+    // A cohort that goes takes its table along.
+    let text = config(
+        &case.sandbox.url,
+        &[],
+        &case.server.connection("user: owner, tls: off, pushdown: { schema: syncline }"),
+    );
+    case.w
+        .write("sync.yaml", text.replace("cohorts:\n", "removed: [ { cohort: carts, members: remove } ]\n"));
+    case.w.run(&["reconcile"]).expect(0).says(&["removed 99"]);
+    assert_eq!((case.table(), case.sandbox.members("carts").len()), (String::new(), 0));
+}
+
+/// Devices whose owner is known are moved by this machine, which alone knows.
+#[test]
+fn owners_that_become_known_move_their_devices() {
+    let rules = "    match: [ { external_id: identity }, { device_id: device } ]\n";
+    let Some(case) = case(OWNER, "table: carts", rules) else { return };
+    case.server.sql(
+        "create table carts as select case when n % 2 = 0 then 'u' || n end as identity, 'd' || n as device
+         from generate_series(0, 99) n",
+    );
+    case.pass();
+    assert_eq!(case.same()["keys_read"], 0);
+    case.w.write("who.csv", "id,device\nu1,d1\nu2,d3\nu500,d5\n");
+    let import = ["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"];
+    case.w.run(&import).expect(0);
+    let told = case.whole_pass();
+    assert_eq!((&told["used"], &told["keys_read"]), (&true.into(), &100.into()), "{told}");
+    let found = case.sandbox.members("carts");
+    for (who, is_there) in [("u1", true), ("u500", true)] {
+        assert_eq!(found.contains(&format!("external_id {who}")), is_there);
+    }
+    assert!(
+        !found.contains("device_id d1") && !found.contains("device_id d3") && found.contains("device_id d7")
+    );
+    case.server.sql("insert into carts values (null, 'd1001'), ('u1', 'd1')");
+    assert_eq!(case.whole_pass()["used"], true);
+}
+
+#[test]
+fn properties_are_read_and_a_move_goes_all_the_way() {
+    const CAMPAIGN: &str = "3aca937b-9bbc-4e42-9370-05e411967b2b";
+    let with = "    match: [ { external_id: identity } ]
+    on_enter: { campaign: 3aca937b-9bbc-4e42-9370-05e411967b2b, properties: { total: cart_total } }\n";
+    let Some(mut case) = case(OWNER, "table: carts", with) else { return };
+    let campaign = json!([{ "id": CAMPAIGN, "name": "Welcome", "is_api": true }]);
+    case.sandbox.door("/_sandbox/campaigns", &campaign.to_string());
+    case.server.sql(
+        "create table carts as select 'user-' || n as identity, n as cart_total from generate_series(0, 9) n",
+    );
+    case.pass();
+    case.server.sql("insert into carts values ('user-77', 770)");
+    assert_eq!(case.pass()["keys_read"], 1);
+    let sends: Value = serde_json::from_str(&case.sandbox.get("/_sandbox/sends").1).unwrap();
+    assert_eq!(sends[0]["recipients"][0]["trigger_properties"], json!({ "total": "770" }));
+    // By the other way of delivery, and with a device that is not reached by it.
+    let rules =
+        "    match: [ { external_id: identity }, { device_id: cart_total } ]\n    deliver: attribute\n";
+    case.rules = rules;
+    case.asks("pushdown");
+    case.server.sql("insert into carts values (null, 771)");
+    assert_eq!(case.pass(), Value::Null, "nobody is compared while everybody leaves");
+    assert_eq!(case.sandbox.members("carts").len(), 0);
+    case.pass();
+    case.server.sql("insert into carts values ('user-78', 780), (null, 772)");
+    let told = case.pass();
+    assert_eq!((&told["used"], &told["keys_read"]), (&true.into(), &3.into()), "{told}");
+    let (_, there) = case.sandbox.get("/_sandbox/attributes/syncline_cohorts/carts");
+    assert_eq!(there.lines().count(), 11, "attributes make nobody whom Braze does not know: {there}");
+}
+
+/// What is there already is built for, and kept up, by a server too.
+#[test]
+fn a_server_builds_the_table_of_a_cohort_that_is_in_step() {
+    let Some(case) = case(OWNER, "table: carts", ONE) else { return };
+    case.server.sql("create table carts as select 'user-' || n as identity from generate_series(0, 99) n");
+    case.asks("local");
+    case.w.run(&["reconcile"]).expect(0);
+    assert_eq!(case.table(), "");
+    case.asks("pushdown");
+    let often = format!("{PATIENCE}  schedule: {{ every: 1s }}\n");
+    case.w.write("sync.yaml", case.w.read("sync.yaml") + &often);
+    let _watch = Watch::start(&case.w);
+    until("the table is there", || !case.table().is_empty());
+    let count = || case.server.sql(&format!("select count(*) from {}", case.table()));
+    assert_eq!(count().trim(), "100");
+    case.server.sql("delete from carts where identity = 'user-7'");
+    until("it is kept up", || count().trim() == "99");
+    assert_eq!(case.sandbox.members("carts").len(), 99);
 }

@@ -12,7 +12,9 @@ use serde_json::Value;
 
 use super::batch::named_in;
 use crate::model::{CohortId, ConnectionName, Identifier, Kind};
-use crate::state::{Awaited, ClosedFile, Contents, Delivery, IdentityMap, StateError, StateWriter, Waiting};
+use crate::state::{
+    Awaited, ClosedFile, Contents, Delivery, IdentityMap, PushdownNote, StateError, StateWriter, Waiting,
+};
 
 /// What was erased of somebody, and what is left to others to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub struct Forgotten {
     pub cohorts: Vec<CohortId>,
     /// Segments of which a Heap has told that they are in them.
     pub segments: Vec<(ConnectionName, u64)>,
+    /// Tables beside the sources of cohorts in which they may be.
+    pub tables: Vec<(CohortId, PushdownNote)>,
 }
 
 impl Forgotten {
@@ -77,6 +81,7 @@ pub fn forget(state: &Arc<StateWriter>, id: &str, labels: &[&str]) -> Result<For
     identifiers.extend(labels.iter().map(|label| by(Kind::Alias, label)));
     forgotten.actions = state.erase_actions(&identifiers)? + state.erase_strangers(&identifiers)?;
     forgotten.cohorts = state.reader().cohorts_of(&identifiers)?;
+    forgotten.tables = state.reader().pushdown_tables(&forgotten.cohorts)?;
     forgotten.segments = state.reader().segments_of(id)?;
     Ok(forgotten)
 }

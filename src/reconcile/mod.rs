@@ -264,6 +264,7 @@ async fn one(
 ) -> CohortReport {
     let mut report = CohortReport::new(&cohort);
     let id = cohort.id.clone();
+    let changed = !cohort.verdict.approved.is_in_step() || cohort.record_changed;
     let before = tables::Before::of(&cohort.record, cohort.compared.as_ref());
     if refusal.is_some() && cohort.sends() {
         report.outcome.halt = refusal;
@@ -272,7 +273,13 @@ async fn one(
             Ok(outcome) => report.outcome = outcome,
             Err(error) => report.outcome.halt = Some(error.into()),
         }
-        report.table_trouble = tokio::task::block_in_place(|| tables.keep(&id, &before, means));
+        tokio::task::block_in_place(|| {
+            report.table_trouble = tables.keep(&id, &before, means);
+            // After the table, which is brought up to date by the runs that the pass has written.
+            if changed && let Err(error) = tables::tidy(&id, means) {
+                tracing::warn!(cohort = %id, "the record could not be tidied: {error}");
+            }
+        });
     }
     means.progress.finished(&id);
     report
@@ -294,7 +301,6 @@ async fn send(
     let refusals = cohort.verdict.refusals.len() as u64;
     let (id, is_approved) = (cohort.id.clone(), cohort.is_approved);
     let mut outcome = Outcome::default();
-    let changed = !approved.is_in_step() || cohort.record_changed;
     let braze = workspace.map(|workspace| &*workspace.braze);
     let asking = match cohort.strangers {
         Some(plan) => Some(Asking::begin(&cohort.id, plan, &mut approved, braze, means).await?),
@@ -336,10 +342,6 @@ async fn send(
     {
         // What was sent was sent. Should it stay, it is good for that plan alone.
         tracing::warn!(cohort = %id, "an approval that was used could not be taken away: {error}");
-    }
-    let tidy = || tokio::task::block_in_place(|| means.state.tidy(&cohort.id, means.clock.now()));
-    if changed && let Err(error) = tidy() {
-        tracing::warn!(cohort = %cohort.id, "the record could not be tidied: {error}");
     }
     match rejects.finish() {
         Ok(file) => report.rejects_file = file,

@@ -72,6 +72,20 @@ impl Tables {
     }
 }
 
+/// Tidies a record. What its members are does not change, so that a table of the version before is as good as before.
+pub(super) fn tidy(id: &CohortId, means: &Means) -> Result<(), StateError> {
+    let (state, now) = (&means.state, means.clock.now());
+    let number = || Ok::<_, StateError>(state.reader().version(id)?.map_or(0, |record| record.number));
+    let Some(note) = state.reader().pushdown(id)? else { return state.tidy(id, now) };
+    let before = number()?;
+    state.tidy(id, now)?;
+    let version = number()?;
+    if note.version != before || version == before {
+        return Ok(());
+    }
+    state.note_pushdown(id, Some(&PushdownNote { version, ..note }))
+}
+
 fn database<'a>(name: &'a ConnectionName, tables: &'a Tables, means: &'a Means) -> Option<Database<'a>> {
     let (settings, secrets) = (tables.databases.get(name)?, means.secrets.databases.get(name)?);
     Some(Database { name, settings, secrets })

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::numbered;
+use super::store::Store;
+use super::version::number_of;
 use super::{StateError, StateReader, StateWriter};
 use crate::model::{CohortId, Tabled};
 
@@ -50,14 +52,46 @@ fn folder_of(cohort: &CohortId) -> String {
     format!("pushdown/{cohort}")
 }
 
+/// The number of the newest note, 0 if there is none, and what it says, if that can be read.
+fn newest(store: &Store, cohort: &CohortId) -> Result<(u64, Option<Shape>), StateError> {
+    let folder = folder_of(cohort);
+    match numbered::newest::<Shape>(store, &folder) {
+        Ok(Some((number, shape))) => Ok((number, Some(shape))),
+        Ok(None) => Ok((0, None)),
+        // Without a note a table is built again, which is all that is lost.
+        Err(StateError::Damaged { .. }) => {
+            let names = store.list(&folder)?;
+            Ok((names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0), None))
+        }
+        Err(error) => Err(error),
+    }
+}
+
 impl StateReader {
     /// What was left in a cohort's table; none if it has none.
     ///
     /// # Errors
-    /// When the note cannot be read or is damaged.
+    /// When the note cannot be read. One that is damaged is none.
     pub fn pushdown(&self, cohort: &CohortId) -> Result<Option<PushdownNote>, StateError> {
-        let found = numbered::newest::<Shape>(&self.store, &folder_of(cohort))?;
-        Ok(found.map(|(_, shape)| shape).filter(|shape| !shape.is_gone).map(Shape::into_note))
+        let (_, found) = newest(&self.store, cohort)?;
+        Ok(found.filter(|shape| !shape.is_gone).map(Shape::into_note))
+    }
+
+    /// The tables in which somebody may be who is in the records of `cohorts`: theirs, and those of which nobody can tell
+    /// because they were left behind.
+    ///
+    /// # Errors
+    /// When a note or a record cannot be read.
+    pub fn pushdown_tables(&self, cohorts: &[CohortId]) -> Result<Vec<(CohortId, PushdownNote)>, StateError> {
+        let mut tables = Vec::new();
+        for cohort in self.cohorts()? {
+            let Some(note) = self.pushdown(&cohort)? else { continue };
+            let version = self.version(&cohort)?.map_or(0, |record| record.number);
+            if cohorts.contains(&cohort) || note.version != version {
+                tables.push((cohort, note));
+            }
+        }
+        Ok(tables)
     }
 
     /// The name of a cohort's table: no other state's and no other cohort's.
@@ -76,12 +110,11 @@ impl StateWriter {
     /// When the disk does not take it, or somebody else may be writing.
     pub fn note_pushdown(&self, cohort: &CohortId, note: Option<&PushdownNote>) -> Result<(), StateError> {
         self.check_lease()?;
-        let (store, folder) = (&self.reader().store, folder_of(cohort));
-        let before = numbered::newest::<Shape>(store, &folder)?;
-        let number = before.as_ref().map_or(0, |(number, _)| *number);
-        let gone = before.map(|(_, shape)| Shape { is_gone: true, ..shape });
+        let store = &self.reader().store;
+        let (number, before) = newest(store, cohort)?;
+        let gone = before.map(|shape| Shape { is_gone: true, ..shape });
         match note.map(Shape::from_note).or(gone) {
-            Some(shape) => numbered::put(store, &folder, number, &shape),
+            Some(shape) => numbered::put(store, &folder_of(cohort), number, &shape),
             None => Ok(()),
         }
     }
@@ -137,6 +170,11 @@ mod tests {
             let note = PushdownNote { connection, schema, table: table.clone(), version, tabled };
             state.note_pushdown(&cohort, Some(&note)).unwrap();
             assert_eq!(state.reader().pushdown(&cohort).unwrap(), Some(note));
+            if version == 2 {
+                let path = home.path().join("pushdown/carts/000000000002.json");
+                std::io::Write::write_all(&mut std::fs::File::create(path).unwrap(), b"{").unwrap();
+                assert_eq!(state.reader().pushdown(&cohort).unwrap(), None, "what is damaged says nothing");
+            }
         }
         state.note_pushdown(&cohort, None).unwrap();
         assert_eq!(state.reader().pushdown(&cohort).unwrap(), None);

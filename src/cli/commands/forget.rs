@@ -13,6 +13,7 @@ use crate::cli::{access, environment};
 use crate::config::Config;
 use crate::connector::heap::{DeletionError, Heap};
 use crate::export::{Forgotten, forget};
+use crate::state::PushdownNote;
 
 pub(in crate::cli) fn run(global: &Global, args: &ForgetArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
@@ -87,6 +88,14 @@ fn human(forgotten: &Forgotten, asked: Option<&str>, heap: Option<&str>) -> Stri
             yellow("!")
         ));
     }
+    for (cohort, note) in &forgotten.tables {
+        let PushdownNote { connection, schema, table, .. } = note;
+        lines.push(format!(
+            "{} table {schema}.{table} in connection {connection} may have them, as long as the record of {cohort} has: the \
+             pass that removes them takes them out, and whoever drops the table loses nothing",
+            yellow("!")
+        ));
+    }
     for (heap, segment) in &forgotten.segments {
         lines.push(format!("{} Heap `{heap}` has told that they are in segment {segment}", yellow("!")));
     }
@@ -105,6 +114,14 @@ fn to_json(forgotten: &Forgotten, asked: Option<&str>) -> String {
         .iter()
         .map(|(heap, segment)| json!({ "connection": heap.as_str(), "segment": segment }))
         .collect();
+    let tables: Vec<_> = forgotten
+        .tables
+        .iter()
+        .map(|(cohort, note)| {
+            let table = format!("{}.{}", note.schema, note.table);
+            json!({ "cohort": cohort.as_str(), "connection": note.connection, "table": table })
+        })
+        .collect();
     let details = json!({
         "erased": {
             "identity": forgotten.identity, "waiting": forgotten.waiting,
@@ -112,6 +129,7 @@ fn to_json(forgotten: &Forgotten, asked: Option<&str>) -> String {
             "actions": forgotten.actions,
         },
         "cohorts": cohorts,
+        "tables": tables,
         "segments": segments,
         "heap_request": asked,
     });
