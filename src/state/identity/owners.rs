@@ -1,5 +1,7 @@
 //! The map as others see it: read, never taught. Many questions at once, each block of a run read once for them.
 
+use std::ops::Range;
+
 use super::known::{Handle, Known, MapKey};
 use super::run::MapRun;
 use super::{MapVersion, newest};
@@ -12,8 +14,9 @@ const HOPS_MAX: usize = 8;
 /// The identity map of one version, to ask it who owns what.
 pub struct Owners {
     seed: KeySeed,
-    /// The oldest first.
     runs: Vec<MapRun>,
+    /// The runs of what was learned, and of each table of each source: of one, the oldest first.
+    groups: Vec<Range<usize>>,
 }
 
 impl std::fmt::Debug for Owners {
@@ -28,10 +31,17 @@ pub struct Asked(MapKey);
 
 impl Owners {
     pub(super) fn open(state: &StateReader) -> Result<Option<Self>, StateError> {
-        let MapVersion { runs, .. } = newest(&state.store)?;
-        let runs: Vec<MapRun> =
-            runs.iter().map(|run| MapRun::open(&state.store, &run.id)).collect::<Result<_, _>>()?;
-        Ok((!runs.is_empty()).then(|| Self { seed: state.seed(), runs }))
+        let MapVersion { runs: learned, sources, .. } = newest(&state.store)?;
+        let tables = sources.iter().flat_map(|taught| [&taught.people, &taught.joins]);
+        let (mut runs, mut groups) = (Vec::new(), Vec::new());
+        for files in std::iter::once(&learned).chain(tables) {
+            let first = runs.len();
+            for file in files {
+                runs.push(MapRun::open(&state.store, file)?);
+            }
+            groups.push(first..runs.len());
+        }
+        Ok((!runs.is_empty()).then(|| Self { seed: state.seed(), runs, groups }))
     }
 
     /// The question who owns a handle; none if nobody does. Reads nothing.
@@ -116,9 +126,27 @@ impl Answers<'_> {
         entries.get(entry).map(|(_, known)| known)
     }
 
-    /// Where the newest run that knows a key has it: the run, and the entry of its last block.
+    /// Where what counts of a key stands: the run, and the entry of its last block.
     fn find(&mut self, key: MapKey) -> Result<Option<(usize, usize)>, StateError> {
-        for (at, run) in self.owners.runs.iter().enumerate().rev() {
+        let mut best = None;
+        for at in 0..self.owners.groups.len() {
+            let Some(place) = self.find_in(self.owners.groups[at].clone(), key)? else { continue };
+            let counts = match (self.at(place), best.and_then(|best| self.at(best))) {
+                // A source's row that is no more says nothing.
+                (None, _) => false,
+                (Some(Known::Gone), _) if at > 0 => false,
+                (Some(known), Some(best)) => known.counts_before(best),
+                (Some(_), None) => true,
+            };
+            best = if counts { Some(place) } else { best };
+        }
+        Ok(best)
+    }
+
+    /// Where the newest of some runs that knows a key has it.
+    fn find_in(&mut self, runs: Range<usize>, key: MapKey) -> Result<Option<(usize, usize)>, StateError> {
+        for at in runs.rev() {
+            let run = &self.owners.runs[at];
             if !run.may_have(key) {
                 continue;
             }
