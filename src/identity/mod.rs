@@ -1,14 +1,19 @@
 //! Files that say who is who → the identity map: mapping files, and Heap's `users` and `user_migrations` as Heap
-//! Connect writes them. It moves nobody; the next plan does.
+//! Connect writes them, file by file or as its dumps leave them. It moves nobody; the next plan does.
 //!
 //! # Guarantees
 //! A file that cannot be read in full teaches nothing. Every row is accounted for: it ties, it joins, or it is
 //! counted as unused with its reason.
 
+mod connect;
+
+pub use connect::{DumpSource, Dumped, has_news, learn_dumps};
+
 use std::collections::BTreeMap;
 
 use crate::config::FileSource;
 use crate::connector::file::{self, FileError, Place, Sink};
+use crate::connector::heap_connect::DumpError;
 use crate::model::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, Timestamp, Unusable, usable};
 use crate::state::{Handle, IdentityMap, StateError};
 
@@ -82,6 +87,9 @@ pub enum TeachError {
     /// It cannot be read in full.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Dumps cannot be read in full.
+    #[error(transparent)]
+    Dump(#[from] DumpError),
     /// The map cannot be read or written.
     #[error(transparent)]
     State(#[from] StateError),

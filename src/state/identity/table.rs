@@ -35,18 +35,31 @@ pub struct Table {
 impl Table {
     /// The table that these runs are.
     pub(super) fn open(state: &StateWriter, label: &str, base: Vec<SealedFile>) -> Result<Self, StateError> {
-        let store = &state.reader().store;
-        let folder = tempfile::tempdir().map_err(StateError::Scratch)?;
+        let (seed, store) = (state.reader().seed(), &state.reader().store);
         let runs = base.iter().map(|file| MapRun::open(store, file)).collect::<Result<_, _>>()?;
+        Self::new(seed, label, base, runs)
+    }
+
+    fn new(seed: KeySeed, label: &str, base: Vec<SealedFile>, runs: Vec<MapRun>) -> Result<Self, StateError> {
+        let folder = tempfile::tempdir().map_err(StateError::Scratch)?;
+        let scratch = Store::in_folder(folder.path());
         Ok(Self {
-            seed: state.reader().seed(),
+            seed,
             label: label.into(),
             base,
             runs,
             pending: ByKey::default(),
-            scratch: Store::in_folder(folder.path()),
+            scratch,
             _folder: folder,
         })
+    }
+
+    /// Another table of the same source, with nothing in it.
+    ///
+    /// # Errors
+    /// When there is no room for temporary files.
+    pub fn another(&self) -> Result<Self, StateError> {
+        Self::new(self.seed, &self.label, Vec::new(), Vec::new())
     }
 
     fn key(&self, name: &str) -> MapKey {

@@ -26,6 +26,8 @@ pub struct Bookmark {
     pub from: u64,
     /// Every dump from there on, with a mark of what it said.
     pub seen: Vec<(u64, u64)>,
+    /// The column that says whose a row is.
+    pub column: String,
 }
 
 /// One of the tables of a source.
@@ -207,7 +209,13 @@ mod tests {
         }
         let mut table = map.table(&name(), TableName::Joins, true).unwrap();
         joins.iter().for_each(|(from, into)| table.join(from, into).unwrap());
-        map.teach(&name(), Bookmark { dump, from: 1, seen: vec![(1, 2)] }, people, table).unwrap();
+        map.teach(
+            &name(),
+            Bookmark { dump, from: 1, seen: vec![(1, 2)], ..Bookmark::default() },
+            people,
+            table,
+        )
+        .unwrap();
         assert_eq!(map.bookmark(&name()).unwrap().dump, dump);
     }
 
