@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::connect::{Cell, Dump, History, avro, history};
 use crate::support::s3::{S3, S3_KEYS};
+use crate::support::watch::{PATIENCE, Watch};
 use crate::support::*;
 
 fn world() -> Workspace {
@@ -299,4 +300,79 @@ fn an_import_that_dies_anywhere_is_done_again() {
     }
     assert!(died - done > 5 && done > 0, "{died} {done}");
     check(&w, &history, seed, "after all that");
+}
+
+/// The sources that the config names are learned from before cohorts are planned; a plan says what there is to learn.
+#[test]
+fn what_the_config_names_is_learned_first() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let rules = "{ alias: { label: heap_user_id, name: identity } }, { device_id: identity }";
+    let text = config(&sandbox.url, &["carts"], "").replace("{ external_id: identity }", rules);
+    let identity = "identity:
+  - { kind: heap_connect, path: dumps }
+  - { kind: file, path: who.csv, external_id: id, device_id: device, alias: { label: heap_user_id, name: heap } }
+";
+    w.write("sync.yaml", text + identity);
+    w.source("carts", ["5".to_owned(), "6".to_owned(), "8".to_owned()]);
+    let members = || sandbox.members("carts").into_iter().collect::<Vec<_>>().join(", ");
+    put(&w, "dumps", &dump(1, true, &[(5, "u5"), (6, "u6")], &[]));
+    w.write("who.csv", "id,device,heap\nu8,d8,8\n");
+    // A file that has only just been written may change again and show the same time.
+    std::thread::sleep(std::time::Duration::from_millis(2_100));
+    let news = "has something new of who is who";
+    w.run(&["plan"]).expect(0).says(&[&format!("dumps {news}"), &format!("who.csv {news}"), "+ add 3"]);
+    w.run(&["identity", "stats"]).expect(0).says(&["0 entries"]);
+    w.run(&["reconcile"]).expect(0).says(&["dumps: dump 1", "who.csv: read 1 row, 2 with an owner"]);
+    assert_eq!(members(), "external_id u5, external_id u6, external_id u8");
+    let again = w.run(&["plan"]).expect(0);
+    assert!(!again.stderr.contains(news), "{}", again.stderr);
+    let again = w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    assert!(!again.stderr.contains("dumps"), "{}", again.stderr);
+    // What cannot be read takes nothing back, and is told.
+    put(&w, "dumps", &dump(2, true, &[(5, "v5"), (6, "u6")], &[]));
+    let manifest = w.read("dumps/manifests/sync_2.json");
+    w.write("dumps/manifests/sync_2.json", &manifest[..50]);
+    w.replace("who.csv", "id,device\n");
+    let told = [
+        "! identity dumps: nothing was learned: ",
+        "sync_2.json is damaged",
+        "! identity who.csv: nothing was learned: ",
+        "has no column `heap`",
+        "cohorts go on with what was known before",
+        "In step",
+    ];
+    w.run(&["reconcile"]).expect(1).says(&told);
+    assert_eq!(members(), "external_id u5, external_id u6, external_id u8");
+    w.write("dumps/manifests/sync_2.json", manifest);
+    w.replace("who.csv", "id,device,heap\nu8,d8,\n");
+    w.run(&["reconcile", "--max-removes", "carts=3"]).expect(0).says(&["dumps: dump 2"]);
+    assert_eq!(members(), "alias heap_user_id:8, external_id u6, external_id v5");
+    w.run(&["state", "verify"]).expect(0);
+}
+
+/// A running `watch` looks by itself whether there is a new dump.
+#[test]
+fn a_running_watch_learns_from_new_dumps() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let rules = "{ alias: { label: heap_user_id, name: identity } }";
+    let text = config(&sandbox.url, &["carts"], &format!("{PATIENCE}  poll: 100ms\n"))
+        .replace("{ external_id: identity }", rules);
+    w.write("sync.yaml", text + "identity:\n  - { kind: heap_connect, path: dumps }\n");
+    w.source("carts", ["5".to_owned(), "6".to_owned()]);
+    put(&w, "dumps", &dump(1, true, &[(5, "u5")], &[]));
+    let watch = Watch::from_command(&mut w.command(&["watch"]));
+    watch.until_ready();
+    let is = |expected: &str| sandbox.members("carts").into_iter().collect::<Vec<_>>().join(", ") == expected;
+    until("the first dump counts at once", || is("alias heap_user_id:6, external_id u5"));
+    assert_eq!(sandbox.requests()["users"], json!(1), "nobody was sent under another name first");
+    put(&w, "dumps", &dump(2, false, &[(6, "u6")], &[]));
+    until("and so does the next", || is("external_id u5, external_id u6"));
+    w.write("dumps/manifests/sync_3.json", "no manifest");
+    put(&w, "dumps", &dump(4, false, &[(6, "v6")], &[]));
+    until("a bad one is told", || {
+        watch.log().contains("who is who cannot be learned from dumps; what was known stays")
+    });
+    assert!(is("external_id u5, external_id u6"));
+    std::fs::remove_file(w.path("dumps/manifests/sync_3.json")).unwrap();
+    until("a bad one holds nobody up for long", || is("external_id u5, external_id v6"));
 }

@@ -10,7 +10,7 @@ use crate::identity::TeachError;
 /// What could not be learned of who is who.
 pub(super) fn of_teaching(error: TeachError) -> CommandError {
     let (remote, hint) = match &error {
-        TeachError::State(_) => (None, None),
+        TeachError::State(_) | TeachError::Busy => (None, None),
         TeachError::File(error) => (None, file_hint(error)),
         TeachError::Dump(error) => (error.remote_kind(), dump_hint(error)),
     };

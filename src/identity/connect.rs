@@ -10,26 +10,19 @@
 //! `user_migrations` is always full. Columns come and go without a full dump: a dump without the column says nothing
 //! of what stood in it, so that a row keeps its identity, while a full dump's missing rows are gone all the same.
 
-use super::{Taught, TeachError, Why, text};
-use crate::config::DumpPlace;
+use std::sync::Mutex;
+
+use super::{Taught, TeachError, Why, locked, text};
+use crate::config::DumpSource;
 use crate::connector::file::{self, FileError, Sink};
 use crate::connector::heap_connect::{Dump, DumpError, DumpFile, DumpTable, Dumps, Manifest};
 use crate::model::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, Timestamp};
-use crate::state::{Bookmark, IdentityMap, SourceName, StateError, Table, TableName};
+use crate::state::{Bookmark, IdentityMap, SourceName, StateError, StateReader, Table, TableName};
 
+/// How often dumps are read again whose place in the map was changed meanwhile.
+const ATTEMPTS_MAX: u32 = 3;
 const USERS: &str = "users";
 const MIGRATIONS: &str = "user_migrations";
-
-/// A source of dumps, and what its rows say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DumpSource {
-    /// Where they are.
-    pub place: DumpPlace,
-    /// The label of the aliases that Heap's user ids are.
-    pub label: String,
-    /// The column of `users` with the customer's own id.
-    pub owner: String,
-}
 
 /// What dumps have taught.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,63 +37,68 @@ pub struct Dumped {
     pub taught: Taught,
 }
 
-impl DumpSource {
-    /// What the map calls it.
-    fn name(&self, from: file::From<'_>) -> SourceName {
-        let path = from.folder.join(&self.place.path);
-        let address = if self.place.is_remote() {
-            self.place.path.trim_end_matches('/').to_owned()
-        } else {
-            // One folder, by whatever way one comes there.
-            path.canonicalize().unwrap_or(path).display().to_string()
-        };
-        SourceName { address, label: self.label.clone() }
-    }
+fn name_of(source: &DumpSource) -> SourceName {
+    SourceName { address: source.address.clone(), label: source.label.clone() }
 }
 
-/// Learns what dumps say that were not read yet, and makes it last.
+/// Learns what dumps say that were not read yet, and makes it last. The map is free for others while they are read.
 ///
 /// # Errors
 /// [`TeachError`]; then the map is as it was.
 pub fn learn_dumps(
     source: &DumpSource,
     from: file::From<'_>,
-    map: &mut IdentityMap,
+    map: &Mutex<IdentityMap>,
 ) -> Result<Dumped, TeachError> {
     let dumps = Dumps::find(&source.place, from)?;
-    let name = source.name(from);
-    let before = map.bookmark(&name).filter(|mark| goes_on(mark, source, &dumps)).cloned();
-    let newest = dumps.all().last().map_or(0, |dump| dump.id);
-    if before.as_ref().is_some_and(|before| before.dump >= newest) {
-        return Ok(Dumped { newest, ..Dumped::default() });
+    for _ in 0..ATTEMPTS_MAX {
+        if let Some(dumped) = try_to_learn(source, &dumps, map)? {
+            return Ok(dumped);
+        }
     }
-    let is_anew = before.is_none() && map.bookmark(&name).is_some();
-    let replay = Replay::plan(source, &dumps, before.as_ref())?;
-    let mut people = map.table(&name, TableName::People, before.is_none())?;
-    let mut taught = Taught::default();
-    let read = replay.people(&mut people, &mut taught)?;
-    let joins_anew = before.is_none() || replay.migrations.is_some();
-    let mut joins = map.table(&name, TableName::Joins, joins_anew)?;
-    replay.joins(&mut joins, &mut taught)?;
-    let begins = replay.begins.or(before.as_ref().map(|before| before.from)).unwrap_or(newest);
-    let seen = dumps.all().iter().filter(|dump| dump.id >= begins).map(|dump| (dump.id, dump.mark));
-    let (seen, column) = (seen.collect(), source.owner.clone());
-    map.teach(&name, Bookmark { dump: newest, from: begins, seen, column }, people, joins)?;
-    Ok(Dumped { newest, read, is_anew, taught })
+    Err(TeachError::Busy)
 }
 
-/// Whether there is something that was not learned yet. Reads no table.
-///
-/// # Errors
-/// When the dumps cannot be listed.
-pub fn has_news(
+/// None if the map was changed meanwhile in what it knows from here.
+fn try_to_learn(
+    source: &DumpSource,
+    dumps: &Dumps,
+    map: &Mutex<IdentityMap>,
+) -> Result<Option<Dumped>, TeachError> {
+    let (name, newest) = (name_of(source), dumps.all().last().map_or(0, |dump| dump.id));
+    let known = locked(map).bookmark(&name).cloned();
+    let before = known.as_ref().filter(|mark| goes_on(mark, source, dumps));
+    if before.is_some_and(|before| before.dump >= newest) {
+        return Ok(Some(Dumped { newest, ..Dumped::default() }));
+    }
+    let replay = Replay::plan(source, dumps, before)?;
+    let joins_anew = before.is_none() || replay.migrations.is_some();
+    let (state, mut people, mut joins) = {
+        let map = locked(map);
+        let people = map.table(&name, TableName::People, before.is_none())?;
+        (map.state(), people, map.table(&name, TableName::Joins, joins_anew)?)
+    };
+    let mut taught = Taught::default();
+    let read = replay.people(&mut people, &mut taught)?;
+    replay.joins(&mut joins, &mut taught)?;
+    let begins = replay.begins.or(before.map(|before| before.from)).unwrap_or(newest);
+    let seen = dumps.all().iter().filter(|dump| dump.id >= begins).map(|dump| (dump.id, dump.mark));
+    let bookmark = Bookmark { dump: newest, from: begins, seen: seen.collect(), mark: source.owner.clone() };
+    let is_anew = before.is_none() && known.is_some();
+    let (people, joins) = (people.finish(&state)?, joins.finish(&state)?);
+    let is_taught = locked(map).teach(&name, bookmark, people, joins)?;
+    Ok(is_taught.then_some(Dumped { newest, read, is_anew, taught }))
+}
+
+/// Whether there are dumps that were not learned from yet. Reads no table.
+pub(super) fn has_news(
     source: &DumpSource,
     from: file::From<'_>,
-    known: impl Fn(&SourceName) -> Option<Bookmark>,
-) -> Result<bool, DumpError> {
+    state: &StateReader,
+) -> Result<bool, TeachError> {
     let dumps = Dumps::find(&source.place, from)?;
     let newest = dumps.all().last().map_or(0, |dump| dump.id);
-    let before = known(&source.name(from)).filter(|mark| goes_on(mark, source, &dumps));
+    let before = state.bookmark(&name_of(source))?.filter(|mark| goes_on(mark, source, &dumps));
     Ok(before.is_none_or(|before| before.dump < newest))
 }
 
@@ -109,7 +107,7 @@ pub fn has_news(
 fn goes_on(mark: &Bookmark, source: &DumpSource, dumps: &Dumps) -> bool {
     let newest = dumps.all().last().map_or(0, |dump| dump.id);
     let mut within = dumps.all().iter().filter(|dump| (mark.from..=mark.dump).contains(&dump.id));
-    mark.column == source.owner
+    mark.mark == source.owner
         && newest >= mark.from
         && within.all(|dump| mark.seen.contains(&(dump.id, dump.mark)))
 }

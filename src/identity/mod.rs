@@ -6,10 +6,13 @@
 //! counted as unused with its reason.
 
 mod connect;
+mod declared;
 
-pub use connect::{DumpSource, Dumped, has_news, learn_dumps};
+pub use connect::{Dumped, learn_dumps};
+pub use declared::{Lesson, from, has_news, learn};
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::config::FileSource;
 use crate::connector::file::{self, FileError, Place, Sink};
@@ -90,9 +93,16 @@ pub enum TeachError {
     /// Dumps cannot be read in full.
     #[error(transparent)]
     Dump(#[from] DumpError),
+    /// Somebody else changed the same part of the map, again and again.
+    #[error("the identity map was changed while it was read")]
+    Busy,
     /// The map cannot be read or written.
     #[error(transparent)]
     State(#[from] StateError),
+}
+
+fn locked(map: &Mutex<IdentityMap>) -> MutexGuard<'_, IdentityMap> {
+    map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Teaches the map what files say, as seen at this time, and makes it last.

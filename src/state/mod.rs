@@ -76,8 +76,8 @@ pub use checks::{
 pub use exports::{Awaited, DayRecord, ExportRecord, Part, Rows, Waiting, WaitingFile, WaitingWriter};
 pub use gc::Garbage;
 pub use identity::{
-    Answers, Asked, Bookmark, Evidence, Handle, IdentityMap, IdentityStats, KeyKind, Owners, SourceName,
-    SourceStats, Table, TableName,
+    Answers, Asked, Bookmark, Evidence, Finished, Handle, IdentityMap, IdentityStats, KeyKind, Owners,
+    SourceName, SourceStats, Table, TableName,
 };
 pub use inbox::{ClosedFile, Contents, Delivery, Inbox, InboxError, Room};
 pub use journal::{Entry, Event, Journal, PassRecord};

@@ -1,7 +1,7 @@
 //! `identity`: who is who, as far as events and files have told; and learning it from files.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -9,15 +9,19 @@ use crate::cli::args::{Format, Global};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::identity_args::{IdentityArgs, IdentityCommand, ImportArgs, Layout as Known};
+use crate::cli::logging::tell;
 use crate::cli::output::{count, counted, out, yellow};
 use crate::cli::teaching::of_teaching;
 use crate::cli::view::json::envelope;
 use crate::cli::{access, environment};
-use crate::config::{Config, DumpPlace, FileSource, FinalNewline};
+use crate::config::{Cohort, Config, DumpPlace, DumpSource, FileSource, FinalNewline, IdentitySource};
 use crate::connector::file;
-use crate::identity::{DumpSource, Dumped, HandleColumn, Layout, Taught, learn_dumps, teach};
-use crate::model::timestamp_text;
-use crate::state::{Evidence, Handle, IdentityMap, Owners, SourceName, SourceStats, StateReader};
+use crate::desired;
+use crate::identity::{self, Dumped, HandleColumn, Layout, Lesson, Taught, TeachError, learn_dumps, teach};
+use crate::model::{CohortId, timestamp_text};
+use crate::state::{
+    Evidence, Handle, IdentityMap, Owners, SourceName, SourceStats, StateReader, StateWriter,
+};
 
 pub(in crate::cli) fn run(global: &Global, args: &IdentityArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
@@ -42,7 +46,8 @@ fn show(config: &Config, ids: &[String]) -> Result<Shown, CommandError> {
         return Ok((format!("nothing is known of {ids}: nothing was ever learned"), json!({ "known": [] })));
     };
     let rules = config.cohorts.iter().flat_map(|cohort| &cohort.rules);
-    let mut labels: Vec<&str> = rules.map(|rule| &*rule.label).collect();
+    let declared = config.identity.iter().filter_map(IdentitySource::label);
+    let mut labels: Vec<&str> = rules.map(|rule| &*rule.label).chain(declared).collect();
     labels.push(HEAP_LABEL);
     labels.retain(|label| !label.is_empty());
     labels.sort_unstable();
@@ -119,13 +124,15 @@ fn import_dumps(config: &Config, args: &ImportArgs, from: file::From<'_>) -> Res
     }
     let (path, endpoint, region) = (args.files.clone(), args.endpoint.clone(), args.region.clone());
     let source = DumpSource {
+        address: address(&path),
         place: DumpPlace { path, endpoint, region },
         label: args.label.clone(),
         owner: args.external_id.clone().unwrap_or_else(|| "identity".to_owned()),
     };
     let state = Arc::new(super::writer(config)?);
-    let mut map = IdentityMap::open(&state)?;
-    let dumped = learn_dumps(&source, from, &mut map).map_err(of_teaching)?;
+    let map = Mutex::new(IdentityMap::open(&state)?);
+    let dumped = learn_dumps(&source, from, &map).map_err(of_teaching)?;
+    let map = map.into_inner().unwrap_or_else(PoisonError::into_inner);
     state.tidy_identity(&map, environment::clock().now())?;
     let value = json!({
         "dump": dumped.newest, "read": dumped.read, "anew": dumped.is_anew, "taught": taught_json(&dumped.taught),
@@ -133,7 +140,15 @@ fn import_dumps(config: &Config, args: &ImportArgs, from: file::From<'_>) -> Res
     Ok((dumped_text(&dumped), value))
 }
 
-fn dumped_text(dumped: &Dumped) -> String {
+/// One place, by whatever way one comes there.
+fn address(path: &str) -> String {
+    if path.contains("://") {
+        return path.trim_end_matches('/').to_owned();
+    }
+    Path::new(path).canonicalize().map_or_else(|_| path.to_owned(), |path| path.display().to_string())
+}
+
+pub(in crate::cli) fn dumped_text(dumped: &Dumped) -> String {
     let newest = dumped.newest;
     let dumps = match dumped.read.as_slice() {
         [] => return format!("nothing new: dump {newest} is the newest, and was read before"),
@@ -155,6 +170,73 @@ fn taken_back(config: &Config, address: &str, label: &str) -> Result<Shown, Comm
         return Err(CommandError::new(Exit::Failed, what).hint("`identity stats` shows the sources"));
     }
     Ok((format!("what dumps in {address} have told is taken back"), json!({ "dropped": address })))
+}
+
+/// The sources of the config that are of use for these cohorts, or for all.
+fn declared<'a>(config: &'a Config, only: &[CohortId]) -> &'a [IdentitySource] {
+    let chosen = |cohort: &&Cohort| only.is_empty() || only.contains(&cohort.id);
+    let is_of_use = config.cohorts.iter().filter(chosen).any(desired::may_move)
+        || (only.is_empty() && !config.exports.is_empty());
+    if is_of_use { &config.identity } else { &[] }
+}
+
+/// Learns from the sources of the config. Cohorts go on with what is known whatever becomes of it: a source that
+/// cannot be read takes nothing back. How the pass ends if nothing worse comes of it; none if all went well.
+pub(super) fn learn(
+    config: &Config,
+    stores: &[(String, String)],
+    state: &Arc<StateWriter>,
+    only: &[CohortId],
+) -> Result<Option<Exit>, CommandError> {
+    let (sources, mut worst) = (declared(config, only), None);
+    if sources.is_empty() {
+        return Ok(None);
+    }
+    let map = Mutex::new(IdentityMap::open(state)?);
+    for source in sources {
+        let now = environment::clock().now();
+        match identity::learn(source, identity::from(config, stores), &map, now) {
+            Ok(Lesson::NothingNew) => {}
+            Ok(Lesson::Dumps(dumped)) => tell(&format!("{}: {}", source.path(), dumped_text(&dumped))),
+            Ok(Lesson::Files(taught)) => tell(&format!("{}: {}", source.path(), taught_text(&taught))),
+            Err(error) => worst = worst.max(Some(unlearned(source, error))),
+        }
+    }
+    Ok(worst)
+}
+
+/// Tells which sources of the config have something that a pass would learn first. How a plan ends if nothing worse
+/// comes of it; none if all of them can be read.
+pub(super) fn tell_news(
+    config: &Config,
+    stores: &[(String, String)],
+    state: &StateReader,
+    only: &[CohortId],
+) -> Option<Exit> {
+    let mut worst = None;
+    for source in declared(config, only) {
+        let now = environment::clock().now();
+        match identity::has_news(source, identity::from(config, stores), state, now) {
+            Ok(false) => {}
+            Ok(true) => tell(&format!(
+                "{} has something new of who is who: `reconcile` learns it first, and may plan otherwise than this",
+                source.path()
+            )),
+            Err(error) => worst = worst.max(Some(unlearned(source, error))),
+        }
+    }
+    worst
+}
+
+fn unlearned(source: &IdentitySource, error: TeachError) -> Exit {
+    let error = of_teaching(error);
+    let what = format!(
+        "! identity {}: {}; cohorts go on with what was known before",
+        source.path(),
+        error.message()
+    );
+    tell(&what);
+    error.exit
 }
 
 fn layout(args: &ImportArgs) -> Result<Layout, CommandError> {
@@ -181,7 +263,7 @@ fn layout(args: &ImportArgs) -> Result<Layout, CommandError> {
     Ok(Layout::Ties { owner: owner.into(), handles })
 }
 
-fn taught_text(taught: &Taught) -> String {
+pub(in crate::cli) fn taught_text(taught: &Taught) -> String {
     let mut parts = vec![format!("read {}", counted(taught.rows, "row"))];
     parts.extend((taught.ties > 0).then(|| format!("{} with an owner", count(taught.ties))));
     parts.extend((taught.joins > 0).then(|| format!("{} merged", count(taught.joins))));

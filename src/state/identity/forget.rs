@@ -139,6 +139,7 @@ impl IdentityMap {
                 *files = merged(store, &runs, &keeps)?.0.into_iter().collect();
             }
         }
+        self.open_sources()?;
         Ok(erased.get())
     }
 }

@@ -55,6 +55,8 @@ pub struct IdentityMap {
     pub(super) runs: Vec<MapRun>,
     /// What sources say that are read as a whole.
     pub(super) sources: Vec<Taught>,
+    /// Of each source, the runs that say whose something is.
+    pub(super) people: Vec<Vec<MapRun>>,
     pending: ByKey<Known>,
     /// Counts what was learned.
     learned: u64,
@@ -81,13 +83,14 @@ impl IdentityMap {
         let store = &state.reader().store;
         let MapVersion { number, conflicts, runs: files, sources } = newest(store)?;
         let runs = files.iter().map(|file| MapRun::open(store, file)).collect::<Result<_, _>>()?;
-        Ok(Self {
+        let mut map = Self {
             state: Arc::clone(state),
             number,
             conflicts,
             files,
             runs,
             sources,
+            people: Vec::new(),
             pending: ByKey::default(),
             learned: 0,
             looked: BTreeMap::new(),
@@ -96,7 +99,9 @@ impl IdentityMap {
             forgotten: BTreeSet::new(),
             is_to_forget: false,
             deleted: BTreeSet::new(),
-        })
+        };
+        map.open_sources()?;
+        Ok(map)
     }
 
     pub(super) fn seed(&self) -> KeySeed {
@@ -190,6 +195,10 @@ impl IdentityMap {
         self.taught.insert(key, print);
     }
 
+    pub(super) fn has_learned(&mut self) {
+        self.learned += 1;
+    }
+
     /// Whether anything was learned since this was last asked for the same export, whoever has taught it.
     pub fn has_news_for(&mut self, export: &ExportId) -> bool {
         self.looked.insert(export.clone(), self.learned) != Some(self.learned)
@@ -240,7 +249,11 @@ impl IdentityMap {
             }
             let mut key = self.key(kind, value);
             for _ in 0..HOPS_MAX {
-                match self.known(key)? {
+                let known = match (self.known(key)?, self.in_sources(key)?) {
+                    (Some(known), Some(said)) => Some(if said.counts_before(&known) { said } else { known }),
+                    (known, said) => known.or(said),
+                };
+                match known {
                     Some(Known::Owner(owner, _)) if !self.forgotten.contains(&owner) => {
                         return Ok(Some(owner.into()));
                     }

@@ -35,7 +35,7 @@ pub use known::{Handle, KeyKind};
 pub use learn::IdentityMap;
 pub use owners::{Answers, Asked, Evidence, Owners};
 pub(super) use run::MapRun;
-pub use table::Table;
+pub use table::{Finished, Table};
 pub use taught::{Bookmark, SourceName, SourceStats, TableName};
 use taught::{Taught, TaughtShape};
 
@@ -151,6 +151,15 @@ impl StateReader {
         let runs = version.files().count() as u64;
         let sources = version.sources.iter().map(Taught::stats).collect();
         Ok(IdentityStats { number, entries, runs, bytes, conflicts, sources })
+    }
+
+    /// How far a source was read; none if it never was.
+    ///
+    /// # Errors
+    /// When the map cannot be read or is damaged.
+    pub fn bookmark(&self, name: &SourceName) -> Result<Option<Bookmark>, StateError> {
+        let known = newest(&self.store)?.sources.into_iter().find(|taught| taught.name == *name);
+        Ok(known.map(|taught| taught.bookmark))
     }
 
     /// The version of the identity map; 0 if nothing was ever learned.

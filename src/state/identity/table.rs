@@ -19,10 +19,21 @@ const PENDING_MAX: usize = 300_000;
 /// Temporary runs before they are merged into one.
 const SCRATCH_MAX: usize = 64;
 
+/// What is left of a table once everything was put on it.
+#[derive(Debug)]
+pub struct Finished {
+    /// What the state had when the table was opened.
+    pub(super) opened: Vec<SealedFile>,
+    /// What it shall have.
+    pub(super) files: Vec<SealedFile>,
+}
+
 /// A table of a source, to replay dumps onto.
 pub struct Table {
     seed: KeySeed,
     label: Box<str>,
+    /// What the state had when the table was opened.
+    opened: Vec<SealedFile>,
     /// The runs of the state that still stand, the oldest first.
     base: Vec<SealedFile>,
     /// These, and what was put on them since.
@@ -33,25 +44,24 @@ pub struct Table {
 }
 
 impl Table {
-    /// The table that these runs are.
-    pub(super) fn open(state: &StateWriter, label: &str, base: Vec<SealedFile>) -> Result<Self, StateError> {
+    /// The table that the state has, or an empty one in its place.
+    pub(super) fn open(
+        state: &StateWriter,
+        label: &str,
+        opened: Vec<SealedFile>,
+        is_anew: bool,
+    ) -> Result<Self, StateError> {
         let (seed, store) = (state.reader().seed(), &state.reader().store);
+        let base = if is_anew { Vec::new() } else { opened.clone() };
         let runs = base.iter().map(|file| MapRun::open(store, file)).collect::<Result<_, _>>()?;
-        Self::new(seed, label, base, runs)
+        Ok(Self { opened, base, runs, ..Self::empty(seed, label)? })
     }
 
-    fn new(seed: KeySeed, label: &str, base: Vec<SealedFile>, runs: Vec<MapRun>) -> Result<Self, StateError> {
+    fn empty(seed: KeySeed, label: &str) -> Result<Self, StateError> {
         let folder = tempfile::tempdir().map_err(StateError::Scratch)?;
         let scratch = Store::in_folder(folder.path());
-        Ok(Self {
-            seed,
-            label: label.into(),
-            base,
-            runs,
-            pending: ByKey::default(),
-            scratch,
-            _folder: folder,
-        })
+        let (opened, base, runs, pending) = (Vec::new(), Vec::new(), Vec::new(), ByKey::default());
+        Ok(Self { seed, label: label.into(), opened, base, runs, pending, scratch, _folder: folder })
     }
 
     /// Another table of the same source, with nothing in it.
@@ -59,7 +69,7 @@ impl Table {
     /// # Errors
     /// When there is no room for temporary files.
     pub fn another(&self) -> Result<Self, StateError> {
-        Self::new(self.seed, &self.label, Vec::new(), Vec::new())
+        Self::empty(self.seed, &self.label)
     }
 
     fn key(&self, name: &str) -> MapKey {
@@ -71,8 +81,20 @@ impl Table {
     /// # Errors
     /// When a temporary file cannot be written.
     pub fn tie(&mut self, name: &str, owner: Option<(&str, Timestamp)>) -> Result<(), StateError> {
+        self.tie_key(self.key(name), owner)
+    }
+
+    /// The same of whatever somebody is known by.
+    ///
+    /// # Errors
+    /// When a temporary file cannot be written.
+    pub fn tie_handle(&mut self, handle: Handle<'_>, owner: (&str, Timestamp)) -> Result<(), StateError> {
+        self.tie_key(handle.key(self.seed), Some(owner))
+    }
+
+    fn tie_key(&mut self, key: MapKey, owner: Option<(&str, Timestamp)>) -> Result<(), StateError> {
         let owner = owner.filter(|(owner, _)| owner.len() <= TEXT_LEN_MAX);
-        self.put(self.key(name), owner.map(|(owner, seen)| Known::owner(owner, seen)))
+        self.put(key, owner.map(|(owner, seen)| Known::owner(owner, seen)))
     }
 
     /// The row of this alias says which other it has become.
@@ -165,22 +187,31 @@ impl Table {
         self.take(&file)
     }
 
-    /// Writes what changed as runs of the state, which nobody finds before a version names them.
-    pub(super) fn finish(mut self, state: &StateWriter) -> Result<Vec<SealedFile>, StateError> {
+    /// Writes what changed as runs of the state, which nobody finds before [`IdentityMap::teach`].
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    ///
+    /// [`IdentityMap::teach`]: super::IdentityMap::teach
+    pub fn finish(mut self, state: &StateWriter) -> Result<Finished, StateError> {
         self.spill()?;
-        let store = &state.reader().store;
-        let (base, added) = self.runs.split_at(self.base.len());
+        let files = self.written(&state.reader().store)?;
+        Ok(Finished { opened: self.opened, files })
+    }
+
+    fn written(&mut self, store: &Store) -> Result<Vec<SealedFile>, StateError> {
+        let mut files = std::mem::take(&mut self.base);
+        let (base, added) = self.runs.split_at(files.len());
         if added.is_empty() {
-            return Ok(self.base);
+            return Ok(files);
         }
         let added_rows: u64 = added.iter().map(MapRun::rows).sum();
         let small: u64 = base.iter().skip(1).map(MapRun::rows).sum::<u64>() + added_rows;
         let is_small = base.first().is_some_and(|large| small < large.rows() / SHARE);
         if is_small && base.len() < RUNS_MAX {
             // What was there before and is no more must be said as long as an older run says otherwise.
-            let (file, _) = merged(store, added, &|_, _| true)?;
-            self.base.extend(file);
-            return Ok(self.base);
+            files.extend(merged(store, added, &|_, _| true)?.0);
+            return Ok(files);
         }
         let (file, _) = merged(store, &self.runs, &|_, known| *known != Known::Gone)?;
         Ok(file.into_iter().collect())

@@ -1,12 +1,16 @@
 //! What sources say that are read as a whole: their tables as of the last reading, and how far that went. It reads
 //! none of them.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use super::known::{Known, MapKey};
 use super::learn::IdentityMap;
-use super::table::Table;
-use crate::state::StateError;
+use super::run::MapRun;
+use super::table::{Finished, Table};
 use crate::state::sealed::{SealedFile, SealedShape};
+use crate::state::{StateError, StateWriter};
 
 /// A source that is read as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +30,8 @@ pub struct Bookmark {
     pub from: u64,
     /// Every dump from there on, with a mark of what it said.
     pub seen: Vec<(u64, u64)>,
-    /// The column that says whose a row is.
-    pub column: String,
+    /// What else its rows hang on: the column that says whose a row is, or what tells the files from any others.
+    pub mark: String,
 }
 
 /// One of the tables of a source.
@@ -102,6 +106,12 @@ impl IdentityMap {
         self.sources.iter().find(|taught| taught.name == *name)
     }
 
+    /// The state that it is part of.
+    #[must_use]
+    pub fn state(&self) -> Arc<StateWriter> {
+        Arc::clone(&self.state)
+    }
+
     /// How far a source was read; none if it never was.
     #[must_use]
     pub fn bookmark(&self, name: &SourceName) -> Option<&Bookmark> {
@@ -114,16 +124,15 @@ impl IdentityMap {
     /// # Errors
     /// When it cannot be read, or there is no room for temporary files.
     pub fn table(&self, name: &SourceName, which: TableName, is_anew: bool) -> Result<Table, StateError> {
-        let taught = self.source(name).filter(|_| !is_anew);
-        let base = taught.map_or_else(Vec::new, |taught| match which {
+        let opened = self.source(name).map_or_else(Vec::new, |taught| match which {
             TableName::People => taught.people.clone(),
             TableName::Joins => taught.joins.clone(),
         });
-        Table::open(&self.state, &name.label, base)
+        Table::open(&self.state, &name.label, opened, is_anew)
     }
 
     /// Puts tables in the place of what a source has said before, and makes it last together with how far it was
-    /// read.
+    /// read. `false`, and nothing of that, if what it has said before is not what it was when they were opened.
     ///
     /// # Errors
     /// As [`IdentityMap::commit`].
@@ -131,17 +140,54 @@ impl IdentityMap {
         &mut self,
         name: &SourceName,
         bookmark: Bookmark,
-        people: Table,
-        joins: Table,
-    ) -> Result<(), StateError> {
-        let (people, joins) = (people.finish(&self.state)?, joins.finish(&self.state)?);
-        let taught = Taught { name: name.clone(), bookmark, people, joins };
-        match self.sources.iter_mut().find(|known| known.name == *name) {
-            Some(known) => *known = taught,
+        people: Finished,
+        joins: Finished,
+    ) -> Result<bool, StateError> {
+        let known = self.sources.iter().position(|known| known.name == *name);
+        let before = known.map(|at| &self.sources[at]);
+        let (of_people, of_joins) = before.map_or_else(Default::default, |t| (&t.people[..], &t.joins[..]));
+        if of_people != people.opened || of_joins != joins.opened {
+            return Ok(false);
+        }
+        let taught = Taught { name: name.clone(), bookmark, people: people.files, joins: joins.files };
+        match known {
+            Some(at) => self.sources[at] = taught,
             None => self.sources.push(taught),
         }
+        self.open_sources()?;
+        self.has_learned();
         self.write()?;
-        self.put()
+        self.put()?;
+        Ok(true)
+    }
+
+    /// Opens the tables that say whose something is.
+    pub(super) fn open_sources(&mut self) -> Result<(), StateError> {
+        let store = &self.state.reader().store;
+        let files = self.sources.iter().map(|taught| &taught.people);
+        let open = |files: &Vec<SealedFile>| files.iter().map(|file| MapRun::open(store, file)).collect();
+        self.people = files.map(open).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    /// What the sources say of a key.
+    pub(super) fn in_sources(&self, key: MapKey) -> Result<Option<Known>, StateError> {
+        let mut best: Option<Known> = None;
+        for runs in &self.people {
+            let mut found = None;
+            for run in runs.iter().rev() {
+                found = run.get(key)?;
+                if found.is_some() {
+                    break;
+                }
+            }
+            let found = found.filter(|known| *known != Known::Gone);
+            best = match (found, best) {
+                (Some(found), Some(best)) if !found.counts_before(&best) => Some(best),
+                (found, best) => found.or(best),
+            };
+        }
+        Ok(best)
     }
 
     /// Takes back everything that a source has said. Whether it had said anything.
@@ -153,6 +199,7 @@ impl IdentityMap {
         self.sources.retain(|taught| taught.name != *name);
         let is_known = self.sources.len() < before;
         if is_known {
+            self.open_sources()?;
             self.write()?;
             self.put()?;
         }
@@ -162,11 +209,9 @@ impl IdentityMap {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::model::{Clock, Timestamp};
-    use crate::state::{Evidence, Handle, Holder, Location, StateWriter};
+    use crate::state::{Evidence, Handle, Holder, Location};
 
     const LABEL: &str = "heap_user_id";
 
@@ -209,13 +254,9 @@ mod tests {
         }
         let mut table = map.table(&name(), TableName::Joins, true).unwrap();
         joins.iter().for_each(|(from, into)| table.join(from, into).unwrap());
-        map.teach(
-            &name(),
-            Bookmark { dump, from: 1, seen: vec![(1, 2)], ..Bookmark::default() },
-            people,
-            table,
-        )
-        .unwrap();
+        let bookmark = Bookmark { dump, from: 1, seen: vec![(1, 2)], ..Bookmark::default() };
+        let (people, table) = (people.finish(state).unwrap(), table.finish(state).unwrap());
+        assert!(map.teach(&name(), bookmark, people, table).unwrap());
         assert_eq!(map.bookmark(&name()).unwrap().dump, dump);
     }
 
@@ -274,10 +315,19 @@ mod tests {
         people.keep_only(there).unwrap();
         people.tie("3", Some(("u3", at(2)))).unwrap();
         let joins = map.table(&name(), TableName::Joins, true).unwrap();
-        map.teach(&name(), Bookmark::default(), people, joins).unwrap();
+        let (people, joins) = (people.finish(&state).unwrap(), joins.finish(&state).unwrap());
+        assert!(map.teach(&name(), Bookmark::default(), people, joins).unwrap());
         let stats = state.reader().identity_stats().unwrap();
         assert_eq!((stats.entries, stats.runs), (155_000, 1));
         let shown = ["2", "3", "4", "5", "8", "309998"].map(|id| owner(&state, id));
         assert_eq!(shown.map(Option::unwrap_or_default), ["u2", "u3", "u4", "", "", "u3"]);
+        // What was opened before somebody else has taught the same source is not put in its place.
+        let table =
+            |map: &IdentityMap, which| map.table(&name(), which, true).unwrap().finish(&state).unwrap();
+        let (people, joins) = (table(&map, TableName::People), table(&map, TableName::Joins));
+        let (mut other, bookmark) = (table(&map, TableName::People), Bookmark::default);
+        other.files = people.opened.iter().take(0).cloned().collect();
+        assert!(map.teach(&name(), bookmark(), other, table(&map, TableName::Joins)).unwrap());
+        assert!(!map.teach(&name(), bookmark(), people, joins).unwrap());
     }
 }
