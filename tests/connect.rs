@@ -319,6 +319,8 @@ fn what_the_config_names_is_learned_first() {
     w.write("who.csv", "id,device,heap\nu8,d8,8\n");
     // A file that has only just been written may change again and show the same time.
     std::thread::sleep(std::time::Duration::from_millis(2_100));
+    w.run(&["doctor"])
+        .says(&["the newest is dump 1, with 2 tables", "who.csv can be read, and has the columns"]);
     let news = "has something new of who is who";
     w.run(&["plan"]).expect(0).says(&[&format!("dumps {news}"), &format!("who.csv {news}"), "+ add 3"]);
     w.run(&["identity", "stats"]).expect(0).says(&["0 entries"]);
@@ -341,6 +343,7 @@ fn what_the_config_names_is_learned_first() {
         "cohorts go on with what was known before",
         "In step",
     ];
+    w.run(&["doctor"]).expect(11).says(&["sync_2.json is damaged", "has no column `heap`"]);
     w.run(&["reconcile"]).expect(1).says(&told);
     assert_eq!(members(), "external_id u5, external_id u6, external_id u8");
     w.write("dumps/manifests/sync_2.json", manifest);
