@@ -28,14 +28,14 @@
 //! | [`fold`] | what a Heap's webhook has told: inbox → the membership table of each segment | model, state |
 //! | [`connector`] | the one HTTP client, and a folder per vendor or store | model, objects, config |
 //! | [`receiver`] | HTTP doors → inbox; cannot reach a pass | model, events, config, state |
-//! | [`identity`] | files that say who is who → the identity map | model, config, state, connector |
+//! | [`identity`] | files and Heap Connect's dumps that say who is who → the identity map | model, config, state, connector |
 //! | [`desired`] | reads a source, matches, sorts: an ordered, distinct set on disk | model, config, matching, state, connector |
 //! | [`targeting`] | segments, campaigns, Canvases: evidence and verdict | model, config, state, connector |
 //! | [`apply`] | sends an approved plan and records outcomes; decides nothing | model, config, plan, state, connector |
 //! | [`export`] | one pass of an export: read, map, send, checkpoint | model, events, config, state, connector, apply |
 //! | [`reconcile`] | one pass over everything; the only one that knows every stage | model, config, matching, plan, state, connector, fold, desired, apply, export |
 //! | [`dashboard`] | the read-only web page of `watch`, as a pure function; everything escaped | model, state |
-//! | [`watch`] | one closed enum of things that wake it, one loop, one queue | model, config, state, connector, fold, targeting, apply, export, receiver, reconcile, dashboard |
+//! | [`watch`] | one closed enum of things that wake it, one loop, one queue | model, config, state, connector, fold, identity, targeting, apply, export, receiver, reconcile, dashboard |
 //! | [`cli`] | the only module that prints, reads the environment or chooses an exit code | all |
 //!
 //! # Laws

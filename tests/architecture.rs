@@ -40,6 +40,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "state",
             "connector",
             "fold",
+            "identity",
             "targeting",
             "apply",
             "export",

@@ -21,6 +21,7 @@ mod braze_rest;
 mod columns;
 mod commands;
 mod config;
+mod connect;
 mod crash;
 mod currents;
 mod currents_http;

@@ -14,9 +14,9 @@ pub(super) struct IdentityArgs {
 pub(super) enum IdentityCommand {
     /// Show whose an id is: a device, an alias, or Braze's own id
     Show {
-        /// The id
-        #[arg(value_name = "IDENTIFIER")]
-        identifier: String,
+        /// The id; several may be given
+        #[arg(value_name = "IDENTIFIER", required = true)]
+        identifiers: Vec<String>,
         #[command(flatten)]
         format: FormatArgs,
     },
@@ -24,6 +24,17 @@ pub(super) enum IdentityCommand {
     Import(Box<ImportArgs>),
     /// Show how much is known
     Stats(FormatArgs),
+    /// Take back everything that a source of Heap Connect's dumps has told
+    Drop {
+        /// Its address, as `identity stats` shows it
+        #[arg(value_name = "ADDRESS")]
+        address: String,
+        /// The label that it was learned with
+        #[arg(long, value_name = "LABEL", default_value = "heap_user_id")]
+        label: String,
+        #[command(flatten)]
+        format: FormatArgs,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -34,11 +45,13 @@ pub(super) enum Layout {
     HeapUsers,
     /// Heap's `user_migrations`: `from_user_id` and `to_user_id`
     HeapUserMigrations,
+    /// Heap Connect's dumps as a whole: the bucket's address, or a folder that is a copy of it
+    HeapConnect,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
-    /// A file, a glob, or an address such as `s3://bucket/users/*.avro`
+    /// A file, a glob, or an address such as `s3://bucket/users/*.avro`; of Heap Connect, the bucket
     #[arg(value_name = "FILES")]
     pub(super) files: String,
     /// What its rows say
@@ -56,6 +69,12 @@ pub(super) struct ImportArgs {
     /// The label of the alias that Heap's user ids are in Braze
     #[arg(long, value_name = "LABEL", default_value = "heap_user_id")]
     pub(super) label: String,
+    /// The store's address, if the files are in a bucket and it is not the vendor's own
+    #[arg(long, value_name = "URL")]
+    pub(super) endpoint: Option<String>,
+    /// The bucket's region, for S3
+    #[arg(long, value_name = "REGION")]
+    pub(super) region: Option<String>,
     /// How the result is written to stdout
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: Format,
@@ -75,12 +94,13 @@ impl IdentityCommand {
             Self::Show { .. } => "show",
             Self::Import(_) => "import",
             Self::Stats(_) => "stats",
+            Self::Drop { .. } => "drop",
         }
     }
 
     pub(super) fn format(&self) -> Format {
         match self {
-            Self::Show { format, .. } | Self::Stats(format) => format.format,
+            Self::Show { format, .. } | Self::Stats(format) | Self::Drop { format, .. } => format.format,
             Self::Import(args) => args.format,
         }
     }

@@ -23,6 +23,7 @@ mod sandbox_args;
 mod segments;
 mod spans;
 mod state_args;
+mod teaching;
 
 mod view;
 mod workspace;

@@ -11,7 +11,7 @@ use super::source::{Sources, Span};
 use super::tree::{self, Entry, Node, Value};
 
 /// What an included file may hold: the parts that a team splits by file.
-const INCLUDABLE: [&str; 5] = ["connections", "cohorts", "segments", "exports", "removed"];
+const INCLUDABLE: [&str; 6] = ["connections", "cohorts", "identity", "segments", "exports", "removed"];
 
 /// The main file with everything it includes, before any environment.
 pub(super) struct Assembled {

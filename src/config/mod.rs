@@ -10,6 +10,7 @@
 
 mod action;
 mod checks;
+mod connect;
 mod explain;
 mod export;
 mod instance;
@@ -33,6 +34,7 @@ mod types;
 use std::path::Path;
 
 pub use action::{Action, Quiet, Triggered};
+pub use connect::{DumpPlace, DumpSource, IdentitySource, MappingSource};
 pub use export::{Export, ExportSource, HttpSource, StoragePlace, StorageSource};
 pub use problem::{Code, Problem, Problems};
 pub use schema::{schema, schema_text};

@@ -12,8 +12,18 @@ use serde_json::{Map, Value};
 /// The suffix of the definitions in which nothing is required.
 const PARTIAL: &str = "Overlay";
 /// What an environment may say; the rest is for the file as a whole.
-const KEYS: [&str; 9] =
-    ["state", "roots", "memory", "connections", "cohorts", "segments", "exports", "removed", "watch"];
+const KEYS: [&str; 10] = [
+    "state",
+    "roots",
+    "memory",
+    "connections",
+    "cohorts",
+    "identity",
+    "segments",
+    "exports",
+    "removed",
+    "watch",
+];
 
 /// What one environment changes.
 #[derive(Debug, Deserialize)]

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::action::Action;
+use super::connect::IdentitySource;
 use super::export::{Export, ExportSource};
 use super::secret::SecretRef;
 use super::segment::Segment;
@@ -35,6 +36,8 @@ pub struct Config {
     pub sql: BTreeMap<ConnectionName, Sql>,
     /// The cohorts in the order of the file.
     pub cohorts: Vec<Cohort>,
+    /// Where it is told who is who, in the order of the file.
+    pub identity: Vec<IdentitySource>,
     /// The segments that are to be checked, in the order of the file.
     pub segments: Vec<Segment>,
     /// The exports in the order of the file.

@@ -1,14 +1,22 @@
 //! Files that say who is who → the identity map: mapping files, and Heap's `users` and `user_migrations` as Heap
-//! Connect writes them. It moves nobody; the next plan does.
+//! Connect writes them, file by file or as its dumps leave them. It moves nobody; the next plan does.
 //!
 //! # Guarantees
 //! A file that cannot be read in full teaches nothing. Every row is accounted for: it ties, it joins, or it is
 //! counted as unused with its reason.
 
+mod connect;
+mod declared;
+
+pub use connect::{Dumped, learn_dumps};
+pub use declared::{Lesson, from, has_news, learn};
+
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::config::FileSource;
 use crate::connector::file::{self, FileError, Place, Sink};
+use crate::connector::heap_connect::DumpError;
 use crate::model::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, Timestamp, Unusable, usable};
 use crate::state::{Handle, IdentityMap, StateError};
 
@@ -82,9 +90,19 @@ pub enum TeachError {
     /// It cannot be read in full.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Dumps cannot be read in full.
+    #[error(transparent)]
+    Dump(#[from] DumpError),
+    /// Somebody else changed the same part of the map, again and again.
+    #[error("the identity map was changed while it was read")]
+    Busy,
     /// The map cannot be read or written.
     #[error(transparent)]
     State(#[from] StateError),
+}
+
+fn locked(map: &Mutex<IdentityMap>) -> MutexGuard<'_, IdentityMap> {
+    map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Teaches the map what files say, as seen at this time, and makes it last.

@@ -77,7 +77,10 @@ pub use checks::{
 };
 pub use exports::{Awaited, DayRecord, ExportRecord, Part, Rows, Waiting, WaitingFile, WaitingWriter};
 pub use gc::Garbage;
-pub use identity::{Answers, Asked, Evidence, Handle, IdentityMap, IdentityStats, KeyKind, Owners};
+pub use identity::{
+    Answers, Asked, Bookmark, Evidence, Finished, Handle, IdentityMap, IdentityStats, KeyKind, Owners,
+    SourceName, SourceStats, Table, TableName,
+};
 pub use inbox::{ClosedFile, Contents, Delivery, Inbox, InboxError, Room};
 pub use journal::{Entry, Event, Journal, PassRecord};
 pub use lease::Holder;

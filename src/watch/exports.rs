@@ -33,7 +33,9 @@ pub(super) struct Exports {
     pub(super) queue: super::queue::Queue<ExportId>,
     pub(super) links: Links,
     /// Opened with the first look.
-    identity: Option<Arc<Mutex<IdentityMap>>>,
+    pub(super) identity: Option<Arc<Mutex<IdentityMap>>>,
+    /// It is being taught.
+    pub(super) is_learning: bool,
     /// The version of the map that cohorts have been woken for.
     identity_version: u64,
 }
@@ -60,7 +62,13 @@ struct Looking {
 
 impl Exports {
     pub(super) fn new() -> Self {
-        Self { queue: super::queue::Queue::new(), links: Links::new(), identity: None, identity_version: 0 }
+        Self {
+            queue: super::queue::Queue::new(),
+            links: Links::new(),
+            identity: None,
+            is_learning: false,
+            identity_version: 0,
+        }
     }
 }
 
@@ -189,13 +197,7 @@ impl Lead {
     }
 
     fn looking(&mut self, export: Export) -> Result<Looking, StateError> {
-        let identity = match &self.exports.identity {
-            Some(identity) => Arc::clone(identity),
-            None => {
-                let opened = tokio::task::block_in_place(|| IdentityMap::open(&self.state))?;
-                Arc::clone(self.exports.identity.insert(Arc::new(Mutex::new(opened))))
-            }
-        };
+        let identity = self.identity_map()?;
         Ok(Looking {
             config: Arc::clone(&self.config),
             state: Arc::clone(&self.state),
@@ -253,7 +255,7 @@ impl Lead {
     }
 
     /// Events may have told whose a device or an alias is: members who are known by one may move.
-    fn wake_who_may_move(&mut self) {
+    pub(super) fn wake_who_may_move(&mut self) {
         let Ok(version) = tokio::task::block_in_place(|| self.state.reader().identity_version()) else {
             return;
         };

@@ -11,6 +11,7 @@ use super::board::Board;
 use super::check::{CheckEnd, Rests, connect};
 use super::doors::{FoldEnd, Inboxes, note_waiting, show};
 use super::exports::{Exported, Exports};
+use super::identity::Lessons;
 use super::look::{Looked, Looking, look};
 use super::notify::{Notifier, Told};
 use super::queue::{Key, Queue};
@@ -77,6 +78,7 @@ pub(super) enum Done {
     Folded(FoldEnd),
     Checked(Vec<CheckEnd>),
     Exported(Box<Exported>),
+    Learned(Lessons),
 }
 
 /// The leader: what it works with, and what it knows.
@@ -191,6 +193,7 @@ impl Lead {
         let doors = config.heap.keys().filter(|name| config.heap_has_door(name));
         doors.for_each(|name| self.folds.entry(name.clone()).or_default().due = Some(now));
         self.wake_exports();
+        self.start_learning(true);
         self.next_poll = now + config.watch.poll;
         let (cohorts, exports) = (config.cohorts.len(), config.exports.len());
         tracing::info!(cohorts, exports, state = %self.shared.location, "watching");
@@ -248,6 +251,7 @@ impl Lead {
                 Wake::Done(Done::Folded(end)) => self.folded(&end),
                 Wake::Done(Done::Checked(ends)) => self.checked(ends),
                 Wake::Done(Done::Exported(exported)) => self.exported(*exported),
+                Wake::Done(Done::Learned(lessons)) => self.learned(lessons),
                 Wake::Due => {}
             }
             self.on_time(service).await;
@@ -295,6 +299,7 @@ impl Lead {
                 self.open_doors();
             }
             self.sources.notice_all();
+            self.start_learning(false);
             self.settled().await;
         }
         if self.next_beat <= now {

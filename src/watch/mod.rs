@@ -19,6 +19,7 @@ mod check;
 mod doors;
 mod exports;
 mod files;
+mod identity;
 mod lead;
 mod look;
 mod metrics;

@@ -6,6 +6,7 @@ pub(crate) mod avro_writer;
 pub(crate) mod azure;
 pub(crate) mod boards;
 pub(crate) mod browser;
+pub(crate) mod connect;
 pub(crate) mod drivers;
 pub(crate) mod listener;
 pub(crate) mod postgres;

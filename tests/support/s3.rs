@@ -44,6 +44,20 @@ impl S3 {
         assert!(put.wait().unwrap().success());
     }
 
+    /// Writes every file of a folder, below a key.
+    pub(crate) fn put_all(&self, key: &str, folder: &std::path::Path) {
+        let script =
+            "import boto3,os,sys; s=boto3.client('s3',endpoint_url=sys.argv[1],region_name='us-east-1',\
+            aws_access_key_id='test',aws_secret_access_key='test')
+for at, _, names in os.walk(sys.argv[3]):
+    for name in names:
+        path = os.path.join(at, name)
+        s.upload_file(path, 'states', sys.argv[2] + '/' + os.path.relpath(path, sys.argv[3]))";
+        let mut python = Command::new("python3");
+        let put = python.args(["-c", script, &self.url, key]).arg(folder).status().unwrap();
+        assert!(put.success());
+    }
+
     /// The text of an object, by its whole address.
     pub(crate) fn text(&self, address: &str) -> String {
         let (bucket, key) = address.strip_prefix("s3://").unwrap().split_once('/').unwrap();

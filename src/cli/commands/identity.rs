@@ -1,29 +1,35 @@
 //! `identity`: who is who, as far as events and files have told; and learning it from files.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
 use crate::cli::args::{Format, Global};
-use crate::cli::error::{CommandError, file_hint};
+use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::identity_args::{IdentityArgs, IdentityCommand, ImportArgs, Layout as Known};
+use crate::cli::logging::tell;
 use crate::cli::output::{count, counted, out, yellow};
+use crate::cli::teaching::of_teaching;
 use crate::cli::view::json::envelope;
 use crate::cli::{access, environment};
-use crate::config::{Config, FileSource, FinalNewline};
+use crate::config::{Cohort, Config, DumpPlace, DumpSource, FileSource, FinalNewline, IdentitySource};
 use crate::connector::file;
-use crate::identity::{HandleColumn, Layout, Taught, TeachError, teach};
-use crate::model::timestamp_text;
-use crate::state::{Evidence, Handle, IdentityMap, StateReader};
+use crate::desired;
+use crate::identity::{self, Dumped, HandleColumn, Layout, Lesson, Taught, TeachError, learn_dumps, teach};
+use crate::model::{CohortId, timestamp_text};
+use crate::state::{
+    Evidence, Handle, IdentityMap, Owners, SourceName, SourceStats, StateReader, StateWriter,
+};
 
 pub(in crate::cli) fn run(global: &Global, args: &IdentityArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
     let (text, value) = match &args.command {
-        IdentityCommand::Show { identifier, .. } => show(&config, identifier.trim())?,
+        IdentityCommand::Show { identifiers, .. } => show(&config, identifiers)?,
         IdentityCommand::Import(args) => import(&config, args)?,
         IdentityCommand::Stats(_) => stats(&super::reader(&config)?)?,
+        IdentityCommand::Drop { address, label, .. } => taken_back(&config, address, label)?,
     };
     out(&match args.command.format() {
         Format::Human => text,
@@ -34,15 +40,29 @@ pub(in crate::cli) fn run(global: &Global, args: &IdentityArgs) -> Result<Exit, 
 
 type Shown = (String, Value);
 
-fn show(config: &Config, id: &str) -> Result<Shown, CommandError> {
+fn show(config: &Config, ids: &[String]) -> Result<Shown, CommandError> {
     let Some(owners) = super::reader(config)?.owners()? else {
-        return Ok((format!("nothing is known of {id}: nothing was ever learned"), json!({ "known": [] })));
+        let ids = ids.join(", ");
+        return Ok((format!("nothing is known of {ids}: nothing was ever learned"), json!({ "known": [] })));
     };
     let rules = config.cohorts.iter().flat_map(|cohort| &cohort.rules);
-    let mut labels: Vec<&str> = rules.map(|rule| &*rule.label).filter(|label| !label.is_empty()).collect();
+    let declared = config.identity.iter().filter_map(IdentitySource::label);
+    let mut labels: Vec<&str> = rules.map(|rule| &*rule.label).chain(declared).collect();
     labels.push(HEAP_LABEL);
+    labels.retain(|label| !label.is_empty());
     labels.sort_unstable();
     labels.dedup();
+    let (mut lines, mut values) = (Vec::new(), Vec::new());
+    for id in ids {
+        let (more, known) = one(&owners, id.trim(), &labels)?;
+        lines.extend(more);
+        values.extend(known);
+    }
+    Ok((lines.join("\n"), json!({ "known": values })))
+}
+
+/// What is known of one id, under whatever label.
+fn one(owners: &Owners, id: &str, labels: &[&str]) -> Result<(Vec<String>, Vec<Value>), CommandError> {
     let aliases = labels.iter().map(|label| Handle::Alias { label, name: id });
     let (mut lines, mut values, mut answers) = (Vec::new(), Vec::new(), owners.answers());
     for handle in [Handle::DeviceId(id), Handle::BrazeId(id)].into_iter().chain(aliases) {
@@ -57,53 +77,169 @@ fn show(config: &Config, id: &str) -> Result<Shown, CommandError> {
                 let seen = timestamp_text(seen);
                 let other = if is_contested { "; somebody else was said to be it as well" } else { "" };
                 lines.push(format!("{kind} {id} is {owner}, seen {seen}{other}"));
-                values.push(
-                    json!({ "kind": kind, "external_id": owner, "seen": seen, "ambiguous": is_contested }),
-                );
+                values.push(json!({
+                    "kind": kind, "id": id, "external_id": owner, "seen": seen, "ambiguous": is_contested,
+                }));
             }
             Evidence::Gone => {
                 lines.push(format!("{kind} {id} was deleted"));
-                values.push(json!({ "kind": kind, "deleted": true }));
+                values.push(json!({ "kind": kind, "id": id, "deleted": true }));
             }
         }
     }
     if lines.is_empty() {
         lines.push(format!("nothing is known of {id}: no event and no file has told whose it is"));
     }
-    Ok((lines.join("\n"), json!({ "known": values })))
+    Ok((lines, values))
 }
 
 /// The label of the alias that Heap's user ids are, unless told otherwise.
 const HEAP_LABEL: &str = "heap_user_id";
 
 fn import(config: &Config, args: &ImportArgs) -> Result<Shown, CommandError> {
+    // Whoever types the command says where the files are; there is no config that could be tricked.
+    let (stores, roots) = (access::stores(), [PathBuf::from("/")]);
+    let from = file::From { folder: Path::new("."), roots: &roots, stores: &stores };
+    if args.layout == Known::HeapConnect {
+        return import_dumps(config, args, from);
+    }
     let layout = layout(args)?;
     let state = Arc::new(super::writer(config)?);
     let source = FileSource {
         pattern: args.files.clone(),
-        endpoint: None,
-        region: None,
+        endpoint: args.endpoint.clone(),
+        region: args.region.clone(),
         format: None,
         delimiter: b',',
         null_values: Vec::new(),
         final_newline: FinalNewline::Required,
     };
-    // Whoever types the command says where the files are; there is no config that could be tricked.
-    let (stores, roots) = (access::stores(), [PathBuf::from("/")]);
-    let from = file::From { folder: Path::new("."), roots: &roots, stores: &stores };
     let mut map = IdentityMap::open(&state)?;
-    let taught = teach(&source, from, &layout, &mut map, environment::clock().now());
-    let taught = taught.map_err(|error| match error {
-        TeachError::State(error) => error.into(),
-        TeachError::File(error) => {
-            let failed = CommandError::new(Exit::Failed, format!("nothing was learned: {error}"));
-            match file_hint(&error) {
-                Some(hint) => failed.hint(hint),
-                None => failed,
-            }
-        }
-    })?;
+    let taught = teach(&source, from, &layout, &mut map, environment::clock().now()).map_err(of_teaching)?;
     Ok((taught_text(&taught), taught_json(&taught)))
+}
+
+fn import_dumps(config: &Config, args: &ImportArgs, from: file::From<'_>) -> Result<Shown, CommandError> {
+    if !args.device_ids.is_empty() || !args.aliases.is_empty() {
+        let what =
+            "Heap Connect's dumps have neither --device-id nor --alias: their handle is Heap's user id";
+        return Err(CommandError::new(Exit::Usage, what));
+    }
+    let (path, endpoint, region) = (args.files.clone(), args.endpoint.clone(), args.region.clone());
+    let source = DumpSource {
+        address: address(&path),
+        place: DumpPlace { path, endpoint, region },
+        label: args.label.clone(),
+        owner: args.external_id.clone().unwrap_or_else(|| "identity".to_owned()),
+    };
+    let state = Arc::new(super::writer(config)?);
+    let map = Mutex::new(IdentityMap::open(&state)?);
+    let dumped = learn_dumps(&source, from, &map).map_err(of_teaching)?;
+    let map = map.into_inner().unwrap_or_else(PoisonError::into_inner);
+    state.tidy_identity(&map, environment::clock().now())?;
+    let value = json!({
+        "dump": dumped.newest, "read": dumped.read, "anew": dumped.is_anew, "taught": taught_json(&dumped.taught),
+    });
+    Ok((dumped_text(&dumped), value))
+}
+
+/// One place, by whatever way one comes there.
+fn address(path: &str) -> String {
+    if path.contains("://") {
+        return path.trim_end_matches('/').to_owned();
+    }
+    Path::new(path).canonicalize().map_or_else(|_| path.to_owned(), |path| path.display().to_string())
+}
+
+pub(in crate::cli) fn dumped_text(dumped: &Dumped) -> String {
+    let newest = dumped.newest;
+    let dumps = match dumped.read.as_slice() {
+        [] => return format!("nothing new: dump {newest} is the newest, and was read before"),
+        [only] => format!("dump {only}"),
+        [first, .., last] => {
+            format!("{} from {first} to {last}", counted(dumped.read.len() as u64, "dump"))
+        }
+    };
+    let anew = if dumped.is_anew { "; what they said before is set aside" } else { "" };
+    format!("{dumps}{anew}\n{}", taught_text(&dumped.taught))
+}
+
+fn taken_back(config: &Config, address: &str, label: &str) -> Result<Shown, CommandError> {
+    let state = Arc::new(super::writer(config)?);
+    let name = SourceName { address: address.to_owned(), label: label.to_owned() };
+    let is_known = IdentityMap::open(&state)?.unteach(&name)?;
+    if !is_known {
+        let what = format!("nothing was learned from dumps in {address} under the label {label}");
+        return Err(CommandError::new(Exit::Failed, what).hint("`identity stats` shows the sources"));
+    }
+    Ok((format!("what dumps in {address} have told is taken back"), json!({ "dropped": address })))
+}
+
+/// The sources of the config that are of use for these cohorts, or for all.
+fn declared<'a>(config: &'a Config, only: &[CohortId]) -> &'a [IdentitySource] {
+    let chosen = |cohort: &&Cohort| only.is_empty() || only.contains(&cohort.id);
+    let is_of_use = config.cohorts.iter().filter(chosen).any(desired::may_move)
+        || (only.is_empty() && !config.exports.is_empty());
+    if is_of_use { &config.identity } else { &[] }
+}
+
+/// Learns from the sources of the config. Cohorts go on with what is known whatever becomes of it: a source that
+/// cannot be read takes nothing back. How the pass ends if nothing worse comes of it; none if all went well.
+pub(super) fn learn(
+    config: &Config,
+    stores: &[(String, String)],
+    state: &Arc<StateWriter>,
+    only: &[CohortId],
+) -> Result<Option<Exit>, CommandError> {
+    let (sources, mut worst) = (declared(config, only), None);
+    if sources.is_empty() {
+        return Ok(None);
+    }
+    let map = Mutex::new(IdentityMap::open(state)?);
+    for source in sources {
+        let now = environment::clock().now();
+        match identity::learn(source, identity::from(config, stores), &map, now) {
+            Ok(Lesson::NothingNew) => {}
+            Ok(Lesson::Dumps(dumped)) => tell(&format!("{}: {}", source.path(), dumped_text(&dumped))),
+            Ok(Lesson::Files(taught)) => tell(&format!("{}: {}", source.path(), taught_text(&taught))),
+            Err(error) => worst = worst.max(Some(unlearned(source, error))),
+        }
+    }
+    Ok(worst)
+}
+
+/// Tells which sources of the config have something that a pass would learn first. How a plan ends if nothing worse
+/// comes of it; none if all of them can be read.
+pub(super) fn tell_news(
+    config: &Config,
+    stores: &[(String, String)],
+    state: &StateReader,
+    only: &[CohortId],
+) -> Option<Exit> {
+    let mut worst = None;
+    for source in declared(config, only) {
+        let now = environment::clock().now();
+        match identity::has_news(source, identity::from(config, stores), state, now) {
+            Ok(false) => {}
+            Ok(true) => tell(&format!(
+                "{} has something new of who is who: `reconcile` learns it first, and may plan otherwise than this",
+                source.path()
+            )),
+            Err(error) => worst = worst.max(Some(unlearned(source, error))),
+        }
+    }
+    worst
+}
+
+fn unlearned(source: &IdentitySource, error: TeachError) -> Exit {
+    let error = of_teaching(error);
+    let what = format!(
+        "! identity {}: {}; cohorts go on with what was known before",
+        source.path(),
+        error.message()
+    );
+    tell(&what);
+    error.exit
 }
 
 fn layout(args: &ImportArgs) -> Result<Layout, CommandError> {
@@ -130,7 +266,7 @@ fn layout(args: &ImportArgs) -> Result<Layout, CommandError> {
     Ok(Layout::Ties { owner: owner.into(), handles })
 }
 
-fn taught_text(taught: &Taught) -> String {
+pub(in crate::cli) fn taught_text(taught: &Taught) -> String {
     let mut parts = vec![format!("read {}", counted(taught.rows, "row"))];
     parts.extend((taught.ties > 0).then(|| format!("{} with an owner", count(taught.ties))));
     parts.extend((taught.joins > 0).then(|| format!("{} merged", count(taught.joins))));
@@ -165,13 +301,27 @@ fn stats(state: &StateReader) -> Result<Shown, CommandError> {
     let entries =
         if stats.entries == 1 { "1 entry".to_owned() } else { format!("{} entries", count(stats.entries)) };
     let mut text = format!("{entries} in {}, {}", counted(stats.runs, "file"), counted(stats.bytes, "byte"));
+    for SourceStats { name, dump, people, joins } in &stats.sources {
+        let SourceName { address, label } = name;
+        let (people, joins) = (count(*people), count(*joins));
+        text.push_str(&format!(
+            "\n{address}, {label}: {people} with an owner and {joins} merged, as of dump {dump}"
+        ));
+    }
     if stats.conflicts > 0 {
         text.push_str(&format!(
             "\n{} claims by another owner than before; the newest evidence counted",
             count(stats.conflicts)
         ));
     }
+    let source = |source: &SourceStats| {
+        json!({
+            "address": source.name.address, "label": source.name.label, "dump": source.dump,
+            "people": source.people, "merged": source.joins,
+        })
+    };
     let value = json!({
+        "sources": stats.sources.iter().map(source).collect::<Vec<_>>(),
         "version": stats.number, "entries": stats.entries, "files": stats.runs,
         "bytes": stats.bytes, "conflicts": stats.conflicts,
     });

@@ -43,6 +43,7 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
     if let Ok(keys) = access::keys(&config) {
         workspace::refuse_other(&config, &state, &keys, &again)?;
     }
+    let unlearned = super::identity::tell_news(&config, &secrets.stores, &state, &args.pass.cohorts);
     let mut plan = reconcile::plan(inputs)?;
     if let Some(file) = &args.out {
         reconcile::save(&mut plan, file).map_err(|error| unusable_plan(error, &again))?;
@@ -57,6 +58,8 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
         segments: Segments { looked: &looked, config: &config },
     };
     let (exit, result) = verdict(&plan, args.detailed_exitcode);
+    let is_good = matches!(exit, Exit::Done | Exit::Pending);
+    let exit = unlearned.filter(|_| is_good).unwrap_or(exit);
     tracing::info!(result, "the pass ends");
     out(&match args.format {
         PlanFormat::Human => human::human(&plan, &showing),

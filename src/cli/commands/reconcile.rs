@@ -38,6 +38,11 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     let again = Again::new(global).pass(&args.pass, args.plan.as_ref());
     workspace::refuse_other(&config, state.reader(), &keys, &again)?;
     reconcile::fold_all(&config, &state, &pass, environment::clock())?;
+    // A saved plan is about what was known when it was made.
+    let unlearned = match &args.plan {
+        None => super::identity::learn(&config, &secrets.stores, &state, &args.pass.cohorts)?,
+        Some(_) => None,
+    };
     let plan = plan(args, &config, &secrets, &state, &pass, &*progress, &again)?;
     if let Some(expected) = args.expect.filter(|expected| *expected != plan.digest()) {
         let message = format!("the plan is {}, and not the expected {expected}", plan.digest());
@@ -48,7 +53,8 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     let jobs = jobs.collect::<Result<_, _>>()?;
     let format = args.format;
     let pass = Pass { global, config: &config, id: pass, progress, format, again, ids, jobs, secrets };
-    apply(plan, &keys, state, pass)
+    let exit = apply(plan, &keys, state, pass)?;
+    Ok(unlearned.filter(|_| exit == Exit::Done).unwrap_or(exit))
 }
 
 /// What an apply is asked for by.

@@ -1,4 +1,5 @@
-//! Sources of cohorts: whether they could be read, and have the columns that the rules name. No row is taken.
+//! Sources of cohorts, and of who is who: whether they could be read, and have the columns that the rules name. No row
+//! is taken.
 
 use std::sync::Arc;
 
@@ -6,8 +7,13 @@ use super::vendors::blocking;
 use super::{Findings, databases};
 use crate::cli::access;
 use crate::cli::error::file_hint;
-use crate::config::{Cohort, Config, Secrets, Source, Sql};
+use crate::cli::output::counted;
+use crate::cli::teaching::dump_hint;
+use crate::config::{
+    Cohort, Config, DumpPlace, FileSource, IdentitySource, MappingSource, Secrets, Source, Sql,
+};
 use crate::connector::file::{self, FileError, Place, Sink};
+use crate::connector::heap_connect::{DumpError, Dumps};
 use crate::connector::sql::{self, Database};
 use crate::matching::Matcher;
 use crate::model::Fields;
@@ -34,12 +40,53 @@ pub(super) async fn look(config: &Config, findings: &mut Findings) {
             Source::HeapSegment(_) => {}
         }
     }
+    for source in &config.identity {
+        findings.about(format!("identity {}", source.path()));
+        match source {
+            IdentitySource::HeapConnect(source) => dumps(config, &source.place, findings).await,
+            IdentitySource::File(source) => mapping(config, source, findings).await,
+        }
+    }
+}
+
+/// The dumps of Heap Connect: the newest manifest says what there is.
+async fn dumps(config: &Config, place: &DumpPlace, findings: &mut Findings) {
+    let (folder, roots, stores) = (config.folder.clone(), config.roots.clone(), access::stores());
+    let place = place.clone();
+    let tried = blocking(move || {
+        let dumps = Dumps::find(&place, file::From { folder: &folder, roots: &roots, stores: &stores })?;
+        let Some(newest) = dumps.all().last() else { return Ok((0, 0)) };
+        dumps.manifest(newest).map(|manifest| (newest.id, manifest.tables.len()))
+    });
+    match tried.await {
+        Some(Ok((dump, tables))) => {
+            findings.fine(
+                "dumps",
+                format!("the newest is dump {dump}, with {}", counted(tables as u64, "table")),
+            );
+        }
+        Some(Err(error)) => {
+            let error: DumpError = error;
+            findings.wrong("dumps", error.to_string(), dump_hint(&error).unwrap_or_default());
+        }
+        None => {}
+    }
+}
+
+async fn mapping(config: &Config, source: &MappingSource, findings: &mut Findings) {
+    let alias = source.alias.as_ref().map(|(_, column)| column);
+    let columns = std::iter::once(&source.owner).chain(&source.device_id).chain(alias);
+    let columns = columns.map(|column| column.as_str().into()).collect();
+    tried_files(config, source.files.clone(), columns, findings).await;
 }
 
 async fn files(config: &Config, cohort: &Cohort, findings: &mut Findings) {
     let Source::File(source) = cohort.source.clone() else { return };
+    tried_files(config, source, columns(cohort), findings).await;
+}
+
+async fn tried_files(config: &Config, source: FileSource, columns: Vec<Box<str>>, findings: &mut Findings) {
     let (folder, roots, stores) = (config.folder.clone(), config.roots.clone(), access::stores());
-    let columns = columns(cohort);
     let pattern = source.pattern.clone();
     let tried = blocking(move || {
         let from = file::From { folder: &folder, roots: &roots, stores: &stores };

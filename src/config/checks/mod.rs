@@ -31,6 +31,8 @@ const CHECKS: &[Check] = &[
     paths_stay_inside,
     places::addresses_are_good,
     places::stores_have_buckets,
+    places::dumps_are_in_buckets,
+    places::mappings_have_a_handle,
     formats_are_known,
     device_id_comes_last,
     rules_differ,
@@ -181,11 +183,12 @@ fn is_below(path: &str, root: &str) -> bool {
 }
 
 fn sources(tree: &Node) -> impl Iterator<Item = &Node> {
-    tree.items("cohorts").iter().filter_map(|cohort| cohort.get("source"))
+    tree.items("cohorts").iter().filter_map(|cohort| cohort.get("source")).chain(tree.items("identity"))
 }
 
 fn formats_are_known(tree: &Node, problems: &mut Vec<Problem>) {
-    for source in sources(tree).filter(|source| source.get("format").is_none()) {
+    let files = sources(tree).filter(|source| !is_kind(source, "heap_connect"));
+    for source in files.filter(|source| source.get("format").is_none()) {
         let Some((path, place)) = source.text("path") else { continue };
         if Format::from_name(Path::new(path)).is_none() {
             problems.push(

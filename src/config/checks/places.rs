@@ -43,7 +43,7 @@ fn address(path: &str) -> Result<(), &'static str> {
 
 /// What is said of a store is said of one.
 pub(super) fn stores_have_buckets(tree: &Node, problems: &mut Vec<Problem>) {
-    for source in files(tree) {
+    for source in sources(tree).filter(|source| is_kind(source, "file") || is_kind(source, "heap_connect")) {
         let path = source.text("path").map_or("", |(path, _)| path);
         let is_bucket = ["s3://", "gs://", "az://"].iter().any(|scheme| path.starts_with(scheme));
         for key in ["endpoint", "region"] {
@@ -60,6 +60,36 @@ pub(super) fn stores_have_buckets(tree: &Node, problems: &mut Vec<Problem>) {
                 Problem::new(Code::BadEndpoint, format!("`endpoint` {what}"))
                     .at(place, "not usable")
                     .hint(hint),
+            );
+        }
+    }
+}
+
+/// Heap Connect's dumps are in a bucket, or in a copy of it on this machine.
+pub(super) fn dumps_are_in_buckets(tree: &Node, problems: &mut Vec<Problem>) {
+    let dumps = sources(tree).filter(|source| is_kind(source, "heap_connect"));
+    for (path, place) in dumps.filter_map(|source| source.text("path")) {
+        let Some((scheme, rest)) = path.split_once("://") else { continue };
+        let bucket = rest.split('/').next().unwrap_or_default();
+        let is_good = ["s3", "gs", "az"].contains(&scheme) && !bucket.is_empty();
+        if !is_good || rest.contains(['@', '*', '?', '[', '#']) {
+            problems.push(
+                Problem::new(Code::BadEndpoint, "`path` names no bucket")
+                    .at(place, "no place that dumps can be in")
+                    .hint("`s3://bucket`, `gs://…` or `az://…`, with a prefix if need be, or a folder"),
+            );
+        }
+    }
+}
+
+/// A file that tells who is who has something besides the customer's id.
+pub(super) fn mappings_have_a_handle(tree: &Node, problems: &mut Vec<Problem>) {
+    for source in tree.items("identity").iter().filter(|source| is_kind(source, "file")) {
+        if source.get("device_id").is_none() && source.get("alias").is_none() {
+            problems.push(
+                Problem::new(Code::MissingKey, "neither `device_id` nor `alias`")
+                    .at(source.head(), "says nothing of whom it names")
+                    .hint("`device_id: COLUMN`, or `alias: { label: LABEL, name: COLUMN }`"),
             );
         }
     }

@@ -5,6 +5,7 @@
 
 mod action;
 mod export;
+mod identity;
 mod segments;
 mod server;
 mod sql;
@@ -71,6 +72,7 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
             })
             .collect::<Result<_, _>>()
             .map_err(|error| id_problem(tree, &error))?,
+        identity: file.identity.into_iter().map(identity::identity).collect(),
         segments: segments
             .map(|(at, shape)| segments::segment(shape, declared_at("segments", at)))
             .collect::<Result<_, _>>()

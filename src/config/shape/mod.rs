@@ -9,6 +9,7 @@ mod deliver;
 mod export;
 mod guard;
 mod heap;
+mod identity;
 mod segments;
 mod sql;
 mod watch;
@@ -25,6 +26,7 @@ pub(in crate::config) use export::{
 };
 pub(in crate::config) use guard::Guard;
 pub(in crate::config) use heap::{Heap, Region, SegmentSource};
+pub(in crate::config) use identity::{IdentityDumps, IdentityFile, IdentitySource};
 pub(in crate::config) use segments::{Combination, Named, Segment, Size};
 pub(in crate::config) use sql::{Adbc, DatabaseTls, Diff, Postgres, Quote, SqlSource};
 pub(in crate::config) use watch::{Limits, Notify, NotifyFormat, NotifyOn, Schedule, Watch};
@@ -48,7 +50,7 @@ pub(in crate::config) struct File {
     /// How the bucket in `state` is reached, where the vendor's environment variables do not say it all.
     #[serde(default)]
     pub(in crate::config) bucket: Bucket,
-    /// More files to read, as globs relative to this file's folder. They may hold `connections`, `cohorts`, `segments`, `exports` and `removed`.
+    /// More files to read, as globs relative to this file's folder. They may hold `connections`, `cohorts`, `identity`, `segments`, `exports` and `removed`.
     #[serde(default)]
     #[schemars(example = ["cohorts/*.yaml"])]
     pub(in crate::config) include: Vec<String>,
@@ -66,6 +68,9 @@ pub(in crate::config) struct File {
     /// The cohorts to keep in step.
     #[serde(default)]
     pub(in crate::config) cohorts: Vec<Cohort>,
+    /// Where it is told who is who.
+    #[serde(default)]
+    pub(in crate::config) identity: Vec<IdentitySource>,
     /// Braze segments that use the cohorts, and that are checked.
     #[serde(default)]
     pub(in crate::config) segments: Vec<Segment>,

@@ -2,8 +2,10 @@
 //! are named by their path, `user.id`.
 
 use std::io::{BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::find::Found;
+use super::open::{self, Watch};
 use super::{FileError, Place, Sink};
 use crate::connector::cells::Cells;
 use crate::connector::currents::avro::{AvroError, Block, Blocks, Header, Limits};
@@ -20,34 +22,101 @@ impl Fields for Row<'_> {
     }
 }
 
-/// Reads a file.
+/// Reads a file, each of whose columns must be there.
 pub(super) fn read(
-    file: impl Read,
+    file: Box<dyn Read>,
     path: &Path,
     columns: &[Box<str>],
-    name: &str,
     sink: &mut impl Sink,
 ) -> Result<bool, FileError> {
-    let mut input = BufReader::with_capacity(BUFFER_LEN, file);
-    let limits = Limits::default();
-    let header = Header::read(&mut input, &limits).map_err(|e| damaged(path, &e))?;
-    let fields = header.schema.fields();
-    let wanted = wanted(&fields, path, columns)?;
-    let mut blocks = Blocks::new(input.by_ref(), &header, header.len(), &limits);
-    let (mut block, mut line) = (Block::default(), 0);
-    let mut cells: Vec<Cells> = columns.iter().map(|_| Cells::with_capacity(1)).collect();
-    while blocks.advance(&mut block).map_err(|e| damaged(path, &e))? {
-        let mut records = block.records(&header.schema);
-        while let Some(record) = records.advance().map_err(|e| damaged(path, &e))? {
-            line += 1;
-            for (cells, (at, rest)) in cells.iter_mut().zip(&wanted) {
-                cells.clear();
-                cell(record.datum(*at), rest, cells);
-            }
-            sink.row(&Row(&cells), Place { file: name, line })?;
-        }
-    }
+    Opened::new(file, path)?.read(columns, &[], sink)?;
     Ok(true)
+}
+
+/// A file whose front was read.
+struct Opened {
+    path: PathBuf,
+    input: BufReader<Box<dyn Read>>,
+    header: Header,
+}
+
+impl Opened {
+    fn new(file: Box<dyn Read>, path: &Path) -> Result<Self, FileError> {
+        let mut input = BufReader::with_capacity(BUFFER_LEN, file);
+        let header = Header::read(&mut input, &Limits::default()).map_err(|e| damaged(path, &e))?;
+        Ok(Self { path: path.to_owned(), input, header })
+    }
+
+    /// Hands over all rows: of each the columns that must be there, and those that may be. How many there were.
+    fn read(
+        self,
+        required: &[Box<str>],
+        optional: &[Box<str>],
+        sink: &mut impl Sink,
+    ) -> Result<u64, FileError> {
+        let Self { path, input, header } = self;
+        let fields = header.schema.fields();
+        let mut wanted: Vec<Option<(usize, Vec<&str>)>> =
+            wanted(&fields, &path, required)?.into_iter().map(Some).collect();
+        wanted.extend(optional.iter().map(|column| place(&fields, column)));
+        let mut blocks = Blocks::new(input, &header, header.len(), &Limits::default());
+        let (mut block, mut line, name) = (Block::default(), 0, path.display().to_string());
+        let mut cells: Vec<Cells> = wanted.iter().map(|_| Cells::with_capacity(1)).collect();
+        while blocks.advance(&mut block).map_err(|e| damaged(&path, &e))? {
+            let mut records = block.records(&header.schema);
+            while let Some(record) = records.advance().map_err(|e| damaged(&path, &e))? {
+                line += 1;
+                for (cells, wanted) in cells.iter_mut().zip(&wanted) {
+                    cells.clear();
+                    match wanted {
+                        Some((at, rest)) => cell(record.datum(*at), rest, cells),
+                        None => cells.absent(),
+                    }
+                }
+                sink.row(&Row(&cells), Place { file: &name, line })?;
+            }
+        }
+        Ok(line)
+    }
+}
+
+/// One Avro file, whatever its name ends with.
+pub(in crate::connector) struct AvroFile {
+    opened: Opened,
+    watch: Watch,
+}
+
+impl AvroFile {
+    pub(in crate::connector) fn open(found: &Found) -> Result<Self, FileError> {
+        let (handle, watch) = open::open(found)?;
+        let opened = Opened::new(handle.reader(), found.path());
+        // Whatever a parser made of it: what did not come is not damaged.
+        watch.came_whole()?;
+        Ok(Self { opened: opened?, watch })
+    }
+
+    /// Whether its schema has this field.
+    pub(in crate::connector) fn has(&self, column: &str) -> bool {
+        self.opened.header.schema.fields().contains(&column)
+    }
+
+    pub(in crate::connector) fn path(&self) -> &Path {
+        &self.opened.path
+    }
+
+    /// Hands over all rows: of each the columns that must be there, and those that may be. How many there were.
+    pub(in crate::connector) fn read(
+        self,
+        required: &[Box<str>],
+        optional: &[Box<str>],
+        sink: &mut impl Sink,
+    ) -> Result<u64, FileError> {
+        let read = self.opened.read(required, optional, sink);
+        self.watch.came_whole()?;
+        let rows = read?;
+        self.watch.unchanged()?;
+        Ok(rows)
+    }
 }
 
 fn damaged(path: &Path, error: &AvroError) -> FileError {
@@ -61,19 +130,23 @@ fn wanted<'c>(
     columns: &'c [Box<str>],
 ) -> Result<Vec<(usize, Vec<&'c str>)>, FileError> {
     let each = columns.iter().map(|column| {
-        let whole = fields.iter().position(|field| *field == &**column).map(|at| (at, Vec::new()));
-        let nested = || {
-            let (first, rest) = column.split_once('.')?;
-            let at = fields.iter().position(|field| *field == first)?;
-            Some((at, rest.split('.').collect()))
-        };
-        whole.or_else(nested).ok_or_else(|| FileError::MissingColumn {
+        place(fields, column).ok_or_else(|| FileError::MissingColumn {
             path: path.to_owned(),
             column: column.to_string(),
             found: fields.iter().map(|field| (*field).to_owned()).collect(),
         })
     });
     each.collect()
+}
+
+fn place<'c>(fields: &[&str], column: &'c str) -> Option<(usize, Vec<&'c str>)> {
+    let whole = fields.iter().position(|field| *field == column).map(|at| (at, Vec::new()));
+    let nested = || {
+        let (first, rest) = column.split_once('.')?;
+        let at = fields.iter().position(|field| *field == first)?;
+        Some((at, rest.split('.').collect()))
+    };
+    whole.or_else(nested)
 }
 
 fn cell(datum: Datum<'_>, rest: &[&str], cells: &mut Cells) {

@@ -10,7 +10,7 @@ use crate::objects::Object;
 
 /// A file that was found.
 #[derive(Clone, Debug)]
-pub(super) enum Found {
+pub(in crate::connector) enum Found {
     /// On this machine.
     Here(PathBuf),
     /// In a bucket or on a web server, under the address that messages name.
@@ -19,7 +19,7 @@ pub(super) enum Found {
 
 impl Found {
     /// Its path or address.
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::connector) fn path(&self) -> &Path {
         match self {
             Self::Here(path) | Self::There(path, _) => path,
         }
@@ -60,7 +60,7 @@ pub(super) fn is_glob(pattern: &str) -> bool {
 }
 
 /// Where a path leads once all symbolic links are followed.
-fn real(path: &Path) -> io::Result<PathBuf> {
+pub(in crate::connector) fn real(path: &Path) -> io::Result<PathBuf> {
     if path.as_os_str().is_empty() { Path::new(".").canonicalize() } else { path.canonicalize() }
 }
 

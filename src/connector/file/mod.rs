@@ -23,14 +23,16 @@ mod remote;
 
 use std::path::{Path, PathBuf};
 
+pub(in crate::connector) use avro::AvroFile;
 pub use error::FileError;
-use find::Found;
+pub(in crate::connector) use find::{Found, real};
 pub use fingerprint::{Fingerprint, fingerprint};
 pub use guard::is_guarded;
 
 use crate::config::{FileSource, Format};
 use crate::model::Fields;
 use open::Stamp;
+pub(in crate::connector) use open::read_whole;
 
 /// Where a row stands.
 #[derive(Clone, Copy, Debug)]
@@ -173,7 +175,7 @@ fn rows(
     let name = path.display().to_string();
     match format {
         Format::Parquet => parquet::read(handle, path, columns, &name, sink),
-        Format::Avro => avro::read(handle.reader(), path, columns, &name, sink),
+        Format::Avro => avro::read(handle.reader(), path, columns, sink),
         Format::Csv | Format::Tsv | Format::Ndjson => {
             let input = lines::Lines::new(handle.unpacked(path)?, path, source.final_newline);
             match format {

@@ -173,6 +173,17 @@ pub(super) fn open(found: &Found) -> Result<(Handle, Watch), FileError> {
     Ok((Handle::File(file), Watch { path: path.clone(), before, of: Of::File(same) }))
 }
 
+/// All bytes of a file, which may have so many.
+pub(in crate::connector) fn read_whole(found: &Found, len_max: u64) -> Result<Vec<u8>, FileError> {
+    let (handle, watch) = open(found)?;
+    let mut bytes = Vec::new();
+    let read = handle.reader().take(len_max).read_to_end(&mut bytes);
+    watch.came_whole()?;
+    read.map_err(|source| FileError::Io { path: found.path().to_owned(), source })?;
+    watch.unchanged()?;
+    Ok(bytes)
+}
+
 /// Notices that a file changed. A file that was replaced by another was still read as a whole.
 pub(super) struct Watch {
     path: PathBuf,

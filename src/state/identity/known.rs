@@ -137,6 +137,16 @@ impl Known {
         matches!(self, Self::Owner(_, _, true))
     }
 
+    /// Whether this counts, where something else that is told of the same key does not: whoever was merged is
+    /// somebody else whoever they were before, and of two owners the newest evidence counts.
+    pub(super) fn counts_before(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Owner(_, seen, _), Self::Owner(_, other, _)) => seen >= other,
+            (_, Self::Gone) | (Self::Owner(..), Self::Merged(_)) => false,
+            _ => true,
+        }
+    }
+
     /// Whether the two say that one key is of two people.
     pub(super) fn contradicts(&self, before: &Self) -> bool {
         matches!((self, before), (Self::Owner(owner, ..), Self::Owner(known, ..)) if owner != known)

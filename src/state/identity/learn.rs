@@ -1,6 +1,5 @@
 //! The map while a pass learns: runs on disk, what is not written yet in memory, and what was asked lately.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -8,8 +7,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::by_key::ByKey;
 use super::known::{Handle, KeyKind, Known, MapKey};
-use super::merge::merged;
 use super::run::{MapRun, MapWriter};
+use super::taught::{Taught, TaughtShape};
 use super::{MapVersion, Shape, newest, path_of};
 use crate::model::{ExportId, KeySeed, Timestamp};
 use crate::state::sealed::{SealedFile, SealedShape};
@@ -20,36 +19,38 @@ const PENDING_MAX: usize = 150_000;
 /// Answers that are remembered, of either kind.
 const RECENT_MAX: usize = 100_000;
 /// Runs before they are merged into one.
-const RUNS_MAX: usize = 8;
-/// Small runs may hold one part in so many of the entries of the largest.
-const SHARE: u64 = 4;
+pub(super) const RUNS_MAX: usize = 8;
 /// More merges than this in a row are a circle.
 const HOPS_MAX: usize = 8;
 /// Longest text that an entry can hold.
-const TEXT_LEN_MAX: usize = u16::MAX as usize;
+pub(super) const TEXT_LEN_MAX: usize = u16::MAX as usize;
 
 /// The identity map, to ask and to teach. Only the process that holds the state has one.
 pub struct IdentityMap {
-    state: Arc<StateWriter>,
+    pub(super) state: Arc<StateWriter>,
     number: u64,
     conflicts: u64,
-    files: Vec<SealedFile>,
-    runs: Vec<MapRun>,
+    pub(super) files: Vec<SealedFile>,
+    pub(super) runs: Vec<MapRun>,
+    /// What sources say that are read as a whole.
+    pub(super) sources: Vec<Taught>,
+    /// Of each source, the runs that say whose something is.
+    pub(super) people: Vec<Vec<MapRun>>,
     pending: ByKey<Known>,
     /// Counts what was learned.
     learned: u64,
     /// How much had been learned when each export last looked.
     looked: BTreeMap<ExportId, u64>,
     /// What is known to stand there, as a hash: it need not be learned again.
-    taught: ByKey<u64>,
+    pub(super) taught: ByKey<u64>,
     /// What the runs have answered.
-    asked: ByKey<Option<Known>>,
+    pub(super) asked: ByKey<Option<Known>>,
     /// People who are to be forgotten: the customer's ids.
-    forgotten: BTreeSet<Box<str>>,
+    pub(super) forgotten: BTreeSet<Box<str>>,
     /// Somebody was deleted since the runs were last merged.
-    is_to_forget: bool,
+    pub(super) is_to_forget: bool,
     /// Braze's ids of people who were deleted while this map was open.
-    deleted: BTreeSet<MapKey>,
+    pub(super) deleted: BTreeSet<MapKey>,
 }
 
 impl IdentityMap {
@@ -59,14 +60,16 @@ impl IdentityMap {
     /// When it cannot be read or is damaged.
     pub fn open(state: &Arc<StateWriter>) -> Result<Self, StateError> {
         let store = &state.reader().store;
-        let MapVersion { number, conflicts, runs: files } = newest(store)?;
-        let runs = files.iter().map(|file| MapRun::open(store, &file.id)).collect::<Result<_, _>>()?;
-        Ok(Self {
+        let MapVersion { number, conflicts, runs: files, sources } = newest(store)?;
+        let runs = files.iter().map(|file| MapRun::open(store, file)).collect::<Result<_, _>>()?;
+        let mut map = Self {
             state: Arc::clone(state),
             number,
             conflicts,
             files,
             runs,
+            sources,
+            people: Vec::new(),
             pending: ByKey::default(),
             learned: 0,
             looked: BTreeMap::new(),
@@ -75,14 +78,16 @@ impl IdentityMap {
             forgotten: BTreeSet::new(),
             is_to_forget: false,
             deleted: BTreeSet::new(),
-        })
+        };
+        map.open_sources()?;
+        Ok(map)
     }
 
-    fn seed(&self) -> KeySeed {
+    pub(super) fn seed(&self) -> KeySeed {
         self.state.reader().seed()
     }
 
-    fn key(&self, kind: KeyKind, value: &str) -> MapKey {
+    pub(super) fn key(&self, kind: KeyKind, value: &str) -> MapKey {
         Handle::of(kind, value).key(self.seed())
     }
 
@@ -177,6 +182,10 @@ impl IdentityMap {
         self.taught.insert(key, print);
     }
 
+    pub(super) fn has_learned(&mut self) {
+        self.learned += 1;
+    }
+
     /// Whether anything was learned since this was last asked for the same export, whoever has taught it.
     pub fn has_news_for(&mut self, export: &ExportId) -> bool {
         self.looked.insert(export.clone(), self.learned) != Some(self.learned)
@@ -227,7 +236,11 @@ impl IdentityMap {
             }
             let mut key = self.key(kind, value);
             for _ in 0..HOPS_MAX {
-                match self.known(key)? {
+                let known = match (self.known(key)?, self.in_sources(key)?) {
+                    (Some(known), Some(said)) => Some(if said.counts_before(&known) { said } else { known }),
+                    (known, said) => known.or(said),
+                };
+                match known {
                     Some(Known::Owner(owner, ..)) if !self.forgotten.contains(&owner) => {
                         return Ok(Some(owner.into()));
                     }
@@ -240,19 +253,19 @@ impl IdentityMap {
     }
 
     /// Writes what was learned as a run. It lasts, and nobody finds it before [`IdentityMap::commit`].
-    fn write(&mut self) -> Result<(), StateError> {
+    pub(super) fn write(&mut self) -> Result<(), StateError> {
         if self.pending.is_empty() {
             return Ok(());
         }
         let store = &self.state.reader().store;
-        let mut writer = MapWriter::create(store)?;
+        let mut writer = MapWriter::create(store, self.pending.len() as u64)?;
         let mut entries: Vec<(&MapKey, &Known)> = self.pending.iter().collect();
         entries.sort_unstable_by_key(|(key, _)| **key);
         for (key, known) in entries {
             writer.push(*key, known)?;
         }
         let file = writer.finish()?;
-        self.runs.push(MapRun::open(store, &file.id)?);
+        self.runs.push(MapRun::open(store, &file)?);
         self.files.push(file);
         self.pending.clear();
         self.asked.clear();
@@ -270,16 +283,17 @@ impl IdentityMap {
     }
 
     fn is_committed(&self) -> Result<bool, StateError> {
-        newest(&self.state.reader().store).map(|map| map.runs == self.files)
+        newest(&self.state.reader().store).map(|map| map.runs == self.files && map.sources == self.sources)
     }
 
-    fn put(&mut self) -> Result<(), StateError> {
+    pub(super) fn put(&mut self) -> Result<(), StateError> {
         self.state.check_lease()?;
         let shape = Shape {
             format: format::KNOWN,
             version: self.number + 1,
             conflicts: self.conflicts,
             runs: self.files.iter().map(SealedShape::from_file).collect(),
+            sources: self.sources.iter().map(TaughtShape::from_taught).collect(),
         };
         let text = serde_json::to_vec(&shape).unwrap_or_default();
         if !self.state.reader().store.put_new(&path_of(self.number + 1), &text)? {
@@ -287,96 +301,6 @@ impl IdentityMap {
         }
         self.number += 1;
         Ok(())
-    }
-
-    /// Makes what was learned last, takes out whoever was deleted, and merges runs when there are many.
-    ///
-    /// # Errors
-    /// As [`IdentityMap::commit`].
-    pub fn settle(&mut self) -> Result<(), StateError> {
-        if !self.is_to_forget && self.runs.len() < RUNS_MAX {
-            return self.commit();
-        }
-        self.write()?;
-        if !self.is_to_forget {
-            return self.merge_small().and_then(|()| self.put());
-        }
-        let (forgotten, deleted, seed) = (self.forgotten.clone(), self.deleted.clone(), self.seed());
-        let keeps = |_: MapKey, known: &Known| match known {
-            Known::Owner(owner, ..) => !forgotten.contains(owner),
-            Known::Merged(into) => !deleted.contains(&Handle::BrazeId(into).key(seed)),
-            Known::Gone => true,
-        };
-        self.merge_all(&keeps)?;
-        self.put()?;
-        self.forgotten.clear();
-        self.is_to_forget = false;
-        self.taught.clear();
-        Ok(())
-    }
-
-    /// Merges the small runs, or all of them once these are a share of the largest, which is the first.
-    fn merge_small(&mut self) -> Result<(), StateError> {
-        let large = self.files.first().map_or(0, |file| file.rows);
-        let small: u64 = self.files.iter().skip(1).map(|file| file.rows).sum();
-        let from = usize::from(small < large / SHARE);
-        self.merge_from(from, &|_, _| true).map(drop)
-    }
-
-    /// Takes out everything about whoever is called so, by whatever kind of id. Gives back how many entries that
-    /// were.
-    ///
-    /// # Errors
-    /// As [`IdentityMap::commit`].
-    pub fn erase(&mut self, id: &str) -> Result<u64, StateError> {
-        self.write()?;
-        if self.files.is_empty() {
-            return Ok(0);
-        }
-        let keys = [KeyKind::BrazeId, KeyKind::DeviceId].map(|kind| self.key(kind, id));
-        // Whoever was merged into one of theirs goes as well, since that names it.
-        let (theirs, seed) = (RefCell::new(BTreeSet::from(keys)), self.seed());
-        self.merge_all(&|key, known| {
-            if matches!(known, Known::Owner(owner, ..) if **owner == *id) {
-                theirs.borrow_mut().insert(key);
-            }
-            true
-        })?;
-        let theirs = theirs.into_inner();
-        let keeps = |key: MapKey, known: &Known| match known {
-            _ if keys.contains(&key) => false,
-            Known::Owner(text, ..) => **text != *id,
-            Known::Merged(into) => !theirs.contains(&Handle::BrazeId(into).key(seed)),
-            Known::Gone => true,
-        };
-        // Even with nothing erased, an older run may have named them.
-        let erased = self.merge_all(&keeps)?;
-        self.put()?;
-        self.taught.clear();
-        Ok(erased)
-    }
-
-    /// The runs that the map is made of.
-    pub(in crate::state) fn run_ids(&self) -> Vec<Box<str>> {
-        self.files.iter().map(|file| file.id.clone()).collect()
-    }
-
-    /// Merges all runs into one, of what is kept. Gives back how many entries were not.
-    fn merge_all(&mut self, keeps: &dyn Fn(MapKey, &Known) -> bool) -> Result<u64, StateError> {
-        self.merge_from(0, keeps)
-    }
-
-    /// The same of the runs from one on.
-    fn merge_from(&mut self, from: usize, keeps: &dyn Fn(MapKey, &Known) -> bool) -> Result<u64, StateError> {
-        let store = &self.state.reader().store;
-        let (file, erased) = merged(store, &self.runs[from..], keeps)?;
-        let run = file.as_ref().map(|file| MapRun::open(store, &file.id)).transpose()?;
-        self.runs.truncate(from);
-        self.files.truncate(from);
-        self.runs.extend(run);
-        self.files.extend(file);
-        self.asked.clear();
-        Ok(erased)
     }
 }
 

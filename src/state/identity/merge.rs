@@ -1,15 +1,13 @@
 //! Several runs → one: of each key what the latest run says, if it is kept. It decides neither when nor what.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use super::known::{Known, MapKey};
 use super::run::{Entries, MapRun, MapWriter};
 use crate::state::StateError;
 use crate::state::sealed::SealedFile;
 use crate::state::store::Store;
-
-struct Cursor<'a> {
-    entries: Entries<'a>,
-    head: Option<(MapKey, Known)>,
-}
 
 /// Merges runs, the oldest first. The new run, if anything was kept, and how many entries were not.
 pub(super) fn merged(
@@ -17,28 +15,53 @@ pub(super) fn merged(
     runs: &[MapRun],
     keeps: &dyn Fn(MapKey, &Known) -> bool,
 ) -> Result<(Option<SealedFile>, u64), StateError> {
-    let mut cursors: Vec<Cursor<'_>> = Vec::new();
-    for run in runs {
-        let mut entries = run.entries();
-        let head = entries.advance()?;
-        cursors.push(Cursor { entries, head });
-    }
-    let (mut writer, mut rows, mut erased) = (MapWriter::create(store)?, 0u64, 0);
-    while let Some(key) = cursors.iter().filter_map(|cursor| cursor.head.as_ref().map(|head| head.0)).min() {
-        let mut last = None;
-        for cursor in &mut cursors {
-            if cursor.head.as_ref().is_some_and(|head| head.0 == key) {
-                last = std::mem::replace(&mut cursor.head, cursor.entries.advance()?);
-            }
-        }
-        match last {
-            Some((_, known)) if keeps(key, &known) => {
-                writer.push(key, &known)?;
-                rows += 1;
-            }
-            _ => erased += 1,
+    // Those of a key in several runs count several times.
+    let rows_max = runs.iter().map(MapRun::rows).sum();
+    let (mut writer, mut rows, mut erased) = (MapWriter::create(store, rows_max)?, 0u64, 0);
+    let mut all = Merging::new(runs)?;
+    while let Some((key, known)) = all.advance()? {
+        if keeps(key, &known) {
+            writer.push(key, &known)?;
+            rows += 1;
+        } else {
+            erased += 1;
         }
     }
     let file = if rows == 0 { None } else { Some(writer.finish()?) };
     Ok((file, erased))
+}
+
+/// The entries of several runs in the order of their keys, each key once.
+pub(super) struct Merging<'a> {
+    cursors: Vec<(Entries<'a>, Option<Known>)>,
+    /// The next key of each run, and which run that is.
+    heads: BinaryHeap<Reverse<(MapKey, usize)>>,
+}
+
+impl<'a> Merging<'a> {
+    pub(super) fn new(runs: &'a [MapRun]) -> Result<Self, StateError> {
+        let cursors = runs.iter().map(|run| (run.entries(), None)).collect();
+        let mut merging = Self { cursors, heads: BinaryHeap::new() };
+        (0..runs.len()).try_for_each(|at| merging.take(at).map(drop))?;
+        Ok(merging)
+    }
+
+    /// What a run has said, with its next entry put in line.
+    fn take(&mut self, at: usize) -> Result<Option<Known>, StateError> {
+        let (entries, head) = &mut self.cursors[at];
+        let next = entries.advance()?;
+        self.heads.extend(next.as_ref().map(|(key, _)| Reverse((*key, at))));
+        Ok(std::mem::replace(head, next.map(|(_, known)| known)))
+    }
+
+    pub(super) fn advance(&mut self) -> Result<Option<(MapKey, Known)>, StateError> {
+        let Some(Reverse((key, at))) = self.heads.pop() else { return Ok(None) };
+        let mut last = self.take(at)?;
+        // Of one key, the runs come in their order.
+        while let Some(Reverse((_, at))) = self.heads.peek().copied().filter(|Reverse(head)| head.0 == key) {
+            self.heads.pop();
+            last = self.take(at)?;
+        }
+        Ok(last.map(|known| (key, known)))
+    }
 }

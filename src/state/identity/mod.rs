@@ -6,17 +6,24 @@
 //! identity/runs/<uuid>.map              entries sorted by key; a later run has the last word
 //! ```
 //!
+//! What single rows and events tell is learned and stays. A source that is read as a whole, such as Heap Connect's
+//! dumps, has tables of its own beside it, as they stand at its newest dump: what is in them no more is known no
+//! more. A version names both, with how far each source was read, so that one commit moves them together.
+//!
 //! Keys are hashes with the state's seed, so the map names the customer's ids and no device. What is learned is
 //! gathered in memory and written as a run now and then; runs are merged when there are many. Memory is bounded
 //! whatever the size of the map. Where two are told to own one key, the newest evidence has the last word, and
 //! that there were two is counted.
 
 mod by_key;
+mod forget;
 mod known;
 mod learn;
 mod merge;
 mod owners;
 mod run;
+mod table;
+mod taught;
 
 use super::format;
 use super::sealed::{SealedFile, SealedShape};
@@ -29,6 +36,9 @@ pub use known::{Handle, KeyKind};
 pub use learn::IdentityMap;
 pub use owners::{Answers, Asked, Evidence, Owners};
 pub(super) use run::MapRun;
+pub use table::{Finished, Table};
+pub use taught::{Bookmark, SourceName, SourceStats, TableName};
+use taught::{Taught, TaughtShape};
 
 pub(super) const VERSIONS: &str = "identity/versions";
 pub(super) const RUNS: &str = "identity/runs";
@@ -43,11 +53,14 @@ struct Shape {
     #[serde(default)]
     conflicts: u64,
     runs: Vec<SealedShape>,
+    /// What sources say that are read as a whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<TaughtShape>,
 }
 
-/// The runs of a version, the oldest first.
+/// The runs of a version.
 pub(super) fn runs_at(store: &Store, number: u64) -> Result<Vec<SealedFile>, StateError> {
-    version_at(store, number).map(|version| version.runs)
+    version_at(store, number).map(|version| version.files().cloned().collect())
 }
 
 /// A version of the map.
@@ -58,6 +71,15 @@ struct MapVersion {
     conflicts: u64,
     /// The oldest first.
     runs: Vec<SealedFile>,
+    /// What sources say that are read as a whole.
+    sources: Vec<Taught>,
+}
+
+impl MapVersion {
+    /// All files.
+    fn files(&self) -> impl Iterator<Item = &SealedFile> {
+        self.runs.iter().chain(self.sources.iter().flat_map(Taught::files))
+    }
 }
 
 fn version_at(store: &Store, number: u64) -> Result<MapVersion, StateError> {
@@ -69,9 +91,10 @@ fn version_at(store: &Store, number: u64) -> Result<MapVersion, StateError> {
     let shape: Shape = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
     let (version, conflicts) = (shape.version, shape.conflicts);
     let runs = shape.runs.into_iter().map(SealedShape::into_file).collect::<Option<_>>();
-    let runs = runs.filter(|_| version == number);
-    let runs = runs.ok_or_else(|| damaged("a value is out of range".to_owned()))?;
-    Ok(MapVersion { number, conflicts, runs })
+    let sources = shape.sources.into_iter().map(TaughtShape::into_taught).collect::<Option<_>>();
+    let found = runs.zip(sources).filter(|_| version == number);
+    let (runs, sources) = found.ok_or_else(|| damaged("a value is out of range".to_owned()))?;
+    Ok(MapVersion { number, conflicts, runs, sources })
 }
 
 fn path_of(number: u64) -> String {
@@ -92,7 +115,7 @@ fn newest_number(store: &Store) -> Result<u64, StateError> {
 }
 
 /// What is known of the map as a whole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdentityStats {
     /// Its version; 0 if nothing was ever learned.
     pub number: u64,
@@ -104,6 +127,8 @@ pub struct IdentityStats {
     pub bytes: u64,
     /// How often somebody else was said to own a key than before.
     pub conflicts: u64,
+    /// The sources that are read as a whole.
+    pub sources: Vec<SourceStats>,
 }
 
 impl StateReader {
@@ -120,10 +145,22 @@ impl StateReader {
     /// # Errors
     /// When it cannot be read or is damaged.
     pub fn identity_stats(&self) -> Result<IdentityStats, StateError> {
-        let MapVersion { number, conflicts, runs } = newest(&self.store)?;
+        let version = newest(&self.store)?;
+        let (number, conflicts) = (version.number, version.conflicts);
         let (entries, bytes) =
-            (runs.iter().map(|run| run.rows).sum(), runs.iter().map(|run| run.bytes).sum());
-        Ok(IdentityStats { number, entries, runs: runs.len() as u64, bytes, conflicts })
+            (version.files().map(|run| run.rows).sum(), version.files().map(|run| run.bytes).sum());
+        let runs = version.files().count() as u64;
+        let sources = version.sources.iter().map(Taught::stats).collect();
+        Ok(IdentityStats { number, entries, runs, bytes, conflicts, sources })
+    }
+
+    /// How far a source was read; none if it never was.
+    ///
+    /// # Errors
+    /// When the map cannot be read or is damaged.
+    pub fn bookmark(&self, name: &SourceName) -> Result<Option<Bookmark>, StateError> {
+        let known = newest(&self.store)?.sources.into_iter().find(|taught| taught.name == *name);
+        Ok(known.map(|taught| taught.bookmark))
     }
 
     /// The version of the identity map; 0 if nothing was ever learned.

@@ -1,5 +1,7 @@
 //! The map as others see it: read, never taught. Many questions at once, each block of a run read once for them.
 
+use std::ops::Range;
+
 use super::known::{Handle, Known, MapKey};
 use super::run::MapRun;
 use super::{MapVersion, newest};
@@ -12,8 +14,9 @@ const HOPS_MAX: usize = 8;
 /// The identity map of one version, to ask it who owns what.
 pub struct Owners {
     seed: KeySeed,
-    /// The oldest first.
     runs: Vec<MapRun>,
+    /// The runs of what was learned, and of each table of each source: of one, the oldest first.
+    groups: Vec<Range<usize>>,
 }
 
 impl std::fmt::Debug for Owners {
@@ -28,10 +31,17 @@ pub struct Asked(MapKey);
 
 impl Owners {
     pub(super) fn open(state: &StateReader) -> Result<Option<Self>, StateError> {
-        let MapVersion { runs, .. } = newest(&state.store)?;
-        let runs: Vec<MapRun> =
-            runs.iter().map(|run| MapRun::open(&state.store, &run.id)).collect::<Result<_, _>>()?;
-        Ok((!runs.is_empty()).then(|| Self { seed: state.seed(), runs }))
+        let MapVersion { runs: learned, sources, .. } = newest(&state.store)?;
+        let tables = sources.iter().flat_map(|taught| [&taught.people, &taught.joins]);
+        let (mut runs, mut groups) = (Vec::new(), Vec::new());
+        for files in std::iter::once(&learned).chain(tables) {
+            let first = runs.len();
+            for file in files {
+                runs.push(MapRun::open(&state.store, file)?);
+            }
+            groups.push(first..runs.len());
+        }
+        Ok((!runs.is_empty()).then(|| Self { seed: state.seed(), runs, groups }))
     }
 
     /// The question who owns a handle; none if nobody does. Reads nothing.
@@ -68,6 +78,15 @@ pub enum Evidence {
 /// The last block of a run that was read, by its place.
 type LastBlock = Option<(usize, Vec<(MapKey, Known)>)>;
 
+/// What counts of a key.
+#[derive(Clone, Copy)]
+struct Found {
+    /// The run, and the entry of its last block.
+    place: (usize, usize),
+    /// Whether others say that it is somebody else's.
+    is_contested: bool,
+}
+
 /// Answers, quick as long as the questions come in ascending order.
 pub struct Answers<'a> {
     owners: &'a Owners,
@@ -81,8 +100,9 @@ impl Answers<'_> {
     /// # Errors
     /// When a run cannot be read or is damaged.
     pub fn owner(&mut self, asked: Asked, handle: Handle<'_>) -> Result<Option<(&str, bool)>, StateError> {
-        Ok(match self.last(asked.0, handle)?.and_then(|place| self.at(place)) {
-            Some(Known::Owner(owner, _, is_contested)) => Some((owner, *is_contested)),
+        let Some(Found { place, is_contested }) = self.last(asked.0, handle)? else { return Ok(None) };
+        Ok(match self.at(place) {
+            Some(Known::Owner(owner, _, before)) => Some((owner, *before || is_contested)),
             _ => None,
         })
     }
@@ -93,11 +113,12 @@ impl Answers<'_> {
     /// When a run cannot be read or is damaged.
     pub fn evidence(&mut self, handle: Handle<'_>) -> Result<Option<Evidence>, StateError> {
         let Some(Asked(key)) = self.owners.may_know(handle) else { return Ok(None) };
-        Ok(match self.last(key, handle)?.and_then(|place| self.at(place)) {
-            Some(Known::Owner(owner, seen, is_contested)) => Some(Evidence::Owner {
+        let Some(Found { place, is_contested }) = self.last(key, handle)? else { return Ok(None) };
+        Ok(match self.at(place) {
+            Some(Known::Owner(owner, seen, before)) => Some(Evidence::Owner {
                 owner: owner.to_string(),
                 seen: Timestamp::from_second(i64::from(*seen)).unwrap_or(Timestamp::UNIX_EPOCH),
-                is_contested: *is_contested,
+                is_contested: *before || is_contested,
             }),
             Some(Known::Gone) => Some(Evidence::Gone),
             Some(Known::Merged(_)) | None => None,
@@ -105,11 +126,11 @@ impl Answers<'_> {
     }
 
     /// The last entry of the chain that begins with a key; none if it leads nowhere, or in a circle.
-    fn last(&mut self, key: MapKey, handle: Handle<'_>) -> Result<Option<(usize, usize)>, StateError> {
+    fn last(&mut self, key: MapKey, handle: Handle<'_>) -> Result<Option<Found>, StateError> {
         let mut key = key;
         for _ in 0..HOPS_MAX {
-            let Some(place) = self.find(key)? else { return Ok(None) };
-            let Some(Known::Merged(into)) = self.at(place) else { return Ok(Some(place)) };
+            let Some(found) = self.find(key)? else { return Ok(None) };
+            let Some(Known::Merged(into)) = self.at(found.place) else { return Ok(Some(found)) };
             key = handle.merged_into(into).key(self.owners.seed);
         }
         Ok(None)
@@ -120,9 +141,30 @@ impl Answers<'_> {
         entries.get(entry).map(|(_, known)| known)
     }
 
-    /// Where the newest run that knows a key has it: the run, and the entry of its last block.
-    fn find(&mut self, key: MapKey) -> Result<Option<(usize, usize)>, StateError> {
-        for (at, run) in self.owners.runs.iter().enumerate().rev() {
+    /// Where what counts of a key stands: the run, and the entry of its last block.
+    fn find(&mut self, key: MapKey) -> Result<Option<Found>, StateError> {
+        let (mut best, mut is_contested) = (None, false);
+        for at in 0..self.owners.groups.len() {
+            let Some(place) = self.find_in(self.owners.groups[at].clone(), key)? else { continue };
+            let counts = match (self.at(place), best.and_then(|best| self.at(best))) {
+                // A source's row that is no more says nothing.
+                (None, _) => false,
+                (Some(Known::Gone), _) if at > 0 => false,
+                (Some(known), Some(best)) => {
+                    is_contested |= known.contradicts(best);
+                    known.counts_before(best)
+                }
+                (Some(_), None) => true,
+            };
+            best = if counts { Some(place) } else { best };
+        }
+        Ok(best.map(|place| Found { place, is_contested }))
+    }
+
+    /// Where the newest of some runs that knows a key has it.
+    fn find_in(&mut self, runs: Range<usize>, key: MapKey) -> Result<Option<(usize, usize)>, StateError> {
+        for at in runs.rev() {
+            let run = &self.owners.runs[at];
             if !run.may_have(key) {
                 continue;
             }

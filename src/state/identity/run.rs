@@ -21,19 +21,27 @@ const BLOCK_LEN: usize = 16 << 10;
 const FILTER_BITS: u64 = 10;
 const PROBES: u32 = 6;
 
+/// Where a run is in the state.
+pub(super) fn path_of(id: &str) -> String {
+    format!("{RUNS}/{id}{SUFFIX}")
+}
+
 /// Writes a run. Keys come in strictly ascending order.
 pub(super) struct MapWriter {
     file: SealedWriter,
     block: Vec<u8>,
     block_rows: u64,
     index: Vec<(MapKey, u64)>,
-    keys: Vec<MapKey>,
+    filter: Vec<u8>,
 }
 
 impl MapWriter {
-    pub(super) fn create(store: &Store) -> Result<Self, StateError> {
+    /// Begins a run of at most so many entries: its filter is made for them, and grows no further.
+    pub(super) fn create(store: &Store, rows_max: u64) -> Result<Self, StateError> {
         let file = SealedWriter::create(store, RUNS, SUFFIX)?;
-        Ok(Self { file, block: Vec::new(), block_rows: 0, index: Vec::new(), keys: Vec::new() })
+        let bytes = (rows_max * FILTER_BITS).div_ceil(8).max(1);
+        let filter = vec![0; usize::try_from(bytes).unwrap_or(1)];
+        Ok(Self { file, block: Vec::new(), block_rows: 0, index: Vec::new(), filter })
     }
 
     pub(super) fn push(&mut self, key: MapKey, known: &Known) -> Result<(), StateError> {
@@ -47,7 +55,9 @@ impl MapWriter {
         self.block.extend_from_slice(&text.len().to_le_bytes()[..2]);
         self.block.extend_from_slice(text.as_bytes());
         self.block_rows += 1;
-        self.keys.push(key);
+        for bit in probes(key, self.filter.len() as u64 * 8) {
+            self.filter[usize::try_from(bit / 8).unwrap_or(0)] |= 1 << (bit % 8);
+        }
         if self.block.len() >= BLOCK_LEN { self.flush() } else { Ok(()) }
     }
 
@@ -61,15 +71,14 @@ impl MapWriter {
     pub(super) fn finish(mut self) -> Result<SealedFile, StateError> {
         self.flush()?;
         let at = self.file.bytes();
-        let mut tail = Vec::with_capacity(self.index.len() * 24 + self.keys.len() * 2);
+        let mut tail = Vec::with_capacity(self.index.len() * 24 + self.filter.len() + TRAILER_LEN);
         for (key, offset) in &self.index {
             tail.extend_from_slice(&key.to_be_bytes());
             tail.extend_from_slice(&offset.to_le_bytes());
         }
-        let filter = filter(&self.keys);
-        tail.extend_from_slice(&filter);
+        tail.extend_from_slice(&self.filter);
         tail.extend_from_slice(&at.to_le_bytes());
-        for len in [self.index.len(), filter.len()] {
+        for len in [self.index.len(), self.filter.len()] {
             tail.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
         }
         tail.extend_from_slice(MAGIC);
@@ -85,20 +94,10 @@ fn probes(key: MapKey, bits: u64) -> impl Iterator<Item = u64> {
     (0..u64::from(PROBES)).map(move |n| high.wrapping_add(n.wrapping_mul(low | 1)) % bits.max(1))
 }
 
-fn filter(keys: &[MapKey]) -> Vec<u8> {
-    let bytes = (keys.len() as u64 * FILTER_BITS).div_ceil(8).max(1);
-    let mut filter = vec![0; usize::try_from(bytes).unwrap_or(1)];
-    for key in keys {
-        for bit in probes(*key, bytes * 8) {
-            filter[usize::try_from(bit / 8).unwrap_or(0)] |= 1 << (bit % 8);
-        }
-    }
-    filter
-}
-
 /// A run, to look things up in.
 pub(in super::super) struct MapRun {
     blob: Blob,
+    rows: u64,
     index: Vec<(MapKey, u64)>,
     /// Where the blocks end.
     end: u64,
@@ -106,13 +105,13 @@ pub(in super::super) struct MapRun {
 }
 
 impl MapRun {
-    pub(super) fn open(store: &Store, id: &str) -> Result<Self, StateError> {
-        Self::of(store.open_blob(&format!("{RUNS}/{id}{SUFFIX}"))?)
+    pub(super) fn open(store: &Store, file: &SealedFile) -> Result<Self, StateError> {
+        Self::of(store.open_blob(&path_of(&file.id))?, file.rows)
     }
 
     /// Looks at every entry, whether they are in order.
     pub(in super::super) fn check(blob: Blob) -> Result<(), StateError> {
-        let run = Self::of(blob)?;
+        let run = Self::of(blob, 0)?;
         let (mut entries, mut last) = (run.entries(), None);
         while let Some((key, _)) = entries.advance()? {
             if last.is_some_and(|last| last >= key) {
@@ -124,7 +123,7 @@ impl MapRun {
         Ok(())
     }
 
-    fn of(blob: Blob) -> Result<Self, StateError> {
+    fn of(blob: Blob, rows: u64) -> Result<Self, StateError> {
         let damaged =
             |what: &str| StateError::Damaged { path: blob.path().to_owned(), what: what.to_owned() };
         let at = blob.len().checked_sub(TRAILER_LEN as u64).ok_or_else(|| damaged("it is cut short"))?;
@@ -145,7 +144,12 @@ impl MapRun {
             (MapKey::from_be_bytes(*key.unwrap_or(&[0; 16])), u64::from_le_bytes(*offset.unwrap_or(&[0; 8])))
         };
         let index = tail.as_chunks().0.iter().map(entry).collect();
-        Ok(Self { blob, index, end, filter })
+        Ok(Self { blob, rows, index, end, filter })
+    }
+
+    /// How many entries it has.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
     }
 
     pub(super) fn may_have(&self, key: MapKey) -> bool {

@@ -109,7 +109,6 @@ impl Store {
         }
     }
 
-    #[cfg(test)]
     pub(super) fn in_folder(path: &Path) -> Self {
         Self::Folder(Folder::new(path))
     }

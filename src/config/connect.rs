@@ -1,0 +1,77 @@
+//! Who is who, and Heap Connect's dumps, as the config names them.
+
+use super::types::FileSource;
+
+/// Where Heap Connect's dumps are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DumpPlace {
+    /// The bucket's address, or a folder that is a copy of one.
+    pub path: String,
+    /// The store's address, if it is in a bucket and that is not the vendor's own.
+    pub endpoint: Option<String>,
+    /// The bucket's region, for S3.
+    pub region: Option<String>,
+}
+
+impl DumpPlace {
+    /// Whether it is in a bucket and not on this machine.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.path.contains("://")
+    }
+}
+
+/// Heap Connect's dumps as a source of who is who.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DumpSource {
+    /// Where they are.
+    pub place: DumpPlace,
+    /// What the identity map calls the place.
+    pub address: String,
+    /// The label of the aliases that Heap's user ids are.
+    pub label: String,
+    /// The column of `users` with the customer's own id.
+    pub owner: String,
+}
+
+/// Files with the customer's own id beside devices or aliases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappingSource {
+    /// The files.
+    pub files: FileSource,
+    /// The column of the customer's own id.
+    pub owner: String,
+    /// The column of a device.
+    pub device_id: Option<String>,
+    /// The label of an alias, and the column of its name.
+    pub alias: Option<(String, String)>,
+}
+
+/// Where it is told who is who.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdentitySource {
+    /// Heap Connect's dumps.
+    HeapConnect(DumpSource),
+    /// Files.
+    File(MappingSource),
+}
+
+impl IdentitySource {
+    /// Where it is, as the config has it.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        match self {
+            Self::HeapConnect(source) => &source.address,
+            Self::File(source) => &source.files.pattern,
+        }
+    }
+
+    /// The label of the aliases that it tells of, if it does.
+    #[must_use]
+    pub fn label(&self) -> Option<&str> {
+        match self {
+            Self::HeapConnect(source) => Some(&source.label),
+            Self::File(source) => source.alias.as_ref().map(|(label, _)| label.as_str()),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Where it is told who is who, typed.
+
+use crate::config::connect::{DumpPlace, DumpSource, IdentitySource, MappingSource};
+use crate::config::shape;
+use crate::config::types::FileSource;
+
+pub(super) fn identity(shape: shape::IdentitySource) -> IdentitySource {
+    match shape {
+        shape::IdentitySource::HeapConnect(shape) => IdentitySource::HeapConnect(dumps(shape)),
+        shape::IdentitySource::File(shape) => IdentitySource::File(mapping(shape)),
+    }
+}
+
+fn dumps(shape: shape::IdentityDumps) -> DumpSource {
+    let shape::IdentityDumps { path, endpoint, region, label, external_id } = shape;
+    // As the config has it, wherever the config lies: another machine may read it from elsewhere.
+    let address = path.0.trim_end_matches('/').to_owned();
+    let (label, owner) = (label.0.trim().to_owned(), external_id.0.trim().to_owned());
+    DumpSource { place: DumpPlace { path: path.0, endpoint, region }, address, label, owner }
+}
+
+fn mapping(shape: shape::IdentityFile) -> MappingSource {
+    let files = FileSource {
+        pattern: shape.path.0,
+        endpoint: shape.endpoint,
+        region: shape.region,
+        format: shape.format,
+        delimiter: shape.delimiter.and_then(|text| text.0.bytes().next()).unwrap_or(b','),
+        null_values: Vec::new(),
+        final_newline: shape.final_newline,
+    };
+    MappingSource {
+        files,
+        owner: shape.external_id.0.trim().to_owned(),
+        device_id: shape.device_id.map(|column| column.0.trim().to_owned()),
+        alias: shape.alias.map(|alias| (alias.label.0.trim().to_owned(), alias.name.0.trim().to_owned())),
+    }
+}

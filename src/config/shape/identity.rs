@@ -1,0 +1,77 @@
+//! The shape of `identity:`, and of places of Heap Connect's dumps.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Alias, Delimiter, Label, Text};
+use crate::config::types;
+
+/// Where it is told who is who: by what people are known besides your own id. It is learned before cohorts are planned.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub(in crate::config) enum IdentitySource {
+    /// Heap Connect's dumps: `users` and `user_migrations` as they stand at the newest one.
+    HeapConnect(IdentityDumps),
+    /// Files with your own id beside a device, an alias, or both.
+    File(IdentityFile),
+}
+
+/// Heap Connect's dumps: `users` and `user_migrations` as they stand at the newest one.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct IdentityDumps {
+    /// The bucket, or a folder that is a copy of it: what has `manifests/` in it.
+    #[schemars(example = "s3://heap-rs3-acme")]
+    pub(in crate::config) path: Text,
+    /// The bucket's address, if it is not the vendor's own.
+    #[schemars(example = "https://minio.acme.internal:9000")]
+    pub(in crate::config) endpoint: Option<String>,
+    /// The bucket's region, for S3.
+    #[schemars(example = "eu-central-1")]
+    pub(in crate::config) region: Option<String>,
+    /// The label of the alias that Heap's user ids are in Braze.
+    #[serde(default = "default_label")]
+    pub(in crate::config) label: Label,
+    /// The column of `users` with your own id.
+    #[serde(default = "default_owner")]
+    pub(in crate::config) external_id: Text,
+}
+
+fn default_label() -> Label {
+    Label("heap_user_id".to_owned())
+}
+
+fn default_owner() -> Text {
+    Text("identity".to_owned())
+}
+
+/// Files with your own id beside a device, an alias, or both.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct IdentityFile {
+    /// A path or a glob, relative to the config's folder; or one in a bucket, or a file on a web server.
+    #[schemars(example = "exports/devices.csv")]
+    pub(in crate::config) path: Text,
+    /// The bucket's address, if it is not the vendor's own.
+    #[schemars(example = "https://minio.acme.internal:9000")]
+    pub(in crate::config) endpoint: Option<String>,
+    /// The bucket's region, for S3.
+    #[schemars(example = "eu-central-1")]
+    pub(in crate::config) region: Option<String>,
+    /// The format; told from the name if not given.
+    pub(in crate::config) format: Option<types::Format>,
+    /// What separates the fields of a CSV file, if not a comma.
+    #[schemars(example = ";")]
+    pub(in crate::config) delimiter: Option<Delimiter>,
+    /// Whether a file must end with a line break.
+    #[serde(default)]
+    pub(in crate::config) final_newline: types::FinalNewline,
+    /// The column with your own id.
+    #[schemars(example = &"identity")]
+    pub(in crate::config) external_id: Text,
+    /// The column with Braze's device id.
+    #[schemars(example = &"device_id")]
+    pub(in crate::config) device_id: Option<Text>,
+    /// A user alias.
+    pub(in crate::config) alias: Option<Alias>,
+}

@@ -1,0 +1,134 @@
+//! Where the bucket is: a real one, or a folder. Everything in it is named by its path below it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::TryStreamExt as _;
+use object_store::{Error, ObjectStoreExt as _};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::manifest::dump_of;
+use super::{Dump, DumpError};
+use crate::config::DumpPlace;
+use crate::connector::file::{FileError, Found, From, read_whole};
+use crate::objects::{Object, Objects, io_error, is_web, settings};
+
+const MANIFESTS: &str = "manifests";
+/// Longest manifest in bytes.
+const MANIFEST_LEN_MAX: u64 = 256 << 20;
+
+/// A file that was found.
+#[derive(Clone, Debug)]
+pub(super) struct File(pub(super) Found);
+
+impl File {
+    pub(super) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// All its bytes.
+    pub(super) fn read(&self) -> Result<Vec<u8>, FileError> {
+        read_whole(&self.0, MANIFEST_LEN_MAX)
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum Place {
+    /// A folder: as messages name it, and where it really is.
+    Folder(PathBuf, PathBuf),
+    Bucket(Objects),
+}
+
+impl Place {
+    pub(super) fn open(place: &DumpPlace, from: From<'_>) -> Result<Self, DumpError> {
+        if is_web(&place.path) {
+            return Err(DumpError::NoBucket { address: place.path.clone() });
+        }
+        if place.is_remote() {
+            let options = settings(from.stores, place.endpoint.as_deref(), place.region.as_deref());
+            let failed = |source| DumpError::List { path: PathBuf::from(&place.path), source };
+            return Objects::open(&place.path, &options).map(Self::Bucket).map_err(failed);
+        }
+        let path = from.folder.join(&place.path);
+        let failed = |source| DumpError::List { path: path.clone(), source };
+        let real = path.canonicalize().map_err(failed)?;
+        let roots = from.roots.iter().filter_map(|root| super::super::file::real(root).ok());
+        if !roots.into_iter().any(|root| real.starts_with(root)) {
+            return Err(FileError::Outside { path: real }.into());
+        }
+        Ok(Self::Folder(path, real))
+    }
+
+    /// Where manifests are, as messages name it.
+    pub(super) fn manifests_path(&self) -> PathBuf {
+        match self {
+            Self::Folder(path, _) => path.join(MANIFESTS),
+            Self::Bucket(objects) => Path::join(&objects.url, MANIFESTS),
+        }
+    }
+
+    /// The manifests, in any order.
+    pub(super) fn manifests(&self) -> Result<Vec<Dump>, DumpError> {
+        let failed = |source| DumpError::List { path: self.manifests_path(), source };
+        match self {
+            Self::Folder(path, _) => self.manifests_in(&path.join(MANIFESTS)),
+            Self::Bucket(objects) => {
+                let (store, folder) = (Arc::clone(&objects.store), objects.object(MANIFESTS));
+                let found =
+                    objects.wait(async move { store.list(Some(&folder)).try_collect::<Vec<_>>().await });
+                let found = found.map_err(|error| failed(io_error(&error)))?;
+                let dumps = found.into_iter().filter_map(|meta| {
+                    let path = meta.location.as_ref().strip_prefix(objects.prefix.as_ref())?;
+                    let id = dump_of(path.trim_start_matches('/').strip_prefix("manifests/")?, ".json")?;
+                    let written = format!("{} {}", meta.size, meta.last_modified);
+                    let mark = xxh3_64(meta.e_tag.as_ref().unwrap_or(&written).as_bytes());
+                    let address = Path::join(&objects.url, path.trim_start_matches('/'));
+                    let found = Found::There(address, Object::of(objects, meta));
+                    Some(Dump { id, mark, manifest: File(found) })
+                });
+                Ok(dumps.collect())
+            }
+        }
+    }
+
+    fn manifests_in(&self, folder: &Path) -> Result<Vec<Dump>, DumpError> {
+        let failed = |source| DumpError::List { path: folder.to_owned(), source };
+        let mut dumps = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let Some(id) = name.to_str().and_then(|name| dump_of(name, ".json")) else { continue };
+            let path = format!("{MANIFESTS}/{}", name.to_string_lossy());
+            // Gone since it was listed.
+            let Some(manifest) = self.file(&path)? else { continue };
+            // What a copy of a manifest says is the same whenever it was made.
+            let mark = xxh3_64(&manifest.read()?);
+            dumps.push(Dump { id, mark, manifest });
+        }
+        Ok(dumps)
+    }
+
+    /// A file by its path below the bucket; none if there is none.
+    pub(super) fn file(&self, path: &str) -> Result<Option<File>, FileError> {
+        match self {
+            Self::Folder(folder, real) => {
+                let path = folder.join(path);
+                match path.canonicalize() {
+                    Ok(found) if !found.starts_with(real) => Err(FileError::Outside { path: found }),
+                    Ok(_) => Ok(Some(File(Found::Here(path)))),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                    Err(source) => Err(FileError::Io { path, source }),
+                }
+            }
+            Self::Bucket(objects) => {
+                let (store, location) = (Arc::clone(&objects.store), objects.object(path));
+                let address = Path::join(&objects.url, path);
+                match objects.wait(async move { store.head(&location).await }) {
+                    Ok(meta) => Ok(Some(File(Found::There(address, Object::of(objects, meta))))),
+                    Err(Error::NotFound { .. }) => Ok(None),
+                    Err(error) => Err(FileError::Io { path: address, source: io_error(&error) }),
+                }
+            }
+        }
+    }
+}

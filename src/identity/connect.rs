@@ -1,0 +1,323 @@
+//! Heap Connect's dumps → the identity map: `users` and `user_migrations` as they stand at the newest dump.
+//!
+//! # Guarantees
+//! However often and in however many steps a history is read, the map ends as one full dump of its end would leave
+//! it. Each dump is learned from together with how far that went, or not at all. A dump that is not needed, since
+//! a later one replaces it, is not looked at.
+//!
+//! # Assumptions
+//! Heap's law of replay: a full dump of a table replaces it, an incremental one replaces the rows that it has, and
+//! `user_migrations` is always full. Columns come and go without a full dump: a dump without the column says nothing
+//! of what stood in it, so that a row keeps its identity, while a full dump's missing rows are gone all the same.
+
+use std::sync::Mutex;
+
+use super::{Taught, TeachError, Why, locked, text};
+use crate::config::DumpSource;
+use crate::connector::file::{self, FileError, Sink};
+use crate::connector::heap_connect::{Dump, DumpError, DumpFile, DumpTable, Dumps, Manifest};
+use crate::model::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, Timestamp};
+use crate::state::{Bookmark, IdentityMap, SourceName, StateError, StateReader, Table, TableName};
+
+/// How often dumps are read again whose place in the map was changed meanwhile.
+const ATTEMPTS_MAX: u32 = 3;
+const USERS: &str = "users";
+const MIGRATIONS: &str = "user_migrations";
+
+/// What dumps have taught.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dumped {
+    /// The newest dump.
+    pub newest: u64,
+    /// The dumps that were read, in their order; none if there was nothing new.
+    pub read: Vec<u64>,
+    /// Whether everything that the source had said before was set aside.
+    pub is_anew: bool,
+    /// Their rows.
+    pub taught: Taught,
+}
+
+fn name_of(source: &DumpSource) -> SourceName {
+    SourceName { address: source.address.clone(), label: source.label.clone() }
+}
+
+/// Learns what dumps say that were not read yet, and makes it last. The map is free for others while they are read.
+///
+/// # Errors
+/// [`TeachError`]; then the map is as it was.
+pub fn learn_dumps(
+    source: &DumpSource,
+    from: file::From<'_>,
+    map: &Mutex<IdentityMap>,
+) -> Result<Dumped, TeachError> {
+    let dumps = Dumps::find(&source.place, from)?;
+    for _ in 0..ATTEMPTS_MAX {
+        if let Some(dumped) = try_to_learn(source, &dumps, map)? {
+            return Ok(dumped);
+        }
+    }
+    Err(TeachError::Busy)
+}
+
+/// None if the map was changed meanwhile in what it knows from here.
+fn try_to_learn(
+    source: &DumpSource,
+    dumps: &Dumps,
+    map: &Mutex<IdentityMap>,
+) -> Result<Option<Dumped>, TeachError> {
+    let (name, newest) = (name_of(source), dumps.all().last().map_or(0, |dump| dump.id));
+    let known = locked(map).bookmark(&name).cloned();
+    let before = known.as_ref().filter(|mark| goes_on(mark, source, dumps));
+    if before.is_some_and(|before| before.dump >= newest) {
+        return Ok(Some(Dumped { newest, ..Dumped::default() }));
+    }
+    let replay = Replay::plan(source, dumps, before)?;
+    let joins_anew = before.is_none() || replay.migrations.is_some();
+    let (state, mut people, mut joins) = {
+        let map = locked(map);
+        let people = map.table(&name, TableName::People, before.is_none())?;
+        (map.state(), people, map.table(&name, TableName::Joins, joins_anew)?)
+    };
+    let mut taught = Taught::default();
+    let read = replay.people(&mut people, &mut taught)?;
+    replay.joins(&mut joins, &mut taught)?;
+    let begins = replay.begins.or(before.map(|before| before.from)).unwrap_or(newest);
+    let seen = dumps.all().iter().filter(|dump| dump.id >= begins).map(|dump| (dump.id, dump.mark));
+    let bookmark = Bookmark { dump: newest, from: begins, seen: seen.collect(), mark: source.owner.clone() };
+    let is_anew = before.is_none() && known.is_some();
+    let (people, joins) = (people.finish(&state)?, joins.finish(&state)?);
+    let is_taught = locked(map).teach(&name, bookmark, people, joins)?;
+    Ok(is_taught.then_some(Dumped { newest, read, is_anew, taught }))
+}
+
+/// Whether there are dumps that were not learned from yet. Reads no table.
+pub(super) fn has_news(
+    source: &DumpSource,
+    from: file::From<'_>,
+    state: &StateReader,
+) -> Result<bool, TeachError> {
+    let dumps = Dumps::find(&source.place, from)?;
+    let newest = dumps.all().last().map_or(0, |dump| dump.id);
+    let before = state.bookmark(&name_of(source))?.filter(|mark| goes_on(mark, source, &dumps));
+    Ok(before.is_none_or(|before| before.dump < newest))
+}
+
+/// Whether what is there goes on where the bookmark is: nothing of what its tables are made of has come, or become
+/// other, since. That old dumps are gone is no matter.
+fn goes_on(mark: &Bookmark, source: &DumpSource, dumps: &Dumps) -> bool {
+    let newest = dumps.all().last().map_or(0, |dump| dump.id);
+    let mut within = dumps.all().iter().filter(|dump| (mark.from..=mark.dump).contains(&dump.id));
+    mark.mark == source.owner
+        && newest >= mark.from
+        && within.all(|dump| mark.seen.contains(&(dump.id, dump.mark)))
+}
+
+/// What is to be read, and in which order.
+struct Replay<'a> {
+    source: &'a DumpSource,
+    dumps: &'a Dumps,
+    /// In the order of their numbers.
+    manifests: Vec<(&'a Dump, Manifest)>,
+    /// The dump that `users` begins with, if it does not go on where it was.
+    begins: Option<u64>,
+    /// The dump with the newest `user_migrations`.
+    migrations: Option<u64>,
+}
+
+impl<'a> Replay<'a> {
+    /// Looks from the newest dump backwards, as far as must be.
+    fn plan(source: &'a DumpSource, dumps: &'a Dumps, before: Option<&Bookmark>) -> Result<Self, DumpError> {
+        let mut plan = Self { source, dumps, manifests: Vec::new(), begins: None, migrations: None };
+        let after = before.map(|before| before.dump);
+        let mut oldest = None;
+        for dump in dumps.all().iter().rev().take_while(|dump| after.is_none_or(|after| dump.id > after)) {
+            let manifest = dumps.manifest(dump)?;
+            if plan.migrations.is_none() && manifest.table(MIGRATIONS).is_some() {
+                plan.migrations = Some(dump.id);
+            }
+            let full = manifest.table(USERS).filter(|users| !users.is_incremental);
+            if let Some(users) = full
+                && plan.begins.is_none()
+            {
+                oldest = Some(dump.id);
+                plan.begins = plan.says_owners(dump, users)?.then_some(dump.id);
+            }
+            plan.manifests.push((dump, manifest));
+            if plan.begins.is_some() && plan.migrations.is_some() {
+                break;
+            }
+        }
+        plan.manifests.reverse();
+        if before.is_none() {
+            plan.begins = plan.begins.or(oldest);
+            let path = || dumps.path();
+            plan.begins.ok_or_else(|| DumpError::NoBeginning { path: path(), table: USERS })?;
+        }
+        Ok(plan)
+    }
+
+    /// Whether a table has the column, by its files' own schema; by the manifest if it has no files.
+    fn says_owners(&self, dump: &Dump, users: &DumpTable) -> Result<bool, DumpError> {
+        match users.files.first() {
+            Some(file) => Ok(self.dumps.open(dump, users, file)?.has(&self.source.owner)),
+            None => Ok(users.columns.is_empty() || users.columns.contains(&self.source.owner)),
+        }
+    }
+
+    /// Replays `users`. The dumps that were read.
+    fn people(&self, table: &mut Table, taught: &mut Taught) -> Result<Vec<u64>, TeachError> {
+        let (mut read, mut is_known) = (Vec::new(), self.begins.is_none());
+        let needed =
+            self.manifests.iter().filter(|(dump, _)| self.begins.is_none_or(|first| dump.id >= first));
+        for (dump, manifest) in needed {
+            read.push(dump.id);
+            let Some(users) = manifest.table(USERS) else { continue };
+            let says_owners = self.says_owners(dump, users)?;
+            is_known |= says_owners;
+            match (users.is_incremental, says_owners) {
+                (true, _) => {}
+                (false, true) => table.clear(),
+                (false, false) => {
+                    self.keep_listed(dump, users, table, taught)?;
+                    continue;
+                }
+            }
+            for file in &users.files {
+                self.file(dump, users, file, table, taught, Said::People)?;
+            }
+        }
+        if is_known {
+            return Ok(read);
+        }
+        let (table, column) = (USERS.to_owned(), self.source.owner.clone());
+        Err(DumpError::NoColumn { path: self.dumps.path(), table, column }.into())
+    }
+
+    /// Keeps what is known of those whom a full dump lists without saying who they are.
+    fn keep_listed(
+        &self,
+        dump: &Dump,
+        users: &DumpTable,
+        table: &mut Table,
+        taught: &mut Taught,
+    ) -> Result<(), TeachError> {
+        let mut listed = table.another()?;
+        for file in &users.files {
+            self.file(dump, users, file, &mut listed, taught, Said::Rows)?;
+        }
+        Ok(table.keep_only(listed)?)
+    }
+
+    /// Reads the newest `user_migrations`, if there is a new one.
+    fn joins(&self, table: &mut Table, taught: &mut Taught) -> Result<(), TeachError> {
+        let found = self.manifests.iter().find(|(dump, _)| Some(dump.id) == self.migrations);
+        let Some((dump, manifest)) = found else { return Ok(()) };
+        if let Some(migrations) = manifest.table(MIGRATIONS) {
+            for file in &migrations.files {
+                self.file(dump, migrations, file, table, taught, Said::Joins)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn file(
+        &self,
+        dump: &Dump,
+        of: &DumpTable,
+        file: &DumpFile,
+        table: &mut Table,
+        taught: &mut Taught,
+        said: Said,
+    ) -> Result<(), TeachError> {
+        let rows = self.dumps.open(dump, of, file)?;
+        let columns = |names: &[&str]| names.iter().map(|name| Box::from(*name)).collect::<Vec<_>>();
+        let (required, optional) = match said {
+            Said::People if rows.has(&self.source.owner) => {
+                (columns(&["user_id", &self.source.owner]), columns(&["last_modified", "joindate"]))
+            }
+            Said::People | Said::Rows => (columns(&["user_id"]), Vec::new()),
+            Said::Joins => (columns(&["from_user_id", "to_user_id"]), Vec::new()),
+        };
+        let says_nothing = matches!(said, Said::People) && required.len() == 1;
+        let mut replayer = Replayer { table, taught, said, says_nothing, failed: None };
+        let read = rows.read(&required, &optional, &mut replayer);
+        match replayer.failed.take() {
+            Some(error) => Err(error.into()),
+            None => {
+                taught.rows += read?;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What the rows of a file say.
+#[derive(Clone, Copy)]
+enum Said {
+    /// Whose a user id is.
+    People,
+    /// That there is such a user.
+    Rows,
+    /// Which user id has become which other.
+    Joins,
+}
+
+struct Replayer<'a> {
+    table: &'a mut Table,
+    taught: &'a mut Taught,
+    said: Said,
+    /// Rows without the column of the owner.
+    says_nothing: bool,
+    failed: Option<StateError>,
+}
+
+impl Replayer<'_> {
+    fn take(&mut self, fields: &impl Fields) -> Result<(), Why> {
+        let id = |at| text(fields, at, ALIAS_LEN_MAX)?.ok_or(Why::Unused("no_alias"));
+        let user = id(0)?;
+        match self.said {
+            Said::People if self.says_nothing => Err(Why::Unused("no_column")),
+            Said::People => {
+                let owner = text(fields, 1, EXTERNAL_ID_LEN_MAX);
+                let seen = time(fields, 2).or_else(|| time(fields, 3)).unwrap_or(Timestamp::UNIX_EPOCH);
+                let said = owner.as_ref().ok().copied().flatten().map(|owner| (owner, seen));
+                self.table.tie(user, said)?;
+                self.taught.ties += u64::from(said.is_some());
+                owner?.map(drop).ok_or(Why::Unused("no_external_id"))
+            }
+            Said::Rows => Ok(self.table.there(user)?),
+            Said::Joins => {
+                self.table.join(user, id(1)?)?;
+                self.taught.joins += 1;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+fn time(fields: &impl Fields, at: usize) -> Option<Timestamp> {
+    let Field::Text(text) = fields.field(at) else { return None };
+    Timestamp::from_millisecond(std::str::from_utf8(text).ok()?.parse().ok()?).ok()
+}
+
+impl Sink for Replayer<'_> {
+    fn row(&mut self, fields: &impl Fields, _: file::Place<'_>) -> Result<(), FileError> {
+        match self.take(fields) {
+            Ok(()) => Ok(()),
+            Err(Why::Unused(reason)) => {
+                *self.taught.unused.entry(reason).or_default() += 1;
+                Ok(())
+            }
+            Err(Why::Failed(error)) => {
+                self.failed = Some(error);
+                Err(FileError::Stopped)
+            }
+        }
+    }
+
+    fn unreadable(&mut self, reason: &'static str, _: &str, _: file::Place<'_>) -> Result<(), FileError> {
+        *self.taught.unused.entry(reason).or_default() += 1;
+        Ok(())
+    }
+}

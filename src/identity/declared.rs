@@ -1,0 +1,176 @@
+//! The sources of `identity:` in the config → the identity map, when they have something new.
+//!
+//! A file that is declared is a source as a whole: what is no more in it is known no more, as with dumps.
+
+use std::sync::Mutex;
+
+use super::{Dumped, HandleColumn, Taught, TeachError, Why, learn_dumps, locked, text};
+use crate::config::{Config, IdentitySource, MappingSource};
+use crate::connector::file::{self, FileError, Sink, fingerprint};
+use crate::model::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Fields, Timestamp};
+use crate::state::{Bookmark, Handle, IdentityMap, SourceName, StateError, StateReader, Table, TableName};
+
+/// What a source has taught.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lesson {
+    /// It says what it said before.
+    NothingNew,
+    /// Dumps.
+    Dumps(Dumped),
+    /// Files.
+    Files(Taught),
+}
+
+/// Learns from a source of the config if it has something new, and makes it last.
+///
+/// # Errors
+/// [`TeachError`]; then the map is as it was.
+pub fn learn(
+    source: &IdentitySource,
+    from: file::From<'_>,
+    map: &Mutex<IdentityMap>,
+    now: Timestamp,
+) -> Result<Lesson, TeachError> {
+    match source {
+        IdentitySource::HeapConnect(source) => {
+            let dumped = learn_dumps(source, from, map)?;
+            Ok(if dumped.read.is_empty() { Lesson::NothingNew } else { Lesson::Dumps(dumped) })
+        }
+        IdentitySource::File(source) => learn_files(source, from, map, now),
+    }
+}
+
+/// Whether a source has something that was not learned yet. Nothing is written, and no row is read.
+///
+/// # Errors
+/// When that cannot be told.
+pub fn has_news(
+    source: &IdentitySource,
+    from: file::From<'_>,
+    state: &StateReader,
+    now: Timestamp,
+) -> Result<bool, TeachError> {
+    match source {
+        IdentitySource::HeapConnect(source) => super::connect::has_news(source, from, state),
+        IdentitySource::File(source) => {
+            let known = state.bookmark(&name_of(source))?;
+            let mark = mark_of(source, from, now)?;
+            Ok(mark.is_none() || known.map(|known| known.mark) != mark)
+        }
+    }
+}
+
+/// Where the sources of a config are.
+#[must_use]
+pub fn from<'a>(config: &'a Config, stores: &'a [(String, String)]) -> file::From<'a> {
+    file::From { folder: &config.folder, roots: &config.roots, stores }
+}
+
+fn name_of(source: &MappingSource) -> SourceName {
+    let label = source.alias.as_ref().map_or("", |(label, _)| label);
+    SourceName { address: source.files.pattern.clone(), label: label.to_owned() }
+}
+
+/// What tells the files, and what is read in them, from any others; none while they are too fresh for that.
+fn mark_of(
+    source: &MappingSource,
+    from: file::From<'_>,
+    now: Timestamp,
+) -> Result<Option<String>, FileError> {
+    Ok(fingerprint(&source.files, from)?.text(&format!("{source:?}"), now))
+}
+
+fn learn_files(
+    source: &MappingSource,
+    from: file::From<'_>,
+    map: &Mutex<IdentityMap>,
+    now: Timestamp,
+) -> Result<Lesson, TeachError> {
+    let (name, mark) = (name_of(source), mark_of(source, from, now)?);
+    let known = locked(map).bookmark(&name).map(|known| known.mark.clone());
+    if mark.is_some() && known == mark {
+        return Ok(Lesson::NothingNew);
+    }
+    let (state, mut people, joins) = {
+        let map = locked(map);
+        (map.state(), map.table(&name, TableName::People, true)?, map.table(&name, TableName::Joins, true)?)
+    };
+    let mut columns: Vec<Box<str>> = vec![source.owner.as_str().into()];
+    let device = source.device_id.iter().map(|column| HandleColumn::DeviceId(column.as_str().into()));
+    let alias = source.alias.iter().map(|(label, column)| HandleColumn::Alias {
+        label: label.as_str().into(),
+        column: column.as_str().into(),
+    });
+    let handles: Vec<HandleColumn> = device.chain(alias).collect();
+    columns.extend(handles.iter().map(|handle| match handle {
+        HandleColumn::DeviceId(column) | HandleColumn::Alias { column, .. } => column.clone(),
+    }));
+    let mut mapper =
+        Mapper { handles: &handles, table: &mut people, now, taught: Taught::default(), failed: None };
+    let read = file::read(&source.files, from, &columns, &mut mapper);
+    let Mapper { mut taught, failed, .. } = mapper;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    let read = read?;
+    taught.rows = read.rows;
+    // Of what was read, and not of what stood there before.
+    let mark = read.fingerprint.and_then(|print| print.text(&format!("{source:?}"), now)).unwrap_or_default();
+    let (people, joins) = (people.finish(&state)?, joins.finish(&state)?);
+    let bookmark = Bookmark { mark, ..Bookmark::default() };
+    if locked(map).teach(&name, bookmark, people, joins)? {
+        Ok(Lesson::Files(taught))
+    } else {
+        Err(TeachError::Busy)
+    }
+}
+
+struct Mapper<'a> {
+    handles: &'a [HandleColumn],
+    table: &'a mut Table,
+    now: Timestamp,
+    taught: Taught,
+    failed: Option<StateError>,
+}
+
+impl Mapper<'_> {
+    fn take(&mut self, fields: &impl Fields) -> Result<(), Why> {
+        let owner = text(fields, 0, EXTERNAL_ID_LEN_MAX)?.ok_or(Why::Unused("no_external_id"))?;
+        let mut is_said = false;
+        for (at, column) in self.handles.iter().enumerate() {
+            let handle = match column {
+                HandleColumn::DeviceId(_) => text(fields, at + 1, EXTERNAL_ID_LEN_MAX)?.map(Handle::DeviceId),
+                HandleColumn::Alias { label, .. } => {
+                    text(fields, at + 1, ALIAS_LEN_MAX)?.map(|name| Handle::Alias { label, name })
+                }
+            };
+            if let Some(handle) = handle {
+                self.table.tie_handle(handle, (owner, self.now))?;
+                self.taught.ties += 1;
+                is_said = true;
+            }
+        }
+        if is_said { Ok(()) } else { Err(Why::Unused("no_device_or_alias")) }
+    }
+}
+
+impl Sink for Mapper<'_> {
+    fn row(&mut self, fields: &impl Fields, _: file::Place<'_>) -> Result<(), FileError> {
+        match self.take(fields) {
+            Ok(()) => Ok(()),
+            Err(Why::Unused(reason)) => {
+                *self.taught.unused.entry(reason).or_default() += 1;
+                Ok(())
+            }
+            Err(Why::Failed(error)) => {
+                self.failed = Some(error);
+                Err(FileError::Stopped)
+            }
+        }
+    }
+
+    fn unreadable(&mut self, reason: &'static str, _: &str, _: file::Place<'_>) -> Result<(), FileError> {
+        *self.taught.unused.entry(reason).or_default() += 1;
+        Ok(())
+    }
+}

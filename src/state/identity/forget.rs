@@ -1,0 +1,145 @@
+//! The map grows smaller: runs are merged, and whoever is to be forgotten is taken out of them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+
+use super::known::{Handle, KeyKind, Known, MapKey};
+use super::learn::{IdentityMap, RUNS_MAX};
+use super::merge::merged;
+use super::run::MapRun;
+use super::taught::Taught;
+use crate::state::StateError;
+
+/// Small runs may hold one part in so many of the entries of the largest.
+pub(super) const SHARE: u64 = 4;
+
+impl IdentityMap {
+    /// Makes what was learned last, takes out whoever was deleted, and merges runs when there are many.
+    ///
+    /// # Errors
+    /// As [`IdentityMap::commit`].
+    pub fn settle(&mut self) -> Result<(), StateError> {
+        if !self.is_to_forget && self.runs.len() < RUNS_MAX {
+            return self.commit();
+        }
+        self.write()?;
+        if !self.is_to_forget {
+            return self.merge_small().and_then(|()| self.put());
+        }
+        let (forgotten, deleted, seed) = (self.forgotten.clone(), self.deleted.clone(), self.seed());
+        let keeps = |_: MapKey, known: &Known| match known {
+            Known::Owner(owner, ..) => !forgotten.contains(owner),
+            Known::Merged(into) => !deleted.contains(&Handle::BrazeId(into).key(seed)),
+            Known::Gone => true,
+        };
+        self.merge_all(&keeps)?;
+        self.keep_in_sources(
+            &|_, _, known| !matches!(known, Known::Owner(owner, ..) if forgotten.contains(owner)),
+        )?;
+        self.put()?;
+        self.forgotten.clear();
+        self.is_to_forget = false;
+        self.taught.clear();
+        Ok(())
+    }
+
+    /// Merges the small runs, or all of them once these are a share of the largest, which is the first.
+    pub(super) fn merge_small(&mut self) -> Result<(), StateError> {
+        let large = self.files.first().map_or(0, |file| file.rows);
+        let small: u64 = self.files.iter().skip(1).map(|file| file.rows).sum();
+        let from = usize::from(small < large / SHARE);
+        self.merge_from(from, &|_, _| true).map(drop)
+    }
+
+    /// Takes out everything about whoever is called so, by whatever kind of id. Gives back how many entries that
+    /// were.
+    ///
+    /// # Errors
+    /// As [`IdentityMap::commit`].
+    pub fn erase(&mut self, id: &str) -> Result<u64, StateError> {
+        self.write()?;
+        if self.files.is_empty() && self.sources.is_empty() {
+            return Ok(0);
+        }
+        let keys = [KeyKind::BrazeId, KeyKind::DeviceId].map(|kind| self.key(kind, id));
+        // Whoever was merged into one of theirs goes as well, since that names it.
+        let (theirs, seed) = (RefCell::new(BTreeSet::from(keys)), self.seed());
+        self.merge_all(&|key, known| {
+            if matches!(known, Known::Owner(owner, ..) if **owner == *id) {
+                theirs.borrow_mut().insert(key);
+            }
+            true
+        })?;
+        let theirs = theirs.into_inner();
+        let keeps = |key: MapKey, known: &Known| match known {
+            _ if keys.contains(&key) => false,
+            Known::Owner(text, ..) => **text != *id,
+            Known::Merged(into) => !theirs.contains(&Handle::BrazeId(into).key(seed)),
+            Known::Gone => true,
+        };
+        // Even with nothing erased, an older run may have named them.
+        let erased = self.merge_all(&keeps)? + self.erase_in_sources(id)?;
+        self.put()?;
+        self.taught.clear();
+        Ok(erased)
+    }
+
+    /// The runs that the map is made of.
+    pub(in crate::state) fn run_ids(&self) -> Vec<Box<str>> {
+        let taught = self.sources.iter().flat_map(Taught::files);
+        self.files.iter().chain(taught).map(|file| file.id.clone()).collect()
+    }
+
+    /// Merges all runs into one, of what is kept. Gives back how many entries were not.
+    fn merge_all(&mut self, keeps: &dyn Fn(MapKey, &Known) -> bool) -> Result<u64, StateError> {
+        self.merge_from(0, keeps)
+    }
+
+    /// The same of the runs from one on.
+    fn merge_from(&mut self, from: usize, keeps: &dyn Fn(MapKey, &Known) -> bool) -> Result<u64, StateError> {
+        let store = &self.state.reader().store;
+        let (file, erased) = merged(store, &self.runs[from..], keeps)?;
+        let run = file.as_ref().map(|file| MapRun::open(store, file)).transpose()?;
+        self.runs.truncate(from);
+        self.files.truncate(from);
+        self.runs.extend(run);
+        self.files.extend(file);
+        self.asked.clear();
+        Ok(erased)
+    }
+
+    /// Takes out of the sources' tables whoever is called so, and whoever was merged into them.
+    fn erase_in_sources(&mut self, id: &str) -> Result<u64, StateError> {
+        let (theirs, seed) = (RefCell::new(BTreeSet::new()), self.seed());
+        let is_theirs = |label: &str, into: &str| {
+            theirs.borrow().contains(&Handle::Alias { label, name: into }.key(seed))
+        };
+        // Of each source the people come before the merges.
+        self.keep_in_sources(&|label, key, known| match known {
+            Known::Owner(owner, ..) if **owner == *id => !theirs.borrow_mut().insert(key),
+            Known::Merged(into) => !is_theirs(label, into),
+            _ => true,
+        })
+    }
+
+    /// Writes the sources' tables anew without what is not kept. Gives back how many entries that were.
+    fn keep_in_sources(&mut self, keeps: &dyn Fn(&str, MapKey, &Known) -> bool) -> Result<u64, StateError> {
+        let store = &self.state.reader().store;
+        let erased = Cell::new(0);
+        for taught in &mut self.sources {
+            let label = &taught.name.label;
+            for files in [&mut taught.people, &mut taught.joins] {
+                let runs: Vec<MapRun> =
+                    files.iter().map(|file| MapRun::open(store, file)).collect::<Result<_, _>>()?;
+                let keeps = |key: MapKey, known: &Known| {
+                    let is_kept = keeps(label, key, known);
+                    erased.set(erased.get() + u64::from(!is_kept));
+                    is_kept && *known != Known::Gone
+                };
+                *files = merged(store, &runs, &keeps)?.0.into_iter().collect();
+            }
+        }
+        self.open_sources()?;
+        Ok(erased.get())
+    }
+}

@@ -1,0 +1,220 @@
+//! A table of a source as it is replayed: rows that replace each other, and what is left of them as sorted runs.
+//!
+//! It holds a bounded number of rows in memory and the others in temporary files, whatever the size of the table.
+
+use tempfile::TempDir;
+
+use super::by_key::ByKey;
+use super::forget::SHARE;
+use super::known::{Handle, Known, MapKey};
+use super::learn::{RUNS_MAX, TEXT_LEN_MAX};
+use super::merge::{Merging, merged};
+use super::run::{MapRun, MapWriter, path_of};
+use crate::model::{KeySeed, Timestamp};
+use crate::state::sealed::SealedFile;
+use crate::state::store::Store;
+use crate::state::{StateError, StateWriter};
+
+/// Rows that are gathered before they are written.
+const PENDING_MAX: usize = 300_000;
+/// Temporary runs before they are merged into one.
+const SCRATCH_MAX: usize = 64;
+
+/// What is left of a table once everything was put on it.
+#[derive(Debug)]
+pub struct Finished {
+    /// What the state had when the table was opened.
+    pub(super) opened: Vec<SealedFile>,
+    /// What it shall have.
+    pub(super) files: Vec<SealedFile>,
+}
+
+/// A table of a source, to replay dumps onto.
+pub struct Table {
+    seed: KeySeed,
+    label: Box<str>,
+    /// What the state had when the table was opened.
+    opened: Vec<SealedFile>,
+    /// The runs of the state that still stand, the oldest first.
+    base: Vec<SealedFile>,
+    /// These, and what was put on them since.
+    runs: Vec<MapRun>,
+    pending: ByKey<Known>,
+    scratch: Store,
+    _folder: TempDir,
+}
+
+impl Table {
+    /// The table that the state has, or an empty one in its place.
+    pub(super) fn open(
+        state: &StateWriter,
+        label: &str,
+        opened: Vec<SealedFile>,
+        is_anew: bool,
+    ) -> Result<Self, StateError> {
+        let (seed, store) = (state.reader().seed(), &state.reader().store);
+        let base = if is_anew { Vec::new() } else { opened.clone() };
+        let runs = base.iter().map(|file| MapRun::open(store, file)).collect::<Result<_, _>>()?;
+        Ok(Self { opened, base, runs, ..Self::empty(seed, label)? })
+    }
+
+    fn empty(seed: KeySeed, label: &str) -> Result<Self, StateError> {
+        let folder = tempfile::tempdir().map_err(StateError::Scratch)?;
+        let scratch = Store::in_folder(folder.path());
+        let (opened, base, runs, pending) = (Vec::new(), Vec::new(), Vec::new(), ByKey::default());
+        Ok(Self { seed, label: label.into(), opened, base, runs, pending, scratch, _folder: folder })
+    }
+
+    /// Another table of the same source, with nothing in it.
+    ///
+    /// # Errors
+    /// When there is no room for temporary files.
+    pub fn another(&self) -> Result<Self, StateError> {
+        Self::empty(self.seed, &self.label)
+    }
+
+    fn key(&self, name: &str) -> MapKey {
+        Handle::Alias { label: &self.label, name }.key(self.seed)
+    }
+
+    /// The row of this alias says whose it is, and since when; or that nobody knows.
+    ///
+    /// # Errors
+    /// When a temporary file cannot be written.
+    pub fn tie(&mut self, name: &str, owner: Option<(&str, Timestamp)>) -> Result<(), StateError> {
+        self.tie_key(self.key(name), owner)
+    }
+
+    /// The same of whatever somebody is known by.
+    ///
+    /// # Errors
+    /// When a temporary file cannot be written.
+    pub fn tie_handle(&mut self, handle: Handle<'_>, owner: (&str, Timestamp)) -> Result<(), StateError> {
+        self.tie_key(handle.key(self.seed), Some(owner))
+    }
+
+    fn tie_key(&mut self, key: MapKey, owner: Option<(&str, Timestamp)>) -> Result<(), StateError> {
+        let owner = owner.filter(|(owner, _)| owner.len() <= TEXT_LEN_MAX);
+        self.put(key, owner.map(|(owner, seen)| Known::owner(owner, seen)))
+    }
+
+    /// The row of this alias says which other it has become.
+    ///
+    /// # Errors
+    /// When a temporary file cannot be written.
+    pub fn join(&mut self, from: &str, into: &str) -> Result<(), StateError> {
+        let is_sound = into.len() <= TEXT_LEN_MAX && from != into;
+        self.put(self.key(from), is_sound.then(|| Known::Merged(into.into())))
+    }
+
+    /// There is a row of this alias. It says no more than that: of use to [`Table::keep_only`].
+    ///
+    /// # Errors
+    /// When a temporary file cannot be written.
+    pub fn there(&mut self, name: &str) -> Result<(), StateError> {
+        self.put_known(self.key(name), Known::Gone)
+    }
+
+    fn put(&mut self, key: MapKey, known: Option<Known>) -> Result<(), StateError> {
+        match known {
+            Some(known) => self.put_known(key, known),
+            // Most people are nobody's, and need no entry unless there is another.
+            None if self.runs.iter().any(|run| run.may_have(key)) => self.put_known(key, Known::Gone),
+            None => {
+                self.pending.remove(&key);
+                Ok(())
+            }
+        }
+    }
+
+    fn put_known(&mut self, key: MapKey, known: Known) -> Result<(), StateError> {
+        self.pending.insert(key, known);
+        if self.pending.len() >= PENDING_MAX { self.spill() } else { Ok(()) }
+    }
+
+    fn spill(&mut self) -> Result<(), StateError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let mut writer = MapWriter::create(&self.scratch, self.pending.len() as u64)?;
+        let mut entries: Vec<(MapKey, Known)> = self.pending.drain().collect();
+        entries.sort_unstable_by_key(|(key, _)| *key);
+        entries.iter().try_for_each(|(key, known)| writer.push(*key, known))?;
+        let file = writer.finish()?;
+        self.take(&file)?;
+        if self.runs.len() < self.base.len() + SCRATCH_MAX {
+            return Ok(());
+        }
+        let (file, _) = merged(&self.scratch, &self.runs[self.base.len()..], &|_, _| true)?;
+        self.runs.truncate(self.base.len());
+        file.iter().try_for_each(|file| self.take(file))
+    }
+
+    /// Opens a temporary run, and leaves nothing of it behind that has a name.
+    fn take(&mut self, file: &SealedFile) -> Result<(), StateError> {
+        self.runs.push(MapRun::open(&self.scratch, file)?);
+        if cfg!(unix) { Ok(self.scratch.remove(&path_of(&file.id))?) } else { Ok(()) }
+    }
+
+    /// Forgets every row: the table is replaced.
+    pub fn clear(&mut self) {
+        self.base.clear();
+        self.runs.clear();
+        self.pending.clear();
+    }
+
+    /// Forgets the rows that are not in the other table.
+    ///
+    /// # Errors
+    /// When a temporary file cannot be read or written.
+    pub fn keep_only(&mut self, mut other: Self) -> Result<(), StateError> {
+        self.spill()?;
+        other.spill()?;
+        let (mut ours, mut theirs) = (Merging::new(&self.runs)?, Merging::new(&other.runs)?);
+        let rows_max = self.runs.iter().map(MapRun::rows).sum();
+        let mut writer = MapWriter::create(&self.scratch, rows_max)?;
+        let mut there = theirs.advance()?;
+        while let Some((key, known)) = ours.advance()? {
+            while there.as_ref().is_some_and(|(there, _)| *there < key) {
+                there = theirs.advance()?;
+            }
+            if known != Known::Gone && there.as_ref().is_some_and(|(there, _)| *there == key) {
+                writer.push(key, &known)?;
+            }
+        }
+        let file = writer.finish()?;
+        drop(ours);
+        self.clear();
+        self.take(&file)
+    }
+
+    /// Writes what changed as runs of the state, which nobody finds before [`IdentityMap::teach`].
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    ///
+    /// [`IdentityMap::teach`]: super::IdentityMap::teach
+    pub fn finish(mut self, state: &StateWriter) -> Result<Finished, StateError> {
+        self.spill()?;
+        let files = self.written(&state.reader().store)?;
+        Ok(Finished { opened: self.opened, files })
+    }
+
+    fn written(&mut self, store: &Store) -> Result<Vec<SealedFile>, StateError> {
+        let mut files = std::mem::take(&mut self.base);
+        let (base, added) = self.runs.split_at(files.len());
+        if added.is_empty() {
+            return Ok(files);
+        }
+        let added_rows: u64 = added.iter().map(MapRun::rows).sum();
+        let small: u64 = base.iter().skip(1).map(MapRun::rows).sum::<u64>() + added_rows;
+        let is_small = base.first().is_some_and(|large| small < large.rows() / SHARE);
+        if is_small && base.len() < RUNS_MAX {
+            // What was there before and is no more must be said as long as an older run says otherwise.
+            files.extend(merged(store, added, &|_, _| true)?.0);
+            return Ok(files);
+        }
+        let (file, _) = merged(store, &self.runs, &|_, known| *known != Known::Gone)?;
+        Ok(file.into_iter().collect())
+    }
+}
