@@ -10,6 +10,7 @@
 mod keep;
 mod member;
 mod query;
+mod server;
 
 use std::fmt;
 
@@ -17,12 +18,13 @@ use tokio_postgres::Transaction;
 
 pub use keep::{drop_table, rebuild, update};
 pub use member::{spell, spelled};
+pub use server::{Rights, rights};
 
 use super::error::{SqlError, Trouble};
 use super::session::{Session, bound, columns, take_all};
 use super::statement::Column;
 use super::{Database, Values, runtime};
-use crate::config::{Postgres, Sql, SqlSource};
+use crate::config::{Sql, SqlSource};
 use crate::connector::file::{Place, Sink};
 use crate::model::{Delivery, Field, Fields, MatchRule, Op, Tabled};
 use query::mark;
@@ -257,75 +259,5 @@ struct Odd<'a>(&'a Values<'a>);
 impl Fields for Odd<'_> {
     fn field(&self, at: usize) -> Field<'_> {
         self.0.field(at + 2)
-    }
-}
-
-/// What a user may do in the schema for tables of members.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rights {
-    /// What the server is, if it cannot do it at all.
-    pub unfit: Option<String>,
-    /// The schema is there.
-    pub exists: bool,
-    /// Schemas may be made.
-    pub may_make: bool,
-    /// The schema may be looked into.
-    pub may_use: bool,
-    /// Tables may be made in it.
-    pub may_create: bool,
-    /// Temporary tables may be made.
-    pub may_make_temporary: bool,
-}
-
-/// Asks what the user may do in a schema; none if the server does not say.
-///
-/// # Errors
-/// [`SqlError`] when there is no conversation at all.
-pub fn rights(database: Database<'_>, settings: &Postgres, schema: &str) -> Result<Option<Rights>, SqlError> {
-    runtime(database)?.block_on(async {
-        let session = Session::open(database, settings).await?;
-        let unfit = session.unfit().await;
-        let nothing = Rights {
-            unfit,
-            exists: false,
-            may_make: false,
-            may_use: false,
-            may_create: false,
-            may_make_temporary: false,
-        };
-        if nothing.unfit.is_some() {
-            return Ok(Some(nothing));
-        }
-        let rows = session.rows(&query::rights(schema)).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let says = |at: usize| row.try_get::<_, bool>(at).unwrap_or(false);
-        Ok(Some(Rights {
-            exists: says(0),
-            may_make: says(1),
-            may_use: says(2),
-            may_create: says(3),
-            may_make_temporary: says(4),
-            ..nothing
-        }))
-    })
-}
-
-impl Session<'_> {
-    /// What the server is, if it cannot do it.
-    async fn unfit(&self) -> Option<String> {
-        let version: String = self.one("select version()").await?;
-        let short = version.split(" on ").next().unwrap_or_default().to_owned();
-        let major =
-            short.strip_prefix("PostgreSQL ").and_then(|rest| rest.split(['.', ' ', 'b', 'd', 'r']).next());
-        let is_new =
-            major.and_then(|text| text.parse::<u32>().ok()).is_some_and(|major| major >= VERSION_MIN);
-        if version.contains("Redshift") {
-            return Some("Amazon Redshift".to_owned());
-        }
-        if !is_new {
-            return Some(short);
-        }
-        let encoding: String = self.one("select current_setting('server_encoding')").await?;
-        (encoding != "UTF8").then(|| format!("{short} in {encoding}"))
     }
 }

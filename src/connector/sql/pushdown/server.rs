@@ -1,0 +1,114 @@
+//! What a server can do, and what it lets its user do. Nothing is written to find out.
+
+use super::super::session::Session;
+use super::super::{Database, SqlError, runtime};
+use super::{VERSION_MIN, query};
+use crate::config::Postgres;
+
+/// What a user may do in the schema for tables of members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// What the server is, if it cannot do it at all.
+    pub unfit: Option<String>,
+    /// The schema is there.
+    pub exists: bool,
+    /// Schemas may be made.
+    pub may_make: bool,
+    /// The schema may be looked into.
+    pub may_use: bool,
+    /// Tables may be made in it.
+    pub may_create: bool,
+    /// Temporary tables may be made.
+    pub may_make_temporary: bool,
+}
+
+/// Asks what the user may do in a schema; none if the server does not say.
+///
+/// # Errors
+/// [`SqlError`] when there is no conversation at all.
+pub fn rights(database: Database<'_>, settings: &Postgres, schema: &str) -> Result<Option<Rights>, SqlError> {
+    runtime(database)?.block_on(async {
+        let session = Session::open(database, settings).await?;
+        let unfit = session.unfit().await;
+        let nothing = Rights {
+            unfit,
+            exists: false,
+            may_make: false,
+            may_use: false,
+            may_create: false,
+            may_make_temporary: false,
+        };
+        if nothing.unfit.is_some() {
+            return Ok(Some(nothing));
+        }
+        let rows = session.rows(&query::rights(schema)).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let says = |at: usize| row.try_get::<_, bool>(at).unwrap_or(false);
+        Ok(Some(Rights {
+            exists: says(0),
+            may_make: says(1),
+            may_use: says(2),
+            may_create: says(3),
+            may_make_temporary: says(4),
+            ..nothing
+        }))
+    })
+}
+
+impl Session<'_> {
+    /// What the server is, if it cannot do it.
+    pub(super) async fn unfit(&self) -> Option<String> {
+        let version: String = self.one("select version()").await?;
+        if let Some(what) = unfit_version(&version) {
+            return Some(what);
+        }
+        let encoding: String = self.one("select current_setting('server_encoding')").await?;
+        (encoding != "UTF8").then(|| format!("{} in {encoding}", short(&version)))
+    }
+}
+
+/// `PostgreSQL 15.3` of what a server says of itself.
+fn short(version: &str) -> &str {
+    version.split(" on ").next().unwrap_or_default()
+}
+
+/// What a server is by its own words, if it cannot do it.
+fn unfit_version(version: &str) -> Option<String> {
+    if version.contains("Redshift") {
+        return Some("Amazon Redshift".to_owned());
+    }
+    let number = short(version).strip_prefix("PostgreSQL ").unwrap_or_default();
+    let major = number.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    let is_new = major.parse::<u32>().is_ok_and(|major| major >= VERSION_MIN);
+    (!is_new).then(|| short(version).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Unusable;
+    use super::*;
+
+    #[test]
+    fn servers_are_told_by_their_words() {
+        for fit in [
+            "PostgreSQL 15.18 (Debian 15.18-0+deb12u1) on x86_64-pc-linux-gnu, 64-bit",
+            "PostgreSQL 17beta1 on x",
+        ] {
+            assert_eq!(unfit_version(fit), None, "{fit}");
+        }
+        for (unfit, what) in [
+            (
+                "PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC gcc, Redshift 1.0.57014",
+                "Amazon Redshift",
+            ),
+            ("PostgreSQL 11.22 on x86_64", "PostgreSQL 11.22"),
+            ("CockroachDB CCL v23.1.2 on x", "CockroachDB CCL v23.1.2"),
+        ] {
+            assert_eq!(unfit_version(unfit).as_deref(), Some(what));
+        }
+        assert_eq!(
+            Unusable::Server("Amazon Redshift".to_owned()).to_string(),
+            "pushdown needs PostgreSQL 12 in UTF-8, and this is Amazon Redshift"
+        );
+    }
+}
