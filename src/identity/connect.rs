@@ -151,7 +151,7 @@ impl<'a> Replay<'a> {
         if before.is_none() {
             plan.begins = plan.begins.or(oldest);
             let path = || dumps.path();
-            plan.begins.ok_or_else(|| DumpError::NoBeginning { path: path(), table: USERS })?;
+            plan.begins.ok_or_else(|| DumpError::NoBeginning { path: path(), table: USERS.to_owned() })?;
         }
         Ok(plan)
     }
