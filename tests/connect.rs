@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::support::connect::{Cell, Dump, History, avro, history};
+use crate::support::connect::{Cell, Dump, History, avro, history, life};
 use crate::support::s3::{S3, S3_KEYS};
 use crate::support::watch::{PATIENCE, Watch};
 use crate::support::*;
@@ -378,4 +378,118 @@ fn a_running_watch_learns_from_new_dumps() {
     assert!(is("external_id u5, external_id u6"));
     std::fs::remove_file(w.path("dumps/manifests/sync_3.json")).unwrap();
     until("a bad one holds nobody up for long", || is("external_id u5, external_id v6"));
+}
+
+const EVENTS: [(&str, &str); 4] =
+    [("event_id", "long"), ("user_id", "long"), ("time", "long"), ("plan", "string")];
+
+fn event(id: i64, user: i64, days_ago: i64) -> Vec<Cell> {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "events of the last days, for a program that asks the clock"
+    )]
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let time = i64::try_from(now).unwrap() - days_ago * 86_400_000;
+    vec![Cell::Long(id), Cell::Long(user), Cell::Long(time), Cell::text(Some("pro"))]
+}
+
+/// Who did something in the last days, by the customer's own id: rows as they stand after replay, moved by the dumps'
+/// own `users` and `user_migrations`.
+#[test]
+fn a_cohort_of_who_did_something_lately() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let text = config(&sandbox.url, &["carts"], "")
+        .replace("{ external_id: identity }", "{ alias: { label: heap_user_id, name: user_id } }")
+        .replace(
+            "{ kind: file, path: carts.csv }",
+            "{ kind: heap_connect, path: dumps, table: checkout, within: 30d }",
+        );
+    w.write("sync.yaml", text + "identity:\n  - { kind: heap_connect, path: dumps }\n");
+    let members = || sandbox.members("carts").into_iter().collect::<Vec<_>>().join(", ");
+    w.run(&["reconcile"]).expect(1).says(&["cannot list"]);
+    let people = |id, is_full: bool, people: &[(i64, &str)]| {
+        let mut dump = Dump::new(id);
+        let rows: Vec<Vec<Cell>> =
+            people.iter().map(|(id, owner)| vec![Cell::Long(*id), Cell::text(Some(owner))]).collect();
+        dump.rows("users", !is_full, &USERS, &rows);
+        dump.rows("user_migrations", false, &MIGRATIONS, &[vec![Cell::Long(4), Cell::Long(5)]]);
+        dump
+    };
+    put(&w, "dumps", &people(8, true, &[(5, "u5"), (6, "u6")]).finished());
+    w.run(&["reconcile"])
+        .expect(1)
+        .says(&["no dump has a table `checkout`", "the newest dump has: users, user_migrations"]);
+    let mut dump = people(9, false, &[]);
+    dump.rows("checkout", true, &EVENTS, &[event(1, 5, 1)]);
+    put(&w, "dumps", &dump.finished());
+    w.run(&["reconcile"]).expect(1).says(&["no dump has all rows of the table `checkout`"]);
+    let mut dump = people(10, false, &[]);
+    dump.rows(
+        "checkout",
+        false,
+        &EVENTS,
+        &[event(1, 4, 1), event(2, 5, 2), event(3, 6, 29), event(4, 7, 3), event(5, 8, 31)],
+    );
+    put(&w, "dumps", &dump.finished());
+    w.run(&["reconcile"]).expect(0).says(&["added 3"]);
+    assert_eq!(members(), "alias heap_user_id:7, external_id u5, external_id u6");
+    // Rows that are told again replace what they were; a column may go and another come, in another order.
+    let mut dump = people(11, false, &[(7, "u7")]);
+    let columns = [("time", "long"), ("event_id", "string"), ("more", "string"), ("user_id", "double")];
+    let again = |cells: Vec<Cell>| vec![cells[2].clone(), cells[0].clone(), Cell::Null, cells[1].clone()];
+    dump.rows(
+        "checkout",
+        true,
+        &columns,
+        &[again(event(3, 6, 40)), again(event(6, 9, 0)), again(event(6, 9, 0))],
+    );
+    put(&w, "dumps", &dump.finished());
+    w.run(&["plan"]).expect(0).says(&["has something new of who is who"]);
+    let run = w.run(&["reconcile", "--max-removes", "carts=9", "--format", "json"]).expect(0).json();
+    assert_eq!(run["cohorts"][0]["source"]["rows"], json!(4), "{run}");
+    assert_eq!(members(), "alias heap_user_id:9, external_id u5, external_id u7");
+    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    w.run(&["doctor"]).says(&["the newest is dump 11, with 3 tables"]);
+    // A file that is gone, or a column that never was: nobody leaves.
+    let manifest = w.read("dumps/manifests/sync_11.json");
+    w.write(
+        "dumps/manifests/sync_11.json",
+        manifest.replace("sync_11/checkout/part-00002", "sync_11/checkout/part-00007"),
+    );
+    w.run(&["reconcile"]).expect(1).says(&[
+        "table `checkout` has the file s3://heap-rs3-acme/sync_11/checkout/part-00007",
+        "which is not there",
+    ]);
+    w.write("dumps/manifests/sync_11.json", manifest);
+    w.write("sync.yaml", w.read("sync.yaml").replace("name: user_id", "name: users.identity"));
+    w.run(&["reconcile"]).expect(1).says(&["no dump of the table `checkout` has a column `users.identity`"]);
+    assert_eq!(members(), "alias heap_user_id:9, external_id u5, external_id u7");
+}
+
+/// A table as a whole is not read again while its dumps are what they were.
+#[test]
+fn a_cohort_of_all_users_of_a_history() {
+    let (seed, w, sandbox) = (21, Workspace::new(), Sandbox::start());
+    let history = life(seed, 15, false);
+    let source = "{ kind: heap_connect, path: dumps, table: users }";
+    w.write(
+        "sync.yaml",
+        config(&sandbox.url, &["carts"], "").replace("{ kind: file, path: carts.csv }", source),
+    );
+    history.dumps.iter().for_each(|dump| put(&w, "dumps", dump));
+    w.run(&["reconcile"]).expect(0);
+    let (of_dumps, other) = (sandbox.members("carts"), Sandbox::start());
+    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    let again = w.run(&["plan", "--format", "json"]).expect(0).json();
+    assert_eq!(again["cohorts"][0]["source"]["read"], json!(false));
+    assert!(of_dumps.len() > 10, "seed {seed}");
+    // The same from one full dump of the end.
+    let end = Workspace::new();
+    end.write(
+        "sync.yaml",
+        config(&other.url, &["carts"], "").replace("{ kind: file, path: carts.csv }", source),
+    );
+    put(&end, "dumps", &history.end);
+    end.run(&["reconcile"]).expect(0);
+    assert_eq!(of_dumps, other.members("carts"), "seed {seed}");
 }

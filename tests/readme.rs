@@ -82,7 +82,7 @@ fn the_config_by_example_is_valid_and_shows_every_setting_of_weight() {
     let (w, text) = (Workspace::new(), readme());
     let config = blocks(&text, "yaml")[0];
     w.write("sync.yaml", config).write("cohorts/none.yaml", "# nothing yet\n");
-    w.run(&["validate"]).expect(0).says(&["3 cohorts, 2 exports, 3 connections, also with staging"]);
+    w.run(&["validate"]).expect(0).says(&["4 cohorts, 2 exports, 3 connections, also with staging"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use super::again::Again;
 use super::exit::Exit;
 use super::output::{Unwritten, bold, red};
+use super::teaching::dump_hint;
 use crate::config::{Problems, SecretError};
 use crate::connector::file::FileError;
 use crate::connector::http::HttpError;
@@ -225,6 +226,7 @@ pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
             "correct `segment_id:`, or toggle the segment to the integration in Heap".to_owned()
         }),
         PlanError::Desired(DesiredError::Sql(error)) => sql_hint(error),
+        PlanError::Desired(DesiredError::Dump(error)) => dump_hint(error),
         PlanError::Desired(DesiredError::State(_))
         | PlanError::State(_)
         | PlanError::Order(_)

@@ -47,9 +47,10 @@ pub(super) fn dump_hint(error: &DumpError) -> Option<String> {
         DumpError::NoBeginning { .. } => {
             "ask Heap for a full sync of the table; single files can be learned from with `--layout heap-users`"
         }
-        DumpError::NoColumn { .. } => {
-            "choose the property in Heap Connect, or name another with `--external-id`"
+        DumpError::NoTable { found, .. } => {
+            return Some(format!("the newest dump has: {}", found.join(", ")));
         }
+        DumpError::NoColumn { .. } => "choose the property in Heap Connect, or name another column",
         DumpError::File(error) => return file_hint(error),
     };
     Some(hint.to_owned())

@@ -1,5 +1,7 @@
 //! Who is who, and Heap Connect's dumps, as the config names them.
 
+use std::time::Duration;
+
 use super::types::FileSource;
 
 /// Where Heap Connect's dumps are.
@@ -19,6 +21,17 @@ impl DumpPlace {
     pub fn is_remote(&self) -> bool {
         self.path.contains("://")
     }
+}
+
+/// A table of Heap Connect's dumps, as it stands at the newest one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSource {
+    /// Where the dumps are.
+    pub place: DumpPlace,
+    /// The table.
+    pub table: String,
+    /// Only rows whose `time` is no older than this.
+    pub within: Option<Duration>,
 }
 
 /// Heap Connect's dumps as a source of who is who.

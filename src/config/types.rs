@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::action::Action;
-use super::connect::IdentitySource;
+use super::connect::{IdentitySource, TableSource};
 use super::export::{Export, ExportSource};
 use super::secret::SecretRef;
 use super::segment::Segment;
@@ -271,6 +271,8 @@ pub enum Source {
     HeapSegment(SegmentSource),
     /// A query.
     Sql(SqlSource),
+    /// A table of Heap Connect's dumps.
+    HeapConnect(TableSource),
 }
 
 impl Source {
@@ -288,7 +290,7 @@ impl Source {
     pub fn null_values(&self) -> &[String] {
         match self {
             Self::File(source) => &source.null_values,
-            Self::HeapSegment(_) => &[],
+            Self::HeapSegment(_) | Self::HeapConnect(_) => &[],
             Self::Sql(source) => &source.null_values,
         }
     }

@@ -10,6 +10,7 @@
 //! # Errors
 //! A source that cannot be read in full gives no members at all.
 
+mod dumps;
 mod intake;
 mod log;
 mod overlay;
@@ -36,6 +37,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::config::{Cohort, Config, Source, SourceAccess};
 use crate::connector::file::{self, FileError};
+use crate::connector::heap_connect::DumpError;
 use crate::connector::sql::{self, SqlError};
 use crate::matching::Matcher;
 use crate::model::{Kind, Progress, Timestamp};
@@ -76,6 +78,9 @@ pub enum DesiredError {
     /// The database gave no rows, or not all of them.
     #[error(transparent)]
     Sql(#[from] SqlError),
+    /// Heap Connect's dumps cannot be read in full.
+    #[error(transparent)]
+    Dump(#[from] DumpError),
     /// What Heap has told cannot be read.
     #[error(transparent)]
     State(#[from] StateError),
@@ -122,6 +127,8 @@ pub struct From<'a> {
     pub state: &'a StateReader,
     /// What it takes to read sources, beside the config.
     pub secrets: &'a SourceAccess,
+    /// The time now, for rows that grow old.
+    pub now: Timestamp,
 }
 
 impl<'a> From<'a> {
@@ -140,6 +147,7 @@ pub fn fingerprint(cohort: &Cohort, from: From<'_>) -> Result<Option<Fingerprint
         Source::HeapSegment(source) => {
             Some(Fingerprint::Told(told::segment(source, from.state)?.fingerprint()))
         }
+        Source::HeapConnect(source) => dumps::fingerprint(source, from)?.map(Fingerprint::Told),
         // What a query would give, only asking it tells.
         Source::Sql(_) => None,
     })
@@ -204,6 +212,10 @@ fn rows(
             let segment = told::segment(source, from.state)?;
             let reading = told::read(source, &segment, from.state, sink)?;
             Ok((reading, Some(Fingerprint::Told(segment.fingerprint()))))
+        }
+        Source::HeapConnect(source) => {
+            let (reading, fingerprint) = dumps::read(source, from, columns, sink)?;
+            Ok((reading, fingerprint.map(Fingerprint::Told)))
         }
         Source::Sql(source) => {
             let rows = sql::read(source, database(source, from)?, columns, sink)?;

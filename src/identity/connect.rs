@@ -12,7 +12,7 @@
 
 use std::sync::Mutex;
 
-use super::{Taught, TeachError, Why, locked, text};
+use super::{Taught, TeachError, Why, locked, noted, text};
 use crate::config::DumpSource;
 use crate::connector::file::{self, FileError, Sink};
 use crate::connector::heap_connect::{Dump, DumpError, DumpFile, DumpTable, Dumps, Manifest};
@@ -151,7 +151,7 @@ impl<'a> Replay<'a> {
         if before.is_none() {
             plan.begins = plan.begins.or(oldest);
             let path = || dumps.path();
-            plan.begins.ok_or_else(|| DumpError::NoBeginning { path: path(), table: USERS })?;
+            plan.begins.ok_or_else(|| DumpError::NoBeginning { path: path(), table: USERS.to_owned() })?;
         }
         Ok(plan)
     }
@@ -303,21 +303,11 @@ fn time(fields: &impl Fields, at: usize) -> Option<Timestamp> {
 
 impl Sink for Replayer<'_> {
     fn row(&mut self, fields: &impl Fields, _: file::Place<'_>) -> Result<(), FileError> {
-        match self.take(fields) {
-            Ok(()) => Ok(()),
-            Err(Why::Unused(reason)) => {
-                *self.taught.unused.entry(reason).or_default() += 1;
-                Ok(())
-            }
-            Err(Why::Failed(error)) => {
-                self.failed = Some(error);
-                Err(FileError::Stopped)
-            }
-        }
+        let done = self.take(fields);
+        noted(done, self.taught, &mut self.failed)
     }
 
     fn unreadable(&mut self, reason: &'static str, _: &str, _: file::Place<'_>) -> Result<(), FileError> {
-        *self.taught.unused.entry(reason).or_default() += 1;
-        Ok(())
+        noted(Err(Why::Unused(reason)), self.taught, &mut self.failed)
     }
 }

@@ -4,11 +4,11 @@
 
 use std::sync::Mutex;
 
-use super::{Dumped, HandleColumn, Taught, TeachError, Why, learn_dumps, locked, text};
+use super::{Dumped, HandleColumn, Layout, Taught, TeachError, Why, learn_dumps, locked, noted, ties};
 use crate::config::{Config, IdentitySource, MappingSource};
 use crate::connector::file::{self, FileError, Sink, fingerprint};
-use crate::model::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Fields, Timestamp};
-use crate::state::{Bookmark, Handle, IdentityMap, SourceName, StateError, StateReader, Table, TableName};
+use crate::model::{Fields, Timestamp};
+use crate::state::{Bookmark, IdentityMap, SourceName, StateError, StateReader, Table, TableName};
 
 /// What a source has taught.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,16 +95,9 @@ fn learn_files(
         let map = locked(map);
         (map.state(), map.table(&name, TableName::People, true)?, map.table(&name, TableName::Joins, true)?)
     };
-    let mut columns: Vec<Box<str>> = vec![source.owner.as_str().into()];
-    let device = source.device_id.iter().map(|column| HandleColumn::DeviceId(column.as_str().into()));
-    let alias = source.alias.iter().map(|(label, column)| HandleColumn::Alias {
-        label: label.as_str().into(),
-        column: column.as_str().into(),
-    });
-    let handles: Vec<HandleColumn> = device.chain(alias).collect();
-    columns.extend(handles.iter().map(|handle| match handle {
-        HandleColumn::DeviceId(column) | HandleColumn::Alias { column, .. } => column.clone(),
-    }));
+    let handles = handles_of(source);
+    let layout = Layout::Ties { owner: source.owner.as_str().into(), handles: handles.clone() };
+    let columns = layout.columns();
     let mut mapper =
         Mapper { handles: &handles, table: &mut people, now, taught: Taught::default(), failed: None };
     let read = file::read(&source.files, from, &columns, &mut mapper);
@@ -125,6 +118,15 @@ fn learn_files(
     }
 }
 
+fn handles_of(source: &MappingSource) -> Vec<HandleColumn> {
+    let device = source.device_id.iter().map(|column| HandleColumn::DeviceId(column.as_str().into()));
+    let alias = source.alias.iter().map(|(label, column)| HandleColumn::Alias {
+        label: label.as_str().into(),
+        column: column.as_str().into(),
+    });
+    device.chain(alias).collect()
+}
+
 struct Mapper<'a> {
     handles: &'a [HandleColumn],
     table: &'a mut Table,
@@ -133,44 +135,15 @@ struct Mapper<'a> {
     failed: Option<StateError>,
 }
 
-impl Mapper<'_> {
-    fn take(&mut self, fields: &impl Fields) -> Result<(), Why> {
-        let owner = text(fields, 0, EXTERNAL_ID_LEN_MAX)?.ok_or(Why::Unused("no_external_id"))?;
-        let mut is_said = false;
-        for (at, column) in self.handles.iter().enumerate() {
-            let handle = match column {
-                HandleColumn::DeviceId(_) => text(fields, at + 1, EXTERNAL_ID_LEN_MAX)?.map(Handle::DeviceId),
-                HandleColumn::Alias { label, .. } => {
-                    text(fields, at + 1, ALIAS_LEN_MAX)?.map(|name| Handle::Alias { label, name })
-                }
-            };
-            if let Some(handle) = handle {
-                self.table.tie_handle(handle, (owner, self.now))?;
-                self.taught.ties += 1;
-                is_said = true;
-            }
-        }
-        if is_said { Ok(()) } else { Err(Why::Unused("no_device_or_alias")) }
-    }
-}
-
 impl Sink for Mapper<'_> {
     fn row(&mut self, fields: &impl Fields, _: file::Place<'_>) -> Result<(), FileError> {
-        match self.take(fields) {
-            Ok(()) => Ok(()),
-            Err(Why::Unused(reason)) => {
-                *self.taught.unused.entry(reason).or_default() += 1;
-                Ok(())
-            }
-            Err(Why::Failed(error)) => {
-                self.failed = Some(error);
-                Err(FileError::Stopped)
-            }
-        }
+        let Self { handles, table, now, taught, failed } = self;
+        let tied = ties(fields, handles, |handle, owner| table.tie_handle(handle, (owner, *now)));
+        let tied = tied.map(|count| taught.ties += count);
+        noted(tied, taught, failed)
     }
 
     fn unreadable(&mut self, reason: &'static str, _: &str, _: file::Place<'_>) -> Result<(), FileError> {
-        *self.taught.unused.entry(reason).or_default() += 1;
-        Ok(())
+        noted(Err(Why::Unused(reason)), &mut self.taught, &mut self.failed)
     }
 }

@@ -138,27 +138,10 @@ struct Teacher<'a> {
 }
 
 impl Teacher<'_> {
-    fn unused(&mut self, reason: &'static str) {
-        *self.taught.unused.entry(reason).or_default() += 1;
-    }
-
     fn ties(&mut self, fields: &impl Fields, handles: &[HandleColumn]) -> Result<(), Why> {
-        let owner = text(fields, 0, EXTERNAL_ID_LEN_MAX)?.ok_or(Why::Unused("no_external_id"))?;
-        let mut count = 0;
-        for (at, column) in handles.iter().enumerate() {
-            let handle = match column {
-                HandleColumn::DeviceId(_) => text(fields, at + 1, EXTERNAL_ID_LEN_MAX)?.map(Handle::DeviceId),
-                HandleColumn::Alias { label, .. } => {
-                    text(fields, at + 1, ALIAS_LEN_MAX)?.map(|name| Handle::Alias { label, name })
-                }
-            };
-            if let Some(handle) = handle {
-                self.map.tie(handle, owner, self.seen)?;
-                count += 1;
-            }
-        }
-        self.taught.ties += count;
-        if count == 0 { Err(Why::Unused("no_device_or_alias")) } else { Ok(()) }
+        let Self { map, seen, .. } = self;
+        self.taught.ties += ties(fields, handles, |handle, owner| map.tie(handle, owner, *seen))?;
+        Ok(())
     }
 
     fn join(&mut self, fields: &impl Fields, label: &str) -> Result<(), Why> {
@@ -167,6 +150,29 @@ impl Teacher<'_> {
         self.taught.joins += 1;
         Ok(())
     }
+}
+
+/// What a row ties to its owner, whose column is the first; how many that are, and never none.
+fn ties(
+    fields: &impl Fields,
+    handles: &[HandleColumn],
+    mut tie: impl FnMut(Handle<'_>, &str) -> Result<(), StateError>,
+) -> Result<u64, Why> {
+    let owner = text(fields, 0, EXTERNAL_ID_LEN_MAX)?.ok_or(Why::Unused("no_external_id"))?;
+    let mut count = 0;
+    for (at, column) in handles.iter().enumerate() {
+        let handle = match column {
+            HandleColumn::DeviceId(_) => text(fields, at + 1, EXTERNAL_ID_LEN_MAX)?.map(Handle::DeviceId),
+            HandleColumn::Alias { label, .. } => {
+                text(fields, at + 1, ALIAS_LEN_MAX)?.map(|name| Handle::Alias { label, name })
+            }
+        };
+        if let Some(handle) = handle {
+            tie(handle, owner)?;
+            count += 1;
+        }
+    }
+    if count == 0 { Err(Why::Unused("no_device_or_alias")) } else { Ok(count) }
 }
 
 /// Why a row says nothing.
@@ -178,6 +184,25 @@ enum Why {
 impl From<StateError> for Why {
     fn from(error: StateError) -> Self {
         Self::Failed(error)
+    }
+}
+
+/// Takes note of what came of a row.
+fn noted(
+    done: Result<(), Why>,
+    taught: &mut Taught,
+    failed: &mut Option<StateError>,
+) -> Result<(), FileError> {
+    match done {
+        Ok(()) => Ok(()),
+        Err(Why::Unused(reason)) => {
+            *taught.unused.entry(reason).or_default() += 1;
+            Ok(())
+        }
+        Err(Why::Failed(error)) => {
+            *failed = Some(error);
+            Err(FileError::Stopped)
+        }
     }
 }
 
@@ -205,21 +230,10 @@ impl Sink for Teacher<'_> {
             Layout::Ties { handles, .. } => self.ties(fields, handles),
             Layout::Joins { label, .. } => self.join(fields, label),
         };
-        match done {
-            Ok(()) => Ok(()),
-            Err(Why::Unused(reason)) => {
-                self.unused(reason);
-                Ok(())
-            }
-            Err(Why::Failed(error)) => {
-                self.failed = Some(error);
-                Err(FileError::Stopped)
-            }
-        }
+        noted(done, &mut self.taught, &mut self.failed)
     }
 
     fn unreadable(&mut self, reason: &'static str, _: &str, _: Place<'_>) -> Result<(), FileError> {
-        self.unused(reason);
-        Ok(())
+        noted(Err(Why::Unused(reason)), &mut self.taught, &mut self.failed)
     }
 }

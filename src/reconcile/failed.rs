@@ -47,11 +47,8 @@ impl PlanError {
                 Trouble::Unreachable | Trouble::Broken | Trouble::Timeout => FailedKind::Unavailable,
                 _ => FailedKind::Other,
             },
-            Self::Desired(DesiredError::Source(error)) => match error.remote_kind() {
-                Some(ErrorKind::PermissionDenied) => FailedKind::Credentials,
-                Some(ErrorKind::Other) => FailedKind::Unavailable,
-                _ => FailedKind::Other,
-            },
+            Self::Desired(DesiredError::Source(error)) => of_store(error.remote_kind()),
+            Self::Desired(DesiredError::Dump(error)) => of_store(error.remote_kind()),
             _ => FailedKind::Other,
         }
     }
@@ -60,5 +57,14 @@ impl PlanError {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         matches!(self, Self::Desired(DesiredError::Untold { .. }))
+    }
+}
+
+/// Whose matter it is what a store said.
+fn of_store(said: Option<ErrorKind>) -> FailedKind {
+    match said {
+        Some(ErrorKind::PermissionDenied) => FailedKind::Credentials,
+        Some(ErrorKind::Other) => FailedKind::Unavailable,
+        _ => FailedKind::Other,
     }
 }

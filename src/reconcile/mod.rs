@@ -80,7 +80,7 @@ pub struct Inputs<'a> {
 
 impl<'a> Inputs<'a> {
     fn from(&self) -> desired::From<'a> {
-        desired::From { config: self.config, state: self.state, secrets: self.secrets }
+        desired::From { config: self.config, state: self.state, secrets: self.secrets, now: self.clock.now() }
     }
 
     fn wants(&self, cohort: &CohortId) -> bool {

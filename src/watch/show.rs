@@ -92,6 +92,9 @@ fn cohort(id: &CohortId, status: &CohortStatus, inner: &Inner) -> Option<page::C
 fn source(source: &Source, inner: &Inner) -> page::Source {
     match source {
         Source::File(file) => page::Source::Files { pattern: file.pattern.clone() },
+        Source::HeapConnect(source) => {
+            page::Source::Files { pattern: format!("{}, table {}", source.place.path, source.table) }
+        }
         Source::Sql(sql) => page::Source::Query { connection: sql.connection.clone() },
         Source::HeapSegment(told) => {
             let known = inner.heaps.get(&told.connection);

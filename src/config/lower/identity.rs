@@ -1,6 +1,6 @@
-//! Where it is told who is who, typed.
+//! Where it is told who is who, and tables of Heap Connect's dumps, typed.
 
-use crate::config::connect::{DumpPlace, DumpSource, IdentitySource, MappingSource};
+use crate::config::connect::{DumpPlace, DumpSource, IdentitySource, MappingSource, TableSource};
 use crate::config::shape;
 use crate::config::types::FileSource;
 
@@ -35,4 +35,10 @@ fn mapping(shape: shape::IdentityFile) -> MappingSource {
         device_id: shape.device_id.map(|column| column.0.trim().to_owned()),
         alias: shape.alias.map(|alias| (alias.label.0.trim().to_owned(), alias.name.0.trim().to_owned())),
     }
+}
+
+pub(super) fn table(shape: shape::TableSource) -> TableSource {
+    let shape::TableSource { path, endpoint, region, table, within } = shape;
+    let (table, within) = (table.0.trim().to_owned(), within.map(|within| within.0));
+    TableSource { place: DumpPlace { path: path.0, endpoint, region }, table, within }
 }

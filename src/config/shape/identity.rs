@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Alias, Delimiter, Label, Text};
+use super::{Alias, Delimiter, Label, Length, Text};
 use crate::config::types;
 
 /// Where it is told who is who: by what people are known besides your own id. It is learned before cohorts are planned.
@@ -74,4 +74,25 @@ pub(in crate::config) struct IdentityFile {
     pub(in crate::config) device_id: Option<Text>,
     /// A user alias.
     pub(in crate::config) alias: Option<Alias>,
+}
+
+/// A table of Heap Connect's dumps as it stands at the newest one, or those of its rows that are not too old.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct TableSource {
+    /// The bucket, or a folder that is a copy of it: what has `manifests/` in it.
+    #[schemars(example = "s3://heap-rs3-acme")]
+    pub(in crate::config) path: Text,
+    /// The bucket's address, if it is not the vendor's own.
+    #[schemars(example = "https://minio.acme.internal:9000")]
+    pub(in crate::config) endpoint: Option<String>,
+    /// The bucket's region, for S3.
+    #[schemars(example = "eu-central-1")]
+    pub(in crate::config) region: Option<String>,
+    /// The table: `users`, or that of an event.
+    #[schemars(example = &"checkout_abandoned")]
+    pub(in crate::config) table: Text,
+    /// Only rows whose `time` is no older than this when the cohort is planned.
+    #[schemars(example = "30d")]
+    pub(in crate::config) within: Option<Length>,
 }

@@ -26,7 +26,7 @@ pub(in crate::config) use export::{
 };
 pub(in crate::config) use guard::Guard;
 pub(in crate::config) use heap::{Heap, Region, SegmentSource};
-pub(in crate::config) use identity::{IdentityDumps, IdentityFile, IdentitySource};
+pub(in crate::config) use identity::{IdentityDumps, IdentityFile, IdentitySource, TableSource};
 pub(in crate::config) use segments::{Combination, Named, Segment, Size};
 pub(in crate::config) use sql::{Adbc, DatabaseTls, Diff, Postgres, Quote, SqlSource};
 pub(in crate::config) use watch::{Limits, Notify, NotifyFormat, NotifyOn, Schedule, Watch};
@@ -308,6 +308,8 @@ pub(in crate::config) enum Source {
     HeapSegment(SegmentSource),
     /// A query, or a table: what it gives is the whole cohort.
     Sql(SqlSource),
+    /// A table of Heap Connect's dumps as it stands at the newest one, or those of its rows that are not too old.
+    HeapConnect(TableSource),
 }
 
 /// Files: the whole cohort, read again on every pass.

@@ -60,7 +60,17 @@ pub enum DumpError {
         /// Where the manifests are.
         path: PathBuf,
         /// The table.
-        table: &'static str,
+        table: String,
+    },
+    /// No dump has the table.
+    #[error("{}: no dump has a table `{table}`", .path.display())]
+    NoTable {
+        /// Where the manifests are.
+        path: PathBuf,
+        /// The table.
+        table: String,
+        /// The tables that the newest dump has.
+        found: Vec<String>,
     },
     /// No dump has the column.
     #[error("{}: no dump of the table `{table}` has a column `{column}`", .path.display())]

@@ -17,6 +17,8 @@ use crate::state::{StateError, StateWriter};
 
 /// Rows that are gathered before they are written.
 const PENDING_MAX: usize = 300_000;
+/// Bytes of their texts, likewise.
+const PENDING_LEN_MAX: usize = 32 << 20;
 /// Temporary runs before they are merged into one.
 const SCRATCH_MAX: usize = 64;
 
@@ -40,6 +42,8 @@ pub struct Table {
     /// These, and what was put on them since.
     runs: Vec<MapRun>,
     pending: ByKey<Known>,
+    /// Bytes of their texts, as far as they were put.
+    pending_len: usize,
     scratch: Store,
     _folder: TempDir,
 }
@@ -62,7 +66,8 @@ impl Table {
         let folder = tempfile::tempdir().map_err(StateError::Scratch)?;
         let scratch = Store::in_folder(folder.path());
         let (opened, base, runs, pending) = (Vec::new(), Vec::new(), Vec::new(), ByKey::default());
-        Ok(Self { seed, label: label.into(), opened, base, runs, pending, scratch, _folder: folder })
+        let (label, pending_len) = (label.into(), 0);
+        Ok(Self { seed, label, opened, base, runs, pending, pending_len, scratch, _folder: folder })
     }
 
     /// Another table of the same source, with nothing in it.
@@ -107,6 +112,42 @@ impl Table {
         self.put(self.key(from), is_sound.then(|| Known::Merged(into.into())))
     }
 
+    /// A table of rows of any kind, which is never put into the map.
+    ///
+    /// # Errors
+    /// When there is no room for temporary files.
+    pub fn of_rows(seed: KeySeed) -> Result<Self, StateError> {
+        Self::empty(seed, "")
+    }
+
+    /// The row of this key is this text. `false` if it is too long to be kept.
+    ///
+    /// # Errors
+    /// When a temporary file cannot be written.
+    pub fn put_row(&mut self, key: &str, row: &str) -> Result<bool, StateError> {
+        let is_short = row.len() <= TEXT_LEN_MAX;
+        if is_short {
+            self.put_known(self.key(key), Known::owner(row, Timestamp::UNIX_EPOCH))?;
+        }
+        Ok(is_short)
+    }
+
+    /// Every row, in no order that means anything.
+    ///
+    /// # Errors
+    /// When a temporary file cannot be read or written, or `each` fails.
+    pub fn for_each<E: From<StateError>>(
+        mut self,
+        mut each: impl FnMut(&str) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.spill()?;
+        let mut all = Merging::new(&self.runs)?;
+        while let Some((_, known)) = all.advance()? {
+            each(known.parts().2)?;
+        }
+        Ok(())
+    }
+
     /// There is a row of this alias. It says no more than that: of use to [`Table::keep_only`].
     ///
     /// # Errors
@@ -128,8 +169,10 @@ impl Table {
     }
 
     fn put_known(&mut self, key: MapKey, known: Known) -> Result<(), StateError> {
+        self.pending_len += known.parts().2.len();
         self.pending.insert(key, known);
-        if self.pending.len() >= PENDING_MAX { self.spill() } else { Ok(()) }
+        let is_full = self.pending.len() >= PENDING_MAX || self.pending_len >= PENDING_LEN_MAX;
+        if is_full { self.spill() } else { Ok(()) }
     }
 
     fn spill(&mut self) -> Result<(), StateError> {
@@ -137,6 +180,7 @@ impl Table {
             return Ok(());
         }
         let mut writer = MapWriter::create(&self.scratch, self.pending.len() as u64)?;
+        self.pending_len = 0;
         let mut entries: Vec<(MapKey, Known)> = self.pending.drain().collect();
         entries.sort_unstable_by_key(|(key, _)| *key);
         entries.iter().try_for_each(|(key, known)| writer.push(*key, known))?;
@@ -161,6 +205,7 @@ impl Table {
         self.base.clear();
         self.runs.clear();
         self.pending.clear();
+        self.pending_len = 0;
     }
 
     /// Forgets the rows that are not in the other table.

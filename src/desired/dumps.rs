@@ -1,0 +1,223 @@
+//! A table of Heap Connect's dumps → its rows as they stand at the newest dump: replayed from the newest full dump on,
+//! each key once. It decides nothing about a row but whether it is too old.
+//!
+//! # Guarantees
+//! A dump that is needed and cannot be read gives no rows at all. Memory is bounded whatever the size of the table.
+//! A column that a dump does not have is empty in its rows; one that none of them has is an error.
+
+use super::{DesiredError, From};
+use crate::config::TableSource;
+use crate::connector::file::{FileError, Place, Reading, Sink};
+use crate::connector::heap_connect::{Dump, DumpError, Dumps, Manifest};
+use crate::model::{Field, Fields, Timestamp};
+use crate::state::{StateError, Table};
+
+/// What tells the table from what it was; none if its rows grow old.
+pub(super) fn fingerprint(source: &TableSource, from: From<'_>) -> Result<Option<String>, DesiredError> {
+    if source.within.is_some() {
+        return Ok(None);
+    }
+    Ok(Some(print(&Dumps::find(&source.place, from.files())?)))
+}
+
+fn print(dumps: &Dumps) -> String {
+    dumps.all().iter().map(|dump| format!("{} {:x} ", dump.id, dump.mark)).collect()
+}
+
+/// Hands over every row of the table.
+pub(super) fn read(
+    source: &TableSource,
+    from: From<'_>,
+    columns: &[Box<str>],
+    sink: &mut impl Sink,
+) -> Result<(Reading, Option<String>), DesiredError> {
+    let dumps = Dumps::find(&source.place, from.files())?;
+    let mut rows = Rows::new(source, from, columns, sink)?;
+    let mut missing: Vec<&Box<str>> = columns.iter().collect();
+    let mut required: Vec<Box<str>> = vec![key_of(&source.table).into()];
+    required.extend(source.within.map(|_| "time".into()));
+    for (dump, manifest) in needed(source, &dumps)? {
+        let Some(table) = manifest.table(&source.table) else { continue };
+        for file in &table.files {
+            let opened = dumps.open(dump, table, file)?;
+            missing.retain(|column| !opened.has(column));
+            rows.files.push(opened.path().display().to_string());
+            let read = opened.read(&required, columns, &mut rows);
+            rows.failed.take().map_or(Ok(()), Err)?;
+            read?;
+        }
+    }
+    if let Some(column) = missing.first().filter(|_| !rows.files.is_empty()) {
+        let (table, column) = (source.table.clone(), column.to_string());
+        return Err(DumpError::NoColumn { path: dumps.path(), table, column }.into());
+    }
+    let oldest = source.within.and_then(|within| from.now.checked_sub(within).ok());
+    Ok((rows.hand_over(oldest)?, source.within.is_none().then(|| print(&dumps))))
+}
+
+/// The column that tells a row from any other. Source: Heap Connect, S3 specification.
+fn key_of(table: &str) -> &'static str {
+    match table {
+        "users" => "user_id",
+        "user_migrations" => "from_user_id",
+        _ => "event_id",
+    }
+}
+
+/// The dumps from the newest full one of the table on.
+fn needed<'a>(source: &TableSource, dumps: &'a Dumps) -> Result<Vec<(&'a Dump, Manifest)>, DesiredError> {
+    let (mut needed, mut is_there) = (Vec::new(), false);
+    let path = || dumps.path();
+    for dump in dumps.all().iter().rev() {
+        let manifest = dumps.manifest(dump)?;
+        let table = manifest.table(&source.table);
+        is_there |= table.is_some();
+        // Heap writes it whole each time, whatever it says.
+        let is_full = table.is_some_and(|table| !table.is_incremental || table.name == "user_migrations");
+        needed.push((dump, manifest));
+        if is_full {
+            needed.reverse();
+            return Ok(needed);
+        }
+    }
+    let table = source.table.clone();
+    if is_there {
+        return Err(DumpError::NoBeginning { path: path(), table }.into());
+    }
+    let newest = needed.first().map(|(_, manifest)| &manifest.tables);
+    let found = newest.into_iter().flatten().map(|table| table.name.clone()).collect();
+    Err(DumpError::NoTable { path: path(), table, found }.into())
+}
+
+/// Rows on their way through the replay, each as one text: where it stands, its time, and its columns.
+struct Rows<'a, S> {
+    sink: &'a mut S,
+    table: Table,
+    files: Vec<String>,
+    /// The first of the columns that are handed over, and how many there are.
+    first: usize,
+    len: usize,
+    row: String,
+    unreadable: u64,
+    failed: Option<DesiredError>,
+}
+
+impl<'a, S: Sink> Rows<'a, S> {
+    fn new(
+        source: &TableSource,
+        from: From<'_>,
+        columns: &[Box<str>],
+        sink: &'a mut S,
+    ) -> Result<Self, DesiredError> {
+        let table = Table::of_rows(from.state.seed())?;
+        let first = 1 + usize::from(source.within.is_some());
+        let (files, row, len) = (Vec::new(), String::new(), columns.len());
+        Ok(Self { sink, table, files, first, len, row, unreadable: 0, failed: None })
+    }
+
+    /// Keeps a row in the place of any before it with the same key. `false` if it has none.
+    fn put(&mut self, fields: &impl Fields, line: u64) -> Result<bool, StateError> {
+        let Some(key) = text(fields.field(0)) else { return Ok(false) };
+        let time = if self.first > 1 { text(fields.field(1)).unwrap_or_default() } else { "" };
+        self.row = format!("{} {line} {time}\n", self.files.len() - 1);
+        for field in (0..self.len).map(|at| fields.field(self.first + at)) {
+            match (field, text(field)) {
+                (Field::Absent, _) => self.row.push('a'),
+                (_, Some(text)) => {
+                    self.row.push_str(&format!("t{}:", text.len()));
+                    self.row.push_str(text);
+                }
+                (_, None) => self.row.push('n'),
+            }
+        }
+        self.table.put_row(key, &self.row)
+    }
+
+    /// Hands over the rows that are left and no older than this.
+    fn hand_over(self, oldest: Option<Timestamp>) -> Result<Reading, DesiredError> {
+        let Self { sink, table, files, len, unreadable, .. } = self;
+        let mut reading = Reading { files: files.len() as u64, rows: unreadable, ..Reading::default() };
+        table.for_each(|row| {
+            let kept =
+                Kept::parse(row, len).ok_or_else(|| std::io::Error::other("a row that is not whole"))?;
+            let place = Place { file: files.get(kept.file).map_or("", String::as_str), line: kept.line };
+            match (oldest, kept.time) {
+                (Some(_), None) => {
+                    reading.rows += 1;
+                    sink.unreadable("no_time", "its `time` is not in milliseconds", place)?;
+                }
+                (Some(oldest), Some(time)) if time < oldest => {}
+                _ => {
+                    reading.rows += 1;
+                    sink.row(&kept, place)?;
+                }
+            }
+            Ok::<(), DesiredError>(())
+        })?;
+        Ok(reading)
+    }
+}
+
+impl<S: Sink> Sink for Rows<'_, S> {
+    fn row(&mut self, fields: &impl Fields, place: Place<'_>) -> Result<(), FileError> {
+        match self.put(fields, place.line) {
+            Ok(true) => Ok(()),
+            Ok(false) => self.unreadable("no_key", "it has no key, or too much in it", place),
+            Err(error) => {
+                self.failed = Some(error.into());
+                Err(FileError::Stopped)
+            }
+        }
+    }
+
+    fn unreadable(&mut self, reason: &'static str, detail: &str, place: Place<'_>) -> Result<(), FileError> {
+        self.unreadable += 1;
+        self.sink.unreadable(reason, detail, place)
+    }
+}
+
+fn text(field: Field<'_>) -> Option<&str> {
+    match field {
+        Field::Text(text) => std::str::from_utf8(text).ok(),
+        Field::Absent | Field::NotText(_) => None,
+    }
+}
+
+/// A row as it comes out of the replay.
+struct Kept<'r> {
+    file: usize,
+    line: u64,
+    time: Option<Timestamp>,
+    fields: Vec<Field<'r>>,
+}
+
+impl Fields for Kept<'_> {
+    fn field(&self, at: usize) -> Field<'_> {
+        self.fields.get(at).copied().unwrap_or_default()
+    }
+}
+
+impl<'r> Kept<'r> {
+    fn parse(row: &'r str, len: usize) -> Option<Self> {
+        let (head, mut rest) = row.split_once('\n')?;
+        let mut head = head.splitn(3, ' ');
+        let (file, line) = (head.next()?.parse().ok()?, head.next()?.parse().ok()?);
+        let time = head.next()?.parse().ok().and_then(|time| Timestamp::from_millisecond(time).ok());
+        let mut fields = Vec::with_capacity(len);
+        for _ in 0..len {
+            let kind = rest.get(..1)?;
+            rest = &rest[1..];
+            fields.push(match kind {
+                "a" => Field::Absent,
+                "n" => Field::NotText("no text"),
+                _ => {
+                    let (count, after) = rest.split_once(':')?;
+                    let (text, after) = after.split_at_checked(count.parse().ok()?)?;
+                    rest = after;
+                    Field::Text(text.as_bytes())
+                }
+            });
+        }
+        Some(Self { file, line, time, fields })
+    }
+}
