@@ -4,6 +4,7 @@
 //! then is there a pass. A pass hands back while single persons are over Heap's limit, so that what comes meanwhile
 //! is not kept waiting.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,8 @@ pub(super) struct Exports {
     pub(super) identity: Option<Arc<Mutex<IdentityMap>>>,
     /// It is being taught.
     pub(super) is_learning: bool,
+    /// What was said of its sources that cannot be read, by their paths.
+    pub(super) unlearned: BTreeMap<String, String>,
     /// The version of the map that cohorts have been woken for.
     identity_version: u64,
 }
@@ -67,6 +70,7 @@ impl Exports {
             links: Links::new(),
             identity: None,
             is_learning: false,
+            unlearned: BTreeMap::new(),
             identity_version: 0,
         }
     }

@@ -1,7 +1,7 @@
 //! Learning who is who from the sources of `identity:`, apart from the cohorts: they go on with what is known until
 //! it is more. Only the first time, at the start, nobody is planned before it has been tried.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::lead::{Done, Lead};
 use crate::config::Notable;
@@ -34,19 +34,27 @@ impl Lead {
         let turn = is_first.then(|| Arc::clone(&self.planning).try_acquire_owned().ok()).flatten();
         let (config, stores, now) =
             (Arc::clone(&self.config), self.reach.secrets.stores.clone(), self.at.clock().now());
+        let state = Arc::clone(&self.state);
         self.tasks.spawn_blocking(move || {
             let _turn = turn;
             let from = identity::from(&config, &stores);
             let learn = |source| identity::learn(source, from, &map, now);
-            Done::Learned(
-                config.identity.iter().map(|source| (source.path().to_owned(), learn(source))).collect(),
-            )
+            let lessons = config.identity.iter().map(|source| (source.path().to_owned(), learn(source)));
+            let lessons: Lessons = lessons.collect();
+            if lessons.iter().any(|(_, lesson)| is_new(lesson)) {
+                let map = map.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Err(error) = state.tidy_identity(&map, now) {
+                    tracing::warn!("the identity map could not be tidied: {error}");
+                }
+            }
+            Done::Learned(lessons)
         });
     }
 
     /// Learning has ended.
     pub(super) fn learned(&mut self, lessons: Lessons) {
         self.exports.is_learning = false;
+        let is_more = lessons.iter().any(|(_, lesson)| is_new(lesson));
         for (path, lesson) in lessons {
             let about = format!("identity {path}");
             match lesson {
@@ -54,18 +62,28 @@ impl Lead {
                     if lesson != Lesson::NothingNew {
                         tracing::info!(source = path, "learned who is who");
                     }
+                    self.exports.unlearned.remove(&path);
                     self.tell(&about, None, "read again");
                 }
                 Err(error) => {
                     self.is_lost |= matches!(error, TeachError::State(StateError::Lost));
                     let why =
                         format!("who is who cannot be learned from {path}; what was known stays: {error}");
-                    tracing::warn!("{why}");
+                    // Said once, and not with every look.
+                    if self.exports.unlearned.insert(path, why.clone()).as_ref() != Some(&why) {
+                        tracing::warn!("{why}");
+                    }
                     self.tell(&about, Some(Notable::Failure), &why);
                 }
             }
         }
-        self.wake_who_may_move();
-        self.wake_exports();
+        if is_more {
+            self.wake_who_may_move();
+            self.wake_exports();
+        }
     }
+}
+
+fn is_new(lesson: &Result<Lesson, TeachError>) -> bool {
+    matches!(lesson, Ok(Lesson::Dumps(_) | Lesson::Files(_)))
 }

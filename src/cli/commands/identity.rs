@@ -151,7 +151,7 @@ fn address(path: &str) -> String {
     Path::new(path).canonicalize().map_or_else(|_| path.to_owned(), |path| path.display().to_string())
 }
 
-pub(in crate::cli) fn dumped_text(dumped: &Dumped) -> String {
+fn dumped_text(dumped: &Dumped) -> String {
     let newest = dumped.newest;
     let dumps = match dumped.read.as_slice() {
         [] => return format!("nothing new: dump {newest} is the newest, and was read before"),
@@ -191,7 +191,7 @@ pub(super) fn learn(
     state: &Arc<StateWriter>,
     only: &[CohortId],
 ) -> Result<Option<Exit>, CommandError> {
-    let (sources, mut worst) = (declared(config, only), None);
+    let (sources, mut worst, mut is_more) = (declared(config, only), None, false);
     if sources.is_empty() {
         return Ok(None);
     }
@@ -200,12 +200,26 @@ pub(super) fn learn(
         let now = environment::clock().now();
         match identity::learn(source, identity::from(config, stores), &map, now) {
             Ok(Lesson::NothingNew) => {}
-            Ok(Lesson::Dumps(dumped)) => tell(&format!("{}: {}", source.path(), dumped_text(&dumped))),
-            Ok(Lesson::Files(taught)) => tell(&format!("{}: {}", source.path(), taught_text(&taught))),
+            Ok(lesson) => {
+                is_more = true;
+                tell(&format!("{}: {}", source.path(), lesson_text(&lesson)));
+            }
             Err(error) => worst = worst.max(Some(unlearned(source, error))),
         }
     }
+    if is_more {
+        let map = map.into_inner().unwrap_or_else(PoisonError::into_inner);
+        state.tidy_identity(&map, environment::clock().now())?;
+    }
     Ok(worst)
+}
+
+fn lesson_text(lesson: &Lesson) -> String {
+    match lesson {
+        Lesson::NothingNew => String::new(),
+        Lesson::Dumps(dumped) => dumped_text(dumped),
+        Lesson::Files(taught) => taught_text(taught),
+    }
 }
 
 /// Tells which sources of the config have something that a pass would learn first. How a plan ends if nothing worse
@@ -266,7 +280,7 @@ fn layout(args: &ImportArgs) -> Result<Layout, CommandError> {
     Ok(Layout::Ties { owner: owner.into(), handles })
 }
 
-pub(in crate::cli) fn taught_text(taught: &Taught) -> String {
+fn taught_text(taught: &Taught) -> String {
     let mut parts = vec![format!("read {}", counted(taught.rows, "row"))];
     parts.extend((taught.ties > 0).then(|| format!("{} with an owner", count(taught.ties))));
     parts.extend((taught.joins > 0).then(|| format!("{} merged", count(taught.joins))));
