@@ -341,6 +341,17 @@ fn killed_before_the_table_is_written_the_next_pass_is_right() {
     assert!(told["used"] == false && told["why"].as_str().unwrap().contains("of version"), "{told}");
     case.server.sql("insert into carts values ('last')");
     assert_eq!(case.pass()["keys_read"], 1);
+    // Killed after the table was written, and before the note of it was.
+    let notes = case.w.snapshot(".syncline/pushdown");
+    case.server.sql("insert into carts values ('later'); delete from carts where identity = 'last'");
+    assert_eq!(case.pass()["keys_read"], 2);
+    std::fs::remove_dir_all(case.w.path(".syncline/pushdown")).unwrap();
+    for (path, bytes) in notes {
+        case.w.write(path.strip_prefix(case.w.path("")).unwrap().to_str().unwrap(), bytes);
+    }
+    let told = case.whole_pass();
+    assert!(told["used"] == false && told["why"].as_str().unwrap().contains("of version"), "{told}");
+    assert_eq!(case.whole_pass()["used"], true);
 }
 
 #[test]

@@ -54,6 +54,13 @@ pub enum Unpushed {
         /// The version of the record.
         record: u64,
     },
+    /// The record has another number of members than were put into the table: it began anew.
+    Miscounted {
+        /// Members in the table.
+        table: u64,
+        /// Members of the record.
+        record: u64,
+    },
     /// It cannot be compared with.
     Unusable(Unusable),
 }
@@ -68,6 +75,9 @@ impl fmt::Display for Unpushed {
                     f,
                     "the table of its members is of version {table}, and the record of version {record}"
                 )
+            }
+            Self::Miscounted { table, record } => {
+                write!(f, "{table} members were put into the table, and the record has {record}")
             }
             Self::Unusable(unusable) => unusable.fmt(f),
         }
@@ -125,7 +135,11 @@ fn noted(
     if note.version != number {
         return Ok(Err(Unpushed::Stale { table: note.version, record: number }));
     }
-    Ok(Ok(note))
+    let (table, record) = (note.tabled.rows, record.and_then(|record| record.members));
+    match record.filter(|members| *members != table) {
+        Some(record) => Ok(Err(Unpushed::Miscounted { table, record })),
+        None => Ok(Ok(note)),
+    }
 }
 
 /// Reads what differs between a cohort's source and its record, or says why it must be read in full. `record` is the

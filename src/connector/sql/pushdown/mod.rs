@@ -140,11 +140,11 @@ pub fn difference(
         }
         let snapshot = session.snapshot().await?;
         if let Err(unusable) = trusted(database, &snapshot, table, expected).await? {
-            return Ok(Err(unusable));
+            return left(database, snapshot).await.map(|()| Err(unusable));
         }
         let (_, found) = columns(database.name, &snapshot, source, asking.columns).await?;
         if let Some(unusable) = bytes(&found) {
-            return Ok(Err(unusable));
+            return left(database, snapshot).await.map(|()| Err(unusable));
         }
         let failed = |e: tokio_postgres::Error| SqlError::of(database.name, &e, true);
         let statement = snapshot.prepare(&query::difference(source, asking, table)).await.map_err(failed)?;
@@ -176,8 +176,14 @@ pub fn unfit(
         }
         let snapshot = session.snapshot().await?;
         let (_, found) = columns(database.name, &snapshot, source, wanted).await?;
-        Ok(bytes(&found))
+        let unfit = bytes(&found);
+        left(database, snapshot).await.map(|()| unfit)
     })
+}
+
+/// Ends a transaction in which nothing more is asked, so that the server need not wonder about it.
+async fn left(database: Database<'_>, snapshot: Transaction<'_>) -> Result<(), SqlError> {
+    snapshot.rollback().await.map_err(|e| SqlError::of(database.name, &e, true))
 }
 
 /// The column that holds bytes, if there is one.
