@@ -31,6 +31,7 @@ mod deploy;
 mod discover;
 mod doctor;
 mod doors;
+mod dumps;
 mod exports;
 mod guards;
 mod harm;

@@ -203,7 +203,11 @@ pub(super) fn webhook_secrets(name: &ConnectionName, heap: &Heap) -> Result<Vec<
 fn databases(config: &Config) -> Result<BTreeMap<ConnectionName, Secrets>, CommandError> {
     let mut found = BTreeMap::new();
     for (name, database) in &config.sql {
-        let is_asked = |source: &Source| matches!(source, Source::Sql(sql) if sql.connection == *name);
+        let is_asked = |source: &Source| match source {
+            Source::Sql(sql) => sql.connection == *name,
+            Source::DumpQuery(query) => query.asked.connection == *name,
+            Source::File(_) | Source::HeapSegment(_) | Source::HeapConnect(_) => false,
+        };
         // Where there may be tables of cohorts that are asked elsewhere now.
         let may_have_tables = matches!(database, Sql::Postgres(postgres) if postgres.pushdown.is_some());
         if may_have_tables || config.cohorts.iter().any(|cohort| is_asked(&cohort.source)) {

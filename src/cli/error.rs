@@ -306,6 +306,11 @@ pub(super) fn sql_hint(error: &SqlError) -> Option<String> {
         }
         Trouble::Query => "nobody was added or removed. Try the query in a client of the database".to_owned(),
         Trouble::Writes => "a source is only read: the query must not write".to_owned(),
+        Trouble::Lend(_) => {
+            "nobody was added or removed. The driver must put rows into temporary tables in bulk, as those of DuckDB \
+             and SQLite do"
+                .to_owned()
+        }
         Trouble::Timeout => format!(
             "nobody was added or removed. Make the query cheaper, or raise `statement_timeout:` of connection `{database}`"
         ),

@@ -40,7 +40,10 @@ pub(super) fn dump_hint(error: &DumpError) -> Option<String> {
             "name the place that has `manifests/` and `sync_<dump_id>/` in it"
         }
         DumpError::NoBucket { .. } => "name it as s3://, gs:// or az://, or name a folder",
-        DumpError::TwoManifests { .. } | DumpError::Manifest { .. } | DumpError::Gone { .. } => {
+        DumpError::TwoManifests { .. }
+        | DumpError::Manifest { .. }
+        | DumpError::Gone { .. }
+        | DumpError::Row { .. } => {
             "a dump that cannot be read in full is not used, nor is any after it that builds on it. Copy it again, or \
              ask Heap for a full sync"
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::sql::SqlSource;
 use super::types::FileSource;
 
 /// Where Heap Connect's dumps are.
@@ -32,6 +33,17 @@ pub struct TableSource {
     pub table: String,
     /// Only rows whose `time` is no older than this.
     pub within: Option<Duration>,
+}
+
+/// A query over tables of Heap Connect's dumps, each as it stands at the newest one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DumpQuery {
+    /// Where the dumps are.
+    pub place: DumpPlace,
+    /// The tables that the query may name.
+    pub tables: Vec<String>,
+    /// The query, and the database that they are lent to.
+    pub asked: SqlSource,
 }
 
 /// Heap Connect's dumps as a source of who is who.

@@ -34,7 +34,7 @@ mod types;
 use std::path::Path;
 
 pub use action::{Action, Quiet, Triggered};
-pub use connect::{DumpPlace, DumpSource, IdentitySource, MappingSource, TableSource};
+pub use connect::{DumpPlace, DumpQuery, DumpSource, IdentitySource, MappingSource, TableSource};
 pub use export::{Export, ExportSource, HttpSource, StoragePlace, StorageSource};
 pub use problem::{Code, Problem, Problems};
 pub use schema::{schema, schema_text};

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::action::Action;
-use super::connect::{IdentitySource, TableSource};
+use super::connect::{DumpQuery, IdentitySource, TableSource};
 use super::export::{Export, ExportSource};
 use super::secret::SecretRef;
 use super::segment::Segment;
@@ -273,6 +273,8 @@ pub enum Source {
     Sql(SqlSource),
     /// A table of Heap Connect's dumps.
     HeapConnect(TableSource),
+    /// A query over tables of Heap Connect's dumps.
+    DumpQuery(DumpQuery),
 }
 
 impl Source {
@@ -290,7 +292,7 @@ impl Source {
     pub fn null_values(&self) -> &[String] {
         match self {
             Self::File(source) => &source.null_values,
-            Self::HeapSegment(_) | Self::HeapConnect(_) => &[],
+            Self::HeapSegment(_) | Self::HeapConnect(_) | Self::DumpQuery(_) => &[],
             Self::Sql(source) => &source.null_values,
         }
     }

@@ -5,10 +5,12 @@
 //! A dump that is needed and cannot be read gives no rows at all. Memory is bounded whatever the size of the table.
 //! A column that a dump does not have is empty in its rows; one that none of them has is an error.
 
+use std::time::Duration;
+
 use super::{DesiredError, From};
 use crate::config::TableSource;
 use crate::connector::file::{FileError, Place, Reading, Sink};
-use crate::connector::heap_connect::{Dump, DumpError, Dumps, Manifest};
+use crate::connector::heap_connect::{Dump, DumpError, DumpTable, Dumps, Manifest};
 use crate::model::{Field, Fields, Timestamp};
 use crate::state::{StateError, Table};
 
@@ -32,27 +34,91 @@ pub(super) fn read(
     sink: &mut impl Sink,
 ) -> Result<(Reading, Option<String>), DesiredError> {
     let dumps = Dumps::find(&source.place, from.files())?;
-    let mut rows = Rows::new(source, from, columns, sink)?;
-    let mut missing: Vec<&Box<str>> = columns.iter().collect();
-    let mut required: Vec<Box<str>> = vec![key_of(&source.table).into()];
-    required.extend(source.within.map(|_| "time".into()));
-    for (dump, manifest) in needed(source, &dumps)? {
-        let Some(table) = manifest.table(&source.table) else { continue };
-        for file in &table.files {
-            let opened = dumps.open(dump, table, file)?;
-            missing.retain(|column| !opened.has(column));
-            rows.files.push(opened.path().display().to_string());
-            let read = opened.read(&required, columns, &mut rows);
-            rows.failed.take().map_or(Ok(()), Err)?;
-            read?;
+    let replay = Replay::new(&dumps, &source.table)?;
+    let reading = replay.run(from, columns, Taken { within: source.within, is_text: false }, sink)?;
+    Ok((reading, source.within.is_none().then(|| print(&dumps))))
+}
+
+/// Which rows are handed over, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Taken {
+    /// Those whose `time` is no older than this; none: all.
+    pub(super) within: Option<Duration>,
+    /// Whether each value is its text, whatever it is, or only what may name somebody.
+    pub(super) is_text: bool,
+}
+
+/// A table, and the dumps that it takes to know how it stands.
+pub(super) struct Replay<'a> {
+    dumps: &'a Dumps,
+    table: &'a str,
+    needed: Vec<(&'a Dump, Manifest)>,
+}
+
+impl<'a> Replay<'a> {
+    pub(super) fn new(dumps: &'a Dumps, table: &'a str) -> Result<Self, DesiredError> {
+        Ok(Self { dumps, table, needed: needed(table, dumps)? })
+    }
+
+    /// The table in each of the dumps that has it.
+    fn each(&self) -> impl Iterator<Item = (&'a Dump, &DumpTable)> {
+        self.needed.iter().filter_map(|(dump, manifest)| Some((*dump, manifest.table(self.table)?)))
+    }
+
+    /// Every column that the table has in any of them, as the files name it. Reads the fronts of all files.
+    pub(super) fn columns(&self) -> Result<Vec<Box<str>>, DesiredError> {
+        let mut columns: Vec<Box<str>> = Vec::new();
+        let mut add = |column: &str| {
+            if !columns.iter().any(|known| **known == *column) {
+                columns.push(column.into());
+            }
+        };
+        for (dump, table) in self.each() {
+            for file in &table.files {
+                self.dumps.open(dump, table, file)?.columns().into_iter().for_each(&mut add);
+            }
         }
+        // Without a single file there is only what manifests say.
+        if columns.is_empty() {
+            let told = self.each().flat_map(|(_, table)| &table.columns);
+            columns = told.map(|column| column.as_str().into()).collect();
+        }
+        Ok(columns)
     }
-    if let Some(column) = missing.first().filter(|_| !rows.files.is_empty()) {
-        let (table, column) = (source.table.clone(), column.to_string());
-        return Err(DumpError::NoColumn { path: dumps.path(), table, column }.into());
+
+    /// Hands over the rows that are left.
+    pub(super) fn run(
+        &self,
+        from: From<'_>,
+        columns: &[Box<str>],
+        taken: Taken,
+        sink: &mut impl Sink,
+    ) -> Result<Reading, DesiredError> {
+        let mut rows = Rows::new(taken.within.is_some(), from, columns, sink)?;
+        let mut missing: Vec<&Box<str>> = columns.iter().collect();
+        let mut required: Vec<Box<str>> = vec![key_of(self.table).into()];
+        required.extend(taken.within.map(|_| "time".into()));
+        for (dump, table) in self.each() {
+            for file in &table.files {
+                let opened = self.dumps.open(dump, table, file)?;
+                missing.retain(|column| !opened.has(column));
+                rows.files.push(opened.path().display().to_string());
+                let read = if taken.is_text {
+                    opened.read_as_text(&required, columns, &mut rows)
+                } else {
+                    opened.read(&required, columns, &mut rows)
+                };
+                rows.failed.take().map_or(Ok(()), Err)?;
+                read?;
+            }
+        }
+        if let Some(column) = missing.first().filter(|_| !rows.files.is_empty()) {
+            let (table, column) = (self.table.to_owned(), column.to_string());
+            return Err(DumpError::NoColumn { path: self.dumps.path(), table, column }.into());
+        }
+        let oldest = taken.within.and_then(|within| from.now.checked_sub(within).ok());
+        rows.hand_over(oldest)
     }
-    let oldest = source.within.and_then(|within| from.now.checked_sub(within).ok());
-    Ok((rows.hand_over(oldest)?, source.within.is_none().then(|| print(&dumps))))
 }
 
 /// The column that tells a row from any other. Source: Heap Connect, S3 specification.
@@ -65,12 +131,12 @@ fn key_of(table: &str) -> &'static str {
 }
 
 /// The dumps from the newest full one of the table on.
-fn needed<'a>(source: &TableSource, dumps: &'a Dumps) -> Result<Vec<(&'a Dump, Manifest)>, DesiredError> {
+fn needed<'a>(name: &str, dumps: &'a Dumps) -> Result<Vec<(&'a Dump, Manifest)>, DesiredError> {
     let (mut needed, mut is_there) = (Vec::new(), false);
     let path = || dumps.path();
     for dump in dumps.all().iter().rev() {
         let manifest = dumps.manifest(dump)?;
-        let table = manifest.table(&source.table);
+        let table = manifest.table(name);
         is_there |= table.is_some();
         // Heap writes it whole each time, whatever it says.
         let is_full = table.is_some_and(|table| !table.is_incremental || table.name == "user_migrations");
@@ -80,7 +146,7 @@ fn needed<'a>(source: &TableSource, dumps: &'a Dumps) -> Result<Vec<(&'a Dump, M
             return Ok(needed);
         }
     }
-    let table = source.table.clone();
+    let table = name.to_owned();
     if is_there {
         return Err(DumpError::NoBeginning { path: path(), table }.into());
     }
@@ -104,13 +170,13 @@ struct Rows<'a, S> {
 
 impl<'a, S: Sink> Rows<'a, S> {
     fn new(
-        source: &TableSource,
+        has_time: bool,
         from: From<'_>,
         columns: &[Box<str>],
         sink: &'a mut S,
     ) -> Result<Self, DesiredError> {
         let table = Table::of_rows(from.state.seed())?;
-        let first = 1 + usize::from(source.within.is_some());
+        let first = 1 + usize::from(has_time);
         let (files, row, len) = (Vec::new(), String::new(), columns.len());
         Ok(Self { sink, table, files, first, len, row, unreadable: 0, failed: None })
     }

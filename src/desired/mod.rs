@@ -12,6 +12,7 @@
 
 mod dumps;
 mod intake;
+mod lent;
 mod log;
 mod overlay;
 mod owners;
@@ -149,7 +150,7 @@ pub fn fingerprint(cohort: &Cohort, from: From<'_>) -> Result<Option<Fingerprint
         }
         Source::HeapConnect(source) => dumps::fingerprint(source, from)?.map(Fingerprint::Told),
         // What a query would give, only asking it tells.
-        Source::Sql(_) => None,
+        Source::Sql(_) | Source::DumpQuery(_) => None,
     })
 }
 
@@ -217,6 +218,7 @@ fn rows(
             let (reading, fingerprint) = dumps::read(source, from, columns, sink)?;
             Ok((reading, fingerprint.map(Fingerprint::Told)))
         }
+        Source::DumpQuery(source) => Ok((lent::read(source, from, columns, sink)?, None)),
         Source::Sql(source) => {
             let rows = sql::read(source, database(source, from)?, columns, sink)?;
             Ok((file::Reading { rows, ..file::Reading::default() }, None))

@@ -95,6 +95,10 @@ fn source(source: &Source, inner: &Inner) -> page::Source {
         Source::HeapConnect(source) => {
             page::Source::Files { pattern: format!("{}, table {}", source.place.path, source.table) }
         }
+        Source::DumpQuery(query) => {
+            let (path, tables) = (&query.place.path, query.tables.join(", "));
+            page::Source::Files { pattern: format!("{path}, a query over {tables}") }
+        }
         Source::Sql(sql) => page::Source::Query { connection: sql.connection.clone() },
         Source::HeapSegment(told) => {
             let known = inner.heaps.get(&told.connection);

@@ -81,7 +81,11 @@ impl Sources {
                     let found = folders_of_glob(&config.folder.join(&source.pattern));
                     Some((cohort.id.clone(), found.iter().map(|folder| absolute(folder)).collect()))
                 }
-                Source::File(_) | Source::HeapSegment(_) | Source::Sql(_) | Source::HeapConnect(_) => None,
+                Source::File(_)
+                | Source::HeapSegment(_)
+                | Source::Sql(_)
+                | Source::HeapConnect(_)
+                | Source::DumpQuery(_) => None,
             })
             .collect();
         let folders =

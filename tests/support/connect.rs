@@ -46,6 +46,8 @@ impl Chance {
 pub(crate) enum Cell {
     Null,
     Long(i64),
+    Real(f64),
+    Bool(bool),
     Text(String),
 }
 
@@ -55,7 +57,7 @@ impl Cell {
     }
 }
 
-/// Writes a file: of each column its name and its type, `long`, `int`, `string` or `double`, each also null, with
+/// Writes a file: of each column its name and its type, `long`, `int`, `string`, `double` or `boolean`, each also null, with
 /// null first or last by turns.
 pub(crate) fn avro(columns: &[(&str, &str)], codec: &'static str, rows: &[Vec<Cell>]) -> Vec<u8> {
     let is_first = |at: usize| at.is_multiple_of(2);
@@ -74,6 +76,8 @@ pub(crate) fn avro(columns: &[(&str, &str)], codec: &'static str, rows: &[Vec<Ce
                     (Cell::Null, _) => {}
                     (Cell::Long(number), "long" | "int") => long(&mut data, *number),
                     (Cell::Long(number), "double") => data.extend((*number as f64).to_le_bytes()),
+                    (Cell::Real(number), _) => data.extend(number.to_le_bytes()),
+                    (Cell::Bool(value), _) => data.push(u8::from(*value)),
                     (Cell::Long(number), _) => text(&mut data, &number.to_string()),
                     (Cell::Text(value), _) => text(&mut data, value),
                 }

@@ -38,6 +38,7 @@ pub(super) async fn look(config: &Config, findings: &mut Findings) {
             Source::File(_) => files(config, cohort, findings).await,
             Source::Sql(_) => query(config, cohort, findings).await,
             Source::HeapConnect(source) => dumps(config, &source.place, findings).await,
+            Source::DumpQuery(source) => dumps(config, &source.place, findings).await,
             Source::HeapSegment(_) => {}
         }
     }

@@ -5,6 +5,7 @@
 
 mod actions;
 mod deliver;
+mod dumps;
 mod exports;
 mod places;
 mod segments;
@@ -67,6 +68,10 @@ const CHECKS: &[Check] = &[
     sql::databases_are_encrypted,
     sql::options_are_no_secrets,
     sql::pushdown_has_a_place,
+    dumps::queries_have_an_engine,
+    dumps::engines_can_be_lent_to,
+    dumps::tables_differ,
+    dumps::nothing_is_in_vain,
 ];
 
 /// Runs every check.

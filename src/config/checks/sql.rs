@@ -9,6 +9,12 @@ fn queries(tree: &Node) -> impl Iterator<Item = &Node> {
     sources(tree).filter(|source| is_kind(source, "sql"))
 }
 
+/// Queries, and tables of Heap Connect's dumps.
+fn asked(tree: &Node) -> impl Iterator<Item = &Node> {
+    let cohorts = tree.items("cohorts").iter().filter_map(|cohort| cohort.get("source"));
+    cohorts.filter(|source| is_kind(source, "sql") || is_kind(source, "heap_connect"))
+}
+
 /// A query is asked of a database.
 pub(super) fn queries_name_a_database(tree: &Node, problems: &mut Vec<Problem>) {
     let known: Vec<&str> = connections(tree)
@@ -35,14 +41,19 @@ pub(super) fn queries_name_a_database(tree: &Node, problems: &mut Vec<Problem>) 
 /// The rows come from one place.
 pub(super) fn queries_say_it_once(tree: &Node, problems: &mut Vec<Problem>) {
     const KEYS: [&str; 3] = ["query", "query_file", "table"];
-    for source in queries(tree) {
+    for source in asked(tree) {
+        let all = if is_kind(source, "sql") {
+            "`table: schema.name` takes all of a table or view"
+        } else {
+            "`table: name` takes all of a table"
+        };
         let said: Vec<_> = KEYS.iter().filter_map(|key| source.entry(key)).collect();
         match said.as_slice() {
             [_] => {}
             [] => problems.push(
                 Problem::new(Code::MissingKey, "the source does not say what to ask")
                     .at(source.head(), "needs `query`, `query_file` or `table`")
-                    .hint("`table: schema.name` takes all of a table or view"),
+                    .hint(all),
             ),
             [first, second, ..] => problems.push(
                 Problem::new(Code::EndpointChoice, "the source says twice what to ask")

@@ -1,8 +1,10 @@
 //! Where it is told who is who, and tables of Heap Connect's dumps, typed.
 
-use crate::config::connect::{DumpPlace, DumpSource, IdentitySource, MappingSource, TableSource};
+use super::sql;
+use crate::config::connect::{DumpPlace, DumpQuery, DumpSource, IdentitySource, MappingSource, TableSource};
 use crate::config::shape;
-use crate::config::types::FileSource;
+use crate::config::types::{FileSource, Source};
+use crate::model::IdError;
 
 pub(super) fn identity(shape: shape::IdentitySource) -> IdentitySource {
     match shape {
@@ -37,8 +39,29 @@ fn mapping(shape: shape::IdentityFile) -> MappingSource {
     }
 }
 
-pub(super) fn table(shape: shape::TableSource) -> TableSource {
-    let shape::TableSource { path, endpoint, region, table, within } = shape;
-    let (table, within) = (table.0.trim().to_owned(), within.map(|within| within.0));
-    TableSource { place: DumpPlace { path: path.0, endpoint, region }, table, within }
+/// A table, or a query; `text` is what is in the file that it names.
+pub(super) fn dumped(shape: shape::TableSource, text: Option<String>) -> Result<Source, IdError> {
+    let place = DumpPlace { path: shape.path.0, endpoint: shape.endpoint, region: shape.region };
+    let Some(connection) = shape.connection else {
+        let table = shape.table.map(|table| table.0.trim().to_owned()).unwrap_or_default();
+        return Ok(Source::HeapConnect(TableSource {
+            place,
+            table,
+            within: shape.within.map(|within| within.0),
+        }));
+    };
+    let asked = sql::source(
+        shape::SqlSource {
+            connection,
+            query: shape.query,
+            query_file: None,
+            table: None,
+            params: shape.params,
+            null_values: Vec::new(),
+            diff: shape::Diff::Local,
+        },
+        text,
+    )?;
+    let tables = shape.tables.into_iter().map(|table| table.0.trim().to_owned()).collect();
+    Ok(Source::DumpQuery(DumpQuery { place, tables, asked }))
 }

@@ -247,7 +247,7 @@ fn cohort(shape: shape::Cohort, query: Option<String>, declared_at: String) -> R
             })
         }
         shape::Source::Sql(shape) => Source::Sql(sql::source(shape, query)?),
-        shape::Source::HeapConnect(shape) => Source::HeapConnect(identity::table(shape)),
+        shape::Source::HeapConnect(shape) => identity::dumped(shape, query)?,
     };
     Ok(Cohort {
         id: CohortId::new(&shape.id.0)?,

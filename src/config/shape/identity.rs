@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Alias, Delimiter, Label, Length, Text};
+use super::sql::Scalar;
+use super::{Alias, Delimiter, Label, Length, Slug, Text};
 use crate::config::types;
 
 /// Where it is told who is who: by what people are known besides your own id. It is learned before cohorts are planned.
@@ -76,7 +77,7 @@ pub(in crate::config) struct IdentityFile {
     pub(in crate::config) alias: Option<Alias>,
 }
 
-/// A table of Heap Connect's dumps as it stands at the newest one, or those of its rows that are not too old.
+/// A table of Heap Connect's dumps as it stands at the newest one, or those of its rows that are not too old; or a query over such tables, asked of a database that they are lent to.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct TableSource {
@@ -89,10 +90,30 @@ pub(in crate::config) struct TableSource {
     /// The bucket's region, for S3.
     #[schemars(example = "eu-central-1")]
     pub(in crate::config) region: Option<String>,
-    /// The table: `users`, or that of an event.
+    /// The table: `users`, or that of an event. Either this or a query.
     #[schemars(example = &"checkout_abandoned")]
-    pub(in crate::config) table: Text,
+    pub(in crate::config) table: Option<Text>,
     /// Only rows whose `time` is no older than this when the cohort is planned.
     #[schemars(example = "30d")]
     pub(in crate::config) within: Option<Length>,
+    /// The database that a query is asked of: a connection of `kind: adbc`, DuckDB or SQLite say. The tables are temporary there.
+    #[schemars(example = &"duck")]
+    pub(in crate::config) connection: Option<Slug>,
+    /// The tables that the query names. Each has all its columns, and each value is text.
+    #[serde(default)]
+    #[schemars(example = ["checkout", "users"])]
+    pub(in crate::config) tables: Vec<Text>,
+    /// The query. It can only read.
+    #[schemars(
+        example = "select u.identity from checkout c join users u using (user_id) where c.price::double > 100"
+    )]
+    pub(in crate::config) query: Option<Text>,
+    /// A file with the query, relative to the config's folder.
+    #[schemars(example = "sql/abandoned_checkout.sql")]
+    #[allow(dead_code, reason = "read from the tree, which knows its place; here for the schema")]
+    pub(in crate::config) query_file: Option<Text>,
+    /// Values for the placeholders of the query.
+    #[serde(default)]
+    #[schemars(example = [30])]
+    pub(in crate::config) params: Vec<Scalar>,
 }

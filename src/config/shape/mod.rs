@@ -308,7 +308,7 @@ pub(in crate::config) enum Source {
     HeapSegment(SegmentSource),
     /// A query, or a table: what it gives is the whole cohort.
     Sql(SqlSource),
-    /// A table of Heap Connect's dumps as it stands at the newest one, or those of its rows that are not too old.
+    /// A table of Heap Connect's dumps as it stands at the newest one, or a query over such tables.
     HeapConnect(TableSource),
 }
 

@@ -22,6 +22,9 @@ impl Fields for Row<'_> {
     }
 }
 
+/// How a value becomes a cell: of a field, or of what is at a path within it.
+type ToCell = fn(Datum<'_>, &[&str], &mut Cells);
+
 /// Reads a file, each of whose columns must be there.
 pub(super) fn read(
     file: Box<dyn Read>,
@@ -29,7 +32,7 @@ pub(super) fn read(
     columns: &[Box<str>],
     sink: &mut impl Sink,
 ) -> Result<bool, FileError> {
-    Opened::new(file, path)?.read(columns, &[], sink)?;
+    Opened::new(file, path)?.read(columns, &[], cell, sink)?;
     Ok(true)
 }
 
@@ -52,6 +55,7 @@ impl Opened {
         self,
         required: &[Box<str>],
         optional: &[Box<str>],
+        cell: ToCell,
         sink: &mut impl Sink,
     ) -> Result<u64, FileError> {
         let Self { path, input, header } = self;
@@ -100,6 +104,11 @@ impl AvroFile {
         self.opened.header.schema.fields().contains(&column)
     }
 
+    /// The fields of its schema, in their order.
+    pub(in crate::connector) fn columns(&self) -> Vec<&str> {
+        self.opened.header.schema.fields()
+    }
+
     pub(in crate::connector) fn path(&self) -> &Path {
         &self.opened.path
     }
@@ -111,7 +120,27 @@ impl AvroFile {
         optional: &[Box<str>],
         sink: &mut impl Sink,
     ) -> Result<u64, FileError> {
-        let read = self.opened.read(required, optional, sink);
+        self.read_each(required, optional, cell, sink)
+    }
+
+    /// The same, with each value as its text: fractions, yes and no, and JSON as well, which can name nobody.
+    pub(in crate::connector) fn read_as_text(
+        self,
+        required: &[Box<str>],
+        optional: &[Box<str>],
+        sink: &mut impl Sink,
+    ) -> Result<u64, FileError> {
+        self.read_each(required, optional, text_cell, sink)
+    }
+
+    fn read_each(
+        self,
+        required: &[Box<str>],
+        optional: &[Box<str>],
+        cell: ToCell,
+        sink: &mut impl Sink,
+    ) -> Result<u64, FileError> {
+        let read = self.opened.read(required, optional, cell, sink);
         self.watch.came_whole()?;
         let rows = read?;
         self.watch.unchanged()?;
@@ -159,6 +188,18 @@ fn cell(datum: Datum<'_>, rest: &[&str], cells: &mut Cells) {
         Datum::Float(number) => cells.float(f64::from(number)),
         Datum::Double(number) => cells.float(number),
         Datum::Text(text) => cells.text(text),
+    }
+}
+
+fn text_cell(datum: Datum<'_>, rest: &[&str], cells: &mut Cells) {
+    match datum {
+        Datum::Null => cells.absent(),
+        _ if !rest.is_empty() => cells.absent(),
+        Datum::Bool(value) => cells.text(if value { b"true" } else { b"false" }),
+        Datum::Int(number) => cells.number(number),
+        Datum::Float(number) => cells.text(number.to_string().as_bytes()),
+        Datum::Double(number) => cells.text(number.to_string().as_bytes()),
+        Datum::Text(text) | Datum::Json(text) => cells.text(text),
     }
 }
 

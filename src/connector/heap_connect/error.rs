@@ -82,6 +82,16 @@ pub enum DumpError {
         /// The column.
         column: String,
     },
+    /// A row is not what it should be, where each of them counts.
+    #[error("{file}, row {line}: {what}")]
+    Row {
+        /// The file, as messages name it.
+        file: String,
+        /// The row, from 1.
+        line: u64,
+        /// How that shows.
+        what: String,
+    },
     /// A file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),

@@ -113,6 +113,12 @@ impl DumpRows {
         self.0.has(column)
     }
 
+    /// The columns of its own schema, in their order.
+    #[must_use]
+    pub fn columns(&self) -> Vec<&str> {
+        self.0.columns()
+    }
+
     /// Where it is, as messages name it.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -130,5 +136,18 @@ impl DumpRows {
         sink: &mut impl Sink,
     ) -> Result<u64, DumpError> {
         Ok(self.0.read(required, optional, sink)?)
+    }
+
+    /// The same, with each value as its text, whatever it is.
+    ///
+    /// # Errors
+    /// As for [`DumpRows::read`].
+    pub fn read_as_text(
+        self,
+        required: &[Box<str>],
+        optional: &[Box<str>],
+        sink: &mut impl Sink,
+    ) -> Result<u64, DumpError> {
+        Ok(self.0.read_as_text(required, optional, sink)?)
     }
 }

@@ -31,7 +31,7 @@ const MASKED: &str = "[secret]";
 
 /// One conversation with a driver.
 pub(super) struct Session<'a> {
-    name: &'a ConnectionName,
+    pub(super) name: &'a ConnectionName,
     settings: &'a Adbc,
     secrets: &'a Secrets,
     pub(super) connection: ManagedConnection,
@@ -45,32 +45,7 @@ pub(super) fn read(
     columns: &[Box<str>],
     sink: &mut impl Sink,
 ) -> Result<u64, SqlError> {
-    let mut session = Session::open(database, settings)?;
-    let found = session.columns(source)?;
-    wanted(database.name, &found, columns)?;
-    let mut statement = session.statement(&select_as_is(source, columns, settings.quote))?;
-    session.bind(&mut statement, source)?;
-    let paths: Vec<[Box<str>; 1]> = columns.iter().map(|name| [name.clone()]).collect();
-    let place = format!("query of {}", database.name);
-    session.within_time(&mut statement, |session, statement| {
-        let begun = Instant::now();
-        let batches = statement.execute().map_err(|e| session.error(&e, Trouble::Query))?;
-        let mut rows = 0;
-        for batch in batches {
-            let batch = batch.map_err(|e| session.arrow_error(&e, rows == 0))?;
-            let taken = Columns::of(&batch, paths.iter().map(<[Box<str>; 1]>::as_slice));
-            for row in 0..batch.num_rows() {
-                rows += 1;
-                let taken = sink.row(&taken.row(row), Place { file: &place, line: rows });
-                taken.map_err(|_| SqlError::new(session.name, Trouble::Stopped, String::new()))?;
-            }
-            // Drivers that cannot be told to give up are at least not asked for more.
-            if begun.elapsed() > settings.statement_timeout {
-                return Err(session.too_long());
-            }
-        }
-        Ok(rows)
-    })
+    Session::open(database, settings)?.read(source, columns, sink)
 }
 
 /// Whether the driver is there and opens the database.
@@ -109,6 +84,40 @@ impl<'a> Session<'a> {
         // Not every driver knows the option, and the way in which queries are asked keeps them from writing.
         let _ = connection.set_option(OptionConnection::ReadOnly, "true".into());
         Ok(Self { name, settings, secrets, connection })
+    }
+
+    /// Asks a query, and hands over the wanted columns of every row. How many rows there were.
+    pub(super) fn read(
+        &mut self,
+        source: &SqlSource,
+        columns: &[Box<str>],
+        sink: &mut impl Sink,
+    ) -> Result<u64, SqlError> {
+        let found = self.columns(source)?;
+        wanted(self.name, &found, columns)?;
+        let mut statement = self.statement(&select_as_is(source, columns, self.settings.quote))?;
+        self.bind(&mut statement, source)?;
+        let paths: Vec<[Box<str>; 1]> = columns.iter().map(|name| [name.clone()]).collect();
+        let place = format!("query of {}", self.name);
+        self.within_time(&mut statement, |session, statement| {
+            let begun = Instant::now();
+            let batches = statement.execute().map_err(|e| session.error(&e, Trouble::Query))?;
+            let mut rows = 0;
+            for batch in batches {
+                let batch = batch.map_err(|e| session.arrow_error(&e, rows == 0))?;
+                let taken = Columns::of(&batch, paths.iter().map(<[Box<str>; 1]>::as_slice));
+                for row in 0..batch.num_rows() {
+                    rows += 1;
+                    let taken = sink.row(&taken.row(row), Place { file: &place, line: rows });
+                    taken.map_err(|_| SqlError::new(session.name, Trouble::Stopped, String::new()))?;
+                }
+                // Drivers that cannot be told to give up are at least not asked for more.
+                if begun.elapsed() > session.settings.statement_timeout {
+                    return Err(session.too_long());
+                }
+            }
+            Ok(rows)
+        })
     }
 
     fn statement(&mut self, sql: &str) -> Result<ManagedStatement, SqlError> {
@@ -151,7 +160,7 @@ impl<'a> Session<'a> {
     }
 
     /// Does something that may take no longer than a query may.
-    fn within_time<T>(
+    pub(super) fn within_time<T>(
         &self,
         statement: &mut ManagedStatement,
         work: impl FnOnce(&Self, &mut ManagedStatement) -> Result<T, SqlError>,

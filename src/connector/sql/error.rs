@@ -25,6 +25,8 @@ pub enum Trouble {
     Query,
     /// The query would have written.
     Writes,
+    /// A table that is lent to the database is not taken.
+    Lend(String),
     /// The driver is not there, or does not work.
     Driver,
     /// The query took longer than it may.
@@ -110,6 +112,9 @@ impl SqlError {
             Trouble::Permission => format!("the user may not read that in database `{database}`: {message}"),
             Trouble::Query => format!("database `{database}` refuses the query: {message}"),
             Trouble::Writes => format!("the query would write to database `{database}`: {message}"),
+            Trouble::Lend(table) => {
+                format!("database `{database}` does not take the table `{table}`: {message}")
+            }
             Trouble::Driver => format!("the driver of database `{database}` cannot be used: {message}"),
             Trouble::Timeout => format!("database `{database}` ended the query: {message}"),
             Trouble::MissingColumn { column, .. } => {

@@ -11,6 +11,7 @@
 
 mod adbc;
 mod error;
+mod lend;
 mod look;
 pub mod pushdown;
 mod session;
@@ -23,6 +24,7 @@ use crate::connector::file::{Place, Sink};
 use crate::model::{ConnectionName, Field, Fields};
 
 pub use error::{SqlError, Trouble};
+pub use lend::{Filling, Lent};
 pub use look::{Seen, look, try_source};
 pub use tables::{Table, tables};
 

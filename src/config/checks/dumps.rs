@@ -1,0 +1,96 @@
+//! Checks of what a query over Heap Connect's dumps needs.
+
+use super::{connections, is_kind};
+use crate::config::problem::{Code, Problem, did_you_mean};
+use crate::config::tree::{Entry, Node};
+
+fn dumps(tree: &Node) -> impl Iterator<Item = &Node> {
+    let cohorts = tree.items("cohorts").iter().filter_map(|cohort| cohort.get("source"));
+    cohorts.filter(|source| is_kind(source, "heap_connect"))
+}
+
+/// What is asked: the query, or the file that has it.
+fn query(source: &Node) -> Option<&Entry> {
+    source.entry("query").or_else(|| source.entry("query_file"))
+}
+
+/// A query is asked of something, and of some tables.
+pub(super) fn queries_have_an_engine(tree: &Node, problems: &mut Vec<Problem>) {
+    for source in dumps(tree) {
+        let Some(query) = query(source) else { continue };
+        if source.entry("connection").is_none() {
+            problems.push(
+                Problem::new(Code::MissingKey, "the query has no database to be asked of")
+                    .at(query.key_span, "needs `connection`")
+                    .hint(
+                        "name a connection of `kind: adbc`, DuckDB or SQLite say; the tables are lent to it",
+                    ),
+            );
+        }
+        if source.items("tables").is_empty() {
+            problems.push(
+                Problem::new(Code::MissingKey, "the query has no tables")
+                    .at(query.key_span, "needs `tables`")
+                    .hint("name the tables of the dumps that it asks: `tables: [checkout, users]`"),
+            );
+        }
+    }
+}
+
+/// Tables are lent to what a driver on this machine speaks to, and to nothing else.
+pub(super) fn engines_can_be_lent_to(tree: &Node, problems: &mut Vec<Problem>) {
+    let fit = connections(tree).iter().filter(|entry| is_kind(&entry.node, "adbc"));
+    let known: Vec<&str> = fit.map(|entry| entry.key.as_str()).collect();
+    for (name, place) in dumps(tree).filter_map(|source| source.text("connection")) {
+        if known.contains(&name) {
+            continue;
+        }
+        let what = format!("there is no database `{name}` that tables of dumps can be lent to");
+        let problem = Problem::new(Code::UnknownConnection, what)
+            .at(place, "no connection of `kind: adbc` has this name");
+        problems.push(match (did_you_mean(name, known.iter().copied()), known.as_slice()) {
+            (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
+            (None, []) => problem.hint(format!(
+                "add it: `connections: {{ {name}: {{ kind: adbc, driver: duckdb, options: {{ path: \":memory:\" }} }} }}`"
+            )),
+            (None, known) => problem.hint(format!("the config has `{}`", known.join("`, `"))),
+        });
+    }
+}
+
+/// Each table is there once. To a database, upper and lower case are the same.
+pub(super) fn tables_differ(tree: &Node, problems: &mut Vec<Problem>) {
+    for source in dumps(tree) {
+        let tables = source.items("tables");
+        for (at, node) in tables.iter().enumerate() {
+            let Some(name) = node.as_text() else { continue };
+            let is_same = |other: &&Node| {
+                other.as_text().is_some_and(|other| other.trim().eq_ignore_ascii_case(name.trim()))
+            };
+            let Some(earlier) = tables[..at].iter().find(is_same) else { continue };
+            problems.push(
+                Problem::new(Code::DefinedTwice, format!("the table `{name}` is there twice"))
+                    .at(node.span, "again here")
+                    .see(earlier.span, "first here")
+                    .hint("delete one of the two; a database does not tell upper from lower case"),
+            );
+        }
+    }
+}
+
+/// What is said and would mean nothing is a mistake.
+pub(super) fn nothing_is_in_vain(tree: &Node, problems: &mut Vec<Problem>) {
+    for source in dumps(tree) {
+        let (keys, of, hint): (&[&str], _, _) = match (source.entry("table"), query(source)) {
+            (Some(_), None) => {
+                (&["connection", "tables", "params"], "a query", "delete it, or write `query` and no `table`")
+            }
+            (None, Some(_)) => (&["within"], "a table", "delete it, and say in the query what is too old"),
+            _ => continue,
+        };
+        for entry in keys.iter().filter_map(|key| source.entry(key)) {
+            let what = format!("`{}` is of {of}, and the source is none", entry.key);
+            problems.push(Problem::new(Code::UnknownKey, what).at(entry.key_span, "not used").hint(hint));
+        }
+    }
+}
