@@ -236,8 +236,46 @@ fn a_table_without_rows_is_an_empty_one() {
         let nobody = "select identity from users where user_id in ('1', '2') \
             and user_id not in (select user_id from signup) and user_id not in (select user_id from refund)";
         let connection = driver.connection("\":memory:\"", "");
-        asking(w, sandbox, &connection, &query("users, signup, refund", nobody));
-        w.run(&["reconcile"]).expect(0).says(&["added 2"]);
+        // What the driver is told may be a secret.
+        let hidden =
+            connection.replace("options: {", "secrets: {").replace("\":memory:\"", "{ env: HIDDEN }");
+        asking(w, sandbox, &hidden, &query("users, signup, refund", nobody));
+        let mut command = w.command(&["reconcile"]);
+        command.env("HIDDEN", ":memory:");
+        run(command).expect(0).says(&["added 2"]);
         assert_eq!(people(sandbox), "two, user-1");
     });
+}
+
+/// The example of the README, as it stands there.
+#[test]
+fn the_example_of_the_readme_works_in_duckdb() {
+    let Some(driver) = Driver::duckdb() else { return };
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, rest) = readme.split_once("source:\n  kind: heap_connect\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let example = example.replace("s3://heap-rs3-acme", "dumps").replace("\n  ", "\n      ");
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    history(&w);
+    #[allow(clippy::disallowed_methods, reason = "events of late, for a query that asks the clock")]
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let event = |id, user, price, days: i64| {
+        let mut cells = event(id, user, price, false);
+        cells[2] = Cell::Long(now as i64 - days * 86_400_000);
+        cells
+    };
+    let mut dump = Dump::new(10);
+    let events =
+        [event(1, 1, 99.5, 1), event(2, 1, 1.0, 29), event(3, 3, 100.0, 1), event(4, 90_001, 101.0, 2)];
+    dump.rows("checkout", true, &CHECKOUT, &events);
+    put(&w, dump);
+    let mut dump = Dump::new(11);
+    dump.rows("checkout", true, &CHECKOUT, &[event(5, 7, 500.0, 31)]);
+    put(&w, dump);
+    let connection = driver.connection("\":memory:\"", "").replace("warehouse:", "duck:");
+    let text = config(&sandbox.url, &["carts"], &connection);
+    let source = format!("source:\n      kind: heap_connect\n    {}", example.trim_end());
+    w.write("sync.yaml", text.replace("source: { kind: file, path: carts.csv }", &source));
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(people(&sandbox), "user-1, user-6");
 }
