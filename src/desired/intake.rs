@@ -137,6 +137,7 @@ impl<'a> Intake<'a> {
     }
 
     /// Takes the last member of the batch, which begins at `from`, out of it if the delivery does not reach it.
+    #[inline]
     fn reach(&mut self, from: usize, place: Place<'_>) -> Result<(), FileError> {
         if self.reaches_all {
             return Ok(());
