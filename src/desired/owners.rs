@@ -7,8 +7,8 @@ use std::io;
 
 use super::SortedSet;
 use crate::connector::file::Place;
-use crate::model::{EXTERNAL_ID_LEN_MAX, Identifier, IdentifierError, KeySeed, Kind, usable};
-use crate::state::{Asked, Handle, Owners, StateError};
+use crate::model::{Identifier, IdentifierError, KeySeed, Kind};
+use crate::state::{Asked, Owners, StateError};
 
 /// One part in so many of the memory is for members that are put aside, and one for those that were moved.
 const MEMORY_SHARE: usize = 8;
@@ -100,8 +100,7 @@ impl<'a> Movers<'a> {
             return Ok(());
         }
         let (identifier, _) = Identifier::unpack(&batch[from..])?;
-        let handle = Handle::of_member(&identifier);
-        if let Some(asked) = handle.and_then(|handle| self.owners.may_know(handle)) {
+        if let Some(asked) = self.owners.question(&identifier) {
             if self.files.last().is_none_or(|file| **file != *place.file) {
                 self.files.push(place.file.into());
             }
@@ -126,18 +125,10 @@ impl<'a> Movers<'a> {
         for Question { asked, at, line, file } in asked.drain(..) {
             let (identifier, len) = Identifier::unpack(&self.aside[at..])?;
             let packed = &self.aside[at..at + len];
-            let owner = match Handle::of_member(&identifier) {
-                Some(handle) => answers.owner(asked, handle)?,
-                None => None,
-            };
-            let usable = |(owner, is_contested): (&'_ str, bool)| {
-                let owner = usable(owner.as_bytes(), EXTERNAL_ID_LEN_MAX, &[]).ok().flatten()?;
-                self.packed.clear();
-                Identifier::pack(Kind::ExternalId, "", owner, &mut self.packed);
-                Some(is_contested)
-            };
-            let is_taken = match owner.and_then(usable) {
-                Some(is_contested) => {
+            let is_taken = match answers.owner(asked, &identifier)? {
+                Some((owner, is_contested)) => {
+                    self.packed.clear();
+                    owner.pack_into(&mut self.packed);
                     self.moved.push(packed)?;
                     self.rows += 1;
                     self.ambiguous += u64::from(is_contested);
@@ -169,7 +160,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Clock, Timestamp};
-    use crate::state::{Holder, IdentityMap, Location, StateWriter};
+    use crate::state::{Handle, Holder, IdentityMap, Location, StateWriter};
 
     fn packed(kind: Kind, value: &str) -> Vec<u8> {
         let mut packed = Vec::new();

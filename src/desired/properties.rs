@@ -6,8 +6,8 @@ use super::{DesiredError, From, may_move, rows};
 use crate::config::Cohort;
 use crate::connector::file::{FileError, Place, Sink};
 use crate::matching::Matcher;
-use crate::model::{EXTERNAL_ID_LEN_MAX, Field, Fields, Identifier, Kind, usable};
-use crate::state::{Asked, Handle, Owners, StateError};
+use crate::model::{Field, Fields, Identifier};
+use crate::state::{Asked, Owners, StateError};
 
 /// Texts by the names of properties.
 type Properties = BTreeMap<String, String>;
@@ -89,19 +89,12 @@ impl<W: Fn(Identifier<'_>) -> bool> Picker<'_, W> {
         let Some(mut answers) = self.owners.map(Owners::answers) else { return };
         for (asked, row, packed, properties) in aside {
             let Ok((who, _)) = Identifier::unpack(&packed) else { continue };
-            let Some(handle) = Handle::of_member(&who) else { continue };
-            let owner = match answers.owner(asked, handle) {
-                Ok(owner) => owner,
+            let who = match answers.owner(asked, &who) {
+                Ok(owner) => owner.map_or(who, |(owner, _)| owner),
                 Err(error) => {
                     self.failed = Some(error);
                     return;
                 }
-            };
-            let owner =
-                owner.and_then(|(owner, _)| usable(owner.as_bytes(), EXTERNAL_ID_LEN_MAX, &[]).ok()?);
-            let who = match owner.and_then(|owner| std::str::from_utf8(owner).ok()) {
-                Some(value) => Identifier { kind: Kind::ExternalId, label: "", value },
-                None => who,
             };
             if (self.wanted)(who) {
                 self.packed.clear();
@@ -127,8 +120,7 @@ impl<W: Fn(Identifier<'_>) -> bool> Sink for Picker<'_, W> {
             return Ok(());
         }
         let Ok((who, _)) = Identifier::unpack(&self.packed) else { return Ok(()) };
-        let handle = Handle::of_member(&who);
-        let asked = self.owners.and_then(|owners| owners.may_know(handle?));
+        let asked = self.owners.and_then(|owners| owners.question(&who));
         if asked.is_none() && !(self.wanted)(who) {
             return Ok(());
         }

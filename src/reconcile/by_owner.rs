@@ -8,11 +8,9 @@
 use super::PlanError;
 use super::compare::{Changes, Diff};
 use crate::desired::{DesiredError, SortedSet};
-use crate::model::{
-    EXTERNAL_ID_LEN_MAX, Identifier, IdentifierError, Key, KeySeed, Kind, Op, Standing, usable,
-};
+use crate::model::{Identifier, IdentifierError, Key, KeySeed, Kind, Op, Standing};
 use crate::plan::Sink;
-use crate::state::{Asked, Batch, Batches, Handle, Owners, RecordCursor, Spool, StateError, StateReader};
+use crate::state::{Asked, Batch, Batches, Owners, RecordCursor, Spool, StateError, StateReader};
 
 /// People who are asked for at once.
 const ASKED_MAX: usize = 100_000;
@@ -34,24 +32,23 @@ pub(super) fn complete(
     let Some(owners) = state.owners()? else { return Ok(diff) };
     let seed = state.seed();
     let mut aliases = SortedSet::new(seed, MEMORY);
-    owners_of(diff.changes.spool_mut(Op::Remove), Kind::Alias, &owners, &mut aliases)?;
+    owners_of(diff.changes.spool_mut(Op::Remove), &[Kind::Alias], &owners, &mut aliases)?;
     let members = |standing| standing == Some(Some(Standing::Member));
-    let again = chosen(aliases, record()?, &mut diff.changes, members, seed)?;
+    let again = chosen(aliases, &mut record, &mut diff.changes, members, seed)?;
     if diff.changes.is_watched() {
         let mut named = SortedSet::new(seed, MEMORY);
-        for kind in [Kind::Alias, Kind::DeviceId] {
-            owners_of(diff.changes.spool_mut(Op::Remove), kind, &owners, &mut named)?;
-        }
-        let mut staying = chosen(named, record()?, &mut diff.changes, members, seed)?;
+        let kinds = [Kind::Alias, Kind::DeviceId];
+        owners_of(diff.changes.spool_mut(Op::Remove), &kinds, &owners, &mut named)?;
+        let mut staying = chosen(named, &mut record, &mut diff.changes, members, seed)?;
         diff.changes.stay(&mut staying)?;
     }
     let mut devices = SortedSet::new(seed, MEMORY);
     for left in [&mut let_go, diff.changes.spool_mut(Op::Remove)] {
-        owners_of(left, Kind::DeviceId, &owners, &mut devices)?;
+        owners_of(left, &[Kind::DeviceId], &owners, &mut devices)?;
     }
     // Whoever was sent away by their own id is away, and whom Braze has refused it does not have.
     let strangers = |standing: Option<Option<Standing>>| standing.is_none();
-    let away = chosen(devices, record()?, &mut diff.changes, strangers, seed)?;
+    let away = chosen(devices, &mut record, &mut diff.changes, strangers, seed)?;
     diff.tally.sent_again += again.len();
     diff.tally.unchanged -= again.len();
     diff.tally.let_go_again += away.len();
@@ -63,7 +60,7 @@ pub(super) fn complete(
 /// Those whom the record has as is wanted, none of whom is among the changes.
 fn chosen(
     people: SortedSet,
-    mut record: RecordCursor,
+    record: impl FnOnce() -> Result<RecordCursor, StateError>,
     changes: &mut Changes,
     is_wanted: impl Fn(Option<Option<Standing>>) -> bool,
     seed: KeySeed,
@@ -71,6 +68,7 @@ fn chosen(
     let mut chosen = Spool::default();
     let mut people = people.into_members();
     let Some(mut key) = people.advance().map_err(DesiredError::Scratch)? else { return Ok(chosen) };
+    let mut record = record()?;
     let (removes, adds) = changes.spools_mut();
     let (mut leaving, mut entering) = (Walk::new(removes, seed)?, Walk::new(adds, seed)?);
     let mut known = record.advance_any()?;
@@ -112,10 +110,10 @@ fn merge(changes: &mut Changes, op: Op, mut more: Spool, seed: KeySeed) -> Resul
     }
 }
 
-/// Finds who owns those of a kind among these, by their own ids.
+/// Finds who owns those of some kinds among these, by their own ids.
 fn owners_of(
     people: &mut Spool,
-    kind: Kind,
+    kinds: &[Kind],
     owners: &Owners,
     found: &mut SortedSet,
 ) -> Result<(), PlanError> {
@@ -124,10 +122,8 @@ fn owners_of(
     while let Some(batch) = batches.next_batch()? {
         for packed in (0..batch.len()).map(|at| batch.packed(at)) {
             let (who, _) = Identifier::unpack(packed).map_err(damaged)?;
-            let handle = Handle::of_member(&who).filter(|_| who.kind == kind);
-            if let Some(question) = handle.and_then(|handle| owners.may_know(handle)) {
-                asked.push((question, packed.into()));
-            }
+            let question = if kinds.contains(&who.kind) { owners.question(&who) } else { None };
+            asked.extend(question.map(|question| (question, packed.into())));
         }
         if asked.len() >= ASKED_MAX {
             settle(&mut asked, owners, found)?;
@@ -146,12 +142,9 @@ fn settle(
     let (mut answers, mut packed) = (owners.answers(), Vec::new());
     for (question, who) in asked.drain(..) {
         let (who, _) = Identifier::unpack(&who).map_err(damaged)?;
-        let Some(handle) = Handle::of_member(&who) else { continue };
-        let owner = answers.owner(question, handle)?;
-        let owner = owner.and_then(|(owner, _)| usable(owner.as_bytes(), EXTERNAL_ID_LEN_MAX, &[]).ok()?);
-        if let Some(owner) = owner {
+        if let Some((owner, _)) = answers.owner(question, &who)? {
             packed.clear();
-            Identifier::pack(Kind::ExternalId, "", owner, &mut packed);
+            owner.pack_into(&mut packed);
             found.push(&packed).map_err(DesiredError::Scratch)?;
         }
     }

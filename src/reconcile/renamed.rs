@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Inputs;
 use super::actions::{CROSSING_MAX, Crossings};
-use crate::model::{EXTERNAL_ID_LEN_MAX, Identifier, Kind, usable};
-use crate::state::{Asked, Crossing, Handle, Outbox, Person, StateError};
+use crate::model::Kind;
+use crate::state::{Asked, Crossing, Outbox, Person, StateError};
 
 /// Follows those who are due, and those who cross, to their owners.
 pub(super) fn follow(
@@ -73,20 +73,14 @@ fn owners<'a>(
         return Ok(BTreeMap::new());
     }
     let Some(owners) = inputs.state.owners()? else { return Ok(BTreeMap::new()) };
-    let question = |who: &'a Person| {
-        let handle = Handle::of_member(&who.identifier())?;
-        Some((owners.may_know(handle)?, who))
-    };
+    let question = |who: &'a Person| Some((owners.question(&who.identifier())?, who));
     let mut questions: Vec<(Asked, &Person)> = people.filter_map(question).collect();
     questions.sort_unstable();
     questions.dedup();
     let (mut answers, mut names) = (owners.answers(), BTreeMap::new());
     for (asked, who) in questions {
-        let Some(handle) = Handle::of_member(&who.identifier()) else { continue };
-        let owner = answers.owner(asked, handle)?.map(|(owner, _)| owner.as_bytes());
-        let owner = owner.and_then(|owner| usable(owner, EXTERNAL_ID_LEN_MAX, &[]).ok().flatten());
-        if let Some(value) = owner.and_then(|owner| std::str::from_utf8(owner).ok()) {
-            names.insert(who.clone(), Identifier { kind: Kind::ExternalId, label: "", value }.into());
+        if let Some((owner, _)) = answers.owner(asked, &who.identifier())? {
+            names.insert(who.clone(), owner.into());
         }
     }
     Ok(names)

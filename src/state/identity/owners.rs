@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::known::{Handle, Known, MapKey};
 use super::run::MapRun;
 use super::{MapVersion, newest};
-use crate::model::{KeySeed, Timestamp};
+use crate::model::{EXTERNAL_ID_LEN_MAX, Identifier, KeySeed, Kind, Timestamp, usable};
 use crate::state::{StateError, StateReader};
 
 /// More merges than this in a row are a circle.
@@ -52,6 +52,13 @@ impl Owners {
         self.runs.iter().any(|run| run.may_have(key)).then_some(Asked(key))
     }
 
+    /// The question whose a member is; none of a member by the customer's own id, or if nobody owns it. Reads nothing.
+    #[must_use]
+    #[inline]
+    pub fn question(&self, member: &Identifier<'_>) -> Option<Asked> {
+        self.may_know(Handle::of_member(member)?)
+    }
+
     /// Answers questions, one after the other.
     #[must_use]
     pub fn answers(&self) -> Answers<'_> {
@@ -78,6 +85,13 @@ pub enum Evidence {
 /// The last block of a run that was read, by its place.
 type LastBlock = Option<(usize, Vec<(MapKey, Known)>)>;
 
+/// Somebody by the customer's own id, if Braze takes it.
+fn named(owner: &str) -> Option<Identifier<'_>> {
+    let value = usable(owner.as_bytes(), EXTERNAL_ID_LEN_MAX, &[]).ok()??;
+    let value = std::str::from_utf8(value).ok()?;
+    Some(Identifier { kind: Kind::ExternalId, label: "", value })
+}
+
 /// What counts of a key.
 #[derive(Clone, Copy)]
 struct Found {
@@ -94,15 +108,21 @@ pub struct Answers<'a> {
 }
 
 impl Answers<'_> {
-    /// The customer's id of whoever owns the handle, which must be the one that the question was asked of, and whether
-    /// somebody else was ever said to own it: then the newest evidence has decided.
+    /// Whose a member is, by the customer's own id, and whether somebody else was ever said to own it: then the newest
+    /// evidence has decided. None if nobody is known, or by an id that Braze does not take. The member must be the
+    /// one that the question was asked of.
     ///
     /// # Errors
     /// When a run cannot be read or is damaged.
-    pub fn owner(&mut self, asked: Asked, handle: Handle<'_>) -> Result<Option<(&str, bool)>, StateError> {
+    pub fn owner(
+        &mut self,
+        asked: Asked,
+        member: &Identifier<'_>,
+    ) -> Result<Option<(Identifier<'_>, bool)>, StateError> {
+        let Some(handle) = Handle::of_member(member) else { return Ok(None) };
         let Some(Found { place, is_contested }) = self.last(asked.0, handle)? else { return Ok(None) };
         Ok(match self.at(place) {
-            Some(Known::Owner(owner, _, before)) => Some((owner, *before || is_contested)),
+            Some(Known::Owner(owner, _, before)) => named(owner).map(|who| (who, *before || is_contested)),
             _ => None,
         })
     }
