@@ -92,7 +92,7 @@ const IMPURE: [&str; 12] = [
     "reqwest",
 ];
 
-const FILE_LINES_MAX: usize = 400;
+const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 70;
 const FUNCTION_LINES_MEDIAN_MAX: usize = 10;
 
