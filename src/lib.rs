@@ -19,7 +19,6 @@
 //! |---|---|---|
 //! | [`model`] | the nouns; plain values, checked at construction; pure | nothing of ours |
 //! | [`objects`] | a bucket's client, for whoever blocks | nothing of ours |
-//! | [`sandbox`] | Braze, Heap and Currents in miniature, over real HTTP; knows nothing of ours, so that a misread contract cannot hide on both sides | nothing of ours |
 //! | [`events`] | Currents event → Heap event, its names, its person; pure | model |
 //! | [`config`] | bytes → [`config::Config`], or every problem with its place | model, events |
 //! | [`matching`] | row → identifier, or the reason why not; pure | model |
@@ -37,6 +36,8 @@
 //! | [`dashboard`] | the read-only web page of `watch`, as a pure function; everything escaped | model, state |
 //! | [`watch`] | one closed enum of things that wake it, one loop, one queue | model, config, state, connector, fold, identity, targeting, apply, export, receiver, reconcile, dashboard |
 //! | [`cli`] | the only module that prints, reads the environment or chooses an exit code | all |
+//!
+//! The sandbox, Braze and Heap in miniature, is a crate of its own (`crates/sandbox`). It imports nothing from here.
 //!
 //! # Laws
 //!
@@ -106,7 +107,6 @@ pub mod objects;
 pub mod plan;
 pub mod receiver;
 pub mod reconcile;
-pub mod sandbox;
 pub mod state;
 pub mod targeting;
 pub mod watch;

@@ -13,7 +13,6 @@ use crate::support::root;
 const MODULES: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("objects", &[]),
-    ("sandbox", &[]),
     ("events", &["model"]),
     ("config", &["model", "events"]),
     ("matching", &["model"]),
@@ -53,7 +52,6 @@ const MODULES: &[(&str, &[&str])] = &[
         "cli",
         &[
             "model",
-            "sandbox",
             "objects",
             "config",
             "matching",
@@ -116,7 +114,17 @@ impl File {
     }
 }
 
+/// The files of the main crate.
 fn files() -> Vec<File> {
+    files_below("src")
+}
+
+/// The files of all crates.
+fn all_files() -> Vec<File> {
+    files().into_iter().chain(files_below("crates/sandbox/src")).collect()
+}
+
+fn files_below(folder: &str) -> Vec<File> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -127,7 +135,7 @@ fn files() -> Vec<File> {
             }
         }
     }
-    let source = root().join("src");
+    let source = root().join(folder);
     let mut paths = Vec::new();
     walk(&source, &mut paths);
     paths.sort();
@@ -270,7 +278,7 @@ fn the_heart_is_pure() {
 #[test]
 fn every_file_says_what_it_is_for_and_none_is_too_long() {
     let mut wrong = Vec::new();
-    for file in files() {
+    for file in all_files() {
         if !file.text.starts_with("//! ") {
             wrong.push(format!("src/{} does not begin with what it is for", file.name));
         }
@@ -320,7 +328,7 @@ impl<'a> Visit<'a> for Functions {
 #[test]
 fn functions_are_short() {
     let (mut wrong, mut lengths) = (Vec::new(), Vec::new());
-    for file in files() {
+    for file in all_files() {
         let mut functions = Functions::default();
         functions.visit_file(&file.syntax);
         for (length, line, name) in functions.0 {
@@ -346,7 +354,7 @@ fn the_project_speaks_of_itself_alone() {
     let machine = [["/ho", "me/"].concat(), ["/ro", "ot/"].concat(), ["/Us", "ers/"].concat()];
     let unfinished =
         [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["XX", "X"].concat(), ["todo", "!("].concat()];
-    for file in files() {
+    for file in all_files() {
         for word in machine.iter().chain(&unfinished) {
             assert!(!file.text.contains(word.as_str()), "src/{}: {word}", file.name);
         }

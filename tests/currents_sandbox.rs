@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use syncline::sandbox::currents::{Codec, Mix, bodies, examples};
+use syncline_sandbox::currents::{Codec, Mix, bodies, examples};
 
 use crate::support::receiver::{Received, Receiver};
 use crate::support::*;

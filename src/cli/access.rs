@@ -14,7 +14,7 @@ use crate::connector::braze::{ImportKeys, KeyKind, Keys};
 use crate::export;
 use crate::model::{ConnectionName, ExportId};
 use crate::reconcile::Access;
-use crate::sandbox::{HeapOptions, Options, Sandbox};
+use syncline_sandbox::{HeapOptions, Options, Sandbox};
 
 /// What the sandbox's Heap signs with unless it is told otherwise.
 const SANDBOX_WEBHOOK_SECRET: &str = "sandbox-webhook-secret";

@@ -12,9 +12,9 @@ use crate::connector::http::HttpError;
 use crate::connector::sql::{SqlError, Trouble};
 use crate::desired::DesiredError;
 use crate::reconcile::{PlanError, SavedError};
-use crate::sandbox::SandboxError;
-use crate::sandbox::currents::CurrentsError;
 use crate::state::StateError;
+use syncline_sandbox::SandboxError;
+use syncline_sandbox::currents::CurrentsError;
 
 /// A failure that ends a command.
 #[derive(Debug)]

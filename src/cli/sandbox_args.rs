@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::args::without_effect;
-use crate::sandbox::RestGroup;
+use syncline_sandbox::RestGroup;
 
 /// Whom the sandbox knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

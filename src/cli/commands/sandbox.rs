@@ -13,8 +13,10 @@ use crate::cli::output::out;
 use crate::cli::sandbox_args::{
     Answers, BrazeArgs, Codec, CurrentsArgs, HeapArgs, Lengths, Limits, People, SandboxArgs, SandboxCommand,
 };
-use crate::sandbox::currents::{self, CurrentsError, Files, Mix, Written};
-use crate::sandbox::{self, HeapOptions, Options, OverLimit, RestGroup, RestOptions, Sandbox, Success};
+use syncline_sandbox::currents::{self, CurrentsError, Files, Mix, Written};
+use syncline_sandbox::{
+    self as sandbox, HeapOptions, Options, OverLimit, RestGroup, RestOptions, Sandbox, Success,
+};
 
 pub(in crate::cli) fn run(args: &SandboxArgs) -> Result<Exit, CommandError> {
     if let Some(SandboxCommand::Currents(args)) = &args.command {
