@@ -1,4 +1,4 @@
-//! The fault plan: what goes wrong, when, and how often. Set through the private door.
+//! The fault plan, set through the admin API: which requests fail, how, and how often.
 //!
 //! ```json
 //! [{"on": "users", "cohort_id": "c", "skip": 2, "times": 1, "do": {"status": 503}},
@@ -6,14 +6,14 @@
 //!  {"on": "track", "times": 0, "share": 0.05, "seed": 7, "do": "reset"}]
 //! ```
 //!
-//! The first fault that fits a request and is not used up happens to it. `skip` lets that many fitting
-//! requests pass first; `times` is 1 unless it is given, and 0 stands for always. `share` lets chance
-//! decide for each request that is left, the same way again for the same `seed`.
+//! The first fault that matches a request and is not used up happens to it. `skip` is the number of matching requests
+//! that pass first. `times` is 1 by default; 0 means always. `share` is the probability for each remaining request;
+//! the same `seed` draws the same requests.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::chance::Chance;
+use super::rng::Rng;
 
 /// What a request is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -73,22 +73,22 @@ pub(super) struct Fault {
     times: u64,
     /// The share of those requests that it happens to; all if absent.
     share: Option<f64>,
-    /// Where chance starts.
+    /// Seed of the random numbers.
     #[serde(default)]
     seed: u64,
     /// What happens.
     r#do: Action,
-    /// Requests for which chance was asked.
+    /// Requests for which a random number was drawn.
     #[serde(skip)]
     drawn: u64,
 }
 
 impl Fault {
-    /// Whether chance lets it happen. `at` is its place in the plan: faults with one seed differ.
+    /// Whether the fault happens to this request. `at`, its position in the plan, is part of the seed, so that faults with one seed differ.
     fn befalls(&mut self, at: usize) -> bool {
         let Some(share) = self.share else { return true };
         self.drawn += 1;
-        Chance::of(self.seed ^ ((at as u64) << 32), self.drawn).share(share)
+        Rng::of(self.seed ^ ((at as u64) << 32), self.drawn).share(share)
     }
 }
 

@@ -16,15 +16,15 @@
 //! Endpoints under `/_sandbox/` report the real membership and the number of requests, set a fault plan, and change
 //! users and segments.
 
+mod admin;
 mod braze;
-mod chance;
 mod client;
 mod clock;
 pub mod currents;
-mod door;
 mod faults;
 mod heap;
 mod memory;
+mod rng;
 mod segments;
 mod serve;
 mod tasks;
@@ -77,7 +77,7 @@ pub enum SandboxError {
 pub enum People {
     /// Whoever is named is taken for somebody who exists, and is remembered from then on.
     Any,
-    /// Only those whom the private door has introduced. Others are ignored in silence, as Braze does.
+    /// Only those whom the admin API has introduced. Others are ignored in silence, as Braze does.
     Known,
 }
 

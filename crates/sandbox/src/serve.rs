@@ -14,7 +14,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use super::{SandboxError, Shared, braze, currents, door, heap, segments};
+use super::{SandboxError, Shared, admin, braze, currents, heap, segments};
 
 /// Marks a response that must not be sent: the connection closes instead.
 #[derive(Clone, Copy)]
@@ -40,9 +40,9 @@ pub(super) fn put(headers: &mut HeaderMap, name: &str, value: &str) {
     }
 }
 
-/// Each vendor's paths are checked by that vendor; the private door takes bodies of any size.
+/// Each vendor's paths are checked by that vendor; the admin API takes bodies of any size.
 fn routes(shared: Shared) -> Router {
-    door::routes()
+    admin::routes()
         .merge(braze::routes())
         .merge(heap::routes())
         .merge(segments::routes())

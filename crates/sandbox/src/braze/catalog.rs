@@ -1,5 +1,5 @@
-//! Segments, campaigns and Canvases: what people make in Braze's dashboard, and here through the private
-//! door. Pure.
+//! Segments, campaigns and Canvases: what people make in Braze's dashboard, and here through the admin
+//! API. Pure.
 
 use std::collections::BTreeMap;
 
@@ -149,7 +149,7 @@ impl<T: Item> Shelf<T> {
         }
     }
 
-    /// What the door asks for: an item that is known gets the fields that are given, and any other is made.
+    /// What the admin API asks for: an item that is known gets the fields that are given, and any other is made.
     /// `kind` goes into an id that is not given, `now` into times that are not.
     pub(super) fn wanted(&self, kind: &str, given: &Map<String, Value>, now: &str) -> Result<T, String> {
         let text = |key: &str| given.get(key).and_then(Value::as_str);

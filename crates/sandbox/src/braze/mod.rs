@@ -5,12 +5,12 @@
 //! order: content type, body, partner key, client secret, partner, cohort id, the rest of the shape, the
 //! limit. The success is `201 {"message":"success"}`, as on Braze's other POST endpoints.
 
+mod admin;
 mod catalog;
-mod door;
 mod limits;
 mod people;
 mod rest;
-mod world;
+mod store;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
@@ -23,12 +23,12 @@ use super::memory::{Facts, Memory};
 use super::serve::{HangUp, put, status_of};
 use super::{Options, SandboxError, Shared};
 
-pub(super) use door::routes;
+pub(super) use admin::routes;
 use limits::{Quota, RateLimit};
 use people::Alias;
 use rest::Rest;
 pub use rest::{RestGroup, RestOptions};
-use world::{Change, Fact, World};
+use store::{BrazeStore, Change, Fact};
 
 /// Largest body in bytes (Braze, "API limits").
 const BODY_LEN_MAX: usize = 4 << 20;
@@ -37,34 +37,34 @@ const IDENTIFIERS_MAX: usize = 1000;
 
 /// The list of facts in the sandbox's memory.
 const FACTS: &str = "facts.ndjson";
-/// Facts after which the list is written anew from the world that it makes.
+/// Facts after which the list is written anew from the store that it makes.
 const FACTS_MAX: u64 = 20_000;
 
 /// Braze's side of the sandbox.
 #[derive(Debug)]
 pub(super) struct Braze {
-    world: World,
+    store: BrazeStore,
     facts: Option<Facts>,
     limit: RateLimit,
-    counters: door::Counters,
+    counters: admin::Counters,
     rest: Rest,
 }
 
 impl Braze {
     /// Braze as it was, if there is a memory of it.
     pub(super) fn open(options: &Options, memory: Option<&Memory>) -> Result<Self, SandboxError> {
-        let mut world = World::new(options.people, options.rest.merge_keeps_membership);
+        let mut store = BrazeStore::new(options.people, options.rest.merge_keeps_membership);
         let facts = match memory {
             Some(memory) => {
-                if memory.recall(FACTS, |fact| world.learn(fact))? > FACTS_MAX {
-                    memory.rewrite(FACTS, world.facts())?;
+                if memory.recall(FACTS, |fact| store.learn(fact))? > FACTS_MAX {
+                    memory.rewrite(FACTS, store.facts())?;
                 }
                 Some(memory.append(FACTS)?)
             }
             None => None,
         };
         let limit = RateLimit::new(options.rate_limit, options.rate_window);
-        Ok(Self { world, facts, limit, counters: door::Counters::default(), rest: Rest::new(options) })
+        Ok(Self { store, facts, limit, counters: admin::Counters::default(), rest: Rest::new(options) })
     }
 
     /// Writes a fact down and lets it happen.
@@ -77,7 +77,7 @@ impl Braze {
         if let Some(facts) = &mut self.facts {
             facts.keep(&new)?;
         }
-        new.into_iter().for_each(|fact| self.world.learn(fact));
+        new.into_iter().for_each(|fact| self.store.learn(fact));
         Ok(())
     }
 }
@@ -303,7 +303,7 @@ impl Drop for Busy<'_> {
 fn settle(shared: &Shared, cohort_id: &str, fact: Fact) -> Result<(), Answer> {
     let mut inner = shared.lock();
     if let Fact::Changed { cohort_changes, .. } = &fact {
-        let named = inner.braze.world.cohorts.get(cohort_id).is_some_and(|cohort| cohort.name.is_some());
+        let named = inner.braze.store.cohorts.get(cohort_id).is_some_and(|cohort| cohort.name.is_some());
         if shared.options.strict_naming && !named && !cohort_changes.is_empty() {
             return Err(Answer::bad_request("`cohort_id` must be a valid string"));
         }
@@ -405,7 +405,7 @@ mod tests {
         }
         drop((braze, memory));
         for _ in 0..2 {
-            assert_eq!(open().0.world.size("c"), 10);
+            assert_eq!(open().0.store.size("c"), 10);
             assert!(std::fs::metadata(home.path().join(FACTS)).unwrap().len() < 2_000);
         }
     }

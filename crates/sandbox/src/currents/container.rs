@@ -10,7 +10,7 @@ use flate2::{Compression, Crc};
 use serde::Deserialize;
 
 use super::forms::{bytes, long, text};
-use crate::chance::Chance;
+use crate::rng::Rng;
 
 /// How blocks are compressed. Braze's samples are not; what its files are is not documented.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -74,9 +74,9 @@ impl Container {
     /// Blocks are closed once they have `block_len` bytes.
     pub(super) fn new(schema: &str, codec: Codec, block_len: usize, seed: u64) -> Self {
         let mut sync = [0; 16];
-        let mut chance = Chance::new(seed);
-        sync[..8].copy_from_slice(&chance.draw().to_le_bytes());
-        sync[8..].copy_from_slice(&chance.draw().to_le_bytes());
+        let mut rng = Rng::new(seed);
+        sync[..8].copy_from_slice(&rng.draw().to_le_bytes());
+        sync[8..].copy_from_slice(&rng.draw().to_le_bytes());
         let mut out = b"Obj\x01".to_vec();
         long(2, &mut out);
         text("avro.schema", &mut out);

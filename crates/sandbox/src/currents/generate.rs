@@ -3,7 +3,7 @@
 use super::catalogue::{EventType, Field, Kind, Place, catalogue};
 use super::mix::Mix;
 use super::values::{Subject, Value, uuid};
-use crate::chance::Chance;
+use crate::rng::Rng;
 
 /// 2026-03-01T00:00:00Z: where the hours of a mix begin.
 pub(super) const BEGIN: u64 = 1_772_323_200;
@@ -101,19 +101,19 @@ impl Generator {
         &self.mix
     }
 
-    /// Where event `n` belongs, and the chance that goes on from there.
-    fn begin(&self, n: u64) -> (Shelf, Chance) {
-        let mut chance = Chance::of(self.mix.seed, n);
+    /// Where event `n` belongs, and the random numbers that follow.
+    fn begin(&self, n: u64) -> (Shelf, Rng) {
+        let mut rng = Rng::of(self.mix.seed, n);
         let known = catalogue().known.len();
-        let event_type = if chance.share(self.mix.unknown_types) || self.types.is_empty() {
-            known + chance.index(catalogue().later.len())
+        let event_type = if rng.share(self.mix.unknown_types) || self.types.is_empty() {
+            known + rng.index(catalogue().later.len())
         } else {
-            self.types[chance.index(self.types.len())]
+            self.types[rng.index(self.types.len())]
         };
-        let hour = chance.below(self.mix.hours.max(1));
-        let broken = chance.share(self.mix.broken);
-        let new_field = chance.share(self.mix.unknown_fields);
-        (Shelf { event_type, hour, variant: Variant { new_field, broken } }, chance)
+        let hour = rng.below(self.mix.hours.max(1));
+        let broken = rng.share(self.mix.broken);
+        let new_field = rng.share(self.mix.unknown_fields);
+        (Shelf { event_type, hour, variant: Variant { new_field, broken } }, rng)
     }
 
     pub(super) fn shelf(&self, n: u64) -> Shelf {
@@ -121,39 +121,39 @@ impl Generator {
     }
 
     pub(super) fn event(&self, n: u64) -> Option<Event> {
-        let (shelf, mut chance) = self.begin(n);
+        let (shelf, mut rng) = self.begin(n);
         let (mix, event_type) = (&self.mix, event_type(shelf.event_type)?);
-        let hot = chance.share(mix.hot);
-        let odd = chance.share(mix.odd_times);
-        let time = BEGIN + shelf.hour * 3600 + chance.below(3600);
+        let hot = rng.share(mix.hot);
+        let odd = rng.share(mix.odd_times);
+        let time = BEGIN + shelf.hour * 3600 + rng.below(3600);
         let subject = Subject {
             seed: mix.seed,
             id: uuid(mix.seed, "event", n),
-            time: if odd { ODD_TIMES[chance.index(2)] } else { time },
-            user: if hot { 0 } else { chance.below(mix.users.max(1)) },
-            anonymous: chance.share(mix.anonymous),
-            message: chance.below(MESSAGES),
-            large: chance.share(mix.large),
+            time: if odd { ODD_TIMES[rng.index(2)] } else { time },
+            user: if hot { 0 } else { rng.below(mix.users.max(1)) },
+            anonymous: rng.share(mix.anonymous),
+            message: rng.below(MESSAGES),
+            large: rng.share(mix.large),
         };
         let mut values: Vec<Option<Value>> =
-            event_type.fields.iter().map(|field| self.field(field, &subject, &mut chance)).collect();
+            event_type.fields.iter().map(|field| self.field(field, &subject, &mut rng)).collect();
         if shelf.variant.new_field {
-            values.push(Some(subject.value(&NEW_FIELD, &mut chance)));
+            values.push(Some(subject.value(&NEW_FIELD, &mut rng)));
         }
         if shelf.variant.broken
             && let Some(at) = event_type.field("time")
         {
             values[at] = None;
         }
-        if chance.share(mix.redacted) {
-            redact(event_type, &mut values, &mut chance);
+        if rng.share(mix.redacted) {
+            redact(event_type, &mut values, &mut rng);
         }
         Some(Event { event_type, variant: shelf.variant, id: subject.id, values })
     }
 
-    fn field(&self, field: &Field, subject: &Subject, chance: &mut Chance) -> Option<Value> {
+    fn field(&self, field: &Field, subject: &Subject, rng: &mut Rng) -> Option<Value> {
         // Every field draws once, so that what one leaves out does not change the others.
-        let (absent, mut own) = (chance.share(self.mix.absent), Chance::new(chance.draw()));
+        let (absent, mut own) = (rng.share(self.mix.absent), Rng::new(rng.draw()));
         let other_way = !field.avro || (field.place == Place::Nowhere && field.nullable);
         let left_out = match field.name {
             "external_user_id" => subject.anonymous,
@@ -171,13 +171,13 @@ impl Generator {
 }
 
 /// One text about the person is taken away, as a customer's field transformation does.
-fn redact(event_type: &EventType, values: &mut [Option<Value>], chance: &mut Chance) {
+fn redact(event_type: &EventType, values: &mut [Option<Value>], rng: &mut Rng) {
     let personal: Vec<usize> = (0..event_type.fields.len())
         .filter(|at| event_type.fields[*at].personal && event_type.fields[*at].name != "user_id")
         .filter(|at| matches!(values[*at], Some(Value::Text(_))))
         .collect();
     if !personal.is_empty() {
-        values[personal[chance.index(personal.len())]] = Some(Value::Text(REDACTED.to_owned()));
+        values[personal[rng.index(personal.len())]] = Some(Value::Text(REDACTED.to_owned()));
     }
 }
 

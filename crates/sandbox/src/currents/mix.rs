@@ -2,14 +2,14 @@
 
 use serde::Deserialize;
 
-use crate::chance::Chance;
+use crate::rng::Rng;
 
 /// Shares are of events, 0.0 to 1.0. The same mix gives the same events on every machine, whichever way
 /// out they take.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mix {
-    /// Where chance starts.
+    /// Seed of the random numbers.
     pub seed: u64,
     /// How many events, and the number of the first. Events of other numbers are other events.
     pub events: u64,
@@ -84,15 +84,15 @@ impl Mix {
         let mut places: Vec<(u64, u64)> = Vec::new();
         for n in self.from..self.from + self.events {
             places.push((n, n));
-            let mut chance = Chance::of(!self.seed, n);
-            if chance.share(self.duplicates) {
-                places.push((n + 1 + chance.below(DISTANCE), n));
+            let mut rng = Rng::of(!self.seed, n);
+            if rng.share(self.duplicates) {
+                places.push((n + 1 + rng.below(DISTANCE), n));
             }
         }
         places.sort_by_key(|(place, _)| *place);
         let mut order: Vec<u64> = places.into_iter().map(|(_, n)| n).collect();
         if self.shuffle {
-            Chance::of(self.seed, u64::MAX).shuffle(&mut order);
+            Rng::of(self.seed, u64::MAX).shuffle(&mut order);
         }
         order
     }

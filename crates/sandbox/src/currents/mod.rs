@@ -4,9 +4,9 @@
 //! type of version 10; a [`Mix`] says which events are made of it and how awkward they are. The same mix
 //! gives the same events through both ways out. What writes Avro here shares nothing with what reads it.
 
+mod admin;
 mod catalogue;
 mod container;
-mod door;
 mod forms;
 mod generate;
 mod mix;
@@ -22,7 +22,7 @@ pub use container::Codec;
 pub use mix::Mix;
 pub use storage::{Cut, Files, Written, write};
 
-pub(super) use door::routes;
+pub(super) use admin::routes;
 use generate::Generator;
 
 /// Why no events come out.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::generate::Generator;
 use super::queues::{Item, Queues, body};
 use crate::Shared;
-use crate::chance::Chance;
+use crate::rng::Rng;
 
 /// Where events are posted, and how.
 #[derive(Clone, Debug, Deserialize)]
@@ -105,14 +105,9 @@ pub(super) struct Tally {
 /// Posts the events of a mix.
 pub(super) async fn run(shared: Shared, settings: Settings, generator: Generator) -> Tally {
     shared.lock().currents.running += 1;
-    let chance = Mutex::new(Chance::of(generator.mix().seed, u64::MAX - 1));
-    let run = Run {
-        shared: &shared,
-        settings: &settings,
-        tally: Mutex::default(),
-        stop: AtomicU16::new(0),
-        chance,
-    };
+    let rng = Mutex::new(Rng::of(generator.mix().seed, u64::MAX - 1));
+    let run =
+        Run { shared: &shared, settings: &settings, tally: Mutex::default(), stop: AtomicU16::new(0), rng };
     if !settings.probe || run.probe().await {
         let batches = Queues::new(generator, settings.batch, settings.mixed);
         let sends = futures_util::stream::iter(batches).map(|batch| run.send(batch));
@@ -129,7 +124,7 @@ struct Run<'a> {
     tally: Mutex<Tally>,
     /// The status that stopped it; 0 while nothing has.
     stop: AtomicU16,
-    chance: Mutex<Chance>,
+    rng: Mutex<Rng>,
 }
 
 /// What an answer means for the events that were sent.
@@ -224,12 +219,12 @@ impl Run<'_> {
         Verdict::GivenUp
     }
 
-    /// Doubled each time, with a half of it left to chance.
+    /// Doubled each time, with a half of it left to rng.
     fn wait(&self, attempt: u32) -> Duration {
         let doubled = self.settings.first_wait.saturating_mul(1 << (attempt - 1).min(32));
         let wait = doubled.min(self.settings.longest_wait);
-        let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
-        Duration::from_millis(wait / 2 + chance.below(wait / 2 + 1))
+        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        Duration::from_millis(wait / 2 + rng.below(wait / 2 + 1))
     }
 
     async fn post(&self, body: Vec<u8>) -> Option<u16> {

@@ -15,7 +15,7 @@ use super::container::{Codec, Container};
 use super::forms::{avro, schema};
 use super::generate::{BEGIN, Event, Generator, Shelf, event_type};
 use super::mix::Mix;
-use crate::chance::Chance;
+use crate::rng::Rng;
 
 /// The share of events that are queued hours after they happened, if any are late.
 const LATE: f64 = 0.05;
@@ -136,9 +136,9 @@ fn shelves(generator: &Generator, files: &Files) -> BTreeMap<(Shelf, bool), Vec<
         if !event_type(shelf.event_type).is_some_and(|t| t.storage) {
             continue;
         }
-        let mut chance = Chance::of(mix.seed.wrapping_add(1), n);
-        if files.late && chance.share(LATE) {
-            shelf.hour += 1 + chance.below(24);
+        let mut rng = Rng::of(mix.seed.wrapping_add(1), n);
+        if files.late && rng.share(LATE) {
+            shelf.hour += 1 + rng.below(24);
         }
         let again = mix.duplicates > 0.0 && !seen.insert(n);
         shelves.entry((shelf, again)).or_default().push(n);
@@ -212,8 +212,8 @@ fn cut(out: &Path, mix: &Mix, files: &Files) -> Result<Option<Cut>, CurrentsErro
 
 /// An empty file, one of noise, and one that stops after Avro's magic.
 fn garbage(out: &Path, generator: &Generator, files: &Files) -> Result<Vec<PathBuf>, CurrentsError> {
-    let mut chance = Chance::new(generator.mix().seed);
-    let noise = (0..512).flat_map(|_| chance.draw().to_le_bytes()).collect();
+    let mut rng = Rng::new(generator.mix().seed);
+    let noise = (0..512).flat_map(|_| rng.draw().to_le_bytes()).collect();
     let shelf = generator.shelf(generator.mix().from);
     let mut paths = Vec::new();
     for (at, bytes) in [Vec::new(), noise, b"Obj\x01".to_vec()].into_iter().enumerate() {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::catalogue::{Field, Kind};
-use crate::chance::Chance;
+use crate::rng::Rng;
 
 /// A value of a field.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,10 +85,10 @@ pub(super) struct Subject {
 /// So many hexadecimal digits that belong to the `n`th thing of a kind.
 pub(super) fn hex(seed: u64, kind: &str, n: u64, digits: usize) -> String {
     let kind = kind.bytes().fold(seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
-    let mut chance = Chance::of(kind, n);
+    let mut rng = Rng::of(kind, n);
     let mut text = String::with_capacity(digits + 16);
     while text.len() < digits {
-        text.push_str(&format!("{:016x}", chance.draw()));
+        text.push_str(&format!("{:016x}", rng.draw()));
     }
     text.truncate(digits);
     text
@@ -123,34 +123,34 @@ impl Subject {
         hex(self.seed, kind, self.user, digits)
     }
 
-    /// The value of a field of this event. `chance` decides what the field's name does not.
-    pub(super) fn value(&self, field: &Field, chance: &mut Chance) -> Value {
+    /// The value of a field of this event. `rng` decides what the field's name does not.
+    pub(super) fn value(&self, field: &Field, rng: &mut Rng) -> Value {
         match field.kind {
-            Kind::Int | Kind::Long => Value::Int(self.number(field.name, chance)),
-            Kind::Float => Value::Float(float(field.name, chance)),
-            Kind::Boolean => Value::Boolean(chance.share(0.3)),
+            Kind::Int | Kind::Long => Value::Int(self.number(field.name, rng)),
+            Kind::Float => Value::Float(float(field.name, rng)),
+            Kind::Boolean => Value::Boolean(rng.share(0.3)),
             Kind::Texts => Value::Texts(vec![Some("ip_range".to_owned()), Some("click_velocity".to_owned())]),
             Kind::TextsOrNull => Value::Texts(vec![Some("https://media.example.com/1.jpg".to_owned()), None]),
-            Kind::Json => Value::Text(json_text(field.name, chance)),
-            Kind::Object => Value::Object(self.properties(chance)),
-            Kind::Text => Value::Text(self.text(field.name, chance)),
+            Kind::Json => Value::Text(json_text(field.name, rng)),
+            Kind::Object => Value::Object(self.properties(rng)),
+            Kind::Text => Value::Text(self.text(field.name, rng)),
         }
     }
 
-    fn number(&self, name: &str, chance: &mut Chance) -> i64 {
+    fn number(&self, name: &str, rng: &mut Rng) -> i64 {
         let number = match name {
             "time" => self.time,
-            "time_ms" => self.time * 1000 + chance.below(1000),
-            "push_token_created_at" | "push_token_updated_at" => self.time - chance.below(86_400 * 30),
-            "http_status_code" => [500, 502, 503, 404][chance.index(4)],
-            "ios_push_token_apns_gateway" => 1 + chance.below(2),
-            "random_bucket_number" | "prev_random_bucket_number" => chance.below(10_000),
-            _ => chance.below(5_000),
+            "time_ms" => self.time * 1000 + rng.below(1000),
+            "push_token_created_at" | "push_token_updated_at" => self.time - rng.below(86_400 * 30),
+            "http_status_code" => [500, 502, 503, 404][rng.index(4)],
+            "ios_push_token_apns_gateway" => 1 + rng.below(2),
+            "random_bucket_number" | "prev_random_bucket_number" => rng.below(10_000),
+            _ => rng.below(5_000),
         };
         i64::try_from(number).unwrap_or(i64::MAX)
     }
 
-    fn text(&self, name: &str, chance: &mut Chance) -> String {
+    fn text(&self, name: &str, rng: &mut Rng) -> String {
         let message = pick(self.message, CAMPAIGNS.len());
         let [platform, os_version, model, browser, agent] = self.device();
         let fixed = match name {
@@ -162,23 +162,23 @@ impl Subject {
             "user_agent" => agent,
             "campaign_name" => CAMPAIGNS[message],
             "canvas_name" => ["Onboarding", "Lapsing members", "After purchase"][message % 3],
-            "canvas_step_name" => STEPS[chance.index(STEPS.len())],
+            "canvas_step_name" => STEPS[rng.index(STEPS.len())],
             "message_variation_name" | "canvas_variation_name" => ["Variant 1", "Variant 2"][message % 2],
-            "currency" => CURRENCIES[chance.index(CURRENCIES.len())],
-            "name" => EVENTS[chance.index(EVENTS.len())],
+            "currency" => CURRENCIES[rng.index(CURRENCIES.len())],
+            "name" => EVENTS[rng.index(EVENTS.len())],
             "machine_open" => "true",
-            "gender" => ["f", "m", "n", "o"][chance.index(4)],
-            "country" => ["US", "DE", "JP", "BR"][chance.index(4)],
-            "language" => ["en", "de", "ja", "pt"][chance.index(4)],
+            "gender" => ["f", "m", "n", "o"][rng.index(4)],
+            "country" => ["US", "DE", "JP", "BR"][rng.index(4)],
+            "language" => ["en", "de", "ja", "pt"][rng.index(4)],
             "carrier" => "Orange",
             "resolution" => "1179x2556",
             "dob" => "1988-02-29",
             "first_name" => "Ada",
             "last_name" => "Lovelace-\u{d6}zt\u{fc}rk",
             "home_city" => "S\u{e3}o Paulo",
-            "subscription_status" => ["Subscribed", "Unsubscribed", "Opted In"][chance.index(3)],
-            "channel" => ["email", "sms", "push"][chance.index(3)],
-            "esp" => ["sendgrid", "sparkpost", "amazon ses"][chance.index(3)],
+            "subscription_status" => ["Subscribed", "Unsubscribed", "Opted In"][rng.index(3)],
+            "channel" => ["email", "sms", "push"][rng.index(3)],
+            "esp" => ["sendgrid", "sparkpost", "amazon ses"][rng.index(3)],
             "mailbox_provider" | "recipient_domain" | "from_domain" => "example.com",
             "error" | "bounce_reason" | "deferral_reason" | "abort_log" | "retry_log" => {
                 "550 5.1.1 \"user unknown\"; not tried again"
@@ -188,13 +188,13 @@ impl Subject {
                 "https://shop.example.com/p/42?utm_source=braze&utm_medium=email"
             }
             "message_body" | "input" | "output" | "quick_reply_text" => "Yes, please.\nThank you \u{1f600}",
-            _ => return self.named(name, chance),
+            _ => return self.named(name, rng),
         };
         fixed.to_owned()
     }
 
     /// Ids, and whatever is left.
-    fn named(&self, name: &str, chance: &mut Chance) -> String {
+    fn named(&self, name: &str, rng: &mut Rng) -> String {
         let message = self.message;
         match name {
             "id" => self.id.clone(),
@@ -206,30 +206,30 @@ impl Subject {
             "push_token" => self.of_user("token", 64),
             "email_address" => self.email(),
             "channel_identifier" if self.user.is_multiple_of(2) => self.email(),
-            "sending_ip" => format!("192.0.2.{}", chance.below(256)),
-            "product_id" => format!("sku-{:04}", chance.below(10_000)),
+            "sending_ip" => format!("192.0.2.{}", rng.below(256)),
+            "product_id" => format!("sku-{:04}", rng.below(10_000)),
             "app_id" => uuid(self.seed, "app", self.user % 3),
             "app_group_id" => hex(self.seed, "app_group", 0, 24),
             "campaign_id" | "message_variation_id" | "canvas_id" | "canvas_variation_id" => {
                 uuid(self.seed, name, message)
             }
             "canvas_step_id" | "canvas_step_message_variation_id" => {
-                uuid(self.seed, name, message * 8 + chance.below(5))
+                uuid(self.seed, name, message * 8 + rng.below(5))
             }
             _ if name.contains("phone_number") || name == "channel_identifier" => self.phone(),
-            _ if name.ends_with("_id") || name.ends_with("_token") => hex(chance.draw(), name, 0, 24),
-            _ => format!("{} {}", name.replace('_', " "), chance.below(20)),
+            _ if name.ends_with("_id") || name.ends_with("_token") => hex(rng.draw(), name, 0, 24),
+            _ => format!("{} {}", name.replace('_', " "), rng.below(20)),
         }
     }
 
-    fn properties(&self, chance: &mut Chance) -> Map<String, Json> {
+    fn properties(&self, rng: &mut Rng) -> Map<String, Json> {
         let mut all = Map::new();
-        all.insert("cart_value".to_owned(), json!(hundredths(chance, 0, 100_000)));
+        all.insert("cart_value".to_owned(), json!(hundredths(rng, 0, 100_000)));
         all.insert("items".to_owned(), json!(["shoes", "socks, wool"]));
-        all.insert("vip".to_owned(), json!(chance.share(0.5)));
+        all.insert("vip".to_owned(), json!(rng.share(0.5)));
         all.insert("shipping".to_owned(), json!({ "city": "Graz", "express": false, "days": [1, 3] }));
         all.insert("seen_at".to_owned(), json!("2026-03-01T08:30:00.000Z"));
-        if chance.share(0.1) {
+        if rng.share(0.1) {
             all.insert("coupon".to_owned(), Json::Null);
         }
         if self.large {
@@ -244,28 +244,28 @@ fn pick(n: u64, len: usize) -> usize {
 }
 
 /// A number from `low` on, in hundredths, up to `count` of them.
-fn hundredths(chance: &mut Chance, low: i32, count: u32) -> f64 {
-    let drawn = i32::try_from(chance.below(u64::from(count))).unwrap_or(0);
+fn hundredths(rng: &mut Rng, low: i32, count: u32) -> f64 {
+    let drawn = i32::try_from(rng.below(u64::from(count))).unwrap_or(0);
     f64::from(low + drawn) / 100.0
 }
 
 /// Few enough digits to come back whole from 32 bits.
-fn float(name: &str, chance: &mut Chance) -> f64 {
+fn float(name: &str, rng: &mut Rng) -> f64 {
     match name {
-        "latitude" => hundredths(chance, -9_000, 18_000),
-        "longitude" => hundredths(chance, -18_000, 36_000),
-        "duration" => hundredths(chance, 0, 360_000),
-        _ => hundredths(chance, 0, 50_000),
+        "latitude" => hundredths(rng, -9_000, 18_000),
+        "longitude" => hundredths(rng, -18_000, 36_000),
+        "duration" => hundredths(rng, 0, 360_000),
+        _ => hundredths(rng, 0, 50_000),
     }
 }
 
-fn json_text(name: &str, chance: &mut Chance) -> String {
+fn json_text(name: &str, rng: &mut Rng) -> String {
     let value = match name {
         "conversion_behavior" => json!({ "type": "Made Purchase", "window": 259_200 }),
-        "tool_arguments" => json!({ "query": "order 7", "limit": chance.below(10) }),
+        "tool_arguments" => json!({ "query": "order 7", "limit": rng.below(10) }),
         "flow_response_json" => json!({ "size": "M", "agreed": true }),
-        "custom_attributes" => json!({ "plan": "pro", "seats": chance.below(50), "tags": ["a", "b"] }),
-        _ => json!({ "ab_test": "B", "rank": chance.below(3) }),
+        "custom_attributes" => json!({ "plan": "pro", "seats": rng.below(50), "tags": ["a", "b"] }),
+        _ => json!({ "ab_test": "B", "rank": rng.below(3) }),
     };
     value.to_string()
 }

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::check::{Checks, IDENTITY_LEN_MAX, NAME_LEN_MAX, Wrong};
-use super::world::{Event, Who};
+use super::store::{Event, Who};
 
 /// Most events, users or accounts in one request.
 const ITEMS_MAX: usize = 1000;

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::Heap;
 use super::check::{IDENTITY_LEN_MAX, USER_ID_MAX};
 use super::serve::{Answer, Says, serve};
-use super::world::{Fact, Who};
+use super::store::{Fact, Who};
 use crate::faults::Endpoint;
 use crate::{Shared, clock};
 
@@ -70,14 +70,14 @@ pub(super) async fn deletion_status(
     serve(shared, Endpoint::Deletion, body, |shared, _| {
         let mut inner = shared.lock();
         inner.heap.authorized(&headers)?;
-        let deletion = inner.heap.world.deletions.get_mut(&id);
+        let deletion = inner.heap.store.deletions.get_mut(&id);
         let deletion = deletion.ok_or_else(|| failed(StatusCode::NOT_FOUND, "Not Found"))?;
         deletion.asked += 1;
         if deletion.asked > 1 && !deletion.complete {
             let done = Fact::DeletionDone { id: id.clone() };
             inner.heap.keep(vec![done]).map_err(|_| failed(StatusCode::SERVICE_UNAVAILABLE, "memory"))?;
         }
-        let complete = inner.heap.world.deletions.get(&id).is_some_and(|deletion| deletion.complete);
+        let complete = inner.heap.store.deletions.get(&id).is_some_and(|deletion| deletion.complete);
         let status = if complete { "complete" } else { "pending" };
         Ok(Answer::new(StatusCode::OK, Says::Json(json!({ "deletion_request_id": id, "status": status }))))
     })

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::check::{Checks, Wrong};
 use super::options::OverLimit;
 use super::serve::{Answer, is_json, serve};
-use super::world::{Event, Fact, Who};
+use super::store::{Event, Fact, Who};
 use super::{Heap, bodies};
 use crate::faults::Endpoint;
 use crate::{Shared, clock};
@@ -121,8 +121,8 @@ impl Heap {
         for (mut event, within) in events.items.into_iter().zip(within) {
             if !within {
                 self.counters.dropped += 1;
-            } else if event.idempotency_key.as_deref().is_some_and(|key| self.world.has(key)) {
-                self.world.duplicates += 1;
+            } else if event.idempotency_key.as_deref().is_some_and(|key| self.store.has(key)) {
+                self.store.duplicates += 1;
             } else {
                 event.timestamp.get_or_insert_with(|| arrived.clone());
                 facts.push(Fact::Tracked(event));

@@ -2,17 +2,17 @@
 //!
 //! Source: Heap's API reference. It is as strict as that: caps, lengths, types, one bad element refuses the
 //! request. Where it is silent, see [`HeapOptions`] and the part that does it: `check` (what a 400 says),
-//! `rates` (limits), `world` (idempotency, caps that say nothing), `deletion`.
+//! `rates` (limits), `store` (idempotency, caps that say nothing), `deletion`.
 
+mod admin;
 mod bodies;
 mod check;
 mod deletion;
-mod door;
 mod ingest;
 mod options;
 mod rates;
 mod serve;
-mod world;
+mod store;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,10 +20,10 @@ use std::time::Duration;
 use super::memory::{Facts, Memory};
 use super::{Options, SandboxError};
 
-pub(super) use door::routes;
+pub(super) use admin::routes;
 pub use options::{HeapOptions, Lengths, OverLimit, Success};
 use rates::Rates;
-use world::{Fact, World};
+use store::{Fact, HeapStore};
 
 /// The list of facts in the sandbox's memory. It only grows: an event is there for good.
 const FACTS: &str = "heap.ndjson";
@@ -32,10 +32,10 @@ const FACTS: &str = "heap.ndjson";
 #[derive(Debug)]
 pub(super) struct Heap {
     options: HeapOptions,
-    world: World,
+    store: HeapStore,
     facts: Option<Facts>,
     rates: Rates,
-    counters: door::Counters,
+    counters: admin::Counters,
     /// Tokens of the deletion API, and until when each is good.
     tokens: HashMap<String, Duration>,
 }
@@ -43,22 +43,22 @@ pub(super) struct Heap {
 impl Heap {
     /// Heap as it was, if there is a memory of it.
     pub(super) fn open(options: &Options, memory: Option<&Memory>) -> Result<Self, SandboxError> {
-        let mut world = World::default();
+        let mut store = HeapStore::default();
         let facts = match memory {
             Some(memory) => {
-                memory.recall(FACTS, |fact| world.learn(fact))?;
+                memory.recall(FACTS, |fact| store.learn(fact))?;
                 Some(memory.append(FACTS)?)
             }
             None => None,
         };
         // What was a duplicate before is none of this run's.
-        (world.duplicates, world.identifies_ignored) = (0, 0);
+        (store.duplicates, store.identifies_ignored) = (0, 0);
         Ok(Self {
             options: options.heap.clone(),
-            world,
+            store,
             facts,
             rates: Rates::default(),
-            counters: door::Counters::default(),
+            counters: admin::Counters::default(),
             tokens: HashMap::new(),
         })
     }
@@ -68,7 +68,7 @@ impl Heap {
         if let Some(list) = &mut self.facts {
             list.keep(&facts)?;
         }
-        facts.into_iter().for_each(|fact| self.world.learn(fact));
+        facts.into_iter().for_each(|fact| self.store.learn(fact));
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use super::pages::{Page, pages};
 use super::sign::heap_hash;
 use super::tally::Tally;
 use super::webhook::{Retry, Webhook};
-use crate::chance::Chance;
+use crate::rng::Rng;
 use crate::{Shared, clock};
 
 /// How far the timestamps of [`Kind::Old`] lie back.
@@ -79,7 +79,7 @@ fn plan(shared: &Shared, order: Order) -> Result<Plan, Refusal> {
     let segments = &mut inner.segments;
     let webhook = Arc::clone(segments.webhook.as_ref().ok_or(Refusal::NoWebhook)?);
     segments.runs += 1;
-    let mut chance = Chance::of(webhook.seed, segments.runs);
+    let mut rng = Rng::of(webhook.seed, segments.runs);
     let wanted = match order {
         Order::Sync(wanted) => wanted,
         Order::Drain(id) => Some(id),
@@ -102,11 +102,11 @@ fn plan(shared: &Shared, order: Order) -> Result<Plan, Refusal> {
             tasks.push(Task { segment: *id, sync_task_id: task, pages: pages.len() });
         }
         late.append(&mut segment.stale);
-        let repeated = pages.iter().filter(|_| chance.share(webhook.late_duplicates));
+        let repeated = pages.iter().filter(|_| rng.share(webhook.late_duplicates));
         segment.stale.extend(repeated.cloned());
         all.extend(pages);
     }
-    let jobs = jobs(&all, late, &webhook, &mut chance);
+    let jobs = jobs(&all, late, &webhook, &mut rng);
     Ok(Plan { webhook, tasks, pages: all, jobs })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::pages::Page;
 use super::webhook::Webhook;
-use crate::chance::Chance;
+use crate::rng::Rng;
 
 /// What a delivery is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,28 +29,23 @@ pub(super) struct Job {
 }
 
 /// The deliveries of these pages and of `late` ones, in order.
-pub(super) fn jobs(
-    pages: &[Arc<Page>],
-    late: Vec<Arc<Page>>,
-    webhook: &Webhook,
-    chance: &mut Chance,
-) -> Vec<Job> {
+pub(super) fn jobs(pages: &[Arc<Page>], late: Vec<Arc<Page>>, webhook: &Webhook, rng: &mut Rng) -> Vec<Job> {
     let mut jobs: Vec<Job> = late.into_iter().map(|page| Job { page, kind: Kind::Late }).collect();
     for page in pages.iter().filter(|page| !webhook.lose.contains(&page.number())) {
         let mut push = |kind| jobs.push(Job { page: Arc::clone(page), kind });
-        if chance.share(webhook.bad_signatures) {
-            push(Kind::Forged(chance.below(4)));
+        if rng.share(webhook.bad_signatures) {
+            push(Kind::Forged(rng.below(4)));
         }
         push(Kind::Due);
-        if chance.share(webhook.duplicates) {
+        if rng.share(webhook.duplicates) {
             push(Kind::Again);
         }
-        if chance.share(webhook.old_timestamps) {
+        if rng.share(webhook.old_timestamps) {
             push(Kind::Old);
         }
     }
     if webhook.shuffle {
-        chance.shuffle(&mut jobs);
+        rng.shuffle(&mut jobs);
     }
     jobs
 }

@@ -2,7 +2,7 @@
 //!
 //! Source: Heap's OpenAPI of the webhook, its reference receiver, and its guide "Creating a new Heap
 //! integration". Since the last call, who entered and who left; in pages, each signed; a page that is not
-//! answered with 200 comes again. Heap calls every four hours; here the private door says when.
+//! answered with 200 comes again. Heap calls every four hours; here the admin API says when.
 //!
 //! No document settles these, so each is a setting of the webhook (see [`webhook::Webhook`]): the length
 //! and the order of pages, whether both lists stand in one page, milliseconds or seconds, how often and
@@ -14,8 +14,8 @@
 //! was *told*: the pages that it acknowledged, as it acknowledged them. A receiver that is right holds
 //! what it was told. Nothing of this is remembered by a later sandbox.
 
+mod admin;
 mod deliver;
-mod door;
 mod jobs;
 mod members;
 mod pages;
@@ -26,7 +26,7 @@ mod webhook;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub(super) use door::routes;
+pub(super) use admin::routes;
 use members::Members;
 use tally::Tally;
 use webhook::Webhook;
@@ -41,7 +41,7 @@ pub(super) struct Segments {
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Syncs that run or wait for their turn.
     running: u64,
-    /// Runs so far; chance goes on from here.
+    /// Deliveries so far; part of the seed of the next one.
     runs: u64,
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::super::Answer;
 use super::super::catalog::{Item, Messaging, Segment, Shelf, is_api_id};
-use super::super::world::World;
+use super::super::store::BrazeStore;
 use super::serve::Asked;
 use crate::{Inner, Options, clock};
 
@@ -40,7 +40,7 @@ fn flag(asked: &Asked, key: &str) -> Result<bool, Answer> {
 }
 
 pub(super) fn segments(inner: &mut Inner, _: &Options, asked: &Asked) -> Result<Answer, Answer> {
-    let shown = inner.braze.world.catalog.segments.iter().filter(|segment| !segment.archived).collect();
+    let shown = inner.braze.store.catalog.segments.iter().filter(|segment| !segment.archived).collect();
     let entry = |segment: Segment| {
         json!({
             "id": segment.id,
@@ -66,13 +66,13 @@ fn named<'a, T: Item>(
 }
 
 pub(super) fn segment(inner: &mut Inner, options: &Options, asked: &Asked) -> Result<Answer, Answer> {
-    let world = &inner.braze.world;
-    let segment = named(&world.catalog.segments, "segment_id", "segment", options, asked)?;
+    let store = &inner.braze.store;
+    let segment = named(&store.catalog.segments, "segment_id", "segment", options, asked)?;
     Ok(ok(json!({
         "created_at": segment.created_at,
         "updated_at": segment.updated_at,
         "name": segment.name,
-        "description": segment.description.clone().unwrap_or_else(|| filters(world, segment)),
+        "description": segment.description.clone().unwrap_or_else(|| filters(store, segment)),
         "text_description": segment.text_description,
         "tags": segment.tags,
         "teams": [],
@@ -80,11 +80,11 @@ pub(super) fn segment(inner: &mut Inner, options: &Options, asked: &Asked) -> Re
 }
 
 /// The filters in words. Braze's own wording is not documented.
-fn filters(world: &World, segment: &Segment) -> String {
+fn filters(store: &BrazeStore, segment: &Segment) -> String {
     let part = |verb: &'static str| {
         move |id: &String| match id.split_once('=') {
             Some((name, value)) => format!("Custom attribute {name} {verb} {value}"),
-            None => format!("Heap Cohorts {verb} {}", world.cohort_name(id)),
+            None => format!("Heap Cohorts {verb} {}", store.cohort_name(id)),
         }
     };
     let joined = |ids: &[String], verb, with| ids.iter().map(part(verb)).collect::<Vec<_>>().join(with);
@@ -94,8 +94,8 @@ fn filters(world: &World, segment: &Segment) -> String {
 }
 
 pub(super) fn sizes(inner: &mut Inner, options: &Options, asked: &Asked) -> Result<Answer, Answer> {
-    let world = &inner.braze.world;
-    let segment = named(&world.catalog.segments, "segment_id", "segment", options, asked)?;
+    let store = &inner.braze.store;
+    let segment = named(&store.catalog.segments, "segment_id", "segment", options, asked)?;
     let length = asked.text("length").and_then(|text| text.parse().ok()).filter(|n| (1..=100).contains(n));
     let length: i64 = length.ok_or_else(|| Answer::bad_request("length must be an integer from 1 to 100"))?;
     let until = match asked.text("ending_at") {
@@ -105,7 +105,7 @@ pub(super) fn sizes(inner: &mut Inner, options: &Options, asked: &Asked) -> Resu
     let until = until.ok_or_else(|| Answer::bad_request("ending_at must be an ISO-8601 time"))?;
     // Without its analytics nothing is counted (not stated by the page).
     let days = if segment.analytics_tracking_enabled { length } else { 0 };
-    let now = world.in_segment(segment).len() as u64;
+    let now = store.in_segment(segment).len() as u64;
     let day = |back: i64| {
         let at = until.checked_sub(SignedDuration::from_hours(24 * back)).ok()?;
         let date = at.strftime("%Y-%m-%d").to_string();
@@ -143,13 +143,13 @@ pub(super) fn campaigns(inner: &mut Inner, _: &Options, asked: &Asked) -> Result
         json!({ "id": item.id, "last_edited": item.updated_at, "name": item.name,
                 "is_api_campaign": item.is_api, "tags": item.tags })
     };
-    let found = list(&inner.braze.world.catalog.campaigns, asked)?;
+    let found = list(&inner.braze.store.catalog.campaigns, asked)?;
     Ok(ok(json!({ "campaigns": found.into_iter().map(entry).collect::<Vec<_>>() })))
 }
 
 pub(super) fn canvases(inner: &mut Inner, _: &Options, asked: &Asked) -> Result<Answer, Answer> {
     let entry = |item: Messaging| json!({ "id": item.id, "last_edited": item.updated_at, "name": item.name, "tags": item.tags });
-    let found = list(&inner.braze.world.catalog.canvases, asked)?;
+    let found = list(&inner.braze.store.catalog.canvases, asked)?;
     Ok(ok(json!({ "canvases": found.into_iter().map(entry).collect::<Vec<_>>() })))
 }
 
@@ -172,7 +172,7 @@ fn details(item: &Messaging) -> Value {
 }
 
 pub(super) fn campaign(inner: &mut Inner, options: &Options, asked: &Asked) -> Result<Answer, Answer> {
-    let shelf = &inner.braze.world.catalog.campaigns;
+    let shelf = &inner.braze.store.catalog.campaigns;
     let mut body = details(named(shelf, "campaign_id", "campaign", options, asked)?);
     body["messages"] = json!({});
     body["conversion_behaviors"] = json!([]);
@@ -181,7 +181,7 @@ pub(super) fn campaign(inner: &mut Inner, options: &Options, asked: &Asked) -> R
 
 pub(super) fn canvas(inner: &mut Inner, options: &Options, asked: &Asked) -> Result<Answer, Answer> {
     let mut body =
-        details(named(&inner.braze.world.catalog.canvases, "canvas_id", "Canvas", options, asked)?);
+        details(named(&inner.braze.store.catalog.canvases, "canvas_id", "Canvas", options, asked)?);
     body["variants"] = json!([]);
     body["steps"] = json!([]);
     Ok(ok(body))

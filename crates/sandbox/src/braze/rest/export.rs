@@ -101,7 +101,7 @@ fn profile(at: usize, person: &Person, fields: &[String]) -> Value {
 pub(super) fn ids(inner: &mut Inner, _: &Options, asked: &Asked) -> Result<Answer, Answer> {
     let fields = fields(asked)?;
     let wanted = wanted(&asked.body)?;
-    let profiles = &inner.braze.world.profiles;
+    let profiles = &inner.braze.store.profiles;
     let (mut users, mut invalid) = (Vec::new(), Vec::new());
     for (who, text) in wanted {
         let found = profiles.find(&who);
@@ -154,9 +154,9 @@ fn wanted(body: &Value) -> Result<Vec<(Who, Value)>, Answer> {
 
 pub(super) fn segment(inner: &mut Inner, options: &Options, asked: &Asked) -> Result<Answer, Answer> {
     let fields = fields(asked)?;
-    let world = &inner.braze.world;
+    let store = &inner.braze.store;
     let segment = asked.text("segment_id").filter(|id| is_api_id(id));
-    let segment = segment.and_then(|id| world.catalog.segments.get(id));
+    let segment = segment.and_then(|id| store.catalog.segments.get(id));
     let segment = segment.ok_or_else(|| Answer::bad_request("segment_id is not one of a segment"))?;
     let now = clock::now();
     let exports = &inner.braze.rest.exports;
@@ -166,10 +166,10 @@ pub(super) fn segment(inner: &mut Inner, options: &Options, asked: &Asked) -> Re
             "an export of this segment is under way already",
         ));
     }
-    let lines: Vec<String> = world
+    let lines: Vec<String> = store
         .in_segment(segment)
         .into_iter()
-        .map(|at| profile(at, world.profiles.get(at), &fields).to_string() + "\n")
+        .map(|at| profile(at, store.profiles.get(at), &fields).to_string() + "\n")
         .collect();
     let files: Vec<(String, String)> = lines
         .chunks(FILE_LEN)

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::Answer;
 use super::super::people::{Alias, Who};
-use super::super::world::Fact;
+use super::super::store::Fact;
 use super::serve::Asked;
 use crate::{Inner, Options};
 

@@ -4,8 +4,8 @@
 //! limits" (groups, headers), and the page of each endpoint. It is as strict as they are; where they are
 //! silent, see [`RestOptions`] and the comments beside. An endpoint is a row of [`READS`] or [`WRITES`].
 
+mod admin;
 mod dashboard;
-mod door;
 mod export;
 mod identity;
 mod options;
@@ -20,7 +20,7 @@ use super::limits::RateLimit;
 use crate::Options;
 use crate::faults::Endpoint;
 
-pub(super) use door::{Counters, routes as door};
+pub(super) use admin::{Counters, routes as admin};
 pub use options::{RestGroup, RestOptions};
 use serve::Work;
 pub(super) use serve::routes;
@@ -82,7 +82,7 @@ const WRITES: [Call; 9] = {
     ]
 };
 
-/// What the REST side has besides the world.
+/// What the REST side has besides the store.
 #[derive(Debug)]
 pub(crate) struct Rest {
     /// Keys with what each may do; none: everything.

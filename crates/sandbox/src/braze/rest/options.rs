@@ -34,7 +34,7 @@ impl RestGroup {
 /// How Braze's REST side behaves.
 #[derive(Clone, Debug)]
 pub struct RestOptions {
-    /// The key that it takes, with every permission. The private door makes others.
+    /// The key that it takes, with every permission. The admin API makes others.
     pub api_key: String,
     /// Other limits than the documented ones.
     pub limits: Vec<(RestGroup, u64, Duration)>,

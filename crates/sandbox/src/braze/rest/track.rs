@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::Answer;
 use super::super::people::{Alias, Who};
-use super::super::world::Fact;
+use super::super::store::Fact;
 use super::serve::Asked;
 use crate::{Inner, Options};
 
@@ -21,7 +21,7 @@ const ARRAYS: [&str; 3] = ["attributes", "events", "purchases"];
 const NOTHING_VALID: &str =
     "Valid data must be provided in the 'attributes', 'events', or 'purchases' fields.";
 
-/// Somebody whose objects are refused, set through the door.
+/// Somebody whose objects are refused, set through the admin API.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Reject {

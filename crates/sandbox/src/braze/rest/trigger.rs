@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::super::Answer;
 use super::super::catalog::{Messaging, Sent, api_id, is_api_id};
 use super::super::people::{Alias, Who};
-use super::super::world::{Fact, World, label};
+use super::super::store::{BrazeStore, Fact, label};
 use super::serve::Asked;
 use crate::{Inner, Options};
 
@@ -20,14 +20,14 @@ const RECIPIENTS_MAX: usize = 50;
 const CONTEXT_LEN_MAX: usize = 50 << 10;
 
 pub(super) fn campaign(inner: &mut Inner, _: &Options, asked: &Asked) -> Result<Answer, Answer> {
-    let known = id_of(asked, "campaign_id").and_then(|id| inner.braze.world.catalog.campaigns.get(id));
+    let known = id_of(asked, "campaign_id").and_then(|id| inner.braze.store.catalog.campaigns.get(id));
     let item = known.filter(|item| item.is_api).cloned();
     let item = item.ok_or_else(|| Answer::bad_request("Invalid Campaign ID"))?;
     send(inner, asked, "campaign", &item, None)
 }
 
 pub(super) fn canvas(inner: &mut Inner, _: &Options, asked: &Asked) -> Result<Answer, Answer> {
-    let known = id_of(asked, "canvas_id").and_then(|id| inner.braze.world.catalog.canvases.get(id));
+    let known = id_of(asked, "canvas_id").and_then(|id| inner.braze.store.catalog.canvases.get(id));
     let item = known.filter(|item| item.is_api).cloned();
     let item =
         item.ok_or_else(|| Answer::bad_request("canvas_id must be a string of the Canvas api identifier"))?;
@@ -59,10 +59,10 @@ fn send(
     notice: Option<&str>,
 ) -> Result<Answer, Answer> {
     let recipients = recipients(&asked.body)?;
-    let world = &inner.braze.world;
+    let store = &inner.braze.store;
     let goes = item.enabled && !item.archived && !item.draft;
-    let reached = if goes { reached(world, item, recipients.as_deref()) } else { Vec::new() };
-    let number = world.catalog.sent.len().to_string();
+    let reached = if goes { reached(store, item, recipients.as_deref()) } else { Vec::new() };
+    let number = store.catalog.sent.len().to_string();
     let dispatch_id = api_id(&format!("dispatch {of}"), &number).replace('-', "");
     let sent = Sent {
         of: of.to_owned(),
@@ -110,14 +110,14 @@ fn recipient(object: &Value) -> Option<Who> {
     named.next().filter(|_| named.next().is_none())
 }
 
-fn reached(world: &World, item: &Messaging, recipients: Option<&[Who]>) -> Vec<String> {
-    let segment = item.segment_id.as_deref().and_then(|id| world.catalog.segments.get(id));
-    let target = segment.map(|segment| world.in_segment(segment));
+fn reached(store: &BrazeStore, item: &Messaging, recipients: Option<&[Who]>) -> Vec<String> {
+    let segment = item.segment_id.as_deref().and_then(|id| store.catalog.segments.get(id));
+    let target = segment.map(|segment| store.in_segment(segment));
     let found: Vec<usize> = match (recipients, &target) {
-        (Some(recipients), _) => recipients.iter().flat_map(|who| world.profiles.find(who)).collect(),
+        (Some(recipients), _) => recipients.iter().flat_map(|who| store.profiles.find(who)).collect(),
         (None, Some(target)) => target.clone(),
         (None, None) => Vec::new(),
     };
     let targeted = |at: &usize| target.as_ref().is_none_or(|target| target.contains(at));
-    found.into_iter().filter(targeted).map(|at| label(world.profiles.get(at))).collect()
+    found.into_iter().filter(targeted).map(|at| label(store.profiles.get(at))).collect()
 }

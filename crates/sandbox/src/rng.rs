@@ -1,17 +1,17 @@
-//! Chance that can be had again: the same seed gives the same draws, on every machine.
+//! Deterministic random numbers: the same seed gives the same sequence on every machine.
 //!
-//! SplitMix64 (Steele, Lea and Flood, 2014): one addition and a mix of bits a draw. Good enough to spread
-//! test data, and never used for anything that must not be guessed.
+//! SplitMix64 (Steele, Lea and Flood, 2014): one addition and a mix of bits per number. Good enough to
+//! spread test data; never used for secrets.
 
 #[derive(Clone, Debug)]
-pub(super) struct Chance(u64);
+pub(super) struct Rng(u64);
 
-impl Chance {
+impl Rng {
     pub(super) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The draws of the `n`th thing under a seed, whatever was drawn for the others.
+    /// An independent sequence for item `n` of a seed.
     pub(super) fn of(seed: u64, n: u64) -> Self {
         let mut own = Self(n.wrapping_mul(0xd134_2543_de82_ef95) ^ Self(seed).draw());
         Self::new(own.draw())
@@ -59,17 +59,17 @@ mod tests {
 
     #[test]
     fn draws_are_the_same_again_and_spread() {
-        let draws = |seed| std::array::from_fn::<u64, 4, _>(|n| Chance::of(seed, n as u64).draw());
+        let draws = |seed| std::array::from_fn::<u64, 4, _>(|n| Rng::of(seed, n as u64).draw());
         assert_eq!(draws(1), draws(1));
         assert_ne!(draws(1), draws(2));
-        let mut chance = Chance::new(7);
-        let hits = (0..10_000).filter(|_| chance.share(0.2)).count();
+        let mut rng = Rng::new(7);
+        let hits = (0..10_000).filter(|_| rng.share(0.2)).count();
         assert!((1_900..2_100).contains(&hits), "{hits}");
         let mut list: Vec<u32> = (0..100).collect();
-        chance.shuffle(&mut list);
+        rng.shuffle(&mut list);
         assert_ne!(list, (0..100).collect::<Vec<_>>());
         list.sort_unstable();
         assert_eq!(list, (0..100).collect::<Vec<_>>());
-        assert_eq!(Chance::new(3).below(0), 0);
+        assert_eq!(Rng::new(3).below(0), 0);
     }
 }

@@ -1,5 +1,5 @@
-//! The private door: what no vendor tells. Only on loopback, like everything here. Each part brings its
-//! own paths; those for all of them are here.
+//! The admin API: real state, counters and faults. It listens on loopback only, like the whole sandbox. Each vendor's
+//! module has its own admin paths; this file has the shared ones.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -9,8 +9,8 @@ use axum::{Json, Router};
 use super::Shared;
 use super::faults::Fault;
 
-/// What the door has, for whoever knocks.
-const PATHS: &str = include_str!("door.txt");
+/// The list of paths, served at the root.
+const PATHS: &str = include_str!("admin.txt");
 
 pub(super) fn routes() -> Router<Shared> {
     Router::new().route("/_sandbox/", get(async || PATHS)).route("/_sandbox/faults", post(faults))

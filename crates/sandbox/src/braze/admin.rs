@@ -1,4 +1,4 @@
-//! The private door to Braze's side: what no real Braze tells.
+//! The admin API of Braze's side: what no real Braze tells.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::people::Person;
 use super::rest;
-use super::world::{Change, Fact, label};
+use super::store::{Change, Fact, label};
 use crate::Shared;
 use crate::faults::Endpoint;
 
@@ -78,7 +78,7 @@ impl Counters {
     }
 }
 
-/// What Braze's side has, and its private door.
+/// Endpoints of Braze and their admin API.
 pub(crate) fn routes() -> Router<Shared> {
     Router::new()
         .route("/partners/{partner}/cohorts", post(super::cohorts))
@@ -90,34 +90,34 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/_sandbox/people", post(people))
         .route("/_sandbox/identify", post(identify))
         .merge(rest::routes())
-        .merge(rest::door())
+        .merge(rest::admin())
 }
 
 async fn cohorts(State(shared): State<Shared>) -> Json<Value> {
     let inner = shared.lock();
-    let list = inner.braze.world.cohorts.iter().map(|(id, cohort)| {
+    let list = inner.braze.store.cohorts.iter().map(|(id, cohort)| {
         let (name, created_at) = (&cohort.name, &cohort.created_at);
-        json!({ "cohort_id": id, "name": name, "created_at": created_at, "size": inner.braze.world.size(id) })
+        json!({ "cohort_id": id, "name": name, "created_at": created_at, "size": inner.braze.store.size(id) })
     });
     Json(list.collect())
 }
 
 async fn members(State(shared): State<Shared>, Path(id): Path<String>) -> Result<String, StatusCode> {
-    let members = shared.lock().braze.world.members(&id).ok_or(StatusCode::NOT_FOUND)?;
+    let members = shared.lock().braze.store.members(&id).ok_or(StatusCode::NOT_FOUND)?;
     Ok(members.into_iter().map(|member| member + "\n").collect())
 }
 
 async fn with_attribute(State(shared): State<Shared>, Path((name, value)): Path<(String, String)>) -> String {
     let inner = shared.lock();
-    let world = &inner.braze.world;
+    let store = &inner.braze.store;
     let labels: BTreeSet<String> =
-        world.with_attribute(&name, &value).map(|at| label(world.profiles.get(at))).collect();
+        store.with_attribute(&name, &value).map(|at| label(store.profiles.get(at))).collect();
     labels.into_iter().map(|member| member + "\n").collect()
 }
 
 async fn requests(State(shared): State<Shared>) -> Json<Counters> {
     let inner = shared.lock();
-    let (ignored, rest) = (inner.braze.world.ignored, inner.braze.rest.counters.clone());
+    let (ignored, rest) = (inner.braze.store.ignored, inner.braze.rest.counters.clone());
     Json(Counters { ignored, rest, ..inner.braze.counters.clone() })
 }
 

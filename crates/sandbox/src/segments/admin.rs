@@ -1,4 +1,4 @@
-//! The private door to segments and their webhook.
+//! The admin API of segments and their webhook.
 
 use std::sync::Arc;
 

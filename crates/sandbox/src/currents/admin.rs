@@ -1,4 +1,4 @@
-//! The private door to Currents: when events go out, and what came of it.
+//! The admin API of Currents: when events go out, and what came of it.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The private door to Heap's side: events and users as they really are.
+//! The admin API of Heap's side: events and users as they really are.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::world::{Who, user_id};
+use super::store::{Who, user_id};
 use super::{deletion, ingest};
 use crate::Shared;
 use crate::faults::Endpoint;
@@ -76,13 +76,13 @@ struct Wanted {
 
 async fn events(State(shared): State<Shared>, Query(wanted): Query<Wanted>) -> String {
     let inner = shared.lock();
-    let world = &inner.heap.world;
-    let fits = |stored: &&super::world::Stored| {
+    let store = &inner.heap.store;
+    let fits = |stored: &&super::store::Stored| {
         wanted.event.as_deref().is_none_or(|name| *stored.name == *name)
-            && wanted.identity.as_deref().is_none_or(|identity| world.owner(&stored.who) == Ok(identity))
+            && wanted.identity.as_deref().is_none_or(|identity| store.owner(&stored.who) == Ok(identity))
     };
     let mut lines = String::new();
-    for stored in world.events.iter().filter(fits).take(wanted.limit.unwrap_or(usize::MAX)) {
+    for stored in store.events.iter().filter(fits).take(wanted.limit.unwrap_or(usize::MAX)) {
         lines.push_str(&stored.text);
         lines.push('\n');
     }
@@ -91,11 +91,11 @@ async fn events(State(shared): State<Shared>, Query(wanted): Query<Wanted>) -> S
 
 async fn count(State(shared): State<Shared>) -> Json<Value> {
     let inner = shared.lock();
-    let (world, counters) = (&inner.heap.world, &inner.heap.counters);
-    let names: BTreeMap<&str, u64> = world.names.iter().map(|(name, n)| (&**name, *n)).collect();
+    let (store, counters) = (&inner.heap.store, &inner.heap.counters);
+    let names: BTreeMap<&str, u64> = store.names.iter().map(|(name, n)| (&**name, *n)).collect();
     Json(json!({
-        "stored": world.events.len(),
-        "duplicates": world.duplicates,
+        "stored": store.events.len(),
+        "duplicates": store.duplicates,
         "received": counters.events,
         "dropped": counters.dropped,
         "by_event": names,
@@ -104,7 +104,7 @@ async fn count(State(shared): State<Shared>) -> Json<Value> {
 
 async fn keys(State(shared): State<Shared>) -> String {
     let inner = shared.lock();
-    inner.heap.world.keys().into_iter().fold(String::new(), |mut lines, key| {
+    inner.heap.store.keys().into_iter().fold(String::new(), |mut lines, key| {
         lines.push_str(key);
         lines.push('\n');
         lines
@@ -113,9 +113,9 @@ async fn keys(State(shared): State<Shared>) -> String {
 
 async fn user(State(shared): State<Shared>, Path(identity): Path<String>) -> Result<Json<Value>, StatusCode> {
     let inner = shared.lock();
-    let world = &inner.heap.world;
-    let user = world.users.get(&identity).ok_or(StatusCode::NOT_FOUND)?;
-    let events = world.events.iter().filter(|stored| world.owner(&stored.who) == Ok(&identity)).count();
+    let store = &inner.heap.store;
+    let user = store.users.get(&identity).ok_or(StatusCode::NOT_FOUND)?;
+    let events = store.events.iter().filter(|stored| store.owner(&stored.who) == Ok(&identity)).count();
     Ok(Json(json!({
         "identity": identity,
         "user_id": user_id(&identity),
@@ -127,20 +127,20 @@ async fn user(State(shared): State<Shared>, Path(identity): Path<String>) -> Res
 
 async fn account(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Json<Value>, StatusCode> {
     let inner = shared.lock();
-    let properties = inner.heap.world.accounts.get(&id).ok_or(StatusCode::NOT_FOUND)?;
+    let properties = inner.heap.store.accounts.get(&id).ok_or(StatusCode::NOT_FOUND)?;
     Ok(Json(json!({ "account_id": id, "properties": properties })))
 }
 
 async fn requests(State(shared): State<Shared>) -> Json<Value> {
     let inner = shared.lock();
     let mut told = json!(inner.heap.counters);
-    told["identifies_ignored"] = inner.heap.world.identifies_ignored.into();
+    told["identifies_ignored"] = inner.heap.store.identifies_ignored.into();
     Json(told)
 }
 
 async fn deletions(State(shared): State<Shared>) -> Json<Value> {
     let inner = shared.lock();
-    let list = inner.heap.world.deletions.iter().map(|(id, deletion)| {
+    let list = inner.heap.store.deletions.iter().map(|(id, deletion)| {
         let users: Vec<&Who> = deletion.users.iter().collect();
         json!({ "deletion_request_id": id, "complete": deletion.complete, "users": users })
     });

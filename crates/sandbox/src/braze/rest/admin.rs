@@ -1,4 +1,4 @@
-//! The private door to what the REST side tells of: segments, campaigns, Canvases, profiles, keys.
+//! The admin API of what the REST side tells of: segments, campaigns, Canvases, profiles, keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::catalog::{Item, Sent, Shelf};
 use super::super::people::Who;
-use super::super::world::{Fact, label};
+use super::super::store::{Fact, label};
 use super::track::Reject;
 use crate::faults::Endpoint;
 use crate::{Inner, Shared, clock};
@@ -80,7 +80,7 @@ async fn profile(
     Path(external_id): Path<String>,
 ) -> Result<Json<Value>, StatusCode> {
     let inner = shared.lock();
-    let profiles = &inner.braze.world.profiles;
+    let profiles = &inner.braze.store.profiles;
     let at = profiles.find(&Who::ExternalId(external_id)).first().copied().ok_or(StatusCode::NOT_FOUND)?;
     Ok(Json(json!(profiles.get(at))))
 }
@@ -113,45 +113,45 @@ fn now_text() -> String {
 type Made = Result<StatusCode, (StatusCode, String)>;
 
 async fn make_segments(State(shared): State<Shared>, Json(given): Json<Vec<Map<String, Value>>>) -> Made {
-    make(&shared, "segment", &given, |inner| &inner.braze.world.catalog.segments, Fact::Segment)
+    make(&shared, "segment", &given, |inner| &inner.braze.store.catalog.segments, Fact::Segment)
 }
 
 async fn make_campaigns(State(shared): State<Shared>, Json(given): Json<Vec<Map<String, Value>>>) -> Made {
-    make(&shared, "campaign", &given, |inner| &inner.braze.world.catalog.campaigns, Fact::Campaign)
+    make(&shared, "campaign", &given, |inner| &inner.braze.store.catalog.campaigns, Fact::Campaign)
 }
 
 async fn make_canvases(State(shared): State<Shared>, Json(given): Json<Vec<Map<String, Value>>>) -> Made {
-    make(&shared, "canvas", &given, |inner| &inner.braze.world.catalog.canvases, Fact::Canvas)
+    make(&shared, "canvas", &given, |inner| &inner.braze.store.catalog.canvases, Fact::Canvas)
 }
 
 async fn segments(State(shared): State<Shared>) -> Json<Value> {
     let inner = shared.lock();
-    let world = &inner.braze.world;
+    let store = &inner.braze.store;
     let entry = |segment| {
         let mut told = json!(segment);
-        told["size"] = world.in_segment(segment).len().into();
+        told["size"] = store.in_segment(segment).len().into();
         told
     };
-    Json(world.catalog.segments.iter().map(entry).collect())
+    Json(store.catalog.segments.iter().map(entry).collect())
 }
 
 async fn campaigns(State(shared): State<Shared>) -> Json<Value> {
-    Json(shared.lock().braze.world.catalog.campaigns.iter().map(|item| json!(item)).collect())
+    Json(shared.lock().braze.store.catalog.campaigns.iter().map(|item| json!(item)).collect())
 }
 
 async fn canvases(State(shared): State<Shared>) -> Json<Value> {
-    Json(shared.lock().braze.world.catalog.canvases.iter().map(|item| json!(item)).collect())
+    Json(shared.lock().braze.store.catalog.canvases.iter().map(|item| json!(item)).collect())
 }
 
 async fn members(State(shared): State<Shared>, Path(id): Path<String>) -> Result<String, StatusCode> {
     let inner = shared.lock();
-    let world = &inner.braze.world;
-    let segment = world.catalog.segments.get(&id).ok_or(StatusCode::NOT_FOUND)?;
+    let store = &inner.braze.store;
+    let segment = store.catalog.segments.get(&id).ok_or(StatusCode::NOT_FOUND)?;
     let people: BTreeSet<String> =
-        world.in_segment(segment).into_iter().map(|at| label(world.profiles.get(at)) + "\n").collect();
+        store.in_segment(segment).into_iter().map(|at| label(store.profiles.get(at)) + "\n").collect();
     Ok(people.into_iter().collect())
 }
 
 async fn sends(State(shared): State<Shared>) -> Json<Vec<Sent>> {
-    Json(shared.lock().braze.world.catalog.sent.clone())
+    Json(shared.lock().braze.store.catalog.sent.clone())
 }

@@ -18,7 +18,7 @@ use crate::People;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "fact", rename_all = "snake_case")]
 pub(super) enum Fact {
-    /// The door introduced a person.
+    /// The admin API introduced a person.
     Person(Person),
     /// A cohort got its name.
     Named {
@@ -61,7 +61,7 @@ pub(super) enum Fact {
         make: bool,
         attributes: Map<String, Value>,
     },
-    /// The door made or replaced a segment, a campaign or a Canvas.
+    /// The admin API made or replaced a segment, a campaign or a Canvas.
     Segment(Segment),
     Campaign(Messaging),
     Canvas(Messaging),
@@ -97,7 +97,7 @@ pub(super) struct Cohort {
 }
 
 #[derive(Debug)]
-pub(super) struct World {
+pub(super) struct BrazeStore {
     people: People,
     /// Whether membership moves along when a profile melts into another.
     merge_keeps_membership: bool,
@@ -108,7 +108,7 @@ pub(super) struct World {
     pub(super) ignored: u64,
 }
 
-impl World {
+impl BrazeStore {
     pub(super) fn new(people: People, merge_keeps_membership: bool) -> Self {
         Self {
             people,
@@ -334,7 +334,7 @@ impl World {
         self.cohorts.get(cohort_id).and_then(|cohort| cohort.name.as_deref()).unwrap_or(cohort_id)
     }
 
-    /// Facts that make this world again, people first.
+    /// Facts that make this store again, people first.
     pub(super) fn facts(&self) -> impl Iterator<Item = Fact> {
         let people = self.profiles.iter().cloned().map(Fact::Person);
         let named = self.cohorts.iter().filter_map(|(id, cohort)| {
@@ -397,12 +397,12 @@ mod tests {
     }
 
     fn members(people: People, facts: &[Fact]) -> (Vec<String>, u64) {
-        let mut world = World::new(people, false);
-        facts.iter().cloned().for_each(|fact| world.learn(fact));
-        let found = (world.members("c").unwrap_or_default().into_iter().collect(), world.ignored);
-        // A world made again from its own facts is the same world.
-        let mut again = World::new(people, false);
-        world.facts().for_each(|fact| again.learn(fact));
+        let mut store = BrazeStore::new(people, false);
+        facts.iter().cloned().for_each(|fact| store.learn(fact));
+        let found = (store.members("c").unwrap_or_default().into_iter().collect(), store.ignored);
+        // A store made again from its own facts is the same store.
+        let mut again = BrazeStore::new(people, false);
+        store.facts().for_each(|fact| again.learn(fact));
         assert_eq!(again.members("c").unwrap_or_default().into_iter().collect::<Vec<_>>(), found.0);
         found
     }

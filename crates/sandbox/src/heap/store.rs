@@ -81,7 +81,7 @@ pub(super) struct Deletion {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct World {
+pub(super) struct HeapStore {
     pub(super) events: Vec<Stored>,
     keys: HashSet<Box<str>>,
     pub(super) names: BTreeMap<Arc<str>, u64>,
@@ -95,7 +95,7 @@ pub(super) struct World {
     pub(super) identifies_ignored: u64,
 }
 
-impl World {
+impl HeapStore {
     pub(super) fn learn(&mut self, fact: Fact) {
         match fact {
             Fact::Tracked(event) => self.track(event),
@@ -218,43 +218,43 @@ mod tests {
 
     #[test]
     fn the_first_event_of_a_key_wins() {
-        let mut world = World::default();
+        let mut store = HeapStore::default();
         let who = || Who::Identity("a".to_owned());
         for (key, name) in [("k1", "first"), ("k1", "second"), ("k2", "first")] {
-            world.learn(event(who(), key, name));
+            store.learn(event(who(), key, name));
         }
-        assert_eq!((world.events.len(), world.duplicates), (2, 1));
-        assert_eq!(world.names.get("first"), Some(&2));
-        assert_eq!(world.keys(), ["k1", "k2"]);
+        assert_eq!((store.events.len(), store.duplicates), (2, 1));
+        assert_eq!(store.names.get("first"), Some(&2));
+        assert_eq!(store.keys(), ["k1", "k2"]);
     }
 
     #[test]
     fn identify_has_silent_caps() {
-        let mut world = World::default();
-        world.learn(identified(1, "a", 0));
-        world.learn(identified(1, "b", 0));
-        assert_eq!(world.owner(&Who::UserId(1)), Ok("a"));
+        let mut store = HeapStore::default();
+        store.learn(identified(1, "a", 0));
+        store.learn(identified(1, "b", 0));
+        assert_eq!(store.owner(&Who::UserId(1)), Ok("a"));
         for id in 2..=11 {
-            world.learn(identified(id, "a", 1));
+            store.learn(identified(id, "a", 1));
         }
-        assert_eq!((world.users["a"].user_ids.len(), world.identifies_ignored), (10, 2));
-        assert_eq!(world.owner(&Who::UserId(11)), Err(11));
-        world.learn(identified(11, "a", MONTH));
-        assert_eq!(world.owner(&Who::UserId(11)), Ok("a"), "a month later there is room");
+        assert_eq!((store.users["a"].user_ids.len(), store.identifies_ignored), (10, 2));
+        assert_eq!(store.owner(&Who::UserId(11)), Err(11));
+        store.learn(identified(11, "a", MONTH));
+        assert_eq!(store.owner(&Who::UserId(11)), Ok("a"), "a month later there is room");
     }
 
     #[test]
     fn a_deleted_user_takes_the_events_along() {
-        let mut world = World::default();
-        world.learn(event(Who::UserId(7), "k1", "e"));
-        world.learn(identified(7, "a", 0));
-        world.learn(event(Who::Identity("b".to_owned()), "k2", "e"));
+        let mut store = HeapStore::default();
+        store.learn(event(Who::UserId(7), "k1", "e"));
+        store.learn(identified(7, "a", 0));
+        store.learn(event(Who::Identity("b".to_owned()), "k2", "e"));
         let users = vec![Who::Identity("a".to_owned())];
-        world.learn(Fact::DeletionAsked { id: "d".to_owned(), users });
-        assert_eq!(world.events.len(), 2, "not yet");
-        world.learn(Fact::DeletionDone { id: "d".to_owned() });
-        assert_eq!((world.events.len(), world.users.len()), (1, 1));
-        world.learn(event(Who::UserId(7), "k1", "e"));
-        assert_eq!(world.events.len(), 1, "its key is still taken");
+        store.learn(Fact::DeletionAsked { id: "d".to_owned(), users });
+        assert_eq!(store.events.len(), 2, "not yet");
+        store.learn(Fact::DeletionDone { id: "d".to_owned() });
+        assert_eq!((store.events.len(), store.users.len()), (1, 1));
+        store.learn(event(Who::UserId(7), "k1", "e"));
+        assert_eq!(store.events.len(), 1, "its key is still taken");
     }
 }
