@@ -41,6 +41,7 @@ mod identity;
 mod lives;
 mod objects;
 mod plans;
+mod pooler;
 mod pushdown;
 mod readme;
 mod reconcile;

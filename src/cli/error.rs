@@ -273,7 +273,7 @@ pub(super) fn file_hint(error: &FileError) -> Option<String> {
 /// A database that could not be asked.
 pub(super) fn of_sql(error: &SqlError) -> CommandError {
     let exit = match error.trouble {
-        Trouble::Credentials | Trouble::Permission => Exit::Credentials,
+        Trouble::Credentials | Trouble::Permission | Trouble::RowSecurity => Exit::Credentials,
         Trouble::Unreachable | Trouble::Broken | Trouble::Timeout => Exit::Unavailable,
         _ => Exit::Failed,
     };
@@ -303,6 +303,11 @@ pub(super) fn sql_hint(error: &SqlError) -> Option<String> {
         }
         Trouble::Permission => {
             "grant the user `usage` on the schema and `select` on what the query reads".to_owned()
+        }
+        Trouble::RowSecurity => {
+            "nothing was added or removed. Give the user `bypassrls` (`alter role … bypassrls`), or read from a view \
+             whose owner sees all rows and put the condition into it"
+                .to_owned()
         }
         Trouble::Query => "nobody was added or removed. Try the query in a client of the database".to_owned(),
         Trouble::Writes => "a source is only read: the query must not write".to_owned(),

@@ -43,7 +43,7 @@ impl PlanError {
     pub fn kind(&self) -> FailedKind {
         match self {
             Self::Desired(DesiredError::Sql(error)) => match error.trouble {
-                Trouble::Credentials | Trouble::Permission => FailedKind::Credentials,
+                Trouble::Credentials | Trouble::Permission | Trouble::RowSecurity => FailedKind::Credentials,
                 Trouble::Unreachable | Trouble::Broken | Trouble::Timeout => FailedKind::Unavailable,
                 _ => FailedKind::Other,
             },

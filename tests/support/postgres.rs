@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -64,7 +64,12 @@ impl Postgres {
 
     /// Runs SQL as the owner.
     pub(crate) fn sql(&self, text: &str) -> String {
-        let port = self.port.to_string();
+        self.sql_at(self.port, text)
+    }
+
+    /// Runs SQL as the owner, at the port of a pooler.
+    pub(crate) fn sql_at(&self, port: u16, text: &str) -> String {
+        let port = port.to_string();
         let args = [
             "-h",
             "127.0.0.1",
@@ -120,6 +125,57 @@ impl Drop for Postgres {
             }
             let _ = command.args(["-D", &self.data(), "-m", "immediate", "stop"]).output();
         }
+    }
+}
+
+/// A real PgBouncer in transaction mode in front of a [`Postgres`].
+pub(crate) struct Bouncer {
+    _home: TempDir,
+    child: Child,
+    pub(crate) port: u16,
+}
+
+impl Bouncer {
+    /// None if PgBouncer is not installed; where tests must not pass by skipping, that is a failure.
+    pub(crate) fn start(server: &Postgres, settings: &str) -> Option<Self> {
+        let program = Path::new("/usr/sbin/pgbouncer");
+        if !program.exists() {
+            return not_here("PgBouncer is needed: apt-get install pgbouncer");
+        }
+        let home = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (folder, ini) = (home.path().display(), home.path().join("pgbouncer.ini"));
+        let write = |name: &str, text: &str| {
+            let mut file = std::fs::File::create(home.path().join(name)).unwrap();
+            std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+        };
+        write("users", "\"owner\" \"\"\n");
+        let text = format!(
+            "[databases]\npostgres = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {folder}/users\n\
+             logfile = {folder}/log\npool_mode = transaction\n{settings}\n",
+            server.port
+        );
+        write("pgbouncer.ini", &text);
+        let mut command = if nix::unistd::geteuid().is_root() {
+            let done = Command::new("chown").args(["-R", "postgres"]).arg(home.path()).status();
+            assert!(done.unwrap().success());
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        let child = command.arg("-q").arg(&ini).stdin(Stdio::null()).spawn().unwrap();
+        until("PgBouncer is up", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Some(Self { _home: home, child, port })
+    }
+}
+
+impl Drop for Bouncer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -47,6 +47,13 @@ fn told(name: &ConnectionName, settings: &Sql, seen: &Seen, findings: &mut Findi
         seen.server.clone().unwrap_or_else(|| "the driver is there, and opens the database".to_owned());
     findings.fine("credentials", server);
     findings.clock(seen.clock);
+    if seen.pooled {
+        findings.fine(
+            "pooling",
+            "a transaction pooler such as PgBouncer stands in between; no setting and no statement stays on its \
+             server connections",
+        );
+    }
     match seen.may_write {
         Some(true) if !tables::are_kept(settings) => findings.note(
             "permission",
@@ -77,7 +84,7 @@ pub(super) fn failed(error: &SqlError, findings: &mut Findings) {
     let check = match &error.trouble {
         Trouble::Driver => "driver",
         Trouble::Credentials | Trouble::Certificate => "credentials",
-        Trouble::Permission | Trouble::Writes => "permission",
+        Trouble::Permission | Trouble::RowSecurity | Trouble::Writes => "permission",
         Trouble::MissingColumn { .. } | Trouble::DuplicateColumn(_) => "columns",
         Trouble::Query | Trouble::Lend(_) => "query",
         Trouble::Unreachable | Trouble::Broken | Trouble::Timeout | Trouble::Stopped | Trouble::Local => {

@@ -20,6 +20,7 @@ use arrow_schema::{ArrowError, Schema};
 
 use super::Database;
 use super::error::{SqlError, Trouble};
+use super::session::each_once;
 use super::statement::{columns_of, is_one_statement, select_as_is};
 use crate::config::{Adbc, Query, Secrets, SqlSource};
 use crate::connector::columns::Columns;
@@ -61,7 +62,7 @@ pub(super) fn try_source(
     columns: &[Box<str>],
 ) -> Result<(), SqlError> {
     let mut session = Session::open(database, settings)?;
-    wanted(database.name, &session.columns(source)?, columns)?;
+    each_once(database.name, &session.columns(source)?, columns)?;
     let mut statement = session.statement(&columns_of(source, settings.quote))?;
     session.bind(&mut statement, source)?;
     session.within_time(&mut statement, |session, statement| {
@@ -94,7 +95,7 @@ impl<'a> Session<'a> {
         sink: &mut impl Sink,
     ) -> Result<u64, SqlError> {
         let found = self.columns(source)?;
-        wanted(self.name, &found, columns)?;
+        each_once(self.name, &found, columns)?;
         let mut statement = self.statement(&select_as_is(source, columns, self.settings.quote))?;
         self.bind(&mut statement, source)?;
         let paths: Vec<[Box<str>; 1]> = columns.iter().map(|name| [name.clone()]).collect();
@@ -224,19 +225,6 @@ fn load(settings: &Adbc) -> Result<ManagedDriver, Error> {
 
 fn names(schema: &Schema) -> Vec<String> {
     schema.fields().iter().map(|field| field.name().clone()).collect()
-}
-
-/// Each wanted column must be there once.
-fn wanted(database: &ConnectionName, found: &[String], columns: &[Box<str>]) -> Result<(), SqlError> {
-    for name in columns {
-        let trouble = match found.iter().filter(|column| ***column == **name).count() {
-            1 => continue,
-            0 => Trouble::MissingColumn { column: name.to_string(), found: found.to_vec() },
-            _ => Trouble::DuplicateColumn(name.to_string()),
-        };
-        return Err(SqlError::new(database, trouble, String::new()));
-    }
-    Ok(())
 }
 
 /// What an error of a driver is. Many say no more than that they failed.

@@ -1,6 +1,6 @@
 //! What a database refused, in kinds that matter: whom it is up to, and whether it may pass.
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 use super::tls;
 use crate::model::ConnectionName;
@@ -21,6 +21,8 @@ pub enum Trouble {
     Credentials,
     /// The user may not read what the query asks for.
     Permission,
+    /// Row-level security would hide rows from the user.
+    RowSecurity,
     /// The query is wrong.
     Query,
     /// The query would have written.
@@ -84,6 +86,9 @@ impl SqlError {
         }
         let trouble = match server.code() {
             code if is_authentication(code) => Trouble::Credentials,
+            code if *code == SqlState::INSUFFICIENT_PRIVILEGE && is_about_row_security(server) => {
+                Trouble::RowSecurity
+            }
             code if *code == SqlState::INSUFFICIENT_PRIVILEGE => Trouble::Permission,
             code if *code == SqlState::READ_ONLY_SQL_TRANSACTION => Trouble::Writes,
             code if *code == SqlState::QUERY_CANCELED => Trouble::Timeout,
@@ -110,6 +115,9 @@ impl SqlError {
             Trouble::Certificate => format!("database `{database}` cannot be trusted: {message}"),
             Trouble::Credentials => format!("database `{database}` refuses the user: {message}"),
             Trouble::Permission => format!("the user may not read that in database `{database}`: {message}"),
+            Trouble::RowSecurity => {
+                format!("row-level security hides rows from the user in database `{database}`: {message}")
+            }
             Trouble::Query => format!("database `{database}` refuses the query: {message}"),
             Trouble::Writes => format!("the query would write to database `{database}`: {message}"),
             Trouble::Lend(table) => {
@@ -127,6 +135,11 @@ impl SqlError {
             Trouble::Local => format!("database `{database}` cannot be asked from here: {message}"),
         }
     }
+}
+
+/// By the function of the server, since its messages may be in any language.
+fn is_about_row_security(error: &DbError) -> bool {
+    error.routine() == Some("check_enable_rls")
 }
 
 fn is_authentication(code: &SqlState) -> bool {

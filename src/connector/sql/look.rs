@@ -2,7 +2,7 @@
 
 use super::session::Session;
 use super::{Database, SqlError, adbc, runtime};
-use crate::config::{Sql, SqlSource};
+use crate::config::{Postgres, Sql, SqlSource};
 use crate::model::Timestamp;
 
 /// What was seen of a database. What a server does not tell is none.
@@ -16,6 +16,8 @@ pub struct Seen {
     pub connections: Option<(i64, i64)>,
     /// Whether the user could do more than read.
     pub may_write: Option<bool>,
+    /// A pooler gives each transaction another server connection.
+    pub pooled: bool,
 }
 
 const MILLIS: [&str; 2] = [
@@ -53,8 +55,23 @@ pub fn look(database: Database<'_>) -> Result<Seen, SqlError> {
             clock: clock.and_then(|millis| Timestamp::from_millisecond(millis).ok()),
             connections: used.zip(most),
             may_write: session.one(MAY_WRITE).await,
+            pooled: is_pooled(&session, database, settings).await,
         })
     })
+}
+
+/// Whether a transaction pooler stands in between: two connections that are open at once share a server process, or
+/// one connection meets several. A pooler by session keeps the second connection waiting, which is no such sign.
+async fn is_pooled(session: &Session<'_>, database: Database<'_>, settings: &Postgres) -> bool {
+    const SERVER_PROCESS: &str = "select pg_backend_pid()";
+    let first = session.one::<i32>(SERVER_PROCESS).await;
+    let other = async {
+        let other = Session::open(database, settings).await.ok()?;
+        other.one::<i32>(SERVER_PROCESS).await
+    };
+    let other = tokio::time::timeout(settings.connect_timeout, other).await.ok().flatten();
+    let again = session.one::<i32>(SERVER_PROCESS).await;
+    first.is_some() && (first == other || (again.is_some() && first != again))
 }
 
 /// Whether a source could be asked: it is understood, may be read, and has the wanted columns. No row is asked for.

@@ -1,31 +1,37 @@
-//! One conversation with a database: connect, begin to read, ask, take rows by the thousand, end.
+//! A connection to PostgreSQL or Amazon Redshift and the transactions on it.
+//!
+//! # Guarantees
+//! A transaction pooler (PgBouncer, RDS Proxy, Odyssey) may stand in between, which gives each transaction another
+//! server connection: settings are made with `set local` and end with the transaction, and statements have no name,
+//! so that nothing stays on a server connection that others use. A row that row-level security would hide is an error.
 
 use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
-use tokio_postgres::types::{Format, IsNull, ToSql, Type, private::BytesMut};
-use tokio_postgres::{
-    Client, Config, IsolationLevel, Portal, Row, Statement, Transaction, TransactionBuilder,
-};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{Format, IsNull, Oid, ToSql, Type, private::BytesMut};
+use tokio_postgres::{Client, Config, IsolationLevel, Row, Transaction, TransactionBuilder};
 
 use super::error::{SqlError, Trouble};
-use super::statement::{Column, DOUBLE, columns_of, select};
+use super::statement::{Column, DOUBLE, column_names, column_types, columns_of, select};
 use super::{Database, Values, tls};
 use crate::config::{Postgres, SqlSource};
 use crate::model::ConnectionName;
 
-/// Rows that are asked for at once.
-const ROWS: i32 = 50_000;
 /// How the server calls us among its connections.
 const APPLICATION: &str = "syncline";
 /// A connection that nothing is heard on is asked whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// The first major version of PostgreSQL whose catalog is relied on. Amazon Redshift calls itself 8.
+const MAJOR_MIN: u32 = 10;
 
 pub(super) struct Session<'a> {
     client: Client,
     database: &'a ConnectionName,
     statement_timeout: Duration,
+    /// The server has PostgreSQL's functions for types and row-level security.
+    is_modern: bool,
     /// Moves the bytes, for as long as there is a session.
     _pump: tokio::task::JoinSet<()>,
 }
@@ -41,26 +47,28 @@ impl<'a> Session<'a> {
             config.password(password.expose());
         }
         let mut pump = tokio::task::JoinSet::new();
-        let client = if settings.is_encrypted && !settings.host.starts_with('/') {
+        let (client, is_modern) = if settings.is_encrypted && !settings.host.starts_with('/') {
             config.ssl_mode(tokio_postgres::config::SslMode::Require);
             let connector = tls::Connector::new(settings.ca.as_deref())
                 .map_err(|what| SqlError::new(name, Trouble::Certificate, what))?;
             let (client, connection) =
                 limited(name, settings.connect_timeout, config.connect(connector)).await?;
+            let is_modern = is_modern(connection.parameter("server_version"));
             pump.spawn(async move { drop(connection.await) });
-            client
+            (client, is_modern)
         } else {
             config.ssl_mode(tokio_postgres::config::SslMode::Disable);
             let connect = config.connect(tokio_postgres::NoTls);
             let (client, connection) = limited(name, settings.connect_timeout, connect).await?;
+            let is_modern = is_modern(connection.parameter("server_version"));
             pump.spawn(async move { drop(connection.await) });
-            client
+            (client, is_modern)
         };
         let statement_timeout = settings.statement_timeout;
-        Ok(Self { client, database: name, statement_timeout, _pump: pump })
+        Ok(Self { client, database: name, statement_timeout, is_modern, _pump: pump })
     }
 
-    /// Asks, and gives every row to `take`.
+    /// Runs the source's query and passes every row to `take`.
     pub(super) async fn query(
         mut self,
         source: &SqlSource,
@@ -69,25 +77,21 @@ impl<'a> Session<'a> {
     ) -> Result<(), SqlError> {
         let database = self.database;
         let asking = self.begin().await?;
-        let (_, statement) = prepared(database, &asking, source, columns).await?;
-        let portal = bound(database, &asking, &statement, source).await?;
-        take_all(database, &asking, &portal, &mut take).await?;
-        asking.commit().await.map_err(|e| SqlError::of(database, &e, false))
+        let columns = asking.columns(source, columns).await?;
+        asking.take_all(&select(source, &columns), source, &mut take).await?;
+        asking.transaction.commit().await.map_err(|e| SqlError::of(database, &e, false))
     }
 
-    /// Asks for no row of it: whether it could be asked, and may be.
+    /// Runs the source's query with `limit 0`: whether it is valid and the user may run it.
     pub(super) async fn try_source(
         mut self,
         source: &SqlSource,
         columns: &[Box<str>],
     ) -> Result<(), SqlError> {
-        let database = self.database;
         let asking = self.begin().await?;
-        let (shape, _) = prepared(database, &asking, source, columns).await?;
-        let portal = bound(database, &asking, &shape, source).await?;
-        // Only what is executed is held to the user's rights.
-        asking.query_portal(&portal, 1).await.map_err(|e| SqlError::of(database, &e, true))?;
-        Ok(())
+        let columns = asking.columns(source, columns).await?;
+        let statement = format!("{} limit 0", select(source, &columns));
+        asking.take_all(&statement, source, &mut |_| Ok(())).await
     }
 
     /// The first column of the one row that a question of ours gives; none if the server does not know it.
@@ -95,109 +99,142 @@ impl<'a> Session<'a> {
     where
         T: for<'b> tokio_postgres::types::FromSql<'b>,
     {
-        self.client.query_one(question, &[]).await.ok()?.try_get(0).ok()
+        self.client.query_typed_one(question, &[]).await.ok()?.try_get(0).ok()
     }
 
     /// All rows that a question of ours gives.
     pub(super) async fn rows(&self, question: &str) -> Result<Vec<Row>, SqlError> {
-        self.client.query(question, &[]).await.map_err(|e| SqlError::of(self.database, &e, true))
+        self.client.query_typed(question, &[]).await.map_err(|e| SqlError::of(self.database, &e, true))
     }
 
-    /// Begins to read, under the time limit.
-    async fn begin(&mut self) -> Result<Transaction<'_>, SqlError> {
+    /// Begins a read-only transaction with the time limit.
+    async fn begin(&mut self) -> Result<QueryTransaction<'_>, SqlError> {
         self.start(|client| client.build_transaction().read_only(true)).await
     }
 
-    /// Begins to read so that all questions are answered from one moment, under the time limit.
-    pub(super) async fn snapshot(&mut self) -> Result<Transaction<'_>, SqlError> {
+    /// Begins a read-only transaction in which all queries see the same snapshot.
+    pub(super) async fn snapshot(&mut self) -> Result<QueryTransaction<'_>, SqlError> {
         self.start(|client| {
             client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true)
         })
         .await
     }
 
-    /// Begins to write, under the time limit.
-    pub(super) async fn writing(&mut self) -> Result<Transaction<'_>, SqlError> {
+    /// Begins a transaction that writes, with the time limit.
+    pub(super) async fn writing(&mut self) -> Result<QueryTransaction<'_>, SqlError> {
         self.start(|client| client.build_transaction().read_only(false)).await
     }
 
     async fn start(
         &mut self,
         how: impl for<'c> FnOnce(&'c mut Client) -> TransactionBuilder<'c>,
-    ) -> Result<Transaction<'_>, SqlError> {
-        let (database, millis) = (self.database, self.statement_timeout.as_millis());
+    ) -> Result<QueryTransaction<'_>, SqlError> {
+        let (database, is_modern, millis) =
+            (self.database, self.is_modern, self.statement_timeout.as_millis());
         let failed = |e: tokio_postgres::Error| SqlError::of(database, &e, true);
-        let begun = how(&mut self.client).start().await.map_err(failed)?;
-        begun.batch_execute(&format!("set statement_timeout to {millis}")).await.map_err(failed)?;
-        Ok(begun)
+        let transaction = how(&mut self.client).start().await.map_err(failed)?;
+        let mut settings = format!("set local statement_timeout to {millis};");
+        if is_modern {
+            settings.push_str("set local row_security to off;");
+        }
+        transaction.batch_execute(&settings).await.map_err(failed)?;
+        Ok(QueryTransaction { transaction, database, is_modern })
     }
 }
 
-/// The statement that asks for nothing, and the one that asks for the wanted columns.
-async fn prepared(
-    database: &ConnectionName,
-    asking: &Transaction<'_>,
-    source: &SqlSource,
-    columns: &[Box<str>],
-) -> Result<(Statement, Statement), SqlError> {
-    let (shape, columns) = self::columns(database, asking, source, columns).await?;
-    let statement = asking.prepare(&select(source, &columns)).await;
-    Ok((shape, statement.map_err(|e| SqlError::of(database, &e, true))?))
+/// A transaction. Its statements have no name.
+pub(super) struct QueryTransaction<'s> {
+    pub(super) transaction: Transaction<'s>,
+    database: &'s ConnectionName,
+    is_modern: bool,
 }
 
-/// The statement that asks for nothing, and the wanted columns.
-pub(super) async fn columns<'c>(
-    database: &ConnectionName,
-    asking: &Transaction<'_>,
-    source: &SqlSource,
-    columns: &'c [Box<str>],
-) -> Result<(Statement, Vec<Column<'c>>), SqlError> {
-    let failed = |e: tokio_postgres::Error| SqlError::of(database, &e, true);
-    let shape = asking.prepare(&columns_of(source, DOUBLE)).await.map_err(failed)?;
-    let columns = wanted(database, &shape, columns)?;
-    Ok((shape, columns))
-}
+impl QueryTransaction<'_> {
+    /// The wanted columns, each of which must be there once.
+    pub(super) async fn columns<'c>(
+        &self,
+        source: &SqlSource,
+        wanted: &'c [Box<str>],
+    ) -> Result<Vec<Column<'c>>, SqlError> {
+        if !self.is_modern {
+            return self.described(source, wanted).await;
+        }
+        let rows = self.rows(&column_names(source), source).await?;
+        let names: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
+        each_once(self.database, &names.map_err(|e| SqlError::of(self.database, &e, true))?, wanted)?;
+        let types = self.rows(&column_types(source, wanted), source).await?;
+        let columns = wanted.iter().zip(types).map(|(name, row)| {
+            let base: Oid = row.try_get(0).map_err(|e| SqlError::of(self.database, &e, true))?;
+            Ok(Column { name, is_bytes: base == Type::BYTEA.oid() })
+        });
+        columns.collect()
+    }
 
-/// Takes every row; only the server's word that there are no more is the end.
-pub(super) async fn take_all(
-    database: &ConnectionName,
-    asking: &Transaction<'_>,
-    portal: &Portal,
-    take: &mut impl FnMut(&Values<'_>) -> Result<(), SqlError>,
-) -> Result<(), SqlError> {
-    let mut is_first = true;
-    loop {
-        let broken = |e: tokio_postgres::Error| SqlError::of(database, &e, is_first);
-        let mut rows = pin!(asking.query_portal_raw(portal, ROWS).await.map_err(broken)?);
-        let mut taken = 0;
-        while let Some(row) =
-            rows.try_next().await.map_err(|e| SqlError::of(database, &e, is_first && taken == 0))?
-        {
+    /// The same from a server without the functions for it, by a named statement that ends with the transaction.
+    async fn described<'c>(
+        &self,
+        source: &SqlSource,
+        wanted: &'c [Box<str>],
+    ) -> Result<Vec<Column<'c>>, SqlError> {
+        let shape = self.transaction.prepare(&columns_of(source, DOUBLE)).await;
+        let shape = shape.map_err(|e| SqlError::of(self.database, &e, true))?;
+        let names: Vec<String> = shape.columns().iter().map(|column| column.name().to_owned()).collect();
+        each_once(self.database, &names, wanted)?;
+        let is_bytes = |name: &str| {
+            shape.columns().iter().any(|column| column.name() == name && *column.type_() == Type::BYTEA)
+        };
+        Ok(wanted.iter().map(|name| Column { name, is_bytes: is_bytes(name) }).collect())
+    }
+
+    /// All rows of a statement about the source.
+    async fn rows(&self, statement: &str, source: &SqlSource) -> Result<Vec<Row>, SqlError> {
+        let rows = self.transaction.query_typed_raw(statement, values(source)).await;
+        let rows = rows.map_err(|e| of_source(self.database, &e, source))?;
+        rows.try_collect().await.map_err(|e| of_source(self.database, &e, source))
+    }
+
+    /// Passes every row of a statement about the source to `take`. Only the server's word ends the rows.
+    pub(super) async fn take_all(
+        &self,
+        statement: &str,
+        source: &SqlSource,
+        take: &mut impl FnMut(&Values<'_>) -> Result<(), SqlError>,
+    ) -> Result<(), SqlError> {
+        let rows = self.transaction.query_typed_raw(statement, values(source)).await;
+        let mut rows = pin!(rows.map_err(|e| of_source(self.database, &e, source))?);
+        let mut is_first = true;
+        loop {
+            let row = rows.try_next().await.map_err(|e| SqlError::of(self.database, &e, is_first))?;
+            let Some(row) = row else { return Ok(()) };
             take(&Values(&row))?;
-            taken += 1;
-        }
-        is_first = false;
-        if taken < ROWS {
-            return Ok(());
+            is_first = false;
         }
     }
 }
 
-/// A statement with its values.
-pub(super) async fn bound(
-    database: &ConnectionName,
-    asking: &Transaction<'_>,
-    statement: &Statement,
-    source: &SqlSource,
-) -> Result<Portal, SqlError> {
-    let values: Vec<AsText<'_>> = source.params.iter().map(|text| AsText(text)).collect();
-    let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
-    if values.len() != statement.params().len() {
-        let (needs, has) = (statement.params().len(), values.len());
-        let message = format!("it has {needs} placeholders, and `params` has {has} values");
-        return Err(SqlError::new(database, Trouble::Query, message));
+/// The values of the source's placeholders. The server infers their types.
+fn values(source: &SqlSource) -> impl Iterator<Item = (AsText<'_>, Type)> {
+    source.params.iter().map(|text| (AsText(text), Type::UNKNOWN))
+}
+
+/// What an error of a statement with placeholders is.
+fn of_source(database: &ConnectionName, error: &tokio_postgres::Error, source: &SqlSource) -> SqlError {
+    const ABOUT_PLACEHOLDERS: [SqlState; 3] =
+        [SqlState::PROTOCOL_VIOLATION, SqlState::INDETERMINATE_DATATYPE, SqlState::UNDEFINED_PARAMETER];
+    let found = SqlError::of(database, error, true);
+    if error.code().is_some_and(|code| ABOUT_PLACEHOLDERS.contains(code)) {
+        let has = source.params.len();
+        let message =
+            format!("its placeholders do not fit the number of values in `params`, {has}: {}", found.message);
+        return SqlError::new(database, Trouble::Query, message);
     }
-    asking.bind(statement, &values).await.map_err(|e| SqlError::of(database, &e, true))
+    found
+}
+
+/// Whether a server that says this of its version has what [`column_types`] needs, and row-level security.
+fn is_modern(version: Option<&str>) -> bool {
+    let major = version.unwrap_or_default().split(|c: char| !c.is_ascii_digit()).next();
+    major.and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= MAJOR_MIN)
 }
 
 /// Connects within a time: the library's own limit does not cover a server that accepts and says nothing.
@@ -216,27 +253,21 @@ async fn limited<T>(
     }
 }
 
-/// The wanted columns, each of which must be there once.
-fn wanted<'c>(
+/// Each wanted column must be among the columns once.
+pub(super) fn each_once(
     database: &ConnectionName,
-    shape: &Statement,
-    columns: &'c [Box<str>],
-) -> Result<Vec<Column<'c>>, SqlError> {
-    let found = || shape.columns().iter().map(|column| column.name().to_owned()).collect::<Vec<_>>();
-    let each = columns.iter().map(|name| {
-        let mut same = shape.columns().iter().filter(|column| column.name() == &**name);
-        match (same.next(), same.next()) {
-            (Some(column), None) => Ok(Column { name, is_bytes: *column.type_() == Type::BYTEA }),
-            (Some(_), Some(_)) => {
-                Err(SqlError::new(database, Trouble::DuplicateColumn(name.to_string()), String::new()))
-            }
-            (None, _) => {
-                let trouble = Trouble::MissingColumn { column: name.to_string(), found: found() };
-                Err(SqlError::new(database, trouble, String::new()))
-            }
-        }
-    });
-    each.collect()
+    found: &[String],
+    wanted: &[Box<str>],
+) -> Result<(), SqlError> {
+    for name in wanted {
+        let trouble = match found.iter().filter(|column| ***column == **name).count() {
+            1 => continue,
+            0 => Trouble::MissingColumn { column: name.to_string(), found: found.to_vec() },
+            _ => Trouble::DuplicateColumn(name.to_string()),
+        };
+        return Err(SqlError::new(database, trouble, String::new()));
+    }
+    Ok(())
 }
 
 /// A value that the server reads as it would read it in a query's text, whatever its type.

@@ -22,6 +22,37 @@ pub(super) fn columns_of(source: &SqlSource, quote: char) -> String {
     format!("select * from {} where 1 = 0", relation(source, quote))
 }
 
+/// One row of nulls with the source's columns, whether the source has rows or not. It does not read them.
+fn empty_row(source: &SqlSource) -> String {
+    format!("(select 1) as one left join ({}) as asked on true", columns_of(source, DOUBLE))
+}
+
+/// Asks for the names of the source's columns, in order. For PostgreSQL.
+pub(super) fn column_names(source: &SqlSource) -> String {
+    let row = empty_row(source);
+    format!("select json_object_keys(row_to_json(named)) from (select asked.* from {row}) as named")
+}
+
+/// Asks for the type of each of these columns, in order; of a domain, the type that it is based on. For PostgreSQL.
+pub(super) fn column_types(source: &SqlSource, columns: &[Box<str>]) -> String {
+    let types: Vec<String> =
+        columns.iter().map(|name| format!("pg_typeof(asked.{})::oid", quoted(name, DOUBLE))).collect();
+    format!(
+        "with recursive found(type, at) as (
+            select typed.type, typed.at
+            from (select array[{}]::oid[] as types from {}) as listed,
+                unnest(listed.types) with ordinality as typed(type, at)
+            union all
+            select t.typbasetype, found.at from found join pg_catalog.pg_type t on t.oid = found.type
+            where t.typtype = 'd'
+        )
+        select found.type from found join pg_catalog.pg_type t on t.oid = found.type
+        where t.typtype <> 'd' order by found.at",
+        types.join(", "),
+        empty_row(source)
+    )
+}
+
 /// Asks for the wanted columns as they are.
 pub(super) fn select_as_is(source: &SqlSource, columns: &[Box<str>], quote: char) -> String {
     let each: Vec<String> = columns.iter().map(|name| quoted(name, quote)).collect();

@@ -1,11 +1,7 @@
 //! Writing tables of members: anew, by what changed, and not at all any more. Each in one transaction.
 
-use std::fmt::Write as _;
-use std::pin::pin;
-
-use bytes::Bytes;
-use futures_util::SinkExt as _;
 use tokio_postgres::Transaction;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::super::error::{SqlError, Trouble};
 use super::super::session::Session;
@@ -14,8 +10,10 @@ use super::{TableName, member, query, tabled};
 use crate::config::{Postgres, Sql};
 use crate::model::Tabled;
 
-/// Bytes that are sent at once.
+/// Bytes of members that one statement sends.
 const SENT_LEN: usize = 256 << 10;
+/// Members that one statement sends.
+const SENT_MEMBERS: usize = 16_384;
 
 fn settings<'a>(database: Database<'a>) -> Result<&'a Postgres, SqlError> {
     match database.settings {
@@ -47,28 +45,26 @@ pub fn rebuild<E: From<SqlError>>(
 ) -> Result<Tabled, E> {
     runtime(database)?.block_on(async {
         let mut session = open(database).await?;
-        let writing = session.writing().await?;
+        let writing = session.writing().await?.transaction;
         let failed = |e: tokio_postgres::Error| SqlError::of(database.name, &e, false);
-        let has_schema =
-            writing.query_one(&query::schema_exists(&table.schema), &[]).await.map_err(failed)?;
+        let has_schema = query::schema_exists(&table.schema);
+        let has_schema = writing.query_typed_one(&has_schema, &[]).await.map_err(failed)?;
         if !has_schema.try_get::<_, bool>(0).map_err(failed)? {
             writing.batch_execute(&query::create_schema(&table.schema)).await.map_err(failed)?;
         }
         let new = query::next_of(table);
         writing.batch_execute(&query::create(&new)).await.map_err(failed)?;
         let mut sent = Tabled::default();
-        copy(database, &writing, &query::copy(&new), |line, member| {
+        insert(database, &writing, &query::insert(&new), Stays::Unsaid, |member| {
             let is_there = next(member)?;
             if is_there {
                 sent.add(member::hash(member));
-                escape(member, line);
-                line.push('\n');
             }
-            Ok::<_, E>(is_there)
+            Ok::<_, E>(is_there.then_some(true))
         })
         .await?;
-        let found =
-            tabled(&writing.query_one(&query::sum(&new), &[]).await.map_err(failed)?).map_err(failed)?;
+        let found = writing.query_typed_one(&query::sum(&new), &[]).await.map_err(failed)?;
+        let found = tabled(&found).map_err(failed)?;
         if found != sent {
             return Err(E::from(garbled(database)));
         }
@@ -95,25 +91,21 @@ pub fn update<E: From<SqlError>>(
 ) -> Result<Tabled, E> {
     runtime(database)?.block_on(async {
         let mut session = open(database).await?;
-        let writing = session.writing().await?;
+        let writing = session.writing().await?.transaction;
         let failed = |e: tokio_postgres::Error| SqlError::of(database.name, &e, false);
         writing.batch_execute(query::CANDIDATES).await.map_err(failed)?;
         let mut come = Tabled::default();
-        copy(database, &writing, query::COPY_CANDIDATES, |line, member| {
+        insert(database, &writing, query::INSERT_CANDIDATES, Stays::Said, |member| {
             let stays = next(member)?;
-            if let Some(stays) = stays {
-                if stays {
-                    come.add(member::hash(member));
-                }
-                escape(member, line);
-                line.push_str(if stays { "\tt\n" } else { "\tf\n" });
+            if stays == Some(true) {
+                come.add(member::hash(member));
             }
-            Ok::<_, E>(stays.is_some())
+            Ok::<_, E>(stays)
         })
         .await?;
-        let gone = writing.query_one(&query::take_out(table), &[]).await.map_err(failed)?;
+        let gone = writing.query_typed_one(&query::take_out(table), &[]).await.map_err(failed)?;
         let gone = tabled(&gone).map_err(failed)?;
-        let inserted = writing.execute(&query::put_in(table), &[]).await.map_err(failed)?;
+        let inserted = writing.execute_typed(&query::put_in(table), &[]).await.map_err(failed)?;
         let after = before.after(gone, come).filter(|_| inserted == come.rows);
         let after = after.ok_or_else(|| garbled(database))?;
         writing.commit().await.map_err(failed)?;
@@ -128,46 +120,51 @@ pub fn update<E: From<SqlError>>(
 pub fn drop_table(database: Database<'_>, table: &TableName) -> Result<(), SqlError> {
     runtime(database)?.block_on(async {
         let mut session = Session::open(database, settings(database)?).await?;
-        let writing = session.writing().await?;
+        let writing = session.writing().await?.transaction;
         let failed = |e: tokio_postgres::Error| SqlError::of(database.name, &e, false);
         writing.batch_execute(&query::drop(table)).await.map_err(failed)?;
         writing.commit().await.map_err(failed)
     })
 }
 
-/// Sends lines until `next` says that there was none; it is lent a text to write a member to.
-async fn copy<E: From<SqlError>>(
+/// Whether a row says if its member stays.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stays {
+    Said,
+    Unsaid,
+}
+
+/// Inserts the members that `next` writes, and whether each stays, until it returns none. As arrays of a statement
+/// without a name: `copy` takes only named statements of the client, which other sessions of a pooler could meet.
+async fn insert<E: From<SqlError>>(
     database: Database<'_>,
     writing: &Transaction<'_>,
     statement: &str,
-    mut next: impl FnMut(&mut String, &mut String) -> Result<bool, E>,
+    has: Stays,
+    mut next: impl FnMut(&mut String) -> Result<Option<bool>, E>,
 ) -> Result<(), E> {
-    let failed = |e: tokio_postgres::Error| SqlError::of(database.name, &e, false);
-    let mut sink = pin!(writing.copy_in::<_, Bytes>(statement).await.map_err(failed)?);
-    let (mut lines, mut member) = (String::with_capacity(SENT_LEN + 4096), String::new());
-    loop {
-        let is_there = next(&mut lines, &mut member)?;
-        if lines.len() >= SENT_LEN || !is_there {
-            let full = std::mem::replace(&mut lines, String::with_capacity(SENT_LEN + 4096));
-            sink.send(Bytes::from(full)).await.map_err(failed)?;
+    let (mut members, mut stays, mut len) = (Vec::new(), Vec::new(), 0);
+    let mut is_over = false;
+    while !is_over {
+        let mut member = String::new();
+        match next(&mut member)? {
+            Some(says) => {
+                len += member.len();
+                members.push(member);
+                stays.push(says);
+            }
+            None => is_over = true,
         }
-        if !is_there {
-            sink.finish().await.map_err(failed)?;
-            return Ok(());
-        }
-    }
-}
-
-/// A value as `copy` reads it.
-fn escape(text: &str, out: &mut String) {
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            // Writing to a text does not fail.
-            c => drop(out.write_char(c)),
+        if members.len() >= SENT_MEMBERS || len >= SENT_LEN || (is_over && !members.is_empty()) {
+            let both: [(&(dyn ToSql + Sync), Type); 2] =
+                [(&members, Type::TEXT_ARRAY), (&stays, Type::BOOL_ARRAY)];
+            let values = if has == Stays::Said { &both[..] } else { &both[..1] };
+            let sent = writing.execute_typed(statement, values).await;
+            sent.map_err(|e| SqlError::of(database.name, &e, false))?;
+            members.clear();
+            stays.clear();
+            len = 0;
         }
     }
+    Ok(())
 }

@@ -14,14 +14,12 @@ mod server;
 
 use std::fmt;
 
-use tokio_postgres::Transaction;
-
 pub use keep::{drop_table, rebuild, update};
 pub use member::{spell, spelled};
 pub use server::{Rights, rights};
 
 use super::error::{SqlError, Trouble};
-use super::session::{Session, bound, columns, take_all};
+use super::session::{QueryTransaction, Session};
 use super::statement::Column;
 use super::{Database, Values, runtime};
 use crate::config::{Sql, SqlSource};
@@ -142,17 +140,15 @@ pub fn difference(
         if let Err(unusable) = trusted(database, &snapshot, table, expected).await? {
             return left(database, snapshot).await.map(|()| Err(unusable));
         }
-        let (_, found) = columns(database.name, &snapshot, source, asking.columns).await?;
+        let found = snapshot.columns(source, asking.columns).await?;
         if let Some(unusable) = bytes(&found) {
             return left(database, snapshot).await.map(|()| Err(unusable));
         }
-        let failed = |e: tokio_postgres::Error| SqlError::of(database.name, &e, true);
-        let statement = snapshot.prepare(&query::difference(source, asking, table)).await.map_err(failed)?;
-        let portal = bound(database.name, &snapshot, &statement, source).await?;
+        let statement = query::difference(source, asking, table);
         let mut taking = Taking { database, place: format!("query of {}", database.name), rows: None, sink };
-        take_all(database.name, &snapshot, &portal, &mut |row| taking.take(row)).await?;
+        snapshot.take_all(&statement, source, &mut |row| taking.take(row)).await?;
         let rows = taking.rows.ok_or_else(|| taking.stopped(Trouble::Broken));
-        snapshot.commit().await.map_err(|e| SqlError::of(database.name, &e, false))?;
+        snapshot.transaction.commit().await.map_err(|e| SqlError::of(database.name, &e, false))?;
         rows.map(Ok)
     })
 }
@@ -175,15 +171,15 @@ pub fn unfit(
             return Ok(Some(Unusable::Server(what)));
         }
         let snapshot = session.snapshot().await?;
-        let (_, found) = columns(database.name, &snapshot, source, wanted).await?;
+        let found = snapshot.columns(source, wanted).await?;
         let unfit = bytes(&found);
         left(database, snapshot).await.map(|()| unfit)
     })
 }
 
 /// Ends a transaction in which nothing more is asked, so that the server need not wonder about it.
-async fn left(database: Database<'_>, snapshot: Transaction<'_>) -> Result<(), SqlError> {
-    snapshot.rollback().await.map_err(|e| SqlError::of(database.name, &e, true))
+async fn left(database: Database<'_>, snapshot: QueryTransaction<'_>) -> Result<(), SqlError> {
+    snapshot.transaction.rollback().await.map_err(|e| SqlError::of(database.name, &e, true))
 }
 
 /// The column that holds bytes, if there is one.
@@ -195,15 +191,16 @@ fn bytes(columns: &[Column<'_>]) -> Option<Unusable> {
 /// Whether a table is there and holds what is expected.
 async fn trusted(
     database: Database<'_>,
-    snapshot: &Transaction<'_>,
+    snapshot: &QueryTransaction<'_>,
     table: &TableName,
     expected: Tabled,
 ) -> Result<Result<(), Unusable>, SqlError> {
     let asked = async {
-        if !snapshot.query_one(&query::exists(table), &[]).await?.try_get::<_, bool>(0)? {
+        let one = async |sql: String| snapshot.transaction.query_typed_one(&sql, &[]).await;
+        if !one(query::exists(table)).await?.try_get::<_, bool>(0)? {
             return Ok(Err(Unusable::Missing));
         }
-        Ok(Ok(tabled(&snapshot.query_one(&query::sum(table), &[]).await?)?))
+        Ok(Ok(tabled(&one(query::sum(table)).await?)?))
     };
     match asked.await.map_err(|e: tokio_postgres::Error| SqlError::of(database.name, &e, true)) {
         Ok(Ok(found)) if found == expected => Ok(Ok(())),

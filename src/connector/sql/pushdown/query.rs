@@ -61,8 +61,9 @@ pub(super) fn create(table: &TableName) -> String {
     format!("create table {} (member text collate \"C\" not null)", name(table))
 }
 
-pub(super) fn copy(table: &TableName) -> String {
-    format!("copy {} (member) from stdin", name(table))
+/// Inserts the members of an array.
+pub(super) fn insert(table: &TableName) -> String {
+    format!("insert into {} (member) select unnest($1)", name(table))
 }
 
 /// Puts a table in the place of another, if there is one.
@@ -84,7 +85,8 @@ pub(super) fn drop(table: &TableName) -> String {
 pub(super) const CANDIDATES: &str =
     "create temporary table syncline_candidates (member text collate \"C\" not null, stays boolean not null)
      on commit drop";
-pub(super) const COPY_CANDIDATES: &str = "copy pg_temp.syncline_candidates (member, stays) from stdin";
+pub(super) const INSERT_CANDIDATES: &str =
+    "insert into pg_temp.syncline_candidates (member, stays) select * from unnest($1, $2)";
 
 /// Takes all candidates out, and tells what went.
 pub(super) fn take_out(table: &TableName) -> String {
