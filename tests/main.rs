@@ -46,6 +46,7 @@ mod pushdown;
 mod readme;
 mod reconcile;
 mod sandbox;
+mod saved_plans;
 mod secrets;
 mod segments;
 mod sources;

@@ -44,6 +44,9 @@ pub enum Halt {
         "removals are not settled; the additions wait for them, as a person may be in both under two identifiers"
     )]
     Unsettled,
+    /// The guard blocks a part of a plan that is applied as a whole.
+    #[error("not sent: the guard blocks a part of the saved plan, which is applied as a whole or not at all")]
+    Blocked,
     /// A person asked to stop.
     #[error("asked to stop")]
     Interrupted,

@@ -147,9 +147,9 @@ pub(super) fn unusable_plan(error: SavedError, again: &Again) -> CommandError {
             CommandError::new(Exit::Stale, message).hint(format!("make it again: {}", again.command("plan")))
         }
         SavedError::State(error) => error.into(),
-        SavedError::Io { .. } | SavedError::NoPlan { .. } | SavedError::Damaged { .. } => {
-            CommandError::new(Exit::Failed, message)
-        }
+        SavedError::Signature { .. } | SavedError::Damaged { .. } => CommandError::new(Exit::Failed, message)
+            .hint(format!("nothing was sent; make it again: {}", again.command("plan"))),
+        SavedError::Io { .. } | SavedError::NoPlan { .. } => CommandError::new(Exit::Failed, message),
     }
 }
 

@@ -101,10 +101,6 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    pub(super) fn count(&self, op: Op) -> u64 {
-        self.spools.of(op).len()
-    }
-
     pub(super) fn spool_mut(&mut self, op: Op) -> &mut Spool {
         self.spools.of_mut(op)
     }

@@ -24,6 +24,7 @@ mod renamed;
 mod report;
 mod resync;
 mod saved;
+mod signed;
 mod strangers;
 mod streams;
 mod tables;
@@ -152,12 +153,25 @@ pub fn resync(cohort: &CohortId, inputs: Inputs<'_>) -> Result<Option<PassPlan>,
     resync::plan(cohort, inputs)
 }
 
-/// Saves a plan, changes and all, to a file that only its owner can read.
+/// Saves a plan, changes and all, to a file that only its owner can read. It is signed with a key of the state.
 ///
 /// # Errors
 /// [`SavedError`] when the disk does not take it.
-pub fn save(plan: &mut PassPlan, path: &std::path::Path) -> Result<(), SavedError> {
-    saved::save(plan, path)
+pub fn save(plan: &mut PassPlan, path: &std::path::Path, state: &StateReader) -> Result<(), SavedError> {
+    saved::save(plan, path, state)
+}
+
+/// The report of a plan that the guard blocks, when it may be applied only as a whole: nothing is sent, and
+/// nothing in the state changes.
+#[must_use]
+pub fn blocked(plan: &PassPlan, pass: &PassId) -> PassReport {
+    let mut report = PassReport::new(pass, plan);
+    for (place, cohort) in plan.cohorts.iter().enumerate() {
+        let mut unsent = CohortReport::new(cohort);
+        unsent.outcome.halt = cohort.sends().then_some(Halt::Blocked);
+        report.put(place, unsent);
+    }
+    report
 }
 
 /// What an apply works with.

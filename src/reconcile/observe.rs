@@ -127,6 +127,11 @@ pub(super) fn judged(
     let withheld = verdict.refusals.iter().any(|refusal| refusal.side() == Side::Removes);
     let members = verdict.approved.plan().tally.members;
     record.share_base = withheld.then(|| record.share_base.unwrap_or(members));
+    // The base of the share is recorded with what is sent beside the blocked removals. If nothing is, the members
+    // stay as many as they are, and a blocked run changes nothing.
+    let share_base =
+        if withheld { previous.as_ref().and_then(|known| known.share_base) } else { record.share_base };
+    let compared = Version { share_base, ..record.clone() };
     Ok(CohortPlan {
         id: cohort.id.clone(),
         name: cohort.name.clone(),
@@ -138,7 +143,7 @@ pub(super) fn judged(
         rejects: None,
         spelled: Vec::new(),
         mark: None,
-        record_changed: previous.is_some_and(|previous| previous != record),
+        record_changed: previous.is_some_and(|previous| previous != compared),
         record,
         empties: false,
         is_approved,

@@ -132,7 +132,9 @@ impl CohortPlan {
     /// Takes a mark, unless something is withheld: then the source must be read again.
     pub(super) fn marked(mut self, mark: Option<SourceMark>) -> Self {
         self.mark = mark.filter(|_| self.verdict.refusals.is_empty());
-        if self.verdict.approved.is_in_step() && self.record.number > 0 && self.record.source != self.mark {
+        // A blocked run that sends nothing changes nothing: a saved plan that starts from this version stays good.
+        let is_settled = self.verdict.refusals.is_empty() && self.verdict.approved.is_in_step();
+        if is_settled && self.record.number > 0 && self.record.source != self.mark {
             self.record.source.clone_from(&self.mark);
             self.record_changed = true;
         }
@@ -176,6 +178,12 @@ impl PassPlan {
         let sent =
             self.cohorts.iter().map(|cohort| &cohort.verdict.approved).filter(|plan| !plan.is_in_step());
         of_all(sent.map(crate::plan::Approved::digest))
+    }
+
+    /// Whether the guard blocks any part of it.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.cohorts.iter().any(|cohort| !cohort.verdict.refusals.is_empty())
     }
 
     /// Whether nothing would be sent.
@@ -374,7 +382,9 @@ impl PassReport {
             (true, true) => "applied",
             (true, false) => "applied_in_part",
             (false, true) => "in_step",
-            (false, false) if !self.failed.is_empty() || self.halts().next().is_some() => "failed",
+            (false, false) if !self.failed.is_empty() || self.halts().any(|halt| *halt != Halt::Blocked) => {
+                "failed"
+            }
             (false, false) if self.cohorts.iter().any(|cohort| !cohort.refusals.is_empty()) => "refused",
             // Braze took a request and complained: whatever it did of it is in doubt.
             (false, false) => "applied_in_part",

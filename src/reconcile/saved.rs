@@ -1,13 +1,18 @@
 //! A plan in a file, so that what a person has looked at is what is sent, whatever the sources say by
 //! then. It holds people's identifiers and no key; only its owner can read it.
 //!
-//! The file is NDJSON, compressed: a head with every cohort's numbers, a line for each change, and an
-//! end that says how many there were. On the way back the changes are sorted anew and counted, and the
-//! guard sees them again.
+//! The file is NDJSON, compressed and signed with a key of the state: a head with every cohort's numbers, a
+//! line for each change, and an end that says how many there were. Before anything is unpacked the signature
+//! is checked, so a flipped bit and an edit are errors. Then the changes are sorted anew and compared with the
+//! state: the guard sees the state's numbers, not those of the file.
+//!
+//! # Caveats
+//! A plan that was made before there was a state is signed with a key that is no secret: damage is found, an
+//! edit is not. The state must be empty for such a plan.
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
+use std::io::{self, BufRead as _, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -16,15 +21,22 @@ use super::compare::{Changes, Diff};
 use super::observe;
 use super::policy::{self, Names};
 use super::report::{CohortPlan, PassPlan};
+use super::signed::{self, SignedError, SignedWriter};
 use super::{Inputs, PlanError, actions, moving};
-use crate::desired::{DesiredError, SortedSet};
-use crate::model::{ALIAS_LEN_MAX, CohortId, EXTERNAL_ID_LEN_MAX, Identifier, Kind, Matched, Op};
+use crate::desired::{DesiredError, Members, SortedSet};
+use crate::model::{
+    ALIAS_LEN_MAX, CohortId, EXTERNAL_ID_LEN_MAX, Identifier, Key, Kind, Matched, Op, Standing,
+};
 use crate::plan::{Sides, Sink as _, Tally};
-use crate::state::{Due, StateError};
+use crate::state::{Due, RecordCursor, StateError, StateReader, Version};
 
-const FORMAT: u64 = 1;
-/// How every file begins that zstd has packed.
-const PACKED_MARK: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+const FORMAT: u64 = 2;
+/// What the state's key is derived for.
+const PURPOSE: &str = "saved plan";
+/// The key before there is a state.
+const NO_STATE: [u8; 32] = [0; 32];
+/// Longest line: a head with the triggers of many cohorts.
+const LINE_LEN_MAX: u64 = 1 << 30;
 
 /// Why a saved plan cannot be written, or cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +63,14 @@ pub enum SavedError {
         /// What is wrong.
         what: String,
     },
+    /// The file's signature does not match.
+    #[error(
+        "{} was changed after it was written, or belongs to another state: its signature does not match", .path.display()
+    )]
+    Signature {
+        /// The file.
+        path: PathBuf,
+    },
     /// What the plan starts from is no longer so.
     #[error("the plan is stale: {0}")]
     Stale(String),
@@ -68,8 +88,7 @@ struct Head {
     failed: Vec<(String, String)>,
 }
 
-/// One cohort's numbers. What can be counted from the changes is not here, nor is what follows from the
-/// config and the record, both of which must be what they were.
+/// One cohort's numbers: those that neither the changes and the state nor the config say.
 #[derive(Serialize, Deserialize)]
 struct Cohort {
     id: String,
@@ -80,14 +99,6 @@ struct Cohort {
     /// For whom something is newly to be triggered.
     #[serde(default)]
     due: Vec<Due>,
-    members: u64,
-    unchanged: u64,
-    doubt_added: u64,
-    doubt_removed: u64,
-    #[serde(default)]
-    sent_again: u64,
-    #[serde(default)]
-    let_go_again: u64,
     refused: u64,
     #[serde(default)]
     rekeyed: u64,
@@ -104,7 +115,7 @@ struct End {
     changes: u64,
 }
 
-pub(super) fn save(plan: &mut PassPlan, path: &Path) -> Result<(), SavedError> {
+pub(super) fn save(plan: &mut PassPlan, path: &Path, state: &StateReader) -> Result<(), SavedError> {
     // A temporary file's error names that file, which nobody has asked for.
     let failed = |error: io::Error| {
         let text = error.to_string();
@@ -116,13 +127,14 @@ pub(super) fn save(plan: &mut PassPlan, path: &Path) -> Result<(), SavedError> {
     };
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    write(plan, file.as_file_mut()).map_err(failed)?;
+    let key = state.signing_key(PURPOSE).unwrap_or(NO_STATE);
+    write(plan, file.as_file_mut(), &key).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map(drop).map_err(|e| failed(e.error))
 }
 
-fn write(plan: &mut PassPlan, file: &mut File) -> io::Result<()> {
-    let mut out = BufWriter::new(zstd::stream::write::Encoder::new(file, 0)?);
+fn write(plan: &mut PassPlan, file: &mut File, key: &[u8]) -> io::Result<()> {
+    let mut out = SignedWriter::new(file, key)?;
     let cohorts = plan.cohorts.iter().map(shape).collect();
     let failed = plan.failed.iter().map(|failed| (failed.id.to_string(), failed.error.to_string())).collect();
     line(&mut out, &Head { syncline_plan: FORMAT, config: plan.config.clone(), cohorts, failed })?;
@@ -141,7 +153,7 @@ fn write(plan: &mut PassPlan, file: &mut File) -> io::Result<()> {
         }
     }
     line(&mut out, &End { changes })?;
-    out.into_inner().map_err(io::IntoInnerError::into_error)?.finish().map(drop)
+    out.finish()
 }
 
 fn line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
@@ -157,12 +169,6 @@ fn shape(cohort: &CohortPlan) -> Cohort {
         empties: cohort.empties,
         moves: plan.moves_to.is_some(),
         due: cohort.actions.as_ref().map(|actions| actions.new.clone()).unwrap_or_default(),
-        members: plan.tally.members,
-        unchanged: plan.tally.unchanged,
-        doubt_added: plan.tally.doubt_added,
-        doubt_removed: plan.tally.doubt_removed,
-        sent_again: plan.tally.sent_again,
-        let_go_again: plan.tally.let_go_again,
         refused: plan.tally.refused,
         rekeyed: plan.tally.rekeyed,
         matched: cohort.matched.clone(),
@@ -172,22 +178,22 @@ fn shape(cohort: &CohortPlan) -> Cohort {
 
 pub(super) fn load(path: &Path, inputs: Inputs<'_>) -> Result<PassPlan, SavedError> {
     let damaged = |what: String| SavedError::Damaged { path: path.to_owned(), what };
-    let file = File::open(path).map_err(|source| SavedError::Io { path: path.to_owned(), source })?;
-    let mut file = BufReader::new(file);
-    let begins = file.fill_buf().map_err(|source| SavedError::Io { path: path.to_owned(), source })?;
-    if !begins.starts_with(&PACKED_MARK) {
-        return Err(SavedError::NoPlan { path: path.to_owned() });
-    }
-    let unpacked = zstd::stream::read::Decoder::with_buffer(file).map_err(|e| damaged(e.to_string()))?;
-    let mut lines = BufReader::new(unpacked).split(b'\n');
+    let (mut text, is_of_no_state) = open(path, inputs.state)?;
     let mut next = || {
-        let line = lines.next().unwrap_or(Err(io::ErrorKind::UnexpectedEof.into()));
-        line.map_err(|e| damaged(e.to_string()))
+        let mut line = Vec::new();
+        let read = (&mut text).take(LINE_LEN_MAX).read_until(b'\n', &mut line);
+        match read.map_err(|e| damaged(e.to_string()))? {
+            0 => Err(damaged("it ends too early".to_owned())),
+            _ => Ok(line),
+        }
     };
     let no_plan = |_| SavedError::NoPlan { path: path.to_owned() };
     let head: Head = serde_json::from_slice(&next()?).map_err(no_plan)?;
     if head.syncline_plan > FORMAT {
         return Err(damaged(format!("its format {} is newer than this program", head.syncline_plan)));
+    }
+    if is_of_no_state && head.cohorts.iter().any(|cohort| cohort.base != 0) {
+        return Err(damaged("it was made before there was a state, and names versions of it".to_owned()));
     }
     if head.config != inputs.config.digest {
         return Err(SavedError::Stale("the config has changed since it was made".to_owned()));
@@ -214,6 +220,26 @@ pub(super) fn load(path: &Path, inputs: Inputs<'_>) -> Result<PassPlan, SavedErr
     }
     plan.left_behind = names.left_behind;
     Ok(plan)
+}
+
+/// The text of a plan file whose signature is right, and whether it was signed before there was a state.
+fn open(path: &Path, state: &StateReader) -> Result<(impl io::BufRead + use<>, bool), SavedError> {
+    let failed = |source| SavedError::Io { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    let mut keys: Vec<[u8; 32]> = state.signing_key(PURPOSE).into_iter().collect();
+    let own = keys.len();
+    if state.cohorts()?.is_empty() {
+        keys.push(NO_STATE);
+    }
+    match signed::open(file, &keys) {
+        Ok((text, key)) => Ok((text, key >= own)),
+        Err(SignedError::Io(source)) => Err(failed(source)),
+        Err(SignedError::Foreign) => Err(SavedError::NoPlan { path: path.to_owned() }),
+        Err(SignedError::Cut) => {
+            Err(SavedError::Damaged { path: path.to_owned(), what: "it was cut off".to_owned() })
+        }
+        Err(SignedError::Signature) => Err(SavedError::Signature { path: path.to_owned() }),
+    }
 }
 
 /// The changes of every cohort, to be sorted by this state's keys.
@@ -263,10 +289,10 @@ fn rebuild(
     if previous.as_ref().map_or(0, |record| record.number) != cohort.base {
         return Err(SavedError::Stale(format!("cohort {id} has been applied since it was made")));
     }
-    let diff = recount(cohort, sides).map_err(|e| damaged(e.to_string()))?;
     let unknown = || damaged(format!("it names cohort {id}, which the config does not have"));
     if cohort.empties {
         let record = previous.ok_or_else(unknown)?;
+        let diff = recount(&id, cohort, sides, Some(&record), inputs).map_err(|e| damaged(e.to_string()))?;
         return observe::emptying(&id, record, diff, inputs).map_err(|e| damaged(e.to_string()));
     }
     let declared = inputs.config.cohorts.iter().find(|declared| declared.id == id).ok_or_else(unknown)?;
@@ -276,6 +302,7 @@ fn rebuild(
         Ok::<_, SavedError>(policy::at_home(record, declared, braze))
     };
     let previous = previous.map(at_home).transpose()?;
+    let diff = recount(&id, cohort, sides, previous.as_ref(), inputs).map_err(|e| damaged(e.to_string()))?;
     let plan = match previous {
         Some(record) if cohort.moves => {
             moving::judged(declared, record, diff, source.unwrap_or_default(), inputs)
@@ -287,28 +314,88 @@ fn rebuild(
     actions::acting_on(declared, cohort.due.clone(), plan, inputs).map_err(|e| damaged(e.to_string()))
 }
 
-/// Counts the changes again and takes note of them as a diff does.
-fn recount(cohort: &Cohort, sides: Sides<SortedSet>) -> Result<Diff, PlanError> {
-    let mut changes = Changes::default();
-    for (op, set) in [(Op::Remove, sides.removes), (Op::Add, sides.adds)] {
-        let mut members = set.into_members();
-        while members.advance().map_err(DesiredError::Scratch)?.is_some() {
-            changes.change(op, members.packed())?;
+/// Compares the changes with the state, and counts and notes them as a diff does.
+fn recount(
+    id: &CohortId,
+    cohort: &Cohort,
+    sides: Sides<SortedSet>,
+    previous: Option<&Version>,
+    inputs: Inputs<'_>,
+) -> Result<Diff, PlanError> {
+    let (mut changes, mut tally) = (Changes::default(), Tally::default());
+    let mut known = Known { cursor: inputs.state.members(id, previous)?, at: None, is_changed: false };
+    known.advance(&mut tally)?;
+    let mut removes = sides.removes.into_members();
+    let mut adds = sides.adds.into_members();
+    let (mut remove, mut add) = (next(&mut removes)?, next(&mut adds)?);
+    loop {
+        let (op, key) = match (remove, add) {
+            (None, None) => break,
+            (Some(key), other) if other.is_none_or(|other| key <= other) => (Op::Remove, key),
+            (_, Some(key)) => (Op::Add, key),
+            (Some(key), None) => (Op::Remove, key),
+        };
+        let standing = known.standing_of(key, &mut tally)?;
+        count(op, standing, &mut tally);
+        match op {
+            Op::Remove => {
+                changes.change(op, removes.packed())?;
+                remove = next(&mut removes)?;
+            }
+            Op::Add => {
+                changes.change(op, adds.packed())?;
+                add = next(&mut adds)?;
+            }
         }
     }
-    let (removes, adds) = (changes.count(Op::Remove), changes.count(Op::Add));
-    let tally = Tally {
-        members: cohort.members,
-        unchanged: cohort.unchanged,
-        added: adds.saturating_sub(cohort.doubt_added.saturating_add(cohort.sent_again)),
-        sent_again: cohort.sent_again.min(adds),
-        removed: removes.saturating_sub(cohort.doubt_removed.saturating_add(cohort.let_go_again)),
-        let_go_again: cohort.let_go_again.min(removes),
-        doubt_added: cohort.doubt_added.min(adds),
-        doubt_removed: cohort.doubt_removed.min(removes),
-        refused: cohort.refused,
-        rekeyed: cohort.rekeyed.min(removes),
-        ..Tally::default()
-    };
+    while known.at.is_some() {
+        known.advance(&mut tally)?;
+    }
+    tally.unchanged = tally.members.saturating_sub(tally.removed + tally.sent_again);
+    (tally.refused, tally.rekeyed) = (cohort.refused, cohort.rekeyed.min(tally.removed));
     Ok(Diff { tally, changes })
+}
+
+fn next(members: &mut Members) -> Result<Option<Key>, PlanError> {
+    Ok(members.advance().map_err(DesiredError::Scratch)?)
+}
+
+fn count(op: Op, standing: Option<Standing>, tally: &mut Tally) {
+    let counted = match (op, standing) {
+        (Op::Remove, Some(Standing::Member)) => &mut tally.removed,
+        (Op::Remove, Some(Standing::InDoubt | Standing::Disputed)) => &mut tally.doubt_removed,
+        (Op::Remove, Some(Standing::Refused) | None) => &mut tally.let_go_again,
+        (Op::Add, Some(Standing::Member)) => &mut tally.sent_again,
+        (Op::Add, Some(Standing::InDoubt | Standing::Disputed)) => &mut tally.doubt_added,
+        (Op::Add, Some(Standing::Refused) | None) => &mut tally.added,
+    };
+    *counted += 1;
+}
+
+/// The recorded members, beside the changes of a plan.
+struct Known {
+    cursor: RecordCursor,
+    at: Option<(Key, Option<Standing>)>,
+    /// Whether the plan changes the current one.
+    is_changed: bool,
+}
+
+impl Known {
+    fn advance(&mut self, tally: &mut Tally) -> Result<(), PlanError> {
+        let is_left = matches!(self.at, Some((_, Some(Standing::InDoubt)))) && !self.is_changed;
+        tally.left_in_doubt += u64::from(is_left);
+        (self.at, self.is_changed) = (self.cursor.advance_any()?, false);
+        tally.members += u64::from(matches!(self.at, Some((_, Some(Standing::Member)))));
+        Ok(())
+    }
+
+    /// How the state knows this key. Keys are asked for in ascending order.
+    fn standing_of(&mut self, key: Key, tally: &mut Tally) -> Result<Option<Standing>, PlanError> {
+        while self.at.is_some_and(|(at, _)| at < key) {
+            self.advance(tally)?;
+        }
+        let found = self.at.filter(|(at, _)| *at == key);
+        self.is_changed |= found.is_some();
+        Ok(found.and_then(|(_, standing)| standing))
+    }
 }

@@ -12,6 +12,7 @@ const FILE: &str = "format.json";
 
 #[derive(Clone, Debug)]
 pub(super) struct Format {
+    pub(super) id: String,
     pub(super) seed: KeySeed,
 }
 
@@ -32,7 +33,7 @@ impl Format {
         check_format(&bytes, &path)?;
         let shape: Shape = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
         let seed = u64::from_str_radix(&shape.key_seed, 16).map_err(|e| damaged(e.to_string()))?;
-        Ok(Some(Self { seed: KeySeed(seed) }))
+        Ok(Some(Self { id: shape.id, seed: KeySeed(seed) }))
     }
 
     pub(super) fn create(store: &Store, seed: KeySeed, now: Timestamp) -> Result<Self, StateError> {

@@ -71,6 +71,8 @@ mod workspaces;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
+
 pub use approvals::{Approval, Approvals};
 pub use checks::{
     Check, CheckFinding, CheckVerdict, Expectation, Level, SeenSegment, SeenSize, SeenUse, Stamp,
@@ -190,6 +192,14 @@ impl StateReader {
     #[must_use]
     pub fn seed(&self) -> KeySeed {
         self.format.as_ref().map_or(KeySeed(0), |format| format.seed)
+    }
+
+    /// A secret key for one purpose, which only readers of this state can derive. None: there is no state yet.
+    #[must_use]
+    pub fn signing_key(&self, purpose: &str) -> Option<[u8; 32]> {
+        let format = self.format.as_ref()?;
+        let text = format!("syncline {purpose}\n{}\n{:016x}\n", format.id, format.seed.0);
+        Some(Sha256::digest(text).into())
     }
 
     /// Whether there is a state at all.

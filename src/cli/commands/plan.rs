@@ -46,7 +46,7 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
     let unlearned = super::identity::tell_news(&config, &secrets.stores, &state, &args.pass.cohorts);
     let mut plan = reconcile::plan(inputs)?;
     if let Some(file) = &args.out {
-        reconcile::save(&mut plan, file).map_err(|error| unusable_plan(error, &again))?;
+        reconcile::save(&mut plan, file, &state).map_err(|error| unusable_plan(error, &again))?;
         tell(&format!("saved to {}; it holds people's identifiers", file.display()));
     }
     let unknown = unknown(&config, &state, &args.pass.cohorts)?;

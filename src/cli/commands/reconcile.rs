@@ -49,6 +49,9 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
         return Err(CommandError::new(Exit::Stale, message)
             .hint(format!("look at it again: {}", again.command("plan"))));
     }
+    if args.plan.is_some() && plan.is_blocked() {
+        return blocked(&plan, &pass, args.format, &again);
+    }
     let jobs = exports.iter().map(|export| super::export::job(export, Days::default(), state.reader()));
     let jobs = jobs.collect::<Result<_, _>>()?;
     let format = args.format;
@@ -114,6 +117,21 @@ pub(super) fn apply(
         Format::Json => json::report(&report, &exports, &again),
     });
     shown.map_err(|error| done_unseen(&error, global, exit))?;
+    Ok(exit)
+}
+
+/// Reports a saved plan that the guard blocks. It is applied as a whole or not at all: then the same file can be
+/// applied once it is approved.
+fn blocked(plan: &PassPlan, pass: &PassId, format: Format, again: &Again) -> Result<Exit, CommandError> {
+    let waiting = plan.waiting.iter().map(plan_view::waiting_lines);
+    let failed: Vec<String> = plan.failed.iter().map(plan_view::failed_lines).chain(waiting).collect();
+    let report = reconcile::blocked(plan, pass);
+    let exit = exit(&report, &[]);
+    tracing::info!(result = report.word(), requests = 0, "the pass ends");
+    out(&match format {
+        Format::Human => human::human(&report, &failed, &[], exit, again),
+        Format::Json => json::report(&report, &[], again),
+    })?;
     Ok(exit)
 }
 
@@ -207,7 +225,7 @@ pub(super) fn of_failed(kind: FailedKind) -> Exit {
 fn of_halt(halt: &Halt) -> Exit {
     match halt {
         Halt::Unauthorized(_) | Halt::NoKeys => Exit::Credentials,
-        Halt::OtherWorkspace { .. } => Exit::Refused,
+        Halt::OtherWorkspace { .. } | Halt::Blocked => Exit::Refused,
         Halt::Unavailable(_) | Halt::RateLimited(_) | Halt::Locked => Exit::Unavailable,
         Halt::Stale => Exit::Stale,
         Halt::LeaseLost => Exit::Held,
