@@ -1,8 +1,15 @@
-//! Triggers what a plan has chosen, for at most fifty people at once. Decides nothing about for whom.
+//! Sends the triggers that a plan has chosen, for at most fifty people in a request. It does not choose recipients.
 //!
 //! # Guarantees
-//! Whoever is in a request is on disk as under way before it goes, and never in another request afterwards, unless
-//! Braze has said that it did nothing.
+//! A recipient is on disk as under way before the request that names them, and is in no later request unless Braze has
+//! said that it did nothing. A request without an answer is never repeated: Braze has no idempotency key for triggers,
+//! and may handle the request late, so that a second one could send the message twice.
+//!
+//! A request that Braze rejects is halved until the rejected recipient is alone. A single rejected recipient is at fault
+//! only if Braze takes others: until then it stays due.
+
+use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::config::Action;
 use crate::connector::braze::{Admission, Answer, RECIPIENTS_MAX, Recipient};
@@ -11,97 +18,167 @@ use crate::state::{Crossing, Due, Event, Outbox, Recent, Stamp, StateError};
 
 use super::{Context, Halt, blocking};
 
+/// Single recipients rejected in a row, while none was taken, after which the request itself must be at fault.
+const SUSPECTS_MAX: usize = 10;
+
 /// What became of one action.
 #[derive(Clone, Debug, Default)]
 pub struct Triggered {
     /// For how many people it was triggered.
     pub sent: u64,
-    /// For whom nobody knows: there was no answer. It is not sent again.
+    /// Recipients of requests without an answer. They are not sent again.
     pub lost: Vec<Due>,
+    /// Recipients that Braze rejects by themselves, each with its reason. They are due no more.
+    pub rejected: Vec<(Due, String)>,
     /// What Braze says although it took the request.
     pub notice: Option<String>,
-    /// Why it stopped early. Those who are left are still due.
+    /// Why it stopped early. The remaining recipients are still due.
     pub trouble: Option<String>,
 }
 
-/// Triggers one action.
+/// Triggers one action. What was done is in `done`, also after an error.
 ///
 /// # Errors
-/// When the state does not take what must be written down first.
+/// When the state does not take what must be recorded.
 pub async fn trigger(
     cohort: &CohortId,
     (crossing, action): (Crossing, &Action),
     people: &[Due],
     outbox: &mut Outbox,
     context: Context<'_>,
-) -> Result<Triggered, StateError> {
-    let mut done = Triggered::default();
-    for some in people.chunks(RECIPIENTS_MAX) {
+    done: &mut Triggered,
+) -> Result<(), StateError> {
+    let mut sending = Sending { people, outbox, done, suspects: Vec::new(), taken: false };
+    let starts = (0..people.len()).step_by(RECIPIENTS_MAX);
+    let mut parts: VecDeque<Range<usize>> =
+        starts.map(|start| start..people.len().min(start + RECIPIENTS_MAX)).collect();
+    while let Some(part) = parts.pop_front() {
         if let Err(halt) = admitted(context).await {
-            done.trouble = Some(halt.to_string());
+            sending.done.trouble = Some(halt.to_string());
             break;
         }
-        outbox.due.retain(|due| !some.iter().any(|one| one.crossing == due.crossing && one.who == due.who));
-        outbox.under_way = some.to_vec();
-        if let Err(error) = blocking(|| context.state.put_outbox(cohort, outbox)) {
+        sending.begin(&part);
+        if let Err(error) = blocking(|| context.state.put_outbox(cohort, sending.outbox)) {
             context.braze.trigger_gate().forget();
             return Err(error);
         }
         let recipients: Vec<Recipient<'_>> =
-            some.iter().map(|due| (due.who.identifier(), &due.properties)).collect();
+            people[part.clone()].iter().map(|due| (due.who.identifier(), &due.properties)).collect();
         let (reply, notice) = context.braze.trigger(action.of, &action.id, &recipients).await;
         let (now, word) = (context.clock.now(), reply.answer.word());
-        let event = Event::triggered(cohort, crossing == Crossing::Enter, some.len() as u64, word);
-        context.journal.append(now, event)?;
-        outbox.under_way.clear();
-        done.notice = done.notice.or(notice);
-        if !settle(reply.answer, some, now, outbox, &mut done) {
-            break;
+        sending.done.notice = sending.done.notice.take().or(notice);
+        let next = sending.settle(reply.answer, part.clone(), now);
+        let event = Event::triggered(cohort, crossing == Crossing::Enter, part.len() as u64, word);
+        let journaled = context.journal.append(now, event);
+        if journaled.is_err() {
+            blocking(|| context.state.put_outbox(cohort, sending.outbox))?;
+            return journaled;
+        }
+        match next {
+            Next::GoOn => {}
+            Next::Halve => {
+                let middle = part.start + part.len() / 2;
+                parts.push_front(middle..part.end);
+                parts.push_front(part.start..middle);
+            }
+            Next::Stop => break,
         }
     }
-    blocking(|| context.state.put_outbox(cohort, outbox))?;
-    Ok(done)
+    if let Some((_, why)) = sending.suspects.first() {
+        sending.done.trouble.get_or_insert_with(|| why.clone());
+    }
+    blocking(|| context.state.put_outbox(cohort, outbox))
 }
 
-/// Whether to go on.
-fn settle(answer: Answer, some: &[Due], now: Timestamp, outbox: &mut Outbox, done: &mut Triggered) -> bool {
-    let recent = |due: &Due| Recent { crossing: due.crossing, who: due.who.clone(), at: Stamp(now) };
-    let trouble = match answer {
-        Answer::Accepted => {
-            done.sent += some.len() as u64;
-            outbox.recent.extend(some.iter().map(recent));
-            return true;
-        }
-        Answer::AcceptedWithErrors { other, .. } => {
-            done.lost.extend_from_slice(some);
-            other.unwrap_or_else(|| "Braze took a request and complained".to_owned())
-        }
-        Answer::NoAnswer(why) => {
-            done.lost.extend_from_slice(some);
-            format!("no answer ({why})")
-        }
-        Answer::Unavailable(status) => {
-            done.lost.extend_from_slice(some);
-            format!("status {status}")
+/// What follows an answer.
+enum Next {
+    GoOn,
+    Halve,
+    Stop,
+}
+
+/// One action while its requests are sent.
+struct Sending<'a> {
+    people: &'a [Due],
+    outbox: &'a mut Outbox,
+    done: &'a mut Triggered,
+    /// Recipients rejected by themselves, while Braze has taken no other.
+    suspects: Vec<(usize, String)>,
+    /// Whether Braze has taken anyone.
+    taken: bool,
+}
+
+impl Sending<'_> {
+    /// Moves recipients from due to under way.
+    fn begin(&mut self, part: &Range<usize>) {
+        let some = &self.people[part.clone()];
+        let is_one = |due: &Due| some.iter().any(|one| one.crossing == due.crossing && one.who == due.who);
+        self.outbox.due.retain(|due| !is_one(due));
+        self.outbox.under_way = some.to_vec();
+    }
+
+    fn settle(&mut self, answer: Answer, part: Range<usize>, now: Timestamp) -> Next {
+        let some = &self.people[part.clone()];
+        self.outbox.under_way.clear();
+        let recent = |due: &Due| Recent { crossing: due.crossing, who: due.who.clone(), at: Stamp(now) };
+        let lost = match &answer {
+            Answer::Accepted => {
+                self.done.sent += some.len() as u64;
+                self.outbox.recent.extend(some.iter().map(recent));
+                self.taken = true;
+                self.convict();
+                return Next::GoOn;
+            }
+            Answer::AcceptedWithErrors { other, .. } => {
+                Some(other.clone().unwrap_or_else(|| "Braze took a request and complained".to_owned()))
+            }
+            Answer::NoAnswer(why) => Some(format!("no answer ({why})")),
+            Answer::Unavailable(status) => Some(format!("status {status}")),
+            Answer::Foreign(status, what) => Some(format!("status {status} with {what}; not Braze's answer")),
+            _ => None,
+        };
+        if let Some(why) = lost {
+            // The cool-down applies as if they had received it.
+            self.done.lost.extend_from_slice(some);
+            self.outbox.recent.extend(some.iter().map(recent));
+            self.done.trouble = Some(why);
+            return Next::Stop;
         }
         // Not done: they are due as before, in front.
-        other => {
-            outbox.due.splice(0..0, some.iter().cloned());
-            match other {
-                Answer::BadRequest(why) | Answer::Unauthorized(why) | Answer::Unexpected(_, why) => why,
-                Answer::NotReached(why) => format!("not reached ({why})"),
-                Answer::RateLimited(_) => "the rate limit is used up".to_owned(),
-                other => other.word().to_owned(),
-            }
+        self.outbox.due.splice(0..0, some.iter().cloned());
+        let message = match answer {
+            Answer::BadRequest(_) | Answer::TooLarge if some.len() > 1 => return Next::Halve,
+            Answer::BadRequest(why) => return self.suspect(part.start, why),
+            Answer::TooLarge => return self.suspect(part.start, "too large (413)".to_owned()),
+            Answer::Unauthorized(why) | Answer::Unexpected(_, why) => why,
+            Answer::NotReached(why) => format!("not reached ({why})"),
+            Answer::RateLimited(_) => "the rate limit is used up".to_owned(),
+            other => other.word().to_owned(),
+        };
+        self.done.trouble = Some(message);
+        Next::Stop
+    }
+
+    /// Braze rejected a request with a single recipient.
+    fn suspect(&mut self, at: usize, why: String) -> Next {
+        self.suspects.push((at, why));
+        if self.taken {
+            self.convict();
         }
-    };
-    // Whoever may have got it is left alone for as long as if they had.
-    outbox.recent.extend(done.lost.iter().filter(|due| some.contains(due)).map(recent));
-    done.trouble = Some(trouble);
-    false
+        if self.suspects.len() < SUSPECTS_MAX { Next::GoOn } else { Next::Stop }
+    }
+
+    /// Braze takes others, so the recipients that it rejected are at fault themselves.
+    fn convict(&mut self) {
+        for (at, why) in self.suspects.drain(..) {
+            let Some(one) = self.people.get(at) else { continue };
+            self.outbox.due.retain(|due| due.crossing != one.crossing || due.who != one.who);
+            self.done.rejected.push((one.clone(), why));
+        }
+    }
 }
 
-/// Waits for the rate limit, unless somebody wants to stop.
+/// Waits for the rate limit, unless it is time to stop.
 async fn admitted(context: Context<'_>) -> Result<(), Halt> {
     loop {
         context.health.check()?;

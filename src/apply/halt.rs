@@ -36,6 +36,11 @@ pub enum Halt {
     /// An answer that no request of ours should get.
     #[error("Braze answered with status {0}: {1}")]
     Unexpected(u16, String),
+    /// A 2xx that is not Braze's answer: a proxy, a portal or another server.
+    #[error(
+        "status {0} with {1}: this is not Braze's answer, so what was sent is in doubt; check `endpoint:` and proxies"
+    )]
+    Foreign(u16, &'static str),
     /// Braze refuses the request for what is in it, and it is not single identifiers.
     #[error("Braze refuses the request: {0}")]
     Refused(String),
@@ -48,7 +53,7 @@ pub enum Halt {
     #[error("not sent: the guard blocks a part of the saved plan, which is applied as a whole or not at all")]
     Blocked,
     /// A person asked to stop.
-    #[error("asked to stop")]
+    #[error("stopped as requested")]
     Interrupted,
     /// The plan starts from a version that is no longer the newest.
     #[error("the record has changed since the plan was made")]
@@ -87,9 +92,11 @@ impl Health {
     /// Gives up on the workspace, if the reason is about all of it.
     pub(super) fn report(&self, halt: Halt) -> Halt {
         match halt {
-            Halt::Unauthorized(_) | Halt::Unavailable(_) | Halt::RateLimited(_) | Halt::Unexpected(..) => {
-                self.0.get_or_init(|| halt).clone()
-            }
+            Halt::Unauthorized(_)
+            | Halt::Unavailable(_)
+            | Halt::RateLimited(_)
+            | Halt::Foreign(..)
+            | Halt::Unexpected(..) => self.0.get_or_init(|| halt).clone(),
             other => other,
         }
     }

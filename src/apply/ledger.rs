@@ -18,6 +18,8 @@ pub(super) struct Ledger<'a> {
     cohort: CohortId,
     context: Context<'a>,
     version: Version,
+    /// The record as it was before this apply.
+    before: Version,
     /// Where the two runs of this apply are among the version's.
     runs: Sides<Option<usize>>,
     /// Members in doubt that this apply does not send.
@@ -40,6 +42,7 @@ impl<'a> Ledger<'a> {
         let mut ledger = Self {
             cohort: plan.cohort.clone(),
             context,
+            before: record.clone(),
             version: record,
             runs: Sides::default(),
             other_doubt: kept(sides.removes, tally.doubt_removed)
@@ -77,6 +80,13 @@ impl<'a> Ledger<'a> {
     /// When the cohort was first planned, which is what Braze is told.
     pub(super) fn created_at(&self) -> crate::model::Timestamp {
         self.version.created_at
+    }
+
+    /// Nothing was sent: takes the runs back, so that none of their members is in doubt.
+    pub(super) fn withdraw(&mut self) -> Result<(), StateError> {
+        self.version = Version { number: self.version.number, ..self.before.clone() };
+        (self.runs, self.other_doubt) = (Sides::default(), self.before.in_doubt);
+        self.commit()
     }
 
     /// Braze has taken the name.

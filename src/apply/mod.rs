@@ -7,7 +7,8 @@
 //!
 //! # Guarantees
 //! The record changes only by Braze's word. Whatever happens between two checkpoints, a crash included,
-//! leaves at most members in doubt, which the next plan settles. Removals go first, in requests of their
+//! leaves at most members in doubt, which the next plan settles. An apply that stops before its first request leaves
+//! nothing in doubt. Removals go first, in requests of their
 //! own: one person may be known by two identifiers, and must not be taken out after being put in.
 //!
 //! # Caveats
@@ -26,7 +27,7 @@ use std::collections::BTreeMap;
 
 use crate::config::Retry;
 use crate::connector::braze::Braze;
-use crate::model::{Clock, Op, PassId, Progress, Stage};
+use crate::model::{Clock, CohortId, Op, PassId, Progress, Stage};
 use crate::plan::{Approved, Naming, Plan, Sides};
 use crate::state::{Event, Journal, RejectLog, SourceMark, Spool, StateWriter, Version};
 
@@ -86,6 +87,26 @@ impl Outcome {
         self.answers.values().sum()
     }
 
+    /// Stops with this reason, unless it has stopped for another one before.
+    pub fn stop(&mut self, result: Result<(), Halt>) {
+        if let Err(halt) = result {
+            self.halt.get_or_insert(halt);
+        }
+    }
+
+    /// The line of the journal that says how the cohort ended.
+    #[must_use]
+    pub fn finished(&self, cohort: &CohortId) -> Event {
+        Event::Finished {
+            cohort: cohort.to_string(),
+            added: self.added,
+            removed: self.removed,
+            refused: self.refused,
+            in_doubt: self.in_doubt,
+            error: self.halt.as_ref().map(ToString::to_string),
+        }
+    }
+
     /// Whether Braze took anything at all.
     #[must_use]
     pub fn changed_anything(&self) -> bool {
@@ -113,19 +134,6 @@ pub async fn apply(
     let mut outcome = Outcome::default();
     let halt = run(approved, record, mark, rejects, context, &mut outcome).await;
     outcome.halt = halt.err();
-    let finished = Event::Finished {
-        cohort: cohort.to_string(),
-        added: outcome.added,
-        removed: outcome.removed,
-        refused: outcome.refused,
-        in_doubt: outcome.in_doubt,
-        error: outcome.halt.as_ref().map(ToString::to_string),
-    };
-    if let Err(error) = context.journal.append(context.clock.now(), finished)
-        && outcome.halt.is_none()
-    {
-        outcome.halt = Some(error.into());
-    }
     context.progress.finished(&cohort);
     outcome
 }
@@ -160,6 +168,9 @@ async fn run(
     let mut result = sender.name(naming).await;
     if result.is_ok() {
         result = send_all(&mut sender, &mut plan, sides, total).await;
+    }
+    if result.is_err() && sender.outcome.requests() == 0 {
+        return result.and(blocking(|| sender.ledger.withdraw()).map_err(Into::into));
     }
     // Also after a halt: what was acknowledged so far is recorded.
     sender.outcome.in_doubt = sender.ledger.in_doubt();

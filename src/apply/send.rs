@@ -231,7 +231,7 @@ impl<'a> Sender<'a> {
             let answer = self.ask(request).await?;
             drop(seat);
             let unsure = unanswered;
-            unanswered |= matches!(answer, Answer::NoAnswer(_) | Answer::Unavailable(_));
+            unanswered |= answer.may_be_handled_later();
             trouble = match settle(answer, unsure) {
                 Ok(verdict) => return Ok(verdict),
                 Err(Trouble::Final(halt)) => return Err(self.context.health.report(halt)),
@@ -346,6 +346,7 @@ fn settle(answer: Answer, unsure: bool) -> Result<Verdict, Trouble> {
         Answer::BadRequest(message) => Ok(Verdict::TooMuch { message, unsure }),
         Answer::TooLarge => Ok(Verdict::TooMuch { message: "too large (413)".to_owned(), unsure }),
         Answer::Unauthorized(message) => Err(Trouble::Final(Halt::Unauthorized(message))),
+        Answer::Foreign(status, what) => Err(Trouble::Final(Halt::Foreign(status, what))),
         Answer::Unexpected(status, message) => Err(Trouble::Final(Halt::Unexpected(status, message))),
         Answer::Locked => Err(Trouble::Passing(Halt::Locked)),
         Answer::RateLimited(until) => Err(Trouble::Passing(Halt::RateLimited(until))),

@@ -36,10 +36,12 @@ pub enum Exit {
     Usage = 64,
     /// 70: a bug of ours.
     Bug = 70,
+    /// 130: stopped by Ctrl-C or SIGTERM before anything was sent.
+    Stopped = 130,
 }
 
 /// What each code says, in the order of the codes. The README's table has the same.
-pub(super) const MEANINGS: [(Exit, &str); 14] = [
+pub(super) const MEANINGS: [(Exit, &str); 15] = [
     (Exit::Done, "done or in step"),
     (Exit::Failed, "failed, in whole or in part"),
     (Exit::Pending, "changes pending (plan --detailed-exitcode)"),
@@ -54,6 +56,7 @@ pub(super) const MEANINGS: [(Exit, &str); 14] = [
     (Exit::Unwell, "doctor found something wrong"),
     (Exit::Usage, "usage"),
     (Exit::Bug, "a bug"),
+    (Exit::Stopped, "stopped by Ctrl-C or SIGTERM, nothing sent"),
 ];
 
 /// All codes in one sentence.

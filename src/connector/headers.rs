@@ -13,41 +13,81 @@ const EPOCH_FROM: i64 = 1_000_000_000;
 /// Smaller differences of clocks are those of a header that has whole seconds.
 const SKEW_FROM: i64 = 3;
 
-/// A header that is a number.
+/// A header that is a number. A fraction is rounded up.
 pub(super) fn number(headers: &HeaderMap, name: &str) -> Option<i64> {
-    headers.get(name)?.to_str().ok()?.trim().parse().ok()
+    let text = headers.get(name)?.to_str().ok()?.trim();
+    text.parse().ok().or_else(|| rounded_up(text.parse().ok()?))
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the range is checked before")]
+fn rounded_up(number: f64) -> Option<i64> {
+    (number.is_finite() && number.abs() < 1e15).then(|| number.ceil() as i64)
 }
 
 /// The end of the window as the vendor names it, and by our clock.
 pub(super) fn reset(headers: &HeaderMap, now: Timestamp) -> Option<(i64, Timestamp)> {
     match number(headers, "x-ratelimit-reset")? {
         epoch if epoch > EPOCH_FROM => {
-            let until = Timestamp::from_second(epoch).ok()?;
-            // What counts is how far off the reset is by the vendor's clock, if ours differs.
-            let ahead = sent_at(headers).map_or(0, |sent| sent.as_second() - now.as_second());
-            let skew = if ahead.abs() < SKEW_FROM { 0 } else { ahead };
-            Some((epoch, until.checked_sub(jiff::SignedDuration::from_secs(skew)).ok()?))
+            Some((epoch, by_our_clock(Timestamp::from_second(epoch).ok()?, headers, now)?))
         }
         seconds => after(seconds, now).map(|until| (until.as_second(), until)),
     }
 }
 
+/// A time of the vendor's clock by ours: only the distance from the vendor's own `Date` counts.
+fn by_our_clock(at: Timestamp, headers: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
+    let ahead = sent_at(headers).map_or(0, |sent| sent.as_second() - now.as_second());
+    let skew = if ahead.abs() < SKEW_FROM { 0 } else { ahead };
+    at.checked_sub(jiff::SignedDuration::from_secs(skew)).ok()
+}
+
 /// When the vendor answered, by its own clock.
 pub(super) fn sent_at(headers: &HeaderMap) -> Option<Timestamp> {
-    let text = headers.get("date")?.to_str().ok()?;
-    Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp())
+    date(headers, "date")
+}
+
+/// A header that is a date in one of HTTP's three forms.
+fn date(headers: &HeaderMap, name: &str) -> Option<Timestamp> {
+    let at = httpdate::parse_http_date(headers.get(name)?.to_str().ok()?.trim()).ok()?;
+    Timestamp::try_from(at).ok()
 }
 
 fn after(seconds: i64, now: Timestamp) -> Option<Timestamp> {
     now.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?)).ok()
 }
 
-/// When a 429 may be asked again: the first of these headers that is there.
+/// When a request that was refused for now may be sent again: the first of these headers that can be read.
+/// `Retry-After` is a number of seconds or a date (RFC 9110); Braze's own headers are numbers.
 pub(super) fn retry_at(headers: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
-    number(headers, "retry-after")
-        .or_else(|| number(headers, "x-ratelimit-retry-after"))
-        .and_then(|seconds| after(seconds, now))
+    let seconds = |name| number(headers, name).and_then(|seconds| after(seconds, now));
+    let by_date = || date(headers, "retry-after").and_then(|at| by_our_clock(at, headers, now));
+    seconds("retry-after")
+        .or_else(by_date)
+        .or_else(|| seconds("x-ratelimit-retry-after"))
         .or_else(|| reset(headers, now).map(|(_, until)| until))
+}
+
+/// Where a redirect points to, for a message: without query, fragment and credentials, which may be secret.
+pub(super) fn redirect(headers: &HeaderMap) -> Option<String> {
+    let location = headers.get("location")?.to_str().ok()?.trim();
+    let plain = location.split(['?', '#']).next().unwrap_or_default();
+    let plain = match plain.split_once("://") {
+        Some((scheme, rest)) => {
+            let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = host.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}://{host}{path}")
+        }
+        None => plain.to_owned(),
+    };
+    (!plain.is_empty()).then_some(plain)
+}
+
+/// The message for a redirect. The client follows none, since it would send keys and identifiers elsewhere.
+pub(super) fn redirected(headers: &HeaderMap) -> String {
+    match redirect(headers) {
+        Some(to) => format!("redirected to {to}; set `endpoint:` to the address that answers"),
+        None => "redirected, without a `Location` header; check `endpoint:`".to_owned(),
+    }
 }
 
 /// A text of a vendor's as we show it: short, in one line, and without these secrets.

@@ -29,7 +29,7 @@ pub enum Halt {
     #[error("{0}")]
     Source(String),
     /// A person asked to stop.
-    #[error("asked to stop")]
+    #[error("stopped as requested")]
     Interrupted,
     /// Somebody else may be writing to the state by now.
     #[error("this process lost its hold on the state, and sends nothing more")]

@@ -105,11 +105,24 @@ impl Tally {
         self.removed + self.doubt_removed + self.let_go_again
     }
 
-    /// Removals and additions that only give a member another name: nobody leaves by them, and nobody enters. Each
-    /// needs both, so that many who become one count as leaving.
+    /// Removals and additions that only re-key a member: no user leaves or enters by them. Each needs both, so if
+    /// several members become one, the others count as leaving.
     #[must_use]
     pub fn renamed(&self) -> u64 {
-        self.rekeyed.min(self.removed).min(self.added)
+        self.rekeyed.min(self.removed + self.doubt_removed).min(self.added + self.doubt_added)
+    }
+
+    /// Removals that may take a user out of the cohort: of settled members, and of members in doubt, who may well be in
+    /// Braze.
+    #[must_use]
+    pub fn leaving(&self) -> u64 {
+        (self.removed + self.doubt_removed).saturating_sub(self.renamed())
+    }
+
+    /// Members by the record, settled and in doubt.
+    #[must_use]
+    pub fn known(&self) -> u64 {
+        self.members + self.doubt_added + self.doubt_removed + self.left_in_doubt
     }
 
     /// Members that should be in the cohort.

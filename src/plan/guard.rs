@@ -314,18 +314,20 @@ fn unreadable<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
     (rows > limit && plan.tally.removes() > 0).then_some(Refusal::Unreadable { rows, limit })
 }
 
-/// Members who only get another name do not count, and neither do those in doubt: sending them again only settles what an earlier pass began.
+/// Re-keyed members do not count. Removals count whatever the standing of their members: a member in doubt may well be in
+/// Braze, and a source that breaks while members are in doubt must not empty the cohort. Additions of members in doubt do
+/// not count: an earlier run was allowed to send them.
 fn too_many<C>(plan: &Plan<C>, policy: &Policy, op: Op) -> Option<Refusal> {
     let (tally, limits) = (&plan.tally, &policy.limits);
     let (changes, share, count, ceiling) = match op {
         Op::Remove => (
-            tally.removed - tally.renamed(),
+            tally.leaving(),
             limits.removed_share_max,
             limits.removed_max,
             policy.ceilings.removes,
         ),
         Op::Add => {
-            (tally.added - tally.renamed(), limits.added_share_max, limits.added_max, policy.ceilings.adds)
+            (tally.added.saturating_sub(tally.renamed()), limits.added_share_max, limits.added_max, policy.ceilings.adds)
         }
     };
     if let Some(limit) = ceiling {
@@ -340,9 +342,9 @@ fn too_many<C>(plan: &Plan<C>, policy: &Policy, op: Op) -> Option<Refusal> {
     // Whether everybody may leave is said elsewhere, unless they leave only to enter elsewhere.
     let empty_is_fine = op == Op::Remove && tally.desired() == 0 && plan.moves_to.is_none();
     // Whoever enters while removals are withheld must not make their share smaller in the next pass.
-    let members =
-        policy.share_base.filter(|_| op == Op::Remove).map_or(tally.members, |b| b.min(tally.members));
-    let counts = tally.members >= limits.from_members && !empty_is_fine;
+    let known = tally.known();
+    let members = policy.share_base.filter(|_| op == Op::Remove).map_or(known, |base| base.min(known));
+    let counts = known >= limits.from_members && !empty_is_fine;
     let exceeded = counts && share.is_exceeded_by(changes, members);
     exceeded.then_some(Refusal::Share { op, changes, members, limit: share })
 }

@@ -49,7 +49,7 @@ pub struct Exporting {
 /// Runs these exports.
 ///
 /// # Errors
-/// When the journal cannot be written, before anything is sent. What happens to single exports is in the reports.
+/// When the journal cannot be written, before anything is sent. Every later error is in the reports.
 pub async fn export(
     jobs: Vec<ExportJob>,
     config: &Config,
@@ -94,11 +94,16 @@ pub async fn export(
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
     }
-    let reports: Vec<ExportReport> = order.iter().filter_map(|id| reports.remove(id)).collect();
+    let mut reports: Vec<ExportReport> = order.iter().filter_map(|id| reports.remove(id)).collect();
     let requests = reports.iter().map(|report| report.tally.requests()).sum();
     let ended = Event::Ended { result: word(&reports).to_owned(), requests };
-    journal.append(means.clock.now(), ended)?;
-    journal.sync()?;
+    if let Err(error) = journal.append(means.clock.now(), ended).and_then(|()| journal.sync()) {
+        // The journal is that of all exports of the run.
+        let halt = Halt::from(error);
+        for report in reports.iter_mut().filter(|report| report.halt.is_none()) {
+            report.halt = Some(halt.clone());
+        }
+    }
     Ok(reports)
 }
 

@@ -48,7 +48,7 @@ pub use report::{CohortPlan, CohortReport, Failed, LeftBehind, PassPlan, PassRep
 pub use saved::SavedError;
 pub use strangers::{Asked, StrangersPlan};
 
-use crate::apply::{self, Context, Halt, Health, Interrupt, Outcome};
+use crate::apply::{self, Context, Halt, Health, Interrupt};
 use crate::config::{Config, Retry, SourceAccess};
 use crate::connector::braze::{Braze, KeyKind};
 use crate::desired;
@@ -204,8 +204,8 @@ struct Workspace {
 /// Applies what the guard left of a plan.
 ///
 /// # Errors
-/// When the journal cannot be written, before anything is sent. What happens to single cohorts is in the
-/// report.
+/// When the journal cannot be written, before anything is sent. Every later error is in the report: what was sent is
+/// never lost with it.
 pub async fn apply(plan: PassPlan, config: &Config, means: Means) -> Result<PassReport, StateError> {
     let began = means.clock.now();
     let journal = Arc::new(means.state.journal(&means.pass, began)?);
@@ -232,8 +232,8 @@ pub async fn apply(plan: PassPlan, config: &Config, means: Means) -> Result<Pass
     adopt(&report, &workspaces, config, &means);
     report.requests = report.cohorts.iter().map(|cohort| cohort.outcome.requests()).sum();
     let ended = Event::Ended { result: report.word().to_owned(), requests: report.requests };
-    journal.append(means.clock.now(), ended)?;
-    journal.sync()?;
+    let journaled = journal.append(means.clock.now(), ended).and_then(|()| journal.sync());
+    report.halt = journaled.err().map(Halt::from);
     Ok(report)
 }
 
@@ -277,16 +277,14 @@ async fn one(
     journal: &Journal,
 ) -> CohortReport {
     let mut report = CohortReport::new(&cohort);
-    let id = cohort.id.clone();
+    let (id, sends) = (cohort.id.clone(), cohort.sends());
     let changed = !cohort.verdict.approved.is_in_step() || cohort.record_changed;
     let before = tables::Before::of(&cohort.record, cohort.compared.as_ref());
-    if refusal.is_some() && cohort.sends() {
+    if refusal.is_some() && sends {
         report.outcome.halt = refusal;
     } else {
-        match send(cohort, workspace.as_deref(), means, journal, &mut report).await {
-            Ok(outcome) => report.outcome = outcome,
-            Err(error) => report.outcome.halt = Some(error.into()),
-        }
+        let sent = send(cohort, workspace.as_deref(), means, journal, &mut report).await;
+        report.outcome.stop(sent);
         tokio::task::block_in_place(|| {
             report.table_trouble = tables.keep(&id, &before, means);
             // After the table, which is brought up to date by the runs that the pass has written.
@@ -295,17 +293,23 @@ async fn one(
             }
         });
     }
+    if sends || report.outcome.halt.is_some() {
+        let finished = report.outcome.finished(&id);
+        let journaled = journal.append(means.clock.now(), finished);
+        report.outcome.stop(journaled.map_err(Into::into));
+    }
     means.progress.finished(&id);
     report
 }
 
+/// Sends one cohort's members and triggers. What was done before an error is in the report.
 async fn send(
     mut cohort: CohortPlan,
     workspace: Option<&Workspace>,
     means: &Means,
     journal: &Journal,
     report: &mut CohortReport,
-) -> Result<Outcome, StateError> {
+) -> Result<(), Halt> {
     let mut rejects = means.state.rejects(&means.pass, cohort.id.as_str());
     if let Some(found) = &mut cohort.rejects {
         found.copy_to(&mut rejects)?;
@@ -314,55 +318,59 @@ async fn send(
     let (adds, removes) = (approved.changes(Op::Add), approved.changes(Op::Remove));
     let refusals = cohort.verdict.refusals.len() as u64;
     let (id, is_approved) = (cohort.id.clone(), cohort.is_approved);
-    let mut outcome = Outcome::default();
     let braze = workspace.map(|workspace| &*workspace.braze);
     let asking = match cohort.strangers {
         Some(plan) => Some(Asking::begin(&cohort.id, plan, &mut approved, braze, means).await?),
         None => None,
     };
     let acts = cohort.actions.filter(|actions| !actions.is_idle());
-    let mut acting = match acts {
-        Some(actions) => Some(Acting::begin(&cohort.id, actions, means)?),
+    let acting = match acts {
+        Some(actions) => Some(Acting::begin(&cohort.id, actions, refusals > 0, means)?),
         None => None,
     };
     if !approved.is_in_step() {
         let delivery = &approved.plan().delivery;
         let Some(workspace) = workspace.filter(|workspace| workspace.braze.can_deliver(delivery)) else {
-            return Ok(Outcome { halt: Some(Halt::NoKeys), ..outcome });
+            return Err(Halt::NoKeys);
         };
         let planned = Event::planned(&cohort.id, approved.plan().base, adds, removes, refusals);
         journal.append(means.clock.now(), planned)?;
         let context = context(workspace, means, journal);
-        outcome = apply::apply(approved, cohort.record, cohort.mark, &mut rejects, context).await;
+        report.outcome = apply::apply(approved, cohort.record, cohort.mark, &mut rejects, context).await;
     } else if cohort.record_changed {
         let mut record = cohort.record;
         record.number += 1;
         tokio::task::block_in_place(|| means.state.commit(&cohort.id, &record))?;
     }
+    // From here on something may have been sent: an error stops what follows, and loses nothing.
+    let outcome = &mut report.outcome;
     if let Some(asking) = asking {
-        report.asked = Some(asking.end(&outcome)?);
+        let (asked, ended) = asking.end(outcome);
+        report.asked = Some(asked);
+        outcome.stop(ended.map_err(Into::into));
     }
-    if let Some(acting) = &mut acting {
+    if let Some(mut acting) = acting {
         let context = workspace.map(|workspace| context(workspace, means, journal));
-        report.triggered = acting.carry_out(&cohort.id, &outcome, context, &mut rejects).await?;
+        let acted =
+            acting.carry_out(&cohort.id, outcome, context, &mut rejects, &mut report.triggered).await;
+        outcome.stop(acted);
     }
-    if cohort.empties && outcome.is_whole() && cohort.verdict.refusals.is_empty() {
-        close(&cohort.id, means)?;
+    if cohort.empties && outcome.is_whole() && refusals == 0 {
+        outcome.stop(close(&cohort.id, means).map_err(Into::into));
     }
     let forget = || tokio::task::block_in_place(|| means.state.forget_approvals(&id));
     if is_approved
         && outcome.is_whole()
         && let Err(error) = forget()
     {
-        // What was sent was sent. Should it stay, it is good for that plan alone.
-        tracing::warn!(cohort = %id, "an approval that was used could not be taken away: {error}");
+        // It is good for that plan alone, so it does no harm.
+        tracing::warn!(cohort = %id, "could not delete the used approval: {error}");
     }
     match rejects.finish() {
         Ok(file) => report.rejects_file = file,
-        // What was sent was sent, and is told whatever becomes of the list.
-        Err(error) => drop(outcome.halt.get_or_insert(error.into())),
+        Err(error) => outcome.stop(Err(error.into())),
     }
-    Ok(outcome)
+    Ok(())
 }
 
 fn context<'a>(workspace: &'a Workspace, means: &'a Means, journal: &'a Journal) -> Context<'a> {
@@ -379,7 +387,7 @@ fn context<'a>(workspace: &'a Workspace, means: &'a Means, journal: &'a Journal)
     }
 }
 
-/// A cohort that was to be emptied is empty: from now on it is of no interest.
+/// A cohort that was to be emptied is empty, and no late request can fill it again: it is of no interest from now on.
 fn close(cohort: &CohortId, means: &Means) -> Result<(), StateError> {
     let Some(mut record) = means.state.reader().version(cohort)?.filter(|record| !record.removed) else {
         return Ok(());

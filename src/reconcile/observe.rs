@@ -125,7 +125,7 @@ pub(super) fn judged(
     let (policy, is_approved) = with_approvals(&plan, policy, inputs)?;
     let verdict = guard(plan, &policy);
     let withheld = verdict.refusals.iter().any(|refusal| refusal.side() == Side::Removes);
-    let members = verdict.approved.plan().tally.members;
+    let members = verdict.approved.plan().tally.known();
     record.share_base = withheld.then(|| record.share_base.unwrap_or(members));
     // The base of the share is recorded with what is sent beside the blocked removals. If nothing is, the members
     // stay as many as they are, and a blocked run changes nothing.

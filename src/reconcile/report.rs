@@ -299,6 +299,9 @@ impl CohortReport {
     /// Members after the pass, as far as Braze has accepted them.
     #[must_use]
     pub fn members(&self) -> u64 {
+        if self.outcome.requests() == 0 {
+            return self.tally.members;
+        }
         let gone = if self.sides.removes { self.tally.removed } else { 0 };
         let kept = self.outcome.refused_removals.min(gone);
         let again = if self.sides.adds { self.tally.sent_again } else { 0 };
@@ -329,6 +332,8 @@ pub struct PassReport {
     pub left_behind: Vec<LeftBehind>,
     /// Requests sent.
     pub requests: u64,
+    /// Why the end of the run could not be recorded in the journal, if it could not.
+    pub halt: Option<Halt>,
     places: Vec<usize>,
 }
 
@@ -343,6 +348,7 @@ impl PassReport {
             waiting: told(&plan.waiting),
             left_behind: plan.left_behind.clone(),
             requests: 0,
+            halt: None,
             places: Vec::new(),
         }
     }
@@ -357,9 +363,9 @@ impl PassReport {
         self.cohorts.insert(at, cohort);
     }
 
-    /// The halts of all cohorts.
+    /// The halts of all cohorts, and that of the run itself.
     pub fn halts(&self) -> impl Iterator<Item = &Halt> {
-        self.cohorts.iter().filter_map(|cohort| cohort.outcome.halt.as_ref())
+        self.cohorts.iter().filter_map(|cohort| cohort.outcome.halt.as_ref()).chain(&self.halt)
     }
 
     /// Whether Braze took anything at all in this pass.
@@ -372,6 +378,7 @@ impl PassReport {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.failed.is_empty()
+            && self.halt.is_none()
             && self.cohorts.iter().all(|cohort| cohort.refusals.is_empty() && cohort.is_whole())
     }
 

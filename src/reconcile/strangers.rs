@@ -244,14 +244,16 @@ impl<'a> Asking<'a> {
         self.plan.list.people = list.into_values().collect();
     }
 
-    /// Members are sent. Whoever was sent again, and taken, is a stranger no more.
-    pub(super) fn end(mut self, outcome: &Outcome) -> Result<Asked, StateError> {
-        if outcome.is_whole() && !self.sent_again.is_empty() {
-            let sent_again = &self.sent_again;
-            self.plan.list.people.retain(|stranger| !sent_again.contains(&stranger.who));
-            let (cohort, list) = (&self.cohort, &mut self.plan.list);
-            tokio::task::block_in_place(|| self.means.state.put_strangers(cohort, list))?;
+    /// Members are sent. Unknown users that were sent again and taken are unknown no more. What Braze said is returned
+    /// also when that cannot be recorded.
+    pub(super) fn end(mut self, outcome: &Outcome) -> (Asked, Result<(), StateError>) {
+        if !outcome.is_whole() || self.sent_again.is_empty() {
+            return (self.said, Ok(()));
         }
-        Ok(self.said)
+        let sent_again = &self.sent_again;
+        self.plan.list.people.retain(|stranger| !sent_again.contains(&stranger.who));
+        let (cohort, list) = (&self.cohort, &mut self.plan.list);
+        let put = tokio::task::block_in_place(|| self.means.state.put_strangers(cohort, list));
+        (self.said, put)
     }
 }

@@ -115,6 +115,16 @@ pub(super) async fn exported(
     Ok(reconcile::export(jobs, config, means).await?)
 }
 
+/// Reports of exports that an error kept from running at all.
+pub(super) fn not_run(jobs: &[ExportJob]) -> impl FnOnce(CommandError) -> Vec<ExportReport> + use<> {
+    let reports: Vec<ExportReport> = jobs.iter().map(|job| ExportReport::new(&job.export)).collect();
+    move |error| {
+        let halt = Halt::State(error.in_one_line());
+        let stopped = |report| ExportReport { halt: Some(halt.clone()), ..report };
+        reports.into_iter().map(stopped).collect()
+    }
+}
+
 /// Shows what a pass would read.
 pub(super) fn survey(
     config: &Config,
@@ -216,7 +226,8 @@ pub(super) fn of_halt(halt: &Halt) -> Exit {
         Halt::Unauthorized(_) | Halt::NoKeys => Exit::Credentials,
         Halt::Unavailable(_) | Halt::RateLimited(_) => Exit::Unavailable,
         Halt::LeaseLost => Exit::Held,
-        Halt::Unexpected(..) | Halt::Refused(_) | Halt::Source(_) | Halt::Interrupted | Halt::State(_) => {
+        Halt::Interrupted => Exit::Stopped,
+        Halt::Unexpected(..) | Halt::Refused(_) | Halt::Source(_) | Halt::State(_) => {
             Exit::Failed
         }
     }

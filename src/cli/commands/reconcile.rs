@@ -99,8 +99,10 @@ pub(super) fn apply(
                 return Ok((report, Vec::new()));
             }
             let (state, interrupt) = of_exports;
-            let exports = super::export::exported(config, &ids, state, jobs, &sandboxes, interrupt).await?;
-            Ok((report, exports))
+            let not_run = super::export::not_run(&jobs);
+            let exported = super::export::exported(config, &ids, state, jobs, &sandboxes, interrupt).await;
+            // The cohorts are sent: their report must not be lost with this error.
+            Ok((report, exported.unwrap_or_else(not_run)))
         };
         tokio::select! {
             done = work => done,
@@ -199,7 +201,9 @@ fn exit(report: &PassReport, exports: &[ExportReport]) -> Exit {
     let of_exports = exports.iter().filter_map(|export| export.halt.as_ref()).map(super::export::of_halt);
     let halts: Vec<Exit> = report.halts().map(of_halt).chain(of_exports).collect();
     let changed = report.changed_anything() || exports.iter().any(ExportReport::changed_anything);
+    let sent = report.requests + exports.iter().map(|export| export.tally.requests()).sum::<u64>();
     if let Some(worst) = halts.iter().min() {
+        let changed = changed || (*worst == Exit::Stopped && sent > 0);
         return if changed && *worst != Exit::Stale { Exit::Part } else { *worst };
     }
     let refused = report.cohorts.iter().any(|cohort| !cohort.refusals.is_empty());
@@ -229,8 +233,8 @@ fn of_halt(halt: &Halt) -> Exit {
         Halt::Unavailable(_) | Halt::RateLimited(_) | Halt::Locked => Exit::Unavailable,
         Halt::Stale => Exit::Stale,
         Halt::LeaseLost => Exit::Held,
-        Halt::Unexpected(..) | Halt::Refused(_) | Halt::Unsettled | Halt::Interrupted | Halt::State(_) => {
-            Exit::Failed
-        }
+        Halt::Foreign(..) => Exit::Part,
+        Halt::Interrupted => Exit::Stopped,
+        Halt::Unexpected(..) | Halt::Refused(_) | Halt::Unsettled | Halt::State(_) => Exit::Failed,
     }
 }

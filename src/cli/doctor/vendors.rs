@@ -114,6 +114,9 @@ fn answered(name: &ConnectionName, reply: &Reply, settings: &Braze, findings: &m
         Answer::AcceptedWithErrors { .. } | Answer::TooLarge => {
             findings.note("credentials", "Braze answers otherwise than it should", "the first pass will tell");
         }
+        Answer::Foreign(status, what) => {
+            findings.wrong("reach", format!("a proxy or another server answers for Braze: status {status}, {what}"), endpoint);
+        }
         Answer::Unexpected(status, message) => {
             findings.wrong("reach", format!("whoever answers is not Braze: status {status}: {message}"), endpoint);
         }

@@ -127,6 +127,12 @@ pub(super) fn done(cohort: &CohortReport) -> Vec<String> {
             .map(|said| format!("  {} {}: {said}", yellow("!"), word(one.crossing)));
         lines.extend(said);
     }
+    for (one, done) in actions.each.iter().zip(&cohort.triggered) {
+        if let Some((_, why)) = done.rejected.first() {
+            let who = counted(done.rejected.len() as u64, "recipient");
+            lines.push(format!("  {} {}: {who} rejected by Braze: {why}", yellow("!"), word(one.crossing)));
+        }
+    }
     let unanswered = cohort.triggered.iter().map(|done| done.lost.len()).sum::<usize>();
     lines.extend(lost(actions.lost.len() + unanswered));
     lines
@@ -161,6 +167,7 @@ pub(super) fn done_json(cohort: &CohortReport) -> Value {
             "triggers": one.action.to_string(),
             "sent": done.sent,
             "unanswered": done.lost.len(),
+            "rejected": done.rejected.len(),
             "notice": done.notice,
             "trouble": done.trouble,
         })

@@ -27,6 +27,7 @@ pub(in crate::cli) fn human(
     lines.extend(failed.iter().cloned());
     lines.extend(report.left_behind.iter().map(left_behind));
     lines.extend(super::export::lines(exports));
+    lines.extend(report.halt.iter().map(|halt| format!("{} {halt}", red("not recorded in the journal:"))));
     lines.push(String::new());
     lines.push(summary(report, exports, exit));
     lines.join("\n")
@@ -151,6 +152,7 @@ fn summary(report: &PassReport, exports: &[ExportReport], exit: Exit) -> String 
             return format!("{head} {cohorts}, {members}, {requests} to Braze{exported}.");
         }
         (Exit::Done, true) => green("Applied:"),
+        (Exit::Stopped, _) => yellow("Stopped:"),
         (Exit::Part, _) => yellow("Applied in part:"),
         (Exit::Refused, true) => yellow("Refused in part:"),
         (Exit::Refused, false) => yellow("Refused:"),

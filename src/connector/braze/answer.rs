@@ -37,8 +37,10 @@ pub enum Answer {
     Locked,
     /// 429: not done. When the limit resets, if Braze says so.
     RateLimited(Option<Timestamp>),
-    /// 5xx: perhaps done.
+    /// 408 or 5xx: perhaps done.
     Unavailable(u16),
+    /// A 2xx without Braze's body: a proxy, a portal or a wrong endpoint answered. Perhaps done.
+    Foreign(u16, &'static str),
     /// Any other status: not done, and asking again will not help.
     Unexpected(u16, String),
     /// No answer: perhaps done.
@@ -79,6 +81,12 @@ pub struct Left {
 }
 
 impl Answer {
+    /// Whether Braze may have done what was asked, or may still do it.
+    #[must_use]
+    pub fn may_be_handled_later(&self) -> bool {
+        matches!(self, Self::NoAnswer(_) | Self::Unavailable(_) | Self::Foreign(..))
+    }
+
     /// The answer in a word, for the journal.
     #[must_use]
     pub fn word(&self) -> &'static str {
@@ -91,6 +99,7 @@ impl Answer {
             Self::Locked => "locked",
             Self::RateLimited(_) => "rate_limited",
             Self::Unavailable(_) => "unavailable",
+            Self::Foreign(..) => "foreign",
             Self::Unexpected(..) => "unexpected",
             Self::NoAnswer(_) => "no_answer",
             Self::NotReached(_) => "not_reached",
@@ -117,21 +126,21 @@ pub(super) fn read(
 fn classify(answer: &http::Answer, layout: &Layout, keys: &[&Secret], now: Timestamp) -> Answer {
     let text = answer.body.trim_ascii();
     let parsed = text.starts_with(b"{").then(|| serde_json::from_slice(text).ok()).flatten();
-    let whole = parsed.is_some() || text.is_empty();
+    let foreign = if text.is_empty() { "an empty body" } else { "a body that is not Braze's" };
+    let is_object = parsed.is_some();
     let body: Body = parsed.unwrap_or_default();
     let message = || shown(body.message.as_deref().unwrap_or("(no message)"), keys);
     match answer.status {
-        200..=299 if whole => accepted(&body, layout, keys),
-        // A log-in page, a proxy, a mistyped endpoint: whoever says yes here is not Braze.
-        200..=299 => {
-            Answer::Unexpected(answer.status, "the body is not Braze's; is the endpoint right?".to_owned())
-        }
+        200..=299 if is_object => accepted(&body, layout, keys)
+            .unwrap_or(Answer::Foreign(answer.status, "a body without Braze's `message`")),
+        200..=299 => Answer::Foreign(answer.status, foreign),
+        300..=399 => Answer::Unexpected(answer.status, shown(&headers::redirected(&answer.headers), keys)),
         400 => all_named(&body, layout, keys).unwrap_or_else(|| Answer::BadRequest(message())),
         401 | 403 => Answer::Unauthorized(message()),
         413 => Answer::TooLarge,
         423 => Answer::Locked,
         429 => Answer::RateLimited(retry_at(&answer.headers, now)),
-        500..=599 => Answer::Unavailable(answer.status),
+        408 | 500..=599 => Answer::Unavailable(answer.status),
         status => Answer::Unexpected(status, message()),
     }
 }
@@ -144,17 +153,23 @@ struct Body {
     errors: Option<serde_json::Value>,
 }
 
-fn accepted(body: &Body, layout: &Layout, keys: &[&Secret]) -> Answer {
+/// A 2xx with a JSON object. None: nothing in it is Braze's, which answers every success with a `message`.
+fn accepted(body: &Body, layout: &Layout, keys: &[&Secret]) -> Option<Answer> {
     let errors = match &body.errors {
-        None | Some(serde_json::Value::Null) => return Answer::Accepted,
-        Some(serde_json::Value::Array(errors)) if errors.is_empty() => return Answer::Accepted,
+        None | Some(serde_json::Value::Null) => &[],
         Some(serde_json::Value::Array(errors)) => errors.as_slice(),
         Some(other) => std::slice::from_ref(other),
     };
+    if errors.is_empty() && body.message.as_deref() == Some("success") {
+        return Some(Answer::Accepted);
+    }
+    if errors.is_empty() && body.message.is_none() {
+        return None;
+    }
     let (mut named, mut other) = (Vec::new(), None);
     // Braze's envelope of a fatal error: another message, and nothing was done.
     if let Some(message) = body.message.as_deref().filter(|message| *message != "success") {
-        return Answer::AcceptedWithErrors { named, other: Some(shown(message, keys)), rest_done: false };
+        return Some(Answer::AcceptedWithErrors { named, other: Some(shown(message, keys)), rest_done: false });
     }
     for error in errors {
         match row_error(error, layout, keys) {
@@ -165,7 +180,7 @@ fn accepted(body: &Body, layout: &Layout, keys: &[&Secret]) -> Answer {
     // "Non-fatal errors: the data that they do not affect is processed" (Braze, "API errors"). That this holds for
     // the cohort import as well is nowhere said.
     let rest_done = layout.attributes() > 0 && other.is_none();
-    Answer::AcceptedWithErrors { named, other, rest_done }
+    Some(Answer::AcceptedWithErrors { named, other, rest_done })
 }
 
 /// A 400 that says of every single object what is wrong with it (Braze, "Track users").
@@ -244,8 +259,8 @@ mod tests {
     }
 
     #[test]
-    fn a_success_needs_no_body_and_errors_in_it_are_read() {
-        assert_eq!(reply(201, &[], "").answer, Answer::Accepted);
+    fn a_success_says_so_and_errors_in_it_are_read() {
+        assert_eq!(reply(201, &[], r#"{"message":"success"}"#).answer, Answer::Accepted);
         assert_eq!(reply(200, &[], r#"{"message":"success","errors":[]}"#).answer, Answer::Accepted);
         let body = r#"{"message":"success","errors":[
             {"type":"EXTERNAL_USER_ID_TOO_LARGE","input_array":"user_ids","index":1},
@@ -268,14 +283,25 @@ mod tests {
         assert_eq!(reply(201, &[], r#"{"errors":{"a":1}}"#).answer, other(r#"{"a":1}"#));
         let fatal = r#"{"message":"fatal","errors":[{"type":"x","input_array":"user_ids","index":0}]}"#;
         assert_eq!(reply(200, &[], fatal).answer, other("fatal"));
-        assert_eq!(reply(200, &[], r#"{"errors":null}"#).answer, Answer::Accepted);
+        assert_eq!(reply(200, &[], r#"{"message":"queued"}"#).answer, other("queued"));
     }
 
     #[test]
-    fn a_yes_that_is_not_from_braze() {
-        for body in ["<html>Please log in</html>", "ok", "[]", r#"{"message":"succ"#] {
-            assert!(matches!(reply(200, &[], body).answer, Answer::Unexpected(200, _)), "{body}");
+    fn a_success_without_brazes_body_is_not_brazes() {
+        let bodies = ["", " ", "<html>Please log in</html>", "ok", "[]", "{}", r#"{"errors":null}"#, r#"{"message":"succ"#];
+        for status in [200, 201, 202, 204] {
+            for body in bodies {
+                assert!(matches!(reply(status, &[], body).answer, Answer::Foreign(at, _) if at == status), "{body}");
+            }
         }
+    }
+
+    #[test]
+    fn a_redirect_says_where_to_and_a_408_may_have_been_done() {
+        let moved = reply(301, &[("location", "https://rest.iad-03.braze.example/partners?canary=1")], "").answer;
+        let text = "redirected to https://rest.iad-03.braze.example/partners; set `endpoint:` to the address that answers";
+        assert_eq!(moved, Answer::Unexpected(301, text.to_owned()));
+        assert_eq!(reply(408, &[], "").answer, Answer::Unavailable(408));
     }
 
     #[test]
@@ -297,6 +323,13 @@ mod tests {
         assert_eq!(wait(&[("x-ratelimit-reset", "30"), ("x-ratelimit-retry-after", "7")]), Some(7));
         assert_eq!(wait(&[("x-ratelimit-retry-after", "7"), ("retry-after", "3")]), Some(3));
         assert_eq!(wait(&[("x-ratelimit-reset", "")]), None);
+        assert_eq!(wait(&[("retry-after", "1.2")]), Some(2), "a fraction is rounded up");
+        assert_eq!(wait(&[("retry-after", "soon"), ("x-ratelimit-retry-after", "0.5")]), Some(1));
+        for date in ["Wed, 17 Jun 2020 20:17:10 GMT", "Wednesday, 17-Jun-20 20:17:10 GMT", "Wed Jun 17 20:17:10 2020"] {
+            assert_eq!(wait(&[("retry-after", date)]), Some(30), "{date}");
+        }
+        let slow_clock = [("retry-after", "Wed, 17 Jun 2020 21:00:00 GMT"), ("date", "Wed, 17 Jun 2020 20:59:00 GMT")];
+        assert_eq!(wait(&slow_clock), Some(60), "a minute by Braze's clock");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What Heap answered, read for what it means.
 //!
 //! Source: Heap, "Track": 200, or 400 with a text. No document knows of 413, 429 or 5xx; they are read as HTTP
-//! means them. A body is never parsed.
+//! means them. The body of a success is not fixed: `{}`, `OK`, nothing and 204 were all seen. Only a page of HTML is
+//! certain not to be Heap's: a proxy or a portal answered, and the events are sent again.
 
-use super::super::headers::{retry_at, shown};
+use super::super::headers::{redirected, retry_at, shown};
 use super::super::http::{self, HttpError};
 use crate::model::Timestamp;
 
@@ -56,12 +57,60 @@ pub(super) fn read(result: Result<http::Answer, HttpError>, now: Timestamp) -> A
     };
     let text = || shown(String::from_utf8_lossy(&answer.body).trim(), []);
     match answer.status {
+        200..=299 if is_page(&answer) => {
+            let what = "a page of HTML, which is not Heap's answer; check `endpoint:` and proxies";
+            Answer::Unexpected(answer.status, what.to_owned())
+        }
         200..=299 => Answer::Taken,
+        300..=399 => Answer::Unexpected(answer.status, shown(&redirected(&answer.headers), [])),
         400 => Answer::BadRequest(text()),
         401 | 403 => Answer::Unauthorized(text()),
         413 => Answer::TooLarge,
         429 => Answer::RateLimited(retry_at(&answer.headers, now)),
         408 | 500..=599 => Answer::Unavailable(answer.status),
         status => Answer::Unexpected(status, text()),
+    }
+}
+
+fn is_page(answer: &http::Answer) -> bool {
+    let content_type = answer.headers.get("content-type").and_then(|value| value.to_str().ok());
+    let says_html = content_type.is_some_and(|text| text.to_ascii_lowercase().starts_with("text/html"));
+    (says_html && !answer.body.trim_ascii().is_empty()) || answer.body.trim_ascii().starts_with(b"<")
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn answer(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Answer {
+        let pair = |(k, v): &(&'static str, &'static str)| {
+            (HeaderName::from_static(k), HeaderValue::from_static(v))
+        };
+        let headers: HeaderMap = headers.iter().map(pair).collect();
+        read(Ok(http::Answer { status, headers, body: body.as_bytes().to_vec() }), Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_page_of_html_is_not_heaps_answer() {
+        for (status, body) in [(200, "{}"), (200, "OK"), (200, ""), (204, "")] {
+            assert_eq!(answer(status, &[], body), Answer::Taken, "{status} {body}");
+        }
+        assert_eq!(answer(200, &[("content-type", "text/html")], ""), Answer::Taken, "nothing is no page");
+        for body in ["<html>Log in</html>", "\n<!DOCTYPE html>"] {
+            assert!(matches!(answer(200, &[], body), Answer::Unexpected(200, _)), "{body}");
+        }
+        let page = answer(200, &[("content-type", "text/html; charset=utf-8")], "Log in");
+        assert!(matches!(page, Answer::Unexpected(200, _)));
+    }
+
+    #[test]
+    fn a_redirect_says_where_to_without_secrets() {
+        let location = "https://user:canary@other.example/api/track?token=canary#canary";
+        let Answer::Unexpected(301, text) = answer(301, &[("location", location)], "") else { panic!() };
+        assert!(text.contains("redirected to https://other.example/api/track;"), "{text}");
+        assert!(!text.contains("canary"), "{text}");
+        assert_eq!(answer(408, &[], ""), Answer::Unavailable(408));
     }
 }

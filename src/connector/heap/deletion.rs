@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::super::headers::shown;
+use super::super::headers::{redirected, shown};
 use super::super::http::{self, Auth, Http, HttpError};
 use crate::config::Secret;
 
@@ -59,7 +59,7 @@ impl Deletion<'_> {
         let body = serde_json::json!({ "users": users }).to_string().into_bytes();
         let url = format!("{}/api/public/v0/user_deletion", self.base);
         let asked = self.read(&self.http.post_as(&url, &Auth::Bearer(token.expose()), body).await?)?;
-        Ok(asked.deletion_request_id.unwrap_or_default())
+        asked.deletion_request_id.ok_or_else(|| undocumented("deletion_request_id"))
     }
 
     /// Asks for a token, which tells whether the key is good and changes nothing.
@@ -70,15 +70,21 @@ impl Deletion<'_> {
         let url = format!("{}/api/public/v0/auth_token", self.base);
         let basic = Auth::Basic(self.app_id, self.api_key.expose());
         let token = self.read(&self.http.post_as(&url, &basic, Vec::new()).await?)?;
-        Ok(Secret::new(token.access_token.unwrap_or_default()))
+        Ok(Secret::new(token.access_token.ok_or_else(|| undocumented("access_token"))?))
     }
 
     fn read(&self, answer: &http::Answer) -> Result<Body, DeletionError> {
         let text = || shown(String::from_utf8_lossy(&answer.body).trim(), [self.api_key.expose()]);
         match answer.status {
             200..=299 => Ok(serde_json::from_slice(&answer.body).unwrap_or_default()),
+            300..=399 => Err(DeletionError::Unexpected(answer.status, redirected(&answer.headers))),
             401 | 403 => Err(DeletionError::Unauthorized(text())),
             status => Err(DeletionError::Unexpected(status, text())),
         }
     }
+}
+
+/// A success that lacks its one documented field is the answer of a proxy or a portal: nothing is known to be done.
+fn undocumented(field: &str) -> DeletionError {
+    DeletionError::Unexpected(200, format!("the body is not Heap's: it has no `{field}`"))
 }

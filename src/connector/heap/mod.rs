@@ -1,7 +1,7 @@
 //! Heap's server-side API: takes events and properties of users, and deletes users.
 //!
 //! Source: Heap, "Bulk Track", "Bulk Add User Properties" and "User Deletion". Ingestion is authenticated by
-//! the environment id in the body alone; any 2xx is a yes, whatever its body. What to do about an answer is
+//! the environment id in the body alone; any 2xx is a yes, unless its body is a page of HTML. What to do about an answer is
 //! decided by `export`.
 
 mod answer;
