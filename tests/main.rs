@@ -15,6 +15,7 @@ mod support;
 mod actions;
 mod adbc;
 mod answers;
+mod apply_engine;
 mod architecture;
 mod attributes;
 mod braze_rest;

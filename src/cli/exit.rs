@@ -72,6 +72,12 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// Ends the program from another thread than the one that works.
+#[allow(clippy::disallowed_methods, reason = "the main thread is busy, and a signal must not wait for it")]
+pub(super) fn stop_at_once(exit: Exit) -> ! {
+    std::process::exit(i32::from(exit as u8))
+}
+
 /// A panic on any thread ends the program with 70: a state that is half of anything is never used again,
 /// and what is on disk is whole.
 pub(super) fn on_panic() {
@@ -92,7 +98,7 @@ pub(super) fn on_panic() {
              Please report it with this text.\n{backtrace}\n",
             env!("CARGO_PKG_VERSION")
         ));
-        #[allow(clippy::disallowed_methods, reason = "the one exit besides main's")]
+        #[allow(clippy::disallowed_methods, reason = "a panic on any thread ends the program")]
         std::process::exit(i32::from(Exit::Bug as u8));
     }));
 }

@@ -320,15 +320,15 @@ fn unreadable<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
 fn too_many<C>(plan: &Plan<C>, policy: &Policy, op: Op) -> Option<Refusal> {
     let (tally, limits) = (&plan.tally, &policy.limits);
     let (changes, share, count, ceiling) = match op {
-        Op::Remove => (
-            tally.leaving(),
-            limits.removed_share_max,
-            limits.removed_max,
-            policy.ceilings.removes,
-        ),
-        Op::Add => {
-            (tally.added.saturating_sub(tally.renamed()), limits.added_share_max, limits.added_max, policy.ceilings.adds)
+        Op::Remove => {
+            (tally.leaving(), limits.removed_share_max, limits.removed_max, policy.ceilings.removes)
         }
+        Op::Add => (
+            tally.added.saturating_sub(tally.renamed()),
+            limits.added_share_max,
+            limits.added_max,
+            policy.ceilings.adds,
+        ),
     };
     if let Some(limit) = ceiling {
         return (changes > limit).then_some(Refusal::Ceiling { op, changes, limit });

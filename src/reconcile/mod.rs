@@ -351,8 +351,7 @@ async fn send(
     }
     if let Some(mut acting) = acting {
         let context = workspace.map(|workspace| context(workspace, means, journal));
-        let acted =
-            acting.carry_out(&cohort.id, outcome, context, &mut rejects, &mut report.triggered).await;
+        let acted = acting.carry_out(&cohort.id, outcome, context, &mut rejects, &mut report.triggered).await;
         outcome.stop(acted);
     }
     if cohort.empties && outcome.is_whole() && refusals == 0 {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
+use super::stop::Stop;
 use crate::apply::Interrupt;
 use crate::cli::again::Again;
 use crate::cli::args::{ExportArgs, Format, Global};
@@ -76,14 +77,10 @@ pub(super) fn run_jobs(
     state: Arc<StateWriter>,
     jobs: Vec<ExportJob>,
 ) -> Result<Vec<ExportReport>, CommandError> {
-    super::runtime()?.block_on(async {
-        let sandboxes = access::Sandboxes::default();
-        let (switch, interrupt) = Interrupt::new();
-        tokio::select! {
-            reports = exported(config, ids, state, jobs, &sandboxes, interrupt) => reports,
-            () = super::reconcile::stopped_twice(switch) => Err(stopped_at_once()),
-        }
-    })
+    let run = Stop::listen()?.run(async |interrupt| {
+        exported(config, ids, state, jobs, &access::Sandboxes::default(), interrupt).await
+    });
+    run.unwrap_or_else(|| Err(stopped_at_once()))
 }
 
 fn stopped_at_once() -> CommandError {
@@ -227,8 +224,6 @@ pub(super) fn of_halt(halt: &Halt) -> Exit {
         Halt::Unavailable(_) | Halt::RateLimited(_) => Exit::Unavailable,
         Halt::LeaseLost => Exit::Held,
         Halt::Interrupted => Exit::Stopped,
-        Halt::Unexpected(..) | Halt::Refused(_) | Halt::Source(_) | Halt::State(_) => {
-            Exit::Failed
-        }
+        Halt::Unexpected(..) | Halt::Refused(_) | Halt::Source(_) | Halt::State(_) => Exit::Failed,
     }
 }

@@ -19,6 +19,7 @@ pub(super) mod resync;
 pub(super) mod sandbox;
 pub(super) mod state;
 pub(super) mod status;
+mod stop;
 pub(super) mod validate;
 pub(super) mod watch;
 

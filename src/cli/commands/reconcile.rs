@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
-use crate::apply::{Halt, Interrupt};
+use super::stop::Stop;
+use crate::apply::Halt;
 use crate::cli::again::Again;
 use crate::cli::args::{Format, Global, ReconcileArgs};
 use crate::cli::error::{CommandError, unusable_plan};
 use crate::cli::exit::Exit;
-use crate::cli::logging::tell;
 use crate::cli::output::{Unwritten, out};
 use crate::cli::progress::progress;
 use crate::cli::view::{json, plan as plan_view, report as human};
@@ -23,6 +21,7 @@ use crate::reconcile::{self, ExportJob, FailedKind, Inputs, Means, PassPlan, Pas
 use crate::state::StateWriter;
 
 pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit, CommandError> {
+    let stop = Stop::listen()?;
     let config = super::config(global)?;
     let (keys, secrets) = (access::keys(&config)?, Arc::new(access::sources(&config)?));
     // A saved plan, and single cohorts, are about cohorts alone.
@@ -55,7 +54,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     let jobs = exports.iter().map(|export| super::export::job(export, Days::default(), state.reader()));
     let jobs = jobs.collect::<Result<_, _>>()?;
     let format = args.format;
-    let pass = Pass { global, config: &config, id: pass, progress, format, again, ids, jobs, secrets };
+    let pass = Pass { global, config: &config, id: pass, progress, format, again, ids, jobs, secrets, stop };
     let exit = apply(plan, &keys, state, pass)?;
     Ok(unlearned.filter(|_| exit == Exit::Done).unwrap_or(exit))
 }
@@ -74,6 +73,8 @@ pub(super) struct Pass<'a> {
     pub(super) jobs: Vec<ExportJob>,
     /// What it takes to reach databases.
     pub(super) secrets: Arc<SourceAccess>,
+    /// Signals to stop.
+    pub(super) stop: Stop,
 }
 
 /// Applies a plan, runs the exports, reports, and says how it ended.
@@ -81,36 +82,30 @@ pub(super) fn apply(
     plan: PassPlan,
     keys: &BTreeMap<ConnectionName, Keys>,
     state: Arc<StateWriter>,
-    Pass { global, config, id: pass, progress, format, again, ids, jobs, secrets }: Pass<'_>,
+    Pass { global, config, id: pass, progress, format, again, ids, jobs, secrets, stop }: Pass<'_>,
 ) -> Result<Exit, CommandError> {
     let waiting = plan.waiting.iter().map(plan_view::waiting_lines);
     let failed: Vec<String> = plan.failed.iter().map(plan_view::failed_lines).chain(waiting).collect();
-    let (report, exports) = super::runtime()?.block_on(async {
+    let applied = stop.run(async |interrupt| {
         let sandboxes = access::Sandboxes::default();
         let reached = sandboxes.reach(config, keys, |name| plan.sends_to(name)).await?;
-        let (switch, interrupt) = Interrupt::new();
         let clock = environment::clock();
         let links = reconcile::link(config, &reached, clock)?;
         let of_exports = (Arc::clone(&state), interrupt.clone());
         let means = Means { state, links, pass, clock, progress, interrupt, secrets };
-        let work = async {
-            let report = reconcile::apply(plan, config, means).await?;
-            if jobs.is_empty() {
-                return Ok((report, Vec::new()));
-            }
-            let (state, interrupt) = of_exports;
-            let not_run = super::export::not_run(&jobs);
-            let exported = super::export::exported(config, &ids, state, jobs, &sandboxes, interrupt).await;
-            // The cohorts are sent: their report must not be lost with this error.
-            Ok((report, exported.unwrap_or_else(not_run)))
-        };
-        tokio::select! {
-            done = work => done,
-            () = stopped_twice(switch) => {
-                let stopped = CommandError::new(Exit::Part, "stopped at once");
-                Err(stopped.hint("what was under way is in doubt; the next pass settles it"))
-            }
+        let report = reconcile::apply(plan, config, means).await?;
+        if jobs.is_empty() {
+            return Ok((report, Vec::new()));
         }
+        let (state, interrupt) = of_exports;
+        let not_run = super::export::not_run(&jobs);
+        let exported = super::export::exported(config, &ids, state, jobs, &sandboxes, interrupt).await;
+        // The cohorts are sent: their report must not be lost with this error.
+        Ok::<_, CommandError>((report, exported.unwrap_or_else(not_run)))
+    });
+    let (report, exports) = applied.unwrap_or_else(|| {
+        let stopped = CommandError::new(Exit::Part, "stopped at once");
+        Err(stopped.hint("what was under way is in doubt; the next run settles it"))
     })?;
     let exit = exit(&report, &exports);
     tracing::info!(result = report.word(), requests = report.requests, "the pass ends");
@@ -164,35 +159,6 @@ fn plan(
         Some(file) => reconcile::resume(file, inputs).map_err(|error| unusable_plan(error, again))?,
         None => reconcile::plan(inputs)?,
     })
-}
-
-/// The first signal asks the pass to stop after what is under way. The second ends the waiting.
-pub(super) async fn stopped_twice(switch: watch::Sender<bool>) {
-    signal().await;
-    tell("stopping after what is under way; once more to stop at once");
-    let _ = switch.send(true);
-    signal().await;
-}
-
-#[cfg(unix)]
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-}
-
-#[cfg(not(unix))]
-async fn signal() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending().await
-    }
 }
 
 /// One code for the whole pass: what a person must act on first. A vendor's failure after something was

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::reconcile::{Pass, apply};
+use super::stop::Stop;
 use crate::cli::again::Again;
 use crate::cli::args::{Format, Global, ResyncArgs};
 use crate::cli::error::CommandError;
@@ -31,6 +32,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
         })?;
         return Ok(Exit::Done);
     }
+    let stop = Stop::listen()?;
     let keys = access::keys(&config)?;
     let state = Arc::new(super::writer(&config)?);
     workspace::refuse_other(&config, state.reader(), &keys, &again)?;
@@ -41,7 +43,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     let (ids, jobs) = (std::collections::BTreeMap::new(), Vec::new());
     // Without them a table beside a source is left behind, which the next plan notices.
     let secrets = Arc::new(access::sources(&config).unwrap_or_default());
-    let pass = Pass { global, config: &config, id, progress, format, again, ids, jobs, secrets };
+    let pass = Pass { global, config: &config, id, progress, format, again, ids, jobs, secrets, stop };
     apply(plan, &keys, state, pass)
 }
 

@@ -169,7 +169,11 @@ fn accepted(body: &Body, layout: &Layout, keys: &[&Secret]) -> Option<Answer> {
     let (mut named, mut other) = (Vec::new(), None);
     // Braze's envelope of a fatal error: another message, and nothing was done.
     if let Some(message) = body.message.as_deref().filter(|message| *message != "success") {
-        return Some(Answer::AcceptedWithErrors { named, other: Some(shown(message, keys)), rest_done: false });
+        return Some(Answer::AcceptedWithErrors {
+            named,
+            other: Some(shown(message, keys)),
+            rest_done: false,
+        });
     }
     for error in errors {
         match row_error(error, layout, keys) {
@@ -288,17 +292,30 @@ mod tests {
 
     #[test]
     fn a_success_without_brazes_body_is_not_brazes() {
-        let bodies = ["", " ", "<html>Please log in</html>", "ok", "[]", "{}", r#"{"errors":null}"#, r#"{"message":"succ"#];
+        let bodies = [
+            "",
+            " ",
+            "<html>Please log in</html>",
+            "ok",
+            "[]",
+            "{}",
+            r#"{"errors":null}"#,
+            r#"{"message":"succ"#,
+        ];
         for status in [200, 201, 202, 204] {
             for body in bodies {
-                assert!(matches!(reply(status, &[], body).answer, Answer::Foreign(at, _) if at == status), "{body}");
+                assert!(
+                    matches!(reply(status, &[], body).answer, Answer::Foreign(at, _) if at == status),
+                    "{body}"
+                );
             }
         }
     }
 
     #[test]
     fn a_redirect_says_where_to_and_a_408_may_have_been_done() {
-        let moved = reply(301, &[("location", "https://rest.iad-03.braze.example/partners?canary=1")], "").answer;
+        let moved =
+            reply(301, &[("location", "https://rest.iad-03.braze.example/partners?canary=1")], "").answer;
         let text = "redirected to https://rest.iad-03.braze.example/partners; set `endpoint:` to the address that answers";
         assert_eq!(moved, Answer::Unexpected(301, text.to_owned()));
         assert_eq!(reply(408, &[], "").answer, Answer::Unavailable(408));
@@ -325,10 +342,13 @@ mod tests {
         assert_eq!(wait(&[("x-ratelimit-reset", "")]), None);
         assert_eq!(wait(&[("retry-after", "1.2")]), Some(2), "a fraction is rounded up");
         assert_eq!(wait(&[("retry-after", "soon"), ("x-ratelimit-retry-after", "0.5")]), Some(1));
-        for date in ["Wed, 17 Jun 2020 20:17:10 GMT", "Wednesday, 17-Jun-20 20:17:10 GMT", "Wed Jun 17 20:17:10 2020"] {
+        for date in
+            ["Wed, 17 Jun 2020 20:17:10 GMT", "Wednesday, 17-Jun-20 20:17:10 GMT", "Wed Jun 17 20:17:10 2020"]
+        {
             assert_eq!(wait(&[("retry-after", date)]), Some(30), "{date}");
         }
-        let slow_clock = [("retry-after", "Wed, 17 Jun 2020 21:00:00 GMT"), ("date", "Wed, 17 Jun 2020 20:59:00 GMT")];
+        let slow_clock =
+            [("retry-after", "Wed, 17 Jun 2020 21:00:00 GMT"), ("date", "Wed, 17 Jun 2020 20:59:00 GMT")];
         assert_eq!(wait(&slow_clock), Some(60), "a minute by Braze's clock");
     }
 

@@ -85,9 +85,8 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Answer {
-        let pair = |(k, v): &(&'static str, &'static str)| {
-            (HeaderName::from_static(k), HeaderValue::from_static(v))
-        };
+        let pair =
+            |(k, v): &(&'static str, &'static str)| (HeaderName::from_static(k), HeaderValue::from_static(v));
         let headers: HeaderMap = headers.iter().map(pair).collect();
         read(Ok(http::Answer { status, headers, body: body.as_bytes().to_vec() }), Timestamp::UNIX_EPOCH)
     }

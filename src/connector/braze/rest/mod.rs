@@ -330,7 +330,9 @@ impl Rest {
             Answer::Unauthorized(message) => (RestError::Unauthorized(message), false),
             Answer::BadRequest(message) => (unexpected(400, message), false),
             Answer::Unexpected(status, message) => (unexpected(status, message), false),
-            Answer::Foreign(status, what) => (unexpected(status, format!("{what}; check `endpoint:` and proxies")), false),
+            Answer::Foreign(status, what) => {
+                (unexpected(status, format!("{what}; check `endpoint:` and proxies")), false)
+            }
             Answer::TooLarge => (unexpected(413, "too large".to_owned()), false),
             Answer::RateLimited(_) => (RestError::RateLimited(what.path), true),
             Answer::Locked => (RestError::Unavailable("status 423".to_owned()), true),
