@@ -5,7 +5,7 @@
 //!
 //! `cargo bench --bench watch`, or parts of it: `cargo bench --bench watch -- latency 1000`,
 //! `doors SECONDS PEOPLE`, `idle COHORTS SECONDS`, `rewrites COUNT SECONDS`, `storm DELIVERIES PEOPLE`,
-//! `standby SECONDS`.
+//! `standby SECONDS`, `ingest DELIVERIES SEGMENTS`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that fails panics")]
 #![allow(
@@ -33,6 +33,9 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use support::{SYNCLINE, Sandbox};
+use syncline::fold::{Folding, fold};
+use syncline::model::{Clock, ConnectionName, DoorName, PassId, Timestamp};
+use syncline::state::{Delivery, Holder, Inbox, Location, Room, StateWriter};
 
 const SECRET: &str = "whsec_bench";
 const SENDERS: usize = 16;
@@ -47,11 +50,14 @@ fn main() {
         Some("rewrites") => rewrites(number(1, 1000), number(2, 60)),
         Some("storm") => storm(number(1, 5000), number(2, 1000)),
         Some("standby") => standby(number(1, 120)),
+        Some("ingest") => ingest(number(1, 100_000), number(2, 1)),
         _ => {
             latency(1000);
             latency(1_000_000);
             doors(10, 100);
             idle(100, 30);
+            ingest(100_000, 1);
+            ingest(100_000, 100);
         }
     }
 }
@@ -329,6 +335,54 @@ fn doors(seconds: u64, people: u64) {
         watch.cpu() - cpu,
         times.len(),
         watch.memory().0
+    );
+}
+
+/// Deliveries of one user each, from the inbox into the tables of their segments, in ten batches.
+fn ingest(deliveries: u64, segments: u64) {
+    let home = tempfile::tempdir().unwrap();
+    let clock = Clock::new(Timestamp::now);
+    let holder = Holder { host: "bench".to_owned(), process: 1, since: clock.now(), heard: None };
+    let state = StateWriter::open(&Location::Folder(home.path().to_owned()), &holder, clock, 7).unwrap();
+    let (state, heap) = (Arc::new(state), ConnectionName::new("heap").unwrap());
+    let inbox = Inbox::open(&state, &DoorName::of_heap(&heap), Room::new(1 << 32), clock).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (pass, incomplete_after) = (PassId::new(clock.now(), 1), Duration::from_secs(3600));
+    let mut took = Duration::ZERO;
+    for batch in 0..10 {
+        let each = (deliveries * batch / 10..deliveries * (batch + 1) / 10).map(|n| {
+            let body = body(&format!("sync-{n}"), 1, 1, std::iter::once(n));
+            let body = body.replace(r#""id":7"#, &format!(r#""id":{}"#, n % segments)).into_bytes();
+            Delivery { received: clock.now(), stamp: clock.now().as_millisecond(), body }
+        });
+        let each: Vec<Delivery> = each.collect();
+        for some in each.chunks(1000) {
+            let kept = some.iter().map(|delivery| inbox.keep(delivery.clone()));
+            let kept = runtime.block_on(futures_util::future::join_all(kept));
+            kept.into_iter().for_each(|kept| kept.unwrap());
+        }
+        let files = runtime.block_on(inbox.close_file()).unwrap();
+        let began = Instant::now();
+        let now = clock.now();
+        let folding = Folding { state: &state, heap: &heap, pass: &pass, now, incomplete_after };
+        let folded = fold(&files, folding).unwrap();
+        took += began.elapsed();
+        assert_eq!((folded.put_aside, folded.duplicates), (0, 0));
+        inbox.used(&folded.used);
+    }
+    let told = state.reader().segments(&heap).unwrap();
+    let mut members = 0;
+    for segment in told.by_id.values() {
+        let mut cursor = state.reader().segment_members(&heap, segment).unwrap();
+        while cursor.advance().unwrap().is_some() {
+            members += 1;
+        }
+    }
+    assert_eq!(members, deliveries);
+    let files = fs::read_dir(home.path().join("segments/heap/runs")).unwrap().count();
+    println!(
+        "ingest: {deliveries} deliveries of one user each to {segments} segments in ten batches: {:.0} a second, {files} files of members",
+        deliveries as f64 / took.as_secs_f64()
     );
 }
 

@@ -42,7 +42,7 @@ pub(super) fn read(
     let mut rows = 0;
     while members.advance()?.is_some() {
         rows += 1;
-        let packed = members.packed()?;
+        let packed = members.packed();
         let (person, _) = Identifier::unpack(packed)
             .map_err(|error| StateError::Scratch(std::io::Error::other(error.to_string())))?;
         sink.row(&Id(person.value), Place { file: &name, line: rows })?;

@@ -13,9 +13,10 @@
 //! Segments that no cohort names have tables as well, so that a cohort can be declared later: Heap does not
 //! say again what it has said. Nothing here knows which cohorts there are.
 
+mod batch;
 mod ledger;
+mod merge;
 mod payload;
-mod people;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use std::time::Duration;
 use crate::model::{ConnectionName, PassId, Timestamp};
 use crate::state::{ClosedFile, Contents, Delivery, Reject, RejectLog, Segments, StateError, StateWriter};
 
-use ledger::{Learned, Ledger};
+use ledger::{LearnError, Learned, Ledger};
 use payload::{Payload, Unusable};
 
 /// Bytes of deliveries that are folded in one commit.
@@ -102,7 +103,7 @@ fn commit(
 ) -> Result<(), StateError> {
     let Folding { state, heap, now, incomplete_after, .. } = folding;
     let before = state.reader().segments(heap)?;
-    let mut ledger = Ledger::new(before.clone());
+    let mut ledger = Ledger::new(before.clone(), state, heap);
     for file in files {
         let Contents { deliveries, torn, damaged } = state.reader().deliveries(file)?;
         if torn > 0 {
@@ -116,7 +117,10 @@ fn commit(
             match learn(delivery, &mut ledger) {
                 Ok(Learned::New) => folded.deliveries += 1,
                 Ok(Learned::Known) => folded.duplicates += 1,
-                Err(unusable) => put_aside(&unusable, &delivery.body, &mut ledger, rejects)?,
+                Err(LearnError::Unusable(unusable)) => {
+                    put_aside(&unusable, &delivery.body, &mut ledger, rejects)?;
+                }
+                Err(LearnError::State(error)) => return Err(error),
             }
         }
     }
@@ -128,7 +132,7 @@ fn commit(
     rejects.sync()?;
     folded.given_up += ledger.give_up(now, incomplete_after);
     folded.segments.extend(ledger.changed());
-    let mut after = ledger.write(state, heap)?;
+    let mut after = ledger.write()?;
     folded.put_aside += after.put_aside - before.put_aside;
     let is_changed = after != before;
     if is_changed {
@@ -146,7 +150,7 @@ fn commit(
     Ok(())
 }
 
-fn learn(delivery: &Delivery, ledger: &mut Ledger) -> Result<Learned, Unusable> {
+fn learn(delivery: &Delivery, ledger: &mut Ledger<'_>) -> Result<Learned, LearnError> {
     match Payload::read(delivery)? {
         Payload::Sync(page) => ledger.page(page),
         Payload::Drain { segment, name } => ledger.drain(segment, &name, delivery),
@@ -161,7 +165,7 @@ fn damage() -> Unusable {
 fn put_aside(
     unusable: &Unusable,
     body: &[u8],
-    ledger: &mut Ledger,
+    ledger: &mut Ledger<'_>,
     rejects: &mut RejectLog,
 ) -> Result<(), StateError> {
     ledger.put_aside();

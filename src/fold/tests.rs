@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{Clock, Identifier};
-use crate::state::{Holder, Inbox, Location, Room};
+use crate::state::{Holder, Inbox, Location, Room, Segment};
 
 const NOW: i64 = 1_700_000_000_000;
 
@@ -52,13 +52,23 @@ impl World {
         fold(&files, Folding { state, heap, pass, now: at(now), incomplete_after }).unwrap()
     }
 
+    /// Files of members that the newest version names.
+    fn files(&self) -> usize {
+        let told = self.state.reader().segments(&self.heap).unwrap();
+        let of = |segment: &Segment| {
+            let runs = segment.syncs.iter().map(|sync| sync.adds.len() + sync.removes.len());
+            runs.sum::<usize>() + segment.changes.len() + usize::from(segment.base.is_some())
+        };
+        told.by_id.values().map(of).sum()
+    }
+
     fn members(&self, segment: u64) -> BTreeSet<String> {
         let told = self.state.reader().segments(&self.heap).unwrap();
         let Some(segment) = told.by_id.get(&segment) else { return BTreeSet::new() };
         let mut cursor = self.state.reader().segment_members(&self.heap, segment).unwrap();
         let mut members = BTreeSet::new();
         while cursor.advance().unwrap().is_some() {
-            let (person, _) = Identifier::unpack(cursor.packed().unwrap()).unwrap();
+            let (person, _) = Identifier::unpack(cursor.packed()).unwrap();
             members.insert(person.value.to_owned());
         }
         members
@@ -253,33 +263,106 @@ fn a_sync_of_more_pages_than_there_can_be_is_not_believed() {
     assert_eq!(world.fold(NOW + 7_200_000).given_up, 0);
 }
 
-/// Without names each delivery is a sync of its own. They are merged some at a time, since each is an open file.
+/// Without names each delivery is a sync of its own.
 #[test]
-fn however_many_syncs_in_one_fold_become_one_table() {
+fn however_many_syncs_in_one_fold_become_two_files() {
     let world = World::new();
-    for n in 0..150 {
+    for n in 0..1500 {
         let text = body("", 1, 1, &[u8::try_from(n % 100).unwrap()], &[]);
         world.receive(NOW + n, NOW + n, &text);
     }
-    assert_eq!(world.fold(NOW + 5000).deliveries, 150);
+    assert_eq!(world.fold(NOW + 5000).deliveries, 1500);
     assert_eq!(world.members(7).len(), 100);
-    let told = world.state.reader().segments(&world.heap).unwrap();
-    assert!(told.by_id[&7].syncs.len() < 30);
+    assert_eq!(world.files(), 2, "the base, and the changes that are not merged yet");
+}
+
+/// The same with syncs of two pages each, of which all first pages come before all second ones.
+#[test]
+fn however_many_unfinished_syncs_become_one_file_per_fold() {
+    let world = World::new();
+    for page in 1..=2 {
+        for n in 0..100_u8 {
+            let (add, remove) = if page == 1 { ([n], [200]) } else { ([n + 100], [201]) };
+            let text = body(&format!("t{n}"), page, 2, &add, &remove);
+            world.receive(NOW + i64::from(n), NOW, &text);
+        }
+        assert_eq!(world.fold(NOW).deliveries, 100);
+        assert_eq!(world.files(), page);
+        assert_eq!(world.members(7).len(), 100 * page);
+    }
+}
+
+/// Few deliveries at a time, very often: the files are merged by what they hold.
+#[test]
+fn files_stay_few_however_often_there_is_a_fold() {
+    let world = World::new();
+    for n in 0..40 {
+        let text = body(&format!("s{n}"), 1, 1, &[u8::try_from(n).unwrap()], &[]);
+        world.receive(NOW + n * 1000, NOW + n * 1000, &text);
+        world.fold(NOW + n * 1000);
+        let told = world.state.reader().segments(&world.heap).unwrap();
+        assert!(told.by_id[&7].changes.len() <= 8);
+    }
+    assert_eq!(world.members(7).len(), 40);
+}
+
+/// A delivery that is signed before others that were merged already is late, and a drain as well.
+#[test]
+fn what_comes_after_later_syncs_were_merged_changes_nobody() {
+    let world = World::new();
+    for n in 0..300 {
+        let text = body(&format!("s{n}"), 1, 1, &[u8::try_from(n % 60).unwrap()], &[]);
+        world.receive(NOW + n * 1000, NOW + n * 1000, &text);
+    }
+    world.fold(NOW + 300_000);
+    let drain = r#"{"action_type":"segment.users.drain","data":{"segment":{"id":7,"name":"S"}}}"#;
+    world.receive(NOW - 1000, NOW + 300_000, drain);
+    world.receive(NOW - 1000, NOW + 300_000, &body("late", 1, 1, &[61], &[3]));
+    assert_eq!(world.fold(NOW + 300_000).put_aside, 2);
+    assert_eq!(world.members(7).len(), 60);
+}
+
+/// A retry is signed anew and may come after a sync that says otherwise.
+#[test]
+fn a_page_that_is_sent_again_has_no_later_word() {
+    let world = World::new();
+    let first = body("t0", 1, 1, &[1], &[]);
+    world.receive(NOW, NOW, &first);
+    world.fold(NOW);
+    world.receive(NOW + 1000, NOW, &body("t1", 1, 1, &[], &[1]));
+    world.receive(NOW + 2000, NOW, &first);
+    assert_eq!(world.fold(NOW).duplicates, 1);
+    assert_eq!(world.members(7), BTreeSet::new());
 }
 
 #[test]
-fn a_drain_that_comes_after_later_syncs_were_merged_takes_nobody_out() {
+fn a_drain_ends_a_sync_with_all_of_its_pages() {
     let world = World::new();
-    for n in 0..60 {
-        world.receive(
-            NOW + n * 1000,
-            NOW + n * 1000,
-            &body(&format!("s{n}"), 1, 1, &[u8::try_from(n).unwrap()], &[]),
-        );
-        world.fold(NOW + n * 1000);
-    }
+    // The second page of a sync is signed after the drain; the sync is older than it.
+    world.receive(NOW, NOW, &body("t0", 1, 3, &[1], &[]));
+    world.receive(NOW + 2000, NOW, &body("t0", 2, 3, &[2], &[]));
+    world.fold(NOW);
+    assert_eq!(world.members(7).len(), 2);
     let drain = r#"{"action_type":"segment.users.drain","data":{"segment":{"id":7,"name":"S"}}}"#;
-    world.receive(NOW - 1000, NOW + 70_000, drain);
-    assert_eq!(world.fold(NOW + 70_000).put_aside, 1);
-    assert_eq!(world.members(7).len(), 60);
+    world.receive(NOW + 1000, NOW, drain);
+    world.receive(NOW + 1500, NOW, &body("t1", 1, 1, &[3], &[]));
+    world.fold(NOW);
+    assert_eq!(world.members(7), BTreeSet::from(["u3".to_owned()]));
+}
+
+#[test]
+fn damaged_changes_are_an_error_that_names_the_file() {
+    let world = World::new();
+    world.receive(NOW, NOW, &body("t0", 1, 1, &[1, 2], &[]));
+    world.fold(NOW);
+    let folder = world.home.path().join("segments/heap/runs");
+    let path = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[30] ^= 1;
+    let mut file = std::fs::File::create(&path).unwrap();
+    std::io::Write::write_all(&mut file, &bytes).unwrap();
+    let told = world.state.reader().segments(&world.heap).unwrap();
+    let error = world.state.reader().segment_members(&world.heap, &told.by_id[&7]).unwrap_err();
+    assert!(matches!(&error, StateError::Damaged { path: named, .. } if *named == path), "{error}");
+    assert!(!world.state.reader().verify().unwrap().is_clean());
 }

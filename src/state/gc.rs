@@ -33,7 +33,7 @@ pub struct Garbage {
 struct Place<'a> {
     versions: &'a str,
     runs: &'a str,
-    /// How the names of runs end.
+    /// How the names of files end that are not runs of members.
     suffix: &'a str,
     /// The runs that a version names.
     named: &'a dyn Fn(u64) -> Result<Vec<Box<str>>, StateError>,
@@ -60,9 +60,13 @@ pub(super) fn of_segments(
     connection: &ConnectionName,
     now: Timestamp,
 ) -> Result<Vec<Garbage>, StateError> {
-    let named = |number| state.segment_runs(connection, number).map(ids);
+    let named = |number| {
+        let (runs, changes) = state.segment_files(connection, number)?;
+        Ok(ids(runs).into_iter().chain(changes.into_iter().map(|file| file.id)).collect())
+    };
     let (versions, runs) = (segments::folder_of(connection), run::folder_of(Home::Segments(connection)));
-    of(&state.store, &Place { versions: &versions, runs: &runs, suffix: ".parquet", named: &named }, now)
+    let suffix = segments::SUFFIX;
+    of(&state.store, &Place { versions: &versions, runs: &runs, suffix, named: &named }, now)
 }
 
 /// Finds what may go of an export.
@@ -123,8 +127,10 @@ fn of(store: &Store, place: &Place<'_>, now: Timestamp) -> Result<Vec<Garbage>, 
     for (at, number) in recent.iter().rev().enumerate() {
         if at == 0 || !unnamed.is_empty() {
             let named: BTreeSet<Box<str>> = (place.named)(*number)?.into_iter().collect();
-            unnamed
-                .retain(|found| !found.name.strip_suffix(place.suffix).is_some_and(|id| named.contains(id)));
+            let id_of = |name: &str| -> Option<Box<str>> {
+                Some(name.strip_suffix(place.suffix).or_else(|| name.strip_suffix(".parquet"))?.into())
+            };
+            unnamed.retain(|found| !id_of(&found.name).is_some_and(|id| named.contains(&id)));
         }
     }
     for found in &unnamed {

@@ -93,7 +93,7 @@ pub use rejects::{Reject, RejectFile, RejectLog, rejects_of};
 pub use run::RunWriter;
 pub use scratch::{Batch, Batches, Spool};
 pub use sealed::SealedFile;
-pub use segments::{Gap, Merged, Segment, Segments, Sync, told};
+pub use segments::{Change, Gap, Merged, Segment, SegmentCursor, Segments, Sync, sync_hash, told};
 pub use store::{Address, Failure, Location, StoreError, fail_at};
 pub use unknown::{Stranger, Strangers};
 pub use verify::{Finding, Verification};

@@ -131,6 +131,11 @@ impl RecordCursor {
         runs.fold(None, |standing, run| fold(standing, run.word()))
     }
 
+    /// The last run that has the current key: the one whose word counts.
+    pub(super) fn run(&self) -> Option<usize> {
+        self.current
+    }
+
     /// The packed identifier of the current member.
     ///
     /// # Errors

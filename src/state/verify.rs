@@ -11,6 +11,9 @@ use super::{Contents, StateError, StateReader};
 use super::{exports, identity, segments};
 use crate::model::{CohortId, ConnectionName, DoorName, ExportId};
 
+/// How the names of runs of members end.
+const MEMBERS: &str = ".parquet";
+
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -73,7 +76,7 @@ pub(super) fn verify(state: &StateReader) -> Result<Verification, StateError> {
 struct Place<'a> {
     versions: String,
     runs: String,
-    /// How the names of runs end.
+    /// How the names of files end that are not runs of members.
     suffix: &'a str,
     /// The runs that a version names.
     named: &'a dyn Fn(u64) -> Result<Vec<Named>, StateError>,
@@ -106,7 +109,7 @@ fn all<T: Into<Named>>(runs: Vec<T>) -> Vec<Named> {
 fn cohort(state: &StateReader, id: &CohortId, found: &mut Verification) -> Result<(), StateError> {
     let named = |number| version::read(&state.store, id, number).map(|version| all(version.runs));
     let (versions, runs) = (version::folder_of(id), run::folder_of(id));
-    let place = Place { versions, runs, suffix: ".parquet", named: &named };
+    let place = Place { versions, runs, suffix: MEMBERS, named: &named };
     let is_empty = one(state, &place, found)?;
     if let Err(error @ StateError::Damaged { .. }) = state.version(id)
         && is_empty
@@ -121,9 +124,12 @@ fn segments_of(
     heap: &ConnectionName,
     found: &mut Verification,
 ) -> Result<(), StateError> {
-    let named = |number| state.segment_runs(heap, number).map(all);
+    let named = |number| {
+        let (runs, changes) = state.segment_files(heap, number)?;
+        Ok(all(runs).into_iter().chain(all(changes)).collect())
+    };
     let (versions, runs) = (segments::folder_of(heap), run::folder_of(Home::Segments(heap)));
-    one(state, &Place { versions, runs, suffix: ".parquet", named: &named }, found)?;
+    one(state, &Place { versions, runs, suffix: segments::SUFFIX, named: &named }, found)?;
     inbox(state, &DoorName::of_heap(heap), found)
 }
 
@@ -164,7 +170,8 @@ fn one(state: &StateReader, place: &Place<'_>, found: &mut Verification) -> Resu
     let named = versions(state, place, found)?;
     let mut present = BTreeSet::new();
     for file in state.store.files(&place.runs)? {
-        match file.name.strip_suffix(place.suffix).filter(|run| named.contains_key(*run)) {
+        let id = file.name.strip_suffix(place.suffix).or_else(|| file.name.strip_suffix(MEMBERS));
+        match id.filter(|run| named.contains_key(*run)) {
             Some(run) => drop(present.insert(run.to_owned())),
             None => {
                 let what = "no version names it; a crash left it behind";
@@ -173,7 +180,8 @@ fn one(state: &StateReader, place: &Place<'_>, found: &mut Verification) -> Resu
         }
     }
     for (run, newest) in named.values() {
-        let path = format!("{}/{}{}", place.runs, run.file.id, place.suffix);
+        let suffix = if run.members.is_some() { MEMBERS } else { place.suffix };
+        let path = format!("{}/{}{suffix}", place.runs, run.file.id);
         if present.contains(&*run.file.id) {
             found.runs += 1;
             found.bytes += run.file.bytes;

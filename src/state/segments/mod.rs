@@ -3,24 +3,35 @@
 //! ```text
 //! segments/<connection>/versions/000000000012.json   put-if-absent, as the versions of cohorts
 //! segments/<connection>/runs/<uuid>.parquet          who entered or left, sorted by key
+//! segments/<connection>/runs/<uuid>.changes          the same of small syncs, one file per segment and batch
 //! ```
 //!
-//! A segment is a *base* and, on top of it, *syncs*: what Heap told in one go, in pages. A later sync has the
-//! last word, whenever its pages arrive, as long as it is not merged into the base. Which syncs take anybody
-//! out, and when they are merged, is decided by `fold`; here it is only written down and read.
+//! A segment is a *base* and, on top of it, *syncs*, which Heap sends in pages. The sync that was signed later
+//! counts, whenever its pages arrive, as long as it is not merged into the base. A large sync has runs of its own;
+//! the users of small ones are *changes*, each with the time it was signed for. Which syncs remove members, and
+//! when they are merged, is decided by `fold`; this module only writes and reads.
 
+mod changes;
+mod cursor;
 mod shape;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::format;
 use super::run::Home;
+use super::sealed::SealedFile;
 use super::version::{RunRef, number_of};
 use super::{RecordCursor, RunWriter, StateError, StateReader, StateWriter};
 use crate::model::{ConnectionName, Op, RowSet, Timestamp};
 use shape::Shape;
+
+pub use changes::Change;
+pub(super) use changes::SUFFIX;
+pub use cursor::SegmentCursor;
 
 /// What one Heap has told, as of one commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,8 +57,10 @@ pub struct Segment {
     pub merged_to: Option<i64>,
     /// Everybody who was told by syncs that are merged. None: nobody.
     pub base: Option<RunRef>,
-    /// Syncs that are not merged, in the order in which Heap made them.
+    /// Syncs that are not merged and have runs or wait for pages, in the order in which Heap signed them.
     pub syncs: Vec<Sync>,
+    /// The changes of small syncs, the oldest file first.
+    pub changes: Vec<SealedFile>,
     /// The last syncs that were merged, the newest last.
     pub merged: Vec<Merged>,
     /// Syncs that were merged with pages missing.
@@ -129,6 +142,7 @@ impl Segment {
             merged_to: None,
             base: None,
             syncs: Vec::new(),
+            changes: Vec::new(),
             merged: Vec::new(),
             gaps: Vec::new(),
         }
@@ -145,19 +159,50 @@ impl Segment {
         runs
     }
 
+    /// The time that each run of [`Self::in_effect`] is signed for, and the hash of its sync. The base is older than
+    /// everything else.
+    fn signed_of_runs(&self) -> Vec<(i64, u64)> {
+        let mut signed: Vec<(i64, u64)> = self.base.iter().map(|_| (i64::MIN, 0)).collect();
+        for sync in &self.syncs {
+            let removes = if sync.removes_count() { sync.removes.len() } else { 0 };
+            signed.extend(std::iter::repeat_n((sync.signed, sync_hash(&sync.id)), sync.adds.len() + removes));
+        }
+        signed
+    }
+
     /// All its runs.
     fn runs(&self) -> impl Iterator<Item = &RunRef> {
         let syncs = self.syncs.iter().flat_map(|sync| sync.adds.iter().chain(&sync.removes));
         self.base.iter().chain(syncs)
     }
 
-    /// Tells this state of the segment from any other: what its members are made of.
+    /// Each change with the time that its sync is signed for, without removals by syncs that wait for pages.
+    #[must_use]
+    pub fn changes_in_effect(&self, mut changes: Vec<Change>) -> Vec<Change> {
+        let syncs: HashMap<u64, &Sync> = self.syncs.iter().map(|sync| (sync_hash(&sync.id), sync)).collect();
+        changes.retain_mut(|change| {
+            let Some(sync) = syncs.get(&change.sync) else { return true };
+            change.signed = sync.signed;
+            change.op == Op::Add || sync.removes_count()
+        });
+        changes
+    }
+
+    /// Identifies the members: two states of a segment with the same fingerprint have the same members.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        let ids: Vec<String> =
-            self.in_effect().iter().map(|run| format!("{}{}", run.op.as_str(), run.id)).collect();
-        ids.join(" ")
+        let runs = self.in_effect().into_iter().map(|run| format!("{}{}", run.op.as_str(), run.id));
+        let changes = self.changes.iter().map(|file| file.id.to_string());
+        // Removals by these take effect without a new file.
+        let settled = self.syncs.iter().filter(|sync| sync.removes_count()).map(|sync| sync.id.clone());
+        runs.chain(changes).chain(settled).collect::<Vec<_>>().join(" ")
     }
+}
+
+/// What changes name a sync by.
+#[must_use]
+pub fn sync_hash(id: &str) -> u64 {
+    xxh3_64(id.as_bytes())
 }
 
 pub(super) fn folder_of(connection: &ConnectionName) -> String {
@@ -213,19 +258,32 @@ impl StateReader {
         &self,
         connection: &ConnectionName,
         segment: &Segment,
-    ) -> Result<RecordCursor, StateError> {
-        let runs = segment.in_effect();
-        RecordCursor::of_runs(&self.store, Home::Segments(connection), &runs, self.seed())
+    ) -> Result<SegmentCursor, StateError> {
+        let changes = segment.changes_in_effect(self.segment_changes(connection, segment)?);
+        self.merged_members(connection, segment, changes)
     }
 
-    /// The runs that a commit names.
-    pub(super) fn segment_runs(
+    /// Who is in by a segment's runs and these changes.
+    fn merged_members(
+        &self,
+        connection: &ConnectionName,
+        segment: &Segment,
+        changes: Vec<Change>,
+    ) -> Result<SegmentCursor, StateError> {
+        let (runs, signed) = (segment.in_effect(), segment.signed_of_runs());
+        let runs = RecordCursor::of_runs(&self.store, Home::Segments(connection), &runs, self.seed())?;
+        Ok(SegmentCursor::new(runs, signed, changes::last_of_each(changes)))
+    }
+
+    /// The runs and the files of changes that a commit names.
+    pub(super) fn segment_files(
         &self,
         connection: &ConnectionName,
         number: u64,
-    ) -> Result<Vec<RunRef>, StateError> {
+    ) -> Result<(Vec<RunRef>, Vec<SealedFile>), StateError> {
         let segments = self.segments_at(connection, number)?;
-        Ok(segments.by_id.values().flat_map(Segment::runs).cloned().collect())
+        let runs = segments.by_id.values().flat_map(Segment::runs).cloned().collect();
+        Ok((runs, segments.by_id.values().flat_map(|segment| &segment.changes).cloned().collect()))
     }
 }
 
@@ -274,6 +332,26 @@ impl StateWriter {
                 writer.push(members.packed()?)?;
                 rows += 1;
             }
+        }
+        if rows == 0 { Ok(None) } else { writer.finish().map(|run| Some(told(run))) }
+    }
+
+    /// Writes the members by a segment's runs and these changes as one run: a new base. None: nobody is in.
+    ///
+    /// # Errors
+    /// When a run cannot be read or written.
+    pub fn merge_segment(
+        &self,
+        connection: &ConnectionName,
+        segment: &Segment,
+        changes: Vec<Change>,
+    ) -> Result<Option<RunRef>, StateError> {
+        let mut members = self.reader().merged_members(connection, segment, changes)?;
+        let mut writer = self.segment_run(connection, Op::Add)?;
+        let mut rows = 0;
+        while members.advance()?.is_some() {
+            writer.push(members.packed())?;
+            rows += 1;
         }
         if rows == 0 { Ok(None) } else { writer.finish().map(|run| Some(told(run))) }
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Gap, Merged, Segment, Segments, Sync};
 use crate::model::{Op, RowSet, timestamp_text};
 use crate::state::format;
+use crate::state::sealed::SealedShape;
 use crate::state::version::RunRef;
 
 /// The file, letter by letter.
@@ -30,6 +31,8 @@ struct SegmentShape {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<RunShape>,
     syncs: Vec<SyncShape>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    changes: Vec<SealedShape>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     merged: Vec<Merged>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -107,6 +110,7 @@ impl SegmentShape {
             merged_to: segment.merged_to,
             base: segment.base.as_ref().map(RunShape::from_run),
             syncs: segment.syncs.iter().map(SyncShape::from_sync).collect(),
+            changes: segment.changes.iter().map(SealedShape::from_file).collect(),
             merged: segment.merged.clone(),
             gaps: segment.gaps.clone(),
         }
@@ -124,6 +128,7 @@ impl SegmentShape {
             merged_to: self.merged_to,
             base,
             syncs: self.syncs.into_iter().map(SyncShape::into_sync).collect::<Option<_>>()?,
+            changes: self.changes.into_iter().map(SealedShape::into_file).collect::<Option<_>>()?,
             merged: self.merged,
             gaps: self.gaps,
         })

@@ -1,0 +1,148 @@
+//! What one batch of deliveries adds to one segment, until it is written.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::payload::Page;
+use crate::model::{ConnectionName, EXTERNAL_ID_LEN_MAX, Identifier, Key, KeySeed, Kind, Op};
+use crate::state::{Change, RunRef, Segment, StateError, StateWriter, sync_hash, told};
+
+/// Why a user cannot be kept, as a stable word.
+pub(super) type Reason = &'static str;
+
+/// The changes of a segment: those that are stored, and those of this batch.
+pub(super) struct SegmentBatch {
+    /// The changes of the files that the segment has, as they were written.
+    pub(super) stored: Vec<Change>,
+    /// Changes by whole syncs of a single page, in the order of arrival.
+    pub(super) changes: Vec<Change>,
+    /// Changes by syncs of several pages, by the sync's id.
+    pub(super) by_sync: BTreeMap<String, Vec<Change>>,
+    /// The pages of all of these.
+    pages: HashSet<u64>,
+    /// The time that each unmerged sync is signed for.
+    signed: HashMap<String, i64>,
+    /// The latest time that any change is signed for.
+    newest: i64,
+    /// Merged syncs, and whether they were whole.
+    merged: HashMap<String, bool>,
+    /// Hashes of syncs that a drain has ended.
+    pub(super) ended: HashSet<u64>,
+    /// Users that cannot be kept.
+    pub(super) rejected: Vec<(Reason, String)>,
+}
+
+impl SegmentBatch {
+    /// Begins a batch with the changes that are stored.
+    pub(super) fn new(segment: &Segment, stored: Vec<Change>) -> Self {
+        let signed = segment.syncs.iter().map(|sync| (sync.id.clone(), sync.signed)).collect();
+        let merged = segment.merged.iter().map(|merged| (merged.sync.clone(), merged.whole)).collect();
+        Self {
+            pages: stored.iter().map(|change| change.page).collect(),
+            newest: stored.iter().map(|change| change.signed).max().unwrap_or(i64::MIN),
+            stored,
+            changes: Vec::new(),
+            by_sync: BTreeMap::new(),
+            signed,
+            merged,
+            ended: HashSet::new(),
+            rejected: Vec::new(),
+        }
+    }
+
+    /// Whether a sync is merged, and was whole.
+    pub(super) fn merged(&self, sync: &str) -> Option<bool> {
+        self.merged.get(sync).copied()
+    }
+
+    /// The place of an unmerged sync of several pages.
+    pub(super) fn place_of(&self, segment: &Segment, sync: &str) -> Option<usize> {
+        let signed = *self.signed.get(sync)?;
+        let from = segment.syncs.partition_point(|other| other.signed < signed);
+        let same_time = segment.syncs.get(from..)?.iter().take_while(|other| other.signed == signed);
+        same_time.enumerate().find(|(_, other)| other.id == sync).map(|(at, _)| from + at)
+    }
+
+    /// A sync is signed for this time.
+    pub(super) fn sign(&mut self, sync: &str, signed: i64) {
+        self.signed.insert(sync.to_owned(), signed);
+    }
+
+    /// Whether the users of this very page are among the changes.
+    pub(super) fn has_page(&self, hash: u64) -> bool {
+        self.pages.contains(&hash)
+    }
+
+    /// Whether nothing is signed for a later time.
+    pub(super) fn is_newest(&self, segment: &Segment, signed: i64) -> bool {
+        self.newest <= signed && segment.syncs.last().is_none_or(|last| last.signed <= signed)
+    }
+
+    /// Adds the users of a page. `is_whole`: the sync has no other page.
+    pub(super) fn push(&mut self, page: &Page<'_>, is_whole: bool, seed: KeySeed) {
+        let (sync, hash) = (sync_hash(&page.sync), page_hash(page));
+        let changes =
+            if is_whole { &mut self.changes } else { self.by_sync.entry(page.sync.clone()).or_default() };
+        // A user on both sides of a page leaves: of two changes for the same time the later entry counts.
+        for (op, members) in [(Op::Add, &page.add), (Op::Remove, &page.remove)] {
+            for member in members {
+                let value = member.id.as_ref().map_or("", |id| &id.0);
+                match packed(value) {
+                    Ok(packed) => {
+                        let key = Key::of(seed, &packed);
+                        changes.push(Change { key, signed: page.signed, sync, page: hash, op, packed });
+                    }
+                    Err(reason) => self.rejected.push((reason, value.to_owned())),
+                }
+            }
+        }
+        self.pages.insert(hash);
+        self.newest = self.newest.max(page.signed);
+    }
+
+    /// Drops what was signed up to a time, since the segment was drained then, and all of the syncs that `is_ended`.
+    pub(super) fn drain(&mut self, stamp: i64, ended: &[String]) {
+        self.changes.retain(|change| change.signed > stamp);
+        for sync in ended {
+            self.by_sync.remove(sync);
+            self.signed.remove(sync);
+            self.ended.insert(sync_hash(sync));
+        }
+    }
+}
+
+/// Identifies a page of a sync by what it says.
+pub(super) fn page_hash(page: &Page<'_>) -> u64 {
+    sync_hash(&page.sync).rotate_left(1) ^ page.hash
+}
+
+/// The value that Heap sends, packed. It is kept as it is and matched later.
+fn packed(value: &str) -> Result<Box<[u8]>, Reason> {
+    let value = value.trim();
+    match value.len() {
+        0 => return Err("no_identifier"),
+        len if len > EXTERNAL_ID_LEN_MAX => return Err("too_long"),
+        _ => {}
+    }
+    let mut packed = Vec::with_capacity(value.len() + 4);
+    Identifier { kind: Kind::ExternalId, label: "", value }.pack_into(&mut packed);
+    Ok(packed.into())
+}
+
+/// Writes one side of a large sync as a run, in the order of the keys and each user once. None: there is no user.
+pub(super) fn write_run(
+    changes: &[Change],
+    op: Op,
+    state: &StateWriter,
+    heap: &ConnectionName,
+) -> Result<Option<RunRef>, StateError> {
+    let side = changes.iter().filter(|change| change.op == op);
+    let mut members: Vec<(Key, &[u8])> = side.map(|change| (change.key, &*change.packed)).collect();
+    members.sort_unstable();
+    members.dedup();
+    if members.is_empty() {
+        return Ok(None);
+    }
+    let mut run = state.segment_run(heap, op)?;
+    members.iter().try_for_each(|(_, packed)| run.push(packed))?;
+    run.finish().map(|run| Some(told(run)))
+}

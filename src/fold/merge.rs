@@ -1,0 +1,157 @@
+//! Writing a batch: changes as one file per segment, and what has become too much merged into the base.
+
+use std::collections::HashMap;
+
+use super::batch::{SegmentBatch, write_run};
+use crate::model::{ConnectionName, Op};
+use crate::state::{Change, Merged, Segment, StateError, StateWriter, Sync, sync_hash};
+
+/// A sync with more users than this in one batch has runs of its own. Small under test, so that few users do.
+const SYNC_LEN_MAX: usize = if cfg!(test) { 6 } else { 8192 };
+/// So many changes are not merged at least, since an earlier one may still arrive.
+const CHANGES_KEPT: usize = if cfg!(test) { 128 } else { 32 << 10 };
+/// With more changes than this, those before the newest [`CHANGES_KEPT`] are merged.
+const CHANGES_MAX: usize = 2 * CHANGES_KEPT;
+/// Each reader reads all files of changes.
+const FILES_MAX: usize = 8;
+/// Each run is an open file while a table is read.
+const RUNS_MAX: usize = 8;
+/// The newest syncs with runs that are not merged, since a page of an earlier one may still arrive.
+const SYNCS_KEPT: usize = 12;
+/// With this many more syncs with runs, those before the newest are merged.
+const SYNCS_MORE: usize = 12;
+/// Syncs that are whole and without runs: only the changes know more of them.
+const WHOLE_MAX: usize = 64;
+/// Merged syncs that are remembered, to recognize their pages.
+const MERGED_KEPT: usize = 64;
+
+/// Writes what one batch adds to a segment.
+pub(super) fn write(
+    segment: &mut Segment,
+    mut batch: SegmentBatch,
+    state: &StateWriter,
+    heap: &ConnectionName,
+) -> Result<(), StateError> {
+    for (id, changes) in std::mem::take(&mut batch.by_sync) {
+        let Some(at) = batch.place_of(segment, &id) else { continue };
+        if changes.len() > SYNC_LEN_MAX {
+            write_runs(&mut segment.syncs[at], &changes, state, heap)?;
+        } else {
+            batch.changes.extend(changes);
+        }
+    }
+    if batch.changes.is_empty() && batch.ended.is_empty() && !is_due(segment, &batch) {
+        return Ok(());
+    }
+    if is_due(segment, &batch) || !batch.ended.is_empty() {
+        return rewrite(segment, batch, state, heap);
+    }
+    segment.changes.push(state.write_changes(heap, &batch.changes)?);
+    Ok(())
+}
+
+fn has_runs(sync: &Sync) -> bool {
+    !sync.adds.is_empty() || !sync.removes.is_empty()
+}
+
+/// Whether files of changes, or syncs, are to become fewer.
+fn is_due(segment: &Segment, batch: &SegmentBatch) -> bool {
+    let with_runs = segment.syncs.iter().filter(|sync| has_runs(sync)).count();
+    let whole = segment.syncs.iter().filter(|sync| sync.is_whole() && !has_runs(sync)).count();
+    segment.changes.len() + usize::from(!batch.changes.is_empty()) > FILES_MAX
+        || batch.stored.len() + batch.changes.len() > CHANGES_MAX
+        || with_runs >= SYNCS_KEPT + SYNCS_MORE
+        || whole > WHOLE_MAX
+}
+
+fn write_runs(
+    sync: &mut Sync,
+    changes: &[Change],
+    state: &StateWriter,
+    heap: &ConnectionName,
+) -> Result<(), StateError> {
+    for (op, runs) in [(Op::Add, &mut sync.adds), (Op::Remove, &mut sync.removes)] {
+        runs.extend(write_run(changes, op, state, heap)?);
+        if runs.len() > RUNS_MAX {
+            let merged = state.merge_told(heap, runs, op)?;
+            *runs = merged.into_iter().collect();
+        }
+    }
+    Ok(())
+}
+
+/// Writes all changes as one file, without those that are merged into the base or were drained.
+fn rewrite(
+    segment: &mut Segment,
+    batch: SegmentBatch,
+    state: &StateWriter,
+    heap: &ConnectionName,
+) -> Result<(), StateError> {
+    let SegmentBatch { stored, changes, ended, .. } = batch;
+    let mut all: Vec<Change> = stored.into_iter().chain(changes).collect();
+    all.retain(|change| !ended.contains(&change.sync));
+    // A change has the time of its sync, which an earlier page of it may have changed.
+    let signed: HashMap<u64, i64> =
+        segment.syncs.iter().map(|sync| (sync_hash(&sync.id), sync.signed)).collect();
+    for change in &mut all {
+        change.signed = signed.get(&change.sync).copied().unwrap_or(change.signed);
+    }
+    all.retain(|change| segment.drained.is_none_or(|drained| change.signed > drained));
+    if let Some(until) = merged_until(segment, &all) {
+        all = merge(segment, all, until, state, heap)?;
+    }
+    // A missing page of the newest of those that were given up may still arrive.
+    let given_up_at = segment.syncs.len().saturating_sub(SYNCS_KEPT);
+    let given_up_before = segment.syncs.get(given_up_at).map_or(i64::MIN, |sync| sync.signed);
+    let over = segment.syncs.extract_if(.., |sync| {
+        !has_runs(sync) && (sync.is_whole() || (sync.given_up && sync.signed < given_up_before))
+    });
+    segment.merged.extend(over.map(|sync| Merged { whole: sync.is_whole(), sync: sync.id }));
+    let forgotten = segment.merged.len().saturating_sub(MERGED_KEPT);
+    segment.merged.drain(..forgotten);
+    segment.changes.clear();
+    if !all.is_empty() {
+        segment.changes.push(state.write_changes(heap, &all)?);
+    }
+    Ok(())
+}
+
+/// Up to which time changes and syncs are merged into the base: not beyond a sync that waits for pages.
+fn merged_until(segment: &Segment, all: &[Change]) -> Option<i64> {
+    let waiting = segment.syncs.iter().filter(|sync| !sync.removes_count()).map(|sync| sync.signed).min();
+    let with_runs: Vec<i64> =
+        segment.syncs.iter().filter(|sync| has_runs(sync)).map(|sync| sync.signed).collect();
+    let of_syncs = with_runs
+        .len()
+        .checked_sub(SYNCS_KEPT + 1)
+        .filter(|_| with_runs.len() >= SYNCS_KEPT + SYNCS_MORE)
+        .map(|at| with_runs[at]);
+    let of_changes = (all.len() > CHANGES_MAX).then(|| {
+        let mut signed: Vec<i64> = all.iter().map(|change| change.signed).collect();
+        signed.sort_unstable();
+        signed[signed.len() - CHANGES_KEPT - 1]
+    });
+    let until = of_syncs.max(of_changes)?;
+    Some(waiting.map_or(until, |waiting| until.min(waiting.saturating_sub(1))))
+}
+
+/// Merges what was signed up to a time into the base. Returns the other changes.
+fn merge(
+    segment: &mut Segment,
+    all: Vec<Change>,
+    until: i64,
+    state: &StateWriter,
+    heap: &ConnectionName,
+) -> Result<Vec<Change>, StateError> {
+    let (old, later): (Vec<Change>, Vec<Change>) = all.into_iter().partition(|change| change.signed <= until);
+    let later_syncs = segment.syncs.split_off(segment.syncs.partition_point(|sync| sync.signed <= until));
+    if !old.is_empty() || segment.syncs.iter().any(has_runs) {
+        let last = old.iter().map(|change| change.signed).chain(segment.syncs.iter().map(|sync| sync.signed));
+        segment.merged_to = segment.merged_to.max(last.max());
+        let changes = segment.changes_in_effect(old);
+        segment.base = state.merge_segment(heap, segment, changes)?;
+    }
+    let merged = std::mem::replace(&mut segment.syncs, later_syncs);
+    segment.merged.extend(merged.into_iter().map(|sync| Merged { whole: sync.is_whole(), sync: sync.id }));
+    Ok(later)
+}

@@ -1,0 +1,115 @@
+//! The members of a segment, in the order of their keys: its base and large syncs, which are sorted runs, merged
+//! with its changes.
+
+use std::iter::Peekable;
+use std::vec::IntoIter;
+
+use super::super::{RecordCursor, StateError};
+use super::changes::Change;
+use crate::model::{Key, Op, Standing};
+
+/// A cursor over the members of a segment.
+#[derive(Debug)]
+pub struct SegmentCursor {
+    runs: RecordCursor,
+    /// The time that each run was signed for, and the hash of its sync.
+    signed: Vec<(i64, u64)>,
+    /// The last change of each user.
+    changes: Peekable<IntoIter<Change>>,
+    /// The entry of the runs that comes next.
+    ahead: Option<RunEntry>,
+    is_started: bool,
+    /// The packed identifier of the current member.
+    packed: Vec<u8>,
+}
+
+/// What the runs know of a user.
+#[derive(Clone, Copy, Debug)]
+struct RunEntry {
+    key: Key,
+    signed: i64,
+    sync: u64,
+    is_in: bool,
+}
+
+impl RunEntry {
+    /// Whether it counts, and not the change of the same user. Within one sync, a removal does.
+    fn is_after(&self, change: &Change) -> bool {
+        self.signed > change.signed
+            || (!self.is_in && (self.signed, self.sync) == (change.signed, change.sync))
+    }
+}
+
+impl SegmentCursor {
+    /// Merges `runs`, signed for the times in `signed`, with the last change of each user.
+    pub(super) fn new(runs: RecordCursor, signed: Vec<(i64, u64)>, changes: Vec<Change>) -> Self {
+        let changes = changes.into_iter().peekable();
+        Self { runs, signed, changes, ahead: None, is_started: false, packed: Vec::new() }
+    }
+
+    /// Moves on to the next member.
+    ///
+    /// # Errors
+    /// When a run cannot be read or is damaged.
+    pub fn advance(&mut self) -> Result<Option<(Key, Standing)>, StateError> {
+        if !self.is_started {
+            self.is_started = true;
+            self.next_of_runs()?;
+        }
+        loop {
+            let (key, is_in) = match (self.ahead, self.changes.peek()) {
+                (None, None) => return Ok(None),
+                (Some(entry), change) if change.is_none_or(|change| entry.key < change.key) => {
+                    (entry.key, self.take_run(entry)?)
+                }
+                (Some(entry), Some(change)) if entry.key == change.key && entry.is_after(change) => {
+                    self.changes.next();
+                    (entry.key, self.take_run(entry)?)
+                }
+                (entry, change) => {
+                    let key = change.map_or(Key(0), |change| change.key);
+                    if entry.is_some_and(|entry| entry.key == key) {
+                        self.next_of_runs()?;
+                    }
+                    (key, self.take_change())
+                }
+            };
+            if is_in {
+                return Ok(Some((key, Standing::Member)));
+            }
+        }
+    }
+
+    /// The packed identifier of the current member.
+    #[must_use]
+    pub fn packed(&self) -> &[u8] {
+        &self.packed
+    }
+
+    fn take_change(&mut self) -> bool {
+        let Some(change) = self.changes.next() else { return false };
+        self.packed.clear();
+        self.packed.extend_from_slice(&change.packed);
+        change.op == Op::Add
+    }
+
+    /// Takes the entry of the runs. Its identifier is read only if the user is in.
+    fn take_run(&mut self, entry: RunEntry) -> Result<bool, StateError> {
+        if entry.is_in {
+            let packed = self.runs.packed()?;
+            self.packed.clear();
+            self.packed.extend_from_slice(packed);
+        }
+        self.next_of_runs()?;
+        Ok(entry.is_in)
+    }
+
+    fn next_of_runs(&mut self) -> Result<(), StateError> {
+        self.ahead = self.runs.advance_any()?.map(|(key, standing)| {
+            let of_run = self.runs.run().and_then(|run| self.signed.get(run)).copied();
+            let (signed, sync) = of_run.unwrap_or((i64::MIN, 0));
+            RunEntry { key, signed, sync, is_in: standing.is_some() }
+        });
+        Ok(())
+    }
+}
