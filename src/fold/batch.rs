@@ -77,19 +77,22 @@ impl SegmentBatch {
         self.newest <= signed && segment.syncs.last().is_none_or(|last| last.signed <= signed)
     }
 
-    /// Adds the users of a page. `is_whole`: the sync has no other page.
-    pub(super) fn push(&mut self, page: &Page<'_>, is_whole: bool, seed: KeySeed) {
+    /// Adds the users of a page. `order`: the place of its sync; none: it is a sync of its own, the next that arrives.
+    pub(super) fn push(&mut self, page: &Page<'_>, order: Option<u64>, next: u64, seed: KeySeed) {
         let (sync, hash) = (sync_hash(&page.sync), page_hash(page));
-        let changes =
-            if is_whole { &mut self.changes } else { self.by_sync.entry(page.sync.clone()).or_default() };
-        // A user on both sides of a page leaves: of two changes for the same time the later entry counts.
+        let changes = if order.is_none() {
+            &mut self.changes
+        } else {
+            self.by_sync.entry(page.sync.clone()).or_default()
+        };
+        let (order, signed) = (order.unwrap_or(next), page.signed);
         for (op, members) in [(Op::Add, &page.add), (Op::Remove, &page.remove)] {
             for member in members {
                 let value = member.id.as_ref().map_or("", |id| &id.0);
                 match packed(value) {
                     Ok(packed) => {
                         let key = Key::of(seed, &packed);
-                        changes.push(Change { key, signed: page.signed, sync, page: hash, op, packed });
+                        changes.push(Change { key, signed, order, sync, page: hash, op, packed });
                     }
                     Err(reason) => self.rejected.push((reason, value.to_owned())),
                 }

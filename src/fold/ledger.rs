@@ -105,9 +105,12 @@ impl<'a> Ledger<'a> {
         if known.is_none() && segment.merged_to.is_some_and(|merged| signed < merged) {
             return Err(late_page(&page).into());
         }
-        let is_single = known.is_none() && page.pages == 1;
-        if !is_single {
-            let sync = place(&mut segment.syncs, known, signed, &page);
+        let next = segment.arrived;
+        segment.arrived += u64::from(known.is_none());
+        let mut order = None;
+        if known.is_some() || page.pages > 1 {
+            let sync = place(&mut segment.syncs, known, signed, next, &page);
+            order = Some(sync.order);
             batch.sign(&page.sync, signed);
             if !sync.seen.entry(page.page).or_default().insert(page.hash) {
                 return Ok(Learned::Known);
@@ -118,7 +121,7 @@ impl<'a> Ledger<'a> {
                 segment.gaps.retain(|gap| gap.sync != page.sync);
             }
         }
-        batch.push(&page, is_single, seed);
+        batch.push(&page, order, next, seed);
         if batch.is_newest(segment, signed) && !page.name.is_empty() {
             segment.name = page.name.into_owned();
         }
@@ -186,13 +189,20 @@ impl<'a> Ledger<'a> {
 }
 
 /// The sync that a page belongs to, in its place by the time that it was signed for.
-fn place<'a>(syncs: &'a mut Vec<Sync>, known: Option<usize>, signed: i64, page: &Page<'_>) -> &'a mut Sync {
+fn place<'a>(
+    syncs: &'a mut Vec<Sync>,
+    known: Option<usize>,
+    signed: i64,
+    order: u64,
+    page: &Page<'_>,
+) -> &'a mut Sync {
     let sync = match known {
         Some(at) if syncs[at].signed == signed => return &mut syncs[at],
         Some(at) => Sync { signed, ..syncs.remove(at) },
         None => Sync {
             id: page.sync.clone(),
             signed,
+            order,
             last_page: page.received,
             pages: page.pages,
             seen: BTreeMap::new(),
@@ -201,7 +211,7 @@ fn place<'a>(syncs: &'a mut Vec<Sync>, known: Option<usize>, signed: i64, page: 
             removes: Vec::new(),
         },
     };
-    let at = syncs.partition_point(|other| other.signed <= signed);
+    let at = syncs.partition_point(|other| (other.signed, other.order) < (signed, sync.order));
     syncs.insert(at, sync);
     &mut syncs[at]
 }

@@ -90,7 +90,7 @@ fn rewrite(
     let SegmentBatch { stored, changes, ended, .. } = batch;
     let mut all: Vec<Change> = stored.into_iter().chain(changes).collect();
     all.retain(|change| !ended.contains(&change.sync));
-    // A change has the time of its sync, which an earlier page of it may have changed.
+    // A change has the time of its sync, which another page of it may have changed.
     let signed: HashMap<u64, i64> =
         segment.syncs.iter().map(|sync| (sync_hash(&sync.id), sync.signed)).collect();
     for change in &mut all {

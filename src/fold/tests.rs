@@ -322,6 +322,30 @@ fn what_comes_after_later_syncs_were_merged_changes_nobody() {
     assert_eq!(world.members(7).len(), 60);
 }
 
+/// Heap's timestamps may be whole seconds: of syncs of the same second the one that arrived later counts.
+#[test]
+fn of_syncs_signed_for_the_same_time_the_last_to_arrive_counts() {
+    let world = World::new();
+    for (n, pages) in [(0, 1), (1, 2), (2, 1), (3, 2), (4, 1), (5, 2)] {
+        let (add, remove): (&[u8], &[u8]) = if n % 3 == 1 { (&[1, 2], &[]) } else { (&[3], &[1, 2]) };
+        for page in 1..=pages {
+            // Names that sort in no order of arrival.
+            let (add, remove) = if page == 1 { (add, remove) } else { (&[9][..], &[][..]) };
+            world.receive(NOW, NOW, &body(&format!("{}", 9 - n), page, pages, add, remove));
+        }
+        if n == 2 {
+            world.fold(NOW);
+            assert_eq!(world.members(7), ["u3", "u9"].map(str::to_owned).into(), "{n}");
+        }
+    }
+    world.fold(NOW);
+    assert_eq!(world.members(7), ["u3", "u9"].map(str::to_owned).into());
+    world.receive(NOW, NOW, &body("last", 1, 2, &[1, 2], &[]));
+    world.receive(NOW, NOW, &body("last", 2, 2, &[], &[3]));
+    world.fold(NOW);
+    assert_eq!(world.members(7), ["u1", "u2", "u9"].map(str::to_owned).into());
+}
+
 /// A retry is signed anew and may come after a sync that says otherwise.
 #[test]
 fn a_page_that_is_sent_again_has_no_later_word() {

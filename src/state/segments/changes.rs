@@ -4,10 +4,10 @@
 //! segments/<connection>/runs/<uuid>.changes
 //! ```
 //!
-//! An entry is the time that Heap signed it for (8 bytes, little end first, milliseconds), the hash of its sync
-//! (8), the hash of its page (8), the operation (1: 0 adds, 1 removes), the length of the packed identifier (2)
-//! and the packed identifier. Of two changes of one user the later one counts, whatever the order of the entries:
-//! pages may therefore arrive in any order and any number of times.
+//! An entry is the time that Heap signed it for (8 bytes, little end first, milliseconds), the place of its sync in
+//! the order of arrival (8), the hash of its sync (8), the hash of its page (8), the operation (1: 0 adds, 1
+//! removes), the length of the packed identifier (2) and the packed identifier. Of two changes of one user the later
+//! one counts, whatever the order of the entries: pages may therefore arrive in any order and any number of times.
 
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -20,7 +20,7 @@ use crate::model::{ConnectionName, Identifier, Key, KeySeed, Op};
 /// How the names of these files end.
 pub(in super::super) const SUFFIX: &str = ".changes";
 /// Bytes of an entry before the packed identifier.
-const HEAD_LEN: usize = 8 + 8 + 8 + 1 + 2;
+const HEAD_LEN: usize = 8 + 8 + 8 + 8 + 1 + 2;
 
 /// A user enters or leaves a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct Change {
     pub key: Key,
     /// The time that Heap signed it for, in milliseconds.
     pub signed: i64,
+    /// The place of the sync in the order of arrival. It decides between syncs that are signed for the same time.
+    pub order: u64,
     /// Hash of the sync's id.
     pub sync: u64,
     /// Hash of the sync's id and the page's content: identifies a page that arrives again.
@@ -42,6 +44,7 @@ pub struct Change {
 impl Change {
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.signed.to_le_bytes());
+        out.extend_from_slice(&self.order.to_le_bytes());
         out.extend_from_slice(&self.sync.to_le_bytes());
         out.extend_from_slice(&self.page.to_le_bytes());
         out.push(u8::from(self.op == Op::Remove));
@@ -53,32 +56,30 @@ impl Change {
     fn read(bytes: &[u8], seed: KeySeed) -> Option<(Self, &[u8])> {
         let (head, rest) = bytes.split_first_chunk::<HEAD_LEN>()?;
         let number = |at: usize| Some(u64::from_le_bytes(head.get(at..at + 8)?.try_into().ok()?));
-        let len = usize::from(u16::from_le_bytes([head[25], head[26]]));
+        let len = usize::from(u16::from_le_bytes([head[33], head[34]]));
         let (packed, rest) = rest.split_at_checked(len)?;
         Identifier::unpack(packed).ok()?;
-        let op = match head[24] {
+        let op = match head[32] {
             0 => Op::Add,
             1 => Op::Remove,
             _ => return None,
         };
-        let (signed, sync, page) = (number(0)?.cast_signed(), number(8)?, number(16)?);
-        Some((Self { key: Key::of(seed, packed), signed, sync, page, op, packed: packed.into() }, rest))
+        let (signed, order, sync, page) = (number(0)?.cast_signed(), number(8)?, number(16)?, number(24)?);
+        Some((
+            Self { key: Key::of(seed, packed), signed, order, sync, page, op, packed: packed.into() },
+            rest,
+        ))
     }
 }
 
-/// The last change of each user, in the order of the keys. Of changes signed for the same time, the one that
-/// stands later in `changes` counts; within one sync, a removal does.
+/// The last change of each user, in the order of the keys. Within one sync, a removal counts.
 pub(super) fn last_of_each(mut changes: Vec<Change>) -> Vec<Change> {
-    changes.sort_by_key(|change| (change.key, change.signed));
+    let is_removal = |change: &Change| change.op == Op::Remove;
+    changes.sort_by_key(|change| (change.key, change.signed, change.order, is_removal(change)));
     let mut last: Vec<Change> = Vec::with_capacity(changes.len());
     for change in changes {
         match last.last_mut() {
-            Some(before) if before.key == change.key => {
-                let same_sync = (before.sync, before.signed) == (change.sync, change.signed);
-                if !same_sync || change.op == Op::Remove {
-                    *before = change;
-                }
-            }
+            Some(before) if before.key == change.key => *before = change,
             _ => last.push(change),
         }
     }
@@ -146,7 +147,15 @@ mod tests {
     fn change(value: &str, signed: i64, op: Op) -> Change {
         let mut packed = Vec::new();
         Identifier { kind: Kind::ExternalId, label: "", value }.pack_into(&mut packed);
-        Change { key: Key::of(KeySeed(7), &packed), signed, sync: 3, page: 4, op, packed: packed.into() }
+        Change {
+            key: Key::of(KeySeed(7), &packed),
+            signed,
+            order: 2,
+            sync: 3,
+            page: 4,
+            op,
+            packed: packed.into(),
+        }
     }
 
     #[test]
@@ -166,7 +175,7 @@ mod tests {
         let all = [("a", 2, 1, add), ("a", 1, 2, remove), ("b", 1, 1, remove), ("b", 1, 2, add)];
         let one_sync = [("c", 1, 1, remove), ("c", 1, 1, add)];
         let each = all.into_iter().chain(one_sync);
-        let each = each.map(|(who, signed, sync, op)| Change { sync, ..change(who, signed, op) });
+        let each = each.map(|(who, signed, order, op)| Change { order, ..change(who, signed, op) });
         let last = last_of_each(each.collect());
         let op_of = |who| last.iter().find(|last| last.key == change(who, 0, add).key).unwrap().op;
         assert_eq!((last.len(), op_of("a"), op_of("b"), op_of("c")), (3, add, add, remove));

@@ -12,7 +12,7 @@ use crate::model::{Key, Op, Standing};
 #[derive(Debug)]
 pub struct SegmentCursor {
     runs: RecordCursor,
-    /// The time that each run was signed for, and the hash of its sync.
+    /// The time that each run was signed for, and its sync's place in the order of arrival.
     signed: Vec<(i64, u64)>,
     /// The last change of each user.
     changes: Peekable<IntoIter<Change>>,
@@ -27,16 +27,15 @@ pub struct SegmentCursor {
 #[derive(Clone, Copy, Debug)]
 struct RunEntry {
     key: Key,
-    signed: i64,
-    sync: u64,
+    signed: (i64, u64),
     is_in: bool,
 }
 
 impl RunEntry {
     /// Whether it counts, and not the change of the same user. Within one sync, a removal does.
     fn is_after(&self, change: &Change) -> bool {
-        self.signed > change.signed
-            || (!self.is_in && (self.signed, self.sync) == (change.signed, change.sync))
+        let other = (change.signed, change.order);
+        self.signed > other || (!self.is_in && self.signed == other)
     }
 }
 
@@ -107,8 +106,7 @@ impl SegmentCursor {
     fn next_of_runs(&mut self) -> Result<(), StateError> {
         self.ahead = self.runs.advance_any()?.map(|(key, standing)| {
             let of_run = self.runs.run().and_then(|run| self.signed.get(run)).copied();
-            let (signed, sync) = of_run.unwrap_or((i64::MIN, 0));
-            RunEntry { key, signed, sync, is_in: standing.is_some() }
+            RunEntry { key, signed: of_run.unwrap_or((i64::MIN, 0)), is_in: standing.is_some() }
         });
         Ok(())
     }

@@ -59,6 +59,8 @@ pub struct Segment {
     pub base: Option<RunRef>,
     /// Syncs that are not merged and have runs or wait for pages, in the order in which Heap signed them.
     pub syncs: Vec<Sync>,
+    /// How many syncs have arrived: the place of the next one.
+    pub arrived: u64,
     /// The changes of small syncs, the oldest file first.
     pub changes: Vec<SealedFile>,
     /// The last syncs that were merged, the newest last.
@@ -74,6 +76,8 @@ pub struct Sync {
     pub id: String,
     /// The earliest time that any of its pages was signed for: its place among the syncs.
     pub signed: i64,
+    /// Its place in the order of arrival, which decides between syncs that are signed for the same time.
+    pub order: u64,
     /// When the last of its pages came.
     pub last_page: Timestamp,
     /// How many pages it has.
@@ -142,6 +146,7 @@ impl Segment {
             merged_to: None,
             base: None,
             syncs: Vec::new(),
+            arrived: 0,
             changes: Vec::new(),
             merged: Vec::new(),
             gaps: Vec::new(),
@@ -159,13 +164,13 @@ impl Segment {
         runs
     }
 
-    /// The time that each run of [`Self::in_effect`] is signed for, and the hash of its sync. The base is older than
-    /// everything else.
+    /// The time that each run of [`Self::in_effect`] is signed for, and its sync's place in the order of arrival. The
+    /// base is older than everything else.
     fn signed_of_runs(&self) -> Vec<(i64, u64)> {
         let mut signed: Vec<(i64, u64)> = self.base.iter().map(|_| (i64::MIN, 0)).collect();
         for sync in &self.syncs {
             let removes = if sync.removes_count() { sync.removes.len() } else { 0 };
-            signed.extend(std::iter::repeat_n((sync.signed, sync_hash(&sync.id)), sync.adds.len() + removes));
+            signed.extend(std::iter::repeat_n((sync.signed, sync.order), sync.adds.len() + removes));
         }
         signed
     }
@@ -182,7 +187,7 @@ impl Segment {
         let syncs: HashMap<u64, &Sync> = self.syncs.iter().map(|sync| (sync_hash(&sync.id), sync)).collect();
         changes.retain_mut(|change| {
             let Some(sync) = syncs.get(&change.sync) else { return true };
-            change.signed = sync.signed;
+            (change.signed, change.order) = (sync.signed, sync.order);
             change.op == Op::Add || sync.removes_count()
         });
         changes

@@ -31,6 +31,7 @@ struct SegmentShape {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<RunShape>,
     syncs: Vec<SyncShape>,
+    arrived: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     changes: Vec<SealedShape>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -43,6 +44,7 @@ struct SegmentShape {
 struct SyncShape {
     id: String,
     signed: i64,
+    order: u64,
     last_page: String,
     pages: u32,
     seen: BTreeMap<u32, Vec<String>>,
@@ -110,6 +112,7 @@ impl SegmentShape {
             merged_to: segment.merged_to,
             base: segment.base.as_ref().map(RunShape::from_run),
             syncs: segment.syncs.iter().map(SyncShape::from_sync).collect(),
+            arrived: segment.arrived,
             changes: segment.changes.iter().map(SealedShape::from_file).collect(),
             merged: segment.merged.clone(),
             gaps: segment.gaps.clone(),
@@ -128,6 +131,7 @@ impl SegmentShape {
             merged_to: self.merged_to,
             base,
             syncs: self.syncs.into_iter().map(SyncShape::into_sync).collect::<Option<_>>()?,
+            arrived: self.arrived,
             changes: self.changes.into_iter().map(SealedShape::into_file).collect::<Option<_>>()?,
             merged: self.merged,
             gaps: self.gaps,
@@ -141,6 +145,7 @@ impl SyncShape {
         Self {
             id: sync.id.clone(),
             signed: sync.signed,
+            order: sync.order,
             last_page: timestamp_text(sync.last_page),
             pages: sync.pages,
             seen: sync.seen.iter().map(|(page, seen)| (*page, hashes(seen))).collect(),
@@ -158,6 +163,7 @@ impl SyncShape {
         Some(Sync {
             id: self.id,
             signed: self.signed,
+            order: self.order,
             last_page: self.last_page.parse().ok()?,
             pages: self.pages,
             seen: seen.collect::<Option<_>>()?,
