@@ -5,7 +5,7 @@
 //!
 //! `cargo bench --bench watch`, or parts of it: `cargo bench --bench watch -- latency 1000`,
 //! `doors SECONDS PEOPLE`, `idle COHORTS SECONDS`, `rewrites COUNT SECONDS`, `storm DELIVERIES PEOPLE`,
-//! `standby SECONDS`, `ingest DELIVERIES SEGMENTS`.
+//! `standby SECONDS`, `ingest DELIVERIES SEGMENTS`, `soak MINUTES`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that fails panics")]
 #![allow(
@@ -50,6 +50,7 @@ fn main() {
         Some("rewrites") => rewrites(number(1, 1000), number(2, 60)),
         Some("storm") => storm(number(1, 5000), number(2, 1000)),
         Some("standby") => standby(number(1, 120)),
+        Some("soak") => soak(number(1, 20)),
         Some("ingest") => ingest(number(1, 100_000), number(2, 1)),
         _ => {
             latency(1000);
@@ -149,6 +150,12 @@ impl Process {
             line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
         };
         (of("VmHWM"), of("VmRSS"))
+    }
+
+    /// Memory in MiB, threads and open files.
+    fn taken(&self) -> String {
+        let count = |what: &str| fs::read_dir(format!("/proc/{}/{what}", self.0.id())).unwrap().count();
+        format!("{:.1}  {}  {}", self.memory().1, count("task"), count("fd"))
     }
 
     /// CPU seconds so far.
@@ -336,6 +343,109 @@ fn doors(seconds: u64, people: u64) {
         times.len(),
         watch.memory().0
     );
+}
+
+/// What `watch` takes over time while files change, deliveries and events arrive, and a tenth of all requests fails.
+fn soak(minutes: u64) {
+    let segment = |id: u64| format!("{{ kind: heap_segment, connection: heap, segment_id: {id} }}");
+    let mut cohorts: Vec<(String, String)> =
+        (0..4).map(|n| (format!("list-{n}"), file(&format!("list-{n}.csv")))).collect();
+    cohorts.extend([7, 8].map(|id| (format!("segment-{id}"), segment(id))));
+    let scene = Scene::new(&cohorts);
+    let config = fs::read_to_string(scene.home.path().join("sync.yaml")).unwrap();
+    let heap = format!(
+        "kind: heap, endpoint: '{}', app_id: 11, limits: {{ per_identity: off, per_app: off }},",
+        scene.sandbox.1
+    );
+    let config = config.replace("kind: heap, webhook", &format!("{heap} webhook"))
+        + "exports: [ { id: posted, source: { kind: currents_http, token: { env: W } }, to: heap, flush_every: 1s, anonymous: hash, pii: keep } ]\n";
+    fs::write(scene.home.path().join("sync.yaml"), config).unwrap();
+    for n in 0..4 {
+        list(&scene.home.path().join(format!("list-{n}.csv")), 2000);
+    }
+    let sandbox = scene.sandbox.1.strip_prefix("http://").unwrap().to_owned();
+    let faults = r#"[{"times":0,"share":0.04,"seed":1,"do":{"status":503}},{"times":0,"share":0.03,"seed":2,"do":"lose_answer"},{"times":0,"share":0.03,"seed":3,"do":"reset"}]"#;
+    post(&sandbox, "/_sandbox/faults", faults);
+    let watch = scene.watch();
+    scene.until_ready();
+    println!(
+        "minute  MiB  threads  open files  CPU s  files of the state  MiB of the state  (cohorts, segments, exports, inbox, rejects, journal)"
+    );
+    let (began, mut cpu, mut sender) = (Instant::now(), watch.cpu(), Sender::new(&scene.doors));
+    for second in 1..=minutes * 60 {
+        list(&scene.home.path().join(format!("list-{}.csv", second % 4)), 2000 + second % 17);
+        for n in 0..5 {
+            let body = body(
+                &format!("soak-{second}-{n}"),
+                1,
+                1,
+                (0..10).map(|at| (second * 7 + n * 131 + at * 17) % 5000),
+            );
+            let body = body.replace(r#""id":7"#, &format!(r#""id":{}"#, 7 + n % 2));
+            let body = if second % 3 == 0 { body.replace(r#""add""#, r#""remove""#) } else { body };
+            sender.deliver(&body, SECRET);
+        }
+        if second % 2 == 0 {
+            let url = format!("http://{}/currents/posted", scene.doors);
+            post(
+                &sandbox,
+                "/_sandbox/currents/post",
+                &format!(r#"{{"url":"{url}","token":"{SECRET}","events":50,"people":500,"seed":{second}}}"#),
+            );
+        }
+        if second % 60 == 0 {
+            let used = watch.cpu() - std::mem::replace(&mut cpu, watch.cpu());
+            println!(
+                "{:>6} {}  {used:.1}  {}",
+                second / 60,
+                watch.taken(),
+                state_size(&scene.home.path().join(".syncline"))
+            );
+        }
+        std::thread::sleep(Duration::from_secs(second).saturating_sub(began.elapsed()));
+    }
+    post(&sandbox, "/_sandbox/faults", "[]");
+    scene.until_in_step();
+    drop(watch);
+    let verified =
+        Command::new(SYNCLINE).args(["state", "verify"]).current_dir(scene.home.path()).output().unwrap();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    println!("in sync after {minutes} minutes; the state is whole");
+}
+
+fn post(address: &str, path: &str, body: &str) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 2"), "{path}: {text}");
+}
+
+/// Files and MiB of a state, and the files by folder.
+fn state_size(state: &Path) -> String {
+    fn walk(folder: &Path, size: &mut (u64, u64)) {
+        let Ok(entries) = fs::read_dir(folder) else { return };
+        for entry in entries.flatten() {
+            match entry.metadata() {
+                Ok(meta) if meta.is_dir() => walk(&entry.path(), size),
+                Ok(meta) => *size = (size.0 + 1, size.1 + meta.len()),
+                Err(_) => {} // gone since it was listed
+            }
+        }
+    }
+    let size = |folder: &Path| {
+        let mut size = (0, 0);
+        walk(folder, &mut size);
+        size
+    };
+    let (files, bytes) = size(state);
+    let each = ["cohorts", "segments", "exports", "inbox", "rejects", "journal"];
+    let each: Vec<String> = each.iter().map(|name| size(&state.join(name)).0.to_string()).collect();
+    format!("{files}  {:.1}  ({})", bytes as f64 / f64::from(1 << 20), each.join(", "))
 }
 
 /// Deliveries of one user each, from the inbox into the tables of their segments, in ten batches.

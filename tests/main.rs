@@ -33,6 +33,7 @@ mod discover;
 mod doctor;
 mod doors;
 mod dumps;
+mod endpoints;
 mod exports;
 mod guards;
 mod harm;

@@ -1,15 +1,21 @@
 //! Log lines: to stderr, from syncline itself, without secrets.
 //!
 //! Libraries are heard from `warn` up only, at any verbosity: what they log at lower levels may hold
-//! what travels over the wire.
+//! what travels over the wire. Lines that any client of an endpoint can cause are limited in number.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tracing::level_filters::LevelFilter;
+use tracing::{Event, Metadata};
+use tracing_subscriber::filter::FilterExt as _;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::layer::{Context, Filter, Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::args::{Global, LogFormat};
@@ -29,12 +35,13 @@ pub(super) fn start(global: &Global, is_server: bool) {
     };
     FOR_MACHINES.store(global.log_format == LogFormat::Json, Ordering::Relaxed);
     let targets = Targets::new().with_default(LevelFilter::WARN).with_target("syncline", level);
+    let filter = targets.and(RateLimit::default());
     let layer = tracing_subscriber::fmt::layer().with_writer(Redacting).with_ansi(false);
     let registry = tracing_subscriber::registry().with(super::spans::layer());
     // Started once; a second start would be a bug that only a test could make.
     let _ = match global.log_format {
-        LogFormat::Text => registry.with(layer.with_filter(targets)).try_init(),
-        LogFormat::Json => registry.with(layer.json().flatten_event(true).with_filter(targets)).try_init(),
+        LogFormat::Text => registry.with(layer.with_filter(filter)).try_init(),
+        LogFormat::Json => registry.with(layer.json().flatten_event(true).with_filter(filter)).try_init(),
     };
 }
 
@@ -44,6 +51,69 @@ pub(super) fn tell(text: &str) {
         tracing::warn!("{text}");
     } else {
         output::err(text);
+    }
+}
+
+/// Lines of one target in a window of time; more are suppressed and counted.
+const LINES_MAX: u32 = 10;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Limits the lines of libraries and of the endpoints: any client can cause them, in any number.
+#[derive(Debug, Default)]
+struct RateLimit {
+    targets: Mutex<HashMap<&'static str, Lines>>,
+}
+
+/// The lines of one target in the current window.
+#[derive(Debug)]
+struct Lines {
+    began: Instant,
+    count: u32,
+    suppressed: u32,
+}
+
+impl RateLimit {
+    /// Whether a line may be written, and how many were suppressed in the window that ends with it.
+    fn count(&self, target: &'static str, now: Instant) -> (bool, u32) {
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = targets.entry(target).or_insert(Lines { began: now, count: 0, suppressed: 0 });
+        let mut suppressed = 0;
+        if now.saturating_duration_since(lines.began) >= WINDOW {
+            suppressed = lines.suppressed;
+            *lines = Lines { began: now, count: 0, suppressed: 0 };
+        }
+        lines.count = lines.count.saturating_add(1);
+        let may_log = lines.count <= LINES_MAX;
+        lines.suppressed += u32::from(!may_log);
+        (may_log, suppressed)
+    }
+}
+
+fn is_limited(target: &str) -> bool {
+    !target.starts_with("syncline") || target.starts_with("syncline::receiver")
+}
+
+impl<S> Filter<S> for RateLimit {
+    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        true
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+        let target = event.metadata().target();
+        if !is_limited(target) {
+            return true;
+        }
+        let (may_log, suppressed) = self.count(target, Instant::now());
+        if suppressed > 0 {
+            let text = format!("{suppressed} log lines of {target} were suppressed");
+            // Not by an event, since one is just being filtered.
+            output::err(&match FOR_MACHINES.load(Ordering::Relaxed) {
+                true => json!({ "level": "WARN", "message": text, "target": "syncline::cli::logging" })
+                    .to_string(),
+                false => text,
+            });
+        }
+        may_log
     }
 }
 
@@ -79,5 +149,22 @@ impl Write for Redacting {
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_anybody_can_cause_are_limited_and_the_others_counted() {
+        let (limit, now) = (RateLimit::default(), Instant::now());
+        let logged = (0..1000).filter(|_| limit.count("h2::proto", now).0).count();
+        assert_eq!(logged, 10);
+        assert_eq!(limit.count("hyper", now), (true, 0), "each target by itself");
+        assert_eq!(limit.count("h2::proto", now + WINDOW), (true, 990));
+        assert_eq!(limit.count("h2::proto", now + 2 * WINDOW), (true, 0));
+        assert!(is_limited("h2::proto") && is_limited("syncline::receiver::door"));
+        assert!(!is_limited("syncline::watch::outcome"));
     }
 }

@@ -66,6 +66,9 @@ fn usage(error: &clap::Error) -> Exit {
 fn run(cli: &Cli) -> Exit {
     output::set_color(cli.global.color);
     logging::start(&cli.global, matches!(cli.command, Command::Watch));
+    if let Err(error) = doctor::enough_open_files(&cli.command) {
+        return failed(Some(&cli.command), &error);
+    }
     let done = match &cli.command {
         Command::Validate(args) => commands::validate::run(&cli.global, args),
         Command::Plan(args) => commands::plan::run(&cli.global, args),

@@ -65,10 +65,30 @@ pub struct Limits {
     pub streams_max: u32,
     /// How deep JSON may be nested.
     pub json_depth_max: usize,
-    /// Bytes of all bodies that are being received.
+    /// Bytes of memory of all requests that are being received.
     pub memory_max: usize,
     /// Bytes of the inbox on disk.
     pub inbox_len_max: u64,
+}
+
+/// The smallest buffer that a connection can have.
+const BUFFER_LEN_MIN: usize = 8 << 10;
+/// What a request takes besides its body, its headers and its buffer: what unpacking needs.
+const OVERHEAD_LEN: usize = 64 << 10;
+
+impl Limits {
+    /// Bytes of the buffer that a connection is read into. Headers must fit.
+    #[must_use]
+    pub fn buffer_len(&self) -> usize {
+        self.headers_len_max.max(BUFFER_LEN_MIN)
+    }
+
+    /// What one request of the largest kind takes: packed, and unpacked while its memory is moved to grow.
+    #[must_use]
+    pub fn largest_request_len(&self) -> usize {
+        let besides = self.headers_len_max.saturating_add(self.buffer_len()).saturating_add(OVERHEAD_LEN);
+        self.body_len_max.saturating_mul(3).saturating_add(besides)
+    }
 }
 
 /// When to look again.

@@ -40,7 +40,7 @@ mod time;
 
 pub use catalogue::{TYPES, is_known, readable};
 pub use glob::GlobError;
-pub use json::{JsonError, pieces};
+pub use json::{JsonError, has_pieces, pieces};
 pub use layout::Layout;
 pub use mapper::{Context, Mapper, complete};
 pub use outcome::{Ignored, Keys, Link, Made, Mapped, Outcome, Owners, Reason, Rejection, Who};

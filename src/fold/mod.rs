@@ -27,8 +27,8 @@ use crate::state::{ClosedFile, Contents, Delivery, Reject, RejectLog, Segments, 
 use ledger::{LearnError, Learned, Ledger};
 use payload::{Payload, Unusable};
 
-/// Bytes of deliveries that are folded in one commit.
-const BATCH_LEN: u64 = 32 << 20;
+/// Bytes of deliveries that are folded in one commit. In memory they take several times as much.
+const BATCH_LEN: u64 = 8 << 20;
 
 /// How a fold is done.
 #[derive(Clone, Copy, Debug)]

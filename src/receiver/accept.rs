@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -23,6 +24,8 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::Request;
+use super::body::Refusal;
+use super::framing::Framed;
 use super::tls::Certificate;
 use crate::config::Limits;
 
@@ -36,8 +39,8 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_WAIT: Duration = Duration::from_secs(10);
 /// How long the rest of a request may be owed when memory is short.
 const HURRY: Duration = Duration::from_secs(2);
-/// The smallest buffer that a connection can have.
-const BUFFER_LEN_MIN: usize = 8 << 10;
+/// What an HTTP/2 peer may send before it is read.
+const WINDOW_LEN: u32 = 64 << 10;
 
 /// What answers requests.
 pub trait Handler: Send + Sync + 'static {
@@ -330,11 +333,19 @@ async fn speak<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     mut ended: tokio::sync::watch::Receiver<bool>,
 ) {
     let (connection, limits) = (&receipt.0, receipt.1.limits);
+    let stream = Framed::new(stream, is_h2);
+    let noticed = stream.noticed();
     let service = service_fn(|mut request: Request| {
         request.extensions_mut().insert(receipt.clone());
-        let (handler, busy) = (Arc::clone(&handler), Busy::new(connection));
+        let (handler, busy, noticed) = (Arc::clone(&handler), Busy::new(connection), Arc::clone(&noticed));
         async move {
-            let answer = handler.handle(request).await;
+            let mut answer = match noticed.is_ambiguous() {
+                true => Refusal::TwoLengths.answer(),
+                false => handler.handle(request).await,
+            };
+            if noticed.is_last() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             drop(busy);
             Ok::<Answer, std::convert::Infallible>(answer)
         }
@@ -346,6 +357,7 @@ async fn speak<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         let mut server = http2::Builder::new(TokioExecutor::new());
         server.timer(TokioTimer::new()).max_concurrent_streams(limits.streams_max);
         server.max_header_list_size(u32::try_from(limits.headers_len_max).unwrap_or(u32::MAX));
+        server.initial_stream_window_size(WINDOW_LEN).initial_connection_window_size(WINDOW_LEN);
         server.keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_WAIT);
         let mut talk = pin!(server.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
@@ -356,7 +368,7 @@ async fn speak<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     } else {
         let mut server = http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(limits.header_time.max(limits.idle_time));
-        server.max_buf_size(limits.headers_len_max.max(BUFFER_LEN_MIN)).half_close(false);
+        server.max_buf_size(limits.buffer_len()).half_close(false);
         let mut talk = pin!(server.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
             _ = talk.as_mut() => {}

@@ -20,6 +20,10 @@ use crate::config::Limits;
 /// What whoever must come back is told to wait, in seconds.
 const RETRY_AFTER_SECONDS: &str = "15";
 
+/// Bytes that are unpacked at a time, and what unpacking needs besides: window, tables and that.
+const CHUNK_LEN: usize = 16 << 10;
+const UNPACKER_LEN: usize = 64 << 10;
+
 /// How long it takes until whoever gives way has.
 const GIVE_WAY: Duration = Duration::from_millis(10);
 
@@ -54,6 +58,8 @@ pub enum Refusal {
     Method,
     /// There is no such door.
     NoDoor,
+    /// It has both `Content-Length` and `Transfer-Encoding`.
+    TwoLengths,
 }
 
 impl Refusal {
@@ -76,6 +82,9 @@ impl Refusal {
             Self::TooDeep => (StatusCode::BAD_REQUEST, "the JSON is nested too deep"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "POST it"),
             Self::NoDoor => (StatusCode::NOT_FOUND, "there is nothing here"),
+            Self::TwoLengths => {
+                (StatusCode::BAD_REQUEST, "Content-Length and Transfer-Encoding exclude each other")
+            }
         }
     }
 
@@ -89,7 +98,7 @@ impl Refusal {
             Self::NoRoom => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS))),
             Self::Method => drop(headers.insert(hyper::header::ALLOW, HeaderValue::from_static("POST"))),
             // What is left of the body is not waited for.
-            Self::TooLarge | Self::HeadersTooLarge | Self::TooSlow => {
+            Self::TooLarge | Self::HeadersTooLarge | Self::TooSlow | Self::TwoLengths => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}
@@ -140,6 +149,12 @@ impl Share {
         self.bytes += bytes;
         Ok(())
     }
+
+    fn shrink(&mut self, bytes: usize) {
+        let less = bytes.min(self.bytes);
+        self.bytes -= less;
+        self.budget.0.fetch_add(less, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Share {
@@ -176,15 +191,16 @@ pub(super) async fn read(
         return Err(Refusal::TooLarge);
     }
     let mut received = Received { bytes: Vec::new(), share: budget.share() };
-    // They stay as long as the body takes; on one HTTP/2 connection there may be many.
-    received.share.grow(headers_len)?;
+    // They stay as long as the body takes, and so does the buffer that it is read into.
+    received.share.grow(headers_len + limits.buffer_len())?;
+    let len_max = announced.unwrap_or(limits.body_len_max);
     let all = async {
         while let Some(frame) = body.frame().await {
             let Ok(chunk) = frame.map_err(|_| Refusal::Broken)?.into_data() else { continue };
             if received.bytes.len() + chunk.len() > limits.body_len_max {
                 return Err(Refusal::TooLarge);
             }
-            while let Err(none) = received.share.grow(chunk.len()) {
+            while let Err(none) = received.reserve(chunk.len(), len_max) {
                 if !receipt.is_some_and(Receipt::make_room) {
                     return Err(none);
                 }
@@ -199,6 +215,21 @@ pub(super) async fn read(
 }
 
 impl Received {
+    /// Makes room for more bytes. What is counted is what is allocated, while it is moved as well.
+    fn reserve(&mut self, more: usize, len_max: usize) -> Result<(), Refusal> {
+        let (needed, had) = (self.bytes.len() + more, self.bytes.capacity());
+        if needed <= had {
+            return Ok(());
+        }
+        let capacity = (2 * had).min(len_max).max(needed);
+        self.share.grow(capacity)?;
+        let mut larger = Vec::with_capacity(capacity);
+        larger.extend_from_slice(&self.bytes);
+        self.bytes = larger;
+        self.share.shrink(had);
+        Ok(())
+    }
+
     /// Unpacks the body, if its headers say that it is packed.
     ///
     /// # Errors
@@ -210,21 +241,22 @@ impl Received {
             Some(b"gzip") => {}
             Some(_) => return Err(Refusal::Packed),
         }
-        let mut plain = Vec::new();
-        let mut unpacker = MultiGzDecoder::new(self.bytes.as_slice());
-        let mut chunk = vec![0; 64 << 10];
+        let packed = std::mem::take(&mut self.bytes);
+        self.share.grow(UNPACKER_LEN)?;
+        let mut unpacker = MultiGzDecoder::new(packed.as_slice());
+        let mut chunk = vec![0; CHUNK_LEN];
         loop {
             let len = unpacker.read(&mut chunk).map_err(|_| Refusal::Broken)?;
             if len == 0 {
                 break;
             }
-            if plain.len() + len > limits.body_len_max {
+            if self.bytes.len() + len > limits.body_len_max {
                 return Err(Refusal::TooLarge);
             }
-            self.share.grow(len)?;
-            plain.extend_from_slice(&chunk[..len]);
+            self.reserve(len, limits.body_len_max)?;
+            self.bytes.extend_from_slice(&chunk[..len]);
         }
-        self.bytes = plain;
+        self.share.shrink(packed.capacity() + UNPACKER_LEN);
         Ok(self)
     }
 }
@@ -260,7 +292,13 @@ mod tests {
     #[test]
     fn a_bomb_stops_at_the_limit_and_gives_its_memory_back() {
         let budget = Budget::new(4 << 20);
-        let received = |bytes: &[u8]| Received { bytes: gzip(bytes), share: budget.share() };
+        let received = |bytes: &[u8]| {
+            let mut received = Received { bytes: Vec::new(), share: budget.share() };
+            let packed = gzip(bytes);
+            received.reserve(packed.len(), packed.len()).unwrap();
+            received.bytes.extend_from_slice(&packed);
+            received
+        };
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         let bomb = received(&vec![0; 64 << 20]);
@@ -268,6 +306,7 @@ mod tests {
         assert_eq!(bomb.unpacked(&headers, &limits()).unwrap_err(), Refusal::TooLarge);
         let small = received(b"{}").unpacked(&headers, &limits()).unwrap();
         assert_eq!(small.bytes, b"{}");
+        assert_eq!(small.share.bytes, small.bytes.capacity());
         drop(small);
         assert_eq!(budget.0.load(Ordering::Relaxed), 4 << 20);
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("br"));

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::body::Refusal;
 use crate::config::Secret;
-use crate::events::pieces;
+use crate::events::has_pieces;
 
 /// Who may speak through a door.
 #[derive(Clone, Debug)]
@@ -41,8 +41,8 @@ impl CurrentsDoor {
     /// # Errors
     /// [`Refusal`] when it is no JSON.
     pub fn has_events(&self, body: &[u8]) -> Result<bool, Refusal> {
-        match pieces(body) {
-            Ok(events) => Ok(!events.is_empty()),
+        match has_pieces(body) {
+            Ok(has_events) => Ok(has_events),
             // It is kept and told as a reject: nobody could send it in a form that is taken.
             Err(error) if error.is_too_deep() => Ok(true),
             Err(_) => Err(Refusal::NotJson),

@@ -12,6 +12,7 @@ mod accept;
 mod body;
 mod currents;
 mod door;
+mod framing;
 mod heap;
 mod json;
 mod tls;

@@ -134,7 +134,7 @@ impl Lead {
             first: Arc::clone(&followed.first),
             inboxes: Inboxes::new(config.watch.limits.inbox_len_max),
             has_doors: true,
-            notifier: Notifier::new(&config, &[]),
+            notifier: Notifier::new(&config, &[], None, &shared.board),
             sources: Sources::new(followed.content),
             config,
             at,
@@ -181,7 +181,7 @@ impl Lead {
         let failed = |error: HttpError| WatchError::Failed(error.to_string());
         connect(&mut self.rests, &config, &self.reach, self.at.clock()).map_err(failed)?;
         self.link_heaps(None);
-        self.notifier = Notifier::new(&config, &self.reach.notify);
+        self.notifier = Notifier::new(&config, &self.reach.notify, None, &self.shared.board);
         self.inboxes.open(&config, &self.reach, &self.state, &self.shared.doors, &*self.at)?;
         self.sources.watch(&config);
         self.sources.changed(&config, None);

@@ -66,10 +66,18 @@ pub(super) struct Metrics {
     rejects: Family<OfReject, Counter>,
     deliveries: Family<OfHeap, Counter>,
     config_reads: Family<OfPass, Counter>,
+    notifications: Family<OfNotification, Counter>,
     exported: Family<OfExported, Counter>,
     export_rejects: Family<OfExportReject, Counter>,
     export_answers: Family<OfExportAnswer, Counter>,
     registry: Registry,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfNotification {
+    /// Its place in the config: the address is secret.
+    webhook: u64,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -101,7 +109,7 @@ impl Metrics {
         let seconds = Histogram::new(exponential_buckets(0.005, 4.0, 10));
         let (passes, changes, answers) = (Family::default(), Family::default(), Family::default());
         let (retries, rejects, deliveries) = (Family::default(), Family::default(), Family::default());
-        let config_reads = Family::default();
+        let (config_reads, notifications) = (Family::default(), Family::default());
         registry.register("passes", "Passes over a cohort, by how they ended", passes.clone());
         registry.register_with_unit("pass_duration", "How long a pass took", Unit::Seconds, seconds.clone());
         registry.register("changes", "Members that Braze took in or let go", changes.clone());
@@ -110,6 +118,11 @@ impl Metrics {
         registry.register("rejects", "Rows and identifiers that could not be used", rejects.clone());
         registry.register("heap_deliveries", "Deliveries of Heap's webhook, by use", deliveries.clone());
         registry.register("config_reads", "Times that the config was read, by result", config_reads.clone());
+        registry.register(
+            "notifications",
+            "Notifications by webhook and outcome; failed tries are repeated",
+            notifications.clone(),
+        );
         let (exported, export_rejects, export_answers) =
             (Family::default(), Family::default(), Family::default());
         registry.register("export_events", "Events of exports, by what became of them", exported.clone());
@@ -124,6 +137,7 @@ impl Metrics {
             rejects,
             deliveries,
             config_reads,
+            notifications,
             exported,
             export_rejects,
             export_answers,
@@ -193,6 +207,12 @@ impl Metrics {
             let labels = OfHeap { connection: connection.to_owned(), what };
             self.deliveries.get_or_create(&labels).inc_by(number);
         }
+    }
+
+    /// Something became of notifications.
+    pub(super) fn notified(&self, webhook: usize, what: super::notify::Delivery, number: u64) {
+        let labels = OfNotification { webhook: webhook as u64, outcome: what.word() };
+        self.notifications.get_or_create(&labels).inc_by(number);
     }
 
     /// The config was read.

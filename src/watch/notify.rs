@@ -1,21 +1,22 @@
-//! Telling people's webhooks when something changes its state: once, and never in the way of the work.
+//! Notifications to webhooks when something changes its state: once, and never in the way of the work.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
+use super::board::Board;
 use crate::config::{Config, Notable, NotifyFormat, Secret};
 use crate::connector::http::Http;
 use crate::model::{CohortId, Timestamp, timestamp_text};
 
-/// Notifications that wait to be sent; more are dropped, and that is logged.
-const WAITING_MAX: usize = 256;
-/// Tries of one notification, and the wait after the first that failed.
-const ATTEMPTS: u32 = 4;
+/// Notifications that wait for one webhook. When there are more, the oldest is dropped.
+const WAITING_MAX: usize = 1000;
+/// The wait after the first try that failed. It doubles, up to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Something worth telling.
@@ -59,68 +60,201 @@ impl Told {
     }
 }
 
-/// Sends notices, in their order, from a task of its own. Dropped, it sends no more.
+/// Sends notices to each webhook from a task of its own, until they are delivered or a later notice replaces them.
+/// Dropped, it sends no more.
 pub(super) struct Notifier {
-    notices: mpsc::Sender<Notice>,
-    _task: tokio::task::JoinSet<()>,
+    targets: Vec<Arc<Target>>,
+    _tasks: tokio::task::JoinSet<()>,
 }
 
 /// One webhook.
-#[derive(Clone)]
 struct Target {
+    /// Its place in the config: its address is secret.
+    webhook: usize,
     url: Secret,
     format: NotifyFormat,
     on: Vec<Notable>,
     http: Http,
+    pending: Mutex<Pending>,
+    bell: Notify,
+    board: Arc<Board>,
+}
+
+/// What became of a notice, or of a try to deliver it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// The webhook took it.
+    Delivered,
+    /// The webhook did not take it; it is tried again.
+    Failed,
+    /// A later notice about the same thing replaced it.
+    Superseded,
+    /// It was not delivered: too many were waiting, the webhook left the config, or the process stopped.
+    Dropped,
+}
+
+impl Delivery {
+    /// The word that metrics use.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Superseded => "superseded",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// The notices that one webhook has not taken yet, at most one about each thing and its staleness.
+#[derive(Clone, Debug, Default)]
+struct Pending {
+    waiting: Vec<Waiting>,
+    next: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Waiting {
+    number: u64,
+    notice: Notice,
+    failures: u32,
+    due: Instant,
+}
+
+impl Pending {
+    /// Adds a notice. How many it replaces, and how many give way because there are too many.
+    fn add(&mut self, notice: Notice, now: Instant) -> (u64, u64) {
+        let before = self.waiting.len();
+        let is_stale = |kind: Notable| kind == Notable::Staleness;
+        self.waiting.retain(|waiting| {
+            let same = waiting.notice.about == notice.about;
+            let ends =
+                notice.kind == Notable::Recovery || is_stale(waiting.notice.kind) == is_stale(notice.kind);
+            !(same && ends)
+        });
+        let superseded = before - self.waiting.len();
+        let dropped = (self.waiting.len() + 1).saturating_sub(WAITING_MAX);
+        self.waiting.drain(..dropped);
+        self.waiting.push(Waiting { number: self.next, notice, failures: 0, due: now });
+        self.next += 1;
+        (superseded as u64, dropped as u64)
+    }
+
+    /// The notice that is due first: of several, the one that waits longest.
+    fn first(&self) -> Option<&Waiting> {
+        self.waiting.iter().min_by_key(|waiting| (waiting.due, waiting.number))
+    }
+
+    fn delivered(&mut self, number: u64) {
+        self.waiting.retain(|waiting| waiting.number != number);
+    }
+
+    /// It is tried again later. Those that wait behind it are not held up.
+    fn failed(&mut self, number: u64, now: Instant) {
+        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.number == number) {
+            waiting.failures += 1;
+            let wait = FIRST_WAIT.saturating_mul(1 << (waiting.failures - 1).min(20)).min(LONGEST_WAIT);
+            waiting.due = now + wait;
+        }
+    }
 }
 
 impl Notifier {
-    /// A notifier for the webhooks of the config, whose addresses are `urls`.
-    pub(super) fn new(config: &Config, urls: &[Secret]) -> Self {
+    /// A notifier for the webhooks of the config, whose addresses are `urls`. Webhooks that were there before keep
+    /// the notices that they have not taken.
+    pub(super) fn new(config: &Config, urls: &[Secret], before: Option<&Self>, board: &Arc<Board>) -> Self {
         let agent = format!("syncline/{}", env!("CARGO_PKG_VERSION"));
-        let target = |(settings, url): (&crate::config::Notify, &Secret)| {
+        let target = |(webhook, (settings, url)): (usize, (&crate::config::Notify, &Secret))| {
             let http = Http::new(url.expose(), agent.clone(), TIMEOUT)
                 .inspect_err(|error| tracing::warn!("notifications cannot be sent: {error}"));
-            let (url, on) = (url.clone(), settings.on.clone());
-            Some(Target { url, format: settings.format, on, http: http.ok()? })
+            let (url, on, format) = (url.clone(), settings.on.clone(), settings.format);
+            let same = |target: &&Arc<Target>| target.url.expose() == url.expose() && target.format == format;
+            let old = before.and_then(|before| before.targets.iter().find(same));
+            let pending = Mutex::new(old.map(|old| std::mem::take(&mut *old.pending())).unwrap_or_default());
+            let (bell, board) = (Notify::new(), Arc::clone(board));
+            Some(Arc::new(Target { webhook, url, format, on, http: http.ok()?, pending, bell, board }))
         };
-        let targets: Arc<[Target]> = config.watch.notify.iter().zip(urls).filter_map(target).collect();
-        let (notices, mut incoming) = mpsc::channel::<Notice>(WAITING_MAX);
-        let mut task = tokio::task::JoinSet::new();
-        task.spawn(async move {
-            while let Some(notice) = incoming.recv().await {
-                for target in targets.iter().filter(|target| target.on.contains(&notice.kind)) {
-                    target.send(&notice).await;
-                }
-            }
-        });
-        Self { notices, _task: task }
+        let targets: Vec<Arc<Target>> =
+            config.watch.notify.iter().zip(urls).enumerate().filter_map(target).collect();
+        let mut tasks = tokio::task::JoinSet::new();
+        for target in &targets {
+            let target = Arc::clone(target);
+            tasks.spawn(async move { target.run().await });
+        }
+        Self { targets, _tasks: tasks }
     }
 
-    /// Tells of something, as soon as what was told before has been sent.
-    pub(super) fn tell(&self, notice: Notice) {
-        if self.notices.try_send(notice).is_err() {
-            tracing::warn!("a notification was dropped: too many wait to be sent");
+    /// Sends a notice to each webhook that is to get its kind.
+    pub(super) fn tell(&self, notice: &Notice) {
+        for target in self.targets.iter().filter(|target| target.on.contains(&notice.kind)) {
+            let (superseded, dropped) = target.pending().add(notice.clone(), Instant::now());
+            target.count(Delivery::Superseded, superseded);
+            target.count(Delivery::Dropped, dropped);
+            if dropped > 0 {
+                tracing::warn!(webhook = target.webhook, "a notification was dropped: too many wait");
+            }
+            target.bell.notify_one();
+        }
+    }
+}
+
+impl Drop for Notifier {
+    fn drop(&mut self) {
+        for target in &self.targets {
+            let left = target.pending().waiting.len();
+            if left > 0 {
+                target.count(Delivery::Dropped, left as u64);
+                tracing::warn!(webhook = target.webhook, "{left} notifications were not delivered");
+            }
         }
     }
 }
 
 impl Target {
-    async fn send(&self, notice: &Notice) {
-        let mut wait = FIRST_WAIT;
-        for attempt in 1..=ATTEMPTS {
-            let sent = self.http.post_json(self.url.expose(), body(notice, self.format)).await;
-            let trouble = match sent {
-                Ok(answer) if (200..300).contains(&answer.status) => return,
-                Ok(answer) => format!("status {}", answer.status),
-                Err(error) => error.to_string(),
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, what: Delivery, number: u64) {
+        self.board.metrics.notified(self.webhook, what, number);
+    }
+
+    /// Delivers what is due, for as long as the notifier lives.
+    async fn run(&self) {
+        loop {
+            let first = self.pending().first().cloned();
+            let Some(Waiting { number, notice, due, failures }) = first else {
+                self.bell.notified().await;
+                continue;
             };
-            if attempt == ATTEMPTS {
-                tracing::warn!(about = notice.about, "a notification could not be sent: {trouble}");
-            } else {
-                tokio::time::sleep(wait).await;
-                wait *= 4;
+            if Instant::now() < due {
+                tokio::select! {
+                    () = tokio::time::sleep_until(due.into()) => {}
+                    () = self.bell.notified() => {}
+                }
+                continue;
             }
+            match self.send(&notice).await {
+                Ok(()) => {
+                    self.pending().delivered(number);
+                    self.count(Delivery::Delivered, 1);
+                }
+                Err(trouble) => {
+                    self.pending().failed(number, Instant::now());
+                    self.count(Delivery::Failed, 1);
+                    if failures == 0 {
+                        let (webhook, about) = (self.webhook, &notice.about);
+                        tracing::warn!(webhook, about, "a notification is tried again: {trouble}");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send(&self, notice: &Notice) -> Result<(), String> {
+        match self.http.post_json(self.url.expose(), body(notice, self.format)).await {
+            Ok(answer) if (200..300).contains(&answer.status) => Ok(()),
+            Ok(answer) => Err(format!("status {}", answer.status)),
+            Err(error) => Err(error.to_string()),
         }
     }
 }
@@ -176,6 +310,36 @@ mod tests {
         assert_eq!(told.turn("a", Some(Notable::Refusal)), Some(Notable::Refusal));
         assert_eq!(told.turn("a", None), Some(Notable::Recovery));
         assert_eq!(told.turn("a", None), None);
+    }
+
+    #[test]
+    fn a_notice_waits_until_it_is_delivered_or_a_later_one_replaces_it() {
+        let (mut pending, now) = (Pending::default(), Instant::now());
+        let notice = |kind, about: &str| Notice {
+            kind,
+            about: about.to_owned(),
+            text: String::new(),
+            at: Timestamp::UNIX_EPOCH,
+        };
+        let first = |pending: &Pending| pending.first().map(|w| (w.notice.about.clone(), w.notice.kind));
+        assert_eq!(pending.add(notice(Notable::Failure, "a"), now), (0, 0));
+        assert_eq!(pending.add(notice(Notable::Staleness, "a"), now), (0, 0), "beside the failure");
+        assert_eq!(pending.add(notice(Notable::Failure, "b"), now), (0, 0));
+        for _ in 0..50 {
+            pending.failed(0, now);
+        }
+        assert_eq!(first(&pending), Some(("a".into(), Notable::Staleness)), "others are not held up");
+        assert_eq!(pending.waiting[0].due, now + LONGEST_WAIT);
+        assert_eq!(pending.add(notice(Notable::Refusal, "a"), now), (1, 0));
+        assert_eq!(pending.add(notice(Notable::Recovery, "a"), now), (2, 0));
+        assert_eq!(first(&pending), Some(("b".into(), Notable::Failure)));
+        pending.delivered(2);
+        assert_eq!(first(&pending), Some(("a".into(), Notable::Recovery)));
+        for n in 0..WAITING_MAX {
+            pending.add(notice(Notable::Failure, &n.to_string()), now);
+        }
+        assert_eq!(pending.add(notice(Notable::Failure, "c"), now), (0, 1));
+        assert_eq!(pending.waiting.len(), WAITING_MAX);
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Lead {
     pub(super) fn tell(&mut self, about: &str, trouble: Option<Notable>, text: &str) {
         if let Some(kind) = self.told.turn(about, trouble) {
             let (about, text) = (about.to_owned(), text.to_owned());
-            self.notifier.tell(Notice { kind, about, text, at: self.at.clock().now() });
+            self.notifier.tell(&Notice { kind, about, text, at: self.at.clock().now() });
         }
     }
 

@@ -102,7 +102,8 @@ impl Lead {
         self.note_left_behind();
         self.shared.board.lock().needs_restart = restart;
         if !is_notified_alike {
-            self.notifier = Notifier::new(&config, &self.reach.notify);
+            let (before, board) = (&self.notifier, &self.shared.board);
+            self.notifier = Notifier::new(&config, &self.reach.notify, Some(before), board);
         }
         let segments = config.segments.iter().map(|segment| of_segment(&segment.id));
         let mut known: BTreeSet<String> = settings::cohorts(&config).map(of_cohort).chain(segments).collect();

@@ -15,7 +15,15 @@ pub(crate) struct Listener {
 
 impl Listener {
     pub(crate) fn start() -> Self {
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    /// A listener at this address.
+    pub(crate) fn at(address: std::net::SocketAddr) -> Self {
+        Self::on(TcpListener::bind(address).unwrap())
+    }
+
+    fn on(socket: TcpListener) -> Self {
         let url = format!("http://{}", socket.local_addr().unwrap());
         let posts = Posts::default();
         let kept = Arc::clone(&posts);

@@ -4,6 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Findings;
+use crate::cli::args::Command;
+use crate::cli::error::CommandError;
+use crate::cli::exit::Exit;
 use crate::cli::output::count;
 use crate::config::{Config, StatePlace};
 
@@ -13,6 +16,8 @@ const MEMBER_LEN: u64 = 64;
 const ROOM_MIN: u64 = 256 << 20;
 /// `watch` has 256 connections open at most, and files.
 const OPEN_FILES_MIN: u64 = 1024;
+/// With fewer, a command may fail at any file or connection, and the runtime panics.
+const OPEN_FILES_LEAST: u64 = 64;
 
 /// `members_max` are those of the largest cohort, as far as is known.
 pub(super) fn look(config: &Config, members_max: u64, findings: &mut Findings) {
@@ -58,6 +63,21 @@ fn free(path: &Path) -> io::Result<Option<u64>> {
     }
     #[cfg(not(unix))]
     path.metadata().map(|_| None)
+}
+
+/// Whether as many files may be open as a command needs that reads a state or talks to a vendor.
+pub(in crate::cli) fn enough_open_files(command: &Command) -> Result<(), CommandError> {
+    use Command::{Completions, Init, Man, Schema, Validate};
+    let needs_few = matches!(command, Validate(_) | Schema | Init(_) | Completions(_) | Man);
+    match open_files_max() {
+        Some(limit) if limit < OPEN_FILES_LEAST && !needs_few => {
+            let what =
+                format!("only {limit} files may be open at once; at least {OPEN_FILES_LEAST} are needed");
+            Err(CommandError::new(Exit::Failed, what)
+                .hint("raise the limit: `ulimit -n 4096`, or LimitNOFILE= of the service"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn open_files_max() -> Option<u64> {

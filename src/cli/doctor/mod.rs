@@ -8,6 +8,8 @@ mod state;
 mod tables;
 mod vendors;
 
+pub(super) use machine::enough_open_files;
+
 use super::environment;
 use super::error::CommandError;
 use crate::config::Config;

@@ -35,8 +35,7 @@ fn address(text: &SocketAddress) -> SocketAddr {
 
 fn limits(shape: &shape::Limits) -> Limits {
     let bytes = |amount: Amount| usize::try_from(amount.0).unwrap_or(usize::MAX);
-    let largest = bytes(shape.body).saturating_mul(2).saturating_add(bytes(shape.headers));
-    Limits {
+    let limits = Limits {
         body_len_max: bytes(shape.body),
         headers_len_max: bytes(shape.headers),
         header_time: positive(shape.header_time.0),
@@ -45,10 +44,11 @@ fn limits(shape: &shape::Limits) -> Limits {
         connections_max: usize::try_from(shape.connections.0).unwrap_or(usize::MAX),
         streams_max: small(shape.streams),
         json_depth_max: small(shape.json_depth),
-        // One request of the largest kind must find room, packed and unpacked.
-        memory_max: bytes(shape.memory).max(largest),
+        memory_max: bytes(shape.memory),
         inbox_len_max: shape.inbox.0,
-    }
+    };
+    // One request of the largest kind must find room.
+    Limits { memory_max: limits.memory_max.max(limits.largest_request_len()), ..limits }
 }
 
 pub(super) fn schedule(shape: shape::Schedule) -> Schedule {

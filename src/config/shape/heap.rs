@@ -92,7 +92,8 @@ pub(in crate::config) struct Webhook {
     /// The path of the door, if not `/heap/<connection>`.
     #[schemars(example = "/heap/segments")]
     pub(in crate::config) path: Option<UrlPath>,
-    /// How old a signature may be.
+    /// How old a signature may be. Heap may repeat a delivery long after it signed it; a delivery that arrives twice
+    /// changes nothing the second time.
     pub(in crate::config) max_age: Length,
     /// How far in the future a signature may be, by the clock of this machine.
     pub(in crate::config) max_ahead: Length,
@@ -104,7 +105,7 @@ impl Default for Webhook {
     fn default() -> Self {
         Self {
             path: None,
-            max_age: Length::from_secs(60),
+            max_age: Length::from_secs(24 * 60 * 60),
             max_ahead: Length::from_secs(10),
             incomplete_after: Length::from_secs(60 * 60),
         }

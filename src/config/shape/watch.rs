@@ -93,7 +93,9 @@ pub(in crate::config) struct Limits {
     pub(in crate::config) streams: Whole<1, 1000>,
     /// How deep JSON may be nested.
     pub(in crate::config) json_depth: Whole<8, 127>,
-    /// Memory for all requests that are being received.
+    /// Memory for all requests that are being received: buffers, headers, and bodies, packed and unpacked. When it is
+    /// used up, further requests are answered with 503 and `Retry-After`. At least what one request of the largest kind
+    /// takes.
     pub(in crate::config) memory: Amount,
     /// What the inbox may hold on disk. When it is full, the doors answer 503.
     pub(in crate::config) inbox: Amount,

@@ -11,5 +11,5 @@ mod write;
 pub(super) use compact::compact;
 pub use scan::JsonError;
 pub(super) use scan::{Scanner, Start};
-pub use split::pieces;
+pub use split::{has_pieces, pieces};
 pub(super) use write::{cut, float, integer, number, quoted, text, unsigned};

@@ -11,34 +11,55 @@ use super::{JsonError, Scanner, Start};
 /// # Errors
 /// [`JsonError`] when the body is not JSON throughout, also behind the last event.
 pub fn pieces(body: &[u8]) -> Result<Vec<&str>, JsonError> {
+    let mut found = Vec::new();
+    each_piece(body, &mut |piece| found.push(piece))?;
+    Ok(found)
+}
+
+/// Whether a body has events, without keeping any of them.
+///
+/// # Errors
+/// As [`pieces`].
+pub fn has_pieces(body: &[u8]) -> Result<bool, JsonError> {
+    let mut found = false;
+    each_piece(body, &mut |_| found = true)?;
+    Ok(found)
+}
+
+/// Hands over each event of a body, in order.
+fn each_piece<'a>(body: &'a [u8], found: &mut dyn FnMut(&'a str)) -> Result<(), JsonError> {
     let body = std::str::from_utf8(body)
         .map_err(|error| JsonError { offset: error.valid_up_to(), what: "not UTF-8" })?;
     let body = body.strip_prefix('\u{feff}').unwrap_or(body);
     let mut scanner = Scanner::new(body);
     if scanner.is_at_end() {
-        return Ok(Vec::new());
+        return Ok(());
     }
-    let mut found = Vec::new();
     match scanner.value()? {
-        Start::List => elements(body, &mut scanner, &mut found)?,
+        Start::List => elements(body, &mut scanner, found)?,
         Start::Object => {
-            if members(body, &mut scanner, &mut found)? {
-                found.push(body.trim_ascii());
+            if members(body, &mut scanner, found)? {
+                found(body.trim_ascii());
             }
         }
         start => scanner.skip(start)?,
     }
-    scanner.end()?;
-    Ok(found)
+    scanner.end()
 }
 
 /// The elements of the list that is open.
-fn elements<'a>(body: &'a str, scanner: &mut Scanner<'a>, found: &mut Vec<&'a str>) -> Result<(), JsonError> {
-    while scanner.element(found.is_empty())? {
+fn elements<'a>(
+    body: &'a str,
+    scanner: &mut Scanner<'a>,
+    found: &mut dyn FnMut(&'a str),
+) -> Result<(), JsonError> {
+    let mut is_first = true;
+    while scanner.element(is_first)? {
+        is_first = false;
         let from = scanner.offset();
         let start = scanner.value()?;
         scanner.skip(start)?;
-        found.push(body[from..scanner.offset()].trim_ascii_start());
+        found(body[from..scanner.offset()].trim_ascii_start());
     }
     Ok(())
 }
@@ -47,7 +68,7 @@ fn elements<'a>(body: &'a str, scanner: &mut Scanner<'a>, found: &mut Vec<&'a st
 fn members<'a>(
     body: &'a str,
     scanner: &mut Scanner<'a>,
-    found: &mut Vec<&'a str>,
+    found: &mut dyn FnMut(&'a str),
 ) -> Result<bool, JsonError> {
     let (mut is_first, mut has_events) = (true, false);
     while let Some(key) = scanner.key(is_first)? {

@@ -26,9 +26,9 @@ use super::{StateError, StateReader, StateWriter};
 use crate::model::{Clock, DoorName};
 
 /// A file is closed when it has grown to this.
-const FILE_LEN: u64 = 16 << 20;
+const FILE_LEN: u64 = 4 << 20;
 /// Bytes that are put on disk at once.
-const BATCH_LEN: usize = 8 << 20;
+const BATCH_LEN: usize = 1 << 20;
 /// Deliveries that may wait for the disk.
 const WAITING_MAX: usize = 4096;
 
