@@ -56,6 +56,7 @@ mod sql;
 mod standby;
 mod store;
 mod unknown;
+mod values;
 mod watch;
 mod webhook;
 mod words;

@@ -18,6 +18,8 @@ use crate::state::{Crossing, Due, Event, Outbox, Recent, Stamp, StateError};
 
 use super::{Context, Halt, blocking};
 
+/// Bytes of properties in one request. Braze names no limit for it, and 50 KB for one recipient.
+const PROPERTIES_LEN_MAX: usize = 512 << 10;
 /// Single recipients rejected in a row, while none was taken, after which the request itself must be at fault.
 const SUSPECTS_MAX: usize = 10;
 
@@ -49,9 +51,7 @@ pub async fn trigger(
     done: &mut Triggered,
 ) -> Result<(), StateError> {
     let mut sending = Sending { people, outbox, done, suspects: Vec::new(), taken: false };
-    let starts = (0..people.len()).step_by(RECIPIENTS_MAX);
-    let mut parts: VecDeque<Range<usize>> =
-        starts.map(|start| start..people.len().min(start + RECIPIENTS_MAX)).collect();
+    let mut parts = portions(people);
     while let Some(part) = parts.pop_front() {
         if let Err(halt) = admitted(context).await {
             sending.done.trouble = Some(halt.to_string());
@@ -88,6 +88,24 @@ pub async fn trigger(
         sending.done.trouble.get_or_insert_with(|| why.clone());
     }
     blocking(|| context.state.put_outbox(cohort, outbox))
+}
+
+/// The recipients of each request: at most as many as Braze takes, and at most so many bytes of properties.
+fn portions(people: &[Due]) -> VecDeque<Range<usize>> {
+    let len = |due: &Due| due.properties.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    let (mut parts, mut start, mut sum) = (VecDeque::new(), 0, 0);
+    for (at, due) in people.iter().enumerate() {
+        let len = len(due);
+        if at > start && (at - start == RECIPIENTS_MAX || sum + len > PROPERTIES_LEN_MAX) {
+            parts.push_back(start..at);
+            (start, sum) = (at, 0);
+        }
+        sum += len;
+    }
+    if start < people.len() {
+        parts.push_back(start..people.len());
+    }
+    parts
 }
 
 /// What follows an answer.

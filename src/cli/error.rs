@@ -262,6 +262,9 @@ pub(super) fn file_hint(error: &FileError) -> Option<String> {
             "nobody was added or removed. Write the file under another name and rename it when it is whole, then run again".to_owned()
         }
         FileError::MissingColumn { column, found, .. } => missing_column(column, found),
+        FileError::NoHeader { .. } => {
+            "no member was added or removed. Export the file with a header row; its first row is not shown here".to_owned()
+        }
         FileError::DuplicateColumn { .. } => "rename one of the two columns".to_owned(),
         FileError::Malformed { .. } => "nobody was added or removed. Correct the row, or export the file again".to_owned(),
         FileError::Outside { .. } => "name its folder under `roots:` at the top of the config".to_owned(),

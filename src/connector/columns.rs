@@ -1,27 +1,35 @@
 //! Columns in Apache Arrow's memory layout, as Parquet files and the drivers of warehouses give them → fields.
 //!
-//! Text is handed on where it lies, whole numbers in their decimal form, UUIDs as everybody writes them; whatever
-//! can name nobody is told by what it is. A column within records is named by its path, `user.id`.
+//! Text is borrowed, whole numbers become their decimal form, UUIDs their hyphenated form. Other values carry the
+//! reason why they are no identifier. A column inside records is named by its path, `user.id`.
 
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{
-    ArrowPrimitiveType, Decimal128Type, Decimal256Type, DecimalType, Float32Type, Float64Type, Int8Type,
-    Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type,
+    DecimalType, DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType,
+    DurationSecondType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{
     Array, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, LargeBinaryArray, LargeStringArray,
     PrimitiveArray, RecordBatch, StringArray, StringViewArray,
 };
 use arrow_buffer::NullBuffer;
-use arrow_schema::{DataType, Field as Described};
+use arrow_schema::{DataType, Field as Described, TimeUnit};
 
 use super::cells::Cells;
-use crate::model::{Field, Fields};
+use super::iso8601::{self, Unit};
+use crate::model::{Field, Fields, NonIdentifier};
 
-/// What Arrow calls a UUID, in the metadata of a field.
+/// Arrow's names for a UUID and for JSON, in the metadata of a field.
 const UUID: &str = "arrow.uuid";
+const JSON: &str = "arrow.json";
+/// Where the driver of PostgreSQL puts the type of a column that it returns as text.
+const POSTGRES_TYPE: &str = "ADBC:postgresql:typname";
 
 /// The wanted columns of some rows.
 pub(super) struct Columns(Vec<Column>);
@@ -67,7 +75,7 @@ enum Values {
     /// Which of some other values each is.
     Coded(Vec<usize>, Box<Column>),
     Made(Cells),
-    NotText(&'static str),
+    Other(NonIdentifier),
 }
 
 impl Column {
@@ -76,7 +84,7 @@ impl Column {
         let schema = batch.schema();
         let found = path.first().and_then(|name| schema.column_with_name(name));
         let Some((at, field)) = found else {
-            return Self { nulls: None, values: Values::NotText("nothing") };
+            return Self { nulls: None, values: Values::Made(Cells::default()) };
         };
         let (mut field, mut array) = (Arc::new(field.clone()), Arc::clone(batch.column(at)));
         let mut nulls = array.logical_nulls();
@@ -107,12 +115,17 @@ impl Column {
                 codes.get(row).map_or(Field::Absent, |value| values.field(*value))
             }
             Values::Made(cells) => cells.field(row),
-            Values::NotText(what) => Field::NotText(what),
+            Values::Other(why) => Field::Other(*why, b""),
         }
     }
 }
 
 fn values(array: &Arc<dyn Array>, field: &Described) -> Values {
+    match (field.extension_type_name(), field.metadata().get(POSTGRES_TYPE).map(String::as_str)) {
+        (Some(JSON), _) | (_, Some("json" | "jsonb")) => return texts(array, field, Cells::json_text),
+        (_, Some("numeric")) => return texts(array, field, Cells::numeric),
+        _ => {}
+    }
     match array.data_type() {
         DataType::Utf8 => Values::Text(array.as_string().clone()),
         DataType::LargeUtf8 => Values::LargeText(array.as_string().clone()),
@@ -141,33 +154,117 @@ fn values(array: &Arc<dyn Array>, field: &Described) -> Values {
             let numbers = array.as_primitive::<UInt64Type>();
             made(array, |row, cells| cells.whole(numbers.value(row)))
         }
+        DataType::Float16 => {
+            let numbers = array.as_primitive::<Float16Type>();
+            made(array, |row, cells| cells.half(numbers.value(row).to_f32()))
+        }
         DataType::Float32 => {
             let numbers = array.as_primitive::<Float32Type>();
-            made(array, |row, cells| cells.float(f64::from(numbers.value(row))))
+            made(array, |row, cells| cells.single(numbers.value(row)))
         }
         DataType::Float64 => {
             let numbers = array.as_primitive::<Float64Type>();
-            made(array, |row, cells| cells.float(numbers.value(row)))
+            made(array, |row, cells| cells.double(numbers.value(row)))
         }
+        DataType::Decimal32(..) => decimals::<Decimal32Type>(array),
+        DataType::Decimal64(..) => decimals::<Decimal64Type>(array),
         DataType::Decimal128(..) => decimals::<Decimal128Type>(array),
         DataType::Decimal256(..) => decimals::<Decimal256Type>(array),
-        other => Values::NotText(what(other)),
+        DataType::Boolean => {
+            let all = array.as_boolean();
+            made(array, |row, cells| cells.boolean(all.value(row)))
+        }
+        other => moments(array, other).unwrap_or_else(|| Values::Other(why(other))),
     }
 }
 
-/// What a value that names nobody is.
-fn what(kind: &DataType) -> &'static str {
+/// What a value without a text is.
+fn why(kind: &DataType) -> NonIdentifier {
     match kind {
-        DataType::Boolean => "true or false",
         DataType::List(_)
         | DataType::LargeList(_)
         | DataType::ListView(_)
         | DataType::LargeListView(_)
-        | DataType::FixedSizeList(..) => "a list",
-        DataType::Struct(_) | DataType::Map(..) => "an object",
-        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => "a time",
-        _ => "not a text and not a whole number",
+        | DataType::FixedSizeList(..) => NonIdentifier::List,
+        DataType::Struct(_) | DataType::Map(..) => NonIdentifier::Object,
+        DataType::Interval(_) => NonIdentifier::Duration,
+        _ => NonIdentifier::Unsupported,
     }
+}
+
+/// Dates, times, timestamps and durations.
+fn moments(array: &dyn Array, kind: &DataType) -> Option<Values> {
+    use NonIdentifier::{Date, Duration, Time, Timestamp};
+    let unit = |unit: &TimeUnit| match unit {
+        TimeUnit::Second => Unit::Seconds,
+        TimeUnit::Millisecond => Unit::Millis,
+        TimeUnit::Microsecond => Unit::Micros,
+        TimeUnit::Nanosecond => Unit::Nanos,
+    };
+    Some(match kind {
+        DataType::Date32 => moment::<Date32Type>(array, Date, iso8601::date),
+        DataType::Date64 => {
+            moment::<Date64Type>(array, Date, |millis| iso8601::date(millis.div_euclid(86_400_000)))
+        }
+        DataType::Time32(TimeUnit::Second) => {
+            moment::<Time32SecondType>(array, Time, |number| iso8601::time(number, Unit::Seconds))
+        }
+        DataType::Time32(_) => {
+            moment::<Time32MillisecondType>(array, Time, |number| iso8601::time(number, Unit::Millis))
+        }
+        DataType::Time64(TimeUnit::Microsecond) => {
+            moment::<Time64MicrosecondType>(array, Time, |number| iso8601::time(number, Unit::Micros))
+        }
+        DataType::Time64(_) => {
+            moment::<Time64NanosecondType>(array, Time, |number| iso8601::time(number, Unit::Nanos))
+        }
+        DataType::Timestamp(of, zone) => {
+            let (unit, has_zone) = (unit(of), zone.is_some());
+            let text = |number| {
+                if has_zone {
+                    iso8601::timestamp(number, unit)
+                } else {
+                    iso8601::local_timestamp(number, unit)
+                }
+            };
+            match of {
+                TimeUnit::Second => moment::<TimestampSecondType>(array, Timestamp, text),
+                TimeUnit::Millisecond => moment::<TimestampMillisecondType>(array, Timestamp, text),
+                TimeUnit::Microsecond => moment::<TimestampMicrosecondType>(array, Timestamp, text),
+                TimeUnit::Nanosecond => moment::<TimestampNanosecondType>(array, Timestamp, text),
+            }
+        }
+        DataType::Duration(of) => {
+            let text = |number| iso8601::duration(number, unit(of));
+            match of {
+                TimeUnit::Second => moment::<DurationSecondType>(array, Duration, text),
+                TimeUnit::Millisecond => moment::<DurationMillisecondType>(array, Duration, text),
+                TimeUnit::Microsecond => moment::<DurationMicrosecondType>(array, Duration, text),
+                TimeUnit::Nanosecond => moment::<DurationNanosecondType>(array, Duration, text),
+            }
+        }
+        _ => return None,
+    })
+}
+
+fn moment<T: ArrowPrimitiveType<Native: Into<i64>>>(
+    array: &dyn Array,
+    of: NonIdentifier,
+    text: impl Fn(i64) -> Option<String>,
+) -> Values {
+    let numbers: &PrimitiveArray<T> = array.as_primitive();
+    made(array, |row, cells| cells.other(of, text(numbers.value(row).into()).unwrap_or_default().as_bytes()))
+}
+
+/// Values that are stored as text and are something else.
+fn texts(array: &Arc<dyn Array>, field: &Described, cell: impl Fn(&mut Cells, &[u8])) -> Values {
+    let plain = Described::new(field.name(), array.data_type().clone(), true);
+    let column = Column { nulls: array.logical_nulls(), values: values(array, &plain) };
+    made(array, |row, cells| match column.field(row) {
+        Field::Text(text) => cell(cells, text),
+        Field::Absent => cells.absent(),
+        _ => cells.other(NonIdentifier::Unsupported, b""),
+    })
 }
 
 fn made(array: &dyn Array, mut cell: impl FnMut(usize, &mut Cells)) -> Values {
@@ -185,20 +282,12 @@ fn numbers<T: ArrowPrimitiveType<Native: Into<i64>>>(array: &dyn Array) -> Value
 
 fn decimals<T: DecimalType>(array: &dyn Array) -> Values {
     let numbers: &PrimitiveArray<T> = array.as_primitive();
-    made(array, |row, cells| {
-        let number = numbers.value_as_string(row);
-        let (whole, fraction) = number.split_once('.').unwrap_or((&number, ""));
-        if fraction.bytes().all(|digit| digit == b'0') {
-            cells.text(whole.as_bytes());
-        } else {
-            cells.not_text("not a whole number");
-        }
-    })
+    made(array, |row, cells| cells.decimal(numbers.value_as_string(row).as_bytes()))
 }
 
 fn uuid(bytes: &[u8], cells: &mut Cells) {
     match uuid::Uuid::from_slice(bytes) {
         Ok(id) => cells.text(id.hyphenated().encode_lower(&mut [0; 36]).as_bytes()),
-        Err(_) => cells.not_text("not a UUID"),
+        Err(_) => cells.other(NonIdentifier::Unsupported, b""),
     }
 }

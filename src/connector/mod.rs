@@ -15,6 +15,7 @@ mod headers;
 pub mod heap;
 pub mod heap_connect;
 pub mod http;
+mod iso8601;
 pub mod sql;
 
 pub use backoff::{backoff, jitter};

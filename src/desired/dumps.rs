@@ -11,7 +11,7 @@ use super::{DesiredError, From};
 use crate::config::TableSource;
 use crate::connector::file::{FileError, Place, Reading, Sink};
 use crate::connector::heap_connect::{Dump, DumpError, DumpTable, Dumps, Manifest};
-use crate::model::{Field, Fields, Timestamp};
+use crate::model::{Field, Fields, NonIdentifier, Timestamp};
 use crate::state::{StateError, Table};
 
 /// What tells the table from what it was; none if its rows grow old.
@@ -184,17 +184,11 @@ impl<'a, S: Sink> Rows<'a, S> {
     /// Keeps a row in the place of any before it with the same key. `false` if it has none.
     fn put(&mut self, fields: &impl Fields, line: u64) -> Result<bool, StateError> {
         let Some(key) = text(fields.field(0)) else { return Ok(false) };
-        let time = if self.first > 1 { text(fields.field(1)).unwrap_or_default() } else { "" };
+        let time = if self.first > 1 { fields.field(1).text().unwrap_or_default() } else { b"" };
+        let time = std::str::from_utf8(time).unwrap_or_default();
         self.row = format!("{} {line} {time}\n", self.files.len() - 1);
         for field in (0..self.len).map(|at| fields.field(self.first + at)) {
-            match (field, text(field)) {
-                (Field::Absent, _) => self.row.push('a'),
-                (_, Some(text)) => {
-                    self.row.push_str(&format!("t{}:", text.len()));
-                    self.row.push_str(text);
-                }
-                (_, None) => self.row.push('n'),
-            }
+            keep(field, &mut self.row);
         }
         self.table.put_row(key, &self.row)
     }
@@ -242,11 +236,46 @@ impl<S: Sink> Sink for Rows<'_, S> {
     }
 }
 
+/// The identifier that a field is.
 fn text(field: Field<'_>) -> Option<&str> {
     match field {
-        Field::Text(text) => std::str::from_utf8(text).ok(),
-        Field::Absent | Field::NotText(_) => None,
+        Field::Text(id) | Field::Whole { id, .. } => std::str::from_utf8(id).ok(),
+        Field::Absent | Field::Other(..) => None,
     }
+}
+
+/// Appends a field as [`kept`] reads it: what it is, the length of the identifier in it, its own length, and its text.
+fn keep(field: Field<'_>, row: &mut String) {
+    let unsupported = Kept::OTHER + NonIdentifier::ALL.len() - 1;
+    let not_utf8 = (unsupported, 0, "");
+    let (of, id, text) = match field {
+        Field::Absent => (0, 0, ""),
+        Field::Text(text) | Field::Whole { text, .. } => {
+            let id = if let Field::Whole { id, .. } = field { id.len() } else { text.len() };
+            std::str::from_utf8(text).map_or(not_utf8, |text| (1, id, text))
+        }
+        Field::Other(why, text) => {
+            let at = NonIdentifier::ALL.iter().position(|known| *known == why).unwrap_or_default();
+            (Kept::OTHER + at, 0, std::str::from_utf8(text).unwrap_or_default())
+        }
+    };
+    row.push_str(&format!("{of}:{id}:{}:{text}", text.len()));
+}
+
+/// Reads a field, and returns what follows it.
+fn kept(row: &str) -> Option<(Field<'_>, &str)> {
+    let mut parts = row.splitn(4, ':');
+    let mut number = || parts.next()?.parse::<usize>().ok();
+    let (of, id, len) = (number()?, number()?, number()?);
+    let (text, rest) = parts.next()?.split_at_checked(len)?;
+    let text = text.as_bytes();
+    let field = match of {
+        0 => Field::Absent,
+        1 if id == len => Field::Text(text),
+        1 => Field::Whole { id: text.get(..id)?, text },
+        of => Field::Other(*NonIdentifier::ALL.get(of.checked_sub(Kept::OTHER)?)?, text),
+    };
+    Some((field, rest))
 }
 
 /// A row as it comes out of the replay.
@@ -264,26 +293,49 @@ impl Fields for Kept<'_> {
 }
 
 impl<'r> Kept<'r> {
+    /// The first number of the fields that are no identifiers.
+    const OTHER: usize = 2;
+
     fn parse(row: &'r str, len: usize) -> Option<Self> {
         let (head, mut rest) = row.split_once('\n')?;
         let mut head = head.splitn(3, ' ');
         let (file, line) = (head.next()?.parse().ok()?, head.next()?.parse().ok()?);
-        let time = head.next()?.parse().ok().and_then(|time| Timestamp::from_millisecond(time).ok());
+        let time = head.next()?;
+        let millis = time.parse().ok().and_then(|time| Timestamp::from_millisecond(time).ok());
+        let time = millis.or_else(|| time.parse().ok());
         let mut fields = Vec::with_capacity(len);
         for _ in 0..len {
-            let kind = rest.get(..1)?;
-            rest = &rest[1..];
-            fields.push(match kind {
-                "a" => Field::Absent,
-                "n" => Field::NotText("no text"),
-                _ => {
-                    let (count, after) = rest.split_once(':')?;
-                    let (text, after) = after.split_at_checked(count.parse().ok()?)?;
-                    rest = after;
-                    Field::Text(text.as_bytes())
-                }
-            });
+            let (field, after) = kept(rest)?;
+            fields.push(field);
+            rest = after;
         }
         Some(Self { file, line, time, fields })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_kept_as_they_are() {
+        let fields = [
+            Field::Absent,
+            Field::Text(b"a:b\n"),
+            Field::Whole { id: b"12", text: b"12.00" },
+            Field::Other(NonIdentifier::Fraction, b"1.5"),
+            Field::Other(NonIdentifier::List, b""),
+            Field::Text(b""),
+        ];
+        let mut row = String::new();
+        fields.iter().for_each(|field| keep(*field, &mut row));
+        keep(Field::Text(b"\xff"), &mut row);
+        let mut rest = row.as_str();
+        for field in fields {
+            let (found, after) = kept(rest).unwrap();
+            assert_eq!(found, field);
+            rest = after;
+        }
+        assert_eq!(kept(rest), Some((Field::Other(NonIdentifier::Unsupported, b""), "")));
     }
 }

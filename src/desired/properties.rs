@@ -1,4 +1,7 @@
-//! What a source says of some of its people, beside who they are. It is read once more for them.
+//! Properties of some members, from the columns of their source, which is read once more for them.
+//!
+//! A property is the text of a scalar: a number as it is stored, `true`, a date in ISO 8601. A value among `null_values`
+//! is none. A value that is no scalar or too long is left out, and a warning in the log counts such values.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,8 +9,13 @@ use super::{DesiredError, From, may_move, rows};
 use crate::config::Cohort;
 use crate::connector::file::{FileError, Place, Sink};
 use crate::matching::Matcher;
-use crate::model::{Field, Fields, Identifier};
+use crate::model::{Field, Fields, Identifier, NonIdentifier};
 use crate::state::{Asked, Owners, StateError};
+
+/// Longest value of a property in bytes, and the most of all properties of one user. Braze takes 50 KB for a user
+/// (Braze, `/campaigns/trigger/send`, `trigger_properties`), names and JSON included.
+const VALUE_LEN_MAX: usize = 4 << 10;
+const PROPERTIES_LEN_MAX: usize = 32 << 10;
 
 /// Texts by the names of properties.
 type Properties = BTreeMap<String, String>;
@@ -40,6 +48,8 @@ pub fn properties(
     let owners = if may_move(cohort) { from.state.owners()? } else { None };
     let mut picker = Picker {
         matcher: &matcher,
+        null_values: cohort.source.null_values(),
+        left_out: BTreeMap::new(),
         places,
         wanted,
         owners: owners.as_ref(),
@@ -54,12 +64,21 @@ pub fn properties(
         read?;
         picker.settle();
     }
+    for (property, users) in &picker.left_out {
+        tracing::warn!(
+            cohort = %cohort.id, property, users,
+            "values of a property were left out: they are lists, objects, not UTF-8, or longer than {VALUE_LEN_MAX} bytes"
+        );
+    }
     let found = picker.found.into_iter().map(|(who, (_, properties))| (who, properties)).collect();
     picker.failed.map_or(Ok(found), |error| Err(error.into()))
 }
 
 struct Picker<'a, W> {
     matcher: &'a Matcher,
+    null_values: &'a [String],
+    /// Values that could not be taken, by the name of the property.
+    left_out: BTreeMap<&'a str, u64>,
     /// The properties, and where they are among the fields.
     places: Vec<(&'a str, usize)>,
     wanted: W,
@@ -74,12 +93,22 @@ struct Picker<'a, W> {
 }
 
 impl<W: Fn(Identifier<'_>) -> bool> Picker<'_, W> {
-    fn properties(&self, fields: &impl Fields) -> Properties {
-        let text = |(name, place): &(&str, usize)| match fields.field(*place) {
-            Field::Text(bytes) => Some(((*name).to_owned(), std::str::from_utf8(bytes).ok()?.to_owned())),
-            Field::Absent | Field::NotText(_) => None,
-        };
-        self.places.iter().filter_map(text).collect()
+    fn properties(&mut self, fields: &impl Fields) -> Properties {
+        let (mut properties, mut len) = (Properties::new(), 0);
+        for (name, place) in &self.places {
+            let field = fields.field(*place);
+            let text = field.text().map(std::str::from_utf8);
+            match text {
+                Some(Ok(text)) if is_null(text, self.null_values) => {}
+                Some(Ok(text)) if text.len() <= VALUE_LEN_MAX && len + text.len() <= PROPERTIES_LEN_MAX => {
+                    len += name.len() + text.len();
+                    properties.insert((*name).to_owned(), text.to_owned());
+                }
+                None if is_nothing(field) => {}
+                _ => *self.left_out.entry(name).or_default() += 1,
+            }
+        }
+        properties
     }
 
     /// Finds the owners of the rows that were put aside.
@@ -103,6 +132,17 @@ impl<W: Fn(Identifier<'_>) -> bool> Picker<'_, W> {
             }
         }
     }
+}
+
+/// Whether a text is no value, as for an identifier.
+fn is_null(text: &str, null_values: &[String]) -> bool {
+    let text = text.trim();
+    text.is_empty() || null_values.iter().any(|null| null == text)
+}
+
+/// Whether a field without a text has no value either.
+fn is_nothing(field: Field<'_>) -> bool {
+    matches!(field, Field::Absent | Field::Other(NonIdentifier::NotANumber | NonIdentifier::Infinite, _))
 }
 
 /// Keeps what a row says of somebody, unless a later one has been heard.

@@ -305,6 +305,12 @@ pub(super) fn scalar(out: &mut Vec<u8>, datum: Datum<'_>) -> bool {
     match datum {
         Datum::Null | Datum::Json(_) => return false,
         Datum::Text(bytes) => text(out, bytes),
+        Datum::Decimal(digits) => {
+            let Ok(digits) = std::str::from_utf8(digits) else { return false };
+            number(out, digits);
+        }
+        Datum::Moment(_, []) => return false,
+        Datum::Moment(_, bytes) => text(out, bytes),
         Datum::Bool(true) => out.extend_from_slice(b"\"true\""),
         Datum::Bool(false) => out.extend_from_slice(b"\"false\""),
         Datum::Int(value) => integer(out, value),

@@ -106,7 +106,7 @@ fn id<'a>(value: &Option<Cow<'a, [u8]>>) -> Option<Cow<'a, str>> {
 
 fn identity<'a>(value: &Option<Cow<'a, [u8]>>) -> Result<Option<Cow<'a, str>>, Reason> {
     let found = judged(value, 4 * IDENTITY_LEN_MAX).map_err(|unusable| match unusable {
-        Unusable::Placeholder => Reason::IdentityPlaceholder,
+        Unusable::Placeholder | Unusable::Number(_) => Reason::IdentityPlaceholder,
         Unusable::TooLong => Reason::IdentityTooLong,
         Unusable::ControlCharacter => Reason::IdentityControlCharacter,
         Unusable::NotUtf8 => Reason::IdentityNotUtf8,

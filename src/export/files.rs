@@ -273,8 +273,8 @@ fn in_full(event_type: &str, fields: &[&str], row: &Row<'_>) -> String {
             // Its own shortest decimal, and not that of a double.
             Datum::Float(value) => value.to_string().parse::<f64>().map_or(Value::Null, Value::from),
             Datum::Double(value) => value.into(),
-            Datum::Text(bytes) => String::from_utf8_lossy(bytes).into(),
-            Datum::Json(json) => serde_json::from_slice(json).unwrap_or_default(),
+            Datum::Text(bytes) | Datum::Moment(_, bytes) => String::from_utf8_lossy(bytes).into(),
+            Datum::Decimal(json) | Datum::Json(json) => serde_json::from_slice(json).unwrap_or_default(),
         };
         event.insert((*field).to_owned(), value);
     }

@@ -210,12 +210,13 @@ fn noted(
 fn text(fields: &impl Fields, at: usize, len_max: usize) -> Result<Option<&str>, Why> {
     let bytes = match fields.field(at) {
         Field::Absent => return Ok(None),
-        Field::NotText(_) => return Err(Why::Unused("not_text")),
-        Field::Text(bytes) => bytes,
+        Field::Other(why, _) => return Err(Why::Unused(why.as_str())),
+        Field::Text(bytes) | Field::Whole { id: bytes, .. } => bytes,
     };
     let found = usable(bytes, len_max, &[]).map_err(|unusable| {
         Why::Unused(match unusable {
             Unusable::Placeholder => "placeholder",
+            Unusable::Number(why) => why.as_str(),
             Unusable::TooLong => "too_long",
             Unusable::ControlCharacter => "control_character",
             Unusable::NotUtf8 => "not_utf8",

@@ -7,7 +7,7 @@
 //! Braze's rules are in its "Partner cohort import", user matching: identified people by `external_id`
 //! or alias, people who are still anonymous by `device_id`.
 
-use crate::model::{Delivery, Field, Fields, Identifier, MatchRule, Unusable, usable};
+use crate::model::{Delivery, Field, Fields, Identifier, MatchRule, NonIdentifier, Unusable, usable};
 
 /// Why a row names nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,24 +22,13 @@ pub enum Reason {
     ControlCharacter,
     /// Not UTF-8.
     NotUtf8,
-    /// Neither a text nor a whole number.
-    NotText,
+    /// Neither text nor a whole number.
+    NotText(NonIdentifier),
     /// Known by device id only, and the cohort is delivered by attribute, which reaches no device.
     DeviceIdByAttribute,
 }
 
 impl Reason {
-    /// Every reason.
-    pub const ALL: [Self; 7] = [
-        Self::NoIdentifier,
-        Self::Placeholder,
-        Self::TooLong,
-        Self::ControlCharacter,
-        Self::NotUtf8,
-        Self::NotText,
-        Self::DeviceIdByAttribute,
-    ];
-
     /// The stable word for it, in rejects and reports.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -49,7 +38,7 @@ impl Reason {
             Self::TooLong => "too_long",
             Self::ControlCharacter => "control_character",
             Self::NotUtf8 => "not_utf8",
-            Self::NotText => "not_text",
+            Self::NotText(why) => why.as_str(),
             Self::DeviceIdByAttribute => "device_id_by_attribute",
         }
     }
@@ -57,7 +46,11 @@ impl Reason {
     /// Whether there may well be a person in the row, whom we could not read.
     #[must_use]
     pub fn is_unreadable(self) -> bool {
-        matches!(self, Self::NotUtf8 | Self::NotText | Self::ControlCharacter)
+        match self {
+            Self::NotUtf8 | Self::ControlCharacter => true,
+            Self::NotText(why) => why.is_unreadable(),
+            Self::NoIdentifier | Self::Placeholder | Self::TooLong | Self::DeviceIdByAttribute => false,
+        }
     }
 }
 
@@ -65,6 +58,7 @@ impl From<Unusable> for Reason {
     fn from(unusable: Unusable) -> Self {
         match unusable {
             Unusable::Placeholder => Self::Placeholder,
+            Unusable::Number(why) => Self::NotText(why),
             Unusable::TooLong => Self::TooLong,
             Unusable::ControlCharacter => Self::ControlCharacter,
             Unusable::NotUtf8 => Self::NotUtf8,
@@ -125,14 +119,11 @@ impl Matcher {
         for (column, rule) in &self.rules {
             let bytes = match fields.field(*column) {
                 Field::Absent => continue,
-                Field::NotText(what) => {
-                    return Err(Unmatched {
-                        reason: Reason::NotText,
-                        column: &rule.column,
-                        value: what.as_bytes(),
-                    });
+                Field::Other(_, text) if self.null_values.iter().any(|null| **null == *text) => continue,
+                Field::Other(why, value) => {
+                    return Err(Unmatched { reason: Reason::NotText(why), column: &rule.column, value });
                 }
-                Field::Text(bytes) => bytes,
+                Field::Text(bytes) | Field::Whole { id: bytes, .. } => bytes,
             };
             match usable(bytes, rule.kind.value_len_max(), &self.null_values) {
                 Ok(None) => {}
@@ -234,8 +225,32 @@ mod tests {
     #[test]
     fn what_is_no_text_is_unreadable_rather_than_absent() {
         let matcher = matcher();
-        let row = [Field::NotText("a list"), Field::Absent, Field::Text(b"d1")];
+        let row = [Field::Other(NonIdentifier::List, b""), Field::Absent, Field::Text(b"d1")];
         let no = matcher.pack(&row, &mut Vec::new()).unwrap_err();
-        assert_eq!((no.reason, no.reason.is_unreadable()), (Reason::NotText, true));
+        assert_eq!((no.reason.as_str(), no.reason.is_unreadable()), ("list", true));
+    }
+
+    #[test]
+    fn numbers_that_are_no_numbers_are_the_same_in_text_and_in_typed_columns() {
+        let matcher = matcher();
+        for (text, why) in [("NaN", NonIdentifier::NotANumber), ("-Infinity", NonIdentifier::Infinite)] {
+            let typed = [Field::Other(why, text.as_bytes()), Field::Absent, Field::Text(b"d1")];
+            let as_text = [Field::Text(text.as_bytes()), Field::Absent, Field::Text(b"d1")];
+            for row in [typed, as_text] {
+                let no = matcher.pack(&row, &mut Vec::new()).unwrap_err();
+                assert_eq!((no.reason, no.reason.is_unreadable()), (Reason::NotText(why), false));
+            }
+        }
+    }
+
+    #[test]
+    fn null_values_are_no_values_in_typed_columns_either() {
+        let matcher =
+            Matcher { null_values: vec![b"NaN".as_slice().into(), b"7".as_slice().into()], ..matcher() };
+        let whole = Field::Whole { id: b"7", text: b"7.00" };
+        let row = [Field::Other(NonIdentifier::NotANumber, b"NaN"), whole, Field::Text(b"d1")];
+        let mut packed = Vec::new();
+        matcher.pack(&row, &mut packed).unwrap();
+        assert_eq!(Identifier::unpack(&packed).unwrap().0.in_full(), "device_id d1");
     }
 }

@@ -1,26 +1,32 @@
-//! One value of a typed record, as the source holds it: not converted, not judged.
+//! One value of a typed record as the source stores it: not converted, not matched.
+
+use super::NonIdentifier;
 
 /// A value.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Datum<'a> {
-    /// There is none.
+    /// No value.
     #[default]
     Null,
-    /// Yes or no.
+    /// A boolean.
     Bool(bool),
     /// A whole number of 32 or 64 bits.
     Int(i64),
-    /// A number of 32 bits. Its shortest decimal text is what was meant by it.
+    /// A number of 32 bits. Its shortest decimal text is the number that the writer had.
     Float(f32),
     /// A number of 64 bits.
     Double(f64),
+    /// The digits of an exact decimal, with all decimal places of its type: `19.90`.
+    Decimal(&'a [u8]),
+    /// A date, a time, a timestamp or a duration in ISO 8601; empty if it is out of range.
+    Moment(NonIdentifier, &'a [u8]),
     /// Text that should be UTF-8, and bytes of any kind.
     Text(&'a [u8]),
     /// A list, a map or a record inside the record, as compact JSON.
     Json(&'a [u8]),
 }
 
-/// The fields of one record in the order of its schema, each looked up only when it is asked for.
+/// The fields of one record in the order of its schema, each looked up only when it is needed.
 pub trait Record {
     /// The field at this place; [`Datum::Null`] beyond the last one.
     fn datum(&self, at: usize) -> Datum<'_>;

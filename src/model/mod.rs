@@ -21,7 +21,7 @@ mod usable;
 
 pub use datum::{Datum, Record};
 pub use delivery::Delivery;
-pub use field::{Field, Fields};
+pub use field::{Field, Fields, NonIdentifier};
 pub use id::{CohortId, ConnectionName, DoorName, ExportId, IdError, PassId, SegmentId};
 pub use identifier::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Identifier, IdentifierError, Kind, PACKED_LEN_MAX};
 pub use key::{Key, KeySeed};

@@ -61,7 +61,7 @@ def kinds():
 
 def plain(value):
     if isinstance(value, datetime.date):
-        return (value - datetime.date(1970, 1, 1)).days
+        return value.isoformat()
     return value.decode()
 
 

@@ -6,24 +6,15 @@ use std::path::{Path, PathBuf};
 
 use super::find::Found;
 use super::open::{self, Watch};
-use super::{FileError, Place, Sink};
-use crate::connector::cells::Cells;
-use crate::connector::currents::avro::{AvroError, Block, Blocks, Header, Limits};
-use crate::model::{Datum, Field, Fields, Record};
+use super::{FileError, Place, Sink, header};
+use crate::connector::cells::{CellRow, Cells};
+use crate::connector::currents::avro::{AvroError, Block, Blocks, Header, Limits, Schema};
+use crate::model::{Datum, NonIdentifier, Record};
 
 const BUFFER_LEN: usize = 256 << 10;
 
-/// The wanted columns of one record, a cell each.
-struct Row<'a>(&'a [Cells]);
-
-impl Fields for Row<'_> {
-    fn field(&self, at: usize) -> Field<'_> {
-        self.0.get(at).map_or(Field::Absent, |cells| cells.field(0))
-    }
-}
-
-/// How a value becomes a cell: of a field, or of what is at a path within it.
-type ToCell = fn(Datum<'_>, &[&str], &mut Cells);
+/// How a value becomes a cell.
+type ToCell = fn(Datum<'_>, &mut Cells);
 
 /// Reads a file, each of whose columns must be there.
 pub(super) fn read(
@@ -58,11 +49,13 @@ impl Opened {
         cell: ToCell,
         sink: &mut impl Sink,
     ) -> Result<u64, FileError> {
-        let Self { path, input, header } = self;
-        let fields = header.schema.fields();
-        let mut wanted: Vec<Option<(usize, Vec<&str>)>> =
-            wanted(&fields, &path, required)?.into_iter().map(Some).collect();
-        wanted.extend(optional.iter().map(|column| place(&fields, column)));
+        let Self { path, input, mut header } = self;
+        let mut wanted: Vec<Option<usize>> = Vec::with_capacity(required.len() + optional.len());
+        for column in required {
+            let found = place(&mut header.schema, column);
+            wanted.push(Some(found.ok_or_else(|| missing(&header.schema, &path, column))?));
+        }
+        wanted.extend(optional.iter().map(|column| place(&mut header.schema, column)));
         let mut blocks = Blocks::new(input, &header, header.len(), &Limits::default());
         let (mut block, mut line, name) = (Block::default(), 0, path.display().to_string());
         let mut cells: Vec<Cells> = wanted.iter().map(|_| Cells::with_capacity(1)).collect();
@@ -73,11 +66,11 @@ impl Opened {
                 for (cells, wanted) in cells.iter_mut().zip(&wanted) {
                     cells.clear();
                     match wanted {
-                        Some((at, rest)) => cell(record.datum(*at), rest, cells),
+                        Some(at) => cell(record.datum(*at), cells),
                         None => cells.absent(),
                     }
                 }
-                sink.row(&Row(&cells), Place { file: &name, line })?;
+                sink.row(&CellRow(&cells), Place { file: &name, line })?;
             }
         }
         Ok(line)
@@ -152,70 +145,45 @@ fn damaged(path: &Path, error: &AvroError) -> FileError {
     FileError::Damaged { path: path.to_owned(), what: format!("as Avro: {error}") }
 }
 
-/// The wanted columns: which field, and the path within it.
-fn wanted<'c>(
-    fields: &[&str],
-    path: &Path,
-    columns: &'c [Box<str>],
-) -> Result<Vec<(usize, Vec<&'c str>)>, FileError> {
-    let each = columns.iter().map(|column| {
-        place(fields, column).ok_or_else(|| FileError::MissingColumn {
-            path: path.to_owned(),
-            column: column.to_string(),
-            found: fields.iter().map(|field| (*field).to_owned()).collect(),
-        })
-    });
-    each.collect()
+fn missing(schema: &Schema, path: &Path, column: &str) -> FileError {
+    header::missing_in_names(path, column, schema.fields().into_iter().map(str::to_owned))
 }
 
-fn place<'c>(fields: &[&str], column: &'c str) -> Option<(usize, Vec<&'c str>)> {
-    let whole = fields.iter().position(|field| *field == column).map(|at| (at, Vec::new()));
-    let nested = || {
-        let (first, rest) = column.split_once('.')?;
-        let at = fields.iter().position(|field| *field == first)?;
-        Some((at, rest.split('.').collect()))
-    };
-    whole.or_else(nested)
+/// The place of a column's datum: that of a field, or of a value inside one.
+fn place(schema: &mut Schema, column: &str) -> Option<usize> {
+    let at = |schema: &Schema, name: &str| schema.fields().iter().position(|field| *field == name);
+    if let Some(whole) = at(schema, column) {
+        return Some(whole);
+    }
+    let (first, rest) = column.split_once('.')?;
+    let field = at(schema, first)?;
+    schema.select(field, &rest.split('.').collect::<Vec<_>>())
 }
 
-fn cell(datum: Datum<'_>, rest: &[&str], cells: &mut Cells) {
+fn cell(datum: Datum<'_>, cells: &mut Cells) {
     match datum {
         Datum::Null => cells.absent(),
-        Datum::Json(json) => nested(json, rest, cells),
-        _ if !rest.is_empty() => cells.absent(),
-        Datum::Bool(_) => cells.not_text("true or false"),
+        Datum::Json([b'[', ..]) => cells.other(NonIdentifier::List, b""),
+        Datum::Json(_) => cells.other(NonIdentifier::Object, b""),
+        Datum::Bool(value) => cells.boolean(value),
         Datum::Int(number) => cells.number(number),
-        Datum::Float(number) => cells.float(f64::from(number)),
-        Datum::Double(number) => cells.float(number),
+        Datum::Float(number) => cells.single(number),
+        Datum::Double(number) => cells.double(number),
+        Datum::Decimal(text) => cells.decimal(text),
+        Datum::Moment(of, text) => cells.other(of, text),
         Datum::Text(text) => cells.text(text),
     }
 }
 
-fn text_cell(datum: Datum<'_>, rest: &[&str], cells: &mut Cells) {
+fn text_cell(datum: Datum<'_>, cells: &mut Cells) {
     match datum {
-        Datum::Null => cells.absent(),
-        _ if !rest.is_empty() => cells.absent(),
-        Datum::Bool(value) => cells.text(if value { b"true" } else { b"false" }),
+        Datum::Null | Datum::Moment(_, []) => cells.absent(),
+        Datum::Bool(value) => cells.boolean(value),
         Datum::Int(number) => cells.number(number),
         Datum::Float(number) => cells.text(number.to_string().as_bytes()),
         Datum::Double(number) => cells.text(number.to_string().as_bytes()),
-        Datum::Text(text) | Datum::Json(text) => cells.text(text),
-    }
-}
-
-fn nested(json: &[u8], path: &[&str], cells: &mut Cells) {
-    let value: serde_json::Value = serde_json::from_slice(json).unwrap_or_default();
-    let found = path.iter().try_fold(&value, |value, key| value.get(key));
-    match found {
-        None | Some(serde_json::Value::Null) => cells.absent(),
-        Some(serde_json::Value::String(text)) => cells.text(text.as_bytes()),
-        Some(serde_json::Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
-            (Some(number), _) => cells.number(number),
-            (None, Some(number)) => cells.float(number),
-            (None, None) => cells.not_text("not a whole number"),
-        },
-        Some(serde_json::Value::Bool(_)) => cells.not_text("true or false"),
-        Some(serde_json::Value::Array(_)) => cells.not_text("a list"),
-        Some(serde_json::Value::Object(_)) => cells.not_text("an object"),
+        Datum::Decimal(text) | Datum::Moment(_, text) | Datum::Text(text) | Datum::Json(text) => {
+            cells.text(text)
+        }
     }
 }

@@ -8,7 +8,7 @@
 use memchr::{memchr, memchr_iter, memchr2_iter, memrchr};
 
 use super::lines::{Lines, Stretch};
-use super::{FileError, Place, Sink};
+use super::{FileError, Place, Sink, header};
 use crate::model::{Field, Fields};
 
 /// Reads a file with a header row. `false`: it has not even that.
@@ -22,7 +22,7 @@ pub(super) fn read(
     lines.skip_mark()?;
     let mut row = Cells::default();
     let Some(stretch) = next(&mut lines, delimiter, &mut row)? else { return Ok(false) };
-    let wanted = header(&lines, &row, columns)?;
+    let wanted = wanted(&lines, &row, columns)?;
     let table = Table { delimiter, name, width: row.cells.len(), wanted: &wanted };
     lines.consume(stretch, row.breaks);
     loop {
@@ -85,7 +85,7 @@ impl Table<'_> {
 }
 
 /// Finds the wanted columns in the header row.
-fn header(lines: &Lines, row: &Cells, columns: &[Box<str>]) -> Result<Vec<usize>, FileError> {
+fn wanted(lines: &Lines, row: &Cells, columns: &[Box<str>]) -> Result<Vec<usize>, FileError> {
     let path = || lines.path().to_owned();
     let name = |at| String::from_utf8_lossy(row.cell(at, lines.bytes())).trim().to_owned();
     let names: Vec<String> = (0..row.cells.len()).map(name).collect();
@@ -96,10 +96,7 @@ fn header(lines: &Lines, row: &Cells, columns: &[Box<str>]) -> Result<Vec<usize>
             (Some(_), Some(_)) => {
                 Err(FileError::DuplicateColumn { path: path(), column: column.to_string() })
             }
-            (None, _) => {
-                let (column, found) = (column.to_string(), names.clone());
-                Err(FileError::MissingColumn { path: path(), column, found })
-            }
+            (None, _) => Err(header::missing_in_row(&path(), column, &names)),
         }
     };
     columns.iter().map(|column| find(column)).collect()

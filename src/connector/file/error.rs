@@ -100,8 +100,16 @@ pub enum FileError {
         path: PathBuf,
         /// The column.
         column: String,
-        /// The columns that it has.
+        /// The columns that it has, as far as they may be shown.
         found: Vec<String>,
+    },
+    /// The first row of a file is data of a user, which is not shown.
+    #[error("{} has no column `{column}`: its first row looks like data, not like a header row", .path.display())]
+    NoHeader {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
     },
     /// A column that a rule names is there twice.
     #[error("{} has two columns `{column}`", .path.display())]

@@ -15,6 +15,7 @@ mod error;
 mod find;
 mod fingerprint;
 mod guard;
+mod header;
 mod lines;
 mod ndjson;
 mod open;
@@ -111,12 +112,13 @@ pub fn read(
     sink: &mut impl Sink,
 ) -> Result<Reading, FileError> {
     let files = find::files(source, from)?;
-    let mut reading = Reading::default();
+    let (mut reading, mut seen) = (Reading::default(), ndjson::Seen::default());
     let mut stamps = Vec::with_capacity(files.len());
     for found in &files {
         reading.files += 1;
-        stamps.push(one(source, found, columns, &mut reading, sink)?);
+        stamps.push(one(source, found, columns, (&mut reading, &mut seen), sink)?);
     }
+    seen.check(columns)?;
     let now = find::files(source, from)?;
     if !files.iter().map(Found::path).eq(now.iter().map(Found::path)) {
         return Err(FileError::FilesChanged { pattern: source.pattern.clone() });
@@ -143,7 +145,7 @@ fn one(
     source: &FileSource,
     found: &Found,
     columns: &[Box<str>],
-    reading: &mut Reading,
+    (reading, seen): (&mut Reading, &mut ndjson::Seen),
     sink: &mut impl Sink,
 ) -> Result<Stamp, FileError> {
     let path = found.path();
@@ -152,7 +154,7 @@ fn one(
     let name = path.display().to_string();
     let mut counted = Counted { sink, rows: 0 };
     let (handle, watch) = open::open(found)?;
-    let read = rows(source, format, handle, path, columns, &mut counted);
+    let read = rows(source, format, (handle, path), columns, seen, &mut counted);
     // Whatever a parser made of it: what did not come is not damaged.
     watch.came_whole()?;
     let headed = read?;
@@ -167,9 +169,9 @@ fn one(
 fn rows(
     source: &FileSource,
     format: Format,
-    handle: open::Handle,
-    path: &Path,
+    (handle, path): (open::Handle, &Path),
     columns: &[Box<str>],
+    seen: &mut ndjson::Seen,
     sink: &mut impl Sink,
 ) -> Result<bool, FileError> {
     let name = path.display().to_string();
@@ -180,7 +182,7 @@ fn rows(
             let input = lines::Lines::new(handle.unpacked(path)?, path, source.final_newline);
             match format {
                 Format::Tsv => csv::read(input, b'\t', columns, &name, sink),
-                Format::Ndjson => ndjson::read(input, columns, &name, sink),
+                Format::Ndjson => ndjson::read(input, columns, &name, seen, sink),
                 _ => csv::read(input, source.delimiter, columns, &name, sink),
             }
         }

@@ -1,40 +1,70 @@
 //! NDJSON: one object a line. Only the wanted keys are kept; the rest is skipped unread.
+//!
+//! `user.id` is the value of the key `user.id`, or that of `id` in the object at `user`. A key that is absent is null.
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::lines::Lines;
-use super::{FileError, Place, Sink};
-use crate::model::{Field, Fields};
+use super::{FileError, Place, Sink, header};
+use crate::connector::cells::{CellRow, Cells};
 
-/// Keys that are named when a wanted one never occurs.
+/// Keys that are listed when no wanted key occurs.
 const KEYS_NAMED_MAX: usize = 20;
+
+/// Which keys occur in all NDJSON files of a source.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// A wanted key occurs in some object.
+    is_any: bool,
+    /// The first file with objects of which none has a wanted key, and some keys of them.
+    first: Option<(std::path::PathBuf, Vec<String>)>,
+}
+
+impl Seen {
+    /// # Errors
+    /// When there are objects and none of them has a wanted key.
+    pub(super) fn check(self, columns: &[Box<str>]) -> Result<(), FileError> {
+        match (self.is_any, self.first, columns.first()) {
+            (false, Some((path, found)), Some(column)) => Err(header::missing_in_names(&path, column, found)),
+            _ => Ok(()),
+        }
+    }
+}
 
 /// Reads a file. `false`: it has not even a blank line, as a file that was never written.
 pub(super) fn read(
     mut lines: Lines,
     columns: &[Box<str>],
     name: &str,
+    seen: &mut Seen,
     sink: &mut impl Sink,
 ) -> Result<bool, FileError> {
     lines.skip_mark()?;
-    let mut object = Object { columns, values: vec![Value::Absent; columns.len()], text: Vec::new() };
-    let mut seen = Seen { wanted: vec![false; columns.len()], others: Vec::new(), objects: 0 };
+    let mut object = Object::new(columns);
     while let Some(stretch) = lines.stretch(0)? {
         let place = Place { file: name, line: lines.line() };
         let line = lines.bytes()[..stretch.len].trim_ascii();
         if !line.is_empty() {
-            match object.parse(line, &mut seen) {
-                Ok(()) => sink.row(&object, place)?,
+            let parsed = object.parse(line).or_else(|error| match quoted_numbers(line) {
+                Some(line) => object.parse(&line),
+                None => Err(error),
+            });
+            match parsed {
+                Ok(()) => sink.row(&CellRow(&object.values), place)?,
                 Err(_) if !stretch.terminated => return Err(lines.truncated("its last line is not whole")),
                 Err(error) => sink.unreadable("bad_json", &what_is_wrong(&error), place)?,
             }
         }
         lines.consume(stretch, u64::from(stretch.terminated));
     }
-    let begun = lines.line() > 1 || seen.objects > 0;
-    seen.check(&lines, columns)?;
+    let begun = lines.line() > 1 || object.objects > 0;
+    seen.is_any |= object.has_wanted;
+    if object.objects > 0 && !object.has_wanted && seen.first.is_none() {
+        seen.first = Some((lines.path().to_owned(), object.others));
+    }
     Ok(begun)
 }
 
@@ -49,68 +79,134 @@ fn what_is_wrong(error: &serde_json::Error) -> String {
     }
 }
 
-/// Which keys have occurred at all: a key that never does is no column of this file.
-struct Seen {
-    wanted: Vec<bool>,
-    others: Vec<String>,
-    objects: u64,
-}
-
-impl Seen {
-    fn check(self, lines: &Lines, columns: &[Box<str>]) -> Result<(), FileError> {
-        let missing = self.wanted.iter().position(|seen| !seen).filter(|_| self.objects > 0);
-        let Some(missing) = missing else { return Ok(()) };
-        let known =
-            columns.iter().zip(&self.wanted).filter(|(_, seen)| **seen).map(|(column, _)| column.to_string());
-        let found = known.chain(self.others).collect();
-        Err(FileError::MissingColumn {
-            path: lines.path().to_owned(),
-            column: columns[missing].to_string(),
-            found,
-        })
+/// A line in which `NaN` and `Infinity`, which are not JSON and which Python writes all the same, are texts. None if
+/// they are not in it.
+fn quoted_numbers(line: &[u8]) -> Option<Vec<u8>> {
+    const NUMBERS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
+    let (mut out, mut rest, mut is_text, mut is_changed) =
+        (Vec::with_capacity(line.len() + 16), line, false, false);
+    while let Some(first) = rest.first() {
+        let number = NUMBERS.iter().find(|number| !is_text && rest.starts_with(number));
+        let len = match (number, first) {
+            (Some(number), _) => {
+                out.push(b'"');
+                out.extend_from_slice(number);
+                out.push(b'"');
+                is_changed = true;
+                rest = &rest[number.len()..];
+                continue;
+            }
+            (None, b'\\') => rest.len().min(2),
+            (None, b'"') => {
+                is_text = !is_text;
+                1
+            }
+            _ => 1,
+        };
+        out.extend_from_slice(&rest[..len]);
+        rest = &rest[len..];
     }
+    is_changed.then_some(out)
 }
 
 /// The wanted values of one line.
 struct Object<'c> {
     columns: &'c [Box<str>],
-    values: Vec<Value>,
-    text: Vec<u8>,
+    values: Vec<Cells>,
+    /// The values that were found under the whole name of their column, which wins over a path.
+    whole: Vec<bool>,
+    key: String,
+    /// A wanted key has occurred.
+    has_wanted: bool,
+    others: Vec<String>,
+    objects: u64,
 }
 
-#[derive(Clone, Copy)]
-enum Value {
-    Absent,
-    Text(usize, usize),
-    NotText(&'static str),
-}
-
-impl Fields for Object<'_> {
-    fn field(&self, at: usize) -> Field<'_> {
-        match self.values[at] {
-            Value::Absent => Field::Absent,
-            Value::Text(start, end) => Field::Text(&self.text[start..end]),
-            Value::NotText(what) => Field::NotText(what),
+impl<'c> Object<'c> {
+    fn new(columns: &'c [Box<str>]) -> Self {
+        Self {
+            columns,
+            values: columns.iter().map(|_| Cells::with_capacity(1)).collect(),
+            whole: vec![false; columns.len()],
+            key: String::new(),
+            has_wanted: false,
+            others: Vec::new(),
+            objects: 0,
         }
     }
-}
 
-impl Object<'_> {
-    fn parse(&mut self, line: &[u8], seen: &mut Seen) -> Result<(), serde_json::Error> {
-        self.values.fill(Value::Absent);
-        self.text.clear();
+    fn parse(&mut self, line: &[u8]) -> Result<(), serde_json::Error> {
+        self.values.iter_mut().for_each(Cells::clear);
+        self.whole.fill(false);
         let mut parser = serde_json::Deserializer::from_slice(line);
-        parser.deserialize_map(ObjectVisitor { object: self, seen })?;
+        parser.deserialize_map(ObjectVisitor(self))?;
         parser.end()?;
-        seen.objects += 1;
+        self.objects += 1;
+        Ok(())
+    }
+
+    /// Takes the value of the last key for each column that it leads to.
+    fn take(&mut self, value: &str) -> Result<(), serde_json::Error> {
+        for (at, column) in self.columns.iter().enumerate() {
+            let Some(rest) = column.strip_prefix(self.key.as_str()) else { continue };
+            let found = if rest.is_empty() {
+                self.whole[at] = true;
+                Some(value)
+            } else {
+                let path = rest.strip_prefix('.').filter(|_| !self.whole[at]);
+                path.map_or(Ok(None), |path| find(value, path))?
+            };
+            let Some(found) = found else { continue };
+            self.has_wanted = true;
+            self.values[at].clear();
+            self.values[at].json(found)?;
+        }
         Ok(())
     }
 }
 
-struct ObjectVisitor<'a, 'c> {
-    object: &'a mut Object<'c>,
-    seen: &'a mut Seen,
+/// Whether a key is the whole of a path, or the first names of it.
+fn leads(key: &str, path: &str) -> bool {
+    path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
+
+/// The value at a path in an object. The value of a key with dots in it wins.
+fn find<'de>(object: &'de str, path: &str) -> Result<Option<&'de str>, serde_json::Error> {
+    match object.as_bytes().first() {
+        Some(b'{') => {}
+        Some(b'n') => return Ok(Some(object)), // null: so is whatever should be in it
+        _ => return Ok(None),
+    }
+    serde_json::Deserializer::from_str(object).deserialize_map(PathVisitor(path))
+}
+
+struct PathVisitor<'p>(&'p str);
+
+impl<'de> Visitor<'de> for PathVisitor<'_> {
+    type Value = Option<&'de str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut whole, mut inside, mut key) = (None, None, String::new());
+        while map.next_key_seed(KeySeed(&mut key))?.is_some() {
+            if !leads(&key, self.0) {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let value = map.next_value::<&RawValue>()?.get();
+            match self.0.get(key.len() + 1..) {
+                None => whole = Some(value),
+                Some(rest) => inside = find(value, rest).map_err(serde::de::Error::custom)?.or(inside),
+            }
+        }
+        Ok(whole.or(inside))
+    }
+}
+
+struct ObjectVisitor<'a, 'c>(&'a mut Object<'c>);
 
 impl<'de> Visitor<'de> for ObjectVisitor<'_, '_> {
     type Value = ();
@@ -120,114 +216,45 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self { object, seen } = self;
-        while let Some(at) =
-            map.next_key_seed(KeySeed { columns: object.columns, others: &mut seen.others })?
-        {
-            match at {
-                Some(at) => {
-                    seen.wanted[at] = true;
-                    object.values[at] = map.next_value_seed(ValueSeed(&mut object.text))?;
-                }
-                None => drop(map.next_value::<IgnoredAny>()?),
+        let Self(object) = self;
+        while map.next_key_seed(KeySeed(&mut object.key))?.is_some() {
+            if object.columns.iter().any(|column| leads(&object.key, column)) {
+                let value: &RawValue = map.next_value()?;
+                object.take(value.get()).map_err(serde::de::Error::custom)?;
+                continue;
+            }
+            map.next_value::<IgnoredAny>()?;
+            let others = &mut object.others;
+            if !object.has_wanted && others.len() < KEYS_NAMED_MAX && !others.contains(&object.key) {
+                others.push(object.key.clone());
             }
         }
         Ok(())
     }
 }
 
-/// Reads a key: which wanted column it is, if any.
-struct KeySeed<'a> {
-    columns: &'a [Box<str>],
-    others: &'a mut Vec<String>,
-}
+/// Reads a key into a text that is used again for the next.
+struct KeySeed<'a>(&'a mut String);
 
 impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
-    type Value = Option<usize>;
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
 impl Visitor<'_> for KeySeed<'_> {
-    type Value = Option<usize>;
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
     }
 
-    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<Self::Value, E> {
-        let found = self.columns.iter().position(|column| **column == *key);
-        if found.is_none()
-            && self.others.len() < KEYS_NAMED_MAX
-            && !self.others.iter().any(|other| other == key)
-        {
-            self.others.push(key.to_owned());
-        }
-        Ok(found)
-    }
-}
-
-/// Reads a value into the text.
-struct ValueSeed<'a>(&'a mut Vec<u8>);
-
-impl ValueSeed<'_> {
-    fn text(self, text: &[u8]) -> Value {
-        let start = self.0.len();
-        self.0.extend_from_slice(text);
-        Value::Text(start, self.0.len())
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ValueSeed<'_> {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Absent)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
-        Ok(Value::NotText("true or false"))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
-        Ok(self.text(number.to_string().as_bytes()))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
-        Ok(self.text(number.to_string().as_bytes()))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
-        // Beyond 2^64, or with a fraction: no reader would give the same digits back.
-        Ok(Value::NotText("not a whole number"))
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
-        Ok(self.text(text.as_bytes()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Value::NotText("a list"))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Value::NotText("an object"))
+    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<(), E> {
+        self.0.clear();
+        self.0.push_str(key);
+        Ok(())
     }
 }
 
@@ -238,12 +265,20 @@ mod tests {
     use super::super::open::Input;
     use super::*;
     use crate::config::FinalNewline;
+    use crate::model::{Field, Fields};
 
     fn rows(text: &str) -> Result<Vec<(u64, String)>, FileError> {
+        rows_of(text, &["id", "device"])
+    }
+
+    fn rows_of(text: &str, columns: &[&str]) -> Result<Vec<(u64, String)>, FileError> {
+        let columns: Vec<Box<str>> = columns.iter().map(|column| (*column).into()).collect();
         let input = Input::plain(std::io::Cursor::new(text.to_owned().into_bytes()));
         let lines = Lines::new(input, Path::new("f.ndjson"), FinalNewline::Required);
         let mut shown = Shown::default();
-        read(lines, &["id".into(), "device".into()], "f.ndjson", &mut shown)?;
+        let mut seen = Seen::default();
+        read(lines, &columns, "f.ndjson", &mut seen, &mut shown)?;
+        seen.check(&columns)?;
         Ok(shown.0)
     }
 
@@ -265,8 +300,10 @@ mod tests {
     fn show(field: Field<'_>) -> Option<String> {
         match field {
             Field::Absent => None,
-            Field::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
-            Field::NotText(what) => Some(format!("<{what}>")),
+            Field::Text(text) | Field::Whole { id: text, .. } => {
+                Some(String::from_utf8_lossy(text).into_owned())
+            }
+            Field::Other(why, _) => Some(format!("<{}>", why.as_str())),
         }
     }
 
@@ -282,7 +319,7 @@ mod tests {
         let expected = [
             (1, "Some(\"ué1\") None"),
             (3, "Some(\"18446744073709551615\") Some(\"-12\")"),
-            (4, "Some(\"<not a whole number>\") Some(\"<an object>\")"),
+            (4, "Some(\"<fraction>\") Some(\"<object>\")"),
             (5, "Some(\"last\") None"),
             (6, "bad_json"),
             (7, "bad_json"),
@@ -293,10 +330,50 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_never_occurs_is_a_missing_column() {
-        match rows("{\"id\":1,\"devise\":2}\n") {
+    fn paths_and_keys_with_dots() {
+        let text = concat!(
+            "{\"user\":{\"id\":\"u1\",\"a\":[{}]}}\n",
+            "{\"user.id\":\"u2\",\"user\":{\"id\":\"other\"}}\n",
+            "{\"user\":{\"id\":\"other\"},\"user.id\":\"u3\"}\n",
+            "{\"user\":null}\n{\"user\":\"u\"}\n{\"user\":{\"id\":null}}\n",
+            "{\"user\":{\"id\":{\"id\":1}}}\n{\"users\":{\"id\":1}}\n",
+        );
+        let found = rows_of(text, &["user.id", "user.id"]).unwrap();
+        let shown: Vec<&str> = found.iter().map(|(_, row)| row.split(' ').next().unwrap()).collect();
+        let expected = [
+            "Some(\"u1\")",
+            "Some(\"u2\")",
+            "Some(\"u3\")",
+            "None",
+            "None",
+            "None",
+            "Some(\"<object>\")",
+            "None",
+        ];
+        assert_eq!(shown, expected);
+        let deep = "{\"a\":{\"b.c\":{\"d\":7.0}}}\n{\"a.b\":{\"c\":{\"d\":8}}}\n";
+        let found = rows_of(deep, &["a.b.c.d", "none"]).unwrap();
+        assert_eq!(found, [(1, "Some(\"7\") None".to_owned()), (2, "Some(\"8\") None".to_owned())]);
+    }
+
+    #[test]
+    fn numbers_that_only_python_writes() {
+        let text = "{\"id\":NaN,\"device\":\"NaN\\\" -Infinity\"}\n{\"id\":[NaN],\"device\":-Infinity}\n{\"id\":NaNa}\n";
+        let found = rows(text).unwrap();
+        let expected = [
+            (1, "Some(\"NaN\") Some(\"NaN\\\" -Infinity\")"),
+            (2, "Some(\"<list>\") Some(\"-Infinity\")"),
+            (3, "bad_json"),
+        ];
+        assert_eq!(found.iter().map(|(l, t)| (*l, t.as_str())).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn only_if_no_wanted_key_occurs_a_column_is_missing() {
+        assert_eq!(rows("{\"device\":2}\n{}\n").unwrap().len(), 2);
+        match rows("{\"idd\":1,\"devise\":2}\n") {
             Err(FileError::MissingColumn { column, found, .. }) => {
-                assert_eq!((column.as_str(), found), ("device", vec!["id".to_owned(), "devise".to_owned()]));
+                assert_eq!((column.as_str(), found), ("id", vec!["idd".to_owned(), "devise".to_owned()]));
             }
             other => panic!("{other:?}"),
         }

@@ -22,7 +22,7 @@ use parquet::file::reader::{ChunkReader, Length};
 
 use super::guard::guarded;
 use super::open::Handle;
-use super::{FileError, Place, Sink};
+use super::{FileError, Place, Sink, header};
 use crate::connector::columns::Columns;
 use crate::objects::Blocks;
 
@@ -52,7 +52,8 @@ pub(super) fn read(
     let opened = guarded(|| ArrowReaderMetadata::load(&file, options)).ok_or_else(|| beyond_parsing(path))?;
     let opened = opened.map_err(|e| damaged(path, &e))?;
     let wanted = wanted(&opened, path, columns)?;
-    let paths: Vec<Vec<Box<str>>> = wanted.iter().map(|at| parts(&opened, *at)).collect();
+    let paths: Vec<Vec<Box<str>>> = wanted.iter().map(|(_, path)| path.clone()).collect();
+    let wanted: Vec<usize> = wanted.into_iter().flat_map(|(leaves, _)| leaves).collect();
     let groups = opened.metadata().num_row_groups();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX).min(groups);
     std::thread::scope(|scope| {
@@ -90,22 +91,23 @@ fn damaged(path: &Path, error: &ParquetError) -> FileError {
     FileError::Damaged { path: path.to_owned(), what: format!("as Parquet: {error}") }
 }
 
-/// The wanted columns by their places among the leaves.
-fn wanted(opened: &ArrowReaderMetadata, path: &Path, columns: &[Box<str>]) -> Result<Vec<usize>, FileError> {
+/// A column: the leaves to read for it, and its path.
+type Wanted = (Vec<usize>, Vec<Box<str>>);
+
+/// The wanted columns, lists and records included.
+fn wanted(opened: &ArrowReaderMetadata, path: &Path, columns: &[Box<str>]) -> Result<Vec<Wanted>, FileError> {
     let leaves = opened.parquet_schema().columns();
     let names: Vec<String> = leaves.iter().map(|column| column.path().string()).collect();
     let path = path.to_owned();
     let each = columns.iter().map(|wanted| {
         let mut found = (0..names.len()).filter(|at| names[*at] == **wanted);
         match (found.next(), found.next()) {
-            (Some(at), None) => Ok(at),
+            (Some(at), None) => Ok((vec![at], parts(opened, at))),
             (Some(_), Some(_)) => {
                 Err(FileError::DuplicateColumn { path: path.clone(), column: wanted.to_string() })
             }
-            (None, _) => {
-                let (column, found) = (wanted.to_string(), names.clone());
-                Err(FileError::MissingColumn { path: path.clone(), column, found })
-            }
+            (None, _) => group(opened, &names, wanted)
+                .ok_or_else(|| header::missing_in_names(&path, wanted, names.iter().cloned())),
         }
     });
     each.collect()
@@ -114,6 +116,21 @@ fn wanted(opened: &ArrowReaderMetadata, path: &Path, columns: &[Box<str>]) -> Re
 /// The path of a leaf. A name may hold dots itself.
 fn parts(opened: &ArrowReaderMetadata, leaf: usize) -> Vec<Box<str>> {
     opened.parquet_schema().column(leaf).path().parts().iter().map(|part| part.as_str().into()).collect()
+}
+
+/// A column that is a list, a map or a record.
+fn group(opened: &ArrowReaderMetadata, names: &[String], wanted: &str) -> Option<Wanted> {
+    let inside = |at: &usize| names[*at].strip_prefix(wanted).is_some_and(|rest| rest.starts_with('.'));
+    let leaves: Vec<usize> = (0..names.len()).filter(inside).collect();
+    let (mut path, mut len) = (Vec::new(), 0);
+    for part in parts(opened, *leaves.first()?) {
+        len += part.len() + usize::from(!path.is_empty());
+        path.push(part);
+        if len == wanted.len() {
+            return Some((leaves, path));
+        }
+    }
+    None
 }
 
 /// What a thread reads.

@@ -107,12 +107,11 @@ impl Filling<'_, '_> {
         for (at, values) in self.values.iter_mut().enumerate() {
             match row.field(at) {
                 Field::Absent => values.append_null(),
-                Field::Text(bytes) => {
+                Field::Text(bytes) | Field::Whole { text: bytes, .. } | Field::Other(_, bytes) => {
                     let Ok(text) = std::str::from_utf8(bytes) else { return Ok(false) };
                     self.len += text.len();
                     values.append_value(text);
                 }
-                Field::NotText(_) => return Ok(false),
             }
         }
         self.rows += 1;

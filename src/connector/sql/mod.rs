@@ -18,10 +18,11 @@ mod session;
 mod statement;
 mod tables;
 mod tls;
+mod values;
 
 use crate::config::{Secrets, Sql, SqlSource};
 use crate::connector::file::{Place, Sink};
-use crate::model::{ConnectionName, Field, Fields};
+use crate::model::ConnectionName;
 
 pub use error::{SqlError, Trouble};
 pub use lend::{Filling, Lent};
@@ -29,6 +30,7 @@ pub use look::{Seen, look, try_source};
 pub use tables::{Table, tables};
 
 use session::Session;
+use values::TypedRow;
 
 /// A database and what it takes to speak to it.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +62,7 @@ pub fn read(
     let asked = runtime(database)?.block_on(async {
         let session = Session::open(database, settings).await?;
         session
-            .query(source, columns, |fields: &Values<'_>| {
+            .query(source, columns, |fields: &TypedRow<'_>| {
                 rows += 1;
                 let place = Place { file: &place, line: rows };
                 sink.row(fields, place)
@@ -75,32 +77,4 @@ pub fn read(
 fn runtime(database: Database<'_>) -> Result<tokio::runtime::Runtime, SqlError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|e| SqlError::new(database.name, Trouble::Local, e.to_string()))
-}
-
-/// The wanted values of one row, as the server sent them.
-pub(super) struct Values<'a>(&'a tokio_postgres::Row);
-
-/// Whatever the type: the bytes of its text.
-struct Raw<'a>(&'a [u8]);
-
-impl<'a> tokio_postgres::types::FromSql<'a> for Raw<'a> {
-    fn from_sql(
-        _: &tokio_postgres::types::Type,
-        raw: &'a [u8],
-    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(Self(raw))
-    }
-
-    fn accepts(_: &tokio_postgres::types::Type) -> bool {
-        true
-    }
-}
-
-impl Fields for Values<'_> {
-    fn field(&self, at: usize) -> Field<'_> {
-        match self.0.try_get::<_, Option<Raw<'_>>>(at) {
-            Ok(Some(Raw(bytes))) => Field::Text(bytes),
-            _ => Field::Absent,
-        }
-    }
 }

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{Format, IsNull, Oid, ToSql, Type, private::BytesMut};
+use tokio_postgres::types::{Format, IsNull, Kind, Oid, ToSql, Type, private::BytesMut};
 use tokio_postgres::{Client, Config, IsolationLevel, Row, Transaction, TransactionBuilder};
 
 use super::error::{SqlError, Trouble};
 use super::statement::{Column, DOUBLE, column_names, column_types, columns_of, select};
-use super::{Database, Values, tls};
+use super::values::{ColumnKind, RowReader, TypedRow, Values};
+use super::{Database, tls};
 use crate::config::{Postgres, SqlSource};
 use crate::model::ConnectionName;
 
@@ -73,12 +74,14 @@ impl<'a> Session<'a> {
         mut self,
         source: &SqlSource,
         columns: &[Box<str>],
-        mut take: impl FnMut(&Values<'_>) -> Result<(), SqlError>,
+        mut take: impl FnMut(&TypedRow<'_>) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
         let database = self.database;
         let asking = self.begin().await?;
         let columns = asking.columns(source, columns).await?;
-        asking.take_all(&select(source, &columns), source, &mut take).await?;
+        let mut reader = RowReader::new(columns.iter().map(|column| column.kind));
+        let statement = select(source, &columns);
+        asking.take_all(&statement, source, &mut |row| take(&reader.read(row, 0))).await?;
         asking.transaction.commit().await.map_err(|e| SqlError::of(database, &e, false))
     }
 
@@ -165,7 +168,8 @@ impl QueryTransaction<'_> {
         let types = self.rows(&column_types(source, wanted), source).await?;
         let columns = wanted.iter().zip(types).map(|(name, row)| {
             let base: Oid = row.try_get(0).map_err(|e| SqlError::of(self.database, &e, true))?;
-            Ok(Column { name, is_bytes: base == Type::BYTEA.oid() })
+            let category: String = row.try_get(1).map_err(|e| SqlError::of(self.database, &e, true))?;
+            Ok(Column { name, kind: ColumnKind::of(base, category.chars().next().unwrap_or_default()) })
         });
         columns.collect()
     }
@@ -180,10 +184,13 @@ impl QueryTransaction<'_> {
         let shape = shape.map_err(|e| SqlError::of(self.database, &e, true))?;
         let names: Vec<String> = shape.columns().iter().map(|column| column.name().to_owned()).collect();
         each_once(self.database, &names, wanted)?;
-        let is_bytes = |name: &str| {
-            shape.columns().iter().any(|column| column.name() == name && *column.type_() == Type::BYTEA)
+        let kind = |name: &str| {
+            let column = shape.columns().iter().find(|column| column.name() == name);
+            column.map_or(ColumnKind::Text, |column| {
+                ColumnKind::of(column.type_().oid(), category(column.type_()))
+            })
         };
-        Ok(wanted.iter().map(|name| Column { name, is_bytes: is_bytes(name) }).collect())
+        Ok(wanted.iter().map(|name| Column { name, kind: kind(name) }).collect())
     }
 
     /// All rows of a statement about the source.
@@ -209,6 +216,16 @@ impl QueryTransaction<'_> {
             take(&Values(&row))?;
             is_first = false;
         }
+    }
+}
+
+/// PostgreSQL's `typcategory` of a type, as far as it is about kinds of types.
+fn category(of: &Type) -> char {
+    match of.kind() {
+        Kind::Array(_) => 'A',
+        Kind::Composite(_) => 'C',
+        Kind::Range(_) | Kind::Multirange(_) => 'R',
+        _ => 'S',
     }
 }
 

@@ -1,6 +1,7 @@
 //! The statements that are sent. A query of the config's is never cut into and put together: it is asked as a
 //! whole, of which the wanted columns are taken.
 
+use super::values::ColumnKind;
 use crate::config::{Query, SqlSource};
 
 /// What stands around names in standard SQL.
@@ -33,7 +34,7 @@ pub(super) fn column_names(source: &SqlSource) -> String {
     format!("select json_object_keys(row_to_json(named)) from (select asked.* from {row}) as named")
 }
 
-/// Asks for the type of each of these columns, in order; of a domain, the type that it is based on. For PostgreSQL.
+/// Asks for the type of each of these columns and its category, in order; of a domain, the type that it is based on. For PostgreSQL.
 pub(super) fn column_types(source: &SqlSource, columns: &[Box<str>]) -> String {
     let types: Vec<String> =
         columns.iter().map(|name| format!("pg_typeof(asked.{})::oid", quoted(name, DOUBLE))).collect();
@@ -46,7 +47,7 @@ pub(super) fn column_types(source: &SqlSource, columns: &[Box<str>]) -> String {
             select t.typbasetype, found.at from found join pg_catalog.pg_type t on t.oid = found.type
             where t.typtype = 'd'
         )
-        select found.type from found join pg_catalog.pg_type t on t.oid = found.type
+        select found.type, t.typcategory::text from found join pg_catalog.pg_type t on t.oid = found.type
         where t.typtype <> 'd' order by found.at",
         types.join(", "),
         empty_row(source)
@@ -59,11 +60,11 @@ pub(super) fn select_as_is(source: &SqlSource, columns: &[Box<str>], quote: char
     format!("select {} from {}", each.join(", "), relation(source, quote))
 }
 
-/// Asks for the wanted columns, each as text unless it is bytes already.
+/// Asks for the wanted columns, each as its kind is read.
 pub(super) fn select(source: &SqlSource, columns: &[Column<'_>]) -> String {
     let each = columns.iter().map(|column| {
         let name = quoted(column.name, DOUBLE);
-        if column.is_bytes { format!("asked.{name}") } else { format!("asked.{name}::text") }
+        if column.kind.is_binary() { format!("asked.{name}") } else { format!("asked.{name}::text") }
     });
     format!("select {} from {}", each.collect::<Vec<_>>().join(", "), relation(source, DOUBLE))
 }
@@ -105,7 +106,7 @@ fn dollar_tag(tail: &str) -> Option<&str> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Column<'a> {
     pub(super) name: &'a str,
-    pub(super) is_bytes: bool,
+    pub(super) kind: ColumnKind,
 }
 
 /// A name as SQL takes it for a name, whatever is in it.
@@ -149,8 +150,10 @@ mod tests {
 
     #[test]
     fn names_stay_names() {
-        let columns =
-            [Column { name: "a\" from x; --", is_bytes: false }, Column { name: "raw", is_bytes: true }];
+        let columns = [
+            Column { name: "a\" from x; --", kind: ColumnKind::Text },
+            Column { name: "raw", kind: ColumnKind::Bytes },
+        ];
         let table = source(Query::Table(vec!["Acme".to_owned(), "carts".to_owned()]));
         assert_eq!(
             select(&table, &columns),

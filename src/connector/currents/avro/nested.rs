@@ -6,6 +6,7 @@
 use std::io::Write as _;
 
 use super::bytes::{Bytes, Wrong};
+use super::logical::{Logical, Meaning};
 use super::schema::{Type, TypeId};
 
 /// Deepest nesting; a record may contain itself.
@@ -72,6 +73,11 @@ impl<'s> Nested<'s> {
                 let value = bytes.take(*len)?;
                 self.text(value)
             }
+            Type::LogicalNumber(_) | Type::LogicalBytes(..) => match logical(&types[of], bytes)? {
+                (Meaning::Decimal, text) => self.push(text.as_bytes()),
+                (_, text) if text.is_empty() => self.push(b"null"),
+                (_, text) => self.text(text.as_bytes()),
+            },
             Type::Enum(symbols) => {
                 let name = symbol(symbols, bytes)?;
                 self.text(name.as_bytes())
@@ -84,6 +90,14 @@ impl<'s> Nested<'s> {
             Type::Map(values) => self.map(bytes, *values, depth + 1),
             Type::Record(fields) => self.record(bytes, fields, depth + 1),
         }
+    }
+
+    /// Reads past a value. It makes the value's JSON for that, so the bound on the work holds.
+    pub(super) fn pass(&mut self, bytes: &mut Bytes<'_>, of: TypeId) -> Result<(), Wrong> {
+        let len = self.made.len();
+        self.json(bytes, of, 0)?;
+        self.made.truncate(len);
+        Ok(())
     }
 
     fn list(&mut self, bytes: &mut Bytes<'_>, items: TypeId, depth: usize) -> Result<(), Wrong> {
@@ -150,6 +164,26 @@ impl<'s> Nested<'s> {
         }
         serde_json::to_writer(&mut self.made, &String::from_utf8_lossy(bytes))
             .map_err(|_| "too much in one record")
+    }
+}
+
+/// The value of a logical type that comes next: its meaning and its text.
+pub(super) fn logical(of: &Type, bytes: &mut Bytes<'_>) -> Result<(Meaning, String), Wrong> {
+    match of {
+        Type::LogicalNumber(logical) => Ok(logical.of_number(bytes.long()?)),
+        Type::LogicalBytes(logical, Some(len)) => Ok(logical.of_bytes(bytes.take(*len)?)),
+        Type::LogicalBytes(Logical::BigDecimal, None) => {
+            let (start, end) = bytes.span()?;
+            let mut inner = Bytes::new(&bytes.all[start..end]);
+            let (start, end) = inner.span()?;
+            let scale = inner.long()?;
+            Ok(Logical::of_big_decimal(&inner.all[start..end], scale))
+        }
+        Type::LogicalBytes(logical, None) => {
+            let (start, end) = bytes.span()?;
+            Ok(logical.of_bytes(&bytes.all[start..end]))
+        }
+        _ => Err("a type that is not logical"),
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::bytes::{Bytes, Wrong};
 use super::error::{AvroError, Problem};
-use super::nested::{Nested, symbol};
+use super::logical::Meaning;
+use super::nested::{Nested, branch, logical, symbol};
 use super::schema::{Op, Plain, Schema, Type, TypeId};
-use crate::model::{Datum, Record};
+use crate::model::{Datum, NonIdentifier, Record};
 
 /// Where the value of a field is. It names its bytes by their place, so that the slots outlive a record.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,8 +18,17 @@ pub(super) enum Slot {
     Double(f64),
     /// Bytes of the block.
     Text(u32, u32),
-    /// Bytes that were made for this record: text, or JSON.
-    Made(u32, u32, bool),
+    /// Bytes that were made for this record, and what they are.
+    Made(u32, u32, Made),
+}
+
+/// What made bytes are.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Made {
+    Text,
+    Json,
+    Decimal,
+    Moment(NonIdentifier),
 }
 
 /// The records of a block. Each is lent until the next one is asked for.
@@ -52,8 +62,15 @@ impl Record for Row<'_> {
             Slot::Float(value) => Datum::Float(value),
             Slot::Double(value) => Datum::Double(value),
             Slot::Text(start, end) => Datum::Text(part(self.block, start, end)),
-            Slot::Made(start, end, false) => Datum::Text(part(self.made, start, end)),
-            Slot::Made(start, end, true) => Datum::Json(part(self.made, start, end)),
+            Slot::Made(start, end, made) => {
+                let bytes = part(self.made, start, end);
+                match made {
+                    Made::Text => Datum::Text(bytes),
+                    Made::Json => Datum::Json(bytes),
+                    Made::Decimal => Datum::Decimal(bytes),
+                    Made::Moment(of) => Datum::Moment(of, bytes),
+                }
+            }
         }
     }
 }
@@ -93,7 +110,7 @@ impl<'b> Records<'b> {
         Self {
             bytes: Bytes::new(bytes),
             schema,
-            slots: vec![Slot::Null; schema.ops.len()],
+            slots: vec![Slot::Null; schema.ops.len() + schema.paths.len()],
             nested: Nested::new(&schema.types, nested_len_max),
             read: 0,
             records,
@@ -142,7 +159,8 @@ impl<'b> Records<'b> {
         self.nested.clear();
         let schema = self.schema;
         let mut bytes = self.bytes;
-        for (slot, op) in self.slots.iter_mut().zip(&schema.ops) {
+        let (slots, selected) = self.slots.split_at_mut(schema.ops.len());
+        for (field, (slot, op)) in slots.iter_mut().zip(&schema.ops).enumerate() {
             let plain = match *op {
                 Op::Plain(plain) => plain,
                 Op::Optional(null, plain) => match bytes.long()? {
@@ -154,6 +172,11 @@ impl<'b> Records<'b> {
                     _ => return Err("a branch that the union has not"),
                 },
                 Op::Other(of) => {
+                    for (slot, path) in selected.iter_mut().zip(&schema.paths) {
+                        if path.field == field {
+                            *slot = self.nested.find(&mut bytes.clone(), of, &path.names)?;
+                        }
+                    }
                     *slot = self.nested.slot(&mut bytes, of)?;
                     continue;
                 }
@@ -193,31 +216,73 @@ impl Nested<'_> {
             }
             Type::Enum(symbols) => {
                 let name = symbol(symbols, bytes)?;
-                return self.make(false, |nested| nested.push(name.as_bytes()));
+                return self.make(Made::Text, |nested| nested.push(name.as_bytes()));
             }
             // A union directly in a union is against the rules, so this goes one step deep.
             Type::Union(branches) => {
-                let branch = super::nested::branch(branches, bytes)?;
+                let branch = branch(branches, bytes)?;
                 return match &self.types[branch] {
                     Type::Union(_) => Err("a union in a union"),
                     _ => self.slot(bytes, branch),
                 };
             }
             Type::List(_) | Type::Map(_) | Type::Record(_) => {
-                return self.make(true, |nested| nested.json(bytes, of, 0));
+                return self.make(Made::Json, |nested| nested.json(bytes, of, 0));
+            }
+            Type::LogicalNumber(_) | Type::LogicalBytes(..) => {
+                let (meaning, text) = logical(&self.types[of], bytes)?;
+                let made = match meaning {
+                    Meaning::Decimal => Made::Decimal,
+                    Meaning::Text => Made::Text,
+                    Meaning::Moment(of) => Made::Moment(of),
+                };
+                return self.make(made, |nested| nested.push(text.as_bytes()));
             }
         };
         read_plain(bytes, plain)
     }
 
-    fn make(
-        &mut self,
-        is_json: bool,
-        make: impl FnOnce(&mut Self) -> Result<(), Wrong>,
-    ) -> Result<Slot, Wrong> {
+    /// The value at these names inside a value of any type; null if there is none.
+    fn find(&mut self, bytes: &mut Bytes<'_>, of: TypeId, names: &[Box<str>]) -> Result<Slot, Wrong> {
+        let Some((first, rest)) = names.split_first() else { return self.slot(bytes, of) };
+        let types = self.types;
+        match &types[of] {
+            Type::Union(branches) => {
+                let branch = branch(branches, bytes)?;
+                match &types[branch] {
+                    Type::Union(_) => Err("a union in a union"),
+                    _ => self.find(bytes, branch, names),
+                }
+            }
+            Type::Record(fields) => {
+                for (name, of) in fields {
+                    if name == first {
+                        return self.find(bytes, *of, rest);
+                    }
+                    self.pass(bytes, *of)?;
+                }
+                Ok(Slot::Null)
+            }
+            Type::Map(values) => {
+                while let Some(count) = bytes.run()? {
+                    for _ in 0..count {
+                        let (start, end) = bytes.span()?;
+                        if &bytes.all[start..end] == first.as_bytes() {
+                            return self.find(bytes, *values, rest);
+                        }
+                        self.pass(bytes, *values)?;
+                    }
+                }
+                Ok(Slot::Null)
+            }
+            _ => Ok(Slot::Null),
+        }
+    }
+
+    fn make(&mut self, made: Made, make: impl FnOnce(&mut Self) -> Result<(), Wrong>) -> Result<Slot, Wrong> {
         let start = self.made().len();
         make(self)?;
         let place = |at: usize| u32::try_from(at).map_err(|_| "too much in one record");
-        Ok(Slot::Made(place(start)?, place(self.made().len())?, is_json))
+        Ok(Slot::Made(place(start)?, place(self.made().len())?, made))
     }
 }

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+use super::logical::{self, Logical, Physical};
+
 /// The place of a type among the schema's.
 pub(super) type TypeId = usize;
 
@@ -19,6 +21,10 @@ pub(super) enum Type {
     /// `string` and `bytes` are written alike.
     Text,
     Fixed(usize),
+    /// A number with a meaning beyond it.
+    LogicalNumber(Logical),
+    /// Bytes with one, of this length if it is fixed.
+    LogicalBytes(Logical, Option<usize>),
     Enum(Vec<Box<str>>),
     List(TypeId),
     Map(TypeId),
@@ -51,6 +57,14 @@ pub struct Schema {
     fields: Vec<Box<str>>,
     pub(super) ops: Vec<Op>,
     pub(super) types: Vec<Type>,
+    pub(super) paths: Vec<Path>,
+}
+
+/// A wanted value inside a field: the number of the field, and the names on the way to the value.
+#[derive(Clone, Debug)]
+pub(super) struct Path {
+    pub(super) field: usize,
+    pub(super) names: Vec<Box<str>>,
 }
 
 impl Schema {
@@ -68,13 +82,45 @@ impl Schema {
             .map(|(name, of)| (name.clone(), op(&parser.types, *of)))
             .collect::<(Vec<_>, Vec<_>)>();
         let name = parser.names.into_iter().find(|(_, id)| *id == root).map(|(name, _)| name);
-        Ok(Self { name: name.unwrap_or_default(), fields: names, ops, types: parser.types })
+        Ok(Self {
+            name: name.unwrap_or_default(),
+            fields: names,
+            ops,
+            types: parser.types,
+            paths: Vec::new(),
+        })
     }
 
     /// The record's full name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Selects a value inside a field. Returns the place of its datum in each row, behind those of the fields; none if
+    /// the schema has no such value.
+    pub fn select(&mut self, field: usize, names: &[&str]) -> Option<usize> {
+        let names: Vec<Box<str>> = names.iter().map(|name| (*name).into()).collect();
+        match self.ops.get(field)? {
+            Op::Other(id) if self.leads(*id, &names) => {
+                self.paths.push(Path { field, names });
+                Some(self.ops.len() + self.paths.len() - 1)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a value of the type can have a value at these names.
+    fn leads(&self, id: TypeId, names: &[Box<str>]) -> bool {
+        let Some((first, rest)) = names.split_first() else { return true };
+        match &self.types[id] {
+            Type::Union(branches) => branches
+                .iter()
+                .any(|branch| !matches!(self.types[*branch], Type::Union(_)) && self.leads(*branch, names)),
+            Type::Map(values) => self.leads(*values, rest),
+            Type::Record(fields) => fields.iter().any(|(name, of)| name == first && self.leads(*of, rest)),
+            _ => false,
+        }
     }
 
     /// The names of its fields, in order.
@@ -164,7 +210,20 @@ impl Parser {
                 Ok(self.add(Type::Map(values)))
             }
             Some("record" | "error" | "enum" | "fixed") => self.named(object, namespace),
-            Some(name) => self.by_name(name, namespace),
+            Some(name) => {
+                let found = match name {
+                    "int" => logical::of(object, Physical::Int).map(Type::LogicalNumber),
+                    "long" => logical::of(object, Physical::Long).map(Type::LogicalNumber),
+                    "bytes" => {
+                        logical::of(object, Physical::Bytes).map(|logical| Type::LogicalBytes(logical, None))
+                    }
+                    _ => None,
+                };
+                match found {
+                    Some(found) => Ok(self.add(found)),
+                    None => self.by_name(name, namespace),
+                }
+            }
         }
     }
 
@@ -183,7 +242,11 @@ impl Parser {
             Some("enum") => Type::Enum(list("symbols")?.iter().map(symbol).collect::<Result<_, _>>()?),
             Some("fixed") => {
                 let size = object.get("size").and_then(Value::as_u64).and_then(|size| size.try_into().ok());
-                Type::Fixed(size.ok_or("a fixed type without a size")?)
+                let size = size.ok_or("a fixed type without a size")?;
+                match logical::of(object, Physical::Fixed(size)) {
+                    Some(logical) => Type::LogicalBytes(logical, Some(size)),
+                    None => Type::Fixed(size),
+                }
             }
             _ => Type::Record(self.fields(list("fields")?, &inner)?),
         };
@@ -238,7 +301,7 @@ mod tests {
                    {"name":"c","type":["float","null"]},{"name":"d","type":{"type":"int","logicalType":"date"}},
                    {"name":"e","type":{"type":"array","items":["null","string"]}},{"name":"f","type":["null","string","int"]}"#,
             ),
-            r#"n.s.R ["a", "b", "c", "d", "e", "f"] [Plain(Text), Optional(0, Long), Optional(1, Float), Plain(Long), Other(12), Other(16)]"#,
+            r#"n.s.R ["a", "b", "c", "d", "e", "f"] [Plain(Text), Optional(0, Long), Optional(1, Float), Other(8), Other(12), Other(16)]"#,
         );
     }
 

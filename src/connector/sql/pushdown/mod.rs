@@ -21,10 +21,11 @@ pub use server::{Rights, rights};
 use super::error::{SqlError, Trouble};
 use super::session::{QueryTransaction, Session};
 use super::statement::Column;
-use super::{Database, Values, runtime};
+use super::values::{ColumnKind, RowReader, Values};
+use super::{Database, runtime};
 use crate::config::{Sql, SqlSource};
 use crate::connector::file::{Place, Sink};
-use crate::model::{Delivery, Field, Fields, MatchRule, Op, Tabled};
+use crate::model::{Delivery, MatchRule, Op, Tabled};
 use query::mark;
 
 /// The oldest PostgreSQL that can do it: it has `materialized`.
@@ -144,8 +145,10 @@ pub fn difference(
         if let Some(unusable) = bytes(&found) {
             return left(database, snapshot).await.map(|()| Err(unusable));
         }
-        let statement = query::difference(source, asking, table);
-        let mut taking = Taking { database, place: format!("query of {}", database.name), rows: None, sink };
+        let statement = query::difference(source, asking, &found, table);
+        let place = format!("query of {}", database.name);
+        let reader = RowReader::new(found.iter().map(|column| column.kind));
+        let mut taking = Taking { database, place, rows: None, reader, sink };
         snapshot.take_all(&statement, source, &mut |row| taking.take(row)).await?;
         let rows = taking.rows.ok_or_else(|| taking.stopped(Trouble::Broken));
         snapshot.transaction.commit().await.map_err(|e| SqlError::of(database.name, &e, false))?;
@@ -184,7 +187,7 @@ async fn left(database: Database<'_>, snapshot: QueryTransaction<'_>) -> Result<
 
 /// The column that holds bytes, if there is one.
 fn bytes(columns: &[Column<'_>]) -> Option<Unusable> {
-    let found = columns.iter().find(|column| column.is_bytes);
+    let found = columns.iter().find(|column| column.kind == ColumnKind::Bytes);
     found.map(|column| Unusable::Bytes(column.name.to_owned()))
 }
 
@@ -224,6 +227,7 @@ struct Taking<'a, S> {
     database: Database<'a>,
     place: String,
     rows: Option<u64>,
+    reader: RowReader,
     sink: &'a mut S,
 }
 
@@ -233,10 +237,7 @@ impl<S: Differences> Taking<'_, S> {
     }
 
     fn take(&mut self, row: &Values<'_>) -> Result<(), SqlError> {
-        let text = |at| match row.field(at) {
-            Field::Text(bytes) => bytes,
-            _ => &[],
-        };
+        let text = |at| row.raw(at).unwrap_or_default();
         let number = || std::str::from_utf8(text(1)).ok().and_then(|number| number.parse::<u64>().ok());
         let member = || std::str::from_utf8(text(2)).unwrap_or_default();
         let is_taken = match text(0) {
@@ -248,19 +249,10 @@ impl<S: Differences> Taking<'_, S> {
             mark::DROP => self.sink.differs(Op::Remove, member()),
             mark::ODD => {
                 let place = Place { file: &self.place, line: number().unwrap_or_default() };
-                self.sink.row(&Odd(row), place).is_ok()
+                self.sink.row(&self.reader.read(row, 2), place).is_ok()
             }
             _ => return Err(self.stopped(Trouble::Broken)),
         };
         if is_taken { Ok(()) } else { Err(self.stopped(Trouble::Stopped)) }
-    }
-}
-
-/// The wanted columns of an odd row.
-struct Odd<'a>(&'a Values<'a>);
-
-impl Fields for Odd<'_> {
-    fn field(&self, at: usize) -> Field<'_> {
-        self.0.field(at + 2)
     }
 }

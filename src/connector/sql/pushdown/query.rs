@@ -1,6 +1,7 @@
 //! The statements about a table of members, and the one that finds what differs. Nothing here is sent.
 
-use super::super::statement::{DOUBLE, quoted, relation};
+use super::super::statement::{Column, DOUBLE, quoted, relation};
+use super::super::values::ColumnKind;
 use super::member::prefix;
 use super::{Asking, TableName};
 use crate::config::SqlSource;
@@ -116,18 +117,19 @@ pub(super) mod mark {
     pub(in super::super) const ODD: &[u8] = b"?";
 }
 
-/// Finds what differs. Its columns: what the row is, the number of the row, and the wanted columns of an odd row, or
-/// the member in the first of them.
+/// Finds the differences. Its columns: the mark of the row, the number of the row, and the wanted columns of an odd row
+/// or the member in the first of them.
 ///
-/// A row is plain, and its member made here, only where this needs no judgment: the column that decides holds visible
-/// ASCII and nothing that stands for "nobody". All others are odd.
-pub(super) fn difference(source: &SqlSource, asking: &Asking<'_>, table: &TableName) -> String {
-    let columns = asking.columns.iter().enumerate();
-    let values: Vec<String> = columns
-        .map(|(at, column)| format!("(asked.{}::text) collate \"C\" as c{at}", quoted(column, DOUBLE)))
-        .collect();
-    let fields =
-        |each: &dyn Fn(usize) -> String| (0..asking.columns.len()).map(each).collect::<Vec<_>>().join(", ");
+/// The server makes the member of a row where that needs no more than visible ASCII and a number without a fraction.
+/// All other rows are odd: they are returned, and matched here.
+pub(super) fn difference(
+    source: &SqlSource,
+    asking: &Asking<'_>,
+    columns: &[Column<'_>],
+    table: &TableName,
+) -> String {
+    let values: Vec<String> = columns.iter().enumerate().map(|(at, column)| value(at, column)).collect();
+    let fields = |each: &dyn Fn(usize) -> String| (0..columns.len()).map(each).collect::<Vec<_>>().join(", ");
     let first = |text: &str| fields(&|at| if at == 0 { text.to_owned() } else { "null".to_owned() });
     let (relation, table, member) = (relation(source, DOUBLE), name(table), member(source, asking));
     format!(
@@ -154,29 +156,58 @@ pub(super) fn difference(source: &SqlSource, asking: &Asking<'_>, table: &TableN
     )
 }
 
+/// A column, as an odd row returns it (`c`), and the identifier that it is (`m`); null where only matching here knows.
+fn value(at: usize, column: &Column<'_>) -> String {
+    let of = format!("asked.{}", quoted(column.name, DOUBLE));
+    // A cast to a whole number is exact, and the text of a floating-point number depends on settings.
+    let float = |send: &str, end: &str| {
+        let raw = format!("encode({send}({of}), 'hex')");
+        let id = format!("case when abs({of}) < {end} and {of} = trunc({of}) then {of}::bigint::text end");
+        (raw, id)
+    };
+    let text = format!("({of}::text)");
+    let (raw, id) = match column.kind {
+        ColumnKind::Text => (text.clone(), text),
+        ColumnKind::Double => float("float8send", "9007199254740992"),
+        ColumnKind::Single => float("float4send", "16777216"),
+        ColumnKind::Numeric => (text, format!("case when {of} = trunc({of}) then trunc({of})::text end")),
+        // A text without escapes, without its quotes.
+        ColumnKind::Json => {
+            let is_plain = format!("{text} ~ {}", literal(r#"^"[^"\\]*"$"#));
+            let id = format!("case when {is_plain} then substr({text}, 2, length({text}) - 2) end");
+            (text, id)
+        }
+        _ => (text, "null::text".to_owned()),
+    };
+    format!("({raw}) collate \"C\" as c{at}, ({id}) collate \"C\" as m{at}")
+}
+
 /// The member of a plain row; null for an odd one.
 fn member(source: &SqlSource, asking: &Asking<'_>) -> String {
     let is_visible = |text: &&String| text.bytes().all(|byte| byte.is_ascii_graphic());
-    // What is not visible ASCII makes a row odd anyway.
+    // A text that is not visible ASCII makes a row odd anyway.
     let nulls = source.null_values.iter().filter(is_visible).map(|text| literal(text));
     let nulls: Vec<String> = std::iter::once("''".to_owned()).chain(nulls).collect();
     let placeholders: Vec<String> = all_placeholders().map(literal).collect();
     let rules = asking.rules.iter().filter_map(|rule| {
         let at = asking.columns.iter().position(|column| *column == rule.column)?;
-        let value = value(rule, at, asking, &placeholders.join(", "));
-        Some(format!("when c{at} not in ({}) then {value}", nulls.join(", ")))
+        let made = made(rule, at, asking, &placeholders.join(", "));
+        Some(format!(
+            "when c{at} is not null and (m{at} is null or m{at} not in ({})) then {made}",
+            nulls.join(", ")
+        ))
     });
     format!("case {} end", rules.collect::<Vec<_>>().join(" "))
 }
 
-fn value(rule: &MatchRule, at: usize, asking: &Asking<'_>, placeholders: &str) -> String {
+fn made(rule: &MatchRule, at: usize, asking: &Asking<'_>, placeholders: &str) -> String {
     let MatchRule { kind, label, .. } = rule;
     if !asking.delivery.reaches(*kind) || (asking.may_move && *kind != Kind::ExternalId) {
         return "null::text".to_owned();
     }
     format!(
-        "case when length(c{at}) <= {len_max} and c{at} ~ '^[!-~]+$' and lower(c{at}) not in ({placeholders}) \
-         then {prefix} || c{at} end",
+        "case when length(m{at}) <= {len_max} and m{at} ~ '^[!-~]+$' and lower(m{at}) not in ({placeholders}) \
+         then {prefix} || m{at} end",
         len_max = kind.value_len_max(),
         prefix = literal(&prefix(*kind, label)),
     )
