@@ -11,14 +11,15 @@ use crate::support::root;
 
 /// Each module with those that it may import. Data moves one way: down this table.
 const MODULES: &[(&str, &[&str])] = &[
+    ("foreign", &[]),
     ("model", &[]),
-    ("objects", &[]),
+    ("objects", &["foreign", "model"]),
     ("events", &["model"]),
-    ("config", &["model", "events"]),
+    ("config", &["foreign", "model", "events"]),
     ("matching", &["model"]),
     ("plan", &["model"]),
     ("state", &["model", "objects"]),
-    ("connector", &["model", "objects", "config"]),
+    ("connector", &["foreign", "model", "objects", "config"]),
     ("fold", &["model", "state"]),
     ("receiver", &["model", "events", "config", "state"]),
     ("identity", &["model", "config", "state", "connector"]),
@@ -34,6 +35,7 @@ const MODULES: &[(&str, &[&str])] = &[
     (
         "watch",
         &[
+            "foreign",
             "model",
             "config",
             "state",
@@ -51,6 +53,7 @@ const MODULES: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "foreign",
             "model",
             "objects",
             "config",

@@ -37,9 +37,9 @@ fn every_bad_config_gives_the_message_beside_it() {
         codes.push_str(&found.stderr);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // Two codes are about files and flags rather than about what a file says.
+    // Three codes are about files and flags rather than about what a file says.
     for code in syncline::config::Code::ALL {
-        let elsewhere = ["unreadable-file", "unknown-environment"].contains(&code.as_str());
+        let elsewhere = ["unreadable-file", "unknown-environment", "not-trusted"].contains(&code.as_str());
         assert!(
             elsewhere || codes.contains(&format!("error[{}]", code.as_str())),
             "no bad config for {}",

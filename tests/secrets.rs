@@ -98,16 +98,42 @@ fn keys_come_from_files_that_only_their_owner_can_read() {
     let mode = |mode| {
         std::fs::set_permissions(w.path("secrets/import"), std::fs::Permissions::from_mode(mode)).unwrap();
     };
-    for open in [0o640, 0o604, 0o644, 0o660] {
+    for (open, by) in [
+        (0o604, "can be read or written by all users"),
+        (0o602, "can be read or written by all users"),
+        (0o644, "can be read or written by all users"),
+        (0o660, "can be written by its group"),
+        (0o620, "can be written by its group"),
+    ] {
         mode(open);
-        let says = ["can be read by others", &format!("(mode {open:04o})"), "chmod 600"];
+        let says = [by, &format!("(mode {open:04o})"), "chmod 600", "`fsGroup:`", "`defaultMode: 0440`"];
         let mut command = w.command(&["reconcile"]);
         command.env("TEST_PARTNER_KEY", CANARY);
         run(command).expect(4).says(&says);
     }
     assert_eq!(sandbox.writes(), 0);
+    // The group of a new file is the process's own.
+    for closed in [0o600, 0o400, 0o640, 0o440] {
+        mode(closed);
+        assert_eq!(check(&w, &["reconcile"]), 0, "{closed:o}");
+    }
+    // Only root can give a file to a group that it is not in.
+    if std::os::unix::fs::chown(w.path("secrets/import"), None, Some(4242)).is_ok() {
+        let mut command = w.command(&["reconcile"]);
+        command.env("TEST_PARTNER_KEY", CANARY);
+        run(command).expect(4).says(&["can be read by group 4242, and this process is in group", "chgrp"]);
+    }
     mode(0o600);
-    assert_eq!(check(&w, &["reconcile"]), 0);
+    for (quoted, says) in [
+        (format!("\"{CANARY}\""), "the data import key of `braze` is in quotes"),
+        (format!("'{CANARY}'\n"), "the data import key of `braze` is in quotes"),
+        (format!("\u{feff}{CANARY}"), "the data import key of `braze` begins with a byte order mark"),
+    ] {
+        w.write("secrets/import", quoted);
+        let mut command = w.command(&["doctor"]);
+        command.env("TEST_PARTNER_KEY", CANARY);
+        run(command).says(&[says]);
+    }
     w.write("secrets/import", " \n");
     w.run(&["reconcile"]).expect(4).says(&["import holds no key"]);
     std::fs::remove_file(w.path("secrets/import")).unwrap();

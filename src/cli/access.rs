@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use super::environment;
 use super::error::{CommandError, no_secret};
 use super::exit::Exit;
-use super::output;
+use super::logging::tell;
 use crate::config::{
-    AppId, Braze, Cohort, Config, Endpoint, Export, ExportSource, Heap, HttpSource, Secret, Secrets, Source,
-    SourceAccess, Sql,
+    AppId, Braze, Cohort, Config, Endpoint, Export, ExportSource, Heap, HttpSource, Secret, SecretRef,
+    Secrets, Source, SourceAccess, Sql,
 };
 use crate::connector::braze::{ImportKeys, KeyKind, Keys};
 use crate::export;
+use crate::foreign::keep_secret;
 use crate::model::{ConnectionName, ExportId};
 use crate::reconcile::Access;
 use syncline_sandbox::{HeapOptions, Options, Sandbox};
@@ -52,15 +53,21 @@ pub(super) fn needs(config: &Config, name: &ConnectionName, kind: KeyKind) -> bo
             .any(|cohort| KeyKind::of(&cohort.delivery) == kind || (kind == KeyKind::Rest && acts(cohort)))
 }
 
+/// A secret, or why it was not found. One that was likely pasted or saved wrongly gets a hint.
+fn found(place: &SecretRef, owner: &str, key: &str) -> Result<Secret, CommandError> {
+    let secret = place.resolve(&environment::variable).map_err(|error| no_secret(owner, key, &error))?;
+    if let Some(oddity) = secret.oddity() {
+        tell(&format!("the {key} of `{owner}` {oddity}"));
+    }
+    Ok(secret)
+}
+
 /// The keys of the cohort import, if the config names them.
 fn import_keys(name: &ConnectionName, braze: &Braze) -> Result<Option<ImportKeys>, CommandError> {
     let Some(places) = &braze.keys else { return Ok(None) };
-    let find = |place: &crate::config::SecretRef, key: &str| {
-        place.resolve(&environment::variable).map_err(|error| no_secret(name.as_str(), key, &error))
-    };
+    let find = |place: &SecretRef, key: &str| found(place, name.as_str(), key);
     let data_import = find(&places.data_import, "data import key")?;
     let partner_api = find(&places.partner_api, "partner API key")?;
-    output::keep_secret([&data_import, &partner_api]);
     Ok(Some(ImportKeys { data_import, partner_api }))
 }
 
@@ -82,10 +89,7 @@ pub(super) fn rest_keys(config: &Config) -> Result<(), CommandError> {
 fn rest_key(name: &ConnectionName, braze: &Braze) -> Result<Secret, CommandError> {
     let lacks = || CommandError::new(Exit::Credentials, format!("connection `{name}` has no REST API key"));
     let place = braze.rest_key.as_ref().ok_or_else(lacks)?;
-    let key = place.resolve(&environment::variable);
-    let key = key.map_err(|error| no_secret(name.as_str(), "REST API key", &error))?;
-    output::keep_secret([&key]);
-    Ok(key)
+    found(place, name.as_str(), "REST API key")
 }
 
 /// The keys of one connection that tell its workspace.
@@ -101,13 +105,9 @@ pub(super) fn workspace_keys(name: &ConnectionName, braze: &Braze) -> Result<Wor
         let (data_import, rest) = (Secret::new(data_import_key), Secret::new(rest.api_key));
         return Ok(WorkspaceKeys { data_import: Some(data_import), rest: Some(rest) });
     }
-    let find = |place: &crate::config::SecretRef| {
-        let key = place.resolve(&environment::variable);
-        key.map_err(|error| no_secret(name.as_str(), "data import key", &error))
-    };
+    let find = |place: &SecretRef| found(place, name.as_str(), "data import key");
     let data_import = braze.keys.as_ref().map(|keys| find(&keys.data_import)).transpose()?;
     let rest = braze.rest_key.is_some().then(|| rest_key(name, braze)).transpose()?;
-    output::keep_secret(&data_import);
     Ok(WorkspaceKeys { data_import, rest })
 }
 
@@ -130,9 +130,8 @@ pub(super) fn app_id(name: &ConnectionName, heap: &Heap) -> Result<Option<String
     match &heap.app_id {
         Some(AppId::Plain(digits)) => Ok(Some(digits.clone())),
         Some(AppId::Ref(place)) => {
-            let found = place.resolve(&environment::variable);
-            let id = found.map_err(|error| no_secret(name.as_str(), "app id", &error))?;
-            Ok(Some(id.expose().to_owned()))
+            let id = place.find(&environment::variable);
+            id.map(Some).map_err(|error| no_secret(name.as_str(), "app id", &error))
         }
         None if heap.endpoint == Some(Endpoint::Sandbox) => Ok(Some(Options::default().heap.app_id)),
         None => Ok(None),
@@ -152,28 +151,19 @@ pub(super) fn tokens(config: &Config) -> Result<BTreeMap<ExportId, Vec<Secret>>,
 
 /// The tokens of one door.
 pub(super) fn tokens_of(export: &Export, source: &HttpSource) -> Result<Vec<Secret>, CommandError> {
-    let find = |place: &crate::config::SecretRef| place.resolve(&environment::variable);
-    let tokens: Result<Vec<Secret>, _> = source.tokens.iter().map(find).collect();
-    let tokens = tokens.map_err(|error| no_secret(export.id.as_str(), "token", &error))?;
-    output::keep_secret(&tokens);
-    Ok(tokens)
+    source.tokens.iter().map(|place| found(place, export.id.as_str(), "token")).collect()
 }
 
 /// The key of a Heap's deletion API. The sandbox has one of its own.
 pub(super) fn api_key(name: &ConnectionName, heap: &Heap) -> Result<Secret, CommandError> {
-    let key = match &heap.api_key {
-        Some(place) => {
-            let found = place.resolve(&environment::variable);
-            found.map_err(|error| no_secret(name.as_str(), "api key", &error))?
-        }
-        None if heap.endpoint == Some(Endpoint::Sandbox) => Secret::new(Options::default().heap.api_key),
+    match &heap.api_key {
+        Some(place) => found(place, name.as_str(), "api key"),
+        None if heap.endpoint == Some(Endpoint::Sandbox) => Ok(Secret::new(Options::default().heap.api_key)),
         None => {
             let lacks = CommandError::new(Exit::Credentials, format!("connection `{name}` lacks `api_key`"));
-            return Err(lacks.hint(format!("add `api_key: {{ env: HEAP_API_KEY }}` to connection `{name}`")));
+            Err(lacks.hint(format!("add `api_key: {{ env: HEAP_API_KEY }}` to connection `{name}`")))
         }
-    };
-    output::keep_secret([&key]);
-    Ok(key)
+    }
 }
 
 /// What each Heap may sign its webhook with. The sandbox has a secret of its own.
@@ -189,13 +179,11 @@ pub(super) fn webhooks(config: &Config) -> Result<BTreeMap<ConnectionName, Vec<S
 pub(super) fn webhook_secrets(name: &ConnectionName, heap: &Heap) -> Result<Vec<Secret>, CommandError> {
     let mut secrets = Vec::new();
     for place in &heap.webhook_secrets {
-        let secret = place.resolve(&environment::variable);
-        secrets.push(secret.map_err(|error| no_secret(name.as_str(), "webhook secret", &error))?);
+        secrets.push(found(place, name.as_str(), "webhook secret")?);
     }
     if secrets.is_empty() && heap.endpoint == Some(Endpoint::Sandbox) {
         secrets.push(Secret::new(SANDBOX_WEBHOOK_SECRET.to_owned()));
     }
-    output::keep_secret(&secrets);
     Ok(secrets)
 }
 
@@ -219,13 +207,7 @@ fn databases(config: &Config) -> Result<BTreeMap<ConnectionName, Secrets>, Comma
 
 /// The secrets of one database.
 pub(super) fn secrets_of(name: &ConnectionName, database: &Sql) -> Result<Secrets, CommandError> {
-    let each = database.secrets().map(|(key, place)| {
-        let secret = place.resolve(&environment::variable);
-        Ok((key.to_owned(), secret.map_err(|error| no_secret(name.as_str(), key, &error))?))
-    });
-    let secrets = each.collect::<Result<Secrets, CommandError>>()?;
-    output::keep_secret(secrets.values());
-    Ok(secrets)
+    database.secrets().map(|(key, place)| Ok((key.to_owned(), found(place, name.as_str(), key)?))).collect()
 }
 
 /// What it takes to read the sources of cohorts.
@@ -239,23 +221,13 @@ pub(super) fn stores() -> Vec<(String, String)> {
     let is_secret = |name: &str| {
         !name.ends_with("_ID") && ["SECRET", "TOKEN", "KEY"].iter().any(|part| name.contains(part))
     };
-    let secrets: Vec<Secret> = options
-        .iter()
-        .filter(|(name, _)| is_secret(name))
-        .map(|(_, value)| Secret::new(value.clone()))
-        .collect();
-    output::keep_secret(secrets.iter().filter(|secret| !secret.expose().is_empty()));
+    options.iter().filter(|(name, _)| is_secret(name)).for_each(|(_, value)| keep_secret(value));
     options
 }
 
 /// The addresses of those who are notified, in the order of the config.
 pub(super) fn notify(config: &Config) -> Result<Vec<Secret>, CommandError> {
-    let find = |notify: &crate::config::Notify| {
-        notify.url.resolve(&environment::variable).map_err(|error| no_secret("watch", "notify url", &error))
-    };
-    let found: Vec<Secret> = config.watch.notify.iter().map(find).collect::<Result<_, _>>()?;
-    output::keep_secret(&found);
-    Ok(found)
+    config.watch.notify.iter().map(|notify| found(&notify.url, "watch", "notify url")).collect()
 }
 
 /// Sandboxes that run for as long as this lives. Their memory is part of the state.

@@ -32,6 +32,9 @@ impl Again {
         if let Some(env) = &global.env {
             place.extend(["-e".to_owned(), quoted(env)]);
         }
+        if let Some(trusted) = &global.trusted_config {
+            place.extend(["--trusted-config".to_owned(), quoted(&trusted.to_string_lossy())]);
+        }
         Self { place, ..Self::default() }
     }
 

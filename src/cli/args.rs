@@ -35,6 +35,9 @@ pub(super) struct Global {
     /// Lay this environment of the config over it
     #[arg(short, long, global = true, value_name = "NAME")]
     pub(super) env: Option<String>,
+    /// Refuse a config that alters more than cohorts, segments and exports compared with this one
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) trusted_config: Option<PathBuf>,
     /// Log more to stderr: info, then debug, then trace
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
@@ -83,19 +86,19 @@ pub(super) enum Command {
     /// Look at the state: what is held, whether it is whole, what nobody needs any more
     State(StateArgs),
     /// Run a small Braze and Heap on this machine, to try things out
-    #[command(args = without_effect(&["config", "env"]))]
+    #[command(args = without_effect(&["config", "env", "trusted_config"]))]
     Sandbox(Box<SandboxArgs>),
     /// Print the JSON Schema of the config
-    #[command(args = without_effect(&["config", "env", "verbose"]))]
+    #[command(args = without_effect(&["config", "env", "trusted_config", "verbose"]))]
     Schema,
     /// Write a config to start from
-    #[command(args = without_effect(&["config", "env", "verbose"]))]
+    #[command(args = without_effect(&["config", "env", "trusted_config", "verbose"]))]
     Init(InitArgs),
     /// Print completions for a shell
-    #[command(args = without_effect(&["config", "env", "verbose"]))]
+    #[command(args = without_effect(&["config", "env", "trusted_config", "verbose"]))]
     Completions(CompletionsArgs),
     /// Print the manual page
-    #[command(args = without_effect(&["config", "env", "verbose"]))]
+    #[command(args = without_effect(&["config", "env", "trusted_config", "verbose"]))]
     Man,
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::connector::sql::Table;
+use crate::foreign::{self, escaped};
 use crate::model::{CohortId, ConnectionName};
 
 /// Columns that hold an external id, the likeliest first.
@@ -98,7 +99,7 @@ impl Candidates {
         let mut text = String::from("cohorts:\n");
         for Candidate { id, name, to, source, rules, remarks } in &self.list {
             for remark in remarks {
-                let _ = writeln!(text, "  # {}", remark.replace(char::is_control, " "));
+                let _ = writeln!(text, "  # {}", escaped(remark));
             }
             let _ = writeln!(text, "  - id: {id}\n    name: {}\n    to: {to}", quoted(name));
             let _ = writeln!(text, "    source: {source}\n    match:");
@@ -139,7 +140,7 @@ fn quoted(text: &str) -> String {
     if is_plain && !means_else.iter().any(|word| text.eq_ignore_ascii_case(word)) {
         return text.to_owned();
     }
-    Value::from(text).to_string()
+    foreign::json(&Value::from(text).to_string()).into_owned()
 }
 
 /// `abandoned_checkout` → `Abandoned checkout`.

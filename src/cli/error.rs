@@ -6,11 +6,12 @@ use super::again::Again;
 use super::exit::Exit;
 use super::output::{Unwritten, bold, red};
 use super::teaching::dump_hint;
-use crate::config::{Problems, SecretError};
+use crate::config::{OpenTo, Problems, SecretError};
 use crate::connector::file::FileError;
 use crate::connector::http::HttpError;
 use crate::connector::sql::{SqlError, Trouble};
 use crate::desired::DesiredError;
+use crate::foreign::escaped;
 use crate::reconcile::{PlanError, SavedError};
 use crate::state::StateError;
 use syncline_sandbox::SandboxError;
@@ -28,11 +29,13 @@ pub(super) struct CommandError {
 
 impl CommandError {
     pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hints: Vec::new(), problems: None }
+        // Messages repeat names of files, columns and databases, and are one line each.
+        let message = escaped(&message.into()).into_owned();
+        Self { exit, message, hints: Vec::new(), problems: None }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hints.push(hint.into());
+        self.hints.push(escaped(&hint.into()).into_owned());
         self
     }
 
@@ -87,8 +90,14 @@ impl From<Problems> for CommandError {
     fn from(problems: Problems) -> Self {
         let message =
             format!("the config has {}", super::output::counted(problems.list.len() as u64, "problem"));
-        Self { problems: Some(problems), ..Self::new(Exit::Config, message) }
+        let exit = of_problems(&problems);
+        Self { problems: Some(problems), ..Self::new(exit, message) }
     }
+}
+
+/// How a command ends whose config cannot be used.
+pub(super) fn of_problems(problems: &Problems) -> Exit {
+    if problems.is_untrusted() { Exit::Refused } else { Exit::Config }
 }
 
 impl From<StateError> for CommandError {
@@ -189,10 +198,17 @@ pub(super) fn no_secret(connection: &str, key: &str, error: &SecretError) -> Com
         SecretError::Unset(name) => {
             failed.hint(format!("set {name}, or name another place under `connections:`"))
         }
-        SecretError::TooOpen { path, .. } => failed.hint(format!(
-            "make it yours alone: chmod 600 {}; in Kubernetes set `defaultMode: 0400` on the volume",
-            path.display()
-        )),
+        SecretError::TooOpen { path, by, .. } => {
+            let path = path.display();
+            let failed = failed.hint(match by {
+                OpenTo::OtherGroup(_, own) => format!("chmod 600 {path}, or give it to the process's own group: chgrp {own} {path}"),
+                OpenTo::GroupWrites | OpenTo::Others => format!("chmod 600 {path}, or 440 for root and the process's own group"),
+            });
+            failed.hint(
+                "in Kubernetes: `fsGroup:` of the pod is the container's group, and the secret's volume has `defaultMode: 0440`; \
+                 in Docker Swarm: `mode: 0440` and `gid:` of the secret",
+            )
+        }
         SecretError::Empty(path) => {
             failed.hint(format!("write the key and nothing else into {}", path.display()))
         }
@@ -202,7 +218,7 @@ pub(super) fn no_secret(connection: &str, key: &str, error: &SecretError) -> Com
                 path.display()
             ),
             ErrorKind::PermissionDenied => {
-                "the user who runs syncline must own it: chown, and mode 0600".to_owned()
+                "the process must own it (mode 0600), or be in its group (mode 0440); in Kubernetes set `fsGroup:` of the pod".to_owned()
             }
             ErrorKind::InvalidData => "it is not text: write the key and nothing else into it".to_owned(),
             _ => "`file:` under `connections:` must name a file with the key and nothing else".to_owned(),
@@ -212,6 +228,10 @@ pub(super) fn no_secret(connection: &str, key: &str, error: &SecretError) -> Com
 
 /// What to do about a cohort that could not be planned.
 pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
+    remedy(error).map(|hint| escaped(&hint).into_owned())
+}
+
+fn remedy(error: &PlanError) -> Option<String> {
     match error {
         PlanError::Desired(DesiredError::Source(source)) => file_hint(source),
         PlanError::NoConnection(name) => {

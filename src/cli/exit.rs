@@ -86,7 +86,7 @@ pub(super) fn on_panic() {
             return;
         }
         let place = panic.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
-        let message = panic.payload_as_str().unwrap_or("no message");
+        let message = crate::foreign::cleaned(panic.payload_as_str().unwrap_or("no message"));
         let backtrace = Backtrace::capture();
         let backtrace = match backtrace.status() {
             BacktraceStatus::Captured => backtrace.to_string(),

@@ -1,7 +1,8 @@
-//! Log lines: to stderr, from syncline itself, without secrets.
+//! Log lines, to stderr.
 //!
-//! Libraries are heard from `warn` up only, at any verbosity: what they log at lower levels may hold
-//! what travels over the wire. Lines that any client of an endpoint can cause are limited in number.
+//! Of libraries only `warn` and up is logged, at any verbosity: lower levels may hold what travels over the wire.
+//! What libraries log is foreign text, and is cleaned of secrets. Lines that any client of an endpoint can cause are
+//! limited in number.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -21,6 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use super::args::{Global, LogFormat};
 use super::error::CommandError;
 use super::output;
+use crate::foreign;
 
 /// Whether stderr is read by a machine, which must not find anything but JSON there.
 static FOR_MACHINES: AtomicBool = AtomicBool::new(false);
@@ -36,7 +38,7 @@ pub(super) fn start(global: &Global, is_server: bool) {
     FOR_MACHINES.store(global.log_format == LogFormat::Json, Ordering::Relaxed);
     let targets = Targets::new().with_default(LevelFilter::WARN).with_target("syncline", level);
     let filter = targets.and(RateLimit::default());
-    let layer = tracing_subscriber::fmt::layer().with_writer(Redacting).with_ansi(false);
+    let layer = tracing_subscriber::fmt::layer().with_writer(Escaping { is_foreign: false }).with_ansi(false);
     let registry = tracing_subscriber::registry().with(super::spans::layer());
     // Started once; a second start would be a bug that only a test could make.
     let _ = match global.log_format {
@@ -129,21 +131,32 @@ pub(super) fn failed(error: &CommandError) {
     tracing::error!(exit_code = error.exit as u8, hints, "error: {}", error.message());
 }
 
-/// Writes to stderr what is left without secrets. A line is written at once, so none is cut in two.
-struct Redacting;
+/// Writes to stderr, a whole line at once, what neither a terminal nor a CI runner acts on.
+struct Escaping {
+    /// Whether the line is a library's, which may repeat a secret.
+    is_foreign: bool,
+}
 
-impl MakeWriter<'_> for Redacting {
+impl MakeWriter<'_> for Escaping {
     type Writer = Self;
 
     fn make_writer(&self) -> Self {
-        Self
+        Self { is_foreign: true }
+    }
+
+    fn make_writer_for(&self, meta: &tracing::Metadata<'_>) -> Self {
+        Self { is_foreign: !meta.target().starts_with("syncline") }
     }
 }
 
-impl Write for Redacting {
+impl Write for Escaping {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let text = output::redacted(&String::from_utf8_lossy(buffer));
-        io::stderr().write_all(text.as_bytes())?;
+        let text = String::from_utf8_lossy(buffer);
+        let text = if self.is_foreign { foreign::without_secrets(&text) } else { text };
+        let is_json = FOR_MACHINES.load(Ordering::Relaxed);
+        let line = text.trim_end_matches('\n');
+        let safe = if is_json { foreign::json(line) } else { foreign::escaped(line) };
+        io::stderr().write_all(format!("{safe}\n").as_bytes())?;
         Ok(buffer.len())
     }
 

@@ -1,32 +1,15 @@
-//! Printing. Colours only where they are wanted, secrets never, and a closed pipe is no disaster.
+//! Printing. Colors only where they are wanted; a closed pipe is no error.
+//!
+//! A secret never gets here: it is not part of any text, and text of servers and drivers is without secrets from
+//! where it enters the program. The last step escapes what a terminal or a CI runner would act on.
 
 use std::io::{self, IsTerminal as _, Write};
-use std::sync::{Mutex, PoisonError};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 
 use super::args::Color;
-use crate::config::Secret;
-
-/// Secrets of this run. Nothing prints one on purpose; this is the last line of defence.
-static SECRETS: Mutex<Vec<Secret>> = Mutex::new(Vec::new());
-
-/// From now on, these are taken out of everything that is printed.
-pub(super) fn keep_secret<'a>(secrets: impl IntoIterator<Item = &'a Secret>) {
-    let mut known = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
-    for secret in secrets {
-        if !known.iter().any(|known| known.expose() == secret.expose()) {
-            known.push(secret.clone());
-        }
-    }
-}
-
-/// The text without secrets.
-pub(super) fn redacted(text: &str) -> String {
-    let secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
-    secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.expose(), "[secret]"))
-}
+use crate::foreign;
 
 /// Stdout did not take what was to be printed.
 #[derive(Debug)]
@@ -35,6 +18,11 @@ pub(super) struct Unwritten(pub(super) io::Error);
 /// Prints data to stdout, with a line break at its end. Whoever reads may have closed the pipe
 /// (`| head`): then there is nobody left to tell, and nothing is wrong.
 pub(super) fn out(text: &str) -> Result<(), Unwritten> {
+    out_exactly(&foreign::terminal(text))
+}
+
+/// Prints to stdout what is meant for a program and may not be changed: commands to a CI runner, a config, a schema.
+pub(super) fn out_exactly(text: &str) -> Result<(), Unwritten> {
     match print(&mut AutoStream::auto(io::stdout().lock()), text) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Unwritten(error)),
         _ => Ok(()),
@@ -44,11 +32,11 @@ pub(super) fn out(text: &str) -> Result<(), Unwritten> {
 /// Prints anything else to stderr, with a line break at its end.
 pub(super) fn err(text: &str) {
     // There is no third place to complain in.
-    let _ = print(&mut AutoStream::auto(io::stderr().lock()), text);
+    let _ = print(&mut AutoStream::auto(io::stderr().lock()), &foreign::terminal(text));
 }
 
 fn print(stream: &mut impl Write, text: &str) -> io::Result<()> {
-    writeln!(stream, "{}", redacted(text).trim_end_matches('\n')).and_then(|()| stream.flush())
+    writeln!(stream, "{}", text.trim_end_matches('\n')).and_then(|()| stream.flush())
 }
 
 /// Follows `--color`; without it, the terminal and `NO_COLOR` decide.
@@ -127,11 +115,5 @@ mod tests {
         assert_eq!(counted(1000, "row"), "1,000 rows");
         assert_eq!(counted_of(1, 3, "row"), "1 of 3 rows");
         assert_eq!(counted_of(1, 1, "row"), "1 row");
-    }
-
-    #[test]
-    fn a_secret_that_gets_this_far_gets_no_further() {
-        keep_secret([&Secret::new("canary-of-output".to_owned())]);
-        assert_eq!(redacted("x canary-of-output y"), "x [secret] y");
     }
 }

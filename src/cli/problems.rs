@@ -5,6 +5,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Snippet};
 
 use super::output::{bold, counted, err_has_color, red};
 use crate::config::{Problem, Problems, Sources, Span};
+use crate::foreign::escaped;
 
 /// All problems, one after the other, and how many they are.
 pub(super) fn draw(problems: &Problems) -> String {
@@ -24,18 +25,19 @@ pub(super) fn lines(problems: &Problems) -> Vec<String> {
             Some(format!("{}:{line}:{column}: ", problems.sources.file(span)?.name))
         });
         let (place, code) = (place.unwrap_or_default(), problem.code.as_str());
-        format!("{place}{} [{code}]", problem.message)
+        escaped(&format!("{place}{} [{code}]", problem.message)).into_owned()
     };
     problems.list.iter().map(one).collect()
 }
 
 fn draw_one(renderer: &Renderer, problem: &Problem, sources: &Sources) -> String {
     if problem.place.is_none() {
-        let hint = problem.hint.as_ref().map(|hint| format!("\n  = help: {hint}")).unwrap_or_default();
+        let hint = problem.hint.as_ref().map(|hint| format!("\n  = help: {}", escaped(hint)));
+        let hint = hint.unwrap_or_default();
         return format!(
             "{}: {}{hint}",
             red(&bold(&format!("error[{}]", problem.code.as_str()))),
-            problem.message
+            escaped(&problem.message)
         );
     }
     let mut group =

@@ -7,6 +7,7 @@ use jsonschema::ValidationError;
 use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use serde_json::Value;
 
+use super::mask;
 use super::problem::{Code, Problem, did_you_mean};
 use super::schema::steps;
 use super::text::SLUG_RULE;
@@ -106,10 +107,12 @@ fn unknown_key(key: &str, node: &Node, name: &str, rule: &SchemaAt<'_>) -> Probl
     let place = node.entry(key).map_or(node.span, |entry| entry.key_span);
     if rule.names_are_free() {
         return Problem::new(Code::BadFormat, format!("`{key}` cannot be a name in {name}"))
+            .suspect(node.entry(key).map(mask::suspects).unwrap_or_default())
             .at(place, SLUG_RULE);
     }
     let known = rule.keys();
-    let problem = Problem::new(Code::UnknownKey, format!("`{key}` means nothing in {name}"));
+    let problem = Problem::new(Code::UnknownKey, format!("`{key}` means nothing in {name}"))
+        .suspect(node.entry(key).map(mask::suspects).unwrap_or_default());
     match did_you_mean(key, known.iter().copied()) {
         Some(near) => problem.at(place, "unknown key").hint(format!("did you mean `{near}`?")),
         None => problem.at(place, "unknown key").hint(format!("{name} may hold {}", listed(&known))),
@@ -169,6 +172,7 @@ fn explain_choice(context: &[Vec<ValidationError<'static>>], at: &Place<'_>, pro
         };
         problems.push(
             Problem::new(Code::WrongType, format!("{name} must be {wanted}"))
+                .suspect(mask::suspect(node))
                 .at(node.head(), format!("this is {}", kind_of(node))),
         );
         return;
@@ -188,6 +192,7 @@ fn explain_choice(context: &[Vec<ValidationError<'static>>], at: &Place<'_>, pro
         (Some((key, _)), _) => wrong_tag(key, &tags, node, name),
         (None, Some(entry)) => suggest(
             Problem::new(Code::UnknownKey, format!("`{}` means nothing in {name}", entry.key))
+                .suspect(mask::suspects(entry))
                 .at(entry.key_span, "unknown key"),
             &entry.key,
             &keys,
@@ -217,7 +222,7 @@ fn suggest(problem: Problem, given: &str, known: &[&str]) -> Problem {
 fn unknown_value(node: &Node, name: &str, known: &[&str]) -> Problem {
     let given = shown(node);
     let problem = Problem::new(Code::UnknownValue, format!("`{given}` is not a value of {name}"));
-    suggest(problem.at(node.span, "unknown value"), &given, known)
+    suggest(problem.suspect(mask::suspect(node)).at(node.span, "unknown value"), &given, known)
 }
 
 fn explain_one(
@@ -241,6 +246,7 @@ fn explain_one(
         }
         Kind::Constant { expected_value } => unknown_value(node, name, &[&plain(expected_value)]),
         Kind::Pattern { .. } => Problem::new(Code::BadFormat, format!("`{}` cannot be {name}", shown(node)))
+            .suspect(mask::suspect(node))
             .at(node.span, rule.text("patternErrorMessage").unwrap_or("does not have the right form")),
         Kind::Minimum { limit } => out_of_range(node, name, &format!("must be at least {limit}")),
         Kind::Maximum { limit } => out_of_range(node, name, &format!("must be at most {limit}")),
@@ -265,6 +271,7 @@ fn wrong_type(kind: &TypeKind, node: &Node, name: &str, rule: &SchemaAt<'_>) -> 
     };
     let words: Vec<&str> = wanted.iter().map(|t| in_words(t)).collect();
     let problem = Problem::new(Code::WrongType, format!("{name} must be {}", words.join(" or ")))
+        .suspect(mask::suspect(node))
         .at(node.head(), format!("this is {}", kind_of(node)));
     if let Some(example) = rule.example() {
         return problem.hint(format!("write it like `{example}`"));
@@ -302,8 +309,9 @@ fn kind_of(node: &Node) -> &'static str {
     }
 }
 
+/// A value in a message, unless it may be a secret in a wrong place.
 fn shown(node: &Node) -> String {
-    plain(&node.to_json())
+    if mask::suspect(node).is_empty() { plain(&node.to_json()) } else { mask::MASKED.to_owned() }
 }
 
 fn plain(value: &Value) -> String {

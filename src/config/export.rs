@@ -76,6 +76,8 @@ pub enum StoragePlace {
         path: PathBuf,
         /// The path as the config has it.
         shown: String,
+        /// The folders that it must be in, wherever links lead.
+        roots: Vec<PathBuf>,
     },
     /// In a bucket.
     Bucket {

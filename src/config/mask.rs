@@ -4,7 +4,7 @@
 //! refusal shows the source line, and it may be shown in a CI log, so the key must be gone by then.
 
 use super::source::{Sources, Span};
-use super::tree::{Node, Value};
+use super::tree::{Entry, Node, Value};
 
 /// The keys of a connection, or of an export's source, whose value is a place of a secret, and never the secret.
 const SECRET_KEYS: [&str; 10] = [
@@ -22,7 +22,7 @@ const SECRET_KEYS: [&str; 10] = [
 /// What is in the name of an option whose value is a secret.
 const SECRET_WORDS: [&str; 6] = ["password", "passphrase", "secret", "token", "private_key", "credential"];
 /// What stands for a secret in messages.
-const MASKED: &str = "[secret]";
+pub(super) const MASKED: &str = "[secret]";
 
 /// Masks every secret in a tree and in the text that it came from.
 pub(super) fn mask(tree: &mut Node, sources: &mut Sources) {
@@ -85,6 +85,66 @@ fn mask_options(options: &mut Node, sources: &mut Sources) {
     }
 }
 
+/// The places of values that may be secrets, under a key that means nothing where it is: all values if the key
+/// looks like that of a secret, otherwise those that look like a token.
+pub(super) fn suspects(entry: &Entry) -> Vec<Span> {
+    let mut found = Vec::new();
+    gather(&entry.key, &entry.node, is_secret_key(&entry.key), &mut found);
+    found
+}
+
+/// The place of a value that looks like a token, where none should be.
+pub(super) fn suspect(node: &Node) -> Vec<Span> {
+    node.as_text().filter(|text| is_token(text)).map(|_| node.span).into_iter().collect()
+}
+
+fn gather(key: &str, node: &Node, is_secret: bool, found: &mut Vec<Span>) {
+    match &node.value {
+        Value::Map(entries) => entries
+            .iter()
+            .for_each(|entry| gather(&entry.key, &entry.node, is_secret || is_secret_key(&entry.key), found)),
+        Value::List(items) => items.iter().for_each(|item| gather(key, item, is_secret, found)),
+        Value::Text(text) if key == "file" || (key == "env" && is_variable(text)) => {}
+        Value::Text(text) if is_secret || is_long_word(text) => found.push(node.span),
+        Value::Number(_) if is_secret => found.push(node.span),
+        Value::Text(_) | Value::Number(_) | Value::Null | Value::Bool(_) => {}
+    }
+}
+
+/// Whether a key is that of a secret, or would be if it were spelled well.
+fn is_secret_key(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    let is_near = |known: &&str| strsim::damerau_levenshtein(known, &key) <= 3.min(known.len() / 3);
+    is_secret_option(&key)
+        || ["key", "auth", "passwd", "pwd"].iter().any(|word| key.contains(word))
+        || SECRET_KEYS.iter().any(|known| is_near(&known))
+}
+
+/// Whether a text may be a secret, where no text has a meaning: one long word with letters and digits, or with
+/// letters of both cases.
+fn is_long_word(text: &str) -> bool {
+    const LEN_MIN: usize = 12;
+    let has = |of: fn(&char) -> bool| text.chars().any(|c| of(&c));
+    let is_mixed = has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase);
+    text.chars().count() >= LEN_MIN
+        && !text.contains(char::is_whitespace)
+        && (is_mixed || (has(char::is_ascii_digit) && has(char::is_ascii_alphabetic)))
+}
+
+/// Whether a text looks like a token wherever it is: no path and no URL, with a part of random letters and digits.
+fn is_token(text: &str) -> bool {
+    const LEN_MIN: usize = 16;
+    const PART_LEN_MIN: usize = 8;
+    let is_random = |part: &str| {
+        part.len() >= PART_LEN_MIN
+            && part.contains(|c: char| c.is_ascii_digit())
+            && part.contains(|c: char| c.is_ascii_alphabetic())
+    };
+    text.len() >= LEN_MIN
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.+=~".contains(c))
+        && text.split(|c: char| !c.is_ascii_alphanumeric()).any(is_random)
+}
+
 /// Whether a value was taken out.
 pub(super) fn is_masked(node: &Node) -> bool {
     node.as_text() == Some(MASKED)
@@ -144,15 +204,40 @@ pub(super) fn mask_lines(text: &str) -> String {
             let start = line.find(key)?;
             Some(start + line[start..].find(':')?)
         });
+        let first = line.find(':').filter(|colon| {
+            is_secret_key(line[..*colon].trim_matches(|c: char| c.is_whitespace() || "-{\"'".contains(c)))
+        });
+        let colon = colon.into_iter().chain(first).min();
         match colon {
             Some(colon) if !["env", "file"].iter().any(|place| line[colon..].contains(place)) => {
-                let hidden = line[colon + 1..].chars().map(|c| if c.is_whitespace() { c } else { '*' });
-                line[..=colon].chars().chain(hidden).collect()
+                line[..=colon].to_owned() + &stars(&line[colon + 1..])
             }
-            _ => line.to_owned(),
+            _ => without_tokens(line),
         }
     };
     text.split_inclusive('\n').map(line).collect()
+}
+
+/// As many bytes, of which nothing can be read.
+fn stars(text: &str) -> String {
+    let hidden = |c: char| if c.is_whitespace() { c.to_string() } else { "*".repeat(c.len_utf8()) };
+    text.chars().map(hidden).collect()
+}
+
+/// A line with stars in the place of words that look like tokens.
+fn without_tokens(line: &str) -> String {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_-.+=~/:".contains(c);
+    let mut shown = String::with_capacity(line.len());
+    for word in line.split_inclusive(|c| !is_part(c)) {
+        let token = word.trim_end_matches(|c| !is_part(c));
+        if is_token(token) {
+            shown.push_str(&"*".repeat(token.len()));
+            shown.push_str(&word[token.len()..]);
+        } else {
+            shown.push_str(word);
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -164,6 +249,35 @@ mod tests {
         let text = "a:\n  data_import_key: [ 0f3a-b\n  partner_api_key: { env: KEY\n";
         let expected = "a:\n  data_import_key: * ******\n  partner_api_key: { env: KEY\n";
         assert_eq!(mask_lines(text), expected);
+    }
+
+    #[test]
+    fn a_token_in_a_text_that_is_no_yaml() {
+        let text = "connections:\n  rest_api_kee: 'short'\n  - 0f3a91c2-77aa-4b1d-9c1e-aa12bb34cc56: [\n  path: a/part-2026-11-01.csv\n";
+        let expected = "connections:\n  rest_api_kee: *******\n  - ************************************: [\n  path: a/part-2026-11-01.csv\n";
+        assert_eq!(mask_lines(text), expected);
+        assert_eq!(mask_lines(text).len(), text.len());
+    }
+
+    #[test]
+    fn what_looks_like_a_token() {
+        for token in
+            ["0f3a91c2-77aa-4b1d-9c1e-aa12bb34cc56", "sk_live_51H8xyzabc", "eyJhbGciOiJIUzI1NiJ9.x.y"]
+        {
+            assert!(is_token(token) && is_long_word(token), "{token}");
+        }
+        for plain in ["abandoned_checkout_2026", "https://rest.iad-01.braze.com", "a/part-00001.csv", "US-01"]
+        {
+            assert!(!is_token(plain), "{plain}");
+        }
+        for key in
+            ["rest_api_kee", "data_import_kye", "pasword", "tokn", "acces_token", "webhook_secert", "auth"]
+        {
+            assert!(is_secret_key(key), "{key}");
+        }
+        for key in ["instnce", "cohrts", "endpont", "gaurd", "naem", "include"] {
+            assert!(!is_secret_key(key), "{key}");
+        }
     }
 
     #[test]

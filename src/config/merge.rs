@@ -5,6 +5,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::confine;
 use super::mask;
 use super::problem::{Code, Problem, did_you_mean};
 use super::source::{Sources, Span};
@@ -12,6 +13,9 @@ use super::tree::{self, Entry, Node, Value};
 
 /// What an included file may hold: the parts that a team splits by file.
 const INCLUDABLE: [&str; 6] = ["connections", "cohorts", "identity", "segments", "exports", "removed"];
+/// What only the main file may hold.
+const MAIN_ONLY: [&str; 9] =
+    ["version", "state", "bucket", "include", "roots", "memory", "allow_endpoint", "watch", "environments"];
 
 /// The main file with everything it includes, before any environment.
 pub(super) struct Assembled {
@@ -87,6 +91,9 @@ fn read(
         });
         None
     };
+    if let Err(error) = confine::check_main(path) {
+        return refuse(Problem::new(Code::UnreadableFile, format!("cannot read {name}: {error}")));
+    }
     let bytes = match std::fs::metadata(path).and_then(|meta| {
         if meta.len() > tree::FILE_LEN_MAX as u64 { Ok(None) } else { std::fs::read(path).map(Some) }
     }) {
@@ -110,11 +117,18 @@ fn read(
     };
     match String::from_utf8(bytes) {
         Ok(text) => {
-            let file = sources.push(name, text.clone());
-            let tree = tree::parse(&text, file, problems);
+            let file = sources.push(name.clone(), text.clone());
+            let mut found = Vec::new();
+            let tree = tree::parse(&text, file, &mut found);
+            if !is_config(&text, tree.as_ref(), place.is_some()) {
+                // Whatever it is, nothing of it is shown.
+                sources.replace(file, String::new());
+                return refuse(no_config(&name, place.is_some()));
+            }
             if tree.is_none() {
                 sources.replace(file, mask::mask_lines(&text));
             }
+            problems.append(&mut found);
             tree
         }
         Err(error) => {
@@ -128,6 +142,40 @@ fn read(
             )
         }
     }
+}
+
+/// Whether a text is a config or means to be one: it has a key of one, or nothing at all. Without a tree, a line
+/// that begins with such a key says so.
+fn is_config(text: &str, tree: Option<&Node>, is_included: bool) -> bool {
+    // A letter may be wrong.
+    let is_near = |key: &str| INCLUDABLE.iter().any(|known| strsim::damerau_levenshtein(known, key) <= 1);
+    let is_known = |key: &str| INCLUDABLE.contains(&key) || MAIN_ONLY.contains(&key);
+    // Other formats have versions too, and write them as text.
+    let is_version = |entry: &Entry| entry.key == "version" && matches!(entry.node.value, Value::Number(_));
+    let begins = |line: &str| {
+        line.split_once(':').is_some_and(|(key, rest)| {
+            (INCLUDABLE.contains(&key) && (rest.trim().is_empty() || rest.starts_with(' ')))
+                || (key == "version" && !is_included && rest.trim() == "1")
+        })
+    };
+    match tree.map(|tree| &tree.value) {
+        Some(Value::Map(entries)) => {
+            entries.iter().any(|entry| is_near(&entry.key) || (is_version(entry) && !is_included))
+                || entries.iter().all(|entry| is_known(&entry.key))
+        }
+        Some(Value::Null) => true,
+        Some(_) => false,
+        None => text.lines().any(begins),
+    }
+}
+
+fn no_config(name: &str, is_included: bool) -> Problem {
+    let (keys, what) = match is_included {
+        true => (INCLUDABLE.join("`, `"), "a part of a config"),
+        false => ("version`, `connections`, `cohorts".to_owned(), "a config"),
+    };
+    Problem::new(Code::NoConfig, format!("{name} is not {what}; nothing of it is shown"))
+        .hint(format!("{what} is YAML with keys such as `{keys}`"))
 }
 
 /// The files that `include:` names, each once, in order; a glob that names none is a problem.
@@ -152,6 +200,15 @@ fn included(folder: &Path, main: &Path, tree: &Node, problems: &mut Vec<Problem>
             );
         }
         for file in found {
+            if let Err(error) = confine::check(&file, folder) {
+                let message = format!("cannot include {}: {error}", file.display());
+                problems.push(
+                    Problem::new(Code::PathOutside, message)
+                        .at(item.span, "only files below the config's folder can be included")
+                        .hint("put the file itself below the folder of the main file"),
+                );
+                continue;
+            }
             if file != main && files.iter().all(|(seen, _)| *seen != file) {
                 files.push((file, item.span));
             }
@@ -200,6 +257,7 @@ fn add(tree: &mut Node, part: Node, problems: &mut Vec<Problem>) {
             problems.push(
                 Problem::new(Code::IncludeKey, format!("`{}` cannot stand in an included file", entry.key))
                     .at(entry.key_span, "only the main file may set this")
+                    .suspect(mask::suspects(&entry))
                     .hint(format!("an included file may hold `{}`", INCLUDABLE.join("`, `"))),
             );
             continue;

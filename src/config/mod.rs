@@ -10,6 +10,7 @@
 
 mod action;
 mod checks;
+mod confine;
 mod connect;
 mod explain;
 mod export;
@@ -29,16 +30,18 @@ mod sql;
 mod syntax;
 mod text;
 mod tree;
+mod trust;
 mod types;
 
 use std::path::Path;
 
 pub use action::{Action, Quiet, Triggered};
+pub use confine::is_special;
 pub use connect::{DumpPlace, DumpQuery, DumpSource, IdentitySource, MappingSource, TableSource};
 pub use export::{Export, ExportSource, HttpSource, StoragePlace, StorageSource};
 pub use problem::{Code, Problem, Problems};
 pub use schema::{schema, schema_text};
-pub use secret::{Secret, SecretError, SecretRef, Secrets, SourceAccess};
+pub use secret::{OpenTo, Secret, SecretError, SecretRef, Secrets, SourceAccess};
 pub use segment::{Named, Segment, Size};
 pub use server::{Limits, Notable, Notify, NotifyFormat, Schedule, Tls, Watch};
 pub use source::{SourceFile, Sources, Span};
@@ -48,23 +51,27 @@ pub use types::{
     Retry, SegmentSource, Source, StatePlace,
 };
 
-/// Reads a config with one environment laid over it, or none.
+/// Reads a config with one environment laid over it, or none. With a trusted config, only what a change may alter
+/// may differ from it.
 ///
 /// # Errors
-/// Every problem that was found.
-pub fn load(path: &Path, environment: Option<&str>) -> Result<Config, Problems> {
+/// Every problem that was found. If there is none, every difference that is not allowed.
+pub fn load(path: &Path, environment: Option<&str>, trusted: Option<&Path>) -> Result<Config, Problems> {
     let mut base = merge::assemble(path).map_err(|(sources, list)| Problems::new(sources, list))?;
     let mut problems = std::mem::take(&mut base.problems);
     let tree = merge::overlaid(&base.tree, environment, &mut problems);
     let config = typed(&tree, path, &base.sources, &mut problems);
-    config.ok_or_else(|| Problems::new(base.sources, problems))
+    if let (Some(_), Some(trusted)) = (&config, trusted) {
+        problems = trust::differences((&tree, &base.sources), path, trusted, environment)?;
+    }
+    config.filter(|_| problems.is_empty()).ok_or_else(|| Problems::new(base.sources, problems))
 }
 
-/// Checks a config with each of its environments, and returns it as it is without any.
+/// Checks a config with each of its environments, also against a trusted one, and returns it as it is without any.
 ///
 /// # Errors
 /// Every problem that was found, with whatever environment.
-pub fn validate(path: &Path) -> Result<(Config, Vec<String>), Problems> {
+pub fn validate(path: &Path, trusted: Option<&Path>) -> Result<(Config, Vec<String>), Problems> {
     let mut base = merge::assemble(path).map_err(|(sources, list)| Problems::new(sources, list))?;
     let mut problems = std::mem::take(&mut base.problems);
     // The file as it stands first: only there does the schema look at `environments:` itself.
@@ -78,6 +85,15 @@ pub fn validate(path: &Path) -> Result<(Config, Vec<String>), Problems> {
         typed(&tree, path, &base.sources, &mut found);
         found.retain(|problem| !problems.contains(problem));
         problems.extend(found.into_iter().map(|problem| problem.under(name)));
+    }
+    if let (Some(trusted), true) = (trusted, problems.is_empty()) {
+        problems = trust::differences((&plain, &base.sources), path, trusted, None)?;
+        for name in &names {
+            let tree = merge::overlaid(&base.tree, Some(name), &mut problems);
+            let mut found = trust::differences((&tree, &base.sources), path, trusted, Some(name))?;
+            found.retain(|problem| !problems.contains(problem));
+            problems.extend(found.into_iter().map(|problem| problem.under(name)));
+        }
     }
     match config {
         Some(config) if problems.is_empty() => Ok((config, names)),
@@ -138,7 +154,7 @@ mod tests {
                     path.display()
                 );
             }
-            assert_eq!(validate(&path).is_ok(), valid, "{}", path.display());
+            assert_eq!(validate(&path, None).is_ok(), valid, "{}", path.display());
         }
     }
 }

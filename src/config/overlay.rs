@@ -12,9 +12,10 @@ use serde_json::{Map, Value};
 /// The suffix of the definitions in which nothing is required.
 const PARTIAL: &str = "Overlay";
 /// What an environment may say; the rest is for the file as a whole.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "state",
     "roots",
+    "allow_endpoint",
     "memory",
     "connections",
     "cohorts",

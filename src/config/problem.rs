@@ -30,6 +30,8 @@ codes! {
     NotUtf8 = "not-utf8",
     /// A file, or what its aliases expand to, is larger than any config should be.
     TooLarge = "too-large",
+    /// A file in the place of a config is none.
+    NoConfig = "no-config",
     /// Not YAML.
     YamlSyntax = "yaml-syntax",
     /// One key twice in one mapping.
@@ -82,6 +84,10 @@ codes! {
     EndpointChoice = "endpoint-choice",
     /// Keys would travel without encryption, or the endpoint is no plain base URL.
     BadEndpoint = "bad-endpoint",
+    /// A server that is neither the vendor's nor allowed.
+    EndpointNotAllowed = "endpoint-not-allowed",
+    /// What a change may not alter is not as in the trusted config.
+    NotTrusted = "not-trusted",
     /// Rows are to be compared in a database that cannot do it.
     BadPushdown = "bad-pushdown",
     /// A secret among what is shown.
@@ -119,12 +125,14 @@ pub struct Problem {
     pub related: Option<(Span, String)>,
     /// The way out.
     pub hint: Option<String>,
+    /// Values that may be secrets, such as one under a misspelled key: they are masked wherever the file is shown.
+    pub(super) suspects: Vec<Span>,
 }
 
 impl Problem {
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
         let (message, label) = (message.into(), String::new());
-        Self { code, message, place: None, label, related: None, hint: None }
+        Self { code, message, place: None, label, related: None, hint: None, suspects: Vec::new() }
     }
 
     pub(super) fn at(mut self, place: Span, label: impl Into<String>) -> Self {
@@ -144,6 +152,11 @@ impl Problem {
         self
     }
 
+    pub(super) fn suspect(mut self, values: Vec<Span>) -> Self {
+        self.suspects.extend(values);
+        self
+    }
+
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -160,7 +173,14 @@ pub struct Problems {
 }
 
 impl Problems {
-    pub(super) fn new(sources: Sources, mut list: Vec<Problem>) -> Self {
+    /// Whether all that is wrong is what a change may not alter.
+    #[must_use]
+    pub fn is_untrusted(&self) -> bool {
+        self.list.iter().all(|problem| problem.code == Code::NotTrusted)
+    }
+
+    pub(super) fn new(mut sources: Sources, mut list: Vec<Problem>) -> Self {
+        list.iter().flat_map(|problem| &problem.suspects).for_each(|value| sources.mask(*value));
         list.sort_by_key(|p| (p.place, p.code));
         list.dedup();
         Self { sources, list }

@@ -1,7 +1,8 @@
 //! Secrets: where they are, and a type that holds one without ever showing it.
 //!
-//! A [`Secret`] has no `Display` and no `Serialize`, its `Debug` says nothing, and its memory is wiped
-//! when it goes. Secrets are resolved after the config is parsed, so a config is checked without any.
+//! A [`Secret`] has no `Display` and no `Serialize`, and its `Debug` says nothing, so it is never part of a text that
+//! reaches output. Text of servers and drivers may repeat it: [`crate::foreign`] knows every secret from the moment it is
+//! made. Secrets are resolved after the config is parsed, so a config is checked without any.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::foreign::keep_secret;
 use crate::model::ConnectionName;
 
 const LEN_MAX: u64 = 64 << 10;
@@ -31,9 +33,10 @@ pub struct Secret(SecretString);
 pub type Secrets = BTreeMap<String, Secret>;
 
 impl Secret {
-    /// Wraps a text that must not be shown.
+    /// Wraps a text that must not be shown, and has it removed from foreign text from now on.
     #[must_use]
     pub fn new(text: String) -> Self {
+        keep_secret(&text);
         Self(text.into())
     }
 
@@ -82,14 +85,39 @@ pub enum SecretError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// Others than the owner can read the file.
-    #[error("{} can be read by others (mode {mode:04o})", .path.display())]
+    /// Other users can read or write the file.
+    #[error("{} can be {} (mode {mode:04o})", .path.display(), .by.words())]
     TooOpen {
         /// The file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+        /// Which users.
+        by: OpenTo,
     },
+}
+
+/// The users who can read or write a secret's file and should not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenTo {
+    /// All users of the machine.
+    Others,
+    /// A group that is not the process's own: its number, and the number of the process's own.
+    OtherGroup(u32, u32),
+    /// A group that can write it.
+    GroupWrites,
+}
+
+impl OpenTo {
+    fn words(self) -> String {
+        match self {
+            Self::Others => "read or written by all users".to_owned(),
+            Self::OtherGroup(group, own) => {
+                format!("read by group {group}, and this process is in group {own}")
+            }
+            Self::GroupWrites => "written by its group".to_owned(),
+        }
+    }
 }
 
 impl SecretRef {
@@ -98,32 +126,76 @@ impl SecretRef {
     /// # Errors
     /// [`SecretError`] says where it was looked for and why that failed, never what was found.
     pub fn resolve(&self, environment: &dyn Fn(&str) -> Option<String>) -> Result<Secret, SecretError> {
+        self.find(environment).map(Secret::new)
+    }
+
+    /// Finds a value that is no secret, such as an id, in a place for secrets.
+    ///
+    /// # Errors
+    /// As [`SecretRef::resolve`].
+    pub fn find(&self, environment: &dyn Fn(&str) -> Option<String>) -> Result<String, SecretError> {
         match self {
             Self::Env(name) => environment(name)
                 .map(|text| text.trim().to_owned())
                 .filter(|text| !text.is_empty())
-                .map(Secret::new)
                 .ok_or_else(|| SecretError::Unset(name.clone())),
             Self::File(path) => read(path),
         }
     }
 }
 
-fn read(path: &PathBuf) -> Result<Secret, SecretError> {
+impl Secret {
+    /// What is likely wrong with the value, if anything is: it was pasted or saved with more than the secret.
+    #[must_use]
+    pub fn oddity(&self) -> Option<&'static str> {
+        let text = self.expose();
+        let is_quoted = |quote: char| text.len() > 2 && text.starts_with(quote) && text.ends_with(quote);
+        if text.starts_with('\u{feff}') {
+            Some(
+                "begins with a byte order mark, which is sent as a part of it: save the file as UTF-8 without BOM",
+            )
+        } else if is_quoted('"') || is_quoted('\'') {
+            Some("is in quotes, which are sent as a part of it: write the value without quotes")
+        } else {
+            None
+        }
+    }
+}
+
+fn read(path: &PathBuf) -> Result<String, SecretError> {
     let unreadable = |source| SecretError::Unreadable { path: path.clone(), source };
     let file = std::fs::File::open(path).map_err(unreadable)?;
     refuse_open_mode(path, &file.metadata().map_err(unreadable)?)?;
     let mut text = String::new();
     file.take(LEN_MAX).read_to_string(&mut text).map_err(unreadable)?;
     let key = text.trim();
-    if key.is_empty() { Err(SecretError::Empty(path.clone())) } else { Ok(Secret::new(key.to_owned())) }
+    if key.is_empty() { Err(SecretError::Empty(path.clone())) } else { Ok(key.to_owned()) }
 }
 
+/// A file is acceptable if only its owner and the process's own group can read it, and only its owner can write it.
+/// Kubernetes mounts secrets as root's, mode 0440, with the pod's `fsGroup` as their group.
 #[cfg(unix)]
 fn refuse_open_mode(path: &std::path::Path, meta: &std::fs::Metadata) -> Result<(), SecretError> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = meta.permissions().mode() & 0o7777;
-    if mode & 0o077 == 0 { Ok(()) } else { Err(SecretError::TooOpen { path: path.to_owned(), mode }) }
+    use std::os::unix::fs::MetadataExt as _;
+    let own = rustix::process::getegid().as_raw();
+    let is_ours = meta.uid() == rustix::process::geteuid().as_raw();
+    // Of a file of our own we can change the group; of another's, any group that lets us read it will do.
+    let is_own_group = |group: u32| group == own || (!is_ours && groups().contains(&group));
+    let mode = meta.mode() & 0o7777;
+    let by = match mode {
+        mode if mode & 0o007 != 0 => OpenTo::Others,
+        mode if mode & 0o020 != 0 => OpenTo::GroupWrites,
+        mode if mode & 0o040 != 0 && !is_own_group(meta.gid()) => OpenTo::OtherGroup(meta.gid(), own),
+        _ => return Ok(()),
+    };
+    Err(SecretError::TooOpen { path: path.to_owned(), mode, by })
+}
+
+/// The supplementary groups of the process.
+#[cfg(unix)]
+fn groups() -> Vec<u32> {
+    let groups = rustix::process::getgroups().unwrap_or_default();
+    groups.into_iter().map(rustix::process::Gid::as_raw).collect()
 }
 
 #[cfg(not(unix))]
@@ -145,5 +217,12 @@ mod tests {
     fn an_empty_variable_is_an_unset_one() {
         let found = SecretRef::Env("KEY".to_owned()).resolve(&|_| Some(" \n".to_owned()));
         assert!(matches!(found, Err(SecretError::Unset(name)) if name == "KEY"));
+    }
+
+    #[test]
+    fn quotes_and_a_byte_order_mark_are_noticed() {
+        let odd = |text: &str| Secret::new(text.to_owned()).oddity().is_some();
+        assert!(odd("\"abc\"") && odd("'abc'") && odd("\u{feff}abc"));
+        assert!(!odd("abc") && !odd("a\"b") && !odd("\"abc") && !odd("\""));
     }
 }

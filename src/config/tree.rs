@@ -10,6 +10,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 use serde_yaml::Spanned;
 
+use super::mask;
 use super::problem::{Code, Problem};
 use super::source::Span;
 use super::syntax::{self, Slip};
@@ -150,7 +151,7 @@ fn place(span: &mut Span, file: u16, text_len: u32) {
 
 /// Reports keys that came before, and keeps the first of each.
 fn refuse_duplicates(entries: &mut Vec<Entry>, problems: &mut Vec<Problem>) {
-    let mut again = Vec::new();
+    let (mut again, mut suspects) = (Vec::new(), Vec::new());
     let mut first: HashMap<String, Span> = HashMap::with_capacity(entries.len());
     entries.retain(|entry| match first.entry(entry.key.clone()) {
         hash_map::Entry::Vacant(vacant) => {
@@ -159,10 +160,11 @@ fn refuse_duplicates(entries: &mut Vec<Entry>, problems: &mut Vec<Problem>) {
         }
         hash_map::Entry::Occupied(earlier) => {
             again.push((entry.key.clone(), entry.key_span, *earlier.get()));
+            suspects.extend(mask::suspects(entry));
             false
         }
     });
-    problems.extend(set_again(&again));
+    problems.extend(set_again(&again).map(|problem| problem.suspect(suspects)));
 }
 
 /// One key that is set twice is a slip; several in one mapping are most likely an item without its dash,

@@ -26,6 +26,8 @@ pub struct Config {
     pub state: StatePlace,
     /// Folders that sources may be read from; the config's own is the first.
     pub roots: Vec<PathBuf>,
+    /// Servers that may be named although they are not a vendor's own, without a slash at the end.
+    pub allow_endpoint: Vec<String>,
     /// Bytes of memory that the members of a cohort may take while they are sorted and compared.
     pub memory_max: usize,
     /// The Braze connections by name.
@@ -316,6 +318,8 @@ pub struct FileSource {
     pub endpoint: Option<String>,
     /// The bucket's region, for S3.
     pub region: Option<String>,
+    /// Whether a web server may be in a private network.
+    pub is_allowed: bool,
     /// The format, if the config says it.
     pub format: Option<Format>,
     /// What separates CSV fields.

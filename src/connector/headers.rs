@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 
+use crate::foreign::cleaned;
 use crate::model::Timestamp;
 
 const MESSAGE_LEN_MAX: usize = 300;
@@ -90,14 +91,10 @@ pub(super) fn redirected(headers: &HeaderMap) -> String {
     }
 }
 
-/// A text of a vendor's as we show it: short, in one line, and without these secrets.
-pub(super) fn shown<'a>(text: &str, secrets: impl IntoIterator<Item = &'a str>) -> String {
-    let mut text = text.to_owned();
-    for secret in secrets.into_iter().filter(|secret| !secret.is_empty()) {
-        text = text.replace(secret, "[secret]");
-    }
-    let mut short: String =
-        text.chars().take(MESSAGE_LEN_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
+/// A vendor's text as we show it: short, in one line, without secrets.
+pub(super) fn shown(text: &str) -> String {
+    let text = cleaned(text);
+    let mut short: String = text.chars().take(MESSAGE_LEN_MAX).collect();
     if short.len() < text.len() {
         short.push('…');
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::RequestBuilder;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, USER_AGENT};
 
+use crate::foreign::cleaned;
 use crate::model::Timestamp;
 
 /// Bytes of an answer to a post that are read. Braze's are some hundred.
@@ -149,7 +150,7 @@ fn explain(error: reqwest::Error) -> HttpError {
     if error.is_connect() { HttpError::NotReached(reason(error)) } else { HttpError::NoAnswer(reason(error)) }
 }
 
-/// The innermost cause, which is the one that says something, without the URL.
+/// The innermost cause, which is the one that says something, without the URL and without secrets.
 fn reason(error: reqwest::Error) -> String {
     if error.is_timeout() {
         return "timed out".to_owned();
@@ -159,5 +160,5 @@ fn reason(error: reqwest::Error) -> String {
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    cause.to_string()
+    cleaned(&cause.to_string())
 }

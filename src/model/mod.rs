@@ -3,6 +3,7 @@
 //! Everything else in the crate speaks in these types. Nothing here reads a file, a clock or the
 //! network, and nothing here knows about YAML, Braze or Parquet.
 
+mod address;
 mod datum;
 mod delivery;
 mod field;
@@ -19,6 +20,7 @@ mod tabled;
 mod time;
 mod usable;
 
+pub use address::{is_loopback_host, is_private_address};
 pub use datum::{Datum, Record};
 pub use delivery::Delivery;
 pub use field::{Field, Fields, NonIdentifier};

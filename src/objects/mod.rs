@@ -4,6 +4,7 @@
 //! what an error means, is not known here; errors are words without the query of any address, which may hold a
 //! signature.
 
+mod public;
 mod ranges;
 
 pub use ranges::{Blocks, Object, Ranges, Trouble};
@@ -22,6 +23,8 @@ use object_store::http::HttpBuilder;
 use object_store::path::Path;
 use object_store::{ClientOptions, Error, ObjectStore, ObjectStoreScheme, RetryConfig};
 use tokio::runtime::Runtime;
+
+use crate::foreign::{escaped, without_secrets};
 
 /// Longest message of a store that is repeated.
 const MESSAGE_LEN_MAX: usize = 300;
@@ -61,11 +64,26 @@ impl Objects {
     /// # Errors
     /// Why there can be none.
     pub fn open(url: &str, options: &[(String, String)]) -> io::Result<Self> {
+        Self::opened(url, |url| connect(url, options))
+    }
+
+    /// A client of the web server of `url`. Unless it is allowed, it is no machine of a private network. Nothing is
+    /// sent yet.
+    ///
+    /// # Errors
+    /// Why there can be none.
+    pub fn open_web(url: &str, is_allowed: bool) -> io::Result<Self> {
+        Self::opened(url, |url| web(url, is_allowed))
+    }
+
+    fn opened(
+        url: &str,
+        connect: impl FnOnce(&url::Url) -> Result<(Arc<dyn ObjectStore>, Path), Error>,
+    ) -> io::Result<Self> {
         // Whoever is first installs it for the process; a second time changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let parsed = url::Url::parse(url).map_err(io::Error::other)?;
-        let connected = if is_web(url) { web(&parsed) } else { connect(&parsed, options) };
-        let (store, prefix) = connected.map_err(|error| io_error(&error))?;
+        let (store, prefix) = connect(&parsed).map_err(|error| io_error(&error))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let url = PathBuf::from(url.trim_end_matches('/'));
         Ok(Self { url, prefix, store, thread: Arc::new(Thread(Some(runtime))) })
@@ -142,11 +160,13 @@ pub fn settings(
 }
 
 /// The client of a web server, and the path on it.
-fn web(url: &url::Url) -> Result<(Arc<dyn ObjectStore>, Path), Error> {
+fn web(url: &url::Url, is_allowed: bool) -> Result<(Arc<dyn ObjectStore>, Path), Error> {
     let mut base = url.clone();
     base.set_path("/");
     let options = ClientOptions::new().with_allow_http(url.scheme() == "http");
     let builder = HttpBuilder::new().with_url(base.as_str()).with_client_options(options);
+    let builder =
+        if is_allowed { builder } else { builder.with_http_connector(public::PublicOnly::new(url)) };
     Ok((Arc::new(builder.with_retry(retry()).build()?), Path::from_url_path(url.path())?))
 }
 
@@ -194,9 +214,10 @@ pub fn io_error(error: &Error) -> io::Error {
     io::Error::new(kind, plain(error))
 }
 
-/// What the store says, short, and without the query of any address.
+/// What the store says: short, without secrets and without the query of any address.
 fn plain(error: &Error) -> String {
-    let text = error.to_string();
+    // Before the query of an address is cut off: a part of a secret is not recognized.
+    let text = without_secrets(&error.to_string()).into_owned();
     let words = text.split_whitespace().map(|word| word.split('?').next().unwrap_or(word));
-    words.collect::<Vec<_>>().join(" ").chars().take(MESSAGE_LEN_MAX).collect()
+    escaped(&words.collect::<Vec<_>>().join(" ")).chars().take(MESSAGE_LEN_MAX).collect()
 }

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::board::Board;
 use crate::config::{Config, Notable, NotifyFormat, Secret};
 use crate::connector::http::Http;
+use crate::foreign::escaped;
 use crate::model::{CohortId, Timestamp, timestamp_text};
 
 /// Notifications that wait for one webhook. When there are more, the oldest is dropped.
@@ -261,6 +262,8 @@ impl Target {
 
 fn body(notice: &Notice, format: NotifyFormat) -> Vec<u8> {
     let Notice { kind, about, text, at } = notice;
+    // What fails names files, columns and servers: foreign text.
+    let (about, text) = (escaped(about), escaped(text));
     let body = match format {
         NotifyFormat::Json => json!({
             "format_version": 1,
@@ -277,7 +280,7 @@ fn body(notice: &Notice, format: NotifyFormat) -> Vec<u8> {
                 Notable::Staleness => ":hourglass:",
                 Notable::Drift => ":compass:",
             };
-            json!({ "text": format!("{mark} *{}*: {}", slack(about), slack(text)) })
+            json!({ "text": format!("{mark} *{}*: {}", slack(&about), slack(&text)) })
         }
     };
     body.to_string().into_bytes()
@@ -348,5 +351,17 @@ mod tests {
         let notice = Notice { kind: Notable::Refusal, about: "a".into(), text: "<b> & c".into(), at };
         let body: serde_json::Value = serde_json::from_slice(&body(&notice, NotifyFormat::Slack)).unwrap();
         assert_eq!(body["text"], ":raised_hand: *a*: &lt;b&gt; &amp; c");
+    }
+
+    #[test]
+    fn foreign_text_stays_in_its_line() {
+        let at = Timestamp::UNIX_EPOCH;
+        let text = "a\n::error::b\u{202e}\x1b[2J".to_owned();
+        let notice = Notice { kind: Notable::Failure, about: "c\n".into(), text, at };
+        for format in [NotifyFormat::Json, NotifyFormat::Slack] {
+            let body: serde_json::Value = serde_json::from_slice(&body(&notice, format)).unwrap();
+            let text = body["text"].as_str().unwrap();
+            assert!(text.ends_with("a\\n::error::b\\u{202e}\\u{1b}[2J"), "{text}");
+        }
     }
 }

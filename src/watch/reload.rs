@@ -56,9 +56,14 @@ impl Lead {
     pub(super) fn keep_config(&mut self, problems: String) {
         let known = self.shared.board.lock().config_error.clone();
         if known.as_ref().is_none_or(|(_, known)| *known != problems) {
-            tracing::error!("the config cannot be used, and the last good one stays in use:\n{problems}");
+            tracing::error!("the config cannot be used, and the last good one stays in use");
+            problems.lines().for_each(|problem| tracing::error!("{problem}"));
         }
-        self.tell("config", Some(Notable::Failure), &format!("the config cannot be used:\n{problems}"));
+        self.tell(
+            "config",
+            Some(Notable::Failure),
+            &format!("the config cannot be used: {}", problems.replace('\n', "; ")),
+        );
         let since = known.map_or_else(|| self.at.clock().now(), |(since, _)| since);
         self.shared.board.lock().config_error = Some((since, problems));
     }

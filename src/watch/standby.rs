@@ -53,7 +53,8 @@ impl Followed {
                 self.config = Arc::new(new);
             }
             Err(problems) => {
-                tracing::error!("the config cannot be used, and the last good one stays in use:\n{problems}");
+                tracing::error!("the config cannot be used, and the last good one stays in use");
+                problems.lines().for_each(|problem| tracing::error!("{problem}"));
                 board.lock().config_error = Some((at.clock().now(), problems));
             }
         }

@@ -6,7 +6,7 @@ use crate::cli::args::{CheckArgs, CheckFormat, Global};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
-use crate::cli::output::out;
+use crate::cli::output::{out, out_exactly};
 use crate::cli::segments::{self, Looked};
 use crate::cli::view::segments::Segments;
 use crate::config::{Config, Segment};
@@ -23,12 +23,12 @@ pub(in crate::cli) fn run(global: &Global, args: &CheckArgs) -> Result<Exit, Com
     let looking = segments::look(wanted.into_iter(), &config, &reader, writer.as_ref(), reach);
     let looked = super::runtime()?.block_on(looking)?;
     let shown = Segments { looked: &looked, config: &config };
-    out(&match args.format {
-        CheckFormat::Human => shown.human(),
-        CheckFormat::Json => shown.json(),
-        CheckFormat::Markdown => format!("## syncline check\n{}", shown.markdown()),
-        CheckFormat::Github => shown.github(),
-    })?;
+    match args.format {
+        CheckFormat::Human => out(&shown.human()),
+        CheckFormat::Json => out(&shown.json()),
+        CheckFormat::Markdown => out(&format!("## syncline check\n{}", shown.markdown())),
+        CheckFormat::Github => out_exactly(&shown.github()),
+    }?;
     Ok(exit(&looked))
 }
 

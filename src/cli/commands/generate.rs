@@ -8,18 +8,18 @@ use clap_mangen::Man;
 use crate::cli::args::{Cli, CompletionsArgs};
 use crate::cli::error::CommandError;
 use crate::cli::exit::{Exit, MEANINGS};
-use crate::cli::output::out;
+use crate::cli::output::out_exactly;
 use crate::config::schema_text;
 
 pub(in crate::cli) fn schema() -> Result<Exit, CommandError> {
-    out(&schema_text())?;
+    out_exactly(&schema_text())?;
     Ok(Exit::Done)
 }
 
 pub(in crate::cli) fn completions(args: &CompletionsArgs) -> Result<Exit, CommandError> {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "syncline", &mut text);
-    out(&String::from_utf8_lossy(&text))?;
+    out_exactly(&String::from_utf8_lossy(&text))?;
     Ok(Exit::Done)
 }
 
@@ -40,7 +40,7 @@ pub(in crate::cli) fn man() -> Result<Exit, CommandError> {
         page += &format!(".TP\n{}\n{}\n", exit as u8, meaning.replace('-', "\\-"));
     }
     page += &part(|page| man.render_version_section(page))?;
-    out(&page)?;
+    out_exactly(&page)?;
     Ok(Exit::Done)
 }
 

@@ -7,6 +7,7 @@ use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, count, counted, dim, out, red};
 use crate::cli::view::json::envelope;
+use crate::foreign::escaped;
 use crate::state::{Event, PassRecord};
 
 pub(in crate::cli) fn run(global: &Global, args: &HistoryArgs) -> Result<Exit, CommandError> {
@@ -56,7 +57,7 @@ fn human(pass: &PassRecord) -> String {
                 line.push_str(&format!(", {} {what}", count(number)));
             }
             if let Some(error) = error {
-                line.push_str(&format!("; {} {error}", red("stopped:")));
+                line.push_str(&format!("; {} {}", red("stopped:"), escaped(error)));
             }
             lines.push(line);
             continue;
@@ -72,7 +73,7 @@ fn human(pass: &PassRecord) -> String {
             line.push_str(&format!(", {} in doubt", count(*in_doubt)));
         }
         if let Some(error) = error {
-            line.push_str(&format!("; {} {error}", red("stopped:")));
+            line.push_str(&format!("; {} {}", red("stopped:"), escaped(error)));
         }
         lines.push(line);
     }

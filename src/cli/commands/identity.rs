@@ -17,6 +17,7 @@ use crate::cli::{access, environment};
 use crate::config::{Cohort, Config, DumpPlace, DumpSource, FileSource, FinalNewline, IdentitySource};
 use crate::connector::file;
 use crate::desired;
+use crate::foreign::escaped;
 use crate::identity::{self, Dumped, HandleColumn, Layout, Lesson, Taught, TeachError, learn_dumps, teach};
 use crate::model::{CohortId, timestamp_text};
 use crate::state::{
@@ -76,7 +77,7 @@ fn one(owners: &Owners, id: &str, labels: &[&str]) -> Result<(Vec<String>, Vec<V
             Evidence::Owner { owner, seen, is_contested } => {
                 let seen = timestamp_text(seen);
                 let other = if is_contested { "; somebody else was said to be it as well" } else { "" };
-                lines.push(format!("{kind} {id} is {owner}, seen {seen}{other}"));
+                lines.push(escaped(&format!("{kind} {id} is {owner}, seen {seen}{other}")).into_owned());
                 values.push(json!({
                     "kind": kind, "id": id, "external_id": owner, "seen": seen, "ambiguous": is_contested,
                 }));
@@ -109,6 +110,7 @@ fn import(config: &Config, args: &ImportArgs) -> Result<Shown, CommandError> {
         pattern: args.files.clone(),
         endpoint: args.endpoint.clone(),
         region: args.region.clone(),
+        is_allowed: true,
         format: None,
         delimiter: b',',
         null_values: Vec::new(),

@@ -37,7 +37,7 @@ use crate::state::{Address, Location, StateReader, StateWriter};
 
 /// The config that the command line names.
 fn config(global: &Global) -> Result<Config, CommandError> {
-    Ok(load(&global.config, global.env.as_deref())?)
+    Ok(load(&global.config, global.env.as_deref(), global.trusted_config.as_deref())?)
 }
 
 /// Where the config says that the state is, with what the environment knows of the vendors' stores.

@@ -11,6 +11,7 @@ use crate::cli::output::{bold, count, counted, dim, out, yellow};
 use crate::cli::view::json::envelope;
 use crate::cli::view::{export as export_view, segments, told};
 use crate::config::Config;
+use crate::foreign::escaped;
 use crate::model::{CohortId, SegmentId, Standing, timestamp_text};
 use crate::state::{Check, Holder, Location, StateError, StateReader, Version};
 
@@ -119,7 +120,7 @@ fn human(
 ) -> String {
     let mut lines = Vec::new();
     for row in rows {
-        let head = format!("{}  \"{}\"", bold(row.id.as_str()), row.name);
+        let head = format!("{}  \"{}\"", bold(row.id.as_str()), escaped(&row.name));
         lines.push(match &row.record {
             None => format!("{head}: nothing sent yet"),
             Some(Record { version, members }) => {

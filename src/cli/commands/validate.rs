@@ -1,7 +1,7 @@
 //! `validate`: the config and all its environments, without network and without secrets.
 
 use crate::cli::args::{Format, FormatArgs, Global};
-use crate::cli::error::CommandError;
+use crate::cli::error::{CommandError, of_problems};
 use crate::cli::exit::Exit;
 use crate::cli::output::{counted, green, out};
 use crate::cli::view::json;
@@ -42,14 +42,17 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
         (Err(problems), Format::Human) => Err(problems.into()),
         (Err(problems), Format::Json) => {
             out(&json::problems(&problems))?;
-            Ok(Exit::Config)
+            Ok(of_problems(&problems))
         }
     }
 }
 
 fn check(global: &Global) -> Result<(config::Config, Vec<String>), Problems> {
+    let trusted = global.trusted_config.as_deref();
     match &global.env {
-        Some(name) => config::load(&global.config, Some(name)).map(|config| (config, vec![name.clone()])),
-        None => config::validate(&global.config),
+        Some(name) => {
+            config::load(&global.config, Some(name), trusted).map(|config| (config, vec![name.clone()]))
+        }
+        None => config::validate(&global.config, trusted),
     }
 }

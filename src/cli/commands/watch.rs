@@ -79,7 +79,8 @@ impl Machine {
 
 impl Surroundings for Machine {
     fn config(&self) -> Result<Config, String> {
-        let config = load(&self.global.config, self.global.env.as_deref());
+        let trusted = self.global.trusted_config.as_deref();
+        let config = load(&self.global.config, self.global.env.as_deref(), trusted);
         let config = config.map_err(|problems| crate::cli::problems::lines(&problems).join("\n"))?;
         secrets(&config).map_err(|error| error.in_one_line())?;
         Ok(config)

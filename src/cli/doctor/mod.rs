@@ -13,6 +13,7 @@ pub(super) use machine::enough_open_files;
 use super::environment;
 use super::error::CommandError;
 use crate::config::Config;
+use crate::foreign::escaped;
 use crate::model::Timestamp;
 
 /// Larger differences of clocks are told. Answers carry whole seconds and take their time.
@@ -65,7 +66,9 @@ impl Findings {
     }
 
     fn push(&mut self, check: &'static str, verdict: Verdict, says: String, remedies: Vec<String>) {
-        self.list.push(Finding { about: self.about.clone(), check, verdict, says, remedies });
+        let plain = |text: String| escaped(&text).into_owned();
+        let remedies = remedies.into_iter().map(plain).collect();
+        self.list.push(Finding { about: self.about.clone(), check, verdict, says: plain(says), remedies });
     }
 
     fn fine(&mut self, check: &'static str, says: impl Into<String>) {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
 use crate::export::{ExportReport, Survey};
+use crate::foreign::escaped;
 use crate::model::timestamp_text;
 use crate::state::ExportRecord;
 
@@ -33,8 +34,11 @@ fn one(report: &ExportReport, lines: &mut Vec<String>) {
     }
     let mut warn = |text: String| lines.push(format!("  {} {text}", yellow("!")));
     if !tally.unknown_types.is_empty() {
-        let named: Vec<String> =
-            tally.unknown_types.iter().map(|(of, number)| format!("{} {of}", count(*number))).collect();
+        let named: Vec<String> = tally
+            .unknown_types
+            .iter()
+            .map(|(of, number)| format!("{} {}", count(*number), escaped(of)))
+            .collect();
         let shown = super::and_more(&named[..named.len().min(TYPES_SHOWN)], named.len() as u64);
         warn(format!("types that are not in the catalogue went the way of the others: {shown}"));
     }
@@ -46,13 +50,15 @@ fn one(report: &ExportReport, lines: &mut Vec<String>) {
     }
     if tally.rejected() > 0 {
         warn(format!("{} not used: {}", counted(tally.rejected(), "event"), reasons(&tally.rejected)));
-        lines.extend(report.rejects_file.iter().map(|file| dim(&format!("    {}", file.display()))));
+        lines.extend(
+            report.rejects_file.iter().map(|file| dim(&format!("    {}", escaped(&file.to_string_lossy())))),
+        );
     }
     for unread in &tally.unread {
-        lines.push(format!("  {} {unread}", red("not read:")));
+        lines.push(format!("  {} {}", red("not read:"), escaped(unread)));
     }
     if let Some(halt) = &report.halt {
-        lines.push(format!("  {} {halt}", red("stopped:")));
+        lines.push(format!("  {} {}", red("stopped:"), escaped(&halt.to_string())));
     }
 }
 

@@ -12,6 +12,7 @@ use crate::cli::again::Again;
 use crate::cli::error::plan_hint;
 use crate::config::{Problem, Problems, Sources, Span};
 use crate::export::ExportReport;
+use crate::foreign;
 use crate::model::CohortId;
 use crate::model::Matched;
 use crate::plan::{Cost, Naming, Refusal, Tally};
@@ -29,7 +30,7 @@ pub(in crate::cli) fn envelope(command: &str, result: &str, details: &Value) -> 
     if let Value::Object(details) = details {
         map.extend(details.clone());
     }
-    format!("{:#}", Value::Object(map))
+    foreign::json(&format!("{:#}", Value::Object(map))).into_owned()
 }
 
 /// A plan.

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::cli::error::plan_hint;
 use crate::cli::output::{count, counted};
+use crate::foreign;
 use crate::model::Op;
 use crate::plan::Naming;
 use crate::reconcile::{CohortPlan, Failed, PassPlan};
@@ -50,7 +51,7 @@ fn row(cohort: &CohortPlan) -> String {
         (_, _, false) => "**refused in part**".to_owned(),
         (Some(Naming::Create { .. }), ..) => "create".to_owned(),
         (Some(Naming::Rename { from, name }), ..) => {
-            format!("rename from {}", cell(&format!("{from} to {name}")))
+            format!("rename from {} to {}", foreign::markdown(from), foreign::markdown(name))
         }
         (None, true, _) => "in step".to_owned(),
         (None, false, _) => "change".to_owned(),
@@ -68,7 +69,7 @@ fn row(cohort: &CohortPlan) -> String {
     format!(
         "| `{}` {} | {what} | {} | {} | {} | {} |\n",
         cohort.id,
-        cell(&cohort.name),
+        foreign::markdown(&cohort.name),
         side(Op::Add, tally.adds()),
         side(Op::Remove, tally.removes()),
         count(tally.unchanged),
@@ -78,11 +79,6 @@ fn row(cohort: &CohortPlan) -> String {
 
 fn failed_row(failed: &Failed) -> String {
     format!("| `{}` | **not planned** | ? | ? | ? | ? |\n", failed.id)
-}
-
-/// Text inside a table: nothing in it ends the cell.
-pub(super) fn cell(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('|', "\\|").replace(['\n', '\r'], " ").replace('<', "&lt;")
 }
 
 fn notes(plan: &PassPlan, showing: &Showing<'_>) -> String {
@@ -95,9 +91,9 @@ fn notes(plan: &PassPlan, showing: &Showing<'_>) -> String {
                 "- :no_entry: `{}`: {} withheld, {}",
                 cohort.id,
                 words.withheld,
-                cell(&words.why)
+                foreign::markdown(&words.why)
             ));
-            notes.extend(words.way_out.iter().map(|way| format!("  - {way}")));
+            notes.extend(words.way_out.iter().map(|way| format!("  - {}", foreign::markdown(way))));
         }
         if let Some(reasons) = cohort.matched.as_ref().and_then(rejects_line) {
             notes.push(format!("- `{}`: rows not used: {reasons}", cohort.id));
@@ -107,12 +103,16 @@ fn notes(plan: &PassPlan, showing: &Showing<'_>) -> String {
         }
     }
     for waiting in &plan.waiting {
-        notes.push(format!("- `{}`: waits, {}", waiting.id, cell(&waiting.error.to_string())));
-        notes.extend(plan_hint(&waiting.error).map(|hint| format!("  - {hint}")));
+        notes.push(format!("- `{}`: waits, {}", waiting.id, foreign::markdown(&waiting.error.to_string())));
+        notes.extend(plan_hint(&waiting.error).map(|hint| format!("  - {}", foreign::markdown(&hint))));
     }
     for failed in &plan.failed {
-        notes.push(format!("- :x: `{}`: not planned, {}", failed.id, cell(&failed.error.to_string())));
-        notes.extend(plan_hint(&failed.error).map(|hint| format!("  - {hint}")));
+        notes.push(format!(
+            "- :x: `{}`: not planned, {}",
+            failed.id,
+            foreign::markdown(&failed.error.to_string())
+        ));
+        notes.extend(plan_hint(&failed.error).map(|hint| format!("  - {}", foreign::markdown(&hint))));
     }
     for left in &plan.left_behind {
         let members =
@@ -126,7 +126,7 @@ fn notes(plan: &PassPlan, showing: &Showing<'_>) -> String {
 fn samples(cohort: &CohortPlan, show_identifiers: bool) -> String {
     let plan = cohort.verdict.approved.plan();
     let list = |sign: &str, samples: &[Box<[u8]>], all: u64| {
-        let code = |packed: &[u8]| format!("`{}`", sample(packed, show_identifiers).replace('`', "'"));
+        let code = |packed: &[u8]| foreign::markdown(&sample(packed, show_identifiers));
         let shown: Vec<String> = samples.iter().map(|packed| code(packed)).collect();
         if shown.is_empty() { String::new() } else { format!("- {sign} {}\n", and_more(&shown, all)) }
     };

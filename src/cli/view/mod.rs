@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::again::Again;
 use super::output::{count, counted, counted_of, dim};
+use crate::foreign::escaped;
 use crate::model::{CohortId, Identifier, Matched};
 use crate::plan::Cost;
 use crate::reconcile::PassPlan;
@@ -66,7 +67,8 @@ pub(super) fn and_more(shown: &[String], all: u64) -> String {
 
 /// The first rows that could not be used, a line for each.
 pub(super) fn unused_lines(matched: &Matched, indent: &str) -> Vec<String> {
-    let mut lines: Vec<String> = matched.samples.iter().map(|s| dim(&format!("{indent}{s}"))).collect();
+    let mut lines: Vec<String> =
+        matched.samples.iter().map(|s| dim(&format!("{indent}{}", escaped(s)))).collect();
     let more = rejected(matched).saturating_sub(matched.samples.len() as u64);
     lines.extend((more > 0).then(|| dim(&format!("{indent}… and {} more", count(more)))));
     lines
@@ -129,9 +131,10 @@ fn hours(time: Duration) -> String {
 
 /// A sample: shortened, unless the person wants it in full.
 pub(super) fn sample(packed: &[u8], in_full: bool) -> String {
-    match Identifier::unpack(packed) {
+    let shown = match Identifier::unpack(packed) {
         Ok((identifier, _)) if in_full => identifier.in_full(),
         Ok((identifier, _)) => identifier.shortened(),
         Err(_) => "?".to_owned(),
-    }
+    };
+    escaped(&shown).into_owned()
 }

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::cli::error::plan_hint;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
+use crate::foreign::escaped;
 use crate::model::{Delivery, Matched, Op};
 use crate::plan::{Naming, Tally};
 use crate::reconcile::{CohortPlan, Failed, LeftBehind, PassPlan};
@@ -38,7 +39,8 @@ fn cohort(cohort: &CohortPlan, showing: &Showing<'_>, lines: &mut Vec<String>) {
     let approved = &cohort.verdict.approved;
     let tally = approved.plan().tally;
     let by = by(cohort.delivery());
-    let head = format!("{}  \"{}\" in {}{by}", bold(cohort.id.as_str()), cohort.name, cohort.connection);
+    let head =
+        format!("{}  \"{}\" in {}{by}", bold(cohort.id.as_str()), escaped(&cohort.name), cohort.connection);
     if approved.is_in_step() && cohort.verdict.refusals.is_empty() {
         lines.push(format!("{head}: in step, {}", counted(tally.members, "member")));
     } else {
@@ -128,6 +130,7 @@ fn naming(cohort: &CohortPlan) -> Option<String> {
     Some(match cohort.verdict.approved.plan().naming.as_ref()? {
         Naming::Create { .. } => format!("  {} create the cohort{withheld}", green("+")),
         Naming::Rename { from, name } => {
+            let (from, name) = (escaped(from), escaped(name));
             format!("  {} rename \"{from}\" to \"{name}\"{withheld}", yellow("~"))
         }
     })
@@ -176,19 +179,30 @@ fn source(cohort: &CohortPlan, show_identifiers: bool, lines: &mut Vec<String>) 
 /// A cohort that could not be planned, in words.
 pub(in crate::cli) fn failed_lines(failed: &Failed) -> String {
     let hint = plan_hint(&failed.error).map(|hint| format!("\n      {hint}")).unwrap_or_default();
-    format!("{}  {} {}{hint}", bold(failed.id.as_str()), red("not planned:"), failed.error)
+    format!(
+        "{}  {} {}{hint}",
+        bold(failed.id.as_str()),
+        red("not planned:"),
+        escaped(&failed.error.to_string())
+    )
 }
 
 /// A cohort of which its source has said nothing yet, in words.
 pub(in crate::cli) fn waiting_lines(waiting: &Failed) -> String {
     let hint = plan_hint(&waiting.error).map(|hint| format!("\n      {hint}")).unwrap_or_default();
-    format!("{}  {} {}{hint}", bold(waiting.id.as_str()), yellow("waits:"), waiting.error)
+    format!(
+        "{}  {} {}{hint}",
+        bold(waiting.id.as_str()),
+        yellow("waits:"),
+        escaped(&waiting.error.to_string())
+    )
 }
 
 /// A cohort that left the config, in words.
 pub(super) fn left_behind(left: &LeftBehind) -> String {
     let LeftBehind { id, name, members, connection, protected } = left;
-    let name = name.as_deref().map(|name| format!("  \"{name}\" in {connection}")).unwrap_or_default();
+    let name =
+        name.as_deref().map(|name| format!("  \"{}\" in {connection}", escaped(name))).unwrap_or_default();
     let members =
         members.map_or_else(|| "members that cannot be counted".to_owned(), |m| counted(m, "member"));
     let protected = if *protected { "; it is protected" } else { "" };

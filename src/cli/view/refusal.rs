@@ -2,6 +2,7 @@
 
 use crate::cli::again::Again;
 use crate::cli::output::count;
+use crate::foreign::escaped;
 use crate::model::{CohortId, Op};
 use crate::plan::{ArrayFull, PlanDigest, Refusal, Side};
 
@@ -57,7 +58,8 @@ fn in_words(refusal: &Refusal, about: About<'_>) -> Words {
         Side::All => "everything",
     };
     let (code, why, way_out) = parts(refusal, about);
-    Words { code, withheld, why, way_out }
+    let plain = |text: String| escaped(&text).into_owned();
+    Words { code, withheld, why: plain(why), way_out: way_out.into_iter().map(plain).collect() }
 }
 
 fn parts(refusal: &Refusal, about: About<'_>) -> (&'static str, String, Vec<String>) {

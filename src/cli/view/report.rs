@@ -8,6 +8,7 @@ use crate::cli::again::Again;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
 use crate::export::ExportReport;
+use crate::foreign::escaped;
 use crate::plan::Naming;
 use crate::reconcile::{CohortReport, PassReport};
 
@@ -37,7 +38,7 @@ fn cohort(cohort: &CohortReport, again: &Again, lines: &mut Vec<String>) {
     lines.push(format!("{}  {}", bold(cohort.id.as_str()), what(cohort)));
     let outcome = &cohort.outcome;
     if outcome.refused > 0 {
-        let why = outcome.refusal.as_deref().unwrap_or_default();
+        let why = escaped(outcome.refusal.as_deref().unwrap_or_default());
         lines.push(format!(
             "  {} {} refused by Braze: {why}",
             yellow("!"),
@@ -77,7 +78,7 @@ fn cohort(cohort: &CohortReport, again: &Again, lines: &mut Vec<String>) {
     lines.extend(super::pushdown::line(cohort.compared.as_ref()));
     lines.extend(cohort.table_trouble.as_deref().map(super::pushdown::trouble));
     if let Some(halt) = &outcome.halt {
-        lines.push(format!("  {} {halt}", red("stopped:")));
+        lines.push(format!("  {} {}", red("stopped:"), escaped(&halt.to_string())));
         lines.extend(workspace_ways(halt, again).into_iter().map(|way| format!("      {way}")));
     }
     if outcome.in_doubt > 0 {
@@ -99,7 +100,7 @@ fn cohort(cohort: &CohortReport, again: &Again, lines: &mut Vec<String>) {
     let spelled = cohort.matched.as_ref().and_then(spelled_line);
     lines.extend(spelled.map(|line| format!("  {} {line}", yellow("!"))));
     if let Some(file) = &cohort.rejects_file {
-        lines.push(dim(&format!("    {}", file.display())));
+        lines.push(dim(&format!("    {}", escaped(&file.to_string_lossy()))));
     }
 }
 
@@ -107,8 +108,10 @@ fn what(cohort: &CohortReport) -> String {
     let outcome = &cohort.outcome;
     let mut parts = Vec::new();
     match &outcome.named {
-        Some(Naming::Create { name }) => parts.push(format!("created \"{name}\"")),
-        Some(Naming::Rename { from, name }) => parts.push(format!("renamed \"{from}\" to \"{name}\"")),
+        Some(Naming::Create { name }) => parts.push(format!("created \"{}\"", escaped(name))),
+        Some(Naming::Rename { from, name }) => {
+            parts.push(format!("renamed \"{}\" to \"{}\"", escaped(from), escaped(name)));
+        }
         None => {}
     }
     if outcome.added > 0 {

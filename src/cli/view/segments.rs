@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::json::envelope;
-use super::markdown::cell;
 use super::steps::steps;
 use super::told::ago;
 use crate::cli::output::{bold, counted, counted_of, dim, red, yellow};
 use crate::cli::segments::Looked;
 use crate::config::{Config, Named, Segment};
+use crate::foreign::{escaped, markdown};
 use crate::model::{SegmentId, Timestamp, timestamp_text};
 use crate::state::{Check, CheckVerdict, Level};
 use crate::targeting::{Checked, Finding};
@@ -42,16 +42,16 @@ impl Segments<'_> {
             Ok(checked) => checked,
             Err(not_asked) => {
                 lines.push(format!("{head}: cannot be known"));
-                lines.push(format!("  {} nobody could be asked: {}", yellow("?"), not_asked.why));
+                lines.push(format!("  {} nobody could be asked: {}", yellow("?"), escaped(&not_asked.why)));
                 return;
             }
         };
         lines.push(format!("{head}: {}", verdict_line(checked)));
         for finding in &checked.findings {
-            lines.push(format!("  {} {}", mark(finding.what.level()), finding.what));
+            lines.push(format!("  {} {}", mark(finding.what.level()), escaped(&finding.what.to_string())));
             lines.extend(since(finding).map(|since| dim(&format!("      {since}"))));
             let steps = steps(&finding.what, segment, self.config);
-            lines.extend(steps.iter().map(|step| format!("      {step}")));
+            lines.extend(steps.iter().map(|step| format!("      {}", escaped(step))));
         }
     }
 
@@ -144,7 +144,7 @@ impl Segments<'_> {
                 "drifted" => "**drifted**",
                 _ => "**cannot be known**",
             };
-            text.push_str(&format!("| {} | {word} | {since} |\n", cell(looked.segment.id.as_str())));
+            text.push_str(&format!("| {} | {word} | {since} |\n", markdown(looked.segment.id.as_str())));
         }
         for looked in self.looked {
             text.push_str(&self.notes(looked));
@@ -153,16 +153,18 @@ impl Segments<'_> {
     }
 
     fn notes(&self, looked: &Looked<'_>) -> String {
-        let id = cell(looked.segment.id.as_str());
+        let id = markdown(looked.segment.id.as_str());
         let checked = match &looked.outcome {
             Ok(checked) => checked,
-            Err(not_asked) => return format!("\n- {id}: nobody could be asked: {}\n", cell(&not_asked.why)),
+            Err(not_asked) => {
+                return format!("\n- {id}: nobody could be asked: {}\n", markdown(&not_asked.why));
+            }
         };
         let mut text = String::new();
         for finding in checked.findings.iter().filter(|finding| finding.what.level() > Level::Note) {
-            text.push_str(&format!("\n- {id}: {}\n", cell(&finding.what.to_string())));
+            text.push_str(&format!("\n- {id}: {}\n", markdown(&finding.what.to_string())));
             for step in steps(&finding.what, looked.segment, self.config) {
-                text.push_str(&format!("  - {}\n", cell(step.trim())));
+                text.push_str(&format!("  - {}\n", markdown(step.trim())));
             }
         }
         text
@@ -181,7 +183,7 @@ impl Segments<'_> {
             let checked = match &looked.outcome {
                 Ok(checked) => checked,
                 Err(not_asked) => {
-                    annotate("warning", &format!("nobody could be asked: {}", not_asked.why));
+                    annotate("warning", &format!("nobody could be asked: {}", escaped(&not_asked.why)));
                     continue;
                 }
             };
@@ -193,8 +195,8 @@ impl Segments<'_> {
                 };
                 let steps = steps(&finding.what, segment, self.config);
                 let since = since(finding);
-                let text: Vec<String> =
-                    std::iter::once(finding.what.to_string()).chain(since).chain(steps).collect();
+                let text = std::iter::once(finding.what.to_string()).chain(since).chain(steps);
+                let text: Vec<String> = text.map(|line| escaped(&line).into_owned()).collect();
                 annotate(kind, &text.join("\n"));
             }
         }
@@ -237,7 +239,7 @@ fn mark(level: Level) -> String {
 /// The segment as the config names it.
 fn named(segment: &Segment) -> String {
     match &segment.named {
-        Named::Name(name) => format!("\"{name}\""),
+        Named::Name(name) => format!("\"{}\"", escaped(name)),
         Named::Id(id) => id.clone(),
     }
 }
@@ -277,7 +279,7 @@ pub(in crate::cli) fn last_lines(last: &[(&SegmentId, Option<Check>)], now: Time
         };
         lines.push(format!("{}  a segment: {verdict}; checked {}", bold(id.as_str()), ago(check.at.0, now)));
         let amiss = check.findings.iter().filter(|finding| finding.level > Level::Note);
-        lines.extend(amiss.map(|finding| format!("    {} {}", mark(finding.level), finding.text)));
+        lines.extend(amiss.map(|finding| format!("    {} {}", mark(finding.level), escaped(&finding.text))));
     }
     lines
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::cli::output::{bold, count, counted, dim, yellow};
 use crate::config::Config;
+use crate::foreign::escaped;
 use crate::model::{ConnectionName, DoorName, Timestamp, timestamp_text};
 use crate::state::{Segment, Segments, StateError, StateReader, Sync};
 
@@ -80,7 +81,8 @@ fn segment_lines(
     lines: &mut Vec<String>,
 ) {
     let age = ago(segment.told_at, now);
-    let who = format!("segment {id} \"{}\": {}, told {age}", segment.name, counted(members, "person"));
+    let who =
+        format!("segment {id} \"{}\": {}, told {age}", escaped(&segment.name), counted(members, "person"));
     let who = who.replace("persons", "people");
     match cohort_of(config, heap, id) {
         Some(cohort) => lines.push(format!("    {who}; the source of {cohort}")),

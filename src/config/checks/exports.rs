@@ -86,7 +86,7 @@ pub(super) fn heap_endpoints_are_safe(tree: &Node, problems: &mut Vec<Problem>) 
                     "the endpoint is not one that people's events can be sent to",
                 )
                 .at(place, label)
-                .hint("write it like `https://heapanalytics.com`; plain http is for this machine only"),
+                .hint("write it like `https://heapanalytics.com`"),
             );
         }
     }

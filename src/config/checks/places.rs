@@ -34,9 +34,9 @@ fn address(path: &str) -> Result<(), &'static str> {
         }
         "https" | "http" if path.contains(['?', '#']) => Err("has a query, which would be shown"),
         "https" | "http" if key.is_empty() => Err("names a server and no file"),
-        "https" | "http" => base_url(&format!("{scheme}://{host}"))
-            .map(drop)
-            .map_err(|_| "is not to be trusted: https without a user; plain http is for this machine only"),
+        "https" | "http" => {
+            base_url(&format!("{scheme}://{host}")).map(drop).map_err(|_| "names no server, or a user of one")
+        }
         _ => Err("has a scheme that is not known"),
     }
 }

@@ -1,6 +1,6 @@
 //! `exports:`, typed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{secret, server};
@@ -10,11 +10,16 @@ use crate::config::text::{Identity, OneOrMany, Text};
 use crate::events::{Anonymous, CustomEvents, IdentityFrom, Naming, Pii, Properties, Settings};
 use crate::model::{ConnectionName, ExportId, IdError, moment};
 
-pub(super) fn export(shape: shape::Export, declared_at: String, folder: &Path) -> Result<Export, IdError> {
+/// `roots` are the folders that files may be in; the config's own is the first.
+pub(super) fn export(
+    shape: shape::Export,
+    declared_at: String,
+    roots: &[PathBuf],
+) -> Result<Export, IdError> {
     let id = ExportId::new(&shape.id.0)?;
     Ok(Export {
         to: ConnectionName::new(&shape.to.0)?,
-        source: source(shape.source, &id, folder),
+        source: source(shape.source, &id, roots),
         hold_age_max: shape.hold.age.0,
         hold_len_max: shape.hold.count.0,
         batch_len_max: usize::try_from(shape.batch.0).unwrap_or(1),
@@ -43,7 +48,8 @@ pub(super) fn export(shape: shape::Export, declared_at: String, folder: &Path) -
     })
 }
 
-fn source(shape: shape::ExportSource, id: &ExportId, folder: &Path) -> ExportSource {
+fn source(shape: shape::ExportSource, id: &ExportId, roots: &[PathBuf]) -> ExportSource {
+    let folder = roots.first().map_or(Path::new(""), PathBuf::as_path);
     match shape {
         shape::ExportSource::CurrentsHttp(shape) => ExportSource::Http(HttpSource {
             tokens: [shape.token, shape.token_previous]
@@ -55,18 +61,18 @@ fn source(shape: shape::ExportSource, id: &ExportId, folder: &Path) -> ExportSou
         }),
         shape::ExportSource::CurrentsStorage(shape) => {
             let incomplete_after = shape.incomplete_after.0;
-            ExportSource::Storage(StorageSource { place: place(shape, folder), incomplete_after })
+            ExportSource::Storage(StorageSource { place: place(shape, folder, roots), incomplete_after })
         }
     }
 }
 
-fn place(shape: shape::StorageSource, folder: &Path) -> StoragePlace {
+fn place(shape: shape::StorageSource, folder: &Path, roots: &[PathBuf]) -> StoragePlace {
     let shape::StorageSource { path, url, endpoint, region, .. } = shape;
     match (url, path) {
         (Some(url), _) => StoragePlace::Bucket { url: url.0, endpoint, region },
         (None, path) => {
             let shown = path.map(|path| path.0).unwrap_or_default();
-            StoragePlace::Folder { path: folder.join(&shown), shown }
+            StoragePlace::Folder { path: folder.join(&shown), shown, roots: roots.to_vec() }
         }
     }
 }

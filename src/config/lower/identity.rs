@@ -26,6 +26,7 @@ fn mapping(shape: shape::IdentityFile) -> MappingSource {
         pattern: shape.path.0,
         endpoint: shape.endpoint,
         region: shape.region,
+        is_allowed: false,
         format: shape.format,
         delimiter: shape.delimiter.and_then(|text| text.0.bytes().next()).unwrap_or(b','),
         null_values: Vec::new(),

@@ -17,6 +17,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::config::checks::base_url;
+use crate::config::connect::IdentitySource;
 use crate::config::problem::{Code, Problem};
 use crate::config::secret::SecretRef;
 use crate::config::shape;
@@ -56,12 +57,12 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
     };
     let Connections { braze, heap, sql } =
         connections(file.connections, folder).map_err(|error| id_problem(tree, &error))?;
-    Ok(Config {
+    let roots = file.roots.iter().map(|root| folder.join(root));
+    let roots: Vec<PathBuf> = std::iter::once(folder.to_owned()).chain(roots).collect();
+    let mut config = Config {
         folder: folder.to_owned(),
         state: state(file.state.0, file.bucket, folder),
-        roots: std::iter::once(folder.to_owned())
-            .chain(file.roots.iter().map(|root| folder.join(root)))
-            .collect(),
+        allow_endpoint: file.allow_endpoint.iter().filter_map(|text| base_url(&text.0).ok()).collect(),
         memory_max: usize::try_from(file.memory.0).unwrap_or(usize::MAX),
         braze,
         heap,
@@ -78,7 +79,7 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
             .collect::<Result<_, _>>()
             .map_err(|error| id_problem(tree, &error))?,
         exports: exports
-            .map(|(at, shape)| export::export(shape, declared_at("exports", at), folder))
+            .map(|(at, shape)| export::export(shape, declared_at("exports", at), &roots))
             .collect::<Result<_, _>>()
             .map_err(|error| id_problem(tree, &error))?,
         removed: file
@@ -87,11 +88,31 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
             .map(|removed| CohortId::new(&removed.cohort.0))
             .collect::<Result<_, _>>()
             .map_err(|error| id_problem(tree, &error))?,
+        roots,
         watch: server::watch(file.watch, folder),
         files,
         includes: file.include.iter().map(|pattern| folder.join(pattern)).collect(),
         digest,
-    })
+    };
+    allow(&mut config);
+    Ok(config)
+}
+
+/// Marks the web sources whose servers are under `allow_endpoint`.
+fn allow(config: &mut Config) {
+    let origin = |text: &str| url::Url::parse(text).ok().map(|url| url.origin());
+    let allowed: Vec<_> = config.allow_endpoint.iter().filter_map(|text| origin(text)).collect();
+    let files = config.cohorts.iter_mut().filter_map(|cohort| match &mut cohort.source {
+        Source::File(files) => Some(files),
+        _ => None,
+    });
+    let mappings = config.identity.iter_mut().filter_map(|source| match source {
+        IdentitySource::File(mapping) => Some(&mut mapping.files),
+        IdentitySource::HeapConnect(_) => None,
+    });
+    for files in files.chain(mappings) {
+        files.is_allowed = origin(&files.pattern).is_some_and(|origin| allowed.contains(&origin));
+    }
 }
 
 fn state(place: String, bucket: shape::Bucket, folder: &Path) -> StatePlace {
@@ -288,6 +309,7 @@ fn file_source(shape: shape::FileSource) -> FileSource {
         pattern: shape.path.0,
         endpoint: shape.endpoint,
         region: shape.region,
+        is_allowed: false,
         format: shape.format,
         delimiter: shape.delimiter.and_then(|text| text.0.bytes().next()).unwrap_or(b','),
         null_values: shape.null_values.into_iter().map(|text| text.0).collect(),

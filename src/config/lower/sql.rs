@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{positive, secret};
+use crate::config::confine;
 use crate::config::problem::{Code, Problem};
 use crate::config::shape;
 use crate::config::sql::{Adbc, Postgres, Query, SqlSource};
@@ -67,12 +68,12 @@ pub(super) fn query_files(tree: &Node, folder: &Path) -> Result<Vec<Option<(Path
     let cohorts = tree.items("cohorts").iter().enumerate();
     let each = cohorts.map(|(at, cohort)| {
         let named = cohort.get("source").and_then(|source| source.text("query_file"));
-        named.map(|(name, _)| read(tree, at, &folder.join(name))).transpose()
+        named.map(|(name, _)| read(tree, at, &folder.join(name), folder)).transpose()
     });
     each.collect()
 }
 
-fn read(tree: &Node, at: usize, path: &Path) -> Result<(PathBuf, String), Problem> {
+fn read(tree: &Node, at: usize, path: &Path, folder: &Path) -> Result<(PathBuf, String), Problem> {
     let steps = ["source", "query_file"].map(|key| Step::Key(key.to_owned()));
     let steps: Vec<Step> =
         [Step::Key("cohorts".to_owned()), Step::Index(at)].into_iter().chain(steps).collect();
@@ -82,6 +83,7 @@ fn read(tree: &Node, at: usize, path: &Path) -> Result<(PathBuf, String), Proble
             .hint("correct the path; it is relative to the config's folder")
     };
     let name = path.display();
+    confine::check(path, folder).map_err(|error| problem(format!("cannot read {name}: {error}")))?;
     let len = std::fs::metadata(path).map_err(|e| problem(format!("cannot read {name}: {e}")))?.len();
     if len > QUERY_LEN_MAX {
         return Err(problem(format!("{name} is larger than 1 MiB, and is no query")));

@@ -58,6 +58,10 @@ pub(in crate::config) struct File {
     #[serde(default)]
     #[schemars(example = ["/data/exports"])]
     pub(in crate::config) roots: Vec<String>,
+    /// Servers that may be named although they are not a vendor's own: by scheme, host and port. Needed for endpoints of connections and buckets outside the vendors' domains, for plain HTTP off this machine, and for web sources with private or link-local addresses.
+    #[serde(default)]
+    #[schemars(example = ["https://minio.acme.internal:9000"])]
+    pub(in crate::config) allow_endpoint: Vec<Text>,
     /// How much memory the people of a cohort may take while a plan is made. What is beyond it goes into temporary files.
     #[serde(default = "default_memory")]
     #[schemars(example = "256MiB")]
@@ -248,14 +252,14 @@ impl Default for Retry {
     }
 }
 
-/// A key, never written in the config itself: the name of an environment variable, or a file that only its owner can read.
+/// A key, never written in the config itself: the name of an environment variable, or a file.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(in crate::config) enum Secret {
     /// The environment variable that holds it.
     #[schemars(example = &"BRAZE_DATA_IMPORT_KEY")]
     Env(Variable),
-    /// The file that holds it, relative to the config's folder. Its mode must be 0600 or stricter.
+    /// The file that holds it, relative to the config's folder. Only its owner and the process's own group may read it, and only its owner may write it: mode 0600, or 0440 as Kubernetes mounts it with `fsGroup`.
     #[schemars(example = "secrets/braze_data_import_key")]
     File(Text),
 }

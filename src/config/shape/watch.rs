@@ -67,7 +67,7 @@ pub(in crate::config) struct Tls {
     /// The certificate chain, PEM.
     #[schemars(example = "tls/tls.crt")]
     pub(in crate::config) certificate: Text,
-    /// The private key, PEM. Its mode must be 0600 or stricter.
+    /// The private key, PEM. Only its owner and the process's own group may read it, and only its owner may write it.
     #[schemars(example = "tls/tls.key")]
     pub(in crate::config) key: Text,
 }

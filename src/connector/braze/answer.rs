@@ -2,15 +2,14 @@
 //!
 //! Source: Braze, "Partner cohort import" (400, 401, 423), "API errors" (the rest; a 2xx may carry
 //! `errors`), "API limits" (headers). A body is shown only as its `message`, shortened, and with the keys
-//! taken out of it: Braze's own 401 repeats the client secret.
+//! removed from it: Braze's own 401 repeats the client secret.
 
 use reqwest::header::HeaderMap;
 use serde::Deserialize;
 
-use super::super::headers::{self, number, reset, retry_at};
+use super::super::headers::{number, redirected, reset, retry_at, shown};
 use super::super::http::{self, HttpError};
 use super::wire::Layout;
-use crate::config::Secret;
 use crate::model::Timestamp;
 
 /// What became of a request.
@@ -107,15 +106,10 @@ impl Answer {
     }
 }
 
-/// Reads an answer. The keys are those that it might repeat.
-pub(super) fn read(
-    result: &Result<http::Answer, HttpError>,
-    layout: &Layout,
-    keys: &[&Secret],
-    now: Timestamp,
-) -> Reply {
+/// Reads an answer.
+pub(super) fn read(result: &Result<http::Answer, HttpError>, layout: &Layout, now: Timestamp) -> Reply {
     match result {
-        Ok(answer) => Reply { left: left(&answer.headers, now), answer: classify(answer, layout, keys, now) },
+        Ok(answer) => Reply { left: left(&answer.headers, now), answer: classify(answer, layout, now) },
         Err(HttpError::NoAnswer(why)) => Reply { answer: Answer::NoAnswer(why.clone()), left: None },
         Err(HttpError::NotReached(why) | HttpError::Client(why)) => {
             Reply { answer: Answer::NotReached(why.clone()), left: None }
@@ -123,19 +117,19 @@ pub(super) fn read(
     }
 }
 
-fn classify(answer: &http::Answer, layout: &Layout, keys: &[&Secret], now: Timestamp) -> Answer {
+fn classify(answer: &http::Answer, layout: &Layout, now: Timestamp) -> Answer {
     let text = answer.body.trim_ascii();
     let parsed = text.starts_with(b"{").then(|| serde_json::from_slice(text).ok()).flatten();
     let foreign = if text.is_empty() { "an empty body" } else { "a body that is not Braze's" };
     let is_object = parsed.is_some();
     let body: Body = parsed.unwrap_or_default();
-    let message = || shown(body.message.as_deref().unwrap_or("(no message)"), keys);
+    let message = || shown(body.message.as_deref().unwrap_or("(no message)"));
     match answer.status {
-        200..=299 if is_object => accepted(&body, layout, keys)
+        200..=299 if is_object => accepted(&body, layout)
             .unwrap_or(Answer::Foreign(answer.status, "a body without Braze's `message`")),
         200..=299 => Answer::Foreign(answer.status, foreign),
-        300..=399 => Answer::Unexpected(answer.status, shown(&headers::redirected(&answer.headers), keys)),
-        400 => all_named(&body, layout, keys).unwrap_or_else(|| Answer::BadRequest(message())),
+        300..=399 => Answer::Unexpected(answer.status, shown(&redirected(&answer.headers))),
+        400 => all_named(&body, layout).unwrap_or_else(|| Answer::BadRequest(message())),
         401 | 403 => Answer::Unauthorized(message()),
         413 => Answer::TooLarge,
         423 => Answer::Locked,
@@ -154,7 +148,7 @@ struct Body {
 }
 
 /// A 2xx with a JSON object. None: nothing in it is Braze's, which answers every success with a `message`.
-fn accepted(body: &Body, layout: &Layout, keys: &[&Secret]) -> Option<Answer> {
+fn accepted(body: &Body, layout: &Layout) -> Option<Answer> {
     let errors = match &body.errors {
         None | Some(serde_json::Value::Null) => &[],
         Some(serde_json::Value::Array(errors)) => errors.as_slice(),
@@ -171,14 +165,14 @@ fn accepted(body: &Body, layout: &Layout, keys: &[&Secret]) -> Option<Answer> {
     if let Some(message) = body.message.as_deref().filter(|message| *message != "success") {
         return Some(Answer::AcceptedWithErrors {
             named,
-            other: Some(shown(message, keys)),
+            other: Some(shown(message)),
             rest_done: false,
         });
     }
     for error in errors {
-        match row_error(error, layout, keys) {
+        match row_error(error, layout) {
             Some(row) => named.push(row),
-            None => other = Some(shown(&plain(error), keys)),
+            None => other = Some(shown(&plain(error))),
         }
     }
     // "Non-fatal errors: the data that they do not affect is processed" (Braze, "API errors"). That this holds for
@@ -188,11 +182,11 @@ fn accepted(body: &Body, layout: &Layout, keys: &[&Secret]) -> Option<Answer> {
 }
 
 /// A 400 that says of every single object what is wrong with it (Braze, "Track users").
-fn all_named(body: &Body, layout: &Layout, keys: &[&Secret]) -> Option<Answer> {
+fn all_named(body: &Body, layout: &Layout) -> Option<Answer> {
     let errors = body.errors.as_ref()?.as_array().filter(|_| layout.attributes() > 0)?;
     let mut named = Vec::new();
     for error in errors {
-        named.push(row_error(error, layout, keys)?);
+        named.push(row_error(error, layout)?);
     }
     named.sort_by_key(|error: &RowError| error.member);
     named.dedup_by_key(|error| error.member);
@@ -200,11 +194,11 @@ fn all_named(body: &Body, layout: &Layout, keys: &[&Secret]) -> Option<Answer> {
     is_all.then_some(Answer::AcceptedWithErrors { named, other: None, rest_done: true })
 }
 
-fn row_error(error: &serde_json::Value, layout: &Layout, keys: &[&Secret]) -> Option<RowError> {
+fn row_error(error: &serde_json::Value, layout: &Layout) -> Option<RowError> {
     let index = usize::try_from(error.get("index")?.as_u64()?).ok()?;
     let member = layout.member(error.get("input_array")?.as_str()?, index)?;
     let kind = error.get("type").map(plain).unwrap_or_default();
-    Some(RowError { member, again: is_passing(&kind), message: shown(&kind, keys) })
+    Some(RowError { member, again: is_passing(&kind), message: shown(&kind) })
 }
 
 fn plain(value: &serde_json::Value) -> String {
@@ -220,11 +214,6 @@ fn is_passing(kind: &str) -> bool {
         .any(|sign| kind.contains(sign))
 }
 
-/// A text of Braze's as we show it: short, and without our keys.
-pub(super) fn shown(text: &str, keys: &[&Secret]) -> String {
-    headers::shown(text, keys.iter().map(|key| key.expose()))
-}
-
 fn left(headers: &HeaderMap, now: Timestamp) -> Option<Left> {
     let requests = u64::try_from(number(headers, "x-ratelimit-remaining")?).ok()?;
     let (window, until) = reset(headers, now)?;
@@ -236,6 +225,7 @@ mod tests {
     use reqwest::header::{HeaderName, HeaderValue};
 
     use super::*;
+    use crate::config::Secret;
     use crate::model::{CohortId, Identifier, Kind, Op};
 
     const NOW: i64 = 1_592_425_000;
@@ -252,7 +242,7 @@ mod tests {
         let headers =
             headers.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v))).collect();
         let answer = http::Answer { status, headers, body: body.as_bytes().to_vec() };
-        read(&Ok(answer), &layout, &keys.all(), Timestamp::from_second(NOW).unwrap())
+        read(&Ok(answer), &layout, Timestamp::from_second(NOW).unwrap())
     }
 
     fn wait(headers: &[(&'static str, &'static str)]) -> Option<i64> {

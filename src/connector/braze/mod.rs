@@ -44,12 +44,6 @@ pub struct ImportKeys {
     pub partner_api: Secret,
 }
 
-impl ImportKeys {
-    fn all(&self) -> [&Secret; 2] {
-        [&self.data_import, &self.partner_api]
-    }
-}
-
 /// One Braze workspace, to write to.
 #[derive(Debug)]
 pub struct Braze {
@@ -156,7 +150,7 @@ impl Braze {
     pub async fn name(&self, cohort: &CohortId, name: &str, created_at: Timestamp) -> Reply {
         let Some(keys) = &self.keys.import else { return self.no_key(&self.import_gate) };
         let body = wire::name(keys, cohort, name, &timestamp_text(created_at));
-        self.import(keys, &self.cohorts_url, body, &wire::Layout::default()).await
+        self.import(&self.cohorts_url, body, &wire::Layout::default()).await
     }
 
     /// Adds or removes members. Errors that Braze names are told by the place in `members`.
@@ -171,7 +165,7 @@ impl Braze {
             Delivery::CohortImport => {
                 let Some(keys) = &self.keys.import else { return self.no_key(&self.import_gate) };
                 let (body, layout) = wire::change(keys, cohort, op, members);
-                self.import(keys, &self.users_url, body, &layout).await
+                self.import(&self.users_url, body, &layout).await
             }
             Delivery::Array(_) | Delivery::Boolean(_) => {
                 let (body, layout) = wire::attributes(delivery, cohort, op, members);
@@ -185,24 +179,22 @@ impl Braze {
     ///
     /// Source: the credential test of a partner in production; the documents have none.
     pub async fn greet(&self) -> (Reply, Option<Timestamp>) {
-        let (result, keys) = match (&self.keys.import, &self.keys.rest) {
-            (Some(keys), _) => {
-                (self.http.post_json(&self.users_url, wire::nobody(keys)).await, keys.all().to_vec())
-            }
+        let result = match (&self.keys.import, &self.keys.rest) {
+            (Some(keys), _) => self.http.post_json(&self.users_url, wire::nobody(keys)).await,
             (None, Some(key)) => {
                 let nobody = br#"{"attributes":[]}"#.to_vec();
-                (self.http.post_as(&self.track_url, &Auth::Bearer(key.expose()), nobody).await, vec![key])
+                self.http.post_as(&self.track_url, &Auth::Bearer(key.expose()), nobody).await
             }
             (None, None) => return (self.no_key(&self.import_gate), None),
         };
         let sent_at = result.as_ref().ok().and_then(super::http::Answer::sent_at);
-        (answer::read(&result, &wire::Layout::default(), &keys, self.clock.now()), sent_at)
+        (answer::read(&result, &wire::Layout::default(), self.clock.now()), sent_at)
     }
 
-    async fn import(&self, keys: &ImportKeys, url: &str, body: Vec<u8>, layout: &wire::Layout) -> Reply {
+    async fn import(&self, url: &str, body: Vec<u8>, layout: &wire::Layout) -> Reply {
         let result = self.http.post_json(url, body).await;
         let now = self.clock.now();
-        let reply = answer::read(&result, layout, &keys.all(), now);
+        let reply = answer::read(&result, layout, now);
         self.import_gate.learn(&reply, now);
         reply
     }
@@ -211,7 +203,7 @@ impl Braze {
         let Some(key) = &self.keys.rest else { return self.no_key(&self.track_gate) };
         let result = self.http.post_as(&self.track_url, &Auth::Bearer(key.expose()), body).await;
         let now = self.clock.now();
-        let reply = answer::read(&result, layout, &[key], now);
+        let reply = answer::read(&result, layout, now);
         self.track_gate.learn(&reply, now);
         reply
     }

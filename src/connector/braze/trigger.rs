@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Braze, Reply, answer, wire};
 use crate::config::Triggered;
+use crate::connector::headers::shown;
 use crate::connector::http::Auth;
 use crate::model::{Identifier, Kind};
 
@@ -51,10 +52,10 @@ impl Braze {
         let result =
             self.http.post_as(&url, &Auth::Bearer(key.expose()), body.to_string().into_bytes()).await;
         let now = self.clock.now();
-        let reply = answer::read(&result, &wire::Layout::default(), &[key], now);
+        let reply = answer::read(&result, &wire::Layout::default(), now);
         self.trigger_gate.learn(&reply, now);
         let said = result.ok().and_then(|answer| serde_json::from_slice::<Body>(&answer.body).ok());
-        let notice = said.and_then(|body| body.notice).map(|notice| answer::shown(&notice, &[key]));
+        let notice = said.and_then(|body| body.notice).map(|notice| shown(&notice));
         (reply, notice)
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::open::Stamp;
 use super::{FileError, From, remote};
-use crate::config::FileSource;
+use crate::config::{FileSource, is_special};
 use crate::objects::Object;
 
 /// A file that was found.
@@ -48,7 +48,7 @@ pub(super) fn files(source: &FileSource, from: From<'_>) -> Result<Vec<Found>, F
     let roots: Vec<PathBuf> = from.roots.iter().filter_map(|root| real(root).ok()).collect();
     for file in &found {
         let real = real(file).map_err(|source| FileError::Io { path: file.clone(), source })?;
-        if !roots.iter().any(|root| real.starts_with(root)) {
+        if is_special(&real) || !roots.iter().any(|root| real.starts_with(root)) {
             return Err(FileError::Outside { path: real });
         }
     }

@@ -30,7 +30,12 @@ pub(super) fn files(source: &FileSource, stores: &[(String, String)]) -> Result<
     let (root, key) = split(pattern);
     if is_web(pattern) || !is_glob(key) {
         let (base, key) = if is_web(pattern) { (pattern, None) } else { (root, Some(key)) };
-        let objects = Objects::open(base, &options).map_err(failed)?;
+        let opened = if is_web(base) {
+            Objects::open_web(base, source.is_allowed)
+        } else {
+            Objects::open(base, &options)
+        };
+        let objects = opened.map_err(failed)?;
         let location = key.map_or_else(|| objects.prefix.clone(), |key| objects.object(key));
         return Ok(vec![one(&objects, location, pattern).map_err(failed)?]);
     }

@@ -55,14 +55,14 @@ pub(super) fn read(result: Result<http::Answer, HttpError>, now: Timestamp) -> A
         Err(HttpError::NoAnswer(why)) => return Answer::NoAnswer(why),
         Err(HttpError::NotReached(why) | HttpError::Client(why)) => return Answer::NotReached(why),
     };
-    let text = || shown(String::from_utf8_lossy(&answer.body).trim(), []);
+    let text = || shown(String::from_utf8_lossy(&answer.body).trim());
     match answer.status {
         200..=299 if is_page(&answer) => {
             let what = "a page of HTML, which is not Heap's answer; check `endpoint:` and proxies";
             Answer::Unexpected(answer.status, what.to_owned())
         }
         200..=299 => Answer::Taken,
-        300..=399 => Answer::Unexpected(answer.status, shown(&redirected(&answer.headers), [])),
+        300..=399 => Answer::Unexpected(answer.status, shown(&redirected(&answer.headers))),
         400 => Answer::BadRequest(text()),
         401 | 403 => Answer::Unauthorized(text()),
         413 => Answer::TooLarge,

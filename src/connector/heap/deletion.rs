@@ -74,7 +74,7 @@ impl Deletion<'_> {
     }
 
     fn read(&self, answer: &http::Answer) -> Result<Body, DeletionError> {
-        let text = || shown(String::from_utf8_lossy(&answer.body).trim(), [self.api_key.expose()]);
+        let text = || shown(String::from_utf8_lossy(&answer.body).trim());
         match answer.status {
             200..=299 => Ok(serde_json::from_slice(&answer.body).unwrap_or_default()),
             300..=399 => Err(DeletionError::Unexpected(answer.status, redirected(&answer.headers))),

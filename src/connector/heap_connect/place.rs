@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::manifest::dump_of;
 use super::{Dump, DumpError};
-use crate::config::DumpPlace;
+use crate::config::{DumpPlace, is_special};
 use crate::connector::file::{FileError, Found, From, read_whole};
 use crate::objects::{Object, Objects, io_error, is_web, settings};
 
@@ -54,7 +54,7 @@ impl Place {
         let failed = |source| DumpError::List { path: path.clone(), source };
         let real = path.canonicalize().map_err(failed)?;
         let roots = from.roots.iter().filter_map(|root| super::super::file::real(root).ok());
-        if !roots.into_iter().any(|root| real.starts_with(root)) {
+        if is_special(&real) || !roots.into_iter().any(|root| real.starts_with(root)) {
             return Err(FileError::Outside { path: real }.into());
         }
         Ok(Self::Folder(path, real))

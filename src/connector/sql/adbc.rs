@@ -22,19 +22,15 @@ use super::Database;
 use super::error::{SqlError, Trouble};
 use super::session::each_once;
 use super::statement::{columns_of, is_one_statement, select_as_is};
-use crate::config::{Adbc, Query, Secrets, SqlSource};
+use crate::config::{Adbc, Query, SqlSource};
 use crate::connector::columns::Columns;
 use crate::connector::file::{Place, Sink};
 use crate::model::ConnectionName;
-
-/// What stands for a secret in a driver's message.
-const MASKED: &str = "[secret]";
 
 /// One conversation with a driver.
 pub(super) struct Session<'a> {
     pub(super) name: &'a ConnectionName,
     settings: &'a Adbc,
-    secrets: &'a Secrets,
     pub(super) connection: ManagedConnection,
 }
 
@@ -74,7 +70,7 @@ impl<'a> Session<'a> {
     /// Asks nothing yet.
     pub(super) fn open(database: Database<'a>, settings: &'a Adbc) -> Result<Self, SqlError> {
         let Database { name, secrets, .. } = database;
-        let fail = |error: &Error, trouble| failed(name, secrets, error, trouble);
+        let fail = |error: &Error, trouble| failed(name, error, trouble);
         let mut driver = load(settings).map_err(|e| fail(&e, Trouble::Driver))?;
         let options = settings.options.iter().map(|(key, value)| (key, value.as_str()));
         let hidden = secrets.iter().map(|(key, secret)| (key, secret.expose()));
@@ -84,7 +80,7 @@ impl<'a> Session<'a> {
         let mut connection = opened.new_connection().map_err(|e| fail(&e, Trouble::Unreachable))?;
         // Not every driver knows the option, and the way in which queries are asked keeps them from writing.
         let _ = connection.set_option(OptionConnection::ReadOnly, "true".into());
-        Ok(Self { name, settings, secrets, connection })
+        Ok(Self { name, settings, connection })
     }
 
     /// Asks a query, and hands over the wanted columns of every row. How many rows there were.
@@ -196,7 +192,7 @@ impl<'a> Session<'a> {
     }
 
     pub(super) fn error(&self, error: &Error, otherwise: Trouble) -> SqlError {
-        failed(self.name, self.secrets, error, otherwise)
+        failed(self.name, error, otherwise)
     }
 
     /// An error in the middle of rows. Drivers that only begin to ask when rows are fetched fail here first.
@@ -205,9 +201,9 @@ impl<'a> Session<'a> {
         match error {
             ArrowError::ExternalError(inner) => match inner.downcast_ref::<Error>() {
                 Some(error) => self.error(error, otherwise),
-                None => SqlError::new(self.name, otherwise, masked(self.secrets, inner.to_string())),
+                None => SqlError::new(self.name, otherwise, inner.to_string()),
             },
-            error => SqlError::new(self.name, otherwise, masked(self.secrets, error.to_string())),
+            error => SqlError::new(self.name, otherwise, error.to_string()),
         }
     }
 }
@@ -228,7 +224,7 @@ fn names(schema: &Schema) -> Vec<String> {
 }
 
 /// What an error of a driver is. Many say no more than that they failed.
-fn failed(database: &ConnectionName, secrets: &Secrets, error: &Error, otherwise: Trouble) -> SqlError {
+fn failed(database: &ConnectionName, error: &Error, otherwise: Trouble) -> SqlError {
     let state: String = error.sqlstate.iter().map(|c| char::from(c.to_ne_bytes()[0])).collect();
     let trouble = match (error.status, state.as_str()) {
         (_, "42501") | (Status::Unauthorized, _) => Trouble::Permission,
@@ -239,9 +235,5 @@ fn failed(database: &ConnectionName, secrets: &Secrets, error: &Error, otherwise
         (Status::IO | Status::Cancelled, _) if otherwise == Trouble::Query => Trouble::Broken,
         _ => otherwise,
     };
-    SqlError::new(database, trouble, masked(secrets, error.message.clone()))
-}
-
-fn masked(secrets: &Secrets, message: String) -> String {
-    secrets.values().fold(message, |message, secret| message.replace(secret.expose(), MASKED))
+    SqlError::new(database, trouble, error.message.clone())
 }

@@ -3,6 +3,7 @@
 use tokio_postgres::error::{DbError, SqlState};
 
 use super::tls;
+use crate::foreign::{escaped, without_secrets};
 use crate::model::ConnectionName;
 
 /// Longest message of a server that is repeated, in characters.
@@ -62,9 +63,10 @@ pub struct SqlError {
 
 impl SqlError {
     pub(super) fn new(database: &ConnectionName, trouble: Trouble, message: impl Into<String>) -> Self {
-        let message: String = message.into();
+        // Before anything is cut: a part of a secret is not recognized.
+        let message = without_secrets(&message.into()).into_owned();
         let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-        let message = message.chars().take(MESSAGE_LEN_MAX).collect();
+        let message = escaped(&message).chars().take(MESSAGE_LEN_MAX).collect();
         Self { database: database.clone(), trouble, message }
     }
 

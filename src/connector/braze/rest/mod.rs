@@ -21,6 +21,7 @@ use super::mark::{KeyKind, mark};
 use super::wire::Layout;
 use crate::config::{Braze as BrazeConfig, Retry, Secret};
 use crate::connector::backoff;
+use crate::connector::headers::shown;
 use crate::connector::http::{Auth, Http, HttpError};
 use crate::model::{Clock, Identifier, Kind, Timestamp};
 
@@ -265,7 +266,7 @@ impl Rest {
 
     fn understood<T: DeserializeOwned>(&self, what: Endpoint, body: &[u8]) -> Result<T, RestError> {
         serde_json::from_slice(body).map_err(|error| {
-            let message = answer::shown(&format!("the body is not as documented: {error}"), &[&self.key]);
+            let message = shown(&format!("the body is not as documented: {error}"));
             RestError::Unexpected { path: what.path, status: 200, message }
         })
     }
@@ -315,7 +316,7 @@ impl Rest {
             None => self.http.get_as(&format!("{url}?{query}"), &auth).await,
         };
         let now: Timestamp = self.clock.now();
-        let reply = answer::read(&result, &Layout::default(), &[&self.key], now);
+        let reply = answer::read(&result, &Layout::default(), now);
         gate.learn(&reply, now);
         let status = result.as_ref().map_or(0, |answer| answer.status);
         let unexpected = |status, message| RestError::Unexpected { path: what.path, status, message };

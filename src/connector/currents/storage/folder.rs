@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Object, StorageError, day_of_partition, is_avro};
 use crate::model::{Day, Timestamp};
@@ -16,7 +16,9 @@ pub(super) fn list(
     from: Option<Day>,
     found: &mut dyn FnMut(Object),
 ) -> Result<u64, StorageError> {
-    let mut walk = Walk { from, found, others: 0 };
+    let failed = |source| StorageError { action: "list", path: root.to_owned(), source };
+    let real = root.canonicalize().map_err(failed)?;
+    let mut walk = Walk { root: real, from, found, others: 0 };
     walk.folder(root, "", 0)?;
     Ok(walk.others)
 }
@@ -30,7 +32,14 @@ pub(super) fn read(root: &Path, object: &Object, from: u64) -> Result<Box<dyn Re
     }
 }
 
+/// What a link leads to that leaves the folder: files of others, or of the system.
+fn outside() -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, "a link leads out of the folder")
+}
+
 struct Walk<'a> {
+    /// The folder that is listed, without links.
+    root: PathBuf,
     from: Option<Day>,
     found: &'a mut dyn FnMut(Object),
     others: u64,
@@ -56,6 +65,12 @@ impl Walk<'_> {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(failed(error)),
             };
+            // Every other entry is where its folder is.
+            let is_link = entry.file_type().map_err(failed)?.is_symlink();
+            if is_link && !entry.path().canonicalize().map_err(failed)?.starts_with(&self.root) {
+                let path = entry.path();
+                return Err(StorageError { action: "read", path, source: outside() });
+            }
             let below = if relative.is_empty() { name.clone() } else { format!("{relative}/{name}") };
             match (meta.is_dir(), depth < DEPTH_MAX) {
                 (true, true) if !self.is_before(&name) => self.folder(&entry.path(), &below, depth + 1)?,

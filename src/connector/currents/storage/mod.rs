@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::StoragePlace;
+use crate::config::{StoragePlace, is_special};
 use crate::model::{Day, Timestamp};
 use crate::objects::Objects;
 
@@ -93,7 +93,20 @@ impl Storage {
     /// When there can be no client.
     pub fn open(place: &StoragePlace, options: &[(String, String)]) -> Result<Self, StorageError> {
         match place {
-            StoragePlace::Folder { path, .. } => Ok(Self::Folder(path.clone())),
+            StoragePlace::Folder { path, roots, .. } => {
+                let roots = roots.iter().filter_map(|root| crate::connector::file::real(root).ok());
+                // A folder that is not there yet is reported when it is listed.
+                match path.canonicalize() {
+                    Ok(real)
+                        if is_special(&real) || !roots.into_iter().any(|root| real.starts_with(root)) =>
+                    {
+                        let what = "it is outside the folders that sources may be read from";
+                        let source = io::Error::new(io::ErrorKind::PermissionDenied, what);
+                        Err(StorageError { action: "use", path: path.clone(), source })
+                    }
+                    _ => Ok(Self::Folder(path.clone())),
+                }
+            }
             StoragePlace::Bucket { url, .. } => match Objects::open(url, options) {
                 Ok(objects) => Ok(Self::Bucket(objects)),
                 Err(source) => Err(StorageError { action: "use", path: url.into(), source }),

@@ -1,0 +1,168 @@
+//! Which servers a config may name: a vendor's own, this machine, and those under `allow_endpoint:`.
+//!
+//! Endpoints of connections and buckets receive credentials, so each is in a domain of its vendor or allowed. Web
+//! sources receive none; but a private or link-local address is a machine that only this one can reach, such as a
+//! cloud's metadata service.
+
+use url::{Host, Url};
+
+use super::{safe_url, sources};
+use crate::config::problem::{Code, Problem};
+use crate::config::source::Span;
+use crate::config::tree::Node;
+use crate::model::{is_loopback_host, is_private_address};
+
+/// What an address is for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Braze,
+    Heap,
+    /// Of a bucket.
+    Store,
+    /// A file on a web server.
+    Web,
+}
+
+impl Purpose {
+    /// Whether a host is the vendor's own.
+    fn is_own(self, host: &str) -> bool {
+        let is_in = |domain: &str| {
+            host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        match self {
+            Self::Braze => is_in("braze.com") || is_in("braze.eu"),
+            Self::Heap => is_in("heapanalytics.com") || is_in("heap-api.com"),
+            Self::Store => {
+                host == "storage.googleapis.com" || host.ends_with(".blob.core.windows.net") || is_s3(host)
+            }
+            Self::Web => true,
+        }
+    }
+}
+
+/// `s3.amazonaws.com`, `s3.eu-central-1.amazonaws.com`, `s3.dualstack.…`, `s3-fips.…`. Other names of that domain may
+/// be anybody's.
+fn is_s3(host: &str) -> bool {
+    let Some(rest) = host.strip_suffix(".cn").unwrap_or(host).strip_suffix(".amazonaws.com") else {
+        return false;
+    };
+    let mut labels = rest.split('.');
+    let is_service = labels.next().is_some_and(|first| first == "s3" || first == "s3-fips");
+    let more: Vec<&str> = labels.filter(|label| *label != "dualstack").collect();
+    is_service && more.len() <= 1 && more.iter().all(|region| region.contains('-'))
+}
+
+/// Every address of the tree, with what it is for.
+fn addresses(tree: &Node) -> Vec<(Purpose, &str, Span)> {
+    let mut found = Vec::new();
+    for entry in super::connections(tree) {
+        match entry.node.text("kind") {
+            Some(("heap", _)) => found.extend(text(Purpose::Heap, Some(&entry.node), "endpoint")),
+            Some(("braze", _)) => found.extend(text(Purpose::Braze, Some(&entry.node), "endpoint")),
+            _ => {}
+        }
+    }
+    found.extend(text(Purpose::Store, tree.get("bucket"), "endpoint"));
+    let exported = tree.items("exports").iter().filter_map(|export| export.get("source"));
+    for source in sources(tree).chain(exported) {
+        found.extend(text(Purpose::Store, Some(source), "endpoint"));
+        found.extend(text(Purpose::Web, Some(source), "path").filter(|(_, path, _)| is_web(path)));
+    }
+    found
+}
+
+fn text<'a>(purpose: Purpose, node: Option<&'a Node>, key: &str) -> Option<(Purpose, &'a str, Span)> {
+    let (text, place) = node?.text(key)?;
+    Some((purpose, text, place))
+}
+
+fn is_web(path: &str) -> bool {
+    ["https://", "http://"].iter().any(|scheme| path.starts_with(scheme))
+}
+
+/// Each server is the vendor's own, this machine, or allowed.
+pub(super) fn servers_are_allowed(tree: &Node, problems: &mut Vec<Problem>) {
+    let allowed = tree.items("allow_endpoint").iter().filter_map(Node::as_text);
+    let allowed: Vec<url::Origin> =
+        allowed.filter_map(|text| Url::parse(text).ok()).map(|url| url.origin()).collect();
+    for (purpose, text, place) in addresses(tree) {
+        let Some(url) = Url::parse(text).ok().filter(|url| is_web(url.as_str())) else { continue };
+        if is_loopback_host(url.host()) || allowed.contains(&url.origin()) {
+            continue;
+        }
+        let host = url.host_str().unwrap_or_default();
+        let label = match purpose {
+            _ if url.scheme() == "http" => "would travel unencrypted",
+            Purpose::Web if is_private(&url) => "an address of a private network",
+            _ if purpose.is_own(host) => continue,
+            Purpose::Braze => "not in a domain of Braze, and would receive its keys",
+            Purpose::Heap => "not in a domain of Heap, and would receive its events",
+            Purpose::Store | Purpose::Web => "not a vendor's store, and would receive its credentials",
+        };
+        let origin = url.origin().ascii_serialization();
+        problems.push(
+            Problem::new(Code::EndpointNotAllowed, format!("`{origin}` is not allowed as an endpoint"))
+                .at(place, label)
+                .hint(format!("if it is trusted: `allow_endpoint: [\"{origin}\"]` at the top of the config")),
+        );
+    }
+}
+
+/// Allowed servers are named by scheme, host and port, and other addresses are well-formed.
+pub(super) fn allowed_are_servers(tree: &Node, problems: &mut Vec<Problem>) {
+    let allowed = tree.items("allow_endpoint").iter().filter_map(|item| Some((item.as_text()?, item.span)));
+    for (text, place) in allowed {
+        if let Err((label, hint)) = super::base_url(text) {
+            let problem = Problem::new(Code::BadEndpoint, "`allow_endpoint` names no server");
+            problems.push(problem.at(place, label).hint(hint));
+        }
+    }
+    let exported = tree.items("exports").iter().filter_map(|export| export.get("source"));
+    for (text, place) in
+        tree.get("bucket").into_iter().chain(exported).filter_map(|node| node.text("endpoint"))
+    {
+        if let Err((what, hint)) = safe_url(text, "write it like `http://127.0.0.1:9000`") {
+            let problem = Problem::new(Code::BadEndpoint, format!("`endpoint` {what}"));
+            problems.push(problem.at(place, "not usable").hint(hint));
+        }
+    }
+}
+
+fn is_private(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => is_private_address(ip.into()),
+        Some(Host::Ipv6(ip)) => is_private_address(ip.into()),
+        Some(Host::Domain(_)) | None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_the_vendors_and_of_others() {
+        for (purpose, host) in [
+            (Purpose::Braze, "rest.iad-01.braze.com"),
+            (Purpose::Braze, "rest.fra-01.braze.eu"),
+            (Purpose::Heap, "heapanalytics.com"),
+            (Purpose::Heap, "c.eu.heap-api.com"),
+            (Purpose::Store, "s3.amazonaws.com"),
+            (Purpose::Store, "s3.dualstack.eu-central-1.amazonaws.com"),
+            (Purpose::Store, "s3-fips.us-gov-west-1.amazonaws.com"),
+            (Purpose::Store, "acme.blob.core.windows.net"),
+        ] {
+            assert!(purpose.is_own(host), "{host}");
+        }
+        for (purpose, host) in [
+            (Purpose::Braze, "notbraze.com"),
+            (Purpose::Braze, "braze.com.evil.example"),
+            (Purpose::Heap, "rest.iad-01.braze.com"),
+            (Purpose::Store, "s3-evil.us-east-1.elb.amazonaws.com"),
+            (Purpose::Store, "x.execute-api.us-east-1.amazonaws.com"),
+            (Purpose::Store, "s3.evil.example"),
+        ] {
+            assert!(!purpose.is_own(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Which files a config may name: regular files, below an allowed folder once links are followed, and none whose
+//! content the system makes up.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Folders of the system in which files are processes, devices and the like.
+const SPECIAL: [&str; 3] = ["/proc", "/sys", "/dev"];
+
+/// Why a file is not read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Confined {
+    /// It is in a folder of the system.
+    #[error("it is in {}, where the system shows itself and no file is", .0.display())]
+    Special(PathBuf),
+    /// A link leads out of the folder.
+    #[error("it is a link that leads out of the config's folder")]
+    Outside,
+    /// It is a folder, a pipe or a device.
+    #[error("it is not a regular file")]
+    Irregular,
+    /// The system refused.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Whether a path, without links in it, is in a folder in which the system shows itself: `/proc`, `/sys`, `/dev`.
+#[must_use]
+pub fn is_special(real: &Path) -> bool {
+    SPECIAL.iter().any(|folder| real.starts_with(folder)) || is_on_special(real)
+}
+
+/// Whether `proc` or `sysfs` is mounted somewhere else, and the path is there.
+#[cfg(target_os = "linux")]
+fn is_on_special(real: &Path) -> bool {
+    const PROC_MAGIC: u32 = 0x9fa0;
+    const SYSFS_MAGIC: u32 = 0x6265_6572;
+    let kind = rustix::fs::statfs(real).map(|found| u32::try_from(found.f_type).unwrap_or(0));
+    kind.is_ok_and(|kind| [PROC_MAGIC, SYSFS_MAGIC].contains(&kind))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_on_special(_: &Path) -> bool {
+    false
+}
+
+/// Checks that a file is a regular one below a folder, wherever links lead.
+pub(super) fn check(file: &Path, folder: &Path) -> Result<(), Confined> {
+    let real = file.canonicalize()?;
+    if is_special(&real) {
+        return Err(Confined::Special(real));
+    }
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    if !real.starts_with(folder.canonicalize()?) {
+        return Err(Confined::Outside);
+    }
+    if real.metadata()?.is_file() { Ok(()) } else { Err(Confined::Irregular) }
+}
+
+/// Checks the main file, which the operator names and which may be a link or a pipe: a link in its place does not
+/// lead to where the system shows itself.
+pub(super) fn check_main(file: &Path) -> Result<(), Confined> {
+    let is_named = SPECIAL.iter().any(|folder| file.starts_with(folder));
+    match file.canonicalize() {
+        Ok(real) if !is_named && is_special(&real) => Err(Confined::Special(real)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_the_system() {
+        assert!(is_special(Path::new("/proc/self/environ")) && is_special(Path::new("/dev/shm/x")));
+        assert!(!is_special(Path::new("/process")) && !is_special(Path::new("/srv/proc/x")));
+    }
+}

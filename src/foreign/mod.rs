@@ -1,0 +1,218 @@
+//! Foreign text: answers of servers and drivers, names given by users of Heap and Braze, file names, headers of
+//! files. Makes it safe to show.
+//!
+//! [`cleaned`] is for text that enters the program from a server or a driver: it removes secrets and escapes the
+//! rest. [`escaped`] is for foreign text inside one line of output, [`markdown`] for the same in Markdown.
+//! [`terminal`] and [`json`] are the last step of all output and only a safety net: they never remove a secret, since
+//! a secret is never part of a text that gets that far.
+
+mod secrets;
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+pub use secrets::{SECRET_LEN_MIN, keep_secret, without_secrets};
+
+/// Placed after an `@` so that GitHub does not notify a user of that name.
+const ZERO_WIDTH_SPACE: char = '\u{200b}';
+
+/// A text from a server or a driver, ready to be shown or stored: in one line, without secrets.
+#[must_use]
+pub fn cleaned(text: &str) -> String {
+    escaped(&without_secrets(text)).into_owned()
+}
+
+/// A foreign text for one line of a terminal or a log: line breaks, other control characters and marks that change
+/// the direction of text become visible escapes. Escaping twice changes nothing.
+#[must_use]
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if is_unsafe(character) {
+            push_escape(&mut safe, character);
+        } else {
+            safe.push(character);
+        }
+    }
+    Cow::Owned(safe)
+}
+
+/// A foreign text for Markdown: a code span, in which neither markup nor HTML, links or mentions have a meaning.
+/// It may stand in a table's cell.
+#[must_use]
+pub fn markdown(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len() + 8);
+    let shown = escaped(text);
+    let mut characters = shown.chars().peekable();
+    while let Some(character) = characters.next() {
+        if character == '|' {
+            safe.push('\\');
+        }
+        safe.push(character);
+        if character == '@' && characters.peek().is_some_and(char::is_ascii_alphanumeric) {
+            safe.push(ZERO_WIDTH_SPACE);
+        }
+    }
+    if safe.trim().is_empty() {
+        return String::new();
+    }
+    let longest = safe.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest + 1);
+    let pad = if safe.starts_with('`') || safe.ends_with('`') { " " } else { "" };
+    format!("{fence}{pad}{safe}{pad}{fence}")
+}
+
+/// Finished output for a terminal or a log: line breaks, tabs and our colors stay, everything else that is unsafe is
+/// escaped, and no line is a command to the runner of a CI job.
+#[must_use]
+pub fn terminal(text: &str) -> Cow<'_, str> {
+    let is_suspect = |c: char| c != '\n' && is_unsafe(c);
+    if !text.contains(is_suspect) && !text.contains("::") && !text.contains("##") {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for line in text.split_inclusive('\n') {
+        terminal_line(line, &mut safe);
+    }
+    Cow::Owned(safe)
+}
+
+fn terminal_line(line: &str, safe: &mut String) {
+    // Colors before the text do not keep a runner from reading the line as a command.
+    let is_blank = |text: &str| text.trim().is_empty();
+    let mut rest = line;
+    let (mut is_start, mut before) = (true, String::new());
+    while let Some(character) = rest.chars().next() {
+        if let Some(len) = color_len(rest) {
+            before.push_str(&rest[..len]);
+            rest = &rest[len..];
+            continue;
+        }
+        safe.push_str(&std::mem::take(&mut before));
+        if is_start && rest.starts_with("::") && !rest.starts_with(":::") {
+            safe.push('\\');
+        }
+        is_start &= is_blank(&rest[..character.len_utf8()]);
+        match character {
+            '\n' | '\t' => safe.push(character),
+            '#' if is_command_mark(rest) => safe.push_str("#\\"),
+            c if is_unsafe(c) => push_escape(safe, c),
+            c => safe.push(c),
+        }
+        rest = &rest[character.len_utf8()..];
+    }
+    safe.push_str(&before);
+}
+
+/// Finished JSON: characters that a terminal or a runner would act on are written as JSON escapes. The values stay
+/// what they are.
+#[must_use]
+pub fn json(text: &str) -> Cow<'_, str> {
+    let is_suspect = |c: char| c != '\n' && is_unsafe(c);
+    if !text.contains(is_suspect) && !text.contains("##") {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for (at, character) in text.char_indices() {
+        // Outside of strings JSON has no character of these but line breaks and tabs.
+        if is_command_mark(&text[at..]) || (is_unsafe(character) && !matches!(character, '\n' | '\r' | '\t'))
+        {
+            let mut units = [0; 2];
+            for unit in character.encode_utf16(&mut units) {
+                let _ = write!(safe, "\\u{unit:04x}");
+            }
+        } else {
+            safe.push(character);
+        }
+    }
+    Cow::Owned(safe)
+}
+
+/// Whether a terminal acts on a character instead of showing it: C0, C1, line separators, marks of direction.
+#[must_use]
+pub fn is_unsafe(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
+fn push_escape(safe: &mut String, character: char) {
+    match character {
+        '\n' => safe.push_str("\\n"),
+        '\r' => safe.push_str("\\r"),
+        '\t' => safe.push_str("\\t"),
+        other => safe.extend(other.escape_unicode()),
+    }
+}
+
+/// The length of a color's escape sequence at the start of a text: `ESC [ digits and semicolons m`.
+fn color_len(text: &str) -> Option<usize> {
+    let parameters = text.strip_prefix("\x1b[")?;
+    let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+    parameters[end..].starts_with('m').then_some(2 + end + 1)
+}
+
+/// Whether a text begins with a command of Azure Pipelines or the older form of GitHub's: `##vso[…`, `##[…`.
+fn is_command_mark(text: &str) -> bool {
+    text.strip_prefix("##")
+        .is_some_and(|rest| rest.trim_start_matches(|c: char| c.is_ascii_alphabetic()).starts_with('['))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTILE: &str = "a\x1b]0;x\x07\u{9b}31m\r\n::error::b\u{202e}c\u{2028}d\u{200f}";
+
+    #[test]
+    fn foreign_text_stays_in_its_line_and_shows_what_it_is() {
+        let shown = "a\\u{1b}]0;x\\u{7}\\u{9b}31m\\r\\n::error::b\\u{202e}c\\u{2028}d\\u{200f}";
+        assert_eq!(escaped(HOSTILE), shown);
+        assert_eq!(escaped(shown), shown, "twice is once");
+        assert_eq!(escaped("é ש 日本 `x`"), "é ש 日本 `x`");
+    }
+
+    #[test]
+    fn finished_output_keeps_lines_and_colors_and_nothing_else() {
+        let red = "\x1b[1;31mred\x1b[0m\n\tnext\n";
+        assert_eq!(terminal(red), red);
+        assert_eq!(terminal("x\x1b[2Jy\u{85}\n"), "x\\u{1b}[2Jy\\u{85}\n");
+    }
+
+    #[test]
+    fn no_line_is_a_command_to_a_runner() {
+        assert_eq!(terminal(" ::: a.yaml:1\n"), " ::: a.yaml:1\n");
+        assert_eq!(terminal("::error::x\n  ::set-env::\na ::b\n"), "\\::error::x\n  \\::set-env::\na ::b\n");
+        assert_eq!(terminal("\x1b[31m::error::x\x1b[0m"), "\x1b[31m\\::error::x\x1b[0m");
+        for command in ["a ##[error]x", "##vso[task.setvariable]x", "##teamcity[x]", "###[group]x"] {
+            let safe = terminal(command);
+            assert!(!is_command_mark(safe.split_once('#').map_or("", |(_, rest)| rest)), "{safe}");
+            assert!(safe.contains("#\\#"), "{safe}");
+        }
+        assert_eq!(terminal("## syncline plan\n"), "## syncline plan\n");
+    }
+
+    #[test]
+    fn markdown_is_a_code_span_that_nothing_leaves() {
+        assert_eq!(markdown("Carts"), "`Carts`");
+        assert_eq!(markdown("a`b``c"), "```a`b``c```");
+        assert_eq!(markdown("`x`"), "`` `x` ``");
+        assert_eq!(markdown("a | <img src=x> [l](u)\n# h"), "`a \\| <img src=x> [l](u)\\n# h`");
+        assert_eq!(markdown("@org/team a@…"), "`@\u{200b}org/team a@…`");
+        assert_eq!(markdown(" \t"), "`\u{20}\\t`");
+        assert_eq!(markdown(""), "");
+    }
+
+    #[test]
+    fn json_says_the_same_in_harmless_letters() {
+        let value = serde_json::json!({ "a": HOSTILE, "b": "##[error]x ##vso[y", "c": ["é"] });
+        let safe = json(&format!("{value:#}")).into_owned();
+        assert!(!safe.chars().any(|c| c != '\n' && is_unsafe(c)) && !safe.contains("##"), "{safe}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).unwrap(), value);
+    }
+}

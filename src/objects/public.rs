@@ -1,0 +1,154 @@
+//! Connections to web servers that a config names: not to machines that only this one can reach.
+//!
+//! A name is checked when it is resolved, each time, so a server of the name's owner cannot answer with a private
+//! address later on. Redirects are followed, and each of them is checked like the address in the config. Behind a
+//! proxy it is the proxy that resolves names, and only literal addresses are checked here.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use object_store::ClientOptions;
+use object_store::client::{HttpClient, HttpConnector};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::redirect::{Attempt, Policy};
+use url::Host;
+
+use crate::model::{is_loopback_host, is_private_address};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const REDIRECTS_MAX: usize = 5;
+
+/// Hosts that a config or a redirect named, and not the machine's own settings, such as a proxy.
+type Named = Arc<Mutex<BTreeSet<String>>>;
+
+/// Makes clients for the server of one address.
+#[derive(Debug)]
+pub(super) struct PublicOnly {
+    named: Named,
+}
+
+impl PublicOnly {
+    pub(super) fn new(url: &url::Url) -> Self {
+        let named = Named::default();
+        note(&named, url);
+        Self { named }
+    }
+}
+
+fn note(named: &Named, url: &url::Url) {
+    if let Some(host) = url.host_str().filter(|_| !is_loopback_host(url.host())) {
+        named.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned());
+    }
+}
+
+impl HttpConnector for PublicOnly {
+    #[allow(clippy::disallowed_methods, reason = "the client of web sources, which resolves names by itself")]
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        let named = Arc::clone(&self.named);
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            .dns_resolver(PublicNames(Arc::clone(&self.named)))
+            .redirect(Policy::custom(move |attempt| follow(attempt, &named)))
+            .build();
+        let client = client
+            .map_err(|error| object_store::Error::Generic { store: "HTTP", source: Box::new(error) })?;
+        Ok(HttpClient::new(client))
+    }
+}
+
+/// Follows a redirect unless it leads to a private address, from a public server to this machine, or away from TLS.
+fn follow(attempt: Attempt<'_>, named: &Named) -> reqwest::redirect::Action {
+    let is_local = |url: &url::Url| is_loopback_host(url.host());
+    let Some(first) = attempt.previous().first() else { return attempt.stop() };
+    let (from_local, to) = (is_local(first), attempt.url());
+    let what = if attempt.previous().len() > REDIRECTS_MAX {
+        Some("it redirects without end")
+    } else if is_private(to) || (is_local(to) && !from_local) {
+        Some("it redirects to an address of a private network")
+    } else if to.scheme() != "https" && !is_local(to) {
+        Some("it redirects to an address without TLS")
+    } else {
+        None
+    };
+    match what {
+        Some(what) => attempt.error(io::Error::other(what)),
+        None => {
+            note(named, to);
+            attempt.follow()
+        }
+    }
+}
+
+fn is_private(url: &url::Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => is_private_address(ip.into()),
+        Some(Host::Ipv6(ip)) => is_private_address(ip.into()),
+        Some(Host::Domain(_)) | None => false,
+    }
+}
+
+/// Resolves names as the system does, and refuses those of private addresses.
+struct PublicNames(Named);
+
+impl Resolve for PublicNames {
+    fn resolve(&self, name: Name) -> Resolving {
+        let is_named = self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(name.as_str());
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            if is_named {
+                refuse_private(&found)?;
+            }
+            let addresses: Addrs = Box::new(found.into_iter());
+            Ok(addresses)
+        })
+    }
+}
+
+/// One private address among them is enough: which of them is connected to is not known here.
+fn refuse_private(found: &[SocketAddr]) -> io::Result<()> {
+    let is_refused = |address: &SocketAddr| address.ip().is_loopback() || is_private_address(address.ip());
+    match found.iter().any(is_refused) {
+        true => {
+            Err(io::Error::other("its name is that of a machine in a private network; see `allow_endpoint`"))
+        }
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_a_private_address_is_refused() {
+        let addresses = |ips: &[&str]| -> Vec<SocketAddr> {
+            ips.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect()
+        };
+        assert!(refuse_private(&addresses(&["93.184.216.34", "2606:2800::1"])).is_ok());
+        for ip in ["10.0.0.1", "169.254.169.254", "127.0.0.1", "::1", "fd00::1"] {
+            assert!(refuse_private(&addresses(&["93.184.216.34", ip])).is_err(), "{ip}");
+        }
+    }
+
+    #[test]
+    fn only_names_of_the_config_are_checked() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let resolve = |url: &str| {
+            let named = PublicOnly::new(&url.parse().unwrap()).named;
+            let name: Name = "localhost".parse().unwrap();
+            runtime.block_on(PublicNames(named).resolve(name)).is_ok()
+        };
+        // A name that resolves to this machine, as one of a config and as a proxy's.
+        assert!(resolve("https://data.example.com/a.csv"));
+        assert!(resolve("http://localhost/a.csv"));
+        let named = Named::default();
+        named.lock().unwrap().insert("localhost".to_owned());
+        let name: Name = "localhost".parse().unwrap();
+        assert!(runtime.block_on(PublicNames(named).resolve(name)).is_err());
+    }
+}

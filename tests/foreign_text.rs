@@ -1,0 +1,151 @@
+//! Foreign text: a secret that a server repeats is removed where the text enters, and names of files, columns and
+//! segments are no commands to a terminal, a CI runner or a Markdown page.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+
+use crate::support::*;
+
+/// A database that refuses every login and repeats the password. Its port.
+fn repeating_database() -> u16 {
+    fn refuse(mut stream: TcpStream) -> std::io::Result<()> {
+        let mut len = [0; 4];
+        stream.read_exact(&mut len)?;
+        let mut startup = vec![0; u32::from_be_bytes(len) as usize - 4];
+        stream.read_exact(&mut startup)?;
+        // It asks for the password in clear text.
+        stream.write_all(&[b'R', 0, 0, 0, 8, 0, 0, 0, 3])?;
+        let mut head = [0; 5];
+        stream.read_exact(&mut head)?;
+        let mut password = vec![0; u32::from_be_bytes(head[1..].try_into().unwrap()) as usize - 4];
+        stream.read_exact(&mut password)?;
+        password.pop();
+        let percent: String = password.iter().map(|byte| format!("%{byte:02X}")).collect();
+        let text = String::from_utf8_lossy(&password);
+        let json = serde_json::to_string(&text).unwrap();
+        let message = format!("no such login, tried {text}, {json}, {percent}\x1b[2J\n::error::x");
+        let fields = format!("SFATAL\0VFATAL\0C28P01\0M{message}\0\0");
+        stream.write_all(b"E")?;
+        stream.write_all(&u32::try_from(fields.len() + 4).unwrap().to_be_bytes())?;
+        stream.write_all(fields.as_bytes())
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let _ = refuse(stream);
+        }
+    });
+    port
+}
+
+/// Neither a terminal's escape, nor a line that a CI runner takes for a command.
+#[track_caller]
+fn is_harmless(text: &str) {
+    let is_command = |line: &str| line.trim_start().starts_with("::") || line.contains("##[");
+    assert!(!text.lines().any(is_command), "{text}");
+    assert!(!text.contains(|c: char| c != '\n' && (c.is_control() || c == '\u{202e}')), "{text:?}");
+}
+
+#[test]
+fn a_database_that_repeats_the_password_tells_it_to_nobody() {
+    const PASSWORD: &str = "canary\"pass\\wörd";
+    let (w, sandbox, port) = (Workspace::new(), Sandbox::start(), repeating_database());
+    let connection = format!(
+        "  pg: {{ kind: postgres, host: 127.0.0.1, port: {port}, database: d, user: u, password: {{ env: PW }}, tls: off }}\n"
+    );
+    let text = config(&sandbox.url, &["carts"], &connection);
+    let source = "{ kind: sql, connection: pg, query: \"select 1 as identity\" }";
+    w.write("sync.yaml", text.replace("{ kind: file, path: carts.csv }", source));
+    for args in [
+        &["plan", "--out", "a.plan"][..],
+        &["plan", "--format", "json"],
+        &["plan", "--format", "markdown"],
+        &["plan", "--log-format", "json", "-vvv"],
+        &["reconcile", "-vvv"],
+        &["reconcile", "--plan", "a.plan"],
+        &["doctor"],
+        &["doctor", "--format", "json"],
+        &["history", "--format", "json"],
+    ] {
+        let mut command = w.command(args);
+        command.env("PW", PASSWORD);
+        let run = run(command);
+        for text in [&run.stdout, &run.stderr] {
+            assert!(!text.contains("canary") && !text.to_lowercase().contains("%63%61"), "{args:?}: {text}");
+            is_harmless(text);
+        }
+        if !args.contains(&"history") {
+            run.says(&["tried [secret], "]);
+        }
+    }
+    for (path, bytes) in w.snapshot(".") {
+        let is_plan = path.ends_with("a.plan");
+        let bytes = if is_plan { zstd::decode_all(&*bytes).unwrap() } else { bytes };
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(!text.contains("canary"), "{}: {text}", path.display());
+        assert!(!is_plan || text.contains("tried [secret]"), "{text}");
+    }
+}
+
+#[test]
+fn a_short_or_common_secret_changes_nothing_of_ours() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["latest_carts"], "").source("latest_carts", users(2));
+    let plan = |secret: &str| {
+        let mut command = w.command(&["plan", "--format", "json"]);
+        command.env("AWS_ACCESS_KEY_ID", secret).env("AWS_SECRET_ACCESS_KEY", secret);
+        command.env("TEST_IMPORT_KEY", secret);
+        run(command).expect(0)
+    };
+    let expected = plan("wholly-unlike-anything").json();
+    assert_eq!(expected["cohorts"][0]["id"], "latest_carts");
+    for secret in ["test", "2", "\"", "{", "carts", "latest_carts", "Latest_carts", "cohort_import"] {
+        assert_eq!(plan(secret).json(), expected, "{secret}");
+    }
+}
+
+#[test]
+fn names_of_files_and_columns_are_no_commands() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let text = config(&sandbox.url, &["carts"], "");
+    w.write("sync.yaml", text.replace("path: carts.csv", "path: \"in/*.csv\""));
+    let name = "in/a\x1b[31m\n::error::\u{202e}x##[group]y.csv";
+    w.write(name, "\x1b]0;t\x07\n@octocat\n");
+    for args in [
+        &["plan"][..],
+        &["plan", "--format", "markdown"],
+        &["plan", "--format", "json"],
+        &["reconcile", "-vv"],
+        &["reconcile", "-vv", "--log-format", "json"],
+        &["doctor"],
+        &["history"],
+    ] {
+        let run = w.run(args);
+        is_harmless(&run.stdout);
+        is_harmless(&run.stderr);
+        if args.contains(&"json") && args[0] == "plan" {
+            let error = run.json()["failed"][0]["error"].as_str().unwrap().to_owned();
+            assert!(error.contains(name), "JSON has the very name: {error}");
+        }
+    }
+    // Rows that are not used are named by their file.
+    w.write(name, "identity\nuser-1\n\n\x01\x02\n");
+    for args in [&["plan"][..], &["plan", "--format", "markdown"], &["reconcile"]] {
+        let run = w.run(args);
+        is_harmless(&run.stdout);
+        is_harmless(&run.stderr);
+    }
+}
+
+#[test]
+fn markdown_shows_names_as_they_are_and_follows_none() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let name = "a | b <img src=x> @octocat [x](https://evil.example) `code` ::error::";
+    let text = config(&sandbox.url, &["carts"], "").replace("name: Carts", &format!("name: \"{name}\""));
+    w.write("sync.yaml", text).source("carts", users(1));
+    let shown = w.run(&["plan", "--format", "markdown"]).expect(0).stdout;
+    let expected = "``a \\| b <img src=x> @\u{200b}octocat [x](https://evil.example) `code` ::error::``";
+    assert!(shown.contains(expected), "{shown}");
+    is_harmless(&shown);
+}
