@@ -217,7 +217,17 @@ pub fn io_error(error: &Error) -> io::Error {
 /// What the store says: short, without secrets and without the query of any address.
 fn plain(error: &Error) -> String {
     // Before the query of an address is cut off: a part of a secret is not recognized.
-    let text = without_secrets(&error.to_string()).into_owned();
+    let mut text = error.to_string();
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    // Some errors do not repeat what has caused them.
+    let cause = cause.to_string();
+    if !text.contains(&cause) {
+        text = format!("{text}: {cause}");
+    }
+    let text = without_secrets(&text).into_owned();
     let words = text.split_whitespace().map(|word| word.split('?').next().unwrap_or(word));
     escaped(&words.collect::<Vec<_>>().join(" ")).chars().take(MESSAGE_LEN_MAX).collect()
 }

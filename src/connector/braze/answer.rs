@@ -163,11 +163,7 @@ fn accepted(body: &Body, layout: &Layout) -> Option<Answer> {
     let (mut named, mut other) = (Vec::new(), None);
     // Braze's envelope of a fatal error: another message, and nothing was done.
     if let Some(message) = body.message.as_deref().filter(|message| *message != "success") {
-        return Some(Answer::AcceptedWithErrors {
-            named,
-            other: Some(shown(message)),
-            rest_done: false,
-        });
+        return Some(Answer::AcceptedWithErrors { named, other: Some(shown(message)), rest_done: false });
     }
     for error in errors {
         match row_error(error, layout) {
