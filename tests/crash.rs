@@ -71,7 +71,7 @@ fn killed_at_every_request_before_and_after_it_is_done() {
             let skip = request;
             sandbox.faults(&format!(r#"[{{"skip":{skip},"do":"{action}"}}]"#));
             let before = sandbox.writes();
-            let args = ["reconcile", "--max-removes", "carts=450"];
+            let args = ["reconcile", "--max-removes", "carts=490"];
             let mut child = w.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             until("the request that hangs, or the end", || {
                 sandbox.writes() == before + request + 1 || child.try_wait().unwrap().is_some()

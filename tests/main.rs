@@ -41,6 +41,7 @@ mod harm;
 mod heap_ingest;
 mod heap_segments;
 mod identity;
+mod late_requests;
 mod lives;
 mod objects;
 mod plans;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Context, Halt};
-use crate::model::{CohortId, Op};
+use crate::model::{CohortId, Op, RowSet, Timestamp};
 use crate::plan::{Plan, Sides};
 use crate::state::{Event, RunRef, SourceMark, Spool, StateError, Version};
 
@@ -55,6 +55,7 @@ impl<'a> Ledger<'a> {
         if ledger.version.number != plan.base {
             return Err(Halt::Stale);
         }
+        ledger.review_late(plan, sides);
         for op in [Op::Remove, Op::Add] {
             if *sides.of(op) && !plan.changes.of(op).is_empty() {
                 let run = ledger.write_run(op, plan.changes.of_mut(op))?;
@@ -78,7 +79,7 @@ impl<'a> Ledger<'a> {
     }
 
     /// When the cohort was first planned, which is what Braze is told.
-    pub(super) fn created_at(&self) -> crate::model::Timestamp {
+    pub(super) fn created_at(&self) -> Timestamp {
         self.version.created_at
     }
 
@@ -112,6 +113,45 @@ impl<'a> Ledger<'a> {
             *members += count;
         }
         self.dirty = true;
+    }
+
+    /// A request with these rows had no answer, and Braze may still handle it.
+    pub(super) fn unanswered(&mut self, op: Op, rows: &RowSet) {
+        let until = self.certain_at();
+        if let Some(at) = *self.runs.of(op) {
+            self.version.add_late(at, rows, until);
+            self.dirty = true;
+        }
+    }
+
+    /// What is known of late requests when a plan begins to be sent.
+    fn review_late(&mut self, plan: &Plan<Spool>, sides: Sides<bool>) {
+        let until = self.certain_at();
+        if self.before.in_doubt > 0 {
+            // Their members are settled for the first time: the second time is to come.
+            self.version.late.iter_mut().for_each(|late| late.until = late.until.max(until));
+        } else if let Some(at) = plan.settles.filter(|_| sides.removes && sides.adds) {
+            self.version.late.retain(|late| late.until > at);
+        }
+        // A run that was killed could not note its requests: any row in doubt may have been in one.
+        self.version.add_late_doubt(until);
+    }
+
+    /// This apply sends no more. Its requests without an answer are noted already, and its other rows in doubt were in no
+    /// request that Braze may still handle.
+    pub(super) fn end(&mut self) {
+        for at in [self.runs.removes, self.runs.adds].into_iter().flatten() {
+            if let Some(run) = self.version.runs.get_mut(at).filter(|run| run.in_doubt() > 0) {
+                run.noted = true;
+                self.dirty = true;
+            }
+        }
+    }
+
+    /// When Braze has handled every request that was sent until now.
+    fn certain_at(&self) -> Timestamp {
+        let now = self.context.clock.now();
+        now.checked_add(self.context.settle_again_after).unwrap_or(now)
     }
 
     /// Braze has refused this row.

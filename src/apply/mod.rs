@@ -11,6 +11,13 @@
 //! nothing in doubt. Removals go first, in requests of their
 //! own: one person may be known by two identifiers, and must not be taken out after being put in.
 //!
+//! # Late requests
+//! Braze may handle a request without an answer after a later run has settled its members. The record keeps the rows of
+//! such requests until none can be on its way any more. The first run after that sends those members once more that stand
+//! otherwise than the request asked for; the others cannot have been changed by it. Attributes are membership, and treated
+//! alike. Events are idempotent by their key in Heap. A trigger without an answer is never repeated, so a late one is at
+//! most the only one.
+//!
 //! # Caveats
 //! Writing to the state blocks for as long as the disk or the bucket takes. Others go on meanwhile: the
 //! runtime is told, and must be one of several threads.
@@ -24,6 +31,7 @@ pub use actions::{Triggered, trigger};
 pub use halt::{Halt, Health, Interrupt};
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::config::Retry;
 use crate::connector::braze::Braze;
@@ -43,6 +51,8 @@ pub struct Context<'a> {
     pub health: &'a Health,
     /// When to give up.
     pub retry: Retry,
+    /// How long Braze may take to handle a request that had no answer.
+    pub settle_again_after: Duration,
     /// The store.
     pub state: &'a StateWriter,
     /// The pass's journal.
@@ -164,6 +174,7 @@ async fn run(
         rejects,
         outcome,
         suspects: Vec::new(),
+        unanswered: false,
     };
     let mut result = sender.name(naming).await;
     if result.is_ok() {
@@ -173,6 +184,7 @@ async fn run(
         return result.and(blocking(|| sender.ledger.withdraw()).map_err(Into::into));
     }
     // Also after a halt: what was acknowledged so far is recorded.
+    sender.ledger.end();
     sender.outcome.in_doubt = sender.ledger.in_doubt();
     if result.is_ok() && sender.outcome.is_whole() && sender.outcome.refused == 0 {
         sender.ledger.mark(mark);

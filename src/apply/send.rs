@@ -17,7 +17,7 @@ use tokio::sync::SemaphorePermit;
 
 use crate::connector::braze::{Admission, Answer, RowError};
 use crate::connector::{backoff, jitter};
-use crate::model::{CohortId, Delivery, Identifier, Op};
+use crate::model::{CohortId, Delivery, Identifier, Op, RowSet};
 use crate::plan::Naming;
 use crate::state::{Batch, Event, Reject, RejectLog};
 
@@ -38,6 +38,8 @@ pub(super) struct Sender<'a> {
     pub(super) outcome: &'a mut Outcome,
     /// Refused by themselves since Braze last took anybody.
     pub(super) suspects: Vec<Suspect>,
+    /// An attempt of the last request had no answer: Braze may handle it late.
+    pub(super) unanswered: bool,
 }
 
 /// An identifier that Braze refused by itself, while nothing shows that it would take any.
@@ -98,7 +100,12 @@ impl<'a> Sender<'a> {
         let mut taken = false;
         while let Some(mut part) = parts.pop_front() {
             let members = batch.identifiers(&part.members)?;
-            match self.until_settled(Request::Change(op, &members)).await? {
+            let verdict = self.until_settled(Request::Change(op, &members)).await;
+            if self.unanswered {
+                let row = |member: &usize| batch.row(*member)..batch.row(*member) + 1;
+                self.ledger.unanswered(op, &RowSet::from_ranges(part.members.iter().map(row)));
+            }
+            match verdict? {
                 Verdict::Accepted => {
                     taken = true;
                     self.accept(op, batch, &part.members)?;
@@ -225,13 +232,13 @@ impl<'a> Sender<'a> {
     /// Asks until Braze has said yes or no, or the retries are spent.
     async fn until_settled(&mut self, request: Request<'_>) -> Result<Verdict, Halt> {
         let mut trouble = Halt::Unavailable("no attempt was made".to_owned());
-        let mut unanswered = false;
+        self.unanswered = false;
         for attempt in 1..=self.context.retry.attempts.max(1) {
             let seat = self.admitted().await?;
             let answer = self.ask(request).await?;
             drop(seat);
-            let unsure = unanswered;
-            unanswered |= answer.may_be_handled_later();
+            let unsure = self.unanswered;
+            self.unanswered |= answer.may_be_handled_later();
             trouble = match settle(answer, unsure) {
                 Ok(verdict) => return Ok(verdict),
                 Err(Trouble::Final(halt)) => return Err(self.context.health.report(halt)),

@@ -138,6 +138,8 @@ pub struct Braze {
     pub timeout: Duration,
     /// When to give up.
     pub retry: Retry,
+    /// How long Braze may take to handle a request that had no answer.
+    pub settle_again_after: Duration,
 }
 
 /// A Heap environment.

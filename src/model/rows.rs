@@ -59,6 +59,24 @@ impl RowSet {
         self.0.splice(first..last, std::iter::once(start..end));
     }
 
+    /// Adds every row of another set.
+    pub fn extend(&mut self, other: &Self) {
+        other.0.iter().for_each(|range| self.insert(range.clone()));
+    }
+
+    /// The rows below `len` that are not in the set.
+    #[must_use]
+    pub fn complement(&self, len: u64) -> Self {
+        let mut rest = Vec::new();
+        let mut start = 0;
+        for range in &self.0 {
+            rest.push(start..range.start.min(len));
+            start = range.end;
+        }
+        rest.push(start..len);
+        Self::from_ranges(rest)
+    }
+
     /// Whether `row` is in the set.
     #[must_use]
     pub fn contains(&self, row: u64) -> bool {
@@ -85,6 +103,10 @@ mod tests {
                 prop_assert_eq!(set.contains(row), naive.contains(&row));
             }
             prop_assert_eq!(set.len(), naive.len() as u64);
+            let rest = set.complement(64);
+            for row in 0..80 {
+                prop_assert_eq!(rest.contains(row), row < 64 && !naive.contains(&row));
+            }
             prop_assert!(set.ranges().windows(2).all(|w| w[0].end < w[1].start), "{:?}", set);
         }
     }

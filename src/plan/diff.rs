@@ -28,11 +28,16 @@ pub trait Desired {
 pub trait Record {
     /// Why the stream can fail.
     type Error;
-    /// Moves on to the next member, if there is one.
+    /// Moves on to the next member, if there is one. Without a standing it is no member, but a late request may have
+    /// added it: if it is not desired, it is removed once more.
     ///
     /// # Errors
     /// When the stream cannot be read.
-    fn advance(&mut self) -> Result<Option<(Key, Standing)>, Self::Error>;
+    fn advance(&mut self) -> Result<Option<(Key, Option<Standing>)>, Self::Error>;
+    /// Whether a late request may have removed the current member: if it is desired, it is added once more.
+    fn is_late(&self) -> bool {
+        false
+    }
     /// The keys that follow the current one and stand as it does, as far as they are in hand.
     fn ahead(&self) -> &[Key];
     /// Moves on over so many of the keys ahead.
@@ -81,11 +86,14 @@ pub struct Tally {
     pub doubt_removed: u64,
     /// Desired, but refused by Braze before: not sent again.
     pub refused: u64,
-    /// Members that are added once more: a person asked for it, or an alias of theirs leaves.
+    /// Members that are added once more: `resync` asks for it, an alias of theirs leaves, or a late request may have
+    /// removed them.
     pub sent_again: u64,
-    /// People who were let go and are removed once more: a person asked for it, or they were known by a device then
-    /// and have another name by now.
+    /// Users that were removed and are removed once more: `resync` asks for it, they were known by a device then and have
+    /// another identifier by now, or a late request may have added them.
     pub let_go_again: u64,
+    /// Those of the two whom a late request may have added or removed.
+    pub settled_again: u64,
     /// Removals of a device or an alias whose owner is the member now, instead of it.
     pub rekeyed: u64,
     /// In doubt, and not touched by this plan.
@@ -164,15 +172,28 @@ pub fn diff<E>(
                 sink.change(Op::Add, desired.packed()?)?;
                 wanted = next_desired(desired, Some(key))?;
             }
-            (Some(key), Some((other, standing))) if key == other => {
-                if settle_desired(standing, &mut tally) {
+            (Some(key), Some((other, None))) if key == other => {
+                tally.added += 1;
+                sink.crossing(Op::Add, desired.packed()?)?;
+                sink.change(Op::Add, desired.packed()?)?;
+                wanted = next_desired(desired, Some(key))?;
+                known = next_record(record, Some(key))?;
+            }
+            (Some(key), Some((other, Some(standing)))) if key == other => {
+                if settle_desired(standing, record.is_late(), &mut tally) {
                     sink.change(Op::Add, desired.packed()?)?;
                 }
                 let last = pass_unchanged(desired, record, standing, &mut tally).unwrap_or(key);
                 wanted = next_desired(desired, Some(last))?;
                 known = next_record(record, Some(last))?;
             }
-            (_, Some((other, standing))) => {
+            (_, Some((other, None))) => {
+                tally.let_go_again += 1;
+                tally.settled_again += 1;
+                sink.change(Op::Remove, record.packed()?)?;
+                known = next_record(record, Some(other))?;
+            }
+            (_, Some((other, Some(standing)))) => {
                 if standing == Standing::Member {
                     sink.crossing(Op::Remove, record.packed()?)?;
                 }
@@ -203,8 +224,13 @@ fn pass_unchanged(
 }
 
 /// Counts a desired member that the record knows; whether it must be added.
-fn settle_desired(standing: Standing, tally: &mut Tally) -> bool {
+fn settle_desired(standing: Standing, is_late: bool, tally: &mut Tally) -> bool {
     match standing {
+        Standing::Member if is_late => {
+            tally.members += 1;
+            tally.sent_again += 1;
+            tally.settled_again += 1;
+        }
         Standing::Member => {
             tally.members += 1;
             tally.unchanged += 1;
@@ -212,7 +238,7 @@ fn settle_desired(standing: Standing, tally: &mut Tally) -> bool {
         Standing::InDoubt => tally.doubt_added += 1,
         Standing::Refused | Standing::Disputed => tally.refused += 1,
     }
-    standing == Standing::InDoubt
+    standing == Standing::InDoubt || (standing == Standing::Member && is_late)
 }
 
 /// Counts a member that is not desired; whether it must be removed.
@@ -239,7 +265,7 @@ fn next_desired<D: Desired>(desired: &mut D, last: Option<Key>) -> Result<Option
 fn next_record<R: Record>(
     record: &mut R,
     last: Option<Key>,
-) -> Result<Option<(Key, Standing)>, DiffError<R::Error>> {
+) -> Result<Option<(Key, Option<Standing>)>, DiffError<R::Error>> {
     let next = record.advance()?;
     match (last, next) {
         (Some(last), Some((next, _))) if next <= last => Err(DiffError::OutOfOrder("record")),
@@ -291,12 +317,12 @@ mod tests {
 
     impl Record for Known<'_> {
         type Error = Infallible;
-        fn advance(&mut self) -> Result<Option<(Key, Standing)>, Infallible> {
+        fn advance(&mut self) -> Result<Option<(Key, Option<Standing>)>, Infallible> {
             let Some((key, standing)) = self.rest.next() else { return Ok(None) };
             self.now = [*key];
             let alike = self.rest.clone().take_while(|(_, other)| other == standing).take(AHEAD_MAX);
             self.ahead = alike.map(|(key, _)| Key(u128::from(*key))).collect();
-            Ok(Some((Key(u128::from(*key)), *standing)))
+            Ok(Some((Key(u128::from(*key)), Some(*standing))))
         }
         fn ahead(&self) -> &[Key] {
             &self.ahead

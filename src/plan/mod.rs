@@ -23,7 +23,7 @@ pub use diff::{Desired, DiffError, Record, Sink, Tally, diff};
 pub use digest::{ChangeSum, PlanDigest, of_all};
 pub use guard::{Approved, ArrayFull, Policy, Refusal, Side, Verdict, guard, refusals};
 
-use crate::model::{CohortId, Delivery, Op};
+use crate::model::{CohortId, Delivery, Op, Timestamp};
 
 /// How many changes of each side a plan shows as a sample.
 pub const SAMPLE_LEN: usize = 5;
@@ -94,6 +94,8 @@ pub struct Plan<C> {
     pub moves_to: Option<Delivery>,
     /// Where it would be sent, for the digest: what was approved for one place is not for another.
     pub target: String,
+    /// The members that late requests up to this time may have changed are among the changes.
+    pub settles: Option<Timestamp>,
     /// The changes themselves.
     pub changes: Sides<C>,
     /// Identifiers in one request.

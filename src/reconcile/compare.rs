@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use super::actions::Crossings;
 use super::failed::PlanError;
 use super::moved::Moved;
-use super::streams::{Known, Wanted};
+use super::streams::{Known, Late, Wanted};
 use super::{Inputs, by_owner, policy};
 use crate::config::Braze;
-use crate::model::{CohortId, Delivery, Key, Kind, Op};
+use crate::model::{CohortId, Delivery, Key, Kind, Op, Timestamp};
 use crate::plan::{self, DiffError, Draft, Naming, Plan, Sides, Sink, SourceTally, Tally};
 use crate::state::{Spool, StateError, Version};
 
@@ -16,6 +16,8 @@ use crate::state::{Spool, StateError, Version};
 pub(super) struct Diff {
     pub(super) tally: Tally,
     pub(super) changes: Changes,
+    /// Late requests up to this time are looked for.
+    pub(super) settles: Option<Timestamp>,
 }
 
 impl Diff {
@@ -23,7 +25,7 @@ impl Diff {
     pub(super) fn none(record: Option<&Version>, refused: u64) -> Self {
         let members = record.and_then(|record| record.members).unwrap_or(0);
         let tally = Tally { members, unchanged: members, refused, ..Tally::default() };
-        Self { tally, changes: Changes::default() }
+        Self { tally, changes: Changes::default(), settles: None }
     }
 
     pub(super) fn into_plan(
@@ -44,6 +46,7 @@ impl Diff {
             samples: draft.samples,
             sums: draft.sums,
             changes: spools,
+            settles: self.settles,
             mixed: false,
             target: String::new(),
             batch_len_max: policy::batch_len_max(braze, delivery) as u64,
@@ -76,7 +79,10 @@ pub(super) fn compare(
     let Beside { moved, crossings, again } = beside;
     let cursor = inputs.state.members(id, previous)?;
     let let_go = moved.as_ref().map(|_| Spool::default());
-    let mut record = Known { cursor, forget_refused: inputs.retry_refused, again, let_go };
+    let now = inputs.clock.now();
+    let late = |op| previous.map_or(Ok(None), |version| inputs.state.late(id, version, op, now));
+    let late = Late::new(late(Op::Add)?, late(Op::Remove)?)?;
+    let mut record = Known { cursor, forget_refused: inputs.retry_refused, again, let_go, late };
     let mut changes = Changes { crossings, moved, ..Changes::default() };
     let tally = plan::diff(wanted, &mut record, &mut changes).map_err(|error| match error {
         DiffError::Stream(error) => error,
@@ -84,7 +90,8 @@ pub(super) fn compare(
     })?;
     let tally = Tally { rekeyed: changes.rekeyed, ..tally };
     let members = || inputs.state.members(id, previous);
-    by_owner::complete(Diff { tally, changes }, record.let_go.unwrap_or_default(), members, inputs.state)
+    let diff = Diff { tally, changes, settles: Some(now) };
+    by_owner::complete(diff, record.let_go.unwrap_or_default(), members, inputs.state)
 }
 
 /// Changes, noted and kept.

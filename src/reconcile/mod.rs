@@ -32,6 +32,7 @@ mod workspace;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use acting::Acting;
 use strangers::Asking;
@@ -199,6 +200,7 @@ struct Workspace {
     braze: Arc<Braze>,
     health: Health,
     retry: Retry,
+    settle_again_after: Duration,
 }
 
 /// Applies what the guard left of a plan.
@@ -242,8 +244,9 @@ fn workspaces(plan: &PassPlan, config: &Config, means: &Means) -> BTreeMap<Conne
     let mut workspaces = BTreeMap::new();
     for (name, settings) in config.braze.iter().filter(|(name, _)| plan.sends_to(name)) {
         let Some(braze) = means.links.get(name).map(Arc::clone) else { continue };
-        let (health, retry) = (Health::default(), settings.retry);
-        workspaces.insert(name.clone(), Arc::new(Workspace { braze, health, retry }));
+        let (health, retry, settle_again_after) =
+            (Health::default(), settings.retry, settings.settle_again_after);
+        workspaces.insert(name.clone(), Arc::new(Workspace { braze, health, retry, settle_again_after }));
     }
     workspaces
 }
@@ -377,6 +380,7 @@ fn context<'a>(workspace: &'a Workspace, means: &'a Means, journal: &'a Journal)
         braze: &workspace.braze,
         health: &workspace.health,
         retry: workspace.retry,
+        settle_again_after: workspace.settle_again_after,
         state: &means.state,
         journal,
         pass: &means.pass,
@@ -388,7 +392,12 @@ fn context<'a>(workspace: &'a Workspace, means: &'a Means, journal: &'a Journal)
 
 /// A cohort that was to be emptied is empty, and no late request can fill it again: it is of no interest from now on.
 fn close(cohort: &CohortId, means: &Means) -> Result<(), StateError> {
-    let Some(mut record) = means.state.reader().version(cohort)?.filter(|record| !record.removed) else {
+    let Some(mut record) = means
+        .state
+        .reader()
+        .version(cohort)?
+        .filter(|record| !record.removed && !record.may_be_filled_late())
+    else {
         return Ok(());
     };
     record.number += 1;

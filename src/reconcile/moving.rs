@@ -60,18 +60,21 @@ pub(super) fn judged(
         ..Policy::default()
     };
     let (policy, is_approved) = observe::with_approvals(&plan, policy, inputs)?;
+    let verdict = guard(plan, &policy);
+    let mut record = record;
+    let record_changed = observe::forget_late(&mut record, &verdict);
     Ok(CohortPlan {
         id: cohort.id.clone(),
         name: cohort.name.clone(),
         connection: cohort.to.clone(),
         declared_at: cohort.declared_at.clone(),
-        verdict: guard(plan, &policy),
+        verdict,
         matched: None,
         source_read: false,
         rejects: None,
         spelled: Vec::new(),
         mark: None,
-        record_changed: false,
+        record_changed,
         record,
         empties: false,
         is_approved,

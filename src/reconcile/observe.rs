@@ -12,7 +12,7 @@ use super::{Inputs, moving};
 use crate::config::{Braze, Cohort};
 use crate::desired;
 use crate::model::{Ceilings, CohortId, ConnectionName, Delivery, GuardLimits, Matched};
-use crate::plan::{self, Naming, Plan, PlanDigest, Policy, Side, SourceTally, guard};
+use crate::plan::{self, Naming, Plan, PlanDigest, Policy, Side, SourceTally, Verdict, guard};
 use crate::state::{SourceMark, Spool, Version, Workspace};
 
 /// Plans a cohort that the config declares.
@@ -74,7 +74,11 @@ fn unchanged_source(
     previous: Option<&Version>,
     inputs: Inputs<'_>,
 ) -> Result<Option<SourceMark>, PlanError> {
-    let settled = |record: &&Version| record.in_doubt == 0 && record.members.is_some() && !record.removed;
+    let now = inputs.clock.now();
+    let settled = |record: &&Version| {
+        let is_certain = record.settles_again_at().is_none_or(|at| at > now);
+        record.in_doubt == 0 && record.members.is_some() && !record.removed && is_certain
+    };
     let Some(mark) = previous.filter(settled).and_then(|record| record.source.as_ref()) else {
         return Ok(None);
     };
@@ -101,8 +105,8 @@ pub(super) fn judged(
     let moved = previous.as_ref().and_then(|record| policy::moved(&record.workspace, &workspace, braze));
     let (naming, by) = (naming(cohort, previous.as_ref()), (braze, &cohort.delivery));
     let plan = diff.into_plan(&cohort.id, previous.as_ref(), naming, source, by);
-    let mixed =
-        cohort.rules.len() > 1 || plan.tally.rekeyed + plan.tally.sent_again + plan.tally.let_go_again > 0;
+    let again = plan.tally.sent_again + plan.tally.let_go_again;
+    let mixed = cohort.rules.len() > 1 || plan.tally.rekeyed > 0 || again > plan.tally.settled_again;
     let plan = Plan { mixed, target: actions::target(cohort, &workspace), ..plan };
     let mut record = previous
         .clone()
@@ -127,6 +131,7 @@ pub(super) fn judged(
     let withheld = verdict.refusals.iter().any(|refusal| refusal.side() == Side::Removes);
     let members = verdict.approved.plan().tally.known();
     record.share_base = withheld.then(|| record.share_base.unwrap_or(members));
+    forget_late(&mut record, &verdict);
     // The base of the share is recorded with what is sent beside the blocked removals. If nothing is, the members
     // stay as many as they are, and a blocked run changes nothing.
     let share_base =
@@ -151,6 +156,17 @@ pub(super) fn judged(
         compared: None,
         strangers: None,
     })
+}
+
+/// Late requests that the plan has looked for are over, if nothing is to be sent because of them. If something is, the
+/// apply notes that. Whether the record is changed.
+pub(super) fn forget_late(record: &mut Version, verdict: &Verdict<Spool>) -> bool {
+    let plan = verdict.approved.plan();
+    let is_over = verdict.refusals.is_empty() && verdict.approved.is_in_step();
+    let Some(at) = plan.settles.filter(|_| is_over) else { return false };
+    let before = record.late.len();
+    record.late.retain(|late| late.until > at);
+    record.late.len() < before
 }
 
 /// Looks for a person's approval, if it would make a difference.
@@ -211,19 +227,22 @@ pub(super) fn emptying(
         moved: policy::moved(&record.workspace, &here, braze),
         ..Policy::default()
     };
+    let verdict = guard(plan, &policy);
+    let mut record = record;
+    let record_changed = forget_late(&mut record, &verdict);
     Ok(CohortPlan {
         id: id.clone(),
         name: record.name.clone().unwrap_or_else(|| id.to_string()),
         connection: name,
         declared_at: "removed:".to_owned(),
-        verdict: guard(plan, &policy),
+        verdict,
         matched: None,
         source_read: false,
         rejects: None,
         spelled: Vec::new(),
         mark: None,
         record,
-        record_changed: false,
+        record_changed,
         empties: true,
         is_approved: false,
         actions: None,

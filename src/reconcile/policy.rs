@@ -150,5 +150,13 @@ pub(super) fn at_home(record: Version, cohort: &Cohort, braze: &Braze) -> Versio
     if !record.is_vacant() || is_same {
         return record;
     }
-    Version { workspace: here, name: None, members: Some(0), source: None, runs: Vec::new(), ..record }
+    Version {
+        workspace: here,
+        name: None,
+        members: Some(0),
+        source: None,
+        runs: Vec::new(),
+        late: Vec::new(),
+        ..record
+    }
 }

@@ -68,5 +68,5 @@ fn everybody(id: &CohortId, record: &Version, inputs: Inputs<'_>) -> Result<Diff
             Some(Standing::Refused | Standing::Disputed) => tally.refused += 1,
         }
     }
-    Ok(Diff { tally, changes })
+    Ok(Diff { tally, changes, settles: None })
 }

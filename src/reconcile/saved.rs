@@ -353,7 +353,7 @@ fn recount(
     }
     tally.unchanged = tally.members.saturating_sub(tally.removed + tally.sent_again);
     (tally.refused, tally.rekeyed) = (cohort.refused, cohort.rekeyed.min(tally.removed));
-    Ok(Diff { tally, changes })
+    Ok(Diff { tally, changes, settles: None })
 }
 
 fn next(members: &mut Members) -> Result<Option<Key>, PlanError> {

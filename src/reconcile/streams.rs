@@ -6,7 +6,7 @@ use super::PlanError;
 use crate::desired::{DesiredError, Members, Overlay, Spelled};
 use crate::model::{Key, Kind, Standing};
 use crate::plan;
-use crate::state::{RecordCursor, Spool};
+use crate::state::{RecordCursor, Spool, StateError};
 
 /// Who should be there.
 pub(super) enum Wanted {
@@ -81,6 +81,93 @@ pub(super) struct Known {
     pub(super) again: BTreeSet<Key>,
     /// Takes note of devices that Braze was told to let go.
     pub(super) let_go: Option<Spool>,
+    /// Members that late requests may have changed. None: there are none, as nearly always.
+    pub(super) late: Option<Late>,
+}
+
+/// Members that were in requests which Braze may have handled after a later run had settled them. Only those that stand
+/// otherwise than such a request asked for can have been changed by it.
+pub(super) struct Late {
+    adds: LateKeys,
+    removes: LateKeys,
+    /// The record's next member, where a late addition comes before it.
+    peeked: Option<Option<(Key, Standing)>>,
+    /// The packed identifier of the current one, if the record does not have it as a member.
+    packed: Option<Vec<u8>>,
+    /// The current one is a member that a late request may have removed.
+    is_removed: bool,
+}
+
+impl Late {
+    pub(super) fn new(
+        adds: Option<RecordCursor>,
+        removes: Option<RecordCursor>,
+    ) -> Result<Option<Self>, StateError> {
+        if adds.is_none() && removes.is_none() {
+            return Ok(None);
+        }
+        let (adds, removes) = (LateKeys::new(adds)?, LateKeys::new(removes)?);
+        Ok(Some(Self { adds, removes, peeked: None, packed: None, is_removed: false }))
+    }
+
+    /// The smallest key that is still to come.
+    fn next(&self) -> Option<Key> {
+        [self.adds.at, self.removes.at].into_iter().flatten().min()
+    }
+
+    /// Puts late additions of users who are no members among the members. `known` is the record's next member.
+    fn merge(
+        &mut self,
+        known: Option<(Key, Standing)>,
+    ) -> Result<Option<(Key, Option<Standing>)>, StateError> {
+        (self.packed, self.is_removed) = (None, false);
+        if let Some(add) = self.adds.at.filter(|add| known.is_none_or(|(key, _)| *add < key)) {
+            self.peeked = Some(known);
+            self.packed = Some(self.adds.packed()?);
+            self.adds.advance()?;
+            return Ok(Some((add, None)));
+        }
+        let Some((key, standing)) = known else { return Ok(None) };
+        self.adds.skip_to(key)?;
+        self.is_removed = self.removes.skip_to(key)? && standing == Standing::Member;
+        Ok(Some((key, Some(standing))))
+    }
+}
+
+/// Keys of late requests, in ascending order.
+struct LateKeys {
+    cursor: Option<RecordCursor>,
+    at: Option<Key>,
+}
+
+impl LateKeys {
+    fn new(cursor: Option<RecordCursor>) -> Result<Self, StateError> {
+        let mut keys = Self { cursor, at: None };
+        keys.advance()?;
+        Ok(keys)
+    }
+
+    fn advance(&mut self) -> Result<(), StateError> {
+        let next = self.cursor.as_mut().map_or(Ok(None), RecordCursor::advance)?;
+        self.at = next.map(|(key, _)| key);
+        Ok(())
+    }
+
+    /// Passes over all keys up to this one. Whether it is among them.
+    fn skip_to(&mut self, key: Key) -> Result<bool, StateError> {
+        while self.at.is_some_and(|at| at < key) {
+            self.advance()?;
+        }
+        let is_there = self.at == Some(key);
+        if is_there {
+            self.advance()?;
+        }
+        Ok(is_there)
+    }
+
+    fn packed(&mut self) -> Result<Vec<u8>, StateError> {
+        self.cursor.as_mut().map_or(Ok(Vec::new()), |cursor| Ok(cursor.packed()?.to_vec()))
+    }
 }
 
 impl Known {
@@ -93,12 +180,8 @@ impl Known {
         }
         Ok(())
     }
-}
 
-impl plan::Record for Known {
-    type Error = PlanError;
-
-    fn advance(&mut self) -> Result<Option<(Key, Standing)>, PlanError> {
+    fn advance_record(&mut self) -> Result<Option<(Key, Standing)>, PlanError> {
         loop {
             let Some((key, standing)) = self.cursor.advance_any()? else { return Ok(None) };
             let Some(standing) = standing else {
@@ -117,12 +200,34 @@ impl plan::Record for Known {
             }
         }
     }
+}
+
+impl plan::Record for Known {
+    type Error = PlanError;
+
+    fn advance(&mut self) -> Result<Option<(Key, Option<Standing>)>, PlanError> {
+        let peeked = self.late.as_mut().and_then(|late| late.peeked.take());
+        let known = match peeked {
+            Some(known) => known,
+            None => self.advance_record()?,
+        };
+        match &mut self.late {
+            Some(late) => Ok(late.merge(known)?),
+            None => Ok(known.map(|(key, standing)| (key, Some(standing)))),
+        }
+    }
+
+    fn is_late(&self) -> bool {
+        self.late.as_ref().is_some_and(|late| late.is_removed)
+    }
 
     fn ahead(&self) -> &[Key] {
         let ahead = self.cursor.ahead();
         let is_again = |key: &Key| self.again.contains(key);
         let count = if self.again.is_empty() { None } else { ahead.iter().position(is_again) };
-        &ahead[..count.unwrap_or(ahead.len())]
+        let ahead = &ahead[..count.unwrap_or(ahead.len())];
+        let late = self.late.as_ref().and_then(Late::next);
+        &ahead[..late.map_or(ahead.len(), |late| ahead.partition_point(|key| *key < late))]
     }
 
     fn skip(&mut self, count: usize) {
@@ -130,6 +235,9 @@ impl plan::Record for Known {
     }
 
     fn packed(&mut self) -> Result<&[u8], PlanError> {
-        Ok(self.cursor.packed()?)
+        match self.late.as_ref().and_then(|late| late.packed.as_deref()) {
+            Some(packed) => Ok(packed),
+            None => Ok(self.cursor.packed()?),
+        }
     }
 }

@@ -8,13 +8,15 @@ use super::StateError;
 use super::record::RecordCursor;
 use super::run::RunWriter;
 use super::store::Store;
-use super::version::{RunRef, Version};
+use super::version::{Late, RunRef, Version};
 use crate::model::{CohortId, KeySeed, Op, RowSet, Standing};
 
 /// Small runs may hold one part in so many of the rows of the largest.
 const SHARE: u64 = 4;
 /// Fewer rows than this in small runs are not worth a merge.
 const ROWS_MIN: u64 = 4096;
+/// Runs of late requests, of which only few rows may matter.
+const LATE_MAX: usize = 6;
 /// Each run is an open file while the record is read.
 const RUNS_MAX: usize = 24;
 
@@ -25,6 +27,13 @@ pub(super) fn tidied(
     version: &Version,
     seed: KeySeed,
 ) -> Result<Option<Version>, StateError> {
+    if version.late.len() > LATE_MAX {
+        return late_merged(store, cohort, version, seed).map(Some);
+    }
+    // A merged run does not say what was asked for its rows in doubt.
+    if !version.knows_its_doubt() {
+        return Ok(None);
+    }
     let largest = version.runs.iter().map(|run| run.rows).max().unwrap_or(0);
     let all: u64 = version.runs.iter().map(|run| run.rows).sum();
     if all - largest > (largest / SHARE).max(ROWS_MIN) {
@@ -39,6 +48,31 @@ pub(super) fn tidied(
     } else {
         merged(store, cohort, version, seed).map(Some)
     }
+}
+
+/// Writes the members of late requests into one run for each side: those alone, so that the runs that they were part of
+/// can go.
+fn late_merged(
+    store: &Store,
+    cohort: &CohortId,
+    version: &Version,
+    seed: KeySeed,
+) -> Result<Version, StateError> {
+    let mut merged = Version { number: version.number + 1, late: Vec::new(), ..version.clone() };
+    for op in [Op::Remove, Op::Add] {
+        let side: Vec<&Late> = version.late.iter().filter(|late| late.run.op == op).collect();
+        let Some(until) = side.iter().map(|late| late.until).max() else { continue };
+        let runs: Vec<RunRef> = side.iter().map(|late| late.in_doubt()).collect();
+        let mut members = RecordCursor::of_runs(store, cohort, &runs, seed)?;
+        let mut writer = RunWriter::create(store, cohort, op, seed)?;
+        while members.advance()?.is_some() {
+            writer.push(members.packed()?)?;
+        }
+        let run = writer.finish()?;
+        let rows = RowSet::all(run.rows);
+        merged.late.push(Late { run, rows, until });
+    }
+    Ok(merged)
 }
 
 /// Merges the runs after the largest among themselves: those that are wholly acknowledged, so that the last
@@ -108,7 +142,7 @@ pub(super) fn merged(
         rows += 1;
     }
     let mut run = writer.finish()?;
-    (run.acknowledged, run.refused) = (acknowledged, refused);
+    (run.acknowledged, run.refused, run.noted) = (acknowledged, refused, true);
     let (members, in_doubt) = (Some(run.acknowledged.len()), run.in_doubt());
     let runs = if rows == 0 { Vec::new() } else { vec![run] };
     Ok(Version { number: version.number + 1, members, in_doubt, runs, ..version.clone() })

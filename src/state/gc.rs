@@ -39,8 +39,8 @@ struct Place<'a> {
     named: &'a dyn Fn(u64) -> Result<Vec<Box<str>>, StateError>,
 }
 
-fn ids(runs: Vec<RunRef>) -> Vec<Box<str>> {
-    runs.into_iter().map(|run| run.id).collect()
+fn ids<'a>(runs: impl IntoIterator<Item = &'a RunRef>) -> Vec<Box<str>> {
+    runs.into_iter().map(|run| run.id.clone()).collect()
 }
 
 /// Finds what may go of one cohort, in the order in which it must: versions before the runs that they name.
@@ -49,7 +49,7 @@ pub(super) fn of_cohort(
     cohort: &CohortId,
     now: Timestamp,
 ) -> Result<Vec<Garbage>, StateError> {
-    let named = |number| version::read(store, cohort, number).map(|version| ids(version.runs));
+    let named = |number| version::read(store, cohort, number).map(|version| ids(version.all_runs()));
     let (versions, runs) = (version::folder_of(cohort), run::folder_of(cohort));
     of(store, &Place { versions: &versions, runs: &runs, suffix: ".parquet", named: &named }, now)
 }
@@ -62,7 +62,7 @@ pub(super) fn of_segments(
 ) -> Result<Vec<Garbage>, StateError> {
     let named = |number| {
         let (runs, changes) = state.segment_files(connection, number)?;
-        Ok(ids(runs).into_iter().chain(changes.into_iter().map(|file| file.id)).collect())
+        Ok(ids(&runs).into_iter().chain(changes.into_iter().map(|file| file.id)).collect())
     };
     let (versions, runs) = (segments::folder_of(connection), run::folder_of(Home::Segments(connection)));
     let suffix = segments::SUFFIX;
@@ -217,9 +217,19 @@ mod tests {
         };
         let first = Version::first(&PassId::new(Timestamp::UNIX_EPOCH, 0), Timestamp::UNIX_EPOCH, workspace);
         let runs: Vec<RunRef> = ["a", "b", "orphan"].map(|value| run(&store, &cohort, value)).to_vec();
+        let late = version::Late {
+            run: run(&store, &cohort, "late"),
+            rows: crate::model::RowSet::all(1),
+            until: Timestamp::UNIX_EPOCH,
+        };
         for (number, names) in [(1, &runs[..1]), (2, &runs[..2]), (3, &runs[1..2])] {
-            version::commit(&store, &cohort, &Version { number, runs: names.to_vec(), ..first.clone() })
-                .unwrap();
+            let late = vec![late.clone()];
+            version::commit(
+                &store,
+                &cohort,
+                &Version { number, runs: names.to_vec(), late, ..first.clone() },
+            )
+            .unwrap();
         }
         let newest =
             store.files(&run::folder_of(&cohort)).unwrap().iter().map(|file| file.written).max().unwrap();

@@ -97,13 +97,13 @@ pub use segments::{Change, Gap, Merged, Segment, SegmentCursor, Segments, Sync, 
 pub use store::{Address, Failure, Location, StoreError, fail_at};
 pub use unknown::{Stranger, Strangers};
 pub use verify::{Finding, Verification};
-pub use version::{RunRef, SourceMark, Version, Workspace};
+pub use version::{Late, RunRef, SourceMark, Version, Workspace};
 pub use workspaces::{Adoptions, Marks};
 
 use format::Format;
 use store::Store;
 
-use crate::model::{Clock, CohortId, KeySeed, PassId, Timestamp};
+use crate::model::{Clock, CohortId, KeySeed, Op, PassId, Timestamp};
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -258,6 +258,26 @@ impl StateReader {
     /// When a run cannot be read or is damaged.
     pub fn members(&self, cohort: &CohortId, version: Option<&Version>) -> Result<RecordCursor, StateError> {
         RecordCursor::open(&self.store, cohort, version, self.seed())
+    }
+
+    /// Members of a cohort that requests which Braze may have handled late were to add or to remove, in the order of the
+    /// keys, as far as no such request can be on its way any more. None: there are none.
+    ///
+    /// # Errors
+    /// When a run cannot be read or is damaged.
+    pub fn late(
+        &self,
+        cohort: &CohortId,
+        version: &Version,
+        op: Op,
+        now: Timestamp,
+    ) -> Result<Option<RecordCursor>, StateError> {
+        let due = version.late.iter().filter(|late| late.run.op == op && late.until <= now);
+        let runs: Vec<RunRef> = due.map(Late::in_doubt).collect();
+        if runs.is_empty() {
+            return Ok(None);
+        }
+        RecordCursor::of_runs(&self.store, cohort, &runs, self.seed()).map(Some)
     }
 
     /// Every version of a cohort that is still there, oldest first.

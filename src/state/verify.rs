@@ -107,7 +107,9 @@ fn all<T: Into<Named>>(runs: Vec<T>) -> Vec<Named> {
 }
 
 fn cohort(state: &StateReader, id: &CohortId, found: &mut Verification) -> Result<(), StateError> {
-    let named = |number| version::read(&state.store, id, number).map(|version| all(version.runs));
+    let named = |number| {
+        version::read(&state.store, id, number).map(|version| all(version.all_runs().cloned().collect()))
+    };
     let (versions, runs) = (version::folder_of(id), run::folder_of(id));
     let place = Place { versions, runs, suffix: MEMBERS, named: &named };
     let is_empty = one(state, &place, found)?;

@@ -60,6 +60,8 @@ pub struct RunRef {
     pub acknowledged: RowSet,
     /// Rows that Braze has refused.
     pub refused: RowSet,
+    /// Which of its rows in doubt were in requests that may be handled late is noted in the version, or was.
+    pub noted: bool,
 }
 
 impl RunRef {
@@ -67,6 +69,27 @@ impl RunRef {
     #[must_use]
     pub fn in_doubt(&self) -> u64 {
         self.rows - self.acknowledged.len() - self.refused.len()
+    }
+}
+
+/// Rows of a run that were in requests without an answer. Braze may still handle such a request after a later run has
+/// settled its members, and undo that. So members that by then stand otherwise than the request asked for are sent once
+/// more when no such request can be on its way any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Late {
+    /// The run, which the version need not name among its own any more.
+    pub run: RunRef,
+    /// The rows.
+    pub rows: RowSet,
+    /// From then on no such request can be on its way.
+    pub until: Timestamp,
+}
+
+impl Late {
+    /// The run in a form in which exactly these rows have a word, and it is that they are in doubt.
+    pub(super) fn in_doubt(&self) -> RunRef {
+        let others = self.rows.complement(self.run.rows);
+        RunRef { op: Op::Remove, acknowledged: RowSet::default(), refused: others, ..self.run.clone() }
     }
 }
 
@@ -111,6 +134,8 @@ pub struct Version {
     pub source: Option<SourceMark>,
     /// The runs, oldest first.
     pub runs: Vec<RunRef>,
+    /// Requests that Braze may handle late.
+    pub late: Vec<Late>,
 }
 
 impl Version {
@@ -131,14 +156,81 @@ impl Version {
             share_base: None,
             source: None,
             runs: Vec::new(),
+            late: Vec::new(),
         }
     }
 
-    /// Whether nobody of it is, or may be, in Braze.
+    /// Whether no member of it is, or may come to be, in Braze.
     #[must_use]
     pub fn is_vacant(&self) -> bool {
         let refused = self.runs.iter().any(|run| !run.refused.is_empty());
-        self.removed || (self.members == Some(0) && self.in_doubt == 0 && !refused)
+        let is_empty =
+            self.members == Some(0) && self.in_doubt == 0 && !refused && !self.may_be_filled_late();
+        self.removed || is_empty
+    }
+
+    /// Whether a late request may still add members.
+    #[must_use]
+    pub fn may_be_filled_late(&self) -> bool {
+        self.late.iter().any(|late| late.run.op == Op::Add)
+    }
+
+    /// Until when a late request may change members, if any may.
+    #[must_use]
+    pub fn uncertain_until(&self) -> Option<Timestamp> {
+        self.late.iter().map(|late| late.until).max()
+    }
+
+    /// When members are to be sent once more for the first time.
+    #[must_use]
+    pub fn settles_again_at(&self) -> Option<Timestamp> {
+        self.late.iter().map(|late| late.until).min()
+    }
+
+    /// Members that were in requests without an answer.
+    #[must_use]
+    pub fn uncertain(&self) -> u64 {
+        self.late.iter().map(|late| late.rows.len()).sum()
+    }
+
+    /// Every run that it needs: those of the record, and those of late requests.
+    pub fn all_runs(&self) -> impl Iterator<Item = &RunRef> {
+        self.runs.iter().chain(self.late.iter().map(|late| &late.run))
+    }
+
+    /// Rows of one of its runs were in a request without an answer.
+    pub fn add_late(&mut self, run: usize, rows: &RowSet, until: Timestamp) {
+        let Some(run) = self.runs.get(run).filter(|_| !rows.is_empty()) else { return };
+        match self.late.iter_mut().find(|late| late.run.id == run.id) {
+            Some(late) => {
+                late.rows.extend(rows);
+                late.until = late.until.max(until);
+            }
+            None => {
+                let run =
+                    RunRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..run.clone() };
+                self.late.push(Late { run, rows: rows.clone(), until });
+            }
+        }
+    }
+
+    /// Every row in doubt may be in a request that Braze handles late. Rows of a run are noted once: its requests were sent
+    /// before, and a later run may have had the last word on them by now.
+    pub fn add_late_doubt(&mut self, until: Timestamp) {
+        for at in 0..self.runs.len() {
+            let run = &mut self.runs[at];
+            if run.in_doubt() > 0 && !std::mem::replace(&mut run.noted, true) {
+                let mut settled = run.acknowledged.clone();
+                settled.extend(&run.refused);
+                let rows = settled.complement(run.rows);
+                self.add_late(at, &rows, until);
+            }
+        }
+    }
+
+    /// Whether the requests behind every row in doubt are known, so that runs may be merged.
+    pub(super) fn knows_its_doubt(&self) -> bool {
+        self.runs.iter().all(|run| run.in_doubt() == 0 || run.noted)
     }
 }
 
@@ -205,6 +297,16 @@ struct Shape {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     source: Option<SourceMark>,
     runs: Vec<RunShape>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    late: Vec<LateShape>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LateShape {
+    #[serde(flatten)]
+    run: RunShape,
+    late: Vec<[u64; 2]>,
+    until: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -216,6 +318,8 @@ struct RunShape {
     xxh3: String,
     acknowledged: Vec<[u64; 2]>,
     refused: Vec<[u64; 2]>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    noted: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -242,6 +346,7 @@ impl Shape {
             share_base: version.share_base,
             source: version.source.clone(),
             runs: version.runs.iter().map(RunShape::from_run).collect(),
+            late: version.late.iter().map(LateShape::from_late).collect(),
         }
     }
 
@@ -260,7 +365,26 @@ impl Shape {
             share_base: self.share_base,
             source: self.source,
             runs: self.runs.into_iter().map(RunShape::into_run).collect::<Option<_>>()?,
+            late: self.late.into_iter().map(LateShape::into_late).collect::<Option<_>>()?,
         })
+    }
+}
+
+impl LateShape {
+    fn from_late(late: &Late) -> Self {
+        Self {
+            run: RunShape::from_run(&late.run),
+            late: pairs(&late.rows),
+            until: timestamp_text(late.until),
+        }
+    }
+
+    /// None when it names rows outside the run.
+    fn into_late(self) -> Option<Late> {
+        let (run, rows) = (self.run.into_run()?, rows(&self.late));
+        let is_within = rows.ranges().last().is_none_or(|last| last.end <= run.rows);
+        is_within.then_some(())?;
+        Some(Late { run, rows, until: self.until.parse().ok()? })
     }
 }
 
@@ -277,6 +401,7 @@ impl RunShape {
             xxh3: format!("{:032x}", run.checksum),
             acknowledged: pairs(&run.acknowledged),
             refused: pairs(&run.refused),
+            noted: run.noted,
         }
     }
 
@@ -299,6 +424,7 @@ impl RunShape {
             bytes: self.bytes,
             acknowledged,
             refused,
+            noted: self.noted,
         })
     }
 }
@@ -331,11 +457,18 @@ mod tests {
             checksum: u128::MAX,
             acknowledged: RowSet::from_ranges([0..4, 6..8]),
             refused: RowSet::from_ranges(std::iter::once(4..5)),
+            noted: true,
+        };
+        let late = Late {
+            run: RunRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..run.clone() },
+            rows: RowSet::from_ranges(std::iter::once(8..10)),
+            until: "2026-11-23T19:31:11Z".parse().unwrap(),
         };
         Version {
             number,
             name: Some("A".to_owned()),
             runs: vec![run],
+            late: vec![late],
             ..Version::first(&pass, "2026-11-23T19:16:11.25Z".parse().unwrap(), workspace)
         }
     }

@@ -38,6 +38,8 @@ pub(super) struct Looked {
     pub(super) condition: Condition,
     /// The state is somebody else's by now.
     pub(super) is_lost: bool,
+    /// When members of requests without an answer are to be sent once more.
+    pub(super) settles_again_at: Option<Timestamp>,
 }
 
 /// Looks at a cohort, and does what is to be done.
@@ -48,11 +50,19 @@ pub(super) async fn look(cohort: CohortId, looking: Looking) -> Looked {
     let looked = looked.unwrap_or_else(|error| {
         let is_lost = matches!(error, StateError::Lost);
         let condition = failing(error.to_string(), false);
-        Looked { cohort: cohort.clone(), ended: Ended::Failed, condition, is_lost }
+        Looked { cohort: cohort.clone(), ended: Ended::Failed, condition, is_lost, settles_again_at: None }
     });
+    let looked = Looked { settles_again_at: settles_again_at(&cohort, &looking), ..looked };
     looking.board.metrics.passed(looked.condition.word(), began.elapsed());
     looking.board.finished(&cohort);
     looked
+}
+
+/// When the cohort must be looked at again because of requests without an answer. Without a state to read, it is looked
+/// at by its schedule.
+fn settles_again_at(cohort: &CohortId, looking: &Looking) -> Option<Timestamp> {
+    let record = tokio::task::block_in_place(|| looking.state.reader().version(cohort));
+    record.ok().flatten()?.settles_again_at()
 }
 
 async fn pass_over(cohort: &CohortId, looking: &Looking, pass: PassId) -> Result<Looked, StateError> {
@@ -132,7 +142,13 @@ fn note_plan(id: &CohortId, plan: &PassPlan, looking: &Looking, now: Timestamp) 
 
 /// How it ends when there is nothing to send and nothing to write down.
 fn nothing_to_do(id: &CohortId, plan: &PassPlan, looking: &Looking) -> Option<Looked> {
-    let looked = |ended, condition| Looked { cohort: id.clone(), ended, condition, is_lost: false };
+    let looked = |ended, condition| Looked {
+        cohort: id.clone(),
+        ended,
+        condition,
+        is_lost: false,
+        settles_again_at: None,
+    };
     if let Some(failed) = plan.failed.first() {
         let (why, ways_out) = looking.at.plan_error(&failed.error);
         let failing = Failing { why, ways_out, needs_person: false };
@@ -158,7 +174,13 @@ fn nothing_to_do(id: &CohortId, plan: &PassPlan, looking: &Looking) -> Option<Lo
 
 fn judged(id: &CohortId, report: &PassReport, looking: &Looking) -> Looked {
     let now = looking.at.clock().now();
-    let looked = |ended, condition| Looked { cohort: id.clone(), ended, condition, is_lost: false };
+    let looked = |ended, condition| Looked {
+        cohort: id.clone(),
+        ended,
+        condition,
+        is_lost: false,
+        settles_again_at: None,
+    };
     let Some(cohort) = report.cohorts.first() else {
         return looked(Ended::Settled, Condition::InStep);
     };

@@ -24,13 +24,15 @@ pub(super) const FAILURES_TOLD: u32 = 3;
 impl Lead {
     /// A look has ended.
     pub(super) fn looked(&mut self, looked: Looked) {
-        let Looked { cohort, ended, condition, is_lost } = looked;
+        let Looked { cohort, ended, condition, is_lost, settles_again_at } = looked;
         self.is_lost |= is_lost;
         if !settings::cohorts(&self.config).any(|known| *known == cohort) {
             return self.queue.forget(&Key::from(cohort)); // it left the config meanwhile
         }
         let now = self.at.clock().now();
         let next = schedule::next(self.schedule_of(&cohort), now);
+        // One that is over waits for something else: the schedule looks again.
+        let next = next.into_iter().chain(settles_again_at.filter(|at| *at > now)).min();
         let until = next.map(|next| Instant::now() + schedule::until(next, now));
         let backoff =
             Backoff { first: self.config.watch.first_wait, longest: self.config.watch.longest_wait };

@@ -123,6 +123,10 @@ pub(super) enum Action {
     HangAfter,
     /// It is answered after so many milliseconds.
     Delay(u64),
+    /// The connection closes without an answer, and it is done later: when `POST /_sandbox/release` says so.
+    Hold,
+    /// No answer ever comes, and it is done later: when `POST /_sandbox/release` says so.
+    HoldAndHang,
 }
 
 /// What is said instead of doing what was asked.
@@ -147,7 +151,7 @@ impl Action {
                 tokio::time::sleep(std::time::Duration::from_millis(*millis)).await;
                 None
             }
-            Self::DoneBut(_) | Self::LoseAnswer | Self::HangAfter => None,
+            Self::DoneBut(_) | Self::LoseAnswer | Self::HangAfter | Self::Hold | Self::HoldAndHang => None,
         }
     }
 }

@@ -153,6 +153,7 @@ impl Sandbox {
             segments: Segments::default(),
             currents: Currents::default(),
             faults: Faults::default(),
+            held: Held::default(),
             _memory: memory,
         };
         let tasks = Arc::new(Tasks::default());
@@ -189,10 +190,26 @@ struct Inner {
     segments: Segments,
     currents: Currents,
     faults: Faults,
+    /// Requests that are done later.
+    held: Held,
     _memory: Option<Memory>,
 }
 
+/// Requests that the fault plan holds back, the oldest first.
+#[derive(Default)]
+struct Held(Vec<Box<dyn FnOnce(&Shared) + Send>>);
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} held", self.0.len())
+    }
+}
+
 impl Shared {
+    fn hold(&self, request: impl FnOnce(&Self) + Send + 'static) {
+        self.lock().held.0.push(Box::new(request));
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

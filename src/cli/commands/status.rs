@@ -9,6 +9,7 @@ use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, count, counted, dim, out, yellow};
 use crate::cli::view::json::envelope;
+use crate::cli::view::plan::uncertain_line;
 use crate::cli::view::{export as export_view, segments, told};
 use crate::config::Config;
 use crate::foreign::escaped;
@@ -137,6 +138,9 @@ fn human(
                 count(version.in_doubt)
             ));
         }
+        if let Some(until) = version.uncertain_until() {
+            lines.push(format!("    {} {}", yellow("!"), uncertain_line(until)));
+        }
         if version.protected {
             lines.push("    protected".to_owned());
         }
@@ -166,6 +170,8 @@ fn to_json(row: &Row) -> serde_json::Value {
             "name": version.name,
             "members": members,
             "in_doubt": version.in_doubt,
+            "uncertain": version.uncertain(),
+            "uncertain_until": version.uncertain_until().map(timestamp_text),
             "protected": version.protected,
             "runs": version.runs.len(),
         })

@@ -8,7 +8,7 @@ use super::{
 use crate::cli::error::plan_hint;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
 use crate::foreign::escaped;
-use crate::model::{Delivery, Matched, Op};
+use crate::model::{Delivery, Matched, Op, Timestamp, timestamp_text};
 use crate::plan::{Naming, Tally};
 use crate::reconcile::{CohortPlan, Failed, LeftBehind, PassPlan};
 
@@ -62,6 +62,7 @@ fn cohort(cohort: &CohortPlan, showing: &Showing<'_>, lines: &mut Vec<String>) {
         }
         lines.push(format!("    {} unchanged", count(tally.unchanged)));
     }
+    lines.extend(late(cohort));
     lines.extend(super::actions::planned(cohort.actions.as_ref()));
     lines.extend(super::actions::strangers(cohort.strangers.as_ref()));
     if tally.doubt_added + tally.doubt_removed > 0 {
@@ -86,9 +87,39 @@ fn cohort(cohort: &CohortPlan, showing: &Showing<'_>, lines: &mut Vec<String>) {
     }
 }
 
+/// Members whom requests without an answer may have changed, or may still change.
+fn late(cohort: &CohortPlan) -> Vec<String> {
+    let plan = cohort.verdict.approved.plan();
+    let mut lines = Vec::new();
+    if plan.tally.settled_again > 0 {
+        let who = counted(plan.tally.settled_again, "member");
+        lines.push(format!(
+            "    {} {who} of these once more: Braze may have handled a request without an answer late",
+            yellow("↔")
+        ));
+    }
+    let pending = cohort.record.late.iter().filter(|late| plan.settles.is_none_or(|at| late.until > at));
+    if let Some(until) = pending.map(|late| late.until).max() {
+        lines.push(format!("    {} {}", yellow("!"), uncertain_line(until)));
+    }
+    lines
+}
+
+/// Until when a cohort is not certain.
+pub(in crate::cli) fn uncertain_line(until: Timestamp) -> String {
+    format!(
+        "not certain until {}: Braze may still handle requests that had no answer; the first run after that sends their \
+         members once more where needed",
+        timestamp_text(until)
+    )
+}
+
 /// Who is sent once more because Braze knows them by several identifiers.
 fn once_more(tally: &Tally) -> Vec<String> {
     let mut lines = Vec::new();
+    if tally.settled_again > 0 {
+        return lines; // said by its own line
+    }
     if tally.sent_again > 0 {
         let who = counted(tally.sent_again, "member");
         lines.push(format!("    {} {who} of the added once more: an alias of theirs leaves", yellow("↔")));

@@ -229,6 +229,7 @@ fn braze(shape: shape::Braze, folder: &Path) -> Result<Braze, IdError> {
         requests_per_hour: shape.requests_per_hour.0,
         timeout: positive(shape.timeout.0),
         retry: retry(&shape.retry),
+        settle_again_after: shape.settle_again_after.0,
     })
 }
 

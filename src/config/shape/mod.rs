@@ -200,6 +200,14 @@ pub(in crate::config) struct Braze {
     /// When to give up on a request that Braze does not take.
     #[serde(default)]
     pub(in crate::config) retry: Retry,
+    /// How long Braze may take to handle a request that had no answer, for example of a run that was killed. The first run
+    /// after that sends members of such requests once more, where a late request may have changed them.
+    #[serde(default = "default_settle_again_after")]
+    pub(in crate::config) settle_again_after: Length,
+}
+
+fn default_settle_again_after() -> Length {
+    Length::from_secs(15 * 60)
 }
 
 fn default_partner() -> PathPart {

@@ -87,7 +87,8 @@ impl RunWriter {
         let (bytes, checksum) = closed.map_err(|e| write_error(&self.file, e))?;
         self.file.commit_new()?;
         let (acknowledged, refused) = (RowSet::default(), RowSet::default());
-        Ok(RunRef { id: self.id, op: self.op, rows: self.rows, bytes, checksum, acknowledged, refused })
+        let (id, op, rows, noted) = (self.id, self.op, self.rows, false);
+        Ok(RunRef { id, op, rows, bytes, checksum, acknowledged, refused, noted })
     }
 
     fn flush(&mut self) -> Result<(), StateError> {

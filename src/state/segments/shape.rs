@@ -69,7 +69,8 @@ impl RunShape {
     fn into_run(self, op: Op) -> Option<RunRef> {
         let checksum = u128::from_str_radix(&self.xxh3, 16).ok()?;
         let (acknowledged, refused) = (RowSet::all(self.rows), RowSet::default());
-        Some(RunRef { id: self.id, op, rows: self.rows, bytes: self.bytes, checksum, acknowledged, refused })
+        let (id, rows, bytes) = (self.id, self.rows, self.bytes);
+        Some(RunRef { id, op, rows, bytes, checksum, acknowledged, refused, noted: false })
     }
 }
 

@@ -172,6 +172,10 @@ async fn answer(
         Endpoint::Cohorts => naming(&value)?,
         _ => changes(&value)?,
     };
+    if let Some(held @ (Action::Hold | Action::HoldAndHang)) = fault {
+        shared.hold(move |shared| drop(settle(shared, &cohort_id, fact)));
+        return hung(&held).await;
+    }
     let _busy = Busy::take(shared, &cohort_id)?;
     tokio::time::sleep(shared.options.latency).await;
     settle(shared, &cohort_id, fact)?;
@@ -180,6 +184,14 @@ async fn answer(
         Some(Action::HangAfter) => std::future::pending().await,
         Some(Action::DoneBut(body)) => Err(Answer { status: StatusCode::CREATED, headers: Vec::new(), body }),
         _ => Err(Answer::new(StatusCode::CREATED, "success")),
+    }
+}
+
+/// No answer, at once or ever.
+async fn hung(held: &Action) -> Result<Response, Answer> {
+    match held {
+        Action::HoldAndHang => std::future::pending().await,
+        _ => Ok(HangUp::response()),
     }
 }
 

@@ -120,8 +120,9 @@ async fn struck(
         Err(refusal) => return Some(refusal),
     };
     match fault {
-        Some(Action::LoseAnswer) => None,
-        Some(Action::HangAfter) => std::future::pending().await,
+        // What is held elsewhere is done at once here: Heap knows events by their keys, so their order does not matter.
+        Some(Action::LoseAnswer | Action::Hold) => None,
+        Some(Action::HangAfter | Action::HoldAndHang) => std::future::pending().await,
         Some(Action::DoneBut(body)) => Some(Answer::new(StatusCode::OK, says(body))),
         _ => Some(answer),
     }

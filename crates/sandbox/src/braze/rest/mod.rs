@@ -26,6 +26,7 @@ use serve::Work;
 pub(super) use serve::routes;
 
 /// One endpoint.
+#[derive(Clone)]
 struct Call {
     path: &'static str,
     endpoint: Endpoint,

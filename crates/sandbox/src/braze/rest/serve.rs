@@ -107,6 +107,11 @@ async fn struck(
         }
         None => {}
     }
+    if let Some(held @ (Action::Hold | Action::HoldAndHang)) = fault {
+        let (call, headers, query) = (call.clone(), headers.clone(), query.to_owned());
+        shared.hold(move |shared| drop(done(shared, &call, &headers, &query, body)));
+        return if held == Action::HoldAndHang { std::future::pending().await } else { None };
+    }
     let answer = match done(shared, call, headers, query, body) {
         Ok(answer) => answer,
         Err(refusal) => return Some(refusal),

@@ -1,0 +1,220 @@
+//! Requests that Braze handles late: after the run that sent them is gone and a later run has settled their members.
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+/// A cohort of ten users. Requests without an answer are over as soon as the next run starts.
+fn filled(more: &str) -> (Workspace, Sandbox) {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let people: Vec<Value> = users(13).map(|id| json!({ "external_id": id })).collect();
+    sandbox.door("/_sandbox/people", &json!(people).to_string());
+    let connection = "    rest_api_key: { env: TEST_REST_KEY }\n    settle_again_after: 1ms\n";
+    w.config(&sandbox, &["carts"], connection);
+    w.write("sync.yaml", w.read("sync.yaml") + more).source("carts", users(10));
+    w.run(&["reconcile"]).expect(0);
+    (w, sandbox)
+}
+
+fn in_array(sandbox: &Sandbox) -> BTreeSet<String> {
+    sandbox.get("/_sandbox/attributes/syncline_cohorts/carts").1.lines().map(str::to_owned).collect()
+}
+
+/// Three users enter; the run is killed while Braze has the request and has not handled it yet.
+fn killed_while_three_enter(w: &Workspace, sandbox: &Sandbox) {
+    sandbox.faults(r#"[{"on": "users", "do": "hold_and_hang"}]"#);
+    w.source("carts", users(13));
+    let before = sandbox.requests()["users"].as_u64().unwrap();
+    let mut child = w.command(&["reconcile"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("the request is out", || sandbox.requests()["users"].as_u64().unwrap() > before);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    sandbox.faults("[]");
+}
+
+fn release(sandbox: &Sandbox) {
+    sandbox.door("/_sandbox/release", "");
+}
+
+#[track_caller]
+fn in_sync(w: &Workspace, sandbox: &Sandbox) {
+    let before = sandbox.writes();
+    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    assert_eq!(sandbox.writes(), before);
+    w.run(&["state", "verify"]).expect(0);
+}
+
+#[test]
+fn a_request_of_a_killed_run_is_handled_after_the_next_run() {
+    let (w, sandbox) = filled("");
+    killed_while_three_enter(&w, &sandbox);
+    w.source("carts", users(10));
+    w.run(&["reconcile"]).expect(0).says(&["removed 3; 10 members"]);
+    w.run(&["status"]).expect(0).says(&["10 members", "not certain until 20"]);
+    w.run(&["state", "gc"]).expect(0);
+    release(&sandbox);
+    assert_eq!(sandbox.members("carts"), members(users(13)), "the late request has undone the removal");
+    w.run(&["plan"]).expect(0).says(&["- remove 3", "3 members of these once more"]);
+    w.run(&["reconcile"]).expect(0).says(&["removed 3; 10 members"]);
+    assert_eq!(sandbox.members("carts"), members(users(10)));
+    in_sync(&w, &sandbox);
+    let status = w.run(&["status", "--format", "json"]).expect(0).json();
+    assert_eq!(status["cohorts"][0]["record"]["uncertain_until"], Value::Null);
+}
+
+#[test]
+fn a_request_that_timed_out_is_handled_after_its_retry_and_the_next_run() {
+    let (w, sandbox) = filled("");
+    w.write("sync.yaml", w.read("sync.yaml").replace("settle_again_after: 1ms", "settle_again_after: 8s"));
+    sandbox.faults(r#"[{"on": "users", "do": "hold"}]"#);
+    w.source("carts", users(13)).run(&["reconcile"]).expect(0).says(&["added 3; 13 members"]);
+    w.source("carts", users(10)).run(&["reconcile"]).expect(0).says(&["removed 3"]);
+    release(&sandbox);
+    assert_eq!(sandbox.members("carts").len(), 13);
+    until("they are removed once more", || {
+        w.run(&["reconcile"]).expect(0);
+        sandbox.members("carts") == members(users(10))
+    });
+}
+
+#[test]
+fn a_late_removal_is_undone_as_well() {
+    let (w, sandbox) = filled("");
+    sandbox.faults(r#"[{"on": "users", "times": 0, "do": "hold"}]"#);
+    w.source("carts", users(8)).run(&["reconcile"]).expect(5).says(&["2 members in doubt"]);
+    sandbox.faults("[]");
+    w.source("carts", users(10)).run(&["reconcile"]).expect(0).says(&["added 2; 10 members"]);
+    release(&sandbox);
+    assert_eq!(sandbox.members("carts").len(), 8);
+    w.run(&["reconcile"]).expect(0).says(&["added 2; 10 members"]);
+    assert_eq!(sandbox.members("carts"), members(users(10)));
+    in_sync(&w, &sandbox);
+}
+
+#[test]
+fn a_member_who_stands_as_the_late_request_asked_is_not_sent_again() {
+    let (w, sandbox) = filled("");
+    killed_while_three_enter(&w, &sandbox);
+    w.run(&["reconcile"]).expect(0).says(&["added 3; 13 members"]);
+    release(&sandbox);
+    assert_eq!(sandbox.members("carts"), members(users(13)));
+    in_sync(&w, &sandbox);
+}
+
+#[test]
+fn the_second_settle_may_be_late_itself() {
+    let (w, sandbox) = filled("");
+    killed_while_three_enter(&w, &sandbox);
+    w.source("carts", users(10)).run(&["reconcile"]).expect(0);
+    release(&sandbox);
+    sandbox.faults(r#"[{"on": "users", "times": 0, "do": "hold"}]"#);
+    w.run(&["reconcile"]).expect(5).says(&["3 members in doubt"]);
+    sandbox.faults("[]");
+    // They enter again before the held removals are handled.
+    w.source("carts", users(13)).run(&["reconcile"]).expect(0).says(&["added 3; 13 members"]);
+    release(&sandbox);
+    assert_eq!(sandbox.members("carts"), members(users(10)));
+    w.run(&["reconcile"]).expect(0).says(&["added 3; 13 members"]);
+    assert_eq!(sandbox.members("carts"), members(users(13)));
+    in_sync(&w, &sandbox);
+}
+
+#[test]
+fn attributes_are_settled_again_too() {
+    let (w, sandbox) = filled("    deliver: attribute\n");
+    sandbox.faults(r#"[{"on": "users_track", "times": 0, "do": "hold"}]"#);
+    w.source("carts", users(13)).run(&["reconcile"]).expect(5);
+    sandbox.faults("[]");
+    w.source("carts", users(10)).run(&["reconcile"]).expect(0);
+    release(&sandbox);
+    assert_eq!(in_array(&sandbox).len(), 13);
+    w.run(&["reconcile"]).expect(0).says(&["removed 3"]);
+    assert_eq!(in_array(&sandbox), members(users(10)));
+}
+
+#[test]
+fn a_delivery_change_waits_for_late_requests_of_the_old_delivery() {
+    let (w, sandbox) = filled("");
+    killed_while_three_enter(&w, &sandbox);
+    w.write("sync.yaml", w.read("sync.yaml") + "    deliver: attribute\n    guard: { max_removed: 100% }\n");
+    w.source("carts", users(10)).run(&["reconcile"]).expect(0).says(&["removed 13"]);
+    release(&sandbox);
+    assert_eq!(sandbox.members("carts").len(), 3);
+    w.run(&["reconcile"]).expect(0).says(&["removed 3"]);
+    w.run(&["reconcile"]).expect(0).says(&["added 10"]);
+    assert_eq!((sandbox.members("carts").len(), in_array(&sandbox)), (0, members(users(10))));
+}
+
+#[test]
+fn an_emptied_cohort_is_emptied_for_good() {
+    let (w, sandbox) = filled("");
+    killed_while_three_enter(&w, &sandbox);
+    let connections = w.read("sync.yaml").split("cohorts:").next().unwrap().to_owned();
+    w.write("sync.yaml", connections + "removed: [ { cohort: carts, members: remove } ]\n");
+    w.run(&["reconcile"]).expect(0).says(&["removed 13"]);
+    release(&sandbox);
+    assert_eq!(sandbox.members("carts").len(), 3);
+    w.run(&["reconcile"]).expect(0).says(&["removed 3"]);
+    assert_eq!(sandbox.members("carts").len(), 0);
+    in_sync(&w, &sandbox);
+}
+
+#[test]
+fn a_saved_plan_does_not_end_what_it_has_not_looked_for() {
+    let (w, sandbox) = filled("");
+    killed_while_three_enter(&w, &sandbox);
+    w.source("carts", users(10)).run(&["reconcile"]).expect(0);
+    w.source("carts", users(11)).run(&["plan", "--out", "saved.plan"]).expect(0);
+    w.run(&["reconcile", "--plan", "saved.plan"]).expect(0);
+    release(&sandbox);
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(sandbox.members("carts"), members(users(11)));
+    in_sync(&w, &sandbox);
+}
+
+#[test]
+fn until_then_a_plan_and_the_status_say_that_a_cohort_is_not_certain() {
+    let (w, sandbox) = filled("");
+    w.write("sync.yaml", w.read("sync.yaml").replace("    settle_again_after: 1ms\n", ""));
+    killed_while_three_enter(&w, &sandbox);
+    w.source("carts", users(10)).run(&["reconcile"]).expect(0);
+    w.run(&["plan"]).expect(0).says(&["In step", "not certain until 20"]);
+    let status = w.run(&["status", "--format", "json"]).expect(0).json();
+    let record = &status["cohorts"][0]["record"];
+    assert_eq!((&record["uncertain"], record["uncertain_until"].is_string()), (&3.into(), true));
+    in_sync(&w, &sandbox);
+}
+
+#[test]
+fn watch_settles_again_by_itself() {
+    let (w, sandbox) = filled("");
+    let settle = w.read("sync.yaml").replace("settle_again_after: 1ms", "settle_again_after: 4s");
+    w.write("sync.yaml", settle + watch::PATIENCE + "  schedule: { every: 24h }\n");
+    killed_while_three_enter(&w, &sandbox);
+    w.source("carts", users(10));
+    let watch = watch::Watch::start(&w);
+    until("the next run settles them", || sandbox.requests()["removed"].as_u64().unwrap() >= 3);
+    release(&sandbox);
+    until("they are settled again", || sandbox.members("carts") == members(users(10)));
+    drop(watch);
+    assert_eq!(sandbox.requests()["removed"], 6);
+}
+
+#[test]
+fn late_requests_of_many_runs_are_kept_in_few_files() {
+    let (w, sandbox) = filled("");
+    w.write("sync.yaml", w.read("sync.yaml").replace("    settle_again_after: 1ms\n", ""));
+    for people in 11..23 {
+        sandbox.faults(r#"[{"on": "users", "do": "reset"}]"#);
+        w.source("carts", users(people)).run(&["reconcile"]).expect(0).says(&["added 1"]);
+    }
+    let status = w.run(&["status", "--format", "json"]).expect(0).json();
+    assert_eq!(status["cohorts"][0]["record"]["uncertain"], 12, "each user once");
+    let newest = w.snapshot(".syncline/cohorts/carts/versions").pop().unwrap().1;
+    let version: Value = serde_json::from_slice(&newest).unwrap();
+    assert!(version["late"].as_array().unwrap().len() <= 7, "{version}");
+    in_sync(&w, &sandbox);
+}
