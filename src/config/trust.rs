@@ -131,7 +131,7 @@ fn diff(path: &[String], ours: Option<&Node>, theirs: Option<&Node>, keys: &mut 
     let ours_first =
         our_entries.iter().chain(their_entries.iter().filter(|entry| our.get(&entry.key).is_none()));
     for entry in ours_first {
-        let below = [path, &[entry.key.clone()]].concat();
+        let below = [path, std::slice::from_ref(&entry.key)].concat();
         diff(&below, our.get(&entry.key), their.get(&entry.key), keys);
     }
 }

@@ -21,8 +21,8 @@ pub fn is_private_address(ip: IpAddr) -> bool {
 
 /// Whether the host of a URL is this machine, by a literal address or as `localhost`.
 #[must_use]
-pub fn is_loopback_host(host: Option<url::Host<&str>>) -> bool {
-    match host {
+pub fn is_loopback_host(url: &url::Url) -> bool {
+    match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
         Some(url::Host::Ipv6(ip)) => ip.is_loopback(),

@@ -40,7 +40,7 @@ impl PublicOnly {
 }
 
 fn note(named: &Named, url: &url::Url) {
-    if let Some(host) = url.host_str().filter(|_| !is_loopback_host(url.host())) {
+    if let Some(host) = url.host_str().filter(|_| !is_loopback_host(url)) {
         named.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned());
     }
 }
@@ -63,7 +63,7 @@ impl HttpConnector for PublicOnly {
 
 /// Follows a redirect unless it leads to a private address, from a public server to this machine, or away from TLS.
 fn follow(attempt: Attempt<'_>, named: &Named) -> reqwest::redirect::Action {
-    let is_local = |url: &url::Url| is_loopback_host(url.host());
+    let is_local = |url: &url::Url| is_loopback_host(url);
     let Some(first) = attempt.previous().first() else { return attempt.stop() };
     let (from_local, to) = (is_local(first), attempt.url());
     let what = if attempt.previous().len() > REDIRECTS_MAX {

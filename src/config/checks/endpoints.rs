@@ -87,7 +87,7 @@ pub(super) fn servers_are_allowed(tree: &Node, problems: &mut Vec<Problem>) {
         allowed.filter_map(|text| Url::parse(text).ok()).map(|url| url.origin()).collect();
     for (purpose, text, place) in addresses(tree) {
         let Some(url) = Url::parse(text).ok().filter(|url| is_web(url.as_str())) else { continue };
-        if is_loopback_host(url.host()) || allowed.contains(&url.origin()) {
+        if is_loopback_host(&url) || allowed.contains(&url.origin()) {
             continue;
         }
         let host = url.host_str().unwrap_or_default();
