@@ -390,7 +390,7 @@ fn soak(minutes: u64) {
             post(
                 &sandbox,
                 "/_sandbox/currents/post",
-                &format!(r#"{{"url":"{url}","token":"{SECRET}","events":50,"people":500,"seed":{second}}}"#),
+                &format!(r#"{{"url":"{url}","token":"{SECRET}","events":50,"users":500,"seed":{second}}}"#),
             );
         }
         if second % 60 == 0 {
