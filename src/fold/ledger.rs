@@ -108,7 +108,8 @@ impl<'a> Ledger<'a> {
         let next = segment.arrived;
         segment.arrived += u64::from(known.is_none());
         let mut order = None;
-        if known.is_some() || page.pages > 1 {
+        let is_large = page.add.len() + page.remove.len() > merge::SYNC_LEN_MAX;
+        if known.is_some() || page.pages > 1 || is_large {
             let sync = place(&mut segment.syncs, known, signed, next, &page);
             order = Some(sync.order);
             batch.sign(&page.sync, signed);

@@ -7,16 +7,15 @@ use crate::model::{ConnectionName, Op};
 use crate::state::{Change, Merged, Segment, StateError, StateWriter, Sync, sync_hash};
 
 /// A sync with more users than this in one batch has runs of its own. Small under test, so that few users do.
-const SYNC_LEN_MAX: usize = if cfg!(test) { 6 } else { 8192 };
-/// So many changes are not merged at least, since an earlier one may still arrive.
-const CHANGES_KEPT: usize = if cfg!(test) { 128 } else { 32 << 10 };
-/// With more changes than this, those before the newest [`CHANGES_KEPT`] are merged.
-const CHANGES_MAX: usize = 2 * CHANGES_KEPT;
+pub(super) const SYNC_LEN_MAX: usize = if cfg!(test) { 6 } else { 8192 };
+/// So many changes are not merged at least, or as many as one batch has, since an earlier one may still arrive. Each
+/// batch and each reader reads all of them. With twice as many, the others are merged.
+const CHANGES_KEPT: usize = if cfg!(test) { 128 } else { 4096 };
 /// Each reader reads all files of changes.
 const FILES_MAX: usize = 8;
 /// Each run is an open file while a table is read.
 const RUNS_MAX: usize = 8;
-/// The newest syncs with runs that are not merged, since a page of an earlier one may still arrive.
+/// The newest syncs that are not merged, since a page of an earlier one may still arrive.
 const SYNCS_KEPT: usize = 12;
 /// With this many more syncs with runs, those before the newest are merged.
 const SYNCS_MORE: usize = 12;
@@ -50,6 +49,10 @@ pub(super) fn write(
     Ok(())
 }
 
+fn changes_kept(batch_len: usize) -> usize {
+    CHANGES_KEPT.max(batch_len)
+}
+
 fn has_runs(sync: &Sync) -> bool {
     !sync.adds.is_empty() || !sync.removes.is_empty()
 }
@@ -59,7 +62,7 @@ fn is_due(segment: &Segment, batch: &SegmentBatch) -> bool {
     let with_runs = segment.syncs.iter().filter(|sync| has_runs(sync)).count();
     let whole = segment.syncs.iter().filter(|sync| sync.is_whole() && !has_runs(sync)).count();
     segment.changes.len() + usize::from(!batch.changes.is_empty()) > FILES_MAX
-        || batch.stored.len() + batch.changes.len() > CHANGES_MAX
+        || batch.stored.len() + batch.changes.len() > 2 * changes_kept(batch.changes.len())
         || with_runs >= SYNCS_KEPT + SYNCS_MORE
         || whole > WHOLE_MAX
 }
@@ -88,6 +91,7 @@ fn rewrite(
     heap: &ConnectionName,
 ) -> Result<(), StateError> {
     let SegmentBatch { stored, changes, ended, .. } = batch;
+    let kept = changes_kept(changes.len());
     let mut all: Vec<Change> = stored.into_iter().chain(changes).collect();
     all.retain(|change| !ended.contains(&change.sync));
     // A change has the time of its sync, which another page of it may have changed.
@@ -97,7 +101,7 @@ fn rewrite(
         change.signed = signed.get(&change.sync).copied().unwrap_or(change.signed);
     }
     all.retain(|change| segment.drained.is_none_or(|drained| change.signed > drained));
-    if let Some(until) = merged_until(segment, &all) {
+    if let Some(until) = merged_until(segment, &all, kept) {
         all = merge(segment, all, until, state, heap)?;
     }
     // A missing page of the newest of those that were given up may still arrive.
@@ -117,7 +121,7 @@ fn rewrite(
 }
 
 /// Up to which time changes and syncs are merged into the base: not beyond a sync that waits for pages.
-fn merged_until(segment: &Segment, all: &[Change]) -> Option<i64> {
+fn merged_until(segment: &Segment, all: &[Change], kept: usize) -> Option<i64> {
     let waiting = segment.syncs.iter().filter(|sync| !sync.removes_count()).map(|sync| sync.signed).min();
     let with_runs: Vec<i64> =
         segment.syncs.iter().filter(|sync| has_runs(sync)).map(|sync| sync.signed).collect();
@@ -126,11 +130,15 @@ fn merged_until(segment: &Segment, all: &[Change]) -> Option<i64> {
         .checked_sub(SYNCS_KEPT + 1)
         .filter(|_| with_runs.len() >= SYNCS_KEPT + SYNCS_MORE)
         .map(|at| with_runs[at]);
-    let of_changes = (all.len() > CHANGES_MAX).then(|| {
-        let mut signed: Vec<i64> = all.iter().map(|change| change.signed).collect();
-        signed.sort_unstable();
-        signed[signed.len() - CHANGES_KEPT - 1]
+    let of_changes = (all.len() > 2 * kept).then(|| {
+        let mut order: Vec<(i64, u64)> = all.iter().map(|change| (change.signed, change.order)).collect();
+        order.sort_unstable();
+        let by_number = order[order.len() - kept - 1].0;
+        order.dedup();
+        let by_sync = order.len().checked_sub(SYNCS_KEPT + 1).map(|at| order[at].0);
+        by_sync.map(|by_sync| by_sync.min(by_number))
     });
+    let of_changes = of_changes.flatten();
     let until = of_syncs.max(of_changes)?;
     Some(waiting.map_or(until, |waiting| until.min(waiting.saturating_sub(1))))
 }
