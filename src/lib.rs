@@ -19,14 +19,15 @@
 //! |---|---|---|
 //! | [`foreign`] | text that the program did not write, made safe to show: secrets removed, control characters and markup escaped | nothing of ours |
 //! | [`model`] | the nouns; plain values, checked at construction; pure | nothing of ours |
+//! | [`file_glob`] | path globs and the walk over local folders; passes nothing over that a pattern may name | nothing of ours |
 //! | [`objects`] | a bucket's client, for whoever blocks | foreign, model |
 //! | [`events`] | Currents event → Heap event, its names, its person; pure | model |
-//! | [`config`] | bytes → [`config::Config`], or every problem with its place | foreign, model, events |
+//! | [`config`] | bytes → [`config::Config`], or every problem with its place | foreign, model, file_glob, events |
 //! | [`matching`] | row → identifier, or the reason why not; pure | model |
 //! | [`plan`] | diff, guard, cost, digest; pure: no I/O, no clock, no async | model |
 //! | [`state`] | the store, in a folder or a bucket: record, in doubt, checks, journal, rejects, identity map, progress of exports, lease | model, objects |
 //! | [`fold`] | what a Heap's webhook has told: inbox → the membership table of each segment | model, state |
-//! | [`connector`] | the one HTTP client, and a folder per vendor or store | foreign, model, objects, config |
+//! | [`connector`] | the one HTTP client, and a folder per vendor or store | foreign, model, file_glob, objects, config |
 //! | [`receiver`] | HTTP doors → inbox; cannot reach a pass | model, events, config, state |
 //! | [`identity`] | files and Heap Connect's dumps that say who is who → the identity map | model, config, state, connector |
 //! | [`desired`] | reads a source, matches, sorts: an ordered, distinct set on disk | model, config, matching, state, connector |
@@ -35,7 +36,7 @@
 //! | [`export`] | one pass of an export: read, map, send, checkpoint | model, events, config, state, connector, apply |
 //! | [`reconcile`] | one pass over everything; the only one that knows every stage | model, config, matching, plan, state, connector, fold, desired, apply, export |
 //! | [`dashboard`] | the read-only web page of `watch`, as a pure function; everything escaped | model, state |
-//! | [`watch`] | one closed enum of things that wake it, one loop, one queue | foreign, model, config, state, connector, fold, identity, targeting, apply, export, receiver, reconcile, dashboard |
+//! | [`watch`] | one closed enum of things that wake it, one loop, one queue | foreign, model, file_glob, config, state, connector, fold, identity, targeting, apply, export, receiver, reconcile, dashboard |
 //! | [`cli`] | the only module that prints, reads the environment or chooses an exit code | all |
 //!
 //! The sandbox, Braze and Heap in miniature, is a crate of its own (`crates/sandbox`). It imports nothing from here.
@@ -100,6 +101,7 @@ pub mod dashboard;
 pub mod desired;
 pub mod events;
 pub mod export;
+pub mod file_glob;
 pub mod fold;
 pub mod foreign;
 pub mod identity;

@@ -13,13 +13,14 @@ use crate::support::root;
 const MODULES: &[(&str, &[&str])] = &[
     ("foreign", &[]),
     ("model", &[]),
+    ("file_glob", &[]),
     ("objects", &["foreign", "model"]),
     ("events", &["model"]),
-    ("config", &["foreign", "model", "events"]),
+    ("config", &["foreign", "model", "file_glob", "events"]),
     ("matching", &["model"]),
     ("plan", &["model"]),
     ("state", &["model", "objects"]),
-    ("connector", &["foreign", "model", "objects", "config"]),
+    ("connector", &["foreign", "model", "file_glob", "objects", "config"]),
     ("fold", &["model", "state"]),
     ("receiver", &["model", "events", "config", "state"]),
     ("identity", &["model", "config", "state", "connector"]),
@@ -37,6 +38,7 @@ const MODULES: &[(&str, &[&str])] = &[
         &[
             "foreign",
             "model",
+            "file_glob",
             "config",
             "state",
             "connector",
@@ -55,6 +57,7 @@ const MODULES: &[(&str, &[&str])] = &[
         &[
             "foreign",
             "model",
+            "file_glob",
             "objects",
             "config",
             "matching",

@@ -554,6 +554,11 @@ fn a_file_that_the_store_does_not_give_is_told_and_asked_for_again() {
     w.run(&["export"]).expect(1).says(&["nothing was sent", "cannot open"]);
     drop(socket);
     std::fs::remove_file(w.path("cur/2.avro")).unwrap();
+    // A pipe that is opened like a file waits for a writer for ever.
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o644);
+    nix::unistd::mkfifo(&w.path("cur/2.avro"), mode).unwrap();
+    w.run(&["export"]).expect(1).says(&["cannot open", "it is a pipe and not a file"]);
+    std::fs::remove_file(w.path("cur/2.avro")).unwrap();
     w.write("cur/2.avro", opens(&[("a2", NOW, Some("u1"), None)], "null"));
     w.run(&["export"]).expect(0).says(&["sent 1"]);
 }

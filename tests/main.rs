@@ -53,6 +53,8 @@ mod sandbox;
 mod saved_plans;
 mod secrets;
 mod segments;
+mod source_content;
+mod source_files;
 mod sources;
 mod sql;
 mod standby;

@@ -2,7 +2,7 @@
 
 use crate::support::azure::Azure;
 use crate::support::s3::{S3, S3_KEYS};
-use crate::support::web::{Fault, Web};
+use crate::support::web::{Fault, Style, Web};
 use crate::support::*;
 
 /// A config whose cohort `carts` is read from here.
@@ -139,4 +139,165 @@ fn blobs_of_azure_and_a_state_there() {
     keyed(&["reconcile"]).expect(0).says(&["removed 100"]);
     keyed(&["state", "verify"]).expect(0).says(&["Whole: 1 cohort"]);
     assert!(!w.path(".syncline").exists(), "nothing of the state is here");
+}
+
+/// Without a tag and a time nothing tells that a file is the same: it is read in every run.
+#[test]
+fn a_web_file_without_tag_and_time_is_read_in_every_run() {
+    let (web, w, sandbox) = (Web::start(), Workspace::new(), Sandbox::start());
+    web.style(Style { tag: None, modified: false, ..Style::default() });
+    web.put("/carts.csv", csv(users(40)));
+    reading(&w, &sandbox, &format!("'{}/carts.csv'", web.url));
+    w.run(&["reconcile"]).expect(0).says(&["added 40"]);
+    // Of the same length.
+    web.put("/carts.csv", csv((1..10).chain(11..41).chain([99]).map(|n| format!("user-{n}"))));
+    w.run(&["reconcile"]).expect(0).says(&["added 2", "removed 2"]);
+    web.plain();
+    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    assert_eq!(web.plain(), 1, "its parts could not be tied together, so it is read at once");
+}
+
+#[test]
+fn a_weak_tag_is_compared_and_never_sent() {
+    let (web, w, sandbox) = (Web::start(), Workspace::new(), Sandbox::start());
+    web.style(Style { tag: Some("W/"), modified: false, ..Style::default() });
+    let long = |first: usize| csv((0..1_000_000).map(|n| format!("user-{}", first + n % 5000)));
+    web.put("/carts.csv", long(0));
+    reading(&w, &sandbox, &format!("'{}/carts.csv'", web.url));
+    w.run(&["reconcile"]).expect(0).says(&["added 5,000"]);
+    assert!(web.ranges().len() > 1, "it has more than 8 MiB");
+    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    // The same content, with a strong tag: no other one.
+    web.style(Style { modified: false, ..Style::default() });
+    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    assert_eq!(web.ranges(), Vec::<String>::new());
+    web.style(Style { tag: Some("W/"), modified: false, ..Style::default() });
+    web.put("/carts.csv", long(1000));
+    web.faults(&[Fault::Replace(long(1000).into_bytes()), Fault::Replace(long(3000).into_bytes())]);
+    w.run(&["reconcile"]).expect(1).says(&["changed while it was read", "nobody was added or removed"]);
+    assert_eq!(sandbox.members("carts"), members(users(5000)));
+}
+
+#[test]
+fn servers_without_head_or_ranges_or_lengths_are_read_all_the_same() {
+    let parquet = std::fs::read(root().join("tests/parquet/people.snappy.parquet")).unwrap();
+    for (head, ranges, length) in [
+        (false, true, true),
+        (true, false, true),
+        (false, false, true),
+        (true, false, false),
+        (false, false, false),
+    ] {
+        let (web, w, sandbox) = (Web::start(), Workspace::new(), Sandbox::start());
+        web.style(Style { head, ranges, length, ..Style::default() });
+        web.put("/carts.csv", csv(users(40)));
+        reading(&w, &sandbox, &format!("'{}/carts.csv'", web.url));
+        w.run(&["reconcile"]).expect(0).says(&["added 40"]);
+        assert_eq!(sandbox.members("carts"), members(users(40)));
+        // Its tag is known without its bytes.
+        w.run(&["reconcile"]).expect(0).says(&["In step"]);
+        if length {
+            web.put("/carts.csv", csv(users(10)));
+            web.faults(&[const { Fault::Cut }; 40]);
+            w.run(&["reconcile"]).expect(5).says(&["cannot read http://127.0.0.1"]);
+            assert_eq!(sandbox.members("carts"), members(users(40)));
+            web.faults(&[]);
+        }
+        web.put("/p.parquet", parquet.clone());
+        reading(&w, &sandbox, &format!("'{}/p.parquet'", web.url));
+        w.write("sync.yaml", w.read("sync.yaml").replace("external_id: identity", "external_id: id"));
+        // The guard withholds the removals: nearly all members would leave.
+        w.run(&["plan"]).expect(6).says(&["2 people in 4 rows of 1 file"]);
+        reading(&w, &sandbox, &format!("'{}/gone.csv'", web.url));
+        w.run(&["reconcile"]).expect(1).says(&["cannot read http://127.0.0.1", "404"]);
+    }
+}
+
+/// A listing as S3 writes it.
+fn listing(keys: &[&str], bytes: &[u8]) -> String {
+    let each = keys.iter().map(|key| {
+        let key = key.replace('&', "&amp;").replace('<', "&lt;").replace('\u{1}', "&#x1;");
+        let (len, tag) = (bytes.len(), xxhash_rust::xxh3::xxh3_64(bytes));
+        format!(
+            "<Contents><Key>{key}</Key><LastModified>2026-11-27T10:00:00.000Z</LastModified>\
+             <ETag>&quot;{tag:x}&quot;</ETag><Size>{len}</Size></Contents>"
+        )
+    });
+    let each: String = each.collect();
+    format!("<ListBucketResult><Name>b</Name><IsTruncated>false</IsTruncated>{each}</ListBucketResult>")
+}
+
+/// Each key is asked for with its own characters, encoded once: the server knows only these addresses.
+#[test]
+fn keys_are_taken_exactly() {
+    let keys = [
+        ("a//b.csv", "a//b.csv"),
+        ("day=2026-11-27 10%3A00/~x#1.csv", "day%3D2026-11-27%2010%253A00/~x%231.csv"),
+        ("ö&<>+=\"'(1),@:;$.csv", "%C3%B6%26%3C%3E%2B%3D%22%27%281%29%2C%40%3A%3B%24.csv"),
+        ("a%2Fb%25.csv", "a%252Fb%2525.csv"),
+        (" a .csv", "%20a%20.csv"),
+        ("a...csv", "a...csv"),
+    ];
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let bytes = csv(users(3));
+    for (key, address) in keys {
+        let web = Web::start();
+        let store = format!("endpoint: '{}', region: us-east-1", web.url);
+        web.put(&format!("/b/in/{address}"), bytes.clone());
+        let quoted = key.replace('\'', "''");
+        reading(&w, &sandbox, &format!("'s3://b/in/{quoted}', {store}"));
+        with_keys(&w, &["plan"]).expect(0).says(&["3 people in 3 rows of 1 file"]);
+        // Beside keys that no client can ask for.
+        let others = ["in/", "in/../x.txt", "in/\u{1}", "in//", "in/./.csv.txt"];
+        let all: Vec<String> = [format!("in/{key}")].into_iter().chain(others.map(str::to_owned)).collect();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        web.put("/b?list-type=2&prefix=in%2F", listing(&all, bytes.as_bytes()));
+        reading(&w, &sandbox, &format!("'s3://b/in/**/*.csv', {store}"));
+        with_keys(&w, &["plan"]).expect(0).says(&["3 people in 3 rows of 1 file"]);
+    }
+}
+
+#[test]
+fn a_key_that_cannot_be_asked_for_is_named_where_it_is_meant() {
+    let (web, w, sandbox) = (Web::start(), Workspace::new(), Sandbox::start());
+    let (store, bytes) = (format!("endpoint: '{}', region: us-east-1", web.url), csv(users(40)));
+    web.put("/b/in/a.csv", bytes.clone());
+    web.put(
+        "/b?list-type=2&prefix=in%2F",
+        listing(&["in/a.csv", "in/.b.csv", "in/_tmp/c.csv"], bytes.as_bytes()),
+    );
+    reading(&w, &sandbox, &format!("'s3://b/in/**/*.csv', {store}"));
+    with_keys(&w, &["reconcile"]).expect(0).says(&["added 40"]);
+    let json = with_keys(&w, &["plan", "--format", "json"]).expect(0).json();
+    assert_eq!(json["cohorts"][0]["source"]["skipped_files"], 2, "{json}");
+    for key in ["in/x/../b.csv", "in/\u{1}.csv"] {
+        web.put("/b?list-type=2&prefix=in%2F", listing(&["in/a.csv", key], bytes.as_bytes()));
+        let run = with_keys(&w, &["reconcile"]).expect(1).says(&[
+            "cannot read s3://b/in/",
+            "its key has",
+            "nothing was removed",
+        ]);
+        assert!(!(run.stdout + &run.stderr).contains("credentials"));
+    }
+    reading(&w, &sandbox, &format!("'s3://b//in/a.csv', {store}"));
+    with_keys(&w, &["reconcile"]).expect(1).says(&["s3://b//in/a.csv", "begins with a slash"]);
+    assert_eq!(sandbox.members("carts"), members(users(40)));
+}
+
+#[test]
+fn an_export_is_not_stopped_by_keys_that_are_no_events() {
+    let (web, w, sandbox) = (Web::start(), Workspace::new(), Sandbox::start());
+    w.write(
+        "sync.yaml",
+        format!(
+            "version: 1\nconnections: {{ heap: {{ kind: heap, endpoint: '{}', app_id: '11' }} }}\n\
+             exports: [ {{ id: e, source: {{ kind: currents_storage, url: 's3://b/in', endpoint: '{}', region: us-east-1 }}, to: heap }} ]\n",
+            sandbox.url, web.url
+        ),
+    );
+    let top = "/b?delimiter=%2F&list-type=2&prefix=in%2F";
+    web.put(top, listing(&["in/", "in//notes.txt", "in/../x", "in/\u{1}"], b"x"));
+    with_keys(&w, &["export"]).expect(0);
+    web.put(top, listing(&["in/\u{1}.avro"], b"x"));
+    with_keys(&w, &["export"]).expect(1).says(&["cannot read s3://b/in/", "control character"]);
 }

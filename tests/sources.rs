@@ -180,7 +180,12 @@ fn a_compressed_file_that_was_cut() {
     }
     broken.w.write("a.csv.gz", "");
     broken.check(1, &["a.csv.gz is cut short: it is empty, not even compressed"]);
-    broken.w.write("a.csv.gz", "identity\nnot compressed\n");
+    // What is not compressed at all is whole, whatever its name says.
+    broken.w.write("a.csv.gz", forty());
+    broken.check(0, &["In step"]);
+    let mut damaged = whole.clone();
+    damaged[12..20].fill(0xff);
+    broken.w.write("a.csv.gz", damaged);
     broken.check(1, &["a.csv.gz cannot be unpacked"]);
 
     let whole = zstd::encode_all(forty().as_bytes(), 0).unwrap();

@@ -276,7 +276,7 @@ pub(super) fn file_hint(error: &FileError) -> Option<String> {
              if a last row without a line break is right, set `final_newline: optional` under the cohort's `source:`"
                 .to_owned()
         }
-        FileError::Utf16 { .. } => "nobody was added or removed. Save it as UTF-8".to_owned(),
+        FileError::Foreign { remedy, .. } => format!("nothing was added or removed. To use it: {remedy}"),
         FileError::Unpack { .. } => "nobody was added or removed. Export it again".to_owned(),
         FileError::Changed { .. } | FileError::FilesChanged { .. } => {
             "nobody was added or removed. Write the file under another name and rename it when it is whole, then run again".to_owned()
@@ -287,6 +287,11 @@ pub(super) fn file_hint(error: &FileError) -> Option<String> {
         }
         FileError::DuplicateColumn { .. } => "rename one of the two columns".to_owned(),
         FileError::Malformed { .. } => "nobody was added or removed. Correct the row, or export the file again".to_owned(),
+        FileError::List { .. } => {
+            "correct it, or write a narrower pattern. A file that cannot be seen may hold members".to_owned()
+        }
+        FileError::BadKey { .. } => "copy the object to another key, or write a narrower pattern".to_owned(),
+        FileError::BadGlob { .. } => "correct the wildcards in `path:`".to_owned(),
         FileError::Outside { .. } => "name its folder under `roots:` at the top of the config".to_owned(),
         FileError::UnknownFormat { .. } => "add `format: csv`, `tsv`, `ndjson`, `parquet` or `avro` to the source".to_owned(),
         FileError::Stopped => return None,

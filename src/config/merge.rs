@@ -3,6 +3,7 @@
 //! Maps merge and lists are replaced in an environment; included files add to the maps and lists of
 //! the main file and never replace anything. Every node keeps the place it came from.
 
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use super::confine;
@@ -10,6 +11,7 @@ use super::mask;
 use super::problem::{Code, Problem, did_you_mean};
 use super::source::{Sources, Span};
 use super::tree::{self, Entry, Node, Value};
+use crate::file_glob::{Glob, is_glob, special};
 
 /// What an included file may hold: the parts that a team splits by file.
 const INCLUDABLE: [&str; 6] = ["connections", "cohorts", "identity", "segments", "exports", "removed"];
@@ -95,6 +97,9 @@ fn read(
         return refuse(Problem::new(Code::UnreadableFile, format!("cannot read {name}: {error}")));
     }
     let bytes = match std::fs::metadata(path).and_then(|meta| {
+        if place.is_some() {
+            special(meta.file_type())?;
+        }
         if meta.len() > tree::FILE_LEN_MAX as u64 { Ok(None) } else { std::fs::read(path).map(Some) }
     }) {
         Ok(Some(bytes)) => bytes,
@@ -191,7 +196,13 @@ fn included(folder: &Path, main: &Path, tree: &Node, problems: &mut Vec<Problem>
             );
             continue;
         }
-        let found = glob_files(&folder.join(pattern));
+        let found = match listed(folder, pattern) {
+            Ok(found) => found,
+            Err(problem) => {
+                problems.push(problem.at(item.span, "included from here"));
+                continue;
+            }
+        };
         if found.is_empty() {
             problems.push(
                 Problem::new(Code::IncludeNoMatch, format!("`{pattern}` names no file"))
@@ -221,9 +232,24 @@ fn shown(folder: &Path) -> String {
     if folder.as_os_str().is_empty() { "the current folder".to_owned() } else { folder.display().to_string() }
 }
 
-fn glob_files(pattern: &Path) -> Vec<PathBuf> {
-    let found = pattern.to_str().and_then(|pattern| glob::glob(pattern).ok());
-    found.into_iter().flatten().filter_map(Result::ok).filter(|path| path.is_file()).collect()
+/// The files that an include pattern names. A file that cannot be listed is no file that is not there.
+fn listed(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, Problem> {
+    let glob = Glob::path(pattern).map_err(|error| {
+        Problem::new(Code::IncludeNoMatch, error.to_string()).hint("correct the wildcards")
+    })?;
+    if !is_glob(pattern) {
+        let path = folder.join(pattern);
+        // A link that leads nowhere is a file that cannot be read.
+        return Ok(if path.symlink_metadata().is_ok() { vec![path] } else { Vec::new() });
+    }
+    match glob.find(folder) {
+        Ok(found) => Ok(found.files),
+        Err(error) if error.path == folder.join(glob.prefix()) && error.source.kind() == ErrorKind::NotFound => {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(Problem::new(Code::UnreadableFile, error.to_string())
+            .hint("nothing was removed: a file that cannot be listed may define cohorts. Correct it, or name the files one by one")),
+    }
 }
 
 /// Whether a path, taken by its letters, names something above the folder it starts from.

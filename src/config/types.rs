@@ -51,7 +51,7 @@ pub struct Config {
     /// Every file that the config was read from, the main one first.
     pub files: Vec<PathBuf>,
     /// The globs under `include:`.
-    pub includes: Vec<PathBuf>,
+    pub includes: Vec<String>,
     /// SHA-256 of what the config says, in hex: comments and layout do not count.
     pub digest: String,
 }
@@ -365,7 +365,7 @@ impl Format {
         match name.rsplit_once('.')?.1 {
             "csv" => Some(Self::Csv),
             "tsv" => Some(Self::Tsv),
-            "ndjson" | "jsonl" => Some(Self::Ndjson),
+            "ndjson" | "jsonl" | "json" => Some(Self::Ndjson),
             "parquet" => Some(Self::Parquet),
             "avro" => Some(Self::Avro),
             _ => None,

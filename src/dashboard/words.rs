@@ -113,6 +113,7 @@ pub(super) fn reject(reason: &str) -> Option<&'static str> {
         "unsupported_type" => "type that has no text form as identifier",
         "not_text" => "something other than text",
         "wrong_field_count" => "damaged row: too few or too many fields",
+        "repeated_header" => "header row in the middle of a file",
         _ => return None,
     })
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 
 use tempfile::SpooledTempFile;
 
-use crate::connector::file::{Place, Reading};
+use crate::connector::file::{Place, REPEATED_HEADER, Reading};
 use crate::matching::Unmatched;
 use crate::model::Matched;
 use crate::state::{Reject, RejectLog, StateError};
@@ -38,6 +38,7 @@ impl Rejects {
         Matched {
             rows: reading.rows,
             files: reading.files,
+            skipped_files: reading.skipped,
             duplicates,
             moved,
             ambiguous: 0,
@@ -60,7 +61,7 @@ impl Rejects {
         detail: &str,
         place: Place<'_>,
     ) -> io::Result<()> {
-        self.unreadable += 1;
+        self.unreadable += u64::from(reason != REPEATED_HEADER);
         let reject =
             Reject { reason, detail, file: Some(place.file), line: Some(place.line), ..Reject::default() };
         self.keep(reason, &reject, detail)

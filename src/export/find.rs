@@ -279,7 +279,7 @@ mod tests {
         write(&home, "event_type=a.B/readme.txt", "no");
         let mut record = ExportRecord::default();
         let found = find(&record, now);
-        assert_eq!((paths(&found), found.others, found.is_whole), (vec!["1.avro", "2.avro"], 1, true));
+        assert_eq!((paths(&found), found.others, found.is_whole), (vec!["1.avro", "2.avro"], 2, true));
         read(&mut record, &found);
         let again = find(&record, now);
         assert!(!settle_days(&mut record, &again, now), "they have only just come");

@@ -11,6 +11,9 @@ pub struct Matched {
     pub rows: u64,
     /// Files read.
     pub files: u64,
+    /// Hidden or temporary entries that the source's glob would name otherwise.
+    #[serde(default)]
+    pub skipped_files: u64,
     /// Rows that named somebody again.
     pub duplicates: u64,
     /// Rows with a device or an alias whose owner is known: they stand for the owner.

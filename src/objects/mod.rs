@@ -4,9 +4,12 @@
 //! what an error means, is not known here; errors are words without the query of any address, which may hold a
 //! signature.
 
+mod exact_keys;
 mod public;
 mod ranges;
+mod web;
 
+pub use exact_keys::{Entry, Listing, Span};
 pub use ranges::{Blocks, Object, Ranges, Trouble};
 
 use std::fmt;
@@ -19,9 +22,9 @@ use std::time::Duration;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::http::HttpBuilder;
+use object_store::list::PaginatedListStore;
 use object_store::path::Path;
-use object_store::{ClientOptions, Error, ObjectStore, ObjectStoreScheme, RetryConfig};
+use object_store::{Error, ObjectStore, ObjectStoreScheme, RetryConfig};
 use tokio::runtime::Runtime;
 
 use crate::foreign::{escaped, without_secrets};
@@ -38,7 +41,9 @@ pub struct Objects {
     pub prefix: Path,
     /// The store.
     pub store: Arc<dyn ObjectStore>,
-    thread: Arc<Thread>,
+    lists: Arc<dyn PaginatedListStore>,
+    is_azure: bool,
+    thread: Thread,
 }
 
 impl fmt::Debug for Objects {
@@ -47,14 +52,47 @@ impl fmt::Debug for Objects {
     }
 }
 
-/// The runtime that requests run on. It must not end by waiting, wherever the last of its users is dropped.
-struct Thread(Option<Runtime>);
+/// A thread that requests run on.
+#[derive(Clone)]
+struct Thread(Arc<Owned>);
 
-impl Drop for Thread {
+/// The runtime of it. It must not end by waiting, wherever the last of its users is dropped.
+struct Owned(Option<Runtime>);
+
+impl fmt::Debug for Thread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Thread")
+    }
+}
+
+impl Drop for Owned {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+impl Thread {
+    fn start() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        Ok(Self(Arc::new(Owned(Some(runtime)))))
+    }
+
+    /// Begins a request, to wait for it later.
+    fn begin<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Pending<T> {
+        let (result, pending) = std::sync::mpsc::sync_channel(1);
+        if let Some(runtime) = &self.0.0 {
+            runtime.spawn(async move { result.send(work.await) });
+        }
+        Pending(pending)
+    }
+
+    fn wait<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = io::Result<T>> + Send + 'static,
+    ) -> io::Result<T> {
+        self.begin(work).end().unwrap_or_else(|| Err(io::Error::other("the request was dropped")))
     }
 }
 
@@ -64,29 +102,43 @@ impl Objects {
     /// # Errors
     /// Why there can be none.
     pub fn open(url: &str, options: &[(String, String)]) -> io::Result<Self> {
-        Self::opened(url, |url| connect(url, options))
+        // A second installation for this process changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (root, key) = split(url);
+        let parsed = url::Url::parse(root).map_err(io::Error::other)?;
+        let Connected { store, lists, is_azure } =
+            connect(&parsed, options).map_err(|error| io_error(&error))?;
+        let key = key.trim_end_matches('/');
+        let prefix = if key.is_empty() { Ok(Path::ROOT) } else { exact_keys::path(key) };
+        let prefix = prefix.map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
+        let url = PathBuf::from(url.trim_end_matches('/'));
+        Ok(Self { url, prefix, store, lists, is_azure, thread: Thread::start()? })
     }
 
-    /// A client of the web server of `url`. Unless it is allowed, it is no machine of a private network. Nothing is
-    /// sent yet.
+    /// The path of exactly this key, from the bucket's root on.
     ///
     /// # Errors
-    /// Why there can be none.
-    pub fn open_web(url: &str, is_allowed: bool) -> io::Result<Self> {
-        Self::opened(url, |url| web(url, is_allowed))
+    /// Why the key cannot be asked for.
+    pub fn exact(&self, key: &str) -> Result<Path, String> {
+        if self.is_azure && key.ends_with('/') {
+            return Err("its key ends with a slash, which the client drops".to_owned());
+        }
+        exact_keys::path(key)
     }
 
-    fn opened(
-        url: &str,
-        connect: impl FnOnce(&url::Url) -> Result<(Arc<dyn ObjectStore>, Path), Error>,
-    ) -> io::Result<Self> {
-        // Whoever is first installs it for the process; a second time changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let parsed = url::Url::parse(url).map_err(io::Error::other)?;
-        let (store, prefix) = connect(&parsed).map_err(|error| io_error(&error))?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let url = PathBuf::from(url.trim_end_matches('/'));
-        Ok(Self { url, prefix, store, thread: Arc::new(Thread(Some(runtime))) })
+    /// The key of a path below the prefix.
+    #[must_use]
+    pub fn key(&self, relative: &str) -> String {
+        if self.prefix.is_root() { relative.to_owned() } else { format!("{}/{relative}", self.prefix) }
+    }
+
+    /// Lists the keys that begin with `prefix`, each exactly as the store has it.
+    ///
+    /// # Errors
+    /// Those of the requests.
+    pub fn list(&self, prefix: &str, span: Span) -> Result<Listing, Error> {
+        let (lists, prefix) = (Arc::clone(&self.lists), prefix.to_owned());
+        self.wait(async move { exact_keys::list(lists, prefix, span).await })
     }
 
     /// The object of a path below the prefix.
@@ -103,28 +155,28 @@ impl Objects {
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        self.begin(work).end()
-    }
-
-    /// Begins a request, to wait for it later.
-    fn begin<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, Error>> + Send + 'static,
-    ) -> Pending<T> {
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
-        if let Some(runtime) = &self.thread.0 {
-            runtime.spawn(async move { tell.send(work.await) });
-        }
-        Pending(told)
+        let dropped = || Error::Generic { store: "bucket", source: "the request was dropped".into() };
+        self.thread.begin(work).end().unwrap_or_else(|| Err(dropped()))
     }
 }
 
 /// A request under way.
-struct Pending<T>(std::sync::mpsc::Receiver<Result<T, Error>>);
+struct Pending<T>(std::sync::mpsc::Receiver<T>);
 
 impl<T> Pending<T> {
-    fn end(self) -> Result<T, Error> {
-        self.0.recv().unwrap_or_else(|e| Err(Error::Generic { store: "bucket", source: e.into() }))
+    /// Its result; none if it was dropped.
+    fn end(self) -> Option<T> {
+        self.0.recv().ok()
+    }
+}
+
+/// The bucket's own address, and the key or pattern in it, exactly.
+#[must_use]
+pub fn split(url: &str) -> (&str, &str) {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    match url[host..].find('/') {
+        Some(at) => (&url[..host + at], &url[host + at + 1..]),
+        None => (url, ""),
     }
 }
 
@@ -159,19 +211,15 @@ pub fn settings(
     settings
 }
 
-/// The client of a web server, and the path on it.
-fn web(url: &url::Url, is_allowed: bool) -> Result<(Arc<dyn ObjectStore>, Path), Error> {
-    let mut base = url.clone();
-    base.set_path("/");
-    let options = ClientOptions::new().with_allow_http(url.scheme() == "http");
-    let builder = HttpBuilder::new().with_url(base.as_str()).with_client_options(options);
-    let builder =
-        if is_allowed { builder } else { builder.with_http_connector(public::PublicOnly::new(url)) };
-    Ok((Arc::new(builder.with_retry(retry()).build()?), Path::from_url_path(url.path())?))
+/// The client of a store, in both of its roles.
+struct Connected {
+    store: Arc<dyn ObjectStore>,
+    lists: Arc<dyn PaginatedListStore>,
+    is_azure: bool,
 }
 
 /// The client of the store that the address names, with the settings that it knows.
-fn connect(url: &url::Url, options: &[(String, String)]) -> Result<(Arc<dyn ObjectStore>, Path), Error> {
+fn connect(url: &url::Url, options: &[(String, String)]) -> Result<Connected, Error> {
     macro_rules! built {
         ($builder:ty) => {{
             let with =
@@ -181,11 +229,14 @@ fn connect(url: &url::Url, options: &[(String, String)]) -> Result<(Arc<dyn Obje
                     Err(_) => builder,
                 };
             let builder = options.iter().fold(<$builder>::new().with_url(url.as_str()), with);
-            Arc::new(builder.with_retry(retry()).build()?)
+            let builder = builder.with_retry(retry()).with_http_connector(exact_keys::Connector);
+            let store = Arc::new(builder.build()?);
+            (Arc::clone(&store) as Arc<dyn ObjectStore>, store as Arc<dyn PaginatedListStore>)
         }};
     }
-    let (scheme, path) = ObjectStoreScheme::parse(url)?;
-    let store: Arc<dyn ObjectStore> = match scheme {
+    let (scheme, _) = ObjectStoreScheme::parse(url)?;
+    let is_azure = matches!(scheme, ObjectStoreScheme::MicrosoftAzure);
+    let (store, lists) = match scheme {
         ObjectStoreScheme::AmazonS3 => built!(AmazonS3Builder),
         ObjectStoreScheme::GoogleCloudStorage => built!(GoogleCloudStorageBuilder),
         ObjectStoreScheme::MicrosoftAzure => built!(MicrosoftAzureBuilder),
@@ -194,7 +245,7 @@ fn connect(url: &url::Url, options: &[(String, String)]) -> Result<(Arc<dyn Obje
             return Err(Error::NotImplemented { operation, implementer: "syncline".to_owned() });
         }
     };
-    Ok((store, Path::parse(path)?))
+    Ok(Connected { store, lists, is_azure })
 }
 
 /// A store that does not answer is given up on while somebody still waits for the answer.
@@ -216,18 +267,34 @@ pub fn io_error(error: &Error) -> io::Error {
 
 /// What the store says: short, without secrets and without the query of any address.
 fn plain(error: &Error) -> String {
-    // Before the query of an address is cut off: a part of a secret is not recognized.
+    error_text(error)
+}
+
+/// What an error says with all of its causes: short, without secrets and without the query of any address.
+fn error_text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
     }
-    // Some errors do not repeat what has caused them.
-    let cause = cause.to_string();
-    if !text.contains(&cause) {
-        text = format!("{text}: {cause}");
-    }
+    // Before the query of an address is cut off: a part of a secret is not recognized.
     let text = without_secrets(&text).into_owned();
     let words = text.split_whitespace().map(|word| word.split('?').next().unwrap_or(word));
     escaped(&words.collect::<Vec<_>>().join(" ")).chars().take(MESSAGE_LEN_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_and_what_is_in_it() {
+        assert_eq!(split("s3://b/a/*.csv"), ("s3://b", "a/*.csv"));
+        assert_eq!(split("s3://b"), ("s3://b", ""));
+        assert_eq!(split("s3://b//a"), ("s3://b", "/a"));
+    }
 }

@@ -8,56 +8,35 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use object_store::ClientOptions;
-use object_store::client::{HttpClient, HttpConnector};
+use reqwest::ClientBuilder;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::{Attempt, Policy};
 use url::Host;
 
 use crate::model::{is_loopback_host, is_private_address};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const REDIRECTS_MAX: usize = 5;
 
 /// Hosts that a config or a redirect named, and not the machine's own settings, such as a proxy.
 type Named = Arc<Mutex<BTreeSet<String>>>;
 
-/// Makes clients for the server of one address.
-#[derive(Debug)]
-pub(super) struct PublicOnly {
-    named: Named,
+/// A client for the server of this address.
+pub(super) fn only(builder: ClientBuilder, url: &url::Url) -> ClientBuilder {
+    let named = named(url);
+    let resolver = PublicNames(Arc::clone(&named));
+    builder.dns_resolver(resolver).redirect(Policy::custom(move |attempt| follow(attempt, &named)))
 }
 
-impl PublicOnly {
-    pub(super) fn new(url: &url::Url) -> Self {
-        let named = Named::default();
-        note(&named, url);
-        Self { named }
-    }
+fn named(url: &url::Url) -> Named {
+    let named = Named::default();
+    note(&named, url);
+    named
 }
 
 fn note(named: &Named, url: &url::Url) {
     if let Some(host) = url.host_str().filter(|_| !is_loopback_host(url)) {
         named.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned());
-    }
-}
-
-impl HttpConnector for PublicOnly {
-    #[allow(clippy::disallowed_methods, reason = "the client of web sources, which resolves names by itself")]
-    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        let named = Arc::clone(&self.named);
-        let client = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(REQUEST_TIMEOUT)
-            .dns_resolver(PublicNames(Arc::clone(&self.named)))
-            .redirect(Policy::custom(move |attempt| follow(attempt, &named)))
-            .build();
-        let client = client
-            .map_err(|error| object_store::Error::Generic { store: "HTTP", source: Box::new(error) })?;
-        Ok(HttpClient::new(client))
     }
 }
 
@@ -139,7 +118,7 @@ mod tests {
     fn only_names_of_the_config_are_checked() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let resolve = |url: &str| {
-            let named = PublicOnly::new(&url.parse().unwrap()).named;
+            let named = named(&url.parse().unwrap());
             let name: Name = "localhost".parse().unwrap();
             runtime.block_on(PublicNames(named).resolve(name)).is_ok()
         };

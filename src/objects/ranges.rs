@@ -5,6 +5,7 @@
 //! kind `StaleNetworkFileHandle`. A range that comes short or breaks off is asked for again, and then an error.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,8 @@ use bytes::{Buf as _, Bytes};
 use object_store::path::Path;
 use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore};
 
-use super::{Objects, Pending, io_error};
+use super::web::{Validators, WebFile, is_weak, replaced, strong_part};
+use super::{Entry, Objects, Pending, io_error};
 
 /// Bytes of one request of whoever reads from the start.
 const RANGE_LEN: u64 = 8 << 20;
@@ -29,11 +31,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// An object that was found.
 #[derive(Clone, Debug)]
 pub struct Object {
-    /// Where it is.
-    pub objects: Objects,
-    /// Its name there.
-    pub location: Path,
-    /// Its length in bytes.
+    place: Place,
+    /// Its length in bytes, as far as it is known.
     pub len: u64,
     /// The store's own mark of this content.
     pub tag: Option<String>,
@@ -43,6 +42,12 @@ pub struct Object {
     trouble: Trouble,
 }
 
+#[derive(Clone, Debug)]
+enum Place {
+    Bucket(Objects, Path),
+    Web(Box<WebFile>),
+}
+
 /// The first error of an object's readers.
 pub type Trouble = Arc<Mutex<Option<io::Error>>>;
 
@@ -50,7 +55,8 @@ impl Object {
     /// An object of which this is known.
     #[must_use]
     pub fn new(objects: &Objects, location: Path, len: u64, tag: Option<String>) -> Self {
-        Self { objects: objects.clone(), location, len, tag, modified: None, trouble: Trouble::default() }
+        let place = Place::Bucket(objects.clone(), location);
+        Self { place, len, tag, modified: None, trouble: Trouble::default() }
     }
 
     /// An object of a listing.
@@ -60,25 +66,72 @@ impl Object {
         Self { modified, ..Self::new(objects, meta.location, meta.size, meta.e_tag) }
     }
 
+    /// An object of a listing by exact keys.
+    ///
+    /// # Errors
+    /// Why its key cannot be asked for.
+    pub fn listed(objects: &Objects, entry: Entry) -> Result<Self, String> {
+        let location = objects.exact(&entry.key)?;
+        Ok(Self { modified: Some(entry.modified), ..Self::new(objects, location, entry.len, entry.tag) })
+    }
+
+    /// A file on a web server, which is asked for it. Unless it is allowed, it is no machine of a private network.
+    ///
+    /// # Errors
+    /// When it is not there, or the server cannot be asked.
+    pub fn on_web(url: &str, is_allowed: bool) -> io::Result<Self> {
+        let file = WebFile::find(url, is_allowed)?;
+        let Validators { len, tag, modified } = file.found.clone();
+        let len = len.unwrap_or_default();
+        Ok(Self { place: Place::Web(Box::new(file)), len, tag, modified, trouble: Trouble::default() })
+    }
+
+    /// Fetches all bytes of a file whose server has no ranges; none where there are ranges.
+    ///
+    /// # Errors
+    /// When they do not come.
+    pub fn download(&self) -> Option<io::Result<File>> {
+        match &self.place {
+            Place::Web(file) if !file.has_ranges => Some(file.download()),
+            _ => None,
+        }
+    }
+
+    /// The tag for comparisons: weak and strong tags of one content are the same.
+    #[must_use]
+    pub fn comparable_tag(&self) -> Option<&str> {
+        self.tag.as_deref().map(strong_part)
+    }
+
     /// Takes the first error of its readers, if there was one.
     #[must_use]
     pub fn take_trouble(&self) -> Option<io::Error> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn begin(&self, range: Range<u64>) -> Pending<Bytes> {
-        let (store, location, tag) =
-            (Arc::clone(&self.objects.store), self.location.clone(), self.tag.clone());
-        self.objects.begin(async move { whole(&*store, &location, tag, range).await })
+    fn begin(&self, range: Range<u64>) -> Pending<io::Result<Bytes>> {
+        match &self.place {
+            Place::Web(file) => file.begin(range),
+            Place::Bucket(objects, location) => {
+                let (store, location, tag) = (Arc::clone(&objects.store), location.clone(), self.tag.clone());
+                objects.thread.begin(async move {
+                    let got = whole(&*store, &location, tag, range).await;
+                    got.map_err(|error| match &error {
+                        Error::Precondition { .. } | Error::NotFound { .. } => replaced(),
+                        error => io_error(error),
+                    })
+                })
+            }
+        }
     }
 
-    fn end(&self, pending: Pending<Bytes>) -> io::Result<Bytes> {
-        pending.end().map_err(|error| {
-            let error = match &error {
-                Error::Precondition { .. } | Error::NotFound { .. } => {
-                    io::Error::new(io::ErrorKind::StaleNetworkFileHandle, "it was replaced while it was read")
-                }
-                error => io_error(error),
+    fn end(&self, pending: Pending<io::Result<Bytes>>) -> io::Result<Bytes> {
+        let got = pending.end().unwrap_or_else(|| Err(io::Error::other("the request was dropped")));
+        got.map_err(|error| {
+            let error = match error.kind() {
+                // It was there when it was found.
+                io::ErrorKind::NotFound => replaced(),
+                _ => error,
             };
             let again = io::Error::new(error.kind(), error.to_string());
             self.trouble.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -99,11 +152,21 @@ async fn whole(
         let range = range.clone();
         let options = GetOptions {
             range: Some(GetRange::Bounded(range.clone())),
-            if_match: tag.clone(),
+            // A weak tag never fulfils it.
+            if_match: tag.clone().filter(|tag| !is_weak(tag)),
             ..GetOptions::default()
         };
         let got = match store.get_opts(location, options).await {
-            Ok(found) => found.bytes().await,
+            Ok(found) => {
+                // Where the condition was sent, the store has compared the tags itself.
+                let now = found.meta.e_tag.as_deref().map(strong_part);
+                let is_weak = tag.as_deref().is_some_and(is_weak);
+                if is_weak && tag.as_deref().map(strong_part) != now {
+                    let (path, source) = (location.to_string(), "another tag".into());
+                    return Err(Error::Precondition { path, source });
+                }
+                found.bytes().await
+            }
             // What has an answer, or was repeated already, is not repeated.
             Err(error) => return Err(error),
         };
@@ -125,7 +188,7 @@ pub struct Ranges {
     object: Object,
     at: u64,
     buffer: Bytes,
-    ahead: Option<Pending<Bytes>>,
+    ahead: Option<Pending<io::Result<Bytes>>>,
 }
 
 impl Ranges {
@@ -135,7 +198,7 @@ impl Ranges {
         Self { object, at: from, buffer: Bytes::new(), ahead: None }
     }
 
-    fn next(&mut self) -> Option<Pending<Bytes>> {
+    fn next(&mut self) -> Option<Pending<io::Result<Bytes>>> {
         let end = (self.at + RANGE_LEN).min(self.object.len);
         let range = self.at..end;
         self.at = self.at.max(end);

@@ -13,8 +13,12 @@ use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
+use crate::file_glob::{Glob, is_glob};
+
 /// More links than this on the way to a file are a loop.
 const LINKS_MAX: usize = 40;
+/// Folders of one source that are watched.
+const FOLDERS_MAX: usize = 2_000;
 
 /// The folders in which a change may change what `path` leads to.
 pub(super) fn folders(path: &Path) -> BTreeSet<PathBuf> {
@@ -48,24 +52,15 @@ fn follow(path: &Path, links: &mut usize, found: &mut BTreeSet<PathBuf>) -> Path
     at
 }
 
-/// The folders in which a change may change what a path or glob names.
-pub(super) fn folders_of_glob(pattern: &Path) -> BTreeSet<PathBuf> {
-    let is_glob =
-        |part: Component<'_>| part.as_os_str().to_str().is_some_and(|text| text.contains(['*', '?', '[']));
-    let Some(first) = pattern.components().position(is_glob) else { return folders(pattern) };
-    let fixed: PathBuf = pattern.components().take(first).collect();
-    let mut found = folders(&fixed.join("x"));
-    // Folders that match so far, for a glob over several of them.
-    let mut level = vec![fixed];
-    for part in pattern.components().skip(first).take(pattern.components().count() - first - 1) {
-        let text = part.as_os_str().to_string_lossy().into_owned();
-        let deeper = level.iter().flat_map(|folder| {
-            let matches = folder.join(&text).to_str().and_then(|pattern| glob::glob(pattern).ok());
-            matches.into_iter().flatten().filter_map(Result::ok).filter(|path| path.is_dir())
-        });
-        level = deeper.collect();
-        found.extend(level.iter().cloned());
-    }
+/// The folders in which a change may change what a path or glob below `folder` names, as many as can be watched:
+/// changes in the others are found by polling.
+pub(super) fn folders_of_glob(folder: &Path, pattern: &str) -> BTreeSet<PathBuf> {
+    let glob = match Glob::path(pattern) {
+        Ok(glob) if is_glob(pattern) => glob,
+        _ => return folders(&folder.join(pattern)),
+    };
+    let mut found = folders(&folder.join(glob.prefix()).join("x"));
+    found.extend(glob.folders(folder).into_iter().take(FOLDERS_MAX));
     found
 }
 
@@ -189,9 +184,9 @@ mod tests {
             fs::create_dir_all(at("data").join(day)).unwrap();
         }
         let set = |paths: &[&str]| paths.iter().map(|path| at(path)).collect::<BTreeSet<_>>();
-        assert_eq!(folders_of_glob(&at("data/part-*.csv")), set(&["data"]));
+        assert_eq!(folders_of_glob(&home, "data/part-*.csv"), set(&["data"]));
         let days = set(&["data", "data/2026-11-23", "data/2026-11-24"]);
-        assert_eq!(folders_of_glob(&at("data/2026-*/part-*.csv")), days);
-        assert_eq!(folders_of_glob(&at("data/one.csv")), set(&["data"]));
+        assert_eq!(folders_of_glob(&home, "data/2026-*/part-*.csv"), days);
+        assert_eq!(folders_of_glob(&home, "data/one.csv"), set(&["data"]));
     }
 }

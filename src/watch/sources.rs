@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::files::{FolderWatch, folders, folders_of_glob};
 use crate::config::{AppId, Config, Export, ExportSource, SecretRef, Source, StoragePlace, StorageSource};
 use crate::connector::file::{self, Fingerprint};
+use crate::file_glob::Glob;
 use crate::model::{CohortId, ExportId};
 
 /// A folder that is never quiet is looked at after so many times the debounce.
@@ -71,14 +72,14 @@ impl Sources {
     pub(super) fn watch(&mut self, config: &Config) {
         let of_config = config_files(config);
         let named = of_config.iter().flat_map(|path| folders(path));
-        let included = config.includes.iter().flat_map(|pattern| folders_of_glob(pattern));
+        let included = config.includes.iter().flat_map(|pattern| folders_of_glob(&config.folder, pattern));
         self.config_folders = named.chain(included).map(|folder| absolute(&folder)).collect();
         self.source_folders = config
             .cohorts
             .iter()
             .filter_map(|cohort| match &cohort.source {
                 Source::File(source) if !source.is_remote() => {
-                    let found = folders_of_glob(&config.folder.join(&source.pattern));
+                    let found = folders_of_glob(&config.folder, &source.pattern);
                     Some((cohort.id.clone(), found.iter().map(|folder| absolute(folder)).collect()))
                 }
                 Source::File(_)
@@ -232,8 +233,10 @@ fn config_files(config: &Config) -> Vec<PathBuf> {
 
 /// Tells what the files of a config hold from what they will hold. Never 0: that is the content of nothing.
 pub(super) fn content(config: &Config) -> u128 {
-    let included = config.includes.iter().filter_map(|pattern| glob::glob(pattern.to_str()?).ok());
-    let mut files: BTreeSet<PathBuf> = included.flatten().filter_map(Result::ok).collect();
+    // A pattern that cannot be listed is reported when the config is read.
+    let globs = config.includes.iter().filter_map(|pattern| Glob::path(pattern).ok());
+    let included = globs.filter_map(|glob| glob.find(&config.folder).ok());
+    let mut files: BTreeSet<PathBuf> = included.flat_map(|found| found.files).collect();
     files.extend(config_files(config));
     let mut hasher = Xxh3::new();
     for path in files {

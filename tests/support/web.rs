@@ -16,8 +16,30 @@ pub(crate) enum Fault {
     Replace(Vec<u8>),
 }
 
+/// How the server behaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Style {
+    /// What stands before its tags; none: it sends no tags.
+    pub(crate) tag: Option<&'static str>,
+    pub(crate) modified: bool,
+    /// Whether it knows HEAD.
+    pub(crate) head: bool,
+    pub(crate) ranges: bool,
+    /// Whether it says how long a file is.
+    pub(crate) length: bool,
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self { tag: Some(""), modified: true, head: true, ranges: true, length: true }
+    }
+}
+
 #[derive(Default)]
 struct World {
+    style: Style,
+    /// Requests for bytes without a range.
+    plain: u64,
     files: BTreeMap<String, Vec<u8>>,
     faults: Vec<Fault>,
     /// Ranges that were asked for.
@@ -46,6 +68,16 @@ impl Web {
 
     pub(crate) fn put(&self, path: &str, bytes: impl Into<Vec<u8>>) {
         self.world.lock().unwrap().files.insert(path.to_owned(), bytes.into());
+    }
+
+    /// Another kind of server from now on.
+    pub(crate) fn style(&self, style: Style) {
+        self.world.lock().unwrap().style = style;
+    }
+
+    /// How many requests for all bytes there were since this was last asked.
+    pub(crate) fn plain(&self) -> u64 {
+        std::mem::take(&mut self.world.lock().unwrap().plain)
     }
 
     /// What goes wrong with the requests for bytes that follow.
@@ -89,10 +121,13 @@ fn answer(stream: &TcpStream, world: &Mutex<World>) -> Option<()> {
     let Some(bytes) = world.files.get(&path).cloned() else {
         return stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").ok();
     };
-    let tag = format!("\"{:x}\"", xxhash_rust::xxh3::xxh3_64(&bytes));
+    let style = world.style;
+    let tag = format!("{}\"{:x}\"", style.tag.unwrap_or_default(), xxhash_rust::xxh3::xxh3_64(&bytes));
     let status = match fault {
         Some(Fault::Status(status)) => Some(status),
-        _ if wanted.is_some_and(|wanted| wanted != tag) => Some(412),
+        _ if method == "HEAD" && !style.head => Some(405),
+        // A weak tag never fulfils the condition.
+        _ if wanted.is_some_and(|wanted| wanted != tag || style.tag != Some("")) => Some(412),
         _ => None,
     };
     if let Some(status) = status {
@@ -101,13 +136,38 @@ fn answer(stream: &TcpStream, world: &Mutex<World>) -> Option<()> {
             .ok();
     }
     let head = |status: &str, len: usize, more: &str| {
-        format!(
-            "HTTP/1.1 {status}\r\ncontent-length: {len}\r\netag: {tag}\r\n\
-             last-modified: Sat, 01 Jan 2022 00:00:00 GMT\r\n{more}\r\n"
-        )
+        let mut head = format!("HTTP/1.1 {status}\r\n{more}");
+        if style.length {
+            head.push_str(&format!("content-length: {len}\r\n"));
+        } else {
+            head.push_str("connection: close\r\n");
+        }
+        if style.tag.is_some() {
+            head.push_str(&format!("etag: {tag}\r\n"));
+        }
+        if style.modified {
+            head.push_str("last-modified: Sat, 01 Jan 2022 00:00:00 GMT\r\n");
+        }
+        if style.ranges {
+            head.push_str("accept-ranges: bytes\r\n");
+        }
+        head + "\r\n"
     };
-    let Some(range) = range.filter(|_| method == "GET") else {
-        return stream.write_all(head("200 OK", bytes.len(), "").as_bytes()).ok();
+    let Some(range) = range.filter(|_| method == "GET" && style.ranges) else {
+        stream.write_all(head("200 OK", bytes.len(), "").as_bytes()).ok()?;
+        if method == "GET" {
+            world.plain += 1;
+            let cut = matches!(fault, Some(Fault::Cut));
+            stream.write_all(&bytes[..if cut { bytes.len() / 2 } else { bytes.len() }]).ok()?;
+            if cut || !style.length {
+                let _ = stream.shutdown(std::net::Shutdown::Both);
+                return None;
+            }
+        } else if !style.length {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+            return None;
+        }
+        return Some(());
     };
     world.ranges.push(range.clone());
     let (first, last) = range.split_once('-').unwrap();

@@ -13,6 +13,7 @@ use crate::cli::find_args::ImportArgs;
 use crate::cli::logging::tell;
 use crate::cli::output::{count, counted, out};
 use crate::config::Config;
+use crate::file_glob::{Glob, KeyMatch, is_glob};
 use crate::reconcile::{self, LeftBehind};
 use crate::state::StateReader;
 
@@ -39,7 +40,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ImportArgs) -> Result<Exit, Co
     write_new(path, &text)?;
     let cohorts = counted(found, "cohort");
     tell(&format!("wrote {}: {cohorts} to look through; keep what is wanted", path.display()));
-    if !config.includes.iter().any(|pattern| includes(pattern, path)) {
+    if !config.includes.iter().any(|pattern| includes(&config.folder, pattern, path)) {
         tell(&format!("to use it, add it to the config: `include: [{}]`", path.display()));
     }
     Ok(Exit::Done)
@@ -67,10 +68,17 @@ fn behind(left: &LeftBehind) -> String {
     )
 }
 
-fn includes(pattern: &Path, path: &Path) -> bool {
-    let pattern = pattern.to_str().and_then(|text| glob::Pattern::new(text.trim_start_matches("./")).ok());
-    let path = path.strip_prefix("./").unwrap_or(path);
-    pattern.is_some_and(|pattern| pattern.matches_path(path))
+/// Whether `include:` names a path. Both are relative to other folders, so they are compared where they are.
+fn includes(folder: &Path, pattern: &str, path: &Path) -> bool {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let (Ok(folder), Ok(path)) = (std::path::absolute(folder), std::path::absolute(path)) else {
+        return false;
+    };
+    let Some(below) = path.strip_prefix(folder).ok().and_then(Path::to_str) else { return false };
+    match Glob::path(pattern.trim_start_matches("./")) {
+        Ok(glob) if is_glob(pattern) => glob.match_key(below) == KeyMatch::Named,
+        _ => Path::new(pattern.trim_start_matches("./")) == Path::new(below),
+    }
 }
 
 fn write_new(path: &Path, text: &str) -> Result<(), CommandError> {

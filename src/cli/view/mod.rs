@@ -91,6 +91,10 @@ pub(super) fn matched_line(matched: &Matched, people: u64) -> String {
     if matched.ambiguous > 0 {
         line.push_str(&format!(", {} of them ambiguous", count(matched.ambiguous)));
     }
+    if matched.skipped_files > 0 {
+        let entries = if matched.skipped_files == 1 { "entry" } else { "entries" };
+        line.push_str(&format!("; {} hidden or temporary {entries} skipped", count(matched.skipped_files)));
+    }
     line
 }
 

@@ -201,7 +201,7 @@ fn formats_are_known(tree: &Node, problems: &mut Vec<Problem>) {
         if Format::from_name(Path::new(path)).is_none() {
             problems.push(
                 Problem::new(Code::UnknownFormat, format!("the name `{path}` does not tell the format"))
-                    .at(place, "neither .csv, .tsv, .ndjson, .jsonl, .parquet nor .avro")
+                    .at(place, "neither .csv, .tsv, .ndjson, .jsonl, .json, .parquet nor .avro")
                     .hint("add `format: csv`, `tsv`, `ndjson`, `parquet` or `avro`"),
             );
         }

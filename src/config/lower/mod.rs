@@ -91,7 +91,7 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
         roots,
         watch: server::watch(file.watch, folder),
         files,
-        includes: file.include.iter().map(|pattern| folder.join(pattern)).collect(),
+        includes: file.include.clone(),
         digest,
     };
     allow(&mut config);

@@ -8,8 +8,11 @@
 use memchr::{memchr, memchr_iter, memchr2_iter, memrchr};
 
 use super::lines::{Lines, Stretch};
-use super::{FileError, Place, Sink, header};
+use super::{FileError, Place, REPEATED_HEADER, Sink, header};
 use crate::model::{Field, Fields};
+
+/// A byte order mark. Files that were put together have one each.
+const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Reads a file with a header row. `false`: it has not even that.
 pub(super) fn read(
@@ -23,7 +26,8 @@ pub(super) fn read(
     let mut row = Cells::default();
     let Some(stretch) = next(&mut lines, delimiter, &mut row)? else { return Ok(false) };
     let wanted = wanted(&lines, &row, columns)?;
-    let table = Table { delimiter, name, width: row.cells.len(), wanted: &wanted };
+    let header = row.joined(delimiter, lines.bytes());
+    let table = Table { delimiter, name, width: row.cells.len(), wanted: &wanted, header: &header };
     lines.consume(stretch, row.breaks);
     loop {
         table.plain_rows(&mut lines, &mut row, sink)?;
@@ -31,7 +35,11 @@ pub(super) fn read(
         if row.cells.len() != table.width && !stretch.terminated {
             return Err(lines.truncated("its last row has too few fields"));
         }
-        table.hand_over(&row, lines.bytes(), lines.line(), sink)?;
+        if row.cells.len() == table.width && row.joined(delimiter, lines.bytes()) == header {
+            table.repeated(lines.line(), sink)?;
+        } else {
+            table.hand_over(&row, lines.bytes(), lines.line(), sink)?;
+        }
         lines.consume(stretch, row.breaks);
     }
 }
@@ -43,6 +51,8 @@ struct Table<'a> {
     /// How many fields a row has.
     width: usize,
     wanted: &'a [usize],
+    /// The fields of the header row, each followed by a delimiter.
+    header: &'a [u8],
 }
 
 impl Table<'_> {
@@ -53,24 +63,44 @@ impl Table<'_> {
         let bytes = lines.bytes();
         let unquoted = memchr(b'"', bytes).unwrap_or(bytes.len());
         let Some(last) = memrchr(b'\n', &bytes[..unquoted]) else { return Ok(()) };
-        let (mut start, mut breaks) = (0, 0);
+        let (mut start, mut breaks) = (after_mark(bytes, 0), 0);
+        let mut row_start = start;
         row.clear();
         for end in memchr2_iter(self.delimiter, b'\n', &bytes[..=last]) {
             if bytes[end] == b'\n' {
                 let field = &bytes[start..end];
                 if !(row.cells.is_empty() && is_blank(field)) {
-                    row.push(start, start + without_return(field), false);
-                    self.hand_over(row, bytes, lines.line() + breaks, sink)?;
+                    let row_end = start + without_return(field);
+                    row.push(start, row_end, false);
+                    let line = lines.line() + breaks;
+                    if self.is_header(row, &bytes[row_start..row_end]) {
+                        self.repeated(line, sink)?;
+                    } else {
+                        self.hand_over(row, bytes, line, sink)?;
+                    }
                     row.clear();
                 }
                 breaks += 1;
+                start = after_mark(bytes, end + 1);
+                row_start = start;
             } else {
                 row.push(start, end, false);
+                start = end + 1;
             }
-            start = end + 1;
         }
         lines.consume(Stretch { len: last, terminated: true }, breaks);
         Ok(())
+    }
+
+    /// Whether a row without quotes is the header row once more. Most rows have another length.
+    #[inline]
+    fn is_header(&self, row: &Cells, line: &[u8]) -> bool {
+        line.len() + 1 == self.header.len() && row.cells.len() == self.width && self.header.starts_with(line)
+    }
+
+    /// Files that were put together have a header row each.
+    fn repeated(&self, line: u64, sink: &mut impl Sink) -> Result<(), FileError> {
+        sink.unreadable(REPEATED_HEADER, "the header row again", Place { file: self.name, line })
     }
 
     #[inline]
@@ -125,6 +155,16 @@ impl Cells {
         if quoted { &self.side[start..end] } else { &bytes[start..end] }
     }
 
+    /// The fields, each followed by a delimiter, whether they were in quotes or not.
+    fn joined(&self, delimiter: u8, bytes: &[u8]) -> Vec<u8> {
+        let mut joined = Vec::new();
+        for at in 0..self.cells.len() {
+            joined.extend_from_slice(self.cell(at, bytes));
+            joined.push(delimiter);
+        }
+        joined
+    }
+
     #[inline]
     fn clear(&mut self) {
         self.cells.clear();
@@ -156,6 +196,10 @@ fn next(lines: &mut Lines, delimiter: u8, row: &mut Cells) -> Result<Option<Stre
     row.clear();
     loop {
         let Some(stretch) = lines.stretch(0)? else { return Ok(None) };
+        if lines.bytes().starts_with(MARK) {
+            lines.advance(MARK.len(), 0);
+            continue;
+        }
         row.breaks = u64::from(stretch.terminated);
         let line = &lines.bytes()[..stretch.len];
         if is_blank(line) {
@@ -167,6 +211,13 @@ fn next(lines: &mut Lines, delimiter: u8, row: &mut Cells) -> Result<Option<Stre
             return quoted(lines, delimiter, row, stretch).map(Some);
         }
     }
+}
+
+/// Where the row that starts here really starts.
+#[inline]
+fn after_mark(bytes: &[u8], start: usize) -> usize {
+    let is_marked = bytes.get(start) == Some(&MARK[0]) && bytes[start..].starts_with(MARK);
+    if is_marked { start + MARK.len() } else { start }
 }
 
 #[inline]
@@ -343,6 +394,35 @@ mod tests {
     }
 
     #[test]
+    fn the_header_again_is_a_reject_and_marks_are_dropped() {
+        let again = || Err("repeated_header: the header row again".to_owned());
+        let row = |text: &str| Ok(vec![text.to_owned()]);
+        let text = "\u{feff}a,b\n1,2\n\u{feff}a,b\r\n3,4\n\u{feff}\"a\",b\n\u{feff}5,6\n\u{feff}\"7\",8\na,\"b\"\na,x\nb,a\n\u{feff}\n";
+        let expected = [
+            (2, row("1")),
+            (3, again()),
+            (4, row("3")),
+            (5, again()),
+            (6, row("5")),
+            (7, row("7")),
+            (8, again()),
+            (9, row("a")),
+            (10, row("b")),
+        ];
+        for piece in [1, 3, 4096] {
+            assert_eq!(rows(text.as_bytes(), &["a"], piece, FinalNewline::Required).unwrap(), expected);
+        }
+        let quoted = rows(b"\"a,b\",c\na,b,c\n\"a,b\",c\n", &["c"], 4096, FinalNewline::Required).unwrap();
+        assert_eq!(
+            quoted
+                .iter()
+                .map(|(_, row)| row.as_ref().unwrap_err().split(':').next().unwrap())
+                .collect::<Vec<_>>(),
+            ["wrong_field_count", "repeated_header"]
+        );
+    }
+
+    #[test]
     fn a_row_of_another_width_is_told_with_its_line() {
         let found = rows(b"a,b\n1\n1,2,3\n1,2\n", &["a"], 5, FinalNewline::Required).unwrap();
         let bad = |count: usize| Err(format!("wrong_field_count: {count} fields where the header has 2"));
@@ -393,7 +473,7 @@ mod tests {
         /// The fast path changes nothing, wherever pieces end: byte by byte it never has a whole row.
         #[test]
         fn the_fast_path_reads_what_the_careful_one_reads(
-            text in "a,b(\r?\n[a\",é\r]{0,4},?[\"ab]{0,3}){0,12}\n?",
+            text in "a,b(\r?\n\u{feff}?[a\",é\r]{0,4},?[\"ab]{0,3}){0,12}\n?",
             piece in 2usize..60,
             optional in any::<bool>(),
         ) {

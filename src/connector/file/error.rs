@@ -3,12 +3,26 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::file_glob::GlobError;
+
+fn skipped_text(skipped: u64) -> String {
+    match skipped {
+        0 => String::new(),
+        1 => "; 1 hidden or temporary entry was skipped".to_owned(),
+        _ => format!("; {skipped} hidden or temporary entries were skipped"),
+    }
+}
+
 impl FileError {
     /// What the store said, if it is about a file that is elsewhere.
     #[must_use]
     pub fn remote_kind(&self) -> Option<io::ErrorKind> {
         match self {
-            Self::Io { path, source } if path.to_string_lossy().contains("://") => Some(source.kind()),
+            Self::Io { path, source } | Self::List { path, source }
+                if path.to_string_lossy().contains("://") =>
+            {
+                Some(source.kind())
+            }
             _ => None,
         }
     }
@@ -18,10 +32,34 @@ impl FileError {
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The path or glob names no file.
-    #[error("no file matches {pattern}")]
+    #[error("no file matches {pattern}{}", skipped_text(*.skipped))]
     NoMatch {
         /// The path or glob.
         pattern: String,
+        /// Hidden or temporary files that match otherwise.
+        skipped: u64,
+    },
+    /// An object's key cannot be asked for.
+    #[error("cannot read {}: {what}; nothing was removed", .path.display())]
+    BadKey {
+        /// Its address.
+        path: PathBuf,
+        /// What is wrong with the key.
+        what: String,
+    },
+    /// The wildcards of a path cannot be understood.
+    #[error("{source}")]
+    BadGlob {
+        /// Why not.
+        source: GlobError,
+    },
+    /// A file or folder that the glob may name cannot be named, entered or looked at.
+    #[error("cannot list {}: {source}; nothing was removed", .path.display())]
+    List {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
     },
     /// A file is outside the folders that may be read from.
     #[error("{} is outside the folders that sources may be read from", .path.display())]
@@ -71,11 +109,15 @@ pub enum FileError {
         /// Its last line, from 1.
         line: u64,
     },
-    /// The file is text in an encoding that is not read.
-    #[error("{} is UTF-16 and not UTF-8", .path.display())]
-    Utf16 {
+    /// The file is of a kind that is not read, or not as this format.
+    #[error("{} is {what}", .path.display())]
+    Foreign {
         /// The file.
         path: PathBuf,
+        /// What it is.
+        what: String,
+        /// What to do.
+        remedy: String,
     },
     /// The file is not what its name or its config says, or is cut short or damaged.
     #[error("{} cannot be read {what}", .path.display())]

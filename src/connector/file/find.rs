@@ -5,8 +5,12 @@ use std::path::{Path, PathBuf};
 
 use super::open::Stamp;
 use super::{FileError, From, remote};
-use crate::config::{FileSource, is_special};
+use crate::config::{FileSource, Format, is_special};
+use crate::file_glob::{Glob, WalkError, is_glob};
 use crate::objects::Object;
+
+const FOLDER: &str =
+    "it is a folder of the name of a file; name the files in it, as in `people.csv/part-*.csv`";
 
 /// A file that was found.
 #[derive(Clone, Debug)]
@@ -34,16 +38,23 @@ impl Found {
     }
 }
 
+/// The files of a source, and how many hidden or temporary ones were skipped.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) files: Vec<Found>,
+    pub(super) skipped: u64,
+}
+
 /// The files of a source. Never none: a source that names no file could not be read, and is not empty.
-pub(super) fn files(source: &FileSource, from: From<'_>) -> Result<Vec<Found>, FileError> {
+pub(super) fn files(source: &FileSource, from: From<'_>) -> Result<Files, FileError> {
     let pattern = &source.pattern;
     if source.is_remote() {
         return remote::files(source, from.stores);
     }
-    let path = from.folder.join(pattern);
-    let found = if is_glob(pattern) { matches(&path, pattern)? } else { vec![path] };
+    let (found, skipped) =
+        if is_glob(pattern) { matches(from.folder, pattern)? } else { (vec![from.folder.join(pattern)], 0) };
     if found.is_empty() {
-        return Err(FileError::NoMatch { pattern: pattern.clone() });
+        return Err(FileError::NoMatch { pattern: pattern.clone(), skipped });
     }
     let roots: Vec<PathBuf> = from.roots.iter().filter_map(|root| real(root).ok()).collect();
     for file in &found {
@@ -52,11 +63,7 @@ pub(super) fn files(source: &FileSource, from: From<'_>) -> Result<Vec<Found>, F
             return Err(FileError::Outside { path: real });
         }
     }
-    Ok(found.into_iter().map(Found::Here).collect())
-}
-
-pub(super) fn is_glob(pattern: &str) -> bool {
-    pattern.contains(['*', '?', '['])
+    Ok(Files { files: found.into_iter().map(Found::Here).collect(), skipped })
 }
 
 /// Where a path leads once all symbolic links are followed.
@@ -64,18 +71,21 @@ pub(in crate::connector) fn real(path: &Path) -> io::Result<PathBuf> {
     if path.as_os_str().is_empty() { Path::new(".").canonicalize() } else { path.canonicalize() }
 }
 
-fn matches(path: &Path, pattern: &str) -> Result<Vec<PathBuf>, FileError> {
-    let no_match = || FileError::NoMatch { pattern: pattern.to_owned() };
-    let entries = glob::glob(path.to_str().ok_or_else(no_match)?).map_err(|_| no_match())?;
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|e| FileError::Io { path: e.path().to_owned(), source: e.into() })?;
-        // A link that leads nowhere, or a file that cannot be looked at, is one that was to be read.
-        let meta = std::fs::metadata(&path).map_err(|source| FileError::Io { path: path.clone(), source })?;
-        if !meta.is_dir() {
-            files.push(path);
-        }
+fn matches(folder: &Path, pattern: &str) -> Result<(Vec<PathBuf>, u64), FileError> {
+    let glob = Glob::path(pattern).map_err(|source| FileError::BadGlob { source })?;
+    let root = folder.join(glob.prefix());
+    let matches = match glob.find(folder) {
+        Ok(matches) => matches,
+        Err(error) if error.path == root && is_missing(error.source.kind()) => return Ok((Vec::new(), 0)),
+        Err(WalkError { path, source }) => return Err(FileError::List { path, source }),
+    };
+    // Spark and Hadoop write a folder of parts under the name of a file.
+    match matches.named_folders.into_iter().find(|path| Format::from_name(path).is_some()) {
+        Some(path) => Err(FileError::List { path, source: io::Error::other(FOLDER) }),
+        None => Ok((matches.files, matches.skipped)),
     }
-    files.sort_unstable();
-    Ok(files)
+}
+
+fn is_missing(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

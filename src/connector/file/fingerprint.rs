@@ -58,7 +58,7 @@ impl Fingerprint {
 /// # Errors
 /// As for reading them: [`FileError`] when there are none, or one cannot be looked at.
 pub fn fingerprint(source: &FileSource, from: From<'_>) -> Result<Fingerprint, FileError> {
-    let files = find::files(source, from)?;
+    let files = find::files(source, from)?.files;
     let stamps: Vec<Stamp> = files.iter().map(Found::stamp).collect::<Result<_, _>>()?;
     Ok(Fingerprint::new(&files, &stamps))
 }

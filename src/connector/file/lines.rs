@@ -79,7 +79,28 @@ impl Lines {
         }
     }
 
-    fn unterminated(&self, len: usize) -> Result<Stretch, FileError> {
+    /// Whether a last row without a line break is taken.
+    pub(super) fn final_newline(&self) -> FinalNewline {
+        self.final_newline
+    }
+
+    /// Reads more bytes into the buffer; `false` at the end of the file.
+    pub(super) fn more(&mut self) -> Result<bool, FileError> {
+        if !self.finished {
+            self.fill()?;
+        }
+        Ok(!self.finished)
+    }
+
+    /// Moves past bytes with so many line breaks in them.
+    #[inline]
+    pub(super) fn advance(&mut self, len: usize, breaks: u64) {
+        self.start += len;
+        self.line += breaks;
+    }
+
+    /// A last row of this length that has no line break.
+    pub(super) fn unterminated(&self, len: usize) -> Result<Stretch, FileError> {
         match self.final_newline {
             FinalNewline::Optional => Ok(Stretch { len, terminated: false }),
             FinalNewline::Required => {
@@ -121,15 +142,13 @@ impl Lines {
         Ok(())
     }
 
-    /// Drops a byte order mark at the very start. Another encoding's mark is an error.
+    /// Drops a byte order mark at the very start.
     pub(super) fn skip_mark(&mut self) -> Result<(), FileError> {
         while self.end - self.start < 3 && !self.finished {
             self.fill()?;
         }
         if self.bytes().starts_with(b"\xef\xbb\xbf") {
             self.start += 3;
-        } else if self.bytes().starts_with(b"\xff\xfe") || self.bytes().starts_with(b"\xfe\xff") {
-            return Err(FileError::Utf16 { path: self.path.clone() });
         }
         Ok(())
     }

@@ -10,12 +10,14 @@
 //! Whoever writes a file writes it under another name first and renames it, or the reading fails.
 
 mod avro;
+mod content;
 mod csv;
 mod error;
 mod find;
 mod fingerprint;
 mod guard;
 mod header;
+mod json_values;
 mod lines;
 mod ndjson;
 mod open;
@@ -32,8 +34,13 @@ pub use guard::is_guarded;
 
 use crate::config::{FileSource, Format};
 use crate::model::Fields;
+use content::Content;
+use find::Files;
 use open::Stamp;
-pub(in crate::connector) use open::read_whole;
+pub(in crate::connector) use open::{open_file, read_whole};
+
+/// The reason of a reject that is a header row in the middle of a file: it can name no member.
+pub const REPEATED_HEADER: &str = "repeated_header";
 
 /// Where a row stands.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +60,8 @@ pub struct Reading {
     pub rows: u64,
     /// A file without even a header row, where there should be one.
     pub hollow: Option<String>,
+    /// Hidden or temporary files that the source's glob would name otherwise.
+    pub skipped: u64,
     /// What tells these files from any others.
     pub fingerprint: Option<Fingerprint>,
 }
@@ -111,15 +120,15 @@ pub fn read(
     columns: &[Box<str>],
     sink: &mut impl Sink,
 ) -> Result<Reading, FileError> {
-    let files = find::files(source, from)?;
-    let (mut reading, mut seen) = (Reading::default(), ndjson::Seen::default());
+    let Files { files, skipped } = find::files(source, from)?;
+    let (mut reading, mut seen) = (Reading { skipped, ..Reading::default() }, ndjson::Seen::default());
     let mut stamps = Vec::with_capacity(files.len());
     for found in &files {
         reading.files += 1;
         stamps.push(one(source, found, columns, (&mut reading, &mut seen), sink)?);
     }
     seen.check(columns)?;
-    let now = find::files(source, from)?;
+    let now = find::files(source, from)?.files;
     if !files.iter().map(Found::path).eq(now.iter().map(Found::path)) {
         return Err(FileError::FilesChanged { pattern: source.pattern.clone() });
     }
@@ -149,12 +158,10 @@ fn one(
     sink: &mut impl Sink,
 ) -> Result<Stamp, FileError> {
     let path = found.path();
-    let format = source.format.or_else(|| Format::from_name(path));
-    let format = format.ok_or_else(|| FileError::UnknownFormat { path: path.to_owned() })?;
     let name = path.display().to_string();
     let mut counted = Counted { sink, rows: 0 };
     let (handle, watch) = open::open(found)?;
-    let read = rows(source, format, (handle, path), columns, seen, &mut counted);
+    let read = rows(source, (handle, path), columns, seen, &mut counted);
     // Whatever a parser made of it: what did not come is not damaged.
     watch.came_whole()?;
     let headed = read?;
@@ -168,23 +175,29 @@ fn one(
 /// Reads the rows of one file. Whether there was a header row, where there should be one.
 fn rows(
     source: &FileSource,
-    format: Format,
     (handle, path): (open::Handle, &Path),
     columns: &[Box<str>],
     seen: &mut ndjson::Seen,
     sink: &mut impl Sink,
 ) -> Result<bool, FileError> {
     let name = path.display().to_string();
+    let failed = |source| FileError::Io { path: path.to_owned(), source };
+    let again = handle.again().map_err(failed)?;
+    if source.format.or_else(|| Format::from_name(path)) == Some(Format::Parquet) {
+        // It is read at positions: only a file that cannot be read is looked at from its start.
+        let read = parquet::read(handle, path, columns, &name, sink);
+        let Err(damaged @ FileError::Damaged { .. }) = read else { return read };
+        let format = Content::of(again, path).and_then(|content| content.format(Some(Format::Parquet), path));
+        return Err(format.err().unwrap_or(damaged));
+    }
+    let content = Content::of(handle, path)?;
+    let format = content.format(source.format, path)?;
+    let lines = |input| lines::Lines::new(input, path, source.final_newline);
     match format {
-        Format::Parquet => parquet::read(handle, path, columns, &name, sink),
-        Format::Avro => avro::read(handle.reader(), path, columns, sink),
-        Format::Csv | Format::Tsv | Format::Ndjson => {
-            let input = lines::Lines::new(handle.unpacked(path)?, path, source.final_newline);
-            match format {
-                Format::Tsv => csv::read(input, b'\t', columns, &name, sink),
-                Format::Ndjson => ndjson::read(input, columns, &name, seen, sink),
-                _ => csv::read(input, source.delimiter, columns, &name, sink),
-            }
-        }
+        Format::Parquet => parquet::read(again, path, columns, &name, sink),
+        Format::Avro => avro::read(content.input.reader, path, columns, sink),
+        Format::Csv => csv::read(lines(content.input), source.delimiter, columns, &name, sink),
+        Format::Tsv => csv::read(lines(content.input), b'\t', columns, &name, sink),
+        Format::Ndjson => ndjson::read(lines(content.input), columns, &name, seen, sink),
     }
 }

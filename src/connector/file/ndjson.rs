@@ -1,4 +1,4 @@
-//! NDJSON: one object a line. Only the wanted keys are kept; the rest is skipped unread.
+//! NDJSON and other sequences of JSON objects. Only the wanted keys are kept; the rest is skipped unread.
 //!
 //! `user.id` is the value of the key `user.id`, or that of `id` in the object at `user`. A key that is absent is null.
 
@@ -7,6 +7,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::content::foreign_error;
+use super::json_values::Values;
 use super::lines::Lines;
 use super::{FileError, Place, Sink, header};
 use crate::connector::cells::{CellRow, Cells};
@@ -44,23 +46,36 @@ pub(super) fn read(
 ) -> Result<bool, FileError> {
     lines.skip_mark()?;
     let mut object = Object::new(columns);
-    while let Some(stretch) = lines.stretch(0)? {
+    let (mut values, mut damaged) = (Values::default(), 0_u64);
+    while values.begin(&mut lines)? {
+        if let Some(len) = values.plain_line(&lines)
+            && object.parse(&lines.bytes()[..len]).is_ok()
+        {
+            sink.row(&CellRow(&object.values), Place { file: name, line: lines.line() })?;
+            values.consume(&mut lines, len);
+            continue;
+        }
+        let len = values.frame(&mut lines)?;
         let place = Place { file: name, line: lines.line() };
-        let line = lines.bytes()[..stretch.len].trim_ascii();
-        if !line.is_empty() {
-            let parsed = object.parse(line).or_else(|error| match quoted_numbers(line) {
-                Some(line) => object.parse(&line),
-                None => Err(error),
-            });
-            match parsed {
-                Ok(()) => sink.row(&CellRow(&object.values), place)?,
-                Err(_) if !stretch.terminated => return Err(lines.truncated("its last line is not whole")),
-                Err(error) => sink.unreadable("bad_json", &what_is_wrong(&error), place)?,
+        let value = &lines.bytes()[..len];
+        let parsed = object.parse(value).or_else(|error| match quoted_numbers(value) {
+            Some(value) => object.parse(&value),
+            None => Err(error),
+        });
+        match parsed {
+            Ok(()) => sink.row(&CellRow(&object.values), place)?,
+            Err(error) => {
+                damaged += 1;
+                sink.unreadable("bad_json", &what_is_wrong(&error), place)?;
             }
         }
-        lines.consume(stretch, u64::from(stretch.terminated));
+        values.consume(&mut lines, len);
     }
-    let begun = lines.line() > 1 || object.objects > 0;
+    if object.objects == 0 && damaged > 0 {
+        let what = "not JSON: it has no JSON object at all";
+        return Err(foreign_error(lines.path(), what, "correct `path:` or `format:`, or export it again"));
+    }
+    let begun = lines.line() > 1 || object.objects > 0 || values.had_list;
     seen.is_any |= object.has_wanted;
     if object.objects > 0 && !object.has_wanted && seen.first.is_none() {
         seen.first = Some((lines.path().to_owned(), object.others));
@@ -378,6 +393,57 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert_eq!(rows("").unwrap(), []);
-        assert!(matches!(rows("{\"id\":1,\"device\":2}"), Err(FileError::NoFinalNewline { .. })));
+        let two = "{\"id\":1,\"device\":2}\n{\"id\":1,\"device\":2}";
+        assert!(matches!(rows(two), Err(FileError::NoFinalNewline { .. })));
+    }
+
+    /// All of these are the rows `a` and `b`, the second in this line.
+    #[test]
+    fn lists_and_objects_without_line_breaks() {
+        let (a, b) = ("{\"id\":\"a\",\"device\":1}", "{\"device\":2,\"id\":\"b]}\\\\\\\"{\"}");
+        for (text, line) in [
+            (format!("{a}{b}"), 1),
+            (format!("[{a},{b}]"), 1),
+            (format!(" [\n  {a},\n  {b}\n]\n"), 3),
+            (format!("[{a}]\n[{b}]\n"), 2),
+            (format!("{a}\n\u{feff}{b}\n"), 2),
+            (format!("\u{1e}{a}\n\u{1e}{b}\n"), 2),
+            (format!("{a}\r\n{b}\r\n"), 2),
+            (format!("{a}\r{b}\r"), 1),
+            (format!("{}\n{}\n", a.replace(',', ",\n  "), b.replace(',', ",\n  ")), 3),
+        ] {
+            let expected = vec![
+                (if text.starts_with(" [") { 2 } else { 1 }, "Some(\"a\") Some(\"1\")".to_owned()),
+                (line, "Some(\"b]}\\\\\\\"{\") Some(\"2\")".to_owned()),
+            ];
+            assert_eq!(rows(&text).unwrap(), expected, "{text}");
+        }
+        let nothing = "[ ]";
+        assert_eq!(rows(nothing).unwrap(), []);
+    }
+
+    #[test]
+    fn a_list_that_is_cut_is_no_shorter_list() {
+        let whole = "[{\"id\":\"a\",\"device\":1},\n{\"id\":\"b\",\"device\":[2]}]";
+        for len in 1..whole.len() {
+            let error = rows(&whole[..len]).unwrap_err().to_string();
+            assert!(error.contains("cut short"), "of {len} bytes: {error}");
+        }
+        assert!(rows(whole).is_ok());
+        for objects in ["{\"id\":\"a\",\"device\":1}{\"id\":\"b\"", "{\"id\":\"a\",\"device\":1}{"] {
+            assert!(rows(objects).unwrap_err().to_string().contains("cut short"), "{objects}");
+        }
+        assert!(rows("id,device\nu1,d1\n").unwrap_err().to_string().contains("is not JSON"));
+    }
+
+    /// Far more than is kept at once, and never a line break.
+    #[test]
+    fn a_long_list_in_one_line() {
+        let object = format!("{{\"id\":\"a\",\"device\":1,\"more\":\"{}\"}}", "x".repeat(100));
+        let objects = vec![object; 40_000];
+        assert_eq!(rows(&format!("[{}]", objects.join(","))).unwrap().len(), 40_000);
+        assert_eq!(rows(&objects.concat()).unwrap().len(), 40_000);
+        let endless = format!("[{{\"id\":\"{}\"", "x".repeat(3 << 20));
+        assert!(rows(&endless).unwrap_err().to_string().contains("longer than 1 MiB"));
     }
 }

@@ -1,7 +1,7 @@
 //! Opening a file, here or elsewhere: what unpacks it, and how we notice that it changed under us.
 
 use std::fs::{File, Metadata};
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -9,9 +9,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::FileError;
 use super::find::Found;
+use crate::file_glob::special;
 use crate::objects::{Object, Ranges};
 
-const BUFFER_LEN: usize = 64 << 10;
+pub(super) const BUFFER_LEN: usize = 64 << 10;
 
 /// What tells a file from any other, and from itself with other bytes in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl Stamp {
 
     /// The stamp of an object: its tag says it all, and without one its time must do.
     pub(super) fn of_object(object: &Object) -> Self {
-        let mark = object.tag.as_ref().map(|tag| xxh3_64(tag.as_bytes()));
+        let mark = object.comparable_tag().map(|tag| xxh3_64(tag.as_bytes()));
         let modified = if mark.is_some() { Some(SystemTime::UNIX_EPOCH) } else { object.modified };
         Self { len: object.len, modified, changed: modified, inode: mark.unwrap_or(0) }
     }
@@ -63,8 +64,8 @@ fn stamp(meta: &Metadata) -> Stamp {
 
 /// Unpacked bytes, and whether an error in them is the unpacker's.
 pub(super) struct Input {
-    reader: Box<dyn Read>,
-    packed: bool,
+    pub(super) reader: Box<dyn Read>,
+    pub(super) packed: bool,
 }
 
 impl Input {
@@ -122,34 +123,11 @@ impl Handle {
         }
     }
 
-    /// Its bytes, unpacked by the name's last suffix.
-    pub(super) fn unpacked(self, path: &Path) -> Result<Input, FileError> {
-        let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default();
-        let suffix = suffix.to_ascii_lowercase();
-        let packed = matches!(suffix.as_str(), "gz" | "zst");
-        if packed && self.is_empty() {
-            // The unpackers take nothing for a whole file of nothing.
-            let what = "it is empty, not even compressed".to_owned();
-            return Err(FileError::Truncated { path: path.to_owned(), what });
-        }
-        let bytes = self.reader();
-        let reader: Box<dyn Read> = match suffix.as_str() {
-            "gz" => {
-                Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(BUFFER_LEN, bytes)))
-            }
-            "zst" => {
-                let decoder = zstd::stream::read::Decoder::new(bytes);
-                Box::new(decoder.map_err(|source| FileError::Io { path: path.to_owned(), source })?)
-            }
-            _ => bytes,
-        };
-        Ok(Input { reader, packed })
-    }
-
-    fn is_empty(&self) -> bool {
+    /// The same bytes once more.
+    pub(super) fn again(&self) -> io::Result<Self> {
         match self {
-            Self::File(file) => file.metadata().is_ok_and(|meta| meta.len() == 0),
-            Self::Object(object) => object.len == 0,
+            Self::File(file) => file.try_clone().map(Self::File),
+            Self::Object(object) => Ok(Self::Object(object.clone())),
         }
     }
 }
@@ -160,17 +138,36 @@ pub(super) fn open(found: &Found) -> Result<(Handle, Watch), FileError> {
         Found::Here(path) => path,
         Found::There(path, object) => {
             let watch = Watch { path: path.clone(), before: found.stamp()?, of: Of::Object(object.clone()) };
-            return Ok((Handle::Object(object.clone()), watch));
+            let handle = match object.download() {
+                Some(Ok(file)) => Handle::File(file),
+                Some(Err(source)) => return Err(FileError::Io { path: path.clone(), source }),
+                None => Handle::Object(object.clone()),
+            };
+            return Ok((handle, watch));
         }
     };
     let failed = |source| FileError::Io { path: path.clone(), source };
-    let file = File::open(path).map_err(failed)?;
+    let file = open_file(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
-    if meta.is_dir() {
-        return Err(failed(io::ErrorKind::IsADirectory.into()));
-    }
     let (before, same) = (stamp(&meta), file.try_clone().map_err(failed)?);
     Ok((Handle::File(file), Watch { path: path.clone(), before, of: Of::File(same) }))
+}
+
+/// Opens a file. A pipe, a socket or a device is an error at once, also if it took the file's place a moment ago.
+pub(in crate::connector) fn open_file(path: &Path) -> io::Result<File> {
+    special(std::fs::metadata(path)?.file_type())?;
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+        options.custom_flags(flags.bits().cast_signed());
+    }
+    let file = options.open(path)?;
+    let kind = file.metadata()?.file_type();
+    special(kind)?;
+    if kind.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(file) }
 }
 
 /// All bytes of a file, which may have so many.

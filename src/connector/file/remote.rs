@@ -1,104 +1,72 @@
 //! Files in a bucket, by key or glob, and files on a web server, by address.
 
 use std::collections::BTreeSet;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use futures_util::TryStreamExt as _;
-use glob::MatchOptions;
-use object_store::path::Path;
-use object_store::{Error, ObjectMeta, ObjectStoreExt as _};
+use object_store::ObjectStoreExt as _;
 
 use super::FileError;
-use super::find::{Found, is_glob};
+use super::find::{Files, Found};
 use crate::config::FileSource;
-use crate::objects::{Object, Objects, io_error, is_web, settings};
-
-/// As globs over files are meant: `*` stays within a folder, `**` does not.
-const MATCHING: MatchOptions = MatchOptions {
-    case_sensitive: true,
-    require_literal_separator: true,
-    require_literal_leading_dot: false,
-};
+use crate::file_glob::{Glob, KeyMatch, is_glob};
+use crate::objects::{Object, Objects, Span, io_error, is_web, settings, split};
 
 /// The files of a source that is elsewhere.
-pub(super) fn files(source: &FileSource, stores: &[(String, String)]) -> Result<Vec<Found>, FileError> {
+pub(super) fn files(source: &FileSource, stores: &[(String, String)]) -> Result<Files, FileError> {
     let pattern = source.pattern.as_str();
     let failed = |source| FileError::Io { path: pattern.into(), source };
-    let options = settings(stores, source.endpoint.as_deref(), source.region.as_deref());
-    // Of the address only the bucket, and of a web server only its name: what is in it is told apart by key.
-    let (root, key) = split(pattern);
-    if is_web(pattern) || !is_glob(key) {
-        let (base, key) = if is_web(pattern) { (pattern, None) } else { (root, Some(key)) };
-        let opened = if is_web(base) {
-            Objects::open_web(base, source.is_allowed)
-        } else {
-            Objects::open(base, &options)
-        };
-        let objects = opened.map_err(failed)?;
-        let location = key.map_or_else(|| objects.prefix.clone(), |key| objects.object(key));
-        return Ok(vec![one(&objects, location, pattern).map_err(failed)?]);
+    if is_web(pattern) {
+        let object = Object::on_web(pattern, source.is_allowed).map_err(failed)?;
+        return Ok(Files { files: vec![Found::There(pattern.into(), object)], skipped: 0 });
     }
+    let options = settings(stores, source.endpoint.as_deref(), source.region.as_deref());
+    let (root, key) = split(pattern);
     let objects = Objects::open(root, &options).map_err(failed)?;
-    let mut found: Vec<Found> = Vec::new();
-    let wanted = glob::Pattern::new(key).map_err(|_| FileError::NoMatch { pattern: pattern.to_owned() })?;
-    let all = list(&objects, key).map_err(|error| failed(io_error(&error)))?;
-    let folders: BTreeSet<String> = all.iter().flat_map(|meta| folders_of(meta.location.as_ref())).collect();
-    for meta in all {
-        let key = meta.location.as_ref();
+    if is_glob(key) {
+        return matches(&objects, root, key);
+    }
+    let location = objects.exact(key).map_err(|what| FileError::BadKey { path: pattern.into(), what })?;
+    let store = Arc::clone(&objects.store);
+    let meta = objects.wait(async move { store.head(&location).await });
+    let object = Object::of(&objects, meta.map_err(|error| failed(io_error(&error)))?);
+    Ok(Files { files: vec![Found::There(pattern.into(), object)], skipped: 0 })
+}
+
+/// The objects whose keys a glob names. Keys that it does not name may be of any kind.
+fn matches(objects: &Objects, root: &str, pattern: &str) -> Result<Files, FileError> {
+    let address = |key: &str| PathBuf::from(format!("{root}/{key}"));
+    let glob = Glob::key(pattern).map_err(|source| FileError::BadGlob { source })?;
+    let listing = objects.list(glob.prefix(), Span::default());
+    let listing =
+        listing.map_err(|error| FileError::Io { path: address(pattern), source: io_error(&error) })?;
+    let folders: BTreeSet<String> = listing.objects.iter().flat_map(|entry| folders_of(&entry.key)).collect();
+    let mut found = Files { files: Vec::new(), skipped: 0 };
+    for entry in listing.objects {
         // What some tools put where a folder is.
-        let is_mark = meta.size == 0 && folders.contains(key);
-        if wanted.matches_with(key, MATCHING) && !is_mark {
-            found.push(Found::There(FilePath::new(root).join(key), Object::of(&objects, meta)));
+        let is_mark = entry.len == 0 && (entry.key.ends_with('/') || folders.contains(&entry.key));
+        match glob.match_key(&entry.key) {
+            _ if is_mark => {}
+            KeyMatch::Named => {
+                let path = address(&entry.key);
+                match Object::listed(objects, entry) {
+                    Ok(object) => found.files.push(Found::There(path, object)),
+                    Err(what) => return Err(FileError::BadKey { path, what }),
+                }
+            }
+            KeyMatch::Skipped => found.skipped += 1,
+            KeyMatch::Other => {}
         }
     }
-    if found.is_empty() {
-        return Err(FileError::NoMatch { pattern: pattern.to_owned() });
+    if found.files.is_empty() {
+        let pattern = address(pattern).display().to_string();
+        return Err(FileError::NoMatch { pattern, skipped: found.skipped });
     }
-    found.sort_unstable_by(|a, b| a.path().cmp(b.path()));
+    found.files.sort_unstable_by(|a, b| a.path().as_os_str().cmp(b.path().as_os_str()));
     Ok(found)
-}
-
-/// The bucket's own address, and the rest.
-fn split(pattern: &str) -> (&str, &str) {
-    let host = pattern.find("://").map_or(0, |at| at + 3);
-    let end = pattern[host..].find('/').map_or(pattern.len(), |at| host + at);
-    (&pattern[..end], pattern[end..].trim_start_matches('/'))
-}
-
-fn one(objects: &Objects, location: Path, address: &str) -> std::io::Result<Found> {
-    let store = Arc::clone(&objects.store);
-    let meta = objects.wait(async move { store.head(&location).await }).map_err(|error| io_error(&error))?;
-    Ok(Found::There(PathBuf::from(address), Object::of(objects, meta)))
 }
 
 /// The folders that a key is in.
 fn folders_of(key: &str) -> impl Iterator<Item = String> {
     key.match_indices('/').map(|(end, _)| key[..end].to_owned())
-}
-
-/// Everything below the part of a glob that is no glob.
-fn list(objects: &Objects, glob: &str) -> Result<Vec<ObjectMeta>, Error> {
-    let first = glob.find(['*', '?', '[']).unwrap_or(glob.len());
-    let folder = glob[..first].rfind('/').map(|end| objects.object(&glob[..end]));
-    let store = Arc::clone(&objects.store);
-    objects.wait(async move { store.list(folder.as_ref()).try_collect().await })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bucket_and_what_is_in_it() {
-        assert_eq!(split("s3://b/a/*.csv"), ("s3://b", "a/*.csv"));
-        assert_eq!(split("s3://b"), ("s3://b", ""));
-    }
-
-    #[test]
-    fn a_star_stays_in_its_folder() {
-        let matches = |glob: &str, key: &str| glob::Pattern::new(glob).unwrap().matches_with(key, MATCHING);
-        assert!(matches("a/*.csv", "a/b.csv") && !matches("a/*.csv", "a/b/c.csv"));
-        assert!(matches("a/**/*.csv", "a/b/c.csv"));
-    }
 }

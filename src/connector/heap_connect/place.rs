@@ -4,7 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures_util::TryStreamExt as _;
 use object_store::{Error, ObjectStoreExt as _};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -12,7 +11,7 @@ use super::manifest::dump_of;
 use super::{Dump, DumpError};
 use crate::config::{DumpPlace, is_special};
 use crate::connector::file::{FileError, Found, From, read_whole};
-use crate::objects::{Object, Objects, io_error, is_web, settings};
+use crate::objects::{Object, Objects, Span, io_error, is_web, settings};
 
 const MANIFESTS: &str = "manifests";
 /// Longest manifest in bytes.
@@ -74,17 +73,17 @@ impl Place {
         match self {
             Self::Folder(path, _) => self.manifests_in(&path.join(MANIFESTS)),
             Self::Bucket(objects) => {
-                let (store, folder) = (Arc::clone(&objects.store), objects.object(MANIFESTS));
-                let found =
-                    objects.wait(async move { store.list(Some(&folder)).try_collect::<Vec<_>>().await });
-                let found = found.map_err(|error| failed(io_error(&error)))?;
-                let dumps = found.into_iter().filter_map(|meta| {
-                    let path = meta.location.as_ref().strip_prefix(objects.prefix.as_ref())?;
-                    let id = dump_of(path.trim_start_matches('/').strip_prefix("manifests/")?, ".json")?;
-                    let written = format!("{} {}", meta.size, meta.last_modified);
-                    let mark = xxh3_64(meta.e_tag.as_ref().unwrap_or(&written).as_bytes());
-                    let address = Path::join(&objects.url, path.trim_start_matches('/'));
-                    let found = Found::There(address, Object::of(objects, meta));
+                let folder = objects.key("manifests/");
+                let listing =
+                    objects.list(&folder, Span::default()).map_err(|error| failed(io_error(&error)))?;
+                let dumps = listing.objects.into_iter().filter_map(|entry| {
+                    // No name of a manifest is one that cannot be asked for.
+                    let name = entry.key.strip_prefix(&folder)?.to_owned();
+                    let id = dump_of(&name, ".json")?;
+                    let written = format!("{} {:?}", entry.len, entry.modified);
+                    let mark = xxh3_64(entry.tag.as_ref().unwrap_or(&written).as_bytes());
+                    let address = Path::join(&objects.url, MANIFESTS).join(name);
+                    let found = Found::There(address, Object::listed(objects, entry).ok()?);
                     Some(Dump { id, mark, manifest: File(found) })
                 });
                 Ok(dumps.collect())
@@ -99,8 +98,11 @@ impl Place {
             let name = entry.map_err(failed)?.file_name();
             let Some(id) = name.to_str().and_then(|name| dump_of(name, ".json")) else { continue };
             let path = format!("{MANIFESTS}/{}", name.to_string_lossy());
-            // Gone since it was listed.
-            let Some(manifest) = self.file(&path)? else { continue };
+            let gone =
+                || io::Error::new(io::ErrorKind::NotFound, "it is a link that leads nowhere, or is gone");
+            let path_of = || self.manifests_path().join(&name);
+            let manifest =
+                self.file(&path)?.ok_or_else(|| DumpError::List { path: path_of(), source: gone() })?;
             // What a copy of a manifest says is the same whenever it was made.
             let mark = xxh3_64(&manifest.read()?);
             dumps.push(Dump { id, mark, manifest });
@@ -121,8 +123,10 @@ impl Place {
                 }
             }
             Self::Bucket(objects) => {
-                let (store, location) = (Arc::clone(&objects.store), objects.object(path));
                 let address = Path::join(&objects.url, path);
+                let location = objects.exact(&objects.key(path));
+                let location = location.map_err(|what| FileError::BadKey { path: address.clone(), what })?;
+                let store = Arc::clone(&objects.store);
                 match objects.wait(async move { store.head(&location).await }) {
                     Ok(meta) => Ok(Some(File(Found::There(address, Object::of(objects, meta))))),
                     Err(Error::NotFound { .. }) => Ok(None),

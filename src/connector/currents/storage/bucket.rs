@@ -1,93 +1,107 @@
 //! Files in a bucket: listed by prefix, and below an event type from an hour on; read range by range.
 
-use std::io::Read;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::io::{self, Read};
+use std::path::PathBuf;
 
-use futures_util::future::ready;
-use futures_util::{StreamExt as _, TryStreamExt as _};
-use object_store::path::Path;
-use object_store::{Error, ObjectMeta};
+use object_store::Error;
 
 use super::{Object, StorageError, day_of_partition, is_avro};
+use crate::file_glob::is_hidden;
 use crate::model::{Day, Timestamp};
-use crate::objects::{self, Objects, io_error};
+use crate::objects::{self, Entry, Listing, Objects, Span, io_error};
 
 pub(super) fn list(
     objects: &Objects,
     from: Option<Day>,
     found: &mut dyn FnMut(Object),
 ) -> Result<u64, StorageError> {
-    let (mut folders, mut others) = (vec![objects.prefix.clone()], 0);
+    let (mut folders, mut others) = (vec![objects.key("")], 0);
     while let Some(folder) = folders.pop() {
-        let (files, below) = contents(objects, &folder, from).map_err(|error| StorageError {
-            action: "list",
-            path: std::path::Path::join(&objects.url, folder.as_ref()),
-            source: io_error(&error),
-        })?;
-        for meta in files {
-            match relative(objects, &meta.location) {
-                path if is_avro(&path) => found(object(&path, meta)),
-                _ => others += 1,
+        let listing = contents(objects, &folder, from)?;
+        for entry in listing.objects {
+            // What some tools put where a folder is.
+            let Some(path) = relative(objects, &entry.key).filter(|path| !path.ends_with('/')) else {
+                continue;
+            };
+            if !is_avro(path) || path.split('/').any(is_hidden) {
+                others += 1;
+                continue;
+            }
+            objects.exact(&entry.key).map_err(|what| {
+                let source = io::Error::new(io::ErrorKind::InvalidInput, what);
+                StorageError { action: "read", path: address(objects, &entry.key), source }
+            })?;
+            let path = path.to_owned();
+            found(object(&path, entry));
+        }
+        for below in listing.folders {
+            let name = below.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+            let is_before = from.zip(day_of_partition(name)).is_some_and(|(from, day)| day < from);
+            match is_hidden(name) {
+                true => others += 1,
+                false if is_before => {}
+                false => folders.push(below),
             }
         }
-        let is_before = |path: &Path| {
-            from.zip(path.filename().and_then(day_of_partition)).is_some_and(|(from, day)| day < from)
-        };
-        folders.extend(below.into_iter().filter(|path| !is_before(path)));
     }
     Ok(others)
 }
 
 /// How many objects and folders there are at the top.
 pub(super) fn look(objects: &Objects) -> Result<usize, StorageError> {
-    let prefix = objects.prefix.clone();
-    let (files, below) = contents(objects, &prefix, None).map_err(|error| StorageError {
-        action: "list",
-        path: objects.url.clone(),
-        source: io_error(&error),
-    })?;
-    Ok(files.len() + below.len())
+    let listing = contents(objects, &objects.key(""), None)?;
+    Ok(listing.objects.len() + listing.folders.len())
 }
 
 /// What is in a folder: below an event type all of it, from a day on if one is given, and elsewhere one level.
-fn contents(
-    objects: &Objects,
-    folder: &Path,
-    from: Option<Day>,
-) -> Result<(Vec<ObjectMeta>, Vec<Path>), Error> {
-    let (store, folder) = (Arc::clone(&objects.store), folder.clone());
-    objects.wait(async move {
-        if !folder.filename().is_some_and(|name| name.starts_with("event_type=")) {
-            let found = store.list_with_delimiter(Some(&folder)).await?;
-            return Ok((found.objects, found.common_prefixes));
-        }
-        let Some(day) = from else { return Ok((store.list(Some(&folder)).try_collect().await?, Vec::new())) };
-        // All of that day's hours come after the day alone; before all days comes what has none.
-        let (days, day) = (folder.clone().join("date="), folder.clone().join(format!("date={day}")));
-        let undated = store.list(Some(&folder)).try_take_while(|meta| ready(Ok(meta.location < days)));
-        let found = undated.chain(store.list_with_offset(Some(&folder), &day));
-        Ok((found.try_collect().await?, Vec::new()))
-    })
+fn contents(objects: &Objects, folder: &str, from: Option<Day>) -> Result<Listing, StorageError> {
+    let failed = |error: Error| StorageError {
+        action: "list",
+        path: address(objects, folder),
+        source: io_error(&error),
+    };
+    let name = folder.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    if !name.starts_with("event_type=") {
+        return objects.list(folder, Span { one_level: true, ..Span::default() }).map_err(failed);
+    }
+    let Some(day) = from else { return objects.list(folder, Span::default()).map_err(failed) };
+    // All of that day's hours come after the day alone; before all days comes what has none.
+    let before = Span { before: Some(format!("{folder}date=")), ..Span::default() };
+    let mut found = objects.list(folder, before).map_err(failed)?;
+    let after = Span { after: Some(format!("{folder}date={day}")), ..Span::default() };
+    found.objects.extend(objects.list(folder, after).map_err(failed)?.objects);
+    Ok(found)
 }
 
-fn relative(objects: &Objects, location: &Path) -> String {
-    let whole = location.as_ref();
-    let rest = whole.strip_prefix(objects.prefix.as_ref()).unwrap_or(whole);
-    rest.trim_start_matches('/').to_owned()
+/// The path of a key below the prefix.
+fn relative<'k>(objects: &Objects, key: &'k str) -> Option<&'k str> {
+    key.strip_prefix(&objects.key("")).filter(|path| !path.is_empty())
 }
 
-fn object(path: &str, meta: ObjectMeta) -> Object {
-    let arrived = Timestamp::try_from(SystemTime::from(meta.last_modified)).unwrap_or(Timestamp::MAX);
-    let mark = match &meta.e_tag {
+fn address(objects: &Objects, key: &str) -> PathBuf {
+    let below = relative(objects, key).unwrap_or_default();
+    PathBuf::from(format!("{}/{below}", objects.url.display()))
+}
+
+fn object(path: &str, entry: Entry) -> Object {
+    let arrived = Timestamp::try_from(entry.modified).unwrap_or(Timestamp::MAX);
+    let mark = match &entry.tag {
         Some(tag) => tag.as_bytes().to_vec(),
         None => arrived.as_millisecond().to_le_bytes().to_vec(),
     };
-    Object::new(path, meta.size, arrived, &mark, meta.e_tag)
+    Object::new(path, entry.len, arrived, &mark, entry.tag)
 }
 
 /// An object from a byte on. One that is replaced meanwhile is an error.
-pub(super) fn read(objects: &Objects, object: &Object, from: u64) -> impl Read + Send + 'static {
-    let location = objects.object(&object.path);
-    objects::Ranges::new(objects::Object::new(objects, location, object.len, object.tag.clone()), from)
+pub(super) fn read(
+    objects: &Objects,
+    object: &Object,
+    from: u64,
+) -> Result<impl Read + Send + 'static, StorageError> {
+    let key = objects.key(&object.path);
+    let location = objects.exact(&key).map_err(|what| {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, what);
+        StorageError { action: "read", path: address(objects, &key), source }
+    })?;
+    Ok(objects::Ranges::new(objects::Object::new(objects, location, object.len, object.tag.clone()), from))
 }

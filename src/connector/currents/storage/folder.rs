@@ -1,14 +1,14 @@
 //! Files in a folder of this machine, at any depth.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::{Object, StorageError, day_of_partition, is_avro};
+use crate::connector::file::open_file;
+use crate::file_glob::{Judged, Visit, WalkError, is_hidden, walk};
 use crate::model::{Day, Timestamp};
 
-/// Folders within folders beyond this are a loop of links.
-const DEPTH_MAX: usize = 64;
 const BUFFER_LEN: usize = 256 << 10;
 
 pub(super) fn list(
@@ -18,14 +18,15 @@ pub(super) fn list(
 ) -> Result<u64, StorageError> {
     let failed = |source| StorageError { action: "list", path: root.to_owned(), source };
     let real = root.canonicalize().map_err(failed)?;
-    let mut walk = Walk { root: real, from, found, others: 0 };
-    walk.folder(root, "", 0)?;
-    Ok(walk.others)
+    let mut listing = Listing { root: real, from, found, others: 0 };
+    let walked = walk(root, String::new(), &mut listing);
+    walked.map_err(|WalkError { path, source }| StorageError { action: "list", path, source })?;
+    Ok(listing.others)
 }
 
 pub(super) fn read(root: &Path, object: &Object, from: u64) -> Result<Box<dyn Read + Send>, StorageError> {
     let path = root.join(&*object.path);
-    let opened = File::open(&path).and_then(|mut file| file.seek(SeekFrom::Start(from)).map(|_| file));
+    let opened = open_file(&path).and_then(|mut file| file.seek(SeekFrom::Start(from)).map(|_| file));
     match opened {
         Ok(file) => Ok(Box::new(BufReader::with_capacity(BUFFER_LEN, file))),
         Err(source) => Err(StorageError { action: "open", path, source }),
@@ -37,7 +38,7 @@ fn outside() -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, "a link leads out of the folder")
 }
 
-struct Walk<'a> {
+struct Listing<'a> {
     /// The folder that is listed, without links.
     root: PathBuf,
     from: Option<Day>,
@@ -45,46 +46,44 @@ struct Walk<'a> {
     others: u64,
 }
 
-impl Walk<'_> {
-    fn folder(&mut self, path: &Path, relative: &str, depth: usize) -> Result<(), StorageError> {
-        let failed = |source| StorageError { action: "list", path: path.to_owned(), source };
-        let entries = match fs::read_dir(path) {
-            Ok(entries) => entries,
-            // Gone since its own folder was listed; the source itself must be there.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && depth > 0 => return Ok(()),
-            Err(error) => return Err(failed(error)),
-        };
-        for entry in entries {
-            let entry = entry.map_err(failed)?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            if name.starts_with('.') {
-                continue; // not finished, or not for us
-            }
-            let meta = match fs::metadata(entry.path()) {
-                Ok(meta) => meta,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(failed(error)),
-            };
-            // Every other entry is where its folder is.
-            let is_link = entry.file_type().map_err(failed)?.is_symlink();
-            if is_link && !entry.path().canonicalize().map_err(failed)?.starts_with(&self.root) {
-                let path = entry.path();
-                return Err(StorageError { action: "read", path, source: outside() });
-            }
-            let below = if relative.is_empty() { name.clone() } else { format!("{relative}/{name}") };
-            match (meta.is_dir(), depth < DEPTH_MAX) {
-                (true, true) if !self.is_before(&name) => self.folder(&entry.path(), &below, depth + 1)?,
-                (true, true) => {}
-                (true, false) => return Err(failed(io::Error::other("folders within folders without end"))),
-                (false, _) if is_avro(&name) => (self.found)(object(&below, &meta).map_err(failed)?),
-                (false, _) => self.others += 1,
+impl Visit for Listing<'_> {
+    /// The path of a folder below the root, with a slash at its end.
+    type State = String;
+
+    fn judge(&mut self, folder: &String, name: &str) -> Judged<String> {
+        let is_before = self.from.zip(day_of_partition(name)).is_some_and(|(from, day)| day < from);
+        if is_before {
+            return Judged::default();
+        }
+        match is_hidden(name) {
+            true => Judged { skipped_file: true, skipped_folder: true, ..Judged::default() },
+            false => {
+                Judged { file: is_avro(name), folder: Some(format!("{folder}{name}/")), ..Judged::default() }
             }
         }
+    }
+
+    fn file(&mut self, folder: &String, path: &Path, name: &str) -> io::Result<()> {
+        (self.found)(object(&format!("{folder}{name}"), &fs::metadata(path)?)?);
         Ok(())
     }
 
-    fn is_before(&self, name: &str) -> bool {
-        self.from.zip(day_of_partition(name)).is_some_and(|(from, day)| day < from)
+    /// Every other entry is where its folder is.
+    fn link(&mut self, path: &Path) -> io::Result<()> {
+        if path.canonicalize()?.starts_with(&self.root) { Ok(()) } else { Err(outside()) }
+    }
+
+    /// It is an error of that file alone: the events of the others are sent.
+    fn refuses_special(&self) -> bool {
+        false
+    }
+
+    fn skip(&mut self) {
+        self.others += 1;
+    }
+
+    fn other(&mut self) {
+        self.others += 1;
     }
 }
 

@@ -133,7 +133,7 @@ impl Storage {
     pub fn read(&self, object: &Object, from: u64) -> Result<Box<dyn Read + Send>, StorageError> {
         match self {
             Self::Folder(root) => folder::read(root, object, from),
-            Self::Bucket(objects) => Ok(Box::new(bucket::read(objects, object, from))),
+            Self::Bucket(objects) => Ok(Box::new(bucket::read(objects, object, from)?)),
         }
     }
 

@@ -1,0 +1,324 @@
+//! What a file really is, by its first bytes and whatever its name is: unpacks gzip and zstd, and names what cannot
+//! be read together with what to do.
+
+use std::io::{self, BufReader, Cursor, Read};
+use std::path::Path;
+
+use super::FileError;
+use super::open::{BUFFER_LEN, Handle, Input};
+use crate::config::Format;
+
+/// Bytes that are looked at.
+const FRONT_LEN: usize = 8 << 10;
+const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The kind of some content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Gzip,
+    Zstd,
+    Parquet,
+    Avro,
+    /// A JSON object, or a list of JSON values.
+    Json,
+    /// Text whose lines end with a carriage return alone.
+    CrText,
+    Text,
+    Empty,
+    Foreign(Foreign),
+}
+
+/// Content that is not read: what it is, and what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Foreign {
+    what: &'static str,
+    remedy: &'static str,
+}
+
+const PACKED: &str = "unpack it, or compress it with gzip or zstd instead";
+const EXPORT: &str = "export it as CSV (UTF-8), NDJSON, Parquet or Avro";
+const UNZIP: &str = "unpack it, and name the file in it";
+const UTF8: &str = "save it as UTF-8, for example with `iconv -t UTF-8`";
+const PAGE: &str = "does the address or the export need a login? Fetch the file itself";
+
+const fn foreign(what: &'static str, remedy: &'static str) -> Kind {
+    Kind::Foreign(Foreign { what, remedy })
+}
+
+/// Signatures at the first byte.
+const SIGNATURES: [(&[u8], Kind); 24] = [
+    (b"\x1f\x8b", Kind::Gzip),
+    (b"\x28\xb5\x2f\xfd", Kind::Zstd),
+    (b"PAR1", Kind::Parquet),
+    (b"PARE", foreign("Parquet with an encrypted footer", EXPORT)),
+    (b"Obj\x01", Kind::Avro),
+    (b"BZh", foreign("compressed with bzip2", PACKED)),
+    (b"\xfd7zXZ\0", foreign("compressed with xz", PACKED)),
+    (b"\x5d\0\0", foreign("compressed with lzma", PACKED)),
+    (b"\x04\x22\x4d\x18", foreign("compressed with lz4", PACKED)),
+    (b"\xff\x06\0\0sNaPpY", foreign("compressed with snappy", PACKED)),
+    (b"\x1f\x9d", foreign("compressed with compress (.Z)", PACKED)),
+    (b"\x89LZO", foreign("compressed with lzop", PACKED)),
+    (b"7z\xbc\xaf\x27\x1c", foreign("a 7z archive", UNZIP)),
+    (b"Rar!", foreign("a RAR archive", UNZIP)),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", foreign("an Excel workbook (xls)", EXPORT)),
+    (b"%PDF", foreign("a PDF document", EXPORT)),
+    (b"ORC", foreign("an ORC file", EXPORT)),
+    (b"ARROW1", foreign("an Arrow (Feather) file", EXPORT)),
+    (b"SQLite format 3\0", foreign("an SQLite database", EXPORT)),
+    (b"SEQ\x06", foreign("a Hadoop sequence file", EXPORT)),
+    (b"\xff\xfe\0\0", foreign("UTF-32 and not UTF-8", UTF8)),
+    (b"\0\0\xfe\xff", foreign("UTF-32 and not UTF-8", UTF8)),
+    (b"\xff\xfe", foreign("UTF-16 and not UTF-8", UTF8)),
+    (b"\xfe\xff", foreign("UTF-16 and not UTF-8", UTF8)),
+];
+
+impl Kind {
+    /// The kind of content that begins with `front`.
+    pub(super) fn of(front: &[u8]) -> Self {
+        if front.is_empty() {
+            return Self::Empty;
+        }
+        match SIGNATURES.iter().find(|(signature, _)| front.starts_with(signature)) {
+            Some((b"ORC", _)) if !is_binary(front) => {}
+            Some((b"BZh", _)) if front.get(4..10) != Some(b"1AY&SY") => {}
+            Some((_, kind)) => return *kind,
+            None => {}
+        }
+        if let Some(archive) = archive(front) {
+            return archive;
+        }
+        if let Some(utf16) = utf16(front) {
+            return utf16;
+        }
+        if is_binary(front) {
+            return foreign(
+                "binary data of an unknown kind, perhaps compressed with brotli or encrypted",
+                "unpack or decrypt it, or compress it with gzip or zstd instead",
+            );
+        }
+        text(front)
+    }
+
+    /// The format that the content itself shows.
+    fn format(self) -> Option<Format> {
+        match self {
+            Self::Parquet => Some(Format::Parquet),
+            Self::Avro => Some(Format::Avro),
+            Self::Json => Some(Format::Ndjson),
+            _ => None,
+        }
+    }
+
+    /// In words, after "is".
+    fn words(self) -> &'static str {
+        match self {
+            Self::Gzip => "compressed with gzip",
+            Self::Zstd => "compressed with zstd",
+            Self::Parquet => "Parquet",
+            Self::Avro => "Avro",
+            Self::Json => "JSON",
+            Self::CrText | Self::Text => "text",
+            Self::Empty => "empty",
+            Self::Foreign(Foreign { what, .. }) => what,
+        }
+    }
+}
+
+/// Content ready to be read.
+pub(super) struct Content {
+    pub(super) kind: Kind,
+    pub(super) input: Input,
+}
+
+impl Content {
+    /// Looks at a file's first bytes, and unpacks it if it is compressed.
+    pub(super) fn of(handle: Handle, path: &Path) -> Result<Self, FileError> {
+        let mut plain = Input { reader: handle.reader(), packed: false };
+        let (kind, reader) = look(&mut plain, path)?;
+        let unpacked: Box<dyn Read> = match kind {
+            Kind::Gzip => {
+                Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(BUFFER_LEN, reader)))
+            }
+            Kind::Zstd => {
+                let decoder = zstd::stream::read::Decoder::new(reader);
+                Box::new(decoder.map_err(|source| FileError::Unpack { path: path.to_owned(), source })?)
+            }
+            Kind::Empty if is_packed(path) => {
+                // The unpackers take nothing for a whole file of nothing.
+                let what = "it is empty, not even compressed".to_owned();
+                return Err(FileError::Truncated { path: path.to_owned(), what });
+            }
+            kind => return Ok(Self { kind, input: Input { reader, packed: false } }),
+        };
+        let mut packed = Input { reader: unpacked, packed: true };
+        let (kind, reader) = look(&mut packed, path)?;
+        match kind {
+            Kind::Gzip | Kind::Zstd => Err(foreign_error(path, "compressed twice", "compress it once")),
+            Kind::Parquet => Err(foreign_error(path, "Parquet that was compressed as a whole", "unpack it")),
+            kind => Ok(Self { kind, input: Input { reader, packed: true } }),
+        }
+    }
+
+    /// The format to read it as: the config's, or else that of the content itself, or else that of the name.
+    pub(super) fn format(&self, declared: Option<Format>, path: &Path) -> Result<Format, FileError> {
+        if let Kind::Foreign(Foreign { what, remedy }) = self.kind {
+            let by_name = path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("br"));
+            let what = if by_name { "compressed with brotli" } else { what };
+            return Err(foreign_error(path, what, remedy));
+        }
+        let format = declared.or(self.kind.format()).or_else(|| Format::from_name(path));
+        let format = format.ok_or_else(|| FileError::UnknownFormat { path: path.to_owned() })?;
+        let is_text = matches!(format, Format::Csv | Format::Tsv | Format::Ndjson);
+        match (self.kind, format) {
+            (kind, format) if kind.format().is_some_and(|own| own != format) => {
+                Err(self.other_than(format, path, "correct or delete `format:`"))
+            }
+            (Kind::Text | Kind::CrText | Kind::Empty, _) if !is_text => {
+                Err(self.other_than(format, path, "correct `path:` or `format:`, or export it again"))
+            }
+            (Kind::CrText, Format::Csv | Format::Tsv) => Err(foreign_error(
+                path,
+                "text whose lines end with a carriage return alone (old Mac line ends)",
+                "save it with line feeds, for example with `tr '\\r' '\\n'`",
+            )),
+            _ => Ok(format),
+        }
+    }
+
+    fn other_than(&self, format: Format, path: &Path, remedy: &str) -> FileError {
+        foreign_error(path, &format!("{} and not {}", self.kind.words(), name(format)), remedy)
+    }
+}
+
+fn name(format: Format) -> &'static str {
+    match format {
+        Format::Csv => "CSV",
+        Format::Tsv => "TSV",
+        Format::Ndjson => "NDJSON",
+        Format::Parquet => "Parquet",
+        Format::Avro => "Avro",
+    }
+}
+
+pub(super) fn foreign_error(path: &Path, what: &str, remedy: &str) -> FileError {
+    FileError::Foreign { path: path.to_owned(), what: what.to_owned(), remedy: remedy.to_owned() }
+}
+
+/// Whether the name says that the file is compressed.
+fn is_packed(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|suffix| suffix.eq_ignore_ascii_case("gz") || suffix.eq_ignore_ascii_case("zst"))
+}
+
+/// The kind of an input, and all of its bytes.
+fn look(input: &mut Input, path: &Path) -> Result<(Kind, Box<dyn Read>), FileError> {
+    let (mut front, mut len) = (vec![0; FRONT_LEN], 0);
+    while len < FRONT_LEN {
+        match input.read(&mut front[len..], path)? {
+            0 => break,
+            read => len += read,
+        }
+    }
+    front.truncate(len);
+    let rest = std::mem::replace(&mut input.reader, Box::new(io::empty()));
+    Ok((Kind::of(&front), Box::new(Cursor::new(front).chain(rest))))
+}
+
+fn archive(front: &[u8]) -> Option<Kind> {
+    if front.get(257..262) == Some(b"ustar") {
+        return Some(foreign("a tar archive", UNZIP));
+    }
+    if !front.starts_with(b"PK\x03\x04") && !front.starts_with(b"PK\x05\x06") {
+        return None;
+    }
+    let has = |name: &[u8]| front.windows(name.len()).any(|window| window == name);
+    Some(if has(b"[Content_Types].xml") || has(b"xl/") {
+        foreign("an Excel workbook (xlsx)", EXPORT)
+    } else if has(b"opendocument.spreadsheet") {
+        foreign("an OpenDocument spreadsheet (ods)", EXPORT)
+    } else {
+        foreign("a ZIP archive", UNZIP)
+    })
+}
+
+/// UTF-16 without its mark: every other byte of its line ends and Latin letters is zero.
+fn utf16(front: &[u8]) -> Option<Kind> {
+    let zeros = |first: usize| front.iter().skip(first).step_by(2).filter(|byte| **byte == 0).count();
+    let (even, odd, pairs) = (zeros(0), zeros(1), front.len() / 2);
+    let (few, many) = (even.min(odd), even.max(odd));
+    (pairs > 1 && many * 8 >= pairs && few * 8 <= many).then_some(foreign("UTF-16 and not UTF-8", UTF8))
+}
+
+/// Whether too much of it is what no text has. Exports of Hive have control characters between their fields.
+fn is_binary(front: &[u8]) -> bool {
+    let is_control = |byte: &&u8| matches!(byte, 0 | 3..=8 | 11 | 14..=26 | 127);
+    let controls = front.iter().filter(is_control).count();
+    let zeros = front.iter().filter(|byte| **byte == 0).count();
+    // The front may end within a character.
+    let is_utf8 = match std::str::from_utf8(front) {
+        Ok(_) => true,
+        Err(error) => error.error_len().is_none() && error.valid_up_to() > 0,
+    };
+    zeros * 8 >= front.len() || (!is_utf8 && controls * 25 >= front.len())
+}
+
+fn text(front: &[u8]) -> Kind {
+    let front = front.strip_prefix(UTF8_MARK).unwrap_or(front);
+    let begin = front.trim_ascii_start();
+    let after = |len: usize| begin.get(len..).unwrap_or_default().trim_ascii_start().first();
+    let is_json = match begin.first() {
+        Some(b'{') => matches!(after(1), Some(b'"' | b'}')),
+        Some(b'[') => matches!(after(1), Some(b'{' | b']')),
+        _ => false,
+    };
+    if is_json {
+        return Kind::Json;
+    }
+    let lower = begin.iter().take(16).map(u8::to_ascii_lowercase).collect::<Vec<_>>();
+    if lower.starts_with(b"<!doctype html") || lower.starts_with(b"<html") {
+        return foreign("a web page (HTML)", PAGE);
+    }
+    if lower.starts_with(b"<?xml") {
+        return foreign("XML", EXPORT);
+    }
+    let lone = |at: usize| front.get(at + 1).is_some_and(|next| *next != b'\n');
+    let is_cr = !front.contains(&b'\n') && memchr::memchr_iter(b'\r', front).any(lone);
+    if is_cr { Kind::CrText } else { Kind::Text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(front: &[u8], words: &str) {
+        assert_eq!(Kind::of(front).words(), words, "{}", String::from_utf8_lossy(front));
+    }
+
+    #[test]
+    fn content_is_known_by_its_first_bytes() {
+        check(b"id,name\nu1,J\xc3\xb6rg\n", "text");
+        check(b"id\nJ\xf6rg\n", "text");
+        check(b"ORC,id\nu1,2\n", "text");
+        check(b"i\x01n\n1\x012\n", "text");
+        check(b"BZhang,id\nu1,2\n", "text");
+        check(b"PAR1\x15\x04", "Parquet");
+        check(b"PK\x03\x04\x14\0\x06\0\x08\0\0\0!\0[Content_Types].xml", "an Excel workbook (xlsx)");
+        check(b"PK\x03\x04\x14\0\x06\0people.csv", "a ZIP archive");
+        check(b"BZh91AY&SY\x11", "compressed with bzip2");
+        check(b"\xfd7zXZ\0\0", "compressed with xz");
+        check(b"i\0d\0\n\0u\01\0\n\0", "UTF-16 and not UTF-8");
+        check(b"\0i\0d\0\n\0u\01\0\n", "UTF-16 and not UTF-8");
+        check(b"\xef\xbb\xbf [ {\"id\":1}]", "JSON");
+        check(b"{\n  \"id\": 1}", "JSON");
+        check(b"{id},name\n", "text");
+        check(b"<!DOCTYPE html><title>Sign in</title>", "a web page (HTML)");
+        check(b"", "empty");
+        let noise: Vec<u8> = (0u32..4096).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+        check(&noise, "binary data of an unknown kind, perhaps compressed with brotli or encrypted");
+        assert_eq!(Kind::of(b"id\ru1\ru2\r"), Kind::CrText);
+        assert_eq!(Kind::of(b"id\r\nu1\r\n"), Kind::Text);
+        assert_eq!(Kind::of(b"id\r"), Kind::Text);
+    }
+}

@@ -1,0 +1,227 @@
+//! Text → JSON values, one at a time and in bounded memory: one value a line, values without line breaks between them
+//! (Firehose), values over several lines, and lists of values.
+//!
+//! A value that is damaged ends with its line, so that it does not take the following ones with it.
+
+use memchr::{memchr, memchr_iter, memchr3};
+
+use super::FileError;
+use super::lines::Lines;
+use crate::config::FinalNewline;
+
+const MARK: &[u8] = b"\xef\xbb\xbf";
+/// Begins a value in a JSON text sequence (RFC 7464).
+const RECORD_SEPARATOR: u8 = 0x1e;
+
+/// A cursor over the values of a file.
+#[derive(Debug, Default)]
+pub(super) struct Values {
+    in_list: bool,
+    /// A list was there, maybe an empty one.
+    pub(super) had_list: bool,
+    /// Line breaks separate the values.
+    by_line: bool,
+    /// Since the last value there was no line break.
+    is_open: bool,
+    /// The current line has several values: none of them is searched for the line's end.
+    is_dense: bool,
+}
+
+impl Values {
+    /// Moves to the next value; `false` at the end of the file.
+    pub(super) fn begin(&mut self, lines: &mut Lines) -> Result<bool, FileError> {
+        loop {
+            let Some(first) = lines.bytes().first().copied() else {
+                if lines.more()? {
+                    continue;
+                }
+                return self.end(lines).map(|()| false);
+            };
+            match first {
+                0xef if lines.bytes().len() < MARK.len() && lines.more()? => {}
+                0xef if lines.bytes().starts_with(MARK) => lines.advance(MARK.len(), 0),
+                b' ' | b'\t' | b'\r' | RECORD_SEPARATOR => lines.advance(1, 0),
+                b'\n' => {
+                    lines.advance(1, 1);
+                    self.by_line |= self.is_open && !self.in_list;
+                    self.is_open = false;
+                    self.is_dense = false;
+                }
+                b',' if self.in_list => lines.advance(1, 0),
+                b']' if self.in_list => {
+                    lines.advance(1, 0);
+                    self.in_list = false;
+                    self.is_open = false;
+                }
+                b'[' if !self.in_list => {
+                    lines.advance(1, 0);
+                    self.in_list = true;
+                    self.had_list = true;
+                }
+                _ => return Ok(true),
+            }
+        }
+    }
+
+    fn end(&self, lines: &Lines) -> Result<(), FileError> {
+        if self.in_list {
+            return Err(lines.truncated("its list is never closed"));
+        }
+        if self.by_line && self.is_open { lines.unterminated(0).map(drop) } else { Ok(()) }
+    }
+
+    /// The length of a line that seems to be one value, as nearly all are.
+    #[inline]
+    pub(super) fn plain_line(&self, lines: &Lines) -> Option<usize> {
+        match lines.bytes() {
+            bytes @ [b'{', ..] if !self.in_list && !self.is_dense => memchr(b'\n', bytes),
+            _ => None,
+        }
+    }
+
+    /// The length of the value that begins here. What is no whole value ends with its line.
+    pub(super) fn frame(&mut self, lines: &mut Lines) -> Result<usize, FileError> {
+        self.is_dense = true;
+        let is_container = matches!(lines.bytes(), [b'{' | b'[', ..]);
+        if !is_container && !self.in_list {
+            return rest_of_line(lines, 0);
+        }
+        let found = if is_container { container(lines)? } else { scalar(lines)? };
+        let len = match found {
+            End::Whole(len) => len,
+            End::Broken(len) => return Ok(len),
+            End::OfFile => return Err(lines.truncated("its last JSON value is not whole")),
+        };
+        self.followed(lines, len)
+    }
+
+    /// What follows a value must be one of its separators, or the value is damaged.
+    fn followed(&self, lines: &mut Lines, len: usize) -> Result<usize, FileError> {
+        let mut at = len;
+        loop {
+            match lines.bytes().get(at).copied() {
+                Some(b' ' | b'\t' | b'\r') => at += 1,
+                Some(b'\n' | b'{' | b'[' | 0xef | RECORD_SEPARATOR) => return Ok(len),
+                Some(b',' | b']') if self.in_list => return Ok(len),
+                Some(_) => return rest_of_line(lines, at),
+                None => {
+                    if !lines.more()? {
+                        return Ok(len);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves past a value.
+    #[inline]
+    pub(super) fn consume(&mut self, lines: &mut Lines, len: usize) {
+        let breaks = memchr_iter(b'\n', &lines.bytes()[..len]).count();
+        lines.advance(len, breaks as u64);
+        self.is_open = true;
+    }
+}
+
+enum End {
+    /// The value has this length.
+    Whole(usize),
+    /// It is damaged, and its line ends here.
+    Broken(usize),
+    OfFile,
+}
+
+/// Finds the end of an object or a list.
+fn container(lines: &mut Lines) -> Result<End, FileError> {
+    let (mut at, mut depth, mut in_text, mut first_break) = (0, 0_usize, false, None);
+    loop {
+        let bytes = lines.bytes();
+        if in_text {
+            match memchr3(b'"', b'\\', b'\n', &bytes[at.min(bytes.len())..]).map(|found| at + found) {
+                Some(found) if bytes[found] == b'"' => (in_text, at) = (false, found + 1),
+                Some(found) if bytes[found] == b'\\' => at = found + 2,
+                // No text of JSON has a line break in it.
+                Some(found) => return Ok(End::Broken(found)),
+                None => {
+                    at = at.max(bytes.len());
+                    if !lines.more()? {
+                        return Ok(End::OfFile);
+                    }
+                }
+            }
+            continue;
+        }
+        match bytes.get(at) {
+            Some(b'"') => in_text = true,
+            Some(b'{' | b'[') => depth += 1,
+            Some(b'}' | b']') if depth == 1 => return Ok(End::Whole(at + 1)),
+            Some(b'}' | b']') => depth -= 1,
+            Some(b'\n') => {
+                let is_only = *first_break.get_or_insert(at) == at;
+                match next_byte(lines, at + 1)? {
+                    // The next line begins a value of its own.
+                    Some(b'{') => return Ok(End::Broken(first_break.unwrap_or(at))),
+                    None if is_only => return Ok(End::Broken(at)),
+                    None => return Ok(End::OfFile),
+                    Some(_) => {}
+                }
+            }
+            Some(_) => {}
+            None => {
+                if !lines.more()? {
+                    return Ok(End::OfFile);
+                }
+                continue;
+            }
+        }
+        at += 1;
+    }
+}
+
+/// Finds the end of what is neither an object nor a list, within a list.
+fn scalar(lines: &mut Lines) -> Result<End, FileError> {
+    let (mut at, mut in_text) = (0, false);
+    loop {
+        match (lines.bytes().get(at), in_text) {
+            (Some(b'\n'), true) => return Ok(End::Broken(at)),
+            (Some(b'\\'), true) => at += 1,
+            (Some(b'"'), _) => in_text = !in_text,
+            (Some(b',' | b']' | b'\n' | b'{' | b'['), false) => return Ok(End::Whole(at)),
+            (Some(_), _) => {}
+            (None, _) => {
+                if !lines.more()? {
+                    return Ok(End::OfFile);
+                }
+                continue;
+            }
+        }
+        at += 1;
+    }
+}
+
+fn next_byte(lines: &mut Lines, at: usize) -> Result<Option<u8>, FileError> {
+    loop {
+        if let Some(byte) = lines.bytes().get(at) {
+            return Ok(Some(*byte));
+        }
+        if !lines.more()? {
+            return Ok(None);
+        }
+    }
+}
+
+/// The length up to the end of the line. A last line without a line break may be half of one.
+fn rest_of_line(lines: &mut Lines, from: usize) -> Result<usize, FileError> {
+    let mut searched = from;
+    loop {
+        if let Some(found) = memchr(b'\n', &lines.bytes()[searched..]) {
+            return Ok(searched + found);
+        }
+        searched = lines.bytes().len();
+        if !lines.more()? {
+            return match lines.final_newline() {
+                FinalNewline::Required => Err(lines.truncated("its last line is not whole")),
+                FinalNewline::Optional => Ok(searched),
+            };
+        }
+    }
+}

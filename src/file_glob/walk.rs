@@ -1,0 +1,286 @@
+//! The walk over folders: follows links, stops at loops, and passes nothing over without a reason.
+
+use std::fs::{self, FileType};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Folders within folders beyond this are a fault of whatever made them.
+const DEPTH_MAX: usize = 64;
+
+/// A folder or an entry that cannot be looked at.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot list {}: {source}", .path.display())]
+pub struct WalkError {
+    /// The folder or the entry.
+    pub path: PathBuf,
+    /// What the system reported, or why the entry cannot be taken.
+    pub source: io::Error,
+}
+
+/// What is to be done with an entry, by its name alone.
+#[derive(Clone, Debug)]
+pub struct Judged<S> {
+    /// A file of this name is wanted.
+    pub file: bool,
+    /// A folder of this name is entered, with this state.
+    pub folder: Option<S>,
+    /// A file of this name is skipped because it is hidden or temporary.
+    pub skipped_file: bool,
+    /// A folder of this name is skipped because it is hidden or temporary.
+    pub skipped_folder: bool,
+}
+
+impl<S> Default for Judged<S> {
+    fn default() -> Self {
+        Self { file: false, folder: None, skipped_file: false, skipped_folder: false }
+    }
+}
+
+/// Decides about entries and receives files.
+pub trait Visit {
+    /// What is known of a folder.
+    type State;
+
+    /// Decides about an entry of a folder by its name.
+    fn judge(&mut self, folder: &Self::State, name: &str) -> Judged<Self::State>;
+    /// Receives a wanted file.
+    ///
+    /// # Errors
+    /// When the file cannot be looked at.
+    fn file(&mut self, folder: &Self::State, path: &Path, name: &str) -> io::Result<()>;
+    /// Checks a link that may be wanted or entered.
+    ///
+    /// # Errors
+    /// When it must not be followed.
+    fn link(&mut self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    /// Whether a pipe, a socket or a device that is wanted ends the walk. If not, it is refused when it is opened.
+    fn refuses_special(&self) -> bool {
+        true
+    }
+    /// A folder is entered.
+    fn enter(&mut self, _path: &Path) {}
+    /// A folder has the name of a wanted file and is not entered.
+    fn named_folder(&mut self, _path: &Path) {}
+    /// A hidden or temporary entry is skipped.
+    fn skip(&mut self) {}
+    /// A file is not wanted.
+    fn other(&mut self) {}
+}
+
+/// Walks a folder.
+///
+/// # Errors
+/// [`WalkError`] for the first entry that the visitor may want and that cannot be named, entered or looked at. The
+/// error has the kind `NotFound` and the path `root` when there is no such folder at all.
+pub fn walk<V: Visit>(root: &Path, state: V::State, visit: &mut V) -> Result<(), WalkError> {
+    let path = if root.as_os_str().is_empty() { Path::new(".") } else { root };
+    let real = path.canonicalize().map_err(|source| WalkError { path: root.to_owned(), source })?;
+    Walk { visit, chain: vec![real] }.folder(root, &state)
+}
+
+struct Walk<'a, V> {
+    visit: &'a mut V,
+    /// The folders from the root to the current one, each where it really is.
+    chain: Vec<PathBuf>,
+}
+
+impl<V: Visit> Walk<'_, V> {
+    fn folder(&mut self, path: &Path, state: &V::State) -> Result<(), WalkError> {
+        let failed = |source| WalkError { path: path.to_owned(), source };
+        let opened = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let entries = fs::read_dir(opened).map_err(failed)?;
+        self.visit.enter(path);
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let path = path.join(&name);
+            self.entry(&path, &name.to_string_lossy(), state, || entry.file_type())
+                .map_err(|error| error.of(&path))?;
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        path: &Path,
+        name: &str,
+        state: &V::State,
+        kind: impl FnOnce() -> io::Result<FileType>,
+    ) -> Result<(), Fault> {
+        let judged = self.visit.judge(state, name);
+        let is_wanted = judged.file || judged.folder.is_some();
+        if !(is_wanted || judged.skipped_file || judged.skipped_folder) {
+            return Ok(());
+        }
+        let mut kind = kind()?;
+        let is_link = kind.is_symlink();
+        if is_link && is_wanted {
+            kind = fs::metadata(path).map_err(broken_link)?.file_type();
+            self.visit.link(path)?;
+        }
+        match (kind.is_dir(), judged) {
+            (true, Judged { folder: Some(state), .. }) => {
+                utf8(path)?;
+                return self.below(path, name, is_link, &state);
+            }
+            (true, Judged { file: true, .. }) => self.visit.named_folder(path),
+            (false, Judged { file: true, .. }) => {
+                utf8(path)?;
+                if self.visit.refuses_special() {
+                    special(kind)?;
+                }
+                self.visit.file(state, path, name)?;
+            }
+            (is_folder, Judged { skipped_file, skipped_folder, .. }) => {
+                // A link that is skipped is not followed, so it may be either.
+                if skipped_folder && (is_folder || is_link) || skipped_file && !is_folder {
+                    self.visit.skip();
+                } else if !is_folder {
+                    self.visit.other();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn below(&mut self, path: &Path, name: &str, is_link: bool, state: &V::State) -> Result<(), Fault> {
+        let real = match self.chain.last() {
+            Some(parent) if !is_link => parent.join(name),
+            _ => path.canonicalize()?,
+        };
+        if self.chain.contains(&real) {
+            return Err(io::Error::other("a link leads back to a folder that contains it").into());
+        }
+        if self.chain.len() > DEPTH_MAX {
+            return Err(io::Error::other(format!("folders are nested more than {DEPTH_MAX} deep")).into());
+        }
+        self.chain.push(real);
+        let walked = self.folder(path, state);
+        self.chain.pop();
+        walked.map_err(Fault::Below)
+    }
+}
+
+/// A fault of an entry, or of something below it.
+enum Fault {
+    Entry(io::Error),
+    Below(WalkError),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Entry(error)
+    }
+}
+
+impl Fault {
+    fn of(self, path: &Path) -> WalkError {
+        match self {
+            Self::Entry(source) => WalkError { path: path.to_owned(), source },
+            Self::Below(error) => error,
+        }
+    }
+}
+
+fn utf8(path: &Path) -> io::Result<()> {
+    match path.file_name().map(std::ffi::OsStr::to_str) {
+        Some(None) => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "its name is not valid UTF-8; rename it"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn broken_link(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => io::Error::new(io::ErrorKind::NotFound, "it is a link that leads nowhere"),
+        _ => error,
+    }
+}
+
+/// Refuses an entry that is neither a file nor a folder: reading it may never end.
+///
+/// # Errors
+/// For pipes, sockets and devices.
+pub fn special(kind: FileType) -> io::Result<()> {
+    if kind.is_file() || kind.is_dir() {
+        return Ok(());
+    }
+    #[cfg(unix)]
+    let what = {
+        use std::os::unix::fs::FileTypeExt as _;
+        match kind {
+            kind if kind.is_fifo() => "a pipe",
+            kind if kind.is_socket() => "a socket",
+            _ => "a device",
+        }
+    };
+    #[cfg(not(unix))]
+    let what = "no ordinary file";
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what} and not a file")))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::file_glob::Glob;
+
+    fn home(files: &[&str]) -> tempfile::TempDir {
+        let home = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = home.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::File::create(path).unwrap();
+        }
+        home
+    }
+
+    fn found(home: &tempfile::TempDir, pattern: &str) -> Result<(Vec<String>, u64), String> {
+        let found = Glob::path(pattern).unwrap().find(home.path()).map_err(|error| error.to_string())?;
+        let relative = |path: &PathBuf| path.strip_prefix(home.path()).unwrap().to_str().unwrap().to_owned();
+        Ok((found.files.iter().map(relative).collect(), found.skipped))
+    }
+
+    #[test]
+    fn files_in_order_and_skipped_ones_counted() {
+        let home =
+            home(&["d/b.csv", "d/a.csv", "d/.a.csv", "d/_SUCCESS", "d/x/c.csv", "d/_t/0/p.csv", "e.csv"]);
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(found(&home, "d/*.csv"), Ok((names(&["d/a.csv", "d/b.csv"]), 1)));
+        assert_eq!(found(&home, "d/**/*.csv"), Ok((names(&["d/a.csv", "d/b.csv", "d/x/c.csv"]), 2)));
+        assert_eq!(found(&home, "./d/*"), Ok((names(&["d/a.csv", "d/b.csv"]), 2)));
+        assert_eq!(found(&home, "*/_t/**/*.csv"), Ok((names(&["d/_t/0/p.csv"]), 0)));
+        assert_eq!(found(&home, "*.csv"), Ok((names(&["e.csv"]), 0)));
+    }
+
+    #[test]
+    fn what_the_pattern_may_name_is_not_passed_over() {
+        let home = home(&["d/a.csv", "d/x/b.csv"]);
+        let at = |path: &str| home.path().join(path);
+        symlink("nowhere", at("d/note.txt")).unwrap();
+        fs::File::create(home.path().join("d").join(OsStr::from_bytes(b"b\xf6.txt"))).unwrap();
+        assert!(found(&home, "d/*.csv").is_ok(), "neither is named");
+        assert!(found(&home, "d/*.txt").unwrap_err().contains("cannot list"));
+        assert!(
+            found(&home, "d/*/b.csv").unwrap_err().contains("d/note.txt: it is a link that leads nowhere")
+        );
+        fs::remove_file(at("d/note.txt")).unwrap();
+        assert!(found(&home, "d/*.txt").unwrap_err().contains("not valid UTF-8"));
+        assert!(found(&home, "d/**/*.csv").is_ok(), "a file is not entered");
+        symlink("..", at("d/x/up")).unwrap();
+        assert!(found(&home, "d/**/*.csv").unwrap_err().contains("d/x/up: a link leads back"));
+        fs::remove_file(at("d/x/up")).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(at("d/s.csv")).unwrap();
+        assert!(found(&home, "d/*.csv").unwrap_err().contains("d/s.csv: it is a socket and not a file"));
+        drop(socket);
+        fs::create_dir(home.path().join("d/x").join(OsStr::from_bytes(b"\xff"))).unwrap();
+        fs::remove_file(at("d/s.csv")).unwrap();
+        assert!(found(&home, "d/**/*.csv").unwrap_err().contains("not valid UTF-8"));
+    }
+}

@@ -1,0 +1,317 @@
+//! Listings in which each key is exactly the one that the store has.
+//!
+//! The store's client takes keys for paths: one key in a listing that is no path to it (`a//b`, `..`, a control
+//! character) makes the whole listing unreadable, and a slash at a key's end is lost. So before the client reads a
+//! listing, each key in it is written in hexadecimal digits, and afterwards it is read from them.
+//!
+//! Source: S3 and Google Cloud Storage `ListObjectsV2` (`Contents/Key`, `CommonPrefixes/Prefix`); Azure `List Blobs`
+//! (`Blob/Name`, `BlobPrefix/Name`, where `Encoded="true"` means percent-encoded).
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http_body_util::BodyExt as _;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+    ReqwestConnector,
+};
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
+use object_store::path::{Path, PathPart};
+use object_store::{ClientOptions, Error};
+use quick_xml::Writer;
+use quick_xml::events::{BytesStart, BytesText, Event};
+use quick_xml::reader::Reader;
+
+/// Elements whose text is a key, each with the element that holds it.
+const KEYS: [(&[u8], &[u8]); 4] =
+    [(b"Contents", b"Key"), (b"CommonPrefixes", b"Prefix"), (b"Blob", b"Name"), (b"BlobPrefix", b"Name")];
+/// A path of digits alone would be good as well; this shows what it is.
+const MARK: &str = "key-";
+
+/// Marks requests whose answers list keys in digits.
+#[derive(Clone, Copy, Debug)]
+struct InDigits;
+
+/// An object of a listing.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its key.
+    pub key: String,
+    /// Its length in bytes.
+    pub len: u64,
+    /// The store's own mark of this content.
+    pub tag: Option<String>,
+    /// When it was written, by the store's clock.
+    pub modified: std::time::SystemTime,
+}
+
+/// What is below a prefix.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// Objects, in the store's order.
+    pub objects: Vec<Entry>,
+    /// Prefixes up to the next slash, which they end with.
+    pub folders: Vec<String>,
+}
+
+/// Which keys below a prefix are listed.
+#[derive(Clone, Debug, Default)]
+pub struct Span {
+    /// Keys go only up to the next slash.
+    pub one_level: bool,
+    /// Only keys behind this one.
+    pub after: Option<String>,
+    /// Only keys before this one.
+    pub before: Option<String>,
+}
+
+/// The client's path of a key, which is asked for as it is.
+///
+/// # Errors
+/// Why the key cannot be asked for: clients of HTTP drop `.` and `..` from addresses.
+pub(super) fn path(key: &str) -> Result<Path, String> {
+    if key.is_empty() || key.starts_with('/') {
+        return Err("its key is empty or begins with a slash, which the client drops".to_owned());
+    }
+    let mut path = Path::ROOT;
+    for part in key.split('/') {
+        let part = PathPart::parse(part).map_err(|_| match part {
+            "." | ".." => format!("its key has the component `{part}`, which HTTP clients drop"),
+            _ => "its key has a control character".to_owned(),
+        })?;
+        path = path.join(part);
+    }
+    // A component that the client changes would be another key.
+    if path.as_ref() == key { Ok(path) } else { Err("its key cannot be written as an address".to_owned()) }
+}
+
+/// Lists keys. A key that cannot be asked for does not hide the others.
+pub(super) async fn list(
+    store: Arc<dyn PaginatedListStore>,
+    prefix: String,
+    span: Span,
+) -> Result<Listing, Error> {
+    let mut listing = Listing::default();
+    let prefix = (!prefix.is_empty()).then_some(prefix);
+    let mut page_token = None;
+    loop {
+        let mut options = PaginatedListOptions {
+            offset: span.after.clone(),
+            delimiter: span.one_level.then(|| "/".into()),
+            page_token,
+            ..PaginatedListOptions::default()
+        };
+        options.extensions.insert(InDigits);
+        let page = store.list_paginated(prefix.as_deref(), options).await?;
+        for found in page.result.objects {
+            let key = from_digits(found.location.as_ref())?;
+            // Azure's first key may be the one to begin behind.
+            if span.after.as_ref().is_some_and(|after| key <= *after) {
+                continue;
+            }
+            if span.before.as_ref().is_some_and(|before| key >= *before) {
+                return Ok(listing);
+            }
+            let (len, tag, modified) = (found.size, found.e_tag, found.last_modified.into());
+            listing.objects.push(Entry { key, len, tag, modified });
+        }
+        for folder in page.result.common_prefixes {
+            listing.folders.push(from_digits(folder.as_ref())?);
+        }
+        page_token = page.page_token;
+        if page_token.is_none() {
+            return Ok(listing);
+        }
+    }
+}
+
+fn to_digits(key: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default();
+    let digits = key.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+    MARK.chars().chain(digits).collect()
+}
+
+fn from_digits(text: &str) -> Result<String, Error> {
+    let nibble = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let read = || {
+        let (pairs, rest) = text.strip_prefix(MARK)?.as_bytes().as_chunks::<2>();
+        let bytes: Option<Vec<u8>> =
+            pairs.iter().map(|[high, low]| Some(nibble(*high)? << 4 | nibble(*low)?)).collect();
+        rest.is_empty().then(|| String::from_utf8(bytes?).ok())?
+    };
+    let failed =
+        || Error::Generic { store: "bucket", source: format!("its listing has the key {text}").into() };
+    read().ok_or_else(failed)
+}
+
+/// Makes clients that write keys in digits where a request asks for it.
+#[derive(Debug)]
+pub(super) struct Connector;
+
+impl HttpConnector for Connector {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(Service(ReqwestConnector::default().connect(options)?)))
+    }
+}
+
+#[derive(Debug)]
+struct Service(HttpClient);
+
+#[async_trait]
+impl HttpService for Service {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let in_digits = request.extensions().get::<InDigits>().is_some();
+        let response = self.0.execute(request).await?;
+        if !in_digits || !response.status().is_success() {
+            return Ok(response);
+        }
+        let (parts, body) = response.into_parts();
+        let xml = body.collect().await?.to_bytes();
+        let written = in_hex(&xml).map_err(|error| HttpError::new(HttpErrorKind::Decode, error))?;
+        Ok(HttpResponse::from_parts(parts, written.into()))
+    }
+}
+
+/// The same listing, with each key in hexadecimal digits.
+fn in_hex(xml: &[u8]) -> Result<Vec<u8>, quick_xml::Error> {
+    let mut reader = Reader::from_reader(xml);
+    let mut writer = Writer::new(Vec::with_capacity(xml.len() * 2));
+    let mut open: Vec<Vec<u8>> = Vec::new();
+    let mut key: Option<Key> = None;
+    loop {
+        let event = reader.read_event()?;
+        match (&event, &mut key) {
+            (Event::Eof, _) => return Ok(writer.into_inner()),
+            (Event::Start(start), _) => {
+                let name = start.local_name().as_ref().to_vec();
+                let holder = open.last().map(Vec::as_slice).unwrap_or_default();
+                if KEYS.contains(&(holder, name.as_slice())) {
+                    key = Some(Key::new(start));
+                }
+                open.push(name);
+            }
+            (Event::Empty(start), _) => {
+                // An empty key: written out, or it would have no digits.
+                let holder = open.last().map(Vec::as_slice).unwrap_or_default();
+                if KEYS.contains(&(holder, start.local_name().as_ref())) {
+                    writer.write_event(Event::Start(start.borrow()))?;
+                    writer.write_event(Event::Text(BytesText::new(MARK)))?;
+                    writer.write_event(Event::End(start.to_end()))?;
+                    continue;
+                }
+            }
+            (Event::Text(text), Some(key)) => {
+                key.bytes.extend_from_slice(text);
+                continue;
+            }
+            (Event::CData(text), Some(key)) => {
+                key.bytes.extend_from_slice(text);
+                continue;
+            }
+            (Event::GeneralRef(reference), Some(key)) => {
+                let known = match reference.resolve_char_ref()? {
+                    Some(character) => Some(character),
+                    None => predefined(reference),
+                };
+                // An entity that XML does not know is kept as it stands, so that the key cannot be another's.
+                match known {
+                    Some(character) => {
+                        key.bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes())
+                    }
+                    None => key.bytes.extend([b"&", &reference[..], b";"].concat()),
+                }
+                continue;
+            }
+            (Event::End(_), _) => {
+                open.pop();
+                if let Some(key) = key.take() {
+                    writer.write_event(Event::Text(BytesText::new(&to_digits(&key.done()))))?;
+                }
+            }
+            _ => {}
+        }
+        writer.write_event(event)?;
+    }
+}
+
+fn predefined(name: &[u8]) -> Option<char> {
+    match name {
+        b"amp" => Some('&'),
+        b"lt" => Some('<'),
+        b"gt" => Some('>'),
+        b"quot" => Some('"'),
+        b"apos" => Some('\''),
+        _ => None,
+    }
+}
+
+/// A key while it is read.
+struct Key {
+    bytes: Vec<u8>,
+    is_encoded: bool,
+}
+
+impl Key {
+    fn new(start: &BytesStart<'_>) -> Self {
+        let is_encoded = start.attributes().flatten().any(|attribute| {
+            attribute.key.as_ref() == b"Encoded" && attribute.value.eq_ignore_ascii_case(b"true")
+        });
+        Self { bytes: Vec::new(), is_encoded }
+    }
+
+    fn done(self) -> Vec<u8> {
+        if !self.is_encoded {
+            return self.bytes;
+        }
+        let nibble = |at: usize| {
+            char::from(*self.bytes.get(at)?).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+        };
+        let (mut decoded, mut at) = (Vec::new(), 0);
+        while let Some(byte) = self.bytes.get(at).copied() {
+            match (byte, nibble(at + 1), nibble(at + 2)) {
+                (b'%', Some(high), Some(low)) => {
+                    decoded.push(high << 4 | low);
+                    at += 3;
+                }
+                _ => {
+                    decoded.push(byte);
+                    at += 1;
+                }
+            }
+        }
+        decoded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(xml: &str) -> Vec<String> {
+        let text = String::from_utf8(in_hex(xml.as_bytes()).unwrap()).unwrap();
+        let digits = text.split(MARK).skip(1).map(|rest| rest.split('<').next().unwrap());
+        digits.map(|digits| from_digits(&format!("{MARK}{digits}")).unwrap()).collect()
+    }
+
+    #[test]
+    fn each_key_of_a_listing_is_exactly_the_store_s() {
+        let s3 = "<ListBucketResult><Name>b</Name><Prefix>a/</Prefix>\
+            <Contents><Key>a//b &amp; &lt;c&gt;.csv</Key><Owner><Name>n</Name></Owner></Contents>\
+            <Contents><Key> a/../%3A~#&#x1;\u{f6}&#13; </Key></Contents>\
+            <CommonPrefixes><Prefix>/a//</Prefix></CommonPrefixes></ListBucketResult>";
+        assert_eq!(keys(s3), ["a//b & <c>.csv", " a/../%3A~#\u{1}\u{f6}\r ", "/a//"]);
+        let azure = "<EnumerationResults><Prefix>x</Prefix><Blobs><Blob><Name Encoded=\"true\">a%EF%BF%BE%2f</Name>\
+            </Blob><Blob><Name>a%2F</Name></Blob><BlobPrefix><Name>a/</Name></BlobPrefix></Blobs></EnumerationResults>";
+        assert_eq!(keys(azure), ["a\u{fffe}/", "a%2F", "a/"]);
+    }
+
+    #[test]
+    fn a_key_is_asked_for_exactly_or_not_at_all() {
+        for key in ["a.csv", "a//b", "a/b/", "%3A~#?&+ ö*[x]\\^`{|}\"<>", "a/.b/...", " a "] {
+            assert_eq!(path(key).unwrap().as_ref(), key);
+        }
+        for key in ["", "/a", "a/../b", "./a", "a\nb", "a/\u{7f}"] {
+            assert!(path(key).is_err(), "{key:?}");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! A file on a web server: what the server says of it, and its bytes, by ranges where the server has them and else by
+//! one plain request.
+//!
+//! Source: RFC 9110. A weak tag (`W/"…"`) never fulfils `If-Match` (13.1.1): it is compared with the tag of each answer
+//! instead (8.8.3.2).
+
+use std::fs::File;
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use reqwest::header::{
+    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, IF_MATCH,
+    LAST_MODIFIED, RANGE,
+};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use url::Url;
+
+use super::{Thread, error_text, public};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time in which nothing comes.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+const ATTEMPTS_MAX: u32 = 5;
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+
+/// What an answer says of the file's content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Validators {
+    pub(super) len: Option<u64>,
+    /// As the server wrote it.
+    pub(super) tag: Option<String>,
+    pub(super) modified: Option<SystemTime>,
+}
+
+/// A file on a web server.
+#[derive(Clone, Debug)]
+pub(super) struct WebFile {
+    client: Client,
+    url: Url,
+    thread: Thread,
+    pub(super) found: Validators,
+    /// The server sends any range, and its answers show whether they are of one content.
+    pub(super) has_ranges: bool,
+}
+
+impl WebFile {
+    /// Asks the server for the file, without its bytes. Unless it is allowed, it is no machine of a private network.
+    pub(super) fn find(url: &str, is_allowed: bool) -> io::Result<Self> {
+        let url = Url::parse(url).map_err(io::Error::other)?;
+        // A second installation for this process changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "files of web servers: redirects are followed, no key is sent"
+        )]
+        let builder = Client::builder()
+            .https_only(url.scheme() == "https")
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT);
+        let builder = if is_allowed { builder } else { public::only(builder, &url) };
+        let client = builder.build().map_err(transport)?;
+        let thread = Thread::start()?;
+        let (asking, address) = (client.clone(), url.clone());
+        let (found, has_ranges) = thread.wait(async move { ask(&asking, &address).await })?;
+        let can_be_tied = found.tag.is_some() || found.modified.is_some();
+        let has_ranges = has_ranges && can_be_tied && found.len.is_some();
+        Ok(Self { client, url, thread, found, has_ranges })
+    }
+
+    /// Begins to fetch a range.
+    pub(super) fn begin(&self, range: Range<u64>) -> super::Pending<io::Result<Bytes>> {
+        let file = self.clone();
+        self.thread.begin(async move { file.range(range).await })
+    }
+
+    async fn range(&self, range: Range<u64>) -> io::Result<Bytes> {
+        let mut attempt = 1;
+        loop {
+            let header = format!("bytes={}-{}", range.start, range.end - 1);
+            let mut request = get(&self.client, Method::GET, &self.url).header(RANGE, header);
+            if let Some(tag) = self.found.tag.as_ref().filter(|tag| !is_weak(tag)) {
+                request = request.header(IF_MATCH, tag);
+            }
+            let got = match send(request).await {
+                Ok(response) => self.part(response, &range).await,
+                Err(error) => Err(error),
+            };
+            match got {
+                Ok(bytes) => return Ok(bytes),
+                Err(Trouble { error, passes }) if !passes || attempt == ATTEMPTS_MAX => return Err(error),
+                Err(_) => tokio::time::sleep(FIRST_WAIT * 2u32.pow(attempt - 1)).await,
+            }
+            attempt += 1;
+        }
+    }
+
+    /// The bytes of an answer, if they are of the content that was found.
+    async fn part(&self, response: Response, range: &Range<u64>) -> Result<Bytes, Trouble> {
+        let of_answer = validators(response.headers());
+        let total = content_range(response.headers());
+        let is_whole = response.status() == StatusCode::OK;
+        let is_same = self.found.is_same(&Validators { len: total.map(|(_, total)| total), ..of_answer });
+        if !is_same || (total.is_none() && !is_whole) {
+            return Err(Trouble::lasting(replaced()));
+        }
+        let wanted = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let bytes = response.bytes().await.map_err(Trouble::from)?;
+        match total {
+            Some((start, _)) if start == range.start && bytes.len() == wanted => Ok(bytes),
+            // The whole file came for a range of it.
+            None if usize::try_from(range.end).is_ok_and(|end| end <= bytes.len()) => {
+                let start = usize::try_from(range.start).unwrap_or(usize::MAX);
+                Ok(bytes.slice(start..start + wanted))
+            }
+            _ => {
+                let what = format!("{} of {wanted} bytes came", bytes.len());
+                Err(Trouble { error: io::Error::other(what), passes: true })
+            }
+        }
+    }
+
+    /// The whole file, by one request, in a file that is gone with its handle.
+    pub(super) fn download(&self) -> io::Result<File> {
+        let file = self.clone();
+        self.thread.wait(async move {
+            let mut attempt = 1;
+            loop {
+                match file.whole().await {
+                    Ok(found) => return Ok(found),
+                    Err(Trouble { error, passes }) if !passes || attempt == ATTEMPTS_MAX => {
+                        return Err(error);
+                    }
+                    Err(_) => tokio::time::sleep(FIRST_WAIT * 2u32.pow(attempt - 1)).await,
+                }
+                attempt += 1;
+            }
+        })
+    }
+
+    async fn whole(&self) -> Result<File, Trouble> {
+        let mut response = send(get(&self.client, Method::GET, &self.url)).await?;
+        let mut file = tempfile::tempfile().map_err(Trouble::lasting)?;
+        // The transport itself notices an answer that ends before its length.
+        while let Some(chunk) = response.chunk().await.map_err(Trouble::from)? {
+            file.write_all(&chunk).map_err(Trouble::lasting)?;
+        }
+        file.seek(SeekFrom::Start(0)).map_err(Trouble::lasting)?;
+        Ok(file)
+    }
+}
+
+/// What the server says of a file, and whether it sends ranges. Servers without HEAD are asked for one byte.
+async fn ask(client: &Client, url: &Url) -> io::Result<(Validators, bool)> {
+    let mut attempt = 1;
+    loop {
+        let found = match send(get(client, Method::HEAD, url)).await {
+            Ok(head) if length(head.headers()).is_some() => {
+                let ranges = head.headers().get(ACCEPT_RANGES).is_some_and(|value| value == "bytes");
+                Ok((validators(head.headers()), ranges))
+            }
+            _ => send(get(client, Method::GET, url).header(RANGE, "bytes=0-0")).await.map(|got| {
+                let total = content_range(got.headers()).map(|(_, total)| total);
+                let found = validators(got.headers());
+                (Validators { len: total.or(found.len), ..found }, total.is_some())
+            }),
+        };
+        match found {
+            Ok(found) => return Ok(found),
+            // An empty file has no first byte.
+            Err(Trouble { error, .. }) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Ok((Validators::default(), false));
+            }
+            Err(Trouble { error, passes }) if !passes || attempt == ATTEMPTS_MAX => return Err(error),
+            Err(_) => tokio::time::sleep(FIRST_WAIT * 2u32.pow(attempt - 1)).await,
+        }
+        attempt += 1;
+    }
+}
+
+/// A request for the bytes as they are stored.
+fn get(client: &Client, method: Method, url: &Url) -> RequestBuilder {
+    client.request(method, url.clone()).header(ACCEPT_ENCODING, "identity")
+}
+
+/// An error, and whether another attempt may succeed.
+struct Trouble {
+    error: io::Error,
+    passes: bool,
+}
+
+impl Trouble {
+    fn lasting(error: io::Error) -> Self {
+        Self { error, passes: false }
+    }
+}
+
+impl From<reqwest::Error> for Trouble {
+    fn from(error: reqwest::Error) -> Self {
+        Self { passes: !error.is_builder() && !error.is_redirect(), error: transport(error) }
+    }
+}
+
+fn transport(error: reqwest::Error) -> io::Error {
+    io::Error::other(error_text(&error.without_url()))
+}
+
+async fn send(request: RequestBuilder) -> Result<Response, Trouble> {
+    let response = request.send().await?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let kind = match status.as_u16() {
+        404 | 410 => io::ErrorKind::NotFound,
+        401 | 403 => io::ErrorKind::PermissionDenied,
+        412 => return Err(Trouble::lasting(replaced())),
+        416 => io::ErrorKind::UnexpectedEof,
+        _ => io::ErrorKind::Other,
+    };
+    let passes = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
+    Err(Trouble { error: io::Error::new(kind, format!("the server answers {status}")), passes })
+}
+
+pub(super) fn replaced() -> io::Error {
+    io::Error::new(io::ErrorKind::StaleNetworkFileHandle, "it was replaced while it was read")
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    text(headers, &CONTENT_LENGTH)?.parse().ok()
+}
+
+fn validators(headers: &HeaderMap) -> Validators {
+    let modified = text(headers, &LAST_MODIFIED)
+        .and_then(|text| jiff::fmt::rfc2822::parse(&text).ok())
+        .and_then(|time| u64::try_from(time.timestamp().as_second()).ok())
+        .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+    Validators { len: length(headers), tag: text(headers, &ETAG), modified }
+}
+
+/// The start of a part, and the length of the whole.
+fn content_range(headers: &HeaderMap) -> Option<(u64, u64)> {
+    let text = text(headers, &CONTENT_RANGE)?;
+    let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
+    Some((range.split_once('-')?.0.trim().parse().ok()?, total.trim().parse().ok()?))
+}
+
+impl Validators {
+    /// Whether an answer is of the content that was found, as far as it says.
+    fn is_same(&self, answer: &Self) -> bool {
+        let same_len = self.len.zip(answer.len).is_none_or(|(found, now)| found == now);
+        let same_tag = match (&self.tag, &answer.tag) {
+            (Some(found), Some(now)) => strong_part(found) == strong_part(now),
+            // A server that stops to send tags says nothing of its content any more.
+            (Some(_), None) => false,
+            (None, _) => self.modified == answer.modified,
+        };
+        same_len && same_tag
+    }
+}
+
+/// Whether a tag says only that two contents mean the same.
+pub(super) fn is_weak(tag: &str) -> bool {
+    tag.starts_with("W/")
+}
+
+/// A tag for a weak comparison.
+pub(super) fn strong_part(tag: &str) -> &str {
+    tag.strip_prefix("W/").unwrap_or(tag)
+}
