@@ -9,6 +9,11 @@
 //! At least once on the wire, and once in Heap, since each event has its key. After a crash, little is read again.
 //! Nothing is lost in silence: whatever is not sent is counted with its reason, waits, or is a reject. Memory does
 //! not grow with what there is to read.
+//!
+//! # Late requests
+//! Heap may handle a request without an answer late. Events have the same key each time and the first one counts, so the
+//! order of requests does not matter. Properties of users have no key: the last write wins, so a late request may bring
+//! an older value back until the next profile event of that user.
 
 mod batch;
 mod deliver;
