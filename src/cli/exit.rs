@@ -82,7 +82,7 @@ pub(super) fn stop_at_once(exit: Exit) -> ! {
 /// and what is on disk is whole.
 pub(super) fn on_panic() {
     std::panic::set_hook(Box::new(|panic| {
-        if crate::connector::file::is_guarded() {
+        if crate::model::is_guarded() {
             return;
         }
         let place = panic.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::format;
+use super::{checked, format};
 use super::store::Store;
 use super::{Location, StateError, StateReader, StateWriter};
 use crate::model::{CohortId, Timestamp, timestamp_text};
@@ -73,7 +73,7 @@ impl Approvals {
             given_at: timestamp_text(approval.given),
         };
         self.0.remove(&path)?;
-        self.0.put_new(&path, &serde_json::to_vec(&shape).unwrap_or_default())?;
+        checked::put_new(&self.0, &path, &shape)?;
         Ok(())
     }
 }
@@ -95,9 +95,16 @@ impl StateReader {
 
     fn approval(&self, cohort: &CohortId, name: &str) -> Result<Option<Approval>, StateError> {
         let file = format!("{}/{name}", folder_of(cohort));
-        let Some(bytes) = self.store.read(&file)? else { return Ok(None) };
-        // What cannot be read approves nothing.
-        let Ok(shape) = serde_json::from_slice::<Shape>(&bytes) else { return Ok(None) };
+        let shape: Shape = match checked::read(&self.store, &file) {
+            Ok(Some(shape)) => shape,
+            Ok(None) => return Ok(None),
+            // A damaged file approves nothing.
+            Err(error @ StateError::Damaged { .. }) => {
+                tracing::warn!(%cohort, "ignored an approval: {error}");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
         let given = shape.given_at.parse().ok().filter(|_| shape.cohort == cohort.as_str());
         Ok(given.map(|given| Approval { cohort: cohort.clone(), plan: shape.plan, given }))
     }

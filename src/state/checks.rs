@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::format;
+use super::{checked, format};
 use super::version::number_of;
 use super::{StateError, StateReader, StateWriter};
 use crate::model::{SegmentId, Timestamp, timestamp_text};
@@ -195,15 +195,11 @@ impl StateReader {
         let names = self.store.list(&folder_of(segment))?;
         let Some(newest) = names.iter().filter_map(|name| number_of(name)).max() else { return Ok(None) };
         let file = path_of(segment, newest);
-        let path = self.store.at(&file);
-        let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
-        let bytes = self.store.read(&file)?.ok_or_else(|| damaged("it is gone".to_owned()))?;
-        format::check_format(&bytes, &path)?;
-        let shape: Shape = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        let shape: Shape = checked::existing(&self.store, &file)?;
         if shape.check.number == newest {
             Ok(Some(shape.check))
         } else {
-            Err(damaged("it is another".to_owned()))
+            Err(StateError::Damaged { path: self.store.at(&file), what: "it is another".to_owned() })
         }
     }
 }
@@ -217,8 +213,7 @@ impl StateWriter {
         self.check_lease()?;
         let store = &self.reader().store;
         let shape = Shape { format: format::KNOWN, check: check.clone() };
-        let text = serde_json::to_vec_pretty(&shape).unwrap_or_default();
-        if !store.put_new(&path_of(segment, check.number), &text)? {
+        if !checked::put_new(store, &path_of(segment, check.number), &shape)? {
             return Err(StateError::Lost);
         }
         let mut numbers: Vec<u64> =

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::StateError;
+use super::{StateError, checked};
 use super::store::Store;
 use crate::model::{KeySeed, Timestamp, timestamp_text};
 
@@ -27,11 +27,8 @@ struct Shape {
 
 impl Format {
     pub(super) fn read(store: &Store) -> Result<Option<Self>, StateError> {
-        let Some(bytes) = store.read(FILE)? else { return Ok(None) };
-        let path = store.at(FILE);
-        let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
-        check_format(&bytes, &path)?;
-        let shape: Shape = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        let Some(shape) = checked::read::<Shape>(store, FILE)? else { return Ok(None) };
+        let damaged = |what: String| StateError::Damaged { path: store.at(FILE), what };
         let seed = u64::from_str_radix(&shape.key_seed, 16).map_err(|e| damaged(e.to_string()))?;
         Ok(Some(Self { id: shape.id, seed: KeySeed(seed) }))
     }
@@ -43,8 +40,7 @@ impl Format {
             key_seed: format!("{:016x}", seed.0),
             created_at: timestamp_text(now),
         };
-        let text = serde_json::to_vec_pretty(&shape).unwrap_or_default();
-        store.put_new(FILE, &text)?;
+        checked::put_new(store, FILE, &shape)?;
         // Whoever was first, what is on disk now is the truth.
         Self::read(store)?
             .ok_or_else(|| StateError::Damaged { path: store.at(FILE), what: "it is gone".to_owned() })

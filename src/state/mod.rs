@@ -43,6 +43,7 @@
 //! process that holds the lease has a [`StateWriter`]. Nothing here knows the config or the network.
 
 mod approvals;
+mod checked;
 mod checks;
 mod compact;
 mod erase;
@@ -90,7 +91,7 @@ pub use outbox::{Crossing, Due, Outbox, Person, Recent};
 pub use pushdown::PushdownNote;
 pub use record::RecordCursor;
 pub use rejects::{Reject, RejectFile, RejectLog, rejects_of};
-pub use run::RunWriter;
+pub use run::{Footer, RunWriter};
 pub use scratch::{Batch, Batches, Spool};
 pub use sealed::SealedFile;
 pub use segments::{Change, Gap, Merged, Segment, SegmentCursor, Segments, Sync, sync_hash, told};

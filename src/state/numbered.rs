@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::store::Store;
 use super::version::number_of;
-use super::{StateError, format};
+use super::{StateError, checked, format};
 
 #[derive(Serialize, Deserialize)]
 struct Shape<T> {
@@ -29,12 +29,7 @@ pub(super) fn newest<T: DeserializeOwned>(
 ) -> Result<Option<(u64, T)>, StateError> {
     let names = store.list(folder)?;
     let Some(number) = names.iter().filter_map(|name| number_of(name)).max() else { return Ok(None) };
-    let file = path_of(folder, number);
-    let path = store.at(&file);
-    let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
-    let bytes = store.read(&file)?.ok_or_else(|| damaged("it is gone".to_owned()))?;
-    format::check_format(&bytes, &path)?;
-    let shape: Shape<T> = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+    let shape: Shape<T> = checked::existing(store, &path_of(folder, number))?;
     Ok(Some((number, shape.what)))
 }
 
@@ -44,8 +39,7 @@ pub(super) fn newest<T: DeserializeOwned>(
 /// # Errors
 /// When the disk does not take it, or somebody else was first.
 pub(super) fn put(store: &Store, folder: &str, before: u64, what: &impl Serialize) -> Result<(), StateError> {
-    let text = serde_json::to_vec(&Shape { format: format::KNOWN, what }).unwrap_or_default();
-    if !store.put_new(&path_of(folder, before + 1), &text)? {
+    if !checked::put_new_compact(store, &path_of(folder, before + 1), &Shape { format: format::KNOWN, what })? {
         return Err(StateError::Lost);
     }
     match before.checked_sub(1).filter(|old| *old > 0) {

@@ -66,6 +66,11 @@ impl SealedWriter {
         self.sink.write_all(bytes).map_err(|e| StoreError::new("write", &self.file.path(), e).into())
     }
 
+    /// Its name without the suffix.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.sink.bytes
     }
@@ -83,16 +88,28 @@ pub(super) struct Hashing {
     file: BufWriter<Stepping>,
     hash: Box<Xxh3>,
     bytes: u64,
+    /// What was written since it was asked to be kept.
+    kept: Option<Vec<u8>>,
 }
 
 impl Hashing {
     pub(super) fn new(file: Stepping) -> Self {
-        Self { file: BufWriter::with_capacity(256 << 10, file), hash: Box::default(), bytes: 0 }
+        Self { file: BufWriter::with_capacity(256 << 10, file), hash: Box::default(), bytes: 0, kept: None }
     }
 
-    pub(super) fn close(mut self) -> io::Result<(u64, u128)> {
+    pub(super) fn close(self) -> io::Result<(u64, u128)> {
+        self.close_with_kept().map(|(bytes, checksum, _)| (bytes, checksum))
+    }
+
+    /// From now on keeps a copy of what is written: of a short end.
+    pub(super) fn keep(&mut self) {
+        self.kept = Some(Vec::new());
+    }
+
+    /// Length, checksum, and the copy of the end.
+    pub(super) fn close_with_kept(mut self) -> io::Result<(u64, u128, Vec<u8>)> {
         self.file.flush()?;
-        Ok((self.bytes, self.hash.digest128()))
+        Ok((self.bytes, self.hash.digest128(), self.kept.unwrap_or_default()))
     }
 }
 
@@ -101,6 +118,9 @@ impl Write for Hashing {
         let len = self.file.write(buffer)?;
         self.hash.update(&buffer[..len]);
         self.bytes += len as u64;
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(&buffer[..len]);
+        }
         Ok(len)
     }
 

@@ -10,8 +10,9 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
-use super::format;
+use super::run::{Footer, FooterShape};
 use super::store::Store;
+use super::{checked, format};
 use crate::model::{CohortId, Delivery, Matched, Op, PassId, RowSet, Timestamp, timestamp_text};
 
 /// The Braze workspace that a record is about.
@@ -56,6 +57,8 @@ pub struct RunRef {
     pub bytes: u64,
     /// XXH3-128 of its file.
     pub checksum: u128,
+    /// The end of its file.
+    pub footer: Footer,
     /// Rows that Braze has accepted.
     pub acknowledged: RowSet,
     /// Rows that Braze has refused.
@@ -260,9 +263,7 @@ pub(super) fn read(store: &Store, cohort: &CohortId, number: u64) -> Result<Vers
     let file = path_of(cohort, number);
     let path = store.at(&file);
     let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
-    let bytes = store.read(&file)?.ok_or_else(|| damaged("it is gone".to_owned()))?;
-    format::check_format(&bytes, &path)?;
-    let shape: Shape = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+    let shape: Shape = checked::existing(store, &file)?;
     let version = shape.into_version().ok_or_else(|| damaged("a value is out of range".to_owned()))?;
     if version.number == number { Ok(version) } else { Err(damaged("it is another version".to_owned())) }
 }
@@ -270,8 +271,7 @@ pub(super) fn read(store: &Store, cohort: &CohortId, number: u64) -> Result<Vers
 /// Writes a version, unless its number is taken.
 pub(super) fn commit(store: &Store, cohort: &CohortId, version: &Version) -> Result<(), StateError> {
     let file = path_of(cohort, version.number);
-    let text = serde_json::to_vec_pretty(&Shape::from_version(version)).unwrap_or_default();
-    if store.put_new(&file, &text)? {
+    if checked::put_new(store, &file, &Shape::from_version(version))? {
         Ok(())
     } else {
         Err(StateError::Conflict { cohort: cohort.clone(), version: version.number })
@@ -316,6 +316,7 @@ struct RunShape {
     rows: u64,
     bytes: u64,
     xxh3: String,
+    footer: FooterShape,
     acknowledged: Vec<[u64; 2]>,
     refused: Vec<[u64; 2]>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -399,6 +400,7 @@ impl RunShape {
             rows: run.rows,
             bytes: run.bytes,
             xxh3: format!("{:032x}", run.checksum),
+            footer: FooterShape::from_footer(run.footer),
             acknowledged: pairs(&run.acknowledged),
             refused: pairs(&run.refused),
             noted: run.noted,
@@ -422,6 +424,7 @@ impl RunShape {
             },
             rows: self.rows,
             bytes: self.bytes,
+            footer: self.footer.into_footer()?,
             acknowledged,
             refused,
             noted: self.noted,
@@ -455,6 +458,7 @@ mod tests {
             rows: 10,
             bytes: 999,
             checksum: u128::MAX,
+            footer: Footer { bytes: 9, checksum: u64::MAX },
             acknowledged: RowSet::from_ranges([0..4, 6..8]),
             refused: RowSet::from_ranges(std::iter::once(4..5)),
             noted: true,

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::checks::Stamp;
-use super::format;
+use super::{checked, format};
 use super::store::Store;
 use super::version::number_of;
 use super::{Location, StateError, StateReader, StateWriter};
@@ -75,19 +75,17 @@ fn path_of(connection: &ConnectionName, number: u64) -> String {
 /// Puts them there. `false` if somebody else was first.
 fn put(store: &Store, connection: &ConnectionName, marks: &Marks) -> Result<bool, StateError> {
     let shape = Shape { format: format::KNOWN, marks: marks.clone() };
-    let text = serde_json::to_vec_pretty(&shape).unwrap_or_default();
-    Ok(store.put_new(&path_of(connection, marks.number), &text)?)
+    Ok(checked::put_new(store, &path_of(connection, marks.number), &shape)?)
 }
 
 fn newest(store: &Store, connection: &ConnectionName) -> Result<Option<Marks>, StateError> {
     let names = store.list(&folder_of(connection))?;
     let Some(number) = names.iter().filter_map(|name| number_of(name)).max() else { return Ok(None) };
     let file = path_of(connection, number);
-    let path = store.at(&file);
-    let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
-    let bytes = store.read(&file)?.ok_or_else(|| damaged("it is gone".to_owned()))?;
-    format::check_format(&bytes, &path)?;
-    let shape: Shape = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+    let shape: Shape = checked::existing(store, &file)?;
+    if shape.marks.number != number {
+        return Err(StateError::Damaged { path: store.at(&file), what: "it is another".to_owned() });
+    }
     Ok(Some(shape.marks))
 }
 

@@ -15,7 +15,6 @@ mod csv;
 mod error;
 mod find;
 mod fingerprint;
-mod guard;
 mod header;
 mod json_values;
 mod lines;
@@ -30,7 +29,6 @@ pub(in crate::connector) use avro::AvroFile;
 pub use error::FileError;
 pub(in crate::connector) use find::{Found, real};
 pub use fingerprint::{Fingerprint, fingerprint};
-pub use guard::is_guarded;
 
 use crate::config::{FileSource, Format};
 use crate::model::Fields;

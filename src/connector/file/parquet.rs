@@ -20,10 +20,10 @@ use parquet::arrow::arrow_reader::{
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
-use super::guard::guarded;
 use super::open::Handle;
 use super::{FileError, Place, Sink, header};
 use crate::connector::columns::Columns;
+use crate::model::guarded;
 use crate::objects::Blocks;
 
 /// Rows that are handed over at once.

@@ -19,7 +19,7 @@ mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::format;
+use super::checked;
 use super::version::number_of;
 use super::{StateError, StateReader, StateWriter};
 use crate::model::{Day, ExportId, Timestamp};
@@ -134,9 +134,7 @@ impl StateReader {
         let file = path_of(export, number);
         let path = self.store.at(&file);
         let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
-        let bytes = self.store.read(&file)?.ok_or_else(|| damaged("it is gone".to_owned()))?;
-        format::check_format(&bytes, &path)?;
-        let shape: Shape = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        let shape: Shape = checked::existing(&self.store, &file)?;
         let record = shape.into_record().ok_or_else(|| damaged("a value is out of range".to_owned()))?;
         if record.number == number { Ok(record) } else { Err(damaged("it is another version".to_owned())) }
     }
@@ -149,8 +147,8 @@ impl StateWriter {
     /// When the disk does not take it, or another process was first.
     pub fn commit_export(&self, export: &ExportId, record: &ExportRecord) -> Result<(), StateError> {
         self.check_lease()?;
-        let text = serde_json::to_vec(&Shape::from_record(record)).unwrap_or_default();
-        let put = self.reader().store.put_new(&path_of(export, record.number), &text)?;
+        let (store, file) = (&self.reader().store, path_of(export, record.number));
+        let put = checked::put_new_compact(store, &file, &Shape::from_record(record))?;
         if put { Ok(()) } else { Err(StateError::Lost) }
     }
 
@@ -197,8 +195,7 @@ mod tests {
             unknown_types: BTreeMap::from([("a.B".to_owned(), 2)]),
         };
         let export = ExportId::new("e").unwrap();
-        let text = serde_json::to_vec(&Shape::from_record(&record)).unwrap();
-        store.put_new(&path_of(&export, 3), &text).unwrap();
+        checked::put_new_compact(&store, &path_of(&export, 3), &Shape::from_record(&record)).unwrap();
         let reader = StateReader { store, format: None };
         assert_eq!(reader.export(&export).unwrap(), record);
         assert_eq!(reader.exports().unwrap(), [export]);

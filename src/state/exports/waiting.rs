@@ -6,7 +6,7 @@
 
 use std::io::{self, Read};
 
-use super::super::sealed::{SealedFile, SealedWriter};
+use super::super::sealed::{SealedFile, SealedWriter, checksum};
 use super::super::store::Blob;
 use super::super::{StateError, StateReader, StateWriter};
 use super::waiting_folder_of;
@@ -234,6 +234,11 @@ impl StateReader {
     pub fn waiting(&self, export: &ExportId, room: &WaitingFile) -> Result<Rows, StateError> {
         let path = format!("{}/{}{SUFFIX}", waiting_folder_of(export), room.file.id);
         let blob = self.store.open_blob(&path)?;
+        // An event that was changed must not be sent.
+        if checksum(&blob).map_err(StateError::Scratch)? != room.file.checksum {
+            let what = "its checksum does not match: it was changed, or is another file".to_owned();
+            return Err(StateError::Damaged { path: blob.path().to_owned(), what });
+        }
         Ok(Rows { blob, position: 0, buffer: Vec::new(), at: 0, row: 0 })
     }
 }

@@ -12,7 +12,7 @@ use super::taught::{Taught, TaughtShape};
 use super::{MapVersion, Shape, newest, path_of};
 use crate::model::{ExportId, KeySeed, Timestamp};
 use crate::state::sealed::{SealedFile, SealedShape};
-use crate::state::{StateError, StateWriter, format};
+use crate::state::{StateError, StateWriter, checked, format};
 
 /// Entries that are gathered before they are written.
 const PENDING_MAX: usize = 150_000;
@@ -295,8 +295,8 @@ impl IdentityMap {
             runs: self.files.iter().map(SealedShape::from_file).collect(),
             sources: self.sources.iter().map(TaughtShape::from_taught).collect(),
         };
-        let text = serde_json::to_vec(&shape).unwrap_or_default();
-        if !self.state.reader().store.put_new(&path_of(self.number + 1), &text)? {
+        let store = &self.state.reader().store;
+        if !checked::put_new_compact(store, &path_of(self.number + 1), &shape)? {
             return Err(StateError::Lost);
         }
         self.number += 1;

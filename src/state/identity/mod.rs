@@ -25,7 +25,7 @@ mod run;
 mod table;
 mod taught;
 
-use super::format;
+use super::checked;
 use super::sealed::{SealedFile, SealedShape};
 use super::store::Store;
 use super::version::number_of;
@@ -86,9 +86,7 @@ fn version_at(store: &Store, number: u64) -> Result<MapVersion, StateError> {
     let file = path_of(number);
     let path = store.at(&file);
     let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
-    let bytes = store.read(&file)?.ok_or_else(|| damaged("it is gone".to_owned()))?;
-    format::check_format(&bytes, &path)?;
-    let shape: Shape = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+    let shape: Shape = checked::existing(store, &file)?;
     let (version, conflicts) = (shape.version, shape.conflicts);
     let runs = shape.runs.into_iter().map(SealedShape::into_file).collect::<Option<_>>();
     let sources = shape.sources.into_iter().map(TaughtShape::into_taught).collect::<Option<_>>();

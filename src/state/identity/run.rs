@@ -3,10 +3,15 @@
 //! ```text
 //! block:   entries; each is its key (16 bytes, big end first), its kind (1), when it was seen (4, little end
 //!          first), its length (2) and its text
-//! index:   of each block the first key (16) and where it begins (8, little end first)
+//! index:   of each block the first key (16), where it begins (8, little end first), and its XXH3-64 (8)
 //! filter:  bits of a Bloom filter over the keys
-//! trailer: where the index begins (8), blocks (4), bytes of the filter (4), "identity" (8)
+//! trailer: where the index begins (8), blocks (4), bytes of the filter (4), XXH3-64 of the file's id and of all from
+//!          the index on (8), "identity" (8)
 //! ```
+//!
+//! The end is compared with its checksum when a run is opened, and each block when it is read.
+
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::super::StateError;
 use super::super::sealed::{SealedFile, SealedWriter};
@@ -16,7 +21,8 @@ use super::known::{Known, MapKey};
 
 pub(super) const SUFFIX: &str = ".map";
 const MAGIC: &[u8; 8] = b"identity";
-const TRAILER_LEN: usize = 24;
+const TRAILER_LEN: usize = 32;
+const ENTRY_LEN: usize = 32;
 const BLOCK_LEN: usize = 16 << 10;
 const FILTER_BITS: u64 = 10;
 const PROBES: u32 = 6;
@@ -31,8 +37,16 @@ pub(super) struct MapWriter {
     file: SealedWriter,
     block: Vec<u8>,
     block_rows: u64,
-    index: Vec<(MapKey, u64)>,
+    index: Vec<Block>,
     filter: Vec<u8>,
+}
+
+/// A block, as the index has it.
+#[derive(Clone, Copy)]
+struct Block {
+    first: MapKey,
+    start: u64,
+    checksum: u64,
 }
 
 impl MapWriter {
@@ -46,7 +60,7 @@ impl MapWriter {
 
     pub(super) fn push(&mut self, key: MapKey, known: &Known) -> Result<(), StateError> {
         if self.block.is_empty() {
-            self.index.push((key, self.file.bytes()));
+            self.index.push(Block { first: key, start: self.file.bytes(), checksum: 0 });
         }
         let (kind, seen, text) = known.parts();
         self.block.extend_from_slice(&key.to_be_bytes());
@@ -62,6 +76,9 @@ impl MapWriter {
     }
 
     fn flush(&mut self) -> Result<(), StateError> {
+        if let Some(block) = self.index.last_mut().filter(|_| !self.block.is_empty()) {
+            block.checksum = xxh3_64(&self.block);
+        }
         self.file.push(&self.block, self.block_rows)?;
         self.block.clear();
         self.block_rows = 0;
@@ -71,20 +88,31 @@ impl MapWriter {
     pub(super) fn finish(mut self) -> Result<SealedFile, StateError> {
         self.flush()?;
         let at = self.file.bytes();
-        let mut tail = Vec::with_capacity(self.index.len() * 24 + self.filter.len() + TRAILER_LEN);
-        for (key, offset) in &self.index {
-            tail.extend_from_slice(&key.to_be_bytes());
-            tail.extend_from_slice(&offset.to_le_bytes());
+        let mut tail = Vec::with_capacity(self.index.len() * ENTRY_LEN + self.filter.len() + TRAILER_LEN);
+        for Block { first, start, checksum } in &self.index {
+            tail.extend_from_slice(&first.to_be_bytes());
+            tail.extend_from_slice(&start.to_le_bytes());
+            tail.extend_from_slice(&checksum.to_le_bytes());
         }
         tail.extend_from_slice(&self.filter);
         tail.extend_from_slice(&at.to_le_bytes());
         for len in [self.index.len(), self.filter.len()] {
             tail.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
         }
+        let checksum = end_checksum(self.file.id(), &tail);
+        tail.extend_from_slice(&checksum.to_le_bytes());
         tail.extend_from_slice(MAGIC);
         self.file.push(&tail, 0)?;
         self.file.finish()
     }
+}
+
+/// The checksum of a run's end. The id in it finds two files that were swapped.
+fn end_checksum(id: &str, tail: &[u8]) -> u64 {
+    let mut hash = Xxh3::new();
+    hash.update(id.as_bytes());
+    hash.update(tail);
+    hash.digest()
 }
 
 /// The bits of a key: its halves are as good as two hashes.
@@ -98,7 +126,7 @@ fn probes(key: MapKey, bits: u64) -> impl Iterator<Item = u64> {
 pub(in super::super) struct MapRun {
     blob: Blob,
     rows: u64,
-    index: Vec<(MapKey, u64)>,
+    index: Vec<Block>,
     /// Where the blocks end.
     end: u64,
     filter: Vec<u8>,
@@ -133,15 +161,25 @@ impl MapRun {
             |at: usize| u32::from_le_bytes([trailer[at], trailer[at + 1], trailer[at + 2], trailer[at + 3]]);
         let end = u64::from(word(0)) | u64::from(word(4)) << 32;
         let (blocks, filter) = (word(8) as usize, word(12) as usize);
-        if &trailer[16..] != MAGIC || end + (blocks * 24 + filter) as u64 != at {
+        let len = blocks * ENTRY_LEN + filter;
+        if &trailer[24..] != MAGIC || end.checked_add(len as u64) != Some(at) {
             return Err(damaged("its end is not what was written"));
         }
-        let mut tail = vec![0; blocks * 24 + filter];
+        let mut tail = vec![0; len];
         blob.read_exact_at(&mut tail, end)?;
-        let filter = tail.split_off(blocks * 24);
-        let entry = |entry: &[u8; 24]| {
-            let (key, offset) = (entry.first_chunk::<16>(), entry.last_chunk::<8>());
-            (MapKey::from_be_bytes(*key.unwrap_or(&[0; 16])), u64::from_le_bytes(*offset.unwrap_or(&[0; 8])))
+        tail.extend_from_slice(&trailer[..16]);
+        let id = blob.path().file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        if trailer[16..24] != end_checksum(id, &tail).to_le_bytes() {
+            return Err(damaged("its checksum does not match: it was changed, or is another file"));
+        }
+        tail.truncate(len);
+        let filter = tail.split_off(blocks * ENTRY_LEN);
+        let entry = |entry: &[u8; ENTRY_LEN]| {
+            let word = |at: usize| {
+                u64::from_le_bytes(entry[at..].first_chunk::<8>().copied().unwrap_or_default())
+            };
+            let first = MapKey::from_be_bytes(entry.first_chunk::<16>().copied().unwrap_or_default());
+            Block { first, start: word(16), checksum: word(24) }
         };
         let index = tail.as_chunks().0.iter().map(entry).collect();
         Ok(Self { blob, rows, index, end, filter })
@@ -174,18 +212,21 @@ impl MapRun {
 
     /// The block in which a key would be.
     pub(super) fn block_of(&self, key: MapKey) -> Option<usize> {
-        self.index.partition_point(|(first, _)| *first <= key).checked_sub(1)
+        self.index.partition_point(|block| block.first <= key).checked_sub(1)
     }
 
     pub(super) fn block(&self, at: usize) -> Result<Vec<(MapKey, Known)>, StateError> {
-        let start = self.index[at].1;
-        let end = self.index.get(at + 1).map_or(self.end, |(_, next)| *next);
+        let Block { start, checksum, .. } = self.index[at];
+        let end = self.index.get(at + 1).map_or(self.end, |next| next.start);
         let damaged =
             |what: &str| StateError::Damaged { path: self.blob.path().to_owned(), what: what.to_owned() };
         let len = end.checked_sub(start).and_then(|len| usize::try_from(len).ok());
         let mut bytes =
             vec![0; len.filter(|len| *len <= 1 << 24).ok_or_else(|| damaged("a block that cannot be"))?];
         self.blob.read_exact_at(&mut bytes, start)?;
+        if xxh3_64(&bytes) != checksum {
+            return Err(damaged("the checksum of a block does not match"));
+        }
         let (mut entries, mut rest) = (Vec::new(), bytes.as_slice());
         while !rest.is_empty() {
             let (entry, after) = entry(rest).ok_or_else(|| damaged("an entry that is not whole"))?;

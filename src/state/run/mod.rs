@@ -15,9 +15,12 @@
 
 mod page;
 mod read;
+mod seal;
 mod write;
 
 pub(super) use read::{RunCursor, Word};
+pub use seal::Footer;
+pub(super) use seal::FooterShape;
 pub use write::RunWriter;
 
 use crate::model::{CohortId, ConnectionName};

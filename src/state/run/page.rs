@@ -12,6 +12,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::super::store::Blob;
+use super::seal::KeySum;
 use crate::model::Key;
 
 /// The pages of one column of one row group.
@@ -63,7 +64,7 @@ impl Keys {
     }
 
     /// Appends the next block of keys. Nothing is appended at the end.
-    pub(super) fn read(&mut self, block: &mut Vec<Key>) -> Result<(), ParquetError> {
+    pub(super) fn read(&mut self, block: &mut Vec<Key>, sum: &mut KeySum) -> Result<(), ParquetError> {
         let Self { high, low } = self;
         if high.turn()? != low.turn()? {
             return Err(damaged("its columns differ in length"));
@@ -77,6 +78,7 @@ impl Keys {
             Key::from_halves(u64::from_le_bytes(*high), u64::from_le_bytes(*low))
         };
         block.extend(highs.iter().zip(lows).map(key));
+        sum.update(highs.as_flattened(), lows.as_flattened());
         for column in [high, low] {
             column.rest.advance(len * size_of::<u64>());
             column.left -= len;

@@ -2,7 +2,9 @@
 //!
 //! Keys are read in blocks; an identifier is read only when it is asked for, and then with as many that
 //! follow it as are likely to be asked for too. Every identifier that is read is hashed and
-//! must give its key, so damage to either is found before anybody is removed by it.
+//! must give its key, so damage to either is found before anybody is removed by it. The checksum of the footer is
+//! checked before it is parsed, and that of all keys at the end of the walk. The parser is not ours: its panics on
+//! damaged pages are errors of the file.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,8 +20,9 @@ use super::super::StateError;
 use super::super::store::Blob;
 use super::super::version::RunRef;
 use super::page::{Keys, PageReader, RandomAccess, Texts};
+use super::seal::{Footer, KEYS, KeySum};
 use super::{IDENTIFIER, KEY_HIGH, KEY_LOW, KIND, LABEL};
-use crate::model::{Identifier, Key, KeySeed, Kind, Op, RowSet};
+use crate::model::{Identifier, Key, KeySeed, Kind, Op, RowSet, guarded};
 
 /// Most identifiers read at a time.
 const IDENTIFIERS_LEN_MAX: usize = 512;
@@ -44,6 +47,9 @@ pub(in super::super) struct RunCursor {
     group: usize,
     group_start: u64,
     keys: Option<Keys>,
+    /// The checksum of the keys that were read, and of those that were written.
+    sum: KeySum,
+    written_sum: String,
     identifiers: Option<Identifiers>,
     /// Keys in hand, the row of the first, and which of them is the current one. None at the end.
     block: Vec<Key>,
@@ -61,9 +67,13 @@ impl RunCursor {
         if blob.len() != run.bytes {
             return Err(damaged(format!("it has {} bytes and was written with {}", blob.len(), run.bytes)));
         }
+        check_footer(&blob, run.footer, &damaged)?;
         let file = Arc::new(RandomAccess(Arc::new(blob)));
-        let metadata =
-            ParquetMetaDataReader::new().parse_and_finish(&*file).map_err(|e| damaged(e.to_string()))?;
+        let metadata = unpanicked(|| ParquetMetaDataReader::new().parse_and_finish(&*file));
+        let metadata = metadata.map_err(|e| damaged(e.to_string()))?;
+        let values = metadata.file_metadata().key_value_metadata().into_iter().flatten();
+        let written_sum = values.filter(|pair| pair.key == KEYS).find_map(|pair| pair.value.clone());
+        let written_sum = written_sum.ok_or_else(|| damaged("it has no checksum of its keys".to_owned()))?;
         let rows = metadata.row_groups().iter().map(RowGroupMetaData::num_rows).sum::<i64>();
         if u64::try_from(rows).ok() != Some(run.rows) {
             return Err(damaged(format!("it has {rows} rows and was written with {}", run.rows)));
@@ -77,6 +87,8 @@ impl RunCursor {
             group: 0,
             group_start: 0,
             keys: None,
+            sum: KeySum::default(),
+            written_sum,
             identifiers: None,
             block: Vec::new(),
             block_start: 0,
@@ -151,7 +163,8 @@ impl RunCursor {
                 Some(keys) => keys,
                 None => Keys::new(self.pages(KEY_HIGH)?, self.pages(KEY_LOW)?),
             };
-            keys.read(&mut self.block).map_err(|e| self.damaged(e))?;
+            let (block, sum) = (&mut self.block, &mut self.sum);
+            unpanicked(|| keys.read(block, sum)).map_err(|e| self.damaged(e))?;
             if self.block.is_empty() {
                 self.group += 1;
                 self.group_start = self.block_start;
@@ -163,6 +176,9 @@ impl RunCursor {
         let ascends = |a: &Key, b: &Key| a < b;
         match self.block.first() {
             None if self.block_start != self.run.rows => Err(self.damaged("it ends too early")),
+            None if self.sum.digest() != self.written_sum => {
+                Err(self.damaged("its keys are not those that were written"))
+            }
             Some(first) if last.is_some_and(|last| *first <= last) || !self.block.is_sorted_by(ascends) => {
                 Err(self.damaged("its members are not in order"))
             }
@@ -173,14 +189,16 @@ impl RunCursor {
     fn pages(&self, column: usize) -> Result<PageReader, StateError> {
         let group = self.metadata.row_group(self.group);
         let rows = usize::try_from(group.num_rows()).unwrap_or(0);
-        SerializedPageReader::new(Arc::clone(&self.file), group.column(column), rows, None)
+        let file = Arc::clone(&self.file);
+        unpanicked(|| SerializedPageReader::new(file, group.column(column), rows, None))
             .map_err(|e| self.damaged(e))
     }
 
     fn column<T: DataType>(&self, column: usize) -> Result<Column<T>, StateError> {
         let pages = Box::new(self.pages(column)?);
         let descriptor = self.metadata.file_metadata().schema_descr().column(column);
-        Ok(Column(get_typed_column_reader::<T>(get_column_reader(descriptor, pages))))
+        let reader = || Ok(get_typed_column_reader::<T>(get_column_reader(descriptor, pages)));
+        unpanicked(reader).map(Column).map_err(|e| self.damaged(e))
     }
 
     /// Appends the packed identifier of the current member.
@@ -208,6 +226,27 @@ impl RunCursor {
             Err(self.damaged("an identifier does not belong to its key"))
         }
     }
+}
+
+/// Runs the parser; a panic is an error of the file.
+fn unpanicked<T>(parse: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    let panicked = || Err(ParquetError::General("it cannot be parsed".to_owned()));
+    guarded(parse).unwrap_or_else(panicked)
+}
+
+/// Compares the end of a part with its checksum, before anything of it is parsed.
+fn check_footer(
+    blob: &Blob,
+    footer: Footer,
+    damaged: &impl Fn(String) -> StateError,
+) -> Result<(), StateError> {
+    let start = blob.len().checked_sub(footer.bytes).ok_or_else(|| damaged("it is cut short".to_owned()))?;
+    let mut bytes = vec![0; usize::try_from(footer.bytes).unwrap_or(0)];
+    blob.read_exact_at(&mut bytes, start).map_err(StateError::Scratch)?;
+    if Footer::of(&bytes) == footer {
+        return Ok(());
+    }
+    Err(damaged("its checksum does not match: it was changed, or is another file".to_owned()))
 }
 
 /// Whether a row is in the set, and the first row after it for which that may be otherwise.
@@ -258,7 +297,7 @@ struct Identifiers {
 impl Identifiers {
     fn at(&mut self, row: u64) -> Result<Option<&Parts>, ParquetError> {
         if row >= self.position {
-            self.read_from(row)?;
+            unpanicked(|| self.read_from(row))?;
         }
         let index = usize::try_from(row - self.block_start).unwrap_or(usize::MAX);
         Ok(self.block.get(index))

@@ -8,6 +8,7 @@ use parquet::basic::{Encoding, LogicalType, Repetition, Type as Physical};
 use parquet::column::writer::ColumnWriterImpl;
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int64Type};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
@@ -16,6 +17,7 @@ use super::super::StateError;
 use super::super::sealed::Hashing;
 use super::super::store::{PendingFile, Store, StoreError};
 use super::super::version::RunRef;
+use super::seal::{Footer, KEYS, KeySum};
 use super::{Home, path_of};
 use crate::model::{Identifier, Key, KeySeed, Kind, Op, RowSet};
 
@@ -34,6 +36,7 @@ pub struct RunWriter {
     group: Group,
     rows: u64,
     last: Option<Key>,
+    sum: KeySum,
 }
 
 impl RunWriter {
@@ -58,7 +61,7 @@ impl RunWriter {
         let sink = file.writer().map_err(|e| StoreError::new("open", &file.path(), e))?;
         let parquet = SerializedFileWriter::new(Hashing::new(sink), schema(), Arc::new(properties))
             .map_err(|e| write_error(&file, e))?;
-        Ok(Self { id, op, seed, file, parquet, group: Group::default(), rows: 0, last: None })
+        Ok(Self { id, op, seed, file, parquet, group: Group::default(), rows: 0, last: None, sum: KeySum::default() })
     }
 
     /// Appends a member. Members come in strictly ascending order of their keys.
@@ -83,12 +86,16 @@ impl RunWriter {
     /// When the disk does not take it.
     pub fn finish(mut self) -> Result<RunRef, StateError> {
         self.flush()?;
-        let closed = self.parquet.into_inner().and_then(|sink| Ok(sink.close()?));
-        let (bytes, checksum) = closed.map_err(|e| write_error(&self.file, e))?;
+        self.parquet.append_key_value_metadata(KeyValue::new(KEYS.to_owned(), self.sum.digest()));
+        let flushed = self.parquet.flush().map_err(ParquetError::from);
+        flushed.map_err(|e| write_error(&self.file, e))?;
+        self.parquet.inner_mut().keep();
+        let closed = self.parquet.into_inner().and_then(|sink| Ok(sink.close_with_kept()?));
+        let (bytes, checksum, footer) = closed.map_err(|e| write_error(&self.file, e))?;
         self.file.commit_new()?;
         let (acknowledged, refused) = (RowSet::default(), RowSet::default());
-        let (id, op, rows, noted) = (self.id, self.op, self.rows, false);
-        Ok(RunRef { id, op, rows, bytes, checksum, acknowledged, refused, noted })
+        let (id, op, rows, footer, noted) = (self.id, self.op, self.rows, Footer::of(&footer), false);
+        Ok(RunRef { id, op, rows, bytes, checksum, footer, acknowledged, refused, noted })
     }
 
     fn flush(&mut self) -> Result<(), StateError> {
@@ -96,6 +103,8 @@ impl RunWriter {
             return Ok(());
         }
         let group = std::mem::take(&mut self.group);
+        let bytes = |keys: &[i64]| keys.iter().flat_map(|key| key.to_le_bytes()).collect::<Vec<u8>>();
+        self.sum.update(&bytes(&group.high), &bytes(&group.low));
         let written = self.parquet.next_row_group().and_then(|out| group.write(out, self.op));
         written.map_err(|e| write_error(&self.file, e))
     }

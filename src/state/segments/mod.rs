@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::format;
+use super::checked;
 use super::run::Home;
 use super::sealed::SealedFile;
 use super::version::{RunRef, number_of};
@@ -244,9 +244,7 @@ impl StateReader {
         let file = path_of(connection, number);
         let path = self.store.at(&file);
         let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
-        let bytes = self.store.read(&file)?.ok_or_else(|| damaged("it is gone".to_owned()))?;
-        format::check_format(&bytes, &path)?;
-        let shape: Shape = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        let shape: Shape = checked::existing(&self.store, &file)?;
         let segments = shape.into_segments().ok_or_else(|| damaged("a value is out of range".to_owned()))?;
         if segments.number == number {
             Ok(segments)
@@ -313,8 +311,8 @@ impl StateWriter {
     ) -> Result<(), StateError> {
         self.check_lease()?;
         let file = path_of(connection, segments.number);
-        let text = serde_json::to_vec(&Shape::from_segments(segments)).unwrap_or_default();
-        if self.reader().store.put_new(&file, &text)? { Ok(()) } else { Err(StateError::Lost) }
+        let put = checked::put_new_compact(&self.reader().store, &file, &Shape::from_segments(segments))?;
+        if put { Ok(()) } else { Err(StateError::Lost) }
     }
 
     /// Writes one run of those whom some runs put in, all in all, or out.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Gap, Merged, Segment, Segments, Sync};
 use crate::model::{Op, RowSet, timestamp_text};
 use crate::state::format;
+use crate::state::run::FooterShape;
 use crate::state::sealed::SealedShape;
 use crate::state::version::RunRef;
 
@@ -59,18 +60,20 @@ struct RunShape {
     rows: u64,
     bytes: u64,
     xxh3: String,
+    footer: FooterShape,
 }
 
 impl RunShape {
     fn from_run(run: &RunRef) -> Self {
-        Self { id: run.id.clone(), rows: run.rows, bytes: run.bytes, xxh3: format!("{:032x}", run.checksum) }
+        let (xxh3, footer) = (format!("{:032x}", run.checksum), FooterShape::from_footer(run.footer));
+        Self { id: run.id.clone(), rows: run.rows, bytes: run.bytes, xxh3, footer }
     }
 
     fn into_run(self, op: Op) -> Option<RunRef> {
         let checksum = u128::from_str_radix(&self.xxh3, 16).ok()?;
         let (acknowledged, refused) = (RowSet::all(self.rows), RowSet::default());
-        let (id, rows, bytes) = (self.id, self.rows, self.bytes);
-        Some(RunRef { id, op, rows, bytes, checksum, acknowledged, refused, noted: false })
+        let (id, rows, bytes, footer) = (self.id, self.rows, self.bytes, self.footer.into_footer()?);
+        Some(RunRef { id, op, rows, bytes, checksum, footer, acknowledged, refused, noted: false })
     }
 }
 

@@ -1,5 +1,5 @@
-//! Panics of a parser that is not ours, met with a damaged file, become an error of that file. Every other panic
-//! ends the process: the record is made for that, and for nothing that goes on after a bug.
+//! Panics of a third-party parser on a damaged file become an error of that file. Every other panic ends the
+//! process, for which the state is made.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +9,8 @@ thread_local! {
 }
 
 /// Runs a parser; nothing when it panicked. What it worked on is of no use then.
-pub(super) fn guarded<T>(parse: impl FnOnce() -> T) -> Option<T> {
+#[must_use]
+pub fn guarded<T>(parse: impl FnOnce() -> T) -> Option<T> {
     let before = GUARDED.replace(true);
     let done = catch_unwind(AssertUnwindSafe(parse));
     GUARDED.set(before);

@@ -1,0 +1,142 @@
+//! JSON files with a checksum: read as they were written, under the name that they were written to, or not at all.
+//!
+//! The last member of the object is `checksum`: XXH3-128 of the file's path in the state and of all text before it. A
+//! flipped bit, a file that was cut off and two files that were swapped are errors that name the file. The parser sees
+//! only text whose checksum is right.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::store::{Store, StoreError};
+use super::{StateError, format};
+
+const BEFORE: &[u8] = b",\n  \"checksum\": \"";
+const AFTER: &[u8] = b"\"\n}";
+/// Hex digits of a checksum.
+const DIGITS: usize = 32;
+
+fn checksum(relative: &str, text: &[u8]) -> String {
+    let mut hash = Xxh3::new();
+    hash.update(relative.as_bytes());
+    hash.update(b"\n");
+    hash.update(text);
+    format!("{:032x}", hash.digest128())
+}
+
+/// The JSON object with its checksum in it.
+pub(super) fn seal(relative: &str, object: &[u8]) -> Vec<u8> {
+    let object = object.trim_ascii_end();
+    let text = object.strip_suffix(b"}").unwrap_or(object).trim_ascii_end();
+    [text, BEFORE, checksum(relative, text).as_bytes(), AFTER].concat()
+}
+
+/// Whether the bytes are those that were written to this path.
+pub(super) fn is_whole(relative: &str, bytes: &[u8]) -> bool {
+    let split = |bytes: &[u8]| -> Option<bool> {
+        let rest = bytes.strip_suffix(AFTER)?;
+        let (text, digits) = rest.split_at_checked(rest.len().checked_sub(DIGITS)?)?;
+        let text = text.strip_suffix(BEFORE)?;
+        Some(checksum(relative, text).as_bytes() == digits)
+    };
+    split(bytes) == Some(true)
+}
+
+/// Writes a file that must not exist. `false` if it does: then nothing is changed.
+///
+/// # Errors
+/// When the store does not take it.
+pub(super) fn put_new(store: &Store, relative: &str, object: &impl Serialize) -> Result<bool, StoreError> {
+    let text = serde_json::to_vec_pretty(object).unwrap_or_default();
+    store.put_new(relative, &seal(relative, &text))
+}
+
+/// As [`put_new`], without line breaks: for long lists.
+///
+/// # Errors
+/// When the store does not take it.
+pub(super) fn put_new_compact(
+    store: &Store,
+    relative: &str,
+    object: &impl Serialize,
+) -> Result<bool, StoreError> {
+    let text = serde_json::to_vec(object).unwrap_or_default();
+    store.put_new(relative, &seal(relative, &text))
+}
+
+/// Reads a file; none if there is no such file.
+///
+/// # Errors
+/// When it cannot be read, is damaged, or its format is newer than this program.
+pub(super) fn read<T: DeserializeOwned>(store: &Store, relative: &str) -> Result<Option<T>, StateError> {
+    let Some(bytes) = store.read(relative)? else { return Ok(None) };
+    let path = store.at(relative);
+    let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
+    if !is_whole(relative, &bytes) {
+        // A later format may be sealed in another way.
+        if let Err(newer @ StateError::Newer { .. }) = format::check_format(&bytes, &path) {
+            return Err(newer);
+        }
+        return Err(damaged(if bytes.is_empty() {
+            "it is empty".to_owned()
+        } else {
+            "its checksum does not match: it was changed or cut off, or is another file's".to_owned()
+        }));
+    }
+    format::check_format(&bytes, &path)?;
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| damaged(e.to_string()))
+}
+
+/// Reads a file that must exist.
+///
+/// # Errors
+/// As [`read`], and when it is gone.
+pub(super) fn existing<T: DeserializeOwned>(store: &Store, relative: &str) -> Result<T, StateError> {
+    read(store, relative)?.ok_or_else(|| gone(store, relative))
+}
+
+pub(super) fn gone(store: &Store, relative: &str) -> StateError {
+    StateError::Damaged { path: store.at(relative), what: "it is gone".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+    struct Shape {
+        format: u64,
+        name: String,
+    }
+
+    #[test]
+    fn every_flipped_bit_every_cut_and_every_swap_is_found() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::in_folder(home.path());
+        let shape = |name: &str| Shape { format: format::KNOWN, name: name.to_owned() };
+        assert!(put_new(&store, "a.json", &shape("one")).unwrap());
+        assert!(put_new(&store, "b.json", &shape("two")).unwrap());
+        assert_eq!(existing::<Shape>(&store, "a.json").unwrap(), shape("one"));
+        let bytes = store.read("a.json").unwrap().unwrap();
+        assert_eq!(serde_json::from_slice::<Shape>(&bytes).unwrap(), shape("one"), "any tool reads it");
+        let mut count = 0;
+        let mut refuses = |bytes: &[u8]| {
+            count += 1;
+            let path = format!("bad/{count}.json");
+            store.put_new(&path, bytes).unwrap();
+            // As if it had been written there.
+            assert!(!is_whole("a.json", bytes));
+            assert!(read::<Shape>(&store, &path).is_err());
+        };
+        for bit in 0..bytes.len() * 8 {
+            let mut bad = bytes.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            refuses(&bad);
+        }
+        (0..bytes.len()).for_each(|len| refuses(&bytes[..len]));
+        let other = store.read("b.json").unwrap().unwrap();
+        store.put_new("c.json", &other).unwrap();
+        let error = read::<Shape>(&store, "c.json").unwrap_err().to_string();
+        assert!(error.contains("c.json") && error.contains("another file's"), "{error}");
+    }
+}

@@ -1,0 +1,65 @@
+//! Checksums of a part that are checked while it is read, without reading it twice: of its footer before that is
+//! parsed, and of all keys at the end of a walk. Every identifier that is read is compared with its key, so nothing that
+//! a plan uses is left unchecked.
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+/// What stands behind the last row group of a part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footer {
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// XXH3-64 of them.
+    pub checksum: u64,
+}
+
+/// The footer as versions write it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in super::super) struct FooterShape {
+    bytes: u64,
+    xxh3: String,
+}
+
+impl FooterShape {
+    pub(in super::super) fn from_footer(footer: Footer) -> Self {
+        Self { bytes: footer.bytes, xxh3: format!("{:016x}", footer.checksum) }
+    }
+
+    pub(in super::super) fn into_footer(self) -> Option<Footer> {
+        Some(Footer { bytes: self.bytes, checksum: u64::from_str_radix(&self.xxh3, 16).ok()? })
+    }
+}
+
+impl Footer {
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.len() as u64, checksum: xxh3_64(bytes) }
+    }
+}
+
+/// The name of the checksum of the keys in a part's metadata.
+pub(super) const KEYS: &str = "syncline_keys_xxh3";
+
+/// A checksum of all keys, column by column, as their bytes stand in the file.
+#[derive(Clone, Default)]
+pub(super) struct KeySum {
+    high: Box<Xxh3>,
+    low: Box<Xxh3>,
+}
+
+impl KeySum {
+    pub(super) fn update(&mut self, high: &[u8], low: &[u8]) {
+        self.high.update(high);
+        self.low.update(low);
+    }
+
+    pub(super) fn digest(&self) -> String {
+        format!("{:016x}{:016x}", self.high.digest(), self.low.digest())
+    }
+}
+
+impl std::fmt::Debug for KeySum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeySum")
+    }
+}
