@@ -27,6 +27,7 @@ mod crash;
 mod currents;
 mod currents_http;
 mod currents_sandbox;
+mod damaged_state;
 mod dashboard;
 mod deploy;
 mod discover;

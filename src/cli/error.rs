@@ -119,6 +119,7 @@ impl From<StateError> for CommandError {
                 "nothing was sent; restore the file from a backup, or move the state away and start anew: then all \
                  members are sent again and none can be removed",
             ),
+            StateError::Older { place, .. } => older_hints(&place).into_iter().fold(failed, Self::hint),
             StateError::Store(error) if error.is_remote() => failed.hint(
                 "is the bucket the right one, and are there credentials? They come from AWS_…, GOOGLE_… or AZURE_… \
                  variables, or from the machine's identity",
@@ -129,6 +130,28 @@ impl From<StateError> for CommandError {
             },
             _ => failed,
         }
+    }
+}
+
+/// How to get a whole segment out of Heap.
+pub(super) const FULL_SYNC: &str = "ask Heap for a full sync: switch each segment off and on again at the integration in \
+                                    Heap, and wait until its pages are in the inbox (`syncline status`)";
+
+/// What to do about a part of the state that is older than what was committed.
+fn older_hints(place: &str) -> Vec<String> {
+    let restore = "nothing was sent; restore the newer files, if there is a copy".to_owned();
+    let accept = format!("syncline state accept {place}");
+    match place.split_once('/') {
+        Some(("cohorts", id)) => vec![
+            restore,
+            format!(
+                "to send everybody again who may be in it, and remove who should not be: syncline resync {id}, then \
+                 syncline reconcile"
+            ),
+            format!("to take what is there for the truth: {accept}"),
+        ],
+        Some(("segments", _)) => vec![restore, FULL_SYNC.to_owned(), format!("then stop `watch`: {accept}")],
+        _ => vec![restore, format!("to take what is there for the truth: {accept}")],
     }
 }
 
@@ -247,6 +270,8 @@ fn remedy(error: &PlanError) -> Option<String> {
         }),
         PlanError::Desired(DesiredError::Sql(error)) => sql_hint(error),
         PlanError::Desired(DesiredError::Dump(error)) => dump_hint(error),
+        PlanError::Desired(DesiredError::State(StateError::Older { place, .. }))
+        | PlanError::State(StateError::Older { place, .. }) => Some(older_hints(place).join("\n      ")),
         PlanError::Desired(DesiredError::State(_))
         | PlanError::State(_)
         | PlanError::Order(_)

@@ -31,6 +31,16 @@ pub(super) enum StateCommand {
         #[command(flatten)]
         format: FormatArgs,
     },
+    /// Make an empty state, where `must_exist: true` asks for one
+    Create(FormatArgs),
+    /// Accept a part of the state that is older than what was committed: `state verify` names it
+    Accept {
+        /// The part, such as `cohorts/<id>` or `segments/<connection>`
+        #[arg(value_name = "PART")]
+        part: String,
+        #[command(flatten)]
+        format: FormatArgs,
+    },
     /// Read every file and check that it is whole
     Verify(FormatArgs),
     /// Remove versions that others have replaced, and what a crash has left behind
@@ -50,14 +60,19 @@ impl StateCommand {
             Self::Show { .. } => "show",
             Self::Adopt { .. } => "adopt",
             Self::Verify(_) => "verify",
+            Self::Create(_) => "create",
+            Self::Accept { .. } => "accept",
             Self::Gc { .. } => "gc",
         }
     }
 
     pub(super) fn format(&self) -> Format {
         match self {
-            Self::Ls(args) | Self::Verify(args) => args.format,
-            Self::Show { format, .. } | Self::Adopt { format, .. } | Self::Gc { format, .. } => format.format,
+            Self::Ls(args) | Self::Verify(args) | Self::Create(args) => args.format,
+            Self::Accept { format, .. }
+            | Self::Show { format, .. }
+            | Self::Adopt { format, .. }
+            | Self::Gc { format, .. } => format.format,
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct Config {
     pub folder: PathBuf,
     /// Where the state is.
     pub state: StatePlace,
+    /// Whether a state that is not there is an error.
+    pub state_must_exist: bool,
     /// Folders that sources may be read from; the config's own is the first.
     pub roots: Vec<PathBuf>,
     /// Servers that may be named although they are not a vendor's own, without a slash at the end.

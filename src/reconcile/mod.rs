@@ -53,7 +53,7 @@ use crate::apply::{self, Context, Halt, Health, Interrupt};
 use crate::config::{Config, Retry, SourceAccess};
 use crate::connector::braze::{Braze, KeyKind};
 use crate::desired;
-use crate::fold::{self, Folded, Folding};
+use crate::fold::{self, Folding};
 use crate::model::{Ceilings, Clock, CohortId, ConnectionName, DoorName, Op, PassId, Progress};
 use crate::state::{Event, Journal, StateError, StateReader, StateWriter};
 
@@ -90,7 +90,8 @@ impl<'a> Inputs<'a> {
     }
 }
 
-/// Puts what Heaps have told, and nobody has used yet, into the tables of their segments.
+/// Ingests the webhook deliveries of every Heap that wait in the inbox. Returns the connections whose segment tables
+/// are damaged, each with the error: they stop no other connection.
 ///
 /// # Errors
 /// When the state cannot be read or written.
@@ -99,13 +100,18 @@ pub fn fold_all(
     state: &StateWriter,
     pass: &PassId,
     clock: Clock,
-) -> Result<Vec<Folded>, StateError> {
-    let each = config.heap.iter().map(|(heap, settings)| {
+) -> Result<Vec<(ConnectionName, StateError)>, StateError> {
+    let mut damaged = Vec::new();
+    for (heap, settings) in &config.heap {
         let incomplete_after = settings.incomplete_after;
         let folding = Folding { state, heap, pass, now: clock.now(), incomplete_after };
-        fold::fold(&state.reader().inbox(&DoorName::of_heap(heap))?, folding)
-    });
-    each.collect()
+        match fold::fold(&state.reader().inbox(&DoorName::of_heap(heap))?, folding) {
+            Ok(_) => {}
+            Err(error) if error.is_of_one_file() => damaged.push((heap.clone(), error)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(damaged)
 }
 
 /// Cohorts of the state that the config does not know.
@@ -114,6 +120,19 @@ pub fn fold_all(
 /// When the state cannot be read.
 pub fn left_behind(config: &Config, state: &StateReader) -> Result<Vec<LeftBehind>, StateError> {
     Ok(policy::Names::read(config, state)?.left_behind)
+}
+
+/// The first version of a cohort that the config declares.
+#[must_use]
+pub fn first_version(
+    id: &CohortId,
+    config: &Config,
+    pass: &PassId,
+    now: crate::model::Timestamp,
+) -> Option<crate::state::Version> {
+    let cohort = config.cohorts.iter().find(|cohort| cohort.id == *id)?;
+    let workspace = policy::workspace(&cohort.to, config.braze.get(&cohort.to)?, &cohort.delivery);
+    Some(crate::state::Version::first(pass, now, workspace))
 }
 
 /// Plans every cohort. Reads, and changes nothing.
@@ -134,6 +153,10 @@ pub fn plan(inputs: Inputs<'_>) -> Result<PassPlan, StateError> {
     }
     if inputs.only.is_empty() {
         plan.left_behind = names.left_behind;
+        for (id, error) in names.unreadable.into_iter().filter(|(id, _)| !inputs.config.removed.contains(id))
+        {
+            plan.add(&id, Err(error.into()));
+        }
     }
     Ok(plan)
 }
@@ -236,6 +259,7 @@ pub async fn apply(plan: PassPlan, config: &Config, means: Means) -> Result<Pass
     let ended = Event::Ended { result: report.word().to_owned(), requests: report.requests };
     let journaled = journal.append(means.clock.now(), ended).and_then(|()| journal.sync());
     report.halt = journaled.err().map(Halt::from);
+    tokio::task::block_in_place(|| means.state.note_heads());
     Ok(report)
 }
 

@@ -14,16 +14,29 @@ pub(super) struct Names {
     elements: Vec<(ConnectionName, Delivery, CohortId)>,
     /// Cohorts of the state that the config does not know.
     pub(super) left_behind: Vec<LeftBehind>,
+    /// Cohorts of the state that the config does not know and that cannot be read.
+    pub(super) unreadable: Vec<(CohortId, StateError)>,
 }
 
 impl Names {
     pub(super) fn read(config: &Config, state: &StateReader) -> Result<Self, StateError> {
         let declared = config.cohorts.iter().filter(|cohort| cohort.delivery == Delivery::CohortImport);
         let declared = declared.map(|cohort| (cohort.to.clone(), cohort.name.clone(), cohort.id.clone()));
-        let mut all = Self { names: declared.collect(), elements: Vec::new(), left_behind: Vec::new() };
+        let mut all = Self {
+            names: declared.collect(),
+            elements: Vec::new(),
+            left_behind: Vec::new(),
+            unreadable: Vec::new(),
+        };
         let (ids, has_arrays) = (state.cohorts()?, config.cohorts.iter().any(is_in_array));
         for id in ids.iter().filter(|_| has_arrays) {
-            let Some(record) = state.version(id)?.filter(|record| !record.is_vacant()) else { continue };
+            let record = match state.version(id) {
+                Ok(record) => record,
+                // Its own plan reports that.
+                Err(error) if error.is_of_one_file() => continue,
+                Err(error) => return Err(error),
+            };
+            let Some(record) = record.filter(|record| !record.is_vacant()) else { continue };
             all.has_element(&record, id, config);
         }
         for cohort in config.cohorts.iter().filter(|cohort| is_in_array(cohort)) {
@@ -37,7 +50,16 @@ impl Names {
             if known {
                 continue;
             }
-            let Some(record) = state.version(&id)?.filter(|record| !record.removed) else { continue };
+            let record = match state.version(&id) {
+                Ok(record) => record,
+                // One damaged cohort stops no other.
+                Err(error) if error.is_of_one_file() => {
+                    all.unreadable.push((id, error));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let Some(record) = record.filter(|record| !record.removed) else { continue };
             let connection = connection_of(&record.workspace.connection, config);
             if let Some((connection, name)) = connection.zip(record.name.clone()) {
                 all.names.push((connection, name, id.clone()));

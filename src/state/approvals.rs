@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{checked, format};
 use super::store::Store;
 use super::{Location, StateError, StateReader, StateWriter};
+use super::{checked, format};
 use crate::model::{CohortId, Timestamp, timestamp_text};
 
 /// How long an approval is good for.
@@ -131,7 +131,8 @@ mod tests {
     fn an_approval_is_good_for_a_week() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
-        let (reader, approvals) = (StateReader { store: store.clone(), format: None }, Approvals(store));
+        let (reader, approvals) =
+            (StateReader { store: store.clone(), format: None, heads: Default::default() }, Approvals(store));
         let given: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
         let approval = Approval { cohort: CohortId::new("c").unwrap(), plan: "ab12".to_owned(), given };
         approvals.give(&approval).unwrap();

@@ -8,9 +8,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{checked, format};
 use super::version::number_of;
 use super::{StateError, StateReader, StateWriter};
+use super::{checked, format};
 use crate::model::{SegmentId, Timestamp, timestamp_text};
 
 /// Versions that are kept, for whoever wants to see how things came about.

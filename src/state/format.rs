@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{StateError, checked};
 use super::store::Store;
+use super::{StateError, checked};
 use crate::model::{KeySeed, Timestamp, timestamp_text};
 
 /// The newest layout that this program knows.

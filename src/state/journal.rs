@@ -1,4 +1,5 @@
-//! The journal: what each pass did, line by line, in one file a pass. Nothing is decided from it.
+//! The journal: what each pass did, line by line, in one file a pass. Nothing is decided from it, but that a
+//! state is older than the commits that it has.
 //!
 //! A pass that is killed leaves a file without an end, and perhaps half a line; `history` shows it as
 //! interrupted. Entries hold counts and ids of things, never a person's identifier and never a secret.
@@ -233,6 +234,33 @@ pub(super) fn passes(store: &Store, limit: usize) -> Result<Vec<PassRecord>, Sta
             read(store, pass, &parts)
         })
         .collect()
+}
+
+/// The runs whose journals are newer than one run's. It lists days from the newest one on, and no further back than
+/// it must.
+pub(super) fn passes_after(store: &Store, run: &str) -> Result<Vec<PassRecord>, StateError> {
+    let mut found = Vec::new();
+    for year in store.list("journal")?.iter().rev() {
+        for month in store.list(&format!("journal/{year}"))?.iter().rev() {
+            for day in store.list(&format!("journal/{year}/{month}"))?.iter().rev() {
+                let folder = format!("journal/{year}/{month}/{day}");
+                let names = store.list(&folder)?;
+                let mut is_past = false;
+                for name in names.iter().rev() {
+                    let pass = name.split('.').next().unwrap_or_default();
+                    is_past = pass <= run;
+                    if is_past {
+                        break;
+                    }
+                    found.push(read(store, pass, &[&format!("{folder}/{name}")])?);
+                }
+                if is_past {
+                    return Ok(found);
+                }
+            }
+        }
+    }
+    Ok(found)
 }
 
 fn read(store: &Store, pass: &str, parts: &[&String]) -> Result<PassRecord, StateError> {

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::StateError;
 use super::store::{Bucket, Folder, Store, StoreError, Tag, private};
+use super::{StateError, checked};
 use crate::model::{Clock, Timestamp, timestamp_text};
 
 const FILE: &str = "lease.json";
@@ -77,6 +77,9 @@ struct Shape {
     lasts_ms: u64,
     #[serde(default)]
     released: bool,
+    /// The number of the newest `heads` file.
+    #[serde(default)]
+    heads: u64,
 }
 
 impl Shape {
@@ -91,11 +94,20 @@ impl Shape {
             renewed: None,
             lasts_ms: 0,
             released: false,
+            heads: 0,
         }
     }
 
     fn bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
+        checked::seal(FILE, &serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    /// Reads the file's text.
+    fn read(bytes: &[u8]) -> Result<Self, String> {
+        if !checked::is_whole(FILE, bytes) {
+            return Err("its checksum does not match: it was changed or cut off".to_owned());
+        }
+        serde_json::from_slice(bytes).map_err(|e| e.to_string())
     }
 
     fn holder(self) -> Option<Holder> {
@@ -110,7 +122,7 @@ impl Shape {
 #[derive(Debug)]
 pub(super) enum Lease {
     /// The lock is the open file.
-    Lock(#[allow(dead_code, reason = "held, not read")] File),
+    Lock(Lock),
     /// Renewed in a bucket.
     Renewed(Renewed),
 }
@@ -129,6 +141,22 @@ impl Lease {
         }
     }
 
+    /// Notes the number of the newest `heads` file. In a bucket it is written when the lease is renewed or released.
+    pub(super) fn note_heads(&self, number: u64) {
+        match self {
+            Self::Lock(lock) => {
+                let mut text = lock.text.lock().unwrap_or_else(PoisonError::into_inner);
+                text.heads = number;
+                // If this fails, the `heads` file and the journal still know.
+                let _ = lock.write(&text);
+            }
+            Self::Renewed(renewed) => {
+                let mut now = renewed.shared.now.lock().unwrap_or_else(PoisonError::into_inner);
+                now.shape.heads = number;
+            }
+        }
+    }
+
     /// Fails once it is not certain any more that nobody else writes.
     pub(super) fn check(&self) -> Result<(), StateError> {
         match self {
@@ -138,10 +166,30 @@ impl Lease {
     }
 }
 
+/// A lock on an open file, and its text.
+#[derive(Debug)]
+pub(super) struct Lock {
+    file: File,
+    text: Mutex<Shape>,
+}
+
+impl Lock {
+    fn write(&self, shape: &Shape) -> std::io::Result<()> {
+        let mut file = &self.file;
+        file.rewind().and_then(|()| file.set_len(0)).and_then(|()| file.write_all(&shape.bytes()))
+    }
+}
+
+/// The number of the newest `heads` file, as far as the lease knows it.
+pub(super) fn heads_of(store: &Store) -> Result<u64, StateError> {
+    let text = store.read(FILE)?.unwrap_or_default();
+    Ok(Shape::read(&text).map_or(0, |shape| shape.heads))
+}
+
 /// Who holds the state now, if anybody does.
 pub(super) fn look(store: &Store, now: Timestamp) -> Result<Option<Holder>, StateError> {
     let text = store.read(FILE)?.unwrap_or_default();
-    let Ok(shape) = serde_json::from_slice::<Shape>(&text) else { return Ok(None) };
+    let Ok(shape) = Shape::read(&text) else { return Ok(None) };
     match store {
         Store::Folder(folder) => {
             let held = match File::open(folder.at(FILE)) {
@@ -162,7 +210,12 @@ pub(super) fn look(store: &Store, now: Timestamp) -> Result<Option<Holder>, Stat
     }
 }
 
-fn lock(folder: &Folder, holder: &Holder) -> Result<File, StateError> {
+/// Whether the file's text is what was written.
+pub(super) fn is_whole(store: &Store) -> Result<bool, StateError> {
+    Ok(store.read(FILE)?.is_some_and(|text| Shape::read(&text).is_ok()))
+}
+
+fn lock(folder: &Folder, holder: &Holder) -> Result<Lock, StateError> {
     let path = folder.at(FILE);
     let failed = |action, e| StateError::Store(StoreError::new(action, &path, e));
     let mut options = File::options();
@@ -174,18 +227,21 @@ fn lock(folder: &Folder, holder: &Holder) -> Result<File, StateError> {
             Ok(()) => break,
             Err(TryLockError::WouldBlock) if look < LOOKS => std::thread::sleep(LOOK),
             Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let _ = file.read_to_string(&mut text);
-                let shape = serde_json::from_str::<Shape>(&text).ok();
+                let mut text = Vec::new();
+                let _ = file.read_to_end(&mut text);
+                let shape = Shape::read(&text).ok();
                 return Err(StateError::Held(shape.and_then(Shape::holder).unwrap_or_else(unknown)));
             }
             Err(TryLockError::Error(e)) => return Err(failed("lock", e)),
         }
     }
-    let text = Shape::new(holder).bytes();
-    let written = file.rewind().and_then(|()| file.set_len(0)).and_then(|()| file.write_all(&text));
-    written.map_err(|e| failed("write", e))?;
-    Ok(file)
+    let mut before = Vec::new();
+    file.rewind().and_then(|()| file.read_to_end(&mut before)).map_err(|e| failed("read", e))?;
+    let heads = Shape::read(&before).map_or(0, |shape| shape.heads);
+    let text = Shape { heads, ..Shape::new(holder) };
+    let lock = Lock { file, text: Mutex::new(text.clone()) };
+    lock.write(&text).map_err(|e| failed("write", e))?;
+    Ok(lock)
 }
 
 fn unknown() -> Holder {
@@ -242,12 +298,12 @@ impl Renewed {
                 }
                 Some((bytes, tag)) => {
                     let path = bucket.at(FILE);
-                    let damaged = |e: serde_json::Error| StateError::Damaged { path, what: e.to_string() };
-                    let other: Shape = serde_json::from_slice(&bytes).map_err(damaged)?;
+                    let damaged = |what| StateError::Damaged { path, what };
+                    let other = Shape::read(&bytes).map_err(damaged)?;
                     if is_alive(bucket, &other, tag.written)? {
                         return Err(StateError::Held(other.holder().unwrap_or_else(unknown)));
                     }
-                    shape.epoch = other.epoch + 1;
+                    (shape.epoch, shape.heads) = (other.epoch + 1, other.heads);
                     bucket.replace(FILE, &shape.bytes(), &tag)?
                 }
             };
@@ -326,7 +382,7 @@ fn renew(bucket: &Bucket, bytes: &[u8], tag: &Tag, id: &str, limit: Duration) ->
         return Ok(Beat::Renewed(tag));
     }
     let Some((bytes, tag)) = bucket.read(FILE)? else { return Ok(Beat::Lost) };
-    let is_ours = serde_json::from_slice::<Shape>(&bytes).is_ok_and(|shape| shape.id == id);
+    let is_ours = Shape::read(&bytes).is_ok_and(|shape| shape.id == id);
     Ok(if is_ours { Beat::WasRenewed(tag) } else { Beat::Lost })
 }
 

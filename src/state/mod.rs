@@ -14,6 +14,7 @@
 //! unknown/<cohort>/…                      members whom Braze did not know when they were sent
 //! pushdown/<cohort>/…                     what is in the table beside a cohort's source
 //! inbox/<door>/<file>.log                  what was received and not yet used
+//! heads/000000000001.json                  the newest version of every place, to notice a state that is older
 //! approvals/<cohort>/<digest>.json         what a person has allowed although the guard refused it
 //! journal/<yyyy>/<mm>/<dd>/<pass>.ndjson   passes, attempts, outcomes
 //! rejects/<pass>/<cohort>.ndjson           rows and identifiers that could not be used, and why;
@@ -35,13 +36,14 @@
 //! was made, so that they need not be read again while they are the same.
 //!
 //! # Guarantees
-//! Nothing is ever overwritten but `lease.json`. A file appears whole or not at all, and is on disk
+//! Every file has a checksum that is checked before its bytes are used. Nothing is ever overwritten but `lease.json`. A file appears whole or not at all, and is on disk
 //! before anything refers to it. A newer format than this program knows is refused.
 //!
 //! # Caveats
 //! Reading and writing are different types: a [`StateReader`] cannot change anything, and only the one
 //! process that holds the lease has a [`StateWriter`]. Nothing here knows the config or the network.
 
+mod accept;
 mod approvals;
 mod checked;
 mod checks;
@@ -50,6 +52,7 @@ mod erase;
 mod exports;
 mod format;
 mod gc;
+mod heads;
 mod identity;
 mod inbox;
 mod journal;
@@ -70,10 +73,12 @@ mod version;
 mod workspaces;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
+pub use accept::OlderPlace;
 pub use approvals::{Approval, Approvals};
 pub use checks::{
     Check, CheckFinding, CheckVerdict, Expectation, Level, SeenSegment, SeenSize, SeenUse, Stamp,
@@ -102,6 +107,7 @@ pub use version::{Late, RunRef, SourceMark, Version, Workspace};
 pub use workspaces::{Adoptions, Marks};
 
 use format::Format;
+use heads::Heads;
 use store::Store;
 
 use crate::model::{Clock, CohortId, KeySeed, Op, PassId, Timestamp};
@@ -128,6 +134,18 @@ pub enum StateError {
         /// Its format.
         found: u64,
         /// The newest format known here.
+        known: u64,
+    },
+    /// A version was committed that is not there any more.
+    #[error("{} is older than what was committed: version {known} was committed, and the newest one there is {found}", .path.display())]
+    Older {
+        /// The folder, or the file that is gone.
+        path: PathBuf,
+        /// Its name for `state accept`.
+        place: String,
+        /// The newest version that is there; 0: none.
+        found: u64,
+        /// The newest version that was committed.
         known: u64,
     },
     /// Another process holds the state.
@@ -158,6 +176,12 @@ pub enum StateError {
 }
 
 impl StateError {
+    /// Whether it is about one file: what does not need that file can go on.
+    #[must_use]
+    pub fn is_of_one_file(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Older { .. })
+    }
+
     /// Whether nothing is wrong but that a store far away does not answer, or not now.
     #[must_use]
     pub fn may_pass(&self) -> bool {
@@ -173,6 +197,7 @@ impl StateError {
 pub struct StateReader {
     store: Store,
     format: Option<Format>,
+    heads: Arc<Heads>,
 }
 
 impl StateReader {
@@ -186,7 +211,16 @@ impl StateReader {
         if format.is_none() {
             no_orphans(&store)?;
         }
-        Ok(Self { store, format })
+        let heads = Arc::new(Heads::read(&store)?);
+        Ok(Self { store, format, heads })
+    }
+
+    /// Whether there is a state, without reading more of it.
+    ///
+    /// # Errors
+    /// [`StateError`] when it cannot be read, is damaged, or is newer than this program.
+    pub fn is_there(location: &Location) -> Result<bool, StateError> {
+        Ok(Format::read(&Store::open(location)?)?.is_some())
     }
 
     /// The seed of the state's keys. A state that is not there yet has none, and any will do.
@@ -232,6 +266,8 @@ impl StateReader {
     /// When it cannot be read or is damaged, or had versions that are gone.
     pub fn version(&self, cohort: &CohortId) -> Result<Option<Version>, StateError> {
         let newest = version::newest(&self.store, cohort)?;
+        let number = newest.as_ref().map_or(0, |newest| newest.number);
+        self.heads.check(&self.store, &format!("cohorts/{cohort}"), number)?;
         if newest.is_none() && self.has_lost_versions(cohort)? {
             let path = self.store.at(&version::folder_of(cohort));
             let what = "its versions are gone, and the journal tells of them; restore them";
@@ -296,10 +332,16 @@ impl StateReader {
     /// When the state cannot be read, or a version is damaged.
     pub fn garbage(&self, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
         let mut garbage = gc::elsewhere(&self.store, now)?;
+        // What is older than it was may be restored: it keeps everything.
         for cohort in self.cohorts()? {
-            garbage.extend(gc::of_cohort(&self.store, &cohort, now)?);
+            if !matches!(self.version(&cohort), Err(StateError::Older { .. })) {
+                garbage.extend(gc::of_cohort(&self.store, &cohort, now)?);
+            }
         }
         for heap in self.heaps()? {
+            if matches!(self.segments(&heap), Err(StateError::Older { .. })) {
+                continue;
+            }
             garbage.extend(gc::of_segments(self, &heap, now)?);
         }
         for export in self.exports()? {
@@ -343,6 +385,12 @@ pub struct StateWriter {
     lease: lease::Lease,
 }
 
+impl Drop for StateWriter {
+    fn drop(&mut self) {
+        self.note_heads();
+    }
+}
+
 impl StateWriter {
     /// Takes the state, and makes it if there is none.
     ///
@@ -372,7 +420,8 @@ impl StateWriter {
                 Format::create(&store, KeySeed(random_seed), holder.since)?
             }
         };
-        Ok(Self { reader: StateReader { store, format: Some(format) }, lease })
+        let heads = Arc::new(Heads::read(&store)?);
+        Ok(Self { reader: StateReader { store, format: Some(format), heads }, lease })
     }
 
     /// Fails once somebody else may be writing: then nothing more may be sent.
@@ -404,7 +453,28 @@ impl StateWriter {
     /// writing.
     pub fn commit(&self, cohort: &CohortId, version: &Version) -> Result<(), StateError> {
         self.lease.check()?;
-        version::commit(&self.reader.store, cohort, version)
+        version::commit(&self.reader.store, cohort, version)?;
+        self.committed(&format!("cohorts/{cohort}"), version.number);
+        Ok(())
+    }
+
+    /// A version of a place was committed.
+    fn committed(&self, place: &str, number: u64) {
+        if self.reader.heads.committed(place, number) {
+            self.note_heads();
+        }
+    }
+
+    /// Writes down how far the state has come. If that fails, it is tried again at the next commit.
+    pub fn note_heads(&self) {
+        if self.lease.check().is_err() {
+            return;
+        }
+        match self.reader.heads.write(&self.reader.store) {
+            Ok(Some(number)) => self.lease.note_heads(number),
+            Ok(None) => {}
+            Err(error) => tracing::warn!("how far the state has come could not be written: {error}"),
+        }
     }
 
     /// Starts the journal of a pass.
@@ -412,6 +482,7 @@ impl StateWriter {
     /// # Errors
     /// When the disk does not take it.
     pub fn journal(&self, pass: &PassId, began: Timestamp) -> Result<Journal, StateError> {
+        self.reader.heads.began(pass);
         Journal::create(&self.reader.store, pass, began)
     }
 

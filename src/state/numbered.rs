@@ -39,7 +39,8 @@ pub(super) fn newest<T: DeserializeOwned>(
 /// # Errors
 /// When the disk does not take it, or somebody else was first.
 pub(super) fn put(store: &Store, folder: &str, before: u64, what: &impl Serialize) -> Result<(), StateError> {
-    if !checked::put_new_compact(store, &path_of(folder, before + 1), &Shape { format: format::KNOWN, what })? {
+    if !checked::put_new_compact(store, &path_of(folder, before + 1), &Shape { format: format::KNOWN, what })?
+    {
         return Err(StateError::Lost);
     }
     match before.checked_sub(1).filter(|old| *old > 0) {

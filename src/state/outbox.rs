@@ -100,6 +100,8 @@ impl StateReader {
     /// When it cannot be read or is damaged.
     pub fn outbox(&self, cohort: &CohortId) -> Result<Outbox, StateError> {
         let found = numbered::newest::<Outbox>(&self.store, &folder_of(cohort))?;
+        let number = found.as_ref().map_or(0, |(number, _)| *number);
+        self.heads.check(&self.store, &folder_of(cohort), number)?;
         Ok(found.map(|(number, outbox)| Outbox { number, ..outbox }).unwrap_or_default())
     }
 }
@@ -113,6 +115,7 @@ impl StateWriter {
         self.check_lease()?;
         numbered::put(&self.reader().store, &folder_of(cohort), outbox.number, outbox)?;
         outbox.number += 1;
+        self.committed(&folder_of(cohort), outbox.number);
         Ok(())
     }
 

@@ -47,6 +47,8 @@ impl StateReader {
     /// When they cannot be read.
     pub fn strangers(&self, cohort: &CohortId) -> Result<Strangers, StateError> {
         let found = numbered::newest::<Strangers>(&self.store, &folder_of(cohort))?;
+        let number = found.as_ref().map_or(0, |(number, _)| *number);
+        self.heads.check(&self.store, &folder_of(cohort), number)?;
         Ok(found.map(|(number, strangers)| Strangers { number, ..strangers }).unwrap_or_default())
     }
 }
@@ -60,6 +62,7 @@ impl StateWriter {
         self.check_lease()?;
         numbered::put(&self.reader().store, &folder_of(cohort), strangers.number, strangers)?;
         strangers.number += 1;
+        self.committed(&folder_of(cohort), strangers.number);
         Ok(())
     }
 

@@ -7,12 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::run::{self, Home, RunCursor};
 use super::sealed::{SealedFile, checksum};
 use super::version::{self, RunRef};
-use super::{Contents, StateError, StateReader};
+use super::{Contents, OlderPlace, StateError, StateReader, checked};
 use super::{exports, identity, segments};
 use crate::model::{CohortId, ConnectionName, DoorName, ExportId};
 
 /// How the names of runs of members end.
 const MEMBERS: &str = ".parquet";
+
+/// How deep folders of JSON files are.
+const FOLDERS_MAX: usize = 2;
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,10 +69,79 @@ pub(super) fn verify(state: &StateReader) -> Result<Verification, StateError> {
         export(state, &id, &mut found)?;
     }
     identity_map(state, &mut found)?;
-    if let Err(error) = state.passes(usize::MAX) {
-        found.find("journal".to_owned(), &error, false);
+    for folder in ["actions", "approvals", "checks", "heads", "pushdown", "unknown", "workspaces"] {
+        checked_files(state, folder, FOLDERS_MAX, &mut found)?;
+    }
+    for (folder, depth) in [("journal", 3), ("rejects", 1)] {
+        lines(state, folder, depth, &mut found)?;
+    }
+    lease(state, &mut found)?;
+    for OlderPlace { place, found: newest, known } in state.older_places()? {
+        let what = format!(
+            "it is older than what was committed: version {known} was committed, and the newest one there is {newest}; \
+             `syncline state accept {place}` accepts it"
+        );
+        found.find(place, &what, false);
     }
     Ok(found)
+}
+
+/// Looks at every JSON file below a folder.
+fn checked_files(
+    state: &StateReader,
+    folder: &str,
+    depth: usize,
+    found: &mut Verification,
+) -> Result<(), StateError> {
+    for file in state.store.files(folder)? {
+        let path = format!("{folder}/{}", file.name);
+        if !file.name.ends_with(".json") {
+            found.find(path, &"it was never finished; a crash left it behind", true);
+        } else if let Err(error) = checked::read::<serde_json::Value>(&state.store, &path) {
+            found.find(path, &error, false);
+        }
+    }
+    for name in state.store.list(folder)? {
+        if depth > 0 && !name.ends_with(".json") {
+            checked_files(state, &format!("{folder}/{name}"), depth - 1, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// Looks at every line of the NDJSON files below a folder. They are logs, and no run depends on them.
+fn lines(
+    state: &StateReader,
+    folder: &str,
+    depth: usize,
+    found: &mut Verification,
+) -> Result<(), StateError> {
+    for file in state.store.files(folder)? {
+        let path = format!("{folder}/{}", file.name);
+        let bytes = state.store.read(&path)?.unwrap_or_default();
+        let is_json = |line: &[u8]| serde_json::from_slice::<serde_json::Value>(line).is_ok();
+        let mut damaged = bytes.split(|byte| *byte == b'\n').enumerate();
+        if bytes.is_empty() {
+            found.find(path, &"it is empty", true);
+        } else if let Some((at, _)) = damaged.find(|(_, line)| !line.is_empty() && !is_json(line)) {
+            let what = format!("line {} is damaged or was never finished; no run depends on it", at + 1);
+            found.find(path, &what, true);
+        }
+    }
+    for name in state.store.list(folder)? {
+        if depth > 0 && !name.ends_with(".ndjson") {
+            lines(state, &format!("{folder}/{name}"), depth - 1, found)?;
+        }
+    }
+    Ok(())
+}
+
+fn lease(state: &StateReader, found: &mut Verification) -> Result<(), StateError> {
+    if state.exists() && !super::lease::is_whole(&state.store)? {
+        // In a folder the lock itself counts, and the next run writes the text anew.
+        found.find("lease.json".to_owned(), &"its text is damaged or gone", true);
+    }
+    Ok(())
 }
 
 /// Versions and runs that belong together.

@@ -16,10 +16,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::checks::Stamp;
-use super::{checked, format};
 use super::store::Store;
 use super::version::number_of;
 use super::{Location, StateError, StateReader, StateWriter};
+use super::{checked, format};
 use crate::model::{ConnectionName, Timestamp};
 
 /// Bytes of the random key.
@@ -99,7 +99,10 @@ impl StateReader {
         names: impl IntoIterator<Item = &'a ConnectionName>,
     ) -> Result<Option<Marks>, StateError> {
         for name in names {
-            if let Some(marks) = newest(&self.store, name)? {
+            let found = newest(&self.store, name)?;
+            let number = found.as_ref().map_or(0, |marks| marks.number);
+            self.heads.check(&self.store, &format!("workspaces/{name}"), number)?;
+            if let Some(marks) = found {
                 return Ok(Some(marks));
             }
         }
@@ -114,7 +117,10 @@ impl StateWriter {
     /// When the disk does not take it.
     pub fn adopt(&self, connection: &ConnectionName, marks: &Marks) -> Result<(), StateError> {
         self.check_lease()?;
-        put(&self.reader().store, connection, marks).map(drop)
+        if put(&self.reader().store, connection, marks)? {
+            self.committed(&format!("workspaces/{connection}"), marks.number);
+        }
+        Ok(())
     }
 }
 
@@ -148,7 +154,8 @@ mod tests {
     fn the_newest_adoption_counts_and_each_number_is_given_once() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
-        let (reader, adoptions) = (StateReader { store: store.clone(), format: None }, Adoptions(store));
+        let (reader, adoptions) =
+            (StateReader { store: store.clone(), format: None, heads: Default::default() }, Adoptions(store));
         let name = |text| ConnectionName::new(text).unwrap();
         let (old, new) = (name("old"), name("new"));
         assert_eq!(reader.marks([&new, &old]).unwrap(), None);

@@ -49,6 +49,7 @@ fn wanted<'a>(only: &[SegmentId], config: &'a Config) -> Result<Vec<&'a Segment>
 
 /// The state to read, and to write if nobody else holds it.
 fn opened(config: &Config) -> Result<(StateReader, Option<StateWriter>), CommandError> {
+    super::must_exist(config)?;
     let opened = StateWriter::open(
         &super::location(config),
         &super::environment::holder(),

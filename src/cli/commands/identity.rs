@@ -197,7 +197,15 @@ pub(super) fn learn(
     if sources.is_empty() {
         return Ok(None);
     }
-    let map = Mutex::new(IdentityMap::open(state)?);
+    let map = match IdentityMap::open(state) {
+        Ok(map) => Mutex::new(map),
+        // Cohorts that need the map fail by themselves; the others go on.
+        Err(error) if error.is_of_one_file() => {
+            tell(&format!("the identity map learns nothing: {error}"));
+            return Ok(Some(Exit::Failed));
+        }
+        Err(error) => return Err(error.into()),
+    };
     for source in sources {
         let now = environment::clock().now();
         match identity::learn(source, identity::from(config, stores), &map, now) {

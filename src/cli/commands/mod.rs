@@ -56,11 +56,29 @@ fn store_options(endpoint: Option<&str>, region: Option<&str>) -> Vec<(String, S
 
 /// The state, to look at.
 fn reader(config: &Config) -> Result<StateReader, CommandError> {
+    must_exist(config)?;
     Ok(StateReader::open(&location(config))?)
 }
 
 /// The state, to change.
 fn writer(config: &Config) -> Result<StateWriter, CommandError> {
+    must_exist(config)?;
+    create(config)
+}
+
+/// Refuses a state that is not there and must be: its members would be taken for nobody.
+fn must_exist(config: &Config) -> Result<(), CommandError> {
+    if !config.state_must_exist || StateReader::is_there(&location(config))? {
+        return Ok(());
+    }
+    let message = format!("there is no state in {}, and `state: {{ must_exist: true }}`", location(config));
+    Err(CommandError::new(Exit::Failed, message)
+        .hint("nothing was sent; was a cache lost, or a volume not mounted? Without its state nobody can be removed")
+        .hint("if this is the first run: syncline state create"))
+}
+
+/// The state, to change. It is made if there is none.
+fn create(config: &Config) -> Result<StateWriter, CommandError> {
     let (holder, random) = (environment::holder(), environment::random());
     Ok(StateWriter::open(&location(config), &holder, environment::clock(), random)?)
 }

@@ -9,6 +9,7 @@ use crate::cli::again::Again;
 use crate::cli::args::{Format, Global, ReconcileArgs};
 use crate::cli::error::{CommandError, unusable_plan};
 use crate::cli::exit::Exit;
+use crate::cli::logging::tell;
 use crate::cli::output::{Unwritten, out};
 use crate::cli::progress::progress;
 use crate::cli::view::{json, plan as plan_view, report as human};
@@ -36,7 +37,10 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     tracing::info!("the pass begins");
     let again = Again::new(global).pass(&args.pass, args.plan.as_ref());
     workspace::refuse_other(&config, state.reader(), &keys, &again)?;
-    reconcile::fold_all(&config, &state, &pass, environment::clock())?;
+    let uningested = reconcile::fold_all(&config, &state, &pass, environment::clock())?;
+    for (heap, error) in &uningested {
+        tell(&format!("the deliveries of connection `{heap}` wait in the inbox: {error}"));
+    }
     // A saved plan is about what was known when it was made.
     let unlearned = match &args.plan {
         None => super::identity::learn(&config, &secrets.stores, &state, &args.pass.cohorts)?,
@@ -56,7 +60,8 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     let format = args.format;
     let pass = Pass { global, config: &config, id: pass, progress, format, again, ids, jobs, secrets, stop };
     let exit = apply(plan, &keys, state, pass)?;
-    Ok(unlearned.filter(|_| exit == Exit::Done).unwrap_or(exit))
+    let unread = unlearned.or((!uningested.is_empty()).then_some(Exit::Failed));
+    Ok(unread.filter(|_| exit == Exit::Done).unwrap_or(exit))
 }
 
 /// What an apply is asked for by.

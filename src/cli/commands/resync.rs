@@ -9,7 +9,7 @@ use crate::cli::args::{Format, Global, ResyncArgs};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
-use crate::cli::output::out;
+use crate::cli::output::{counted, out};
 use crate::cli::progress::progress;
 use crate::cli::view::segments::Segments;
 use crate::cli::view::{Showing, json, plan as plan_view};
@@ -17,7 +17,7 @@ use crate::cli::{access, environment, workspace};
 use crate::config::{Config, SourceAccess};
 use crate::model::Progress;
 use crate::reconcile::{self, Inputs, PassPlan};
-use crate::state::StateReader;
+use crate::state::{StateReader, StateWriter};
 
 pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
@@ -36,6 +36,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     let keys = access::keys(&config)?;
     let state = Arc::new(super::writer(&config)?);
     workspace::refuse_other(&config, state.reader(), &keys, &again)?;
+    recover(args, &config, &state)?;
     let progress = progress(args.format);
     let plan = plan(args, &config, state.reader(), &*progress)?;
     tell(&plan_view::human(&plan, &showing));
@@ -45,6 +46,21 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     let secrets = Arc::new(access::sources(&config).unwrap_or_default());
     let pass = Pass { global, config: &config, id, progress, format, again, ids, jobs, secrets, stop };
     apply(plan, &keys, state, pass)
+}
+
+/// Recovers a cohort whose state is older than what was committed.
+fn recover(args: &ResyncArgs, config: &Config, state: &StateWriter) -> Result<(), CommandError> {
+    let (pass, now) = (environment::new_pass(), environment::clock().now());
+    let first = reconcile::first_version(&args.cohort, config, &pass, now);
+    if let Some(recovered) = state.recover(&args.cohort, first)? {
+        tell(&format!(
+            "{}: the state is older than what was committed; {} of its parts are in doubt, and the next \
+             `syncline reconcile` adds or removes them",
+            args.cohort,
+            counted(recovered.in_doubt, "member")
+        ));
+    }
+    Ok(())
 }
 
 fn plan(

@@ -10,8 +10,8 @@ use crate::cli::output::{bold, count, counted, dim, green, out, red, yellow};
 use crate::cli::state_args::{StateArgs, StateCommand};
 use crate::cli::view::json::envelope;
 use crate::config::Config;
-use crate::model::{CohortId, Op, timestamp_text};
-use crate::state::{Garbage, RunRef, StateReader, Verification, Version};
+use crate::model::{CohortId, ConnectionName, DoorName, Op, timestamp_text};
+use crate::state::{Garbage, OlderPlace, RunRef, StateReader, Verification, Version};
 
 pub(in crate::cli) fn run(global: &Global, args: &StateArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
@@ -20,6 +20,8 @@ pub(in crate::cli) fn run(global: &Global, args: &StateArgs) -> Result<Exit, Com
         StateCommand::Ls(_) => list(&config)?,
         StateCommand::Show { cohort, .. } => show(&super::reader(&config)?, cohort)?,
         StateCommand::Adopt { connection, .. } => super::adopt::adopt(&config, connection)?,
+        StateCommand::Create(_) => created(&config)?,
+        StateCommand::Accept { part, .. } => accepted(&config, part)?,
         StateCommand::Verify(_) => verified(&super::reader(&config)?.verify()?),
         StateCommand::Gc { dry_run, .. } => collected(&config, *dry_run)?,
     };
@@ -31,6 +33,48 @@ pub(in crate::cli) fn run(global: &Global, args: &StateArgs) -> Result<Exit, Com
 }
 
 type Answer = (String, Value, Exit);
+
+fn created(config: &Config) -> Result<Answer, CommandError> {
+    let location = super::location(config);
+    if StateReader::is_there(&location)? {
+        return Err(CommandError::new(Exit::Usage, format!("there is a state in {location} already")));
+    }
+    drop(super::create(config)?);
+    let value = json!({ "state": location.to_string() });
+    Ok((format!("made an empty state in {location}"), value, Exit::Done))
+}
+
+fn accepted(config: &Config, part: &str) -> Result<Answer, CommandError> {
+    let state = super::writer(config)?;
+    let older = state.reader().older_places()?;
+    let Some(place) = older.iter().find(|older| older.place == part) else {
+        let names: Vec<&str> = older.iter().map(|older| older.place.as_str()).collect();
+        let message = format!("`{part}` is not older than what was committed");
+        return Err(CommandError::new(Exit::Usage, message).hint(if names.is_empty() {
+            "no part of this state is".to_owned()
+        } else {
+            format!("these are: {}", names.join(", "))
+        }));
+    };
+    let heap = part.strip_prefix("segments/").and_then(|name| ConnectionName::new(name).ok());
+    if let Some(heap) = &heap
+        && state.reader().inbox(&DoorName::of_heap(heap))?.is_empty()
+    {
+        let message = format!("no delivery of `{heap}` waits in the inbox, so its segments would be empty");
+        return Err(CommandError::new(Exit::Refused, message)
+            .hint("the next difference would then count as the whole segment")
+            .hint(crate::cli::error::FULL_SYNC));
+    }
+    state.accept(place)?;
+    let OlderPlace { place, found, known } = place;
+    let text = match &heap {
+        Some(heap) => format!("the segments of `{heap}` begin anew with the deliveries in the inbox"),
+        None => {
+            format!("{place}: version {found} counts, and not version {known}, which was committed after it")
+        }
+    };
+    Ok((text, json!({ "part": place, "found": found, "committed": known }), Exit::Done))
+}
 
 fn list(config: &Config) -> Result<Answer, CommandError> {
     let (state, location) = (super::reader(config)?, super::location(config));

@@ -25,6 +25,7 @@ pub(in crate::cli) fn run(global: &Global) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
     // Found before anything starts, so that a missing key ends the start and says which.
     secrets(&config)?;
+    super::must_exist(&config)?;
     let at = Arc::new(Machine { global: global.clone(), sandboxes: Sandboxes::default() });
     let started = |listens: &Listens| {
         if let Some(doors) = listens.doors {

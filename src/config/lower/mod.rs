@@ -61,7 +61,8 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
     let roots: Vec<PathBuf> = std::iter::once(folder.to_owned()).chain(roots).collect();
     let mut config = Config {
         folder: folder.to_owned(),
-        state: state(file.state.0, file.bucket, folder),
+        state_must_exist: file.state.must_exist,
+        state: state(file.state.path.0, file.bucket, folder),
         allow_endpoint: file.allow_endpoint.iter().filter_map(|text| base_url(&text.0).ok()).collect(),
         memory_max: usize::try_from(file.memory.0).unwrap_or(usize::MAX),
         braze,

@@ -12,6 +12,7 @@ mod heap;
 mod identity;
 mod segments;
 mod sql;
+mod state;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ pub(in crate::config) use heap::{Heap, Region, SegmentSource};
 pub(in crate::config) use identity::{IdentityDumps, IdentityFile, IdentitySource, TableSource};
 pub(in crate::config) use segments::{Combination, Named, Segment, Size};
 pub(in crate::config) use sql::{Adbc, DatabaseTls, Diff, Postgres, Quote, SqlSource};
+pub(in crate::config) use state::State;
 pub(in crate::config) use watch::{Limits, Notify, NotifyFormat, NotifyOn, Schedule, Watch};
 
 use super::text::{
@@ -46,7 +48,8 @@ pub(in crate::config) struct File {
     #[serde(default = "default_state")]
     #[schemars(example = ".syncline")]
     #[schemars(example = "s3://acme-syncline/production")]
-    pub(in crate::config) state: Place,
+    #[schemars(example = serde_json::json!({ "path": "s3://acme-syncline/production", "must_exist": true }))]
+    pub(in crate::config) state: State,
     /// How the bucket in `state` is reached, where the vendor's environment variables do not say it all.
     #[serde(default)]
     pub(in crate::config) bucket: Bucket,
@@ -93,8 +96,8 @@ pub(in crate::config) struct File {
     pub(in crate::config) environments: BTreeMap<Slug, super::overlay::Overlay>,
 }
 
-fn default_state() -> Place {
-    Place(".syncline".to_owned())
+fn default_state() -> State {
+    State::standard()
 }
 
 /// How the bucket in `state` is reached. Credentials come from where the vendor's own tools take them: environment variables, and the identity of the machine.

@@ -124,7 +124,9 @@ impl StateReader {
     /// When it cannot be read or is damaged.
     pub fn export(&self, export: &ExportId) -> Result<ExportRecord, StateError> {
         let names = self.store.list(&folder_of(export))?;
-        match names.iter().filter_map(|name| number_of(name)).max() {
+        let newest = names.iter().filter_map(|name| number_of(name)).max();
+        self.heads.check(&self.store, &format!("exports/{export}"), newest.unwrap_or(0))?;
+        match newest {
             Some(newest) => self.export_at(export, newest),
             None => Ok(ExportRecord::default()),
         }
@@ -149,7 +151,11 @@ impl StateWriter {
         self.check_lease()?;
         let (store, file) = (&self.reader().store, path_of(export, record.number));
         let put = checked::put_new_compact(store, &file, &Shape::from_record(record))?;
-        if put { Ok(()) } else { Err(StateError::Lost) }
+        if !put {
+            return Err(StateError::Lost);
+        }
+        self.committed(&format!("exports/{export}"), record.number);
+        Ok(())
     }
 
     /// Removes what nobody needs any more of an export, and rejects from before `rejects_before`.
@@ -196,7 +202,7 @@ mod tests {
         };
         let export = ExportId::new("e").unwrap();
         checked::put_new_compact(&store, &path_of(&export, 3), &Shape::from_record(&record)).unwrap();
-        let reader = StateReader { store, format: None };
+        let reader = StateReader { store, format: None, heads: Default::default() };
         assert_eq!(reader.export(&export).unwrap(), record);
         assert_eq!(reader.exports().unwrap(), [export]);
     }

@@ -289,7 +289,7 @@ mod tests {
         all.iter().for_each(|waiting| writer.push(waiting).unwrap());
         let room = writer.finish().unwrap();
         assert_eq!((room.file.rows, room.waiting(), room.persons, room.oldest), (3, 3, 1, since));
-        let reader = StateReader { store, format: None };
+        let reader = StateReader { store, format: None, heads: Default::default() };
         let mut rows = reader.waiting(&ExportId::new("e").unwrap(), &room).unwrap();
         for (number, expected) in all.iter().enumerate() {
             let (row, waiting) = rows.advance().unwrap().unwrap();

@@ -60,7 +60,7 @@ impl IdentityMap {
     /// When it cannot be read or is damaged.
     pub fn open(state: &Arc<StateWriter>) -> Result<Self, StateError> {
         let store = &state.reader().store;
-        let MapVersion { number, conflicts, runs: files, sources } = newest(store)?;
+        let MapVersion { number, conflicts, runs: files, sources } = newest(state.reader())?;
         let runs = files.iter().map(|file| MapRun::open(store, file)).collect::<Result<_, _>>()?;
         let mut map = Self {
             state: Arc::clone(state),
@@ -283,7 +283,7 @@ impl IdentityMap {
     }
 
     fn is_committed(&self) -> Result<bool, StateError> {
-        newest(&self.state.reader().store).map(|map| map.runs == self.files && map.sources == self.sources)
+        newest(self.state.reader()).map(|map| map.runs == self.files && map.sources == self.sources)
     }
 
     pub(super) fn put(&mut self) -> Result<(), StateError> {
@@ -300,6 +300,7 @@ impl IdentityMap {
             return Err(StateError::Lost);
         }
         self.number += 1;
+        self.state.committed("identity", self.number);
         Ok(())
     }
 }

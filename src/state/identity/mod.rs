@@ -100,16 +100,19 @@ fn path_of(number: u64) -> String {
 }
 
 /// The newest version.
-fn newest(store: &Store) -> Result<MapVersion, StateError> {
-    match newest_number(store)? {
+fn newest(state: &StateReader) -> Result<MapVersion, StateError> {
+    match newest_number(state)? {
         0 => Ok(MapVersion::default()),
-        number => version_at(store, number),
+        number => version_at(&state.store, number),
     }
 }
 
 /// The newest version's number; 0 if nothing was ever learned.
-fn newest_number(store: &Store) -> Result<u64, StateError> {
-    Ok(store.list(VERSIONS)?.iter().filter_map(|name| number_of(name)).max().unwrap_or(0))
+fn newest_number(state: &StateReader) -> Result<u64, StateError> {
+    let names = state.store.list(VERSIONS)?;
+    let number = names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0);
+    state.heads.check(&state.store, "identity", number)?;
+    Ok(number)
 }
 
 /// What is known of the map as a whole.
@@ -143,7 +146,7 @@ impl StateReader {
     /// # Errors
     /// When it cannot be read or is damaged.
     pub fn identity_stats(&self) -> Result<IdentityStats, StateError> {
-        let version = newest(&self.store)?;
+        let version = newest(self)?;
         let (number, conflicts) = (version.number, version.conflicts);
         let (entries, bytes) =
             (version.files().map(|run| run.rows).sum(), version.files().map(|run| run.bytes).sum());
@@ -157,7 +160,7 @@ impl StateReader {
     /// # Errors
     /// When the map cannot be read or is damaged.
     pub fn bookmark(&self, name: &SourceName) -> Result<Option<Bookmark>, StateError> {
-        let known = newest(&self.store)?.sources.into_iter().find(|taught| taught.name == *name);
+        let known = newest(self)?.sources.into_iter().find(|taught| taught.name == *name);
         Ok(known.map(|taught| taught.bookmark))
     }
 
@@ -166,7 +169,7 @@ impl StateReader {
     /// # Errors
     /// When the state cannot be listed.
     pub fn identity_version(&self) -> Result<u64, StateError> {
-        newest_number(&self.store)
+        newest_number(self)
     }
 
     /// The identity map, to ask it who owns what. None if nothing was ever learned.

@@ -31,7 +31,7 @@ pub struct Asked(MapKey);
 
 impl Owners {
     pub(super) fn open(state: &StateReader) -> Result<Option<Self>, StateError> {
-        let MapVersion { runs: learned, sources, .. } = newest(&state.store)?;
+        let MapVersion { runs: learned, sources, .. } = newest(state)?;
         let tables = sources.iter().flat_map(|taught| [&taught.people, &taught.joins]);
         let (mut runs, mut groups) = (Vec::new(), Vec::new());
         for files in std::iter::once(&learned).chain(tables) {

@@ -175,9 +175,8 @@ impl MapRun {
         tail.truncate(len);
         let filter = tail.split_off(blocks * ENTRY_LEN);
         let entry = |entry: &[u8; ENTRY_LEN]| {
-            let word = |at: usize| {
-                u64::from_le_bytes(entry[at..].first_chunk::<8>().copied().unwrap_or_default())
-            };
+            let word =
+                |at: usize| u64::from_le_bytes(entry[at..].first_chunk::<8>().copied().unwrap_or_default());
             let first = MapKey::from_be_bytes(entry.first_chunk::<16>().copied().unwrap_or_default());
             Block { first, start: word(16), checksum: word(24) }
         };

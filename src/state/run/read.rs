@@ -17,6 +17,7 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMe
 use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::super::StateError;
+use super::super::sealed::checksum;
 use super::super::store::Blob;
 use super::super::version::RunRef;
 use super::page::{Keys, PageReader, RandomAccess, Texts};
@@ -24,6 +25,8 @@ use super::seal::{Footer, KEYS, KeySum};
 use super::{IDENTIFIER, KEY_HIGH, KEY_LOW, KIND, LABEL};
 use crate::model::{Identifier, Key, KeySeed, Kind, Op, RowSet, guarded};
 
+/// Bytes at the end of every Parquet file: the length of its metadata, and `PAR1`.
+const FOOTER_END: usize = 8;
 /// Most identifiers read at a time.
 const IDENTIFIERS_LEN_MAX: usize = 512;
 
@@ -96,6 +99,41 @@ impl RunCursor {
             word: Word::Unanswered,
             word_end: 0,
         })
+    }
+
+    /// Reads a part that no version names, from end to end. Every member of it is in doubt.
+    pub(in super::super) fn adopted(blob: Blob, id: &str, seed: KeySeed) -> Result<RunRef, StateError> {
+        let path = blob.path().to_owned();
+        let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
+        let bytes = blob.len();
+        let checksum = checksum(&blob).map_err(StateError::Scratch)?;
+        let mut end = [0; FOOTER_END];
+        let start =
+            bytes.checked_sub(end.len() as u64).ok_or_else(|| damaged("it is cut short".to_owned()))?;
+        blob.read_exact_at(&mut end, start).map_err(StateError::Scratch)?;
+        let length = end.first_chunk::<4>().map_or(0, |length| u32::from_le_bytes(*length));
+        let length = (u64::from(length) + end.len() as u64).min(bytes);
+        let mut footer = vec![0; usize::try_from(length).unwrap_or(0)];
+        blob.read_exact_at(&mut footer, bytes - length).map_err(StateError::Scratch)?;
+        let file = RandomAccess(Arc::new(blob));
+        let metadata = unpanicked(|| ParquetMetaDataReader::new().parse_and_finish(&file));
+        let metadata = metadata.map_err(|e| damaged(e.to_string()))?;
+        let rows = metadata.row_groups().iter().map(RowGroupMetaData::num_rows).sum::<i64>();
+        let rows = u64::try_from(rows).map_err(|e| damaged(e.to_string()))?;
+        let (acknowledged, refused) = (RowSet::default(), RowSet::default());
+        let (id, op, footer) = (id.into(), Op::Add, Footer::of(&footer));
+        let run = RunRef { id, op, rows, bytes, checksum, footer, acknowledged, refused };
+        let RandomAccess(blob) = file;
+        let blob = Arc::into_inner(blob).ok_or_else(|| damaged("it is still being read".to_owned()))?;
+        let mut cursor = Self::open(blob, &run, seed)?;
+        let mut packed = Vec::new();
+        cursor.advance()?;
+        while cursor.key().is_some() {
+            packed.clear();
+            cursor.identifier(&mut packed)?;
+            cursor.advance()?;
+        }
+        Ok(run)
     }
 
     /// The current key; none at the end.

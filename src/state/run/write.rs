@@ -61,7 +61,17 @@ impl RunWriter {
         let sink = file.writer().map_err(|e| StoreError::new("open", &file.path(), e))?;
         let parquet = SerializedFileWriter::new(Hashing::new(sink), schema(), Arc::new(properties))
             .map_err(|e| write_error(&file, e))?;
-        Ok(Self { id, op, seed, file, parquet, group: Group::default(), rows: 0, last: None, sum: KeySum::default() })
+        Ok(Self {
+            id,
+            op,
+            seed,
+            file,
+            parquet,
+            group: Group::default(),
+            rows: 0,
+            last: None,
+            sum: KeySum::default(),
+        })
     }
 
     /// Appends a member. Members come in strictly ascending order of their keys.

@@ -234,7 +234,9 @@ impl StateReader {
     /// When it cannot be read or is damaged.
     pub fn segments(&self, connection: &ConnectionName) -> Result<Segments, StateError> {
         let names = self.store.list(&folder_of(connection))?;
-        match names.iter().filter_map(|name| number_of(name)).max() {
+        let newest = names.iter().filter_map(|name| number_of(name)).max();
+        self.heads.check(&self.store, &format!("segments/{connection}"), newest.unwrap_or(0))?;
+        match newest {
             Some(newest) => self.segments_at(connection, newest),
             None => Ok(Segments::default()),
         }
@@ -312,7 +314,13 @@ impl StateWriter {
         self.check_lease()?;
         let file = path_of(connection, segments.number);
         let put = checked::put_new_compact(&self.reader().store, &file, &Shape::from_segments(segments))?;
-        if put { Ok(()) } else { Err(StateError::Lost) }
+        if !put {
+            return Err(StateError::Lost);
+        }
+        self.committed(&format!("segments/{connection}"), segments.number);
+        // At once: Heap does not send again what it has sent, so a table that is lost later must be noticed.
+        self.note_heads();
+        Ok(())
     }
 
     /// Writes one run of those whom some runs put in, all in all, or out.

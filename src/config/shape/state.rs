@@ -1,0 +1,88 @@
+//! Where the state is: a text, or a map that also says that it must exist.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
+
+use super::Place;
+
+/// The state's place.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "Value")]
+pub(in crate::config) struct State {
+    pub(in crate::config) path: Place,
+    pub(in crate::config) must_exist: bool,
+}
+
+impl State {
+    pub(super) fn standard() -> Self {
+        Self { path: Place(".syncline".to_owned()), must_exist: false }
+    }
+}
+
+impl TryFrom<Value> for State {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Self, String> {
+        let place = |value: Value| match value {
+            Value::String(text) => Place::try_from(text),
+            other => Err(format!("`{other}` is not a text")),
+        };
+        let Value::Object(mut map) = value else {
+            return place(value).map(|path| Self { path, must_exist: false });
+        };
+        let must_exist = match map.remove("must_exist") {
+            None => false,
+            Some(Value::Bool(must_exist)) => must_exist,
+            Some(other) => return Err(format!("`must_exist` is `true` or `false`, not `{other}`")),
+        };
+        let path = map.remove("path").map_or_else(|| Ok(Self::standard().path), place)?;
+        match map.keys().next() {
+            None => Ok(Self { path, must_exist }),
+            Some(key) => Err(format!("unknown key `{key}`; `state` has `path` and `must_exist`")),
+        }
+    }
+}
+
+impl Serialize for State {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.must_exist {
+            serde_json::json!({ "path": self.path.0, "must_exist": true }).serialize(serializer)
+        } else {
+            self.path.serialize(serializer)
+        }
+    }
+}
+
+impl JsonSchema for State {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "State".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut path = Place::json_schema(generator).to_value();
+        path["description"] = "A folder, relative to this file's, or a bucket.".into();
+        path["default"] = ".syncline".into();
+        let mut schema = Place::json_schema(generator);
+        schema.insert("type".to_owned(), serde_json::json!(["string", "object"]));
+        schema.insert("additionalProperties".to_owned(), false.into());
+        schema.insert(
+            "properties".to_owned(),
+            serde_json::json!({
+                "path": path,
+                "must_exist": {
+                    "description": "A state that is not there is an error and not a first run. For continuous integration: a lost cache or a volume that is not mounted must not look like a state without members. `syncline state create` makes the first one.",
+                    "type": "boolean",
+                    "default": false
+                }
+            }),
+        );
+        schema
+    }
+}

@@ -1,0 +1,135 @@
+//! What is done about a place of the state that is older than what was committed: it is accepted as it is, or a cohort
+//! is recovered with everybody in doubt who may be in it.
+
+use super::run::{RunCursor, folder_of, path_of};
+use super::segments::Segments;
+use super::version::{self, Version, number_of};
+use super::{StateError, StateReader, StateWriter, identity};
+use crate::model::{CohortId, ConnectionName};
+
+/// A place that is older than what was committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OlderPlace {
+    /// Its name for `state accept`.
+    pub place: String,
+    /// The newest version that is there; 0: none.
+    pub found: u64,
+    /// The newest version that was committed.
+    pub known: u64,
+}
+
+/// Where the versions of a place are.
+fn versions_of(place: &str) -> String {
+    match place.split('/').next() {
+        Some("cohorts" | "segments" | "exports" | "workspaces") => format!("{place}/versions"),
+        Some("identity") => identity::VERSIONS.to_owned(),
+        _ => place.to_owned(),
+    }
+}
+
+impl StateReader {
+    /// The places that are older than what was committed.
+    ///
+    /// # Errors
+    /// When the state cannot be listed.
+    pub fn older_places(&self) -> Result<Vec<OlderPlace>, StateError> {
+        let mut older = Vec::new();
+        if let Some(place) = self.heads.lost() {
+            let known = number_of(place.trim_start_matches("heads/")).unwrap_or(0);
+            older.push(OlderPlace { place, found: known.saturating_sub(1), known });
+        }
+        for (place, known) in self.heads.all() {
+            let found = self.newest_of(&place)?;
+            if found < known {
+                older.push(OlderPlace { place, found, known });
+            }
+        }
+        Ok(older)
+    }
+
+    fn newest_of(&self, place: &str) -> Result<u64, StateError> {
+        let names = self.store.list(&versions_of(place))?;
+        Ok(names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0))
+    }
+}
+
+impl StateWriter {
+    /// Accepts a place as it is. A cohort goes on with the newest version that is there, or without any. The tables of
+    /// a Heap's segments begin anew with what waits in the inbox. Numbers that were committed are not given again.
+    ///
+    /// # Errors
+    /// When the state cannot be read or written.
+    pub fn accept(&self, older: &OlderPlace) -> Result<(), StateError> {
+        self.lease.check()?;
+        let heads = &self.reader.heads;
+        match older.place.split_once('/') {
+            Some(("heads", _)) => heads.accept_lost(),
+            Some(("cohorts", id)) if older.found > 0 => {
+                let cohort = CohortId::new(id).map_err(|e| StateError::Scratch(std::io::Error::other(e)))?;
+                let found = version::read(&self.reader.store, &cohort, older.found)?;
+                self.commit(&cohort, &Version { number: older.known + 1, source: None, ..found })?;
+                self.remove_versions(older)?;
+            }
+            Some(("segments", name)) => {
+                let heap =
+                    ConnectionName::new(name).map_err(|e| StateError::Scratch(std::io::Error::other(e)))?;
+                let empty = Segments { number: older.known + 1, ..Segments::default() };
+                self.commit_segments(&heap, &empty)?;
+                self.remove_versions(older)?;
+            }
+            _ => heads.accept(&older.place, older.found),
+        }
+        self.note_heads();
+        Ok(())
+    }
+
+    /// The versions before the gap: the one that was just committed has taken their place.
+    fn remove_versions(&self, older: &OlderPlace) -> Result<(), StateError> {
+        let folder = versions_of(&older.place);
+        for name in self.reader.store.list(&folder)? {
+            if number_of(&name).is_some_and(|number| number <= older.found) {
+                self.reader.store.remove(&format!("{folder}/{name}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Recovers a cohort that is older than what was committed: everybody in any part that is there, named by a version
+    /// or not, is in doubt unless the newest version that is there settles them. `first` is its version if none is left.
+    /// None: the cohort is not older.
+    ///
+    /// # Errors
+    /// When a part cannot be read, or the state cannot be written.
+    pub fn recover(&self, cohort: &CohortId, first: Option<Version>) -> Result<Option<Version>, StateError> {
+        let place = format!("cohorts/{cohort}");
+        let Some(older) = self.reader.older_places()?.into_iter().find(|older| older.place == place) else {
+            return Ok(None);
+        };
+        let store = &self.reader.store;
+        let found = version::newest(store, cohort)?.or(first);
+        let missing = || StateError::Damaged {
+            path: store.at(&version::folder_of(cohort)),
+            what: "no version is left, and the config does not declare the cohort".to_owned(),
+        };
+        let mut record = found.ok_or_else(missing)?;
+        for file in store.files(&folder_of(cohort))? {
+            let Some(id) = file.name.strip_suffix(".parquet") else { continue };
+            if !record.runs.iter().any(|run| *run.id == *id) {
+                let blob = store.open_blob(&path_of(cohort, id))?;
+                record.runs.push(RunCursor::adopted(blob, id, self.reader.seed())?);
+            }
+        }
+        let mut cursor = self.reader.members(cohort, Some(&record))?;
+        let (mut members, mut in_doubt) = (0, 0);
+        while let Some((_, standing)) = cursor.advance()? {
+            members += u64::from(standing == crate::model::Standing::Member);
+            in_doubt += u64::from(standing == crate::model::Standing::InDoubt);
+        }
+        let number = older.known + 1;
+        let recovered = Version { number, source: None, members: Some(members), in_doubt, ..record };
+        self.commit(cohort, &recovered)?;
+        self.remove_versions(&older)?;
+        self.note_heads();
+        Ok(Some(recovered))
+    }
+}

@@ -1,0 +1,403 @@
+//! A state that is damaged, older than the truth, or lost: an error that names the file, for what needs that file.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::support::watch::{PATIENCE, Watch};
+use crate::support::*;
+
+const SECRET: &str = "whsec_test";
+const CAMPAIGN: &str = "3aca937b-9bbc-4e42-9370-05e411967b2b";
+
+/// A cohort whose members are a segment of a Heap.
+const SEGMENT: &str = "  - id: free
+    name: Free
+    to: braze
+    source: { kind: heap_segment, connection: heap, segment_id: 7 }
+    match: [ { external_id: id } ]
+    guard: { max_added: 100000%, max_removed: 100%, allow_empty: true }
+";
+
+fn post(sandbox: &Sandbox, path: &str, body: &Value) {
+    let json = [("content-type", "application/json")];
+    let response = http(&sandbox.url, "POST", path, &json, &body.to_string());
+    assert!((200..300).contains(&response.status), "{path}: {} {}", response.status, response.body);
+}
+
+fn watch(w: &Workspace, sandbox: &Sandbox) -> Watch {
+    let watch = Watch::from_command(w.command(&["watch"]).env("TEST_WEBHOOK", SECRET));
+    watch.until_ready();
+    let url = format!("{}/heap/heap", watch.doors());
+    post(sandbox, "/_sandbox/heap/webhook", &json!({ "url": url, "secret": SECRET, "first_wait": 20 }));
+    watch
+}
+
+fn segment(sandbox: &Sandbox, people: usize) {
+    let people: Vec<String> = (0..people).map(|n| format!("seg-{n}")).collect();
+    post(sandbox, "/_sandbox/heap/segments", &json!({ "id": 7, "name": "Free", "members": people }));
+    post(sandbox, "/_sandbox/heap/sync", &json!({}));
+}
+
+/// Runs the program with the webhook's secret.
+fn run_with(w: &Workspace, args: &[&str]) -> Run {
+    let mut command = w.command(args);
+    command.env("TEST_WEBHOOK", SECRET);
+    run(command)
+}
+
+/// A segment of eight people, by webhook, that is in Braze.
+fn with_segment() -> (Workspace, Sandbox) {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let heap = "  heap: { kind: heap, webhook_secret: { env: TEST_WEBHOOK } }\n".to_owned() + PATIENCE;
+    w.write("sync.yaml", config(&sandbox.url, &["trials"], &heap) + SEGMENT).source("trials", users(30));
+    let watch = watch(&w, &sandbox);
+    segment(&sandbox, 8);
+    until("the segment is in Braze", || sandbox.members("free").len() == 8);
+    watch.until_in_step();
+    assert_eq!(watch.stop(), 0);
+    (w, sandbox)
+}
+
+fn remove(path: &Path) {
+    if path.is_dir() { std::fs::remove_dir_all(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
+}
+
+/// The versions of a cohort, the newest last.
+fn versions(w: &Workspace, cohort: &str) -> Vec<PathBuf> {
+    let folder = w.path(&format!(".syncline/cohorts/{cohort}/versions"));
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+/// 42 members in Braze, and a state that has lost the versions which added the last two.
+fn older() -> (Workspace, Sandbox) {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts", "trials"], "").source("carts", users(40)).source("trials", users(5));
+    w.run(&["reconcile"]).expect(0);
+    let before = versions(&w, "carts").len();
+    w.source("carts", users(42));
+    w.run(&["reconcile"]).expect(0);
+    versions(&w, "carts").iter().skip(before).for_each(|path| remove(path));
+    w.source("carts", users(40)).source("trials", users(6));
+    (w, sandbox)
+}
+
+#[test]
+fn a_state_that_is_older_than_its_commits_stops_that_cohort_and_is_found() {
+    let (w, sandbox) = older();
+    let run = w.run(&["reconcile"]).expect(1);
+    let run = run.says(&[
+        "cohorts/carts is older than what was committed: version",
+        "syncline resync carts, then syncline reconcile",
+        "syncline state accept cohorts/carts",
+        "added 1",
+    ]);
+    assert!(!run.stdout.contains("In step"), "{}", run.stdout);
+    assert_eq!((sandbox.members("carts").len(), sandbox.members("trials").len()), (42, 6));
+    w.run(&["plan", "carts"]).expect(1).says(&["cohorts/carts is older"]);
+    w.run(&["state", "verify"]).expect(1).says(&["cohorts/carts: it is older than what was committed"]);
+    w.run(&["state", "gc"]).expect(0);
+    let parts = w.path(".syncline/cohorts/carts/runs");
+    assert_eq!(std::fs::read_dir(parts).unwrap().count(), 2, "what may be restored is kept");
+}
+
+#[test]
+fn resync_recovers_everybody_who_may_be_in_an_older_cohort() {
+    let (w, sandbox) = older();
+    w.run(&["resync", "carts"]).expect(0).says(&["2 members of its parts are in doubt"]);
+    w.run(&["state", "verify"]).expect(0);
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(sandbox.members("carts"), members(users(40)), "nobody is left behind");
+    w.run(&["reconcile"]).expect(0).says(&["In step: 2 cohorts"]);
+}
+
+#[test]
+fn an_older_state_can_be_accepted_and_gives_no_number_twice() {
+    let (w, sandbox) = older();
+    // The numbers of the two versions that are gone.
+    let lost = versions(&w, "carts").len() + 2;
+    w.run(&["state", "accept", "cohorts/trials"]).expect(64).says(&["these are: cohorts/carts"]);
+    w.run(&["state", "accept", "cohorts/carts"]).expect(0);
+    w.run(&["state", "verify"]).expect(0);
+    let number = |path: &Path| path.file_stem().unwrap().to_str().unwrap().parse::<usize>().unwrap();
+    assert_eq!(number(&versions(&w, "carts")[0]), lost + 1);
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(sandbox.members("carts").len(), 42, "the two are not known any more, as was accepted");
+}
+
+/// Whatever of the state is older or gone, the rest of it knows.
+#[test]
+fn what_is_left_of_a_state_knows_of_later_commits() {
+    let lose: [(&str, &[&str]); 5] = [
+        ("the versions and the numbers", &["heads"]),
+        ("the versions and the journal", &["journal"]),
+        ("the versions and the lease", &["lease.json"]),
+        ("the versions, the numbers and the lease", &["heads", "lease.json"]),
+        ("the versions, the journal and the lease", &["journal", "lease.json"]),
+    ];
+    for (what, more) in lose {
+        let (w, sandbox) = older();
+        more.iter().for_each(|name| remove(&w.path(&format!(".syncline/{name}"))));
+        let run = w.run(&["reconcile"]);
+        assert_eq!(run.code, 1, "{what}: {} {}", run.stdout, run.stderr);
+        run.says(&["is older than what was committed"]);
+        assert_eq!(sandbox.members("carts").len(), 42, "{what}");
+        w.run(&["state", "verify"]).expect(1);
+    }
+}
+
+#[test]
+fn a_state_that_must_exist_is_never_made_by_a_run() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "").source("carts", users(3));
+    w.write("sync.yaml", w.read("sync.yaml") + "state: { path: memory, must_exist: true }\n");
+    for args in [&["plan"][..], &["reconcile"], &["watch"], &["state", "verify"], &["status"]] {
+        w.run(args).expect(1).says(&["there is no state in", "syncline state create"]);
+    }
+    assert!(!w.path("memory").exists());
+    w.run(&["state", "create"]).expect(0);
+    w.run(&["state", "create"]).expect(64);
+    w.run(&["reconcile"]).expect(0).says(&["added 3"]);
+    remove(&w.path("memory"));
+    w.run(&["reconcile"]).expect(1).says(&["was a cache lost, or a volume not mounted?"]);
+    assert_eq!(sandbox.members("carts").len(), 3);
+    w.write("sync.yaml", w.read("sync.yaml").replace("must_exist: true", "must_exists: true"));
+    w.run(&["validate"]).expect(3).says(&["must_exists"]);
+}
+
+#[test]
+fn a_lost_or_older_segment_table_removes_nobody() {
+    for is_lost in [true, false] {
+        let (w, sandbox) = with_segment();
+        let folder = w.path(".syncline/segments");
+        let table = w.path(".syncline/segments/heap/versions/000000000001.json");
+        let first = std::fs::read(&table).unwrap();
+        let watch_one = watch(&w, &sandbox);
+        segment(&sandbox, 10);
+        until("two more are in Braze", || sandbox.members("free").len() == 10);
+        watch_one.until_in_step();
+        watch_one.stop();
+        if is_lost {
+            remove(&folder);
+        } else {
+            for entry in std::fs::read_dir(table.parent().unwrap()).unwrap() {
+                remove(&entry.unwrap().path());
+            }
+            w.write(".syncline/segments/heap/versions/000000000001.json", &first);
+        }
+        let says = ["segments/heap is older than what was committed", "ask Heap for a full sync"];
+        run_with(&w, &["reconcile"]).expect(1).says(&says);
+        run_with(&w, &["state", "verify"]).expect(1).says(&["segments/heap: it is older"]);
+        run_with(&w, &["state", "accept", "segments/heap"]).expect(6).says(&["no delivery of `heap` waits"]);
+        // The next difference is not taken for the whole, and is not lost either.
+        let second = watch(&w, &sandbox);
+        post(&sandbox, "/_sandbox/heap/segments/7/change", &json!({ "add": ["seg-99"] }));
+        post(&sandbox, "/_sandbox/heap/sync", &json!({}));
+        until("it stops", || second.log().contains("is older than what was committed"));
+        second.stop();
+        assert_eq!(sandbox.members("free").len(), 10, "nobody was removed");
+        // Switched off and on again, Heap sends all of it.
+        let third = watch(&w, &sandbox);
+        post(&sandbox, "/_sandbox/heap/segments/7/drain", &json!({}));
+        segment(&sandbox, 12);
+        until("the deliveries wait", || third.log().contains("is older than what was committed"));
+        third.stop();
+        run_with(&w, &["state", "accept", "segments/heap"]).expect(0).says(&["begin anew"]);
+        run_with(&w, &["state", "verify"]).expect(0);
+        run_with(&w, &["reconcile"]).expect(0);
+        assert_eq!(sandbox.members("free"), members((0..12).map(|n| format!("seg-{n}"))));
+    }
+}
+
+/// A killed process leaves files that were never finished.
+fn is_temporary(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+}
+
+/// How a file is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Damage {
+    Flipped(usize),
+    Cut,
+    Emptied,
+    Deleted,
+    Swapped,
+}
+
+/// A state with something of everything.
+fn realistic() -> (Workspace, Sandbox) {
+    let (w, sandbox) = with_segment();
+    let api = json!([{ "id": CAMPAIGN, "name": "Welcome", "is_api": true }]).to_string();
+    sandbox.door("/_sandbox/campaigns", &api);
+    w.write(
+        "sync.yaml",
+        w.read("sync.yaml")
+            .replace("    retry:", "    rest_api_key: { env: TEST_REST_KEY }\n    retry:")
+            .replace("webhook_secret: { env: TEST_WEBHOOK }", &format!("webhook_secret: {{ env: TEST_WEBHOOK }}, endpoint: \"{}\", app_id: 11", sandbox.url))
+            + &cohort_entry("carts", &format!("    on_enter: {{ campaign: {CAMPAIGN} }}\n"))
+            + "exports:\n  - { id: engagement, source: { kind: currents_storage, path: cur, incomplete_after: 0s }, to: heap }\n",
+    );
+    w.source("carts", users(10).chain(["not usable".repeat(200)]));
+    w.run(&["sandbox", "currents", "--out", "cur", "--events", "20", "--hours", "2"]).expect(0);
+    w.write("who.csv", "id,device\nuser-1,d1\n");
+    w.run(&["validate"]).expect(0);
+    run_with(&w, &["identity", "import", "who.csv", "--owner", "id", "--device", "device"]);
+    let first = run_with(&w, &["reconcile"]);
+    assert!([0, 7].contains(&first.code), "{} {}", first.stdout, first.stderr);
+    w.source("carts", users(12));
+    run_with(&w, &["reconcile"]).expect(0);
+    let digest = format!("sha256:{}", "0".repeat(64));
+    run_with(&w, &["approve", "carts", "--plan", &digest]).expect(0);
+    // Deliveries that no run has ingested yet.
+    let watch = watch(&w, &sandbox);
+    segment(&sandbox, 9);
+    let inbox = w.path(".syncline/inbox/heap.heap");
+    until("a delivery is kept", || inbox.exists() || !w.snapshot(".syncline/inbox").is_empty());
+    watch.kill();
+    (w, sandbox)
+}
+
+#[test]
+fn every_file_of_the_state_in_every_damage() {
+    let (w, _sandbox) = realistic();
+    let root = w.path(".syncline");
+    let files: Vec<(PathBuf, Vec<u8>)> =
+        w.snapshot(".syncline").into_iter().filter(|(path, _)| !is_temporary(path)).collect();
+    let name = |path: &Path| path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+    let kinds = |path: &Path| name(path).split('/').next().unwrap().to_owned();
+    let have: std::collections::BTreeSet<String> = files.iter().map(|(path, _)| kinds(path)).collect();
+    for kind in [
+        "cohorts",
+        "segments",
+        "exports",
+        "inbox",
+        "actions",
+        "approvals",
+        "journal",
+        "workspaces",
+        "rejects",
+        "format.json",
+        "lease.json",
+        "heads",
+    ] {
+        assert!(have.contains(kind), "{kind} is missing of {have:?}");
+    }
+    let mut seen = std::collections::BTreeMap::new();
+    for (path, bytes) in &files {
+        let relative = name(path);
+        // Two of each folder are as good as all of them.
+        let folder = path.parent().unwrap().to_owned();
+        let count: &mut u32 = seen.entry((folder, path.extension().map(ToOwned::to_owned))).or_default();
+        *count += 1;
+        if *count > 2 || bytes.is_empty() {
+            continue;
+        }
+        let last = bytes.len() - 1;
+        let damages = [
+            Damage::Flipped(0),
+            Damage::Flipped(last / 3),
+            Damage::Flipped(last),
+            Damage::Cut,
+            Damage::Emptied,
+            Damage::Deleted,
+            Damage::Swapped,
+        ];
+        for damage in damages {
+            let Some(bad) = damaged(damage, path, bytes, &files) else { continue };
+            match bad {
+                Some(bad) => drop(w.write(path.to_str().unwrap(), bad)),
+                None => remove(path),
+            }
+            judge(&w, &relative, damage);
+            w.write(path.to_str().unwrap(), bytes);
+        }
+    }
+    run_with(&w, &["plan"]).expect(0);
+}
+
+/// The damaged bytes; none of them where the file is deleted. None where the damage makes no sense.
+#[allow(clippy::option_option, reason = "no damage, and no file, are two things")]
+fn damaged(
+    damage: Damage,
+    path: &Path,
+    bytes: &[u8],
+    files: &[(PathBuf, Vec<u8>)],
+) -> Option<Option<Vec<u8>>> {
+    Some(match damage {
+        Damage::Flipped(at) => {
+            let mut bad = bytes.to_vec();
+            bad[at] ^= 0x10;
+            Some(bad)
+        }
+        Damage::Cut => Some(bytes[..bytes.len() / 2].to_vec()),
+        Damage::Emptied => Some(Vec::new()),
+        Damage::Deleted => None,
+        Damage::Swapped => {
+            let is_like = |other: &Path| {
+                other != path && other.extension() == path.extension() && other.parent() != path.parent()
+            };
+            Some(files.iter().find(|(other, other_bytes)| is_like(other) && other_bytes != bytes)?.1.clone())
+        }
+    })
+}
+
+/// `plan` and `state verify` say what is wrong, and nothing ever panics.
+fn judge(w: &Workspace, relative: &str, damage: Damage) {
+    let what = format!("{relative} {damage:?}");
+    let plan = run_with(w, &["plan"]);
+    let verify = run_with(w, &["state", "verify"]);
+    for run in [&plan, &verify] {
+        assert!((0..=9).contains(&run.code), "{what}: exit {}: {} {}", run.code, run.stdout, run.stderr);
+        assert!(!run.stderr.contains("panicked") && !run.stderr.contains("bug in"), "{what}: {}", run.stderr);
+    }
+    let kind = relative.split('/').next().unwrap();
+    // A log line that is another valid one, or is gone, is no damage that anything depends on; neither is a used
+    // approval, and a delivery that is gone was never there.
+    let is_log = ["journal", "rejects"].contains(&kind);
+    let may_be_unseen = match damage {
+        Damage::Deleted => is_log || ["approvals", "inbox", "checks", "pushdown"].contains(&kind),
+        Damage::Swapped | Damage::Flipped(_) | Damage::Cut => is_log,
+        Damage::Emptied => kind == "inbox",
+    };
+    let found = format!("{}{}", verify.stdout, verify.stderr);
+    let place: String = relative.split('/').take(2).collect::<Vec<_>>().join("/");
+    let is_older_copy = relative.ends_with(".json") && damage == Damage::Deleted;
+    let named =
+        found.contains(relative) || (is_older_copy && (found.contains(&place) || found.contains(kind)));
+    let is_superseded = is_older_copy && verify.code == 0;
+    assert!(named || may_be_unseen || is_superseded, "{what}: not found by verify: {found}");
+    // Other cohorts go on.
+    if !["format.json", "workspaces", "heads"].contains(&kind) && !relative.starts_with("cohorts/trials") {
+        assert!(plan.stdout.contains("trials"), "{what}: {} {}", plan.stdout, plan.stderr);
+    }
+}
+
+/// One bit after the other of a part, until the parser panics: the error names the file, and others go on.
+#[test]
+fn a_part_that_panics_the_parser_is_an_error_of_one_cohort() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts", "trials"], "").source("carts", users(10)).source("trials", users(10));
+    w.run(&["reconcile"]).expect(0);
+    w.source("carts", (3..13).map(|n| format!("user-{n}")));
+    let runs = w.path(".syncline/cohorts/carts/runs");
+    let path = std::fs::read_dir(runs).unwrap().next().unwrap().unwrap().path();
+    let bytes = std::fs::read(&path).unwrap();
+    for at in (4..bytes.len()).step_by(bytes.len() / 60) {
+        let mut bad = bytes.clone();
+        bad[at] ^= 1 << (at % 8);
+        w.write(path.to_str().unwrap(), &bad);
+        let run = w.run(&["plan"]);
+        assert!([0, 1].contains(&run.code), "byte {at}: {} {}", run.stdout, run.stderr);
+        if run.code == 1 {
+            assert!(
+                run.stdout.contains(path.file_name().unwrap().to_str().unwrap()),
+                "byte {at}: {}",
+                run.stdout
+            );
+        }
+        assert!(run.stdout.contains("trials"), "byte {at}: {}", run.stdout);
+    }
+}
