@@ -390,9 +390,9 @@ fn a_cohort_that_lost_its_versions_is_not_taken_for_a_new_one() {
     fs::remove_dir_all(w.path(".syncline/cohorts/carts/versions")).unwrap();
     w.source("carts", users(10));
     let before = sandbox.writes();
-    w.run(&["reconcile"]).expect(1).says(&["its versions are gone", "restore them"]);
+    w.run(&["reconcile"]).expect(1).says(&["is older than what was committed", "restore the newer files"]);
     assert_eq!(sandbox.writes(), before);
-    w.run(&["state", "verify"]).expect(1).says(&["Damaged:", "its versions are gone"]);
+    w.run(&["state", "verify"]).expect(1).says(&["Damaged:", "is older than what was committed"]);
     age(&w, ".syncline/cohorts");
     let runs = w.snapshot(".syncline/cohorts/carts/runs");
     w.run(&["state", "gc"]);

@@ -99,7 +99,10 @@ fn a_key_that_was_replaced_is_adopted_in_so_many_words() {
 #[test]
 fn a_state_from_before_adopts_when_braze_takes_something() {
     let (w, _sandbox) = filled();
-    std::fs::remove_dir_all(w.path(".syncline/workspaces")).unwrap();
+    for folder in ["workspaces", "heads"] {
+        std::fs::remove_dir_all(w.path(&format!(".syncline/{folder}"))).unwrap();
+    }
+    std::fs::remove_file(w.path(".syncline/lease.json")).unwrap();
     let is_known = || w.path(".syncline/workspaces/braze").exists();
     with_key(&w, "other", &["reconcile"]).expect(0).says(&["In step"]);
     assert!(!is_known(), "nothing has shown that the key is good");
