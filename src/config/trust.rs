@@ -90,7 +90,8 @@ fn unequal(ours: &Config, theirs: &Config) -> Vec<Vec<String>> {
             parts.push(path.iter().map(|key| (*key).to_owned()).collect());
         }
     };
-    part(ours.state == theirs.state, &["state"]);
+    let is_same_state = ours.state == theirs.state && ours.state_must_exist == theirs.state_must_exist;
+    part(is_same_state, &["state"]);
     part(ours.roots == theirs.roots, &["roots"]);
     part(ours.allow_endpoint == theirs.allow_endpoint, &["allow_endpoint"]);
     part(ours.memory_max == theirs.memory_max, &["memory"]);

@@ -122,7 +122,7 @@ impl RunCursor {
         let rows = u64::try_from(rows).map_err(|e| damaged(e.to_string()))?;
         let (acknowledged, refused) = (RowSet::default(), RowSet::default());
         let (id, op, footer) = (id.into(), Op::Add, Footer::of(&footer));
-        let run = RunRef { id, op, rows, bytes, checksum, footer, acknowledged, refused };
+        let run = RunRef { id, op, rows, bytes, checksum, footer, acknowledged, refused, noted: false };
         let RandomAccess(blob) = file;
         let blob = Arc::into_inner(blob).ok_or_else(|| damaged("it is still being read".to_owned()))?;
         let mut cursor = Self::open(blob, &run, seed)?;
