@@ -374,3 +374,81 @@ fn properties_keep_every_scalar() {
         }
     }
 }
+
+/// A plan's refusals, by their codes.
+fn refusals(w: &Workspace) -> Vec<String> {
+    let plan = w.run(&["plan", "--format", "json"]).json();
+    let refusals = plan["cohorts"][0]["refusals"].as_array().unwrap_or_else(|| panic!("{plan:#}"));
+    refusals.iter().map(|refusal| refusal["code"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn identifiers_that_look_damaged_are_blocked_unless_allowed() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let write = |allow: &str| {
+        let text = config(&sandbox.url, &["people"], "");
+        w.write(
+            "sync.yaml",
+            format!("{text}    guard: {{ max_removed: 100%, max_added: 100000%, allow: [{allow}] }}\n"),
+        );
+    };
+    let ids = |ids: &[&str]| csv(ids.iter().map(|id| (*id).to_owned()));
+    let repeated = |rows: usize, ids: usize| csv((0..rows).map(move |row| format!("u{}", row % ids)));
+    for (source, code) in [
+        (ids(&["1.0", "2.0", "u3"]), Some("decimal_ids")),
+        (ids(&["1.0", "2.0", "u3", "u4"]), None),
+        (ids(&["u1", "u2", "1.23457E+11"]), Some("exponent_ids")),
+        (ids(&["u1", "1e15", "12e45"]), None),
+        (repeated(110, 10), Some("duplicates")),
+        (repeated(100, 10), None),
+    ] {
+        w.write("people.csv", source);
+        write("");
+        assert_eq!(refusals(&w), code.into_iter().collect::<Vec<_>>());
+        let Some(code) = code else { continue };
+        w.run(&["reconcile"]).expect(6).says(&[&format!("guard: {{ allow: [{code}] }}"), "probably"]);
+        assert_eq!(sandbox.writes(), 0, "{code}");
+        write(code);
+        assert_eq!(refusals(&w), Vec::<String>::new());
+    }
+    w.run(&["reconcile"]).expect(0);
+}
+
+#[test]
+fn damaged_identifiers_are_found_by_the_database_too() {
+    let Some(server) = Postgres::start() else { return };
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let connection = server.connection("user: owner, tls: off, pushdown: { schema: syncline }");
+    let source = "{ kind: sql, connection: warehouse, table: people, diff: pushdown }";
+    let text =
+        config(&sandbox.url, &["people"], &connection).replace("{ kind: file, path: people.csv }", source);
+    w.write("sync.yaml", text + "    guard: { max_removed: 100%, max_added: 100000% }\n");
+    server.sql("create table people as select 'u' || n as identity from generate_series(1, 20) n");
+    w.run(&["reconcile"]).expect(0);
+    for (update, code) in [
+        ("update people set identity = substr(identity, 2) || '.0'", "decimal_ids"),
+        (
+            "update people set identity = '1.2345E+1' || substr(identity, 1, 1) where identity like '1%'",
+            "exponent_ids",
+        ),
+        ("insert into people select 'v' from generate_series(1, 999)", "duplicates"),
+    ] {
+        server.sql(update);
+        assert!(refusals(&w).contains(&code.to_owned()), "{code} {:?}", refusals(&w));
+        let plan = w.run(&["plan", "--format", "json"]).json();
+        assert_eq!(plan["cohorts"][0]["pushdown"]["used"], true, "{plan:#}");
+    }
+}
+
+/// Identifiers that look the same are counted with those that differ by case.
+#[test]
+fn invisible_characters_and_unicode_twins_are_reported() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let ids = ["u1", "u\u{200b}1", "u2", "u2\u{ad}", "zo\u{eb}", "zoe\u{308}", "x\u{feff}y", "\u{200b}"];
+    w.write("people.csv", csv(ids.iter().map(|id| (*id).to_owned())));
+    w.write("sync.yaml", config(&sandbox.url, &["people"], ""));
+    let source = &w.run(&["plan", "--format", "json"]).json()["cohorts"][0]["source"];
+    assert_eq!((&source["case_colliding"], &source["invisible"]), (&6.into(), &3.into()), "{source:#}");
+    assert_eq!(source["rejects"], serde_json::json!({ "no_identifier": 1 }));
+    w.run(&["plan"]).says(&["6 members with the same id but for", "3 rows with invisible characters"]);
+}

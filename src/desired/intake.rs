@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use super::owners::{MovedRows, Movers, Settled};
-use super::spelled::has_upper;
+use super::spelled::is_written_otherwise;
 use super::{DesiredError, Rejects, SortedSet};
 use crate::connector::file::{FileError, Place, Sink};
 use crate::matching::Matcher;
@@ -48,7 +48,7 @@ pub(super) struct Found {
 pub(super) struct Sets {
     /// All of them.
     pub(super) all: SortedSet,
-    /// Those who are not written in lower case only, by it.
+    /// Those with upper case, invisible characters or decomposed letters, by their identifiers without them.
     pub(super) upper: SortedSet,
 }
 
@@ -175,6 +175,7 @@ impl Sink for Intake<'_> {
             let kept = self.rejects.unmatched(&unmatched, place);
             return self.kept(kept);
         }
+        self.rejects.shapes.count(&self.batch[from..]);
         let mut are_many = false;
         if let Some(movers) = &mut self.movers {
             let taken = movers.take(&mut self.batch, from, place);
@@ -207,7 +208,7 @@ fn partition(mut sets: Sets, incoming: &Receiver<Vec<u8>>, emptied: &Sender<Vec<
             let len = Identifier::packed_len(rest).map_err(io::Error::other)?;
             let (packed, others) = rest.split_at(len);
             sets.all.push(packed)?;
-            if has_upper(packed) {
+            if is_written_otherwise(packed) {
                 sets.upper.push(packed)?;
             }
             rest = others;

@@ -188,14 +188,16 @@ pub fn pushed(
         // Whatever stopped the partitioner or the rejects stopped the reading, and not the other way round.
         let Sets { all: adds, .. } =
             partitioner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let Found { rejects, moved } = found?;
+        let Found { mut rejects, moved } = found?;
         if let Some(failed) = failed {
             return Err(failed);
         }
-        let rows = match asked? {
-            Ok(rows) => rows,
+        let (rows, shapes) = match asked? {
+            Ok(counted) => counted,
             Err(unusable) => return Ok(Err(Unpushed::Unusable(unusable))),
         };
+        rejects.shapes.decimal += shapes.decimal;
+        rejects.shapes.exponent += shapes.exponent;
         let members = Overlay::new(from.state.members(&cohort.id, record)?, adds, drops);
         let (moved_rows, ambiguous_rows) =
             moved.as_ref().map_or((0, 0), |moved| (moved.rows, moved.ambiguous));

@@ -7,7 +7,7 @@ use tempfile::SpooledTempFile;
 
 use crate::connector::file::{Place, REPEATED_HEADER, Reading};
 use crate::matching::Unmatched;
-use crate::model::Matched;
+use crate::model::{IdShapes, Matched};
 use crate::state::{Reject, RejectLog, StateError};
 
 const SAMPLE_LEN: usize = 3;
@@ -21,13 +21,21 @@ pub struct Rejects {
     counts: BTreeMap<&'static str, u64>,
     unreadable: u64,
     samples: Vec<String>,
+    /// What the identifiers of the other rows look like.
+    pub(super) shapes: IdShapes,
     lines: SpooledTempFile,
 }
 
 impl Default for Rejects {
     fn default() -> Self {
         let lines = tempfile::spooled_tempfile(MEMORY_MAX);
-        Self { counts: BTreeMap::new(), unreadable: 0, samples: Vec::new(), lines }
+        Self {
+            counts: BTreeMap::new(),
+            unreadable: 0,
+            samples: Vec::new(),
+            shapes: IdShapes::default(),
+            lines,
+        }
     }
 }
 
@@ -42,6 +50,7 @@ impl Rejects {
             duplicates,
             moved,
             ambiguous: 0,
+            shapes: self.shapes,
             case_colliding: None,
             unreadable: self.unreadable,
             rejects: self.counts.iter().map(|(reason, number)| ((*reason).to_owned(), *number)).collect(),

@@ -1,32 +1,36 @@
-//! Members who differ from others only by upper and lower case, which Braze takes for different people: mostly they
-//! are one, written in two ways. It counts them, and changes nobody.
+//! Counts members whose identifiers differ from others only by upper and lower case, by invisible characters or by
+//! Unicode composition. To Braze they are different users; mostly they are one user. It changes no member.
 //!
-//! Who is written in lower case only is no cause of this, so only the others are kept, by the key of their lower case:
-//! walked in step with all members, it meets whoever is written so. Letters beyond ASCII are taken as they are.
+//! Only members whose identifier differs from its look are kept, by the key of the look: read beside all members in the
+//! order of keys, it meets the member whose identifier is that look. The case of letters beyond ASCII is kept.
 
 use std::io;
 
 use super::{Members, SortedSet};
-use crate::model::{Identifier, IdentifierError, Key};
+use crate::model::{Identifier, IdentifierError, Key, is_ambiguous, look};
 
 /// Memory for members with upper case; those beyond it lie in a temporary file.
 pub(super) const MEMORY: usize = 16 << 20;
 /// Spellings that are shown.
 const SAMPLES_MAX: usize = 3;
 
-/// Whether a packed identifier's value has a letter in upper case.
+/// Whether the value of a packed identifier differs from its look.
 #[inline]
-pub(super) fn has_upper(packed: &[u8]) -> bool {
+pub(super) fn is_written_otherwise(packed: &[u8]) -> bool {
     let value = packed.get(1).and_then(|label_len| packed.get(2 + usize::from(*label_len) + 2..));
     // Without a branch for each byte, so that many are looked at together.
-    value.unwrap_or_default().iter().fold(false, |found, byte| found | byte.is_ascii_uppercase())
+    let value = value.unwrap_or_default();
+    let (is_upper, tops) = value
+        .iter()
+        .fold((false, 0), |(found, tops), byte| (found | byte.is_ascii_uppercase(), tops | *byte));
+    is_upper || (tops >= 0x80 && std::str::from_utf8(value).is_ok_and(is_ambiguous))
 }
 
-/// The packed identifier in lower case, as far as its value goes.
+/// The packed identifier with the look of its value.
 pub(super) fn lower<'a>(packed: &[u8], out: &'a mut Vec<u8>) -> Result<&'a [u8], IdentifierError> {
     let (Identifier { kind, label, value }, _) = Identifier::unpack(packed)?;
     out.clear();
-    Identifier::pack(kind, label, value.to_ascii_lowercase().as_bytes(), out);
+    Identifier::pack(kind, label, look(value).as_bytes(), out);
     Ok(out)
 }
 
@@ -141,7 +145,7 @@ mod tests {
         let mut upper = SortedSet::by_lower_case(KeySeed(3), 1 << 20);
         for one in people {
             all.push(one).unwrap();
-            if has_upper(one) {
+            if is_written_otherwise(one) {
                 upper.push(one).unwrap();
             }
         }
@@ -152,7 +156,7 @@ mod tests {
         }
         for portion in [1, 3, keys.len().max(1)] {
             let mut upper = SortedSet::by_lower_case(KeySeed(3), 1 << 20);
-            people.iter().filter(|one| has_upper(one)).for_each(|one| upper.push(one).unwrap());
+            people.iter().filter(|one| is_written_otherwise(one)).for_each(|one| upper.push(one).unwrap());
             let mut spelled = Spelled::new(upper);
             keys.chunks(portion).for_each(|keys| spelled.pass(keys));
             let (count, samples) = spelled.finish().unwrap();
@@ -170,6 +174,9 @@ mod tests {
         check(&[id("AB"), id("aB"), id("Ab"), id("x"), id("AB")], 3);
         check(&[id("AB"), id("aB"), id("Ab"), id("ab"), id("Zed"), id("zed")], 6);
         check(&[id("ZOË"), id("zoë")], 0);
+        check(&[id("u1"), id("u\u{200b}1"), id("\u{feff}u1"), id("u2\u{ad}")], 3);
+        check(&[id("zo\u{eb}"), id("zoe\u{308}"), id("Zo\u{eb}")], 3);
+        check(&[id("zo\u{eb}"), id("zoe\u{301}")], 0);
     }
 
     #[test]
@@ -177,7 +184,7 @@ mod tests {
         let alias = |label, value| packed(Kind::Alias, label, value);
         check(&[alias("Crm", "a"), alias("Crm", "A"), alias("crm", "A")], 2);
         check(&[packed(Kind::DeviceId, "", "A"), packed(Kind::ExternalId, "", "a")], 0);
-        assert!(!has_upper(&alias("CRM", "a")));
+        assert!(!is_written_otherwise(&alias("CRM", "a")));
     }
 
     #[test]

@@ -19,6 +19,12 @@ pub struct GuardLimits {
     pub allow_empty: bool,
     /// A refusal of one side stops the other side too.
     pub atomic: bool,
+    /// More than half of the identifiers may end in `.0`.
+    pub allow_decimal_ids: bool,
+    /// Identifiers may be numbers in exponent notation.
+    pub allow_exponent_ids: bool,
+    /// More than 90% of the rows may repeat an identifier.
+    pub allow_duplicates: bool,
     /// Shares count only from this many members up: two of three is no catastrophe.
     pub from_members: u64,
 }
@@ -33,6 +39,9 @@ impl Default for GuardLimits {
             unreadable_max: 0,
             allow_empty: false,
             atomic: false,
+            allow_decimal_ids: false,
+            allow_exponent_ids: false,
+            allow_duplicates: false,
             from_members: 10,
         }
     }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::IdShapes;
+
 /// What reading and matching a source gave, members apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Matched {
@@ -22,7 +24,11 @@ pub struct Matched {
     /// Rows of those where somebody else was said to be the owner as well: the newest evidence has decided.
     #[serde(default)]
     pub ambiguous: u64,
-    /// Members who differ from others by upper and lower case only; none if that was not looked at.
+    /// What the identifiers of the rows look like.
+    #[serde(default)]
+    pub shapes: IdShapes,
+    /// Members whose identifiers differ from others only by upper and lower case, invisible characters or Unicode
+    /// composition; none if that was not looked at.
     #[serde(default)]
     pub case_colliding: Option<u64>,
     /// Rows in which there may be a person whom we could not read; part of the rejects.

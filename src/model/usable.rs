@@ -1,6 +1,6 @@
 //! One value: trimmed, and rejected when it cannot be the identifier of one user.
 
-use super::NonIdentifier;
+use super::{NonIdentifier, is_invisible};
 
 /// Why a text is no identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +116,8 @@ pub fn usable<'a>(
 #[cold]
 fn text(bytes: &[u8]) -> Result<(&[u8], bool), Unusable> {
     let text = std::str::from_utf8(bytes).map_err(|_| Unusable::NotUtf8)?.trim();
+    // Invisible characters alone are no value.
+    let text = if text.chars().all(is_invisible) { "" } else { text };
     Ok((text.as_bytes(), text.chars().any(char::is_control)))
 }
 
@@ -175,6 +177,7 @@ mod tests {
         check("\u{a0}Zoë\u{2003}".as_bytes(), Ok(Some("Zoë")));
         check(b"A b", Ok(Some("A b")));
         check(b" \r", Ok(None));
+        check("\u{feff}\u{200b}".as_bytes(), Ok(None));
     }
 
     #[test]

@@ -88,6 +88,15 @@ pub enum Refusal {
         /// How many may be.
         limit: u64,
     },
+    /// The identifiers look as if a spreadsheet or a data frame had changed them.
+    Damaged {
+        /// How they look.
+        damage: Damage,
+        /// How many rows look so.
+        rows: u64,
+        /// How many rows name a user.
+        of: u64,
+    },
     /// The cohort is protected and would be emptied.
     Protected {
         /// Members that would leave.
@@ -109,6 +118,17 @@ pub enum Refusal {
         /// Where the config would send.
         to: String,
     },
+}
+
+/// A sign that identifiers were changed on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// They end in `.0`.
+    DecimalIds,
+    /// They are numbers in exponent notation.
+    ExponentIds,
+    /// Nearly all rows repeat an identifier.
+    Duplicates,
 }
 
 /// What a refusal withholds.
@@ -138,7 +158,7 @@ impl Refusal {
             }
             Self::ArrayFull(_) => Side::Adds,
             Self::NameTaken { .. } => Side::Naming,
-            Self::Moved { .. } => Side::All,
+            Self::Damaged { .. } | Self::Moved { .. } => Side::All,
         }
     }
 
@@ -150,6 +170,7 @@ impl Refusal {
             | Self::Count { .. }
             | Self::Emptied { .. }
             | Self::Hollow { .. }
+            | Self::Damaged { .. }
             | Self::Unreadable { .. } => true,
             Self::Ceiling { .. }
             | Self::Protected { .. }
@@ -268,6 +289,7 @@ pub fn refusals<C>(plan: &Plan<C>, policy: &Policy) -> Vec<Refusal> {
     found.extend(emptied(plan, policy));
     found.extend(hollow(plan));
     found.extend(unreadable(plan, policy));
+    found.extend(damaged(plan, policy));
     found.extend([Op::Remove, Op::Add].into_iter().filter_map(|op| too_many(plan, policy, op)));
     if policy.approved.contains(&plan.whole_digest()) {
         found.retain(|refusal| !refusal.can_be_approved());
@@ -312,6 +334,25 @@ fn unreadable<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
     let rows = plan.source.as_ref()?.unreadable;
     let limit = policy.limits.unreadable_max;
     (rows > limit && plan.tally.removes() > 0).then_some(Refusal::Unreadable { rows, limit })
+}
+
+/// Identifiers that a spreadsheet or a data frame has changed are other users or none.
+fn damaged<C>(plan: &Plan<C>, policy: &Policy) -> Vec<Refusal> {
+    let Some(source) = plan.source.as_ref().filter(|_| plan.tally.removes() + plan.tally.adds() > 0) else {
+        return Vec::new();
+    };
+    let (limits, of, shapes) = (&policy.limits, source.matched, source.shapes);
+    let signs = [
+        (Damage::DecimalIds, shapes.decimal, !limits.allow_decimal_ids && shapes.decimal > of / 2),
+        (Damage::ExponentIds, shapes.exponent, !limits.allow_exponent_ids && shapes.exponent > 0),
+        (
+            Damage::Duplicates,
+            source.duplicates,
+            !limits.allow_duplicates && source.duplicates.saturating_mul(10) > of.saturating_mul(9),
+        ),
+    ];
+    let found = signs.into_iter().filter(|(_, _, is_damaged)| *is_damaged);
+    found.map(|(damage, rows, _)| Refusal::Damaged { damage, rows, of }).collect()
 }
 
 /// Re-keyed members do not count. Removals count whatever the standing of their members: a member in doubt may well be in

@@ -21,9 +21,9 @@ mod guard;
 pub use cost::Cost;
 pub use diff::{Desired, DiffError, Record, Sink, Tally, diff};
 pub use digest::{ChangeSum, PlanDigest, of_all};
-pub use guard::{Approved, ArrayFull, Policy, Refusal, Side, Verdict, guard, refusals};
+pub use guard::{Approved, ArrayFull, Damage, Policy, Refusal, Side, Verdict, guard, refusals};
 
-use crate::model::{CohortId, Delivery, Op, Timestamp};
+use crate::model::{CohortId, Delivery, IdShapes, Op, Timestamp};
 
 /// How many changes of each side a plan shows as a sample.
 pub const SAMPLE_LEN: usize = 5;
@@ -64,6 +64,10 @@ pub struct SourceTally {
     pub duplicates: u64,
     /// Rows that could not be read; the people in them are unknown.
     pub unreadable: u64,
+    /// Rows that name a user.
+    pub matched: u64,
+    /// What the identifiers in them look like.
+    pub shapes: IdShapes,
     /// A file without even a header row, if there was one.
     pub hollow: Option<String>,
 }

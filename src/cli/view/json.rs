@@ -108,7 +108,8 @@ fn tally(tally: &Tally) -> Value {
 fn matched(matched: &Matched, read: bool) -> Value {
     json!({ "read": read, "rows": matched.rows, "files": matched.files, "skipped_files": matched.skipped_files,
         "duplicates": matched.duplicates, "moved": matched.moved,
-        "ambiguous": matched.ambiguous, "case_colliding": matched.case_colliding, "rejects": matched.rejects })
+        "ambiguous": matched.ambiguous, "case_colliding": matched.case_colliding,
+        "invisible": matched.shapes.invisible, "rejects": matched.rejects })
 }
 
 fn refusals(list: &[Refusal], about: About<'_>) -> Vec<Value> {

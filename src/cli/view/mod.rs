@@ -98,13 +98,23 @@ pub(super) fn matched_line(matched: &Matched, people: u64) -> String {
     line
 }
 
-/// Who differs from others by upper and lower case only.
+/// Members whose identifiers look like those of others, and rows with invisible characters.
 pub(super) fn spelled_line(matched: &Matched) -> Option<String> {
-    let members = matched.case_colliding.filter(|count| *count > 0)?;
-    let members = counted(members, "member");
-    Some(format!(
-        "{members} with the same id but for upper and lower case: to Braze they are different people"
-    ))
+    let alike = matched.case_colliding.filter(|count| *count > 0).map(|members| {
+        format!(
+            "{} with the same id but for upper and lower case, invisible characters or Unicode composition: to Braze \
+             they are different people",
+            counted(members, "member")
+        )
+    });
+    let invisible = (matched.shapes.invisible > 0).then(|| {
+        format!(
+            "{} with invisible characters in the identifier (zero-width, byte order mark, soft hyphen)",
+            counted(matched.shapes.invisible, "row")
+        )
+    });
+    let lines: Vec<String> = alike.into_iter().chain(invisible).collect();
+    (!lines.is_empty()).then(|| lines.join("; "))
 }
 
 /// `3 placeholder, 1 too_long`.

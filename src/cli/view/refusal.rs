@@ -4,7 +4,7 @@ use crate::cli::again::Again;
 use crate::cli::output::count;
 use crate::foreign::escaped;
 use crate::model::{CohortId, Op};
-use crate::plan::{ArrayFull, PlanDigest, Refusal, Side};
+use crate::plan::{ArrayFull, Damage, PlanDigest, Refusal, Side};
 
 /// What a refusal says.
 pub(in crate::cli) struct Words {
@@ -130,6 +130,7 @@ fn withheld_removals(refusal: &Refusal, id: &CohortId, at: &str) -> (&'static st
                 format!("if they may be ignored: `guard: {{ max_unreadable: {rows} }}` ({at})"),
             ],
         ),
+        Refusal::Damaged { damage, rows, of } => damaged(*damage, *rows, *of, at),
         Refusal::Protected { members } => (
             "protected",
             format!("the cohort is protected, and all {} would leave", count(*members)),
@@ -171,6 +172,38 @@ fn withheld_removals(refusal: &Refusal, id: &CohortId, at: &str) -> (&'static st
             ("limit", String::new(), Vec::new())
         }
     }
+}
+
+fn damaged(damage: Damage, rows: u64, of: u64, at: &str) -> (&'static str, String, Vec<String>) {
+    let (rows, of) = (count(rows), count(of));
+    let (code, why) = match damage {
+        Damage::DecimalIds => (
+            "decimal_ids",
+            format!(
+                "{rows} of {of} identifiers end in `.0`: a data frame or spreadsheet has probably stored whole numbers \
+                 as decimal numbers"
+            ),
+        ),
+        Damage::ExponentIds => (
+            "exponent_ids",
+            format!(
+                "{rows} of {of} identifiers are in exponent notation, like 1.23E+11: a spreadsheet has probably \
+                 shortened long numbers, and their last digits are lost"
+            ),
+        ),
+        Damage::Duplicates => (
+            "duplicates",
+            format!(
+                "{rows} of {of} rows repeat an identifier: the identifiers were probably rounded, cut or overwritten \
+                 with one value"
+            ),
+        ),
+    };
+    let remedies = vec![
+        "export the identifiers again, as text".to_owned(),
+        format!("if they are right: `guard: {{ allow: [{code}] }}` ({at})"),
+    ];
+    (code, why, remedies)
 }
 
 fn side(op: Op, remove: &'static str, add: &'static str) -> &'static str {

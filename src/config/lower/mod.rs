@@ -336,6 +336,9 @@ fn limits(shape: &shape::Guard) -> GuardLimits {
         added_max: shape.max_added_count,
         unreadable_max: shape.max_unreadable,
         allow_empty: shape.allow_empty,
+        allow_decimal_ids: shape.allow.contains(&shape::IdDamage::DecimalIds),
+        allow_exponent_ids: shape.allow.contains(&shape::IdDamage::ExponentIds),
+        allow_duplicates: shape.allow.contains(&shape::IdDamage::Duplicates),
         atomic: shape.atomic,
         from_members: shape.from_members,
     }

@@ -21,6 +21,9 @@ pub(in crate::config) struct Guard {
     pub(in crate::config) max_unreadable: u64,
     /// Whether an empty source may empty the cohort.
     pub(in crate::config) allow_empty: bool,
+    /// Signs of damaged identifiers that are right in this cohort: `decimal_ids`, `exponent_ids`, `duplicates`. Without it the guard blocks all changes when it finds one.
+    #[schemars(example = ["duplicates"])]
+    pub(in crate::config) allow: Vec<IdDamage>,
     /// Whether to withhold everything when one side is refused.
     pub(in crate::config) atomic: bool,
     /// Shares are checked only in cohorts of at least this many members.
@@ -37,8 +40,21 @@ impl Default for Guard {
             max_added_count: limits.added_max,
             max_unreadable: limits.unreadable_max,
             allow_empty: limits.allow_empty,
+            allow: Vec::new(),
             atomic: limits.atomic,
             from_members: limits.from_members,
         }
     }
+}
+
+/// A sign of damaged identifiers that the guard blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum IdDamage {
+    /// More than half of the identifiers end in `.0`, as a data frame writes whole numbers in a column with gaps.
+    DecimalIds,
+    /// Identifiers are numbers in exponent notation, as a spreadsheet writes long numbers: `1.23457E+11`.
+    ExponentIds,
+    /// More than 90% of the rows repeat an identifier.
+    Duplicates,
 }

@@ -25,7 +25,7 @@ pub(in crate::config) use deliver::{Attribute, Deliver, Preflight};
 pub(in crate::config) use export::{
     Anonymous, CustomEvents, Export, ExportSource, Naming, Properties, StorageSource,
 };
-pub(in crate::config) use guard::Guard;
+pub(in crate::config) use guard::{Guard, IdDamage};
 pub(in crate::config) use heap::{Heap, Region, SegmentSource};
 pub(in crate::config) use identity::{IdentityDumps, IdentityFile, IdentitySource, TableSource};
 pub(in crate::config) use segments::{Combination, Named, Segment, Size};

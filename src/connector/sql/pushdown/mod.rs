@@ -25,7 +25,7 @@ use super::values::{ColumnKind, RowReader, Values};
 use super::{Database, runtime};
 use crate::config::{Sql, SqlSource};
 use crate::connector::file::{Place, Sink};
-use crate::model::{Delivery, MatchRule, Op, Tabled};
+use crate::model::{Delivery, IdShapes, MatchRule, Op, Tabled};
 use query::mark;
 
 /// The oldest PostgreSQL that can do it: it has `materialized`.
@@ -118,7 +118,8 @@ pub trait Differences: Sink {
 }
 
 /// Finds what differs between the members of a source and those of a table, which is only done if the table holds
-/// what is expected. How many rows the source has.
+/// what is expected. How many rows the source has, and what the
+/// identifiers in them look like.
 ///
 /// # Errors
 /// [`SqlError`] when not everything was read; what the sink was given is then of no use.
@@ -128,7 +129,7 @@ pub fn difference(
     asking: &Asking<'_>,
     (table, expected): (&TableName, Tabled),
     sink: &mut impl Differences,
-) -> Result<Result<u64, Unusable>, SqlError> {
+) -> Result<Result<(u64, IdShapes), Unusable>, SqlError> {
     let Sql::Postgres(settings) = database.settings else {
         return Ok(Err(Unusable::Server("another database".to_owned())));
     };
@@ -216,6 +217,13 @@ async fn trusted(
     }
 }
 
+/// The rows of the source, and what the identifiers of its plain rows look like.
+fn counted(text: &[u8]) -> Option<(u64, IdShapes)> {
+    let mut numbers = std::str::from_utf8(text).ok()?.split(' ').map(|number| number.parse().ok());
+    let mut number = || numbers.next().flatten();
+    Some((number()?, IdShapes { decimal: number()?, exponent: number()?, invisible: 0 }))
+}
+
 /// Two numbers that the server gave; numbers that are none are nobody's.
 fn tabled(row: &tokio_postgres::Row) -> Result<Tabled, tokio_postgres::Error> {
     let (rows, sum): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
@@ -226,7 +234,7 @@ fn tabled(row: &tokio_postgres::Row) -> Result<Tabled, tokio_postgres::Error> {
 struct Taking<'a, S> {
     database: Database<'a>,
     place: String,
-    rows: Option<u64>,
+    rows: Option<(u64, IdShapes)>,
     reader: RowReader,
     sink: &'a mut S,
 }
@@ -242,7 +250,7 @@ impl<S: Differences> Taking<'_, S> {
         let member = || std::str::from_utf8(text(2)).unwrap_or_default();
         let is_taken = match text(0) {
             mark::ROWS => {
-                self.rows = number();
+                self.rows = counted(text(1));
                 true
             }
             mark::ADD => self.sink.differs(Op::Add, member()),

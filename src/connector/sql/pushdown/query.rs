@@ -117,6 +117,9 @@ pub(super) mod mark {
     pub(in super::super) const ODD: &[u8] = b"?";
 }
 
+/// A number in exponent notation, as `IdShapes` counts it, behind the prefix of its kind.
+const EXPONENT: &str = r":-?[0-9]([.][0-9]+[eE][+-]?|[eE][+-])[0-9]{1,4}$";
+
 /// Finds the differences. Its columns: the mark of the row, the number of the row, and the wanted columns of an odd row
 /// or the member in the first of them.
 ///
@@ -137,7 +140,8 @@ pub(super) fn difference(
             select line, {own}, {member} as member
             from (select row_number() over () as line, {values} from {relation}) as cells
         )
-        select '=' as mark, count(*)::text as line, {none} from syncline_rows
+        select '=' as mark, concat_ws(' ', count(*), count(*) filter (where member ~ '.\\.0+$'),
+            count(*) filter (where right(member, 5) ~* 'e' and member ~ {exponent})) as line, {none} from syncline_rows
         union all
         select '+', null, {added} from (
             select distinct member from syncline_rows where member is not null
@@ -148,6 +152,7 @@ pub(super) fn difference(
         where not exists (select from syncline_rows where syncline_rows.member = kept.member)
         union all
         select '?', line::text, {own} from syncline_rows where member is null",
+        exponent = literal(EXPONENT),
         own = fields(&|at| format!("c{at}")),
         none = fields(&|at| format!("null::text collate \"C\" as c{at}")),
         added = first("added.member"),
