@@ -21,6 +21,7 @@
 //! | [`model`] | the nouns; plain values, checked at construction; pure | nothing of ours |
 //! | [`file_glob`] | path globs and the walk over local folders; passes nothing over that a pattern may name | nothing of ours |
 //! | [`objects`] | a bucket's client, for whoever blocks | foreign, model |
+//! | [`contained`] | a panic in the work on one cohort → an error of that cohort | nothing of ours |
 //! | [`events`] | Currents event → Heap event, its names, its person; pure | model |
 //! | [`config`] | bytes → [`config::Config`], or every problem with its place | foreign, model, file_glob, events |
 //! | [`matching`] | row → identifier, or the reason why not; pure | model |
@@ -30,13 +31,13 @@
 //! | [`connector`] | the one HTTP client, and a folder per vendor or store | foreign, model, file_glob, objects, config |
 //! | [`receiver`] | HTTP doors → inbox; cannot reach a pass | model, events, config, state |
 //! | [`identity`] | files and Heap Connect's dumps that say who is who → the identity map | model, config, state, connector |
-//! | [`desired`] | reads a source, matches, sorts: an ordered, distinct set on disk | model, config, matching, state, connector |
+//! | [`desired`] | reads a source, matches, sorts: an ordered, distinct set on disk | model, contained, config, matching, state, connector |
 //! | [`targeting`] | segments, campaigns, Canvases: evidence and verdict | model, config, state, connector |
-//! | [`apply`] | sends an approved plan and records outcomes; decides nothing | model, config, plan, state, connector |
-//! | [`export`] | one pass of an export: read, map, send, checkpoint | model, events, config, state, connector, apply |
-//! | [`reconcile`] | one pass over everything; the only one that knows every stage | model, config, matching, plan, state, connector, fold, desired, apply, export |
+//! | [`apply`] | sends an approved plan and records outcomes; decides nothing | model, contained, config, plan, state, connector |
+//! | [`export`] | one pass of an export: read, map, send, checkpoint | model, contained, events, config, state, connector, apply |
+//! | [`reconcile`] | one pass over everything; the only one that knows every stage | model, contained, config, matching, plan, state, connector, fold, desired, apply, export |
 //! | [`dashboard`] | the read-only web page of `watch`, as a pure function; everything escaped | model, state |
-//! | [`watch`] | one closed enum of things that wake it, one loop, one queue | foreign, model, file_glob, config, state, connector, fold, identity, targeting, apply, export, receiver, reconcile, dashboard |
+//! | [`watch`] | one closed enum of things that wake it, one loop, one queue | foreign, model, contained, file_glob, config, state, connector, fold, identity, targeting, apply, export, receiver, reconcile, dashboard |
 //! | [`cli`] | the only module that prints, reads the environment or chooses an exit code | all |
 //!
 //! The sandbox, Braze and Heap in miniature, is a crate of its own (`crates/sandbox`). It imports nothing from here.
@@ -97,6 +98,7 @@ pub mod apply;
 pub mod cli;
 pub mod config;
 pub mod connector;
+pub mod contained;
 pub mod dashboard;
 pub mod desired;
 pub mod events;

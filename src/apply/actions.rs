@@ -16,6 +16,7 @@ use crate::connector::braze::{Admission, Answer, RECIPIENTS_MAX, Recipient};
 use crate::model::{CohortId, Timestamp};
 use crate::state::{Crossing, Due, Event, Outbox, Recent, Stamp, StateError};
 
+use super::halt::Api;
 use super::{Context, Halt, blocking};
 
 /// Bytes of properties in one request. Braze names no limit for it, and 50 KB for one recipient.
@@ -199,7 +200,7 @@ impl Sending<'_> {
 /// Waits for the rate limit, unless it is time to stop.
 async fn admitted(context: Context<'_>) -> Result<(), Halt> {
     loop {
-        context.health.check()?;
+        context.health.check(Api::Trigger)?;
         context.interrupt.check()?;
         context.state.check_lease()?;
         match context.braze.trigger_gate().admit(context.clock.now()) {

@@ -4,7 +4,8 @@ use std::sync::OnceLock;
 
 use tokio::sync::watch;
 
-use crate::model::{Timestamp, timestamp_text};
+use crate::contained::Panicked;
+use crate::model::{Delivery, Timestamp, timestamp_text};
 use crate::state::StateError;
 
 /// Why an apply stopped before its end.
@@ -64,6 +65,9 @@ pub enum Halt {
     /// The state failed.
     #[error("{0}")]
     State(String),
+    /// A bug stopped it.
+    #[error("{0}")]
+    Internal(#[from] Panicked),
 }
 
 impl From<StateError> for Halt {
@@ -76,27 +80,49 @@ impl From<StateError> for Halt {
     }
 }
 
-/// Whether a workspace still answers. Once one cohort has found that it does not, the others stop too.
+/// An API of a workspace: each has its own key permissions and its own rate limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Api {
+    /// The partner's cohort import.
+    CohortImport,
+    /// Attributes of users.
+    TrackUsers,
+    /// Campaigns and Canvases.
+    Trigger,
+}
+
+impl Api {
+    /// The API that a delivery uses.
+    pub(super) fn of(delivery: &Delivery) -> Self {
+        match delivery {
+            Delivery::CohortImport => Self::CohortImport,
+            Delivery::Array(_) | Delivery::Boolean(_) => Self::TrackUsers,
+        }
+    }
+}
+
+/// Whether the APIs of a workspace still answer. Once one cohort has found that an API does not, the other cohorts
+/// that use this API stop too; those that use another one go on.
 #[derive(Debug, Default)]
-pub struct Health(OnceLock<Halt>);
+pub struct Health([OnceLock<Halt>; 3]);
 
 impl Health {
-    /// Fails if the workspace was given up on.
+    /// Fails if the API was given up on.
     ///
     /// # Errors
     /// Why it was.
-    pub(super) fn check(&self) -> Result<(), Halt> {
-        self.0.get().map_or(Ok(()), |halt| Err(halt.clone()))
+    pub(super) fn check(&self, api: Api) -> Result<(), Halt> {
+        self.0[api as usize].get().map_or(Ok(()), |halt| Err(halt.clone()))
     }
 
-    /// Gives up on the workspace, if the reason is about all of it.
-    pub(super) fn report(&self, halt: Halt) -> Halt {
+    /// Gives up on the API, if the reason is about all of it.
+    pub(super) fn report(&self, api: Api, halt: Halt) -> Halt {
         match halt {
             Halt::Unauthorized(_)
             | Halt::Unavailable(_)
             | Halt::RateLimited(_)
             | Halt::Foreign(..)
-            | Halt::Unexpected(..) => self.0.get_or_init(|| halt).clone(),
+            | Halt::Unexpected(..) => self.0[api as usize].get_or_init(|| halt).clone(),
             other => other,
         }
     }

@@ -11,15 +11,16 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::halt::Api;
 use super::ledger::Ledger;
 use super::{Context, Halt, Outcome, blocking};
 use tokio::sync::SemaphorePermit;
 
-use crate::connector::braze::{Admission, Answer, RowError};
+use crate::connector::braze::{Admission, Answer, Reply, RowError};
 use crate::connector::{backoff, jitter};
 use crate::model::{CohortId, Delivery, Identifier, Op, RowSet};
 use crate::plan::Naming;
-use crate::state::{Batch, Event, Reject, RejectLog};
+use crate::state::{Batch, Event, Reject, RejectLog, StateWriter};
 
 /// So many single identifiers refused without one taken in between are no matter of single identifiers.
 const SUSPECTS_MAX: usize = 10;
@@ -241,7 +242,7 @@ impl<'a> Sender<'a> {
             self.unanswered |= answer.may_be_handled_later();
             trouble = match settle(answer, unsure) {
                 Ok(verdict) => return Ok(verdict),
-                Err(Trouble::Final(halt)) => return Err(self.context.health.report(halt)),
+                Err(Trouble::Final(halt)) => return Err(self.context.health.report(self.api(), halt)),
                 Err(Trouble::Passing(halt)) => halt,
             };
             if attempt < self.context.retry.attempts {
@@ -250,22 +251,29 @@ impl<'a> Sender<'a> {
                 self.context.interrupt.sleep(wait).await?;
             }
         }
-        Err(self.context.health.report(trouble))
+        Err(self.context.health.report(self.api(), trouble))
     }
 
     async fn ask(&mut self, request: Request<'_>) -> Result<Answer, Halt> {
-        let Context { braze, journal, clock, .. } = self.context;
-        let (reply, op, members) = match request {
-            Request::Name(name) => (braze.name(self.cohort, name, self.ledger.created_at()).await, None, 0),
+        let Context { braze, journal, clock, state, .. } = self.context;
+        let (answer, op, members) = match request {
+            Request::Name(name) => {
+                let asked = braze.name(self.cohort, name, self.ledger.created_at());
+                (within_lease(state, asked).await, None, 0)
+            }
             Request::Change(op, members) => {
-                let reply = braze.change(self.delivery, self.cohort, op, members).await;
-                (reply, Some(op), members.len() as u64)
+                let asked = braze.change(self.delivery, self.cohort, op, members);
+                (within_lease(state, asked).await, Some(op), members.len() as u64)
             }
         };
-        let word = reply.answer.word();
+        let word = answer.word();
         *self.outcome.answers.entry(word).or_default() += 1;
         journal.append(clock.now(), Event::sent(self.cohort, op, members, word))?;
-        Ok(reply.answer)
+        Ok(answer)
+    }
+
+    fn api(&self) -> Api {
+        Api::of(self.delivery)
     }
 
     /// Waits for a turn and for the rate limit, and gives up when others have, or a person wants to stop.
@@ -273,7 +281,7 @@ impl<'a> Sender<'a> {
         let Context { braze, health, interrupt, state, clock, .. } = self.context;
         loop {
             let seat = braze.seat().await;
-            health.check()?;
+            health.check(self.api())?;
             interrupt.check()?;
             state.check_lease()?;
             match braze.gate(self.delivery).admit(clock.now()) {
@@ -283,7 +291,9 @@ impl<'a> Sender<'a> {
                     self.tell_wait("the rate limit is used up", wait);
                     interrupt.sleep(wait + jitter(wait.min(JITTER_MAX))).await?;
                 }
-                Admission::TooLong(until) => return Err(health.report(Halt::RateLimited(Some(until)))),
+                Admission::TooLong(until) => {
+                    return Err(health.report(self.api(), Halt::RateLimited(Some(until))));
+                }
             }
         }
     }
@@ -320,6 +330,16 @@ impl<'a> Sender<'a> {
         }
         backoff(retry, attempt)
     }
+}
+
+/// Waits for an answer as long as the lease on the state is good. After that another process may send, so the
+/// request is given up, and what it was about is in doubt.
+pub(super) async fn within_lease(state: &StateWriter, asked: impl Future<Output = Reply>) -> Answer {
+    let reply = match state.lease_left() {
+        None => return asked.await.answer,
+        Some(left) => tokio::time::timeout(left, asked).await,
+    };
+    reply.map_or_else(|_| Answer::NoAnswer("the lease on the state ended".to_owned()), |reply| reply.answer)
 }
 
 impl Suspect {

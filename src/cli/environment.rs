@@ -29,7 +29,7 @@ pub(super) fn driver_folders() -> Vec<PathBuf> {
     listed.into_iter().chain(user).chain([PathBuf::from("/etc/adbc/drivers")]).collect()
 }
 
-/// In a debug build, at which step of writing the state to fail, and how: `12:full` or `12:die`.
+/// In a debug build, at which step of writing the state to fail, and how: `12:full`, `12:die` or `12:panic`.
 pub(super) fn fail_as_told() {
     if !cfg!(debug_assertions) {
         return;
@@ -38,6 +38,7 @@ pub(super) fn fail_as_told() {
     match told.split_once(':').map(|(step, how)| (step.parse(), how)) {
         Some((Ok(step), "full")) => crate::state::fail_at(step, crate::state::Failure::Full),
         Some((Ok(step), "die")) => crate::state::fail_at(step, crate::state::Failure::Die),
+        Some((Ok(step), "panic")) => crate::state::fail_at(step, crate::state::Failure::Panic),
         _ => {}
     }
 }

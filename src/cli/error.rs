@@ -276,6 +276,7 @@ fn remedy(error: &PlanError) -> Option<String> {
         | PlanError::State(_)
         | PlanError::Order(_)
         | PlanError::Saved(_) => None,
+        PlanError::Internal(_) => Some("please report it with the text on stderr".to_owned()),
     }
 }
 

@@ -4,6 +4,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::process::ExitCode;
 
 use super::output;
+use crate::contained::{is_contained, note_panic};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,8 +79,8 @@ pub(super) fn stop_at_once(exit: Exit) -> ! {
     std::process::exit(i32::from(exit as u8))
 }
 
-/// A panic on any thread ends the program with 70: a state that is half of anything is never used again,
-/// and what is on disk is whole.
+/// Installs the panic hook. A panic ends the program with 70: memory that is half changed is never used again, and
+/// what is on disk is whole. Contained work is the exception: its cohort fails, and the others go on.
 pub(super) fn on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         if crate::model::is_guarded() {
@@ -92,12 +93,19 @@ pub(super) fn on_panic() {
             BacktraceStatus::Captured => backtrace.to_string(),
             _ => "  RUST_BACKTRACE=1 shows where it came from.".to_owned(),
         };
+        let consequence = match is_contained() {
+            true => "Only the work on one cohort, segment or export stops; the next run settles it.",
+            false => "What was recorded is whole; the next run settles the rest.",
+        };
         output::err(&format!(
             "this is a bug in syncline {}: {message}{place}\n  \
-             What was recorded is whole; the next pass settles the rest.\n  \
+             {consequence}\n  \
              Please report it with this text.\n{backtrace}\n",
             env!("CARGO_PKG_VERSION")
         ));
+        if is_contained() {
+            return note_panic(&place);
+        }
         #[allow(clippy::disallowed_methods, reason = "a panic on any thread ends the program")]
         std::process::exit(i32::from(Exit::Bug as u8));
     }));

@@ -30,7 +30,7 @@ pub struct Config {
     pub roots: Vec<PathBuf>,
     /// Servers that may be named although they are not a vendor's own, without a slash at the end.
     pub allow_endpoint: Vec<String>,
-    /// Bytes of memory that the members of a cohort may take while they are sorted and compared.
+    /// Bytes of memory that plans, saved plans and their changes may take in the process.
     pub memory_max: usize,
     /// The Braze connections by name.
     pub braze: BTreeMap<ConnectionName, Braze>,

@@ -9,8 +9,10 @@ use super::owners::{MovedRows, Movers, Settled};
 use super::spelled::is_written_otherwise;
 use super::{DesiredError, Rejects, SortedSet};
 use crate::connector::file::{FileError, Place, Sink};
+use crate::contained::contained_as_here;
 use crate::matching::Matcher;
 use crate::model::{CohortId, Fields, Identifier, PACKED_LEN_MAX, Progress, Stage};
+use crate::state::{Memory, Permit};
 
 /// Rows between two signs of life.
 const PROGRESS_EVERY: u64 = 16 << 10;
@@ -34,11 +36,15 @@ pub(super) struct Intake<'a> {
     rejects: Rejects,
     /// Who finds out whose device or alias a member is.
     movers: Option<Movers<'a>>,
+    /// The memory for the members. Taken with the first batch: waiting for rows takes none.
+    permit: Option<Permit<'static>>,
     failed: Option<DesiredError>,
 }
 
 /// What an intake has found besides members.
 pub(super) struct Found {
+    /// To be kept for as long as the members are in use.
+    pub(super) permit: Option<Permit<'static>>,
     pub(super) rejects: Rejects,
     /// Identifiers that were moved to their owners.
     pub(super) moved: Option<MovedRows>,
@@ -66,7 +72,7 @@ impl<'a> Intake<'a> {
         let (emptied, spare) = mpsc::channel();
         let partitioner = Builder::new()
             .name("partition".to_owned())
-            .spawn_scoped(scope, move || partition(sets, &incoming, &emptied))?;
+            .spawn_scoped(scope, contained_as_here(move || partition(sets, &incoming, &emptied)))?;
         let intake = Self {
             cohort,
             matcher,
@@ -78,12 +84,14 @@ impl<'a> Intake<'a> {
             spare,
             rejects: Rejects::default(),
             movers,
+            permit: None,
             failed: None,
         };
         Ok((intake, partitioner))
     }
 
     fn hand_over(&mut self) -> Result<(), FileError> {
+        self.permit.get_or_insert_with(|| Memory::of_process().permit());
         let next = self.spare.try_recv().unwrap_or_else(|_| new_batch());
         let full = std::mem::replace(&mut self.batch, next);
         self.batches.send(full).map_err(|_| FileError::Stopped)
@@ -162,7 +170,7 @@ impl<'a> Intake<'a> {
             let _ = self.settle().and_then(|()| self.hand_over());
         }
         let moved = self.movers.map(Movers::finish);
-        self.failed.map_or(Ok(Found { rejects: self.rejects, moved }), Err)
+        self.failed.map_or(Ok(Found { permit: self.permit, rejects: self.rejects, moved }), Err)
     }
 }
 

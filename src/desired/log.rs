@@ -6,8 +6,10 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 
 use memmap2::MmapMut;
 
+use crate::state::Growth;
+
 /// Longest chunk in bytes. In memory and in the file chunks are so far apart, whatever their length.
-pub(super) const CHUNK_LEN: usize = 64 << 10;
+pub(super) const CHUNK_LEN: usize = 16 << 10;
 /// Memory is taken so much at a time.
 const SLAB_LEN: usize = 4 << 20;
 const SLAB_CHUNKS: usize = SLAB_LEN / CHUNK_LEN;
@@ -24,6 +26,8 @@ pub(super) struct Chunk {
 pub(super) struct Log {
     slabs: Vec<MmapMut>,
     slabs_max: usize,
+    /// Bytes of the process's budget that it holds, beyond the permit of its cohort.
+    growth: Growth,
     file: Option<File>,
     /// Chunks so far.
     chunks: usize,
@@ -31,7 +35,13 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn new(memory_max: usize) -> Self {
-        Self { slabs: Vec::new(), slabs_max: memory_max / SLAB_LEN, file: None, chunks: 0 }
+        Self {
+            slabs: Vec::new(),
+            slabs_max: memory_max / SLAB_LEN,
+            growth: Growth::default(),
+            file: None,
+            chunks: 0,
+        }
     }
 
     /// The first chunks, empty and in memory whatever the bound.
@@ -64,7 +74,7 @@ impl Log {
     pub(super) fn turn(&mut self, chunk: &mut Chunk) -> io::Result<Chunk> {
         let mut next = self.next();
         let (slab, _) = place(next.number);
-        if slab == self.slabs.len() && slab < self.slabs_max {
+        if slab == self.slabs.len() && slab < self.slabs_max && self.growth.try_more(SLAB_LEN) {
             self.slabs.push(large_pages(MmapMut::map_anon(SLAB_LEN)?));
         }
         if slab < self.slabs.len() {
@@ -75,6 +85,11 @@ impl Log {
         write(&mut self.file, next.number, &self.slabs[slab][start..start + chunk.len])?;
         next.len = std::mem::take(&mut chunk.len);
         Ok(next)
+    }
+
+    /// Takes memory for chunks that are loaded, if there is enough.
+    pub(super) fn make_room(&mut self, bytes: usize) -> bool {
+        self.growth.try_more(bytes)
     }
 
     /// A chunk that is in memory.
@@ -101,6 +116,8 @@ impl Log {
     pub(super) fn spill(&mut self) -> io::Result<bool> {
         let Some(slab) = self.slabs.pop() else { return Ok(false) };
         write(&mut self.file, self.slabs.len() * SLAB_CHUNKS, &slab)?;
+        drop(slab);
+        self.growth.less(SLAB_LEN);
         Ok(true)
     }
 
@@ -147,7 +164,7 @@ mod tests {
         let mut log = Log::new(memory_max);
         let mut open = log.open(2).unwrap();
         let mut written: Vec<(Chunk, Vec<u8>)> = Vec::new();
-        for round in 0..200u8 {
+        for round in 0..u8::MAX {
             let bytes = vec![round; CHUNK_LEN - usize::from(round)];
             let chunk = &mut open[usize::from(round % 2)];
             assert!(log.extend(chunk, &bytes[..9]) && log.extend(chunk, &bytes[9..]));

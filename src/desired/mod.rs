@@ -42,7 +42,7 @@ use crate::connector::heap_connect::DumpError;
 use crate::connector::sql::{self, SqlError};
 use crate::matching::Matcher;
 use crate::model::{Kind, Progress, Timestamp};
-use crate::state::{StateError, StateReader};
+use crate::state::{Permit, StateError, StateReader};
 use intake::{Found, Intake, Sets};
 use owners::{MoveError, MovedRows, Movers};
 
@@ -51,6 +51,8 @@ use owners::{MoveError, MovedRows, Movers};
 pub struct Desired {
     /// The members, not yet sorted.
     pub set: SortedSet,
+    /// The memory that they may take, to be kept for as long as they are in use.
+    pub permit: Option<Permit<'static>>,
     /// Counts those of them who differ from others by upper and lower case only.
     pub spelled: Spelled,
     /// Files and rows.
@@ -187,13 +189,13 @@ pub fn read(cohort: &Cohort, from: From<'_>, progress: &dyn Progress) -> Result<
         // Whatever stopped the partitioner or the rejects stopped the reading, and not the other way round.
         let Sets { all: set, upper } =
             partitioner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let Found { rejects, moved } = found?;
+        let Found { permit, rejects, moved } = found?;
         let (reading, fingerprint) = reading?;
         let (moved_rows, ambiguous_rows) =
             moved.as_ref().map_or((0, 0), |moved| (moved.rows, moved.ambiguous));
         let moved = moved.map(|MovedRows { set, .. }| set);
         let spelled = Spelled::new(upper);
-        Ok(Desired { set, spelled, reading, fingerprint, rejects, moved, moved_rows, ambiguous_rows })
+        Ok(Desired { set, permit, spelled, reading, fingerprint, rejects, moved, moved_rows, ambiguous_rows })
     })
 }
 

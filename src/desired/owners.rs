@@ -8,10 +8,13 @@ use std::io;
 use super::SortedSet;
 use crate::connector::file::Place;
 use crate::model::{Identifier, IdentifierError, KeySeed, Kind};
-use crate::state::{Asked, Owners, StateError};
+use crate::state::{Asked, Growth, Owners, StateError};
 
 /// One part in so many of the memory is for members that are put aside, and one for those that were moved.
 const MEMORY_SHARE: usize = 8;
+/// Bytes that may be put aside at first, and by how much that grows.
+const ASIDE_FREE: usize = 1 << 20;
+const ASIDE_STEP: usize = 4 << 20;
 /// What a question takes besides the member.
 const QUESTION_LEN: usize = size_of::<Question>();
 
@@ -69,6 +72,9 @@ pub(super) struct Movers<'a> {
     /// The files that members stood in.
     files: Vec<Box<str>>,
     aside_max: usize,
+    /// Bytes that may be put aside now: it grows as long as there is memory.
+    aside_len: usize,
+    growth: Growth,
     moved: SortedSet,
     rows: u64,
     ambiguous: u64,
@@ -80,7 +86,20 @@ impl<'a> Movers<'a> {
         let aside_max = memory_max / MEMORY_SHARE;
         let moved = SortedSet::new(seed, memory_max / MEMORY_SHARE);
         let (aside, asked, files, packed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { owners, aside, asked, files, aside_max, moved, rows: 0, ambiguous: 0, packed }
+        let (aside_len, growth) = (aside_max.min(ASIDE_FREE), Growth::default());
+        Self {
+            owners,
+            aside,
+            asked,
+            files,
+            aside_max,
+            aside_len,
+            growth,
+            moved,
+            rows: 0,
+            ambiguous: 0,
+            packed,
+        }
     }
 
     /// The memory that is left for members.
@@ -113,8 +132,13 @@ impl<'a> Movers<'a> {
     }
 
     /// Whether so many are put aside that they should be asked for.
-    pub(super) fn are_many(&self) -> bool {
-        self.aside.len() + self.asked.len() * QUESTION_LEN >= self.aside_max
+    pub(super) fn are_many(&mut self) -> bool {
+        if self.aside.len() + self.asked.len() * QUESTION_LEN < self.aside_len {
+            return false;
+        }
+        let may_grow = self.aside_len < self.aside_max && self.growth.try_more(ASIDE_STEP);
+        self.aside_len += if may_grow { ASIDE_STEP } else { 0 };
+        !may_grow
     }
 
     /// Asks for those who were put aside, and gives back each. Whether `each` took all of them.

@@ -16,7 +16,7 @@ use crate::connector::sql::pushdown::{self, Asking, Differences, TableName, Unus
 use crate::connector::sql::{Database, SqlError};
 use crate::matching::Matcher;
 use crate::model::{CohortId, Fields, Op, PACKED_LEN_MAX, Progress};
-use crate::state::{PushdownNote, StateReader, Version};
+use crate::state::{Permit, PushdownNote, StateReader, Version};
 
 /// One part in so many of the memory is for those who are dropped.
 const MEMORY_SHARE: usize = 4;
@@ -26,6 +26,8 @@ const MEMORY_SHARE: usize = 4;
 pub struct Pushed {
     /// The members.
     pub members: Overlay,
+    /// The memory that they may take, to be kept for as long as they are in use.
+    pub permit: Option<Permit<'static>>,
     /// Rows of the source.
     pub rows: u64,
     /// Members and rows that were read.
@@ -188,7 +190,7 @@ pub fn pushed(
         // Whatever stopped the partitioner or the rejects stopped the reading, and not the other way round.
         let Sets { all: adds, .. } =
             partitioner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let Found { mut rejects, moved } = found?;
+        let Found { permit, mut rejects, moved } = found?;
         if let Some(failed) = failed {
             return Err(failed);
         }
@@ -202,7 +204,7 @@ pub fn pushed(
         let (moved_rows, ambiguous_rows) =
             moved.as_ref().map_or((0, 0), |moved| (moved.rows, moved.ambiguous));
         let moved = moved.map(|MovedRows { set, .. }| set);
-        Ok(Ok(Pushed { members, rows, crossed, rejects, moved, moved_rows, ambiguous_rows }))
+        Ok(Ok(Pushed { members, permit, rows, crossed, rejects, moved, moved_rows, ambiguous_rows }))
     })
 }
 

@@ -3,40 +3,24 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 
-use tempfile::SpooledTempFile;
-
 use crate::connector::file::{Place, REPEATED_HEADER, Reading};
 use crate::matching::Unmatched;
 use crate::model::{IdShapes, Matched};
-use crate::state::{Reject, RejectLog, StateError};
+use crate::state::{Reject, RejectLog, SpoolFile, StateError};
 
 const SAMPLE_LEN: usize = 3;
-const MEMORY_MAX: usize = 1 << 20;
 /// Longest value that a reject repeats, in characters.
 const VALUE_LEN_MAX: usize = 200;
 
 /// Rejects of one source.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Rejects {
     counts: BTreeMap<&'static str, u64>,
     unreadable: u64,
     samples: Vec<String>,
     /// What the identifiers of the other rows look like.
     pub(super) shapes: IdShapes,
-    lines: SpooledTempFile,
-}
-
-impl Default for Rejects {
-    fn default() -> Self {
-        let lines = tempfile::spooled_tempfile(MEMORY_MAX);
-        Self {
-            counts: BTreeMap::new(),
-            unreadable: 0,
-            samples: Vec::new(),
-            shapes: IdShapes::default(),
-            lines,
-        }
-    }
+    lines: SpoolFile,
 }
 
 impl Rejects {

@@ -88,8 +88,12 @@ impl SortedSet {
         loop {
             let spilled = |full: &Vec<Chunk>| full.iter().filter(|c| self.log.kept(**c).is_none()).count();
             let largest = self.full.iter().map(spilled).max().unwrap_or(0) + 1;
+            if largest == 1 && self.log.memory() <= self.memory_max {
+                return Ok(()); // nothing is to be loaded
+            }
             let loaded = partitions * largest * CHUNK_LEN;
-            if self.log.memory() + loaded <= self.memory_max || !self.log.spill()? {
+            let fits = self.log.memory() + loaded <= self.memory_max;
+            if (fits && self.log.make_room(loaded)) || !self.log.spill()? {
                 return Ok(());
             }
         }

@@ -9,6 +9,7 @@ use std::thread::{Builder, JoinHandle};
 use super::log::{CHUNK_LEN, Chunk, Log};
 use super::sort::{PARTITIONS, SortedSet};
 use super::spelled;
+use crate::contained::contained_as_here;
 use crate::model::{Identifier, Key, KeySeed};
 
 /// Sorted partitions that may wait to be walked. One more is being sorted, and another walked.
@@ -169,8 +170,9 @@ impl Sorter {
         };
         let (sink, sorted) = mpsc::sync_channel(WAITING_MAX);
         let (used, back) = mpsc::channel();
-        let thread =
-            Builder::new().name("sort".to_owned()).spawn(move || sort_all(desk, &full, &sink, &back))?;
+        let thread = Builder::new()
+            .name("sort".to_owned())
+            .spawn(contained_as_here(move || sort_all(desk, &full, &sink, &back)))?;
         Ok(Self { log, sorted, used, thread })
     }
 }

@@ -1,6 +1,7 @@
 //! Why a pass of an export stops early.
 
 use crate::apply;
+use crate::contained::Panicked;
 use crate::model::{Timestamp, timestamp_text};
 use crate::state::StateError;
 
@@ -37,6 +38,9 @@ pub enum Halt {
     /// The state failed.
     #[error("{0}")]
     State(String),
+    /// A bug stopped it.
+    #[error("{0}")]
+    Internal(#[from] Panicked),
 }
 
 impl From<StateError> for Halt {

@@ -18,6 +18,7 @@ use super::waiting::Room;
 use super::{Again, Days, ExportReport, Halt, Means, Patience, Tally, intake, replay};
 use crate::config::{self, ExportSource, StorageSource};
 use crate::connector::currents::{Storage, StorageError};
+use crate::contained::contained_as_here;
 use crate::events::Rules;
 use crate::state::{ClosedFile, Event, StateError, WaitingFile, rejects_of};
 
@@ -189,13 +190,13 @@ async fn piped_on(
     let (batch_len_max, body_len_max) = (shared.export.batch_len_max, shared.means.settings.request_len_max);
     let mut out = Output::new(&shared.means.heap, ready, batch_len_max, body_len_max);
     let of_thread = shared.clone();
-    let reader = tokio::task::spawn_blocking(move || {
+    let reader = tokio::task::spawn_blocking(contained_as_here(move || {
         let known = Known::new(&of_thread.means.identity, of_thread.means.clock);
         let taking = Taking { known, ledger: &of_thread.ledger, tally: Tally::default().into() };
         feed(&of_thread, &taking, &mut out)?;
         taking.flush()?;
         Ok(out.finish()?)
-    });
+    }));
     let delivered = lane.deliver(batches).await;
     let fed = match reader.await {
         Ok(fed) => fed,

@@ -1,6 +1,6 @@
 //! The doors: which paths there are, and what becomes of what is put through them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -48,6 +48,8 @@ pub struct Doors {
     budget: Budget,
     clock: Clock,
     bell: Arc<Notify>,
+    /// Doors that received something since [`Doors::take_received`].
+    received: Mutex<BTreeSet<DoorName>>,
     tally: Mutex<Tally>,
 }
 
@@ -56,7 +58,14 @@ impl Doors {
     #[must_use]
     pub fn new(limits: Limits, clock: Clock, bell: Arc<Notify>) -> Self {
         let budget = Budget::new(limits.memory_max);
-        Self { doors: RwLock::default(), limits, budget, clock, bell, tally: Mutex::default() }
+        let (doors, received, tally) = (RwLock::default(), Mutex::default(), Mutex::default());
+        Self { doors, limits, budget, clock, bell, received, tally }
+    }
+
+    /// The doors that received something since the last call.
+    #[must_use]
+    pub fn take_received(&self) -> BTreeSet<DoorName> {
+        std::mem::take(&mut *self.received.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Opens these doors, by path, and closes all others.
@@ -117,6 +126,7 @@ impl Doors {
             tracing::warn!(door = %door.name, "a delivery was not taken: {error}");
             return Err(Refusal::NoRoom);
         }
+        self.received.lock().unwrap_or_else(PoisonError::into_inner).insert(door.name.clone());
         self.bell.notify_one();
         Ok(())
     }

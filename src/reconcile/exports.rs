@@ -8,6 +8,7 @@ use tracing::Instrument as _;
 
 use crate::apply::Interrupt;
 use crate::config::{self, Config};
+use crate::contained::contained_task;
 use crate::export::{self, Again, Days, ExportReport, Halt, Links, Patience};
 use crate::model::{Clock, ExportId, PassId};
 use crate::state::{ClosedFile, Event, IdentityMap, StateError, StateWriter};
@@ -80,11 +81,17 @@ pub async fn export(
             patience: means.patience,
             store_options: job.store_options,
         };
+        let nothing = ExportReport::new(&job.export);
         let work = async move {
             match job.again {
                 Some(again) => export::replay_again(&job.export, again, &means).await,
                 None => export::run(&job.export, job.posted, job.days, &means).await,
             }
+        };
+        let work = async move {
+            contained_task(work)
+                .await
+                .unwrap_or_else(|panicked| ExportReport { halt: Some(Halt::Internal(panicked)), ..nothing })
         };
         tasks.spawn(work.in_current_span());
     }

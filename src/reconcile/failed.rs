@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use crate::connector::sql::Trouble;
+use crate::contained::Panicked;
 use crate::desired::DesiredError;
 use crate::state::StateError;
 
@@ -21,6 +22,9 @@ pub enum PlanError {
     /// It could not be planned when the plan was saved.
     #[error("when the plan was made, it could not be planned: {0}")]
     Saved(String),
+    /// A bug stopped the planning.
+    #[error(transparent)]
+    Internal(#[from] Panicked),
     /// Its members are in a connection that the config no longer has.
     #[error("its members are in connection `{0}`, which the config does not have")]
     NoConnection(String),
@@ -35,6 +39,8 @@ pub enum FailedKind {
     Unavailable,
     /// Whatever else.
     Other,
+    /// A bug of this program.
+    Internal,
 }
 
 impl PlanError {
@@ -49,6 +55,7 @@ impl PlanError {
             },
             Self::Desired(DesiredError::Source(error)) => of_store(error.remote_kind()),
             Self::Desired(DesiredError::Dump(error)) => of_store(error.remote_kind()),
+            Self::Internal(_) => FailedKind::Internal,
             _ => FailedKind::Other,
         }
     }

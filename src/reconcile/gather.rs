@@ -9,7 +9,7 @@ use crate::config::Cohort;
 use crate::connector::file::Reading;
 use crate::desired::{self, Desired, DesiredError, Fingerprint, PackedList, Pushed, Rejects, Unpushed};
 use crate::model::Matched;
-use crate::state::Version;
+use crate::state::{Permit, Version};
 
 /// How a source with `diff: pushdown` was compared with the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub enum Compared {
 /// What there is to compare with the record.
 pub(super) struct Gathered {
     pub(super) wanted: Wanted,
+    /// Dropped with the members: the memory that they may take.
+    pub(super) permit: Option<Permit<'static>>,
     pub(super) reading: Reading,
     pub(super) fingerprint: Option<Fingerprint>,
     pub(super) rejects: Rejects,
@@ -73,12 +75,13 @@ pub(super) fn gather(
         return in_full(cohort, None, inputs);
     };
     let pushed = desired::pushed(cohort, source, record, inputs.from(), inputs.progress)?;
-    let Pushed { members, rows, crossed, rejects, moved, moved_rows, ambiguous_rows } = match pushed {
+    let Pushed { members, permit, rows, crossed, rejects, moved, moved_rows, ambiguous_rows } = match pushed {
         Ok(pushed) => pushed,
         Err(why) => return in_full(cohort, Some(Compared::Here { why }), inputs),
     };
     Ok(Gathered {
         wanted: Wanted::Overlay(Box::new(members)),
+        permit,
         reading: Reading { rows, ..Reading::default() },
         fingerprint: None,
         rejects,
@@ -91,9 +94,11 @@ pub(super) fn gather(
 
 fn in_full(cohort: &Cohort, compared: Option<Compared>, inputs: Inputs<'_>) -> Result<Gathered, PlanError> {
     let read = desired::read(cohort, inputs.from(), inputs.progress)?;
-    let Desired { set, spelled, reading, fingerprint, rejects, moved, moved_rows, ambiguous_rows } = read;
+    let Desired { set, permit, spelled, reading, fingerprint, rejects, moved, moved_rows, ambiguous_rows } =
+        read;
     Ok(Gathered {
         wanted: Wanted::All(Box::new(All { members: set.into_members(), spelled })),
+        permit,
         reading,
         fingerprint,
         rejects,

@@ -10,6 +10,7 @@
 
 mod acting;
 mod actions;
+mod at_once;
 mod by_owner;
 mod compare;
 mod exports;
@@ -41,6 +42,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 pub use actions::{ActionPlan, OneAction};
+pub use at_once::Lane;
 pub use exports::{ExportJob, Exporting, export, word as exports_word};
 pub use failed::{FailedKind, PlanError};
 pub use gather::Compared;
@@ -50,12 +52,13 @@ pub use saved::SavedError;
 pub use strangers::{Asked, StrangersPlan};
 
 use crate::apply::{self, Context, Halt, Health, Interrupt};
-use crate::config::{Config, Retry, SourceAccess};
+use crate::config::{Cohort, Config, Retry, SourceAccess};
 use crate::connector::braze::{Braze, KeyKind};
+use crate::contained::{Panicked, contained, contained_task};
 use crate::desired;
 use crate::fold::{self, Folding};
 use crate::model::{Ceilings, Clock, CohortId, ConnectionName, DoorName, Op, PassId, Progress};
-use crate::state::{Event, Journal, StateError, StateReader, StateWriter};
+use crate::state::{Event, Journal, Memory, StateError, StateReader, StateWriter};
 
 /// What a plan is made from.
 #[derive(Clone, Copy)]
@@ -135,19 +138,29 @@ pub fn first_version(
     Some(crate::state::Version::first(pass, now, workspace))
 }
 
-/// Plans every cohort. Reads, and changes nothing.
+/// Plans every cohort, many at once; the plan has them in the order of the config. Reads, and changes nothing.
 ///
 /// # Errors
 /// When the state as a whole cannot be read; a single cohort's trouble is in the plan.
 pub fn plan(inputs: Inputs<'_>) -> Result<PassPlan, StateError> {
+    Memory::of_process().set_limit(inputs.config.memory_max);
     let names = policy::Names::read(inputs.config, inputs.state)?;
     let mut plan = PassPlan::new(inputs.config.digest.clone());
-    for cohort in inputs.config.cohorts.iter().filter(|cohort| inputs.wants(&cohort.id)) {
-        plan.add(&cohort.id, observe::declared(cohort, &names, inputs));
-        inputs.progress.finished(&cohort.id);
-    }
+    let wanted = inputs.config.cohorts.iter().filter(|cohort| inputs.wants(&cohort.id));
+    let cohorts: Vec<&Cohort> = wanted.collect();
+    let planned = at_once::each(
+        &cohorts,
+        |cohort| Lane::of(cohort, inputs.config),
+        |cohort| {
+            let planned = contained(|| observe::declared(cohort, &names, inputs));
+            inputs.progress.finished(&cohort.id);
+            planned.unwrap_or_else(|panicked| Err(panicked.into()))
+        },
+    );
+    cohorts.iter().zip(planned).for_each(|(cohort, planned)| plan.add(&cohort.id, planned));
     for id in inputs.config.removed.iter().filter(|id| inputs.wants(id)) {
-        if let Some(planned) = observe::removed(id, inputs).transpose() {
+        let planned = contained(|| observe::removed(id, inputs));
+        if let Some(planned) = planned.unwrap_or_else(|panicked| Err(panicked.into())).transpose() {
             plan.add(id, planned);
         }
     }
@@ -245,7 +258,12 @@ pub async fn apply(plan: PassPlan, config: &Config, means: Means) -> Result<Pass
         let workspace = workspaces.get(&cohort.connection).cloned();
         let refusal = refusals.get(&(cohort.connection.clone(), cohort.delivery().clone())).cloned();
         let (means, journal, tables) = (means.clone(), Arc::clone(&journal), Arc::clone(&tables));
-        let task = async move { (place, one(cohort, workspace, refusal, &tables, &means, &journal).await) };
+        let begun = CohortReport::new(&cohort);
+        let task = async move {
+            let work = one(cohort, workspace, refusal, &tables, &means, &journal);
+            let done = contained_task(work).await;
+            (place, done.unwrap_or_else(|panicked| stopped_by_bug(begun, panicked, &means)))
+        };
         tasks.spawn(task.in_current_span());
     }
     while let Some(done) = tasks.join_next().await {
@@ -261,6 +279,15 @@ pub async fn apply(plan: PassPlan, config: &Config, means: Means) -> Result<Pass
     report.halt = journaled.err().map(Halt::from);
     tokio::task::block_in_place(|| means.state.note_heads());
     Ok(report)
+}
+
+/// The report of a cohort whose apply panicked. What was sent without a recorded answer is in doubt, as after a crash.
+fn stopped_by_bug(mut report: CohortReport, panicked: Panicked, means: &Means) -> CohortReport {
+    let recorded = tokio::task::block_in_place(|| means.state.reader().version(&report.id));
+    report.outcome.in_doubt = recorded.ok().flatten().map_or(0, |version| version.in_doubt);
+    report.outcome.halt = Some(Halt::Internal(panicked));
+    means.progress.finished(&report.id);
+    report
 }
 
 /// The workspaces that the plan sends to, as they are for this pass.

@@ -41,7 +41,8 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
     let beside = Beside { moved: gathered.moved.take(), crossings, again: known };
     let mut diff = compare(&cohort.id, &mut gathered.wanted, previous.as_ref(), beside, inputs)?;
     let (matched, spelled) = gathered.matched()?;
-    let Gathered { reading, fingerprint, rejects, compared, .. } = gathered;
+    let Gathered { permit, reading, fingerprint, rejects, compared, .. } = gathered;
+    drop(permit); // the members are compared; their changes are in spools
     let mark = fingerprint.and_then(|print| print.text(&rules, began));
     let mark = mark.filter(|_| reading.hollow.is_none()).map(|fingerprint| SourceMark {
         fingerprint,

@@ -28,7 +28,7 @@ use crate::model::{
     ALIAS_LEN_MAX, CohortId, EXTERNAL_ID_LEN_MAX, Identifier, Key, Kind, Matched, Op, Standing,
 };
 use crate::plan::{Sides, Sink as _, Tally};
-use crate::state::{Due, RecordCursor, StateError, StateReader, Version};
+use crate::state::{Due, Memory, RecordCursor, StateError, StateReader, Version};
 
 const FORMAT: u64 = 2;
 /// What the state's key is derived for.
@@ -177,6 +177,7 @@ fn shape(cohort: &CohortPlan) -> Cohort {
 }
 
 pub(super) fn load(path: &Path, inputs: Inputs<'_>) -> Result<PassPlan, SavedError> {
+    Memory::of_process().set_limit(inputs.config.memory_max);
     let damaged = |what: String| SavedError::Damaged { path: path.to_owned(), what };
     let (mut text, is_of_no_state) = open(path, inputs.state)?;
     let mut next = || {

@@ -73,7 +73,9 @@ impl Approvals {
             given_at: timestamp_text(approval.given),
         };
         self.0.remove(&path)?;
-        checked::put_new(&self.0, &path, &shape)?;
+        if !checked::put_new(&self.0, &path, &shape)? {
+            return Err(StoreError::exists(&self.0.at(&path)).into());
+        }
         Ok(())
     }
 }

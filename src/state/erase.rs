@@ -164,7 +164,7 @@ impl StateWriter {
             let began = file.path.rsplit_once('-').map_or(file.path.as_str(), |(began, _)| began);
             let mut bytes = contents.damaged.concat();
             contents.deliveries.iter().for_each(|delivery| delivery.write(&mut bytes));
-            store.put_new(&format!("{began}-{random:016x}.log"), &bytes)?;
+            store.create(&format!("{began}-{random:016x}.log"), &bytes)?;
         }
         Ok(store.remove(&file.path)?)
     }

@@ -2,10 +2,12 @@
 //! crash has left behind.
 //!
 //! # Guarantees
-//! The newest version of a cohort and its runs always stay. What was replaced stays for an hour more, since
-//! somebody may just be reading it. A cohort that cannot be understood in full keeps everything.
+//! The newest version of a cohort and its runs always stay. What was replaced stays for an hour more, since a reader
+//! may be using it, but no more than [`KEPT_MAX`] versions of one place: beyond that it goes after [`GRACE_MIN`]. A
+//! cohort that cannot be understood in full keeps everything.
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::run::{self, Home};
@@ -17,6 +19,11 @@ use crate::model::{CohortId, ConnectionName, ExportId, Timestamp};
 
 /// How long a reader may take.
 const GRACE: Duration = Duration::from_secs(60 * 60);
+/// Replaced versions that are kept for readers, and how long further ones are kept.
+const KEPT_MAX: usize = 32;
+const GRACE_MIN: Duration = Duration::from_secs(30);
+/// A place is collected once in so many versions.
+const COLLECT_EVERY: u64 = 16;
 
 /// A file that may go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,17 +119,26 @@ fn of(store: &Store, place: &Place<'_>, now: Timestamp) -> Result<Vec<Garbage>, 
         return Ok(garbage); // its versions may have been lost, and could be restored
     }
     versions.sort_unstable_by_key(|(number, _)| *number);
-    let mut unnamed = store.files(place.runs)?;
-    unnamed.retain(|found| is_old(found.written));
-    let mut recent = Vec::new();
+    let (mut recent, mut dropped) = (Vec::new(), BTreeSet::new());
     for (at, (number, found)) in versions.iter().enumerate() {
-        match versions.get(at + 1) {
-            Some((_, next)) if is_old(next.written) => {
+        let next = versions.get(at + 1).map(|(_, next)| next.written);
+        let is_beyond = versions.len() - at > KEPT_MAX + 1;
+        match next {
+            Some(replaced) if is_old(replaced) => {
                 garbage.push(item(place.versions, found, "a newer version has replaced it"));
+            }
+            Some(replaced) if is_beyond && is_older(replaced, now, GRACE_MIN) => {
+                dropped.extend((place.named)(*number)?);
+                garbage.push(item(place.versions, found, "many newer versions have replaced it"));
             }
             _ => recent.push(*number),
         }
     }
+    // A run that no version names may be one that is still to be named, unless it is old or a version has named it.
+    let mut unnamed = store.files(place.runs)?;
+    let was_named =
+        |found: &Found| found.name.strip_suffix(place.suffix).is_some_and(|id| dropped.contains(id));
+    unnamed.retain(|found| is_old(found.written) || was_named(found));
     // The newest names nearly all of them, and there may be hundreds of others.
     for (at, number) in recent.iter().rev().enumerate() {
         if at == 0 || !unnamed.is_empty() {
@@ -154,7 +170,11 @@ pub(super) fn elsewhere(store: &Store, now: Timestamp) -> Result<Vec<Garbage>, S
 }
 
 fn is_old(written: Timestamp, now: Timestamp) -> bool {
-    Duration::try_from(now.duration_since(written)).is_ok_and(|age| age > GRACE)
+    is_older(written, now, GRACE)
+}
+
+fn is_older(written: Timestamp, now: Timestamp, age: Duration) -> bool {
+    Duration::try_from(now.duration_since(written)).is_ok_and(|found| found > age)
 }
 
 fn item(folder: &str, found: &Found, why: &'static str) -> Garbage {
@@ -169,12 +189,26 @@ impl StateWriter {
     /// When the state cannot be read or written; the record is the same as before.
     pub fn tidy(&self, cohort: &CohortId, now: Timestamp) -> Result<(), StateError> {
         let store = &self.reader.store;
-        if let Some(version) = self.reader.version(cohort)?
-            && let Some(tidied) = super::compact::tidied(store, cohort, &version, self.reader.seed())?
-        {
+        let Some(version) = self.reader.version(cohort)? else { return Ok(()) };
+        if let Some(tidied) = super::compact::tidied(store, cohort, &version, self.reader.seed())? {
             self.commit(cohort, &version::Version { written_at: now, ..tidied })?;
         }
-        self.remove(&of_cohort(store, cohort, now)?)
+        match self.is_to_be_collected(&version::folder_of(cohort), version.number) {
+            true => self.remove(&of_cohort(store, cohort, now)?),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a place is due to be collected, which lists it: for the first time in this process, and then once in
+    /// [`COLLECT_EVERY`] versions.
+    pub(super) fn is_to_be_collected(&self, versions: &str, number: u64) -> bool {
+        let mut collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = collected.get(versions).copied();
+        let is_due = last.is_none_or(|last| number >= last.saturating_add(COLLECT_EVERY) || number < last);
+        if is_due {
+            collected.insert(versions.to_owned(), number);
+        }
+        is_due
     }
 
     /// Removes what [`StateReader::garbage`] has found.
@@ -273,6 +307,32 @@ mod tests {
         };
         assert_eq!(found(10), (0, vec![9]), "nothing is old");
         assert_eq!(found(2 * 3600), (1, vec![9]), "the others are over");
+    }
+
+    #[test]
+    fn replaced_files_of_a_busy_place_are_bounded_in_number() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::in_folder(home.path());
+        // Each version names the run that was written before it, and the one before that.
+        for number in 1..=200 {
+            store.put_new(&format!("r/{number}.run"), b"").unwrap();
+            store.put_new(&format!("v/{number:012}.json"), b"{}").unwrap();
+        }
+        store.put_new("r/next.run", b"").unwrap();
+        let named = |number: u64| Ok([number, number - 1].map(|run| run.to_string().into()).to_vec());
+        let place = Place { versions: "v", runs: "r", suffix: ".run", named: &named };
+        let newest = store.files("r").unwrap().iter().map(|found| found.written).max().unwrap();
+        let left = |after: u64| {
+            let now = newest.checked_add(Duration::from_secs(after)).unwrap();
+            for item in of(&store, &place, now).unwrap() {
+                store.remove(&item.path).unwrap();
+            }
+            (store.files("v").unwrap().len(), store.files("r").unwrap().len())
+        };
+        assert_eq!(left(10), (200, 201), "a reader may be using them");
+        // The runs of the versions that are kept, and one that is not named yet.
+        assert_eq!(left(60), (KEPT_MAX + 1, KEPT_MAX + 2 + 1));
+        assert_eq!(left(2 * 3600), (1, 2));
     }
 
     #[test]

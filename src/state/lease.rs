@@ -49,6 +49,14 @@ pub struct Holder {
     pub heard: Option<(Timestamp, Timestamp)>,
 }
 
+impl Holder {
+    /// Whether both are the same process. A process id alone is not enough: in containers it is always 1.
+    #[must_use]
+    pub fn is_same_process(&self, other: &Self) -> bool {
+        (&self.host, self.process, self.since) == (&other.host, other.process, other.since)
+    }
+}
+
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "process {} on {} since {}", self.process, self.host, timestamp_text(self.since))?;
@@ -184,6 +192,16 @@ impl Lock {
 pub(super) fn heads_of(store: &Store) -> Result<u64, StateError> {
     let text = store.read(FILE)?.unwrap_or_default();
     Ok(Shape::read(&text).map_or(0, |shape| shape.heads))
+}
+
+impl Lease {
+    /// How long it is certain that no other process writes. None: as long as this process lives.
+    pub(super) fn left(&self) -> Option<Duration> {
+        match self {
+            Self::Lock(_) => None,
+            Self::Renewed(renewed) => Some(renewed.left()),
+        }
+    }
 }
 
 /// Who holds the state now, if anybody does.
@@ -323,6 +341,14 @@ impl Renewed {
         Self { bucket, clock, shared, thread: Some(thread) }
     }
 
+    fn left(&self) -> Duration {
+        let now = self.shared.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let (instant, time) = now.good_until;
+        let by_clock = Duration::try_from(time.duration_since(self.clock.now())).unwrap_or(Duration::ZERO);
+        let left = instant.saturating_duration_since(Instant::now()).min(by_clock);
+        if now.lost { Duration::ZERO } else { left }
+    }
+
     fn check(&self) -> Result<(), StateError> {
         let now = self.shared.now.lock().unwrap_or_else(PoisonError::into_inner);
         let (instant, time) = now.good_until;
@@ -330,6 +356,25 @@ impl Renewed {
             return Err(StateError::Lost);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod left_tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_more_than_its_number() {
+        let since = Timestamp::UNIX_EPOCH;
+        let first = Holder { host: "pod".to_owned(), process: 1, since, heard: None };
+        let heard = Holder { heard: Some((since, since)), ..first.clone() };
+        assert!(first.is_same_process(&heard));
+        let later = since.checked_add(Duration::from_secs(1)).unwrap();
+        for other in
+            [Holder { since: later, ..first.clone() }, Holder { host: "other".to_owned(), ..first.clone() }]
+        {
+            assert!(!first.is_same_process(&other));
+        }
     }
 }
 

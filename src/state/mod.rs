@@ -32,7 +32,7 @@
 //!
 //! # Size
 //! A pass writes runs of what changed. When they have grown to a share of the largest, all are merged into one
-//! (`compact`); what is replaced goes an hour later (`gc`). A version may also say by what files its cohort
+//! (`compact`); what is replaced goes an hour later, or sooner where there is much of it (`gc`). A version may also say by what files its cohort
 //! was made, so that they need not be read again while they are the same.
 //!
 //! # Guarantees
@@ -57,6 +57,7 @@ mod identity;
 mod inbox;
 mod journal;
 mod lease;
+mod memory;
 mod numbered;
 mod outbox;
 mod pushdown;
@@ -72,8 +73,9 @@ mod verify;
 mod version;
 mod workspaces;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -92,6 +94,7 @@ pub use identity::{
 pub use inbox::{ClosedFile, Contents, Delivery, Inbox, InboxError, Room};
 pub use journal::{Entry, Event, Journal, PassRecord};
 pub use lease::Holder;
+pub use memory::{Growth, Memory, Permit, SpoolFile};
 pub use outbox::{Crossing, Due, Outbox, Person, Recent};
 pub use pushdown::PushdownNote;
 pub use record::RecordCursor;
@@ -383,6 +386,8 @@ fn no_orphans(store: &Store) -> Result<(), StateError> {
 pub struct StateWriter {
     reader: StateReader,
     lease: lease::Lease,
+    /// The version at which each place was last collected.
+    collected: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Drop for StateWriter {
@@ -421,7 +426,8 @@ impl StateWriter {
             }
         };
         let heads = Arc::new(Heads::read(&store)?);
-        Ok(Self { reader: StateReader { store, format: Some(format), heads }, lease })
+        let collected = Mutex::default();
+        Ok(Self { reader: StateReader { store, format: Some(format), heads }, lease, collected })
     }
 
     /// Fails once somebody else may be writing: then nothing more may be sent.
@@ -430,6 +436,13 @@ impl StateWriter {
     /// [`StateError::Lost`].
     pub fn check_lease(&self) -> Result<(), StateError> {
         self.lease.check()
+    }
+
+    /// How long it is certain that no other process writes: a request must not wait for its answer any longer. None:
+    /// as long as this process lives.
+    #[must_use]
+    pub fn lease_left(&self) -> Option<Duration> {
+        self.lease.left()
     }
 
     /// The reading half.

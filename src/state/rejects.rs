@@ -165,7 +165,7 @@ impl StateWriter {
         if !lines.is_empty() {
             let random = uuid::Uuid::new_v4().as_u64_pair().0;
             let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
-            store.put_new(&format!("{}.{random:016x}.ndjson", stem(&file.path)), text.as_bytes())?;
+            store.create(&format!("{}.{random:016x}.ndjson", stem(&file.path)), text.as_bytes())?;
         }
         Ok(store.remove(&file.path)?)
     }

@@ -5,27 +5,18 @@
 
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write as _};
 
-use tempfile::SpooledTempFile;
-
 use super::StateError;
+use super::memory::SpoolFile;
 use crate::model::Identifier;
 
-/// Bytes that a spool may hold in memory.
-const MEMORY_MAX: usize = 1 << 20;
 const BUFFER_LEN: usize = 64 << 10;
 
 /// A list of packed identifiers, written once and read as often as needed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Spool {
-    file: SpooledTempFile,
+    file: SpoolFile,
     buffer: Vec<u8>,
     len: u64,
-}
-
-impl Default for Spool {
-    fn default() -> Self {
-        Self { file: tempfile::spooled_tempfile(MEMORY_MAX), buffer: Vec::new(), len: 0 }
-    }
 }
 
 impl Spool {
@@ -64,6 +55,7 @@ impl Spool {
     /// When the disk does not give it back.
     pub fn batches(&mut self, batch_len: usize) -> Result<Batches<'_>, StateError> {
         self.flush()?;
+        self.buffer = Vec::new(); // it is rarely written to after it was read
         self.file.seek(SeekFrom::Start(0))?;
         let file = BufReader::with_capacity(BUFFER_LEN, &mut self.file);
         Ok(Batches { file, batch_len, row: 0, len: self.len })
@@ -88,7 +80,7 @@ impl Spool {
 /// A walk over a spool.
 #[derive(Debug)]
 pub struct Batches<'a> {
-    file: BufReader<&'a mut SpooledTempFile>,
+    file: BufReader<&'a mut SpoolFile>,
     batch_len: usize,
     row: u64,
     len: u64,

@@ -77,6 +77,8 @@ impl Admin {
             trouble.map(|(id, status)| (id.to_string(), status.condition.word().into())).collect();
         let stale: Vec<&str> =
             inner.cohorts.iter().filter(|(_, status)| status.is_stale).map(|(id, _)| id.as_str()).collect();
+        let stale_exports: Vec<&str> =
+            inner.exports.iter().filter(|(_, status)| status.is_stale).map(|(id, _)| id.as_str()).collect();
         let body = json!({
             "ready": is_ready,
             "role": role,
@@ -86,6 +88,7 @@ impl Admin {
             "needs_restart": inner.needs_restart,
             "not_in_step": trouble,
             "stale": stale,
+            "stale_exports": stale_exports,
             "inbox_bytes": inner.heaps.values().map(|heap| heap.waiting_bytes).max().unwrap_or(0),
         });
         let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

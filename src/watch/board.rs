@@ -113,6 +113,8 @@ pub(super) struct CohortStatus {
     /// What the config says of it; none if it is to be emptied.
     pub(super) declared: Option<Arc<Cohort>>,
     pub(super) condition: Condition,
+    /// Since when this process has known it.
+    pub(super) known_since: Timestamp,
     /// Since when it stands so.
     pub(super) since: Timestamp,
     /// What is being done with it right now, and how far that is.
@@ -130,9 +132,12 @@ pub(super) struct CohortStatus {
 }
 
 /// One export.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct ExportStatus {
     pub(super) source: String,
+    /// Since when this process has known it.
+    pub(super) known_since: Timestamp,
+    pub(super) is_stale: bool,
     /// Since when something that was received waits.
     pub(super) waiting_since: Option<Timestamp>,
     /// Events that Heap has taken, ever.
@@ -283,7 +288,8 @@ impl Board {
         }
         inner.exports.retain(|id, _| config.exports.iter().any(|export| export.id == *id));
         for export in &config.exports {
-            inner.exports.entry(export.id.clone()).or_default().source = export.source.name();
+            let status = inner.exports.entry(export.id.clone()).or_insert_with(|| ExportStatus::new(now));
+            status.source = export.source.name();
         }
     }
 
@@ -331,11 +337,30 @@ impl Board {
     }
 }
 
+impl ExportStatus {
+    fn new(now: Timestamp) -> Self {
+        Self {
+            source: String::new(),
+            known_since: now,
+            is_stale: false,
+            waiting_since: None,
+            events: 0,
+            waiting: 0,
+            rejected: 0,
+            last_good: None,
+            next_look: None,
+            trouble: None,
+            needs_person: false,
+        }
+    }
+}
+
 impl CohortStatus {
     fn new(now: Timestamp) -> Self {
         Self {
             declared: None,
             condition: Condition::New,
+            known_since: now,
             since: now,
             busy: None,
             members: None,

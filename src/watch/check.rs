@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::lead::{Done, Lead};
+use super::lead::{Done, Lead, Task};
 use super::outcome::{FAILURES_TOLD, chance};
 use super::queue::{Backoff, Ended, Key};
 use super::{Reach, RestAccess, schedule};
 use crate::config::{Braze, Config, Notable, Schedule, Segment};
 use crate::connector::braze::rest::Rest;
 use crate::connector::http::HttpError;
+use crate::contained::Panicked;
 use crate::model::{Clock, ConnectionName, SegmentId};
 use crate::state::{CheckVerdict, Level, StateError, StateWriter};
 use crate::targeting::{self, Asking, Checked, What};
@@ -102,6 +103,9 @@ impl Lead {
 
     /// Starts the checks of these segments, a task for each workspace.
     pub(super) fn start_checks(&mut self, due: &[SegmentId]) {
+        for id in due.iter().filter(|id| self.config.segments.iter().all(|segment| segment.id != **id)) {
+            self.queue.remove(&Key::Segment((*id).clone())); // it is not in the config
+        }
         let mut by_connection: BTreeMap<ConnectionName, Vec<Segment>> = BTreeMap::new();
         for segment in self.config.segments.iter().filter(|segment| due.contains(&segment.id)) {
             by_connection.entry(segment.connection.clone()).or_default().push(segment.clone());
@@ -113,7 +117,8 @@ impl Lead {
             };
             let (config, state) = (Arc::clone(&self.config), Arc::clone(&self.state));
             let (clock, interrupt) = (self.at.clock(), self.interrupt.1.clone());
-            self.tasks.spawn(async move {
+            let of = Task::Segments(segments.iter().map(|segment| segment.id.clone()).collect());
+            self.spawn(of, async move {
                 let checking = check_all(segments, &config, &state, &rest, clock);
                 tokio::select! {
                     ended = checking => Done::Checked(ended),
@@ -151,6 +156,13 @@ impl Lead {
                 tracing::warn!(segment = %id, "it could not be checked: {error}");
             }
         }
+    }
+
+    /// The checks of a workspace ended by a panic.
+    pub(super) fn check_panicked(&mut self, id: &SegmentId, panicked: &Panicked) {
+        tracing::warn!(segment = %id, "it could not be checked: {panicked}");
+        self.tell(&of_segment(id), Some(Notable::Failure), &panicked.to_string());
+        self.check_is_over(id, Ended::Failed, None);
     }
 
     fn check_is_over(&mut self, id: &SegmentId, ended: Ended, next: Option<Instant>) {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::board::Board;
-use super::{Reach, Surroundings};
+use super::{Reach, Surroundings, on_thread};
 use crate::config::{Config, Export, ExportSource, HttpSource, Source};
 use crate::fold::{Folded, Folding, fold};
 use crate::model::{CohortId, ConnectionName, DoorName, ExportId, Timestamp};
 use crate::receiver::{CurrentsDoor, Door, Doors, Guard, HeapDoor};
-use crate::state::{Inbox, InboxError, Room, StateError, StateWriter};
+use crate::state::{Inbox, InboxError, Room, Segments, StateError, StateWriter};
 
 /// The inboxes of all doors.
 pub(super) struct Inboxes {
@@ -24,6 +24,8 @@ pub(super) struct Inboxes {
 pub(super) struct FoldEnd {
     pub(super) heap: ConnectionName,
     pub(super) folded: Result<Folded, Arc<StateError>>,
+    /// The segments after that, if they could be read.
+    pub(super) segments: Option<Segments>,
 }
 
 impl Inboxes {
@@ -102,25 +104,25 @@ impl Inboxes {
         Some(async move {
             let files = match inbox.close_file().await {
                 Ok(files) => files,
-                Err(InboxError::State(error)) => return FoldEnd { heap, folded: Err(error) },
-                Err(_) => return FoldEnd { heap, folded: Ok(Folded::default()) }, // it is being closed
+                Err(InboxError::State(error)) => {
+                    return FoldEnd { heap, folded: Err(error), segments: None };
+                }
+                // It is being closed.
+                Err(_) => return FoldEnd { heap, folded: Ok(Folded::default()), segments: None },
             };
             let name = heap.clone();
             let work = move || {
                 let (pass, now) = (at.new_pass(), at.clock().now());
-                fold(&files, Folding { state: &state, heap: &name, pass: &pass, now, incomplete_after })
+                let folding = Folding { state: &state, heap: &name, pass: &pass, now, incomplete_after };
+                let folded = fold(&files, folding).map_err(Arc::new);
+                (folded, state.reader().segments(&name).ok())
             };
-            let folded = match tokio::task::spawn_blocking(work).await {
-                Ok(folded) => folded.map_err(Arc::new),
-                Err(stopped) => match stopped.try_into_panic() {
-                    Ok(panic) => std::panic::resume_unwind(panic),
-                    Err(_) => Err(Arc::new(StateError::Lost)),
-                },
-            };
+            let (folded, segments) =
+                on_thread(work).await.unwrap_or_else(|| (Err(Arc::new(StateError::Lost)), None));
             if let Ok(folded) = &folded {
                 inbox.used(&folded.used);
             }
-            FoldEnd { heap, folded }
+            FoldEnd { heap, folded, segments }
         })
     }
 }
@@ -134,8 +136,8 @@ pub(super) fn http_exports(config: &Config) -> impl Iterator<Item = (&Export, &H
 }
 
 /// Shows what a Heap has told.
-pub(super) fn show(heap: &ConnectionName, state: &StateWriter, board: &Board, held: u64) {
-    let Ok(told) = state.reader().segments(heap) else { return };
+pub(super) fn show(heap: &ConnectionName, segments: Option<Segments>, board: &Board, held: u64) {
+    let Some(told) = segments else { return };
     let mut inner = board.lock();
     let status = inner.heaps.entry(heap.clone()).or_default();
     (status.told, status.waiting_bytes) = (told, held);

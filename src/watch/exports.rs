@@ -4,21 +4,22 @@
 //! then is there a pass. A pass hands back while single persons are over Heap's limit, so that what comes meanwhile
 //! is not kept waiting.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::Surroundings;
 use super::board::ExportStatus;
 use super::doors::http_exports;
-use super::lead::{Done, Lead};
+use super::lead::{Done, Lead, Task};
 use super::outcome::chance;
 use super::queue::{Backoff, Ended};
+use super::{Reach, Surroundings, on_thread};
 use super::{schedule, settings};
 use crate::apply::Interrupt;
 use crate::config::{Cohort, Config, Export, ExportSource, Notable, Schedule, StoragePlace};
+use crate::contained::Panicked;
 use crate::export::{self, Days, ExportReport, Halt, Links, POSTED_AT_ONCE, Patience};
-use crate::model::{ExportId, Kind};
+use crate::model::{ConnectionName, DoorName, ExportId, Kind};
 use crate::reconcile::{self, ExportJob, Exporting};
 use crate::state::{ClosedFile, IdentityMap, Inbox, InboxError, StateError, StateWriter};
 
@@ -48,6 +49,21 @@ pub(super) struct Exported {
     id: ExportId,
     /// None: there was nothing to do.
     report: Result<Option<ExportReport>, Halt>,
+    after: Option<After>,
+}
+
+/// What the state says after a run.
+#[derive(Clone, Copy)]
+struct After {
+    /// Events that Heap has taken, ever.
+    sent: Option<u64>,
+    identity_version: Option<u64>,
+}
+
+impl Exported {
+    pub(super) fn panicked(id: ExportId, panicked: Panicked) -> Self {
+        Self { id, report: Err(Halt::Internal(panicked)), after: None }
+    }
 }
 
 /// What a look works with.
@@ -78,8 +94,14 @@ impl Exports {
 
 impl Looking {
     async fn look(self) -> Exported {
-        let id = self.export.id.clone();
-        Exported { report: self.pass().await, id }
+        let (id, state) = (self.export.id.clone(), Arc::clone(&self.state));
+        let report = self.pass().await;
+        let of = id.clone();
+        let after = on_thread(move || After {
+            sent: state.reader().export(&of).ok().and_then(|record| record.counts.get("sent").copied()),
+            identity_version: state.reader().identity_version().ok(),
+        });
+        Exported { report, after: after.await, id }
     }
 
     async fn pass(self) -> Result<Option<ExportReport>, Halt> {
@@ -111,13 +133,7 @@ impl Looking {
         let (export, state) = (self.export.clone(), Arc::clone(&self.state));
         let (options, clock) = (self.store_options.clone(), self.at.clock());
         let work = move || export::has_work(&export, state.reader(), &options, clock);
-        match tokio::task::spawn_blocking(work).await {
-            Ok(found) => found,
-            Err(stopped) => match stopped.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => Err(Halt::Interrupted), // the runtime ends
-            },
-        }
+        on_thread(work).await.unwrap_or(Err(Halt::Interrupted))
     }
 
     async fn export(self, posted: Vec<ClosedFile>) -> Result<ExportReport, Halt> {
@@ -140,12 +156,15 @@ impl Looking {
 
 impl Lead {
     /// Makes the clients of the Heaps, keeping those that are what they were: they know what has gone lately.
-    pub(super) fn link_heaps(&mut self, old: Option<&Config>) {
+    pub(super) fn link_heaps(&mut self, old: Option<(&Config, &Reach)>) {
         let config = Arc::clone(&self.config);
-        let is_same = |name: &crate::model::ConnectionName| {
-            old.is_some_and(|old| old.heap.get(name) == config.heap.get(name))
+        let heaps = &self.reach.heaps;
+        let is_same = |name: &ConnectionName| {
+            old.is_some_and(|(old, had)| {
+                old.heap.get(name) == config.heap.get(name) && had.heaps.get(name) == heaps.get(name)
+            })
         };
-        self.exports.links.retain(|name, _| is_same(name) && self.reach.heaps.contains_key(name));
+        self.exports.links.retain(|name, _| is_same(name) && heaps.contains_key(name));
         match export::link(&config, &self.reach.heaps, self.at.clock()) {
             Ok(links) => {
                 for (name, link) in links {
@@ -157,12 +176,12 @@ impl Lead {
     }
 
     /// Everything about exports that another config makes something else of.
-    pub(super) fn use_exports(&mut self, old: &Config) {
-        self.link_heaps(Some(old));
+    pub(super) fn use_exports(&mut self, old: &Config, had: &Reach) {
+        self.link_heaps(Some((old, had)));
         let (config, now) = (Arc::clone(&self.config), Instant::now());
         self.exports.queue.retain(|id| config.exports.iter().any(|export| export.id == *id));
         for export in &config.exports {
-            if settings::is_other_export(old, &config, export) {
+            if settings::is_other_export((old, had), (&config, &self.reach), export) {
                 self.exports.queue.wake(export.id.clone(), now);
             }
         }
@@ -174,10 +193,11 @@ impl Lead {
         self.config.exports.iter().for_each(|export| self.exports.queue.wake(export.id.clone(), now));
     }
 
-    /// Something has come through a door: it is gathered for a while.
-    pub(super) fn posted(&mut self) {
+    /// These endpoints received deliveries: those of an export are gathered for a while.
+    pub(super) fn posted(&mut self, received: &BTreeSet<DoorName>) {
         let (config, now) = (Arc::clone(&self.config), Instant::now());
-        for (export, _) in http_exports(&config) {
+        let is_its = |export: &Export| received.contains(&DoorName::of_export(&export.id));
+        for (export, _) in http_exports(&config).filter(|(export, _)| is_its(export)) {
             self.exports.queue.wake(export.id.clone(), now + export.flush_every);
             let wall = self.at.clock().now();
             self.shared.board.export(&export.id, |status| {
@@ -192,10 +212,13 @@ impl Lead {
             let looking = export.cloned().map(|export| self.looking(export));
             match looking {
                 Some(Ok(looking)) => {
-                    self.tasks.spawn(async move { Done::Exported(Box::new(looking.look().await)) });
+                    self.spawn(
+                        Task::Export(id),
+                        async move { Done::Exported(Box::new(looking.look().await)) },
+                    );
                 }
-                Some(Err(error)) => self.exported(Exported { id, report: Err(error.into()) }),
-                None => {}
+                Some(Err(error)) => self.exported(Exported { id, report: Err(error.into()), after: None }),
+                None => self.exports.queue.remove(&id), // it is not in the config
             }
         }
     }
@@ -217,7 +240,7 @@ impl Lead {
 
     /// A look has ended.
     pub(super) fn exported(&mut self, exported: Exported) {
-        let Exported { id, report } = exported;
+        let Exported { id, report, after } = exported;
         let (ended, trouble) = judged(&report);
         self.is_lost |= matches!(&report, Err(Halt::LeaseLost))
             || matches!(&report, Ok(Some(report)) if report.halt == Some(Halt::LeaseLost));
@@ -233,15 +256,15 @@ impl Lead {
             Backoff { first: self.config.watch.first_wait, longest: self.config.watch.longest_wait };
         self.exports.queue.ended(&id, ended, Instant::now(), scheduled, backoff, chance(self.at.random()));
         let failures = self.exports.queue.failures(&id);
+        self.shared.board.metrics.export_looked(id.as_str());
         if let Ok(Some(report)) = &report {
             self.shared.board.metrics.exported(report);
             if report.tally.events > 0 {
-                self.wake_who_may_move();
+                self.wake_who_may_move(after.and_then(|after| after.identity_version));
             }
         }
         let due = self.exports.queue.due(&id).map(|due| due.saturating_duration_since(Instant::now()));
-        let events =
-            self.state.reader().export(&id).ok().and_then(|record| record.counts.get("sent").copied());
+        let events = after.and_then(|after| after.sent);
         self.shared.board.export(&id, |status: &mut ExportStatus| {
             status.events = events.unwrap_or(status.events);
             status.next_look = due.and_then(|due| now.checked_add(due).ok());
@@ -258,11 +281,9 @@ impl Lead {
         self.tell_export(&id, ended, failures, &report, trouble);
     }
 
-    /// Events may have told whose a device or an alias is: members who are known by one may move.
-    pub(super) fn wake_who_may_move(&mut self) {
-        let Ok(version) = tokio::task::block_in_place(|| self.state.reader().identity_version()) else {
-            return;
-        };
+    /// The identity map has this version now. A new one may re-key members that are known by a device or an alias.
+    pub(super) fn wake_who_may_move(&mut self, version: Option<u64>) {
+        let Some(version) = version else { return };
         if std::mem::replace(&mut self.exports.identity_version, version) == version {
             return;
         }

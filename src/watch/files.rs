@@ -15,20 +15,89 @@ use tokio::sync::Notify;
 
 use crate::file_glob::{Glob, is_glob};
 
+/// More changed paths than this are as good as all.
+const CHANGED_MAX: usize = 4_096;
 /// More links than this on the way to a file are a loop.
 const LINKS_MAX: usize = 40;
 /// Folders of one source that are watched.
 const FOLDERS_MAX: usize = 2_000;
 
-/// The folders in which a change may change what `path` leads to.
-pub(super) fn folders(path: &Path) -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
-    let mut links = 0;
-    follow(path, &mut links, &mut found);
-    found
+/// What decides where a path leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Trace {
+    /// The folders in which a change may change what the path leads to.
+    pub(super) folders: BTreeSet<PathBuf>,
+    /// The links on the way, and what they lead to in the end.
+    pub(super) points: BTreeSet<PathBuf>,
 }
 
-fn follow(path: &Path, links: &mut usize, found: &mut BTreeSet<PathBuf>) -> PathBuf {
+impl Trace {
+    /// Of one path.
+    pub(super) fn of(path: &Path) -> Self {
+        let mut found = Self::default();
+        let end = follow(path, &mut 0, &mut found);
+        found.points.insert(end);
+        found.absolute()
+    }
+
+    /// Of a path or glob. A glob has no points: any change in its folders may be one.
+    pub(super) fn of_glob(folder: &Path, pattern: &str) -> Self {
+        if !is_glob(pattern) {
+            return Self::of(&folder.join(pattern));
+        }
+        Self { folders: folders_of_glob(folder, pattern), points: BTreeSet::new() }.absolute()
+    }
+
+    /// As the system reports paths.
+    fn absolute(self) -> Self {
+        let each = |paths: BTreeSet<PathBuf>| {
+            paths.into_iter().map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
+        };
+        Self { folders: each(self.folders), points: each(self.points) }
+    }
+
+    /// Whether a change of one of these paths may change what this one leads to.
+    pub(super) fn is_touched_by(&self, changed: &Changed) -> bool {
+        changed.all || changed.paths.iter().any(|path| self.is_touched(path))
+    }
+
+    fn is_touched(&self, path: &Path) -> bool {
+        if self.points.is_empty() {
+            let parent = path.parent().unwrap_or(path);
+            return self.folders.contains(parent) || self.folders.contains(path);
+        }
+        // The path itself, or a folder that holds it.
+        self.points.range(path.to_owned()..).next().is_some_and(|point| point.starts_with(path))
+    }
+}
+
+/// Paths that have changed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Changed {
+    pub(super) paths: BTreeSet<PathBuf>,
+    /// There may be others: everything is looked at.
+    pub(super) all: bool,
+}
+
+impl Changed {
+    /// Adds others. Too many are as good as all.
+    pub(super) fn add(&mut self, others: Self) {
+        self.all |= others.all;
+        self.paths.extend(others.paths);
+        if self.paths.len() > CHANGED_MAX {
+            (self.all, self.paths) = (true, BTreeSet::new());
+        }
+    }
+}
+
+/// The folders in which a change may change what `path` leads to.
+fn folders(path: &Path) -> BTreeSet<PathBuf> {
+    let mut found = Trace::default();
+    follow(path, &mut 0, &mut found);
+    found.folders
+}
+
+fn follow(path: &Path, links: &mut usize, found: &mut Trace) -> PathBuf {
     let mut at = PathBuf::new();
     for component in path.components() {
         let parent = if at.as_os_str().is_empty() { PathBuf::from(".") } else { at.clone() };
@@ -44,17 +113,18 @@ fn follow(path: &Path, links: &mut usize, found: &mut BTreeSet<PathBuf>) -> Path
         if *links > LINKS_MAX {
             break;
         }
-        found.insert(parent.clone());
+        found.folders.insert(parent.clone());
+        found.points.insert(at.clone());
         at = follow(&parent.join(target), links, found);
     }
     let parent = at.parent().filter(|parent| !parent.as_os_str().is_empty());
-    found.insert(parent.unwrap_or(Path::new(".")).to_owned());
+    found.folders.insert(parent.unwrap_or(Path::new(".")).to_owned());
     at
 }
 
 /// The folders in which a change may change what a path or glob below `folder` names, as many as can be watched:
 /// changes in the others are found by polling.
-pub(super) fn folders_of_glob(folder: &Path, pattern: &str) -> BTreeSet<PathBuf> {
+fn folders_of_glob(folder: &Path, pattern: &str) -> BTreeSet<PathBuf> {
     let glob = match Glob::path(pattern) {
         Ok(glob) if is_glob(pattern) => glob,
         _ => return folders(&folder.join(pattern)),
@@ -64,36 +134,46 @@ pub(super) fn folders_of_glob(folder: &Path, pattern: &str) -> BTreeSet<PathBuf>
     found
 }
 
-/// Folders in which something has changed since they were last asked for.
+/// Paths that have changed since they were last taken.
 #[derive(Debug, Default)]
-struct Seen(Mutex<BTreeSet<PathBuf>>);
+pub(super) struct Seen(Mutex<Changed>);
+
+impl Seen {
+    pub(super) fn take(&self) -> Changed {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn add(&self, changed: Changed) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).add(changed);
+    }
+}
 
 /// Watches folders, as far as the system can.
 pub(super) struct FolderWatch {
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
-    seen: Arc<Seen>,
 }
 
 impl FolderWatch {
     /// A watch on nothing yet. The bell rings when something changes.
-    pub(super) fn new(bell: Arc<Notify>) -> Self {
-        let seen = Arc::new(Seen::default());
-        let told = Arc::clone(&seen);
+    pub(super) fn new(bell: Arc<Notify>, seen: Arc<Seen>) -> Self {
         let on_event = move |event: notify::Result<notify::Event>| {
-            // An error may mean that changes were missed: then everything is looked at.
-            let folders = match event {
-                Ok(event) if is_change(event.kind) => folders_told(&event),
+            let changed = match event {
+                Ok(event) if event.need_rescan() => Changed { all: true, ..Changed::default() },
+                Ok(event) if is_change(event.kind) => {
+                    Changed { paths: event.paths.into_iter().collect(), all: false }
+                }
                 Ok(_) => return,
-                Err(_) => vec![PathBuf::new()],
+                // Changes may have been missed.
+                Err(_) => Changed { all: true, ..Changed::default() },
             };
-            told.0.lock().unwrap_or_else(PoisonError::into_inner).extend(folders);
+            seen.add(changed);
             bell.notify_one();
         };
         let watcher = notify::recommended_watcher(on_event).inspect_err(|error| {
-            tracing::warn!("the system tells of no changes, so files are polled: {error}");
+            tracing::warn!("file changes cannot be watched, so files are polled: {error}");
         });
-        Self { watcher: watcher.ok(), watched: BTreeSet::new(), seen }
+        Self { watcher: watcher.ok(), watched: BTreeSet::new() }
     }
 
     /// Watches these folders and no others.
@@ -116,19 +196,15 @@ impl FolderWatch {
         self.watched = now;
     }
 
-    /// A folder that is there again is another one: the system has forgotten the watch on the old one.
-    pub(super) fn renew(&mut self, folders: &BTreeSet<PathBuf>) {
+    /// A folder that was replaced is another one: the system has dropped the watch on the old one.
+    pub(super) fn renew(&mut self, changed: &Changed) {
         let Some(watcher) = &mut self.watcher else { return };
-        for folder in folders {
-            if self.watched.remove(folder) {
-                let _ = watcher.unwatch(folder);
-            }
+        let is_changed = |folder: &&PathBuf| changed.all || changed.paths.contains(*folder);
+        let again: Vec<PathBuf> = self.watched.iter().filter(is_changed).cloned().collect();
+        for folder in again {
+            self.watched.remove(&folder);
+            let _ = watcher.unwatch(&folder);
         }
-    }
-
-    /// The folders in which something has changed. An empty path stands for all of them.
-    pub(super) fn take(&self) -> BTreeSet<PathBuf> {
-        std::mem::take(&mut *self.seen.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -138,15 +214,6 @@ fn is_change(kind: EventKind) -> bool {
         EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
         _ => true,
     }
-}
-
-fn folders_told(event: &notify::Event) -> Vec<PathBuf> {
-    if event.need_rescan() {
-        return vec![PathBuf::new()];
-    }
-    // What is told of a folder itself is told of it as well as of the one that holds it.
-    let each = event.paths.iter().flat_map(|path| [path.parent().map(Path::to_owned), Some(path.clone())]);
-    each.flatten().collect()
 }
 
 #[cfg(test)]
@@ -173,6 +240,30 @@ mod tests {
         symlink("loop", at("loop")).unwrap();
         assert!(folders(&at("loop")).contains(&home));
         assert_eq!(folders(Path::new("sync.yaml")), BTreeSet::from([PathBuf::from(".")]));
+    }
+
+    #[test]
+    fn a_change_touches_what_it_may_lead_to_elsewhere_and_nothing_beside_it() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        let at = |path: &str| home.join(path);
+        fs::create_dir_all(at("data/rev-1")).unwrap();
+        fs::File::create(at("data/rev-1/people.csv")).unwrap();
+        symlink("rev-1", at("data/current")).unwrap();
+        let touches = |trace: &Trace, path: &str| {
+            trace.is_touched_by(&Changed { paths: BTreeSet::from([at(path)]), all: false })
+        };
+        let literal = Trace::of(&at("data/current/people.csv"));
+        for path in ["data/current", "data/rev-1/people.csv", "data/rev-1", "data"] {
+            assert!(touches(&literal, path), "{path}");
+        }
+        for path in ["data/rev-1/others.csv", "data/currents", "data/rev-2"] {
+            assert!(!touches(&literal, path), "{path}");
+        }
+        let glob = Trace::of_glob(&home, "data/rev-*/part-*.csv");
+        assert!(touches(&glob, "data/rev-1/part-1.csv") && touches(&glob, "data/rev-2"));
+        assert!(!touches(&glob, "data/rev-1/deeper/part-1.csv"));
+        assert!(glob.is_touched_by(&Changed { all: true, ..Changed::default() }));
     }
 
     #[test]

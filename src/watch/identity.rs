@@ -3,13 +3,19 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::lead::{Done, Lead};
+use super::lead::{Done, Lead, Task};
+use super::on_thread;
 use crate::config::Notable;
 use crate::identity::{self, Lesson, TeachError};
 use crate::state::{IdentityMap, StateError};
 
-/// What each source has taught, by its path.
-pub(super) type Lessons = Vec<(String, Result<Lesson, TeachError>)>;
+/// What was learned.
+pub(super) struct Lessons {
+    /// By the path of the source.
+    each: Vec<(String, Result<Lesson, TeachError>)>,
+    /// The version of the map after that.
+    version: Option<u64>,
+}
 
 impl Lead {
     /// The map, which exports and this share.
@@ -31,31 +37,35 @@ impl Lead {
             Err(error) => return tracing::warn!("who is who cannot be learned: {error}"),
         };
         self.exports.is_learning = true;
-        let turn = is_first.then(|| Arc::clone(&self.planning).try_acquire_owned().ok()).flatten();
+        let turn = is_first.then(|| self.planning.hold_back()).flatten();
         let (config, stores, now) =
             (Arc::clone(&self.config), self.reach.secrets.stores.clone(), self.at.clock().now());
         let state = Arc::clone(&self.state);
-        self.tasks.spawn_blocking(move || {
+        let work = move || {
             let _turn = turn;
             let from = identity::from(&config, &stores);
             let learn = |source| identity::learn(source, from, &map, now);
-            let lessons = config.identity.iter().map(|source| (source.path().to_owned(), learn(source)));
-            let lessons: Lessons = lessons.collect();
-            if lessons.iter().any(|(_, lesson)| is_new(lesson)) {
+            let each = config.identity.iter().map(|source| (source.path().to_owned(), learn(source)));
+            let each: Vec<_> = each.collect();
+            if each.iter().any(|(_, lesson)| is_new(lesson)) {
                 let map = map.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Err(error) = state.tidy_identity(&map, now) {
                     tracing::warn!("the identity map could not be tidied: {error}");
                 }
             }
-            Done::Learned(lessons)
+            Lessons { each, version: state.reader().identity_version().ok() }
+        };
+        self.spawn(Task::Learning, async move {
+            let ended = || Lessons { each: Vec::new(), version: None };
+            Done::Learned(on_thread(work).await.unwrap_or_else(ended))
         });
     }
 
     /// Learning has ended.
-    pub(super) fn learned(&mut self, lessons: Lessons) {
+    pub(super) fn learned(&mut self, Lessons { each, version }: Lessons) {
         self.exports.is_learning = false;
-        let is_more = lessons.iter().any(|(_, lesson)| is_new(lesson));
-        for (path, lesson) in lessons {
+        let is_more = each.iter().any(|(_, lesson)| is_new(lesson));
+        for (path, lesson) in each {
             let about = format!("identity {path}");
             match lesson {
                 Ok(lesson) => {
@@ -78,7 +88,7 @@ impl Lead {
             }
         }
         if is_more {
-            self.wake_who_may_move();
+            self.wake_who_may_move(version);
             self.wake_exports();
         }
     }

@@ -1,10 +1,10 @@
 //! The loop of the process that holds the state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::board::Board;
@@ -12,19 +12,21 @@ use super::check::{CheckEnd, Rests, connect};
 use super::doors::{FoldEnd, Inboxes, note_waiting, show};
 use super::exports::{Exported, Exports};
 use super::identity::Lessons;
-use super::look::{Looked, Looking, look};
+use super::look::{Looked, Looking, Planning, look};
 use super::notify::{Notifier, Told};
 use super::queue::{Key, Queue};
+use super::reload::ReadAgain;
 use super::service::{Service, Signal, Signals};
-use super::sources::Sources;
+use super::sources::{Files, Findings, Sources};
 use super::standby::Followed;
-use super::{Reach, Surroundings, WatchError, past, settings};
+use super::{Reach, Surroundings, WatchError, on_thread, past, settings};
 use crate::apply::Interrupt;
 use crate::config::Config;
 use crate::connector::http::HttpError;
-use crate::model::{CohortId, ConnectionName};
+use crate::contained::{Panicked, contained_task};
+use crate::model::{CohortId, ConnectionName, DoorName, ExportId, Progress as _, SegmentId};
 use crate::receiver::{Certificate, Doors};
-use crate::reconcile::{self, Links};
+use crate::reconcile::{self, LeftBehind, Links};
 use crate::state::{Approval, Location, StateWriter};
 
 /// How often the loop goes round although nothing happens.
@@ -79,6 +81,28 @@ pub(super) enum Done {
     Checked(Vec<CheckEnd>),
     Exported(Box<Exported>),
     Learned(Lessons),
+    /// The approvals of blocked cohorts were read.
+    Approvals(Vec<(CohortId, Vec<Approval>)>),
+    /// A survey has ended; without its files, it was stopped.
+    Surveyed(Option<Files>, Findings),
+    ConfigRead(Box<Result<(Config, Reach), String>>),
+    /// The orphaned cohorts were read.
+    LeftBehind(Vec<LeftBehind>),
+    Panicked(Task, Panicked),
+}
+
+/// What a task works on, so that a panic in it stops nothing else.
+#[derive(Clone, Debug)]
+pub(super) enum Task {
+    Cohort(CohortId),
+    Segments(Vec<SegmentId>),
+    Export(ExportId),
+    Heap(ConnectionName),
+    Learning,
+    Survey,
+    Config,
+    /// Reads the state for the status page or for approvals.
+    Reading,
 }
 
 /// The leader: what it works with, and what it knows.
@@ -100,13 +124,18 @@ pub(super) struct Lead {
     pub(super) queue: Queue<Key>,
     pub(super) exports: Exports,
     pub(super) sources: Sources,
+    /// Set while the config is being read.
+    pub(super) reading_config: Option<ReadAgain>,
+    /// The config was read since the service manager last heard of it.
+    pub(super) has_reread: bool,
     pub(super) tasks: JoinSet<Done>,
-    pub(super) planning: Arc<Semaphore>,
+    pub(super) planning: Planning,
     pub(super) interrupt: (watch::Sender<bool>, Interrupt),
     /// When each Heap's inbox is folded, and since when something waits in it.
     pub(super) folds: BTreeMap<ConnectionName, Fold>,
     /// What was given for whom, when last looked.
     pub(super) approvals: BTreeMap<CohortId, Vec<Approval>>,
+    is_reading_approvals: bool,
     pub(super) next_beat: Instant,
     pub(super) next_poll: Instant,
     pub(super) is_lost: bool,
@@ -136,6 +165,8 @@ impl Lead {
             has_doors: true,
             notifier: Notifier::new(&config, &[], None, &shared.board),
             sources: Sources::new(followed.content),
+            reading_config: None,
+            has_reread: false,
             config,
             at,
             state,
@@ -147,10 +178,11 @@ impl Lead {
             queue: Queue::new(),
             exports: Exports::new(),
             tasks: JoinSet::new(),
-            planning: Arc::new(Semaphore::new(1)),
+            planning: Planning::default(),
             interrupt: Interrupt::new(),
             folds: BTreeMap::new(),
             approvals: BTreeMap::new(),
+            is_reading_approvals: false,
             next_beat: now,
             next_poll: now,
             is_lost: false,
@@ -183,10 +215,17 @@ impl Lead {
         self.link_heaps(None);
         self.notifier = Notifier::new(&config, &self.reach.notify, None, &self.shared.board);
         self.inboxes.open(&config, &self.reach, &self.state, &self.shared.doors, &*self.at)?;
-        self.sources.watch(&config);
-        self.sources.changed(&config, None);
+        self.sources.notice_all();
+        if let Some((mut files, changed)) = self.sources.begin() {
+            let findings = tokio::task::block_in_place(|| files.survey(&config, &changed));
+            self.sources.surveyed(Some(files));
+            // What has changed since it was read, before anything was watched.
+            if findings.config_content.is_some_and(|content| self.sources.is_other_config(content)) {
+                self.start_reading_config();
+            }
+        }
         self.shared.board.leading(self.shared.location.to_string());
-        self.history();
+        tokio::task::block_in_place(|| self.history());
         let now = Instant::now();
         settings::cohorts(&config).for_each(|id| self.queue.wake(id.clone(), now));
         self.begin_segments();
@@ -198,17 +237,19 @@ impl Lead {
         let (cohorts, exports) = (config.cohorts.len(), config.exports.len());
         tracing::info!(cohorts, exports, state = %self.shared.location, "watching");
         service.ready("watching");
-        // What has changed since it was read, before anything was watched.
-        self.reread(false).await;
         Ok(())
     }
 
     /// What is known from before this process.
     fn history(&self) {
         let board = &self.shared.board;
-        self.note_left_behind();
+        match reconcile::left_behind(&self.config, self.state.reader()) {
+            Ok(left) => board.lock().left_behind = left,
+            Err(error) => tracing::warn!("cannot list the orphaned cohorts: {error}"),
+        }
         for name in self.config.heap.keys() {
-            show(name, &self.state, board, self.inboxes.held(name));
+            let segments = self.state.reader().segments(name).ok();
+            show(name, segments, board, self.inboxes.held(name));
         }
         let passes = self.state.reader().passes(PASSES_READ).unwrap_or_default();
         for id in settings::cohorts(&self.config) {
@@ -224,11 +265,26 @@ impl Lead {
         past::passes(&passes).into_iter().rev().for_each(|past| board.passed(past));
     }
 
-    pub(super) fn note_left_behind(&self) {
-        match reconcile::left_behind(&self.config, self.state.reader()) {
-            Ok(left) => self.shared.board.lock().left_behind = left,
-            Err(error) => tracing::warn!("who is left behind cannot be told: {error}"),
-        }
+    /// Starts a task. A panic in it is an error of what it works on.
+    pub(super) fn spawn(&mut self, of: Task, work: impl Future<Output = Done> + Send + 'static) {
+        let contained =
+            async move { contained_task(work).await.unwrap_or_else(|panicked| Done::Panicked(of, panicked)) };
+        self.tasks.spawn(contained);
+    }
+
+    pub(super) fn note_left_behind(&mut self) {
+        let (config, state) = (Arc::clone(&self.config), Arc::clone(&self.state));
+        self.spawn(Task::Reading, async move {
+            let read = on_thread(move || reconcile::left_behind(&config, state.reader())).await;
+            Done::LeftBehind(match read {
+                Some(Ok(left)) => left,
+                Some(Err(error)) => {
+                    tracing::warn!("cannot list the orphaned cohorts: {error}");
+                    Vec::new()
+                }
+                None => Vec::new(),
+            })
+        });
     }
 
     async fn until_ended(&mut self, signals: &mut Signals, service: &Service) -> Result<LeadEnd, WatchError> {
@@ -239,24 +295,40 @@ impl Lead {
                 Wake::Signal(Signal::Reread) => {
                     tracing::info!("told to read everything again");
                     service.reloading();
-                    self.reread(true).await;
-                    service.ready("watching");
+                    self.has_reread = false;
+                    self.start_reading_config();
                 }
                 Wake::Files => self.sources.noticed(self.config.watch.debounce),
                 Wake::Delivered => {
-                    self.delivered();
-                    self.posted();
+                    let received: BTreeSet<DoorName> = self.shared.doors.take_received();
+                    self.delivered(&received);
+                    self.posted(&received);
                 }
-                Wake::Done(Done::Looked(looked)) => self.looked(looked),
-                Wake::Done(Done::Folded(end)) => self.folded(&end),
-                Wake::Done(Done::Checked(ends)) => self.checked(ends),
-                Wake::Done(Done::Exported(exported)) => self.exported(*exported),
-                Wake::Done(Done::Learned(lessons)) => self.learned(lessons),
+                Wake::Done(done) => self.done(done),
                 Wake::Due => {}
             }
-            self.on_time(service).await;
+            if std::mem::take(&mut self.has_reread) {
+                service.ready("watching");
+            }
+            self.on_time(service);
         }
         Ok(LeadEnd::Lost)
+    }
+
+    /// A task has ended.
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Looked(looked) => self.looked(looked),
+            Done::Folded(end) => self.folded(end),
+            Done::Checked(ends) => self.checked(ends),
+            Done::Exported(exported) => self.exported(*exported),
+            Done::Learned(lessons) => self.learned(lessons),
+            Done::Approvals(given) => self.approved(given),
+            Done::Surveyed(files, findings) => self.surveyed(files, findings),
+            Done::ConfigRead(read) => self.config_read(*read),
+            Done::LeftBehind(left) => self.shared.board.lock().left_behind = left,
+            Done::Panicked(task, panicked) => self.panicked(task, &panicked),
+        }
     }
 
     /// Waits for the next thing that wakes the loop.
@@ -287,12 +359,9 @@ impl Lead {
     }
 
     /// Does what is due by the clock.
-    async fn on_time(&mut self, service: &Service) {
+    fn on_time(&mut self, service: &Service) {
         let now = Instant::now();
         self.shared.board.beat();
-        if self.sources.settles().is_some_and(|settles| settles <= now) {
-            self.settled().await;
-        }
         if self.next_poll <= now {
             self.next_poll = now + self.config.watch.poll;
             if !self.has_doors {
@@ -300,7 +369,9 @@ impl Lead {
             }
             self.sources.notice_all();
             self.start_learning(false);
-            self.settled().await;
+        }
+        if self.sources.settles().is_some_and(|settles| settles <= Instant::now()) {
+            self.start_survey();
         }
         if self.next_beat <= now {
             self.next_beat = now + service.beat_every().unwrap_or(BEAT).min(BEAT);
@@ -314,20 +385,72 @@ impl Lead {
     fn beat(&mut self) {
         self.is_lost |= self.state.check_lease().is_err();
         let now = self.at.clock().now();
-        for id in self.refused() {
-            let given = tokio::task::block_in_place(|| self.state.reader().approvals(&id, now));
-            let given = given.unwrap_or_default();
+        self.read_approvals();
+        self.note_stale(now);
+        for name in self.config.heap.keys() {
+            note_waiting(&self.shared.board, name, self.inboxes.held(name), now);
+        }
+    }
+
+    /// Reads the approvals of blocked cohorts, which no event announces.
+    fn read_approvals(&mut self) {
+        let blocked = self.refused();
+        if blocked.is_empty() || std::mem::replace(&mut self.is_reading_approvals, true) {
+            return;
+        }
+        let (state, now) = (Arc::clone(&self.state), self.at.clock().now());
+        self.spawn(Task::Reading, async move {
+            let read = move || {
+                let given = |id: CohortId| state.reader().approvals(&id, now).ok().map(|given| (id, given));
+                blocked.into_iter().filter_map(given).collect()
+            };
+            Done::Approvals(on_thread(read).await.unwrap_or_default())
+        });
+    }
+
+    fn approved(&mut self, given: Vec<(CohortId, Vec<Approval>)>) {
+        self.is_reading_approvals = false;
+        for (id, given) in given {
             if self.approvals.get(&id).is_none_or(|seen| *seen != given) {
                 if !given.is_empty() {
-                    tracing::info!(cohort = %id, "somebody has approved a plan");
+                    tracing::info!(cohort = %id, "a plan was approved");
                     self.queue.wake(id.clone(), Instant::now());
                 }
                 self.approvals.insert(id, given);
             }
         }
-        self.note_stale(now);
-        for name in self.config.heap.keys() {
-            note_waiting(&self.shared.board, name, self.inboxes.held(name), now);
+    }
+
+    /// A task ended by a panic: what it worked on fails, and everything else goes on.
+    fn panicked(&mut self, task: Task, panicked: &Panicked) {
+        match task {
+            Task::Cohort(cohort) => {
+                self.shared.board.finished(&cohort);
+                self.looked(Looked::failed(cohort, panicked.to_string()));
+            }
+            Task::Segments(segments) => {
+                segments.iter().for_each(|segment| self.check_panicked(segment, panicked));
+            }
+            Task::Export(export) => {
+                // It may be half changed in memory. What was committed is whole.
+                self.exports.identity = None;
+                self.exported(Exported::panicked(export, panicked.clone()));
+            }
+            Task::Heap(heap) => {
+                tracing::warn!(heap = %heap, "deliveries are not used yet: {panicked}");
+                if let Some(fold) = self.folds.get_mut(&heap) {
+                    fold.is_running = false;
+                    fold.due = Some(Instant::now() + self.config.watch.longest_wait);
+                }
+            }
+            Task::Learning => {
+                self.exports.identity = None;
+                self.exports.is_learning = false;
+                tracing::warn!("identity sources cannot be read: {panicked}");
+            }
+            Task::Survey => self.surveyed(None, Findings::default()),
+            Task::Config => self.config_read(Err(panicked.to_string())),
+            Task::Reading => self.is_reading_approvals = false,
         }
     }
 
@@ -349,13 +472,19 @@ impl Lead {
                 secrets: Arc::new(self.reach.secrets.clone()),
                 at: Arc::clone(&self.at),
                 board: Arc::clone(&self.shared.board),
-                planning: Arc::clone(&self.planning),
+                planning: self.planning.clone(),
                 interrupt: self.interrupt.1.clone(),
             };
-            self.tasks.spawn(async move { Done::Looked(look(cohort, looking).await) });
+            let of = Task::Cohort(cohort.clone());
+            self.spawn(of, async move { Done::Looked(look(cohort, looking).await) });
         }
         self.start_checks(&segments);
         self.start_due_exports();
+        self.start_folds(now);
+    }
+
+    fn start_folds(&mut self, now: Instant) {
+        let mut started = Vec::new();
         for (heap, fold) in &mut self.folds {
             let is_due = [fold.due, fold.deadline].into_iter().flatten().any(|at| at <= now);
             if fold.is_running || !is_due {
@@ -364,8 +493,11 @@ impl Lead {
             (fold.due, fold.waits_since, fold.deadline) = (None, None, None);
             if let Some(work) = self.inboxes.fold(heap, &self.config, &self.state, &self.at) {
                 fold.is_running = true;
-                self.tasks.spawn(async move { Done::Folded(work.await) });
+                started.push((heap.clone(), work));
             }
+        }
+        for (heap, work) in started {
+            self.spawn(Task::Heap(heap), async move { Done::Folded(work.await) });
         }
     }
 

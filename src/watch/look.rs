@@ -1,19 +1,19 @@
 //! One look at one cohort: a pass over it alone, and what is to be said of it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore};
 
-use super::Surroundings;
 use super::board::{Board, Condition, Failing};
 use super::queue::Ended;
+use super::{Surroundings, on_thread};
 use crate::apply::{Halt, Interrupt};
 use crate::config::{Config, SourceAccess};
 use crate::dashboard::{Past, Plan};
 use crate::model::{CohortId, Op, PassId, Progress, Timestamp};
-use crate::reconcile::{self, CohortReport, Inputs, Links, Means, PassPlan, PassReport};
+use crate::reconcile::{self, CohortReport, Inputs, Lane, Links, Means, PassPlan, PassReport};
 use crate::state::{StateError, StateWriter};
 
 /// What a look works with.
@@ -25,8 +25,7 @@ pub(super) struct Looking {
     pub(super) secrets: Arc<SourceAccess>,
     pub(super) at: Arc<dyn Surroundings>,
     pub(super) board: Arc<Board>,
-    /// Planning takes memory and both processors: one at a time.
-    pub(super) planning: Arc<Semaphore>,
+    pub(super) planning: Planning,
     pub(super) interrupt: Interrupt,
 }
 
@@ -42,6 +41,19 @@ pub(super) struct Looked {
     pub(super) settles_again_at: Option<Timestamp>,
 }
 
+impl Looked {
+    /// The cohort could not be looked at, and it may pass.
+    pub(super) fn failed(cohort: CohortId, why: String) -> Self {
+        Self {
+            cohort,
+            ended: Ended::Failed,
+            condition: failing(why, false),
+            is_lost: false,
+            settles_again_at: None,
+        }
+    }
+}
+
 /// Looks at a cohort, and does what is to be done.
 pub(super) async fn look(cohort: CohortId, looking: Looking) -> Looked {
     let (pass, began) = (looking.at.new_pass(), Instant::now());
@@ -49,8 +61,7 @@ pub(super) async fn look(cohort: CohortId, looking: Looking) -> Looked {
     let looked = tracing::Instrument::instrument(pass_over(&cohort, &looking, pass), span).await;
     let looked = looked.unwrap_or_else(|error| {
         let is_lost = matches!(error, StateError::Lost);
-        let condition = failing(error.to_string(), false);
-        Looked { cohort: cohort.clone(), ended: Ended::Failed, condition, is_lost, settles_again_at: None }
+        Looked { is_lost, ..Looked::failed(cohort.clone(), error.to_string()) }
     });
     let looked = Looked { settles_again_at: settles_again_at(&cohort, &looking), ..looked };
     looking.board.metrics.passed(looked.condition.word(), began.elapsed());
@@ -87,9 +98,36 @@ async fn pass_over(cohort: &CohortId, looking: &Looking, pass: PassId) -> Result
     Ok(judged(cohort, &report, looking))
 }
 
+/// What keeps plans apart: each lane has its turns, and none is made before the identity sources were read once.
+#[derive(Clone, Default)]
+pub(super) struct Planning {
+    lanes: Arc<Mutex<BTreeMap<Lane, Arc<Semaphore>>>>,
+    first_learning: Arc<RwLock<()>>,
+}
+
+impl Planning {
+    /// Holds back all plans until the guard is dropped. None: some are being made already.
+    pub(super) fn hold_back(&self) -> Option<OwnedRwLockWriteGuard<()>> {
+        Arc::clone(&self.first_learning).try_write_owned().ok()
+    }
+
+    /// Waits for the turn of a plan that reads from this lane.
+    async fn turn(&self, lane: Lane) -> Option<OwnedSemaphorePermit> {
+        drop(self.first_learning.read().await);
+        let at_once = lane.at_once();
+        let turns = {
+            let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(lanes.entry(lane).or_insert_with(|| Arc::new(Semaphore::new(at_once))))
+        };
+        turns.acquire_owned().await.ok()
+    }
+}
+
 /// Plans on a thread of its own, when it is its turn.
 async fn planned(cohort: &CohortId, looking: &Looking, pass: &PassId) -> Result<PassPlan, StateError> {
-    let _turn = looking.planning.acquire().await;
+    let declared = looking.config.cohorts.iter().find(|declared| declared.id == *cohort);
+    let lane = declared.map_or(Lane::Local, |declared| Lane::of(declared, &looking.config));
+    let _turn = looking.planning.turn(lane).await;
     let (looking, pass, only) = (looking.clone(), pass.clone(), [cohort.clone()]);
     let span = tracing::debug_span!("plan", cohort = %only[0]);
     let work = move || {
@@ -106,13 +144,7 @@ async fn planned(cohort: &CohortId, looking: &Looking, pass: &PassId) -> Result<
             progress: &*looking.board,
         })
     };
-    match tokio::task::spawn_blocking(work).await {
-        Ok(plan) => plan,
-        Err(stopped) => match stopped.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(StateError::Lost), // the runtime ends
-        },
-    }
+    on_thread(work).await.unwrap_or(Err(StateError::Lost))
 }
 
 fn note_plan(id: &CohortId, plan: &PassPlan, looking: &Looking, now: Timestamp) {

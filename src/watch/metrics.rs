@@ -68,6 +68,7 @@ pub(super) struct Metrics {
     config_reads: Family<OfPass, Counter>,
     notifications: Family<OfNotification, Counter>,
     exported: Family<OfExported, Counter>,
+    export_looks: Family<OfExport, Counter>,
     export_rejects: Family<OfExportReject, Counter>,
     export_answers: Family<OfExportAnswer, Counter>,
     registry: Registry,
@@ -126,6 +127,9 @@ impl Metrics {
         let (exported, export_rejects, export_answers) =
             (Family::default(), Family::default(), Family::default());
         registry.register("export_events", "Events of exports, by what became of them", exported.clone());
+        let export_looks = Family::default();
+        let help = "Times that an export was looked at, which lists its folder or bucket";
+        registry.register("export_looks", help, export_looks.clone());
         registry.register("export_rejects", "Events that could not be used", export_rejects.clone());
         registry.register("export_requests", "Requests to Heap, by what it answered", export_answers.clone());
         Self {
@@ -139,6 +143,7 @@ impl Metrics {
             config_reads,
             notifications,
             exported,
+            export_looks,
             export_rejects,
             export_answers,
             registry,
@@ -172,6 +177,11 @@ impl Metrics {
             let labels = OfReject { cohort: cohort.to_owned(), reason: reason.to_owned() };
             self.rejects.get_or_create(&labels).inc_by(number);
         }
+    }
+
+    /// An export was looked at.
+    pub(super) fn export_looked(&self, export: &str) {
+        self.export_looks.get_or_create(&OfExport { export: export.to_owned() }).inc();
     }
 
     /// A pass of an export has ended.
@@ -276,7 +286,7 @@ fn standing(inner: &Inner, doors: &Tally, now: Timestamp) -> Registry {
             members.get_or_create(&of).set(as_i64(number));
         }
         in_doubt.get_or_create(&of).set(as_i64(status.in_doubt));
-        since.get_or_create(&of).set(as_i64(age(status.last_good.unwrap_or(inner.started))));
+        since.get_or_create(&of).set(as_i64(age(status.last_good.unwrap_or(status.known_since))));
         let labels = OfCondition { cohort: id.to_string(), condition: status.condition.word() };
         good.get_or_create(&labels).set(1);
     }
@@ -348,13 +358,18 @@ fn standing_of_doors(registry: &mut Registry, inner: &Inner, doors: &Tally, age:
         lag.get_or_create(&door).set(i64::try_from(waits).unwrap_or(i64::MAX));
     }
     let (waiting, behind) = (Family::<OfExport, Gauge>::default(), Family::<OfExport, Gauge>::default());
+    let good = Family::<OfExport, Gauge>::default();
     for (id, export) in &inner.exports {
         let of = OfExport { export: id.to_string() };
+        let since = age(export.last_good.unwrap_or(export.known_since));
+        good.get_or_create(&of).set(i64::try_from(since).unwrap_or(i64::MAX));
         waiting.get_or_create(&of).set(i64::try_from(export.waiting).unwrap_or(i64::MAX));
         let since = export.waiting_since.map_or(0, age);
         behind.get_or_create(&of).set(i64::try_from(since).unwrap_or(i64::MAX));
     }
     registry.register("export_waiting", "Events that wait for their person or for Heap's limit", waiting);
+    let help = "Time since the last good run of the export";
+    registry.register_with_unit("export_since_good_run", help, Unit::Seconds, good);
     registry.register_with_unit("export_lag", "How long what was received waits", Unit::Seconds, behind);
     registry.register_with_unit("inbox", "What was received and not yet used", Unit::Bytes, bytes);
     registry.register_with_unit("inbox_lag", "How long the oldest delivery waits", Unit::Seconds, lag);

@@ -44,6 +44,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::config::{Config, Secret, SourceAccess};
+use crate::contained::contained_as_here;
 use crate::dashboard::WayOut;
 use crate::export;
 use crate::model::{Clock, ConnectionName, ExportId, PassId};
@@ -64,6 +65,17 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// What a future that a trait returns looks like.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Runs work that blocks on a thread of its own, contained as its caller is. None: the runtime ends.
+async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    match tokio::task::spawn_blocking(contained_as_here(work)).await {
+        Ok(done) => Some(done),
+        Err(stopped) => match stopped.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => None,
+        },
+    }
+}
 
 /// How the vendors are reached, and what must stay secret.
 #[derive(Clone, Debug, Default)]

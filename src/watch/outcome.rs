@@ -1,16 +1,18 @@
 //! What the leader makes of what has ended: when it looks again, what it tells, and whom.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::board::Condition;
 use super::doors::{FoldEnd, cohorts_of, show};
+use super::exports::of_export;
 use super::lead::Lead;
 use super::look::Looked;
 use super::notify::{Notice, of_cohort};
 use super::queue::{Backoff, Ended, Key};
 use super::{schedule, settings};
 use crate::config::Notable;
-use crate::model::{CohortId, Timestamp};
+use crate::model::{CohortId, DoorName, Timestamp};
 use crate::state::StateError;
 
 /// How long a door must be quiet before what came through it is folded, and the longest that it waits.
@@ -26,9 +28,6 @@ impl Lead {
     pub(super) fn looked(&mut self, looked: Looked) {
         let Looked { cohort, ended, condition, is_lost, settles_again_at } = looked;
         self.is_lost |= is_lost;
-        if !settings::cohorts(&self.config).any(|known| *known == cohort) {
-            return self.queue.forget(&Key::from(cohort)); // it left the config meanwhile
-        }
         let now = self.at.clock().now();
         let next = schedule::next(self.schedule_of(&cohort), now);
         // One that is over waits for something else: the schedule looks again.
@@ -38,6 +37,9 @@ impl Lead {
             Backoff { first: self.config.watch.first_wait, longest: self.config.watch.longest_wait };
         let key = Key::from(cohort.clone());
         self.queue.ended(&key, ended, Instant::now(), until, backoff, chance(self.at.random()));
+        if !settings::cohorts(&self.config).any(|known| *known == cohort) {
+            return; // it left the config meanwhile
+        }
         let failures = self.queue.failures(&key);
         let due = self.queue.due(&key).map(|due| due.saturating_duration_since(Instant::now()));
         let mut is_new = false;
@@ -65,10 +67,10 @@ impl Lead {
         own.and_then(|cohort| cohort.schedule.as_ref()).unwrap_or(&self.config.watch.schedule)
     }
 
-    /// Something has come through a door: it is folded when the door is quiet, or soon in any case.
-    pub(super) fn delivered(&mut self) {
+    /// These endpoints received deliveries: those of a Heap are ingested when it is quiet, or soon in any case.
+    pub(super) fn delivered(&mut self, received: &BTreeSet<DoorName>) {
         let now = Instant::now();
-        for name in self.config.heap.keys() {
+        for name in self.config.heap.keys().filter(|name| received.contains(&DoorName::of_heap(name))) {
             let fold = self.folds.entry(name.clone()).or_default();
             let since = *fold.waits_since.get_or_insert(now);
             fold.due = Some((now + FOLD_AFTER).min(since + FOLD_WITHIN));
@@ -76,7 +78,7 @@ impl Lead {
     }
 
     /// A fold has ended.
-    pub(super) fn folded(&mut self, end: &FoldEnd) {
+    pub(super) fn folded(&mut self, end: FoldEnd) {
         let now = Instant::now();
         let Some(fold) = self.folds.get_mut(&end.heap) else { return };
         fold.is_running = false;
@@ -99,7 +101,7 @@ impl Lead {
                 if let Some(status) = self.shared.board.lock().heaps.get_mut(&end.heap) {
                     status.waiting_since = None;
                 }
-                show(&end.heap, &self.state, &self.shared.board, self.inboxes.held(&end.heap));
+                show(&end.heap, end.segments, &self.shared.board, self.inboxes.held(&end.heap));
                 cohorts_of(&end.heap, folded, &self.config).for_each(|id| self.queue.wake(id.clone(), now));
             }
         }
@@ -123,20 +125,33 @@ impl Lead {
         let (mut stale, after) = (Vec::new(), self.config.watch.stale_after);
         {
             let mut inner = self.shared.board.lock();
-            let started = inner.started;
             for (id, status) in &mut inner.cohorts {
-                let since = status.last_good.unwrap_or(started);
+                let since = status.last_good.unwrap_or(status.known_since);
                 status.is_stale = schedule::until(now, since) > after;
-                if status.is_stale {
-                    stale.push((id.clone(), since));
-                }
+                stale.extend(status.is_stale.then(|| (of_cohort(id), since)));
+            }
+            for (id, status) in &mut inner.exports {
+                let since = status.last_good.unwrap_or(status.known_since);
+                status.is_stale = schedule::until(now, since) > after;
+                stale.extend(status.is_stale.then(|| (of_export(id), since)));
             }
         }
-        for (id, since) in stale {
-            let hours = schedule::until(now, since).as_secs() / 3600;
-            self.tell(&of_cohort(&id), Some(Notable::Staleness), &format!("no good pass for {hours} hours"));
+        for (about, since) in stale {
+            let text = format!("no good run for {}", lasted(schedule::until(now, since)));
+            self.tell(&about, Some(Notable::Staleness), &text);
         }
     }
+}
+
+/// A length of time in its largest whole unit.
+pub(super) fn lasted(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (number, unit) = match seconds {
+        0..120 => (seconds, "seconds"),
+        120..7200 => (seconds / 60, "minutes"),
+        _ => (seconds / 3600, "hours"),
+    };
+    format!("{number} {unit}")
 }
 
 fn log(cohort: &CohortId, condition: &Condition) {

@@ -61,6 +61,8 @@ struct Entry {
     busy: bool,
     /// Woken while it was being looked at.
     again: bool,
+    /// It left the config while it was being looked at.
+    is_gone: bool,
     failures: u32,
 }
 
@@ -85,13 +87,17 @@ impl<K: Ord + Clone> Queue<K> {
         }
     }
 
-    /// Nothing of this kind is to be looked at any more. What is under way ends by itself.
+    /// Removes the entries that `keep` rejects. One that is busy stays until it has ended, unless `keep` accepts it
+    /// again before that: then it goes on as one that never left.
     pub(super) fn retain(&mut self, keep: impl Fn(&K) -> bool) {
-        self.entries.retain(|key, entry| keep(key) || entry.busy);
+        self.entries.retain(|key, entry| {
+            entry.is_gone = !keep(key);
+            entry.busy || !entry.is_gone
+        });
     }
 
-    /// A look ended, and there is not to be another.
-    pub(super) fn forget(&mut self, key: &K) {
+    /// Removes an entry that was taken and is not to be looked at.
+    pub(super) fn remove(&mut self, key: &K) {
         self.entries.remove(key);
     }
 
@@ -119,6 +125,10 @@ impl<K: Ord + Clone> Queue<K> {
         chance: f64,
     ) {
         let Some(entry) = self.entries.get_mut(key) else { return };
+        if entry.is_gone {
+            self.entries.remove(key);
+            return;
+        }
         entry.busy = false;
         entry.failures = if ended == Ended::Failed { entry.failures + 1 } else { 0 };
         let retry = (entry.failures > 0).then(|| now + backoff.wait(entry.failures, chance));
@@ -179,6 +189,31 @@ mod tests {
         assert_eq!(queue.take_due(now), ["a"]);
         queue.ended(&"a", Ended::Settled, now, None, BACKOFF, 0.0);
         assert_eq!(queue.next_due(), None);
+    }
+
+    #[test]
+    fn what_leaves_while_it_is_busy_and_comes_back_runs_again() {
+        let (mut queue, now) = (Queue::new(), Instant::now());
+        let end = |queue: &mut Queue<&str>| queue.ended(&"a", Ended::Settled, now, Some(now), BACKOFF, 0.5);
+        queue.wake("a", now);
+        assert_eq!(queue.take_due(now), ["a"]);
+        // It comes back after it has ended.
+        queue.retain(|_| false);
+        end(&mut queue);
+        assert_eq!((queue.next_due(), queue.depth(now)), (None, 0), "nothing is left of it");
+        queue.wake("a", now);
+        assert_eq!(queue.take_due(now), ["a"]);
+        // It comes back before it has ended, and was woken while it was gone.
+        queue.retain(|_| false);
+        queue.wake("a", now);
+        queue.retain(|_| true);
+        end(&mut queue);
+        assert_eq!(queue.take_due(now), ["a"]);
+        // It was woken, and left for good.
+        queue.wake("a", now);
+        queue.retain(|_| false);
+        end(&mut queue);
+        assert_eq!(queue.take_due(now), Vec::<&str>::new());
     }
 
     #[test]

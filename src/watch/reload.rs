@@ -6,49 +6,93 @@ use std::time::Instant;
 
 use super::check::of_segment;
 use super::exports::of_export;
-use super::lead::Lead;
+use super::lead::{Done, Lead, Task};
 use super::notify::{Notifier, of_cohort};
 use super::queue::Key;
-use super::{Reach, settings};
+use super::sources::{Files, Findings};
+use super::{Reach, Surroundings, on_thread, settings};
 use crate::config::{Config, Notable};
 use crate::reconcile::{self, Links};
 
+/// Whether the config is to be read once more, since it may have changed while it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadAgain {
+    Yes,
+    No,
+}
+
+async fn read_config(at: Arc<dyn Surroundings>) -> Result<(Config, Reach), String> {
+    let reads = Arc::clone(&at);
+    let read = on_thread(move || reads.config()).await;
+    let new = read.unwrap_or_else(|| Err("the program ends".to_owned()))?;
+    // The same config with another secret in a file is another one.
+    let reach = at.reach(&new).await?;
+    Ok((new, reach))
+}
+
 impl Lead {
-    /// Nothing has changed in the folders for a while.
-    pub(super) async fn settled(&mut self) {
-        let noticed = self.sources.take();
-        // Before anything is looked at: what changes after that is told of again.
-        self.sources.watch(&self.config);
-        if noticed.touches_config() {
-            self.reread(false).await;
-        }
+    /// Surveys what has changed, on a thread of its own.
+    pub(super) fn start_survey(&mut self) {
+        let Some((mut files, changed)) = self.sources.begin() else { return };
+        let config = Arc::clone(&self.config);
+        self.spawn(Task::Survey, async move {
+            let work = move || {
+                let findings = files.survey(&config, &changed);
+                (files, findings)
+            };
+            let surveyed = on_thread(work).await;
+            let (files, findings) =
+                surveyed.map_or((None, None), |(files, found)| (Some(files), Some(found)));
+            Done::Surveyed(files, findings.unwrap_or_default())
+        });
+    }
+
+    /// A survey has ended.
+    pub(super) fn surveyed(&mut self, files: Option<Files>, findings: Findings) {
+        self.sources.surveyed(files);
         let now = Instant::now();
-        for id in self.sources.changed(&self.config, Some(&noticed)) {
+        // The config may be another one by now.
+        let config = Arc::clone(&self.config);
+        for id in findings.cohorts.into_iter().filter(|id| config.cohorts.iter().any(|known| known.id == *id))
+        {
             self.queue.wake(id, now);
         }
-        for id in self.sources.noticed_exports(&noticed) {
+        for id in findings.exports.into_iter().filter(|id| config.exports.iter().any(|known| known.id == *id))
+        {
             self.exports.queue.wake(id, now);
+        }
+        if let Some(content) = findings.config_content {
+            // A config that could not be used is read again whatever its text: it may have been read while it was
+            // written.
+            let is_bad = self.shared.board.lock().config_error.is_some();
+            if self.sources.is_other_config(content) || is_bad {
+                self.start_reading_config();
+            }
         }
     }
 
-    /// Reads the config again, if its text is another, or in any case. One that could not be used is read again
-    /// whatever its text: it may have been read while it was written.
-    pub(super) async fn reread(&mut self, in_any_case: bool) {
-        let is_bad = self.shared.board.lock().config_error.is_some();
-        if !self.sources.config_has_changed(&self.config) && !in_any_case && !is_bad {
+    /// Reads the config and its secrets again, on a thread of its own.
+    pub(super) fn start_reading_config(&mut self) {
+        if self.reading_config.is_some() {
+            self.reading_config = Some(ReadAgain::Yes);
             return;
         }
+        self.reading_config = Some(ReadAgain::No);
         let at = Arc::clone(&self.at);
-        let read = tokio::task::block_in_place(|| at.config());
+        self.spawn(Task::Config, async move { Done::ConfigRead(Box::new(read_config(at).await)) });
+    }
+
+    /// The config was read.
+    pub(super) fn config_read(&mut self, read: Result<(Config, Reach), String>) {
+        let again = self.reading_config.take();
+        self.has_reread = true;
         self.shared.board.metrics.config_read(read.is_ok());
-        let new = match read {
-            Ok(new) => new,
-            Err(problems) => return self.keep_config(problems),
-        };
-        // The same config with another secret in a file is another one.
-        match self.at.reach(&new).await {
-            Ok(reach) => self.use_config(new, reach),
-            Err(missing) => self.keep_config(missing),
+        match read {
+            Ok((new, reach)) => self.use_config(new, reach),
+            Err(problems) => self.keep_config(problems),
+        }
+        if again == Some(ReadAgain::Yes) {
+            self.start_reading_config();
         }
     }
 
@@ -71,12 +115,11 @@ impl Lead {
     pub(super) fn use_config(&mut self, new: Config, reach: Reach) {
         let old = std::mem::replace(&mut self.config, Arc::new(new));
         let config = Arc::clone(&self.config);
-        let mut changed = settings::changed(&old, &config);
-        let relinked = settings::relinked(&old, &config, &self.reach, &reach);
+        let had = std::mem::replace(&mut self.reach, reach);
+        let mut changed = settings::changed(&old, &config, &had, &self.reach);
+        let relinked = settings::relinked(&old, &config, &had, &self.reach);
         let is_notified_alike = old.watch.notify == config.watch.notify
-            && settings::same_secrets(&self.reach.notify, &reach.notify);
-        self.reach = reach;
-        self.sources.watch(&config);
+            && settings::same_secrets(&had.notify, &self.reach.notify);
         self.links.retain(|name, _| !relinked.contains(name) && config.braze.contains_key(name));
         match self.linked(&config) {
             // Those that are there already know of the rate limit.
@@ -113,7 +156,10 @@ impl Lead {
         let segments = config.segments.iter().map(|segment| of_segment(&segment.id));
         let mut known: BTreeSet<String> = settings::cohorts(&config).map(of_cohort).chain(segments).collect();
         known.extend(config.exports.iter().map(|export| of_export(&export.id)));
-        self.use_exports(&old);
+        self.use_exports(&old, &had);
+        if old.identity != config.identity {
+            self.start_learning(false);
+        }
         self.told.retain(|about| known.contains(about) || about == "config");
         self.tell("config", None, "the config is valid again");
         self.queue.retain(|key| match key {
@@ -122,8 +168,8 @@ impl Lead {
         });
         self.renew_segments(&old);
         self.folds.retain(|name, fold| config.heap.contains_key(name) || fold.is_running);
-        // What was looked at on the way must not go unseen.
-        changed.extend(self.sources.changed(&config, None));
+        // Other files are watched now, and what changed on the way must not go unseen.
+        self.sources.notice_all();
         tracing::info!(
             changed = changed.len(),
             digest = &config.digest[..12.min(config.digest.len())],

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::config::{Config, Export, Limits, Secret};
+use crate::config::{Config, Export, Limits, Secret, Source};
 use crate::model::{CohortId, ConnectionName};
 use crate::reconcile::Access;
 
@@ -30,8 +30,8 @@ pub(super) fn cohorts(config: &Config) -> impl Iterator<Item = &CohortId> {
     config.cohorts.iter().map(|cohort| &cohort.id).chain(&config.removed)
 }
 
-/// The cohorts that another config makes something else of.
-pub(super) fn changed(old: &Config, new: &Config) -> BTreeSet<CohortId> {
+/// The cohorts that another config, or another secret of a database, makes something else of.
+pub(super) fn changed(old: &Config, new: &Config, had: &Reach, has: &Reach) -> BTreeSet<CohortId> {
     let mut changed = BTreeSet::new();
     for cohort in &new.cohorts {
         let before = old.cohorts.iter().find(|before| before.id == cohort.id);
@@ -43,6 +43,7 @@ pub(super) fn changed(old: &Config, new: &Config) -> BTreeSet<CohortId> {
             before == *cohort
                 && schedule(old) == schedule(new)
                 && old.braze.get(&cohort.to) == new.braze.get(&cohort.to)
+                && is_read_alike(&cohort.source, (old, had), (new, has))
         });
         if !is_same {
             changed.insert(cohort.id.clone());
@@ -52,12 +53,44 @@ pub(super) fn changed(old: &Config, new: &Config) -> BTreeSet<CohortId> {
     changed
 }
 
+/// Whether the connection behind a source, its secrets and the folders that may be read are what they were.
+fn is_read_alike(source: &Source, (old, had): (&Config, &Reach), (new, has): (&Config, &Reach)) -> bool {
+    let is_same_database =
+        |name: &ConnectionName| old.sql.get(name) == new.sql.get(name) && is_same_database(name, had, has);
+    let are_same_folders = || old.folder == new.folder && old.roots == new.roots;
+    match source {
+        Source::File(_) | Source::HeapConnect(_) => are_same_folders(),
+        Source::HeapSegment(source) => old.heap.get(&source.connection) == new.heap.get(&source.connection),
+        Source::Sql(source) => is_same_database(&source.connection),
+        Source::DumpQuery(query) => are_same_folders() && is_same_database(&query.asked.connection),
+    }
+}
+
+/// Whether the secrets of a database are what they were.
+fn is_same_database(name: &ConnectionName, had: &Reach, has: &Reach) -> bool {
+    let (before, after) = (had.secrets.databases.get(name), has.secrets.databases.get(name));
+    let (Some(before), Some(after)) = (before, after) else { return before.is_none() && after.is_none() };
+    let is_same = |((key, secret), (key_now, now)): ((&String, &Secret), (&String, &Secret))| {
+        key == key_now && secret.expose() == now.expose()
+    };
+    before.len() == after.len() && before.iter().zip(after).all(is_same)
+}
+
 /// Whether another config makes something else of an export.
-pub(super) fn is_other_export(old: &Config, new: &Config, export: &Export) -> bool {
+pub(super) fn is_other_export(
+    (old, had): (&Config, &Reach),
+    (new, has): (&Config, &Reach),
+    export: &Export,
+) -> bool {
     let before = old.exports.iter().find(|before| before.id == export.id);
     let is_same = before.is_some_and(|before| {
         let before = Export { declared_at: export.declared_at.clone(), ..before.clone() };
-        before == *export && old.heap.get(&export.to) == new.heap.get(&export.to)
+        let tokens = |reach: &Reach| reach.tokens.get(&export.id).cloned().unwrap_or_default();
+        before == *export
+            && old.heap.get(&export.to) == new.heap.get(&export.to)
+            && had.heaps.get(&export.to) == has.heaps.get(&export.to)
+            && had.store_options.get(&export.id) == has.store_options.get(&export.id)
+            && same_secrets(&tokens(had), &tokens(has))
     });
     !is_same
 }
@@ -96,4 +129,59 @@ pub(super) fn needs_restart(first: &Config, new: &Config) -> Vec<&'static str> {
         ("watch.limits", had.limits != has.limits),
     ];
     parts.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The cohorts that a change of this text wakes.
+    fn woken(from: &str, to: &str) -> Vec<String> {
+        const TEXT: &str = "version: 1
+connections:
+  braze: { kind: braze, endpoint: sandbox }
+  db: { kind: postgres, host: one, database: d, user: u }
+  other: { kind: postgres, host: one, database: d, user: u }
+  heap: { kind: heap, endpoint: sandbox, incomplete_after: 1h }
+cohorts:
+  - { id: file, name: A, to: braze, source: { kind: file, path: a.csv }, match: [ { external_id: a } ] }
+  - { id: query, name: B, to: braze, source: { kind: sql, connection: db, table: t }, match: [ { external_id: a } ] }
+  - { id: beside, name: C, to: braze, source: { kind: sql, connection: other, table: t }, match: [ { external_id: a } ] }
+  - { id: segment, name: D, to: braze, source: { kind: heap_segment, connection: heap, segment_id: 7 }, match: [ { external_id: a } ] }
+roots: [/data]
+";
+        let home = tempfile::tempdir().unwrap();
+        let load = |text: &str| {
+            let path = home.path().join("sync.yaml");
+            std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), text.as_bytes()).unwrap();
+            crate::config::load(&path, None, None).unwrap_or_else(|problems| panic!("{problems:?}"))
+        };
+        assert!(TEXT.contains(from));
+        let (old, new) = (load(TEXT), load(&TEXT.replacen(from, to, 1)));
+        let reach = Reach::default();
+        changed(&old, &new, &reach, &reach).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_change_of_a_connection_wakes_what_depends_on_it_and_nothing_else() {
+        assert_eq!(woken("db: { kind: postgres, host: one", "db: { kind: postgres, host: two"), ["query"]);
+        assert_eq!(woken("incomplete_after: 1h", "incomplete_after: 2h"), ["segment"]);
+        assert_eq!(woken("roots: [/data]", "roots: [/data, /more]"), ["file"]);
+        assert_eq!(woken("path: a.csv", "path: b.csv"), ["file"]);
+        assert!(woken("version: 1", "# A comment.\nversion: 1").is_empty());
+    }
+
+    #[test]
+    fn a_new_password_of_a_database_wakes_its_cohorts() {
+        let name = ConnectionName::new("db").unwrap();
+        let with = |password: &str| {
+            let secret = ("password".to_owned(), Secret::new(password.to_owned()));
+            let mut reach = Reach::default();
+            reach.secrets.databases.insert(name.clone(), [secret].into());
+            reach
+        };
+        assert!(is_same_database(&name, &with("a"), &with("a")));
+        assert!(!is_same_database(&name, &with("a"), &with("b")));
+        assert!(!is_same_database(&name, &with("a"), &Reach::default()));
+    }
 }

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::board::{Board, CohortStatus, Condition, ExportStatus, HeapStatus, Inner, Role};
+use super::outcome::lasted;
+use super::schedule;
 use crate::config::{self, Named, Source};
 use crate::dashboard as page;
 use crate::model::{CohortId, ConnectionName, ExportId, Timestamp};
@@ -148,14 +150,21 @@ fn export(id: &ExportId, status: &ExportStatus, now: Timestamp) -> page::Export 
         lag: lag.or(Some(Duration::ZERO)),
         events: status.events,
         last_good: status.last_good,
-        trouble: status.trouble.clone().map(|why| page::Trouble {
-            why,
-            then: match status.needs_person {
-                true => page::Then::NeedsPerson,
-                false => page::Then::TriedAgain { at: status.next_look },
-            },
-        }),
+        trouble: trouble(status, now),
     }
+}
+
+fn trouble(status: &ExportStatus, now: Timestamp) -> Option<page::Trouble> {
+    let stale = || {
+        let since = status.last_good.unwrap_or(status.known_since);
+        format!("no good run for {}", lasted(schedule::until(now, since)))
+    };
+    let why = status.trouble.clone().or_else(|| status.is_stale.then(stale))?;
+    let then = match status.needs_person {
+        true => page::Then::NeedsPerson,
+        false => page::Then::TriedAgain { at: status.next_look },
+    };
+    Some(page::Trouble { why, then })
 }
 
 fn inbox(name: &ConnectionName, heap: &HeapStatus, inner: &Inner, now: Timestamp) -> page::Inbox {

@@ -1,5 +1,8 @@
-//! What lies in files: the config, its secrets, and the sources of cohorts. Which of them are others than
-//! they were, told by the system or found by looking.
+//! The files of the config, of cohorts and of exports: which of them changed, as the system reports it or as polling
+//! finds it.
+//!
+//! A survey runs on a thread of its own and costs what changed: a change of one source does not list the folders of
+//! the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -9,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::files::{FolderWatch, folders, folders_of_glob};
+use super::files::{Changed, FolderWatch, Seen, Trace};
 use crate::config::{AppId, Config, Export, ExportSource, SecretRef, Source, StoragePlace, StorageSource};
 use crate::connector::file::{self, Fingerprint};
 use crate::file_glob::Glob;
@@ -17,83 +20,59 @@ use crate::model::{CohortId, ExportId};
 
 /// A folder that is never quiet is looked at after so many times the debounce.
 const DEBOUNCES_MAX: u32 = 8;
+/// The wait after a survey that was stopped by a bug.
+const LOST_WAIT: Duration = Duration::from_secs(30);
 /// Folders below one export that are watched.
 const FOLDERS_MAX: usize = 2_000;
 
-/// Files and folders, and how they were.
+/// What has changed, until a survey takes it.
 pub(super) struct Sources {
     /// Rings when something has changed in a folder.
     pub(super) bell: Arc<Notify>,
-    watch: FolderWatch,
-    config_folders: BTreeSet<PathBuf>,
-    source_folders: BTreeMap<CohortId, BTreeSet<PathBuf>>,
-    export_folders: BTreeMap<ExportId, BTreeSet<PathBuf>>,
-    /// None: it could not be looked at.
-    prints: BTreeMap<CohortId, Option<Fingerprint>>,
-    config_content: u128,
+    seen: Arc<Seen>,
+    changed: Changed,
     /// Since when there are changes, and when they are looked at.
     settling: Option<(Instant, Instant)>,
-    noticed: Noticed,
+    config_content: u128,
+    /// None while a survey has it.
+    files: Option<Files>,
 }
 
-/// Folders in which something changed.
-#[derive(Debug, Default)]
-pub(super) struct Noticed {
+/// What the last survey found, and the system's watch on all of it.
+pub(super) struct Files {
+    watch: FolderWatch,
+    config: Vec<Trace>,
+    cohorts: BTreeMap<CohortId, Trace>,
+    exports: BTreeMap<ExportId, ExportFiles>,
+    /// None: it could not be looked at.
+    prints: BTreeMap<CohortId, Option<Fingerprint>>,
+}
+
+/// The folder of an export.
+struct ExportFiles {
+    root: PathBuf,
+    trace: Trace,
+    /// It and the folders below it, as many as can be watched.
     folders: BTreeSet<PathBuf>,
-    all: bool,
-    touches_config: bool,
 }
 
-impl Noticed {
-    pub(super) fn touches_config(&self) -> bool {
-        self.touches_config
-    }
+/// What a survey found.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// Cohorts whose files are others than in the survey before.
+    pub(super) cohorts: Vec<CohortId>,
+    /// Exports in whose folders something changed.
+    pub(super) exports: Vec<ExportId>,
+    /// The content of the config's files, if one of them may have changed.
+    pub(super) config_content: Option<u128>,
 }
 
 impl Sources {
     /// `content` is what the config's text was when it was read.
     pub(super) fn new(content: u128) -> Self {
-        let bell = Arc::new(Notify::new());
-        Self {
-            watch: FolderWatch::new(Arc::clone(&bell)),
-            bell,
-            config_folders: BTreeSet::new(),
-            source_folders: BTreeMap::new(),
-            export_folders: BTreeMap::new(),
-            prints: BTreeMap::new(),
-            config_content: content,
-            settling: None,
-            noticed: Noticed::default(),
-        }
-    }
-
-    /// Watches whatever the config is made of and names. Links may have been turned, so it is asked for again
-    /// after each change.
-    pub(super) fn watch(&mut self, config: &Config) {
-        let of_config = config_files(config);
-        let named = of_config.iter().flat_map(|path| folders(path));
-        let included = config.includes.iter().flat_map(|pattern| folders_of_glob(&config.folder, pattern));
-        self.config_folders = named.chain(included).map(|folder| absolute(&folder)).collect();
-        self.source_folders = config
-            .cohorts
-            .iter()
-            .filter_map(|cohort| match &cohort.source {
-                Source::File(source) if !source.is_remote() => {
-                    let found = folders_of_glob(&config.folder, &source.pattern);
-                    Some((cohort.id.clone(), found.iter().map(|folder| absolute(folder)).collect()))
-                }
-                Source::File(_)
-                | Source::HeapSegment(_)
-                | Source::Sql(_)
-                | Source::HeapConnect(_)
-                | Source::DumpQuery(_) => None,
-            })
-            .collect();
-        let folders =
-            config.exports.iter().filter_map(|export| Some((export.id.clone(), folder_of(export)?)));
-        self.export_folders = folders.map(|(id, folder)| (id, tree(&folder))).collect();
-        let all = self.source_folders.values().chain(self.export_folders.values()).flatten();
-        self.watch.set(all.chain(&self.config_folders).cloned().collect());
+        let (bell, seen) = (Arc::new(Notify::new()), Arc::new(Seen::default()));
+        let files = Some(Files::new(&bell, &seen));
+        Self { bell, seen, changed: Changed::default(), settling: None, config_content: content, files }
     }
 
     /// What the config's text was when this was last asked.
@@ -103,77 +82,168 @@ impl Sources {
 
     /// Something has changed: it is looked at once it is left alone.
     pub(super) fn noticed(&mut self, debounce: Duration) {
-        for folder in self.watch.take() {
-            self.noticed.all |= folder.as_os_str().is_empty();
-            self.noticed.folders.insert(folder);
-        }
+        self.changed.add(self.seen.take());
         let now = Instant::now();
         let since = self.settling.map_or(now, |(since, _)| since);
         self.settling = Some((since, (now + debounce).min(since + debounce * DEBOUNCES_MAX)));
     }
 
-    /// Everything is to be looked at, whatever was told.
+    /// Everything is to be looked at, now.
     pub(super) fn notice_all(&mut self) {
-        self.noticed.all = true;
+        self.changed.all = true;
+        let now = Instant::now();
+        self.settling = Some((now, now));
     }
 
-    /// When what has changed is looked at.
+    /// When what has changed is looked at. None while a survey runs: what came meanwhile is looked at after it.
     pub(super) fn settles(&self) -> Option<Instant> {
-        self.settling.map(|(_, at)| at)
+        self.settling.filter(|_| self.files.is_some()).map(|(_, at)| at)
     }
 
-    /// What has changed.
-    pub(super) fn take(&mut self) -> Noticed {
+    /// Begins a survey, if none runs. It must be given back by [`Self::surveyed`].
+    pub(super) fn begin(&mut self) -> Option<(Files, Changed)> {
+        let files = self.files.take()?;
         self.settling = None;
-        let mut noticed = std::mem::take(&mut self.noticed);
-        noticed.touches_config = noticed.all || !noticed.folders.is_disjoint(&self.config_folders);
-        // A folder that was replaced must be watched anew.
-        self.watch.renew(&noticed.folders);
-        noticed
+        Some((files, std::mem::take(&mut self.changed)))
     }
 
-    /// Whether the config's text is another than it was when this was last asked.
-    pub(super) fn config_has_changed(&mut self, config: &Config) -> bool {
-        let content = content(config);
+    /// A survey has ended. Without its files everything is surveyed anew.
+    pub(super) fn surveyed(&mut self, files: Option<Files>) {
+        if files.is_none() {
+            self.changed.all = true;
+            let now = Instant::now();
+            self.settling = Some((now, now + LOST_WAIT));
+        }
+        self.files = Some(files.unwrap_or_else(|| Files::new(&self.bell, &self.seen)));
+    }
+
+    /// Whether the config's text is another than before.
+    pub(super) fn is_other_config(&mut self, content: u128) -> bool {
         std::mem::replace(&mut self.config_content, content) != content
     }
+}
 
-    /// The exports in whose folders something was noticed.
-    pub(super) fn noticed_exports(&self, noticed: &Noticed) -> Vec<ExportId> {
-        let is_near = |folders: &BTreeSet<PathBuf>| noticed.all || !folders.is_disjoint(&noticed.folders);
-        self.export_folders.iter().filter(|(_, folders)| is_near(folders)).map(|(id, _)| id.clone()).collect()
+impl Files {
+    fn new(bell: &Arc<Notify>, seen: &Arc<Seen>) -> Self {
+        Self {
+            watch: FolderWatch::new(Arc::clone(bell), Arc::clone(seen)),
+            config: Vec::new(),
+            cohorts: BTreeMap::new(),
+            exports: BTreeMap::new(),
+            prints: BTreeMap::new(),
+        }
     }
 
-    /// The cohorts whose files are others than they were when this was last asked; of all, or of those in
-    /// whose folders something was noticed.
-    pub(super) fn changed(&mut self, config: &Config, noticed: Option<&Noticed>) -> Vec<CohortId> {
-        let mut changed = Vec::new();
+    /// Looks at what the changes touch. It blocks.
+    pub(super) fn survey(&mut self, config: &Config, changed: &Changed) -> Findings {
+        let is_touched = |traces: &[Trace]| traces.iter().any(|trace| trace.is_touched_by(changed));
+        let config_is_touched = changed.all || is_touched(&self.config);
+        let cohorts = self.touched_cohorts(config, changed);
+        let exports = self.touched_exports(config, changed);
+        // Watched before it is looked at: what changes after that is reported again.
+        if config_is_touched {
+            self.config = traces_of_config(config);
+        }
+        self.watch.renew(changed);
+        self.watch.set(self.folders());
+        Findings {
+            config_content: config_is_touched.then(|| content(config)),
+            cohorts: self.others(config, &cohorts),
+            exports,
+        }
+    }
+
+    fn folders(&self) -> BTreeSet<PathBuf> {
+        let of_config = self.config.iter().flat_map(|trace| &trace.folders);
+        let of_cohorts = self.cohorts.values().flat_map(|trace| &trace.folders);
+        let of_exports =
+            self.exports.values().flat_map(|files| files.trace.folders.iter().chain(&files.folders));
+        of_config.chain(of_cohorts).chain(of_exports).cloned().collect()
+    }
+
+    /// The cohorts whose files may have changed. Links may have been turned, so each is traced again.
+    fn touched_cohorts(&mut self, config: &Config, changed: &Changed) -> BTreeSet<CohortId> {
+        let mut touched = BTreeSet::new();
+        let mut known = std::mem::take(&mut self.cohorts);
         for cohort in &config.cohorts {
+            // What is elsewhere reports no changes; it is looked at by schedule.
             let Source::File(source) = &cohort.source else { continue };
-            // What is elsewhere tells nobody that it changed; it is looked at by schedule.
             if source.is_remote() {
                 continue;
             }
-            let is_near = |noticed: &Noticed| {
-                let folders = self.source_folders.get(&cohort.id);
-                noticed.all || folders.is_some_and(|folders| !folders.is_disjoint(&noticed.folders))
+            let trace = known.remove(&cohort.id).filter(|trace| !trace.is_touched_by(changed));
+            let trace = trace.unwrap_or_else(|| {
+                touched.insert(cohort.id.clone());
+                Trace::of_glob(&config.folder, &source.pattern)
+            });
+            self.cohorts.insert(cohort.id.clone(), trace);
+        }
+        touched
+    }
+
+    /// The exports in whose folders something changed. Only folders that are new are listed.
+    fn touched_exports(&mut self, config: &Config, changed: &Changed) -> Vec<ExportId> {
+        let mut touched = Vec::new();
+        let mut known = std::mem::take(&mut self.exports);
+        for export in &config.exports {
+            let Some(root) = folder_of(export) else { continue };
+            let root = std::path::absolute(&root).unwrap_or(root);
+            let files = known.remove(&export.id);
+            let files = files.filter(|files| files.root == root && !files.trace.is_touched_by(changed));
+            let files = match files {
+                None => {
+                    touched.push(export.id.clone());
+                    let trace = Trace::of(&root);
+                    let folders = tree(&end_of(&trace, &root));
+                    ExportFiles { root, trace, folders }
+                }
+                Some(mut files) => {
+                    let is_below =
+                        |path: &&PathBuf| path.parent().is_some_and(|parent| files.folders.contains(parent));
+                    let below: Vec<&PathBuf> = changed.paths.iter().filter(is_below).collect();
+                    if !below.is_empty() {
+                        touched.push(export.id.clone());
+                    }
+                    for folder in below.into_iter().filter(|path| path.is_dir()) {
+                        if files.folders.len() < FOLDERS_MAX {
+                            files.folders.extend(tree(folder));
+                        }
+                    }
+                    files
+                }
             };
-            if noticed.is_some_and(|noticed| !is_near(noticed)) {
-                continue;
-            }
-            let print = file::fingerprint(
-                source,
-                file::From { folder: &config.folder, roots: &config.roots, stores: &[] },
-            );
-            let print = print.ok();
+            self.exports.insert(export.id.clone(), files);
+        }
+        touched
+    }
+
+    /// Which of these cohorts have other files than before.
+    fn others(&mut self, config: &Config, touched: &BTreeSet<CohortId>) -> Vec<CohortId> {
+        let mut others = Vec::new();
+        self.prints.retain(|id, _| self.cohorts.contains_key(id));
+        for cohort in config.cohorts.iter().filter(|cohort| touched.contains(&cohort.id)) {
+            let Source::File(source) = &cohort.source else { continue };
+            let from = file::From { folder: &config.folder, roots: &config.roots, stores: &[] };
+            let print = file::fingerprint(source, from).ok();
             if self.prints.get(&cohort.id) != Some(&print) {
                 self.prints.insert(cohort.id.clone(), print);
-                changed.push(cohort.id.clone());
+                others.push(cohort.id.clone());
             }
         }
-        self.prints.retain(|id, _| config.cohorts.iter().any(|cohort| cohort.id == *id));
-        changed
+        others
     }
+}
+
+/// Where the links of a folder lead in the end.
+fn end_of(trace: &Trace, root: &Path) -> PathBuf {
+    let is_no_link = |point: &&PathBuf| std::fs::symlink_metadata(point).is_ok_and(|found| found.is_dir());
+    trace.points.iter().find(is_no_link).cloned().unwrap_or_else(|| root.to_owned())
+}
+
+/// The config's files and secrets, and the globs that it includes.
+fn traces_of_config(config: &Config) -> Vec<Trace> {
+    let files = config_files(config).into_iter().map(|path| Trace::of(&path));
+    files.chain(config.includes.iter().map(|pattern| Trace::of_glob(&config.folder, pattern))).collect()
 }
 
 /// The folder that an export reads, if it reads one.
@@ -186,12 +256,9 @@ fn folder_of(export: &Export) -> Option<PathBuf> {
     }
 }
 
-/// A folder, the folder that holds it, and the folders below it, as many as can be watched: the others are found
-/// by looking.
+/// A folder and the folders below it, as many as can be watched: changes in the others are found by polling.
 fn tree(folder: &Path) -> BTreeSet<PathBuf> {
-    let mut found = folders(&folder.join("x"));
-    found.extend(folders(folder));
-    let mut open = vec![folder.to_owned()];
+    let (mut found, mut open) = (BTreeSet::new(), vec![folder.to_owned()]);
     while let Some(folder) = open.pop().filter(|_| found.len() < FOLDERS_MAX) {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -200,7 +267,7 @@ fn tree(folder: &Path) -> BTreeSet<PathBuf> {
         }
         found.insert(folder);
     }
-    found.iter().map(|folder| absolute(folder)).collect()
+    found
 }
 
 /// The files that the config is made of, its secrets among them.
@@ -246,9 +313,4 @@ pub(super) fn content(config: &Config) -> u128 {
         hasher.update(&bytes);
     }
     hasher.digest128().max(1)
-}
-
-/// As the system tells of it.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

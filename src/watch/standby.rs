@@ -12,7 +12,7 @@ use super::board::Board;
 use super::service::{Service, Signal, Signals};
 use super::{Surroundings, settings, sources};
 use crate::config::Config;
-use crate::state::{Location, StateError, StateWriter};
+use crate::state::{Holder, Location, StateError, StateWriter};
 
 /// How often a process that stands by looks whether a state in a folder is free.
 const LOOK: Duration = Duration::from_millis(500);
@@ -79,7 +79,7 @@ impl Standby<'_> {
         followed: &mut Followed,
         signals: &mut Signals,
     ) -> Result<Option<StateWriter>, StateError> {
-        let (mut told, mut was_there) = (None, followed.content != 0);
+        let (mut leader, mut was_there) = (None::<Holder>, followed.content != 0);
         loop {
             let Some(opened) = self.open(signals).await else { return Ok(None) };
             tokio::task::block_in_place(|| followed.reread(self.at, self.board));
@@ -87,11 +87,11 @@ impl Standby<'_> {
                 Ok(state) => return Ok(Some(state)),
                 Err(StateError::Held(other)) => {
                     was_there = true;
-                    if told != Some(other.process) {
+                    if leader.as_ref().is_none_or(|known| !known.is_same_process(&other)) {
                         tracing::info!("the state is held by {other}; this process stands by");
                         self.service.ready(&format!("standing by; the state is held by {other}"));
                     }
-                    told = Some(other.process);
+                    leader = Some(other.clone());
                     self.board.standing_by(other);
                 }
                 Err(error) if was_there && error.may_pass() => {

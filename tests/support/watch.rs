@@ -120,6 +120,15 @@ impl Watch {
         self.child.wait().unwrap();
     }
 
+    /// Whether the process has ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        let id = nix::sys::wait::Id::Pid(Pid::from_raw(self.child.id().try_into().unwrap()));
+        let flags = nix::sys::wait::WaitPidFlag::WEXITED
+            | nix::sys::wait::WaitPidFlag::WNOHANG
+            | nix::sys::wait::WaitPidFlag::WNOWAIT;
+        !matches!(nix::sys::wait::waitid(id, flags), Ok(nix::sys::wait::WaitStatus::StillAlive))
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }

@@ -209,7 +209,9 @@ fn summary(reports: &[ExportReport], exit: Exit) -> String {
 pub(super) fn exit(reports: &[ExportReport]) -> Exit {
     let halts = reports.iter().filter_map(|report| report.halt.as_ref()).map(of_halt);
     let changed = reports.iter().any(ExportReport::changed_anything);
-    match halts.min() {
+    let halts: Vec<Exit> = halts.collect();
+    match halts.iter().copied().min() {
+        _ if halts.contains(&Exit::Bug) => Exit::Bug, // whatever else went wrong, or well
         Some(_) if changed => Exit::Part,
         Some(worst) => worst,
         None if reports.iter().all(ExportReport::is_whole) => Exit::Done,
@@ -225,5 +227,6 @@ pub(super) fn of_halt(halt: &Halt) -> Exit {
         Halt::LeaseLost => Exit::Held,
         Halt::Interrupted => Exit::Stopped,
         Halt::Unexpected(..) | Halt::Refused(_) | Halt::Source(_) | Halt::State(_) => Exit::Failed,
+        Halt::Internal(_) => Exit::Bug,
     }
 }

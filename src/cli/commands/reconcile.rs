@@ -171,6 +171,9 @@ fn plan(
 fn exit(report: &PassReport, exports: &[ExportReport]) -> Exit {
     let of_exports = exports.iter().filter_map(|export| export.halt.as_ref()).map(super::export::of_halt);
     let halts: Vec<Exit> = report.halts().map(of_halt).chain(of_exports).collect();
+    if halts.contains(&Exit::Bug) || report.failed_kind == Some(FailedKind::Internal) {
+        return Exit::Bug; // whatever else went wrong, or well
+    }
     let changed = report.changed_anything() || exports.iter().any(ExportReport::changed_anything);
     let sent = report.requests + exports.iter().map(|export| export.tally.requests()).sum::<u64>();
     if let Some(worst) = halts.iter().min() {
@@ -194,6 +197,7 @@ pub(super) fn of_failed(kind: FailedKind) -> Exit {
         FailedKind::Credentials => Exit::Credentials,
         FailedKind::Unavailable => Exit::Unavailable,
         FailedKind::Other => Exit::Failed,
+        FailedKind::Internal => Exit::Bug,
     }
 }
 
@@ -207,5 +211,6 @@ fn of_halt(halt: &Halt) -> Exit {
         Halt::Foreign(..) => Exit::Part,
         Halt::Interrupted => Exit::Stopped,
         Halt::Unexpected(..) | Halt::Refused(_) | Halt::Unsettled | Halt::State(_) => Exit::Failed,
+        Halt::Internal(_) => Exit::Bug,
     }
 }

@@ -65,7 +65,8 @@ pub(in crate::config) struct File {
     #[serde(default)]
     #[schemars(example = ["https://minio.acme.internal:9000"])]
     pub(in crate::config) allow_endpoint: Vec<Text>,
-    /// How much memory the people of a cohort may take while a plan is made. What is beyond it goes into temporary files.
+    /// How much memory plans, saved plans and their changes may take in the whole process. As many cohorts are planned
+    /// at once as it allows; what is beyond it goes into temporary files.
     #[serde(default = "default_memory")]
     #[schemars(example = "256MiB")]
     pub(in crate::config) memory: Memory,

@@ -4,6 +4,8 @@
 //! `errors`), "API limits" (headers). A body is shown only as its `message`, shortened, and with the keys
 //! removed from it: Braze's own 401 repeats the client secret.
 
+use std::collections::BTreeMap;
+
 use reqwest::header::HeaderMap;
 use serde::Deserialize;
 
@@ -171,6 +173,7 @@ fn accepted(body: &Body, layout: &Layout) -> Option<Answer> {
             None => other = Some(shown(&plain(error))),
         }
     }
+    let named = once_each(named);
     // "Non-fatal errors: the data that they do not affect is processed" (Braze, "API errors"). That this holds for
     // the cohort import as well is nowhere said.
     let rest_done = layout.attributes() > 0 && other.is_none();
@@ -184,10 +187,27 @@ fn all_named(body: &Body, layout: &Layout) -> Option<Answer> {
     for error in errors {
         named.push(row_error(error, layout)?);
     }
-    named.sort_by_key(|error: &RowError| error.member);
-    named.dedup_by_key(|error| error.member);
+    let named = once_each(named);
     let is_all = named.len() == layout.attributes();
     is_all.then_some(Answer::AcceptedWithErrors { named, other: None, rest_done: true })
+}
+
+/// One error for each member, in the order of the answer: Braze may name a member more than once. An error that is
+/// final counts before one that may pass.
+fn once_each(errors: Vec<RowError>) -> Vec<RowError> {
+    let mut once: Vec<RowError> = Vec::with_capacity(errors.len());
+    let mut places: BTreeMap<usize, usize> = BTreeMap::new();
+    for error in errors {
+        match places.get(&error.member) {
+            None => {
+                places.insert(error.member, once.len());
+                once.push(error);
+            }
+            Some(place) if once[*place].again && !error.again => once[*place] = error,
+            Some(_) => {}
+        }
+    }
+    once
 }
 
 fn row_error(error: &serde_json::Value, layout: &Layout) -> Option<RowError> {
@@ -262,6 +282,13 @@ mod tests {
             reply(201, &[], body).answer,
             Answer::AcceptedWithErrors { named, other: None, rest_done: false }
         );
+        let twice = r#"{"message":"success","errors":[
+            {"type":"internal error, try again","input_array":"user_ids","index":1},
+            {"type":"EXTERNAL_USER_ID_TOO_LARGE","input_array":"user_ids","index":1},
+            {"type":"ANOTHER","input_array":"user_ids","index":1}]}"#;
+        let named = vec![row(2, "EXTERNAL_USER_ID_TOO_LARGE", false)];
+        let once = Answer::AcceptedWithErrors { named, other: None, rest_done: false };
+        assert_eq!(reply(201, &[], twice).answer, once, "a member is rejected once");
         let vague = r#"{"message":"success","errors":["something went wrong"]}"#;
         let other = |text: &str| Answer::AcceptedWithErrors {
             named: vec![],

@@ -176,7 +176,9 @@ impl Bucket {
     /// The time by the store's clock, to the second.
     pub(in super::super) fn time(&self) -> Result<Timestamp, StoreError> {
         let probe = format!("{PROBES}/{:016x}", uuid::Uuid::new_v4().as_u64_pair().0);
-        self.put_new(&probe, b"what time is it?")?;
+        if !self.put_new(&probe, b"what time is it?")? {
+            return Err(StoreError::exists(&self.at(&probe)));
+        }
         let found = self.read(&probe)?;
         self.remove(&probe)?;
         let gone = || StoreError::new("read", &self.at(&probe), io::ErrorKind::NotFound.into());
@@ -208,7 +210,9 @@ impl Bucket {
         let plainly = format!("{probe}-plain");
         self.put(&plainly, b"0", PutMode::Overwrite).map_err(|e| self.error("write", &plainly, &e))?;
         self.remove(&plainly)?;
-        self.put_new(&probe, b"1").map_err(refused)?;
+        if !self.put_new(&probe, b"1").map_err(refused)? {
+            return Err(lacks("an object that does not exist was not created"));
+        }
         let created = self.put_new(&probe, b"2").map_err(refused)?;
         let (_, first) = self.read(&probe)?.ok_or_else(|| lacks("an object that was put is not there"))?;
         let replaced = self.replace(&probe, b"3", &first).map_err(refused)?;

@@ -107,7 +107,7 @@ impl Folder {
         let file = self.pending(relative)?;
         let written = file.writer().and_then(|mut writer| writer.write_all(bytes));
         written.map_err(|e| StoreError::new("write", &self.at(relative), e))?;
-        file.commit_new()
+        file.commit_if_new()
     }
 
     /// Starts a file that will appear under `relative` when it is committed.

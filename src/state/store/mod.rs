@@ -35,6 +35,11 @@ impl StoreError {
         Self { action, path: path.to_owned(), source }
     }
 
+    /// A name that was to be new is taken.
+    pub(super) fn exists(path: &Path) -> Self {
+        Self::new("create", path, io::ErrorKind::AlreadyExists.into())
+    }
+
     /// Whether it is about a bucket.
     #[must_use]
     pub fn is_remote(&self) -> bool {
@@ -162,6 +167,14 @@ impl Store {
         }
     }
 
+    /// Writes a file under a name that is not used yet.
+    pub(super) fn create(&self, relative: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        match self.put_new(relative, bytes)? {
+            true => Ok(()),
+            false => Err(StoreError::exists(&self.at(relative))),
+        }
+    }
+
     /// Starts a file that will appear under `relative`, a name that nobody else uses, when it is committed.
     pub(super) fn pending(&self, relative: &str) -> Result<PendingFile, StoreError> {
         match self {
@@ -222,8 +235,14 @@ impl PendingFile {
         self.file.try_clone().map(Stepping)
     }
 
-    /// Puts the file where it lasts and gives it its name, unless the name is taken.
-    pub(super) fn commit_new(self) -> Result<bool, StoreError> {
+    /// Puts the file where it lasts and gives it its name, which must not be taken.
+    pub(super) fn commit_new(self) -> Result<(), StoreError> {
+        let path = self.path();
+        if self.commit_if_new()? { Ok(()) } else { Err(StoreError::exists(&path)) }
+    }
+
+    /// The same. `false` if the name is taken: then nothing is changed.
+    fn commit_if_new(self) -> Result<bool, StoreError> {
         match self.target {
             Target::Path(temporary, path) => folder::commit_new(&self.file, temporary, &path),
             Target::Object(bucket, relative) => bucket.upload(self.file, &relative).map(|()| true),
@@ -287,7 +306,10 @@ impl Growing {
             }
             Self::Parts { buffer, .. } if buffer.is_empty() => Ok(()),
             Self::Parts { bucket, relative, part, buffer } => {
-                bucket.put_new(&part_name(relative, *part), buffer)?;
+                let name = part_name(relative, *part);
+                if !bucket.put_new(&name, buffer)? {
+                    return Err(StoreError::exists(&bucket.at(&name)));
+                }
                 buffer.clear();
                 *part += 1;
                 Ok(())

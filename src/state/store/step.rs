@@ -12,6 +12,8 @@ pub enum Failure {
     Full,
     /// The process dies, as by `kill -9`.
     Die,
+    /// The thread panics, at this step alone.
+    Panic,
 }
 
 /// Lets the step with this number, from 1, fail. Does nothing in a release build.
@@ -19,6 +21,7 @@ pub enum Failure {
 pub fn fail_at(step: u64, failure: Failure) {
     use std::sync::atomic::Ordering::Relaxed;
     chosen::DIES.store(failure == Failure::Die, Relaxed);
+    chosen::PANICS.store(failure == Failure::Panic, Relaxed);
     chosen::STEP.store(step, Relaxed);
 }
 
@@ -33,6 +36,7 @@ mod chosen {
     pub(super) static STEP: AtomicU64 = AtomicU64::new(0);
     pub(super) static TAKEN: AtomicU64 = AtomicU64::new(0);
     pub(super) static DIES: AtomicBool = AtomicBool::new(false);
+    pub(super) static PANICS: AtomicBool = AtomicBool::new(false);
 }
 
 /// One step that changes the state is about to be taken.
@@ -40,8 +44,16 @@ mod chosen {
 pub(super) fn step() -> io::Result<()> {
     use std::sync::atomic::Ordering::Relaxed;
     let chosen = chosen::STEP.load(Relaxed);
-    if chosen == 0 || chosen::TAKEN.fetch_add(1, Relaxed) + 1 < chosen {
+    let taken = if chosen == 0 { return Ok(()) } else { chosen::TAKEN.fetch_add(1, Relaxed) + 1 };
+    if taken < chosen {
         return Ok(());
+    }
+    if chosen::PANICS.load(Relaxed) {
+        #[allow(clippy::panic, reason = "a bug on purpose, in debug builds")]
+        match taken == chosen {
+            true => panic!("on purpose"),
+            false => return Ok(()),
+        }
     }
     if chosen::DIES.load(Relaxed) {
         std::process::abort();

@@ -1,0 +1,159 @@
+//! Plans many cohorts at once, so that a slow source keeps no other waiting.
+//!
+//! Sources that are read from one place share a [`Lane`]: a database, a host, or this machine. Each lane has its own
+//! threads, and their number is bounded. Memory is taken when rows arrive, see [`crate::state::Memory`]: waiting for
+//! a database takes none.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use crate::config::{Cohort, Config, Source, Sql};
+use crate::contained::contained_as_here;
+use crate::model::ConnectionName;
+
+/// Cohorts of a lane that are planned at once.
+const REMOTE_AT_ONCE: usize = 32;
+const LOCAL_AT_ONCE: usize = 16;
+
+/// A place that sources are read from. A slow one delays only its own cohorts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// A database.
+    Database(ConnectionName),
+    /// A database in a file, whose driver opens it once at a time.
+    DatabaseFile(ConnectionName),
+    /// A web server or a bucket, by scheme and host.
+    Host(String),
+    /// This machine's files, and the state.
+    Local,
+}
+
+impl Lane {
+    /// The lane of a cohort.
+    #[must_use]
+    pub fn of(cohort: &Cohort, config: &Config) -> Self {
+        match &cohort.source {
+            Source::Sql(source) => Self::of_database(&source.connection, config),
+            Source::DumpQuery(query) => Self::of_database(&query.asked.connection, config),
+            Source::File(source) => Self::of_path(&source.pattern),
+            Source::HeapConnect(source) => Self::of_path(&source.place.path),
+            Source::HeapSegment(_) => Self::Local,
+        }
+    }
+
+    fn of_database(name: &ConnectionName, config: &Config) -> Self {
+        match config.sql.get(name) {
+            Some(Sql::Adbc(adbc)) if adbc.driver.contains("duckdb") => Self::DatabaseFile(name.clone()),
+            _ => Self::Database(name.clone()),
+        }
+    }
+
+    fn of_path(path: &str) -> Self {
+        let Some((scheme, rest)) = path.split_once("://") else { return Self::Local };
+        let host = rest.split('/').next().unwrap_or_default();
+        Self::Host(format!("{scheme}://{host}"))
+    }
+
+    /// How many cohorts of it are planned at once.
+    #[must_use]
+    pub fn at_once(&self) -> usize {
+        match self {
+            Self::Database(_) | Self::Host(_) => REMOTE_AT_ONCE,
+            Self::DatabaseFile(_) => 1,
+            Self::Local => LOCAL_AT_ONCE,
+        }
+    }
+}
+
+/// Calls `plan` for every item, on threads of its lane. The results are in the order of the items.
+pub(super) fn each<T: Sync, R: Send>(
+    items: &[T],
+    lane: impl Fn(&T) -> Lane,
+    plan: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    if let [only] = items {
+        return vec![plan(only)];
+    }
+    let mut lanes: BTreeMap<Lane, Vec<usize>> = BTreeMap::new();
+    for (at, item) in items.iter().enumerate() {
+        lanes.entry(lane(item)).or_default().push(at);
+    }
+    let done: Mutex<BTreeMap<usize, R>> = Mutex::new(BTreeMap::new());
+    let span = tracing::Span::current();
+    std::thread::scope(|scope| {
+        for (lane, places) in &lanes {
+            let threads = lane.at_once().min(places.len());
+            let next = std::sync::Arc::new(Mutex::new(places.iter()));
+            for _ in 0..threads {
+                let (next, done, plan, span) = (next.clone(), &done, &plan, &span);
+                scope.spawn(contained_as_here(move || {
+                    let _entered = span.enter();
+                    let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next().copied();
+                    while let Some(at) = take() {
+                        let planned = plan(&items[at]);
+                        done.lock().unwrap_or_else(PoisonError::into_inner).insert(at, planned);
+                    }
+                }));
+            }
+        }
+    });
+    done.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    fn lane(place: &str) -> Lane {
+        Lane::of_path(place)
+    }
+
+    #[test]
+    fn a_slow_place_keeps_no_other_waiting_and_the_order_stays() {
+        let places = ["https://slow/a", "https://slow/b", "https://fast/a", "people.csv"];
+        assert_eq!(lane(places[0]), lane(places[1]));
+        // Each waits until all four are being planned.
+        let barrier = Barrier::new(places.len());
+        let planned = each(
+            &places,
+            |place| lane(place),
+            |place| {
+                barrier.wait();
+                (*place).to_owned()
+            },
+        );
+        assert_eq!(planned, places);
+    }
+
+    #[test]
+    fn threads_are_bounded_and_everything_is_planned() {
+        let (running, most) = (Mutex::new(0), Mutex::new(0));
+        let items: Vec<usize> = (0..5 * LOCAL_AT_ONCE).collect();
+        let planned = each(
+            &items,
+            |_| Lane::Local,
+            |item| {
+                let now = {
+                    *running
+                        .lock()
+                        .map(|mut now| {
+                            *now += 1;
+                            now
+                        })
+                        .unwrap()
+                };
+                let mut most = most.lock().unwrap();
+                *most = now.max(*most);
+                drop(most);
+                std::thread::yield_now();
+                *running.lock().unwrap() -= 1;
+                *item
+            },
+        );
+        assert_eq!(planned, items);
+        assert!(*most.lock().unwrap() <= LOCAL_AT_ONCE);
+    }
+}

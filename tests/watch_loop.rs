@@ -1,0 +1,141 @@
+//! The loop of `watch`: what wakes what, what leaves the config and comes back, and what a bug of one cohort stops.
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::process::Stdio;
+
+use crate::support::watch::{PATIENCE, Watch};
+use crate::support::*;
+
+/// A cohort of `people.csv`, and an export of the folder `cur` beside it.
+fn with_export(sandbox: &Sandbox, heap: &str, export: &str, watch: &str) -> String {
+    let base = config(&sandbox.url, &["people"], &(PATIENCE.to_owned() + watch));
+    let heap = format!(
+        "connections:\n  heap:\n    kind: heap\n    endpoint: {heap}\n    app_id: 11\n    timeout: 60s\n    \
+         retry: {{ attempts: 3, first_wait: 5ms, longest_wait: 1s }}\n"
+    );
+    base.replace("connections:\n", &heap) + export
+}
+
+const EXPORT: &str = "exports:\n  - id: engagement\n    \
+    source: { kind: currents_storage, path: cur, incomplete_after: 0s }\n    to: heap\n";
+
+/// Writes more events into `cur`, in files of their own, and gives back their ids.
+fn events(w: &Workspace, number: u64, seed: &str) -> BTreeSet<String> {
+    let number = number.to_string();
+    let args = ["sandbox", "currents", "--out", "new", "--ids", "ids", "--events", &number, "--hours", "1"];
+    w.run(&[&args[..], &["--seed", seed, "--type", "users.behaviors.Purchase", "--anonymous", "0"]].concat())
+        .expect(0);
+    for (path, bytes) in w.snapshot("new") {
+        let path = path.strip_prefix(w.path("new")).unwrap().display().to_string();
+        w.write(&format!("cur/{}", path.replace("+00000000", &format!("+{seed}0000000"))), bytes);
+    }
+    w.read("ids").lines().map(str::to_owned).collect()
+}
+
+fn keys(sandbox: &Sandbox) -> BTreeSet<String> {
+    sandbox.get("/_sandbox/heap/events/keys").1.lines().map(str::to_owned).collect()
+}
+
+fn looks(watch: &Watch) -> f64 {
+    watch.metric("syncline_export_looks_total{export=\"engagement\"}")
+}
+
+#[test]
+fn a_change_of_a_source_does_not_list_the_folder_of_an_export() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.source("people", users(3));
+    let first = events(&w, 5, "1");
+    w.write("sync.yaml", with_export(&sandbox, &sandbox.url, EXPORT, "  poll: 1h\n"));
+    let watch = Watch::start(&w);
+    until("all is delivered", || keys(&sandbox) == first);
+    watch.until_in_step();
+    let settled = || {
+        let before = looks(&watch);
+        watch.metric("syncline_queue_depth") == 0.0 && looks(&watch) == before
+    };
+    until("it is quiet", settled);
+    let before = looks(&watch);
+    for n in 4..14 {
+        w.source("people", users(n));
+        until("it is in Braze", || sandbox.members("people") == members(users(n)));
+    }
+    assert_eq!(looks(&watch), before, "the export's folder is beside the source");
+    let second = events(&w, 5, "2");
+    let all: BTreeSet<String> = first.union(&second).cloned().collect();
+    until("its own changes are seen, in new folders too", || keys(&sandbox) == all);
+}
+
+#[test]
+fn an_export_that_fails_for_long_is_stale() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = format!("http://{}", socket.local_addr().unwrap());
+    drop(socket);
+    w.source("people", users(3));
+    events(&w, 5, "1");
+    w.write("sync.yaml", with_export(&sandbox, &nobody, EXPORT, "  stale_after: 1s\n"));
+    let watch = Watch::start(&w);
+    until("the export is stale", || watch.ready()["stale_exports"] == serde_json::json!(["engagement"]));
+    assert!(watch.metric("syncline_export_since_good_run_seconds{export=\"engagement\"}") >= 1.0);
+}
+
+/// A bug is met at each step in turn that writes the state: the other cohorts go on, and the next run settles all.
+#[test]
+fn a_bug_in_one_cohort_stops_no_other() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let cohorts = ["carts", "trials", "orders"];
+    w.config(&sandbox, &cohorts, "");
+    let (mut contained, mut step) = (0, 0);
+    loop {
+        step += 2;
+        for cohort in cohorts {
+            w.source(cohort, users(20 + step));
+        }
+        let mut failing = w.command(&["reconcile", "--format", "json"]);
+        let failing = failing.env("SYNCLINE_FAIL_AT", format!("{step}:panic")).stdin(Stdio::null());
+        let failing = failing.output().unwrap();
+        let right = |cohort: &&&str| sandbox.members(cohort) == members(users(20 + step));
+        if failing.status.code() == Some(0) {
+            break; // there are no more steps
+        }
+        assert_eq!(failing.status.code(), Some(70), "{}", String::from_utf8_lossy(&failing.stderr));
+        if let Ok(report) = serde_json::from_slice::<serde_json::Value>(&failing.stdout) {
+            contained += 1;
+            let stopped =
+                report["cohorts"].as_array().unwrap().iter().filter(|one| {
+                    one["error"].as_str().is_some_and(|error| error.contains("internal error"))
+                });
+            assert_eq!(stopped.count(), 1, "step {step}: {report}");
+            assert!(cohorts.iter().filter(right).count() >= 2, "step {step}: the others are applied");
+        }
+        w.run(&["reconcile"]).expect(0);
+        assert_eq!(cohorts.iter().filter(right).count(), 3, "step {step}: the next run settles it");
+    }
+    assert!(contained > 5, "{contained} of {step}");
+}
+
+#[test]
+fn a_watch_goes_on_after_a_bug() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts", "trials"], PATIENCE);
+    w.source("carts", users(20)).source("trials", users(30));
+    let mut contained = 0;
+    for step in (5..40).step_by(5) {
+        w.source("carts", users(20 + step)).source("trials", users(30 + step));
+        let mut command = w.command(&["watch"]);
+        let watch = Watch::from_command(command.env("SYNCLINE_FAIL_AT", format!("{step}:panic")));
+        let are_right = || {
+            sandbox.members("carts") == members(users(20 + step))
+                && sandbox.members("trials") == members(users(30 + step))
+        };
+        until("all is right, or it has ended", || are_right() || watch.has_ended());
+        if !watch.has_ended() {
+            contained += usize::from(watch.log().contains("this is a bug"));
+            w.source("carts", users(21 + step));
+            until("it goes on", || sandbox.members("carts") == members(users(21 + step)));
+            assert_eq!(watch.stop(), 0);
+        }
+    }
+    assert!(contained > 0);
+}
