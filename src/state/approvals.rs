@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::store::Store;
+use super::store::{Store, StoreError};
 use super::{Location, StateError, StateReader, StateWriter};
 use super::{checked, format};
 use crate::model::{CohortId, Timestamp, timestamp_text};
