@@ -200,3 +200,25 @@ fn comments_and_layout_are_not_the_config() {
     assert_eq!(one, digest("# a comment\n{ state: 'here', version: 1 }\n"));
     assert_ne!(one, digest("version: 1\nstate: there\n"));
 }
+
+/// A config may come from a stranger's pull request: work and output stay within bounds.
+#[test]
+fn of_thousands_of_problems_fifty_are_shown_and_all_are_counted() {
+    let w = Workspace::new();
+    let connections = "version: 1\nconnections:\n  braze: { kind: braze, instance: sandbox }\n";
+    let many = |line: &dyn Fn(usize) -> String| (0..3_000).map(line).collect::<String>();
+    w.write("sync.yaml", format!("{connections}{}", many(&|n| format!("key_{n}: 1\n"))));
+    let found = w.run(&["validate"]).expect(3).says(&["3,000 problems, the first 50 shown"]);
+    assert_eq!(found.stderr.matches("error[unknown-key]").count(), 50);
+    let overlays = many(&|n| format!("    key_{n}: 1\n"));
+    w.write("sync.yaml", format!("{connections}environments:\n  eu:\n{overlays}"));
+    w.run(&["validate"]).expect(3).says(&["6,000 problems, the first 50 shown"]);
+    // A product of two long lists is never formed.
+    w.write(
+        "sync.yaml",
+        format!("{connections}{}", many(&|n| format!("  c{n}: {{ kind: braze, instance: sandbox }}\n"))),
+    );
+    w.run(&["validate"])
+        .expect(3)
+        .says(&["`connections` has 3001 entries, and 256 are the most", "1 problem;"]);
+}

@@ -159,3 +159,43 @@ fn a_ceiling_for_nobody_is_a_mistake() {
         .says(&["the config has no cohort `cart`", "it has trials, carts"]);
     w.run(&["plan", "--max-removes", "carts"]).expect(64).says(&["COHORT=N"]);
 }
+
+/// A first run has no members to compare with: a broken source must not pass for an empty cohort.
+#[test]
+fn a_cohort_is_not_created_from_a_source_without_a_usable_row() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "");
+    // Trailing separators as some exports write them: every row has a field more than the header.
+    let broken = "identity,name\nuser-1,a,\nuser-2,b,\n";
+    w.write("carts.csv", broken);
+    let why = ["everything withheld: 2 rows of the source rejected, none is left: 2 ", "allow_empty: true"];
+    w.run(&["plan"]).expect(6).says(&why);
+    for _ in 0..2 {
+        w.run(&["reconcile"]).expect(6).says(&why);
+    }
+    let json = w.run(&["plan", "--format", "json"]).expect(6).json();
+    assert_eq!(json["cohorts"][0]["refusals"][0]["code"], "none_usable", "{json:#}");
+    w.write("carts.csv", "identity\n");
+    let why =
+        ["everything withheld: the source is empty, and the cohort was never filled", "allow_empty: true"];
+    for _ in 0..2 {
+        w.run(&["reconcile"]).expect(6).says(&why);
+    }
+    assert_eq!((sandbox.names().len(), sandbox.writes()), (0, 0), "nothing was created");
+    // Rows that can be used, and an empty source that is allowed, create it.
+    w.source("carts", users(3));
+    w.run(&["reconcile"]).expect(0).says(&["added 3"]);
+    // A cohort that may be empty and is: rows that are all rejected are still no empty source.
+    let config = w.read("sync.yaml");
+    w.write("sync.yaml", config.clone() + "    guard: { allow_empty: true }\n")
+        .write("carts.csv", "identity\n");
+    w.run(&["reconcile"]).expect(0).says(&["removed 3"]);
+    w.write("sync.yaml", config.clone()).write("carts.csv", broken);
+    w.run(&["reconcile"]).expect(6).says(&["2 rows of the source rejected"]);
+    w.write("carts.csv", "identity\n");
+    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    let text = config + &cohort_entry("wins", "    guard: { allow_empty: true }\n");
+    w.write("sync.yaml", text).write("wins.csv", "identity\n");
+    w.run(&["reconcile"]).expect(0);
+    assert!(sandbox.names().iter().any(|(id, _)| id == "wins"), "{:?}", sandbox.names());
+}

@@ -7,17 +7,24 @@ use super::output::{bold, counted, err_has_color, red};
 use crate::config::{Problem, Problems, Sources, Span};
 use crate::foreign::escaped;
 
-/// All problems, one after the other, and how many they are.
+/// Problems that are shown. Each takes time by the length of its file.
+const SHOWN_MAX: usize = 50;
+
+/// The first problems, one after the other, and how many there are.
 pub(super) fn draw(problems: &Problems) -> String {
     let renderer =
         if err_has_color() { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
     let drawn: Vec<String> =
-        problems.list.iter().map(|problem| draw_one(&renderer, problem, &problems.sources)).collect();
+        shown(problems).map(|problem| draw_one(&renderer, problem, &problems.sources)).collect();
     let total = counted(problems.list.len() as u64, "problem");
-    format!("{}\n\n{total}; nothing was read or sent", drawn.join("\n\n"))
+    let first = match problems.list.len() > SHOWN_MAX {
+        true => format!(", the first {SHOWN_MAX} shown"),
+        false => String::new(),
+    };
+    format!("{}\n\n{total}{first}; nothing was read or sent", drawn.join("\n\n"))
 }
 
-/// All problems, a line for each.
+/// The first problems, a line for each, and how many more there are.
 pub(super) fn lines(problems: &Problems) -> Vec<String> {
     let one = |problem: &Problem| {
         let place = problem.place.and_then(|span| {
@@ -27,7 +34,14 @@ pub(super) fn lines(problems: &Problems) -> Vec<String> {
         let (place, code) = (place.unwrap_or_default(), problem.code.as_str());
         escaped(&format!("{place}{} [{code}]", problem.message)).into_owned()
     };
-    problems.list.iter().map(one).collect()
+    let mut lines: Vec<String> = shown(problems).map(one).collect();
+    let more = problems.list.len().saturating_sub(SHOWN_MAX);
+    lines.extend((more > 0).then(|| format!("and {}", counted(more as u64, "more problem"))));
+    lines
+}
+
+fn shown(problems: &Problems) -> impl Iterator<Item = &Problem> {
+    problems.list.iter().take(SHOWN_MAX)
 }
 
 fn draw_one(renderer: &Renderer, problem: &Problem, sources: &Sources) -> String {

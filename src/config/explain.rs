@@ -8,10 +8,10 @@ use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use serde_json::Value;
 
 use super::mask;
-use super::problem::{Code, Problem, did_you_mean};
+use super::problem::{Code, Problem, did_you_mean, listed};
 use super::schema::steps;
 use super::text::SLUG_RULE;
-use super::tree::{Node, Step, Value as TreeValue};
+use super::tree::{Index, Node, Step, Value as TreeValue};
 
 /// What an error is about.
 struct Place<'a> {
@@ -20,12 +20,17 @@ struct Place<'a> {
     name: String,
     /// The part of the schema that the error comes from.
     rule: SchemaAt<'a>,
-    tree: &'a Node,
+    tree: &'a Index<'a>,
     schema: &'a Value,
 }
 
 /// Appends what the error means to `problems`.
-pub(super) fn explain(error: &ValidationError<'_>, tree: &Node, schema: &Value, problems: &mut Vec<Problem>) {
+pub(super) fn explain(
+    error: &ValidationError<'_>,
+    tree: &Index<'_>,
+    schema: &Value,
+    problems: &mut Vec<Problem>,
+) {
     let path = steps(error.instance_path().iter());
     let place = Place {
         node: tree.nearest(&path),
@@ -36,8 +41,7 @@ pub(super) fn explain(error: &ValidationError<'_>, tree: &Node, schema: &Value, 
     };
     match error.kind() {
         Kind::AdditionalProperties { unexpected } => {
-            problems
-                .extend(unexpected.iter().map(|key| unknown_key(key, place.node, &place.name, &place.rule)));
+            problems.extend(unexpected.iter().map(|key| unknown_key(key, &place)));
         }
         Kind::OneOfNotValid { context } | Kind::AnyOf { context } => {
             explain_choice(context, &place, problems);
@@ -103,16 +107,17 @@ fn named(path: &[Step]) -> String {
     }
 }
 
-fn unknown_key(key: &str, node: &Node, name: &str, rule: &SchemaAt<'_>) -> Problem {
-    let place = node.entry(key).map_or(node.span, |entry| entry.key_span);
+fn unknown_key(key: &str, at: &Place<'_>) -> Problem {
+    let Place { node, name, rule, tree, .. } = at;
+    let place = tree.entry(node, key).map_or(node.span, |entry| entry.key_span);
     if rule.names_are_free() {
         return Problem::new(Code::BadFormat, format!("`{key}` cannot be a name in {name}"))
-            .suspect(node.entry(key).map(mask::suspects).unwrap_or_default())
+            .suspect(tree.entry(node, key).map(mask::suspects).unwrap_or_default())
             .at(place, SLUG_RULE);
     }
     let known = rule.keys();
     let problem = Problem::new(Code::UnknownKey, format!("`{key}` means nothing in {name}"))
-        .suspect(node.entry(key).map(mask::suspects).unwrap_or_default());
+        .suspect(tree.entry(node, key).map(mask::suspects).unwrap_or_default());
     match did_you_mean(key, known.iter().copied()) {
         Some(near) => problem.at(place, "unknown key").hint(format!("did you mean `{near}`?")),
         None => problem.at(place, "unknown key").hint(format!("{name} may hold {}", listed(&known))),
@@ -316,11 +321,6 @@ fn shown(node: &Node) -> String {
 
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-fn listed(names: &[&str]) -> String {
-    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-    names.join(", ")
 }
 
 fn one_of(names: &[&str]) -> String {

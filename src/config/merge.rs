@@ -3,12 +3,13 @@
 //! Maps merge and lists are replaced in an environment; included files add to the maps and lists of
 //! the main file and never replace anything. Every node keeps the place it came from.
 
+use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use super::confine;
 use super::mask;
-use super::problem::{Code, Problem, did_you_mean};
+use super::problem::{Code, Problem, did_you_mean, listed};
 use super::source::{Sources, Span};
 use super::tree::{self, Entry, Node, Value};
 use crate::file_glob::{Glob, is_glob, special};
@@ -186,6 +187,7 @@ fn no_config(name: &str, is_included: bool) -> Problem {
 /// The files that `include:` names, each once, in order; a glob that names none is a problem.
 fn included(folder: &Path, main: &Path, tree: &Node, problems: &mut Vec<Problem>) -> Vec<(PathBuf, Span)> {
     let mut files: Vec<(PathBuf, Span)> = Vec::new();
+    let mut seen = HashSet::from([main.to_owned()]);
     for item in tree.items("include") {
         let Some(pattern) = item.as_text() else { continue };
         if leaves_folder(Path::new(pattern)) {
@@ -220,7 +222,7 @@ fn included(folder: &Path, main: &Path, tree: &Node, problems: &mut Vec<Problem>
                 );
                 continue;
             }
-            if file != main && files.iter().all(|(seen, _)| *seen != file) {
+            if seen.insert(file.clone()) {
                 files.push((file, item.span));
             }
         }
@@ -299,13 +301,15 @@ fn join(mine: &mut Entry, theirs: Entry, problems: &mut Vec<Problem>) {
     match (&mut mine.node.value, theirs.node.value) {
         (Value::List(ours), Value::List(more)) => ours.extend(more),
         (Value::Map(ours), Value::Map(more)) => {
+            let first: HashMap<String, Span> =
+                ours.iter().map(|earlier| (earlier.key.clone(), earlier.key_span)).collect();
             for entry in more {
-                match ours.iter().find(|earlier| earlier.key == entry.key) {
+                match first.get(&entry.key) {
                     None => ours.push(entry),
                     Some(earlier) => problems.push(
                         Problem::new(Code::DefinedTwice, format!("`{}` is defined in two files", entry.key))
                             .at(entry.key_span, "defined again here")
-                            .see(earlier.key_span, "first defined here")
+                            .see(*earlier, "first defined here")
                             .hint("rename one of them, or keep one"),
                     ),
                 }
@@ -335,8 +339,10 @@ fn lay(under: &mut Node, over: &Node) {
             {
                 ours.retain(|mine| !keys.contains(&mine.key.as_str()));
             }
+            let places: HashMap<String, usize> =
+                ours.iter().enumerate().map(|(at, mine)| (mine.key.clone(), at)).collect();
             for entry in theirs {
-                match ours.iter_mut().find(|mine| mine.key == entry.key) {
+                match places.get(&entry.key).and_then(|at| ours.get_mut(*at)) {
                     Some(mine) => lay(&mut mine.node, &entry.node),
                     None => ours.push(entry.clone()),
                 }
@@ -352,7 +358,7 @@ fn unknown_environment(name: &str, overlays: Option<&Node>, base: &Node) -> Prob
     let hint = match (did_you_mean(name, known.iter().copied()), known.as_slice()) {
         (Some(near), _) => format!("did you mean `--env {near}`?"),
         (None, []) => "the config has no `environments:`".to_owned(),
-        (None, known) => format!("it has `{}`", known.join("`, `")),
+        (None, known) => format!("it has {}", listed(known)),
     };
     let problem =
         Problem::new(Code::UnknownEnvironment, format!("there is no environment `{name}`")).hint(hint);

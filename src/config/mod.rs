@@ -33,6 +33,7 @@ mod tree;
 mod trust;
 mod types;
 
+use std::collections::HashSet;
 use std::path::Path;
 
 pub use action::{Action, Quiet, Triggered};
@@ -79,11 +80,13 @@ pub fn validate(path: &Path, trusted: Option<&Path>) -> Result<(Config, Vec<Stri
     let plain = merge::overlaid(&base.tree, None, &mut problems);
     let config = typed(&plain, path, &base.sources, &mut problems);
     let names: Vec<String> = merge::environments(&base.tree).into_iter().map(str::to_owned).collect();
-    for name in &names {
+    // One that every environment has is a problem of the config as it stands.
+    let known: HashSet<Problem> = problems.iter().cloned().collect();
+    for name in names.iter().take(ENVIRONMENTS_MAX) {
         let mut found = Vec::new();
         let tree = merge::overlaid(&base.tree, Some(name), &mut found);
         typed(&tree, path, &base.sources, &mut found);
-        found.retain(|problem| !problems.contains(problem));
+        found.retain(|problem| !known.contains(problem));
         problems.extend(found.into_iter().map(|problem| problem.under(name)));
     }
     if let (Some(trusted), true) = (trusted, problems.is_empty()) {
@@ -103,12 +106,38 @@ pub fn validate(path: &Path, trusted: Option<&Path>) -> Result<(Config, Vec<Stri
 
 fn typed(tree: &tree::Node, path: &Path, sources: &Sources, problems: &mut Vec<Problem>) -> Option<Config> {
     schema::check(tree, problems);
-    checks::check(tree, problems);
+    if is_within_bounds(tree, problems) {
+        checks::check(tree, problems);
+    }
     if !problems.is_empty() {
         return None;
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     lower::lower(tree, folder, sources).map_err(|problem| problems.push(problem)).ok()
+}
+
+/// Keys of the config itself, far more than have a meaning.
+const KEYS_MAX: usize = 100;
+const CONNECTIONS_MAX: usize = 256;
+const ENVIRONMENTS_MAX: usize = 64;
+const ROOTS_MAX: usize = 256;
+
+/// Whether the parts that every other part may refer to are few enough for [`checks`], whose work grows with the
+/// product of the two.
+fn is_within_bounds(tree: &tree::Node, problems: &mut Vec<Problem>) -> bool {
+    let len = |node: &tree::Node| node.entries().len().max(node.list().len());
+    let bounds = [("connections", CONNECTIONS_MAX), ("environments", ENVIRONMENTS_MAX), ("roots", ROOTS_MAX)];
+    let mut is_within = tree.entries().len() <= KEYS_MAX;
+    for (key, most) in bounds {
+        let Some(entry) = tree.entry(key).filter(|entry| len(&entry.node) > most) else { continue };
+        is_within = false;
+        let number = len(&entry.node);
+        problems.push(
+            Problem::new(Code::TooLarge, format!("`{key}` has {number} entries, and {most} are the most"))
+                .at(entry.key_span, "too many"),
+        );
+    }
+    is_within
 }
 
 #[cfg(test)]

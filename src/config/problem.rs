@@ -111,7 +111,7 @@ codes! {
 }
 
 /// One problem.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     /// Which kind.
     pub code: Code,
@@ -187,19 +187,42 @@ impl Problems {
     }
 }
 
+/// Names that a message lists. What is more is counted.
+const LISTED_MAX: usize = 20;
+/// Candidates that a name is compared with, and characters up to which it is compared at all: the comparison takes
+/// time and memory by the product of both lengths.
+const CANDIDATES_MAX: usize = 256;
+const COMPARED_LEN_MAX: usize = 128;
+
+/// Names in a message, each in backticks.
+pub(super) fn listed(names: &[&str]) -> String {
+    let shown: Vec<String> = names.iter().take(LISTED_MAX).map(|name| format!("`{name}`")).collect();
+    let more = names.len().saturating_sub(LISTED_MAX);
+    let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
+    shown.join(", ") + &tail
+}
+
 /// The candidate that `given` was most likely meant to be.
 pub(super) fn did_you_mean<'a>(
     given: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
+    if given.len() > COMPARED_LEN_MAX {
+        return None;
+    }
+    let given_len = given.chars().count();
+    let most = |candidate: &str| 1 + candidate.chars().count().max(given_len) / 4;
     let near =
         |candidate: &str| strsim::damerau_levenshtein(&given.to_lowercase(), &candidate.to_lowercase());
     candidates
         .into_iter()
-        .map(|candidate| (near(candidate), candidate))
-        .filter(|(distance, candidate)| {
-            *distance <= 1 + candidate.chars().count().max(given.chars().count()) / 4
+        .take(CANDIDATES_MAX)
+        .filter(|candidate| {
+            let len = candidate.chars().count();
+            len <= COMPARED_LEN_MAX && len.abs_diff(given_len) <= most(candidate)
         })
+        .map(|candidate| (near(candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= most(candidate))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::explain;
 use super::problem::Problem;
-use super::tree::{Node, Step};
+use super::tree::{Index, Node, Step};
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(generate);
 
@@ -80,8 +80,10 @@ pub(super) fn check(tree: &Node, problems: &mut Vec<Problem>) {
     let instance = tree.to_json();
     match &*VALIDATOR {
         Ok(validator) => {
-            for error in validator.iter_errors(&instance) {
-                explain::explain(&error, tree, &SCHEMA, problems);
+            let mut errors = validator.iter_errors(&instance).peekable();
+            if errors.peek().is_some() {
+                let tree = Index::of(tree);
+                errors.for_each(|error| explain::explain(&error, &tree, &SCHEMA, problems));
             }
         }
         Err(error) => problems.push(explain::broken_schema(error)),

@@ -143,6 +143,48 @@ impl Node {
     }
 }
 
+/// Every entry of a tree by its mapping and its key, for many lookups in large mappings.
+pub(super) struct Index<'a> {
+    root: &'a Node,
+    entries: HashMap<*const Node, HashMap<&'a str, &'a Entry>>,
+}
+
+impl<'a> Index<'a> {
+    pub(super) fn of(root: &'a Node) -> Self {
+        let mut index = Self { root, entries: HashMap::new() };
+        index.add(root);
+        index
+    }
+
+    fn add(&mut self, node: &'a Node) {
+        if let Value::Map(entries) = &node.value {
+            let by_key = entries.iter().map(|entry| (entry.key.as_str(), entry)).collect();
+            self.entries.insert(std::ptr::from_ref(node), by_key);
+        }
+        node.entries().iter().for_each(|entry| self.add(&entry.node));
+        node.list().iter().for_each(|item| self.add(item));
+    }
+
+    /// The entry of a mapping of the tree.
+    pub(super) fn entry(&self, mapping: &Node, key: &str) -> Option<&'a Entry> {
+        self.entries.get(&std::ptr::from_ref(mapping))?.get(key).copied()
+    }
+
+    /// The part of the tree that a path leads to, or the nearest part on the way.
+    pub(super) fn nearest(&self, path: &[Step]) -> &'a Node {
+        let mut node = self.root;
+        for step in path {
+            let next = match step {
+                Step::Key(key) => self.entry(node, key).map(|entry| &entry.node),
+                Step::Index(at) => node.list().get(*at),
+            };
+            let Some(next) = next else { break };
+            node = next;
+        }
+        node
+    }
+}
+
 fn place(span: &mut Span, file: u16, text_len: u32) {
     span.file = file;
     span.end = span.end.min(text_len);

@@ -3,6 +3,8 @@
 //!
 //! A refusal is a value with its numbers. `cli` puts it into words and names the way out.
 
+use std::collections::BTreeMap;
+
 use super::digest::PlanDigest;
 use super::{Cost, Naming, Plan, Sides};
 use crate::model::{Ceilings, CohortId, GuardLimits, Op, Share};
@@ -75,6 +77,15 @@ pub enum Refusal {
     Emptied {
         /// Members that would leave.
         members: u64,
+    },
+    /// The source is empty, and the cohort was never filled.
+    EmptyAtFirst,
+    /// The source has rows and every one of them is rejected, and the cohort has no members.
+    NoneUsable {
+        /// How many rows there are.
+        rows: u64,
+        /// Why they are rejected.
+        rejects: BTreeMap<String, u64>,
     },
     /// A file of the source has not even a header row.
     Hollow {
@@ -158,7 +169,7 @@ impl Refusal {
             }
             Self::ArrayFull(_) => Side::Adds,
             Self::NameTaken { .. } => Side::Naming,
-            Self::Damaged { .. } | Self::Moved { .. } => Side::All,
+            Self::EmptyAtFirst | Self::NoneUsable { .. } | Self::Damaged { .. } | Self::Moved { .. } => Side::All,
         }
     }
 
@@ -169,6 +180,8 @@ impl Refusal {
             Self::Share { .. }
             | Self::Count { .. }
             | Self::Emptied { .. }
+            | Self::EmptyAtFirst
+            | Self::NoneUsable { .. }
             | Self::Hollow { .. }
             | Self::Damaged { .. }
             | Self::Unreadable { .. } => true,
@@ -287,6 +300,7 @@ pub fn refusals<C>(plan: &Plan<C>, policy: &Policy) -> Vec<Refusal> {
     found.extend(name_taken(plan, policy));
     found.extend(array_full(plan, policy));
     found.extend(emptied(plan, policy));
+    found.extend(nothing_at_first(plan, policy));
     found.extend(hollow(plan));
     found.extend(unreadable(plan, policy));
     found.extend(damaged(plan, policy));
@@ -321,6 +335,20 @@ fn emptied<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
         plan.moves_to.is_some() && plan.source.as_ref().is_some_and(|source| source.rows > 0);
     let asked_for = plan.source.is_none() || policy.limits.allow_empty || names_somebody;
     (!asked_for).then_some(Refusal::Emptied { members })
+}
+
+/// A cohort without members has nothing that [`emptied`] could compare with, so a broken source must not pass for an
+/// empty cohort. A row that is rejected may be a user at any time, an empty source only if the cohort was never filled.
+fn nothing_at_first<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
+    let source = plan.source.as_ref().filter(|_| !policy.limits.allow_empty)?;
+    if plan.tally.members + plan.tally.desired() + plan.tally.removes() > 0 {
+        return None;
+    }
+    let is_new = plan.base == 0 || matches!(plan.naming, Some(Naming::Create { .. }));
+    match source.rows {
+        0 => is_new.then_some(Refusal::EmptyAtFirst),
+        rows => Some(Refusal::NoneUsable { rows, rejects: source.rejects.clone() }),
+    }
 }
 
 /// An export that died before its first byte looks like this, also where empty is allowed.

@@ -23,6 +23,8 @@ pub use diff::{Desired, DiffError, Record, Sink, Tally, diff};
 pub use digest::{ChangeSum, PlanDigest, of_all};
 pub use guard::{Approved, ArrayFull, Damage, Policy, Refusal, Side, Verdict, guard, refusals};
 
+use std::collections::BTreeMap;
+
 use crate::model::{CohortId, Delivery, IdShapes, Op, Timestamp};
 
 /// How many changes of each side a plan shows as a sample.
@@ -68,6 +70,8 @@ pub struct SourceTally {
     pub matched: u64,
     /// What the identifiers in them look like.
     pub shapes: IdShapes,
+    /// Rows that were rejected, by reason.
+    pub rejects: BTreeMap<String, u64>,
     /// A file without even a header row, if there was one.
     pub hollow: Option<String>,
 }

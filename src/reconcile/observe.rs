@@ -59,8 +59,9 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
 
 pub(super) fn tally_of(matched: &Matched, hollow: Option<String>) -> SourceTally {
     let Matched { rows, duplicates, unreadable, shapes, .. } = *matched;
-    let named = rows.saturating_sub(matched.rejects.values().sum());
-    SourceTally { rows, duplicates, unreadable, matched: named, shapes, hollow }
+    let rejects = matched.rejects.clone();
+    let named = rows.saturating_sub(rejects.values().sum());
+    SourceTally { rows, duplicates, unreadable, matched: named, shapes, rejects, hollow }
 }
 
 /// Everything but the files themselves that decides who is in a cohort, and by which name.

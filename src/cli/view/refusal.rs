@@ -1,7 +1,7 @@
 //! A refusal in words: the numbers, the limit, the setting that sets it, and the way out.
 
 use crate::cli::again::Again;
-use crate::cli::output::count;
+use crate::cli::output::{count, counted};
 use crate::foreign::escaped;
 use crate::model::{CohortId, Op};
 use crate::plan::{ArrayFull, Damage, PlanDigest, Refusal, Side};
@@ -113,6 +113,31 @@ fn withheld_removals(refusal: &Refusal, id: &CohortId, at: &str) -> (&'static st
                 format!("if nobody is left in it: `guard: {{ allow_empty: true }}` ({at})"),
             ],
         ),
+        Refusal::EmptyAtFirst => (
+            "empty_source",
+            "the source is empty, and the cohort was never filled".to_owned(),
+            vec![
+                "export the source again, if it should have rows".to_owned(),
+                format!("if the cohort may be empty: `guard: {{ allow_empty: true }}` ({at})"),
+            ],
+        ),
+        Refusal::NoneUsable { rows, rejects } => {
+            let reasons: Vec<String> =
+                rejects.iter().map(|(reason, number)| format!("{} {reason}", count(*number))).collect();
+            (
+                "none_usable",
+                format!(
+                    "{} of the source rejected, none is left: {}",
+                    counted(*rows, "row"),
+                    reasons.join(", ")
+                ),
+                vec![
+                    "correct the rows, or the columns under `match:`; the plan shows the first of them"
+                        .to_owned(),
+                    format!("if the cohort may be empty: `guard: {{ allow_empty: true }}` ({at})"),
+                ],
+            )
+        }
         Refusal::Hollow { file } => (
             "hollow",
             format!("{file} has not even a header row, so its export has failed"),
@@ -122,7 +147,7 @@ fn withheld_removals(refusal: &Refusal, id: &CohortId, at: &str) -> (&'static st
             "unreadable",
             format!(
                 "{} could not be read, and may be people who are members; `guard.max_unreadable` allows {}",
-                crate::cli::output::counted(*rows, "row"),
+                counted(*rows, "row"),
                 count(*limit),
             ),
             vec![

@@ -1,7 +1,10 @@
 //! Checks of what a query over Heap Connect's dumps needs.
 
+use std::collections::HashMap;
+use std::collections::hash_map;
+
 use super::{connections, is_kind};
-use crate::config::problem::{Code, Problem, did_you_mean};
+use crate::config::problem::{Code, Problem, did_you_mean, listed};
 use crate::config::tree::{Entry, Node};
 
 fn dumps(tree: &Node) -> impl Iterator<Item = &Node> {
@@ -53,7 +56,7 @@ pub(super) fn engines_can_be_lent_to(tree: &Node, problems: &mut Vec<Problem>) {
             (None, []) => problem.hint(format!(
                 "add it: `connections: {{ {name}: {{ kind: adbc, driver: duckdb, options: {{ path: \":memory:\" }} }} }}`"
             )),
-            (None, known) => problem.hint(format!("the config has `{}`", known.join("`, `"))),
+            (None, known) => problem.hint(format!("the config has {}", listed(known))),
         });
     }
 }
@@ -61,13 +64,16 @@ pub(super) fn engines_can_be_lent_to(tree: &Node, problems: &mut Vec<Problem>) {
 /// Each table is there once. To a database, upper and lower case are the same.
 pub(super) fn tables_differ(tree: &Node, problems: &mut Vec<Problem>) {
     for source in dumps(tree) {
-        let tables = source.items("tables");
-        for (at, node) in tables.iter().enumerate() {
+        let mut first: HashMap<String, &Node> = HashMap::new();
+        for node in source.items("tables") {
             let Some(name) = node.as_text() else { continue };
-            let is_same = |other: &&Node| {
-                other.as_text().is_some_and(|other| other.trim().eq_ignore_ascii_case(name.trim()))
+            let earlier = match first.entry(name.trim().to_ascii_lowercase()) {
+                hash_map::Entry::Vacant(vacant) => {
+                    vacant.insert(node);
+                    continue;
+                }
+                hash_map::Entry::Occupied(earlier) => *earlier.get(),
             };
-            let Some(earlier) = tables[..at].iter().find(is_same) else { continue };
             problems.push(
                 Problem::new(Code::DefinedTwice, format!("the table `{name}` is there twice"))
                     .at(node.span, "again here")

@@ -17,10 +17,11 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use crate::config::merge::leaves_folder;
-use crate::config::problem::{Code, Problem, did_you_mean};
+use crate::config::problem::{Code, Problem, did_you_mean, listed};
 use crate::config::source::Span;
 use crate::config::tree::{Entry, Node};
 use crate::config::types::Format;
+use crate::model::Share;
 
 type Check = fn(&Node, &mut Vec<Problem>);
 
@@ -38,6 +39,7 @@ const CHECKS: &[Check] = &[
     formats_are_known,
     device_id_comes_last,
     rules_differ,
+    removed_shares_are_at_most_whole,
     one_endpoint_each,
     endpoints_are_safe,
     endpoints::allowed_are_servers,
@@ -115,7 +117,7 @@ fn connections_exist(tree: &Node, problems: &mut Vec<Problem>) {
         problems.push(match (did_you_mean(to, known.iter().copied()), known.as_slice()) {
             (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
             (None, []) => problem.hint(format!("add it: `connections: {{ {to}: {{ kind: braze, … }} }}`")),
-            (None, known) => problem.hint(format!("the config has `{}`", known.join("`, `"))),
+            (None, known) => problem.hint(format!("the config has {}", listed(known))),
         });
     }
 }
@@ -155,9 +157,10 @@ fn names_are_unique(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 fn removed_are_not_declared(tree: &Node, problems: &mut Vec<Problem>) {
+    let declared: HashMap<&str, Span> =
+        tree.items("cohorts").iter().filter_map(|cohort| cohort.text("id")).collect();
     for (id, place) in tree.items("removed").iter().filter_map(|removed| removed.text("cohort")) {
-        let declared = tree.items("cohorts").iter().filter_map(|cohort| cohort.text("id"));
-        if let Some((_, other)) = declared.into_iter().find(|(declared, _)| *declared == id) {
+        if let Some(other) = declared.get(id).copied() {
             problems.push(
                 Problem::new(Code::RemovedAndDeclared, format!("`{id}` is both a cohort and removed"))
                     .at(place, "shall be emptied")
@@ -245,6 +248,20 @@ fn rules_differ(tree: &Node, problems: &mut Vec<Problem>) {
             } else {
                 first.insert(text, entry.key_span);
             }
+        }
+    }
+}
+
+/// No more than all members can leave: a larger limit is a slip, such as `300%` for `30%`, that limits nothing.
+fn removed_shares_are_at_most_whole(tree: &Node, problems: &mut Vec<Problem>) {
+    for guard in tree.items("cohorts").iter().filter_map(|cohort| cohort.get("guard")) {
+        let Some((text, place)) = guard.text("max_removed") else { continue };
+        if text.parse::<Share>().is_ok_and(|share| share > Share::from_percent(100)) {
+            problems.push(
+                Problem::new(Code::OutOfRange, format!("`max_removed: {text}` is more than all members"))
+                    .at(place, "expected at most 100%")
+                    .hint("`max_removed: 30%` is the default; `100%` lets any number of members leave"),
+            );
         }
     }
 }

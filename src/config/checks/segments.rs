@@ -1,9 +1,9 @@
 //! Checks of segments: their connections, their cohorts, and the key to ask with.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{brazes, connections, is_sandbox};
-use crate::config::problem::{Code, Problem, did_you_mean};
+use crate::config::problem::{Code, Problem, did_you_mean, listed};
 use crate::config::source::Span;
 use crate::config::tree::Node;
 
@@ -41,14 +41,14 @@ pub(super) fn connections_exist(tree: &Node, problems: &mut Vec<Problem>) {
         problems.push(match (did_you_mean(name, known.iter().copied()), known.as_slice()) {
             (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
             (None, []) => problem.hint(format!("add it: `connections: {{ {name}: {{ kind: braze, … }} }}`")),
-            (None, known) => problem.hint(format!("the config has `{}`", known.join("`, `"))),
+            (None, known) => problem.hint(format!("the config has {}", listed(known))),
         });
     }
 }
 
 /// A segment filters on cohorts that are there, and in the same Braze.
 pub(super) fn cohorts_exist(tree: &Node, problems: &mut Vec<Problem>) {
-    let cohorts: Vec<(&str, Option<(&str, Span)>)> = tree
+    let cohorts: BTreeMap<&str, Option<(&str, Span)>> = tree
         .items("cohorts")
         .iter()
         .filter_map(|cohort| Some((cohort.text("id")?.0, cohort.text("to"))))
@@ -57,9 +57,9 @@ pub(super) fn cohorts_exist(tree: &Node, problems: &mut Vec<Problem>) {
         let connection = segment.text("connection");
         let connection = connection.filter(|(name, _)| brazes(tree).any(|braze| braze.key == *name));
         for (id, place) in named(segment, "include").chain(named(segment, "exclude")) {
-            match (cohorts.iter().find(|(known, _)| *known == id), connection) {
+            match (cohorts.get(id), connection) {
                 (None, _) => problems.push(unknown_cohort(id, place, &cohorts)),
-                (Some((_, Some((to, there)))), Some((here, _))) if *to != here => problems.push(
+                (Some(Some((to, there))), Some((here, _))) if *to != here => problems.push(
                     Problem::new(
                         Code::OtherConnection,
                         format!("the cohort `{id}` goes to `{to}`, and the segment is in `{here}`"),
@@ -74,10 +74,10 @@ pub(super) fn cohorts_exist(tree: &Node, problems: &mut Vec<Problem>) {
     }
 }
 
-fn unknown_cohort(id: &str, place: Span, cohorts: &[(&str, Option<(&str, Span)>)]) -> Problem {
+fn unknown_cohort(id: &str, place: Span, cohorts: &BTreeMap<&str, Option<(&str, Span)>>) -> Problem {
     let problem = Problem::new(Code::UnknownCohort, format!("there is no cohort `{id}`"))
         .at(place, "not under `cohorts:`");
-    match did_you_mean(id, cohorts.iter().map(|(known, _)| *known)) {
+    match did_you_mean(id, cohorts.keys().copied()) {
         Some(near) => problem.hint(format!("did you mean `{near}`?")),
         None => problem.hint("declare it under `cohorts:`, or take it out of the segment"),
     }
@@ -86,8 +86,9 @@ fn unknown_cohort(id: &str, place: Span, cohorts: &[(&str, Option<(&str, Span)>)
 /// Nobody is in a segment of a cohort and not of it.
 pub(super) fn sides_differ(tree: &Node, problems: &mut Vec<Problem>) {
     for segment in tree.items("segments") {
+        let included: HashMap<&str, Span> = named(segment, "include").collect();
         for (id, place) in named(segment, "exclude") {
-            if let Some((_, other)) = named(segment, "include").find(|(included, _)| *included == id) {
+            if let Some(other) = included.get(id).copied() {
                 problems.push(
                     Problem::new(
                         Code::IncludedAndExcluded,

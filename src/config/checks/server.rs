@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use jiff::ToSpan as _;
+use jiff::civil::Date;
+
 use super::{connections, is_kind};
-use crate::config::problem::{Code, Problem, did_you_mean};
+use crate::config::problem::{Code, Problem, did_you_mean, listed};
 use crate::config::source::Span;
 use crate::config::tree::{Entry, Node, Value};
 
@@ -30,7 +33,7 @@ pub(super) fn no_heap(tree: &Node, name: &str, place: Span, problems: &mut Vec<P
     problems.push(match (did_you_mean(name, heaps.iter().copied()), heaps.as_slice()) {
         (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
         (None, []) => problem.hint(format!("add it: `connections: {{ {name}: {{ kind: heap, … }} }}`")),
-        (None, heaps) => problem.hint(format!("the config has `{}`", heaps.join("`, `"))),
+        (None, heaps) => problem.hint(format!("the config has {}", listed(heaps))),
     });
 }
 
@@ -147,12 +150,12 @@ pub(super) fn schedules_come_to_be(tree: &Node, problems: &mut Vec<Problem>) {
     let whole = tree.get("watch").and_then(|watch| watch.get("schedule"));
     for cron in whole.into_iter().chain(each).filter_map(|schedule| schedule.get("cron")) {
         if let Some((at, place)) = cron.text("at").filter(|(at, _)| at.split_whitespace().count() == 5)
-            && let Err(error) = at.parse::<croner::Cron>()
+            && let Some(why) = never(at)
         {
             problems.push(
-                Problem::new(Code::BadSchedule, format!("`{at}` is no time that comes"))
-                    .at(place, error.to_string())
-                    .hint("five fields: minute, hour, day of the month, month, day of the week, like `0 */4 * * *`"),
+                Problem::new(Code::BadSchedule, format!("`{at}` never occurs")).at(place, why).hint(
+                    "five fields: minute, hour, day of the month, month, day of the week, like `0 */4 * * *`",
+                ),
             );
         }
         if let Some((name, place)) = cron.text("time_zone")
@@ -163,6 +166,56 @@ pub(super) fn schedules_come_to_be(tree: &Node, problems: &mut Vec<Problem>) {
                     .at(place, "not in the time zone database")
                     .hint("write it like `Europe/Berlin`, `America/New_York` or `UTC`"),
             );
+        }
+    }
+}
+
+/// Years in which every day of the month meets every day of the week, leap days included.
+const CALENDAR: std::ops::Range<i16> = 2024..2064;
+
+/// Why a cron expression never occurs: it is invalid, or has only days such as 30 February.
+fn never(at: &str) -> Option<String> {
+    let cron = match at.parse::<croner::Cron>() {
+        Ok(cron) => cron,
+        Err(error) => return Some(error.to_string()),
+    };
+    let is_day = |date: Date| {
+        let weekday = date.weekday().to_sunday_zero_offset().unsigned_abs();
+        let weekday = croner::Weekday::from_days_from_sunday(weekday.into());
+        let (month, day) = (date.month().unsigned_abs(), date.day().unsigned_abs());
+        cron.pattern.day_match(date.year().into(), month.into(), day.into(), weekday).unwrap_or(false)
+    };
+    let has_day = |year, month| {
+        Date::new(year, month, 1).is_ok_and(|first| {
+            let days = first.series(1.day()).take(first.days_in_month().unsigned_abs().into());
+            days.into_iter().any(is_day)
+        })
+    };
+    let mut months =
+        (1..=12).filter(|month: &i8| cron.pattern.month_match(month.unsigned_abs().into()).unwrap_or(false));
+    let occurs = months.any(|month| CALENDAR.clone().any(|year| has_day(year, month)));
+    (!occurs).then(|| "no month that it names has such a day".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::never;
+
+    #[test]
+    fn only_days_that_the_calendar_has_occur() {
+        for occurs in [
+            "0 4 29 2 *",
+            "0 4 31 1,2 *",
+            "0 4 30 2 MON",
+            "0 4 L 2 *",
+            "* * * * *",
+            "0 0 * 2 5#5",
+            "0 0 1W * *",
+        ] {
+            assert_eq!(never(occurs), None, "{occurs}");
+        }
+        for not in ["0 4 30 2 *", "0 4 31 4,6,9,11 *", "0 4 30,31 FEB *", "61 * * * *"] {
+            assert!(never(not).is_some(), "{not}");
         }
     }
 }

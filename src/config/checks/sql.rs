@@ -2,7 +2,7 @@
 
 use super::{connections, is_kind, sources};
 use crate::config::mask;
-use crate::config::problem::{Code, Problem, did_you_mean};
+use crate::config::problem::{Code, Problem, did_you_mean, listed};
 use crate::config::tree::Node;
 
 fn queries(tree: &Node) -> impl Iterator<Item = &Node> {
@@ -33,7 +33,7 @@ pub(super) fn queries_name_a_database(tree: &Node, problems: &mut Vec<Problem>) 
             (None, []) => {
                 problem.hint(format!("add it: `connections: {{ {name}: {{ kind: postgres, … }} }}`"))
             }
-            (None, known) => problem.hint(format!("the config has `{}`", known.join("`, `"))),
+            (None, known) => problem.hint(format!("the config has {}", listed(known))),
         });
     }
 }

@@ -9,7 +9,7 @@ use crate::config::text::Percent;
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct Guard {
-    /// The largest share of the members that may leave in one pass.
+    /// The largest share of the members that may leave in one run, at most 100%.
     pub(in crate::config) max_removed: Percent,
     /// The largest share of the members that may enter in one pass.
     pub(in crate::config) max_added: Percent,
@@ -19,7 +19,7 @@ pub(in crate::config) struct Guard {
     pub(in crate::config) max_added_count: Option<u64>,
     /// How many rows may be unreadable before removals are withheld: the person in such a row may be a member.
     pub(in crate::config) max_unreadable: u64,
-    /// Whether an empty source may empty the cohort.
+    /// Whether an empty source may empty the cohort, or create it empty. So may one of which every row is rejected.
     pub(in crate::config) allow_empty: bool,
     /// Signs of damaged identifiers that are right in this cohort: `decimal_ids`, `exponent_ids`, `duplicates`. Without it the guard blocks all changes when it finds one.
     #[schemars(example = ["duplicates"])]
