@@ -29,11 +29,11 @@ fn tables_that_name_people_become_cohorts_that_can_be_planned() {
         .expect(0)
         .says(&["warehouse: 3 of 6 tables could be cohorts", "no row was read"]);
     for text in [
-        "  # about 9 rows\n  # its columns: identity, user_id\n  - id: abandoned_checkout\n    name: \"Abandoned checkout\"\n    to: braze\n",
-        "    source: { kind: sql, connection: warehouse, table: heap.abandoned_checkout }\n    match:\n      - external_id: identity\n      - alias: { label: heap_user_id, name: user_id }\n",
-        "  - id: carts_2\n    name: \"Carts 2\"\n",
-        "name: USER_ID }",
-        r#"query: "select * from \"Acme\".\"VIP list\"" }"#,
+        "  # about 9 rows\n  # its columns: identity, user_id\n  - id: abandoned_checkout\n    name: Abandoned checkout\n    to: braze\n",
+        "    source: {kind: sql, connection: warehouse, table: heap.abandoned_checkout}\n    match:\n      - external_id: identity\n      - alias: {label: heap_user_id, name: user_id}\n",
+        "  - id: carts_2\n    name: Carts 2\n",
+        "name: USER_ID}",
+        r#"query: select * from "Acme"."VIP list"}"#,
         "external_id: Email\n      - device_id: device_id\n",
     ] {
         assert!(found.stdout.contains(text), "{text}\n{}", found.stdout);
@@ -91,4 +91,37 @@ fn what_exists_is_imported_once_and_overwrites_nothing() {
         .says(&["cannot write found.yaml", "nothing was changed"]);
     assert_eq!(w.read("found.yaml"), before);
     w.run(&["import", "--out", "elsewhere.yaml"]).expect(0).says(&["include: [elsewhere.yaml]"]);
+}
+
+/// What any version of YAML would take for something other than text is quoted, whatever the table is called.
+#[test]
+fn tables_with_the_names_of_numbers_and_words_give_a_config_that_is_valid() {
+    let Some(server) = Postgres::start() else { return };
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let names =
+        ["1e3", "null", "0123", "no", "true", "1_000", "0x1f", "~", "2026-01-01", "a: b # c", "'", "-"];
+    for name in names {
+        server.sql(&format!("create table \"{name}\" (\"{name}\" int, identity text)"));
+    }
+    w.source("carts", users(3));
+    let connection = server.connection("user: owner, tls: off");
+    let text = config(&sandbox.url, &["carts"], &connection);
+    w.write("sync.yaml", &text);
+    w.run(&["import", "--out", "new/folder/found.yaml"]).expect(0).says(&["12 cohorts to look through"]);
+    w.write("sync.yaml", text.replace("connections:", "include: [new/folder/found.yaml]\nconnections:"));
+    w.run(&["validate"]).expect(0).says(&["13 cohorts"]);
+    let found = w.read("new/folder/found.yaml");
+    for (id, name) in [("1e3", "1e3"), ("null", "Null"), ("0123", "0123"), ("no", "No"), ("true", "True")] {
+        let is_quoted = |text: &str| ['"', '\''].iter().any(|q| found.contains(&format!("{text}{q}")));
+        assert!(is_quoted(&format!("- id: \"{id}")) || is_quoted(&format!("- id: '{id}")), "{found}");
+        assert!(is_quoted(&format!("name: \"{name}")) || is_quoted(&format!("name: '{name}")), "{found}");
+    }
+    // The hint repeats what stands in the file.
+    for written in ["1e3", "1.50", "0o17", "null", "~", "true", "+5"] {
+        w.write(
+            "sync.yaml",
+            config(&sandbox.url, &["carts"], "").replace("id: carts", &format!("id: {written}")),
+        );
+        w.run(&["validate"]).expect(3).says(&[&format!("quote it: \"{written}\"")]);
+    }
 }

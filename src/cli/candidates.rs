@@ -4,11 +4,15 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use serde::Serialize;
 use serde_json::{Value, json};
+use serde_yaml::FlowMap;
 
+use super::error::CommandError;
+use super::exit::Exit;
 use crate::config::Config;
 use crate::connector::sql::Table;
-use crate::foreign::{self, escaped};
+use crate::foreign::escaped;
 use crate::model::{CohortId, ConnectionName};
 
 /// Columns that hold an external id, the likeliest first.
@@ -33,10 +37,51 @@ pub(super) struct Candidate {
     id: String,
     name: String,
     to: String,
-    source: String,
-    rules: Vec<String>,
+    source: Source,
+    rules: Vec<Rule>,
     /// What a person should know.
     remarks: Vec<String>,
+}
+
+/// A candidate as the config has it.
+#[derive(Serialize)]
+struct Entry<'a> {
+    id: &'a str,
+    name: &'a str,
+    to: &'a str,
+    source: FlowMap<&'a Source>,
+    #[serde(rename = "match")]
+    rules: &'a [Rule],
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Source {
+    Sql {
+        connection: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        table: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        query: Option<String>,
+    },
+    HeapSegment {
+        connection: String,
+        segment_id: u64,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Rule {
+    ExternalId(String),
+    Alias(FlowMap<Alias>),
+    DeviceId(String),
+}
+
+#[derive(Serialize)]
+struct Alias {
+    label: &'static str,
+    name: String,
 }
 
 /// Entries, with ids and names that nothing else has.
@@ -57,8 +102,9 @@ impl Candidates {
         Self { ids, names, to, list: Vec::new() }
     }
 
-    fn push(&mut self, name: &str, source: String, rules: Vec<String>, remarks: Vec<String>) {
+    fn push(&mut self, name: &str, source: Source, rules: Vec<Rule>, remarks: Vec<String>) {
         let id = free(&slug(name), &self.ids, "_");
+        let name = if name.trim().is_empty() { id.as_str() } else { name };
         let name = free(name, &self.names, " ");
         self.ids.insert(id.clone());
         self.names.insert(name.clone());
@@ -70,11 +116,11 @@ impl Candidates {
         let has = |name: &str| table.columns.iter().find(|column| column.eq_ignore_ascii_case(name));
         let mut rules = Vec::new();
         let external = EXTERNAL_IDS.iter().find_map(|name| has(name));
-        rules.extend(external.map(|column| format!("external_id: {}", quoted(column))));
+        rules.extend(external.cloned().map(Rule::ExternalId));
         let heap = has(HEAP_USER);
-        rules
-            .extend(heap.map(|column| format!("alias: {{ label: heap_user_id, name: {} }}", quoted(column))));
-        rules.extend(has(DEVICE).map(|column| format!("device_id: {}", quoted(column))));
+        let alias = |name| Rule::Alias(FlowMap(Alias { label: "heap_user_id", name }));
+        rules.extend(heap.cloned().map(alias));
+        rules.extend(has(DEVICE).cloned().map(Rule::DeviceId));
         if rules.is_empty() || NO_PEOPLE.iter().any(|name| has(name).is_some()) {
             return false;
         }
@@ -88,59 +134,59 @@ impl Candidates {
 
     /// A segment of which a Heap has told.
     pub(super) fn segment(&mut self, heap: &ConnectionName, id: u64, name: &str) {
-        let source = format!("{{ kind: heap_segment, connection: {heap}, segment_id: {id} }}");
+        let source = Source::HeapSegment { connection: heap.to_string(), segment_id: id };
         let fallback = format!("Heap segment {id}");
         let name = if name.trim().is_empty() { fallback.as_str() } else { name.trim() };
-        self.push(name, source, vec!["external_id: id".to_owned()], Vec::new());
+        self.push(name, source, vec![Rule::ExternalId("id".to_owned())], Vec::new());
     }
 
     /// The entries as YAML.
-    pub(super) fn yaml(&self) -> String {
+    pub(super) fn yaml(&self) -> Result<String, CommandError> {
         let mut text = String::from("cohorts:\n");
         for Candidate { id, name, to, source, rules, remarks } in &self.list {
             for remark in remarks {
                 let _ = writeln!(text, "  # {}", escaped(remark));
             }
-            let _ = writeln!(text, "  - id: {id}\n    name: {}\n    to: {to}", quoted(name));
-            let _ = writeln!(text, "    source: {source}\n    match:");
-            rules.iter().for_each(|rule| text.push_str(&format!("      - {rule}\n")));
+            let entry = written(&[Entry { id, name, to, source: FlowMap(source), rules }])?;
+            entry.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
         }
-        text
+        Ok(text)
     }
 
     /// The same for programs.
-    pub(super) fn json(&self) -> Vec<Value> {
+    pub(super) fn json(&self) -> Result<Vec<Value>, CommandError> {
         let each = self.list.iter().map(|c| {
-            json!({ "id": c.id, "name": c.name, "to": c.to, "source": c.source, "match": c.rules, "remarks": c.remarks })
+            let rules: Result<Vec<String>, CommandError> = c.rules.iter().map(written).collect();
+            let source = written(&FlowMap(&c.source))?;
+            Ok(json!({ "id": c.id, "name": c.name, "to": c.to, "source": source, "match": rules?, "remarks": c.remarks }))
         });
         each.collect()
     }
 }
 
+/// A value as YAML, in which every text is quoted that any version of YAML would take for something else.
+fn written(value: &impl Serialize) -> Result<String, CommandError> {
+    let options = serde_yaml::ser_options! {
+        compact_list_indent: false,
+        prefer_block_scalars: false,
+    };
+    let text = serde_yaml::to_string_with_options(value, options);
+    let text = text.map_err(|e| CommandError::new(Exit::Failed, format!("cannot write YAML: {e}")))?;
+    Ok(text.trim_end().to_owned())
+}
+
 /// A table by its name, or by a query where the config's names cannot hold it.
-fn source_of(connection: &ConnectionName, table: &Table) -> String {
+fn source_of(connection: &ConnectionName, table: &Table) -> Source {
     let is_plain = |part: &String| {
         !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-' || c == '$')
     };
+    let connection = connection.to_string();
     if table.name.iter().all(is_plain) {
-        let name = quoted(&table.name.join("."));
-        return format!("{{ kind: sql, connection: {connection}, table: {name} }}");
+        return Source::Sql { connection, table: Some(table.name.join(".")), query: None };
     }
     let parts: Vec<String> =
         table.name.iter().map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
-    let query = quoted(&format!("select * from {}", parts.join(".")));
-    format!("{{ kind: sql, connection: {connection}, query: {query} }}")
-}
-
-/// A text as YAML takes it for a text, whatever is in it: JSON is YAML.
-fn quoted(text: &str) -> String {
-    let starts = text.starts_with(|c: char| c.is_ascii_alphabetic());
-    let is_plain = starts && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.');
-    let means_else = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
-    if is_plain && !means_else.iter().any(|word| text.eq_ignore_ascii_case(word)) {
-        return text.to_owned();
-    }
-    foreign::json(&Value::from(text).to_string()).into_owned()
+    Source::Sql { connection, table: None, query: Some(format!("select * from {}", parts.join("."))) }
 }
 
 /// `abandoned_checkout` → `Abandoned checkout`.
@@ -184,9 +230,26 @@ mod tests {
         assert_eq!(slug("Trial — in trouble!"), "trial_in_trouble");
         assert_eq!(slug("日本"), "cohort");
         assert_eq!(title("ABANDONED_CHECKOUT"), "Abandoned checkout");
-        assert_eq!(quoted("on"), "\"on\"");
-        assert_eq!(quoted("a: b # c"), "\"a: b # c\"");
-        assert_eq!(quoted("analytics.carts"), "analytics.carts");
+        for ambiguous in [
+            "1e3",
+            "null",
+            "0123",
+            "no",
+            "on",
+            "~",
+            "1_000",
+            "0x1f",
+            "12:30",
+            "2026-01-01",
+            "",
+            "-",
+            "a: b # c",
+        ] {
+            let text = written(&ambiguous).unwrap();
+            assert!(text.starts_with(['\'', '"']), "{ambiguous}: {text}");
+            assert_eq!(serde_yaml::from_str::<String>(&text).unwrap(), ambiguous);
+        }
+        assert_eq!(written(&"analytics.carts").unwrap(), "analytics.carts");
         assert_eq!(free("a", &["a", "a_2"].map(str::to_owned).into(), "_"), "a_3");
     }
 }

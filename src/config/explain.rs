@@ -8,7 +8,7 @@ use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use serde_json::Value;
 
 use super::mask;
-use super::problem::{Code, Problem, did_you_mean, listed};
+use super::problem::{Code, Problem, QUOTE_IT, did_you_mean, listed};
 use super::schema::steps;
 use super::text::SLUG_RULE;
 use super::tree::{Index, Node, Step, Value as TreeValue};
@@ -284,9 +284,9 @@ fn wrong_type(kind: &TypeKind, node: &Node, name: &str, rule: &SchemaAt<'_>) -> 
     if wanted.iter().any(|t| t == "array") && matches!(node.value, TreeValue::Map(_)) {
         return problem.hint("begin each item of the list with `- `");
     }
-    let quotable = matches!(node.value, TreeValue::Number(_) | TreeValue::Bool(_));
+    let quotable = matches!(node.value, TreeValue::Null | TreeValue::Number(_) | TreeValue::Bool(_));
     if quotable && wanted.iter().any(|t| t == "string") {
-        return problem.hint(format!("quote it: \"{}\"", shown(node)));
+        return problem.hint(QUOTE_IT);
     }
     problem
 }

@@ -183,7 +183,26 @@ impl Problems {
         list.iter().flat_map(|problem| &problem.suspects).for_each(|value| sources.mask(*value));
         list.sort_by_key(|p| (p.place, p.code));
         list.dedup();
+        for problem in list.iter_mut().filter(|problem| problem.hint.as_deref() == Some(QUOTE_IT)) {
+            problem.hint = problem.place.and_then(|place| quote_hint(&sources, place));
+        }
         Self { sources, list }
+    }
+}
+
+/// The hint for a value that YAML takes for something other than text, until its spelling in the file is known.
+pub(super) const QUOTE_IT: &str = "quote it";
+/// Longest value that such a hint repeats, in bytes.
+const QUOTED_LEN_MAX: usize = 64;
+
+/// Repeats the value as it stands in the file: `1e3` is not the text `1000.0`. None if nothing stands there.
+fn quote_hint(sources: &Sources, place: Span) -> Option<String> {
+    let written = sources.file(place)?.text.get(place.range())?.trim();
+    let is_word = written.len() <= QUOTED_LEN_MAX && !written.contains(['"', '\\', '\n', '\r']);
+    match written {
+        "" => None,
+        written if is_word => Some(format!("{QUOTE_IT}: \"{written}\"")),
+        _ => Some(QUOTE_IT.to_owned()),
     }
 }
 

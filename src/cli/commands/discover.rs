@@ -29,8 +29,8 @@ pub(in crate::cli) fn run(global: &Global, args: &DiscoverArgs) -> Result<Exit, 
     }
     out(&match args.format {
         Format::Human if candidates.list.is_empty() => "# no table has a column that names people".to_owned(),
-        Format::Human => candidates.yaml(),
-        Format::Json => envelope("discover", "found", &json!({ "cohorts": candidates.json() })),
+        Format::Human => candidates.yaml()?,
+        Format::Json => envelope("discover", "found", &json!({ "cohorts": candidates.json()? })),
     })?;
     Ok(Exit::Done)
 }

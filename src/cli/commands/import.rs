@@ -31,7 +31,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ImportArgs) -> Result<Exit, Co
         tell("nothing was found that the config does not have");
         return Ok(Exit::Done);
     }
-    let mut text = if found > 0 { candidates.yaml() } else { String::new() };
+    let mut text = if found > 0 { candidates.yaml()? } else { String::new() };
     left.iter().for_each(|left| text.push_str(&behind(left)));
     let Some(path) = &args.out else {
         out(&text)?;
@@ -89,6 +89,11 @@ fn write_new(path: &Path, text: &str) -> Result<(), CommandError> {
             _ => failed,
         }
     };
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(|e| {
+            CommandError::new(Exit::Failed, format!("cannot create folder {}: {e}", folder.display()))
+        })?;
+    }
     let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
 }
