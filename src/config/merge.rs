@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::confine;
 use super::mask;
-use super::problem::{Code, Problem, did_you_mean, listed};
+use super::problem::{Code, Problem, did_you_mean, listed as names_listed};
 use super::source::{Sources, Span};
 use super::tree::{self, Entry, Node, Value};
 use crate::file_glob::{Glob, is_glob, special};
@@ -358,7 +358,7 @@ fn unknown_environment(name: &str, overlays: Option<&Node>, base: &Node) -> Prob
     let hint = match (did_you_mean(name, known.iter().copied()), known.as_slice()) {
         (Some(near), _) => format!("did you mean `--env {near}`?"),
         (None, []) => "the config has no `environments:`".to_owned(),
-        (None, known) => format!("it has {}", listed(known)),
+        (None, known) => format!("it has {}", names_listed(known)),
     };
     let problem =
         Problem::new(Code::UnknownEnvironment, format!("there is no environment `{name}`")).hint(hint);
