@@ -169,7 +169,9 @@ impl Refusal {
             }
             Self::ArrayFull(_) => Side::Adds,
             Self::NameTaken { .. } => Side::Naming,
-            Self::EmptyAtFirst | Self::NoneUsable { .. } | Self::Damaged { .. } | Self::Moved { .. } => Side::All,
+            Self::EmptyAtFirst | Self::NoneUsable { .. } | Self::Damaged { .. } | Self::Moved { .. } => {
+                Side::All
+            }
         }
     }
 
