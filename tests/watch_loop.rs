@@ -1,8 +1,10 @@
 //! The loop of `watch`: what wakes what, what leaves the config and comes back, and what a bug of one cohort stops.
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
+use std::io::copy;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Stdio;
+use std::sync::{Arc, Condvar, Mutex};
 
 use crate::support::watch::{PATIENCE, Watch};
 use crate::support::*;
@@ -64,6 +66,33 @@ fn a_change_of_a_source_does_not_list_the_folder_of_an_export() {
     let second = events(&w, 5, "2");
     let all: BTreeSet<String> = first.union(&second).cloned().collect();
     until("its own changes are seen, in new folders too", || keys(&sandbox) == all);
+}
+
+#[test]
+fn an_export_that_leaves_while_it_runs_and_comes_back_runs_again() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let heap = Barred::before(&sandbox.url);
+    w.source("people", users(3));
+    let first = events(&w, 5, "1");
+    w.write("sync.yaml", with_export(&sandbox, &heap.url, EXPORT, ""));
+    let watch = Watch::start(&w);
+    until("the export sends", || heap.came() > 0);
+    let use_config = |export: &str| {
+        let before = watch.ready()["config_digest"].clone();
+        w.replace("sync.yaml", &with_export(&sandbox, &heap.url, export, ""));
+        until("the config is in use", || watch.ready()["config_digest"] != before);
+    };
+    // Woken while it runs, and then gone.
+    use_config(&(EXPORT.to_owned() + "    schedule: { every: 1h }\n"));
+    use_config("");
+    heap.open();
+    until("the first run has ended", || keys(&sandbox) == first && looks(&watch) > 0.0);
+    let second = events(&w, 5, "2");
+    assert!(second.is_disjoint(&first));
+    use_config(EXPORT);
+    let all: BTreeSet<String> = first.union(&second).cloned().collect();
+    until("it runs again", || keys(&sandbox) == all);
+    assert_eq!(watch.stop(), 0);
 }
 
 #[test]
@@ -138,4 +167,55 @@ fn a_watch_goes_on_after_a_bug() {
         }
     }
     assert!(contained > 0);
+}
+
+/// A proxy that holds every connection until it is opened.
+struct Barred {
+    url: String,
+    gate: Arc<(Mutex<Gate>, Condvar)>,
+}
+
+#[derive(Default)]
+struct Gate {
+    is_open: bool,
+    came: usize,
+}
+
+impl Barred {
+    fn before(url: &str) -> Self {
+        let to = url.trim_start_matches("http://").to_owned();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", socket.local_addr().unwrap());
+        let gate = Arc::new((Mutex::new(Gate::default()), Condvar::new()));
+        let shared = Arc::clone(&gate);
+        std::thread::spawn(move || {
+            for from in socket.incoming().map_while(Result::ok) {
+                let (gate, to) = (Arc::clone(&shared), to.clone());
+                std::thread::spawn(move || {
+                    let mut shut = gate.0.lock().unwrap();
+                    shut.came += 1;
+                    drop(gate.1.wait_while(shut, |gate| !gate.is_open).unwrap());
+                    let to = TcpStream::connect(to).unwrap();
+                    let back = (to.try_clone().unwrap(), from.try_clone().unwrap());
+                    std::thread::spawn(move || pass_on(back.0, back.1));
+                    pass_on(from, to);
+                });
+            }
+        });
+        Self { url, gate }
+    }
+
+    fn came(&self) -> usize {
+        self.gate.0.lock().unwrap().came
+    }
+
+    fn open(&self) {
+        self.gate.0.lock().unwrap().is_open = true;
+        self.gate.1.notify_all();
+    }
+}
+
+fn pass_on(mut from: TcpStream, mut to: TcpStream) {
+    let _ = copy(&mut from, &mut to);
+    let _ = to.shutdown(Shutdown::Write);
 }
