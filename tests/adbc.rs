@@ -101,6 +101,37 @@ fn a_driver_that_is_not_there_or_is_none() {
     assert_eq!(sandbox.writes(), 0);
 }
 
+/// SQLite's driver and DuckDB's CSV reader take a column's type from its first rows. A later row of another type is
+/// not a broken connection: the message names the column and the cast.
+#[test]
+fn a_type_that_a_driver_guesses_from_the_first_rows_has_its_own_message() {
+    each(|w, sandbox, driver| {
+        let connection = driver.connection("data.db", "");
+        asking(w, sandbox, &connection, "table: carts");
+        w.run(&["reconcile"]).expect(0);
+        let mixed = |sql: &str| {
+            let query = if driver.option == "uri" {
+                let value = "case when age < 5000 then age else 'user-' || age end";
+                format!("select 'x' as other, {} as identity from carts", sql.replace("identity", value))
+            } else {
+                let ids = (0..60_000).map(|n| if n < 50_000 { n.to_string() } else { format!("user-{n}") });
+                w.write("ids.csv", csv(ids));
+                let all = if sql == "identity" { "" } else { ", all_varchar = true" };
+                format!("select identity from read_csv('{}'{all})", w.path("ids.csv").display())
+            };
+            asking(w, sandbox, &connection, &format!("query: \"{query}\""));
+            w.run(&["plan"])
+        };
+        mixed("identity").expect(1).says(&[
+            "took the type of column `identity` from its first rows, and a later row has another type",
+            "cast(identity as text)",
+        ]);
+        let plan = mixed("cast(identity as text)");
+        assert!([0, 2, 6].contains(&plan.code), "every row is read after the cast: {plan:?}");
+        assert_eq!(sandbox.members("carts"), members(users(10_000)), "nobody was added or removed");
+    });
+}
+
 /// What a driver says may hold what it was told.
 #[test]
 fn a_secret_that_a_driver_repeats_is_not_shown() {

@@ -304,6 +304,29 @@ fn a_drift_is_not_forgotten_while_braze_cannot_be_asked() {
     assert_eq!(finding(&world.check(10), "use_stopped")["since"], since);
 }
 
+/// A check that could not ask says nothing of what it did not see: neither that it was fine, nor that it still is not.
+#[test]
+fn a_finding_quotes_the_last_check_that_saw_its_evidence() {
+    let world = World::new();
+    let fine_at = world.check(0)["segments"][0]["since"].clone();
+    world.sandbox.faults(r#"[{"times": 0, "do": {"status": 503}}]"#);
+    world.check(5);
+    world.sandbox.faults("[]");
+    world.change("campaigns", "We miss you", json!({ "enabled": false }));
+    let first = finding(&world.check(10), "use_stopped");
+    assert_eq!(first["fine_at"], fine_at, "the check between them saw no campaign");
+    // The campaign is seen to be fine while something else cannot be asked for.
+    world.change("campaigns", "We miss you", json!({ "enabled": true }));
+    world.sandbox.faults(r#"[{"on": "segments_series", "times": 0, "do": {"status": 503}}]"#);
+    let report = world.check(5);
+    assert_eq!(finding(&report, "untold")["fine_at"], first["since"]);
+    world.sandbox.faults("[]");
+    world.change("campaigns", "We miss you", json!({ "enabled": false }));
+    let second = finding(&world.check(10), "use_stopped");
+    assert!(second["since"].as_str() > first["since"].as_str(), "it was fine between them");
+    assert!(second["fine_at"].as_str() > first["since"].as_str());
+}
+
 #[test]
 fn trouble_that_passes_is_waited_out() {
     let world = World::new();

@@ -14,7 +14,7 @@ use std::ops::Range;
 use crate::config::Action;
 use crate::connector::braze::{Admission, Answer, RECIPIENTS_MAX, Recipient};
 use crate::model::{CohortId, Timestamp};
-use crate::state::{Crossing, Due, Event, Outbox, Recent, Stamp, StateError};
+use crate::state::{Crossing, Due, Event, LEASE_ENDED, Outbox, Recent, Stamp, StateError};
 
 use super::halt::Api;
 use super::{Context, Halt, blocking};
@@ -65,10 +65,17 @@ pub async fn trigger(
         }
         let recipients: Vec<Recipient<'_>> =
             people[part.clone()].iter().map(|due| (due.who.identifier(), &due.properties)).collect();
-        let (reply, notice) = context.braze.trigger(action.of, &action.id, &recipients).await;
-        let (now, word) = (context.clock.now(), reply.answer.word());
+        let asked = context.braze.trigger(action.of, &action.id, &recipients);
+        let (answer, notice) = match context.state.within_lease(asked).await {
+            Some((reply, notice)) => (reply.answer, notice),
+            None => {
+                context.braze.trigger_gate().forget();
+                (Answer::NoAnswer(LEASE_ENDED.to_owned()), None)
+            }
+        };
+        let (now, word) = (context.clock.now(), answer.word());
         sending.done.notice = sending.done.notice.take().or(notice);
-        let next = sending.settle(reply.answer, part.clone(), now);
+        let next = sending.settle(answer, part.clone(), now);
         let event = Event::triggered(cohort, crossing == Crossing::Enter, part.len() as u64, word);
         let journaled = context.journal.append(now, event);
         if journaled.is_err() {

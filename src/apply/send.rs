@@ -20,7 +20,7 @@ use crate::connector::braze::{Admission, Answer, Reply, RowError};
 use crate::connector::{backoff, jitter};
 use crate::model::{CohortId, Delivery, Identifier, Op, RowSet};
 use crate::plan::Naming;
-use crate::state::{Batch, Event, Reject, RejectLog, StateWriter};
+use crate::state::{Batch, Event, LEASE_ENDED, Reject, RejectLog, StateWriter};
 
 /// So many single identifiers refused without one taken in between are no matter of single identifiers.
 const SUSPECTS_MAX: usize = 10;
@@ -332,14 +332,10 @@ impl<'a> Sender<'a> {
     }
 }
 
-/// Waits for an answer as long as the lease on the state is good. After that another process may send, so the
-/// request is given up, and what it was about is in doubt.
-pub(super) async fn within_lease(state: &StateWriter, asked: impl Future<Output = Reply>) -> Answer {
-    let reply = match state.lease_left() {
-        None => return asked.await.answer,
-        Some(left) => tokio::time::timeout(left, asked).await,
-    };
-    reply.map_or_else(|_| Answer::NoAnswer("the lease on the state ended".to_owned()), |reply| reply.answer)
+/// The answer to a request that is given up when the lease on the state ends: then it is in doubt.
+async fn within_lease(state: &StateWriter, asked: impl Future<Output = Reply>) -> Answer {
+    let reply = state.within_lease(asked).await;
+    reply.map_or_else(|| Answer::NoAnswer(LEASE_ENDED.to_owned()), |reply| reply.answer)
 }
 
 impl Suspect {

@@ -364,6 +364,12 @@ pub(super) fn sql_hint(error: &SqlError) -> Option<String> {
                 .to_owned()
         }
         Trouble::Query => "nobody was added or removed. Try the query in a client of the database".to_owned(),
+        Trouble::TypeGuess(column) => {
+            let column = column.as_deref().unwrap_or("id");
+            format!(
+                "nobody was added or removed. Cast the column to text in the query, so that every row has the same type: `select cast({column} as text) as {column} ...`; for a file that DuckDB reads, add `all_varchar = true` to `read_csv`, or name the types in `columns`"
+            )
+        }
         Trouble::Writes => "a source is only read: the query must not write".to_owned(),
         Trouble::Lend(_) => {
             "nobody was added or removed. The driver must put rows into temporary tables in bulk, as those of DuckDB \

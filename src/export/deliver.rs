@@ -25,7 +25,7 @@ use crate::config::Retry;
 use crate::connector::backoff;
 use crate::connector::heap::{Answer, Call, Fit, Heap, PersonKey};
 use crate::model::{Clock, ExportId};
-use crate::state::{Awaited, Event, IdentityMap, Journal, Reject, StateWriter};
+use crate::state::{Awaited, Event, IdentityMap, Journal, LEASE_ENDED, Reject, StateWriter};
 
 /// How often what is settled is put on disk.
 const CHECKPOINT: Duration = Duration::from_secs(5);
@@ -230,7 +230,9 @@ impl<'a> Lane<'a> {
         for attempt in 1..=self.retry.attempts.max(1) {
             self.interrupt.check()?;
             self.state.check_lease()?;
-            let answer = self.heap.send(batch.call, body.clone()).await;
+            let asked = self.heap.send(batch.call, body.clone());
+            let answer = self.state.within_lease(asked).await;
+            let answer = answer.unwrap_or_else(|| Answer::NoAnswer(LEASE_ENDED.to_owned()));
             self.note(batch.call, part.len(), &answer)?;
             if matches!(answer, Answer::Unavailable(_) | Answer::NoAnswer(_)) {
                 reserved.count_again(part.clone());

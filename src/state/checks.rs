@@ -6,6 +6,8 @@
 //!
 //! What a finding means is decided by `targeting`; here it is only written down and read.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::version::number_of;
@@ -79,13 +81,15 @@ pub struct CheckFinding {
     /// What it is about: the segment itself if empty, or a campaign, say.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub about: String,
+    /// The name of the evidence that shows it.
+    pub evidence: String,
     /// How bad it is.
     pub level: Level,
     /// It, in words.
     pub text: String,
     /// The first check that found it.
     pub since: Stamp,
-    /// The last check before that, which did not.
+    /// The last check before that which saw the evidence, and did not find it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fine_at: Option<Stamp>,
 }
@@ -154,9 +158,12 @@ pub struct Check {
     pub in_step_at: Option<Stamp>,
     /// What it found.
     pub findings: Vec<CheckFinding>,
-    /// What earlier checks found and this one could not ask about.
+    /// What earlier checks found, and whose evidence this one did not see.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unasked: Vec<CheckFinding>,
+    /// When each kind of evidence was last seen, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub seen: BTreeMap<String, Stamp>,
     /// The segment, when it was last seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segment: Option<SeenSegment>,
@@ -248,6 +255,7 @@ mod tests {
             in_step_at: Some(stamp),
             findings: Vec::new(),
             unasked: Vec::new(),
+            seen: BTreeMap::new(),
             segment: None,
             size: None,
             expectations: vec![Expectation { day: "2026-11-25".to_owned(), least: 1, most: 2 }],

@@ -396,6 +396,9 @@ impl Drop for StateWriter {
     }
 }
 
+/// Why a request has no answer that was given up by [`StateWriter::within_lease`].
+pub const LEASE_ENDED: &str = "the lease on the state ended";
+
 impl StateWriter {
     /// Takes the state, and makes it if there is none.
     ///
@@ -443,6 +446,15 @@ impl StateWriter {
     #[must_use]
     pub fn lease_left(&self) -> Option<Duration> {
         self.lease.left()
+    }
+
+    /// Waits for something as long as the lease is good. After that another process may write, so a request must be
+    /// given up. None: the lease ended first.
+    pub async fn within_lease<T>(&self, asked: impl Future<Output = T>) -> Option<T> {
+        match self.lease_left() {
+            None => Some(asked.await),
+            Some(left) => tokio::time::timeout(left, asked).await.ok(),
+        }
     }
 
     /// The reading half.

@@ -7,6 +7,19 @@ use crate::connector::braze::rest::Messaging;
 use crate::model::{Identifier, Kind, Timestamp};
 use crate::state::{Level, SeenSize};
 
+/// Names of evidence: what Braze lists under the segment's name or id, its filters, its size where it could be
+/// compared, the canaries, and the recorded membership. A campaign or Canvas has the name that the config gives it.
+pub(super) const SEGMENT: &str = "segment";
+pub(super) const FILTERS: &str = "filters";
+pub(super) const SIZE: &str = "its size";
+pub(super) const CANARIES: &str = "canaries";
+pub(super) const RECORD: &str = "record";
+
+/// The name of what Braze tells of a single object, which is not the same as that it is listed.
+pub(super) fn details_of(what: &str) -> String {
+    format!("{what}, details")
+}
+
 /// Something that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -14,7 +27,7 @@ pub struct Finding {
     pub what: What,
     /// The first check that found it.
     pub since: Timestamp,
-    /// The last check before that, which did not.
+    /// The last check before that which saw the evidence, and did not find it.
     pub fine_at: Option<Timestamp>,
 }
 
@@ -166,6 +179,32 @@ impl What {
             Self::TargetUntold => "target_untold",
             Self::SegmentEdited(_) => "segment_edited",
             Self::UseEdited(..) => "use_edited",
+        }
+    }
+
+    /// The evidence that shows it, by a stable name. A check that did not see this evidence says nothing of it.
+    #[must_use]
+    pub fn evidence(&self) -> String {
+        match self {
+            Self::SegmentMissing(_) | Self::SegmentAmbiguous { .. } => SEGMENT.to_owned(),
+            Self::SegmentArchived(_) | Self::SegmentRenamed { .. } | Self::SegmentEdited(_) => {
+                details_of(SEGMENT)
+            }
+            Self::FilterLacks { .. } | Self::FilterHas(_) | Self::FilterUntold | Self::FilterBySize => {
+                FILTERS.to_owned()
+            }
+            Self::SizeLow(_) | Self::SizeHigh(_) | Self::SizeUntold(_) => SIZE.to_owned(),
+            Self::CanaryUnknown(_) => CANARIES.to_owned(),
+            Self::CanaryAbsent(_) | Self::TargetUntold => RECORD.to_owned(),
+            Self::UseMissing(target) | Self::UseAmbiguous(target, _) => target.to_string(),
+            Self::UseArchived(target)
+            | Self::UseDraft(target)
+            | Self::UseStopped(target, _)
+            | Self::UseUntagged(target, _)
+            | Self::UseRenamed(target, _)
+            | Self::UseEdited(target, _) => details_of(&target.to_string()),
+            Self::Untold { about, .. } if about.is_empty() => SEGMENT.to_owned(),
+            Self::Untold { about, .. } => about.clone(),
         }
     }
 

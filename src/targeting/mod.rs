@@ -22,6 +22,8 @@ pub use expect::{Expected, expected};
 pub use finding::{Compared, Finding, SizeUntold, Target, Trouble, What};
 pub use gather::Asking;
 
+use std::collections::BTreeSet;
+
 use crate::config::{Config, Named, Segment};
 use crate::connector::braze::KeyKind;
 use crate::connector::braze::rest::{Messaging, RestError};
@@ -30,6 +32,7 @@ use crate::state::{
     Check, CheckFinding, CheckVerdict, Level, Marks, SeenSegment, SeenUse, Stamp, StateError, StateReader,
     StateWriter,
 };
+use finding::{CANARIES, FILTERS, RECORD, SEGMENT, SIZE, details_of};
 use gather::{Evidence, Found};
 use judge::{Case, CohortName, Judged};
 
@@ -161,7 +164,7 @@ fn dated(what: &What, last: Option<&Check>, now: Timestamp) -> Finding {
     });
     let (since, fine_at) = match earlier {
         Some(earlier) => (earlier.since.0, earlier.fine_at.map(|at| at.0)),
-        None => (now, last.map(|last| last.at.0)),
+        None => (now, last.and_then(|last| last.seen.get(&what.evidence())).map(|at| at.0)),
     };
     Finding { what: what.clone(), since, fine_at }
 }
@@ -180,14 +183,16 @@ fn remembered(case: &Case<'_>, evidence: &Evidence, judged: &Judged, findings: &
     let verdict = verdict(findings);
     let is_same = last.filter(|last| last.verdict == verdict);
     let found: Vec<CheckFinding> = findings.iter().map(to_state).collect();
-    let is_untold = findings.iter().any(|finding| matches!(finding.what, What::Untold { .. }));
-    let unasked = match last {
-        Some(last) if is_untold => {
-            let before = last.findings.iter().chain(&last.unasked);
-            before.filter(|before| is_worth(before, &found)).cloned().collect()
-        }
-        _ => Vec::new(),
-    };
+    let seen_now = seen_evidence(evidence, findings);
+    let wanted = wanted_evidence(evidence);
+    let before = last.into_iter().flat_map(|last| last.findings.iter().chain(&last.unasked));
+    let unasked = before
+        .filter(|before| wanted.contains(&before.evidence) && !seen_now.contains(&before.evidence))
+        .filter(|before| is_worth(before, &found));
+    let unasked = unasked.cloned().collect();
+    let mut seen = last.map(|last| last.seen.clone()).unwrap_or_default();
+    seen.retain(|evidence, _| wanted.contains(evidence));
+    seen.extend(seen_now.into_iter().map(|evidence| (evidence, now)));
     Check {
         number: last.map_or(1, |last| last.number + 1),
         at: now,
@@ -199,11 +204,51 @@ fn remembered(case: &Case<'_>, evidence: &Evidence, judged: &Judged, findings: &
         },
         findings: found,
         unasked,
+        seen,
         segment: seen_segment(evidence, judged, last),
         size: judged.size.clone().or_else(|| last.and_then(|last| last.size.clone())),
         expectations: judge::expectations(case),
         uses: seen_uses(evidence, last),
     }
+}
+
+/// The evidence that a segment can have.
+fn wanted_evidence(evidence: &Evidence) -> BTreeSet<String> {
+    let own = [SEGMENT, FILTERS, SIZE, CANARIES, RECORD].map(str::to_owned);
+    let uses = evidence.uses.iter().map(|one| about(one.of, &one.named));
+    let uses = uses.flat_map(|about| [details_of(&about), about]);
+    own.into_iter().chain([details_of(SEGMENT)]).chain(uses).collect()
+}
+
+/// The evidence that this check really saw: what could not be asked, or could not be compared, is not among it.
+fn seen_evidence(evidence: &Evidence, findings: &[Finding]) -> BTreeSet<String> {
+    let has = |is_it: fn(&What) -> bool| findings.iter().any(|finding| is_it(&finding.what));
+    let mut seen = BTreeSet::from([RECORD.to_owned()]);
+    if let Ok(found) = &evidence.segment {
+        seen.insert(SEGMENT.to_owned());
+        if matches!(found, Found::One(_)) {
+            seen.insert(details_of(SEGMENT));
+            if !has(|what| matches!(what, What::FilterUntold | What::FilterBySize)) {
+                seen.insert(FILTERS.to_owned());
+            }
+        }
+    }
+    if matches!(evidence.sizes, Some(Ok(_))) && !has(|what| matches!(what, What::SizeUntold(_))) {
+        seen.insert(SIZE.to_owned());
+    }
+    if evidence.unknown.is_ok() {
+        seen.insert(CANARIES.to_owned());
+    }
+    for one in &evidence.uses {
+        let about = about(one.of, &one.named);
+        if matches!(one.found, Ok(Found::One(_))) {
+            seen.insert(details_of(&about));
+        }
+        if one.found.is_ok() {
+            seen.insert(about);
+        }
+    }
+    seen
 }
 
 /// Whether an earlier finding must be kept in mind while it cannot be asked about.
@@ -216,6 +261,7 @@ fn to_state(finding: &Finding) -> CheckFinding {
     CheckFinding {
         code: finding.what.code().to_owned(),
         about: finding.what.about(),
+        evidence: finding.what.evidence(),
         level: finding.what.level(),
         text: finding.what.to_string(),
         since: Stamp(finding.since),

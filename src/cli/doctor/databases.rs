@@ -86,7 +86,7 @@ pub(super) fn failed(error: &SqlError, findings: &mut Findings) {
         Trouble::Credentials | Trouble::Certificate => "credentials",
         Trouble::Permission | Trouble::RowSecurity | Trouble::Writes => "permission",
         Trouble::MissingColumn { .. } | Trouble::DuplicateColumn(_) => "columns",
-        Trouble::Query | Trouble::Lend(_) => "query",
+        Trouble::Query | Trouble::TypeGuess(_) | Trouble::Lend(_) => "query",
         Trouble::Unreachable | Trouble::Broken | Trouble::Timeout | Trouble::Stopped | Trouble::Local => {
             "reach"
         }

@@ -96,7 +96,7 @@ impl<'a> Session<'a> {
         self.bind(&mut statement, source)?;
         let paths: Vec<[Box<str>; 1]> = columns.iter().map(|name| [name.clone()]).collect();
         let place = format!("query of {}", self.name);
-        self.within_time(&mut statement, |session, statement| {
+        let read = self.within_time(&mut statement, |session, statement| {
             let begun = Instant::now();
             let batches = statement.execute().map_err(|e| session.error(&e, Trouble::Query))?;
             let mut rows = 0;
@@ -114,7 +114,8 @@ impl<'a> Session<'a> {
                 }
             }
             Ok(rows)
-        })
+        });
+        read.map_err(|error| error.or_type_guess(columns))
     }
 
     fn statement(&mut self, sql: &str) -> Result<ManagedStatement, SqlError> {

@@ -9,6 +9,11 @@ use crate::model::ConnectionName;
 /// Longest message of a server that is repeated, in characters.
 const MESSAGE_LEN_MAX: usize = 300;
 
+/// What messages of drivers contain when a column's type was taken from its first rows: SQLite's; DuckDB's for CSV and
+/// JSON files, and for tables of SQLite.
+const TYPE_GUESS_SIGNS: [&str; 5] =
+    ["type mismatch in column", "auto-detect", "auto_detect", "sample_size", "invalid type in column"];
+
 /// What kind of trouble it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
@@ -26,6 +31,8 @@ pub enum Trouble {
     RowSecurity,
     /// The query is wrong.
     Query,
+    /// The driver took the type of a column from its first rows, and a later row has another type.
+    TypeGuess(Option<String>),
     /// The query would have written.
     Writes,
     /// A table that is lent to the database is not taken.
@@ -107,6 +114,26 @@ impl SqlError {
         Self::new(database, trouble, message)
     }
 
+    /// The same error, as a [`Trouble::TypeGuess`] if its message says so. `columns` are those of the query.
+    pub(super) fn or_type_guess(self, columns: &[Box<str>]) -> Self {
+        let message = self.message.to_ascii_lowercase();
+        let may_be = matches!(self.trouble, Trouble::Query | Trouble::Broken);
+        if !may_be || !TYPE_GUESS_SIGNS.iter().any(|sign| message.contains(sign)) {
+            return self;
+        }
+        // SQLite's driver counts columns from 0; DuckDB names them.
+        let place = message
+            .split_once("mismatch in column ")
+            .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<usize>().ok());
+        let named = |name: &&Box<str>| {
+            let name = name.to_ascii_lowercase();
+            message.contains(&format!("column \"{name}\"")) || message.contains(&format!("column {name} "))
+        };
+        let column = place.and_then(|place| columns.get(place)).or_else(|| columns.iter().find(named));
+        let column = column.map(|name| escaped(name).into_owned());
+        Self { trouble: Trouble::TypeGuess(column), ..self }
+    }
+
     fn text(&self) -> String {
         let (database, message) = (&self.database, &self.message);
         match &self.trouble {
@@ -121,6 +148,12 @@ impl SqlError {
                 format!("row-level security hides rows from the user in database `{database}`: {message}")
             }
             Trouble::Query => format!("database `{database}` refuses the query: {message}"),
+            Trouble::TypeGuess(column) => {
+                let column = column.as_ref().map_or("a column".to_owned(), |name| format!("column `{name}`"));
+                format!(
+                    "the driver of database `{database}` took the type of {column} from its first rows, and a later row has another type: {message}"
+                )
+            }
             Trouble::Writes => format!("the query would write to database `{database}`: {message}"),
             Trouble::Lend(table) => {
                 format!("database `{database}` does not take the table `{table}`: {message}")
