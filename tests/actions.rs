@@ -89,6 +89,56 @@ fn properties_come_from_columns() {
     assert_eq!(recipient["trigger_properties"], json!({ "total": "70", "who": "user-10" }));
 }
 
+/// A user gets at most 32 KiB of properties, each value at most 4 KiB. What is left out is counted, also when a saved
+/// plan sends it.
+#[test]
+fn properties_over_the_limits_are_left_out_and_counted() {
+    let names: Vec<String> = (0..10).map(|n| format!("p{n}")).collect();
+    let columns: Vec<String> = names.iter().map(|name| format!("{name}: {name}")).collect();
+    let (w, sandbox) = filled(&enter(&format!(", properties: {{ {} }}", columns.join(", "))));
+    let row = |who: &str, len: usize| format!("{who},{}\n", vec!["x".repeat(len); 10].join(","));
+    let mut text = format!("identity,{}\n", names.join(","));
+    (0..10).for_each(|n| text += &row(&format!("user-{n}"), 5_000));
+    // Ten values of 4,000 bytes are more than 32 KiB; 5,000 bytes are too long for a value; 10 bytes are fine.
+    w.write("carts.csv", text + &row("many", 4_000) + &row("long", 5_000) + &row("fine", 10));
+    let says = [
+        "on_enter: property `p0` left out for 1 user: a value is at most 4 KiB, all values of a user 32 KiB",
+        "property `p8` left out for 2 users",
+    ];
+    w.run(&["plan"]).expect(0).says(&says);
+    let plan = w.run(&["plan", "--format", "json"]).expect(0).json();
+    let left_out = |n: usize| json!(if n < 8 { 1 } else { 2 });
+    let expected: Value = names.iter().enumerate().map(|(n, name)| (name.clone(), left_out(n))).collect();
+    assert_eq!(plan["cohorts"][0]["actions"]["each"][0]["properties_left_out"], expected);
+    w.run(&["plan", "--out", "saved"]).expect(0);
+    w.run(&["reconcile", "--plan", "saved"]).expect(0).says(&says);
+    let lens = |who: &str| {
+        let all = sends(&sandbox);
+        let mut all = all.iter().flat_map(|send| send["recipients"].as_array().unwrap());
+        let one = all.find(|one| one["external_user_id"] == who).unwrap();
+        let properties = one["trigger_properties"].as_object().cloned().unwrap_or_default();
+        properties.values().map(|value| value.as_str().unwrap().len()).collect::<Vec<_>>()
+    };
+    assert_eq!((lens("many"), lens("long"), lens("fine")), (vec![4_000; 8], vec![], vec![10; 10]));
+}
+
+/// A request holds at most 512 KiB of properties.
+#[test]
+fn properties_of_a_request_are_limited() {
+    let names: Vec<String> = (0..5).map(|n| format!("p{n}")).collect();
+    let columns: Vec<String> = names.iter().map(|name| format!("{name}: {name}")).collect();
+    let (w, sandbox) = filled(&enter(&format!(", properties: {{ {} }}", columns.join(", "))));
+    let rows = users(50).map(|who| format!("{who},{}\n", vec!["x".repeat(4_000); 5].join(",")));
+    w.write("carts.csv", format!("identity,{}\n{}", names.join(","), rows.collect::<String>()));
+    w.write("sync.yaml", w.read("sync.yaml") + "    guard: { max_added: 1000% }\n");
+    let run = w.run(&["reconcile"]).expect(0).says(&["for 40 people"]);
+    assert!(!run.stdout.contains("left out"), "{run:?}");
+    let each: Vec<usize> =
+        sends(&sandbox).iter().map(|send| send["recipients"].as_array().unwrap().len()).collect();
+    assert_eq!(each, [26, 14], "26 times 20,010 bytes are less than 512 KiB, and 27 times are more");
+    assert_eq!(people(&sandbox), sorted(users(50).skip(10)));
+}
+
 #[test]
 fn a_lost_answer_is_told_and_never_sent_twice() {
     for fault in [json!("lose_answer"), json!({ "status": 503 })] {

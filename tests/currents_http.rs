@@ -116,6 +116,31 @@ fn the_door_answers_as_braze_needs_it() {
     assert_eq!(watch.stop(), 0);
 }
 
+/// A small body can hold millions of elements that are no events: they are one reject with a count.
+#[test]
+fn many_elements_that_are_no_events_are_one_reject() {
+    let (w, sandbox) = scene("", "");
+    let watch = watch(&w);
+    let event = r#"{"event_type":"never.seen.Before","id":"good","time":1767225600,"user":{"user_id":"b1"}}"#;
+    let body = format!("[{}{}{event}]", "7,".repeat(100_000), "{},".repeat(50_000));
+    assert_eq!(ask(&watch, Some(TOKEN), &body), 200);
+    assert_eq!(ask(&watch, Some(TOKEN), "[8]"), 200);
+    let counted = |reason: &str| {
+        watch.metric(&format!("syncline_export_rejects_total{{export=\"posted\",reason=\"{reason}\"}}"))
+    };
+    until("all is counted", || counted("not_an_object") == 100_001.0 && counted("no_event_type") == 50_000.0);
+    assert_eq!(keys(&sandbox), BTreeSet::from(["good".to_owned()]));
+    assert_eq!(watch.stop(), 0);
+    let rejects: Vec<Value> =
+        w.read_all(".syncline/rejects").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |reason: &str| {
+        let some = rejects.iter().filter(|reject| reject["reason"] == reason);
+        some.map(|reject| (reject["event"].clone(), reject["count"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(of("not_an_object"), [(json!("7"), json!(100_000)), (json!("8"), Value::Null)]);
+    assert_eq!(of("no_event_type"), [(json!("{}"), json!(50_000))]);
+}
+
 #[test]
 fn what_is_acknowledged_is_in_heap_once_kills_included() {
     let (w, sandbox) = scene("    batch: 50\n", "");

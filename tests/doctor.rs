@@ -166,8 +166,9 @@ fn a_clock_that_is_off_is_told() {
             line.clear();
         }
         reader.read_exact(&mut vec![0; len]).unwrap();
-        let answer =
-            "HTTP/1.1 201 Created\r\ndate: Sat, 01 Jan 2022 00:00:00 GMT\r\ncontent-length: 2\r\n\r\n{}";
+        let body = r#"{"message":"success"}"#;
+        let head = "HTTP/1.1 201 Created\r\ndate: Sat, 01 Jan 2022 00:00:00 GMT";
+        let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         reader.into_inner().write_all(answer.as_bytes()).unwrap();
     });
     let w = Workspace::new();
@@ -208,4 +209,25 @@ segments: [ { id: win_back, connection: braze, segment: { name: Win back }, incl
     command.env("TEST_REST_KEY", "wr0ng-key");
     let told = run(command).expect(11).says(&["check `rest_api_key:` of connection `braze`"]);
     assert!(!told.stdout.contains("wr0ng-key"));
+}
+
+/// The cohort import and `/users/track` have limits of their own: one that is used up says nothing of the other.
+#[test]
+fn limits_are_told_by_endpoint() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "    rest_api_key: { env: TEST_REST_KEY }\n");
+    let attribute = cohort_entry("trials", "    deliver: attribute\n");
+    w.write("sync.yaml", w.read("sync.yaml") + &attribute);
+    w.source("carts", users(1)).source("trials", users(1));
+    let told = w.run(&["doctor"]).expect(0).says(&[
+        "cohort import: 249,999 of 250,000 requests of this hour are left",
+        "`/users/track`: 2,999 requests left until ",
+    ]);
+    assert_eq!(told.stdout.matches("250,000").count(), 1, "{told:?}");
+    sandbox.faults(r#"[{"on": "users_track", "times": 0, "do": {"reply": {"status": 429}}}]"#);
+    w.run(&["doctor"]).says(&[
+        "ok Braze answers, and takes the keys (cohort import)",
+        "requests of this hour are left",
+        "`/users/track`: Braze takes no more requests for now",
+    ]);
 }

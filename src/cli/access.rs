@@ -71,6 +71,12 @@ fn import_keys(name: &ConnectionName, braze: &Braze) -> Result<Option<ImportKeys
     Ok(Some(ImportKeys { data_import, partner_api }))
 }
 
+/// Whether a cohort of this connection is delivered as an attribute.
+pub(super) fn has_attributes(config: &Config, name: &ConnectionName) -> bool {
+    let mut cohorts = config.cohorts.iter().filter(|cohort| cohort.to == *name);
+    cohorts.any(|cohort| KeyKind::of(&cohort.delivery) == KeyKind::Rest)
+}
+
 /// Whether a segment of this connection is to be checked.
 pub(super) fn has_segments(config: &Config, name: &ConnectionName) -> bool {
     config.segments.iter().any(|segment| segment.connection == *name)

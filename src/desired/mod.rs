@@ -25,7 +25,7 @@ mod told;
 mod walk;
 
 pub use overlay::Overlay;
-pub use properties::properties;
+pub use properties::{PROPERTIES_LEN_MAX, UserProperties, VALUE_LEN_MAX, properties};
 pub use pushed::{Pushed, Unpushed, database, pushdown_of, pushed, table_of};
 pub use rejects::Rejects;
 pub use sort::SortedSet;

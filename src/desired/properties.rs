@@ -1,7 +1,7 @@
 //! Properties of some members, from the columns of their source, which is read once more for them.
 //!
 //! A property is the text of a scalar: a number as it is stored, `true`, a date in ISO 8601. A value among `null_values`
-//! is none. A value that is no scalar or too long is left out, and a warning in the log counts such values.
+//! is none. A value that is no scalar or too long is left out, and its property is named beside the others.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,13 +12,20 @@ use crate::matching::Matcher;
 use crate::model::{Field, Fields, Identifier, NonIdentifier};
 use crate::state::{Asked, Owners, StateError};
 
-/// Longest value of a property in bytes, and the most of all properties of one user. Braze takes 50 KB for a user
-/// (Braze, `/campaigns/trigger/send`, `trigger_properties`), names and JSON included.
-const VALUE_LEN_MAX: usize = 4 << 10;
-const PROPERTIES_LEN_MAX: usize = 32 << 10;
+/// Longest value of a property in bytes.
+pub const VALUE_LEN_MAX: usize = 4 << 10;
+/// Most bytes of all properties of one user, names included. Braze takes 50 KB for a user, with JSON (Braze,
+/// `/campaigns/trigger/send`, `trigger_properties`).
+pub const PROPERTIES_LEN_MAX: usize = 32 << 10;
 
-/// Texts by the names of properties.
-type Properties = BTreeMap<String, String>;
+/// The properties of one user.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UserProperties {
+    /// Texts by the names of properties.
+    pub values: BTreeMap<String, String>,
+    /// Properties that have a value which cannot be sent.
+    pub left_out: Vec<String>,
+}
 
 /// Rows that are put aside until their owners are asked for, many at a time.
 const ASIDE_MAX: usize = 20_000;
@@ -33,7 +40,7 @@ pub fn properties(
     from: From<'_>,
     columns: &BTreeMap<String, String>,
     wanted: impl Fn(Identifier<'_>) -> bool,
-) -> Result<HashMap<Box<[u8]>, Properties>, DesiredError> {
+) -> Result<HashMap<Box<[u8]>, UserProperties>, DesiredError> {
     let matcher = Matcher::new(&cohort.rules, cohort.source.null_values(), &cohort.delivery);
     let mut asked: Vec<Box<str>> = matcher.columns().to_vec();
     let mut places = Vec::new();
@@ -49,7 +56,6 @@ pub fn properties(
     let mut picker = Picker {
         matcher: &matcher,
         null_values: cohort.source.null_values(),
-        left_out: BTreeMap::new(),
         places,
         wanted,
         owners: owners.as_ref(),
@@ -64,12 +70,6 @@ pub fn properties(
         read?;
         picker.settle();
     }
-    for (property, users) in &picker.left_out {
-        tracing::warn!(
-            cohort = %cohort.id, property, users,
-            "values of a property were left out: they are lists, objects, not UTF-8, or longer than {VALUE_LEN_MAX} bytes"
-        );
-    }
     let found = picker.found.into_iter().map(|(who, (_, properties))| (who, properties)).collect();
     picker.failed.map_or(Ok(found), |error| Err(error.into()))
 }
@@ -77,35 +77,35 @@ pub fn properties(
 struct Picker<'a, W> {
     matcher: &'a Matcher,
     null_values: &'a [String],
-    /// Values that could not be taken, by the name of the property.
-    left_out: BTreeMap<&'a str, u64>,
     /// The properties, and where they are among the fields.
     places: Vec<(&'a str, usize)>,
     wanted: W,
     owners: Option<&'a Owners>,
     /// Rows of devices and aliases that the identity map may know.
-    aside: Vec<(Asked, u64, Box<[u8]>, Properties)>,
+    aside: Vec<(Asked, u64, Box<[u8]>, UserProperties)>,
     rows: u64,
     packed: Vec<u8>,
     /// What was found, and in which row.
-    found: HashMap<Box<[u8]>, (u64, Properties)>,
+    found: HashMap<Box<[u8]>, (u64, UserProperties)>,
     failed: Option<StateError>,
 }
 
 impl<W: Fn(Identifier<'_>) -> bool> Picker<'_, W> {
-    fn properties(&mut self, fields: &impl Fields) -> Properties {
-        let (mut properties, mut len) = (Properties::new(), 0);
+    fn properties(&self, fields: &impl Fields) -> UserProperties {
+        let (mut properties, mut len) = (UserProperties::default(), 0);
         for (name, place) in &self.places {
             let field = fields.field(*place);
             let text = field.text().map(std::str::from_utf8);
             match text {
                 Some(Ok(text)) if is_null(text, self.null_values) => {}
-                Some(Ok(text)) if text.len() <= VALUE_LEN_MAX && len + text.len() <= PROPERTIES_LEN_MAX => {
+                Some(Ok(text))
+                    if text.len() <= VALUE_LEN_MAX && len + name.len() + text.len() <= PROPERTIES_LEN_MAX =>
+                {
                     len += name.len() + text.len();
-                    properties.insert((*name).to_owned(), text.to_owned());
+                    properties.values.insert((*name).to_owned(), text.to_owned());
                 }
                 None if is_nothing(field) => {}
-                _ => *self.left_out.entry(name).or_default() += 1,
+                _ => properties.left_out.push((*name).to_owned()),
             }
         }
         properties
@@ -146,7 +146,12 @@ fn is_nothing(field: Field<'_>) -> bool {
 }
 
 /// Keeps what a row says of somebody, unless a later one has been heard.
-fn keep(found: &mut HashMap<Box<[u8]>, (u64, Properties)>, packed: &[u8], row: u64, properties: Properties) {
+fn keep(
+    found: &mut HashMap<Box<[u8]>, (u64, UserProperties)>,
+    packed: &[u8],
+    row: u64,
+    properties: UserProperties,
+) {
     if found.get(packed).is_none_or(|(last, _)| *last < row) {
         found.insert(packed.into(), (row, properties));
     }

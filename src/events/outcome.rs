@@ -185,6 +185,12 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether it is no event at all: nothing in it could be used, whatever the settings.
+    #[must_use]
+    pub fn is_shapeless(self) -> bool {
+        matches!(self, Self::NotJson | Self::NotAnObject | Self::NoEventType)
+    }
+
     /// Every reason.
     pub const ALL: [Self; 14] = [
         Self::NotJson,

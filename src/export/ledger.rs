@@ -180,8 +180,9 @@ impl Ledger {
 
     /// Something cannot be used.
     pub(super) fn reject(&mut self, reject: &Reject<'_>) -> Result<(), StateError> {
-        *self.tally.rejected.entry(reject.reason.to_owned()).or_default() += 1;
-        self.record.count("rejected", 1);
+        let count = reject.count.unwrap_or(1);
+        *self.tally.rejected.entry(reject.reason.to_owned()).or_default() += count;
+        self.record.count("rejected", count);
         self.is_changed = true;
         self.rejects.push(&reject.line())
     }

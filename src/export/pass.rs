@@ -192,7 +192,12 @@ async fn piped_on(
     let of_thread = shared.clone();
     let reader = tokio::task::spawn_blocking(contained_as_here(move || {
         let known = Known::new(&of_thread.means.identity, of_thread.means.clock);
-        let taking = Taking { known, ledger: &of_thread.ledger, tally: Tally::default().into() };
+        let taking = Taking {
+            known,
+            ledger: &of_thread.ledger,
+            tally: Tally::default().into(),
+            shapeless: Default::default(),
+        };
         feed(&of_thread, &taking, &mut out)?;
         taking.flush()?;
         Ok(out.finish()?)

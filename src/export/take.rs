@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use super::Tally;
 use super::batch::{Closed, Origin, Output};
 use super::halt::Halt;
 use super::ledger::{Ledger, locked};
-use crate::events::{Keys, Link, Mapped, Outcome, Owners};
+use crate::events::{Keys, Link, Mapped, Outcome, Owners, Reason};
 use crate::model::{Clock, Timestamp};
 use crate::state::{Awaited, Handle, IdentityMap, KeyKind, Reject, StateError};
 
@@ -143,6 +144,18 @@ pub(super) struct Taking<'a> {
     pub(super) known: Known<'a>,
     pub(super) ledger: &'a Mutex<Ledger>,
     pub(super) tally: RefCell<Tally>,
+    /// What is no event at all, by its reason, since the last flush. A body of a few megabytes can hold millions of
+    /// such elements: they become one reject with their number.
+    pub(super) shapeless: RefCell<BTreeMap<Reason, Shapeless>>,
+}
+
+/// The first of some elements that are no events, and how many there are.
+pub(super) struct Shapeless {
+    detail: String,
+    file: Option<String>,
+    line: u64,
+    event: String,
+    count: u64,
 }
 
 impl Taking<'_> {
@@ -185,6 +198,17 @@ impl Taking<'_> {
                 }
             }
             Outcome::Ignored(reason) => tally.ignored(reason.as_str()),
+            Outcome::Rejected(rejection) if rejection.reason.is_shapeless() => {
+                let mut shapeless = self.shapeless.borrow_mut();
+                let one = shapeless.entry(rejection.reason).or_insert_with(|| Shapeless {
+                    detail: rejection.detail,
+                    file: place.file.map(str::to_owned),
+                    line: place.line,
+                    event: (place.event)(),
+                    count: 0,
+                });
+                one.count += 1;
+            }
             Outcome::Rejected(rejection) => {
                 let event = (place.event)();
                 locked(self.ledger).reject(&Reject {
@@ -210,7 +234,20 @@ impl Taking<'_> {
 
     /// Hands over what was counted, and tells whether the map could be read.
     pub(super) fn flush(&self) -> Result<(), StateError> {
-        locked(self.ledger).add(self.tally.take());
+        let mut ledger = locked(self.ledger);
+        ledger.add(self.tally.take());
+        for (reason, one) in self.shapeless.take() {
+            ledger.reject(&Reject {
+                reason: reason.as_str(),
+                detail: &one.detail,
+                file: one.file.as_deref(),
+                line: Some(one.line),
+                event: Some(&one.event),
+                count: (one.count > 1).then_some(one.count),
+                ..Reject::default()
+            })?;
+        }
+        drop(ledger);
         self.known.check()
     }
 }

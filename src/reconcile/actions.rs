@@ -167,6 +167,15 @@ pub struct OneAction {
     pub too_many: bool,
 }
 
+impl OneAction {
+    /// Properties that are left out of what is sent now, because their values are over the limits or no scalars, and
+    /// for how many users.
+    #[must_use]
+    pub fn left_out(&self) -> BTreeMap<&str, u64> {
+        left_out(&self.now)
+    }
+}
+
 impl ActionPlan {
     /// Whether nothing is to be done or written down.
     #[must_use]
@@ -269,6 +278,15 @@ fn plan(
     Ok(Some(ActionPlan { each, outbox, lost, new, is_changed }))
 }
 
+/// Properties with values that cannot be sent, and for how many users.
+fn left_out(dues: &[Due]) -> BTreeMap<&str, u64> {
+    let mut users = BTreeMap::new();
+    for property in dues.iter().flat_map(|due| &due.left_out) {
+        *users.entry(property.as_str()).or_default() += 1;
+    }
+    users
+}
+
 /// Looks up what is told of those who enter.
 fn fill(cohort: &Cohort, new: &mut [Due], inputs: Inputs<'_>) -> Result<(), PlanError> {
     let Some(action) = cohort.on_enter.as_ref().filter(|action| !action.properties.is_empty()) else {
@@ -285,7 +303,11 @@ fn fill(cohort: &Cohort, new: &mut [Due], inputs: Inputs<'_>) -> Result<(), Plan
     for due in new.iter_mut() {
         let mut packed = Vec::new();
         due.who.identifier().pack_into(&mut packed);
-        due.properties = found.remove(packed.as_slice()).unwrap_or_default();
+        let properties = found.remove(packed.as_slice()).unwrap_or_default();
+        (due.properties, due.left_out) = (properties.values, properties.left_out);
+    }
+    for (property, users) in left_out(new) {
+        tracing::warn!(cohort = %cohort.id, property, users, "values of a property are left out");
     }
     Ok(())
 }
@@ -331,7 +353,8 @@ impl Choice {
                 self.one.cooled += 1;
             } else if !known.contains(who) {
                 let (crossing, at) = (self.one.crossing, Stamp(self.now));
-                due.push(Due { crossing, who: who.clone(), at, properties: BTreeMap::new() });
+                let (who, properties, left_out) = (who.clone(), BTreeMap::new(), Vec::new());
+                due.push(Due { crossing, who, at, properties, left_out });
             }
         }
         due

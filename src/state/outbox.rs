@@ -62,6 +62,9 @@ pub struct Due {
     /// What is told of them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
+    /// Properties that have a value which cannot be sent, because of the limits or its type.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 /// Somebody for whom something was triggered.

@@ -34,6 +34,9 @@ pub struct Reject<'a> {
     /// The event, or the user, as Heap refused it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<&'a str>,
+    /// How many rejects this one stands for: itself, and those after it with the same reason. None: only itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
 }
 
 /// The rejects of one cohort, or one door, in one pass. The file appears with the first of them.

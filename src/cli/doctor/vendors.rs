@@ -9,11 +9,11 @@ use crate::cli::output::{count, counted};
 use crate::cli::{access, commands, environment};
 use crate::config::{Braze, Config, Endpoint, Export, ExportSource, Heap, Retry};
 use crate::connector::braze::rest::Rest;
-use crate::connector::braze::{self, Answer, Reply};
+use crate::connector::braze::{self, Answer, KeyKind, Reply};
 use crate::connector::currents::Storage;
 use crate::connector::heap;
 use crate::connector::http::HttpError;
-use crate::model::ConnectionName;
+use crate::model::{ConnectionName, timestamp_text};
 
 /// Longest wait for an answer's turn.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -51,9 +51,17 @@ async fn braze(config: &Config, name: &ConnectionName, settings: &Braze, finding
     findings.fine("secrets", which);
     match braze::Braze::new(settings, base, keys, environment::clock()) {
         Ok(braze) => {
-            let (reply, clock) = braze.greet().await;
-            answered(name, &reply, settings, findings);
-            findings.clock(clock);
+            // Each endpoint has its own key and its own limit. The REST key may be there for other requests only, and
+            // then need not have the permission `users.track`.
+            for kind in [KeyKind::DataImport, KeyKind::Rest] {
+                if kind == KeyKind::Rest && braze.has_import_keys() && !access::has_attributes(config, name) {
+                    continue;
+                }
+                if let Some((reply, clock)) = braze.greet(kind).await {
+                    answered(name, kind, &reply, settings, findings);
+                    findings.clock(clock);
+                }
+            }
         }
         Err(error) => findings.failed("reach", &error.into()),
     }
@@ -85,14 +93,18 @@ async fn rest(config: &Config, name: &ConnectionName, settings: &Braze, findings
     }
 }
 
-fn answered(name: &ConnectionName, reply: &Reply, settings: &Braze, findings: &mut Findings) {
+fn answered(name: &ConnectionName, kind: KeyKind, reply: &Reply, settings: &Braze, findings: &mut Findings) {
+    let (of, keys) = match kind {
+        KeyKind::DataImport => ("cohort import", "`data_import_key:` and `partner_api_key:`"),
+        KeyKind::Rest => ("`/users/track`", "`rest_api_key:` and its permission `users.track`"),
+    };
     let endpoint = format!("is the endpoint of connection `{name}` right, and may this machine reach it?");
     match &reply.answer {
-        Answer::Accepted => findings.fine("credentials", "Braze answers, and takes the keys"),
+        Answer::Accepted => findings.fine("credentials", format!("Braze answers, and takes the keys ({of})")),
         Answer::Unauthorized(message) => findings.wrong(
             "credentials",
-            format!("Braze refuses the keys: {message}"),
-            format!("check `data_import_key:` and `partner_api_key:` of connection `{name}`, its instance, and `partner:`"),
+            format!("Braze refuses the keys ({of}): {message}"),
+            format!("check {keys} of connection `{name}`, its instance, and `partner:`"),
         ),
         Answer::NotReached(why) | Answer::NoAnswer(why) => {
             findings.wrong("reach", format!("Braze does not answer: {why}"), endpoint);
@@ -103,27 +115,56 @@ fn answered(name: &ConnectionName, reply: &Reply, settings: &Braze, findings: &m
             "Braze is not well; https://braze.statuspage.io tells more",
         ),
         Answer::RateLimited(_) | Answer::Locked => {
-            findings.note("limits", "Braze is busy with others of this partner", "try again later");
+            findings.note("limits", format!("{of}: Braze takes no more requests for now"), "try again later");
         }
         // Braze answers so only when it has looked at the keys.
-        Answer::BadRequest(message) | Answer::AcceptedWithErrors { other: Some(message), .. } => findings.note(
-            "credentials",
-            format!("Braze answers and does not refuse the keys, but says: {message}"),
-            "the first pass will tell",
-        ),
+        Answer::BadRequest(message) | Answer::AcceptedWithErrors { other: Some(message), .. } => findings
+            .note(
+                "credentials",
+                format!("Braze answers and does not refuse the keys, but says: {message}"),
+                "the first pass will tell",
+            ),
         Answer::AcceptedWithErrors { .. } | Answer::TooLarge => {
-            findings.note("credentials", "Braze answers otherwise than it should", "the first pass will tell");
+            findings.note(
+                "credentials",
+                "Braze answers otherwise than it should",
+                "the first pass will tell",
+            );
         }
         Answer::Foreign(status, what) => {
-            findings.wrong("reach", format!("a proxy or another server answers for Braze: status {status}, {what}"), endpoint);
+            findings.wrong(
+                "reach",
+                format!("a proxy or another server answers for Braze: status {status}, {what}"),
+                endpoint,
+            );
         }
         Answer::Unexpected(status, message) => {
-            findings.wrong("reach", format!("whoever answers is not Braze: status {status}: {message}"), endpoint);
+            findings.wrong(
+                "reach",
+                format!("whoever answers is not Braze: status {status}: {message}"),
+                endpoint,
+            );
         }
     }
     if let Some(left) = reply.left {
-        let (left, all) = (count(left.requests), count(settings.requests_per_hour));
-        findings.fine("limits", format!("{left} of {all} requests of this hour are left"));
+        let requests = count(left.requests);
+        findings.fine(
+            "limits",
+            match kind {
+                KeyKind::DataImport => {
+                    let all = count(settings.requests_per_hour);
+                    format!("{of}: {requests} of {all} requests of this hour are left")
+                }
+                // Its window is of seconds; how many requests it has depends on the contract.
+                KeyKind::Rest => {
+                    format!(
+                        "{of}: {} left until {}",
+                        counted(left.requests, "request"),
+                        timestamp_text(left.until)
+                    )
+                }
+            },
+        );
     }
 }
 

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use crate::apply::Triggered;
 use crate::cli::output::{count, counted, yellow};
+use crate::desired::{PROPERTIES_LEN_MAX, VALUE_LEN_MAX};
+use crate::foreign::escaped;
 use crate::model::timestamp_text;
 use crate::reconcile::{ActionPlan, Asked, CohortReport, OneAction, StrangersPlan};
 use crate::state::Crossing;
@@ -96,7 +98,25 @@ fn one(one: &OneAction) -> Vec<String> {
     if parts.is_empty() {
         return Vec::new();
     }
-    vec![format!("  {} {} triggers {}: {}", yellow(">"), word(one.crossing), one.action, parts.join("; "))]
+    let line =
+        format!("  {} {} triggers {}: {}", yellow(">"), word(one.crossing), one.action, parts.join("; "));
+    std::iter::once(line).chain(left_out(one)).collect()
+}
+
+/// Properties that are left out of what is sent.
+fn left_out(one: &OneAction) -> Vec<String> {
+    let line = |(property, users): (&str, u64)| {
+        let users = counted(users, "user");
+        format!(
+            "  {} {}: property `{}` left out for {users}: a value is at most {} KiB, all values of a user {} KiB, and lists, objects and bytes cannot be sent",
+            yellow("!"),
+            word(one.crossing),
+            escaped(property),
+            VALUE_LEN_MAX >> 10,
+            PROPERTIES_LEN_MAX >> 10,
+        )
+    };
+    one.left_out().into_iter().map(line).collect()
 }
 
 fn lost(people: usize) -> Option<String> {
@@ -121,6 +141,7 @@ pub(super) fn done(cohort: &CohortReport) -> Vec<String> {
                 one.action
             ));
         }
+        lines.extend(left_out(one));
         let said = notice
             .iter()
             .chain(trouble)
@@ -153,6 +174,7 @@ pub(super) fn plan_json(actions: Option<&ActionPlan>) -> Value {
             "unreachable": one.unreachable,
             "first_fill": one.first_fill,
             "too_many": one.too_many,
+            "properties_left_out": one.left_out(),
         })
     };
     json!({ "each": actions.each.iter().map(one).collect::<Vec<_>>(), "unanswered": actions.lost.len() })
@@ -168,6 +190,7 @@ pub(super) fn done_json(cohort: &CohortReport) -> Value {
             "sent": done.sent,
             "unanswered": done.lost.len(),
             "rejected": done.rejected.len(),
+            "properties_left_out": one.left_out(),
             "notice": done.notice,
             "trouble": done.trouble,
         })

@@ -119,6 +119,12 @@ impl Braze {
         }
     }
 
+    /// Whether there are the keys of the cohort import.
+    #[must_use]
+    pub fn has_import_keys(&self) -> bool {
+        self.keys.import.is_some()
+    }
+
     /// What holds requests of this way back.
     #[must_use]
     pub fn gate(&self, delivery: &Delivery) -> &Gate {
@@ -174,21 +180,24 @@ impl Braze {
         }
     }
 
-    /// Tries the keys by a change of nobody, which Braze answers as it would any other. What it answered, and when
-    /// by its own clock. Without keys of the cohort import, that of the REST side is tried by attributes of nobody.
+    /// Tries a key by an empty change, which Braze answers like any other: of a cohort with the keys of the cohort
+    /// import, of attributes with the REST key. Returns the answer, and when it was sent by Braze's clock. None: there
+    /// is no such key.
     ///
     /// Source: the credential test of a partner in production; the documents have none.
-    pub async fn greet(&self) -> (Reply, Option<Timestamp>) {
-        let result = match (&self.keys.import, &self.keys.rest) {
-            (Some(keys), _) => self.http.post_json(&self.users_url, wire::nobody(keys)).await,
-            (None, Some(key)) => {
-                let nobody = br#"{"attributes":[]}"#.to_vec();
+    pub async fn greet(&self, kind: KeyKind) -> Option<(Reply, Option<Timestamp>)> {
+        let result = match kind {
+            KeyKind::DataImport => {
+                let keys = self.keys.import.as_ref()?;
+                self.http.post_json(&self.users_url, wire::nobody(keys)).await
+            }
+            KeyKind::Rest => {
+                let (key, nobody) = (self.keys.rest.as_ref()?, br#"{"attributes":[]}"#.to_vec());
                 self.http.post_as(&self.track_url, &Auth::Bearer(key.expose()), nobody).await
             }
-            (None, None) => return (self.no_key(&self.import_gate), None),
         };
         let sent_at = result.as_ref().ok().and_then(super::http::Answer::sent_at);
-        (answer::read(&result, &wire::Layout::default(), self.clock.now()), sent_at)
+        Some((answer::read(&result, &wire::Layout::default(), self.clock.now()), sent_at))
     }
 
     async fn import(&self, url: &str, body: Vec<u8>, layout: &wire::Layout) -> Reply {
