@@ -51,6 +51,7 @@ mod pooler;
 mod pushdown;
 mod readme;
 mod reconcile;
+mod retention;
 mod sandbox;
 mod saved_plans;
 mod secrets;

@@ -95,6 +95,7 @@ fn unequal(ours: &Config, theirs: &Config) -> Vec<Vec<String>> {
     part(ours.roots == theirs.roots, &["roots"]);
     part(ours.allow_endpoint == theirs.allow_endpoint, &["allow_endpoint"]);
     part(ours.memory_max == theirs.memory_max, &["memory"]);
+    part(ours.retention == theirs.retention, &["retention"]);
     part(ours.identity == theirs.identity, &["identity"]);
     part(ours.watch == theirs.watch, &["watch"]);
     let maps =

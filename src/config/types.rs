@@ -32,6 +32,8 @@ pub struct Config {
     pub allow_endpoint: Vec<String>,
     /// Bytes of memory that plans, saved plans and their changes may take in the process.
     pub memory_max: usize,
+    /// How long journal and rejects are kept.
+    pub retention: Duration,
     /// The Braze connections by name.
     pub braze: BTreeMap<ConnectionName, Braze>,
     /// The Heap connections by name.

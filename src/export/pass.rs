@@ -303,9 +303,13 @@ fn settle(shared: &Shared, report: &mut ExportReport) -> Result<(), StateError> 
             tracing::warn!("the identity map could not be tidied: {error}");
         }
         drop(identity);
-        report.waiting = locked(&shared.ledger).record.waiting_len();
+        let number = {
+            let ledger = locked(&shared.ledger);
+            report.waiting = ledger.record.waiting_len();
+            ledger.record.number
+        };
         let rejects_before = find::before(now, shared.export.rejects_kept);
-        if let Err(error) = state.tidy_export(&shared.export.id, rejects_before, now) {
+        if let Err(error) = state.tidy_export(&shared.export.id, number, rejects_before, now) {
             tracing::warn!(export = %shared.export.id, "the state could not be tidied: {error}");
         }
         Ok::<(), StateError>(())

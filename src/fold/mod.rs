@@ -144,7 +144,7 @@ fn commit(
         folded.used.push(file.clone());
     }
     folded.next_deadline = next_deadline(&after, incomplete_after);
-    if is_changed && let Err(error) = state.tidy_segments(heap, now) {
+    if is_changed && let Err(error) = state.tidy_segments(heap, after.number, now) {
         tracing::warn!(%heap, "what Heap has told could not be tidied: {error}");
     }
     Ok(())

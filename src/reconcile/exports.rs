@@ -111,6 +111,7 @@ pub async fn export(
             report.halt = Some(halt.clone());
         }
     }
+    tokio::task::block_in_place(|| super::end(&means.state, config, means.clock));
     Ok(reports)
 }
 

@@ -58,7 +58,7 @@ use crate::contained::{Panicked, contained, contained_task};
 use crate::desired;
 use crate::fold::{self, Folding};
 use crate::model::{Ceilings, Clock, CohortId, ConnectionName, DoorName, Op, PassId, Progress};
-use crate::state::{Event, Journal, Memory, StateError, StateReader, StateWriter};
+use crate::state::{Event, Journal, LogRetention, Memory, StateError, StateReader, StateWriter};
 
 /// What a plan is made from.
 #[derive(Clone, Copy)]
@@ -277,8 +277,23 @@ pub async fn apply(plan: PassPlan, config: &Config, means: Means) -> Result<Pass
     let ended = Event::Ended { result: report.word().to_owned(), requests: report.requests };
     let journaled = journal.append(means.clock.now(), ended).and_then(|()| journal.sync());
     report.halt = journaled.err().map(Halt::from);
-    tokio::task::block_in_place(|| means.state.note_heads());
+    tokio::task::block_in_place(|| end(&means.state, config, means.clock));
     Ok(report)
+}
+
+/// How long the state keeps journal and rejects.
+#[must_use]
+pub fn log_retention(config: &Config) -> LogRetention {
+    let exports = config.exports.iter().map(|export| (export.id.clone(), export.rejects_kept));
+    LogRetention { logs: config.retention, exports: exports.collect() }
+}
+
+/// What a run does for the state at its end. It has no influence on the run's result.
+fn end(state: &StateWriter, config: &Config, clock: Clock) {
+    state.note_heads();
+    if let Err(error) = state.tidy_logs(&log_retention(config), clock.now()) {
+        tracing::warn!("journal and rejects could not be merged or pruned: {error}");
+    }
 }
 
 /// The report of a cohort whose apply panicked. What was sent without a recorded answer is in doubt, as after a crash.

@@ -136,16 +136,15 @@ fn of(store: &Store, place: &Place<'_>, now: Timestamp) -> Result<Vec<Garbage>, 
     }
     // A run that no version names may be one that is still to be named, unless it is old or a version has named it.
     let mut unnamed = store.files(place.runs)?;
-    let was_named =
-        |found: &Found| found.name.strip_suffix(place.suffix).is_some_and(|id| dropped.contains(id));
+    let id_of = |name: &str| -> Option<Box<str>> {
+        Some(name.strip_suffix(place.suffix).or_else(|| name.strip_suffix(".parquet"))?.into())
+    };
+    let was_named = |found: &Found| id_of(&found.name).is_some_and(|id| dropped.contains(&id));
     unnamed.retain(|found| is_old(found.written) || was_named(found));
     // The newest names nearly all of them, and there may be hundreds of others.
     for (at, number) in recent.iter().rev().enumerate() {
         if at == 0 || !unnamed.is_empty() {
             let named: BTreeSet<Box<str>> = (place.named)(*number)?.into_iter().collect();
-            let id_of = |name: &str| -> Option<Box<str>> {
-                Some(name.strip_suffix(place.suffix).or_else(|| name.strip_suffix(".parquet"))?.into())
-            };
             unnamed.retain(|found| !id_of(&found.name).is_some_and(|id| named.contains(&id)));
         }
     }
@@ -315,7 +314,9 @@ mod tests {
         let store = Store::in_folder(home.path());
         // Each version names the run that was written before it, and the one before that.
         for number in 1..=200 {
-            store.put_new(&format!("r/{number}.run"), b"").unwrap();
+            // A segment's base is Parquet, as the members of a cohort are; its changes are not.
+            let suffix = if number % 2 == 0 { "run" } else { "parquet" };
+            store.put_new(&format!("r/{number}.{suffix}"), b"").unwrap();
             store.put_new(&format!("v/{number:012}.json"), b"{}").unwrap();
         }
         store.put_new("r/next.run", b"").unwrap();

@@ -12,7 +12,7 @@
 //! The numbers are a lower bound: a crash loses those of its last run, except for cohorts, which the journal has. A
 //! state that is replaced as a whole by an older copy of itself cannot know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,7 @@ const TRIES: u32 = 4;
 /// The file, letter by letter.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Shape {
-    /// The newest run that is accounted for.
+    /// The numbers know all commits of the runs whose names are smaller. It is no run's name once all runs have ended.
     run: String,
     heads: BTreeMap<String, u64>,
 }
@@ -47,6 +47,13 @@ struct Known {
     is_changed: bool,
     /// The number of a file that must exist and does not.
     lost: Option<u64>,
+    /// Runs of this process that have not ended.
+    open: BTreeSet<PassId>,
+}
+
+/// The smallest text that is larger than the name of a run, and smaller than those of later ones.
+fn after(run: &str) -> String {
+    format!("{run}~")
 }
 
 /// The numbers, shared by the readers of one process.
@@ -72,7 +79,12 @@ impl Heads {
         if number == 0 && noted == 0 {
             lost = None;
         }
-        for pass in journal::passes_after(store, &shape.run)? {
+        let later = journal::passes_from(store, &shape.run)?;
+        let is_changed = !later.is_empty();
+        if let Some(newest) = later.first() {
+            shape.run = after(&newest.pass).max(shape.run);
+        }
+        for pass in later {
             for entry in pass.entries {
                 if let Event::Committed { cohort, version, .. } = entry.event {
                     let head = shape.heads.entry(format!("cohorts/{cohort}")).or_default();
@@ -80,7 +92,7 @@ impl Heads {
                 }
             }
         }
-        Ok(Self(Mutex::new(Known { number, shape, unwritten: 0, is_changed: false, lost })))
+        Ok(Self(Mutex::new(Known { number, shape, is_changed, lost, ..Known::default() })))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -122,13 +134,30 @@ impl Heads {
         known.unwritten >= UNWRITTEN_MAX
     }
 
-    /// A run has a journal, which need not be read again once the numbers are written.
+    /// A run begins to write its journal.
     pub(super) fn began(&self, run: &PassId) {
         let mut known = self.lock();
+        known.open.insert(run.clone());
         if known.shape.run.as_str() < run.as_str() {
-            run.as_str().clone_into(&mut known.shape.run);
+            known.shape.run = after(run.as_str());
             known.is_changed = true;
         }
+    }
+
+    /// A run writes nothing to its journal any more.
+    pub(super) fn ended(&self, run: &PassId) {
+        self.lock().open.remove(run);
+    }
+
+    /// The runs that have not ended.
+    pub(super) fn open(&self) -> BTreeSet<PassId> {
+        self.lock().open.clone()
+    }
+
+    /// Whether the numbers hold everything that the journal has of earlier runs, on disk.
+    pub(super) fn is_written(&self) -> bool {
+        let known = self.lock();
+        known.lost.is_none() && !known.is_changed
     }
 
     /// Takes what is there for the truth.
@@ -152,7 +181,12 @@ impl Heads {
         if !known.is_changed || known.lost.is_some() {
             return Ok(None);
         }
-        numbered::put(store, FOLDER, known.number, &known.shape)?;
+        let mut shape = known.shape.clone();
+        // The journals of runs that have not ended are read again after a crash: they may go on to commit.
+        if let Some(oldest) = known.open.first().filter(|oldest| oldest.as_str() < shape.run.as_str()) {
+            oldest.as_str().clone_into(&mut shape.run);
+        }
+        numbered::put(store, FOLDER, known.number, &shape)?;
         known.number += 1;
         (known.unwritten, known.is_changed) = (0, false);
         Ok(Some(known.number))
@@ -175,4 +209,36 @@ fn read_newest(store: &Store) -> Result<Option<(u64, Shape)>, StateError> {
         }
     }
     read
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::journal::Journal;
+    use super::*;
+    use crate::model::{CohortId, Timestamp};
+
+    #[test]
+    fn a_commit_of_a_run_that_outlives_a_later_one_is_known_after_a_crash() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::in_folder(home.path());
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let heads = Arc::new(Heads::read(&store).unwrap());
+        let begin =
+            |second| Journal::create(&store, &heads, &PassId::new(at(second), 7), at(second)).unwrap();
+        let (slow, quick) = (begin(1), begin(2));
+        heads.committed("cohorts/b", 1);
+        drop(quick);
+        heads.write(&store).unwrap();
+        let committed = Event::Committed { cohort: "a".to_owned(), version: 3, in_doubt: 0 };
+        slow.append(at(3), committed).unwrap();
+        let known = Heads::read(&store).unwrap();
+        let folder = format!("cohorts/{}", CohortId::new("a").unwrap());
+        assert_eq!(known.all(), BTreeMap::from([(folder, 3), ("cohorts/b".to_owned(), 1)]));
+        // What was accepted is not read from old journals again.
+        known.accept("cohorts/a", 2);
+        known.write(&store).unwrap();
+        assert_eq!(Heads::read(&store).unwrap().all()["cohorts/a"], 2);
+    }
 }

@@ -1,16 +1,30 @@
-//! The journal: what each pass did, line by line, in one file a pass. Nothing is decided from it, but that a
-//! state is older than the commits that it has.
+//! The journal: the events of each run as NDJSON. A run writes a file of its own; `logs` merges the files of many runs into
+//! one. Nothing is decided from it, but that a state is older than the commits that it has.
+//!
+//! ```text
+//! journal/2026/11/23/<run>.ndjson                        one run
+//! journal/2026/11/23/<first>_<last>.<random>.ndjson      many runs; each line has its `run`
+//! ```
 //!
 //! A pass that is killed leaves a file without an end, and perhaps half a line; `history` shows it as
 //! interrupted. Entries hold counts and ids of things, never a person's identifier and never a secret.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
+use super::heads::Heads;
 use super::store::{Growing, Store};
 use crate::model::{CohortId, Op, PassId, Timestamp, timestamp_text};
+
+/// How often a reader starts again when files were merged while it read them.
+const TRIES: u32 = 4;
+
+/// The date at the start of a run's name: `20261123`.
+const DATE_LEN: usize = 8;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,12 +147,31 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Journal {
     file: Mutex<Growing>,
+    pass: PassId,
+    heads: Arc<Heads>,
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.heads.ended(&self.pass);
+    }
+}
+
+/// The folder of a day.
+pub(super) fn folder_of(at: Timestamp) -> String {
+    format!("journal/{}", at.strftime("%Y/%m/%d"))
 }
 
 impl Journal {
-    pub(super) fn create(store: &Store, pass: &PassId, began: Timestamp) -> Result<Self, StateError> {
-        let relative = format!("journal/{}/{pass}.ndjson", began.strftime("%Y/%m/%d"));
-        Ok(Self { file: Mutex::new(store.growing(&relative)?) })
+    pub(super) fn create(
+        store: &Store,
+        heads: &Arc<Heads>,
+        pass: &PassId,
+        began: Timestamp,
+    ) -> Result<Self, StateError> {
+        let file = Mutex::new(store.growing(&format!("{}/{pass}.ndjson", folder_of(began)))?);
+        heads.began(pass);
+        Ok(Self { file, pass: pass.clone(), heads: Arc::clone(heads) })
     }
 
     /// Appends a line. It is on disk after the next [`Journal::sync`].
@@ -208,70 +241,154 @@ pub struct PassRecord {
     pub entries: Vec<Entry>,
 }
 
-/// The newest passes, newest first.
+/// The journal of one run, which may be in several files, or a merged file with many runs.
+#[derive(Clone, Debug)]
+pub(super) struct Unit {
+    /// The oldest run in it.
+    pub(super) first: String,
+    /// The newest run in it.
+    pub(super) last: String,
+    /// Whether it was merged from others.
+    pub(super) is_merged: bool,
+    /// The files, in the order of their lines.
+    pub(super) paths: Vec<String>,
+}
+
+/// A line of a merged file.
+#[derive(Deserialize)]
+struct Line {
+    run: Option<String>,
+    #[serde(flatten)]
+    entry: Entry,
+}
+
+impl Unit {
+    /// The runs of the unit. None: a file has gone since it was listed.
+    fn read(&self, store: &Store) -> Result<Option<Vec<PassRecord>>, StateError> {
+        let mut runs: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+        if !self.is_merged {
+            runs.insert(self.first.clone(), Vec::new());
+        }
+        for path in &self.paths {
+            let Some(bytes) = store.read(path)? else { return Ok(None) };
+            // A killed process may leave its last line unfinished, and a full disk may break any line: no run depends
+            // on the journal, so every line that can be read is shown.
+            let lines =
+                bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+            for Line { run, entry } in lines {
+                runs.entry(run.unwrap_or_else(|| self.first.clone())).or_default().push(entry);
+            }
+        }
+        Ok(Some(runs.into_iter().map(|(pass, entries)| PassRecord { pass, entries }).collect()))
+    }
+}
+
+/// The units among the names of a day's files, in the order in which they are read: a unit comes before every unit whose
+/// runs it may repeat, since a crash may leave a merged file beside the files that it was merged from.
+pub(super) fn units<'a>(folder: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<Unit> {
+    let (mut merged, mut single) = (Vec::new(), BTreeMap::<&str, Vec<&str>>::new());
+    for name in names.into_iter().filter(|name| name.ends_with(".ndjson") && !name.starts_with('.')) {
+        let stem = name.split('.').next().unwrap_or_default();
+        match stem.split_once('_') {
+            Some((first, last)) => merged.push(Unit {
+                first: first.to_owned(),
+                last: last.to_owned(),
+                is_merged: true,
+                paths: vec![format!("{folder}/{name}")],
+            }),
+            None => single.entry(stem).or_default().push(name),
+        }
+    }
+    let singles = single.into_iter().map(|(run, mut names)| {
+        // In a bucket a journal is in parts: `<run>.ndjson`, `<run>.2.ndjson`.
+        names.sort_unstable_by_key(|name| (name.len(), *name));
+        let paths = names.into_iter().map(|name| format!("{folder}/{name}")).collect();
+        Unit { first: run.to_owned(), last: run.to_owned(), is_merged: false, paths }
+    });
+    merged.extend(singles);
+    merged.sort_by(|a, b| {
+        b.last.cmp(&a.last).then(b.is_merged.cmp(&a.is_merged)).then_with(|| a.first.cmp(&b.first))
+    });
+    merged
+}
+
+/// Calls `visit` with the folder of each day that has a journal, one after the other, until it breaks.
+pub(super) fn each_day(
+    store: &Store,
+    is_newest_first: bool,
+    visit: &mut dyn FnMut(&str) -> Result<ControlFlow<()>, StateError>,
+) -> Result<(), StateError> {
+    let list = |folder: &str| -> Result<Vec<String>, StateError> {
+        let mut names = store.list(folder)?;
+        if is_newest_first {
+            names.reverse();
+        }
+        Ok(names.into_iter().map(|name| format!("{folder}/{name}")).collect())
+    };
+    for year in list("journal")? {
+        for month in list(&year)? {
+            for day in list(&month)? {
+                if visit(&day)?.is_break() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The newest runs, newest first.
 pub(super) fn passes(store: &Store, limit: usize) -> Result<Vec<PassRecord>, StateError> {
-    let mut files = Vec::new();
-    for year in store.list("journal")? {
-        for month in store.list(&format!("journal/{year}"))? {
-            for day in store.list(&format!("journal/{year}/{month}"))? {
-                let at = format!("journal/{year}/{month}/{day}");
-                files.extend(store.list(&at)?.into_iter().map(|name| format!("{at}/{name}")));
-            }
-        }
-    }
-    // A pass whose journal grew in a bucket has it in parts: `<pass>.ndjson`, `<pass>.2.ndjson`.
-    let pass_of = |file: &String| file.rsplit('/').next()?.split('.').next().map(str::to_owned);
-    let mut passes: Vec<String> = files.iter().filter_map(pass_of).collect();
-    passes.dedup();
-    passes
-        .iter()
-        .rev()
-        .take(limit)
-        .map(|pass| {
-            let mut parts: Vec<&String> =
-                files.iter().filter(|file| pass_of(file).as_ref() == Some(pass)).collect();
-            parts.sort_unstable_by_key(|file| (file.len(), file.as_str()));
-            read(store, pass, &parts)
-        })
-        .collect()
+    newest(store, limit, "")
 }
 
-/// The runs whose journals are newer than one run's. It lists days from the newest one on, and no further back than
-/// it must.
-pub(super) fn passes_after(store: &Store, run: &str) -> Result<Vec<PassRecord>, StateError> {
-    let mut found = Vec::new();
-    for year in store.list("journal")?.iter().rev() {
-        for month in store.list(&format!("journal/{year}"))?.iter().rev() {
-            for day in store.list(&format!("journal/{year}/{month}"))?.iter().rev() {
-                let folder = format!("journal/{year}/{month}/{day}");
-                let names = store.list(&folder)?;
-                let mut is_past = false;
-                for name in names.iter().rev() {
-                    let pass = name.split('.').next().unwrap_or_default();
-                    is_past = pass <= run;
-                    if is_past {
-                        break;
+/// The runs from one on, newest first. It reads no older journal than it must.
+pub(super) fn passes_from(store: &Store, run: &str) -> Result<Vec<PassRecord>, StateError> {
+    newest(store, usize::MAX, run)
+}
+
+fn newest(store: &Store, limit: usize, from: &str) -> Result<Vec<PassRecord>, StateError> {
+    let mut found = BTreeMap::new();
+    for _ in 0..TRIES {
+        found.clear();
+        if !gather(store, limit, from, &mut found)? {
+            break; // nothing was merged meanwhile
+        }
+    }
+    Ok(found.into_values().rev().take(limit).collect())
+}
+
+/// Reads units, the newest first, until no other can hold a run that is wanted. Whether a file has gone meanwhile.
+fn gather(
+    store: &Store,
+    limit: usize,
+    from: &str,
+    found: &mut BTreeMap<String, PassRecord>,
+) -> Result<bool, StateError> {
+    let mut has_changed = false;
+    each_day(store, true, &mut |day| {
+        let names = store.list(day)?;
+        for unit in units(day, names.iter().map(String::as_str)) {
+            let is_full =
+                found.keys().rev().nth(limit.saturating_sub(1)).is_some_and(|oldest| *oldest > unit.last);
+            if is_full || unit.last.as_str() < from {
+                return Ok(ControlFlow::Break(()));
+            }
+            match unit.read(store)? {
+                Some(runs) => {
+                    for run in runs.into_iter().filter(|run| run.pass.as_str() >= from) {
+                        found.entry(run.pass.clone()).or_insert(run);
                     }
-                    found.push(read(store, pass, &[&format!("{folder}/{name}")])?);
                 }
-                if is_past {
-                    return Ok(found);
-                }
+                None => has_changed = true,
             }
         }
-    }
-    Ok(found)
-}
-
-fn read(store: &Store, pass: &str, parts: &[&String]) -> Result<PassRecord, StateError> {
-    let mut entries = Vec::new();
-    for file in parts {
-        let bytes = store.read(file)?.unwrap_or_default();
-        // A killed pass may leave its last line unfinished, and a disk that was full for a moment any: nothing
-        // is decided from a journal, so what can be read of it is shown.
-        entries.extend(bytes.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()));
-    }
-    Ok(PassRecord { pass: pass.to_owned(), entries })
+        // The runs of an earlier day are older than those of this one.
+        let is_first_day = day.bytes().filter(u8::is_ascii_digit).le(from.bytes().take(DATE_LEN));
+        let is_done = found.len() >= limit || (is_first_day && !from.is_empty());
+        Ok(if is_done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    Ok(has_changed)
 }
 
 #[cfg(test)]
@@ -287,7 +404,9 @@ mod tests {
         let store = Store::in_folder(home.path());
         let time = |text: &str| text.parse::<Timestamp>().unwrap();
         for (second, events) in [("2026-11-22T23:59:59Z", 1), ("2026-11-23T00:00:01Z", 3)] {
-            let journal = Journal::create(&store, &PassId::new(time(second), 7), time(second)).unwrap();
+            let journal =
+                Journal::create(&store, &Arc::default(), &PassId::new(time(second), 7), time(second))
+                    .unwrap();
             for requests in 0..events {
                 journal
                     .append(time(second), Event::Ended { result: "in_step".to_owned(), requests })

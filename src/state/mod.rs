@@ -16,7 +16,7 @@
 //! inbox/<door>/<file>.log                  what was received and not yet used
 //! heads/000000000001.json                  the newest version of every place, to notice a state that is older
 //! approvals/<cohort>/<digest>.json         what a person has allowed although the guard refused it
-//! journal/<yyyy>/<mm>/<dd>/<pass>.ndjson   passes, attempts, outcomes
+//! journal/<yyyy>/<mm>/<dd>/<pass>.ndjson   passes, attempts, outcomes; merged files hold many
 //! rejects/<pass>/<cohort>.ndjson           rows and identifiers that could not be used, and why;
 //!                                          `inbox.<door>.ndjson`: deliveries, whole
 //! ```
@@ -57,6 +57,7 @@ mod identity;
 mod inbox;
 mod journal;
 mod lease;
+mod logs;
 mod memory;
 mod numbered;
 mod outbox;
@@ -94,6 +95,7 @@ pub use identity::{
 pub use inbox::{ClosedFile, Contents, Delivery, Inbox, InboxError, Room};
 pub use journal::{Entry, Event, Journal, PassRecord};
 pub use lease::Holder;
+pub use logs::LogRetention;
 pub use memory::{Growth, Memory, Permit, SpoolFile};
 pub use outbox::{Crossing, Due, Outbox, Person, Recent};
 pub use pushdown::PushdownNote;
@@ -271,25 +273,7 @@ impl StateReader {
         let newest = version::newest(&self.store, cohort)?;
         let number = newest.as_ref().map_or(0, |newest| newest.number);
         self.heads.check(&self.store, &format!("cohorts/{cohort}"), number)?;
-        if newest.is_none() && self.has_lost_versions(cohort)? {
-            let path = self.store.at(&version::folder_of(cohort));
-            let what = "its versions are gone, and the journal tells of them; restore them";
-            return Err(StateError::Damaged { path, what: what.to_owned() });
-        }
         Ok(newest)
-    }
-
-    /// Runs without a version are those of a first apply that was killed before it sent anything, unless the
-    /// journal knows of a version.
-    fn has_lost_versions(&self, cohort: &CohortId) -> Result<bool, StateError> {
-        if self.store.list(&run::folder_of(cohort))?.is_empty() {
-            return Ok(false);
-        }
-        let is_commit = |entry: &Entry| match &entry.event {
-            Event::Committed { cohort: committed, .. } => committed == cohort.as_str(),
-            _ => false,
-        };
-        Ok(self.passes(usize::MAX)?.iter().any(|pass| pass.entries.iter().any(is_commit)))
     }
 
     /// What the record says of each member, in the order of the keys. Without a version: nothing.
@@ -388,6 +372,8 @@ pub struct StateWriter {
     lease: lease::Lease,
     /// The version at which each place was last collected.
     collected: Mutex<BTreeMap<String, u64>>,
+    /// When journal and rejects were last merged and pruned.
+    logs: Mutex<logs::Tidied>,
 }
 
 impl Drop for StateWriter {
@@ -430,7 +416,12 @@ impl StateWriter {
         };
         let heads = Arc::new(Heads::read(&store)?);
         let collected = Mutex::default();
-        Ok(Self { reader: StateReader { store, format: Some(format), heads }, lease, collected })
+        Ok(Self {
+            reader: StateReader { store, format: Some(format), heads },
+            lease,
+            collected,
+            logs: Mutex::default(),
+        })
     }
 
     /// Fails once somebody else may be writing: then nothing more may be sent.
@@ -507,8 +498,7 @@ impl StateWriter {
     /// # Errors
     /// When the disk does not take it.
     pub fn journal(&self, pass: &PassId, began: Timestamp) -> Result<Journal, StateError> {
-        self.reader.heads.began(pass);
-        Journal::create(&self.reader.store, pass, began)
+        Journal::create(&self.reader.store, &self.reader.heads, pass, began)
     }
 
     /// Starts the list of what a pass could not use of a cohort, or of what came through a door.

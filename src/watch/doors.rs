@@ -9,6 +9,7 @@ use crate::config::{Config, Export, ExportSource, HttpSource, Source};
 use crate::fold::{Folded, Folding, fold};
 use crate::model::{CohortId, ConnectionName, DoorName, ExportId, Timestamp};
 use crate::receiver::{CurrentsDoor, Door, Doors, Guard, HeapDoor};
+use crate::reconcile;
 use crate::state::{Inbox, InboxError, Room, Segments, StateError, StateWriter};
 
 /// The inboxes of all doors.
@@ -101,6 +102,7 @@ impl Inboxes {
         let inbox = Arc::clone(self.by_name.get(heap)?);
         let incomplete_after = config.heap.get(heap)?.incomplete_after;
         let (heap, state, at) = (heap.clone(), Arc::clone(state), Arc::clone(at));
+        let retention = reconcile::log_retention(config);
         Some(async move {
             let files = match inbox.close_file().await {
                 Ok(files) => files,
@@ -115,6 +117,12 @@ impl Inboxes {
                 let (pass, now) = (at.new_pass(), at.clock().now());
                 let folding = Folding { state: &state, heap: &name, pass: &pass, now, incomplete_after };
                 let folded = fold(&files, folding).map_err(Arc::new);
+                // An ingest has no journal, but it may add rejects.
+                let has_rejects =
+                    folded.as_ref().is_ok_and(|folded: &Folded| folded.put_aside + folded.rejected > 0);
+                if has_rejects && let Err(error) = state.tidy_logs(&retention, now) {
+                    tracing::warn!("journal and rejects could not be merged or pruned: {error}");
+                }
                 (folded, state.reader().segments(&name).ok())
             };
             let (folded, segments) =

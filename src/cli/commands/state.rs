@@ -11,6 +11,7 @@ use crate::cli::state_args::{StateArgs, StateCommand};
 use crate::cli::view::json::envelope;
 use crate::config::Config;
 use crate::model::{CohortId, ConnectionName, DoorName, Op, timestamp_text};
+use crate::reconcile;
 use crate::state::{Garbage, OlderPlace, RunRef, StateReader, Verification, Version};
 
 pub(in crate::cli) fn run(global: &Global, args: &StateArgs) -> Result<Exit, CommandError> {
@@ -196,13 +197,18 @@ fn verified(found: &Verification) -> Answer {
 }
 
 fn collected(config: &Config, dry_run: bool) -> Result<Answer, CommandError> {
-    let now = environment::clock().now();
+    let (now, retention) = (environment::clock().now(), reconcile::log_retention(config));
     let garbage = if dry_run {
-        super::reader(config)?.garbage(now)?
+        let state = super::reader(config)?;
+        let mut garbage = state.garbage(now)?;
+        garbage.extend(state.old_logs(&retention, now)?);
+        garbage
     } else {
         let state = super::writer(config)?;
-        let garbage = state.reader().garbage(now)?;
+        let mut garbage = state.reader().garbage(now)?;
+        garbage.extend(state.reader().old_logs(&retention, now)?);
         state.remove(&garbage)?;
+        state.tidy_logs_now(&retention, now)?;
         garbage
     };
     let bytes: u64 = garbage.iter().map(|item| item.bytes).sum();

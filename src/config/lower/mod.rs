@@ -31,6 +31,9 @@ use crate::config::types::{
 };
 use crate::model::{CohortId, ConnectionName, Delivery, GuardLimits, IdError, Kind, MatchRule};
 
+/// The journal of a run must be there while later runs may need it.
+const RETENTION_MIN: Duration = Duration::from_secs(60 * 60);
+
 /// Types the tree.
 ///
 /// # Errors
@@ -65,6 +68,7 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
         state: state(file.state.path.0, file.bucket, folder),
         allow_endpoint: file.allow_endpoint.iter().filter_map(|text| base_url(&text.0).ok()).collect(),
         memory_max: usize::try_from(file.memory.0).unwrap_or(usize::MAX),
+        retention: file.retention.0.max(RETENTION_MIN),
         braze,
         heap,
         sql,

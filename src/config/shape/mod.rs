@@ -70,6 +70,11 @@ pub(in crate::config) struct File {
     #[serde(default = "default_memory")]
     #[schemars(example = "256MiB")]
     pub(in crate::config) memory: Memory,
+    /// How long the state keeps the journal of runs and the rejects of cohorts and webhooks, at least one hour. Of a
+    /// cohort's rejects the 32 newest runs are kept at most. Rejects of an export have their own `keep_rejects`.
+    #[serde(default = "default_retention")]
+    #[schemars(example = "30d")]
+    pub(in crate::config) retention: Length,
     /// The vendor accounts, by a name of your choice.
     #[serde(default)]
     pub(in crate::config) connections: BTreeMap<Slug, Connection>,
@@ -123,6 +128,10 @@ impl Default for Bucket {
 
 fn default_memory() -> Memory {
     Memory::from_mebibytes(256)
+}
+
+fn default_retention() -> Length {
+    Length::from_secs(30 * 24 * 60 * 60)
 }
 
 /// The version of the config format; 1 is the only one.

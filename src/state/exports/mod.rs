@@ -158,16 +158,21 @@ impl StateWriter {
         Ok(())
     }
 
-    /// Removes what nobody needs any more of an export, and rejects from before `rejects_before`.
+    /// Removes superseded files of an export, and rejects from before `rejects_before`, once in several versions.
+    /// `number` is the newest version.
     ///
     /// # Errors
     /// When the state cannot be read, or a file cannot be removed.
     pub fn tidy_export(
         &self,
         export: &ExportId,
+        number: u64,
         rejects_before: Timestamp,
         now: Timestamp,
     ) -> Result<(), StateError> {
+        if !self.is_to_be_collected(&folder_of(export), number) {
+            return Ok(());
+        }
         self.remove(&super::gc::of_export(self.reader(), export, now)?)?;
         self.remove_rejects_before(export, rejects_before)
     }

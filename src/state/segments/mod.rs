@@ -367,12 +367,20 @@ impl StateWriter {
         if rows == 0 { Ok(None) } else { writer.finish().map(|run| Some(told(run))) }
     }
 
-    /// Removes what nobody needs any more of what a Heap has told.
+    /// Removes superseded files of a Heap's segments, once in several versions. `number` is the newest version.
     ///
     /// # Errors
     /// When the state cannot be read, or a file cannot be removed.
-    pub fn tidy_segments(&self, connection: &ConnectionName, now: Timestamp) -> Result<(), StateError> {
-        self.remove(&super::gc::of_segments(self.reader(), connection, now)?)
+    pub fn tidy_segments(
+        &self,
+        connection: &ConnectionName,
+        number: u64,
+        now: Timestamp,
+    ) -> Result<(), StateError> {
+        match self.is_to_be_collected(&folder_of(connection), number) {
+            true => self.remove(&super::gc::of_segments(self.reader(), connection, now)?),
+            false => Ok(()),
+        }
     }
 }
 

@@ -1,0 +1,462 @@
+//! Retention of the journal and of rejects, and the bound on the number of their files.
+//!
+//! A run writes a journal file of its own, and a file of rejects for each cohort with rejects. After [`FILES_MAX`]
+//! runs the journal files of a day are merged into one. Of a cohort's rejects the newest [`KEPT_MAX`] runs stay. Rejects of
+//! exports and of webhooks cannot be read from a source again: their files are merged and none is dropped.
+//!
+//! # Guarantees
+//! A merged file is on disk before its inputs are removed. A crash in between leaves both: readers of the journal show
+//! such a run once, and a reject may be there twice. Files of runs that have not ended are not touched. No journal is
+//! removed before `heads` has its commits on disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use serde::de::IgnoredAny;
+
+use super::gc::Garbage;
+use super::journal::{Unit, each_day, folder_of, units};
+use super::store::{Found, Store, TEMPORARY};
+use super::{StateError, StateReader, StateWriter, rejects_of};
+use crate::model::{ExportId, PassId, Timestamp};
+
+/// Files of one kind in one place that are left as they are, and runs of a process between two looks at them.
+const FILES_MAX: usize = 64;
+/// Small merged files of a day that are not merged again.
+const MERGED_MAX: usize = 16;
+/// A merged file of this length is not merged again.
+const MERGED_LEN: usize = 8 << 20;
+/// The newest runs of a cohort whose rejects are kept.
+const KEPT_MAX: usize = 32;
+
+/// How long journal and rejects are kept.
+#[derive(Clone, Debug)]
+pub struct LogRetention {
+    /// The journal, and rejects of cohorts and webhooks.
+    pub logs: Duration,
+    /// Rejects of these exports, whose own setting holds.
+    pub exports: BTreeMap<ExportId, Duration>,
+}
+
+/// When journal and rejects were last merged and pruned by this process.
+#[derive(Debug, Default)]
+pub(super) struct Tidied {
+    /// Runs since then. None: never.
+    runs: Option<usize>,
+    /// The folder of the journal's day at that time.
+    day: String,
+    /// Folders of rejects that were left.
+    rejects: usize,
+}
+
+/// The name of a run that began at the end of the retention: older runs have smaller names.
+fn cutoff(now: Timestamp, age: Duration) -> PassId {
+    PassId::new(now.checked_sub(age).unwrap_or(Timestamp::UNIX_EPOCH), 0)
+}
+
+impl StateReader {
+    /// Journal and rejects that are older than their retention.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub fn old_logs(&self, retention: &LogRetention, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
+        let mut old = self.old_journals(retention, now)?;
+        let names = RejectNames::read(&self.store)?;
+        old.extend(names.old(retention, now));
+        Ok(old)
+    }
+
+    fn old_journals(&self, retention: &LogRetention, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
+        let before = cutoff(now, retention.logs);
+        let last_day = folder_of(now.checked_sub(retention.logs).unwrap_or(Timestamp::UNIX_EPOCH));
+        let (store, open, mut old) = (&self.store, self.heads.open(), Vec::new());
+        each_day(store, false, &mut |day| {
+            if day > last_day.as_str() {
+                return Ok(ControlFlow::Break(()));
+            }
+            let files = store.files(day)?;
+            let is_left = |file: &&Found| file.name.starts_with(TEMPORARY) && day < last_day.as_str();
+            old.extend(files.iter().filter(is_left).map(|file| {
+                let path = format!("{day}/{}", file.name);
+                Garbage { path, bytes: file.bytes, why: "left behind by a crash" }
+            }));
+            for unit in units(day, files.iter().map(|file| file.name.as_str())) {
+                if unit.last.as_str() < before.as_str() && !is_open(&open, &unit) {
+                    old.extend(garbage_of(&unit, day, &files));
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(old)
+    }
+}
+
+fn is_open(open: &BTreeSet<PassId>, unit: &Unit) -> bool {
+    open.iter().any(|run| run.as_str() == unit.last)
+}
+
+const OLD: &str = "it is older than `retention`";
+
+fn garbage_of(unit: &Unit, day: &str, files: &[Found]) -> Vec<Garbage> {
+    let bytes = |path: &String| {
+        let is_it = |file: &&Found| path.strip_prefix(day).is_some_and(|name| name[1..] == file.name);
+        files.iter().find(is_it).map_or(0, |file| file.bytes)
+    };
+    let item = |path: &String| Garbage { path: path.clone(), bytes: bytes(path), why: OLD };
+    unit.paths.iter().map(item).collect()
+}
+
+impl StateWriter {
+    /// Merges and prunes journal and rejects, if it is time: at the first run of a process or of a day, and then once in
+    /// [`FILES_MAX`] runs.
+    ///
+    /// # Errors
+    /// When the state cannot be read or written. Then it is tried again after the next run.
+    pub fn tidy_logs(&self, retention: &LogRetention, now: Timestamp) -> Result<(), StateError> {
+        let Ok(mut tidied) = self.logs.try_lock() else { return Ok(()) };
+        let today = folder_of(now);
+        let is_new_day = tidied.day != today;
+        if let Some(runs) = tidied.runs.as_mut().filter(|runs| **runs + 1 < FILES_MAX && !is_new_day) {
+            *runs += 1;
+            return Ok(());
+        }
+        self.lease.check()?;
+        // From here on commits may be known from `heads` alone.
+        self.note_heads();
+        if !self.reader.heads.is_written() {
+            return Ok(());
+        }
+        let is_first_of_day = is_new_day && (tidied.runs.is_some() || self.is_first_run_of(&today)?);
+        self.merge_journal(&today, false)?;
+        if is_first_of_day {
+            self.end_day(&today)?;
+            self.remove_logs(&self.reader.old_journals(retention, now)?)?;
+        }
+        let folders = self.reader.store.list("rejects")?.len();
+        let are_many = match tidied.runs {
+            // A process of one run does not know how many there were: one in so many looks at them.
+            None => folders > 0 && folders % FILES_MAX == 0,
+            Some(_) => folders >= tidied.rejects + FILES_MAX,
+        };
+        tidied.rejects = match (is_first_of_day || are_many, tidied.runs) {
+            (true, _) => self.tidy_rejects(retention, now)?,
+            (false, None) => folders,
+            (false, Some(_)) => tidied.rejects,
+        };
+        (tidied.runs, tidied.day) = (Some(0), today);
+        Ok(())
+    }
+
+    /// Merges and prunes journal and rejects now.
+    ///
+    /// # Errors
+    /// When the state cannot be read or written.
+    pub fn tidy_logs_now(&self, retention: &LogRetention, now: Timestamp) -> Result<(), StateError> {
+        *self.logs.lock().unwrap_or_else(PoisonError::into_inner) = Tidied::default();
+        self.tidy_logs(retention, now)?;
+        self.tidy_rejects(retention, now).map(drop)
+    }
+
+    /// Whether no earlier run of the day has a journal.
+    fn is_first_run_of(&self, day: &str) -> Result<bool, StateError> {
+        let (names, open) = (self.reader.store.list(day)?, self.reader.heads.open());
+        Ok(units(day, names.iter().map(String::as_str)).iter().all(|unit| is_open(&open, unit)))
+    }
+
+    /// Merges what is left of the newest day before today.
+    fn end_day(&self, today: &str) -> Result<(), StateError> {
+        let mut before = None;
+        each_day(&self.reader.store, true, &mut |day| {
+            if day >= today {
+                return Ok(ControlFlow::Continue(()));
+            }
+            before = Some(day.to_owned());
+            Ok(ControlFlow::Break(()))
+        })?;
+        before.map_or(Ok(()), |day| self.merge_journal(&day, true))
+    }
+
+    /// Merges the journals of a day: all of them if the day is over, else once there are many.
+    fn merge_journal(&self, day: &str, is_over: bool) -> Result<(), StateError> {
+        let (store, open) = (&self.reader.store, self.reader.heads.open());
+        let files = store.files(day)?;
+        let bytes =
+            |unit: &Unit| -> u64 { garbage_of(unit, day, &files).iter().map(|file| file.bytes).sum() };
+        let mut inputs = units(day, files.iter().map(|file| file.name.as_str()));
+        inputs.retain(|unit| match unit.is_merged {
+            true => bytes(unit) < MERGED_LEN as u64,
+            false => !is_open(&open, unit),
+        });
+        let merged = inputs.iter().filter(|unit| unit.is_merged).count();
+        if !is_over && inputs.len() - merged < FILES_MAX {
+            return Ok(());
+        }
+        if !is_over && merged < MERGED_MAX {
+            inputs.retain(|unit| !unit.is_merged);
+        }
+        inputs.sort_by(|a, b| a.first.cmp(&b.first));
+        let mut output = MergedJournal::default();
+        for unit in inputs {
+            output.add(store, unit)?;
+            if output.bytes.len() >= MERGED_LEN {
+                std::mem::take(&mut output).finish(self, day)?;
+            }
+        }
+        output.finish(self, day)
+    }
+
+    fn remove_logs(&self, old: &[Garbage]) -> Result<(), StateError> {
+        self.remove(old)?;
+        let folders: BTreeSet<&str> =
+            old.iter().filter_map(|file| Some(file.path.rsplit_once('/')?.0)).collect();
+        for folder in folders {
+            // A folder that is not empty stays.
+            let above = folder.match_indices('/').map(|(at, _)| &folder[..at]).skip(1);
+            let above: Vec<&str> = above.chain([folder]).collect();
+            above.into_iter().rev().for_each(|folder| self.reader.store.remove_empty(folder));
+        }
+        Ok(())
+    }
+
+    /// Merges and prunes rejects. How many folders are left.
+    fn tidy_rejects(&self, retention: &LogRetention, now: Timestamp) -> Result<usize, StateError> {
+        let mut names = RejectNames::read(&self.reader.store)?;
+        self.remove_logs(&names.old(retention, now))?;
+        names.forget_old(retention, now);
+        let open = self.reader.heads.open();
+        for (of, runs) in &names.by_owner {
+            let beyond = runs.len().saturating_sub(KEPT_MAX);
+            let old: Vec<&RejectFiles> = runs
+                .iter()
+                .take(beyond)
+                .filter(|run| open.iter().all(|open| open.as_str() != run.run))
+                .collect();
+            if !of.contains('.') {
+                let files: Vec<Garbage> =
+                    old.iter().flat_map(|run| run.garbage("newer runs have rejects")).collect();
+                self.remove_logs(&files)?;
+            } else if runs.len() > FILES_MAX {
+                self.merge_rejects(of, &old)?;
+            }
+        }
+        Ok(self.reader.store.list("rejects")?.len())
+    }
+
+    /// Merges the rejects of runs of the same day, each into the folder of its newest run.
+    fn merge_rejects(&self, of: &str, runs: &[&RejectFiles]) -> Result<(), StateError> {
+        for day in runs.chunk_by(|a, b| a.run.get(..8) == b.run.get(..8)) {
+            let mut chunk: (Vec<u8>, Vec<&RejectFiles>) = Default::default();
+            for (at, run) in day.iter().enumerate() {
+                let len: u64 = run.files.iter().map(|(_, bytes)| bytes).sum();
+                if len < MERGED_LEN as u64 {
+                    for (path, _) in &run.files {
+                        chunk.0.extend(self.reader.store.read(path)?.unwrap_or_default());
+                        if chunk.0.last().is_some_and(|last| *last != b'\n') {
+                            chunk.0.push(b'\n');
+                        }
+                    }
+                    chunk.1.push(run);
+                }
+                if chunk.0.len() >= MERGED_LEN || at + 1 == day.len() {
+                    let (bytes, inputs) = std::mem::take(&mut chunk);
+                    self.replace_rejects(of, &bytes, &inputs)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn replace_rejects(&self, of: &str, bytes: &[u8], inputs: &[&RejectFiles]) -> Result<(), StateError> {
+        let Some(newest) = inputs.last().filter(|_| inputs.len() > 1) else { return Ok(()) };
+        self.lease.check()?;
+        let random = uuid::Uuid::new_v4().as_u64_pair().0;
+        let path = format!("rejects/{}/{of}.{random:016x}.ndjson", newest.run);
+        self.reader.store.create(&path, bytes)?;
+        let files: Vec<Garbage> = inputs.iter().flat_map(|run| run.garbage("it was merged")).collect();
+        self.remove_logs(&files)
+    }
+}
+
+/// A merged file of the journal in the making.
+#[derive(Default)]
+struct MergedJournal {
+    bytes: Vec<u8>,
+    inputs: Vec<Unit>,
+    runs: BTreeSet<String>,
+}
+
+impl MergedJournal {
+    fn add(&mut self, store: &Store, unit: Unit) -> Result<(), StateError> {
+        // A single file beside a merged one with the same run is what a crash left behind.
+        let is_left = !unit.is_merged && self.runs.contains(&unit.first);
+        for path in unit.paths.iter().filter(|_| !is_left) {
+            let text = store.read(path)?.unwrap_or_default();
+            let whole =
+                |line: &&[u8]| line.starts_with(b"{\"") && serde_json::from_slice::<IgnoredAny>(line).is_ok();
+            for line in text.split(|byte| *byte == b'\n').filter(whole) {
+                if !unit.is_merged {
+                    self.bytes.extend(format!("{{\"run\":\"{}\",", unit.first).as_bytes());
+                }
+                self.bytes.extend(line.get(usize::from(!unit.is_merged)..).unwrap_or_default());
+                self.bytes.push(b'\n');
+            }
+        }
+        self.runs.insert(unit.first.clone());
+        self.inputs.push(unit);
+        Ok(())
+    }
+
+    fn finish(self, state: &StateWriter, day: &str) -> Result<(), StateError> {
+        let first = self.inputs.iter().map(|unit| &unit.first).min();
+        let last = self.inputs.iter().map(|unit| &unit.last).max();
+        let (Some(first), Some(last), true) = (first, last, self.inputs.len() > 1) else { return Ok(()) };
+        state.lease.check()?;
+        let random = uuid::Uuid::new_v4().as_u64_pair().0;
+        state.reader.store.create(&format!("{day}/{first}_{last}.{random:016x}.ndjson"), &self.bytes)?;
+        for path in self.inputs.iter().flat_map(|unit| &unit.paths) {
+            state.lease.check()?;
+            state.reader.store.remove(path)?;
+        }
+        Ok(())
+    }
+}
+
+/// The files of rejects of one cohort, export or webhook in one run.
+struct RejectFiles {
+    run: String,
+    /// Their paths and lengths.
+    files: Vec<(String, u64)>,
+}
+
+impl RejectFiles {
+    fn garbage(&self, why: &'static str) -> impl Iterator<Item = Garbage> {
+        self.files.iter().map(move |(path, bytes)| Garbage { path: path.clone(), bytes: *bytes, why })
+    }
+}
+
+/// All files of rejects, by cohort, export or webhook, the oldest first.
+struct RejectNames {
+    by_owner: BTreeMap<String, Vec<RejectFiles>>,
+}
+
+impl RejectNames {
+    fn read(store: &Store) -> Result<Self, StateError> {
+        let mut by_owner: BTreeMap<String, Vec<RejectFiles>> = BTreeMap::new();
+        for run in store.list("rejects")? {
+            let mut files: BTreeMap<String, Vec<(String, u64)>> = BTreeMap::new();
+            for file in store.files(&format!("rejects/{run}"))? {
+                let owner = owner_of(&file.name).to_owned();
+                files.entry(owner).or_default().push((format!("rejects/{run}/{}", file.name), file.bytes));
+            }
+            for (owner, files) in files {
+                by_owner.entry(owner).or_default().push(RejectFiles { run: run.clone(), files });
+            }
+        }
+        Ok(Self { by_owner })
+    }
+
+    fn old(&self, retention: &LogRetention, now: Timestamp) -> Vec<Garbage> {
+        let of_owner = |(owner, runs): (&String, &Vec<RejectFiles>)| {
+            let before = before(owner, retention, now);
+            let old = runs.iter().take_while(|run| run.run.as_str() < before.as_str());
+            old.flat_map(|run| run.garbage(OLD)).collect::<Vec<_>>()
+        };
+        self.by_owner.iter().flat_map(of_owner).collect()
+    }
+
+    fn forget_old(&mut self, retention: &LogRetention, now: Timestamp) {
+        for (owner, runs) in &mut self.by_owner {
+            let before = before(owner, retention, now);
+            runs.retain(|run| run.run.as_str() >= before.as_str());
+        }
+    }
+}
+
+/// The cohort, export or webhook by the name of a file: `exports.<id>`, `inbox.<connection>`, or a cohort's id.
+fn owner_of(name: &str) -> &str {
+    let parts = if name.starts_with("exports.") || name.starts_with("inbox.") { 2 } else { 1 };
+    name.match_indices('.').nth(parts - 1).map_or(name, |(at, _)| &name[..at])
+}
+
+fn before(owner: &str, retention: &LogRetention, now: Timestamp) -> PassId {
+    let own = retention.exports.iter().find(|(export, _)| rejects_of(export) == owner);
+    cutoff(now, own.map_or(retention.logs, |(_, age)| *age))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Event, Holder, Location};
+    use super::*;
+    use crate::model::Clock;
+
+    fn retention() -> LogRetention {
+        LogRetention { logs: Duration::from_secs(30 * 24 * 60 * 60), exports: BTreeMap::new() }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn state(home: &tempfile::TempDir) -> StateWriter {
+        let holder = Holder { host: String::new(), process: 1, since: at(0), heard: None };
+        let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
+        StateWriter::open(&Location::Folder(home.path().to_owned()), &holder, clock, 7).unwrap()
+    }
+
+    fn run(state: &StateWriter, second: i64) {
+        let pass = PassId::new(at(second), 7);
+        let journal = state.journal(&pass, at(second)).unwrap();
+        let ended = Event::Ended { result: "in_step".to_owned(), requests: second.unsigned_abs() };
+        journal.append(at(second), ended).unwrap();
+        let mut rejects = state.rejects(&pass, "carts");
+        rejects.push(b"{}\n").unwrap();
+        rejects.finish().unwrap();
+        state.tidy_logs(&retention(), at(second)).unwrap();
+    }
+
+    fn files_below(folder: &std::path::Path) -> usize {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        entries.map(|path| if path.is_dir() { files_below(&path) } else { 1 }).sum()
+    }
+
+    #[test]
+    fn the_number_of_files_is_bounded_while_one_process_runs_for_days() {
+        let home = tempfile::tempdir().unwrap();
+        let state = state(&home);
+        // Three days, with a run that does not end.
+        let open = state.journal(&PassId::new(at(-1), 7), at(-1)).unwrap();
+        let runs: Vec<i64> = (0..1300).map(|n| n * 200).collect();
+        let (mut journals, mut rejects) = (0, 0);
+        for second in &runs {
+            run(&state, *second);
+            journals = files_below(&home.path().join("journal")).max(journals);
+            rejects = files_below(&home.path().join("rejects")).max(rejects);
+        }
+        assert!(journals <= 2 * FILES_MAX + MERGED_MAX + 8, "{journals}");
+        assert!(rejects <= KEPT_MAX + 2 * FILES_MAX, "{rejects}");
+        let passes = state.reader().passes(5000).unwrap();
+        let requests = passes.iter().filter_map(|pass| match pass.entries.as_slice() {
+            [entry] => Some(&entry.event),
+            _ => None,
+        });
+        let requests: Vec<i64> = requests
+            .map(|event| match event {
+                Event::Ended { requests, .. } => i64::try_from(*requests).unwrap(),
+                _ => -1,
+            })
+            .collect();
+        assert!(requests.iter().rev().eq(&runs), "each run once, the newest first");
+        assert_eq!(passes.len(), runs.len() + 1, "the run that does not end has a file of its own");
+        open.append(at(0), Event::Ended { result: "applied".to_owned(), requests: 1 }).unwrap();
+        assert_eq!(state.reader().passes(5000).unwrap().last().unwrap().entries.len(), 1);
+    }
+
+    #[test]
+    fn whose_rejects_a_file_holds() {
+        let names =
+            ["carts.ndjson", "carts.2.ndjson", "exports.e.0123456789abcdef.ndjson", "inbox.heap.ndjson"];
+        assert_eq!(names.map(owner_of), ["carts", "carts", "exports.e", "inbox.heap"]);
+    }
+}
