@@ -223,9 +223,16 @@ fn whoever_is_forgotten_is_forgotten_here_too() {
     let (w, _sandbox) = filled(&enter(", at_most: 1"));
     w.source("carts", users(13));
     w.run(&["reconcile"]).expect(0);
-    for who in ["user-10", "user-11", "user-12"] {
-        assert!(w.read_all(".syncline/actions").contains(who));
-        w.run(&["forget", who]).expect(0).says(&["erased 1 entry of actions"]);
+    let triggered: Vec<&str> = ["user-10", "user-11", "user-12"]
+        .into_iter()
+        .filter(|who| w.read_all(".syncline/actions").contains(who))
+        .collect();
+    assert_eq!(triggered.len(), 3);
+    w.run(&["forget", "user-10"]).expect(6);
+    w.source("carts", users(10));
+    w.run(&["reconcile"]).expect(0);
+    for who in triggered {
+        w.run(&["forget", who]).expect(0);
         assert!(!w.read_all(".syncline/actions").contains(who));
     }
 }

@@ -758,18 +758,22 @@ fn whoever_is_to_be_forgotten_leaves_every_part_of_the_state() {
         })
     };
     assert!(has("u1"));
+    w.run(&["forget", "u1"]).expect(6).says(&["not erased: the user is a member of cohort carts"]);
+    assert!(has("u1") && left_over.exists());
+    w.source("carts", ["u2".to_owned()]);
+    w.run(&["reconcile", "carts"]).expect(0).says(&["removed 1"]);
     let said = w.run(&["forget", "u1"]).expect(0);
     said.says(&[
         "erased 1 entry of the identity map",
         "erased 1 event that waited",
         "erased 1 reject",
-        "cohort carts has them",
+        "erased 2 entries of recorded memberships",
+        "  exports/engagement",
     ]);
-    let left =
-        w.snapshot(".syncline").into_iter().filter(|(path, _)| !path.to_str().unwrap().contains("cohorts"));
-    for (path, bytes) in left {
+    for (path, bytes) in w.snapshot(".syncline") {
         let text = String::from_utf8_lossy(&bytes).replace("u12", "");
         assert!(!text.contains("\"u1\"") && !text.contains("\\\"u1\\\""), "{path:?}");
+        assert!(!path.to_str().unwrap().contains("cohorts") || !text.contains("u1"), "{path:?}");
     }
     assert!(!left_over.exists());
     w.run(&["forget", "b9"]).expect(0).says(&["erased 1 event that waited"]);
@@ -780,10 +784,29 @@ fn whoever_is_to_be_forgotten_leaves_every_part_of_the_state() {
         command.env("TEST_API_KEY", key);
         run(command)
     };
-    go(&["forget", "u2", "--heap", "heap"], "wrong").expect(4).says(&["Heap refuses the API key"]);
-    let asked =
-        go(&["forget", "u2", "--heap", "heap", "--format", "json"], "sandbox-heap-api-key").expect(0).json();
+    w.source("carts", ["u3".to_owned()]);
+    w.run(&["reconcile", "carts", "--max-removes", "carts=1"]).expect(0);
+    let before = w.snapshot(".syncline/cohorts");
+    let unconfirmed = go(&["forget", "u2", "--heap", "heap"], "sandbox-heap-api-key").expect(64);
+    unconfirmed.says(&["nothing was erased", "forget IDENTIFIER --heap heap --yes"]);
+    go(&["forget", "u2", "--heap", "other", "--yes"], "wrong")
+        .expect(64)
+        .says(&["no Heap connection `other`"]);
+    w.run(&["forget", "u2", "--heap", "heap", "--yes"])
+        .expect(4)
+        .says(&["TEST_API_KEY", "nothing was erased"]);
+    w.run(&["forget", "u2", "--yes"]).expect(64);
+    assert!(
+        w.snapshot(".syncline/cohorts") == before,
+        "nothing is erased before it is certain that Heap can be asked"
+    );
+    assert!(!sandbox.get("/_sandbox/heap/deletions").1.contains("u2"));
+    go(&["forget", "u3", "--heap", "heap", "--yes"], "sandbox-heap-api-key").expect(6).says(&["not erased"]);
+    assert!(!sandbox.get("/_sandbox/heap/deletions").1.contains("u3"), "a member is not deleted in Heap");
+    go(&["forget", "u2", "--heap", "heap", "--yes"], "wrong").expect(4).says(&["Heap refuses the API key"]);
+    let asked = go(&["forget", "u2", "--heap", "heap", "--yes", "--format", "json"], "sandbox-heap-api-key")
+        .expect(0)
+        .json();
     assert!(sandbox.get("/_sandbox/heap/deletions").1.contains(asked["heap_request"].as_str().unwrap()));
-    w.run(&["forget", "u2", "--heap", "heap"]).expect(4).says(&["TEST_API_KEY"]);
     w.run(&["forget", " "]).expect(64);
 }

@@ -38,6 +38,7 @@ mod dumps;
 mod endpoints;
 mod exports;
 mod foreign_text;
+mod forget;
 mod guards;
 mod harm;
 mod heap_ingest;

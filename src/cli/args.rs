@@ -77,7 +77,7 @@ pub(super) enum Command {
     Replay(ReplayArgs),
     /// Who is who: show it, learn it from files
     Identity(IdentityArgs),
-    /// Erase a person from every part of the state, and list what was erased
+    /// Erase a user from every file of the state, and list the files
     Forget(ForgetArgs),
     /// Send a cohort again by its record, adds and removes; shows first what that costs
     Resync(ResyncArgs),
@@ -331,9 +331,12 @@ pub(super) struct ForgetArgs {
     /// The person's id: yours, Braze's, a device's, or an alias
     #[arg(value_name = "IDENTIFIER")]
     pub(super) identifier: String,
-    /// Ask this Heap to delete the user with this identity as well; needs `api_key`
+    /// Ask this Heap to delete the user with this identity as well; needs `api_key` and `--yes`
     #[arg(long, value_name = "CONNECTION")]
     pub(super) heap: Option<String>,
+    /// Confirm the deletion in Heap, which cannot be undone
+    #[arg(long, requires = "heap")]
+    pub(super) yes: bool,
     /// How the result is written to stdout
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: Format,

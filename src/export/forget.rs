@@ -1,9 +1,14 @@
-//! Forgetting somebody: out of the identity map, the events that wait, the inbox and the rejects.
+//! Erasure of one user from every file of the state.
+//!
+//! # Guarantees
+//! A user who is recorded as a member of a cohort, or may be one, is not erased: then nothing is changed. Otherwise every
+//! file is written anew without the user, and superseded files are removed. Erasing again completes what a crash has
+//! stopped.
 //!
 //! # Caveats
-//! The id that is given is looked for, as the customer's id, Braze's id, a device or an alias, and what has no id of
-//! the customer's but one that the identity map knows to be theirs. What a cohort's source or a Heap still says of a
-//! person is only told: it would be back with the next pass.
+//! The id that is given is looked for as the customer's id, Braze's id, a device or an alias, and with it the devices
+//! and aliases that the identity map knows to be the user's. It cannot see sources: a user whom a source still lists
+//! comes back with the next run.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -11,29 +16,38 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::batch::named_in;
-use crate::model::{CohortId, ConnectionName, Identifier, Kind};
+use crate::model::{CohortId, ConnectionName, Identifier, Timestamp};
 use crate::state::{
-    Awaited, ClosedFile, Contents, Delivery, IdentityMap, PushdownNote, StateError, StateWriter, Waiting,
+    Awaited, ClosedFile, Contents, Delivery, ErasedFile, IdentityMap, PushdownNote, Recorded, StateError,
+    StateWriter, Waiting,
 };
 
-/// What was erased of somebody, and what is left to others to do.
+/// What was erased of one user, and what is left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forgotten {
+    /// Cohorts that record the user as a member, or in doubt. If there are any, nothing was erased.
+    pub member_of: Vec<CohortId>,
+    /// Entries of recorded memberships.
+    pub members: u64,
+    /// Entries of segment tables.
+    pub segments: u64,
     /// Entries of the identity map.
     pub identity: u64,
-    /// Events that waited.
+    /// Held events.
     pub waiting: u64,
     /// Events of inboxes.
     pub inbox: u64,
     /// Rejects.
     pub rejects: u64,
-    /// Entries of what is to be triggered, of what lately was, and of whom Braze did not know.
+    /// Entries of triggers and of unknown users.
     pub actions: u64,
-    /// Cohorts whose record has them: their sources still name them, or the next pass takes them out.
-    pub cohorts: Vec<CohortId>,
-    /// Segments of which a Heap has told that they are in them.
-    pub segments: Vec<(ConnectionName, u64)>,
-    /// Tables beside the sources of cohorts in which they may be.
+    /// The files from which entries were erased, and those that were removed as superseded.
+    pub files: Vec<ErasedFile>,
+    /// Segments that listed the user. Heap sends the user again as long as its segment has them.
+    pub listed: Vec<(ConnectionName, u64)>,
+    /// Cohorts in which a late request may still add the user, and until when.
+    pub late: Vec<(CohortId, Timestamp)>,
+    /// Mirror tables that are not up to date, so that the user may be in them.
     pub tables: Vec<(CohortId, PushdownNote)>,
 }
 
@@ -41,28 +55,91 @@ impl Forgotten {
     /// Whether there was nothing to erase.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
-        self.identity + self.waiting + self.inbox + self.rejects + self.actions == 0
+        self.members + self.segments + self.identity + self.waiting + self.inbox + self.rejects + self.actions
+            == 0
+    }
+
+    /// Whether something of the user is left.
+    #[must_use]
+    pub fn is_left(&self) -> bool {
+        !(self.late.is_empty() && self.tables.is_empty())
+    }
+
+    /// Entries were erased from a file. How many.
+    fn note(&mut self, path: String, entries: u64) -> u64 {
+        if entries > 0 {
+            self.files.push(ErasedFile { path, entries: Some(entries) });
+        }
+        entries
+    }
+
+    /// Files were written anew. How many entries were erased from them.
+    fn note_files(&mut self, files: Vec<ErasedFile>) -> u64 {
+        let entries = files.iter().filter_map(|file| file.entries).sum();
+        self.files.extend(files);
+        entries
     }
 }
 
-/// Erases everything about an id. `labels` are those of the aliases that cohorts use.
+/// Erases one user from the state, unless the user is a member of a cohort.
 ///
 /// # Errors
 /// When a part of the state cannot be read or written; what came before it is erased.
-pub fn forget(state: &Arc<StateWriter>, id: &str, labels: &[&str]) -> Result<Forgotten, StateError> {
+pub fn forget(state: &Arc<StateWriter>, id: &str, now: Timestamp) -> Result<Forgotten, StateError> {
     let person = Person { id, map: IdentityMap::open(state)?.into(), failed: RefCell::default() };
+    let handles = person.map.borrow_mut().handles_of(id)?;
+    let is_theirs = |identifier: &Identifier<'_>| identifier.value == id || handles.contains(identifier);
     let mut forgotten = Forgotten::default();
+    let mut recorded: Vec<(CohortId, Recorded)> = Vec::new();
+    for cohort in state.reader().cohorts()? {
+        let found = state.reader().recorded(&cohort, &is_theirs)?;
+        recorded.push((cohort, found));
+    }
+    let is_member = |(_, found): &&(CohortId, Recorded)| found.is_member;
+    forgotten.member_of = recorded.iter().filter(is_member).map(|(cohort, _)| cohort.clone()).collect();
+    if !forgotten.member_of.is_empty() {
+        return Ok(forgotten);
+    }
     state.remove_half_written()?;
+    erase_events(state, &person, &mut forgotten)?;
+    for (cohort, found) in recorded {
+        let files = state.erase_recorded(&cohort, &found, now)?;
+        forgotten.members += forgotten.note_files(files);
+        let triggers = state.erase_triggers(&cohort, &is_theirs)?;
+        forgotten.actions += forgotten.note(format!("actions/{cohort}"), triggers);
+        let unknown = state.erase_unknown(&cohort, &is_theirs)?;
+        forgotten.actions += forgotten.note(format!("unknown/{cohort}"), unknown);
+        forgotten.late.extend(found.late_until.map(|until| (cohort, until)));
+    }
+    for heap in state.reader().heaps()? {
+        let (files, listed) = state.erase_from_segments(&heap, &is_theirs)?;
+        forgotten.segments += forgotten.note_files(files);
+        forgotten.listed.extend(listed.into_iter().map(|segment| (heap.clone(), segment)));
+    }
+    // Last, since it knows what is the user's: erasing again after a crash needs it.
+    let identity = state.erase_identity(&mut person.map.borrow_mut(), id)?;
+    forgotten.identity = forgotten.note("identity".to_owned(), identity);
+    forgotten.tables = state.reader().pushdown_tables(&[])?;
+    Ok(forgotten)
+}
+
+/// Erases the user from held events, inboxes and rejects.
+fn erase_events(
+    state: &StateWriter,
+    person: &Person<'_>,
+    forgotten: &mut Forgotten,
+) -> Result<(), StateError> {
     for export in state.reader().exports()? {
         let mut record = state.reader().export(&export)?;
-        forgotten.waiting +=
-            state.erase_waiting(&export, &mut record, &|waiting| person.is_awaited(waiting))?;
+        let erased = state.erase_waiting(&export, &mut record, &|waiting| person.is_awaited(waiting))?;
+        forgotten.waiting += forgotten.note(format!("exports/{export}"), erased);
         person.check()?;
     }
     for (door, files) in state.reader().inboxes()? {
-        let erase = if door.starts_with("currents.") { Person::erase_events } else { Person::erase_added };
+        let erase = if door.starts_with("currents.") { Person::erase_events } else { Person::erase_members };
         for file in &files {
-            forgotten.inbox += from_file(state, file, &|delivery| erase(&person, delivery), &person)?;
+            let erased = from_file(state, file, &|delivery| erase(person, delivery), person)?;
+            forgotten.inbox += forgotten.note(file.path.clone(), erased);
         }
     }
     for file in state.reader().reject_files(None)? {
@@ -71,19 +148,10 @@ pub fn forget(state: &Arc<StateWriter>, id: &str, labels: &[&str]) -> Result<For
         person.check()?;
         if kept.len() < lines.len() {
             state.keep_rejects(&file, &kept)?;
-            forgotten.rejects += (lines.len() - kept.len()) as u64;
+            forgotten.rejects += forgotten.note(file.path.clone(), (lines.len() - kept.len()) as u64);
         }
     }
-    // Last, since it tells what is theirs.
-    forgotten.identity = state.erase_identity(&mut person.map.borrow_mut(), id)?;
-    let by = |kind, label| Identifier { kind, label, value: id };
-    let mut identifiers = vec![by(Kind::ExternalId, ""), by(Kind::DeviceId, "")];
-    identifiers.extend(labels.iter().map(|label| by(Kind::Alias, label)));
-    forgotten.actions = state.erase_actions(&identifiers)? + state.erase_strangers(&identifiers)?;
-    forgotten.cohorts = state.reader().cohorts_of(&identifiers)?;
-    forgotten.tables = state.reader().pushdown_tables(&forgotten.cohorts)?;
-    forgotten.segments = state.reader().segments_of(id)?;
-    Ok(forgotten)
+    Ok(())
 }
 
 /// Takes what is of somebody out of a file of an inbox. How much that was.
@@ -107,7 +175,7 @@ fn from_file(
     Ok(erased)
 }
 
-/// Whoever is to be forgotten.
+/// The user who is to be erased.
 struct Person<'a> {
     id: &'a str,
     map: RefCell<IdentityMap>,
@@ -132,12 +200,13 @@ impl Person<'_> {
     }
 
     fn is_awaited(&self, waiting: &Waiting<'_>) -> bool {
-        match waiting.awaited {
+        let is_awaited = match waiting.awaited {
             Awaited::Person { user_id, device_id } => {
                 user_id == self.id || device_id == self.id || self.owns(user_id, device_id)
             }
             Awaited::Limit { who } => who == self.id || named_in(waiting.event) == self.id,
-        }
+        };
+        is_awaited || self.is_of_event(&String::from_utf8_lossy(waiting.event))
     }
 
     /// Takes the events about them out of a delivery of Braze's. How many these were.
@@ -156,17 +225,25 @@ impl Person<'_> {
         erased
     }
 
-    /// Takes them out of those whom a Heap has added. That it has removed them stays: it takes them out of the
-    /// segment.
-    fn erase_added(&self, delivery: &mut Delivery) -> u64 {
-        let Ok(mut body) = serde_json::from_slice::<Value>(&delivery.body) else { return 0 };
-        let wrapped = body.get("heap").is_some();
-        let inner = if wrapped { body.get_mut("heap") } else { Some(&mut body) };
-        let added = inner.and_then(|inner| inner.pointer_mut("/data/add")).and_then(Value::as_array_mut);
-        let Some(added) = added else { return 0 };
-        let before = added.len();
-        added.retain(|member| member.get("id").is_none_or(|value| !is_id(value, self.id)));
-        let erased = (before - added.len()) as u64;
+    /// Takes the user out of the users whom a Heap has added or removed. The segment tables have them no more, so that
+    /// a removal would change nothing. How many entries there were.
+    fn erase_members(&self, delivery: &mut Delivery) -> u64 {
+        let Ok(mut body) = serde_json::from_slice::<Value>(&delivery.body) else {
+            // It will be a reject as it is.
+            let is_theirs = names(&String::from_utf8_lossy(&delivery.body), self.id);
+            delivery.body.truncate(if is_theirs { 0 } else { usize::MAX });
+            return u64::from(is_theirs);
+        };
+        let mut erased = 0;
+        for side in ["add", "remove"] {
+            let wrapped = body.get("heap").is_some();
+            let inner = if wrapped { body.get_mut("heap") } else { Some(&mut body) };
+            let members = inner.and_then(|inner| inner.get_mut("data")?.get_mut(side)?.as_array_mut());
+            let Some(members) = members else { continue };
+            let before = members.len();
+            members.retain(|member| member.get("id").is_none_or(|value| !is_id(value, self.id)));
+            erased += (before - members.len()) as u64;
+        }
         if erased > 0 {
             delivery.body = body.to_string().into_bytes();
         }
@@ -305,14 +382,16 @@ mod tests {
     }
 
     #[test]
-    fn a_heap_adds_them_to_nothing_and_still_takes_them_out() {
+    fn a_segment_delivery_names_the_user_no_more() {
         let home = tempfile::tempdir().unwrap();
         let person = person(&home, "u1");
-        let mut told = delivery(r#"{"data":{"add":[{"id":"u1"},{"id":"u2"}],"remove":[{"id":"u1"}]}}"#);
-        assert_eq!(person.erase_added(&mut told), 1);
-        assert_eq!(told.body, br#"{"data":{"add":[{"id":"u2"}],"remove":[{"id":"u1"}]}}"#);
-        assert_eq!(person.erase_added(&mut told), 0);
-        let mut told = delivery(r#"{"heap":{"data":{"add":[{"id":"u1"}]}}}"#);
-        assert_eq!(person.erase_added(&mut told), 1);
+        let mut sent = delivery(r#"{"data":{"add":[{"id":"u1"},{"id":"u2"}],"remove":[{"id":"u1"}]}}"#);
+        assert_eq!(person.erase_members(&mut sent), 2);
+        assert_eq!(sent.body, br#"{"data":{"add":[{"id":"u2"}],"remove":[]}}"#);
+        assert_eq!(person.erase_members(&mut sent), 0);
+        let mut sent = delivery(r#"{"heap":{"data":{"add":[{"id":"u1"}]}}}"#);
+        assert_eq!(person.erase_members(&mut sent), 1);
+        let mut sent = delivery(r#"{"data":{"add":[{"id":"u1"}"#);
+        assert_eq!((person.erase_members(&mut sent), sent.body.len()), (1, 0));
     }
 }

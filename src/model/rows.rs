@@ -77,6 +77,15 @@ impl RowSet {
         Self::from_ranges(rest)
     }
 
+    /// The set after these rows, in ascending order, are taken out of what it counts: later rows move up.
+    #[must_use]
+    pub fn without(&self, rows: &[u64]) -> Self {
+        let before = |row: u64| rows.partition_point(|taken| *taken < row) as u64;
+        Self::from_ranges(
+            self.0.iter().map(|range| range.start - before(range.start)..range.end - before(range.end)),
+        )
+    }
+
     /// Whether `row` is in the set.
     #[must_use]
     pub fn contains(&self, row: u64) -> bool {
@@ -103,6 +112,11 @@ mod tests {
                 prop_assert_eq!(set.contains(row), naive.contains(&row));
             }
             prop_assert_eq!(set.len(), naive.len() as u64);
+            let taken: Vec<u64> = (0..80).filter(|row| row % 7 == 3).collect();
+            let left = set.without(&taken);
+            for (after, row) in (0..80u64).filter(|row| row % 7 != 3).enumerate() {
+                prop_assert_eq!(left.contains(after as u64), naive.contains(&row));
+            }
             let rest = set.complement(64);
             for row in 0..80 {
                 prop_assert_eq!(rest.contains(row), row < 64 && !naive.contains(&row));

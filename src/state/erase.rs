@@ -1,66 +1,12 @@
-//! What erasing somebody needs of the store: files that are written anew without a person, and old ones that go at
-//! once instead of after an hour.
+//! Erasure of one user from the identity map, held events, inboxes and rejects: files are written anew without the
+//! user, and superseded files go at once instead of after an hour.
 
 use super::exports::{WAITING_SUFFIX, waiting_folder_of};
 use super::identity;
 use super::inbox::ClosedFile;
 use super::store::TEMPORARY;
-use super::{Contents, ExportRecord, IdentityMap, StateError, StateReader, StateWriter};
-use crate::model::{CohortId, ConnectionName, ExportId, Identifier, Key, Kind, Timestamp};
-
-impl StateReader {
-    /// The cohorts of whose record somebody may be a part, under any of these identifiers.
-    ///
-    /// # Errors
-    /// When a record cannot be read.
-    pub fn cohorts_of(&self, identifiers: &[Identifier<'_>]) -> Result<Vec<CohortId>, StateError> {
-        let mut found = Vec::new();
-        for cohort in self.cohorts()? {
-            let Some(version) = self.version(&cohort)?.filter(|version| !version.removed) else { continue };
-            let mut members = self.members(&cohort, Some(&version))?;
-            let keys = self.keys_of(identifiers);
-            let mut is_there = false;
-            while let Some((key, _)) = members.advance()? {
-                is_there |= keys.contains(&key);
-            }
-            if is_there {
-                found.push(cohort);
-            }
-        }
-        Ok(found)
-    }
-
-    /// The segments of which a Heap has told that somebody is in them.
-    ///
-    /// # Errors
-    /// When what was told cannot be read.
-    pub fn segments_of(&self, id: &str) -> Result<Vec<(ConnectionName, u64)>, StateError> {
-        let keys = self.keys_of(&[Identifier { kind: Kind::ExternalId, label: "", value: id }]);
-        let mut found = Vec::new();
-        for heap in self.heaps()? {
-            for (number, segment) in &self.segments(&heap)?.by_id {
-                let mut members = self.segment_members(&heap, segment)?;
-                let mut is_there = false;
-                while let Some((key, _)) = members.advance()? {
-                    is_there |= keys.contains(&key);
-                }
-                if is_there {
-                    found.push((heap.clone(), *number));
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    fn keys_of(&self, identifiers: &[Identifier<'_>]) -> Vec<Key> {
-        let key = |identifier: &Identifier<'_>| {
-            let mut packed = Vec::new();
-            identifier.pack_into(&mut packed);
-            Key::of(self.seed(), &packed)
-        };
-        identifiers.iter().map(key).collect()
-    }
-}
+use super::{Contents, ExportRecord, IdentityMap, StateError, StateWriter};
+use crate::model::{ExportId, Timestamp};
 
 impl StateWriter {
     /// Takes everything about an id out of the identity map, and the files that held it with it. How many entries
@@ -83,7 +29,7 @@ impl StateWriter {
         self.remove(&super::gc::of_identity(self.reader(), now)?)
     }
 
-    /// Removes what a crash or a newer version has left in a folder: whoever is to be erased may be in it.
+    /// Removes what a crash or a newer version has left in a folder: the user who is to be erased may be in it.
     fn remove_all_but(&self, folder: &str, suffix: &str, kept: &[Box<str>]) -> Result<(), StateError> {
         self.check_lease()?;
         let store = &self.reader().store;

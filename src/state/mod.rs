@@ -49,6 +49,7 @@ mod checked;
 mod checks;
 mod compact;
 mod erase;
+mod erase_members;
 mod exports;
 mod format;
 mod gc;
@@ -86,11 +87,12 @@ pub use approvals::{Approval, Approvals};
 pub use checks::{
     Check, CheckFinding, CheckVerdict, Expectation, Level, SeenSegment, SeenSize, SeenUse, Stamp,
 };
+pub use erase_members::{ErasedFile, Recorded};
 pub use exports::{Awaited, DayRecord, ExportRecord, Part, Rows, Waiting, WaitingFile, WaitingWriter};
 pub use gc::Garbage;
 pub use identity::{
-    Answers, Asked, Bookmark, Evidence, Finished, Handle, IdentityMap, IdentityStats, KeyKind, Owners,
-    SourceName, SourceStats, Table, TableName,
+    Answers, Asked, Bookmark, Evidence, Finished, Handle, IdentityMap, IdentityStats, KeyKind, KnownHandles,
+    Owners, SourceName, SourceStats, Table, TableName,
 };
 pub use inbox::{ClosedFile, Contents, Delivery, Inbox, InboxError, Room};
 pub use journal::{Entry, Event, Journal, PassRecord};

@@ -4,7 +4,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::store::Store;
+use super::store::{Store, TEMPORARY};
 use super::version::number_of;
 use super::{StateError, checked, format};
 
@@ -49,10 +49,16 @@ pub(super) fn put(store: &Store, folder: &str, before: u64, what: &impl Serializ
     }
 }
 
-/// Removes one, because of whom it holds.
+/// Removes every file of a folder but this number's: those of earlier versions, and what a crash has left.
 ///
 /// # Errors
-/// When the disk does not do it.
-pub(super) fn remove(store: &Store, folder: &str, number: u64) -> Result<(), StateError> {
-    Ok(store.remove(&path_of(folder, number))?)
+/// When the folder cannot be listed, or a file cannot be removed.
+pub(super) fn remove_others(store: &Store, folder: &str, kept: u64) -> Result<(), StateError> {
+    for file in store.files(folder)? {
+        let is_old = number_of(&file.name).is_some_and(|number| number < kept);
+        if is_old || file.name.starts_with(TEMPORARY) {
+            store.remove(&format!("{folder}/{}", file.name))?;
+        }
+    }
+    Ok(())
 }

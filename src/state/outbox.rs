@@ -122,29 +122,29 @@ impl StateWriter {
         Ok(())
     }
 
-    /// Takes somebody out of what is due, and of what is known to have been triggered, and removes the files that
-    /// held them. How many entries that were.
+    /// Erases one user from the triggers of a cohort: those that are due and those of late. How many entries there
+    /// were. Files of earlier versions are removed.
     ///
     /// # Errors
     /// When a file cannot be read or written.
-    pub fn erase_actions(&self, identifiers: &[Identifier<'_>]) -> Result<u64, StateError> {
-        let mut erased = 0;
-        for cohort in self.reader().cohorts()? {
-            let mut outbox = self.reader().outbox(&cohort)?;
-            let is_it = |who: &Person| identifiers.contains(&who.identifier());
-            let count = |outbox: &Outbox| outbox.due.len() + outbox.under_way.len() + outbox.recent.len();
-            let before = count(&outbox);
-            outbox.due.retain(|due| !is_it(&due.who));
-            outbox.under_way.retain(|due| !is_it(&due.who));
-            outbox.recent.retain(|recent| !is_it(&recent.who));
-            if count(&outbox) < before {
-                let old = outbox.number;
-                self.put_outbox(&cohort, &mut outbox)?;
-                numbered::remove(&self.reader().store, &folder_of(&cohort), old)?;
-                erased += (before - count(&outbox)) as u64;
-            }
+    pub fn erase_triggers(
+        &self,
+        cohort: &CohortId,
+        is_theirs: &dyn Fn(&Identifier<'_>) -> bool,
+    ) -> Result<u64, StateError> {
+        let mut outbox = self.reader().outbox(cohort)?;
+        let is_it = |who: &Person| is_theirs(&who.identifier());
+        let count = |outbox: &Outbox| outbox.due.len() + outbox.under_way.len() + outbox.recent.len();
+        let before = count(&outbox);
+        outbox.due.retain(|due| !is_it(&due.who));
+        outbox.under_way.retain(|due| !is_it(&due.who));
+        outbox.recent.retain(|recent| !is_it(&recent.who));
+        let erased = before - count(&outbox);
+        if erased > 0 {
+            self.put_outbox(cohort, &mut outbox)?;
         }
-        Ok(erased)
+        numbered::remove_others(&self.reader().store, &folder_of(cohort), outbox.number)?;
+        Ok(erased as u64)
     }
 }
 

@@ -66,22 +66,23 @@ impl StateWriter {
         Ok(())
     }
 
-    /// Takes somebody out of these lists, and removes the files that held them. How many entries that were.
+    /// Erases one user from this list of a cohort. How many entries there were. Files of earlier versions are removed.
     ///
     /// # Errors
     /// When a file cannot be read or written.
-    pub fn erase_strangers(&self, identifiers: &[Identifier<'_>]) -> Result<u64, StateError> {
-        let mut erased = 0;
-        for cohort in self.reader().cohorts()? {
-            let mut strangers = self.reader().strangers(&cohort)?;
-            let (before, old) = (strangers.people.len(), strangers.number);
-            strangers.people.retain(|stranger| !identifiers.contains(&stranger.who.identifier()));
-            if strangers.people.len() < before {
-                self.put_strangers(&cohort, &mut strangers)?;
-                numbered::remove(&self.reader().store, &folder_of(&cohort), old)?;
-                erased += (before - strangers.people.len()) as u64;
-            }
+    pub fn erase_unknown(
+        &self,
+        cohort: &CohortId,
+        is_theirs: &dyn Fn(&Identifier<'_>) -> bool,
+    ) -> Result<u64, StateError> {
+        let mut strangers = self.reader().strangers(cohort)?;
+        let before = strangers.people.len();
+        strangers.people.retain(|stranger| !is_theirs(&stranger.who.identifier()));
+        let erased = before - strangers.people.len();
+        if erased > 0 {
+            self.put_strangers(cohort, &mut strangers)?;
         }
-        Ok(erased)
+        numbered::remove_others(&self.reader().store, &folder_of(cohort), strangers.number)?;
+        Ok(erased as u64)
     }
 }

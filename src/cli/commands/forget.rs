@@ -1,57 +1,94 @@
-//! `forget`: erases a person from every part of the state, and asks Heap to do the same.
+//! `forget`: erases a user from every file of the state, and asks Heap to do the same.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::json;
 
+use crate::cli::again::Again;
 use crate::cli::args::{ForgetArgs, Format, Global};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
-use crate::cli::output::{out, yellow};
+use crate::cli::output::{counted, out, yellow};
 use crate::cli::view::json::envelope;
 use crate::cli::{access, environment};
-use crate::config::Config;
+use crate::config::{Config, Heap as Settings, Secret};
 use crate::connector::heap::{DeletionError, Heap};
 use crate::export::{Forgotten, forget};
-use crate::state::PushdownNote;
+use crate::model::{CohortId, ConnectionName, timestamp_text};
+use crate::state::{ErasedFile, PushdownNote};
 
 pub(in crate::cli) fn run(global: &Global, args: &ForgetArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
     let id = args.identifier.trim();
     if id.is_empty() {
-        return Err(CommandError::new(Exit::Usage, "an empty identifier names nobody"));
+        return Err(CommandError::new(Exit::Usage, "the identifier is empty"));
+    }
+    // Whatever keeps Heap from being asked is found before anything is erased.
+    let deletion = args.heap.as_deref().map(|heap| Deletion::prepare(&config, heap)).transpose()?;
+    if let Some(deletion) = deletion.as_ref().filter(|_| !args.yes) {
+        let name = deletion.name;
+        let unconfirmed = format!(
+            "nothing was erased: `forget --heap {name}` erases the user from the state and asks Heap `{name}` to delete the \
+             user with all events, which cannot be undone"
+        );
+        let again = Again::new(global).command("forget");
+        return Err(CommandError::new(Exit::Usage, unconfirmed)
+            .hint(format!("to do it: {again} IDENTIFIER --heap {name} --yes")));
     }
     let state = Arc::new(super::writer(&config)?);
-    let labels: Vec<&str> =
-        config.cohorts.iter().flat_map(|cohort| &cohort.rules).map(|rule| &*rule.label).collect();
-    let forgotten = forget(&state, id, &labels)?;
-    let asked = args.heap.as_deref().map(|heap| ask(&config, heap, id)).transpose()?;
+    let forgotten = forget(&state, id, environment::clock().now())?;
+    let is_erased = forgotten.member_of.is_empty();
+    let asked = deletion.filter(|_| is_erased).map(|deletion| deletion.ask(&config, id)).transpose();
+    let request = asked.as_ref().ok().and_then(Option::as_deref);
     out(&match args.format {
-        Format::Human => human(&forgotten, asked.as_deref(), args.heap.as_deref()),
-        Format::Json => to_json(&forgotten, asked.as_deref()),
+        Format::Human => human(&forgotten, request, args.heap.as_deref()),
+        Format::Json => to_json(&forgotten, request),
     })?;
-    Ok(Exit::Done)
-}
-
-/// Asks Heap to delete a user. Heap's name of the request.
-fn ask(config: &Config, name: &str, id: &str) -> Result<String, CommandError> {
-    let found = config.heap.iter().find(|(known, _)| known.as_str() == name);
-    let Some((name, settings)) = found else {
-        let unknown = CommandError::new(Exit::Usage, format!("the config has no Heap connection `{name}`"));
-        return Err(unknown.hint("what this machine knew is erased; Heap was not asked"));
-    };
-    let key = access::api_key(name, settings)?;
-    super::runtime()?.block_on(async {
-        let sandboxes = access::Sandboxes::default();
-        let ids = access::app_id(name, settings)?.map(|id| (name.clone(), id)).into_iter().collect();
-        let reached = sandboxes.reach_heaps(config, &ids, |wanted| wanted == name).await?;
-        let Some(access) = reached.get(name) else {
-            return Err(CommandError::new(Exit::Credentials, format!("connection `{name}` lacks `app_id`")));
-        };
-        let heap = Heap::new(settings, &access.base, &access.app_id, environment::clock())?;
-        heap.deletion(&key).ask(&[id]).await.map_err(|error| not_asked(&error))
+    asked?;
+    Ok(match (is_erased, forgotten.is_left()) {
+        (false, _) => Exit::Refused,
+        (true, true) => Exit::Part,
+        (true, false) => Exit::Done,
     })
 }
+
+/// A request to delete a user in Heap, with what it needs.
+struct Deletion<'a> {
+    name: &'a ConnectionName,
+    settings: &'a Settings,
+    key: Secret,
+    app_ids: BTreeMap<ConnectionName, String>,
+}
+
+impl<'a> Deletion<'a> {
+    fn prepare(config: &'a Config, name: &str) -> Result<Self, CommandError> {
+        let found = config.heap.iter().find(|(known, _)| known.as_str() == name);
+        let Some((name, settings)) = found else {
+            let unknown = format!("the config has no Heap connection `{name}`");
+            return Err(CommandError::new(Exit::Usage, unknown).hint("nothing was erased"));
+        };
+        let key = access::api_key(name, settings).map_err(|error| error.hint("nothing was erased"))?;
+        let app_ids = access::app_id(name, settings)?.map(|id| (name.clone(), id)).into_iter().collect();
+        Ok(Self { name, settings, key, app_ids })
+    }
+
+    /// Asks Heap to delete a user. Returns Heap's id of the request.
+    fn ask(&self, config: &Config, id: &str) -> Result<String, CommandError> {
+        super::runtime()?.block_on(async {
+            let sandboxes = access::Sandboxes::default();
+            let reached = sandboxes.reach_heaps(config, &self.app_ids, |wanted| wanted == self.name).await?;
+            let Some(access) = reached.get(self.name) else {
+                let lacks = format!("connection `{}` lacks `app_id`", self.name);
+                return Err(CommandError::new(Exit::Credentials, lacks).hint(ONLY_ERASED));
+            };
+            let heap = Heap::new(self.settings, &access.base, &access.app_id, environment::clock())?;
+            heap.deletion(&self.key).ask(&[id]).await.map_err(|error| not_asked(&error))
+        })
+    }
+}
+
+const ONLY_ERASED: &str = "the state is erased; Heap was not asked. Run the command again to ask Heap";
 
 fn not_asked(error: &DeletionError) -> CommandError {
     let exit = match error {
@@ -59,79 +96,125 @@ fn not_asked(error: &DeletionError) -> CommandError {
         DeletionError::Http(_) => Exit::Unavailable,
         DeletionError::Unexpected(..) | DeletionError::TooMany => Exit::Failed,
     };
-    let failed = CommandError::new(exit, error.to_string());
-    failed.hint("what this machine knew is erased; run it again to ask Heap once more")
+    CommandError::new(exit, error.to_string()).hint(ONLY_ERASED)
 }
 
-fn human(forgotten: &Forgotten, asked: Option<&str>, heap: Option<&str>) -> String {
-    let mut lines: Vec<String> = [
-        (forgotten.identity, "entry", "entries", "of the identity map"),
-        (forgotten.waiting, "event", "events", "that waited"),
-        (forgotten.inbox, "event", "events", "in the inbox"),
-        (forgotten.rejects, "reject", "rejects", ""),
-        (forgotten.actions, "entry", "entries", "of actions and of people unknown to Braze"),
-    ]
-    .into_iter()
-    .filter(|(number, ..)| *number > 0)
-    .map(|(number, one, many, what)| {
-        format!("erased {number} {} {what}", if number == 1 { one } else { many })
-    })
-    .map(|line| line.trim_end().to_owned())
-    .collect();
-    if forgotten.is_nothing() {
-        lines.push("nothing to erase".to_owned());
+fn human(forgotten: &Forgotten, request: Option<&str>, heap: Option<&str>) -> String {
+    if !forgotten.member_of.is_empty() {
+        return not_erased(forgotten);
     }
-    for cohort in &forgotten.cohorts {
+    let mut lines = erased(forgotten);
+    for (heap, segment) in &forgotten.listed {
         lines.push(format!(
-            "{} cohort {cohort} has them in its record, and Braze in the cohort: take them out of its source, and \
-             the next pass removes them",
+            "{} segment {segment} of Heap `{heap}` listed the user: Heap may send the user again until its segment has \
+             the user no more",
             yellow("!")
+        ));
+    }
+    for (cohort, until) in &forgotten.late {
+        lines.push(format!(
+            "{} left in cohort {cohort}: a request without an answer may still add the user, until {}; the first run \
+             after that settles it. Then run `forget` again",
+            yellow("!"),
+            timestamp_text(*until)
         ));
     }
     for (cohort, note) in &forgotten.tables {
         let PushdownNote { connection, schema, table, .. } = note;
         lines.push(format!(
-            "{} table {schema}.{table} in connection {connection} may have them, as long as the record of {cohort} has: the \
-             pass that removes them takes them out, and whoever drops the table loses nothing",
+            "{} may be left in table {schema}.{table} of connection {connection}, which is not up to date with cohort {cohort}, \
+             until the next run rebuilds it or you drop it. Then run `forget` again",
             yellow("!")
         ));
     }
-    for (heap, segment) in &forgotten.segments {
-        lines.push(format!("{} Heap `{heap}` has told that they are in segment {segment}", yellow("!")));
-    }
     lines.extend(
-        asked
+        request
             .zip(heap)
-            .map(|(request, heap)| format!("asked Heap `{heap}` to delete them: request {request}")),
+            .map(|(request, heap)| format!("asked Heap `{heap}` to delete the user: request {request}")),
     );
     lines.join("\n")
 }
 
-fn to_json(forgotten: &Forgotten, asked: Option<&str>) -> String {
-    let cohorts: Vec<&str> = forgotten.cohorts.iter().map(crate::model::CohortId::as_str).collect();
-    let segments: Vec<_> = forgotten
-        .segments
-        .iter()
-        .map(|(heap, segment)| json!({ "connection": heap.as_str(), "segment": segment }))
-        .collect();
-    let tables: Vec<_> = forgotten
-        .tables
-        .iter()
-        .map(|(cohort, note)| {
-            let table = format!("{}.{}", note.schema, note.table);
-            json!({ "cohort": cohort.as_str(), "connection": note.connection, "table": table })
+fn not_erased(forgotten: &Forgotten) -> String {
+    let cohorts: Vec<&str> = forgotten.member_of.iter().map(CohortId::as_str).collect();
+    let (noun, cohorts) = (if cohorts.len() == 1 { "cohort" } else { "cohorts" }, cohorts.join(", "));
+    format!(
+        "{} not erased: the user is a member of {noun} {cohorts}, or in doubt there. Nothing was changed.\nRemove the user \
+         from the source first, then `reconcile`, which removes the user from Braze, then run `forget` again",
+        yellow("!")
+    )
+}
+
+/// What was erased, and the files.
+fn erased(forgotten: &Forgotten) -> Vec<String> {
+    if forgotten.is_nothing() {
+        return vec!["nothing to erase".to_owned()];
+    }
+    let mut lines: Vec<String> = counts(forgotten)
+        .into_iter()
+        .filter(|(number, ..)| *number > 0)
+        .map(|(number, one, many, what)| {
+            let noun = if number == 1 { one } else { many };
+            format!("erased {number} {noun} {what}").trim_end().to_owned()
         })
         .collect();
+    let entries = forgotten.files.iter().filter_map(|file| Some((&file.path, file.entries?)));
+    lines.extend(entries.map(|(path, entries)| format!("    {entries}  {path}")));
+    let superseded = forgotten.files.iter().filter(|file| file.entries.is_none()).count();
+    if superseded > 0 {
+        lines.push(format!("removed {}", counted(superseded as u64, "superseded file")));
+    }
+    lines
+}
+
+fn counts(forgotten: &Forgotten) -> [(u64, &'static str, &'static str, &'static str); 7] {
+    [
+        (forgotten.members, "entry", "entries", "of recorded memberships"),
+        (forgotten.segments, "entry", "entries", "of segment tables"),
+        (forgotten.identity, "entry", "entries", "of the identity map"),
+        (forgotten.waiting, "event", "events", "that waited"),
+        (forgotten.inbox, "event", "events", "in the inbox"),
+        (forgotten.rejects, "reject", "rejects", ""),
+        (forgotten.actions, "entry", "entries", "of triggers and unknown users"),
+    ]
+}
+
+fn to_json(forgotten: &Forgotten, request: Option<&str>) -> String {
+    let member_of: Vec<&str> = forgotten.member_of.iter().map(CohortId::as_str).collect();
+    let listed = forgotten
+        .listed
+        .iter()
+        .map(|(heap, segment)| json!({ "connection": heap.as_str(), "segment": segment }));
+    let late = forgotten
+        .late
+        .iter()
+        .map(|(cohort, until)| json!({ "cohort": cohort.as_str(), "until": timestamp_text(*until) }));
+    let tables = forgotten.tables.iter().map(|(cohort, note)| {
+        let table = format!("{}.{}", note.schema, note.table);
+        json!({ "cohort": cohort.as_str(), "connection": note.connection, "table": table })
+    });
+    let (files, superseded): (Vec<&ErasedFile>, Vec<&ErasedFile>) =
+        forgotten.files.iter().partition(|file| file.entries.is_some());
+    let files = files.iter().map(|file| json!({ "path": file.path, "entries": file.entries }));
+    let superseded: Vec<&str> = superseded.iter().map(|file| file.path.as_str()).collect();
     let details = json!({
         "erased": {
-            "identity": forgotten.identity, "waiting": forgotten.waiting,
-            "inbox": forgotten.inbox, "rejects": forgotten.rejects,
+            "members": forgotten.members, "segments": forgotten.segments, "identity": forgotten.identity,
+            "waiting": forgotten.waiting, "inbox": forgotten.inbox, "rejects": forgotten.rejects,
             "actions": forgotten.actions,
         },
-        "cohorts": cohorts,
-        "tables": tables,
-        "segments": segments,
-        "heap_request": asked,
+        "files": files.collect::<Vec<_>>(),
+        "superseded": superseded,
+        "member_of": member_of,
+        "left": { "late": late.collect::<Vec<_>>(), "tables": tables.collect::<Vec<_>>() },
+        "listed": listed.collect::<Vec<_>>(),
+        "heap_request": request,
     });
-    envelope("forget", if forgotten.is_nothing() { "nothing" } else { "erased" }, &details)
+    let outcome = match forgotten {
+        _ if !forgotten.member_of.is_empty() => "not_erased",
+        _ if forgotten.is_left() => "left",
+        _ if forgotten.is_nothing() => "nothing",
+        _ => "erased",
+    };
+    envelope("forget", outcome, &details)
 }

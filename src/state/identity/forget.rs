@@ -1,19 +1,62 @@
-//! The map grows smaller: runs are merged, and whoever is to be forgotten is taken out of them.
+//! The map grows smaller: runs are merged, and users who are to be forgotten are taken out of them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use super::known::{Handle, KeyKind, Known, MapKey};
 use super::learn::{IdentityMap, RUNS_MAX};
-use super::merge::merged;
+use super::merge::{Merging, merged};
 use super::run::MapRun;
 use super::taught::Taught;
+use crate::model::{Identifier, KeySeed};
 use crate::state::StateError;
+use crate::state::sealed::SealedFile;
+use crate::state::store::Store;
 
 /// Small runs may hold one part in so many of the entries of the largest.
 pub(super) const SHARE: u64 = 4;
 
+/// The devices and aliases that the map knows to be one user's.
+#[derive(Clone, Debug)]
+pub struct KnownHandles {
+    keys: BTreeSet<MapKey>,
+    seed: KeySeed,
+}
+
+impl KnownHandles {
+    /// Whether an identifier is one of them.
+    #[must_use]
+    pub fn contains(&self, identifier: &Identifier<'_>) -> bool {
+        !self.keys.is_empty()
+            && Handle::of_member(identifier).is_some_and(|handle| self.keys.contains(&handle.key(self.seed)))
+    }
+}
+
 impl IdentityMap {
+    /// The devices and aliases of the user with this id, also those that were merged into an alias of theirs.
+    ///
+    /// # Errors
+    /// When a run cannot be read or is damaged.
+    pub fn handles_of(&mut self, id: &str) -> Result<KnownHandles, StateError> {
+        self.commit()?;
+        let (store, seed, mut keys) = (&self.state.reader().store, self.seed(), BTreeSet::new());
+        let is_owned = |known: &Known| matches!(known, Known::Owner(owner, ..) if **owner == *id);
+        collect(&self.runs, &mut keys, |known, _| is_owned(known))?;
+        for taught in &self.sources {
+            let people = opened(store, &taught.people)?;
+            let joins = opened(store, &taught.joins)?;
+            collect(&people, &mut keys, |known, _| is_owned(known))?;
+            let label = &taught.name.label;
+            let is_joined = |known: &Known, keys: &BTreeSet<MapKey>| match known {
+                Known::Merged(into) => keys.contains(&Handle::Alias { label, name: into }.key(seed)),
+                _ => false,
+            };
+            // An alias may have been merged into one that was merged into theirs.
+            while collect(&joins, &mut keys, is_joined)? {}
+        }
+        Ok(KnownHandles { keys, seed })
+    }
+
     /// Makes what was learned last, takes out whoever was deleted, and merges runs when there are many.
     ///
     /// # Errors
@@ -142,4 +185,23 @@ impl IdentityMap {
         self.open_sources()?;
         Ok(erased.get())
     }
+}
+
+fn opened(store: &Store, files: &[SealedFile]) -> Result<Vec<MapRun>, StateError> {
+    files.iter().map(|file| MapRun::open(store, file)).collect()
+}
+
+/// Adds the keys of the entries that are picked. Whether there was a new one.
+fn collect(
+    runs: &[MapRun],
+    keys: &mut BTreeSet<MapKey>,
+    is_picked: impl Fn(&Known, &BTreeSet<MapKey>) -> bool,
+) -> Result<bool, StateError> {
+    let (mut all, before) = (Merging::new(runs)?, keys.len());
+    while let Some((key, known)) = all.advance()? {
+        if is_picked(&known, keys) {
+            keys.insert(key);
+        }
+    }
+    Ok(keys.len() > before)
 }

@@ -32,6 +32,7 @@ use super::version::number_of;
 use super::{StateError, StateReader};
 use serde::{Deserialize, Serialize};
 
+pub use forget::KnownHandles;
 pub use known::{Handle, KeyKind};
 pub use learn::IdentityMap;
 pub use owners::{Answers, Asked, Evidence, Owners};

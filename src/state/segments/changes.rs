@@ -96,22 +96,28 @@ impl StateReader {
         connection: &ConnectionName,
         segment: &Segment,
     ) -> Result<Vec<Change>, StateError> {
-        let mut changes = Vec::new();
-        for file in &segment.changes {
-            let path = format!("{}/{}{SUFFIX}", folder_of(Home::Segments(connection)), file.id);
-            let damaged =
-                |what: &str| StateError::Damaged { path: self.store.at(&path), what: what.to_owned() };
-            let bytes = self.store.read(&path)?.ok_or_else(|| damaged("it is gone"))?;
-            if xxh3_128(&bytes) != file.checksum {
-                return Err(damaged("its bytes are not those that were written"));
-            }
-            let mut rest = bytes.as_slice();
-            while !rest.is_empty() {
-                let (change, after) =
-                    Change::read(rest, self.seed()).ok_or_else(|| damaged("an entry is malformed"))?;
-                changes.push(change);
-                rest = after;
-            }
+        let files = segment.changes.iter().map(|file| self.changes_in(connection, file));
+        Ok(files.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    /// The changes in one file.
+    pub(in super::super) fn changes_in(
+        &self,
+        connection: &ConnectionName,
+        file: &SealedFile,
+    ) -> Result<Vec<Change>, StateError> {
+        let path = format!("{}/{}{SUFFIX}", folder_of(Home::Segments(connection)), file.id);
+        let damaged = |what: &str| StateError::Damaged { path: self.store.at(&path), what: what.to_owned() };
+        let bytes = self.store.read(&path)?.ok_or_else(|| damaged("it is gone"))?;
+        if xxh3_128(&bytes) != file.checksum {
+            return Err(damaged("its bytes are not those that were written"));
+        }
+        let (mut changes, mut rest) = (Vec::new(), bytes.as_slice());
+        while !rest.is_empty() {
+            let (change, after) =
+                Change::read(rest, self.seed()).ok_or_else(|| damaged("an entry is malformed"))?;
+            changes.push(change);
+            rest = after;
         }
         Ok(changes)
     }

@@ -176,7 +176,7 @@ impl Segment {
     }
 
     /// All its runs.
-    fn runs(&self) -> impl Iterator<Item = &RunRef> {
+    pub(super) fn runs(&self) -> impl Iterator<Item = &RunRef> {
         let syncs = self.syncs.iter().flat_map(|sync| sync.adds.iter().chain(&sync.removes));
         self.base.iter().chain(syncs)
     }

@@ -1,0 +1,376 @@
+//! Erasure of one user from recorded memberships and segment tables.
+//!
+//! # Guarantees
+//! Parts are streamed: memory does not depend on the number of members. The new parts are committed as a version
+//! before the old ones are removed, so that a crash leaves a whole state, and erasing again completes it. What the
+//! parts say of other users stays as it is, row by row.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::run::{Home, RunCursor, RunWriter, folder_of, path_of};
+use super::store::TEMPORARY;
+use super::version::{self, Late, RunRef, Version, number_of};
+use super::{PushdownNote, RecordCursor, Segment, StateError, StateReader, StateWriter, segments};
+use crate::model::{CohortId, ConnectionName, Identifier, Key, Op, RowSet, Standing, Timestamp};
+
+/// Decides whether an identifier is the user's.
+pub(super) type IsTheirs<'a> = &'a dyn Fn(&Identifier<'_>) -> bool;
+
+/// A file from which entries were erased, or that was removed because a newer one has replaced it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErasedFile {
+    /// Its path in the state, as it was.
+    pub path: String,
+    /// How many entries of the user were in it; none for a superseded file, which was not read.
+    pub entries: Option<u64>,
+}
+
+/// One user in the recorded membership of a cohort.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// The user is a member, or in doubt.
+    pub is_member: bool,
+    /// A request that was to add the user had no answer, and Braze may have handled it after the user was removed.
+    pub late_until: Option<Timestamp>,
+    /// Braze has rejected the user.
+    is_refused: bool,
+    keys: BTreeSet<Key>,
+}
+
+fn is_packed(packed: &[u8], is_theirs: IsTheirs<'_>) -> bool {
+    Identifier::unpack(packed).is_ok_and(|(identifier, _)| is_theirs(&identifier))
+}
+
+/// A part in the form in which each of its rows has a word.
+fn unanswered(run: &RunRef) -> RunRef {
+    RunRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..run.clone() }
+}
+
+impl StateReader {
+    /// What the newest version of a cohort says of one user.
+    ///
+    /// # Errors
+    /// When the version or a part cannot be read or is damaged.
+    pub fn recorded(&self, cohort: &CohortId, is_theirs: IsTheirs<'_>) -> Result<Recorded, StateError> {
+        let mut found = Recorded::default();
+        let Some(version) = self.version(cohort)? else { return Ok(found) };
+        let mut members = self.members(cohort, Some(&version))?;
+        while let Some((key, standing)) = members.advance_any()? {
+            if is_packed(members.packed()?, is_theirs) {
+                found.keys.insert(key);
+                found.is_refused |= standing == Some(Standing::Refused);
+                found.is_member |= standing.is_some_and(|standing| standing != Standing::Refused);
+            }
+        }
+        for run in version.runs.iter().filter(|run| run.in_doubt() > 0 && !run.noted) {
+            // The next run notes such requests before it relies on what came after them.
+            let standings = self.rows_of(Home::Cohort(cohort), run, &found.keys)?;
+            let is_settled = |row: &u64| run.acknowledged.contains(*row) || run.refused.contains(*row);
+            found.is_member |= !standings.iter().all(is_settled);
+        }
+        found.is_member &= !version.removed;
+        for late in &version.late {
+            self.read_late(cohort, late, is_theirs, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    fn read_late(
+        &self,
+        cohort: &CohortId,
+        late: &Late,
+        is_theirs: IsTheirs<'_>,
+        found: &mut Recorded,
+    ) -> Result<(), StateError> {
+        let mut members = RecordCursor::of_runs(&self.store, cohort, &[unanswered(&late.run)], self.seed())?;
+        let mut row = 0;
+        while let Some((key, _)) = members.advance_any()? {
+            if is_packed(members.packed()?, is_theirs) {
+                found.keys.insert(key);
+                if late.run.op == Op::Add && late.rows.contains(row) {
+                    found.late_until = found.late_until.max(Some(late.until));
+                }
+            }
+            row += 1;
+        }
+        Ok(())
+    }
+
+    /// The rows of a part with these keys.
+    fn rows_of(&self, home: Home<'_>, run: &RunRef, keys: &BTreeSet<Key>) -> Result<Vec<u64>, StateError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (mut cursor, mut rows, mut row) = (self.cursor(home, run)?, Vec::new(), 0);
+        while let Some(key) = cursor.key() {
+            if keys.contains(&key) {
+                rows.push(row);
+            }
+            row += 1;
+            cursor.advance()?;
+        }
+        Ok(rows)
+    }
+
+    fn cursor(&self, home: Home<'_>, run: &RunRef) -> Result<RunCursor, StateError> {
+        let mut cursor = RunCursor::open(self.store.open_blob(&path_of(home, &run.id))?, run, self.seed())?;
+        cursor.advance()?;
+        Ok(cursor)
+    }
+}
+
+/// What became of a part.
+#[derive(Clone)]
+struct Rewritten {
+    /// The rows of the user in the old part.
+    rows: Vec<u64>,
+    /// The new part; none if no row is left.
+    run: Option<RunRef>,
+}
+
+impl Rewritten {
+    /// The new part with what was said of the rows of the old one.
+    fn after(&self, old: &RunRef) -> Option<RunRef> {
+        let (acknowledged, refused) = (old.acknowledged.without(&self.rows), old.refused.without(&self.rows));
+        self.run.clone().map(|run| RunRef { acknowledged, refused, noted: old.noted, ..run })
+    }
+}
+
+/// The parts of one place that were written anew.
+struct Rewrites<'a> {
+    state: &'a StateWriter,
+    home: Home<'a>,
+    keys: &'a BTreeSet<Key>,
+    by_id: BTreeMap<Box<str>, Option<Rewritten>>,
+    files: Vec<ErasedFile>,
+}
+
+impl<'a> Rewrites<'a> {
+    fn new(state: &'a StateWriter, home: Home<'a>, keys: &'a BTreeSet<Key>) -> Self {
+        Self { state, home, keys, by_id: BTreeMap::new(), files: Vec::new() }
+    }
+
+    /// Writes a part without the user. None: the user is not in it.
+    fn rewrite(&mut self, run: &RunRef) -> Result<Option<Rewritten>, StateError> {
+        if let Some(done) = self.by_id.get(&run.id) {
+            return Ok(done.clone());
+        }
+        let reader = self.state.reader();
+        let rows = reader.rows_of(self.home, run, self.keys)?;
+        let done = if rows.is_empty() {
+            None
+        } else {
+            let entries = Some(rows.len() as u64);
+            self.files.push(ErasedFile { path: path_of(self.home, &run.id), entries });
+            let new = if rows.len() as u64 == run.rows { None } else { Some(self.copied(run)?) };
+            Some(Rewritten { rows, run: new })
+        };
+        self.by_id.insert(run.id.clone(), done.clone());
+        Ok(done)
+    }
+
+    fn copied(&self, run: &RunRef) -> Result<RunRef, StateError> {
+        let reader = self.state.reader();
+        let mut cursor = reader.cursor(self.home, run)?;
+        let mut writer = RunWriter::create(&reader.store, self.home, run.op, reader.seed())?;
+        let mut packed = Vec::new();
+        while let Some(key) = cursor.key() {
+            if !self.keys.contains(&key) {
+                packed.clear();
+                cursor.identifier(&mut packed)?;
+                writer.push(&packed)?;
+            }
+            cursor.advance()?;
+        }
+        writer.finish()
+    }
+
+    /// These parts without the user.
+    fn all(&mut self, runs: &[RunRef]) -> Result<Vec<RunRef>, StateError> {
+        let mut all = Vec::with_capacity(runs.len());
+        for run in runs {
+            match self.rewrite(run)? {
+                Some(rewritten) => all.extend(rewritten.after(run)),
+                None => all.push(run.clone()),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Parts of late requests without the user. A request that may still add the user stays: the run that settles it
+    /// needs the identifier.
+    fn late(&mut self, all: &[Late]) -> Result<Vec<Late>, StateError> {
+        let mut left = Vec::with_capacity(all.len());
+        for late in all {
+            let rows = self.state.reader().rows_of(self.home, &late.run, self.keys)?;
+            if late.run.op == Op::Add && rows.iter().any(|row| late.rows.contains(*row)) {
+                left.push(late.clone());
+                continue;
+            }
+            match self.rewrite(&late.run)? {
+                Some(rewritten) => {
+                    let (run, rows) = (rewritten.after(&late.run), late.rows.without(&rewritten.rows));
+                    let run = run.filter(|_| !rows.is_empty());
+                    left.extend(run.map(|run| Late { run, rows, until: late.until }));
+                }
+                None => left.push(late.clone()),
+            }
+        }
+        Ok(left)
+    }
+}
+
+impl StateWriter {
+    /// Erases one user who is no member from the recorded membership of a cohort, and removes superseded versions and
+    /// parts. A late request that may still add the user stays.
+    ///
+    /// # Errors
+    /// When a file cannot be read, written or removed. Erasing again completes it.
+    pub fn erase_recorded(
+        &self,
+        cohort: &CohortId,
+        recorded: &Recorded,
+        now: Timestamp,
+    ) -> Result<Vec<ErasedFile>, StateError> {
+        let Some(version) = self.reader().version(cohort)? else {
+            // A first run was killed before it sent anything.
+            return self.remove_superseded(&version::folder_of(cohort), 0, Home::Cohort(cohort), &[]);
+        };
+        let mut rewrites = Rewrites::new(self, Home::Cohort(cohort), &recorded.keys);
+        let (runs, late) = (rewrites.all(&version.runs)?, rewrites.late(&version.late)?);
+        let mut files = rewrites.files;
+        let mut newest = version;
+        if (&runs, &late) != (&newest.runs, &newest.late) {
+            let note = self.reader().pushdown(cohort)?.filter(|note| note.version == newest.number);
+            // A source that names a rejected user must be read again.
+            let source = newest.source.take().filter(|_| !recorded.is_refused);
+            newest = Version { number: newest.number + 1, written_at: now, source, runs, late, ..newest };
+            self.commit(cohort, &newest)?;
+            if let Some(note) = note {
+                // The members are the same, and so is the mirror table.
+                self.note_pushdown(cohort, Some(&PushdownNote { version: newest.number, ..note }))?;
+            }
+        }
+        let kept: Vec<Box<str>> = newest.all_runs().map(|run| run.id.clone()).collect();
+        let versions = version::folder_of(cohort);
+        files.extend(self.remove_superseded(&versions, newest.number, Home::Cohort(cohort), &kept)?);
+        Ok(files.into_iter().fold(Vec::new(), without_twice))
+    }
+
+    /// Erases one user from the segment tables of a Heap connection, and removes superseded versions and parts. Returns
+    /// the segments that listed the user as well.
+    ///
+    /// # Errors
+    /// As [`Self::erase_recorded`].
+    pub fn erase_from_segments(
+        &self,
+        heap: &ConnectionName,
+        is_theirs: IsTheirs<'_>,
+    ) -> Result<(Vec<ErasedFile>, Vec<u64>), StateError> {
+        let mut all = self.reader().segments(heap)?;
+        let (mut files, mut listed) = (Vec::new(), Vec::new());
+        let before = all.clone();
+        for (number, segment) in &mut all.by_id {
+            let mut members = self.reader().segment_members(heap, segment)?;
+            let mut is_listed = false;
+            while members.advance()?.is_some() {
+                is_listed |= is_packed(members.packed(), is_theirs);
+            }
+            listed.extend(is_listed.then_some(*number));
+            files.extend(self.erase_from_segment(heap, segment, is_theirs)?);
+        }
+        if all != before {
+            all.number += 1;
+            self.commit_segments(heap, &all)?;
+        }
+        let runs = all.by_id.values().flat_map(Segment::runs).map(|run| run.id.clone());
+        let changes = all.by_id.values().flat_map(|segment| &segment.changes).map(|file| file.id.clone());
+        let kept: Vec<Box<str>> = runs.chain(changes).collect();
+        let versions = segments::folder_of(heap);
+        files.extend(self.remove_superseded(&versions, all.number, Home::Segments(heap), &kept)?);
+        Ok((files.into_iter().fold(Vec::new(), without_twice), listed))
+    }
+
+    fn erase_from_segment(
+        &self,
+        heap: &ConnectionName,
+        segment: &mut Segment,
+        is_theirs: IsTheirs<'_>,
+    ) -> Result<Vec<ErasedFile>, StateError> {
+        let (reader, home) = (self.reader(), Home::Segments(heap));
+        let mut keys = BTreeSet::new();
+        for run in segment.runs() {
+            let mut members = RecordCursor::of_runs(&reader.store, home, &[unanswered(run)], reader.seed())?;
+            while let Some((key, _)) = members.advance_any()? {
+                if is_packed(members.packed()?, is_theirs) {
+                    keys.insert(key);
+                }
+            }
+        }
+        let mut rewrites = Rewrites::new(self, home, &keys);
+        let base: Vec<RunRef> = segment.base.iter().cloned().collect();
+        segment.base = rewrites.all(&base)?.pop();
+        for sync in &mut segment.syncs {
+            sync.adds = rewrites.all(&sync.adds)?;
+            sync.removes = rewrites.all(&sync.removes)?;
+        }
+        let mut files = rewrites.files;
+        let mut changed = Vec::with_capacity(segment.changes.len());
+        for file in &segment.changes {
+            let mut changes = reader.changes_in(heap, file)?;
+            let rows = changes.len();
+            changes.retain(|change| !is_packed(&change.packed, is_theirs));
+            if changes.len() == rows {
+                changed.push(file.clone());
+                continue;
+            }
+            let path = format!("{}/{}{}", folder_of(home), file.id, segments::SUFFIX);
+            files.push(ErasedFile { path, entries: Some((rows - changes.len()) as u64) });
+            if !changes.is_empty() {
+                changed.push(self.write_changes(heap, &changes)?);
+            }
+        }
+        segment.changes = changed;
+        Ok(files)
+    }
+
+    /// Removes versions before this one, parts that it does not name, and what a crash has left.
+    fn remove_superseded(
+        &self,
+        versions: &str,
+        newest: u64,
+        home: Home<'_>,
+        kept: &[Box<str>],
+    ) -> Result<Vec<ErasedFile>, StateError> {
+        self.check_lease()?;
+        let (store, runs) = (&self.reader().store, folder_of(home));
+        let mut files = Vec::new();
+        let mut remove = |path: String| {
+            store.remove(&path)?;
+            files.push(ErasedFile { path, entries: None });
+            Ok::<_, StateError>(())
+        };
+        for file in store.files(versions)? {
+            let is_old = number_of(&file.name).is_some_and(|number| number < newest);
+            if is_old || file.name.starts_with(TEMPORARY) {
+                remove(format!("{versions}/{}", file.name))?;
+            }
+        }
+        for file in store.files(&runs)? {
+            let id = file.name.strip_suffix(".parquet").or_else(|| file.name.strip_suffix(segments::SUFFIX));
+            let is_kept = id.is_some_and(|id| kept.iter().any(|kept| **kept == *id));
+            if !is_kept {
+                remove(format!("{runs}/{}", file.name))?;
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// A file that was written anew is superseded as well: it is listed once, with its entries.
+fn without_twice(mut files: Vec<ErasedFile>, file: ErasedFile) -> Vec<ErasedFile> {
+    if !files.iter().any(|other| other.entries.is_some() && other.path == file.path) {
+        files.push(file);
+    }
+    files
+}

@@ -1,0 +1,240 @@
+//! `forget`: a user leaves every file of the state, or the command says why not.
+
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::support::watch::{PATIENCE, Watch};
+use crate::support::*;
+
+const CANARY: &str = "canary-7351";
+const CAMPAIGN: &str = "3aca937b-9bbc-4e42-9370-05e411967b2b";
+
+/// The files of the state that have a text, also inside blocks that are packed.
+fn files_with(w: &Workspace, text: &str) -> Vec<String> {
+    let has = |bytes: &[u8]| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+    let packed = |bytes: &[u8]| {
+        let starts = bytes.windows(4).enumerate().filter(|(_, magic)| *magic == [0x28, 0xb5, 0x2f, 0xfd]);
+        starts.map(|(at, _)| at).any(|at| {
+            let Ok(mut decoder) = zstd::stream::read::Decoder::new(&bytes[at..]) else { return false };
+            let mut unpacked = Vec::new();
+            let _ = std::io::Read::read_to_end(&mut decoder, &mut unpacked);
+            has(&unpacked)
+        })
+    };
+    let state = w.path(".syncline");
+    let files = w.snapshot(".syncline").into_iter().filter(|(_, bytes)| has(bytes) || packed(bytes));
+    files.map(|(path, _)| path.strip_prefix(&state).unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+/// The state's files but the lease, which every command writes.
+fn state(w: &Workspace) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut files = w.snapshot(".syncline");
+    files.retain(|(path, _)| !path.ends_with("lease.json"));
+    files
+}
+
+fn with_canary(n: usize) -> impl Iterator<Item = String> {
+    users(n).chain([CANARY.to_owned()])
+}
+
+/// Whether anything of a folder of the state has the user.
+fn is_in(files: &[String], folder: &str) -> bool {
+    files.iter().any(|file| file.starts_with(folder))
+}
+
+#[track_caller]
+fn in_sync(w: &Workspace, sandbox: &Sandbox) {
+    let before = sandbox.writes();
+    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    assert_eq!(sandbox.writes(), before);
+    w.run(&["state", "verify"]).expect(0);
+}
+
+/// A cohort that the user has entered and left, with triggers and several parts.
+fn left() -> (Workspace, Sandbox) {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let api = json!([{ "id": CAMPAIGN, "name": "Welcome", "is_api": true }]).to_string();
+    sandbox.door("/_sandbox/campaigns", &api);
+    w.config(&sandbox, &["carts"], "    rest_api_key: { env: TEST_REST_KEY }\n");
+    w.write("sync.yaml", w.read("sync.yaml") + &format!("    on_enter: {{ campaign: {CAMPAIGN} }}\n"));
+    w.source("carts", users(300)).run(&["reconcile"]).expect(0);
+    w.source("carts", with_canary(310)).run(&["reconcile"]).expect(0);
+    (w, sandbox)
+}
+
+#[test]
+fn a_member_is_not_erased_and_nothing_changes() {
+    let (w, sandbox) = left();
+    w.run(&["status"]).expect(0);
+    let before = state(&w);
+    let said = w.run(&["forget", CANARY]).expect(6);
+    let said = said
+        .says(&["not erased: the user is a member of cohort carts", "Remove the user from the source first"]);
+    assert!(!format!("{}{}", said.stdout, said.stderr).contains(CANARY));
+    let report = w.run(&["forget", CANARY, "--format", "json"]).expect(6).json();
+    assert_eq!((&report["result"], &report["member_of"]), (&json!("not_erased"), &json!(["carts"])));
+    assert!(state(&w) == before, "nothing is changed");
+    in_sync(&w, &sandbox);
+}
+
+#[test]
+fn a_user_leaves_every_file_of_the_state() {
+    let (w, sandbox) = left();
+    w.source("carts", users(305)).run(&["reconcile"]).expect(0).says(&["removed 6"]);
+    let found = files_with(&w, CANARY);
+    assert!(is_in(&found, "cohorts/carts/runs") && is_in(&found, "actions/carts"), "{found:?}");
+    let report = w.run(&["forget", CANARY, "--format", "json"]).expect(0).json();
+    assert_eq!(report["result"], "erased");
+    assert_eq!(
+        (&report["erased"]["members"], &report["erased"]["actions"]),
+        (&json!(2), &json!(1)),
+        "{report:#}"
+    );
+    let paths: Vec<&str> =
+        report["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap()).collect();
+    assert_eq!(paths.iter().filter(|path| path.starts_with("cohorts/carts/runs/")).count(), 2, "{paths:?}");
+    assert_eq!(files_with(&w, CANARY), Vec::<String>::new());
+    assert!(!files_with(&w, "user-9").is_empty(), "others stay");
+    w.run(&["state", "verify"]).expect(0);
+    // What is known of the others is the same.
+    in_sync(&w, &sandbox);
+    assert_eq!(sandbox.members("carts"), members(users(305)));
+    w.source("carts", users(307)).run(&["reconcile"]).expect(0).says(&["added 2"]);
+    assert_eq!(sandbox.members("carts"), members(users(307)));
+    w.run(&["forget", CANARY]).expect(0).says(&["nothing to erase"]);
+}
+
+/// A user is also who the identity map says: a device of theirs leaves with them.
+#[test]
+fn devices_and_aliases_of_the_user_leave_as_well() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let rules = "  - id: carts\n    name: Carts\n    to: braze\n    source: { kind: file, path: carts.csv }\n    match:\n      \
+                 - external_id: identity\n      - device_id: device\n";
+    w.write("sync.yaml", config(&sandbox.url, &[], "") + rules);
+    w.write("carts.csv", "identity,device\nu1,\n,device-5512\nu2,\n").run(&["reconcile"]).expect(0);
+    w.write("who.csv", format!("id,device\n{CANARY},device-5512\n"));
+    w.run(&["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"]).expect(0);
+    w.run(&["forget", CANARY]).expect(6).says(&["a member of cohort carts"]);
+    w.write("carts.csv", "identity,device\nu1,\nu2,\n");
+    w.run(&["reconcile"]).expect(0).says(&["2 members"]);
+    assert!(!files_with(&w, "device-5512").is_empty());
+    w.run(&["forget", CANARY])
+        .expect(0)
+        .says(&["of recorded memberships", "erased 1 entry of the identity map"]);
+    for text in [CANARY, "device-5512"] {
+        assert_eq!(files_with(&w, text), Vec::<String>::new());
+    }
+    in_sync(&w, &sandbox);
+}
+
+/// Stopped at every step of writing, erasing again completes it.
+#[test]
+fn erasing_again_completes_what_a_crash_has_stopped() {
+    let mut finished = false;
+    for step in (0..).step_by(3) {
+        let (w, sandbox) = left();
+        w.source("carts", users(305)).run(&["reconcile"]).expect(0);
+        let mut command = w.command(&["forget", CANARY]);
+        let status = command
+            .env("SYNCLINE_FAIL_AT", format!("{step}:die"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        w.run(&["state", "verify"]).expect(0);
+        w.run(&["forget", CANARY]).expect(0);
+        assert_eq!(files_with(&w, CANARY), Vec::<String>::new(), "step {step}");
+        in_sync(&w, &sandbox);
+        finished = status.success();
+        if finished {
+            break;
+        }
+        assert!(step < 200, "it ends");
+    }
+    assert!(finished);
+}
+
+/// A request without an answer may still add the user: the state needs the identifier until that is settled.
+#[test]
+fn what_a_late_request_needs_is_left_until_it_is_settled() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "    settle_again_after: 1ms\n");
+    w.source("carts", users(10)).run(&["reconcile"]).expect(0);
+    sandbox.faults(r#"[{"on": "users", "do": "hold_and_hang"}]"#);
+    w.source("carts", with_canary(10));
+    let before = sandbox.requests()["users"].as_u64().unwrap();
+    let mut child = w.command(&["reconcile"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("the request is out", || sandbox.requests()["users"].as_u64().unwrap() > before);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    sandbox.faults("[]");
+    w.run(&["forget", CANARY]).expect(6).says(&["or in doubt there"]);
+    w.source("carts", users(10)).run(&["reconcile"]).expect(0).says(&["removed 1"]);
+    let report = w.run(&["forget", CANARY, "--format", "json"]).expect(7).json();
+    assert_eq!((&report["result"], &report["left"]["late"][0]["cohort"]), (&json!("left"), &json!("carts")));
+    w.run(&["forget", CANARY])
+        .expect(7)
+        .says(&["left in cohort carts: a request without an answer", "until 20"]);
+    w.run(&["state", "verify"]).expect(0);
+    sandbox.door("/_sandbox/release", "");
+    assert!(sandbox.members("carts").contains(&format!("external_id {CANARY}")));
+    w.run(&["reconcile"]).expect(0).says(&["removed 1"]);
+    assert_eq!(sandbox.members("carts"), members(users(10)));
+    w.run(&["forget", CANARY]).expect(0);
+    assert_eq!(files_with(&w, CANARY), Vec::<String>::new());
+    in_sync(&w, &sandbox);
+}
+
+/// A segment that lists the user and one that the user has left, in tables and changes.
+#[test]
+fn segment_tables_have_the_user_no_more() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let connection = format!("  heap: {{ kind: heap, webhook_secret: {{ env: TEST_WEBHOOK }} }}\n{PATIENCE}");
+    let cohort = cohort_entry("free", "")
+        .replace("external_id: identity", "external_id: id")
+        .replace("{ kind: file, path: free.csv }", "{ kind: heap_segment, connection: heap, segment_id: 7 }");
+    w.write("sync.yaml", config(&sandbox.url, &[], &connection) + &cohort);
+    let start = || {
+        let watch = Watch::from_command(w.command(&["watch"]).env("TEST_WEBHOOK", "whsec_test"));
+        watch.until_ready();
+        let url = format!("{}/heap/heap", watch.doors());
+        let webhook = json!({ "url": url, "secret": "whsec_test", "page_len": 10, "first_wait": 20 });
+        sandbox.door("/_sandbox/heap/webhook", &webhook.to_string());
+        watch
+    };
+    let define = |id: u64, people: Vec<String>| {
+        let segment = json!({ "id": id, "name": "Free", "members": people });
+        sandbox.door("/_sandbox/heap/segments", &segment.to_string());
+    };
+    let sync = || assert!(http(&sandbox.url, "POST", "/_sandbox/heap/sync", &[], "").status < 300);
+    let watch = start();
+    define(7, with_canary(25).collect());
+    define(8, with_canary(3).collect());
+    sync();
+    until("they are in", || sandbox.members("free").len() == 26);
+    let status = || w.run(&["status", "--format", "json"]).expect(0).json();
+    until("both are known", || status()["heaps"][0]["segments"].as_array().unwrap().len() == 2);
+    watch.stop();
+    w.run(&["forget", CANARY]).expect(6).says(&["a member of cohort free"]);
+    let watch = start();
+    let change = json!({ "remove": [CANARY] }).to_string();
+    sandbox.door("/_sandbox/heap/segments/7/change", &change);
+    sync();
+    until("one has left", || sandbox.members("free").len() == 25);
+    watch.stop();
+    let found = files_with(&w, CANARY);
+    assert!(is_in(&found, "segments/heap/runs"), "{found:?}");
+    let report = w.run(&["forget", CANARY, "--format", "json"]).expect(0).json();
+    assert!(report["erased"]["segments"].as_u64() >= Some(2), "{report:#}");
+    assert_eq!(report["listed"], json!([{ "connection": "heap", "segment": 8 }]));
+    assert_eq!(files_with(&w, CANARY), Vec::<String>::new());
+    w.run(&["state", "verify"]).expect(0);
+    // The table is the same for the others, and goes on.
+    let watch = start();
+    sandbox.door("/_sandbox/heap/segments/7/change", &json!({ "add": ["new-1"] }).to_string());
+    sync();
+    until("a new one is in", || sandbox.members("free") == members(users(25).chain(["new-1".to_owned()])));
+    watch.stop();
+    assert_eq!(status()["heaps"][0]["segments"][1]["members"], Value::from(3));
+}
