@@ -3,7 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
@@ -176,6 +176,72 @@ fn a_bucket_that_is_away_for_longer_than_a_lease_is_waited_for() {
     assert_eq!(tell(&watch, "one", &["a"]), 200);
     until("who was told is in", || sandbox.members("free").len() == 1);
     assert_eq!(watch.stop(), 0);
+}
+
+/// A new endpoint needs its inbox from the state. While the bucket does not answer, the loop goes on.
+#[test]
+fn an_endpoint_is_opened_beside_the_loop() {
+    let Some(s3) = S3::start() else { return };
+    let line = Line::to(&s3.url);
+    let (w, sandbox) = in_bucket(&s3.config("60s").replace(&s3.url, &line.url));
+    let config = w.read("sync.yaml");
+    let watch = Watch::from_command(&mut command(&w));
+    watch.until_ready();
+    until("the carts are there", || sandbox.members("carts") == members(users(20)));
+    line.is(HELD);
+    let more = "exports:\n  - id: posted\n    source: { kind: currents_http }\n    to: heap\n";
+    let heap = "{ kind: heap, endpoint: 'http://127.0.0.1:9', app_id: 11 }";
+    w.replace("sync.yaml", &(config.replace("{ kind: heap }", heap) + more));
+    watch.until_logs("another config is in use", 1);
+    line.is(GOES);
+    let post = || http(&watch.doors(), "POST", "/currents/posted", &[], "[]").status;
+    until("the endpoint is open", || post() == 200);
+    assert_eq!(watch.stop(), 0);
+}
+
+/// A trigger and a request to Heap that get no answer are given up when the lease ends, long before their timeout:
+/// another process may hold the state by then.
+#[test]
+fn requests_are_given_up_when_the_lease_ends() {
+    let Some(s3) = S3::start() else { return };
+    for (fault, triggers) in [("campaigns_trigger", true), ("track", false)] {
+        let line = Line::to(&s3.url);
+        let (w, sandbox) = (Workspace::new(), Sandbox::start());
+        let id = "3aca937b-9bbc-4e42-9370-05e411967b2b";
+        let api = serde_json::json!([{ "id": id, "name": "Welcome", "is_api": true }]);
+        sandbox.door("/_sandbox/campaigns", &api.to_string());
+        let state = s3.config("3s").replace(&s3.url, &line.url).replace("team/prod", fault);
+        let mut text = config(&sandbox.url, &["carts"], "    rest_api_key: { env: TEST_REST_KEY }\n");
+        text = text.replace("timeout: 2s", "timeout: 120s");
+        text += &format!("    on_enter: {{ campaign: {id} }}\n");
+        if !triggers {
+            let heap = format!(
+                "connections:\n  heap: {{ kind: heap, endpoint: '{}', app_id: 11, timeout: 120s }}\n",
+                sandbox.url
+            );
+            text = text.replace("connections:\n", &heap);
+            text += "exports:\n  - id: engagement\n    source: { kind: currents_storage, path: cur, incomplete_after: 0s }\n    to: heap\n";
+            w.run(&["sandbox", "currents", "--out", "cur", "--events", "5", "--hours", "1"]).expect(0);
+        }
+        w.write("sync.yaml", text + &state).source("carts", users(10));
+        let reconcile = || {
+            let mut command = w.command(&["reconcile"]);
+            command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+            command
+        };
+        if triggers {
+            run(reconcile()).expect(0);
+            w.source("carts", users(12));
+        }
+        sandbox.faults(&format!(r#"[{{"on": "{fault}", "times": 0, "do": "hang_after"}}]"#));
+        let mut stuck = reconcile().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let done = if triggers { "/_sandbox/sends" } else { "/_sandbox/heap/events/keys" };
+        let is_asked = || sandbox.get(done).1.trim().len() > 2;
+        until("the request is under way", is_asked);
+        line.is(CUT);
+        until(&format!("{fault} is given up"), || stuck.try_wait().unwrap().is_some());
+        assert!(!stuck.wait().unwrap().success(), "{fault}");
+    }
 }
 
 /// The bucket answers so late that another process leads by then: it does not know of what arrives after it has

@@ -7,7 +7,7 @@ use super::board::Board;
 use super::{Reach, Surroundings, on_thread};
 use crate::config::{Config, Export, ExportSource, HttpSource, Source};
 use crate::fold::{Folded, Folding, fold};
-use crate::model::{CohortId, ConnectionName, DoorName, ExportId, Timestamp};
+use crate::model::{Clock, CohortId, ConnectionName, DoorName, ExportId, Timestamp};
 use crate::receiver::{CurrentsDoor, Door, Doors, Guard, HeapDoor};
 use crate::reconcile;
 use crate::state::{Inbox, InboxError, Room, Segments, StateError, StateWriter};
@@ -19,6 +19,47 @@ pub(super) struct Inboxes {
     /// there must never be two of one name.
     by_name: BTreeMap<ConnectionName, Arc<Inbox>>,
     of_exports: BTreeMap<ExportId, Arc<Inbox>>,
+}
+
+/// Endpoints without an inbox.
+pub(super) struct Missing {
+    heaps: Vec<ConnectionName>,
+    exports: Vec<ExportId>,
+    room: Room,
+}
+
+/// Inboxes that were opened.
+#[derive(Default)]
+pub(super) struct Opened {
+    pub(super) heaps: BTreeMap<ConnectionName, Arc<Inbox>>,
+    pub(super) exports: BTreeMap<ExportId, Arc<Inbox>>,
+    /// Why others could not be opened.
+    pub(super) failed: Option<StateError>,
+}
+
+impl Missing {
+    pub(super) fn is_empty(&self) -> bool {
+        self.heaps.is_empty() && self.exports.is_empty()
+    }
+
+    /// Opens the inboxes. This reads the state, so it must not run on the event loop.
+    pub(super) fn open(self, state: &Arc<StateWriter>, clock: Clock) -> Opened {
+        let mut opened = Opened::default();
+        let inbox = |door: &DoorName| Inbox::open(state, door, self.room.clone(), clock).map(Arc::new);
+        for name in self.heaps {
+            match inbox(&DoorName::of_heap(&name)) {
+                Ok(inbox) => drop(opened.heaps.insert(name, inbox)),
+                Err(error) => opened.failed = Some(error),
+            }
+        }
+        for id in self.exports {
+            match inbox(&DoorName::of_export(&id)) {
+                Ok(inbox) => drop(opened.exports.insert(id, inbox)),
+                Err(error) => opened.failed = Some(error),
+            }
+        }
+        opened
+    }
 }
 
 /// A fold that ended.
@@ -34,42 +75,47 @@ impl Inboxes {
         Self { room: Room::new(len_max), by_name: BTreeMap::new(), of_exports: BTreeMap::new() }
     }
 
-    /// Opens the doors of this config, with these secrets.
-    pub(super) fn open(
-        &mut self,
-        config: &Config,
-        reach: &Reach,
-        state: &Arc<StateWriter>,
-        doors: &Doors,
-        at: &dyn Surroundings,
-    ) -> Result<(), StateError> {
+    /// The endpoints of this config that have no inbox yet.
+    pub(super) fn missing(&mut self, config: &Config) -> Missing {
         self.room = self.room.resized(config.watch.limits.inbox_len_max);
-        let room = &self.room;
-        let inbox = |door: &DoorName| Inbox::open(state, door, room.clone(), at.clock()).map(Arc::new);
+        let heaps = config.heap.keys().filter(|name| config.heap_has_door(name));
+        let exports = http_exports(config).map(|(export, _)| &export.id);
+        Missing {
+            heaps: heaps.filter(|name| !self.by_name.contains_key(*name)).cloned().collect(),
+            exports: exports.filter(|id| !self.of_exports.contains_key(*id)).cloned().collect(),
+            room: self.room.clone(),
+        }
+    }
+
+    /// Adds inboxes that were opened. One of a name that is there already is not replaced.
+    pub(super) fn add(&mut self, opened: Opened) {
+        for (name, inbox) in opened.heaps {
+            self.by_name.entry(name).or_insert(inbox);
+        }
+        for (id, inbox) in opened.exports {
+            self.of_exports.entry(id).or_insert(inbox);
+        }
+    }
+
+    /// Opens the endpoints of this config that have an inbox, with these secrets, and closes all others. It reads no
+    /// state.
+    pub(super) fn serve(&self, config: &Config, reach: &Reach, doors: &Doors) {
         let mut open = BTreeMap::new();
         for (name, settings) in config.heap.iter().filter(|(name, _)| config.heap_has_door(name)) {
-            let door = DoorName::of_heap(name);
-            if !self.by_name.contains_key(name) {
-                self.by_name.insert(name.clone(), inbox(&door)?);
-            }
+            let Some(inbox) = self.by_name.get(name).map(Arc::clone) else { continue };
             let secrets = reach.webhooks.get(name).cloned().unwrap_or_default();
             let heap = HeapDoor { secrets, max_age: settings.max_age, max_ahead: settings.max_ahead };
-            let inbox = Arc::clone(&self.by_name[name]);
-            open.insert(settings.path.clone(), Door { name: door, guard: Guard::Heap(heap), inbox });
+            let door = Door { name: DoorName::of_heap(name), guard: Guard::Heap(heap), inbox };
+            open.insert(settings.path.clone(), door);
         }
         for (export, source) in http_exports(config) {
-            let door = DoorName::of_export(&export.id);
-            if !self.of_exports.contains_key(&export.id) {
-                self.of_exports.insert(export.id.clone(), inbox(&door)?);
-            }
             // No tokens at all is a setting; tokens that were not found must not open the door to everybody.
             let Some(tokens) = reach.tokens.get(&export.id).cloned() else { continue };
-            let guard = CurrentsDoor { tokens };
-            let inbox = Arc::clone(&self.of_exports[&export.id]);
-            open.insert(source.path.clone(), Door { name: door, guard: Guard::Currents(guard), inbox });
+            let Some(inbox) = self.of_exports.get(&export.id).map(Arc::clone) else { continue };
+            let guard = Guard::Currents(CurrentsDoor { tokens });
+            open.insert(source.path.clone(), Door { name: DoorName::of_export(&export.id), guard, inbox });
         }
         doors.open(open);
-        Ok(())
     }
 
     /// Closes all of them, once what is being put into them is.

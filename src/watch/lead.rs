@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::board::Board;
 use super::check::{CheckEnd, Rests, connect};
-use super::doors::{FoldEnd, Inboxes, note_waiting, show};
+use super::doors::{FoldEnd, Inboxes, Opened, note_waiting, show};
 use super::exports::{Exported, Exports};
 use super::identity::Lessons;
 use super::look::{Looked, Looking, Planning, look};
@@ -85,6 +85,8 @@ pub(super) enum Done {
     Approvals(Vec<(CohortId, Vec<Approval>)>),
     /// A survey has ended; without its files, it was stopped.
     Surveyed(Option<Files>, Findings),
+    /// The inboxes of endpoints were opened.
+    DoorsOpened(Opened),
     ConfigRead(Box<Result<(Config, Reach), String>>),
     /// The orphaned cohorts were read.
     LeftBehind(Vec<LeftBehind>),
@@ -101,6 +103,8 @@ pub(super) enum Task {
     Learning,
     Survey,
     Config,
+    /// Opens the inboxes of endpoints.
+    Doors,
     /// Reads the state for the status page or for approvals.
     Reading,
 }
@@ -119,6 +123,8 @@ pub(super) struct Lead {
     pub(super) inboxes: Inboxes,
     /// Whether all doors of the config are open.
     pub(super) has_doors: bool,
+    /// Set while inboxes are being opened.
+    pub(super) opening_doors: Option<ReadAgain>,
     pub(super) notifier: Notifier,
     pub(super) told: Told,
     pub(super) queue: Queue<Key>,
@@ -163,6 +169,7 @@ impl Lead {
             first: Arc::clone(&followed.first),
             inboxes: Inboxes::new(config.watch.limits.inbox_len_max),
             has_doors: true,
+            opening_doors: None,
             notifier: Notifier::new(&config, &[], None, &shared.board),
             sources: Sources::new(followed.content),
             reading_config: None,
@@ -214,7 +221,13 @@ impl Lead {
         connect(&mut self.rests, &config, &self.reach, self.at.clock()).map_err(failed)?;
         self.link_heaps(None);
         self.notifier = Notifier::new(&config, &self.reach.notify, None, &self.shared.board);
-        self.inboxes.open(&config, &self.reach, &self.state, &self.shared.doors, &*self.at)?;
+        let missing = self.inboxes.missing(&config);
+        let mut opened = tokio::task::block_in_place(|| missing.open(&self.state, self.at.clock()));
+        if let Some(error) = opened.failed.take() {
+            return Err(error.into());
+        }
+        self.inboxes.add(opened);
+        self.inboxes.serve(&config, &self.reach, &self.shared.doors);
         self.sources.notice_all();
         if let Some((mut files, changed)) = self.sources.begin() {
             let findings = tokio::task::block_in_place(|| files.survey(&config, &changed));
@@ -325,6 +338,7 @@ impl Lead {
             Done::Learned(lessons) => self.learned(lessons),
             Done::Approvals(given) => self.approved(given),
             Done::Surveyed(files, findings) => self.surveyed(files, findings),
+            Done::DoorsOpened(opened) => self.doors_opened(opened),
             Done::ConfigRead(read) => self.config_read(*read),
             Done::LeftBehind(left) => self.shared.board.lock().left_behind = left,
             Done::Panicked(task, panicked) => self.panicked(task, &panicked),
@@ -450,6 +464,7 @@ impl Lead {
             }
             Task::Survey => self.surveyed(None, Findings::default()),
             Task::Config => self.config_read(Err(panicked.to_string())),
+            Task::Doors => self.doors_opened(Opened::default()),
             Task::Reading => self.is_reading_approvals = false,
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::check::of_segment;
+use super::doors::Opened;
 use super::exports::of_export;
 use super::lead::{Done, Lead, Task};
 use super::notify::{Notifier, of_cohort};
@@ -179,12 +180,46 @@ impl Lead {
         changed.into_iter().for_each(|id| self.queue.wake(id, now));
     }
 
-    /// Opens the doors of the config. What cannot be opened now is tried again with the next look at everything.
+    /// Opens the endpoints of the config: those that have an inbox at once, the others when a task has opened it. What
+    /// cannot be opened now is tried again with the next poll.
     pub(super) fn open_doors(&mut self) {
-        let opened = self.inboxes.open(&self.config, &self.reach, &self.state, &self.shared.doors, &*self.at);
-        self.has_doors = opened.is_ok();
-        if let Err(error) = opened {
-            tracing::error!("a door cannot be opened: {error}");
+        self.inboxes.serve(&self.config, &self.reach, &self.shared.doors);
+        if self.opening_doors.is_some() {
+            self.opening_doors = Some(ReadAgain::Yes);
+            return;
+        }
+        let missing = self.inboxes.missing(&self.config);
+        self.has_doors = missing.is_empty();
+        if self.has_doors {
+            return;
+        }
+        self.opening_doors = Some(ReadAgain::No);
+        let (state, clock) = (Arc::clone(&self.state), self.at.clock());
+        self.spawn(Task::Doors, async move {
+            Done::DoorsOpened(on_thread(move || missing.open(&state, clock)).await.unwrap_or_default())
+        });
+    }
+
+    /// Inboxes were opened: what waits in them is used, and their endpoints take deliveries.
+    pub(super) fn doors_opened(&mut self, mut opened: Opened) {
+        if let Some(error) = opened.failed.take() {
+            tracing::error!("an endpoint cannot be opened: {error}");
+        }
+        let now = Instant::now();
+        let (heaps, exports): (Vec<_>, Vec<_>) =
+            (opened.heaps.keys().cloned().collect(), opened.exports.keys().cloned().collect());
+        self.inboxes.add(opened);
+        self.inboxes.serve(&self.config, &self.reach, &self.shared.doors);
+        for name in heaps.into_iter().filter(|name| self.config.heap.contains_key(name)) {
+            self.folds.entry(name).or_default().due = Some(now);
+        }
+        let config = Arc::clone(&self.config);
+        for id in exports.into_iter().filter(|id| config.exports.iter().any(|export| export.id == *id)) {
+            self.exports.queue.wake(id, now);
+        }
+        self.has_doors = self.inboxes.missing(&self.config).is_empty();
+        if self.opening_doors.take() == Some(ReadAgain::Yes) && !self.has_doors {
+            self.open_doors();
         }
     }
 
