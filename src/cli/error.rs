@@ -249,9 +249,14 @@ pub(super) fn no_secret(connection: &str, key: &str, error: &SecretError) -> Com
     }
 }
 
-/// What to do about a cohort that could not be planned.
-pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
-    remedy(error).map(|hint| escaped(&hint).into_owned())
+/// What to do about a cohort that could not be planned, a line each.
+pub(super) fn plan_hints(error: &PlanError) -> Vec<String> {
+    let hints = match error {
+        PlanError::Desired(DesiredError::State(StateError::Older { place, .. }))
+        | PlanError::State(StateError::Older { place, .. }) => older_hints(place),
+        _ => remedy(error).into_iter().collect(),
+    };
+    hints.iter().map(|hint| escaped(hint).into_owned()).collect()
 }
 
 fn remedy(error: &PlanError) -> Option<String> {
@@ -270,8 +275,6 @@ fn remedy(error: &PlanError) -> Option<String> {
         }),
         PlanError::Desired(DesiredError::Sql(error)) => sql_hint(error),
         PlanError::Desired(DesiredError::Dump(error)) => dump_hint(error),
-        PlanError::Desired(DesiredError::State(StateError::Older { place, .. }))
-        | PlanError::State(StateError::Older { place, .. }) => Some(older_hints(place).join("\n      ")),
         PlanError::Desired(DesiredError::State(_))
         | PlanError::State(_)
         | PlanError::Order(_)

@@ -229,7 +229,7 @@ fn without_tokens(line: &str) -> String {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "_-.+=~/:".contains(c);
     let mut shown = String::with_capacity(line.len());
     for word in line.split_inclusive(|c| !is_part(c)) {
-        let token = word.trim_end_matches(|c| !is_part(c));
+        let token = word.trim_end_matches(|c| !is_part(c) || c == ':');
         if is_token(token) {
             shown.push_str(&"*".repeat(token.len()));
             shown.push_str(&word[token.len()..]);

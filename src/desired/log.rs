@@ -168,7 +168,7 @@ mod tests {
             let bytes = vec![round; CHUNK_LEN - usize::from(round)];
             let chunk = &mut open[usize::from(round % 2)];
             assert!(log.extend(chunk, &bytes[..9]) && log.extend(chunk, &bytes[9..]));
-            assert!(!log.extend(chunk, &[0; 200]), "it is as good as full");
+            assert!(!log.extend(chunk, &[0; 256]), "it is as good as full");
             written.push((log.turn(chunk).unwrap(), bytes));
         }
         for (n, chunk) in (0..).zip(&mut open) {

@@ -252,7 +252,8 @@ mod tests {
         });
         drop(second);
         memory.release(32 << 20);
-        assert_eq!((memory.lock().used, memory.lock().permits), (0, 0));
+        let inner = memory.lock();
+        assert_eq!((inner.used, inner.permits), (0, 0));
     }
 
     #[test]

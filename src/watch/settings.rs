@@ -139,15 +139,15 @@ mod tests {
     fn woken(from: &str, to: &str) -> Vec<String> {
         const TEXT: &str = "version: 1
 connections:
-  braze: { kind: braze, endpoint: sandbox }
+  braze: { kind: braze, instance: sandbox }
   db: { kind: postgres, host: one, database: d, user: u }
   other: { kind: postgres, host: one, database: d, user: u }
-  heap: { kind: heap, endpoint: sandbox, incomplete_after: 1h }
+  heap: { kind: heap, region: sandbox, webhook: { path: /heap, incomplete_after: 1h } }
 cohorts:
   - { id: file, name: A, to: braze, source: { kind: file, path: a.csv }, match: [ { external_id: a } ] }
   - { id: query, name: B, to: braze, source: { kind: sql, connection: db, table: t }, match: [ { external_id: a } ] }
   - { id: beside, name: C, to: braze, source: { kind: sql, connection: other, table: t }, match: [ { external_id: a } ] }
-  - { id: segment, name: D, to: braze, source: { kind: heap_segment, connection: heap, segment_id: 7 }, match: [ { external_id: a } ] }
+  - { id: segment, name: D, to: braze, source: { kind: heap_segment, connection: heap, segment_id: 7 }, match: [ { external_id: id } ] }
 roots: [/data]
 ";
         let home = tempfile::tempdir().unwrap();

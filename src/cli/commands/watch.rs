@@ -7,7 +7,7 @@ use crate::cli::access::{self, Sandboxes};
 use crate::cli::again::Again;
 use crate::cli::args::Global;
 use crate::cli::environment;
-use crate::cli::error::{CommandError, plan_hint};
+use crate::cli::error::{CommandError, plan_hints};
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
 use crate::cli::view::refusal::{About, words};
@@ -112,7 +112,7 @@ impl Surroundings for Machine {
     }
 
     fn plan_error(&self, error: &PlanError) -> (String, Vec<WayOut>) {
-        (error.to_string(), plan_hint(error).into_iter().map(|hint| way_out(&hint)).collect())
+        (error.to_string(), plan_hints(error).into_iter().map(|hint| way_out(&hint)).collect())
     }
 
     fn refusals(&self, report: &CohortReport) -> Refused {

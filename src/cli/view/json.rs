@@ -9,7 +9,7 @@ use super::refusal::{About, Words, words};
 use super::{Showing, sample};
 use crate::apply::Outcome;
 use crate::cli::again::Again;
-use crate::cli::error::plan_hint;
+use crate::cli::error::plan_hints;
 use crate::config::{Problem, Problems, Sources, Span};
 use crate::export::ExportReport;
 use crate::foreign;
@@ -118,7 +118,7 @@ fn refusals(list: &[Refusal], about: About<'_>) -> Vec<Value> {
 }
 
 fn failed(failed: &Failed) -> Value {
-    json!({ "id": failed.id.as_str(), "error": failed.error.to_string(), "hint": plan_hint(&failed.error) })
+    json!({ "id": failed.id.as_str(), "error": failed.error.to_string(), "hints": plan_hints(&failed.error) })
 }
 
 fn left_behind(left: &LeftBehind) -> Value {

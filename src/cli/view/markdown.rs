@@ -4,7 +4,7 @@ use super::refusal::{About, words};
 use super::{
     Showing, amiss, and_more, cost_line, rejected, rejects_line, sample, spelled_line, unknown_line,
 };
-use crate::cli::error::plan_hint;
+use crate::cli::error::plan_hints;
 use crate::cli::output::{count, counted};
 use crate::foreign;
 use crate::model::Op;
@@ -104,7 +104,7 @@ fn notes(plan: &PassPlan, showing: &Showing<'_>) -> String {
     }
     for waiting in &plan.waiting {
         notes.push(format!("- `{}`: waits, {}", waiting.id, foreign::markdown(&waiting.error.to_string())));
-        notes.extend(plan_hint(&waiting.error).map(|hint| format!("  - {}", foreign::markdown(&hint))));
+        notes.extend(plan_hints(&waiting.error).iter().map(|hint| format!("  - {}", foreign::markdown(hint))));
     }
     for failed in &plan.failed {
         notes.push(format!(
@@ -112,7 +112,7 @@ fn notes(plan: &PassPlan, showing: &Showing<'_>) -> String {
             failed.id,
             foreign::markdown(&failed.error.to_string())
         ));
-        notes.extend(plan_hint(&failed.error).map(|hint| format!("  - {}", foreign::markdown(&hint))));
+        notes.extend(plan_hints(&failed.error).iter().map(|hint| format!("  - {}", foreign::markdown(hint))));
     }
     for left in &plan.left_behind {
         let members =

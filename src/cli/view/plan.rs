@@ -5,7 +5,7 @@ use super::{
     Showing, amiss, and_more, cost_line, matched_line, rejected, rejects_line, sample, spelled_line,
     unknown_line, unused_lines,
 };
-use crate::cli::error::plan_hint;
+use crate::cli::error::plan_hints;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
 use crate::foreign::escaped;
 use crate::model::{Delivery, Matched, Op, Timestamp, timestamp_text};
@@ -209,7 +209,7 @@ fn source(cohort: &CohortPlan, show_identifiers: bool, lines: &mut Vec<String>) 
 
 /// A cohort that could not be planned, in words.
 pub(in crate::cli) fn failed_lines(failed: &Failed) -> String {
-    let hint = plan_hint(&failed.error).map(|hint| format!("\n      {hint}")).unwrap_or_default();
+    let hint: String = plan_hints(&failed.error).iter().map(|hint| format!("\n      {hint}")).collect();
     format!(
         "{}  {} {}{hint}",
         bold(failed.id.as_str()),
@@ -220,7 +220,7 @@ pub(in crate::cli) fn failed_lines(failed: &Failed) -> String {
 
 /// A cohort of which its source has said nothing yet, in words.
 pub(in crate::cli) fn waiting_lines(waiting: &Failed) -> String {
-    let hint = plan_hint(&waiting.error).map(|hint| format!("\n      {hint}")).unwrap_or_default();
+    let hint: String = plan_hints(&waiting.error).iter().map(|hint| format!("\n      {hint}")).collect();
     format!(
         "{}  {} {}{hint}",
         bold(waiting.id.as_str()),
