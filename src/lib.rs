@@ -37,7 +37,7 @@
 //! | [`export`] | one pass of an export: read, map, send, checkpoint | model, contained, events, config, state, connector, apply |
 //! | [`reconcile`] | one pass over everything; the only one that knows every stage | model, contained, config, matching, plan, state, connector, fold, desired, apply, export |
 //! | [`dashboard`] | the read-only web page of `watch`, as a pure function; everything escaped | model, state |
-//! | [`watch`] | one closed enum of things that wake it, one loop, one queue | foreign, model, contained, file_glob, config, state, connector, fold, identity, targeting, apply, export, receiver, reconcile, dashboard |
+//! | [`watch`] | one closed enum of things that wake it, one loop, one queue | foreign, model, file_glob, contained, config, state, connector, fold, identity, targeting, apply, export, receiver, reconcile, dashboard |
 //! | [`cli`] | the only module that prints, reads the environment or chooses an exit code | all |
 //!
 //! The sandbox, Braze and Heap in miniature, is a crate of its own (`crates/sandbox`). It imports nothing from here.

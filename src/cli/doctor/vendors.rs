@@ -9,7 +9,7 @@ use crate::cli::output::{count, counted};
 use crate::cli::{access, commands, environment};
 use crate::config::{Braze, Config, Endpoint, Export, ExportSource, Heap, Retry};
 use crate::connector::braze::rest::Rest;
-use crate::connector::braze::{self, Answer, KeyKind, Reply};
+use crate::connector::braze::{self, Answer, KeyKind, Left, Reply};
 use crate::connector::currents::Storage;
 use crate::connector::heap;
 use crate::connector::http::HttpError;
@@ -147,24 +147,21 @@ fn answered(name: &ConnectionName, kind: KeyKind, reply: &Reply, settings: &Braz
         }
     }
     if let Some(left) = reply.left {
-        let requests = count(left.requests);
-        findings.fine(
-            "limits",
-            match kind {
-                KeyKind::DataImport => {
-                    let all = count(settings.requests_per_hour);
-                    format!("{of}: {requests} of {all} requests of this hour are left")
-                }
-                // Its window is of seconds; how many requests it has depends on the contract.
-                KeyKind::Rest => {
-                    format!(
-                        "{of}: {} left until {}",
-                        counted(left.requests, "request"),
-                        timestamp_text(left.until)
-                    )
-                }
-            },
-        );
+        findings.fine("limits", format!("{of}: {}", quota(kind, left, settings)));
+    }
+}
+
+/// How many requests are left in the window of an endpoint.
+fn quota(kind: KeyKind, left: Left, settings: &Braze) -> String {
+    match kind {
+        KeyKind::DataImport => {
+            let (requests, all) = (count(left.requests), count(settings.requests_per_hour));
+            format!("{requests} of {all} requests of this hour are left")
+        }
+        // Its window is of seconds; how many requests it has depends on the contract.
+        KeyKind::Rest => {
+            format!("{} left until {}", counted(left.requests, "request"), timestamp_text(left.until))
+        }
     }
 }
 

@@ -104,7 +104,8 @@ fn notes(plan: &PassPlan, showing: &Showing<'_>) -> String {
     }
     for waiting in &plan.waiting {
         notes.push(format!("- `{}`: waits, {}", waiting.id, foreign::markdown(&waiting.error.to_string())));
-        notes.extend(plan_hints(&waiting.error).iter().map(|hint| format!("  - {}", foreign::markdown(hint))));
+        notes
+            .extend(plan_hints(&waiting.error).iter().map(|hint| format!("  - {}", foreign::markdown(hint))));
     }
     for failed in &plan.failed {
         notes.push(format!(

@@ -99,12 +99,14 @@ fn parts(refusal: &Refusal, about: About<'_>) -> (&'static str, String, Vec<Stri
             ),
             vec![this_once(*op, *changes, about)],
         ),
-        other => withheld_removals(other, about.id, about.declared_at),
+        other => of_source(other, about.declared_at)
+            .unwrap_or_else(|| of_cohort(other, about.id, about.declared_at)),
     }
 }
 
-fn withheld_removals(refusal: &Refusal, id: &CohortId, at: &str) -> (&'static str, String, Vec<String>) {
-    match refusal {
+/// Code, reason and remedies of a source that looks broken. None: the refusal is of another kind.
+fn of_source(refusal: &Refusal, at: &str) -> Option<(&'static str, String, Vec<String>)> {
+    Some(match refusal {
         Refusal::Emptied { members } => (
             "emptied",
             format!("the source names nobody, and all {} would leave", count(*members)),
@@ -156,6 +158,13 @@ fn withheld_removals(refusal: &Refusal, id: &CohortId, at: &str) -> (&'static st
             ],
         ),
         Refusal::Damaged { damage, rows, of } => damaged(*damage, *rows, *of, at),
+        _ => return None,
+    })
+}
+
+/// Code, reason and remedies of a rule about the cohort itself.
+fn of_cohort(refusal: &Refusal, id: &CohortId, at: &str) -> (&'static str, String, Vec<String>) {
+    match refusal {
         Refusal::Protected { members } => (
             "protected",
             format!("the cohort is protected, and all {} would leave", count(*members)),
@@ -193,9 +202,7 @@ fn withheld_removals(refusal: &Refusal, id: &CohortId, at: &str) -> (&'static st
                 format!("to move the cohort: empty it in the old one first, or give it a new id ({at})"),
             ],
         ),
-        Refusal::Share { .. } | Refusal::Count { .. } | Refusal::Ceiling { .. } => {
-            ("limit", String::new(), Vec::new())
-        }
+        _ => ("limit", String::new(), Vec::new()),
     }
 }
 
