@@ -159,6 +159,13 @@ fn a_request_that_is_wrong_itself_rejects_no_recipient() {
     assert_eq!(recipients(&sandbox).len(), 60, "they were still due");
 }
 
+/// A JSON file of the state after an edit, with the checksum that fits it.
+fn with_checksum(name: &str, text: &str) -> String {
+    let (body, _) = text.rsplit_once(",\n  \"checksum\": \"").unwrap();
+    let sum = xxhash_rust::xxh3::xxh3_128(format!("{name}\n{body}").as_bytes());
+    format!("{body},\n  \"checksum\": \"{sum:032x}\"\n}}")
+}
+
 /// The list of due triggers is written before the membership. A crash in between leaves users in it who never entered.
 #[test]
 fn a_trigger_fires_only_for_a_settled_member() {
@@ -171,9 +178,9 @@ fn a_trigger_fires_only_for_a_settled_member() {
     let due = String::from_utf8(newest.1).unwrap();
     let paid = due.replace(&left, "has-paid");
     assert_ne!(due, paid);
-    std::fs::File::create(&newest.0)
-        .and_then(|mut file| std::io::Write::write_all(&mut file, paid.as_bytes()))
-        .unwrap();
+    let name = newest.0.strip_prefix(w.path(".syncline")).unwrap_or(&newest.0).to_str().unwrap();
+    let name = name.trim_start_matches(".syncline/");
+    w.write(&format!(".syncline/{name}"), with_checksum(name, &paid));
     for _ in 0..3 {
         w.run(&["reconcile"]).expect(0);
     }

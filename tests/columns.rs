@@ -19,7 +19,7 @@ fn by(w: &Workspace, sandbox: &Sandbox, path: &str, column: &str) {
     let text = config(&sandbox.url, &["carts"], "");
     let text =
         text.replace("carts.csv", path).replace("external_id: identity", &format!("external_id: {column}"));
-    w.write("sync.yaml", text + "    guard: { max_removed: 100%, max_added: 1000%, max_unreadable: 99 }\n");
+    w.write("sync.yaml", text + "    guard: { max_removed: 100%, max_added: 1000%, max_unreadable: 99, allow: [duplicates] }\n");
 }
 
 /// What each column names, or why it names nobody.
