@@ -16,10 +16,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::batch::named_in;
-use crate::model::{CohortId, ConnectionName, Identifier, Timestamp};
+use crate::model::{CohortId, ConnectionName, Identifier, Kind, Timestamp};
 use crate::state::{
-    Awaited, ClosedFile, Contents, Delivery, ErasedFile, IdentityMap, PushdownNote, Recorded, StateError,
-    StateWriter, Waiting,
+    Awaited, ClosedFile, Contents, Delivery, ErasedFile, IdentityMap, KnownHandles, PushdownNote, Recorded,
+    StateError, StateWriter, Waiting,
 };
 
 /// What was erased of one user, and what is left.
@@ -86,9 +86,11 @@ impl Forgotten {
 /// # Errors
 /// When a part of the state cannot be read or written; what came before it is erased.
 pub fn forget(state: &Arc<StateWriter>, id: &str, now: Timestamp) -> Result<Forgotten, StateError> {
-    let person = Person { id, map: IdentityMap::open(state)?.into(), failed: RefCell::default() };
-    let handles = person.map.borrow_mut().handles_of(id)?;
-    let is_theirs = |identifier: &Identifier<'_>| identifier.value == id || handles.contains(identifier);
+    let mut map = IdentityMap::open(state)?;
+    let handles = map.handles_of(id)?;
+    let person = Person { id, handles, map: map.into(), failed: RefCell::default() };
+    let is_theirs =
+        |identifier: &Identifier<'_>| identifier.value == id || person.handles.contains(identifier);
     let mut forgotten = Forgotten::default();
     let mut recorded: Vec<(CohortId, Recorded)> = Vec::new();
     for cohort in state.reader().cohorts()? {
@@ -178,6 +180,7 @@ fn from_file(
 /// The user who is to be erased.
 struct Person<'a> {
     id: &'a str,
+    handles: KnownHandles,
     map: RefCell<IdentityMap>,
     /// The map could not be read.
     failed: RefCell<Option<StateError>>,
@@ -268,11 +271,21 @@ impl Person<'_> {
         text("external_user_id").is_empty() && self.owns(text("user_id"), text("device_id"))
     }
 
+    /// Whether a text is a device or an alias of the user, as rejects write identifiers, or a device's bare id.
+    fn is_handle(&self, text: &str) -> bool {
+        let is_known = |kind, label, value| self.handles.contains(&Identifier { kind, label, value });
+        let device = text.strip_prefix("device_id ").unwrap_or(text);
+        let alias = text.strip_prefix("alias ").unwrap_or_default();
+        // A label may have a colon.
+        is_known(Kind::DeviceId, "", device)
+            || alias.match_indices(':').any(|(at, _)| is_known(Kind::Alias, &alias[..at], &alias[at + 1..]))
+    }
+
     /// Whether a reject is about them: rather one too many is erased than one too few.
     fn is_of_line(&self, line: &str) -> bool {
         let Ok(reject) = serde_json::from_str::<Value>(line) else { return names(line, self.id) };
         let part = |name: &str| reject.get(name).and_then(Value::as_str);
-        let is_in = |text: &str| names(text, self.id) || self.is_of_event(text);
+        let is_in = |text: &str| names(text, self.id) || self.is_handle(text) || self.is_of_event(text);
         ["value", "event", "sent", "detail"].into_iter().filter_map(part).any(is_in)
     }
 }
@@ -328,8 +341,13 @@ mod tests {
         let location = Location::Folder(home.path().to_owned());
         let state = Arc::new(StateWriter::open(&location, &holder, clock, 7).unwrap());
         let mut map = IdentityMap::open(&state).unwrap();
-        map.tie(Handle::BrazeId("b1"), id, Timestamp::UNIX_EPOCH).unwrap();
-        Person { id, map: map.into(), failed: RefCell::default() }
+        for handle in
+            [Handle::BrazeId("b1"), Handle::DeviceId("d1"), Handle::Alias { label: "c:rm", name: "a1" }]
+        {
+            map.tie(handle, id, Timestamp::UNIX_EPOCH).unwrap();
+        }
+        let handles = map.handles_of(id).unwrap();
+        Person { id, handles, map: map.into(), failed: RefCell::default() }
     }
 
     #[test]
@@ -342,6 +360,11 @@ mod tests {
             (r#"{"event":"{\"external_user_id\":\"\\u00fc1\"}"}"#, true),
             (r#"{"event":"{\"properties\":\"{\\\"mail\\\":\\\"\\\\u00fc1\\\"}\"}"}"#, true),
             (r#"{"value":"external_id ü1"}"#, true),
+            (r#"{"value":"device_id d1"}"#, true),
+            (r#"{"value":"d1"}"#, true),
+            (r#"{"value":"alias c:rm:a1"}"#, true),
+            (r#"{"value":"alias crm:a1"}"#, false),
+            (r#"{"value":"device_id d2"}"#, false),
             (r#"{"event":"{\"user\":{\"user_id\":\"b1\"}}"}"#, true),
             (r#"{"value":"{\"user_id\":\"b1\",\"device_id\":\"\"}","sent":"{}"}"#, true),
             (r#"{"event":"{\"user\":{\"user_id\":\"b1\",\"external_user_id\":\"u2\"}}"}"#, false),
