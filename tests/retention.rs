@@ -38,7 +38,8 @@ fn journals_of_many_runs_become_one_file_and_lose_no_run() {
     let (w, _sandbox, day, text) = one_run("");
     let torn = [text.as_slice(), b"{\"at\":\"2026"].concat();
     let names: Vec<String> = runs_of(&day, 70).collect();
-    names.iter().for_each(|run| fs::write(day.join(format!("{run}.ndjson")), &torn).unwrap());
+    let path = |run: &String| day.join(format!("{run}.ndjson")).to_str().unwrap().to_owned();
+    names.iter().for_each(|run| drop(w.write(&path(run), &torn)));
     let before = history(&w);
     assert_eq!(before.len(), 71);
     w.source("carts", users(4)).run(&["reconcile"]).expect(0);
@@ -49,9 +50,9 @@ fn journals_of_many_runs_become_one_file_and_lose_no_run() {
         .expect(0)
         .says(&["carts: added 1, removed 0", "carts: added 3, removed 0"]);
     // A crash between the new file and the removal of its inputs.
-    fs::write(day.join(format!("{}.ndjson", names[7])), &torn).unwrap();
+    w.write(&path(&names[7]), &torn);
     assert_eq!(history(&w), after);
-    fs::remove_file(day.join(format!("{}.ndjson", names[7]))).unwrap();
+    fs::remove_file(path(&names[7])).unwrap();
     w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
 }
 

@@ -387,9 +387,11 @@ fn before(owner: &str, retention: &LogRetention, now: Timestamp) -> PassId {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Event, Holder, Location};
+    use std::io::Write as _;
+
+    use super::super::{Entry, Event, Holder, Location};
     use super::*;
-    use crate::model::Clock;
+    use crate::model::{Clock, timestamp_text};
 
     fn retention() -> LogRetention {
         LogRetention { logs: Duration::from_secs(30 * 24 * 60 * 60), exports: BTreeMap::new() }
@@ -405,14 +407,19 @@ mod tests {
         StateWriter::open(&Location::Folder(home.path().to_owned()), &holder, clock, 7).unwrap()
     }
 
-    fn run(state: &StateWriter, second: i64) {
+    /// What a run leaves behind. Written without syncs, since there are many.
+    fn run(state: &StateWriter, home: &std::path::Path, second: i64) {
         let pass = PassId::new(at(second), 7);
-        let journal = state.journal(&pass, at(second)).unwrap();
         let ended = Event::Ended { result: "in_step".to_owned(), requests: second.unsigned_abs() };
-        journal.append(at(second), ended).unwrap();
-        let mut rejects = state.rejects(&pass, "carts");
-        rejects.push(b"{}\n").unwrap();
-        rejects.finish().unwrap();
+        let entry = Entry { at: timestamp_text(at(second)), event: ended };
+        let line = serde_json::to_vec(&entry).unwrap();
+        for (folder, name) in [
+            (home.join(folder_of(at(second))), format!("{pass}.ndjson")),
+            (home.join(format!("rejects/{pass}")), "carts.ndjson".to_owned()),
+        ] {
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::File::create(folder.join(name)).unwrap().write_all(&line).unwrap();
+        }
         state.tidy_logs(&retention(), at(second)).unwrap();
     }
 
@@ -430,7 +437,7 @@ mod tests {
         let runs: Vec<i64> = (0..1300).map(|n| n * 200).collect();
         let (mut journals, mut rejects) = (0, 0);
         for second in &runs {
-            run(&state, *second);
+            run(&state, home.path(), *second);
             journals = files_below(&home.path().join("journal")).max(journals);
             rejects = files_below(&home.path().join("rejects")).max(rejects);
         }
