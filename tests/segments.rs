@@ -363,7 +363,7 @@ fn a_plan_shows_the_verdicts_and_never_fails_by_them() {
         .w
         .run(&["plan", "--format", "markdown"])
         .expect(0)
-        .says(&["| win_back | **drifted** |", "is archived"]);
+        .says(&["| `win_back` | **drifted** |", "is archived"]);
     assert_eq!(world.w.snapshot(".syncline"), before, "a plan changes nothing");
     let mut command = world.w.command(&["plan"]);
     command.env_remove("TEST_REST_KEY");
