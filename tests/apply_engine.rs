@@ -159,13 +159,6 @@ fn a_request_that_is_wrong_itself_rejects_no_recipient() {
     assert_eq!(recipients(&sandbox).len(), 60, "they were still due");
 }
 
-/// A JSON file of the state after an edit, with the checksum that fits it.
-fn with_checksum(name: &str, text: &str) -> String {
-    let (body, _) = text.rsplit_once(",\n  \"checksum\": \"").unwrap();
-    let sum = xxhash_rust::xxh3::xxh3_128(format!("{name}\n{body}").as_bytes());
-    format!("{body},\n  \"checksum\": \"{sum:032x}\"\n}}")
-}
-
 /// The list of due triggers is written before the membership. A crash in between leaves users in it who never entered.
 #[test]
 fn a_trigger_fires_only_for_a_settled_member() {

@@ -211,7 +211,7 @@ fn a_file_that_cannot_be_looked_at_is_not_skipped() {
     w.run(&["reconcile"]).expect(0).says(&["20 members"]);
     std::fs::remove_file(w.path("part-2.csv")).unwrap();
     std::os::unix::fs::symlink("nowhere", w.path("part-2.csv")).unwrap();
-    w.run(&["reconcile"]).expect(1).says(&["part-2.csv", "nobody was removed"]);
+    w.run(&["reconcile"]).expect(1).says(&["part-2.csv", "nothing was removed"]);
     assert_eq!(sandbox.members("carts").len(), 20);
 }
 

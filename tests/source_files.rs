@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
+use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
@@ -183,7 +184,7 @@ fn included_files_are_all_read_or_named() {
     w.run(&["validate"]).expect(0);
     w.run(&["reconcile"]).expect(0).says(&["added 40"]);
     let odd = w.path("cohorts").join(OsStr::from_bytes(b"b\xf6.yaml"));
-    fs::write(&odd, "cohorts: []").unwrap();
+    fs::File::create(&odd).and_then(|mut file| file.write_all(b"cohorts: []")).unwrap();
     w.run(&["validate"]).expect(3).says(&["cannot list cohorts/b\u{fffd}.yaml", "not valid UTF-8"]);
     fs::remove_file(odd).unwrap();
     symlink("gone.yaml", w.path("cohorts/b.yaml")).unwrap();
@@ -209,7 +210,7 @@ fn a_folder_of_events_is_listed_whole_or_not_at_all() {
     w.write("in/event_type=a.B/readme.txt", "").write("in/_temporary/x.avro", "not finished");
     w.run(&["export"]).expect(0);
     let odd = w.path("in/event_type=a.B").join(OsStr::from_bytes(b"\xf6.avro"));
-    fs::write(&odd, "").unwrap();
+    fs::File::create(&odd).unwrap();
     w.run(&["export"]).expect(1).says(&["cannot list", "not valid UTF-8"]);
     fs::remove_file(odd).unwrap();
     symlink("gone.avro", w.path("in/event_type=a.B/x.avro")).unwrap();

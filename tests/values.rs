@@ -329,7 +329,8 @@ fn properties_keep_every_scalar() {
         "whole",
         "user.id",
     ];
-    let formats: [(&str, &[u8], &[Option<&str>]); 3] = [
+    type Format<'a> = (&'a str, &'a [u8], &'a [Option<&'a str>]);
+    let formats: [Format<'_>; 3] = [
         ("parquet", include_bytes!("values/values.parquet"), &[Some("19.90"), Some("123.00"), Some("1.5"), Some("true"), Some("2026-01-01"), Some("2026-01-01T12:30:00Z"), Some("12:30:00"), Some("123"), Some("n1")]),
         ("avro", include_bytes!("values/values.avro"), &[Some("19.90"), Some("123.00"), Some("1.5"), Some("true"), Some("2026-01-01"), Some("2026-01-01T12:30:00Z"), Some("12:30:00"), Some("123"), Some("n1")]),
         ("ndjson", br#"{"text":"u1","decimal_fraction":19.90,"decimal_whole":"n.a.","double_fraction":1.5,"boolean":false,"date":["2026"],"timestamp":null,"time":"LONG","whole":123,"user":{"id":"n1"}}"#, &[Some("19.90"), None, Some("1.5"), Some("false"), None, None, None, Some("123"), Some("n1")]),

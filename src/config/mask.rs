@@ -117,7 +117,7 @@ fn is_secret_key(key: &str) -> bool {
     let is_near = |known: &&str| strsim::damerau_levenshtein(known, &key) <= 3.min(known.len() / 3);
     is_secret_option(&key)
         || ["key", "auth", "passwd", "pwd"].iter().any(|word| key.contains(word))
-        || SECRET_KEYS.iter().any(|known| is_near(known))
+        || SECRET_KEYS.iter().any(is_near)
 }
 
 /// Whether a text may be a secret, where no text has a meaning: one long word with letters and digits, or with

@@ -224,7 +224,7 @@ impl Glob {
             finding.found.files.push(root);
             return Ok(finding.found);
         }
-        let walked = walk(&root, self.start(), &mut finding);
+        let walked = walk(&root, &self.start(), &mut finding);
         let mut found = finding.found;
         found.files.sort_unstable();
         walked.map(|()| found)
@@ -236,7 +236,7 @@ impl Glob {
         let mut finding = Finding { glob: self, found: Matches::default() };
         let root = if self.prefix.is_empty() { folder.to_owned() } else { folder.join(&self.prefix) };
         // A folder that cannot be entered is reported by the walk that looks for files.
-        let _ = walk(&root, self.start(), &mut finding);
+        let _ = walk(&root, &self.start(), &mut finding);
         finding.found.folders
     }
 }

@@ -74,10 +74,10 @@ pub trait Visit {
 /// # Errors
 /// [`WalkError`] for the first entry that the visitor may want and that cannot be named, entered or looked at. The
 /// error has the kind `NotFound` and the path `root` when there is no such folder at all.
-pub fn walk<V: Visit>(root: &Path, state: V::State, visit: &mut V) -> Result<(), WalkError> {
+pub fn walk<V: Visit>(root: &Path, state: &V::State, visit: &mut V) -> Result<(), WalkError> {
     let path = if root.as_os_str().is_empty() { Path::new(".") } else { root };
     let real = path.canonicalize().map_err(|source| WalkError { path: root.to_owned(), source })?;
-    Walk { visit, chain: vec![real] }.folder(root, &state)
+    Walk { visit, chain: vec![real] }.folder(root, state)
 }
 
 struct Walk<'a, V> {
@@ -223,6 +223,7 @@ pub fn special(kind: FileType) -> io::Result<()> {
 }
 
 #[cfg(all(test, unix))]
+#[allow(clippy::unwrap_used, reason = "a test that fails panics")]
 mod tests {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt as _;

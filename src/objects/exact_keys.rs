@@ -216,7 +216,7 @@ fn in_hex(xml: &[u8]) -> Result<Vec<u8>, quick_xml::Error> {
                 // An entity that XML does not know is kept as it stands, so that the key cannot be another's.
                 match known {
                     Some(character) => {
-                        key.bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes())
+                        key.bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
                     }
                     None => key.bytes.extend([b"&", &reference[..], b";"].concat()),
                 }

@@ -262,10 +262,13 @@ fn next_desired<D: Desired>(desired: &mut D, last: Option<Key>) -> Result<Option
     }
 }
 
+/// A recorded member, and its standing if it has one.
+type Recorded = (Key, Option<Standing>);
+
 fn next_record<R: Record>(
     record: &mut R,
     last: Option<Key>,
-) -> Result<Option<(Key, Option<Standing>)>, DiffError<R::Error>> {
+) -> Result<Option<Recorded>, DiffError<R::Error>> {
     let next = record.advance()?;
     match (last, next) {
         (Some(last), Some((next, _))) if next <= last => Err(DiffError::OutOfOrder("record")),

@@ -61,7 +61,8 @@ pub(super) struct LeadEnded {
     pub(super) grace_ends: Instant,
 }
 
-/// The things that wake the loop: there are no others.
+/// The events that wake the loop.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Wake {
     Signal(Signal),
     /// Something changed in a folder.

@@ -33,6 +33,13 @@ pub(crate) const PARTNER_KEY: &str = "sandbox-partner-api-key";
 pub(crate) const IMPORT_KEY: &str = "sandbox-data-import-key";
 pub(crate) const REST_KEY: &str = "sandbox-rest-api-key";
 
+/// A JSON file of the state after an edit, with the checksum that fits it. `name` is its path in the state.
+pub(crate) fn with_checksum(name: &str, text: &str) -> String {
+    let (body, _) = text.rsplit_once(",\n  \"checksum\": \"").unwrap();
+    let sum = xxhash_rust::xxh3::xxh3_128(format!("{name}\n{body}").as_bytes());
+    format!("{body},\n  \"checksum\": \"{sum:032x}\"\n}}")
+}
+
 /// A folder of its own for a test.
 pub(crate) struct Workspace {
     home: TempDir,

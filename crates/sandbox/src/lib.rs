@@ -195,9 +195,12 @@ struct Inner {
     _memory: Option<Memory>,
 }
 
+/// A request that is handled later.
+type HeldRequest = Box<dyn FnOnce(&Shared) + Send>;
+
 /// Requests that the fault plan holds back, the oldest first.
 #[derive(Default)]
-struct Held(Vec<Box<dyn FnOnce(&Shared) + Send>>);
+struct Held(Vec<HeldRequest>);
 
 impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -183,7 +183,7 @@ fn text_cell(datum: Datum<'_>, cells: &mut Cells) {
         Datum::Float(number) => cells.text(number.to_string().as_bytes()),
         Datum::Double(number) => cells.text(number.to_string().as_bytes()),
         Datum::Decimal(text) | Datum::Moment(_, text) | Datum::Text(text) | Datum::Json(text) => {
-            cells.text(text)
+            cells.text(text);
         }
     }
 }

@@ -308,8 +308,8 @@ mod tests {
         check(b"PK\x03\x04\x14\0\x06\0people.csv", "a ZIP archive");
         check(b"BZh91AY&SY\x11", "compressed with bzip2");
         check(b"\xfd7zXZ\0\0", "compressed with xz");
-        check(b"i\0d\0\n\0u\01\0\n\0", "UTF-16 and not UTF-8");
-        check(b"\0i\0d\0\n\0u\01\0\n", "UTF-16 and not UTF-8");
+        check(b"i\x00d\x00\n\x00u\x001\x00\n\x00", "UTF-16 and not UTF-8");
+        check(b"\x00i\x00d\x00\n\x00u\x001\x00\n", "UTF-16 and not UTF-8");
         check(b"\xef\xbb\xbf [ {\"id\":1}]", "JSON");
         check(b"{\n  \"id\": 1}", "JSON");
         check(b"{id},name\n", "text");

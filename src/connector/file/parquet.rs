@@ -215,6 +215,7 @@ struct Anywhere {
 }
 
 /// Bytes that can be read at any position.
+#[allow(clippy::large_enum_variant, reason = "there is one for each file and thread")]
 enum Positioned {
     File(File),
     Object(Blocks),

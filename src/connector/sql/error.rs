@@ -125,6 +125,7 @@ impl SqlError {
         let place = message
             .split_once("mismatch in column ")
             .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<usize>().ok());
+        #[allow(clippy::borrowed_box, reason = "what `find` hands out")]
         let named = |name: &&Box<str>| {
             let name = name.to_ascii_lowercase();
             message.contains(&format!("column \"{name}\"")) || message.contains(&format!("column {name} "))

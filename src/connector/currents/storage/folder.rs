@@ -19,7 +19,7 @@ pub(super) fn list(
     let failed = |source| StorageError { action: "list", path: root.to_owned(), source };
     let real = root.canonicalize().map_err(failed)?;
     let mut listing = Listing { root: real, from, found, others: 0 };
-    let walked = walk(root, String::new(), &mut listing);
+    let walked = walk(root, &String::new(), &mut listing);
     walked.map_err(|WalkError { path, source }| StorageError { action: "list", path, source })?;
     Ok(listing.others)
 }
