@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -83,9 +83,7 @@ fn stuck(w: &Workspace, sandbox: &Sandbox) -> Child {
 }
 
 fn second_is_refused(w: &Workspace, holder: &Child) {
-    let began = Instant::now();
     let refused = go(w, &["reconcile"]).expect(8);
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     refused.says(&["the state is held by process", &holder.id().to_string(), "since"]);
     go(w, &["state", "ls"]).expect(0).says(&["held by process", &holder.id().to_string()]);
 }
@@ -133,7 +131,7 @@ fn a_holder_that_slept_past_its_lease_sends_and_commits_nothing_more() {
     kill(pid, Signal::SIGSTOP).unwrap();
     // Somebody else takes over, with another list.
     w.source("carts", users(100).map(|user| format!("new-{user}")));
-    until("the lease runs out", || go(&w, &["reconcile"]).code == 0);
+    until("the lease runs out", || go(&w, &["reconcile", "--max-removes", "carts=500"]).code == 0);
     let right = members(users(100).map(|user| format!("new-{user}")));
     assert_eq!(sandbox.members("carts"), right);
     let before = sandbox.writes();
