@@ -11,6 +11,15 @@ fn reading(w: &Workspace, sandbox: &Sandbox, place: &str) {
     w.write("sync.yaml", text.replace("path: carts.csv", &format!("path: {place}")));
 }
 
+/// As [`reading`], of files that have the same few users again and again.
+fn reading_many_times(w: &Workspace, sandbox: &Sandbox, place: &str) {
+    reading(w, sandbox, place);
+    w.write(
+        "sync.yaml",
+        w.read("sync.yaml") + "    guard: { max_added: 1000%, max_removed: 100%, allow: [duplicates] }\n",
+    );
+}
+
 /// The same program with S3's credentials.
 fn with_keys(w: &Workspace, args: &[&str]) -> Run {
     let mut command = w.command(args);
@@ -60,7 +69,7 @@ fn an_object_is_read_in_ranges_that_are_asked_for_again() {
     let (web, w, sandbox) = (Web::start(), Workspace::new(), Sandbox::start());
     let people = csv((0..1_000_000).map(|n| format!("user-{}", n % 5000)));
     web.put("/exports/carts.csv", people.as_bytes());
-    reading(&w, &sandbox, &format!("'{}/exports/carts.csv'", web.url));
+    reading_many_times(&w, &sandbox, &format!("'{}/exports/carts.csv'", web.url));
     web.faults(&[Fault::Cut, Fault::Status(503), Fault::Cut]);
     w.run(&["reconcile"]).expect(0).says(&["added 5,000"]);
     assert_eq!(sandbox.members("carts"), members(users(5000)));
@@ -84,7 +93,7 @@ fn an_object_that_is_replaced_while_it_is_read_is_refused() {
     let (web, w, sandbox) = (Web::start(), Workspace::new(), Sandbox::start());
     let long = |first: usize| csv((0..1_000_000).map(|n| format!("user-{}", first + n % 5000)));
     web.put("/carts.csv", long(0));
-    reading(&w, &sandbox, &format!("'{}/carts.csv'", web.url));
+    reading_many_times(&w, &sandbox, &format!("'{}/carts.csv'", web.url));
     w.run(&["reconcile"]).expect(0);
     web.put("/carts.csv", long(1000));
     web.ranges();
@@ -163,7 +172,7 @@ fn a_weak_tag_is_compared_and_never_sent() {
     web.style(Style { tag: Some("W/"), modified: false, ..Style::default() });
     let long = |first: usize| csv((0..1_000_000).map(|n| format!("user-{}", first + n % 5000)));
     web.put("/carts.csv", long(0));
-    reading(&w, &sandbox, &format!("'{}/carts.csv'", web.url));
+    reading_many_times(&w, &sandbox, &format!("'{}/carts.csv'", web.url));
     w.run(&["reconcile"]).expect(0).says(&["added 5,000"]);
     assert!(web.ranges().len() > 1, "it has more than 8 MiB");
     w.run(&["reconcile"]).expect(0).says(&["In step"]);
