@@ -80,7 +80,8 @@ impl Heads {
             lost = None;
         }
         let later = journal::passes_from(store, &shape.run)?;
-        let is_changed = !later.is_empty();
+        // A run that commits nothing more than the file knows gives no reason to write it anew.
+        let mut is_changed = false;
         if let Some(newest) = later.first() {
             shape.run = after(&newest.pass).max(shape.run);
         }
@@ -88,6 +89,7 @@ impl Heads {
             for entry in pass.entries {
                 if let Event::Committed { cohort, version, .. } = entry.event {
                     let head = shape.heads.entry(format!("cohorts/{cohort}")).or_default();
+                    is_changed |= version > *head;
                     *head = version.max(*head);
                 }
             }
