@@ -201,7 +201,8 @@ fn in_postgresql_compared_there() {
     };
     // Every cohort has a table of members after the first run, if it has members.
     written("pushdown");
-    w.run(&["reconcile"]);
+    let run = w.run(&["reconcile"]);
+    assert!(!format!("{run:?}").contains("could not be written"), "{run:?}");
     server.sql("insert into people select * from people");
     let (pushed, local) = (written("pushdown"), written("local"));
     assert_eq!(pushed["digest"], local["digest"]);
@@ -221,7 +222,8 @@ fn in_postgresql_compared_there() {
         assert_eq!(
             (&cohort["pushdown"]["used"], &cohort["pushdown"]["keys_read"]),
             (&true.into(), &0.into()),
-            "{name}"
+            "{name}: {}",
+            cohort["pushdown"]
         );
     }
 }

@@ -271,7 +271,7 @@ fn a_segment_that_no_cohort_names_yet_can_be_imported() {
     });
     let found = scene.w.run(&["import"]).expect(0).says(&[
         "  - id: trial_day_3\n    name: \"Trial: day 3\"\n    to: braze\n",
-        "source: { kind: heap_segment, connection: heap, segment_id: 8 }\n    match:\n      - external_id: id\n",
+        "source: {kind: heap_segment, connection: heap, segment_id: 8}\n    match:\n      - external_id: id\n",
     ]);
     assert!(!found.stdout.contains("segment_id: 7"), "the config has it");
 }

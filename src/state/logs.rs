@@ -1,6 +1,6 @@
 //! Retention of the journal and of rejects, and the bound on the number of their files.
 //!
-//! A run writes a journal file of its own, and a file of rejects for each cohort with rejects. After [`FILES_MAX`]
+//! A run writes a journal file of its own, and a file of rejects for each cohort with rejects. After `FILES_MAX`
 //! runs the journal files of a day are merged into one. Of a cohort's rejects the newest [`KEPT_MAX`] runs stay. Rejects of
 //! exports and of webhooks cannot be read from a source again: their files are merged and none is dropped.
 //!
@@ -110,7 +110,7 @@ fn garbage_of(unit: &Unit, day: &str, files: &[Found]) -> Vec<Garbage> {
 
 impl StateWriter {
     /// Merges and prunes journal and rejects, if it is time: at the first run of a process or of a day, and then once in
-    /// [`FILES_MAX`] runs.
+    /// `FILES_MAX` runs.
     ///
     /// # Errors
     /// When the state cannot be read or written. Then it is tried again after the next run.

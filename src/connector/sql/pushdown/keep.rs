@@ -45,13 +45,9 @@ pub fn rebuild<E: From<SqlError>>(
 ) -> Result<Tabled, E> {
     runtime(database)?.block_on(async {
         let mut session = open(database).await?;
-        let writing = session.writing().await?.transaction;
         let failed = |e: tokio_postgres::Error| SqlError::of(database.name, &e, false);
-        let has_schema = query::schema_exists(&table.schema);
-        let has_schema = writing.query_typed_one(&has_schema, &[]).await.map_err(failed)?;
-        if !has_schema.try_get::<_, bool>(0).map_err(failed)? {
-            writing.batch_execute(&query::create_schema(&table.schema)).await.map_err(failed)?;
-        }
+        create_schema(database, &mut session, &table.schema).await?;
+        let writing = session.writing().await?.transaction;
         let new = query::next_of(table);
         writing.batch_execute(&query::create(&new)).await.map_err(failed)?;
         let mut sent = Tabled::default();
@@ -72,6 +68,23 @@ pub fn rebuild<E: From<SqlError>>(
         writing.commit().await.map_err(failed)?;
         Ok(found)
     })
+}
+
+/// Creates the schema if it does not exist, in a transaction of its own: the lock that lets one cohort at a time create it
+/// is free again before any table is filled.
+async fn create_schema(
+    database: Database<'_>,
+    session: &mut Session<'_>,
+    schema: &str,
+) -> Result<(), SqlError> {
+    let failed = |e: tokio_postgres::Error| SqlError::of(database.name, &e, false);
+    let writing = session.writing().await?.transaction;
+    let exists = writing.query_typed_one(&query::schema_exists(schema), &[]).await.map_err(failed)?;
+    if exists.try_get::<_, bool>(0).map_err(failed)? {
+        return Ok(());
+    }
+    writing.batch_execute(&query::create_schema(schema)).await.map_err(failed)?;
+    writing.commit().await.map_err(failed)
 }
 
 /// What arrived is not what was sent, or is hashed in another way.

@@ -54,8 +54,10 @@ pub(super) fn sum(table: &TableName) -> String {
     format!("select {SUM} from {}", name(table))
 }
 
+/// `if not exists` alone fails with a duplicate key when two transactions create the schema at once.
 pub(super) fn create_schema(schema: &str) -> String {
-    format!("create schema if not exists {}", quoted(schema, DOUBLE))
+    let schema = quoted(schema, DOUBLE);
+    format!("select pg_advisory_xact_lock(hashtext('syncline')); create schema if not exists {schema}")
 }
 
 pub(super) fn create(table: &TableName) -> String {
