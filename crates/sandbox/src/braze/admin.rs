@@ -1,4 +1,4 @@
-//! The admin API of Braze's side: what no real Braze tells.
+//! The admin API of Braze: real membership, counters of requests, and users to create or identify.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! The admin API of what the REST side tells of: segments, campaigns, Canvases, profiles, keys.
+//! The admin API of Braze's REST side: segments, campaigns, Canvases, profiles, sends and keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 

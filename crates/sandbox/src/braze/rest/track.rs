@@ -21,7 +21,7 @@ const ARRAYS: [&str; 3] = ["attributes", "events", "purchases"];
 const NOTHING_VALID: &str =
     "Valid data must be provided in the 'attributes', 'events', or 'purchases' fields.";
 
-/// Somebody whose objects are refused, set through the admin API.
+/// A user whose objects `/users/track` rejects, set through the admin API.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Reject {
