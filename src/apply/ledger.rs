@@ -20,8 +20,8 @@ pub(super) struct Ledger<'a> {
     version: Version,
     /// The record as it was before this apply.
     before: Version,
-    /// Where the two runs of this apply are among the version's.
-    runs: Sides<Option<usize>>,
+    /// Where the two parts of this apply are among the version's.
+    parts: Sides<Option<usize>>,
     /// Members in doubt that this apply does not send.
     other_doubt: u64,
     batches: u32,
@@ -30,7 +30,7 @@ pub(super) struct Ledger<'a> {
 }
 
 impl<'a> Ledger<'a> {
-    /// Writes what will be sent as runs in doubt, and commits a version that names them.
+    /// Writes what will be sent as parts in doubt, and commits a version that names them.
     pub(super) fn open(
         plan: &mut Plan<Spool>,
         sides: Sides<bool>,
@@ -44,7 +44,7 @@ impl<'a> Ledger<'a> {
             context,
             before: record.clone(),
             version: record,
-            runs: Sides::default(),
+            parts: Sides::default(),
             other_doubt: kept(sides.removes, tally.doubt_removed)
                 + kept(sides.adds, tally.doubt_added)
                 + tally.left_in_doubt,
@@ -58,9 +58,9 @@ impl<'a> Ledger<'a> {
         ledger.review_late(plan, sides);
         for op in [Op::Remove, Op::Add] {
             if *sides.of(op) && !plan.changes.of(op).is_empty() {
-                let run = ledger.write_run(op, plan.changes.of_mut(op))?;
-                *ledger.runs.of_mut(op) = Some(ledger.version.runs.len());
-                ledger.version.runs.push(run);
+                let part = ledger.write_part(op, plan.changes.of_mut(op))?;
+                *ledger.parts.of_mut(op) = Some(ledger.version.parts.len());
+                ledger.version.parts.push(part);
             }
         }
         ledger.version.source = None;
@@ -72,10 +72,10 @@ impl<'a> Ledger<'a> {
         Ok(ledger)
     }
 
-    fn write_run(&self, op: Op, spool: &mut Spool) -> Result<RunRef, StateError> {
-        let mut run = self.context.state.run(&self.cohort, op)?;
-        spool.for_each(|packed| run.push(packed))?;
-        run.finish()
+    fn write_part(&self, op: Op, spool: &mut Spool) -> Result<RunRef, StateError> {
+        let mut part = self.context.state.part(&self.cohort, op)?;
+        spool.for_each(|packed| part.push(packed))?;
+        part.finish()
     }
 
     /// When the cohort was first planned, which is what Braze is told.
@@ -83,10 +83,10 @@ impl<'a> Ledger<'a> {
         self.version.created_at
     }
 
-    /// Nothing was sent: takes the runs back, so that none of their members is in doubt.
+    /// Nothing was sent: takes the parts back, so that none of their members is in doubt.
     pub(super) fn withdraw(&mut self) -> Result<(), StateError> {
         self.version = Version { number: self.version.number, ..self.before.clone() };
-        (self.runs, self.other_doubt) = (Sides::default(), self.before.in_doubt);
+        (self.parts, self.other_doubt) = (Sides::default(), self.before.in_doubt);
         self.commit()
     }
 
@@ -106,8 +106,8 @@ impl<'a> Ledger<'a> {
     /// Braze has taken these rows.
     pub(super) fn acknowledge(&mut self, op: Op, rows: Range<u64>) {
         let count = rows.end - rows.start;
-        if let Some(run) = self.run(op) {
-            run.acknowledged.insert(rows);
+        if let Some(part) = self.part(op) {
+            part.acknowledged.insert(rows);
         }
         if let (Op::Add, Some(members)) = (op, &mut self.version.members) {
             *members += count;
@@ -118,7 +118,7 @@ impl<'a> Ledger<'a> {
     /// A request with these rows had no answer, and Braze may still handle it.
     pub(super) fn unanswered(&mut self, op: Op, rows: &RowSet) {
         let until = self.certain_at();
-        if let Some(at) = *self.runs.of(op) {
+        if let Some(at) = *self.parts.of(op) {
             self.version.add_late(at, rows, until);
             self.dirty = true;
         }
@@ -133,16 +133,16 @@ impl<'a> Ledger<'a> {
         } else if let Some(at) = plan.settles.filter(|_| sides.removes && sides.adds) {
             self.version.late.retain(|late| late.until > at);
         }
-        // A run that was killed could not note its requests: any row in doubt may have been in one.
+        // A part that was killed could not note its requests: any row in doubt may have been in one.
         self.version.add_late_doubt(until);
     }
 
     /// This apply sends no more. Its requests without an answer are noted already, and its other rows in doubt were in no
     /// request that Braze may still handle.
     pub(super) fn end(&mut self) {
-        for at in [self.runs.removes, self.runs.adds].into_iter().flatten() {
-            if let Some(run) = self.version.runs.get_mut(at).filter(|run| run.in_doubt() > 0) {
-                run.noted = true;
+        for at in [self.parts.removes, self.parts.adds].into_iter().flatten() {
+            if let Some(part) = self.version.parts.get_mut(at).filter(|part| part.in_doubt() > 0) {
+                part.noted = true;
                 self.dirty = true;
             }
         }
@@ -156,8 +156,8 @@ impl<'a> Ledger<'a> {
 
     /// Braze has refused this row.
     pub(super) fn refuse(&mut self, op: Op, row: u64) {
-        if let Some(run) = self.run(op) {
-            run.refused.insert(row..row + 1);
+        if let Some(part) = self.part(op) {
+            part.refused.insert(row..row + 1);
         }
         if op == Op::Remove {
             self.version.members = None; // perhaps a member still: whoever wants to know must count
@@ -165,21 +165,21 @@ impl<'a> Ledger<'a> {
         self.dirty = true;
     }
 
-    fn run(&mut self, op: Op) -> Option<&mut RunRef> {
-        let at = (*self.runs.of(op))?;
-        self.version.runs.get_mut(at)
+    fn part(&mut self, op: Op) -> Option<&mut RunRef> {
+        let at = (*self.parts.of(op))?;
+        self.version.parts.get_mut(at)
     }
 
     /// Whether some who were to leave may still be there.
     pub(super) fn has_unsettled_removals(&self) -> bool {
-        let run = self.runs.removes.and_then(|at| self.version.runs.get(at));
-        run.is_some_and(|run| run.acknowledged.len() < run.rows)
+        let part = self.parts.removes.and_then(|at| self.version.parts.get(at));
+        part.is_some_and(|part| part.acknowledged.len() < part.rows)
     }
 
     /// Rows of this apply that are neither acknowledged nor refused.
     pub(super) fn in_doubt(&self) -> u64 {
-        let runs = [self.runs.removes, self.runs.adds].into_iter().flatten();
-        runs.filter_map(|at| self.version.runs.get(at)).map(RunRef::in_doubt).sum()
+        let parts = [self.parts.removes, self.parts.adds].into_iter().flatten();
+        parts.filter_map(|at| self.version.parts.get(at)).map(RunRef::in_doubt).sum()
     }
 
     /// A batch is done. Whether enough has come together to record it.

@@ -142,31 +142,31 @@ mod tests {
         set
     }
 
-    /// A record of two runs, some of whose members are refused or in doubt.
+    /// A record of two parts, some of whose members are refused or in doubt.
     fn record(state: &StateWriter, cohort: &CohortId, people: u32) -> (Version, BTreeSet<u32>) {
         let mut settled = BTreeSet::new();
-        let run = |from: u32, to: u32| {
+        let part = |from: u32, to: u32| {
             let mut rows: Vec<(Key, u32)> = (from..to).map(|n| (Key::of(SEED, &packed(n)), n)).collect();
             rows.sort_unstable();
-            let mut writer = state.run(cohort, Op::Add).unwrap();
+            let mut writer = state.part(cohort, Op::Add).unwrap();
             rows.iter().for_each(|(_, n)| writer.push(&packed(*n)).unwrap());
-            let run = writer.finish().unwrap();
-            let parts = [0..run.rows / 2, run.rows / 2 + 2..run.rows];
+            let part = writer.finish().unwrap();
+            let parts = [0..part.rows / 2, part.rows / 2 + 2..part.rows];
             let acknowledged = RowSet::from_ranges(parts.iter().cloned());
-            let refused = RowSet::from_ranges(std::iter::once(run.rows / 2..run.rows / 2 + 1));
+            let refused = RowSet::from_ranges(std::iter::once(part.rows / 2..part.rows / 2 + 1));
             let is_settled = |at: u64| parts.iter().any(|part| part.contains(&at));
             let who = rows.into_iter().zip(0..).filter(|(_, at)| is_settled(*at)).map(|((_, n), _)| n);
-            (RunRef { acknowledged, refused, ..run }, who.collect::<Vec<u32>>())
+            (RunRef { acknowledged, refused, ..part }, who.collect::<Vec<u32>>())
         };
-        let runs = [(0, people), (people, people + people / 3)].map(|(from, to)| {
-            let (run, who) = run(from, to);
+        let parts = [(0, people), (people, people + people / 3)].map(|(from, to)| {
+            let (part, who) = part(from, to);
             settled.extend(who);
-            run
+            part
         });
         let pass = PassId::new(Timestamp::UNIX_EPOCH, 1);
         let (connection, endpoint, partner) = (String::new(), String::new(), String::new());
         let workspace = Workspace { connection, endpoint, partner, delivery: Delivery::CohortImport };
-        (Version { runs: runs.to_vec(), ..Version::first(&pass, Timestamp::UNIX_EPOCH, workspace) }, settled)
+        (Version { parts: parts.to_vec(), ..Version::first(&pass, Timestamp::UNIX_EPOCH, workspace) }, settled)
     }
 
     fn walk(overlay: &mut Overlay, beside: &mut RecordCursor) -> (BTreeSet<String>, usize) {

@@ -131,8 +131,8 @@ fn packed(value: &str) -> Result<Box<[u8]>, Reason> {
     Ok(packed.into())
 }
 
-/// Writes one side of a large sync as a run, in the order of the keys and each user once. None: there is no user.
-pub(super) fn write_run(
+/// Writes one side of a large sync as a part, in the order of the keys and each user once. None: there is no user.
+pub(super) fn write_part(
     changes: &[Change],
     op: Op,
     state: &StateWriter,
@@ -145,7 +145,7 @@ pub(super) fn write_run(
     if members.is_empty() {
         return Ok(None);
     }
-    let mut run = state.segment_run(heap, op)?;
-    members.iter().try_for_each(|(_, packed)| run.push(packed))?;
-    run.finish().map(|run| Some(told(run)))
+    let mut part = state.segment_part(heap, op)?;
+    members.iter().try_for_each(|(_, packed)| part.push(packed))?;
+    part.finish().map(|part| Some(told(part)))
 }

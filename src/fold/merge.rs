@@ -2,24 +2,24 @@
 
 use std::collections::HashMap;
 
-use super::batch::{SegmentBatch, write_run};
+use super::batch::{SegmentBatch, write_part};
 use crate::model::{ConnectionName, Op};
 use crate::state::{Change, Merged, Segment, StateError, StateWriter, Sync, sync_hash};
 
-/// A sync with more users than this in one batch has runs of its own. Small under test, so that few users do.
+/// A sync with more users than this in one batch has parts of its own. Small under test, so that few users do.
 pub(super) const SYNC_LEN_MAX: usize = if cfg!(test) { 6 } else { 8192 };
 /// So many changes are not merged at least, or as many as one batch has, since an earlier one may still arrive. Each
 /// batch and each reader reads all of them. With twice as many, the others are merged.
 const CHANGES_KEPT: usize = if cfg!(test) { 128 } else { 4096 };
 /// Each reader reads all files of changes.
 const FILES_MAX: usize = 8;
-/// Each run is an open file while a table is read.
-const RUNS_MAX: usize = 8;
+/// Each part is an open file while a table is read.
+const PARTS_MAX: usize = 8;
 /// The newest syncs that are not merged, since a page of an earlier one may still arrive.
 const SYNCS_KEPT: usize = 12;
-/// With this many more syncs with runs, those before the newest are merged.
+/// With this many more syncs with parts, those before the newest are merged.
 const SYNCS_MORE: usize = 12;
-/// Syncs that are whole and without runs: only the changes know more of them.
+/// Syncs that are whole and without parts: only the changes know more of them.
 const WHOLE_MAX: usize = 64;
 /// Merged syncs that are remembered, to recognize their pages.
 const MERGED_KEPT: usize = 64;
@@ -34,7 +34,7 @@ pub(super) fn write(
     for (id, changes) in std::mem::take(&mut batch.by_sync) {
         let Some(at) = batch.place_of(segment, &id) else { continue };
         if changes.len() > SYNC_LEN_MAX {
-            write_runs(&mut segment.syncs[at], &changes, state, heap)?;
+            write_parts(&mut segment.syncs[at], &changes, state, heap)?;
         } else {
             batch.changes.extend(changes);
         }
@@ -53,31 +53,31 @@ fn changes_kept(batch_len: usize) -> usize {
     CHANGES_KEPT.max(batch_len)
 }
 
-fn has_runs(sync: &Sync) -> bool {
+fn has_parts(sync: &Sync) -> bool {
     !sync.adds.is_empty() || !sync.removes.is_empty()
 }
 
 /// Whether files of changes, or syncs, are to become fewer.
 fn is_due(segment: &Segment, batch: &SegmentBatch) -> bool {
-    let with_runs = segment.syncs.iter().filter(|sync| has_runs(sync)).count();
-    let whole = segment.syncs.iter().filter(|sync| sync.is_whole() && !has_runs(sync)).count();
+    let with_parts = segment.syncs.iter().filter(|sync| has_parts(sync)).count();
+    let whole = segment.syncs.iter().filter(|sync| sync.is_whole() && !has_parts(sync)).count();
     segment.changes.len() + usize::from(!batch.changes.is_empty()) > FILES_MAX
         || batch.stored.len() + batch.changes.len() > 2 * changes_kept(batch.changes.len())
-        || with_runs >= SYNCS_KEPT + SYNCS_MORE
+        || with_parts >= SYNCS_KEPT + SYNCS_MORE
         || whole > WHOLE_MAX
 }
 
-fn write_runs(
+fn write_parts(
     sync: &mut Sync,
     changes: &[Change],
     state: &StateWriter,
     heap: &ConnectionName,
 ) -> Result<(), StateError> {
-    for (op, runs) in [(Op::Add, &mut sync.adds), (Op::Remove, &mut sync.removes)] {
-        runs.extend(write_run(changes, op, state, heap)?);
-        if runs.len() > RUNS_MAX {
-            let merged = state.merge_told(heap, runs, op)?;
-            *runs = merged.into_iter().collect();
+    for (op, parts) in [(Op::Add, &mut sync.adds), (Op::Remove, &mut sync.removes)] {
+        parts.extend(write_part(changes, op, state, heap)?);
+        if parts.len() > PARTS_MAX {
+            let merged = state.merge_told(heap, parts, op)?;
+            *parts = merged.into_iter().collect();
         }
     }
     Ok(())
@@ -108,7 +108,7 @@ fn rewrite(
     let given_up_at = segment.syncs.len().saturating_sub(SYNCS_KEPT);
     let given_up_before = segment.syncs.get(given_up_at).map_or(i64::MIN, |sync| sync.signed);
     let over = segment.syncs.extract_if(.., |sync| {
-        !has_runs(sync) && (sync.is_whole() || (sync.given_up && sync.signed < given_up_before))
+        !has_parts(sync) && (sync.is_whole() || (sync.given_up && sync.signed < given_up_before))
     });
     segment.merged.extend(over.map(|sync| Merged { whole: sync.is_whole(), sync: sync.id }));
     let forgotten = segment.merged.len().saturating_sub(MERGED_KEPT);
@@ -123,13 +123,13 @@ fn rewrite(
 /// Up to which time changes and syncs are merged into the base: not beyond a sync that waits for pages.
 fn merged_until(segment: &Segment, all: &[Change], kept: usize) -> Option<i64> {
     let waiting = segment.syncs.iter().filter(|sync| !sync.removes_count()).map(|sync| sync.signed).min();
-    let with_runs: Vec<i64> =
-        segment.syncs.iter().filter(|sync| has_runs(sync)).map(|sync| sync.signed).collect();
-    let of_syncs = with_runs
+    let with_parts: Vec<i64> =
+        segment.syncs.iter().filter(|sync| has_parts(sync)).map(|sync| sync.signed).collect();
+    let of_syncs = with_parts
         .len()
         .checked_sub(SYNCS_KEPT + 1)
-        .filter(|_| with_runs.len() >= SYNCS_KEPT + SYNCS_MORE)
-        .map(|at| with_runs[at]);
+        .filter(|_| with_parts.len() >= SYNCS_KEPT + SYNCS_MORE)
+        .map(|at| with_parts[at]);
     let of_changes = (all.len() > 2 * kept).then(|| {
         let mut order: Vec<(i64, u64)> = all.iter().map(|change| (change.signed, change.order)).collect();
         order.sort_unstable();
@@ -153,7 +153,7 @@ fn merge(
 ) -> Result<Vec<Change>, StateError> {
     let (old, later): (Vec<Change>, Vec<Change>) = all.into_iter().partition(|change| change.signed <= until);
     let later_syncs = segment.syncs.split_off(segment.syncs.partition_point(|sync| sync.signed <= until));
-    if !old.is_empty() || segment.syncs.iter().any(has_runs) {
+    if !old.is_empty() || segment.syncs.iter().any(has_parts) {
         let last = old.iter().map(|change| change.signed).chain(segment.syncs.iter().map(|sync| sync.signed));
         segment.merged_to = segment.merged_to.max(last.max());
         let changes = segment.changes_in_effect(old);

@@ -31,13 +31,13 @@ enum TableError {
 /// What a plan started from.
 pub(super) struct Before {
     number: u64,
-    runs: Vec<RunRef>,
+    parts: Vec<RunRef>,
     compared: Option<Compared>,
 }
 
 impl Before {
     pub(super) fn of(record: &Version, compared: Option<&Compared>) -> Self {
-        Self { number: record.number, runs: record.runs.clone(), compared: compared.cloned() }
+        Self { number: record.number, parts: record.parts.clone(), compared: compared.cloned() }
     }
 }
 
@@ -132,7 +132,7 @@ fn brought(
     let Some(record) = state.reader().version(id)? else { return Ok(()) };
     let is_distrusted = matches!(before.compared, Some(Compared::Here { .. }));
     let note = state.reader().pushdown(id)?.filter(|note| !is_distrusted && note.version == before.number);
-    let changed = note.as_ref().and_then(|_| changed_runs(&before.runs, &record.runs));
+    let changed = note.as_ref().and_then(|_| changed_parts(&before.parts, &record.parts));
     let tabled = match (note, changed) {
         (Some(note), Some(_)) if note.version == record.number => return Ok(()),
         (Some(note), Some(changed)) if changed.is_empty() => note.tabled,
@@ -145,11 +145,11 @@ fn brought(
     Ok(state.note_pushdown(id, Some(&note))?)
 }
 
-/// The runs in which somebody may stand otherwise than before; none if the runs of before are no longer there, and
+/// The parts in which somebody may stand otherwise than before; none if the parts of before are no longer there, and
 /// nobody can tell.
-fn changed_runs(before: &[RunRef], after: &[RunRef]) -> Option<Vec<RunRef>> {
-    let is_there = |run: &RunRef| after.iter().any(|other| other.id == run.id);
-    before.iter().all(is_there).then(|| after.iter().filter(|run| !before.contains(run)).cloned().collect())
+fn changed_parts(before: &[RunRef], after: &[RunRef]) -> Option<Vec<RunRef>> {
+    let is_there = |part: &RunRef| after.iter().any(|other| other.id == part.id);
+    before.iter().all(is_there).then(|| after.iter().filter(|part| !before.contains(part)).cloned().collect())
 }
 
 fn rebuild(
@@ -172,7 +172,7 @@ fn rebuild(
     })
 }
 
-/// Takes all out of the table who are in the changed runs, and puts those in who are settled members now.
+/// Takes all out of the table who are in the changed parts, and puts those in who are settled members now.
 fn update(
     id: &CohortId,
     database: Database<'_>,
@@ -183,7 +183,7 @@ fn update(
     means: &Means,
 ) -> Result<Tabled, TableError> {
     let state = means.state.reader();
-    let some = Version { runs: changed.to_vec(), ..record.clone() };
+    let some = Version { parts: changed.to_vec(), ..record.clone() };
     let mut candidates = state.members(id, Some(&some))?;
     let mut all = state.members(id, Some(record))?;
     let mut at = all.advance()?;

@@ -42,8 +42,8 @@ fn is_packed(packed: &[u8], is_theirs: IsTheirs<'_>) -> bool {
 }
 
 /// A part in the form in which each of its rows has a word.
-fn unanswered(run: &RunRef) -> RunRef {
-    RunRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..run.clone() }
+fn unanswered(part: &RunRef) -> RunRef {
+    RunRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..part.clone() }
 }
 
 impl StateReader {
@@ -62,10 +62,10 @@ impl StateReader {
                 found.is_member |= standing.is_some_and(|standing| standing != Standing::Refused);
             }
         }
-        for run in version.runs.iter().filter(|run| run.in_doubt() > 0 && !run.noted) {
+        for part in version.parts.iter().filter(|part| part.in_doubt() > 0 && !part.noted) {
             // The next run notes such requests before it relies on what came after them.
-            let standings = self.rows_of(Home::Cohort(cohort), run, &found.keys)?;
-            let is_settled = |row: &u64| run.acknowledged.contains(*row) || run.refused.contains(*row);
+            let standings = self.rows_of(Home::Cohort(cohort), part, &found.keys)?;
+            let is_settled = |row: &u64| part.acknowledged.contains(*row) || part.refused.contains(*row);
             found.is_member |= !standings.iter().all(is_settled);
         }
         found.is_member &= !version.removed;
@@ -82,12 +82,12 @@ impl StateReader {
         is_theirs: IsTheirs<'_>,
         found: &mut Recorded,
     ) -> Result<(), StateError> {
-        let mut members = RecordCursor::of_runs(&self.store, cohort, &[unanswered(&late.run)], self.seed())?;
+        let mut members = RecordCursor::of_parts(&self.store, cohort, &[unanswered(&late.part)], self.seed())?;
         let mut row = 0;
         while let Some((key, _)) = members.advance_any()? {
             if is_packed(members.packed()?, is_theirs) {
                 found.keys.insert(key);
-                if late.run.op == Op::Add && late.rows.contains(row) {
+                if late.part.op == Op::Add && late.rows.contains(row) {
                     found.late_until = found.late_until.max(Some(late.until));
                 }
             }
@@ -97,11 +97,11 @@ impl StateReader {
     }
 
     /// The rows of a part with these keys.
-    fn rows_of(&self, home: Home<'_>, run: &RunRef, keys: &BTreeSet<Key>) -> Result<Vec<u64>, StateError> {
+    fn rows_of(&self, home: Home<'_>, part: &RunRef, keys: &BTreeSet<Key>) -> Result<Vec<u64>, StateError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let (mut cursor, mut rows, mut row) = (self.cursor(home, run)?, Vec::new(), 0);
+        let (mut cursor, mut rows, mut row) = (self.cursor(home, part)?, Vec::new(), 0);
         while let Some(key) = cursor.key() {
             if keys.contains(&key) {
                 rows.push(row);
@@ -112,8 +112,8 @@ impl StateReader {
         Ok(rows)
     }
 
-    fn cursor(&self, home: Home<'_>, run: &RunRef) -> Result<RunCursor, StateError> {
-        let mut cursor = RunCursor::open(self.store.open_blob(&path_of(home, &run.id))?, run, self.seed())?;
+    fn cursor(&self, home: Home<'_>, part: &RunRef) -> Result<RunCursor, StateError> {
+        let mut cursor = RunCursor::open(self.store.open_blob(&path_of(home, &part.id))?, part, self.seed())?;
         cursor.advance()?;
         Ok(cursor)
     }
@@ -125,14 +125,14 @@ struct Rewritten {
     /// The rows of the user in the old part.
     rows: Vec<u64>,
     /// The new part; none if no row is left.
-    run: Option<RunRef>,
+    part: Option<RunRef>,
 }
 
 impl Rewritten {
     /// The new part with what was said of the rows of the old one.
     fn after(&self, old: &RunRef) -> Option<RunRef> {
         let (acknowledged, refused) = (old.acknowledged.without(&self.rows), old.refused.without(&self.rows));
-        self.run.clone().map(|run| RunRef { acknowledged, refused, noted: old.noted, ..run })
+        self.part.clone().map(|part| RunRef { acknowledged, refused, noted: old.noted, ..part })
     }
 }
 
@@ -151,28 +151,28 @@ impl<'a> Rewrites<'a> {
     }
 
     /// Writes a part without the user. None: the user is not in it.
-    fn rewrite(&mut self, run: &RunRef) -> Result<Option<Rewritten>, StateError> {
-        if let Some(done) = self.by_id.get(&run.id) {
+    fn rewrite(&mut self, part: &RunRef) -> Result<Option<Rewritten>, StateError> {
+        if let Some(done) = self.by_id.get(&part.id) {
             return Ok(done.clone());
         }
         let reader = self.state.reader();
-        let rows = reader.rows_of(self.home, run, self.keys)?;
+        let rows = reader.rows_of(self.home, part, self.keys)?;
         let done = if rows.is_empty() {
             None
         } else {
             let entries = Some(rows.len() as u64);
-            self.files.push(ErasedFile { path: path_of(self.home, &run.id), entries });
-            let new = if rows.len() as u64 == run.rows { None } else { Some(self.copied(run)?) };
-            Some(Rewritten { rows, run: new })
+            self.files.push(ErasedFile { path: path_of(self.home, &part.id), entries });
+            let new = if rows.len() as u64 == part.rows { None } else { Some(self.copied(part)?) };
+            Some(Rewritten { rows, part: new })
         };
-        self.by_id.insert(run.id.clone(), done.clone());
+        self.by_id.insert(part.id.clone(), done.clone());
         Ok(done)
     }
 
-    fn copied(&self, run: &RunRef) -> Result<RunRef, StateError> {
+    fn copied(&self, part: &RunRef) -> Result<RunRef, StateError> {
         let reader = self.state.reader();
-        let mut cursor = reader.cursor(self.home, run)?;
-        let mut writer = RunWriter::create(&reader.store, self.home, run.op, reader.seed())?;
+        let mut cursor = reader.cursor(self.home, part)?;
+        let mut writer = RunWriter::create(&reader.store, self.home, part.op, reader.seed())?;
         let mut packed = Vec::new();
         while let Some(key) = cursor.key() {
             if !self.keys.contains(&key) {
@@ -186,32 +186,32 @@ impl<'a> Rewrites<'a> {
     }
 
     /// These parts without the user.
-    fn all(&mut self, runs: &[RunRef]) -> Result<Vec<RunRef>, StateError> {
-        let mut all = Vec::with_capacity(runs.len());
-        for run in runs {
-            match self.rewrite(run)? {
-                Some(rewritten) => all.extend(rewritten.after(run)),
-                None => all.push(run.clone()),
+    fn all(&mut self, parts: &[RunRef]) -> Result<Vec<RunRef>, StateError> {
+        let mut all = Vec::with_capacity(parts.len());
+        for part in parts {
+            match self.rewrite(part)? {
+                Some(rewritten) => all.extend(rewritten.after(part)),
+                None => all.push(part.clone()),
             }
         }
         Ok(all)
     }
 
-    /// Parts of late requests without the user. A request that may still add the user stays: the run that settles it
+    /// Parts of late requests without the user. A request that may still add the user stays: the part that settles it
     /// needs the identifier.
     fn late(&mut self, all: &[Late]) -> Result<Vec<Late>, StateError> {
         let mut left = Vec::with_capacity(all.len());
         for late in all {
-            let rows = self.state.reader().rows_of(self.home, &late.run, self.keys)?;
-            if late.run.op == Op::Add && rows.iter().any(|row| late.rows.contains(*row)) {
+            let rows = self.state.reader().rows_of(self.home, &late.part, self.keys)?;
+            if late.part.op == Op::Add && rows.iter().any(|row| late.rows.contains(*row)) {
                 left.push(late.clone());
                 continue;
             }
-            match self.rewrite(&late.run)? {
+            match self.rewrite(&late.part)? {
                 Some(rewritten) => {
-                    let (run, rows) = (rewritten.after(&late.run), late.rows.without(&rewritten.rows));
-                    let run = run.filter(|_| !rows.is_empty());
-                    left.extend(run.map(|run| Late { run, rows, until: late.until }));
+                    let (part, rows) = (rewritten.after(&late.part), late.rows.without(&rewritten.rows));
+                    let part = part.filter(|_| !rows.is_empty());
+                    left.extend(part.map(|part| Late { part, rows, until: late.until }));
                 }
                 None => left.push(late.clone()),
             }
@@ -237,21 +237,21 @@ impl StateWriter {
             return self.remove_superseded(&version::folder_of(cohort), 0, Home::Cohort(cohort), &[]);
         };
         let mut rewrites = Rewrites::new(self, Home::Cohort(cohort), &recorded.keys);
-        let (runs, late) = (rewrites.all(&version.runs)?, rewrites.late(&version.late)?);
+        let (parts, late) = (rewrites.all(&version.parts)?, rewrites.late(&version.late)?);
         let mut files = rewrites.files;
         let mut newest = version;
-        if (&runs, &late) != (&newest.runs, &newest.late) {
+        if (&parts, &late) != (&newest.parts, &newest.late) {
             let note = self.reader().pushdown(cohort)?.filter(|note| note.version == newest.number);
             // A source that names a rejected user must be read again.
             let source = newest.source.take().filter(|_| !recorded.is_refused);
-            newest = Version { number: newest.number + 1, written_at: now, source, runs, late, ..newest };
+            newest = Version { number: newest.number + 1, written_at: now, source, parts, late, ..newest };
             self.commit(cohort, &newest)?;
             if let Some(note) = note {
                 // The members are the same, and so is the mirror table.
                 self.note_pushdown(cohort, Some(&PushdownNote { version: newest.number, ..note }))?;
             }
         }
-        let kept: Vec<Box<str>> = newest.all_runs().map(|run| run.id.clone()).collect();
+        let kept: Vec<Box<str>> = newest.all_parts().map(|part| part.id.clone()).collect();
         let versions = version::folder_of(cohort);
         files.extend(self.remove_superseded(&versions, newest.number, Home::Cohort(cohort), &kept)?);
         Ok(files.into_iter().fold(Vec::new(), without_twice))
@@ -283,9 +283,9 @@ impl StateWriter {
             all.number += 1;
             self.commit_segments(heap, &all)?;
         }
-        let runs = all.by_id.values().flat_map(Segment::runs).map(|run| run.id.clone());
+        let parts = all.by_id.values().flat_map(Segment::parts).map(|part| part.id.clone());
         let changes = all.by_id.values().flat_map(|segment| &segment.changes).map(|file| file.id.clone());
-        let kept: Vec<Box<str>> = runs.chain(changes).collect();
+        let kept: Vec<Box<str>> = parts.chain(changes).collect();
         let versions = segments::folder_of(heap);
         files.extend(self.remove_superseded(&versions, all.number, Home::Segments(heap), &kept)?);
         Ok((files.into_iter().fold(Vec::new(), without_twice), listed))
@@ -299,8 +299,8 @@ impl StateWriter {
     ) -> Result<Vec<ErasedFile>, StateError> {
         let (reader, home) = (self.reader(), Home::Segments(heap));
         let mut keys = BTreeSet::new();
-        for run in segment.runs() {
-            let mut members = RecordCursor::of_runs(&reader.store, home, &[unanswered(run)], reader.seed())?;
+        for part in segment.parts() {
+            let mut members = RecordCursor::of_parts(&reader.store, home, &[unanswered(part)], reader.seed())?;
             while let Some((key, _)) = members.advance_any()? {
                 if is_packed(members.packed()?, is_theirs) {
                     keys.insert(key);
@@ -343,7 +343,7 @@ impl StateWriter {
         kept: &[Box<str>],
     ) -> Result<Vec<ErasedFile>, StateError> {
         self.check_lease()?;
-        let (store, runs) = (&self.reader().store, folder_of(home));
+        let (store, parts) = (&self.reader().store, folder_of(home));
         let mut files = Vec::new();
         let mut remove = |path: String| {
             store.remove(&path)?;
@@ -356,11 +356,11 @@ impl StateWriter {
                 remove(format!("{versions}/{}", file.name))?;
             }
         }
-        for file in store.files(&runs)? {
+        for file in store.files(&parts)? {
             let id = file.name.strip_suffix(".parquet").or_else(|| file.name.strip_suffix(segments::SUFFIX));
             let is_kept = id.is_some_and(|id| kept.iter().any(|kept| **kept == *id));
             if !is_kept {
-                remove(format!("{runs}/{}", file.name))?;
+                remove(format!("{parts}/{}", file.name))?;
             }
         }
         Ok(files)

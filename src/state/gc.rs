@@ -1,8 +1,8 @@
-//! What nobody needs any more: versions that others have replaced, runs that no version names, and what a
+//! What nobody needs any more: versions that others have replaced, parts that no version names, and what a
 //! crash has left behind.
 //!
 //! # Guarantees
-//! The newest version of a cohort and its runs always stay. What was replaced stays for an hour more, since a reader
+//! The newest version of a cohort and its parts always stay. What was replaced stays for an hour more, since a reader
 //! may be using it, but no more than [`KEPT_MAX`] versions of one place: beyond that it goes after [`GRACE_MIN`]. A
 //! cohort that cannot be understood in full keeps everything.
 
@@ -36,29 +36,29 @@ pub struct Garbage {
     pub why: &'static str,
 }
 
-/// Versions and runs that belong together.
+/// Versions and parts that belong together.
 struct Place<'a> {
     versions: &'a str,
-    runs: &'a str,
-    /// How the names of files end that are not runs of members.
+    parts: &'a str,
+    /// How the names of files end that are not parts of members.
     suffix: &'a str,
-    /// The runs that a version names.
+    /// The parts that a version names.
     named: &'a dyn Fn(u64) -> Result<Vec<Box<str>>, StateError>,
 }
 
-fn ids<'a>(runs: impl IntoIterator<Item = &'a RunRef>) -> Vec<Box<str>> {
-    runs.into_iter().map(|run| run.id.clone()).collect()
+fn ids<'a>(parts: impl IntoIterator<Item = &'a RunRef>) -> Vec<Box<str>> {
+    parts.into_iter().map(|part| part.id.clone()).collect()
 }
 
-/// Finds what may go of one cohort, in the order in which it must: versions before the runs that they name.
+/// Finds what may go of one cohort, in the order in which it must: versions before the parts that they name.
 pub(super) fn of_cohort(
     store: &Store,
     cohort: &CohortId,
     now: Timestamp,
 ) -> Result<Vec<Garbage>, StateError> {
-    let named = |number| version::read(store, cohort, number).map(|version| ids(version.all_runs()));
-    let (versions, runs) = (version::folder_of(cohort), run::folder_of(cohort));
-    of(store, &Place { versions: &versions, runs: &runs, suffix: ".parquet", named: &named }, now)
+    let named = |number| version::read(store, cohort, number).map(|version| ids(version.all_parts()));
+    let (versions, parts) = (version::folder_of(cohort), run::folder_of(cohort));
+    of(store, &Place { versions: &versions, parts: &parts, suffix: ".parquet", named: &named }, now)
 }
 
 /// Finds what may go of what a Heap has told.
@@ -68,12 +68,12 @@ pub(super) fn of_segments(
     now: Timestamp,
 ) -> Result<Vec<Garbage>, StateError> {
     let named = |number| {
-        let (runs, changes) = state.segment_files(connection, number)?;
-        Ok(ids(&runs).into_iter().chain(changes.into_iter().map(|file| file.id)).collect())
+        let (parts, changes) = state.segment_files(connection, number)?;
+        Ok(ids(&parts).into_iter().chain(changes.into_iter().map(|file| file.id)).collect())
     };
-    let (versions, runs) = (segments::folder_of(connection), run::folder_of(Home::Segments(connection)));
+    let (versions, parts) = (segments::folder_of(connection), run::folder_of(Home::Segments(connection)));
     let suffix = segments::SUFFIX;
-    of(&state.store, &Place { versions: &versions, runs: &runs, suffix, named: &named }, now)
+    of(&state.store, &Place { versions: &versions, parts: &parts, suffix, named: &named }, now)
 }
 
 /// Finds what may go of an export.
@@ -86,19 +86,19 @@ pub(super) fn of_export(
         let record = state.export_at(export, number)?;
         Ok(record.waiting.into_iter().map(|room| room.file.id).collect())
     };
-    let (versions, runs) = (exports::folder_of(export), exports::waiting_folder_of(export));
-    let place = Place { versions: &versions, runs: &runs, suffix: exports::WAITING_SUFFIX, named: &named };
+    let (versions, parts) = (exports::folder_of(export), exports::waiting_folder_of(export));
+    let place = Place { versions: &versions, parts: &parts, suffix: exports::WAITING_SUFFIX, named: &named };
     of(&state.store, &place, now)
 }
 
 /// Finds what may go of the identity map.
 pub(super) fn of_identity(state: &StateReader, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
     let named = |number| {
-        let runs = identity::runs_at(&state.store, number)?;
-        Ok(runs.into_iter().map(|run| run.id).collect())
+        let parts = identity::parts_at(&state.store, number)?;
+        Ok(parts.into_iter().map(|part| part.id).collect())
     };
     let place =
-        Place { versions: identity::VERSIONS, runs: identity::RUNS, suffix: identity::SUFFIX, named: &named };
+        Place { versions: identity::VERSIONS, parts: identity::PARTS, suffix: identity::SUFFIX, named: &named };
     of(&state.store, &place, now)
 }
 
@@ -134,8 +134,8 @@ fn of(store: &Store, place: &Place<'_>, now: Timestamp) -> Result<Vec<Garbage>, 
             _ => recent.push(*number),
         }
     }
-    // A run that no version names may be one that is still to be named, unless it is old or a version has named it.
-    let mut unnamed = store.files(place.runs)?;
+    // A part that no version names may be one that is still to be named, unless it is old or a version has named it.
+    let mut unnamed = store.files(place.parts)?;
     let id_of = |name: &str| -> Option<Box<str>> {
         Some(name.strip_suffix(place.suffix).or_else(|| name.strip_suffix(".parquet"))?.into())
     };
@@ -151,7 +151,7 @@ fn of(store: &Store, place: &Place<'_>, now: Timestamp) -> Result<Vec<Garbage>, 
     for found in &unnamed {
         let crashed = found.name.starts_with(TEMPORARY);
         let why = if crashed { "left behind by a crash" } else { "no version names it" };
-        garbage.push(item(place.runs, found, why));
+        garbage.push(item(place.parts, found, why));
     }
     Ok(garbage)
 }
@@ -182,7 +182,7 @@ fn item(folder: &str, found: &Found, why: &'static str) -> Garbage {
 }
 
 impl StateWriter {
-    /// Merges the runs of a cohort if they have become too many, and takes away what nobody needs any more.
+    /// Merges the parts of a cohort if they have become too many, and takes away what nobody needs any more.
     ///
     /// # Errors
     /// When the state cannot be read or written; the record is the same as before.
@@ -230,7 +230,7 @@ mod tests {
     use super::*;
     use crate::model::{Identifier, KeySeed, Kind, Op, PassId};
 
-    fn run(store: &Store, cohort: &CohortId, value: &str) -> RunRef {
+    fn part(store: &Store, cohort: &CohortId, value: &str) -> RunRef {
         let mut packed = Vec::new();
         Identifier { kind: Kind::ExternalId, label: "", value }.pack_into(&mut packed);
         let mut writer = RunWriter::create(store, cohort, Op::Add, KeySeed(1)).unwrap();
@@ -249,18 +249,18 @@ mod tests {
             delivery: crate::model::Delivery::CohortImport,
         };
         let first = Version::first(&PassId::new(Timestamp::UNIX_EPOCH, 0), Timestamp::UNIX_EPOCH, workspace);
-        let runs: Vec<RunRef> = ["a", "b", "orphan"].map(|value| run(&store, &cohort, value)).to_vec();
+        let parts: Vec<RunRef> = ["a", "b", "orphan"].map(|value| part(&store, &cohort, value)).to_vec();
         let late = version::Late {
-            run: run(&store, &cohort, "late"),
+            part: part(&store, &cohort, "late"),
             rows: crate::model::RowSet::all(1),
             until: Timestamp::UNIX_EPOCH,
         };
-        for (number, names) in [(1, &runs[..1]), (2, &runs[..2]), (3, &runs[1..2])] {
+        for (number, names) in [(1, &parts[..1]), (2, &parts[..2]), (3, &parts[1..2])] {
             let late = vec![late.clone()];
             version::commit(
                 &store,
                 &cohort,
-                &Version { number, runs: names.to_vec(), late, ..first.clone() },
+                &Version { number, parts: names.to_vec(), late, ..first.clone() },
             )
             .unwrap();
         }
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(found(10), Vec::<String>::new(), "somebody may still be reading");
         let mut gone = found(2 * 3600);
         gone[2..].sort();
-        let mut unneeded = [0, 2].map(|at| run::path_of(&cohort, &runs[at].id));
+        let mut unneeded = [0, 2].map(|at| run::path_of(&cohort, &parts[at].id));
         unneeded.sort();
         assert_eq!(gone[..2], [version::path_of(&cohort, 1), version::path_of(&cohort, 2)]);
         assert_eq!(gone[2..], unneeded);
@@ -291,14 +291,14 @@ mod tests {
         for number in 1..=9 {
             store.put_new(&format!("v/{number:012}.json"), b"{}").unwrap();
         }
-        store.put_new("r/a.run", b"").unwrap();
+        store.put_new("r/a.part", b"").unwrap();
         let newest = store.files("r").unwrap()[0].written;
         let read = std::cell::RefCell::new(Vec::new());
         let named = |number| {
             read.borrow_mut().push(number);
             Ok(if number == 8 { vec!["a".into()] } else { Vec::new() })
         };
-        let place = Place { versions: "v", runs: "r", suffix: ".run", named: &named };
+        let place = Place { versions: "v", parts: "r", suffix: ".part", named: &named };
         let found = |ahead: u64| {
             let now = newest.checked_add(Duration::from_secs(ahead)).unwrap();
             let paths = of(&store, &place, now).unwrap().into_iter().map(|item| item.path);
@@ -312,16 +312,16 @@ mod tests {
     fn replaced_files_of_a_busy_place_are_bounded_in_number() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
-        // Each version names the run that was written before it, and the one before that.
+        // Each version names the part that was written before it, and the one before that.
         for number in 1..=200 {
             // A segment's base is Parquet, as the members of a cohort are; its changes are not.
-            let suffix = if number % 2 == 0 { "run" } else { "parquet" };
+            let suffix = if number % 2 == 0 { "part" } else { "parquet" };
             store.put_new(&format!("r/{number}.{suffix}"), b"").unwrap();
             store.put_new(&format!("v/{number:012}.json"), b"{}").unwrap();
         }
-        store.put_new("r/next.run", b"").unwrap();
-        let named = |number: u64| Ok([number, number - 1].map(|run| run.to_string().into()).to_vec());
-        let place = Place { versions: "v", runs: "r", suffix: ".run", named: &named };
+        store.put_new("r/next.part", b"").unwrap();
+        let named = |number: u64| Ok([number, number - 1].map(|part| part.to_string().into()).to_vec());
+        let place = Place { versions: "v", parts: "r", suffix: ".part", named: &named };
         let newest = store.files("r").unwrap().iter().map(|found| found.written).max().unwrap();
         let left = |after: u64| {
             let now = newest.checked_add(Duration::from_secs(after)).unwrap();
@@ -331,7 +331,7 @@ mod tests {
             (store.files("v").unwrap().len(), store.files("r").unwrap().len())
         };
         assert_eq!(left(10), (200, 201), "a reader may be using them");
-        // The runs of the versions that are kept, and one that is not named yet.
+        // The parts of the versions that are kept, and one that is not named yet.
         assert_eq!(left(60), (KEPT_MAX + 1, KEPT_MAX + 2 + 1));
         assert_eq!(left(2 * 3600), (1, 2));
     }

@@ -1,4 +1,4 @@
-//! Reading a record: all runs of a version walked in step, the latest word on each member winning.
+//! Reading a record: all parts of a version walked in step, the latest word on each member winning.
 
 use super::StateError;
 use super::run::{Home, RunCursor, Word, path_of};
@@ -9,18 +9,18 @@ use crate::model::{CohortId, Key, KeySeed, Op, Standing};
 /// What the record says of each member, in strictly ascending order of the keys.
 #[derive(Debug)]
 pub struct RecordCursor {
-    runs: Vec<RunCursor>,
-    /// The last run that has the current key, and so its identifier.
+    parts: Vec<RunCursor>,
+    /// The last part that has the current key, and so its identifier.
     current: Option<usize>,
     at: Option<Key>,
     lead: Option<Lead>,
     packed: Vec<u8>,
 }
 
-/// The only run that has the current key. Up to the others' smallest key none of them need be looked at.
+/// The only part that has the current key. Up to the others' smallest key none of them need be looked at.
 #[derive(Clone, Copy, Debug)]
 struct Lead {
-    run: usize,
+    part: usize,
     others: Option<Key>,
 }
 
@@ -31,30 +31,30 @@ impl RecordCursor {
         version: Option<&Version>,
         seed: KeySeed,
     ) -> Result<Self, StateError> {
-        Self::of_runs(store, cohort, version.map(|version| version.runs.as_slice()).unwrap_or_default(), seed)
+        Self::of_parts(store, cohort, version.map(|version| version.parts.as_slice()).unwrap_or_default(), seed)
     }
 
-    /// Reads some runs, the oldest first.
-    pub(super) fn of_runs<'a>(
+    /// Reads some parts, the oldest first.
+    pub(super) fn of_parts<'a>(
         store: &Store,
         home: impl Into<Home<'a>>,
-        runs: &[RunRef],
+        parts: &[RunRef],
         seed: KeySeed,
     ) -> Result<Self, StateError> {
         let home = home.into();
-        let mut cursors = Vec::with_capacity(runs.len());
-        for run in runs {
-            let mut cursor = RunCursor::open(store.open_blob(&path_of(home, &run.id))?, run, seed)?;
+        let mut cursors = Vec::with_capacity(parts.len());
+        for part in parts {
+            let mut cursor = RunCursor::open(store.open_blob(&path_of(home, &part.id))?, part, seed)?;
             cursor.advance()?;
             cursors.push(cursor);
         }
-        Ok(Self { runs: cursors, current: None, at: None, lead: None, packed: Vec::new() })
+        Ok(Self { parts: cursors, current: None, at: None, lead: None, packed: Vec::new() })
     }
 
     /// Moves on to the next member that the record knows of, and says how it stands.
     ///
     /// # Errors
-    /// When a run cannot be read or is damaged.
+    /// When a part cannot be read or is damaged.
     #[inline]
     pub fn advance(&mut self) -> Result<Option<(Key, Standing)>, StateError> {
         loop {
@@ -66,15 +66,15 @@ impl RecordCursor {
         }
     }
 
-    /// Moves on to the next identifier in any run. Without a standing: Braze has let the member go.
+    /// Moves on to the next identifier in any part. Without a standing: Braze has let the member go.
     ///
     /// # Errors
-    /// When a run cannot be read or is damaged.
+    /// When a part cannot be read or is damaged.
     #[inline]
     pub fn advance_any(&mut self) -> Result<Option<(Key, Option<Standing>)>, StateError> {
         let Some(at) = self.next_key()? else { return Ok(None) };
         let standing = match self.lead {
-            Some(lead) => fold(None, self.runs[lead.run].word()),
+            Some(lead) => fold(None, self.parts[lead.part].word()),
             None => self.standing(at),
         };
         Ok(Some((at, standing)))
@@ -83,17 +83,17 @@ impl RecordCursor {
     /// Moves on to the smallest key that comes next.
     #[inline]
     fn next_key(&mut self) -> Result<Option<Key>, StateError> {
-        if let Some(Lead { run, others }) = self.lead {
-            let run = &mut self.runs[run];
-            run.advance()?;
-            if let Some(key) = run.key().filter(|key| others.is_none_or(|other| *key < other)) {
+        if let Some(Lead { part, others }) = self.lead {
+            let part = &mut self.parts[part];
+            part.advance()?;
+            if let Some(key) = part.key().filter(|key| others.is_none_or(|other| *key < other)) {
                 self.at = Some(key);
                 return Ok(self.at);
             }
         } else if let Some(at) = self.at {
-            self.runs.iter_mut().filter(|run| run.key() == Some(at)).try_for_each(RunCursor::advance)?;
+            self.parts.iter_mut().filter(|part| part.key() == Some(at)).try_for_each(RunCursor::advance)?;
         }
-        self.at = self.runs.iter().filter_map(RunCursor::key).min();
+        self.at = self.parts.iter().filter_map(RunCursor::key).min();
         (self.current, self.lead) = (None, None);
         if let Some(at) = self.at {
             self.find_lead(at);
@@ -102,54 +102,54 @@ impl RecordCursor {
     }
 
     fn find_lead(&mut self, at: Key) {
-        let has_it = |run: &&RunCursor| run.key() == Some(at);
-        self.current = self.runs.iter().rposition(|run| has_it(&run));
-        let alone = self.runs.iter().filter(has_it).count() == 1;
-        let others = self.runs.iter().filter(|run| !has_it(run)).filter_map(RunCursor::key).min();
-        self.lead = self.current.filter(|_| alone).map(|run| Lead { run, others });
+        let has_it = |part: &&RunCursor| part.key() == Some(at);
+        self.current = self.parts.iter().rposition(|part| has_it(&part));
+        let alone = self.parts.iter().filter(has_it).count() == 1;
+        let others = self.parts.iter().filter(|part| !has_it(part)).filter_map(RunCursor::key).min();
+        self.lead = self.current.filter(|_| alone).map(|part| Lead { part, others });
     }
 
     /// The keys that follow the current one and stand as it does, as far as they are in hand.
     #[must_use]
     pub fn ahead(&self) -> &[Key] {
-        let Some(Lead { run, others }) = self.lead else { return &[] };
-        let keys = self.runs[run].ahead();
+        let Some(Lead { part, others }) = self.lead else { return &[] };
+        let keys = self.parts[part].ahead();
         &keys[..others.map_or(keys.len(), |other| keys.partition_point(|key| *key < other))]
     }
 
     /// Moves on over so many of the keys ahead.
     pub fn skip(&mut self, count: usize) {
         if let Some(lead) = self.lead {
-            self.runs[lead.run].skip(count);
-            self.at = self.runs[lead.run].key();
+            self.parts[lead.part].skip(count);
+            self.at = self.parts[lead.part].key();
         }
     }
 
-    /// Folds the words of all runs on the key, oldest first. None: Braze has let the member go.
+    /// Folds the words of all parts on the key, oldest first. None: Braze has let the member go.
     fn standing(&mut self, key: Key) -> Option<Standing> {
-        let runs = self.runs.iter_mut().filter(|run| run.key() == Some(key));
-        runs.fold(None, |standing, run| fold(standing, run.word()))
+        let parts = self.parts.iter_mut().filter(|part| part.key() == Some(key));
+        parts.fold(None, |standing, part| fold(standing, part.word()))
     }
 
-    /// The last run that has the current key: the one whose word counts.
-    pub(super) fn run(&self) -> Option<usize> {
+    /// The last part that has the current key: the one whose word counts.
+    pub(super) fn part(&self) -> Option<usize> {
         self.current
     }
 
     /// The packed identifier of the current member.
     ///
     /// # Errors
-    /// When a run cannot be read or is damaged, or there is no current member.
+    /// When a part cannot be read or is damaged, or there is no current member.
     pub fn packed(&mut self) -> Result<&[u8], StateError> {
         self.packed.clear();
         if let Some(current) = self.current {
-            self.runs[current].identifier(&mut self.packed)?;
+            self.parts[current].identifier(&mut self.packed)?;
         }
         Ok(&self.packed)
     }
 }
 
-/// A later run has the last word. A refusal changes nothing in Braze: whoever was let in before, or may
+/// A later part has the last word. A refusal changes nothing in Braze: whoever was let in before, or may
 /// have been, may still be there.
 fn fold(before: Option<Standing>, word: Word) -> Option<Standing> {
     match word {
@@ -199,7 +199,7 @@ mod tests {
         (writer.finish().unwrap(), rows.into_iter().map(|(key, _)| key).collect())
     }
 
-    fn version(runs: Vec<RunRef>) -> Version {
+    fn version(parts: Vec<RunRef>) -> Version {
         let workspace = Workspace {
             connection: String::new(),
             endpoint: String::new(),
@@ -207,7 +207,7 @@ mod tests {
             delivery: crate::model::Delivery::CohortImport,
         };
         let pass = PassId::new(Timestamp::UNIX_EPOCH, 0);
-        Version { runs, ..Version::first(&pass, Timestamp::UNIX_EPOCH, workspace) }
+        Version { parts, ..Version::first(&pass, Timestamp::UNIX_EPOCH, workspace) }
     }
 
     fn read(store: &Store, cohort: &CohortId, version: &Version) -> BTreeMap<Key, Standing> {
@@ -223,23 +223,23 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-        /// The naive reading: one run after the other, one row after the other.
+        /// The naive reading: one part after the other, one row after the other.
         #[test]
         fn the_last_word_wins(
-            runs in proptest::collection::vec(
+            parts in proptest::collection::vec(
                 (any::<bool>(), proptest::collection::btree_set(0u32..40, 0..30), 0u64..30, 0u64..30), 0..6)
         ) {
             let home = tempfile::tempdir().unwrap();
             let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
             let (mut naive, mut refs) = (BTreeMap::new(), Vec::new());
-            for (add, people, accepted, refused) in runs {
+            for (add, people, accepted, refused) in parts {
                 let op = if add { Op::Add } else { Op::Remove };
-                let (mut run, keys) = write(&store, &cohort, op, people.into_iter());
-                let (accepted, refused) = (accepted.min(run.rows), refused.min(run.rows));
-                run.acknowledged = RowSet::all(accepted);
-                run.refused = RowSet::from_ranges(std::iter::once(accepted..refused.max(accepted)));
+                let (mut part, keys) = write(&store, &cohort, op, people.into_iter());
+                let (accepted, refused) = (accepted.min(part.rows), refused.min(part.rows));
+                part.acknowledged = RowSet::all(accepted);
+                part.refused = RowSet::from_ranges(std::iter::once(accepted..refused.max(accepted)));
                 for (row, key) in (0..).zip(keys) {
-                    match (run.acknowledged.contains(row), run.refused.contains(row), op) {
+                    match (part.acknowledged.contains(row), part.refused.contains(row), op) {
                         (true, _, Op::Add) => drop(naive.insert(key, Standing::Member)),
                         (true, _, Op::Remove) => drop(naive.remove(&key)),
                         (_, true, Op::Add) => {
@@ -251,11 +251,11 @@ mod tests {
                         _ => drop(naive.insert(key, Standing::InDoubt)),
                     }
                 }
-                refs.push(run);
+                refs.push(part);
             }
             let whole = version(refs);
             prop_assert_eq!(&read(&store, &cohort, &whole), &naive);
-            // Merged into one run they say the same, but that one run cannot say both in and refused.
+            // Merged into one part they say the same, but that one part cannot say both in and refused.
             let merged = super::super::compact::merged(&store, &cohort, &whole, SEED).unwrap();
             let plain = |standing| if standing == Standing::Disputed { Standing::InDoubt } else { standing };
             let naive: BTreeMap<Key, Standing> = naive.into_iter().map(|(k, s)| (k, plain(s))).collect();
@@ -270,9 +270,9 @@ mod tests {
     fn many_row_groups_and_identifiers_asked_for_here_and_there() {
         let home = tempfile::tempdir().unwrap();
         let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
-        let (mut run, keys) = write(&store, &cohort, Op::Add, 0..150_000);
-        run.acknowledged = RowSet::all(run.rows);
-        let mut cursor = RecordCursor::open(&store, &cohort, Some(&version(vec![run])), SEED).unwrap();
+        let (mut part, keys) = write(&store, &cohort, Op::Add, 0..150_000);
+        part.acknowledged = RowSet::all(part.rows);
+        let mut cursor = RecordCursor::open(&store, &cohort, Some(&version(vec![part])), SEED).unwrap();
         for (row, key) in keys.iter().enumerate() {
             assert_eq!(cursor.advance().unwrap(), Some((*key, Standing::Member)));
             if row % 997 == 0 || (row % 65_536) < 2 {
@@ -284,16 +284,16 @@ mod tests {
 
     /// A flipped bit is found, or it lies where nothing of ours is read from; it never changes a member.
     #[test]
-    fn a_damaged_run_is_told() {
+    fn a_damaged_part_is_told() {
         let home = tempfile::tempdir().unwrap();
         let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
-        let (run, _) = write(&store, &cohort, Op::Add, 0..5_000);
-        let path = store.at(&path_of(&cohort, &run.id));
+        let (part, _) = write(&store, &cohort, Op::Add, 0..5_000);
+        let path = store.at(&path_of(&cohort, &part.id));
         let whole = std::fs::read(&path).unwrap();
         let damage = |bytes: &[u8]| {
             let mut file = std::fs::File::create(&path).unwrap();
             std::io::Write::write_all(&mut file, bytes).unwrap();
-            let version = version(vec![run.clone()]);
+            let version = version(vec![part.clone()]);
             let opened = RecordCursor::open(&store, &cohort, Some(&version), SEED);
             opened.and_then(|mut cursor| {
                 let mut members = Vec::new();

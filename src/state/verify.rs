@@ -11,7 +11,7 @@ use super::{Contents, OlderPlace, StateError, StateReader, checked};
 use super::{exports, identity, segments};
 use crate::model::{CohortId, ConnectionName, DoorName, ExportId};
 
-/// How the names of runs of members end.
+/// How the names of parts of members end.
 const MEMBERS: &str = ".parquet";
 
 /// How deep folders of JSON files are.
@@ -35,9 +35,9 @@ pub struct Verification {
     pub cohorts: u64,
     /// Versions.
     pub versions: u64,
-    /// Runs.
-    pub runs: u64,
-    /// Bytes of the runs.
+    /// Parts.
+    pub parts: u64,
+    /// Bytes of the parts.
     pub bytes: u64,
     /// Troubles.
     pub findings: Vec<Finding>,
@@ -109,7 +109,7 @@ fn checked_files(
     Ok(())
 }
 
-/// Looks at every line of the NDJSON files below a folder. They are logs, and no run depends on them.
+/// Looks at every line of the NDJSON files below a folder. They are logs, and no part depends on them.
 fn lines(
     state: &StateReader,
     folder: &str,
@@ -124,7 +124,7 @@ fn lines(
         if bytes.is_empty() {
             found.find(path, &"it is empty", true);
         } else if let Some((at, _)) = damaged.find(|(_, line)| !line.is_empty() && !is_json(line)) {
-            let what = format!("line {} is damaged or was never finished; no run depends on it", at + 1);
+            let what = format!("line {} is damaged or was never finished; no part depends on it", at + 1);
             found.find(path, &what, true);
         }
     }
@@ -144,17 +144,17 @@ fn lease(state: &StateReader, found: &mut Verification) -> Result<(), StateError
     Ok(())
 }
 
-/// Versions and runs that belong together.
+/// Versions and parts that belong together.
 struct Place<'a> {
     versions: String,
-    runs: String,
-    /// How the names of files end that are not runs of members.
+    parts: String,
+    /// How the names of files end that are not parts of members.
     suffix: &'a str,
-    /// The runs that a version names.
+    /// The parts that a version names.
     named: &'a dyn Fn(u64) -> Result<Vec<Named>, StateError>,
 }
 
-/// A run that a version names.
+/// A part that a version names.
 struct Named {
     file: SealedFile,
     /// Set when it holds members, which are looked at one by one.
@@ -162,9 +162,9 @@ struct Named {
 }
 
 impl From<RunRef> for Named {
-    fn from(run: RunRef) -> Self {
-        let (id, checksum) = (run.id.clone(), run.checksum);
-        Self { file: SealedFile { id, rows: run.rows, bytes: run.bytes, checksum }, members: Some(run) }
+    fn from(part: RunRef) -> Self {
+        let (id, checksum) = (part.id.clone(), part.checksum);
+        Self { file: SealedFile { id, rows: part.rows, bytes: part.bytes, checksum }, members: Some(part) }
     }
 }
 
@@ -174,16 +174,16 @@ impl From<SealedFile> for Named {
     }
 }
 
-fn all<T: Into<Named>>(runs: Vec<T>) -> Vec<Named> {
-    runs.into_iter().map(Into::into).collect()
+fn all<T: Into<Named>>(parts: Vec<T>) -> Vec<Named> {
+    parts.into_iter().map(Into::into).collect()
 }
 
 fn cohort(state: &StateReader, id: &CohortId, found: &mut Verification) -> Result<(), StateError> {
     let named = |number| {
-        version::read(&state.store, id, number).map(|version| all(version.all_runs().cloned().collect()))
+        version::read(&state.store, id, number).map(|version| all(version.all_parts().cloned().collect()))
     };
-    let (versions, runs) = (version::folder_of(id), run::folder_of(id));
-    let place = Place { versions, runs, suffix: MEMBERS, named: &named };
+    let (versions, parts) = (version::folder_of(id), run::folder_of(id));
+    let place = Place { versions, parts, suffix: MEMBERS, named: &named };
     let is_empty = one(state, &place, found)?;
     if let Err(error @ StateError::Damaged { .. }) = state.version(id)
         && is_empty
@@ -199,11 +199,11 @@ fn segments_of(
     found: &mut Verification,
 ) -> Result<(), StateError> {
     let named = |number| {
-        let (runs, changes) = state.segment_files(heap, number)?;
-        Ok(all(runs).into_iter().chain(all(changes)).collect())
+        let (parts, changes) = state.segment_files(heap, number)?;
+        Ok(all(parts).into_iter().chain(all(changes)).collect())
     };
-    let (versions, runs) = (segments::folder_of(heap), run::folder_of(Home::Segments(heap)));
-    one(state, &Place { versions, runs, suffix: segments::SUFFIX, named: &named }, found)?;
+    let (versions, parts) = (segments::folder_of(heap), run::folder_of(Home::Segments(heap)));
+    one(state, &Place { versions, parts, suffix: segments::SUFFIX, named: &named }, found)?;
     inbox(state, &DoorName::of_heap(heap), found)
 }
 
@@ -212,15 +212,15 @@ fn export(state: &StateReader, id: &ExportId, found: &mut Verification) -> Resul
         let record = state.export_at(id, number)?;
         Ok(record.waiting.into_iter().map(|room| room.file.into()).collect())
     };
-    let (versions, runs) = (exports::folder_of(id), exports::waiting_folder_of(id));
-    one(state, &Place { versions, runs, suffix: exports::WAITING_SUFFIX, named: &named }, found)?;
+    let (versions, parts) = (exports::folder_of(id), exports::waiting_folder_of(id));
+    one(state, &Place { versions, parts, suffix: exports::WAITING_SUFFIX, named: &named }, found)?;
     inbox(state, &DoorName::of_export(id), found)
 }
 
 fn identity_map(state: &StateReader, found: &mut Verification) -> Result<(), StateError> {
-    let named = |number| identity::runs_at(&state.store, number).map(all);
-    let (versions, runs) = (identity::VERSIONS.to_owned(), identity::RUNS.to_owned());
-    one(state, &Place { versions, runs, suffix: identity::SUFFIX, named: &named }, found).map(drop)
+    let named = |number| identity::parts_at(&state.store, number).map(all);
+    let (versions, parts) = (identity::VERSIONS.to_owned(), identity::PARTS.to_owned());
+    one(state, &Place { versions, parts, suffix: identity::SUFFIX, named: &named }, found).map(drop)
 }
 
 fn inbox(state: &StateReader, door: &DoorName, found: &mut Verification) -> Result<(), StateError> {
@@ -239,38 +239,38 @@ fn inbox(state: &StateReader, door: &DoorName, found: &mut Verification) -> Resu
     Ok(())
 }
 
-/// Looks at one place. Whether its versions name no run at all.
+/// Looks at one place. Whether its versions name no part at all.
 fn one(state: &StateReader, place: &Place<'_>, found: &mut Verification) -> Result<bool, StateError> {
     let named = versions(state, place, found)?;
     let mut present = BTreeSet::new();
-    for file in state.store.files(&place.runs)? {
+    for file in state.store.files(&place.parts)? {
         let id = file.name.strip_suffix(place.suffix).or_else(|| file.name.strip_suffix(MEMBERS));
-        match id.filter(|run| named.contains_key(*run)) {
-            Some(run) => drop(present.insert(run.to_owned())),
+        match id.filter(|part| named.contains_key(*part)) {
+            Some(part) => drop(present.insert(part.to_owned())),
             None => {
                 let what = "no version names it; a crash left it behind";
-                found.find(format!("{}/{}", place.runs, file.name), &what, true);
+                found.find(format!("{}/{}", place.parts, file.name), &what, true);
             }
         }
     }
-    for (run, newest) in named.values() {
-        let suffix = if run.members.is_some() { MEMBERS } else { place.suffix };
-        let path = format!("{}/{}{suffix}", place.runs, run.file.id);
-        if present.contains(&*run.file.id) {
-            found.runs += 1;
-            found.bytes += run.file.bytes;
-            if let Err(error) = whole(state, &path, run) {
+    for (part, newest) in named.values() {
+        let suffix = if part.members.is_some() { MEMBERS } else { place.suffix };
+        let path = format!("{}/{}{suffix}", place.parts, part.file.id);
+        if present.contains(&*part.file.id) {
+            found.parts += 1;
+            found.bytes += part.file.bytes;
+            if let Err(error) = whole(state, &path, part) {
                 found.find(path, &error, false);
             }
         } else {
-            // `gc` takes versions before their runs; a crash in between leaves a version that nobody needs.
+            // `gc` takes versions before their parts; a crash in between leaves a version that nobody needs.
             found.find(path, &"it is gone, and a version names it", !newest);
         }
     }
     Ok(named.is_empty())
 }
 
-/// The runs that versions name, and whether the newest one does.
+/// The parts that versions name, and whether the newest one does.
 fn versions(
     state: &StateReader,
     place: &Place<'_>,
@@ -297,24 +297,24 @@ fn versions(
         }
         last = Some(*number);
         match (place.named)(*number) {
-            Ok(runs) => named.extend(runs.into_iter().map(|run| (run.file.id.clone(), (run, newest)))),
+            Ok(parts) => named.extend(parts.into_iter().map(|part| (part.file.id.clone(), (part, newest)))),
             Err(error) => found.find(path_of(*number), &error, false),
         }
     }
     Ok(named)
 }
 
-/// Reads a run from end to end: its checksum, and of members their order and each identifier against its key.
-fn whole(state: &StateReader, path: &str, run: &Named) -> Result<(), StateError> {
+/// Reads a part from end to end: its checksum, and of members their order and each identifier against its key.
+fn whole(state: &StateReader, path: &str, part: &Named) -> Result<(), StateError> {
     let blob = state.store.open_blob(path)?;
     let damaged = |what: &str| StateError::Damaged { path: blob.path().to_owned(), what: what.to_owned() };
-    if checksum(&blob).map_err(StateError::Scratch)? != run.file.checksum {
+    if checksum(&blob).map_err(StateError::Scratch)? != part.file.checksum {
         return Err(damaged("its bytes are not those that were written"));
     }
-    let Some(run) = &run.members else {
+    let Some(part) = &part.members else {
         return if path.ends_with(identity::SUFFIX) { identity::MapRun::check(blob) } else { Ok(()) };
     };
-    let mut cursor = RunCursor::open(state.store.open_blob(path)?, run, state.seed())?;
+    let mut cursor = RunCursor::open(state.store.open_blob(path)?, part, state.seed())?;
     let mut packed = Vec::new();
     cursor.advance()?;
     while cursor.key().is_some() {

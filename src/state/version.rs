@@ -1,7 +1,7 @@
 //! Versions: what the record of a cohort is, as of one commit.
 //!
-//! A version names runs in the order in which they were sent, and of each run the rows that Braze has
-//! accepted and those that it has refused. Every other row is in doubt. A later run has the last word
+//! A version names parts in the order in which they were sent, and of each part the rows that Braze has
+//! accepted and those that it has refused. Every other row is in doubt. A later part has the last word
 //! on its members, unless its word is a refusal.
 
 use std::fmt;
@@ -44,7 +44,7 @@ impl fmt::Display for Workspace {
     }
 }
 
-/// One run of a version.
+/// One part of a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunRef {
     /// Its file's name without `.parquet`.
@@ -75,13 +75,13 @@ impl RunRef {
     }
 }
 
-/// Rows of a run that were in requests without an answer. Braze may still handle such a request after a later run has
+/// Rows of a part that were in requests without an answer. Braze may still handle such a request after a later part has
 /// settled its members, and undo that. So members that by then stand otherwise than the request asked for are sent once
 /// more when no such request can be on its way any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Late {
-    /// The run, which the version need not name among its own any more.
-    pub run: RunRef,
+    /// The part, which the version need not name among its own any more.
+    pub part: RunRef,
     /// The rows.
     pub rows: RowSet,
     /// From then on no such request can be on its way.
@@ -89,10 +89,10 @@ pub struct Late {
 }
 
 impl Late {
-    /// The run in a form in which exactly these rows have a word, and it is that they are in doubt.
+    /// The part in a form in which exactly these rows have a word, and it is that they are in doubt.
     pub(super) fn in_doubt(&self) -> RunRef {
-        let others = self.rows.complement(self.run.rows);
-        RunRef { op: Op::Remove, acknowledged: RowSet::default(), refused: others, ..self.run.clone() }
+        let others = self.rows.complement(self.part.rows);
+        RunRef { op: Op::Remove, acknowledged: RowSet::default(), refused: others, ..self.part.clone() }
     }
 }
 
@@ -135,8 +135,8 @@ pub struct Version {
     pub share_base: Option<u64>,
     /// The source, if the record is all that it names.
     pub source: Option<SourceMark>,
-    /// The runs, oldest first.
-    pub runs: Vec<RunRef>,
+    /// The parts, oldest first.
+    pub parts: Vec<RunRef>,
     /// Requests that Braze may handle late.
     pub late: Vec<Late>,
 }
@@ -158,7 +158,7 @@ impl Version {
             in_doubt: 0,
             share_base: None,
             source: None,
-            runs: Vec::new(),
+            parts: Vec::new(),
             late: Vec::new(),
         }
     }
@@ -166,7 +166,7 @@ impl Version {
     /// Whether no member of it is, or may come to be, in Braze.
     #[must_use]
     pub fn is_vacant(&self) -> bool {
-        let refused = self.runs.iter().any(|run| !run.refused.is_empty());
+        let refused = self.parts.iter().any(|part| !part.refused.is_empty());
         let is_empty =
             self.members == Some(0) && self.in_doubt == 0 && !refused && !self.may_be_filled_late();
         self.removed || is_empty
@@ -175,7 +175,7 @@ impl Version {
     /// Whether a late request may still add members.
     #[must_use]
     pub fn may_be_filled_late(&self) -> bool {
-        self.late.iter().any(|late| late.run.op == Op::Add)
+        self.late.iter().any(|late| late.part.op == Op::Add)
     }
 
     /// Until when a late request may change members, if any may.
@@ -196,44 +196,44 @@ impl Version {
         self.late.iter().map(|late| late.rows.len()).sum()
     }
 
-    /// Every run that it needs: those of the record, and those of late requests.
-    pub fn all_runs(&self) -> impl Iterator<Item = &RunRef> {
-        self.runs.iter().chain(self.late.iter().map(|late| &late.run))
+    /// Every part that it needs: those of the record, and those of late requests.
+    pub fn all_parts(&self) -> impl Iterator<Item = &RunRef> {
+        self.parts.iter().chain(self.late.iter().map(|late| &late.part))
     }
 
-    /// Rows of one of its runs were in a request without an answer.
-    pub fn add_late(&mut self, run: usize, rows: &RowSet, until: Timestamp) {
-        let Some(run) = self.runs.get(run).filter(|_| !rows.is_empty()) else { return };
-        match self.late.iter_mut().find(|late| late.run.id == run.id) {
+    /// Rows of one of its parts were in a request without an answer.
+    pub fn add_late(&mut self, part: usize, rows: &RowSet, until: Timestamp) {
+        let Some(part) = self.parts.get(part).filter(|_| !rows.is_empty()) else { return };
+        match self.late.iter_mut().find(|late| late.part.id == part.id) {
             Some(late) => {
                 late.rows.extend(rows);
                 late.until = late.until.max(until);
             }
             None => {
-                let run =
-                    RunRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..run.clone() };
-                self.late.push(Late { run, rows: rows.clone(), until });
+                let part =
+                    RunRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..part.clone() };
+                self.late.push(Late { part, rows: rows.clone(), until });
             }
         }
     }
 
-    /// Every row in doubt may be in a request that Braze handles late. Rows of a run are noted once: its requests were sent
-    /// before, and a later run may have had the last word on them by now.
+    /// Every row in doubt may be in a request that Braze handles late. Rows of a part are noted once: its requests were sent
+    /// before, and a later part may have had the last word on them by now.
     pub fn add_late_doubt(&mut self, until: Timestamp) {
-        for at in 0..self.runs.len() {
-            let run = &mut self.runs[at];
-            if run.in_doubt() > 0 && !std::mem::replace(&mut run.noted, true) {
-                let mut settled = run.acknowledged.clone();
-                settled.extend(&run.refused);
-                let rows = settled.complement(run.rows);
+        for at in 0..self.parts.len() {
+            let part = &mut self.parts[at];
+            if part.in_doubt() > 0 && !std::mem::replace(&mut part.noted, true) {
+                let mut settled = part.acknowledged.clone();
+                settled.extend(&part.refused);
+                let rows = settled.complement(part.rows);
                 self.add_late(at, &rows, until);
             }
         }
     }
 
-    /// Whether the requests behind every row in doubt are known, so that runs may be merged.
+    /// Whether the requests behind every row in doubt are known, so that parts may be merged.
     pub(super) fn knows_its_doubt(&self) -> bool {
-        self.runs.iter().all(|run| run.in_doubt() == 0 || run.noted)
+        self.parts.iter().all(|part| part.in_doubt() == 0 || part.noted)
     }
 }
 
@@ -296,7 +296,7 @@ struct Shape {
     share_base: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     source: Option<SourceMark>,
-    runs: Vec<RunShape>,
+    parts: Vec<RunShape>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     late: Vec<LateShape>,
 }
@@ -304,7 +304,7 @@ struct Shape {
 #[derive(Serialize, Deserialize)]
 struct LateShape {
     #[serde(flatten)]
-    run: RunShape,
+    part: RunShape,
     late: Vec<[u64; 2]>,
     until: String,
 }
@@ -346,7 +346,7 @@ impl Shape {
             in_doubt: version.in_doubt,
             share_base: version.share_base,
             source: version.source.clone(),
-            runs: version.runs.iter().map(RunShape::from_run).collect(),
+            parts: version.parts.iter().map(RunShape::from_part).collect(),
             late: version.late.iter().map(LateShape::from_late).collect(),
         }
     }
@@ -365,7 +365,7 @@ impl Shape {
             in_doubt: self.in_doubt,
             share_base: self.share_base,
             source: self.source,
-            runs: self.runs.into_iter().map(RunShape::into_run).collect::<Option<_>>()?,
+            parts: self.parts.into_iter().map(RunShape::into_part).collect::<Option<_>>()?,
             late: self.late.into_iter().map(LateShape::into_late).collect::<Option<_>>()?,
         })
     }
@@ -374,41 +374,41 @@ impl Shape {
 impl LateShape {
     fn from_late(late: &Late) -> Self {
         Self {
-            run: RunShape::from_run(&late.run),
+            part: RunShape::from_part(&late.part),
             late: pairs(&late.rows),
             until: timestamp_text(late.until),
         }
     }
 
-    /// None when it names rows outside the run.
+    /// None when it names rows outside the part.
     fn into_late(self) -> Option<Late> {
-        let (run, rows) = (self.run.into_run()?, rows(&self.late));
-        let is_within = rows.ranges().last().is_none_or(|last| last.end <= run.rows);
+        let (part, rows) = (self.part.into_part()?, rows(&self.late));
+        let is_within = rows.ranges().last().is_none_or(|last| last.end <= part.rows);
         is_within.then_some(())?;
-        Some(Late { run, rows, until: self.until.parse().ok()? })
+        Some(Late { part, rows, until: self.until.parse().ok()? })
     }
 }
 
 impl RunShape {
-    fn from_run(run: &RunRef) -> Self {
+    fn from_part(part: &RunRef) -> Self {
         Self {
-            id: run.id.clone(),
-            op: match run.op {
+            id: part.id.clone(),
+            op: match part.op {
                 Op::Add => OpShape::Add,
                 Op::Remove => OpShape::Remove,
             },
-            rows: run.rows,
-            bytes: run.bytes,
-            xxh3: format!("{:032x}", run.checksum),
-            footer: FooterShape::from_footer(run.footer),
-            acknowledged: pairs(&run.acknowledged),
-            refused: pairs(&run.refused),
-            noted: run.noted,
+            rows: part.rows,
+            bytes: part.bytes,
+            xxh3: format!("{:032x}", part.checksum),
+            footer: FooterShape::from_footer(part.footer),
+            acknowledged: pairs(&part.acknowledged),
+            refused: pairs(&part.refused),
+            noted: part.noted,
         }
     }
 
-    /// None when a number cannot be: rows outside the run, or a row both accepted and refused.
-    fn into_run(self) -> Option<RunRef> {
+    /// None when a number cannot be: rows outside the part, or a row both accepted and refused.
+    fn into_part(self) -> Option<RunRef> {
         let (acknowledged, refused) = (rows(&self.acknowledged), rows(&self.refused));
         let within = |set: &RowSet| set.ranges().last().is_none_or(|last| last.end <= self.rows);
         let both = RowSet::from_ranges(acknowledged.ranges().iter().chain(refused.ranges()).cloned());
@@ -452,7 +452,7 @@ mod tests {
             delivery: Delivery::CohortImport,
         };
         let pass = PassId::new("2026-11-23T19:16:11Z".parse().unwrap(), 1);
-        let run = RunRef {
+        let part = RunRef {
             id: "r1".into(),
             op: Op::Remove,
             rows: 10,
@@ -464,14 +464,14 @@ mod tests {
             noted: true,
         };
         let late = Late {
-            run: RunRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..run.clone() },
+            part: RunRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..part.clone() },
             rows: RowSet::from_ranges(std::iter::once(8..10)),
             until: "2026-11-23T19:31:11Z".parse().unwrap(),
         };
         Version {
             number,
             name: Some("A".to_owned()),
-            runs: vec![run],
+            parts: vec![part],
             late: vec![late],
             ..Version::first(&pass, "2026-11-23T19:16:11.25Z".parse().unwrap(), workspace)
         }
@@ -486,7 +486,7 @@ mod tests {
             commit(&store, &cohort, &version(number)).unwrap();
         }
         assert_eq!(newest(&store, &cohort).unwrap(), Some(version(10)));
-        assert_eq!(version(10).runs[0].in_doubt(), 3);
+        assert_eq!(version(10).parts[0].in_doubt(), 3);
         let again = commit(&store, &cohort, &version(2));
         assert!(matches!(again, Err(StateError::Conflict { version: 2, .. })));
     }

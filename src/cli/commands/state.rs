@@ -14,7 +14,7 @@ use crate::model::{CohortId, ConnectionName, DoorName, Op, timestamp_text};
 use crate::reconcile;
 use crate::state::{Garbage, OlderPlace, RunRef, StateReader, Verification, Version};
 
-pub(in crate::cli) fn run(global: &Global, args: &StateArgs) -> Result<Exit, CommandError> {
+pub(in crate::cli) fn part(global: &Global, args: &StateArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
     let format = args.command.format();
     let (text, value, exit) = match &args.command {
@@ -97,14 +97,14 @@ fn list(config: &Config) -> Result<Answer, CommandError> {
 
 fn line(id: &CohortId, version: &Version) -> String {
     let members = version.members.map_or("members not counted".to_owned(), |n| counted(n, "member"));
-    let bytes: u64 = version.runs.iter().map(|run| run.bytes).sum();
+    let bytes: u64 = version.parts.iter().map(|part| part.bytes).sum();
     let mut line = format!("{}  {members} in {}", bold(id.as_str()), version.workspace);
     if version.in_doubt > 0 {
         line.push_str(&format!(", {} in doubt", count(version.in_doubt)));
     }
-    let runs = counted(version.runs.len() as u64, "run");
+    let parts = counted(version.parts.len() as u64, "part");
     let written = timestamp_text(version.written_at);
-    line + &dim(&format!("\n    version {} of {written}, {runs}, {} bytes", version.number, count(bytes)))
+    line + &dim(&format!("\n    version {} of {written}, {parts}, {} bytes", version.number, count(bytes)))
 }
 
 fn summary(id: &CohortId, version: &Version) -> Value {
@@ -120,19 +120,19 @@ fn summary(id: &CohortId, version: &Version) -> Value {
         "in_doubt": version.in_doubt,
         "protected": version.protected,
         "removed": version.removed,
-        "runs": version.runs.iter().map(run_value).collect::<Vec<_>>(),
+        "parts": version.parts.iter().map(part_value).collect::<Vec<_>>(),
     })
 }
 
-fn run_value(run: &RunRef) -> Value {
+fn part_value(part: &RunRef) -> Value {
     json!({
-        "id": run.id,
-        "op": run.op.as_str(),
-        "rows": run.rows,
-        "acknowledged": run.acknowledged.len(),
-        "refused": run.refused.len(),
-        "in_doubt": run.in_doubt(),
-        "bytes": run.bytes,
+        "id": part.id,
+        "op": part.op.as_str(),
+        "rows": part.rows,
+        "acknowledged": part.acknowledged.len(),
+        "refused": part.refused.len(),
+        "in_doubt": part.in_doubt(),
+        "bytes": part.bytes,
     })
 }
 
@@ -147,15 +147,15 @@ fn show(state: &StateReader, id: &CohortId) -> Result<Answer, CommandError> {
     lines.extend(version.removed.then(|| "    emptied under `removed:`".to_owned()));
     let told = if version.source.is_some() { "known by its files' times" } else { "to be read" };
     lines.push(format!("    source {told}"));
-    for run in &version.runs {
-        let sign = if run.op == Op::Add { green("+") } else { red("-") };
-        let mut text = format!("  {sign} {}  {}", run.id, counted(run.rows, "row"));
-        for (number, what) in [(run.refused.len(), "refused"), (run.in_doubt(), "in doubt")] {
+    for part in &version.parts {
+        let sign = if part.op == Op::Add { green("+") } else { red("-") };
+        let mut text = format!("  {sign} {}  {}", part.id, counted(part.rows, "row"));
+        for (number, what) in [(part.refused.len(), "refused"), (part.in_doubt(), "in doubt")] {
             if number > 0 {
                 text.push_str(&format!(", {} {what}", count(number)));
             }
         }
-        lines.push(text + &dim(&format!("  {} bytes", count(run.bytes))));
+        lines.push(text + &dim(&format!("  {} bytes", count(part.bytes))));
     }
     let versions = state.versions(id)?;
     let older = versions.len().saturating_sub(1) as u64;
@@ -175,7 +175,7 @@ fn verified(found: &Verification) -> Answer {
         "{}, {}, {} ({} bytes)",
         counted(found.cohorts, "cohort"),
         counted(found.versions, "version"),
-        counted(found.runs, "run"),
+        counted(found.parts, "part"),
         count(found.bytes)
     );
     let (word, exit) = match (found.is_clean(), found.findings.is_empty()) {
@@ -191,7 +191,7 @@ fn verified(found: &Verification) -> Answer {
         .collect();
     let value = json!({
         "clean": found.is_clean(), "cohorts": found.cohorts, "versions": found.versions,
-        "runs": found.runs, "bytes": found.bytes, "findings": findings,
+        "parts": found.parts, "bytes": found.bytes, "findings": findings,
     });
     (lines.join("\n"), value, exit)
 }

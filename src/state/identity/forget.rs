@@ -1,10 +1,10 @@
-//! The map grows smaller: runs are merged, and users who are to be forgotten are taken out of them.
+//! The map grows smaller: parts are merged, and users who are to be forgotten are taken out of them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use super::known::{Handle, KeyKind, Known, MapKey};
-use super::learn::{IdentityMap, RUNS_MAX};
+use super::learn::{IdentityMap, PARTS_MAX};
 use super::merge::{Merging, merged};
 use super::run::MapRun;
 use super::taught::Taught;
@@ -13,7 +13,7 @@ use crate::state::StateError;
 use crate::state::sealed::SealedFile;
 use crate::state::store::Store;
 
-/// Small runs may hold one part in so many of the entries of the largest.
+/// Small parts may hold one part in so many of the entries of the largest.
 pub(super) const SHARE: u64 = 4;
 
 /// The devices and aliases that the map knows to be one user's.
@@ -36,12 +36,12 @@ impl IdentityMap {
     /// The devices and aliases of the user with this id, also those that were merged into an alias of theirs.
     ///
     /// # Errors
-    /// When a run cannot be read or is damaged.
+    /// When a part cannot be read or is damaged.
     pub fn handles_of(&mut self, id: &str) -> Result<KnownHandles, StateError> {
         self.commit()?;
         let (store, seed, mut keys) = (&self.state.reader().store, self.seed(), BTreeSet::new());
         let is_owned = |known: &Known| matches!(known, Known::Owner(owner, ..) if **owner == *id);
-        collect(&self.runs, &mut keys, |known, _| is_owned(known))?;
+        collect(&self.parts, &mut keys, |known, _| is_owned(known))?;
         for taught in &self.sources {
             let people = opened(store, &taught.people)?;
             let joins = opened(store, &taught.joins)?;
@@ -57,12 +57,12 @@ impl IdentityMap {
         Ok(KnownHandles { keys, seed })
     }
 
-    /// Makes what was learned last, takes out whoever was deleted, and merges runs when there are many.
+    /// Makes what was learned last, takes out whoever was deleted, and merges parts when there are many.
     ///
     /// # Errors
     /// As [`IdentityMap::commit`].
     pub fn settle(&mut self) -> Result<(), StateError> {
-        if !self.is_to_forget && self.runs.len() < RUNS_MAX {
+        if !self.is_to_forget && self.parts.len() < PARTS_MAX {
             return self.commit();
         }
         self.write()?;
@@ -86,7 +86,7 @@ impl IdentityMap {
         Ok(())
     }
 
-    /// Merges the small runs, or all of them once these are a share of the largest, which is the first.
+    /// Merges the small parts, or all of them once these are a share of the largest, which is the first.
     pub(super) fn merge_small(&mut self) -> Result<(), StateError> {
         let large = self.files.first().map_or(0, |file| file.rows);
         let small: u64 = self.files.iter().skip(1).map(|file| file.rows).sum();
@@ -120,32 +120,32 @@ impl IdentityMap {
             Known::Merged(into) => !theirs.contains(&Handle::BrazeId(into).key(seed)),
             Known::Gone => true,
         };
-        // Even with nothing erased, an older run may have named them.
+        // Even with nothing erased, an older part may have named them.
         let erased = self.merge_all(&keeps)? + self.erase_in_sources(id)?;
         self.put()?;
         self.taught.clear();
         Ok(erased)
     }
 
-    /// The runs that the map is made of.
-    pub(in crate::state) fn run_ids(&self) -> Vec<Box<str>> {
+    /// The parts that the map is made of.
+    pub(in crate::state) fn part_ids(&self) -> Vec<Box<str>> {
         let taught = self.sources.iter().flat_map(Taught::files);
         self.files.iter().chain(taught).map(|file| file.id.clone()).collect()
     }
 
-    /// Merges all runs into one, of what is kept. Gives back how many entries were not.
+    /// Merges all parts into one, of what is kept. Gives back how many entries were not.
     fn merge_all(&mut self, keeps: &dyn Fn(MapKey, &Known) -> bool) -> Result<u64, StateError> {
         self.merge_from(0, keeps)
     }
 
-    /// The same of the runs from one on.
+    /// The same of the parts from one on.
     fn merge_from(&mut self, from: usize, keeps: &dyn Fn(MapKey, &Known) -> bool) -> Result<u64, StateError> {
         let store = &self.state.reader().store;
-        let (file, erased) = merged(store, &self.runs[from..], keeps)?;
-        let run = file.as_ref().map(|file| MapRun::open(store, file)).transpose()?;
-        self.runs.truncate(from);
+        let (file, erased) = merged(store, &self.parts[from..], keeps)?;
+        let part = file.as_ref().map(|file| MapRun::open(store, file)).transpose()?;
+        self.parts.truncate(from);
         self.files.truncate(from);
-        self.runs.extend(run);
+        self.parts.extend(part);
         self.files.extend(file);
         self.asked.clear();
         Ok(erased)
@@ -172,14 +172,14 @@ impl IdentityMap {
         for taught in &mut self.sources {
             let label = &taught.name.label;
             for files in [&mut taught.people, &mut taught.joins] {
-                let runs: Vec<MapRun> =
+                let parts: Vec<MapRun> =
                     files.iter().map(|file| MapRun::open(store, file)).collect::<Result<_, _>>()?;
                 let keeps = |key: MapKey, known: &Known| {
                     let is_kept = keeps(label, key, known);
                     erased.set(erased.get() + u64::from(!is_kept));
                     is_kept && *known != Known::Gone
                 };
-                *files = merged(store, &runs, &keeps)?.0.into_iter().collect();
+                *files = merged(store, &parts, &keeps)?.0.into_iter().collect();
             }
         }
         self.open_sources()?;
@@ -193,11 +193,11 @@ fn opened(store: &Store, files: &[SealedFile]) -> Result<Vec<MapRun>, StateError
 
 /// Adds the keys of the entries that are picked. Whether there was a new one.
 fn collect(
-    runs: &[MapRun],
+    parts: &[MapRun],
     keys: &mut BTreeSet<MapKey>,
     is_picked: impl Fn(&Known, &BTreeSet<MapKey>) -> bool,
 ) -> Result<bool, StateError> {
-    let (mut all, before) = (Merging::new(runs)?, keys.len());
+    let (mut all, before) = (Merging::new(parts)?, keys.len());
     while let Some((key, known)) = all.advance()? {
         if is_picked(&known, keys) {
             keys.insert(key);

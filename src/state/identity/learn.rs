@@ -1,4 +1,4 @@
-//! The map while a pass learns: runs on disk, what is not written yet in memory, and what was asked lately.
+//! The map while a pass learns: parts on disk, what is not written yet in memory, and what was asked lately.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::state::{StateError, StateWriter, checked, format};
 const PENDING_MAX: usize = 150_000;
 /// Answers that are remembered, of either kind.
 const RECENT_MAX: usize = 100_000;
-/// Runs before they are merged into one.
-pub(super) const RUNS_MAX: usize = 8;
+/// Parts before they are merged into one.
+pub(super) const PARTS_MAX: usize = 8;
 /// More merges than this in a row are a circle.
 const HOPS_MAX: usize = 8;
 /// Longest text that an entry can hold.
@@ -31,10 +31,10 @@ pub struct IdentityMap {
     number: u64,
     conflicts: u64,
     pub(super) files: Vec<SealedFile>,
-    pub(super) runs: Vec<MapRun>,
+    pub(super) parts: Vec<MapRun>,
     /// What sources say that are read as a whole.
     pub(super) sources: Vec<Taught>,
-    /// Of each source, the runs that say whose something is.
+    /// Of each source, the parts that say whose something is.
     pub(super) people: Vec<Vec<MapRun>>,
     pending: ByKey<Known>,
     /// Counts what was learned.
@@ -43,11 +43,11 @@ pub struct IdentityMap {
     looked: BTreeMap<ExportId, u64>,
     /// What is known to stand there, as a hash: it need not be learned again.
     pub(super) taught: ByKey<u64>,
-    /// What the runs have answered.
+    /// What the parts have answered.
     pub(super) asked: ByKey<Option<Known>>,
     /// People who are to be forgotten: the customer's ids.
     pub(super) forgotten: BTreeSet<Box<str>>,
-    /// Somebody was deleted since the runs were last merged.
+    /// Somebody was deleted since the parts were last merged.
     pub(super) is_to_forget: bool,
     /// Braze's ids of people who were deleted while this map was open.
     pub(super) deleted: BTreeSet<MapKey>,
@@ -60,14 +60,14 @@ impl IdentityMap {
     /// When it cannot be read or is damaged.
     pub fn open(state: &Arc<StateWriter>) -> Result<Self, StateError> {
         let store = &state.reader().store;
-        let MapVersion { number, conflicts, runs: files, sources } = newest(state.reader())?;
-        let runs = files.iter().map(|file| MapRun::open(store, file)).collect::<Result<_, _>>()?;
+        let MapVersion { number, conflicts, parts: files, sources } = newest(state.reader())?;
+        let parts = files.iter().map(|file| MapRun::open(store, file)).collect::<Result<_, _>>()?;
         let mut map = Self {
             state: Arc::clone(state),
             number,
             conflicts,
             files,
-            runs,
+            parts,
             sources,
             people: Vec::new(),
             pending: ByKey::default(),
@@ -95,7 +95,7 @@ impl IdentityMap {
     /// than what is known of somebody else changes nothing.
     ///
     /// # Errors
-    /// When a run cannot be read or written.
+    /// When a part cannot be read or written.
     pub fn tie(&mut self, handle: Handle<'_>, owner: &str, seen: Timestamp) -> Result<(), StateError> {
         let key = handle.key(self.seed());
         self.learn(key, (owner.len() <= TEXT_LEN_MAX).then(|| Known::owner(owner, seen)))
@@ -104,7 +104,7 @@ impl IdentityMap {
     /// Whoever has one alias is whoever has the other of the same label.
     ///
     /// # Errors
-    /// When a run cannot be read or written.
+    /// When a part cannot be read or written.
     pub fn join(&mut self, label: &str, from: &str, into: &str) -> Result<(), StateError> {
         let key = Handle::Alias { label, name: from }.key(self.seed());
         self.learn(key, (into.len() <= TEXT_LEN_MAX && from != into).then(|| Known::Merged(into.into())))
@@ -113,7 +113,7 @@ impl IdentityMap {
     /// Braze has merged one person into another.
     ///
     /// # Errors
-    /// When a run cannot be read or written.
+    /// When a part cannot be read or written.
     pub fn merge(&mut self, from: &str, into: &str) -> Result<(), StateError> {
         let key = self.key(KeyKind::BrazeId, from);
         self.learn(key, (into.len() <= TEXT_LEN_MAX && from != into).then(|| Known::Merged(into.into())))
@@ -122,7 +122,7 @@ impl IdentityMap {
     /// This person is to be forgotten, with everything that leads to them.
     ///
     /// # Errors
-    /// When a run cannot be read or written.
+    /// When a part cannot be read or written.
     pub fn delete(&mut self, user_id: &str) -> Result<(), StateError> {
         if let Some(owner) = self.owner(user_id, "")? {
             self.forgotten.insert(owner.into());
@@ -191,16 +191,16 @@ impl IdentityMap {
         self.looked.insert(export.clone(), self.learned) != Some(self.learned)
     }
 
-    fn in_runs(&mut self, key: MapKey) -> Result<Option<Known>, StateError> {
-        if self.runs.is_empty() {
+    fn in_parts(&mut self, key: MapKey) -> Result<Option<Known>, StateError> {
+        if self.parts.is_empty() {
             return Ok(None);
         }
         if let Some(known) = self.asked.get(&key) {
             return Ok(known.clone());
         }
         let mut found = None;
-        for run in self.runs.iter().rev() {
-            found = run.get(key)?;
+        for part in self.parts.iter().rev() {
+            found = part.get(key)?;
             if found.is_some() {
                 break;
             }
@@ -215,7 +215,7 @@ impl IdentityMap {
     fn known(&mut self, key: MapKey) -> Result<Option<Known>, StateError> {
         match self.pending.get(&key) {
             Some(known) => Ok(Some(known.clone())),
-            None => self.in_runs(key),
+            None => self.in_parts(key),
         }
     }
 
@@ -228,7 +228,7 @@ impl IdentityMap {
     /// The customer's id of whoever has this Braze id or this device; an empty one is none.
     ///
     /// # Errors
-    /// When a run cannot be read.
+    /// When a part cannot be read.
     pub fn owner(&mut self, user_id: &str, device_id: &str) -> Result<Option<String>, StateError> {
         for (kind, value) in [(KeyKind::BrazeId, user_id), (KeyKind::DeviceId, device_id)] {
             if value.is_empty() {
@@ -252,7 +252,7 @@ impl IdentityMap {
         Ok(None)
     }
 
-    /// Writes what was learned as a run. It lasts, and nobody finds it before [`IdentityMap::commit`].
+    /// Writes what was learned as a part. It lasts, and nobody finds it before [`IdentityMap::commit`].
     pub(super) fn write(&mut self) -> Result<(), StateError> {
         if self.pending.is_empty() {
             return Ok(());
@@ -265,11 +265,11 @@ impl IdentityMap {
             writer.push(*key, known)?;
         }
         let file = writer.finish()?;
-        self.runs.push(MapRun::open(store, &file)?);
+        self.parts.push(MapRun::open(store, &file)?);
         self.files.push(file);
         self.pending.clear();
         self.asked.clear();
-        if self.runs.len() > 2 * RUNS_MAX { self.merge_small() } else { Ok(()) }
+        if self.parts.len() > 2 * PARTS_MAX { self.merge_small() } else { Ok(()) }
     }
 
     /// Makes what was learned last.
@@ -283,7 +283,7 @@ impl IdentityMap {
     }
 
     fn is_committed(&self) -> Result<bool, StateError> {
-        newest(self.state.reader()).map(|map| map.runs == self.files && map.sources == self.sources)
+        newest(self.state.reader()).map(|map| map.parts == self.files && map.sources == self.sources)
     }
 
     pub(super) fn put(&mut self) -> Result<(), StateError> {
@@ -292,7 +292,7 @@ impl IdentityMap {
             format: format::KNOWN,
             version: self.number + 1,
             conflicts: self.conflicts,
-            runs: self.files.iter().map(SealedShape::from_file).collect(),
+            parts: self.files.iter().map(SealedShape::from_file).collect(),
             sources: self.sources.iter().map(TaughtShape::from_taught).collect(),
         };
         let store = &self.state.reader().store;
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn many_runs_answer_as_one() {
+    fn many_parts_answer_as_one() {
         let home = tempfile::tempdir().unwrap();
         let state = state(&home);
         let mut map = IdentityMap::open(&state).unwrap();
@@ -371,7 +371,7 @@ mod tests {
             }
             map.settle().unwrap();
         }
-        assert!(map.runs.len() <= RUNS_MAX);
+        assert!(map.parts.len() <= PARTS_MAX);
         let mut map = IdentityMap::open(&state).unwrap();
         for n in 0..500 {
             let owner = map.owner(&format!("b{n}"), "").unwrap();
@@ -381,18 +381,18 @@ mod tests {
     }
 
     #[test]
-    fn a_large_run_is_not_written_anew_for_a_few_entries() {
+    fn a_large_part_is_not_written_anew_for_a_few_entries() {
         let home = tempfile::tempdir().unwrap();
         let mut map = IdentityMap::open(&state(&home)).unwrap();
         for n in 0..2_000 {
             map.tie(Handle::BrazeId(&format!("b{n}")), "u1", now()).unwrap();
         }
         map.settle().unwrap();
-        let first = map.run_ids()[0].clone();
+        let first = map.part_ids()[0].clone();
         for n in 0..30 {
             map.tie(Handle::BrazeId(&format!("b{n}")), "u2", now()).unwrap();
             map.settle().unwrap();
-            assert!(map.runs.len() <= RUNS_MAX && map.run_ids()[0] == first);
+            assert!(map.parts.len() <= PARTS_MAX && map.part_ids()[0] == first);
         }
         for n in 0..40 {
             let owner = map.owner(&format!("b{n}"), "").unwrap();
@@ -401,11 +401,11 @@ mod tests {
         for n in 2_000..3_000 {
             map.tie(Handle::BrazeId(&format!("b{n}")), "u1", now()).unwrap();
         }
-        (0..RUNS_MAX).for_each(|n| {
+        (0..PARTS_MAX).for_each(|n| {
             map.tie(Handle::DeviceId(&format!("d{n}")), "u1", now()).unwrap();
             map.settle().unwrap();
         });
-        assert!(map.run_ids()[0] != first, "they are a share of it by now");
+        assert!(map.part_ids()[0] != first, "they are a share of it by now");
     }
 
     #[test]

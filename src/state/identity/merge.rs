@@ -1,4 +1,4 @@
-//! Several runs → one: of each key what the latest run says, if it is kept. It decides neither when nor what.
+//! Several parts → one: of each key what the latest part says, if it is kept. It decides neither when nor what.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,16 +9,16 @@ use crate::state::StateError;
 use crate::state::sealed::SealedFile;
 use crate::state::store::Store;
 
-/// Merges runs, the oldest first. The new run, if anything was kept, and how many entries were not.
+/// Merges parts, the oldest first. The new part, if anything was kept, and how many entries were not.
 pub(super) fn merged(
     store: &Store,
-    runs: &[MapRun],
+    parts: &[MapRun],
     keeps: &dyn Fn(MapKey, &Known) -> bool,
 ) -> Result<(Option<SealedFile>, u64), StateError> {
-    // Those of a key in several runs count several times.
-    let rows_max = runs.iter().map(MapRun::rows).sum();
+    // Those of a key in several parts count several times.
+    let rows_max = parts.iter().map(MapRun::rows).sum();
     let (mut writer, mut rows, mut erased) = (MapWriter::create(store, rows_max)?, 0u64, 0);
-    let mut all = Merging::new(runs)?;
+    let mut all = Merging::new(parts)?;
     while let Some((key, known)) = all.advance()? {
         if keeps(key, &known) {
             writer.push(key, &known)?;
@@ -31,22 +31,22 @@ pub(super) fn merged(
     Ok((file, erased))
 }
 
-/// The entries of several runs in the order of their keys, each key once.
+/// The entries of several parts in the order of their keys, each key once.
 pub(super) struct Merging<'a> {
     cursors: Vec<(Entries<'a>, Option<Known>)>,
-    /// The next key of each run, and which run that is.
+    /// The next key of each part, and which part that is.
     heads: BinaryHeap<Reverse<(MapKey, usize)>>,
 }
 
 impl<'a> Merging<'a> {
-    pub(super) fn new(runs: &'a [MapRun]) -> Result<Self, StateError> {
-        let cursors = runs.iter().map(|run| (run.entries(), None)).collect();
+    pub(super) fn new(parts: &'a [MapRun]) -> Result<Self, StateError> {
+        let cursors = parts.iter().map(|part| (part.entries(), None)).collect();
         let mut merging = Self { cursors, heads: BinaryHeap::new() };
-        (0..runs.len()).try_for_each(|at| merging.take(at).map(drop))?;
+        (0..parts.len()).try_for_each(|at| merging.take(at).map(drop))?;
         Ok(merging)
     }
 
-    /// What a run has said, with its next entry put in line.
+    /// What a part has said, with its next entry put in line.
     fn take(&mut self, at: usize) -> Result<Option<Known>, StateError> {
         let (entries, head) = &mut self.cursors[at];
         let next = entries.advance()?;
@@ -57,7 +57,7 @@ impl<'a> Merging<'a> {
     pub(super) fn advance(&mut self) -> Result<Option<(MapKey, Known)>, StateError> {
         let Some(Reverse((key, at))) = self.heads.pop() else { return Ok(None) };
         let mut last = self.take(at)?;
-        // Of one key, the runs come in their order.
+        // Of one key, the parts come in their order.
         while let Some(Reverse((_, at))) = self.heads.peek().copied().filter(|Reverse(head)| head.0 == key) {
             self.heads.pop();
             last = self.take(at)?;

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! identity/versions/000000000012.json   put-if-absent, as the versions of cohorts
-//! identity/runs/<uuid>.map              entries sorted by key; a later run has the last word
+//! identity/parts/<uuid>.map              entries sorted by key; a later part has the last word
 //! ```
 //!
 //! What single rows and events tell is learned and stays. A source that is read as a whole, such as Heap Connect's
@@ -11,7 +11,7 @@
 //! more. A version names both, with how far each source was read, so that one commit moves them together.
 //!
 //! Keys are hashes with the state's seed, so the map names the customer's ids and no device. What is learned is
-//! gathered in memory and written as a run now and then; runs are merged when there are many. Memory is bounded
+//! gathered in memory and written as a part now and then; parts are merged when there are many. Memory is bounded
 //! whatever the size of the map. Where two are told to own one key, the newest evidence has the last word, and
 //! that there were two is counted.
 
@@ -42,7 +42,7 @@ pub use taught::{Bookmark, SourceName, SourceStats, TableName};
 use taught::{Taught, TaughtShape};
 
 pub(super) const VERSIONS: &str = "identity/versions";
-pub(super) const RUNS: &str = "identity/runs";
+pub(super) const PARTS: &str = "identity/parts";
 pub(super) const SUFFIX: &str = run::SUFFIX;
 
 /// The file, letter by letter.
@@ -53,14 +53,14 @@ struct Shape {
     /// How often somebody else was said to own a key than before.
     #[serde(default)]
     conflicts: u64,
-    runs: Vec<SealedShape>,
+    parts: Vec<SealedShape>,
     /// What sources say that are read as a whole.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     sources: Vec<TaughtShape>,
 }
 
-/// The runs of a version.
-pub(super) fn runs_at(store: &Store, number: u64) -> Result<Vec<SealedFile>, StateError> {
+/// The parts of a version.
+pub(super) fn parts_at(store: &Store, number: u64) -> Result<Vec<SealedFile>, StateError> {
     version_at(store, number).map(|version| version.files().cloned().collect())
 }
 
@@ -71,7 +71,7 @@ struct MapVersion {
     number: u64,
     conflicts: u64,
     /// The oldest first.
-    runs: Vec<SealedFile>,
+    parts: Vec<SealedFile>,
     /// What sources say that are read as a whole.
     sources: Vec<Taught>,
 }
@@ -79,7 +79,7 @@ struct MapVersion {
 impl MapVersion {
     /// All files.
     fn files(&self) -> impl Iterator<Item = &SealedFile> {
-        self.runs.iter().chain(self.sources.iter().flat_map(Taught::files))
+        self.parts.iter().chain(self.sources.iter().flat_map(Taught::files))
     }
 }
 
@@ -89,11 +89,11 @@ fn version_at(store: &Store, number: u64) -> Result<MapVersion, StateError> {
     let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
     let shape: Shape = checked::existing(store, &file)?;
     let (version, conflicts) = (shape.version, shape.conflicts);
-    let runs = shape.runs.into_iter().map(SealedShape::into_file).collect::<Option<_>>();
+    let parts = shape.parts.into_iter().map(SealedShape::into_file).collect::<Option<_>>();
     let sources = shape.sources.into_iter().map(TaughtShape::into_taught).collect::<Option<_>>();
-    let found = runs.zip(sources).filter(|_| version == number);
-    let (runs, sources) = found.ok_or_else(|| damaged("a value is out of range".to_owned()))?;
-    Ok(MapVersion { number, conflicts, runs, sources })
+    let found = parts.zip(sources).filter(|_| version == number);
+    let (parts, sources) = found.ok_or_else(|| damaged("a value is out of range".to_owned()))?;
+    Ok(MapVersion { number, conflicts, parts, sources })
 }
 
 fn path_of(number: u64) -> String {
@@ -121,10 +121,10 @@ fn newest_number(state: &StateReader) -> Result<u64, StateError> {
 pub struct IdentityStats {
     /// Its version; 0 if nothing was ever learned.
     pub number: u64,
-    /// Entries; those of one key in several runs count several times.
+    /// Entries; those of one key in several parts count several times.
     pub entries: u64,
     /// Files.
-    pub runs: u64,
+    pub parts: u64,
     /// Their bytes.
     pub bytes: u64,
     /// How often somebody else was said to own a key than before.
@@ -134,7 +134,7 @@ pub struct IdentityStats {
 }
 
 impl StateReader {
-    /// How many entries the identity map has; those of one key in several runs count several times.
+    /// How many entries the identity map has; those of one key in several parts count several times.
     ///
     /// # Errors
     /// When it cannot be read or is damaged.
@@ -150,10 +150,10 @@ impl StateReader {
         let version = newest(self)?;
         let (number, conflicts) = (version.number, version.conflicts);
         let (entries, bytes) =
-            (version.files().map(|run| run.rows).sum(), version.files().map(|run| run.bytes).sum());
-        let runs = version.files().count() as u64;
+            (version.files().map(|part| part.rows).sum(), version.files().map(|part| part.bytes).sum());
+        let parts = version.files().count() as u64;
         let sources = version.sources.iter().map(Taught::stats).collect();
-        Ok(IdentityStats { number, entries, runs, bytes, conflicts, sources })
+        Ok(IdentityStats { number, entries, parts, bytes, conflicts, sources })
     }
 
     /// How far a source was read; none if it never was.

@@ -1,4 +1,4 @@
-//! The map as others see it: read, never taught. Many questions at once, each block of a run read once for them.
+//! The map as others see it: read, never taught. Many questions at once, each block of a part read once for them.
 
 use std::ops::Range;
 
@@ -14,14 +14,14 @@ const HOPS_MAX: usize = 8;
 /// The identity map of one version, to ask it who owns what.
 pub struct Owners {
     seed: KeySeed,
-    runs: Vec<MapRun>,
-    /// The runs of what was learned, and of each table of each source: of one, the oldest first.
+    parts: Vec<MapRun>,
+    /// The parts of what was learned, and of each table of each source: of one, the oldest first.
     groups: Vec<Range<usize>>,
 }
 
 impl std::fmt::Debug for Owners {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Owners").field("runs", &self.runs.len()).finish_non_exhaustive()
+        f.debug_struct("Owners").field("parts", &self.parts.len()).finish_non_exhaustive()
     }
 }
 
@@ -31,17 +31,17 @@ pub struct Asked(MapKey);
 
 impl Owners {
     pub(super) fn open(state: &StateReader) -> Result<Option<Self>, StateError> {
-        let MapVersion { runs: learned, sources, .. } = newest(state)?;
+        let MapVersion { parts: learned, sources, .. } = newest(state)?;
         let tables = sources.iter().flat_map(|taught| [&taught.people, &taught.joins]);
-        let (mut runs, mut groups) = (Vec::new(), Vec::new());
+        let (mut parts, mut groups) = (Vec::new(), Vec::new());
         for files in std::iter::once(&learned).chain(tables) {
-            let first = runs.len();
+            let first = parts.len();
             for file in files {
-                runs.push(MapRun::open(&state.store, file)?);
+                parts.push(MapRun::open(&state.store, file)?);
             }
-            groups.push(first..runs.len());
+            groups.push(first..parts.len());
         }
-        Ok((!runs.is_empty()).then(|| Self { seed: state.seed(), runs, groups }))
+        Ok((!parts.is_empty()).then(|| Self { seed: state.seed(), parts, groups }))
     }
 
     /// The question who owns a handle; none if nobody does. Reads nothing.
@@ -49,7 +49,7 @@ impl Owners {
     #[inline]
     pub fn may_know(&self, handle: Handle<'_>) -> Option<Asked> {
         let key = handle.key(self.seed);
-        self.runs.iter().any(|run| run.may_have(key)).then_some(Asked(key))
+        self.parts.iter().any(|part| part.may_have(key)).then_some(Asked(key))
     }
 
     /// The question whose a member is; none of a member by the customer's own id, or if nobody owns it. Reads nothing.
@@ -62,7 +62,7 @@ impl Owners {
     /// Answers questions, one after the other.
     #[must_use]
     pub fn answers(&self) -> Answers<'_> {
-        Answers { owners: self, blocks: self.runs.iter().map(|_| None).collect() }
+        Answers { owners: self, blocks: self.parts.iter().map(|_| None).collect() }
     }
 }
 
@@ -82,7 +82,7 @@ pub enum Evidence {
     Gone,
 }
 
-/// The last block of a run that was read, by its place.
+/// The last block of a part that was read, by its place.
 type LastBlock = Option<(usize, Vec<(MapKey, Known)>)>;
 
 /// Somebody by the customer's own id, if Braze takes it.
@@ -95,7 +95,7 @@ fn named(owner: &str) -> Option<Identifier<'_>> {
 /// What counts of a key.
 #[derive(Clone, Copy)]
 struct Found {
-    /// The run, and the entry of its last block.
+    /// The part, and the entry of its last block.
     place: (usize, usize),
     /// Whether others say that it is somebody else's.
     is_contested: bool,
@@ -113,7 +113,7 @@ impl Answers<'_> {
     /// one that the question was asked of.
     ///
     /// # Errors
-    /// When a run cannot be read or is damaged.
+    /// When a part cannot be read or is damaged.
     pub fn owner(
         &mut self,
         asked: Asked,
@@ -130,7 +130,7 @@ impl Answers<'_> {
     /// What is known of whoever has the handle; none if nothing is.
     ///
     /// # Errors
-    /// When a run cannot be read or is damaged.
+    /// When a part cannot be read or is damaged.
     pub fn evidence(&mut self, handle: Handle<'_>) -> Result<Option<Evidence>, StateError> {
         let Some(Asked(key)) = self.owners.may_know(handle) else { return Ok(None) };
         let Some(Found { place, is_contested }) = self.last(key, handle)? else { return Ok(None) };
@@ -156,12 +156,12 @@ impl Answers<'_> {
         Ok(None)
     }
 
-    fn at(&self, (run, entry): (usize, usize)) -> Option<&Known> {
-        let (_, entries) = self.blocks.get(run)?.as_ref()?;
+    fn at(&self, (part, entry): (usize, usize)) -> Option<&Known> {
+        let (_, entries) = self.blocks.get(part)?.as_ref()?;
         entries.get(entry).map(|(_, known)| known)
     }
 
-    /// Where what counts of a key stands: the run, and the entry of its last block.
+    /// Where what counts of a key stands: the part, and the entry of its last block.
     fn find(&mut self, key: MapKey) -> Result<Option<Found>, StateError> {
         let (mut best, mut is_contested) = (None, false);
         for at in 0..self.owners.groups.len() {
@@ -181,18 +181,18 @@ impl Answers<'_> {
         Ok(best.map(|place| Found { place, is_contested }))
     }
 
-    /// Where the newest of some runs that knows a key has it.
-    fn find_in(&mut self, runs: Range<usize>, key: MapKey) -> Result<Option<(usize, usize)>, StateError> {
-        for at in runs.rev() {
-            let run = &self.owners.runs[at];
-            if !run.may_have(key) {
+    /// Where the newest of some parts that knows a key has it.
+    fn find_in(&mut self, parts: Range<usize>, key: MapKey) -> Result<Option<(usize, usize)>, StateError> {
+        for at in parts.rev() {
+            let part = &self.owners.parts[at];
+            if !part.may_have(key) {
                 continue;
             }
-            let Some(block) = run.block_of(key) else { continue };
+            let Some(block) = part.block_of(key) else { continue };
             let last = &mut self.blocks[at];
             let entries = match last {
                 Some((known, entries)) if *known == block => entries,
-                _ => &mut last.insert((block, run.block(block)?)).1,
+                _ => &mut last.insert((block, part.block(block)?)).1,
             };
             if let Ok(entry) = entries.binary_search_by_key(&key, |(key, _)| *key) {
                 return Ok(Some((at, entry)));

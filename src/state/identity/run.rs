@@ -1,4 +1,4 @@
-//! A run of the identity map: entries sorted by key, in blocks, with an index and a filter behind them.
+//! A part of the identity map: entries sorted by key, in blocks, with an index and a filter behind them.
 //!
 //! ```text
 //! block:   entries; each is its key (16 bytes, big end first), its kind (1), when it was seen (4, little end
@@ -9,14 +9,14 @@
 //!          the index on (8), "identity" (8)
 //! ```
 //!
-//! The end is compared with its checksum when a run is opened, and each block when it is read.
+//! The end is compared with its checksum when a part is opened, and each block when it is read.
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::super::StateError;
 use super::super::sealed::{SealedFile, SealedWriter};
 use super::super::store::{Blob, Store};
-use super::RUNS;
+use super::PARTS;
 use super::known::{Known, MapKey};
 
 pub(super) const SUFFIX: &str = ".map";
@@ -27,12 +27,12 @@ const BLOCK_LEN: usize = 16 << 10;
 const FILTER_BITS: u64 = 10;
 const PROBES: u32 = 6;
 
-/// Where a run is in the state.
+/// Where a part is in the state.
 pub(super) fn path_of(id: &str) -> String {
-    format!("{RUNS}/{id}{SUFFIX}")
+    format!("{PARTS}/{id}{SUFFIX}")
 }
 
-/// Writes a run. Keys come in strictly ascending order.
+/// Writes a part. Keys come in strictly ascending order.
 pub(super) struct MapWriter {
     file: SealedWriter,
     block: Vec<u8>,
@@ -50,9 +50,9 @@ struct Block {
 }
 
 impl MapWriter {
-    /// Begins a run of at most so many entries: its filter is made for them, and grows no further.
+    /// Begins a part of at most so many entries: its filter is made for them, and grows no further.
     pub(super) fn create(store: &Store, rows_max: u64) -> Result<Self, StateError> {
-        let file = SealedWriter::create(store, RUNS, SUFFIX)?;
+        let file = SealedWriter::create(store, PARTS, SUFFIX)?;
         let bytes = (rows_max * FILTER_BITS).div_ceil(8).max(1);
         let filter = vec![0; usize::try_from(bytes).unwrap_or(1)];
         Ok(Self { file, block: Vec::new(), block_rows: 0, index: Vec::new(), filter })
@@ -107,7 +107,7 @@ impl MapWriter {
     }
 }
 
-/// The checksum of a run's end. The id in it finds two files that were swapped.
+/// The checksum of a part's end. The id in it finds two files that were swapped.
 fn end_checksum(id: &str, tail: &[u8]) -> u64 {
     let mut hash = Xxh3::new();
     hash.update(id.as_bytes());
@@ -122,7 +122,7 @@ fn probes(key: MapKey, bits: u64) -> impl Iterator<Item = u64> {
     (0..u64::from(PROBES)).map(move |n| high.wrapping_add(n.wrapping_mul(low | 1)) % bits.max(1))
 }
 
-/// A run, to look things up in.
+/// A part, to look things up in.
 pub(in super::super) struct MapRun {
     blob: Blob,
     rows: u64,
@@ -139,12 +139,12 @@ impl MapRun {
 
     /// Looks at every entry, whether they are in order.
     pub(in super::super) fn check(blob: Blob) -> Result<(), StateError> {
-        let run = Self::of(blob, 0)?;
-        let (mut entries, mut last) = (run.entries(), None);
+        let part = Self::of(blob, 0)?;
+        let (mut entries, mut last) = (part.entries(), None);
         while let Some((key, _)) = entries.advance()? {
             if last.is_some_and(|last| last >= key) {
                 let what = "its entries are not in order".to_owned();
-                return Err(StateError::Damaged { path: run.blob.path().to_owned(), what });
+                return Err(StateError::Damaged { path: part.blob.path().to_owned(), what });
             }
             last = Some(key);
         }
@@ -199,7 +199,7 @@ impl MapRun {
         probes(key, self.filter.len() as u64 * 8).all(bit)
     }
 
-    /// What the run says of a key.
+    /// What the part says of a key.
     pub(super) fn get(&self, key: MapKey) -> Result<Option<Known>, StateError> {
         if !self.may_have(key) {
             return Ok(None);
@@ -237,7 +237,7 @@ impl MapRun {
 
     /// All entries in the order of their keys.
     pub(super) fn entries(&self) -> Entries<'_> {
-        Entries { run: self, block: 0, entries: Vec::new().into_iter() }
+        Entries { part: self, block: 0, entries: Vec::new().into_iter() }
     }
 }
 
@@ -251,9 +251,9 @@ fn entry(bytes: &[u8]) -> Option<((MapKey, Known), &[u8])> {
     Some(((MapKey::from_be_bytes(*key), known), rest))
 }
 
-/// The entries of a run, block by block.
+/// The entries of a part, block by block.
 pub(super) struct Entries<'a> {
-    run: &'a MapRun,
+    part: &'a MapRun,
     block: usize,
     entries: std::vec::IntoIter<(MapKey, Known)>,
 }
@@ -264,10 +264,10 @@ impl Entries<'_> {
             if let Some(entry) = self.entries.next() {
                 return Ok(Some(entry));
             }
-            if self.block == self.run.index.len() {
+            if self.block == self.part.index.len() {
                 return Ok(None);
             }
-            self.entries = self.run.block(self.block)?.into_iter();
+            self.entries = self.part.block(self.block)?.into_iter();
             self.block += 1;
         }
     }

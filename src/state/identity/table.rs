@@ -1,4 +1,4 @@
-//! A table of a source as it is replayed: rows that replace each other, and what is left of them as sorted runs.
+//! A table of a source as it is replayed: rows that replace each other, and what is left of them as sorted parts.
 //!
 //! It holds a bounded number of rows in memory and the others in temporary files, whatever the size of the table.
 
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::by_key::ByKey;
 use super::forget::SHARE;
 use super::known::{Handle, Known, MapKey};
-use super::learn::{RUNS_MAX, TEXT_LEN_MAX};
+use super::learn::{PARTS_MAX, TEXT_LEN_MAX};
 use super::merge::{Merging, merged};
 use super::run::{MapRun, MapWriter, path_of};
 use crate::model::{KeySeed, Timestamp};
@@ -19,7 +19,7 @@ use crate::state::{StateError, StateWriter};
 const PENDING_MAX: usize = 300_000;
 /// Bytes of their texts, likewise.
 const PENDING_LEN_MAX: usize = 32 << 20;
-/// Temporary runs before they are merged into one.
+/// Temporary parts before they are merged into one.
 const SCRATCH_MAX: usize = 64;
 
 /// What is left of a table once everything was put on it.
@@ -37,10 +37,10 @@ pub struct Table {
     label: Box<str>,
     /// What the state had when the table was opened.
     opened: Vec<SealedFile>,
-    /// The runs of the state that still stand, the oldest first.
+    /// The parts of the state that still stand, the oldest first.
     base: Vec<SealedFile>,
     /// These, and what was put on them since.
-    runs: Vec<MapRun>,
+    parts: Vec<MapRun>,
     pending: ByKey<Known>,
     /// Bytes of their texts, as far as they were put.
     pending_len: usize,
@@ -58,16 +58,16 @@ impl Table {
     ) -> Result<Self, StateError> {
         let (seed, store) = (state.reader().seed(), &state.reader().store);
         let base = if is_anew { Vec::new() } else { opened.clone() };
-        let runs = base.iter().map(|file| MapRun::open(store, file)).collect::<Result<_, _>>()?;
-        Ok(Self { opened, base, runs, ..Self::empty(seed, label)? })
+        let parts = base.iter().map(|file| MapRun::open(store, file)).collect::<Result<_, _>>()?;
+        Ok(Self { opened, base, parts, ..Self::empty(seed, label)? })
     }
 
     fn empty(seed: KeySeed, label: &str) -> Result<Self, StateError> {
         let folder = tempfile::tempdir().map_err(StateError::Scratch)?;
         let scratch = Store::in_folder(folder.path());
-        let (opened, base, runs, pending) = (Vec::new(), Vec::new(), Vec::new(), ByKey::default());
+        let (opened, base, parts, pending) = (Vec::new(), Vec::new(), Vec::new(), ByKey::default());
         let (label, pending_len) = (label.into(), 0);
-        Ok(Self { seed, label, opened, base, runs, pending, pending_len, scratch, _folder: folder })
+        Ok(Self { seed, label, opened, base, parts, pending, pending_len, scratch, _folder: folder })
     }
 
     /// Another table of the same source, with nothing in it.
@@ -141,7 +141,7 @@ impl Table {
         mut each: impl FnMut(&str) -> Result<(), E>,
     ) -> Result<(), E> {
         self.spill()?;
-        let mut all = Merging::new(&self.runs)?;
+        let mut all = Merging::new(&self.parts)?;
         while let Some((_, known)) = all.advance()? {
             each(known.parts().2)?;
         }
@@ -160,7 +160,7 @@ impl Table {
         match known {
             Some(known) => self.put_known(key, known),
             // Most people are nobody's, and need no entry unless there is another.
-            None if self.runs.iter().any(|run| run.may_have(key)) => self.put_known(key, Known::Gone),
+            None if self.parts.iter().any(|part| part.may_have(key)) => self.put_known(key, Known::Gone),
             None => {
                 self.pending.remove(&key);
                 Ok(())
@@ -186,24 +186,24 @@ impl Table {
         entries.iter().try_for_each(|(key, known)| writer.push(*key, known))?;
         let file = writer.finish()?;
         self.take(&file)?;
-        if self.runs.len() < self.base.len() + SCRATCH_MAX {
+        if self.parts.len() < self.base.len() + SCRATCH_MAX {
             return Ok(());
         }
-        let (file, _) = merged(&self.scratch, &self.runs[self.base.len()..], &|_, _| true)?;
-        self.runs.truncate(self.base.len());
+        let (file, _) = merged(&self.scratch, &self.parts[self.base.len()..], &|_, _| true)?;
+        self.parts.truncate(self.base.len());
         file.iter().try_for_each(|file| self.take(file))
     }
 
-    /// Opens a temporary run, and leaves nothing of it behind that has a name.
+    /// Opens a temporary part, and leaves nothing of it behind that has a name.
     fn take(&mut self, file: &SealedFile) -> Result<(), StateError> {
-        self.runs.push(MapRun::open(&self.scratch, file)?);
+        self.parts.push(MapRun::open(&self.scratch, file)?);
         if cfg!(unix) { Ok(self.scratch.remove(&path_of(&file.id))?) } else { Ok(()) }
     }
 
     /// Forgets every row: the table is replaced.
     pub fn clear(&mut self) {
         self.base.clear();
-        self.runs.clear();
+        self.parts.clear();
         self.pending.clear();
         self.pending_len = 0;
     }
@@ -215,8 +215,8 @@ impl Table {
     pub fn keep_only(&mut self, mut other: Self) -> Result<(), StateError> {
         self.spill()?;
         other.spill()?;
-        let (mut ours, mut theirs) = (Merging::new(&self.runs)?, Merging::new(&other.runs)?);
-        let rows_max = self.runs.iter().map(MapRun::rows).sum();
+        let (mut ours, mut theirs) = (Merging::new(&self.parts)?, Merging::new(&other.parts)?);
+        let rows_max = self.parts.iter().map(MapRun::rows).sum();
         let mut writer = MapWriter::create(&self.scratch, rows_max)?;
         let mut there = theirs.advance()?;
         while let Some((key, known)) = ours.advance()? {
@@ -233,7 +233,7 @@ impl Table {
         self.take(&file)
     }
 
-    /// Writes what changed as runs of the state, which nobody finds before [`IdentityMap::teach`].
+    /// Writes what changed as parts of the state, which nobody finds before [`IdentityMap::teach`].
     ///
     /// # Errors
     /// When the disk does not take it.
@@ -247,19 +247,19 @@ impl Table {
 
     fn written(&mut self, store: &Store) -> Result<Vec<SealedFile>, StateError> {
         let mut files = std::mem::take(&mut self.base);
-        let (base, added) = self.runs.split_at(files.len());
+        let (base, added) = self.parts.split_at(files.len());
         if added.is_empty() {
             return Ok(files);
         }
         let added_rows: u64 = added.iter().map(MapRun::rows).sum();
         let small: u64 = base.iter().skip(1).map(MapRun::rows).sum::<u64>() + added_rows;
         let is_small = base.first().is_some_and(|large| small < large.rows() / SHARE);
-        if is_small && base.len() < RUNS_MAX {
-            // What was there before and is no more must be said as long as an older run says otherwise.
+        if is_small && base.len() < PARTS_MAX {
+            // What was there before and is no more must be said as long as an older part says otherwise.
             files.extend(merged(store, added, &|_, _| true)?.0);
             return Ok(files);
         }
-        let (file, _) = merged(store, &self.runs, &|_, known| *known != Known::Gone)?;
+        let (file, _) = merged(store, &self.parts, &|_, known| *known != Known::Gone)?;
         Ok(file.into_iter().collect())
     }
 }

@@ -48,7 +48,7 @@ pub enum TableName {
 pub(super) struct Taught {
     pub(super) name: SourceName,
     pub(super) bookmark: Bookmark,
-    /// The runs of either table, the oldest first.
+    /// The parts of either table, the oldest first.
     pub(super) people: Vec<SealedFile>,
     pub(super) joins: Vec<SealedFile>,
 }
@@ -173,10 +173,10 @@ impl IdentityMap {
     /// What the sources say of a key.
     pub(super) fn in_sources(&self, key: MapKey) -> Result<Option<Known>, StateError> {
         let mut best: Option<Known> = None;
-        for runs in &self.people {
+        for parts in &self.people {
             let mut found = None;
-            for run in runs.iter().rev() {
-                found = run.get(key)?;
+            for part in parts.iter().rev() {
+                found = part.get(key)?;
                 if found.is_some() {
                     break;
                 }
@@ -282,7 +282,7 @@ mod tests {
         teach(&state, 3, false, &[], &[]);
         assert_eq!(shown(&["4", "5", "6", "7"]), ["", "v5", "", "u7"]);
         let stats = state.reader().identity_stats().unwrap();
-        assert_eq!((stats.sources[0].dump, stats.runs), (3, 2));
+        assert_eq!((stats.sources[0].dump, stats.parts), (3, 2));
         teach(&state, 4, true, &[("5", "w5"), ("8", "u8")], &[("9", "8")]);
         assert_eq!(shown(&["5", "7", "8", "9", "m99"]), ["w5", "", "u8", "u8", ""]);
         let mut map = IdentityMap::open(&state).unwrap();
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(shown(&["5", "9"]), ["w5", ""]);
         assert!(map.unteach(&name()).unwrap() && !map.unteach(&name()).unwrap());
         assert_eq!(shown(&["5", "8"]), ["old", "new"]);
-        assert_eq!(map.run_ids().len(), 1);
+        assert_eq!(map.part_ids().len(), 1);
     }
 
     #[test]
@@ -318,7 +318,7 @@ mod tests {
         let (people, joins) = (people.finish(&state).unwrap(), joins.finish(&state).unwrap());
         assert!(map.teach(&name(), Bookmark::default(), people, joins).unwrap());
         let stats = state.reader().identity_stats().unwrap();
-        assert_eq!((stats.entries, stats.runs), (155_000, 1));
+        assert_eq!((stats.entries, stats.parts), (155_000, 1));
         let shown = ["2", "3", "4", "5", "8", "309998"].map(|id| owner(&state, id));
         assert_eq!(shown.map(Option::unwrap_or_default), ["u2", "u3", "u4", "", "", "u3"]);
         // What was opened before somebody else has taught the same source is not put in its place.

@@ -1,16 +1,16 @@
-//! Runs: members sorted by key, as Parquet that any tool reads.
+//! Parts: members sorted by key, as Parquet that any tool reads.
 //!
 //! | column | type | |
 //! |---|---|---|
-//! | `key_high`, `key_low` | unsigned 64 bit | the halves of the member's key; the run is sorted by both |
-//! | `op` | text | `add` or `remove`, one and the same in the whole run |
+//! | `key_high`, `key_low` | unsigned 64 bit | the halves of the member's key; the part is sorted by both |
+//! | `op` | text | `add` or `remove`, one and the same in the whole part |
 //! | `kind` | text | `external_id`, `alias` or `device_id` |
 //! | `alias_label` | text or null | |
 //! | `identifier` | text | |
 //!
-//! Keys and identifiers are plain and uncompressed, so that walking a run costs little more than reading it:
+//! Keys and identifiers are plain and uncompressed, so that walking a part costs little more than reading it:
 //! at a hundredth of change nearly every page has an identifier that someone asks for, and unpacking them all
-//! took longer than all else in a walk. Runs of earlier versions, whose identifiers are compressed, are read
+//! took longer than all else in a walk. Parts of earlier versions, whose identifiers are compressed, are read
 //! alike.
 
 mod page;
@@ -32,7 +32,7 @@ const KIND: usize = 3;
 const LABEL: usize = 4;
 const IDENTIFIER: usize = 5;
 
-/// What runs belong to.
+/// What parts belong to.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Home<'a> {
     /// The record of a cohort.
@@ -47,15 +47,15 @@ impl<'a> From<&'a CohortId> for Home<'a> {
     }
 }
 
-/// Where the runs of a home are in the state.
+/// Where the parts of a home are in the state.
 pub(super) fn folder_of<'a>(home: impl Into<Home<'a>>) -> String {
     match home.into() {
-        Home::Cohort(cohort) => format!("cohorts/{cohort}/runs"),
-        Home::Segments(connection) => format!("segments/{connection}/runs"),
+        Home::Cohort(cohort) => format!("cohorts/{cohort}/parts"),
+        Home::Segments(connection) => format!("segments/{connection}/parts"),
     }
 }
 
-/// Where a run is in the state.
+/// Where a part is in the state.
 pub(super) fn path_of<'a>(home: impl Into<Home<'a>>, id: &str) -> String {
     format!("{}/{id}.parquet", folder_of(home))
 }

@@ -1,4 +1,4 @@
-//! Walking one run.
+//! Walking one part.
 //!
 //! Keys are read in blocks; an identifier is read only when it is asked for, and then with as many that
 //! follow it as are likely to be asked for too. Every identifier that is read is hashed and
@@ -30,7 +30,7 @@ const FOOTER_END: usize = 8;
 /// Most identifiers read at a time.
 const IDENTIFIERS_LEN_MAX: usize = 512;
 
-/// What one run says of one member.
+/// What one part says of one member.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) enum Word {
     Accepted(Op),
@@ -38,11 +38,11 @@ pub(in super::super) enum Word {
     Unanswered,
 }
 
-/// A walk over one run.
+/// A walk over one part.
 #[derive(Debug)]
 pub(in super::super) struct RunCursor {
     path: PathBuf,
-    run: RunRef,
+    part: RunRef,
     seed: KeySeed,
     file: Arc<RandomAccess>,
     metadata: ParquetMetaData,
@@ -58,19 +58,19 @@ pub(in super::super) struct RunCursor {
     block: Vec<Key>,
     block_start: u64,
     at: usize,
-    /// What the run says of all rows from the current one to this one.
+    /// What the part says of all rows from the current one to this one.
     word: Word,
     word_end: u64,
 }
 
 impl RunCursor {
-    pub(in super::super) fn open(blob: Blob, run: &RunRef, seed: KeySeed) -> Result<Self, StateError> {
+    pub(in super::super) fn open(blob: Blob, part: &RunRef, seed: KeySeed) -> Result<Self, StateError> {
         let path = blob.path().to_owned();
         let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
-        if blob.len() != run.bytes {
-            return Err(damaged(format!("it has {} bytes and was written with {}", blob.len(), run.bytes)));
+        if blob.len() != part.bytes {
+            return Err(damaged(format!("it has {} bytes and was written with {}", blob.len(), part.bytes)));
         }
-        check_footer(&blob, run.footer, &damaged)?;
+        check_footer(&blob, part.footer, &damaged)?;
         let file = Arc::new(RandomAccess(Arc::new(blob)));
         let metadata = unpanicked(|| ParquetMetaDataReader::new().parse_and_finish(&*file));
         let metadata = metadata.map_err(|e| damaged(e.to_string()))?;
@@ -78,12 +78,12 @@ impl RunCursor {
         let written_sum = values.filter(|pair| pair.key == KEYS).find_map(|pair| pair.value.clone());
         let written_sum = written_sum.ok_or_else(|| damaged("it has no checksum of its keys".to_owned()))?;
         let rows = metadata.row_groups().iter().map(RowGroupMetaData::num_rows).sum::<i64>();
-        if u64::try_from(rows).ok() != Some(run.rows) {
-            return Err(damaged(format!("it has {rows} rows and was written with {}", run.rows)));
+        if u64::try_from(rows).ok() != Some(part.rows) {
+            return Err(damaged(format!("it has {rows} rows and was written with {}", part.rows)));
         }
         Ok(Self {
             path,
-            run: run.clone(),
+            part: part.clone(),
             seed,
             file,
             metadata,
@@ -122,10 +122,10 @@ impl RunCursor {
         let rows = u64::try_from(rows).map_err(|e| damaged(e.to_string()))?;
         let (acknowledged, refused) = (RowSet::default(), RowSet::default());
         let (id, op, footer) = (id.into(), Op::Add, Footer::of(&footer));
-        let run = RunRef { id, op, rows, bytes, checksum, footer, acknowledged, refused, noted: false };
+        let part = RunRef { id, op, rows, bytes, checksum, footer, acknowledged, refused, noted: false };
         let RandomAccess(blob) = file;
         let blob = Arc::into_inner(blob).ok_or_else(|| damaged("it is still being read".to_owned()))?;
-        let mut cursor = Self::open(blob, &run, seed)?;
+        let mut cursor = Self::open(blob, &part, seed)?;
         let mut packed = Vec::new();
         cursor.advance()?;
         while cursor.key().is_some() {
@@ -133,7 +133,7 @@ impl RunCursor {
             cursor.identifier(&mut packed)?;
             cursor.advance()?;
         }
-        Ok(run)
+        Ok(part)
     }
 
     /// The current key; none at the end.
@@ -146,7 +146,7 @@ impl RunCursor {
         self.block_start + self.at as u64
     }
 
-    /// What the run says of the current member.
+    /// What the part says of the current member.
     #[inline]
     pub(in super::super) fn word(&mut self) -> Word {
         if self.row() >= self.word_end {
@@ -155,7 +155,7 @@ impl RunCursor {
         self.word
     }
 
-    /// The keys that follow the current one and of which the run says the same, as far as they are in hand.
+    /// The keys that follow the current one and of which the part says the same, as far as they are in hand.
     /// Only after [`Self::word`].
     pub(in super::super) fn ahead(&self) -> &[Key] {
         let same = usize::try_from(self.word_end - self.block_start).unwrap_or(usize::MAX);
@@ -168,12 +168,12 @@ impl RunCursor {
     }
 
     fn find_word(&mut self) {
-        let (accepted, accepted_end) = stretch(&self.run.acknowledged, self.row());
-        let (refused, refused_end) = stretch(&self.run.refused, self.row());
+        let (accepted, accepted_end) = stretch(&self.part.acknowledged, self.row());
+        let (refused, refused_end) = stretch(&self.part.refused, self.row());
         self.word_end = accepted_end.min(refused_end);
         self.word = match (accepted, refused) {
-            (true, _) => Word::Accepted(self.run.op),
-            (false, true) => Word::Refused(self.run.op),
+            (true, _) => Word::Accepted(self.part.op),
+            (false, true) => Word::Refused(self.part.op),
             (false, false) => Word::Unanswered,
         };
     }
@@ -213,7 +213,7 @@ impl RunCursor {
         }
         let ascends = |a: &Key, b: &Key| a < b;
         match self.block.first() {
-            None if self.block_start != self.run.rows => Err(self.damaged("it ends too early")),
+            None if self.block_start != self.part.rows => Err(self.damaged("it ends too early")),
             None if self.sum.digest() != self.written_sum => {
                 Err(self.damaged("its keys are not those that were written"))
             }
@@ -266,7 +266,7 @@ impl RunCursor {
     }
 }
 
-/// Runs the parser; a panic is an error of the file.
+/// Parts the parser; a panic is an error of the file.
 fn unpanicked<T>(parse: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
     let panicked = || Err(ParquetError::General("it cannot be parsed".to_owned()));
     guarded(parse).unwrap_or_else(panicked)

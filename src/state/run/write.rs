@@ -1,4 +1,4 @@
-//! Writing one run: a row group at a time, hashed on its way to the disk.
+//! Writing one part: a row group at a time, hashed on its way to the disk.
 
 use std::io;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ const GROUP_LEN: usize = 64 << 10;
 /// Bytes of a page: what must be unpacked to get at one identifier.
 const PAGE_LEN: usize = 64 << 10;
 
-/// Writes one run.
+/// Writes one part.
 pub struct RunWriter {
     id: Box<str>,
     op: Op,
@@ -90,7 +90,7 @@ impl RunWriter {
         if self.group.high.len() == GROUP_LEN { self.flush() } else { Ok(()) }
     }
 
-    /// Puts the run on disk, where it lasts. Nobody refers to it yet, and no row is acknowledged.
+    /// Puts the part on disk, where it lasts. Nobody refers to it yet, and no row is acknowledged.
     ///
     /// # Errors
     /// When the disk does not take it.
@@ -247,7 +247,7 @@ mod tests {
 
     /// Earlier versions packed the identifiers.
     #[test]
-    fn a_run_is_read_whether_its_identifiers_are_packed_or_not() {
+    fn a_part_is_read_whether_its_identifiers_are_packed_or_not() {
         let home = tempfile::tempdir().unwrap();
         let (store, cohort, seed) = (Store::in_folder(home.path()), CohortId::new("c").unwrap(), KeySeed(7));
         let mut members: Vec<(Key, Vec<u8>)> = (0..100_000)
@@ -269,9 +269,9 @@ mod tests {
             let mut writer =
                 RunWriter::create_as(&store, Home::Cohort(&cohort), Op::Add, seed, properties).unwrap();
             members.iter().for_each(|(_, packed)| writer.push(packed).unwrap());
-            let run = writer.finish().unwrap();
-            let blob = store.open_blob(&path_of(&cohort, &run.id)).unwrap();
-            let mut cursor = RunCursor::open(blob, &run, seed).unwrap();
+            let part = writer.finish().unwrap();
+            let blob = store.open_blob(&path_of(&cohort, &part.id)).unwrap();
+            let mut cursor = RunCursor::open(blob, &part, seed).unwrap();
             for (row, (key, packed)) in members.iter().enumerate() {
                 cursor.advance().unwrap();
                 assert_eq!(cursor.key(), Some(*key));

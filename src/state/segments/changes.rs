@@ -1,7 +1,7 @@
 //! Changes: who enters and leaves a segment by small syncs, in one file per segment and batch.
 //!
 //! ```text
-//! segments/<connection>/runs/<uuid>.changes
+//! segments/<connection>/parts/<uuid>.changes
 //! ```
 //!
 //! An entry is the time that Heap signed it for (8 bytes, little end first, milliseconds), the place of its sync in

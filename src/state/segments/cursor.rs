@@ -1,4 +1,4 @@
-//! The members of a segment, in the order of their keys: its base and large syncs, which are sorted runs, merged
+//! The members of a segment, in the order of their keys: its base and large syncs, which are sorted parts, merged
 //! with its changes.
 
 use std::iter::Peekable;
@@ -11,19 +11,19 @@ use crate::model::{Key, Op, Standing};
 /// A cursor over the members of a segment.
 #[derive(Debug)]
 pub struct SegmentCursor {
-    runs: RecordCursor,
-    /// The time that each run was signed for, and its sync's place in the order of arrival.
+    parts: RecordCursor,
+    /// The time that each part was signed for, and its sync's place in the order of arrival.
     signed: Vec<(i64, u64)>,
     /// The last change of each user.
     changes: Peekable<IntoIter<Change>>,
-    /// The entry of the runs that comes next.
+    /// The entry of the parts that comes next.
     ahead: Option<RunEntry>,
     is_started: bool,
     /// The packed identifier of the current member.
     packed: Vec<u8>,
 }
 
-/// What the runs know of a user.
+/// What the parts know of a user.
 #[derive(Clone, Copy, Debug)]
 struct RunEntry {
     key: Key,
@@ -40,35 +40,35 @@ impl RunEntry {
 }
 
 impl SegmentCursor {
-    /// Merges `runs`, signed for the times in `signed`, with the last change of each user.
-    pub(super) fn new(runs: RecordCursor, signed: Vec<(i64, u64)>, changes: Vec<Change>) -> Self {
+    /// Merges `parts`, signed for the times in `signed`, with the last change of each user.
+    pub(super) fn new(parts: RecordCursor, signed: Vec<(i64, u64)>, changes: Vec<Change>) -> Self {
         let changes = changes.into_iter().peekable();
-        Self { runs, signed, changes, ahead: None, is_started: false, packed: Vec::new() }
+        Self { parts, signed, changes, ahead: None, is_started: false, packed: Vec::new() }
     }
 
     /// Moves on to the next member.
     ///
     /// # Errors
-    /// When a run cannot be read or is damaged.
+    /// When a part cannot be read or is damaged.
     pub fn advance(&mut self) -> Result<Option<(Key, Standing)>, StateError> {
         if !self.is_started {
             self.is_started = true;
-            self.next_of_runs()?;
+            self.next_of_parts()?;
         }
         loop {
             let (key, is_in) = match (self.ahead, self.changes.peek()) {
                 (None, None) => return Ok(None),
                 (Some(entry), change) if change.is_none_or(|change| entry.key < change.key) => {
-                    (entry.key, self.take_run(entry)?)
+                    (entry.key, self.take_part(entry)?)
                 }
                 (Some(entry), Some(change)) if entry.key == change.key && entry.is_after(change) => {
                     self.changes.next();
-                    (entry.key, self.take_run(entry)?)
+                    (entry.key, self.take_part(entry)?)
                 }
                 (entry, change) => {
                     let key = change.map_or(Key(0), |change| change.key);
                     if entry.is_some_and(|entry| entry.key == key) {
-                        self.next_of_runs()?;
+                        self.next_of_parts()?;
                     }
                     (key, self.take_change())
                 }
@@ -92,21 +92,21 @@ impl SegmentCursor {
         change.op == Op::Add
     }
 
-    /// Takes the entry of the runs. Its identifier is read only if the user is in.
-    fn take_run(&mut self, entry: RunEntry) -> Result<bool, StateError> {
+    /// Takes the entry of the parts. Its identifier is read only if the user is in.
+    fn take_part(&mut self, entry: RunEntry) -> Result<bool, StateError> {
         if entry.is_in {
-            let packed = self.runs.packed()?;
+            let packed = self.parts.packed()?;
             self.packed.clear();
             self.packed.extend_from_slice(packed);
         }
-        self.next_of_runs()?;
+        self.next_of_parts()?;
         Ok(entry.is_in)
     }
 
-    fn next_of_runs(&mut self) -> Result<(), StateError> {
-        self.ahead = self.runs.advance_any()?.map(|(key, standing)| {
-            let of_run = self.runs.run().and_then(|run| self.signed.get(run)).copied();
-            RunEntry { key, signed: of_run.unwrap_or((i64::MIN, 0)), is_in: standing.is_some() }
+    fn next_of_parts(&mut self) -> Result<(), StateError> {
+        self.ahead = self.parts.advance_any()?.map(|(key, standing)| {
+            let of_part = self.parts.part().and_then(|part| self.signed.get(part)).copied();
+            RunEntry { key, signed: of_part.unwrap_or((i64::MIN, 0)), is_in: standing.is_some() }
         });
         Ok(())
     }

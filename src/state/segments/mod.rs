@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! segments/<connection>/versions/000000000012.json   put-if-absent, as the versions of cohorts
-//! segments/<connection>/runs/<uuid>.parquet          who entered or left, sorted by key
-//! segments/<connection>/runs/<uuid>.changes          the same of small syncs, one file per segment and batch
+//! segments/<connection>/parts/<uuid>.parquet          who entered or left, sorted by key
+//! segments/<connection>/parts/<uuid>.changes          the same of small syncs, one file per segment and batch
 //! ```
 //!
 //! A segment is a *base* and, on top of it, *syncs*, which Heap sends in pages. The sync that was signed later
-//! counts, whenever its pages arrive, as long as it is not merged into the base. A large sync has runs of its own;
+//! counts, whenever its pages arrive, as long as it is not merged into the base. A large sync has parts of its own;
 //! the users of small ones are *changes*, each with the time it was signed for. Which syncs remove members, and
 //! when they are merged, is decided by `fold`; this module only writes and reads.
 
@@ -57,7 +57,7 @@ pub struct Segment {
     pub merged_to: Option<i64>,
     /// Everybody who was told by syncs that are merged. None: nobody.
     pub base: Option<RunRef>,
-    /// Syncs that are not merged and have runs or wait for pages, in the order in which Heap signed them.
+    /// Syncs that are not merged and have parts or wait for pages, in the order in which Heap signed them.
     pub syncs: Vec<Sync>,
     /// How many syncs have arrived: the place of the next one.
     pub arrived: u64,
@@ -153,20 +153,20 @@ impl Segment {
         }
     }
 
-    /// The runs that say who is in the segment, the oldest first.
+    /// The parts that say who is in the segment, the oldest first.
     #[must_use]
     pub fn in_effect(&self) -> Vec<RunRef> {
-        let mut runs: Vec<RunRef> = self.base.iter().cloned().collect();
+        let mut parts: Vec<RunRef> = self.base.iter().cloned().collect();
         for sync in &self.syncs {
-            runs.extend(sync.adds.iter().cloned());
-            runs.extend(sync.removes.iter().filter(|_| sync.removes_count()).cloned());
+            parts.extend(sync.adds.iter().cloned());
+            parts.extend(sync.removes.iter().filter(|_| sync.removes_count()).cloned());
         }
-        runs
+        parts
     }
 
-    /// The time that each run of [`Self::in_effect`] is signed for, and its sync's place in the order of arrival. The
+    /// The time that each part of [`Self::in_effect`] is signed for, and its sync's place in the order of arrival. The
     /// base is older than everything else.
-    fn signed_of_runs(&self) -> Vec<(i64, u64)> {
+    fn signed_of_parts(&self) -> Vec<(i64, u64)> {
         let mut signed: Vec<(i64, u64)> = self.base.iter().map(|_| (i64::MIN, 0)).collect();
         for sync in &self.syncs {
             let removes = if sync.removes_count() { sync.removes.len() } else { 0 };
@@ -175,8 +175,8 @@ impl Segment {
         signed
     }
 
-    /// All its runs.
-    pub(super) fn runs(&self) -> impl Iterator<Item = &RunRef> {
+    /// All its parts.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &RunRef> {
         let syncs = self.syncs.iter().flat_map(|sync| sync.adds.iter().chain(&sync.removes));
         self.base.iter().chain(syncs)
     }
@@ -196,11 +196,11 @@ impl Segment {
     /// Identifies the members: two states of a segment with the same fingerprint have the same members.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        let runs = self.in_effect().into_iter().map(|run| format!("{}{}", run.op.as_str(), run.id));
+        let parts = self.in_effect().into_iter().map(|part| format!("{}{}", part.op.as_str(), part.id));
         let changes = self.changes.iter().map(|file| file.id.to_string());
         // Removals by these take effect without a new file.
         let settled = self.syncs.iter().filter(|sync| sync.removes_count()).map(|sync| sync.id.clone());
-        runs.chain(changes).chain(settled).collect::<Vec<_>>().join(" ")
+        parts.chain(changes).chain(settled).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -258,7 +258,7 @@ impl StateReader {
     /// Who is in a segment, in the order of the keys.
     ///
     /// # Errors
-    /// When a run cannot be read or is damaged.
+    /// When a part cannot be read or is damaged.
     pub fn segment_members(
         &self,
         connection: &ConnectionName,
@@ -268,36 +268,36 @@ impl StateReader {
         self.merged_members(connection, segment, changes)
     }
 
-    /// Who is in by a segment's runs and these changes.
+    /// Who is in by a segment's parts and these changes.
     fn merged_members(
         &self,
         connection: &ConnectionName,
         segment: &Segment,
         changes: Vec<Change>,
     ) -> Result<SegmentCursor, StateError> {
-        let (runs, signed) = (segment.in_effect(), segment.signed_of_runs());
-        let runs = RecordCursor::of_runs(&self.store, Home::Segments(connection), &runs, self.seed())?;
-        Ok(SegmentCursor::new(runs, signed, changes::last_of_each(changes)))
+        let (parts, signed) = (segment.in_effect(), segment.signed_of_parts());
+        let parts = RecordCursor::of_parts(&self.store, Home::Segments(connection), &parts, self.seed())?;
+        Ok(SegmentCursor::new(parts, signed, changes::last_of_each(changes)))
     }
 
-    /// The runs and the files of changes that a commit names.
+    /// The parts and the files of changes that a commit names.
     pub(super) fn segment_files(
         &self,
         connection: &ConnectionName,
         number: u64,
     ) -> Result<(Vec<RunRef>, Vec<SealedFile>), StateError> {
         let segments = self.segments_at(connection, number)?;
-        let runs = segments.by_id.values().flat_map(Segment::runs).cloned().collect();
-        Ok((runs, segments.by_id.values().flat_map(|segment| &segment.changes).cloned().collect()))
+        let parts = segments.by_id.values().flat_map(Segment::parts).cloned().collect();
+        Ok((parts, segments.by_id.values().flat_map(|segment| &segment.changes).cloned().collect()))
     }
 }
 
 impl StateWriter {
-    /// Starts a run of a Heap's segments.
+    /// Starts a part of a Heap's segments.
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub fn segment_run(&self, connection: &ConnectionName, op: Op) -> Result<RunWriter, StateError> {
+    pub fn segment_part(&self, connection: &ConnectionName, op: Op) -> Result<RunWriter, StateError> {
         let reader = self.reader();
         RunWriter::create(&reader.store, Home::Segments(connection), op, reader.seed())
     }
@@ -323,20 +323,20 @@ impl StateWriter {
         Ok(())
     }
 
-    /// Writes one run of those whom some runs put in, all in all, or out.
+    /// Writes one part of those whom some parts put in, all in all, or out.
     ///
     /// # Errors
-    /// When a run cannot be read or written.
+    /// When a part cannot be read or written.
     pub fn merge_told(
         &self,
         connection: &ConnectionName,
-        runs: &[RunRef],
+        parts: &[RunRef],
         op: Op,
     ) -> Result<Option<RunRef>, StateError> {
         let reader = self.reader();
         let home = Home::Segments(connection);
-        let mut members = RecordCursor::of_runs(&reader.store, home, runs, reader.seed())?;
-        let mut writer = self.segment_run(connection, op)?;
+        let mut members = RecordCursor::of_parts(&reader.store, home, parts, reader.seed())?;
+        let mut writer = self.segment_part(connection, op)?;
         let mut rows = 0;
         while let Some((_, standing)) = members.advance_any()? {
             if standing.is_some() == (op == Op::Add) {
@@ -344,13 +344,13 @@ impl StateWriter {
                 rows += 1;
             }
         }
-        if rows == 0 { Ok(None) } else { writer.finish().map(|run| Some(told(run))) }
+        if rows == 0 { Ok(None) } else { writer.finish().map(|part| Some(told(part))) }
     }
 
-    /// Writes the members by a segment's runs and these changes as one run: a new base. None: nobody is in.
+    /// Writes the members by a segment's parts and these changes as one part: a new base. None: nobody is in.
     ///
     /// # Errors
-    /// When a run cannot be read or written.
+    /// When a part cannot be read or written.
     pub fn merge_segment(
         &self,
         connection: &ConnectionName,
@@ -358,13 +358,13 @@ impl StateWriter {
         changes: Vec<Change>,
     ) -> Result<Option<RunRef>, StateError> {
         let mut members = self.reader().merged_members(connection, segment, changes)?;
-        let mut writer = self.segment_run(connection, Op::Add)?;
+        let mut writer = self.segment_part(connection, Op::Add)?;
         let mut rows = 0;
         while members.advance()?.is_some() {
             writer.push(members.packed())?;
             rows += 1;
         }
-        if rows == 0 { Ok(None) } else { writer.finish().map(|run| Some(told(run))) }
+        if rows == 0 { Ok(None) } else { writer.finish().map(|part| Some(told(part))) }
     }
 
     /// Removes superseded files of a Heap's segments, once in several versions. `number` is the newest version.
@@ -384,8 +384,8 @@ impl StateWriter {
     }
 }
 
-/// A run that is as good as acknowledged: Heap has said so.
+/// A part that is as good as acknowledged: Heap has said so.
 #[must_use]
-pub fn told(run: RunRef) -> RunRef {
-    RunRef { acknowledged: RowSet::all(run.rows), ..run }
+pub fn told(part: RunRef) -> RunRef {
+    RunRef { acknowledged: RowSet::all(part.rows), ..part }
 }

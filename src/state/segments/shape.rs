@@ -64,12 +64,12 @@ struct RunShape {
 }
 
 impl RunShape {
-    fn from_run(run: &RunRef) -> Self {
-        let (xxh3, footer) = (format!("{:032x}", run.checksum), FooterShape::from_footer(run.footer));
-        Self { id: run.id.clone(), rows: run.rows, bytes: run.bytes, xxh3, footer }
+    fn from_part(part: &RunRef) -> Self {
+        let (xxh3, footer) = (format!("{:032x}", part.checksum), FooterShape::from_footer(part.footer));
+        Self { id: part.id.clone(), rows: part.rows, bytes: part.bytes, xxh3, footer }
     }
 
-    fn into_run(self, op: Op) -> Option<RunRef> {
+    fn into_part(self, op: Op) -> Option<RunRef> {
         let checksum = u128::from_str_radix(&self.xxh3, 16).ok()?;
         let (acknowledged, refused) = (RowSet::all(self.rows), RowSet::default());
         let (id, rows, bytes, footer) = (self.id, self.rows, self.bytes, self.footer.into_footer()?);
@@ -77,12 +77,12 @@ impl RunShape {
     }
 }
 
-fn from_runs(runs: &[RunRef]) -> Vec<RunShape> {
-    runs.iter().map(RunShape::from_run).collect()
+fn from_parts(parts: &[RunRef]) -> Vec<RunShape> {
+    parts.iter().map(RunShape::from_part).collect()
 }
 
-fn into_runs(shapes: Vec<RunShape>, op: Op) -> Option<Vec<RunRef>> {
-    shapes.into_iter().map(|shape| shape.into_run(op)).collect()
+fn into_parts(shapes: Vec<RunShape>, op: Op) -> Option<Vec<RunRef>> {
+    shapes.into_iter().map(|shape| shape.into_part(op)).collect()
 }
 
 impl Shape {
@@ -114,7 +114,7 @@ impl SegmentShape {
             told_at: timestamp_text(segment.told_at),
             drained: segment.drained,
             merged_to: segment.merged_to,
-            base: segment.base.as_ref().map(RunShape::from_run),
+            base: segment.base.as_ref().map(RunShape::from_part),
             syncs: segment.syncs.iter().map(SyncShape::from_sync).collect(),
             arrived: segment.arrived,
             changes: segment.changes.iter().map(SealedShape::from_file).collect(),
@@ -125,7 +125,7 @@ impl SegmentShape {
 
     fn into_segment(self) -> Option<Segment> {
         let base = match self.base {
-            Some(shape) => Some(shape.into_run(Op::Add)?),
+            Some(shape) => Some(shape.into_part(Op::Add)?),
             None => None,
         };
         Some(Segment {
@@ -154,8 +154,8 @@ impl SyncShape {
             pages: sync.pages,
             seen: sync.seen.iter().map(|(page, seen)| (*page, hashes(seen))).collect(),
             given_up: sync.given_up,
-            adds: from_runs(&sync.adds),
-            removes: from_runs(&sync.removes),
+            adds: from_parts(&sync.adds),
+            removes: from_parts(&sync.removes),
         }
     }
 
@@ -172,8 +172,8 @@ impl SyncShape {
             pages: self.pages,
             seen: seen.collect::<Option<_>>()?,
             given_up: self.given_up,
-            adds: into_runs(self.adds, Op::Add)?,
-            removes: into_runs(self.removes, Op::Remove)?,
+            adds: into_parts(self.adds, Op::Add)?,
+            removes: into_parts(self.removes, Op::Remove)?,
         })
     }
 }
