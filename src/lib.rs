@@ -1,6 +1,6 @@
 //! Cohorts as code: keeps Braze in step with Heap from a YAML file in git.
 //!
-//! A pass reads sources, matches their rows to people, compares them with the record of what Braze has
+//! A run reads sources, matches their rows to people, compares them with the record of what Braze has
 //! accepted, holds the difference to a guard, sends what the guard leaves of it, and records Braze's
 //! answers:
 //!
@@ -19,7 +19,7 @@
 //! |---|---|---|
 //! | [`foreign`] | text that the program did not write, made safe to show: secrets removed, control characters and markup escaped | nothing of ours |
 //! | [`model`] | the nouns; plain values, checked at construction; pure | nothing of ours |
-//! | [`file_glob`] | path globs and the walk over local folders; passes nothing over that a pattern may name | nothing of ours |
+//! | [`file_glob`] | path globs and the walk over local folders; runs nothing over that a pattern may name | nothing of ours |
 //! | [`objects`] | a bucket's client, for whoever blocks | foreign, model |
 //! | [`contained`] | a panic in the work on one cohort → an error of that cohort | nothing of ours |
 //! | [`events`] | Currents event → Heap event, its names, its person; pure | model |
@@ -29,13 +29,13 @@
 //! | [`state`] | the store, in a folder or a bucket: record, in doubt, checks, journal, rejects, identity map, progress of exports, lease | model, objects |
 //! | [`fold`] | what a Heap's webhook has told: inbox → the membership table of each segment | model, state |
 //! | [`connector`] | the one HTTP client, and a folder per vendor or store | foreign, model, file_glob, objects, config |
-//! | [`receiver`] | HTTP doors → inbox; cannot reach a pass | model, events, config, state |
+//! | [`receiver`] | HTTP doors → inbox; cannot reach a run | model, events, config, state |
 //! | [`identity`] | files and Heap Connect's dumps that say who is who → the identity map | model, config, state, connector |
 //! | [`desired`] | reads a source, matches, sorts: an ordered, distinct set on disk | model, contained, config, matching, state, connector |
 //! | [`targeting`] | segments, campaigns, Canvases: evidence and verdict | model, config, state, connector |
 //! | [`apply`] | sends an approved plan and records outcomes; decides nothing | model, contained, config, plan, state, connector |
-//! | [`export`] | one pass of an export: read, map, send, checkpoint | model, contained, events, config, state, connector, apply |
-//! | [`reconcile`] | one pass over everything; the only one that knows every stage | model, contained, config, matching, plan, state, connector, fold, desired, apply, export |
+//! | [`export`] | one run of an export: read, map, send, checkpoint | model, contained, events, config, state, connector, apply |
+//! | [`reconcile`] | one run over everything; the only one that knows every stage | model, contained, config, matching, plan, state, connector, fold, desired, apply, export |
 //! | [`dashboard`] | the read-only web page of `watch`, as a pure function; everything escaped | model, state |
 //! | [`watch`] | one closed enum of things that wake it, one loop, one queue | foreign, model, file_glob, contained, config, state, connector, fold, identity, targeting, apply, export, receiver, reconcile, dashboard |
 //! | [`cli`] | the only module that prints, reads the environment or chooses an exit code | all |
@@ -51,7 +51,7 @@
 //! - **[`plan::Plan`] can be shown; only [`plan::Approved`] can be applied**, and only the guard makes one.
 //! - **A plan names its base.** A version is committed by put-if-absent, so a plan whose base is no longer
 //!   the newest loses, and nothing is sent.
-//! - **Keep observations, not work.** After a crash the next pass plans again from the record, in which
+//! - **Keep observations, not work.** After a crash the next run plans again from the record, in which
 //!   whatever has no answer is in doubt.
 //! - **Could not read is not empty.** An incomplete read gives no plan at all, never removals.
 //!

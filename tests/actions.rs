@@ -161,14 +161,14 @@ fn a_lost_answer_is_told_and_never_sent_twice() {
 }
 
 #[test]
-fn a_crash_with_a_request_under_way_is_told_by_the_next_pass() {
+fn a_crash_with_a_request_under_way_is_told_by_the_next_run() {
     let (w, sandbox) = filled(&enter(""));
     sandbox.faults(r#"[{"on": "campaigns_trigger", "do": "hang_after"}]"#);
     w.source("carts", users(13));
-    let mut pass = w.command(&["reconcile"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut run = w.command(&["reconcile"]).stderr(std::process::Stdio::null()).spawn().unwrap();
     until("it is triggered", || people(&sandbox).len() == 3);
-    pass.kill().unwrap();
-    pass.wait().unwrap();
+    run.kill().unwrap();
+    run.wait().unwrap();
     w.run(&["plan"]).expect(0).says(&["3 people triggered without an answer"]);
     w.run(&["reconcile"])
         .expect(7)
@@ -191,11 +191,11 @@ fn what_braze_has_not_done_is_done_later() {
 }
 
 #[test]
-fn a_cap_is_for_each_pass_and_the_others_wait() {
+fn a_cap_is_for_each_run_and_the_others_wait() {
     let (w, sandbox) = filled(&enter(", at_most: 60"));
     w.source("carts", users(150)).run(&["reconcile", "--max-adds", "carts=140"]).expect(0);
     assert_eq!((sends(&sandbox).len(), people(&sandbox).len()), (2, 60), "fifty in a request");
-    w.run(&["plan"]).expect(0).says(&["for 60 people now; 20 wait for the next pass"]);
+    w.run(&["plan"]).expect(0).says(&["for 60 people now; 20 wait for the next run"]);
     w.run(&["reconcile"]).expect(0);
     w.run(&["reconcile"]).expect(0);
     assert_eq!(people(&sandbox), sorted(users(150).skip(10)));
@@ -387,7 +387,7 @@ fn whoever_only_changes_the_name_in_the_source_neither_enters_nor_leaves() {
         let ids: String = users(10).map(|id| format!("{id},,\n")).collect();
         format!("identity,crm,device\n{ids}{more}")
     };
-    // Nothing is triggered for those: it is too late for the first pass of theirs.
+    // Nothing is triggered for those: it is too late for the first run of theirs.
     let config = w.read("sync.yaml");
     w.write("sync.yaml", config.split("    on_enter").next().unwrap());
     w.replace("carts.csv", &rows(",a1,\n,a2,\n,,d3\n,,d4\n,a5,\nw2,,\nw4,,\n"));

@@ -115,7 +115,7 @@ fn too_large_a_request_is_halved() {
 }
 
 #[test]
-fn what_may_pass_is_tried_again() {
+fn what_may_run_is_tried_again() {
     for fault in
         [r#"{"status":423}"#, r#"{"status":500}"#, r#"{"status":503}"#, r#""reset""#, r#""lose_answer""#]
     {
@@ -129,7 +129,7 @@ fn what_may_pass_is_tried_again() {
 }
 
 #[test]
-fn retries_that_are_spent_leave_the_rest_in_doubt_for_the_next_pass() {
+fn retries_that_are_spent_leave_the_rest_in_doubt_for_the_next_run() {
     for (fault, says) in [
         (r#"{"status":503}"#, "Braze is not available: status 503"),
         (r#"{"status":423}"#, "Braze keeps the cohort locked (423)"),
@@ -140,12 +140,12 @@ fn retries_that_are_spent_leave_the_rest_in_doubt_for_the_next_pass() {
         sandbox.faults(&format!(r#"[{{"on":"users","skip":1,"times":0,"do":{fault}}}]"#));
         w.run(&["reconcile"]).expect(7).says(&[
             says,
-            "2,000 members in doubt; the next pass settles them",
+            "2,000 members in doubt; the next run settles them",
             "Applied in part",
         ]);
         assert_eq!(sandbox.requests()["users"], 1 + 4);
         w.run(&["status"]).expect(0).says(&["1,000 members in braze", "2,000 in doubt"]);
-        w.run(&["plan"]).expect(0).says(&["in doubt from an earlier pass: 2,000 to add again, 0 to remove"]);
+        w.run(&["plan"]).expect(0).says(&["in doubt from an earlier run: 2,000 to add again, 0 to remove"]);
         sandbox.faults("[]");
         w.run(&["reconcile"]).expect(0).says(&["added 2,000"]);
         in_step(&w, &sandbox, 3_000);
@@ -242,7 +242,7 @@ fn a_429_is_obeyed_by_whatever_header_it_has() {
 }
 
 #[test]
-fn a_rate_limit_that_resets_too_late_ends_the_pass_at_once() {
+fn a_rate_limit_that_resets_too_late_ends_the_run_at_once() {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--rate-limit", "2", "--rate-window", "86400"]));
     w.config(&sandbox, &["carts"], "    batch: 100\n").source("carts", users(500));
     w.run(&["reconcile"]).expect(7).says(&[

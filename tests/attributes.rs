@@ -150,7 +150,7 @@ fn errors_that_name_nobody_leave_the_request_in_doubt() {
     let cohort = &report["cohorts"][0];
     let (doubt, added) = (cohort["in_doubt"].as_u64().unwrap(), cohort["added"].as_u64().unwrap());
     assert!([25, 75].contains(&doubt) && doubt + added == 100, "{cohort}");
-    assert_eq!(track(&sandbox), 2, "it is not sent again in the same pass: that would cost as much");
+    assert_eq!(track(&sandbox), 2, "it is not sent again in the same run: that would cost as much");
     sandbox.door("/_sandbox/rejects", "[]");
     w.run(&["reconcile"]).expect(0);
     assert_eq!(in_array(&sandbox, "carts"), members(users(100)));

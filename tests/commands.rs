@@ -71,7 +71,7 @@ fn status_and_history_tell_what_was_done() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts", "trials"], "").source("carts", users(40)).source("trials", users(1));
     w.run(&["status"]).expect(0).says(&["nothing sent yet", "State: none yet in .syncline"]);
-    w.run(&["history"]).expect(0).says(&["No pass yet."]);
+    w.run(&["history"]).expect(0).says(&["No run yet."]);
     w.run(&["reconcile"]).expect(0);
     w.source("carts", users(38));
     w.run(&["reconcile"]).expect(0);
@@ -81,7 +81,7 @@ fn status_and_history_tell_what_was_done() {
     assert_eq!(carts["record"]["endpoint"].as_str(), Some(sandbox.url.as_str()));
     let history = w.run(&["history", "--format", "json"]).expect(0).json();
     let results: Vec<&str> =
-        history["passes"].as_array().unwrap().iter().map(|p| p["result"].as_str().unwrap()).collect();
+        history["runs"].as_array().unwrap().iter().map(|p| p["result"].as_str().unwrap()).collect();
     assert_eq!(results, ["applied", "applied"]);
     w.run(&["history", "-n", "1"]).expect(0).says(&["carts: added 0, removed 2"]);
     w.config(&sandbox, &["trials"], "");

@@ -1,18 +1,18 @@
-//! Killed at any moment, the next pass puts everything right: nobody is missing and nobody is left behind.
+//! Killed at any moment, the next run puts everything right: nobody is missing and nobody is left behind.
 
 use std::process::Stdio;
 use std::time::Duration;
 
 use crate::support::*;
 
-/// A pass over 3,000 people in batches of 100, with a server slow enough to be killed within.
+/// A run over 3,000 people in batches of 100, with a server slow enough to be killed within.
 fn slow(more: &str) -> (Workspace, Sandbox) {
     let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--latency", "1"]));
     w.config(&sandbox, &["carts", "trials"], &format!("    batch: 100\n{more}"));
     (w, sandbox)
 }
 
-/// Runs a pass and kills it after so many microseconds. Whether it was still running.
+/// Runs a run and kills it after so many microseconds. Whether it was still running.
 fn killed_after(w: &Workspace, micros: u64) -> bool {
     let mut child = w.command(&["reconcile"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(Duration::from_micros(micros));
@@ -38,7 +38,7 @@ impl Moments {
 }
 
 #[test]
-fn fifty_kills_at_random_and_one_clean_pass() {
+fn fifty_kills_at_random_and_one_clean_run() {
     let (w, sandbox) = slow("");
     let mut moments = Moments(20_261_123);
     let mut killed = 0;
@@ -46,8 +46,8 @@ fn fifty_kills_at_random_and_one_clean_pass() {
         w.source("carts", people(round)).source("trials", people(round + 5));
         killed += u32::from(killed_after(&w, moments.next(60_000)));
     }
-    assert!(killed > 25, "the pass must be hit, not missed: {killed}");
-    // The file changes between the last crash and the next pass, too.
+    assert!(killed > 25, "the run must be hit, not missed: {killed}");
+    // The file changes between the last crash and the next run, too.
     w.source("carts", people(3)).source("trials", people(11));
     w.run(&["reconcile"]).expect(0);
     assert_eq!(sandbox.members("carts"), members(people(3)));
@@ -82,7 +82,7 @@ fn killed_at_every_request_before_and_after_it_is_done() {
             sandbox.faults("[]");
             // What hangs in the sandbox holds the cohort's lock until its connection is gone.
             w.source("carts", (440..1_000).map(|n| format!("user-{n}")));
-            until("a clean pass", || w.run(&args).code == 0);
+            until("a clean run", || w.run(&args).code == 0);
             let expected = members((440..1_000).map(|n| format!("user-{n}")));
             assert_eq!(sandbox.members("carts"), expected, "{action} {request}");
         }
@@ -110,7 +110,7 @@ cohorts:
 }
 
 #[test]
-fn a_killed_pass_is_in_the_history_as_interrupted() {
+fn a_killed_run_is_in_the_history_as_interrupted() {
     let (w, sandbox) = slow("");
     w.source("carts", users(10)).source("trials", users(10));
     sandbox.faults(r#"[{"on":"users","do":"hang"}]"#);

@@ -170,7 +170,7 @@ fn what_is_acknowledged_is_in_heap_once_kills_included() {
     let count: Value = serde_json::from_str(&sandbox.get("/_sandbox/heap/events/count").1).unwrap();
     assert_eq!(count["stored"], keys(&sandbox).len(), "each once");
     w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
-    // Nothing is left in the inbox, and a single pass finds nothing.
+    // Nothing is left in the inbox, and a single run finds nothing.
     let mut command = w.command(&["export"]);
     command.env("TEST_TOKEN", TOKEN).env("TEST_OLD_TOKEN", "old");
     run(command).expect(0).says(&["In step"]);

@@ -104,7 +104,7 @@ fn what_needs_a_person_is_said_first() {
         "did you mean `guard`?",
         "What needs a person",
         "removals held back: 3,228 of 5,200 members would leave (62.1%)",
-        "no good pass for 2 days; 24 hours is the limit",
+        "no good run for 2 days; 24 hours is the limit",
         "What goes on without you",
         "waits for Heap’s first sync",
         "syncline approve abandoned_checkout --plan sha256:d8d37183",

@@ -190,7 +190,7 @@ fn who_holds_the_state_is_told() {
     w.write("sync.yaml", w.read("sync.yaml").replace("timeout: 2s", "timeout: 60s"));
     w.source("carts", users(4));
     let mut busy = w.command(&["reconcile"]).spawn().unwrap();
-    until("a pass is under way", || w.run(&["status"]).stdout.contains("Held by"));
+    until("a run is under way", || w.run(&["status"]).stdout.contains("Held by"));
     until("its request is under way", || sandbox.requests()["users"] == 2);
     let told = w.run(&["doctor"]);
     busy.kill().unwrap();

@@ -318,7 +318,7 @@ fn spans_reach_a_collector() {
     let (mut socket, _) = collector.accept().unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let mut seen = Vec::new();
-    until("a pass is told", || {
+    until("a run is told", || {
         let mut chunk = [0; 4096];
         let len = socket.read(&mut chunk).unwrap_or(0);
         seen.extend_from_slice(&chunk[..len]);

@@ -66,7 +66,7 @@ fn requests(sandbox: &Sandbox) -> Value {
     serde_json::from_str(&sandbox.get("/_sandbox/heap/requests").1).unwrap()
 }
 
-/// All rejects of all passes.
+/// All rejects of all runs.
 fn rejects(w: &Workspace) -> Vec<Value> {
     let files = w.snapshot(".syncline/rejects");
     let lines = files.iter().flat_map(|(_, bytes)| std::str::from_utf8(bytes).unwrap().lines());
@@ -142,7 +142,7 @@ fn faults_and_kills_lose_nothing_and_double_nothing() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    assert!(killed > 8, "the pass must be hit: {killed}");
+    assert!(killed > 8, "the run must be hit: {killed}");
     w.run(&["export"]).expect(0);
     same(&keys(&sandbox), &ids);
     let told = count(&sandbox);
@@ -388,14 +388,14 @@ fn rejects_are_kept_for_their_time_and_leave_nothing_behind() {
         w.run(&["export"]).expect(0).says(&["1 time_in_future"]);
     };
     reject(1);
-    let pass = |name: &str| w.path(&format!(".syncline/rejects/{name}"));
+    let run = |name: &str| w.path(&format!(".syncline/rejects/{name}"));
     let (first, line) = w.snapshot(".syncline/rejects").remove(0);
     w.write(".syncline/rejects/20200101t000000000z-000000/exports.engagement.ndjson", line);
     std::fs::remove_file(first).unwrap();
     w.write(".syncline/rejects/20200102t000000000z-000000/carts.ndjson", "{}\n");
     reject(2);
-    assert!(!pass("20200101t000000000z-000000").exists());
-    assert!(pass("20200102t000000000z-000000/carts.ndjson").exists(), "they are of something else");
+    assert!(!run("20200101t000000000z-000000").exists());
+    assert!(run("20200102t000000000z-000000/carts.ndjson").exists(), "they are of something else");
     w.run(&["replay"]).expect(0).says(&["1 time_in_future"]);
 }
 

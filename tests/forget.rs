@@ -99,7 +99,7 @@ fn a_user_leaves_every_file_of_the_state() {
     );
     let paths: Vec<&str> =
         report["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap()).collect();
-    assert_eq!(paths.iter().filter(|path| path.starts_with("cohorts/carts/runs/")).count(), 2, "{paths:?}");
+    assert_eq!(paths.iter().filter(|path| path.starts_with("cohorts/carts/parts/")).count(), 2, "{paths:?}");
     assert_eq!(files_with(&w, CANARY), Vec::<String>::new());
     assert!(!files_with(&w, "user-9").is_empty(), "others stay");
     w.run(&["state", "verify"]).expect(0);

@@ -23,7 +23,7 @@ fn a_removal_that_braze_refuses_is_told_and_tried_again() {
     sandbox.faults(&holding("user-19", REFUSED));
     w.run(&["reconcile"])
         .expect(7)
-        .says(&["removed 1; 19 members", "1 member could not be removed; the next pass tries again"]);
+        .says(&["removed 1; 19 members", "1 member could not be removed; the next run tries again"]);
     sandbox.faults("[]");
     w.run(&["reconcile"]).expect(0).says(&["removed 1; 18 members"]);
     assert_eq!(sandbox.members("carts"), members(users(18)));
@@ -59,7 +59,7 @@ fn a_refusal_does_not_erase_an_earlier_doubt() {
     assert_eq!(sandbox.members("carts"), members(users(21)));
 }
 
-/// The same within one pass: one attempt is taken without an answer, and the next is refused.
+/// The same within one run: one attempt is taken without an answer, and the next is refused.
 #[test]
 fn a_refusal_after_a_lost_answer_leaves_the_member_in_doubt() {
     let (w, sandbox) = ready(1);
@@ -242,7 +242,7 @@ fn who_was_refused_does_not_keep_a_protected_cohort_from_being_empty() {
     assert_eq!(sandbox.members("carts").len(), 3);
 }
 
-/// What enters while removals are withheld must not make their share small enough for the next pass.
+/// What enters while removals are withheld must not make their share small enough for the next run.
 #[test]
 fn a_refusal_is_not_overcome_by_waiting() {
     let (w, sandbox) = ready(100);

@@ -1,5 +1,5 @@
 //! Random lives of people: anonymous, named by aliases and ids, made known late, identified, merged, deleted, entering
-//! and leaving, with faults on the way. After passes that settle everything Braze holds whom it should: those who are
+//! and leaving, with faults on the way. After runs that settle everything Braze holds whom it should: those who are
 //! desired and whom it knows.
 
 use std::collections::BTreeSet;
@@ -67,9 +67,9 @@ struct World {
     sandbox: Sandbox,
     lives: Vec<Life>,
     by_attribute: bool,
-    /// What has come to light since the last pass: who is whose.
+    /// What has come to light since the last run: who is whose.
     learned: BTreeSet<usize>,
-    /// Those who have logged in, which only comes to light after the next pass: nobody can tell where they are then.
+    /// Those who have logged in, which only comes to light after the next run: nobody can tell where they are then.
     late: BTreeSet<usize>,
 }
 
@@ -269,7 +269,7 @@ impl World {
         all.map(|(at, life)| format!("\n{at}: {life:?}")).collect()
     }
 
-    /// Passes that meet faults, and then as many as it takes until nothing is left to do.
+    /// Runs that meet faults, and then as many as it takes until nothing is left to do.
     fn settle(&self, chance: &mut Chance, told: &str) {
         let on = if self.by_attribute { "users_track" } else { "users" };
         let faults = [json!("lose_answer"), json!({ "status": 503 }), json!("reset")];

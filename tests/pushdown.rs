@@ -71,17 +71,17 @@ impl Case {
 
     /// The same, then applies it.
     #[track_caller]
-    fn pass(&self) -> Value {
+    fn run(&self) -> Value {
         let told = self.same();
         let done = self.w.run(&["reconcile", "--format", "json"]).json();
         assert_eq!(cohort(&done)["pushdown"]["table_error"], Value::Null, "{done:#}");
         told
     }
 
-    /// As with [`Self::pass`]; whoever should be in the cohort is.
+    /// As with [`Self::run`]; whoever should be in the cohort is.
     #[track_caller]
-    fn whole_pass(&self) -> Value {
-        let told = self.pass();
+    fn whole_run(&self) -> Value {
+        let told = self.run();
         self.asks("local");
         assert_eq!(self.w.run(&["plan", "--format", "json"]).expect(0).json()["result"], "in_step");
         self.asks("pushdown");
@@ -99,7 +99,7 @@ impl Case {
 fn only_what_differs_comes_over_the_wire() {
     let Some(case) = case(OWNER, "table: carts", ONE) else { return };
     case.server.sql("create table carts as select 'user-' || n as identity from generate_series(0, 9999) n");
-    let first = case.pass();
+    let first = case.run();
     assert_eq!(first["used"], false, "{first}");
     assert_eq!(case.server.sql(&format!("select count(*) from {}", case.table())).trim(), "10000");
     let second = case.same();
@@ -109,21 +109,21 @@ fn only_what_differs_comes_over_the_wire() {
         case.server.sql("select pg_stat_force_next_flush(), sum(n_tup_ins + n_tup_del) from pg_stat_user_tables where schemaname = 'syncline'")
     };
     let before = written(&case);
-    case.pass();
+    case.run();
     assert_eq!(written(&case), before);
     case.server.sql(
         "delete from carts where identity in (select 'user-' || n from generate_series(0, 99) n);
          insert into carts select 'new-' || n from generate_series(0, 99) n",
     );
-    let third = case.pass();
+    let third = case.run();
     assert_eq!((&third["keys_read"], &third["rows"]), (&200.into(), &10_000.into()), "{third}");
     case.w.run(&["plan"]).expect(0).says(&["pushdown: 0 of 10,000 rows came over the wire"]);
     // So much is changed that the runs of the record are merged, which changes nobody.
     let oid = || case.server.sql(&format!("select '{}'::regclass::oid", case.table()));
     let before = oid();
     case.server.sql("update carts set identity = 'late-' || identity where identity like '%2' or identity like '%3' or identity like '%4'");
-    case.pass();
-    let merged = case.whole_pass();
+    case.run();
+    let merged = case.whole_run();
     assert_eq!((&merged["used"], &merged["keys_read"]), (&true.into(), &0.into()), "{merged}");
     assert_eq!(oid(), before, "it was brought up to date, and not made again");
     assert_eq!(case.sandbox.members("carts").len(), 10_000);
@@ -167,7 +167,7 @@ fn whatever_is_in_the_rows_it_comes_out_as_read_here() {
             4 => r#"[{ "on": "users", "times": 0, "do": "lose_answer" }]"#,
             _ => "[]",
         });
-        let told = if seed < 5 { case.pass() } else { case.whole_pass() };
+        let told = if seed < 5 { case.run() } else { case.whole_run() };
         used += u64::from(told["used"] == true);
         let (rows, read) = (told["rows"].as_u64(), told["keys_read"].as_u64());
         assert!(told["used"] == false || (rows == Some(3000) && read < rows), "{told}");
@@ -190,9 +190,9 @@ fn numbers_uuids_and_bytes_come_out_as_read_here() {
             "drop table if exists carts;
              create table carts as select ({value})::{kind} as identity from generate_series(0, 99) n"
         ));
-        case.pass();
+        case.run();
         case.server.sql("insert into carts select * from carts limit 7; delete from carts where ctid in (select ctid from carts limit 10)");
-        let told = case.pass();
+        let told = case.run();
         assert_eq!(told["used"], used, "{kind}: {told}");
         assert!(used || told["why"].as_str().unwrap().contains("holds bytes"), "{told}");
     }
@@ -204,9 +204,9 @@ fn values_of_a_query_keep_their_numbers_and_a_query_may_be_anything() {
     let Some(case) = case(OWNER, source, ONE) else { return };
     case.server
         .sql("create table carts as select n, 'user-' || n as identity from generate_series(0, 999) n");
-    case.pass();
+    case.run();
     case.server.sql("update carts set n = n + 100 where n < 500");
-    assert_eq!(case.pass()["used"], true);
+    assert_eq!(case.run()["used"], true);
     // A query that names other columns, or would write, is told as ever.
     let w = &case.w;
     case.write(OWNER, "query: \"select 1 as identify\"", "pushdown");
@@ -224,7 +224,7 @@ fn values_of_a_query_keep_their_numbers_and_a_query_may_be_anything() {
 fn a_table_that_is_lost_stale_or_edited_is_noticed_and_built_again() {
     let Some(case) = case(OWNER, "table: carts", ONE) else { return };
     case.server.sql("create table carts as select 'user-' || n as identity from generate_series(0, 999) n");
-    case.pass();
+    case.run();
     let w = &case.w;
     let table = case.table();
     let sql = |text: String| drop(case.server.sql(&text));
@@ -253,19 +253,19 @@ fn a_table_that_is_lost_stale_or_edited_is_noticed_and_built_again() {
         case.server.sql(&format!(
             "insert into carts values ('late-{at}'); delete from carts where identity = 'user-{at}'"
         ));
-        let told = case.pass();
+        let told = case.run();
         assert_eq!(told["used"], false, "{what}: {told}");
         assert!(told["why"].as_str().unwrap().contains(why), "{what}: {told}");
         w.run(&["plan"]).expect(0).says(&["pushdown: 0 of 1,000 rows"]);
         assert_eq!(case.table(), table, "{what}");
     }
-    // A pass that does not know of the table moves the record on, and takes the table away.
+    // A run that does not know of the table moves the record on, and takes the table away.
     case.write(OWNER, "table: carts", "local");
     case.server.sql("insert into carts values ('unseen')");
     w.run(&["reconcile"]).expect(0).says(&["added 1"]);
     assert_eq!(case.table(), "", "nobody is left in a table that nobody keeps");
     case.write(OWNER, "table: carts", "pushdown");
-    assert_eq!(case.pass()["used"], false);
+    assert_eq!(case.run()["used"], false);
     assert_eq!(case.same()["used"], true);
 }
 
@@ -286,23 +286,23 @@ fn whoever_may_not_write_reads_in_full_and_is_told() {
     assert_eq!(sandbox.members("carts").len(), 100);
     case.server.sql("grant usage, create on schema syncline to reader");
     w.run(&["doctor"]).expect(0).says(&["tables of members can be kept in schema `syncline`"]);
-    assert_eq!(case.pass()["used"], false);
+    assert_eq!(case.run()["used"], false);
     assert_eq!(case.same()["used"], true);
     // A schema that is not there is made by whoever may.
     case.server.sql("drop schema syncline cascade");
     w.run(&["doctor"]).expect(11).says(&["create schema \"syncline\" authorization \"reader\""]);
     case.server.sql("grant create on database postgres to reader");
     w.run(&["doctor"]).expect(0);
-    case.pass();
+    case.run();
     assert_eq!(case.same()["used"], true);
 }
 
 /// Whoever comes between the table and the note of it, or between the record and both, leaves nothing that is trusted.
 #[test]
-fn killed_before_the_table_is_written_the_next_pass_is_right() {
+fn killed_before_the_table_is_written_the_next_run_is_right() {
     let Some(case) = case(OWNER, "table: carts", ONE) else { return };
     case.server.sql("create table carts as select 'user-' || n as identity from generate_series(0, 999) n");
-    case.pass();
+    case.run();
     let table = case.table();
     case.server.sql("delete from carts where identity like '%9'; insert into carts select 'new-' || n from generate_series(0, 9) n");
     // The table cannot be written while somebody else holds it.
@@ -320,10 +320,10 @@ fn killed_before_the_table_is_written_the_next_pass_is_right() {
     until("it is held", || {
         waits("query like '%pg_sleep(60)' and state = 'active' and wait_event = 'PgSleep'")
     });
-    let mut pass = case.w.command(&["reconcile"]).stdout(std::process::Stdio::null()).spawn().unwrap();
-    until("the pass waits for it", || waits("application_name = 'syncline' and wait_event_type = 'Lock'"));
-    pass.kill().unwrap();
-    pass.wait().unwrap();
+    let mut run = case.w.command(&["reconcile"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    until("the run waits for it", || waits("application_name = 'syncline' and wait_event_type = 'Lock'"));
+    run.kill().unwrap();
+    run.wait().unwrap();
     psql.kill().unwrap();
     psql.wait().unwrap();
     case.server.sql("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and datname = 'postgres'");
@@ -337,39 +337,39 @@ fn killed_before_the_table_is_written_the_next_pass_is_right() {
         ),
         "it was killed after it had sent"
     );
-    let told = case.pass();
+    let told = case.run();
     assert!(told["used"] == false && told["why"].as_str().unwrap().contains("of version"), "{told}");
     case.server.sql("insert into carts values ('last')");
-    assert_eq!(case.pass()["keys_read"], 1);
+    assert_eq!(case.run()["keys_read"], 1);
     // Killed after the table was written, and before the note of it was.
     let notes = case.w.snapshot(".syncline/pushdown");
     case.server.sql("insert into carts values ('later'); delete from carts where identity = 'last'");
-    assert_eq!(case.pass()["keys_read"], 2);
+    assert_eq!(case.run()["keys_read"], 2);
     std::fs::remove_dir_all(case.w.path(".syncline/pushdown")).unwrap();
     for (path, bytes) in notes {
         case.w.write(path.strip_prefix(case.w.path("")).unwrap().to_str().unwrap(), bytes);
     }
-    let told = case.whole_pass();
+    let told = case.whole_run();
     assert!(told["used"] == false && told["why"].as_str().unwrap().contains("of version"), "{told}");
-    assert_eq!(case.whole_pass()["used"], true);
+    assert_eq!(case.whole_run()["used"], true);
 }
 
 #[test]
 fn whoever_is_erased_is_in_no_table_once_they_are_in_no_record() {
     let Some(case) = case(OWNER, "table: carts", ONE) else { return };
     case.server.sql("create table carts as select 'user-' || n as identity from generate_series(0, 99) n");
-    case.pass();
+    case.run();
     let table = case.table();
     case.w.run(&["forget", "user-7"]).expect(6).says(&["a member of cohort carts"]);
     case.server.sql("delete from carts where identity = 'user-7'");
-    case.pass();
+    case.run();
     assert_eq!(
         case.server.sql(&format!("select count(*) from {table} where member like '%user-7'")).trim(),
         "0"
     );
     let said = case.w.run(&["forget", "user-7"]).expect(0).says(&["of recorded memberships"]);
     assert!(!said.stdout.contains(&table));
-    assert_eq!(case.pass()["used"], true, "the table is as good as before");
+    assert_eq!(case.run()["used"], true, "the table is as good as before");
     // A cohort that goes takes its table along.
     let text = config(
         &case.sandbox.url,
@@ -391,12 +391,12 @@ fn owners_that_become_known_move_their_devices() {
         "create table carts as select case when n % 2 = 0 then 'u' || n end as identity, 'd' || n as device
          from generate_series(0, 99) n",
     );
-    case.pass();
+    case.run();
     assert_eq!(case.same()["keys_read"], 0);
     case.w.write("who.csv", "id,device\nu1,d1\nu2,d3\nu500,d5\n");
     let import = ["identity", "import", "who.csv", "--external-id", "id", "--device-id", "device"];
     case.w.run(&import).expect(0);
-    let told = case.whole_pass();
+    let told = case.whole_run();
     assert_eq!((&told["used"], &told["keys_read"]), (&true.into(), &100.into()), "{told}");
     let found = case.sandbox.members("carts");
     for (who, is_there) in [("u1", true), ("u500", true)] {
@@ -406,7 +406,7 @@ fn owners_that_become_known_move_their_devices() {
         !found.contains("device_id d1") && !found.contains("device_id d3") && found.contains("device_id d7")
     );
     case.server.sql("insert into carts values (null, 'd1001'), ('u1', 'd1')");
-    assert_eq!(case.whole_pass()["used"], true);
+    assert_eq!(case.whole_run()["used"], true);
 }
 
 #[test]
@@ -420,9 +420,9 @@ fn properties_are_read_and_a_move_goes_all_the_way() {
     case.server.sql(
         "create table carts as select 'user-' || n as identity, n as cart_total from generate_series(0, 9) n",
     );
-    case.pass();
+    case.run();
     case.server.sql("insert into carts values ('user-77', 770)");
-    assert_eq!(case.pass()["keys_read"], 1);
+    assert_eq!(case.run()["keys_read"], 1);
     let sends: Value = serde_json::from_str(&case.sandbox.get("/_sandbox/sends").1).unwrap();
     assert_eq!(sends[0]["recipients"][0]["trigger_properties"], json!({ "total": "770" }));
     // By the other way of delivery, and with a device that is not reached by it.
@@ -431,11 +431,11 @@ fn properties_are_read_and_a_move_goes_all_the_way() {
     case.rules = rules;
     case.asks("pushdown");
     case.server.sql("insert into carts values (null, 771)");
-    assert_eq!(case.pass(), Value::Null, "nobody is compared while everybody leaves");
+    assert_eq!(case.run(), Value::Null, "nobody is compared while everybody leaves");
     assert_eq!(case.sandbox.members("carts").len(), 0);
-    case.pass();
+    case.run();
     case.server.sql("insert into carts values ('user-78', 780), (null, 772)");
-    let told = case.pass();
+    let told = case.run();
     assert_eq!((&told["used"], &told["keys_read"]), (&true.into(), &3.into()), "{told}");
     let (_, there) = case.sandbox.get("/_sandbox/attributes/syncline_cohorts/carts");
     assert_eq!(there.lines().count(), 11, "attributes make nobody whom Braze does not know: {there}");

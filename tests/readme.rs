@@ -15,17 +15,17 @@ fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
     text.split(&opening).skip(1).map(|rest| rest.split("\n```").next().unwrap()).collect()
 }
 
-/// Pass names and times differ from run to run, and so does the number of a version: one more is written
+/// Run names and times differ from run to run, and so does the number of a version: one more is written
 /// when a source that was too fresh to be known by its times has aged.
 fn normal(text: &str) -> String {
     let (mut out, mut after_version) = (String::new(), false);
     for word in text.split_inclusive([' ', '/', '\n']) {
         let bare = word.trim_end_matches([' ', '/', '\n']);
-        let is_pass = bare.len() == 26 && bare.as_bytes()[8] == b't' && bare.as_bytes()[19] == b'-';
+        let is_run = bare.len() == 26 && bare.as_bytes()[8] == b't' && bare.as_bytes()[19] == b'-';
         let is_time = bare.len() == 24 && bare.ends_with('Z') && bare.as_bytes()[10] == b'T';
         let is_version = after_version && bare.parse::<u64>().is_ok();
         after_version = bare == "version";
-        out.push_str(if is_version || is_pass || is_time { "<when>" } else { bare });
+        out.push_str(if is_version || is_run || is_time { "<when>" } else { bare });
         out.push_str(&word[bare.len()..]);
     }
     out

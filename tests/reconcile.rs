@@ -214,7 +214,7 @@ fn the_runs_are_parquet_and_private() {
         }
     }
     assert_eq!(fs::metadata(w.path(".syncline")).unwrap().permissions().mode() & 0o777, 0o700);
-    assert!(state.iter().any(|(path, _)| path.to_string_lossy().contains("/runs/")));
+    assert!(state.iter().any(|(path, _)| path.to_string_lossy().contains("/parts/")));
 }
 
 #[test]

@@ -29,8 +29,8 @@ fn files(folder: &std::path::Path) -> usize {
 
 fn history(w: &Workspace) -> Vec<String> {
     let shown = w.run(&["history", "--limit", "1000", "--format", "json"]).expect(0).json();
-    let passes = shown["passes"].as_array().unwrap().clone();
-    passes.iter().map(|pass| pass["pass"].as_str().unwrap().to_owned()).collect()
+    let runs = shown["runs"].as_array().unwrap().clone();
+    runs.iter().map(|run| run["run"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn the_newest_runs_are_read_without_the_older_days() {
     w.run(&["status"]).expect(0);
     w.run(&["reconcile"]).expect(0);
     // Parts of a first run that was killed before its first version.
-    w.write(".syncline/cohorts/other/runs/0.parquet", "");
+    w.write(".syncline/cohorts/other/parts/0.parquet", "");
     let config = w.read("sync.yaml");
     w.write("sync.yaml", config + &cohort_entry("other", "")).source("other", users(2));
     w.run(&["plan"]).expect(0).says(&["other"]);

@@ -328,7 +328,7 @@ fn a_finding_quotes_the_last_check_that_saw_its_evidence() {
 }
 
 #[test]
-fn trouble_that_passes_is_waited_out() {
+fn trouble_that_runs_is_waited_out() {
     let world = World::new();
     world.sandbox.faults(
         r#"[{"on": "segments_list", "do": {"status": 503}}, {"on": "segments_details", "do": "reset"},

@@ -24,10 +24,10 @@ fn whoever_takes_over_goes_by_the_config_of_now() {
     let second = Watch::from_command(&mut w.command(&["watch"]));
     until("it stands by", || second.get("/readyz").body.contains("standing by"));
     let named = |name: &str| sandbox.names().contains(&("carts".to_owned(), name.to_owned()));
-    let passes = || first.metric("syncline_pass_duration_seconds_count");
-    let passed = passes();
+    let runs = || first.metric("syncline_run_duration_seconds_count");
+    let passed = runs();
     w.replace("sync.yaml", &w.read("sync.yaml").replace("name: Carts", "name: Full carts"));
-    until("the first has told the name", || named("Full carts") && passes() > passed);
+    until("the first has told the name", || named("Full carts") && runs() > passed);
     until("the second knows of it", || second.ready()["config_digest"] == first.ready()["config_digest"]);
     let names = || sandbox.requests()["names"].as_u64().unwrap();
     let before = names();
@@ -63,7 +63,7 @@ impl Line {
                 let back = (far.try_clone().unwrap(), near.try_clone().unwrap());
                 for (from, to) in [(near, far), back] {
                     let is = Arc::clone(&is);
-                    std::thread::spawn(move || pass_on(from, to, &is));
+                    std::thread::spawn(move || run_on(from, to, &is));
                 }
             }
         });
@@ -75,7 +75,7 @@ impl Line {
     }
 }
 
-fn pass_on(mut from: TcpStream, mut to: TcpStream, is: &AtomicU8) {
+fn run_on(mut from: TcpStream, mut to: TcpStream, is: &AtomicU8) {
     let mut chunk = [0; 16 << 10];
     while let Ok(len @ 1..) = from.read(&mut chunk) {
         while is.load(Relaxed) == HELD {

@@ -52,7 +52,7 @@ fn a_state_in_a_bucket_is_as_good_as_one_in_a_folder() {
     go(&w, &["state", "ls"]).expect(0).says(&["2,550 members", "held by nobody"]);
     go(&w, &["state", "verify"]).expect(0).says(&["Whole: 1 cohort"]);
     go(&w, &["state", "gc", "--dry-run"]).expect(0).says(&["0 files would be removed"]);
-    // The rejects of a pass, which grow in parts there.
+    // The rejects of a run, which grow in parts there.
     w.write("carts.csv", csv(users(2_600).skip(50)) + "null\n");
     let report = go(&w, &["reconcile", "--format", "json"]).expect(0).json();
     let file = report["cohorts"][0]["rejects_file"].as_str().unwrap().to_owned();
@@ -73,7 +73,7 @@ fn the_bucket_says_no_and_the_program_says_why_without_its_secret() {
     assert_eq!(sandbox.writes(), 0);
 }
 
-/// Starts a pass that cannot end, and waits until it has begun to send.
+/// Starts a run that cannot end, and waits until it has begun to send.
 fn stuck(w: &Workspace, sandbox: &Sandbox) -> Child {
     sandbox.faults(r#"[{"on":"users","times":0,"do":"hang"}]"#);
     let mut command = command(w, &["reconcile"]);
@@ -232,7 +232,7 @@ fn a_store_that_cannot_keep_writers_apart_is_refused() {
     assert_eq!(sandbox.writes(), 0);
 }
 
-/// Fails a pass at every step of writing the state, one after the other, until it gets through.
+/// Fails a run at every step of writing the state, one after the other, until it gets through.
 fn walk(how: &str, fresh: bool) {
     let sandbox = Sandbox::start();
     let mut w = Workspace::new();
@@ -271,22 +271,22 @@ fn walk(how: &str, fresh: bool) {
 }
 
 #[test]
-fn a_full_disk_at_every_step_of_a_pass() {
+fn a_full_disk_at_every_step_of_a_run() {
     walk("full", false);
 }
 
 #[test]
-fn death_at_every_step_of_a_pass() {
+fn death_at_every_step_of_a_run() {
     walk("die", false);
 }
 
 #[test]
-fn a_full_disk_at_every_step_of_the_first_pass() {
+fn a_full_disk_at_every_step_of_the_first_run() {
     walk("full", true);
 }
 
 #[test]
-fn death_at_every_step_of_the_first_pass() {
+fn death_at_every_step_of_the_first_run() {
     walk("die", true);
 }
 
@@ -306,7 +306,7 @@ fn what_nobody_needs_is_shown_first_and_goes_then() {
     w.run(&["reconcile"]).expect(0);
     w.source("carts", users(60).skip(5));
     w.run(&["reconcile"]).expect(0);
-    w.write(".syncline/cohorts/carts/runs/.syncline-tmp-crashed", "half a run");
+    w.write(".syncline/cohorts/carts/parts/.syncline-tmp-crashed", "half a run");
     w.run(&["state", "gc", "--dry-run"]).expect(0).says(&["0 files would be removed"]);
     age(&w, ".syncline/cohorts");
     let before = w.snapshot(".syncline/cohorts");
@@ -407,9 +407,9 @@ fn nothing_in_a_bucket_that_is_not_ours_goes() {
     go(&w, &["state", "verify"]).expect(0);
 }
 
-/// A pass that is killed in a bucket has left its journal there.
+/// A run that is killed in a bucket has left its journal there.
 #[test]
-fn a_killed_pass_is_in_the_history_of_a_bucket() {
+fn a_killed_run_is_in_the_history_of_a_bucket() {
     let Some(s3) = S3::start() else { return };
     let (w, sandbox) = in_bucket(&s3, "2s", 50);
     let mut holder = stuck(&w, &sandbox);
@@ -479,7 +479,7 @@ fn cohorts_take_turns() {
     w.source("large", users(1_000)).source("small", users(20)).source("tiny", users(10));
     w.run(&["reconcile"]).expect(0);
     let history = w.run(&["history", "--format", "json"]).json();
-    let finished: Vec<&str> = history["passes"][0]["entries"]
+    let finished: Vec<&str> = history["runs"][0]["entries"]
         .as_array()
         .unwrap()
         .iter()

@@ -120,10 +120,10 @@ fn a_crash_after_asking_loses_nobody() {
     config(&w, &sandbox, "    preflight: { retry_unknown: 1ms }\n");
     sandbox.faults(r#"[{"on": "users", "do": "hang_after"}]"#);
     w.source("carts", users(12));
-    let mut pass = w.command(&["reconcile"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut run = w.command(&["reconcile"]).stderr(std::process::Stdio::null()).spawn().unwrap();
     until("they are sent", || sandbox.members("carts").len() == 10);
-    pass.kill().unwrap();
-    pass.wait().unwrap();
+    run.kill().unwrap();
+    run.wait().unwrap();
     introduce(&sandbox, users(12));
     (0..3).for_each(|_| drop(w.run(&["reconcile"])));
     assert_eq!(sandbox.members("carts"), members(users(12)));

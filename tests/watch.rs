@@ -49,13 +49,13 @@ fn a_changed_config_is_diffed_and_a_bad_one_changes_nothing() {
     w.source("carts", users(50)).source("trials", users(20)).source("late", users(5));
     let watch = Watch::start(&w);
     watch.until_in_step();
-    let before = watch.metric("syncline_pass_duration_seconds_count");
+    let before = watch.metric("syncline_run_duration_seconds_count");
     let config = w.read("sync.yaml");
     w.replace("sync.yaml", &config.replace("name: Carts", "name: Full carts"));
     until("the name is told", || sandbox.names().contains(&("carts".to_owned(), "Full carts".to_owned())));
-    let passes = || watch.metric("syncline_pass_duration_seconds_count");
-    until("the pass has ended", || passes() > before);
-    assert_eq!(passes(), before + 1.0, "only what changed");
+    let runs = || watch.metric("syncline_run_duration_seconds_count");
+    until("the run has ended", || runs() > before);
+    assert_eq!(runs(), before + 1.0, "only what changed");
     // Neither text that is no YAML nor a key that means nothing.
     for bad in ["version: 1\ncohorts: [", &config.replace("version: 1", "version: 1\nnonsense: 1")] {
         w.replace("sync.yaml", bad);
@@ -274,8 +274,8 @@ fn a_schedule_looks_without_being_told() {
     w.source("carts", users(5));
     let watch = Watch::start(&w);
     watch.until_in_step();
-    let passes = watch.metric("syncline_pass_duration_seconds_count");
-    until("it has looked again", || watch.metric("syncline_pass_duration_seconds_count") >= passes + 2.0);
+    let runs = watch.metric("syncline_run_duration_seconds_count");
+    until("it has looked again", || watch.metric("syncline_run_duration_seconds_count") >= runs + 2.0);
     assert_eq!(sandbox.writes(), 2, "and there was nothing to do");
 }
 
@@ -285,10 +285,10 @@ fn a_changed_schedule_holds_from_now_on() {
     w.source("carts", users(5));
     let watch = Watch::start(&w);
     watch.until_in_step();
-    let passes = || watch.metric("syncline_pass_duration_seconds_count");
-    let before = passes();
+    let runs = || watch.metric("syncline_run_duration_seconds_count");
+    let before = runs();
     w.replace("sync.yaml", &w.read("sync.yaml").replace("24h", "1s"));
-    until("it looks again and again", || passes() >= before + 3.0);
+    until("it looks again and again", || runs() >= before + 3.0);
 }
 
 /// The same thing is refused and approved twice, as when an export comes empty every other day.
@@ -318,9 +318,9 @@ fn what_stays_refused_is_written_down_once() {
     watch.until_in_step();
     w.source("carts", users(10));
     until("it is refused", || watch.ready()["not_in_step"]["carts"] == "refused");
-    let passes = || watch.metric("syncline_pass_duration_seconds_count");
-    let (before, journal) = (passes(), w.snapshot(".syncline/journal").len());
-    until("it has looked again", || passes() >= before + 3.0);
+    let runs = || watch.metric("syncline_run_duration_seconds_count");
+    let (before, journal) = (runs(), w.snapshot(".syncline/journal").len());
+    until("it has looked again", || runs() >= before + 3.0);
     assert_eq!(w.snapshot(".syncline/journal").len(), journal);
     assert_eq!(watch.ready()["not_in_step"]["carts"], "refused");
     // More people may leave by now, and that is told.

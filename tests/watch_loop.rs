@@ -197,8 +197,8 @@ impl Barred {
                     drop(gate.1.wait_while(shut, |gate| !gate.is_open).unwrap());
                     let to = TcpStream::connect(to).unwrap();
                     let back = (to.try_clone().unwrap(), from.try_clone().unwrap());
-                    std::thread::spawn(move || pass_on(back.0, back.1));
-                    pass_on(from, to);
+                    std::thread::spawn(move || run_on(back.0, back.1));
+                    run_on(from, to);
                 });
             }
         });
@@ -215,7 +215,7 @@ impl Barred {
     }
 }
 
-fn pass_on(mut from: TcpStream, mut to: TcpStream) {
+fn run_on(mut from: TcpStream, mut to: TcpStream) {
     let _ = copy(&mut from, &mut to);
     let _ = to.shutdown(Shutdown::Write);
 }

@@ -163,7 +163,7 @@ fn a_segment_that_nobody_declared_is_kept_and_can_be_declared_later() {
     scene.w.replace("sync.yaml", &config_of(&scene.sandbox.url, &[("free", 7), ("paying", 8)], ""));
     scene.until_true("paying", 8);
     drop(watch);
-    // Without `watch`, a pass goes by what is known.
+    // Without `watch`, a run goes by what is known.
     let typo = config_of(&scene.sandbox.url, &[("paying", 9)], "");
     scene.w.write("sync.yaml", typo);
     scene.w.run(&["plan", "paying"]).expect(0).says(&[

@@ -141,7 +141,7 @@ fn output_that_is_lost_is_an_error() {
     }
     let (code, said) = full(&["reconcile"]);
     assert!(
-        code == Some(1) && said.contains("the pass is done, but its report could not be written"),
+        code == Some(1) && said.contains("the run is done, but its report could not be written"),
         "{said}"
     );
     assert_eq!(sandbox.members("carts"), members(users(3)));
@@ -151,19 +151,19 @@ fn output_that_is_lost_is_an_error() {
 }
 
 #[test]
-fn one_v_tells_of_passes_cohorts_and_retries() {
+fn one_v_tells_of_runs_cohorts_and_retries() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts", "trials"], "").source("carts", users(3));
     sandbox.faults(r#"[{"on":"users","times":2,"do":{"status":503}}]"#);
     let said = w.run(&["reconcile", "-v"]).expect(1).stderr;
     for (text, times) in [
-        ("the pass begins", 1),
+        ("the run begins", 1),
         ("planned cohort=carts adds=3 removes=0", 1),
         ("not planned cohort=trials", 1),
         ("braze: status 503, attempt 1 of 4, again in 0.0 s", 1),
         ("braze: status 503, attempt 2 of 4, again in", 1),
         ("applied cohort=carts added=3", 1),
-        ("the pass ends", 1),
+        ("the run ends", 1),
         ("INFO", 7),
         ("user-", 0),
     ] {
@@ -212,7 +212,7 @@ fn history_is_in_the_order_of_time() {
     let name = journal.strip_prefix(w.path("")).unwrap().to_str().unwrap();
     w.write(name, format!("{text}{last}\n"));
     let history = w.run(&["history", "--format", "json"]).expect(0).json();
-    let times: Vec<String> = history["passes"][0]["entries"]
+    let times: Vec<String> = history["runs"][0]["entries"]
         .as_array()
         .unwrap()
         .iter()

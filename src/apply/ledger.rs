@@ -195,7 +195,7 @@ impl<'a> Ledger<'a> {
 
     fn commit(&mut self) -> Result<(), StateError> {
         let now = self.context.clock.now();
-        self.version.pass = self.context.pass.as_str().into();
+        self.version.run = self.context.run.as_str().into();
         self.version.written_at = now;
         self.version.in_doubt = self.in_doubt() + self.other_doubt;
         // A number that was not taken is tried again: versions have no gaps.

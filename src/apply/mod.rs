@@ -55,10 +55,10 @@ pub struct Context<'a> {
     pub settle_again_after: Duration,
     /// The store.
     pub state: &'a StateWriter,
-    /// The pass's journal.
+    /// The run's journal.
     pub journal: &'a Journal,
-    /// The pass.
-    pub pass: &'a PassId,
+    /// The run.
+    pub run: &'a PassId,
     /// The time.
     pub clock: Clock,
     /// Who watches.

@@ -3,7 +3,7 @@
 //! What an answer means is settled here and nowhere else (Braze, "Partner cohort import" and "API
 //! errors"): 400 and 413 halve the batch until the offender is alone; 423, 429, 5xx and silence are
 //! tried again, since adding and removing are set operations; 401 and what nobody expected end the
-//! workspace's pass.
+//! workspace's run.
 //!
 //! A 400 for a single identifier is that identifier's fault only if Braze takes others: until it has, the
 //! identifier is a suspect, and stays in doubt.
@@ -354,7 +354,7 @@ struct Part {
 
 /// Why there is no verdict yet.
 enum Trouble {
-    /// It may pass.
+    /// It may run.
     Passing(Halt),
     /// It will not.
     Final(Halt),

@@ -39,7 +39,7 @@ impl Again {
     }
 
     /// With what `plan` and `reconcile` were asked.
-    pub(super) fn pass(mut self, args: &PassArgs, saved: Option<&PathBuf>) -> Self {
+    pub(super) fn run(mut self, args: &PassArgs, saved: Option<&PathBuf>) -> Self {
         let ceilings = |op, list: &[(CohortId, u64)]| {
             list.iter().map(|(id, number)| (op, id.clone(), *number)).collect::<Vec<_>>()
         };
@@ -84,7 +84,7 @@ impl Again {
         words.join(" ")
     }
 
-    /// Whether the pass has a saved plan.
+    /// Whether the run has a saved plan.
     pub(super) fn is_saved(&self) -> bool {
         self.saved.is_some()
     }

@@ -55,7 +55,7 @@ pub(super) enum Command {
     Validate(FormatArgs),
     /// Show what `reconcile` would do; changes nothing
     Plan(PlanArgs),
-    /// Do it: one pass over all cohorts and exports
+    /// Do it: one run over all cohorts and exports
     Reconcile(ReconcileArgs),
     /// Keep everything in step, on a server, until told to stop
     Watch,
@@ -69,9 +69,9 @@ pub(super) enum Command {
     Doctor(FormatArgs),
     /// Show what Braze has accepted so far, by the record
     Status(FormatArgs),
-    /// Show what earlier passes did
+    /// Show what earlier runs did
     History(HistoryArgs),
-    /// Send engagement events to Heap: one pass over all exports
+    /// Send engagement events to Heap: one run over all exports
     Export(ExportArgs),
     /// Send rejects once more, or the events of some days; shows them first
     Replay(ReplayArgs),
@@ -81,7 +81,7 @@ pub(super) enum Command {
     Forget(ForgetArgs),
     /// Send a cohort again by its record, adds and removes; shows first what that costs
     Resync(ResyncArgs),
-    /// Let exactly this plan of a cohort pass, although the guard refuses it
+    /// Let exactly this plan of a cohort run, although the guard refuses it
     Approve(ApproveArgs),
     /// Look at the state: what is held, whether it is whole, what nobody needs any more
     State(StateArgs),
@@ -213,7 +213,7 @@ pub(super) struct PassArgs {
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
     #[command(flatten)]
-    pub(super) pass: PassArgs,
+    pub(super) run: PassArgs,
     /// How the plan is written to stdout
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: PlanFormat,
@@ -231,7 +231,7 @@ pub(super) struct PlanArgs {
 #[derive(Debug, Args)]
 pub(super) struct ReconcileArgs {
     #[command(flatten)]
-    pub(super) pass: PassArgs,
+    pub(super) run: PassArgs,
     /// How the report is written to stdout
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: Format,
@@ -255,7 +255,7 @@ pub(super) struct CheckArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct HistoryArgs {
-    /// How many passes, newest first
+    /// How many runs, newest first
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     pub(super) limit: usize,
     /// How the history is written to stdout
@@ -281,7 +281,7 @@ pub(super) struct ExportArgs {
     /// Only these exports
     #[arg(value_name = "EXPORT", value_parser = export)]
     pub(super) exports: Vec<ExportId>,
-    /// Only files of this day and later: `2026-11-01`; the others are left to other passes
+    /// Only files of this day and later: `2026-11-01`; the others are left to other runs
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(super) since: Option<Timestamp>,
     /// Only files of days before this

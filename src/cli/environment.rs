@@ -67,7 +67,7 @@ pub(super) fn random() -> u64 {
     getrandom::u64().unwrap_or_else(|_| clock().now().as_microsecond().unsigned_abs())
 }
 
-/// A name for a pass that begins now.
-pub(super) fn new_pass() -> PassId {
+/// A name for a run that begins now.
+pub(super) fn new_run() -> PassId {
     PassId::new(clock().now(), random())
 }

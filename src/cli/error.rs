@@ -110,7 +110,7 @@ impl From<StateError> for CommandError {
         let failed = Self::new(exit, error.to_string());
         match error {
             StateError::Held(_) => failed.hint("wait for it to end, or stop it; the state is free as soon as it is gone"),
-            StateError::Lost => failed.hint("what was under way is in doubt; the next pass settles it"),
+            StateError::Lost => failed.hint("what was under way is in doubt; the next run settles it"),
             StateError::NoConditionalPut { .. } => failed.hint(
                 "nothing was written; use a store that honours `If-None-Match` and `If-Match` on PUT, or a folder",
             ),

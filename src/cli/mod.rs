@@ -1,7 +1,7 @@
 //! The command line: the only place that prints, reads the environment or chooses an exit code.
 //!
 //! Errors come here as values from the modules and become words, hints and exit codes. Data goes to
-//! stdout and everything else to stderr; whatever is printed passes through `output`, which takes
+//! stdout and everything else to stderr; all output goes through `output`, which takes
 //! secrets out of it, should one ever get that far.
 
 mod access;

@@ -27,7 +27,7 @@ pub struct Action {
     pub id: String,
     /// What it is told of each person: columns of the source by the names of the properties.
     pub properties: BTreeMap<String, String>,
-    /// People for whom it is triggered in one pass; the others wait.
+    /// People for whom it is triggered in one run; the others wait.
     pub at_most: u64,
     /// How long nothing is triggered for a person again.
     pub cool_down: Duration,

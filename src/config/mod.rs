@@ -1,11 +1,11 @@
-//! Bytes → [`Config`], or every problem with its place. In passes, like a compiler:
+//! Bytes → [`Config`], or every problem with its place. In phases, like a compiler:
 //!
 //! 1. `merge` and `tree`: files to one tree in which every key and value knows its place;
 //! 2. `schema` and `explain`: the tree against the JSON Schema that is made from `shape`;
 //! 3. `checks`: what a schema cannot say, a table of named checks;
 //! 4. `lower`: shapes to the types that the rest of the program knows.
 //!
-//! Passes 2 and 3 always both run, so a person sees all problems at once. Nothing here needs the
+//! Phases 2 and 3 always both run, so a person sees all problems at once. Nothing here needs the
 //! network or a secret; `secret` resolves those later.
 
 mod action;

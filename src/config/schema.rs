@@ -1,4 +1,4 @@
-//! The JSON Schema: made from the shapes, and the pass that holds a tree to it.
+//! The JSON Schema: made from the shapes, and the check that holds a tree to it.
 //!
 //! `schemas/sync.schema.json` is this schema written out, so an editor and `validate` agree. All of a
 //! tree's problems are found at once; `explain` puts them into words.

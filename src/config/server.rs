@@ -31,7 +31,7 @@ pub struct Watch {
     pub longest_wait: Duration,
     /// How long a stop waits for what is under way.
     pub grace: Duration,
-    /// After how long without a good pass a cohort is stale.
+    /// After how long without a good run a cohort is stale.
     pub stale_after: Duration,
     /// Who is told of what.
     pub notify: Vec<Notify>,
@@ -134,7 +134,7 @@ pub enum Notable {
     Failure,
     /// All is well again.
     Recovery,
-    /// There was no good pass for too long.
+    /// There was no good run for too long.
     Staleness,
     /// A segment is no longer as the config has it.
     Drift,

@@ -1,4 +1,4 @@
-//! YAML text → a tree in which every key and value knows its place. The first pass.
+//! YAML text → a tree in which every key and value knows its place. The first run.
 //!
 //! Nothing is interpreted here beyond YAML itself. Duplicate keys are reported, all of them, and a
 //! file or an expansion of aliases beyond the budget is refused before it costs anything.
@@ -114,7 +114,7 @@ impl Node {
         }
     }
 
-    /// The same tree without places, for the schema and the typed pass.
+    /// The same tree without places, for the schema and the typed run.
     pub(super) fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;
         match &self.value {

@@ -251,7 +251,7 @@ pub struct Cohort {
     pub on_exit: Option<Action>,
     /// Whether Braze is asked whom of those who enter it knows.
     pub preflight: Option<Preflight>,
-    /// What one pass may change.
+    /// What one run may change.
     pub limits: GuardLimits,
     /// Whether it may be emptied; none leaves that as the record has it.
     pub protect: Option<bool>,
@@ -264,7 +264,7 @@ pub struct Cohort {
 /// Whether Braze is asked whom it knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preflight {
-    /// For how many of those who enter in a pass; none: for all of them.
+    /// For how many of those who enter in a run; none: for all of them.
     pub sample: Option<u64>,
     /// After how long it is asked again for those whom it did not know.
     pub retry_unknown: Duration,

@@ -32,7 +32,7 @@ pub struct Board {
     pub exports: Vec<Export>,
     /// What is known of Braze's segments.
     pub segments: Vec<SegmentCheck>,
-    /// The last passes over cohorts, the newest first.
+    /// The last runs over cohorts, the newest first.
     pub history: Vec<Past>,
     /// After how many seconds the browser loads the page again, if at all: see [`super::refresh_of`].
     pub refresh_seconds: Option<u32>,
@@ -96,7 +96,7 @@ pub struct Cohort {
     pub sizes: Vec<Size>,
     /// How it is doing.
     pub state: State,
-    /// When a pass last left it in step.
+    /// When a run last left it in step.
     pub last_good: Option<Timestamp>,
     /// When it is looked at again if nothing changes before.
     pub next_look: Option<Timestamp>,
@@ -168,7 +168,7 @@ pub enum State {
         since: Timestamp,
         /// What, and why.
         refusals: Vec<Withheld>,
-        /// The command that lets exactly this plan pass, if one can.
+        /// The command that lets exactly this plan run, if one can.
         approve: Option<String>,
     },
     /// It could not be planned or sent.
@@ -182,7 +182,7 @@ pub enum State {
         /// What a person can do.
         ways_out: Vec<WayOut>,
     },
-    /// There was no good pass for too long.
+    /// There was no good run for too long.
     Stale {
         /// How long is too long.
         after: Duration,
@@ -305,7 +305,7 @@ pub struct Export {
     pub lag: Option<Duration>,
     /// Events that Heap has taken.
     pub events: u64,
-    /// When a pass last went well.
+    /// When a run last went well.
     pub last_good: Option<Timestamp>,
     /// What is wrong, if anything is.
     pub trouble: Option<Trouble>,
@@ -346,13 +346,13 @@ pub enum Verdict {
     Unknown,
 }
 
-/// What a pass did to a cohort.
+/// What a run did to a cohort.
 #[derive(Clone, Debug)]
 pub struct Past {
     /// When it ended.
     pub at: Timestamp,
-    /// The pass.
-    pub pass: PassId,
+    /// The run.
+    pub run: PassId,
     /// The cohort.
     pub cohort: CohortId,
     /// Members added.

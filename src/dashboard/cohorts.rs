@@ -219,7 +219,7 @@ fn ways_out<'a>(html: &mut Html, ways: impl IntoIterator<Item = &'a WayOut>, app
     }
     html.node("ul", &[("class", "ways")], |html| {
         if approve.is_some() {
-            way_out(html, "if exactly this is right, let it pass", approve);
+            way_out(html, "if exactly this is right, let it run", approve);
         }
         for way in ways {
             way_out(html, &way.words, way.command.as_deref());
@@ -260,7 +260,7 @@ fn details(html: &mut Html, board: &Board, cohort: &Cohort) {
                 entry(html, "Last plan", |html| in_full(html, board, plan));
             }
             if cohort.in_doubt > 0 {
-                let what = format!("{}; the next pass settles them", plural(cohort.in_doubt, "member"));
+                let what = format!("{}; the next run settles them", plural(cohort.in_doubt, "member"));
                 entry(html, "Without an answer from Braze", |html| html.text(&what));
             }
             if cohort.refused > 0 {

@@ -1,5 +1,5 @@
 //! Writes HTML in which every text is escaped. What is written unescaped are names of tags and attributes and
-//! the style, and those can only be literals of the program: there is no way to pass it a text by accident.
+//! the style, and those can only be literals of the program: there is no way to run it a text by accident.
 
 /// Attributes of an element: literal names, escaped values.
 pub(super) type Attributes<'a> = &'a [(&'static str, &'a str)];

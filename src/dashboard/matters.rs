@@ -83,9 +83,9 @@ pub(super) fn stale(board: &Board, cohort: &Cohort, after: std::time::Duration) 
     match cohort.last_good {
         Some(last) => {
             let age = length(board.now.duration_since(last).unsigned_abs());
-            format!("no good pass for {age}; {limit} is the limit")
+            format!("no good run for {age}; {limit} is the limit")
         }
-        None => format!("there was never a good pass; {limit} is the limit"),
+        None => format!("there was never a good run; {limit} is the limit"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! How many members a cohort had over time, as a small drawing.
 //!
-//! A cohort keeps its size until a pass changes it, so the line goes in steps, from the first point to now.
+//! A cohort keeps its size until a run changes it, so the line goes in steps, from the first point to now.
 //! When there are more points than the drawing can show, each part of the time keeps its lowest and its highest:
 //! a dip is never averaged away. The scale begins at zero unless that would make all that happened a flat line.
 

@@ -38,7 +38,7 @@ pub(super) fn exports(html: &mut Html, board: &Board) {
     if board.exports.is_empty() {
         return;
     }
-    let columns = ["Export", "From", "Behind by", "Events in Heap", "Last good pass", "State"];
+    let columns = ["Export", "From", "Behind by", "Events in Heap", "Last good run", "State"];
     table(html, "exports", "Exports to Heap", &columns, |html| {
         board.exports.iter().for_each(|export| export_row(html, board, export));
     });
@@ -54,7 +54,7 @@ fn export_row(html: &mut Html, board: &Board, export: &Export) {
             None => html.text("not known"),
         });
         cell(html, "Events in Heap", |html| html.text(&count(export.events)));
-        cell(html, "Last good pass", |html| match export.last_good {
+        cell(html, "Last good run", |html| match export.last_good {
             Some(last) => age(html, last, board.now),
             None => html.text("none yet"),
         });
@@ -100,7 +100,7 @@ pub(super) fn history(html: &mut Html, board: &Board) {
     if board.history.is_empty() {
         html.node("section", &[("aria-labelledby", "history")], |html| {
             html.leaf("h2", &[("id", "history")], "History");
-            html.leaf("p", &[("class", "empty")], "No pass yet. What is done to each cohort appears here.");
+            html.leaf("p", &[("class", "empty")], "No run yet. What is done to each cohort appears here.");
         });
         return;
     }
@@ -112,7 +112,7 @@ pub(super) fn history(html: &mut Html, board: &Board) {
 
 fn history_row(html: &mut Html, board: &Board, past: &Past) {
     let name = board.cohorts.iter().find(|cohort| cohort.id == past.cohort).map(|cohort| &*cohort.name);
-    html.node("tr", &[("title", past.pass.as_str())], |html| {
+    html.node("tr", &[("title", past.run.as_str())], |html| {
         head(html, |html| age(html, past.at, board.now));
         cell(html, "Cohort", |html| html.name(name.unwrap_or(past.cohort.as_str())));
         cell(html, "Added", |html| html.text(&format!("+{}", count(past.added))));

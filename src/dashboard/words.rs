@@ -118,7 +118,7 @@ pub(super) fn reject(reason: &str) -> Option<&'static str> {
     })
 }
 
-/// The result of a pass in plain words; the journal's own where there are none.
+/// The result of a run in plain words; the journal's own where there are none.
 pub(super) fn result(word: &str) -> &str {
     match word {
         "applied" => "updated",

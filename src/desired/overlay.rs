@@ -166,7 +166,10 @@ mod tests {
         let pass = PassId::new(Timestamp::UNIX_EPOCH, 1);
         let (connection, endpoint, partner) = (String::new(), String::new(), String::new());
         let workspace = Workspace { connection, endpoint, partner, delivery: Delivery::CohortImport };
-        (Version { parts: parts.to_vec(), ..Version::first(&pass, Timestamp::UNIX_EPOCH, workspace) }, settled)
+        (
+            Version { parts: parts.to_vec(), ..Version::first(&pass, Timestamp::UNIX_EPOCH, workspace) },
+            settled,
+        )
     }
 
     fn walk(overlay: &mut Overlay, beside: &mut RecordCursor) -> (BTreeSet<String>, usize) {

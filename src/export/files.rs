@@ -208,7 +208,7 @@ impl File<'_> {
         Ok(Ended::Bad)
     }
 
-    /// Nothing more of the file is read in this pass. That is settled when everything before it is.
+    /// Nothing more of the file is read in this run. That is settled when everything before it is.
     fn close(&self, end: u64, rest: Rest) {
         let mut ledger = locked(self.reading.ledger);
         let number = ledger.open_block(&self.whole);

@@ -1,7 +1,7 @@
 //! Which files are new, and when a day is over.
 //!
 //! # Expected flow
-//! Most passes list the days that are not over yet; once a day, everything is listed, so that a file which comes
+//! Most runs list the days that are not over yet; once a day, everything is listed, so that a file which comes
 //! very late is found all the same. Of a day that is over only the number of its files and the sum of their prints
 //! are remembered: what arrived later is new, and if the rest is not what it was, the whole day is read again.
 //! That is harmless, since Heap knows each event by its id.
@@ -13,7 +13,7 @@ use crate::connector::currents::{Object, Storage, StorageError, day_in};
 use crate::model::{Day, Timestamp};
 use crate::state::{DayRecord, ExportRecord};
 
-/// How long a day may get files that every pass looks for.
+/// How long a day may get files that every run looks for.
 const DAY_OPEN: Duration = Duration::from_secs(48 * 60 * 60);
 /// How often everything is listed.
 const WHOLE_EVERY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,11 +1,11 @@
-//! Why a pass of an export stops early.
+//! Why a run of an export stops early.
 
 use crate::apply;
 use crate::contained::Panicked;
 use crate::model::{Timestamp, timestamp_text};
 use crate::state::StateError;
 
-/// Why a pass of an export stopped before its end.
+/// Why a run of an export stopped before its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Halt {
     /// There is no way to Heap: no environment id.

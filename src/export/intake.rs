@@ -1,9 +1,9 @@
-//! What a pass reads: the files of a source, or those of an inbox, until there are no more.
+//! What a run reads: the files of a source, or those of an inbox, until there are no more.
 
 use std::collections::HashSet;
 
 use super::ledger::{checkpoint, locked};
-use super::pass::{Shared, let_go, piped, unreadable};
+use super::run::{Shared, let_go, piped, unreadable};
 use super::{Days, ExportReport, Halt, POSTED_AT_ONCE, files, find};
 use crate::config::StorageSource;
 use crate::model::{Day, Timestamp};
@@ -29,7 +29,7 @@ pub(super) async fn stored(
         report.others = found.others;
         take_note(shared, &found, listed)?;
         settle_days(shared, &found, listed);
-        // Once in a pass: what could not be read now is left to the next.
+        // Once in a run: what could not be read now is left to the next.
         found.objects.retain(|object| tried.insert(object.print));
         if found.objects.is_empty() && found.reopened.is_empty() {
             return Ok(());

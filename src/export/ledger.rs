@@ -218,7 +218,7 @@ impl Ledger {
     }
 
     /// Puts what is settled on disk: first what it relies on, then the record itself. Once that has failed, it
-    /// fails for good: whatever the record says beyond the last commit is read again by another pass.
+    /// fails for good: whatever the record says beyond the last commit is read again by another run.
     fn commit(&mut self, identity: &mut IdentityMap) -> Result<(), StateError> {
         if let Some(why) = &self.failed {
             return Err(StateError::Scratch(std::io::Error::other(why.clone())));
@@ -297,10 +297,10 @@ mod tests {
         let holder = Holder { host: String::new(), process: 1, since: clock.now(), heard: None };
         let location = Location::Folder(home.path().to_owned());
         let state = Arc::new(StateWriter::open(&location, &holder, clock, 7).unwrap());
-        let (export, pass) = (ExportId::new("e").unwrap(), PassId::new(clock.now(), 0));
+        let (export, run) = (ExportId::new("e").unwrap(), PassId::new(clock.now(), 0));
         let identity = Mutex::new(IdentityMap::open(&state).unwrap());
         let open = || {
-            let rejects = state.rejects(&pass, &rejects_of(&export));
+            let rejects = state.rejects(&run, &rejects_of(&export));
             Mutex::new(Ledger::open(&state, &export, rejects, clock).unwrap())
         };
         let ledger = open();

@@ -1,4 +1,4 @@
-//! One pass of an export: find, read, map, send, checkpoint.
+//! One run of an export: find, read, map, send, checkpoint.
 //!
 //! # Expected flow
 //! One thread reads and maps; what it makes goes, batch by batch, to whoever sends, several requests at once. What
@@ -23,10 +23,10 @@ mod forget;
 mod halt;
 mod intake;
 mod ledger;
-mod pass;
 mod posted;
 mod replay;
 mod report;
+mod run;
 mod survey;
 mod take;
 mod waiting;
@@ -36,9 +36,9 @@ use std::sync::{Arc, Mutex};
 
 pub use forget::{Forgotten, forget};
 pub use halt::Halt;
-pub use pass::{replay_again, run};
 pub use replay::{Again, Pick, Picked, pick};
 pub use report::{ExportReport, Tally};
+pub use run::{replay_again, run};
 pub use survey::{Survey, has_work, survey};
 
 use crate::apply::Interrupt;
@@ -51,7 +51,7 @@ use crate::state::{IdentityMap, Journal, StateWriter};
 /// Files of the inbox that are used before they are let go, and others can be.
 pub const POSTED_AT_ONCE: usize = 4;
 
-/// Whether a pass waits until Heap has taken everything.
+/// Whether a run waits until Heap has taken everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
     /// It does.
@@ -69,7 +69,7 @@ pub struct Access {
     pub app_id: String,
 }
 
-/// Clients of the Heaps, with what they know of the limits: one for all passes.
+/// Clients of the Heaps, with what they know of the limits: one for all runs.
 pub type Links = BTreeMap<ConnectionName, Arc<Heap>>;
 
 /// Makes the clients of these Heaps. Nothing is sent yet.
@@ -90,7 +90,7 @@ pub fn link(
     Ok(links)
 }
 
-/// Which files a pass is about, by their days; those of other days are left to other passes.
+/// Which files a run is about, by their days; those of other days are left to other runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Days {
     /// From then on.
@@ -113,7 +113,7 @@ impl Days {
     }
 }
 
-/// What a pass works with.
+/// What a run works with.
 #[derive(Clone)]
 pub struct Means {
     /// The store.
@@ -124,10 +124,10 @@ pub struct Means {
     pub settings: config::Heap,
     /// Who is who; one for all exports of a process.
     pub identity: Arc<Mutex<IdentityMap>>,
-    /// The pass's journal.
+    /// The run's journal.
     pub journal: Arc<Journal>,
-    /// The pass.
-    pub pass: PassId,
+    /// The run.
+    pub run: PassId,
     /// The time.
     pub clock: Clock,
     /// Whether a person wants to stop.

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use super::batch::{Origin, Output};
 use super::find;
 use super::ledger::{checkpoint, locked};
-use super::pass::{Shared, piped};
 use super::posted::Seen;
+use super::run::{Shared, piped};
 use super::take::{FeedEnd, Span, Taking};
 use super::{Days, ExportReport, Halt, files};
 use crate::config::ExportSource;
@@ -183,7 +183,7 @@ fn feed(
             let line = rows.contains(&row).then(|| serde_json::from_str::<Line>(&line).ok()).flatten();
             let Some(line) = line else { continue };
             if let Some(event) = &line.event {
-                // What is not sent has found its place: not wanted, waiting, or among the rejects of this pass.
+                // What is not sent has found its place: not wanted, waiting, or among the rejects of this run.
                 if !posted.event(event, row, origin, &mut mapper, out)? {
                     locked(&shared.ledger).done(origin);
                 }

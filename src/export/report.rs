@@ -1,4 +1,4 @@
-//! What a pass of an export did, as values. `cli` puts them into words.
+//! What a run of an export did, as values. `cli` puts them into words.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::config;
 use crate::model::{ConnectionName, ExportId};
 use crate::state::ClosedFile;
 
-/// What became of events in a pass.
+/// What became of events in a run.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// Files read to their end.
@@ -24,7 +24,7 @@ pub struct Tally {
     pub ignored: BTreeMap<String, u64>,
     /// Events, and files, that could not be used, by reason.
     pub rejected: BTreeMap<String, u64>,
-    /// Events that wait for their person since this pass.
+    /// Events that wait for their person since this run.
     pub held: u64,
     /// Files that end too early, and whose rest is waited for.
     pub cut: u64,
@@ -73,7 +73,7 @@ impl Tally {
     }
 }
 
-/// What a pass of an export did.
+/// What a run of an export did.
 #[derive(Clone, Debug)]
 pub struct ExportReport {
     /// Which.

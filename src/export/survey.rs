@@ -1,4 +1,4 @@
-//! What a pass would read, without doing any of it.
+//! What a run would read, without doing any of it.
 
 use std::collections::BTreeSet;
 
@@ -29,7 +29,7 @@ pub struct Survey {
     pub more: bool,
 }
 
-/// Looks at what a pass over these days would read: what is new, or with `again` everything.
+/// Looks at what a run over these days would read: what is new, or with `again` everything.
 ///
 /// # Errors
 /// When the source or the state cannot be read.
@@ -76,7 +76,7 @@ pub fn survey(
     Ok(survey)
 }
 
-/// Whether a pass would have anything to do. Changes nothing, and reads no file.
+/// Whether a run would have anything to do. Changes nothing, and reads no file.
 ///
 /// # Errors
 /// When the source or the state cannot be read.
@@ -98,7 +98,7 @@ pub fn has_work(
     };
     let failed = |error: crate::connector::currents::StorageError| Halt::Source(error.to_string());
     let storage = Storage::open(&source.place, store_options).map_err(failed)?;
-    // That everything was listed is written down by a pass.
+    // That everything was listed is written down by a run.
     if !storage.is_near() && is_listing_due(&record, now) {
         return Ok(true);
     }

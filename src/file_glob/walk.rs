@@ -1,4 +1,4 @@
-//! The walk over folders: follows links, stops at loops, and passes nothing over without a reason.
+//! The walk over folders: follows links, stops at loops, and runs nothing over without a reason.
 
 use std::fs::{self, FileType};
 use std::io;

@@ -37,8 +37,8 @@ pub struct Folding<'a> {
     pub state: &'a StateWriter,
     /// The Heap.
     pub heap: &'a ConnectionName,
-    /// The pass that rejects are kept under.
-    pub pass: &'a PassId,
+    /// The run that rejects are kept under.
+    pub run: &'a PassId,
     /// The time.
     pub now: Timestamp,
     /// How long the missing pages of a sync are waited for.
@@ -73,7 +73,7 @@ pub struct Folded {
 /// When the state cannot be read or written. What was committed stays; the rest is folded the next time.
 pub fn fold(files: &[ClosedFile], folding: Folding<'_>) -> Result<Folded, StateError> {
     let mut folded = Folded::default();
-    let mut rejects = folding.state.rejects(folding.pass, &format!("inbox.{}", folding.heap));
+    let mut rejects = folding.state.rejects(folding.run, &format!("inbox.{}", folding.heap));
     let mut rest = files;
     loop {
         let (batch, later) = rest.split_at(batch_len(rest));

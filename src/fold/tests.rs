@@ -16,7 +16,7 @@ const NOW: i64 = 1_700_000_000_000;
 struct World {
     state: Arc<StateWriter>,
     heap: ConnectionName,
-    pass: PassId,
+    run: PassId,
     inbox: Inbox,
     runtime: tokio::runtime::Runtime,
     home: tempfile::TempDir,
@@ -37,7 +37,7 @@ impl World {
         let inbox =
             Inbox::open(&state, &crate::model::DoorName::of_heap(&heap), Room::new(1 << 30), clock).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        Self { state, heap, pass: PassId::new(at(NOW), 1), inbox, runtime, home }
+        Self { state, heap, run: PassId::new(at(NOW), 1), inbox, runtime, home }
     }
 
     fn receive(&self, stamp: i64, received: i64, body: &str) {
@@ -47,9 +47,9 @@ impl World {
 
     fn fold(&self, now: i64) -> Folded {
         let files = self.runtime.block_on(self.inbox.close_file()).unwrap();
-        let (state, heap, pass) = (&self.state, &self.heap, &self.pass);
+        let (state, heap, run) = (&self.state, &self.heap, &self.run);
         let incomplete_after = Duration::from_secs(3600);
-        fold(&files, Folding { state, heap, pass, now: at(now), incomplete_after }).unwrap()
+        fold(&files, Folding { state, heap, run, now: at(now), incomplete_after }).unwrap()
     }
 
     /// Files of members that the newest version names.
@@ -244,7 +244,7 @@ fn what_is_put_aside_is_kept_whole_in_whatever_many_files_it_came() {
     }
     let folded = world.fold(NOW);
     assert_eq!((folded.put_aside, folded.used.len()), (3, 3));
-    let path = world.home.path().join(format!("rejects/{}", world.pass));
+    let path = world.home.path().join(format!("rejects/{}", world.run));
     let file = std::fs::read_dir(path).unwrap().next().unwrap().unwrap().path();
     let text = std::fs::read_to_string(file).unwrap();
     let values: Vec<serde_json::Value> =

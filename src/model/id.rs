@@ -1,4 +1,4 @@
-//! Names of things: cohorts, connections, passes. A newtype for each, so that none is taken for another.
+//! Names of things: cohorts, connections, runs. A newtype for each, so that none is taken for another.
 //!
 //! A cohort id is a folder name, Braze's `cohort_id` and a command-line argument at once; the rule
 //! below is what all three accept, on file systems that ignore case as well.
@@ -109,19 +109,19 @@ impl fmt::Display for DoorName {
     }
 }
 
-/// One pass of the reconciler. Sorts by the time the pass began: `20261123t191611250z-5f3a9c`.
+/// One run of the reconciler. Sorts by the time the run began: `20261123t191611250z-5f3a9c`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PassId(Box<str>);
 
 impl PassId {
-    /// Names a pass by the millisecond it began in and a random part.
+    /// Names a run by the millisecond it began in and a random part.
     #[must_use]
     pub fn new(began: super::Timestamp, random: u64) -> Self {
         let began = began.strftime("%Y%m%dt%H%M%S%3fz");
         Self(format!("{began}-{:06x}", random & 0x00ff_ffff).into())
     }
 
-    /// A pass by the name that it had.
+    /// A run by the name that it had.
     #[must_use]
     pub fn named(name: &str) -> Self {
         Self(name.into())
@@ -155,9 +155,9 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_sorts_by_its_time() {
-        let pass = |s: &str| PassId::new(s.parse().unwrap(), 0xff5f_3a9c);
-        assert_eq!(pass("2026-11-23T19:16:11.25Z").as_str(), "20261123t191611250z-5f3a9c");
-        assert!(pass("2026-11-23T19:16:11.9Z") < pass("2026-11-23T19:16:12Z"));
+    fn a_run_sorts_by_its_time() {
+        let run = |s: &str| PassId::new(s.parse().unwrap(), 0xff5f_3a9c);
+        assert_eq!(run("2026-11-23T19:16:11.25Z").as_str(), "20261123t191611250z-5f3a9c");
+        assert!(run("2026-11-23T19:16:11.9Z") < run("2026-11-23T19:16:12Z"));
     }
 }

@@ -1,17 +1,17 @@
-//! What a person has allowed a pass to do to a cohort.
+//! What a person has allowed a run to do to a cohort.
 
 use super::Share;
 
 /// The limits that the guard holds a plan to, as the config states them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuardLimits {
-    /// Largest share of the members that one pass may remove.
+    /// Largest share of the members that one run may remove.
     pub removed_share_max: Share,
-    /// Largest share of the members that one pass may add.
+    /// Largest share of the members that one run may add.
     pub added_share_max: Share,
-    /// Largest number of members that one pass may remove, if limited.
+    /// Largest number of members that one run may remove, if limited.
     pub removed_max: Option<u64>,
-    /// Largest number of members that one pass may add, if limited.
+    /// Largest number of members that one run may add, if limited.
     pub added_max: Option<u64>,
     /// Rows that may be unreadable before removals are withheld: an unreadable row may be a member.
     pub unreadable_max: u64,

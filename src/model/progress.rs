@@ -1,8 +1,8 @@
-//! What a long pass tells whoever watches it. The engine calls; only `cli` shows.
+//! What a long run tells whoever watches it. The engine calls; only `cli` shows.
 
 use super::CohortId;
 
-/// The two parts of a pass that can take long.
+/// The two parts of a run that can take long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Reading the source; the unit is rows, and the end is not known.
@@ -14,7 +14,7 @@ pub enum Stage {
     },
 }
 
-/// Watches a pass. Calls are cheap and come often; an implementation that draws does so seldom.
+/// Watches a run. Calls are cheap and come often; an implementation that draws does so seldom.
 pub trait Progress: Send + Sync {
     /// `done` units of this stage of this cohort are behind us.
     fn at(&self, cohort: &CohortId, stage: Stage, done: u64);

@@ -65,7 +65,7 @@ impl PlanDigest {
     }
 }
 
-/// The fingerprint of the plans of a whole pass, in any order.
+/// The fingerprint of the plans of a whole run, in any order.
 #[must_use]
 pub fn of_all(plans: impl IntoIterator<Item = PlanDigest>) -> PlanDigest {
     let mut digests: Vec<[u8; 32]> = plans.into_iter().map(|digest| digest.0).collect();

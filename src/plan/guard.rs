@@ -339,7 +339,7 @@ fn emptied<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
     (!asked_for).then_some(Refusal::Emptied { members })
 }
 
-/// A cohort without members has nothing that [`emptied`] could compare with, so a broken source must not pass for an
+/// A cohort without members has nothing that [`emptied`] could compare with, so a broken source must not run for an
 /// empty cohort. A row that is rejected may be a user at any time, an empty source only if the cohort was never filled.
 fn nothing_at_first<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
     let source = plan.source.as_ref().filter(|_| !policy.limits.allow_empty)?;
@@ -412,7 +412,7 @@ fn too_many<C>(plan: &Plan<C>, policy: &Policy, op: Op) -> Option<Refusal> {
     }
     // Whether everybody may leave is said elsewhere, unless they leave only to enter elsewhere.
     let empty_is_fine = op == Op::Remove && tally.desired() == 0 && plan.moves_to.is_none();
-    // Whoever enters while removals are withheld must not make their share smaller in the next pass.
+    // Whoever enters while removals are withheld must not make their share smaller in the next run.
     let known = tally.known();
     let members = policy.share_base.filter(|_| op == Op::Remove).map_or(known, |base| base.min(known));
     let counts = known >= limits.from_members && !empty_is_fine;

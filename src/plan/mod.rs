@@ -1,4 +1,4 @@
-//! What a pass would do, decided before anything is done: diff, cost, guard.
+//! What a run would do, decided before anything is done: diff, cost, guard.
 //!
 //! Pure: no I/O, no clock, no async, and nothing here knows of files or of HTTP. Streams and change
 //! lists come in as traits and type parameters, so the same code plans over a `Vec` in a test and
@@ -97,7 +97,7 @@ pub struct Plan<C> {
     pub mixed: bool,
     /// How it would be sent.
     pub delivery: Delivery,
-    /// How it will be sent from the next pass on, when this one only takes everybody out of where they were sent
+    /// How it will be sent from the next run on, when this one only takes everybody out of where they were sent
     /// before.
     pub moves_to: Option<Delivery>,
     /// Where it would be sent, for the digest: what was approved for one place is not for another.

@@ -2,7 +2,7 @@
 //! `Content-Length` and `Transfer-Encoding`. A proxy in front may end such a request at another byte than the HTTP
 //! library, which drops one of the two headers before anyone can see it.
 //!
-//! The bytes pass through unchanged. After a request with `Transfer-Encoding` the connection is to be closed, so
+//! The bytes run through unchanged. After a request with `Transfer-Encoding` the connection is to be closed, so
 //! that chunks need not be understood here.
 
 use std::io;

@@ -6,7 +6,7 @@
 //! answer is 503 and when to try again.
 //!
 //! # Caveats
-//! Nothing here knows what a delivery means, and nothing here can reach a pass: it rings a bell.
+//! Nothing here knows what a delivery means, and nothing here can reach a run: it rings a bell.
 
 mod accept;
 mod body;

@@ -3,7 +3,7 @@
 //! # Guarantees
 //! Once for each person and entry: what is to be triggered is on disk before members are sent, and is taken out, on
 //! disk, before its request. A request without an answer is never repeated. Nothing is triggered unless everything
-//! that the pass sent was settled. Whoever comes with the first fill of a cohort triggers nothing.
+//! that the run sent was settled. Whoever comes with the first fill of a cohort triggers nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -21,7 +21,7 @@ pub(super) const CROSSING_MAX: usize = 10_000;
 /// So many more are looked at, some of whom may only get another name.
 const RENAMED_MAX: usize = 20 * CROSSING_MAX;
 
-/// Who crosses in a pass, as the diff finds them.
+/// Who crosses in a run, as the diff finds them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Crossings {
     pub(super) sides: BTreeMap<Crossing, Vec<Person>>,
@@ -127,14 +127,14 @@ fn of(op: Op) -> Crossing {
     }
 }
 
-/// What a pass will trigger in a cohort.
+/// What a run will trigger in a cohort.
 #[derive(Clone, Debug)]
 pub struct ActionPlan {
     /// Each action with its numbers.
     pub each: Vec<OneAction>,
     /// What is written down before members are sent.
     pub(super) outbox: Outbox,
-    /// What an earlier pass had no answer for: never sent again.
+    /// What an earlier run had no answer for: never sent again.
     pub lost: Vec<Due>,
     /// What the members' changes would add to what is due, to be taken back should nothing be sent.
     pub(super) new: Vec<Due>,
@@ -142,7 +142,7 @@ pub struct ActionPlan {
     is_changed: bool,
 }
 
-/// One action of a cohort in a pass.
+/// One action of a cohort in a run.
 #[derive(Clone, Debug)]
 pub struct OneAction {
     /// Which way people go.
@@ -151,7 +151,7 @@ pub struct OneAction {
     pub action: Action,
     /// For whom now, the oldest entry first.
     pub now: Vec<Due>,
-    /// Who waits for a later pass.
+    /// Who waits for a later run.
     pub waiting: u64,
     /// Until when nothing is triggered.
     pub quiet_until: Option<Timestamp>,
@@ -249,7 +249,7 @@ fn plan(
     let approved = &plan.verdict.approved;
     // Nothing was ever sent in this way: there is no name that Braze took, nor anybody whom it let go.
     let (record, members) = (&plan.record, approved.plan().tally.members);
-    let is_first = record.is_vacant() && record.name.is_none() && record.runs.is_empty() && members == 0;
+    let is_first = record.is_vacant() && record.name.is_none() && record.parts.is_empty() && members == 0;
     let (mut each, mut new) = (Vec::new(), Vec::new());
     let actions = [(Crossing::Enter, &cohort.on_enter), (Crossing::Exit, &cohort.on_exit)];
     for (crossing, action) in actions {

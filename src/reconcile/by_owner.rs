@@ -2,7 +2,7 @@
 //!
 //! - To it an alias and its owner are one person: when an alias leaves whose owner is a member and stays, the owner is
 //!   sent once more after it.
-//! - It passes over a device whose owner is identified, in silence: whoever left by a device, and may have been identified
+//! - It runs over a device whose owner is identified, in silence: whoever left by a device, and may have been identified
 //!   by then, is taken out by their own id once that is known.
 
 use super::PlanError;

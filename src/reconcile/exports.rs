@@ -1,4 +1,4 @@
-//! One pass over exports, side by side: each is a flow of its own, and what stops one stops no other.
+//! One run over exports, side by side: each is a flow of its own, and what stops one stops no other.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use crate::export::{self, Again, Days, ExportReport, Halt, Links, Patience};
 use crate::model::{Clock, ExportId, PassId};
 use crate::state::{ClosedFile, Event, IdentityMap, StateError, StateWriter};
 
-/// One export of a pass.
+/// One export of a run.
 #[derive(Clone, Debug)]
 pub struct ExportJob {
     /// The export.
@@ -37,8 +37,8 @@ pub struct Exporting {
     pub identity: Arc<Mutex<IdentityMap>>,
     /// The clients of the Heaps that can be reached.
     pub links: Links,
-    /// The pass.
-    pub pass: PassId,
+    /// The run.
+    pub run: PassId,
     /// The time.
     pub clock: Clock,
     /// Whether a person wants to stop.
@@ -57,7 +57,7 @@ pub async fn export(
     means: Exporting,
 ) -> Result<Vec<ExportReport>, StateError> {
     let began = means.clock.now();
-    let journal = Arc::new(means.state.journal(&means.pass, began)?);
+    let journal = Arc::new(means.state.journal(&means.run, began)?);
     let syncline = env!("CARGO_PKG_VERSION").to_owned();
     journal.append(began, Event::Began { syncline, config: config.digest.clone() })?;
     let order: Vec<ExportId> = jobs.iter().map(|job| job.export.id.clone()).collect();
@@ -75,7 +75,7 @@ pub async fn export(
             settings,
             identity: Arc::clone(&means.identity),
             journal: Arc::clone(&journal),
-            pass: means.pass.clone(),
+            run: means.run.clone(),
             clock: means.clock,
             interrupt: means.interrupt.clone(),
             patience: means.patience,

@@ -17,7 +17,7 @@ pub struct Access {
     pub keys: Keys,
 }
 
-/// Clients of the connections, with what they know of the vendors' rate limits: one for all passes.
+/// Clients of the connections, with what they know of the vendors' rate limits: one for all runs.
 pub type Links = BTreeMap<ConnectionName, Arc<Braze>>;
 
 /// Makes the clients of these connections. Nothing is sent yet.

@@ -1,4 +1,4 @@
-//! One pass over everything, in its order: read, match, diff, guard, then apply and record.
+//! One run over everything, in its order: read, match, diff, guard, then apply and record.
 //!
 //! # Expected flow
 //! [`plan()`] reads sources and record and changes nothing; its [`PassPlan`] can be shown, saved, compared
@@ -75,8 +75,8 @@ pub struct Inputs<'a> {
     pub only: &'a [CohortId],
     /// Ask again for those whom Braze has refused before.
     pub retry_refused: bool,
-    /// The pass.
-    pub pass: &'a PassId,
+    /// The run.
+    pub run: &'a PassId,
     /// The time.
     pub clock: Clock,
     /// Who watches.
@@ -101,13 +101,13 @@ impl<'a> Inputs<'a> {
 pub fn fold_all(
     config: &Config,
     state: &StateWriter,
-    pass: &PassId,
+    run: &PassId,
     clock: Clock,
 ) -> Result<Vec<(ConnectionName, StateError)>, StateError> {
     let mut damaged = Vec::new();
     for (heap, settings) in &config.heap {
         let incomplete_after = settings.incomplete_after;
-        let folding = Folding { state, heap, pass, now: clock.now(), incomplete_after };
+        let folding = Folding { state, heap, run, now: clock.now(), incomplete_after };
         match fold::fold(&state.reader().inbox(&DoorName::of_heap(heap))?, folding) {
             Ok(_) => {}
             Err(error) if error.is_of_one_file() => damaged.push((heap.clone(), error)),
@@ -130,12 +130,12 @@ pub fn left_behind(config: &Config, state: &StateReader) -> Result<Vec<LeftBehin
 pub fn first_version(
     id: &CohortId,
     config: &Config,
-    pass: &PassId,
+    run: &PassId,
     now: crate::model::Timestamp,
 ) -> Option<crate::state::Version> {
     let cohort = config.cohorts.iter().find(|cohort| cohort.id == *id)?;
     let workspace = policy::workspace(&cohort.to, config.braze.get(&cohort.to)?, &cohort.delivery);
-    Some(crate::state::Version::first(pass, now, workspace))
+    Some(crate::state::Version::first(run, now, workspace))
 }
 
 /// Plans every cohort, many at once; the plan has them in the order of the config. Reads, and changes nothing.
@@ -201,8 +201,8 @@ pub fn save(plan: &mut PassPlan, path: &std::path::Path, state: &StateReader) ->
 /// The report of a plan that the guard blocks, when it may be applied only as a whole: nothing is sent, and
 /// nothing in the state changes.
 #[must_use]
-pub fn blocked(plan: &PassPlan, pass: &PassId) -> PassReport {
-    let mut report = PassReport::new(pass, plan);
+pub fn blocked(plan: &PassPlan, run: &PassId) -> PassReport {
+    let mut report = PassReport::new(run, plan);
     for (place, cohort) in plan.cohorts.iter().enumerate() {
         let mut unsent = CohortReport::new(cohort);
         unsent.outcome.halt = cohort.sends().then_some(Halt::Blocked);
@@ -218,8 +218,8 @@ pub struct Means {
     pub state: Arc<StateWriter>,
     /// The clients of the connections that can be reached.
     pub links: Links,
-    /// The pass.
-    pub pass: PassId,
+    /// The run.
+    pub run: PassId,
     /// The time.
     pub clock: Clock,
     /// Who watches.
@@ -246,12 +246,12 @@ struct Workspace {
 /// never lost with it.
 pub async fn apply(plan: PassPlan, config: &Config, means: Means) -> Result<PassReport, StateError> {
     let began = means.clock.now();
-    let journal = Arc::new(means.state.journal(&means.pass, began)?);
+    let journal = Arc::new(means.state.journal(&means.run, began)?);
     let version = env!("CARGO_PKG_VERSION").to_owned();
     journal.append(began, Event::Began { syncline: version, config: plan.config.clone() })?;
     let workspaces = workspaces(&plan, config, &means);
     let refusals = workspace::refusals(&plan, config, &means)?;
-    let mut report = PassReport::new(&means.pass, &plan);
+    let mut report = PassReport::new(&means.run, &plan);
     let tables = Arc::new(Tables::of(config));
     let mut tasks = JoinSet::new();
     for (place, cohort) in plan.cohorts.into_iter().enumerate() {
@@ -305,7 +305,7 @@ fn stopped_by_bug(mut report: CohortReport, panicked: Panicked, means: &Means) -
     report
 }
 
-/// The workspaces that the plan sends to, as they are for this pass.
+/// The workspaces that the plan sends to, as they are for this run.
 fn workspaces(plan: &PassPlan, config: &Config, means: &Means) -> BTreeMap<ConnectionName, Arc<Workspace>> {
     let mut workspaces = BTreeMap::new();
     for (name, settings) in config.braze.iter().filter(|(name, _)| plan.sends_to(name)) {
@@ -356,7 +356,7 @@ async fn one(
         report.outcome.stop(sent);
         tokio::task::block_in_place(|| {
             report.table_trouble = tables.keep(&id, &before, means);
-            // After the table, which is brought up to date by the runs that the pass has written.
+            // After the table, which is brought up to date by the runs that the run has written.
             if changed && let Err(error) = tables::tidy(&id, means) {
                 tracing::warn!(cohort = %id, "the record could not be tidied: {error}");
             }
@@ -379,7 +379,7 @@ async fn send(
     journal: &Journal,
     report: &mut CohortReport,
 ) -> Result<(), Halt> {
-    let mut rejects = means.state.rejects(&means.pass, cohort.id.as_str());
+    let mut rejects = means.state.rejects(&means.run, cohort.id.as_str());
     if let Some(found) = &mut cohort.rejects {
         found.copy_to(&mut rejects)?;
     }
@@ -449,7 +449,7 @@ fn context<'a>(workspace: &'a Workspace, means: &'a Means, journal: &'a Journal)
         settle_again_after: workspace.settle_again_after,
         state: &means.state,
         journal,
-        pass: &means.pass,
+        run: &means.run,
         clock: means.clock,
         progress: &*means.progress,
         interrupt: &means.interrupt,
@@ -468,7 +468,7 @@ fn close(cohort: &CohortId, means: &Means) -> Result<(), StateError> {
     };
     record.number += 1;
     record.removed = true;
-    record.pass = means.pass.as_str().into();
+    record.run = means.run.as_str().into();
     record.written_at = means.clock.now();
     means.state.commit(cohort, &record)
 }

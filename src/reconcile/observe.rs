@@ -111,9 +111,8 @@ pub(super) fn judged(
     let again = plan.tally.sent_again + plan.tally.let_go_again;
     let mixed = cohort.rules.len() > 1 || plan.tally.rekeyed > 0 || again > plan.tally.settled_again;
     let plan = Plan { mixed, target: actions::target(cohort, &workspace), ..plan };
-    let mut record = previous
-        .clone()
-        .unwrap_or_else(|| Version::first(inputs.pass, inputs.clock.now(), workspace.clone()));
+    let mut record =
+        previous.clone().unwrap_or_else(|| Version::first(inputs.run, inputs.clock.now(), workspace.clone()));
     if moved.is_none() {
         record.workspace = workspace;
         record.protected = cohort.protect.unwrap_or(record.protected);

@@ -7,7 +7,7 @@ use crate::model::{CohortId, ConnectionName, Delivery};
 use crate::plan::ArrayFull;
 use crate::state::{StateError, StateReader, Version, Workspace};
 
-/// The names that cohorts will have after the pass, by where they are.
+/// The names that cohorts will have after the run, by where they are.
 pub(super) struct Names {
     names: Vec<(ConnectionName, String, CohortId)>,
     /// The cohorts in arrays, those that have people there first.
@@ -177,7 +177,7 @@ pub(super) fn at_home(record: Version, cohort: &Cohort, braze: &Braze) -> Versio
         name: None,
         members: Some(0),
         source: None,
-        runs: Vec::new(),
+        parts: Vec::new(),
         late: Vec::new(),
         ..record
     }

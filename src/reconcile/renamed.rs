@@ -32,7 +32,7 @@ pub(super) fn follow(
             })
             .collect();
     }
-    // Who is sent by their own id in the same pass has only changed the name.
+    // Who is sent by their own id in the same run has only changed the name.
     let sent: BTreeSet<Person> = crossings.sent.iter().cloned().collect();
     crossings.back.retain(|(crossing, who)| *crossing == Crossing::Exit || !sent.contains(who));
     outbox.due.retain(|due| due.crossing == Crossing::Enter || !sent.contains(&due.who));

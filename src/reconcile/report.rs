@@ -1,4 +1,4 @@
-//! What a pass plans and what it did, as values. `cli` puts them into words.
+//! What a run plans and what it did, as values. `cli` puts them into words.
 
 use std::path::PathBuf;
 
@@ -33,7 +33,7 @@ pub struct CohortPlan {
     pub rejects: Option<Rejects>,
     /// Some of the members who differ from others by upper and lower case only, packed.
     pub spelled: PackedList,
-    /// What would let the next pass leave the source unread, once everything is done.
+    /// What would let the next run leave the source unread, once everything is done.
     pub mark: Option<SourceMark>,
     /// The record that the plan starts from, with what the config changes about it.
     pub record: Version,
@@ -75,7 +75,7 @@ pub struct LeftBehind {
     pub protected: bool,
 }
 
-/// The plan of a whole pass.
+/// The plan of a whole run.
 #[derive(Debug)]
 pub struct PassPlan {
     /// The digest of the config that it was made from.
@@ -228,7 +228,7 @@ pub struct CohortReport {
     pub moves_to: Option<Delivery>,
     /// What the diff found.
     pub tally: Tally,
-    /// Which sides the guard let pass.
+    /// Which sides the guard let run.
     pub sides: Sides<bool>,
     /// What the guard withheld, and why.
     pub refusals: Vec<Refusal>,
@@ -296,7 +296,7 @@ impl CohortReport {
         self.outcome.is_whole() && !unanswered && !unasked && self.triggered.iter().all(is_done)
     }
 
-    /// Members after the pass, as far as Braze has accepted them.
+    /// Members after the run, as far as Braze has accepted them.
     #[must_use]
     pub fn members(&self) -> u64 {
         if self.outcome.requests() == 0 {
@@ -313,11 +313,11 @@ fn told(failed: &[Failed]) -> Vec<(CohortId, String)> {
     failed.iter().map(|failed| (failed.id.clone(), failed.error.to_string())).collect()
 }
 
-/// What a pass did.
+/// What a run did.
 #[derive(Debug)]
 pub struct PassReport {
-    /// The pass.
-    pub pass: PassId,
+    /// The run.
+    pub run: PassId,
     /// The digest of what was to be sent.
     pub digest: PlanDigest,
     /// What became of each cohort, in the order of the config.
@@ -338,9 +338,9 @@ pub struct PassReport {
 }
 
 impl PassReport {
-    pub(super) fn new(pass: &PassId, plan: &PassPlan) -> Self {
+    pub(super) fn new(run: &PassId, plan: &PassPlan) -> Self {
         Self {
-            pass: pass.clone(),
+            run: run.clone(),
             digest: plan.digest(),
             cohorts: Vec::with_capacity(plan.cohorts.len()),
             failed: told(&plan.failed),
@@ -368,7 +368,7 @@ impl PassReport {
         self.cohorts.iter().filter_map(|cohort| cohort.outcome.halt.as_ref()).chain(&self.halt)
     }
 
-    /// Whether Braze took anything at all in this pass.
+    /// Whether Braze took anything at all in this run.
     #[must_use]
     pub fn changed_anything(&self) -> bool {
         self.cohorts.iter().any(CohortReport::changed_anything)

@@ -2,7 +2,7 @@
 //!
 //! Every member is added again, and everybody whom the record still knows to have been let go is removed
 //! again. No source is read, so nobody is added or removed who was not before; whoever is in doubt is left to
-//! the next pass.
+//! the next run.
 
 use super::compare::{Changes, Diff};
 use super::observe;

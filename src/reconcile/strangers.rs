@@ -7,7 +7,7 @@
 //!
 //! # Caveats
 //! An answer is as old as the question. When Braze cannot be asked, that is told, members are sent all the same, and
-//! the next pass asks for them.
+//! the next run asks for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ use crate::model::{CohortId, Identifier, Key, Kind, Op, Timestamp};
 use crate::plan::Approved;
 use crate::state::{Person, Spool, Stamp, StateError, Stranger, Strangers};
 
-/// So many are asked for in a pass, unless a sample is larger, and so many are remembered.
+/// So many are asked for in a run, unless a sample is larger, and so many are remembered.
 const STRANGERS_MAX: usize = 100_000;
 
 /// What a plan knows of people whom Braze did not know.
@@ -46,7 +46,7 @@ pub struct Asked {
     pub asked: u64,
     /// Whom of them it does not know.
     pub unknown: u64,
-    /// Whom it knows who were unknown before: the next pass sends them again.
+    /// Whom it knows who were unknown before: the next run sends them again.
     pub known_now: u64,
     /// Whom it still does not know, in all.
     pub waiting: u64,
@@ -132,7 +132,7 @@ pub(super) struct Asking<'a> {
     cohort: CohortId,
     plan: StrangersPlan,
     means: &'a Means,
-    /// Whom Braze knows by now, and who are among those that this pass sends.
+    /// Whom Braze knows by now, and who are among those that this run sends.
     sent_again: BTreeSet<Person>,
     pub(super) said: Asked,
 }
@@ -216,7 +216,7 @@ impl<'a> Asking<'a> {
         answers
     }
 
-    /// For whom there is no answer, it is asked with the next pass.
+    /// For whom there is no answer, it is asked with the next run.
     fn learn(&mut self, entering: &[Person], due: &[Person], answers: Answers, now: Timestamp) {
         let mut list: BTreeMap<Person, Stranger> =
             self.plan.list.people.drain(..).map(|stranger| (stranger.who.clone(), stranger)).collect();

@@ -1,10 +1,10 @@
-//! The tables of members beside sources, brought to what the record says once a pass has changed it.
+//! The tables of members beside sources, brought to what the record says once a run has changed it.
 //!
 //! # Expected flow
 //! First the table, then the note of what is in it: whatever stops between the two, the next plan trusts neither.
 //!
 //! # Guarantees
-//! What fails here fails no pass: the table is only a copy, and the next plan reads the source in full.
+//! What fails here fails no run: the table is only a copy, and the next plan reads the source in full.
 
 use std::collections::BTreeMap;
 

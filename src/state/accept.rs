@@ -114,9 +114,9 @@ impl StateWriter {
         let mut record = found.ok_or_else(missing)?;
         for file in store.files(&folder_of(cohort))? {
             let Some(id) = file.name.strip_suffix(".parquet") else { continue };
-            if !record.runs.iter().any(|run| *run.id == *id) {
+            if !record.parts.iter().any(|part| *part.id == *id) {
                 let blob = store.open_blob(&path_of(cohort, id))?;
-                record.runs.push(RunCursor::adopted(blob, id, self.reader.seed())?);
+                record.parts.push(RunCursor::adopted(blob, id, self.reader.seed())?);
             }
         }
         let mut cursor = self.reader.members(cohort, Some(&record))?;

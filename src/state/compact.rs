@@ -1,7 +1,7 @@
 //! Merging the parts of a record: all of them into one once the small ones have grown to a share of the large
 //! one, and the small ones among themselves when there are many.
 //!
-//! A pass writes what changed and no more, and a plan walks all parts: merging now and then keeps both cheap. A
+//! A run writes what changed and no more, and a plan walks all parts: merging now and then keeps both cheap. A
 //! merged record says of every member what the parts said.
 
 use super::StateError;

@@ -16,7 +16,7 @@ impl StateWriter {
     /// When the map cannot be read or written.
     pub fn erase_identity(&self, map: &mut IdentityMap, id: &str) -> Result<u64, StateError> {
         let erased = map.erase(id)?;
-        self.remove_all_but(identity::RUNS, identity::SUFFIX, &map.run_ids())?;
+        self.remove_all_but(identity::PARTS, identity::SUFFIX, &map.part_ids())?;
         Ok(erased)
     }
 

@@ -82,7 +82,8 @@ impl StateReader {
         is_theirs: IsTheirs<'_>,
         found: &mut Recorded,
     ) -> Result<(), StateError> {
-        let mut members = RecordCursor::of_parts(&self.store, cohort, &[unanswered(&late.part)], self.seed())?;
+        let mut members =
+            RecordCursor::of_parts(&self.store, cohort, &[unanswered(&late.part)], self.seed())?;
         let mut row = 0;
         while let Some((key, _)) = members.advance_any()? {
             if is_packed(members.packed()?, is_theirs) {
@@ -300,7 +301,8 @@ impl StateWriter {
         let (reader, home) = (self.reader(), Home::Segments(heap));
         let mut keys = BTreeSet::new();
         for part in segment.parts() {
-            let mut members = RecordCursor::of_parts(&reader.store, home, &[unanswered(part)], reader.seed())?;
+            let mut members =
+                RecordCursor::of_parts(&reader.store, home, &[unanswered(part)], reader.seed())?;
             while let Some((key, _)) = members.advance_any()? {
                 if is_packed(members.packed()?, is_theirs) {
                     keys.insert(key);

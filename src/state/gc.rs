@@ -97,8 +97,12 @@ pub(super) fn of_identity(state: &StateReader, now: Timestamp) -> Result<Vec<Gar
         let parts = identity::parts_at(&state.store, number)?;
         Ok(parts.into_iter().map(|part| part.id).collect())
     };
-    let place =
-        Place { versions: identity::VERSIONS, parts: identity::PARTS, suffix: identity::SUFFIX, named: &named };
+    let place = Place {
+        versions: identity::VERSIONS,
+        parts: identity::PARTS,
+        suffix: identity::SUFFIX,
+        named: &named,
+    };
     of(&state.store, &place, now)
 }
 

@@ -79,14 +79,14 @@ impl Heads {
         if number == 0 && noted == 0 {
             lost = None;
         }
-        let later = journal::passes_from(store, &shape.run)?;
+        let later = journal::runs_from(store, &shape.run)?;
         // A run that commits nothing more than the file knows gives no reason to write it anew.
         let mut is_changed = false;
         if let Some(newest) = later.first() {
-            shape.run = after(&newest.pass).max(shape.run);
+            shape.run = after(&newest.run).max(shape.run);
         }
-        for pass in later {
-            for entry in pass.entries {
+        for run in later {
+            for entry in run.entries {
                 if let Event::Committed { cohort, version, .. } = entry.event {
                     let head = shape.heads.entry(format!("cohorts/{cohort}")).or_default();
                     is_changed |= version > *head;

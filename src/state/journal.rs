@@ -6,7 +6,7 @@
 //! journal/2026/11/23/<first>_<last>.<random>.ndjson      many runs; each line has its `run`
 //! ```
 //!
-//! A pass that is killed leaves a file without an end, and perhaps half a line; `history` shows it as
+//! A run that is killed leaves a file without an end, and perhaps half a line; `history` shows it as
 //! interrupted. Entries hold counts and ids of things, never a person's identifier and never a secret.
 
 use std::collections::BTreeMap;
@@ -40,7 +40,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// The pass began.
+    /// The run began.
     Began {
         /// The program's version.
         syncline: String,
@@ -134,7 +134,7 @@ pub enum Event {
         /// What went wrong, if anything did.
         error: Option<String>,
     },
-    /// The pass ended.
+    /// The run ended.
     Ended {
         /// Its result in a word.
         result: String,
@@ -143,17 +143,17 @@ pub enum Event {
     },
 }
 
-/// Writes the journal of one pass. Cohorts are applied side by side, so it is shared.
+/// Writes the journal of one run. Cohorts are applied side by side, so it is shared.
 #[derive(Debug)]
 pub struct Journal {
     file: Mutex<Growing>,
-    pass: PassId,
+    run: PassId,
     heads: Arc<Heads>,
 }
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        self.heads.ended(&self.pass);
+        self.heads.ended(&self.run);
     }
 }
 
@@ -166,12 +166,12 @@ impl Journal {
     pub(super) fn create(
         store: &Store,
         heads: &Arc<Heads>,
-        pass: &PassId,
+        run: &PassId,
         began: Timestamp,
     ) -> Result<Self, StateError> {
-        let file = Mutex::new(store.growing(&format!("{}/{pass}.ndjson", folder_of(began)))?);
-        heads.began(pass);
-        Ok(Self { file, pass: pass.clone(), heads: Arc::clone(heads) })
+        let file = Mutex::new(store.growing(&format!("{}/{run}.ndjson", folder_of(began)))?);
+        heads.began(run);
+        Ok(Self { file, run: run.clone(), heads: Arc::clone(heads) })
     }
 
     /// Appends a line. It is on disk after the next [`Journal::sync`].
@@ -232,11 +232,11 @@ impl Event {
     }
 }
 
-/// A pass as its journal tells it.
+/// A run as its journal tells it.
 #[derive(Clone, Debug)]
 pub struct PassRecord {
-    /// The pass.
-    pub pass: String,
+    /// The run.
+    pub run: String,
     /// Its lines.
     pub entries: Vec<Entry>,
 }
@@ -279,7 +279,7 @@ impl Unit {
                 runs.entry(run.unwrap_or_else(|| self.first.clone())).or_default().push(entry);
             }
         }
-        Ok(Some(runs.into_iter().map(|(pass, entries)| PassRecord { pass, entries }).collect()))
+        Ok(Some(runs.into_iter().map(|(run, entries)| PassRecord { run, entries }).collect()))
     }
 }
 
@@ -338,12 +338,12 @@ pub(super) fn each_day(
 }
 
 /// The newest runs, newest first.
-pub(super) fn passes(store: &Store, limit: usize) -> Result<Vec<PassRecord>, StateError> {
+pub(super) fn runs(store: &Store, limit: usize) -> Result<Vec<PassRecord>, StateError> {
     newest(store, limit, "")
 }
 
 /// The runs from one on, newest first. It reads no older journal than it must.
-pub(super) fn passes_from(store: &Store, run: &str) -> Result<Vec<PassRecord>, StateError> {
+pub(super) fn runs_from(store: &Store, run: &str) -> Result<Vec<PassRecord>, StateError> {
     newest(store, usize::MAX, run)
 }
 
@@ -376,8 +376,8 @@ fn gather(
             }
             match unit.read(store)? {
                 Some(runs) => {
-                    for run in runs.into_iter().filter(|run| run.pass.as_str() >= from) {
-                        found.entry(run.pass.clone()).or_insert(run);
+                    for run in runs.into_iter().filter(|run| run.run.as_str() >= from) {
+                        found.entry(run.run.clone()).or_insert(run);
                     }
                 }
                 None => has_changed = true,
@@ -417,10 +417,10 @@ mod tests {
         let newest = "journal/2026/11/23/20261123t000001000z-000007.ndjson";
         let mut file = File::options().append(true).open(store.at(newest)).unwrap();
         file.write_all(b"{\"at\":\"2026").unwrap();
-        let read = passes(&store, 10).unwrap();
+        let read = runs(&store, 10).unwrap();
         assert_eq!(read.iter().map(|p| p.entries.len()).collect::<Vec<_>>(), [3, 1]);
         let whole = "\n{\"at\":\"x\",\"event\":\"ended\",\"result\":\"in_step\",\"requests\":0}\n";
         file.write_all(whole.as_bytes()).unwrap();
-        assert_eq!(passes(&store, 1).unwrap()[0].entries.len(), 4, "nothing else is lost by half a line");
+        assert_eq!(runs(&store, 1).unwrap()[0].entries.len(), 4, "nothing else is lost by half a line");
     }
 }

@@ -409,13 +409,13 @@ mod tests {
 
     /// What a run leaves behind. Written without syncs, since there are many.
     fn run(state: &StateWriter, home: &std::path::Path, second: i64) {
-        let pass = PassId::new(at(second), 7);
+        let run = PassId::new(at(second), 7);
         let ended = Event::Ended { result: "in_step".to_owned(), requests: second.unsigned_abs() };
         let entry = Entry { at: timestamp_text(at(second)), event: ended };
         let line = serde_json::to_vec(&entry).unwrap();
         for (folder, name) in [
-            (home.join(folder_of(at(second))), format!("{pass}.ndjson")),
-            (home.join(format!("rejects/{pass}")), "carts.ndjson".to_owned()),
+            (home.join(folder_of(at(second))), format!("{run}.ndjson")),
+            (home.join(format!("rejects/{run}")), "carts.ndjson".to_owned()),
         ] {
             std::fs::create_dir_all(&folder).unwrap();
             std::fs::File::create(folder.join(name)).unwrap().write_all(&line).unwrap();
@@ -434,17 +434,17 @@ mod tests {
         let state = state(&home);
         // Three days, with a run that does not end.
         let open = state.journal(&PassId::new(at(-1), 7), at(-1)).unwrap();
-        let runs: Vec<i64> = (0..1300).map(|n| n * 200).collect();
+        let seconds: Vec<i64> = (0..1300).map(|n| n * 200).collect();
         let (mut journals, mut rejects) = (0, 0);
-        for second in &runs {
+        for second in &seconds {
             run(&state, home.path(), *second);
             journals = files_below(&home.path().join("journal")).max(journals);
             rejects = files_below(&home.path().join("rejects")).max(rejects);
         }
         assert!(journals <= 2 * FILES_MAX + MERGED_MAX + 8, "{journals}");
         assert!(rejects <= KEPT_MAX + 2 * FILES_MAX, "{rejects}");
-        let passes = state.reader().passes(5000).unwrap();
-        let requests = passes.iter().filter_map(|pass| match pass.entries.as_slice() {
+        let runs = state.reader().runs(5000).unwrap();
+        let requests = runs.iter().filter_map(|run| match run.entries.as_slice() {
             [entry] => Some(&entry.event),
             _ => None,
         });
@@ -454,10 +454,10 @@ mod tests {
                 _ => -1,
             })
             .collect();
-        assert!(requests.iter().rev().eq(&runs), "each run once, the newest first");
-        assert_eq!(passes.len(), runs.len() + 1, "the run that does not end has a file of its own");
+        assert!(requests.iter().rev().eq(&seconds), "each run once, the newest first");
+        assert_eq!(runs.len(), seconds.len() + 1, "the run that does not end has a file of its own");
         open.append(at(0), Event::Ended { result: "applied".to_owned(), requests: 1 }).unwrap();
-        assert_eq!(state.reader().passes(5000).unwrap().last().unwrap().entries.len(), 1);
+        assert_eq!(state.reader().runs(5000).unwrap().last().unwrap().entries.len(), 1);
     }
 
     #[test]

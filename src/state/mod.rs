@@ -4,34 +4,34 @@
 //! format.json                              version, id, seed of the keys
 //! lease.json                               who holds the state
 //! cohorts/<id>/versions/000000000012.json  put-if-absent: a commit is atomic, a second writer loses cleanly
-//! cohorts/<id>/runs/<uuid>.parquet         members sorted by key; the version says which of them Braze has accepted
-//! segments/<connection>/…                  what a Heap has told of its segments: versions and runs as those of cohorts
+//! cohorts/<id>/parts/<uuid>.parquet         members sorted by key; the version says which of them Braze has accepted
+//! segments/<connection>/…                  what a Heap has told of its segments: versions and parts as those of cohorts
 //! checks/<segment>/versions/…              what the last checks of a Braze segment found
 //! workspaces/<connection>/versions/…       fingerprints of the keys that the records were sent with
 //! exports/<id>/…                           how far an export is: versions, and events that wait
-//! identity/…                               who is who, as events have told: versions and runs
+//! identity/…                               who is who, as events have told: versions and parts
 //! actions/<cohort>/…                      what is to be triggered for people, and for whom it lately was
 //! unknown/<cohort>/…                      members whom Braze did not know when they were sent
 //! pushdown/<cohort>/…                     what is in the table beside a cohort's source
 //! inbox/<door>/<file>.log                  what was received and not yet used
 //! heads/000000000001.json                  the newest version of every place, to notice a state that is older
 //! approvals/<cohort>/<digest>.json         what a person has allowed although the guard refused it
-//! journal/<yyyy>/<mm>/<dd>/<pass>.ndjson   passes, attempts, outcomes; merged files hold many
-//! rejects/<pass>/<cohort>.ndjson           rows and identifiers that could not be used, and why;
+//! journal/<yyyy>/<mm>/<dd>/<run>.ndjson   runs, attempts, outcomes; merged files hold many
+//! rejects/<run>/<cohort>.ndjson           rows and identifiers that could not be used, and why;
 //!                                          `inbox.<door>.ndjson`: deliveries, whole
 //! ```
 //!
-//! In a bucket, where nothing can be appended to, journal and rejects are in parts: `<pass>.ndjson`,
-//! `<pass>.2.ndjson`.
+//! In a bucket, where nothing can be appended to, journal and rejects are in parts: `<run>.ndjson`,
+//! `<run>.2.ndjson`.
 //!
 //! # In doubt
 //! Braze cannot be read back, so a lost answer must not become a lost fact. What an apply will send is
-//! written as runs, and a version names them with no row acknowledged, before the first request. Each
+//! written as parts, and a version names them with no row acknowledged, before the first request. Each
 //! checkpoint is a further version that acknowledges more rows. Whatever a version does not acknowledge
 //! is in doubt, also after a crash, and needs no repair: it is how the version reads.
 //!
 //! # Size
-//! A pass writes runs of what changed. When they have grown to a share of the largest, all are merged into one
+//! A run writes parts of what changed. When they have grown to a share of the largest, all are merged into one
 //! (`compact`); what is replaced goes an hour later, or sooner where there is much of it (`gc`). A version may also say by what files its cohort
 //! was made, so that they need not be read again while they are the same.
 //!
@@ -281,7 +281,7 @@ impl StateReader {
     /// What the record says of each member, in the order of the keys. Without a version: nothing.
     ///
     /// # Errors
-    /// When a run cannot be read or is damaged.
+    /// When a part cannot be read or is damaged.
     pub fn members(&self, cohort: &CohortId, version: Option<&Version>) -> Result<RecordCursor, StateError> {
         RecordCursor::open(&self.store, cohort, version, self.seed())
     }
@@ -290,7 +290,7 @@ impl StateReader {
     /// keys, as far as no such request can be on its way any more. None: there are none.
     ///
     /// # Errors
-    /// When a run cannot be read or is damaged.
+    /// When a part cannot be read or is damaged.
     pub fn late(
         &self,
         cohort: &CohortId,
@@ -298,12 +298,12 @@ impl StateReader {
         op: Op,
         now: Timestamp,
     ) -> Result<Option<RecordCursor>, StateError> {
-        let due = version.late.iter().filter(|late| late.run.op == op && late.until <= now);
-        let runs: Vec<RunRef> = due.map(Late::in_doubt).collect();
-        if runs.is_empty() {
+        let due = version.late.iter().filter(|late| late.part.op == op && late.until <= now);
+        let parts: Vec<RunRef> = due.map(Late::in_doubt).collect();
+        if parts.is_empty() {
             return Ok(None);
         }
-        RecordCursor::of_runs(&self.store, cohort, &runs, self.seed()).map(Some)
+        RecordCursor::of_parts(&self.store, cohort, &parts, self.seed()).map(Some)
     }
 
     /// Every version of a cohort that is still there, oldest first.
@@ -348,12 +348,12 @@ impl StateReader {
         verify::verify(self)
     }
 
-    /// The newest passes, newest first.
+    /// The newest runs, newest first.
     ///
     /// # Errors
     /// When the journal cannot be read or is damaged.
-    pub fn passes(&self, limit: usize) -> Result<Vec<PassRecord>, StateError> {
-        journal::passes(&self.store, limit)
+    pub fn runs(&self, limit: usize) -> Result<Vec<PassRecord>, StateError> {
+        journal::runs(&self.store, limit)
     }
 }
 
@@ -456,11 +456,11 @@ impl StateWriter {
         &self.reader
     }
 
-    /// Starts a run of a cohort. It is on disk, and nothing refers to it, once it is finished.
+    /// Starts a part of a cohort. It is on disk, and nothing refers to it, once it is finished.
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub fn run(&self, cohort: &CohortId, op: crate::model::Op) -> Result<RunWriter, StateError> {
+    pub fn part(&self, cohort: &CohortId, op: crate::model::Op) -> Result<RunWriter, StateError> {
         RunWriter::create(&self.reader.store, cohort, op, self.reader.seed())
     }
 
@@ -495,17 +495,17 @@ impl StateWriter {
         }
     }
 
-    /// Starts the journal of a pass.
+    /// Starts the journal of a run.
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub fn journal(&self, pass: &PassId, began: Timestamp) -> Result<Journal, StateError> {
-        Journal::create(&self.reader.store, &self.reader.heads, pass, began)
+    pub fn journal(&self, run: &PassId, began: Timestamp) -> Result<Journal, StateError> {
+        Journal::create(&self.reader.store, &self.reader.heads, run, began)
     }
 
-    /// Starts the list of what a pass could not use of a cohort, or of what came through a door.
+    /// Starts the list of what a run could not use of a cohort, or of what came through a door.
     #[must_use]
-    pub fn rejects(&self, pass: &PassId, of: &str) -> RejectLog {
-        RejectLog::new(&self.reader.store, pass, of)
+    pub fn rejects(&self, run: &PassId, of: &str) -> RejectLog {
+        RejectLog::new(&self.reader.store, run, of)
     }
 }

@@ -31,7 +31,12 @@ impl RecordCursor {
         version: Option<&Version>,
         seed: KeySeed,
     ) -> Result<Self, StateError> {
-        Self::of_parts(store, cohort, version.map(|version| version.parts.as_slice()).unwrap_or_default(), seed)
+        Self::of_parts(
+            store,
+            cohort,
+            version.map(|version| version.parts.as_slice()).unwrap_or_default(),
+            seed,
+        )
     }
 
     /// Reads some parts, the oldest first.
@@ -206,8 +211,8 @@ mod tests {
             partner: String::new(),
             delivery: crate::model::Delivery::CohortImport,
         };
-        let pass = PassId::new(Timestamp::UNIX_EPOCH, 0);
-        Version { parts, ..Version::first(&pass, Timestamp::UNIX_EPOCH, workspace) }
+        let run = PassId::new(Timestamp::UNIX_EPOCH, 0);
+        Version { parts, ..Version::first(&run, Timestamp::UNIX_EPOCH, workspace) }
     }
 
     fn read(store: &Store, cohort: &CohortId, version: &Version) -> BTreeMap<Key, Standing> {

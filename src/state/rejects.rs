@@ -39,7 +39,7 @@ pub struct Reject<'a> {
     pub count: Option<u64>,
 }
 
-/// The rejects of one cohort, or one door, in one pass. The file appears with the first of them.
+/// The rejects of one cohort, or one door, in one run. The file appears with the first of them.
 pub struct RejectLog {
     store: Store,
     relative: String,
@@ -52,8 +52,8 @@ pub struct RejectLog {
 const BUFFER_LEN: usize = 64 << 10;
 
 impl RejectLog {
-    pub(super) fn new(store: &Store, pass: &PassId, of: &str) -> Self {
-        let relative = format!("rejects/{pass}/{of}.ndjson");
+    pub(super) fn new(store: &Store, run: &PassId, of: &str) -> Self {
+        let relative = format!("rejects/{run}/{of}.ndjson");
         Self { store: store.clone(), relative, file: None, buffer: Vec::new(), dirty: false }
     }
 
@@ -102,7 +102,7 @@ impl RejectLog {
     }
 }
 
-/// What the rejects of an export are called among those of a pass. No cohort's id has a dot.
+/// What the rejects of an export are called among those of a run. No cohort's id has a dot.
 #[must_use]
 pub fn rejects_of(export: &ExportId) -> String {
     format!("exports.{export}")
@@ -111,8 +111,8 @@ pub fn rejects_of(export: &ExportId) -> String {
 /// A file of rejects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectFile {
-    /// The pass.
-    pub pass: String,
+    /// The run.
+    pub run: String,
     /// Its path in the state.
     pub path: String,
 }
@@ -125,11 +125,11 @@ impl StateReader {
     pub fn reject_files(&self, of: Option<&ExportId>) -> Result<Vec<RejectFile>, StateError> {
         let wanted = of.map(|export| format!("{}.", rejects_of(export)));
         let mut found = Vec::new();
-        for pass in self.store.list("rejects")? {
-            let folder = format!("rejects/{pass}");
+        for run in self.store.list("rejects")? {
+            let folder = format!("rejects/{run}");
             for name in self.store.list(&folder)? {
                 if wanted.as_ref().is_none_or(|wanted| name.starts_with(wanted.as_str())) {
-                    found.push(RejectFile { pass: pass.clone(), path: format!("{folder}/{name}") });
+                    found.push(RejectFile { run: run.clone(), path: format!("{folder}/{name}") });
                 }
             }
         }
@@ -180,9 +180,9 @@ impl StateWriter {
     ) -> Result<(), StateError> {
         let (store, before) = (&self.reader().store, PassId::new(before, 0));
         let wanted = format!("{}.", rejects_of(export));
-        // Passes are in the order of their time: what is younger is not looked into.
-        for pass in store.list("rejects")?.iter().take_while(|pass| pass.as_str() < before.as_str()) {
-            let folder = format!("rejects/{pass}");
+        // Runs are in the order of their time: what is younger is not looked into.
+        for run in store.list("rejects")?.iter().take_while(|run| run.as_str() < before.as_str()) {
+            let folder = format!("rejects/{run}");
             let names = store.list(&folder)?;
             for name in names.iter().filter(|name| name.starts_with(&wanted)) {
                 self.check_lease()?;

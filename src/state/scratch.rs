@@ -1,4 +1,4 @@
-//! What a pass holds outside its memory and nobody needs after it: temporary files without a name.
+//! What a run holds outside its memory and nobody needs after it: temporary files without a name.
 //!
 //! A spool is a list of packed identifiers, small ones in memory and large ones in a file that the
 //! system deletes with the process, whatever ends it. Each identifier follows its length in two bytes.

@@ -113,8 +113,8 @@ pub struct SourceMark {
 pub struct Version {
     /// Its number, from 1.
     pub number: u64,
-    /// The pass that wrote it.
-    pub pass: Box<str>,
+    /// The run that wrote it.
+    pub run: Box<str>,
     /// When.
     pub written_at: Timestamp,
     /// Where the members are.
@@ -144,10 +144,10 @@ pub struct Version {
 impl Version {
     /// The first version of a cohort, before anything is sent.
     #[must_use]
-    pub fn first(pass: &PassId, now: Timestamp, workspace: Workspace) -> Self {
+    pub fn first(run: &PassId, now: Timestamp, workspace: Workspace) -> Self {
         Self {
             number: 0,
-            pass: pass.as_str().into(),
+            run: run.as_str().into(),
             written_at: now,
             workspace,
             created_at: now,
@@ -283,7 +283,7 @@ pub(super) fn commit(store: &Store, cohort: &CohortId, version: &Version) -> Res
 struct Shape {
     format: u64,
     version: u64,
-    pass: Box<str>,
+    run: Box<str>,
     written_at: String,
     workspace: Workspace,
     created_at: String,
@@ -335,7 +335,7 @@ impl Shape {
         Self {
             format: format::KNOWN,
             version: version.number,
-            pass: version.pass.clone(),
+            run: version.run.clone(),
             written_at: timestamp_text(version.written_at),
             workspace: version.workspace.clone(),
             created_at: timestamp_text(version.created_at),
@@ -354,7 +354,7 @@ impl Shape {
     fn into_version(self) -> Option<Version> {
         Some(Version {
             number: self.version,
-            pass: self.pass,
+            run: self.run,
             written_at: self.written_at.parse().ok()?,
             workspace: self.workspace,
             created_at: self.created_at.parse().ok()?,
@@ -451,7 +451,7 @@ mod tests {
             partner: "heap".to_owned(),
             delivery: Delivery::CohortImport,
         };
-        let pass = PassId::new("2026-11-23T19:16:11Z".parse().unwrap(), 1);
+        let run = PassId::new("2026-11-23T19:16:11Z".parse().unwrap(), 1);
         let part = RunRef {
             id: "r1".into(),
             op: Op::Remove,
@@ -473,7 +473,7 @@ mod tests {
             name: Some("A".to_owned()),
             parts: vec![part],
             late: vec![late],
-            ..Version::first(&pass, "2026-11-23T19:16:11.25Z".parse().unwrap(), workspace)
+            ..Version::first(&run, "2026-11-23T19:16:11.25Z".parse().unwrap(), workspace)
         }
     }
 

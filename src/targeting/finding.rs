@@ -146,7 +146,7 @@ pub struct Trouble {
     pub is_key: bool,
     /// Whether the key is of another workspace than the state.
     pub is_other: bool,
-    /// Whether it may pass by itself.
+    /// Whether it may run by itself.
     pub is_passing: bool,
 }
 

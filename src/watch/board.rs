@@ -11,8 +11,8 @@ use crate::model::{Clock, CohortId, ConnectionName, ExportId, Progress, SegmentI
 use crate::reconcile::LeftBehind;
 use crate::state::{Check, CheckVerdict, Holder, Segments};
 
-/// Passes that are kept, and sizes of a cohort.
-const PASSES_KEPT: usize = 50;
+/// Runs that are kept, and sizes of a cohort.
+const RUNS_KEPT: usize = 50;
 const SIZES_KEPT: usize = 200;
 /// A loop that has not gone round for so long is stuck.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(60);
@@ -48,7 +48,7 @@ pub(super) enum Condition {
 pub struct Refused {
     /// What, why, and what can be done.
     pub withheld: Vec<Withheld>,
-    /// The command that lets exactly this plan pass, if one can.
+    /// The command that lets exactly this plan run, if one can.
     pub approve: Option<String>,
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Failing {
 impl Refused {
     fn text(&self) -> String {
         let each = self.withheld.iter().map(|one| format!("{} withheld: {}", one.what, one.why));
-        let approve = self.approve.iter().map(|command| format!("to let it pass: {command}"));
+        let approve = self.approve.iter().map(|command| format!("to let it run: {command}"));
         each.chain(approve).collect::<Vec<_>>().join("; ")
     }
 }
@@ -182,7 +182,7 @@ pub(super) struct Inner {
     /// The segments in the order of the config, each with its last check.
     pub(super) segments: Vec<(Segment, Option<Check>)>,
     pub(super) exports: BTreeMap<ExportId, ExportStatus>,
-    pub(super) passes: VecDeque<dashboard::Past>,
+    pub(super) runs: VecDeque<dashboard::Past>,
     pub(super) left_behind: Vec<LeftBehind>,
     pub(super) queue_depth: usize,
     beat: Instant,
@@ -213,7 +213,7 @@ impl Board {
             heaps: BTreeMap::new(),
             segments: Vec::new(),
             exports: BTreeMap::new(),
-            passes: VecDeque::new(),
+            runs: VecDeque::new(),
             left_behind: Vec::new(),
             queue_depth: 0,
             beat: Instant::now(),
@@ -329,11 +329,11 @@ impl Board {
         })
     }
 
-    /// A pass has done something.
+    /// A run has done something.
     pub(super) fn passed(&self, line: dashboard::Past) {
         let mut inner = self.lock();
-        inner.passes.push_front(line);
-        inner.passes.truncate(PASSES_KEPT);
+        inner.runs.push_front(line);
+        inner.runs.truncate(RUNS_KEPT);
     }
 }
 
@@ -405,7 +405,7 @@ impl CohortStatus {
     }
 }
 
-/// Watches passes for the board.
+/// Watches runs for the board.
 impl Progress for Board {
     fn at(&self, cohort: &CohortId, stage: Stage, done: u64) {
         self.cohort(cohort, |status| status.busy = Some((stage, done)));

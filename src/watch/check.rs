@@ -180,7 +180,7 @@ impl Lead {
             CheckVerdict::Drifted => self.tell(about, Some(Notable::Drift), &text),
             CheckVerdict::Unknown => {
                 let failures = self.queue.failures(&Key::Segment(id.clone()));
-                // What may pass is told when it does not, and what a person must do is told at once.
+                // What may run is told when it does not, and what a person must do is told at once.
                 if failures >= FAILURES_TOLD || (is_untold(&checked) && !is_passing(&checked)) {
                     self.tell(about, Some(Notable::Failure), &text);
                 }

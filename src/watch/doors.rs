@@ -160,8 +160,8 @@ impl Inboxes {
             };
             let name = heap.clone();
             let work = move || {
-                let (pass, now) = (at.new_pass(), at.clock().now());
-                let folding = Folding { state: &state, heap: &name, pass: &pass, now, incomplete_after };
+                let (run, now) = (at.new_run(), at.clock().now());
+                let folding = Folding { state: &state, heap: &name, run: &run, now, incomplete_after };
                 let folded = fold(&files, folding).map_err(Arc::new);
                 // An ingest has no journal, but it may add rejects.
                 let has_rejects =

@@ -1,7 +1,7 @@
 //! Exports in the queue: when each is looked at, what a look is, and what is told of it.
 //!
 //! A look at an export first asks whether there is anything to do, which costs a listing and writes nothing; only
-//! then is there a pass. A pass hands back while single persons are over Heap's limit, so that what comes meanwhile
+//! then is there a run. A run hands back while single persons are over Heap's limit, so that what comes meanwhile
 //! is not kept waiting.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -95,7 +95,7 @@ impl Exports {
 impl Looking {
     async fn look(self) -> Exported {
         let (id, state) = (self.export.id.clone(), Arc::clone(&self.state));
-        let report = self.pass().await;
+        let report = self.run().await;
         let of = id.clone();
         let after = on_thread(move || After {
             sent: state.reader().export(&of).ok().and_then(|record| record.counts.get("sent").copied()),
@@ -104,7 +104,7 @@ impl Looking {
         Exported { report, after: after.await, id }
     }
 
-    async fn pass(self) -> Result<Option<ExportReport>, Halt> {
+    async fn run(self) -> Result<Option<ExportReport>, Halt> {
         let mut posted = match &self.inbox {
             Some(inbox) => match inbox.close_file().await {
                 Ok(files) => files,
@@ -141,7 +141,7 @@ impl Looking {
             state: self.state,
             identity: self.identity,
             links: self.links,
-            pass: self.at.new_pass(),
+            run: self.at.new_run(),
             clock: self.at.clock(),
             interrupt: self.interrupt,
             patience: Patience::HandBack,
@@ -331,7 +331,7 @@ impl Lead {
     }
 }
 
-/// Whether it will pass by itself, and what is to be said.
+/// Whether it will run by itself, and what is to be said.
 fn judged(report: &Result<Option<ExportReport>, Halt>) -> (Ended, Option<String>) {
     let halt = match report {
         Ok(None) => return (Ended::Settled, None),

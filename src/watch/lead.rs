@@ -31,8 +31,8 @@ use crate::state::{Approval, Location, StateWriter};
 
 /// How often the loop goes round although nothing happens.
 const BEAT: Duration = Duration::from_secs(5);
-/// Passes of the journal that are read at the start, to show what was before.
-const PASSES_READ: usize = 100;
+/// Runs of the journal that are read at the start, to show what was before.
+const RUNS_READ: usize = 100;
 
 /// What outlives a leader.
 #[derive(Clone)]
@@ -265,18 +265,18 @@ impl Lead {
             let segments = self.state.reader().segments(name).ok();
             show(name, segments, board, self.inboxes.held(name));
         }
-        let passes = self.state.reader().passes(PASSES_READ).unwrap_or_default();
+        let runs = self.state.reader().runs(RUNS_READ).unwrap_or_default();
         for id in settings::cohorts(&self.config) {
             let Ok(Some(version)) = self.state.reader().version(id) else { continue };
             board.cohort(id, |status| {
                 status.in_doubt = version.in_doubt;
                 let Some(members) = version.members else { return };
-                let sizes = past::sizes(&passes, id, members);
+                let sizes = past::sizes(&runs, id, members);
                 sizes.into_iter().for_each(|(at, members)| status.has(members, at));
                 status.has(members, version.written_at);
             });
         }
-        past::passes(&passes).into_iter().rev().for_each(|past| board.passed(past));
+        past::runs(&runs).into_iter().rev().for_each(|past| board.passed(past));
     }
 
     /// Starts a task. A panic in it is an error of what it works on.
@@ -527,7 +527,7 @@ impl Lead {
             tokio::select! {
                 done = self.tasks.join_next() => drop(done),
                 () = &mut grace => {
-                    tracing::warn!("the time to stop in is over; what has no answer is in doubt, and the next pass settles it");
+                    tracing::warn!("the time to stop in is over; what has no answer is in doubt, and the next run settles it");
                     self.tasks.abort_all();
                     return;
                 }

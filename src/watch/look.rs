@@ -1,4 +1,4 @@
-//! One look at one cohort: a pass over it alone, and what is to be said of it.
+//! One look at one cohort: a run over it alone, and what is to be said of it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,7 +42,7 @@ pub(super) struct Looked {
 }
 
 impl Looked {
-    /// The cohort could not be looked at, and it may pass.
+    /// The cohort could not be looked at, and it may run.
     pub(super) fn failed(cohort: CohortId, why: String) -> Self {
         Self {
             cohort,
@@ -56,9 +56,9 @@ impl Looked {
 
 /// Looks at a cohort, and does what is to be done.
 pub(super) async fn look(cohort: CohortId, looking: Looking) -> Looked {
-    let (pass, began) = (looking.at.new_pass(), Instant::now());
-    let span = tracing::info_span!("pass", id = %pass);
-    let looked = tracing::Instrument::instrument(pass_over(&cohort, &looking, pass), span).await;
+    let (run, began) = (looking.at.new_run(), Instant::now());
+    let span = tracing::info_span!("run", id = %run);
+    let looked = tracing::Instrument::instrument(run_over(&cohort, &looking, run), span).await;
     let looked = looked.unwrap_or_else(|error| {
         let is_lost = matches!(error, StateError::Lost);
         Looked { is_lost, ..Looked::failed(cohort.clone(), error.to_string()) }
@@ -76,8 +76,8 @@ fn settles_again_at(cohort: &CohortId, looking: &Looking) -> Option<Timestamp> {
     record.ok().flatten()?.settles_again_at()
 }
 
-async fn pass_over(cohort: &CohortId, looking: &Looking, pass: PassId) -> Result<Looked, StateError> {
-    let plan = planned(cohort, looking, &pass).await?;
+async fn run_over(cohort: &CohortId, looking: &Looking, run: PassId) -> Result<Looked, StateError> {
+    let plan = planned(cohort, looking, &run).await?;
     let now = looking.at.clock().now();
     note_plan(cohort, &plan, looking, now);
     if let Some(looked) = nothing_to_do(cohort, &plan, looking) {
@@ -86,7 +86,7 @@ async fn pass_over(cohort: &CohortId, looking: &Looking, pass: PassId) -> Result
     let means = Means {
         state: Arc::clone(&looking.state),
         links: looking.links.clone(),
-        pass,
+        run,
         clock: looking.at.clock(),
         progress: Arc::clone(&looking.board) as Arc<dyn Progress>,
         interrupt: looking.interrupt.clone(),
@@ -124,11 +124,11 @@ impl Planning {
 }
 
 /// Plans on a thread of its own, when it is its turn.
-async fn planned(cohort: &CohortId, looking: &Looking, pass: &PassId) -> Result<PassPlan, StateError> {
+async fn planned(cohort: &CohortId, looking: &Looking, run: &PassId) -> Result<PassPlan, StateError> {
     let declared = looking.config.cohorts.iter().find(|declared| declared.id == *cohort);
     let lane = declared.map_or(Lane::Local, |declared| Lane::of(declared, &looking.config));
     let _turn = looking.planning.turn(lane).await;
-    let (looking, pass, only) = (looking.clone(), pass.clone(), [cohort.clone()]);
+    let (looking, run, only) = (looking.clone(), run.clone(), [cohort.clone()]);
     let span = tracing::debug_span!("plan", cohort = %only[0]);
     let work = move || {
         let _entered = span.enter();
@@ -139,7 +139,7 @@ async fn planned(cohort: &CohortId, looking: &Looking, pass: &PassId) -> Result<
             ceilings: &BTreeMap::new(),
             only: &only,
             retry_refused: false,
-            pass: &pass,
+            run: &run,
             clock: looking.at.clock(),
             progress: &*looking.board,
         })
@@ -227,7 +227,7 @@ fn judged(id: &CohortId, report: &PassReport, looking: &Looking) -> Looked {
     if outcome.changed_anything() || outcome.halt.is_some() {
         looking.board.passed(Past {
             at: now,
-            pass: report.pass.clone(),
+            run: report.run.clone(),
             cohort: id.clone(),
             added: outcome.added,
             removed: outcome.removed,
@@ -239,7 +239,7 @@ fn judged(id: &CohortId, report: &PassReport, looking: &Looking) -> Looked {
     Looked { is_lost: matches!(outcome.halt, Some(Halt::LeaseLost)), ..looked(ended, condition) }
 }
 
-/// Whether it will pass by itself, and what is to be said.
+/// Whether it will run by itself, and what is to be said.
 fn judgement(cohort: &CohortReport, looking: &Looking) -> (Ended, Condition) {
     let outcome = &cohort.outcome;
     if let Some(halt) = &outcome.halt {

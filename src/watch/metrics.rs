@@ -58,7 +58,7 @@ struct OfHeap {
 
 /// The counters.
 pub(super) struct Metrics {
-    passes: Family<OfPass, Counter>,
+    runs: Family<OfPass, Counter>,
     seconds: Histogram,
     changes: Family<OfChange, Counter>,
     answers: Family<OfAnswer, Counter>,
@@ -108,11 +108,11 @@ impl Metrics {
     pub(super) fn new() -> Self {
         let mut registry = Registry::with_prefix("syncline");
         let seconds = Histogram::new(exponential_buckets(0.005, 4.0, 10));
-        let (passes, changes, answers) = (Family::default(), Family::default(), Family::default());
+        let (runs, changes, answers) = (Family::default(), Family::default(), Family::default());
         let (retries, rejects, deliveries) = (Family::default(), Family::default(), Family::default());
         let (config_reads, notifications) = (Family::default(), Family::default());
-        registry.register("passes", "Passes over a cohort, by how they ended", passes.clone());
-        registry.register_with_unit("pass_duration", "How long a pass took", Unit::Seconds, seconds.clone());
+        registry.register("runs", "Runs over a cohort, by how they ended", runs.clone());
+        registry.register_with_unit("run_duration", "How long a run took", Unit::Seconds, seconds.clone());
         registry.register("changes", "Members that Braze took in or let go", changes.clone());
         registry.register("requests", "Requests to Braze, by what it answered", answers.clone());
         registry.register("retries", "Requests that were tried again", retries.clone());
@@ -133,7 +133,7 @@ impl Metrics {
         registry.register("export_rejects", "Events that could not be used", export_rejects.clone());
         registry.register("export_requests", "Requests to Heap, by what it answered", export_answers.clone());
         Self {
-            passes,
+            runs,
             seconds,
             changes,
             answers,
@@ -150,13 +150,13 @@ impl Metrics {
         }
     }
 
-    /// A pass over one cohort has ended.
+    /// A run over one cohort has ended.
     pub(super) fn passed(&self, result: &str, took: Duration) {
-        self.passes.get_or_create(&OfPass { result: result.to_owned() }).inc();
+        self.runs.get_or_create(&OfPass { result: result.to_owned() }).inc();
         self.seconds.observe(took.as_secs_f64());
     }
 
-    /// What a pass did.
+    /// What a run did.
     pub(super) fn applied(&self, report: &CohortReport) {
         let cohort = report.id.to_string();
         let outcome = &report.outcome;
@@ -184,7 +184,7 @@ impl Metrics {
         self.export_looks.get_or_create(&OfExport { export: export.to_owned() }).inc();
     }
 
-    /// A pass of an export has ended.
+    /// A run of an export has ended.
     pub(super) fn exported(&self, report: &ExportReport) {
         let (export, tally) = (report.id.to_string(), &report.tally);
         let not_wanted = tally.ignored.values().sum();
@@ -292,7 +292,7 @@ fn standing(inner: &Inner, doors: &Tally, now: Timestamp) -> Registry {
     }
     registry.register("members", "Members that Braze has accepted", members);
     registry.register("in_doubt", "Members of whom it is not known whether Braze took them", in_doubt);
-    registry.register_with_unit("since_good_pass", "Time since the last good pass", Unit::Seconds, since);
+    registry.register_with_unit("since_good_run", "Time since the last good run", Unit::Seconds, since);
     registry.register("condition", "How each cohort stands", good);
     standing_of_segments(&mut registry, inner, &age);
     standing_of_doors(&mut registry, inner, doors, &age);

@@ -3,7 +3,7 @@
 //! # Expected flow
 //! Whoever gets hold of the state leads; a second process stands by and takes over when the first lets go.
 //! The leader looks at everything once, and then at whatever a change, a delivery, a schedule or an approval
-//! is about. A look is a pass of [`crate::reconcile`] over one cohort: why it was woken, it does not know.
+//! is about. A look is a run of [`crate::reconcile`] over one cohort: why it was woken, it does not know.
 //!
 //! # Guarantees
 //! A bad config changes nothing: the last good one stays, and that is told. A refusal or a failure of one
@@ -125,8 +125,8 @@ pub trait Surroundings: Send + Sync + 'static {
     fn holder(&self) -> Holder;
     /// The time.
     fn clock(&self) -> Clock;
-    /// A name for a pass that begins now.
-    fn new_pass(&self) -> PassId;
+    /// A name for a run that begins now.
+    fn new_run(&self) -> PassId;
     /// A number nobody can guess.
     fn random(&self) -> u64;
     /// Why a cohort could not be planned, and the ways out.

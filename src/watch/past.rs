@@ -1,11 +1,11 @@
-//! What the journal tells of the time before this process: passes, and how large cohorts were.
+//! What the journal tells of the time before this process: runs, and how large cohorts were.
 
 use crate::dashboard::Past;
 use crate::model::{CohortId, PassId, Timestamp};
 use crate::state::{Event, PassRecord};
 
 /// What single cohorts gained and lost, the newest first.
-pub(super) fn passes(records: &[PassRecord]) -> Vec<Past> {
+pub(super) fn runs(records: &[PassRecord]) -> Vec<Past> {
     let mut all = Vec::new();
     for record in records {
         let result = record.entries.iter().rev().find_map(|entry| match &entry.event {
@@ -16,18 +16,18 @@ pub(super) fn passes(records: &[PassRecord]) -> Vec<Past> {
         for entry in &record.entries {
             let Event::Finished { cohort, added, removed, error, .. } = &entry.event else { continue };
             let (Ok(at), Ok(cohort)) = (entry.at.parse(), CohortId::new(cohort)) else { continue };
-            let pass = PassId::named(&record.pass);
+            let run = PassId::named(&record.run);
             let (added, removed, error) = (*added, *removed, error.clone());
-            all.push(Past { at, pass, cohort, added, removed, result: result.clone(), error });
+            all.push(Past { at, run, cohort, added, removed, result: result.clone(), error });
         }
     }
     all
 }
 
-/// How many members a cohort had after each pass, the oldest first, given how many it has now.
+/// How many members a cohort had after each run, the oldest first, given how many it has now.
 pub(super) fn sizes(records: &[PassRecord], cohort: &CohortId, now: u64) -> Vec<(Timestamp, u64)> {
     let (mut sizes, mut members) = (Vec::new(), now);
-    for past in passes(records).into_iter().filter(|past| past.cohort == *cohort) {
+    for past in runs(records).into_iter().filter(|past| past.cohort == *cohort) {
         sizes.push((past.at, members));
         members = (members + past.removed).saturating_sub(past.added);
     }
@@ -51,7 +51,7 @@ mod tests {
         };
         let ended = Event::Ended { result: "applied".to_owned(), requests: 1 };
         let entries = [finished, ended].map(|event| Entry { at: at.to_owned(), event }).to_vec();
-        PassRecord { pass: format!("p-{at}"), entries }
+        PassRecord { run: format!("p-{at}"), entries }
     }
 
     #[test]
@@ -63,6 +63,6 @@ mod tests {
         ];
         let sizes = sizes(&records, &CohortId::new("carts").unwrap(), 105);
         assert_eq!(sizes.iter().map(|(_, members)| *members).collect::<Vec<_>>(), [100, 110, 105]);
-        assert_eq!(passes(&records)[0].result, "applied");
+        assert_eq!(runs(&records)[0].result, "applied");
     }
 }

@@ -36,7 +36,7 @@ pub(super) enum Ended {
     Settled,
     /// Well, and there is more to be done at once.
     Again,
-    /// Badly, and it may pass: it is tried again soon, and then less and less soon.
+    /// Badly, and it may run: it is tried again soon, and then less and less soon.
     Failed,
 }
 

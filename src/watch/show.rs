@@ -39,7 +39,7 @@ pub(super) fn board(board: &Board, refresh_seconds: Option<u32>) -> page::Board 
         inboxes: inner.heaps.iter().map(|(name, heap)| inbox(name, heap, &inner, now)).collect(),
         exports: inner.exports.iter().map(|(id, status)| export(id, status, now)).collect(),
         segments: inner.segments.iter().filter_map(segment).collect(),
-        history: inner.passes.iter().cloned().collect(),
+        history: inner.runs.iter().cloned().collect(),
         refresh_seconds,
     }
 }
@@ -70,7 +70,7 @@ fn left_behind(left: &crate::reconcile::LeftBehind) -> page::LeftBehind {
 }
 
 fn cohort(id: &CohortId, status: &CohortStatus, inner: &Inner) -> Option<page::Cohort> {
-    // What is to be emptied is told by the passes that empty it.
+    // What is to be emptied is told by the runs that empty it.
     let declared = status.declared.as_deref()?;
     Some(page::Cohort {
         id: id.clone(),

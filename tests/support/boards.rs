@@ -74,7 +74,7 @@ fn inbox() -> Inbox {
 fn past(seconds: i64, cohort: &str, added: u64, removed: u64, result: &str) -> Past {
     Past {
         at: before(seconds),
-        pass: PassId::new(before(seconds), seconds as u64),
+        run: PassId::new(before(seconds), seconds as u64),
         cohort: CohortId::new(cohort).unwrap(),
         added,
         removed,

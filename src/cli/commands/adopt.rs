@@ -23,7 +23,7 @@ pub(super) fn adopt(config: &Config, name: &ConnectionName) -> Result<(String, V
     if !state.exists() {
         let none =
             CommandError::new(Exit::Usage, "there is no state yet, so there is nothing to adopt keys for");
-        return Err(none.hint("the first pass that Braze takes something of remembers its keys by itself"));
+        return Err(none.hint("the first run that Braze takes something of remembers its keys by itself"));
     }
     let keys = access::workspace_keys(name, braze)?;
     let now = environment::clock().now();

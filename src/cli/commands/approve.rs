@@ -27,7 +27,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ApproveArgs) -> Result<Exit, C
     Approvals::open(&super::location(&config))?.give(&approval)?;
     out(&match args.format {
         Format::Human => format!(
-            "{} {} of {}: the next pass that makes exactly this plan carries it out, within a week",
+            "{} {} of {}: the next run that makes exactly this plan carries it out, within a week",
             green("approved"),
             approval.plan,
             approval.cohort

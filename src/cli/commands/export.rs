@@ -1,4 +1,4 @@
-//! `export`: one pass over exports, or what it would read and cost.
+//! `export`: one run over exports, or what it would read and cost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -85,7 +85,7 @@ pub(super) fn run_jobs(
 
 fn stopped_at_once() -> CommandError {
     let stopped = CommandError::new(Exit::Part, "stopped at once");
-    stopped.hint("what was under way is sent again by the next pass; Heap knows each event by its id")
+    stopped.hint("what was under way is sent again by the next run; Heap knows each event by its id")
 }
 
 /// Runs exports with what a command has started already.
@@ -104,7 +104,7 @@ pub(super) async fn exported(
         identity: Arc::new(Mutex::new(IdentityMap::open(&state)?)),
         links: export::link(config, &reached, clock)?,
         state,
-        pass: environment::new_pass(),
+        run: environment::new_run(),
         clock,
         interrupt,
         patience: Patience::ToTheEnd,
@@ -122,7 +122,7 @@ pub(super) fn not_run(jobs: &[ExportJob]) -> impl FnOnce(CommandError) -> Vec<Ex
     }
 }
 
-/// Shows what a pass would read.
+/// Shows what a run would read.
 pub(super) fn survey(
     config: &Config,
     exports: &[&Export],
@@ -186,7 +186,7 @@ pub(super) fn finish(
         }
     });
     shown.map_err(|Unwritten(error)| {
-        let message = format!("the pass is done, but its report could not be written to stdout: {error}");
+        let message = format!("the run is done, but its report could not be written to stdout: {error}");
         let history = Again::new(global).command("history");
         CommandError::new(Exit::Failed, message).hint(format!("what was done: {history} -n 1"))
     })?;

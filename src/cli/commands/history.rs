@@ -1,4 +1,4 @@
-//! `history`: what earlier passes did, by the journal.
+//! `history`: what earlier runs did, by the journal.
 
 use serde_json::json;
 
@@ -12,32 +12,32 @@ use crate::state::{Event, PassRecord};
 
 pub(in crate::cli) fn run(global: &Global, args: &HistoryArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
-    let mut passes = super::reader(&config)?.passes(args.limit)?;
+    let mut runs = super::reader(&config)?.runs(args.limit)?;
     // Cohorts write side by side; whoever reads wants the order of time. It is a stable sort.
-    passes.iter_mut().for_each(|pass| pass.entries.sort_by(|a, b| a.at.cmp(&b.at)));
+    runs.iter_mut().for_each(|run| run.entries.sort_by(|a, b| a.at.cmp(&b.at)));
     out(&match args.format {
-        Format::Human if passes.is_empty() => "No pass yet.".to_owned(),
-        Format::Human => passes.iter().map(human).collect::<Vec<_>>().join("\n"),
+        Format::Human if runs.is_empty() => "No run yet.".to_owned(),
+        Format::Human => runs.iter().map(human).collect::<Vec<_>>().join("\n"),
         Format::Json => {
-            let passes: Vec<serde_json::Value> = passes.iter().map(to_json).collect();
-            envelope("history", "history", &json!({ "passes": passes }))
+            let runs: Vec<serde_json::Value> = runs.iter().map(to_json).collect();
+            envelope("history", "history", &json!({ "runs": runs }))
         }
     })?;
     Ok(Exit::Done)
 }
 
-/// A pass without an end was killed, or is still running.
-fn result(pass: &PassRecord) -> &str {
-    let end = pass.entries.iter().rev().find_map(|entry| match &entry.event {
+/// A run without an end was killed, or is still running.
+fn result(run: &PassRecord) -> &str {
+    let end = run.entries.iter().rev().find_map(|entry| match &entry.event {
         Event::Ended { result, .. } => Some(result.as_str()),
         _ => None,
     });
     end.unwrap_or("interrupted")
 }
 
-fn human(pass: &PassRecord) -> String {
-    let began = pass.entries.first().map_or("", |entry| entry.at.as_str());
-    let requests = pass
+fn human(run: &PassRecord) -> String {
+    let began = run.entries.first().map_or("", |entry| entry.at.as_str());
+    let requests = run
         .entries
         .iter()
         .filter(|entry| matches!(entry.event, Event::Sent { .. } | Event::Posted { .. }))
@@ -45,11 +45,11 @@ fn human(pass: &PassRecord) -> String {
     let mut lines = vec![format!(
         "{}  {}, {}  {}",
         bold(began),
-        result(pass).replace('_', " "),
+        result(run).replace('_', " "),
         counted(requests, "request"),
-        dim(&pass.pass)
+        dim(&run.run)
     )];
-    for entry in &pass.entries {
+    for entry in &run.entries {
         if let Event::Exported { export, files, events, sent, rejected, waiting, error } = &entry.event {
             let mut line = format!("  {export}: {} sent of {} read", counted(*sent, "event"), count(*events));
             let more = [(*files, "files read"), (*rejected, "rejected"), (*waiting, "waiting")];
@@ -80,6 +80,6 @@ fn human(pass: &PassRecord) -> String {
     lines.join("\n")
 }
 
-fn to_json(pass: &PassRecord) -> serde_json::Value {
-    json!({ "pass": pass.pass, "result": result(pass), "entries": pass.entries })
+fn to_json(run: &PassRecord) -> serde_json::Value {
+    json!({ "run": run.run, "result": result(run), "entries": run.entries })
 }

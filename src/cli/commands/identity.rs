@@ -186,7 +186,7 @@ fn declared<'a>(config: &'a Config, only: &[CohortId]) -> &'a [IdentitySource] {
 }
 
 /// Learns from the sources of the config. Cohorts go on with what is known whatever becomes of it: a source that
-/// cannot be read takes nothing back. How the pass ends if nothing worse comes of it; none if all went well.
+/// cannot be read takes nothing back. How the run ends if nothing worse comes of it; none if all went well.
 pub(super) fn learn(
     config: &Config,
     stores: &[(String, String)],
@@ -232,7 +232,7 @@ fn lesson_text(lesson: &Lesson) -> String {
     }
 }
 
-/// Tells which sources of the config have something that a pass would learn first. How a plan ends if nothing worse
+/// Tells which sources of the config have something that a run would learn first. How a plan ends if nothing worse
 /// comes of it; none if all of them can be read.
 pub(super) fn tell_news(
     config: &Config,
@@ -324,7 +324,7 @@ fn stats(state: &StateReader) -> Result<Shown, CommandError> {
     let stats = state.identity_stats()?;
     let entries =
         if stats.entries == 1 { "1 entry".to_owned() } else { format!("{} entries", count(stats.entries)) };
-    let mut text = format!("{entries} in {}, {}", counted(stats.runs, "file"), counted(stats.bytes, "byte"));
+    let mut text = format!("{entries} in {}, {}", counted(stats.parts, "file"), counted(stats.bytes, "byte"));
     for SourceStats { name, dump, people, joins } in &stats.sources {
         let SourceName { address, label } = name;
         let (people, joins) = (count(*people), count(*joins));
@@ -346,7 +346,7 @@ fn stats(state: &StateReader) -> Result<Shown, CommandError> {
     };
     let value = json!({
         "sources": stats.sources.iter().map(source).collect::<Vec<_>>(),
-        "version": stats.number, "entries": stats.entries, "files": stats.runs,
+        "version": stats.number, "entries": stats.entries, "files": stats.parts,
         "bytes": stats.bytes, "conflicts": stats.conflicts,
     });
     Ok((text, value))

@@ -19,38 +19,38 @@ use crate::state::{StateError, StateReader};
 
 pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
-    let ceilings = super::ceilings(&args.pass, &config)?;
+    let ceilings = super::ceilings(&args.run, &config)?;
     let state = super::reader(&config)?;
     let watched = if args.format == PlanFormat::Human { Format::Human } else { Format::Json };
-    let pass = environment::new_pass();
-    let span = tracing::info_span!("pass", id = %pass);
+    let run = environment::new_run();
+    let span = tracing::info_span!("run", id = %run);
     let _entered = span.enter();
-    tracing::info!("the pass begins; it only plans");
+    tracing::info!("the run begins; it only plans");
     let secrets = access::sources(&config)?;
     let inputs = Inputs {
         config: &config,
         secrets: &secrets,
         state: &state,
         ceilings: &ceilings,
-        only: &args.pass.cohorts,
-        retry_refused: args.pass.retry_refused,
-        pass: &pass,
+        only: &args.run.cohorts,
+        retry_refused: args.run.retry_refused,
+        run: &run,
         clock: environment::clock(),
         progress: &*progress(watched),
     };
-    let again = Again::new(global).pass(&args.pass, args.out.as_ref());
+    let again = Again::new(global).run(&args.run, args.out.as_ref());
     // A plan needs no keys. Where there are some, they must be those of the state's workspace.
     if let Ok(keys) = access::keys(&config) {
         workspace::refuse_other(&config, &state, &keys, &again)?;
     }
-    let unlearned = super::identity::tell_news(&config, &secrets.stores, &state, &args.pass.cohorts);
+    let unlearned = super::identity::tell_news(&config, &secrets.stores, &state, &args.run.cohorts);
     let mut plan = reconcile::plan(inputs)?;
     if let Some(file) = &args.out {
         reconcile::save(&mut plan, file, &state).map_err(|error| unusable_plan(error, &again))?;
         tell(&format!("saved to {}; it holds people's identifiers", file.display()));
     }
-    let unknown = unknown(&config, &state, &args.pass.cohorts)?;
-    let looked = segments::look_along(&config, &state, &args.pass.cohorts)?;
+    let unknown = unknown(&config, &state, &args.run.cohorts)?;
+    let looked = segments::look_along(&config, &state, &args.run.cohorts)?;
     let showing = Showing {
         again: &again,
         show_identifiers: args.show_identifiers,
@@ -60,7 +60,7 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
     let (exit, result) = verdict(&plan, args.detailed_exitcode);
     let is_good = matches!(exit, Exit::Done | Exit::Pending);
     let exit = unlearned.filter(|_| is_good).unwrap_or(exit);
-    tracing::info!(result, "the pass ends");
+    tracing::info!(result, "the run ends");
     out(&match args.format {
         PlanFormat::Human => human::human(&plan, &showing),
         PlanFormat::Json => json::plan(&plan, result, &showing),

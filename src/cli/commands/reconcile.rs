@@ -1,4 +1,4 @@
-//! `reconcile`: one pass, planned and applied. It asks nothing: a merge has already said yes.
+//! `reconcile`: one run, planned and applied. It asks nothing: a merge has already said yes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,46 +26,46 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     let config = super::config(global)?;
     let (keys, secrets) = (access::keys(&config)?, Arc::new(access::sources(&config)?));
     // A saved plan, and single cohorts, are about cohorts alone.
-    let all = args.pass.cohorts.is_empty() && args.plan.is_none();
+    let all = args.run.cohorts.is_empty() && args.plan.is_none();
     let exports = if all { super::export::chosen(&config, &[])? } else { Vec::new() };
     let ids = access::app_ids(&config, &exports)?;
     let state = Arc::new(super::writer(&config)?);
-    let pass = environment::new_pass();
-    let span = tracing::info_span!("pass", id = %pass);
+    let run = environment::new_run();
+    let span = tracing::info_span!("run", id = %run);
     let _entered = span.enter();
     let progress = progress(args.format);
-    tracing::info!("the pass begins");
-    let again = Again::new(global).pass(&args.pass, args.plan.as_ref());
+    tracing::info!("the run begins");
+    let again = Again::new(global).run(&args.run, args.plan.as_ref());
     workspace::refuse_other(&config, state.reader(), &keys, &again)?;
-    let uningested = reconcile::fold_all(&config, &state, &pass, environment::clock())?;
+    let uningested = reconcile::fold_all(&config, &state, &run, environment::clock())?;
     for (heap, error) in &uningested {
         tell(&format!("the deliveries of connection `{heap}` wait in the inbox: {error}"));
     }
     // A saved plan is about what was known when it was made.
     let unlearned = match &args.plan {
-        None => super::identity::learn(&config, &secrets.stores, &state, &args.pass.cohorts)?,
+        None => super::identity::learn(&config, &secrets.stores, &state, &args.run.cohorts)?,
         Some(_) => None,
     };
-    let plan = plan(args, &config, &secrets, &state, &pass, &*progress, &again)?;
+    let plan = plan(args, &config, &secrets, &state, &run, &*progress, &again)?;
     if let Some(expected) = args.expect.filter(|expected| *expected != plan.digest()) {
         let message = format!("the plan is {}, and not the expected {expected}", plan.digest());
         return Err(CommandError::new(Exit::Stale, message)
             .hint(format!("look at it again: {}", again.command("plan"))));
     }
     if args.plan.is_some() && plan.is_blocked() {
-        return blocked(&plan, &pass, args.format, &again);
+        return blocked(&plan, &run, args.format, &again);
     }
     let jobs = exports.iter().map(|export| super::export::job(export, Days::default(), state.reader()));
     let jobs = jobs.collect::<Result<_, _>>()?;
     let format = args.format;
-    let pass = Pass { global, config: &config, id: pass, progress, format, again, ids, jobs, secrets, stop };
-    let exit = apply(plan, &keys, state, pass)?;
+    let run = Run { global, config: &config, id: run, progress, format, again, ids, jobs, secrets, stop };
+    let exit = apply(plan, &keys, state, run)?;
     let unread = unlearned.or((!uningested.is_empty()).then_some(Exit::Failed));
     Ok(unread.filter(|_| exit == Exit::Done).unwrap_or(exit))
 }
 
 /// What an apply is asked for by.
-pub(super) struct Pass<'a> {
+pub(super) struct Run<'a> {
     pub(super) global: &'a Global,
     pub(super) config: &'a Config,
     pub(super) id: PassId,
@@ -87,7 +87,7 @@ pub(super) fn apply(
     plan: PassPlan,
     keys: &BTreeMap<ConnectionName, Keys>,
     state: Arc<StateWriter>,
-    Pass { global, config, id: pass, progress, format, again, ids, jobs, secrets, stop }: Pass<'_>,
+    Run { global, config, id: run, progress, format, again, ids, jobs, secrets, stop }: Run<'_>,
 ) -> Result<Exit, CommandError> {
     let waiting = plan.waiting.iter().map(plan_view::waiting_lines);
     let failed: Vec<String> = plan.failed.iter().map(plan_view::failed_lines).chain(waiting).collect();
@@ -97,7 +97,7 @@ pub(super) fn apply(
         let clock = environment::clock();
         let links = reconcile::link(config, &reached, clock)?;
         let of_exports = (Arc::clone(&state), interrupt.clone());
-        let means = Means { state, links, pass, clock, progress, interrupt, secrets };
+        let means = Means { state, links, run, clock, progress, interrupt, secrets };
         let report = reconcile::apply(plan, config, means).await?;
         if jobs.is_empty() {
             return Ok((report, Vec::new()));
@@ -113,7 +113,7 @@ pub(super) fn apply(
         Err(stopped.hint("what was under way is in doubt; the next run settles it"))
     })?;
     let exit = exit(&report, &exports);
-    tracing::info!(result = report.word(), requests = report.requests, "the pass ends");
+    tracing::info!(result = report.word(), requests = report.requests, "the run ends");
     let shown = out(&match format {
         Format::Human => human::human(&report, &failed, &exports, exit, &again),
         Format::Json => json::report(&report, &exports, &again),
@@ -124,12 +124,12 @@ pub(super) fn apply(
 
 /// Reports a saved plan that the guard blocks. It is applied as a whole or not at all: then the same file can be
 /// applied once it is approved.
-fn blocked(plan: &PassPlan, pass: &PassId, format: Format, again: &Again) -> Result<Exit, CommandError> {
+fn blocked(plan: &PassPlan, run: &PassId, format: Format, again: &Again) -> Result<Exit, CommandError> {
     let waiting = plan.waiting.iter().map(plan_view::waiting_lines);
     let failed: Vec<String> = plan.failed.iter().map(plan_view::failed_lines).chain(waiting).collect();
-    let report = reconcile::blocked(plan, pass);
+    let report = reconcile::blocked(plan, run);
     let exit = exit(&report, &[]);
-    tracing::info!(result = report.word(), requests = 0, "the pass ends");
+    tracing::info!(result = report.word(), requests = 0, "the run ends");
     out(&match format {
         Format::Human => human::human(&report, &failed, &[], exit, again),
         Format::Json => json::report(&report, &[], again),
@@ -139,7 +139,7 @@ fn blocked(plan: &PassPlan, pass: &PassId, format: Format, again: &Again) -> Res
 
 /// The report is lost, and what it told is done all the same.
 fn done_unseen(Unwritten(error): &Unwritten, global: &Global, exit: Exit) -> CommandError {
-    let message = format!("the pass is done, but its report could not be written to stdout: {error}");
+    let message = format!("the run is done, but its report could not be written to stdout: {error}");
     let history = Again::new(global).command("history");
     CommandError::new(Exit::Failed, message)
         .hint(format!("with the report, the exit code would have been {}", exit as u8))
@@ -151,22 +151,22 @@ fn plan(
     config: &Config,
     secrets: &SourceAccess,
     state: &StateWriter,
-    pass: &crate::model::PassId,
+    run: &crate::model::PassId,
     progress: &dyn Progress,
     again: &Again,
 ) -> Result<PassPlan, CommandError> {
-    let ceilings = super::ceilings(&args.pass, config)?;
-    let (state, clock, only) = (state.reader(), environment::clock(), args.pass.cohorts.as_slice());
-    let retry_refused = args.pass.retry_refused;
+    let ceilings = super::ceilings(&args.run, config)?;
+    let (state, clock, only) = (state.reader(), environment::clock(), args.run.cohorts.as_slice());
+    let retry_refused = args.run.retry_refused;
     let ceilings = &ceilings;
-    let inputs = Inputs { config, state, secrets, ceilings, only, retry_refused, pass, clock, progress };
+    let inputs = Inputs { config, state, secrets, ceilings, only, retry_refused, run, clock, progress };
     Ok(match &args.plan {
         Some(file) => reconcile::resume(file, inputs).map_err(|error| unusable_plan(error, again))?,
         None => reconcile::plan(inputs)?,
     })
 }
 
-/// One code for the whole pass: what a person must act on first. A vendor's failure after something was
+/// One code for the whole run: what a person must act on first. A vendor's failure after something was
 /// taken is "in part"; a cohort that could not be read, or was refused, says so even if others went well.
 fn exit(report: &PassReport, exports: &[ExportReport]) -> Exit {
     let of_exports = exports.iter().filter_map(|export| export.halt.as_ref()).map(super::export::of_halt);

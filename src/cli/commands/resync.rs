@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::reconcile::{Pass, apply};
+use super::reconcile::{Run, apply};
 use super::stop::Stop;
 use crate::cli::again::Again;
 use crate::cli::args::{Format, Global, ResyncArgs};
@@ -40,18 +40,18 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     let progress = progress(args.format);
     let plan = plan(args, &config, state.reader(), &*progress)?;
     tell(&plan_view::human(&plan, &showing));
-    let (id, format) = (environment::new_pass(), args.format);
+    let (id, format) = (environment::new_run(), args.format);
     let (ids, jobs) = (std::collections::BTreeMap::new(), Vec::new());
     // Without them a table beside a source is left behind, which the next plan notices.
     let secrets = Arc::new(access::sources(&config).unwrap_or_default());
-    let pass = Pass { global, config: &config, id, progress, format, again, ids, jobs, secrets, stop };
-    apply(plan, &keys, state, pass)
+    let run = Run { global, config: &config, id, progress, format, again, ids, jobs, secrets, stop };
+    apply(plan, &keys, state, run)
 }
 
 /// Recovers a cohort whose state is older than what was committed.
 fn recover(args: &ResyncArgs, config: &Config, state: &StateWriter) -> Result<(), CommandError> {
-    let (pass, now) = (environment::new_pass(), environment::clock().now());
-    let first = reconcile::first_version(&args.cohort, config, &pass, now);
+    let (run, now) = (environment::new_run(), environment::clock().now());
+    let first = reconcile::first_version(&args.cohort, config, &run, now);
     if let Some(recovered) = state.recover(&args.cohort, first)? {
         tell(&format!(
             "{}: the state is older than what was committed; {} of its parts are in doubt, and the next \
@@ -77,7 +77,7 @@ fn plan(
         ceilings: &std::collections::BTreeMap::new(),
         only: &[],
         retry_refused: false,
-        pass: &environment::new_pass(),
+        run: &environment::new_run(),
         clock: environment::clock(),
         progress,
     };

@@ -14,7 +14,7 @@ use crate::model::{CohortId, ConnectionName, DoorName, Op, timestamp_text};
 use crate::reconcile;
 use crate::state::{Garbage, OlderPlace, RunRef, StateReader, Verification, Version};
 
-pub(in crate::cli) fn part(global: &Global, args: &StateArgs) -> Result<Exit, CommandError> {
+pub(in crate::cli) fn run(global: &Global, args: &StateArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
     let format = args.command.format();
     let (text, value, exit) = match &args.command {
@@ -115,7 +115,7 @@ fn summary(id: &CohortId, version: &Version) -> Value {
         "endpoint": version.workspace.endpoint,
         "version": version.number,
         "written_at": timestamp_text(version.written_at),
-        "pass": version.pass,
+        "run": version.run,
         "members": version.members,
         "in_doubt": version.in_doubt,
         "protected": version.protected,
@@ -142,7 +142,7 @@ fn show(state: &StateReader, id: &CohortId) -> Result<Answer, CommandError> {
             .hint("`syncline state ls` lists what it has"));
     };
     let mut lines = vec![line(id, &version)];
-    lines.push(format!("    pass {}", version.pass));
+    lines.push(format!("    run {}", version.run));
     lines.extend(version.protected.then(|| "    protected".to_owned()));
     lines.extend(version.removed.then(|| "    emptied under `removed:`".to_owned()));
     let told = if version.source.is_some() { "known by its files' times" } else { "to be read" };

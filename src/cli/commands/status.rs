@@ -133,7 +133,7 @@ fn human(
         lines.push(dim(&format!("    version {} of {}", version.number, timestamp_text(version.written_at))));
         if version.in_doubt > 0 {
             lines.push(format!(
-                "    {} {} in doubt; the next pass settles them",
+                "    {} {} in doubt; the next run settles them",
                 yellow("!"),
                 count(version.in_doubt)
             ));
@@ -164,7 +164,7 @@ fn to_json(row: &Row) -> serde_json::Value {
         json!({
             "version": version.number,
             "written_at": timestamp_text(version.written_at),
-            "pass": version.pass,
+            "run": version.run,
             "connection": version.workspace.connection,
             "endpoint": version.workspace.endpoint,
             "name": version.name,
@@ -173,7 +173,7 @@ fn to_json(row: &Row) -> serde_json::Value {
             "uncertain": version.uncertain(),
             "uncertain_until": version.uncertain_until().map(timestamp_text),
             "protected": version.protected,
-            "runs": version.runs.len(),
+            "parts": version.parts.len(),
         })
     });
     json!({ "id": row.id.as_str(), "name": row.name, "declared": row.declared, "record": record })

@@ -103,8 +103,8 @@ impl Surroundings for Machine {
         environment::clock()
     }
 
-    fn new_pass(&self) -> PassId {
-        environment::new_pass()
+    fn new_run(&self) -> PassId {
+        environment::new_run()
     }
 
     fn random(&self) -> u64 {

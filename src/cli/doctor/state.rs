@@ -55,7 +55,7 @@ fn writable(config: &Config, findings: &mut Findings) {
     let StatePlace::Folder(path) = &config.state else {
         findings.fine(
             "permission",
-            "whether it can be written is tried by the first pass, before it sends anything",
+            "whether it can be written is tried by the first run, before it sends anything",
         );
         return;
     };

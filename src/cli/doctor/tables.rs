@@ -60,6 +60,6 @@ fn told(schema: &str, postgres: &Postgres, rights: &Rights, findings: &mut Findi
             format!("as an administrator: grant temporary on database {database} to {user}"),
         );
     }
-    let made = if rights.exists { "" } else { ", which the first pass makes" };
+    let made = if rights.exists { "" } else { ", which the first run makes" };
     findings.fine("pushdown", format!("tables of members can be kept in schema `{schema}`{made}"));
 }

@@ -122,14 +122,10 @@ fn answered(name: &ConnectionName, kind: KeyKind, reply: &Reply, settings: &Braz
             .note(
                 "credentials",
                 format!("Braze answers and does not refuse the keys, but says: {message}"),
-                "the first pass will tell",
+                "the first run will tell",
             ),
         Answer::AcceptedWithErrors { .. } | Answer::TooLarge => {
-            findings.note(
-                "credentials",
-                "Braze answers otherwise than it should",
-                "the first pass will tell",
-            );
+            findings.note("credentials", "Braze answers otherwise than it should", "the first run will tell");
         }
         Answer::Foreign(status, what) => {
             findings.wrong(

@@ -52,7 +52,7 @@ fn asked(asked: Option<&Asked>) -> Vec<String> {
     }
     if *known_now > 0 {
         lines.push(format!(
-            "  {} Braze knows {} now whom it did not: the next pass sends them again",
+            "  {} Braze knows {} now whom it did not: the next run sends them again",
             yellow("~"),
             count(*known_now)
         ));
@@ -88,7 +88,7 @@ fn one(one: &OneAction) -> Vec<String> {
     part(one.now.len() as u64, format!("for {} now", people(one.now.len() as u64)));
     let until =
         one.quiet_until.map(|until| format!(" until {}, the end of the quiet hours", timestamp_text(until)));
-    let until = until.unwrap_or_else(|| " for the next pass".to_owned());
+    let until = until.unwrap_or_else(|| " for the next run".to_owned());
     part(one.waiting, format!("{} wait{until}", count(one.waiting)));
     part(one.cooled, format!("{} in cool-down, not again", count(one.cooled)));
     part(one.expired, format!("{} too old, dropped", count(one.expired)));
@@ -126,7 +126,7 @@ fn lost(people: usize) -> Option<String> {
     (people > 0).then_some(text)
 }
 
-/// What a pass triggered.
+/// What a run triggered.
 pub(super) fn done(cohort: &CohortReport) -> Vec<String> {
     let mut lines = asked(cohort.asked.as_ref());
     let Some(actions) = &cohort.actions else { return lines };
@@ -180,7 +180,7 @@ pub(super) fn plan_json(actions: Option<&ActionPlan>) -> Value {
     json!({ "each": actions.each.iter().map(one).collect::<Vec<_>>(), "unanswered": actions.lost.len() })
 }
 
-/// What a pass triggered.
+/// What a run triggered.
 pub(super) fn done_json(cohort: &CohortReport) -> Value {
     let Some(actions) = &cohort.actions else { return Value::Null };
     let one = |(one, done): (&OneAction, &Triggered)| {

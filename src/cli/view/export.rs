@@ -143,7 +143,7 @@ pub(in crate::cli) fn to_json(reports: &[ExportReport]) -> Vec<Value> {
     reports.iter().map(one).collect()
 }
 
-/// What a pass would read, and what that takes at least. `limit` is how many events go in a time.
+/// What a run would read, and what that takes at least. `limit` is how many events go in a time.
 pub(in crate::cli) fn survey_line(
     survey: &Survey,
     batch_len: usize,

@@ -133,7 +133,7 @@ fn cost(cost: Cost) -> Value {
     })
 }
 
-/// What a pass did.
+/// What a run did.
 pub(in crate::cli) fn report(report: &PassReport, exports: &[ExportReport], again: &Again) -> String {
     let cohorts: Vec<Value> = report.cohorts.iter().map(|cohort| done(cohort, again)).collect();
     let list = |list: &[(CohortId, String)]| -> Vec<Value> {
@@ -142,7 +142,7 @@ pub(in crate::cli) fn report(report: &PassReport, exports: &[ExportReport], agai
     let (failed, waiting) = (list(&report.failed), list(&report.waiting));
     let left: Vec<Value> = report.left_behind.iter().map(left_behind).collect();
     let details = json!({
-        "pass": report.pass.as_str(),
+        "run": report.run.as_str(),
         "digest": report.digest.to_string(),
         "cohorts": cohorts,
         "failed": failed,

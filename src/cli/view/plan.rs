@@ -68,7 +68,7 @@ fn cohort(cohort: &CohortPlan, showing: &Showing<'_>, lines: &mut Vec<String>) {
     if tally.doubt_added + tally.doubt_removed > 0 {
         let (again, out) = (count(tally.doubt_added), count(tally.doubt_removed));
         lines.push(format!(
-            "    in doubt from an earlier pass: {again} to add again, {out} to remove to be sure"
+            "    in doubt from an earlier run: {again} to add again, {out} to remove to be sure"
         ));
     }
     if tally.refused > 0 {
@@ -144,7 +144,7 @@ fn moving(cohort: &CohortPlan) -> Option<String> {
     let to = plan.moves_to.as_ref()?;
     let people = cohort.matched.as_ref().map_or(0, named);
     Some(format!(
-        "  {} moves from {} to {to}: first everybody leaves the one, and the next pass sends {} to the other",
+        "  {} moves from {} to {to}: first everybody leaves the one, and the next run sends {} to the other",
         yellow("~"),
         plan.delivery,
         counted(people, "member"),

@@ -18,7 +18,7 @@ pub(super) fn line(compared: Option<&Compared>) -> Option<String> {
 
 /// A line about a table that is not up to date.
 pub(super) fn trouble(what: &str) -> String {
-    let table = "the table of its members could not be written, and the next pass reads the source in full";
+    let table = "the table of its members could not be written, and the next run reads the source in full";
     format!("  {} {table}: {what}", yellow("!"))
 }
 

@@ -1,4 +1,4 @@
-//! What a pass did, for people: a line for each cohort, what was withheld or went wrong, and the sum.
+//! What a run did, for people: a line for each cohort, what was withheld or went wrong, and the sum.
 
 use super::plan::left_behind;
 use super::refusal::{About, words};
@@ -52,7 +52,7 @@ fn cohort(cohort: &CohortReport, again: &Again, lines: &mut Vec<String>) {
     }
     if outcome.refused_removals > 0 {
         let who = counted(outcome.refused_removals, "member");
-        lines.push(format!("  {} {who} could not be removed; the next pass tries again", yellow("!")));
+        lines.push(format!("  {} {who} could not be removed; the next run tries again", yellow("!")));
     }
     if let Some(to) = &cohort.moves_to {
         let from = &cohort.delivery;
@@ -83,7 +83,7 @@ fn cohort(cohort: &CohortReport, again: &Again, lines: &mut Vec<String>) {
     }
     if outcome.in_doubt > 0 {
         lines.push(format!(
-            "  {} {} in doubt; the next pass settles them",
+            "  {} {} in doubt; the next run settles them",
             yellow("!"),
             counted(outcome.in_doubt, "member")
         ));
@@ -177,7 +177,7 @@ fn summary(report: &PassReport, exports: &[ExportReport], exit: Exit) -> String 
     format!("{head} {done}{amiss}{exported}.")
 }
 
-/// What kept the pass from being whole.
+/// What kept the run from being whole.
 fn amiss(report: &PassReport, all: u64) -> Vec<String> {
     let cohorts = |so: fn(&CohortReport) -> bool| report.cohorts.iter().filter(|c| so(c)).count() as u64;
     let mut parts = troubles(report.failed.len() as u64, cohorts(|c| !c.refusals.is_empty()), all);

@@ -57,7 +57,7 @@ pub(in crate::cli) fn lines(told: &[Told], config: &Config, now: Timestamp) -> V
             }
         }
         if *waiting > 0 {
-            lines.push(format!("    {} bytes wait in the inbox; the next pass uses them", count(*waiting)));
+            lines.push(format!("    {} bytes wait in the inbox; the next run uses them", count(*waiting)));
         }
         if segments.put_aside > 0 {
             let what = counted_of_deliveries(segments.put_aside);

@@ -1,7 +1,7 @@
 //! What a schema cannot say: references, uniqueness, order, paths. A table of named checks.
 //!
 //! Each check looks at the tree and not at typed values, so all of them run whatever else is wrong,
-//! and each knows the place it complains about. A check passes over what the schema reports already.
+//! and each knows the place it complains about. A check skips what the schema reports already.
 
 mod actions;
 mod deliver;

@@ -1,4 +1,4 @@
-//! A checked tree → `Config`. The last pass, and the only one that makes the types that others see.
+//! A checked tree → `Config`. The last phase, and the only one that makes the types that others see.
 //!
 //! By now schema and checks have passed, so nothing here should fail; if the shapes and the schema
 //! ever disagree, that is a problem with a place like any other and not a panic.
@@ -37,7 +37,7 @@ const RETENTION_MIN: Duration = Duration::from_secs(60 * 60);
 /// Types the tree.
 ///
 /// # Errors
-/// The place where the typed pass disagrees with the schema.
+/// The place where typed parsing disagrees with the schema.
 pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Config, Problem> {
     let json = tree.to_json();
     let queries = sql::query_files(tree, folder)?;

@@ -19,7 +19,7 @@ pub(in crate::config) struct Action {
     /// What it is told of each person: columns of the source, by the names of the properties. Only for whoever enters: whoever has left is in no source.
     #[serde(default)]
     pub(in crate::config) properties: BTreeMap<String, Text>,
-    /// For how many people it is triggered in one pass. The others wait for the next one.
+    /// For how many people it is triggered in one run. The others wait for the next one.
     #[serde(default = "default_at_most")]
     pub(in crate::config) at_most: Whole<1, 10000>,
     /// How long nothing is triggered for a person again.

@@ -32,7 +32,7 @@ pub(in crate::config) enum Attribute {
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct Preflight {
-    /// For how many of those who enter in a pass. All of them, if this is not here.
+    /// For how many of those who enter in a run. All of them, if this is not here.
     pub(in crate::config) sample: Option<Whole<1, 1_000_000>>,
     /// After how long Braze is asked again for those whom it did not know. Once it knows them, they are sent again.
     pub(in crate::config) retry_unknown: Length,

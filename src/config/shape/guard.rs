@@ -5,17 +5,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::text::Percent;
 
-/// What one pass may change without asking. Beyond that it withholds the removals, or the additions, and says so.
+/// What one run may change without asking. Beyond that it withholds the removals, or the additions, and says so.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct Guard {
     /// The largest share of the members that may leave in one run, at most 100%.
     pub(in crate::config) max_removed: Percent,
-    /// The largest share of the members that may enter in one pass.
+    /// The largest share of the members that may enter in one run.
     pub(in crate::config) max_added: Percent,
-    /// The largest number of members that may leave in one pass.
+    /// The largest number of members that may leave in one run.
     pub(in crate::config) max_removed_count: Option<u64>,
-    /// The largest number of members that may enter in one pass.
+    /// The largest number of members that may enter in one run.
     pub(in crate::config) max_added_count: Option<u64>,
     /// How many rows may be unreadable before removals are withheld: the person in such a row may be a member.
     pub(in crate::config) max_unreadable: u64,

@@ -251,7 +251,7 @@ fn default_timeout() -> Length {
     Length::from_secs(30)
 }
 
-/// When to give up on a request that Braze does not take. What has no answer by then is settled by the next pass.
+/// When to give up on a request that Braze does not take. What has no answer by then is settled by the next run.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct Retry {
@@ -259,7 +259,7 @@ pub(in crate::config) struct Retry {
     pub(in crate::config) attempts: Whole<1, 100>,
     /// The wait after the first failure. It doubles with each further one, with some jitter.
     pub(in crate::config) first_wait: Length,
-    /// The longest single wait. A rate limit that resets later than this ends the pass instead.
+    /// The longest single wait. A rate limit that resets later than this ends the run instead.
     pub(in crate::config) longest_wait: Length,
 }
 
@@ -313,10 +313,10 @@ pub(in crate::config) struct Cohort {
     pub(in crate::config) on_enter: Option<Action>,
     /// What is triggered in Braze for whoever leaves.
     pub(in crate::config) on_exit: Option<Action>,
-    /// What one pass may change without asking.
+    /// What one run may change without asking.
     #[serde(default)]
     pub(in crate::config) guard: Guard,
-    /// `true`: the cohort is never emptied, neither by an empty source nor under `removed:`, until a pass has seen `false` here. Deleting the line changes nothing.
+    /// `true`: the cohort is never emptied, neither by an empty source nor under `removed:`, until a run has seen `false` here. Deleting the line changes nothing.
     #[serde(default)]
     pub(in crate::config) protect: Option<bool>,
     /// When `syncline watch` looks at the cohort again, whatever it was told of it.
@@ -327,7 +327,7 @@ pub(in crate::config) struct Cohort {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub(in crate::config) enum Source {
-    /// Files: the whole cohort, read again on every pass.
+    /// Files: the whole cohort, read again on every run.
     File(FileSource),
     /// A segment that is defined in Heap and told by its webhook.
     HeapSegment(SegmentSource),
@@ -337,7 +337,7 @@ pub(in crate::config) enum Source {
     HeapConnect(TableSource),
 }
 
-/// Files: the whole cohort, read again on every pass.
+/// Files: the whole cohort, read again on every run.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct FileSource {

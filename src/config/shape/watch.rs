@@ -34,7 +34,7 @@ pub(in crate::config) struct Watch {
     pub(in crate::config) retry: Again,
     /// How long a stop waits for what is under way.
     pub(in crate::config) grace: Length,
-    /// After how long without a good pass a cohort is called stale.
+    /// After how long without a good run a cohort is called stale.
     pub(in crate::config) stale_after: Length,
     /// Who is told when something is refused, fails, recovers or becomes stale.
     pub(in crate::config) notify: Vec<Notify>,
@@ -196,7 +196,7 @@ pub(in crate::config) enum NotifyOn {
     Failure,
     /// What was refused, had failed, was stale or had drifted is well again.
     Recovery,
-    /// There was no good pass for too long.
+    /// There was no good run for too long.
     Staleness,
     /// A segment is no longer as the config has it.
     Drift,

@@ -12,7 +12,7 @@ use crate::model::{CohortId, Share};
 pub(in crate::config) const SLUG_RULE: &str =
     "1 to 100 of a-z, 0-9, `_` and `-`; the first a letter or a digit";
 
-/// A text with a rule, which the schema states as a pattern and the typed pass as a predicate. A test
+/// A text with a rule, which the schema states as a pattern and the typed run as a predicate. A test
 /// holds the two together.
 macro_rules! patterned {
     ($name:ident, $doc:literal, $pattern:literal, $rule:expr, $fits:expr) => {

@@ -193,7 +193,7 @@ fn all_named(body: &Body, layout: &Layout) -> Option<Answer> {
 }
 
 /// One error for each member, in the order of the answer: Braze may name a member more than once. An error that is
-/// final counts before one that may pass.
+/// final counts before one that may run.
 fn once_each(errors: Vec<RowError>) -> Vec<RowError> {
     let mut once: Vec<RowError> = Vec::with_capacity(errors.len());
     let mut places: BTreeMap<usize, usize> = BTreeMap::new();
@@ -222,7 +222,7 @@ fn plain(value: &serde_json::Value) -> String {
 }
 
 /// Braze's documented item errors are all about the item itself and stay; what reads like trouble on
-/// Braze's side may pass.
+/// Braze's side may run.
 fn is_passing(kind: &str) -> bool {
     let kind = kind.to_ascii_lowercase();
     ["internal", "timeout", "timed out", "temporar", "try again", "unavailable", "rate limit", "locked"]

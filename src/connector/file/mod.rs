@@ -3,7 +3,7 @@
 //!
 //! # Guarantees
 //! Either every row of every file is handed over, each as fields or as unreadable with its reason, or
-//! there is an error: a file that is cut short, replaced, or changed while it is read never passes for
+//! there is an error: a file that is cut short, replaced, or changed while it is read never runs for
 //! a smaller one. Memory does not grow with the files.
 //!
 //! # Assumptions
@@ -78,7 +78,7 @@ pub trait Sink {
     fn unreadable(&mut self, reason: &'static str, detail: &str, place: Place<'_>) -> Result<(), FileError>;
 }
 
-/// Counts what it passes on.
+/// Counts what it runs on.
 struct Counted<'a, S> {
     sink: &'a mut S,
     rows: u64,

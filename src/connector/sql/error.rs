@@ -1,4 +1,4 @@
-//! What a database refused, in kinds that matter: whom it is up to, and whether it may pass.
+//! What a database refused, in kinds that matter: whom it is up to, and whether it may run.
 
 use tokio_postgres::error::{DbError, SqlState};
 

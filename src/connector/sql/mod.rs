@@ -3,7 +3,7 @@
 //!
 //! # Guarantees
 //! A query can only read, and is ended after a time. Either every row is handed over, or there is an error: a
-//! connection that breaks never passes for the end. Memory does not grow with the rows, since some thousands are
+//! connection that breaks never runs for the end. Memory does not grow with the rows, since some thousands are
 //! asked for at a time.
 //!
 //! # Caveats

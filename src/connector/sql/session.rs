@@ -69,7 +69,7 @@ impl<'a> Session<'a> {
         Ok(Self { client, database: name, statement_timeout, is_modern, _pump: pump })
     }
 
-    /// Runs the source's query and passes every row to `take`.
+    /// Runs the source's query and runs every row to `take`.
     pub(super) async fn query(
         mut self,
         source: &SqlSource,
@@ -200,7 +200,7 @@ impl QueryTransaction<'_> {
         rows.try_collect().await.map_err(|e| of_source(self.database, &e, source))
     }
 
-    /// Passes every row of a statement about the source to `take`. Only the server's word ends the rows.
+    /// Runs every row of a statement about the source to `take`. Only the server's word ends the rows.
     pub(super) async fn take_all(
         &self,
         statement: &str,

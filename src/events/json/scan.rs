@@ -159,7 +159,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Passes over the rest of a value whose start was given.
+    /// Runs over the rest of a value whose start was given.
     pub(crate) fn skip(&mut self, start: Start<'a>) -> Result<(), JsonError> {
         let mut is_first = true;
         match start {

@@ -1,4 +1,4 @@
-//! The map while a pass learns: parts on disk, what is not written yet in memory, and what was asked lately.
+//! The map while a run learns: parts on disk, what is not written yet in memory, and what was asked lately.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -96,7 +96,7 @@ impl Texts {
         Self(Plain::new(pages))
     }
 
-    /// Passes over some values. A page that holds no other is not even read.
+    /// Runs over some values. A page that holds no other is not even read.
     pub(super) fn skip(&mut self, mut count: usize) -> Result<(), ParquetError> {
         loop {
             let len = count.min(self.0.left);
@@ -116,7 +116,7 @@ impl Texts {
         }
     }
 
-    /// Passes over values of the current page.
+    /// Runs over values of the current page.
     fn skip_within(&mut self, len: usize) -> Result<(), ParquetError> {
         let mut rest = &*self.0.rest;
         for _ in 0..len {

@@ -1,4 +1,4 @@
-//! Failing on purpose: a test walks through every step of a pass that changes the state, and lets the disk be
+//! Failing on purpose: a test walks through every step of a run that changes the state, and lets the disk be
 //! full, or the process die, at each of them.
 //!
 //! Release builds have none of this.

@@ -87,7 +87,7 @@ impl<'a> Bytes<'a> {
         const EMPTY_ELEMENTS_MAX: usize = 1024;
         let mut count = self.long()?;
         if count < 0 {
-            // The size in bytes is for those who pass over them.
+            // The size in bytes is for those who run over them.
             self.long()?;
             count = count.checked_neg().ok_or("a count that cannot be")?;
         }

@@ -1,4 +1,4 @@
-//! The life of a pass: what is read, then what waits, then putting all of it on disk.
+//! The life of a run: what is read, then what waits, then putting all of it on disk.
 
 use std::collections::HashSet;
 use std::sync::atomic::AtomicU64;
@@ -38,7 +38,7 @@ pub(super) struct Shared {
     pub(super) means: Means,
 }
 
-/// Runs a pass over what is new, as far as it is of these days. `posted` are the files of the inbox, if there is a
+/// Runs a run over what is new, as far as it is of these days. `posted` are the files of the inbox, if there is a
 /// door.
 pub async fn run(
     export: &config::Export,
@@ -89,7 +89,7 @@ async fn within(
 impl Shared {
     fn open(export: &config::Export, means: &Means) -> Result<Self, Halt> {
         let rules = Rules::new(&export.settings).map_err(|error| Halt::Source(error.to_string()))?;
-        let rejects = means.state.rejects(&means.pass, &rejects_of(&export.id));
+        let rejects = means.state.rejects(&means.run, &rejects_of(&export.id));
         let ledger = Ledger::open(&means.state, &export.id, rejects, means.clock)?;
         Ok(Self {
             export: Arc::new(export.clone()),
@@ -289,7 +289,7 @@ impl Shared {
     }
 }
 
-/// Puts everything that is settled on disk, whatever came of the pass.
+/// Puts everything that is settled on disk, whatever came of the run.
 fn settle(shared: &Shared, report: &mut ExportReport) -> Result<(), StateError> {
     let Means { state, identity, clock, .. } = &shared.means;
     checkpoint(&shared.ledger, identity)?;
