@@ -34,9 +34,9 @@ use std::process::Command;
 use measure::{Cost, heading, measure, measure_child, report, rounds};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
-use syncline::connector::currents::avro::{Block, Blocks, Header, Limits, Row};
-use syncline::events::{Context, Mapper, Outcome, Pii, Rules, Settings, pieces};
-use syncline::model::{Datum, Record as _, Timestamp};
+use syncline::connector::currents::avro::{AvroBlock, AvroBlocks, AvroHeader, AvroLimits, AvroRow};
+use syncline::events::{EventMapper, MappingContext, MappingOutcome, MappingSettings, Pii, Rules, pieces};
+use syncline::model::{AvroRecord as _, AvroValue, Timestamp};
 
 const EVENTS: u64 = 1_000_000;
 const BATCH_LEN: usize = 1000;
@@ -91,14 +91,14 @@ fn run(what: &str, path: &Path, events: u64) {
     match what {
         "decode" => decode(path, events),
         "map" => map(path, events, &keep()),
-        "map-less" => map(path, events, &Settings::default()),
+        "map-less" => map(path, events, &MappingSettings::default()),
         other => panic!("{other}"),
     }
     println!("read {events}");
 }
 
-fn keep() -> Settings {
-    Settings { pii: Pii::Keep, ..Settings::default() }
+fn keep() -> MappingSettings {
+    MappingSettings { pii: Pii::Keep, ..MappingSettings::default() }
 }
 
 /// Python with the same file, if it has what it needs.
@@ -127,10 +127,11 @@ fn within(work: impl FnOnce()) -> Cost {
     Cost { cpu: cpu() - before, wall: 0.0, mebibytes: 0.0 }
 }
 
-fn read(path: &Path, mut each: impl FnMut(&Row<'_>)) -> u64 {
-    let (mut file, limits) = (File::open(path).unwrap(), Limits::default());
-    let header = Header::read(&mut file, &limits).unwrap();
-    let (mut blocks, mut block) = (Blocks::new(file, &header, header.len(), &limits), Block::default());
+fn read(path: &Path, mut each: impl FnMut(&AvroRow<'_>)) -> u64 {
+    let (mut file, limits) = (File::open(path).unwrap(), AvroLimits::default());
+    let header = AvroHeader::read(&mut file, &limits).unwrap();
+    let (mut blocks, mut block) =
+        (AvroBlocks::new(file, &header, header.len(), &limits), AvroBlock::default());
     let mut read = 0;
     while blocks.advance(&mut block).unwrap() {
         let mut records = block.records(&header.schema);
@@ -146,7 +147,7 @@ fn decode(path: &Path, events: u64) {
     let mut bytes = 0;
     let read = read(path, |row| {
         for at in 0..row.len() {
-            if let Datum::Text(text) = row.datum(at) {
+            if let AvroValue::Text(text) = row.datum(at) {
                 bytes += text.len();
             }
         }
@@ -154,16 +155,16 @@ fn decode(path: &Path, events: u64) {
     assert!(black_box(bytes) > 0 && read == events);
 }
 
-fn context() -> Context<'static> {
-    Context { now: Timestamp::from_second(1_800_000_000).unwrap(), owners: &() }
+fn context() -> MappingContext<'static> {
+    MappingContext { now: Timestamp::from_second(1_800_000_000).unwrap(), owners: &() }
 }
 
-fn map(path: &Path, events: u64, settings: &Settings) {
+fn map(path: &Path, events: u64, settings: &MappingSettings) {
     let rules = Rules::new(settings).unwrap();
     let layout = rules.layout("users.messages.email.Open", &events::FIELDS.map(|(name, _)| name));
-    let (mut mapper, mut out, mut made, mut batch) = (Mapper::new(&rules), Vec::new(), 0, 0);
+    let (mut mapper, mut out, mut made, mut batch) = (EventMapper::new(&rules), Vec::new(), 0, 0);
     let read = read(path, |row| {
-        if let Outcome::Made { .. } = mapper.record(&layout, row, context(), &mut out).outcome {
+        if let MappingOutcome::Made { .. } = mapper.record(&layout, row, context(), &mut out).outcome {
             made += 1;
         }
         batch += 1;
@@ -178,11 +179,11 @@ fn map(path: &Path, events: u64, settings: &Settings) {
 
 fn map_http(bodies: &[Vec<u8>], events: u64) {
     let rules = Rules::new(&keep()).unwrap();
-    let (mut mapper, mut out, mut made) = (Mapper::new(&rules), Vec::new(), 0);
+    let (mut mapper, mut out, mut made) = (EventMapper::new(&rules), Vec::new(), 0);
     for body in bodies {
         out.clear();
         for event in pieces(body).unwrap() {
-            if let Outcome::Made { .. } = mapper.http(event, context(), &mut out).outcome {
+            if let MappingOutcome::Made { .. } = mapper.http(event, context(), &mut out).outcome {
                 made += 1;
             }
         }

@@ -20,11 +20,12 @@ use std::path::Path;
 use std::process::Command;
 
 use measure::{heading, measure, measure_child, report, rounds};
-use syncline::config::{Named, Segment, Size};
+use syncline::config::{BrazeObject, SegmentConfig, SizeLimits};
 use syncline::model::{
-    Clock, CohortId, ConnectionName, Identifier, Key, Kind, Op, PassId, RowSet, SegmentId, Timestamp,
+    ChangeOp, Clock, CohortId, ConnectionName, Identifier, IdentifierKind, MemberKey, RowSet, RunId,
+    SegmentId, Timestamp,
 };
-use syncline::state::{Holder, Location, StateReader, StateWriter, Version, Workspace};
+use syncline::state::{Holder, Location, Membership, RecordedWorkspace, StateReader, StateWriter};
 use syncline::targeting::expected;
 
 const MEMBERS: u64 = 10_000_000;
@@ -82,49 +83,50 @@ fn make(home: &Path, members: u64) {
     let state = StateWriter::open(&location(home), &holder, clock, 7).unwrap();
     for at in 0..COHORTS[0] + COHORTS[1] {
         let from = at as u64 * (members / 4);
-        let mut keys: Vec<(Key, u64)> = (from..from + members).map(|n| (key(&state, n), n)).collect();
+        let mut keys: Vec<(MemberKey, u64)> = (from..from + members).map(|n| (key(&state, n), n)).collect();
         keys.sort_unstable();
-        let mut run = state.run(&cohort(at), Op::Add).unwrap();
+        let mut run = state.run(&cohort(at), ChangeOp::Add).unwrap();
         keys.iter().for_each(|(_, n)| run.push(&packed(*n)).unwrap());
         let mut run = run.finish().unwrap();
         run.acknowledged = RowSet::all(run.rows);
-        let workspace = Workspace {
+        let workspace = RecordedWorkspace {
             connection: "braze".to_owned(),
             endpoint: String::new(),
             partner: String::new(),
-            delivery: syncline::model::Delivery::CohortImport,
+            delivery: syncline::model::DeliveryMethod::CohortImport,
         };
-        let first = Version::first(&PassId::new(clock.now(), 0), clock.now(), workspace);
-        let version = Version { number: 1, members: Some(members), runs: vec![run], ..first };
+        let first = Membership::first(&RunId::new(clock.now(), 0), clock.now(), workspace);
+        let version = Membership { number: 1, members: Some(members), runs: vec![run], ..first };
         state.commit(&cohort(at), &version).unwrap();
     }
 }
 
 fn packed(n: u64) -> Vec<u8> {
     let mut packed = Vec::new();
-    Identifier { kind: Kind::ExternalId, label: "", value: &format!("{n:012}") }.pack_into(&mut packed);
+    Identifier { kind: IdentifierKind::ExternalId, label: "", value: &format!("{n:012}") }
+        .pack_into(&mut packed);
     packed
 }
 
-fn key(state: &StateWriter, n: u64) -> Key {
-    Key::of(state.reader().seed(), &packed(n))
+fn key(state: &StateWriter, n: u64) -> MemberKey {
+    MemberKey::of(state.reader().seed(), &packed(n))
 }
 
 /// Counts, in a process of its own.
 fn count(home: &Path, all: bool) {
     let state = StateReader::open(&location(home)).unwrap();
     let [include, exclude] = COHORTS;
-    let segment = Segment {
+    let segment = SegmentConfig {
         id: SegmentId::new("s").unwrap(),
         connection: ConnectionName::new("braze").unwrap(),
-        named: Named::Name("S".to_owned()),
+        named: BrazeObject::Name("S".to_owned()),
         include: (0..include).map(cohort).collect(),
         all,
         exclude: (include..include + exclude).map(cohort).collect(),
         campaigns: Vec::new(),
         canvases: Vec::new(),
         tag: None,
-        size: Size::default(),
+        size: SizeLimits::default(),
         canaries: Vec::new(),
         check: None,
         declared_at: String::new(),

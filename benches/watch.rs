@@ -33,9 +33,9 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use support::{SYNCLINE, Sandbox};
-use syncline::fold::{Folding, fold};
-use syncline::model::{Clock, ConnectionName, DoorName, PassId, Timestamp};
-use syncline::state::{Delivery, Holder, Inbox, Location, Room, StateWriter};
+use syncline::fold::{IngestContext, fold};
+use syncline::model::{Clock, ConnectionName, EndpointName, RunId, Timestamp};
+use syncline::state::{Delivery, Holder, Inbox, InboxQuota, Location, StateWriter};
 
 const SECRET: &str = "whsec_bench";
 const SENDERS: usize = 16;
@@ -455,9 +455,9 @@ fn ingest(deliveries: u64, segments: u64) {
     let holder = Holder { host: "bench".to_owned(), process: 1, since: clock.now(), heard: None };
     let state = StateWriter::open(&Location::Folder(home.path().to_owned()), &holder, clock, 7).unwrap();
     let (state, heap) = (Arc::new(state), ConnectionName::new("heap").unwrap());
-    let inbox = Inbox::open(&state, &DoorName::of_heap(&heap), Room::new(1 << 32), clock).unwrap();
+    let inbox = Inbox::open(&state, &EndpointName::of_heap(&heap), InboxQuota::new(1 << 32), clock).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (pass, incomplete_after) = (PassId::new(clock.now(), 1), Duration::from_secs(3600));
+    let (pass, incomplete_after) = (RunId::new(clock.now(), 1), Duration::from_secs(3600));
     let mut took = Duration::ZERO;
     for batch in 0..10 {
         let each = (deliveries * batch / 10..deliveries * (batch + 1) / 10).map(|n| {
@@ -474,7 +474,7 @@ fn ingest(deliveries: u64, segments: u64) {
         let files = runtime.block_on(inbox.close_file()).unwrap();
         let began = Instant::now();
         let now = clock.now();
-        let folding = Folding { state: &state, heap: &heap, pass: &pass, now, incomplete_after };
+        let folding = IngestContext { state: &state, heap: &heap, pass: &pass, now, incomplete_after };
         let folded = fold(&files, folding).unwrap();
         took += began.elapsed();
         assert_eq!((folded.put_aside, folded.duplicates), (0, 0));

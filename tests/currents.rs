@@ -8,10 +8,13 @@ use std::fs;
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use syncline::connector::currents::avro::{Block, Blocks, Header, Limits};
+use syncline::connector::currents::avro::{AvroBlock, AvroBlocks, AvroHeader, AvroLimits};
 use syncline::connector::currents::type_from_schema;
-use syncline::events::{Context, Mapper, Naming, Outcome, Pii, Properties, Rules, Settings, TYPES, pieces};
-use syncline::model::{Datum, Timestamp};
+use syncline::events::{
+    EventMapper, EventNaming, MappingContext, MappingOutcome, MappingSettings, Pii, PropertyFilter, Rules,
+    TYPES, pieces,
+};
+use syncline::model::{AvroValue, Timestamp};
 
 use crate::support::avro_writer::{Writer, long, text};
 use crate::support::root;
@@ -157,35 +160,36 @@ fn http_body(event_type: &str, fields: &[Field<'_>], has_files: bool) -> String 
     json!({ "events": [top] }).to_string()
 }
 
-fn context() -> Context<'static> {
-    Context { now: Timestamp::from_second(1_767_225_600).unwrap(), owners: &() }
+fn context() -> MappingContext<'static> {
+    MappingContext { now: Timestamp::from_second(1_767_225_600).unwrap(), owners: &() }
 }
 
-fn made(outcome: &Outcome<'_>, out: Vec<u8>) -> String {
+fn made(outcome: &MappingOutcome<'_>, out: Vec<u8>) -> String {
     match outcome {
-        Outcome::Made { .. } => String::from_utf8(out).unwrap(),
+        MappingOutcome::Made { .. } => String::from_utf8(out).unwrap(),
         other => format!("{other:?}"),
     }
 }
 
 fn through_a_file(rules: &Rules, event_type: &str, file: &[u8]) -> String {
-    let (mut rest, limits) = (file, Limits::default());
-    let header = Header::read(&mut rest, &limits).unwrap();
+    let (mut rest, limits) = (file, AvroLimits::default());
+    let header = AvroHeader::read(&mut rest, &limits).unwrap();
     assert_eq!(type_from_schema(header.schema.name()), Some(event_type));
     let layout = rules.layout(event_type, &header.schema.fields());
     assert!(layout.is_known());
-    let (mut blocks, mut block) = (Blocks::new(rest, &header, header.len(), &limits), Block::default());
+    let (mut blocks, mut block) =
+        (AvroBlocks::new(rest, &header, header.len(), &limits), AvroBlock::default());
     assert!(blocks.advance(&mut block).unwrap());
     let mut records = block.records(&header.schema);
     let row = records.advance().unwrap().unwrap();
-    let (mut mapper, mut out) = (Mapper::new(rules), Vec::new());
+    let (mut mapper, mut out) = (EventMapper::new(rules), Vec::new());
     let mapped = mapper.record(&layout, &row, context(), &mut out);
     made(&mapped.outcome, out)
 }
 
 fn through_http(rules: &Rules, body: &str) -> String {
     let events = pieces(body.as_bytes()).unwrap();
-    let (mut mapper, mut out) = (Mapper::new(rules), Vec::new());
+    let (mut mapper, mut out) = (EventMapper::new(rules), Vec::new());
     let mapped = mapper.http(events[0], context(), &mut out);
     assert!(mapped.is_known);
     made(&mapped.outcome, out)
@@ -198,8 +202,9 @@ fn every_type_gives_one_event_through_both_ways() {
     let folder = root().join("tests/currents");
     let fields = fs::read_to_string(folder.join("fields.txt")).unwrap();
     // The one field that files must have and that does not come over HTTP.
-    let properties = Properties { drop: vec!["version".to_owned()], ..Properties::default() };
-    let rules = Rules::new(&Settings { pii: Pii::Keep, properties, ..Settings::default() }).unwrap();
+    let properties = PropertyFilter { drop: vec!["version".to_owned()], ..PropertyFilter::default() };
+    let rules =
+        Rules::new(&MappingSettings { pii: Pii::Keep, properties, ..MappingSettings::default() }).unwrap();
     let (mut golden, mut names) = (String::new(), std::collections::BTreeSet::new());
     for (event_type, (has_files, fields)) in catalogue(&fields) {
         let event = through_http(&rules, &http_body(event_type, &fields, has_files));
@@ -223,7 +228,7 @@ fn every_type_gives_one_event_through_both_ways() {
 #[test]
 fn personal_fields_are_those_of_the_catalogue() {
     let fields = fs::read_to_string(root().join("tests/currents/fields.txt")).unwrap();
-    let rules = Rules::new(&Settings::default()).unwrap();
+    let rules = Rules::new(&MappingSettings::default()).unwrap();
     let lines = fields.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     for line in lines.filter(|line| line.contains("external_user_id")) {
         let personal = line.split(' ').filter(|field| field.ends_with('!'));
@@ -269,17 +274,17 @@ proptest! {
     ) {
         let inside: Value = inside.into_iter().collect();
         let rename = vec![("custom_properties.**".to_owned(), "**".to_owned())];
-        let naming = Naming { property_prefix: prefix, ..Naming::default() };
-        let properties = Properties { rename, ..Properties::default() };
-        let rules = Rules::new(&Settings { naming, properties, ..Settings::default() }).unwrap();
+        let naming = EventNaming { property_prefix: prefix, ..EventNaming::default() };
+        let properties = PropertyFilter { rename, ..PropertyFilter::default() };
+        let rules = Rules::new(&MappingSettings { naming, properties, ..MappingSettings::default() }).unwrap();
         let event_type = "users.behaviors.CustomEvent";
         let layout = rules.layout(event_type, &["id", "time", "external_user_id", "properties"]);
         let in_a_text = serde_json::to_string_pretty(&inside).unwrap();
         let record =
-            [Datum::Text(b"e1"), Datum::Int(1), Datum::Text(b"u1"), Datum::Text(in_a_text.as_bytes())];
-        let (mut mapper, mut out) = (Mapper::new(&rules), Vec::new());
+            [AvroValue::Text(b"e1"), AvroValue::Int(1), AvroValue::Text(b"u1"), AvroValue::Text(in_a_text.as_bytes())];
+        let (mut mapper, mut out) = (EventMapper::new(&rules), Vec::new());
         let mapped = mapper.record(&layout, &record[..], context(), &mut out);
-        let is_made = matches!(mapped.outcome, Outcome::Made { .. });
+        let is_made = matches!(mapped.outcome, MappingOutcome::Made { .. });
         prop_assert!(is_made);
         let event = json!({"event_type": event_type, "id": "e1", "time": 1, "user": {"external_user_id": "u1"},
             "properties": {"custom_properties": inside}});
@@ -297,11 +302,11 @@ proptest! {
     /// Nothing that comes over HTTP makes it panic, and what is no event writes nothing.
     #[test]
     fn any_event_is_mapped_or_refused(event in any_json(), text in "\\PC{0,40}") {
-        let rules = Rules::new(&Settings::default()).unwrap();
-        let (mut mapper, mut out) = (Mapper::new(&rules), Vec::new());
+        let rules = Rules::new(&MappingSettings::default()).unwrap();
+        let (mut mapper, mut out) = (EventMapper::new(&rules), Vec::new());
         for event in [event.to_string(), text] {
             let outcome = mapper.http(&event, context(), &mut out).outcome;
-            prop_assert!(matches!(outcome, Outcome::Rejected(_)), "{:?}", outcome);
+            prop_assert!(matches!(outcome, MappingOutcome::Rejected(_)), "{:?}", outcome);
         }
         prop_assert!(out.is_empty());
     }

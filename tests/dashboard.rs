@@ -7,12 +7,12 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
-use syncline::dashboard::{Board, HEADERS, State, Then, page, refresh_of};
+use syncline::dashboard::{CohortStateView, DashboardView, HEADERS, NextStep, page, refresh_of};
 
 use crate::support::boards;
 use crate::support::browser::Browser;
 
-fn all() -> [(&'static str, Board); 6] {
+fn all() -> [(&'static str, DashboardView); 6] {
     [
         ("well", boards::well()),
         ("troubled", boards::troubled()),
@@ -123,18 +123,22 @@ fn what_needs_a_person_is_said_first() {
 
 #[test]
 fn the_headline_says_how_things_are() {
-    let headline = |board: &Board| between(&page(board), "<title>", " – syncline").to_owned();
+    let headline = |board: &DashboardView| between(&page(board), "<title>", " – syncline").to_owned();
     let mut board = boards::well();
     assert_eq!(headline(&boards::empty()), "Nothing to keep in step yet");
     assert_eq!(headline(&board), "Everything is in step");
     assert_eq!(headline(&boards::standing_by()), "Standing by");
-    board.cohorts[0].state = State::Updating { since: board.now };
+    board.cohorts[0].state = CohortStateView::Updating { since: board.now };
     assert_eq!(headline(&board), "All is well");
-    board.cohorts[0].state = State::WaitingForHeap { why: None };
+    board.cohorts[0].state = CohortStateView::WaitingForHeap { why: None };
     assert_eq!(headline(&board), "Nothing needs you");
-    let failing =
-        |then| State::Failing { since: board.now, why: "it broke".to_owned(), then, ways_out: Vec::new() };
-    let (again, person) = (failing(Then::TriedAgain { at: None }), failing(Then::NeedsPerson));
+    let failing = |then| CohortStateView::Failing {
+        since: board.now,
+        why: "it broke".to_owned(),
+        then,
+        ways_out: Vec::new(),
+    };
+    let (again, person) = (failing(NextStep::TriedAgain { at: None }), failing(NextStep::NeedsPerson));
     board.cohorts[0].state = again;
     assert_eq!(headline(&board), "Nothing needs you");
     board.cohorts[0].state = person;
@@ -157,8 +161,8 @@ fn a_hundred_cohorts_are_no_burden() {
 fn when_everything_fails_the_top_stays_readable() {
     let mut board = boards::many(100);
     for cohort in &mut board.cohorts {
-        let (why, then) = ("Braze answers 503".to_owned(), Then::TriedAgain { at: None });
-        cohort.state = State::Failing { since: board.now, why, then, ways_out: Vec::new() };
+        let (why, then) = ("Braze answers 503".to_owned(), NextStep::TriedAgain { at: None });
+        cohort.state = CohortStateView::Failing { since: board.now, why, then, ways_out: Vec::new() };
     }
     let written = page(&board);
     assert!(written.contains("all of them failing.") && written.contains("and 88 more, each told of below"));

@@ -11,13 +11,15 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use crate::config::Action;
-use crate::connector::braze::{Admission, Answer, RECIPIENTS_MAX, Recipient};
+use crate::config::Trigger;
+use crate::connector::braze::{Admission, BrazeReply, RECIPIENTS_MAX, Recipient};
 use crate::model::{CohortId, Timestamp};
-use crate::state::{Crossing, Due, Event, LEASE_ENDED, Outbox, Recent, Stamp, StateError};
+use crate::state::{
+    CheckTime, DueTrigger, JournalEvent, LEASE_ENDED, Outbox, RecentTriggers, StateError, Transition,
+};
 
 use super::halt::Api;
-use super::{Context, Halt, blocking};
+use super::{ApplyContext, ApplyStop, blocking};
 
 /// Bytes of properties in one request. Braze names no limit for it, and 50 KB for one recipient.
 const PROPERTIES_LEN_MAX: usize = 512 << 10;
@@ -26,13 +28,13 @@ const SUSPECTS_MAX: usize = 10;
 
 /// What became of one action.
 #[derive(Clone, Debug, Default)]
-pub struct Triggered {
+pub struct TriggerOutcome {
     /// For how many people it was triggered.
     pub sent: u64,
     /// Recipients of requests without an answer. They are not sent again.
-    pub lost: Vec<Due>,
+    pub lost: Vec<DueTrigger>,
     /// Recipients that Braze rejects by themselves, each with its reason. They are due no more.
-    pub rejected: Vec<(Due, String)>,
+    pub rejected: Vec<(DueTrigger, String)>,
     /// What Braze says although it took the request.
     pub notice: Option<String>,
     /// Why it stopped early. The remaining recipients are still due.
@@ -45,11 +47,11 @@ pub struct Triggered {
 /// When the state does not take what must be recorded.
 pub async fn trigger(
     cohort: &CohortId,
-    (crossing, action): (Crossing, &Action),
-    people: &[Due],
+    (crossing, action): (Transition, &Trigger),
+    people: &[DueTrigger],
     outbox: &mut Outbox,
-    context: Context<'_>,
-    done: &mut Triggered,
+    context: ApplyContext<'_>,
+    done: &mut TriggerOutcome,
 ) -> Result<(), StateError> {
     let mut sending = Sending { people, outbox, done, suspects: Vec::new(), taken: false };
     let mut parts = portions(people);
@@ -70,13 +72,13 @@ pub async fn trigger(
             Some((reply, notice)) => (reply.answer, notice),
             None => {
                 context.braze.trigger_gate().forget();
-                (Answer::NoAnswer(LEASE_ENDED.to_owned()), None)
+                (BrazeReply::NoAnswer(LEASE_ENDED.to_owned()), None)
             }
         };
         let (now, word) = (context.clock.now(), answer.word());
         sending.done.notice = sending.done.notice.take().or(notice);
         let next = sending.settle(answer, part.clone(), now);
-        let event = Event::triggered(cohort, crossing == Crossing::Enter, part.len() as u64, word);
+        let event = JournalEvent::triggered(cohort, crossing == Transition::Enter, part.len() as u64, word);
         let journaled = context.journal.append(now, event);
         if journaled.is_err() {
             blocking(|| context.state.put_outbox(cohort, sending.outbox))?;
@@ -99,8 +101,9 @@ pub async fn trigger(
 }
 
 /// The recipients of each request: at most as many as Braze takes, and at most so many bytes of properties.
-fn portions(people: &[Due]) -> VecDeque<Range<usize>> {
-    let len = |due: &Due| due.properties.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+fn portions(people: &[DueTrigger]) -> VecDeque<Range<usize>> {
+    let len =
+        |due: &DueTrigger| due.properties.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
     let (mut parts, mut start, mut sum) = (VecDeque::new(), 0, 0);
     for (at, due) in people.iter().enumerate() {
         let len = len(due);
@@ -125,9 +128,9 @@ enum Next {
 
 /// One action while its requests are sent.
 struct Sending<'a> {
-    people: &'a [Due],
+    people: &'a [DueTrigger],
     outbox: &'a mut Outbox,
-    done: &'a mut Triggered,
+    done: &'a mut TriggerOutcome,
     /// Recipients rejected by themselves, while Braze has taken no other.
     suspects: Vec<(usize, String)>,
     /// Whether Braze has taken anyone.
@@ -138,29 +141,36 @@ impl Sending<'_> {
     /// Moves recipients from due to under way.
     fn begin(&mut self, part: &Range<usize>) {
         let some = &self.people[part.clone()];
-        let is_one = |due: &Due| some.iter().any(|one| one.crossing == due.crossing && one.who == due.who);
+        let is_one =
+            |due: &DueTrigger| some.iter().any(|one| one.crossing == due.crossing && one.who == due.who);
         self.outbox.due.retain(|due| !is_one(due));
         self.outbox.under_way = some.to_vec();
     }
 
-    fn settle(&mut self, answer: Answer, part: Range<usize>, now: Timestamp) -> Next {
+    fn settle(&mut self, answer: BrazeReply, part: Range<usize>, now: Timestamp) -> Next {
         let some = &self.people[part.clone()];
         self.outbox.under_way.clear();
-        let recent = |due: &Due| Recent { crossing: due.crossing, who: due.who.clone(), at: Stamp(now) };
+        let recent = |due: &DueTrigger| RecentTriggers {
+            crossing: due.crossing,
+            who: due.who.clone(),
+            at: CheckTime(now),
+        };
         let lost = match &answer {
-            Answer::Accepted => {
+            BrazeReply::Accepted => {
                 self.done.sent += some.len() as u64;
                 self.outbox.recent.extend(some.iter().map(recent));
                 self.taken = true;
                 self.convict();
                 return Next::GoOn;
             }
-            Answer::AcceptedWithErrors { other, .. } => {
+            BrazeReply::AcceptedWithErrors { other, .. } => {
                 Some(other.clone().unwrap_or_else(|| "Braze took a request and complained".to_owned()))
             }
-            Answer::NoAnswer(why) => Some(format!("no answer ({why})")),
-            Answer::Unavailable(status) => Some(format!("status {status}")),
-            Answer::Foreign(status, what) => Some(format!("status {status} with {what}; not Braze's answer")),
+            BrazeReply::NoAnswer(why) => Some(format!("no answer ({why})")),
+            BrazeReply::Unavailable(status) => Some(format!("status {status}")),
+            BrazeReply::Foreign(status, what) => {
+                Some(format!("status {status} with {what}; not Braze's answer"))
+            }
             _ => None,
         };
         if let Some(why) = lost {
@@ -173,12 +183,12 @@ impl Sending<'_> {
         // Not done: they are due as before, in front.
         self.outbox.due.splice(0..0, some.iter().cloned());
         let message = match answer {
-            Answer::BadRequest(_) | Answer::TooLarge if some.len() > 1 => return Next::Halve,
-            Answer::BadRequest(why) => return self.suspect(part.start, why),
-            Answer::TooLarge => return self.suspect(part.start, "too large (413)".to_owned()),
-            Answer::Unauthorized(why) | Answer::Unexpected(_, why) => why,
-            Answer::NotReached(why) => format!("not reached ({why})"),
-            Answer::RateLimited(_) => "the rate limit is used up".to_owned(),
+            BrazeReply::BadRequest(_) | BrazeReply::TooLarge if some.len() > 1 => return Next::Halve,
+            BrazeReply::BadRequest(why) => return self.suspect(part.start, why),
+            BrazeReply::TooLarge => return self.suspect(part.start, "too large (413)".to_owned()),
+            BrazeReply::Unauthorized(why) | BrazeReply::Unexpected(_, why) => why,
+            BrazeReply::NotReached(why) => format!("not reached ({why})"),
+            BrazeReply::RateLimited(_) => "the rate limit is used up".to_owned(),
             other => other.word().to_owned(),
         };
         self.done.trouble = Some(message);
@@ -205,7 +215,7 @@ impl Sending<'_> {
 }
 
 /// Waits for the rate limit, unless it is time to stop.
-async fn admitted(context: Context<'_>) -> Result<(), Halt> {
+async fn admitted(context: ApplyContext<'_>) -> Result<(), ApplyStop> {
     loop {
         context.health.check(Api::Trigger)?;
         context.interrupt.check()?;
@@ -213,7 +223,7 @@ async fn admitted(context: Context<'_>) -> Result<(), Halt> {
         match context.braze.trigger_gate().admit(context.clock.now()) {
             Admission::Go => return Ok(()),
             Admission::Wait(wait) => context.interrupt.sleep(wait).await?,
-            Admission::TooLong(until) => return Err(Halt::RateLimited(Some(until))),
+            Admission::TooLong(until) => return Err(ApplyStop::RateLimited(Some(until))),
         }
     }
 }

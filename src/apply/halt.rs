@@ -5,12 +5,12 @@ use std::sync::OnceLock;
 use tokio::sync::watch;
 
 use crate::contained::Panicked;
-use crate::model::{Delivery, Timestamp, timestamp_text};
+use crate::model::{DeliveryMethod, Timestamp, timestamp_text};
 use crate::state::StateError;
 
 /// Why an apply stopped before its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Halt {
+pub enum ApplyStop {
     /// The keys are not good.
     #[error("Braze refuses the keys: {0}")]
     Unauthorized(String),
@@ -70,7 +70,7 @@ pub enum Halt {
     Internal(#[from] Panicked),
 }
 
-impl From<StateError> for Halt {
+impl From<StateError> for ApplyStop {
     fn from(error: StateError) -> Self {
         match error {
             StateError::Conflict { .. } => Self::Stale,
@@ -93,10 +93,10 @@ pub(super) enum Api {
 
 impl Api {
     /// The API that a delivery uses.
-    pub(super) fn of(delivery: &Delivery) -> Self {
+    pub(super) fn of(delivery: &DeliveryMethod) -> Self {
         match delivery {
-            Delivery::CohortImport => Self::CohortImport,
-            Delivery::Array(_) | Delivery::Boolean(_) => Self::TrackUsers,
+            DeliveryMethod::CohortImport => Self::CohortImport,
+            DeliveryMethod::Array(_) | DeliveryMethod::Boolean(_) => Self::TrackUsers,
         }
     }
 }
@@ -104,25 +104,25 @@ impl Api {
 /// Whether the APIs of a workspace still answer. Once one cohort has found that an API does not, the other cohorts
 /// that use this API stop too; those that use another one go on.
 #[derive(Debug, Default)]
-pub struct Health([OnceLock<Halt>; 3]);
+pub struct ConnectionHealth([OnceLock<ApplyStop>; 3]);
 
-impl Health {
+impl ConnectionHealth {
     /// Fails if the API was given up on.
     ///
     /// # Errors
     /// Why it was.
-    pub(super) fn check(&self, api: Api) -> Result<(), Halt> {
+    pub(super) fn check(&self, api: Api) -> Result<(), ApplyStop> {
         self.0[api as usize].get().map_or(Ok(()), |halt| Err(halt.clone()))
     }
 
     /// Gives up on the API, if the reason is about all of it.
-    pub(super) fn report(&self, api: Api, halt: Halt) -> Halt {
+    pub(super) fn report(&self, api: Api, halt: ApplyStop) -> ApplyStop {
         match halt {
-            Halt::Unauthorized(_)
-            | Halt::Unavailable(_)
-            | Halt::RateLimited(_)
-            | Halt::Foreign(..)
-            | Halt::Unexpected(..) => self.0[api as usize].get_or_init(|| halt).clone(),
+            ApplyStop::Unauthorized(_)
+            | ApplyStop::Unavailable(_)
+            | ApplyStop::RateLimited(_)
+            | ApplyStop::Foreign(..)
+            | ApplyStop::Unexpected(..) => self.0[api as usize].get_or_init(|| halt).clone(),
             other => other,
         }
     }
@@ -144,8 +144,8 @@ impl Interrupt {
     ///
     /// # Errors
     /// [`Halt::Interrupted`].
-    pub fn check(&self) -> Result<(), Halt> {
-        if *self.0.borrow() { Err(Halt::Interrupted) } else { Ok(()) }
+    pub fn check(&self) -> Result<(), ApplyStop> {
+        if *self.0.borrow() { Err(ApplyStop::Interrupted) } else { Ok(()) }
     }
 
     /// Waits until somebody wants to stop.
@@ -161,11 +161,11 @@ impl Interrupt {
     ///
     /// # Errors
     /// [`Halt::Interrupted`].
-    pub async fn sleep(&self, time: std::time::Duration) -> Result<(), Halt> {
+    pub async fn sleep(&self, time: std::time::Duration) -> Result<(), ApplyStop> {
         let mut receiver = self.0.clone();
         tokio::select! {
             () = tokio::time::sleep(time) => Ok(()),
-            Ok(_) = receiver.wait_for(|stop| *stop) => Err(Halt::Interrupted),
+            Ok(_) = receiver.wait_for(|stop| *stop) => Err(ApplyStop::Interrupted),
         }
     }
 }

@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Context, Halt};
-use crate::model::{CohortId, Op, RowSet, Timestamp};
-use crate::plan::{Plan, Sides};
-use crate::state::{Event, RunRef, SourceMark, Spool, StateError, Version};
+use super::{ApplyContext, ApplyStop};
+use crate::model::{ChangeOp, CohortId, RowSet, Timestamp};
+use crate::plan::{MembershipPlan, Sides};
+use crate::state::{JournalEvent, Membership, PartRef, SourceMark, Spool, StateError};
 
 /// Acknowledged batches, and time, after which a version records them.
 const CHECKPOINT_BATCHES: u32 = 100;
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 
-pub(super) struct Ledger<'a> {
+pub(super) struct InDoubtLedger<'a> {
     cohort: CohortId,
-    context: Context<'a>,
-    version: Version,
+    context: ApplyContext<'a>,
+    version: Membership,
     /// The record as it was before this apply.
-    before: Version,
+    before: Membership,
     /// Where the two parts of this apply are among the version's.
     parts: Sides<Option<usize>>,
     /// Members in doubt that this apply does not send.
@@ -29,14 +29,14 @@ pub(super) struct Ledger<'a> {
     dirty: bool,
 }
 
-impl<'a> Ledger<'a> {
+impl<'a> InDoubtLedger<'a> {
     /// Writes what will be sent as parts in doubt, and commits a version that names them.
     pub(super) fn open(
-        plan: &mut Plan<Spool>,
+        plan: &mut MembershipPlan<Spool>,
         sides: Sides<bool>,
-        record: Version,
-        context: Context<'a>,
-    ) -> Result<Self, Halt> {
+        record: Membership,
+        context: ApplyContext<'a>,
+    ) -> Result<Self, ApplyStop> {
         let tally = plan.tally;
         let kept = |sent: bool, members: u64| if sent { 0 } else { members };
         let mut ledger = Self {
@@ -53,10 +53,10 @@ impl<'a> Ledger<'a> {
             dirty: false,
         };
         if ledger.version.number != plan.base {
-            return Err(Halt::Stale);
+            return Err(ApplyStop::Stale);
         }
         ledger.review_late(plan, sides);
-        for op in [Op::Remove, Op::Add] {
+        for op in [ChangeOp::Remove, ChangeOp::Add] {
             if *sides.of(op) && !plan.changes.of(op).is_empty() {
                 let part = ledger.write_part(op, plan.changes.of_mut(op))?;
                 *ledger.parts.of_mut(op) = Some(ledger.version.parts.len());
@@ -72,7 +72,7 @@ impl<'a> Ledger<'a> {
         Ok(ledger)
     }
 
-    fn write_part(&self, op: Op, spool: &mut Spool) -> Result<RunRef, StateError> {
+    fn write_part(&self, op: ChangeOp, spool: &mut Spool) -> Result<PartRef, StateError> {
         let mut part = self.context.state.part(&self.cohort, op)?;
         spool.for_each(|packed| part.push(packed))?;
         part.finish()
@@ -85,7 +85,7 @@ impl<'a> Ledger<'a> {
 
     /// Nothing was sent: takes the parts back, so that none of their members is in doubt.
     pub(super) fn withdraw(&mut self) -> Result<(), StateError> {
-        self.version = Version { number: self.version.number, ..self.before.clone() };
+        self.version = Membership { number: self.version.number, ..self.before.clone() };
         (self.parts, self.other_doubt) = (Sides::default(), self.before.in_doubt);
         self.commit()
     }
@@ -104,19 +104,19 @@ impl<'a> Ledger<'a> {
     }
 
     /// Braze has taken these rows.
-    pub(super) fn acknowledge(&mut self, op: Op, rows: Range<u64>) {
+    pub(super) fn acknowledge(&mut self, op: ChangeOp, rows: Range<u64>) {
         let count = rows.end - rows.start;
         if let Some(part) = self.part(op) {
             part.acknowledged.insert(rows);
         }
-        if let (Op::Add, Some(members)) = (op, &mut self.version.members) {
+        if let (ChangeOp::Add, Some(members)) = (op, &mut self.version.members) {
             *members += count;
         }
         self.dirty = true;
     }
 
     /// A request with these rows had no answer, and Braze may still handle it.
-    pub(super) fn unanswered(&mut self, op: Op, rows: &RowSet) {
+    pub(super) fn unanswered(&mut self, op: ChangeOp, rows: &RowSet) {
         let until = self.certain_at();
         if let Some(at) = *self.parts.of(op) {
             self.version.add_late(at, rows, until);
@@ -125,7 +125,7 @@ impl<'a> Ledger<'a> {
     }
 
     /// What is known of late requests when a plan begins to be sent.
-    fn review_late(&mut self, plan: &Plan<Spool>, sides: Sides<bool>) {
+    fn review_late(&mut self, plan: &MembershipPlan<Spool>, sides: Sides<bool>) {
         let until = self.certain_at();
         if self.before.in_doubt > 0 {
             // Their members are settled for the first time: the second time is to come.
@@ -155,17 +155,17 @@ impl<'a> Ledger<'a> {
     }
 
     /// Braze has refused this row.
-    pub(super) fn refuse(&mut self, op: Op, row: u64) {
+    pub(super) fn refuse(&mut self, op: ChangeOp, row: u64) {
         if let Some(part) = self.part(op) {
             part.refused.insert(row..row + 1);
         }
-        if op == Op::Remove {
+        if op == ChangeOp::Remove {
             self.version.members = None; // perhaps a member still: whoever wants to know must count
         }
         self.dirty = true;
     }
 
-    fn part(&mut self, op: Op) -> Option<&mut RunRef> {
+    fn part(&mut self, op: ChangeOp) -> Option<&mut PartRef> {
         let at = (*self.parts.of(op))?;
         self.version.parts.get_mut(at)
     }
@@ -179,7 +179,7 @@ impl<'a> Ledger<'a> {
     /// Rows of this apply that are neither acknowledged nor refused.
     pub(super) fn in_doubt(&self) -> u64 {
         let parts = [self.parts.removes, self.parts.adds].into_iter().flatten();
-        parts.filter_map(|at| self.version.parts.get(at)).map(RunRef::in_doubt).sum()
+        parts.filter_map(|at| self.version.parts.get(at)).map(PartRef::in_doubt).sum()
     }
 
     /// A batch is done. Whether enough has come together to record it.
@@ -199,13 +199,13 @@ impl<'a> Ledger<'a> {
         self.version.written_at = now;
         self.version.in_doubt = self.in_doubt() + self.other_doubt;
         // A number that was not taken is tried again: versions have no gaps.
-        let next = Version { number: self.version.number + 1, ..self.version.clone() };
+        let next = Membership { number: self.version.number + 1, ..self.version.clone() };
         self.context.state.commit(&self.cohort, &next)?;
         self.version = next;
         let (cohort, version) = (self.cohort.to_string(), self.version.number);
         self.context
             .journal
-            .append(now, Event::Committed { cohort, version, in_doubt: self.version.in_doubt })?;
+            .append(now, JournalEvent::Committed { cohort, version, in_doubt: self.version.in_doubt })?;
         (self.batches, self.last, self.dirty) = (0, Instant::now(), false);
         self.context.journal.publish()
     }

@@ -27,30 +27,30 @@ mod halt;
 mod ledger;
 mod send;
 
-pub use actions::{Triggered, trigger};
-pub use halt::{Halt, Health, Interrupt};
+pub use actions::{TriggerOutcome, trigger};
+pub use halt::{ApplyStop, ConnectionHealth, Interrupt};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::Retry;
-use crate::connector::braze::Braze;
-use crate::model::{Clock, CohortId, Op, PassId, Progress, Stage};
-use crate::plan::{Approved, Naming, Plan, Sides};
-use crate::state::{Event, Journal, RejectLog, SourceMark, Spool, StateWriter, Version};
+use crate::config::RetryPolicy;
+use crate::connector::braze::BrazeClient;
+use crate::model::{ChangeOp, Clock, CohortId, Progress, RunId, Stage};
+use crate::plan::{Approved, CohortNaming, MembershipPlan, Sides};
+use crate::state::{Journal, JournalEvent, Membership, RejectLog, SourceMark, Spool, StateWriter};
 
-use ledger::Ledger;
+use ledger::InDoubtLedger;
 use send::Sender;
 
 /// What an apply works with.
 #[derive(Clone, Copy)]
-pub struct Context<'a> {
+pub struct ApplyContext<'a> {
     /// The workspace to write to.
-    pub braze: &'a Braze,
+    pub braze: &'a BrazeClient,
     /// Whether that workspace still answers; shared by all its cohorts.
-    pub health: &'a Health,
+    pub health: &'a ConnectionHealth,
     /// When to give up.
-    pub retry: Retry,
+    pub retry: RetryPolicy,
     /// How long Braze may take to handle a request that had no answer.
     pub settle_again_after: Duration,
     /// The store.
@@ -58,7 +58,7 @@ pub struct Context<'a> {
     /// The run's journal.
     pub journal: &'a Journal,
     /// The run.
-    pub run: &'a PassId,
+    pub run: &'a RunId,
     /// The time.
     pub clock: Clock,
     /// Who watches.
@@ -69,9 +69,9 @@ pub struct Context<'a> {
 
 /// What an apply did.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct ApplyOutcome {
     /// The name that Braze took.
-    pub named: Option<Naming>,
+    pub named: Option<CohortNaming>,
     /// Members that Braze took in.
     pub added: u64,
     /// Members that Braze let go.
@@ -87,10 +87,10 @@ pub struct Outcome {
     /// What Braze answered, in a word for each request, and how often.
     pub answers: BTreeMap<&'static str, u64>,
     /// Why it stopped early, if it did.
-    pub halt: Option<Halt>,
+    pub halt: Option<ApplyStop>,
 }
 
-impl Outcome {
+impl ApplyOutcome {
     /// Requests sent, with and without an answer.
     #[must_use]
     pub fn requests(&self) -> u64 {
@@ -98,7 +98,7 @@ impl Outcome {
     }
 
     /// Stops with this reason, unless it has stopped for another one before.
-    pub fn stop(&mut self, result: Result<(), Halt>) {
+    pub fn stop(&mut self, result: Result<(), ApplyStop>) {
         if let Err(halt) = result {
             self.halt.get_or_insert(halt);
         }
@@ -106,8 +106,8 @@ impl Outcome {
 
     /// The line of the journal that says how the cohort ended.
     #[must_use]
-    pub fn finished(&self, cohort: &CohortId) -> Event {
-        Event::Finished {
+    pub fn finished(&self, cohort: &CohortId) -> JournalEvent {
+        JournalEvent::Finished {
             cohort: cohort.to_string(),
             added: self.added,
             removed: self.removed,
@@ -135,13 +135,13 @@ impl Outcome {
 /// `rejects`.
 pub async fn apply(
     approved: Approved<Spool>,
-    record: Version,
+    record: Membership,
     mark: Option<SourceMark>,
     rejects: &mut RejectLog,
-    context: Context<'_>,
-) -> Outcome {
+    context: ApplyContext<'_>,
+) -> ApplyOutcome {
     let cohort = approved.plan().cohort.clone();
-    let mut outcome = Outcome::default();
+    let mut outcome = ApplyOutcome::default();
     let halt = run(approved, record, mark, rejects, context, &mut outcome).await;
     outcome.halt = halt.err();
     context.progress.finished(&cohort);
@@ -155,17 +155,17 @@ fn blocking<T>(work: impl FnOnce() -> T) -> T {
 
 async fn run(
     approved: Approved<Spool>,
-    record: Version,
+    record: Membership,
     mark: Option<SourceMark>,
     rejects: &mut RejectLog,
-    context: Context<'_>,
-    outcome: &mut Outcome,
-) -> Result<(), Halt> {
+    context: ApplyContext<'_>,
+    outcome: &mut ApplyOutcome,
+) -> Result<(), ApplyStop> {
     let (naming, sides) = (approved.naming().cloned(), approved.sides());
-    let total = approved.changes(Op::Remove) + approved.changes(Op::Add);
+    let total = approved.changes(ChangeOp::Remove) + approved.changes(ChangeOp::Add);
     let mut plan = approved.into_plan();
     let (cohort, delivery) = (plan.cohort.clone(), plan.delivery.clone());
-    let ledger = blocking(|| Ledger::open(&mut plan, sides, record, context))?;
+    let ledger = blocking(|| InDoubtLedger::open(&mut plan, sides, record, context))?;
     let mut sender = Sender {
         cohort: &cohort,
         delivery: &delivery,
@@ -194,19 +194,23 @@ async fn run(
 
 async fn send_all(
     sender: &mut Sender<'_>,
-    plan: &mut Plan<Spool>,
+    plan: &mut MembershipPlan<Spool>,
     sides: Sides<bool>,
     total: u64,
-) -> Result<(), Halt> {
+) -> Result<(), ApplyStop> {
     let batch_len = usize::try_from(plan.batch_len_max).unwrap_or(1);
     let mut done = 0;
-    for op in [Op::Remove, Op::Add] {
+    for op in [ChangeOp::Remove, ChangeOp::Add] {
         if !*sides.of(op) {
             continue;
         }
         // Whoever is removed after being added, under another identifier, is out for good.
-        if op == Op::Add && plan.mixed && !plan.changes.adds.is_empty() && sender.has_unsettled_removals() {
-            return Err(Halt::Unsettled);
+        if op == ChangeOp::Add
+            && plan.mixed
+            && !plan.changes.adds.is_empty()
+            && sender.has_unsettled_removals()
+        {
+            return Err(ApplyStop::Unsettled);
         }
         let mut batches = plan.changes.of_mut(op).batches(batch_len)?;
         while let Some(batch) = batches.next_batch()? {

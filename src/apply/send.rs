@@ -12,15 +12,15 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::halt::Api;
-use super::ledger::Ledger;
-use super::{Context, Halt, Outcome, blocking};
+use super::ledger::InDoubtLedger;
+use super::{ApplyContext, ApplyOutcome, ApplyStop, blocking};
 use tokio::sync::SemaphorePermit;
 
-use crate::connector::braze::{Admission, Answer, Reply, RowError};
+use crate::connector::braze::{Admission, BrazeReply, ReplyDetails, RowError};
 use crate::connector::{backoff, jitter};
-use crate::model::{CohortId, Delivery, Identifier, Op, RowSet};
-use crate::plan::Naming;
-use crate::state::{Batch, Event, LEASE_ENDED, Reject, RejectLog, StateWriter};
+use crate::model::{ChangeOp, CohortId, DeliveryMethod, Identifier, RowSet};
+use crate::plan::CohortNaming;
+use crate::state::{JournalEvent, LEASE_ENDED, Reject, RejectLog, SpoolBatch, StateWriter};
 
 /// So many single identifiers refused without one taken in between are no matter of single identifiers.
 const SUSPECTS_MAX: usize = 10;
@@ -32,20 +32,20 @@ const LONG_WAIT: Duration = Duration::from_secs(30);
 pub(super) struct Sender<'a> {
     pub(super) cohort: &'a CohortId,
     /// How its members reach Braze.
-    pub(super) delivery: &'a Delivery,
-    pub(super) context: Context<'a>,
-    pub(super) ledger: Ledger<'a>,
+    pub(super) delivery: &'a DeliveryMethod,
+    pub(super) context: ApplyContext<'a>,
+    pub(super) ledger: InDoubtLedger<'a>,
     pub(super) rejects: &'a mut RejectLog,
-    pub(super) outcome: &'a mut Outcome,
+    pub(super) outcome: &'a mut ApplyOutcome,
     /// Refused by themselves since Braze last took anybody.
-    pub(super) suspects: Vec<Suspect>,
+    pub(super) suspects: Vec<SuspectRow>,
     /// An attempt of the last request had no answer: Braze may handle it late.
     pub(super) unanswered: bool,
 }
 
 /// An identifier that Braze refused by itself, while nothing shows that it would take any.
-pub(super) struct Suspect {
-    op: Op,
+pub(super) struct SuspectRow {
+    op: ChangeOp,
     row: u64,
     value: String,
     message: String,
@@ -53,15 +53,15 @@ pub(super) struct Suspect {
 
 /// What is asked of Braze.
 #[derive(Clone, Copy)]
-enum Request<'a> {
+enum SendRequest<'a> {
     /// To name the cohort.
     Name(&'a str),
     /// To add or remove members.
-    Change(Op, &'a [Identifier<'a>]),
+    Change(ChangeOp, &'a [Identifier<'a>]),
 }
 
 /// What Braze made of a request in the end.
-enum Verdict {
+enum RequestVerdict {
     Accepted,
     /// Accepted but for these.
     Complaints {
@@ -81,14 +81,16 @@ enum Verdict {
 
 impl<'a> Sender<'a> {
     /// Names the cohort, if it is to be named.
-    pub(super) async fn name(&mut self, naming: Option<Naming>) -> Result<(), Halt> {
+    pub(super) async fn name(&mut self, naming: Option<CohortNaming>) -> Result<(), ApplyStop> {
         let Some(naming) = naming else { return Ok(()) };
-        match self.until_settled(Request::Name(naming.name())).await? {
-            Verdict::Accepted => {}
-            Verdict::Complaints { other, .. } => {
-                return Err(Halt::Refused(other.unwrap_or_else(|| "it complains about the name".to_owned())));
+        match self.until_settled(SendRequest::Name(naming.name())).await? {
+            RequestVerdict::Accepted => {}
+            RequestVerdict::Complaints { other, .. } => {
+                return Err(ApplyStop::Refused(
+                    other.unwrap_or_else(|| "it complains about the name".to_owned()),
+                ));
             }
-            Verdict::TooMuch { message, .. } => return Err(Halt::Refused(message)),
+            RequestVerdict::TooMuch { message, .. } => return Err(ApplyStop::Refused(message)),
         }
         blocking(|| self.ledger.named(naming.name()))?;
         self.outcome.named = Some(naming);
@@ -96,22 +98,22 @@ impl<'a> Sender<'a> {
     }
 
     /// Sends a batch, in smaller parts where it must be.
-    pub(super) async fn send(&mut self, op: Op, batch: &Batch) -> Result<(), Halt> {
-        let mut parts = VecDeque::from([Part { members: (0..batch.len()).collect(), again: false }]);
+    pub(super) async fn send(&mut self, op: ChangeOp, batch: &SpoolBatch) -> Result<(), ApplyStop> {
+        let mut parts = VecDeque::from([BatchPart { members: (0..batch.len()).collect(), again: false }]);
         let mut taken = false;
         while let Some(mut part) = parts.pop_front() {
             let members = batch.identifiers(&part.members)?;
-            let verdict = self.until_settled(Request::Change(op, &members)).await;
+            let verdict = self.until_settled(SendRequest::Change(op, &members)).await;
             if self.unanswered {
                 let row = |member: &usize| batch.row(*member)..batch.row(*member) + 1;
                 self.ledger.unanswered(op, &RowSet::from_ranges(part.members.iter().map(row)));
             }
             match verdict? {
-                Verdict::Accepted => {
+                RequestVerdict::Accepted => {
                     taken = true;
                     self.accept(op, batch, &part.members)?;
                 }
-                Verdict::Complaints { named, other, rest_done } => {
+                RequestVerdict::Complaints { named, other, rest_done } => {
                     let words = other.as_deref();
                     let mut rest = self.refuse_named(op, batch, &part, &named, words)?;
                     if rest_done {
@@ -124,15 +126,15 @@ impl<'a> Sender<'a> {
                     // Of the rest nobody can tell. An attribute costs as much the second time, so it waits.
                     let is_worth_it = rest_done || self.delivery.attribute().is_none();
                     if is_worth_it && !part.again && !rest.is_empty() {
-                        parts.push_back(Part { members: rest, again: true });
+                        parts.push_back(BatchPart { members: rest, again: true });
                     }
                 }
-                Verdict::TooMuch { message, unsure } if part.members.len() == 1 => {
+                RequestVerdict::TooMuch { message, unsure } if part.members.len() == 1 => {
                     self.suspect(op, batch, part.members[0], message, unsure)?;
                 }
-                Verdict::TooMuch { .. } => {
+                RequestVerdict::TooMuch { .. } => {
                     let rest = part.members.split_off(part.members.len() / 2);
-                    parts.push_front(Part { members: rest, again: part.again });
+                    parts.push_front(BatchPart { members: rest, again: part.again });
                     parts.push_front(part);
                 }
             }
@@ -144,7 +146,7 @@ impl<'a> Sender<'a> {
     }
 
     /// Records what has come together: whoever is refused first, so that no reason is lost.
-    pub(super) fn checkpoint(&mut self) -> Result<(), Halt> {
+    pub(super) fn checkpoint(&mut self) -> Result<(), ApplyStop> {
         blocking(|| {
             self.rejects.sync()?;
             Ok(self.ledger.checkpoint()?)
@@ -155,10 +157,10 @@ impl<'a> Sender<'a> {
         self.ledger.has_unsettled_removals()
     }
 
-    fn accept(&mut self, op: Op, batch: &Batch, members: &[usize]) -> Result<(), Halt> {
+    fn accept(&mut self, op: ChangeOp, batch: &SpoolBatch, members: &[usize]) -> Result<(), ApplyStop> {
         match op {
-            Op::Add => self.outcome.added += members.len() as u64,
-            Op::Remove => self.outcome.removed += members.len() as u64,
+            ChangeOp::Add => self.outcome.added += members.len() as u64,
+            ChangeOp::Remove => self.outcome.removed += members.len() as u64,
         }
         for stretch in members.chunk_by(|a, b| a + 1 == *b) {
             let first = batch.row(stretch[0]);
@@ -172,16 +174,16 @@ impl<'a> Sender<'a> {
     /// they stay in doubt.
     fn refuse_named(
         &mut self,
-        op: Op,
-        batch: &Batch,
-        part: &Part,
+        op: ChangeOp,
+        batch: &SpoolBatch,
+        part: &BatchPart,
         named: &[RowError],
         other: Option<&str>,
-    ) -> Result<Vec<usize>, Halt> {
+    ) -> Result<Vec<usize>, ApplyStop> {
         let mut rest = part.members.clone();
         for error in named.iter().filter(|error| !error.again) {
             let Some(member) = part.members.get(error.member) else { continue };
-            let suspect = Suspect::new(op, batch, *member, error.message.clone())?;
+            let suspect = SuspectRow::new(op, batch, *member, error.message.clone())?;
             self.refuse(&suspect)?;
             rest.retain(|kept| kept != member);
         }
@@ -193,28 +195,28 @@ impl<'a> Sender<'a> {
     /// Braze refused a single identifier.
     fn suspect(
         &mut self,
-        op: Op,
-        batch: &Batch,
+        op: ChangeOp,
+        batch: &SpoolBatch,
         member: usize,
         message: String,
         unsure: bool,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), ApplyStop> {
         self.outcome.refusal.get_or_insert_with(|| message.clone());
         if unsure {
             return Ok(()); // it stays in doubt: an attempt without an answer may have been taken
         }
-        self.suspects.push(Suspect::new(op, batch, member, message.clone())?);
-        if self.suspects.len() < SUSPECTS_MAX { Ok(()) } else { Err(Halt::Refused(message)) }
+        self.suspects.push(SuspectRow::new(op, batch, member, message.clone())?);
+        if self.suspects.len() < SUSPECTS_MAX { Ok(()) } else { Err(ApplyStop::Refused(message)) }
     }
 
     /// Braze takes others: whom it refused, it refused for themselves.
-    fn convict(&mut self) -> Result<(), Halt> {
+    fn convict(&mut self) -> Result<(), ApplyStop> {
         std::mem::take(&mut self.suspects).iter().try_for_each(|suspect| self.refuse(suspect))
     }
 
     /// Braze will not have this one.
-    fn refuse(&mut self, suspect: &Suspect) -> Result<(), Halt> {
-        let Suspect { op, row, value, message } = suspect;
+    fn refuse(&mut self, suspect: &SuspectRow) -> Result<(), ApplyStop> {
+        let SuspectRow { op, row, value, message } = suspect;
         let reject = Reject {
             reason: "refused_by_braze",
             detail: message,
@@ -225,14 +227,14 @@ impl<'a> Sender<'a> {
         self.rejects.push(&reject.line())?;
         self.ledger.refuse(*op, *row);
         self.outcome.refused += 1;
-        self.outcome.refused_removals += u64::from(*op == Op::Remove);
+        self.outcome.refused_removals += u64::from(*op == ChangeOp::Remove);
         self.outcome.refusal.get_or_insert_with(|| message.clone());
         Ok(())
     }
 
     /// Asks until Braze has said yes or no, or the retries are spent.
-    async fn until_settled(&mut self, request: Request<'_>) -> Result<Verdict, Halt> {
-        let mut trouble = Halt::Unavailable("no attempt was made".to_owned());
+    async fn until_settled(&mut self, request: SendRequest<'_>) -> Result<RequestVerdict, ApplyStop> {
+        let mut trouble = ApplyStop::Unavailable("no attempt was made".to_owned());
         self.unanswered = false;
         for attempt in 1..=self.context.retry.attempts.max(1) {
             let seat = self.admitted().await?;
@@ -242,8 +244,8 @@ impl<'a> Sender<'a> {
             self.unanswered |= answer.may_be_handled_later();
             trouble = match settle(answer, unsure) {
                 Ok(verdict) => return Ok(verdict),
-                Err(Trouble::Final(halt)) => return Err(self.context.health.report(self.api(), halt)),
-                Err(Trouble::Passing(halt)) => halt,
+                Err(NoVerdict::Final(halt)) => return Err(self.context.health.report(self.api(), halt)),
+                Err(NoVerdict::Passing(halt)) => halt,
             };
             if attempt < self.context.retry.attempts {
                 let wait = self.backoff(attempt);
@@ -254,21 +256,21 @@ impl<'a> Sender<'a> {
         Err(self.context.health.report(self.api(), trouble))
     }
 
-    async fn ask(&mut self, request: Request<'_>) -> Result<Answer, Halt> {
-        let Context { braze, journal, clock, state, .. } = self.context;
+    async fn ask(&mut self, request: SendRequest<'_>) -> Result<BrazeReply, ApplyStop> {
+        let ApplyContext { braze, journal, clock, state, .. } = self.context;
         let (answer, op, members) = match request {
-            Request::Name(name) => {
+            SendRequest::Name(name) => {
                 let asked = braze.name(self.cohort, name, self.ledger.created_at());
                 (within_lease(state, asked).await, None, 0)
             }
-            Request::Change(op, members) => {
+            SendRequest::Change(op, members) => {
                 let asked = braze.change(self.delivery, self.cohort, op, members);
                 (within_lease(state, asked).await, Some(op), members.len() as u64)
             }
         };
         let word = answer.word();
         *self.outcome.answers.entry(word).or_default() += 1;
-        journal.append(clock.now(), Event::sent(self.cohort, op, members, word))?;
+        journal.append(clock.now(), JournalEvent::sent(self.cohort, op, members, word))?;
         Ok(answer)
     }
 
@@ -277,8 +279,8 @@ impl<'a> Sender<'a> {
     }
 
     /// Waits for a turn and for the rate limit, and gives up when others have, or a person wants to stop.
-    async fn admitted(&self) -> Result<Option<SemaphorePermit<'a>>, Halt> {
-        let Context { braze, health, interrupt, state, clock, .. } = self.context;
+    async fn admitted(&self) -> Result<Option<SemaphorePermit<'a>>, ApplyStop> {
+        let ApplyContext { braze, health, interrupt, state, clock, .. } = self.context;
         loop {
             let seat = braze.seat().await;
             health.check(self.api())?;
@@ -292,21 +294,21 @@ impl<'a> Sender<'a> {
                     interrupt.sleep(wait + jitter(wait.min(JITTER_MAX))).await?;
                 }
                 Admission::TooLong(until) => {
-                    return Err(health.report(self.api(), Halt::RateLimited(Some(until))));
+                    return Err(health.report(self.api(), ApplyStop::RateLimited(Some(until))));
                 }
             }
         }
     }
 
     /// The rate limit's wait is told at the gate, where it is known.
-    fn tell_retry(&self, attempt: u32, wait: Duration, trouble: &Halt) {
+    fn tell_retry(&self, attempt: u32, wait: Duration, trouble: &ApplyStop) {
         let (cohort, attempts) = (self.cohort, self.context.retry.attempts);
         let what = match trouble {
-            Halt::RateLimited(_) => {
+            ApplyStop::RateLimited(_) => {
                 return tracing::info!(%cohort, "braze: status 429, attempt {attempt} of {attempts}");
             }
-            Halt::Unavailable(what) => what.as_str(),
-            Halt::Locked => "status 423, the cohort is locked",
+            ApplyStop::Unavailable(what) => what.as_str(),
+            ApplyStop::Locked => "status 423, the cohort is locked",
             _ => "no verdict",
         };
         self.tell_wait(&format!("{what}, attempt {attempt} of {attempts}"), wait);
@@ -324,7 +326,7 @@ impl<'a> Sender<'a> {
 
     /// Doubles with each attempt; half of it is chance. While the gate is closed, waiting is its matter.
     fn backoff(&self, attempt: u32) -> Duration {
-        let Context { braze, retry, clock, .. } = self.context;
+        let ApplyContext { braze, retry, clock, .. } = self.context;
         if braze.gate(self.delivery).is_closed(clock.now()) {
             return Duration::ZERO;
         }
@@ -333,48 +335,56 @@ impl<'a> Sender<'a> {
 }
 
 /// The answer to a request that is given up when the lease on the state ends: then it is in doubt.
-async fn within_lease(state: &StateWriter, asked: impl Future<Output = Reply>) -> Answer {
+async fn within_lease(state: &StateWriter, asked: impl Future<Output = ReplyDetails>) -> BrazeReply {
     let reply = state.within_lease(asked).await;
-    reply.map_or_else(|| Answer::NoAnswer(LEASE_ENDED.to_owned()), |reply| reply.answer)
+    reply.map_or_else(|| BrazeReply::NoAnswer(LEASE_ENDED.to_owned()), |reply| reply.answer)
 }
 
-impl Suspect {
-    fn new(op: Op, batch: &Batch, member: usize, message: String) -> Result<Self, Halt> {
+impl SuspectRow {
+    fn new(op: ChangeOp, batch: &SpoolBatch, member: usize, message: String) -> Result<Self, ApplyStop> {
         let identifiers = batch.identifiers(&[member])?;
         Ok(Self { op, row: batch.row(member), value: identifiers[0].in_full(), message })
     }
 }
 
 /// Some members of a batch, by their places in it.
-struct Part {
+struct BatchPart {
     members: Vec<usize>,
     /// Sent for the second time, after Braze complained about others.
     again: bool,
 }
 
 /// Why there is no verdict yet.
-enum Trouble {
+enum NoVerdict {
     /// It may run.
-    Passing(Halt),
+    Passing(ApplyStop),
     /// It will not.
-    Final(Halt),
+    Final(ApplyStop),
 }
 
-fn settle(answer: Answer, unsure: bool) -> Result<Verdict, Trouble> {
+fn settle(answer: BrazeReply, unsure: bool) -> Result<RequestVerdict, NoVerdict> {
     match answer {
-        Answer::Accepted => Ok(Verdict::Accepted),
-        Answer::AcceptedWithErrors { named, other, rest_done } => {
-            Ok(Verdict::Complaints { named, other, rest_done })
+        BrazeReply::Accepted => Ok(RequestVerdict::Accepted),
+        BrazeReply::AcceptedWithErrors { named, other, rest_done } => {
+            Ok(RequestVerdict::Complaints { named, other, rest_done })
         }
-        Answer::BadRequest(message) => Ok(Verdict::TooMuch { message, unsure }),
-        Answer::TooLarge => Ok(Verdict::TooMuch { message: "too large (413)".to_owned(), unsure }),
-        Answer::Unauthorized(message) => Err(Trouble::Final(Halt::Unauthorized(message))),
-        Answer::Foreign(status, what) => Err(Trouble::Final(Halt::Foreign(status, what))),
-        Answer::Unexpected(status, message) => Err(Trouble::Final(Halt::Unexpected(status, message))),
-        Answer::Locked => Err(Trouble::Passing(Halt::Locked)),
-        Answer::RateLimited(until) => Err(Trouble::Passing(Halt::RateLimited(until))),
-        Answer::Unavailable(status) => Err(Trouble::Passing(Halt::Unavailable(format!("status {status}")))),
-        Answer::NoAnswer(why) => Err(Trouble::Passing(Halt::Unavailable(format!("no answer ({why})")))),
-        Answer::NotReached(why) => Err(Trouble::Passing(Halt::Unavailable(format!("not reached ({why})")))),
+        BrazeReply::BadRequest(message) => Ok(RequestVerdict::TooMuch { message, unsure }),
+        BrazeReply::TooLarge => Ok(RequestVerdict::TooMuch { message: "too large (413)".to_owned(), unsure }),
+        BrazeReply::Unauthorized(message) => Err(NoVerdict::Final(ApplyStop::Unauthorized(message))),
+        BrazeReply::Foreign(status, what) => Err(NoVerdict::Final(ApplyStop::Foreign(status, what))),
+        BrazeReply::Unexpected(status, message) => {
+            Err(NoVerdict::Final(ApplyStop::Unexpected(status, message)))
+        }
+        BrazeReply::Locked => Err(NoVerdict::Passing(ApplyStop::Locked)),
+        BrazeReply::RateLimited(until) => Err(NoVerdict::Passing(ApplyStop::RateLimited(until))),
+        BrazeReply::Unavailable(status) => {
+            Err(NoVerdict::Passing(ApplyStop::Unavailable(format!("status {status}"))))
+        }
+        BrazeReply::NoAnswer(why) => {
+            Err(NoVerdict::Passing(ApplyStop::Unavailable(format!("no answer ({why})"))))
+        }
+        BrazeReply::NotReached(why) => {
+            Err(NoVerdict::Passing(ApplyStop::Unavailable(format!("not reached ({why})"))))
+        }
     }
 }

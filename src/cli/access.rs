@@ -7,23 +7,23 @@ use super::error::{CommandError, no_secret};
 use super::exit::Exit;
 use super::logging::tell;
 use crate::config::{
-    AppId, Braze, Cohort, Config, Endpoint, Export, ExportSource, Heap, HttpSource, Secret, SecretRef,
-    Secrets, Source, SourceAccess, Sql,
+    AppId, BrazeConfig, CohortConfig, Config, ExportConfig, ExportSource, HeapConfig, HttpSource, Secret,
+    SecretRef, Secrets, SourceAccess, SourceConfig, SqlConfig, VendorEndpoint,
 };
-use crate::connector::braze::{ImportKeys, KeyKind, Keys};
+use crate::connector::braze::{BrazeKeyKind, ImportKeys, WorkspaceKeySet};
 use crate::export;
 use crate::foreign::keep_secret;
 use crate::model::{ConnectionName, ExportId};
-use crate::reconcile::Access;
+use crate::reconcile::BrazeAccess;
 use syncline_sandbox::{HeapOptions, Options, Sandbox};
 
 /// What the sandbox's Heap signs with unless it is told otherwise.
 const SANDBOX_WEBHOOK_SECRET: &str = "sandbox-webhook-secret";
 
 /// The keys of every connection that a cohort uses. The sandbox has its own and needs none.
-pub(super) fn keys(config: &Config) -> Result<BTreeMap<ConnectionName, Keys>, CommandError> {
+pub(super) fn keys(config: &Config) -> Result<BTreeMap<ConnectionName, WorkspaceKeySet>, CommandError> {
     let mut found = BTreeMap::new();
-    for (name, braze) in config.braze.iter().filter(|(_, braze)| braze.endpoint != Endpoint::Sandbox) {
+    for (name, braze) in config.braze.iter().filter(|(_, braze)| braze.endpoint != VendorEndpoint::Sandbox) {
         if config.removed.is_empty() && !config.cohorts.iter().any(|cohort| cohort.to == *name) {
             continue;
         }
@@ -34,23 +34,29 @@ pub(super) fn keys(config: &Config) -> Result<BTreeMap<ConnectionName, Keys>, Co
 
 /// The keys of a connection. One that nothing is sent with may be missing; should something be, after all, it is
 /// said then.
-pub(super) fn keys_of(config: &Config, name: &ConnectionName, braze: &Braze) -> Result<Keys, CommandError> {
+pub(super) fn keys_of(
+    config: &Config,
+    name: &ConnectionName,
+    braze: &BrazeConfig,
+) -> Result<WorkspaceKeySet, CommandError> {
     let (import, rest) = (import_keys(name, braze), rest_key(name, braze));
-    Ok(Keys {
-        import: if needs(config, name, KeyKind::DataImport) { import? } else { import.ok().flatten() },
-        rest: if needs(config, name, KeyKind::Rest) { Some(rest?) } else { rest.ok() },
+    Ok(WorkspaceKeySet {
+        import: if needs(config, name, BrazeKeyKind::DataImport) { import? } else { import.ok().flatten() },
+        rest: if needs(config, name, BrazeKeyKind::Rest) { Some(rest?) } else { rest.ok() },
     })
 }
 
 /// Whether a key is needed for what the config sends to a connection.
-pub(super) fn needs(config: &Config, name: &ConnectionName, kind: KeyKind) -> bool {
+pub(super) fn needs(config: &Config, name: &ConnectionName, kind: BrazeKeyKind) -> bool {
     let mut cohorts = config.cohorts.iter().filter(|cohort| cohort.to == *name).peekable();
-    let by_default = cohorts.peek().is_none() && kind == KeyKind::DataImport;
-    let acts =
-        |cohort: &Cohort| cohort.on_enter.is_some() || cohort.on_exit.is_some() || cohort.preflight.is_some();
+    let by_default = cohorts.peek().is_none() && kind == BrazeKeyKind::DataImport;
+    let acts = |cohort: &CohortConfig| {
+        cohort.on_enter.is_some() || cohort.on_exit.is_some() || cohort.preflight.is_some()
+    };
     by_default
-        || cohorts
-            .any(|cohort| KeyKind::of(&cohort.delivery) == kind || (kind == KeyKind::Rest && acts(cohort)))
+        || cohorts.any(|cohort| {
+            BrazeKeyKind::of(&cohort.delivery) == kind || (kind == BrazeKeyKind::Rest && acts(cohort))
+        })
 }
 
 /// A secret, or why it was not found. One that was likely pasted or saved wrongly gets a hint.
@@ -63,7 +69,7 @@ fn found(place: &SecretRef, owner: &str, key: &str) -> Result<Secret, CommandErr
 }
 
 /// The keys of the cohort import, if the config names them.
-fn import_keys(name: &ConnectionName, braze: &Braze) -> Result<Option<ImportKeys>, CommandError> {
+fn import_keys(name: &ConnectionName, braze: &BrazeConfig) -> Result<Option<ImportKeys>, CommandError> {
     let Some(places) = &braze.keys else { return Ok(None) };
     let find = |place: &SecretRef, key: &str| found(place, name.as_str(), key);
     let data_import = find(&places.data_import, "data import key")?;
@@ -74,7 +80,7 @@ fn import_keys(name: &ConnectionName, braze: &Braze) -> Result<Option<ImportKeys
 /// Whether a cohort of this connection is delivered as an attribute.
 pub(super) fn has_attributes(config: &Config, name: &ConnectionName) -> bool {
     let mut cohorts = config.cohorts.iter().filter(|cohort| cohort.to == *name);
-    cohorts.any(|cohort| KeyKind::of(&cohort.delivery) == KeyKind::Rest)
+    cohorts.any(|cohort| BrazeKeyKind::of(&cohort.delivery) == BrazeKeyKind::Rest)
 }
 
 /// Whether a segment of this connection is to be checked.
@@ -85,14 +91,14 @@ pub(super) fn has_segments(config: &Config, name: &ConnectionName) -> bool {
 /// Finds the REST key of every connection that has segments, so that one that is missing is told at once.
 pub(super) fn rest_keys(config: &Config) -> Result<(), CommandError> {
     for (name, braze) in config.braze.iter().filter(|(name, _)| has_segments(config, name)) {
-        if braze.endpoint != Endpoint::Sandbox {
+        if braze.endpoint != VendorEndpoint::Sandbox {
             rest_key(name, braze)?;
         }
     }
     Ok(())
 }
 
-fn rest_key(name: &ConnectionName, braze: &Braze) -> Result<Secret, CommandError> {
+fn rest_key(name: &ConnectionName, braze: &BrazeConfig) -> Result<Secret, CommandError> {
     let lacks = || CommandError::new(Exit::Credentials, format!("connection `{name}` has no REST API key"));
     let place = braze.rest_key.as_ref().ok_or_else(lacks)?;
     found(place, name.as_str(), "REST API key")
@@ -105,8 +111,11 @@ pub(super) struct WorkspaceKeys {
 }
 
 /// Finds the keys of one connection, as far as the config names them.
-pub(super) fn workspace_keys(name: &ConnectionName, braze: &Braze) -> Result<WorkspaceKeys, CommandError> {
-    if braze.endpoint == Endpoint::Sandbox {
+pub(super) fn workspace_keys(
+    name: &ConnectionName,
+    braze: &BrazeConfig,
+) -> Result<WorkspaceKeys, CommandError> {
+    if braze.endpoint == VendorEndpoint::Sandbox {
         let Options { data_import_key, rest, .. } = Options::default();
         let (data_import, rest) = (Secret::new(data_import_key), Secret::new(rest.api_key));
         return Ok(WorkspaceKeys { data_import: Some(data_import), rest: Some(rest) });
@@ -120,7 +129,7 @@ pub(super) fn workspace_keys(name: &ConnectionName, braze: &Braze) -> Result<Wor
 /// The environment ids of the Heaps that these exports send to. The sandbox has one of its own.
 pub(super) fn app_ids(
     config: &Config,
-    exports: &[&Export],
+    exports: &[&ExportConfig],
 ) -> Result<BTreeMap<ConnectionName, String>, CommandError> {
     let mut found = BTreeMap::new();
     for (name, heap) in &config.heap {
@@ -132,14 +141,14 @@ pub(super) fn app_ids(
 }
 
 /// The environment id of a Heap, if it has one.
-pub(super) fn app_id(name: &ConnectionName, heap: &Heap) -> Result<Option<String>, CommandError> {
+pub(super) fn app_id(name: &ConnectionName, heap: &HeapConfig) -> Result<Option<String>, CommandError> {
     match &heap.app_id {
         Some(AppId::Plain(digits)) => Ok(Some(digits.clone())),
         Some(AppId::Ref(place)) => {
             let id = place.find(&environment::variable);
             id.map(Some).map_err(|error| no_secret(name.as_str(), "app id", &error))
         }
-        None if heap.endpoint == Some(Endpoint::Sandbox) => Ok(Some(Options::default().heap.app_id)),
+        None if heap.endpoint == Some(VendorEndpoint::Sandbox) => Ok(Some(Options::default().heap.app_id)),
         None => Ok(None),
     }
 }
@@ -156,15 +165,17 @@ pub(super) fn tokens(config: &Config) -> Result<BTreeMap<ExportId, Vec<Secret>>,
 }
 
 /// The tokens of one door.
-pub(super) fn tokens_of(export: &Export, source: &HttpSource) -> Result<Vec<Secret>, CommandError> {
+pub(super) fn tokens_of(export: &ExportConfig, source: &HttpSource) -> Result<Vec<Secret>, CommandError> {
     source.tokens.iter().map(|place| found(place, export.id.as_str(), "token")).collect()
 }
 
 /// The key of a Heap's deletion API. The sandbox has one of its own.
-pub(super) fn api_key(name: &ConnectionName, heap: &Heap) -> Result<Secret, CommandError> {
+pub(super) fn api_key(name: &ConnectionName, heap: &HeapConfig) -> Result<Secret, CommandError> {
     match &heap.api_key {
         Some(place) => found(place, name.as_str(), "api key"),
-        None if heap.endpoint == Some(Endpoint::Sandbox) => Ok(Secret::new(Options::default().heap.api_key)),
+        None if heap.endpoint == Some(VendorEndpoint::Sandbox) => {
+            Ok(Secret::new(Options::default().heap.api_key))
+        }
         None => {
             let lacks = CommandError::new(Exit::Credentials, format!("connection `{name}` lacks `api_key`"));
             Err(lacks.hint(format!("add `api_key: {{ env: HEAP_API_KEY }}` to connection `{name}`")))
@@ -182,12 +193,12 @@ pub(super) fn webhooks(config: &Config) -> Result<BTreeMap<ConnectionName, Vec<S
 }
 
 /// What one Heap may sign its webhook with.
-pub(super) fn webhook_secrets(name: &ConnectionName, heap: &Heap) -> Result<Vec<Secret>, CommandError> {
+pub(super) fn webhook_secrets(name: &ConnectionName, heap: &HeapConfig) -> Result<Vec<Secret>, CommandError> {
     let mut secrets = Vec::new();
     for place in &heap.webhook_secrets {
         secrets.push(found(place, name.as_str(), "webhook secret")?);
     }
-    if secrets.is_empty() && heap.endpoint == Some(Endpoint::Sandbox) {
+    if secrets.is_empty() && heap.endpoint == Some(VendorEndpoint::Sandbox) {
         secrets.push(Secret::new(SANDBOX_WEBHOOK_SECRET.to_owned()));
     }
     Ok(secrets)
@@ -197,13 +208,14 @@ pub(super) fn webhook_secrets(name: &ConnectionName, heap: &Heap) -> Result<Vec<
 fn databases(config: &Config) -> Result<BTreeMap<ConnectionName, Secrets>, CommandError> {
     let mut found = BTreeMap::new();
     for (name, database) in &config.sql {
-        let is_asked = |source: &Source| match source {
-            Source::Sql(sql) => sql.connection == *name,
-            Source::DumpQuery(query) => query.asked.connection == *name,
-            Source::File(_) | Source::HeapSegment(_) | Source::HeapConnect(_) => false,
+        let is_asked = |source: &SourceConfig| match source {
+            SourceConfig::Sql(sql) => sql.connection == *name,
+            SourceConfig::DumpQuery(query) => query.asked.connection == *name,
+            SourceConfig::File(_) | SourceConfig::HeapSegment(_) | SourceConfig::HeapConnect(_) => false,
         };
         // Where there may be tables of cohorts that are asked elsewhere now.
-        let may_have_tables = matches!(database, Sql::Postgres(postgres) if postgres.pushdown.is_some());
+        let may_have_tables =
+            matches!(database, SqlConfig::Postgres(postgres) if postgres.pushdown.is_some());
         if may_have_tables || config.cohorts.iter().any(|cohort| is_asked(&cohort.source)) {
             found.insert(name.clone(), secrets_of(name, database)?);
         }
@@ -212,7 +224,7 @@ fn databases(config: &Config) -> Result<BTreeMap<ConnectionName, Secrets>, Comma
 }
 
 /// The secrets of one database.
-pub(super) fn secrets_of(name: &ConnectionName, database: &Sql) -> Result<Secrets, CommandError> {
+pub(super) fn secrets_of(name: &ConnectionName, database: &SqlConfig) -> Result<Secrets, CommandError> {
     database.secrets().map(|(key, place)| Ok((key.to_owned(), found(place, name.as_str(), key)?))).collect()
 }
 
@@ -249,7 +261,7 @@ impl Sandboxes {
     ) -> Result<(String, Secret), CommandError> {
         let unknown = || CommandError::new(Exit::Bug, format!("no connection `{name}`"));
         let braze = config.braze.get(name).ok_or_else(unknown)?;
-        let Endpoint::Url(base) = &braze.endpoint else {
+        let VendorEndpoint::Url(base) = &braze.endpoint else {
             let mut running = self.0.lock().await;
             let options = Options { partner: braze.partner.clone(), ..Options::default() };
             let base = started(&mut running, config, name, options).await?;
@@ -262,20 +274,20 @@ impl Sandboxes {
     pub(super) async fn reach(
         &self,
         config: &Config,
-        keys: &BTreeMap<ConnectionName, Keys>,
+        keys: &BTreeMap<ConnectionName, WorkspaceKeySet>,
         is_wanted: impl Fn(&ConnectionName) -> bool,
-    ) -> Result<BTreeMap<ConnectionName, Access>, CommandError> {
+    ) -> Result<BTreeMap<ConnectionName, BrazeAccess>, CommandError> {
         let mut reached = BTreeMap::new();
         let mut running = self.0.lock().await;
         for (name, braze) in config.braze.iter().filter(|(name, _)| is_wanted(name)) {
-            if let Endpoint::Url(base) = &braze.endpoint {
+            if let VendorEndpoint::Url(base) = &braze.endpoint {
                 let keys = keys.get(name).cloned();
-                reached.extend(keys.map(|keys| (name.clone(), Access { base: base.clone(), keys })));
+                reached.extend(keys.map(|keys| (name.clone(), BrazeAccess { base: base.clone(), keys })));
                 continue;
             }
             let options = Options { partner: braze.partner.clone(), ..Options::default() };
             let base = started(&mut running, config, name, options).await?;
-            reached.insert(name.clone(), Access { base, keys: sandbox_keys() });
+            reached.insert(name.clone(), BrazeAccess { base, keys: sandbox_keys() });
         }
         Ok(reached)
     }
@@ -286,13 +298,13 @@ impl Sandboxes {
         config: &Config,
         ids: &BTreeMap<ConnectionName, String>,
         is_wanted: impl Fn(&ConnectionName) -> bool,
-    ) -> Result<BTreeMap<ConnectionName, export::Access>, CommandError> {
+    ) -> Result<BTreeMap<ConnectionName, export::HeapAccess>, CommandError> {
         let mut reached = BTreeMap::new();
         let mut running = self.0.lock().await;
         for (name, heap) in config.heap.iter().filter(|(name, _)| is_wanted(name)) {
             let base = match &heap.endpoint {
-                Some(Endpoint::Url(base)) => base.clone(),
-                Some(Endpoint::Sandbox) => {
+                Some(VendorEndpoint::Url(base)) => base.clone(),
+                Some(VendorEndpoint::Sandbox) => {
                     let app_id = ids.get(name).cloned();
                     let defaults = Options::default();
                     let app_id = app_id.unwrap_or(defaults.heap.app_id.clone());
@@ -303,7 +315,7 @@ impl Sandboxes {
                 None => continue,
             };
             if let Some(app_id) = ids.get(name).cloned() {
-                reached.insert(name.clone(), export::Access { base, app_id });
+                reached.insert(name.clone(), export::HeapAccess { base, app_id });
             }
         }
         Ok(reached)
@@ -325,8 +337,11 @@ async fn started(
     Ok(running.entry(name.clone()).or_insert(sandbox).url())
 }
 
-fn sandbox_keys() -> Keys {
+fn sandbox_keys() -> WorkspaceKeySet {
     let Options { partner_api_key, data_import_key, rest, .. } = Options::default();
     let (data_import, partner_api) = (Secret::new(data_import_key), Secret::new(partner_api_key));
-    Keys { import: Some(ImportKeys { data_import, partner_api }), rest: Some(Secret::new(rest.api_key)) }
+    WorkspaceKeySet {
+        import: Some(ImportKeys { data_import, partner_api }),
+        rest: Some(Secret::new(rest.api_key)),
+    }
 }

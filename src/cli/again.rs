@@ -5,25 +5,25 @@
 
 use std::path::{Path, PathBuf};
 
-use super::args::{DEFAULT_CONFIG, Global, PassArgs};
-use crate::model::{CohortId, Op};
+use super::args::{DEFAULT_CONFIG, Global, RunArgs};
+use crate::model::{ChangeOp, CohortId};
 use crate::plan::PlanDigest;
 
 /// What the command line said, to say it again.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Again {
+pub(super) struct SuggestedCommand {
     /// `-c FILE -e NAME`, as far as they were given.
     place: Vec<String>,
     cohorts: Vec<String>,
     retry_refused: bool,
-    ceilings: Vec<(Op, CohortId, u64)>,
+    ceilings: Vec<(ChangeOp, CohortId, u64)>,
     /// The file of a saved plan.
     saved: Option<String>,
     /// What applies the plan, if not `reconcile`.
     by: Option<&'static str>,
 }
 
-impl Again {
+impl SuggestedCommand {
     pub(super) fn new(global: &Global) -> Self {
         let mut place = Vec::new();
         if global.config != Path::new(DEFAULT_CONFIG) {
@@ -39,12 +39,12 @@ impl Again {
     }
 
     /// With what `plan` and `reconcile` were asked.
-    pub(super) fn run(mut self, args: &PassArgs, saved: Option<&PathBuf>) -> Self {
+    pub(super) fn run(mut self, args: &RunArgs, saved: Option<&PathBuf>) -> Self {
         let ceilings = |op, list: &[(CohortId, u64)]| {
             list.iter().map(|(id, number)| (op, id.clone(), *number)).collect::<Vec<_>>()
         };
-        self.ceilings = ceilings(Op::Remove, &args.max_removes);
-        self.ceilings.extend(ceilings(Op::Add, &args.max_adds));
+        self.ceilings = ceilings(ChangeOp::Remove, &args.max_removes);
+        self.ceilings.extend(ceilings(ChangeOp::Add, &args.max_adds));
         self.cohorts = args.cohorts.iter().map(ToString::to_string).collect();
         self.retry_refused = args.retry_refused;
         self.saved = saved.map(|file| quoted(&file.to_string_lossy()));
@@ -69,7 +69,7 @@ impl Again {
     }
 
     /// Lets a cohort gain or lose so many members in one run.
-    pub(super) fn allowing(&self, op: Op, id: &CohortId, number: u64) -> String {
+    pub(super) fn allowing(&self, op: ChangeOp, id: &CohortId, number: u64) -> String {
         let mut again = self.clone();
         again.ceilings.retain(|(had, cohort, _)| (*had, cohort) != (op, id));
         again.ceilings.push((op, id.clone(), number));
@@ -107,8 +107,8 @@ impl Again {
         }
         for (op, id, number) in &self.ceilings {
             let option = match op {
-                Op::Remove => "--max-removes",
-                Op::Add => "--max-adds",
+                ChangeOp::Remove => "--max-removes",
+                ChangeOp::Add => "--max-adds",
             };
             words.extend([option.to_owned(), format!("{id}={number}")]);
         }

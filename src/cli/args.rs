@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 
 use super::exit;
-use super::find_args::{DiscoverArgs, ImportArgs};
+use super::find_args::{DiscoverArgs, ImportTablesArgs};
 use super::identity_args::IdentityArgs;
 use super::sandbox_args::SandboxArgs;
 use super::state_args::StateArgs;
@@ -64,7 +64,7 @@ pub(super) enum Command {
     /// Show which tables of a database could be cohorts, as YAML
     Discover(DiscoverArgs),
     /// Write YAML for segments, tables and cohorts that the config does not have
-    Import(ImportArgs),
+    Import(ImportTablesArgs),
     /// Try every connection without changing anything, and say what is wrong
     Doctor(FormatArgs),
     /// Show what Braze has accepted so far, by the record
@@ -195,7 +195,7 @@ pub(super) struct FormatArgs {
 
 /// What `plan` and `reconcile` both understand.
 #[derive(Debug, Args)]
-pub(super) struct PassArgs {
+pub(super) struct RunArgs {
     /// Only these cohorts
     #[arg(value_name = "COHORT", value_parser = cohort)]
     pub(super) cohorts: Vec<CohortId>,
@@ -213,7 +213,7 @@ pub(super) struct PassArgs {
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
     #[command(flatten)]
-    pub(super) run: PassArgs,
+    pub(super) run: RunArgs,
     /// How the plan is written to stdout
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: PlanFormat,
@@ -231,7 +231,7 @@ pub(super) struct PlanArgs {
 #[derive(Debug, Args)]
 pub(super) struct ReconcileArgs {
     #[command(flatten)]
-    pub(super) run: PassArgs,
+    pub(super) run: RunArgs,
     /// How the report is written to stdout
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(super) format: Format,

@@ -11,7 +11,7 @@ use serde_yaml::FlowMap;
 use super::error::CommandError;
 use super::exit::Exit;
 use crate::config::Config;
-use crate::connector::sql::Table;
+use crate::connector::sql::SqlTable;
 use crate::foreign::escaped;
 use crate::model::{CohortId, ConnectionName};
 
@@ -112,7 +112,7 @@ impl Candidates {
     }
 
     /// A table, if its columns name people. `false` if they do not.
-    pub(super) fn table(&mut self, connection: &ConnectionName, table: &Table) -> bool {
+    pub(super) fn table(&mut self, connection: &ConnectionName, table: &SqlTable) -> bool {
         let has = |name: &str| table.columns.iter().find(|column| column.eq_ignore_ascii_case(name));
         let mut rules = Vec::new();
         let external = EXTERNAL_IDS.iter().find_map(|name| has(name));
@@ -176,7 +176,7 @@ fn written(value: &impl Serialize) -> Result<String, CommandError> {
 }
 
 /// A table by its name, or by a query where the config's names cannot hold it.
-fn source_of(connection: &ConnectionName, table: &Table) -> Source {
+fn source_of(connection: &ConnectionName, table: &SqlTable) -> Source {
     let is_plain = |part: &String| {
         !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-' || c == '$')
     };

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::model::{Clock, PassId, Timestamp};
+use crate::model::{Clock, RunId, Timestamp};
 use crate::state::Holder;
 
 /// Looks up an environment variable; one that is not text is as good as unset.
@@ -68,6 +68,6 @@ pub(super) fn random() -> u64 {
 }
 
 /// A name for a run that begins now.
-pub(super) fn new_run() -> PassId {
-    PassId::new(clock().now(), random())
+pub(super) fn new_run() -> RunId {
+    RunId::new(clock().now(), random())
 }

@@ -2,9 +2,9 @@
 
 use std::io::ErrorKind;
 
-use super::again::Again;
+use super::again::SuggestedCommand;
 use super::exit::Exit;
-use super::output::{Unwritten, bold, red};
+use super::output::{OutputLost, bold, red};
 use super::teaching::dump_hint;
 use crate::config::{OpenTo, Problems, SecretError};
 use crate::connector::file::FileError;
@@ -12,7 +12,7 @@ use crate::connector::http::HttpError;
 use crate::connector::sql::{SqlError, Trouble};
 use crate::desired::DesiredError;
 use crate::foreign::escaped;
-use crate::reconcile::{PlanError, SavedError};
+use crate::reconcile::{PlanError, PlanFileError};
 use crate::state::StateError;
 use syncline_sandbox::SandboxError;
 use syncline_sandbox::currents::CurrentsError;
@@ -80,8 +80,8 @@ impl CommandError {
     }
 }
 
-impl From<Unwritten> for CommandError {
-    fn from(Unwritten(error): Unwritten) -> Self {
+impl From<OutputLost> for CommandError {
+    fn from(OutputLost(error): OutputLost) -> Self {
         Self::new(Exit::Failed, format!("cannot write to stdout: {error}"))
     }
 }
@@ -172,16 +172,18 @@ fn folder_hint(kind: ErrorKind) -> Option<&'static str> {
 }
 
 /// A saved plan that cannot be used, or not be written. `again` is the command that met it.
-pub(super) fn unusable_plan(error: SavedError, again: &Again) -> CommandError {
+pub(super) fn unusable_plan(error: PlanFileError, again: &SuggestedCommand) -> CommandError {
     let message = error.to_string();
     match error {
-        SavedError::Stale(_) => {
+        PlanFileError::Stale(_) => {
             CommandError::new(Exit::Stale, message).hint(format!("make it again: {}", again.command("plan")))
         }
-        SavedError::State(error) => error.into(),
-        SavedError::Signature { .. } | SavedError::Damaged { .. } => CommandError::new(Exit::Failed, message)
-            .hint(format!("nothing was sent; make it again: {}", again.command("plan"))),
-        SavedError::Io { .. } | SavedError::NoPlan { .. } => CommandError::new(Exit::Failed, message),
+        PlanFileError::State(error) => error.into(),
+        PlanFileError::Signature { .. } | PlanFileError::Damaged { .. } => {
+            CommandError::new(Exit::Failed, message)
+                .hint(format!("nothing was sent; make it again: {}", again.command("plan")))
+        }
+        PlanFileError::Io { .. } | PlanFileError::NoPlan { .. } => CommandError::new(Exit::Failed, message),
     }
 }
 

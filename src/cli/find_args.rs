@@ -18,7 +18,7 @@ pub(super) struct DiscoverArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ImportArgs {
+pub(super) struct ImportTablesArgs {
     /// The file to write, which must not be there yet; stdout if none is named
     #[arg(long, value_name = "FILE")]
     pub(super) out: Option<PathBuf>,

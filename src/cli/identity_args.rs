@@ -21,7 +21,7 @@ pub(super) enum IdentityCommand {
         format: FormatArgs,
     },
     /// Learn from files who is who
-    Import(Box<ImportArgs>),
+    Import(Box<IdentityImportArgs>),
     /// Show how much is known
     Stats(FormatArgs),
     /// Take back everything that a source of Heap Connect's dumps has told
@@ -38,7 +38,7 @@ pub(super) enum IdentityCommand {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Layout {
+pub(super) enum IdentityLayoutArg {
     /// The customer's id beside devices or aliases
     Mapping,
     /// Heap's `users`: `user_id` and `identity`
@@ -50,13 +50,13 @@ pub(super) enum Layout {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ImportArgs {
+pub(super) struct IdentityImportArgs {
     /// A file, a glob, or an address such as `s3://bucket/users/*.avro`; of Heap Connect, the bucket
     #[arg(value_name = "FILES")]
     pub(super) files: String,
     /// What its rows say
     #[arg(long, value_name = "LAYOUT", default_value = "mapping")]
-    pub(super) layout: Layout,
+    pub(super) layout: IdentityLayoutArg,
     /// The column of your own id; `identity` in Heap's `users`
     #[arg(long, value_name = "COLUMN")]
     pub(super) external_id: Option<String>,

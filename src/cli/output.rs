@@ -13,18 +13,18 @@ use crate::foreign;
 
 /// Stdout did not take what was to be printed.
 #[derive(Debug)]
-pub(super) struct Unwritten(pub(super) io::Error);
+pub(super) struct OutputLost(pub(super) io::Error);
 
 /// Prints data to stdout, with a line break at its end. Whoever reads may have closed the pipe
 /// (`| head`): then there is nobody left to tell, and nothing is wrong.
-pub(super) fn out(text: &str) -> Result<(), Unwritten> {
+pub(super) fn out(text: &str) -> Result<(), OutputLost> {
     out_exactly(&foreign::terminal(text))
 }
 
 /// Prints to stdout what is meant for a program and may not be changed: commands to a CI runner, a config, a schema.
-pub(super) fn out_exactly(text: &str) -> Result<(), Unwritten> {
+pub(super) fn out_exactly(text: &str) -> Result<(), OutputLost> {
     match print(&mut AutoStream::auto(io::stdout().lock()), text) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Unwritten(error)),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(OutputLost(error)),
         _ => Ok(()),
     }
 }

@@ -4,7 +4,7 @@ use annotate_snippets::renderer::{DecorStyle, Renderer};
 use annotate_snippets::{AnnotationKind, Group, Level, Snippet};
 
 use super::output::{bold, counted, err_has_color, red};
-use crate::config::{Problem, Problems, Sources, Span};
+use crate::config::{ConfigSources, Problem, Problems, SourceSpan};
 use crate::foreign::escaped;
 
 /// Problems that are shown. Each takes time by the length of its file.
@@ -44,7 +44,7 @@ fn shown(problems: &Problems) -> impl Iterator<Item = &Problem> {
     problems.list.iter().take(SHOWN_MAX)
 }
 
-fn draw_one(renderer: &Renderer, problem: &Problem, sources: &Sources) -> String {
+fn draw_one(renderer: &Renderer, problem: &Problem, sources: &ConfigSources) -> String {
     if problem.place.is_none() {
         let hint = problem.hint.as_ref().map(|hint| format!("\n  = help: {}", escaped(hint)));
         let hint = hint.unwrap_or_default();
@@ -72,10 +72,10 @@ fn draw_one(renderer: &Renderer, problem: &Problem, sources: &Sources) -> String
 }
 
 fn snippet<'a>(
-    sources: &'a Sources,
-    place: Span,
+    sources: &'a ConfigSources,
+    place: SourceSpan,
     label: Option<&'a str>,
-    related: Option<&'a (Span, String)>,
+    related: Option<&'a (SourceSpan, String)>,
 ) -> Option<Snippet<'a, annotate_snippets::Annotation<'a>>> {
     let file = sources.file(place)?;
     let mark = AnnotationKind::Primary.span(visible(&file.text, place));
@@ -90,7 +90,7 @@ fn snippet<'a>(
 }
 
 /// The span on its first line, and at least one character of it: long values are not underlined whole.
-fn visible(text: &str, span: Span) -> std::ops::Range<usize> {
+fn visible(text: &str, span: SourceSpan) -> std::ops::Range<usize> {
     let range = span.range();
     let part = text.get(range.clone()).unwrap_or_default();
     let line = part.find('\n').unwrap_or(part.len());

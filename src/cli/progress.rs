@@ -15,16 +15,20 @@ const QUIET: Duration = Duration::from_millis(500);
 
 /// Bars where a person watches, nothing elsewhere.
 pub(super) fn progress(format: Format) -> Arc<dyn Progress> {
-    if format == Format::Human && output::is_watched() { Arc::new(Bars::new()) } else { Arc::new(NoProgress) }
+    if format == Format::Human && output::is_watched() {
+        Arc::new(ProgressBars::new())
+    } else {
+        Arc::new(NoProgress)
+    }
 }
 
-struct Bars {
+struct ProgressBars {
     began: Instant,
     all: MultiProgress,
     bars: Mutex<BTreeMap<CohortId, (Stage, ProgressBar)>>,
 }
 
-impl Bars {
+impl ProgressBars {
     fn new() -> Self {
         Self { began: Instant::now(), all: MultiProgress::new(), bars: Mutex::new(BTreeMap::new()) }
     }
@@ -41,7 +45,7 @@ impl Bars {
     }
 }
 
-impl Progress for Bars {
+impl Progress for ProgressBars {
     fn at(&self, cohort: &CohortId, stage: Stage, done: u64) {
         if self.began.elapsed() < QUIET {
             return;

@@ -9,7 +9,7 @@ use syncline_sandbox::RestGroup;
 
 /// Whom the sandbox knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum People {
+pub(super) enum PeopleArg {
     /// Whoever is named is taken for somebody who exists
     Any,
     /// Only those whom the private door has introduced
@@ -18,7 +18,7 @@ pub(super) enum People {
 
 /// What becomes of events over Heap's rate limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Limits {
+pub(super) enum OverLimitArg {
     /// There are none
     Off,
     /// The request is refused with 429
@@ -30,7 +30,7 @@ pub(super) enum Limits {
 
 /// How Heap answers a success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Answers {
+pub(super) enum SuccessArg {
     /// The others in turn
     Mixed,
     /// 200 with {}
@@ -43,7 +43,7 @@ pub(super) enum Answers {
 
 /// In what Heap's lengths count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Lengths {
+pub(super) enum LengthsArg {
     /// Unicode code points
     Characters,
     /// Bytes of UTF-8
@@ -76,7 +76,7 @@ pub(super) struct SandboxArgs {
 pub(super) struct BrazeArgs {
     /// Whom it knows
     #[arg(long, value_name = "WHOM", default_value = "any")]
-    pub(super) people: People,
+    pub(super) people: PeopleArg,
     /// The partner's name in the path
     #[arg(long, value_name = "NAME", default_value = "heap")]
     pub(super) partner: String,
@@ -136,16 +136,16 @@ pub(super) struct HeapArgs {
     pub(super) app_id: String,
     /// What becomes of events over a rate limit
     #[arg(long = "heap-limits", value_name = "HOW", default_value = "429")]
-    pub(super) limits: Limits,
+    pub(super) limits: OverLimitArg,
     /// Milliseconds that a minute lasts for the rate limits
     #[arg(long = "heap-minute", value_name = "MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) minute: u64,
     /// How a success is answered
     #[arg(long = "heap-answers", value_name = "HOW", default_value = "mixed")]
-    pub(super) answers: Answers,
+    pub(super) answers: SuccessArg,
     /// In what lengths count
     #[arg(long = "heap-lengths", value_name = "IN", default_value = "characters")]
-    pub(super) lengths: Lengths,
+    pub(super) lengths: LengthsArg,
     /// Take values and fields that no document allows
     #[arg(long = "heap-lenient")]
     pub(super) lenient: bool,
@@ -166,7 +166,7 @@ pub(super) enum SandboxCommand {
 
 /// How blocks of Avro files are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Codec {
+pub(super) enum CodecArg {
     /// Not at all
     Null,
     /// Deflate
@@ -194,7 +194,7 @@ pub(super) struct CurrentsArgs {
     pub(super) seed: u64,
     /// How blocks are compressed
     #[arg(long, value_name = "CODEC", default_value = "snappy")]
-    pub(super) codec: Codec,
+    pub(super) codec: CodecArg,
     /// What stands before the export's folder
     #[arg(long, value_name = "PREFIX", default_value = "")]
     pub(super) prefix: String,

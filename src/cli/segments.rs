@@ -6,34 +6,34 @@ use super::access::Sandboxes;
 use super::environment;
 use super::error::CommandError;
 use super::exit::Exit;
-use crate::config::{Config, Segment};
-use crate::connector::braze::rest::Rest;
+use crate::config::{Config, SegmentConfig};
+use crate::connector::braze::rest::BrazeRestClient;
 use crate::model::{CohortId, ConnectionName};
 use crate::state::{CheckVerdict, StateReader, StateWriter};
-use crate::targeting::{self, Asking, Checked, What};
+use crate::targeting::{self, CheckedObject, CheckedSegment, EvidenceRequest};
 
 /// How long something else waits for verdicts in all, and for Braze at once.
 const LIMIT: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What asking about a segment gave.
-pub(super) struct Looked<'a> {
-    pub(super) segment: &'a Segment,
+pub(super) struct SegmentLookup<'a> {
+    pub(super) segment: &'a SegmentConfig,
     /// What was found, or why nobody could be asked.
-    pub(super) outcome: Result<Checked, NotAsked>,
+    pub(super) outcome: Result<CheckedSegment, SegmentNotChecked>,
 }
 
 /// Why nobody could be asked.
 #[derive(Clone, Debug)]
-pub(super) struct NotAsked {
+pub(super) struct SegmentNotChecked {
     exit: Exit,
     pub(super) why: String,
 }
 
-impl Looked<'_> {
+impl SegmentLookup<'_> {
     /// The verdict in a word.
     pub(super) fn word(&self) -> &'static str {
-        self.outcome.as_ref().map_or(CheckVerdict::Unknown, Checked::verdict).word()
+        self.outcome.as_ref().map_or(CheckVerdict::Unknown, CheckedSegment::verdict).word()
     }
 
     /// How a command ends that is about this segment alone.
@@ -43,7 +43,7 @@ impl Looked<'_> {
             Err(not_asked) => return not_asked.exit,
         };
         let mut troubles = checked.findings.iter().filter_map(|finding| match &finding.what {
-            What::Untold { why, .. } => Some(why),
+            CheckedObject::Untold { why, .. } => Some(why),
             _ => None,
         });
         match checked.verdict() {
@@ -62,17 +62,17 @@ impl Looked<'_> {
 /// # Errors
 /// When the state cannot be read.
 pub(super) async fn look<'a>(
-    segments: impl Iterator<Item = &'a Segment>,
+    segments: impl Iterator<Item = &'a SegmentConfig>,
     config: &Config,
     state: &StateReader,
     memory: Option<&StateWriter>,
     reach: (&Sandboxes, Duration),
-) -> Result<Vec<Looked<'a>>, CommandError> {
+) -> Result<Vec<SegmentLookup<'a>>, CommandError> {
     let (sandboxes, patience) = reach;
-    let segments: Vec<&Segment> = segments.collect();
+    let segments: Vec<&SegmentConfig> = segments.collect();
     let mut looked = Vec::new();
     for name in config.braze.keys() {
-        let here: Vec<&Segment> =
+        let here: Vec<&SegmentConfig> =
             segments.iter().copied().filter(|segment| segment.connection == *name).collect();
         if here.is_empty() {
             continue;
@@ -80,23 +80,24 @@ pub(super) async fn look<'a>(
         let rest = match connect(config, name, sandboxes, patience).await {
             Ok(rest) => rest,
             Err(error) => {
-                let not_asked = NotAsked { exit: error.exit, why: error.in_one_line() };
-                let outcome = |segment| Looked { segment, outcome: Err(not_asked.clone()) };
+                let not_asked = SegmentNotChecked { exit: error.exit, why: error.in_one_line() };
+                let outcome = |segment| SegmentLookup { segment, outcome: Err(not_asked.clone()) };
                 looked.extend(here.into_iter().map(outcome));
                 continue;
             }
         };
-        let asking = Asking::new(&rest);
+        let asking = EvidenceRequest::new(&rest);
         for segment in here {
             let now = environment::clock().now();
             let checked = targeting::check(segment, config, state, &asking, now).await?;
             if let Some(memory) = memory {
                 targeting::remember(segment, &checked, config, memory, &asking)?;
             }
-            looked.push(Looked { segment, outcome: Ok(checked) });
+            looked.push(SegmentLookup { segment, outcome: Ok(checked) });
         }
     }
-    let place = |looked: &Looked<'_>| segments.iter().position(|segment| segment.id == looked.segment.id);
+    let place =
+        |looked: &SegmentLookup<'_>| segments.iter().position(|segment| segment.id == looked.segment.id);
     looked.sort_by_key(place);
     Ok(looked)
 }
@@ -110,9 +111,9 @@ pub(super) fn look_along<'a>(
     config: &'a Config,
     state: &StateReader,
     only: &[CohortId],
-) -> Result<Vec<Looked<'a>>, CommandError> {
-    let uses = |segment: &&Segment| only.is_empty() || segment.cohorts().any(|id| only.contains(id));
-    let wanted: Vec<&Segment> = config.segments.iter().filter(uses).collect();
+) -> Result<Vec<SegmentLookup<'a>>, CommandError> {
+    let uses = |segment: &&SegmentConfig| only.is_empty() || segment.cohorts().any(|id| only.contains(id));
+    let wanted: Vec<&SegmentConfig> = config.segments.iter().filter(uses).collect();
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
@@ -123,13 +124,13 @@ pub(super) fn look_along<'a>(
     });
     let not_asked = match looked {
         Ok(Ok(looked)) => return Ok(looked),
-        Ok(Err(error)) => NotAsked { exit: error.exit, why: error.in_one_line() },
+        Ok(Err(error)) => SegmentNotChecked { exit: error.exit, why: error.in_one_line() },
         Err(_) => {
             let why = format!("Braze was not done within {} seconds", LIMIT.as_secs());
-            NotAsked { exit: Exit::Unavailable, why }
+            SegmentNotChecked { exit: Exit::Unavailable, why }
         }
     };
-    let outcome = |segment| Looked { segment, outcome: Err(not_asked.clone()) };
+    let outcome = |segment| SegmentLookup { segment, outcome: Err(not_asked.clone()) };
     Ok(wanted.into_iter().map(outcome).collect())
 }
 
@@ -138,10 +139,10 @@ async fn connect(
     name: &ConnectionName,
     sandboxes: &Sandboxes,
     patience: Duration,
-) -> Result<Rest, CommandError> {
+) -> Result<BrazeRestClient, CommandError> {
     let (base, key) = sandboxes.rest(config, name).await?;
     let settings = config.braze.get(name);
     let settings = settings.ok_or_else(|| CommandError::new(Exit::Bug, format!("no connection `{name}`")))?;
-    Rest::new(settings, &base, key, environment::clock(), patience)
+    BrazeRestClient::new(settings, &base, key, environment::clock(), patience)
         .map_err(|error| CommandError::new(Exit::Failed, error.to_string()))
 }

@@ -5,14 +5,14 @@ use std::io::ErrorKind;
 use super::error::{CommandError, file_hint};
 use super::exit::Exit;
 use crate::connector::heap_connect::DumpError;
-use crate::identity::TeachError;
+use crate::identity::ImportError;
 
 /// What could not be learned of who is who.
-pub(super) fn of_teaching(error: TeachError) -> CommandError {
+pub(super) fn of_teaching(error: ImportError) -> CommandError {
     let (remote, hint) = match &error {
-        TeachError::State(_) | TeachError::Busy => (None, None),
-        TeachError::File(error) => (None, file_hint(error)),
-        TeachError::Dump(error) => (error.remote_kind(), dump_hint(error)),
+        ImportError::State(_) | ImportError::Busy => (None, None),
+        ImportError::File(error) => (None, file_hint(error)),
+        ImportError::Dump(error) => (error.remote_kind(), dump_hint(error)),
     };
     let exit = match remote {
         Some(ErrorKind::PermissionDenied) => Exit::Credentials,
@@ -20,7 +20,7 @@ pub(super) fn of_teaching(error: TeachError) -> CommandError {
         _ => Exit::Failed,
     };
     let failed = match error {
-        TeachError::State(error) => return error.into(),
+        ImportError::State(error) => return error.into(),
         error => CommandError::new(exit, format!("nothing was learned: {error}")),
     };
     match hint {

@@ -4,27 +4,27 @@
 use std::collections::BTreeMap;
 
 use super::access;
-use super::again::Again;
+use super::again::SuggestedCommand;
 use super::error::CommandError;
 use super::exit::Exit;
 use super::view::report::workspace_ways;
-use crate::apply::Halt;
-use crate::config::{Braze, Config, Secret};
-use crate::connector::braze::{KeyKind, Keys, mark};
+use crate::apply::ApplyStop;
+use crate::config::{BrazeConfig, Config, Secret};
+use crate::connector::braze::{BrazeKeyKind, WorkspaceKeySet, mark};
 use crate::model::ConnectionName;
-use crate::state::{Marks, StateError, StateReader};
+use crate::state::{KeyFingerprints, StateError, StateReader};
 
 /// The fingerprints of a connection, by whatever name it had.
 pub(super) fn marks_of(
     name: &ConnectionName,
-    braze: &Braze,
+    braze: &BrazeConfig,
     state: &StateReader,
-) -> Result<Option<Marks>, StateError> {
+) -> Result<Option<KeyFingerprints>, StateError> {
     state.marks(std::iter::once(name).chain(&braze.formerly))
 }
 
 /// The fingerprint of a key.
-pub(super) fn mark_of(marks: &Marks, kind: KeyKind, key: &Secret) -> String {
+pub(super) fn mark_of(marks: &KeyFingerprints, kind: BrazeKeyKind, key: &Secret) -> String {
     mark(&marks.salt, kind, key)
 }
 
@@ -36,21 +36,21 @@ pub(super) fn mark_of(marks: &Marks, kind: KeyKind, key: &Secret) -> String {
 pub(super) fn refuse_other(
     config: &Config,
     state: &StateReader,
-    keys: &BTreeMap<ConnectionName, Keys>,
-    again: &Again,
+    keys: &BTreeMap<ConnectionName, WorkspaceKeySet>,
+    again: &SuggestedCommand,
 ) -> Result<(), CommandError> {
     for (name, keys) in keys {
         let Some(braze) = config.braze.get(name) else { continue };
         let Some(marks) = marks_of(name, braze, state)? else { continue };
-        let import = keys.import.as_ref().map(|keys| (KeyKind::DataImport, &keys.data_import));
-        let rest = keys.rest.as_ref().map(|key| (KeyKind::Rest, key));
+        let import = keys.import.as_ref().map(|keys| (BrazeKeyKind::DataImport, &keys.data_import));
+        let rest = keys.rest.as_ref().map(|key| (BrazeKeyKind::Rest, key));
         let used = import.into_iter().chain(rest).filter(|(kind, _)| access::needs(config, name, *kind));
         for (kind, key) in used {
             let known = marks.keys.get(kind.word());
             if known.is_none_or(|known| *known == mark_of(&marks, kind, key)) {
                 continue;
             }
-            let halt = Halt::OtherWorkspace { connection: name.to_string(), key: kind.name() };
+            let halt = ApplyStop::OtherWorkspace { connection: name.to_string(), key: kind.name() };
             let refused = CommandError::new(Exit::Refused, format!("{halt}; nothing was sent"));
             return Err(workspace_ways(&halt, again).into_iter().fold(refused, CommandError::hint));
         }

@@ -11,7 +11,7 @@ use crate::model::Timestamp;
 
 /// What can be triggered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Triggered {
+pub enum TriggerTarget {
     /// A campaign with API-triggered delivery.
     Campaign,
     /// A Canvas with API-triggered delivery.
@@ -20,9 +20,9 @@ pub enum Triggered {
 
 /// What is triggered for whoever enters, or for whoever leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Action {
+pub struct Trigger {
     /// What.
-    pub of: Triggered,
+    pub of: TriggerTarget,
     /// Its API identifier.
     pub id: String,
     /// What it is told of each person: columns of the source by the names of the properties.
@@ -34,21 +34,21 @@ pub struct Action {
     /// How long an entry is worth something: after that it is dropped.
     pub within: Duration,
     /// When nothing is triggered.
-    pub quiet: Option<Quiet>,
+    pub quiet: Option<QuietHours>,
 }
 
-impl fmt::Display for Action {
+impl fmt::Display for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.of {
-            Triggered::Campaign => write!(f, "campaign {}", self.id),
-            Triggered::Canvas => write!(f, "Canvas {}", self.id),
+            TriggerTarget::Campaign => write!(f, "campaign {}", self.id),
+            TriggerTarget::Canvas => write!(f, "Canvas {}", self.id),
         }
     }
 }
 
 /// Hours of the day in which people are left alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quiet {
+pub struct QuietHours {
     /// From then on.
     pub from: Time,
     /// Until then; on the next day if it is earlier.
@@ -57,7 +57,7 @@ pub struct Quiet {
     pub time_zone: String,
 }
 
-impl Quiet {
+impl QuietHours {
     /// When the quiet hours end, if it is in them now. A time zone that the machine does not know has none of the
     /// day's hours to spare.
     #[must_use]
@@ -84,8 +84,9 @@ mod tests {
     fn a_night_has_two_days() {
         let time = |text: &str| text.parse().unwrap();
         let quiet =
-            |from, to| Quiet { from: time(from), to: time(to), time_zone: "Europe/Berlin".to_owned() };
-        let until = |quiet: &Quiet, now: &str| quiet.until(now.parse().unwrap()).map(|end| end.to_string());
+            |from, to| QuietHours { from: time(from), to: time(to), time_zone: "Europe/Berlin".to_owned() };
+        let until =
+            |quiet: &QuietHours, now: &str| quiet.until(now.parse().unwrap()).map(|end| end.to_string());
         let night = quiet("22:00:00", "08:00:00");
         assert_eq!(until(&night, "2026-01-10T20:59:00Z"), None);
         assert_eq!(until(&night, "2026-01-10T21:00:00Z").as_deref(), Some("2026-01-11T07:00:00Z"));

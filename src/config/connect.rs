@@ -7,7 +7,7 @@ use super::types::FileSource;
 
 /// Where Heap Connect's dumps are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DumpPlace {
+pub struct DumpFolder {
     /// The bucket's address, or a folder that is a copy of one.
     pub path: String,
     /// The store's address, if it is in a bucket and that is not the vendor's own.
@@ -16,7 +16,7 @@ pub struct DumpPlace {
     pub region: Option<String>,
 }
 
-impl DumpPlace {
+impl DumpFolder {
     /// Whether it is in a bucket and not on this machine.
     #[must_use]
     pub fn is_remote(&self) -> bool {
@@ -28,7 +28,7 @@ impl DumpPlace {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableSource {
     /// Where the dumps are.
-    pub place: DumpPlace,
+    pub place: DumpFolder,
     /// The table.
     pub table: String,
     /// Only rows whose `time` is no older than this.
@@ -39,7 +39,7 @@ pub struct TableSource {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DumpQuery {
     /// Where the dumps are.
-    pub place: DumpPlace,
+    pub place: DumpFolder,
     /// The tables that the query may name.
     pub tables: Vec<String>,
     /// The query, and the database that they are lent to.
@@ -50,7 +50,7 @@ pub struct DumpQuery {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DumpSource {
     /// Where they are.
-    pub place: DumpPlace,
+    pub place: DumpFolder,
     /// What the identity map calls the place.
     pub address: String,
     /// The label of the aliases that Heap's user ids are.

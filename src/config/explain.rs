@@ -11,11 +11,11 @@ use super::mask;
 use super::problem::{Code, Problem, QUOTE_IT, did_you_mean, listed};
 use super::schema::steps;
 use super::text::SLUG_RULE;
-use super::tree::{Index, Node, Step, Value as TreeValue};
+use super::tree::{Index, PathStep, TreeNode, TreeValue};
 
 /// What an error is about.
-struct Place<'a> {
-    node: &'a Node,
+struct ErrorTarget<'a> {
+    node: &'a TreeNode,
     /// How messages call the node.
     name: String,
     /// The part of the schema that the error comes from.
@@ -32,7 +32,7 @@ pub(super) fn explain(
     problems: &mut Vec<Problem>,
 ) {
     let path = steps(error.instance_path().iter());
-    let place = Place {
+    let place = ErrorTarget {
         node: tree.nearest(&path),
         name: named(&path),
         rule: SchemaAt::new(schema, error),
@@ -95,20 +95,20 @@ impl<'a> SchemaAt<'a> {
 }
 
 /// How a message calls the thing at a path: the last key on it.
-fn named(path: &[Step]) -> String {
+fn named(path: &[PathStep]) -> String {
     let key = path.iter().rev().find_map(|step| match step {
-        Step::Key(key) => Some(key.as_str()),
-        Step::Index(_) => None,
+        PathStep::Key(key) => Some(key.as_str()),
+        PathStep::Index(_) => None,
     });
     match (key, path.last()) {
-        (Some(key), Some(Step::Index(_))) => format!("this item of `{key}`"),
+        (Some(key), Some(PathStep::Index(_))) => format!("this item of `{key}`"),
         (Some(key), _) => format!("`{key}`"),
         (None, _) => "the config".to_owned(),
     }
 }
 
-fn unknown_key(key: &str, at: &Place<'_>) -> Problem {
-    let Place { node, name, rule, tree, .. } = at;
+fn unknown_key(key: &str, at: &ErrorTarget<'_>) -> Problem {
+    let ErrorTarget { node, name, rule, tree, .. } = at;
     let place = tree.entry(node, key).map_or(node.span, |entry| entry.key_span);
     if rule.names_are_free() {
         return Problem::new(Code::BadFormat, format!("`{key}` cannot be a name in {name}"))
@@ -125,14 +125,14 @@ fn unknown_key(key: &str, at: &Place<'_>) -> Problem {
 }
 
 /// One of the shapes that a value can have, by what tells it from the others.
-struct Shape<'a> {
+struct ExpectedForm<'a> {
     /// `kind: x` in it.
     tag: Option<(&'a str, &'a str)>,
     /// Its only key, as in `{ env: … }`.
     only_key: Option<&'a str>,
 }
 
-impl<'a> Shape<'a> {
+impl<'a> ExpectedForm<'a> {
     fn all(choice: &SchemaAt<'a>) -> Vec<Self> {
         let parent = choice.parent;
         let shapes = parent.and_then(|p| p.get("oneOf").or_else(|| p.get("anyOf"))?.as_array());
@@ -151,7 +151,7 @@ impl<'a> Shape<'a> {
         Self { tag, only_key }
     }
 
-    fn is(&self, node: &Node) -> bool {
+    fn is(&self, node: &TreeNode) -> bool {
         match (self.tag, self.only_key) {
             (Some((key, value)), _) => node.text(key).is_some_and(|(text, _)| text == value),
             (None, Some(key)) => node.get(key).is_some(),
@@ -161,9 +161,13 @@ impl<'a> Shape<'a> {
 }
 
 /// One of several shapes was wanted: speaks of the one that was meant, if its mark is there.
-fn explain_choice(context: &[Vec<ValidationError<'static>>], at: &Place<'_>, problems: &mut Vec<Problem>) {
-    let Place { node, name, rule, tree, schema } = at;
-    let shapes = Shape::all(rule);
+fn explain_choice(
+    context: &[Vec<ValidationError<'static>>],
+    at: &ErrorTarget<'_>,
+    problems: &mut Vec<Problem>,
+) {
+    let ErrorTarget { node, name, rule, tree, schema } = at;
+    let shapes = ExpectedForm::all(rule);
     let keys: Vec<&str> = shapes.iter().filter_map(|shape| shape.only_key).collect();
     let words = rule.words();
     let TreeValue::Map(entries) = &node.value else {
@@ -207,7 +211,7 @@ fn explain_choice(context: &[Vec<ValidationError<'static>>], at: &Place<'_>, pro
     });
 }
 
-fn wrong_tag(key: &str, tags: &[(&str, &str)], node: &Node, name: &str) -> Problem {
+fn wrong_tag(key: &str, tags: &[(&str, &str)], node: &TreeNode, name: &str) -> Problem {
     let known: Vec<&str> = tags.iter().map(|(_, value)| *value).collect();
     match node.get(key) {
         Some(given) => unknown_value(given, &format!("`{key}`"), &known),
@@ -224,7 +228,7 @@ fn suggest(problem: Problem, given: &str, known: &[&str]) -> Problem {
     }
 }
 
-fn unknown_value(node: &Node, name: &str, known: &[&str]) -> Problem {
+fn unknown_value(node: &TreeNode, name: &str, known: &[&str]) -> Problem {
     let given = shown(node);
     let problem = Problem::new(Code::UnknownValue, format!("`{given}` is not a value of {name}"));
     suggest(problem.suspect(mask::suspect(node)).at(node.span, "unknown value"), &given, known)
@@ -232,7 +236,7 @@ fn unknown_value(node: &Node, name: &str, known: &[&str]) -> Problem {
 
 fn explain_one(
     kind: &Kind,
-    node: &Node,
+    node: &TreeNode,
     name: &str,
     rule: &SchemaAt<'_>,
     error: &ValidationError<'_>,
@@ -265,11 +269,11 @@ fn explain_one(
     }
 }
 
-fn out_of_range(node: &Node, name: &str, rule: &str) -> Problem {
+fn out_of_range(node: &TreeNode, name: &str, rule: &str) -> Problem {
     Problem::new(Code::OutOfRange, format!("{name} {rule}")).at(node.head(), rule.to_owned())
 }
 
-fn wrong_type(kind: &TypeKind, node: &Node, name: &str, rule: &SchemaAt<'_>) -> Problem {
+fn wrong_type(kind: &TypeKind, node: &TreeNode, name: &str, rule: &SchemaAt<'_>) -> Problem {
     let wanted: Vec<String> = match kind {
         TypeKind::Single(one) => vec![one.to_string()],
         TypeKind::Multiple(set) => set.iter().map(|t| t.to_string()).filter(|t| t != "null").collect(),
@@ -303,7 +307,7 @@ fn in_words(json_type: &str) -> &'static str {
     }
 }
 
-fn kind_of(node: &Node) -> &'static str {
+fn kind_of(node: &TreeNode) -> &'static str {
     match &node.value {
         TreeValue::Null => "nothing",
         TreeValue::Bool(_) => "`true` or `false`",
@@ -315,7 +319,7 @@ fn kind_of(node: &Node) -> &'static str {
 }
 
 /// A value in a message, unless it may be a secret in a wrong place.
-fn shown(node: &Node) -> String {
+fn shown(node: &TreeNode) -> String {
     if mask::suspect(node).is_empty() { plain(&node.to_json()) } else { mask::MASKED.to_owned() }
 }
 

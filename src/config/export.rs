@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::secret::SecretRef;
-use super::server::Schedule;
-use crate::events::Settings;
+use super::server::ScheduleConfig;
+use crate::events::MappingSettings;
 use crate::model::{ConnectionName, ExportId, Timestamp};
 
 /// A flow of engagement events from Braze to Heap.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Export {
+pub struct ExportConfig {
     /// Its stable id.
     pub id: ExportId,
     /// Where the events come from.
@@ -18,7 +18,7 @@ pub struct Export {
     /// The Heap that they go to.
     pub to: ConnectionName,
     /// What becomes of each event.
-    pub settings: Settings,
+    pub settings: MappingSettings,
     /// How long events wait for a person to become known.
     pub hold_age_max: Duration,
     /// How many may wait.
@@ -32,7 +32,7 @@ pub struct Export {
     /// Events before this are left out.
     pub since: Option<Timestamp>,
     /// When `watch` looks at it again, if not when it looks at everything.
-    pub schedule: Option<Schedule>,
+    pub schedule: Option<ScheduleConfig>,
     /// Where the config declares it, for messages: file and line.
     pub declared_at: String,
 }
@@ -51,8 +51,10 @@ impl ExportSource {
     #[must_use]
     pub fn name(&self) -> String {
         match self {
-            Self::Storage(StorageSource { place: StoragePlace::Folder { shown, .. }, .. }) => shown.clone(),
-            Self::Storage(StorageSource { place: StoragePlace::Bucket { url, .. }, .. }) => url.clone(),
+            Self::Storage(StorageSource { place: StorageLocation::Folder { shown, .. }, .. }) => {
+                shown.clone()
+            }
+            Self::Storage(StorageSource { place: StorageLocation::Bucket { url, .. }, .. }) => url.clone(),
             Self::Http(source) => source.path.clone(),
         }
     }
@@ -62,14 +64,14 @@ impl ExportSource {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StorageSource {
     /// Where they are.
-    pub place: StoragePlace,
+    pub place: StorageLocation,
     /// How long the rest of a file that ends too early is waited for.
     pub incomplete_after: Duration,
 }
 
 /// Where files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoragePlace {
+pub enum StorageLocation {
     /// In a folder.
     Folder {
         /// Its path.

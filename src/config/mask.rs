@@ -3,8 +3,8 @@
 //! A key belongs in the environment or in a file of its own, and a config that holds one is refused. The
 //! refusal shows the source line, and it may be shown in a CI log, so the key must be gone by then.
 
-use super::source::{Sources, Span};
-use super::tree::{Entry, Node, Value};
+use super::source::{ConfigSources, SourceSpan};
+use super::tree::{TreeEntry, TreeNode, TreeValue};
 
 /// The keys of a connection, or of an export's source, whose value is a place of a secret, and never the secret.
 const SECRET_KEYS: [&str; 10] = [
@@ -25,8 +25,8 @@ const SECRET_WORDS: [&str; 6] = ["password", "passphrase", "secret", "token", "p
 pub(super) const MASKED: &str = "[secret]";
 
 /// Masks every secret in a tree and in the text that it came from.
-pub(super) fn mask(tree: &mut Node, sources: &mut Sources) {
-    let Value::Map(entries) = &mut tree.value else { return };
+pub(super) fn mask(tree: &mut TreeNode, sources: &mut ConfigSources) {
+    let TreeValue::Map(entries) = &mut tree.value else { return };
     for entry in entries {
         match entry.key.as_str() {
             "connections" => each(&mut entry.node, &mut |connection| mask_connection(connection, sources)),
@@ -43,25 +43,25 @@ pub(super) fn mask(tree: &mut Node, sources: &mut Sources) {
     }
 }
 
-fn each(node: &mut Node, visit: &mut dyn FnMut(&mut Node)) {
-    if let Value::Map(entries) = &mut node.value {
+fn each(node: &mut TreeNode, visit: &mut dyn FnMut(&mut TreeNode)) {
+    if let TreeValue::Map(entries) = &mut node.value {
         entries.iter_mut().for_each(|entry| visit(&mut entry.node));
     }
 }
 
 /// An address that is told of things holds a token more often than not.
-fn mask_notify(watch: &mut Node, sources: &mut Sources) {
-    let Value::Map(entries) = &mut watch.value else { return };
+fn mask_notify(watch: &mut TreeNode, sources: &mut ConfigSources) {
+    let TreeValue::Map(entries) = &mut watch.value else { return };
     let lists = entries.iter_mut().filter(|entry| entry.key == "notify");
     for item in lists.filter_map(|entry| entry.node.items_mut()).flatten() {
-        let Value::Map(entries) = &mut item.value else { continue };
+        let TreeValue::Map(entries) = &mut item.value else { continue };
         let urls = entries.iter_mut().filter(|entry| entry.key == "url");
         urls.for_each(|entry| mask_misplaced(&mut entry.node, None, sources));
     }
 }
 
-fn mask_connection(connection: &mut Node, sources: &mut Sources) {
-    let Value::Map(entries) = &mut connection.value else { return };
+fn mask_connection(connection: &mut TreeNode, sources: &mut ConfigSources) {
+    let TreeValue::Map(entries) = &mut connection.value else { return };
     for entry in entries {
         if SECRET_KEYS.contains(&entry.key.as_str()) {
             mask_misplaced(&mut entry.node, None, sources);
@@ -74,11 +74,11 @@ fn mask_connection(connection: &mut Node, sources: &mut Sources) {
 }
 
 /// Options of a driver that are secrets by their name, or addresses with a password in them.
-fn mask_options(options: &mut Node, sources: &mut Sources) {
-    let Value::Map(entries) = &mut options.value else { return };
+fn mask_options(options: &mut TreeNode, sources: &mut ConfigSources) {
+    let TreeValue::Map(entries) = &mut options.value else { return };
     for entry in entries {
         if is_secret_option(&entry.key)
-            || matches!(&entry.node.value, Value::Text(text) if has_password(text))
+            || matches!(&entry.node.value, TreeValue::Text(text) if has_password(text))
         {
             mask_misplaced(&mut entry.node, None, sources);
         }
@@ -87,27 +87,27 @@ fn mask_options(options: &mut Node, sources: &mut Sources) {
 
 /// The places of values that may be secrets, under a key that means nothing where it is: all values if the key
 /// looks like that of a secret, otherwise those that look like a token.
-pub(super) fn suspects(entry: &Entry) -> Vec<Span> {
+pub(super) fn suspects(entry: &TreeEntry) -> Vec<SourceSpan> {
     let mut found = Vec::new();
     gather(&entry.key, &entry.node, is_secret_key(&entry.key), &mut found);
     found
 }
 
 /// The place of a value that looks like a token, where none should be.
-pub(super) fn suspect(node: &Node) -> Vec<Span> {
+pub(super) fn suspect(node: &TreeNode) -> Vec<SourceSpan> {
     node.as_text().filter(|text| is_token(text)).map(|_| node.span).into_iter().collect()
 }
 
-fn gather(key: &str, node: &Node, is_secret: bool, found: &mut Vec<Span>) {
+fn gather(key: &str, node: &TreeNode, is_secret: bool, found: &mut Vec<SourceSpan>) {
     match &node.value {
-        Value::Map(entries) => entries
+        TreeValue::Map(entries) => entries
             .iter()
             .for_each(|entry| gather(&entry.key, &entry.node, is_secret || is_secret_key(&entry.key), found)),
-        Value::List(items) => items.iter().for_each(|item| gather(key, item, is_secret, found)),
-        Value::Text(text) if key == "file" || (key == "env" && is_variable(text)) => {}
-        Value::Text(text) if is_secret || is_long_word(text) => found.push(node.span),
-        Value::Number(_) if is_secret => found.push(node.span),
-        Value::Text(_) | Value::Number(_) | Value::Null | Value::Bool(_) => {}
+        TreeValue::List(items) => items.iter().for_each(|item| gather(key, item, is_secret, found)),
+        TreeValue::Text(text) if key == "file" || (key == "env" && is_variable(text)) => {}
+        TreeValue::Text(text) if is_secret || is_long_word(text) => found.push(node.span),
+        TreeValue::Number(_) if is_secret => found.push(node.span),
+        TreeValue::Text(_) | TreeValue::Number(_) | TreeValue::Null | TreeValue::Bool(_) => {}
     }
 }
 
@@ -146,7 +146,7 @@ fn is_token(text: &str) -> bool {
 }
 
 /// Whether a value was taken out.
-pub(super) fn is_masked(node: &Node) -> bool {
+pub(super) fn is_masked(node: &TreeNode) -> bool {
     node.as_text() == Some(MASKED)
 }
 
@@ -163,18 +163,18 @@ fn has_password(text: &str) -> bool {
 }
 
 /// Leaves `env: NAME` and `file: path` as they are; anything else may be a key.
-fn mask_misplaced(node: &mut Node, key: Option<&str>, sources: &mut Sources) {
+fn mask_misplaced(node: &mut TreeNode, key: Option<&str>, sources: &mut ConfigSources) {
     match &mut node.value {
-        Value::Map(entries) => {
+        TreeValue::Map(entries) => {
             entries.iter_mut().for_each(|entry| mask_misplaced(&mut entry.node, Some(&entry.key), sources));
         }
-        Value::List(items) => items.iter_mut().for_each(|item| mask_misplaced(item, None, sources)),
-        Value::Text(text) if key == Some("file") || (key == Some("env") && is_variable(text)) => {}
-        Value::Text(_) | Value::Number(_) => {
+        TreeValue::List(items) => items.iter_mut().for_each(|item| mask_misplaced(item, None, sources)),
+        TreeValue::Text(text) if key == Some("file") || (key == Some("env") && is_variable(text)) => {}
+        TreeValue::Text(_) | TreeValue::Number(_) => {
             sources.mask(node.span);
-            node.value = Value::Text(MASKED.to_owned());
+            node.value = TreeValue::Text(MASKED.to_owned());
         }
-        Value::Null | Value::Bool(_) => {}
+        TreeValue::Null | TreeValue::Bool(_) => {}
     }
 }
 
@@ -185,7 +185,7 @@ pub(super) fn is_variable(text: &str) -> bool {
 }
 
 /// User and password in an endpoint.
-fn mask_user(node: &Node, sources: &mut Sources) {
+fn mask_user(node: &TreeNode, sources: &mut ConfigSources) {
     let Some(text) = sources.file(node.span).and_then(|file| file.text.get(node.span.range())) else {
         return;
     };
@@ -193,7 +193,7 @@ fn mask_user(node: &Node, sources: &mut Sources) {
     let start = text.find("//").map_or(0, |slashes| slashes + 2);
     let as_u32 = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
     let span =
-        Span { start: node.span.start + as_u32(start), end: node.span.start + as_u32(at), ..node.span };
+        SourceSpan { start: node.span.start + as_u32(start), end: node.span.start + as_u32(at), ..node.span };
     sources.mask(span);
 }
 

@@ -10,8 +10,8 @@ use std::path::{Component, Path, PathBuf};
 use super::confine;
 use super::mask;
 use super::problem::{Code, Problem, did_you_mean, listed as names_listed};
-use super::source::{Sources, Span};
-use super::tree::{self, Entry, Node, Value};
+use super::source::{ConfigSources, SourceSpan};
+use super::tree::{self, TreeEntry, TreeNode, TreeValue};
 use crate::file_glob::{Glob, is_glob, special};
 
 /// What an included file may hold: the parts that a team splits by file.
@@ -21,9 +21,9 @@ const MAIN_ONLY: [&str; 9] =
     ["version", "state", "bucket", "include", "roots", "memory", "allow_endpoint", "watch", "environments"];
 
 /// The main file with everything it includes, before any environment.
-pub(super) struct Assembled {
-    pub(super) tree: Node,
-    pub(super) sources: Sources,
+pub(super) struct MergedConfig {
+    pub(super) tree: TreeNode,
+    pub(super) sources: ConfigSources,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -31,13 +31,13 @@ pub(super) struct Assembled {
 ///
 /// # Errors
 /// The problems, when the main file cannot be read or is no YAML.
-pub(super) fn assemble(path: &Path) -> Result<Assembled, (Sources, Vec<Problem>)> {
-    let mut sources = Sources::default();
+pub(super) fn assemble(path: &Path) -> Result<MergedConfig, (ConfigSources, Vec<Problem>)> {
+    let mut sources = ConfigSources::default();
     let mut problems = Vec::new();
     let Some(mut tree) = read(path, None, &mut sources, &mut problems) else {
         return Err((sources, problems));
     };
-    if matches!(tree.value, Value::Null) {
+    if matches!(tree.value, TreeValue::Null) {
         problems.push(empty(path));
         return Err((sources, problems));
     }
@@ -48,7 +48,7 @@ pub(super) fn assemble(path: &Path) -> Result<Assembled, (Sources, Vec<Problem>)
         }
     }
     mask::mask(&mut tree, &mut sources);
-    Ok(Assembled { tree, sources, problems })
+    Ok(MergedConfig { tree, sources, problems })
 }
 
 fn empty(path: &Path) -> Problem {
@@ -57,10 +57,10 @@ fn empty(path: &Path) -> Problem {
 }
 
 /// The tree with the chosen environment laid over it, and without `environments:`.
-pub(super) fn overlaid(base: &Node, environment: Option<&str>, problems: &mut Vec<Problem>) -> Node {
+pub(super) fn overlaid(base: &TreeNode, environment: Option<&str>, problems: &mut Vec<Problem>) -> TreeNode {
     let mut tree = base.clone();
     let overlays = match &mut tree.value {
-        Value::Map(entries) => {
+        TreeValue::Map(entries) => {
             let at = entries.iter().position(|entry| entry.key == "environments");
             at.map(|at| entries.remove(at).node)
         }
@@ -75,17 +75,17 @@ pub(super) fn overlaid(base: &Node, environment: Option<&str>, problems: &mut Ve
 }
 
 /// The names under `environments:`.
-pub(super) fn environments(tree: &Node) -> Vec<&str> {
-    let overlays = tree.get("environments").map(Node::entries).unwrap_or_default();
+pub(super) fn environments(tree: &TreeNode) -> Vec<&str> {
+    let overlays = tree.get("environments").map(TreeNode::entries).unwrap_or_default();
     overlays.iter().map(|entry| entry.key.as_str()).collect()
 }
 
 fn read(
     path: &Path,
-    place: Option<Span>,
-    sources: &mut Sources,
+    place: Option<SourceSpan>,
+    sources: &mut ConfigSources,
     problems: &mut Vec<Problem>,
-) -> Option<Node> {
+) -> Option<TreeNode> {
     let name = path.display().to_string();
     let mut refuse = |problem: Problem| {
         problems.push(match place {
@@ -152,12 +152,13 @@ fn read(
 
 /// Whether a text is a config or means to be one: it has a key of one, or nothing at all. Without a tree, a line
 /// that begins with such a key says so.
-fn is_config(text: &str, tree: Option<&Node>, is_included: bool) -> bool {
+fn is_config(text: &str, tree: Option<&TreeNode>, is_included: bool) -> bool {
     // A letter may be wrong.
     let is_near = |key: &str| INCLUDABLE.iter().any(|known| strsim::damerau_levenshtein(known, key) <= 1);
     let is_known = |key: &str| INCLUDABLE.contains(&key) || MAIN_ONLY.contains(&key);
     // Other formats have versions too, and write them as text.
-    let is_version = |entry: &Entry| entry.key == "version" && matches!(entry.node.value, Value::Number(_));
+    let is_version =
+        |entry: &TreeEntry| entry.key == "version" && matches!(entry.node.value, TreeValue::Number(_));
     let begins = |line: &str| {
         line.split_once(':').is_some_and(|(key, rest)| {
             (INCLUDABLE.contains(&key) && (rest.trim().is_empty() || rest.starts_with(' ')))
@@ -165,11 +166,11 @@ fn is_config(text: &str, tree: Option<&Node>, is_included: bool) -> bool {
         })
     };
     match tree.map(|tree| &tree.value) {
-        Some(Value::Map(entries)) => {
+        Some(TreeValue::Map(entries)) => {
             entries.iter().any(|entry| is_near(&entry.key) || (is_version(entry) && !is_included))
                 || entries.iter().all(|entry| is_known(&entry.key))
         }
-        Some(Value::Null) => true,
+        Some(TreeValue::Null) => true,
         Some(_) => false,
         None => text.lines().any(begins),
     }
@@ -185,8 +186,13 @@ fn no_config(name: &str, is_included: bool) -> Problem {
 }
 
 /// The files that `include:` names, each once, in order; a glob that names none is a problem.
-fn included(folder: &Path, main: &Path, tree: &Node, problems: &mut Vec<Problem>) -> Vec<(PathBuf, Span)> {
-    let mut files: Vec<(PathBuf, Span)> = Vec::new();
+fn included(
+    folder: &Path,
+    main: &Path,
+    tree: &TreeNode,
+    problems: &mut Vec<Problem>,
+) -> Vec<(PathBuf, SourceSpan)> {
+    let mut files: Vec<(PathBuf, SourceSpan)> = Vec::new();
     let mut seen = HashSet::from([main.to_owned()]);
     for item in tree.items("include") {
         let Some(pattern) = item.as_text() else { continue };
@@ -269,9 +275,9 @@ pub(super) fn leaves_folder(path: &Path) -> bool {
 }
 
 /// Adds an included file: its lists are appended, its maps joined.
-fn add(tree: &mut Node, part: Node, problems: &mut Vec<Problem>) {
-    let Value::Map(theirs) = part.value else {
-        if !matches!(part.value, Value::Null) {
+fn add(tree: &mut TreeNode, part: TreeNode, problems: &mut Vec<Problem>) {
+    let TreeValue::Map(theirs) = part.value else {
+        if !matches!(part.value, TreeValue::Null) {
             problems.push(
                 Problem::new(Code::WrongType, "an included file must be a mapping")
                     .at(part.head(), format!("expected keys such as `{}:`", INCLUDABLE.join(":`, `"))),
@@ -279,7 +285,7 @@ fn add(tree: &mut Node, part: Node, problems: &mut Vec<Problem>) {
         }
         return;
     };
-    let Value::Map(ours) = &mut tree.value else { return };
+    let TreeValue::Map(ours) = &mut tree.value else { return };
     for entry in theirs {
         if !INCLUDABLE.contains(&entry.key.as_str()) {
             problems.push(
@@ -297,11 +303,11 @@ fn add(tree: &mut Node, part: Node, problems: &mut Vec<Problem>) {
     }
 }
 
-fn join(mine: &mut Entry, theirs: Entry, problems: &mut Vec<Problem>) {
+fn join(mine: &mut TreeEntry, theirs: TreeEntry, problems: &mut Vec<Problem>) {
     match (&mut mine.node.value, theirs.node.value) {
-        (Value::List(ours), Value::List(more)) => ours.extend(more),
-        (Value::Map(ours), Value::Map(more)) => {
-            let first: HashMap<String, Span> =
+        (TreeValue::List(ours), TreeValue::List(more)) => ours.extend(more),
+        (TreeValue::Map(ours), TreeValue::Map(more)) => {
+            let first: HashMap<String, SourceSpan> =
                 ours.iter().map(|earlier| (earlier.key.clone(), earlier.key_span)).collect();
             for entry in more {
                 match first.get(&entry.key) {
@@ -315,8 +321,8 @@ fn join(mine: &mut Entry, theirs: Entry, problems: &mut Vec<Problem>) {
                 }
             }
         }
-        (Value::Null, value) => mine.node = Node { span: theirs.node.span, value },
-        (_, Value::Null) => {}
+        (TreeValue::Null, value) => mine.node = TreeNode { span: theirs.node.span, value },
+        (_, TreeValue::Null) => {}
         _ => problems.push(
             Problem::new(
                 Code::WrongType,
@@ -331,9 +337,9 @@ fn join(mine: &mut Entry, theirs: Entry, problems: &mut Vec<Problem>) {
 /// Keys of which a mapping has one: an overlay that sets one takes the place of the others.
 const ALTERNATIVES: [&[&str]; 2] = [&["env", "file"], &["instance", "endpoint", "region"]];
 
-fn lay(under: &mut Node, over: &Node) {
+fn lay(under: &mut TreeNode, over: &TreeNode) {
     match (&mut under.value, &over.value) {
-        (Value::Map(ours), Value::Map(theirs)) => {
+        (TreeValue::Map(ours), TreeValue::Map(theirs)) => {
             for keys in
                 ALTERNATIVES.iter().filter(|keys| theirs.iter().any(|e| keys.contains(&e.key.as_str())))
             {
@@ -352,9 +358,9 @@ fn lay(under: &mut Node, over: &Node) {
     }
 }
 
-fn unknown_environment(name: &str, overlays: Option<&Node>, base: &Node) -> Problem {
+fn unknown_environment(name: &str, overlays: Option<&TreeNode>, base: &TreeNode) -> Problem {
     let known: Vec<&str> =
-        overlays.map(Node::entries).unwrap_or_default().iter().map(|e| e.key.as_str()).collect();
+        overlays.map(TreeNode::entries).unwrap_or_default().iter().map(|e| e.key.as_str()).collect();
     let hint = match (did_you_mean(name, known.iter().copied()), known.as_slice()) {
         (Some(near), _) => format!("did you mean `--env {near}`?"),
         (None, []) => "the config has no `environments:`".to_owned(),

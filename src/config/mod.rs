@@ -36,20 +36,22 @@ mod types;
 use std::collections::HashSet;
 use std::path::Path;
 
-pub use action::{Action, Quiet, Triggered};
+pub use action::{QuietHours, Trigger, TriggerTarget};
 pub use confine::is_special;
-pub use connect::{DumpPlace, DumpQuery, DumpSource, IdentitySource, MappingSource, TableSource};
-pub use export::{Export, ExportSource, HttpSource, StoragePlace, StorageSource};
+pub use connect::{DumpFolder, DumpQuery, DumpSource, IdentitySource, MappingSource, TableSource};
+pub use export::{ExportConfig, ExportSource, HttpSource, StorageLocation, StorageSource};
 pub use problem::{Code, Problem, Problems};
 pub use schema::{schema, schema_text};
 pub use secret::{OpenTo, Secret, SecretError, SecretRef, Secrets, SourceAccess};
-pub use segment::{Named, Segment, Size};
-pub use server::{Limits, Notable, Notify, NotifyFormat, Schedule, Tls, Watch};
-pub use source::{SourceFile, Sources, Span};
-pub use sql::{Adbc, Postgres, Query, Sql, SqlSource};
+pub use segment::{BrazeObject, SegmentConfig, SizeLimits};
+pub use server::{
+    EndpointLimits, Notable, NotifyConfig, NotifyFormat, ScheduleConfig, TlsFiles, WatchConfig,
+};
+pub use source::{ConfigSources, SourceFile, SourceSpan};
+pub use sql::{AdbcConfig, PostgresConfig, Query, SqlConfig, SqlSource};
 pub use types::{
-    AppId, Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, FinalNewline, Format, Heap, Preflight,
-    Retry, SegmentSource, Source, StatePlace,
+    AppId, BrazeConfig, BrazeKeys, CohortConfig, Config, FileSource, FinalNewline, Format, HeapConfig,
+    HeapSegmentSource, PreflightConfig, RetryPolicy, SourceConfig, StateLocation, VendorEndpoint,
 };
 
 /// Reads a config with one environment laid over it, or none. With a trusted config, only what a change may alter
@@ -104,7 +106,12 @@ pub fn validate(path: &Path, trusted: Option<&Path>) -> Result<(Config, Vec<Stri
     }
 }
 
-fn typed(tree: &tree::Node, path: &Path, sources: &Sources, problems: &mut Vec<Problem>) -> Option<Config> {
+fn typed(
+    tree: &tree::TreeNode,
+    path: &Path,
+    sources: &ConfigSources,
+    problems: &mut Vec<Problem>,
+) -> Option<Config> {
     schema::check(tree, problems);
     if is_within_bounds(tree, problems) {
         checks::check(tree, problems);
@@ -124,8 +131,8 @@ const ROOTS_MAX: usize = 256;
 
 /// Whether the parts that every other part may refer to are few enough for [`checks`], whose work grows with the
 /// product of the two.
-fn is_within_bounds(tree: &tree::Node, problems: &mut Vec<Problem>) -> bool {
-    let len = |node: &tree::Node| node.entries().len().max(node.list().len());
+fn is_within_bounds(tree: &tree::TreeNode, problems: &mut Vec<Problem>) -> bool {
+    let len = |node: &tree::TreeNode| node.entries().len().max(node.list().len());
     let bounds = [("connections", CONNECTIONS_MAX), ("environments", ENVIRONMENTS_MAX), ("roots", ROOTS_MAX)];
     let mut is_within = tree.entries().len() <= KEYS_MAX;
     for (key, most) in bounds {

@@ -28,11 +28,11 @@ const KEYS: [&str; 11] = [
 
 /// What one environment changes.
 #[derive(Debug, Deserialize)]
-pub(super) struct Overlay(
+pub(super) struct EnvironmentOverlay(
     #[allow(dead_code, reason = "never read: see the head of this file")] serde_json::Value,
 );
 
-impl JsonSchema for Overlay {
+impl JsonSchema for EnvironmentOverlay {
     fn schema_name() -> Cow<'static, str> {
         "Overlay".into()
     }

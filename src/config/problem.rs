@@ -2,7 +2,7 @@
 //!
 //! Problems are values. `cli` draws them under their source lines; nothing here prints.
 
-use super::source::{Sources, Span};
+use super::source::{ConfigSources, SourceSpan};
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
@@ -118,15 +118,15 @@ pub struct Problem {
     /// What is wrong, in one line.
     pub message: String,
     /// Where, unless the file itself is the problem.
-    pub place: Option<Span>,
+    pub place: Option<SourceSpan>,
     /// What to write at the place, in a few words.
     pub label: String,
     /// Another place that has to do with it, and why.
-    pub related: Option<(Span, String)>,
+    pub related: Option<(SourceSpan, String)>,
     /// The way out.
     pub hint: Option<String>,
     /// Values that may be secrets, such as one under a misspelled key: they are masked wherever the file is shown.
-    pub(super) suspects: Vec<Span>,
+    pub(super) suspects: Vec<SourceSpan>,
 }
 
 impl Problem {
@@ -135,7 +135,7 @@ impl Problem {
         Self { code, message, place: None, label, related: None, hint: None, suspects: Vec::new() }
     }
 
-    pub(super) fn at(mut self, place: Span, label: impl Into<String>) -> Self {
+    pub(super) fn at(mut self, place: SourceSpan, label: impl Into<String>) -> Self {
         self.place = Some(place);
         self.label = label.into();
         self
@@ -147,12 +147,12 @@ impl Problem {
         self
     }
 
-    pub(super) fn see(mut self, place: Span, why: impl Into<String>) -> Self {
+    pub(super) fn see(mut self, place: SourceSpan, why: impl Into<String>) -> Self {
         self.related = Some((place, why.into()));
         self
     }
 
-    pub(super) fn suspect(mut self, values: Vec<Span>) -> Self {
+    pub(super) fn suspect(mut self, values: Vec<SourceSpan>) -> Self {
         self.suspects.extend(values);
         self
     }
@@ -167,7 +167,7 @@ impl Problem {
 #[derive(Clone, Debug)]
 pub struct Problems {
     /// The files that were read.
-    pub sources: Sources,
+    pub sources: ConfigSources,
     /// The problems, in the order of the files; never empty.
     pub list: Vec<Problem>,
 }
@@ -179,7 +179,7 @@ impl Problems {
         self.list.iter().all(|problem| problem.code == Code::NotTrusted)
     }
 
-    pub(super) fn new(mut sources: Sources, mut list: Vec<Problem>) -> Self {
+    pub(super) fn new(mut sources: ConfigSources, mut list: Vec<Problem>) -> Self {
         list.iter().flat_map(|problem| &problem.suspects).for_each(|value| sources.mask(*value));
         list.sort_by_key(|p| (p.place, p.code));
         list.dedup();
@@ -196,7 +196,7 @@ pub(super) const QUOTE_IT: &str = "quote it";
 const QUOTED_LEN_MAX: usize = 64;
 
 /// Repeats the value as it stands in the file: `1e3` is not the text `1000.0`. None if nothing stands there.
-fn quote_hint(sources: &Sources, place: Span) -> Option<String> {
+fn quote_hint(sources: &ConfigSources, place: SourceSpan) -> Option<String> {
     let written = sources.file(place)?.text.get(place.range())?.trim();
     let is_word = written.len() <= QUOTED_LEN_MAX && !written.contains(['"', '\\', '\n', '\r']);
     match written {

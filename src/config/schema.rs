@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::explain;
 use super::problem::Problem;
-use super::tree::{Index, Node, Step};
+use super::tree::{Index, PathStep, TreeNode};
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(generate);
 
@@ -32,7 +32,8 @@ pub fn schema_text() -> String {
 }
 
 fn generate() -> Value {
-    let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<super::shape::File>();
+    let schema =
+        SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<super::shape::ConfigFile>();
     let mut schema = schema.to_value();
     tidy(&mut schema);
     super::overlay::complete(&mut schema);
@@ -76,7 +77,7 @@ fn tidy(schema: &mut Value) {
 }
 
 /// Every way in which the tree is not what the schema says.
-pub(super) fn check(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn check(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let instance = tree.to_json();
     match &*VALIDATOR {
         Ok(validator) => {
@@ -102,10 +103,10 @@ fn title(shape: &mut Value) {
 }
 
 /// A path of the schema library as steps through our tree.
-pub(super) fn steps<'a>(path: impl Iterator<Item = LocationSegment<'a>>) -> Vec<Step> {
+pub(super) fn steps<'a>(path: impl Iterator<Item = LocationSegment<'a>>) -> Vec<PathStep> {
     path.map(|segment| match segment {
-        LocationSegment::Property(key) => Step::Key(key.into_owned()),
-        LocationSegment::Index(at) => Step::Index(at),
+        LocationSegment::Property(key) => PathStep::Key(key.into_owned()),
+        LocationSegment::Index(at) => PathStep::Index(at),
     })
     .collect()
 }

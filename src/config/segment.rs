@@ -1,17 +1,17 @@
 //! Segments that cohorts are used by, as the rest of the program knows them.
 
-use super::server::Schedule;
-use crate::model::{CohortId, ConnectionName, SegmentId, Share};
+use super::server::ScheduleConfig;
+use crate::model::{CohortId, ConnectionName, Percentage, SegmentId};
 
 /// A Braze segment that is to be checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Segment {
+pub struct SegmentConfig {
     /// Its stable id.
     pub id: SegmentId,
     /// The Braze connection that it is in.
     pub connection: ConnectionName,
     /// The segment in Braze.
-    pub named: Named,
+    pub named: BrazeObject,
     /// Cohorts whose people are in it.
     pub include: Vec<CohortId>,
     /// Whether somebody must be in all of them.
@@ -19,22 +19,22 @@ pub struct Segment {
     /// Cohorts whose people are not.
     pub exclude: Vec<CohortId>,
     /// Campaigns that must be running.
-    pub campaigns: Vec<Named>,
+    pub campaigns: Vec<BrazeObject>,
     /// Canvases that must be running.
-    pub canvases: Vec<Named>,
+    pub canvases: Vec<BrazeObject>,
     /// A tag that they must have.
     pub tag: Option<String>,
     /// How large it may be.
-    pub size: Size,
+    pub size: SizeLimits,
     /// External ids of people who are to be known to Braze.
     pub canaries: Vec<String>,
     /// When `watch` checks it, if not when it looks at everything.
-    pub check: Option<Schedule>,
+    pub check: Option<ScheduleConfig>,
     /// Where the config declares it, for messages: file and line.
     pub declared_at: String,
 }
 
-impl Segment {
+impl SegmentConfig {
     /// The cohorts that its size is made of.
     pub fn cohorts(&self) -> impl Iterator<Item = &CohortId> {
         self.include.iter().chain(&self.exclude)
@@ -43,7 +43,7 @@ impl Segment {
 
 /// Something in Braze, as the config names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Named {
+pub enum BrazeObject {
     /// By its API identifier.
     Id(String),
     /// By its name.
@@ -52,19 +52,24 @@ pub enum Named {
 
 /// How large a segment may be, beside what the record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
+pub struct SizeLimits {
     /// Whether sizes are compared at all.
     pub compare: bool,
     /// The smallest share of the expected people.
-    pub min: Share,
+    pub min: Percentage,
     /// The largest share of the expected people.
-    pub max: Share,
+    pub max: Percentage,
     /// So many people more or less never matter.
     pub slack: u64,
 }
 
-impl Default for Size {
+impl Default for SizeLimits {
     fn default() -> Self {
-        Self { compare: true, min: Share::from_percent(80), max: Share::from_percent(120), slack: 10 }
+        Self {
+            compare: true,
+            min: Percentage::from_percent(80),
+            max: Percentage::from_percent(120),
+            slack: 10,
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::secret::SecretRef;
 
 /// How `watch` runs.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Watch {
+pub struct WatchConfig {
     /// Where the doors are.
     pub listen: SocketAddr,
     /// Where health, metrics and the dashboard are.
@@ -16,15 +16,15 @@ pub struct Watch {
     /// Names by which the admin address is reached, besides its own.
     pub admin_hosts: Vec<String>,
     /// TLS at the doors.
-    pub tls: Option<Tls>,
+    pub tls: Option<TlsFiles>,
     /// What the doors take.
-    pub limits: Limits,
+    pub limits: EndpointLimits,
     /// How long a changed file must be left alone before it is read.
     pub debounce: Duration,
     /// How often files are looked at unasked.
     pub poll: Duration,
     /// When cohorts without a schedule of their own are looked at again.
-    pub schedule: Schedule,
+    pub schedule: ScheduleConfig,
     /// The wait after the first failure.
     pub first_wait: Duration,
     /// The longest wait after a failure.
@@ -34,12 +34,12 @@ pub struct Watch {
     /// After how long without a good run a cohort is stale.
     pub stale_after: Duration,
     /// Who is told of what.
-    pub notify: Vec<Notify>,
+    pub notify: Vec<NotifyConfig>,
 }
 
 /// TLS by files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
+pub struct TlsFiles {
     /// The certificate chain.
     pub certificate: PathBuf,
     /// The private key.
@@ -48,7 +48,7 @@ pub struct Tls {
 
 /// What the doors take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct EndpointLimits {
     /// Bytes of a body.
     pub body_len_max: usize,
     /// Bytes of a request's headers.
@@ -76,7 +76,7 @@ const BUFFER_LEN_MIN: usize = 8 << 10;
 /// What a request takes besides its body, its headers and its buffer: what unpacking needs.
 const OVERHEAD_LEN: usize = 64 << 10;
 
-impl Limits {
+impl EndpointLimits {
     /// Bytes of the buffer that a connection is read into. Headers must fit.
     #[must_use]
     pub fn buffer_len(&self) -> usize {
@@ -93,7 +93,7 @@ impl Limits {
 
 /// When to look again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Schedule {
+pub enum ScheduleConfig {
     /// At least this often.
     Every(Duration),
     /// At these times, in this time zone.
@@ -107,7 +107,7 @@ pub enum Schedule {
 
 /// Who is told of what.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notify {
+pub struct NotifyConfig {
     /// Where the address is to be found.
     pub url: SecretRef,
     /// The body that it takes.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// A place in one of the config's files, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Span {
+pub struct SourceSpan {
     /// Which file, as an index into [`Sources`].
     pub file: u16,
     /// First byte.
@@ -13,7 +13,7 @@ pub struct Span {
     pub end: u32,
 }
 
-impl Span {
+impl SourceSpan {
     /// The bytes as a range for slicing the file's text.
     #[must_use]
     pub fn range(self) -> Range<usize> {
@@ -32,9 +32,9 @@ pub struct SourceFile {
 
 /// Every file that was read for one config, in the order of reading.
 #[derive(Clone, Debug, Default)]
-pub struct Sources(Vec<SourceFile>);
+pub struct ConfigSources(Vec<SourceFile>);
 
-impl Sources {
+impl ConfigSources {
     /// Keeps a file and says by which index spans refer to it.
     pub(super) fn push(&mut self, name: String, text: String) -> u16 {
         self.0.push(SourceFile { name, text });
@@ -49,7 +49,7 @@ impl Sources {
     }
 
     /// Overwrites a stretch of a file's text, so that no message can show it.
-    pub(super) fn mask(&mut self, span: Span) {
+    pub(super) fn mask(&mut self, span: SourceSpan) {
         let Some(file) = self.0.get_mut(usize::from(span.file)) else { return };
         if file.text.get(span.range()).is_some() {
             let hidden = "*".repeat(span.range().len());
@@ -64,13 +64,13 @@ impl Sources {
 
     /// The file that a span points into.
     #[must_use]
-    pub fn file(&self, span: Span) -> Option<&SourceFile> {
+    pub fn file(&self, span: SourceSpan) -> Option<&SourceFile> {
         self.0.get(usize::from(span.file))
     }
 
     /// Line and column of a span's start, both from 1; columns count characters.
     #[must_use]
-    pub fn line_column(&self, span: Span) -> Option<(usize, usize)> {
+    pub fn line_column(&self, span: SourceSpan) -> Option<(usize, usize)> {
         let before = self.file(span)?.text.get(..span.start as usize)?;
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         Some((before.matches('\n').count() + 1, before[line_start..].chars().count() + 1))

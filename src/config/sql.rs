@@ -9,14 +9,14 @@ use crate::model::ConnectionName;
 
 /// A database that cohorts may be asked of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sql {
+pub enum SqlConfig {
     /// One that speaks PostgreSQL's protocol.
-    Postgres(Postgres),
+    Postgres(PostgresConfig),
     /// One that a driver of Arrow Database Connectivity speaks to.
-    Adbc(Adbc),
+    Adbc(AdbcConfig),
 }
 
-impl Sql {
+impl SqlConfig {
     /// Where its secrets are, by their names.
     pub fn secrets(&self) -> impl Iterator<Item = (&str, &SecretRef)> {
         let (password, options) = match self {
@@ -30,7 +30,7 @@ impl Sql {
 
 /// A database that a driver on this machine speaks to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Adbc {
+pub struct AdbcConfig {
     /// The driver's name among those that are installed, or its file.
     pub driver: String,
     /// The function of the file to begin with, if it is not the usual one.
@@ -47,7 +47,7 @@ pub struct Adbc {
 
 /// A database that speaks PostgreSQL's protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Postgres {
+pub struct PostgresConfig {
     /// The host, or the folder of its socket.
     pub host: String,
     /// The port.

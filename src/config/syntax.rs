@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 /// A slip.
-pub(super) struct Slip {
+pub(super) struct YamlMistake {
     /// Where it is, in bytes.
     pub(super) place: Range<usize>,
     /// What is wrong, in one line.
@@ -18,7 +18,7 @@ pub(super) struct Slip {
 }
 
 /// The slip that made the parser give up at byte `at` for `reason`, if it is a common one.
-pub(super) fn recognize(text: &str, at: usize, reason: &str) -> Option<Slip> {
+pub(super) fn recognize(text: &str, at: usize, reason: &str) -> Option<YamlMistake> {
     let lines = lines(text);
     let here = lines.iter().rposition(|line| line.start <= at)?;
     if let Some(slip) = tab(&lines, here, reason) {
@@ -29,7 +29,7 @@ pub(super) fn recognize(text: &str, at: usize, reason: &str) -> Option<Slip> {
             let above = before(&lines, here);
             text_with_colon(&lines[here], at)
                 .or_else(|| above.and_then(|line| missing_space(line).or_else(|| dash_without_space(line))))
-                .or_else(|| Some(indentation(&lines[here], above.map(Line::column))))
+                .or_else(|| Some(indentation(&lines[here], above.map(TextLine::column))))
         }
         _ if reason.contains("simple key expected") => {
             missing_space(&lines[here]).or_else(|| Some(missing_colon(&lines[here])))
@@ -38,7 +38,7 @@ pub(super) fn recognize(text: &str, at: usize, reason: &str) -> Option<Slip> {
         _ if reason.contains("expected ',' or") || reason.contains("placement of ':'") => unclosed(text, at),
         _ if reason.contains("unclosed quote") => Some(quote(&lines[here], at)),
         _ if reason.contains("did not find expected key") || reason.contains("block end") => {
-            Some(indentation(&lines[here], before(&lines, here).map(Line::column)))
+            Some(indentation(&lines[here], before(&lines, here).map(TextLine::column)))
         }
         _ if reason.contains("unexpected character") || reason.contains("unknown anchor") => {
             Some(needs_quotes(text, at))
@@ -48,12 +48,12 @@ pub(super) fn recognize(text: &str, at: usize, reason: &str) -> Option<Slip> {
 }
 
 /// A line of the text, without its line break.
-struct Line<'a> {
+struct TextLine<'a> {
     start: usize,
     text: &'a str,
 }
 
-impl Line<'_> {
+impl TextLine<'_> {
     /// Blanks before the first character that is none.
     fn depth(&self) -> usize {
         self.text.len() - self.text.trim_start().len()
@@ -77,7 +77,7 @@ impl Line<'_> {
     }
 }
 
-fn lines(text: &str) -> Vec<Line<'_>> {
+fn lines(text: &str) -> Vec<TextLine<'_>> {
     let mut start = 0;
     let line = |whole: &'_ str| {
         let at = start;
@@ -87,23 +87,23 @@ fn lines(text: &str) -> Vec<Line<'_>> {
     let places: Vec<(usize, usize)> = text.split_inclusive('\n').map(line).collect();
     places
         .into_iter()
-        .map(|(start, len)| Line { start, text: text[start..start + len].trim_end_matches(['\n', '\r']) })
+        .map(|(start, len)| TextLine { start, text: text[start..start + len].trim_end_matches(['\n', '\r']) })
         .collect()
 }
 
 /// The last line before this one that says something.
-fn before<'a, 'b>(lines: &'b [Line<'a>], here: usize) -> Option<&'b Line<'a>> {
+fn before<'a, 'b>(lines: &'b [TextLine<'a>], here: usize) -> Option<&'b TextLine<'a>> {
     lines[..here].iter().rev().find(|line| !line.is_empty())
 }
 
 /// A tab among the blanks that a line begins with. The parser notices on that line or one before it.
-fn tab(lines: &[Line<'_>], here: usize, reason: &str) -> Option<Slip> {
-    let tab_of = |line: &Line<'_>| Some(line.start + line.text[..line.depth()].find('\t')?);
+fn tab(lines: &[TextLine<'_>], here: usize, reason: &str) -> Option<YamlMistake> {
+    let tab_of = |line: &TextLine<'_>| Some(line.start + line.text[..line.depth()].find('\t')?);
     let near = here..(here + 2).min(lines.len());
     let about_tabs = reason.contains("tab");
     let place = lines[near].iter().find_map(tab_of);
     let place = place.or_else(|| lines.iter().find_map(tab_of).filter(|_| about_tabs))?;
-    Some(Slip {
+    Some(YamlMistake {
         place: place..place + 1,
         message: "a line is indented with a tab",
         label: "this is a tab".to_owned(),
@@ -112,10 +112,10 @@ fn tab(lines: &[Line<'_>], here: usize, reason: &str) -> Option<Slip> {
 }
 
 /// `name: One: two`, where the second colon begins a mapping that cannot be there.
-fn text_with_colon(line: &Line<'_>, at: usize) -> Option<Slip> {
+fn text_with_colon(line: &TextLine<'_>, at: usize) -> Option<YamlMistake> {
     let head = line.text.get(..at.checked_sub(line.start)?)?;
     let value = line.start + head.find(": ")? + 2;
-    Some(Slip {
+    Some(YamlMistake {
         place: value..line.start + line.text.trim_end().len(),
         message: "a text with a colon in it needs quotes",
         label: "this text holds a colon and a blank".to_owned(),
@@ -124,7 +124,7 @@ fn text_with_colon(line: &Line<'_>, at: usize) -> Option<Slip> {
 }
 
 /// `name:Trial`, which is one word and no key.
-fn missing_space(line: &Line<'_>) -> Option<Slip> {
+fn missing_space(line: &TextLine<'_>) -> Option<YamlMistake> {
     let body = line.text.trim();
     let colon = body.find(':')?;
     let is_key =
@@ -133,7 +133,7 @@ fn missing_space(line: &Line<'_>) -> Option<Slip> {
         return None;
     }
     let place = line.start + line.depth() + colon;
-    Some(Slip {
+    Some(YamlMistake {
         place: place..place + 1,
         message: "there is no space after a colon",
         label: "a space must follow".to_owned(),
@@ -142,10 +142,10 @@ fn missing_space(line: &Line<'_>) -> Option<Slip> {
 }
 
 /// `-id: carts`, which is a key and no item.
-fn dash_without_space(line: &Line<'_>) -> Option<Slip> {
+fn dash_without_space(line: &TextLine<'_>) -> Option<YamlMistake> {
     let place = line.body().start;
     let is_glued = |rest: &str| rest.starts_with(char::is_alphanumeric);
-    line.text.trim_start().strip_prefix('-').filter(|rest| is_glued(rest)).map(|_| Slip {
+    line.text.trim_start().strip_prefix('-').filter(|rest| is_glued(rest)).map(|_| YamlMistake {
         place: place..place + 1,
         message: "there is no space after a dash",
         label: "a space must follow".to_owned(),
@@ -153,8 +153,8 @@ fn dash_without_space(line: &Line<'_>) -> Option<Slip> {
     })
 }
 
-fn missing_colon(line: &Line<'_>) -> Slip {
-    Slip {
+fn missing_colon(line: &TextLine<'_>) -> YamlMistake {
+    YamlMistake {
         place: line.body(),
         message: "a key has no colon",
         label: "neither a key with its value nor an item of a list".to_owned(),
@@ -163,15 +163,15 @@ fn missing_colon(line: &Line<'_>) -> Slip {
 }
 
 /// A line in a list that is no item of it: its dash is missing, or its indentation is wrong.
-fn item(lines: &[Line<'_>], here: usize) -> Slip {
+fn item(lines: &[TextLine<'_>], here: usize) -> YamlMistake {
     let line = &lines[here];
     let dash = lines[..here]
         .iter()
         .rev()
         .find(|l| l.text.trim_start().starts_with("- ") && l.depth() <= line.depth());
-    match dash.map(Line::depth) {
+    match dash.map(TextLine::depth) {
         Some(depth) if depth < line.depth() => indentation(line, Some(depth + 2)),
-        _ => Slip {
+        _ => YamlMistake {
             place: line.body(),
             message: "an item of a list has no dash",
             label: "the list above goes on with `- `".to_owned(),
@@ -182,10 +182,10 @@ fn item(lines: &[Line<'_>], here: usize) -> Slip {
 }
 
 /// A line that begins in a column where nothing can.
-fn indentation(line: &Line<'_>, others: Option<usize>) -> Slip {
+fn indentation(line: &TextLine<'_>, others: Option<usize>) -> YamlMistake {
     let spaces = |depth: usize| if depth == 1 { "1 space".to_owned() } else { format!("{depth} spaces") };
     let (here, others) = (spaces(line.depth()), others.map(spaces));
-    Slip {
+    YamlMistake {
         place: line.body(),
         message: "a line is indented wrongly",
         label: match others.filter(|others| *others != here) {
@@ -199,7 +199,7 @@ fn indentation(line: &Line<'_>, others: Option<usize>) -> Slip {
 }
 
 /// The last bracket before `at` that nothing closes there: it is never closed, or a comma is missing.
-fn unclosed(text: &str, at: usize) -> Option<Slip> {
+fn unclosed(text: &str, at: usize) -> Option<YamlMistake> {
     let mut open = Vec::new();
     for (place, character) in text.get(..at)?.char_indices() {
         match character {
@@ -212,14 +212,14 @@ fn unclosed(text: &str, at: usize) -> Option<Slip> {
     let closing = if text[place..].starts_with('{') { '}' } else { ']' };
     let line_end = text[place..].find(['\n', '\r']).map_or(text.len(), |len| place + len);
     if let Some(len) = text.get(at..line_end).and_then(|rest| rest.find(closing)) {
-        return Some(Slip {
+        return Some(YamlMistake {
             place: place..at + len + 1,
             message: "what stands in brackets cannot be told apart",
             label: "is a comma missing in here?".to_owned(),
             hint: "write `{ key: value, key: value }` or `[ item, item ]`".to_owned(),
         });
     }
-    Some(Slip {
+    Some(YamlMistake {
         place: place..place + 1,
         message: "a bracket is never closed",
         label: format!("its `{closing}` is missing"),
@@ -227,8 +227,8 @@ fn unclosed(text: &str, at: usize) -> Option<Slip> {
     })
 }
 
-fn quote(line: &Line<'_>, at: usize) -> Slip {
-    Slip {
+fn quote(line: &TextLine<'_>, at: usize) -> YamlMistake {
+    YamlMistake {
         place: at..(line.start + line.text.trim_end().len()).max(at),
         message: "a quote is never closed",
         label: "the quote that opens here".to_owned(),
@@ -237,10 +237,10 @@ fn quote(line: &Line<'_>, at: usize) -> Slip {
 }
 
 /// A text that begins with a character that means something to YAML.
-fn needs_quotes(text: &str, at: usize) -> Slip {
+fn needs_quotes(text: &str, at: usize) -> YamlMistake {
     let rest = &text[at..];
     let end = at + rest.find(['\n', '\r']).unwrap_or(rest.len());
-    Slip {
+    YamlMistake {
         place: at..end,
         message: "a text that begins with this character needs quotes",
         label: "YAML gives its first character a meaning of its own".to_owned(),

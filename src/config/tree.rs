@@ -12,8 +12,8 @@ use serde_yaml::Spanned;
 
 use super::mask;
 use super::problem::{Code, Problem};
-use super::source::Span;
-use super::syntax::{self, Slip};
+use super::source::SourceSpan;
+use super::syntax::{self, YamlMistake};
 
 /// Largest file of a config in bytes. A cohort takes some 300 bytes.
 pub(super) const FILE_LEN_MAX: usize = 4 << 20;
@@ -22,83 +22,83 @@ const DEPTH_MAX: usize = 32;
 
 /// A value and its place.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) span: Span,
-    pub(super) value: Value,
+pub(super) struct TreeNode {
+    pub(super) span: SourceSpan,
+    pub(super) value: TreeValue,
 }
 
 /// What YAML's core schema says a node is.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(super) enum TreeValue {
     Null,
     Bool(bool),
     Number(Number),
     Text(String),
-    List(Vec<Node>),
-    Map(Vec<Entry>),
+    List(Vec<TreeNode>),
+    Map(Vec<TreeEntry>),
 }
 
 /// One key of a mapping with its value.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct TreeEntry {
     pub(super) key: String,
-    pub(super) key_span: Span,
-    pub(super) node: Node,
+    pub(super) key_span: SourceSpan,
+    pub(super) node: TreeNode,
 }
 
 /// One step from a node to a part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum PathStep {
     Key(String),
     Index(usize),
 }
 
-impl Node {
+impl TreeNode {
     /// The entry with this key, if the node is a mapping that has it.
-    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+    pub(super) fn entry(&self, key: &str) -> Option<&TreeEntry> {
         self.entries().iter().find(|entry| entry.key == key)
     }
 
     /// The value under this key, if the node is a mapping that has it.
-    pub(super) fn get(&self, key: &str) -> Option<&Node> {
+    pub(super) fn get(&self, key: &str) -> Option<&TreeNode> {
         self.entry(key).map(|entry| &entry.node)
     }
 
     /// The text under this key, if there is one.
-    pub(super) fn text(&self, key: &str) -> Option<(&str, Span)> {
+    pub(super) fn text(&self, key: &str) -> Option<(&str, SourceSpan)> {
         self.get(key).and_then(|node| node.as_text().map(|text| (text, node.span)))
     }
 
     /// The node's text, if it is one.
     pub(super) fn as_text(&self) -> Option<&str> {
-        if let Value::Text(text) = &self.value { Some(text) } else { None }
+        if let TreeValue::Text(text) = &self.value { Some(text) } else { None }
     }
 
     /// The entries of a mapping; none for anything else.
-    pub(super) fn entries(&self) -> &[Entry] {
-        if let Value::Map(entries) = &self.value { entries } else { &[] }
+    pub(super) fn entries(&self) -> &[TreeEntry] {
+        if let TreeValue::Map(entries) = &self.value { entries } else { &[] }
     }
 
     /// The items under this key, if it holds a list; none otherwise.
-    pub(super) fn items(&self, key: &str) -> &[Node] {
+    pub(super) fn items(&self, key: &str) -> &[TreeNode] {
         self.get(key).map(Self::list).unwrap_or_default()
     }
 
     /// The items of a list; none for anything else.
-    pub(super) fn list(&self) -> &[Node] {
-        if let Value::List(items) = &self.value { items } else { &[] }
+    pub(super) fn list(&self) -> &[TreeNode] {
+        if let TreeValue::List(items) = &self.value { items } else { &[] }
     }
 
     /// The items of a list, to change them; none for anything else.
-    pub(super) fn items_mut(&mut self) -> Option<&mut Vec<Node>> {
-        if let Value::List(items) = &mut self.value { Some(items) } else { None }
+    pub(super) fn items_mut(&mut self) -> Option<&mut Vec<TreeNode>> {
+        if let TreeValue::List(items) = &mut self.value { Some(items) } else { None }
     }
 
     /// The part of the node that a path leads to, or the nearest part on the way.
-    pub(super) fn nearest(&self, path: &[Step]) -> &Node {
+    pub(super) fn nearest(&self, path: &[PathStep]) -> &TreeNode {
         let next = path.first().and_then(|step| match (step, &self.value) {
-            (Step::Key(key), _) => self.get(key),
-            (Step::Index(at), Value::List(items)) => items.get(*at),
+            (PathStep::Key(key), _) => self.get(key),
+            (PathStep::Index(at), TreeValue::List(items)) => items.get(*at),
             _ => None,
         });
         next.map_or(self, |node| node.nearest(&path[1..]))
@@ -106,10 +106,10 @@ impl Node {
 
     /// Where to point when the node as a whole is meant: a mapping's first key, a list's first
     /// item, so that a message underlines a word and not twenty lines.
-    pub(super) fn head(&self) -> Span {
+    pub(super) fn head(&self) -> SourceSpan {
         match &self.value {
-            Value::Map(entries) => entries.first().map_or(self.span, |entry| entry.key_span),
-            Value::List(items) => items.first().map_or(self.span, Node::head),
+            TreeValue::Map(entries) => entries.first().map_or(self.span, |entry| entry.key_span),
+            TreeValue::List(items) => items.first().map_or(self.span, TreeNode::head),
             _ => self.span,
         }
     }
@@ -118,20 +118,20 @@ impl Node {
     pub(super) fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;
         match &self.value {
-            Value::Null => Json::Null,
-            Value::Bool(b) => Json::Bool(*b),
-            Value::Number(n) => Json::Number(n.clone()),
-            Value::Text(text) => Json::String(text.clone()),
-            Value::List(items) => items.iter().map(Node::to_json).collect(),
-            Value::Map(entries) => entries.iter().map(|e| (e.key.clone(), e.node.to_json())).collect(),
+            TreeValue::Null => Json::Null,
+            TreeValue::Bool(b) => Json::Bool(*b),
+            TreeValue::Number(n) => Json::Number(n.clone()),
+            TreeValue::Text(text) => Json::String(text.clone()),
+            TreeValue::List(items) => items.iter().map(TreeNode::to_json).collect(),
+            TreeValue::Map(entries) => entries.iter().map(|e| (e.key.clone(), e.node.to_json())).collect(),
         }
     }
 
     fn settle(&mut self, file: u16, text_len: u32, problems: &mut Vec<Problem>) {
         place(&mut self.span, file, text_len);
         match &mut self.value {
-            Value::List(items) => items.iter_mut().for_each(|item| item.settle(file, text_len, problems)),
-            Value::Map(entries) => {
+            TreeValue::List(items) => items.iter_mut().for_each(|item| item.settle(file, text_len, problems)),
+            TreeValue::Map(entries) => {
                 for entry in entries.iter_mut() {
                     place(&mut entry.key_span, file, text_len);
                     entry.node.settle(file, text_len, problems);
@@ -145,19 +145,19 @@ impl Node {
 
 /// Every entry of a tree by its mapping and its key, for many lookups in large mappings.
 pub(super) struct Index<'a> {
-    root: &'a Node,
-    entries: HashMap<*const Node, HashMap<&'a str, &'a Entry>>,
+    root: &'a TreeNode,
+    entries: HashMap<*const TreeNode, HashMap<&'a str, &'a TreeEntry>>,
 }
 
 impl<'a> Index<'a> {
-    pub(super) fn of(root: &'a Node) -> Self {
+    pub(super) fn of(root: &'a TreeNode) -> Self {
         let mut index = Self { root, entries: HashMap::new() };
         index.add(root);
         index
     }
 
-    fn add(&mut self, node: &'a Node) {
-        if let Value::Map(entries) = &node.value {
+    fn add(&mut self, node: &'a TreeNode) {
+        if let TreeValue::Map(entries) = &node.value {
             let by_key = entries.iter().map(|entry| (entry.key.as_str(), entry)).collect();
             self.entries.insert(std::ptr::from_ref(node), by_key);
         }
@@ -166,17 +166,17 @@ impl<'a> Index<'a> {
     }
 
     /// The entry of a mapping of the tree.
-    pub(super) fn entry(&self, mapping: &Node, key: &str) -> Option<&'a Entry> {
+    pub(super) fn entry(&self, mapping: &TreeNode, key: &str) -> Option<&'a TreeEntry> {
         self.entries.get(&std::ptr::from_ref(mapping))?.get(key).copied()
     }
 
     /// The part of the tree that a path leads to, or the nearest part on the way.
-    pub(super) fn nearest(&self, path: &[Step]) -> &'a Node {
+    pub(super) fn nearest(&self, path: &[PathStep]) -> &'a TreeNode {
         let mut node = self.root;
         for step in path {
             let next = match step {
-                Step::Key(key) => self.entry(node, key).map(|entry| &entry.node),
-                Step::Index(at) => node.list().get(*at),
+                PathStep::Key(key) => self.entry(node, key).map(|entry| &entry.node),
+                PathStep::Index(at) => node.list().get(*at),
             };
             let Some(next) = next else { break };
             node = next;
@@ -185,16 +185,16 @@ impl<'a> Index<'a> {
     }
 }
 
-fn place(span: &mut Span, file: u16, text_len: u32) {
+fn place(span: &mut SourceSpan, file: u16, text_len: u32) {
     span.file = file;
     span.end = span.end.min(text_len);
     span.start = span.start.min(span.end);
 }
 
 /// Reports keys that came before, and keeps the first of each.
-fn refuse_duplicates(entries: &mut Vec<Entry>, problems: &mut Vec<Problem>) {
+fn refuse_duplicates(entries: &mut Vec<TreeEntry>, problems: &mut Vec<Problem>) {
     let (mut again, mut suspects) = (Vec::new(), Vec::new());
-    let mut first: HashMap<String, Span> = HashMap::with_capacity(entries.len());
+    let mut first: HashMap<String, SourceSpan> = HashMap::with_capacity(entries.len());
     entries.retain(|entry| match first.entry(entry.key.clone()) {
         hash_map::Entry::Vacant(vacant) => {
             vacant.insert(entry.key_span);
@@ -211,7 +211,7 @@ fn refuse_duplicates(entries: &mut Vec<Entry>, problems: &mut Vec<Problem>) {
 
 /// One key that is set twice is a slip; several in one mapping are most likely an item without its dash,
 /// which is one problem and not as many as it has keys.
-fn set_again(again: &[(String, Span, Span)]) -> Option<Problem> {
+fn set_again(again: &[(String, SourceSpan, SourceSpan)]) -> Option<Problem> {
     let (key, place, earlier) = again.first()?;
     let (message, hint) = match again.len() {
         1 => (format!("`{key}` is set twice"), "keep one of the two; neither wins on its own".to_owned()),
@@ -225,8 +225,8 @@ fn set_again(again: &[(String, Span, Span)]) -> Option<Problem> {
 }
 
 /// Parses one file. What is wrong goes to `problems`; a tree comes back unless the text is no YAML.
-pub(super) fn parse(text: &str, file: u16, problems: &mut Vec<Problem>) -> Option<Node> {
-    match serde_yaml::from_str_with_options::<Node>(text, options()) {
+pub(super) fn parse(text: &str, file: u16, problems: &mut Vec<Problem>) -> Option<TreeNode> {
+    match serde_yaml::from_str_with_options::<TreeNode>(text, options()) {
         Ok(mut node) => {
             node.settle(file, u32::try_from(text.len()).unwrap_or(u32::MAX), problems);
             Some(node)
@@ -258,7 +258,7 @@ fn yaml_problem(text: &str, file: u16, error: &serde_yaml::Error) -> Problem {
     let rest = &text[start..];
     let len = rest.find(['\n', '\r']).unwrap_or(rest.len()).max(usize::from(!rest.is_empty()));
     let as_u32 = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-    let span = Span { file, start: as_u32(start), end: as_u32(start + len.min(rest.len())) };
+    let span = SourceSpan { file, start: as_u32(start), end: as_u32(start + len.min(rest.len())) };
     // What went wrong while an alias was followed is what went wrong.
     let mut cause = error;
     while let serde_yaml::Error::AliasError { error, .. } = cause {
@@ -283,13 +283,13 @@ fn yaml_problem(text: &str, file: u16, error: &serde_yaml::Error) -> Problem {
     }
 }
 
-fn slipped(slip: Slip, file: u16) -> Problem {
+fn slipped(slip: YamlMistake, file: u16) -> Problem {
     let as_u32 = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-    let span = Span { file, start: as_u32(slip.place.start), end: as_u32(slip.place.end) };
+    let span = SourceSpan { file, start: as_u32(slip.place.start), end: as_u32(slip.place.end) };
     Problem::new(Code::YamlSyntax, slip.message).at(span, slip.label).hint(slip.hint)
 }
 
-fn too_large(span: Span) -> Problem {
+fn too_large(span: SourceSpan) -> Problem {
     Problem::new(Code::TooLarge, "the file expands to more than any config should hold")
         .at(span, "the limit is passed here")
         .hint("split it with `include:`, and write out what aliases repeat")
@@ -312,74 +312,74 @@ fn byte_at(text: &str, line: u64, column: u64) -> usize {
     (start + within).min(text.len())
 }
 
-impl<'de> Deserialize<'de> for Node {
+impl<'de> Deserialize<'de> for TreeNode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<Value>::deserialize(deserializer)?;
+        let spanned = Spanned::<TreeValue>::deserialize(deserializer)?;
         Ok(Self { span: span_of(&spanned), value: spanned.value })
     }
 }
 
 /// The place in bytes; the file's number is filled in once the whole file is read.
-fn span_of<T>(spanned: &Spanned<T>) -> Span {
+fn span_of<T>(spanned: &Spanned<T>) -> SourceSpan {
     let span = spanned.referenced.span();
     let start = span.byte_offset().unwrap_or(0);
     let as_u32 = |at: u64| u32::try_from(at).unwrap_or(u32::MAX);
-    Span { file: 0, start: as_u32(start), end: as_u32(start + span.byte_len().unwrap_or(0)) }
+    SourceSpan { file: 0, start: as_u32(start), end: as_u32(start + span.byte_len().unwrap_or(0)) }
 }
 
-impl<'de> Deserialize<'de> for Value {
+impl<'de> Deserialize<'de> for TreeValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
+        deserializer.deserialize_any(TreeVisitor)
     }
 }
 
-struct ValueVisitor;
+struct TreeVisitor;
 
-impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value;
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = TreeValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a YAML value")
     }
 
-    fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_unit<E: de::Error>(self) -> Result<TreeValue, E> {
+        Ok(TreeValue::Null)
     }
 
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<TreeValue, E> {
+        Ok(TreeValue::Bool(value))
     }
 
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<TreeValue, E> {
+        Ok(TreeValue::Number(value.into()))
     }
 
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<TreeValue, E> {
+        Ok(TreeValue::Number(value.into()))
     }
 
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number must be finite"))
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<TreeValue, E> {
+        Number::from_f64(value).map(TreeValue::Number).ok_or_else(|| E::custom("a number must be finite"))
     }
 
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::Text(value.to_owned()))
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<TreeValue, E> {
+        Ok(TreeValue::Text(value.to_owned()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<TreeValue, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = list.next_element()? {
             items.push(item);
         }
-        Ok(Value::List(items))
+        Ok(TreeValue::List(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TreeValue, A::Error> {
         let mut entries = Vec::new();
         while let Some(key) = map.next_key::<Spanned<String>>()? {
             let key_span = span_of(&key);
-            entries.push(Entry { key: key.value, key_span, node: map.next_value()? });
+            entries.push(TreeEntry { key: key.value, key_span, node: map.next_value()? });
         }
-        Ok(Value::Map(entries))
+        Ok(TreeValue::Map(entries))
     }
 }

@@ -10,8 +10,8 @@ use super::export::ExportSource;
 use super::lower;
 use super::merge;
 use super::problem::{Code, Problem, Problems};
-use super::source::{Sources, Span};
-use super::tree::{Node, Value};
+use super::source::{ConfigSources, SourceSpan};
+use super::tree::{TreeNode, TreeValue};
 use super::types::Config;
 
 /// What a change may alter.
@@ -22,7 +22,7 @@ const FREE: [&str; 6] = ["version", "include", "cohorts", "segments", "exports",
 /// # Errors
 /// The problems of the trusted config, if it cannot be used.
 pub(super) fn differences(
-    changed: (&Node, &Sources),
+    changed: (&TreeNode, &ConfigSources),
     path: &Path,
     trusted: &Path,
     environment: Option<&str>,
@@ -38,7 +38,8 @@ pub(super) fn differences(
     }
     // Paths are relative to the folder of either, and the same if they are written the same.
     let folder = path.parent().unwrap_or(Path::new(""));
-    let both = [changed.0, &tree].map(|tree| lower::lower(&settings(tree), folder, &Sources::default()));
+    let both =
+        [changed.0, &tree].map(|tree| lower::lower(&settings(tree), folder, &ConfigSources::default()));
     let [Ok(ours), Ok(theirs)] = both else {
         return Ok(vec![differs("version", trusted, None)]);
     };
@@ -56,7 +57,7 @@ pub(super) fn differences(
     }
     keys.extend(tokens(&ours, &theirs));
     keys.extend(files(changed.0, folder, trusted.parent().unwrap_or(Path::new(""))));
-    let place = |span: Span| {
+    let place = |span: SourceSpan| {
         let (line, _) = changed.1.line_column(span)?;
         Some(format!("{}:{line}", changed.1.file(span)?.name))
     };
@@ -72,9 +73,9 @@ fn differs(key: &str, trusted: &Path, place: Option<String>) -> Problem {
 }
 
 /// The tree without what needs no trust. Exports stay: they name secrets.
-fn settings(tree: &Node) -> Node {
+fn settings(tree: &TreeNode) -> TreeNode {
     let mut tree = tree.clone();
-    if let Value::Map(entries) = &mut tree.value {
+    if let TreeValue::Map(entries) = &mut tree.value {
         entries.retain(|entry| {
             !FREE.contains(&entry.key.as_str()) || ["version", "exports"].contains(&entry.key.as_str())
         });
@@ -112,19 +113,24 @@ fn unequal(ours: &Config, theirs: &Config) -> Vec<Vec<String>> {
     parts
 }
 
-fn at<'a>(tree: &'a Node, path: &[String]) -> Option<&'a Node> {
+fn at<'a>(tree: &'a TreeNode, path: &[String]) -> Option<&'a TreeNode> {
     path.iter().try_fold(tree, |node, key| node.get(key))
 }
 
 /// The keys below a path that differ, with their places in our tree.
-fn diff(path: &[String], ours: Option<&Node>, theirs: Option<&Node>, keys: &mut Vec<(String, Option<Span>)>) {
+fn diff(
+    path: &[String],
+    ours: Option<&TreeNode>,
+    theirs: Option<&TreeNode>,
+    keys: &mut Vec<(String, Option<SourceSpan>)>,
+) {
     let (Some(our), Some(their)) = (ours, theirs) else {
         if let Some(node) = ours.or(theirs) {
             keys.push((path.join("."), ours.map(|_| node.head())));
         }
         return;
     };
-    let (Value::Map(our_entries), Value::Map(their_entries)) = (&our.value, &their.value) else {
+    let (TreeValue::Map(our_entries), TreeValue::Map(their_entries)) = (&our.value, &their.value) else {
         if our.to_json() != their.to_json() {
             keys.push((path.join("."), Some(our.head())));
         }
@@ -139,12 +145,12 @@ fn diff(path: &[String], ours: Option<&Node>, theirs: Option<&Node>, keys: &mut 
 }
 
 /// Secrets that exports name, and that the same export does not name in the trusted config.
-fn tokens(ours: &Config, theirs: &Config) -> Vec<(String, Option<Span>)> {
+fn tokens(ours: &Config, theirs: &Config) -> Vec<(String, Option<SourceSpan>)> {
     let tokens = |source: &ExportSource| match source {
         ExportSource::Http(http) => http.tokens.clone(),
         ExportSource::Storage(_) => Vec::new(),
     };
-    let differs = |export: &&super::export::Export| {
+    let differs = |export: &&super::export::ExportConfig| {
         let theirs = theirs.exports.iter().find(|known| known.id == export.id);
         tokens(&export.source) != theirs.map(|known| tokens(&known.source)).unwrap_or_default()
     };
@@ -156,9 +162,9 @@ fn tokens(ours: &Config, theirs: &Config) -> Vec<(String, Option<Span>)> {
 }
 
 /// Code and certificates beside the config: their bytes are those beside the trusted one.
-fn files(tree: &Node, ours: &Path, theirs: &Path) -> Vec<(String, Option<Span>)> {
+fn files(tree: &TreeNode, ours: &Path, theirs: &Path) -> Vec<(String, Option<SourceSpan>)> {
     let mut keys = Vec::new();
-    for entry in tree.get("connections").map(Node::entries).unwrap_or_default() {
+    for entry in tree.get("connections").map(TreeNode::entries).unwrap_or_default() {
         for key in ["driver", "ca"] {
             let Some((path, span)) = entry.node.text(key) else { continue };
             let is_beside = Path::new(path.trim()).is_relative() && (key != "driver" || path.contains('/'));

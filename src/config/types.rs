@@ -8,14 +8,14 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::action::Action;
+use super::action::Trigger;
 use super::connect::{DumpQuery, IdentitySource, TableSource};
-use super::export::{Export, ExportSource};
+use super::export::{ExportConfig, ExportSource};
 use super::secret::SecretRef;
-use super::segment::Segment;
-use super::server::{Schedule, Watch};
-use super::sql::{Sql, SqlSource};
-use crate::model::{CohortId, ConnectionName, Delivery, GuardLimits, MatchRule};
+use super::segment::SegmentConfig;
+use super::server::{ScheduleConfig, WatchConfig};
+use super::sql::{SqlConfig, SqlSource};
+use crate::model::{CohortId, ConnectionName, DeliveryMethod, GuardLimits, MatchRule};
 
 /// A whole config.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub struct Config {
     /// The folder of the main file. Relative paths start here.
     pub folder: PathBuf,
     /// Where the state is.
-    pub state: StatePlace,
+    pub state: StateLocation,
     /// Whether a state that is not there is an error.
     pub state_must_exist: bool,
     /// Folders that sources may be read from; the config's own is the first.
@@ -35,23 +35,23 @@ pub struct Config {
     /// How long journal and rejects are kept.
     pub retention: Duration,
     /// The Braze connections by name.
-    pub braze: BTreeMap<ConnectionName, Braze>,
+    pub braze: BTreeMap<ConnectionName, BrazeConfig>,
     /// The Heap connections by name.
-    pub heap: BTreeMap<ConnectionName, Heap>,
+    pub heap: BTreeMap<ConnectionName, HeapConfig>,
     /// The SQL connections by name.
-    pub sql: BTreeMap<ConnectionName, Sql>,
+    pub sql: BTreeMap<ConnectionName, SqlConfig>,
     /// The cohorts in the order of the file.
-    pub cohorts: Vec<Cohort>,
+    pub cohorts: Vec<CohortConfig>,
     /// Where it is told who is who, in the order of the file.
     pub identity: Vec<IdentitySource>,
     /// The segments that are to be checked, in the order of the file.
-    pub segments: Vec<Segment>,
+    pub segments: Vec<SegmentConfig>,
     /// The exports in the order of the file.
-    pub exports: Vec<Export>,
+    pub exports: Vec<ExportConfig>,
     /// Cohorts that left the config and are to be emptied.
     pub removed: Vec<CohortId>,
     /// How `watch` runs.
-    pub watch: Watch,
+    pub watch: WatchConfig,
     /// Every file that the config was read from, the main one first.
     pub files: Vec<PathBuf>,
     /// The globs under `include:`.
@@ -71,8 +71,7 @@ impl Config {
     /// nothing else that it could be for.
     #[must_use]
     pub fn heap_has_door(&self, name: &ConnectionName) -> bool {
-        let is_of =
-            |source: &Source| matches!(source, Source::HeapSegment(source) if source.connection == *name);
+        let is_of = |source: &SourceConfig| matches!(source, SourceConfig::HeapSegment(source) if source.connection == *name);
         let Some(heap) = self.heap.get(name) else { return false };
         !heap.webhook_secrets.is_empty()
             || self.cohorts.iter().any(|cohort| is_of(&cohort.source))
@@ -91,15 +90,15 @@ impl Config {
     #[must_use]
     pub fn state_folder(&self) -> PathBuf {
         match &self.state {
-            StatePlace::Folder(path) => path.clone(),
-            StatePlace::Bucket { .. } => self.folder.join(".syncline"),
+            StateLocation::Folder(path) => path.clone(),
+            StateLocation::Bucket { .. } => self.folder.join(".syncline"),
         }
     }
 }
 
 /// Where the state is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StatePlace {
+pub enum StateLocation {
     /// In a folder.
     Folder(PathBuf),
     /// In a bucket.
@@ -117,9 +116,9 @@ pub enum StatePlace {
 
 /// A Braze workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Braze {
+pub struct BrazeConfig {
     /// Where it is.
-    pub endpoint: Endpoint,
+    pub endpoint: VendorEndpoint,
     /// Names that the connection had before.
     pub formerly: Vec<ConnectionName>,
     /// The partner's name in the path.
@@ -141,16 +140,16 @@ pub struct Braze {
     /// How long one request may take.
     pub timeout: Duration,
     /// When to give up.
-    pub retry: Retry,
+    pub retry: RetryPolicy,
     /// How long Braze may take to handle a request that had no answer.
     pub settle_again_after: Duration,
 }
 
 /// A Heap environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Heap {
+pub struct HeapConfig {
     /// Where its API is, if the config says so. The sandbox has a secret of its own.
-    pub endpoint: Option<Endpoint>,
+    pub endpoint: Option<VendorEndpoint>,
     /// The environment that events go to.
     pub app_id: Option<AppId>,
     /// Where the key of its deletion API is.
@@ -168,7 +167,7 @@ pub struct Heap {
     /// How long one request may take.
     pub timeout: Duration,
     /// When to give up.
-    pub retry: Retry,
+    pub retry: RetryPolicy,
     /// Where the secrets are that its webhook may be signed with, the newest first.
     pub webhook_secrets: Vec<SecretRef>,
     /// The path of its door.
@@ -192,14 +191,14 @@ pub enum AppId {
 
 /// Where a vendor is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Endpoint {
+pub enum VendorEndpoint {
     /// The local sandbox, started when it is needed.
     Sandbox,
     /// A base URL without a slash at its end.
     Url(String),
 }
 
-impl Endpoint {
+impl VendorEndpoint {
     /// The endpoint as reports and the record name it.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -221,7 +220,7 @@ pub struct BrazeKeys {
 
 /// When to give up on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
+pub struct RetryPolicy {
     /// Tries in all, at least one.
     pub attempts: u32,
     /// The wait after the first failure.
@@ -232,7 +231,7 @@ pub struct Retry {
 
 /// A cohort to keep in step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cohort {
+pub struct CohortConfig {
     /// Its stable id.
     pub id: CohortId,
     /// Its name in Braze.
@@ -240,30 +239,30 @@ pub struct Cohort {
     /// The connection that it is sent to.
     pub to: ConnectionName,
     /// Where its people come from.
-    pub source: Source,
+    pub source: SourceConfig,
     /// How rows are matched, in order.
     pub rules: Vec<MatchRule>,
     /// How they reach Braze.
-    pub delivery: Delivery,
+    pub delivery: DeliveryMethod,
     /// What is triggered for whoever enters.
-    pub on_enter: Option<Action>,
+    pub on_enter: Option<Trigger>,
     /// What is triggered for whoever leaves.
-    pub on_exit: Option<Action>,
+    pub on_exit: Option<Trigger>,
     /// Whether Braze is asked whom of those who enter it knows.
-    pub preflight: Option<Preflight>,
+    pub preflight: Option<PreflightConfig>,
     /// What one run may change.
     pub limits: GuardLimits,
     /// Whether it may be emptied; none leaves that as the record has it.
     pub protect: Option<bool>,
     /// When `watch` looks at it again, if not when it looks at all of them.
-    pub schedule: Option<Schedule>,
+    pub schedule: Option<ScheduleConfig>,
     /// Where the config declares it, for messages: file and line.
     pub declared_at: String,
 }
 
 /// Whether Braze is asked whom it knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Preflight {
+pub struct PreflightConfig {
     /// For how many of those who enter in a run; none: for all of them.
     pub sample: Option<u64>,
     /// After how long it is asked again for those whom it did not know.
@@ -272,11 +271,11 @@ pub struct Preflight {
 
 /// Where the people of a cohort come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum SourceConfig {
     /// Files.
     File(FileSource),
     /// A segment of Heap's.
-    HeapSegment(SegmentSource),
+    HeapSegment(HeapSegmentSource),
     /// A query.
     Sql(SqlSource),
     /// A table of Heap Connect's dumps.
@@ -285,7 +284,7 @@ pub enum Source {
     DumpQuery(DumpQuery),
 }
 
-impl Source {
+impl SourceConfig {
     /// The segment, if it is one of this Heap's.
     #[must_use]
     pub fn segment_of(&self, heap: &ConnectionName) -> Option<u64> {
@@ -308,7 +307,7 @@ impl Source {
 
 /// A segment that Heap tells of by its webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SegmentSource {
+pub struct HeapSegmentSource {
     /// The Heap connection.
     pub connection: ConnectionName,
     /// Heap's number of the segment.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::config::Retry;
+use crate::config::RetryPolicy;
 
 /// The wait after so many failures: it doubles with each, and half of it is chance.
 #[must_use]
-pub fn backoff(retry: Retry, failures: u32) -> Duration {
+pub fn backoff(retry: RetryPolicy, failures: u32) -> Duration {
     let wait = retry.first_wait.saturating_mul(1 << failures.saturating_sub(1).min(20));
     let wait = wait.min(retry.longest_wait);
     wait / 2 + jitter(wait / 2)

@@ -11,7 +11,7 @@ pub(in crate::connector) const DOUBLE_WHOLE_END: f64 = 9_007_199_254_740_992.0;
 const HALF_WHOLE_END: f64 = 2_048.0;
 
 #[derive(Clone, Copy, Debug)]
-enum Cell {
+enum ColumnCell {
     Absent,
     /// The end of the text; it starts where the one before ends.
     Text(usize),
@@ -22,12 +22,12 @@ enum Cell {
 
 /// Values of a column.
 #[derive(Debug, Default)]
-pub(in crate::connector) struct Cells {
+pub(in crate::connector) struct ColumnCells {
     text: Vec<u8>,
-    cells: Vec<(usize, Cell)>,
+    cells: Vec<(usize, ColumnCell)>,
 }
 
-impl Cells {
+impl ColumnCells {
     pub(in crate::connector) fn with_capacity(rows: usize) -> Self {
         Self { text: Vec::with_capacity(rows * 16), cells: Vec::with_capacity(rows) }
     }
@@ -38,18 +38,18 @@ impl Cells {
     }
 
     /// Adds a cell whose text ends where all texts end now.
-    fn push(&mut self, text: &[u8], cell: impl FnOnce(usize) -> Cell) {
+    fn push(&mut self, text: &[u8], cell: impl FnOnce(usize) -> ColumnCell) {
         let start = self.text.len();
         self.text.extend_from_slice(text);
         self.cells.push((start, cell(self.text.len())));
     }
 
     pub(in crate::connector) fn absent(&mut self) {
-        self.push(b"", |_| Cell::Absent);
+        self.push(b"", |_| ColumnCell::Absent);
     }
 
     pub(in crate::connector) fn text(&mut self, text: &[u8]) {
-        self.push(text, Cell::Text);
+        self.push(text, ColumnCell::Text);
     }
 
     /// A boolean names no user, and its word is rejected as a placeholder like the same word in a text.
@@ -67,7 +67,7 @@ impl Cells {
 
     /// A value that is no identifier, and its text.
     pub(in crate::connector) fn other(&mut self, why: NonIdentifier, text: &[u8]) {
-        self.push(text, |end| Cell::Other(why, end));
+        self.push(text, |end| ColumnCell::Other(why, end));
     }
 
     /// A number of 16 bits.
@@ -115,7 +115,7 @@ impl Cells {
             (_, false) => self.other(NonIdentifier::Fraction, text),
             (whole, true) => {
                 let len = whole.len();
-                self.push(text, |end| Cell::Whole(end - text.len() + len, end));
+                self.push(text, |end| ColumnCell::Whole(end - text.len() + len, end));
             }
         }
     }
@@ -183,18 +183,18 @@ impl Cells {
 
     pub(in crate::connector) fn field(&self, row: usize) -> Field<'_> {
         match self.cells.get(row) {
-            None | Some((_, Cell::Absent)) => Field::Absent,
-            Some((start, Cell::Text(end))) => Field::Text(&self.text[*start..*end]),
-            Some((start, Cell::Whole(id, end))) => {
+            None | Some((_, ColumnCell::Absent)) => Field::Absent,
+            Some((start, ColumnCell::Text(end))) => Field::Text(&self.text[*start..*end]),
+            Some((start, ColumnCell::Whole(id, end))) => {
                 Field::Whole { id: &self.text[*start..*id], text: &self.text[*start..*end] }
             }
-            Some((start, Cell::Other(why, end))) => Field::Other(*why, &self.text[*start..*end]),
+            Some((start, ColumnCell::Other(why, end))) => Field::Other(*why, &self.text[*start..*end]),
         }
     }
 }
 
 /// One row: the first cell of each column.
-pub(in crate::connector) struct CellRow<'a>(pub(in crate::connector) &'a [Cells]);
+pub(in crate::connector) struct CellRow<'a>(pub(in crate::connector) &'a [ColumnCells]);
 
 impl Fields for CellRow<'_> {
     #[inline]
@@ -207,8 +207,8 @@ impl Fields for CellRow<'_> {
 mod tests {
     use super::*;
 
-    fn shown(make: impl FnOnce(&mut Cells)) -> String {
-        let mut cells = Cells::default();
+    fn shown(make: impl FnOnce(&mut ColumnCells)) -> String {
+        let mut cells = ColumnCells::default();
         cells.text(b"before");
         make(&mut cells);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -269,7 +269,7 @@ mod tests {
             assert_eq!(shown(|cells| cells.json(json).unwrap()), expected, "{json}");
         }
         for wrong in ["", "abc", "1.2.3", "\"a", "NaN"] {
-            assert!(Cells::default().json(wrong).is_err(), "{wrong}");
+            assert!(ColumnCells::default().json(wrong).is_err(), "{wrong}");
         }
         assert_eq!(shown(|cells| cells.numeric(b"NaN")), "not_a_number: NaN");
         assert_eq!(shown(|cells| cells.decimal(b"-12.000")), "-12 of -12.000");

@@ -21,7 +21,7 @@ use arrow_array::{
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Field as Described, TimeUnit};
 
-use super::cells::Cells;
+use super::cells::ColumnCells;
 use super::iso8601::{self, Unit};
 use crate::model::{Field, Fields, NonIdentifier};
 
@@ -32,39 +32,39 @@ const JSON: &str = "arrow.json";
 const POSTGRES_TYPE: &str = "ADBC:postgresql:typname";
 
 /// The wanted columns of some rows.
-pub(super) struct Columns(Vec<Column>);
+pub(super) struct Columns(Vec<ColumnReader>);
 
 impl Columns {
     /// Takes columns out of a batch, each by its path.
     pub(super) fn of<'p>(batch: &RecordBatch, paths: impl IntoIterator<Item = &'p [Box<str>]>) -> Self {
-        Self(paths.into_iter().map(|path| Column::at(batch, path)).collect())
+        Self(paths.into_iter().map(|path| ColumnReader::at(batch, path)).collect())
     }
 
     /// One row of them.
-    pub(super) fn row(&self, row: usize) -> Row<'_> {
-        Row { columns: &self.0, row }
+    pub(super) fn row(&self, row: usize) -> ColumnsRow<'_> {
+        ColumnsRow { columns: &self.0, row }
     }
 }
 
 /// One row of columns.
-pub(super) struct Row<'a> {
-    columns: &'a [Column],
+pub(super) struct ColumnsRow<'a> {
+    columns: &'a [ColumnReader],
     row: usize,
 }
 
-impl Fields for Row<'_> {
+impl Fields for ColumnsRow<'_> {
     fn field(&self, at: usize) -> Field<'_> {
         self.columns.get(at).map_or(Field::Absent, |column| column.field(self.row))
     }
 }
 
-struct Column {
+struct ColumnReader {
     /// Of the records around it as well.
     nulls: Option<NullBuffer>,
-    values: Values,
+    values: ColumnValues,
 }
 
-enum Values {
+enum ColumnValues {
     Text(StringArray),
     LargeText(LargeStringArray),
     TextView(StringViewArray),
@@ -73,18 +73,18 @@ enum Values {
     BytesView(BinaryViewArray),
     FixedBytes(FixedSizeBinaryArray),
     /// Which of some other values each is.
-    Coded(Vec<usize>, Box<Column>),
-    Made(Cells),
+    Coded(Vec<usize>, Box<ColumnReader>),
+    Made(ColumnCells),
     Other(NonIdentifier),
 }
 
-impl Column {
+impl ColumnReader {
     /// The column at a path; one of nothing when there is none.
     fn at(batch: &RecordBatch, path: &[Box<str>]) -> Self {
         let schema = batch.schema();
         let found = path.first().and_then(|name| schema.column_with_name(name));
         let Some((at, field)) = found else {
-            return Self { nulls: None, values: Values::Made(Cells::default()) };
+            return Self { nulls: None, values: ColumnValues::Made(ColumnCells::default()) };
         };
         let (mut field, mut array) = (Arc::new(field.clone()), Arc::clone(batch.column(at)));
         let mut nulls = array.logical_nulls();
@@ -104,44 +104,44 @@ impl Column {
             return Field::Absent;
         }
         match &self.values {
-            Values::Text(values) => Field::Text(values.value(row).as_bytes()),
-            Values::LargeText(values) => Field::Text(values.value(row).as_bytes()),
-            Values::TextView(values) => Field::Text(values.value(row).as_bytes()),
-            Values::Bytes(values) => Field::Text(values.value(row)),
-            Values::LargeBytes(values) => Field::Text(values.value(row)),
-            Values::BytesView(values) => Field::Text(values.value(row)),
-            Values::FixedBytes(values) => Field::Text(values.value(row)),
-            Values::Coded(codes, values) => {
+            ColumnValues::Text(values) => Field::Text(values.value(row).as_bytes()),
+            ColumnValues::LargeText(values) => Field::Text(values.value(row).as_bytes()),
+            ColumnValues::TextView(values) => Field::Text(values.value(row).as_bytes()),
+            ColumnValues::Bytes(values) => Field::Text(values.value(row)),
+            ColumnValues::LargeBytes(values) => Field::Text(values.value(row)),
+            ColumnValues::BytesView(values) => Field::Text(values.value(row)),
+            ColumnValues::FixedBytes(values) => Field::Text(values.value(row)),
+            ColumnValues::Coded(codes, values) => {
                 codes.get(row).map_or(Field::Absent, |value| values.field(*value))
             }
-            Values::Made(cells) => cells.field(row),
-            Values::Other(why) => Field::Other(*why, b""),
+            ColumnValues::Made(cells) => cells.field(row),
+            ColumnValues::Other(why) => Field::Other(*why, b""),
         }
     }
 }
 
-fn values(array: &Arc<dyn Array>, field: &Described) -> Values {
+fn values(array: &Arc<dyn Array>, field: &Described) -> ColumnValues {
     match (field.extension_type_name(), field.metadata().get(POSTGRES_TYPE).map(String::as_str)) {
-        (Some(JSON), _) | (_, Some("json" | "jsonb")) => return texts(array, field, Cells::json_text),
-        (_, Some("numeric")) => return texts(array, field, Cells::numeric),
+        (Some(JSON), _) | (_, Some("json" | "jsonb")) => return texts(array, field, ColumnCells::json_text),
+        (_, Some("numeric")) => return texts(array, field, ColumnCells::numeric),
         _ => {}
     }
     match array.data_type() {
-        DataType::Utf8 => Values::Text(array.as_string().clone()),
-        DataType::LargeUtf8 => Values::LargeText(array.as_string().clone()),
-        DataType::Utf8View => Values::TextView(array.as_string_view().clone()),
-        DataType::Binary => Values::Bytes(array.as_binary().clone()),
-        DataType::LargeBinary => Values::LargeBytes(array.as_binary().clone()),
-        DataType::BinaryView => Values::BytesView(array.as_binary_view().clone()),
+        DataType::Utf8 => ColumnValues::Text(array.as_string().clone()),
+        DataType::LargeUtf8 => ColumnValues::LargeText(array.as_string().clone()),
+        DataType::Utf8View => ColumnValues::TextView(array.as_string_view().clone()),
+        DataType::Binary => ColumnValues::Bytes(array.as_binary().clone()),
+        DataType::LargeBinary => ColumnValues::LargeBytes(array.as_binary().clone()),
+        DataType::BinaryView => ColumnValues::BytesView(array.as_binary_view().clone()),
         DataType::FixedSizeBinary(16) if field.extension_type_name() == Some(UUID) => {
             made(array, |row, cells| uuid(array.as_fixed_size_binary().value(row), cells))
         }
-        DataType::FixedSizeBinary(_) => Values::FixedBytes(array.as_fixed_size_binary().clone()),
+        DataType::FixedSizeBinary(_) => ColumnValues::FixedBytes(array.as_fixed_size_binary().clone()),
         DataType::Dictionary(..) => {
             let coded = array.as_any_dictionary();
             let inner = Arc::clone(coded.values());
-            let inner = Column { nulls: inner.logical_nulls(), values: values(&inner, field) };
-            Values::Coded(coded.normalized_keys(), Box::new(inner))
+            let inner = ColumnReader { nulls: inner.logical_nulls(), values: values(&inner, field) };
+            ColumnValues::Coded(coded.normalized_keys(), Box::new(inner))
         }
         DataType::Int8 => numbers::<Int8Type>(array),
         DataType::Int16 => numbers::<Int16Type>(array),
@@ -174,7 +174,7 @@ fn values(array: &Arc<dyn Array>, field: &Described) -> Values {
             let all = array.as_boolean();
             made(array, |row, cells| cells.boolean(all.value(row)))
         }
-        other => moments(array, other).unwrap_or_else(|| Values::Other(why(other))),
+        other => moments(array, other).unwrap_or_else(|| ColumnValues::Other(why(other))),
     }
 }
 
@@ -193,7 +193,7 @@ fn why(kind: &DataType) -> NonIdentifier {
 }
 
 /// Dates, times, timestamps and durations.
-fn moments(array: &dyn Array, kind: &DataType) -> Option<Values> {
+fn moments(array: &dyn Array, kind: &DataType) -> Option<ColumnValues> {
     use NonIdentifier::{Date, Duration, Time, Timestamp};
     let unit = |unit: &TimeUnit| match unit {
         TimeUnit::Second => Unit::Seconds,
@@ -251,15 +251,15 @@ fn moment<T: ArrowPrimitiveType<Native: Into<i64>>>(
     array: &dyn Array,
     of: NonIdentifier,
     text: impl Fn(i64) -> Option<String>,
-) -> Values {
+) -> ColumnValues {
     let numbers: &PrimitiveArray<T> = array.as_primitive();
     made(array, |row, cells| cells.other(of, text(numbers.value(row).into()).unwrap_or_default().as_bytes()))
 }
 
 /// Values that are stored as text and are something else.
-fn texts(array: &Arc<dyn Array>, field: &Described, cell: impl Fn(&mut Cells, &[u8])) -> Values {
+fn texts(array: &Arc<dyn Array>, field: &Described, cell: impl Fn(&mut ColumnCells, &[u8])) -> ColumnValues {
     let plain = Described::new(field.name(), array.data_type().clone(), true);
-    let column = Column { nulls: array.logical_nulls(), values: values(array, &plain) };
+    let column = ColumnReader { nulls: array.logical_nulls(), values: values(array, &plain) };
     made(array, |row, cells| match column.field(row) {
         Field::Text(text) => cell(cells, text),
         Field::Absent => cells.absent(),
@@ -267,25 +267,25 @@ fn texts(array: &Arc<dyn Array>, field: &Described, cell: impl Fn(&mut Cells, &[
     })
 }
 
-fn made(array: &dyn Array, mut cell: impl FnMut(usize, &mut Cells)) -> Values {
-    let mut cells = Cells::with_capacity(array.len());
+fn made(array: &dyn Array, mut cell: impl FnMut(usize, &mut ColumnCells)) -> ColumnValues {
+    let mut cells = ColumnCells::with_capacity(array.len());
     for row in 0..array.len() {
         if array.is_null(row) { cells.absent() } else { cell(row, &mut cells) }
     }
-    Values::Made(cells)
+    ColumnValues::Made(cells)
 }
 
-fn numbers<T: ArrowPrimitiveType<Native: Into<i64>>>(array: &dyn Array) -> Values {
+fn numbers<T: ArrowPrimitiveType<Native: Into<i64>>>(array: &dyn Array) -> ColumnValues {
     let numbers: &PrimitiveArray<T> = array.as_primitive();
     made(array, |row, cells| cells.number(numbers.value(row).into()))
 }
 
-fn decimals<T: DecimalType>(array: &dyn Array) -> Values {
+fn decimals<T: DecimalType>(array: &dyn Array) -> ColumnValues {
     let numbers: &PrimitiveArray<T> = array.as_primitive();
     made(array, |row, cells| cells.decimal(numbers.value_as_string(row).as_bytes()))
 }
 
-fn uuid(bytes: &[u8], cells: &mut Cells) {
+fn uuid(bytes: &[u8], cells: &mut ColumnCells) {
     match uuid::Uuid::from_slice(bytes) {
         Ok(id) => cells.text(id.hyphenated().encode_lower(&mut [0; 36]).as_bytes()),
         Err(_) => cells.other(NonIdentifier::Unsupported, b""),

@@ -49,7 +49,7 @@ impl Auth<'_> {
 
 /// An answer.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpReply {
     /// The status.
     pub status: u16,
     /// Its headers.
@@ -58,7 +58,7 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-impl Answer {
+impl HttpReply {
     /// When the vendor answered, by its own clock and to the second.
     #[must_use]
     pub fn sent_at(&self) -> Option<Timestamp> {
@@ -68,13 +68,13 @@ impl Answer {
 
 /// Sends requests to one vendor.
 #[derive(Clone, Debug)]
-pub struct Http {
+pub struct HttpClient {
     client: reqwest::Client,
     user_agent: String,
     timeout: Duration,
 }
 
-impl Http {
+impl HttpClient {
     /// A client for the vendor at `base`. For this machine itself no proxy is used.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ impl Http {
     ///
     /// # Errors
     /// [`HttpError`] when there is none; what was not reached has done nothing.
-    pub async fn post_json(&self, url: &str, body: impl Into<reqwest::Body>) -> Result<Answer, HttpError> {
+    pub async fn post_json(&self, url: &str, body: impl Into<reqwest::Body>) -> Result<HttpReply, HttpError> {
         let request = self.client.post(url).header(CONTENT_TYPE, "application/json").body(body);
         self.send(request, BODY_LEN_MAX).await
     }
@@ -107,7 +107,7 @@ impl Http {
     ///
     /// # Errors
     /// As [`Http::post_json`].
-    pub async fn post_as(&self, url: &str, auth: &Auth<'_>, body: Vec<u8>) -> Result<Answer, HttpError> {
+    pub async fn post_as(&self, url: &str, auth: &Auth<'_>, body: Vec<u8>) -> Result<HttpReply, HttpError> {
         let request = auth.put(self.client.post(url));
         self.send(request.header(CONTENT_TYPE, "application/json").body(body), TOLD_LEN_MAX).await
     }
@@ -116,7 +116,7 @@ impl Http {
     ///
     /// # Errors
     /// As [`Http::post_json`].
-    pub async fn get_as(&self, url: &str, auth: &Auth<'_>) -> Result<Answer, HttpError> {
+    pub async fn get_as(&self, url: &str, auth: &Auth<'_>) -> Result<HttpReply, HttpError> {
         self.send(auth.put(self.client.get(url)), TOLD_LEN_MAX).await
     }
 
@@ -124,11 +124,11 @@ impl Http {
     ///
     /// # Errors
     /// As [`Http::post_json`].
-    pub async fn get(&self, url: &str) -> Result<Answer, HttpError> {
+    pub async fn get(&self, url: &str) -> Result<HttpReply, HttpError> {
         self.send(self.client.get(url), BODY_LEN_MAX).await
     }
 
-    async fn send(&self, request: RequestBuilder, len_max: usize) -> Result<Answer, HttpError> {
+    async fn send(&self, request: RequestBuilder, len_max: usize) -> Result<HttpReply, HttpError> {
         let request = request.header(USER_AGENT, &self.user_agent).timeout(self.timeout);
         let mut response = request.send().await.map_err(explain)?;
         let mut body = Vec::new();
@@ -138,7 +138,7 @@ impl Http {
                 break;
             }
         }
-        Ok(Answer {
+        Ok(HttpReply {
             status: response.status().as_u16(),
             headers: std::mem::take(response.headers_mut()),
             body,

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::model::{CohortId, ConnectionName, PassId, Timestamp};
+use crate::model::{CohortId, ConnectionName, RunId, Timestamp};
 use crate::state::Holder;
 
 /// Everything that the page shows, as of one moment.
 #[derive(Clone, Debug)]
-pub struct Board {
+pub struct DashboardView {
     /// The moment. All ages are counted from it.
     pub now: Timestamp,
     /// The program's version.
@@ -19,28 +19,28 @@ pub struct Board {
     /// Since when the process runs.
     pub started: Timestamp,
     /// Whether this process does the work.
-    pub role: Role,
+    pub role: RoleView,
     /// The config that is in force, and one that is not.
-    pub config: Config,
+    pub config: ConfigView,
     /// The cohorts, in the order of the config. The page puts those that need somebody first.
-    pub cohorts: Vec<Cohort>,
+    pub cohorts: Vec<CohortView>,
     /// Cohorts that left the config and still have members in Braze.
-    pub left_behind: Vec<LeftBehind>,
+    pub left_behind: Vec<OrphanedView>,
     /// What was received, one entry for each Heap connection.
-    pub inboxes: Vec<Inbox>,
+    pub inboxes: Vec<InboxView>,
     /// The exports from Braze to Heap.
-    pub exports: Vec<Export>,
+    pub exports: Vec<ExportView>,
     /// What is known of Braze's segments.
-    pub segments: Vec<SegmentCheck>,
+    pub segments: Vec<SegmentCheckView>,
     /// The last runs over cohorts, the newest first.
-    pub history: Vec<Past>,
+    pub history: Vec<HistoryView>,
     /// After how many seconds the browser loads the page again, if at all: see [`super::refresh_of`].
     pub refresh_seconds: Option<u32>,
 }
 
 /// Whether this process does the work.
 #[derive(Clone, Debug)]
-pub enum Role {
+pub enum RoleView {
     /// It holds the state.
     Leading {
         /// Since when.
@@ -57,18 +57,18 @@ pub enum Role {
 
 /// The config that is in force, and one that is not.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct ConfigView {
     /// The digest of what is in force, in hex.
     pub digest: String,
     /// When it was loaded.
     pub loaded: Timestamp,
     /// A newer one that is invalid.
-    pub ignored: Option<IgnoredConfig>,
+    pub ignored: Option<IgnoredConfigView>,
 }
 
 /// A config that was found and is not used.
 #[derive(Clone, Debug)]
-pub struct IgnoredConfig {
+pub struct IgnoredConfigView {
     /// When it was found.
     pub since: Timestamp,
     /// How many problems it has.
@@ -79,7 +79,7 @@ pub struct IgnoredConfig {
 
 /// A cohort and how it is doing.
 #[derive(Clone, Debug)]
-pub struct Cohort {
+pub struct CohortView {
     /// Its stable id.
     pub id: CohortId,
     /// Its name in Braze.
@@ -89,19 +89,19 @@ pub struct Cohort {
     /// Where the config declares it: file and line.
     pub declared_at: String,
     /// Where its people come from.
-    pub source: Source,
+    pub source: SourceView,
     /// Members that Braze has accepted. None: nothing is known, which is not the same as 0.
     pub members: Option<u64>,
     /// How many there were, in the order of time.
-    pub sizes: Vec<Size>,
+    pub sizes: Vec<SizePoint>,
     /// How it is doing.
-    pub state: State,
+    pub state: CohortStateView,
     /// When a run last left it in step.
     pub last_good: Option<Timestamp>,
     /// When it is looked at again if nothing changes before.
     pub next_look: Option<Timestamp>,
     /// The last plan.
-    pub plan: Option<Plan>,
+    pub plan: Option<PlanView>,
     /// Rows of the last read that could not be used, by reason.
     pub rejects: BTreeMap<String, u64>,
     /// Where they are written, row by row.
@@ -114,7 +114,7 @@ pub struct Cohort {
 
 /// Where a cohort's people come from.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub enum SourceView {
     /// Files.
     Files {
         /// The path or glob of the config.
@@ -138,7 +138,7 @@ pub enum Source {
 
 /// How many members there were from a moment on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
+pub struct SizePoint {
     /// The moment.
     pub at: Timestamp,
     /// How many.
@@ -147,7 +147,7 @@ pub struct Size {
 
 /// How a cohort is doing.
 #[derive(Clone, Debug)]
-pub enum State {
+pub enum CohortStateView {
     /// Braze has exactly whom it should have.
     InStep,
     /// It was not looked at yet.
@@ -167,7 +167,7 @@ pub enum State {
         /// Since when.
         since: Timestamp,
         /// What, and why.
-        refusals: Vec<Withheld>,
+        refusals: Vec<BlockedView>,
         /// The command that lets exactly this plan run, if one can.
         approve: Option<String>,
     },
@@ -178,9 +178,9 @@ pub enum State {
         /// Why.
         why: String,
         /// What happens next.
-        then: Then,
+        then: NextStep,
         /// What a person can do.
-        ways_out: Vec<WayOut>,
+        ways_out: Vec<RemedyView>,
     },
     /// There was no good run for too long.
     Stale {
@@ -191,18 +191,18 @@ pub enum State {
 
 /// What the guard withholds, and why.
 #[derive(Clone, Debug)]
-pub struct Withheld {
+pub struct BlockedView {
     /// `removals`, `additions`, `name` or `everything`.
     pub what: String,
     /// Why, with the numbers.
     pub why: String,
     /// What a person can do, besides the approval.
-    pub ways_out: Vec<WayOut>,
+    pub ways_out: Vec<RemedyView>,
 }
 
 /// Something that a person can do.
 #[derive(Clone, Debug)]
-pub struct WayOut {
+pub struct RemedyView {
     /// In words, without the command.
     pub words: String,
     /// What to type, if anything.
@@ -211,7 +211,7 @@ pub struct WayOut {
 
 /// What happens after a failure.
 #[derive(Clone, Copy, Debug)]
-pub enum Then {
+pub enum NextStep {
     /// It is tried again without anybody.
     TriedAgain {
         /// When, if that is known.
@@ -223,7 +223,7 @@ pub enum Then {
 
 /// A plan in numbers.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct PlanView {
     /// When it was made.
     pub at: Timestamp,
     /// Members to add.
@@ -238,7 +238,7 @@ pub struct Plan {
 
 /// A cohort that left the config.
 #[derive(Clone, Debug)]
-pub struct LeftBehind {
+pub struct OrphanedView {
     /// Which.
     pub id: CohortId,
     /// Its name in Braze.
@@ -249,7 +249,7 @@ pub struct LeftBehind {
 
 /// What a Heap connection's door has received.
 #[derive(Clone, Debug)]
-pub struct Inbox {
+pub struct InboxView {
     /// The Heap connection.
     pub connection: ConnectionName,
     /// Bytes of the deliveries that are kept and not yet used.
@@ -261,16 +261,16 @@ pub struct Inbox {
     /// Deliveries that could not be understood, ever.
     pub put_aside: u64,
     /// Syncs whose pages have not all come yet.
-    pub missing: Vec<MissingPages>,
+    pub missing: Vec<MissingPagesView>,
     /// Syncs whose missing pages are not waited for any more.
-    pub gaps: Vec<MissingPages>,
+    pub gaps: Vec<MissingPagesView>,
     /// Segments that Heap tells of and no cohort uses.
-    pub undeclared: Vec<UndeclaredSegment>,
+    pub undeclared: Vec<UndeclaredSegmentView>,
 }
 
 /// A sync of Heap's of which pages are missing.
 #[derive(Clone, Debug)]
-pub struct MissingPages {
+pub struct MissingPagesView {
     /// Heap's number of the segment.
     pub segment: u64,
     /// Heap's name of it.
@@ -285,7 +285,7 @@ pub struct MissingPages {
 
 /// A segment that Heap tells of and no cohort uses.
 #[derive(Clone, Debug)]
-pub struct UndeclaredSegment {
+pub struct UndeclaredSegmentView {
     /// Heap's number of it.
     pub segment: u64,
     /// Heap's name of it.
@@ -296,7 +296,7 @@ pub struct UndeclaredSegment {
 
 /// An export from Braze to Heap.
 #[derive(Clone, Debug)]
-pub struct Export {
+pub struct ExportView {
     /// Its id.
     pub id: String,
     /// Where the events come from, in words.
@@ -317,18 +317,18 @@ pub struct Trouble {
     /// Why.
     pub why: String,
     /// What happens next.
-    pub then: Then,
+    pub then: NextStep,
 }
 
 /// What is known of a segment in Braze.
 #[derive(Clone, Debug)]
-pub struct SegmentCheck {
+pub struct SegmentCheckView {
     /// Its id in the config.
     pub id: String,
     /// Its name in Braze.
     pub name: String,
     /// What the check found.
-    pub verdict: Verdict,
+    pub verdict: SegmentVerdictView,
     /// Why, one sentence each.
     pub why: Vec<String>,
     /// When it was checked.
@@ -337,7 +337,7 @@ pub struct SegmentCheck {
 
 /// What a check of a segment found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SegmentVerdictView {
     /// It is as the config says.
     InStep,
     /// It is not.
@@ -348,11 +348,11 @@ pub enum Verdict {
 
 /// What a run did to a cohort.
 #[derive(Clone, Debug)]
-pub struct Past {
+pub struct HistoryView {
     /// When it ended.
     pub at: Timestamp,
     /// The run.
-    pub run: PassId,
+    pub run: RunId,
     /// The cohort.
     pub cohort: CohortId,
     /// Members added.

@@ -1,6 +1,9 @@
 //! The cohorts: those that need somebody first, the others in the order of the config.
 
-use super::board::{Board, Cohort, LeftBehind, Plan, Source, State, Then, WayOut, Withheld};
+use super::board::{
+    BlockedView, CohortStateView, CohortView, DashboardView, NextStep, OrphanedView, PlanView, RemedyView,
+    SourceView,
+};
 use super::html::Html;
 use super::matters::{anchor, stale};
 use super::plot::plot;
@@ -19,41 +22,43 @@ pub(super) const WORDS: [&str; 8] = [
 ];
 
 /// A state in a word.
-pub(super) fn word(state: &State) -> &'static str {
+pub(super) fn word(state: &CohortStateView) -> &'static str {
     match state {
-        State::Withheld { approve: Some(_), .. } => WORDS[0],
-        State::Withheld { approve: None, .. } => WORDS[1],
-        State::Failing { .. } => WORDS[2],
-        State::Stale { .. } => WORDS[3],
-        State::WaitingForHeap { .. } => WORDS[4],
-        State::Updating { .. } => WORDS[5],
-        State::New => WORDS[6],
-        State::InStep => WORDS[7],
+        CohortStateView::Withheld { approve: Some(_), .. } => WORDS[0],
+        CohortStateView::Withheld { approve: None, .. } => WORDS[1],
+        CohortStateView::Failing { .. } => WORDS[2],
+        CohortStateView::Stale { .. } => WORDS[3],
+        CohortStateView::WaitingForHeap { .. } => WORDS[4],
+        CohortStateView::Updating { .. } => WORDS[5],
+        CohortStateView::New => WORDS[6],
+        CohortStateView::InStep => WORDS[7],
     }
 }
 
 /// How a state looks: a class with a color, and a sign for those who do not see it.
-fn look(state: &State) -> (&'static str, &'static str) {
+fn look(state: &CohortStateView) -> (&'static str, &'static str) {
     match state {
-        State::InStep => ("state good", "✓"),
-        State::Withheld { .. } => ("state held", "!"),
-        State::Failing { .. } => ("state failing", "✕"),
-        State::Stale { .. } => ("state held", "!"),
-        State::WaitingForHeap { .. } | State::New => ("state idle", "…"),
-        State::Updating { .. } => ("state idle", "→"),
+        CohortStateView::InStep => ("state good", "✓"),
+        CohortStateView::Withheld { .. } => ("state held", "!"),
+        CohortStateView::Failing { .. } => ("state failing", "✕"),
+        CohortStateView::Stale { .. } => ("state held", "!"),
+        CohortStateView::WaitingForHeap { .. } | CohortStateView::New => ("state idle", "…"),
+        CohortStateView::Updating { .. } => ("state idle", "→"),
     }
 }
 
-fn rank(state: &State) -> u8 {
+fn rank(state: &CohortStateView) -> u8 {
     match state {
-        State::Withheld { .. } | State::Stale { .. } | State::Failing { then: Then::NeedsPerson, .. } => 0,
-        State::Failing { .. } => 1,
-        State::WaitingForHeap { .. } | State::Updating { .. } | State::New => 2,
-        State::InStep => 3,
+        CohortStateView::Withheld { .. }
+        | CohortStateView::Stale { .. }
+        | CohortStateView::Failing { then: NextStep::NeedsPerson, .. } => 0,
+        CohortStateView::Failing { .. } => 1,
+        CohortStateView::WaitingForHeap { .. } | CohortStateView::Updating { .. } | CohortStateView::New => 2,
+        CohortStateView::InStep => 3,
     }
 }
 
-pub(super) fn section(html: &mut Html, board: &Board) {
+pub(super) fn section(html: &mut Html, board: &DashboardView) {
     html.node("section", &[("aria-labelledby", "cohorts")], |html| {
         html.leaf("h2", &[("id", "cohorts")], "Cohorts");
         if board.cohorts.is_empty() {
@@ -61,7 +66,7 @@ pub(super) fn section(html: &mut Html, board: &Board) {
                 it is declared under `cohorts:` in the config.";
             html.node("p", &[("class", "empty")], |html| html.prose(what));
         }
-        let mut sorted: Vec<&Cohort> = board.cohorts.iter().collect();
+        let mut sorted: Vec<&CohortView> = board.cohorts.iter().collect();
         sorted.sort_by_key(|cohort| rank(&cohort.state));
         for cohort in sorted {
             card(html, board, cohort);
@@ -71,7 +76,7 @@ pub(super) fn section(html: &mut Html, board: &Board) {
     html.newline();
 }
 
-fn card(html: &mut Html, board: &Board, cohort: &Cohort) {
+fn card(html: &mut Html, board: &DashboardView, cohort: &CohortView) {
     html.node("article", &[("class", "cohort"), ("id", &anchor(cohort))], |html| {
         html.node("div", &[("class", "who")], |html| {
             html.node("h3", &[], |html| html.name(&cohort.name));
@@ -94,14 +99,14 @@ fn card(html: &mut Html, board: &Board, cohort: &Cohort) {
     html.newline();
 }
 
-fn source(html: &mut Html, cohort: &Cohort) {
+fn source(html: &mut Html, cohort: &CohortView) {
     match &cohort.source {
-        Source::Files { pattern } => {
+        SourceView::Files { pattern } => {
             html.text("from ");
             html.leaf("code", &[], pattern);
         }
-        Source::Query { connection } => html.text(&format!("from a query of {connection}")),
-        Source::HeapSegment { connection, segment, name } => {
+        SourceView::Query { connection } => html.text(&format!("from a query of {connection}")),
+        SourceView::HeapSegment { connection, segment, name } => {
             html.text("from Heap segment ");
             match name {
                 Some(name) => {
@@ -116,7 +121,7 @@ fn source(html: &mut Html, cohort: &Cohort) {
     }
 }
 
-fn members(html: &mut Html, cohort: &Cohort) {
+fn members(html: &mut Html, cohort: &CohortView) {
     match cohort.members {
         Some(number) => {
             html.leaf("b", &[], &count(number));
@@ -126,7 +131,7 @@ fn members(html: &mut Html, cohort: &Cohort) {
     }
 }
 
-fn when(html: &mut Html, board: &Board, cohort: &Cohort) {
+fn when(html: &mut Html, board: &DashboardView, cohort: &CohortView) {
     html.node("p", &[], |html| match cohort.last_good {
         Some(last) => {
             html.text("last in step ");
@@ -143,20 +148,20 @@ fn when(html: &mut Html, board: &Board, cohort: &Cohort) {
 }
 
 /// What is the matter, and the way out.
-fn trouble(html: &mut Html, board: &Board, cohort: &Cohort) {
+fn trouble(html: &mut Html, board: &DashboardView, cohort: &CohortView) {
     match &cohort.state {
-        State::InStep | State::New => {}
-        State::Updating { since } => note(html, |html| {
+        CohortStateView::InStep | CohortStateView::New => {}
+        CohortStateView::Updating { since } => note(html, |html| {
             html.text("Changes are on their way to Braze, begun ");
             age(html, *since, board.now);
             html.text(".");
         }),
-        State::WaitingForHeap { why } => note(html, |html| waiting(html, why.as_deref())),
-        State::Stale { after } => note(html, |html| {
+        CohortStateView::WaitingForHeap { why } => note(html, |html| waiting(html, why.as_deref())),
+        CohortStateView::Stale { after } => note(html, |html| {
             html.text(&sentence(&stale(board, cohort, *after)));
             html.text(". Look whether its source still arrives.");
         }),
-        State::Withheld { since, refusals, approve } => note(html, |html| {
+        CohortStateView::Withheld { since, refusals, approve } => note(html, |html| {
             withheld(html, refusals);
             html.node("p", &[("class", "since")], |html| {
                 html.text("Waiting for ");
@@ -165,7 +170,7 @@ fn trouble(html: &mut Html, board: &Board, cohort: &Cohort) {
             });
             ways_out(html, refusals.iter().flat_map(|refusal| &refusal.ways_out), approve.as_deref());
         }),
-        State::Failing { since, why, then, ways_out: ways } => note(html, |html| {
+        CohortStateView::Failing { since, why, then, ways_out: ways } => note(html, |html| {
             html.node("p", &[], |html| html.prose(&format!("{}.", sentence(why).trim_end_matches('.'))));
             html.node("p", &[("class", "since")], |html| {
                 html.text("Failing for ");
@@ -190,7 +195,7 @@ fn note(html: &mut Html, inside: impl FnOnce(&mut Html)) {
     html.node("div", &[("class", "note")], inside);
 }
 
-fn withheld(html: &mut Html, refusals: &[Withheld]) {
+fn withheld(html: &mut Html, refusals: &[BlockedView]) {
     for refusal in refusals {
         html.node("p", &[], |html| {
             html.leaf("b", &[], &format!("{} held back: ", sentence(&refusal.what)));
@@ -200,19 +205,19 @@ fn withheld(html: &mut Html, refusals: &[Withheld]) {
     }
 }
 
-fn next(html: &mut Html, board: &Board, then: Then) {
+fn next(html: &mut Html, board: &DashboardView, then: NextStep) {
     match then {
-        Then::TriedAgain { at: Some(at) } => {
+        NextStep::TriedAgain { at: Some(at) } => {
             html.text("tried again ");
             time(html, at, &due(at, board.now));
             html.text(".");
         }
-        Then::TriedAgain { at: None } => html.text("it is tried again without you."),
-        Then::NeedsPerson => html.text("it needs a person."),
+        NextStep::TriedAgain { at: None } => html.text("it is tried again without you."),
+        NextStep::NeedsPerson => html.text("it needs a person."),
     }
 }
 
-fn ways_out<'a>(html: &mut Html, ways: impl IntoIterator<Item = &'a WayOut>, approve: Option<&str>) {
+fn ways_out<'a>(html: &mut Html, ways: impl IntoIterator<Item = &'a RemedyView>, approve: Option<&str>) {
     let mut ways = ways.into_iter().peekable();
     if approve.is_none() && ways.peek().is_none() {
         return;
@@ -243,7 +248,7 @@ fn sentence(text: &str) -> String {
     rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())
 }
 
-fn details(html: &mut Html, board: &Board, cohort: &Cohort) {
+fn details(html: &mut Html, board: &DashboardView, cohort: &CohortView) {
     let rejected: u64 = cohort.rejects.values().sum();
     html.node("details", &[], |html| {
         html.node("summary", &[], |html| {
@@ -280,14 +285,14 @@ fn entry(html: &mut Html, term: &'static str, inside: impl FnOnce(&mut Html)) {
     });
 }
 
-fn in_short(plan: &Plan) -> String {
+fn in_short(plan: &PlanView) -> String {
     match (plan.adds, plan.removes) {
         (0, 0) => "No changes in the last plan".to_owned(),
         (adds, removes) => format!("Last plan: +{} −{}", count(adds), count(removes)),
     }
 }
 
-fn in_full(html: &mut Html, board: &Board, plan: &Plan) {
+fn in_full(html: &mut Html, board: &DashboardView, plan: &PlanView) {
     html.text(&format!(
         "{} to add, {} to remove, {} unchanged; {}, made ",
         count(plan.adds),
@@ -298,7 +303,7 @@ fn in_full(html: &mut Html, board: &Board, plan: &Plan) {
     age(html, plan.at, board.now);
 }
 
-fn rejects(html: &mut Html, cohort: &Cohort) {
+fn rejects(html: &mut Html, cohort: &CohortView) {
     html.node("ul", &[], |html| {
         for (reason, number) in &cohort.rejects {
             html.node("li", &[], |html| {
@@ -317,7 +322,7 @@ fn rejects(html: &mut Html, cohort: &Cohort) {
     }
 }
 
-fn left_behind(html: &mut Html, cohorts: &[LeftBehind]) {
+fn left_behind(html: &mut Html, cohorts: &[OrphanedView]) {
     if cohorts.is_empty() {
         return;
     }

@@ -1,10 +1,10 @@
 //! What Heap has sent: how much of it waits, what is missing, and what nobody uses.
 
-use super::board::{Board, Inbox, MissingPages, UndeclaredSegment};
+use super::board::{DashboardView, InboxView, MissingPagesView, UndeclaredSegmentView};
 use super::html::Html;
 use super::words::{age, bytes, count, counted, plural};
 
-pub(super) fn section(html: &mut Html, board: &Board) {
+pub(super) fn section(html: &mut Html, board: &DashboardView) {
     if board.inboxes.is_empty() {
         return;
     }
@@ -17,7 +17,7 @@ pub(super) fn section(html: &mut Html, board: &Board) {
     html.newline();
 }
 
-fn connection(html: &mut Html, board: &Board, inbox: &Inbox) {
+fn connection(html: &mut Html, board: &DashboardView, inbox: &InboxView) {
     html.node("article", &[("class", "box")], |html| {
         html.leaf("h3", &[], inbox.connection.as_str());
         html.node("p", &[], |html| {
@@ -42,7 +42,7 @@ fn connection(html: &mut Html, board: &Board, inbox: &Inbox) {
     });
 }
 
-fn waiting(html: &mut Html, board: &Board, inbox: &Inbox) {
+fn waiting(html: &mut Html, board: &DashboardView, inbox: &InboxView) {
     match inbox.waiting_since {
         Some(since) if inbox.bytes > 0 => {
             html.text(&format!("{} of it waits to be used, the oldest came ", bytes(inbox.bytes)));
@@ -52,7 +52,13 @@ fn waiting(html: &mut Html, board: &Board, inbox: &Inbox) {
     }
 }
 
-fn pages(html: &mut Html, board: &Board, title: &'static str, then: &'static str, all: &[MissingPages]) {
+fn pages(
+    html: &mut Html,
+    board: &DashboardView,
+    title: &'static str,
+    then: &'static str,
+    all: &[MissingPagesView],
+) {
     if all.is_empty() {
         return;
     }
@@ -69,7 +75,7 @@ fn pages(html: &mut Html, board: &Board, title: &'static str, then: &'static str
     });
 }
 
-fn undeclared(html: &mut Html, board: &Board, segments: &[UndeclaredSegment]) {
+fn undeclared(html: &mut Html, board: &DashboardView, segments: &[UndeclaredSegmentView]) {
     if segments.is_empty() {
         return;
     }

@@ -1,11 +1,14 @@
 //! What is not as it should be, the worst first, and on whom it waits.
 
-use super::board::{Board, Cohort, Inbox, MissingPages, Role, State, Then, Verdict};
+use super::board::{
+    CohortStateView, CohortView, DashboardView, InboxView, MissingPagesView, NextStep, RoleView,
+    SegmentVerdictView,
+};
 use super::words::{count, counted, length, plural};
 
 /// On whom something waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Waits {
+pub(super) enum AlertWait {
     /// Nobody else can help.
     OnPerson,
     /// It is tried again, or comes by itself.
@@ -14,9 +17,9 @@ pub(super) enum Waits {
 
 /// One thing that is not as it should be.
 #[derive(Debug)]
-pub(super) struct Matter {
+pub(super) struct Alert {
     /// On whom it waits.
-    pub(super) waits: Waits,
+    pub(super) waits: AlertWait,
     /// Where the page says more.
     pub(super) anchor: String,
     /// What it is about.
@@ -26,11 +29,11 @@ pub(super) struct Matter {
 }
 
 /// Everything that is not as it should be.
-pub(super) fn of(board: &Board) -> Vec<Matter> {
-    let mut all: Vec<Matter> = Vec::new();
+pub(super) fn of(board: &DashboardView) -> Vec<Alert> {
+    let mut all: Vec<Alert> = Vec::new();
     if let Some(ignored) = &board.config.ignored {
         let what = format!("the new config has {} and is not in use", plural(ignored.problems, "problem"));
-        all.push(matter(Waits::OnPerson, "config", "Config", what));
+        all.push(matter(AlertWait::OnPerson, "config", "Config", what));
     }
     all.extend(board.cohorts.iter().filter_map(|cohort| of_cohort(board, cohort)));
     board.inboxes.iter().for_each(|inbox| of_inbox(inbox, &mut all));
@@ -39,46 +42,48 @@ pub(super) fn of(board: &Board) -> Vec<Matter> {
             all.push(matter(waits(trouble.then), "exports", &export.id, trouble.why.clone()));
         }
     }
-    for segment in board.segments.iter().filter(|segment| segment.verdict == Verdict::Drifted) {
+    for segment in board.segments.iter().filter(|segment| segment.verdict == SegmentVerdictView::Drifted) {
         let what = format!("the segment in Braze has drifted: {}", segment.why.join("; "));
-        all.push(matter(Waits::OnPerson, "segments", &segment.name, what));
+        all.push(matter(AlertWait::OnPerson, "segments", &segment.name, what));
     }
     all.sort_by_key(|matter| matter.waits);
     all
 }
 
-fn matter(waits: Waits, anchor: &str, about: &str, what: String) -> Matter {
-    Matter { waits, anchor: anchor.to_owned(), about: about.to_owned(), what }
+fn matter(waits: AlertWait, anchor: &str, about: &str, what: String) -> Alert {
+    Alert { waits, anchor: anchor.to_owned(), about: about.to_owned(), what }
 }
 
-fn waits(then: Then) -> Waits {
+fn waits(then: NextStep) -> AlertWait {
     match then {
-        Then::TriedAgain { .. } => Waits::OnNobody,
-        Then::NeedsPerson => Waits::OnPerson,
+        NextStep::TriedAgain { .. } => AlertWait::OnNobody,
+        NextStep::NeedsPerson => AlertWait::OnPerson,
     }
 }
 
 /// Where the page tells of a cohort.
-pub(super) fn anchor(cohort: &Cohort) -> String {
+pub(super) fn anchor(cohort: &CohortView) -> String {
     format!("cohort-{}", cohort.id)
 }
 
-fn of_cohort(board: &Board, cohort: &Cohort) -> Option<Matter> {
+fn of_cohort(board: &DashboardView, cohort: &CohortView) -> Option<Alert> {
     let (waits, what) = match &cohort.state {
-        State::InStep | State::New | State::Updating { .. } => return None,
-        State::WaitingForHeap { .. } => (Waits::OnNobody, "waits for Heap’s first sync".to_owned()),
-        State::Withheld { refusals, .. } => {
-            let held = refusals.iter().map(|refusal| format!("{} held back: {}", refusal.what, refusal.why));
-            (Waits::OnPerson, held.collect::<Vec<_>>().join("; "))
+        CohortStateView::InStep | CohortStateView::New | CohortStateView::Updating { .. } => return None,
+        CohortStateView::WaitingForHeap { .. } => {
+            (AlertWait::OnNobody, "waits for Heap’s first sync".to_owned())
         }
-        State::Failing { why, then, .. } => (waits(*then), why.clone()),
-        State::Stale { after } => (Waits::OnPerson, stale(board, cohort, *after)),
+        CohortStateView::Withheld { refusals, .. } => {
+            let held = refusals.iter().map(|refusal| format!("{} held back: {}", refusal.what, refusal.why));
+            (AlertWait::OnPerson, held.collect::<Vec<_>>().join("; "))
+        }
+        CohortStateView::Failing { why, then, .. } => (waits(*then), why.clone()),
+        CohortStateView::Stale { after } => (AlertWait::OnPerson, stale(board, cohort, *after)),
     };
     Some(matter(waits, &anchor(cohort), &cohort.name, what))
 }
 
 /// Why a cohort is called stale.
-pub(super) fn stale(board: &Board, cohort: &Cohort, after: std::time::Duration) -> String {
+pub(super) fn stale(board: &DashboardView, cohort: &CohortView, after: std::time::Duration) -> String {
     let limit = length(after);
     match cohort.last_good {
         Some(last) => {
@@ -89,9 +94,9 @@ pub(super) fn stale(board: &Board, cohort: &Cohort, after: std::time::Duration) 
     }
 }
 
-fn of_inbox(inbox: &Inbox, all: &mut Vec<Matter>) {
-    let about = |pages: &MissingPages| format!("{} ({})", pages.name, pages.segment);
-    let how_many = |pages: &MissingPages| {
+fn of_inbox(inbox: &InboxView, all: &mut Vec<Alert>) {
+    let about = |pages: &MissingPagesView| format!("{} ({})", pages.name, pages.segment);
+    let how_many = |pages: &MissingPagesView| {
         format!("{} of {}", count(pages.missing), counted(pages.pages, "page", "pages"))
     };
     for gap in &inbox.gaps {
@@ -99,23 +104,23 @@ fn of_inbox(inbox: &Inbox, all: &mut Vec<Matter>) {
             "{} of a Heap sync never came, so who is in the segment is not quite known; sync it again in Heap",
             how_many(gap)
         );
-        all.push(matter(Waits::OnPerson, "heap", &about(gap), what));
+        all.push(matter(AlertWait::OnPerson, "heap", &about(gap), what));
     }
     for pages in &inbox.missing {
         let what =
             format!("{} of a Heap sync are still to come; until then nobody is removed", how_many(pages));
-        all.push(matter(Waits::OnNobody, "heap", &about(pages), what));
+        all.push(matter(AlertWait::OnNobody, "heap", &about(pages), what));
     }
 }
 
 /// The page in a few words.
-pub(super) fn headline(board: &Board, matters: &[Matter]) -> String {
-    let persons = matters.iter().filter(|matter| matter.waits == Waits::OnPerson).count() as u64;
+pub(super) fn headline(board: &DashboardView, matters: &[Alert]) -> String {
+    let persons = matters.iter().filter(|matter| matter.waits == AlertWait::OnPerson).count() as u64;
     let others = matters.len() as u64 - persons;
     match (persons, others) {
-        (0, _) if matches!(board.role, Role::StandingBy { .. }) => "Standing by".to_owned(),
+        (0, _) if matches!(board.role, RoleView::StandingBy { .. }) => "Standing by".to_owned(),
         (0, 0) if board.cohorts.is_empty() => "Nothing to keep in step yet".to_owned(),
-        (0, 0) if board.cohorts.iter().all(|cohort| matches!(cohort.state, State::InStep)) => {
+        (0, 0) if board.cohorts.iter().all(|cohort| matches!(cohort.state, CohortStateView::InStep)) => {
             "Everything is in step".to_owned()
         }
         (0, 0) => "All is well".to_owned(),

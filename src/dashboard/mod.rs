@@ -16,8 +16,9 @@ mod top;
 mod words;
 
 pub use board::{
-    Board, Cohort, Config, Export, IgnoredConfig, Inbox, LeftBehind, MissingPages, Past, Plan, Role,
-    SegmentCheck, Size, Source, State, Then, Trouble, UndeclaredSegment, Verdict, WayOut, Withheld,
+    BlockedView, CohortStateView, CohortView, ConfigView, DashboardView, ExportView, HistoryView,
+    IgnoredConfigView, InboxView, MissingPagesView, NextStep, OrphanedView, PlanView, RemedyView, RoleView,
+    SegmentCheckView, SegmentVerdictView, SizePoint, SourceView, Trouble, UndeclaredSegmentView,
 };
 pub use host::is_own_host;
 
@@ -57,7 +58,7 @@ pub fn refresh_of(query: Option<&str>) -> Option<u32> {
 
 /// The page.
 #[must_use]
-pub fn page(board: &Board) -> String {
+pub fn page(board: &DashboardView) -> String {
     let matters = matters::of(board);
     let mut html = Html::page();
     html.node("html", &[("lang", "en")], |html| {
@@ -79,7 +80,7 @@ pub fn page(board: &Board) -> String {
     html.into_string()
 }
 
-fn head(html: &mut Html, board: &Board, matters: &[matters::Matter]) {
+fn head(html: &mut Html, board: &DashboardView, matters: &[matters::Alert]) {
     html.void("meta", &[("charset", "utf-8")]);
     html.leaf("title", &[], &format!("{} – syncline", matters::headline(board, matters)));
     html.void("meta", &[("name", "viewport"), ("content", "width=device-width, initial-scale=1")]);

@@ -4,7 +4,7 @@
 //! When there are more points than the drawing can show, each part of the time keeps its lowest and its highest:
 //! a dip is never averaged away. The scale begins at zero unless that would make all that happened a flat line.
 
-use super::board::Size;
+use super::board::SizePoint;
 use super::html::Html;
 use super::words::{absolute, count, plural, time};
 use crate::model::Timestamp;
@@ -18,7 +18,7 @@ const MARGIN: f64 = 6.0;
 const PARTS: usize = 48;
 
 /// Draws the sizes of a cohort. `id` is used for what must have one name in the page.
-pub(super) fn plot(html: &mut Html, id: &str, name: &str, sizes: &[Size], now: Timestamp) {
+pub(super) fn plot(html: &mut Html, id: &str, name: &str, sizes: &[SizePoint], now: Timestamp) {
     let (Some(first), Some(last)) = (sizes.first(), sizes.last()) else {
         html.leaf("p", &[("class", "plot none")], "No history yet");
         return;
@@ -49,7 +49,7 @@ pub(super) fn plot(html: &mut Html, id: &str, name: &str, sizes: &[Size], now: T
     });
 }
 
-fn description(sizes: &[Size], first: &Size, last: &Size) -> String {
+fn description(sizes: &[SizePoint], first: &SizePoint, last: &SizePoint) -> String {
     let (low, high) = extremes(sizes);
     format!(
         "{} on {}, {} since {}; lowest {}, highest {}, {}.",
@@ -63,13 +63,13 @@ fn description(sizes: &[Size], first: &Size, last: &Size) -> String {
     )
 }
 
-fn extremes(sizes: &[Size]) -> (u64, u64) {
+fn extremes(sizes: &[SizePoint]) -> (u64, u64) {
     let low = sizes.iter().map(|size| size.members).min().unwrap_or(0);
     (low, sizes.iter().map(|size| size.members).max().unwrap_or(0))
 }
 
 /// The line and, in one path with it, the area below. What closes the path is outside of the drawing.
-fn path(sizes: &[Size], now: Timestamp) -> String {
+fn path(sizes: &[SizePoint], now: Timestamp) -> String {
     let (from, until) = (sizes[0].at, sizes[sizes.len() - 1].at.max(now));
     let (low, high) = scale(sizes);
     let mut before = (0.0, y(sizes[0].members, low, high));
@@ -92,7 +92,7 @@ fn path(sizes: &[Size], now: Timestamp) -> String {
 
 /// The lowest and the highest number that the drawing has room for. Zero is in it as soon as the size has ever
 /// changed by a fifth; otherwise the drawing is four times as high as what happened.
-fn scale(sizes: &[Size]) -> (f64, f64) {
+fn scale(sizes: &[SizePoint]) -> (f64, f64) {
     let (low, high) = extremes(sizes);
     #[allow(clippy::cast_precision_loss, reason = "a drawing has no more than a hundred steps")]
     let (low, high) = (low as f64, high as f64);
@@ -122,12 +122,12 @@ fn y(members: u64, low: f64, high: f64) -> f64 {
 }
 
 /// The first point, and the lowest and the highest of each part of the time.
-fn thinned(sizes: &[Size], from: Timestamp, until: Timestamp) -> Vec<Size> {
+fn thinned(sizes: &[SizePoint], from: Timestamp, until: Timestamp) -> Vec<SizePoint> {
     if sizes.len() <= 2 * PARTS {
         return sizes.to_vec();
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to PARTS")]
-    let part = |size: &Size| (share(size.at, from, until) * PARTS as f64) as usize;
+    let part = |size: &SizePoint| (share(size.at, from, until) * PARTS as f64) as usize;
     let mut kept = vec![sizes[0]];
     for group in sizes.chunk_by(|a, b| part(a) == part(b)) {
         let low = (0..group.len()).min_by_key(|place| group[*place].members).unwrap_or(0);
@@ -142,9 +142,13 @@ fn thinned(sizes: &[Size], from: Timestamp, until: Timestamp) -> Vec<Size> {
 mod tests {
     use super::*;
 
-    fn sizes(members: &[u64]) -> Vec<Size> {
+    fn sizes(members: &[u64]) -> Vec<SizePoint> {
         let at = |hour: usize| Timestamp::from_second(1_790_000_000 + 3600 * hour as i64).unwrap();
-        members.iter().enumerate().map(|(hour, members)| Size { at: at(hour), members: *members }).collect()
+        members
+            .iter()
+            .enumerate()
+            .map(|(hour, members)| SizePoint { at: at(hour), members: *members })
+            .collect()
     }
 
     fn now() -> Timestamp {

@@ -1,6 +1,6 @@
 //! What is best read as a table: exports, segments in Braze, and what was done.
 
-use super::board::{Board, Export, Past, SegmentCheck, Then, Verdict};
+use super::board::{DashboardView, ExportView, HistoryView, NextStep, SegmentCheckView, SegmentVerdictView};
 use super::html::Html;
 use super::words::{age, count, length, result};
 
@@ -34,7 +34,7 @@ fn head(html: &mut Html, inside: impl FnOnce(&mut Html)) {
     html.node("th", &[("scope", "row")], inside);
 }
 
-pub(super) fn exports(html: &mut Html, board: &Board) {
+pub(super) fn exports(html: &mut Html, board: &DashboardView) {
     if board.exports.is_empty() {
         return;
     }
@@ -44,7 +44,7 @@ pub(super) fn exports(html: &mut Html, board: &Board) {
     });
 }
 
-fn export_row(html: &mut Html, board: &Board, export: &Export) {
+fn export_row(html: &mut Html, board: &DashboardView, export: &ExportView) {
     html.node("tr", &[], |html| {
         head(html, |html| html.name(&export.id));
         cell(html, "From", |html| html.text(&export.source));
@@ -62,8 +62,8 @@ fn export_row(html: &mut Html, board: &Board, export: &Export) {
             None => html.text("✓ running"),
             Some(trouble) => {
                 html.text(match trouble.then {
-                    Then::TriedAgain { .. } => "✕ failing, tried again: ",
-                    Then::NeedsPerson => "✕ failing, needs a person: ",
+                    NextStep::TriedAgain { .. } => "✕ failing, tried again: ",
+                    NextStep::NeedsPerson => "✕ failing, needs a person: ",
                 });
                 html.prose(&trouble.why);
             }
@@ -71,7 +71,7 @@ fn export_row(html: &mut Html, board: &Board, export: &Export) {
     });
 }
 
-pub(super) fn segments(html: &mut Html, board: &Board) {
+pub(super) fn segments(html: &mut Html, board: &DashboardView) {
     if board.segments.is_empty() {
         return;
     }
@@ -81,14 +81,14 @@ pub(super) fn segments(html: &mut Html, board: &Board) {
     });
 }
 
-fn segment_row(html: &mut Html, board: &Board, segment: &SegmentCheck) {
+fn segment_row(html: &mut Html, board: &DashboardView, segment: &SegmentCheckView) {
     html.node("tr", &[], |html| {
         head(html, |html| html.name(&segment.name));
         cell(html, "Verdict", |html| {
             html.text(match segment.verdict {
-                Verdict::InStep => "✓ in step",
-                Verdict::Drifted => "✕ drifted",
-                Verdict::Unknown => "? cannot be known",
+                SegmentVerdictView::InStep => "✓ in step",
+                SegmentVerdictView::Drifted => "✕ drifted",
+                SegmentVerdictView::Unknown => "? cannot be known",
             });
         });
         cell(html, "Why", |html| html.prose(&segment.why.join("; ")));
@@ -96,7 +96,7 @@ fn segment_row(html: &mut Html, board: &Board, segment: &SegmentCheck) {
     });
 }
 
-pub(super) fn history(html: &mut Html, board: &Board) {
+pub(super) fn history(html: &mut Html, board: &DashboardView) {
     if board.history.is_empty() {
         html.node("section", &[("aria-labelledby", "history")], |html| {
             html.leaf("h2", &[("id", "history")], "History");
@@ -110,7 +110,7 @@ pub(super) fn history(html: &mut Html, board: &Board) {
     });
 }
 
-fn history_row(html: &mut Html, board: &Board, past: &Past) {
+fn history_row(html: &mut Html, board: &DashboardView, past: &HistoryView) {
     let name = board.cohorts.iter().find(|cohort| cohort.id == past.cohort).map(|cohort| &*cohort.name);
     html.node("tr", &[("title", past.run.as_str())], |html| {
         head(html, |html| age(html, past.at, board.now));

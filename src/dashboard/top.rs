@@ -1,15 +1,15 @@
 //! The top of the page: who works by which config, what waits and on whom. And its foot.
 
-use super::board::{Board, IgnoredConfig, Role};
+use super::board::{DashboardView, IgnoredConfigView, RoleView};
 use super::cohorts;
 use super::html::Html;
-use super::matters::{Matter, Waits, headline};
+use super::matters::{Alert, AlertWait, headline};
 use super::words::{absolute, age, count, lasting, plural, time};
 
 /// How many things a list at the top names. When Braze is down, every cohort has the same to say.
 const LISTED_MAX: usize = 12;
 
-pub(super) fn header(html: &mut Html, board: &Board) {
+pub(super) fn header(html: &mut Html, board: &DashboardView) {
     html.node("header", &[("class", "bar")], |html| {
         html.leaf("p", &[("class", "brand")], "syncline");
         html.node("nav", &[("aria-label", "On this page")], |html| {
@@ -24,7 +24,7 @@ pub(super) fn header(html: &mut Html, board: &Board) {
     html.newline();
 }
 
-fn sections(board: &Board) -> Vec<(&'static str, &'static str)> {
+fn sections(board: &DashboardView) -> Vec<(&'static str, &'static str)> {
     let all = [
         (true, "cohorts", "Cohorts"),
         (!board.inboxes.is_empty(), "heap", "Heap"),
@@ -35,8 +35,8 @@ fn sections(board: &Board) -> Vec<(&'static str, &'static str)> {
     all.into_iter().filter(|(shown, ..)| *shown).map(|(_, anchor, name)| (anchor, name)).collect()
 }
 
-pub(super) fn summary(html: &mut Html, board: &Board, matters: &[Matter]) {
-    let persons = matters.iter().filter(|matter| matter.waits == Waits::OnPerson).count();
+pub(super) fn summary(html: &mut Html, board: &DashboardView, matters: &[Alert]) {
+    let persons = matters.iter().filter(|matter| matter.waits == AlertWait::OnPerson).count();
     let mood = match (persons, matters.len()) {
         (0, 0) => "summary good",
         (0, _) => "summary",
@@ -51,12 +51,12 @@ pub(super) fn summary(html: &mut Html, board: &Board, matters: &[Matter]) {
     if let Some(ignored) = &board.config.ignored {
         alarm(html, board, ignored);
     }
-    listed(html, "What needs a person", matters, Waits::OnPerson);
-    listed(html, "What goes on without you", matters, Waits::OnNobody);
+    listed(html, "What needs a person", matters, AlertWait::OnPerson);
+    listed(html, "What goes on without you", matters, AlertWait::OnNobody);
 }
 
 /// `12 cohorts with 34,512 members: 1 needs approval, 1 failing, 10 in step.`
-fn totals(board: &Board) -> String {
+fn totals(board: &DashboardView) -> String {
     if board.cohorts.is_empty() {
         return "The config has no cohorts. Add one, and it appears here.".to_owned();
     }
@@ -80,13 +80,13 @@ fn totals(board: &Board) -> String {
     }
 }
 
-fn role(html: &mut Html, board: &Board) {
+fn role(html: &mut Html, board: &DashboardView) {
     match &board.role {
-        Role::Leading { since } => {
+        RoleView::Leading { since } => {
             html.text("This process has done the work for ");
             lasting(html, *since, board.now);
         }
-        Role::StandingBy { since, holder } => {
+        RoleView::StandingBy { since, holder } => {
             html.text("This process has stood by for ");
             lasting(html, *since, board.now);
             html.text(" and takes over when the other one stops");
@@ -108,7 +108,7 @@ fn role(html: &mut Html, board: &Board) {
     html.text(").");
 }
 
-fn alarm(html: &mut Html, board: &Board, ignored: &IgnoredConfig) {
+fn alarm(html: &mut Html, board: &DashboardView, ignored: &IgnoredConfigView) {
     html.node("section", &[("class", "alarm"), ("id", "config"), ("aria-labelledby", "alarm")], |html| {
         html.leaf("h2", &[("id", "alarm")], "The new config is not in use");
         html.node("p", &[], |html| {
@@ -127,14 +127,14 @@ fn alarm(html: &mut Html, board: &Board, ignored: &IgnoredConfig) {
     html.newline();
 }
 
-fn listed(html: &mut Html, title: &'static str, matters: &[Matter], waits: Waits) {
-    let some: Vec<&Matter> = matters.iter().filter(|matter| matter.waits == waits).collect();
+fn listed(html: &mut Html, title: &'static str, matters: &[Alert], waits: AlertWait) {
+    let some: Vec<&Alert> = matters.iter().filter(|matter| matter.waits == waits).collect();
     if some.is_empty() {
         return;
     }
     let (class, id) = match waits {
-        Waits::OnPerson => ("matters bad", "needs-a-person"),
-        Waits::OnNobody => ("matters", "without-you"),
+        AlertWait::OnPerson => ("matters bad", "needs-a-person"),
+        AlertWait::OnNobody => ("matters", "without-you"),
     };
     html.node("section", &[("class", class), ("aria-labelledby", id)], |html| {
         html.leaf("h2", &[("id", id)], title);
@@ -156,7 +156,7 @@ fn listed(html: &mut Html, title: &'static str, matters: &[Matter], waits: Waits
     html.newline();
 }
 
-pub(super) fn footer(html: &mut Html, board: &Board) {
+pub(super) fn footer(html: &mut Html, board: &DashboardView) {
     html.node("footer", &[], |html| {
         html.node("p", &[], |html| {
             html.text("As of ");

@@ -7,15 +7,18 @@
 
 use std::time::Duration;
 
-use super::{DesiredError, From};
+use super::{DesiredError, SourceInputs};
 use crate::config::TableSource;
-use crate::connector::file::{FileError, Place, Reading, Sink};
+use crate::connector::file::{FileError, ReadSummary, RowLocation, RowSink};
 use crate::connector::heap_connect::{Dump, DumpError, DumpTable, Dumps, Manifest};
 use crate::model::{Field, Fields, NonIdentifier, Timestamp};
-use crate::state::{StateError, Table};
+use crate::state::{ReplayTable, StateError};
 
 /// What tells the table from what it was; none if its rows grow old.
-pub(super) fn fingerprint(source: &TableSource, from: From<'_>) -> Result<Option<String>, DesiredError> {
+pub(super) fn fingerprint(
+    source: &TableSource,
+    from: SourceInputs<'_>,
+) -> Result<Option<String>, DesiredError> {
     if source.within.is_some() {
         return Ok(None);
     }
@@ -29,19 +32,19 @@ fn print(dumps: &Dumps) -> String {
 /// Hands over every row of the table.
 pub(super) fn read(
     source: &TableSource,
-    from: From<'_>,
+    from: SourceInputs<'_>,
     columns: &[Box<str>],
-    sink: &mut impl Sink,
-) -> Result<(Reading, Option<String>), DesiredError> {
+    sink: &mut impl RowSink,
+) -> Result<(ReadSummary, Option<String>), DesiredError> {
     let dumps = Dumps::find(&source.place, from.files())?;
-    let replay = Replay::new(&dumps, &source.table)?;
-    let reading = replay.run(from, columns, Taken { within: source.within, is_text: false }, sink)?;
+    let replay = DumpReplay::new(&dumps, &source.table)?;
+    let reading = replay.run(from, columns, DumpsRead { within: source.within, is_text: false }, sink)?;
     Ok((reading, source.within.is_none().then(|| print(&dumps))))
 }
 
 /// Which rows are handed over, and how.
 #[derive(Clone, Copy)]
-pub(super) struct Taken {
+pub(super) struct DumpsRead {
     /// Those whose `time` is no older than this; none: all.
     pub(super) within: Option<Duration>,
     /// Whether each value is its text, whatever it is, or only what may name somebody.
@@ -49,13 +52,13 @@ pub(super) struct Taken {
 }
 
 /// A table, and the dumps that it takes to know how it stands.
-pub(super) struct Replay<'a> {
+pub(super) struct DumpReplay<'a> {
     dumps: &'a Dumps,
     table: &'a str,
     needed: Vec<(&'a Dump, Manifest)>,
 }
 
-impl<'a> Replay<'a> {
+impl<'a> DumpReplay<'a> {
     pub(super) fn new(dumps: &'a Dumps, table: &'a str) -> Result<Self, DesiredError> {
         Ok(Self { dumps, table, needed: needed(table, dumps)? })
     }
@@ -89,12 +92,12 @@ impl<'a> Replay<'a> {
     /// Hands over the rows that are left.
     pub(super) fn run(
         &self,
-        from: From<'_>,
+        from: SourceInputs<'_>,
         columns: &[Box<str>],
-        taken: Taken,
-        sink: &mut impl Sink,
-    ) -> Result<Reading, DesiredError> {
-        let mut rows = Rows::new(taken.within.is_some(), from, columns, sink)?;
+        taken: DumpsRead,
+        sink: &mut impl RowSink,
+    ) -> Result<ReadSummary, DesiredError> {
+        let mut rows = DumpTexts::new(taken.within.is_some(), from, columns, sink)?;
         let mut missing: Vec<&Box<str>> = columns.iter().collect();
         let mut required: Vec<Box<str>> = vec![key_of(self.table).into()];
         required.extend(taken.within.map(|_| "time".into()));
@@ -156,9 +159,9 @@ fn needed<'a>(name: &str, dumps: &'a Dumps) -> Result<Vec<(&'a Dump, Manifest)>,
 }
 
 /// Rows on their way through the replay, each as one text: where it stands, its time, and its columns.
-struct Rows<'a, S> {
+struct DumpTexts<'a, S> {
     sink: &'a mut S,
-    table: Table,
+    table: ReplayTable,
     files: Vec<String>,
     /// The first of the columns that are handed over, and how many there are.
     first: usize,
@@ -168,14 +171,14 @@ struct Rows<'a, S> {
     failed: Option<DesiredError>,
 }
 
-impl<'a, S: Sink> Rows<'a, S> {
+impl<'a, S: RowSink> DumpTexts<'a, S> {
     fn new(
         has_time: bool,
-        from: From<'_>,
+        from: SourceInputs<'_>,
         columns: &[Box<str>],
         sink: &'a mut S,
     ) -> Result<Self, DesiredError> {
-        let table = Table::of_rows(from.state.seed())?;
+        let table = ReplayTable::of_rows(from.state.seed())?;
         let first = 1 + usize::from(has_time);
         let (files, row, len) = (Vec::new(), String::new(), columns.len());
         Ok(Self { sink, table, files, first, len, row, unreadable: 0, failed: None })
@@ -194,13 +197,15 @@ impl<'a, S: Sink> Rows<'a, S> {
     }
 
     /// Hands over the rows that are left and no older than this.
-    fn hand_over(self, oldest: Option<Timestamp>) -> Result<Reading, DesiredError> {
+    fn hand_over(self, oldest: Option<Timestamp>) -> Result<ReadSummary, DesiredError> {
         let Self { sink, table, files, len, unreadable, .. } = self;
-        let mut reading = Reading { files: files.len() as u64, rows: unreadable, ..Reading::default() };
+        let mut reading =
+            ReadSummary { files: files.len() as u64, rows: unreadable, ..ReadSummary::default() };
         table.for_each(|row| {
             let kept =
                 Kept::parse(row, len).ok_or_else(|| std::io::Error::other("a row that is not whole"))?;
-            let place = Place { file: files.get(kept.file).map_or("", String::as_str), line: kept.line };
+            let place =
+                RowLocation { file: files.get(kept.file).map_or("", String::as_str), line: kept.line };
             match (oldest, kept.time) {
                 (Some(_), None) => {
                     reading.rows += 1;
@@ -218,8 +223,8 @@ impl<'a, S: Sink> Rows<'a, S> {
     }
 }
 
-impl<S: Sink> Sink for Rows<'_, S> {
-    fn row(&mut self, fields: &impl Fields, place: Place<'_>) -> Result<(), FileError> {
+impl<S: RowSink> RowSink for DumpTexts<'_, S> {
+    fn row(&mut self, fields: &impl Fields, place: RowLocation<'_>) -> Result<(), FileError> {
         match self.put(fields, place.line) {
             Ok(true) => Ok(()),
             Ok(false) => self.unreadable("no_key", "it has no key, or too much in it", place),
@@ -230,7 +235,12 @@ impl<S: Sink> Sink for Rows<'_, S> {
         }
     }
 
-    fn unreadable(&mut self, reason: &'static str, detail: &str, place: Place<'_>) -> Result<(), FileError> {
+    fn unreadable(
+        &mut self,
+        reason: &'static str,
+        detail: &str,
+        place: RowLocation<'_>,
+    ) -> Result<(), FileError> {
         self.unreadable += 1;
         self.sink.unreadable(reason, detail, place)
     }

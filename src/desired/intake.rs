@@ -5,10 +5,10 @@ use std::io;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
-use super::owners::{MovedRows, Movers, Settled};
+use super::owners::{RekeyMap, RekeyedRows, SettledRekeys};
 use super::spelled::is_written_otherwise;
-use super::{DesiredError, Rejects, SortedSet};
-use crate::connector::file::{FileError, Place, Sink};
+use super::{DesiredError, RowRejects, SortedSet};
+use crate::connector::file::{FileError, RowLocation, RowSink};
 use crate::contained::contained_as_here;
 use crate::matching::Matcher;
 use crate::model::{CohortId, Fields, Identifier, PACKED_LEN_MAX, Progress, Stage};
@@ -22,7 +22,7 @@ const BATCH_LEN: usize = 512 << 10;
 const WAITING_MAX: usize = 2;
 
 /// Takes rows. It stops the reading when a temporary file fails: [`Self::finish`] or the thread tells why.
-pub(super) struct Intake<'a> {
+pub(super) struct RowMatcher<'a> {
     cohort: &'a CohortId,
     matcher: &'a Matcher,
     /// The delivery reaches whoever is matched.
@@ -33,41 +33,41 @@ pub(super) struct Intake<'a> {
     batches: SyncSender<Vec<u8>>,
     /// Batches that were partitioned, emptied.
     spare: Receiver<Vec<u8>>,
-    rejects: Rejects,
+    rejects: RowRejects,
     /// Who finds out whose device or alias a member is.
-    movers: Option<Movers<'a>>,
+    movers: Option<RekeyMap<'a>>,
     /// The memory for the members. Taken with the first batch: waiting for rows takes none.
     permit: Option<Permit<'static>>,
     failed: Option<DesiredError>,
 }
 
 /// What an intake has found besides members.
-pub(super) struct Found {
+pub(super) struct MatchCounts {
     /// To be kept for as long as the members are in use.
     pub(super) permit: Option<Permit<'static>>,
-    pub(super) rejects: Rejects,
+    pub(super) rejects: RowRejects,
     /// Identifiers that were moved to their owners.
-    pub(super) moved: Option<MovedRows>,
+    pub(super) moved: Option<RekeyedRows>,
 }
 
 /// The members, each perhaps more than once.
-pub(super) struct Sets {
+pub(super) struct MemberSets {
     /// All of them.
     pub(super) all: SortedSet,
     /// Those with upper case, invisible characters or decomposed letters, by their identifiers without them.
     pub(super) upper: SortedSet,
 }
 
-impl<'a> Intake<'a> {
+impl<'a> RowMatcher<'a> {
     /// Starts the thread that fills `set`. It ends when the intake is finished, and gives the set back.
     pub(super) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         cohort: &'a CohortId,
         matcher: &'a Matcher,
         progress: &'a dyn Progress,
-        movers: Option<Movers<'a>>,
-        sets: Sets,
-    ) -> io::Result<(Self, ScopedJoinHandle<'scope, io::Result<Sets>>)> {
+        movers: Option<RekeyMap<'a>>,
+        sets: MemberSets,
+    ) -> io::Result<(Self, ScopedJoinHandle<'scope, io::Result<MemberSets>>)> {
         let (batches, incoming) = mpsc::sync_channel(WAITING_MAX);
         let (emptied, spare) = mpsc::channel();
         let partitioner = Builder::new()
@@ -82,7 +82,7 @@ impl<'a> Intake<'a> {
             batch: new_batch(),
             batches,
             spare,
-            rejects: Rejects::default(),
+            rejects: RowRejects::default(),
             movers,
             permit: None,
             failed: None,
@@ -124,11 +124,11 @@ impl<'a> Intake<'a> {
         let Some(mut movers) = self.movers.take() else { return Ok(()) };
         let settled = movers.settle(|one| {
             let kept = match one {
-                Settled::Owner(packed) => {
+                SettledRekeys::Owner(packed) => {
                     self.batch.extend_from_slice(packed);
                     Ok(())
                 }
-                Settled::AsItIs(packed, place) => {
+                SettledRekeys::AsItIs(packed, place) => {
                     let from = self.batch.len();
                     self.batch.extend_from_slice(packed);
                     self.reach(from, place)
@@ -146,7 +146,7 @@ impl<'a> Intake<'a> {
 
     /// Takes the last member of the batch, which begins at `from`, out of it if the delivery does not reach it.
     #[inline]
-    fn reach(&mut self, from: usize, place: Place<'_>) -> Result<(), FileError> {
+    fn reach(&mut self, from: usize, place: RowLocation<'_>) -> Result<(), FileError> {
         if self.reaches_all {
             return Ok(());
         }
@@ -164,19 +164,19 @@ impl<'a> Intake<'a> {
     ///
     /// # Errors
     /// When the rejects could not be kept, or the identity map not be read.
-    pub(super) fn finish(mut self) -> Result<Found, DesiredError> {
+    pub(super) fn finish(mut self) -> Result<MatchCounts, DesiredError> {
         if self.failed.is_none() {
             // The thread has left early only if it failed, and it says so itself.
             let _ = self.settle().and_then(|()| self.hand_over());
         }
-        let moved = self.movers.map(Movers::finish);
-        self.failed.map_or(Ok(Found { permit: self.permit, rejects: self.rejects, moved }), Err)
+        let moved = self.movers.map(RekeyMap::finish);
+        self.failed.map_or(Ok(MatchCounts { permit: self.permit, rejects: self.rejects, moved }), Err)
     }
 }
 
-impl Sink for Intake<'_> {
+impl RowSink for RowMatcher<'_> {
     #[inline]
-    fn row(&mut self, fields: &impl Fields, place: Place<'_>) -> Result<(), FileError> {
+    fn row(&mut self, fields: &impl Fields, place: RowLocation<'_>) -> Result<(), FileError> {
         self.count();
         let from = self.batch.len();
         if let Err(unmatched) = self.matcher.pack(fields, &mut self.batch) {
@@ -198,7 +198,12 @@ impl Sink for Intake<'_> {
         if self.batch.len() < BATCH_LEN { Ok(()) } else { self.hand_over() }
     }
 
-    fn unreadable(&mut self, reason: &'static str, detail: &str, place: Place<'_>) -> Result<(), FileError> {
+    fn unreadable(
+        &mut self,
+        reason: &'static str,
+        detail: &str,
+        place: RowLocation<'_>,
+    ) -> Result<(), FileError> {
         self.count();
         let kept = self.rejects.unreadable(reason, detail, place);
         self.kept(kept)
@@ -209,7 +214,11 @@ fn new_batch() -> Vec<u8> {
     Vec::with_capacity(BATCH_LEN + PACKED_LEN_MAX)
 }
 
-fn partition(mut sets: Sets, incoming: &Receiver<Vec<u8>>, emptied: &Sender<Vec<u8>>) -> io::Result<Sets> {
+fn partition(
+    mut sets: MemberSets,
+    incoming: &Receiver<Vec<u8>>,
+    emptied: &Sender<Vec<u8>>,
+) -> io::Result<MemberSets> {
     for mut batch in incoming {
         let mut rest = batch.as_slice();
         while !rest.is_empty() {

@@ -5,53 +5,53 @@
 //! A row that cannot be lent as it is means that there are no members at all: a query may ask for who is not in a
 //! table. Memory is bounded here; what the database does with the rows is its own matter.
 
-use super::dumps::{Replay, Taken};
-use super::{DesiredError, From, pushed};
+use super::dumps::{DumpReplay, DumpsRead};
+use super::{DesiredError, SourceInputs, pushed};
 use crate::config::DumpQuery;
-use crate::connector::file::{FileError, Place, Reading, Sink};
+use crate::connector::file::{FileError, ReadSummary, RowLocation, RowSink};
 use crate::connector::heap_connect::{DumpError, Dumps};
-use crate::connector::sql::{Filling, Lent};
+use crate::connector::sql::{TempTableWriter, TempTables};
 use crate::model::Fields;
 
 /// Lends the tables, and hands over every row of the query.
 pub(super) fn read(
     source: &DumpQuery,
-    from: From<'_>,
+    from: SourceInputs<'_>,
     columns: &[Box<str>],
-    sink: &mut impl Sink,
-) -> Result<Reading, DesiredError> {
+    sink: &mut impl RowSink,
+) -> Result<ReadSummary, DesiredError> {
     let database = pushed::database(&source.asked, from)?;
     let dumps = Dumps::find(&source.place, from.files())?;
-    let mut lent = Lent::open(database)?;
+    let mut lent = TempTables::open(database)?;
     for table in &source.tables {
-        let replay = Replay::new(&dumps, table)?;
+        let replay = DumpReplay::new(&dumps, table)?;
         let columns = replay.columns()?;
-        let mut lending = Lending { filling: lent.table(table, &columns)?, failed: None };
-        let ran = replay.run(from, &columns, Taken { within: None, is_text: true }, &mut lending);
-        let Lending { filling, failed } = lending;
+        let mut lending = DumpTempTables { filling: lent.table(table, &columns)?, failed: None };
+        let ran = replay.run(from, &columns, DumpsRead { within: None, is_text: true }, &mut lending);
+        let DumpTempTables { filling, failed } = lending;
         failed.map_or(Ok(()), Err)?;
         ran?;
         filling.finish()?;
     }
     let rows = lent.read(&source.asked, columns, sink)?;
-    Ok(Reading { rows, ..Reading::default() })
+    Ok(ReadSummary { rows, ..ReadSummary::default() })
 }
 
 /// Rows on their way into a table.
-struct Lending<'s, 'a> {
-    filling: Filling<'s, 'a>,
+struct DumpTempTables<'s, 'a> {
+    filling: TempTableWriter<'s, 'a>,
     failed: Option<DesiredError>,
 }
 
-impl Lending<'_, '_> {
+impl DumpTempTables<'_, '_> {
     fn fail(&mut self, error: impl Into<DesiredError>) -> Result<(), FileError> {
         self.failed = Some(error.into());
         Err(FileError::Stopped)
     }
 }
 
-impl Sink for Lending<'_, '_> {
-    fn row(&mut self, fields: &impl Fields, place: Place<'_>) -> Result<(), FileError> {
+impl RowSink for DumpTempTables<'_, '_> {
+    fn row(&mut self, fields: &impl Fields, place: RowLocation<'_>) -> Result<(), FileError> {
         match self.filling.put(fields) {
             Ok(true) => Ok(()),
             Ok(false) => self.unreadable("not_text", "it has bytes that are no text", place),
@@ -59,7 +59,7 @@ impl Sink for Lending<'_, '_> {
         }
     }
 
-    fn unreadable(&mut self, _: &'static str, detail: &str, place: Place<'_>) -> Result<(), FileError> {
+    fn unreadable(&mut self, _: &'static str, detail: &str, place: RowLocation<'_>) -> Result<(), FileError> {
         self.fail(DumpError::Row { file: place.file.to_owned(), line: place.line, what: detail.to_owned() })
     }
 }

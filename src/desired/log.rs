@@ -16,14 +16,14 @@ const SLAB_CHUNKS: usize = SLAB_LEN / CHUNK_LEN;
 
 /// One chunk of a log.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Chunk {
+pub(super) struct SpillChunk {
     number: usize,
     len: usize,
 }
 
 /// The log. The chunks of its slabs are in memory, all others in the file.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(super) struct SpillFile {
     slabs: Vec<MmapMut>,
     slabs_max: usize,
     /// Bytes of the process's budget that it holds, beyond the permit of its cohort.
@@ -33,7 +33,7 @@ pub(super) struct Log {
     chunks: usize,
 }
 
-impl Log {
+impl SpillFile {
     pub(super) fn new(memory_max: usize) -> Self {
         Self {
             slabs: Vec::new(),
@@ -45,21 +45,21 @@ impl Log {
     }
 
     /// The first chunks, empty and in memory whatever the bound.
-    pub(super) fn open(&mut self, count: usize) -> io::Result<Vec<Chunk>> {
+    pub(super) fn open(&mut self, count: usize) -> io::Result<Vec<SpillChunk>> {
         while self.slabs.len() * SLAB_CHUNKS < count {
             self.slabs.push(MmapMut::map_anon(SLAB_LEN)?);
         }
         Ok((0..count).map(|_| self.next()).collect())
     }
 
-    fn next(&mut self) -> Chunk {
+    fn next(&mut self) -> SpillChunk {
         self.chunks += 1;
-        Chunk { number: self.chunks - 1, len: 0 }
+        SpillChunk { number: self.chunks - 1, len: 0 }
     }
 
     /// Appends to a chunk that is in memory. `false`: it would become too long.
     #[inline]
-    pub(super) fn extend(&mut self, chunk: &mut Chunk, bytes: &[u8]) -> bool {
+    pub(super) fn extend(&mut self, chunk: &mut SpillChunk, bytes: &[u8]) -> bool {
         let (slab, start) = place(chunk.number);
         let end = chunk.len + bytes.len();
         if end > CHUNK_LEN {
@@ -71,7 +71,7 @@ impl Log {
     }
 
     /// Puts a full chunk away, into the file if memory is full. The chunk becomes an empty one.
-    pub(super) fn turn(&mut self, chunk: &mut Chunk) -> io::Result<Chunk> {
+    pub(super) fn turn(&mut self, chunk: &mut SpillChunk) -> io::Result<SpillChunk> {
         let mut next = self.next();
         let (slab, _) = place(next.number);
         if slab == self.slabs.len() && slab < self.slabs_max && self.growth.try_more(SLAB_LEN) {
@@ -94,13 +94,13 @@ impl Log {
 
     /// A chunk that is in memory.
     #[inline]
-    pub(super) fn kept(&self, chunk: Chunk) -> Option<&[u8]> {
+    pub(super) fn kept(&self, chunk: SpillChunk) -> Option<&[u8]> {
         let (slab, start) = place(chunk.number);
         self.slabs.get(slab).map(|slab| &slab[start..start + chunk.len])
     }
 
     /// Reads a chunk that is in the file.
-    pub(super) fn load(&self, chunk: Chunk, bytes: &mut Vec<u8>) -> io::Result<()> {
+    pub(super) fn load(&self, chunk: SpillChunk, bytes: &mut Vec<u8>) -> io::Result<()> {
         let mut file = self.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
         file.seek(SeekFrom::Start(offset(chunk.number)))?;
         bytes.resize(chunk.len, 0);
@@ -161,9 +161,9 @@ mod tests {
     use super::*;
 
     fn check(memory_max: usize, spills: usize) {
-        let mut log = Log::new(memory_max);
+        let mut log = SpillFile::new(memory_max);
         let mut open = log.open(2).unwrap();
-        let mut written: Vec<(Chunk, Vec<u8>)> = Vec::new();
+        let mut written: Vec<(SpillChunk, Vec<u8>)> = Vec::new();
         for round in 0..u8::MAX {
             let bytes = vec![round; CHUNK_LEN - usize::from(round)];
             let chunk = &mut open[usize::from(round % 2)];

@@ -24,43 +24,43 @@ mod spelled;
 mod told;
 mod walk;
 
-pub use overlay::Overlay;
+pub use overlay::MembersOverlay;
 pub use properties::{PROPERTIES_LEN_MAX, UserProperties, VALUE_LEN_MAX, properties};
-pub use pushed::{Pushed, Unpushed, database, pushdown_of, pushed, table_of};
-pub use rejects::Rejects;
+pub use pushed::{PushdownFallback, PushdownResult, database, pushdown_of, pushed, table_of};
+pub use rejects::RowRejects;
 pub use sort::SortedSet;
-pub use spelled::{PackedList, Spelled};
-pub use walk::Members;
+pub use spelled::{CaseVariants, PackedList};
+pub use walk::SortedMembers;
 
 use std::thread;
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::config::{Cohort, Config, Source, SourceAccess};
+use crate::config::{CohortConfig, Config, SourceAccess, SourceConfig};
 use crate::connector::file::{self, FileError};
 use crate::connector::heap_connect::DumpError;
 use crate::connector::sql::{self, SqlError};
 use crate::matching::Matcher;
-use crate::model::{Kind, Progress, Timestamp};
+use crate::model::{IdentifierKind, Progress, Timestamp};
 use crate::state::{Permit, StateError, StateReader};
-use intake::{Found, Intake, Sets};
-use owners::{MoveError, MovedRows, Movers};
+use intake::{MatchCounts, MemberSets, RowMatcher};
+use owners::{RekeyError, RekeyMap, RekeyedRows};
 
 /// Who should be in a cohort, and what was found on the way there.
 #[derive(Debug)]
-pub struct Desired {
+pub struct DesiredMembers {
     /// The members, not yet sorted.
     pub set: SortedSet,
     /// The memory that they may take, to be kept for as long as they are in use.
     pub permit: Option<Permit<'static>>,
     /// Counts those of them who differ from others by upper and lower case only.
-    pub spelled: Spelled,
+    pub spelled: CaseVariants,
     /// Files and rows.
-    pub reading: file::Reading,
+    pub reading: file::ReadSummary,
     /// What tells this source from what it will be.
-    pub fingerprint: Option<Fingerprint>,
+    pub fingerprint: Option<SourceFingerprint>,
     /// Rows that name nobody.
-    pub rejects: Rejects,
+    pub rejects: RowRejects,
     /// Devices and aliases whose owners are the members now; none if no owners are known at all.
     pub moved: Option<SortedSet>,
     /// Rows in which they stood.
@@ -99,14 +99,14 @@ pub enum DesiredError {
 
 /// What tells a source from what it was, without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fingerprint {
+pub enum SourceFingerprint {
     /// By its files.
-    Files(file::Fingerprint),
+    Files(file::FileFingerprint),
     /// By what Heap has told.
     Told(String),
 }
 
-impl Fingerprint {
+impl SourceFingerprint {
     /// The fingerprint as a version keeps it; none while files are too fresh to be told by it. `rules` is
     /// whatever else decides what the rows mean.
     #[must_use]
@@ -123,7 +123,7 @@ impl Fingerprint {
 
 /// What sources are read from.
 #[derive(Clone, Copy)]
-pub struct From<'a> {
+pub struct SourceInputs<'a> {
     /// The config.
     pub config: &'a Config,
     /// The state, for what Heaps have told.
@@ -134,9 +134,13 @@ pub struct From<'a> {
     pub now: Timestamp,
 }
 
-impl<'a> From<'a> {
-    fn files(self) -> file::From<'a> {
-        file::From { folder: &self.config.folder, roots: &self.config.roots, stores: &self.secrets.stores }
+impl<'a> SourceInputs<'a> {
+    fn files(self) -> file::FileAccess<'a> {
+        file::FileAccess {
+            folder: &self.config.folder,
+            roots: &self.config.roots,
+            stores: &self.secrets.stores,
+        }
     }
 }
 
@@ -144,29 +148,34 @@ impl<'a> From<'a> {
 ///
 /// # Errors
 /// As for reading it.
-pub fn fingerprint(cohort: &Cohort, from: From<'_>) -> Result<Option<Fingerprint>, DesiredError> {
+pub fn fingerprint(
+    cohort: &CohortConfig,
+    from: SourceInputs<'_>,
+) -> Result<Option<SourceFingerprint>, DesiredError> {
     Ok(match &cohort.source {
-        Source::File(source) => Some(Fingerprint::Files(file::fingerprint(source, from.files())?)),
-        Source::HeapSegment(source) => {
-            Some(Fingerprint::Told(told::segment(source, from.state)?.fingerprint()))
+        SourceConfig::File(source) => {
+            Some(SourceFingerprint::Files(file::fingerprint(source, from.files())?))
         }
-        Source::HeapConnect(source) => dumps::fingerprint(source, from)?.map(Fingerprint::Told),
+        SourceConfig::HeapSegment(source) => {
+            Some(SourceFingerprint::Told(told::segment(source, from.state)?.fingerprint()))
+        }
+        SourceConfig::HeapConnect(source) => dumps::fingerprint(source, from)?.map(SourceFingerprint::Told),
         // What a query would give, only asking it tells.
-        Source::Sql(_) | Source::DumpQuery(_) => None,
+        SourceConfig::Sql(_) | SourceConfig::DumpQuery(_) => None,
     })
 }
 
 /// Whether a cohort's members may be known by a device or an alias, whose owner may become known.
 #[must_use]
-pub fn may_move(cohort: &Cohort) -> bool {
-    cohort.rules.iter().any(|rule| rule.kind != Kind::ExternalId)
+pub fn may_move(cohort: &CohortConfig) -> bool {
+    cohort.rules.iter().any(|rule| rule.kind != IdentifierKind::ExternalId)
 }
 
-impl std::convert::From<MoveError> for DesiredError {
-    fn from(error: MoveError) -> Self {
+impl std::convert::From<RekeyError> for DesiredError {
+    fn from(error: RekeyError) -> Self {
         match error {
-            MoveError::Scratch(error) => Self::Scratch(error),
-            MoveError::State(error) => Self::State(error),
+            RekeyError::Scratch(error) => Self::Scratch(error),
+            RekeyError::State(error) => Self::State(error),
         }
     }
 }
@@ -175,55 +184,70 @@ impl std::convert::From<MoveError> for DesiredError {
 ///
 /// # Errors
 /// [`DesiredError`] when it cannot be read in full.
-pub fn read(cohort: &Cohort, from: From<'_>, progress: &dyn Progress) -> Result<Desired, DesiredError> {
+pub fn read(
+    cohort: &CohortConfig,
+    from: SourceInputs<'_>,
+    progress: &dyn Progress,
+) -> Result<DesiredMembers, DesiredError> {
     let matcher = Matcher::new(&cohort.rules, cohort.source.null_values(), &cohort.delivery);
     let (seed, memory_max) = (from.state.seed(), from.config.memory_max);
     let owners = if may_move(cohort) { from.state.owners()? } else { None };
-    let movers = owners.as_ref().map(|owners| Movers::new(owners, seed, memory_max));
-    let all = SortedSet::new(seed, movers.as_ref().map_or(memory_max, |_| Movers::rest_of(memory_max)));
-    let sets = Sets { all, upper: SortedSet::by_lower_case(seed, spelled::MEMORY) };
+    let movers = owners.as_ref().map(|owners| RekeyMap::new(owners, seed, memory_max));
+    let all = SortedSet::new(seed, movers.as_ref().map_or(memory_max, |_| RekeyMap::rest_of(memory_max)));
+    let sets = MemberSets { all, upper: SortedSet::by_lower_case(seed, spelled::MEMORY) };
     thread::scope(|scope| {
-        let (mut intake, partitioner) = Intake::start(scope, &cohort.id, &matcher, progress, movers, sets)?;
+        let (mut intake, partitioner) =
+            RowMatcher::start(scope, &cohort.id, &matcher, progress, movers, sets)?;
         let reading = rows(cohort, from, matcher.columns(), &mut intake);
         let found = intake.finish();
         // Whatever stopped the partitioner or the rejects stopped the reading, and not the other way round.
-        let Sets { all: set, upper } =
+        let MemberSets { all: set, upper } =
             partitioner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let Found { permit, rejects, moved } = found?;
+        let MatchCounts { permit, rejects, moved } = found?;
         let (reading, fingerprint) = reading?;
         let (moved_rows, ambiguous_rows) =
             moved.as_ref().map_or((0, 0), |moved| (moved.rows, moved.ambiguous));
-        let moved = moved.map(|MovedRows { set, .. }| set);
-        let spelled = Spelled::new(upper);
-        Ok(Desired { set, permit, spelled, reading, fingerprint, rejects, moved, moved_rows, ambiguous_rows })
+        let moved = moved.map(|RekeyedRows { set, .. }| set);
+        let spelled = CaseVariants::new(upper);
+        Ok(DesiredMembers {
+            set,
+            permit,
+            spelled,
+            reading,
+            fingerprint,
+            rejects,
+            moved,
+            moved_rows,
+            ambiguous_rows,
+        })
     })
 }
 
 fn rows(
-    cohort: &Cohort,
-    from: From<'_>,
+    cohort: &CohortConfig,
+    from: SourceInputs<'_>,
     columns: &[Box<str>],
-    sink: &mut impl file::Sink,
-) -> Result<(file::Reading, Option<Fingerprint>), DesiredError> {
+    sink: &mut impl file::RowSink,
+) -> Result<(file::ReadSummary, Option<SourceFingerprint>), DesiredError> {
     match &cohort.source {
-        Source::File(source) => {
+        SourceConfig::File(source) => {
             let reading = file::read(source, from.files(), columns, sink)?;
-            let fingerprint = reading.fingerprint.map(Fingerprint::Files);
+            let fingerprint = reading.fingerprint.map(SourceFingerprint::Files);
             Ok((reading, fingerprint))
         }
-        Source::HeapSegment(source) => {
+        SourceConfig::HeapSegment(source) => {
             let segment = told::segment(source, from.state)?;
             let reading = told::read(source, &segment, from.state, sink)?;
-            Ok((reading, Some(Fingerprint::Told(segment.fingerprint()))))
+            Ok((reading, Some(SourceFingerprint::Told(segment.fingerprint()))))
         }
-        Source::HeapConnect(source) => {
+        SourceConfig::HeapConnect(source) => {
             let (reading, fingerprint) = dumps::read(source, from, columns, sink)?;
-            Ok((reading, fingerprint.map(Fingerprint::Told)))
+            Ok((reading, fingerprint.map(SourceFingerprint::Told)))
         }
-        Source::DumpQuery(source) => Ok((lent::read(source, from, columns, sink)?, None)),
-        Source::Sql(source) => {
+        SourceConfig::DumpQuery(source) => Ok((lent::read(source, from, columns, sink)?, None)),
+        SourceConfig::Sql(source) => {
             let rows = sql::read(source, database(source, from)?, columns, sink)?;
-            Ok((file::Reading { rows, ..file::Reading::default() }, None))
+            Ok((file::ReadSummary { rows, ..file::ReadSummary::default() }, None))
         }
     }
 }

@@ -1,21 +1,21 @@
 //! The record's settled members, without some and with others: who should be there, of whom only the difference was
 //! read. It does not know where the difference comes from.
 
-use super::walk::Members;
+use super::walk::SortedMembers;
 use super::{DesiredError, SortedSet};
-use crate::model::{Key, Standing};
-use crate::state::RecordCursor;
+use crate::model::{MemberKey, Standing};
+use crate::state::MembershipCursor;
 
 /// A walk over (the record's settled members − `drops`) ∪ `adds`, in strictly ascending order of their keys.
 #[derive(Debug)]
-pub struct Overlay {
-    record: RecordCursor,
+pub struct MembersOverlay {
+    record: MembershipCursor,
     /// The record's next member, if the walk has looked for it and not come to it yet.
-    kept: Ahead,
-    adds: Members,
-    added: Ahead,
-    drops: Members,
-    dropped: Option<Key>,
+    kept: PendingMember,
+    adds: SortedMembers,
+    added: PendingMember,
+    drops: SortedMembers,
+    dropped: Option<MemberKey>,
     has_begun: bool,
     at_record: bool,
     /// Members so far.
@@ -23,18 +23,18 @@ pub struct Overlay {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ahead {
+enum PendingMember {
     Unknown,
-    Is(Key),
+    Is(MemberKey),
     Nobody,
 }
 
-impl Overlay {
+impl MembersOverlay {
     /// Begins the walk. `record` has not been walked yet.
     #[must_use]
-    pub fn new(record: RecordCursor, adds: SortedSet, drops: SortedSet) -> Self {
+    pub fn new(record: MembershipCursor, adds: SortedSet, drops: SortedSet) -> Self {
         let (adds, drops) = (adds.into_members(), drops.into_members());
-        let (kept, added, dropped) = (Ahead::Unknown, Ahead::Unknown, None);
+        let (kept, added, dropped) = (PendingMember::Unknown, PendingMember::Unknown, None);
         Self { record, kept, adds, added, drops, dropped, has_begun: false, at_record: false, walked: 0 }
     }
 
@@ -43,39 +43,39 @@ impl Overlay {
     /// # Errors
     /// When the record or a temporary file cannot be read.
     #[inline]
-    pub fn advance(&mut self) -> Result<Option<Key>, DesiredError> {
-        if self.added == Ahead::Unknown {
-            self.added = self.adds.advance()?.map_or(Ahead::Nobody, Ahead::Is);
+    pub fn advance(&mut self) -> Result<Option<MemberKey>, DesiredError> {
+        if self.added == PendingMember::Unknown {
+            self.added = self.adds.advance()?.map_or(PendingMember::Nobody, PendingMember::Is);
         }
-        if self.kept == Ahead::Unknown {
-            self.kept = self.next_kept()?.map_or(Ahead::Nobody, Ahead::Is);
+        if self.kept == PendingMember::Unknown {
+            self.kept = self.next_kept()?.map_or(PendingMember::Nobody, PendingMember::Is);
         }
         let next = match (self.kept, self.added) {
-            (Ahead::Is(kept), Ahead::Is(added)) if added <= kept => {
+            (PendingMember::Is(kept), PendingMember::Is(added)) if added <= kept => {
                 // Of one who is in both, either identifier will do: they are the same.
                 if added == kept {
-                    self.kept = Ahead::Unknown;
+                    self.kept = PendingMember::Unknown;
                 }
                 self.take_added(added)
             }
-            (Ahead::Is(kept), _) => {
-                (self.kept, self.at_record) = (Ahead::Unknown, true);
+            (PendingMember::Is(kept), _) => {
+                (self.kept, self.at_record) = (PendingMember::Unknown, true);
                 kept
             }
-            (_, Ahead::Is(added)) => self.take_added(added),
+            (_, PendingMember::Is(added)) => self.take_added(added),
             _ => return Ok(None),
         };
         self.walked += 1;
         Ok(Some(next))
     }
 
-    fn take_added(&mut self, added: Key) -> Key {
-        (self.added, self.at_record) = (Ahead::Unknown, false);
+    fn take_added(&mut self, added: MemberKey) -> MemberKey {
+        (self.added, self.at_record) = (PendingMember::Unknown, false);
         added
     }
 
     /// The record's next settled member who stays.
-    fn next_kept(&mut self) -> Result<Option<Key>, DesiredError> {
+    fn next_kept(&mut self) -> Result<Option<MemberKey>, DesiredError> {
         if !std::mem::replace(&mut self.has_begun, true) {
             self.dropped = self.drops.advance()?;
         }
@@ -91,13 +91,13 @@ impl Overlay {
     }
 
     /// Moves on over the members that follow as long as they are these keys, one by one; how many they were.
-    pub fn pass(&mut self, keys: &[Key]) -> usize {
+    pub fn pass(&mut self, keys: &[MemberKey]) -> usize {
         // Only the record's own are in hand, and only up to the next one who comes or goes.
-        if !self.at_record || self.kept != Ahead::Unknown {
+        if !self.at_record || self.kept != PendingMember::Unknown {
             return 0;
         }
-        let added = if let Ahead::Is(added) = self.added { Some(added) } else { None };
-        let is_before = |key: &Key| [added, self.dropped].iter().flatten().all(|limit| key < limit);
+        let added = if let PendingMember::Is(added) = self.added { Some(added) } else { None };
+        let is_before = |key: &MemberKey| [added, self.dropped].iter().flatten().all(|limit| key < limit);
         let ours = self.record.ahead().iter();
         let count = ours.zip(keys).take_while(|(ours, key)| ours == key && is_before(ours)).count();
         self.record.skip(count);
@@ -125,14 +125,17 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::model::{Clock, CohortId, Delivery, Identifier, KeySeed, Kind, Op, PassId, RowSet, Timestamp};
-    use crate::state::{Holder, Location, RunRef, StateReader, StateWriter, Version, Workspace};
+    use crate::model::{
+        ChangeOp, Clock, CohortId, DeliveryMethod, Identifier, IdentifierKind, KeySeed, RowSet, RunId,
+        Timestamp,
+    };
+    use crate::state::{Holder, Location, Membership, PartRef, RecordedWorkspace, StateReader, StateWriter};
 
     const SEED: KeySeed = KeySeed(7);
 
     fn packed(n: u32) -> Vec<u8> {
         let mut packed = Vec::new();
-        Identifier::pack(Kind::ExternalId, "", format!("u{n}").as_bytes(), &mut packed);
+        Identifier::pack(IdentifierKind::ExternalId, "", format!("u{n}").as_bytes(), &mut packed);
         packed
     }
 
@@ -143,12 +146,13 @@ mod tests {
     }
 
     /// A record of two parts, some of whose members are refused or in doubt.
-    fn record(state: &StateWriter, cohort: &CohortId, people: u32) -> (Version, BTreeSet<u32>) {
+    fn record(state: &StateWriter, cohort: &CohortId, people: u32) -> (Membership, BTreeSet<u32>) {
         let mut settled = BTreeSet::new();
         let part = |from: u32, to: u32| {
-            let mut rows: Vec<(Key, u32)> = (from..to).map(|n| (Key::of(SEED, &packed(n)), n)).collect();
+            let mut rows: Vec<(MemberKey, u32)> =
+                (from..to).map(|n| (MemberKey::of(SEED, &packed(n)), n)).collect();
             rows.sort_unstable();
-            let mut writer = state.part(cohort, Op::Add).unwrap();
+            let mut writer = state.part(cohort, ChangeOp::Add).unwrap();
             rows.iter().for_each(|(_, n)| writer.push(&packed(*n)).unwrap());
             let part = writer.finish().unwrap();
             let parts = [0..part.rows / 2, part.rows / 2 + 2..part.rows];
@@ -156,29 +160,33 @@ mod tests {
             let refused = RowSet::from_ranges(std::iter::once(part.rows / 2..part.rows / 2 + 1));
             let is_settled = |at: u64| parts.iter().any(|part| part.contains(&at));
             let who = rows.into_iter().zip(0..).filter(|(_, at)| is_settled(*at)).map(|((_, n), _)| n);
-            (RunRef { acknowledged, refused, ..part }, who.collect::<Vec<u32>>())
+            (PartRef { acknowledged, refused, ..part }, who.collect::<Vec<u32>>())
         };
         let parts = [(0, people), (people, people + people / 3)].map(|(from, to)| {
             let (part, who) = part(from, to);
             settled.extend(who);
             part
         });
-        let pass = PassId::new(Timestamp::UNIX_EPOCH, 1);
+        let pass = RunId::new(Timestamp::UNIX_EPOCH, 1);
         let (connection, endpoint, partner) = (String::new(), String::new(), String::new());
-        let workspace = Workspace { connection, endpoint, partner, delivery: Delivery::CohortImport };
+        let workspace =
+            RecordedWorkspace { connection, endpoint, partner, delivery: DeliveryMethod::CohortImport };
         (
-            Version { parts: parts.to_vec(), ..Version::first(&pass, Timestamp::UNIX_EPOCH, workspace) },
+            Membership {
+                parts: parts.to_vec(),
+                ..Membership::first(&pass, Timestamp::UNIX_EPOCH, workspace)
+            },
             settled,
         )
     }
 
-    fn walk(overlay: &mut Overlay, beside: &mut RecordCursor) -> (BTreeSet<String>, usize) {
+    fn walk(overlay: &mut MembersOverlay, beside: &mut MembershipCursor) -> (BTreeSet<String>, usize) {
         let (mut found, mut passed, mut last) = (BTreeSet::new(), 0, None);
         let mut at = beside.advance().unwrap();
         while let Some(key) = overlay.advance().unwrap() {
             assert!(last < Some(key), "strictly ascending");
             let who = overlay.packed().unwrap();
-            assert_eq!(Key::of(SEED, who), key);
+            assert_eq!(MemberKey::of(SEED, who), key);
             found.insert(Identifier::unpack(who).unwrap().0.value.to_owned());
             while at.is_some_and(|(other, _)| other < key) {
                 at = beside.advance().unwrap();
@@ -203,7 +211,7 @@ mod tests {
     fn check(
         reader: &StateReader,
         cohort: &CohortId,
-        record: &(Version, BTreeSet<u32>),
+        record: &(Membership, BTreeSet<u32>),
         adds: &[u32],
         drops: &[u32],
     ) -> usize {
@@ -211,7 +219,7 @@ mod tests {
         let (adds, drops): (BTreeSet<u32>, BTreeSet<u32>) =
             (adds.iter().copied().collect(), drops.iter().copied().collect());
         let cursor = || reader.members(cohort, Some(version)).unwrap();
-        let mut overlay = Overlay::new(cursor(), set(&adds), set(&drops));
+        let mut overlay = MembersOverlay::new(cursor(), set(&adds), set(&drops));
         let (found, passed) = walk(&mut overlay, &mut cursor());
         let kept: BTreeSet<u32> = settled.difference(&drops).copied().collect();
         assert_eq!(found, kept.union(&adds).map(|n| format!("u{n}")).collect());

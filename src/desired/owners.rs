@@ -6,9 +6,9 @@
 use std::io;
 
 use super::SortedSet;
-use crate::connector::file::Place;
-use crate::model::{Identifier, IdentifierError, KeySeed, Kind};
-use crate::state::{Asked, Growth, Owners, StateError};
+use crate::connector::file::RowLocation;
+use crate::model::{Identifier, IdentifierError, IdentifierKind, KeySeed};
+use crate::state::{Growth, IdentityOwners, OwnerQuery, StateError};
 
 /// One part in so many of the memory is for members that are put aside, and one for those that were moved.
 const MEMORY_SHARE: usize = 8;
@@ -16,11 +16,11 @@ const MEMORY_SHARE: usize = 8;
 const ASIDE_FREE: usize = 1 << 20;
 const ASIDE_STEP: usize = 4 << 20;
 /// What a question takes besides the member.
-const QUESTION_LEN: usize = size_of::<Question>();
+const QUESTION_LEN: usize = size_of::<OwnerQuestion>();
 
 /// Why members cannot be moved.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum MoveError {
+pub(super) enum RekeyError {
     /// A temporary file failed.
     #[error(transparent)]
     Scratch(#[from] io::Error),
@@ -29,7 +29,7 @@ pub(super) enum MoveError {
     State(#[from] StateError),
 }
 
-impl From<IdentifierError> for MoveError {
+impl From<IdentifierError> for RekeyError {
     fn from(error: IdentifierError) -> Self {
         Self::Scratch(io::Error::other(error))
     }
@@ -37,24 +37,24 @@ impl From<IdentifierError> for MoveError {
 
 /// Whose a member is that was put aside, and where it stood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Question {
-    asked: Asked,
+struct OwnerQuestion {
+    asked: OwnerQuery,
     at: usize,
     line: u64,
     file: u32,
 }
 
 /// What becomes of a member that was put aside.
-pub(super) enum Settled<'a> {
+pub(super) enum SettledRekeys<'a> {
     /// Its owner's id, packed.
     Owner(&'a [u8]),
     /// Nobody is known to own it: itself, packed, and where it stood.
-    AsItIs(&'a [u8], Place<'a>),
+    AsItIs(&'a [u8], RowLocation<'a>),
 }
 
 /// What was found of members that were put aside.
 #[derive(Debug)]
-pub(super) struct MovedRows {
+pub(super) struct RekeyedRows {
     /// The identifiers that owners were found for.
     pub(super) set: SortedSet,
     /// The rows that they stood in.
@@ -64,11 +64,11 @@ pub(super) struct MovedRows {
 }
 
 /// Moves members to their owners.
-pub(super) struct Movers<'a> {
-    owners: &'a Owners,
+pub(super) struct RekeyMap<'a> {
+    owners: &'a IdentityOwners,
     /// Members that the map may know, packed.
     aside: Vec<u8>,
-    asked: Vec<Question>,
+    asked: Vec<OwnerQuestion>,
     /// The files that members stood in.
     files: Vec<Box<str>>,
     aside_max: usize,
@@ -81,8 +81,8 @@ pub(super) struct Movers<'a> {
     packed: Vec<u8>,
 }
 
-impl<'a> Movers<'a> {
-    pub(super) fn new(owners: &'a Owners, seed: KeySeed, memory_max: usize) -> Self {
+impl<'a> RekeyMap<'a> {
+    pub(super) fn new(owners: &'a IdentityOwners, seed: KeySeed, memory_max: usize) -> Self {
         let aside_max = memory_max / MEMORY_SHARE;
         let moved = SortedSet::new(seed, memory_max / MEMORY_SHARE);
         let (aside, asked, files, packed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -113,9 +113,9 @@ impl<'a> Movers<'a> {
         &mut self,
         batch: &mut Vec<u8>,
         from: usize,
-        place: Place<'_>,
-    ) -> Result<(), MoveError> {
-        if batch.get(from).copied().and_then(Kind::from_byte) == Some(Kind::ExternalId) {
+        place: RowLocation<'_>,
+    ) -> Result<(), RekeyError> {
+        if batch.get(from).copied().and_then(IdentifierKind::from_byte) == Some(IdentifierKind::ExternalId) {
             return Ok(());
         }
         let (identifier, _) = Identifier::unpack(&batch[from..])?;
@@ -124,7 +124,7 @@ impl<'a> Movers<'a> {
                 self.files.push(place.file.into());
             }
             let file = u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX);
-            self.asked.push(Question { asked, at: self.aside.len(), line: place.line, file });
+            self.asked.push(OwnerQuestion { asked, at: self.aside.len(), line: place.line, file });
             self.aside.extend_from_slice(&batch[from..]);
             batch.truncate(from);
         }
@@ -142,11 +142,14 @@ impl<'a> Movers<'a> {
     }
 
     /// Asks for those who were put aside, and gives back each. Whether `each` took all of them.
-    pub(super) fn settle(&mut self, mut each: impl FnMut(Settled<'_>) -> bool) -> Result<bool, MoveError> {
+    pub(super) fn settle(
+        &mut self,
+        mut each: impl FnMut(SettledRekeys<'_>) -> bool,
+    ) -> Result<bool, RekeyError> {
         let mut asked = std::mem::take(&mut self.asked);
         asked.sort_unstable();
         let mut answers = self.owners.answers();
-        for Question { asked, at, line, file } in asked.drain(..) {
+        for OwnerQuestion { asked, at, line, file } in asked.drain(..) {
             let (identifier, len) = Identifier::unpack(&self.aside[at..])?;
             let packed = &self.aside[at..at + len];
             let is_taken = match answers.owner(asked, &identifier)? {
@@ -156,11 +159,11 @@ impl<'a> Movers<'a> {
                     self.moved.push(packed)?;
                     self.rows += 1;
                     self.ambiguous += u64::from(is_contested);
-                    each(Settled::Owner(&self.packed))
+                    each(SettledRekeys::Owner(&self.packed))
                 }
                 None => {
                     let file = self.files.get(file as usize).map_or("", |file| file);
-                    each(Settled::AsItIs(packed, Place { file, line }))
+                    each(SettledRekeys::AsItIs(packed, RowLocation { file, line }))
                 }
             };
             if !is_taken {
@@ -173,8 +176,8 @@ impl<'a> Movers<'a> {
         Ok(true)
     }
 
-    pub(super) fn finish(self) -> MovedRows {
-        MovedRows { set: self.moved, rows: self.rows, ambiguous: self.ambiguous }
+    pub(super) fn finish(self) -> RekeyedRows {
+        RekeyedRows { set: self.moved, rows: self.rows, ambiguous: self.ambiguous }
     }
 }
 
@@ -184,18 +187,18 @@ mod tests {
 
     use super::*;
     use crate::model::{Clock, Timestamp};
-    use crate::state::{Handle, Holder, IdentityMap, Location, StateWriter};
+    use crate::state::{Holder, IdentityKey, IdentityMap, Location, StateWriter};
 
-    fn packed(kind: Kind, value: &str) -> Vec<u8> {
+    fn packed(kind: IdentifierKind, value: &str) -> Vec<u8> {
         let mut packed = Vec::new();
         Identifier::pack(kind, "", value.as_bytes(), &mut packed);
         packed
     }
 
-    fn keep(found: &mut Vec<Vec<u8>>, one: &Settled<'_>) -> bool {
+    fn keep(found: &mut Vec<Vec<u8>>, one: &SettledRekeys<'_>) -> bool {
         found.push(match one {
-            Settled::Owner(packed) => packed.to_vec(),
-            Settled::AsItIs(packed, place) => {
+            SettledRekeys::Owner(packed) => packed.to_vec(),
+            SettledRekeys::AsItIs(packed, place) => {
                 let (who, _) = Identifier::unpack(packed).unwrap();
                 assert_eq!(who.value, format!("d{}", place.line), "it is told where it stood");
                 assert_eq!(place.file == "a", place.line.is_multiple_of(7));
@@ -218,16 +221,18 @@ mod tests {
         for round in 0..5 {
             for n in (round..3_000).step_by(2 + round) {
                 let seen = Timestamp::from_second(i64::try_from(round).unwrap()).unwrap();
-                map.tie(Handle::DeviceId(&format!("d{n}")), &format!("u{n}-{round}"), seen).unwrap();
+                map.tie(IdentityKey::DeviceId(&format!("d{n}")), &format!("u{n}-{round}"), seen).unwrap();
             }
             map.commit().unwrap();
         }
         let owners = state.reader().owners().unwrap().unwrap();
-        let mut movers = Movers::new(&owners, state.reader().seed(), 256 << 10);
+        let mut movers = RekeyMap::new(&owners, state.reader().seed(), 256 << 10);
         let (mut found, mut settled, mut unknown) = (Vec::new(), 0, 0);
         for n in 0..6_000 {
-            let mut batch = packed(Kind::DeviceId, &format!("d{n}"));
-            movers.take(&mut batch, 0, Place { file: if n % 7 == 0 { "a" } else { "b" }, line: n }).unwrap();
+            let mut batch = packed(IdentifierKind::DeviceId, &format!("d{n}"));
+            movers
+                .take(&mut batch, 0, RowLocation { file: if n % 7 == 0 { "a" } else { "b" }, line: n })
+                .unwrap();
             unknown += usize::from(!batch.is_empty());
             found.extend((!batch.is_empty()).then_some(batch));
             if movers.are_many() {
@@ -242,15 +247,15 @@ mod tests {
         };
         let mut expected: Vec<Vec<u8>> = (0..6_000)
             .map(|n| match owner(n) {
-                Some(round) => packed(Kind::ExternalId, &format!("u{n}-{round}")),
-                None => packed(Kind::DeviceId, &format!("d{n}")),
+                Some(round) => packed(IdentifierKind::ExternalId, &format!("u{n}-{round}")),
+                None => packed(IdentifierKind::DeviceId, &format!("d{n}")),
             })
             .collect();
         let moved = (0..6_000).filter(|n| owner(*n).is_some()).count() as u64;
         found.sort_unstable();
         expected.sort_unstable();
         assert!(found == expected);
-        let MovedRows { set, rows, ambiguous } = movers.finish();
+        let RekeyedRows { set, rows, ambiguous } = movers.finish();
         let (mut members, mut distinct) = (set.into_members(), 0);
         while members.advance().unwrap().is_some() {
             distinct += 1;

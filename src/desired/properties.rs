@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{DesiredError, From, may_move, rows};
-use crate::config::Cohort;
-use crate::connector::file::{FileError, Place, Sink};
+use super::{DesiredError, SourceInputs, may_move, rows};
+use crate::config::CohortConfig;
+use crate::connector::file::{FileError, RowLocation, RowSink};
 use crate::matching::Matcher;
 use crate::model::{Field, Fields, Identifier, NonIdentifier};
-use crate::state::{Asked, Owners, StateError};
+use crate::state::{IdentityOwners, OwnerQuery, StateError};
 
 /// Longest value of a property in bytes.
 pub const VALUE_LEN_MAX: usize = 4 << 10;
@@ -36,8 +36,8 @@ const ASIDE_MAX: usize = 20_000;
 /// # Errors
 /// [`DesiredError`] when the source cannot be read in full.
 pub fn properties(
-    cohort: &Cohort,
-    from: From<'_>,
+    cohort: &CohortConfig,
+    from: SourceInputs<'_>,
     columns: &BTreeMap<String, String>,
     wanted: impl Fn(Identifier<'_>) -> bool,
 ) -> Result<HashMap<Box<[u8]>, UserProperties>, DesiredError> {
@@ -80,9 +80,9 @@ struct Picker<'a, W> {
     /// The properties, and where they are among the fields.
     places: Vec<(&'a str, usize)>,
     wanted: W,
-    owners: Option<&'a Owners>,
+    owners: Option<&'a IdentityOwners>,
     /// Rows of devices and aliases that the identity map may know.
-    aside: Vec<(Asked, u64, Box<[u8]>, UserProperties)>,
+    aside: Vec<(OwnerQuery, u64, Box<[u8]>, UserProperties)>,
     rows: u64,
     packed: Vec<u8>,
     /// What was found, and in which row.
@@ -115,7 +115,7 @@ impl<W: Fn(Identifier<'_>) -> bool> Picker<'_, W> {
     fn settle(&mut self) {
         let mut aside = std::mem::take(&mut self.aside);
         aside.sort_unstable();
-        let Some(mut answers) = self.owners.map(Owners::answers) else { return };
+        let Some(mut answers) = self.owners.map(IdentityOwners::answers) else { return };
         for (asked, row, packed, properties) in aside {
             let Ok((who, _)) = Identifier::unpack(&packed) else { continue };
             let who = match answers.owner(asked, &who) {
@@ -157,8 +157,8 @@ fn keep(
     }
 }
 
-impl<W: Fn(Identifier<'_>) -> bool> Sink for Picker<'_, W> {
-    fn row(&mut self, fields: &impl Fields, _: Place<'_>) -> Result<(), FileError> {
+impl<W: Fn(Identifier<'_>) -> bool> RowSink for Picker<'_, W> {
+    fn row(&mut self, fields: &impl Fields, _: RowLocation<'_>) -> Result<(), FileError> {
         self.packed.clear();
         self.rows += 1;
         if self.matcher.pack(fields, &mut self.packed).is_err() {
@@ -180,7 +180,7 @@ impl<W: Fn(Identifier<'_>) -> bool> Sink for Picker<'_, W> {
         if self.failed.is_some() { Err(FileError::Stopped) } else { Ok(()) }
     }
 
-    fn unreadable(&mut self, _: &'static str, _: &str, _: Place<'_>) -> Result<(), FileError> {
+    fn unreadable(&mut self, _: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), FileError> {
         Ok(()) // told when the source was read for its people
     }
 }

@@ -7,25 +7,27 @@
 use std::fmt;
 use std::thread;
 
-use super::intake::{Found, Intake, Sets};
-use super::owners::{MovedRows, Movers};
-use super::{DesiredError, From, Overlay, Rejects, SortedSet, may_move, spelled as written};
-use crate::config::{Cohort, Config, Source, Sql, SqlSource};
-use crate::connector::file::{FileError, Place, Sink};
-use crate::connector::sql::pushdown::{self, Asking, Differences, TableName, Unusable, spelled};
+use super::intake::{MatchCounts, MemberSets, RowMatcher};
+use super::owners::{RekeyMap, RekeyedRows};
+use super::{
+    DesiredError, MembersOverlay, RowRejects, SortedSet, SourceInputs, may_move, spelled as written,
+};
+use crate::config::{CohortConfig, Config, SourceConfig, SqlConfig, SqlSource};
+use crate::connector::file::{FileError, RowLocation, RowSink};
+use crate::connector::sql::pushdown::{self, Differences, MemberRules, MirrorTableName, Unusable, spelled};
 use crate::connector::sql::{Database, SqlError};
 use crate::matching::Matcher;
-use crate::model::{CohortId, Fields, Op, PACKED_LEN_MAX, Progress};
-use crate::state::{Permit, PushdownNote, StateReader, Version};
+use crate::model::{ChangeOp, CohortId, Fields, PACKED_LEN_MAX, Progress};
+use crate::state::{Membership, MirrorNote, Permit, StateReader};
 
 /// One part in so many of the memory is for those who are dropped.
 const MEMORY_SHARE: usize = 4;
 
 /// Who should be in a cohort, by what differs from its record.
 #[derive(Debug)]
-pub struct Pushed {
+pub struct PushdownResult {
     /// The members.
-    pub members: Overlay,
+    pub members: MembersOverlay,
     /// The memory that they may take, to be kept for as long as they are in use.
     pub permit: Option<Permit<'static>>,
     /// Rows of the source.
@@ -33,7 +35,7 @@ pub struct Pushed {
     /// Members and rows that were read.
     pub crossed: u64,
     /// Rows that name nobody.
-    pub rejects: Rejects,
+    pub rejects: RowRejects,
     /// Devices and aliases whose owners are the members now; none if no owners are known at all.
     pub moved: Option<SortedSet>,
     /// Rows in which they stood.
@@ -44,7 +46,7 @@ pub struct Pushed {
 
 /// Why a source must be read in full.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unpushed {
+pub enum PushdownFallback {
     /// The state does not know of a table.
     NoNote,
     /// The table lies elsewhere than the config says now.
@@ -67,7 +69,7 @@ pub enum Unpushed {
     Unusable(Unusable),
 }
 
-impl fmt::Display for Unpushed {
+impl fmt::Display for PushdownFallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoNote => f.write_str("there is no table of its members yet"),
@@ -86,7 +88,7 @@ impl fmt::Display for Unpushed {
     }
 }
 
-impl Unpushed {
+impl PushdownFallback {
     /// Whether building the table again would change nothing.
     #[must_use]
     pub fn is_lasting(&self) -> bool {
@@ -96,25 +98,25 @@ impl Unpushed {
 
 /// The source of a cohort whose rows are compared in the database, and the schema for its table.
 #[must_use]
-pub fn pushdown_of<'a>(cohort: &'a Cohort, config: &'a Config) -> Option<(&'a SqlSource, &'a str)> {
-    let Source::Sql(source) = &cohort.source else { return None };
+pub fn pushdown_of<'a>(cohort: &'a CohortConfig, config: &'a Config) -> Option<(&'a SqlSource, &'a str)> {
+    let SourceConfig::Sql(source) = &cohort.source else { return None };
     match config.sql.get(&source.connection)? {
-        Sql::Postgres(settings) if source.pushdown => Some((source, settings.pushdown.as_deref()?)),
+        SqlConfig::Postgres(settings) if source.pushdown => Some((source, settings.pushdown.as_deref()?)),
         _ => None,
     }
 }
 
 /// Where a cohort's table belongs.
 #[must_use]
-pub fn table_of(cohort: &CohortId, schema: &str, state: &StateReader) -> TableName {
-    TableName { schema: schema.to_owned(), name: state.pushdown_table(cohort) }
+pub fn table_of(cohort: &CohortId, schema: &str, state: &StateReader) -> MirrorTableName {
+    MirrorTableName { schema: schema.to_owned(), name: state.pushdown_table(cohort) }
 }
 
 /// The database of a connection.
 ///
 /// # Errors
 /// When the config does not have it.
-pub fn database<'a>(source: &'a SqlSource, from: From<'a>) -> Result<Database<'a>, SqlError> {
+pub fn database<'a>(source: &'a SqlSource, from: SourceInputs<'a>) -> Result<Database<'a>, SqlError> {
     let unknown = || SqlError::unknown(&source.connection);
     let settings = from.config.sql.get(&source.connection).ok_or_else(unknown)?;
     let secrets = from.secrets.databases.get(&source.connection).ok_or_else(unknown)?;
@@ -123,23 +125,23 @@ pub fn database<'a>(source: &'a SqlSource, from: From<'a>) -> Result<Database<'a
 
 /// The note of a table that may be trusted, as far as the state can tell.
 fn noted(
-    cohort: &Cohort,
-    table: &TableName,
+    cohort: &CohortConfig,
+    table: &MirrorTableName,
     connection: &str,
-    record: Option<&Version>,
+    record: Option<&Membership>,
     state: &StateReader,
-) -> Result<Result<PushdownNote, Unpushed>, DesiredError> {
-    let Some(note) = state.pushdown(&cohort.id)? else { return Ok(Err(Unpushed::NoNote)) };
+) -> Result<Result<MirrorNote, PushdownFallback>, DesiredError> {
+    let Some(note) = state.pushdown(&cohort.id)? else { return Ok(Err(PushdownFallback::NoNote)) };
     let number = record.map_or(0, |record| record.number);
     if note.connection != connection || note.schema != table.schema || note.table != table.name {
-        return Ok(Err(Unpushed::Elsewhere));
+        return Ok(Err(PushdownFallback::Elsewhere));
     }
     if note.version != number {
-        return Ok(Err(Unpushed::Stale { table: note.version, record: number }));
+        return Ok(Err(PushdownFallback::Stale { table: note.version, record: number }));
     }
     let (table, record) = (note.tabled.rows, record.and_then(|record| record.members));
     match record.filter(|members| *members != table) {
-        Some(record) => Ok(Err(Unpushed::Miscounted { table, record })),
+        Some(record) => Ok(Err(PushdownFallback::Miscounted { table, record })),
         None => Ok(Ok(note)),
     }
 }
@@ -150,12 +152,12 @@ fn noted(
 /// # Errors
 /// [`DesiredError`] when it cannot be read.
 pub fn pushed(
-    cohort: &Cohort,
+    cohort: &CohortConfig,
     (source, schema): (&SqlSource, &str),
-    record: Option<&Version>,
-    from: From<'_>,
+    record: Option<&Membership>,
+    from: SourceInputs<'_>,
     progress: &dyn Progress,
-) -> Result<Result<Pushed, Unpushed>, DesiredError> {
+) -> Result<Result<PushdownResult, PushdownFallback>, DesiredError> {
     let table = table_of(&cohort.id, schema, from.state);
     let (matcher, database) =
         (Matcher::new(&cohort.rules, &source.null_values, &cohort.delivery), database(source, from)?);
@@ -164,61 +166,63 @@ pub fn pushed(
         // A table that would be of no use need not be made either.
         Err(why) => {
             let unfit = pushdown::unfit(source, database, matcher.columns())?;
-            return Ok(Err(unfit.map_or(why, Unpushed::Unusable)));
+            return Ok(Err(unfit.map_or(why, PushdownFallback::Unusable)));
         }
     };
     let (seed, memory_max) = (from.state.seed(), from.config.memory_max);
     let (for_drops, memory_max) = (memory_max / MEMORY_SHARE, memory_max - memory_max / MEMORY_SHARE);
     let owners = if may_move(cohort) { from.state.owners()? } else { None };
-    let movers = owners.as_ref().map(|owners| Movers::new(owners, seed, memory_max));
-    let asking = Asking {
+    let movers = owners.as_ref().map(|owners| RekeyMap::new(owners, seed, memory_max));
+    let asking = MemberRules {
         rules: &cohort.rules,
         columns: matcher.columns(),
         delivery: &cohort.delivery,
         may_move: owners.is_some(),
     };
-    let all = SortedSet::new(seed, movers.as_ref().map_or(memory_max, |_| Movers::rest_of(memory_max)));
-    let sets = Sets { all, upper: SortedSet::by_lower_case(seed, written::MEMORY) };
+    let all = SortedSet::new(seed, movers.as_ref().map_or(memory_max, |_| RekeyMap::rest_of(memory_max)));
+    let sets = MemberSets { all, upper: SortedSet::by_lower_case(seed, written::MEMORY) };
     let mut drops = SortedSet::new(seed, for_drops);
     thread::scope(|scope| {
-        let (mut intake, partitioner) = Intake::start(scope, &cohort.id, &matcher, progress, movers, sets)?;
+        let (mut intake, partitioner) =
+            RowMatcher::start(scope, &cohort.id, &matcher, progress, movers, sets)?;
         let packed = Vec::with_capacity(PACKED_LEN_MAX);
-        let mut taking = Taking { intake: &mut intake, drops: &mut drops, packed, crossed: 0, failed: None };
+        let mut taking =
+            PushdownSink { intake: &mut intake, drops: &mut drops, packed, crossed: 0, failed: None };
         let asked = pushdown::difference(source, database, &asking, (&table, note.tabled), &mut taking);
-        let Taking { crossed, failed, .. } = taking;
+        let PushdownSink { crossed, failed, .. } = taking;
         let found = intake.finish();
         // Whatever stopped the partitioner or the rejects stopped the reading, and not the other way round.
-        let Sets { all: adds, .. } =
+        let MemberSets { all: adds, .. } =
             partitioner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let Found { permit, mut rejects, moved } = found?;
+        let MatchCounts { permit, mut rejects, moved } = found?;
         if let Some(failed) = failed {
             return Err(failed);
         }
         let (rows, shapes) = match asked? {
             Ok(counted) => counted,
-            Err(unusable) => return Ok(Err(Unpushed::Unusable(unusable))),
+            Err(unusable) => return Ok(Err(PushdownFallback::Unusable(unusable))),
         };
         rejects.shapes.decimal += shapes.decimal;
         rejects.shapes.exponent += shapes.exponent;
-        let members = Overlay::new(from.state.members(&cohort.id, record)?, adds, drops);
+        let members = MembersOverlay::new(from.state.members(&cohort.id, record)?, adds, drops);
         let (moved_rows, ambiguous_rows) =
             moved.as_ref().map_or((0, 0), |moved| (moved.rows, moved.ambiguous));
-        let moved = moved.map(|MovedRows { set, .. }| set);
-        Ok(Ok(Pushed { members, permit, rows, crossed, rejects, moved, moved_rows, ambiguous_rows }))
+        let moved = moved.map(|RekeyedRows { set, .. }| set);
+        Ok(Ok(PushdownResult { members, permit, rows, crossed, rejects, moved, moved_rows, ambiguous_rows }))
     })
 }
 
 /// Takes what differs.
-struct Taking<'t, 'a> {
-    intake: &'t mut Intake<'a>,
+struct PushdownSink<'t, 'a> {
+    intake: &'t mut RowMatcher<'a>,
     drops: &'t mut SortedSet,
     packed: Vec<u8>,
     crossed: u64,
     failed: Option<DesiredError>,
 }
 
-impl Differences for Taking<'_, '_> {
-    fn differs(&mut self, op: Op, member: &str) -> bool {
+impl Differences for PushdownSink<'_, '_> {
+    fn differs(&mut self, op: ChangeOp, member: &str) -> bool {
         self.crossed += 1;
         let Some(identifier) = spelled(member) else {
             self.failed = Some(std::io::Error::other("the table holds what is no member").into());
@@ -227,8 +231,8 @@ impl Differences for Taking<'_, '_> {
         self.packed.clear();
         identifier.pack_into(&mut self.packed);
         match op {
-            Op::Add => self.intake.member(&self.packed).is_ok(),
-            Op::Remove => match self.drops.push(&self.packed) {
+            ChangeOp::Add => self.intake.member(&self.packed).is_ok(),
+            ChangeOp::Remove => match self.drops.push(&self.packed) {
                 Ok(()) => true,
                 Err(error) => {
                     self.failed = Some(error.into());
@@ -239,13 +243,18 @@ impl Differences for Taking<'_, '_> {
     }
 }
 
-impl Sink for Taking<'_, '_> {
-    fn row(&mut self, fields: &impl Fields, place: Place<'_>) -> Result<(), FileError> {
+impl RowSink for PushdownSink<'_, '_> {
+    fn row(&mut self, fields: &impl Fields, place: RowLocation<'_>) -> Result<(), FileError> {
         self.crossed += 1;
         self.intake.row(fields, place)
     }
 
-    fn unreadable(&mut self, reason: &'static str, detail: &str, place: Place<'_>) -> Result<(), FileError> {
+    fn unreadable(
+        &mut self,
+        reason: &'static str,
+        detail: &str,
+        place: RowLocation<'_>,
+    ) -> Result<(), FileError> {
         self.crossed += 1;
         self.intake.unreadable(reason, detail, place)
     }

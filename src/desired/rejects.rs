@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 
-use crate::connector::file::{Place, REPEATED_HEADER, Reading};
+use crate::connector::file::{REPEATED_HEADER, ReadSummary, RowLocation};
 use crate::matching::Unmatched;
-use crate::model::{IdShapes, Matched};
+use crate::model::{IdShapes, MatchTally};
 use crate::state::{Reject, RejectLog, SpoolFile, StateError};
 
 const SAMPLE_LEN: usize = 3;
@@ -14,7 +14,7 @@ const VALUE_LEN_MAX: usize = 200;
 
 /// Rejects of one source.
 #[derive(Debug, Default)]
-pub struct Rejects {
+pub struct RowRejects {
     counts: BTreeMap<&'static str, u64>,
     unreadable: u64,
     samples: Vec<String>,
@@ -23,11 +23,11 @@ pub struct Rejects {
     lines: SpoolFile,
 }
 
-impl Rejects {
+impl RowRejects {
     /// The numbers of the whole source.
     #[must_use]
-    pub fn matched(&self, reading: &Reading, duplicates: u64, moved: u64) -> Matched {
-        Matched {
+    pub fn matched(&self, reading: &ReadSummary, duplicates: u64, moved: u64) -> MatchTally {
+        MatchTally {
             rows: reading.rows,
             files: reading.files,
             skipped_files: reading.skipped,
@@ -52,7 +52,7 @@ impl Rejects {
         &mut self,
         reason: &'static str,
         detail: &str,
-        place: Place<'_>,
+        place: RowLocation<'_>,
     ) -> io::Result<()> {
         self.unreadable += u64::from(reason != REPEATED_HEADER);
         let reject =
@@ -60,7 +60,7 @@ impl Rejects {
         self.keep(reason, &reject, detail)
     }
 
-    pub(super) fn unmatched(&mut self, unmatched: &Unmatched<'_>, place: Place<'_>) -> io::Result<()> {
+    pub(super) fn unmatched(&mut self, unmatched: &Unmatched<'_>, place: RowLocation<'_>) -> io::Result<()> {
         let reason = unmatched.reason.as_str();
         self.unreadable += u64::from(unmatched.reason.is_unreadable());
         let value: String = String::from_utf8_lossy(unmatched.value).chars().take(VALUE_LEN_MAX).collect();

@@ -7,10 +7,10 @@
 
 use std::io;
 
-use super::log::{CHUNK_LEN, Chunk, Log};
+use super::log::{CHUNK_LEN, SpillChunk, SpillFile};
 use super::spelled;
-use super::walk::Members;
-use crate::model::{Key, KeySeed};
+use super::walk::SortedMembers;
+use crate::model::{KeySeed, MemberKey};
 
 /// Partitions of a set.
 pub(super) const PARTITIONS: usize = 256;
@@ -20,10 +20,10 @@ pub(super) const PARTITIONS: usize = 256;
 pub struct SortedSet {
     pub(super) seed: KeySeed,
     pub(super) memory_max: usize,
-    pub(super) log: Log,
+    pub(super) log: SpillFile,
     /// The chunk of each partition that is being filled. None before the first member.
-    pub(super) open: Vec<Chunk>,
-    pub(super) full: Vec<Vec<Chunk>>,
+    pub(super) open: Vec<SpillChunk>,
+    pub(super) full: Vec<Vec<SpillChunk>>,
     /// Keys are those of the lower case: each way of writing is a member.
     pub(super) is_by_lower_case: bool,
     lower: Vec<u8>,
@@ -36,7 +36,7 @@ impl SortedSet {
         // What is kept apart is for the order of the partitions that are being sorted and walked.
         let memory_max = memory_max - memory_max / 8;
         let full = vec![Vec::new(); PARTITIONS];
-        let (log, open, lower) = (Log::new(memory_max), Vec::new(), Vec::new());
+        let (log, open, lower) = (SpillFile::new(memory_max), Vec::new(), Vec::new());
         Self { seed, memory_max, log, open, full, is_by_lower_case: false, lower }
     }
 
@@ -63,7 +63,7 @@ impl SortedSet {
         } else {
             packed
         };
-        let partition = Key::of(self.seed, keyed).partition();
+        let partition = MemberKey::of(self.seed, keyed).partition();
         if let Some(open) = self.open.get_mut(partition)
             && self.log.extend(open, packed)
         {
@@ -86,7 +86,8 @@ impl SortedSet {
     /// Leaves enough memory to load as many partitions as will be in flight.
     pub(super) fn make_room(&mut self, partitions: usize) -> io::Result<()> {
         loop {
-            let spilled = |full: &Vec<Chunk>| full.iter().filter(|c| self.log.kept(**c).is_none()).count();
+            let spilled =
+                |full: &Vec<SpillChunk>| full.iter().filter(|c| self.log.kept(**c).is_none()).count();
             let largest = self.full.iter().map(spilled).max().unwrap_or(0) + 1;
             if largest == 1 && self.log.memory() <= self.memory_max {
                 return Ok(()); // nothing is to be loaded
@@ -101,7 +102,7 @@ impl SortedSet {
 
     /// Walks the members in the order of their keys, each once.
     #[must_use]
-    pub fn into_members(self) -> Members {
-        Members::new(self)
+    pub fn into_members(self) -> SortedMembers {
+        SortedMembers::new(self)
     }
 }

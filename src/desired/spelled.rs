@@ -6,8 +6,8 @@
 
 use std::io;
 
-use super::{Members, SortedSet};
-use crate::model::{Identifier, IdentifierError, Key, is_ambiguous, look};
+use super::{SortedMembers, SortedSet};
+use crate::model::{Identifier, IdentifierError, MemberKey, is_ambiguous, look};
 
 /// Memory for members with upper case; those beyond it lie in a temporary file.
 pub(super) const MEMORY: usize = 16 << 20;
@@ -39,26 +39,26 @@ pub type PackedList = Vec<Box<[u8]>>;
 
 /// Counts them while the desired members pass by in the order of their keys.
 #[derive(Debug)]
-pub struct Spelled {
-    members: Members,
+pub struct CaseVariants {
+    members: SortedMembers,
     /// Those of one lower case, of whom the last was read already.
-    group: Option<Group>,
+    group: Option<VariantGroup>,
     count: u64,
     samples: PackedList,
     failed: Option<io::Error>,
 }
 
 #[derive(Debug)]
-struct Group {
-    key: Key,
+struct VariantGroup {
+    key: MemberKey,
     /// How they are written, one of them.
     one: Box<[u8]>,
     ways: u64,
     /// The first of the next group.
-    next: Option<Key>,
+    next: Option<MemberKey>,
 }
 
-impl Spelled {
+impl CaseVariants {
     pub(super) fn new(set: SortedSet) -> Self {
         let is_any = !set.is_empty();
         let mut spelled =
@@ -72,7 +72,7 @@ impl Spelled {
 
     /// These members pass by.
     #[inline]
-    pub fn pass(&mut self, keys: &[Key]) {
+    pub fn pass(&mut self, keys: &[MemberKey]) {
         while let (Some(group), Some(last)) = (&self.group, keys.last()) {
             let key = group.key;
             let met = keys.binary_search(&key).is_ok();
@@ -109,7 +109,7 @@ impl Spelled {
     }
 
     /// Gathers the group of the member that was read last, which has this key.
-    fn turn(&mut self, first: Option<Key>) {
+    fn turn(&mut self, first: Option<MemberKey>) {
         let Some(key) = first else { return };
         let (one, mut ways) = (self.members.packed().into(), 1);
         let next = loop {
@@ -118,10 +118,10 @@ impl Spelled {
                 next => break next,
             }
         };
-        self.group = Some(Group { key, one, ways, next });
+        self.group = Some(VariantGroup { key, one, ways, next });
     }
 
-    fn advance(&mut self) -> Option<Key> {
+    fn advance(&mut self) -> Option<MemberKey> {
         self.members.advance().unwrap_or_else(|error| {
             self.failed = Some(error);
             None
@@ -132,9 +132,9 @@ impl Spelled {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{KeySeed, Kind};
+    use crate::model::{IdentifierKind, KeySeed};
 
-    fn packed(kind: Kind, label: &str, value: &str) -> Vec<u8> {
+    fn packed(kind: IdentifierKind, label: &str, value: &str) -> Vec<u8> {
         let mut packed = Vec::new();
         Identifier { kind, label, value }.pack_into(&mut packed);
         packed
@@ -157,7 +157,7 @@ mod tests {
         for portion in [1, 3, keys.len().max(1)] {
             let mut upper = SortedSet::by_lower_case(KeySeed(3), 1 << 20);
             people.iter().filter(|one| is_written_otherwise(one)).for_each(|one| upper.push(one).unwrap());
-            let mut spelled = Spelled::new(upper);
+            let mut spelled = CaseVariants::new(upper);
             keys.chunks(portion).for_each(|keys| spelled.pass(keys));
             let (count, samples) = spelled.finish().unwrap();
             assert_eq!(count, expected, "{portion}");
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn only_whoever_differs_by_case_alone_is_counted() {
-        let id = |value| packed(Kind::ExternalId, "", value);
+        let id = |value| packed(IdentifierKind::ExternalId, "", value);
         check(&[], 0);
         check(&[id("u1"), id("u1"), id("U2"), id("U2"), id("u3")], 0);
         check(&[id("u1"), id("U1"), id("U1")], 2);
@@ -181,16 +181,16 @@ mod tests {
 
     #[test]
     fn other_kinds_and_labels_are_others() {
-        let alias = |label, value| packed(Kind::Alias, label, value);
+        let alias = |label, value| packed(IdentifierKind::Alias, label, value);
         check(&[alias("Crm", "a"), alias("Crm", "A"), alias("crm", "A")], 2);
-        check(&[packed(Kind::DeviceId, "", "A"), packed(Kind::ExternalId, "", "a")], 0);
+        check(&[packed(IdentifierKind::DeviceId, "", "A"), packed(IdentifierKind::ExternalId, "", "a")], 0);
         assert!(!is_written_otherwise(&alias("CRM", "a")));
     }
 
     #[test]
     fn many_of_them() {
-        let id = |n: u32| packed(Kind::ExternalId, "", &format!("User-{n}"));
-        let lower = |n: u32| packed(Kind::ExternalId, "", &format!("user-{n}"));
+        let id = |n: u32| packed(IdentifierKind::ExternalId, "", &format!("User-{n}"));
+        let lower = |n: u32| packed(IdentifierKind::ExternalId, "", &format!("user-{n}"));
         let people: Vec<Vec<u8>> = (0..60_000).map(id).chain((0..60_000).step_by(3).map(lower)).collect();
         check(&people, 40_000);
     }

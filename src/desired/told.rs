@@ -1,16 +1,16 @@
 //! A segment of Heap's, as rows: one for each person whom Heap has told of, with the one column `id`.
 
 use super::DesiredError;
-use crate::config::SegmentSource;
-use crate::connector::file::{Place, Reading, Sink};
+use crate::config::HeapSegmentSource;
+use crate::connector::file::{ReadSummary, RowLocation, RowSink};
 use crate::model::{Field, Fields, Identifier};
-use crate::state::{Segment, StateError, StateReader};
+use crate::state::{SegmentTable, StateError, StateReader};
 
 /// How many segments a message lists.
 const LISTED_MAX: usize = 10;
 
 /// What Heap has told of the segment.
-pub(super) fn segment(source: &SegmentSource, state: &StateReader) -> Result<Segment, DesiredError> {
+pub(super) fn segment(source: &HeapSegmentSource, state: &StateReader) -> Result<SegmentTable, DesiredError> {
     let mut told = state.segments(&source.connection)?;
     match told.by_id.remove(&source.segment) {
         Some(segment) => Ok(segment),
@@ -32,11 +32,11 @@ impl Fields for Id<'_> {
 
 /// Hands over everybody in the segment.
 pub(super) fn read(
-    source: &SegmentSource,
-    segment: &Segment,
+    source: &HeapSegmentSource,
+    segment: &SegmentTable,
     state: &StateReader,
-    sink: &mut impl Sink,
-) -> Result<Reading, DesiredError> {
+    sink: &mut impl RowSink,
+) -> Result<ReadSummary, DesiredError> {
     let name = format!("segment {} of {}", source.segment, source.connection);
     let mut members = state.segment_members(&source.connection, segment)?;
     let mut rows = 0;
@@ -45,9 +45,9 @@ pub(super) fn read(
         let packed = members.packed();
         let (person, _) = Identifier::unpack(packed)
             .map_err(|error| StateError::Scratch(std::io::Error::other(error.to_string())))?;
-        sink.row(&Id(person.value), Place { file: &name, line: rows })?;
+        sink.row(&Id(person.value), RowLocation { file: &name, line: rows })?;
     }
-    Ok(Reading { rows, ..Reading::default() })
+    Ok(ReadSummary { rows, ..ReadSummary::default() })
 }
 
 /// The segments that Heap has told of, for a message.

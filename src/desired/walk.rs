@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::{Builder, JoinHandle};
 
-use super::log::{CHUNK_LEN, Chunk, Log};
+use super::log::{CHUNK_LEN, SpillChunk, SpillFile};
 use super::sort::{PARTITIONS, SortedSet};
 use super::spelled;
 use crate::contained::contained_as_here;
-use crate::model::{Identifier, Key, KeySeed};
+use crate::model::{Identifier, KeySeed, MemberKey};
 
 /// Sorted partitions that may wait to be walked. One more is being sorted, and another walked.
 const WAITING_MAX: usize = 1;
@@ -18,10 +18,10 @@ const IN_FLIGHT_MAX: usize = WAITING_MAX + 2;
 
 /// A walk over the members in strictly ascending order of their keys.
 #[derive(Debug)]
-pub struct Members {
+pub struct SortedMembers {
     /// The set until the walk begins, which starts the thread.
     set: Option<SortedSet>,
-    sorter: Option<Sorter>,
+    sorter: Option<MemberSorter>,
     current: Sorted,
     next: usize,
     duplicates: u64,
@@ -29,8 +29,8 @@ pub struct Members {
 
 /// The thread's ends of both channels are gone when it has ended.
 #[derive(Debug)]
-struct Sorter {
-    log: Arc<Log>,
+struct MemberSorter {
+    log: Arc<SpillFile>,
     sorted: Receiver<io::Result<Sorted>>,
     used: Sender<Sorted>,
     thread: JoinHandle<()>,
@@ -39,20 +39,20 @@ struct Sorter {
 /// The members of one partition.
 #[derive(Debug, Default)]
 struct Sorted {
-    pieces: Vec<Piece>,
-    order: Vec<Entry>,
+    pieces: Vec<SortedPiece>,
+    order: Vec<SortEntry>,
     duplicates: u64,
 }
 
 /// Members of a partition, and where they are.
 #[derive(Debug)]
-enum Piece {
-    Kept(Chunk),
+enum SortedPiece {
+    Kept(SpillChunk),
     Loaded(Vec<u8>),
 }
 
-impl Piece {
-    fn bytes<'a>(&'a self, log: &'a Log) -> &'a [u8] {
+impl SortedPiece {
+    fn bytes<'a>(&'a self, log: &'a SpillFile) -> &'a [u8] {
         match self {
             Self::Kept(chunk) => log.kept(*chunk).unwrap_or_default(),
             Self::Loaded(bytes) => bytes,
@@ -62,25 +62,25 @@ impl Piece {
 
 /// One member: the halves of its key, and where its packed identifier is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
+struct SortEntry {
     high: u64,
     low: u64,
     place: usize,
 }
 
-impl Entry {
-    fn key(&self) -> Key {
-        Key::from_halves(self.high, self.low)
+impl SortEntry {
+    fn key(&self) -> MemberKey {
+        MemberKey::from_halves(self.high, self.low)
     }
 }
 
 /// The packed identifier at a place of a partition.
-fn packed_at<'a>(pieces: &'a [Piece], log: &'a Log, place: usize) -> &'a [u8] {
+fn packed_at<'a>(pieces: &'a [SortedPiece], log: &'a SpillFile, place: usize) -> &'a [u8] {
     let rest = &pieces[place / CHUNK_LEN].bytes(log)[place % CHUNK_LEN..];
     &rest[..Identifier::packed_len(rest).unwrap_or(0)]
 }
 
-impl Members {
+impl SortedMembers {
     pub(super) fn new(set: SortedSet) -> Self {
         Self { set: Some(set), sorter: None, current: Sorted::default(), next: 0, duplicates: 0 }
     }
@@ -90,7 +90,7 @@ impl Members {
     /// # Errors
     /// When the temporary file cannot be read, or there can be no thread.
     #[inline]
-    pub fn advance(&mut self) -> io::Result<Option<Key>> {
+    pub fn advance(&mut self) -> io::Result<Option<MemberKey>> {
         while self.next >= self.current.order.len() {
             if !self.load()? {
                 return Ok(None);
@@ -102,7 +102,7 @@ impl Members {
     }
 
     /// Moves on over the members that follow as long as they are these keys, one by one; how many they were.
-    pub fn pass(&mut self, keys: &[Key]) -> usize {
+    pub fn pass(&mut self, keys: &[MemberKey]) -> usize {
         let members = self.current.order[self.next..].iter();
         let count = members.zip(keys).take_while(|(entry, key)| entry.key() == **key).count();
         self.next += count;
@@ -113,7 +113,7 @@ impl Members {
     #[must_use]
     pub fn packed(&self) -> &[u8] {
         let current = self.next.checked_sub(1).and_then(|at| self.current.order.get(at));
-        let (Some(Entry { place, .. }), Some(sorter)) = (current, &self.sorter) else { return &[] };
+        let (Some(SortEntry { place, .. }), Some(sorter)) = (current, &self.sorter) else { return &[] };
         packed_at(&self.current.pieces, &sorter.log, *place)
     }
 
@@ -126,7 +126,7 @@ impl Members {
     /// Takes the next partition. `false` after the last.
     fn load(&mut self) -> io::Result<bool> {
         if let Some(set) = self.set.take() {
-            self.sorter = Some(Sorter::start(set)?);
+            self.sorter = Some(MemberSorter::start(set)?);
         }
         let Some(sorter) = &self.sorter else { return Ok(false) };
         // The thread may have sorted the last partition and gone.
@@ -153,13 +153,13 @@ impl Members {
     }
 }
 
-impl Sorter {
+impl MemberSorter {
     fn start(mut set: SortedSet) -> io::Result<Self> {
         set.make_room(IN_FLIGHT_MAX)?;
         let SortedSet { seed, log, open, mut full, is_by_lower_case, .. } = set;
         full.iter_mut().zip(open).for_each(|(full, open)| full.push(open));
         let log = Arc::new(log);
-        let desk = Desk {
+        let desk = SortBuffer {
             seed,
             is_by_lower_case,
             log: Arc::clone(&log),
@@ -179,8 +179,8 @@ impl Sorter {
 
 /// Sorts partition after partition, until the last or until nobody wants the next.
 fn sort_all(
-    mut desk: Desk,
-    partitions: &[Vec<Chunk>],
+    mut desk: SortBuffer,
+    partitions: &[Vec<SpillChunk>],
     sink: &SyncSender<io::Result<Sorted>>,
     back: &Receiver<Sorted>,
 ) {
@@ -199,26 +199,26 @@ fn sort_all(
 }
 
 /// What sorting needs, used again for each partition.
-struct Desk {
+struct SortBuffer {
     seed: KeySeed,
     is_by_lower_case: bool,
-    log: Arc<Log>,
+    log: Arc<SpillFile>,
     free: Vec<Vec<u8>>,
-    hashed: Vec<Entry>,
+    hashed: Vec<SortEntry>,
     /// Where each bucket ends in the order, which has far fewer members than can be counted here.
     ends: Vec<u32>,
     lower: Vec<u8>,
 }
 
-impl Desk {
-    fn take_back(&mut self, pieces: Vec<Piece>) {
+impl SortBuffer {
+    fn take_back(&mut self, pieces: Vec<SortedPiece>) {
         self.free.extend(pieces.into_iter().filter_map(|piece| match piece {
-            Piece::Loaded(bytes) => Some(bytes),
-            Piece::Kept(_) => None,
+            SortedPiece::Loaded(bytes) => Some(bytes),
+            SortedPiece::Kept(_) => None,
         }));
     }
 
-    fn sort(&mut self, chunks: &[Chunk], mut order: Vec<Entry>) -> io::Result<Sorted> {
+    fn sort(&mut self, chunks: &[SpillChunk], mut order: Vec<SortEntry>) -> io::Result<Sorted> {
         let pieces = chunks.iter().map(|chunk| self.piece(*chunk)).collect::<io::Result<Vec<_>>>()?;
         self.hashed.clear();
         let log = Arc::clone(&self.log);
@@ -226,14 +226,15 @@ impl Desk {
             self.hash(piece.bytes(&log), start)?;
         }
         self.place(&mut order);
-        let packed = |entry: &Entry| packed_at(&pieces, &log, entry.place);
+        let packed = |entry: &SortEntry| packed_at(&pieces, &log, entry.place);
         let mut from = 0;
         for end in &self.ends {
             let end = *end as usize;
             if end - from > 1 {
                 if self.is_by_lower_case {
-                    let by =
-                        |a: &Entry, b: &Entry| a.key().cmp(&b.key()).then_with(|| packed(a).cmp(packed(b)));
+                    let by = |a: &SortEntry, b: &SortEntry| {
+                        a.key().cmp(&b.key()).then_with(|| packed(a).cmp(packed(b)))
+                    };
                     order[from..end].sort_unstable_by(by);
                 } else {
                     order[from..end].sort_unstable();
@@ -250,13 +251,13 @@ impl Desk {
         Ok(Sorted { pieces, order, duplicates })
     }
 
-    fn piece(&mut self, chunk: Chunk) -> io::Result<Piece> {
+    fn piece(&mut self, chunk: SpillChunk) -> io::Result<SortedPiece> {
         if self.log.kept(chunk).is_some() {
-            return Ok(Piece::Kept(chunk));
+            return Ok(SortedPiece::Kept(chunk));
         }
         let mut bytes = self.free.pop().unwrap_or_default();
         self.log.load(chunk, &mut bytes)?;
-        Ok(Piece::Loaded(bytes))
+        Ok(SortedPiece::Loaded(bytes))
     }
 
     /// Adds the members of a piece that begins at `start`.
@@ -270,8 +271,8 @@ impl Desk {
             } else {
                 packed
             };
-            let (high, low) = Key::of(self.seed, keyed).halves();
-            self.hashed.push(Entry { high, low, place: start + at });
+            let (high, low) = MemberKey::of(self.seed, keyed).halves();
+            self.hashed.push(SortEntry { high, low, place: start + at });
             at += len;
         }
         Ok(())
@@ -279,10 +280,10 @@ impl Desk {
 
     /// Puts every entry into its bucket by the bits that follow those of the partition: about as many buckets
     /// as entries, so that few hold more than one or two, since keys are evenly spread.
-    fn place(&mut self, order: &mut Vec<Entry>) {
+    fn place(&mut self, order: &mut Vec<SortEntry>) {
         let bits = self.hashed.len().clamp(2, 1 << 31).ilog2();
         let bucket =
-            |entry: &Entry| usize::try_from(entry.high << PARTITIONS.ilog2() >> (64 - bits)).unwrap_or(0);
+            |entry: &SortEntry| usize::try_from(entry.high << PARTITIONS.ilog2() >> (64 - bits)).unwrap_or(0);
         self.ends.clear();
         self.ends.resize(1 << bits, 0);
         for entry in &self.hashed {
@@ -292,7 +293,7 @@ impl Desk {
         for end in &mut self.ends {
             start += std::mem::replace(end, start);
         }
-        order.resize(self.hashed.len(), Entry::default());
+        order.resize(self.hashed.len(), SortEntry::default());
         for entry in &self.hashed {
             let end = &mut self.ends[bucket(entry)];
             order[*end as usize] = *entry;
@@ -306,13 +307,13 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::model::Kind;
+    use crate::model::IdentifierKind;
 
     fn set(memory_max: usize, people: impl Iterator<Item = u32>) -> SortedSet {
         let mut set = SortedSet::new(KeySeed(3), memory_max);
         for n in people {
             let mut packed = Vec::new();
-            Identifier { kind: Kind::ExternalId, label: "", value: &format!("user-{n:080}") }
+            Identifier { kind: IdentifierKind::ExternalId, label: "", value: &format!("user-{n:080}") }
                 .pack_into(&mut packed);
             set.push(&packed).unwrap();
         }
@@ -326,7 +327,7 @@ mod tests {
         let (mut found, mut last) = (Vec::new(), None);
         while let Some(key) = members.advance().unwrap() {
             assert!(last < Some(key), "strictly ascending");
-            assert_eq!(Key::of(KeySeed(3), members.packed()), key);
+            assert_eq!(MemberKey::of(KeySeed(3), members.packed()), key);
             last = Some(key);
             found.push(Identifier::unpack(members.packed()).unwrap().0.value.to_owned());
         }

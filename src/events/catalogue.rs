@@ -173,7 +173,7 @@ pub(super) fn is_opened(path: &str) -> bool {
 
 /// What has a meaning of its own for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum FieldRole {
     CustomEvent,
     Purchase,
     Profile,
@@ -182,7 +182,7 @@ pub(super) enum Role {
     Other,
 }
 
-impl Role {
+impl FieldRole {
     pub(super) fn of(event_type: &str) -> Self {
         match event_type {
             "users.behaviors.CustomEvent" => Self::CustomEvent,

@@ -7,10 +7,10 @@
 use std::collections::HashMap;
 
 use super::catalogue;
-use super::json::{JsonError, Scanner, Start, compact, float, integer, number, text};
+use super::json::{JsonError, Scanner, ValueStart, compact, float, integer, number, text};
 use super::rules::Rules;
 use super::settings::IdentityFrom;
-use crate::model::Datum;
+use crate::model::AvroValue;
 
 /// Names remembered at most; custom properties may have any number of them.
 const NAMES_LEN_MAX: usize = 4096;
@@ -22,7 +22,7 @@ const BAG_LEN_MAX: usize = 16 << 20;
 
 /// One property in the arena: its name in the source, its key, and its value, one behind the other.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct CollectedProperty {
     path: usize,
     key: usize,
     value: usize,
@@ -30,12 +30,12 @@ struct Entry {
 }
 
 #[derive(Debug, Default)]
-struct Bag {
+struct PropertyBag {
     arena: Vec<u8>,
-    entries: Vec<Entry>,
+    entries: Vec<CollectedProperty>,
 }
 
-impl Bag {
+impl PropertyBag {
     /// Adds a property, unless `write` says that it has no value.
     fn push(&mut self, path: &str, key: &[u8], write: impl FnOnce(&mut Vec<u8>) -> bool) {
         let start = self.arena.len();
@@ -44,22 +44,23 @@ impl Bag {
         let value = self.arena.len();
         if write(&mut self.arena) {
             let end = self.arena.len();
-            self.entries.push(Entry { path: start, key: start + path.len(), value, end });
+            self.entries.push(CollectedProperty { path: start, key: start + path.len(), value, end });
         } else {
             self.arena.truncate(start);
         }
     }
 
-    fn key(&self, entry: &Entry) -> &[u8] {
+    fn key(&self, entry: &CollectedProperty) -> &[u8] {
         &self.arena[entry.key..entry.value]
     }
 
     /// Appends all properties in order, with commas between them.
     fn write(&mut self, out: &mut Vec<u8>) {
         let arena = &self.arena;
-        let name = |entry: &Entry| (&arena[entry.key..entry.value], &arena[entry.path..entry.key]);
+        let name =
+            |entry: &CollectedProperty| (&arena[entry.key..entry.value], &arena[entry.path..entry.key]);
         self.entries.sort_unstable_by(|a, b| name(a).cmp(&name(b)).then(b.path.cmp(&a.path)));
-        let mut before: Option<&Entry> = None;
+        let mut before: Option<&CollectedProperty> = None;
         for entry in &self.entries {
             if before.is_some_and(|before| self.key(before) == self.key(entry)) {
                 continue;
@@ -77,7 +78,7 @@ impl Bag {
 #[derive(Debug)]
 pub(super) struct Collector<'r> {
     rules: &'r Rules,
-    bag: Bag,
+    bag: PropertyBag,
     /// Keys by name in the source; none for what does not go along.
     names: HashMap<Box<str>, Option<Box<[u8]>>>,
     is_profile: bool,
@@ -96,7 +97,7 @@ impl<'r> Collector<'r> {
         let wanted: Vec<&str> = rules.identity.iter().filter_map(alias).collect();
         Self {
             rules,
-            bag: Bag::default(),
+            bag: PropertyBag::default(),
             names: HashMap::new(),
             is_profile: false,
             looked: 0,
@@ -136,18 +137,18 @@ impl<'r> Collector<'r> {
     }
 
     /// Adds a property whose key is known.
-    pub(super) fn known(&mut self, path: &str, key: &[u8], datum: Datum<'_>) {
+    pub(super) fn known(&mut self, path: &str, key: &[u8], datum: AvroValue<'_>) {
         self.bag.push(path, key, |out| scalar(out, datum));
     }
 
     /// Adds a field of a record.
-    pub(super) fn datum(&mut self, path: &str, datum: Datum<'_>) {
+    pub(super) fn datum(&mut self, path: &str, datum: AvroValue<'_>) {
         self.set_path(path);
         match datum {
-            Datum::Json(json) => self.json(json),
-            Datum::Text(bytes) if catalogue::is_opened(path) => self.opened(bytes),
-            Datum::Text(bytes) => self.scalar(datum, bytes),
-            Datum::Int(value) => self.scalar(datum, value.to_string().as_bytes()),
+            AvroValue::Json(json) => self.json(json),
+            AvroValue::Text(bytes) if catalogue::is_opened(path) => self.opened(bytes),
+            AvroValue::Text(bytes) => self.scalar(datum, bytes),
+            AvroValue::Int(value) => self.scalar(datum, value.to_string().as_bytes()),
             datum => self.scalar(datum, b""),
         }
     }
@@ -157,11 +158,11 @@ impl<'r> Collector<'r> {
         &mut self,
         path: &str,
         scanner: &mut Scanner<'a>,
-        start: Start<'a>,
+        start: ValueStart<'a>,
     ) -> Result<(), JsonError> {
         self.set_path(path);
         match start {
-            Start::Text(raw) if catalogue::is_opened(path) => {
+            ValueStart::Text(raw) if catalogue::is_opened(path) => {
                 self.opened(raw.text().as_bytes());
                 Ok(())
             }
@@ -187,7 +188,7 @@ impl<'r> Collector<'r> {
             self.path.truncate(path);
             self.bag.entries.truncate(entries);
             self.bag.arena.truncate(arena);
-            self.scalar(Datum::Text(bytes), bytes);
+            self.scalar(AvroValue::Text(bytes), bytes);
         }
     }
 
@@ -204,16 +205,16 @@ impl<'r> Collector<'r> {
     }
 
     /// Adds the value at the current path: an object member by member, a list as one text.
-    fn value<'a>(&mut self, scanner: &mut Scanner<'a>, start: Start<'a>) -> Result<(), JsonError> {
+    fn value<'a>(&mut self, scanner: &mut Scanner<'a>, start: ValueStart<'a>) -> Result<(), JsonError> {
         match start {
-            Start::Object => return self.members(scanner),
-            Start::List => return self.list(scanner),
-            Start::Null => {}
-            Start::Bool(value) => self.scalar(Datum::Bool(value), b""),
-            Start::Number(token) => self.number(token),
-            Start::Text(raw) => {
+            ValueStart::Object => return self.members(scanner),
+            ValueStart::List => return self.list(scanner),
+            ValueStart::Null => {}
+            ValueStart::Bool(value) => self.scalar(AvroValue::Bool(value), b""),
+            ValueStart::Number(token) => self.number(token),
+            ValueStart::Text(raw) => {
                 let text = raw.text();
-                self.scalar(Datum::Text(text.as_bytes()), text.as_bytes());
+                self.scalar(AvroValue::Text(text.as_bytes()), text.as_bytes());
             }
         }
         Ok(())
@@ -239,7 +240,7 @@ impl<'r> Collector<'r> {
         joined.clear();
         let found = join(scanner, &mut joined);
         if let Ok(true) = found {
-            self.scalar(Datum::Text(&joined), b"");
+            self.scalar(AvroValue::Text(&joined), b"");
         }
         self.joined = joined;
         found.map(drop)
@@ -255,7 +256,7 @@ impl<'r> Collector<'r> {
     }
 
     /// Adds a scalar; `alias` is what it says when it is to be an identity.
-    fn scalar(&mut self, datum: Datum<'_>, alias: &[u8]) {
+    fn scalar(&mut self, datum: AvroValue<'_>, alias: &[u8]) {
         self.note_alias(alias);
         self.push(|out| scalar(out, datum));
     }
@@ -301,22 +302,22 @@ fn alias(from: &IdentityFrom) -> Option<&str> {
 
 /// Appends a scalar as Heap takes it. `false`, and nothing is appended: there is none.
 #[inline]
-pub(super) fn scalar(out: &mut Vec<u8>, datum: Datum<'_>) -> bool {
+pub(super) fn scalar(out: &mut Vec<u8>, datum: AvroValue<'_>) -> bool {
     match datum {
-        Datum::Null | Datum::Json(_) => return false,
-        Datum::Text(bytes) => text(out, bytes),
-        Datum::Decimal(digits) => {
+        AvroValue::Null | AvroValue::Json(_) => return false,
+        AvroValue::Text(bytes) => text(out, bytes),
+        AvroValue::Decimal(digits) => {
             let Ok(digits) = std::str::from_utf8(digits) else { return false };
             number(out, digits);
         }
-        Datum::Moment(_, []) => return false,
-        Datum::Moment(_, bytes) => text(out, bytes),
-        Datum::Bool(true) => out.extend_from_slice(b"\"true\""),
-        Datum::Bool(false) => out.extend_from_slice(b"\"false\""),
-        Datum::Int(value) => integer(out, value),
-        Datum::Double(value) => return float(out, value),
+        AvroValue::Moment(_, []) => return false,
+        AvroValue::Moment(_, bytes) => text(out, bytes),
+        AvroValue::Bool(true) => out.extend_from_slice(b"\"true\""),
+        AvroValue::Bool(false) => out.extend_from_slice(b"\"false\""),
+        AvroValue::Int(value) => integer(out, value),
+        AvroValue::Double(value) => return float(out, value),
         // Its shortest decimal is what was meant, and what the same event has in JSON.
-        Datum::Float(value) => return value.to_string().parse().is_ok_and(|meant| float(out, meant)),
+        AvroValue::Float(value) => return value.to_string().parse().is_ok_and(|meant| float(out, meant)),
     }
     true
 }
@@ -327,7 +328,7 @@ fn join(scanner: &mut Scanner<'_>, out: &mut Vec<u8>) -> Result<bool, JsonError>
     while scanner.element(is_first)? {
         is_first = false;
         let start = scanner.value()?;
-        if start == Start::Null {
+        if start == ValueStart::Null {
             continue;
         }
         if !is_empty {
@@ -335,8 +336,8 @@ fn join(scanner: &mut Scanner<'_>, out: &mut Vec<u8>) -> Result<bool, JsonError>
         }
         is_empty = false;
         match start {
-            Start::Text(raw) => out.extend_from_slice(raw.text().as_bytes()),
-            Start::Number(token) => {
+            ValueStart::Text(raw) => out.extend_from_slice(raw.text().as_bytes()),
+            ValueStart::Number(token) => {
                 let from = out.len();
                 number(out, token);
                 if out[from] == b'"' {
@@ -361,7 +362,7 @@ mod tests {
         fn a_float_of_32_bits_is_the_decimal_that_was_meant(digits in -999_999i32..=999_999, exponent in -12i32..12) {
             let meant = format!("{digits}e{exponent}");
             let (mut narrow, mut wide) = (Vec::new(), Vec::new());
-            prop_assert!(scalar(&mut narrow, Datum::Float(meant.parse().unwrap())));
+            prop_assert!(scalar(&mut narrow, AvroValue::Float(meant.parse().unwrap())));
             number(&mut wide, &meant);
             prop_assert_eq!(String::from_utf8(narrow).unwrap(), String::from_utf8(wide).unwrap());
         }

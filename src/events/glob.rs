@@ -17,7 +17,7 @@ pub enum GlobError {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+enum GlobPart {
     Char(char),
     /// `*`
     Segment,
@@ -27,16 +27,16 @@ enum Part {
 
 /// One pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Glob(Vec<Part>);
+pub(super) struct Glob(Vec<GlobPart>);
 
 impl Glob {
     pub(super) fn new(pattern: &str) -> Result<Self, GlobError> {
         let (mut parts, mut chars) = (Vec::new(), pattern.trim().chars().peekable());
         while let Some(char) = chars.next() {
             parts.push(match char {
-                '*' if chars.next_if_eq(&'*').is_some() => Part::Any,
-                '*' => Part::Segment,
-                char => Part::Char(char),
+                '*' if chars.next_if_eq(&'*').is_some() => GlobPart::Any,
+                '*' => GlobPart::Segment,
+                char => GlobPart::Char(char),
             });
         }
         if parts.is_empty() { Err(GlobError::Empty) } else { Ok(Self(parts)) }
@@ -56,13 +56,13 @@ impl Glob {
                 let is_here = active[at];
                 active[at] = is_here
                     && match self.0[at] {
-                        Part::Any => true,
-                        Part::Segment => char != '.',
-                        Part::Char(_) => false,
+                        GlobPart::Any => true,
+                        GlobPart::Segment => char != '.',
+                        GlobPart::Char(_) => false,
                     };
                 // A whole match does not go on.
                 active[at + 1] = active[at + 1] && at + 1 < self.0.len();
-                active[at + 1] |= is_here && self.0[at] == Part::Char(char);
+                active[at + 1] |= is_here && self.0[at] == GlobPart::Char(char);
             }
             self.pass_stars(&mut active);
         }
@@ -72,7 +72,7 @@ impl Glob {
     /// A star may stand for nothing.
     fn pass_stars(&self, active: &mut [bool]) {
         for (at, part) in self.0.iter().enumerate() {
-            if active[at] && !matches!(part, Part::Char(_)) {
+            if active[at] && !matches!(part, GlobPart::Char(_)) {
                 active[at + 1] = true;
             }
         }
@@ -104,13 +104,13 @@ impl Globs {
 
 /// A new name for those that a pattern matches; what its wildcard stood for is carried over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Rename {
+pub(super) struct GlobRename {
     from: (String, String),
     to: (String, String),
     wildcard: &'static str,
 }
 
-impl Rename {
+impl GlobRename {
     pub(super) fn new(from: &str, to: &str) -> Result<Self, GlobError> {
         let (from, to) = (from.trim(), to.trim());
         if from.is_empty() || to.is_empty() {
@@ -187,14 +187,14 @@ mod tests {
 
     #[test]
     fn a_rename_carries_its_wildcard_over() {
-        let of = |from: &str, to: &str, name: &str| Rename::new(from, to).unwrap().of(name);
+        let of = |from: &str, to: &str, name: &str| GlobRename::new(from, to).unwrap().of(name);
         assert_eq!(of("custom_properties.**", "**", "custom_properties.a.b").as_deref(), Some("a.b"));
         assert_eq!(of("custom_properties.*", "p_*", "custom_properties.a.b"), None);
         assert_eq!(of("*_name", "name of *", "canvas_name").as_deref(), Some("name of canvas"));
         assert_eq!(of("campaign_id", "id of campaign", "campaign_id").as_deref(), Some("id of campaign"));
         assert_eq!(of("campaign_id", "x", "campaign_id2"), None);
         for (from, to) in [("*", "a"), ("a", "*"), ("*.*", "*"), ("**", "*"), ("*", "**")] {
-            assert!(Rename::new(from, to).is_err(), "{from} {to}");
+            assert!(GlobRename::new(from, to).is_err(), "{from} {to}");
         }
     }
 }

@@ -6,10 +6,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::catalogue::Role;
-use super::json::{JsonError, Scanner, Start};
-use super::mapper::{Context, Head, Mapper, overfull};
-use super::outcome::{Ignored, Mapped, Outcome, Reason, Rejection};
+use super::catalogue::FieldRole;
+use super::json::{JsonError, Scanner, ValueStart};
+use super::mapper::{EventHead, EventMapper, MappingContext, overfull};
+use super::outcome::{EventRejectReason, IgnoredReason, Mapped, MappingOutcome, Rejection};
 use super::rules::TypeRules;
 use super::time::Count;
 
@@ -19,15 +19,20 @@ const TYPE_LEN_MAX: usize = 256;
 
 /// Where a field stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum FieldSource {
     Top,
     User,
     Properties,
 }
 
-impl Mapper<'_> {
+impl EventMapper<'_> {
     /// Maps one event as it stands in an HTTP body, and appends what is made of it to `out`.
-    pub fn http<'a>(&'a mut self, event: &'a str, context: Context<'a>, out: &mut Vec<u8>) -> Mapped<'a> {
+    pub fn http<'a>(
+        &'a mut self,
+        event: &'a str,
+        context: MappingContext<'a>,
+        out: &mut Vec<u8>,
+    ) -> Mapped<'a> {
         let event_type = match event_type(event) {
             Ok(event_type) => event_type,
             Err(rejection) => return rejected(rejection, false),
@@ -42,7 +47,7 @@ impl Mapper<'_> {
         let outcome = if type_rules.is_selected {
             self.write(&event_type, &type_rules, &head, context, out)
         } else {
-            Outcome::Ignored(Ignored::NotSelected)
+            MappingOutcome::Ignored(IgnoredReason::NotSelected)
         };
         Mapped { outcome, link, seen, is_known: type_rules.is_known }
     }
@@ -51,17 +56,17 @@ impl Mapper<'_> {
         &'a mut self,
         event_type: &str,
         type_rules: &TypeRules,
-        head: &Head<'a>,
-        context: Context<'a>,
+        head: &EventHead<'a>,
+        context: MappingContext<'a>,
         out: &mut Vec<u8>,
-    ) -> Outcome<'a> {
+    ) -> MappingOutcome<'a> {
         let start = out.len();
         if self.collector.is_overfull() {
             return overfull();
         }
         if let Err(rejection) = self.opening(event_type, type_rules, head, context, out) {
             out.truncate(start);
-            return Outcome::Rejected(rejection);
+            return MappingOutcome::Rejected(rejection);
         }
         self.collector.write(out);
         self.closing(type_rules, head, context, start, out)
@@ -79,9 +84,9 @@ impl Mapper<'_> {
     }
 
     /// Gathers the properties, and gives what is more than a property.
-    fn walk<'a>(&mut self, event: &'a str, type_rules: &TypeRules) -> Result<Head<'a>, JsonError> {
+    fn walk<'a>(&mut self, event: &'a str, type_rules: &TypeRules) -> Result<EventHead<'a>, JsonError> {
         self.collector.begin(type_rules.is_profile);
-        let (mut head, mut scanner) = (Head::default(), Scanner::new(event));
+        let (mut head, mut scanner) = (EventHead::default(), Scanner::new(event));
         scanner.value()?;
         let mut is_first = true;
         while let Some(key) = scanner.key(is_first)? {
@@ -97,14 +102,16 @@ impl Mapper<'_> {
                     head.time = count(start);
                     scanner.skip(start)?;
                 }
-                ("user", Start::Object) => self.members(&mut scanner, Place::User, type_rules, &mut head)?,
-                ("properties", Start::Object) => {
-                    self.members(&mut scanner, Place::Properties, type_rules, &mut head)?;
+                ("user", ValueStart::Object) => {
+                    self.members(&mut scanner, FieldSource::User, type_rules, &mut head)?
                 }
-                ("user" | "properties", Start::Null) => {}
+                ("properties", ValueStart::Object) => {
+                    self.members(&mut scanner, FieldSource::Properties, type_rules, &mut head)?;
+                }
+                ("user" | "properties", ValueStart::Null) => {}
                 (name, start) => {
                     let name = type_rules.role.path(name);
-                    self.field(name, &mut scanner, start, Place::Top, type_rules, &mut head)?;
+                    self.field(name, &mut scanner, start, FieldSource::Top, type_rules, &mut head)?;
                 }
             }
         }
@@ -115,9 +122,9 @@ impl Mapper<'_> {
     fn members<'a>(
         &mut self,
         scanner: &mut Scanner<'a>,
-        place: Place,
+        place: FieldSource,
         type_rules: &TypeRules,
-        head: &mut Head<'a>,
+        head: &mut EventHead<'a>,
     ) -> Result<(), JsonError> {
         let mut is_first = true;
         while let Some(key) = scanner.key(is_first)? {
@@ -132,18 +139,18 @@ impl Mapper<'_> {
         &mut self,
         name: &str,
         scanner: &mut Scanner<'a>,
-        start: Start<'a>,
-        place: Place,
+        start: ValueStart<'a>,
+        place: FieldSource,
         type_rules: &TypeRules,
-        head: &mut Head<'a>,
+        head: &mut EventHead<'a>,
     ) -> Result<(), JsonError> {
-        let has_ids = place != Place::Properties;
+        let has_ids = place != FieldSource::Properties;
         match name {
             "external_user_id" if has_ids => head.ids.external_user_id = bytes(start),
             "user_id" if has_ids => head.ids.user_id = bytes(start),
             "device_id" if has_ids => head.ids.device_id = bytes(start),
             "orphaned_by_id" => head.ids.orphaned_by_id = bytes(start),
-            "name" if type_rules.role == Role::CustomEvent => head.name = bytes(start),
+            "name" if type_rules.role == FieldRole::CustomEvent => head.name = bytes(start),
             "time_ms" => {
                 head.time_ms = count(start);
                 return scanner.skip(start);
@@ -155,25 +162,28 @@ impl Mapper<'_> {
 }
 
 fn rejected<'a>(rejection: Rejection, is_known: bool) -> Mapped<'a> {
-    Mapped { outcome: Outcome::Rejected(rejection), link: None, seen: None, is_known }
+    Mapped { outcome: MappingOutcome::Rejected(rejection), link: None, seen: None, is_known }
 }
 
 fn not_json(error: JsonError) -> Rejection {
-    Rejection::new(Reason::NotJson, error.to_string())
+    Rejection::new(EventRejectReason::NotJson, error.to_string())
 }
 
 /// The type of an event, which may stand behind its other members.
 fn event_type(event: &str) -> Result<Cow<'_, str>, Rejection> {
     let mut scanner = Scanner::new(event);
-    if scanner.value().map_err(not_json)? != Start::Object {
-        return Err(Rejection::new(Reason::NotAnObject, event.chars().take(40).collect::<String>()));
+    if scanner.value().map_err(not_json)? != ValueStart::Object {
+        return Err(Rejection::new(
+            EventRejectReason::NotAnObject,
+            event.chars().take(40).collect::<String>(),
+        ));
     }
     let mut is_first = true;
     while let Some(key) = scanner.key(is_first).map_err(not_json)? {
         is_first = false;
         let start = scanner.value().map_err(not_json)?;
         match start {
-            Start::Text(raw) if key.text() == "event_type" => {
+            ValueStart::Text(raw) if key.text() == "event_type" => {
                 return match raw.text() {
                     text if text.trim().is_empty() => break,
                     text => Ok(text),
@@ -182,24 +192,24 @@ fn event_type(event: &str) -> Result<Cow<'_, str>, Rejection> {
             start => scanner.skip(start).map_err(not_json)?,
         }
     }
-    Err(Rejection::new(Reason::NoEventType, "event_type"))
+    Err(Rejection::new(EventRejectReason::NoEventType, "event_type"))
 }
 
-fn bytes(start: Start<'_>) -> Option<Cow<'_, [u8]>> {
+fn bytes(start: ValueStart<'_>) -> Option<Cow<'_, [u8]>> {
     match start {
-        Start::Text(raw) => Some(match raw.text() {
+        ValueStart::Text(raw) => Some(match raw.text() {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
             Cow::Owned(text) => Cow::Owned(text.into_bytes()),
         }),
-        Start::Number(token) => Some(Cow::Borrowed(token.as_bytes())),
+        ValueStart::Number(token) => Some(Cow::Borrowed(token.as_bytes())),
         _ => None,
     }
 }
 
-fn count(start: Start<'_>) -> Option<Count<'_>> {
+fn count(start: ValueStart<'_>) -> Option<Count<'_>> {
     match start {
-        Start::Number(token) => Some(Count::Token(token)),
-        Start::Text(raw) => match raw.text() {
+        ValueStart::Number(token) => Some(Count::Token(token)),
+        ValueStart::Text(raw) => match raw.text() {
             Cow::Borrowed(text) => Some(Count::Token(text)),
             Cow::Owned(_) => Some(Count::Token("")),
         },

@@ -2,13 +2,13 @@
 //!
 //! Properties are put in order here, so a record without JSON inside is written straight through.
 
-use super::catalogue::{self, Role};
+use super::catalogue::{self, FieldRole};
 use super::rules::{Rules, TypeRules};
 use super::settings::IdentityFrom;
 
 /// One field that becomes a property.
 #[derive(Clone, Debug)]
-pub(super) struct Step {
+pub(super) struct LayoutStep {
     /// Its place in the record.
     pub(super) at: usize,
     /// Its name over HTTP, by which the rules know it.
@@ -21,7 +21,7 @@ pub(super) struct Step {
 
 /// Where in the record those fields are that are more than properties.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Places {
+pub(super) struct FieldPlaces {
     pub(super) id: Option<usize>,
     pub(super) time: Option<usize>,
     pub(super) time_ms: Option<usize>,
@@ -34,11 +34,11 @@ pub(super) struct Places {
 
 /// What the fields of one writer's schema become under one set of rules.
 #[derive(Clone, Debug)]
-pub struct Layout {
+pub struct EventLayout {
     pub(super) type_rules: TypeRules,
     pub(super) event_type: Box<str>,
-    pub(super) places: Places,
-    pub(super) steps: Vec<Step>,
+    pub(super) places: FieldPlaces,
+    pub(super) steps: Vec<LayoutStep>,
     /// Fields whose properties are known only from the record, with their names over HTTP.
     pub(super) opened: Vec<(usize, Box<str>)>,
     /// Every property must be looked at for an alias.
@@ -50,10 +50,10 @@ pub struct Layout {
 impl Rules {
     /// Works out the records of one schema: `fields` are the names of its fields in order.
     #[must_use]
-    pub fn layout(&self, event_type: &str, fields: &[&str]) -> Layout {
+    pub fn layout(&self, event_type: &str, fields: &[&str]) -> EventLayout {
         let type_rules = self.of_type(event_type);
         let place = |name: &str| fields.iter().position(|field| *field == name);
-        let places = Places {
+        let places = FieldPlaces {
             id: place("id"),
             time: place("time"),
             time_ms: place("time_ms"),
@@ -61,7 +61,7 @@ impl Rules {
             user_id: place("user_id"),
             device_id: place("device_id"),
             orphaned_by_id: place("orphaned_by_id"),
-            name: place("name").filter(|_| type_rules.role == Role::CustomEvent),
+            name: place("name").filter(|_| type_rules.role == FieldRole::CustomEvent),
         };
         let is_property = |field: &str| !matches!(field, "id" | "time" | "time_ms" | "event_type");
         let fields: Vec<(usize, Box<str>)> = fields
@@ -70,7 +70,7 @@ impl Rules {
             .filter(|(_, field)| is_property(field))
             .map(|(at, field)| (at, type_rules.role.path(field).into()))
             .collect();
-        Layout {
+        EventLayout {
             steps: self.steps(&fields, type_rules.is_profile),
             opened: fields.iter().filter(|(_, path)| self.opens(path)).cloned().collect(),
             seeks_alias: self.identity.iter().any(|from| matches!(from, IdentityFrom::Property(_))),
@@ -86,12 +86,12 @@ impl Rules {
     }
 
     /// The properties that a record has without looking into its texts, in order.
-    fn steps(&self, fields: &[(usize, Box<str>)], is_profile: bool) -> Vec<Step> {
+    fn steps(&self, fields: &[(usize, Box<str>)], is_profile: bool) -> Vec<LayoutStep> {
         let mut steps = Vec::new();
         for (at, path) in fields.iter().filter(|(_, path)| !self.opens(path)) {
             let mut key = Vec::new();
             if self.key(path, is_profile, &mut key) {
-                steps.push(Step { at: *at, path: path.clone(), key: key.into(), is_second: false });
+                steps.push(LayoutStep { at: *at, path: path.clone(), key: key.into(), is_second: false });
             }
         }
         steps.sort_by(|a, b| (&a.key, &a.path).cmp(&(&b.key, &b.path)));
@@ -102,7 +102,7 @@ impl Rules {
     }
 }
 
-impl Layout {
+impl EventLayout {
     /// The event type that it was made for.
     #[must_use]
     pub fn event_type(&self) -> &str {

@@ -6,29 +6,31 @@ use std::sync::Arc;
 
 use super::collect::{Collector, scalar};
 use super::json::{quoted, text, unsigned};
-use super::layout::Layout;
-use super::outcome::{Ignored, Made, Mapped, Outcome, Owners, Reason, Rejection, Who};
-use super::person::{Ids, Person};
+use super::layout::EventLayout;
+use super::outcome::{
+    EventKind, EventRejectReason, EventUser, IgnoredReason, Mapped, MappingOutcome, OwnerLookup, Rejection,
+};
+use super::person::{EventPerson, Ids};
 use super::rules::{Rules, TypeRules};
-use super::time::{Count, When};
-use crate::model::{Datum, Record, Timestamp, usable};
+use super::time::{Count, EventTime};
+use crate::model::{AvroRecord, AvroValue, Timestamp, usable};
 
 /// Longest `idempotency_key`, as long as any text that Heap takes.
 const KEY_LEN_MAX: usize = 1023;
 
 /// What is known while events are mapped, besides the rules.
 #[derive(Clone, Copy)]
-pub struct Context<'a> {
+pub struct MappingContext<'a> {
     /// The time now.
     pub now: Timestamp,
     /// Who anonymous people are.
-    pub owners: &'a dyn Owners,
+    pub owners: &'a dyn OwnerLookup,
 }
 
 /// Maps one event after the other by the same rules; each thread has its own. It keeps buffers and the
 /// names of properties, so that an event costs no allocation.
 #[derive(Debug)]
-pub struct Mapper<'r> {
+pub struct EventMapper<'r> {
     pub(super) rules: &'r Rules,
     pub(super) collector: Collector<'r>,
     pub(super) types: HashMap<Box<str>, Arc<TypeRules>>,
@@ -36,7 +38,7 @@ pub struct Mapper<'r> {
 
 /// What every event has: the fields that are more than properties.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Head<'a> {
+pub(super) struct EventHead<'a> {
     pub(super) id: Option<Cow<'a, [u8]>>,
     pub(super) time: Option<Count<'a>>,
     pub(super) time_ms: Option<Count<'a>>,
@@ -45,14 +47,14 @@ pub(super) struct Head<'a> {
     pub(super) name: Option<Cow<'a, [u8]>>,
 }
 
-impl Head<'_> {
+impl EventHead<'_> {
     /// When it happened, in seconds since 1970, if it says so.
     pub(super) fn seen(&self) -> Option<i64> {
-        When::read(self.time, self.time_ms).ok().map(When::second)
+        EventTime::read(self.time, self.time_ms).ok().map(EventTime::second)
     }
 }
 
-impl<'r> Mapper<'r> {
+impl<'r> EventMapper<'r> {
     /// A mapper by these rules.
     #[must_use]
     pub fn new(rules: &'r Rules) -> Self {
@@ -63,9 +65,9 @@ impl<'r> Mapper<'r> {
     /// it to `out`.
     pub fn record<'a>(
         &'a mut self,
-        layout: &Layout,
-        record: &'a (impl Record + ?Sized),
-        context: Context<'a>,
+        layout: &EventLayout,
+        record: &'a (impl AvroRecord + ?Sized),
+        context: MappingContext<'a>,
         out: &mut Vec<u8>,
     ) -> Mapped<'a> {
         let head = head(layout, record);
@@ -75,27 +77,27 @@ impl<'r> Mapper<'r> {
         let outcome = if type_rules.is_selected {
             self.selected(layout, record, &head, context, out)
         } else {
-            Outcome::Ignored(Ignored::NotSelected)
+            MappingOutcome::Ignored(IgnoredReason::NotSelected)
         };
         Mapped { outcome, link, seen, is_known: type_rules.is_known }
     }
 
     fn selected<'a>(
         &'a mut self,
-        layout: &Layout,
-        record: &'a (impl Record + ?Sized),
-        head: &Head<'a>,
-        context: Context<'a>,
+        layout: &EventLayout,
+        record: &'a (impl AvroRecord + ?Sized),
+        head: &EventHead<'a>,
+        context: MappingContext<'a>,
         out: &mut Vec<u8>,
-    ) -> Outcome<'a> {
+    ) -> MappingOutcome<'a> {
         let start = out.len();
         if let Err(rejection) = self.opening(&layout.event_type, &layout.type_rules, head, context, out) {
             out.truncate(start);
-            return Outcome::Rejected(rejection);
+            return MappingOutcome::Rejected(rejection);
         }
         let properties = out.len();
         let is_dynamic = layout.seeks_alias
-            || layout.opened.iter().any(|(at, _)| !matches!(record.datum(*at), Datum::Null));
+            || layout.opened.iter().any(|(at, _)| !matches!(record.datum(*at), AvroValue::Null));
         if is_dynamic || !straight(layout, record, out) {
             out.truncate(properties);
             self.gather(layout, record, out);
@@ -108,7 +110,7 @@ impl<'r> Mapper<'r> {
     }
 
     /// The properties of a record that has some whose names only the record knows.
-    fn gather(&mut self, layout: &Layout, record: &(impl Record + ?Sized), out: &mut Vec<u8>) {
+    fn gather(&mut self, layout: &EventLayout, record: &(impl AvroRecord + ?Sized), out: &mut Vec<u8>) {
         self.collector.begin(layout.type_rules.is_profile);
         if layout.seeks_alias {
             for (at, path) in &layout.fields {
@@ -117,7 +119,7 @@ impl<'r> Mapper<'r> {
         } else {
             for step in &layout.steps {
                 match record.datum(step.at) {
-                    json @ Datum::Json(_) => self.collector.datum(&step.path, json),
+                    json @ AvroValue::Json(_) => self.collector.datum(&step.path, json),
                     datum => self.collector.known(&step.path, &step.key, datum),
                 }
             }
@@ -133,12 +135,12 @@ impl<'r> Mapper<'r> {
         &self,
         event_type: &str,
         type_rules: &TypeRules,
-        head: &Head<'_>,
-        context: Context<'_>,
+        head: &EventHead<'_>,
+        context: MappingContext<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Rejection> {
         let id = event_id(head)?;
-        let when = When::read(head.time, head.time_ms)?;
+        let when = EventTime::read(head.time, head.time_ms)?;
         let when = when.held_to(context.now, self.rules.future_seconds_max)?;
         out.push(b'{');
         if !type_rules.is_profile {
@@ -172,27 +174,27 @@ impl<'r> Mapper<'r> {
     pub(super) fn closing<'a>(
         &'a self,
         type_rules: &TypeRules,
-        head: &Head<'a>,
-        context: Context<'a>,
+        head: &EventHead<'a>,
+        context: MappingContext<'a>,
         start: usize,
         out: &mut Vec<u8>,
-    ) -> Outcome<'a> {
+    ) -> MappingOutcome<'a> {
         let is_profile = type_rules.is_profile;
-        let what = if is_profile { Made::Profile } else { Made::Event };
+        let what = if is_profile { EventKind::Profile } else { EventKind::Event };
         let person = head.ids.person(self.rules, self.collector.aliases(), context.owners, is_profile);
         let outcome = match person {
-            Person::Known(who) => {
+            EventPerson::Known(who) => {
                 out.push(b'}');
                 write_who(&who, out);
                 out.push(b'}');
-                return Outcome::Made { what, who };
+                return MappingOutcome::Made { what, who };
             }
-            Person::Awaited(keys) => {
+            EventPerson::Awaited(keys) => {
                 out.extend_from_slice(b"}}");
-                return Outcome::Held { what, keys };
+                return MappingOutcome::Held { what, keys };
             }
-            Person::Ignored(reason) => Outcome::Ignored(reason),
-            Person::Rejected(rejection) => Outcome::Rejected(rejection),
+            EventPerson::Ignored(reason) => MappingOutcome::Ignored(reason),
+            EventPerson::Rejected(rejection) => MappingOutcome::Rejected(rejection),
         };
         out.truncate(start);
         outcome
@@ -200,24 +202,27 @@ impl<'r> Mapper<'r> {
 }
 
 /// The properties of an event are too much.
-pub(super) fn overfull<'a>() -> Outcome<'a> {
-    Outcome::Rejected(Rejection::new(Reason::TooLarge, "its properties, each with its name in full"))
+pub(super) fn overfull<'a>() -> MappingOutcome<'a> {
+    MappingOutcome::Rejected(Rejection::new(
+        EventRejectReason::TooLarge,
+        "its properties, each with its name in full",
+    ))
 }
 
 /// Appends an object that was held, with who it is about.
-pub fn complete(held: &[u8], who: &Who<'_>, out: &mut Vec<u8>) {
+pub fn complete(held: &[u8], who: &EventUser<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(held.strip_suffix(b"}").unwrap_or(held));
     write_who(who, out);
     out.push(b'}');
 }
 
-fn write_who(who: &Who<'_>, out: &mut Vec<u8>) {
+fn write_who(who: &EventUser<'_>, out: &mut Vec<u8>) {
     match who {
-        Who::Identity(identity) => {
+        EventUser::Identity(identity) => {
             out.extend_from_slice(b",\"identity\":");
             text(out, identity.as_bytes());
         }
-        Who::UserId(number) => {
+        EventUser::UserId(number) => {
             out.extend_from_slice(b",\"user_id\":\"");
             unsigned(out, *number);
             out.push(b'"');
@@ -225,24 +230,26 @@ fn write_who(who: &Who<'_>, out: &mut Vec<u8>) {
     }
 }
 
-fn event_id<'h>(head: &'h Head<'_>) -> Result<&'h [u8], Rejection> {
+fn event_id<'h>(head: &'h EventHead<'_>) -> Result<&'h [u8], Rejection> {
     let id = head.id.as_deref().unwrap_or_default();
     match usable(id, KEY_LEN_MAX, &[]) {
         Ok(Some(id)) => Ok(id),
-        Ok(None) => Err(Rejection::new(Reason::NoId, "id")),
-        Err(_) => Err(Rejection::new(Reason::BadId, id[..id.len().min(40)].escape_ascii().to_string())),
+        Ok(None) => Err(Rejection::new(EventRejectReason::NoId, "id")),
+        Err(_) => {
+            Err(Rejection::new(EventRejectReason::BadId, id[..id.len().min(40)].escape_ascii().to_string()))
+        }
     }
 }
 
 /// Writes the properties of a record as the steps have them. `false`: there is more in it than they know.
-fn straight(layout: &Layout, record: &(impl Record + ?Sized), out: &mut Vec<u8>) -> bool {
+fn straight(layout: &EventLayout, record: &(impl AvroRecord + ?Sized), out: &mut Vec<u8>) -> bool {
     let (mut is_first, mut is_taken) = (true, false);
     for step in &layout.steps {
         let datum = record.datum(step.at);
         is_taken &= step.is_second;
         match datum {
-            Datum::Null => continue,
-            Datum::Json(_) => return false,
+            AvroValue::Null => continue,
+            AvroValue::Json(_) => return false,
             _ if is_taken => continue,
             _ => {}
         }
@@ -261,22 +268,22 @@ fn straight(layout: &Layout, record: &(impl Record + ?Sized), out: &mut Vec<u8>)
     true
 }
 
-fn head<'a>(layout: &Layout, record: &'a (impl Record + ?Sized)) -> Head<'a> {
+fn head<'a>(layout: &EventLayout, record: &'a (impl AvroRecord + ?Sized)) -> EventHead<'a> {
     let places = &layout.places;
-    let datum = |place: Option<usize>| place.map_or(Datum::Null, |at| record.datum(at));
+    let datum = |place: Option<usize>| place.map_or(AvroValue::Null, |at| record.datum(at));
     let bytes = |place| match datum(place) {
-        Datum::Text(bytes) => Some(Cow::Borrowed(bytes)),
-        Datum::Int(value) => Some(Cow::Owned(value.to_string().into_bytes())),
+        AvroValue::Text(bytes) => Some(Cow::Borrowed(bytes)),
+        AvroValue::Int(value) => Some(Cow::Owned(value.to_string().into_bytes())),
         _ => None,
     };
     let count = |place| match datum(place) {
-        Datum::Int(value) => Some(Count::Whole(value)),
+        AvroValue::Int(value) => Some(Count::Whole(value)),
         #[allow(clippy::cast_possible_truncation, reason = "saturates, and is then out of range")]
-        Datum::Double(value) => Some(Count::Whole(value as i64)),
-        Datum::Text(bytes) => std::str::from_utf8(bytes).ok().map(Count::Token),
+        AvroValue::Double(value) => Some(Count::Whole(value as i64)),
+        AvroValue::Text(bytes) => std::str::from_utf8(bytes).ok().map(Count::Token),
         _ => None,
     };
-    Head {
+    EventHead {
         id: bytes(places.id),
         time: count(places.time),
         time_ms: count(places.time_ms),
@@ -292,32 +299,36 @@ fn head<'a>(layout: &Layout, record: &'a (impl Record + ?Sized)) -> Head<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::settings::{Anonymous, IdentityFrom, Naming, Pii, Properties, Settings};
+    use super::super::settings::{
+        AnonymousPolicy, EventNaming, IdentityFrom, MappingSettings, Pii, PropertyFilter,
+    };
     use super::*;
-    use Datum::{Bool, Float, Int, Json, Null};
+    use AvroValue::{Bool, Float, Int, Json, Null};
 
-    fn context(owners: &dyn Owners) -> Context<'_> {
-        Context { now: Timestamp::from_second(1_767_225_600).unwrap(), owners }
+    fn context(owners: &dyn OwnerLookup) -> MappingContext<'_> {
+        MappingContext { now: Timestamp::from_second(1_767_225_600).unwrap(), owners }
     }
 
-    fn t(text: &str) -> Datum<'_> {
-        Datum::Text(text.as_bytes())
+    fn t(text: &str) -> AvroValue<'_> {
+        AvroValue::Text(text.as_bytes())
     }
 
     fn word(mapped: &Mapped<'_>, out: &[u8]) -> String {
         match &mapped.outcome {
-            Outcome::Made { .. } => String::from_utf8(out.to_vec()).unwrap(),
-            Outcome::Held { .. } => format!("held {}", std::str::from_utf8(out).unwrap()),
-            Outcome::Ignored(reason) => format!("ignored {}{}", reason.as_str(), out.len()),
-            Outcome::Rejected(no) => format!("rejected {} {}{}", no.reason.as_str(), no.detail, out.len()),
+            MappingOutcome::Made { .. } => String::from_utf8(out.to_vec()).unwrap(),
+            MappingOutcome::Held { .. } => format!("held {}", std::str::from_utf8(out).unwrap()),
+            MappingOutcome::Ignored(reason) => format!("ignored {}{}", reason.as_str(), out.len()),
+            MappingOutcome::Rejected(no) => {
+                format!("rejected {} {}{}", no.reason.as_str(), no.detail, out.len())
+            }
         }
     }
 
-    fn from_record(settings: &Settings, event_type: &str, fields: &[(&str, Datum<'_>)]) -> String {
+    fn from_record(settings: &MappingSettings, event_type: &str, fields: &[(&str, AvroValue<'_>)]) -> String {
         let rules = Rules::new(settings).unwrap();
-        let (names, data): (Vec<&str>, Vec<Datum<'_>>) = fields.iter().copied().unzip();
+        let (names, data): (Vec<&str>, Vec<AvroValue<'_>>) = fields.iter().copied().unzip();
         let layout = rules.layout(event_type, &names);
-        let (mut mapper, mut out) = (Mapper::new(&rules), Vec::new());
+        let (mut mapper, mut out) = (EventMapper::new(&rules), Vec::new());
         // Twice: what the first event left behind must not show in the second.
         mapper.record(&layout, data.as_slice(), context(&()), &mut out);
         out.clear();
@@ -325,9 +336,9 @@ mod tests {
         word(&mapped, &out)
     }
 
-    fn from_http(settings: &Settings, event: &str) -> String {
+    fn from_http(settings: &MappingSettings, event: &str) -> String {
         let rules = Rules::new(settings).unwrap();
-        let (mut mapper, mut out) = (Mapper::new(&rules), Vec::new());
+        let (mut mapper, mut out) = (EventMapper::new(&rules), Vec::new());
         mapper.http(event, context(&()), &mut out);
         out.clear();
         let mapped = mapper.http(event, context(&()), &mut out);
@@ -336,9 +347,9 @@ mod tests {
 
     /// The same event both ways.
     fn check(
-        settings: &Settings,
+        settings: &MappingSettings,
         event_type: &str,
-        fields: &[(&str, Datum<'_>)],
+        fields: &[(&str, AvroValue<'_>)],
         http: &str,
         expected: &str,
     ) {
@@ -352,11 +363,14 @@ mod tests {
 
     const OPEN: &str = "users.messages.email.Open";
     const CUSTOM: &str = "users.behaviors.CustomEvent";
-    const BEGIN: [(&str, Datum<'_>); 3] =
-        [("id", Datum::Text(b"e1")), ("time", Int(1_767_225_600)), ("external_user_id", Datum::Text(b"u1"))];
+    const BEGIN: [(&str, AvroValue<'_>); 3] = [
+        ("id", AvroValue::Text(b"e1")),
+        ("time", Int(1_767_225_600)),
+        ("external_user_id", AvroValue::Text(b"u1")),
+    ];
     const HTTP: &str = r#""id":"e1","time":1767225600,"user":{"external_user_id":"u1"}"#;
 
-    fn with<'a>(more: &[(&'a str, Datum<'a>)]) -> Vec<(&'a str, Datum<'a>)> {
+    fn with<'a>(more: &[(&'a str, AvroValue<'a>)]) -> Vec<(&'a str, AvroValue<'a>)> {
         [&BEGIN, more].concat()
     }
 
@@ -376,7 +390,7 @@ mod tests {
             "properties":{"machine_open":"true","campaign_name":"Spring \"VIP\" \u2013 \u00e9t\u00e9","is_amp":false,
                 "email_address":"u1@example.com","canvas_id":null}"#;
         check(
-            &Settings::default(),
+            &MappingSettings::default(),
             OPEN,
             &fields,
             http,
@@ -392,7 +406,7 @@ mod tests {
             r#"{HTTP},"properties":{{"app_id":"a1","custom_properties":{inside},"name":"Cart left"}}"#
         );
         check(
-            &Settings::default(),
+            &MappingSettings::default(),
             CUSTOM,
             &fields,
             &http,
@@ -408,10 +422,10 @@ mod tests {
         let fields = with(&[("name", t("n")), ("properties", t(&inside))]);
         let http = format!(r#"{HTTP},"properties":{{"name":"n","custom_properties":{inside}}}"#);
         let expected = "rejected too_large its properties, each with its name in full0";
-        check(&Settings::default(), CUSTOM, &fields, &http, expected);
-        let rules = Rules::new(&Settings::default()).unwrap();
+        check(&MappingSettings::default(), CUSTOM, &fields, &http, expected);
+        let rules = Rules::new(&MappingSettings::default()).unwrap();
         let event = format!("{{\"event_type\":\"{CUSTOM}\",{http}}}");
-        let (mut mapper, mut out) = (Mapper::new(&rules), Vec::new());
+        let (mut mapper, mut out) = (EventMapper::new(&rules), Vec::new());
         mapper.http(&event, context(&()), &mut out);
         mapper.http(&format!("{{\"event_type\":\"{}\"}}", "t".repeat(50_000)), context(&()), &mut out);
         assert!(mapper.types.keys().chain(mapper.collector.names()).all(|name| name.len() < 1_000));
@@ -431,7 +445,7 @@ mod tests {
             r#"{HTTP},"properties":{{"price":3.15,"duration":100.0,"ll_accuracy":1e-07,"big":16777216,"huge":300000000000000000000.0}}"#
         );
         check(
-            &Settings::default(),
+            &MappingSettings::default(),
             "users.behaviors.Purchase",
             &fields,
             &http,
@@ -450,7 +464,7 @@ mod tests {
             r#"{HTTP},"properties":{{"suspected_bot_click_reason":["a","b"],"none":[null]}},"new":{{"deep":{{"er":1}}}}"#
         );
         check(
-            &Settings::default(),
+            &MappingSettings::default(),
             "users.messages.fax.PaperJam",
             &fields,
             &http,
@@ -467,17 +481,17 @@ mod tests {
             let expected = format!(
                 r#"{{"event":"Braze Campaign Conversion","timestamp":"2026-01-01T00:00:00.000Z","idempotency_key":"e1","properties":{{"conversion_behavior":{quoted},"x":1}},"identity":"u1"}}"#
             );
-            check(&Settings::default(), "users.campaigns.Conversion", &fields, &http, &expected);
+            check(&MappingSettings::default(), "users.campaigns.Conversion", &fields, &http, &expected);
         }
     }
 
     #[test]
     fn of_two_properties_with_one_name_the_first_by_its_source_is_kept() {
-        let properties = Properties {
+        let properties = PropertyFilter {
             rename: vec![("b".to_owned(), "same".to_owned()), ("a".to_owned(), "same".to_owned())],
-            ..Properties::default()
+            ..PropertyFilter::default()
         };
-        let settings = Settings { properties, ..Settings::default() };
+        let settings = MappingSettings { properties, ..MappingSettings::default() };
         let expected = |value: u8| {
             format!(
                 r#"{{"event":"Braze Email Open","timestamp":"2026-01-01T00:00:00.000Z","idempotency_key":"e1","properties":{{"same":{value},"z":0}},"identity":"u1"}}"#
@@ -508,10 +522,13 @@ mod tests {
             IdentityFrom::Property("crm".to_owned()),
             IdentityFrom::ExternalUserId,
         ];
-        let settings = Settings {
+        let settings = MappingSettings {
             identity,
-            properties: Properties { drop: vec!["custom_properties".to_owned()], ..Properties::default() },
-            ..Settings::default()
+            properties: PropertyFilter {
+                drop: vec!["custom_properties".to_owned()],
+                ..PropertyFilter::default()
+            },
+            ..MappingSettings::default()
         };
         let expected = |name: &str, identity: &str| {
             format!(
@@ -535,8 +552,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_and_nothing_is_written() {
-        let settings = Settings::default();
-        let both = |fields: &[(&str, Datum<'_>)], http: &str, expected: &str| {
+        let settings = MappingSettings::default();
+        let both = |fields: &[(&str, AvroValue<'_>)], http: &str, expected: &str| {
             check(&settings, OPEN, fields, http, expected);
         };
         both(&BEGIN[1..], r#""time":1767225600,"user":{"external_user_id":"u1"}"#, "rejected no_id id0");
@@ -565,11 +582,17 @@ mod tests {
                 r#"{{"event":"Braze Email Open","timestamp":"2026-01-01T00:00:00.000Z","idempotency_key":"e1","properties":{{}}{end}}}"#
             )
         };
-        let settings = |anonymous| Settings { anonymous, ..Settings::default() };
-        check(&settings(Anonymous::Hash), OPEN, &fields, http, &expected(r#","user_id":"8325872782136936""#));
-        check(&settings(Anonymous::Hold), OPEN, &fields, http, &format!("held {}", expected("")));
+        let settings = |anonymous| MappingSettings { anonymous, ..MappingSettings::default() };
+        check(
+            &settings(AnonymousPolicy::Hash),
+            OPEN,
+            &fields,
+            http,
+            &expected(r#","user_id":"8325872782136936""#),
+        );
+        check(&settings(AnonymousPolicy::Hold), OPEN, &fields, http, &format!("held {}", expected("")));
         let mut out = Vec::new();
-        complete(expected("").as_bytes(), &Who::Identity("u1".into()), &mut out);
+        complete(expected("").as_bytes(), &EventUser::Identity("u1".into()), &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), expected(r#","identity":"u1""#));
     }
 
@@ -586,21 +609,22 @@ mod tests {
         let http = format!(
             r#"{HTTP},"properties":{{"time_ms":1767225600250,"app_group_id":"g","email_address":"u1@example.com","update_source":"api","custom_attributes":"{{\"plan\":\"pro\"}}"}}"#
         );
-        let settings = Settings { profiles: true, pii: Pii::Keep, ..Settings::default() };
+        let settings = MappingSettings { profiles: true, pii: Pii::Keep, ..MappingSettings::default() };
         let expected = r#"{"properties":{"custom_attributes.plan":"pro","email":"u1@example.com","external_user_id":"u1"},"identity":"u1"}"#;
         check(&settings, event_type, &fields, &http, expected);
         let expected = r#"{"event":"Braze Profile Update","timestamp":"2026-01-01T00:00:00.250Z","idempotency_key":"e1","properties":{"app_group_id":"g","custom_attributes.plan":"pro","update_source":"api"},"identity":"u1"}"#;
-        check(&Settings::default(), event_type, &fields, &http, expected);
+        check(&MappingSettings::default(), event_type, &fields, &http, expected);
     }
 
     #[test]
     fn prefixes_go_before_all_names_and_keys() {
-        let naming = Naming {
+        let naming = EventNaming {
             event_prefix: "braze-".to_owned(),
             property_prefix: "braze-".to_owned(),
-            ..Naming::default()
+            ..EventNaming::default()
         };
-        let settings = Settings { naming, connector_id: Some("c1".to_owned()), ..Settings::default() };
+        let settings =
+            MappingSettings { naming, connector_id: Some("c1".to_owned()), ..MappingSettings::default() };
         check(
             &settings,
             OPEN,
@@ -612,14 +636,17 @@ mod tests {
 
     #[test]
     fn links_come_with_any_outcome() {
-        let settings = Settings { exclude: vec!["**".to_owned()], ..Settings::default() };
+        let settings = MappingSettings { exclude: vec!["**".to_owned()], ..MappingSettings::default() };
         let rules = Rules::new(&settings).unwrap();
         let layout = rules.layout("users.UserOrphan", &["user_id", "orphaned_by_id"]);
-        let (mut mapper, mut out) = (Mapper::new(&rules), Vec::new());
+        let (mut mapper, mut out) = (EventMapper::new(&rules), Vec::new());
         let data = [t("b1"), t("b2")];
-        let merge = Some(super::super::Link::Merge { from: "b1".into(), into: "b2".into() });
+        let merge = Some(super::super::IdentityLink::Merge { from: "b1".into(), into: "b2".into() });
         let mapped = mapper.record(&layout, &data[..], context(&()), &mut out);
-        assert_eq!((mapped.link, mapped.outcome), (merge.clone(), Outcome::Ignored(Ignored::NotSelected)));
+        assert_eq!(
+            (mapped.link, mapped.outcome),
+            (merge.clone(), MappingOutcome::Ignored(IgnoredReason::NotSelected))
+        );
         let event = r#"{"event_type":"users.UserOrphan","user":{"user_id":"b1"},"properties":{"orphaned_by_id":"b2"}}"#;
         assert_eq!(mapper.http(event, context(&()), &mut out).link, merge);
     }
@@ -629,7 +656,7 @@ mod tests {
         let long = "é".repeat(450_000);
         let cut = "é".repeat(1023);
         check(
-            &Settings::default(),
+            &MappingSettings::default(),
             OPEN,
             &with(&[("url", t(&long))]),
             &format!(r#"{HTTP},"properties":{{"url":"{long}"}}"#),

@@ -41,9 +41,14 @@ mod time;
 pub use catalogue::{TYPES, is_known, readable};
 pub use glob::GlobError;
 pub use json::{JsonError, has_pieces, pieces};
-pub use layout::Layout;
-pub use mapper::{Context, Mapper, complete};
-pub use outcome::{Ignored, Keys, Link, Made, Mapped, Outcome, Owners, Reason, Rejection, Who};
+pub use layout::EventLayout;
+pub use mapper::{EventMapper, MappingContext, complete};
+pub use outcome::{
+    AnonymousIds, EventKind, EventRejectReason, EventUser, IdentityLink, IgnoredReason, Mapped,
+    MappingOutcome, OwnerLookup, Rejection,
+};
 pub use person::heap_user_id;
 pub use rules::{Rules, RulesError, check_glob, check_rename, matches_type};
-pub use settings::{Anonymous, CustomEvents, IdentityFrom, Naming, Pii, Properties, Settings};
+pub use settings::{
+    AnonymousPolicy, CustomEventNaming, EventNaming, IdentityFrom, MappingSettings, Pii, PropertyFilter,
+};

@@ -6,9 +6,9 @@ use std::borrow::Cow;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapped<'a> {
     /// What becomes of it.
-    pub outcome: Outcome<'a>,
+    pub outcome: MappingOutcome<'a>,
     /// What it says of who is who, whatever becomes of it.
-    pub link: Option<Link<'a>>,
+    pub link: Option<IdentityLink<'a>>,
     /// When it happened, in seconds since 1970, if it has a link and says so.
     pub seen: Option<i64>,
     /// Whether its type is in the catalogue.
@@ -17,30 +17,30 @@ pub struct Mapped<'a> {
 
 /// What becomes of one event. Bytes are written with the first two only.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome<'a> {
+pub enum MappingOutcome<'a> {
     /// A JSON object has been written, to go to Heap.
     Made {
         /// What the object is.
-        what: Made,
+        what: EventKind,
         /// Whom it is about, as the object says it too.
-        who: Who<'a>,
+        who: EventUser<'a>,
     },
     /// A JSON object has been written that names nobody yet; [`super::complete`] adds who it is.
     Held {
         /// What the object is.
-        what: Made,
+        what: EventKind,
         /// By what the person may become known.
-        keys: Keys<'a>,
+        keys: AnonymousIds<'a>,
     },
     /// It is not wanted.
-    Ignored(Ignored),
+    Ignored(IgnoredReason),
     /// It cannot be used.
     Rejected(Rejection),
 }
 
 /// What a written object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Made {
+pub enum EventKind {
     /// One event, for `/api/track`.
     Event,
     /// One user, for `/api/add_user_properties`.
@@ -49,7 +49,7 @@ pub enum Made {
 
 /// The person whom Heap is told.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Who<'a> {
+pub enum EventUser<'a> {
     /// Heap's `identity`.
     Identity(Cow<'a, str>),
     /// Heap's `user_id`, of an anonymous person.
@@ -58,14 +58,14 @@ pub enum Who<'a> {
 
 /// By what Braze knows a person who has no identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Keys<'a> {
+pub struct AnonymousIds<'a> {
     /// Braze's own id.
     pub user_id: Option<Cow<'a, str>>,
     /// The device.
     pub device_id: Option<Cow<'a, str>>,
 }
 
-impl Keys<'_> {
+impl AnonymousIds<'_> {
     /// Whether there is nothing to look up.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -75,13 +75,13 @@ impl Keys<'_> {
 
 /// What an event says of who is who.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Link<'a> {
+pub enum IdentityLink<'a> {
     /// One person: the customer's id with Braze's id, the device, or both.
     Tie {
         /// The customer's id.
         external_user_id: Cow<'a, str>,
         /// The keys, of which there is at least one.
-        keys: Keys<'a>,
+        keys: AnonymousIds<'a>,
     },
     /// `users.UserOrphan`: Braze has merged one person into another. Both are Braze's ids.
     Merge {
@@ -98,21 +98,21 @@ pub enum Link<'a> {
 }
 
 /// Who an anonymous person is, as far as anybody knows.
-pub trait Owners {
+pub trait OwnerLookup {
     /// The identity of whoever has these keys.
-    fn owner(&self, keys: &Keys<'_>) -> Option<Cow<'_, str>>;
+    fn owner(&self, keys: &AnonymousIds<'_>) -> Option<Cow<'_, str>>;
 }
 
 /// Nobody is known.
-impl Owners for () {
-    fn owner(&self, _: &Keys<'_>) -> Option<Cow<'_, str>> {
+impl OwnerLookup for () {
+    fn owner(&self, _: &AnonymousIds<'_>) -> Option<Cow<'_, str>> {
         None
     }
 }
 
 /// Why an event is not wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Ignored {
+pub enum IgnoredReason {
     /// Its type is not among those that go to Heap.
     NotSelected,
     /// Its person has no identity, and such events are dropped.
@@ -121,7 +121,7 @@ pub enum Ignored {
     Nobody,
 }
 
-impl Ignored {
+impl IgnoredReason {
     /// Every reason.
     pub const ALL: [Self; 3] = [Self::NotSelected, Self::Anonymous, Self::Nobody];
 
@@ -140,20 +140,20 @@ impl Ignored {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
     /// Why.
-    pub reason: Reason,
+    pub reason: EventRejectReason,
     /// What stands there, or where.
     pub detail: String,
 }
 
 impl Rejection {
-    pub(super) fn new(reason: Reason, detail: impl Into<String>) -> Self {
+    pub(super) fn new(reason: EventRejectReason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
     }
 }
 
 /// Why an event cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reason {
+pub enum EventRejectReason {
     /// It is not JSON.
     NotJson,
     /// It is JSON, but no object.
@@ -184,7 +184,7 @@ pub enum Reason {
     TooLarge,
 }
 
-impl Reason {
+impl EventRejectReason {
     /// Whether it is no event at all: nothing in it could be used, whatever the settings.
     #[must_use]
     pub fn is_shapeless(self) -> bool {

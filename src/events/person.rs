@@ -4,10 +4,12 @@ use std::borrow::Cow;
 
 use md5::{Digest as _, Md5};
 
-use super::catalogue::Role;
-use super::outcome::{Ignored, Keys, Link, Owners, Reason, Rejection, Who};
+use super::catalogue::FieldRole;
+use super::outcome::{
+    AnonymousIds, EventRejectReason, EventUser, IdentityLink, IgnoredReason, OwnerLookup, Rejection,
+};
 use super::rules::Rules;
-use super::settings::{Anonymous, IdentityFrom};
+use super::settings::{AnonymousPolicy, IdentityFrom};
 use crate::model::{Unusable, usable};
 
 /// Longest identity in characters (Heap, `/api/track`).
@@ -23,29 +25,31 @@ pub(super) struct Ids<'a> {
 }
 
 /// Whom the event goes to, or why to nobody.
-pub(super) enum Person<'a> {
-    Known(Who<'a>),
-    Awaited(Keys<'a>),
-    Ignored(Ignored),
+pub(super) enum EventPerson<'a> {
+    Known(EventUser<'a>),
+    Awaited(AnonymousIds<'a>),
+    Ignored(IgnoredReason),
     Rejected(Rejection),
 }
 
 impl<'a> Ids<'a> {
     /// What the event says of who is who.
-    pub(super) fn link(&self, role: Role) -> Option<Link<'a>> {
+    pub(super) fn link(&self, role: FieldRole) -> Option<IdentityLink<'a>> {
         match role {
-            Role::Orphan => Some(Link::Merge { from: id(&self.user_id)?, into: id(&self.orphaned_by_id)? }),
-            Role::Deletion => Some(Link::Deletion { user_id: id(&self.user_id)? }),
+            FieldRole::Orphan => {
+                Some(IdentityLink::Merge { from: id(&self.user_id)?, into: id(&self.orphaned_by_id)? })
+            }
+            FieldRole::Deletion => Some(IdentityLink::Deletion { user_id: id(&self.user_id)? }),
             _ => {
                 let external_user_id = id(&self.external_user_id)?;
                 let keys = self.keys();
-                (!keys.is_empty()).then_some(Link::Tie { external_user_id, keys })
+                (!keys.is_empty()).then_some(IdentityLink::Tie { external_user_id, keys })
             }
         }
     }
 
-    fn keys(&self) -> Keys<'a> {
-        Keys { user_id: id(&self.user_id), device_id: id(&self.device_id) }
+    fn keys(&self) -> AnonymousIds<'a> {
+        AnonymousIds { user_id: id(&self.user_id), device_id: id(&self.device_id) }
     }
 
     /// The person, by the rules. `aliases` holds what stands in the properties that the rules name, in
@@ -54,9 +58,9 @@ impl<'a> Ids<'a> {
         &self,
         rules: &Rules,
         aliases: &'a [Option<String>],
-        owners: &'a dyn Owners,
+        owners: &'a dyn OwnerLookup,
         is_profile: bool,
-    ) -> Person<'a> {
+    ) -> EventPerson<'a> {
         let mut aliases = aliases.iter();
         for from in &rules.identity {
             let found = match from {
@@ -68,33 +72,40 @@ impl<'a> Ids<'a> {
             };
             match found {
                 Ok(None) => {}
-                Ok(Some(identity)) => return Person::Known(Who::Identity(identity)),
+                Ok(Some(identity)) => return EventPerson::Known(EventUser::Identity(identity)),
                 Err(reason) => {
                     let field = match from {
                         IdentityFrom::ExternalUserId => "external_user_id",
                         IdentityFrom::BrazeUserId => "user_id",
                         IdentityFrom::Property(name) => name,
                     };
-                    return Person::Rejected(Rejection::new(reason, field));
+                    return EventPerson::Rejected(Rejection::new(reason, field));
                 }
             }
         }
         self.anonymous(rules.anonymous, owners, is_profile)
     }
 
-    fn anonymous(&self, policy: Anonymous, owners: &'a dyn Owners, is_profile: bool) -> Person<'a> {
+    fn anonymous(
+        &self,
+        policy: AnonymousPolicy,
+        owners: &'a dyn OwnerLookup,
+        is_profile: bool,
+    ) -> EventPerson<'a> {
         let keys = self.keys();
         if keys.is_empty() {
-            return Person::Ignored(Ignored::Nobody);
+            return EventPerson::Ignored(IgnoredReason::Nobody);
         }
         if let Some(owner) = owners.owner(&keys) {
-            return Person::Known(Who::Identity(owner));
+            return EventPerson::Known(EventUser::Identity(owner));
         }
         match (policy, keys.user_id.as_ref().or(keys.device_id.as_ref())) {
-            (Anonymous::Hold, _) => Person::Awaited(keys),
+            (AnonymousPolicy::Hold, _) => EventPerson::Awaited(keys),
             // Heap gives properties to identities only.
-            (Anonymous::Hash, Some(key)) if !is_profile => Person::Known(Who::UserId(heap_user_id(key))),
-            _ => Person::Ignored(Ignored::Anonymous),
+            (AnonymousPolicy::Hash, Some(key)) if !is_profile => {
+                EventPerson::Known(EventUser::UserId(heap_user_id(key)))
+            }
+            _ => EventPerson::Ignored(IgnoredReason::Anonymous),
         }
     }
 }
@@ -104,16 +115,16 @@ fn id<'a>(value: &Option<Cow<'a, [u8]>>) -> Option<Cow<'a, str>> {
     judged(value, usize::MAX).ok().flatten()
 }
 
-fn identity<'a>(value: &Option<Cow<'a, [u8]>>) -> Result<Option<Cow<'a, str>>, Reason> {
+fn identity<'a>(value: &Option<Cow<'a, [u8]>>) -> Result<Option<Cow<'a, str>>, EventRejectReason> {
     let found = judged(value, 4 * IDENTITY_LEN_MAX).map_err(|unusable| match unusable {
-        Unusable::Placeholder | Unusable::Number(_) => Reason::IdentityPlaceholder,
-        Unusable::TooLong => Reason::IdentityTooLong,
-        Unusable::ControlCharacter => Reason::IdentityControlCharacter,
-        Unusable::NotUtf8 => Reason::IdentityNotUtf8,
+        Unusable::Placeholder | Unusable::Number(_) => EventRejectReason::IdentityPlaceholder,
+        Unusable::TooLong => EventRejectReason::IdentityTooLong,
+        Unusable::ControlCharacter => EventRejectReason::IdentityControlCharacter,
+        Unusable::NotUtf8 => EventRejectReason::IdentityNotUtf8,
     })?;
     match found {
         Some(text) if text.len() > IDENTITY_LEN_MAX && text.chars().count() > IDENTITY_LEN_MAX => {
-            Err(Reason::IdentityTooLong)
+            Err(EventRejectReason::IdentityTooLong)
         }
         found => Ok(found),
     }
@@ -146,7 +157,7 @@ pub fn heap_user_id(id: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::settings::Settings;
+    use super::super::settings::MappingSettings;
     use super::*;
 
     #[test]
@@ -167,29 +178,29 @@ mod tests {
 
     struct One(&'static str);
 
-    impl Owners for One {
-        fn owner(&self, keys: &Keys<'_>) -> Option<Cow<'_, str>> {
+    impl OwnerLookup for One {
+        fn owner(&self, keys: &AnonymousIds<'_>) -> Option<Cow<'_, str>> {
             (keys.device_id.as_deref() == Some("d1")).then_some(self.0.into())
         }
     }
 
-    fn check(ids: &Ids<'_>, anonymous: Anonymous, owners: &dyn Owners, expected: &str) {
-        let rules = Rules::new(&Settings { anonymous, ..Settings::default() }).unwrap();
+    fn check(ids: &Ids<'_>, anonymous: AnonymousPolicy, owners: &dyn OwnerLookup, expected: &str) {
+        let rules = Rules::new(&MappingSettings { anonymous, ..MappingSettings::default() }).unwrap();
         let found = match ids.person(&rules, &[], owners, false) {
-            Person::Known(Who::Identity(identity)) => format!("is {identity}"),
-            Person::Known(Who::UserId(number)) => format!("number {number}"),
-            Person::Awaited(keys) => {
+            EventPerson::Known(EventUser::Identity(identity)) => format!("is {identity}"),
+            EventPerson::Known(EventUser::UserId(number)) => format!("number {number}"),
+            EventPerson::Awaited(keys) => {
                 format!("awaits {} {}", keys.user_id.unwrap_or_default(), keys.device_id.unwrap_or_default())
             }
-            Person::Ignored(reason) => reason.as_str().to_owned(),
-            Person::Rejected(no) => format!("{} {}", no.reason.as_str(), no.detail),
+            EventPerson::Ignored(reason) => reason.as_str().to_owned(),
+            EventPerson::Rejected(no) => format!("{} {}", no.reason.as_str(), no.detail),
         };
         assert_eq!(found, expected);
     }
 
     #[test]
     fn the_identity_and_what_is_none() {
-        let (drop, hash, hold) = (Anonymous::Drop, Anonymous::Hash, Anonymous::Hold);
+        let (drop, hash, hold) = (AnonymousPolicy::Drop, AnonymousPolicy::Hash, AnonymousPolicy::Hold);
         check(&ids(" u1 ", "b1", "d1"), drop, &(), "is u1");
         check(&ids("[REDACTED]", "b1", "d1"), hash, &(), "identity_placeholder external_user_id");
         check(&ids("undefined", "b1", "d1"), hold, &One("u9"), "identity_placeholder external_user_id");
@@ -206,17 +217,20 @@ mod tests {
 
     #[test]
     fn links_of_every_kind() {
-        let keys = |user: &'static str, device: &'static str| Keys {
+        let keys = |user: &'static str, device: &'static str| AnonymousIds {
             user_id: (!user.is_empty()).then_some(user.into()),
             device_id: (!device.is_empty()).then_some(device.into()),
         };
-        let tie = |keys| Some(Link::Tie { external_user_id: "u1".into(), keys });
-        assert_eq!(ids("u1", "b1", "").link(Role::Other), tie(keys("b1", "")));
-        assert_eq!(ids("u1", "", "d1").link(Role::CustomEvent), tie(keys("", "d1")));
-        assert_eq!(ids("[REDACTED]", "b1", "d1").link(Role::Other), None);
-        assert_eq!(ids("u1", "", "").link(Role::Other), None);
-        let merge = Link::Merge { from: "b1".into(), into: "b2".into() };
-        assert_eq!(ids("", "b1", "d1").link(Role::Orphan), Some(merge));
-        assert_eq!(ids("", "b1", "").link(Role::Deletion), Some(Link::Deletion { user_id: "b1".into() }));
+        let tie = |keys| Some(IdentityLink::Tie { external_user_id: "u1".into(), keys });
+        assert_eq!(ids("u1", "b1", "").link(FieldRole::Other), tie(keys("b1", "")));
+        assert_eq!(ids("u1", "", "d1").link(FieldRole::CustomEvent), tie(keys("", "d1")));
+        assert_eq!(ids("[REDACTED]", "b1", "d1").link(FieldRole::Other), None);
+        assert_eq!(ids("u1", "", "").link(FieldRole::Other), None);
+        let merge = IdentityLink::Merge { from: "b1".into(), into: "b2".into() };
+        assert_eq!(ids("", "b1", "d1").link(FieldRole::Orphan), Some(merge));
+        assert_eq!(
+            ids("", "b1", "").link(FieldRole::Deletion),
+            Some(IdentityLink::Deletion { user_id: "b1".into() })
+        );
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! Everything is decided here by names alone. Values are not seen.
 
-use super::catalogue::{self, Role};
-use super::glob::{Glob, GlobError, Globs, Rename};
+use super::catalogue::{self, FieldRole};
+use super::glob::{Glob, GlobError, GlobRename, Globs};
 use super::json::{cut, quoted};
-use super::settings::{Anonymous, CustomEvents, IdentityFrom, Pii, Settings};
+use super::settings::{AnonymousPolicy, CustomEventNaming, IdentityFrom, MappingSettings, Pii};
 
 /// A setting that cannot be followed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,14 +25,14 @@ pub struct Rules {
     overrides: Vec<(String, String)>,
     event_prefix: String,
     property_prefix: String,
-    custom_events: CustomEvents,
+    custom_events: CustomEventNaming,
     keep: Globs,
     drop: Globs,
-    rename: Vec<Rename>,
+    rename: Vec<GlobRename>,
     /// None: personal fields go like any other. Otherwise only those that match do.
     personal: Option<Globs>,
     pub(super) identity: Vec<IdentityFrom>,
-    pub(super) anonymous: Anonymous,
+    pub(super) anonymous: AnonymousPolicy,
     pub(super) key_prefix: String,
     pub(super) future_seconds_max: Option<u32>,
     profiles: bool,
@@ -41,7 +41,7 @@ pub struct Rules {
 /// What the rules say of one event type.
 #[derive(Clone, Debug)]
 pub(super) struct TypeRules {
-    pub(super) role: Role,
+    pub(super) role: FieldRole,
     pub(super) is_known: bool,
     pub(super) is_selected: bool,
     /// The event becomes user properties.
@@ -55,7 +55,7 @@ impl Rules {
     ///
     /// # Errors
     /// [`RulesError`] names the first setting that cannot be followed.
-    pub fn new(settings: &Settings) -> Result<Self, RulesError> {
+    pub fn new(settings: &MappingSettings) -> Result<Self, RulesError> {
         let globs = |setting, patterns: &[String]| {
             Globs::new(patterns).map_err(|problem| RulesError { setting, problem })
         };
@@ -64,7 +64,7 @@ impl Rules {
             Pii::Drop => Some(Globs::default()),
             Pii::Only(named) => Some(globs("pii", named)?),
         };
-        let renames = settings.properties.rename.iter().map(|(from, to)| Rename::new(from, to));
+        let renames = settings.properties.rename.iter().map(|(from, to)| GlobRename::new(from, to));
         let renames = renames.collect::<Result<_, _>>();
         Ok(Self {
             include: globs("include", &settings.include)?,
@@ -99,18 +99,18 @@ impl Rules {
             return cut(name).to_owned();
         }
         let base = match (custom.map(str::trim).filter(|name| !name.is_empty()), self.custom_events) {
-            (Some(name), CustomEvents::Labeled) => format!("Custom Event: {name}"),
-            (Some(name), CustomEvents::Bare) => name.to_owned(),
+            (Some(name), CustomEventNaming::Labeled) => format!("Custom Event: {name}"),
+            (Some(name), CustomEventNaming::Bare) => name.to_owned(),
             (None, _) => catalogue::readable(event_type),
         };
         cut(&format!("{}{base}", self.event_prefix)).to_owned()
     }
 
     pub(super) fn of_type(&self, event_type: &str) -> TypeRules {
-        let role = Role::of(event_type);
-        let is_profile = self.profiles && role == Role::Profile;
+        let role = FieldRole::of(event_type);
+        let is_profile = self.profiles && role == FieldRole::Profile;
         let has_own_name =
-            role == Role::CustomEvent && !self.overrides.iter().any(|(of, _)| of == event_type);
+            role == FieldRole::CustomEvent && !self.overrides.iter().any(|(of, _)| of == event_type);
         let mut name = Vec::new();
         quoted(&mut name, &self.event_name(event_type, None));
         TypeRules {
@@ -192,12 +192,12 @@ pub fn matches_type(pattern: &str, event_type: &str) -> bool {
 /// # Errors
 /// [`GlobError`] says why it is none.
 pub fn check_rename(from: &str, to: &str) -> Result<(), GlobError> {
-    Rename::new(from, to).map(drop)
+    GlobRename::new(from, to).map(drop)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::settings::{Naming, Properties};
+    use super::super::settings::{EventNaming, PropertyFilter};
     use super::*;
 
     fn texts(texts: &[&str]) -> Vec<String> {
@@ -216,8 +216,11 @@ mod tests {
     #[test]
     fn types_are_selected_by_globs() {
         let rules = |include: &[&str], exclude: &[&str]| {
-            let settings =
-                Settings { include: texts(include), exclude: texts(exclude), ..Settings::default() };
+            let settings = MappingSettings {
+                include: texts(include),
+                exclude: texts(exclude),
+                ..MappingSettings::default()
+            };
             Rules::new(&settings).unwrap()
         };
         let some = rules(&["users.messages.**"], &["users.messages.*.Abort"]);
@@ -228,8 +231,8 @@ mod tests {
 
     #[test]
     fn names_of_events() {
-        let mut settings = Settings::default();
-        let name = |settings: &Settings, event_type: &str, custom: Option<&str>| {
+        let mut settings = MappingSettings::default();
+        let name = |settings: &MappingSettings, event_type: &str, custom: Option<&str>| {
             Rules::new(settings).unwrap().event_name(event_type, custom)
         };
         let custom = "users.behaviors.CustomEvent";
@@ -237,11 +240,11 @@ mod tests {
         assert_eq!(name(&settings, custom, Some("Cart left")), "Braze Custom Event: Cart left");
         assert_eq!(name(&settings, custom, Some(" ")), "Braze Custom Event");
         assert_eq!(name(&settings, custom, Some(&"x".repeat(2000))).len(), 1023);
-        settings.naming = Naming {
+        settings.naming = EventNaming {
             event_prefix: "braze-".to_owned(),
-            custom_events: CustomEvents::Bare,
+            custom_events: CustomEventNaming::Bare,
             overrides: vec![("users.behaviors.Purchase".to_owned(), "Order paid".to_owned())],
-            ..Naming::default()
+            ..EventNaming::default()
         };
         assert_eq!(name(&settings, "users.messages.email.Open", None), "braze-Email Open");
         assert_eq!(name(&settings, custom, Some("Cart left")), "braze-Cart left");
@@ -250,7 +253,7 @@ mod tests {
 
     #[test]
     fn keys_that_heap_does_not_take_are_escaped() {
-        let rules = Rules::new(&Settings { pii: Pii::Keep, ..Settings::default() }).unwrap();
+        let rules = Rules::new(&MappingSettings { pii: Pii::Keep, ..MappingSettings::default() }).unwrap();
         check(
             &rules,
             &[
@@ -261,19 +264,20 @@ mod tests {
                 ("campaign_id", "campaign_id"),
             ],
         );
-        let naming = Naming { property_prefix: "braze-".to_owned(), ..Naming::default() };
-        let rules = Rules::new(&Settings { pii: Pii::Keep, naming, ..Settings::default() }).unwrap();
+        let naming = EventNaming { property_prefix: "braze-".to_owned(), ..EventNaming::default() };
+        let rules =
+            Rules::new(&MappingSettings { pii: Pii::Keep, naming, ..MappingSettings::default() }).unwrap();
         check(&rules, &[("id", "braze-id"), ("user_id", "braze-user_id")]);
     }
 
     #[test]
     fn properties_are_kept_dropped_and_renamed() {
-        let properties = Properties {
+        let properties = PropertyFilter {
             keep: texts(&["campaign_*", "custom_properties"]),
             drop: texts(&["custom_properties.secret", "*_name"]),
             rename: vec![("custom_properties.**".to_owned(), "**".to_owned())],
         };
-        let rules = Rules::new(&Settings { properties, ..Settings::default() }).unwrap();
+        let rules = Rules::new(&MappingSettings { properties, ..MappingSettings::default() }).unwrap();
         check(
             &rules,
             &[
@@ -288,7 +292,7 @@ mod tests {
 
     #[test]
     fn personal_fields_go_only_when_asked_for() {
-        let rules = |pii| Rules::new(&Settings { pii, ..Settings::default() }).unwrap();
+        let rules = |pii| Rules::new(&MappingSettings { pii, ..MappingSettings::default() }).unwrap();
         let fields = ["email_address", "message_extras.a", "timezone"];
         let check = |pii, expected: [&str; 3]| {
             check(&rules(pii), &fields.into_iter().zip(expected).collect::<Vec<_>>());
@@ -301,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_wrong_setting_is_named() {
-        let settings = Settings { exclude: texts(&[""]), ..Settings::default() };
+        let settings = MappingSettings { exclude: texts(&[""]), ..MappingSettings::default() };
         assert_eq!(
             Rules::new(&settings).unwrap_err().to_string(),
             "exclude: an empty pattern matches nothing"

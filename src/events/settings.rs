@@ -3,21 +3,21 @@
 /// All settings of one export. The default takes every event, drops personal data and names people by
 /// their `external_user_id`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct MappingSettings {
     /// Globs over the event type; empty: all. `*` stands for anything within a segment, `**` for anything.
     pub include: Vec<String>,
     /// Globs over the event type that are left out of what `include` takes.
     pub exclude: Vec<String>,
     /// Names of events and properties.
-    pub naming: Naming,
+    pub naming: EventNaming,
     /// Which properties go along.
-    pub properties: Properties,
+    pub properties: PropertyFilter,
     /// What becomes of fields that Braze tags as personal data.
     pub pii: Pii,
     /// Where Heap's `identity` is taken from; the first that is not empty decides.
     pub identity: Vec<IdentityFrom>,
     /// What becomes of the events of people without an identity.
-    pub anonymous: Anonymous,
+    pub anonymous: AnonymousPolicy,
     /// Put before the event's id in `idempotency_key`, with a colon, when several connectors may share ids.
     pub connector_id: Option<String>,
     /// How far ahead of the clock an event's time may be; none: any time goes.
@@ -26,16 +26,16 @@ pub struct Settings {
     pub profiles: bool,
 }
 
-impl Default for Settings {
+impl Default for MappingSettings {
     fn default() -> Self {
         Self {
             include: Vec::new(),
             exclude: Vec::new(),
-            naming: Naming::default(),
-            properties: Properties::default(),
+            naming: EventNaming::default(),
+            properties: PropertyFilter::default(),
             pii: Pii::default(),
             identity: vec![IdentityFrom::ExternalUserId],
-            anonymous: Anonymous::default(),
+            anonymous: AnonymousPolicy::default(),
             connector_id: None,
             future_seconds_max: Some(7 * 24 * 60 * 60),
             profiles: false,
@@ -45,24 +45,24 @@ impl Default for Settings {
 
 /// How things are named in Heap.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Naming {
+pub struct EventNaming {
     /// Before the readable name of every event: `Braze ` gives `Braze Email Open`, `braze-` as Heap's own
     /// integration has it gives `braze-Email Open`.
     pub event_prefix: String,
     /// Before the name of every property.
     pub property_prefix: String,
     /// How a custom event is named.
-    pub custom_events: CustomEvents,
+    pub custom_events: CustomEventNaming,
     /// Event types with the whole name that each is to have; no prefix is added.
     pub overrides: Vec<(String, String)>,
 }
 
-impl Default for Naming {
+impl Default for EventNaming {
     fn default() -> Self {
         Self {
             event_prefix: "Braze ".to_owned(),
             property_prefix: String::new(),
-            custom_events: CustomEvents::default(),
+            custom_events: CustomEventNaming::default(),
             overrides: Vec::new(),
         }
     }
@@ -70,7 +70,7 @@ impl Default for Naming {
 
 /// How `users.behaviors.CustomEvent` is named after its `name`, behind the prefix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CustomEvents {
+pub enum CustomEventNaming {
     /// `Custom Event: <name>`: nobody takes it for the event of that name that Heap has seen itself.
     #[default]
     Labeled,
@@ -81,7 +81,7 @@ pub enum CustomEvents {
 /// Which properties go along, by globs over their names: `timezone`, `custom_properties.**`. A glob that
 /// matches a name matches what is below it too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Properties {
+pub struct PropertyFilter {
     /// Only these; empty: all.
     pub keep: Vec<String>,
     /// All but these.
@@ -117,7 +117,7 @@ pub enum IdentityFrom {
 
 /// What becomes of the events of people without an identity, whose owner nobody knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Anonymous {
+pub enum AnonymousPolicy {
     /// They are left out.
     #[default]
     Drop,

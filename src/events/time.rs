@@ -1,6 +1,6 @@
 //! The time of an event: Braze's seconds or milliseconds → the text that Heap takes.
 
-use super::outcome::{Reason, Rejection};
+use super::outcome::{EventRejectReason, Rejection};
 use crate::model::Timestamp;
 
 /// A number as the event has it.
@@ -17,9 +17,9 @@ const DAY: i64 = 24 * 60 * 60;
 
 /// When an event happened, in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct When(i64);
+pub(super) struct EventTime(i64);
 
-impl When {
+impl EventTime {
     /// From `time`, in seconds, made exact by `time_ms` where both mean the same second; or from `time_ms`
     /// alone.
     pub(super) fn read(time: Option<Count<'_>>, time_ms: Option<Count<'_>>) -> Result<Self, Rejection> {
@@ -27,11 +27,11 @@ impl When {
         let Some(count) = time else {
             return match (exact, time_ms) {
                 (Some(exact), _) => Self::checked(exact),
-                (None, Some(count)) => Err(bad(Reason::BadTime, count)),
-                (None, None) => Err(Rejection::new(Reason::NoTime, "neither time nor time_ms")),
+                (None, Some(count)) => Err(bad(EventRejectReason::BadTime, count)),
+                (None, None) => Err(Rejection::new(EventRejectReason::NoTime, "neither time nor time_ms")),
             };
         };
-        let Some(coarse) = millis(count, 1000) else { return Err(bad(Reason::BadTime, count)) };
+        let Some(coarse) = millis(count, 1000) else { return Err(bad(EventRejectReason::BadTime, count)) };
         let is_same = |exact: &i64| exact.div_euclid(1000) == coarse.div_euclid(1000);
         Self::checked(exact.filter(is_same).unwrap_or(coarse))
     }
@@ -40,7 +40,7 @@ impl When {
         if RANGE.contains(&millis.div_euclid(1000)) {
             Ok(Self(millis))
         } else {
-            Err(Rejection::new(Reason::TimeOutOfRange, format!("{} seconds", millis / 1000)))
+            Err(Rejection::new(EventRejectReason::TimeOutOfRange, format!("{} seconds", millis / 1000)))
         }
     }
 
@@ -57,7 +57,10 @@ impl When {
                 let mut text = Vec::new();
                 self.write(&mut text);
                 let text = String::from_utf8_lossy(&text).into_owned();
-                Err(Rejection::new(Reason::TimeInFuture, format!("{text} is {} days ahead", ahead / DAY)))
+                Err(Rejection::new(
+                    EventRejectReason::TimeInFuture,
+                    format!("{text} is {} days ahead", ahead / DAY),
+                ))
             }
             _ => Ok(self),
         }
@@ -78,7 +81,7 @@ impl When {
     }
 }
 
-fn bad(reason: Reason, count: Count<'_>) -> Rejection {
+fn bad(reason: EventRejectReason, count: Count<'_>) -> Rejection {
     match count {
         Count::Whole(whole) => Rejection::new(reason, whole.to_string()),
         Count::Token(token) => Rejection::new(reason, token.chars().take(40).collect::<String>()),
@@ -135,7 +138,7 @@ mod tests {
     use crate::model::timestamp_text;
     use proptest::prelude::*;
 
-    fn text(when: When) -> String {
+    fn text(when: EventTime) -> String {
         let mut out = Vec::new();
         when.write(&mut out);
         String::from_utf8(out).unwrap()
@@ -145,12 +148,12 @@ mod tests {
         #[test]
         fn as_the_judge_writes_it(millis in -62_135_596_800_000i64..=253_402_207_200_000) {
             let judged = timestamp_text(Timestamp::from_millisecond(millis).unwrap());
-            prop_assert_eq!(text(When(millis)), judged);
+            prop_assert_eq!(text(EventTime(millis)), judged);
         }
     }
 
-    fn check(time: Option<&str>, time_ms: Option<&str>, expected: Result<&str, Reason>) {
-        let found = When::read(time.map(Count::Token), time_ms.map(Count::Token));
+    fn check(time: Option<&str>, time_ms: Option<&str>, expected: Result<&str, EventRejectReason>) {
+        let found = EventTime::read(time.map(Count::Token), time_ms.map(Count::Token));
         assert_eq!(
             found.map(text).map_err(|no| no.reason),
             expected.map(str::to_owned),
@@ -171,23 +174,23 @@ mod tests {
 
     #[test]
     fn what_is_no_time() {
-        check(None, None, Err(Reason::NoTime));
-        check(Some("yesterday"), None, Err(Reason::BadTime));
-        check(None, Some("x"), Err(Reason::BadTime));
-        check(Some("1767225600000"), None, Err(Reason::TimeOutOfRange));
-        check(Some("9e300"), None, Err(Reason::TimeOutOfRange));
+        check(None, None, Err(EventRejectReason::NoTime));
+        check(Some("yesterday"), None, Err(EventRejectReason::BadTime));
+        check(None, Some("x"), Err(EventRejectReason::BadTime));
+        check(Some("1767225600000"), None, Err(EventRejectReason::TimeOutOfRange));
+        check(Some("9e300"), None, Err(EventRejectReason::TimeOutOfRange));
     }
 
     #[test]
     fn the_future_has_a_bound() {
         let now = Timestamp::from_second(1_767_225_600).unwrap();
-        let at = |seconds: i64| When::read(Some(Count::Whole(1_767_225_600 + seconds)), None).unwrap();
+        let at = |seconds: i64| EventTime::read(Some(Count::Whole(1_767_225_600 + seconds)), None).unwrap();
         let week = Some(7 * 86_400);
         assert!(at(7 * 86_400).held_to(now, week).is_ok());
         let no = at(7 * 86_400 + 1).held_to(now, week).unwrap_err();
         assert_eq!(
             (no.reason, no.detail.as_str()),
-            (Reason::TimeInFuture, "2026-01-08T00:00:01.000Z is 7 days ahead")
+            (EventRejectReason::TimeInFuture, "2026-01-08T00:00:01.000Z is 7 days ahead")
         );
         assert!(at(1_000_000_000).held_to(now, None).is_ok());
         assert!(at(-1_767_225_600).held_to(now, week).is_ok());

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::connector::heap::{CLOSING, Call, Heap, PersonKey};
-use crate::events::{Made, Who};
+use crate::connector::heap::{CLOSING, HeapCall, HeapClient, PersonKey};
+use crate::events::{EventKind, EventUser};
 
 /// Where an event came from: what is settled once Heap has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum BatchOrigin {
     /// A block of what is read, by its number.
     Block(u64),
     /// A row of one of the files of waiting events, by their order in the record.
@@ -27,24 +27,24 @@ pub(super) enum Origin {
 
 /// One element of a body.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Item {
+pub(super) struct BatchItem {
     start: u32,
     end: u32,
     /// By whom limits count.
     pub(super) person: PersonKey,
-    pub(super) origin: Origin,
+    pub(super) origin: BatchOrigin,
 }
 
 /// A body and its elements.
 #[derive(Clone, Debug)]
-pub(super) struct Batch {
-    pub(super) call: Call,
+pub(super) struct EventBatch {
+    pub(super) call: HeapCall,
     body: Bytes,
     opening_len: usize,
-    pub(super) items: Vec<Item>,
+    pub(super) items: Vec<BatchItem>,
 }
 
-impl Batch {
+impl EventBatch {
     /// The whole body.
     pub(super) fn body(&self) -> Bytes {
         self.body.clone()
@@ -67,7 +67,7 @@ impl Batch {
 
     /// Those of its elements that are picked; none if none are.
     pub(super) fn only(&self, pick: impl Fn(usize) -> bool) -> Option<Self> {
-        let mut filling = Filling::new(self.call, &self.body[..self.opening_len], self.body.len());
+        let mut filling = OpenBatch::new(self.call, &self.body[..self.opening_len], self.body.len());
         for at in (0..self.items.len()).filter(|at| pick(*at)) {
             filling.begin();
             filling.body.extend_from_slice(self.element(at));
@@ -79,17 +79,17 @@ impl Batch {
 
 /// A body that is being filled.
 #[derive(Debug)]
-struct Filling {
-    call: Call,
+struct OpenBatch {
+    call: HeapCall,
     opening_len: usize,
     body: Vec<u8>,
-    items: Vec<Item>,
+    items: Vec<BatchItem>,
     /// Where the body ended before the element that is being written.
     before: usize,
 }
 
-impl Filling {
-    fn new(call: Call, opening: &[u8], capacity: usize) -> Self {
+impl OpenBatch {
+    fn new(call: HeapCall, opening: &[u8], capacity: usize) -> Self {
         let mut body = Vec::with_capacity(capacity);
         body.extend_from_slice(opening);
         Self { call, opening_len: opening.len(), before: body.len(), body, items: Vec::new() }
@@ -110,27 +110,32 @@ impl Filling {
         self.body.truncate(self.before);
     }
 
-    fn end(&mut self, person: PersonKey, origin: Origin) {
+    fn end(&mut self, person: PersonKey, origin: BatchOrigin) {
         let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         let (start, end) = (place(self.start()), place(self.body.len()));
-        self.items.push(Item { start, end, person, origin });
+        self.items.push(BatchItem { start, end, person, origin });
     }
 
-    fn seal(mut self) -> Batch {
+    fn seal(mut self) -> EventBatch {
         self.body.extend_from_slice(CLOSING);
-        Batch { call: self.call, body: self.body.into(), opening_len: self.opening_len, items: self.items }
+        EventBatch {
+            call: self.call,
+            body: self.body.into(),
+            opening_len: self.opening_len,
+            items: self.items,
+        }
     }
 }
 
 /// Nobody takes batches any more.
 #[derive(Debug)]
-pub(super) struct Closed;
+pub(super) struct ClosedBatch;
 
 /// Fills batches and hands them over, one after the other.
 pub(super) struct Output {
-    batches: mpsc::Sender<Batch>,
+    batches: mpsc::Sender<EventBatch>,
     opening: [Vec<u8>; 2],
-    filling: [Filling; 2],
+    filling: [OpenBatch; 2],
     batch_len_max: usize,
     body_len_max: usize,
     /// Limits count by person, so it matters who somebody is.
@@ -139,21 +144,23 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn new(
-        heap: &Heap,
-        batches: mpsc::Sender<Batch>,
+        heap: &HeapClient,
+        batches: mpsc::Sender<EventBatch>,
         batch_len_max: usize,
         body_len_max: usize,
     ) -> Self {
-        let opening = [Call::Track, Call::Describe].map(|call| heap.opening(call));
-        let filling =
-            [Filling::new(Call::Track, &opening[0], 0), Filling::new(Call::Describe, &opening[1], 0)];
+        let opening = [HeapCall::Track, HeapCall::Describe].map(|call| heap.opening(call));
+        let filling = [
+            OpenBatch::new(HeapCall::Track, &opening[0], 0),
+            OpenBatch::new(HeapCall::Describe, &opening[1], 0),
+        ];
         let has_limits = !heap.budget.is_endless();
         Self { batches, opening, filling, batch_len_max, body_len_max, has_limits }
     }
 
     /// Whether anybody still takes batches. To be asked now and then by whoever reads and makes none.
-    pub(super) fn check(&self) -> Result<(), Closed> {
-        if self.batches.is_closed() { Err(Closed) } else { Ok(()) }
+    pub(super) fn check(&self) -> Result<(), ClosedBatch> {
+        if self.batches.is_closed() { Err(ClosedBatch) } else { Ok(()) }
     }
 
     /// Where the next event is to be written. One of [`Output::made`], [`Output::taken_back`] must follow.
@@ -175,11 +182,16 @@ impl Output {
     }
 
     /// What has been written is to be sent.
-    pub(super) fn made(&mut self, what: Made, who: &Who<'_>, origin: Origin) -> Result<(), Closed> {
+    pub(super) fn made(
+        &mut self,
+        what: EventKind,
+        who: &EventUser<'_>,
+        origin: BatchOrigin,
+    ) -> Result<(), ClosedBatch> {
         let person = if self.has_limits { person_of(who) } else { 0 };
         let at = match what {
-            Made::Event => 0,
-            Made::Profile => {
+            EventKind::Event => 0,
+            EventKind::Profile => {
                 let [track, users] = &mut self.filling;
                 users.begin();
                 users.body.extend_from_slice(&track.body[track.start()..]);
@@ -190,7 +202,7 @@ impl Output {
         self.ended(at, person, origin)
     }
 
-    fn ended(&mut self, at: usize, person: PersonKey, origin: Origin) -> Result<(), Closed> {
+    fn ended(&mut self, at: usize, person: PersonKey, origin: BatchOrigin) -> Result<(), ClosedBatch> {
         self.filling[at].end(person, origin);
         let filling = &self.filling[at];
         let is_full =
@@ -198,29 +210,29 @@ impl Output {
         if is_full { self.hand_over(at) } else { Ok(()) }
     }
 
-    fn hand_over(&mut self, at: usize) -> Result<(), Closed> {
+    fn hand_over(&mut self, at: usize) -> Result<(), ClosedBatch> {
         let filling = &self.filling[at];
         if filling.items.is_empty() {
             return Ok(());
         }
         // The next one is about as large.
-        let next = Filling::new(filling.call, &self.opening[at], filling.body.len() + 4096);
+        let next = OpenBatch::new(filling.call, &self.opening[at], filling.body.len() + 4096);
         let filled = std::mem::replace(&mut self.filling[at], next);
-        self.batches.blocking_send(filled.seal()).map_err(|_| Closed)
+        self.batches.blocking_send(filled.seal()).map_err(|_| ClosedBatch)
     }
 
     /// Hands over what is left.
-    pub(super) fn finish(mut self) -> Result<(), Closed> {
+    pub(super) fn finish(mut self) -> Result<(), ClosedBatch> {
         self.hand_over(0)?;
         self.hand_over(1)
     }
 }
 
 /// The key of a person.
-pub(super) fn person_of(who: &Who<'_>) -> PersonKey {
+pub(super) fn person_of(who: &EventUser<'_>) -> PersonKey {
     match who {
-        Who::Identity(identity) => person_of_text(identity),
-        Who::UserId(number) => person_of_text(&number.to_string()),
+        EventUser::Identity(identity) => person_of_text(identity),
+        EventUser::UserId(number) => person_of_text(&number.to_string()),
     }
 }
 
@@ -232,11 +244,11 @@ pub(super) fn person_of_text(who: &str) -> PersonKey {
 /// Whom an element names, as it says it.
 pub(super) fn named_in(element: &[u8]) -> String {
     #[derive(serde::Deserialize)]
-    struct Named {
+    struct BatchUser {
         identity: Option<String>,
         user_id: Option<String>,
     }
-    let named = serde_json::from_slice::<Named>(element).ok();
+    let named = serde_json::from_slice::<BatchUser>(element).ok();
     named.and_then(|named| named.identity.or(named.user_id)).unwrap_or_default()
 }
 
@@ -247,7 +259,7 @@ mod tests {
     #[test]
     fn whoever_reads_hears_that_nobody_takes_batches_any_more() {
         let (batches, taken) = mpsc::channel(1);
-        let filling = [Call::Track, Call::Describe].map(|call| Filling::new(call, b"", 0));
+        let filling = [HeapCall::Track, HeapCall::Describe].map(|call| OpenBatch::new(call, b"", 0));
         let opening = [Vec::new(), Vec::new()];
         let out = Output { batches, opening, filling, batch_len_max: 1, body_len_max: 1, has_limits: false };
         assert!(out.check().is_ok());

@@ -17,15 +17,15 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
-use super::Halt;
-use super::batch::{Batch, Origin, named_in};
-use super::ledger::{Ledger, checkpoint, locked};
+use super::ExportStop;
+use super::batch::{BatchOrigin, EventBatch, named_in};
+use super::ledger::{ExportLedger, checkpoint, locked};
 use crate::apply::Interrupt;
-use crate::config::Retry;
+use crate::config::RetryPolicy;
 use crate::connector::backoff;
-use crate::connector::heap::{Answer, Call, Fit, Heap, PersonKey};
+use crate::connector::heap::{Fit, HeapCall, HeapClient, HeapReply, PersonKey};
 use crate::model::{Clock, ExportId};
-use crate::state::{Awaited, Event, IdentityMap, Journal, LEASE_ENDED, Reject, StateWriter};
+use crate::state::{HeldEvent, IdentityMap, Journal, JournalEvent, LEASE_ENDED, Reject, StateWriter};
 
 /// How often what is settled is put on disk.
 const CHECKPOINT: Duration = Duration::from_secs(5);
@@ -41,12 +41,12 @@ const BUSY_MAX: usize = 100_000;
 /// The way to one Heap, for one export.
 pub(super) struct Lane<'a> {
     pub(super) export: &'a ExportId,
-    pub(super) heap: &'a Heap,
-    pub(super) retry: Retry,
+    pub(super) heap: &'a HeapClient,
+    pub(super) retry: RetryPolicy,
     pub(super) at_once: usize,
     pub(super) state: &'a StateWriter,
     pub(super) journal: &'a Journal,
-    pub(super) ledger: &'a Mutex<Ledger>,
+    pub(super) ledger: &'a Mutex<ExportLedger>,
     pub(super) identity: &'a Mutex<IdentityMap>,
     pub(super) clock: Clock,
     pub(super) interrupt: &'a Interrupt,
@@ -58,15 +58,15 @@ pub(super) struct Lane<'a> {
 }
 
 /// What became of a batch.
-struct Sent {
-    batch: Batch,
+struct DeliveryResult {
+    batch: EventBatch,
     refused: Vec<(usize, String)>,
 }
 
 /// What is under way of a batch, by its elements; nothing if there is no limit. Dropped, it counts as taken: nobody
 /// knows.
 struct Reserved<'a> {
-    heap: &'a Heap,
+    heap: &'a HeapClient,
     persons: Vec<Option<PersonKey>>,
 }
 
@@ -91,20 +91,20 @@ impl Drop for Reserved<'_> {
 
 /// What may go of a batch.
 struct Admitted<'a> {
-    now: Option<(Batch, Reserved<'a>)>,
+    now: Option<(EventBatch, Reserved<'a>)>,
     /// This may go when Heap takes more of all.
-    later: Option<Batch>,
+    later: Option<EventBatch>,
 }
 
 impl<'a> Lane<'a> {
     /// Sends whatever comes, until nothing more does or something stops it.
-    pub(super) async fn deliver(&self, mut batches: mpsc::Receiver<Batch>) -> Result<(), Halt> {
+    pub(super) async fn deliver(&self, mut batches: mpsc::Receiver<EventBatch>) -> Result<(), ExportStop> {
         let (mut under_way, mut later, mut is_open) = (FuturesUnordered::new(), None, true);
         let (mut not_before, mut next_checkpoint) = (Instant::now(), Instant::now() + CHECKPOINT);
-        let mut suspects: Vec<Sent> = Vec::new();
+        let mut suspects: Vec<DeliveryResult> = Vec::new();
         while is_open || later.is_some() || !under_way.is_empty() {
             let has_seat = under_way.len() < self.at_once;
-            let mut next: Option<Batch> = None;
+            let mut next: Option<EventBatch> = None;
             tokio::select! {
                 Some(sent) = under_way.next(), if !under_way.is_empty() => {
                     suspects.push(sent?);
@@ -136,7 +136,7 @@ impl<'a> Lane<'a> {
             }
         }
         match suspects.into_iter().flat_map(|sent| sent.refused).next() {
-            Some((_, message)) => Err(Halt::Refused(message)),
+            Some((_, message)) => Err(ExportStop::Refused(message)),
             None => Ok(()),
         }
     }
@@ -144,10 +144,10 @@ impl<'a> Lane<'a> {
     /// Lets what is under way come to its end, after a person has asked to stop.
     async fn end(
         &self,
-        mut under_way: FuturesUnordered<impl Future<Output = Result<Sent, Halt>>>,
-        mut suspects: Vec<Sent>,
-        stopped: Halt,
-    ) -> Result<(), Halt> {
+        mut under_way: FuturesUnordered<impl Future<Output = Result<DeliveryResult, ExportStop>>>,
+        mut suspects: Vec<DeliveryResult>,
+        stopped: ExportStop,
+    ) -> Result<(), ExportStop> {
         while let Some(sent) = under_way.next().await {
             suspects.extend(sent.ok());
             self.settle_all(&mut suspects)?;
@@ -156,10 +156,10 @@ impl<'a> Lane<'a> {
     }
 
     /// Which of a batch may go now. What is over a person's limit is put aside.
-    fn admit(&self, batch: Batch) -> Result<Admitted<'a>, Halt> {
+    fn admit(&self, batch: EventBatch) -> Result<Admitted<'a>, ExportStop> {
         let budget = &self.heap.budget;
         let mut reserved = Reserved { heap: self.heap, persons: Vec::new() };
-        if budget.is_endless() || batch.call == Call::Describe {
+        if budget.is_endless() || batch.call == HeapCall::Describe {
             return Ok(Admitted { now: Some((batch, reserved)), later: None });
         }
         let mut fits = Vec::with_capacity(batch.items.len());
@@ -176,9 +176,9 @@ impl<'a> Lane<'a> {
                 busy.insert(item.person);
             }
             // Whatever waits for this already goes on waiting.
-            if !matches!(item.origin, Origin::Waiting { is_person: false, .. }) {
+            if !matches!(item.origin, BatchOrigin::Waiting { is_person: false, .. }) {
                 let element = batch.element(at);
-                ledger.wait_for(Awaited::Limit { who: &named_in(element) }, false, element)?;
+                ledger.wait_for(HeldEvent::Limit { who: &named_in(element) }, false, element)?;
                 ledger.done(item.origin);
             }
         }
@@ -188,7 +188,11 @@ impl<'a> Lane<'a> {
     }
 
     /// Sends a batch, in smaller parts where it must be.
-    async fn send(&self, batch: Batch, mut reserved: Reserved<'a>) -> Result<Sent, Halt> {
+    async fn send(
+        &self,
+        batch: EventBatch,
+        mut reserved: Reserved<'a>,
+    ) -> Result<DeliveryResult, ExportStop> {
         let (mut parts, mut refused) = (VecDeque::new(), Vec::new());
         parts.push_back(0..batch.items.len());
         while let Some(part) = parts.pop_front() {
@@ -208,46 +212,48 @@ impl<'a> Lane<'a> {
                 }
             }
         }
-        Ok(Sent { batch, refused })
+        Ok(DeliveryResult { batch, refused })
     }
 
-    fn suspect(&self, message: &str) -> Result<(), Halt> {
+    fn suspect(&self, message: &str) -> Result<(), ExportStop> {
         let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
         let is_hopeless = refused >= SUSPECTS_MAX && self.taken.load(Ordering::Relaxed) == 0;
-        if is_hopeless { Err(Halt::Refused(message.to_owned())) } else { Ok(()) }
+        if is_hopeless { Err(ExportStop::Refused(message.to_owned())) } else { Ok(()) }
     }
 
     /// Asks until Heap has said yes, or no to something in it: then with what words.
     async fn until_settled(
         &self,
-        batch: &Batch,
+        batch: &EventBatch,
         part: &Range<usize>,
         reserved: &Reserved<'_>,
-    ) -> Result<Option<String>, Halt> {
+    ) -> Result<Option<String>, ExportStop> {
         let is_whole = *part == (0..batch.items.len());
         let body = if is_whole { batch.body() } else { batch.body_of(part.clone()) };
-        let mut trouble = Halt::Unavailable("no attempt was made".to_owned());
+        let mut trouble = ExportStop::Unavailable("no attempt was made".to_owned());
         for attempt in 1..=self.retry.attempts.max(1) {
             self.interrupt.check()?;
             self.state.check_lease()?;
             let asked = self.heap.send(batch.call, body.clone());
             let answer = self.state.within_lease(asked).await;
-            let answer = answer.unwrap_or_else(|| Answer::NoAnswer(LEASE_ENDED.to_owned()));
+            let answer = answer.unwrap_or_else(|| HeapReply::NoAnswer(LEASE_ENDED.to_owned()));
             self.note(batch.call, part.len(), &answer)?;
-            if matches!(answer, Answer::Unavailable(_) | Answer::NoAnswer(_)) {
+            if matches!(answer, HeapReply::Unavailable(_) | HeapReply::NoAnswer(_)) {
                 reserved.count_again(part.clone());
             }
             let wait = self.wait_after(&answer, attempt);
             trouble = match answer {
-                Answer::Taken => return Ok(None),
-                Answer::BadRequest(message) => return Ok(Some(message)),
-                Answer::TooLarge => return Ok(Some("too large (413)".to_owned())),
-                Answer::Unauthorized(message) => return Err(Halt::Unauthorized(message)),
-                Answer::Unexpected(status, message) => return Err(Halt::Unexpected(status, message)),
-                Answer::RateLimited(until) => Halt::RateLimited(until),
-                Answer::Unavailable(status) => Halt::Unavailable(format!("status {status}")),
-                Answer::NoAnswer(why) => Halt::Unavailable(format!("no answer ({why})")),
-                Answer::NotReached(why) => Halt::Unavailable(format!("not reached ({why})")),
+                HeapReply::Taken => return Ok(None),
+                HeapReply::BadRequest(message) => return Ok(Some(message)),
+                HeapReply::TooLarge => return Ok(Some("too large (413)".to_owned())),
+                HeapReply::Unauthorized(message) => return Err(ExportStop::Unauthorized(message)),
+                HeapReply::Unexpected(status, message) => {
+                    return Err(ExportStop::Unexpected(status, message));
+                }
+                HeapReply::RateLimited(until) => ExportStop::RateLimited(until),
+                HeapReply::Unavailable(status) => ExportStop::Unavailable(format!("status {status}")),
+                HeapReply::NoAnswer(why) => ExportStop::Unavailable(format!("no answer ({why})")),
+                HeapReply::NotReached(why) => ExportStop::Unavailable(format!("not reached ({why})")),
             };
             if wait > self.retry.longest_wait {
                 break;
@@ -260,10 +266,10 @@ impl<'a> Lane<'a> {
         Err(trouble)
     }
 
-    fn wait_after(&self, answer: &Answer, attempt: u32) -> Duration {
+    fn wait_after(&self, answer: &HeapReply, attempt: u32) -> Duration {
         let wait = backoff(self.retry, attempt);
         match answer {
-            Answer::RateLimited(Some(until)) => {
+            HeapReply::RateLimited(Some(until)) => {
                 let told = Duration::try_from(until.duration_since(self.clock.now())).unwrap_or_default();
                 told + wait.min(Duration::from_secs(1))
             }
@@ -271,10 +277,10 @@ impl<'a> Lane<'a> {
         }
     }
 
-    fn note(&self, call: Call, events: usize, answer: &Answer) -> Result<(), Halt> {
+    fn note(&self, call: HeapCall, events: usize, answer: &HeapReply) -> Result<(), ExportStop> {
         let word = answer.word();
         *locked(self.ledger).tally.answers.entry(word).or_default() += 1;
-        let posted = Event::Posted {
+        let posted = JournalEvent::Posted {
             export: self.export.to_string(),
             what: call.as_str().to_owned(),
             events: events as u64,
@@ -284,12 +290,12 @@ impl<'a> Lane<'a> {
     }
 
     /// Settles what Heap has had the last word on; while it has taken nothing, its noes are no last word.
-    fn settle_all(&self, suspects: &mut Vec<Sent>) -> Result<(), Halt> {
+    fn settle_all(&self, suspects: &mut Vec<DeliveryResult>) -> Result<(), ExportStop> {
         if self.taken.load(Ordering::Relaxed) == 0 {
             return Ok(());
         }
         let mut ledger = locked(self.ledger);
-        for Sent { batch, refused } in suspects.drain(..) {
+        for DeliveryResult { batch, refused } in suspects.drain(..) {
             for (at, message) in &refused {
                 let element = String::from_utf8_lossy(batch.element(*at)).into_owned();
                 ledger.reject(&Reject {
@@ -300,7 +306,7 @@ impl<'a> Lane<'a> {
                     ..Reject::default()
                 })?;
             }
-            let what = if batch.call == Call::Track { "sent" } else { "user_properties" };
+            let what = if batch.call == HeapCall::Track { "sent" } else { "user_properties" };
             ledger.sent(what, (batch.items.len() - refused.len()) as u64);
             batch.items.iter().for_each(|item| ledger.done(item.origin));
         }

@@ -11,33 +11,35 @@ use std::time::Duration;
 
 use super::batch::Output;
 use super::find::age;
-use super::halt::Halt;
-use super::ledger::{Ledger, Rest, Whole, locked};
-use super::take::{FeedEnd, Place, Span, Taking};
-use crate::connector::currents::avro::{AvroError, Block, Blocks, Header, Limits, MARK_LEN, Problem, Row};
-use crate::connector::currents::{Object, Storage, type_from_path, type_from_schema};
-use crate::events::{Context, Layout, Mapper, Rules};
-use crate::model::{Clock, Datum, Record as _};
+use super::halt::ExportStop;
+use super::ledger::{BlockOrigin, ExportLedger, FileRemainder, locked};
+use super::take::{EventDispatch, EventLocation, FeedEnd, TimeRange};
+use crate::connector::currents::avro::{
+    AvroBlock, AvroBlocks, AvroError, AvroHeader, AvroLimits, AvroProblem, AvroRow, MARK_LEN,
+};
+use crate::connector::currents::{EventFile, Storage, type_from_path, type_from_schema};
+use crate::events::{EventLayout, EventMapper, MappingContext, Rules};
+use crate::model::{AvroRecord as _, AvroValue, Clock};
 use crate::state::{Part, Reject};
 
 /// So many files in a row that the store does not give: it gives none.
 const TROUBLES_MAX: usize = 5;
 
 /// What files are read with.
-pub(super) struct Reading<'a> {
+pub(super) struct FileReading<'a> {
     pub(super) storage: &'a Storage,
     pub(super) rules: &'a Rules,
-    pub(super) ledger: &'a Mutex<Ledger>,
-    pub(super) taking: &'a Taking<'a>,
+    pub(super) ledger: &'a Mutex<ExportLedger>,
+    pub(super) taking: &'a EventDispatch<'a>,
     pub(super) clock: Clock,
     pub(super) incomplete_after: Duration,
-    pub(super) span: Span,
+    pub(super) span: TimeRange,
     /// Files are read whole once more, and that is not remembered.
     pub(super) again: bool,
 }
 
 /// How reading a file ended.
-enum Ended {
+enum ReadEnd {
     /// At its end.
     Whole,
     /// Too early, at this byte.
@@ -49,27 +51,32 @@ enum Ended {
 }
 
 /// Reads these files.
-pub(super) fn feed(objects: Vec<Object>, reading: &Reading<'_>, out: &mut Output) -> Result<(), FeedEnd> {
+pub(super) fn feed(
+    objects: Vec<EventFile>,
+    reading: &FileReading<'_>,
+    out: &mut Output,
+) -> Result<(), FeedEnd> {
     let mut troubles = 0;
     for object in objects {
         out.check()?;
         let object = Arc::new(object);
         let part = locked(reading.ledger).record.parts.get(&*object.path).filter(|_| !reading.again).cloned();
-        let whole = if reading.again { Whole::Nothing } else { Whole::Object(Arc::clone(&object)) };
-        let mut file = File { reading, object: &object, whole, line: 0 };
+        let whole =
+            if reading.again { BlockOrigin::Nothing } else { BlockOrigin::Object(Arc::clone(&object)) };
+        let mut file = OpenEventFile { reading, object: &object, whole, line: 0 };
         let ended = file.read(part.as_ref(), out)?;
         reading.taking.flush()?;
         match ended {
-            Ended::Whole | Ended::Bad => file.close(object.len, Rest::None),
-            Ended::Cut(_) if reading.again => file.close(object.len, Rest::None),
-            Ended::Cut(offset) => file.cut(offset, part.and_then(|part| part.cut_since))?,
-            Ended::Unread(what) => {
+            ReadEnd::Whole | ReadEnd::Bad => file.close(object.len, FileRemainder::None),
+            ReadEnd::Cut(_) if reading.again => file.close(object.len, FileRemainder::None),
+            ReadEnd::Cut(offset) => file.cut(offset, part.and_then(|part| part.cut_since))?,
+            ReadEnd::Unread(what) => {
                 let mut ledger = locked(reading.ledger);
                 tracing::warn!("{what}");
                 ledger.tally.unread.push(what.clone());
                 troubles += 1;
                 if troubles == TROUBLES_MAX {
-                    return Err(FeedEnd::Halt(Halt::Source(what)));
+                    return Err(FeedEnd::Halt(ExportStop::Source(what)));
                 }
                 continue;
             }
@@ -80,29 +87,29 @@ pub(super) fn feed(objects: Vec<Object>, reading: &Reading<'_>, out: &mut Output
 }
 
 /// The file that is being read.
-struct File<'a> {
-    reading: &'a Reading<'a>,
-    object: &'a Arc<Object>,
-    whole: Whole,
+struct OpenEventFile<'a> {
+    reading: &'a FileReading<'a>,
+    object: &'a Arc<EventFile>,
+    whole: BlockOrigin,
     /// Records that were read of it.
     line: u64,
 }
 
-impl File<'_> {
-    fn read(&mut self, part: Option<&Part>, out: &mut Output) -> Result<Ended, FeedEnd> {
-        let limits = Limits::default();
+impl OpenEventFile<'_> {
+    fn read(&mut self, part: Option<&Part>, out: &mut Output) -> Result<ReadEnd, FeedEnd> {
+        let limits = AvroLimits::default();
         let mut front = match self.reading.storage.read(self.object, 0) {
             Ok(front) => front,
-            Err(error) => return Ok(Ended::Unread(error.to_string())),
+            Err(error) => return Ok(ReadEnd::Unread(error.to_string())),
         };
-        let header = match Header::read(&mut front, &limits) {
+        let header = match AvroHeader::read(&mut front, &limits) {
             Ok(header) => header,
             Err(error) => return self.failed(&error, 0),
         };
         let event_type = type_from_path(&self.object.path).or_else(|| type_from_schema(header.schema.name()));
         let Some(event_type) = event_type.map(str::to_owned) else {
             self.reject("no_event_type", "neither the path nor the schema's name says it")?;
-            return Ok(Ended::Bad);
+            return Ok(ReadEnd::Bad);
         };
         let layout = self.reading.rules.layout(&event_type, &header.schema.fields());
         let offset = part.map_or(0, |part| part.offset);
@@ -110,13 +117,13 @@ impl File<'_> {
         match resumed {
             Ok(Some(rest)) => self.blocks(rest, &header, &layout, offset, out),
             Ok(None) => self.blocks(front, &header, &layout, header.len(), out),
-            Err(error) => Ok(Ended::Unread(error.to_string())),
+            Err(error) => Ok(ReadEnd::Unread(error.to_string())),
         }
     }
 
     /// The file from where it was left, if a block of it ends there: otherwise it is another file by now, and must
     /// be read anew.
-    fn resumed(&self, header: &Header, offset: u64) -> std::io::Result<Option<Box<dyn Read + Send>>> {
+    fn resumed(&self, header: &AvroHeader, offset: u64) -> std::io::Result<Option<Box<dyn Read + Send>>> {
         let mut mark = [0; MARK_LEN];
         let from = self.reading.storage.read(self.object, offset - MARK_LEN as u64);
         let mut rest = from.map_err(std::io::Error::other)?;
@@ -130,20 +137,20 @@ impl File<'_> {
     fn blocks(
         &mut self,
         read: Box<dyn Read + Send>,
-        header: &Header,
-        layout: &Layout,
+        header: &AvroHeader,
+        layout: &EventLayout,
         start: u64,
         out: &mut Output,
-    ) -> Result<Ended, FeedEnd> {
-        let limits = Limits::default();
-        let (mut blocks, mut block) = (Blocks::new(read, header, start, &limits), Block::default());
-        let mut mapper = Mapper::new(self.reading.rules);
+    ) -> Result<ReadEnd, FeedEnd> {
+        let limits = AvroLimits::default();
+        let (mut blocks, mut block) = (AvroBlocks::new(read, header, start, &limits), AvroBlock::default());
+        let mut mapper = EventMapper::new(self.reading.rules);
         loop {
             let position = blocks.position();
             out.check()?;
             match blocks.advance(&mut block) {
                 Ok(true) => self.block(&block, header, layout, &mut mapper, blocks.position(), out)?,
-                Ok(false) => return Ok(Ended::Whole),
+                Ok(false) => return Ok(ReadEnd::Whole),
                 Err(error) if error.is_of_one_block() => self.reject(word(&error), &error.to_string())?,
                 Err(error) => return self.failed(&error, position),
             }
@@ -152,17 +159,17 @@ impl File<'_> {
 
     fn block(
         &mut self,
-        block: &Block,
-        header: &Header,
-        layout: &Layout,
-        mapper: &mut Mapper<'_>,
+        block: &AvroBlock,
+        header: &AvroHeader,
+        layout: &EventLayout,
+        mapper: &mut EventMapper<'_>,
         end: u64,
         out: &mut Output,
     ) -> Result<(), FeedEnd> {
-        let Reading { ledger, taking, clock, span, .. } = self.reading;
+        let FileReading { ledger, taking, clock, span, .. } = self.reading;
         let number = locked(ledger).open_block(&self.whole);
-        let origin = super::batch::Origin::Block(number);
-        let context = Context { now: clock.now(), owners: &taking.known };
+        let origin = super::batch::BatchOrigin::Block(number);
+        let context = MappingContext { now: clock.now(), owners: &taking.known };
         let fields = header.schema.fields();
         let time = fields.iter().position(|field| *field == "time");
         let mut records = block.records(&header.schema);
@@ -183,7 +190,7 @@ impl File<'_> {
             }
             let mapped = mapper.record(layout, &row, context, out.begin());
             let event = || in_full(layout.event_type(), &fields, &row);
-            let place = Place {
+            let place = EventLocation {
                 event_type: layout.event_type(),
                 file: Some(&self.object.path),
                 line: self.line,
@@ -192,24 +199,24 @@ impl File<'_> {
             sent += u64::from(taking.take(mapped, &place, origin, out)?);
         }
         taking.flush()?;
-        locked(ledger).close_block(number, end, sent, Rest::Open);
+        locked(ledger).close_block(number, end, sent, FileRemainder::Open);
         Ok(())
     }
 
-    fn failed(&mut self, error: &AvroError, position: u64) -> Result<Ended, FeedEnd> {
-        if let Problem::Io(source) = &error.problem {
+    fn failed(&mut self, error: &AvroError, position: u64) -> Result<ReadEnd, FeedEnd> {
+        if let AvroProblem::Io(source) = &error.problem {
             let path = self.reading.storage.at(&self.object.path);
-            return Ok(Ended::Unread(format!("cannot read {}: {source}", path.display())));
+            return Ok(ReadEnd::Unread(format!("cannot read {}: {source}", path.display())));
         }
         if error.is_truncated() {
-            return Ok(Ended::Cut(position));
+            return Ok(ReadEnd::Cut(position));
         }
         self.reject(word(error), &error.to_string())?;
-        Ok(Ended::Bad)
+        Ok(ReadEnd::Bad)
     }
 
     /// Nothing more of the file is read in this run. That is settled when everything before it is.
-    fn close(&self, end: u64, rest: Rest) {
+    fn close(&self, end: u64, rest: FileRemainder) {
         let mut ledger = locked(self.reading.ledger);
         let number = ledger.open_block(&self.whole);
         ledger.close_block(number, end, 0, rest);
@@ -223,12 +230,12 @@ impl File<'_> {
             let detail =
                 format!("it ends in the middle of something, at byte {offset}, and its rest never came");
             self.reject("cut_short", &detail)?;
-            self.close(self.object.len, Rest::None);
+            self.close(self.object.len, FileRemainder::None);
             return Ok(());
         }
         tracing::info!("{} ends too early; its rest is waited for", self.object.path);
         locked(self.reading.ledger).tally.cut += 1;
-        self.close(offset, Rest::Missing(since));
+        self.close(offset, FileRemainder::Missing(since));
         Ok(())
     }
 
@@ -242,39 +249,41 @@ impl File<'_> {
 /// The stable word for what is wrong with a file.
 fn word(error: &AvroError) -> &'static str {
     match &error.problem {
-        Problem::Truncated => "cut_short",
-        Problem::NotAvro => "not_avro",
-        Problem::Schema(_) => "unusable_schema",
-        Problem::Codec(_) => "unknown_codec",
-        Problem::TooLarge { .. } => "too_large",
-        Problem::Damaged(_) | Problem::Unpacking { .. } | Problem::Checksum => "damaged",
-        Problem::Record { .. } => "unreadable_record",
-        Problem::Io(_) => "unreadable",
+        AvroProblem::Truncated => "cut_short",
+        AvroProblem::NotAvro => "not_avro",
+        AvroProblem::Schema(_) => "unusable_schema",
+        AvroProblem::Codec(_) => "unknown_codec",
+        AvroProblem::TooLarge { .. } => "too_large",
+        AvroProblem::Damaged(_) | AvroProblem::Unpacking { .. } | AvroProblem::Checksum => "damaged",
+        AvroProblem::Record { .. } => "unreadable_record",
+        AvroProblem::Io(_) => "unreadable",
     }
 }
 
-fn seconds(datum: Datum<'_>) -> Option<i64> {
+fn seconds(datum: AvroValue<'_>) -> Option<i64> {
     match datum {
-        Datum::Int(second) => Some(second),
+        AvroValue::Int(second) => Some(second),
         _ => None,
     }
 }
 
 /// A record as one flat event, as it can come over HTTP too.
-fn in_full(event_type: &str, fields: &[&str], row: &Row<'_>) -> String {
+fn in_full(event_type: &str, fields: &[&str], row: &AvroRow<'_>) -> String {
     use serde_json::Value;
     let mut event = serde_json::Map::new();
     event.insert("event_type".to_owned(), event_type.into());
     for (at, field) in fields.iter().enumerate() {
         let value = match row.datum(at) {
-            Datum::Null => continue,
-            Datum::Bool(value) => value.into(),
-            Datum::Int(value) => value.into(),
+            AvroValue::Null => continue,
+            AvroValue::Bool(value) => value.into(),
+            AvroValue::Int(value) => value.into(),
             // Its own shortest decimal, and not that of a double.
-            Datum::Float(value) => value.to_string().parse::<f64>().map_or(Value::Null, Value::from),
-            Datum::Double(value) => value.into(),
-            Datum::Text(bytes) | Datum::Moment(_, bytes) => String::from_utf8_lossy(bytes).into(),
-            Datum::Decimal(json) | Datum::Json(json) => serde_json::from_slice(json).unwrap_or_default(),
+            AvroValue::Float(value) => value.to_string().parse::<f64>().map_or(Value::Null, Value::from),
+            AvroValue::Double(value) => value.into(),
+            AvroValue::Text(bytes) | AvroValue::Moment(_, bytes) => String::from_utf8_lossy(bytes).into(),
+            AvroValue::Decimal(json) | AvroValue::Json(json) => {
+                serde_json::from_slice(json).unwrap_or_default()
+            }
         };
         event.insert((*field).to_owned(), value);
     }

@@ -9,9 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::connector::currents::{Object, Storage, StorageError, day_in};
+use crate::connector::currents::{EventFile, Storage, StorageError, day_in};
 use crate::model::{Day, Timestamp};
-use crate::state::{DayRecord, ExportRecord};
+use crate::state::{DayProgress, ExportProgress};
 
 /// How long a day may get files that every run looks for.
 const DAY_OPEN: Duration = Duration::from_secs(48 * 60 * 60);
@@ -45,7 +45,7 @@ impl Scope<'_> {
         Self { since: self.since.max(own), own, ..self }
     }
 
-    fn holds(&self, object: &Object) -> bool {
+    fn holds(&self, object: &EventFile) -> bool {
         let is_after = |after: &(Day, Box<str>)| (object.day, &object.path) > (after.0, &after.1);
         self.since.is_none_or(|since| object.day >= since)
             && self.until.is_none_or(|until| object.day <= until)
@@ -55,9 +55,9 @@ impl Scope<'_> {
 
 /// Files to read.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct FilesToRead {
     /// In the order of their days.
-    pub(super) objects: Vec<Object>,
+    pub(super) objects: Vec<EventFile>,
     /// There are more than these.
     pub(super) more: bool,
     /// Files that are no Avro files by their names.
@@ -77,11 +77,11 @@ pub(super) struct Found {
 /// Finds the files that are to be read.
 pub(super) fn find(
     storage: &Storage,
-    record: &ExportRecord,
+    record: &ExportProgress,
     scope: Scope<'_>,
     incomplete_after: Duration,
     now: Timestamp,
-) -> Result<Found, StorageError> {
+) -> Result<FilesToRead, StorageError> {
     let is_due = is_listing_due(record, now);
     let is_whole = scope.again || scope.whole || is_due || record.days.is_empty() || storage.is_near();
     let from = if is_whole { scope.since } else { scope.since.max(Some(oldest_open(record, now))) };
@@ -99,19 +99,19 @@ pub(super) fn find(
 }
 
 /// Whether everything is to be listed once more.
-pub(super) fn is_listing_due(record: &ExportRecord, now: Timestamp) -> bool {
+pub(super) fn is_listing_due(record: &ExportProgress, now: Timestamp) -> bool {
     record.listed_whole.is_none_or(|at| age(at, now) >= WHOLE_EVERY)
 }
 
 /// The oldest day that may still get files, or has one whose rest is waited for.
-fn oldest_open(record: &ExportRecord, now: Timestamp) -> Day {
+fn oldest_open(record: &ExportProgress, now: Timestamp) -> Day {
     let open =
-        record.days.iter().filter(|(_, day)| matches!(day, DayRecord::Open { .. })).map(|(day, _)| *day);
+        record.days.iter().filter(|(_, day)| matches!(day, DayProgress::Open { .. })).map(|(day, _)| *day);
     let parts = record.parts.keys().filter_map(|path| day_in(path));
     open.chain(parts).fold(Day::of(before(now, DAY_OPEN)), Day::min)
 }
 
-impl Found {
+impl FilesToRead {
     /// Whether all files of a day have been read that were listed.
     fn has_read(&self, day: Day) -> bool {
         let (from, until) = self.listed;
@@ -123,12 +123,12 @@ impl Found {
 }
 
 struct Listing<'a> {
-    record: &'a ExportRecord,
+    record: &'a ExportProgress,
     scope: Scope<'a>,
     incomplete_after: Duration,
     now: Timestamp,
     /// By day and path, so that the oldest are kept.
-    new: BTreeMap<(Day, Box<str>), Object>,
+    new: BTreeMap<(Day, Box<str>), EventFile>,
     more: bool,
     /// Of days that are over: the files that were there, with the sum of their prints.
     old: BTreeMap<Day, (u64, u64)>,
@@ -136,7 +136,7 @@ struct Listing<'a> {
 }
 
 impl<'a> Listing<'a> {
-    fn new(record: &'a ExportRecord) -> Self {
+    fn new(record: &'a ExportProgress) -> Self {
         Self {
             record,
             scope: Scope::default(),
@@ -149,7 +149,7 @@ impl<'a> Listing<'a> {
         }
     }
 
-    fn add(&mut self, object: Object) {
+    fn add(&mut self, object: EventFile) {
         self.parts.remove(&*object.path);
         // What is waited for is none of the files that a day is known by.
         if !self.scope.holds(&object) || self.is_waited_for(&object) {
@@ -165,15 +165,15 @@ impl<'a> Listing<'a> {
         }
     }
 
-    fn is_new(&mut self, object: &Object) -> bool {
+    fn is_new(&mut self, object: &EventFile) -> bool {
         if self.record.parts.contains_key(&*object.path) {
             return true;
         }
         match self.record.days.get(&object.day) {
             None => true,
-            Some(DayRecord::Open { prints, .. }) => !prints.contains(&object.print),
-            Some(DayRecord::Settled { seen_until, .. }) if object.arrived > *seen_until => true,
-            Some(DayRecord::Settled { .. }) => {
+            Some(DayProgress::Open { prints, .. }) => !prints.contains(&object.print),
+            Some(DayProgress::Settled { seen_until, .. }) if object.arrived > *seen_until => true,
+            Some(DayProgress::Settled { .. }) => {
                 let (files, sum) = self.old.entry(object.day).or_default();
                 (*files, *sum) = (*files + 1, sum.wrapping_add(object.print));
                 false
@@ -182,44 +182,44 @@ impl<'a> Listing<'a> {
     }
 
     /// It ended too early, and is what it was.
-    fn is_waited_for(&self, object: &Object) -> bool {
+    fn is_waited_for(&self, object: &EventFile) -> bool {
         let part = self.record.parts.get(&*object.path).filter(|part| part.print == object.print);
         let since = part.and_then(|part| part.cut_since);
         since.is_some_and(|since| age(since, self.now) < self.incomplete_after)
     }
 
-    fn finish(self) -> Found {
+    fn finish(self) -> FilesToRead {
         let is_other = |day: &Day, files: u64, sum: u64| match self.record.days.get(day) {
             // Fewer than there were: the store has let old ones go.
-            Some(DayRecord::Settled { files: known, sum: known_sum, .. }) => {
+            Some(DayProgress::Settled { files: known, sum: known_sum, .. }) => {
                 files > *known || (files == *known && sum != *known_sum)
             }
             _ => false,
         };
         let reopened = self.old.iter().filter(|(day, (files, sum))| is_other(day, *files, *sum));
-        Found {
+        FilesToRead {
             unread: self.new.keys().map(|(day, _)| *day).collect(),
             reopened: reopened.map(|(day, _)| *day).collect(),
             objects: self.new.into_values().collect(),
             more: self.more,
             gone: self.parts.into_iter().map(str::to_owned).collect(),
-            ..Found::default()
+            ..FilesToRead::default()
         }
     }
 }
 
 /// Closes the days that are long over, have been read and have had no file lately: what is remembered of them no
 /// longer grows. `listed` is when the listing began that found so much. Whether there were any.
-pub(super) fn settle_days(record: &mut ExportRecord, found: &Found, listed: Timestamp) -> bool {
+pub(super) fn settle_days(record: &mut ExportProgress, found: &FilesToRead, listed: Timestamp) -> bool {
     let last_open = Day::of(before(listed, DAY_OPEN));
     let seen_until = before(listed, CLOCKS);
     let mut is_changed = false;
     for (_, day) in record.days.iter_mut().filter(|(day, _)| **day < last_open && found.has_read(**day)) {
-        if let DayRecord::Open { prints, latest } = day
+        if let DayProgress::Open { prints, latest } = day
             && *latest < seen_until
         {
             let sum = prints.iter().fold(0u64, |sum, print| sum.wrapping_add(*print));
-            *day = DayRecord::Settled { files: prints.len() as u64, sum, seen_until };
+            *day = DayProgress::Settled { files: prints.len() as u64, sum, seen_until };
             is_changed = true;
         }
     }
@@ -248,16 +248,16 @@ mod tests {
         std::fs::File::create(path).unwrap().write_all(text.as_bytes()).unwrap();
     }
 
-    fn paths(found: &Found) -> Vec<&str> {
+    fn paths(found: &FilesToRead) -> Vec<&str> {
         found.objects.iter().map(|object| object.path.rsplit('/').next().unwrap()).collect()
     }
 
-    fn read(record: &mut ExportRecord, found: &Found) {
+    fn read(record: &mut ExportProgress, found: &FilesToRead) {
         for object in &found.objects {
-            let open = || DayRecord::Open { prints: BTreeSet::new(), latest: object.arrived };
+            let open = || DayProgress::Open { prints: BTreeSet::new(), latest: object.arrived };
             match record.days.entry(object.day).or_insert_with(open) {
-                DayRecord::Open { prints, .. } => drop(prints.insert(object.print)),
-                DayRecord::Settled { files, sum, seen_until } => {
+                DayProgress::Open { prints, .. } => drop(prints.insert(object.print)),
+                DayProgress::Settled { files, sum, seen_until } => {
                     (*files, *sum) = (*files + 1, sum.wrapping_add(object.print));
                     *seen_until = (*seen_until).max(object.arrived);
                 }
@@ -271,13 +271,14 @@ mod tests {
         let storage = Storage::Folder(home.path().to_owned());
         let now: Timestamp =
             Timestamp::try_from(std::fs::metadata(home.path()).unwrap().modified().unwrap()).unwrap();
-        let find = |record: &ExportRecord, now| find(&storage, record, Scope::default(), HOUR, now).unwrap();
+        let find =
+            |record: &ExportProgress, now| find(&storage, record, Scope::default(), HOUR, now).unwrap();
         let old = "event_type=a.B/date=2020-01-01-00/7/z";
         write(&home, &format!("{old}/1.avro"), "one");
         write(&home, "event_type=a.B/2.avro", "two");
         write(&home, "event_type=a.B/.hidden.avro", "no");
         write(&home, "event_type=a.B/readme.txt", "no");
-        let mut record = ExportRecord::default();
+        let mut record = ExportProgress::default();
         let found = find(&record, now);
         assert_eq!((paths(&found), found.others, found.is_whole), (vec!["1.avro", "2.avro"], 2, true));
         read(&mut record, &found);
@@ -287,15 +288,15 @@ mod tests {
         record.listed_whole = Some(soon);
         assert!(!settle_days(&mut record, &found, soon), "they were not read yet");
         assert!(settle_days(&mut record, &again, soon));
-        assert!(matches!(record.days[&Day(20_200_101)], DayRecord::Settled { files: 1, .. }));
+        assert!(matches!(record.days[&Day(20_200_101)], DayProgress::Settled { files: 1, .. }));
         assert!(find(&record, soon).objects.is_empty());
         write(&home, &format!("{old}/3.avro"), "three");
-        let DayRecord::Settled { files, sum, .. } = record.days[&Day(20_200_101)].clone() else { panic!() };
+        let DayProgress::Settled { files, sum, .. } = record.days[&Day(20_200_101)].clone() else { panic!() };
         // It arrived before the listing, as far as the clocks tell: the sum tells.
         let found = find(&record, soon);
         assert_eq!((paths(&found), &found.reopened), (vec![], &vec![Day(20_200_101)]));
         // It arrived after it.
-        let settled = DayRecord::Settled { files, sum, seen_until: before(now, CLOCKS) };
+        let settled = DayProgress::Settled { files, sum, seen_until: before(now, CLOCKS) };
         record.days.insert(Day(20_200_101), settled);
         assert_eq!(paths(&find(&record, soon)), ["1.avro", "3.avro"]);
         let part = Part { print: 1, offset: 0, cut_since: Some(now) };
@@ -309,8 +310,9 @@ mod tests {
         let storage = Storage::Folder(home.path().to_owned());
         write(&home, "cut.avro", "half");
         let now = Timestamp::from_second(2_000_000_000).unwrap();
-        let find = |record: &ExportRecord, now| find(&storage, record, Scope::default(), HOUR, now).unwrap();
-        let mut record = ExportRecord::default();
+        let find =
+            |record: &ExportProgress, now| find(&storage, record, Scope::default(), HOUR, now).unwrap();
+        let mut record = ExportProgress::default();
         let print = find(&record, now).objects[0].print;
         let part = Part { print, offset: 2, cut_since: Some(now) };
         record.parts = BTreeMap::from([
@@ -334,8 +336,8 @@ mod tests {
         write(&home, &format!("{day}/2.avro"), "half");
         let now = Timestamp::from_second(4_000_000_000).unwrap();
         let scope = Scope::default();
-        let find = |record: &ExportRecord, now| find(&storage, record, scope, 3 * HOUR, now).unwrap();
-        let mut record = ExportRecord::default();
+        let find = |record: &ExportProgress, now| find(&storage, record, scope, 3 * HOUR, now).unwrap();
+        let mut record = ExportProgress::default();
         let mut found = find(&record, now);
         let cut = found.objects.pop().unwrap();
         read(&mut record, &found);
@@ -357,7 +359,7 @@ mod tests {
         for day in ["2020-01-01", "2020-01-02", "2020-01-03"] {
             write(&home, &format!("event_type=a.B/date={day}-00/7/z/{day}.avro"), "one");
         }
-        let (record, own) = (ExportRecord::default(), Some(Day(20_200_102)));
+        let (record, own) = (ExportProgress::default(), Some(Day(20_200_102)));
         let find = |scope| find(&storage, &record, scope, HOUR, Timestamp::UNIX_EPOCH).unwrap();
         let found = find(Scope::default().of_export(own));
         assert_eq!((paths(&found), found.is_whole), (vec!["2020-01-02.avro", "2020-01-03.avro"], true));
@@ -370,7 +372,7 @@ mod tests {
     fn a_day_with_more_files_than_are_taken_on_at_once_is_gone_through_to_its_end() {
         let home = tempfile::tempdir().unwrap();
         let storage = Storage::Folder(home.path().to_owned());
-        let (record, len) = (ExportRecord::default(), FILES_MAX + 2);
+        let (record, len) = (ExportProgress::default(), FILES_MAX + 2);
         std::fs::create_dir(home.path().join("date=2020-01-01")).unwrap();
         for n in 0..len {
             std::fs::File::create(home.path().join(format!("date=2020-01-01/{n:06}.avro"))).unwrap();

@@ -16,15 +16,15 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::batch::named_in;
-use crate::model::{CohortId, ConnectionName, Identifier, Kind, Timestamp};
+use crate::model::{CohortId, ConnectionName, Identifier, IdentifierKind, Timestamp};
 use crate::state::{
-    Awaited, ClosedFile, Contents, Delivery, ErasedFile, IdentityMap, KnownHandles, PushdownNote, Recorded,
-    StateError, StateWriter, Waiting,
+    ClosedFile, Contents, Delivery, ErasedFile, HeldEvent, HeldEvents, IdentityMap, KnownHandles, MirrorNote,
+    Recorded, StateError, StateWriter,
 };
 
 /// What was erased of one user, and what is left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Forgotten {
+pub struct ErasureReport {
     /// Cohorts that record the user as a member, or in doubt. If there are any, nothing was erased.
     pub member_of: Vec<CohortId>,
     /// Entries of recorded memberships.
@@ -48,10 +48,10 @@ pub struct Forgotten {
     /// Cohorts in which a late request may still add the user, and until when.
     pub late: Vec<(CohortId, Timestamp)>,
     /// Mirror tables that are not up to date, so that the user may be in them.
-    pub tables: Vec<(CohortId, PushdownNote)>,
+    pub tables: Vec<(CohortId, MirrorNote)>,
 }
 
-impl Forgotten {
+impl ErasureReport {
     /// Whether there was nothing to erase.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
@@ -85,13 +85,13 @@ impl Forgotten {
 ///
 /// # Errors
 /// When a part of the state cannot be read or written; what came before it is erased.
-pub fn forget(state: &Arc<StateWriter>, id: &str, now: Timestamp) -> Result<Forgotten, StateError> {
+pub fn forget(state: &Arc<StateWriter>, id: &str, now: Timestamp) -> Result<ErasureReport, StateError> {
     let mut map = IdentityMap::open(state)?;
     let handles = map.handles_of(id)?;
-    let person = Person { id, handles, map: map.into(), failed: RefCell::default() };
+    let person = ErasedUser { id, handles, map: map.into(), failed: RefCell::default() };
     let is_theirs =
         |identifier: &Identifier<'_>| identifier.value == id || person.handles.contains(identifier);
-    let mut forgotten = Forgotten::default();
+    let mut forgotten = ErasureReport::default();
     let mut recorded: Vec<(CohortId, Recorded)> = Vec::new();
     for cohort in state.reader().cohorts()? {
         let found = state.reader().recorded(&cohort, &is_theirs)?;
@@ -128,8 +128,8 @@ pub fn forget(state: &Arc<StateWriter>, id: &str, now: Timestamp) -> Result<Forg
 /// Erases the user from held events, inboxes and rejects.
 fn erase_events(
     state: &StateWriter,
-    person: &Person<'_>,
-    forgotten: &mut Forgotten,
+    person: &ErasedUser<'_>,
+    forgotten: &mut ErasureReport,
 ) -> Result<(), StateError> {
     for export in state.reader().exports()? {
         let mut record = state.reader().export(&export)?;
@@ -138,7 +138,8 @@ fn erase_events(
         person.check()?;
     }
     for (door, files) in state.reader().inboxes()? {
-        let erase = if door.starts_with("currents.") { Person::erase_events } else { Person::erase_members };
+        let erase =
+            if door.starts_with("currents.") { ErasedUser::erase_events } else { ErasedUser::erase_members };
         for file in &files {
             let erased = from_file(state, file, &|delivery| erase(person, delivery), person)?;
             forgotten.inbox += forgotten.note(file.path.clone(), erased);
@@ -161,7 +162,7 @@ fn from_file(
     state: &StateWriter,
     file: &ClosedFile,
     erase: &dyn Fn(&mut Delivery) -> u64,
-    person: &Person<'_>,
+    person: &ErasedUser<'_>,
 ) -> Result<u64, StateError> {
     let mut contents: Contents = state.reader().deliveries(file)?;
     let mut erased: u64 = contents.deliveries.iter_mut().map(erase).sum();
@@ -178,7 +179,7 @@ fn from_file(
 }
 
 /// The user who is to be erased.
-struct Person<'a> {
+struct ErasedUser<'a> {
     id: &'a str,
     handles: KnownHandles,
     map: RefCell<IdentityMap>,
@@ -186,7 +187,7 @@ struct Person<'a> {
     failed: RefCell<Option<StateError>>,
 }
 
-impl Person<'_> {
+impl ErasedUser<'_> {
     fn check(&self) -> Result<(), StateError> {
         self.failed.take().map_or(Ok(()), Err)
     }
@@ -202,12 +203,12 @@ impl Person<'_> {
         }
     }
 
-    fn is_awaited(&self, waiting: &Waiting<'_>) -> bool {
+    fn is_awaited(&self, waiting: &HeldEvents<'_>) -> bool {
         let is_awaited = match waiting.awaited {
-            Awaited::Person { user_id, device_id } => {
+            HeldEvent::Person { user_id, device_id } => {
                 user_id == self.id || device_id == self.id || self.owns(user_id, device_id)
             }
-            Awaited::Limit { who } => who == self.id || named_in(waiting.event) == self.id,
+            HeldEvent::Limit { who } => who == self.id || named_in(waiting.event) == self.id,
         };
         is_awaited || self.is_of_event(&String::from_utf8_lossy(waiting.event))
     }
@@ -277,8 +278,10 @@ impl Person<'_> {
         let device = text.strip_prefix("device_id ").unwrap_or(text);
         let alias = text.strip_prefix("alias ").unwrap_or_default();
         // A label may have a colon.
-        is_known(Kind::DeviceId, "", device)
-            || alias.match_indices(':').any(|(at, _)| is_known(Kind::Alias, &alias[..at], &alias[at + 1..]))
+        is_known(IdentifierKind::DeviceId, "", device)
+            || alias
+                .match_indices(':')
+                .any(|(at, _)| is_known(IdentifierKind::Alias, &alias[..at], &alias[at + 1..]))
     }
 
     /// Whether a reject is about them: rather one too many is erased than one too few.
@@ -332,22 +335,24 @@ fn names(text: &str, id: &str) -> bool {
 mod tests {
     use super::*;
     use crate::model::{Clock, Timestamp};
-    use crate::state::{Handle, Holder, Location};
+    use crate::state::{Holder, IdentityKey, Location};
 
     /// Whoever the customer calls `id`; `b1` is theirs.
-    fn person<'a>(home: &tempfile::TempDir, id: &'a str) -> Person<'a> {
+    fn person<'a>(home: &tempfile::TempDir, id: &'a str) -> ErasedUser<'a> {
         let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
         let holder = Holder { host: String::new(), process: 1, since: clock.now(), heard: None };
         let location = Location::Folder(home.path().to_owned());
         let state = Arc::new(StateWriter::open(&location, &holder, clock, 7).unwrap());
         let mut map = IdentityMap::open(&state).unwrap();
-        for handle in
-            [Handle::BrazeId("b1"), Handle::DeviceId("d1"), Handle::Alias { label: "c:rm", name: "a1" }]
-        {
+        for handle in [
+            IdentityKey::BrazeId("b1"),
+            IdentityKey::DeviceId("d1"),
+            IdentityKey::Alias { label: "c:rm", name: "a1" },
+        ] {
             map.tie(handle, id, Timestamp::UNIX_EPOCH).unwrap();
         }
         let handles = map.handles_of(id).unwrap();
-        Person { id, handles, map: map.into(), failed: RefCell::default() }
+        ErasedUser { id, handles, map: map.into(), failed: RefCell::default() }
     }
 
     #[test]
@@ -376,7 +381,7 @@ mod tests {
             assert_eq!(person.is_of_line(line), expected, "{line}");
         }
         person.check().unwrap();
-        let other = Person { id: "7", ..person };
+        let other = ErasedUser { id: "7", ..person };
         assert!(!other.is_of_line(r#"{"reason":"no_id","line":7,"event":"{\"time\":77}"}"#));
     }
 

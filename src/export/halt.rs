@@ -7,7 +7,7 @@ use crate::state::StateError;
 
 /// Why a run of an export stopped before its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Halt {
+pub enum ExportStop {
     /// There is no way to Heap: no environment id.
     #[error("there is no `app_id` for this connection")]
     NoKeys,
@@ -43,7 +43,7 @@ pub enum Halt {
     Internal(#[from] Panicked),
 }
 
-impl From<StateError> for Halt {
+impl From<StateError> for ExportStop {
     fn from(error: StateError) -> Self {
         match error {
             StateError::Lost => Self::LeaseLost,
@@ -53,8 +53,8 @@ impl From<StateError> for Halt {
 }
 
 /// Of an interrupt: a person asked to stop.
-impl From<apply::Halt> for Halt {
-    fn from(_: apply::Halt) -> Self {
+impl From<apply::ApplyStop> for ExportStop {
+    fn from(_: apply::ApplyStop) -> Self {
         Self::Interrupted
     }
 }

@@ -3,19 +3,19 @@
 use std::collections::HashSet;
 
 use super::ledger::{checkpoint, locked};
-use super::run::{Shared, let_go, piped, unreadable};
-use super::{Days, ExportReport, Halt, POSTED_AT_ONCE, files, find};
+use super::run::{ExportShared, let_go, piped, unreadable};
+use super::{Days, ExportReport, ExportStop, POSTED_AT_ONCE, files, find};
 use crate::config::StorageSource;
 use crate::model::{Day, Timestamp};
 use crate::state::{ClosedFile, Reject, StateError};
 
 /// Reads the files that are new, until there are no more.
 pub(super) async fn stored(
-    shared: &Shared,
+    shared: &ExportShared,
     source: &StorageSource,
     days: Days,
     report: &mut ExportReport,
-) -> Result<(), Halt> {
+) -> Result<(), ExportStop> {
     let storage = shared.storage(source)?;
     let scope = days.scope(false).of_export(shared.export.since.map(Day::of));
     let mut tried = HashSet::new();
@@ -44,7 +44,7 @@ pub(super) async fn stored(
 }
 
 /// Takes over what a listing says of the source.
-fn take_note(shared: &Shared, found: &find::Found, listed: Timestamp) -> Result<(), StateError> {
+fn take_note(shared: &ExportShared, found: &find::FilesToRead, listed: Timestamp) -> Result<(), StateError> {
     let mut ledger = locked(&shared.ledger);
     for day in &found.reopened {
         ledger.record.days.remove(day);
@@ -63,7 +63,7 @@ fn take_note(shared: &Shared, found: &find::Found, listed: Timestamp) -> Result<
     Ok(())
 }
 
-fn settle_days(shared: &Shared, found: &find::Found, listed: Timestamp) {
+fn settle_days(shared: &ExportShared, found: &find::FilesToRead, listed: Timestamp) {
     let mut ledger = locked(&shared.ledger);
     if find::settle_days(&mut ledger.record, found, listed) {
         ledger.touch();
@@ -72,10 +72,10 @@ fn settle_days(shared: &Shared, found: &find::Found, listed: Timestamp) {
 
 /// Reads files of the inbox, some at a time: what Heap has had makes room for what comes.
 pub(super) async fn received(
-    shared: &Shared,
+    shared: &ExportShared,
     posted: &[ClosedFile],
     report: &mut ExportReport,
-) -> Result<(), Halt> {
+) -> Result<(), ExportStop> {
     for files in posted.chunks(POSTED_AT_ONCE) {
         let files = files.to_vec();
         piped(shared, move |shared, taking, out| shared.post(&files, taking, out)).await?;

@@ -8,40 +8,40 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Tally;
-use super::batch::Origin;
+use super::EventCounts;
+use super::batch::BatchOrigin;
 use super::report::TYPES_LEN_MAX;
-use crate::connector::currents::Object;
+use crate::connector::currents::EventFile;
 use crate::model::{Clock, ExportId, Timestamp};
 use crate::state::{
-    Awaited, ClosedFile, DayRecord, ExportRecord, IdentityMap, Part, Reject, RejectLog, StateError,
-    StateWriter, Waiting, WaitingWriter,
+    ClosedFile, DayProgress, ExportProgress, HeldEvent, HeldEvents, HeldEventsWriter, IdentityMap, Part,
+    Reject, RejectLog, StateError, StateWriter,
 };
 
 /// What blocks are of.
 #[derive(Clone, Debug)]
-pub(super) enum Whole {
+pub(super) enum BlockOrigin {
     /// A file.
-    Object(Arc<Object>),
+    Object(Arc<EventFile>),
     /// A file of the inbox.
     Posted(Arc<ClosedFile>),
     /// Something that need not be remembered.
     Nothing,
 }
 
-struct Block {
-    whole: Whole,
+struct SettledBlock {
+    whole: BlockOrigin,
     /// Where in the file it ends.
     end: u64,
     /// Events without an answer, less those that had theirs before the block was read to its end.
     left: i64,
     is_read: bool,
-    rest: Rest,
+    rest: FileRemainder,
 }
 
 /// What is behind a block in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
+pub(super) enum FileRemainder {
     /// Perhaps more.
     Open,
     /// Nothing.
@@ -51,28 +51,28 @@ pub(super) enum Rest {
 }
 
 /// What of an export is settled.
-pub(super) struct Ledger {
+pub(super) struct ExportLedger {
     state: Arc<StateWriter>,
     export: ExportId,
     clock: Clock,
-    pub(super) record: ExportRecord,
+    pub(super) record: ExportProgress,
     /// The record is another than the one that was committed.
     is_changed: bool,
     /// A commit failed: what it relied on may not last, so none that follows may say that it does.
     failed: Option<String>,
-    blocks: VecDeque<Block>,
+    blocks: VecDeque<SettledBlock>,
     /// The number of the first block.
     first: u64,
     rejects: RejectLog,
-    waiting: Option<WaitingWriter>,
+    waiting: Option<HeldEventsWriter>,
     /// Files of the inbox that are settled.
     pub(super) used: Vec<ClosedFile>,
     /// Rows of rejects that were sent again and taken, by file.
     pub(super) replayed: BTreeMap<usize, BTreeSet<u64>>,
-    pub(super) tally: Tally,
+    pub(super) tally: EventCounts,
 }
 
-impl Ledger {
+impl ExportLedger {
     pub(super) fn open(
         state: &Arc<StateWriter>,
         export: &ExportId,
@@ -92,19 +92,20 @@ impl Ledger {
             waiting: None,
             used: Vec::new(),
             replayed: BTreeMap::new(),
-            tally: Tally::default(),
+            tally: EventCounts::default(),
         })
     }
 
     /// A block is being read: its number.
-    pub(super) fn open_block(&mut self, whole: &Whole) -> u64 {
-        let block = Block { whole: whole.clone(), end: 0, left: 0, is_read: false, rest: Rest::Open };
+    pub(super) fn open_block(&mut self, whole: &BlockOrigin) -> u64 {
+        let block =
+            SettledBlock { whole: whole.clone(), end: 0, left: 0, is_read: false, rest: FileRemainder::Open };
         self.blocks.push_back(block);
         self.first + self.blocks.len() as u64 - 1
     }
 
     /// A block has been read to its end, and so many of its events are to be sent.
-    pub(super) fn close_block(&mut self, number: u64, end: u64, sent: u64, rest: Rest) {
+    pub(super) fn close_block(&mut self, number: u64, end: u64, sent: u64, rest: FileRemainder) {
         if let Some(block) = self.block(number) {
             block.left += sent.cast_signed();
             (block.end, block.is_read, block.rest) = (end, true, rest);
@@ -112,26 +113,26 @@ impl Ledger {
         self.advance();
     }
 
-    fn block(&mut self, number: u64) -> Option<&mut Block> {
+    fn block(&mut self, number: u64) -> Option<&mut SettledBlock> {
         let at = number.checked_sub(self.first)?;
         self.blocks.get_mut(usize::try_from(at).ok()?)
     }
 
     /// An event is settled.
-    pub(super) fn done(&mut self, origin: Origin) {
+    pub(super) fn done(&mut self, origin: BatchOrigin) {
         match origin {
-            Origin::Block(number) => {
+            BatchOrigin::Block(number) => {
                 if let Some(block) = self.block(number) {
                     block.left -= 1;
                 }
             }
-            Origin::Waiting { list, row, is_person } => {
+            BatchOrigin::Waiting { list, row, is_person } => {
                 if let Some(file) = self.record.waiting.get_mut(list) {
                     file.settle(row, is_person);
                     self.is_changed = true;
                 }
             }
-            Origin::Reject { list, row } => drop(self.replayed.entry(list).or_default().insert(row)),
+            BatchOrigin::Reject { list, row } => drop(self.replayed.entry(list).or_default().insert(row)),
         }
     }
 
@@ -139,24 +140,26 @@ impl Ledger {
     pub(super) fn advance(&mut self) {
         while let Some(block) = self.blocks.front().filter(|block| block.is_read && block.left == 0) {
             match &block.whole {
-                Whole::Nothing => {}
-                Whole::Posted(file) if block.rest == Rest::None => self.used.push((**file).clone()),
-                Whole::Posted(_) => {}
-                Whole::Object(object) if block.rest == Rest::None => {
+                BlockOrigin::Nothing => {}
+                BlockOrigin::Posted(file) if block.rest == FileRemainder::None => {
+                    self.used.push((**file).clone())
+                }
+                BlockOrigin::Posted(_) => {}
+                BlockOrigin::Object(object) if block.rest == FileRemainder::None => {
                     self.record.parts.remove(&*object.path);
                     self.record.finish(object.day, object.print, object.arrived);
                     self.tally.files += 1;
                 }
-                Whole::Object(object) => {
+                BlockOrigin::Object(object) => {
                     let cut_since = match block.rest {
-                        Rest::Missing(since) => Some(since),
-                        Rest::Open | Rest::None => None,
+                        FileRemainder::Missing(since) => Some(since),
+                        FileRemainder::Open | FileRemainder::None => None,
                     };
                     let part = Part { print: object.print, offset: block.end, cut_since };
                     self.record.parts.insert(object.path.to_string(), part);
                 }
             }
-            self.is_changed |= !matches!(block.whole, Whole::Nothing);
+            self.is_changed |= !matches!(block.whole, BlockOrigin::Nothing);
             self.blocks.pop_front();
             self.first += 1;
         }
@@ -165,7 +168,7 @@ impl Ledger {
     /// An event waits.
     pub(super) fn wait_for(
         &mut self,
-        awaited: Awaited<'_>,
+        awaited: HeldEvent<'_>,
         is_profile: bool,
         event: &[u8],
     ) -> Result<(), StateError> {
@@ -173,7 +176,7 @@ impl Ledger {
             Some(writer) => writer,
             none => none.insert(self.state.waiting_writer(&self.export)?),
         };
-        writer.push(&Waiting { is_profile, since: self.clock.now(), awaited, event })?;
+        writer.push(&HeldEvents { is_profile, since: self.clock.now(), awaited, event })?;
         self.is_changed = true;
         Ok(())
     }
@@ -188,7 +191,7 @@ impl Ledger {
     }
 
     /// Adds what became of other events.
-    pub(super) fn add(&mut self, tally: Tally) {
+    pub(super) fn add(&mut self, tally: EventCounts) {
         self.record.count("events", tally.events);
         for (reason, number) in &tally.ignored {
             self.record.count(reason, *number);
@@ -245,7 +248,7 @@ impl Ledger {
     }
 
     /// Puts the rejects on disk and says where they are.
-    pub(super) fn finish(self) -> Result<(Tally, Option<std::path::PathBuf>), StateError> {
+    pub(super) fn finish(self) -> Result<(EventCounts, Option<std::path::PathBuf>), StateError> {
         Ok((self.tally, self.rejects.finish()?))
     }
 }
@@ -255,26 +258,29 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Commits what is settled. The map comes first wherever both are locked.
-pub(super) fn checkpoint(ledger: &Mutex<Ledger>, identity: &Mutex<IdentityMap>) -> Result<(), StateError> {
+pub(super) fn checkpoint(
+    ledger: &Mutex<ExportLedger>,
+    identity: &Mutex<IdentityMap>,
+) -> Result<(), StateError> {
     tokio::task::block_in_place(|| {
         let mut identity = locked(identity);
         locked(ledger).commit(&mut identity)
     })
 }
 
-impl ExportRecord {
+impl ExportProgress {
     /// A file has been read to its end.
     fn finish(&mut self, day: crate::model::Day, print: u64, arrived: Timestamp) {
         match self
             .days
             .entry(day)
-            .or_insert_with(|| DayRecord::Open { prints: BTreeSet::new(), latest: arrived })
+            .or_insert_with(|| DayProgress::Open { prints: BTreeSet::new(), latest: arrived })
         {
-            DayRecord::Open { prints, latest } => {
+            DayProgress::Open { prints, latest } => {
                 prints.insert(print);
                 *latest = (*latest).max(arrived);
             }
-            DayRecord::Settled { files, sum, seen_until } => {
+            DayProgress::Settled { files, sum, seen_until } => {
                 *files += 1;
                 *sum = sum.wrapping_add(print);
                 *seen_until = (*seen_until).max(arrived);
@@ -286,7 +292,7 @@ impl ExportRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::PassId;
+    use crate::model::RunId;
     use crate::state::{Holder, Location, rejects_of};
 
     /// The disk is full for a moment, between two commits.
@@ -297,18 +303,18 @@ mod tests {
         let holder = Holder { host: String::new(), process: 1, since: clock.now(), heard: None };
         let location = Location::Folder(home.path().to_owned());
         let state = Arc::new(StateWriter::open(&location, &holder, clock, 7).unwrap());
-        let (export, run) = (ExportId::new("e").unwrap(), PassId::new(clock.now(), 0));
+        let (export, run) = (ExportId::new("e").unwrap(), RunId::new(clock.now(), 0));
         let identity = Mutex::new(IdentityMap::open(&state).unwrap());
         let open = || {
             let rejects = state.rejects(&run, &rejects_of(&export));
-            Mutex::new(Ledger::open(&state, &export, rejects, clock).unwrap())
+            Mutex::new(ExportLedger::open(&state, &export, rejects, clock).unwrap())
         };
         let ledger = open();
         let file = Arc::new(ClosedFile { path: "inbox/currents.e/1-a.log".to_owned(), bytes: 1 });
-        let number = locked(&ledger).open_block(&Whole::Posted(file));
-        let awaited = Awaited::Person { user_id: "b1", device_id: "" };
+        let number = locked(&ledger).open_block(&BlockOrigin::Posted(file));
+        let awaited = HeldEvent::Person { user_id: "b1", device_id: "" };
         locked(&ledger).wait_for(awaited, false, b"{}").unwrap();
-        locked(&ledger).close_block(number, 0, 0, Rest::None);
+        locked(&ledger).close_block(number, 0, 0, FileRemainder::None);
         let versions = home.path().join("exports/e/versions");
         std::fs::File::create(&versions).unwrap();
         checkpoint(&ledger, &identity).unwrap_err();

@@ -34,18 +34,18 @@ mod waiting;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-pub use forget::{Forgotten, forget};
-pub use halt::Halt;
-pub use replay::{Again, Pick, Picked, pick};
-pub use report::{ExportReport, Tally};
+pub use forget::{ErasureReport, forget};
+pub use halt::ExportStop;
+pub use replay::{ReplayFilter, ReplayJob, ReplaySelection, pick};
+pub use report::{EventCounts, ExportReport};
 pub use run::{replay_again, run};
-pub use survey::{Survey, has_work, survey};
+pub use survey::{ExportDryRun, has_work, survey};
 
 use crate::apply::Interrupt;
 use crate::config;
-use crate::connector::heap::Heap;
+use crate::connector::heap::HeapClient;
 use crate::connector::http::HttpError;
-use crate::model::{Clock, ConnectionName, Day, PassId, Timestamp};
+use crate::model::{Clock, ConnectionName, Day, RunId, Timestamp};
 use crate::state::{IdentityMap, Journal, StateWriter};
 
 /// Files of the inbox that are used before they are let go, and others can be.
@@ -53,7 +53,7 @@ pub const POSTED_AT_ONCE: usize = 4;
 
 /// Whether a run waits until Heap has taken everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
+pub enum ExportPatience {
     /// It does.
     ToTheEnd,
     /// It hands back when only the limit of single persons is left to wait for.
@@ -62,7 +62,7 @@ pub enum Patience {
 
 /// Where a Heap is, and which environment of it is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Access {
+pub struct HeapAccess {
     /// The base URL.
     pub base: String,
     /// The environment id.
@@ -70,7 +70,7 @@ pub struct Access {
 }
 
 /// Clients of the Heaps, with what they know of the limits: one for all runs.
-pub type Links = BTreeMap<ConnectionName, Arc<Heap>>;
+pub type HeapClients = BTreeMap<ConnectionName, Arc<HeapClient>>;
 
 /// Makes the clients of these Heaps. Nothing is sent yet.
 ///
@@ -78,13 +78,13 @@ pub type Links = BTreeMap<ConnectionName, Arc<Heap>>;
 /// When there can be no HTTP client.
 pub fn link(
     config: &config::Config,
-    access: &BTreeMap<ConnectionName, Access>,
+    access: &BTreeMap<ConnectionName, HeapAccess>,
     clock: Clock,
-) -> Result<Links, HttpError> {
-    let mut links = Links::new();
+) -> Result<HeapClients, HttpError> {
+    let mut links = HeapClients::new();
     for (name, settings) in &config.heap {
-        if let Some(Access { base, app_id }) = access.get(name) {
-            links.insert(name.clone(), Arc::new(Heap::new(settings, base, app_id, clock)?));
+        if let Some(HeapAccess { base, app_id }) = access.get(name) {
+            links.insert(name.clone(), Arc::new(HeapClient::new(settings, base, app_id, clock)?));
         }
     }
     Ok(links)
@@ -119,21 +119,21 @@ pub struct Means {
     /// The store.
     pub state: Arc<StateWriter>,
     /// The Heap to write to.
-    pub heap: Arc<Heap>,
+    pub heap: Arc<HeapClient>,
     /// Its settings.
-    pub settings: config::Heap,
+    pub settings: config::HeapConfig,
     /// Who is who; one for all exports of a process.
     pub identity: Arc<Mutex<IdentityMap>>,
     /// The run's journal.
     pub journal: Arc<Journal>,
     /// The run.
-    pub run: PassId,
+    pub run: RunId,
     /// The time.
     pub clock: Clock,
     /// Whether a person wants to stop.
     pub interrupt: Interrupt,
     /// Whether to wait to the end.
-    pub patience: Patience,
+    pub patience: ExportPatience,
     /// Settings of the clients of buckets.
     pub store_options: Vec<(String, String)>,
 }

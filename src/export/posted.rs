@@ -2,30 +2,30 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::batch::{Origin, Output};
-use super::ledger::{Ledger, Rest, Whole, locked};
-use super::take::{FeedEnd, Place, Span, Taking};
-use crate::events::{Context, Mapper, Rules, pieces};
+use super::batch::{BatchOrigin, Output};
+use super::ledger::{BlockOrigin, ExportLedger, FileRemainder, locked};
+use super::take::{EventDispatch, EventLocation, FeedEnd, TimeRange};
+use crate::events::{EventMapper, MappingContext, Rules, pieces};
 use crate::model::Clock;
 use crate::state::{ClosedFile, Contents, Delivery, Reject, StateReader};
 
 /// What deliveries are read with.
-pub(super) struct Posted<'a> {
+pub(super) struct InboxReader<'a> {
     pub(super) state: &'a StateReader,
     pub(super) rules: &'a Rules,
-    pub(super) ledger: &'a Mutex<Ledger>,
-    pub(super) taking: &'a Taking<'a>,
+    pub(super) ledger: &'a Mutex<ExportLedger>,
+    pub(super) taking: &'a EventDispatch<'a>,
     pub(super) clock: Clock,
-    pub(super) span: Span,
+    pub(super) span: TimeRange,
 }
 
-impl Posted<'_> {
+impl InboxReader<'_> {
     /// Reads these files of the inbox.
     pub(super) fn feed(&self, files: &[ClosedFile], out: &mut Output) -> Result<(), FeedEnd> {
-        let mut mapper = Mapper::new(self.rules);
+        let mut mapper = EventMapper::new(self.rules);
         for file in files {
             let Contents { deliveries, damaged, .. } = self.state.deliveries(file)?;
-            let whole = Whole::Posted(Arc::new(file.clone()));
+            let whole = BlockOrigin::Posted(Arc::new(file.clone()));
             for bytes in damaged {
                 tracing::error!("a delivery in {} is damaged and is kept as a reject", file.path);
                 locked(self.ledger).reject(&Reject {
@@ -40,7 +40,7 @@ impl Posted<'_> {
             }
             let mut ledger = locked(self.ledger);
             let number = ledger.open_block(&whole);
-            ledger.close_block(number, 0, 0, Rest::None);
+            ledger.close_block(number, 0, 0, FileRemainder::None);
         }
         Ok(())
     }
@@ -49,8 +49,8 @@ impl Posted<'_> {
         &self,
         delivery: &Delivery,
         line: u64,
-        whole: &Whole,
-        mapper: &mut Mapper<'_>,
+        whole: &BlockOrigin,
+        mapper: &mut EventMapper<'_>,
         out: &mut Output,
     ) -> Result<(), FeedEnd> {
         out.check()?;
@@ -59,7 +59,7 @@ impl Posted<'_> {
         match pieces(&delivery.body) {
             Ok(events) => {
                 for event in events {
-                    sent += u64::from(self.event(event, line, Origin::Block(number), mapper, out)?);
+                    sent += u64::from(self.event(event, line, BatchOrigin::Block(number), mapper, out)?);
                 }
             }
             // The door has looked at it; this is for a delivery that some other program has put there.
@@ -72,7 +72,7 @@ impl Posted<'_> {
             })?,
         }
         self.taking.flush()?;
-        locked(self.ledger).close_block(number, 0, sent, Rest::Open);
+        locked(self.ledger).close_block(number, 0, sent, FileRemainder::Open);
         Ok(())
     }
 
@@ -81,20 +81,20 @@ impl Posted<'_> {
         &self,
         event: &str,
         line: u64,
-        origin: Origin,
-        mapper: &mut Mapper<'_>,
+        origin: BatchOrigin,
+        mapper: &mut EventMapper<'_>,
         out: &mut Output,
     ) -> Result<bool, FeedEnd> {
-        let seen = if self.span.is_endless() { Seen::default() } else { Seen::of(event) };
+        let seen = if self.span.is_endless() { SeenEvent::default() } else { SeenEvent::of(event) };
         if !self.span.holds(seen.time.and_then(|time| time.as_i64())) {
             self.taking.passed_over();
             return Ok(false);
         }
-        let context = Context { now: self.clock.now(), owners: &self.taking.known };
+        let context = MappingContext { now: self.clock.now(), owners: &self.taking.known };
         let mapped = mapper.http(event, context, out.begin());
-        let event_type = if mapped.is_known { String::new() } else { Seen::of(event).event_type };
+        let event_type = if mapped.is_known { String::new() } else { SeenEvent::of(event).event_type };
         let in_full = || event.to_owned();
-        let place = Place { event_type: &event_type, file: None, line, event: &in_full };
+        let place = EventLocation { event_type: &event_type, file: None, line, event: &in_full };
         self.taking.take(mapped, &place, origin, out)
     }
 }
@@ -102,12 +102,12 @@ impl Posted<'_> {
 /// What is looked at of an event beside the mapping.
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
-pub(super) struct Seen {
+pub(super) struct SeenEvent {
     pub(super) event_type: String,
     pub(super) time: Option<serde_json::Value>,
 }
 
-impl Seen {
+impl SeenEvent {
     pub(super) fn of(event: &str) -> Self {
         serde_json::from_str(event).unwrap_or_default()
     }

@@ -4,21 +4,23 @@
 
 use std::collections::BTreeSet;
 
-use super::batch::{Origin, Output};
+use super::batch::{BatchOrigin, Output};
 use super::find;
 use super::ledger::{checkpoint, locked};
-use super::posted::Seen;
-use super::run::{Shared, piped};
-use super::take::{FeedEnd, Span, Taking};
-use super::{Days, ExportReport, Halt, files};
+use super::posted::SeenEvent;
+use super::run::{ExportShared, piped};
+use super::take::{EventDispatch, FeedEnd, TimeRange};
+use super::{Days, ExportReport, ExportStop, files};
 use crate::config::ExportSource;
-use crate::events::{Keys, Made, Mapper, Owners as _, Who, check_glob, complete, matches_type};
+use crate::events::{
+    AnonymousIds, EventKind, EventMapper, EventUser, OwnerLookup as _, check_glob, complete, matches_type,
+};
 use crate::model::{ExportId, Timestamp};
 use crate::state::{RejectFile, StateError, StateReader};
 
 /// Which rejects are meant.
 #[derive(Clone, Debug, Default)]
-pub struct Pick {
+pub struct ReplayFilter {
     /// Only with one of these reasons; all if empty.
     pub reasons: Vec<String>,
     /// Only of event types that one of these globs matches; all if empty.
@@ -31,7 +33,7 @@ pub struct Pick {
 
 /// Rejects that were picked.
 #[derive(Clone, Debug, Default)]
-pub struct Picked {
+pub struct ReplaySelection {
     /// The files, with the lines that are meant.
     files: Vec<(RejectFile, BTreeSet<u64>)>,
     /// How many by reason, of those that can be sent again.
@@ -40,7 +42,7 @@ pub struct Picked {
     pub without_event: u64,
 }
 
-impl Picked {
+impl ReplaySelection {
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> u64 {
@@ -56,16 +58,16 @@ impl Picked {
 
 /// What is sent again.
 #[derive(Clone, Debug)]
-pub enum Again {
+pub enum ReplayJob {
     /// Rejects. Those that are taken are rejects no more.
-    Rejects(Picked),
+    Rejects(ReplaySelection),
     /// Events of files between these, whether they were sent or not.
     Days(Days),
 }
 
 /// A reject as its line has it.
 #[derive(serde::Deserialize)]
-struct Line {
+struct RejectLine {
     reason: String,
     #[serde(default)]
     column: String,
@@ -79,13 +81,17 @@ struct Line {
 ///
 /// # Errors
 /// When they cannot be read.
-pub fn pick(state: &StateReader, export: &ExportId, pick: &Pick) -> Result<Picked, StateError> {
-    let mut picked = Picked::default();
-    let span = Span { since: pick.since, until: pick.until };
+pub fn pick(
+    state: &StateReader,
+    export: &ExportId,
+    pick: &ReplayFilter,
+) -> Result<ReplaySelection, StateError> {
+    let mut picked = ReplaySelection::default();
+    let span = TimeRange { since: pick.since, until: pick.until };
     for file in state.reject_files(Some(export))? {
         let mut rows = BTreeSet::new();
         for (row, line) in (0..).zip(state.reject_lines(&file)?) {
-            let Ok(line) = serde_json::from_str::<Line>(&line) else { continue };
+            let Ok(line) = serde_json::from_str::<RejectLine>(&line) else { continue };
             if !pick.reasons.is_empty() && !pick.reasons.contains(&line.reason) {
                 continue;
             }
@@ -103,7 +109,7 @@ pub fn pick(state: &StateReader, export: &ExportId, pick: &Pick) -> Result<Picke
     Ok(picked)
 }
 
-impl Pick {
+impl ReplayFilter {
     /// Checks the globs.
     ///
     /// # Errors
@@ -112,28 +118,32 @@ impl Pick {
         self.types.iter().try_for_each(|glob| check_glob(glob).map_err(|error| format!("`{glob}`: {error}")))
     }
 
-    fn holds(&self, line: &Line, span: Span) -> bool {
+    fn holds(&self, line: &RejectLine, span: TimeRange) -> bool {
         if self.types.is_empty() && span.is_endless() {
             return true;
         }
         // What Heap has refused tells no type any more.
         let Some(event) = &line.event else { return self.types.is_empty() };
-        let seen = Seen::of(event);
+        let seen = SeenEvent::of(event);
         (self.types.is_empty() || self.types.iter().any(|glob| matches_type(glob, &seen.event_type)))
             && span.holds(seen.time.and_then(|time| time.as_i64()))
     }
 }
 
-pub(super) async fn run(shared: &Shared, again: Again, report: &mut ExportReport) -> Result<(), Halt> {
+pub(super) async fn run(
+    shared: &ExportShared,
+    again: ReplayJob,
+    report: &mut ExportReport,
+) -> Result<(), ExportStop> {
     match again {
-        Again::Rejects(picked) => rejects(shared, picked).await,
-        Again::Days(meant) => days(shared, meant, report).await,
+        ReplayJob::Rejects(picked) => rejects(shared, picked).await,
+        ReplayJob::Days(meant) => days(shared, meant, report).await,
     }
 }
 
-async fn days(shared: &Shared, meant: Days, report: &mut ExportReport) -> Result<(), Halt> {
+async fn days(shared: &ExportShared, meant: Days, report: &mut ExportReport) -> Result<(), ExportStop> {
     let ExportSource::Storage(source) = &shared.export.source else {
-        return Err(Halt::Source(
+        return Err(ExportStop::Source(
             "what was posted is gone once Heap has it; only rejects can be replayed".to_owned(),
         ));
     };
@@ -146,10 +156,10 @@ async fn days(shared: &Shared, meant: Days, report: &mut ExportReport) -> Result
             let record = locked(&shared.ledger).record.clone();
             find::find(&storage, &record, scope, source.incomplete_after, now)
         });
-        let found = found.map_err(|error| Halt::Source(error.to_string()))?;
+        let found = found.map_err(|error| ExportStop::Source(error.to_string()))?;
         report.others = found.others;
         let last = found.objects.last().map(|object| (object.day, object.path.clone()));
-        let (of_thread, objects, span) = (storage.clone(), found.objects, Span { since, until });
+        let (of_thread, objects, span) = (storage.clone(), found.objects, TimeRange { since, until });
         piped(shared, move |shared, taking, out| {
             files::feed(objects, &shared.reading(&of_thread, taking, span, true), out)
         })
@@ -162,7 +172,7 @@ async fn days(shared: &Shared, meant: Days, report: &mut ExportReport) -> Result
     }
 }
 
-async fn rejects(shared: &Shared, picked: Picked) -> Result<(), Halt> {
+async fn rejects(shared: &ExportShared, picked: ReplaySelection) -> Result<(), ExportStop> {
     let of_thread = picked.files.clone();
     let sent = piped(shared, move |shared, taking, out| feed(&of_thread, shared, taking, out)).await;
     checkpoint(&shared.ledger, &shared.means.identity)?;
@@ -172,15 +182,15 @@ async fn rejects(shared: &Shared, picked: Picked) -> Result<(), Halt> {
 
 fn feed(
     files: &[(RejectFile, BTreeSet<u64>)],
-    shared: &Shared,
-    taking: &Taking<'_>,
+    shared: &ExportShared,
+    taking: &EventDispatch<'_>,
     out: &mut Output,
 ) -> Result<(), FeedEnd> {
-    let (posted, mut mapper) = (shared.posted(taking, Span::default()), Mapper::new(&shared.rules));
+    let (posted, mut mapper) = (shared.posted(taking, TimeRange::default()), EventMapper::new(&shared.rules));
     for (list, (file, rows)) in files.iter().enumerate() {
         for (row, line) in (0..).zip(shared.means.state.reader().reject_lines(file)?) {
-            let origin = Origin::Reject { list, row };
-            let line = rows.contains(&row).then(|| serde_json::from_str::<Line>(&line).ok()).flatten();
+            let origin = BatchOrigin::Reject { list, row };
+            let line = rows.contains(&row).then(|| serde_json::from_str::<RejectLine>(&line).ok()).flatten();
             let Some(line) = line else { continue };
             if let Some(event) = &line.event {
                 // What is not sent has found its place: not wanted, waiting, or among the rejects of this run.
@@ -198,18 +208,18 @@ fn feed(
 /// Sends what Heap has refused, or what was held, as it was made then.
 fn send_as_it_was(
     sent: &str,
-    line: &Line,
-    origin: Origin,
-    taking: &Taking<'_>,
+    line: &RejectLine,
+    origin: BatchOrigin,
+    taking: &EventDispatch<'_>,
     out: &mut Output,
 ) -> Result<(), FeedEnd> {
-    let what = if line.column == "user_properties" { Made::Profile } else { Made::Event };
+    let what = if line.column == "user_properties" { EventKind::Profile } else { EventKind::Event };
     if line.reason == "refused_by_heap" {
-        let who = Who::Identity(super::batch::named_in(sent.as_bytes()).into());
+        let who = EventUser::Identity(super::batch::named_in(sent.as_bytes()).into());
         out.begin().extend_from_slice(sent.as_bytes());
         out.made(what, &who, origin)?;
     } else if let Some(owner) = owner(&line.value, taking) {
-        let who = Who::Identity(owner.into());
+        let who = EventUser::Identity(owner.into());
         complete(sent.as_bytes(), &who, out.begin());
         out.made(what, &who, origin)?;
     }
@@ -217,20 +227,20 @@ fn send_as_it_was(
 }
 
 /// Whoever is known by now of an event that was held for too long.
-fn owner(keys: &str, taking: &Taking<'_>) -> Option<String> {
+fn owner(keys: &str, taking: &EventDispatch<'_>) -> Option<String> {
     #[derive(serde::Deserialize)]
-    struct Held {
+    struct ReplayedEvent {
         user_id: String,
         device_id: String,
     }
-    let held: Held = serde_json::from_str(keys).ok()?;
+    let held: ReplayedEvent = serde_json::from_str(keys).ok()?;
     let key = |text: String| (!text.is_empty()).then(|| text.into());
-    let keys = Keys { user_id: key(held.user_id), device_id: key(held.device_id) };
+    let keys = AnonymousIds { user_id: key(held.user_id), device_id: key(held.device_id) };
     taking.known.owner(&keys).map(Into::into)
 }
 
 /// Takes out of the files what is settled.
-fn keep_the_rest(shared: &Shared, picked: &Picked) -> Result<(), StateError> {
+fn keep_the_rest(shared: &ExportShared, picked: &ReplaySelection) -> Result<(), StateError> {
     let replayed = std::mem::take(&mut locked(&shared.ledger).replayed);
     let state = &shared.means.state;
     for (list, rows) in replayed {

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Halt;
+use super::ExportStop;
 use crate::config;
 use crate::model::{ConnectionName, ExportId};
 use crate::state::ClosedFile;
 
 /// What became of events in a run.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub struct EventCounts {
     /// Files read to their end.
     pub files: u64,
     /// Events read.
@@ -39,7 +39,7 @@ pub struct Tally {
 /// Types that are counted by name. There are about a hundred.
 pub(super) const TYPES_LEN_MAX: usize = 1_000;
 
-impl Tally {
+impl EventCounts {
     pub(super) fn ignored(&mut self, reason: &str) {
         match self.ignored.get_mut(reason) {
             Some(number) => *number += 1,
@@ -83,7 +83,7 @@ pub struct ExportReport {
     /// Where it sends.
     pub to: ConnectionName,
     /// What became of events.
-    pub tally: Tally,
+    pub tally: EventCounts,
     /// Events that wait now, for their person or for Heap's limit.
     pub waiting: u64,
     /// Files in the source that are no Avro files by their names.
@@ -95,18 +95,18 @@ pub struct ExportReport {
     /// When more of what waits may go, if that is what it waits for.
     pub next: Option<Duration>,
     /// Why it stopped early, if it did.
-    pub halt: Option<Halt>,
+    pub halt: Option<ExportStop>,
 }
 
 impl ExportReport {
     /// A report of nothing yet.
     #[must_use]
-    pub fn new(export: &config::Export) -> Self {
+    pub fn new(export: &config::ExportConfig) -> Self {
         Self {
             id: export.id.clone(),
             source: export.source.name(),
             to: export.to.clone(),
-            tally: Tally::default(),
+            tally: EventCounts::default(),
             waiting: 0,
             others: 0,
             rejects_file: None,
@@ -135,9 +135,9 @@ mod tests {
 
     #[test]
     fn types_that_nobody_knows_are_counted_by_name_within_bounds() {
-        let of = |range: std::ops::Range<usize>| Tally {
+        let of = |range: std::ops::Range<usize>| EventCounts {
             unknown_types: range.map(|n| (format!("t{n}"), 1)).collect(),
-            ..Tally::default()
+            ..EventCounts::default()
         };
         let mut tally = of(0..1);
         tally.add(of(0..TYPES_LEN_MAX));

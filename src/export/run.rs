@@ -9,18 +9,18 @@ use tokio::sync::mpsc;
 
 use super::batch::Output;
 use super::deliver::Lane;
-use super::files::Reading;
+use super::files::FileReading;
 use super::find;
-use super::ledger::{Ledger, checkpoint, locked};
-use super::posted::Posted;
-use super::take::{FeedEnd, Known, Span, Taking};
-use super::waiting::Room;
-use super::{Again, Days, ExportReport, Halt, Means, Patience, Tally, intake, replay};
+use super::ledger::{ExportLedger, checkpoint, locked};
+use super::posted::InboxReader;
+use super::take::{EventDispatch, FeedEnd, KnownUsers, TimeRange};
+use super::waiting::HeldEventsContext;
+use super::{Days, EventCounts, ExportPatience, ExportReport, ExportStop, Means, ReplayJob, intake, replay};
 use crate::config::{self, ExportSource, StorageSource};
 use crate::connector::currents::{Storage, StorageError};
 use crate::contained::contained_as_here;
 use crate::events::Rules;
-use crate::state::{ClosedFile, Event, StateError, WaitingFile, rejects_of};
+use crate::state::{ClosedFile, HeldEventsFile, JournalEvent, StateError, rejects_of};
 
 /// Batches that are ready before they are sent.
 const AHEAD: usize = 2;
@@ -31,17 +31,17 @@ const SOON: Duration = Duration::from_millis(20);
 
 /// What the thread that reads and whoever sends both hold.
 #[derive(Clone)]
-pub(super) struct Shared {
-    pub(super) export: Arc<config::Export>,
+pub(super) struct ExportShared {
+    pub(super) export: Arc<config::ExportConfig>,
     pub(super) rules: Arc<Rules>,
-    pub(super) ledger: Arc<Mutex<Ledger>>,
+    pub(super) ledger: Arc<Mutex<ExportLedger>>,
     pub(super) means: Means,
 }
 
 /// Runs a run over what is new, as far as it is of these days. `posted` are the files of the inbox, if there is a
 /// door.
 pub async fn run(
-    export: &config::Export,
+    export: &config::ExportConfig,
     posted: Vec<ClosedFile>,
     days: Days,
     means: &Means,
@@ -58,7 +58,7 @@ pub async fn run(
 }
 
 /// Sends what was picked once more.
-pub async fn replay_again(export: &config::Export, again: Again, means: &Means) -> ExportReport {
+pub async fn replay_again(export: &config::ExportConfig, again: ReplayJob, means: &Means) -> ExportReport {
     within(export, means, async |shared, report| {
         replay::run(shared, again, report).await?;
         wait_out(shared, report).await
@@ -68,12 +68,12 @@ pub async fn replay_again(export: &config::Export, again: Again, means: &Means) 
 
 /// Runs some work of an export, and settles whatever came of it.
 async fn within(
-    export: &config::Export,
+    export: &config::ExportConfig,
     means: &Means,
-    work: impl AsyncFnOnce(&Shared, &mut ExportReport) -> Result<(), Halt>,
+    work: impl AsyncFnOnce(&ExportShared, &mut ExportReport) -> Result<(), ExportStop>,
 ) -> ExportReport {
     let mut report = ExportReport::new(export);
-    let shared = match Shared::open(export, means) {
+    let shared = match ExportShared::open(export, means) {
         Ok(shared) => shared,
         Err(halt) => return ExportReport { halt: Some(halt), ..report },
     };
@@ -81,16 +81,16 @@ async fn within(
     let settled = settle(&shared, &mut report);
     report.halt = worked.and(settled.map_err(Into::into)).err();
     drop(tokio::task::block_in_place(|| note(shared, &mut report)).inspect_err(|error| {
-        report.halt.get_or_insert_with(|| Halt::State(error.to_string()));
+        report.halt.get_or_insert_with(|| ExportStop::State(error.to_string()));
     }));
     report
 }
 
-impl Shared {
-    fn open(export: &config::Export, means: &Means) -> Result<Self, Halt> {
-        let rules = Rules::new(&export.settings).map_err(|error| Halt::Source(error.to_string()))?;
+impl ExportShared {
+    fn open(export: &config::ExportConfig, means: &Means) -> Result<Self, ExportStop> {
+        let rules = Rules::new(&export.settings).map_err(|error| ExportStop::Source(error.to_string()))?;
         let rejects = means.state.rejects(&means.run, &rejects_of(&export.id));
-        let ledger = Ledger::open(&means.state, &export.id, rejects, means.clock)?;
+        let ledger = ExportLedger::open(&means.state, &export.id, rejects, means.clock)?;
         Ok(Self {
             export: Arc::new(export.clone()),
             rules: Arc::new(rules),
@@ -120,15 +120,15 @@ impl Shared {
     pub(super) fn reading<'a>(
         &'a self,
         storage: &'a Storage,
-        taking: &'a Taking<'a>,
-        span: Span,
+        taking: &'a EventDispatch<'a>,
+        span: TimeRange,
         again: bool,
-    ) -> Reading<'a> {
+    ) -> FileReading<'a> {
         let incomplete_after = match &self.export.source {
             ExportSource::Storage(source) => source.incomplete_after,
             ExportSource::Http(_) => Duration::ZERO,
         };
-        Reading {
+        FileReading {
             storage,
             rules: &self.rules,
             ledger: &self.ledger,
@@ -140,8 +140,8 @@ impl Shared {
         }
     }
 
-    pub(super) fn posted<'a>(&'a self, taking: &'a Taking<'a>, span: Span) -> Posted<'a> {
-        Posted {
+    pub(super) fn posted<'a>(&'a self, taking: &'a EventDispatch<'a>, span: TimeRange) -> InboxReader<'a> {
+        InboxReader {
             state: self.means.state.reader(),
             rules: &self.rules,
             ledger: &self.ledger,
@@ -154,48 +154,48 @@ impl Shared {
     pub(super) fn post(
         &self,
         files: &[ClosedFile],
-        taking: &Taking<'_>,
+        taking: &EventDispatch<'_>,
         out: &mut Output,
     ) -> Result<(), FeedEnd> {
         self.posted(taking, self.span()).feed(files, out)
     }
 
-    pub(super) fn span(&self) -> Span {
-        Span { since: self.export.since, until: None }
+    pub(super) fn span(&self) -> TimeRange {
+        TimeRange { since: self.export.since, until: None }
     }
 
-    pub(super) fn storage(&self, source: &StorageSource) -> Result<Storage, Halt> {
+    pub(super) fn storage(&self, source: &StorageSource) -> Result<Storage, ExportStop> {
         Storage::open(&source.place, &self.means.store_options).map_err(|error| unreadable(&error))
     }
 }
 
-pub(super) fn unreadable(error: &StorageError) -> Halt {
-    Halt::Source(error.to_string())
+pub(super) fn unreadable(error: &StorageError) -> ExportStop {
+    ExportStop::Source(error.to_string())
 }
 
 /// Reads on a thread of its own and sends what it makes.
 pub(super) async fn piped(
-    shared: &Shared,
-    feed: impl FnOnce(&Shared, &Taking<'_>, &mut Output) -> Result<(), FeedEnd> + Send + 'static,
-) -> Result<(), Halt> {
+    shared: &ExportShared,
+    feed: impl FnOnce(&ExportShared, &EventDispatch<'_>, &mut Output) -> Result<(), FeedEnd> + Send + 'static,
+) -> Result<(), ExportStop> {
     piped_on(shared, &shared.lane(), feed).await
 }
 
 async fn piped_on(
-    shared: &Shared,
+    shared: &ExportShared,
     lane: &Lane<'_>,
-    feed: impl FnOnce(&Shared, &Taking<'_>, &mut Output) -> Result<(), FeedEnd> + Send + 'static,
-) -> Result<(), Halt> {
+    feed: impl FnOnce(&ExportShared, &EventDispatch<'_>, &mut Output) -> Result<(), FeedEnd> + Send + 'static,
+) -> Result<(), ExportStop> {
     let (ready, batches) = mpsc::channel(AHEAD);
     let (batch_len_max, body_len_max) = (shared.export.batch_len_max, shared.means.settings.request_len_max);
     let mut out = Output::new(&shared.means.heap, ready, batch_len_max, body_len_max);
     let of_thread = shared.clone();
     let reader = tokio::task::spawn_blocking(contained_as_here(move || {
-        let known = Known::new(&of_thread.means.identity, of_thread.means.clock);
-        let taking = Taking {
+        let known = KnownUsers::new(&of_thread.means.identity, of_thread.means.clock);
+        let taking = EventDispatch {
             known,
             ledger: &of_thread.ledger,
-            tally: Tally::default().into(),
+            tally: EventCounts::default().into(),
             shapeless: Default::default(),
         };
         feed(&of_thread, &taking, &mut out)?;
@@ -217,7 +217,7 @@ async fn piped_on(
 }
 
 /// Removes the files of the inbox that are settled, as a commit says by now.
-pub(super) fn let_go(shared: &Shared, report: &mut ExportReport) -> Result<(), StateError> {
+pub(super) fn let_go(shared: &ExportShared, report: &mut ExportReport) -> Result<(), StateError> {
     let used = std::mem::take(&mut locked(&shared.ledger).used);
     used.iter().try_for_each(|file| shared.means.state.remove_used(file))?;
     report.used.extend(used);
@@ -225,7 +225,7 @@ pub(super) fn let_go(shared: &Shared, report: &mut ExportReport) -> Result<(), S
 }
 
 /// Goes through what waits, again and again while waiting helps.
-async fn wait_out(shared: &Shared, report: &mut ExportReport) -> Result<(), Halt> {
+async fn wait_out(shared: &ExportShared, report: &mut ExportReport) -> Result<(), ExportStop> {
     checkpoint(&shared.ledger, &shared.means.identity)?;
     let has_news = locked(&shared.means.identity).has_news_for(&shared.export.id);
     let mut has_learned = (has_news && shared.is_anybody_awaited()) || shared.is_anything_due();
@@ -246,7 +246,7 @@ async fn wait_out(shared: &Shared, report: &mut ExportReport) -> Result<(), Halt
         }
         let heap = &shared.means.heap;
         let wait = heap.budget.wait_for_any(busy, Instant::now()).max(SOON);
-        if shared.means.patience == Patience::HandBack {
+        if shared.means.patience == ExportPatience::HandBack {
             report.next = Some(wait);
             return Ok(());
         }
@@ -256,13 +256,13 @@ async fn wait_out(shared: &Shared, report: &mut ExportReport) -> Result<(), Halt
 }
 
 /// How many events wait for Heap's limit of single persons.
-fn limited(shared: &Shared) -> u64 {
-    locked(&shared.ledger).record.waiting.iter().map(WaitingFile::limited).sum()
+fn limited(shared: &ExportShared) -> u64 {
+    locked(&shared.ledger).record.waiting.iter().map(HeldEventsFile::limited).sum()
 }
 
-impl Shared {
-    fn room<'a>(&'a self, taking: &'a Taking<'a>) -> Room<'a> {
-        Room {
+impl ExportShared {
+    fn room<'a>(&'a self, taking: &'a EventDispatch<'a>) -> HeldEventsContext<'a> {
+        HeldEventsContext {
             state: self.means.state.reader(),
             export: &self.export.id,
             heap: &self.means.heap,
@@ -290,7 +290,7 @@ impl Shared {
 }
 
 /// Puts everything that is settled on disk, whatever came of the run.
-fn settle(shared: &Shared, report: &mut ExportReport) -> Result<(), StateError> {
+fn settle(shared: &ExportShared, report: &mut ExportReport) -> Result<(), StateError> {
     let Means { state, identity, clock, .. } = &shared.means;
     checkpoint(&shared.ledger, identity)?;
     tokio::task::block_in_place(|| {
@@ -318,7 +318,7 @@ fn settle(shared: &Shared, report: &mut ExportReport) -> Result<(), StateError> 
 }
 
 /// Lets go of files of events that wait no more, and writes the rest anew when there are many.
-fn compact(shared: &Shared) -> Result<(), StateError> {
+fn compact(shared: &ExportShared) -> Result<(), StateError> {
     let state = &shared.means.state;
     let mut ledger = locked(&shared.ledger);
     let before = ledger.record.waiting.len();
@@ -342,12 +342,12 @@ fn compact(shared: &Shared) -> Result<(), StateError> {
 }
 
 /// Tells the journal, and takes the tally.
-fn note(shared: Shared, report: &mut ExportReport) -> Result<(), StateError> {
+fn note(shared: ExportShared, report: &mut ExportReport) -> Result<(), StateError> {
     let Means { journal, clock, .. } = shared.means;
     if let Some(ledger) = Arc::into_inner(shared.ledger).and_then(|ledger| ledger.into_inner().ok()) {
         (report.tally, report.rejects_file) = ledger.finish()?;
     }
-    let exported = Event::Exported {
+    let exported = JournalEvent::Exported {
         export: report.id.to_string(),
         files: report.tally.files,
         events: report.tally.events,

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 
 use super::find::{age, find, is_listing_due};
-use super::{Days, Halt};
+use super::{Days, ExportStop};
 use crate::config::{self, ExportSource};
 use crate::connector::currents::Storage;
-use crate::connector::currents::avro::{Block, Blocks, Header, Limits};
-use crate::model::{Clock, Day, DoorName};
+use crate::connector::currents::avro::{AvroBlock, AvroBlocks, AvroHeader, AvroLimits};
+use crate::model::{Clock, Day, EndpointName};
 use crate::state::StateReader;
 
 /// What there is to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Survey {
+pub struct ExportDryRun {
     /// Files.
     pub files: u64,
     /// Their bytes.
@@ -34,19 +34,19 @@ pub struct Survey {
 /// # Errors
 /// When the source or the state cannot be read.
 pub fn survey(
-    export: &config::Export,
+    export: &config::ExportConfig,
     state: &StateReader,
     days: Days,
     again: bool,
     store_options: &[(String, String)],
     clock: Clock,
-) -> Result<Survey, Halt> {
+) -> Result<ExportDryRun, ExportStop> {
     let record = state.export(&export.id)?;
-    let mut survey = Survey { waiting: record.waiting_len(), ..Survey::default() };
+    let mut survey = ExportDryRun { waiting: record.waiting_len(), ..ExportDryRun::default() };
     let source = match &export.source {
         ExportSource::Storage(source) => source,
         ExportSource::Http(_) => {
-            for file in state.inbox(&DoorName::of_export(&export.id))? {
+            for file in state.inbox(&EndpointName::of_export(&export.id))? {
                 survey.files += 1;
                 survey.bytes += file.bytes;
                 let events =
@@ -57,7 +57,7 @@ pub fn survey(
             return Ok(survey);
         }
     };
-    let unreadable = |error: &dyn std::fmt::Display| Halt::Source(error.to_string());
+    let unreadable = |error: &dyn std::fmt::Display| ExportStop::Source(error.to_string());
     let storage = Storage::open(&source.place, store_options).map_err(|error| unreadable(&error))?;
     let own = export.since.filter(|_| !again).map(Day::of);
     let scope = days.scope(again).of_export(own);
@@ -81,22 +81,22 @@ pub fn survey(
 /// # Errors
 /// When the source or the state cannot be read.
 pub fn has_work(
-    export: &config::Export,
+    export: &config::ExportConfig,
     state: &StateReader,
     store_options: &[(String, String)],
     clock: Clock,
-) -> Result<bool, Halt> {
+) -> Result<bool, ExportStop> {
     let (record, now) = (state.export(&export.id)?, clock.now());
-    let is_due = |file: &crate::state::WaitingFile| {
+    let is_due = |file: &crate::state::HeldEventsFile| {
         file.limited() > 0 || (file.waiting() > 0 && age(file.oldest, now) >= export.hold_age_max)
     };
     if record.waiting.iter().any(is_due) {
         return Ok(true);
     }
     let ExportSource::Storage(source) = &export.source else {
-        return Ok(!state.inbox(&DoorName::of_export(&export.id))?.is_empty());
+        return Ok(!state.inbox(&EndpointName::of_export(&export.id))?.is_empty());
     };
-    let failed = |error: crate::connector::currents::StorageError| Halt::Source(error.to_string());
+    let failed = |error: crate::connector::currents::StorageError| ExportStop::Source(error.to_string());
     let storage = Storage::open(&source.place, store_options).map_err(failed)?;
     // That everything was listed is written down by a run.
     if !storage.is_near() && is_listing_due(&record, now) {
@@ -108,11 +108,12 @@ pub fn has_work(
 }
 
 /// How many events a file has, as far as it can be read.
-fn count(storage: &Storage, object: &crate::connector::currents::Object) -> (u64, bool) {
-    let limits = Limits::default();
+fn count(storage: &Storage, object: &crate::connector::currents::EventFile) -> (u64, bool) {
+    let limits = AvroLimits::default();
     let Ok(mut read) = storage.read(object, 0) else { return (0, false) };
-    let Ok(header) = Header::read(&mut read, &limits) else { return (0, false) };
-    let (mut blocks, mut block) = (Blocks::new(read, &header, header.len(), &limits), Block::default());
+    let Ok(header) = AvroHeader::read(&mut read, &limits) else { return (0, false) };
+    let (mut blocks, mut block) =
+        (AvroBlocks::new(read, &header, header.len(), &limits), AvroBlock::default());
     let mut events = 0;
     loop {
         match blocks.advance(&mut block) {

@@ -5,13 +5,13 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use super::Tally;
-use super::batch::{Closed, Origin, Output};
-use super::halt::Halt;
-use super::ledger::{Ledger, locked};
-use crate::events::{Keys, Link, Mapped, Outcome, Owners, Reason};
+use super::EventCounts;
+use super::batch::{BatchOrigin, ClosedBatch, Output};
+use super::halt::ExportStop;
+use super::ledger::{ExportLedger, locked};
+use crate::events::{AnonymousIds, EventRejectReason, IdentityLink, Mapped, MappingOutcome, OwnerLookup};
 use crate::model::{Clock, Timestamp};
-use crate::state::{Awaited, Handle, IdentityMap, KeyKind, Reject, StateError};
+use crate::state::{HeldEvent, IdentityKey, IdentityKeyKind, IdentityMap, Reject, StateError};
 
 /// Longest name under which a type is counted, in bytes.
 const TYPE_LEN_MAX: usize = 256;
@@ -27,11 +27,11 @@ pub(super) enum FeedEnd {
     /// Nobody takes batches any more: whoever does not knows why.
     Closed,
     /// Something is wrong with the source or with the state.
-    Halt(Halt),
+    Halt(ExportStop),
 }
 
-impl From<Closed> for FeedEnd {
-    fn from(_: Closed) -> Self {
+impl From<ClosedBatch> for FeedEnd {
+    fn from(_: ClosedBatch) -> Self {
         Self::Closed
     }
 }
@@ -44,12 +44,12 @@ impl From<StateError> for FeedEnd {
 
 /// Only events between these.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Span {
+pub(super) struct TimeRange {
     pub(super) since: Option<Timestamp>,
     pub(super) until: Option<Timestamp>,
 }
 
-impl Span {
+impl TimeRange {
     pub(super) fn is_endless(&self) -> bool {
         self.since.is_none() && self.until.is_none()
     }
@@ -63,14 +63,14 @@ impl Span {
 }
 
 /// What is known of people while events are mapped.
-pub(super) struct Known<'a> {
+pub(super) struct KnownUsers<'a> {
     map: &'a Mutex<IdentityMap>,
     /// The map could not be read: then nobody is known to be unknown.
     failed: RefCell<Option<StateError>>,
     clock: Clock,
 }
 
-impl<'a> Known<'a> {
+impl<'a> KnownUsers<'a> {
     pub(super) fn new(map: &'a Mutex<IdentityMap>, clock: Clock) -> Self {
         Self { map, failed: RefCell::default(), clock }
     }
@@ -81,10 +81,10 @@ impl<'a> Known<'a> {
     }
 
     /// Learns who is who, as of when the event happened. Whether the person is one who was deleted.
-    fn learn(&self, link: &Link<'_>, seen: Option<i64>) -> Result<bool, StateError> {
+    fn learn(&self, link: &IdentityLink<'_>, seen: Option<i64>) -> Result<bool, StateError> {
         let mut map = locked(self.map);
         match link {
-            Link::Tie { external_user_id, keys } => {
+            IdentityLink::Tie { external_user_id, keys } => {
                 let user_id = keys.user_id.as_deref().unwrap_or_default();
                 if map.is_deleted(user_id) {
                     return Ok(true);
@@ -92,15 +92,16 @@ impl<'a> Known<'a> {
                 // A time to come would have the last word for ever.
                 let seen = seen.and_then(|second| Timestamp::from_second(second).ok());
                 let seen = seen.unwrap_or(Timestamp::UNIX_EPOCH).min(self.clock.now());
-                for (kind, value) in [(KeyKind::BrazeId, &keys.user_id), (KeyKind::DeviceId, &keys.device_id)]
+                for (kind, value) in
+                    [(IdentityKeyKind::BrazeId, &keys.user_id), (IdentityKeyKind::DeviceId, &keys.device_id)]
                 {
                     if let Some(value) = value {
-                        map.tie(Handle::of(kind, value), external_user_id, seen)?;
+                        map.tie(IdentityKey::of(kind, value), external_user_id, seen)?;
                     }
                 }
             }
-            Link::Merge { from, into } => map.merge(from, into)?,
-            Link::Deletion { user_id } => {
+            IdentityLink::Merge { from, into } => map.merge(from, into)?,
+            IdentityLink::Deletion { user_id } => {
                 map.delete(user_id)?;
                 return Ok(true);
             }
@@ -117,8 +118,8 @@ impl<'a> Known<'a> {
     }
 }
 
-impl Owners for Known<'_> {
-    fn owner(&self, keys: &Keys<'_>) -> Option<Cow<'_, str>> {
+impl OwnerLookup for KnownUsers<'_> {
+    fn owner(&self, keys: &AnonymousIds<'_>) -> Option<Cow<'_, str>> {
         let text = |key: &Option<Cow<'_, str>>| key.as_deref().unwrap_or_default().to_owned();
         match locked(self.map).owner(&text(&keys.user_id), &text(&keys.device_id)) {
             Ok(owner) => owner.map(Cow::Owned),
@@ -131,7 +132,7 @@ impl Owners for Known<'_> {
 }
 
 /// Where an event stands, for rejects.
-pub(super) struct Place<'a> {
+pub(super) struct EventLocation<'a> {
     pub(super) event_type: &'a str,
     pub(super) file: Option<&'a str>,
     pub(super) line: u64,
@@ -140,13 +141,13 @@ pub(super) struct Place<'a> {
 }
 
 /// What becomes of events.
-pub(super) struct Taking<'a> {
-    pub(super) known: Known<'a>,
-    pub(super) ledger: &'a Mutex<Ledger>,
-    pub(super) tally: RefCell<Tally>,
+pub(super) struct EventDispatch<'a> {
+    pub(super) known: KnownUsers<'a>,
+    pub(super) ledger: &'a Mutex<ExportLedger>,
+    pub(super) tally: RefCell<EventCounts>,
     /// What is no event at all, by its reason, since the last flush. A body of a few megabytes can hold millions of
     /// such elements: they become one reject with their number.
-    pub(super) shapeless: RefCell<BTreeMap<Reason, Shapeless>>,
+    pub(super) shapeless: RefCell<BTreeMap<EventRejectReason, Shapeless>>,
 }
 
 /// The first of some elements that are no events, and how many there are.
@@ -158,13 +159,13 @@ pub(super) struct Shapeless {
     count: u64,
 }
 
-impl Taking<'_> {
+impl EventDispatch<'_> {
     /// Puts an event where it belongs. Whether it is to be sent.
     pub(super) fn take(
         &self,
         mapped: Mapped<'_>,
-        place: &Place<'_>,
-        origin: Origin,
+        place: &EventLocation<'_>,
+        origin: BatchOrigin,
         out: &mut Output,
     ) -> Result<bool, FeedEnd> {
         let mut tally = self.tally.borrow_mut();
@@ -180,25 +181,25 @@ impl Taking<'_> {
             mapped.link.as_ref().map_or(Ok(false), |link| self.known.learn(link, mapped.seen))?;
         match mapped.outcome {
             _ if is_deleted => tally.ignored("deleted"),
-            Outcome::Made { what, who } => {
+            MappingOutcome::Made { what, who } => {
                 out.made(what, &who, origin)?;
                 return Ok(true);
             }
-            Outcome::Held { what, keys } => {
+            MappingOutcome::Held { what, keys } => {
                 let key = |key: &Option<Cow<'_, str>>| key.as_deref().unwrap_or_default().to_owned();
                 let (user_id, device_id) = (key(&keys.user_id), key(&keys.device_id));
                 if self.known.is_deleted(&user_id) {
                     tally.ignored("deleted");
                 } else {
-                    let awaited = Awaited::Person { user_id: &user_id, device_id: &device_id };
-                    let is_profile = what == crate::events::Made::Profile;
+                    let awaited = HeldEvent::Person { user_id: &user_id, device_id: &device_id };
+                    let is_profile = what == crate::events::EventKind::Profile;
                     locked(self.ledger).wait_for(awaited, is_profile, &out.taken_back())?;
                     tally.held += 1;
                     return Ok(false);
                 }
             }
-            Outcome::Ignored(reason) => tally.ignored(reason.as_str()),
-            Outcome::Rejected(rejection) if rejection.reason.is_shapeless() => {
+            MappingOutcome::Ignored(reason) => tally.ignored(reason.as_str()),
+            MappingOutcome::Rejected(rejection) if rejection.reason.is_shapeless() => {
                 let mut shapeless = self.shapeless.borrow_mut();
                 let one = shapeless.entry(rejection.reason).or_insert_with(|| Shapeless {
                     detail: rejection.detail,
@@ -209,7 +210,7 @@ impl Taking<'_> {
                 });
                 one.count += 1;
             }
-            Outcome::Rejected(rejection) => {
+            MappingOutcome::Rejected(rejection) => {
                 let event = (place.event)();
                 locked(self.ledger).reject(&Reject {
                     reason: rejection.reason.as_str(),

@@ -4,28 +4,28 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::batch::{Origin, Output, person_of_text};
+use super::batch::{BatchOrigin, Output, person_of_text};
 use super::find::age;
-use super::ledger::{Ledger, locked};
-use super::take::{FeedEnd, Taking};
-use crate::connector::heap::Heap;
-use crate::events::{Keys, Made, Owners as _, Who, complete};
+use super::ledger::{ExportLedger, locked};
+use super::take::{EventDispatch, FeedEnd};
+use crate::connector::heap::HeapClient;
+use crate::events::{AnonymousIds, EventKind, EventUser, OwnerLookup as _, complete};
 use crate::model::{Clock, ExportId};
-use crate::state::{Awaited, Reject, StateReader, Waiting, WaitingFile};
+use crate::state::{HeldEvent, HeldEvents, HeldEventsFile, Reject, StateReader};
 
 /// What waiting events are gone through with.
-pub(super) struct Room<'a> {
+pub(super) struct HeldEventsContext<'a> {
     pub(super) state: &'a StateReader,
     pub(super) export: &'a ExportId,
-    pub(super) heap: &'a Heap,
-    pub(super) ledger: &'a Mutex<Ledger>,
-    pub(super) taking: &'a Taking<'a>,
+    pub(super) heap: &'a HeapClient,
+    pub(super) ledger: &'a Mutex<ExportLedger>,
+    pub(super) taking: &'a EventDispatch<'a>,
     pub(super) clock: Clock,
     pub(super) age_max: Duration,
     pub(super) len_max: u64,
 }
 
-impl Room<'_> {
+impl HeldEventsContext<'_> {
     /// Goes through all files once.
     pub(super) fn feed(&self, out: &mut Output) -> Result<(), FeedEnd> {
         let files = locked(self.ledger).record.waiting.clone();
@@ -41,7 +41,7 @@ impl Room<'_> {
     fn file(
         &self,
         list: usize,
-        file: &WaitingFile,
+        file: &HeldEventsFile,
         excess: &mut u64,
         out: &mut Output,
     ) -> Result<(), FeedEnd> {
@@ -50,8 +50,8 @@ impl Room<'_> {
         while let Some((row, waiting)) = rows.advance()? {
             while settled.next_if(|range| range.end <= row).is_some() {}
             if settled.peek().is_none_or(|range| row < range.start) {
-                let is_person = matches!(waiting.awaited, Awaited::Person { .. });
-                self.row(Origin::Waiting { list, row, is_person }, &waiting, excess, out)?;
+                let is_person = matches!(waiting.awaited, HeldEvent::Person { .. });
+                self.row(BatchOrigin::Waiting { list, row, is_person }, &waiting, excess, out)?;
             }
         }
         Ok(())
@@ -59,30 +59,30 @@ impl Room<'_> {
 
     fn row(
         &self,
-        origin: Origin,
-        waiting: &Waiting<'_>,
+        origin: BatchOrigin,
+        waiting: &HeldEvents<'_>,
         excess: &mut u64,
         out: &mut Output,
     ) -> Result<(), FeedEnd> {
-        let what = if waiting.is_profile { Made::Profile } else { Made::Event };
+        let what = if waiting.is_profile { EventKind::Profile } else { EventKind::Event };
         match waiting.awaited {
-            Awaited::Limit { who } => {
+            HeldEvent::Limit { who } => {
                 if self.taking.known.is_forgotten(who) {
                     locked(self.ledger).done(origin);
                 } else if !self.heap.budget.is_full(person_of_text(who), Instant::now()) {
                     out.begin().extend_from_slice(waiting.event);
-                    out.made(what, &Who::Identity(who.into()), origin)?;
+                    out.made(what, &EventUser::Identity(who.into()), origin)?;
                 }
             }
-            Awaited::Person { user_id, device_id } => {
-                let keys = Keys {
+            HeldEvent::Person { user_id, device_id } => {
+                let keys = AnonymousIds {
                     user_id: (!user_id.is_empty()).then(|| user_id.into()),
                     device_id: (!device_id.is_empty()).then(|| device_id.into()),
                 };
                 if self.taking.known.is_deleted(user_id) {
                     locked(self.ledger).done(origin);
                 } else if let Some(owner) = self.taking.known.owner(&keys) {
-                    let who = Who::Identity(owner);
+                    let who = EventUser::Identity(owner);
                     complete(waiting.event, &who, out.begin());
                     out.made(what, &who, origin)?;
                 } else if age(waiting.since, self.clock.now()) >= self.age_max {
@@ -96,8 +96,8 @@ impl Room<'_> {
         Ok(())
     }
 
-    fn give_up(&self, origin: Origin, waiting: &Waiting<'_>, reason: &str) -> Result<(), FeedEnd> {
-        let Awaited::Person { user_id, device_id } = waiting.awaited else { return Ok(()) };
+    fn give_up(&self, origin: BatchOrigin, waiting: &HeldEvents<'_>, reason: &str) -> Result<(), FeedEnd> {
+        let HeldEvent::Person { user_id, device_id } = waiting.awaited else { return Ok(()) };
         let key = serde_json::json!({ "user_id": user_id, "device_id": device_id }).to_string();
         let held = String::from_utf8_lossy(waiting.event);
         let mut ledger = locked(self.ledger);

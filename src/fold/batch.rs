@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::payload::Page;
-use crate::model::{ConnectionName, EXTERNAL_ID_LEN_MAX, Identifier, Key, KeySeed, Kind, Op};
-use crate::state::{Change, RunRef, Segment, StateError, StateWriter, sync_hash, told};
+use super::payload::DeliveryPage;
+use crate::model::{
+    ChangeOp, ConnectionName, EXTERNAL_ID_LEN_MAX, Identifier, IdentifierKind, KeySeed, MemberKey,
+};
+use crate::state::{Change, PartRef, SegmentTable, StateError, StateWriter, sync_hash, told};
 
 /// Why a user cannot be kept, as a stable word.
 pub(super) type Reason = &'static str;
@@ -33,7 +35,7 @@ pub(super) struct SegmentBatch {
 
 impl SegmentBatch {
     /// Begins a batch with the changes that are stored.
-    pub(super) fn new(segment: &Segment, stored: Vec<Change>) -> Self {
+    pub(super) fn new(segment: &SegmentTable, stored: Vec<Change>) -> Self {
         let signed = segment.syncs.iter().map(|sync| (sync.id.clone(), sync.signed)).collect();
         let merged = segment.merged.iter().map(|merged| (merged.sync.clone(), merged.whole)).collect();
         Self {
@@ -55,7 +57,7 @@ impl SegmentBatch {
     }
 
     /// The place of an unmerged sync of several pages.
-    pub(super) fn place_of(&self, segment: &Segment, sync: &str) -> Option<usize> {
+    pub(super) fn place_of(&self, segment: &SegmentTable, sync: &str) -> Option<usize> {
         let signed = *self.signed.get(sync)?;
         let from = segment.syncs.partition_point(|other| other.signed < signed);
         let same_time = segment.syncs.get(from..)?.iter().take_while(|other| other.signed == signed);
@@ -73,12 +75,12 @@ impl SegmentBatch {
     }
 
     /// Whether nothing is signed for a later time.
-    pub(super) fn is_newest(&self, segment: &Segment, signed: i64) -> bool {
+    pub(super) fn is_newest(&self, segment: &SegmentTable, signed: i64) -> bool {
         self.newest <= signed && segment.syncs.last().is_none_or(|last| last.signed <= signed)
     }
 
     /// Adds the users of a page. `order`: the place of its sync; none: it is a sync of its own, the next that arrives.
-    pub(super) fn push(&mut self, page: &Page<'_>, order: Option<u64>, next: u64, seed: KeySeed) {
+    pub(super) fn push(&mut self, page: &DeliveryPage<'_>, order: Option<u64>, next: u64, seed: KeySeed) {
         let (sync, hash) = (sync_hash(&page.sync), page_hash(page));
         let changes = if order.is_none() {
             &mut self.changes
@@ -86,12 +88,12 @@ impl SegmentBatch {
             self.by_sync.entry(page.sync.clone()).or_default()
         };
         let (order, signed) = (order.unwrap_or(next), page.signed);
-        for (op, members) in [(Op::Add, &page.add), (Op::Remove, &page.remove)] {
+        for (op, members) in [(ChangeOp::Add, &page.add), (ChangeOp::Remove, &page.remove)] {
             for member in members {
                 let value = member.id.as_ref().map_or("", |id| &id.0);
                 match packed(value) {
                     Ok(packed) => {
-                        let key = Key::of(seed, &packed);
+                        let key = MemberKey::of(seed, &packed);
                         changes.push(Change { key, signed, order, sync, page: hash, op, packed });
                     }
                     Err(reason) => self.rejected.push((reason, value.to_owned())),
@@ -114,7 +116,7 @@ impl SegmentBatch {
 }
 
 /// Identifies a page of a sync by what it says.
-pub(super) fn page_hash(page: &Page<'_>) -> u64 {
+pub(super) fn page_hash(page: &DeliveryPage<'_>) -> u64 {
     sync_hash(&page.sync).rotate_left(1) ^ page.hash
 }
 
@@ -127,19 +129,19 @@ fn packed(value: &str) -> Result<Box<[u8]>, Reason> {
         _ => {}
     }
     let mut packed = Vec::with_capacity(value.len() + 4);
-    Identifier { kind: Kind::ExternalId, label: "", value }.pack_into(&mut packed);
+    Identifier { kind: IdentifierKind::ExternalId, label: "", value }.pack_into(&mut packed);
     Ok(packed.into())
 }
 
 /// Writes one side of a large sync as a part, in the order of the keys and each user once. None: there is no user.
 pub(super) fn write_part(
     changes: &[Change],
-    op: Op,
+    op: ChangeOp,
     state: &StateWriter,
     heap: &ConnectionName,
-) -> Result<Option<RunRef>, StateError> {
+) -> Result<Option<PartRef>, StateError> {
     let side = changes.iter().filter(|change| change.op == op);
-    let mut members: Vec<(Key, &[u8])> = side.map(|change| (change.key, &*change.packed)).collect();
+    let mut members: Vec<(MemberKey, &[u8])> = side.map(|change| (change.key, &*change.packed)).collect();
     members.sort_unstable();
     members.dedup();
     if members.is_empty() {

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use super::batch::{SegmentBatch, page_hash};
 use super::merge;
-use super::payload::{Page, Unusable};
+use super::payload::{DeliveryPage, InvalidDelivery};
 use crate::model::{ConnectionName, Timestamp, timestamp_text};
-use crate::state::{Delivery, Gap, Reject, Segment, Segments, StateError, StateWriter, Sync};
+use crate::state::{
+    Delivery, HeapSegments, Reject, SegmentSync, SegmentTable, StateError, StateWriter, SyncGap,
+};
 
 /// Missing pages that a message lists.
 const LISTED_MAX: usize = 20;
@@ -17,7 +19,7 @@ const GAPS_KEPT: usize = 10;
 
 /// Whether a delivery said anything new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Learned {
+pub(super) enum LedgerEntry {
     New,
     Known,
 }
@@ -25,13 +27,13 @@ pub(super) enum Learned {
 /// Why a page or a drain changes nothing.
 pub(super) enum LearnError {
     /// It cannot be used.
-    Unusable(Unusable),
+    Unusable(InvalidDelivery),
     /// The state cannot be read.
     State(StateError),
 }
 
-impl From<Unusable> for LearnError {
-    fn from(unusable: Unusable) -> Self {
+impl From<InvalidDelivery> for LearnError {
+    fn from(unusable: InvalidDelivery) -> Self {
         Self::Unusable(unusable)
     }
 }
@@ -43,16 +45,16 @@ impl From<StateError> for LearnError {
 }
 
 /// The tables, and changes that are not written yet.
-pub(super) struct Ledger<'a> {
+pub(super) struct SegmentLedger<'a> {
     state: &'a StateWriter,
     heap: &'a ConnectionName,
-    segments: Segments,
+    segments: HeapSegments,
     batches: BTreeMap<u64, SegmentBatch>,
     changed: BTreeSet<u64>,
 }
 
-impl<'a> Ledger<'a> {
-    pub(super) fn new(segments: Segments, state: &'a StateWriter, heap: &'a ConnectionName) -> Self {
+impl<'a> SegmentLedger<'a> {
+    pub(super) fn new(segments: HeapSegments, state: &'a StateWriter, heap: &'a ConnectionName) -> Self {
         Self { state, heap, segments, batches: BTreeMap::new(), changed: BTreeSet::new() }
     }
 
@@ -76,8 +78,8 @@ impl<'a> Ledger<'a> {
         &mut self,
         id: u64,
         received: Timestamp,
-    ) -> Result<(&mut Segment, &mut SegmentBatch), StateError> {
-        let segment = self.segments.by_id.entry(id).or_insert_with(|| Segment::new(received));
+    ) -> Result<(&mut SegmentTable, &mut SegmentBatch), StateError> {
+        let segment = self.segments.by_id.entry(id).or_insert_with(|| SegmentTable::new(received));
         segment.told_at = segment.told_at.max(received);
         let batch = match self.batches.entry(id) {
             std::collections::btree_map::Entry::Occupied(batch) => batch.into_mut(),
@@ -90,17 +92,17 @@ impl<'a> Ledger<'a> {
     }
 
     /// Learns a page.
-    pub(super) fn page(&mut self, page: Page<'_>) -> Result<Learned, LearnError> {
+    pub(super) fn page(&mut self, page: DeliveryPage<'_>) -> Result<LedgerEntry, LearnError> {
         let (id, seed) = (page.segment, self.state.reader().seed());
         let (segment, batch) = self.touched(id, page.received)?;
         if let Some(is_whole) = batch.merged(&page.sync) {
-            return if is_whole { Ok(Learned::Known) } else { Err(late_page(&page).into()) };
+            return if is_whole { Ok(LedgerEntry::Known) } else { Err(late_page(&page).into()) };
         }
         let known = batch.place_of(segment, &page.sync);
         let signed = known.map_or(page.signed, |at| segment.syncs[at].signed.min(page.signed));
         // The segment was drained after that, or the very page is there.
         if segment.drained.is_some_and(|drained| signed <= drained) || batch.has_page(page_hash(&page)) {
-            return Ok(Learned::Known);
+            return Ok(LedgerEntry::Known);
         }
         if known.is_none() && segment.merged_to.is_some_and(|merged| signed < merged) {
             return Err(late_page(&page).into());
@@ -114,7 +116,7 @@ impl<'a> Ledger<'a> {
             order = Some(sync.order);
             batch.sign(&page.sync, signed);
             if !sync.seen.entry(page.page).or_default().insert(page.hash) {
-                return Ok(Learned::Known);
+                return Ok(LedgerEntry::Known);
             }
             sync.pages = sync.pages.max(page.pages);
             sync.last_page = sync.last_page.max(page.received);
@@ -127,14 +129,19 @@ impl<'a> Ledger<'a> {
             segment.name = page.name.into_owned();
         }
         self.changed.insert(id);
-        Ok(Learned::New)
+        Ok(LedgerEntry::New)
     }
 
     /// Everybody leaves a segment, as far as earlier syncs put them in.
-    pub(super) fn drain(&mut self, id: u64, name: &str, delivery: &Delivery) -> Result<Learned, LearnError> {
+    pub(super) fn drain(
+        &mut self,
+        id: u64,
+        name: &str,
+        delivery: &Delivery,
+    ) -> Result<LedgerEntry, LearnError> {
         let (segment, batch) = self.touched(id, delivery.received)?;
         if segment.drained.is_some_and(|drained| delivery.stamp <= drained) {
-            return Ok(Learned::Known);
+            return Ok(LedgerEntry::Known);
         }
         if segment.merged_to.is_some_and(|merged| delivery.stamp < merged) {
             return Err(too_late("a drain").into()); // whoever entered after it is in the base as well
@@ -149,14 +156,14 @@ impl<'a> Ledger<'a> {
             name.clone_into(&mut segment.name);
         }
         self.changed.insert(id);
-        Ok(Learned::New)
+        Ok(LedgerEntry::New)
     }
 
     /// Gives up the syncs whose missing pages have been waited for long enough.
     pub(super) fn give_up(&mut self, now: Timestamp, after: Duration) -> u64 {
         let mut given_up = 0;
         for (id, segment) in &mut self.segments.by_id {
-            let is_late = |sync: &&mut Sync| {
+            let is_late = |sync: &&mut SegmentSync| {
                 !sync.removes_count() && sync.last_page.checked_add(after).is_ok_and(|until| until <= now)
             };
             for sync in segment.syncs.iter_mut().filter(is_late) {
@@ -170,7 +177,7 @@ impl<'a> Ledger<'a> {
                     "Heap never sent pages {some:?}{} of {pages}; who was told of in them is not known",
                     if more { " and more" } else { "" }
                 );
-                segment.gaps.push(Gap { sync, missing, pages, at: timestamp_text(now) });
+                segment.gaps.push(SyncGap { sync, missing, pages, at: timestamp_text(now) });
             }
             let old = segment.gaps.len().saturating_sub(GAPS_KEPT);
             segment.gaps.drain(..old);
@@ -179,7 +186,7 @@ impl<'a> Ledger<'a> {
     }
 
     /// Writes the changes, merges what has become too much, and returns the tables as they are then.
-    pub(super) fn write(self) -> Result<Segments, StateError> {
+    pub(super) fn write(self) -> Result<HeapSegments, StateError> {
         let Self { state, heap, mut segments, batches, .. } = self;
         for (id, batch) in batches {
             let Some(segment) = segments.by_id.get_mut(&id) else { continue };
@@ -191,16 +198,16 @@ impl<'a> Ledger<'a> {
 
 /// The sync that a page belongs to, in its place by the time that it was signed for.
 fn place<'a>(
-    syncs: &'a mut Vec<Sync>,
+    syncs: &'a mut Vec<SegmentSync>,
     known: Option<usize>,
     signed: i64,
     order: u64,
-    page: &Page<'_>,
-) -> &'a mut Sync {
+    page: &DeliveryPage<'_>,
+) -> &'a mut SegmentSync {
     let sync = match known {
         Some(at) if syncs[at].signed == signed => return &mut syncs[at],
-        Some(at) => Sync { signed, ..syncs.remove(at) },
-        None => Sync {
+        Some(at) => SegmentSync { signed, ..syncs.remove(at) },
+        None => SegmentSync {
             id: page.sync.clone(),
             signed,
             order,
@@ -217,10 +224,13 @@ fn place<'a>(
     &mut syncs[at]
 }
 
-fn late_page(page: &Page<'_>) -> Unusable {
+fn late_page(page: &DeliveryPage<'_>) -> InvalidDelivery {
     too_late(&format!("page {} of sync {}", page.page, page.sync))
 }
 
-fn too_late(what: &str) -> Unusable {
-    Unusable { reason: "too_late", detail: format!("{what}, after later syncs were taken for the truth") }
+fn too_late(what: &str) -> InvalidDelivery {
+    InvalidDelivery {
+        reason: "too_late",
+        detail: format!("{what}, after later syncs were taken for the truth"),
+    }
 }

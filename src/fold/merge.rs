@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::batch::{SegmentBatch, write_part};
-use crate::model::{ConnectionName, Op};
-use crate::state::{Change, Merged, Segment, StateError, StateWriter, Sync, sync_hash};
+use crate::model::{ChangeOp, ConnectionName};
+use crate::state::{Change, Merged, SegmentSync, SegmentTable, StateError, StateWriter, sync_hash};
 
 /// A sync with more users than this in one batch has parts of its own. Small under test, so that few users do.
 pub(super) const SYNC_LEN_MAX: usize = if cfg!(test) { 6 } else { 8192 };
@@ -26,7 +26,7 @@ const MERGED_KEPT: usize = 64;
 
 /// Writes what one batch adds to a segment.
 pub(super) fn write(
-    segment: &mut Segment,
+    segment: &mut SegmentTable,
     mut batch: SegmentBatch,
     state: &StateWriter,
     heap: &ConnectionName,
@@ -53,12 +53,12 @@ fn changes_kept(batch_len: usize) -> usize {
     CHANGES_KEPT.max(batch_len)
 }
 
-fn has_parts(sync: &Sync) -> bool {
+fn has_parts(sync: &SegmentSync) -> bool {
     !sync.adds.is_empty() || !sync.removes.is_empty()
 }
 
 /// Whether files of changes, or syncs, are to become fewer.
-fn is_due(segment: &Segment, batch: &SegmentBatch) -> bool {
+fn is_due(segment: &SegmentTable, batch: &SegmentBatch) -> bool {
     let with_parts = segment.syncs.iter().filter(|sync| has_parts(sync)).count();
     let whole = segment.syncs.iter().filter(|sync| sync.is_whole() && !has_parts(sync)).count();
     segment.changes.len() + usize::from(!batch.changes.is_empty()) > FILES_MAX
@@ -68,12 +68,12 @@ fn is_due(segment: &Segment, batch: &SegmentBatch) -> bool {
 }
 
 fn write_parts(
-    sync: &mut Sync,
+    sync: &mut SegmentSync,
     changes: &[Change],
     state: &StateWriter,
     heap: &ConnectionName,
 ) -> Result<(), StateError> {
-    for (op, parts) in [(Op::Add, &mut sync.adds), (Op::Remove, &mut sync.removes)] {
+    for (op, parts) in [(ChangeOp::Add, &mut sync.adds), (ChangeOp::Remove, &mut sync.removes)] {
         parts.extend(write_part(changes, op, state, heap)?);
         if parts.len() > PARTS_MAX {
             let merged = state.merge_told(heap, parts, op)?;
@@ -85,7 +85,7 @@ fn write_parts(
 
 /// Writes all changes as one file, without those that are merged into the base or were drained.
 fn rewrite(
-    segment: &mut Segment,
+    segment: &mut SegmentTable,
     batch: SegmentBatch,
     state: &StateWriter,
     heap: &ConnectionName,
@@ -121,7 +121,7 @@ fn rewrite(
 }
 
 /// Up to which time changes and syncs are merged into the base: not beyond a sync that waits for pages.
-fn merged_until(segment: &Segment, all: &[Change], kept: usize) -> Option<i64> {
+fn merged_until(segment: &SegmentTable, all: &[Change], kept: usize) -> Option<i64> {
     let waiting = segment.syncs.iter().filter(|sync| !sync.removes_count()).map(|sync| sync.signed).min();
     let with_parts: Vec<i64> =
         segment.syncs.iter().filter(|sync| has_parts(sync)).map(|sync| sync.signed).collect();
@@ -145,7 +145,7 @@ fn merged_until(segment: &Segment, all: &[Change], kept: usize) -> Option<i64> {
 
 /// Merges what was signed up to a time into the base. Returns the other changes.
 fn merge(
-    segment: &mut Segment,
+    segment: &mut SegmentTable,
     all: Vec<Change>,
     until: i64,
     state: &StateWriter,

@@ -21,24 +21,26 @@ mod payload;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::model::{ConnectionName, PassId, Timestamp};
-use crate::state::{ClosedFile, Contents, Delivery, Reject, RejectLog, Segments, StateError, StateWriter};
+use crate::model::{ConnectionName, RunId, Timestamp};
+use crate::state::{
+    ClosedFile, Contents, Delivery, HeapSegments, Reject, RejectLog, StateError, StateWriter,
+};
 
-use ledger::{LearnError, Learned, Ledger};
-use payload::{Payload, Unusable};
+use ledger::{LearnError, LedgerEntry, SegmentLedger};
+use payload::{InvalidDelivery, WebhookPayload};
 
 /// Bytes of deliveries that are folded in one commit. In memory they take several times as much.
 const BATCH_LEN: u64 = 8 << 20;
 
 /// How a fold is done.
 #[derive(Clone, Copy, Debug)]
-pub struct Folding<'a> {
+pub struct IngestContext<'a> {
     /// The state.
     pub state: &'a StateWriter,
     /// The Heap.
     pub heap: &'a ConnectionName,
     /// The run that rejects are kept under.
-    pub run: &'a PassId,
+    pub run: &'a RunId,
     /// The time.
     pub now: Timestamp,
     /// How long the missing pages of a sync are waited for.
@@ -47,7 +49,7 @@ pub struct Folding<'a> {
 
 /// What a fold came upon.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Folded {
+pub struct IngestReport {
     /// Deliveries that said something new.
     pub deliveries: u64,
     /// Deliveries that had come before, or tell of what is over.
@@ -71,8 +73,8 @@ pub struct Folded {
 ///
 /// # Errors
 /// When the state cannot be read or written. What was committed stays; the rest is folded the next time.
-pub fn fold(files: &[ClosedFile], folding: Folding<'_>) -> Result<Folded, StateError> {
-    let mut folded = Folded::default();
+pub fn fold(files: &[ClosedFile], folding: IngestContext<'_>) -> Result<IngestReport, StateError> {
+    let mut folded = IngestReport::default();
     let mut rejects = folding.state.rejects(folding.run, &format!("inbox.{}", folding.heap));
     let mut rest = files;
     loop {
@@ -97,13 +99,13 @@ fn batch_len(files: &[ClosedFile]) -> usize {
 
 fn commit(
     files: &[ClosedFile],
-    folding: Folding<'_>,
-    folded: &mut Folded,
+    folding: IngestContext<'_>,
+    folded: &mut IngestReport,
     rejects: &mut RejectLog,
 ) -> Result<(), StateError> {
-    let Folding { state, heap, now, incomplete_after, .. } = folding;
+    let IngestContext { state, heap, now, incomplete_after, .. } = folding;
     let before = state.reader().segments(heap)?;
-    let mut ledger = Ledger::new(before.clone(), state, heap);
+    let mut ledger = SegmentLedger::new(before.clone(), state, heap);
     for file in files {
         let Contents { deliveries, torn, damaged } = state.reader().deliveries(file)?;
         if torn > 0 {
@@ -115,8 +117,8 @@ fn commit(
         }
         for delivery in &deliveries {
             match learn(delivery, &mut ledger) {
-                Ok(Learned::New) => folded.deliveries += 1,
-                Ok(Learned::Known) => folded.duplicates += 1,
+                Ok(LedgerEntry::New) => folded.deliveries += 1,
+                Ok(LedgerEntry::Known) => folded.duplicates += 1,
                 Err(LearnError::Unusable(unusable)) => {
                     put_aside(&unusable, &delivery.body, &mut ledger, rejects)?;
                 }
@@ -150,22 +152,25 @@ fn commit(
     Ok(())
 }
 
-fn learn(delivery: &Delivery, ledger: &mut Ledger<'_>) -> Result<Learned, LearnError> {
-    match Payload::read(delivery)? {
-        Payload::Sync(page) => ledger.page(page),
-        Payload::Drain { segment, name } => ledger.drain(segment, &name, delivery),
+fn learn(delivery: &Delivery, ledger: &mut SegmentLedger<'_>) -> Result<LedgerEntry, LearnError> {
+    match WebhookPayload::read(delivery)? {
+        WebhookPayload::Sync(page) => ledger.page(page),
+        WebhookPayload::Drain { segment, name } => ledger.drain(segment, &name, delivery),
     }
 }
 
-fn damage() -> Unusable {
-    Unusable { reason: "damaged", detail: "the file that it was kept in has other bytes now".to_owned() }
+fn damage() -> InvalidDelivery {
+    InvalidDelivery {
+        reason: "damaged",
+        detail: "the file that it was kept in has other bytes now".to_owned(),
+    }
 }
 
 /// Keeps a delivery that cannot be used, all of it: Heap was told that it is safe, and does not tell it again.
 fn put_aside(
-    unusable: &Unusable,
+    unusable: &InvalidDelivery,
     body: &[u8],
-    ledger: &mut Ledger<'_>,
+    ledger: &mut SegmentLedger<'_>,
     rejects: &mut RejectLog,
 ) -> Result<(), StateError> {
     ledger.put_aside();
@@ -176,7 +181,7 @@ fn put_aside(
 }
 
 /// When the first sync with pages missing has been waited for long enough.
-fn next_deadline(segments: &Segments, incomplete_after: Duration) -> Option<Timestamp> {
+fn next_deadline(segments: &HeapSegments, incomplete_after: Duration) -> Option<Timestamp> {
     let syncs = segments.by_id.values().flat_map(|segment| &segment.syncs);
     let waiting = syncs.filter(|sync| !sync.removes_count());
     waiting.filter_map(|sync| sync.last_page.checked_add(incomplete_after).ok()).min()

@@ -19,7 +19,7 @@ const PAGES_MAX: u32 = 1_000_000;
 
 /// Why a delivery is of no use.
 #[derive(Debug)]
-pub(super) struct Unusable {
+pub(super) struct InvalidDelivery {
     /// Why, as a stable word.
     pub(super) reason: &'static str,
     /// What exactly.
@@ -27,9 +27,9 @@ pub(super) struct Unusable {
 }
 
 /// What a delivery says.
-pub(super) enum Payload<'a> {
+pub(super) enum WebhookPayload<'a> {
     /// Who entered a segment and who left.
-    Sync(Page<'a>),
+    Sync(DeliveryPage<'a>),
     /// The segment is no longer told of: nobody is in it.
     Drain {
         /// Which.
@@ -40,7 +40,7 @@ pub(super) enum Payload<'a> {
 }
 
 /// One page of a sync.
-pub(super) struct Page<'a> {
+pub(super) struct DeliveryPage<'a> {
     pub(super) segment: u64,
     pub(super) name: Cow<'a, str>,
     pub(super) sync: String,
@@ -55,25 +55,25 @@ pub(super) struct Page<'a> {
 }
 
 #[derive(Deserialize)]
-struct Body<'a> {
+struct PayloadBody<'a> {
     #[serde(borrow, default)]
-    heap: Option<Inner<'a>>,
-    #[serde(borrow, default)]
-    action_type: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    data: Option<Data<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Inner<'a> {
+    heap: Option<PayloadInner<'a>>,
     #[serde(borrow, default)]
     action_type: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    data: Option<Data<'a>>,
+    data: Option<PayloadData<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Data<'a> {
+struct PayloadInner<'a> {
+    #[serde(borrow, default)]
+    action_type: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    data: Option<PayloadData<'a>>,
+}
+
+#[derive(Deserialize)]
+struct PayloadData<'a> {
     #[serde(borrow)]
     segment: SegmentBody<'a>,
     #[serde(borrow, default)]
@@ -98,89 +98,91 @@ struct SyncInfo<'a> {
     #[serde(default)]
     total_pages: Option<Number>,
     #[serde(borrow, default)]
-    sync_task_id: Option<Value<'a>>,
+    sync_task_id: Option<IdText<'a>>,
 }
 
 /// Somebody.
 #[derive(Deserialize)]
 pub(super) struct Member<'a> {
     #[serde(borrow, default)]
-    pub(super) id: Option<Value<'a>>,
+    pub(super) id: Option<IdText<'a>>,
 }
 
 /// A text, or a number as its text.
 #[derive(Debug)]
-pub(super) struct Value<'a>(pub(super) Cow<'a, str>);
+pub(super) struct IdText<'a>(pub(super) Cow<'a, str>);
 
 /// A whole number, or a text that is one.
 #[derive(Clone, Copy)]
 struct Number(u64);
 
-struct ValueVisitor;
+struct IdTextVisitor;
 
-impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value<'de>;
+impl<'de> Visitor<'de> for IdTextVisitor {
+    type Value = IdText<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a text")
     }
 
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Value<'de>, E> {
-        Ok(Value(Cow::Borrowed(text)))
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<IdText<'de>, E> {
+        Ok(IdText(Cow::Borrowed(text)))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Value<'de>, E> {
-        Ok(Value(Cow::Owned(text.to_owned())))
+    fn visit_str<E>(self, text: &str) -> Result<IdText<'de>, E> {
+        Ok(IdText(Cow::Owned(text.to_owned())))
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Value<'de>, E> {
-        Ok(Value(Cow::Owned(number.to_string())))
+    fn visit_u64<E>(self, number: u64) -> Result<IdText<'de>, E> {
+        Ok(IdText(Cow::Owned(number.to_string())))
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<Value<'de>, E> {
-        Ok(Value(Cow::Owned(number.to_string())))
+    fn visit_i64<E>(self, number: i64) -> Result<IdText<'de>, E> {
+        Ok(IdText(Cow::Owned(number.to_string())))
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for IdText<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
+        deserializer.deserialize_any(IdTextVisitor)
     }
 }
 
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Value(text) = Value::deserialize(deserializer)?;
+        let IdText(text) = IdText::deserialize(deserializer)?;
         let number = text.parse().map_err(|_| de::Error::custom("not a whole number"))?;
         Ok(Self(number))
     }
 }
 
-impl<'a> Payload<'a> {
+impl<'a> WebhookPayload<'a> {
     /// Reads a delivery.
-    pub(super) fn read(delivery: &'a Delivery) -> Result<Self, Unusable> {
-        let unusable = |detail: String| Unusable { reason: "not_understood", detail };
-        let body: Body<'a> = serde_json::from_slice(&delivery.body).map_err(|e| unusable(e.to_string()))?;
+    pub(super) fn read(delivery: &'a Delivery) -> Result<Self, InvalidDelivery> {
+        let unusable = |detail: String| InvalidDelivery { reason: "not_understood", detail };
+        let body: PayloadBody<'a> =
+            serde_json::from_slice(&delivery.body).map_err(|e| unusable(e.to_string()))?;
         let (action, data) = match body.heap {
             Some(inner) if body.data.is_none() => (inner.action_type, inner.data),
             _ => (body.action_type, body.data),
         };
         let data = data.ok_or_else(|| unusable("there is no `data`".to_owned()))?;
         match action.as_deref() {
-            Some("segment.users.sync") => Page::read(data, delivery).map(Self::Sync),
+            Some("segment.users.sync") => DeliveryPage::read(data, delivery).map(Self::Sync),
             Some("segment.users.drain") => {
                 Ok(Self::Drain { segment: data.segment.id.0, name: data.segment.name.unwrap_or_default() })
             }
-            other => {
-                Err(Unusable { reason: "unknown_action", detail: format!("`{}`", other.unwrap_or_default()) })
-            }
+            other => Err(InvalidDelivery {
+                reason: "unknown_action",
+                detail: format!("`{}`", other.unwrap_or_default()),
+            }),
         }
     }
 }
 
-impl<'a> Page<'a> {
-    fn read(data: Data<'a>, delivery: &Delivery) -> Result<Self, Unusable> {
-        let unusable = |what: &str| Unusable { reason: "not_understood", detail: what.to_owned() };
+impl<'a> DeliveryPage<'a> {
+    fn read(data: PayloadData<'a>, delivery: &Delivery) -> Result<Self, InvalidDelivery> {
+        let unusable = |what: &str| InvalidDelivery { reason: "not_understood", detail: what.to_owned() };
         if data.add.is_none() && data.remove.is_none() {
             return Err(unusable("there is neither `add` nor `remove`"));
         }
@@ -196,7 +198,7 @@ impl<'a> Page<'a> {
         if page > pages {
             return Err(unusable("a page number beyond the last page"));
         }
-        let name = data.sync_info.and_then(|info| info.sync_task_id).map(|Value(id)| id.into_owned());
+        let name = data.sync_info.and_then(|info| info.sync_task_id).map(|IdText(id)| id.into_owned());
         // Without a name a delivery is a sync of its own, and known by when it came.
         let sync = name.filter(|name| !name.is_empty());
         let is_named = sync.is_some();
@@ -220,9 +222,9 @@ impl<'a> Page<'a> {
 mod tests {
     use super::*;
 
-    fn read(body: &str, check: impl FnOnce(Result<Payload<'_>, Unusable>)) {
+    fn read(body: &str, check: impl FnOnce(Result<WebhookPayload<'_>, InvalidDelivery>)) {
         let body = body.as_bytes().to_vec();
-        check(Payload::read(&Delivery { received: Timestamp::UNIX_EPOCH, stamp: 5, body }));
+        check(WebhookPayload::read(&Delivery { received: Timestamp::UNIX_EPOCH, stamp: 5, body }));
     }
 
     const DATA: &str = r#""data":{"segment":{"id":1338065,"name":"Free Customers"},
@@ -237,7 +239,7 @@ mod tests {
             format!(r#"{{"parameters":{{}},"heap":{{"action_type":"segment.users.sync",{DATA}}}}}"#);
         for body in [plain, wrapped] {
             read(&body, |payload| {
-                let Ok(Payload::Sync(page)) = payload else { panic!("{:?}", payload.err()) };
+                let Ok(WebhookPayload::Sync(page)) = payload else { panic!("{:?}", payload.err()) };
                 assert_eq!((page.segment, &*page.name, &*page.sync), (1_338_065, "Free Customers", "t1"));
                 assert_eq!((page.page, page.pages, page.signed), (2, 5, 5));
                 let ids: Vec<&str> = page.add.iter().map(|m| &*m.id.as_ref().unwrap().0).collect();
@@ -251,7 +253,7 @@ mod tests {
         let body =
             r#"{"action_type":"segment.users.sync","data":{"segment":{"id":"7"},"add":[{"id":"u1"}]}}"#;
         read(body, |payload| {
-            let Ok(Payload::Sync(page)) = payload else { panic!("{:?}", payload.err()) };
+            let Ok(WebhookPayload::Sync(page)) = payload else { panic!("{:?}", payload.err()) };
             assert_eq!((page.segment, page.page, page.pages), (7, 1, 1));
             assert!(page.sync.starts_with("unnamed 0 "), "{}", page.sync);
         });
@@ -280,6 +282,6 @@ mod tests {
             read(body, |payload| assert_eq!(payload.err().map(|e| e.reason), Some(reason), "{body}"));
         }
         let drain = r#"{"action_type":"segment.users.drain","data":{"segment":{"id":1,"name":"N"}}}"#;
-        read(drain, |payload| assert!(matches!(payload, Ok(Payload::Drain { segment: 1, .. }))));
+        read(drain, |payload| assert!(matches!(payload, Ok(WebhookPayload::Drain { segment: 1, .. }))));
     }
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{Clock, Identifier};
-use crate::state::{Holder, Inbox, Location, Room, Segment};
+use crate::state::{Holder, Inbox, InboxQuota, Location, SegmentTable};
 
 const NOW: i64 = 1_700_000_000_000;
 
@@ -16,7 +16,7 @@ const NOW: i64 = 1_700_000_000_000;
 struct World {
     state: Arc<StateWriter>,
     heap: ConnectionName,
-    run: PassId,
+    run: RunId,
     inbox: Inbox,
     runtime: tokio::runtime::Runtime,
     home: tempfile::TempDir,
@@ -35,9 +35,10 @@ impl World {
         let state = Arc::new(StateWriter::open(&location, &holder, clock, 7).unwrap());
         let heap = ConnectionName::new("heap").unwrap();
         let inbox =
-            Inbox::open(&state, &crate::model::DoorName::of_heap(&heap), Room::new(1 << 30), clock).unwrap();
+            Inbox::open(&state, &crate::model::EndpointName::of_heap(&heap), InboxQuota::new(1 << 30), clock)
+                .unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        Self { state, heap, run: PassId::new(at(NOW), 1), inbox, runtime, home }
+        Self { state, heap, run: RunId::new(at(NOW), 1), inbox, runtime, home }
     }
 
     fn receive(&self, stamp: i64, received: i64, body: &str) {
@@ -45,17 +46,17 @@ impl World {
         self.runtime.block_on(self.inbox.keep(delivery)).unwrap();
     }
 
-    fn fold(&self, now: i64) -> Folded {
+    fn fold(&self, now: i64) -> IngestReport {
         let files = self.runtime.block_on(self.inbox.close_file()).unwrap();
         let (state, heap, run) = (&self.state, &self.heap, &self.run);
         let incomplete_after = Duration::from_secs(3600);
-        fold(&files, Folding { state, heap, run, now: at(now), incomplete_after }).unwrap()
+        fold(&files, IngestContext { state, heap, run, now: at(now), incomplete_after }).unwrap()
     }
 
     /// Files of members that the newest version names.
     fn files(&self) -> usize {
         let told = self.state.reader().segments(&self.heap).unwrap();
-        let of = |segment: &Segment| {
+        let of = |segment: &SegmentTable| {
             let runs = segment.syncs.iter().map(|sync| sync.adds.len() + sync.removes.len());
             runs.sum::<usize>() + segment.changes.len() + usize::from(segment.base.is_some())
         };

@@ -12,12 +12,14 @@
 
 use std::sync::Mutex;
 
-use super::{Taught, TeachError, Why, locked, noted, text};
+use super::{ImportError, ImportSummary, RowRejectReason, locked, noted, text};
 use crate::config::DumpSource;
-use crate::connector::file::{self, FileError, Sink};
+use crate::connector::file::{self, FileError, RowSink};
 use crate::connector::heap_connect::{Dump, DumpError, DumpFile, DumpTable, Dumps, Manifest};
 use crate::model::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, Timestamp};
-use crate::state::{Bookmark, IdentityMap, SourceName, StateError, StateReader, Table, TableName};
+use crate::state::{
+    IdentityMap, ReplayTable, SourceBookmark, SourceName, SourceTable, StateError, StateReader,
+};
 
 /// How often dumps are read again whose place in the map was changed meanwhile.
 const ATTEMPTS_MAX: u32 = 3;
@@ -26,7 +28,7 @@ const MIGRATIONS: &str = "user_migrations";
 
 /// What dumps have taught.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Dumped {
+pub struct DumpImport {
     /// The newest dump.
     pub newest: u64,
     /// The dumps that were read, in their order; none if there was nothing new.
@@ -34,7 +36,7 @@ pub struct Dumped {
     /// Whether everything that the source had said before was set aside.
     pub is_anew: bool,
     /// Their rows.
-    pub taught: Taught,
+    pub taught: ImportSummary,
 }
 
 fn name_of(source: &DumpSource) -> SourceName {
@@ -47,16 +49,16 @@ fn name_of(source: &DumpSource) -> SourceName {
 /// [`TeachError`]; then the map is as it was.
 pub fn learn_dumps(
     source: &DumpSource,
-    from: file::From<'_>,
+    from: file::FileAccess<'_>,
     map: &Mutex<IdentityMap>,
-) -> Result<Dumped, TeachError> {
+) -> Result<DumpImport, ImportError> {
     let dumps = Dumps::find(&source.place, from)?;
     for _ in 0..ATTEMPTS_MAX {
         if let Some(dumped) = try_to_learn(source, &dumps, map)? {
             return Ok(dumped);
         }
     }
-    Err(TeachError::Busy)
+    Err(ImportError::Busy)
 }
 
 /// None if the map was changed meanwhile in what it knows from here.
@@ -64,38 +66,39 @@ fn try_to_learn(
     source: &DumpSource,
     dumps: &Dumps,
     map: &Mutex<IdentityMap>,
-) -> Result<Option<Dumped>, TeachError> {
+) -> Result<Option<DumpImport>, ImportError> {
     let (name, newest) = (name_of(source), dumps.all().last().map_or(0, |dump| dump.id));
     let known = locked(map).bookmark(&name).cloned();
     let before = known.as_ref().filter(|mark| goes_on(mark, source, dumps));
     if before.is_some_and(|before| before.dump >= newest) {
-        return Ok(Some(Dumped { newest, ..Dumped::default() }));
+        return Ok(Some(DumpImport { newest, ..DumpImport::default() }));
     }
-    let replay = Replay::plan(source, dumps, before)?;
+    let replay = ReplayPlan::plan(source, dumps, before)?;
     let joins_anew = before.is_none() || replay.migrations.is_some();
     let (state, mut people, mut joins) = {
         let map = locked(map);
-        let people = map.table(&name, TableName::People, before.is_none())?;
-        (map.state(), people, map.table(&name, TableName::Joins, joins_anew)?)
+        let people = map.table(&name, SourceTable::People, before.is_none())?;
+        (map.state(), people, map.table(&name, SourceTable::Joins, joins_anew)?)
     };
-    let mut taught = Taught::default();
+    let mut taught = ImportSummary::default();
     let read = replay.people(&mut people, &mut taught)?;
     replay.joins(&mut joins, &mut taught)?;
     let begins = replay.begins.or(before.map(|before| before.from)).unwrap_or(newest);
     let seen = dumps.all().iter().filter(|dump| dump.id >= begins).map(|dump| (dump.id, dump.mark));
-    let bookmark = Bookmark { dump: newest, from: begins, seen: seen.collect(), mark: source.owner.clone() };
+    let bookmark =
+        SourceBookmark { dump: newest, from: begins, seen: seen.collect(), mark: source.owner.clone() };
     let is_anew = before.is_none() && known.is_some();
     let (people, joins) = (people.finish(&state)?, joins.finish(&state)?);
     let is_taught = locked(map).teach(&name, bookmark, people, joins)?;
-    Ok(is_taught.then_some(Dumped { newest, read, is_anew, taught }))
+    Ok(is_taught.then_some(DumpImport { newest, read, is_anew, taught }))
 }
 
 /// Whether there are dumps that were not learned from yet. Reads no table.
 pub(super) fn has_news(
     source: &DumpSource,
-    from: file::From<'_>,
+    from: file::FileAccess<'_>,
     state: &StateReader,
-) -> Result<bool, TeachError> {
+) -> Result<bool, ImportError> {
     let dumps = Dumps::find(&source.place, from)?;
     let newest = dumps.all().last().map_or(0, |dump| dump.id);
     let before = state.bookmark(&name_of(source))?.filter(|mark| goes_on(mark, source, &dumps));
@@ -104,7 +107,7 @@ pub(super) fn has_news(
 
 /// Whether what is there goes on where the bookmark is: nothing of what its tables are made of has come, or become
 /// other, since. That old dumps are gone is no matter.
-fn goes_on(mark: &Bookmark, source: &DumpSource, dumps: &Dumps) -> bool {
+fn goes_on(mark: &SourceBookmark, source: &DumpSource, dumps: &Dumps) -> bool {
     let newest = dumps.all().last().map_or(0, |dump| dump.id);
     let mut within = dumps.all().iter().filter(|dump| (mark.from..=mark.dump).contains(&dump.id));
     mark.mark == source.owner
@@ -113,7 +116,7 @@ fn goes_on(mark: &Bookmark, source: &DumpSource, dumps: &Dumps) -> bool {
 }
 
 /// What is to be read, and in which order.
-struct Replay<'a> {
+struct ReplayPlan<'a> {
     source: &'a DumpSource,
     dumps: &'a Dumps,
     /// In the order of their numbers.
@@ -124,9 +127,13 @@ struct Replay<'a> {
     migrations: Option<u64>,
 }
 
-impl<'a> Replay<'a> {
+impl<'a> ReplayPlan<'a> {
     /// Looks from the newest dump backwards, as far as must be.
-    fn plan(source: &'a DumpSource, dumps: &'a Dumps, before: Option<&Bookmark>) -> Result<Self, DumpError> {
+    fn plan(
+        source: &'a DumpSource,
+        dumps: &'a Dumps,
+        before: Option<&SourceBookmark>,
+    ) -> Result<Self, DumpError> {
         let mut plan = Self { source, dumps, manifests: Vec::new(), begins: None, migrations: None };
         let after = before.map(|before| before.dump);
         let mut oldest = None;
@@ -165,7 +172,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Replays `users`. The dumps that were read.
-    fn people(&self, table: &mut Table, taught: &mut Taught) -> Result<Vec<u64>, TeachError> {
+    fn people(&self, table: &mut ReplayTable, taught: &mut ImportSummary) -> Result<Vec<u64>, ImportError> {
         let (mut read, mut is_known) = (Vec::new(), self.begins.is_none());
         let needed =
             self.manifests.iter().filter(|(dump, _)| self.begins.is_none_or(|first| dump.id >= first));
@@ -183,7 +190,7 @@ impl<'a> Replay<'a> {
                 }
             }
             for file in &users.files {
-                self.file(dump, users, file, table, taught, Said::People)?;
+                self.file(dump, users, file, table, taught, IdentityRow::People)?;
             }
         }
         if is_known {
@@ -198,23 +205,23 @@ impl<'a> Replay<'a> {
         &self,
         dump: &Dump,
         users: &DumpTable,
-        table: &mut Table,
-        taught: &mut Taught,
-    ) -> Result<(), TeachError> {
+        table: &mut ReplayTable,
+        taught: &mut ImportSummary,
+    ) -> Result<(), ImportError> {
         let mut listed = table.another()?;
         for file in &users.files {
-            self.file(dump, users, file, &mut listed, taught, Said::Rows)?;
+            self.file(dump, users, file, &mut listed, taught, IdentityRow::Rows)?;
         }
         Ok(table.keep_only(listed)?)
     }
 
     /// Reads the newest `user_migrations`, if there is a new one.
-    fn joins(&self, table: &mut Table, taught: &mut Taught) -> Result<(), TeachError> {
+    fn joins(&self, table: &mut ReplayTable, taught: &mut ImportSummary) -> Result<(), ImportError> {
         let found = self.manifests.iter().find(|(dump, _)| Some(dump.id) == self.migrations);
         let Some((dump, manifest)) = found else { return Ok(()) };
         if let Some(migrations) = manifest.table(MIGRATIONS) {
             for file in &migrations.files {
-                self.file(dump, migrations, file, table, taught, Said::Joins)?;
+                self.file(dump, migrations, file, table, taught, IdentityRow::Joins)?;
             }
         }
         Ok(())
@@ -225,21 +232,21 @@ impl<'a> Replay<'a> {
         dump: &Dump,
         of: &DumpTable,
         file: &DumpFile,
-        table: &mut Table,
-        taught: &mut Taught,
-        said: Said,
-    ) -> Result<(), TeachError> {
+        table: &mut ReplayTable,
+        taught: &mut ImportSummary,
+        said: IdentityRow,
+    ) -> Result<(), ImportError> {
         let rows = self.dumps.open(dump, of, file)?;
         let columns = |names: &[&str]| names.iter().map(|name| Box::from(*name)).collect::<Vec<_>>();
         let (required, optional) = match said {
-            Said::People if rows.has(&self.source.owner) => {
+            IdentityRow::People if rows.has(&self.source.owner) => {
                 (columns(&["user_id", &self.source.owner]), columns(&["last_modified", "joindate"]))
             }
-            Said::People | Said::Rows => (columns(&["user_id"]), Vec::new()),
-            Said::Joins => (columns(&["from_user_id", "to_user_id"]), Vec::new()),
+            IdentityRow::People | IdentityRow::Rows => (columns(&["user_id"]), Vec::new()),
+            IdentityRow::Joins => (columns(&["from_user_id", "to_user_id"]), Vec::new()),
         };
-        let says_nothing = matches!(said, Said::People) && required.len() == 1;
-        let mut replayer = Replayer { table, taught, said, says_nothing, failed: None };
+        let says_nothing = matches!(said, IdentityRow::People) && required.len() == 1;
+        let mut replayer = DumpReplayer { table, taught, said, says_nothing, failed: None };
         let read = rows.read(&required, &optional, &mut replayer);
         match replayer.failed.take() {
             Some(error) => Err(error.into()),
@@ -253,7 +260,7 @@ impl<'a> Replay<'a> {
 
 /// What the rows of a file say.
 #[derive(Clone, Copy)]
-enum Said {
+enum IdentityRow {
     /// Whose a user id is.
     People,
     /// That there is such a user.
@@ -262,31 +269,31 @@ enum Said {
     Joins,
 }
 
-struct Replayer<'a> {
-    table: &'a mut Table,
-    taught: &'a mut Taught,
-    said: Said,
+struct DumpReplayer<'a> {
+    table: &'a mut ReplayTable,
+    taught: &'a mut ImportSummary,
+    said: IdentityRow,
     /// Rows without the column of the owner.
     says_nothing: bool,
     failed: Option<StateError>,
 }
 
-impl Replayer<'_> {
-    fn take(&mut self, fields: &impl Fields) -> Result<(), Why> {
-        let id = |at| text(fields, at, ALIAS_LEN_MAX)?.ok_or(Why::Unused("no_alias"));
+impl DumpReplayer<'_> {
+    fn take(&mut self, fields: &impl Fields) -> Result<(), RowRejectReason> {
+        let id = |at| text(fields, at, ALIAS_LEN_MAX)?.ok_or(RowRejectReason::Unused("no_alias"));
         let user = id(0)?;
         match self.said {
-            Said::People if self.says_nothing => Err(Why::Unused("no_column")),
-            Said::People => {
+            IdentityRow::People if self.says_nothing => Err(RowRejectReason::Unused("no_column")),
+            IdentityRow::People => {
                 let owner = text(fields, 1, EXTERNAL_ID_LEN_MAX);
                 let seen = time(fields, 2).or_else(|| time(fields, 3)).unwrap_or(Timestamp::UNIX_EPOCH);
                 let said = owner.as_ref().ok().copied().flatten().map(|owner| (owner, seen));
                 self.table.tie(user, said)?;
                 self.taught.ties += u64::from(said.is_some());
-                owner?.map(drop).ok_or(Why::Unused("no_external_id"))
+                owner?.map(drop).ok_or(RowRejectReason::Unused("no_external_id"))
             }
-            Said::Rows => Ok(self.table.there(user)?),
-            Said::Joins => {
+            IdentityRow::Rows => Ok(self.table.there(user)?),
+            IdentityRow::Joins => {
                 self.table.join(user, id(1)?)?;
                 self.taught.joins += 1;
                 Ok(())
@@ -301,13 +308,18 @@ fn time(fields: &impl Fields, at: usize) -> Option<Timestamp> {
     Timestamp::from_millisecond(std::str::from_utf8(text).ok()?.parse().ok()?).ok()
 }
 
-impl Sink for Replayer<'_> {
-    fn row(&mut self, fields: &impl Fields, _: file::Place<'_>) -> Result<(), FileError> {
+impl RowSink for DumpReplayer<'_> {
+    fn row(&mut self, fields: &impl Fields, _: file::RowLocation<'_>) -> Result<(), FileError> {
         let done = self.take(fields);
         noted(done, self.taught, &mut self.failed)
     }
 
-    fn unreadable(&mut self, reason: &'static str, _: &str, _: file::Place<'_>) -> Result<(), FileError> {
-        noted(Err(Why::Unused(reason)), self.taught, &mut self.failed)
+    fn unreadable(
+        &mut self,
+        reason: &'static str,
+        _: &str,
+        _: file::RowLocation<'_>,
+    ) -> Result<(), FileError> {
+        noted(Err(RowRejectReason::Unused(reason)), self.taught, &mut self.failed)
     }
 }

@@ -4,21 +4,26 @@
 
 use std::sync::Mutex;
 
-use super::{Dumped, HandleColumn, Layout, Taught, TeachError, Why, learn_dumps, locked, noted, ties};
+use super::{
+    DumpImport, HandleColumn, IdentityLayout, ImportError, ImportSummary, RowRejectReason, learn_dumps,
+    locked, noted, ties,
+};
 use crate::config::{Config, IdentitySource, MappingSource};
-use crate::connector::file::{self, FileError, Sink, fingerprint};
+use crate::connector::file::{self, FileError, RowSink, fingerprint};
 use crate::model::{Fields, Timestamp};
-use crate::state::{Bookmark, IdentityMap, SourceName, StateError, StateReader, Table, TableName};
+use crate::state::{
+    IdentityMap, ReplayTable, SourceBookmark, SourceName, SourceTable, StateError, StateReader,
+};
 
 /// What a source has taught.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lesson {
+pub enum IdentityImport {
     /// It says what it said before.
     NothingNew,
     /// Dumps.
-    Dumps(Dumped),
+    Dumps(DumpImport),
     /// Files.
-    Files(Taught),
+    Files(ImportSummary),
 }
 
 /// Learns from a source of the config if it has something new, and makes it last.
@@ -27,14 +32,18 @@ pub enum Lesson {
 /// [`TeachError`]; then the map is as it was.
 pub fn learn(
     source: &IdentitySource,
-    from: file::From<'_>,
+    from: file::FileAccess<'_>,
     map: &Mutex<IdentityMap>,
     now: Timestamp,
-) -> Result<Lesson, TeachError> {
+) -> Result<IdentityImport, ImportError> {
     match source {
         IdentitySource::HeapConnect(source) => {
             let dumped = learn_dumps(source, from, map)?;
-            Ok(if dumped.read.is_empty() { Lesson::NothingNew } else { Lesson::Dumps(dumped) })
+            Ok(if dumped.read.is_empty() {
+                IdentityImport::NothingNew
+            } else {
+                IdentityImport::Dumps(dumped)
+            })
         }
         IdentitySource::File(source) => learn_files(source, from, map, now),
     }
@@ -46,10 +55,10 @@ pub fn learn(
 /// When that cannot be told.
 pub fn has_news(
     source: &IdentitySource,
-    from: file::From<'_>,
+    from: file::FileAccess<'_>,
     state: &StateReader,
     now: Timestamp,
-) -> Result<bool, TeachError> {
+) -> Result<bool, ImportError> {
     match source {
         IdentitySource::HeapConnect(source) => super::connect::has_news(source, from, state),
         IdentitySource::File(source) => {
@@ -62,8 +71,8 @@ pub fn has_news(
 
 /// Where the sources of a config are.
 #[must_use]
-pub fn from<'a>(config: &'a Config, stores: &'a [(String, String)]) -> file::From<'a> {
-    file::From { folder: &config.folder, roots: &config.roots, stores }
+pub fn from<'a>(config: &'a Config, stores: &'a [(String, String)]) -> file::FileAccess<'a> {
+    file::FileAccess { folder: &config.folder, roots: &config.roots, stores }
 }
 
 fn name_of(source: &MappingSource) -> SourceName {
@@ -74,7 +83,7 @@ fn name_of(source: &MappingSource) -> SourceName {
 /// What tells the files, and what is read in them, from any others; none while they are too fresh for that.
 fn mark_of(
     source: &MappingSource,
-    from: file::From<'_>,
+    from: file::FileAccess<'_>,
     now: Timestamp,
 ) -> Result<Option<String>, FileError> {
     Ok(fingerprint(&source.files, from)?.text(&format!("{source:?}"), now))
@@ -82,26 +91,35 @@ fn mark_of(
 
 fn learn_files(
     source: &MappingSource,
-    from: file::From<'_>,
+    from: file::FileAccess<'_>,
     map: &Mutex<IdentityMap>,
     now: Timestamp,
-) -> Result<Lesson, TeachError> {
+) -> Result<IdentityImport, ImportError> {
     let (name, mark) = (name_of(source), mark_of(source, from, now)?);
     let known = locked(map).bookmark(&name).map(|known| known.mark.clone());
     if mark.is_some() && known == mark {
-        return Ok(Lesson::NothingNew);
+        return Ok(IdentityImport::NothingNew);
     }
     let (state, mut people, joins) = {
         let map = locked(map);
-        (map.state(), map.table(&name, TableName::People, true)?, map.table(&name, TableName::Joins, true)?)
+        (
+            map.state(),
+            map.table(&name, SourceTable::People, true)?,
+            map.table(&name, SourceTable::Joins, true)?,
+        )
     };
     let handles = handles_of(source);
-    let layout = Layout::Ties { owner: source.owner.as_str().into(), handles: handles.clone() };
+    let layout = IdentityLayout::Ties { owner: source.owner.as_str().into(), handles: handles.clone() };
     let columns = layout.columns();
-    let mut mapper =
-        Mapper { handles: &handles, table: &mut people, now, taught: Taught::default(), failed: None };
+    let mut mapper = MapUpdater {
+        handles: &handles,
+        table: &mut people,
+        now,
+        taught: ImportSummary::default(),
+        failed: None,
+    };
     let read = file::read(&source.files, from, &columns, &mut mapper);
-    let Mapper { mut taught, failed, .. } = mapper;
+    let MapUpdater { mut taught, failed, .. } = mapper;
     if let Some(error) = failed {
         return Err(error.into());
     }
@@ -110,11 +128,11 @@ fn learn_files(
     // Of what was read, and not of what stood there before.
     let mark = read.fingerprint.and_then(|print| print.text(&format!("{source:?}"), now)).unwrap_or_default();
     let (people, joins) = (people.finish(&state)?, joins.finish(&state)?);
-    let bookmark = Bookmark { mark, ..Bookmark::default() };
+    let bookmark = SourceBookmark { mark, ..SourceBookmark::default() };
     if locked(map).teach(&name, bookmark, people, joins)? {
-        Ok(Lesson::Files(taught))
+        Ok(IdentityImport::Files(taught))
     } else {
-        Err(TeachError::Busy)
+        Err(ImportError::Busy)
     }
 }
 
@@ -127,23 +145,28 @@ fn handles_of(source: &MappingSource) -> Vec<HandleColumn> {
     device.chain(alias).collect()
 }
 
-struct Mapper<'a> {
+struct MapUpdater<'a> {
     handles: &'a [HandleColumn],
-    table: &'a mut Table,
+    table: &'a mut ReplayTable,
     now: Timestamp,
-    taught: Taught,
+    taught: ImportSummary,
     failed: Option<StateError>,
 }
 
-impl Sink for Mapper<'_> {
-    fn row(&mut self, fields: &impl Fields, _: file::Place<'_>) -> Result<(), FileError> {
+impl RowSink for MapUpdater<'_> {
+    fn row(&mut self, fields: &impl Fields, _: file::RowLocation<'_>) -> Result<(), FileError> {
         let Self { handles, table, now, taught, failed } = self;
         let tied = ties(fields, handles, |handle, owner| table.tie_handle(handle, (owner, *now)));
         let tied = tied.map(|count| taught.ties += count);
         noted(tied, taught, failed)
     }
 
-    fn unreadable(&mut self, reason: &'static str, _: &str, _: file::Place<'_>) -> Result<(), FileError> {
-        noted(Err(Why::Unused(reason)), &mut self.taught, &mut self.failed)
+    fn unreadable(
+        &mut self,
+        reason: &'static str,
+        _: &str,
+        _: file::RowLocation<'_>,
+    ) -> Result<(), FileError> {
+        noted(Err(RowRejectReason::Unused(reason)), &mut self.taught, &mut self.failed)
     }
 }

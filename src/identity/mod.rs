@@ -8,17 +8,17 @@
 mod connect;
 mod declared;
 
-pub use connect::{Dumped, learn_dumps};
-pub use declared::{Lesson, from, has_news, learn};
+pub use connect::{DumpImport, learn_dumps};
+pub use declared::{IdentityImport, from, has_news, learn};
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::config::FileSource;
-use crate::connector::file::{self, FileError, Place, Sink};
+use crate::connector::file::{self, FileError, RowLocation, RowSink};
 use crate::connector::heap_connect::DumpError;
 use crate::model::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, Timestamp, Unusable, usable};
-use crate::state::{Handle, IdentityMap, StateError};
+use crate::state::{IdentityKey, IdentityMap, StateError};
 
 /// A column, and what stands in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum HandleColumn {
 
 /// What the rows of a file say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum IdentityLayout {
     /// By what a person is known besides the customer's own id.
     Ties {
         /// The column of the customer's id.
@@ -55,7 +55,7 @@ pub enum Layout {
     },
 }
 
-impl Layout {
+impl IdentityLayout {
     fn columns(&self) -> Vec<Box<str>> {
         match self {
             Self::Ties { owner, handles } => {
@@ -71,7 +71,7 @@ impl Layout {
 
 /// What a file has taught.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Taught {
+pub struct ImportSummary {
     /// Rows.
     pub rows: u64,
     /// Devices and aliases that have an owner now, or had the same before.
@@ -86,7 +86,7 @@ pub struct Taught {
 
 /// Why a file has taught nothing.
 #[derive(Debug, thiserror::Error)]
-pub enum TeachError {
+pub enum ImportError {
     /// It cannot be read in full.
     #[error(transparent)]
     File(#[from] FileError),
@@ -111,15 +111,15 @@ fn locked(map: &Mutex<IdentityMap>) -> MutexGuard<'_, IdentityMap> {
 /// [`TeachError`]; then the map is as it was.
 pub fn teach(
     source: &FileSource,
-    from: file::From<'_>,
-    layout: &Layout,
+    from: file::FileAccess<'_>,
+    layout: &IdentityLayout,
     map: &mut IdentityMap,
     seen: Timestamp,
-) -> Result<Taught, TeachError> {
+) -> Result<ImportSummary, ImportError> {
     let (before, columns) = (map.conflicts(), layout.columns());
-    let mut teacher = Teacher { layout, map, seen, taught: Taught::default(), failed: None };
+    let mut teacher = IdentityImporter { layout, map, seen, taught: ImportSummary::default(), failed: None };
     let read = file::read(source, from, &columns, &mut teacher);
-    let Teacher { mut taught, failed, .. } = teacher;
+    let IdentityImporter { mut taught, failed, .. } = teacher;
     if let Some(error) = failed {
         return Err(error.into());
     }
@@ -129,23 +129,23 @@ pub fn teach(
     Ok(taught)
 }
 
-struct Teacher<'a> {
-    layout: &'a Layout,
+struct IdentityImporter<'a> {
+    layout: &'a IdentityLayout,
     map: &'a mut IdentityMap,
     seen: Timestamp,
-    taught: Taught,
+    taught: ImportSummary,
     failed: Option<StateError>,
 }
 
-impl Teacher<'_> {
-    fn ties(&mut self, fields: &impl Fields, handles: &[HandleColumn]) -> Result<(), Why> {
+impl IdentityImporter<'_> {
+    fn ties(&mut self, fields: &impl Fields, handles: &[HandleColumn]) -> Result<(), RowRejectReason> {
         let Self { map, seen, .. } = self;
         self.taught.ties += ties(fields, handles, |handle, owner| map.tie(handle, owner, *seen))?;
         Ok(())
     }
 
-    fn join(&mut self, fields: &impl Fields, label: &str) -> Result<(), Why> {
-        let name = |at| text(fields, at, ALIAS_LEN_MAX)?.ok_or(Why::Unused("no_alias"));
+    fn join(&mut self, fields: &impl Fields, label: &str) -> Result<(), RowRejectReason> {
+        let name = |at| text(fields, at, ALIAS_LEN_MAX)?.ok_or(RowRejectReason::Unused("no_alias"));
         self.map.join(label, name(0)?, name(1)?)?;
         self.taught.joins += 1;
         Ok(())
@@ -156,15 +156,17 @@ impl Teacher<'_> {
 fn ties(
     fields: &impl Fields,
     handles: &[HandleColumn],
-    mut tie: impl FnMut(Handle<'_>, &str) -> Result<(), StateError>,
-) -> Result<u64, Why> {
-    let owner = text(fields, 0, EXTERNAL_ID_LEN_MAX)?.ok_or(Why::Unused("no_external_id"))?;
+    mut tie: impl FnMut(IdentityKey<'_>, &str) -> Result<(), StateError>,
+) -> Result<u64, RowRejectReason> {
+    let owner = text(fields, 0, EXTERNAL_ID_LEN_MAX)?.ok_or(RowRejectReason::Unused("no_external_id"))?;
     let mut count = 0;
     for (at, column) in handles.iter().enumerate() {
         let handle = match column {
-            HandleColumn::DeviceId(_) => text(fields, at + 1, EXTERNAL_ID_LEN_MAX)?.map(Handle::DeviceId),
+            HandleColumn::DeviceId(_) => {
+                text(fields, at + 1, EXTERNAL_ID_LEN_MAX)?.map(IdentityKey::DeviceId)
+            }
             HandleColumn::Alias { label, .. } => {
-                text(fields, at + 1, ALIAS_LEN_MAX)?.map(|name| Handle::Alias { label, name })
+                text(fields, at + 1, ALIAS_LEN_MAX)?.map(|name| IdentityKey::Alias { label, name })
             }
         };
         if let Some(handle) = handle {
@@ -172,16 +174,16 @@ fn ties(
             count += 1;
         }
     }
-    if count == 0 { Err(Why::Unused("no_device_or_alias")) } else { Ok(count) }
+    if count == 0 { Err(RowRejectReason::Unused("no_device_or_alias")) } else { Ok(count) }
 }
 
 /// Why a row says nothing.
-enum Why {
+enum RowRejectReason {
     Unused(&'static str),
     Failed(StateError),
 }
 
-impl From<StateError> for Why {
+impl From<StateError> for RowRejectReason {
     fn from(error: StateError) -> Self {
         Self::Failed(error)
     }
@@ -189,17 +191,17 @@ impl From<StateError> for Why {
 
 /// Takes note of what came of a row.
 fn noted(
-    done: Result<(), Why>,
-    taught: &mut Taught,
+    done: Result<(), RowRejectReason>,
+    taught: &mut ImportSummary,
     failed: &mut Option<StateError>,
 ) -> Result<(), FileError> {
     match done {
         Ok(()) => Ok(()),
-        Err(Why::Unused(reason)) => {
+        Err(RowRejectReason::Unused(reason)) => {
             *taught.unused.entry(reason).or_default() += 1;
             Ok(())
         }
-        Err(Why::Failed(error)) => {
+        Err(RowRejectReason::Failed(error)) => {
             *failed = Some(error);
             Err(FileError::Stopped)
         }
@@ -207,14 +209,14 @@ fn noted(
 }
 
 /// The text of a field; none if it is empty.
-fn text(fields: &impl Fields, at: usize, len_max: usize) -> Result<Option<&str>, Why> {
+fn text(fields: &impl Fields, at: usize, len_max: usize) -> Result<Option<&str>, RowRejectReason> {
     let bytes = match fields.field(at) {
         Field::Absent => return Ok(None),
-        Field::Other(why, _) => return Err(Why::Unused(why.as_str())),
+        Field::Other(why, _) => return Err(RowRejectReason::Unused(why.as_str())),
         Field::Text(bytes) | Field::Whole { id: bytes, .. } => bytes,
     };
     let found = usable(bytes, len_max, &[]).map_err(|unusable| {
-        Why::Unused(match unusable {
+        RowRejectReason::Unused(match unusable {
             Unusable::Placeholder => "placeholder",
             Unusable::Number(why) => why.as_str(),
             Unusable::TooLong => "too_long",
@@ -222,19 +224,19 @@ fn text(fields: &impl Fields, at: usize, len_max: usize) -> Result<Option<&str>,
             Unusable::NotUtf8 => "not_utf8",
         })
     })?;
-    found.map(std::str::from_utf8).transpose().map_err(|_| Why::Unused("not_utf8"))
+    found.map(std::str::from_utf8).transpose().map_err(|_| RowRejectReason::Unused("not_utf8"))
 }
 
-impl Sink for Teacher<'_> {
-    fn row(&mut self, fields: &impl Fields, _: Place<'_>) -> Result<(), FileError> {
+impl RowSink for IdentityImporter<'_> {
+    fn row(&mut self, fields: &impl Fields, _: RowLocation<'_>) -> Result<(), FileError> {
         let done = match self.layout {
-            Layout::Ties { handles, .. } => self.ties(fields, handles),
-            Layout::Joins { label, .. } => self.join(fields, label),
+            IdentityLayout::Ties { handles, .. } => self.ties(fields, handles),
+            IdentityLayout::Joins { label, .. } => self.join(fields, label),
         };
         noted(done, &mut self.taught, &mut self.failed)
     }
 
-    fn unreadable(&mut self, reason: &'static str, _: &str, _: Place<'_>) -> Result<(), FileError> {
-        noted(Err(Why::Unused(reason)), &mut self.taught, &mut self.failed)
+    fn unreadable(&mut self, reason: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), FileError> {
+        noted(Err(RowRejectReason::Unused(reason)), &mut self.taught, &mut self.failed)
     }
 }

@@ -7,11 +7,11 @@
 //! Braze's rules are in its "Partner cohort import", user matching: identified people by `external_id`
 //! or alias, people who are still anonymous by `device_id`.
 
-use crate::model::{Delivery, Field, Fields, Identifier, MatchRule, NonIdentifier, Unusable, usable};
+use crate::model::{DeliveryMethod, Field, Fields, Identifier, MatchRule, NonIdentifier, Unusable, usable};
 
 /// Why a row names nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reason {
+pub enum RejectReason {
     /// The columns of all rules are empty.
     NoIdentifier,
     /// A text that stands for "nobody", such as `null` or `[REDACTED]`.
@@ -28,7 +28,7 @@ pub enum Reason {
     DeviceIdByAttribute,
 }
 
-impl Reason {
+impl RejectReason {
     /// The stable word for it, in rejects and reports.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -54,7 +54,7 @@ impl Reason {
     }
 }
 
-impl From<Unusable> for Reason {
+impl From<Unusable> for RejectReason {
     fn from(unusable: Unusable) -> Self {
         match unusable {
             Unusable::Placeholder => Self::Placeholder,
@@ -70,7 +70,7 @@ impl From<Unusable> for Reason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unmatched<'a> {
     /// Why.
-    pub reason: Reason,
+    pub reason: RejectReason,
     /// The column that decided; empty when none did.
     pub column: &'a str,
     /// What stands there.
@@ -83,13 +83,13 @@ pub struct Matcher {
     rules: Vec<(usize, MatchRule)>,
     columns: Vec<Box<str>>,
     null_values: Vec<Box<[u8]>>,
-    delivery: Delivery,
+    delivery: DeliveryMethod,
 }
 
 impl Matcher {
     /// Prepares rules; `null_values` stand for "no value", besides the empty text.
     #[must_use]
-    pub fn new(rules: &[MatchRule], null_values: &[String], delivery: &Delivery) -> Self {
+    pub fn new(rules: &[MatchRule], null_values: &[String], delivery: &DeliveryMethod) -> Self {
         let mut columns: Vec<Box<str>> = Vec::new();
         let mut place = |column: &str| match columns.iter().position(|known| **known == *column) {
             Some(at) => at,
@@ -121,7 +121,11 @@ impl Matcher {
                 Field::Absent => continue,
                 Field::Other(_, text) if self.null_values.iter().any(|null| **null == *text) => continue,
                 Field::Other(why, value) => {
-                    return Err(Unmatched { reason: Reason::NotText(why), column: &rule.column, value });
+                    return Err(Unmatched {
+                        reason: RejectReason::NotText(why),
+                        column: &rule.column,
+                        value,
+                    });
                 }
                 Field::Text(bytes) | Field::Whole { id: bytes, .. } => bytes,
             };
@@ -134,7 +138,7 @@ impl Matcher {
                 Err(no) => return Err(Unmatched { reason: no.into(), column: &rule.column, value: bytes }),
             }
         }
-        Err(Unmatched { reason: Reason::NoIdentifier, column: "", value: b"" })
+        Err(Unmatched { reason: RejectReason::NoIdentifier, column: "", value: b"" })
     }
 
     /// Whether the delivery reaches whoever is matched, however they are.
@@ -151,27 +155,27 @@ impl Matcher {
         }
         let rule = self.rules.iter().find(|(_, rule)| rule.kind == who.kind);
         let column = rule.map_or("", |(_, rule)| &rule.column);
-        Some(Unmatched { reason: Reason::DeviceIdByAttribute, column, value: who.value.as_bytes() })
+        Some(Unmatched { reason: RejectReason::DeviceIdByAttribute, column, value: who.value.as_bytes() })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Kind;
+    use crate::model::IdentifierKind;
 
     fn matcher() -> Matcher {
         let rule =
             |kind, label: &str, column: &str| MatchRule { kind, label: label.into(), column: column.into() };
         let rules = [
-            rule(Kind::ExternalId, "", "identity"),
-            rule(Kind::Alias, "crm", "crm_id"),
-            rule(Kind::DeviceId, "", "device"),
+            rule(IdentifierKind::ExternalId, "", "identity"),
+            rule(IdentifierKind::Alias, "crm", "crm_id"),
+            rule(IdentifierKind::DeviceId, "", "device"),
         ];
-        Matcher::new(&rules, &["\\N".to_owned()], &Delivery::CohortImport)
+        Matcher::new(&rules, &["\\N".to_owned()], &DeliveryMethod::CohortImport)
     }
 
-    fn check(row: [&str; 3], expected: Result<&str, (Reason, &str)>) {
+    fn check(row: [&str; 3], expected: Result<&str, (RejectReason, &str)>) {
         let matcher = matcher();
         let fields =
             row.map(|text| if text == "-absent" { Field::Absent } else { Field::Text(text.as_bytes()) });
@@ -188,36 +192,46 @@ mod tests {
         check(["", "c1", "d1"], Ok("alias crm:c1"));
         check([" ", "\\N", "d1"], Ok("device_id d1"));
         check(["-absent", "-absent", " d1\t"], Ok("device_id d1"));
-        check(["", "", ""], Err((Reason::NoIdentifier, "")));
+        check(["", "", ""], Err((RejectReason::NoIdentifier, "")));
     }
 
     #[test]
     fn an_identified_person_is_never_looked_for_by_device() {
-        check(["[REDACTED]", "", "d1"], Err((Reason::Placeholder, "identity")));
-        check(["null", "c1", "d1"], Err((Reason::Placeholder, "identity")));
-        check([&"x".repeat(988), "", "d1"], Err((Reason::TooLong, "identity")));
-        check(["", &"x".repeat(237), "d1"], Err((Reason::TooLong, "crm_id")));
+        check(["[REDACTED]", "", "d1"], Err((RejectReason::Placeholder, "identity")));
+        check(["null", "c1", "d1"], Err((RejectReason::Placeholder, "identity")));
+        check([&"x".repeat(988), "", "d1"], Err((RejectReason::TooLong, "identity")));
+        check(["", &"x".repeat(237), "d1"], Err((RejectReason::TooLong, "crm_id")));
         check([&"x".repeat(987), "", ""], Ok(&format!("external_id {}", "x".repeat(987))));
     }
 
     #[test]
     fn an_attribute_reaches_no_device() {
         let rules = matcher().rules.into_iter().map(|(_, rule)| rule).collect::<Vec<_>>();
-        let who = Identifier { kind: Kind::DeviceId, label: "", value: "d1" };
-        let matcher = Matcher::new(&rules, &[], &Delivery::Array("a".into()));
+        let who = Identifier { kind: IdentifierKind::DeviceId, label: "", value: "d1" };
+        let matcher = Matcher::new(&rules, &[], &DeliveryMethod::Array("a".into()));
         let no = matcher.unreached(&who).unwrap();
-        assert_eq!((no.reason, no.column, no.value), (Reason::DeviceIdByAttribute, "device", &b"d1"[..]));
+        assert_eq!(
+            (no.reason, no.column, no.value),
+            (RejectReason::DeviceIdByAttribute, "device", &b"d1"[..])
+        );
         assert!(!matcher.reaches_all() && Matcher::new(&rules[..2], &[], &matcher.delivery).reaches_all());
-        assert_eq!(matcher.unreached(&Identifier { kind: Kind::Alias, label: "crm", value: "7" }), None);
+        assert_eq!(
+            matcher.unreached(&Identifier { kind: IdentifierKind::Alias, label: "crm", value: "7" }),
+            None
+        );
     }
 
     #[test]
     fn columns_are_asked_for_once() {
         let rule = |kind| MatchRule { kind, label: "l".into(), column: "id".into() };
         assert_eq!(
-            Matcher::new(&[rule(Kind::Alias), rule(Kind::DeviceId)], &[], &Delivery::CohortImport)
-                .columns()
-                .len(),
+            Matcher::new(
+                &[rule(IdentifierKind::Alias), rule(IdentifierKind::DeviceId)],
+                &[],
+                &DeliveryMethod::CohortImport
+            )
+            .columns()
+            .len(),
             1
         );
     }
@@ -238,7 +252,7 @@ mod tests {
             let as_text = [Field::Text(text.as_bytes()), Field::Absent, Field::Text(b"d1")];
             for row in [typed, as_text] {
                 let no = matcher.pack(&row, &mut Vec::new()).unwrap_err();
-                assert_eq!((no.reason, no.reason.is_unreadable()), (Reason::NotText(why), false));
+                assert_eq!((no.reason, no.reason.is_unreadable()), (RejectReason::NotText(why), false));
             }
         }
     }

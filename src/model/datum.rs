@@ -4,7 +4,7 @@ use super::NonIdentifier;
 
 /// A value.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Datum<'a> {
+pub enum AvroValue<'a> {
     /// No value.
     #[default]
     Null,
@@ -27,14 +27,14 @@ pub enum Datum<'a> {
 }
 
 /// The fields of one record in the order of its schema, each looked up only when it is needed.
-pub trait Record {
+pub trait AvroRecord {
     /// The field at this place; [`Datum::Null`] beyond the last one.
-    fn datum(&self, at: usize) -> Datum<'_>;
+    fn datum(&self, at: usize) -> AvroValue<'_>;
 }
 
-impl Record for [Datum<'_>] {
+impl AvroRecord for [AvroValue<'_>] {
     #[inline]
-    fn datum(&self, at: usize) -> Datum<'_> {
+    fn datum(&self, at: usize) -> AvroValue<'_> {
         self.get(at).copied().unwrap_or_default()
     }
 }

@@ -4,12 +4,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Kind;
+use super::IdentifierKind;
 
 /// How the members of a cohort reach Braze.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum Delivery {
+pub enum DeliveryMethod {
     /// By the partner's cohort import.
     #[default]
     CohortImport,
@@ -19,7 +19,7 @@ pub enum Delivery {
     Boolean(Box<str>),
 }
 
-impl Delivery {
+impl DeliveryMethod {
     /// The attribute, if it is one.
     #[must_use]
     pub fn attribute(&self) -> Option<&str> {
@@ -32,8 +32,8 @@ impl Delivery {
     /// Whether somebody who is known so can be reached. Attributes are written to profiles of people who are
     /// named by external id or alias (Braze, "User attributes object"): a device is nobody's name there.
     #[must_use]
-    pub fn reaches(&self, kind: Kind) -> bool {
-        self.attribute().is_none() || kind != Kind::DeviceId
+    pub fn reaches(&self, kind: IdentifierKind) -> bool {
+        self.attribute().is_none() || kind != IdentifierKind::DeviceId
     }
 
     /// The way as files have it: `cohort_import`, `array:NAME` or `boolean:NAME`.
@@ -47,7 +47,7 @@ impl Delivery {
     }
 }
 
-impl fmt::Display for Delivery {
+impl fmt::Display for DeliveryMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CohortImport => f.write_str("cohort import"),
@@ -57,13 +57,13 @@ impl fmt::Display for Delivery {
     }
 }
 
-impl From<Delivery> for String {
-    fn from(delivery: Delivery) -> Self {
+impl From<DeliveryMethod> for String {
+    fn from(delivery: DeliveryMethod) -> Self {
         delivery.code()
     }
 }
 
-impl TryFrom<String> for Delivery {
+impl TryFrom<String> for DeliveryMethod {
     type Error = String;
 
     fn try_from(code: String) -> Result<Self, String> {
@@ -82,13 +82,17 @@ mod tests {
 
     #[test]
     fn a_delivery_is_read_as_it_was_written() {
-        for delivery in [Delivery::CohortImport, Delivery::Array("a".into()), Delivery::Boolean("b".into())] {
-            assert_eq!(Delivery::try_from(delivery.code()), Ok(delivery.clone()));
-            assert_eq!(delivery.reaches(Kind::DeviceId), delivery == Delivery::CohortImport);
-            assert!(delivery.reaches(Kind::Alias));
+        for delivery in [
+            DeliveryMethod::CohortImport,
+            DeliveryMethod::Array("a".into()),
+            DeliveryMethod::Boolean("b".into()),
+        ] {
+            assert_eq!(DeliveryMethod::try_from(delivery.code()), Ok(delivery.clone()));
+            assert_eq!(delivery.reaches(IdentifierKind::DeviceId), delivery == DeliveryMethod::CohortImport);
+            assert!(delivery.reaches(IdentifierKind::Alias));
         }
         for bad in ["", "array", "array:", "cohort", "set:a"] {
-            assert!(Delivery::try_from(bad.to_owned()).is_err(), "{bad}");
+            assert!(DeliveryMethod::try_from(bad.to_owned()).is_err(), "{bad}");
         }
     }
 }

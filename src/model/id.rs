@@ -81,9 +81,9 @@ slug! {
 
 /// A door through which something is received, as its inbox is called.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DoorName(Box<str>);
+pub struct EndpointName(Box<str>);
 
-impl DoorName {
+impl EndpointName {
     /// The door of a Heap's webhook: it is called as its connection.
     #[must_use]
     pub fn of_heap(connection: &ConnectionName) -> Self {
@@ -103,7 +103,7 @@ impl DoorName {
     }
 }
 
-impl fmt::Display for DoorName {
+impl fmt::Display for EndpointName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
     }
@@ -111,9 +111,9 @@ impl fmt::Display for DoorName {
 
 /// One run of the reconciler. Sorts by the time the run began: `20261123t191611250z-5f3a9c`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PassId(Box<str>);
+pub struct RunId(Box<str>);
 
-impl PassId {
+impl RunId {
     /// Names a run by the millisecond it began in and a random part.
     #[must_use]
     pub fn new(began: super::Timestamp, random: u64) -> Self {
@@ -134,7 +134,7 @@ impl PassId {
     }
 }
 
-impl fmt::Display for PassId {
+impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
     }
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_run_sorts_by_its_time() {
-        let run = |s: &str| PassId::new(s.parse().unwrap(), 0xff5f_3a9c);
+        let run = |s: &str| RunId::new(s.parse().unwrap(), 0xff5f_3a9c);
         assert_eq!(run("2026-11-23T19:16:11.25Z").as_str(), "20261123t191611250z-5f3a9c");
         assert!(run("2026-11-23T19:16:11.9Z") < run("2026-11-23T19:16:12Z"));
     }

@@ -91,13 +91,13 @@ pub fn look(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Identifier, Kind};
+    use crate::model::{Identifier, IdentifierKind};
 
     #[test]
     fn shapes() {
         let count = |value: &str| {
             let (mut packed, mut shapes) = (Vec::new(), IdShapes::default());
-            Identifier { kind: Kind::Alias, label: "crm", value }.pack_into(&mut packed);
+            Identifier { kind: IdentifierKind::Alias, label: "crm", value }.pack_into(&mut packed);
             shapes.count(&packed);
             [shapes.decimal, shapes.exponent, shapes.invisible]
         };

@@ -15,7 +15,7 @@ pub const PACKED_LEN_MAX: usize = 1 + 1 + ALIAS_LEN_MAX + 2 + EXTERNAL_ID_LEN_MA
 
 /// The three ways in which Braze's cohort import names a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+pub enum IdentifierKind {
     /// An identified person's `external_id`.
     ExternalId,
     /// A user alias: a label (the kind of alias) and a name (its value).
@@ -24,7 +24,7 @@ pub enum Kind {
     DeviceId,
 }
 
-impl Kind {
+impl IdentifierKind {
     /// Every kind, in the order in which reports list them.
     pub const ALL: [Self; 3] = [Self::ExternalId, Self::Alias, Self::DeviceId];
 
@@ -63,7 +63,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for IdentifierKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
@@ -78,7 +78,7 @@ pub struct IdentifierError(&'static str);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identifier<'a> {
     /// Which of Braze's three arrays it goes into.
-    pub kind: Kind,
+    pub kind: IdentifierKind,
     /// The alias label, empty for the other kinds.
     pub label: &'a str,
     /// The external id, alias name or device id.
@@ -97,7 +97,7 @@ impl<'a> Identifier<'a> {
 
     /// Appends the packed form of an identifier whose value is known to be UTF-8 without being a `str`.
     #[inline]
-    pub fn pack(kind: Kind, label: &str, value: &[u8], out: &mut Vec<u8>) {
+    pub fn pack(kind: IdentifierKind, label: &str, value: &[u8], out: &mut Vec<u8>) {
         debug_assert!(label.len() <= usize::from(u8::MAX) && value.len() <= usize::from(u16::MAX));
         let label = &label.as_bytes()[..label.len().min(usize::from(u8::MAX))];
         let value = &value[..value.len().min(usize::from(u16::MAX))];
@@ -120,7 +120,7 @@ impl<'a> Identifier<'a> {
         let len = Self::packed_len(bytes)?;
         let label_end = 2 + usize::from(bytes[1]);
         let text = |part| std::str::from_utf8(part).map_err(|_| IdentifierError("not UTF-8"));
-        let kind = Kind::from_byte(bytes[0]).ok_or(IdentifierError("unknown kind"))?;
+        let kind = IdentifierKind::from_byte(bytes[0]).ok_or(IdentifierError("unknown kind"))?;
         let identifier =
             Self { kind, label: text(&bytes[2..label_end])?, value: text(&bytes[label_end + 2..len])? };
         Ok((identifier, len))
@@ -165,7 +165,7 @@ impl<'a> Identifier<'a> {
 
     fn with_value(&self, value: &str) -> String {
         match self.kind {
-            Kind::Alias => format!("alias {}:{value}", self.label),
+            IdentifierKind::Alias => format!("alias {}:{value}", self.label),
             kind => format!("{kind} {value}"),
         }
     }
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn id<'a>(kind: Kind, label: &'a str, value: &'a str) -> Identifier<'a> {
+    fn id<'a>(kind: IdentifierKind, label: &'a str, value: &'a str) -> Identifier<'a> {
         Identifier { kind, label, value }
     }
 
@@ -185,8 +185,8 @@ mod tests {
         fn packing_is_reversible_and_self_delimiting(
             kind in 0usize..3, label in ".{0,20}", value in ".{1,60}", rest in proptest::collection::vec(any::<u8>(), 0..9)
         ) {
-            let kind = Kind::ALL[kind];
-            let label = if kind == Kind::Alias { label } else { String::new() };
+            let kind = IdentifierKind::ALL[kind];
+            let label = if kind == IdentifierKind::Alias { label } else { String::new() };
             let identifier = id(kind, &label, &value);
             let mut bytes = Vec::new();
             identifier.pack_into(&mut bytes);
@@ -201,13 +201,13 @@ mod tests {
 
     #[test]
     fn a_shortened_identifier_never_shows_the_whole() {
-        assert_eq!(id(Kind::ExternalId, "", "user-000123").shortened(), "external_id use…23");
+        assert_eq!(id(IdentifierKind::ExternalId, "", "user-000123").shortened(), "external_id use…23");
         assert_eq!(
-            id(Kind::ExternalId, "", "shopper-01238@example.com").shortened(),
+            id(IdentifierKind::ExternalId, "", "shopper-01238@example.com").shortened(),
             "external_id shop…1238@…"
         );
-        assert_eq!(id(Kind::Alias, "email", "a@x.test").shortened(), "alias email:a…@…");
-        assert_eq!(id(Kind::DeviceId, "", "d1").shortened(), "device_id d…");
-        assert_eq!(id(Kind::Alias, "email", "a@x.test").in_full(), "alias email:a@x.test");
+        assert_eq!(id(IdentifierKind::Alias, "email", "a@x.test").shortened(), "alias email:a…@…");
+        assert_eq!(id(IdentifierKind::DeviceId, "", "d1").shortened(), "device_id d…");
+        assert_eq!(id(IdentifierKind::Alias, "email", "a@x.test").in_full(), "alias email:a@x.test");
     }
 }

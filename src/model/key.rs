@@ -11,9 +11,9 @@ pub struct KeySeed(pub u64);
 
 /// A member's key: the hash of its packed identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key(pub u128);
+pub struct MemberKey(pub u128);
 
-impl Key {
+impl MemberKey {
     /// The key of a packed identifier (`Identifier::pack_into`).
     #[must_use]
     #[inline]
@@ -55,14 +55,14 @@ mod tests {
 
     #[test]
     fn halves_keep_the_order() {
-        let key = Key(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
+        let key = MemberKey(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
         assert_eq!(key.halves(), (0x0102_0304_0506_0708, 0x090a_0b0c_0d0e_0f10));
-        assert_eq!(Key::from_halves(key.halves().0, key.halves().1), key);
+        assert_eq!(MemberKey::from_halves(key.halves().0, key.halves().1), key);
         assert_eq!(key.partition(), 1);
     }
 
     #[test]
     fn the_seed_matters() {
-        assert_ne!(Key::of(KeySeed(1), b"u1"), Key::of(KeySeed(2), b"u1"));
+        assert_ne!(MemberKey::of(KeySeed(1), b"u1"), MemberKey::of(KeySeed(2), b"u1"));
     }
 }

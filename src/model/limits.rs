@@ -1,14 +1,14 @@
 //! What a person has allowed a run to do to a cohort.
 
-use super::Share;
+use super::Percentage;
 
 /// The limits that the guard holds a plan to, as the config states them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuardLimits {
     /// Largest share of the members that one run may remove.
-    pub removed_share_max: Share,
+    pub removed_share_max: Percentage,
     /// Largest share of the members that one run may add.
-    pub added_share_max: Share,
+    pub added_share_max: Percentage,
     /// Largest number of members that one run may remove, if limited.
     pub removed_max: Option<u64>,
     /// Largest number of members that one run may add, if limited.
@@ -32,8 +32,8 @@ pub struct GuardLimits {
 impl Default for GuardLimits {
     fn default() -> Self {
         Self {
-            removed_share_max: Share::from_percent(30),
-            added_share_max: Share::from_percent(500),
+            removed_share_max: Percentage::from_percent(30),
+            added_share_max: Percentage::from_percent(500),
             removed_max: None,
             added_max: None,
             unreadable_max: 0,

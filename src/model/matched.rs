@@ -8,7 +8,7 @@ use super::IdShapes;
 
 /// What reading and matching a source gave, members apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Matched {
+pub struct MatchTally {
     /// Rows read.
     pub rows: u64,
     /// Files read.

@@ -23,34 +23,36 @@ mod time;
 mod usable;
 
 pub use address::{is_loopback_host, is_private_address};
-pub use datum::{Datum, Record};
-pub use delivery::Delivery;
+pub use datum::{AvroRecord, AvroValue};
+pub use delivery::DeliveryMethod;
 pub use field::{Field, Fields, NonIdentifier};
 pub use guarded::{guarded, is_guarded};
-pub use id::{CohortId, ConnectionName, DoorName, ExportId, IdError, PassId, SegmentId};
+pub use id::{CohortId, ConnectionName, EndpointName, ExportId, IdError, RunId, SegmentId};
 pub use id_shapes::{IdShapes, is_ambiguous, is_invisible, look};
-pub use identifier::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Identifier, IdentifierError, Kind, PACKED_LEN_MAX};
-pub use key::{Key, KeySeed};
+pub use identifier::{
+    ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Identifier, IdentifierError, IdentifierKind, PACKED_LEN_MAX,
+};
+pub use key::{KeySeed, MemberKey};
 pub use limits::{Ceilings, GuardLimits};
-pub use matched::Matched;
+pub use matched::MatchTally;
 pub use progress::{NoProgress, Progress, Stage};
 pub use rows::RowSet;
 pub use rule::MatchRule;
-pub use share::{Share, ShareError};
-pub use tabled::Tabled;
+pub use share::{Percentage, PercentageError};
+pub use tabled::TableChecksum;
 pub use time::{Clock, Day, Timestamp, moment, timestamp_text};
 pub use usable::{Unusable, all_placeholders, usable};
 
 /// What happens to one member: it enters the cohort or leaves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Op {
+pub enum ChangeOp {
     /// The member leaves.
     Remove,
     /// The member enters.
     Add,
 }
 
-impl Op {
+impl ChangeOp {
     /// `add` or `remove`, as runs, plans and the journal write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -6,13 +6,13 @@ use std::str::FromStr;
 /// Why a text is not a share.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a percentage: write it with its unit and at most two decimals, like `30%` or `12.5%`")]
-pub struct ShareError(String);
+pub struct PercentageError(String);
 
 /// A share in hundredths of a percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Share(u32);
+pub struct Percentage(u32);
 
-impl Share {
+impl Percentage {
     const WHOLE: u64 = 10_000;
 
     /// A whole number of percent.
@@ -35,7 +35,7 @@ impl Share {
     }
 }
 
-impl fmt::Display for Share {
+impl fmt::Display for Percentage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (whole, part) = (self.0 / 100, self.0 % 100);
         match part {
@@ -46,11 +46,11 @@ impl fmt::Display for Share {
     }
 }
 
-impl FromStr for Share {
-    type Err = ShareError;
+impl FromStr for Percentage {
+    type Err = PercentageError;
 
-    fn from_str(text: &str) -> Result<Self, ShareError> {
-        parse(text).map(Self).ok_or_else(|| ShareError(text.to_owned()))
+    fn from_str(text: &str) -> Result<Self, PercentageError> {
+        parse(text).map(Self).ok_or_else(|| PercentageError(text.to_owned()))
     }
 }
 
@@ -72,16 +72,16 @@ mod tests {
     #[test]
     fn written_as_read() {
         for text in ["0%", "30%", "12.5%", "0.01%", "500%", "99.99%"] {
-            assert_eq!(text.parse::<Share>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<Percentage>().unwrap().to_string(), text);
         }
         for text in ["", "30", "%", ".5%", "1.%", "-1%", "1e2%", "1.234%", "30 %", "9999999%"] {
-            assert!(text.parse::<Share>().is_err(), "{text}");
+            assert!(text.parse::<Percentage>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn the_limit_itself_is_allowed() {
-        let share = Share::from_percent(30);
+        let share = Percentage::from_percent(30);
         assert!(!share.is_exceeded_by(3, 10));
         assert!(share.is_exceeded_by(4, 10));
         assert!(share.is_exceeded_by(1, 0), "any part of nothing is too much");

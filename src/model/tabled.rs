@@ -3,14 +3,14 @@
 /// How many members, and the sum of their hashes. Two tables of the same members have the same numbers in whatever
 /// order they lie there, and what comes and goes can be added and taken away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tabled {
+pub struct TableChecksum {
     /// Members.
     pub rows: u64,
     /// The exact sum of hashes of 64 bits each.
     pub sum: i128,
 }
 
-impl Tabled {
+impl TableChecksum {
     /// Takes note of one more member, by its hash.
     pub fn add(&mut self, hash: i64) {
         self.rows += 1;
@@ -32,7 +32,7 @@ mod tests {
     #[test]
     fn what_comes_and_goes_in_any_order_gives_the_same_numbers() {
         let of = |hashes: &[i64]| {
-            let mut tabled = Tabled::default();
+            let mut tabled = TableChecksum::default();
             hashes.iter().for_each(|hash| tabled.add(*hash));
             tabled
         };

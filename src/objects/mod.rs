@@ -10,7 +10,7 @@ mod ranges;
 mod web;
 
 pub use exact_keys::{Entry, Listing, Span};
-pub use ranges::{Blocks, Object, Ranges, Trouble};
+pub use ranges::{CachedBlocks, RangeReader, RemoteObject, Trouble};
 
 use std::fmt;
 use std::future::Future;
@@ -34,7 +34,7 @@ const MESSAGE_LEN_MAX: usize = 300;
 
 /// A prefix of a bucket, to talk to.
 #[derive(Clone)]
-pub struct Objects {
+pub struct BucketClient {
     /// Its address, without a slash at its end.
     pub url: PathBuf,
     /// The prefix.
@@ -46,7 +46,7 @@ pub struct Objects {
     thread: Thread,
 }
 
-impl fmt::Debug for Objects {
+impl fmt::Debug for BucketClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Objects").field(&self.url).finish()
     }
@@ -96,7 +96,7 @@ impl Thread {
     }
 }
 
-impl Objects {
+impl BucketClient {
     /// A client of the store at `url`, with the settings among `options` that it knows. Nothing is sent yet.
     ///
     /// # Errors

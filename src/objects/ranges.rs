@@ -16,7 +16,7 @@ use object_store::path::Path;
 use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore};
 
 use super::web::{Validators, WebFile, is_weak, replaced, strong_part};
-use super::{Entry, Objects, Pending, io_error};
+use super::{BucketClient, Entry, Pending, io_error};
 
 /// Bytes of one request of whoever reads from the start.
 const RANGE_LEN: u64 = 8 << 20;
@@ -30,7 +30,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 
 /// An object that was found.
 #[derive(Clone, Debug)]
-pub struct Object {
+pub struct RemoteObject {
     place: Place,
     /// Its length in bytes, as far as it is known.
     pub len: u64,
@@ -44,24 +44,24 @@ pub struct Object {
 
 #[derive(Clone, Debug)]
 enum Place {
-    Bucket(Objects, Path),
+    Bucket(BucketClient, Path),
     Web(Box<WebFile>),
 }
 
 /// The first error of an object's readers.
 pub type Trouble = Arc<Mutex<Option<io::Error>>>;
 
-impl Object {
+impl RemoteObject {
     /// An object of which this is known.
     #[must_use]
-    pub fn new(objects: &Objects, location: Path, len: u64, tag: Option<String>) -> Self {
+    pub fn new(objects: &BucketClient, location: Path, len: u64, tag: Option<String>) -> Self {
         let place = Place::Bucket(objects.clone(), location);
         Self { place, len, tag, modified: None, trouble: Trouble::default() }
     }
 
     /// An object of a listing.
     #[must_use]
-    pub fn of(objects: &Objects, meta: ObjectMeta) -> Self {
+    pub fn of(objects: &BucketClient, meta: ObjectMeta) -> Self {
         let modified = Some(SystemTime::from(meta.last_modified));
         Self { modified, ..Self::new(objects, meta.location, meta.size, meta.e_tag) }
     }
@@ -70,7 +70,7 @@ impl Object {
     ///
     /// # Errors
     /// Why its key cannot be asked for.
-    pub fn listed(objects: &Objects, entry: Entry) -> Result<Self, String> {
+    pub fn listed(objects: &BucketClient, entry: Entry) -> Result<Self, String> {
         let location = objects.exact(&entry.key)?;
         Ok(Self { modified: Some(entry.modified), ..Self::new(objects, location, entry.len, entry.tag) })
     }
@@ -184,17 +184,17 @@ async fn whole(
 }
 
 /// An object from some byte on, with the next range under way.
-pub struct Ranges {
-    object: Object,
+pub struct RangeReader {
+    object: RemoteObject,
     at: u64,
     buffer: Bytes,
     ahead: Option<Pending<io::Result<Bytes>>>,
 }
 
-impl Ranges {
+impl RangeReader {
     /// Begins at a byte. Nothing is asked for yet.
     #[must_use]
-    pub fn new(object: Object, from: u64) -> Self {
+    pub fn new(object: RemoteObject, from: u64) -> Self {
         Self { object, at: from, buffer: Bytes::new(), ahead: None }
     }
 
@@ -206,7 +206,7 @@ impl Ranges {
     }
 }
 
-impl Read for Ranges {
+impl Read for RangeReader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.buffer.is_empty()
             && let Some(pending) = self.ahead.take().or_else(|| self.next())
@@ -221,15 +221,15 @@ impl Read for Ranges {
 }
 
 /// An object, anywhere, by blocks of which the last few are kept.
-pub struct Blocks {
-    object: Object,
+pub struct CachedBlocks {
+    object: RemoteObject,
     kept: Mutex<VecDeque<(u64, Bytes)>>,
 }
 
-impl Blocks {
+impl CachedBlocks {
     /// Keeps nothing yet.
     #[must_use]
-    pub fn new(object: Object) -> Self {
+    pub fn new(object: RemoteObject) -> Self {
         Self { object, kept: Mutex::default() }
     }
 

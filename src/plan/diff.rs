@@ -4,19 +4,19 @@
 //! the desired members, whatever the truth about those in doubt is. Order is checked as it is used; a
 //! stream that runs backwards is an error and never a wrong answer.
 
-use crate::model::{Key, Op, Standing};
+use crate::model::{ChangeOp, MemberKey, Standing};
 
 /// The desired members, in strictly ascending order of their keys.
-pub trait Desired {
+pub trait DesiredCursor {
     /// Why the stream can fail.
     type Error;
     /// Moves on to the next member, if there is one.
     ///
     /// # Errors
     /// When the stream cannot be read.
-    fn advance(&mut self) -> Result<Option<Key>, Self::Error>;
+    fn advance(&mut self) -> Result<Option<MemberKey>, Self::Error>;
     /// Moves on over the members that follow as long as they are these keys, one by one; how many they were.
-    fn pass(&mut self, keys: &[Key]) -> usize;
+    fn pass(&mut self, keys: &[MemberKey]) -> usize;
     /// The packed identifier of the current member. Asked for only where it is needed.
     ///
     /// # Errors
@@ -25,7 +25,7 @@ pub trait Desired {
 }
 
 /// What the record says, in strictly ascending order of the keys.
-pub trait Record {
+pub trait RecordedCursor {
     /// Why the stream can fail.
     type Error;
     /// Moves on to the next member, if there is one. Without a standing it is no member, but a late request may have
@@ -33,13 +33,13 @@ pub trait Record {
     ///
     /// # Errors
     /// When the stream cannot be read.
-    fn advance(&mut self) -> Result<Option<(Key, Option<Standing>)>, Self::Error>;
+    fn advance(&mut self) -> Result<Option<(MemberKey, Option<Standing>)>, Self::Error>;
     /// Whether a late request may have removed the current member: if it is desired, it is added once more.
     fn is_late(&self) -> bool {
         false
     }
     /// The keys that follow the current one and stand as it does, as far as they are in hand.
-    fn ahead(&self) -> &[Key];
+    fn ahead(&self) -> &[MemberKey];
     /// Moves on over so many of the keys ahead.
     fn skip(&mut self, count: usize);
     /// The packed identifier of the current member. Asked for only where it is needed, since it costs
@@ -51,27 +51,27 @@ pub trait Record {
 }
 
 /// Takes the changes, in ascending order of the keys within each side.
-pub trait Sink {
+pub trait ChangeSink {
     /// Why taking one can fail.
     type Error;
     /// Takes one change.
     ///
     /// # Errors
     /// When the change cannot be kept.
-    fn change(&mut self, op: Op, packed: &[u8]) -> Result<(), Self::Error>;
+    fn change(&mut self, op: ChangeOp, packed: &[u8]) -> Result<(), Self::Error>;
     /// Is told before a change that somebody enters who was not there, or that a member leaves: not of those in
     /// doubt, nor of those who are sent once more.
     ///
     /// # Errors
     /// When it cannot be told whether that is one.
-    fn crossing(&mut self, _op: Op, _packed: &[u8]) -> Result<(), Self::Error> {
+    fn crossing(&mut self, _op: ChangeOp, _packed: &[u8]) -> Result<(), Self::Error> {
         Ok(())
     }
 }
 
 /// How many of what a diff found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct DiffTally {
     /// Members by the record, settled ones only.
     pub members: u64,
     /// Members that are desired: nothing to do.
@@ -100,7 +100,7 @@ pub struct Tally {
     pub left_in_doubt: u64,
 }
 
-impl Tally {
+impl DiffTally {
     /// Members that will be sent as additions.
     #[must_use]
     pub fn adds(&self) -> u64 {
@@ -156,11 +156,11 @@ pub enum DiffError<E> {
 /// # Errors
 /// [`DiffError`] when a stream fails or is out of order; the sink's changes are then of no use.
 pub fn diff<E>(
-    desired: &mut impl Desired<Error = E>,
-    record: &mut impl Record<Error = E>,
-    sink: &mut impl Sink<Error = E>,
-) -> Result<Tally, DiffError<E>> {
-    let mut tally = Tally::default();
+    desired: &mut impl DesiredCursor<Error = E>,
+    record: &mut impl RecordedCursor<Error = E>,
+    sink: &mut impl ChangeSink<Error = E>,
+) -> Result<DiffTally, DiffError<E>> {
+    let mut tally = DiffTally::default();
     let mut wanted = next_desired(desired, None)?;
     let mut known = next_record(record, None)?;
     loop {
@@ -168,20 +168,20 @@ pub fn diff<E>(
             (None, None) => return Ok(tally),
             (Some(key), entry) if entry.is_none_or(|(other, _)| key < other) => {
                 tally.added += 1;
-                sink.crossing(Op::Add, desired.packed()?)?;
-                sink.change(Op::Add, desired.packed()?)?;
+                sink.crossing(ChangeOp::Add, desired.packed()?)?;
+                sink.change(ChangeOp::Add, desired.packed()?)?;
                 wanted = next_desired(desired, Some(key))?;
             }
             (Some(key), Some((other, None))) if key == other => {
                 tally.added += 1;
-                sink.crossing(Op::Add, desired.packed()?)?;
-                sink.change(Op::Add, desired.packed()?)?;
+                sink.crossing(ChangeOp::Add, desired.packed()?)?;
+                sink.change(ChangeOp::Add, desired.packed()?)?;
                 wanted = next_desired(desired, Some(key))?;
                 known = next_record(record, Some(key))?;
             }
             (Some(key), Some((other, Some(standing)))) if key == other => {
                 if settle_desired(standing, record.is_late(), &mut tally) {
-                    sink.change(Op::Add, desired.packed()?)?;
+                    sink.change(ChangeOp::Add, desired.packed()?)?;
                 }
                 let last = pass_unchanged(desired, record, standing, &mut tally).unwrap_or(key);
                 wanted = next_desired(desired, Some(last))?;
@@ -190,15 +190,15 @@ pub fn diff<E>(
             (_, Some((other, None))) => {
                 tally.let_go_again += 1;
                 tally.settled_again += 1;
-                sink.change(Op::Remove, record.packed()?)?;
+                sink.change(ChangeOp::Remove, record.packed()?)?;
                 known = next_record(record, Some(other))?;
             }
             (_, Some((other, Some(standing)))) => {
                 if standing == Standing::Member {
-                    sink.crossing(Op::Remove, record.packed()?)?;
+                    sink.crossing(ChangeOp::Remove, record.packed()?)?;
                 }
                 if settle_undesired(standing, &mut tally) {
-                    sink.change(Op::Remove, record.packed()?)?;
+                    sink.change(ChangeOp::Remove, record.packed()?)?;
                 }
                 known = next_record(record, Some(other))?;
             }
@@ -209,11 +209,11 @@ pub fn diff<E>(
 
 /// Moves on over the members that are in both, nearly all of them, without looking at each alone. The last.
 fn pass_unchanged(
-    desired: &mut impl Desired,
-    record: &mut impl Record,
+    desired: &mut impl DesiredCursor,
+    record: &mut impl RecordedCursor,
     standing: Standing,
-    tally: &mut Tally,
-) -> Option<Key> {
+    tally: &mut DiffTally,
+) -> Option<MemberKey> {
     let ahead = if standing == Standing::Member { record.ahead() } else { &[] };
     let count = desired.pass(ahead);
     let last = ahead[..count].last().copied();
@@ -224,7 +224,7 @@ fn pass_unchanged(
 }
 
 /// Counts a desired member that the record knows; whether it must be added.
-fn settle_desired(standing: Standing, is_late: bool, tally: &mut Tally) -> bool {
+fn settle_desired(standing: Standing, is_late: bool, tally: &mut DiffTally) -> bool {
     match standing {
         Standing::Member if is_late => {
             tally.members += 1;
@@ -242,7 +242,7 @@ fn settle_desired(standing: Standing, is_late: bool, tally: &mut Tally) -> bool 
 }
 
 /// Counts a member that is not desired; whether it must be removed.
-fn settle_undesired(standing: Standing, tally: &mut Tally) -> bool {
+fn settle_undesired(standing: Standing, tally: &mut DiffTally) -> bool {
     match standing {
         Standing::Member => {
             tally.members += 1;
@@ -254,7 +254,10 @@ fn settle_undesired(standing: Standing, tally: &mut Tally) -> bool {
     standing != Standing::Refused
 }
 
-fn next_desired<D: Desired>(desired: &mut D, last: Option<Key>) -> Result<Option<Key>, DiffError<D::Error>> {
+fn next_desired<D: DesiredCursor>(
+    desired: &mut D,
+    last: Option<MemberKey>,
+) -> Result<Option<MemberKey>, DiffError<D::Error>> {
     let next = desired.advance()?;
     match (last, next) {
         (Some(last), Some(next)) if next <= last => Err(DiffError::OutOfOrder("sorted source")),
@@ -263,11 +266,11 @@ fn next_desired<D: Desired>(desired: &mut D, last: Option<Key>) -> Result<Option
 }
 
 /// A recorded member, and its standing if it has one.
-type Recorded = (Key, Option<Standing>);
+type Recorded = (MemberKey, Option<Standing>);
 
-fn next_record<R: Record>(
+fn next_record<R: RecordedCursor>(
     record: &mut R,
-    last: Option<Key>,
+    last: Option<MemberKey>,
 ) -> Result<Option<Recorded>, DiffError<R::Error>> {
     let next = record.advance()?;
     match (last, next) {
@@ -293,16 +296,16 @@ mod tests {
     /// How many keys the record has in hand at most.
     const AHEAD_MAX: usize = 3;
 
-    impl Desired for Keys<'_> {
+    impl DesiredCursor for Keys<'_> {
         type Error = Infallible;
-        fn advance(&mut self) -> Result<Option<Key>, Infallible> {
+        fn advance(&mut self) -> Result<Option<MemberKey>, Infallible> {
             Ok(self.rest.next().map(|key| {
                 self.now = [*key];
-                Key(u128::from(*key))
+                MemberKey(u128::from(*key))
             }))
         }
-        fn pass(&mut self, keys: &[Key]) -> usize {
-            let same = |(key, own): &(&Key, &u8)| key.0 == u128::from(**own);
+        fn pass(&mut self, keys: &[MemberKey]) -> usize {
+            let same = |(key, own): &(&MemberKey, &u8)| key.0 == u128::from(**own);
             let count = keys.iter().zip(self.rest.clone()).take_while(same).count();
             self.now = count.checked_sub(1).and_then(|at| self.rest.nth(at)).map_or(self.now, |key| [*key]);
             count
@@ -315,19 +318,19 @@ mod tests {
     struct Known<'a> {
         rest: std::slice::Iter<'a, (u8, Standing)>,
         now: [u8; 1],
-        ahead: Vec<Key>,
+        ahead: Vec<MemberKey>,
     }
 
-    impl Record for Known<'_> {
+    impl RecordedCursor for Known<'_> {
         type Error = Infallible;
-        fn advance(&mut self) -> Result<Option<(Key, Option<Standing>)>, Infallible> {
+        fn advance(&mut self) -> Result<Option<(MemberKey, Option<Standing>)>, Infallible> {
             let Some((key, standing)) = self.rest.next() else { return Ok(None) };
             self.now = [*key];
             let alike = self.rest.clone().take_while(|(_, other)| other == standing).take(AHEAD_MAX);
-            self.ahead = alike.map(|(key, _)| Key(u128::from(*key))).collect();
-            Ok(Some((Key(u128::from(*key)), Some(*standing))))
+            self.ahead = alike.map(|(key, _)| MemberKey(u128::from(*key))).collect();
+            Ok(Some((MemberKey(u128::from(*key)), Some(*standing))))
         }
-        fn ahead(&self) -> &[Key] {
+        fn ahead(&self) -> &[MemberKey] {
             &self.ahead
         }
         fn skip(&mut self, count: usize) {
@@ -341,17 +344,17 @@ mod tests {
     }
 
     #[derive(Default)]
-    struct Changes(Vec<(Op, u8)>);
+    struct Changes(Vec<(ChangeOp, u8)>);
 
-    impl Sink for Changes {
+    impl ChangeSink for Changes {
         type Error = Infallible;
-        fn change(&mut self, op: Op, packed: &[u8]) -> Result<(), Infallible> {
+        fn change(&mut self, op: ChangeOp, packed: &[u8]) -> Result<(), Infallible> {
             self.0.push((op, packed[0]));
             Ok(())
         }
     }
 
-    type Found = (Tally, Vec<(Op, u8)>);
+    type Found = (DiffTally, Vec<(ChangeOp, u8)>);
 
     fn run(desired: &[u8], record: &[(u8, Standing)]) -> Result<Found, DiffError<Infallible>> {
         let mut changes = Changes::default();
@@ -376,11 +379,11 @@ mod tests {
         };
         let mut braze: BTreeSet<u8> = known.iter().filter(|(k, s)| holds(*k, *s)).map(|(k, _)| *k).collect();
         // In any order within a side: reversed is as good as any.
-        for (op, key) in changes.iter().filter(|(op, _)| *op == Op::Remove).rev() {
+        for (op, key) in changes.iter().filter(|(op, _)| *op == ChangeOp::Remove).rev() {
             let known = record[key];
             assert!(braze.remove(key) || known != Standing::Member, "{op:?} {key}");
         }
-        for (_, key) in changes.iter().filter(|(op, _)| *op == Op::Add).rev() {
+        for (_, key) in changes.iter().filter(|(op, _)| *op == ChangeOp::Add).rev() {
             braze.insert(*key);
         }
         let refused = |key: &u8| matches!(record.get(key), Some(Standing::Refused | Standing::Disputed));
@@ -391,7 +394,7 @@ mod tests {
         assert_eq!(braze, expected);
 
         let count = |op| changes.iter().filter(|(o, _)| *o == op).count() as u64;
-        assert_eq!((tally.adds(), tally.removes()), (count(Op::Add), count(Op::Remove)));
+        assert_eq!((tally.adds(), tally.removes()), (count(ChangeOp::Add), count(ChangeOp::Remove)));
         assert_eq!(tally.desired(), desired.len() as u64);
         let after: Vec<(u8, Standing)> = desired
             .iter()

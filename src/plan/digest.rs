@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
-use super::{Naming, Sides};
+use super::{CohortNaming, Sides};
 use crate::model::CohortId;
 
 /// The fingerprint of a set of changes.
@@ -53,9 +53,14 @@ pub struct PlanDigest([u8; 32]);
 impl PlanDigest {
     /// Of one cohort's plan; what is withheld is passed as empty.
     #[must_use]
-    pub fn of(target: &str, cohort: &CohortId, naming: Option<&Naming>, sums: Sides<ChangeSum>) -> Self {
+    pub fn of(
+        target: &str,
+        cohort: &CohortId,
+        naming: Option<&CohortNaming>,
+        sums: Sides<ChangeSum>,
+    ) -> Self {
         let mut hasher = Sha256::new();
-        for text in [target, cohort.as_str(), naming.map(Naming::name).unwrap_or_default()] {
+        for text in [target, cohort.as_str(), naming.map(CohortNaming::name).unwrap_or_default()] {
             hasher.update((text.len() as u64).to_le_bytes());
             hasher.update(text);
         }
@@ -114,7 +119,7 @@ mod tests {
     }
 
     fn digest(cohort: &str, name: Option<&str>, removes: &[&str], adds: &[&str]) -> PlanDigest {
-        let naming = name.map(|name| Naming::Create { name: name.to_owned() });
+        let naming = name.map(|name| CohortNaming::Create { name: name.to_owned() });
         let sums = Sides { removes: sum(removes), adds: sum(adds) };
         PlanDigest::of("here", &CohortId::new(cohort).unwrap(), naming.as_ref(), sums)
     }

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 
 use super::digest::PlanDigest;
-use super::{Cost, Naming, Plan, Sides};
-use crate::model::{Ceilings, CohortId, GuardLimits, Op, Share};
+use super::{CohortNaming, Cost, MembershipPlan, Sides};
+use crate::model::{Ceilings, ChangeOp, CohortId, GuardLimits, Percentage};
 
 /// What a plan is held to.
 #[derive(Clone, Debug, Default)]
-pub struct Policy {
+pub struct GuardPolicy {
     /// The config's limits.
     pub limits: GuardLimits,
     /// What a person has allowed for this run.
@@ -43,22 +43,22 @@ pub struct ArrayFull {
 
 /// Why a plan, or a part of it, must not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum GuardViolation {
     /// Too large a share of the members would leave or enter.
     Share {
         /// Leave or enter.
-        op: Op,
+        op: ChangeOp,
         /// How many would.
         changes: u64,
         /// How many members there are.
         members: u64,
         /// The limit.
-        limit: Share,
+        limit: Percentage,
     },
     /// Too many would leave or enter, by the config's count.
     Count {
         /// Leave or enter.
-        op: Op,
+        op: ChangeOp,
         /// How many would.
         changes: u64,
         /// The limit.
@@ -67,7 +67,7 @@ pub enum Refusal {
     /// More would leave or enter than was allowed for this run.
     Ceiling {
         /// Leave or enter.
-        op: Op,
+        op: ChangeOp,
         /// How many would.
         changes: u64,
         /// The ceiling.
@@ -144,7 +144,7 @@ pub enum Damage {
 
 /// What a refusal withholds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub enum ChangeSide {
     /// The removals.
     Removes,
     /// The additions.
@@ -155,22 +155,22 @@ pub enum Side {
     All,
 }
 
-impl Refusal {
+impl GuardViolation {
     /// What it withholds by itself.
     #[must_use]
-    pub fn side(&self) -> Side {
+    pub fn side(&self) -> ChangeSide {
         match self {
             Self::Share { op, .. } | Self::Count { op, .. } | Self::Ceiling { op, .. } => match op {
-                Op::Remove => Side::Removes,
-                Op::Add => Side::Adds,
+                ChangeOp::Remove => ChangeSide::Removes,
+                ChangeOp::Add => ChangeSide::Adds,
             },
             Self::Emptied { .. } | Self::Hollow { .. } | Self::Unreadable { .. } | Self::Protected { .. } => {
-                Side::Removes
+                ChangeSide::Removes
             }
-            Self::ArrayFull(_) => Side::Adds,
-            Self::NameTaken { .. } => Side::Naming,
+            Self::ArrayFull(_) => ChangeSide::Adds,
+            Self::NameTaken { .. } => ChangeSide::Naming,
             Self::EmptyAtFirst | Self::NoneUsable { .. } | Self::Damaged { .. } | Self::Moved { .. } => {
-                Side::All
+                ChangeSide::All
             }
         }
     }
@@ -199,7 +199,7 @@ impl Refusal {
 /// A plan that passed the guard, in whole or in part: the only thing that can be applied.
 #[derive(Debug)]
 pub struct Approved<C> {
-    plan: Plan<C>,
+    plan: MembershipPlan<C>,
     naming: bool,
     sides: Sides<bool>,
 }
@@ -207,13 +207,13 @@ pub struct Approved<C> {
 impl<C> Approved<C> {
     /// The plan.
     #[must_use]
-    pub fn plan(&self) -> &Plan<C> {
+    pub fn plan(&self) -> &MembershipPlan<C> {
         &self.plan
     }
 
     /// The name to send, unless there is none or it is withheld.
     #[must_use]
-    pub fn naming(&self) -> Option<&Naming> {
+    pub fn naming(&self) -> Option<&CohortNaming> {
         self.plan.naming.as_ref().filter(|_| self.naming)
     }
 
@@ -225,18 +225,18 @@ impl<C> Approved<C> {
 
     /// How many members of this side will be sent.
     #[must_use]
-    pub fn changes(&self, op: Op) -> u64 {
+    pub fn changes(&self, op: ChangeOp) -> u64 {
         match (op, *self.sides.of(op)) {
             (_, false) => 0,
-            (Op::Remove, true) => self.plan.tally.removes(),
-            (Op::Add, true) => self.plan.tally.adds(),
+            (ChangeOp::Remove, true) => self.plan.tally.removes(),
+            (ChangeOp::Add, true) => self.plan.tally.adds(),
         }
     }
 
     /// Whether nothing would be sent.
     #[must_use]
     pub fn is_in_step(&self) -> bool {
-        self.naming().is_none() && self.changes(Op::Remove) == 0 && self.changes(Op::Add) == 0
+        self.naming().is_none() && self.changes(ChangeOp::Remove) == 0 && self.changes(ChangeOp::Add) == 0
     }
 
     /// What it costs.
@@ -253,52 +253,52 @@ impl<C> Approved<C> {
             &self.plan.target,
             &self.plan.cohort,
             self.naming(),
-            Sides { removes: sum(Op::Remove), adds: sum(Op::Add) },
+            Sides { removes: sum(ChangeOp::Remove), adds: sum(ChangeOp::Add) },
         )
     }
 
     /// The list of one side's changes, to read it: lists on disk move as they are read.
-    pub fn list_mut(&mut self, op: Op) -> &mut C {
+    pub fn list_mut(&mut self, op: ChangeOp) -> &mut C {
         self.plan.changes.of_mut(op)
     }
 
     /// Takes the changes out, to send them.
     #[must_use]
-    pub fn into_plan(self) -> Plan<C> {
+    pub fn into_plan(self) -> MembershipPlan<C> {
         self.plan
     }
 }
 
 /// What the guard decided.
 #[derive(Debug)]
-pub struct Verdict<C> {
+pub struct GuardVerdict<C> {
     /// What may run. Its sides are withheld as the refusals demand, perhaps all of them.
     pub approved: Approved<C>,
     /// Why the rest may not.
-    pub refusals: Vec<Refusal>,
+    pub refusals: Vec<GuardViolation>,
 }
 
 /// Holds a plan to the policy.
 #[must_use]
-pub fn guard<C>(plan: Plan<C>, policy: &Policy) -> Verdict<C> {
+pub fn guard<C>(plan: MembershipPlan<C>, policy: &GuardPolicy) -> GuardVerdict<C> {
     let refusals = refusals(&plan, policy);
     let hit = |side| refusals.iter().any(|refusal| refusal.side() == side);
     let both = plan.tally.removes() > 0 && plan.tally.adds() > 0;
-    let stop = hit(Side::All)
+    let stop = hit(ChangeSide::All)
         || (policy.limits.atomic && !refusals.is_empty())
         // One person may be in both sides under two identifiers: half of that would lose them.
-        || (plan.mixed && both && (hit(Side::Removes) || hit(Side::Adds)))
+        || (plan.mixed && both && (hit(ChangeSide::Removes) || hit(ChangeSide::Adds)))
         // A cohort is named before it is filled.
-        || (hit(Side::Naming) && matches!(plan.naming, Some(Naming::Create { .. })));
-    let sides = Sides { removes: !stop && !hit(Side::Removes), adds: !stop && !hit(Side::Adds) };
-    Verdict { approved: Approved { plan, naming: !stop && !hit(Side::Naming), sides }, refusals }
+        || (hit(ChangeSide::Naming) && matches!(plan.naming, Some(CohortNaming::Create { .. })));
+    let sides = Sides { removes: !stop && !hit(ChangeSide::Removes), adds: !stop && !hit(ChangeSide::Adds) };
+    GuardVerdict { approved: Approved { plan, naming: !stop && !hit(ChangeSide::Naming), sides }, refusals }
 }
 
 /// Why a plan, or a part of it, must not run, whatever else is approved.
 #[must_use]
-pub fn refusals<C>(plan: &Plan<C>, policy: &Policy) -> Vec<Refusal> {
+pub fn refusals<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Vec<GuardViolation> {
     let mut found = Vec::new();
-    found.extend(policy.moved.clone().map(|(from, to)| Refusal::Moved { from, to }));
+    found.extend(policy.moved.clone().map(|(from, to)| GuardViolation::Moved { from, to }));
     found.extend(name_taken(plan, policy));
     found.extend(array_full(plan, policy));
     found.extend(emptied(plan, policy));
@@ -306,7 +306,7 @@ pub fn refusals<C>(plan: &Plan<C>, policy: &Policy) -> Vec<Refusal> {
     found.extend(hollow(plan));
     found.extend(unreadable(plan, policy));
     found.extend(damaged(plan, policy));
-    found.extend([Op::Remove, Op::Add].into_iter().filter_map(|op| too_many(plan, policy, op)));
+    found.extend([ChangeOp::Remove, ChangeOp::Add].into_iter().filter_map(|op| too_many(plan, policy, op)));
     if policy.approved.contains(&plan.whole_digest()) {
         found.retain(|refusal| !refusal.can_be_approved());
     }
@@ -314,60 +314,60 @@ pub fn refusals<C>(plan: &Plan<C>, policy: &Policy) -> Vec<Refusal> {
 }
 
 /// Braze's segment filter shows names only: two cohorts with one name cannot be told apart in it.
-fn name_taken<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
+fn name_taken<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Option<GuardViolation> {
     let name = plan.naming.as_ref()?.name().to_owned();
-    policy.name_taken_by.clone().map(|by| Refusal::NameTaken { name, by })
+    policy.name_taken_by.clone().map(|by| GuardViolation::NameTaken { name, by })
 }
 
 /// Elements beyond the limit are cut off without a word (Braze, "User attributes object").
-fn array_full<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
-    policy.array_full.clone().filter(|_| plan.tally.adds() > 0).map(Refusal::ArrayFull)
+fn array_full<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Option<GuardViolation> {
+    policy.array_full.clone().filter(|_| plan.tally.adds() > 0).map(GuardViolation::ArrayFull)
 }
 
 /// An empty source is far more often a broken export than a cohort that nobody is in any more.
-fn emptied<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
+fn emptied<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Option<GuardViolation> {
     let members = plan.tally.removes() - plan.tally.let_go_again;
     if plan.tally.unchanged + plan.tally.adds() > 0 || members == 0 {
         return None;
     }
     if policy.protected {
-        return Some(Refusal::Protected { members });
+        return Some(GuardViolation::Protected { members });
     }
     let names_somebody =
         plan.moves_to.is_some() && plan.source.as_ref().is_some_and(|source| source.rows > 0);
     let asked_for = plan.source.is_none() || policy.limits.allow_empty || names_somebody;
-    (!asked_for).then_some(Refusal::Emptied { members })
+    (!asked_for).then_some(GuardViolation::Emptied { members })
 }
 
 /// A cohort without members has nothing that [`emptied`] could compare with, so a broken source must not run for an
 /// empty cohort. A row that is rejected may be a user at any time, an empty source only if the cohort was never filled.
-fn nothing_at_first<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
+fn nothing_at_first<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Option<GuardViolation> {
     let source = plan.source.as_ref().filter(|_| !policy.limits.allow_empty)?;
     if plan.tally.members + plan.tally.desired() + plan.tally.removes() > 0 {
         return None;
     }
-    let is_new = plan.base == 0 || matches!(plan.naming, Some(Naming::Create { .. }));
+    let is_new = plan.base == 0 || matches!(plan.naming, Some(CohortNaming::Create { .. }));
     match source.rows {
-        0 => is_new.then_some(Refusal::EmptyAtFirst),
-        rows => Some(Refusal::NoneUsable { rows, rejects: source.rejects.clone() }),
+        0 => is_new.then_some(GuardViolation::EmptyAtFirst),
+        rows => Some(GuardViolation::NoneUsable { rows, rejects: source.rejects.clone() }),
     }
 }
 
 /// An export that died before its first byte looks like this, also where empty is allowed.
-fn hollow<C>(plan: &Plan<C>) -> Option<Refusal> {
+fn hollow<C>(plan: &MembershipPlan<C>) -> Option<GuardViolation> {
     let file = plan.source.as_ref()?.hollow.clone()?;
-    (plan.tally.removes() > 0).then_some(Refusal::Hollow { file })
+    (plan.tally.removes() > 0).then_some(GuardViolation::Hollow { file })
 }
 
 /// Could not read is not absent.
-fn unreadable<C>(plan: &Plan<C>, policy: &Policy) -> Option<Refusal> {
+fn unreadable<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Option<GuardViolation> {
     let rows = plan.source.as_ref()?.unreadable;
     let limit = policy.limits.unreadable_max;
-    (rows > limit && plan.tally.removes() > 0).then_some(Refusal::Unreadable { rows, limit })
+    (rows > limit && plan.tally.removes() > 0).then_some(GuardViolation::Unreadable { rows, limit })
 }
 
 /// Identifiers that a spreadsheet or a data frame has changed are other users or none.
-fn damaged<C>(plan: &Plan<C>, policy: &Policy) -> Vec<Refusal> {
+fn damaged<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy) -> Vec<GuardViolation> {
     let Some(source) = plan.source.as_ref().filter(|_| plan.tally.removes() + plan.tally.adds() > 0) else {
         return Vec::new();
     };
@@ -382,19 +382,19 @@ fn damaged<C>(plan: &Plan<C>, policy: &Policy) -> Vec<Refusal> {
         ),
     ];
     let found = signs.into_iter().filter(|(_, _, is_damaged)| *is_damaged);
-    found.map(|(damage, rows, _)| Refusal::Damaged { damage, rows, of }).collect()
+    found.map(|(damage, rows, _)| GuardViolation::Damaged { damage, rows, of }).collect()
 }
 
 /// Re-keyed members do not count. Removals count whatever the standing of their members: a member in doubt may well be in
 /// Braze, and a source that breaks while members are in doubt must not empty the cohort. Additions of members in doubt do
 /// not count: an earlier run was allowed to send them.
-fn too_many<C>(plan: &Plan<C>, policy: &Policy, op: Op) -> Option<Refusal> {
+fn too_many<C>(plan: &MembershipPlan<C>, policy: &GuardPolicy, op: ChangeOp) -> Option<GuardViolation> {
     let (tally, limits) = (&plan.tally, &policy.limits);
     let (changes, share, count, ceiling) = match op {
-        Op::Remove => {
+        ChangeOp::Remove => {
             (tally.leaving(), limits.removed_share_max, limits.removed_max, policy.ceilings.removes)
         }
-        Op::Add => (
+        ChangeOp::Add => (
             tally.added.saturating_sub(tally.renamed()),
             limits.added_share_max,
             limits.added_max,
@@ -402,20 +402,20 @@ fn too_many<C>(plan: &Plan<C>, policy: &Policy, op: Op) -> Option<Refusal> {
         ),
     };
     if let Some(limit) = ceiling {
-        return (changes > limit).then_some(Refusal::Ceiling { op, changes, limit });
+        return (changes > limit).then_some(GuardViolation::Ceiling { op, changes, limit });
     }
-    if op == Op::Remove && plan.source.is_none() {
+    if op == ChangeOp::Remove && plan.source.is_none() {
         return None; // `removed:` asks for all of them
     }
     if let Some(limit) = count.filter(|limit| changes > *limit) {
-        return Some(Refusal::Count { op, changes, limit });
+        return Some(GuardViolation::Count { op, changes, limit });
     }
     // Whether everybody may leave is said elsewhere, unless they leave only to enter elsewhere.
-    let empty_is_fine = op == Op::Remove && tally.desired() == 0 && plan.moves_to.is_none();
+    let empty_is_fine = op == ChangeOp::Remove && tally.desired() == 0 && plan.moves_to.is_none();
     // Whoever enters while removals are withheld must not make their share smaller in the next run.
     let known = tally.known();
-    let members = policy.share_base.filter(|_| op == Op::Remove).map_or(known, |base| base.min(known));
+    let members = policy.share_base.filter(|_| op == ChangeOp::Remove).map_or(known, |base| base.min(known));
     let counts = known >= limits.from_members && !empty_is_fine;
     let exceeded = counts && share.is_exceeded_by(changes, members);
-    exceeded.then_some(Refusal::Share { op, changes, members, limit: share })
+    exceeded.then_some(GuardViolation::Share { op, changes, members, limit: share })
 }

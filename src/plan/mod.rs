@@ -19,20 +19,22 @@ mod digest;
 mod guard;
 
 pub use cost::Cost;
-pub use diff::{Desired, DiffError, Record, Sink, Tally, diff};
+pub use diff::{ChangeSink, DesiredCursor, DiffError, DiffTally, RecordedCursor, diff};
 pub use digest::{ChangeSum, PlanDigest, of_all};
-pub use guard::{Approved, ArrayFull, Damage, Policy, Refusal, Side, Verdict, guard, refusals};
+pub use guard::{
+    Approved, ArrayFull, ChangeSide, Damage, GuardPolicy, GuardVerdict, GuardViolation, guard, refusals,
+};
 
 use std::collections::BTreeMap;
 
-use crate::model::{CohortId, Delivery, IdShapes, Op, Timestamp};
+use crate::model::{ChangeOp, CohortId, DeliveryMethod, IdShapes, Timestamp};
 
 /// How many changes of each side a plan shows as a sample.
 pub const SAMPLE_LEN: usize = 5;
 
 /// What is to happen to the cohort itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Naming {
+pub enum CohortNaming {
     /// Braze has not heard of it.
     Create {
         /// Its name.
@@ -47,7 +49,7 @@ pub enum Naming {
     },
 }
 
-impl Naming {
+impl CohortNaming {
     /// The name that Braze will show.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -78,15 +80,15 @@ pub struct SourceTally {
 
 /// The changes of one cohort. `C` holds the changes of one side, each a packed identifier.
 #[derive(Debug)]
-pub struct Plan<C> {
+pub struct MembershipPlan<C> {
     /// The cohort.
     pub cohort: CohortId,
     /// The version of the record that the plan starts from; 0 where there is none.
     pub base: u64,
     /// Create or rename.
-    pub naming: Option<Naming>,
+    pub naming: Option<CohortNaming>,
     /// How many of what.
-    pub tally: Tally,
+    pub tally: DiffTally,
     /// What the source gave; none when the cohort is to be emptied because the config says so.
     pub source: Option<SourceTally>,
     /// A few removals and additions.
@@ -96,10 +98,10 @@ pub struct Plan<C> {
     /// Whether one person may be known by two identifiers, so that neither side may go without the other.
     pub mixed: bool,
     /// How it would be sent.
-    pub delivery: Delivery,
+    pub delivery: DeliveryMethod,
     /// How it will be sent from the next run on, when this one only takes everybody out of where they were sent
     /// before.
-    pub moves_to: Option<Delivery>,
+    pub moves_to: Option<DeliveryMethod>,
     /// Where it would be sent, for the digest: what was approved for one place is not for another.
     pub target: String,
     /// The members that late requests up to this time may have changed are among the changes.
@@ -123,18 +125,18 @@ pub struct Sides<T> {
 
 impl<T> Sides<T> {
     /// The one of this side.
-    pub fn of_mut(&mut self, op: Op) -> &mut T {
+    pub fn of_mut(&mut self, op: ChangeOp) -> &mut T {
         match op {
-            Op::Remove => &mut self.removes,
-            Op::Add => &mut self.adds,
+            ChangeOp::Remove => &mut self.removes,
+            ChangeOp::Add => &mut self.adds,
         }
     }
 
     /// The one of this side.
-    pub fn of(&self, op: Op) -> &T {
+    pub fn of(&self, op: ChangeOp) -> &T {
         match op {
-            Op::Remove => &self.removes,
-            Op::Add => &self.adds,
+            ChangeOp::Remove => &self.removes,
+            ChangeOp::Add => &self.adds,
         }
     }
 }
@@ -153,7 +155,7 @@ pub struct Draft {
 
 impl Draft {
     /// Takes note of one change.
-    pub fn note(&mut self, op: Op, packed: &[u8]) {
+    pub fn note(&mut self, op: ChangeOp, packed: &[u8]) {
         self.sums.of_mut(op).add(packed);
         let sample = self.samples.of_mut(op);
         if sample.len() < SAMPLE_LEN {
@@ -162,7 +164,7 @@ impl Draft {
     }
 }
 
-impl<C> Plan<C> {
+impl<C> MembershipPlan<C> {
     /// Whether applying the plan would send nothing at all.
     #[must_use]
     pub fn is_in_step(&self) -> bool {

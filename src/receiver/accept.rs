@@ -23,14 +23,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::Request;
-use super::body::Refusal;
+use super::EndpointRequest;
+use super::body::BodyRefusal;
 use super::framing::Framed;
 use super::tls::Certificate;
-use crate::config::Limits;
+use crate::config::EndpointLimits;
 
 /// An answer to a request.
-pub type Answer = hyper::Response<Full<Bytes>>;
+pub type EndpointReply = hyper::Response<Full<Bytes>>;
 
 /// How long others are not accepted after the system has refused one: it may be out of file descriptors.
 const REFUSED: Duration = Duration::from_millis(50);
@@ -45,7 +45,7 @@ const WINDOW_LEN: u32 = 64 << 10;
 /// What answers requests.
 pub trait Handler: Send + Sync + 'static {
     /// The answer to a request.
-    fn handle(&self, request: Request) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>>;
+    fn handle(&self, request: EndpointRequest) -> Pin<Box<dyn Future<Output = EndpointReply> + Send + '_>>;
 }
 
 /// Why there is no listener.
@@ -96,12 +96,12 @@ impl Listener {
     pub fn serve(
         self,
         handler: Arc<dyn Handler>,
-        limits: Limits,
+        limits: EndpointLimits,
         certificate: Option<Certificate>,
     ) -> Listening {
         let (stop, stopped) = oneshot::channel();
         let (tell, done) = oneshot::channel();
-        let room = Arc::new(Connections::new(limits));
+        let room = Arc::new(OpenConnections::new(limits));
         let address = self.address;
         #[allow(
             clippy::disallowed_methods,
@@ -130,14 +130,14 @@ impl Listening {
 }
 
 /// The connections that there are.
-struct Connections {
-    limits: Limits,
+struct OpenConnections {
+    limits: EndpointLimits,
     next: AtomicU64,
-    open: Mutex<BTreeMap<u64, Arc<Connection>>>,
+    open: Mutex<BTreeMap<u64, Arc<OpenConnection>>>,
 }
 
 /// One connection.
-struct Connection {
+struct OpenConnection {
     began: Instant,
     /// Requests that have begun and have no answer yet.
     busy: AtomicUsize,
@@ -150,7 +150,7 @@ struct Connection {
     abort: AbortHandle,
 }
 
-impl Connection {
+impl OpenConnection {
     /// For how long it has been silent; none while a request is being answered.
     fn silent(&self) -> Option<Duration> {
         let answered = Duration::from_millis(self.answered.load(Ordering::Relaxed));
@@ -170,16 +170,16 @@ impl Connection {
     }
 
     /// How long it may be silent.
-    fn patience(&self, limits: &Limits) -> Duration {
+    fn patience(&self, limits: &EndpointLimits) -> Duration {
         if self.answered.load(Ordering::Relaxed) == 0 { limits.header_time } else { limits.idle_time }
     }
 }
 
 /// A request of a connection is being answered for as long as this lives.
-struct Busy(Arc<Connection>);
+struct Busy(Arc<OpenConnection>);
 
 impl Busy {
-    fn new(connection: &Arc<Connection>) -> Self {
+    fn new(connection: &Arc<OpenConnection>) -> Self {
         connection.busy.fetch_add(1, Ordering::Relaxed);
         connection.moved.store(connection.millis(), Ordering::Relaxed);
         Self(Arc::clone(connection))
@@ -197,34 +197,35 @@ impl Drop for Busy {
 
 /// Goes with a request, to say when it has come whole.
 #[derive(Clone)]
-pub(super) struct Receipt(Arc<Connection>, Arc<Connections>);
+pub(super) struct Receipt(Arc<OpenConnection>, Arc<OpenConnections>);
 
 /// A request has come whole for as long as this lives.
-pub(super) struct Whole(Arc<Connection>);
+pub(super) struct RequestInFlight(Arc<OpenConnection>);
 
 impl Receipt {
     /// There is no memory: of the others, the one that has owed the rest of a request for longest gives way, if
     /// it has had its time. Whether one did.
     pub(super) fn make_room(&self) -> bool {
-        let holds = |one: &Connection| one.busy.load(Ordering::Relaxed) > 0 && !std::ptr::eq(one, &*self.0);
+        let holds =
+            |one: &OpenConnection| one.busy.load(Ordering::Relaxed) > 0 && !std::ptr::eq(one, &*self.0);
         self.1.evict(|one| one.owes().filter(|owed| *owed >= HURRY && holds(one)))
     }
 
     /// From now on the answer is owed by us: the connection does not give way to others.
-    pub(super) fn whole(&self) -> Whole {
+    pub(super) fn whole(&self) -> RequestInFlight {
         self.0.whole.fetch_add(1, Ordering::Relaxed);
-        Whole(Arc::clone(&self.0))
+        RequestInFlight(Arc::clone(&self.0))
     }
 }
 
-impl Drop for Whole {
+impl Drop for RequestInFlight {
     fn drop(&mut self) {
         self.0.whole.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Connections {
-    fn new(limits: Limits) -> Self {
+impl OpenConnections {
+    fn new(limits: EndpointLimits) -> Self {
         Self { limits, next: AtomicU64::new(0), open: Mutex::default() }
     }
 
@@ -235,18 +236,18 @@ impl Connections {
             return true;
         }
         drop(open);
-        self.evict(Connection::owes)
+        self.evict(OpenConnection::owes)
     }
 
     /// Closes the connection that has owed for longest. Whether there is one.
-    fn evict(&self, owed: impl Fn(&Connection) -> Option<Duration>) -> bool {
+    fn evict(&self, owed: impl Fn(&OpenConnection) -> Option<Duration>) -> bool {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let longest = open.iter().filter_map(|(id, one)| Some((owed(one)?, *id))).max();
         let evicted = longest.and_then(|(_, id)| open.remove(&id));
         evicted.inspect(|connection| connection.abort.abort()).is_some()
     }
 
-    fn add(&self, id: u64, connection: &Arc<Connection>) {
+    fn add(&self, id: u64, connection: &Arc<OpenConnection>) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.insert(id, Arc::clone(connection));
     }
@@ -260,7 +261,7 @@ async fn accept(
     socket: TcpListener,
     handler: Arc<dyn Handler>,
     certificate: Option<Certificate>,
-    room: Arc<Connections>,
+    room: Arc<OpenConnections>,
     mut stopped: oneshot::Receiver<()>,
 ) {
     let (ended, _) = tokio::sync::watch::channel(false);
@@ -289,11 +290,11 @@ fn start(
     stream: TcpStream,
     handler: Arc<dyn Handler>,
     certificate: Option<Certificate>,
-    room: &Arc<Connections>,
+    room: &Arc<OpenConnections>,
     ended: tokio::sync::watch::Receiver<bool>,
 ) {
     let id = room.next.fetch_add(1, Ordering::Relaxed);
-    let (tell, told) = oneshot::channel::<Arc<Connection>>();
+    let (tell, told) = oneshot::channel::<Arc<OpenConnection>>();
     let of_task = Arc::clone(room);
     let abort = tasks.spawn(async move {
         let _leaves = Leaves(&of_task, id);
@@ -311,13 +312,13 @@ fn start(
     });
     let (busy, whole) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let (moved, answered) = (AtomicU64::new(0), AtomicU64::new(0));
-    let connection = Arc::new(Connection { began: Instant::now(), busy, whole, moved, answered, abort });
+    let connection = Arc::new(OpenConnection { began: Instant::now(), busy, whole, moved, answered, abort });
     room.add(id, &connection);
     let _ = tell.send(connection);
 }
 
 /// Takes a connection out of the list when its task ends, however that is.
-struct Leaves<'a>(&'a Connections, u64);
+struct Leaves<'a>(&'a OpenConnections, u64);
 
 impl Drop for Leaves<'_> {
     fn drop(&mut self) {
@@ -335,19 +336,19 @@ async fn speak<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     let (connection, limits) = (&receipt.0, receipt.1.limits);
     let stream = Framed::new(stream, is_h2);
     let noticed = stream.noticed();
-    let service = service_fn(|mut request: Request| {
+    let service = service_fn(|mut request: EndpointRequest| {
         request.extensions_mut().insert(receipt.clone());
         let (handler, busy, noticed) = (Arc::clone(&handler), Busy::new(connection), Arc::clone(&noticed));
         async move {
             let mut answer = match noticed.is_ambiguous() {
-                true => Refusal::TwoLengths.answer(),
+                true => BodyRefusal::TwoLengths.answer(),
                 false => handler.handle(request).await,
             };
             if noticed.is_last() {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             drop(busy);
-            Ok::<Answer, std::convert::Infallible>(answer)
+            Ok::<EndpointReply, std::convert::Infallible>(answer)
         }
     });
     let silent = pin!(until_silent(connection, &limits));
@@ -379,7 +380,7 @@ async fn speak<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
 }
 
 /// Ends when the connection has been silent for too long.
-async fn until_silent(connection: &Connection, limits: &Limits) {
+async fn until_silent(connection: &OpenConnection, limits: &EndpointLimits) {
     loop {
         let patience = connection.patience(limits);
         let left = connection.silent().map_or(patience, |silent| patience.saturating_sub(silent));

@@ -13,9 +13,9 @@ use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, 
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, StatusCode};
 
-use super::Answer;
+use super::EndpointReply;
 use super::accept::Receipt;
-use crate::config::Limits;
+use crate::config::EndpointLimits;
 
 /// What whoever must come back is told to wait, in seconds.
 const RETRY_AFTER_SECONDS: &str = "15";
@@ -29,7 +29,7 @@ const GIVE_WAY: Duration = Duration::from_millis(10);
 
 /// Why a request is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum BodyRefusal {
     /// Its body is larger than any may be.
     TooLarge,
     /// Its headers are larger than any may be.
@@ -62,7 +62,7 @@ pub enum Refusal {
     TwoLengths,
 }
 
-impl Refusal {
+impl BodyRefusal {
     /// The status and the words.
     fn parts(self) -> (StatusCode, &'static str) {
         match self {
@@ -90,7 +90,7 @@ impl Refusal {
 
     /// The answer.
     #[must_use]
-    pub fn answer(self) -> Answer {
+    pub fn answer(self) -> EndpointReply {
         let (status, words) = self.parts();
         let mut answer = json(status, &format!(r#"{{"error":"{words}"}}"#));
         let headers = answer.headers_mut();
@@ -108,8 +108,8 @@ impl Refusal {
 }
 
 /// An answer with JSON in it.
-pub(super) fn json(status: StatusCode, text: &str) -> Answer {
-    let mut answer = Answer::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
+pub(super) fn json(status: StatusCode, text: &str) -> EndpointReply {
+    let mut answer = EndpointReply::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
@@ -117,9 +117,9 @@ pub(super) fn json(status: StatusCode, text: &str) -> Answer {
 
 /// Memory for bodies, shared by all that are being received.
 #[derive(Clone, Debug)]
-pub struct Budget(Arc<AtomicUsize>);
+pub struct BodyMemory(Arc<AtomicUsize>);
 
-impl Budget {
+impl BodyMemory {
     /// So many bytes.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
@@ -127,25 +127,25 @@ impl Budget {
     }
 
     /// An empty share of it.
-    fn share(&self) -> Share {
-        Share { budget: self.clone(), bytes: 0 }
+    fn share(&self) -> BodyMemoryShare {
+        BodyMemoryShare { budget: self.clone(), bytes: 0 }
     }
 }
 
 /// What one body has taken of the memory; given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Share {
-    budget: Budget,
+pub(super) struct BodyMemoryShare {
+    budget: BodyMemory,
     bytes: usize,
 }
 
-impl Share {
-    fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
+impl BodyMemoryShare {
+    fn grow(&mut self, bytes: usize) -> Result<(), BodyRefusal> {
         let less = |left: usize| left.checked_sub(bytes);
         self.budget
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
-            .map_err(|_| Refusal::NoRoom)?;
+            .map_err(|_| BodyRefusal::NoRoom)?;
         self.bytes += bytes;
         Ok(())
     }
@@ -157,7 +157,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for BodyMemoryShare {
     fn drop(&mut self) {
         self.budget.0.fetch_add(self.bytes, Ordering::Relaxed);
     }
@@ -168,7 +168,7 @@ impl Drop for Share {
 pub(super) struct Received {
     /// Its bytes.
     pub(super) bytes: Vec<u8>,
-    share: Share,
+    share: BodyMemoryShare,
 }
 
 /// Reads a body as it was sent.
@@ -178,17 +178,17 @@ pub(super) struct Received {
 pub(super) async fn read(
     parts: &Parts,
     mut body: Incoming,
-    limits: &Limits,
-    budget: &Budget,
-) -> Result<Received, Refusal> {
+    limits: &EndpointLimits,
+    budget: &BodyMemory,
+) -> Result<Received, BodyRefusal> {
     let (headers, receipt) = (&parts.headers, parts.extensions.get::<Receipt>());
     let headers_len: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if headers_len > limits.headers_len_max {
-        return Err(Refusal::HeadersTooLarge);
+        return Err(BodyRefusal::HeadersTooLarge);
     }
     let announced = headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|len| len > limits.body_len_max) {
-        return Err(Refusal::TooLarge);
+        return Err(BodyRefusal::TooLarge);
     }
     let mut received = Received { bytes: Vec::new(), share: budget.share() };
     // They stay as long as the body takes, and so does the buffer that it is read into.
@@ -196,9 +196,9 @@ pub(super) async fn read(
     let len_max = announced.unwrap_or(limits.body_len_max);
     let all = async {
         while let Some(frame) = body.frame().await {
-            let Ok(chunk) = frame.map_err(|_| Refusal::Broken)?.into_data() else { continue };
+            let Ok(chunk) = frame.map_err(|_| BodyRefusal::Broken)?.into_data() else { continue };
             if received.bytes.len() + chunk.len() > limits.body_len_max {
-                return Err(Refusal::TooLarge);
+                return Err(BodyRefusal::TooLarge);
             }
             while let Err(none) = received.reserve(chunk.len(), len_max) {
                 if !receipt.is_some_and(Receipt::make_room) {
@@ -210,13 +210,13 @@ pub(super) async fn read(
         }
         Ok(())
     };
-    tokio::time::timeout(limits.request_time, all).await.unwrap_or(Err(Refusal::TooSlow))?;
+    tokio::time::timeout(limits.request_time, all).await.unwrap_or(Err(BodyRefusal::TooSlow))?;
     Ok(received)
 }
 
 impl Received {
     /// Makes room for more bytes. What is counted is what is allocated, while it is moved as well.
-    fn reserve(&mut self, more: usize, len_max: usize) -> Result<(), Refusal> {
+    fn reserve(&mut self, more: usize, len_max: usize) -> Result<(), BodyRefusal> {
         let (needed, had) = (self.bytes.len() + more, self.bytes.capacity());
         if needed <= had {
             return Ok(());
@@ -234,24 +234,28 @@ impl Received {
     ///
     /// # Errors
     /// [`Refusal`] when it is packed in another way than gzip, or becomes too large.
-    pub(super) fn unpacked(mut self, headers: &HeaderMap, limits: &Limits) -> Result<Self, Refusal> {
+    pub(super) fn unpacked(
+        mut self,
+        headers: &HeaderMap,
+        limits: &EndpointLimits,
+    ) -> Result<Self, BodyRefusal> {
         let packed = headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
         match packed {
             None | Some(b"" | b"identity") => return Ok(self),
             Some(b"gzip") => {}
-            Some(_) => return Err(Refusal::Packed),
+            Some(_) => return Err(BodyRefusal::Packed),
         }
         let packed = std::mem::take(&mut self.bytes);
         self.share.grow(UNPACKER_LEN)?;
         let mut unpacker = MultiGzDecoder::new(packed.as_slice());
         let mut chunk = vec![0; CHUNK_LEN];
         loop {
-            let len = unpacker.read(&mut chunk).map_err(|_| Refusal::Broken)?;
+            let len = unpacker.read(&mut chunk).map_err(|_| BodyRefusal::Broken)?;
             if len == 0 {
                 break;
             }
             if self.bytes.len() + len > limits.body_len_max {
-                return Err(Refusal::TooLarge);
+                return Err(BodyRefusal::TooLarge);
             }
             self.reserve(len, limits.body_len_max)?;
             self.bytes.extend_from_slice(&chunk[..len]);
@@ -267,9 +271,9 @@ mod tests {
 
     use super::*;
 
-    fn limits() -> Limits {
+    fn limits() -> EndpointLimits {
         let second = std::time::Duration::from_secs(1);
-        Limits {
+        EndpointLimits {
             body_len_max: 1 << 20,
             headers_len_max: 64 << 10,
             header_time: second,
@@ -291,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_bomb_stops_at_the_limit_and_gives_its_memory_back() {
-        let budget = Budget::new(4 << 20);
+        let budget = BodyMemory::new(4 << 20);
         let received = |bytes: &[u8]| {
             let mut received = Received { bytes: Vec::new(), share: budget.share() };
             let packed = gzip(bytes);
@@ -303,13 +307,13 @@ mod tests {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         let bomb = received(&vec![0; 64 << 20]);
         assert!(bomb.bytes.len() < 100_000);
-        assert_eq!(bomb.unpacked(&headers, &limits()).unwrap_err(), Refusal::TooLarge);
+        assert_eq!(bomb.unpacked(&headers, &limits()).unwrap_err(), BodyRefusal::TooLarge);
         let small = received(b"{}").unpacked(&headers, &limits()).unwrap();
         assert_eq!(small.bytes, b"{}");
         assert_eq!(small.share.bytes, small.bytes.capacity());
         drop(small);
         assert_eq!(budget.0.load(Ordering::Relaxed), 4 << 20);
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("br"));
-        assert_eq!(received(b"{}").unpacked(&headers, &limits()).unwrap_err(), Refusal::Packed);
+        assert_eq!(received(b"{}").unpacked(&headers, &limits()).unwrap_err(), BodyRefusal::Packed);
     }
 }

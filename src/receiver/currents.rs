@@ -8,44 +8,44 @@ use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use sha2::{Digest as _, Sha256};
 
-use super::body::Refusal;
+use super::body::BodyRefusal;
 use crate::config::Secret;
 use crate::events::has_pieces;
 
 /// Who may speak through a door.
 #[derive(Clone, Debug)]
-pub struct CurrentsDoor {
+pub struct CurrentsEndpoint {
     /// The tokens that Braze may send; none: anybody may speak.
     pub tokens: Vec<Secret>,
 }
 
-impl CurrentsDoor {
+impl CurrentsEndpoint {
     /// Checks the token.
     ///
     /// # Errors
     /// [`Refusal`] when there is none, or another one.
-    pub fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub fn check(&self, headers: &HeaderMap) -> Result<(), BodyRefusal> {
         if self.tokens.is_empty() {
             return Ok(());
         }
-        let header = headers.get(AUTHORIZATION).ok_or(Refusal::NoToken)?;
-        let given = header.to_str().ok().and_then(bearer).ok_or(Refusal::NoToken)?;
+        let header = headers.get(AUTHORIZATION).ok_or(BodyRefusal::NoToken)?;
+        let given = header.to_str().ok().and_then(bearer).ok_or(BodyRefusal::NoToken)?;
         // Hashes are compared, and all of them, so that the time tells nothing of any token.
         let given = Sha256::digest(given.as_bytes());
         let is_it = |token: &&Secret| Sha256::digest(token.expose().as_bytes()) == given;
-        if self.tokens.iter().filter(is_it).count() > 0 { Ok(()) } else { Err(Refusal::WrongToken) }
+        if self.tokens.iter().filter(is_it).count() > 0 { Ok(()) } else { Err(BodyRefusal::WrongToken) }
     }
 
     /// Whether there is anything to keep in a body.
     ///
     /// # Errors
     /// [`Refusal`] when it is no JSON.
-    pub fn has_events(&self, body: &[u8]) -> Result<bool, Refusal> {
+    pub fn has_events(&self, body: &[u8]) -> Result<bool, BodyRefusal> {
         match has_pieces(body) {
             Ok(has_events) => Ok(has_events),
             // It is kept and told as a reject: nobody could send it in a form that is taken.
             Err(error) if error.is_too_deep() => Ok(true),
-            Err(_) => Err(Refusal::NotJson),
+            Err(_) => Err(BodyRefusal::NotJson),
         }
     }
 }
@@ -60,13 +60,13 @@ fn bearer(header: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn check(tokens: &[&str], header: Option<&str>) -> Result<(), Refusal> {
+    fn check(tokens: &[&str], header: Option<&str>) -> Result<(), BodyRefusal> {
         let tokens = tokens.iter().map(|token| Secret::new((*token).to_owned())).collect();
         let mut headers = HeaderMap::new();
         if let Some(header) = header {
             headers.insert(AUTHORIZATION, header.parse().unwrap());
         }
-        CurrentsDoor { tokens }.check(&headers)
+        CurrentsEndpoint { tokens }.check(&headers)
     }
 
     #[test]
@@ -74,15 +74,15 @@ mod tests {
         assert_eq!(check(&[], None), Ok(()));
         assert_eq!(check(&["new", "old=="], Some("Bearer new")), Ok(()));
         assert_eq!(check(&["new", "old=="], Some("bearer  old==")), Ok(()));
-        assert_eq!(check(&["new"], Some("Bearer newer")), Err(Refusal::WrongToken));
+        assert_eq!(check(&["new"], Some("Bearer newer")), Err(BodyRefusal::WrongToken));
         for none in [None, Some("new"), Some("Basic new"), Some("Bearer "), Some("")] {
-            assert_eq!(check(&["new"], none), Err(Refusal::NoToken), "{none:?}");
+            assert_eq!(check(&["new"], none), Err(BodyRefusal::NoToken), "{none:?}");
         }
     }
 
     #[test]
     fn whatever_is_json_is_kept() {
-        let door = CurrentsDoor { tokens: Vec::new() };
+        let door = CurrentsEndpoint { tokens: Vec::new() };
         for body in
             [r#"{"events":[{"event_type":"never.Seen"}]}"#, "[7]", r#"{"id":"bare"}"#, &"[".repeat(9_999)]
         {
@@ -92,7 +92,7 @@ mod tests {
             assert_eq!(door.has_events(probe.as_bytes()), Ok(false), "{probe}");
         }
         for bad in ["{", "events", r#"{"events":[{]}"#] {
-            assert_eq!(door.has_events(bad.as_bytes()), Err(Refusal::NotJson), "{bad}");
+            assert_eq!(door.has_events(bad.as_bytes()), Err(BodyRefusal::NotJson), "{bad}");
         }
     }
 }

@@ -12,7 +12,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use hyper::HeaderMap;
 use sha2::Sha256;
 
-use super::body::Refusal;
+use super::body::BodyRefusal;
 use crate::config::Secret;
 use crate::model::Timestamp;
 
@@ -23,7 +23,7 @@ const MILLIS_FROM: i64 = 1_000_000_000_000;
 
 /// Who may speak through a door, and how late.
 #[derive(Clone, Debug)]
-pub struct HeapDoor {
+pub struct HeapEndpoint {
     /// The secrets that Heap may sign with; none: anybody may speak.
     pub secrets: Vec<Secret>,
     /// How old a signature may be.
@@ -32,28 +32,28 @@ pub struct HeapDoor {
     pub max_ahead: Duration,
 }
 
-impl HeapDoor {
+impl HeapEndpoint {
     /// Checks the signature of a body, and says for which millisecond it was made.
     ///
     /// # Errors
     /// [`Refusal`] when there is none, or it is not one of Heap's.
-    pub fn check(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<i64, Refusal> {
+    pub fn check(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<i64, BodyRefusal> {
         let header = headers.get(HEADER).and_then(|value| value.to_str().ok());
         if self.secrets.is_empty() {
             let stamp = header.and_then(parse).map(|signature| signature.millis);
             return Ok(stamp.unwrap_or_else(|| now.as_millisecond()));
         }
-        let header = header.ok_or(Refusal::BadSignature("Heap-Hash is missing"))?;
-        let signature = parse(header).ok_or(Refusal::BadSignature("Heap-Hash is malformed"))?;
+        let header = header.ok_or(BodyRefusal::BadSignature("Heap-Hash is missing"))?;
+        let signature = parse(header).ok_or(BodyRefusal::BadSignature("Heap-Hash is malformed"))?;
         let age = now.as_millisecond().saturating_sub(signature.millis);
         let limit = |length: Duration| i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
         if age > limit(self.max_age) || age < -limit(self.max_ahead) {
-            return Err(Refusal::BadSignature("the timestamp of Heap-Hash is out of the window"));
+            return Err(BodyRefusal::BadSignature("the timestamp of Heap-Hash is out of the window"));
         }
         let is_ours = |secret: &Secret| signature.is_by(secret, body);
         // All are tried, so that the time tells nothing of which one it was.
         let matches = self.secrets.iter().filter(|secret| is_ours(secret)).count();
-        if matches == 0 { Err(Refusal::WrongSignature) } else { Ok(signature.millis) }
+        if matches == 0 { Err(BodyRefusal::WrongSignature) } else { Ok(signature.millis) }
     }
 }
 
@@ -89,7 +89,7 @@ mod tests {
     const BODY: &str = r#"{"action_type":"segment.users.sync","data":{"segment":{"id":1338065,"name":"Free Customers"},"sync_info":{"page_number":1,"total_pages":1,"sync_task_id":"t1"},"add":[{"id":"u1"}]}}"#;
     const HASH: &str = "ts:1700000000000,hmac:3Dotjoo/rmKrDZKuGPmjvhBLS+a77QsYeXWEVK4OtJk=";
 
-    fn check(secrets: &[&str], hash: Option<&str>, body: &str, now: i64) -> Result<i64, Refusal> {
+    fn check(secrets: &[&str], hash: Option<&str>, body: &str, now: i64) -> Result<i64, BodyRefusal> {
         let secrets = secrets.iter().map(|text| Secret::new((*text).to_owned())).collect();
         let (max_age, max_ahead) = (Duration::from_secs(60), Duration::from_secs(1));
         let mut headers = HeaderMap::new();
@@ -97,7 +97,7 @@ mod tests {
             headers.insert(HEADER, hash.parse().unwrap());
         }
         let now = Timestamp::from_millisecond(now).unwrap();
-        HeapDoor { secrets, max_age, max_ahead }.check(&headers, body.as_bytes(), now)
+        HeapEndpoint { secrets, max_age, max_ahead }.check(&headers, body.as_bytes(), now)
     }
 
     #[test]
@@ -105,11 +105,11 @@ mod tests {
         let now = 1_700_000_030_000;
         assert_eq!(check(&["whsec_test"], Some(HASH), BODY, now), Ok(1_700_000_000_000));
         assert_eq!(check(&["new", "whsec_test"], Some(HASH), BODY, now), Ok(1_700_000_000_000));
-        assert_eq!(check(&["other"], Some(HASH), BODY, now), Err(Refusal::WrongSignature));
-        assert_eq!(check(&["whsec_test"], Some(HASH), &BODY[1..], now), Err(Refusal::WrongSignature));
+        assert_eq!(check(&["other"], Some(HASH), BODY, now), Err(BodyRefusal::WrongSignature));
+        assert_eq!(check(&["whsec_test"], Some(HASH), &BODY[1..], now), Err(BodyRefusal::WrongSignature));
         for now in [1_700_000_061_000, 1_699_999_998_000] {
             let found = check(&["whsec_test"], Some(HASH), BODY, now);
-            assert!(matches!(found, Err(Refusal::BadSignature(_))), "{found:?}");
+            assert!(matches!(found, Err(BodyRefusal::BadSignature(_))), "{found:?}");
         }
     }
 
@@ -125,7 +125,7 @@ mod tests {
             Some("ts:99999999999999999999,hmac:AAAA"),
         ] {
             let found = check(&["s"], hash, BODY, 1000);
-            assert!(matches!(found, Err(Refusal::BadSignature(_))), "{hash:?}: {found:?}");
+            assert!(matches!(found, Err(BodyRefusal::BadSignature(_))), "{hash:?}: {found:?}");
         }
     }
 

@@ -17,12 +17,12 @@ mod heap;
 mod json;
 mod tls;
 
-pub use accept::{Answer, Handler, ListenError, Listener, Listening};
-pub use body::{Budget, Refusal};
-pub use currents::CurrentsDoor;
-pub use door::{Door, Doors, Guard, Tally};
-pub use heap::HeapDoor;
+pub use accept::{EndpointReply, Handler, ListenError, Listener, Listening};
+pub use body::{BodyMemory, BodyRefusal};
+pub use currents::CurrentsEndpoint;
+pub use door::{Endpoint, EndpointGuard, Endpoints, ReplyCounts};
+pub use heap::HeapEndpoint;
 pub use tls::{Certificate, TlsError};
 
 /// A request as a handler gets it.
-pub type Request = hyper::Request<hyper::body::Incoming>;
+pub type EndpointRequest = hyper::Request<hyper::body::Incoming>;

@@ -11,7 +11,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::{SecretError, SecretRef, Tls};
+use crate::config::{SecretError, SecretRef, TlsFiles};
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,7 @@ impl Certificate {
     ///
     /// # Errors
     /// [`TlsError`] when one of them cannot be used.
-    pub fn read(files: &Tls) -> Result<Self, TlsError> {
+    pub fn read(files: &TlsFiles) -> Result<Self, TlsError> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let current = Arc::new(Current(RwLock::new(Arc::new(certified(files)?))));
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&current) as _;
@@ -71,7 +71,7 @@ impl Certificate {
     ///
     /// # Errors
     /// [`TlsError`] when one of them cannot be used; then the old ones stay.
-    pub fn reread(&self, files: &Tls) -> Result<(), TlsError> {
+    pub fn reread(&self, files: &TlsFiles) -> Result<(), TlsError> {
         let new = Arc::new(certified(files)?);
         *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
@@ -82,7 +82,7 @@ impl Certificate {
     }
 }
 
-fn certified(files: &Tls) -> Result<CertifiedKey, TlsError> {
+fn certified(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
     let bad = |what: String| TlsError::Certificate { path: files.certificate.clone(), what };
     let chain = CertificateDer::pem_file_iter(&files.certificate).map_err(|e| bad(e.to_string()))?;
     let chain: Vec<_> = chain.collect::<Result<_, _>>().map_err(|e| bad(e.to_string()))?;

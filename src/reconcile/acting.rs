@@ -7,26 +7,26 @@
 
 use std::collections::BTreeMap;
 
-use super::actions::ActionPlan;
-use crate::apply::{self, Context, Halt, Outcome, Triggered};
-use crate::model::{CohortId, Key, Standing};
-use crate::state::{Crossing, Due, Reject, RejectLog, StateError, StateReader};
+use super::actions::TriggersPlan;
+use crate::apply::{self, ApplyContext, ApplyOutcome, ApplyStop, TriggerOutcome};
+use crate::model::{CohortId, MemberKey, Standing};
+use crate::state::{DueTrigger, Reject, RejectLog, StateError, StateReader, Transition};
 
 use super::Means;
 
 /// The triggers of a cohort while its members are sent.
-pub(super) struct Acting<'a> {
-    plan: ActionPlan,
+pub(super) struct TriggerRun<'a> {
+    plan: TriggersPlan,
     /// The guard withholds something, so that who is in or out may still change by this plan.
     is_blocked: bool,
     means: &'a Means,
 }
 
-impl<'a> Acting<'a> {
+impl<'a> TriggerRun<'a> {
     /// Records what is due, and that requests without an answer are never repeated.
     pub(super) fn begin(
         cohort: &CohortId,
-        mut plan: ActionPlan,
+        mut plan: TriggersPlan,
         is_blocked: bool,
         means: &'a Means,
     ) -> Result<Self, StateError> {
@@ -39,11 +39,11 @@ impl<'a> Acting<'a> {
     pub(super) async fn carry_out(
         &mut self,
         cohort: &CohortId,
-        outcome: &Outcome,
-        context: Option<Context<'_>>,
+        outcome: &ApplyOutcome,
+        context: Option<ApplyContext<'_>>,
         rejects: &mut RejectLog,
-        done: &mut Vec<Triggered>,
-    ) -> Result<(), Halt> {
+        done: &mut Vec<TriggerOutcome>,
+    ) -> Result<(), ApplyStop> {
         unanswered(&self.plan.lost, rejects)?;
         if outcome.halt.is_some() {
             return Ok(self.put_off(cohort, outcome)?);
@@ -51,10 +51,10 @@ impl<'a> Acting<'a> {
         if self.plan.people() == 0 {
             return Ok(());
         }
-        let context = context.ok_or(Halt::NoKeys)?;
+        let context = context.ok_or(ApplyStop::NoKeys)?;
         tokio::task::block_in_place(|| self.keep_settled(cohort))?;
         for at in 0..self.plan.each.len() {
-            done.push(Triggered::default());
+            done.push(TriggerOutcome::default());
             let Some(last) = done.last_mut() else { continue };
             let one = &self.plan.each[at];
             let what = (one.crossing, &one.action);
@@ -73,11 +73,12 @@ impl<'a> Acting<'a> {
     /// Leaves out everyone whose recorded membership does not fit, and records it.
     fn keep_settled(&mut self, cohort: &CohortId) -> Result<(), StateError> {
         let state = self.means.state.reader();
-        let people: Vec<&Due> = self.plan.each.iter().flat_map(|one| &one.now).collect();
+        let people: Vec<&DueTrigger> = self.plan.each.iter().flat_map(|one| &one.now).collect();
         let standings = standings(cohort, &people, state)?;
         let is_blocked = self.is_blocked;
-        let fit = |due: &Due| fit(due.crossing, standings.get(&key_of(due, state)).copied(), is_blocked);
-        let mut dropped: Vec<Due> = Vec::new();
+        let fit =
+            |due: &DueTrigger| fit(due.crossing, standings.get(&key_of(due, state)).copied(), is_blocked);
+        let mut dropped: Vec<DueTrigger> = Vec::new();
         for one in &mut self.plan.each {
             dropped.extend(one.now.iter().filter(|due| fit(due) == Fit::Never).cloned());
             one.now.retain(|due| fit(due) == Fit::Now);
@@ -91,7 +92,7 @@ impl<'a> Acting<'a> {
     }
 
     /// Takes new entries back if nothing was sent: then there was no transition.
-    fn put_off(&mut self, cohort: &CohortId, outcome: &Outcome) -> Result<(), StateError> {
+    fn put_off(&mut self, cohort: &CohortId, outcome: &ApplyOutcome) -> Result<(), StateError> {
         if !outcome.changed_anything() && outcome.in_doubt == 0 {
             let new = &self.plan.new;
             self.plan.outbox.due.retain(|due| !new.contains(due));
@@ -111,14 +112,14 @@ enum Fit {
     Never,
 }
 
-fn fit(crossing: Crossing, standing: Option<Standing>, is_blocked: bool) -> Fit {
+fn fit(crossing: Transition, standing: Option<Standing>, is_blocked: bool) -> Fit {
     match (crossing, standing) {
-        (Crossing::Enter, Some(Standing::Member)) | (Crossing::Exit, None | Some(Standing::Refused)) => {
+        (Transition::Enter, Some(Standing::Member)) | (Transition::Exit, None | Some(Standing::Refused)) => {
             Fit::Now
         }
-        (_, Some(Standing::InDoubt)) | (Crossing::Exit, Some(Standing::Disputed)) => Fit::Later,
-        (Crossing::Enter, None | Some(Standing::Refused | Standing::Disputed))
-        | (Crossing::Exit, Some(Standing::Member)) => {
+        (_, Some(Standing::InDoubt)) | (Transition::Exit, Some(Standing::Disputed)) => Fit::Later,
+        (Transition::Enter, None | Some(Standing::Refused | Standing::Disputed))
+        | (Transition::Exit, Some(Standing::Member)) => {
             if is_blocked {
                 Fit::Later
             } else {
@@ -128,19 +129,19 @@ fn fit(crossing: Crossing, standing: Option<Standing>, is_blocked: bool) -> Fit 
     }
 }
 
-fn key_of(due: &Due, state: &StateReader) -> Key {
+fn key_of(due: &DueTrigger, state: &StateReader) -> MemberKey {
     let mut packed = Vec::new();
     due.who.identifier().pack_into(&mut packed);
-    Key::of(state.seed(), &packed)
+    MemberKey::of(state.seed(), &packed)
 }
 
 /// How these people stand in the recorded membership. People whom it does not have are left out.
 fn standings(
     cohort: &CohortId,
-    people: &[&Due],
+    people: &[&DueTrigger],
     state: &StateReader,
-) -> Result<BTreeMap<Key, Standing>, StateError> {
-    let mut keys: Vec<Key> = people.iter().map(|due| key_of(due, state)).collect();
+) -> Result<BTreeMap<MemberKey, Standing>, StateError> {
+    let mut keys: Vec<MemberKey> = people.iter().map(|due| key_of(due, state)).collect();
     keys.sort_unstable();
     let mut found = BTreeMap::new();
     let version = state.version(cohort)?;
@@ -157,20 +158,25 @@ fn standings(
 }
 
 /// Keeps the recipients of requests without an answer.
-fn unanswered(lost: &[Due], rejects: &mut RejectLog) -> Result<(), StateError> {
+fn unanswered(lost: &[DueTrigger], rejects: &mut RejectLog) -> Result<(), StateError> {
     let detail = "triggered, and there was no answer: it may have been done, and is not done again";
     lost.iter().try_for_each(|due| keep("action_unanswered", detail, due, rejects))
 }
 
 /// Keeps the recipients that Braze rejects.
-fn rejected(people: &[(Due, String)], rejects: &mut RejectLog) -> Result<(), StateError> {
+fn rejected(people: &[(DueTrigger, String)], rejects: &mut RejectLog) -> Result<(), StateError> {
     people.iter().try_for_each(|(due, why)| keep("action_rejected", why, due, rejects))
 }
 
-fn keep(reason: &'static str, detail: &str, due: &Due, rejects: &mut RejectLog) -> Result<(), StateError> {
+fn keep(
+    reason: &'static str,
+    detail: &str,
+    due: &DueTrigger,
+    rejects: &mut RejectLog,
+) -> Result<(), StateError> {
     let column = match due.crossing {
-        Crossing::Enter => "on_enter",
-        Crossing::Exit => "on_exit",
+        Transition::Enter => "on_enter",
+        Transition::Exit => "on_exit",
     };
     let value = due.who.identifier().in_full();
     rejects.push(&Reject { reason, detail, column, value: &value, ..Reject::default() }.line())

@@ -10,11 +10,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use jiff::SignedDuration;
 
 use super::report::CohortPlan;
-use super::{Inputs, PlanError, renamed, strangers};
-use crate::config::{Action, Cohort};
+use super::{PlanError, PlanInputs, renamed, strangers};
+use crate::config::{CohortConfig, Trigger};
 use crate::desired;
-use crate::model::{Identifier, Kind, Op, Timestamp};
-use crate::state::{Crossing, Due, Outbox, Person, Recent, Stamp, StateError, Workspace};
+use crate::model::{ChangeOp, Identifier, IdentifierKind, Timestamp};
+use crate::state::{
+    CheckTime, DueTrigger, Outbox, OutboxUser, RecentTriggers, RecordedWorkspace, StateError, Transition,
+};
 
 /// So many who cross at once are no entries of single people.
 pub(super) const CROSSING_MAX: usize = 10_000;
@@ -23,50 +25,51 @@ const RENAMED_MAX: usize = 20 * CROSSING_MAX;
 
 /// Who crosses in a run, as the diff finds them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Crossings {
-    pub(super) sides: BTreeMap<Crossing, Vec<Person>>,
+pub(super) struct Transitions {
+    pub(super) sides: BTreeMap<Transition, Vec<OutboxUser>>,
     /// Sides on which there were too many.
-    pub(super) too_many: BTreeSet<Crossing>,
+    pub(super) too_many: BTreeSet<Transition>,
     /// People who are due, and whom this plan sends the other way.
-    pub(super) back: BTreeSet<(Crossing, Person)>,
+    pub(super) back: BTreeSet<(Transition, OutboxUser)>,
     /// Devices and aliases that make room for their owners' ids.
-    pub(super) renamed: Vec<Person>,
+    pub(super) renamed: Vec<OutboxUser>,
     /// People who stay by their own ids, while other names of theirs leave.
-    pub(super) staying: Vec<Person>,
+    pub(super) staying: Vec<OutboxUser>,
     /// People who are sent by their own ids, while others are due by devices or aliases.
-    pub(super) sent: Vec<Person>,
+    pub(super) sent: Vec<OutboxUser>,
     /// Whom to look for among the changes.
     due: HashSet<Box<[u8]>>,
     /// Somebody of those is known by a device or an alias.
     may_be_renamed: bool,
     /// What was chosen when the plan was saved, properties and all.
-    saved: Vec<Due>,
+    saved: Vec<DueTrigger>,
 }
 
-impl Crossings {
+impl Transitions {
     /// None where nothing is ever triggered.
-    pub(super) fn watched(cohort: &Cohort, inputs: Inputs<'_>) -> Result<Option<Self>, StateError> {
+    pub(super) fn watched(cohort: &CohortConfig, inputs: PlanInputs<'_>) -> Result<Option<Self>, StateError> {
         if cohort.on_enter.is_none() && cohort.on_exit.is_none() {
             return Ok(None);
         }
         let outbox = inputs.state.outbox(&cohort.id)?;
-        let packed = |due: &Due| {
+        let packed = |due: &DueTrigger| {
             let mut bytes = Vec::new();
             due.who.identifier().pack_into(&mut bytes);
             bytes.into_boxed_slice()
         };
-        let may_be_renamed = outbox.due.iter().any(|due| due.who.identifier().kind != Kind::ExternalId);
+        let may_be_renamed =
+            outbox.due.iter().any(|due| due.who.identifier().kind != IdentifierKind::ExternalId);
         let due = outbox.due.iter().map(packed).collect();
         Ok(Some(Self { due, may_be_renamed, ..Self::default() }))
     }
 
     /// The crossings of a plan that was saved.
-    pub(super) fn known(self, saved: Vec<Due>) -> Self {
+    pub(super) fn known(self, saved: Vec<DueTrigger>) -> Self {
         Self { saved, ..self }
     }
 
     /// Somebody who was not there enters, or a member leaves.
-    pub(super) fn crossed(&mut self, op: Op, packed: &[u8]) {
+    pub(super) fn crossed(&mut self, op: ChangeOp, packed: &[u8]) {
         let Ok((who, _)) = Identifier::unpack(packed) else { return };
         let crossing = of(op);
         let side = self.sides.entry(crossing).or_default();
@@ -84,7 +87,7 @@ impl Crossings {
             self.renamed.push(who.into());
         } else {
             // Whose entry is one and whose is not cannot be told any more.
-            self.too_many.insert(Crossing::Enter);
+            self.too_many.insert(Transition::Enter);
         }
     }
 
@@ -95,14 +98,14 @@ impl Crossings {
             self.staying.push(who.into());
         } else {
             // Whose exit is one and whose is not cannot be told any more.
-            self.too_many.insert(Crossing::Exit);
+            self.too_many.insert(Transition::Exit);
         }
     }
 
     /// Somebody is sent, for whatever reason.
-    pub(super) fn changed(&mut self, op: Op, packed: &[u8]) {
+    pub(super) fn changed(&mut self, op: ChangeOp, packed: &[u8]) {
         let is_due = self.due.contains(packed);
-        let is_name = op == Op::Add && self.may_be_renamed && self.sent.len() < RENAMED_MAX;
+        let is_name = op == ChangeOp::Add && self.may_be_renamed && self.sent.len() < RENAMED_MAX;
         if !is_due && !is_name {
             return;
         }
@@ -112,45 +115,45 @@ impl Crossings {
         }
         if is_due {
             let other = match op {
-                Op::Add => Crossing::Exit,
-                Op::Remove => Crossing::Enter,
+                ChangeOp::Add => Transition::Exit,
+                ChangeOp::Remove => Transition::Enter,
             };
             self.back.insert((other, who.into()));
         }
     }
 }
 
-fn of(op: Op) -> Crossing {
+fn of(op: ChangeOp) -> Transition {
     match op {
-        Op::Add => Crossing::Enter,
-        Op::Remove => Crossing::Exit,
+        ChangeOp::Add => Transition::Enter,
+        ChangeOp::Remove => Transition::Exit,
     }
 }
 
 /// What a run will trigger in a cohort.
 #[derive(Clone, Debug)]
-pub struct ActionPlan {
+pub struct TriggersPlan {
     /// Each action with its numbers.
-    pub each: Vec<OneAction>,
+    pub each: Vec<TriggerPlan>,
     /// What is written down before members are sent.
     pub(super) outbox: Outbox,
     /// What an earlier run had no answer for: never sent again.
-    pub lost: Vec<Due>,
+    pub lost: Vec<DueTrigger>,
     /// What the members' changes would add to what is due, to be taken back should nothing be sent.
-    pub(super) new: Vec<Due>,
+    pub(super) new: Vec<DueTrigger>,
     /// Whether other people are due than were.
     is_changed: bool,
 }
 
 /// One action of a cohort in a run.
 #[derive(Clone, Debug)]
-pub struct OneAction {
+pub struct TriggerPlan {
     /// Which way people go.
-    pub crossing: Crossing,
+    pub crossing: Transition,
     /// What is triggered.
-    pub action: Action,
+    pub action: Trigger,
     /// For whom now, the oldest entry first.
-    pub now: Vec<Due>,
+    pub now: Vec<DueTrigger>,
     /// Who waits for a later run.
     pub waiting: u64,
     /// Until when nothing is triggered.
@@ -167,7 +170,7 @@ pub struct OneAction {
     pub too_many: bool,
 }
 
-impl OneAction {
+impl TriggerPlan {
     /// Properties that are left out of what is sent now, because their values are over the limits or no scalars, and
     /// for how many users.
     #[must_use]
@@ -176,7 +179,7 @@ impl OneAction {
     }
 }
 
-impl ActionPlan {
+impl TriggersPlan {
     /// Whether nothing is to be done or written down.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -192,10 +195,10 @@ impl ActionPlan {
 
 /// Chooses what is triggered for those who cross.
 pub(super) fn acting(
-    cohort: &Cohort,
-    crossings: Option<Crossings>,
+    cohort: &CohortConfig,
+    crossings: Option<Transitions>,
     plan: CohortPlan,
-    inputs: Inputs<'_>,
+    inputs: PlanInputs<'_>,
 ) -> Result<CohortPlan, PlanError> {
     let plan = strangers::plan(cohort, plan, inputs)?;
     let Some(crossings) = crossings else { return Ok(plan) };
@@ -205,14 +208,14 @@ pub(super) fn acting(
 
 /// The same for a plan that was saved: who crosses was found when it was made.
 pub(super) fn acting_on(
-    cohort: &Cohort,
-    due: Vec<Due>,
+    cohort: &CohortConfig,
+    due: Vec<DueTrigger>,
     mut plan: CohortPlan,
-    inputs: Inputs<'_>,
+    inputs: PlanInputs<'_>,
 ) -> Result<CohortPlan, PlanError> {
-    let mut crossings = Crossings::watched(cohort, inputs)?.map(|crossings| crossings.known(due));
+    let mut crossings = Transitions::watched(cohort, inputs)?.map(|crossings| crossings.known(due));
     if let Some(crossings) = &mut crossings {
-        for op in [Op::Remove, Op::Add] {
+        for op in [ChangeOp::Remove, ChangeOp::Add] {
             plan.verdict.approved.list_mut(op).for_each(|packed| {
                 crossings.changed(op, packed);
                 Ok(())
@@ -223,8 +226,8 @@ pub(super) fn acting_on(
 }
 
 /// Where members are sent, and what is triggered for them: what was approved with one is not without.
-pub(super) fn target(cohort: &Cohort, workspace: &Workspace) -> String {
-    let action = |(what, action): (&str, &Option<Action>)| {
+pub(super) fn target(cohort: &CohortConfig, workspace: &RecordedWorkspace) -> String {
+    let action = |(what, action): (&str, &Option<Trigger>)| {
         action.as_ref().map_or_else(String::new, |action| format!("; {what}: {action}"))
     };
     let (enter, exit) = (action(("on_enter", &cohort.on_enter)), action(("on_exit", &cohort.on_exit)));
@@ -233,16 +236,20 @@ pub(super) fn target(cohort: &Cohort, workspace: &Workspace) -> String {
 
 /// Chooses for whom something is triggered. `plan` is the cohort's plan after the guard.
 fn plan(
-    cohort: &Cohort,
-    mut crossings: Crossings,
+    cohort: &CohortConfig,
+    mut crossings: Transitions,
     plan: &CohortPlan,
-    inputs: Inputs<'_>,
-) -> Result<Option<ActionPlan>, PlanError> {
+    inputs: PlanInputs<'_>,
+) -> Result<Option<TriggersPlan>, PlanError> {
     let now = inputs.clock.now();
     let mut outbox = inputs.state.outbox(&cohort.id)?;
     let (lost, before) = (std::mem::take(&mut outbox.under_way), outbox.due.clone());
     // Whoever may have got it is left alone for as long as if they had.
-    let left_alone = |due: &Due| Recent { crossing: due.crossing, who: due.who.clone(), at: Stamp(now) };
+    let left_alone = |due: &DueTrigger| RecentTriggers {
+        crossing: due.crossing,
+        who: due.who.clone(),
+        at: CheckTime(now),
+    };
     outbox.recent.extend(lost.iter().map(left_alone));
     renamed::follow(&mut crossings, &mut outbox, inputs)?;
     outbox.due.retain(|due| !crossings.back.contains(&(due.crossing, due.who.clone())));
@@ -251,17 +258,17 @@ fn plan(
     let (record, members) = (&plan.record, approved.plan().tally.members);
     let is_first = record.is_vacant() && record.name.is_none() && record.parts.is_empty() && members == 0;
     let (mut each, mut new) = (Vec::new(), Vec::new());
-    let actions = [(Crossing::Enter, &cohort.on_enter), (Crossing::Exit, &cohort.on_exit)];
+    let actions = [(Transition::Enter, &cohort.on_enter), (Transition::Exit, &cohort.on_exit)];
     for (crossing, action) in actions {
         let Some(action) = action else {
             outbox.due.retain(|due| due.crossing != crossing);
             continue;
         };
-        let op = if crossing == Crossing::Enter { Op::Add } else { Op::Remove };
+        let op = if crossing == Transition::Enter { ChangeOp::Add } else { ChangeOp::Remove };
         let crossed = crossings.sides.get(&crossing).map(Vec::as_slice).unwrap_or_default();
         let crossed = if *approved.sides().of(op) { crossed } else { &[] };
         let too_many = crossings.too_many.contains(&crossing);
-        let mut choice = Choice::new(crossing, action, now);
+        let mut choice = TriggerChoice::new(crossing, action, now);
         if is_first {
             choice.one.first_fill = crossed.len() as u64;
         } else if !too_many {
@@ -275,11 +282,11 @@ fn plan(
     outbox.due.extend(new.iter().cloned());
     let each = each.into_iter().map(|choice| choice.choose(&mut outbox)).collect();
     let is_changed = outbox.due != before;
-    Ok(Some(ActionPlan { each, outbox, lost, new, is_changed }))
+    Ok(Some(TriggersPlan { each, outbox, lost, new, is_changed }))
 }
 
 /// Properties with values that cannot be sent, and for how many users.
-fn left_out(dues: &[Due]) -> BTreeMap<&str, u64> {
+fn left_out(dues: &[DueTrigger]) -> BTreeMap<&str, u64> {
     let mut users = BTreeMap::new();
     for property in dues.iter().flat_map(|due| &due.left_out) {
         *users.entry(property.as_str()).or_default() += 1;
@@ -288,17 +295,17 @@ fn left_out(dues: &[Due]) -> BTreeMap<&str, u64> {
 }
 
 /// Looks up what is told of those who enter.
-fn fill(cohort: &Cohort, new: &mut [Due], inputs: Inputs<'_>) -> Result<(), PlanError> {
+fn fill(cohort: &CohortConfig, new: &mut [DueTrigger], inputs: PlanInputs<'_>) -> Result<(), PlanError> {
     let Some(action) = cohort.on_enter.as_ref().filter(|action| !action.properties.is_empty()) else {
         return Ok(());
     };
-    let wanted: BTreeSet<Person> =
-        new.iter().filter(|due| due.crossing == Crossing::Enter).map(|due| due.who.clone()).collect();
+    let wanted: BTreeSet<OutboxUser> =
+        new.iter().filter(|due| due.crossing == Transition::Enter).map(|due| due.who.clone()).collect();
     if wanted.is_empty() {
         return Ok(());
     }
     let mut found = desired::properties(cohort, inputs.from(), &action.properties, |who| {
-        wanted.contains(&Person::from(who))
+        wanted.contains(&OutboxUser::from(who))
     })?;
     for due in new.iter_mut() {
         let mut packed = Vec::new();
@@ -313,14 +320,14 @@ fn fill(cohort: &Cohort, new: &mut [Due], inputs: Inputs<'_>) -> Result<(), Plan
 }
 
 /// One action while it is chosen.
-struct Choice {
-    one: OneAction,
+struct TriggerChoice {
+    one: TriggerPlan,
     now: Timestamp,
 }
 
-impl Choice {
-    fn new(crossing: Crossing, action: &Action, now: Timestamp) -> Self {
-        let one = OneAction {
+impl TriggerChoice {
+    fn new(crossing: Transition, action: &Trigger, now: Timestamp) -> Self {
+        let one = TriggerPlan {
             crossing,
             action: action.clone(),
             now: Vec::new(),
@@ -335,33 +342,33 @@ impl Choice {
         Self { one, now }
     }
 
-    fn is_recent(&self, recent: &Recent) -> bool {
+    fn is_recent(&self, recent: &RecentTriggers) -> bool {
         recent.crossing == self.one.crossing && is_within(self.now, recent.at.0, self.one.action.cool_down)
     }
 
     /// Who of those who cross is newly due.
-    fn enter(&mut self, crossed: &[Person], outbox: &Outbox) -> Vec<Due> {
-        let recent: BTreeSet<&Person> =
+    fn enter(&mut self, crossed: &[OutboxUser], outbox: &Outbox) -> Vec<DueTrigger> {
+        let recent: BTreeSet<&OutboxUser> =
             outbox.recent.iter().filter(|recent| self.is_recent(recent)).map(|recent| &recent.who).collect();
-        let known: BTreeSet<&Person> =
+        let known: BTreeSet<&OutboxUser> =
             outbox.due.iter().filter(|due| due.crossing == self.one.crossing).map(|due| &due.who).collect();
         let mut due = Vec::new();
         for who in crossed {
-            if who.identifier().kind == Kind::DeviceId {
+            if who.identifier().kind == IdentifierKind::DeviceId {
                 self.one.unreachable += 1;
             } else if recent.contains(who) {
                 self.one.cooled += 1;
             } else if !known.contains(who) {
-                let (crossing, at) = (self.one.crossing, Stamp(self.now));
+                let (crossing, at) = (self.one.crossing, CheckTime(self.now));
                 let (who, properties, left_out) = (who.clone(), BTreeMap::new(), Vec::new());
-                due.push(Due { crossing, who, at, properties, left_out });
+                due.push(DueTrigger { crossing, who, at, properties, left_out });
             }
         }
         due
     }
 
     /// Takes what is too old out of what is due, and chooses from the rest.
-    fn choose(mut self, outbox: &mut Outbox) -> OneAction {
+    fn choose(mut self, outbox: &mut Outbox) -> TriggerPlan {
         let (crossing, within) = (self.one.crossing, self.one.action.within);
         let before = outbox.due.len();
         outbox.due.retain(|due| due.crossing != crossing || is_within(self.now, due.at.0, within));
@@ -370,7 +377,7 @@ impl Choice {
         outbox
             .recent
             .retain(|recent| recent.crossing != crossing || is_within(self.now, recent.at.0, cool_down));
-        let due: Vec<&Due> = outbox.due.iter().filter(|due| due.crossing == crossing).collect();
+        let due: Vec<&DueTrigger> = outbox.due.iter().filter(|due| due.crossing == crossing).collect();
         let at_most = usize::try_from(self.one.action.at_most).unwrap_or(usize::MAX);
         let count = if self.one.quiet_until.is_some() { 0 } else { due.len().min(at_most) };
         self.one.now = due[..count].iter().map(|due| (*due).clone()).collect();

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use crate::config::{Cohort, Config, Source, Sql};
+use crate::config::{CohortConfig, Config, SourceConfig, SqlConfig};
 use crate::contained::contained_as_here;
 use crate::model::ConnectionName;
 
@@ -32,19 +32,19 @@ pub enum Lane {
 impl Lane {
     /// The lane of a cohort.
     #[must_use]
-    pub fn of(cohort: &Cohort, config: &Config) -> Self {
+    pub fn of(cohort: &CohortConfig, config: &Config) -> Self {
         match &cohort.source {
-            Source::Sql(source) => Self::of_database(&source.connection, config),
-            Source::DumpQuery(query) => Self::of_database(&query.asked.connection, config),
-            Source::File(source) => Self::of_path(&source.pattern),
-            Source::HeapConnect(source) => Self::of_path(&source.place.path),
-            Source::HeapSegment(_) => Self::Local,
+            SourceConfig::Sql(source) => Self::of_database(&source.connection, config),
+            SourceConfig::DumpQuery(query) => Self::of_database(&query.asked.connection, config),
+            SourceConfig::File(source) => Self::of_path(&source.pattern),
+            SourceConfig::HeapConnect(source) => Self::of_path(&source.place.path),
+            SourceConfig::HeapSegment(_) => Self::Local,
         }
     }
 
     fn of_database(name: &ConnectionName, config: &Config) -> Self {
         match config.sql.get(name) {
-            Some(Sql::Adbc(adbc)) if adbc.driver.contains("duckdb") => Self::DatabaseFile(name.clone()),
+            Some(SqlConfig::Adbc(adbc)) if adbc.driver.contains("duckdb") => Self::DatabaseFile(name.clone()),
             _ => Self::Database(name.clone()),
         }
     }

@@ -6,11 +6,13 @@
 //!   by then, is taken out by their own id once that is known.
 
 use super::PlanError;
-use super::compare::{Changes, Diff};
+use super::compare::{ChangeSpools, DiffResult};
 use crate::desired::{DesiredError, SortedSet};
-use crate::model::{Identifier, IdentifierError, Key, KeySeed, Kind, Op, Standing};
-use crate::plan::Sink;
-use crate::state::{Asked, Batch, Batches, Owners, RecordCursor, Spool, StateError, StateReader};
+use crate::model::{ChangeOp, Identifier, IdentifierError, IdentifierKind, KeySeed, MemberKey, Standing};
+use crate::plan::ChangeSink;
+use crate::state::{
+    IdentityOwners, MembershipCursor, OwnerQuery, Spool, SpoolBatch, SpoolBatches, StateError, StateReader,
+};
 
 /// People who are asked for at once.
 const ASKED_MAX: usize = 100_000;
@@ -21,30 +23,30 @@ const BATCH_LEN: usize = 1_000;
 
 /// Adds those people to what a diff with this record would send. `let_go` are devices that left before.
 pub(super) fn complete(
-    mut diff: Diff,
+    mut diff: DiffResult,
     mut let_go: Spool,
-    mut record: impl FnMut() -> Result<RecordCursor, StateError>,
+    mut record: impl FnMut() -> Result<MembershipCursor, StateError>,
     state: &StateReader,
-) -> Result<Diff, PlanError> {
+) -> Result<DiffResult, PlanError> {
     if diff.changes.names_removed() == 0 && let_go.is_empty() {
         return Ok(diff);
     }
     let Some(owners) = state.owners()? else { return Ok(diff) };
     let seed = state.seed();
     let mut aliases = SortedSet::new(seed, MEMORY);
-    owners_of(diff.changes.spool_mut(Op::Remove), &[Kind::Alias], &owners, &mut aliases)?;
+    owners_of(diff.changes.spool_mut(ChangeOp::Remove), &[IdentifierKind::Alias], &owners, &mut aliases)?;
     let members = |standing| standing == Some(Some(Standing::Member));
     let again = chosen(aliases, &mut record, &mut diff.changes, members, seed)?;
     if diff.changes.is_watched() {
         let mut named = SortedSet::new(seed, MEMORY);
-        let kinds = [Kind::Alias, Kind::DeviceId];
-        owners_of(diff.changes.spool_mut(Op::Remove), &kinds, &owners, &mut named)?;
+        let kinds = [IdentifierKind::Alias, IdentifierKind::DeviceId];
+        owners_of(diff.changes.spool_mut(ChangeOp::Remove), &kinds, &owners, &mut named)?;
         let mut staying = chosen(named, &mut record, &mut diff.changes, members, seed)?;
         diff.changes.stay(&mut staying)?;
     }
     let mut devices = SortedSet::new(seed, MEMORY);
-    for left in [&mut let_go, diff.changes.spool_mut(Op::Remove)] {
-        owners_of(left, &[Kind::DeviceId], &owners, &mut devices)?;
+    for left in [&mut let_go, diff.changes.spool_mut(ChangeOp::Remove)] {
+        owners_of(left, &[IdentifierKind::DeviceId], &owners, &mut devices)?;
     }
     // Whoever was sent away by their own id is away, and whom Braze has refused it does not have.
     let strangers = |standing: Option<Option<Standing>>| standing.is_none();
@@ -52,16 +54,16 @@ pub(super) fn complete(
     diff.tally.sent_again += again.len();
     diff.tally.unchanged -= again.len();
     diff.tally.let_go_again += away.len();
-    merge(&mut diff.changes, Op::Add, again, seed)?;
-    merge(&mut diff.changes, Op::Remove, away, seed)?;
+    merge(&mut diff.changes, ChangeOp::Add, again, seed)?;
+    merge(&mut diff.changes, ChangeOp::Remove, away, seed)?;
     Ok(diff)
 }
 
 /// Those whom the record has as is wanted, none of whom is among the changes.
 fn chosen(
     people: SortedSet,
-    record: impl FnOnce() -> Result<RecordCursor, StateError>,
-    changes: &mut Changes,
+    record: impl FnOnce() -> Result<MembershipCursor, StateError>,
+    changes: &mut ChangeSpools,
     is_wanted: impl Fn(Option<Option<Standing>>) -> bool,
     seed: KeySeed,
 ) -> Result<Spool, PlanError> {
@@ -70,7 +72,7 @@ fn chosen(
     let Some(mut key) = people.advance().map_err(DesiredError::Scratch)? else { return Ok(chosen) };
     let mut record = record()?;
     let (removes, adds) = changes.spools_mut();
-    let (mut leaving, mut entering) = (Walk::new(removes, seed)?, Walk::new(adds, seed)?);
+    let (mut leaving, mut entering) = (ChangeCursor::new(removes, seed)?, ChangeCursor::new(adds, seed)?);
     let mut known = record.advance_any()?;
     loop {
         while known.is_some_and(|(known, _)| known < key) {
@@ -89,12 +91,12 @@ fn chosen(
 }
 
 /// Puts more changes of one side among those that are there.
-fn merge(changes: &mut Changes, op: Op, mut more: Spool, seed: KeySeed) -> Result<(), PlanError> {
+fn merge(changes: &mut ChangeSpools, op: ChangeOp, mut more: Spool, seed: KeySeed) -> Result<(), PlanError> {
     if more.is_empty() {
         return Ok(());
     }
     let mut before = std::mem::take(changes.spool_mut(op));
-    let (mut old, mut new) = (Walk::new(&mut before, seed)?, Walk::new(&mut more, seed)?);
+    let (mut old, mut new) = (ChangeCursor::new(&mut before, seed)?, ChangeCursor::new(&mut more, seed)?);
     loop {
         match (old.key(), new.key()) {
             (None, None) => return Ok(()),
@@ -103,7 +105,7 @@ fn merge(changes: &mut Changes, op: Op, mut more: Spool, seed: KeySeed) -> Resul
                 old.advance()?;
             }
             _ => {
-                Sink::change(changes, op, new.packed())?;
+                ChangeSink::change(changes, op, new.packed())?;
                 new.advance()?;
             }
         }
@@ -113,8 +115,8 @@ fn merge(changes: &mut Changes, op: Op, mut more: Spool, seed: KeySeed) -> Resul
 /// Finds who owns those of some kinds among these, by their own ids.
 fn owners_of(
     people: &mut Spool,
-    kinds: &[Kind],
-    owners: &Owners,
+    kinds: &[IdentifierKind],
+    owners: &IdentityOwners,
     found: &mut SortedSet,
 ) -> Result<(), PlanError> {
     let mut asked = Vec::new();
@@ -134,8 +136,8 @@ fn owners_of(
 
 /// Asks for some of them, in the order in which the map answers.
 fn settle(
-    asked: &mut Vec<(Asked, Box<[u8]>)>,
-    owners: &Owners,
+    asked: &mut Vec<(OwnerQuery, Box<[u8]>)>,
+    owners: &IdentityOwners,
     found: &mut SortedSet,
 ) -> Result<(), PlanError> {
     asked.sort_unstable();
@@ -156,14 +158,14 @@ fn damaged(error: IdentifierError) -> PlanError {
 }
 
 /// A walk over changes, in the order of their keys.
-struct Walk<'a> {
-    batches: Batches<'a>,
-    batch: Option<Batch>,
+struct ChangeCursor<'a> {
+    batches: SpoolBatches<'a>,
+    batch: Option<SpoolBatch>,
     at: usize,
     seed: KeySeed,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> ChangeCursor<'a> {
     /// A walk that stands at the first of them.
     fn new(spool: &'a mut Spool, seed: KeySeed) -> Result<Self, StateError> {
         let mut batches = spool.batches(BATCH_LEN)?;
@@ -175,8 +177,8 @@ impl<'a> Walk<'a> {
         self.batch.as_ref().map_or(&[], |batch| batch.packed(self.at))
     }
 
-    fn key(&self) -> Option<Key> {
-        self.batch.as_ref().map(|batch| Key::of(self.seed, batch.packed(self.at)))
+    fn key(&self) -> Option<MemberKey> {
+        self.batch.as_ref().map(|batch| MemberKey::of(self.seed, batch.packed(self.at)))
     }
 
     fn advance(&mut self) -> Result<(), StateError> {
@@ -188,7 +190,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether one of them has this key. They are asked for in ascending order.
-    fn has(&mut self, key: Key) -> Result<bool, StateError> {
+    fn has(&mut self, key: MemberKey) -> Result<bool, StateError> {
         while self.key().is_some_and(|own| own < key) {
             self.advance()?;
         }

@@ -2,42 +2,44 @@
 
 use std::collections::BTreeSet;
 
-use super::actions::Crossings;
+use super::actions::Transitions;
 use super::failed::PlanError;
-use super::moved::Moved;
-use super::streams::{Known, Late, Wanted};
-use super::{Inputs, by_owner, policy};
-use crate::config::Braze;
-use crate::model::{CohortId, Delivery, Key, Kind, Op, Timestamp};
-use crate::plan::{self, DiffError, Draft, Naming, Plan, Sides, Sink, SourceTally, Tally};
-use crate::state::{Spool, StateError, Version};
+use super::moved::RekeyedMembers;
+use super::streams::{Late, RecordedMembers, WantedMembers};
+use super::{PlanInputs, by_owner, policy};
+use crate::config::BrazeConfig;
+use crate::model::{ChangeOp, CohortId, DeliveryMethod, IdentifierKind, MemberKey, Timestamp};
+use crate::plan::{
+    self, ChangeSink, CohortNaming, DiffError, DiffTally, Draft, MembershipPlan, Sides, SourceTally,
+};
+use crate::state::{Membership, Spool, StateError};
 
 /// What a diff found.
-pub(super) struct Diff {
-    pub(super) tally: Tally,
-    pub(super) changes: Changes,
+pub(super) struct DiffResult {
+    pub(super) tally: DiffTally,
+    pub(super) changes: ChangeSpools,
     /// Late requests up to this time are looked for.
     pub(super) settles: Option<Timestamp>,
 }
 
-impl Diff {
+impl DiffResult {
     /// What comparing would find if everybody is where they should be.
-    pub(super) fn none(record: Option<&Version>, refused: u64) -> Self {
+    pub(super) fn none(record: Option<&Membership>, refused: u64) -> Self {
         let members = record.and_then(|record| record.members).unwrap_or(0);
-        let tally = Tally { members, unchanged: members, refused, ..Tally::default() };
-        Self { tally, changes: Changes::default(), settles: None }
+        let tally = DiffTally { members, unchanged: members, refused, ..DiffTally::default() };
+        Self { tally, changes: ChangeSpools::default(), settles: None }
     }
 
     pub(super) fn into_plan(
         self,
         id: &CohortId,
-        previous: Option<&Version>,
-        naming: Option<Naming>,
+        previous: Option<&Membership>,
+        naming: Option<CohortNaming>,
         source: Option<SourceTally>,
-        (braze, delivery): (&Braze, &Delivery),
-    ) -> Plan<Spool> {
-        let Changes { draft, spools, .. } = self.changes;
-        Plan {
+        (braze, delivery): (&BrazeConfig, &DeliveryMethod),
+    ) -> MembershipPlan<Spool> {
+        let ChangeSpools { draft, spools, .. } = self.changes;
+        MembershipPlan {
             cohort: id.clone(),
             base: previous.map_or(0, |record| record.number),
             naming,
@@ -59,56 +61,56 @@ impl Diff {
 
 /// What a comparison is told besides the members and the record.
 #[derive(Default)]
-pub(super) struct Beside {
+pub(super) struct DiffExtras {
     /// Devices and aliases whose owners are the members now.
-    pub(super) moved: Option<Moved>,
+    pub(super) moved: Option<RekeyedMembers>,
     /// Who is watched entering and leaving.
-    pub(super) crossings: Option<Crossings>,
+    pub(super) crossings: Option<Transitions>,
     /// Members who are to be sent again.
-    pub(super) again: BTreeSet<Key>,
+    pub(super) again: BTreeSet<MemberKey>,
 }
 
 /// Walks those who should be there and the record in step.
 pub(super) fn compare(
     id: &CohortId,
-    wanted: &mut Wanted,
-    previous: Option<&Version>,
-    beside: Beside,
-    inputs: Inputs<'_>,
-) -> Result<Diff, PlanError> {
-    let Beside { moved, crossings, again } = beside;
+    wanted: &mut WantedMembers,
+    previous: Option<&Membership>,
+    beside: DiffExtras,
+    inputs: PlanInputs<'_>,
+) -> Result<DiffResult, PlanError> {
+    let DiffExtras { moved, crossings, again } = beside;
     let cursor = inputs.state.members(id, previous)?;
     let let_go = moved.as_ref().map(|_| Spool::default());
     let now = inputs.clock.now();
     let late = |op| previous.map_or(Ok(None), |version| inputs.state.late(id, version, op, now));
-    let late = Late::new(late(Op::Add)?, late(Op::Remove)?)?;
-    let mut record = Known { cursor, forget_refused: inputs.retry_refused, again, let_go, late };
-    let mut changes = Changes { crossings, moved, ..Changes::default() };
+    let late = Late::new(late(ChangeOp::Add)?, late(ChangeOp::Remove)?)?;
+    let mut record = RecordedMembers { cursor, forget_refused: inputs.retry_refused, again, let_go, late };
+    let mut changes = ChangeSpools { crossings, moved, ..ChangeSpools::default() };
     let tally = plan::diff(wanted, &mut record, &mut changes).map_err(|error| match error {
         DiffError::Stream(error) => error,
         DiffError::OutOfOrder(what) => PlanError::Order(what),
     })?;
-    let tally = Tally { rekeyed: changes.rekeyed, ..tally };
+    let tally = DiffTally { rekeyed: changes.rekeyed, ..tally };
     let members = || inputs.state.members(id, previous);
-    let diff = Diff { tally, changes, settles: Some(now) };
+    let diff = DiffResult { tally, changes, settles: Some(now) };
     by_owner::complete(diff, record.let_go.unwrap_or_default(), members, inputs.state)
 }
 
 /// Changes, noted and kept.
 #[derive(Default)]
-pub(super) struct Changes {
+pub(super) struct ChangeSpools {
     draft: Draft,
     spools: Sides<Spool>,
     /// Who crosses, where something is triggered for them.
-    pub(super) crossings: Option<Crossings>,
-    moved: Option<Moved>,
+    pub(super) crossings: Option<Transitions>,
+    moved: Option<RekeyedMembers>,
     /// Removals that only make room for another name.
     rekeyed: u64,
     names_removed: u64,
 }
 
-impl Changes {
-    pub(super) fn spool_mut(&mut self, op: Op) -> &mut Spool {
+impl ChangeSpools {
+    pub(super) fn spool_mut(&mut self, op: ChangeOp) -> &mut Spool {
         self.spools.of_mut(op)
     }
 
@@ -137,17 +139,17 @@ impl Changes {
     }
 }
 
-impl Sink for Changes {
+impl ChangeSink for ChangeSpools {
     type Error = PlanError;
 
-    fn change(&mut self, op: Op, packed: &[u8]) -> Result<(), PlanError> {
-        if op == Op::Remove
+    fn change(&mut self, op: ChangeOp, packed: &[u8]) -> Result<(), PlanError> {
+        if op == ChangeOp::Remove
             && let Some(moved) = &mut self.moved
         {
             self.rekeyed += u64::from(moved.has(packed)?);
         }
-        let kind = packed.first().copied().and_then(Kind::from_byte);
-        self.names_removed += u64::from(op == Op::Remove && kind != Some(Kind::ExternalId));
+        let kind = packed.first().copied().and_then(IdentifierKind::from_byte);
+        self.names_removed += u64::from(op == ChangeOp::Remove && kind != Some(IdentifierKind::ExternalId));
         self.draft.note(op, packed);
         if let Some(crossings) = &mut self.crossings {
             crossings.changed(op, packed);
@@ -155,10 +157,10 @@ impl Sink for Changes {
         Ok(self.spools.of_mut(op).push(packed)?)
     }
 
-    fn crossing(&mut self, op: Op, packed: &[u8]) -> Result<(), PlanError> {
+    fn crossing(&mut self, op: ChangeOp, packed: &[u8]) -> Result<(), PlanError> {
         let Some(crossings) = &mut self.crossings else { return Ok(()) };
         let is_renamed = match &mut self.moved {
-            Some(moved) if op == Op::Remove => moved.has(packed)?,
+            Some(moved) if op == ChangeOp::Remove => moved.has(packed)?,
             _ => false,
         };
         if is_renamed {

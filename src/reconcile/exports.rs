@@ -9,19 +9,19 @@ use tracing::Instrument as _;
 use crate::apply::Interrupt;
 use crate::config::{self, Config};
 use crate::contained::contained_task;
-use crate::export::{self, Again, Days, ExportReport, Halt, Links, Patience};
-use crate::model::{Clock, ExportId, PassId};
-use crate::state::{ClosedFile, Event, IdentityMap, StateError, StateWriter};
+use crate::export::{self, Days, ExportPatience, ExportReport, ExportStop, HeapClients, ReplayJob};
+use crate::model::{Clock, ExportId, RunId};
+use crate::state::{ClosedFile, IdentityMap, JournalEvent, StateError, StateWriter};
 
 /// One export of a run.
 #[derive(Clone, Debug)]
 pub struct ExportJob {
     /// The export.
-    pub export: config::Export,
+    pub export: config::ExportConfig,
     /// The files of its inbox, if it has a door.
     pub posted: Vec<ClosedFile>,
     /// What is to be sent once more, instead of what is new.
-    pub again: Option<Again>,
+    pub again: Option<ReplayJob>,
     /// Only what is of these days.
     pub days: Days,
     /// Settings of the client of its bucket.
@@ -36,15 +36,15 @@ pub struct Exporting {
     /// Who is who.
     pub identity: Arc<Mutex<IdentityMap>>,
     /// The clients of the Heaps that can be reached.
-    pub links: Links,
+    pub links: HeapClients,
     /// The run.
-    pub run: PassId,
+    pub run: RunId,
     /// The time.
     pub clock: Clock,
     /// Whether a person wants to stop.
     pub interrupt: Interrupt,
     /// Whether to wait until Heap has taken everything.
-    pub patience: Patience,
+    pub patience: ExportPatience,
 }
 
 /// Runs these exports.
@@ -59,13 +59,13 @@ pub async fn export(
     let began = means.clock.now();
     let journal = Arc::new(means.state.journal(&means.run, began)?);
     let syncline = env!("CARGO_PKG_VERSION").to_owned();
-    journal.append(began, Event::Began { syncline, config: config.digest.clone() })?;
+    journal.append(began, JournalEvent::Began { syncline, config: config.digest.clone() })?;
     let order: Vec<ExportId> = jobs.iter().map(|job| job.export.id.clone()).collect();
     let (mut tasks, mut reports) = (JoinSet::new(), BTreeMap::new());
     for job in jobs {
         let reached = means.links.get(&job.export.to).cloned().zip(config.heap.get(&job.export.to).cloned());
         let Some((heap, settings)) = reached else {
-            let report = ExportReport { halt: Some(Halt::NoKeys), ..ExportReport::new(&job.export) };
+            let report = ExportReport { halt: Some(ExportStop::NoKeys), ..ExportReport::new(&job.export) };
             reports.insert(job.export.id.clone(), report);
             continue;
         };
@@ -89,9 +89,10 @@ pub async fn export(
             }
         };
         let work = async move {
-            contained_task(work)
-                .await
-                .unwrap_or_else(|panicked| ExportReport { halt: Some(Halt::Internal(panicked)), ..nothing })
+            contained_task(work).await.unwrap_or_else(|panicked| ExportReport {
+                halt: Some(ExportStop::Internal(panicked)),
+                ..nothing
+            })
         };
         tasks.spawn(work.in_current_span());
     }
@@ -103,10 +104,10 @@ pub async fn export(
     }
     let mut reports: Vec<ExportReport> = order.iter().filter_map(|id| reports.remove(id)).collect();
     let requests = reports.iter().map(|report| report.tally.requests()).sum();
-    let ended = Event::Ended { result: word(&reports).to_owned(), requests };
+    let ended = JournalEvent::Ended { result: word(&reports).to_owned(), requests };
     if let Err(error) = journal.append(means.clock.now(), ended).and_then(|()| journal.sync()) {
         // The journal is that of all exports of the run.
-        let halt = Halt::from(error);
+        let halt = ExportStop::from(error);
         for report in reports.iter_mut().filter(|report| report.halt.is_none()) {
             report.halt = Some(halt.clone());
         }

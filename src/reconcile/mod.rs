@@ -35,34 +35,34 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use acting::Acting;
-use strangers::Asking;
-use tables::Tables;
+use acting::TriggerRun;
+use strangers::PreflightRun;
+use tables::MirrorTables;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
-pub use actions::{ActionPlan, OneAction};
+pub use actions::{TriggerPlan, TriggersPlan};
 pub use at_once::Lane;
 pub use exports::{ExportJob, Exporting, export, word as exports_word};
 pub use failed::{FailedKind, PlanError};
-pub use gather::Compared;
-pub use links::{Access, Links, link};
-pub use report::{CohortPlan, CohortReport, Failed, LeftBehind, PassPlan, PassReport};
-pub use saved::SavedError;
-pub use strangers::{Asked, StrangersPlan};
+pub use gather::PushdownReport;
+pub use links::{BrazeAccess, BrazeClients, link};
+pub use report::{CohortPlan, CohortReport, FailedCohort, OrphanedCohort, RunPlan, RunReport};
+pub use saved::PlanFileError;
+pub use strangers::{PreflightPlan, PreflightReport};
 
-use crate::apply::{self, Context, Halt, Health, Interrupt};
-use crate::config::{Cohort, Config, Retry, SourceAccess};
-use crate::connector::braze::{Braze, KeyKind};
+use crate::apply::{self, ApplyContext, ApplyStop, ConnectionHealth, Interrupt};
+use crate::config::{CohortConfig, Config, RetryPolicy, SourceAccess};
+use crate::connector::braze::{BrazeClient, BrazeKeyKind};
 use crate::contained::{Panicked, contained, contained_task};
 use crate::desired;
-use crate::fold::{self, Folding};
-use crate::model::{Ceilings, Clock, CohortId, ConnectionName, DoorName, Op, PassId, Progress};
-use crate::state::{Event, Journal, LogRetention, Memory, StateError, StateReader, StateWriter};
+use crate::fold::{self, IngestContext};
+use crate::model::{Ceilings, ChangeOp, Clock, CohortId, ConnectionName, EndpointName, Progress, RunId};
+use crate::state::{Journal, JournalEvent, LogRetention, Memory, StateError, StateReader, StateWriter};
 
 /// What a plan is made from.
 #[derive(Clone, Copy)]
-pub struct Inputs<'a> {
+pub struct PlanInputs<'a> {
     /// The config.
     pub config: &'a Config,
     /// The record.
@@ -76,16 +76,21 @@ pub struct Inputs<'a> {
     /// Ask again for those whom Braze has refused before.
     pub retry_refused: bool,
     /// The run.
-    pub run: &'a PassId,
+    pub run: &'a RunId,
     /// The time.
     pub clock: Clock,
     /// Who watches.
     pub progress: &'a dyn Progress,
 }
 
-impl<'a> Inputs<'a> {
-    fn from(&self) -> desired::From<'a> {
-        desired::From { config: self.config, state: self.state, secrets: self.secrets, now: self.clock.now() }
+impl<'a> PlanInputs<'a> {
+    fn from(&self) -> desired::SourceInputs<'a> {
+        desired::SourceInputs {
+            config: self.config,
+            state: self.state,
+            secrets: self.secrets,
+            now: self.clock.now(),
+        }
     }
 
     fn wants(&self, cohort: &CohortId) -> bool {
@@ -101,14 +106,14 @@ impl<'a> Inputs<'a> {
 pub fn fold_all(
     config: &Config,
     state: &StateWriter,
-    run: &PassId,
+    run: &RunId,
     clock: Clock,
 ) -> Result<Vec<(ConnectionName, StateError)>, StateError> {
     let mut damaged = Vec::new();
     for (heap, settings) in &config.heap {
         let incomplete_after = settings.incomplete_after;
-        let folding = Folding { state, heap, run, now: clock.now(), incomplete_after };
-        match fold::fold(&state.reader().inbox(&DoorName::of_heap(heap))?, folding) {
+        let folding = IngestContext { state, heap, run, now: clock.now(), incomplete_after };
+        match fold::fold(&state.reader().inbox(&EndpointName::of_heap(heap))?, folding) {
             Ok(_) => {}
             Err(error) if error.is_of_one_file() => damaged.push((heap.clone(), error)),
             Err(error) => return Err(error),
@@ -121,8 +126,8 @@ pub fn fold_all(
 ///
 /// # Errors
 /// When the state cannot be read.
-pub fn left_behind(config: &Config, state: &StateReader) -> Result<Vec<LeftBehind>, StateError> {
-    Ok(policy::Names::read(config, state)?.left_behind)
+pub fn left_behind(config: &Config, state: &StateReader) -> Result<Vec<OrphanedCohort>, StateError> {
+    Ok(policy::CohortNames::read(config, state)?.left_behind)
 }
 
 /// The first version of a cohort that the config declares.
@@ -130,24 +135,24 @@ pub fn left_behind(config: &Config, state: &StateReader) -> Result<Vec<LeftBehin
 pub fn first_version(
     id: &CohortId,
     config: &Config,
-    run: &PassId,
+    run: &RunId,
     now: crate::model::Timestamp,
-) -> Option<crate::state::Version> {
+) -> Option<crate::state::Membership> {
     let cohort = config.cohorts.iter().find(|cohort| cohort.id == *id)?;
     let workspace = policy::workspace(&cohort.to, config.braze.get(&cohort.to)?, &cohort.delivery);
-    Some(crate::state::Version::first(run, now, workspace))
+    Some(crate::state::Membership::first(run, now, workspace))
 }
 
 /// Plans every cohort, many at once; the plan has them in the order of the config. Reads, and changes nothing.
 ///
 /// # Errors
 /// When the state as a whole cannot be read; a single cohort's trouble is in the plan.
-pub fn plan(inputs: Inputs<'_>) -> Result<PassPlan, StateError> {
+pub fn plan(inputs: PlanInputs<'_>) -> Result<RunPlan, StateError> {
     Memory::of_process().set_limit(inputs.config.memory_max);
-    let names = policy::Names::read(inputs.config, inputs.state)?;
-    let mut plan = PassPlan::new(inputs.config.digest.clone());
+    let names = policy::CohortNames::read(inputs.config, inputs.state)?;
+    let mut plan = RunPlan::new(inputs.config.digest.clone());
     let wanted = inputs.config.cohorts.iter().filter(|cohort| inputs.wants(&cohort.id));
-    let cohorts: Vec<&Cohort> = wanted.collect();
+    let cohorts: Vec<&CohortConfig> = wanted.collect();
     let planned = at_once::each(
         &cohorts,
         |cohort| Lane::of(cohort, inputs.config),
@@ -178,7 +183,7 @@ pub fn plan(inputs: Inputs<'_>) -> Result<PassPlan, StateError> {
 ///
 /// # Errors
 /// [`SavedError`] when the file cannot be read, or what it starts from is no longer so.
-pub fn resume(path: &std::path::Path, inputs: Inputs<'_>) -> Result<PassPlan, SavedError> {
+pub fn resume(path: &std::path::Path, inputs: PlanInputs<'_>) -> Result<RunPlan, PlanFileError> {
     saved::load(path, inputs)
 }
 
@@ -186,7 +191,7 @@ pub fn resume(path: &std::path::Path, inputs: Inputs<'_>) -> Result<PassPlan, Sa
 ///
 /// # Errors
 /// [`PlanError`] when the record cannot be read, or its connection is gone.
-pub fn resync(cohort: &CohortId, inputs: Inputs<'_>) -> Result<Option<PassPlan>, PlanError> {
+pub fn resync(cohort: &CohortId, inputs: PlanInputs<'_>) -> Result<Option<RunPlan>, PlanError> {
     resync::plan(cohort, inputs)
 }
 
@@ -194,18 +199,18 @@ pub fn resync(cohort: &CohortId, inputs: Inputs<'_>) -> Result<Option<PassPlan>,
 ///
 /// # Errors
 /// [`SavedError`] when the disk does not take it.
-pub fn save(plan: &mut PassPlan, path: &std::path::Path, state: &StateReader) -> Result<(), SavedError> {
+pub fn save(plan: &mut RunPlan, path: &std::path::Path, state: &StateReader) -> Result<(), PlanFileError> {
     saved::save(plan, path, state)
 }
 
 /// The report of a plan that the guard blocks, when it may be applied only as a whole: nothing is sent, and
 /// nothing in the state changes.
 #[must_use]
-pub fn blocked(plan: &PassPlan, run: &PassId) -> PassReport {
-    let mut report = PassReport::new(run, plan);
+pub fn blocked(plan: &RunPlan, run: &RunId) -> RunReport {
+    let mut report = RunReport::new(run, plan);
     for (place, cohort) in plan.cohorts.iter().enumerate() {
         let mut unsent = CohortReport::new(cohort);
-        unsent.outcome.halt = cohort.sends().then_some(Halt::Blocked);
+        unsent.outcome.halt = cohort.sends().then_some(ApplyStop::Blocked);
         report.put(place, unsent);
     }
     report
@@ -217,9 +222,9 @@ pub struct Means {
     /// The store.
     pub state: Arc<StateWriter>,
     /// The clients of the connections that can be reached.
-    pub links: Links,
+    pub links: BrazeClients,
     /// The run.
-    pub run: PassId,
+    pub run: RunId,
     /// The time.
     pub clock: Clock,
     /// Who watches.
@@ -232,10 +237,10 @@ pub struct Means {
 
 /// A workspace, shared by the cohorts that are sent to it.
 #[derive(Debug)]
-struct Workspace {
-    braze: Arc<Braze>,
-    health: Health,
-    retry: Retry,
+struct WorkspaceClient {
+    braze: Arc<BrazeClient>,
+    health: ConnectionHealth,
+    retry: RetryPolicy,
     settle_again_after: Duration,
 }
 
@@ -244,15 +249,15 @@ struct Workspace {
 /// # Errors
 /// When the journal cannot be written, before anything is sent. Every later error is in the report: what was sent is
 /// never lost with it.
-pub async fn apply(plan: PassPlan, config: &Config, means: Means) -> Result<PassReport, StateError> {
+pub async fn apply(plan: RunPlan, config: &Config, means: Means) -> Result<RunReport, StateError> {
     let began = means.clock.now();
     let journal = Arc::new(means.state.journal(&means.run, began)?);
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    journal.append(began, Event::Began { syncline: version, config: plan.config.clone() })?;
+    journal.append(began, JournalEvent::Began { syncline: version, config: plan.config.clone() })?;
     let workspaces = workspaces(&plan, config, &means);
     let refusals = workspace::refusals(&plan, config, &means)?;
-    let mut report = PassReport::new(&means.run, &plan);
-    let tables = Arc::new(Tables::of(config));
+    let mut report = RunReport::new(&means.run, &plan);
+    let tables = Arc::new(MirrorTables::of(config));
     let mut tasks = JoinSet::new();
     for (place, cohort) in plan.cohorts.into_iter().enumerate() {
         let workspace = workspaces.get(&cohort.connection).cloned();
@@ -274,9 +279,9 @@ pub async fn apply(plan: PassPlan, config: &Config, means: Means) -> Result<Pass
     }
     adopt(&report, &workspaces, config, &means);
     report.requests = report.cohorts.iter().map(|cohort| cohort.outcome.requests()).sum();
-    let ended = Event::Ended { result: report.word().to_owned(), requests: report.requests };
+    let ended = JournalEvent::Ended { result: report.word().to_owned(), requests: report.requests };
     let journaled = journal.append(means.clock.now(), ended).and_then(|()| journal.sync());
-    report.halt = journaled.err().map(Halt::from);
+    report.halt = journaled.err().map(ApplyStop::from);
     tokio::task::block_in_place(|| end(&means.state, config, means.clock));
     Ok(report)
 }
@@ -300,27 +305,32 @@ fn end(state: &StateWriter, config: &Config, clock: Clock) {
 fn stopped_by_bug(mut report: CohortReport, panicked: Panicked, means: &Means) -> CohortReport {
     let recorded = tokio::task::block_in_place(|| means.state.reader().version(&report.id));
     report.outcome.in_doubt = recorded.ok().flatten().map_or(0, |version| version.in_doubt);
-    report.outcome.halt = Some(Halt::Internal(panicked));
+    report.outcome.halt = Some(ApplyStop::Internal(panicked));
     means.progress.finished(&report.id);
     report
 }
 
 /// The workspaces that the plan sends to, as they are for this run.
-fn workspaces(plan: &PassPlan, config: &Config, means: &Means) -> BTreeMap<ConnectionName, Arc<Workspace>> {
+fn workspaces(
+    plan: &RunPlan,
+    config: &Config,
+    means: &Means,
+) -> BTreeMap<ConnectionName, Arc<WorkspaceClient>> {
     let mut workspaces = BTreeMap::new();
     for (name, settings) in config.braze.iter().filter(|(name, _)| plan.sends_to(name)) {
         let Some(braze) = means.links.get(name).map(Arc::clone) else { continue };
         let (health, retry, settle_again_after) =
-            (Health::default(), settings.retry, settings.settle_again_after);
-        workspaces.insert(name.clone(), Arc::new(Workspace { braze, health, retry, settle_again_after }));
+            (ConnectionHealth::default(), settings.retry, settings.settle_again_after);
+        workspaces
+            .insert(name.clone(), Arc::new(WorkspaceClient { braze, health, retry, settle_again_after }));
     }
     workspaces
 }
 
 /// Remembers the keys with which Braze has taken something. What was sent is told, whatever becomes of this.
 fn adopt(
-    report: &PassReport,
-    workspaces: &BTreeMap<ConnectionName, Arc<Workspace>>,
+    report: &RunReport,
+    workspaces: &BTreeMap<ConnectionName, Arc<WorkspaceClient>>,
     config: &Config,
     means: &Means,
 ) {
@@ -329,7 +339,7 @@ fn adopt(
         let Some(workspace) = workspaces.get(name) else { continue };
         let now = means.clock.now();
         if let Err(error) =
-            workspace::adopt(config, name, (&workspace.braze, KeyKind::of(delivery)), &means.state, now)
+            workspace::adopt(config, name, (&workspace.braze, BrazeKeyKind::of(delivery)), &means.state, now)
         {
             tracing::warn!(connection = %name, "its workspace could not be remembered: {error}");
         }
@@ -339,16 +349,16 @@ fn adopt(
 /// Applies one cohort's plan, and keeps what could not be used.
 async fn one(
     cohort: CohortPlan,
-    workspace: Option<Arc<Workspace>>,
-    refusal: Option<Halt>,
-    tables: &Tables,
+    workspace: Option<Arc<WorkspaceClient>>,
+    refusal: Option<ApplyStop>,
+    tables: &MirrorTables,
     means: &Means,
     journal: &Journal,
 ) -> CohortReport {
     let mut report = CohortReport::new(&cohort);
     let (id, sends) = (cohort.id.clone(), cohort.sends());
     let changed = !cohort.verdict.approved.is_in_step() || cohort.record_changed;
-    let before = tables::Before::of(&cohort.record, cohort.compared.as_ref());
+    let before = tables::MirrorBefore::of(&cohort.record, cohort.compared.as_ref());
     if refusal.is_some() && sends {
         report.outcome.halt = refusal;
     } else {
@@ -374,35 +384,35 @@ async fn one(
 /// Sends one cohort's members and triggers. What was done before an error is in the report.
 async fn send(
     mut cohort: CohortPlan,
-    workspace: Option<&Workspace>,
+    workspace: Option<&WorkspaceClient>,
     means: &Means,
     journal: &Journal,
     report: &mut CohortReport,
-) -> Result<(), Halt> {
+) -> Result<(), ApplyStop> {
     let mut rejects = means.state.rejects(&means.run, cohort.id.as_str());
     if let Some(found) = &mut cohort.rejects {
         found.copy_to(&mut rejects)?;
     }
     let mut approved = cohort.verdict.approved;
-    let (adds, removes) = (approved.changes(Op::Add), approved.changes(Op::Remove));
+    let (adds, removes) = (approved.changes(ChangeOp::Add), approved.changes(ChangeOp::Remove));
     let refusals = cohort.verdict.refusals.len() as u64;
     let (id, is_approved) = (cohort.id.clone(), cohort.is_approved);
     let braze = workspace.map(|workspace| &*workspace.braze);
     let asking = match cohort.strangers {
-        Some(plan) => Some(Asking::begin(&cohort.id, plan, &mut approved, braze, means).await?),
+        Some(plan) => Some(PreflightRun::begin(&cohort.id, plan, &mut approved, braze, means).await?),
         None => None,
     };
     let acts = cohort.actions.filter(|actions| !actions.is_idle());
     let acting = match acts {
-        Some(actions) => Some(Acting::begin(&cohort.id, actions, refusals > 0, means)?),
+        Some(actions) => Some(TriggerRun::begin(&cohort.id, actions, refusals > 0, means)?),
         None => None,
     };
     if !approved.is_in_step() {
         let delivery = &approved.plan().delivery;
         let Some(workspace) = workspace.filter(|workspace| workspace.braze.can_deliver(delivery)) else {
-            return Err(Halt::NoKeys);
+            return Err(ApplyStop::NoKeys);
         };
-        let planned = Event::planned(&cohort.id, approved.plan().base, adds, removes, refusals);
+        let planned = JournalEvent::planned(&cohort.id, approved.plan().base, adds, removes, refusals);
         journal.append(means.clock.now(), planned)?;
         let context = context(workspace, means, journal);
         report.outcome = apply::apply(approved, cohort.record, cohort.mark, &mut rejects, context).await;
@@ -441,8 +451,8 @@ async fn send(
     Ok(())
 }
 
-fn context<'a>(workspace: &'a Workspace, means: &'a Means, journal: &'a Journal) -> Context<'a> {
-    Context {
+fn context<'a>(workspace: &'a WorkspaceClient, means: &'a Means, journal: &'a Journal) -> ApplyContext<'a> {
+    ApplyContext {
         braze: &workspace.braze,
         health: &workspace.health,
         retry: workspace.retry,

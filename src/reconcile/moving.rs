@@ -4,60 +4,64 @@
 //! ways at once. Whatever stops the move leaves a record that knows whom to take out of where. Once it is empty,
 //! the next plan fills the cohort by the new way, see [`policy::at_home`].
 
-use super::Inputs;
-use super::compare::{Beside, Diff, compare};
+use super::PlanInputs;
+use super::compare::{DiffExtras, DiffResult, compare};
 use super::observe;
 use super::policy::{self};
 use super::report::CohortPlan;
-use super::streams::Wanted;
+use super::streams::WantedMembers;
 use super::{PlanError, observe::tally_of};
-use crate::config::Cohort;
-use crate::desired::{self, Desired, DesiredError};
-use crate::model::Matched;
-use crate::plan::{Plan, Policy, SourceTally, guard};
-use crate::state::Version;
+use crate::config::CohortConfig;
+use crate::desired::{self, DesiredError, DesiredMembers};
+use crate::model::MatchTally;
+use crate::plan::{GuardPolicy, MembershipPlan, SourceTally, guard};
+use crate::state::Membership;
 
 /// Whether the record's members were delivered in another way than the config's.
-pub(super) fn is_due(cohort: &Cohort, record: &Version) -> bool {
+pub(super) fn is_due(cohort: &CohortConfig, record: &Membership) -> bool {
     record.workspace.delivery != cohort.delivery
 }
 
 /// Plans that everybody leaves by the old way. The source is read all the same: while it cannot be, nobody could enter
 /// by the new one.
-pub(super) fn plan(cohort: &Cohort, record: Version, inputs: Inputs<'_>) -> Result<CohortPlan, PlanError> {
+pub(super) fn plan(
+    cohort: &CohortConfig,
+    record: Membership,
+    inputs: PlanInputs<'_>,
+) -> Result<CohortPlan, PlanError> {
     let read = desired::read(cohort, inputs.from(), inputs.progress)?;
-    let Desired { set, mut spelled, reading, rejects, moved_rows, ambiguous_rows, .. } = read;
+    let DesiredMembers { set, mut spelled, reading, rejects, moved_rows, ambiguous_rows, .. } = read;
     let mut members = set.into_members();
     while let Some(key) = members.advance().map_err(DesiredError::Scratch)? {
         spelled.pass(&[key]);
     }
     let (case_colliding, spelled) = spelled.finish().map_err(DesiredError::Scratch)?;
     let matched = rejects.matched(&reading, members.duplicates(), moved_rows);
-    let matched = Matched { ambiguous: ambiguous_rows, case_colliding: Some(case_colliding), ..matched };
+    let matched = MatchTally { ambiguous: ambiguous_rows, case_colliding: Some(case_colliding), ..matched };
     let source = tally_of(&matched, reading.hollow);
-    let diff = compare(&cohort.id, &mut Wanted::Nobody, Some(&record), Beside::default(), inputs)?;
+    let diff = compare(&cohort.id, &mut WantedMembers::Nobody, Some(&record), DiffExtras::default(), inputs)?;
     let plan = judged(cohort, record, diff, source, inputs)?;
     Ok(CohortPlan { matched: Some(matched), source_read: true, rejects: Some(rejects), spelled, ..plan })
 }
 
 /// Makes a plan of a cohort's move and holds it to its policy.
 pub(super) fn judged(
-    cohort: &Cohort,
-    record: Version,
-    diff: Diff,
+    cohort: &CohortConfig,
+    record: Membership,
+    diff: DiffResult,
     source: SourceTally,
-    inputs: Inputs<'_>,
+    inputs: PlanInputs<'_>,
 ) -> Result<CohortPlan, PlanError> {
     let braze = observe::connection(&cohort.to, inputs)?;
     let old = policy::workspace(&cohort.to, braze, &record.workspace.delivery);
     let plan = diff.into_plan(&cohort.id, Some(&record), None, Some(source), (braze, &old.delivery));
-    let plan = Plan { moves_to: Some(cohort.delivery.clone()), target: old.to_string(), ..plan };
-    let policy = Policy {
+    let plan = MembershipPlan { moves_to: Some(cohort.delivery.clone()), target: old.to_string(), ..plan };
+    let policy = GuardPolicy {
         limits: cohort.limits,
         ceilings: observe::ceilings(&cohort.id, inputs),
         protected: cohort.protect.unwrap_or(record.protected),
         moved: policy::moved(&record.workspace, &old, braze),
-        ..Policy::default()
+        ..GuardPolicy::default()
     };
     let (policy, is_approved) = observe::with_approvals(&plan, policy, inputs)?;
     let verdict = guard(plan, &policy);

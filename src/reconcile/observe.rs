@@ -1,35 +1,41 @@
 //! One cohort: reads its source and its record, compares them, and holds the result to its policy.
 
-use super::actions::{self, Crossings};
-use super::compare::{Beside, Diff, compare};
+use super::actions::{self, Transitions};
+use super::compare::{DiffExtras, DiffResult, compare};
 use super::failed::PlanError;
-use super::gather::{Gathered, gather};
-use super::policy::{self, Names};
+use super::gather::{SourceRead, gather};
+use super::policy::{self, CohortNames};
 use super::report::CohortPlan;
 use super::strangers;
-use super::streams::Wanted;
-use super::{Inputs, moving};
-use crate::config::{Braze, Cohort};
+use super::streams::WantedMembers;
+use super::{PlanInputs, moving};
+use crate::config::{BrazeConfig, CohortConfig};
 use crate::desired;
-use crate::model::{Ceilings, CohortId, ConnectionName, Delivery, GuardLimits, Matched};
-use crate::plan::{self, Naming, Plan, PlanDigest, Policy, Side, SourceTally, Verdict, guard};
-use crate::state::{SourceMark, Spool, Version, Workspace};
+use crate::model::{Ceilings, CohortId, ConnectionName, DeliveryMethod, GuardLimits, MatchTally};
+use crate::plan::{
+    self, ChangeSide, CohortNaming, GuardPolicy, GuardVerdict, MembershipPlan, PlanDigest, SourceTally, guard,
+};
+use crate::state::{Membership, RecordedWorkspace, SourceMark, Spool};
 
 /// Plans a cohort that the config declares.
-pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Result<CohortPlan, PlanError> {
+pub(super) fn declared(
+    cohort: &CohortConfig,
+    names: &CohortNames,
+    inputs: PlanInputs<'_>,
+) -> Result<CohortPlan, PlanError> {
     let braze = connection(&cohort.to, inputs)?;
     let previous = inputs.state.version(&cohort.id)?.map(|record| policy::at_home(record, cohort, braze));
     let previous = match previous {
         Some(record) if moving::is_due(cohort, &record) => return moving::plan(cohort, record, inputs),
         previous => previous,
     };
-    let crossings = Crossings::watched(cohort, inputs)?;
+    let crossings = Transitions::watched(cohort, inputs)?;
     let known = strangers::known(cohort, inputs)?;
     let unchanged =
         if known.is_empty() { unchanged_source(cohort, previous.as_ref(), inputs)? } else { None };
     if let Some(mark) = unchanged {
         let source = tally_of(&mark.matched, None);
-        let (matched, diff) = (mark.matched.clone(), Diff::none(previous.as_ref(), mark.refused));
+        let (matched, diff) = (mark.matched.clone(), DiffResult::none(previous.as_ref(), mark.refused));
         let plan = judged(cohort, names, previous.clone(), diff, Some(source), inputs)?;
         let plan = CohortPlan { matched: Some(matched), ..plan.marked(Some(mark)) };
         return actions::acting(cohort, crossings, plan, inputs);
@@ -38,10 +44,10 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
     // Taken before the first byte is read: only then does a file's age say that it will not change unseen.
     let began = inputs.clock.now();
     let mut gathered = gather(cohort, previous.as_ref(), inputs)?;
-    let beside = Beside { moved: gathered.moved.take(), crossings, again: known };
+    let beside = DiffExtras { moved: gathered.moved.take(), crossings, again: known };
     let mut diff = compare(&cohort.id, &mut gathered.wanted, previous.as_ref(), beside, inputs)?;
     let (matched, spelled) = gathered.matched()?;
-    let Gathered { permit, reading, fingerprint, rejects, compared, .. } = gathered;
+    let SourceRead { permit, reading, fingerprint, rejects, compared, .. } = gathered;
     drop(permit); // the members are compared; their changes are in spools
     let mark = fingerprint.and_then(|print| print.text(&rules, began));
     let mark = mark.filter(|_| reading.hollow.is_none()).map(|fingerprint| SourceMark {
@@ -57,15 +63,15 @@ pub(super) fn declared(cohort: &Cohort, names: &Names, inputs: Inputs<'_>) -> Re
     actions::acting(cohort, crossings, plan, inputs)
 }
 
-pub(super) fn tally_of(matched: &Matched, hollow: Option<String>) -> SourceTally {
-    let Matched { rows, duplicates, unreadable, shapes, .. } = *matched;
+pub(super) fn tally_of(matched: &MatchTally, hollow: Option<String>) -> SourceTally {
+    let MatchTally { rows, duplicates, unreadable, shapes, .. } = *matched;
     let rejects = matched.rejects.clone();
     let named = rows.saturating_sub(rejects.values().sum());
     SourceTally { rows, duplicates, unreadable, matched: named, shapes, rejects, hollow }
 }
 
 /// Everything but the files themselves that decides who is in a cohort, and by which name.
-fn rules_text(cohort: &Cohort, inputs: Inputs<'_>) -> Result<String, PlanError> {
+fn rules_text(cohort: &CohortConfig, inputs: PlanInputs<'_>) -> Result<String, PlanError> {
     let identity = if desired::may_move(cohort) { inputs.state.identity_version()? } else { 0 };
     let (source, rules, delivery) = (&cohort.source, &cohort.rules, cohort.delivery.code());
     Ok(format!("{} {source:?} {rules:?} {delivery} {identity}", env!("CARGO_PKG_VERSION")))
@@ -73,12 +79,12 @@ fn rules_text(cohort: &Cohort, inputs: Inputs<'_>) -> Result<String, PlanError> 
 
 /// The mark of a source that need not be read: the record is exactly what it names.
 fn unchanged_source(
-    cohort: &Cohort,
-    previous: Option<&Version>,
-    inputs: Inputs<'_>,
+    cohort: &CohortConfig,
+    previous: Option<&Membership>,
+    inputs: PlanInputs<'_>,
 ) -> Result<Option<SourceMark>, PlanError> {
     let now = inputs.clock.now();
-    let settled = |record: &&Version| {
+    let settled = |record: &&Membership| {
         let is_certain = record.settles_again_at().is_none_or(|at| at > now);
         record.in_doubt == 0 && record.members.is_some() && !record.removed && is_certain
     };
@@ -96,12 +102,12 @@ fn unchanged_source(
 
 /// Makes a plan of a declared cohort's changes and holds it to its policy.
 pub(super) fn judged(
-    cohort: &Cohort,
-    names: &Names,
-    previous: Option<Version>,
-    diff: Diff,
+    cohort: &CohortConfig,
+    names: &CohortNames,
+    previous: Option<Membership>,
+    diff: DiffResult,
     source: Option<SourceTally>,
-    inputs: Inputs<'_>,
+    inputs: PlanInputs<'_>,
 ) -> Result<CohortPlan, PlanError> {
     let braze = connection(&cohort.to, inputs)?;
     let workspace = policy::workspace(&cohort.to, braze, &cohort.delivery);
@@ -110,15 +116,16 @@ pub(super) fn judged(
     let plan = diff.into_plan(&cohort.id, previous.as_ref(), naming, source, by);
     let again = plan.tally.sent_again + plan.tally.let_go_again;
     let mixed = cohort.rules.len() > 1 || plan.tally.rekeyed > 0 || again > plan.tally.settled_again;
-    let plan = Plan { mixed, target: actions::target(cohort, &workspace), ..plan };
-    let mut record =
-        previous.clone().unwrap_or_else(|| Version::first(inputs.run, inputs.clock.now(), workspace.clone()));
+    let plan = MembershipPlan { mixed, target: actions::target(cohort, &workspace), ..plan };
+    let mut record = previous
+        .clone()
+        .unwrap_or_else(|| Membership::first(inputs.run, inputs.clock.now(), workspace.clone()));
     if moved.is_none() {
         record.workspace = workspace;
         record.protected = cohort.protect.unwrap_or(record.protected);
         record.removed = false;
     }
-    let policy = Policy {
+    let policy = GuardPolicy {
         limits: cohort.limits,
         ceilings: ceilings(&cohort.id, inputs),
         protected: record.protected,
@@ -130,7 +137,7 @@ pub(super) fn judged(
     };
     let (policy, is_approved) = with_approvals(&plan, policy, inputs)?;
     let verdict = guard(plan, &policy);
-    let withheld = verdict.refusals.iter().any(|refusal| refusal.side() == Side::Removes);
+    let withheld = verdict.refusals.iter().any(|refusal| refusal.side() == ChangeSide::Removes);
     let members = verdict.approved.plan().tally.known();
     record.share_base = withheld.then(|| record.share_base.unwrap_or(members));
     forget_late(&mut record, &verdict);
@@ -138,7 +145,7 @@ pub(super) fn judged(
     // stay as many as they are, and a blocked run changes nothing.
     let share_base =
         if withheld { previous.as_ref().and_then(|known| known.share_base) } else { record.share_base };
-    let compared = Version { share_base, ..record.clone() };
+    let compared = Membership { share_base, ..record.clone() };
     Ok(CohortPlan {
         id: cohort.id.clone(),
         name: cohort.name.clone(),
@@ -162,7 +169,7 @@ pub(super) fn judged(
 
 /// Late requests that the plan has looked for are over, if nothing is to be sent because of them. If something is, the
 /// apply notes that. Whether the record is changed.
-pub(super) fn forget_late(record: &mut Version, verdict: &Verdict<Spool>) -> bool {
+pub(super) fn forget_late(record: &mut Membership, verdict: &GuardVerdict<Spool>) -> bool {
     let plan = verdict.approved.plan();
     let is_over = verdict.refusals.is_empty() && verdict.approved.is_in_step();
     let Some(at) = plan.settles.filter(|_| is_over) else { return false };
@@ -173,37 +180,40 @@ pub(super) fn forget_late(record: &mut Version, verdict: &Verdict<Spool>) -> boo
 
 /// Looks for a person's approval, if it would make a difference.
 pub(super) fn with_approvals(
-    plan: &Plan<Spool>,
-    policy: Policy,
-    inputs: Inputs<'_>,
-) -> Result<(Policy, bool), PlanError> {
+    plan: &MembershipPlan<Spool>,
+    policy: GuardPolicy,
+    inputs: PlanInputs<'_>,
+) -> Result<(GuardPolicy, bool), PlanError> {
     let refused = plan::refusals(plan, &policy);
-    if !refused.iter().any(plan::Refusal::can_be_approved) {
+    if !refused.iter().any(plan::GuardViolation::can_be_approved) {
         return Ok((policy, false));
     }
     let given = inputs.state.approvals(&plan.cohort, inputs.clock.now())?;
     let approved: Vec<PlanDigest> = given.iter().filter_map(|approval| approval.plan.parse().ok()).collect();
-    let policy = Policy { approved, ..policy };
+    let policy = GuardPolicy { approved, ..policy };
     let is_approved = plan::refusals(plan, &policy).len() < refused.len();
     Ok((policy, is_approved))
 }
 
-pub(super) fn connection<'a>(name: &ConnectionName, inputs: Inputs<'a>) -> Result<&'a Braze, PlanError> {
+pub(super) fn connection<'a>(
+    name: &ConnectionName,
+    inputs: PlanInputs<'a>,
+) -> Result<&'a BrazeConfig, PlanError> {
     inputs.config.braze.get(name).ok_or_else(|| PlanError::NoConnection(name.to_string()))
 }
 
 /// Plans the emptying of a cohort that left the config. None when there is nothing left to do.
-pub(super) fn removed(id: &CohortId, inputs: Inputs<'_>) -> Result<Option<CohortPlan>, PlanError> {
+pub(super) fn removed(id: &CohortId, inputs: PlanInputs<'_>) -> Result<Option<CohortPlan>, PlanError> {
     let Some(record) = inputs.state.version(id)?.filter(|record| !record.removed) else { return Ok(None) };
-    let diff = compare(id, &mut Wanted::Nobody, Some(&record), Beside::default(), inputs)?;
+    let diff = compare(id, &mut WantedMembers::Nobody, Some(&record), DiffExtras::default(), inputs)?;
     emptying(id, record, diff, inputs).map(Some)
 }
 
 /// The connection that a record belongs to, by the name that it has now.
 pub(super) fn at<'a>(
-    record: &Version,
-    inputs: Inputs<'a>,
-) -> Result<(ConnectionName, &'a Braze, Workspace), PlanError> {
+    record: &Membership,
+    inputs: PlanInputs<'a>,
+) -> Result<(ConnectionName, &'a BrazeConfig, RecordedWorkspace), PlanError> {
     let old = &record.workspace.connection;
     let name =
         policy::connection_of(old, inputs.config).ok_or_else(|| PlanError::NoConnection(old.clone()))?;
@@ -215,19 +225,19 @@ pub(super) fn at<'a>(
 /// Makes a plan of a cohort's emptying and holds it to its policy.
 pub(super) fn emptying(
     id: &CohortId,
-    record: Version,
-    diff: Diff,
-    inputs: Inputs<'_>,
+    record: Membership,
+    diff: DiffResult,
+    inputs: PlanInputs<'_>,
 ) -> Result<CohortPlan, PlanError> {
     let (name, braze, here) = at(&record, inputs)?;
     let plan = diff.into_plan(id, Some(&record), None, None, (braze, &here.delivery));
-    let plan = Plan { target: here.to_string(), ..plan };
-    let policy = Policy {
+    let plan = MembershipPlan { target: here.to_string(), ..plan };
+    let policy = GuardPolicy {
         limits: GuardLimits::default(),
         ceilings: ceilings(id, inputs),
         protected: record.protected,
         moved: policy::moved(&record.workspace, &here, braze),
-        ..Policy::default()
+        ..GuardPolicy::default()
     };
     let verdict = guard(plan, &policy);
     let mut record = record;
@@ -253,19 +263,19 @@ pub(super) fn emptying(
     })
 }
 
-pub(super) fn ceilings(id: &CohortId, inputs: Inputs<'_>) -> Ceilings {
+pub(super) fn ceilings(id: &CohortId, inputs: PlanInputs<'_>) -> Ceilings {
     inputs.ceilings.get(id).copied().unwrap_or_default()
 }
 
 /// What Braze must be told of the cohort itself. Of a cohort in an attribute there is nothing to be told.
-fn naming(cohort: &Cohort, previous: Option<&Version>) -> Option<Naming> {
-    if cohort.delivery != Delivery::CohortImport {
+fn naming(cohort: &CohortConfig, previous: Option<&Membership>) -> Option<CohortNaming> {
+    if cohort.delivery != DeliveryMethod::CohortImport {
         return None;
     }
     match previous.and_then(|record| record.name.as_ref()) {
-        None => Some(Naming::Create { name: cohort.name.clone() }),
+        None => Some(CohortNaming::Create { name: cohort.name.clone() }),
         Some(name) if *name != cohort.name => {
-            Some(Naming::Rename { from: name.clone(), name: cohort.name.clone() })
+            Some(CohortNaming::Rename { from: name.clone(), name: cohort.name.clone() })
         }
         Some(_) => None,
     }

@@ -1,26 +1,26 @@
 //! What the guard is told about a cohort's surroundings: the names of the others, and where its record
 //! is.
 
-use super::report::LeftBehind;
-use crate::config::{Braze, Cohort, Config};
-use crate::model::{CohortId, ConnectionName, Delivery};
+use super::report::OrphanedCohort;
+use crate::config::{BrazeConfig, CohortConfig, Config};
+use crate::model::{CohortId, ConnectionName, DeliveryMethod};
 use crate::plan::ArrayFull;
-use crate::state::{StateError, StateReader, Version, Workspace};
+use crate::state::{Membership, RecordedWorkspace, StateError, StateReader};
 
 /// The names that cohorts will have after the run, by where they are.
-pub(super) struct Names {
+pub(super) struct CohortNames {
     names: Vec<(ConnectionName, String, CohortId)>,
     /// The cohorts in arrays, those that have people there first.
-    elements: Vec<(ConnectionName, Delivery, CohortId)>,
+    elements: Vec<(ConnectionName, DeliveryMethod, CohortId)>,
     /// Cohorts of the state that the config does not know.
-    pub(super) left_behind: Vec<LeftBehind>,
+    pub(super) left_behind: Vec<OrphanedCohort>,
     /// Cohorts of the state that the config does not know and that cannot be read.
     pub(super) unreadable: Vec<(CohortId, StateError)>,
 }
 
-impl Names {
+impl CohortNames {
     pub(super) fn read(config: &Config, state: &StateReader) -> Result<Self, StateError> {
-        let declared = config.cohorts.iter().filter(|cohort| cohort.delivery == Delivery::CohortImport);
+        let declared = config.cohorts.iter().filter(|cohort| cohort.delivery == DeliveryMethod::CohortImport);
         let declared = declared.map(|cohort| (cohort.to.clone(), cohort.name.clone(), cohort.id.clone()));
         let mut all = Self {
             names: declared.collect(),
@@ -69,18 +69,19 @@ impl Names {
         Ok(all)
     }
 
-    fn has_element(&mut self, record: &Version, id: &CohortId, config: &Config) {
+    fn has_element(&mut self, record: &Membership, id: &CohortId, config: &Config) {
         let connection = connection_of(&record.workspace.connection, config);
-        if let (Some(connection), by @ Delivery::Array(_)) = (connection, &record.workspace.delivery) {
+        if let (Some(connection), by @ DeliveryMethod::Array(_)) = (connection, &record.workspace.delivery) {
             self.elements.push((connection, by.clone(), id.clone()));
         }
     }
 
     /// Set when this cohort would be one too many in its array. Whoever is in it already stays.
-    pub(super) fn array_full(&self, cohort: &Cohort, braze: &Braze) -> Option<ArrayFull> {
-        let Delivery::Array(attribute) = &cohort.delivery else { return None };
-        let same =
-            |(to, by, _): &&(ConnectionName, Delivery, CohortId)| *to == cohort.to && *by == cohort.delivery;
+    pub(super) fn array_full(&self, cohort: &CohortConfig, braze: &BrazeConfig) -> Option<ArrayFull> {
+        let DeliveryMethod::Array(attribute) = &cohort.delivery else { return None };
+        let same = |(to, by, _): &&(ConnectionName, DeliveryMethod, CohortId)| {
+            *to == cohort.to && *by == cohort.delivery
+        };
         let place = self.elements.iter().filter(same).position(|(_, _, id)| *id == cohort.id)?;
         let full = ArrayFull {
             attribute: attribute.to_string(),
@@ -91,8 +92,8 @@ impl Names {
     }
 
     /// Another cohort in the same Braze that has this cohort's name, where names are seen: an attribute has none.
-    pub(super) fn taken_by(&self, cohort: &Cohort) -> Option<CohortId> {
-        if cohort.delivery != Delivery::CohortImport {
+    pub(super) fn taken_by(&self, cohort: &CohortConfig) -> Option<CohortId> {
+        if cohort.delivery != DeliveryMethod::CohortImport {
             return None;
         }
         let same = |(connection, name, id): &&(ConnectionName, String, CohortId)| {
@@ -102,12 +103,12 @@ impl Names {
     }
 }
 
-fn is_in_array(cohort: &Cohort) -> bool {
-    matches!(cohort.delivery, Delivery::Array(_))
+fn is_in_array(cohort: &CohortConfig) -> bool {
+    matches!(cohort.delivery, DeliveryMethod::Array(_))
 }
 
-fn left_behind(id: CohortId, record: Version) -> LeftBehind {
-    LeftBehind {
+fn left_behind(id: CohortId, record: Membership) -> OrphanedCohort {
+    OrphanedCohort {
         id,
         name: record.name,
         members: record.members.filter(|_| record.in_doubt == 0),
@@ -118,15 +119,19 @@ fn left_behind(id: CohortId, record: Version) -> LeftBehind {
 
 /// The connection that is called so, or was.
 pub(super) fn connection_of(name: &str, config: &Config) -> Option<ConnectionName> {
-    let is = |(known, braze): &(&ConnectionName, &Braze)| {
+    let is = |(known, braze): &(&ConnectionName, &BrazeConfig)| {
         known.as_str() == name || braze.formerly.iter().any(|old| old.as_str() == name)
     };
     config.braze.iter().find(is).map(|(known, _)| known.clone())
 }
 
 /// Where the config would send a cohort, and how.
-pub(super) fn workspace(connection: &ConnectionName, braze: &Braze, delivery: &Delivery) -> Workspace {
-    Workspace {
+pub(super) fn workspace(
+    connection: &ConnectionName,
+    braze: &BrazeConfig,
+    delivery: &DeliveryMethod,
+) -> RecordedWorkspace {
+    RecordedWorkspace {
         connection: connection.to_string(),
         endpoint: braze.endpoint.as_str().to_owned(),
         partner: braze.partner.clone(),
@@ -139,24 +144,28 @@ const TRACK_BATCH_LEN_MAX: usize = 75;
 const TRACK_REQUESTS_PER_HOUR: u64 = 3_600_000;
 
 /// Members in one request.
-pub(super) fn batch_len_max(braze: &Braze, delivery: &Delivery) -> usize {
+pub(super) fn batch_len_max(braze: &BrazeConfig, delivery: &DeliveryMethod) -> usize {
     match delivery {
-        Delivery::CohortImport => braze.batch_len_max,
-        Delivery::Array(_) | Delivery::Boolean(_) => braze.batch_len_max.min(TRACK_BATCH_LEN_MAX),
+        DeliveryMethod::CohortImport => braze.batch_len_max,
+        DeliveryMethod::Array(_) | DeliveryMethod::Boolean(_) => braze.batch_len_max.min(TRACK_BATCH_LEN_MAX),
     }
 }
 
 /// Requests that the limit of this way allows in an hour.
-pub(super) fn requests_per_hour(braze: &Braze, delivery: &Delivery) -> u64 {
+pub(super) fn requests_per_hour(braze: &BrazeConfig, delivery: &DeliveryMethod) -> u64 {
     match delivery {
-        Delivery::CohortImport => braze.requests_per_hour,
-        Delivery::Array(_) | Delivery::Boolean(_) => TRACK_REQUESTS_PER_HOUR,
+        DeliveryMethod::CohortImport => braze.requests_per_hour,
+        DeliveryMethod::Array(_) | DeliveryMethod::Boolean(_) => TRACK_REQUESTS_PER_HOUR,
     }
 }
 
 /// Set when a record is of another Braze than the config's: its members are not there. Two workspaces of
 /// one company may share endpoint and partner, so the connection's name is part of it.
-pub(super) fn moved(record: &Workspace, config: &Workspace, braze: &Braze) -> Option<(String, String)> {
+pub(super) fn moved(
+    record: &RecordedWorkspace,
+    config: &RecordedWorkspace,
+    braze: &BrazeConfig,
+) -> Option<(String, String)> {
     let renamed = braze.formerly.iter().any(|old| old.as_str() == record.connection);
     let same = record.endpoint == config.endpoint
         && record.partner == config.partner
@@ -165,14 +174,14 @@ pub(super) fn moved(record: &Workspace, config: &Workspace, braze: &Braze) -> Op
 }
 
 /// A record that nobody is left in begins anew where the config sends it now.
-pub(super) fn at_home(record: Version, cohort: &Cohort, braze: &Braze) -> Version {
+pub(super) fn at_home(record: Membership, cohort: &CohortConfig, braze: &BrazeConfig) -> Membership {
     let here = workspace(&cohort.to, braze, &cohort.delivery);
     let is_same =
         moved(&record.workspace, &here, braze).is_none() && record.workspace.delivery == here.delivery;
     if !record.is_vacant() || is_same {
         return record;
     }
-    Version {
+    Membership {
         workspace: here,
         name: None,
         members: Some(0),

@@ -3,20 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Inputs;
-use super::actions::{CROSSING_MAX, Crossings};
-use crate::model::Kind;
-use crate::state::{Asked, Crossing, Outbox, Person, StateError};
+use super::PlanInputs;
+use super::actions::{CROSSING_MAX, Transitions};
+use crate::model::IdentifierKind;
+use crate::state::{Outbox, OutboxUser, OwnerQuery, StateError, Transition};
 
 /// Follows those who are due, and those who cross, to their owners.
 pub(super) fn follow(
-    crossings: &mut Crossings,
+    crossings: &mut Transitions,
     outbox: &mut Outbox,
-    inputs: Inputs<'_>,
+    inputs: PlanInputs<'_>,
 ) -> Result<(), StateError> {
     let people = outbox.due.iter().map(|due| &due.who).chain(outbox.recent.iter().map(|recent| &recent.who));
     let people = people.chain(&crossings.renamed).chain(crossings.back.iter().map(|(_, who)| who));
-    let people = people.chain(crossings.sides.get(&Crossing::Exit).into_iter().flatten());
+    let people = people.chain(crossings.sides.get(&Transition::Exit).into_iter().flatten());
     let names = owners(people, inputs)?;
     if !names.is_empty() {
         outbox.due.iter_mut().for_each(|due| call(&mut due.who, &names));
@@ -33,9 +33,9 @@ pub(super) fn follow(
             .collect();
     }
     // Who is sent by their own id in the same run has only changed the name.
-    let sent: BTreeSet<Person> = crossings.sent.iter().cloned().collect();
-    crossings.back.retain(|(crossing, who)| *crossing == Crossing::Exit || !sent.contains(who));
-    outbox.due.retain(|due| due.crossing == Crossing::Enter || !sent.contains(&due.who));
+    let sent: BTreeSet<OutboxUser> = crossings.sent.iter().cloned().collect();
+    crossings.back.retain(|(crossing, who)| *crossing == Transition::Exit || !sent.contains(who));
+    outbox.due.retain(|due| due.crossing == Transition::Enter || !sent.contains(&due.who));
     settle(crossings, &names);
     let many = crossings.sides.iter().filter(|(_, people)| people.len() > CROSSING_MAX);
     crossings.too_many.extend(many.map(|(crossing, _)| *crossing));
@@ -43,21 +43,21 @@ pub(super) fn follow(
 }
 
 /// Takes out of those who cross whoever only gets another name.
-fn settle(crossings: &mut Crossings, names: &BTreeMap<Person, Person>) {
-    let mut exit = crossings.sides.remove(&Crossing::Exit).unwrap_or_default();
-    let mut enter = crossings.sides.remove(&Crossing::Enter).unwrap_or_default();
-    let entering: BTreeSet<&Person> = enter.iter().chain(&crossings.staying).collect();
-    let by_name = |who: &&Person| names.get(*who).filter(|owner| entering.contains(owner));
-    let renamed: BTreeSet<Person> =
+fn settle(crossings: &mut Transitions, names: &BTreeMap<OutboxUser, OutboxUser>) {
+    let mut exit = crossings.sides.remove(&Transition::Exit).unwrap_or_default();
+    let mut enter = crossings.sides.remove(&Transition::Enter).unwrap_or_default();
+    let entering: BTreeSet<&OutboxUser> = enter.iter().chain(&crossings.staying).collect();
+    let by_name = |who: &&OutboxUser| names.get(*who).filter(|owner| entering.contains(owner));
+    let renamed: BTreeSet<OutboxUser> =
         exit.iter().chain(&crossings.renamed).filter_map(|who| by_name(&who)).cloned().collect();
     exit.iter_mut().for_each(|who| call(who, names));
     enter.retain(|who| !renamed.contains(who));
     let mut seen = BTreeSet::new();
     exit.retain(|who| !renamed.contains(who) && seen.insert(who.clone()));
-    crossings.sides = BTreeMap::from([(Crossing::Enter, enter), (Crossing::Exit, exit)]);
+    crossings.sides = BTreeMap::from([(Transition::Enter, enter), (Transition::Exit, exit)]);
 }
 
-fn call(who: &mut Person, names: &BTreeMap<Person, Person>) {
+fn call(who: &mut OutboxUser, names: &BTreeMap<OutboxUser, OutboxUser>) {
     if let Some(name) = names.get(who) {
         *who = name.clone();
     }
@@ -65,16 +65,16 @@ fn call(who: &mut Person, names: &BTreeMap<Person, Person>) {
 
 /// The owners of those whose owners are known.
 fn owners<'a>(
-    people: impl Iterator<Item = &'a Person>,
-    inputs: Inputs<'_>,
-) -> Result<BTreeMap<Person, Person>, StateError> {
-    let mut people = people.filter(|who| who.identifier().kind != Kind::ExternalId).peekable();
+    people: impl Iterator<Item = &'a OutboxUser>,
+    inputs: PlanInputs<'_>,
+) -> Result<BTreeMap<OutboxUser, OutboxUser>, StateError> {
+    let mut people = people.filter(|who| who.identifier().kind != IdentifierKind::ExternalId).peekable();
     if people.peek().is_none() {
         return Ok(BTreeMap::new());
     }
     let Some(owners) = inputs.state.owners()? else { return Ok(BTreeMap::new()) };
-    let question = |who: &'a Person| Some((owners.question(&who.identifier())?, who));
-    let mut questions: Vec<(Asked, &Person)> = people.filter_map(question).collect();
+    let question = |who: &'a OutboxUser| Some((owners.question(&who.identifier())?, who));
+    let mut questions: Vec<(OwnerQuery, &OutboxUser)> = people.filter_map(question).collect();
     questions.sort_unstable();
     questions.dedup();
     let (mut answers, mut names) = (owners.answers(), BTreeMap::new());

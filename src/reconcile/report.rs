@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-use super::actions::ActionPlan;
+use super::actions::TriggersPlan;
 use super::failed::{FailedKind, PlanError};
-use super::gather::Compared;
-use super::strangers::{Asked, StrangersPlan};
-use crate::apply::{Halt, Outcome, Triggered};
-use crate::desired::{PackedList, Rejects};
-use crate::model::{CohortId, ConnectionName, Delivery, Matched, Op, PassId};
-use crate::plan::{Cost, PlanDigest, Refusal, Sides, Tally, Verdict, of_all};
-use crate::state::{SourceMark, Spool, Version};
+use super::gather::PushdownReport;
+use super::strangers::{PreflightPlan, PreflightReport};
+use crate::apply::{ApplyOutcome, ApplyStop, TriggerOutcome};
+use crate::desired::{PackedList, RowRejects};
+use crate::model::{ChangeOp, CohortId, ConnectionName, DeliveryMethod, MatchTally, RunId};
+use crate::plan::{Cost, DiffTally, GuardVerdict, GuardViolation, PlanDigest, Sides, of_all};
+use crate::state::{Membership, SourceMark, Spool};
 
 /// One cohort's plan with what belongs to it.
 #[derive(Debug)]
@@ -24,19 +24,19 @@ pub struct CohortPlan {
     /// Where the config declares it: file and line.
     pub declared_at: String,
     /// What may run, and why the rest may not.
-    pub verdict: Verdict<Spool>,
+    pub verdict: GuardVerdict<Spool>,
     /// How the source was matched; none where there is no source.
-    pub matched: Option<Matched>,
+    pub matched: Option<MatchTally>,
     /// Whether the source was read, rather than known from its files' times.
     pub source_read: bool,
     /// The rows that could not be used.
-    pub rejects: Option<Rejects>,
+    pub rejects: Option<RowRejects>,
     /// Some of the members who differ from others by upper and lower case only, packed.
     pub spelled: PackedList,
     /// What would let the next run leave the source unread, once everything is done.
     pub mark: Option<SourceMark>,
     /// The record that the plan starts from, with what the config changes about it.
-    pub record: Version,
+    pub record: Membership,
     /// The record must be written even when nothing is sent.
     pub record_changed: bool,
     /// The cohort left the config and is to be emptied.
@@ -44,16 +44,16 @@ pub struct CohortPlan {
     /// A person has approved what the guard would have refused.
     pub is_approved: bool,
     /// What is triggered for people who enter or leave, if anything ever is.
-    pub actions: Option<ActionPlan>,
+    pub actions: Option<TriggersPlan>,
     /// How the source was compared, where it may be in the database.
-    pub compared: Option<Compared>,
+    pub compared: Option<PushdownReport>,
     /// Whom Braze did not know, if it is asked.
-    pub strangers: Option<StrangersPlan>,
+    pub strangers: Option<PreflightPlan>,
 }
 
 /// A cohort that could not be planned.
 #[derive(Debug)]
-pub struct Failed {
+pub struct FailedCohort {
     /// Which.
     pub id: CohortId,
     /// Why.
@@ -62,7 +62,7 @@ pub struct Failed {
 
 /// A cohort that left the config and is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftBehind {
+pub struct OrphanedCohort {
     /// Which.
     pub id: CohortId,
     /// Its name in Braze.
@@ -77,17 +77,17 @@ pub struct LeftBehind {
 
 /// The plan of a whole run.
 #[derive(Debug)]
-pub struct PassPlan {
+pub struct RunPlan {
     /// The digest of the config that it was made from.
     pub config: String,
     /// The cohorts that could be planned, in the order of the config.
     pub cohorts: Vec<CohortPlan>,
     /// The cohorts that could not.
-    pub failed: Vec<Failed>,
+    pub failed: Vec<FailedCohort>,
     /// The cohorts of which their source has said nothing yet.
-    pub waiting: Vec<Failed>,
+    pub waiting: Vec<FailedCohort>,
     /// Cohorts that left the config.
-    pub left_behind: Vec<LeftBehind>,
+    pub left_behind: Vec<OrphanedCohort>,
 }
 
 impl CohortPlan {
@@ -102,7 +102,7 @@ impl CohortPlan {
     /// Whether the table beside the source is to be made again.
     #[must_use]
     pub fn builds_table(&self) -> bool {
-        matches!(&self.compared, Some(Compared::Here { why }) if !why.is_lasting())
+        matches!(&self.compared, Some(PushdownReport::Here { why }) if !why.is_lasting())
     }
 
     /// Whether anything would be sent or triggered.
@@ -125,7 +125,7 @@ impl CohortPlan {
 
     /// How it is sent.
     #[must_use]
-    pub fn delivery(&self) -> &Delivery {
+    pub fn delivery(&self) -> &DeliveryMethod {
         &self.verdict.approved.plan().delivery
     }
 
@@ -142,7 +142,7 @@ impl CohortPlan {
     }
 }
 
-impl PassPlan {
+impl RunPlan {
     pub(super) fn new(config: String) -> Self {
         Self { config, cohorts: Vec::new(), failed: Vec::new(), waiting: Vec::new(), left_behind: Vec::new() }
     }
@@ -151,17 +151,17 @@ impl PassPlan {
         match planned {
             Ok(cohort) => {
                 let (approved, refusals) = (&cohort.verdict.approved, cohort.verdict.refusals.len());
-                let (adds, removes) = (approved.changes(Op::Add), approved.changes(Op::Remove));
+                let (adds, removes) = (approved.changes(ChangeOp::Add), approved.changes(ChangeOp::Remove));
                 tracing::info!(cohort = %id, adds, removes, refusals, "planned");
                 self.cohorts.push(cohort);
             }
             Err(error) if error.is_waiting() => {
                 tracing::info!(cohort = %id, "waits: {error}");
-                self.waiting.push(Failed { id: id.clone(), error });
+                self.waiting.push(FailedCohort { id: id.clone(), error });
             }
             Err(error) => {
                 tracing::info!(cohort = %id, "not planned");
-                self.failed.push(Failed { id: id.clone(), error });
+                self.failed.push(FailedCohort { id: id.clone(), error });
             }
         }
     }
@@ -223,33 +223,33 @@ pub struct CohortReport {
     /// Where the config declares it.
     pub declared_at: String,
     /// How it is sent.
-    pub delivery: Delivery,
+    pub delivery: DeliveryMethod,
     /// How it will be sent, once nobody is left where they were sent before.
-    pub moves_to: Option<Delivery>,
+    pub moves_to: Option<DeliveryMethod>,
     /// What the diff found.
-    pub tally: Tally,
+    pub tally: DiffTally,
     /// Which sides the guard let run.
     pub sides: Sides<bool>,
     /// What the guard withheld, and why.
-    pub refusals: Vec<Refusal>,
+    pub refusals: Vec<GuardViolation>,
     /// The fingerprint of all that the plan would have sent, for an approval.
     pub whole: PlanDigest,
     /// How the source was matched.
-    pub matched: Option<Matched>,
+    pub matched: Option<MatchTally>,
     /// Whether the source was read, rather than known from its files' times.
     pub source_read: bool,
     /// How the source was compared, where it may be in the database.
-    pub compared: Option<Compared>,
+    pub compared: Option<PushdownReport>,
     /// Why the table beside the source could not be brought up to date, if it could not.
     pub table_trouble: Option<String>,
     /// What was done.
-    pub outcome: Outcome,
+    pub outcome: ApplyOutcome,
     /// What Braze said of people whom it does not know, if it was asked.
-    pub asked: Option<Asked>,
+    pub asked: Option<PreflightReport>,
     /// What was to be triggered.
-    pub actions: Option<ActionPlan>,
+    pub actions: Option<TriggersPlan>,
     /// What was triggered, in the order of `actions.each`.
-    pub triggered: Vec<Triggered>,
+    pub triggered: Vec<TriggerOutcome>,
     /// Where the rejects were written, if there were any.
     pub rejects_file: Option<PathBuf>,
 }
@@ -273,7 +273,7 @@ impl CohortReport {
             source_read: cohort.source_read,
             compared: cohort.compared.clone(),
             table_trouble: None,
-            outcome: Outcome::default(),
+            outcome: ApplyOutcome::default(),
             asked: None,
             actions: cohort.actions.clone(),
             triggered: Vec::new(),
@@ -291,7 +291,7 @@ impl CohortReport {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         let unanswered = self.actions.as_ref().is_some_and(|actions| !actions.lost.is_empty());
-        let is_done = |done: &Triggered| done.lost.is_empty() && done.trouble.is_none();
+        let is_done = |done: &TriggerOutcome| done.lost.is_empty() && done.trouble.is_none();
         let unasked = self.asked.as_ref().is_some_and(|asked| asked.trouble.is_some());
         self.outcome.is_whole() && !unanswered && !unasked && self.triggered.iter().all(is_done)
     }
@@ -309,15 +309,15 @@ impl CohortReport {
     }
 }
 
-fn told(failed: &[Failed]) -> Vec<(CohortId, String)> {
+fn told(failed: &[FailedCohort]) -> Vec<(CohortId, String)> {
     failed.iter().map(|failed| (failed.id.clone(), failed.error.to_string())).collect()
 }
 
 /// What a run did.
 #[derive(Debug)]
-pub struct PassReport {
+pub struct RunReport {
     /// The run.
-    pub run: PassId,
+    pub run: RunId,
     /// The digest of what was to be sent.
     pub digest: PlanDigest,
     /// What became of each cohort, in the order of the config.
@@ -329,16 +329,16 @@ pub struct PassReport {
     /// Cohorts of which their source has said nothing yet: id, and what is waited for.
     pub waiting: Vec<(CohortId, String)>,
     /// Cohorts that left the config.
-    pub left_behind: Vec<LeftBehind>,
+    pub left_behind: Vec<OrphanedCohort>,
     /// Requests sent.
     pub requests: u64,
     /// Why the end of the run could not be recorded in the journal, if it could not.
-    pub halt: Option<Halt>,
+    pub halt: Option<ApplyStop>,
     places: Vec<usize>,
 }
 
-impl PassReport {
-    pub(super) fn new(run: &PassId, plan: &PassPlan) -> Self {
+impl RunReport {
+    pub(super) fn new(run: &RunId, plan: &RunPlan) -> Self {
         Self {
             run: run.clone(),
             digest: plan.digest(),
@@ -355,7 +355,7 @@ impl PassReport {
 
     /// Cohorts finish in any order; the report keeps the config's.
     pub(super) fn put(&mut self, place: usize, cohort: CohortReport) {
-        let Outcome { added, removed, refused, in_doubt, .. } = cohort.outcome;
+        let ApplyOutcome { added, removed, refused, in_doubt, .. } = cohort.outcome;
         let stopped = cohort.outcome.halt.is_some();
         tracing::info!(cohort = %cohort.id, added, removed, refused, in_doubt, stopped, "applied");
         let at = self.places.partition_point(|earlier| *earlier < place);
@@ -364,7 +364,7 @@ impl PassReport {
     }
 
     /// The halts of all cohorts, and that of the run itself.
-    pub fn halts(&self) -> impl Iterator<Item = &Halt> {
+    pub fn halts(&self) -> impl Iterator<Item = &ApplyStop> {
         self.cohorts.iter().filter_map(|cohort| cohort.outcome.halt.as_ref()).chain(&self.halt)
     }
 
@@ -389,7 +389,9 @@ impl PassReport {
             (true, true) => "applied",
             (true, false) => "applied_in_part",
             (false, true) => "in_step",
-            (false, false) if !self.failed.is_empty() || self.halts().any(|halt| *halt != Halt::Blocked) => {
+            (false, false)
+                if !self.failed.is_empty() || self.halts().any(|halt| *halt != ApplyStop::Blocked) =>
+            {
                 "failed"
             }
             (false, false) if self.cohorts.iter().any(|cohort| !cohort.refusals.is_empty()) => "refused",

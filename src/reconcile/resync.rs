@@ -4,29 +4,30 @@
 //! again. No source is read, so nobody is added or removed who was not before; whoever is in doubt is left to
 //! the next run.
 
-use super::compare::{Changes, Diff};
+use super::compare::{ChangeSpools, DiffResult};
 use super::observe;
-use super::report::{CohortPlan, PassPlan};
-use super::{Inputs, PlanError, policy};
-use crate::model::{CohortId, Op, Standing};
-use crate::plan::{Naming, Plan, Policy, Sink as _, Tally, guard};
-use crate::state::Version;
+use super::report::{CohortPlan, RunPlan};
+use super::{PlanError, PlanInputs, policy};
+use crate::model::{ChangeOp, CohortId, Standing};
+use crate::plan::{ChangeSink as _, CohortNaming, DiffTally, GuardPolicy, MembershipPlan, guard};
+use crate::state::Membership;
 
 /// Plans to send a cohort again. None: the record has nothing of it.
-pub(super) fn plan(id: &CohortId, inputs: Inputs<'_>) -> Result<Option<PassPlan>, PlanError> {
+pub(super) fn plan(id: &CohortId, inputs: PlanInputs<'_>) -> Result<Option<RunPlan>, PlanError> {
     let Some(record) = inputs.state.version(id)? else { return Ok(None) };
-    let mut plan = PassPlan::new(inputs.config.digest.clone());
+    let mut plan = RunPlan::new(inputs.config.digest.clone());
     plan.cohorts.push(cohort(id, record, inputs)?);
     Ok(Some(plan))
 }
 
-fn cohort(id: &CohortId, record: Version, inputs: Inputs<'_>) -> Result<CohortPlan, PlanError> {
+fn cohort(id: &CohortId, record: Membership, inputs: PlanInputs<'_>) -> Result<CohortPlan, PlanError> {
     let (connection, braze, here) = observe::at(&record, inputs)?;
     let diff = everybody(id, &record, inputs)?;
-    let naming = record.name.clone().map(|name| Naming::Create { name });
+    let naming = record.name.clone().map(|name| CohortNaming::Create { name });
     let plan = diff.into_plan(id, Some(&record), naming, None, (braze, &here.delivery));
-    let plan = Plan { mixed: true, target: here.to_string(), ..plan };
-    let policy = Policy { moved: policy::moved(&record.workspace, &here, braze), ..Policy::default() };
+    let plan = MembershipPlan { mixed: true, target: here.to_string(), ..plan };
+    let policy =
+        GuardPolicy { moved: policy::moved(&record.workspace, &here, braze), ..GuardPolicy::default() };
     let declared = inputs.config.cohorts.iter().find(|cohort| cohort.id == *id);
     Ok(CohortPlan {
         id: id.clone(),
@@ -50,23 +51,23 @@ fn cohort(id: &CohortId, record: Version, inputs: Inputs<'_>) -> Result<CohortPl
 }
 
 /// Everybody in the record, as a change.
-fn everybody(id: &CohortId, record: &Version, inputs: Inputs<'_>) -> Result<Diff, PlanError> {
+fn everybody(id: &CohortId, record: &Membership, inputs: PlanInputs<'_>) -> Result<DiffResult, PlanError> {
     let mut cursor = inputs.state.members(id, Some(record))?;
-    let (mut tally, mut changes) = (Tally::default(), Changes::default());
+    let (mut tally, mut changes) = (DiffTally::default(), ChangeSpools::default());
     while let Some((_, standing)) = cursor.advance_any()? {
         match standing {
             Some(Standing::Member) => {
                 tally.members += 1;
                 tally.sent_again += 1;
-                changes.change(Op::Add, cursor.packed()?)?;
+                changes.change(ChangeOp::Add, cursor.packed()?)?;
             }
             None => {
                 tally.let_go_again += 1;
-                changes.change(Op::Remove, cursor.packed()?)?;
+                changes.change(ChangeOp::Remove, cursor.packed()?)?;
             }
             Some(Standing::InDoubt) => tally.left_in_doubt += 1,
             Some(Standing::Refused | Standing::Disputed) => tally.refused += 1,
         }
     }
-    Ok(Diff { tally, changes, settles: None })
+    Ok(DiffResult { tally, changes, settles: None })
 }

@@ -17,18 +17,19 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::compare::{Changes, Diff};
+use super::compare::{ChangeSpools, DiffResult};
 use super::observe;
-use super::policy::{self, Names};
-use super::report::{CohortPlan, PassPlan};
+use super::policy::{self, CohortNames};
+use super::report::{CohortPlan, RunPlan};
 use super::signed::{self, SignedError, SignedWriter};
-use super::{Inputs, PlanError, actions, moving};
-use crate::desired::{DesiredError, Members, SortedSet};
+use super::{PlanError, PlanInputs, actions, moving};
+use crate::desired::{DesiredError, SortedMembers, SortedSet};
 use crate::model::{
-    ALIAS_LEN_MAX, CohortId, EXTERNAL_ID_LEN_MAX, Identifier, Key, Kind, Matched, Op, Standing,
+    ALIAS_LEN_MAX, ChangeOp, CohortId, EXTERNAL_ID_LEN_MAX, Identifier, IdentifierKind, MatchTally,
+    MemberKey, Standing,
 };
-use crate::plan::{Sides, Sink as _, Tally};
-use crate::state::{Due, Memory, RecordCursor, StateError, StateReader, Version};
+use crate::plan::{ChangeSink as _, DiffTally, Sides};
+use crate::state::{DueTrigger, Membership, MembershipCursor, Memory, StateError, StateReader};
 
 const FORMAT: u64 = 2;
 /// What the state's key is derived for.
@@ -40,7 +41,7 @@ const LINE_LEN_MAX: u64 = 1 << 30;
 
 /// Why a saved plan cannot be written, or cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum SavedError {
+pub enum PlanFileError {
     /// The disk refused.
     #[error("cannot use {}: {source}", .path.display())]
     Io {
@@ -80,17 +81,17 @@ pub enum SavedError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Head {
+struct PlanFileHead {
     syncline_plan: u64,
     config: String,
-    cohorts: Vec<Cohort>,
+    cohorts: Vec<PlanFileCohort>,
     /// Cohorts that could not be planned, and why.
     failed: Vec<(String, String)>,
 }
 
 /// One cohort's numbers: those that neither the changes and the state nor the config say.
 #[derive(Serialize, Deserialize)]
-struct Cohort {
+struct PlanFileCohort {
     id: String,
     base: u64,
     empties: bool,
@@ -98,24 +99,24 @@ struct Cohort {
     moves: bool,
     /// For whom something is newly to be triggered.
     #[serde(default)]
-    due: Vec<Due>,
+    due: Vec<DueTrigger>,
     refused: u64,
     #[serde(default)]
     rekeyed: u64,
-    matched: Option<Matched>,
+    matched: Option<MatchTally>,
     hollow: Option<String>,
 }
 
 /// A change: the cohort's place in the head, `+` or `-`, the kind's place in [`Kind::ALL`], label, value.
 #[derive(Serialize, Deserialize)]
-struct Change<'a>(usize, char, usize, #[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>);
+struct PlanFileChange<'a>(usize, char, usize, #[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>);
 
 #[derive(Serialize, Deserialize)]
-struct End {
+struct PlanFileEnd {
     changes: u64,
 }
 
-pub(super) fn save(plan: &mut PassPlan, path: &Path, state: &StateReader) -> Result<(), SavedError> {
+pub(super) fn save(plan: &mut RunPlan, path: &Path, state: &StateReader) -> Result<(), PlanFileError> {
     // A temporary file's error names that file, which nobody has asked for.
     let failed = |error: io::Error| {
         let text = error.to_string();
@@ -123,7 +124,7 @@ pub(super) fn save(plan: &mut PassPlan, path: &Path, state: &StateReader) -> Res
             Some((cause, _)) => io::Error::new(error.kind(), cause.to_owned()),
             None => error,
         };
-        SavedError::Io { path: path.to_owned(), source }
+        PlanFileError::Io { path: path.to_owned(), source }
     };
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
@@ -133,26 +134,26 @@ pub(super) fn save(plan: &mut PassPlan, path: &Path, state: &StateReader) -> Res
     file.persist(path).map(drop).map_err(|e| failed(e.error))
 }
 
-fn write(plan: &mut PassPlan, file: &mut File, key: &[u8]) -> io::Result<()> {
+fn write(plan: &mut RunPlan, file: &mut File, key: &[u8]) -> io::Result<()> {
     let mut out = SignedWriter::new(file, key)?;
     let cohorts = plan.cohorts.iter().map(shape).collect();
     let failed = plan.failed.iter().map(|failed| (failed.id.to_string(), failed.error.to_string())).collect();
-    line(&mut out, &Head { syncline_plan: FORMAT, config: plan.config.clone(), cohorts, failed })?;
+    line(&mut out, &PlanFileHead { syncline_plan: FORMAT, config: plan.config.clone(), cohorts, failed })?;
     let mut changes = 0;
     for (place, cohort) in plan.cohorts.iter_mut().enumerate() {
-        for (op, sign) in [(Op::Remove, '-'), (Op::Add, '+')] {
+        for (op, sign) in [(ChangeOp::Remove, '-'), (ChangeOp::Add, '+')] {
             let list = cohort.verdict.approved.list_mut(op);
             let written = list.for_each(|packed| {
                 let (id, _) =
                     Identifier::unpack(packed).map_err(|e| StateError::Scratch(io::Error::other(e)))?;
-                let kind = Kind::ALL.iter().position(|kind| *kind == id.kind).unwrap_or(0);
+                let kind = IdentifierKind::ALL.iter().position(|kind| *kind == id.kind).unwrap_or(0);
                 changes += 1;
-                Ok(line(&mut out, &Change(place, sign, kind, id.label.into(), id.value.into()))?)
+                Ok(line(&mut out, &PlanFileChange(place, sign, kind, id.label.into(), id.value.into()))?)
             });
             written.map_err(io::Error::other)?;
         }
     }
-    line(&mut out, &End { changes })?;
+    line(&mut out, &PlanFileEnd { changes })?;
     out.finish()
 }
 
@@ -161,9 +162,9 @@ fn line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-fn shape(cohort: &CohortPlan) -> Cohort {
+fn shape(cohort: &CohortPlan) -> PlanFileCohort {
     let plan = cohort.verdict.approved.plan();
-    Cohort {
+    PlanFileCohort {
         id: cohort.id.to_string(),
         base: plan.base,
         empties: cohort.empties,
@@ -176,9 +177,9 @@ fn shape(cohort: &CohortPlan) -> Cohort {
     }
 }
 
-pub(super) fn load(path: &Path, inputs: Inputs<'_>) -> Result<PassPlan, SavedError> {
+pub(super) fn load(path: &Path, inputs: PlanInputs<'_>) -> Result<RunPlan, PlanFileError> {
     Memory::of_process().set_limit(inputs.config.memory_max);
-    let damaged = |what: String| SavedError::Damaged { path: path.to_owned(), what };
+    let damaged = |what: String| PlanFileError::Damaged { path: path.to_owned(), what };
     let (mut text, is_of_no_state) = open(path, inputs.state)?;
     let mut next = || {
         let mut line = Vec::new();
@@ -188,8 +189,8 @@ pub(super) fn load(path: &Path, inputs: Inputs<'_>) -> Result<PassPlan, SavedErr
             _ => Ok(line),
         }
     };
-    let no_plan = |_| SavedError::NoPlan { path: path.to_owned() };
-    let head: Head = serde_json::from_slice(&next()?).map_err(no_plan)?;
+    let no_plan = |_| PlanFileError::NoPlan { path: path.to_owned() };
+    let head: PlanFileHead = serde_json::from_slice(&next()?).map_err(no_plan)?;
     if head.syncline_plan > FORMAT {
         return Err(damaged(format!("its format {} is newer than this program", head.syncline_plan)));
     }
@@ -197,21 +198,21 @@ pub(super) fn load(path: &Path, inputs: Inputs<'_>) -> Result<PassPlan, SavedErr
         return Err(damaged("it was made before there was a state, and names versions of it".to_owned()));
     }
     if head.config != inputs.config.digest {
-        return Err(SavedError::Stale("the config has changed since it was made".to_owned()));
+        return Err(PlanFileError::Stale("the config has changed since it was made".to_owned()));
     }
-    let mut sets = Sets::new(head.cohorts.len(), inputs);
+    let mut sets = PlanFileChanges::new(head.cohorts.len(), inputs);
     loop {
         let bytes = next()?;
-        match serde_json::from_slice::<Change<'_>>(&bytes) {
+        match serde_json::from_slice::<PlanFileChange<'_>>(&bytes) {
             Ok(change) => sets.take(&change).map_err(|e| damaged(e.to_string()))?,
-            Err(_) => match serde_json::from_slice::<End>(&bytes) {
-                Ok(End { changes }) if changes == sets.taken => break,
+            Err(_) => match serde_json::from_slice::<PlanFileEnd>(&bytes) {
+                Ok(PlanFileEnd { changes }) if changes == sets.taken => break,
                 Ok(_) | Err(_) => return Err(damaged("its changes are not what they were".to_owned())),
             },
         }
     }
-    let names = Names::read(inputs.config, inputs.state)?;
-    let mut plan = PassPlan::new(head.config);
+    let names = CohortNames::read(inputs.config, inputs.state)?;
+    let mut plan = RunPlan::new(head.config);
     for (cohort, sides) in head.cohorts.into_iter().zip(sets.sides) {
         plan.cohorts.push(rebuild(path, &cohort, sides, &names, inputs)?);
     }
@@ -224,8 +225,8 @@ pub(super) fn load(path: &Path, inputs: Inputs<'_>) -> Result<PassPlan, SavedErr
 }
 
 /// The text of a plan file whose signature is right, and whether it was signed before there was a state.
-fn open(path: &Path, state: &StateReader) -> Result<(impl io::BufRead + use<>, bool), SavedError> {
-    let failed = |source| SavedError::Io { path: path.to_owned(), source };
+fn open(path: &Path, state: &StateReader) -> Result<(impl io::BufRead + use<>, bool), PlanFileError> {
+    let failed = |source| PlanFileError::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     let mut keys: Vec<[u8; 32]> = state.signing_key(PURPOSE).into_iter().collect();
     let own = keys.len();
@@ -235,23 +236,23 @@ fn open(path: &Path, state: &StateReader) -> Result<(impl io::BufRead + use<>, b
     match signed::open(file, &keys) {
         Ok((text, key)) => Ok((text, key >= own)),
         Err(SignedError::Io(source)) => Err(failed(source)),
-        Err(SignedError::Foreign) => Err(SavedError::NoPlan { path: path.to_owned() }),
+        Err(SignedError::Foreign) => Err(PlanFileError::NoPlan { path: path.to_owned() }),
         Err(SignedError::Cut) => {
-            Err(SavedError::Damaged { path: path.to_owned(), what: "it was cut off".to_owned() })
+            Err(PlanFileError::Damaged { path: path.to_owned(), what: "it was cut off".to_owned() })
         }
-        Err(SignedError::Signature) => Err(SavedError::Signature { path: path.to_owned() }),
+        Err(SignedError::Signature) => Err(PlanFileError::Signature { path: path.to_owned() }),
     }
 }
 
 /// The changes of every cohort, to be sorted by this state's keys.
-struct Sets {
+struct PlanFileChanges {
     sides: Vec<Sides<SortedSet>>,
     packed: Vec<u8>,
     taken: u64,
 }
 
-impl Sets {
-    fn new(cohorts: usize, inputs: Inputs<'_>) -> Self {
+impl PlanFileChanges {
+    fn new(cohorts: usize, inputs: PlanInputs<'_>) -> Self {
         // All of them are filled at the same time.
         let memory_max = inputs.config.memory_max / (2 * cohorts.max(1));
         let set = || SortedSet::new(inputs.state.seed(), memory_max);
@@ -259,14 +260,17 @@ impl Sets {
         Self { sides, packed: Vec::new(), taken: 0 }
     }
 
-    fn take(&mut self, Change(place, sign, kind, label, value): &Change<'_>) -> io::Result<()> {
+    fn take(
+        &mut self,
+        PlanFileChange(place, sign, kind, label, value): &PlanFileChange<'_>,
+    ) -> io::Result<()> {
         let unknown = || io::Error::other("it has a change that cannot be");
         let op = match sign {
-            '-' => Op::Remove,
-            '+' => Op::Add,
+            '-' => ChangeOp::Remove,
+            '+' => ChangeOp::Add,
             _ => return Err(unknown()),
         };
-        let kind = *Kind::ALL.get(*kind).ok_or_else(unknown)?;
+        let kind = *IdentifierKind::ALL.get(*kind).ok_or_else(unknown)?;
         if label.len() > ALIAS_LEN_MAX || value.len() > EXTERNAL_ID_LEN_MAX {
             return Err(unknown());
         }
@@ -279,16 +283,16 @@ impl Sets {
 
 fn rebuild(
     path: &Path,
-    cohort: &Cohort,
+    cohort: &PlanFileCohort,
     sides: Sides<SortedSet>,
-    names: &Names,
-    inputs: Inputs<'_>,
-) -> Result<CohortPlan, SavedError> {
-    let damaged = |what: String| SavedError::Damaged { path: path.to_owned(), what };
+    names: &CohortNames,
+    inputs: PlanInputs<'_>,
+) -> Result<CohortPlan, PlanFileError> {
+    let damaged = |what: String| PlanFileError::Damaged { path: path.to_owned(), what };
     let id = CohortId::new(&cohort.id).map_err(|e| damaged(e.to_string()))?;
     let previous = inputs.state.version(&id)?;
     if previous.as_ref().map_or(0, |record| record.number) != cohort.base {
-        return Err(SavedError::Stale(format!("cohort {id} has been applied since it was made")));
+        return Err(PlanFileError::Stale(format!("cohort {id} has been applied since it was made")));
     }
     let unknown = || damaged(format!("it names cohort {id}, which the config does not have"));
     if cohort.empties {
@@ -300,7 +304,7 @@ fn rebuild(
     let source = cohort.matched.as_ref().map(|matched| observe::tally_of(matched, cohort.hollow.clone()));
     let at_home = |record| {
         let braze = observe::connection(&declared.to, inputs).map_err(|e| damaged(e.to_string()))?;
-        Ok::<_, SavedError>(policy::at_home(record, declared, braze))
+        Ok::<_, PlanFileError>(policy::at_home(record, declared, braze))
     };
     let previous = previous.map(at_home).transpose()?;
     let diff = recount(&id, cohort, sides, previous.as_ref(), inputs).map_err(|e| damaged(e.to_string()))?;
@@ -318,12 +322,12 @@ fn rebuild(
 /// Compares the changes with the state, and counts and notes them as a diff does.
 fn recount(
     id: &CohortId,
-    cohort: &Cohort,
+    cohort: &PlanFileCohort,
     sides: Sides<SortedSet>,
-    previous: Option<&Version>,
-    inputs: Inputs<'_>,
-) -> Result<Diff, PlanError> {
-    let (mut changes, mut tally) = (Changes::default(), Tally::default());
+    previous: Option<&Membership>,
+    inputs: PlanInputs<'_>,
+) -> Result<DiffResult, PlanError> {
+    let (mut changes, mut tally) = (ChangeSpools::default(), DiffTally::default());
     let mut known = Known { cursor: inputs.state.members(id, previous)?, at: None, is_changed: false };
     known.advance(&mut tally)?;
     let mut removes = sides.removes.into_members();
@@ -332,18 +336,18 @@ fn recount(
     loop {
         let (op, key) = match (remove, add) {
             (None, None) => break,
-            (Some(key), other) if other.is_none_or(|other| key <= other) => (Op::Remove, key),
-            (_, Some(key)) => (Op::Add, key),
-            (Some(key), None) => (Op::Remove, key),
+            (Some(key), other) if other.is_none_or(|other| key <= other) => (ChangeOp::Remove, key),
+            (_, Some(key)) => (ChangeOp::Add, key),
+            (Some(key), None) => (ChangeOp::Remove, key),
         };
         let standing = known.standing_of(key, &mut tally)?;
         count(op, standing, &mut tally);
         match op {
-            Op::Remove => {
+            ChangeOp::Remove => {
                 changes.change(op, removes.packed())?;
                 remove = next(&mut removes)?;
             }
-            Op::Add => {
+            ChangeOp::Add => {
                 changes.change(op, adds.packed())?;
                 add = next(&mut adds)?;
             }
@@ -354,35 +358,35 @@ fn recount(
     }
     tally.unchanged = tally.members.saturating_sub(tally.removed + tally.sent_again);
     (tally.refused, tally.rekeyed) = (cohort.refused, cohort.rekeyed.min(tally.removed));
-    Ok(Diff { tally, changes, settles: None })
+    Ok(DiffResult { tally, changes, settles: None })
 }
 
-fn next(members: &mut Members) -> Result<Option<Key>, PlanError> {
+fn next(members: &mut SortedMembers) -> Result<Option<MemberKey>, PlanError> {
     Ok(members.advance().map_err(DesiredError::Scratch)?)
 }
 
-fn count(op: Op, standing: Option<Standing>, tally: &mut Tally) {
+fn count(op: ChangeOp, standing: Option<Standing>, tally: &mut DiffTally) {
     let counted = match (op, standing) {
-        (Op::Remove, Some(Standing::Member)) => &mut tally.removed,
-        (Op::Remove, Some(Standing::InDoubt | Standing::Disputed)) => &mut tally.doubt_removed,
-        (Op::Remove, Some(Standing::Refused) | None) => &mut tally.let_go_again,
-        (Op::Add, Some(Standing::Member)) => &mut tally.sent_again,
-        (Op::Add, Some(Standing::InDoubt | Standing::Disputed)) => &mut tally.doubt_added,
-        (Op::Add, Some(Standing::Refused) | None) => &mut tally.added,
+        (ChangeOp::Remove, Some(Standing::Member)) => &mut tally.removed,
+        (ChangeOp::Remove, Some(Standing::InDoubt | Standing::Disputed)) => &mut tally.doubt_removed,
+        (ChangeOp::Remove, Some(Standing::Refused) | None) => &mut tally.let_go_again,
+        (ChangeOp::Add, Some(Standing::Member)) => &mut tally.sent_again,
+        (ChangeOp::Add, Some(Standing::InDoubt | Standing::Disputed)) => &mut tally.doubt_added,
+        (ChangeOp::Add, Some(Standing::Refused) | None) => &mut tally.added,
     };
     *counted += 1;
 }
 
 /// The recorded members, beside the changes of a plan.
 struct Known {
-    cursor: RecordCursor,
-    at: Option<(Key, Option<Standing>)>,
+    cursor: MembershipCursor,
+    at: Option<(MemberKey, Option<Standing>)>,
     /// Whether the plan changes the current one.
     is_changed: bool,
 }
 
 impl Known {
-    fn advance(&mut self, tally: &mut Tally) -> Result<(), PlanError> {
+    fn advance(&mut self, tally: &mut DiffTally) -> Result<(), PlanError> {
         let is_left = matches!(self.at, Some((_, Some(Standing::InDoubt)))) && !self.is_changed;
         tally.left_in_doubt += u64::from(is_left);
         (self.at, self.is_changed) = (self.cursor.advance_any()?, false);
@@ -391,7 +395,7 @@ impl Known {
     }
 
     /// How the state knows this key. Keys are asked for in ascending order.
-    fn standing_of(&mut self, key: Key, tally: &mut Tally) -> Result<Option<Standing>, PlanError> {
+    fn standing_of(&mut self, key: MemberKey, tally: &mut DiffTally) -> Result<Option<Standing>, PlanError> {
         while self.at.is_some_and(|(at, _)| at < key) {
             self.advance(tally)?;
         }

@@ -12,23 +12,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::CohortPlan;
-use super::{Inputs, Means};
-use crate::apply::Outcome;
-use crate::config::{Cohort, Preflight};
-use crate::connector::braze::Braze;
+use super::{Means, PlanInputs};
+use crate::apply::ApplyOutcome;
+use crate::config::{CohortConfig, PreflightConfig};
+use crate::connector::braze::BrazeClient;
 use crate::connector::braze::rest::IDS_MAX;
-use crate::model::{CohortId, Identifier, Key, Kind, Op, Timestamp};
+use crate::model::{ChangeOp, CohortId, Identifier, IdentifierKind, MemberKey, Timestamp};
 use crate::plan::Approved;
-use crate::state::{Person, Spool, Stamp, StateError, Stranger, Strangers};
+use crate::state::{CheckTime, OutboxUser, Spool, StateError, UnknownUser, UnknownUsers};
 
 /// So many are asked for in a run, unless a sample is larger, and so many are remembered.
 const STRANGERS_MAX: usize = 100_000;
 
 /// What a plan knows of people whom Braze did not know.
 #[derive(Clone, Debug)]
-pub struct StrangersPlan {
-    settings: Preflight,
-    list: Strangers,
+pub struct PreflightPlan {
+    settings: PreflightConfig,
+    list: UnknownUsers,
     /// The list is not what is written down.
     is_changed: bool,
     /// Whom Braze knows now: they are sent again.
@@ -41,7 +41,7 @@ pub struct StrangersPlan {
 
 /// What Braze said.
 #[derive(Clone, Debug, Default)]
-pub struct Asked {
+pub struct PreflightReport {
     /// For how many of those who enter it was asked.
     pub asked: u64,
     /// Whom of them it does not know.
@@ -56,7 +56,7 @@ pub struct Asked {
     pub too_many: u64,
 }
 
-impl StrangersPlan {
+impl PreflightPlan {
     /// Whether there is nobody to ask for, and nothing to write down.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -65,40 +65,43 @@ impl StrangersPlan {
 }
 
 /// Whom Braze knows now, by the keys of the record.
-pub(super) fn known(cohort: &Cohort, inputs: Inputs<'_>) -> Result<BTreeSet<Key>, StateError> {
+pub(super) fn known(
+    cohort: &CohortConfig,
+    inputs: PlanInputs<'_>,
+) -> Result<BTreeSet<MemberKey>, StateError> {
     if cohort.preflight.is_none() {
         return Ok(BTreeSet::new());
     }
     let list = inputs.state.strangers(&cohort.id)?;
-    let key = |stranger: &Stranger| {
+    let key = |stranger: &UnknownUser| {
         let mut packed = Vec::new();
         stranger.who.identifier().pack_into(&mut packed);
-        Key::of(inputs.state.seed(), &packed)
+        MemberKey::of(inputs.state.seed(), &packed)
     };
     Ok(list.people.iter().filter(|stranger| stranger.is_known).map(key).collect())
 }
 
 /// What is known of a cohort's strangers, beside its plan.
 pub(super) fn plan(
-    cohort: &Cohort,
+    cohort: &CohortConfig,
     mut plan: CohortPlan,
-    inputs: Inputs<'_>,
+    inputs: PlanInputs<'_>,
 ) -> Result<CohortPlan, StateError> {
     let Some(settings) = cohort.preflight else { return Ok(plan) };
     let (mut list, now) = (inputs.state.strangers(&cohort.id)?, inputs.clock.now());
     let before = list.people.len();
-    if !list.people.is_empty() && plan.verdict.approved.changes(Op::Remove) > 0 {
+    if !list.people.is_empty() && plan.verdict.approved.changes(ChangeOp::Remove) > 0 {
         let mut gone = BTreeSet::new();
-        let wanted: BTreeSet<Person> = list.people.iter().map(|stranger| stranger.who.clone()).collect();
-        plan.verdict.approved.list_mut(Op::Remove).for_each(|packed| {
-            let who = Identifier::unpack(packed).ok().map(|(who, _)| Person::from(who));
+        let wanted: BTreeSet<OutboxUser> = list.people.iter().map(|stranger| stranger.who.clone()).collect();
+        plan.verdict.approved.list_mut(ChangeOp::Remove).for_each(|packed| {
+            let who = Identifier::unpack(packed).ok().map(|(who, _)| OutboxUser::from(who));
             gone.extend(who.filter(|who| wanted.contains(who)));
             Ok(())
         })?;
         list.people.retain(|stranger| !gone.contains(&stranger.who));
     }
-    let count = |is: &dyn Fn(&Stranger) -> bool| list.people.iter().filter(|one| is(one)).count() as u64;
-    plan.strangers = Some(StrangersPlan {
+    let count = |is: &dyn Fn(&UnknownUser) -> bool| list.people.iter().filter(|one| is(one)).count() as u64;
+    plan.strangers = Some(PreflightPlan {
         settings,
         is_changed: list.people.len() != before,
         known: count(&|stranger| stranger.is_known),
@@ -109,50 +112,50 @@ pub(super) fn plan(
     Ok(plan)
 }
 
-fn is_due(stranger: &Stranger, settings: Preflight, now: Timestamp) -> bool {
+fn is_due(stranger: &UnknownUser, settings: PreflightConfig, now: Timestamp) -> bool {
     let wait = jiff::SignedDuration::try_from(settings.retry_unknown).unwrap_or(jiff::SignedDuration::MAX);
     !stranger.is_known && now.duration_since(stranger.asked.0) >= wait
 }
 
 /// Whom Braze knows and whom not, as far as it has said so.
 #[derive(Default)]
-struct Answers {
-    known: BTreeMap<Person, bool>,
+struct PreflightAnswers {
+    known: BTreeMap<OutboxUser, bool>,
     trouble: Option<String>,
 }
 
-impl Answers {
+impl PreflightAnswers {
     fn take(&mut self, asked: &[Identifier<'_>], unknown: &[Identifier<'_>]) {
-        self.known.extend(asked.iter().map(|who| (Person::from(*who), !unknown.contains(who))));
+        self.known.extend(asked.iter().map(|who| (OutboxUser::from(*who), !unknown.contains(who))));
     }
 }
 
 /// A cohort's strangers while its members are sent.
-pub(super) struct Asking<'a> {
+pub(super) struct PreflightRun<'a> {
     cohort: CohortId,
-    plan: StrangersPlan,
+    plan: PreflightPlan,
     means: &'a Means,
     /// Whom Braze knows by now, and who are among those that this run sends.
-    sent_again: BTreeSet<Person>,
-    pub(super) said: Asked,
+    sent_again: BTreeSet<OutboxUser>,
+    pub(super) said: PreflightReport,
 }
 
-impl<'a> Asking<'a> {
+impl<'a> PreflightRun<'a> {
     /// Asks for those who enter and for those who are due, and writes down what Braze says before anybody is sent.
     pub(super) async fn begin(
         cohort: &CohortId,
-        plan: StrangersPlan,
+        plan: PreflightPlan,
         approved: &mut Approved<Spool>,
-        braze: Option<&Braze>,
+        braze: Option<&BrazeClient>,
         means: &'a Means,
     ) -> Result<Self, StateError> {
-        let (sent_again, said) = (BTreeSet::new(), Asked::default());
+        let (sent_again, said) = (BTreeSet::new(), PreflightReport::default());
         let mut asking = Self { cohort: cohort.clone(), plan, means, sent_again, said };
         let entering = asking.entering(approved)?;
         let now = means.clock.now();
         let due =
             asking.plan.list.people.iter().filter(|stranger| is_due(stranger, asking.plan.settings, now));
-        let due: Vec<Person> = due.map(|stranger| stranger.who.clone()).collect();
+        let due: Vec<OutboxUser> = due.map(|stranger| stranger.who.clone()).collect();
         let before = asking.plan.list.clone();
         let answers = asking.ask(&entering, &due, braze).await;
         asking.learn(&entering, &due, answers, now);
@@ -164,24 +167,24 @@ impl<'a> Asking<'a> {
     }
 
     /// Those who enter, as many as are to be asked for.
-    fn entering(&mut self, approved: &mut Approved<Spool>) -> Result<Vec<Person>, StateError> {
+    fn entering(&mut self, approved: &mut Approved<Spool>) -> Result<Vec<OutboxUser>, StateError> {
         let mut people = Vec::new();
-        if approved.changes(Op::Add) == 0 {
+        if approved.changes(ChangeOp::Add) == 0 {
             return Ok(people);
         }
         let sample = self.plan.settings.sample;
         let most = sample.map_or(STRANGERS_MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
         let mut too_many = 0;
         let known = self.plan.list.people.iter().filter(|stranger| stranger.is_known);
-        let known: BTreeSet<Person> = known.map(|stranger| stranger.who.clone()).collect();
-        approved.list_mut(Op::Add).for_each(|packed| {
+        let known: BTreeSet<OutboxUser> = known.map(|stranger| stranger.who.clone()).collect();
+        approved.list_mut(ChangeOp::Add).for_each(|packed| {
             let Ok((who, _)) = Identifier::unpack(packed) else { return Ok(()) };
             let is_full = people.len() >= most;
-            too_many += u64::from(is_full && sample.is_none() && who.kind != Kind::DeviceId);
-            if who.kind == Kind::DeviceId || (known.is_empty() && is_full) {
+            too_many += u64::from(is_full && sample.is_none() && who.kind != IdentifierKind::DeviceId);
+            if who.kind == IdentifierKind::DeviceId || (known.is_empty() && is_full) {
                 return Ok(());
             }
-            let who = Person::from(who);
+            let who = OutboxUser::from(who);
             if known.contains(&who) {
                 self.sent_again.insert(who);
             } else if !is_full {
@@ -193,11 +196,16 @@ impl<'a> Asking<'a> {
         Ok(people)
     }
 
-    async fn ask(&self, entering: &[Person], due: &[Person], braze: Option<&Braze>) -> Answers {
-        let mut answers = Answers::default();
-        let people: Vec<Identifier<'_>> = due.iter().chain(entering).map(Person::identifier).collect();
-        let rest = braze.and_then(Braze::rest);
-        for kind in [Kind::ExternalId, Kind::Alias] {
+    async fn ask(
+        &self,
+        entering: &[OutboxUser],
+        due: &[OutboxUser],
+        braze: Option<&BrazeClient>,
+    ) -> PreflightAnswers {
+        let mut answers = PreflightAnswers::default();
+        let people: Vec<Identifier<'_>> = due.iter().chain(entering).map(OutboxUser::identifier).collect();
+        let rest = braze.and_then(BrazeClient::rest);
+        for kind in [IdentifierKind::ExternalId, IdentifierKind::Alias] {
             let these: Vec<Identifier<'_>> = people.iter().filter(|who| who.kind == kind).copied().collect();
             for some in these.chunks(IDS_MAX) {
                 let Some(rest) = rest else {
@@ -217,12 +225,18 @@ impl<'a> Asking<'a> {
     }
 
     /// For whom there is no answer, it is asked with the next run.
-    fn learn(&mut self, entering: &[Person], due: &[Person], answers: Answers, now: Timestamp) {
-        let mut list: BTreeMap<Person, Stranger> =
+    fn learn(
+        &mut self,
+        entering: &[OutboxUser],
+        due: &[OutboxUser],
+        answers: PreflightAnswers,
+        now: Timestamp,
+    ) {
+        let mut list: BTreeMap<OutboxUser, UnknownUser> =
             self.plan.list.people.drain(..).map(|stranger| (stranger.who.clone(), stranger)).collect();
         for who in due {
             if let (Some(stranger), Some(is_known)) = (list.get_mut(who), answers.known.get(who)) {
-                (stranger.asked, stranger.is_known) = (Stamp(now), *is_known);
+                (stranger.asked, stranger.is_known) = (CheckTime(now), *is_known);
                 self.said.known_now += u64::from(*is_known);
             }
         }
@@ -231,8 +245,12 @@ impl<'a> Asking<'a> {
             self.said.asked += u64::from(is_known.is_some());
             self.said.unknown += u64::from(is_known == Some(false));
             let asked = if is_known.is_some() { now } else { Timestamp::UNIX_EPOCH };
-            let stranger =
-                Stranger { who: who.clone(), since: Stamp(now), asked: Stamp(asked), is_known: false };
+            let stranger = UnknownUser {
+                who: who.clone(),
+                since: CheckTime(now),
+                asked: CheckTime(asked),
+                is_known: false,
+            };
             match is_known {
                 Some(true) => drop(list.remove(who)),
                 _ if list.len() < STRANGERS_MAX => drop(list.insert(who.clone(), stranger)),
@@ -246,7 +264,7 @@ impl<'a> Asking<'a> {
 
     /// Members are sent. Unknown users that were sent again and taken are unknown no more. What Braze said is returned
     /// also when that cannot be recorded.
-    pub(super) fn end(mut self, outcome: &Outcome) -> (Asked, Result<(), StateError>) {
+    pub(super) fn end(mut self, outcome: &ApplyOutcome) -> (PreflightReport, Result<(), StateError>) {
         if !outcome.is_whole() || self.sent_again.is_empty() {
             return (self.said, Ok(()));
         }

@@ -3,27 +3,27 @@
 use std::collections::BTreeSet;
 
 use super::PlanError;
-use crate::desired::{DesiredError, Members, Overlay, Spelled};
-use crate::model::{Key, Kind, Standing};
+use crate::desired::{CaseVariants, DesiredError, MembersOverlay, SortedMembers};
+use crate::model::{IdentifierKind, MemberKey, Standing};
 use crate::plan;
-use crate::state::{RecordCursor, Spool, StateError};
+use crate::state::{MembershipCursor, Spool, StateError};
 
 /// Who should be there.
-pub(super) enum Wanted {
+pub(super) enum WantedMembers {
     Nobody,
     /// Everybody whom the source names.
     All(Box<All>),
     /// The record's members, and what differs.
-    Overlay(Box<Overlay>),
+    Overlay(Box<MembersOverlay>),
 }
 
 /// Members, and a look at how they are written.
 pub(super) struct All {
-    pub(super) members: Members,
-    pub(super) spelled: Spelled,
+    pub(super) members: SortedMembers,
+    pub(super) spelled: CaseVariants,
 }
 
-impl Wanted {
+impl WantedMembers {
     /// How many rows name somebody whom another row has named, once the walk is over. So many `rows` the source has, and
     /// so many of them are rejected.
     pub(super) fn duplicates(&self, rows: u64, rejected: u64) -> u64 {
@@ -35,11 +35,11 @@ impl Wanted {
     }
 }
 
-impl plan::Desired for Wanted {
+impl plan::DesiredCursor for WantedMembers {
     type Error = PlanError;
 
     #[inline]
-    fn advance(&mut self) -> Result<Option<Key>, PlanError> {
+    fn advance(&mut self) -> Result<Option<MemberKey>, PlanError> {
         match self {
             Self::Nobody => Ok(None),
             Self::All(all) => {
@@ -52,7 +52,7 @@ impl plan::Desired for Wanted {
     }
 
     #[inline]
-    fn pass(&mut self, keys: &[Key]) -> usize {
+    fn pass(&mut self, keys: &[MemberKey]) -> usize {
         match self {
             Self::Nobody => 0,
             Self::All(all) => {
@@ -74,11 +74,11 @@ impl plan::Desired for Wanted {
 }
 
 /// The record, perhaps as if Braze had never refused anybody.
-pub(super) struct Known {
-    pub(super) cursor: RecordCursor,
+pub(super) struct RecordedMembers {
+    pub(super) cursor: MembershipCursor,
     pub(super) forget_refused: bool,
     /// Members whom Braze did not know when they were sent, and knows now: in or out, nobody can tell.
-    pub(super) again: BTreeSet<Key>,
+    pub(super) again: BTreeSet<MemberKey>,
     /// Takes note of devices that Braze was told to let go.
     pub(super) let_go: Option<Spool>,
     /// Members that late requests may have changed. None: there are none, as nearly always.
@@ -91,7 +91,7 @@ pub(super) struct Late {
     adds: LateKeys,
     removes: LateKeys,
     /// The record's next member, where a late addition comes before it.
-    peeked: Option<Option<(Key, Standing)>>,
+    peeked: Option<Option<(MemberKey, Standing)>>,
     /// The packed identifier of the current one, if the record does not have it as a member.
     packed: Option<Vec<u8>>,
     /// The current one is a member that a late request may have removed.
@@ -100,8 +100,8 @@ pub(super) struct Late {
 
 impl Late {
     pub(super) fn new(
-        adds: Option<RecordCursor>,
-        removes: Option<RecordCursor>,
+        adds: Option<MembershipCursor>,
+        removes: Option<MembershipCursor>,
     ) -> Result<Option<Self>, StateError> {
         if adds.is_none() && removes.is_none() {
             return Ok(None);
@@ -111,15 +111,15 @@ impl Late {
     }
 
     /// The smallest key that is still to come.
-    fn next(&self) -> Option<Key> {
+    fn next(&self) -> Option<MemberKey> {
         [self.adds.at, self.removes.at].into_iter().flatten().min()
     }
 
     /// Puts late additions of users who are no members among the members. `known` is the record's next member.
     fn merge(
         &mut self,
-        known: Option<(Key, Standing)>,
-    ) -> Result<Option<(Key, Option<Standing>)>, StateError> {
+        known: Option<(MemberKey, Standing)>,
+    ) -> Result<Option<(MemberKey, Option<Standing>)>, StateError> {
         (self.packed, self.is_removed) = (None, false);
         if let Some(add) = self.adds.at.filter(|add| known.is_none_or(|(key, _)| *add < key)) {
             self.peeked = Some(known);
@@ -136,25 +136,25 @@ impl Late {
 
 /// Keys of late requests, in ascending order.
 struct LateKeys {
-    cursor: Option<RecordCursor>,
-    at: Option<Key>,
+    cursor: Option<MembershipCursor>,
+    at: Option<MemberKey>,
 }
 
 impl LateKeys {
-    fn new(cursor: Option<RecordCursor>) -> Result<Self, StateError> {
+    fn new(cursor: Option<MembershipCursor>) -> Result<Self, StateError> {
         let mut keys = Self { cursor, at: None };
         keys.advance()?;
         Ok(keys)
     }
 
     fn advance(&mut self) -> Result<(), StateError> {
-        let next = self.cursor.as_mut().map_or(Ok(None), RecordCursor::advance)?;
+        let next = self.cursor.as_mut().map_or(Ok(None), MembershipCursor::advance)?;
         self.at = next.map(|(key, _)| key);
         Ok(())
     }
 
     /// Passes over all keys up to this one. Whether it is among them.
-    fn skip_to(&mut self, key: Key) -> Result<bool, StateError> {
+    fn skip_to(&mut self, key: MemberKey) -> Result<bool, StateError> {
         while self.at.is_some_and(|at| at < key) {
             self.advance()?;
         }
@@ -170,18 +170,18 @@ impl LateKeys {
     }
 }
 
-impl Known {
+impl RecordedMembers {
     #[cold]
     fn note(&mut self) -> Result<(), PlanError> {
         let Some(let_go) = &mut self.let_go else { return Ok(()) };
         let packed = self.cursor.packed()?;
-        if packed.first().copied().and_then(Kind::from_byte) == Some(Kind::DeviceId) {
+        if packed.first().copied().and_then(IdentifierKind::from_byte) == Some(IdentifierKind::DeviceId) {
             let_go.push(packed)?;
         }
         Ok(())
     }
 
-    fn advance_record(&mut self) -> Result<Option<(Key, Standing)>, PlanError> {
+    fn advance_record(&mut self) -> Result<Option<(MemberKey, Standing)>, PlanError> {
         loop {
             let Some((key, standing)) = self.cursor.advance_any()? else { return Ok(None) };
             let Some(standing) = standing else {
@@ -202,10 +202,10 @@ impl Known {
     }
 }
 
-impl plan::Record for Known {
+impl plan::RecordedCursor for RecordedMembers {
     type Error = PlanError;
 
-    fn advance(&mut self) -> Result<Option<(Key, Option<Standing>)>, PlanError> {
+    fn advance(&mut self) -> Result<Option<(MemberKey, Option<Standing>)>, PlanError> {
         let peeked = self.late.as_mut().and_then(|late| late.peeked.take());
         let known = match peeked {
             Some(known) => known,
@@ -221,9 +221,9 @@ impl plan::Record for Known {
         self.late.as_ref().is_some_and(|late| late.is_removed)
     }
 
-    fn ahead(&self) -> &[Key] {
+    fn ahead(&self) -> &[MemberKey] {
         let ahead = self.cursor.ahead();
-        let is_again = |key: &Key| self.again.contains(key);
+        let is_again = |key: &MemberKey| self.again.contains(key);
         let count = if self.again.is_empty() { None } else { ahead.iter().position(is_again) };
         let ahead = &ahead[..count.unwrap_or(ahead.len())];
         let late = self.late.as_ref().and_then(Late::next);

@@ -9,17 +9,17 @@
 use std::collections::BTreeMap;
 
 use super::Means;
-use super::gather::Compared;
-use crate::config::{Config, Sql};
-use crate::connector::sql::pushdown::{self, TableName, spell};
+use super::gather::PushdownReport;
+use crate::config::{Config, SqlConfig};
+use crate::connector::sql::pushdown::{self, MirrorTableName, spell};
 use crate::connector::sql::{Database, SqlError};
 use crate::desired;
-use crate::model::{CohortId, ConnectionName, Standing, Tabled};
-use crate::state::{PushdownNote, RunRef, StateError, Version};
+use crate::model::{CohortId, ConnectionName, Standing, TableChecksum};
+use crate::state::{Membership, MirrorNote, PartRef, StateError};
 
 /// Why a table could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
-enum TableError {
+enum MirrorTableError {
     #[error(transparent)]
     Sql(#[from] SqlError),
     #[error(transparent)]
@@ -29,26 +29,26 @@ enum TableError {
 }
 
 /// What a plan started from.
-pub(super) struct Before {
+pub(super) struct MirrorBefore {
     number: u64,
-    parts: Vec<RunRef>,
-    compared: Option<Compared>,
+    parts: Vec<PartRef>,
+    compared: Option<PushdownReport>,
 }
 
-impl Before {
-    pub(super) fn of(record: &Version, compared: Option<&Compared>) -> Self {
+impl MirrorBefore {
+    pub(super) fn of(record: &Membership, compared: Option<&PushdownReport>) -> Self {
         Self { number: record.number, parts: record.parts.clone(), compared: compared.cloned() }
     }
 }
 
 /// What the config says of tables.
-pub(super) struct Tables {
-    databases: BTreeMap<ConnectionName, Sql>,
+pub(super) struct MirrorTables {
+    databases: BTreeMap<ConnectionName, SqlConfig>,
     /// The connection and the schema of each.
     wanted: BTreeMap<CohortId, (ConnectionName, String)>,
 }
 
-impl Tables {
+impl MirrorTables {
     pub(super) fn of(config: &Config) -> Self {
         let wanted = config.cohorts.iter().filter_map(|cohort| {
             let (source, schema) = desired::pushdown_of(cohort, config)?;
@@ -59,7 +59,7 @@ impl Tables {
 
     /// Brings the table of a cohort to the newest version of its record, or drops it where none is wanted any more.
     /// What went wrong, if anything did.
-    pub(super) fn keep(&self, id: &CohortId, before: &Before, means: &Means) -> Option<String> {
+    pub(super) fn keep(&self, id: &CohortId, before: &MirrorBefore, means: &Means) -> Option<String> {
         let kept = match self.wanted.get(id) {
             Some((connection, schema)) => brought(id, connection, schema, before, self, means),
             None => dropped(id, None, self, means),
@@ -83,10 +83,14 @@ pub(super) fn tidy(id: &CohortId, means: &Means) -> Result<(), StateError> {
     if note.version != before || version == before {
         return Ok(());
     }
-    state.note_pushdown(id, Some(&PushdownNote { version, ..note }))
+    state.note_pushdown(id, Some(&MirrorNote { version, ..note }))
 }
 
-fn database<'a>(name: &'a ConnectionName, tables: &'a Tables, means: &'a Means) -> Option<Database<'a>> {
+fn database<'a>(
+    name: &'a ConnectionName,
+    tables: &'a MirrorTables,
+    means: &'a Means,
+) -> Option<Database<'a>> {
     let (settings, secrets) = (tables.databases.get(name)?, means.secrets.databases.get(name)?);
     Some(Database { name, settings, secrets })
 }
@@ -94,19 +98,20 @@ fn database<'a>(name: &'a ConnectionName, tables: &'a Tables, means: &'a Means) 
 /// Drops the table that the note tells of, unless it is this one, and the note with it.
 fn dropped(
     id: &CohortId,
-    but: Option<(&ConnectionName, &TableName)>,
-    tables: &Tables,
+    but: Option<(&ConnectionName, &MirrorTableName)>,
+    tables: &MirrorTables,
     means: &Means,
-) -> Result<(), TableError> {
+) -> Result<(), MirrorTableError> {
     let Some(note) = means.state.reader().pushdown(id)? else { return Ok(()) };
-    let PushdownNote { connection, schema, table: name, .. } = note;
-    let table = TableName { schema, name };
+    let MirrorNote { connection, schema, table: name, .. } = note;
+    let table = MirrorTableName { schema, name };
     if but.is_some_and(|(at, but)| *but == table && at.as_str() == connection) {
         return Ok(());
     }
     let known = tables.databases.iter().find(|(name, _)| name.as_str() == connection);
     let database = known.and_then(|(name, _)| database(name, tables, means));
-    let Some(database) = database.filter(|database| matches!(database.settings, Sql::Postgres(_))) else {
+    let Some(database) = database.filter(|database| matches!(database.settings, SqlConfig::Postgres(_)))
+    else {
         // There is no way to it any more; the note stays, so that `forget` can tell.
         return Ok(());
     };
@@ -118,11 +123,11 @@ fn brought(
     id: &CohortId,
     connection: &ConnectionName,
     schema: &str,
-    before: &Before,
-    tables: &Tables,
+    before: &MirrorBefore,
+    tables: &MirrorTables,
     means: &Means,
-) -> Result<(), TableError> {
-    if matches!(&before.compared, Some(Compared::Here { why }) if why.is_lasting()) {
+) -> Result<(), MirrorTableError> {
+    if matches!(&before.compared, Some(PushdownReport::Here { why }) if why.is_lasting()) {
         return Ok(());
     }
     let state = &means.state;
@@ -130,7 +135,7 @@ fn brought(
     let table = desired::table_of(id, schema, state.reader());
     dropped(id, Some((connection, &table)), tables, means)?;
     let Some(record) = state.reader().version(id)? else { return Ok(()) };
-    let is_distrusted = matches!(before.compared, Some(Compared::Here { .. }));
+    let is_distrusted = matches!(before.compared, Some(PushdownReport::Here { .. }));
     let note = state.reader().pushdown(id)?.filter(|note| !is_distrusted && note.version == before.number);
     let changed = note.as_ref().and_then(|_| changed_parts(&before.parts, &record.parts));
     let tabled = match (note, changed) {
@@ -139,33 +144,33 @@ fn brought(
         (Some(note), Some(changed)) => update(id, database, &table, note.tabled, &changed, &record, means)?,
         _ => rebuild(id, database, &table, &record, means)?,
     };
-    let TableName { schema, name } = table;
+    let MirrorTableName { schema, name } = table;
     let (connection, version) = (connection.to_string(), record.number);
-    let note = PushdownNote { connection, schema, table: name, version, tabled };
+    let note = MirrorNote { connection, schema, table: name, version, tabled };
     Ok(state.note_pushdown(id, Some(&note))?)
 }
 
 /// The parts in which somebody may stand otherwise than before; none if the parts of before are no longer there, and
 /// nobody can tell.
-fn changed_parts(before: &[RunRef], after: &[RunRef]) -> Option<Vec<RunRef>> {
-    let is_there = |part: &RunRef| after.iter().any(|other| other.id == part.id);
+fn changed_parts(before: &[PartRef], after: &[PartRef]) -> Option<Vec<PartRef>> {
+    let is_there = |part: &PartRef| after.iter().any(|other| other.id == part.id);
     before.iter().all(is_there).then(|| after.iter().filter(|part| !before.contains(part)).cloned().collect())
 }
 
 fn rebuild(
     id: &CohortId,
     database: Database<'_>,
-    table: &TableName,
-    record: &Version,
+    table: &MirrorTableName,
+    record: &Membership,
     means: &Means,
-) -> Result<Tabled, TableError> {
+) -> Result<TableChecksum, MirrorTableError> {
     let about = format!("Members of cohort {id} as syncline knows them; it is made again if it is dropped");
     let mut members = means.state.reader().members(id, Some(record))?;
     pushdown::rebuild(database, table, &about, |member| {
         while let Some((_, standing)) = members.advance()? {
             if standing == Standing::Member {
                 spell(members.packed()?, member)?;
-                return Ok::<_, TableError>(true);
+                return Ok::<_, MirrorTableError>(true);
             }
         }
         Ok(false)
@@ -176,19 +181,19 @@ fn rebuild(
 fn update(
     id: &CohortId,
     database: Database<'_>,
-    table: &TableName,
-    before: Tabled,
-    changed: &[RunRef],
-    record: &Version,
+    table: &MirrorTableName,
+    before: TableChecksum,
+    changed: &[PartRef],
+    record: &Membership,
     means: &Means,
-) -> Result<Tabled, TableError> {
+) -> Result<TableChecksum, MirrorTableError> {
     let state = means.state.reader();
-    let some = Version { parts: changed.to_vec(), ..record.clone() };
+    let some = Membership { parts: changed.to_vec(), ..record.clone() };
     let mut candidates = state.members(id, Some(&some))?;
     let mut all = state.members(id, Some(record))?;
     let mut at = all.advance()?;
     pushdown::update(database, (table, before), |member| {
-        let Some((key, _)) = candidates.advance_any()? else { return Ok::<_, TableError>(None) };
+        let Some((key, _)) = candidates.advance_any()? else { return Ok::<_, MirrorTableError>(None) };
         while at.is_some_and(|(other, _)| other < key) {
             let skipped = all.ahead().partition_point(|other| *other < key);
             all.skip(skipped);

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 
 use super::Means;
-use super::report::PassPlan;
-use crate::apply::Halt;
+use super::report::RunPlan;
+use crate::apply::ApplyStop;
 use crate::config::Config;
-use crate::connector::braze::{Braze, KeyKind};
-use crate::model::{ConnectionName, Delivery, Timestamp};
-use crate::state::{Marks, StateError, StateReader, StateWriter};
+use crate::connector::braze::{BrazeClient, BrazeKeyKind};
+use crate::model::{ConnectionName, DeliveryMethod, Timestamp};
+use crate::state::{KeyFingerprints, StateError, StateReader, StateWriter};
 
 /// A connection by the name that it has, and by those that it had.
 fn names<'a>(config: &'a Config, name: &'a ConnectionName) -> impl Iterator<Item = &'a ConnectionName> {
@@ -20,16 +20,20 @@ fn names<'a>(config: &'a Config, name: &'a ConnectionName) -> impl Iterator<Item
 }
 
 /// Why nothing may be sent to a connection in one way or the other.
-pub(super) type Refusals = BTreeMap<(ConnectionName, Delivery), Halt>;
+pub(super) type WorkspaceMismatches = BTreeMap<(ConnectionName, DeliveryMethod), ApplyStop>;
 
 /// Looks at the keys that a plan would be sent with.
-pub(super) fn refusals(plan: &PassPlan, config: &Config, means: &Means) -> Result<Refusals, StateError> {
-    let mut refusals = Refusals::new();
+pub(super) fn refusals(
+    plan: &RunPlan,
+    config: &Config,
+    means: &Means,
+) -> Result<WorkspaceMismatches, StateError> {
+    let mut refusals = WorkspaceMismatches::new();
     for cohort in &plan.cohorts {
         let (name, delivery) = (&cohort.connection, cohort.delivery());
         let key = (name.clone(), delivery.clone());
         let Some(braze) = means.links.get(name).filter(|_| !refusals.contains_key(&key)) else { continue };
-        let kinds = [Some(KeyKind::of(delivery)), cohort.triggers().then_some(KeyKind::Rest)];
+        let kinds = [Some(BrazeKeyKind::of(delivery)), cohort.triggers().then_some(BrazeKeyKind::Rest)];
         for kind in kinds.into_iter().flatten() {
             if let Some(halt) = refusal(config, name, (braze, kind), means.state.reader())? {
                 refusals.insert(key.clone(), halt);
@@ -43,21 +47,21 @@ pub(super) fn refusals(plan: &PassPlan, config: &Config, means: &Means) -> Resul
 fn refusal(
     config: &Config,
     name: &ConnectionName,
-    (braze, kind): (&Braze, KeyKind),
+    (braze, kind): (&BrazeClient, BrazeKeyKind),
     state: &StateReader,
-) -> Result<Option<Halt>, StateError> {
+) -> Result<Option<ApplyStop>, StateError> {
     let Some(marks) = state.marks(names(config, name))? else { return Ok(None) };
     let Some(mark) = braze.mark(&marks.salt, kind) else { return Ok(None) };
     let is_other = marks.keys.get(kind.word()).is_some_and(|known| *known != mark);
     let (connection, key) = (name.to_string(), kind.name());
-    Ok(is_other.then_some(Halt::OtherWorkspace { connection, key }))
+    Ok(is_other.then_some(ApplyStop::OtherWorkspace { connection, key }))
 }
 
 /// Remembers the key with which Braze has taken something, if none is remembered yet.
 pub(super) fn adopt(
     config: &Config,
     name: &ConnectionName,
-    (braze, kind): (&Braze, KeyKind),
+    (braze, kind): (&BrazeClient, BrazeKeyKind),
     state: &StateWriter,
     now: Timestamp,
 ) -> Result<(), StateError> {
@@ -67,7 +71,7 @@ pub(super) fn adopt(
     }
     let mut marks = match known {
         Some(marks) => marks.next(now),
-        None => Marks::first(now)?,
+        None => KeyFingerprints::first(now)?,
     };
     let Some(mark) = braze.mark(&marks.salt, kind) else { return Ok(()) };
     marks.keys.insert(kind.word().to_owned(), mark);

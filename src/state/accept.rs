@@ -1,9 +1,9 @@
 //! What is done about a place of the state that is older than what was committed: it is accepted as it is, or a cohort
 //! is recovered with everybody in doubt who may be in it.
 
-use super::run::{RunCursor, folder_of, path_of};
-use super::segments::Segments;
-use super::version::{self, Version, number_of};
+use super::run::{PartCursor, folder_of, path_of};
+use super::segments::HeapSegments;
+use super::version::{self, Membership, number_of};
 use super::{StateError, StateReader, StateWriter, identity};
 use crate::model::{CohortId, ConnectionName};
 
@@ -67,13 +67,13 @@ impl StateWriter {
             Some(("cohorts", id)) if older.found > 0 => {
                 let cohort = CohortId::new(id).map_err(|e| StateError::Scratch(std::io::Error::other(e)))?;
                 let found = version::read(&self.reader.store, &cohort, older.found)?;
-                self.commit(&cohort, &Version { number: older.known + 1, source: None, ..found })?;
+                self.commit(&cohort, &Membership { number: older.known + 1, source: None, ..found })?;
                 self.remove_versions(older)?;
             }
             Some(("segments", name)) => {
                 let heap =
                     ConnectionName::new(name).map_err(|e| StateError::Scratch(std::io::Error::other(e)))?;
-                let empty = Segments { number: older.known + 1, ..Segments::default() };
+                let empty = HeapSegments { number: older.known + 1, ..HeapSegments::default() };
                 self.commit_segments(&heap, &empty)?;
                 self.remove_versions(older)?;
             }
@@ -100,7 +100,11 @@ impl StateWriter {
     ///
     /// # Errors
     /// When a part cannot be read, or the state cannot be written.
-    pub fn recover(&self, cohort: &CohortId, first: Option<Version>) -> Result<Option<Version>, StateError> {
+    pub fn recover(
+        &self,
+        cohort: &CohortId,
+        first: Option<Membership>,
+    ) -> Result<Option<Membership>, StateError> {
         let place = format!("cohorts/{cohort}");
         let Some(older) = self.reader.older_places()?.into_iter().find(|older| older.place == place) else {
             return Ok(None);
@@ -116,7 +120,7 @@ impl StateWriter {
             let Some(id) = file.name.strip_suffix(".parquet") else { continue };
             if !record.parts.iter().any(|part| *part.id == *id) {
                 let blob = store.open_blob(&path_of(cohort, id))?;
-                record.parts.push(RunCursor::adopted(blob, id, self.reader.seed())?);
+                record.parts.push(PartCursor::adopted(blob, id, self.reader.seed())?);
             }
         }
         let mut cursor = self.reader.members(cohort, Some(&record))?;
@@ -126,7 +130,7 @@ impl StateWriter {
             in_doubt += u64::from(standing == crate::model::Standing::InDoubt);
         }
         let number = older.known + 1;
-        let recovered = Version { number, source: None, members: Some(members), in_doubt, ..record };
+        let recovered = Membership { number, source: None, members: Some(members), in_doubt, ..record };
         self.commit(cohort, &recovered)?;
         self.remove_versions(&older)?;
         self.note_heads();

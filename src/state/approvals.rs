@@ -32,7 +32,7 @@ pub struct Approval {
 
 /// The file, letter by letter.
 #[derive(Serialize, Deserialize)]
-struct Shape {
+struct ApprovalJson {
     format: u64,
     cohort: String,
     plan: String,
@@ -66,7 +66,7 @@ impl Approvals {
     /// When the disk does not take it.
     pub fn give(&self, approval: &Approval) -> Result<(), StateError> {
         let path = path_of(&approval.cohort, &approval.plan);
-        let shape = Shape {
+        let shape = ApprovalJson {
             format: format::KNOWN,
             cohort: approval.cohort.to_string(),
             plan: approval.plan.clone(),
@@ -97,7 +97,7 @@ impl StateReader {
 
     fn approval(&self, cohort: &CohortId, name: &str) -> Result<Option<Approval>, StateError> {
         let file = format!("{}/{name}", folder_of(cohort));
-        let shape: Shape = match checked::read(&self.store, &file) {
+        let shape: ApprovalJson = match checked::read(&self.store, &file) {
             Ok(Some(shape)) => shape,
             Ok(None) => return Ok(None),
             // A damaged file approves nothing.

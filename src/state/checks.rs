@@ -21,9 +21,9 @@ const VERSIONS_KEPT: usize = 10;
 /// A time, written as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Stamp(pub Timestamp);
+pub struct CheckTime(pub Timestamp);
 
-impl TryFrom<String> for Stamp {
+impl TryFrom<String> for CheckTime {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -31,8 +31,8 @@ impl TryFrom<String> for Stamp {
     }
 }
 
-impl From<Stamp> for String {
-    fn from(stamp: Stamp) -> Self {
+impl From<CheckTime> for String {
+    fn from(stamp: CheckTime) -> Self {
         timestamp_text(stamp.0)
     }
 }
@@ -64,7 +64,7 @@ impl CheckVerdict {
 /// What a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Level {
+pub enum CheckLevel {
     /// Worth knowing, and nothing is wrong.
     Note,
     /// Something that cannot be known.
@@ -84,14 +84,14 @@ pub struct CheckFinding {
     /// The name of the evidence that shows it.
     pub evidence: String,
     /// How bad it is.
-    pub level: Level,
+    pub level: CheckLevel,
     /// It, in words.
     pub text: String,
     /// The first check that found it.
-    pub since: Stamp,
+    pub since: CheckTime,
     /// The last check before that which saw the evidence, and did not find it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fine_at: Option<Stamp>,
+    pub fine_at: Option<CheckTime>,
 }
 
 /// A segment as Braze told of it.
@@ -144,18 +144,18 @@ pub struct Expectation {
 
 /// One check of one segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Check {
+pub struct SegmentCheck {
     /// Its number, from 1.
     pub number: u64,
     /// When it was made.
-    pub at: Stamp,
+    pub at: CheckTime,
     /// What it came to.
     pub verdict: CheckVerdict,
     /// Since when it comes to this.
-    pub since: Stamp,
+    pub since: CheckTime,
     /// The last time that all was well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub in_step_at: Option<Stamp>,
+    pub in_step_at: Option<CheckTime>,
     /// What it found.
     pub findings: Vec<CheckFinding>,
     /// What earlier checks found, and whose evidence this one did not see.
@@ -163,7 +163,7 @@ pub struct Check {
     pub unasked: Vec<CheckFinding>,
     /// When each kind of evidence was last seen, by its name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub seen: BTreeMap<String, Stamp>,
+    pub seen: BTreeMap<String, CheckTime>,
     /// The segment, when it was last seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segment: Option<SeenSegment>,
@@ -179,10 +179,10 @@ pub struct Check {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Shape {
+struct CheckJson {
     format: u64,
     #[serde(flatten)]
-    check: Check,
+    check: SegmentCheck,
 }
 
 fn folder_of(segment: &SegmentId) -> String {
@@ -198,11 +198,11 @@ impl StateReader {
     ///
     /// # Errors
     /// When it cannot be read or is damaged.
-    pub fn check_of(&self, segment: &SegmentId) -> Result<Option<Check>, StateError> {
+    pub fn check_of(&self, segment: &SegmentId) -> Result<Option<SegmentCheck>, StateError> {
         let names = self.store.list(&folder_of(segment))?;
         let Some(newest) = names.iter().filter_map(|name| number_of(name)).max() else { return Ok(None) };
         let file = path_of(segment, newest);
-        let shape: Shape = checked::existing(&self.store, &file)?;
+        let shape: CheckJson = checked::existing(&self.store, &file)?;
         if shape.check.number == newest {
             Ok(Some(shape.check))
         } else {
@@ -216,10 +216,10 @@ impl StateWriter {
     ///
     /// # Errors
     /// When the disk does not take it, or another process was first.
-    pub fn commit_check(&self, segment: &SegmentId, check: &Check) -> Result<(), StateError> {
+    pub fn commit_check(&self, segment: &SegmentId, check: &SegmentCheck) -> Result<(), StateError> {
         self.check_lease()?;
         let store = &self.reader().store;
-        let shape = Shape { format: format::KNOWN, check: check.clone() };
+        let shape = CheckJson { format: format::KNOWN, check: check.clone() };
         if !checked::put_new(store, &path_of(segment, check.number), &shape)? {
             return Err(StateError::Lost);
         }
@@ -246,8 +246,8 @@ mod tests {
         let state = StateWriter::open(&location, &holder, clock, 7).unwrap();
         let id = SegmentId::new("win_back").unwrap();
         assert_eq!(state.reader().check_of(&id).unwrap(), None);
-        let stamp = Stamp(Timestamp::UNIX_EPOCH);
-        let check = |number| Check {
+        let stamp = CheckTime(Timestamp::UNIX_EPOCH);
+        let check = |number| SegmentCheck {
             number,
             at: stamp,
             verdict: CheckVerdict::InStep,

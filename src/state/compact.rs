@@ -5,11 +5,11 @@
 //! merged record says of every member what the parts said.
 
 use super::StateError;
-use super::record::RecordCursor;
-use super::run::RunWriter;
+use super::record::MembershipCursor;
+use super::run::PartWriter;
 use super::store::Store;
-use super::version::{Late, RunRef, Version};
-use crate::model::{CohortId, KeySeed, Op, RowSet, Standing};
+use super::version::{Late, Membership, PartRef};
+use crate::model::{ChangeOp, CohortId, KeySeed, RowSet, Standing};
 
 /// Small parts may hold one part in so many of the rows of the largest.
 const SHARE: u64 = 4;
@@ -24,9 +24,9 @@ const PARTS_MAX: usize = 24;
 pub(super) fn tidied(
     store: &Store,
     cohort: &CohortId,
-    version: &Version,
+    version: &Membership,
     seed: KeySeed,
-) -> Result<Option<Version>, StateError> {
+) -> Result<Option<Membership>, StateError> {
     if version.late.len() > LATE_MAX {
         return late_merged(store, cohort, version, seed).map(Some);
     }
@@ -55,16 +55,16 @@ pub(super) fn tidied(
 fn late_merged(
     store: &Store,
     cohort: &CohortId,
-    version: &Version,
+    version: &Membership,
     seed: KeySeed,
-) -> Result<Version, StateError> {
-    let mut merged = Version { number: version.number + 1, late: Vec::new(), ..version.clone() };
-    for op in [Op::Remove, Op::Add] {
+) -> Result<Membership, StateError> {
+    let mut merged = Membership { number: version.number + 1, late: Vec::new(), ..version.clone() };
+    for op in [ChangeOp::Remove, ChangeOp::Add] {
         let side: Vec<&Late> = version.late.iter().filter(|late| late.part.op == op).collect();
         let Some(until) = side.iter().map(|late| late.until).max() else { continue };
-        let parts: Vec<RunRef> = side.iter().map(|late| late.in_doubt()).collect();
-        let mut members = RecordCursor::of_parts(store, cohort, &parts, seed)?;
-        let mut writer = RunWriter::create(store, cohort, op, seed)?;
+        let parts: Vec<PartRef> = side.iter().map(|late| late.in_doubt()).collect();
+        let mut members = MembershipCursor::of_parts(store, cohort, &parts, seed)?;
+        let mut writer = PartWriter::create(store, cohort, op, seed)?;
         while members.advance()?.is_some() {
             writer.push(members.packed()?)?;
         }
@@ -80,33 +80,33 @@ fn late_merged(
 fn small_merged(
     store: &Store,
     cohort: &CohortId,
-    version: &Version,
+    version: &Membership,
     seed: KeySeed,
-) -> Result<Version, StateError> {
+) -> Result<Membership, StateError> {
     let largest = (0..version.parts.len()).max_by_key(|at| version.parts[*at].rows).unwrap_or(0);
-    let is_settled = |part: &RunRef| part.acknowledged.len() == part.rows;
-    let mut parts: Vec<RunRef> = version.parts[..=largest].to_vec();
+    let is_settled = |part: &PartRef| part.acknowledged.len() == part.rows;
+    let mut parts: Vec<PartRef> = version.parts[..=largest].to_vec();
     for group in version.parts[largest + 1..].chunk_by(|a, b| is_settled(a) && is_settled(b)) {
         match group {
             [_, _, _, ..] => parts.extend(last_words(store, cohort, version, group, seed)?),
             few => parts.extend_from_slice(few),
         }
     }
-    Ok(Version { number: version.number + 1, parts, ..version.clone() })
+    Ok(Membership { number: version.number + 1, parts, ..version.clone() })
 }
 
 /// Writes a part of those whom the group leaves out and one of those whom it leaves in.
 fn last_words(
     store: &Store,
     cohort: &CohortId,
-    version: &Version,
-    group: &[RunRef],
+    version: &Membership,
+    group: &[PartRef],
     seed: KeySeed,
-) -> Result<Vec<RunRef>, StateError> {
-    let group = Version { parts: group.to_vec(), ..version.clone() };
-    let mut record = RecordCursor::open(store, cohort, Some(&group), seed)?;
-    let mut out = RunWriter::create(store, cohort, Op::Remove, seed)?;
-    let mut into = RunWriter::create(store, cohort, Op::Add, seed)?;
+) -> Result<Vec<PartRef>, StateError> {
+    let group = Membership { parts: group.to_vec(), ..version.clone() };
+    let mut record = MembershipCursor::open(store, cohort, Some(&group), seed)?;
+    let mut out = PartWriter::create(store, cohort, ChangeOp::Remove, seed)?;
+    let mut into = PartWriter::create(store, cohort, ChangeOp::Add, seed)?;
     while let Some((_, standing)) = record.advance_any()? {
         let side = if standing.is_some() { &mut into } else { &mut out };
         side.push(record.packed()?)?;
@@ -115,7 +115,7 @@ fn last_words(
     for side in [out, into] {
         let part = side.finish()?;
         if part.rows > 0 {
-            parts.push(RunRef { acknowledged: RowSet::all(part.rows), ..part });
+            parts.push(PartRef { acknowledged: RowSet::all(part.rows), ..part });
         }
     }
     Ok(parts)
@@ -125,11 +125,11 @@ fn last_words(
 pub(super) fn merged(
     store: &Store,
     cohort: &CohortId,
-    version: &Version,
+    version: &Membership,
     seed: KeySeed,
-) -> Result<Version, StateError> {
-    let mut record = RecordCursor::open(store, cohort, Some(version), seed)?;
-    let mut writer = RunWriter::create(store, cohort, Op::Add, seed)?;
+) -> Result<Membership, StateError> {
+    let mut record = MembershipCursor::open(store, cohort, Some(version), seed)?;
+    let mut writer = PartWriter::create(store, cohort, ChangeOp::Add, seed)?;
     let (mut rows, mut acknowledged, mut refused) = (0, RowSet::default(), RowSet::default());
     while let Some((_, standing)) = record.advance()? {
         writer.push(record.packed()?)?;
@@ -145,5 +145,5 @@ pub(super) fn merged(
     (part.acknowledged, part.refused, part.noted) = (acknowledged, refused, true);
     let (members, in_doubt) = (Some(part.acknowledged.len()), part.in_doubt());
     let parts = if rows == 0 { Vec::new() } else { vec![part] };
-    Ok(Version { number: version.number + 1, members, in_doubt, parts, ..version.clone() })
+    Ok(Membership { number: version.number + 1, members, in_doubt, parts, ..version.clone() })
 }

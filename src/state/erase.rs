@@ -5,7 +5,7 @@ use super::exports::{WAITING_SUFFIX, waiting_folder_of};
 use super::identity;
 use super::inbox::ClosedFile;
 use super::store::TEMPORARY;
-use super::{Contents, ExportRecord, IdentityMap, StateError, StateWriter};
+use super::{Contents, ExportProgress, IdentityMap, StateError, StateWriter};
 use crate::model::{ExportId, Timestamp};
 
 impl StateWriter {
@@ -68,8 +68,8 @@ impl StateWriter {
     pub fn erase_waiting(
         &self,
         export: &ExportId,
-        record: &mut ExportRecord,
-        is_picked: &dyn Fn(&super::Waiting<'_>) -> bool,
+        record: &mut ExportProgress,
+        is_picked: &dyn Fn(&super::HeldEvents<'_>) -> bool,
     ) -> Result<u64, StateError> {
         let (mut erased, mut is_changed) = (0, false);
         for file in &mut record.waiting {
@@ -118,7 +118,7 @@ impl StateWriter {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Awaited, Holder, Location, Waiting};
+    use super::super::{HeldEvent, HeldEvents, Holder, Location};
     use super::*;
     use crate::model::Clock;
 
@@ -132,17 +132,17 @@ mod tests {
         let export = ExportId::new("e").unwrap();
         let mut writer = state.waiting_writer(&export).unwrap();
         for who in ["gone", "stays"] {
-            let (since, awaited) = (clock.now(), Awaited::Limit { who });
-            writer.push(&Waiting { is_profile: false, since, awaited, event: b"{}" }).unwrap();
+            let (since, awaited) = (clock.now(), HeldEvent::Limit { who });
+            writer.push(&HeldEvents { is_profile: false, since, awaited, event: b"{}" }).unwrap();
         }
         let mut file = writer.finish().unwrap();
         file.settle(0, false);
-        let mut record = ExportRecord { number: 1, waiting: vec![file], ..ExportRecord::default() };
+        let mut record = ExportProgress { number: 1, waiting: vec![file], ..ExportProgress::default() };
         state.commit_export(&export, &record).unwrap();
         let folder = home.path().join("inbox/currents.e");
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::File::create(folder.join(format!("{TEMPORARY}x"))).unwrap();
-        let is_gone = |waiting: &Waiting<'_>| waiting.awaited == Awaited::Limit { who: "gone" };
+        let is_gone = |waiting: &HeldEvents<'_>| waiting.awaited == HeldEvent::Limit { who: "gone" };
         assert_eq!(state.erase_waiting(&export, &mut record, &is_gone).unwrap(), 0);
         state.remove_half_written().unwrap();
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);

@@ -7,11 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::run::{Home, RunCursor, RunWriter, folder_of, path_of};
+use super::run::{PartCursor, PartFolder, PartWriter, folder_of, path_of};
 use super::store::TEMPORARY;
-use super::version::{self, Late, RunRef, Version, number_of};
-use super::{PushdownNote, RecordCursor, Segment, StateError, StateReader, StateWriter, segments};
-use crate::model::{CohortId, ConnectionName, Identifier, Key, Op, RowSet, Standing, Timestamp};
+use super::version::{self, Late, Membership, PartRef, number_of};
+use super::{MembershipCursor, MirrorNote, SegmentTable, StateError, StateReader, StateWriter, segments};
+use crate::model::{ChangeOp, CohortId, ConnectionName, Identifier, MemberKey, RowSet, Standing, Timestamp};
 
 /// Decides whether an identifier is the user's.
 pub(super) type IsTheirs<'a> = &'a dyn Fn(&Identifier<'_>) -> bool;
@@ -34,7 +34,7 @@ pub struct Recorded {
     pub late_until: Option<Timestamp>,
     /// Braze has rejected the user.
     is_refused: bool,
-    keys: BTreeSet<Key>,
+    keys: BTreeSet<MemberKey>,
 }
 
 fn is_packed(packed: &[u8], is_theirs: IsTheirs<'_>) -> bool {
@@ -42,8 +42,8 @@ fn is_packed(packed: &[u8], is_theirs: IsTheirs<'_>) -> bool {
 }
 
 /// A part in the form in which each of its rows has a word.
-fn unanswered(part: &RunRef) -> RunRef {
-    RunRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..part.clone() }
+fn unanswered(part: &PartRef) -> PartRef {
+    PartRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..part.clone() }
 }
 
 impl StateReader {
@@ -64,7 +64,7 @@ impl StateReader {
         }
         for part in version.parts.iter().filter(|part| part.in_doubt() > 0 && !part.noted) {
             // The next run notes such requests before it relies on what came after them.
-            let standings = self.rows_of(Home::Cohort(cohort), part, &found.keys)?;
+            let standings = self.rows_of(PartFolder::Cohort(cohort), part, &found.keys)?;
             let is_settled = |row: &u64| part.acknowledged.contains(*row) || part.refused.contains(*row);
             found.is_member |= !standings.iter().all(is_settled);
         }
@@ -83,12 +83,12 @@ impl StateReader {
         found: &mut Recorded,
     ) -> Result<(), StateError> {
         let mut members =
-            RecordCursor::of_parts(&self.store, cohort, &[unanswered(&late.part)], self.seed())?;
+            MembershipCursor::of_parts(&self.store, cohort, &[unanswered(&late.part)], self.seed())?;
         let mut row = 0;
         while let Some((key, _)) = members.advance_any()? {
             if is_packed(members.packed()?, is_theirs) {
                 found.keys.insert(key);
-                if late.part.op == Op::Add && late.rows.contains(row) {
+                if late.part.op == ChangeOp::Add && late.rows.contains(row) {
                     found.late_until = found.late_until.max(Some(late.until));
                 }
             }
@@ -98,7 +98,12 @@ impl StateReader {
     }
 
     /// The rows of a part with these keys.
-    fn rows_of(&self, home: Home<'_>, part: &RunRef, keys: &BTreeSet<Key>) -> Result<Vec<u64>, StateError> {
+    fn rows_of(
+        &self,
+        home: PartFolder<'_>,
+        part: &PartRef,
+        keys: &BTreeSet<MemberKey>,
+    ) -> Result<Vec<u64>, StateError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -113,8 +118,9 @@ impl StateReader {
         Ok(rows)
     }
 
-    fn cursor(&self, home: Home<'_>, part: &RunRef) -> Result<RunCursor, StateError> {
-        let mut cursor = RunCursor::open(self.store.open_blob(&path_of(home, &part.id))?, part, self.seed())?;
+    fn cursor(&self, home: PartFolder<'_>, part: &PartRef) -> Result<PartCursor, StateError> {
+        let mut cursor =
+            PartCursor::open(self.store.open_blob(&path_of(home, &part.id))?, part, self.seed())?;
         cursor.advance()?;
         Ok(cursor)
     }
@@ -126,33 +132,33 @@ struct Rewritten {
     /// The rows of the user in the old part.
     rows: Vec<u64>,
     /// The new part; none if no row is left.
-    part: Option<RunRef>,
+    part: Option<PartRef>,
 }
 
 impl Rewritten {
     /// The new part with what was said of the rows of the old one.
-    fn after(&self, old: &RunRef) -> Option<RunRef> {
+    fn after(&self, old: &PartRef) -> Option<PartRef> {
         let (acknowledged, refused) = (old.acknowledged.without(&self.rows), old.refused.without(&self.rows));
-        self.part.clone().map(|part| RunRef { acknowledged, refused, noted: old.noted, ..part })
+        self.part.clone().map(|part| PartRef { acknowledged, refused, noted: old.noted, ..part })
     }
 }
 
 /// The parts of one place that were written anew.
 struct Rewrites<'a> {
     state: &'a StateWriter,
-    home: Home<'a>,
-    keys: &'a BTreeSet<Key>,
+    home: PartFolder<'a>,
+    keys: &'a BTreeSet<MemberKey>,
     by_id: BTreeMap<Box<str>, Option<Rewritten>>,
     files: Vec<ErasedFile>,
 }
 
 impl<'a> Rewrites<'a> {
-    fn new(state: &'a StateWriter, home: Home<'a>, keys: &'a BTreeSet<Key>) -> Self {
+    fn new(state: &'a StateWriter, home: PartFolder<'a>, keys: &'a BTreeSet<MemberKey>) -> Self {
         Self { state, home, keys, by_id: BTreeMap::new(), files: Vec::new() }
     }
 
     /// Writes a part without the user. None: the user is not in it.
-    fn rewrite(&mut self, part: &RunRef) -> Result<Option<Rewritten>, StateError> {
+    fn rewrite(&mut self, part: &PartRef) -> Result<Option<Rewritten>, StateError> {
         if let Some(done) = self.by_id.get(&part.id) {
             return Ok(done.clone());
         }
@@ -170,10 +176,10 @@ impl<'a> Rewrites<'a> {
         Ok(done)
     }
 
-    fn copied(&self, part: &RunRef) -> Result<RunRef, StateError> {
+    fn copied(&self, part: &PartRef) -> Result<PartRef, StateError> {
         let reader = self.state.reader();
         let mut cursor = reader.cursor(self.home, part)?;
-        let mut writer = RunWriter::create(&reader.store, self.home, part.op, reader.seed())?;
+        let mut writer = PartWriter::create(&reader.store, self.home, part.op, reader.seed())?;
         let mut packed = Vec::new();
         while let Some(key) = cursor.key() {
             if !self.keys.contains(&key) {
@@ -187,7 +193,7 @@ impl<'a> Rewrites<'a> {
     }
 
     /// These parts without the user.
-    fn all(&mut self, parts: &[RunRef]) -> Result<Vec<RunRef>, StateError> {
+    fn all(&mut self, parts: &[PartRef]) -> Result<Vec<PartRef>, StateError> {
         let mut all = Vec::with_capacity(parts.len());
         for part in parts {
             match self.rewrite(part)? {
@@ -204,7 +210,7 @@ impl<'a> Rewrites<'a> {
         let mut left = Vec::with_capacity(all.len());
         for late in all {
             let rows = self.state.reader().rows_of(self.home, &late.part, self.keys)?;
-            if late.part.op == Op::Add && rows.iter().any(|row| late.rows.contains(*row)) {
+            if late.part.op == ChangeOp::Add && rows.iter().any(|row| late.rows.contains(*row)) {
                 left.push(late.clone());
                 continue;
             }
@@ -235,9 +241,9 @@ impl StateWriter {
     ) -> Result<Vec<ErasedFile>, StateError> {
         let Some(version) = self.reader().version(cohort)? else {
             // A first run was killed before it sent anything.
-            return self.remove_superseded(&version::folder_of(cohort), 0, Home::Cohort(cohort), &[]);
+            return self.remove_superseded(&version::folder_of(cohort), 0, PartFolder::Cohort(cohort), &[]);
         };
-        let mut rewrites = Rewrites::new(self, Home::Cohort(cohort), &recorded.keys);
+        let mut rewrites = Rewrites::new(self, PartFolder::Cohort(cohort), &recorded.keys);
         let (parts, late) = (rewrites.all(&version.parts)?, rewrites.late(&version.late)?);
         let mut files = rewrites.files;
         let mut newest = version;
@@ -245,16 +251,16 @@ impl StateWriter {
             let note = self.reader().pushdown(cohort)?.filter(|note| note.version == newest.number);
             // A source that names a rejected user must be read again.
             let source = newest.source.take().filter(|_| !recorded.is_refused);
-            newest = Version { number: newest.number + 1, written_at: now, source, parts, late, ..newest };
+            newest = Membership { number: newest.number + 1, written_at: now, source, parts, late, ..newest };
             self.commit(cohort, &newest)?;
             if let Some(note) = note {
                 // The members are the same, and so is the mirror table.
-                self.note_pushdown(cohort, Some(&PushdownNote { version: newest.number, ..note }))?;
+                self.note_pushdown(cohort, Some(&MirrorNote { version: newest.number, ..note }))?;
             }
         }
         let kept: Vec<Box<str>> = newest.all_parts().map(|part| part.id.clone()).collect();
         let versions = version::folder_of(cohort);
-        files.extend(self.remove_superseded(&versions, newest.number, Home::Cohort(cohort), &kept)?);
+        files.extend(self.remove_superseded(&versions, newest.number, PartFolder::Cohort(cohort), &kept)?);
         Ok(files.into_iter().fold(Vec::new(), without_twice))
     }
 
@@ -284,25 +290,25 @@ impl StateWriter {
             all.number += 1;
             self.commit_segments(heap, &all)?;
         }
-        let parts = all.by_id.values().flat_map(Segment::parts).map(|part| part.id.clone());
+        let parts = all.by_id.values().flat_map(SegmentTable::parts).map(|part| part.id.clone());
         let changes = all.by_id.values().flat_map(|segment| &segment.changes).map(|file| file.id.clone());
         let kept: Vec<Box<str>> = parts.chain(changes).collect();
         let versions = segments::folder_of(heap);
-        files.extend(self.remove_superseded(&versions, all.number, Home::Segments(heap), &kept)?);
+        files.extend(self.remove_superseded(&versions, all.number, PartFolder::Segments(heap), &kept)?);
         Ok((files.into_iter().fold(Vec::new(), without_twice), listed))
     }
 
     fn erase_from_segment(
         &self,
         heap: &ConnectionName,
-        segment: &mut Segment,
+        segment: &mut SegmentTable,
         is_theirs: IsTheirs<'_>,
     ) -> Result<Vec<ErasedFile>, StateError> {
-        let (reader, home) = (self.reader(), Home::Segments(heap));
+        let (reader, home) = (self.reader(), PartFolder::Segments(heap));
         let mut keys = BTreeSet::new();
         for part in segment.parts() {
             let mut members =
-                RecordCursor::of_parts(&reader.store, home, &[unanswered(part)], reader.seed())?;
+                MembershipCursor::of_parts(&reader.store, home, &[unanswered(part)], reader.seed())?;
             while let Some((key, _)) = members.advance_any()? {
                 if is_packed(members.packed()?, is_theirs) {
                     keys.insert(key);
@@ -310,7 +316,7 @@ impl StateWriter {
             }
         }
         let mut rewrites = Rewrites::new(self, home, &keys);
-        let base: Vec<RunRef> = segment.base.iter().cloned().collect();
+        let base: Vec<PartRef> = segment.base.iter().cloned().collect();
         segment.base = rewrites.all(&base)?.pop();
         for sync in &mut segment.syncs {
             sync.adds = rewrites.all(&sync.adds)?;
@@ -341,7 +347,7 @@ impl StateWriter {
         &self,
         versions: &str,
         newest: u64,
-        home: Home<'_>,
+        home: PartFolder<'_>,
         kept: &[Box<str>],
     ) -> Result<Vec<ErasedFile>, StateError> {
         self.check_lease()?;

@@ -11,30 +11,30 @@ pub(super) const KNOWN: u64 = 1;
 const FILE: &str = "format.json";
 
 #[derive(Clone, Debug)]
-pub(super) struct Format {
+pub(super) struct StateFormat {
     pub(super) id: String,
     pub(super) seed: KeySeed,
 }
 
 /// The file, letter by letter. The seed is text: JSON numbers lose bits in many readers.
 #[derive(Serialize, Deserialize)]
-struct Shape {
+struct FormatJson {
     format: u64,
     id: String,
     key_seed: String,
     created_at: String,
 }
 
-impl Format {
+impl StateFormat {
     pub(super) fn read(store: &Store) -> Result<Option<Self>, StateError> {
-        let Some(shape) = checked::read::<Shape>(store, FILE)? else { return Ok(None) };
+        let Some(shape) = checked::read::<FormatJson>(store, FILE)? else { return Ok(None) };
         let damaged = |what: String| StateError::Damaged { path: store.at(FILE), what };
         let seed = u64::from_str_radix(&shape.key_seed, 16).map_err(|e| damaged(e.to_string()))?;
         Ok(Some(Self { id: shape.id, seed: KeySeed(seed) }))
     }
 
     pub(super) fn create(store: &Store, seed: KeySeed, now: Timestamp) -> Result<Self, StateError> {
-        let shape = Shape {
+        let shape = FormatJson {
             format: KNOWN,
             id: uuid::Uuid::new_v4().to_string(),
             key_seed: format!("{:016x}", seed.0),
@@ -72,18 +72,18 @@ mod tests {
     fn a_newer_format_is_refused_and_not_guessed() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
-        assert!(Format::read(&store).unwrap().is_none());
+        assert!(StateFormat::read(&store).unwrap().is_none());
         store.put_new(FILE, br#"{"format":2,"shape":"unknown"}"#).unwrap();
-        assert!(matches!(Format::read(&store), Err(StateError::Newer { found: 2, known: 1, .. })));
+        assert!(matches!(StateFormat::read(&store), Err(StateError::Newer { found: 2, known: 1, .. })));
     }
 
     #[test]
     fn the_seed_survives() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
-        let made = Format::create(&store, KeySeed(u64::MAX - 1), Timestamp::UNIX_EPOCH).unwrap();
+        let made = StateFormat::create(&store, KeySeed(u64::MAX - 1), Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(made.seed, KeySeed(u64::MAX - 1));
-        let again = Format::create(&store, KeySeed(7), Timestamp::UNIX_EPOCH).unwrap();
+        let again = StateFormat::create(&store, KeySeed(7), Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(again.seed, made.seed, "the first seed stays");
     }
 }

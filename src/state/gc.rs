@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use super::run::{self, Home};
-use super::store::{Found, PROBES, Store, TEMPORARY};
-use super::version::{self, RunRef};
+use super::run::{self, PartFolder};
+use super::store::{PROBES, Store, StoredFile, TEMPORARY};
+use super::version::{self, PartRef};
 use super::{StateError, StateReader, StateWriter};
 use super::{exports, identity, segments};
 use crate::model::{CohortId, ConnectionName, ExportId, Timestamp};
@@ -37,7 +37,7 @@ pub struct Garbage {
 }
 
 /// Versions and parts that belong together.
-struct Place<'a> {
+struct GcFolder<'a> {
     versions: &'a str,
     parts: &'a str,
     /// How the names of files end that are not parts of members.
@@ -46,7 +46,7 @@ struct Place<'a> {
     named: &'a dyn Fn(u64) -> Result<Vec<Box<str>>, StateError>,
 }
 
-fn ids<'a>(parts: impl IntoIterator<Item = &'a RunRef>) -> Vec<Box<str>> {
+fn ids<'a>(parts: impl IntoIterator<Item = &'a PartRef>) -> Vec<Box<str>> {
     parts.into_iter().map(|part| part.id.clone()).collect()
 }
 
@@ -58,7 +58,7 @@ pub(super) fn of_cohort(
 ) -> Result<Vec<Garbage>, StateError> {
     let named = |number| version::read(store, cohort, number).map(|version| ids(version.all_parts()));
     let (versions, parts) = (version::folder_of(cohort), run::folder_of(cohort));
-    of(store, &Place { versions: &versions, parts: &parts, suffix: ".parquet", named: &named }, now)
+    of(store, &GcFolder { versions: &versions, parts: &parts, suffix: ".parquet", named: &named }, now)
 }
 
 /// Finds what may go of what a Heap has told.
@@ -71,9 +71,10 @@ pub(super) fn of_segments(
         let (parts, changes) = state.segment_files(connection, number)?;
         Ok(ids(&parts).into_iter().chain(changes.into_iter().map(|file| file.id)).collect())
     };
-    let (versions, parts) = (segments::folder_of(connection), run::folder_of(Home::Segments(connection)));
+    let (versions, parts) =
+        (segments::folder_of(connection), run::folder_of(PartFolder::Segments(connection)));
     let suffix = segments::SUFFIX;
-    of(&state.store, &Place { versions: &versions, parts: &parts, suffix, named: &named }, now)
+    of(&state.store, &GcFolder { versions: &versions, parts: &parts, suffix, named: &named }, now)
 }
 
 /// Finds what may go of an export.
@@ -87,7 +88,8 @@ pub(super) fn of_export(
         Ok(record.waiting.into_iter().map(|room| room.file.id).collect())
     };
     let (versions, parts) = (exports::folder_of(export), exports::waiting_folder_of(export));
-    let place = Place { versions: &versions, parts: &parts, suffix: exports::WAITING_SUFFIX, named: &named };
+    let place =
+        GcFolder { versions: &versions, parts: &parts, suffix: exports::WAITING_SUFFIX, named: &named };
     of(&state.store, &place, now)
 }
 
@@ -97,7 +99,7 @@ pub(super) fn of_identity(state: &StateReader, now: Timestamp) -> Result<Vec<Gar
         let parts = identity::parts_at(&state.store, number)?;
         Ok(parts.into_iter().map(|part| part.id).collect())
     };
-    let place = Place {
+    let place = GcFolder {
         versions: identity::VERSIONS,
         parts: identity::PARTS,
         suffix: identity::SUFFIX,
@@ -106,10 +108,10 @@ pub(super) fn of_identity(state: &StateReader, now: Timestamp) -> Result<Vec<Gar
     of(&state.store, &place, now)
 }
 
-fn of(store: &Store, place: &Place<'_>, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
+fn of(store: &Store, place: &GcFolder<'_>, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
     let is_old = |written| is_old(written, now);
     let mut garbage = Vec::new();
-    let mut versions: Vec<(u64, Found)> = Vec::new();
+    let mut versions: Vec<(u64, StoredFile)> = Vec::new();
     for found in store.files(place.versions)? {
         match version::number_of(&found.name) {
             Some(number) => versions.push((number, found)),
@@ -143,7 +145,7 @@ fn of(store: &Store, place: &Place<'_>, now: Timestamp) -> Result<Vec<Garbage>, 
     let id_of = |name: &str| -> Option<Box<str>> {
         Some(name.strip_suffix(place.suffix).or_else(|| name.strip_suffix(".parquet"))?.into())
     };
-    let was_named = |found: &Found| id_of(&found.name).is_some_and(|id| dropped.contains(&id));
+    let was_named = |found: &StoredFile| id_of(&found.name).is_some_and(|id| dropped.contains(&id));
     unnamed.retain(|found| is_old(found.written) || was_named(found));
     // The newest names nearly all of them, and there may be hundreds of others.
     for (at, number) in recent.iter().rev().enumerate() {
@@ -163,8 +165,8 @@ fn of(store: &Store, place: &Place<'_>, now: Timestamp) -> Result<Vec<Garbage>, 
 /// Finds what a crash has left beside the cohorts.
 pub(super) fn elsewhere(store: &Store, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
     let is_probe =
-        |found: &Found| found.name.len() == 16 && found.name.bytes().all(|b| b.is_ascii_hexdigit());
-    let is_temporary = |found: &Found| found.name.starts_with(TEMPORARY);
+        |found: &StoredFile| found.name.len() == 16 && found.name.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_temporary = |found: &StoredFile| found.name.starts_with(TEMPORARY);
     let (probes, others) = (store.files(PROBES)?, store.files("")?);
     let probes = probes.iter().filter(|found| is_probe(found)).map(|found| (PROBES, found));
     let others = others.iter().filter(|found| is_temporary(found)).map(|found| ("", found));
@@ -180,7 +182,7 @@ fn is_older(written: Timestamp, now: Timestamp, age: Duration) -> bool {
     Duration::try_from(now.duration_since(written)).is_ok_and(|found| found > age)
 }
 
-fn item(folder: &str, found: &Found, why: &'static str) -> Garbage {
+fn item(folder: &str, found: &StoredFile, why: &'static str) -> Garbage {
     let path = if folder.is_empty() { found.name.clone() } else { format!("{folder}/{}", found.name) };
     Garbage { path, bytes: found.bytes, why }
 }
@@ -194,7 +196,7 @@ impl StateWriter {
         let store = &self.reader.store;
         let Some(version) = self.reader.version(cohort)? else { return Ok(()) };
         if let Some(tidied) = super::compact::tidied(store, cohort, &version, self.reader.seed())? {
-            self.commit(cohort, &version::Version { written_at: now, ..tidied })?;
+            self.commit(cohort, &version::Membership { written_at: now, ..tidied })?;
         }
         match self.is_to_be_collected(&version::folder_of(cohort), version.number) {
             true => self.remove(&of_cohort(store, cohort, now)?),
@@ -229,15 +231,15 @@ impl StateWriter {
 
 #[cfg(test)]
 mod tests {
-    use super::super::run::RunWriter;
-    use super::super::version::{Version, Workspace};
+    use super::super::run::PartWriter;
+    use super::super::version::{Membership, RecordedWorkspace};
     use super::*;
-    use crate::model::{Identifier, KeySeed, Kind, Op, PassId};
+    use crate::model::{ChangeOp, Identifier, IdentifierKind, KeySeed, RunId};
 
-    fn part(store: &Store, cohort: &CohortId, value: &str) -> RunRef {
+    fn part(store: &Store, cohort: &CohortId, value: &str) -> PartRef {
         let mut packed = Vec::new();
-        Identifier { kind: Kind::ExternalId, label: "", value }.pack_into(&mut packed);
-        let mut writer = RunWriter::create(store, cohort, Op::Add, KeySeed(1)).unwrap();
+        Identifier { kind: IdentifierKind::ExternalId, label: "", value }.pack_into(&mut packed);
+        let mut writer = PartWriter::create(store, cohort, ChangeOp::Add, KeySeed(1)).unwrap();
         writer.push(&packed).unwrap();
         writer.finish().unwrap()
     }
@@ -246,14 +248,15 @@ mod tests {
     fn only_what_was_replaced_long_ago_goes_and_never_the_newest() {
         let home = tempfile::tempdir().unwrap();
         let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
-        let workspace = Workspace {
+        let workspace = RecordedWorkspace {
             connection: String::new(),
             endpoint: String::new(),
             partner: String::new(),
-            delivery: crate::model::Delivery::CohortImport,
+            delivery: crate::model::DeliveryMethod::CohortImport,
         };
-        let first = Version::first(&PassId::new(Timestamp::UNIX_EPOCH, 0), Timestamp::UNIX_EPOCH, workspace);
-        let parts: Vec<RunRef> = ["a", "b", "orphan"].map(|value| part(&store, &cohort, value)).to_vec();
+        let first =
+            Membership::first(&RunId::new(Timestamp::UNIX_EPOCH, 0), Timestamp::UNIX_EPOCH, workspace);
+        let parts: Vec<PartRef> = ["a", "b", "orphan"].map(|value| part(&store, &cohort, value)).to_vec();
         let late = version::Late {
             part: part(&store, &cohort, "late"),
             rows: crate::model::RowSet::all(1),
@@ -264,7 +267,7 @@ mod tests {
             version::commit(
                 &store,
                 &cohort,
-                &Version { number, parts: names.to_vec(), late, ..first.clone() },
+                &Membership { number, parts: names.to_vec(), late, ..first.clone() },
             )
             .unwrap();
         }
@@ -302,7 +305,7 @@ mod tests {
             read.borrow_mut().push(number);
             Ok(if number == 8 { vec!["a".into()] } else { Vec::new() })
         };
-        let place = Place { versions: "v", parts: "r", suffix: ".part", named: &named };
+        let place = GcFolder { versions: "v", parts: "r", suffix: ".part", named: &named };
         let found = |ahead: u64| {
             let now = newest.checked_add(Duration::from_secs(ahead)).unwrap();
             let paths = of(&store, &place, now).unwrap().into_iter().map(|item| item.path);
@@ -325,7 +328,7 @@ mod tests {
         }
         store.put_new("r/next.part", b"").unwrap();
         let named = |number: u64| Ok([number, number - 1].map(|part| part.to_string().into()).to_vec());
-        let place = Place { versions: "v", parts: "r", suffix: ".part", named: &named };
+        let place = GcFolder { versions: "v", parts: "r", suffix: ".part", named: &named };
         let newest = store.files("r").unwrap().iter().map(|found| found.written).max().unwrap();
         let left = |after: u64| {
             let now = newest.checked_add(Duration::from_secs(after)).unwrap();

@@ -17,11 +17,11 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::journal::{self, Event};
+use super::journal::{self, JournalEvent};
 use super::store::Store;
 use super::version::number_of;
 use super::{StateError, lease, numbered};
-use crate::model::PassId;
+use crate::model::RunId;
 
 const FOLDER: &str = "heads";
 /// Commits after which the numbers are written even in the middle of a run.
@@ -48,7 +48,7 @@ struct Known {
     /// The number of a file that must exist and does not.
     lost: Option<u64>,
     /// Runs of this process that have not ended.
-    open: BTreeSet<PassId>,
+    open: BTreeSet<RunId>,
 }
 
 /// The smallest text that is larger than the name of a run, and smaller than those of later ones.
@@ -87,7 +87,7 @@ impl Heads {
         }
         for run in later {
             for entry in run.entries {
-                if let Event::Committed { cohort, version, .. } = entry.event {
+                if let JournalEvent::Committed { cohort, version, .. } = entry.event {
                     let head = shape.heads.entry(format!("cohorts/{cohort}")).or_default();
                     is_changed |= version > *head;
                     *head = version.max(*head);
@@ -137,7 +137,7 @@ impl Heads {
     }
 
     /// A run begins to write its journal.
-    pub(super) fn began(&self, run: &PassId) {
+    pub(super) fn began(&self, run: &RunId) {
         let mut known = self.lock();
         known.open.insert(run.clone());
         if known.shape.run.as_str() < run.as_str() {
@@ -147,12 +147,12 @@ impl Heads {
     }
 
     /// A run writes nothing to its journal any more.
-    pub(super) fn ended(&self, run: &PassId) {
+    pub(super) fn ended(&self, run: &RunId) {
         self.lock().open.remove(run);
     }
 
     /// The runs that have not ended.
-    pub(super) fn open(&self) -> BTreeSet<PassId> {
+    pub(super) fn open(&self) -> BTreeSet<RunId> {
         self.lock().open.clone()
     }
 
@@ -227,13 +227,12 @@ mod tests {
         let store = Store::in_folder(home.path());
         let at = |second| Timestamp::from_second(second).unwrap();
         let heads = Arc::new(Heads::read(&store).unwrap());
-        let begin =
-            |second| Journal::create(&store, &heads, &PassId::new(at(second), 7), at(second)).unwrap();
+        let begin = |second| Journal::create(&store, &heads, &RunId::new(at(second), 7), at(second)).unwrap();
         let (slow, quick) = (begin(1), begin(2));
         heads.committed("cohorts/b", 1);
         drop(quick);
         heads.write(&store).unwrap();
-        let committed = Event::Committed { cohort: "a".to_owned(), version: 3, in_doubt: 0 };
+        let committed = JournalEvent::Committed { cohort: "a".to_owned(), version: 3, in_doubt: 0 };
         slow.append(at(3), committed).unwrap();
         let known = Heads::read(&store).unwrap();
         let folder = format!("cohorts/{}", CohortId::new("a").unwrap());

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::StateError;
 use super::heads::Heads;
 use super::store::{Growing, Store};
-use crate::model::{CohortId, Op, PassId, Timestamp, timestamp_text};
+use crate::model::{ChangeOp, CohortId, RunId, Timestamp, timestamp_text};
 
 /// How often a reader starts again when files were merged while it read them.
 const TRIES: u32 = 4;
@@ -28,18 +28,18 @@ const DATE_LEN: usize = 8;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct JournalEntry {
     /// When, in UTC.
     pub at: String,
     /// What.
     #[serde(flatten)]
-    pub event: Event,
+    pub event: JournalEvent,
 }
 
 /// What a line tells.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum Event {
+pub enum JournalEvent {
     /// The run began.
     Began {
         /// The program's version.
@@ -147,7 +147,7 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Journal {
     file: Mutex<Growing>,
-    run: PassId,
+    run: RunId,
     heads: Arc<Heads>,
 }
 
@@ -166,7 +166,7 @@ impl Journal {
     pub(super) fn create(
         store: &Store,
         heads: &Arc<Heads>,
-        run: &PassId,
+        run: &RunId,
         began: Timestamp,
     ) -> Result<Self, StateError> {
         let file = Mutex::new(store.growing(&format!("{}/{run}.ndjson", folder_of(began)))?);
@@ -178,8 +178,8 @@ impl Journal {
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub fn append(&self, at: Timestamp, event: Event) -> Result<(), StateError> {
-        let entry = Entry { at: timestamp_text(at), event };
+    pub fn append(&self, at: Timestamp, event: JournalEvent) -> Result<(), StateError> {
+        let entry = JournalEntry { at: timestamp_text(at), event };
         let mut line = serde_json::to_vec(&entry).unwrap_or_default();
         line.push(b'\n');
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -205,7 +205,7 @@ impl Journal {
     }
 }
 
-impl Event {
+impl JournalEvent {
     /// Something was triggered for people.
     #[must_use]
     pub fn triggered(cohort: &CohortId, enters: bool, people: u64, outcome: &str) -> Self {
@@ -226,19 +226,19 @@ impl Event {
 
     /// An answered or unanswered request; without an `op` it was about the name.
     #[must_use]
-    pub fn sent(cohort: &CohortId, op: Option<Op>, members: u64, outcome: &str) -> Self {
-        let what = op.map_or("name", Op::as_str).to_owned();
+    pub fn sent(cohort: &CohortId, op: Option<ChangeOp>, members: u64, outcome: &str) -> Self {
+        let what = op.map_or("name", ChangeOp::as_str).to_owned();
         Self::Sent { cohort: cohort.to_string(), what, members, outcome: outcome.to_owned() }
     }
 }
 
 /// A run as its journal tells it.
 #[derive(Clone, Debug)]
-pub struct PassRecord {
+pub struct RunRecord {
     /// The run.
     pub run: String,
     /// Its lines.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<JournalEntry>,
 }
 
 /// The journal of one run, which may be in several files, or a merged file with many runs.
@@ -259,13 +259,13 @@ pub(super) struct Unit {
 struct Line {
     run: Option<String>,
     #[serde(flatten)]
-    entry: Entry,
+    entry: JournalEntry,
 }
 
 impl Unit {
     /// The runs of the unit. None: a file has gone since it was listed.
-    fn read(&self, store: &Store) -> Result<Option<Vec<PassRecord>>, StateError> {
-        let mut runs: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+    fn read(&self, store: &Store) -> Result<Option<Vec<RunRecord>>, StateError> {
+        let mut runs: BTreeMap<String, Vec<JournalEntry>> = BTreeMap::new();
         if !self.is_merged {
             runs.insert(self.first.clone(), Vec::new());
         }
@@ -279,7 +279,7 @@ impl Unit {
                 runs.entry(run.unwrap_or_else(|| self.first.clone())).or_default().push(entry);
             }
         }
-        Ok(Some(runs.into_iter().map(|(run, entries)| PassRecord { run, entries }).collect()))
+        Ok(Some(runs.into_iter().map(|(run, entries)| RunRecord { run, entries }).collect()))
     }
 }
 
@@ -338,16 +338,16 @@ pub(super) fn each_day(
 }
 
 /// The newest runs, newest first.
-pub(super) fn runs(store: &Store, limit: usize) -> Result<Vec<PassRecord>, StateError> {
+pub(super) fn runs(store: &Store, limit: usize) -> Result<Vec<RunRecord>, StateError> {
     newest(store, limit, "")
 }
 
 /// The runs from one on, newest first. It reads no older journal than it must.
-pub(super) fn runs_from(store: &Store, run: &str) -> Result<Vec<PassRecord>, StateError> {
+pub(super) fn runs_from(store: &Store, run: &str) -> Result<Vec<RunRecord>, StateError> {
     newest(store, usize::MAX, run)
 }
 
-fn newest(store: &Store, limit: usize, from: &str) -> Result<Vec<PassRecord>, StateError> {
+fn newest(store: &Store, limit: usize, from: &str) -> Result<Vec<RunRecord>, StateError> {
     let mut found = BTreeMap::new();
     for _ in 0..TRIES {
         found.clear();
@@ -363,7 +363,7 @@ fn gather(
     store: &Store,
     limit: usize,
     from: &str,
-    found: &mut BTreeMap<String, PassRecord>,
+    found: &mut BTreeMap<String, RunRecord>,
 ) -> Result<bool, StateError> {
     let mut has_changed = false;
     each_day(store, true, &mut |day| {
@@ -405,11 +405,10 @@ mod tests {
         let time = |text: &str| text.parse::<Timestamp>().unwrap();
         for (second, events) in [("2026-11-22T23:59:59Z", 1), ("2026-11-23T00:00:01Z", 3)] {
             let journal =
-                Journal::create(&store, &Arc::default(), &PassId::new(time(second), 7), time(second))
-                    .unwrap();
+                Journal::create(&store, &Arc::default(), &RunId::new(time(second), 7), time(second)).unwrap();
             for requests in 0..events {
                 journal
-                    .append(time(second), Event::Ended { result: "in_step".to_owned(), requests })
+                    .append(time(second), JournalEvent::Ended { result: "in_step".to_owned(), requests })
                     .unwrap();
             }
             journal.sync().unwrap();

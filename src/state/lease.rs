@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::store::{Bucket, Folder, Store, StoreError, Tag, private};
+use super::store::{BucketStore, FolderStore, Store, StoreError, Tag, private};
 use super::{StateError, checked};
 use crate::model::{Clock, Timestamp, timestamp_text};
 
@@ -68,7 +68,7 @@ impl fmt::Display for Holder {
 
 /// The file, letter by letter.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Shape {
+struct LeaseJson {
     format: u64,
     host: String,
     process: u32,
@@ -90,7 +90,7 @@ struct Shape {
     heads: u64,
 }
 
-impl Shape {
+impl LeaseJson {
     fn new(holder: &Holder) -> Self {
         Self {
             format: super::format::KNOWN,
@@ -178,11 +178,11 @@ impl Lease {
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
-    text: Mutex<Shape>,
+    text: Mutex<LeaseJson>,
 }
 
 impl Lock {
-    fn write(&self, shape: &Shape) -> std::io::Result<()> {
+    fn write(&self, shape: &LeaseJson) -> std::io::Result<()> {
         let mut file = &self.file;
         file.rewind().and_then(|()| file.set_len(0)).and_then(|()| file.write_all(&shape.bytes()))
     }
@@ -191,7 +191,7 @@ impl Lock {
 /// The number of the newest `heads` file, as far as the lease knows it.
 pub(super) fn heads_of(store: &Store) -> Result<u64, StateError> {
     let text = store.read(FILE)?.unwrap_or_default();
-    Ok(Shape::read(&text).map_or(0, |shape| shape.heads))
+    Ok(LeaseJson::read(&text).map_or(0, |shape| shape.heads))
 }
 
 impl Lease {
@@ -207,7 +207,7 @@ impl Lease {
 /// Who holds the state now, if anybody does.
 pub(super) fn look(store: &Store, now: Timestamp) -> Result<Option<Holder>, StateError> {
     let text = store.read(FILE)?.unwrap_or_default();
-    let Ok(shape) = Shape::read(&text) else { return Ok(None) };
+    let Ok(shape) = LeaseJson::read(&text) else { return Ok(None) };
     match store {
         Store::Folder(folder) => {
             let held = match File::open(folder.at(FILE)) {
@@ -230,10 +230,10 @@ pub(super) fn look(store: &Store, now: Timestamp) -> Result<Option<Holder>, Stat
 
 /// Whether the file's text is what was written.
 pub(super) fn is_whole(store: &Store) -> Result<bool, StateError> {
-    Ok(store.read(FILE)?.is_some_and(|text| Shape::read(&text).is_ok()))
+    Ok(store.read(FILE)?.is_some_and(|text| LeaseJson::read(&text).is_ok()))
 }
 
-fn lock(folder: &Folder, holder: &Holder) -> Result<Lock, StateError> {
+fn lock(folder: &FolderStore, holder: &Holder) -> Result<Lock, StateError> {
     let path = folder.at(FILE);
     let failed = |action, e| StateError::Store(StoreError::new(action, &path, e));
     let mut options = File::options();
@@ -247,16 +247,16 @@ fn lock(folder: &Folder, holder: &Holder) -> Result<Lock, StateError> {
             Err(TryLockError::WouldBlock) => {
                 let mut text = Vec::new();
                 let _ = file.read_to_end(&mut text);
-                let shape = Shape::read(&text).ok();
-                return Err(StateError::Held(shape.and_then(Shape::holder).unwrap_or_else(unknown)));
+                let shape = LeaseJson::read(&text).ok();
+                return Err(StateError::Held(shape.and_then(LeaseJson::holder).unwrap_or_else(unknown)));
             }
             Err(TryLockError::Error(e)) => return Err(failed("lock", e)),
         }
     }
     let mut before = Vec::new();
     file.rewind().and_then(|()| file.read_to_end(&mut before)).map_err(|e| failed("read", e))?;
-    let heads = Shape::read(&before).map_or(0, |shape| shape.heads);
-    let text = Shape { heads, ..Shape::new(holder) };
+    let heads = LeaseJson::read(&before).map_or(0, |shape| shape.heads);
+    let text = LeaseJson { heads, ..LeaseJson::new(holder) };
     let lock = Lock { file, text: Mutex::new(text.clone()) };
     lock.write(&text).map_err(|e| failed("write", e))?;
     Ok(lock)
@@ -267,7 +267,7 @@ fn unknown() -> Holder {
 }
 
 /// Whether whoever wrote the lease may still be at work: by the store's clock alone.
-fn is_alive(bucket: &Bucket, shape: &Shape, written: Option<Timestamp>) -> Result<bool, StateError> {
+fn is_alive(bucket: &BucketStore, shape: &LeaseJson, written: Option<Timestamp>) -> Result<bool, StateError> {
     let Some(written) = written.filter(|_| !shape.released) else { return Ok(!shape.released) };
     let age = Duration::try_from(bucket.time()?.duration_since(written)).unwrap_or(Duration::ZERO);
     Ok(age <= Duration::from_millis(shape.lasts_ms) + TICK)
@@ -276,21 +276,21 @@ fn is_alive(bucket: &Bucket, shape: &Shape, written: Option<Timestamp>) -> Resul
 /// A lease in a bucket, renewed by a thread of its own.
 #[derive(Debug)]
 pub(super) struct Renewed {
-    bucket: Bucket,
+    bucket: BucketStore,
     clock: Clock,
-    shared: Arc<Shared>,
+    shared: Arc<LeaseShared>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct LeaseShared {
     now: Mutex<Now>,
     wake: Condvar,
 }
 
 #[derive(Debug)]
 struct Now {
-    shape: Shape,
+    shape: LeaseJson,
     tag: Tag,
     /// Until when nobody else can have taken it, by both of our clocks: one of them stands still while the
     /// machine sleeps, the other may be set.
@@ -301,8 +301,13 @@ struct Now {
 }
 
 impl Renewed {
-    fn take(bucket: &Bucket, holder: &Holder, lasts: Duration, clock: Clock) -> Result<Self, StateError> {
-        let mut shape = Shape::new(holder);
+    fn take(
+        bucket: &BucketStore,
+        holder: &Holder,
+        lasts: Duration,
+        clock: Clock,
+    ) -> Result<Self, StateError> {
+        let mut shape = LeaseJson::new(holder);
         shape.lasts_ms = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
         for _ in 0..LOOKS {
             let (began, now) = (Instant::now(), clock.now());
@@ -317,7 +322,7 @@ impl Renewed {
                 Some((bytes, tag)) => {
                     let path = bucket.at(FILE);
                     let damaged = |what| StateError::Damaged { path, what };
-                    let other = Shape::read(&bytes).map_err(damaged)?;
+                    let other = LeaseJson::read(&bytes).map_err(damaged)?;
                     if is_alive(bucket, &other, tag.written)? {
                         return Err(StateError::Held(other.holder().unwrap_or_else(unknown)));
                     }
@@ -334,8 +339,8 @@ impl Renewed {
         Err(StateError::Held(unknown())) // others took it again and again while we tried
     }
 
-    fn start(bucket: Bucket, clock: Clock, now: Now, lasts: Duration) -> Self {
-        let shared = Arc::new(Shared { now: Mutex::new(now), wake: Condvar::new() });
+    fn start(bucket: BucketStore, clock: Clock, now: Now, lasts: Duration) -> Self {
+        let shared = Arc::new(LeaseShared { now: Mutex::new(now), wake: Condvar::new() });
         let (at, ours) = (bucket.clone(), Arc::clone(&shared));
         let thread = std::thread::spawn(move || beat(&at, clock, &ours, lasts));
         Self { bucket, clock, shared, thread: Some(thread) }
@@ -385,7 +390,7 @@ fn good_until(began: Instant, now: Timestamp, lasts: Duration) -> (Instant, Time
 }
 
 /// Renews the lease until it is to stop, or somebody else has it.
-fn beat(bucket: &Bucket, clock: Clock, shared: &Shared, lasts: Duration) {
+fn beat(bucket: &BucketStore, clock: Clock, shared: &LeaseShared, lasts: Duration) {
     let mut now = shared.now.lock().unwrap_or_else(PoisonError::into_inner);
     let (id, mut pause) = (now.shape.id.clone(), lasts / BEATS);
     while !now.stop && !now.lost {
@@ -402,9 +407,11 @@ fn beat(bucket: &Bucket, clock: Clock, shared: &Shared, lasts: Duration) {
         now = shared.now.lock().unwrap_or_else(PoisonError::into_inner);
         pause = lasts / BEATS;
         match renewed {
-            Ok(Beat::Renewed(tag)) => (now.tag, now.good_until) = (tag, good_until(began, time, lasts)),
-            Ok(Beat::WasRenewed(tag)) => (now.tag, pause) = (tag, Duration::ZERO),
-            Ok(Beat::Lost) => now.lost = true,
+            Ok(LeaseRenewal::Renewed(tag)) => {
+                (now.tag, now.good_until) = (tag, good_until(began, time, lasts))
+            }
+            Ok(LeaseRenewal::WasRenewed(tag)) => (now.tag, pause) = (tag, Duration::ZERO),
+            Ok(LeaseRenewal::Lost) => now.lost = true,
             Err(error) => {
                 tracing::warn!("the lease on the state is not renewed yet: {error}");
                 pause = lasts / BEAT_AGAIN;
@@ -414,7 +421,7 @@ fn beat(bucket: &Bucket, clock: Clock, shared: &Shared, lasts: Duration) {
 }
 
 /// What became of a renewal.
-enum Beat {
+enum LeaseRenewal {
     Renewed(Tag),
     /// An earlier one was done after all, and its answer was lost.
     WasRenewed(Tag),
@@ -422,13 +429,19 @@ enum Beat {
     Lost,
 }
 
-fn renew(bucket: &Bucket, bytes: &[u8], tag: &Tag, id: &str, limit: Duration) -> Result<Beat, StoreError> {
+fn renew(
+    bucket: &BucketStore,
+    bytes: &[u8],
+    tag: &Tag,
+    id: &str,
+    limit: Duration,
+) -> Result<LeaseRenewal, StoreError> {
     if let Some(tag) = bucket.replace_within(limit, FILE, bytes, tag)? {
-        return Ok(Beat::Renewed(tag));
+        return Ok(LeaseRenewal::Renewed(tag));
     }
-    let Some((bytes, tag)) = bucket.read(FILE)? else { return Ok(Beat::Lost) };
-    let is_ours = Shape::read(&bytes).is_ok_and(|shape| shape.id == id);
-    Ok(if is_ours { Beat::WasRenewed(tag) } else { Beat::Lost })
+    let Some((bytes, tag)) = bucket.read(FILE)? else { return Ok(LeaseRenewal::Lost) };
+    let is_ours = LeaseJson::read(&bytes).is_ok_and(|shape| shape.id == id);
+    Ok(if is_ours { LeaseRenewal::WasRenewed(tag) } else { LeaseRenewal::Lost })
 }
 
 impl Drop for Renewed {

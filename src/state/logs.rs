@@ -18,9 +18,9 @@ use serde::de::IgnoredAny;
 
 use super::gc::Garbage;
 use super::journal::{Unit, each_day, folder_of, units};
-use super::store::{Found, Store, TEMPORARY};
+use super::store::{Store, StoredFile, TEMPORARY};
 use super::{StateError, StateReader, StateWriter, rejects_of};
-use crate::model::{ExportId, PassId, Timestamp};
+use crate::model::{ExportId, RunId, Timestamp};
 
 /// Files of one kind in one place that are left as they are, and runs of a process between two looks at them.
 const FILES_MAX: usize = 64;
@@ -52,8 +52,8 @@ pub(super) struct Tidied {
 }
 
 /// The name of a run that began at the end of the retention: older runs have smaller names.
-fn cutoff(now: Timestamp, age: Duration) -> PassId {
-    PassId::new(now.checked_sub(age).unwrap_or(Timestamp::UNIX_EPOCH), 0)
+fn cutoff(now: Timestamp, age: Duration) -> RunId {
+    RunId::new(now.checked_sub(age).unwrap_or(Timestamp::UNIX_EPOCH), 0)
 }
 
 impl StateReader {
@@ -77,7 +77,7 @@ impl StateReader {
                 return Ok(ControlFlow::Break(()));
             }
             let files = store.files(day)?;
-            let is_left = |file: &&Found| file.name.starts_with(TEMPORARY) && day < last_day.as_str();
+            let is_left = |file: &&StoredFile| file.name.starts_with(TEMPORARY) && day < last_day.as_str();
             old.extend(files.iter().filter(is_left).map(|file| {
                 let path = format!("{day}/{}", file.name);
                 Garbage { path, bytes: file.bytes, why: "left behind by a crash" }
@@ -93,15 +93,15 @@ impl StateReader {
     }
 }
 
-fn is_open(open: &BTreeSet<PassId>, unit: &Unit) -> bool {
+fn is_open(open: &BTreeSet<RunId>, unit: &Unit) -> bool {
     open.iter().any(|run| run.as_str() == unit.last)
 }
 
 const OLD: &str = "it is older than `retention`";
 
-fn garbage_of(unit: &Unit, day: &str, files: &[Found]) -> Vec<Garbage> {
+fn garbage_of(unit: &Unit, day: &str, files: &[StoredFile]) -> Vec<Garbage> {
     let bytes = |path: &String| {
-        let is_it = |file: &&Found| path.strip_prefix(day).is_some_and(|name| name[1..] == file.name);
+        let is_it = |file: &&StoredFile| path.strip_prefix(day).is_some_and(|name| name[1..] == file.name);
         files.iter().find(is_it).map_or(0, |file| file.bytes)
     };
     let item = |path: &String| Garbage { path: path.clone(), bytes: bytes(path), why: OLD };
@@ -380,7 +380,7 @@ fn owner_of(name: &str) -> &str {
     name.match_indices('.').nth(parts - 1).map_or(name, |(at, _)| &name[..at])
 }
 
-fn before(owner: &str, retention: &LogRetention, now: Timestamp) -> PassId {
+fn before(owner: &str, retention: &LogRetention, now: Timestamp) -> RunId {
     let own = retention.exports.iter().find(|(export, _)| rejects_of(export) == owner);
     cutoff(now, own.map_or(retention.logs, |(_, age)| *age))
 }
@@ -389,7 +389,7 @@ fn before(owner: &str, retention: &LogRetention, now: Timestamp) -> PassId {
 mod tests {
     use std::io::Write as _;
 
-    use super::super::{Entry, Event, Holder, Location};
+    use super::super::{Holder, JournalEntry, JournalEvent, Location};
     use super::*;
     use crate::model::{Clock, timestamp_text};
 
@@ -409,9 +409,9 @@ mod tests {
 
     /// What a run leaves behind. Written without syncs, since there are many.
     fn run(state: &StateWriter, home: &std::path::Path, second: i64) {
-        let run = PassId::new(at(second), 7);
-        let ended = Event::Ended { result: "in_step".to_owned(), requests: second.unsigned_abs() };
-        let entry = Entry { at: timestamp_text(at(second)), event: ended };
+        let run = RunId::new(at(second), 7);
+        let ended = JournalEvent::Ended { result: "in_step".to_owned(), requests: second.unsigned_abs() };
+        let entry = JournalEntry { at: timestamp_text(at(second)), event: ended };
         let line = serde_json::to_vec(&entry).unwrap();
         for (folder, name) in [
             (home.join(folder_of(at(second))), format!("{run}.ndjson")),
@@ -433,7 +433,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let state = state(&home);
         // Three days, with a run that does not end.
-        let open = state.journal(&PassId::new(at(-1), 7), at(-1)).unwrap();
+        let open = state.journal(&RunId::new(at(-1), 7), at(-1)).unwrap();
         let seconds: Vec<i64> = (0..1300).map(|n| n * 200).collect();
         let (mut journals, mut rejects) = (0, 0);
         for second in &seconds {
@@ -450,13 +450,13 @@ mod tests {
         });
         let requests: Vec<i64> = requests
             .map(|event| match event {
-                Event::Ended { requests, .. } => i64::try_from(*requests).unwrap(),
+                JournalEvent::Ended { requests, .. } => i64::try_from(*requests).unwrap(),
                 _ => -1,
             })
             .collect();
         assert!(requests.iter().rev().eq(&seconds), "each run once, the newest first");
         assert_eq!(runs.len(), seconds.len() + 1, "the run that does not end has a file of its own");
-        open.append(at(0), Event::Ended { result: "applied".to_owned(), requests: 1 }).unwrap();
+        open.append(at(0), JournalEvent::Ended { result: "applied".to_owned(), requests: 1 }).unwrap();
         assert_eq!(state.reader().runs(5000).unwrap().last().unwrap().entries.len(), 1);
     }
 

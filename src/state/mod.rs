@@ -85,39 +85,45 @@ use sha2::{Digest as _, Sha256};
 pub use accept::OlderPlace;
 pub use approvals::{Approval, Approvals};
 pub use checks::{
-    Check, CheckFinding, CheckVerdict, Expectation, Level, SeenSegment, SeenSize, SeenUse, Stamp,
+    CheckFinding, CheckLevel, CheckTime, CheckVerdict, Expectation, SeenSegment, SeenSize, SeenUse,
+    SegmentCheck,
 };
 pub use erase_members::{ErasedFile, Recorded};
-pub use exports::{Awaited, DayRecord, ExportRecord, Part, Rows, Waiting, WaitingFile, WaitingWriter};
+pub use exports::{
+    DayProgress, ExportProgress, HeldEvent, HeldEventRows, HeldEvents, HeldEventsFile, HeldEventsWriter, Part,
+};
 pub use gc::Garbage;
 pub use identity::{
-    Answers, Asked, Bookmark, Evidence, Finished, Handle, IdentityMap, IdentityStats, KeyKind, KnownHandles,
-    Owners, SourceName, SourceStats, Table, TableName,
+    Finished, IdentityKey, IdentityKeyKind, IdentityMap, IdentityOwners, IdentityStats, KnownHandles,
+    OwnerAnswers, OwnerEvidence, OwnerQuery, ReplayTable, SourceBookmark, SourceName, SourceStats,
+    SourceTable,
 };
-pub use inbox::{ClosedFile, Contents, Delivery, Inbox, InboxError, Room};
-pub use journal::{Entry, Event, Journal, PassRecord};
+pub use inbox::{ClosedFile, Contents, Delivery, Inbox, InboxError, InboxQuota};
+pub use journal::{Journal, JournalEntry, JournalEvent, RunRecord};
 pub use lease::Holder;
 pub use logs::LogRetention;
 pub use memory::{Growth, Memory, Permit, SpoolFile};
-pub use outbox::{Crossing, Due, Outbox, Person, Recent};
-pub use pushdown::PushdownNote;
-pub use record::RecordCursor;
+pub use outbox::{DueTrigger, Outbox, OutboxUser, RecentTriggers, Transition};
+pub use pushdown::MirrorNote;
+pub use record::MembershipCursor;
 pub use rejects::{Reject, RejectFile, RejectLog, rejects_of};
-pub use run::{Footer, RunWriter};
-pub use scratch::{Batch, Batches, Spool};
-pub use sealed::SealedFile;
-pub use segments::{Change, Gap, Merged, Segment, SegmentCursor, Segments, Sync, sync_hash, told};
+pub use run::{Footer, PartWriter};
+pub use scratch::{Spool, SpoolBatch, SpoolBatches};
+pub use sealed::ImmutableFile;
+pub use segments::{
+    Change, HeapSegments, Merged, SegmentCursor, SegmentSync, SegmentTable, SyncGap, sync_hash, told,
+};
 pub use store::{Address, Failure, Location, StoreError, fail_at};
-pub use unknown::{Stranger, Strangers};
-pub use verify::{Finding, Verification};
-pub use version::{Late, RunRef, SourceMark, Version, Workspace};
-pub use workspaces::{Adoptions, Marks};
+pub use unknown::{UnknownUser, UnknownUsers};
+pub use verify::{Verification, VerifyFinding};
+pub use version::{Late, Membership, PartRef, RecordedWorkspace, SourceMark};
+pub use workspaces::{AdoptedKeys, KeyFingerprints};
 
-use format::Format;
+use format::StateFormat;
 use heads::Heads;
 use store::Store;
 
-use crate::model::{Clock, CohortId, KeySeed, Op, PassId, Timestamp};
+use crate::model::{ChangeOp, Clock, CohortId, KeySeed, RunId, Timestamp};
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -203,7 +209,7 @@ impl StateError {
 #[derive(Clone, Debug)]
 pub struct StateReader {
     store: Store,
-    format: Option<Format>,
+    format: Option<StateFormat>,
     heads: Arc<Heads>,
 }
 
@@ -214,7 +220,7 @@ impl StateReader {
     /// [`StateError`] when it cannot be read, is damaged, or is newer than this program.
     pub fn open(location: &Location) -> Result<Self, StateError> {
         let store = Store::open(location)?;
-        let format = Format::read(&store)?;
+        let format = StateFormat::read(&store)?;
         if format.is_none() {
             no_orphans(&store)?;
         }
@@ -227,7 +233,7 @@ impl StateReader {
     /// # Errors
     /// [`StateError`] when it cannot be read, is damaged, or is newer than this program.
     pub fn is_there(location: &Location) -> Result<bool, StateError> {
-        Ok(Format::read(&Store::open(location)?)?.is_some())
+        Ok(StateFormat::read(&Store::open(location)?)?.is_some())
     }
 
     /// The seed of the state's keys. A state that is not there yet has none, and any will do.
@@ -271,7 +277,7 @@ impl StateReader {
     ///
     /// # Errors
     /// When it cannot be read or is damaged, or had versions that are gone.
-    pub fn version(&self, cohort: &CohortId) -> Result<Option<Version>, StateError> {
+    pub fn version(&self, cohort: &CohortId) -> Result<Option<Membership>, StateError> {
         let newest = version::newest(&self.store, cohort)?;
         let number = newest.as_ref().map_or(0, |newest| newest.number);
         self.heads.check(&self.store, &format!("cohorts/{cohort}"), number)?;
@@ -282,8 +288,12 @@ impl StateReader {
     ///
     /// # Errors
     /// When a part cannot be read or is damaged.
-    pub fn members(&self, cohort: &CohortId, version: Option<&Version>) -> Result<RecordCursor, StateError> {
-        RecordCursor::open(&self.store, cohort, version, self.seed())
+    pub fn members(
+        &self,
+        cohort: &CohortId,
+        version: Option<&Membership>,
+    ) -> Result<MembershipCursor, StateError> {
+        MembershipCursor::open(&self.store, cohort, version, self.seed())
     }
 
     /// Members of a cohort that requests which Braze may have handled late were to add or to remove, in the order of the
@@ -294,16 +304,16 @@ impl StateReader {
     pub fn late(
         &self,
         cohort: &CohortId,
-        version: &Version,
-        op: Op,
+        version: &Membership,
+        op: ChangeOp,
         now: Timestamp,
-    ) -> Result<Option<RecordCursor>, StateError> {
+    ) -> Result<Option<MembershipCursor>, StateError> {
         let due = version.late.iter().filter(|late| late.part.op == op && late.until <= now);
-        let parts: Vec<RunRef> = due.map(Late::in_doubt).collect();
+        let parts: Vec<PartRef> = due.map(Late::in_doubt).collect();
         if parts.is_empty() {
             return Ok(None);
         }
-        RecordCursor::of_parts(&self.store, cohort, &parts, self.seed()).map(Some)
+        MembershipCursor::of_parts(&self.store, cohort, &parts, self.seed()).map(Some)
     }
 
     /// Every version of a cohort that is still there, oldest first.
@@ -352,7 +362,7 @@ impl StateReader {
     ///
     /// # Errors
     /// When the journal cannot be read or is damaged.
-    pub fn runs(&self, limit: usize) -> Result<Vec<PassRecord>, StateError> {
+    pub fn runs(&self, limit: usize) -> Result<Vec<RunRecord>, StateError> {
         journal::runs(&self.store, limit)
     }
 }
@@ -409,11 +419,11 @@ impl StateWriter {
             Store::Bucket(bucket) => bucket.check_conditions(random_seed)?,
         }
         let lease = lease::Lease::take(&store, holder, lasts, clock)?;
-        let format = match Format::read(&store)? {
+        let format = match StateFormat::read(&store)? {
             Some(format) => format,
             None => {
                 no_orphans(&store)?;
-                Format::create(&store, KeySeed(random_seed), holder.since)?
+                StateFormat::create(&store, KeySeed(random_seed), holder.since)?
             }
         };
         let heads = Arc::new(Heads::read(&store)?);
@@ -460,8 +470,8 @@ impl StateWriter {
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub fn part(&self, cohort: &CohortId, op: crate::model::Op) -> Result<RunWriter, StateError> {
-        RunWriter::create(&self.reader.store, cohort, op, self.reader.seed())
+    pub fn part(&self, cohort: &CohortId, op: crate::model::ChangeOp) -> Result<PartWriter, StateError> {
+        PartWriter::create(&self.reader.store, cohort, op, self.reader.seed())
     }
 
     /// Makes `version` the newest of its cohort. Whoever commits a number first has it.
@@ -469,7 +479,7 @@ impl StateWriter {
     /// # Errors
     /// [`StateError::Conflict`] when the version exists already, [`StateError::Lost`] when somebody else may be
     /// writing.
-    pub fn commit(&self, cohort: &CohortId, version: &Version) -> Result<(), StateError> {
+    pub fn commit(&self, cohort: &CohortId, version: &Membership) -> Result<(), StateError> {
         self.lease.check()?;
         version::commit(&self.reader.store, cohort, version)?;
         self.committed(&format!("cohorts/{cohort}"), version.number);
@@ -499,13 +509,13 @@ impl StateWriter {
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub fn journal(&self, run: &PassId, began: Timestamp) -> Result<Journal, StateError> {
+    pub fn journal(&self, run: &RunId, began: Timestamp) -> Result<Journal, StateError> {
         Journal::create(&self.reader.store, &self.reader.heads, run, began)
     }
 
     /// Starts the list of what a run could not use of a cohort, or of what came through a door.
     #[must_use]
-    pub fn rejects(&self, run: &PassId, of: &str) -> RejectLog {
+    pub fn rejects(&self, run: &RunId, of: &str) -> RejectLog {
         RejectLog::new(&self.reader.store, run, of)
     }
 }

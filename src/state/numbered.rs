@@ -9,7 +9,7 @@ use super::version::number_of;
 use super::{StateError, checked, format};
 
 #[derive(Serialize, Deserialize)]
-struct Shape<T> {
+struct DocumentJson<T> {
     format: u64,
     #[serde(flatten)]
     what: T,
@@ -29,7 +29,7 @@ pub(super) fn newest<T: DeserializeOwned>(
 ) -> Result<Option<(u64, T)>, StateError> {
     let names = store.list(folder)?;
     let Some(number) = names.iter().filter_map(|name| number_of(name)).max() else { return Ok(None) };
-    let shape: Shape<T> = checked::existing(store, &path_of(folder, number))?;
+    let shape: DocumentJson<T> = checked::existing(store, &path_of(folder, number))?;
     Ok(Some((number, shape.what)))
 }
 
@@ -39,8 +39,11 @@ pub(super) fn newest<T: DeserializeOwned>(
 /// # Errors
 /// When the disk does not take it, or somebody else was first.
 pub(super) fn put(store: &Store, folder: &str, before: u64, what: &impl Serialize) -> Result<(), StateError> {
-    if !checked::put_new_compact(store, &path_of(folder, before + 1), &Shape { format: format::KNOWN, what })?
-    {
+    if !checked::put_new_compact(
+        store,
+        &path_of(folder, before + 1),
+        &DocumentJson { format: format::KNOWN, what },
+    )? {
         return Err(StateError::Lost);
     }
     match before.checked_sub(1).filter(|old| *old > 0) {

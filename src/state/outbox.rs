@@ -11,15 +11,15 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::checks::Stamp;
+use super::checks::CheckTime;
 use super::numbered;
 use super::{StateError, StateReader, StateWriter};
-use crate::model::{CohortId, Identifier, Kind};
+use crate::model::{CohortId, Identifier, IdentifierKind};
 
 /// Which way somebody went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Crossing {
+pub enum Transition {
     /// Into the cohort.
     Enter,
     /// Out of it.
@@ -28,23 +28,23 @@ pub enum Crossing {
 
 /// A person, by one identifier.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Person {
+pub struct OutboxUser {
     kind: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     label: String,
     value: String,
 }
 
-impl Person {
+impl OutboxUser {
     /// The person as the engine knows them.
     #[must_use]
     pub fn identifier(&self) -> Identifier<'_> {
-        let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == self.kind);
-        Identifier { kind: kind.unwrap_or(Kind::DeviceId), label: &self.label, value: &self.value }
+        let kind = IdentifierKind::ALL.into_iter().find(|kind| kind.as_str() == self.kind);
+        Identifier { kind: kind.unwrap_or(IdentifierKind::DeviceId), label: &self.label, value: &self.value }
     }
 }
 
-impl From<Identifier<'_>> for Person {
+impl From<Identifier<'_>> for OutboxUser {
     fn from(Identifier { kind, label, value }: Identifier<'_>) -> Self {
         Self { kind: kind.as_str().to_owned(), label: label.to_owned(), value: value.to_owned() }
     }
@@ -52,13 +52,13 @@ impl From<Identifier<'_>> for Person {
 
 /// Somebody for whom something is to be triggered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Due {
+pub struct DueTrigger {
     /// Which way they went.
-    pub crossing: Crossing,
+    pub crossing: Transition,
     /// Who.
-    pub who: Person,
+    pub who: OutboxUser,
     /// When that was found.
-    pub at: Stamp,
+    pub at: CheckTime,
     /// What is told of them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
@@ -69,13 +69,13 @@ pub struct Due {
 
 /// Somebody for whom something was triggered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recent {
+pub struct RecentTriggers {
     /// Which way they went.
-    pub crossing: Crossing,
+    pub crossing: Transition,
     /// Who.
-    pub who: Person,
+    pub who: OutboxUser,
     /// When it was triggered.
-    pub at: Stamp,
+    pub at: CheckTime,
 }
 
 /// What is known of a cohort's actions.
@@ -85,11 +85,11 @@ pub struct Outbox {
     #[serde(skip)]
     pub number: u64,
     /// What is still to be triggered, the oldest first.
-    pub due: Vec<Due>,
+    pub due: Vec<DueTrigger>,
     /// What was in a request that has no answer yet.
-    pub under_way: Vec<Due>,
+    pub under_way: Vec<DueTrigger>,
     /// For whom something was triggered lately.
-    pub recent: Vec<Recent>,
+    pub recent: Vec<RecentTriggers>,
 }
 
 fn folder_of(cohort: &CohortId) -> String {
@@ -133,7 +133,7 @@ impl StateWriter {
         is_theirs: &dyn Fn(&Identifier<'_>) -> bool,
     ) -> Result<u64, StateError> {
         let mut outbox = self.reader().outbox(cohort)?;
-        let is_it = |who: &Person| is_theirs(&who.identifier());
+        let is_it = |who: &OutboxUser| is_theirs(&who.identifier());
         let count = |outbox: &Outbox| outbox.due.len() + outbox.under_way.len() + outbox.recent.len();
         let before = count(&outbox);
         outbox.due.retain(|due| !is_it(&due.who));
@@ -154,11 +154,11 @@ mod tests {
 
     #[test]
     fn a_person_is_who_they_were() {
-        for kind in Kind::ALL {
-            let label = if kind == Kind::Alias { "crm" } else { "" };
+        for kind in IdentifierKind::ALL {
+            let label = if kind == IdentifierKind::Alias { "crm" } else { "" };
             let who = Identifier { kind, label, value: "7" };
-            let text = serde_json::to_string(&Person::from(who)).unwrap();
-            assert_eq!(serde_json::from_str::<Person>(&text).unwrap().identifier(), who, "{text}");
+            let text = serde_json::to_string(&OutboxUser::from(who)).unwrap();
+            assert_eq!(serde_json::from_str::<OutboxUser>(&text).unwrap().identifier(), who, "{text}");
         }
     }
 }

@@ -14,14 +14,14 @@ use super::numbered;
 use super::store::Store;
 use super::version::number_of;
 use super::{StateError, StateReader, StateWriter};
-use crate::model::{CohortId, Tabled};
+use crate::model::{CohortId, TableChecksum};
 
 /// Longest part of a cohort's id in a table's name, which PostgreSQL cuts after 63 bytes.
 const ID_LEN_MAX: usize = 30;
 
 /// Where a table is, and what was left in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PushdownNote {
+pub struct MirrorNote {
     /// The connection, as the config calls it.
     pub connection: String,
     /// The table's schema.
@@ -31,12 +31,12 @@ pub struct PushdownNote {
     /// The version of the record whose settled members are in it. 0: nothing is known of it.
     pub version: u64,
     /// What is in it.
-    pub tabled: Tabled,
+    pub tabled: TableChecksum,
 }
 
 /// A note's file, letter by letter. The sum is text: JSON numbers lose bits in many readers.
 #[derive(Serialize, Deserialize)]
-struct Shape {
+struct MirrorNoteJson {
     connection: String,
     schema: String,
     table: String,
@@ -53,9 +53,9 @@ fn folder_of(cohort: &CohortId) -> String {
 }
 
 /// The number of the newest note, 0 if there is none, and what it says, if that can be read.
-fn newest(store: &Store, cohort: &CohortId) -> Result<(u64, Option<Shape>), StateError> {
+fn newest(store: &Store, cohort: &CohortId) -> Result<(u64, Option<MirrorNoteJson>), StateError> {
     let folder = folder_of(cohort);
-    match numbered::newest::<Shape>(store, &folder) {
+    match numbered::newest::<MirrorNoteJson>(store, &folder) {
         Ok(Some((number, shape))) => Ok((number, Some(shape))),
         Ok(None) => Ok((0, None)),
         // Without a note a table is built again, which is all that is lost.
@@ -72,9 +72,9 @@ impl StateReader {
     ///
     /// # Errors
     /// When the note cannot be read. One that is damaged is none.
-    pub fn pushdown(&self, cohort: &CohortId) -> Result<Option<PushdownNote>, StateError> {
+    pub fn pushdown(&self, cohort: &CohortId) -> Result<Option<MirrorNote>, StateError> {
         let (_, found) = newest(&self.store, cohort)?;
-        Ok(found.filter(|shape| !shape.is_gone).map(Shape::into_note))
+        Ok(found.filter(|shape| !shape.is_gone).map(MirrorNoteJson::into_note))
     }
 
     /// The tables in which somebody may be who is in the records of `cohorts`: theirs, and those of which nobody can tell
@@ -82,7 +82,7 @@ impl StateReader {
     ///
     /// # Errors
     /// When a note or a record cannot be read.
-    pub fn pushdown_tables(&self, cohorts: &[CohortId]) -> Result<Vec<(CohortId, PushdownNote)>, StateError> {
+    pub fn pushdown_tables(&self, cohorts: &[CohortId]) -> Result<Vec<(CohortId, MirrorNote)>, StateError> {
         let mut tables = Vec::new();
         for cohort in self.cohorts()? {
             let Some(note) = self.pushdown(&cohort)? else { continue };
@@ -108,20 +108,20 @@ impl StateWriter {
     ///
     /// # Errors
     /// When the disk does not take it, or somebody else may be writing.
-    pub fn note_pushdown(&self, cohort: &CohortId, note: Option<&PushdownNote>) -> Result<(), StateError> {
+    pub fn note_pushdown(&self, cohort: &CohortId, note: Option<&MirrorNote>) -> Result<(), StateError> {
         self.check_lease()?;
         let store = &self.reader().store;
         let (number, before) = newest(store, cohort)?;
-        let gone = before.map(|shape| Shape { is_gone: true, ..shape });
-        match note.map(Shape::from_note).or(gone) {
+        let gone = before.map(|shape| MirrorNoteJson { is_gone: true, ..shape });
+        match note.map(MirrorNoteJson::from_note).or(gone) {
             Some(shape) => numbered::put(store, &folder_of(cohort), number, &shape),
             None => Ok(()),
         }
     }
 }
 
-impl Shape {
-    fn from_note(note: &PushdownNote) -> Self {
+impl MirrorNoteJson {
+    fn from_note(note: &MirrorNote) -> Self {
         Self {
             connection: note.connection.clone(),
             schema: note.schema.clone(),
@@ -134,14 +134,14 @@ impl Shape {
     }
 
     /// A sum that is none is no table's, so that nothing is trusted.
-    fn into_note(self) -> PushdownNote {
+    fn into_note(self) -> MirrorNote {
         let sum = self.sum.parse().unwrap_or(i128::MIN);
-        PushdownNote {
+        MirrorNote {
             connection: self.connection,
             schema: self.schema,
             table: self.table,
             version: self.version,
-            tabled: Tabled { rows: self.rows, sum },
+            tabled: TableChecksum { rows: self.rows, sum },
         }
     }
 }
@@ -165,9 +165,9 @@ mod tests {
         let table = state.reader().pushdown_table(&cohort);
         assert!(table.starts_with("syncline_carts_") && table.len() < 63 - "_next".len(), "{table}");
         for version in 1..5 {
-            let tabled = Tabled { rows: version, sum: -i128::from(u64::MAX) };
+            let tabled = TableChecksum { rows: version, sum: -i128::from(u64::MAX) };
             let (connection, schema) = ("w".to_owned(), "s".to_owned());
-            let note = PushdownNote { connection, schema, table: table.clone(), version, tabled };
+            let note = MirrorNote { connection, schema, table: table.clone(), version, tabled };
             state.note_pushdown(&cohort, Some(&note)).unwrap();
             assert_eq!(state.reader().pushdown(&cohort).unwrap(), Some(note));
             if version == 2 {

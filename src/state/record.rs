@@ -1,34 +1,34 @@
 //! Reading a record: all parts of a version walked in step, the latest word on each member winning.
 
 use super::StateError;
-use super::run::{Home, RunCursor, Word, path_of};
+use super::run::{PartCursor, PartFolder, Word, path_of};
 use super::store::Store;
-use super::version::{RunRef, Version};
-use crate::model::{CohortId, Key, KeySeed, Op, Standing};
+use super::version::{Membership, PartRef};
+use crate::model::{ChangeOp, CohortId, KeySeed, MemberKey, Standing};
 
 /// What the record says of each member, in strictly ascending order of the keys.
 #[derive(Debug)]
-pub struct RecordCursor {
-    parts: Vec<RunCursor>,
+pub struct MembershipCursor {
+    parts: Vec<PartCursor>,
     /// The last part that has the current key, and so its identifier.
     current: Option<usize>,
-    at: Option<Key>,
-    lead: Option<Lead>,
+    at: Option<MemberKey>,
+    lead: Option<LeadingPart>,
     packed: Vec<u8>,
 }
 
 /// The only part that has the current key. Up to the others' smallest key none of them need be looked at.
 #[derive(Clone, Copy, Debug)]
-struct Lead {
+struct LeadingPart {
     part: usize,
-    others: Option<Key>,
+    others: Option<MemberKey>,
 }
 
-impl RecordCursor {
+impl MembershipCursor {
     pub(super) fn open(
         store: &Store,
         cohort: &CohortId,
-        version: Option<&Version>,
+        version: Option<&Membership>,
         seed: KeySeed,
     ) -> Result<Self, StateError> {
         Self::of_parts(
@@ -42,14 +42,14 @@ impl RecordCursor {
     /// Reads some parts, the oldest first.
     pub(super) fn of_parts<'a>(
         store: &Store,
-        home: impl Into<Home<'a>>,
-        parts: &[RunRef],
+        home: impl Into<PartFolder<'a>>,
+        parts: &[PartRef],
         seed: KeySeed,
     ) -> Result<Self, StateError> {
         let home = home.into();
         let mut cursors = Vec::with_capacity(parts.len());
         for part in parts {
-            let mut cursor = RunCursor::open(store.open_blob(&path_of(home, &part.id))?, part, seed)?;
+            let mut cursor = PartCursor::open(store.open_blob(&path_of(home, &part.id))?, part, seed)?;
             cursor.advance()?;
             cursors.push(cursor);
         }
@@ -61,7 +61,7 @@ impl RecordCursor {
     /// # Errors
     /// When a part cannot be read or is damaged.
     #[inline]
-    pub fn advance(&mut self) -> Result<Option<(Key, Standing)>, StateError> {
+    pub fn advance(&mut self) -> Result<Option<(MemberKey, Standing)>, StateError> {
         loop {
             match self.advance_any()? {
                 Some((key, Some(standing))) => return Ok(Some((key, standing))),
@@ -76,7 +76,7 @@ impl RecordCursor {
     /// # Errors
     /// When a part cannot be read or is damaged.
     #[inline]
-    pub fn advance_any(&mut self) -> Result<Option<(Key, Option<Standing>)>, StateError> {
+    pub fn advance_any(&mut self) -> Result<Option<(MemberKey, Option<Standing>)>, StateError> {
         let Some(at) = self.next_key()? else { return Ok(None) };
         let standing = match self.lead {
             Some(lead) => fold(None, self.parts[lead.part].word()),
@@ -87,8 +87,8 @@ impl RecordCursor {
 
     /// Moves on to the smallest key that comes next.
     #[inline]
-    fn next_key(&mut self) -> Result<Option<Key>, StateError> {
-        if let Some(Lead { part, others }) = self.lead {
+    fn next_key(&mut self) -> Result<Option<MemberKey>, StateError> {
+        if let Some(LeadingPart { part, others }) = self.lead {
             let part = &mut self.parts[part];
             part.advance()?;
             if let Some(key) = part.key().filter(|key| others.is_none_or(|other| *key < other)) {
@@ -96,9 +96,9 @@ impl RecordCursor {
                 return Ok(self.at);
             }
         } else if let Some(at) = self.at {
-            self.parts.iter_mut().filter(|part| part.key() == Some(at)).try_for_each(RunCursor::advance)?;
+            self.parts.iter_mut().filter(|part| part.key() == Some(at)).try_for_each(PartCursor::advance)?;
         }
-        self.at = self.parts.iter().filter_map(RunCursor::key).min();
+        self.at = self.parts.iter().filter_map(PartCursor::key).min();
         (self.current, self.lead) = (None, None);
         if let Some(at) = self.at {
             self.find_lead(at);
@@ -106,18 +106,18 @@ impl RecordCursor {
         Ok(self.at)
     }
 
-    fn find_lead(&mut self, at: Key) {
-        let has_it = |part: &&RunCursor| part.key() == Some(at);
+    fn find_lead(&mut self, at: MemberKey) {
+        let has_it = |part: &&PartCursor| part.key() == Some(at);
         self.current = self.parts.iter().rposition(|part| has_it(&part));
         let alone = self.parts.iter().filter(has_it).count() == 1;
-        let others = self.parts.iter().filter(|part| !has_it(part)).filter_map(RunCursor::key).min();
-        self.lead = self.current.filter(|_| alone).map(|part| Lead { part, others });
+        let others = self.parts.iter().filter(|part| !has_it(part)).filter_map(PartCursor::key).min();
+        self.lead = self.current.filter(|_| alone).map(|part| LeadingPart { part, others });
     }
 
     /// The keys that follow the current one and stand as it does, as far as they are in hand.
     #[must_use]
-    pub fn ahead(&self) -> &[Key] {
-        let Some(Lead { part, others }) = self.lead else { return &[] };
+    pub fn ahead(&self) -> &[MemberKey] {
+        let Some(LeadingPart { part, others }) = self.lead else { return &[] };
         let keys = self.parts[part].ahead();
         &keys[..others.map_or(keys.len(), |other| keys.partition_point(|key| *key < other))]
     }
@@ -131,7 +131,7 @@ impl RecordCursor {
     }
 
     /// Folds the words of all parts on the key, oldest first. None: Braze has let the member go.
-    fn standing(&mut self, key: Key) -> Option<Standing> {
+    fn standing(&mut self, key: MemberKey) -> Option<Standing> {
         let parts = self.parts.iter_mut().filter(|part| part.key() == Some(key));
         parts.fold(None, |standing, part| fold(standing, part.word()))
     }
@@ -158,13 +158,13 @@ impl RecordCursor {
 /// have been, may still be there.
 fn fold(before: Option<Standing>, word: Word) -> Option<Standing> {
     match word {
-        Word::Accepted(Op::Add) => Some(Standing::Member),
-        Word::Accepted(Op::Remove) => None,
-        Word::Refused(Op::Add) => match before {
+        Word::Accepted(ChangeOp::Add) => Some(Standing::Member),
+        Word::Accepted(ChangeOp::Remove) => None,
+        Word::Refused(ChangeOp::Add) => match before {
             None | Some(Standing::Refused) => Some(Standing::Refused),
             Some(Standing::Member | Standing::InDoubt | Standing::Disputed) => Some(Standing::Disputed),
         },
-        Word::Refused(Op::Remove) => before,
+        Word::Refused(ChangeOp::Remove) => before,
         Word::Unanswered => Some(Standing::InDoubt),
     }
 }
@@ -175,17 +175,20 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::run::RunWriter;
-    use super::super::version::Workspace;
+    use super::super::run::PartWriter;
+    use super::super::version::RecordedWorkspace;
     use super::*;
-    use crate::model::{Identifier, Kind, PassId, RowSet, Timestamp};
+    use crate::model::{Identifier, IdentifierKind, RowSet, RunId, Timestamp};
 
     const SEED: KeySeed = KeySeed(7);
 
     fn packed(n: u32) -> Vec<u8> {
         let value = format!("user-{n}");
-        let (kind, label) =
-            [(Kind::ExternalId, ""), (Kind::Alias, "crm"), (Kind::DeviceId, "")][n as usize % 3];
+        let (kind, label) = [
+            (IdentifierKind::ExternalId, ""),
+            (IdentifierKind::Alias, "crm"),
+            (IdentifierKind::DeviceId, ""),
+        ][n as usize % 3];
         let mut packed = Vec::new();
         Identifier { kind, label, value: &value }.pack_into(&mut packed);
         packed
@@ -194,33 +197,38 @@ mod tests {
     fn write(
         store: &Store,
         cohort: &CohortId,
-        op: Op,
+        op: ChangeOp,
         people: impl Iterator<Item = u32>,
-    ) -> (RunRef, Vec<Key>) {
-        let mut rows: Vec<(Key, Vec<u8>)> = people.map(|n| (Key::of(SEED, &packed(n)), packed(n))).collect();
+    ) -> (PartRef, Vec<MemberKey>) {
+        let mut rows: Vec<(MemberKey, Vec<u8>)> =
+            people.map(|n| (MemberKey::of(SEED, &packed(n)), packed(n))).collect();
         rows.sort();
-        let mut writer = RunWriter::create(store, cohort, op, SEED).unwrap();
+        let mut writer = PartWriter::create(store, cohort, op, SEED).unwrap();
         rows.iter().for_each(|(_, packed)| writer.push(packed).unwrap());
         (writer.finish().unwrap(), rows.into_iter().map(|(key, _)| key).collect())
     }
 
-    fn version(parts: Vec<RunRef>) -> Version {
-        let workspace = Workspace {
+    fn version(parts: Vec<PartRef>) -> Membership {
+        let workspace = RecordedWorkspace {
             connection: String::new(),
             endpoint: String::new(),
             partner: String::new(),
-            delivery: crate::model::Delivery::CohortImport,
+            delivery: crate::model::DeliveryMethod::CohortImport,
         };
-        let run = PassId::new(Timestamp::UNIX_EPOCH, 0);
-        Version { parts, ..Version::first(&run, Timestamp::UNIX_EPOCH, workspace) }
+        let run = RunId::new(Timestamp::UNIX_EPOCH, 0);
+        Membership { parts, ..Membership::first(&run, Timestamp::UNIX_EPOCH, workspace) }
     }
 
-    fn read(store: &Store, cohort: &CohortId, version: &Version) -> BTreeMap<Key, Standing> {
-        let mut cursor = RecordCursor::open(store, cohort, Some(version), SEED).unwrap();
+    fn read(store: &Store, cohort: &CohortId, version: &Membership) -> BTreeMap<MemberKey, Standing> {
+        let mut cursor = MembershipCursor::open(store, cohort, Some(version), SEED).unwrap();
         let mut found = BTreeMap::new();
         while let Some((key, standing)) = cursor.advance().unwrap() {
             assert!(found.keys().next_back().is_none_or(|last| *last < key));
-            assert_eq!(Key::of(SEED, cursor.packed().unwrap()), key, "the identifier belongs to the key");
+            assert_eq!(
+                MemberKey::of(SEED, cursor.packed().unwrap()),
+                key,
+                "the identifier belongs to the key"
+            );
             found.insert(key, standing);
         }
         found
@@ -238,21 +246,21 @@ mod tests {
             let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
             let (mut naive, mut refs) = (BTreeMap::new(), Vec::new());
             for (add, people, accepted, refused) in parts {
-                let op = if add { Op::Add } else { Op::Remove };
+                let op = if add { ChangeOp::Add } else { ChangeOp::Remove };
                 let (mut part, keys) = write(&store, &cohort, op, people.into_iter());
                 let (accepted, refused) = (accepted.min(part.rows), refused.min(part.rows));
                 part.acknowledged = RowSet::all(accepted);
                 part.refused = RowSet::from_ranges(std::iter::once(accepted..refused.max(accepted)));
                 for (row, key) in (0..).zip(keys) {
                     match (part.acknowledged.contains(row), part.refused.contains(row), op) {
-                        (true, _, Op::Add) => drop(naive.insert(key, Standing::Member)),
-                        (true, _, Op::Remove) => drop(naive.remove(&key)),
-                        (_, true, Op::Add) => {
+                        (true, _, ChangeOp::Add) => drop(naive.insert(key, Standing::Member)),
+                        (true, _, ChangeOp::Remove) => drop(naive.remove(&key)),
+                        (_, true, ChangeOp::Add) => {
                             let in_it = naive.get(&key).is_some_and(|known| *known != Standing::Refused);
                             let known = if in_it { Standing::Disputed } else { Standing::Refused };
                             naive.insert(key, known);
                         }
-                        (_, true, Op::Remove) => {}
+                        (_, true, ChangeOp::Remove) => {}
                         _ => drop(naive.insert(key, Standing::InDoubt)),
                     }
                 }
@@ -263,7 +271,7 @@ mod tests {
             // Merged into one part they say the same, but that one part cannot say both in and refused.
             let merged = super::super::compact::merged(&store, &cohort, &whole, SEED).unwrap();
             let plain = |standing| if standing == Standing::Disputed { Standing::InDoubt } else { standing };
-            let naive: BTreeMap<Key, Standing> = naive.into_iter().map(|(k, s)| (k, plain(s))).collect();
+            let naive: BTreeMap<MemberKey, Standing> = naive.into_iter().map(|(k, s)| (k, plain(s))).collect();
             prop_assert_eq!(read(&store, &cohort, &merged), naive.clone());
             let count = |standing| naive.values().filter(|s| **s == standing).count() as u64;
             prop_assert_eq!(merged.members, Some(count(Standing::Member)));
@@ -275,13 +283,13 @@ mod tests {
     fn many_row_groups_and_identifiers_asked_for_here_and_there() {
         let home = tempfile::tempdir().unwrap();
         let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
-        let (mut part, keys) = write(&store, &cohort, Op::Add, 0..150_000);
+        let (mut part, keys) = write(&store, &cohort, ChangeOp::Add, 0..150_000);
         part.acknowledged = RowSet::all(part.rows);
-        let mut cursor = RecordCursor::open(&store, &cohort, Some(&version(vec![part])), SEED).unwrap();
+        let mut cursor = MembershipCursor::open(&store, &cohort, Some(&version(vec![part])), SEED).unwrap();
         for (row, key) in keys.iter().enumerate() {
             assert_eq!(cursor.advance().unwrap(), Some((*key, Standing::Member)));
             if row % 997 == 0 || (row % 65_536) < 2 {
-                assert_eq!(Key::of(SEED, cursor.packed().unwrap()), *key, "row {row}");
+                assert_eq!(MemberKey::of(SEED, cursor.packed().unwrap()), *key, "row {row}");
             }
         }
         assert_eq!(cursor.advance().unwrap(), None);
@@ -292,14 +300,14 @@ mod tests {
     fn a_damaged_part_is_told() {
         let home = tempfile::tempdir().unwrap();
         let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
-        let (part, _) = write(&store, &cohort, Op::Add, 0..5_000);
+        let (part, _) = write(&store, &cohort, ChangeOp::Add, 0..5_000);
         let path = store.at(&path_of(&cohort, &part.id));
         let whole = std::fs::read(&path).unwrap();
         let damage = |bytes: &[u8]| {
             let mut file = std::fs::File::create(&path).unwrap();
             std::io::Write::write_all(&mut file, bytes).unwrap();
             let version = version(vec![part.clone()]);
-            let opened = RecordCursor::open(&store, &cohort, Some(&version), SEED);
+            let opened = MembershipCursor::open(&store, &cohort, Some(&version), SEED);
             opened.and_then(|mut cursor| {
                 let mut members = Vec::new();
                 while let Some((key, _)) = cursor.advance()? {

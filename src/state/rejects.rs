@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::store::{Growing, Store};
 use super::{StateError, StateReader, StateWriter};
-use crate::model::{ExportId, PassId, Timestamp};
+use crate::model::{ExportId, RunId, Timestamp};
 
 /// One row or identifier that could not be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -52,7 +52,7 @@ pub struct RejectLog {
 const BUFFER_LEN: usize = 64 << 10;
 
 impl RejectLog {
-    pub(super) fn new(store: &Store, run: &PassId, of: &str) -> Self {
+    pub(super) fn new(store: &Store, run: &RunId, of: &str) -> Self {
         let relative = format!("rejects/{run}/{of}.ndjson");
         Self { store: store.clone(), relative, file: None, buffer: Vec::new(), dirty: false }
     }
@@ -178,7 +178,7 @@ impl StateWriter {
         export: &ExportId,
         before: Timestamp,
     ) -> Result<(), StateError> {
-        let (store, before) = (&self.reader().store, PassId::new(before, 0));
+        let (store, before) = (&self.reader().store, RunId::new(before, 0));
         let wanted = format!("{}.", rejects_of(export));
         // Runs are in the order of their time: what is younger is not looked into.
         for run in store.list("rejects")?.iter().take_while(|run| run.as_str() < before.as_str()) {

@@ -53,12 +53,12 @@ impl Spool {
     ///
     /// # Errors
     /// When the disk does not give it back.
-    pub fn batches(&mut self, batch_len: usize) -> Result<Batches<'_>, StateError> {
+    pub fn batches(&mut self, batch_len: usize) -> Result<SpoolBatches<'_>, StateError> {
         self.flush()?;
         self.buffer = Vec::new(); // it is rarely written to after it was read
         self.file.seek(SeekFrom::Start(0))?;
         let file = BufReader::with_capacity(BUFFER_LEN, &mut self.file);
-        Ok(Batches { file, batch_len, row: 0, len: self.len })
+        Ok(SpoolBatches { file, batch_len, row: 0, len: self.len })
     }
 
     /// Calls `each` with every packed identifier, in order.
@@ -79,24 +79,25 @@ impl Spool {
 
 /// A walk over a spool.
 #[derive(Debug)]
-pub struct Batches<'a> {
+pub struct SpoolBatches<'a> {
     file: BufReader<&'a mut SpoolFile>,
     batch_len: usize,
     row: u64,
     len: u64,
 }
 
-impl Batches<'_> {
+impl SpoolBatches<'_> {
     /// The next identifiers, if there are any.
     ///
     /// # Errors
     /// When the disk does not give them back.
-    pub fn next_batch(&mut self) -> Result<Option<Batch>, StateError> {
+    pub fn next_batch(&mut self) -> Result<Option<SpoolBatch>, StateError> {
         let count = usize::try_from(self.len - self.row).unwrap_or(usize::MAX).min(self.batch_len);
         if count == 0 {
             return Ok(None);
         }
-        let mut batch = Batch { first_row: self.row, bytes: Vec::new(), ends: Vec::with_capacity(count) };
+        let mut batch =
+            SpoolBatch { first_row: self.row, bytes: Vec::new(), ends: Vec::with_capacity(count) };
         for _ in 0..count {
             read_packed(&mut self.file, &mut batch.bytes)?;
             batch.ends.push(batch.bytes.len());
@@ -117,13 +118,13 @@ fn read_packed(file: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
 
 /// Some packed identifiers, and the row in the spool at which they start.
 #[derive(Debug)]
-pub struct Batch {
+pub struct SpoolBatch {
     first_row: u64,
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
 
-impl Batch {
+impl SpoolBatch {
     /// How many identifiers it holds.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -166,7 +167,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Kind;
+    use crate::model::IdentifierKind;
 
     #[test]
     fn what_went_in_comes_out_from_memory_and_from_disk() {
@@ -175,7 +176,7 @@ mod tests {
             let mut spool = Spool::default();
             for value in &values {
                 let mut packed = Vec::new();
-                Identifier { kind: Kind::ExternalId, label: "", value }.pack_into(&mut packed);
+                Identifier { kind: IdentifierKind::ExternalId, label: "", value }.pack_into(&mut packed);
                 spool.push(&packed).unwrap();
             }
             for _ in 0..2 {

@@ -12,7 +12,7 @@ const BUFFER_LEN: usize = 1 << 20;
 
 /// A file that a version names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SealedFile {
+pub struct ImmutableFile {
     /// Its name without the suffix.
     pub id: Box<str>,
     /// How many entries it has.
@@ -25,34 +25,34 @@ pub struct SealedFile {
 
 /// The file as versions write it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct SealedShape {
+pub(super) struct ImmutableFileJson {
     id: Box<str>,
     rows: u64,
     bytes: u64,
     xxh3: String,
 }
 
-impl SealedShape {
-    pub(super) fn from_file(file: &SealedFile) -> Self {
+impl ImmutableFileJson {
+    pub(super) fn from_file(file: &ImmutableFile) -> Self {
         let xxh3 = format!("{:032x}", file.checksum);
         Self { id: file.id.clone(), rows: file.rows, bytes: file.bytes, xxh3 }
     }
 
-    pub(super) fn into_file(self) -> Option<SealedFile> {
+    pub(super) fn into_file(self) -> Option<ImmutableFile> {
         let checksum = u128::from_str_radix(&self.xxh3, 16).ok()?;
-        Some(SealedFile { id: self.id, rows: self.rows, bytes: self.bytes, checksum })
+        Some(ImmutableFile { id: self.id, rows: self.rows, bytes: self.bytes, checksum })
     }
 }
 
 /// Writes one such file. Dropped before it is finished, nothing of it is left.
-pub(super) struct SealedWriter {
+pub(super) struct ImmutableWriter {
     id: Box<str>,
     file: PendingFile,
     sink: Hashing,
     rows: u64,
 }
 
-impl SealedWriter {
+impl ImmutableWriter {
     pub(super) fn create(store: &Store, folder: &str, suffix: &str) -> Result<Self, StateError> {
         let id: Box<str> = uuid::Uuid::new_v4().to_string().into();
         let file = store.pending(&format!("{folder}/{id}{suffix}"))?;
@@ -75,11 +75,11 @@ impl SealedWriter {
         self.sink.bytes
     }
 
-    pub(super) fn finish(self) -> Result<SealedFile, StateError> {
+    pub(super) fn finish(self) -> Result<ImmutableFile, StateError> {
         let failed = |e| StoreError::new("write", &self.file.path(), e);
         let (bytes, checksum) = self.sink.close().map_err(failed)?;
         self.file.commit_new()?;
-        Ok(SealedFile { id: self.id, rows: self.rows, bytes, checksum })
+        Ok(ImmutableFile { id: self.id, rows: self.rows, bytes, checksum })
     }
 }
 

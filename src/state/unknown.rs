@@ -6,21 +6,21 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::checks::Stamp;
+use super::checks::CheckTime;
 use super::numbered;
-use super::outbox::Person;
+use super::outbox::OutboxUser;
 use super::{StateError, StateReader, StateWriter};
 use crate::model::{CohortId, Identifier};
 
 /// Somebody whom Braze did not know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stranger {
+pub struct UnknownUser {
     /// Who.
-    pub who: Person,
+    pub who: OutboxUser,
     /// Since when.
-    pub since: Stamp,
+    pub since: CheckTime,
     /// When Braze was asked last.
-    pub asked: Stamp,
+    pub asked: CheckTime,
     /// Braze knows them now: they are to be sent again.
     #[serde(default)]
     pub is_known: bool,
@@ -28,12 +28,12 @@ pub struct Stranger {
 
 /// The members of a cohort whom Braze did not know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Strangers {
+pub struct UnknownUsers {
     /// The number of the file; 0 where there is none.
     #[serde(skip)]
     pub number: u64,
     /// Them.
-    pub people: Vec<Stranger>,
+    pub people: Vec<UnknownUser>,
 }
 
 fn folder_of(cohort: &CohortId) -> String {
@@ -45,11 +45,11 @@ impl StateReader {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn strangers(&self, cohort: &CohortId) -> Result<Strangers, StateError> {
-        let found = numbered::newest::<Strangers>(&self.store, &folder_of(cohort))?;
+    pub fn strangers(&self, cohort: &CohortId) -> Result<UnknownUsers, StateError> {
+        let found = numbered::newest::<UnknownUsers>(&self.store, &folder_of(cohort))?;
         let number = found.as_ref().map_or(0, |(number, _)| *number);
         self.heads.check(&self.store, &folder_of(cohort), number)?;
-        Ok(found.map(|(number, strangers)| Strangers { number, ..strangers }).unwrap_or_default())
+        Ok(found.map(|(number, strangers)| UnknownUsers { number, ..strangers }).unwrap_or_default())
     }
 }
 
@@ -58,7 +58,7 @@ impl StateWriter {
     ///
     /// # Errors
     /// When the disk does not take it, or somebody else has written meanwhile.
-    pub fn put_strangers(&self, cohort: &CohortId, strangers: &mut Strangers) -> Result<(), StateError> {
+    pub fn put_strangers(&self, cohort: &CohortId, strangers: &mut UnknownUsers) -> Result<(), StateError> {
         self.check_lease()?;
         numbered::put(&self.reader().store, &folder_of(cohort), strangers.number, strangers)?;
         strangers.number += 1;

@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::run::{self, Home, RunCursor};
-use super::sealed::{SealedFile, checksum};
-use super::version::{self, RunRef};
+use super::run::{self, PartCursor, PartFolder};
+use super::sealed::{ImmutableFile, checksum};
+use super::version::{self, PartRef};
 use super::{Contents, OlderPlace, StateError, StateReader, checked};
 use super::{exports, identity, segments};
-use crate::model::{CohortId, ConnectionName, DoorName, ExportId};
+use crate::model::{CohortId, ConnectionName, EndpointName, ExportId};
 
 /// How the names of parts of members end.
 const MEMBERS: &str = ".parquet";
@@ -19,7 +19,7 @@ const FOLDERS_MAX: usize = 2;
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct VerifyFinding {
     /// The file.
     pub path: String,
     /// What is wrong with it.
@@ -40,7 +40,7 @@ pub struct Verification {
     /// Bytes of the parts.
     pub bytes: u64,
     /// Troubles.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<VerifyFinding>,
 }
 
 impl Verification {
@@ -51,7 +51,7 @@ impl Verification {
     }
 
     fn find(&mut self, path: String, what: &dyn ToString, harmless: bool) {
-        self.findings.push(Finding { path, what: what.to_string(), harmless });
+        self.findings.push(VerifyFinding { path, what: what.to_string(), harmless });
     }
 }
 
@@ -145,36 +145,36 @@ fn lease(state: &StateReader, found: &mut Verification) -> Result<(), StateError
 }
 
 /// Versions and parts that belong together.
-struct Place<'a> {
+struct VerifiedFolder<'a> {
     versions: String,
     parts: String,
     /// How the names of files end that are not parts of members.
     suffix: &'a str,
     /// The parts that a version names.
-    named: &'a dyn Fn(u64) -> Result<Vec<Named>, StateError>,
+    named: &'a dyn Fn(u64) -> Result<Vec<NamedPart>, StateError>,
 }
 
 /// A part that a version names.
-struct Named {
-    file: SealedFile,
+struct NamedPart {
+    file: ImmutableFile,
     /// Set when it holds members, which are looked at one by one.
-    members: Option<RunRef>,
+    members: Option<PartRef>,
 }
 
-impl From<RunRef> for Named {
-    fn from(part: RunRef) -> Self {
+impl From<PartRef> for NamedPart {
+    fn from(part: PartRef) -> Self {
         let (id, checksum) = (part.id.clone(), part.checksum);
-        Self { file: SealedFile { id, rows: part.rows, bytes: part.bytes, checksum }, members: Some(part) }
+        Self { file: ImmutableFile { id, rows: part.rows, bytes: part.bytes, checksum }, members: Some(part) }
     }
 }
 
-impl From<SealedFile> for Named {
-    fn from(file: SealedFile) -> Self {
+impl From<ImmutableFile> for NamedPart {
+    fn from(file: ImmutableFile) -> Self {
         Self { file, members: None }
     }
 }
 
-fn all<T: Into<Named>>(parts: Vec<T>) -> Vec<Named> {
+fn all<T: Into<NamedPart>>(parts: Vec<T>) -> Vec<NamedPart> {
     parts.into_iter().map(Into::into).collect()
 }
 
@@ -183,7 +183,7 @@ fn cohort(state: &StateReader, id: &CohortId, found: &mut Verification) -> Resul
         version::read(&state.store, id, number).map(|version| all(version.all_parts().cloned().collect()))
     };
     let (versions, parts) = (version::folder_of(id), run::folder_of(id));
-    let place = Place { versions, parts, suffix: MEMBERS, named: &named };
+    let place = VerifiedFolder { versions, parts, suffix: MEMBERS, named: &named };
     let is_empty = one(state, &place, found)?;
     if let Err(error @ StateError::Damaged { .. }) = state.version(id)
         && is_empty
@@ -202,9 +202,9 @@ fn segments_of(
         let (parts, changes) = state.segment_files(heap, number)?;
         Ok(all(parts).into_iter().chain(all(changes)).collect())
     };
-    let (versions, parts) = (segments::folder_of(heap), run::folder_of(Home::Segments(heap)));
-    one(state, &Place { versions, parts, suffix: segments::SUFFIX, named: &named }, found)?;
-    inbox(state, &DoorName::of_heap(heap), found)
+    let (versions, parts) = (segments::folder_of(heap), run::folder_of(PartFolder::Segments(heap)));
+    one(state, &VerifiedFolder { versions, parts, suffix: segments::SUFFIX, named: &named }, found)?;
+    inbox(state, &EndpointName::of_heap(heap), found)
 }
 
 fn export(state: &StateReader, id: &ExportId, found: &mut Verification) -> Result<(), StateError> {
@@ -213,17 +213,17 @@ fn export(state: &StateReader, id: &ExportId, found: &mut Verification) -> Resul
         Ok(record.waiting.into_iter().map(|room| room.file.into()).collect())
     };
     let (versions, parts) = (exports::folder_of(id), exports::waiting_folder_of(id));
-    one(state, &Place { versions, parts, suffix: exports::WAITING_SUFFIX, named: &named }, found)?;
-    inbox(state, &DoorName::of_export(id), found)
+    one(state, &VerifiedFolder { versions, parts, suffix: exports::WAITING_SUFFIX, named: &named }, found)?;
+    inbox(state, &EndpointName::of_export(id), found)
 }
 
 fn identity_map(state: &StateReader, found: &mut Verification) -> Result<(), StateError> {
     let named = |number| identity::parts_at(&state.store, number).map(all);
     let (versions, parts) = (identity::VERSIONS.to_owned(), identity::PARTS.to_owned());
-    one(state, &Place { versions, parts, suffix: identity::SUFFIX, named: &named }, found).map(drop)
+    one(state, &VerifiedFolder { versions, parts, suffix: identity::SUFFIX, named: &named }, found).map(drop)
 }
 
-fn inbox(state: &StateReader, door: &DoorName, found: &mut Verification) -> Result<(), StateError> {
+fn inbox(state: &StateReader, door: &EndpointName, found: &mut Verification) -> Result<(), StateError> {
     for file in state.inbox(door)? {
         let Contents { torn, damaged, .. } = state.deliveries(&file)?;
         if torn > 0 {
@@ -240,7 +240,11 @@ fn inbox(state: &StateReader, door: &DoorName, found: &mut Verification) -> Resu
 }
 
 /// Looks at one place. Whether its versions name no part at all.
-fn one(state: &StateReader, place: &Place<'_>, found: &mut Verification) -> Result<bool, StateError> {
+fn one(
+    state: &StateReader,
+    place: &VerifiedFolder<'_>,
+    found: &mut Verification,
+) -> Result<bool, StateError> {
     let named = versions(state, place, found)?;
     let mut present = BTreeSet::new();
     for file in state.store.files(&place.parts)? {
@@ -273,9 +277,9 @@ fn one(state: &StateReader, place: &Place<'_>, found: &mut Verification) -> Resu
 /// The parts that versions name, and whether the newest one does.
 fn versions(
     state: &StateReader,
-    place: &Place<'_>,
+    place: &VerifiedFolder<'_>,
     found: &mut Verification,
-) -> Result<BTreeMap<Box<str>, (Named, bool)>, StateError> {
+) -> Result<BTreeMap<Box<str>, (NamedPart, bool)>, StateError> {
     let (mut named, mut last) = (BTreeMap::new(), None);
     let mut numbers = Vec::new();
     for file in state.store.files(&place.versions)? {
@@ -305,16 +309,16 @@ fn versions(
 }
 
 /// Reads a part from end to end: its checksum, and of members their order and each identifier against its key.
-fn whole(state: &StateReader, path: &str, part: &Named) -> Result<(), StateError> {
+fn whole(state: &StateReader, path: &str, part: &NamedPart) -> Result<(), StateError> {
     let blob = state.store.open_blob(path)?;
     let damaged = |what: &str| StateError::Damaged { path: blob.path().to_owned(), what: what.to_owned() };
     if checksum(&blob).map_err(StateError::Scratch)? != part.file.checksum {
         return Err(damaged("its bytes are not those that were written"));
     }
     let Some(part) = &part.members else {
-        return if path.ends_with(identity::SUFFIX) { identity::MapRun::check(blob) } else { Ok(()) };
+        return if path.ends_with(identity::SUFFIX) { identity::MapPart::check(blob) } else { Ok(()) };
     };
-    let mut cursor = RunCursor::open(state.store.open_blob(path)?, part, state.seed())?;
+    let mut cursor = PartCursor::open(state.store.open_blob(path)?, part, state.seed())?;
     let mut packed = Vec::new();
     cursor.advance()?;
     while cursor.key().is_some() {

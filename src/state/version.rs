@@ -13,11 +13,13 @@ use super::StateError;
 use super::run::{Footer, FooterShape};
 use super::store::Store;
 use super::{checked, format};
-use crate::model::{CohortId, Delivery, Matched, Op, PassId, RowSet, Timestamp, timestamp_text};
+use crate::model::{
+    ChangeOp, CohortId, DeliveryMethod, MatchTally, RowSet, RunId, Timestamp, timestamp_text,
+};
 
 /// The Braze workspace that a record is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Workspace {
+pub struct RecordedWorkspace {
     /// The connection's name in the config.
     pub connection: String,
     /// Its endpoint, or `sandbox`.
@@ -26,17 +28,17 @@ pub struct Workspace {
     pub partner: String,
     /// How the members got there.
     #[serde(default, skip_serializing_if = "is_import")]
-    pub delivery: Delivery,
+    pub delivery: DeliveryMethod,
 }
 
-fn is_import(delivery: &Delivery) -> bool {
-    *delivery == Delivery::CohortImport
+fn is_import(delivery: &DeliveryMethod) -> bool {
+    *delivery == DeliveryMethod::CohortImport
 }
 
-impl fmt::Display for Workspace {
+impl fmt::Display for RecordedWorkspace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.delivery {
-            Delivery::CohortImport => {
+            DeliveryMethod::CohortImport => {
                 write!(f, "`{}` ({}, partner `{}`)", self.connection, self.endpoint, self.partner)
             }
             by => write!(f, "`{}` ({}, {by})", self.connection, self.endpoint),
@@ -46,11 +48,11 @@ impl fmt::Display for Workspace {
 
 /// One part of a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunRef {
+pub struct PartRef {
     /// Its file's name without `.parquet`.
     pub id: Box<str>,
     /// What was sent of its members.
-    pub op: Op,
+    pub op: ChangeOp,
     /// How many members it has.
     pub rows: u64,
     /// Length of its file in bytes.
@@ -67,7 +69,7 @@ pub struct RunRef {
     pub noted: bool,
 }
 
-impl RunRef {
+impl PartRef {
     /// Rows with neither: in doubt.
     #[must_use]
     pub fn in_doubt(&self) -> u64 {
@@ -81,7 +83,7 @@ impl RunRef {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Late {
     /// The part, which the version need not name among its own any more.
-    pub part: RunRef,
+    pub part: PartRef,
     /// The rows.
     pub rows: RowSet,
     /// From then on no such request can be on its way.
@@ -90,9 +92,14 @@ pub struct Late {
 
 impl Late {
     /// The part in a form in which exactly these rows have a word, and it is that they are in doubt.
-    pub(super) fn in_doubt(&self) -> RunRef {
+    pub(super) fn in_doubt(&self) -> PartRef {
         let others = self.rows.complement(self.part.rows);
-        RunRef { op: Op::Remove, acknowledged: RowSet::default(), refused: others, ..self.part.clone() }
+        PartRef {
+            op: ChangeOp::Remove,
+            acknowledged: RowSet::default(),
+            refused: others,
+            ..self.part.clone()
+        }
     }
 }
 
@@ -103,14 +110,14 @@ pub struct SourceMark {
     /// Fingerprint of the files and of how they are matched.
     pub fingerprint: String,
     /// What reading it gave.
-    pub matched: Matched,
+    pub matched: MatchTally,
     /// Members that it names and Braze has refused.
     pub refused: u64,
 }
 
 /// The record of a cohort as of one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version {
+pub struct Membership {
     /// Its number, from 1.
     pub number: u64,
     /// The run that wrote it.
@@ -118,7 +125,7 @@ pub struct Version {
     /// When.
     pub written_at: Timestamp,
     /// Where the members are.
-    pub workspace: Workspace,
+    pub workspace: RecordedWorkspace,
     /// When the cohort was first planned; Braze is told this each time that it is told the name.
     pub created_at: Timestamp,
     /// The name that Braze has accepted.
@@ -136,15 +143,15 @@ pub struct Version {
     /// The source, if the record is all that it names.
     pub source: Option<SourceMark>,
     /// The parts, oldest first.
-    pub parts: Vec<RunRef>,
+    pub parts: Vec<PartRef>,
     /// Requests that Braze may handle late.
     pub late: Vec<Late>,
 }
 
-impl Version {
+impl Membership {
     /// The first version of a cohort, before anything is sent.
     #[must_use]
-    pub fn first(run: &PassId, now: Timestamp, workspace: Workspace) -> Self {
+    pub fn first(run: &RunId, now: Timestamp, workspace: RecordedWorkspace) -> Self {
         Self {
             number: 0,
             run: run.as_str().into(),
@@ -175,7 +182,7 @@ impl Version {
     /// Whether a late request may still add members.
     #[must_use]
     pub fn may_be_filled_late(&self) -> bool {
-        self.late.iter().any(|late| late.part.op == Op::Add)
+        self.late.iter().any(|late| late.part.op == ChangeOp::Add)
     }
 
     /// Until when a late request may change members, if any may.
@@ -197,7 +204,7 @@ impl Version {
     }
 
     /// Every part that it needs: those of the record, and those of late requests.
-    pub fn all_parts(&self) -> impl Iterator<Item = &RunRef> {
+    pub fn all_parts(&self) -> impl Iterator<Item = &PartRef> {
         self.parts.iter().chain(self.late.iter().map(|late| &late.part))
     }
 
@@ -211,7 +218,7 @@ impl Version {
             }
             None => {
                 let part =
-                    RunRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..part.clone() };
+                    PartRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..part.clone() };
                 self.late.push(Late { part, rows: rows.clone(), until });
             }
         }
@@ -252,26 +259,26 @@ pub(super) fn number_of(name: &str) -> Option<u64> {
 }
 
 /// Reads the newest version, if there is one.
-pub(super) fn newest(store: &Store, cohort: &CohortId) -> Result<Option<Version>, StateError> {
+pub(super) fn newest(store: &Store, cohort: &CohortId) -> Result<Option<Membership>, StateError> {
     let names = store.list(&folder_of(cohort))?;
     let Some(newest) = names.iter().filter_map(|name| number_of(name)).max() else { return Ok(None) };
     read(store, cohort, newest).map(Some)
 }
 
 /// Reads a version that is there.
-pub(super) fn read(store: &Store, cohort: &CohortId, number: u64) -> Result<Version, StateError> {
+pub(super) fn read(store: &Store, cohort: &CohortId, number: u64) -> Result<Membership, StateError> {
     let file = path_of(cohort, number);
     let path = store.at(&file);
     let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
-    let shape: Shape = checked::existing(store, &file)?;
+    let shape: MembershipJson = checked::existing(store, &file)?;
     let version = shape.into_version().ok_or_else(|| damaged("a value is out of range".to_owned()))?;
     if version.number == number { Ok(version) } else { Err(damaged("it is another version".to_owned())) }
 }
 
 /// Writes a version, unless its number is taken.
-pub(super) fn commit(store: &Store, cohort: &CohortId, version: &Version) -> Result<(), StateError> {
+pub(super) fn commit(store: &Store, cohort: &CohortId, version: &Membership) -> Result<(), StateError> {
     let file = path_of(cohort, version.number);
-    if checked::put_new(store, &file, &Shape::from_version(version))? {
+    if checked::put_new(store, &file, &MembershipJson::from_version(version))? {
         Ok(())
     } else {
         Err(StateError::Conflict { cohort: cohort.clone(), version: version.number })
@@ -280,12 +287,12 @@ pub(super) fn commit(store: &Store, cohort: &CohortId, version: &Version) -> Res
 
 /// A version's file, letter by letter.
 #[derive(Serialize, Deserialize)]
-struct Shape {
+struct MembershipJson {
     format: u64,
     version: u64,
     run: Box<str>,
     written_at: String,
-    workspace: Workspace,
+    workspace: RecordedWorkspace,
     created_at: String,
     name: Option<String>,
     protected: bool,
@@ -296,7 +303,7 @@ struct Shape {
     share_base: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     source: Option<SourceMark>,
-    parts: Vec<RunShape>,
+    parts: Vec<PartRefJson>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     late: Vec<LateShape>,
 }
@@ -304,15 +311,15 @@ struct Shape {
 #[derive(Serialize, Deserialize)]
 struct LateShape {
     #[serde(flatten)]
-    part: RunShape,
+    part: PartRefJson,
     late: Vec<[u64; 2]>,
     until: String,
 }
 
 #[derive(Serialize, Deserialize)]
-struct RunShape {
+struct PartRefJson {
     id: Box<str>,
-    op: OpShape,
+    op: ChangeOpJson,
     rows: u64,
     bytes: u64,
     xxh3: String,
@@ -325,13 +332,13 @@ struct RunShape {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum OpShape {
+enum ChangeOpJson {
     Add,
     Remove,
 }
 
-impl Shape {
-    fn from_version(version: &Version) -> Self {
+impl MembershipJson {
+    fn from_version(version: &Membership) -> Self {
         Self {
             format: format::KNOWN,
             version: version.number,
@@ -346,13 +353,13 @@ impl Shape {
             in_doubt: version.in_doubt,
             share_base: version.share_base,
             source: version.source.clone(),
-            parts: version.parts.iter().map(RunShape::from_part).collect(),
+            parts: version.parts.iter().map(PartRefJson::from_part).collect(),
             late: version.late.iter().map(LateShape::from_late).collect(),
         }
     }
 
-    fn into_version(self) -> Option<Version> {
-        Some(Version {
+    fn into_version(self) -> Option<Membership> {
+        Some(Membership {
             number: self.version,
             run: self.run,
             written_at: self.written_at.parse().ok()?,
@@ -365,7 +372,7 @@ impl Shape {
             in_doubt: self.in_doubt,
             share_base: self.share_base,
             source: self.source,
-            parts: self.parts.into_iter().map(RunShape::into_part).collect::<Option<_>>()?,
+            parts: self.parts.into_iter().map(PartRefJson::into_part).collect::<Option<_>>()?,
             late: self.late.into_iter().map(LateShape::into_late).collect::<Option<_>>()?,
         })
     }
@@ -374,7 +381,7 @@ impl Shape {
 impl LateShape {
     fn from_late(late: &Late) -> Self {
         Self {
-            part: RunShape::from_part(&late.part),
+            part: PartRefJson::from_part(&late.part),
             late: pairs(&late.rows),
             until: timestamp_text(late.until),
         }
@@ -389,13 +396,13 @@ impl LateShape {
     }
 }
 
-impl RunShape {
-    fn from_part(part: &RunRef) -> Self {
+impl PartRefJson {
+    fn from_part(part: &PartRef) -> Self {
         Self {
             id: part.id.clone(),
             op: match part.op {
-                Op::Add => OpShape::Add,
-                Op::Remove => OpShape::Remove,
+                ChangeOp::Add => ChangeOpJson::Add,
+                ChangeOp::Remove => ChangeOpJson::Remove,
             },
             rows: part.rows,
             bytes: part.bytes,
@@ -408,19 +415,19 @@ impl RunShape {
     }
 
     /// None when a number cannot be: rows outside the part, or a row both accepted and refused.
-    fn into_part(self) -> Option<RunRef> {
+    fn into_part(self) -> Option<PartRef> {
         let (acknowledged, refused) = (rows(&self.acknowledged), rows(&self.refused));
         let within = |set: &RowSet| set.ranges().last().is_none_or(|last| last.end <= self.rows);
         let both = RowSet::from_ranges(acknowledged.ranges().iter().chain(refused.ranges()).cloned());
         let sound =
             within(&acknowledged) && within(&refused) && both.len() == acknowledged.len() + refused.len();
         sound.then_some(())?;
-        Some(RunRef {
+        Some(PartRef {
             checksum: u128::from_str_radix(&self.xxh3, 16).ok()?,
             id: self.id,
             op: match self.op {
-                OpShape::Add => Op::Add,
-                OpShape::Remove => Op::Remove,
+                ChangeOpJson::Add => ChangeOp::Add,
+                ChangeOpJson::Remove => ChangeOp::Remove,
             },
             rows: self.rows,
             bytes: self.bytes,
@@ -444,17 +451,17 @@ fn rows(pairs: &[[u64; 2]]) -> RowSet {
 mod tests {
     use super::*;
 
-    fn version(number: u64) -> Version {
-        let workspace = Workspace {
+    fn version(number: u64) -> Membership {
+        let workspace = RecordedWorkspace {
             connection: "braze".to_owned(),
             endpoint: "sandbox".to_owned(),
             partner: "heap".to_owned(),
-            delivery: Delivery::CohortImport,
+            delivery: DeliveryMethod::CohortImport,
         };
-        let run = PassId::new("2026-11-23T19:16:11Z".parse().unwrap(), 1);
-        let part = RunRef {
+        let run = RunId::new("2026-11-23T19:16:11Z".parse().unwrap(), 1);
+        let part = PartRef {
             id: "r1".into(),
-            op: Op::Remove,
+            op: ChangeOp::Remove,
             rows: 10,
             bytes: 999,
             checksum: u128::MAX,
@@ -464,16 +471,16 @@ mod tests {
             noted: true,
         };
         let late = Late {
-            part: RunRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..part.clone() },
+            part: PartRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..part.clone() },
             rows: RowSet::from_ranges(std::iter::once(8..10)),
             until: "2026-11-23T19:31:11Z".parse().unwrap(),
         };
-        Version {
+        Membership {
             number,
             name: Some("A".to_owned()),
             parts: vec![part],
             late: vec![late],
-            ..Version::first(&run, "2026-11-23T19:16:11.25Z".parse().unwrap(), workspace)
+            ..Membership::first(&run, "2026-11-23T19:16:11.25Z".parse().unwrap(), workspace)
         }
     }
 

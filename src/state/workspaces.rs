@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::checks::Stamp;
+use super::checks::CheckTime;
 use super::store::Store;
 use super::version::number_of;
 use super::{Location, StateError, StateReader, StateWriter};
@@ -27,11 +27,11 @@ const SALT_LEN: usize = 32;
 
 /// The fingerprints of a workspace's keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Marks {
+pub struct KeyFingerprints {
     /// The number of the adoption, from 1.
     pub number: u64,
     /// When it was.
-    pub at: Stamp,
+    pub at: CheckTime,
     /// The random key of the fingerprints, in hex.
     pub salt: String,
     /// The fingerprints by the kind of the key, in hex.
@@ -39,13 +39,13 @@ pub struct Marks {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Shape {
+struct FingerprintsJson {
     format: u64,
     #[serde(flatten)]
-    marks: Marks,
+    marks: KeyFingerprints,
 }
 
-impl Marks {
+impl KeyFingerprints {
     /// The first of a connection, without any fingerprint yet.
     ///
     /// # Errors
@@ -54,13 +54,13 @@ impl Marks {
         let mut salt = [0; SALT_LEN];
         getrandom::fill(&mut salt).map_err(|e| StateError::Scratch(std::io::Error::other(e)))?;
         let salt = salt.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { number: 1, at: Stamp(at), salt, keys: BTreeMap::new() })
+        Ok(Self { number: 1, at: CheckTime(at), salt, keys: BTreeMap::new() })
     }
 
     /// The next ones, under the same random key.
     #[must_use]
     pub fn next(&self, at: Timestamp) -> Self {
-        Self { number: self.number + 1, at: Stamp(at), ..self.clone() }
+        Self { number: self.number + 1, at: CheckTime(at), ..self.clone() }
     }
 }
 
@@ -73,16 +73,16 @@ fn path_of(connection: &ConnectionName, number: u64) -> String {
 }
 
 /// Puts them there. `false` if somebody else was first.
-fn put(store: &Store, connection: &ConnectionName, marks: &Marks) -> Result<bool, StateError> {
-    let shape = Shape { format: format::KNOWN, marks: marks.clone() };
+fn put(store: &Store, connection: &ConnectionName, marks: &KeyFingerprints) -> Result<bool, StateError> {
+    let shape = FingerprintsJson { format: format::KNOWN, marks: marks.clone() };
     Ok(checked::put_new(store, &path_of(connection, marks.number), &shape)?)
 }
 
-fn newest(store: &Store, connection: &ConnectionName) -> Result<Option<Marks>, StateError> {
+fn newest(store: &Store, connection: &ConnectionName) -> Result<Option<KeyFingerprints>, StateError> {
     let names = store.list(&folder_of(connection))?;
     let Some(number) = names.iter().filter_map(|name| number_of(name)).max() else { return Ok(None) };
     let file = path_of(connection, number);
-    let shape: Shape = checked::existing(store, &file)?;
+    let shape: FingerprintsJson = checked::existing(store, &file)?;
     if shape.marks.number != number {
         return Err(StateError::Damaged { path: store.at(&file), what: "it is another".to_owned() });
     }
@@ -97,7 +97,7 @@ impl StateReader {
     pub fn marks<'a>(
         &self,
         names: impl IntoIterator<Item = &'a ConnectionName>,
-    ) -> Result<Option<Marks>, StateError> {
+    ) -> Result<Option<KeyFingerprints>, StateError> {
         for name in names {
             let found = newest(&self.store, name)?;
             let number = found.as_ref().map_or(0, |marks| marks.number);
@@ -115,7 +115,7 @@ impl StateWriter {
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub fn adopt(&self, connection: &ConnectionName, marks: &Marks) -> Result<(), StateError> {
+    pub fn adopt(&self, connection: &ConnectionName, marks: &KeyFingerprints) -> Result<(), StateError> {
         self.check_lease()?;
         if put(&self.reader().store, connection, marks)? {
             self.committed(&format!("workspaces/{connection}"), marks.number);
@@ -126,9 +126,9 @@ impl StateWriter {
 
 /// Where a person adopts fingerprints. It needs no hold on the state.
 #[derive(Debug)]
-pub struct Adoptions(Store);
+pub struct AdoptedKeys(Store);
 
-impl Adoptions {
+impl AdoptedKeys {
     /// The adoptions of a state.
     ///
     /// # Errors
@@ -141,7 +141,7 @@ impl Adoptions {
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub fn adopt(&self, connection: &ConnectionName, marks: &Marks) -> Result<bool, StateError> {
+    pub fn adopt(&self, connection: &ConnectionName, marks: &KeyFingerprints) -> Result<bool, StateError> {
         put(&self.0, connection, marks)
     }
 }
@@ -154,12 +154,14 @@ mod tests {
     fn the_newest_adoption_counts_and_each_number_is_given_once() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
-        let (reader, adoptions) =
-            (StateReader { store: store.clone(), format: None, heads: Default::default() }, Adoptions(store));
+        let (reader, adoptions) = (
+            StateReader { store: store.clone(), format: None, heads: Default::default() },
+            AdoptedKeys(store),
+        );
         let name = |text| ConnectionName::new(text).unwrap();
         let (old, new) = (name("old"), name("new"));
         assert_eq!(reader.marks([&new, &old]).unwrap(), None);
-        let mut first = Marks::first(Timestamp::UNIX_EPOCH).unwrap();
+        let mut first = KeyFingerprints::first(Timestamp::UNIX_EPOCH).unwrap();
         first.keys.insert("data_import".to_owned(), "ab".to_owned());
         assert!(adoptions.adopt(&old, &first).unwrap());
         assert_eq!(reader.marks([&new, &old]).unwrap(), Some(first.clone()), "by the name that it had");
@@ -167,6 +169,6 @@ mod tests {
         assert!(adoptions.adopt(&old, &next).unwrap());
         assert!(!adoptions.adopt(&old, &next).unwrap());
         assert_eq!(reader.marks([&old]).unwrap().map(|marks| marks.number), Some(2));
-        assert_ne!(Marks::first(Timestamp::UNIX_EPOCH).unwrap().salt, first.salt);
+        assert_ne!(KeyFingerprints::first(Timestamp::UNIX_EPOCH).unwrap().salt, first.salt);
     }
 }

@@ -8,13 +8,13 @@
 //! # Caveats
 //! A person whom two cohorts know by different identifiers counts twice, and is not excluded by the other one.
 
-use crate::config::Segment;
-use crate::model::{CohortId, Identifier, Key, Kind, Standing, Timestamp};
-use crate::state::{RecordCursor, StateError, StateReader};
+use crate::config::SegmentConfig;
+use crate::model::{CohortId, Identifier, IdentifierKind, MemberKey, Standing, Timestamp};
+use crate::state::{MembershipCursor, StateError, StateReader};
 
 /// What the record says of a segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Expected {
+pub struct ExpectedSegment {
     /// Who is surely in it.
     pub least: u64,
     /// Who may be in it.
@@ -31,8 +31,8 @@ pub struct Expected {
 ///
 /// # Errors
 /// When a record cannot be read.
-pub fn expected(segment: &Segment, state: &StateReader) -> Result<Expected, StateError> {
-    let mut counted = Expected::default();
+pub fn expected(segment: &SegmentConfig, state: &StateReader) -> Result<ExpectedSegment, StateError> {
+    let mut counted = ExpectedSegment::default();
     let mut cohorts = Vec::new();
     for id in segment.cohorts() {
         let version = state.version(id)?.filter(|version| !version.removed);
@@ -43,7 +43,7 @@ pub fn expected(segment: &Segment, state: &StateReader) -> Result<Expected, Stat
         cohorts.push(state.members(id, version.as_ref())?);
     }
     let mut canaries = Canaries::new(segment, state);
-    let rule = Rule::new(segment);
+    let rule = ExpectedRule::new(segment);
     walk(&mut cohorts, |key, standing| {
         let (surely, perhaps) = rule.of(standing);
         counted.least += u64::from(surely);
@@ -56,21 +56,21 @@ pub fn expected(segment: &Segment, state: &StateReader) -> Result<Expected, Stat
 
 /// How somebody stands in each of the cohorts, a bit for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Membership {
+struct CanaryMembership {
     surely: u128,
     perhaps: u128,
 }
 
 /// Which of them make somebody a part of the segment.
 #[derive(Clone, Copy, Debug)]
-struct Rule {
+struct ExpectedRule {
     include: u128,
     exclude: u128,
     all: bool,
 }
 
-impl Rule {
-    fn new(segment: &Segment) -> Self {
+impl ExpectedRule {
+    fn new(segment: &SegmentConfig) -> Self {
         let ones = |count: usize| (0..count).fold(0, |mask, at| mask | bit(at));
         let include = ones(segment.include.len());
         Self {
@@ -81,7 +81,7 @@ impl Rule {
     }
 
     /// Whether somebody is surely in the segment, and whether they may be.
-    fn of(self, who: Membership) -> (bool, bool) {
+    fn of(self, who: CanaryMembership) -> (bool, bool) {
         let possible = who.surely | who.perhaps;
         let is_in = |mask: u128| match self.all {
             true => mask & self.include == self.include,
@@ -97,13 +97,16 @@ fn bit(at: usize) -> u128 {
 }
 
 /// Calls `meet` once for each identifier of any cohort, in the order of the keys.
-fn walk(cohorts: &mut [RecordCursor], mut meet: impl FnMut(Key, Membership)) -> Result<(), StateError> {
+fn walk(
+    cohorts: &mut [MembershipCursor],
+    mut meet: impl FnMut(MemberKey, CanaryMembership),
+) -> Result<(), StateError> {
     let mut heads = Vec::with_capacity(cohorts.len());
     for cohort in cohorts.iter_mut() {
         heads.push(cohort.advance()?);
     }
     while let Some(key) = heads.iter().flatten().map(|(key, _)| *key).min() {
-        let mut who = Membership::default();
+        let mut who = CanaryMembership::default();
         for (at, head) in heads.iter_mut().enumerate() {
             let Some((_, standing)) = head.filter(|(other, _)| *other == key) else { continue };
             match standing {
@@ -120,24 +123,24 @@ fn walk(cohorts: &mut [RecordCursor], mut meet: impl FnMut(Key, Membership)) -> 
 
 /// People who are looked for on the way, in the order of their keys.
 struct Canaries {
-    waiting: Vec<(Key, String)>,
+    waiting: Vec<(MemberKey, String)>,
     absent: Vec<String>,
 }
 
 impl Canaries {
-    fn new(segment: &Segment, state: &StateReader) -> Self {
+    fn new(segment: &SegmentConfig, state: &StateReader) -> Self {
         let key = |id: &String| {
             let mut packed = Vec::new();
-            Identifier { kind: Kind::ExternalId, label: "", value: id }.pack_into(&mut packed);
-            (Key::of(state.seed(), &packed), id.clone())
+            Identifier { kind: IdentifierKind::ExternalId, label: "", value: id }.pack_into(&mut packed);
+            (MemberKey::of(state.seed(), &packed), id.clone())
         };
-        let mut waiting: Vec<(Key, String)> = segment.canaries.iter().map(key).collect();
+        let mut waiting: Vec<(MemberKey, String)> = segment.canaries.iter().map(key).collect();
         waiting.sort();
         waiting.reverse();
         Self { waiting, absent: Vec::new() }
     }
 
-    fn meet(&mut self, key: Key, is_in: bool) {
+    fn meet(&mut self, key: MemberKey, is_in: bool) {
         while self.waiting.last().is_some_and(|(wanted, _)| *wanted <= key) {
             let Some((wanted, id)) = self.waiting.pop() else { return };
             if wanted != key || !is_in {
@@ -159,14 +162,14 @@ mod tests {
 
     #[test]
     fn doubt_makes_a_span() {
-        let who = |surely, perhaps| Membership { surely, perhaps };
-        let any = Rule { include: 0b011, exclude: 0b100, all: false };
+        let who = |surely, perhaps| CanaryMembership { surely, perhaps };
+        let any = ExpectedRule { include: 0b011, exclude: 0b100, all: false };
         assert_eq!(any.of(who(0b001, 0)), (true, true));
         assert_eq!(any.of(who(0, 0b010)), (false, true), "may be in");
         assert_eq!(any.of(who(0b001, 0b100)), (false, true), "may be excluded");
         assert_eq!(any.of(who(0b101, 0)), (false, false));
         assert_eq!(any.of(who(0b100, 0)), (false, false));
-        let all = Rule { all: true, ..any };
+        let all = ExpectedRule { all: true, ..any };
         assert_eq!(all.of(who(0b001, 0)), (false, false));
         assert_eq!(all.of(who(0b001, 0b010)), (false, true));
         assert_eq!(all.of(who(0b011, 0)), (true, true));

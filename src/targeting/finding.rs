@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use crate::config::Named;
-use crate::connector::braze::rest::Messaging;
-use crate::model::{Identifier, Kind, Timestamp};
-use crate::state::{Level, SeenSize};
+use crate::config::BrazeObject;
+use crate::connector::braze::rest::MessagingKind;
+use crate::model::{Identifier, IdentifierKind, Timestamp};
+use crate::state::{CheckLevel, SeenSize};
 
 /// Names of evidence: what Braze lists under the segment's name or id, its filters, its size where it could be
 /// compared, the canaries, and the recorded membership. A campaign or Canvas has the name that the config gives it.
@@ -22,9 +22,9 @@ pub(super) fn details_of(what: &str) -> String {
 
 /// Something that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct SegmentFinding {
     /// What.
-    pub what: What,
+    pub what: CheckedObject,
     /// The first check that found it.
     pub since: Timestamp,
     /// The last check before that which saw the evidence, and did not find it.
@@ -33,9 +33,9 @@ pub struct Finding {
 
 /// What can be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum CheckedObject {
     /// Braze has no such segment; archived ones are in no list.
-    SegmentMissing(Named),
+    SegmentMissing(BrazeObject),
     /// The segment is archived.
     SegmentArchived(String),
     /// It has another name than the config says.
@@ -66,9 +66,9 @@ pub enum What {
     /// The same, and its size is as expected.
     FilterBySize,
     /// It is smaller than it should be.
-    SizeLow(Compared),
+    SizeLow(ComparedSize),
     /// It is larger than it should be.
-    SizeHigh(Compared),
+    SizeHigh(ComparedSize),
     /// Its size says nothing.
     SizeUntold(SizeUntold),
     /// By the record a canary is not in it.
@@ -76,19 +76,19 @@ pub enum What {
     /// Braze does not know a canary, and so nobody can be sure that it knows the others.
     CanaryUnknown(Vec<String>),
     /// A campaign or Canvas is not in Braze.
-    UseMissing(Target),
+    UseMissing(MessagingTarget),
     /// Several have the name.
-    UseAmbiguous(Target, usize),
+    UseAmbiguous(MessagingTarget, usize),
     /// It is archived.
-    UseArchived(Target),
+    UseArchived(MessagingTarget),
     /// It is a draft.
-    UseDraft(Target),
+    UseDraft(MessagingTarget),
     /// It is not running.
-    UseStopped(Target, Option<String>),
+    UseStopped(MessagingTarget, Option<String>),
     /// It lacks the tag.
-    UseUntagged(Target, String),
+    UseUntagged(MessagingTarget, String),
     /// It has another name than the config says.
-    UseRenamed(Target, String),
+    UseRenamed(MessagingTarget, String),
     /// Braze did not tell.
     Untold {
         /// Of what.
@@ -101,21 +101,21 @@ pub enum What {
     /// Somebody has changed the segment since the last check.
     SegmentEdited(String),
     /// Somebody has changed a campaign or Canvas since the last check.
-    UseEdited(Target, String),
+    UseEdited(MessagingTarget, String),
 }
 
 /// A campaign or Canvas, as the config names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct MessagingTarget {
     /// Which of the two.
-    pub of: Messaging,
+    pub of: MessagingKind,
     /// Its name or id.
-    pub named: Named,
+    pub named: BrazeObject,
 }
 
 /// A size beside what was expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Compared {
+pub struct ComparedSize {
     /// What Braze says.
     pub seen: SeenSize,
     /// The least that was expected.
@@ -134,7 +134,7 @@ pub enum SizeUntold {
     /// Braze has none.
     NoSize,
     /// Braze's newest size may be older than what was sent last.
-    Older(Compared),
+    Older(ComparedSize),
 }
 
 /// Why Braze did not tell, as far as it matters to whoever must act.
@@ -150,7 +150,7 @@ pub struct Trouble {
     pub is_passing: bool,
 }
 
-impl What {
+impl CheckedObject {
     /// The kind in a word. With [`What::about`] it tells whether two checks found the same.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -210,19 +210,19 @@ impl What {
 
     /// How bad it is.
     #[must_use]
-    pub fn level(&self) -> Level {
+    pub fn level(&self) -> CheckLevel {
         match self {
             Self::SegmentAmbiguous { .. }
             | Self::FilterUntold
             | Self::SizeUntold(_)
             | Self::UseAmbiguous(..)
-            | Self::Untold { .. } => Level::Unknown,
+            | Self::Untold { .. } => CheckLevel::Unknown,
             Self::FilterBySize
             | Self::CanaryAbsent(_)
             | Self::TargetUntold
             | Self::SegmentEdited(_)
-            | Self::UseEdited(..) => Level::Note,
-            _ => Level::Drift,
+            | Self::UseEdited(..) => CheckLevel::Note,
+            _ => CheckLevel::Drift,
         }
     }
 
@@ -244,13 +244,13 @@ impl What {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for MessagingTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&super::about(self.of, &self.named))
     }
 }
 
-impl fmt::Display for Compared {
+impl fmt::Display for ComparedSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seen: SeenSize { day, size }, least, most } = self;
         write!(f, "{size} people on {day}, and by the record ")?;
@@ -258,15 +258,15 @@ impl fmt::Display for Compared {
     }
 }
 
-impl fmt::Display for What {
+impl fmt::Display for CheckedObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let edited =
             |at: &Option<String>| at.as_ref().map(|at| format!("; last edited {at}")).unwrap_or_default();
         match self {
-            Self::SegmentMissing(Named::Name(name)) => {
+            Self::SegmentMissing(BrazeObject::Name(name)) => {
                 write!(f, "Braze lists no segment \"{name}\"; one that is archived is not listed")
             }
-            Self::SegmentMissing(Named::Id(id)) => write!(f, "Braze has no segment with the id {id}"),
+            Self::SegmentMissing(BrazeObject::Id(id)) => write!(f, "Braze has no segment with the id {id}"),
             Self::SegmentArchived(name) => write!(f, "the segment \"{name}\" is archived"),
             Self::SegmentRenamed { from, to } => write!(f, "the segment \"{from}\" is called \"{to}\" now"),
             Self::SegmentAmbiguous { name, count } => write!(f, "{count} segments are called \"{name}\""),
@@ -320,7 +320,8 @@ fn are(ids: &[String], one: &str, many: &str) -> String {
 
 /// People are not named in full: findings are shown on a dashboard and sent to webhooks.
 fn shortened(ids: &[String]) -> String {
-    let short = |id: &String| Identifier { kind: Kind::ExternalId, label: "", value: id }.shortened();
+    let short =
+        |id: &String| Identifier { kind: IdentifierKind::ExternalId, label: "", value: id }.shortened();
     ids.iter().map(short).collect::<Vec<_>>().join(", ")
 }
 

@@ -5,33 +5,33 @@
 
 use tokio::sync::OnceCell;
 
-use crate::config::{Named, Segment};
+use crate::config::{BrazeObject, SegmentConfig};
 use crate::connector::braze::rest::{
-    Entry, Messaging, MessagingDetails, Rest, RestError, SegmentDetails, SizeOfDay,
+    BrazeRestClient, ListEntry, MessagingDetails, MessagingKind, RestError, SegmentDetails, SizeOfDay,
 };
-use crate::state::Check;
+use crate::state::SegmentCheck;
 
 /// Days of sizes that are asked for: Braze's newest one may be of yesterday.
 const DAYS: u32 = 7;
 /// Things of one name that are looked at, to see whether all but one are archived.
 const NAMESAKES_MAX: usize = 10;
 
-type Told<T> = Result<T, RestError>;
-type List = OnceCell<Told<Vec<Entry>>>;
+type EvidenceCache<T> = Result<T, RestError>;
+type List = OnceCell<EvidenceCache<Vec<ListEntry>>>;
 
 /// A workspace that is asked, and what it has told already.
 #[derive(Debug)]
-pub struct Asking<'a> {
-    rest: &'a Rest,
+pub struct EvidenceRequest<'a> {
+    rest: &'a BrazeRestClient,
     segments: [List; 2],
     campaigns: [List; 2],
     canvases: [List; 2],
 }
 
-impl<'a> Asking<'a> {
+impl<'a> EvidenceRequest<'a> {
     /// Nothing was asked yet.
     #[must_use]
-    pub fn new(rest: &'a Rest) -> Self {
+    pub fn new(rest: &'a BrazeRestClient) -> Self {
         Self {
             rest,
             segments: Default::default(),
@@ -46,15 +46,15 @@ impl<'a> Asking<'a> {
     }
 
     /// The list of segments, as it was read first or, with `again`, a second time.
-    async fn segments(&self, again: bool) -> Told<&[Entry]> {
+    async fn segments(&self, again: bool) -> EvidenceCache<&[ListEntry]> {
         let list = self.segments[usize::from(again)].get_or_init(|| self.rest.segments()).await;
         list.as_deref().map_err(Clone::clone)
     }
 
-    async fn list(&self, of: Messaging, again: bool) -> Told<&[Entry]> {
+    async fn list(&self, of: MessagingKind, again: bool) -> EvidenceCache<&[ListEntry]> {
         let lists = match of {
-            Messaging::Campaign => &self.campaigns,
-            Messaging::Canvas => &self.canvases,
+            MessagingKind::Campaign => &self.campaigns,
+            MessagingKind::Canvas => &self.canvases,
         };
         let list = lists[usize::from(again)].get_or_init(|| self.rest.list(of)).await;
         list.as_deref().map_err(Clone::clone)
@@ -63,7 +63,7 @@ impl<'a> Asking<'a> {
 
 /// What was found under a name or an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Found<T> {
+pub(super) enum LookupResult<T> {
     One(T),
     /// Nothing.
     Absent,
@@ -73,7 +73,7 @@ pub(super) enum Found<T> {
 
 /// A segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct SeenObject {
     pub(super) id: String,
     /// Whether it is in the list: archived ones are not.
     pub(super) listed: bool,
@@ -83,50 +83,58 @@ pub(super) struct Seen {
 
 /// A campaign or a Canvas.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Use {
-    pub(super) of: Messaging,
-    pub(super) named: Named,
-    pub(super) found: Told<Found<(String, MessagingDetails)>>,
+pub(super) struct MessagingUse {
+    pub(super) of: MessagingKind,
+    pub(super) named: BrazeObject,
+    pub(super) found: EvidenceCache<LookupResult<(String, MessagingDetails)>>,
 }
 
 /// Everything that Braze tells of one segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Evidence {
-    pub(super) segment: Told<Found<Seen>>,
+pub(super) struct SegmentEvidence {
+    pub(super) segment: EvidenceCache<LookupResult<SeenObject>>,
     /// None: not asked, since they are not compared or there is nothing to ask for.
-    pub(super) sizes: Option<Told<Vec<SizeOfDay>>>,
-    pub(super) uses: Vec<Use>,
+    pub(super) sizes: Option<EvidenceCache<Vec<SizeOfDay>>>,
+    pub(super) uses: Vec<MessagingUse>,
     /// Canaries whom Braze does not know.
-    pub(super) unknown: Told<Vec<String>>,
+    pub(super) unknown: EvidenceCache<Vec<String>>,
 }
 
 /// Asks for all of it. What Braze does not tell is in the evidence, and stops nothing else.
-pub(super) async fn gather(asking: &Asking<'_>, segment: &Segment, last: Option<&Check>) -> Evidence {
+pub(super) async fn gather(
+    asking: &EvidenceRequest<'_>,
+    segment: &SegmentConfig,
+    last: Option<&SegmentCheck>,
+) -> SegmentEvidence {
     let known = last.and_then(|last| last.segment.as_ref()).map(|seen| seen.id.as_str());
     let found = find_segment(asking, &segment.named, known).await;
     let sizes = match &found {
-        Ok(Found::One(seen)) if segment.size.compare => Some(asking.rest.sizes(&seen.id, DAYS).await),
+        Ok(LookupResult::One(seen)) if segment.size.compare => Some(asking.rest.sizes(&seen.id, DAYS).await),
         _ => None,
     };
     let mut uses = Vec::new();
-    let campaigns = segment.campaigns.iter().map(|named| (Messaging::Campaign, named));
-    let canvases = segment.canvases.iter().map(|named| (Messaging::Canvas, named));
+    let campaigns = segment.campaigns.iter().map(|named| (MessagingKind::Campaign, named));
+    let canvases = segment.canvases.iter().map(|named| (MessagingKind::Canvas, named));
     for (of, named) in campaigns.chain(canvases) {
         let about = super::about(of, named);
         let known = last.and_then(|last| last.uses.iter().find(|seen| seen.about == about));
         let found = find_use(asking, of, named, known.map(|seen| seen.id.as_str())).await;
-        uses.push(Use { of, named: named.clone(), found });
+        uses.push(MessagingUse { of, named: named.clone(), found });
     }
     let unknown = asking.rest.unknown(&segment.canaries).await;
-    Evidence { segment: found, sizes, uses, unknown }
+    SegmentEvidence { segment: found, sizes, uses, unknown }
 }
 
 /// What there is when nobody may be asked.
-pub(super) fn nothing(segment: &Segment, why: &RestError) -> Evidence {
-    let campaigns = segment.campaigns.iter().map(|named| (Messaging::Campaign, named));
-    let canvases = segment.canvases.iter().map(|named| (Messaging::Canvas, named));
-    let untold = |(of, named): (Messaging, &Named)| Use { of, named: named.clone(), found: Err(why.clone()) };
-    Evidence {
+pub(super) fn nothing(segment: &SegmentConfig, why: &RestError) -> SegmentEvidence {
+    let campaigns = segment.campaigns.iter().map(|named| (MessagingKind::Campaign, named));
+    let canvases = segment.canvases.iter().map(|named| (MessagingKind::Canvas, named));
+    let untold = |(of, named): (MessagingKind, &BrazeObject)| MessagingUse {
+        of,
+        named: named.clone(),
+        found: Err(why.clone()),
+    };
+    SegmentEvidence {
         segment: Err(why.clone()),
         sizes: None,
         uses: campaigns.chain(canvases).map(untold).collect(),
@@ -135,40 +143,44 @@ pub(super) fn nothing(segment: &Segment, why: &RestError) -> Evidence {
 }
 
 /// Finds a segment. One that is not under its name any more is looked for under the id that it had.
-async fn find_segment(asking: &Asking<'_>, named: &Named, known: Option<&str>) -> Told<Found<Seen>> {
+async fn find_segment(
+    asking: &EvidenceRequest<'_>,
+    named: &BrazeObject,
+    known: Option<&str>,
+) -> EvidenceCache<LookupResult<SeenObject>> {
     let id = match named {
-        Named::Id(id) => Some(id.clone()),
-        Named::Name(name) => {
+        BrazeObject::Id(id) => Some(id.clone()),
+        BrazeObject::Name(name) => {
             let mut ids = by_name(asking.segments(false).await?, name);
             if ids.is_empty() {
                 ids = by_name(asking.segments(true).await?, name);
             }
             if ids.len() > 1 {
-                return Ok(Found::Many(ids.len()));
+                return Ok(LookupResult::Many(ids.len()));
             }
             ids.pop().or_else(|| known.map(str::to_owned))
         }
     };
-    let Some(id) = id else { return Ok(Found::Absent) };
-    let Some(details) = asking.rest.segment(&id).await? else { return Ok(Found::Absent) };
+    let Some(id) = id else { return Ok(LookupResult::Absent) };
+    let Some(details) = asking.rest.segment(&id).await? else { return Ok(LookupResult::Absent) };
     let mut entry = asking.segments(false).await?.iter().find(|entry| entry.id == id);
     if entry.is_none() {
         entry = asking.segments(true).await?.iter().find(|entry| entry.id == id);
     }
     let tracking = entry.and_then(|entry| entry.analytics_tracking_enabled);
-    Ok(Found::One(Seen { listed: entry.is_some(), tracking, details, id }))
+    Ok(LookupResult::One(SeenObject { listed: entry.is_some(), tracking, details, id }))
 }
 
 /// Finds a campaign or a Canvas. Of several with one name, the one that is not archived is meant.
 async fn find_use(
-    asking: &Asking<'_>,
-    of: Messaging,
-    named: &Named,
+    asking: &EvidenceRequest<'_>,
+    of: MessagingKind,
+    named: &BrazeObject,
     known: Option<&str>,
-) -> Told<Found<(String, MessagingDetails)>> {
+) -> EvidenceCache<LookupResult<(String, MessagingDetails)>> {
     let ids = match named {
-        Named::Id(id) => vec![id.clone()],
-        Named::Name(name) => {
+        BrazeObject::Id(id) => vec![id.clone()],
+        BrazeObject::Name(name) => {
             let mut ids = by_name(asking.list(of, false).await?, name);
             if ids.is_empty() {
                 ids = by_name(asking.list(of, true).await?, name);
@@ -180,7 +192,7 @@ async fn find_use(
         }
     };
     if ids.len() > NAMESAKES_MAX {
-        return Ok(Found::Many(ids.len()));
+        return Ok(LookupResult::Many(ids.len()));
     }
     let mut found = Vec::new();
     for id in ids {
@@ -190,12 +202,12 @@ async fn find_use(
         found.retain(|(_, details)| !details.archived);
     }
     Ok(match found.len() {
-        0 => Found::Absent,
-        1 => found.pop().map_or(Found::Absent, Found::One),
-        many => Found::Many(many),
+        0 => LookupResult::Absent,
+        1 => found.pop().map_or(LookupResult::Absent, LookupResult::One),
+        many => LookupResult::Many(many),
     })
 }
 
-fn by_name(entries: &[Entry], name: &str) -> Vec<String> {
+fn by_name(entries: &[ListEntry], name: &str) -> Vec<String> {
     entries.iter().filter(|entry| entry.name.trim() == name).map(|entry| entry.id.clone()).collect()
 }

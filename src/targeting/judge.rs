@@ -1,12 +1,12 @@
 //! Evidence and expectation → findings. Pure: decides everything that a check decides.
 
-use super::expect::Expected;
-use super::finding::{Compared, SizeUntold, Target, Trouble, What};
-use super::gather::{Evidence, Found, Seen, Use};
-use crate::config::{Named, Segment};
+use super::expect::ExpectedSegment;
+use super::finding::{CheckedObject, ComparedSize, MessagingTarget, SizeUntold, Trouble};
+use super::gather::{LookupResult, MessagingUse, SeenObject, SegmentEvidence};
+use crate::config::{BrazeObject, SegmentConfig};
 use crate::connector::braze::rest::{MessagingDetails, RestError, SizeOfDay};
 use crate::model::Timestamp;
-use crate::state::{Check, Expectation, SeenSize};
+use crate::state::{Expectation, SeenSize, SegmentCheck};
 
 /// A cohort as Braze's words for filters may name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,31 +18,34 @@ pub(super) struct CohortName {
 }
 
 /// What a verdict is made from.
-pub(super) struct Case<'a> {
-    pub(super) segment: &'a Segment,
+pub(super) struct SegmentCase<'a> {
+    pub(super) segment: &'a SegmentConfig,
     /// Every cohort of the workspace.
     pub(super) cohorts: &'a [CohortName],
-    pub(super) expected: &'a Expected,
-    pub(super) last: Option<&'a Check>,
+    pub(super) expected: &'a ExpectedSegment,
+    pub(super) last: Option<&'a SegmentCheck>,
     pub(super) now: Timestamp,
 }
 
 /// What the filters say, and whether they named everything.
-pub(super) struct Judged {
-    pub(super) findings: Vec<What>,
+pub(super) struct JudgedSegment {
+    pub(super) findings: Vec<CheckedObject>,
     pub(super) named_all: bool,
     /// The newest size that Braze has told.
     pub(super) size: Option<SeenSize>,
 }
 
-pub(super) fn judge(case: &Case<'_>, evidence: &Evidence) -> Judged {
-    let mut judged = Judged { findings: Vec::new(), named_all: false, size: None };
+pub(super) fn judge(case: &SegmentCase<'_>, evidence: &SegmentEvidence) -> JudgedSegment {
+    let mut judged = JudgedSegment { findings: Vec::new(), named_all: false, size: None };
     match &evidence.segment {
-        Ok(Found::One(seen)) => judge_segment(case, seen, evidence, &mut judged),
-        Ok(Found::Absent) => judged.findings.push(What::SegmentMissing(case.segment.named.clone())),
-        Ok(Found::Many(count)) => judged
-            .findings
-            .push(What::SegmentAmbiguous { name: text_of(&case.segment.named).to_owned(), count: *count }),
+        Ok(LookupResult::One(seen)) => judge_segment(case, seen, evidence, &mut judged),
+        Ok(LookupResult::Absent) => {
+            judged.findings.push(CheckedObject::SegmentMissing(case.segment.named.clone()))
+        }
+        Ok(LookupResult::Many(count)) => judged.findings.push(CheckedObject::SegmentAmbiguous {
+            name: text_of(&case.segment.named).to_owned(),
+            count: *count,
+        }),
         Err(error) => judged.findings.push(untold("", error)),
     }
     for one in &evidence.uses {
@@ -50,50 +53,57 @@ pub(super) fn judge(case: &Case<'_>, evidence: &Evidence) -> Judged {
     }
     let canaries = &case.segment.canaries;
     match &evidence.unknown {
-        Ok(unknown) if !unknown.is_empty() => judged.findings.push(What::CanaryUnknown(unknown.clone())),
+        Ok(unknown) if !unknown.is_empty() => {
+            judged.findings.push(CheckedObject::CanaryUnknown(unknown.clone()))
+        }
         Err(error) if !canaries.is_empty() => judged.findings.push(untold("canaries", error)),
         _ => {}
     }
     if !case.expected.absent_canaries.is_empty() {
-        judged.findings.push(What::CanaryAbsent(case.expected.absent_canaries.clone()));
+        judged.findings.push(CheckedObject::CanaryAbsent(case.expected.absent_canaries.clone()));
     }
     if !evidence.uses.is_empty() {
-        judged.findings.push(What::TargetUntold);
+        judged.findings.push(CheckedObject::TargetUntold);
     }
     judged
 }
 
-pub(super) fn text_of(named: &Named) -> &str {
+pub(super) fn text_of(named: &BrazeObject) -> &str {
     match named {
-        Named::Id(text) | Named::Name(text) => text,
+        BrazeObject::Id(text) | BrazeObject::Name(text) => text,
     }
 }
 
-fn untold(about: &str, error: &RestError) -> What {
+fn untold(about: &str, error: &RestError) -> CheckedObject {
     let is_key =
         matches!(error, RestError::Unauthorized(_) | RestError::OtherWorkspace | RestError::Forbidden { .. });
     let is_passing = matches!(error, RestError::Unavailable(_) | RestError::RateLimited(_));
     let is_other = *error == RestError::OtherWorkspace;
     let why = Trouble { text: error.to_string(), is_key, is_other, is_passing };
-    What::Untold { about: about.to_owned(), why }
+    CheckedObject::Untold { about: about.to_owned(), why }
 }
 
-fn judge_segment(case: &Case<'_>, seen: &Seen, evidence: &Evidence, judged: &mut Judged) {
+fn judge_segment(
+    case: &SegmentCase<'_>,
+    seen: &SeenObject,
+    evidence: &SegmentEvidence,
+    judged: &mut JudgedSegment,
+) {
     let last = case.last.and_then(|last| last.segment.as_ref()).filter(|last| last.id == seen.id);
     let name = seen.details.name.trim();
     let expected_name = match &case.segment.named {
-        Named::Name(wanted) => Some(wanted.as_str()),
-        Named::Id(_) => None,
+        BrazeObject::Name(wanted) => Some(wanted.as_str()),
+        BrazeObject::Id(_) => None,
     };
     if !seen.listed {
-        judged.findings.push(What::SegmentArchived(name.to_owned()));
+        judged.findings.push(CheckedObject::SegmentArchived(name.to_owned()));
     }
     if let Some(from) = expected_name.filter(|from| *from != name) {
-        judged.findings.push(What::SegmentRenamed { from: from.to_owned(), to: name.to_owned() });
+        judged.findings.push(CheckedObject::SegmentRenamed { from: from.to_owned(), to: name.to_owned() });
     }
     let edited = last.filter(|last| last.updated_at != seen.details.updated_at);
     if let (Some(_), Some(at)) = (edited, &seen.details.updated_at) {
-        judged.findings.push(What::SegmentEdited(at.clone()));
+        judged.findings.push(CheckedObject::SegmentEdited(at.clone()));
     }
     let size = judge_size(case, seen, evidence, judged);
     judge_filters(case, &seen.details.description, last.is_some_and(|last| last.named_all), size, judged);
@@ -101,7 +111,7 @@ fn judge_segment(case: &Case<'_>, seen: &Seen, evidence: &Evidence, judged: &mut
 
 /// Whether a size speaks for the segment, against it, or not at all.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Speaks {
+enum CohortMention {
     For,
     Against,
     Not,
@@ -109,7 +119,13 @@ enum Speaks {
 
 /// Looks for the cohorts in Braze's words. They are not documented: what they name is taken for what they mean, and
 /// if they name nothing known, the size must speak.
-fn judge_filters(case: &Case<'_>, words: &str, before: bool, size: Speaks, judged: &mut Judged) {
+fn judge_filters(
+    case: &SegmentCase<'_>,
+    words: &str,
+    before: bool,
+    size: CohortMention,
+    judged: &mut JudgedSegment,
+) {
     let named = named_in(words, case.cohorts);
     let (mut lacks, mut has) = (Vec::new(), Vec::new());
     for (cohort, is_named) in case.cohorts.iter().zip(&named) {
@@ -122,12 +138,16 @@ fn judge_filters(case: &Case<'_>, words: &str, before: bool, size: Speaks, judge
     judged.named_all = lacks.is_empty();
     let names_any = named.contains(&true);
     if !lacks.is_empty() && (names_any || before) {
-        judged.findings.push(What::FilterLacks { cohorts: lacks, before: before && !names_any });
+        judged.findings.push(CheckedObject::FilterLacks { cohorts: lacks, before: before && !names_any });
     } else if !lacks.is_empty() {
-        judged.findings.push(if size == Speaks::For { What::FilterBySize } else { What::FilterUntold });
+        judged.findings.push(if size == CohortMention::For {
+            CheckedObject::FilterBySize
+        } else {
+            CheckedObject::FilterUntold
+        });
     }
     if !has.is_empty() {
-        judged.findings.push(What::FilterHas(has));
+        judged.findings.push(CheckedObject::FilterHas(has));
     }
 }
 
@@ -159,12 +179,17 @@ fn find_word(text: &str, word: &str) -> Option<usize> {
     })
 }
 
-fn judge_size(case: &Case<'_>, seen: &Seen, evidence: &Evidence, judged: &mut Judged) -> Speaks {
+fn judge_size(
+    case: &SegmentCase<'_>,
+    seen: &SeenObject,
+    evidence: &SegmentEvidence,
+    judged: &mut JudgedSegment,
+) -> CohortMention {
     let sizes = match &evidence.sizes {
-        None => return Speaks::Not,
+        None => return CohortMention::Not,
         Some(Err(error)) => {
             judged.findings.push(untold("its size", error));
-            return Speaks::Not;
+            return CohortMention::Not;
         }
         Some(Ok(sizes)) => sizes,
     };
@@ -178,19 +203,23 @@ fn judge_size(case: &Case<'_>, seen: &Seen, evidence: &Evidence, judged: &mut Ju
             let compared = compared(case, size);
             let speaks = compare(case, &compared);
             match (speaks, is_older(case, size, written_at)) {
-                (Speaks::Against, true) => SizeUntold::Older(compared),
-                (Speaks::Against, false) => {
+                (CohortMention::Against, true) => SizeUntold::Older(compared),
+                (CohortMention::Against, false) => {
                     let is_low = compared.seen.size < compared.least;
-                    let what = if is_low { What::SizeLow(compared) } else { What::SizeHigh(compared) };
+                    let what = if is_low {
+                        CheckedObject::SizeLow(compared)
+                    } else {
+                        CheckedObject::SizeHigh(compared)
+                    };
                     judged.findings.push(what);
-                    return Speaks::Against;
+                    return CohortMention::Against;
                 }
                 (speaks, _) => return speaks,
             }
         }
     };
-    judged.findings.push(What::SizeUntold(untold));
-    Speaks::Not
+    judged.findings.push(CheckedObject::SizeUntold(untold));
+    CohortMention::Not
 }
 
 /// The day of a size; Braze may write a time with it.
@@ -199,14 +228,14 @@ fn day_of(size: &SizeOfDay) -> String {
 }
 
 /// A size beside everything that was expected around its day: it may be of any hour of it.
-fn compared(case: &Case<'_>, size: &SeenSize) -> Compared {
-    let Expected { mut least, mut most, .. } = *case.expected;
+fn compared(case: &SegmentCase<'_>, size: &SeenSize) -> ComparedSize {
+    let ExpectedSegment { mut least, mut most, .. } = *case.expected;
     let known = case.last.map(|last| last.expectations.as_slice()).unwrap_or_default();
     for expectation in known.iter().filter(|known| is_around(&known.day, &size.day)) {
         least = least.min(expectation.least);
         most = most.max(expectation.most);
     }
-    Compared { seen: size.clone(), least, most }
+    ComparedSize { seen: size.clone(), least, most }
 }
 
 /// The day itself, or the one before it.
@@ -218,19 +247,19 @@ fn day_before(day: &str) -> Option<String> {
     day.parse::<jiff::civil::Date>().ok()?.yesterday().ok().map(|day| day.to_string())
 }
 
-fn compare(case: &Case<'_>, Compared { seen, least, most }: &Compared) -> Speaks {
+fn compare(case: &SegmentCase<'_>, ComparedSize { seen, least, most }: &ComparedSize) -> CohortMention {
     let size = &case.segment.size;
     let lowest = size.min.of(*least).min(least.saturating_sub(size.slack));
     let highest = size.max.of(*most).max(most.saturating_add(size.slack));
     if !(lowest..=highest).contains(&seen.size) {
-        return Speaks::Against;
+        return CohortMention::Against;
     }
     // Of a handful of people any segment may have as many.
-    if *least > size.slack { Speaks::For } else { Speaks::Not }
+    if *least > size.slack { CohortMention::For } else { CohortMention::Not }
 }
 
 /// Whether Braze's size may be of a time before what was sent last, and nothing tells what was there then.
-fn is_older(case: &Case<'_>, size: &SeenSize, written_at: Timestamp) -> bool {
+fn is_older(case: &SegmentCase<'_>, size: &SeenSize, written_at: Timestamp) -> bool {
     let known = case.last.map(|last| last.expectations.as_slice()).unwrap_or_default();
     let is_known = known.iter().any(|known| known.day < size.day);
     let written = written_at.strftime("%Y-%m-%d").to_string();
@@ -239,13 +268,13 @@ fn is_older(case: &Case<'_>, size: &SeenSize, written_at: Timestamp) -> bool {
 }
 
 /// What is remembered of what was expected: today with what there was before, and the days that may still matter.
-pub(super) fn expectations(case: &Case<'_>) -> Vec<Expectation> {
+pub(super) fn expectations(case: &SegmentCase<'_>) -> Vec<Expectation> {
     let today = case.now.strftime("%Y-%m-%d").to_string();
     let known = case.last.map(|last| last.expectations.clone()).unwrap_or_default();
     if case.expected.written_at.is_none() {
         return known;
     }
-    let Expected { mut least, mut most, .. } = *case.expected;
+    let ExpectedSegment { mut least, mut most, .. } = *case.expected;
     for earlier in known.iter().filter(|known| known.day == today) {
         (least, most) = (least.min(earlier.least), most.max(earlier.most));
     }
@@ -256,36 +285,36 @@ pub(super) fn expectations(case: &Case<'_>) -> Vec<Expectation> {
     all.split_off(past)
 }
 
-fn judge_use(case: &Case<'_>, one: &Use, findings: &mut Vec<What>) {
-    let target = Target { of: one.of, named: one.named.clone() };
+fn judge_use(case: &SegmentCase<'_>, one: &MessagingUse, findings: &mut Vec<CheckedObject>) {
+    let target = MessagingTarget { of: one.of, named: one.named.clone() };
     let (id, details) = match &one.found {
-        Ok(Found::One((id, details))) => (id, details),
-        Ok(Found::Absent) => return findings.push(What::UseMissing(target)),
-        Ok(Found::Many(count)) => return findings.push(What::UseAmbiguous(target, *count)),
+        Ok(LookupResult::One((id, details))) => (id, details),
+        Ok(LookupResult::Absent) => return findings.push(CheckedObject::UseMissing(target)),
+        Ok(LookupResult::Many(count)) => return findings.push(CheckedObject::UseAmbiguous(target, *count)),
         Err(error) => return findings.push(untold(&target.to_string(), error)),
     };
     let MessagingDetails { name, archived, draft, enabled, tags, updated_at } = details;
     if *archived {
-        findings.push(What::UseArchived(target.clone()));
+        findings.push(CheckedObject::UseArchived(target.clone()));
     } else if *draft {
-        findings.push(What::UseDraft(target.clone()));
+        findings.push(CheckedObject::UseDraft(target.clone()));
     } else if !enabled {
-        findings.push(What::UseStopped(target.clone(), updated_at.clone()));
+        findings.push(CheckedObject::UseStopped(target.clone(), updated_at.clone()));
     }
     if let Some(tag) = case.segment.tag.as_ref().filter(|tag| !tags.contains(tag)) {
-        findings.push(What::UseUntagged(target.clone(), tag.clone()));
+        findings.push(CheckedObject::UseUntagged(target.clone(), tag.clone()));
     }
-    if let Named::Name(wanted) = &one.named
+    if let BrazeObject::Name(wanted) = &one.named
         && wanted != name.trim()
     {
-        findings.push(What::UseRenamed(target.clone(), name.clone()));
+        findings.push(CheckedObject::UseRenamed(target.clone(), name.clone()));
     }
     let about = target.to_string();
     let last = case.last.and_then(|last| last.uses.iter().find(|last| last.about == about && last.id == *id));
     if let (Some(last), Some(at)) = (last, updated_at)
         && last.updated_at.as_ref() != Some(at)
     {
-        findings.push(What::UseEdited(target, at.clone()));
+        findings.push(CheckedObject::UseEdited(target, at.clone()));
     }
 }
 

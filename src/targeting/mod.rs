@@ -18,39 +18,39 @@ mod finding;
 mod gather;
 mod judge;
 
-pub use expect::{Expected, expected};
-pub use finding::{Compared, Finding, SizeUntold, Target, Trouble, What};
-pub use gather::Asking;
+pub use expect::{ExpectedSegment, expected};
+pub use finding::{CheckedObject, ComparedSize, MessagingTarget, SegmentFinding, SizeUntold, Trouble};
+pub use gather::EvidenceRequest;
 
 use std::collections::BTreeSet;
 
-use crate::config::{Config, Named, Segment};
-use crate::connector::braze::KeyKind;
-use crate::connector::braze::rest::{Messaging, RestError};
-use crate::model::{ConnectionName, Delivery, Timestamp};
+use crate::config::{BrazeObject, Config, SegmentConfig};
+use crate::connector::braze::BrazeKeyKind;
+use crate::connector::braze::rest::{MessagingKind, RestError};
+use crate::model::{ConnectionName, DeliveryMethod, Timestamp};
 use crate::state::{
-    Check, CheckFinding, CheckVerdict, Level, Marks, SeenSegment, SeenUse, Stamp, StateError, StateReader,
-    StateWriter,
+    CheckFinding, CheckLevel, CheckTime, CheckVerdict, KeyFingerprints, SeenSegment, SeenUse, SegmentCheck,
+    StateError, StateReader, StateWriter,
 };
 use finding::{CANARIES, FILTERS, RECORD, SEGMENT, SIZE, details_of};
-use gather::{Evidence, Found};
-use judge::{Case, CohortName, Judged};
+use gather::{LookupResult, SegmentEvidence};
+use judge::{CohortName, JudgedSegment, SegmentCase};
 
 /// Days of expectations that are remembered.
 const DAYS_KEPT: usize = 9;
 
 /// A segment that was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checked {
+pub struct CheckedSegment {
     /// What is to be remembered of it.
-    pub check: Check,
+    pub check: SegmentCheck,
     /// What was found, the worst first.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<SegmentFinding>,
     /// What the record expects.
-    pub expected: Expected,
+    pub expected: ExpectedSegment,
 }
 
-impl Checked {
+impl CheckedSegment {
     /// What it came to.
     #[must_use]
     pub fn verdict(&self) -> CheckVerdict {
@@ -63,12 +63,12 @@ impl Checked {
 /// # Errors
 /// When the state cannot be read. What Braze does not tell is a finding.
 pub async fn check(
-    segment: &Segment,
+    segment: &SegmentConfig,
     config: &Config,
     state: &StateReader,
-    asking: &Asking<'_>,
+    asking: &EvidenceRequest<'_>,
     now: Timestamp,
-) -> Result<Checked, StateError> {
+) -> Result<CheckedSegment, StateError> {
     let last = state.check_of(&segment.id)?;
     let expected = tokio::task::block_in_place(|| expected(segment, state))?;
     let evidence = match is_known(&segment.connection, config, state, asking)? {
@@ -76,12 +76,13 @@ pub async fn check(
         Some(true) | None => gather::gather(asking, segment, last.as_ref()).await,
     };
     let cohorts = names(segment, config);
-    let case = Case { segment, cohorts: &cohorts, expected: &expected, last: last.as_ref(), now };
+    let case = SegmentCase { segment, cohorts: &cohorts, expected: &expected, last: last.as_ref(), now };
     let mut judged = judge::judge(&case, &evidence);
     judged.findings.sort_by_key(|what| std::cmp::Reverse(what.level()));
-    let findings: Vec<Finding> = judged.findings.iter().map(|what| dated(what, last.as_ref(), now)).collect();
+    let findings: Vec<SegmentFinding> =
+        judged.findings.iter().map(|what| dated(what, last.as_ref(), now)).collect();
     let check = remembered(&case, &evidence, &judged, &findings);
-    Ok(Checked { check, findings, expected })
+    Ok(CheckedSegment { check, findings, expected })
 }
 
 /// Whether the key that is asked with is the one that the state knows; none if it knows none.
@@ -89,10 +90,10 @@ fn is_known(
     name: &ConnectionName,
     config: &Config,
     state: &StateReader,
-    asking: &Asking<'_>,
+    asking: &EvidenceRequest<'_>,
 ) -> Result<Option<bool>, StateError> {
     let Some(marks) = state.marks(names_of(name, config))? else { return Ok(None) };
-    Ok(marks.keys.get(KeyKind::Rest.word()).map(|known| *known == asking.mark(&marks.salt)))
+    Ok(marks.keys.get(BrazeKeyKind::Rest.word()).map(|known| *known == asking.mark(&marks.salt)))
 }
 
 /// A connection by the name that it has, and by those that it had.
@@ -106,14 +107,15 @@ fn names_of<'a>(name: &'a ConnectionName, config: &'a Config) -> impl Iterator<I
 /// # Errors
 /// When the disk does not take it, or another process was first.
 pub fn remember(
-    segment: &Segment,
-    checked: &Checked,
+    segment: &SegmentConfig,
+    checked: &CheckedSegment,
     config: &Config,
     state: &StateWriter,
-    asking: &Asking<'_>,
+    asking: &EvidenceRequest<'_>,
 ) -> Result<(), StateError> {
     state.commit_check(&segment.id, &checked.check)?;
-    let is_told = !checked.findings.iter().any(|finding| matches!(finding.what, What::Untold { .. }));
+    let is_told =
+        !checked.findings.iter().any(|finding| matches!(finding.what, CheckedObject::Untold { .. }));
     let name = &segment.connection;
     if !is_told || is_known(name, config, state.reader(), asking)?.is_some() {
         return Ok(());
@@ -121,22 +123,22 @@ pub fn remember(
     let now = checked.check.at.0;
     let mut marks = match state.reader().marks(names_of(name, config))? {
         Some(marks) => marks.next(now),
-        None => Marks::first(now)?,
+        None => KeyFingerprints::first(now)?,
     };
-    marks.keys.insert(KeyKind::Rest.word().to_owned(), asking.mark(&marks.salt));
+    marks.keys.insert(BrazeKeyKind::Rest.word().to_owned(), asking.mark(&marks.salt));
     state.adopt(name, &marks)
 }
 
 /// Every cohort of the segment's workspace, as Braze's words may name it.
-fn names(segment: &Segment, config: &Config) -> Vec<CohortName> {
+fn names(segment: &SegmentConfig, config: &Config) -> Vec<CohortName> {
     let cohorts = config.cohorts.iter().filter(|cohort| cohort.to == segment.connection);
-    let name = |cohort: &crate::config::Cohort| CohortName {
+    let name = |cohort: &crate::config::CohortConfig| CohortName {
         id: cohort.id.to_string(),
         // What a filter on it shows: the cohort's name, an element of an array, or an attribute.
         name: match &cohort.delivery {
-            Delivery::CohortImport => cohort.name.clone(),
-            Delivery::Array(_) => cohort.id.to_string(),
-            Delivery::Boolean(attribute) => attribute.to_string(),
+            DeliveryMethod::CohortImport => cohort.name.clone(),
+            DeliveryMethod::Array(_) => cohort.id.to_string(),
+            DeliveryMethod::Boolean(attribute) => attribute.to_string(),
         },
         wanted: segment.cohorts().any(|id| *id == cohort.id),
     };
@@ -144,19 +146,19 @@ fn names(segment: &Segment, config: &Config) -> Vec<CohortName> {
 }
 
 /// A campaign or a Canvas, in words: `campaign "We miss you"`.
-fn about(of: Messaging, named: &Named) -> String {
+fn about(of: MessagingKind, named: &BrazeObject) -> String {
     let kind = match of {
-        Messaging::Campaign => "campaign",
-        Messaging::Canvas => "Canvas",
+        MessagingKind::Campaign => "campaign",
+        MessagingKind::Canvas => "Canvas",
     };
     match named {
-        Named::Name(name) => format!("{kind} \"{name}\""),
-        Named::Id(id) => format!("{kind} {id}"),
+        BrazeObject::Name(name) => format!("{kind} \"{name}\""),
+        BrazeObject::Id(id) => format!("{kind} {id}"),
     }
 }
 
 /// Since when something is so, by what the last check has found.
-fn dated(what: &What, last: Option<&Check>, now: Timestamp) -> Finding {
+fn dated(what: &CheckedObject, last: Option<&SegmentCheck>, now: Timestamp) -> SegmentFinding {
     let (code, about) = (what.code(), what.about());
     let earlier = last.and_then(|last| {
         let known = last.findings.iter().chain(&last.unasked);
@@ -166,20 +168,25 @@ fn dated(what: &What, last: Option<&Check>, now: Timestamp) -> Finding {
         Some(earlier) => (earlier.since.0, earlier.fine_at.map(|at| at.0)),
         None => (now, last.and_then(|last| last.seen.get(&what.evidence())).map(|at| at.0)),
     };
-    Finding { what: what.clone(), since, fine_at }
+    SegmentFinding { what: what.clone(), since, fine_at }
 }
 
-fn verdict(findings: &[Finding]) -> CheckVerdict {
+fn verdict(findings: &[SegmentFinding]) -> CheckVerdict {
     match findings.iter().map(|finding| finding.what.level()).max() {
-        Some(Level::Drift) => CheckVerdict::Drifted,
-        Some(Level::Unknown) => CheckVerdict::Unknown,
-        Some(Level::Note) | None => CheckVerdict::InStep,
+        Some(CheckLevel::Drift) => CheckVerdict::Drifted,
+        Some(CheckLevel::Unknown) => CheckVerdict::Unknown,
+        Some(CheckLevel::Note) | None => CheckVerdict::InStep,
     }
 }
 
 /// What the next check must know.
-fn remembered(case: &Case<'_>, evidence: &Evidence, judged: &Judged, findings: &[Finding]) -> Check {
-    let (last, now) = (case.last, Stamp(case.now));
+fn remembered(
+    case: &SegmentCase<'_>,
+    evidence: &SegmentEvidence,
+    judged: &JudgedSegment,
+    findings: &[SegmentFinding],
+) -> SegmentCheck {
+    let (last, now) = (case.last, CheckTime(case.now));
     let verdict = verdict(findings);
     let is_same = last.filter(|last| last.verdict == verdict);
     let found: Vec<CheckFinding> = findings.iter().map(to_state).collect();
@@ -193,7 +200,7 @@ fn remembered(case: &Case<'_>, evidence: &Evidence, judged: &Judged, findings: &
     let mut seen = last.map(|last| last.seen.clone()).unwrap_or_default();
     seen.retain(|evidence, _| wanted.contains(evidence));
     seen.extend(seen_now.into_iter().map(|evidence| (evidence, now)));
-    Check {
+    SegmentCheck {
         number: last.map_or(1, |last| last.number + 1),
         at: now,
         verdict,
@@ -213,7 +220,7 @@ fn remembered(case: &Case<'_>, evidence: &Evidence, judged: &Judged, findings: &
 }
 
 /// The evidence that a segment can have.
-fn wanted_evidence(evidence: &Evidence) -> BTreeSet<String> {
+fn wanted_evidence(evidence: &SegmentEvidence) -> BTreeSet<String> {
     let own = [SEGMENT, FILTERS, SIZE, CANARIES, RECORD].map(str::to_owned);
     let uses = evidence.uses.iter().map(|one| about(one.of, &one.named));
     let uses = uses.flat_map(|about| [details_of(&about), about]);
@@ -221,19 +228,19 @@ fn wanted_evidence(evidence: &Evidence) -> BTreeSet<String> {
 }
 
 /// The evidence that this check really saw: what could not be asked, or could not be compared, is not among it.
-fn seen_evidence(evidence: &Evidence, findings: &[Finding]) -> BTreeSet<String> {
-    let has = |is_it: fn(&What) -> bool| findings.iter().any(|finding| is_it(&finding.what));
+fn seen_evidence(evidence: &SegmentEvidence, findings: &[SegmentFinding]) -> BTreeSet<String> {
+    let has = |is_it: fn(&CheckedObject) -> bool| findings.iter().any(|finding| is_it(&finding.what));
     let mut seen = BTreeSet::from([RECORD.to_owned()]);
     if let Ok(found) = &evidence.segment {
         seen.insert(SEGMENT.to_owned());
-        if matches!(found, Found::One(_)) {
+        if matches!(found, LookupResult::One(_)) {
             seen.insert(details_of(SEGMENT));
-            if !has(|what| matches!(what, What::FilterUntold | What::FilterBySize)) {
+            if !has(|what| matches!(what, CheckedObject::FilterUntold | CheckedObject::FilterBySize)) {
                 seen.insert(FILTERS.to_owned());
             }
         }
     }
-    if matches!(evidence.sizes, Some(Ok(_))) && !has(|what| matches!(what, What::SizeUntold(_))) {
+    if matches!(evidence.sizes, Some(Ok(_))) && !has(|what| matches!(what, CheckedObject::SizeUntold(_))) {
         seen.insert(SIZE.to_owned());
     }
     if evidence.unknown.is_ok() {
@@ -241,7 +248,7 @@ fn seen_evidence(evidence: &Evidence, findings: &[Finding]) -> BTreeSet<String> 
     }
     for one in &evidence.uses {
         let about = about(one.of, &one.named);
-        if matches!(one.found, Ok(Found::One(_))) {
+        if matches!(one.found, Ok(LookupResult::One(_))) {
             seen.insert(details_of(&about));
         }
         if one.found.is_ok() {
@@ -254,25 +261,29 @@ fn seen_evidence(evidence: &Evidence, findings: &[Finding]) -> BTreeSet<String> 
 /// Whether an earlier finding must be kept in mind while it cannot be asked about.
 fn is_worth(before: &CheckFinding, found: &[CheckFinding]) -> bool {
     let is_found = found.iter().any(|now| now.code == before.code && now.about == before.about);
-    before.level == Level::Drift && !is_found
+    before.level == CheckLevel::Drift && !is_found
 }
 
-fn to_state(finding: &Finding) -> CheckFinding {
+fn to_state(finding: &SegmentFinding) -> CheckFinding {
     CheckFinding {
         code: finding.what.code().to_owned(),
         about: finding.what.about(),
         evidence: finding.what.evidence(),
         level: finding.what.level(),
         text: finding.what.to_string(),
-        since: Stamp(finding.since),
-        fine_at: finding.fine_at.map(Stamp),
+        since: CheckTime(finding.since),
+        fine_at: finding.fine_at.map(CheckTime),
     }
 }
 
 /// The segment as it is seen now, or as it was seen last. That its filters have named everything stays known.
-fn seen_segment(evidence: &Evidence, judged: &Judged, last: Option<&Check>) -> Option<SeenSegment> {
+fn seen_segment(
+    evidence: &SegmentEvidence,
+    judged: &JudgedSegment,
+    last: Option<&SegmentCheck>,
+) -> Option<SeenSegment> {
     let last = last.and_then(|last| last.segment.as_ref());
-    let Ok(Found::One(seen)) = &evidence.segment else { return last.cloned() };
+    let Ok(LookupResult::One(seen)) = &evidence.segment else { return last.cloned() };
     let named_before = last.is_some_and(|last| last.id == seen.id && last.named_all);
     Some(SeenSegment {
         id: seen.id.clone(),
@@ -283,11 +294,11 @@ fn seen_segment(evidence: &Evidence, judged: &Judged, last: Option<&Check>) -> O
 }
 
 /// Each campaign and Canvas as it is seen now, or as it was seen last.
-fn seen_uses(evidence: &Evidence, last: Option<&Check>) -> Vec<SeenUse> {
-    let seen = |one: &gather::Use| {
+fn seen_uses(evidence: &SegmentEvidence, last: Option<&SegmentCheck>) -> Vec<SeenUse> {
+    let seen = |one: &gather::MessagingUse| {
         let about = about(one.of, &one.named);
         match &one.found {
-            Ok(Found::One((id, details))) => Some(SeenUse {
+            Ok(LookupResult::One((id, details))) => Some(SeenUse {
                 about,
                 id: id.clone(),
                 name: details.name.clone(),

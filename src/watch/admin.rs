@@ -10,25 +10,25 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, StatusCode};
 use serde_json::json;
 
-use super::board::{Board, Role};
+use super::board::{ProcessRole, WatchStatus};
 use super::{metrics, show};
 use crate::config::Config;
 use crate::dashboard;
-use crate::receiver::{Answer, Doors, Handler, Request};
+use crate::receiver::{EndpointReply, EndpointRequest, Endpoints, Handler};
 
 /// Answers whoever asks how things stand.
 pub(super) struct Admin {
-    board: Arc<Board>,
-    doors: Arc<Doors>,
+    board: Arc<WatchStatus>,
+    doors: Arc<Endpoints>,
     hosts: Vec<String>,
 }
 
 impl Admin {
-    pub(super) fn new(board: Arc<Board>, doors: Arc<Doors>, config: &Config) -> Self {
+    pub(super) fn new(board: Arc<WatchStatus>, doors: Arc<Endpoints>, config: &Config) -> Self {
         Self { board, doors, hosts: config.watch.admin_hosts.clone() }
     }
 
-    fn answer(&self, request: &Request) -> Answer {
+    fn answer(&self, request: &EndpointRequest) -> EndpointReply {
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
         let host = host.or_else(|| request.uri().host());
         if !dashboard::is_own_host(host, &self.hosts) {
@@ -53,7 +53,7 @@ impl Admin {
         }
     }
 
-    fn live(&self) -> Answer {
+    fn live(&self) -> EndpointReply {
         if self.board.is_alive() {
             text(StatusCode::OK, "alive\n")
         } else {
@@ -62,16 +62,16 @@ impl Admin {
     }
 
     /// Ready is who leads and makes progress; the rest is detail.
-    fn ready(&self) -> Answer {
+    fn ready(&self) -> EndpointReply {
         let is_alive = self.board.is_alive();
         let inner = self.board.lock();
         let role = match &inner.role {
-            Role::Starting => "starting".to_owned(),
-            Role::Leading => "leading".to_owned(),
-            Role::StandingBy(holder) => format!("standing by: the state is held by {holder}"),
-            Role::Stopping => "stopping".to_owned(),
+            ProcessRole::Starting => "starting".to_owned(),
+            ProcessRole::Leading => "leading".to_owned(),
+            ProcessRole::StandingBy(holder) => format!("standing by: the state is held by {holder}"),
+            ProcessRole::Stopping => "stopping".to_owned(),
         };
-        let is_ready = is_alive && inner.role == Role::Leading;
+        let is_ready = is_alive && inner.role == ProcessRole::Leading;
         let trouble = inner.cohorts.iter().filter(|(_, status)| !status.condition.is_good());
         let trouble: serde_json::Map<String, serde_json::Value> =
             trouble.map(|(id, status)| (id.to_string(), status.condition.word().into())).collect();
@@ -99,23 +99,23 @@ impl Admin {
 }
 
 impl Handler for Admin {
-    fn handle(&self, request: Request) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
+    fn handle(&self, request: EndpointRequest) -> Pin<Box<dyn Future<Output = EndpointReply> + Send + '_>> {
         let answer = self.answer(&request);
         Box::pin(std::future::ready(answer))
     }
 }
 
-fn page(board: &Board, query: Option<&str>) -> Answer {
+fn page(board: &WatchStatus, query: Option<&str>) -> EndpointReply {
     let text = dashboard::page(&show::board(board, dashboard::refresh_of(query)));
-    let mut answer = Answer::new(Full::new(Bytes::from(text)));
+    let mut answer = EndpointReply::new(Full::new(Bytes::from(text)));
     for (name, value) in dashboard::HEADERS {
         answer.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     answer
 }
 
-fn text(status: StatusCode, text: &str) -> Answer {
-    let mut answer = Answer::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
+fn text(status: StatusCode, text: &str) -> EndpointReply {
+    let mut answer = EndpointReply::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

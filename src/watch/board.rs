@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::{Cohort, Config, Segment};
-use crate::dashboard::{self, WayOut, Withheld};
+use crate::config::{CohortConfig, Config, SegmentConfig};
+use crate::dashboard::{self, BlockedView, RemedyView};
 use crate::model::{Clock, CohortId, ConnectionName, ExportId, Progress, SegmentId, Stage, Timestamp};
-use crate::reconcile::LeftBehind;
-use crate::state::{Check, CheckVerdict, Holder, Segments};
+use crate::reconcile::OrphanedCohort;
+use crate::state::{CheckVerdict, HeapSegments, Holder, SegmentCheck};
 
 /// Runs that are kept, and sizes of a cohort.
 const RUNS_KEPT: usize = 50;
@@ -19,7 +19,7 @@ pub(super) const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// What this process is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum ProcessRole {
     /// It looks whether the state can be had.
     Starting,
     /// It holds the state.
@@ -31,37 +31,37 @@ pub(super) enum Role {
 
 /// How a cohort stands.
 #[derive(Clone, Debug)]
-pub(super) enum Condition {
+pub(super) enum ConditionStatus {
     /// It was not looked at yet.
     New,
     InStep,
     /// Its source has said nothing yet.
     Waiting(String),
     /// A person must approve what the guard withheld.
-    Refused(Refused),
+    Refused(BlockedStatus),
     /// It could not be planned or sent.
-    Failing(Failing),
+    Failing(FailureStatus),
 }
 
 /// What the guard withheld.
 #[derive(Clone, Debug)]
-pub struct Refused {
+pub struct BlockedStatus {
     /// What, why, and what can be done.
-    pub withheld: Vec<Withheld>,
+    pub withheld: Vec<BlockedView>,
     /// The command that lets exactly this plan run, if one can.
     pub approve: Option<String>,
 }
 
 /// What went wrong.
 #[derive(Clone, Debug)]
-pub(super) struct Failing {
+pub(super) struct FailureStatus {
     pub(super) why: String,
-    pub(super) ways_out: Vec<WayOut>,
+    pub(super) ways_out: Vec<RemedyView>,
     /// Nothing but a person can help.
     pub(super) needs_person: bool,
 }
 
-impl Refused {
+impl BlockedStatus {
     fn text(&self) -> String {
         let each = self.withheld.iter().map(|one| format!("{} withheld: {}", one.what, one.why));
         let approve = self.approve.iter().map(|command| format!("to let it run: {command}"));
@@ -69,7 +69,7 @@ impl Refused {
     }
 }
 
-impl Failing {
+impl FailureStatus {
     fn text(&self) -> String {
         let ways = self.ways_out.iter().map(|way| match &way.command {
             Some(command) => format!("; {}: {command}", way.words),
@@ -79,7 +79,7 @@ impl Failing {
     }
 }
 
-impl Condition {
+impl ConditionStatus {
     /// The condition in a word, as metrics have it.
     pub(super) fn word(&self) -> &'static str {
         match self {
@@ -111,8 +111,8 @@ impl Condition {
 #[derive(Clone, Debug)]
 pub(super) struct CohortStatus {
     /// What the config says of it; none if it is to be emptied.
-    pub(super) declared: Option<Arc<Cohort>>,
-    pub(super) condition: Condition,
+    pub(super) declared: Option<Arc<CohortConfig>>,
+    pub(super) condition: ConditionStatus,
     /// Since when this process has known it.
     pub(super) known_since: Timestamp,
     /// Since when it stands so.
@@ -124,7 +124,7 @@ pub(super) struct CohortStatus {
     pub(super) sizes: VecDeque<(Timestamp, u64)>,
     pub(super) last_good: Option<Timestamp>,
     pub(super) next_look: Option<Timestamp>,
-    pub(super) last_plan: Option<dashboard::Plan>,
+    pub(super) last_plan: Option<dashboard::PlanView>,
     pub(super) rejects: BTreeMap<String, u64>,
     pub(super) rejects_file: Option<String>,
     pub(super) refused: u64,
@@ -159,14 +159,14 @@ pub(super) struct HeapStatus {
     pub(super) waiting_bytes: u64,
     /// Since when the oldest delivery waits.
     pub(super) waiting_since: Option<Timestamp>,
-    pub(super) told: Segments,
+    pub(super) told: HeapSegments,
 }
 
 /// Everything.
 #[derive(Clone, Debug)]
-pub(super) struct Inner {
+pub(super) struct StatusInner {
     pub(super) started: Timestamp,
-    pub(super) role: Role,
+    pub(super) role: ProcessRole,
     pub(super) role_since: Timestamp,
     pub(super) state: String,
     pub(super) config_digest: String,
@@ -180,27 +180,27 @@ pub(super) struct Inner {
     pub(super) order: Vec<CohortId>,
     pub(super) heaps: BTreeMap<ConnectionName, HeapStatus>,
     /// The segments in the order of the config, each with its last check.
-    pub(super) segments: Vec<(Segment, Option<Check>)>,
+    pub(super) segments: Vec<(SegmentConfig, Option<SegmentCheck>)>,
     pub(super) exports: BTreeMap<ExportId, ExportStatus>,
-    pub(super) runs: VecDeque<dashboard::Past>,
-    pub(super) left_behind: Vec<LeftBehind>,
+    pub(super) runs: VecDeque<dashboard::HistoryView>,
+    pub(super) left_behind: Vec<OrphanedCohort>,
     pub(super) queue_depth: usize,
     beat: Instant,
 }
 
 /// The board.
-pub(super) struct Board {
-    inner: Mutex<Inner>,
+pub(super) struct WatchStatus {
+    inner: Mutex<StatusInner>,
     pub(super) metrics: super::metrics::Metrics,
     pub(super) clock: Clock,
 }
 
-impl Board {
+impl WatchStatus {
     pub(super) fn new(config: &Config, clock: Clock) -> Self {
         let now = clock.now();
-        let inner = Inner {
+        let inner = StatusInner {
             started: now,
-            role: Role::Starting,
+            role: ProcessRole::Starting,
             role_since: now,
             state: String::new(),
             config_digest: String::new(),
@@ -223,7 +223,7 @@ impl Board {
         board
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, StatusInner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -239,25 +239,25 @@ impl Board {
 
     pub(super) fn standing_by(&self, holder: Holder) {
         let mut inner = self.lock();
-        if !matches!(inner.role, Role::StandingBy(_)) {
+        if !matches!(inner.role, ProcessRole::StandingBy(_)) {
             inner.role_since = self.clock.now();
         }
-        inner.role = Role::StandingBy(holder);
+        inner.role = ProcessRole::StandingBy(holder);
     }
 
     pub(super) fn leading(&self, state: String) {
         let mut inner = self.lock();
-        (inner.role, inner.role_since, inner.state) = (Role::Leading, self.clock.now(), state);
+        (inner.role, inner.role_since, inner.state) = (ProcessRole::Leading, self.clock.now(), state);
     }
 
     /// This process does not hold the state any more.
     pub(super) fn let_go(&self) {
         let mut inner = self.lock();
-        (inner.role, inner.role_since) = (Role::Starting, self.clock.now());
+        (inner.role, inner.role_since) = (ProcessRole::Starting, self.clock.now());
     }
 
     pub(super) fn stopping(&self) {
-        self.lock().role = Role::Stopping;
+        self.lock().role = ProcessRole::Stopping;
     }
 
     /// Another config is in use.
@@ -269,7 +269,7 @@ impl Board {
         inner.config_error = None;
         inner.stale_after = config.watch.stale_after;
         inner.order = super::settings::cohorts(config).cloned().collect();
-        let Inner { order, cohorts, .. } = &mut *inner;
+        let StatusInner { order, cohorts, .. } = &mut *inner;
         cohorts.retain(|id, _| order.contains(id));
         for cohort in &config.cohorts {
             let status = inner.cohorts.entry(cohort.id.clone()).or_insert_with(|| CohortStatus::new(now));
@@ -301,7 +301,7 @@ impl Board {
     }
 
     /// A segment was checked.
-    pub(super) fn checked(&self, id: &SegmentId, check: Check) {
+    pub(super) fn checked(&self, id: &SegmentId, check: SegmentCheck) {
         if let Some((_, last)) = self.lock().segments.iter_mut().find(|(segment, _)| segment.id == *id) {
             *last = Some(check);
         }
@@ -322,7 +322,7 @@ impl Board {
     }
 
     /// Whether a cohort stands so already.
-    pub(super) fn stands(&self, id: &CohortId, condition: &Condition) -> bool {
+    pub(super) fn stands(&self, id: &CohortId, condition: &ConditionStatus) -> bool {
         let inner = self.lock();
         inner.cohorts.get(id).is_some_and(|status| {
             status.condition.word() == condition.word() && status.condition.text() == condition.text()
@@ -330,7 +330,7 @@ impl Board {
     }
 
     /// A run has done something.
-    pub(super) fn passed(&self, line: dashboard::Past) {
+    pub(super) fn passed(&self, line: dashboard::HistoryView) {
         let mut inner = self.lock();
         inner.runs.push_front(line);
         inner.runs.truncate(RUNS_KEPT);
@@ -359,7 +359,7 @@ impl CohortStatus {
     fn new(now: Timestamp) -> Self {
         Self {
             declared: None,
-            condition: Condition::New,
+            condition: ConditionStatus::New,
             known_since: now,
             since: now,
             busy: None,
@@ -377,7 +377,7 @@ impl CohortStatus {
     }
 
     /// It stands so from now on, if it stood otherwise. Whether it did.
-    pub(super) fn turn(&mut self, condition: &Condition, now: Timestamp) -> bool {
+    pub(super) fn turn(&mut self, condition: &ConditionStatus, now: Timestamp) -> bool {
         let is_other = self.condition.word() != condition.word();
         let is_new = is_other || self.condition.text() != condition.text();
         if is_other {
@@ -406,7 +406,7 @@ impl CohortStatus {
 }
 
 /// Watches runs for the board.
-impl Progress for Board {
+impl Progress for WatchStatus {
     fn at(&self, cohort: &CohortId, stage: Stage, done: u64) {
         self.cohort(cohort, |status| status.busy = Some((stage, done)));
     }

@@ -5,46 +5,46 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::lead::{Done, Lead, Task};
+use super::lead::{Leader, Task, WorkDone};
 use super::outcome::{FAILURES_TOLD, chance};
-use super::queue::{Backoff, Ended, Key};
-use super::{Reach, RestAccess, schedule};
-use crate::config::{Braze, Config, Notable, Schedule, Segment};
-use crate::connector::braze::rest::Rest;
+use super::queue::{Backoff, WorkEnd, WorkKey};
+use super::{ClientAccess, RestAccess, schedule};
+use crate::config::{BrazeConfig, Config, Notable, ScheduleConfig, SegmentConfig};
+use crate::connector::braze::rest::BrazeRestClient;
 use crate::connector::http::HttpError;
 use crate::contained::Panicked;
 use crate::model::{Clock, ConnectionName, SegmentId};
-use crate::state::{CheckVerdict, Level, StateError, StateWriter};
-use crate::targeting::{self, Asking, Checked, What};
+use crate::state::{CheckLevel, CheckVerdict, StateError, StateWriter};
+use crate::targeting::{self, CheckedObject, CheckedSegment, EvidenceRequest};
 
 /// A workspace that can be asked, with what is known of its rate limits, and how it is reached.
-pub(super) struct Asked {
-    rest: Arc<Rest>,
-    settings: Braze,
+pub(super) struct CheckedWorkspace {
+    rest: Arc<BrazeRestClient>,
+    settings: BrazeConfig,
     access: RestAccess,
 }
 
-impl Asked {
-    fn is_reached_by(&self, settings: &Braze, access: &RestAccess) -> bool {
+impl CheckedWorkspace {
+    fn is_reached_by(&self, settings: &BrazeConfig, access: &RestAccess) -> bool {
         let (had, has) = (&self.access, access);
         self.settings == *settings && had.base == has.base && had.key.expose() == has.key.expose()
     }
 }
 
 /// The workspaces that can be asked.
-pub(super) type Rests = BTreeMap<ConnectionName, Asked>;
+pub(super) type WorkspacePause = BTreeMap<ConnectionName, CheckedWorkspace>;
 
 /// How one check ended.
 pub(super) struct CheckEnd {
     segment: SegmentId,
-    outcome: Result<Checked, StateError>,
+    outcome: Result<CheckedSegment, StateError>,
 }
 
 /// Connects to every workspace that has segments and is not reached in this way already. Says which it was.
 pub(super) fn connect(
-    rests: &mut Rests,
+    rests: &mut WorkspacePause,
     config: &Config,
-    reach: &Reach,
+    reach: &ClientAccess,
     clock: Clock,
 ) -> Result<Vec<ConnectionName>, HttpError> {
     let mut renewed = Vec::new();
@@ -55,8 +55,12 @@ pub(super) fn connect(
             continue;
         }
         let patience = settings.retry.longest_wait;
-        let rest = Arc::new(Rest::new(settings, &access.base, access.key.clone(), clock, patience)?);
-        rests.insert(name.clone(), Asked { rest, settings: settings.clone(), access: access.clone() });
+        let rest =
+            Arc::new(BrazeRestClient::new(settings, &access.base, access.key.clone(), clock, patience)?);
+        rests.insert(
+            name.clone(),
+            CheckedWorkspace { rest, settings: settings.clone(), access: access.clone() },
+        );
         renewed.push(name.clone());
     }
     Ok(renewed)
@@ -67,7 +71,7 @@ pub(super) fn of_segment(id: &SegmentId) -> String {
     format!("segment {id}")
 }
 
-impl Lead {
+impl Leader {
     /// Every segment is due, and what was known of it before this process is shown.
     pub(super) fn begin_segments(&mut self) {
         let config = Arc::clone(&self.config);
@@ -93,7 +97,7 @@ impl Lead {
             let before = old.segments.iter().find(|before| before.id == segment.id);
             // Where it stands in the file does not matter.
             let is_same = before.is_some_and(|before| {
-                Segment { declared_at: segment.declared_at.clone(), ..before.clone() } == *segment
+                SegmentConfig { declared_at: segment.declared_at.clone(), ..before.clone() } == *segment
             });
             if !is_same || renewed.contains(&segment.connection) {
                 self.queue.wake(segment.id.clone(), Instant::now());
@@ -104,15 +108,15 @@ impl Lead {
     /// Starts the checks of these segments, a task for each workspace.
     pub(super) fn start_checks(&mut self, due: &[SegmentId]) {
         for id in due.iter().filter(|id| self.config.segments.iter().all(|segment| segment.id != **id)) {
-            self.queue.remove(&Key::Segment((*id).clone())); // it is not in the config
+            self.queue.remove(&WorkKey::Segment((*id).clone())); // it is not in the config
         }
-        let mut by_connection: BTreeMap<ConnectionName, Vec<Segment>> = BTreeMap::new();
+        let mut by_connection: BTreeMap<ConnectionName, Vec<SegmentConfig>> = BTreeMap::new();
         for segment in self.config.segments.iter().filter(|segment| due.contains(&segment.id)) {
             by_connection.entry(segment.connection.clone()).or_default().push(segment.clone());
         }
         for (connection, segments) in by_connection {
             let Some(rest) = self.rests.get(&connection).map(|asked| Arc::clone(&asked.rest)) else {
-                segments.iter().for_each(|segment| self.check_is_over(&segment.id, Ended::Failed, None));
+                segments.iter().for_each(|segment| self.check_is_over(&segment.id, WorkEnd::Failed, None));
                 continue;
             };
             let (config, state) = (Arc::clone(&self.config), Arc::clone(&self.state));
@@ -121,9 +125,9 @@ impl Lead {
             self.spawn(of, async move {
                 let checking = check_all(segments, &config, &state, &rest, clock);
                 tokio::select! {
-                    ended = checking => Done::Checked(ended),
+                    ended = checking => WorkDone::Checked(ended),
                     // What was not asked is asked by whoever watches next.
-                    () = interrupt.wanted() => Done::Checked(Vec::new()),
+                    () = interrupt.wanted() => WorkDone::Checked(Vec::new()),
                 }
             });
         }
@@ -138,11 +142,11 @@ impl Lead {
 
     fn check_ended(&mut self, CheckEnd { segment: id, outcome }: CheckEnd) {
         let Some(segment) = self.config.segments.iter().find(|segment| segment.id == id).cloned() else {
-            return self.check_is_over(&id, Ended::Settled, None); // it left the config meanwhile
+            return self.check_is_over(&id, WorkEnd::Settled, None); // it left the config meanwhile
         };
         let ended = match &outcome {
-            Ok(checked) if !is_passing(checked) => Ended::Settled,
-            _ => Ended::Failed,
+            Ok(checked) if !is_passing(checked) => WorkEnd::Settled,
+            _ => WorkEnd::Failed,
         };
         let now = self.at.clock().now();
         let next = schedule::next(self.schedule_of_segment(&segment), now);
@@ -162,24 +166,24 @@ impl Lead {
     pub(super) fn check_panicked(&mut self, id: &SegmentId, panicked: &Panicked) {
         tracing::warn!(segment = %id, "it could not be checked: {panicked}");
         self.tell(&of_segment(id), Some(Notable::Failure), &panicked.to_string());
-        self.check_is_over(id, Ended::Failed, None);
+        self.check_is_over(id, WorkEnd::Failed, None);
     }
 
-    fn check_is_over(&mut self, id: &SegmentId, ended: Ended, next: Option<Instant>) {
+    fn check_is_over(&mut self, id: &SegmentId, ended: WorkEnd, next: Option<Instant>) {
         let watch = &self.config.watch;
         let backoff = Backoff { first: watch.first_wait, longest: watch.longest_wait };
-        let (key, chance) = (Key::Segment(id.clone()), chance(self.at.random()));
+        let (key, chance) = (WorkKey::Segment(id.clone()), chance(self.at.random()));
         self.queue.ended(&key, ended, Instant::now(), next, backoff, chance);
     }
 
-    fn note_check(&mut self, id: &SegmentId, about: &str, checked: Checked) {
+    fn note_check(&mut self, id: &SegmentId, about: &str, checked: CheckedSegment) {
         let text = amiss(&checked);
         let is_new = self.shared.board.verdict_of(id) != Some(checked.verdict());
         match checked.verdict() {
             CheckVerdict::InStep => self.tell(about, None, "in step again"),
             CheckVerdict::Drifted => self.tell(about, Some(Notable::Drift), &text),
             CheckVerdict::Unknown => {
-                let failures = self.queue.failures(&Key::Segment(id.clone()));
+                let failures = self.queue.failures(&WorkKey::Segment(id.clone()));
                 // What may run is told when it does not, and what a person must do is told at once.
                 if failures >= FAILURES_TOLD || (is_untold(&checked) && !is_passing(&checked)) {
                     self.tell(about, Some(Notable::Failure), &text);
@@ -195,20 +199,20 @@ impl Lead {
         self.shared.board.checked(id, checked.check);
     }
 
-    fn schedule_of_segment<'a>(&'a self, segment: &'a Segment) -> &'a Schedule {
+    fn schedule_of_segment<'a>(&'a self, segment: &'a SegmentConfig) -> &'a ScheduleConfig {
         segment.check.as_ref().unwrap_or(&self.config.watch.schedule)
     }
 }
 
 /// Checks segments of one workspace, one after the other, and remembers what was found.
 async fn check_all(
-    segments: Vec<Segment>,
+    segments: Vec<SegmentConfig>,
     config: &Config,
     state: &StateWriter,
-    rest: &Rest,
+    rest: &BrazeRestClient,
     clock: Clock,
 ) -> Vec<CheckEnd> {
-    let asking = Asking::new(rest);
+    let asking = EvidenceRequest::new(rest);
     let mut ends = Vec::new();
     for segment in segments {
         let checked = targeting::check(&segment, config, state.reader(), &asking, clock.now()).await;
@@ -222,19 +226,19 @@ async fn check_all(
 }
 
 /// What is not as it should be, in words.
-fn amiss(checked: &Checked) -> String {
-    let amiss = checked.findings.iter().filter(|finding| finding.what.level() > Level::Note);
+fn amiss(checked: &CheckedSegment) -> String {
+    let amiss = checked.findings.iter().filter(|finding| finding.what.level() > CheckLevel::Note);
     amiss.map(|finding| finding.what.to_string()).collect::<Vec<_>>().join("; ")
 }
 
-fn is_untold(checked: &Checked) -> bool {
-    checked.findings.iter().any(|finding| matches!(finding.what, What::Untold { .. }))
+fn is_untold(checked: &CheckedSegment) -> bool {
+    checked.findings.iter().any(|finding| matches!(finding.what, CheckedObject::Untold { .. }))
 }
 
 /// Whether asking again soon may help.
-fn is_passing(checked: &Checked) -> bool {
+fn is_passing(checked: &CheckedSegment) -> bool {
     checked.findings.iter().any(|finding| match &finding.what {
-        What::Untold { why, .. } => why.is_passing,
+        CheckedObject::Untold { why, .. } => why.is_passing,
         _ => false,
     })
 }

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::board::Board;
-use super::{Reach, Surroundings, on_thread};
-use crate::config::{Config, Export, ExportSource, HttpSource, Source};
-use crate::fold::{Folded, Folding, fold};
-use crate::model::{Clock, CohortId, ConnectionName, DoorName, ExportId, Timestamp};
-use crate::receiver::{CurrentsDoor, Door, Doors, Guard, HeapDoor};
+use super::board::WatchStatus;
+use super::{ClientAccess, WatchEnvironment, on_thread};
+use crate::config::{Config, ExportConfig, ExportSource, HttpSource, SourceConfig};
+use crate::fold::{IngestContext, IngestReport, fold};
+use crate::model::{Clock, CohortId, ConnectionName, EndpointName, ExportId, Timestamp};
+use crate::receiver::{CurrentsEndpoint, Endpoint, EndpointGuard, Endpoints, HeapEndpoint};
 use crate::reconcile;
-use crate::state::{Inbox, InboxError, Room, Segments, StateError, StateWriter};
+use crate::state::{HeapSegments, Inbox, InboxError, InboxQuota, StateError, StateWriter};
 
 /// The inboxes of all doors.
-pub(super) struct Inboxes {
-    room: Room,
+pub(super) struct EndpointInboxes {
+    room: InboxQuota,
     /// One that the config no longer has stays until the end: a request under way may still be put into it, and
     /// there must never be two of one name.
     by_name: BTreeMap<ConnectionName, Arc<Inbox>>,
@@ -25,7 +25,7 @@ pub(super) struct Inboxes {
 pub(super) struct Missing {
     heaps: Vec<ConnectionName>,
     exports: Vec<ExportId>,
-    room: Room,
+    room: InboxQuota,
 }
 
 /// Inboxes that were opened.
@@ -45,15 +45,15 @@ impl Missing {
     /// Opens the inboxes. This reads the state, so it must not run on the event loop.
     pub(super) fn open(self, state: &Arc<StateWriter>, clock: Clock) -> Opened {
         let mut opened = Opened::default();
-        let inbox = |door: &DoorName| Inbox::open(state, door, self.room.clone(), clock).map(Arc::new);
+        let inbox = |door: &EndpointName| Inbox::open(state, door, self.room.clone(), clock).map(Arc::new);
         for name in self.heaps {
-            match inbox(&DoorName::of_heap(&name)) {
+            match inbox(&EndpointName::of_heap(&name)) {
                 Ok(inbox) => drop(opened.heaps.insert(name, inbox)),
                 Err(error) => opened.failed = Some(error),
             }
         }
         for id in self.exports {
-            match inbox(&DoorName::of_export(&id)) {
+            match inbox(&EndpointName::of_export(&id)) {
                 Ok(inbox) => drop(opened.exports.insert(id, inbox)),
                 Err(error) => opened.failed = Some(error),
             }
@@ -63,16 +63,16 @@ impl Missing {
 }
 
 /// A fold that ended.
-pub(super) struct FoldEnd {
+pub(super) struct IngestEnd {
     pub(super) heap: ConnectionName,
-    pub(super) folded: Result<Folded, Arc<StateError>>,
+    pub(super) folded: Result<IngestReport, Arc<StateError>>,
     /// The segments after that, if they could be read.
-    pub(super) segments: Option<Segments>,
+    pub(super) segments: Option<HeapSegments>,
 }
 
-impl Inboxes {
+impl EndpointInboxes {
     pub(super) fn new(len_max: u64) -> Self {
-        Self { room: Room::new(len_max), by_name: BTreeMap::new(), of_exports: BTreeMap::new() }
+        Self { room: InboxQuota::new(len_max), by_name: BTreeMap::new(), of_exports: BTreeMap::new() }
     }
 
     /// The endpoints of this config that have no inbox yet.
@@ -99,27 +99,31 @@ impl Inboxes {
 
     /// Opens the endpoints of this config that have an inbox, with these secrets, and closes all others. It reads no
     /// state.
-    pub(super) fn serve(&self, config: &Config, reach: &Reach, doors: &Doors) {
+    pub(super) fn serve(&self, config: &Config, reach: &ClientAccess, doors: &Endpoints) {
         let mut open = BTreeMap::new();
         for (name, settings) in config.heap.iter().filter(|(name, _)| config.heap_has_door(name)) {
             let Some(inbox) = self.by_name.get(name).map(Arc::clone) else { continue };
             let secrets = reach.webhooks.get(name).cloned().unwrap_or_default();
-            let heap = HeapDoor { secrets, max_age: settings.max_age, max_ahead: settings.max_ahead };
-            let door = Door { name: DoorName::of_heap(name), guard: Guard::Heap(heap), inbox };
+            let heap = HeapEndpoint { secrets, max_age: settings.max_age, max_ahead: settings.max_ahead };
+            let door =
+                Endpoint { name: EndpointName::of_heap(name), guard: EndpointGuard::Heap(heap), inbox };
             open.insert(settings.path.clone(), door);
         }
         for (export, source) in http_exports(config) {
             // No tokens at all is a setting; tokens that were not found must not open the door to everybody.
             let Some(tokens) = reach.tokens.get(&export.id).cloned() else { continue };
             let Some(inbox) = self.of_exports.get(&export.id).map(Arc::clone) else { continue };
-            let guard = Guard::Currents(CurrentsDoor { tokens });
-            open.insert(source.path.clone(), Door { name: DoorName::of_export(&export.id), guard, inbox });
+            let guard = EndpointGuard::Currents(CurrentsEndpoint { tokens });
+            open.insert(
+                source.path.clone(),
+                Endpoint { name: EndpointName::of_export(&export.id), guard, inbox },
+            );
         }
         doors.open(open);
     }
 
     /// Closes all of them, once what is being put into them is.
-    pub(super) fn close(&mut self, doors: &Doors) {
+    pub(super) fn close(&mut self, doors: &Endpoints) {
         doors.open(BTreeMap::new());
         tokio::task::block_in_place(|| {
             self.by_name.clear();
@@ -143,8 +147,8 @@ impl Inboxes {
         heap: &ConnectionName,
         config: &Config,
         state: &Arc<StateWriter>,
-        at: &Arc<dyn Surroundings>,
-    ) -> Option<impl Future<Output = FoldEnd> + Send + use<>> {
+        at: &Arc<dyn WatchEnvironment>,
+    ) -> Option<impl Future<Output = IngestEnd> + Send + use<>> {
         let inbox = Arc::clone(self.by_name.get(heap)?);
         let incomplete_after = config.heap.get(heap)?.incomplete_after;
         let (heap, state, at) = (heap.clone(), Arc::clone(state), Arc::clone(at));
@@ -153,19 +157,19 @@ impl Inboxes {
             let files = match inbox.close_file().await {
                 Ok(files) => files,
                 Err(InboxError::State(error)) => {
-                    return FoldEnd { heap, folded: Err(error), segments: None };
+                    return IngestEnd { heap, folded: Err(error), segments: None };
                 }
                 // It is being closed.
-                Err(_) => return FoldEnd { heap, folded: Ok(Folded::default()), segments: None },
+                Err(_) => return IngestEnd { heap, folded: Ok(IngestReport::default()), segments: None },
             };
             let name = heap.clone();
             let work = move || {
                 let (run, now) = (at.new_run(), at.clock().now());
-                let folding = Folding { state: &state, heap: &name, run: &run, now, incomplete_after };
+                let folding = IngestContext { state: &state, heap: &name, run: &run, now, incomplete_after };
                 let folded = fold(&files, folding).map_err(Arc::new);
                 // An ingest has no journal, but it may add rejects.
                 let has_rejects =
-                    folded.as_ref().is_ok_and(|folded: &Folded| folded.put_aside + folded.rejected > 0);
+                    folded.as_ref().is_ok_and(|folded: &IngestReport| folded.put_aside + folded.rejected > 0);
                 if has_rejects && let Err(error) = state.tidy_logs(&retention, now) {
                     tracing::warn!("journal and rejects could not be merged or pruned: {error}");
                 }
@@ -176,13 +180,13 @@ impl Inboxes {
             if let Ok(folded) = &folded {
                 inbox.used(&folded.used);
             }
-            FoldEnd { heap, folded, segments }
+            IngestEnd { heap, folded, segments }
         })
     }
 }
 
 /// The exports that have a door.
-pub(super) fn http_exports(config: &Config) -> impl Iterator<Item = (&Export, &HttpSource)> {
+pub(super) fn http_exports(config: &Config) -> impl Iterator<Item = (&ExportConfig, &HttpSource)> {
     config.exports.iter().filter_map(|export| match &export.source {
         ExportSource::Http(source) => Some((export, source)),
         ExportSource::Storage(_) => None,
@@ -190,7 +194,7 @@ pub(super) fn http_exports(config: &Config) -> impl Iterator<Item = (&Export, &H
 }
 
 /// Shows what a Heap has told.
-pub(super) fn show(heap: &ConnectionName, segments: Option<Segments>, board: &Board, held: u64) {
+pub(super) fn show(heap: &ConnectionName, segments: Option<HeapSegments>, board: &WatchStatus, held: u64) {
     let Some(told) = segments else { return };
     let mut inner = board.lock();
     let status = inner.heaps.entry(heap.clone()).or_default();
@@ -200,17 +204,17 @@ pub(super) fn show(heap: &ConnectionName, segments: Option<Segments>, board: &Bo
 /// The cohorts whose source is one of these segments.
 pub(super) fn cohorts_of<'a>(
     heap: &'a ConnectionName,
-    folded: &'a Folded,
+    folded: &'a IngestReport,
     config: &'a Config,
 ) -> impl Iterator<Item = &'a CohortId> {
-    let is_of = move |source: &Source| {
+    let is_of = move |source: &SourceConfig| {
         source.segment_of(heap).is_some_and(|segment| folded.segments.contains(&segment))
     };
     config.cohorts.iter().filter(move |cohort| is_of(&cohort.source)).map(|cohort| &cohort.id)
 }
 
 /// Something has come through the doors: the lag counts from here.
-pub(super) fn note_waiting(board: &Board, name: &ConnectionName, held: u64, now: Timestamp) {
+pub(super) fn note_waiting(board: &WatchStatus, name: &ConnectionName, held: u64, now: Timestamp) {
     let mut inner = board.lock();
     if let Some(status) = inner.heaps.get_mut(name) {
         status.waiting_bytes = held;

@@ -10,16 +10,18 @@ use std::time::{Duration, Instant};
 
 use super::board::ExportStatus;
 use super::doors::http_exports;
-use super::lead::{Done, Lead, Task};
+use super::lead::{Leader, Task, WorkDone};
 use super::outcome::chance;
-use super::queue::{Backoff, Ended};
-use super::{Reach, Surroundings, on_thread};
+use super::queue::{Backoff, WorkEnd};
+use super::{ClientAccess, WatchEnvironment, on_thread};
 use super::{schedule, settings};
 use crate::apply::Interrupt;
-use crate::config::{Cohort, Config, Export, ExportSource, Notable, Schedule, StoragePlace};
+use crate::config::{
+    CohortConfig, Config, ExportConfig, ExportSource, Notable, ScheduleConfig, StorageLocation,
+};
 use crate::contained::Panicked;
-use crate::export::{self, Days, ExportReport, Halt, Links, POSTED_AT_ONCE, Patience};
-use crate::model::{ConnectionName, DoorName, ExportId, Kind};
+use crate::export::{self, Days, ExportPatience, ExportReport, ExportStop, HeapClients, POSTED_AT_ONCE};
+use crate::model::{ConnectionName, EndpointName, ExportId, IdentifierKind};
 use crate::reconcile::{self, ExportJob, Exporting};
 use crate::state::{ClosedFile, IdentityMap, Inbox, InboxError, StateError, StateWriter};
 
@@ -31,9 +33,9 @@ const DOOR_EVERY: Duration = Duration::from_secs(60 * 60);
 const FAILURES_TOLD: u32 = 3;
 
 /// What exports of a leader share.
-pub(super) struct Exports {
-    pub(super) queue: super::queue::Queue<ExportId>,
-    pub(super) links: Links,
+pub(super) struct ExportRuns {
+    pub(super) queue: super::queue::WorkQueue<ExportId>,
+    pub(super) links: HeapClients,
     /// Opened with the first look.
     pub(super) identity: Option<Arc<Mutex<IdentityMap>>>,
     /// It is being taught.
@@ -45,10 +47,10 @@ pub(super) struct Exports {
 }
 
 /// A look that ended.
-pub(super) struct Exported {
+pub(super) struct ExportRunEnd {
     id: ExportId,
     /// None: there was nothing to do.
-    report: Result<Option<ExportReport>, Halt>,
+    report: Result<Option<ExportReport>, ExportStop>,
     after: Option<After>,
 }
 
@@ -60,30 +62,30 @@ struct After {
     identity_version: Option<u64>,
 }
 
-impl Exported {
+impl ExportRunEnd {
     pub(super) fn panicked(id: ExportId, panicked: Panicked) -> Self {
-        Self { id, report: Err(Halt::Internal(panicked)), after: None }
+        Self { id, report: Err(ExportStop::Internal(panicked)), after: None }
     }
 }
 
 /// What a look works with.
-struct Looking {
+struct ExportRunContext {
     config: Arc<Config>,
-    export: Export,
+    export: ExportConfig,
     state: Arc<StateWriter>,
     identity: Arc<Mutex<IdentityMap>>,
-    links: Links,
+    links: HeapClients,
     inbox: Option<Arc<Inbox>>,
-    at: Arc<dyn Surroundings>,
+    at: Arc<dyn WatchEnvironment>,
     interrupt: Interrupt,
     store_options: Vec<(String, String)>,
 }
 
-impl Exports {
+impl ExportRuns {
     pub(super) fn new() -> Self {
         Self {
-            queue: super::queue::Queue::new(),
-            links: Links::new(),
+            queue: super::queue::WorkQueue::new(),
+            links: HeapClients::new(),
             identity: None,
             is_learning: false,
             unlearned: BTreeMap::new(),
@@ -92,8 +94,8 @@ impl Exports {
     }
 }
 
-impl Looking {
-    async fn look(self) -> Exported {
+impl ExportRunContext {
+    async fn look(self) -> ExportRunEnd {
         let (id, state) = (self.export.id.clone(), Arc::clone(&self.state));
         let report = self.run().await;
         let of = id.clone();
@@ -101,14 +103,14 @@ impl Looking {
             sent: state.reader().export(&of).ok().and_then(|record| record.counts.get("sent").copied()),
             identity_version: state.reader().identity_version().ok(),
         });
-        Exported { report, after: after.await, id }
+        ExportRunEnd { report, after: after.await, id }
     }
 
-    async fn run(self) -> Result<Option<ExportReport>, Halt> {
+    async fn run(self) -> Result<Option<ExportReport>, ExportStop> {
         let mut posted = match &self.inbox {
             Some(inbox) => match inbox.close_file().await {
                 Ok(files) => files,
-                Err(InboxError::State(error)) => return Err(Halt::State(error.to_string())),
+                Err(InboxError::State(error)) => return Err(ExportStop::State(error.to_string())),
                 Err(_) => return Ok(None), // it is being closed
             },
             None => Vec::new(),
@@ -129,14 +131,14 @@ impl Looking {
     }
 
     /// Whether there is anything to do, found out on a thread of its own.
-    async fn has_work(&self) -> Result<bool, Halt> {
+    async fn has_work(&self) -> Result<bool, ExportStop> {
         let (export, state) = (self.export.clone(), Arc::clone(&self.state));
         let (options, clock) = (self.store_options.clone(), self.at.clock());
         let work = move || export::has_work(&export, state.reader(), &options, clock);
-        on_thread(work).await.unwrap_or(Err(Halt::Interrupted))
+        on_thread(work).await.unwrap_or(Err(ExportStop::Interrupted))
     }
 
-    async fn export(self, posted: Vec<ClosedFile>) -> Result<ExportReport, Halt> {
+    async fn export(self, posted: Vec<ClosedFile>) -> Result<ExportReport, ExportStop> {
         let exporting = Exporting {
             state: self.state,
             identity: self.identity,
@@ -144,7 +146,7 @@ impl Looking {
             run: self.at.new_run(),
             clock: self.at.clock(),
             interrupt: self.interrupt,
-            patience: Patience::HandBack,
+            patience: ExportPatience::HandBack,
         };
         let nothing = ExportReport::new(&self.export);
         let (export, store_options) = (self.export, self.store_options);
@@ -154,9 +156,9 @@ impl Looking {
     }
 }
 
-impl Lead {
+impl Leader {
     /// Makes the clients of the Heaps, keeping those that are what they were: they know what has gone lately.
-    pub(super) fn link_heaps(&mut self, old: Option<(&Config, &Reach)>) {
+    pub(super) fn link_heaps(&mut self, old: Option<(&Config, &ClientAccess)>) {
         let config = Arc::clone(&self.config);
         let heaps = &self.reach.heaps;
         let is_same = |name: &ConnectionName| {
@@ -176,7 +178,7 @@ impl Lead {
     }
 
     /// Everything about exports that another config makes something else of.
-    pub(super) fn use_exports(&mut self, old: &Config, had: &Reach) {
+    pub(super) fn use_exports(&mut self, old: &Config, had: &ClientAccess) {
         self.link_heaps(Some((old, had)));
         let (config, now) = (Arc::clone(&self.config), Instant::now());
         self.exports.queue.retain(|id| config.exports.iter().any(|export| export.id == *id));
@@ -194,9 +196,9 @@ impl Lead {
     }
 
     /// These endpoints received deliveries: those of an export are gathered for a while.
-    pub(super) fn posted(&mut self, received: &BTreeSet<DoorName>) {
+    pub(super) fn posted(&mut self, received: &BTreeSet<EndpointName>) {
         let (config, now) = (Arc::clone(&self.config), Instant::now());
-        let is_its = |export: &Export| received.contains(&DoorName::of_export(&export.id));
+        let is_its = |export: &ExportConfig| received.contains(&EndpointName::of_export(&export.id));
         for (export, _) in http_exports(&config).filter(|(export, _)| is_its(export)) {
             self.exports.queue.wake(export.id.clone(), now + export.flush_every);
             let wall = self.at.clock().now();
@@ -212,20 +214,21 @@ impl Lead {
             let looking = export.cloned().map(|export| self.looking(export));
             match looking {
                 Some(Ok(looking)) => {
-                    self.spawn(
-                        Task::Export(id),
-                        async move { Done::Exported(Box::new(looking.look().await)) },
-                    );
+                    self.spawn(Task::Export(id), async move {
+                        WorkDone::Exported(Box::new(looking.look().await))
+                    });
                 }
-                Some(Err(error)) => self.exported(Exported { id, report: Err(error.into()), after: None }),
+                Some(Err(error)) => {
+                    self.exported(ExportRunEnd { id, report: Err(error.into()), after: None })
+                }
                 None => self.exports.queue.remove(&id), // it is not in the config
             }
         }
     }
 
-    fn looking(&mut self, export: Export) -> Result<Looking, StateError> {
+    fn looking(&mut self, export: ExportConfig) -> Result<ExportRunContext, StateError> {
         let identity = self.identity_map()?;
-        Ok(Looking {
+        Ok(ExportRunContext {
             config: Arc::clone(&self.config),
             state: Arc::clone(&self.state),
             identity,
@@ -239,11 +242,11 @@ impl Lead {
     }
 
     /// A look has ended.
-    pub(super) fn exported(&mut self, exported: Exported) {
-        let Exported { id, report, after } = exported;
+    pub(super) fn exported(&mut self, exported: ExportRunEnd) {
+        let ExportRunEnd { id, report, after } = exported;
         let (ended, trouble) = judged(&report);
-        self.is_lost |= matches!(&report, Err(Halt::LeaseLost))
-            || matches!(&report, Ok(Some(report)) if report.halt == Some(Halt::LeaseLost));
+        self.is_lost |= matches!(&report, Err(ExportStop::LeaseLost))
+            || matches!(&report, Ok(Some(report)) if report.halt == Some(ExportStop::LeaseLost));
         let now = self.at.clock().now();
         let next = schedule::next(&self.schedule_of_export(&id), now);
         let scheduled = next.map(|next| Instant::now() + schedule::until(next, now));
@@ -276,7 +279,7 @@ impl Lead {
                 (status.last_good, status.waiting_since) = (Some(now), None);
             }
             status.trouble.clone_from(&trouble);
-            status.needs_person = ended == Ended::Settled && trouble.is_some();
+            status.needs_person = ended == WorkEnd::Settled && trouble.is_some();
         });
         self.tell_export(&id, ended, failures, &report, trouble);
     }
@@ -287,7 +290,8 @@ impl Lead {
         if std::mem::replace(&mut self.exports.identity_version, version) == version {
             return;
         }
-        let may_move = |cohort: &&Cohort| cohort.rules.iter().any(|rule| rule.kind != Kind::ExternalId);
+        let may_move =
+            |cohort: &&CohortConfig| cohort.rules.iter().any(|rule| rule.kind != IdentifierKind::ExternalId);
         for cohort in self.config.cohorts.iter().filter(may_move) {
             self.queue.wake(cohort.id.clone(), Instant::now());
         }
@@ -296,9 +300,9 @@ impl Lead {
     fn tell_export(
         &mut self,
         id: &ExportId,
-        ended: Ended,
+        ended: WorkEnd,
         failures: u32,
-        report: &Result<Option<ExportReport>, Halt>,
+        report: &Result<Option<ExportReport>, ExportStop>,
         trouble: Option<String>,
     ) {
         match trouble {
@@ -311,40 +315,40 @@ impl Lead {
             }
             Some(why) => {
                 tracing::warn!(export = %id, "fails: {why}");
-                if ended == Ended::Settled || failures >= FAILURES_TOLD {
+                if ended == WorkEnd::Settled || failures >= FAILURES_TOLD {
                     self.tell(&of_export(id), Some(Notable::Failure), &why);
                 }
             }
         }
     }
 
-    fn schedule_of_export(&self, id: &ExportId) -> Schedule {
+    fn schedule_of_export(&self, id: &ExportId) -> ScheduleConfig {
         let export = self.config.exports.iter().find(|export| export.id == *id);
         let every = match export.map(|export| &export.source) {
             Some(ExportSource::Storage(source)) => match &source.place {
-                StoragePlace::Folder { .. } => self.config.watch.poll,
-                StoragePlace::Bucket { .. } => BUCKET_EVERY,
+                StorageLocation::Folder { .. } => self.config.watch.poll,
+                StorageLocation::Bucket { .. } => BUCKET_EVERY,
             },
             Some(ExportSource::Http(_)) | None => DOOR_EVERY,
         };
-        export.and_then(|export| export.schedule.clone()).unwrap_or(Schedule::Every(every))
+        export.and_then(|export| export.schedule.clone()).unwrap_or(ScheduleConfig::Every(every))
     }
 }
 
 /// Whether it will run by itself, and what is to be said.
-fn judged(report: &Result<Option<ExportReport>, Halt>) -> (Ended, Option<String>) {
+fn judged(report: &Result<Option<ExportReport>, ExportStop>) -> (WorkEnd, Option<String>) {
     let halt = match report {
-        Ok(None) => return (Ended::Settled, None),
+        Ok(None) => return (WorkEnd::Settled, None),
         Ok(Some(report)) => match (&report.halt, report.tally.unread.first()) {
             (Some(halt), _) => halt,
-            (None, Some(unread)) => return (Ended::Failed, Some(unread.clone())),
-            (None, None) => return (Ended::Settled, None),
+            (None, Some(unread)) => return (WorkEnd::Failed, Some(unread.clone())),
+            (None, None) => return (WorkEnd::Settled, None),
         },
         Err(halt) => halt,
     };
     // What is refused is refused again until somebody changes it.
-    let is_final = matches!(halt, Halt::Unauthorized(_) | Halt::NoKeys | Halt::Interrupted);
-    (if is_final { Ended::Settled } else { Ended::Failed }, Some(halt.to_string()))
+    let is_final = matches!(halt, ExportStop::Unauthorized(_) | ExportStop::NoKeys | ExportStop::Interrupted);
+    (if is_final { WorkEnd::Settled } else { WorkEnd::Failed }, Some(halt.to_string()))
 }
 
 /// What notifications call an export.

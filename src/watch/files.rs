@@ -136,9 +136,9 @@ fn folders_of_glob(folder: &Path, pattern: &str) -> BTreeSet<PathBuf> {
 
 /// Paths that have changed since they were last taken.
 #[derive(Debug, Default)]
-pub(super) struct Seen(Mutex<Changed>);
+pub(super) struct ChangedFolders(Mutex<Changed>);
 
-impl Seen {
+impl ChangedFolders {
     pub(super) fn take(&self) -> Changed {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -156,7 +156,7 @@ pub(super) struct FolderWatch {
 
 impl FolderWatch {
     /// A watch on nothing yet. The bell rings when something changes.
-    pub(super) fn new(bell: Arc<Notify>, seen: Arc<Seen>) -> Self {
+    pub(super) fn new(bell: Arc<Notify>, seen: Arc<ChangedFolders>) -> Self {
         let on_event = move |event: notify::Result<notify::Event>| {
             let changed = match event {
                 Ok(event) if event.need_rescan() => Changed { all: true, ..Changed::default() },

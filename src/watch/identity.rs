@@ -3,21 +3,21 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::lead::{Done, Lead, Task};
+use super::lead::{Leader, Task, WorkDone};
 use super::on_thread;
 use crate::config::Notable;
-use crate::identity::{self, Lesson, TeachError};
+use crate::identity::{self, IdentityImport, ImportError};
 use crate::state::{IdentityMap, StateError};
 
 /// What was learned.
-pub(super) struct Lessons {
+pub(super) struct IdentityImports {
     /// By the path of the source.
-    each: Vec<(String, Result<Lesson, TeachError>)>,
+    each: Vec<(String, Result<IdentityImport, ImportError>)>,
     /// The version of the map after that.
     version: Option<u64>,
 }
 
-impl Lead {
+impl Leader {
     /// The map, which exports and this share.
     pub(super) fn identity_map(&mut self) -> Result<Arc<Mutex<IdentityMap>>, StateError> {
         if let Some(identity) = &self.exports.identity {
@@ -53,30 +53,30 @@ impl Lead {
                     tracing::warn!("the identity map could not be tidied: {error}");
                 }
             }
-            Lessons { each, version: state.reader().identity_version().ok() }
+            IdentityImports { each, version: state.reader().identity_version().ok() }
         };
         self.spawn(Task::Learning, async move {
-            let ended = || Lessons { each: Vec::new(), version: None };
-            Done::Learned(on_thread(work).await.unwrap_or_else(ended))
+            let ended = || IdentityImports { each: Vec::new(), version: None };
+            WorkDone::Learned(on_thread(work).await.unwrap_or_else(ended))
         });
     }
 
     /// Learning has ended.
-    pub(super) fn learned(&mut self, Lessons { each, version }: Lessons) {
+    pub(super) fn learned(&mut self, IdentityImports { each, version }: IdentityImports) {
         self.exports.is_learning = false;
         let is_more = each.iter().any(|(_, lesson)| is_new(lesson));
         for (path, lesson) in each {
             let about = format!("identity {path}");
             match lesson {
                 Ok(lesson) => {
-                    if lesson != Lesson::NothingNew {
+                    if lesson != IdentityImport::NothingNew {
                         tracing::info!(source = path, "learned who is who");
                     }
                     self.exports.unlearned.remove(&path);
                     self.tell(&about, None, "read again");
                 }
                 Err(error) => {
-                    self.is_lost |= matches!(error, TeachError::State(StateError::Lost));
+                    self.is_lost |= matches!(error, ImportError::State(StateError::Lost));
                     let why =
                         format!("who is who cannot be learned from {path}; what was known stays: {error}");
                     // Said once, and not with every look.
@@ -94,6 +94,6 @@ impl Lead {
     }
 }
 
-fn is_new(lesson: &Result<Lesson, TeachError>) -> bool {
-    matches!(lesson, Ok(Lesson::Dumps(_) | Lesson::Files(_)))
+fn is_new(lesson: &Result<IdentityImport, ImportError>) -> bool {
+    matches!(lesson, Ok(IdentityImport::Dumps(_) | IdentityImport::Files(_)))
 }

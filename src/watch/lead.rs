@@ -7,26 +7,26 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use super::board::Board;
-use super::check::{CheckEnd, Rests, connect};
-use super::doors::{FoldEnd, Inboxes, Opened, note_waiting, show};
-use super::exports::{Exported, Exports};
-use super::identity::Lessons;
-use super::look::{Looked, Looking, Planning, look};
-use super::notify::{Notifier, Told};
-use super::queue::{Key, Queue};
+use super::board::WatchStatus;
+use super::check::{CheckEnd, WorkspacePause, connect};
+use super::doors::{EndpointInboxes, IngestEnd, Opened, note_waiting, show};
+use super::exports::{ExportRunEnd, ExportRuns};
+use super::identity::IdentityImports;
+use super::look::{CohortRunContext, CohortRunEnd, Planning, look};
+use super::notify::{LastNotified, Notifier};
+use super::queue::{WorkKey, WorkQueue};
 use super::reload::ReadAgain;
-use super::service::{Service, Signal, Signals};
-use super::sources::{Files, Findings, Sources};
-use super::standby::Followed;
-use super::{Reach, Surroundings, WatchError, on_thread, past, settings};
+use super::service::{Service, Signal, SignalListener};
+use super::sources::{Files, Findings, WatchedSources};
+use super::standby::StandbyEnd;
+use super::{ClientAccess, WatchEnvironment, WatchError, on_thread, past, settings};
 use crate::apply::Interrupt;
 use crate::config::Config;
 use crate::connector::http::HttpError;
 use crate::contained::{Panicked, contained_task};
-use crate::model::{CohortId, ConnectionName, DoorName, ExportId, Progress as _, SegmentId};
-use crate::receiver::{Certificate, Doors};
-use crate::reconcile::{self, LeftBehind, Links};
+use crate::model::{CohortId, ConnectionName, EndpointName, ExportId, Progress as _, SegmentId};
+use crate::receiver::{Certificate, Endpoints};
+use crate::reconcile::{self, BrazeClients, OrphanedCohort};
 use crate::state::{Approval, Location, StateWriter};
 
 /// How often the loop goes round although nothing happens.
@@ -36,9 +36,9 @@ const RUNS_READ: usize = 100;
 
 /// What outlives a leader.
 #[derive(Clone)]
-pub(super) struct Shared {
-    pub(super) board: Arc<Board>,
-    pub(super) doors: Arc<Doors>,
+pub(super) struct LeaderShared {
+    pub(super) board: Arc<WatchStatus>,
+    pub(super) doors: Arc<Endpoints>,
     /// Rings when something has come through a door.
     pub(super) bell: Arc<Notify>,
     pub(super) certificate: Option<Certificate>,
@@ -48,7 +48,7 @@ pub(super) struct Shared {
 
 /// How leading ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LeadEnd {
+pub(super) enum LeaderEnd {
     /// It was told to stop.
     Stopped,
     /// Another process has the state.
@@ -56,41 +56,41 @@ pub(super) enum LeadEnd {
 }
 
 /// How leading ended, and by when everything that still goes on must have.
-pub(super) struct LeadEnded {
-    pub(super) how: Result<LeadEnd, WatchError>,
+pub(super) struct LeaderEnded {
+    pub(super) how: Result<LeaderEnd, WatchError>,
     pub(super) grace_ends: Instant,
 }
 
 /// The events that wake the loop.
 #[allow(clippy::large_enum_variant, reason = "there is one at a time")]
-enum Wake {
+enum WatchEvent {
     Signal(Signal),
     /// Something changed in a folder.
     Files,
     /// Something came through a door.
     Delivered,
     /// A task has ended.
-    Done(Done),
+    Done(WorkDone),
     /// A time has come.
     Due,
 }
 
 /// What a task has done.
-pub(super) enum Done {
-    Looked(Looked),
-    Folded(FoldEnd),
+pub(super) enum WorkDone {
+    Looked(CohortRunEnd),
+    Folded(IngestEnd),
     Checked(Vec<CheckEnd>),
-    Exported(Box<Exported>),
-    Learned(Lessons),
+    Exported(Box<ExportRunEnd>),
+    Learned(IdentityImports),
     /// The approvals of blocked cohorts were read.
     Approvals(Vec<(CohortId, Vec<Approval>)>),
     /// A survey has ended; without its files, it was stopped.
     Surveyed(Option<Files>, Findings),
     /// The inboxes of endpoints were opened.
     DoorsOpened(Opened),
-    ConfigRead(Box<Result<(Config, Reach), String>>),
+    ConfigRead(Box<Result<(Config, ClientAccess), String>>),
     /// The orphaned cohorts were read.
-    LeftBehind(Vec<LeftBehind>),
+    LeftBehind(Vec<OrphanedCohort>),
     Panicked(Task, Panicked),
 }
 
@@ -111,35 +111,35 @@ pub(super) enum Task {
 }
 
 /// The leader: what it works with, and what it knows.
-pub(super) struct Lead {
+pub(super) struct Leader {
     pub(super) config: Arc<Config>,
     /// The config that this process started with.
     pub(super) first: Arc<Config>,
-    pub(super) at: Arc<dyn Surroundings>,
+    pub(super) at: Arc<dyn WatchEnvironment>,
     pub(super) state: Arc<StateWriter>,
-    pub(super) shared: Shared,
-    pub(super) reach: Reach,
-    pub(super) links: Links,
-    pub(super) rests: Rests,
-    pub(super) inboxes: Inboxes,
+    pub(super) shared: LeaderShared,
+    pub(super) reach: ClientAccess,
+    pub(super) links: BrazeClients,
+    pub(super) rests: WorkspacePause,
+    pub(super) inboxes: EndpointInboxes,
     /// Whether all doors of the config are open.
     pub(super) has_doors: bool,
     /// Set while inboxes are being opened.
     pub(super) opening_doors: Option<ReadAgain>,
     pub(super) notifier: Notifier,
-    pub(super) told: Told,
-    pub(super) queue: Queue<Key>,
-    pub(super) exports: Exports,
-    pub(super) sources: Sources,
+    pub(super) told: LastNotified,
+    pub(super) queue: WorkQueue<WorkKey>,
+    pub(super) exports: ExportRuns,
+    pub(super) sources: WatchedSources,
     /// Set while the config is being read.
     pub(super) reading_config: Option<ReadAgain>,
     /// The config was read since the service manager last heard of it.
     pub(super) has_reread: bool,
-    pub(super) tasks: JoinSet<Done>,
+    pub(super) tasks: JoinSet<WorkDone>,
     pub(super) planning: Planning,
     pub(super) interrupt: (watch::Sender<bool>, Interrupt),
     /// When each Heap's inbox is folded, and since when something waits in it.
-    pub(super) folds: BTreeMap<ConnectionName, Fold>,
+    pub(super) folds: BTreeMap<ConnectionName, IngestRun>,
     /// What was given for whom, when last looked.
     pub(super) approvals: BTreeMap<CohortId, Vec<Approval>>,
     is_reading_approvals: bool,
@@ -149,7 +149,7 @@ pub(super) struct Lead {
 }
 
 #[derive(Default)]
-pub(super) struct Fold {
+pub(super) struct IngestRun {
     pub(super) is_running: bool,
     pub(super) waits_since: Option<Instant>,
     pub(super) due: Option<Instant>,
@@ -157,34 +157,34 @@ pub(super) struct Fold {
     pub(super) deadline: Option<Instant>,
 }
 
-impl Lead {
+impl Leader {
     pub(super) fn new(
-        followed: &Followed,
-        at: Arc<dyn Surroundings>,
+        followed: &StandbyEnd,
+        at: Arc<dyn WatchEnvironment>,
         state: Arc<StateWriter>,
-        shared: Shared,
+        shared: LeaderShared,
     ) -> Self {
         let now = Instant::now();
         let config = Arc::clone(&followed.config);
         Self {
             first: Arc::clone(&followed.first),
-            inboxes: Inboxes::new(config.watch.limits.inbox_len_max),
+            inboxes: EndpointInboxes::new(config.watch.limits.inbox_len_max),
             has_doors: true,
             opening_doors: None,
             notifier: Notifier::new(&config, &[], None, &shared.board),
-            sources: Sources::new(followed.content),
+            sources: WatchedSources::new(followed.content),
             reading_config: None,
             has_reread: false,
             config,
             at,
             state,
             shared,
-            reach: Reach::default(),
-            links: Links::new(),
-            rests: Rests::new(),
-            told: Told::default(),
-            queue: Queue::new(),
-            exports: Exports::new(),
+            reach: ClientAccess::default(),
+            links: BrazeClients::new(),
+            rests: WorkspacePause::new(),
+            told: LastNotified::default(),
+            queue: WorkQueue::new(),
+            exports: ExportRuns::new(),
             tasks: JoinSet::new(),
             planning: Planning::default(),
             interrupt: Interrupt::new(),
@@ -200,10 +200,10 @@ impl Lead {
     /// Leads until it is told to stop, or the state is lost. The config that was last in use is followed on.
     pub(super) async fn run(
         mut self,
-        signals: &mut Signals,
+        signals: &mut SignalListener,
         service: &Service,
-        followed: &mut Followed,
-    ) -> LeadEnded {
+        followed: &mut StandbyEnd,
+    ) -> LeaderEnded {
         let how = match self.start(service).await {
             Ok(()) => self.until_ended(signals, service).await,
             Err(error) => Err(error),
@@ -211,7 +211,7 @@ impl Lead {
         let grace_ends = Instant::now() + self.config.watch.grace;
         self.end().await;
         (followed.config, followed.content) = (self.config, self.sources.config_content());
-        LeadEnded { how, grace_ends }
+        LeaderEnded { how, grace_ends }
     }
 
     async fn start(&mut self, service: &Service) -> Result<(), WatchError> {
@@ -280,9 +280,10 @@ impl Lead {
     }
 
     /// Starts a task. A panic in it is an error of what it works on.
-    pub(super) fn spawn(&mut self, of: Task, work: impl Future<Output = Done> + Send + 'static) {
-        let contained =
-            async move { contained_task(work).await.unwrap_or_else(|panicked| Done::Panicked(of, panicked)) };
+    pub(super) fn spawn(&mut self, of: Task, work: impl Future<Output = WorkDone> + Send + 'static) {
+        let contained = async move {
+            contained_task(work).await.unwrap_or_else(|panicked| WorkDone::Panicked(of, panicked))
+        };
         self.tasks.spawn(contained);
     }
 
@@ -290,7 +291,7 @@ impl Lead {
         let (config, state) = (Arc::clone(&self.config), Arc::clone(&self.state));
         self.spawn(Task::Reading, async move {
             let read = on_thread(move || reconcile::left_behind(&config, state.reader())).await;
-            Done::LeftBehind(match read {
+            WorkDone::LeftBehind(match read {
                 Some(Ok(left)) => left,
                 Some(Err(error)) => {
                     tracing::warn!("cannot list the orphaned cohorts: {error}");
@@ -301,66 +302,70 @@ impl Lead {
         });
     }
 
-    async fn until_ended(&mut self, signals: &mut Signals, service: &Service) -> Result<LeadEnd, WatchError> {
+    async fn until_ended(
+        &mut self,
+        signals: &mut SignalListener,
+        service: &Service,
+    ) -> Result<LeaderEnd, WatchError> {
         while !self.is_lost {
             self.start_what_is_due();
             match self.woken(signals).await {
-                Wake::Signal(Signal::Stop) => return Ok(LeadEnd::Stopped),
-                Wake::Signal(Signal::Reread) => {
+                WatchEvent::Signal(Signal::Stop) => return Ok(LeaderEnd::Stopped),
+                WatchEvent::Signal(Signal::Reread) => {
                     tracing::info!("told to read everything again");
                     service.reloading();
                     self.has_reread = false;
                     self.start_reading_config();
                 }
-                Wake::Files => self.sources.noticed(self.config.watch.debounce),
-                Wake::Delivered => {
-                    let received: BTreeSet<DoorName> = self.shared.doors.take_received();
+                WatchEvent::Files => self.sources.noticed(self.config.watch.debounce),
+                WatchEvent::Delivered => {
+                    let received: BTreeSet<EndpointName> = self.shared.doors.take_received();
                     self.delivered(&received);
                     self.posted(&received);
                 }
-                Wake::Done(done) => self.done(done),
-                Wake::Due => {}
+                WatchEvent::Done(done) => self.done(done),
+                WatchEvent::Due => {}
             }
             if std::mem::take(&mut self.has_reread) {
                 service.ready("watching");
             }
             self.on_time(service);
         }
-        Ok(LeadEnd::Lost)
+        Ok(LeaderEnd::Lost)
     }
 
     /// A task has ended.
-    fn done(&mut self, done: Done) {
+    fn done(&mut self, done: WorkDone) {
         match done {
-            Done::Looked(looked) => self.looked(looked),
-            Done::Folded(end) => self.folded(end),
-            Done::Checked(ends) => self.checked(ends),
-            Done::Exported(exported) => self.exported(*exported),
-            Done::Learned(lessons) => self.learned(lessons),
-            Done::Approvals(given) => self.approved(given),
-            Done::Surveyed(files, findings) => self.surveyed(files, findings),
-            Done::DoorsOpened(opened) => self.doors_opened(opened),
-            Done::ConfigRead(read) => self.config_read(*read),
-            Done::LeftBehind(left) => self.shared.board.lock().left_behind = left,
-            Done::Panicked(task, panicked) => self.panicked(task, &panicked),
+            WorkDone::Looked(looked) => self.looked(looked),
+            WorkDone::Folded(end) => self.folded(end),
+            WorkDone::Checked(ends) => self.checked(ends),
+            WorkDone::Exported(exported) => self.exported(*exported),
+            WorkDone::Learned(lessons) => self.learned(lessons),
+            WorkDone::Approvals(given) => self.approved(given),
+            WorkDone::Surveyed(files, findings) => self.surveyed(files, findings),
+            WorkDone::DoorsOpened(opened) => self.doors_opened(opened),
+            WorkDone::ConfigRead(read) => self.config_read(*read),
+            WorkDone::LeftBehind(left) => self.shared.board.lock().left_behind = left,
+            WorkDone::Panicked(task, panicked) => self.panicked(task, &panicked),
         }
     }
 
     /// Waits for the next thing that wakes the loop.
-    async fn woken(&mut self, signals: &mut Signals) -> Wake {
+    async fn woken(&mut self, signals: &mut SignalListener) -> WatchEvent {
         let due = self.next_due();
         tokio::select! {
-            signal = signals.next() => Wake::Signal(signal),
+            signal = signals.next() => WatchEvent::Signal(signal),
             Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => match done {
-                Ok(done) => Wake::Done(done),
+                Ok(done) => WatchEvent::Done(done),
                 Err(stopped) => match stopped.try_into_panic() {
                     Ok(panic) => std::panic::resume_unwind(panic),
-                    Err(_) => Wake::Due,
+                    Err(_) => WatchEvent::Due,
                 },
             },
-            () = self.sources.bell.notified() => Wake::Files,
-            () = self.shared.bell.notified() => Wake::Delivered,
-            () = tokio::time::sleep_until(due.into()) => Wake::Due,
+            () = self.sources.bell.notified() => WatchEvent::Files,
+            () = self.shared.bell.notified() => WatchEvent::Delivered,
+            () = tokio::time::sleep_until(due.into()) => WatchEvent::Due,
         }
     }
 
@@ -419,7 +424,7 @@ impl Lead {
                 let given = |id: CohortId| state.reader().approvals(&id, now).ok().map(|given| (id, given));
                 blocked.into_iter().filter_map(given).collect()
             };
-            Done::Approvals(on_thread(read).await.unwrap_or_default())
+            WorkDone::Approvals(on_thread(read).await.unwrap_or_default())
         });
     }
 
@@ -441,7 +446,7 @@ impl Lead {
         match task {
             Task::Cohort(cohort) => {
                 self.shared.board.finished(&cohort);
-                self.looked(Looked::failed(cohort, panicked.to_string()));
+                self.looked(CohortRunEnd::failed(cohort, panicked.to_string()));
             }
             Task::Segments(segments) => {
                 segments.iter().for_each(|segment| self.check_panicked(segment, panicked));
@@ -449,7 +454,7 @@ impl Lead {
             Task::Export(export) => {
                 // It may be half changed in memory. What was committed is whole.
                 self.exports.identity = None;
-                self.exported(Exported::panicked(export, panicked.clone()));
+                self.exported(ExportRunEnd::panicked(export, panicked.clone()));
             }
             Task::Heap(heap) => {
                 tracing::warn!(heap = %heap, "deliveries are not used yet: {panicked}");
@@ -475,13 +480,13 @@ impl Lead {
         let mut segments = Vec::new();
         for key in self.queue.take_due(now) {
             let cohort = match key {
-                Key::Cohort(cohort) => cohort,
-                Key::Segment(segment) => {
+                WorkKey::Cohort(cohort) => cohort,
+                WorkKey::Segment(segment) => {
                     segments.push(segment);
                     continue;
                 }
             };
-            let looking = Looking {
+            let looking = CohortRunContext {
                 config: Arc::clone(&self.config),
                 state: Arc::clone(&self.state),
                 links: self.links.clone(),
@@ -492,7 +497,7 @@ impl Lead {
                 interrupt: self.interrupt.1.clone(),
             };
             let of = Task::Cohort(cohort.clone());
-            self.spawn(of, async move { Done::Looked(look(cohort, looking).await) });
+            self.spawn(of, async move { WorkDone::Looked(look(cohort, looking).await) });
         }
         self.start_checks(&segments);
         self.start_due_exports();
@@ -513,7 +518,7 @@ impl Lead {
             }
         }
         for (heap, work) in started {
-            self.spawn(Task::Heap(heap), async move { Done::Folded(work.await) });
+            self.spawn(Task::Heap(heap), async move { WorkDone::Folded(work.await) });
         }
     }
 

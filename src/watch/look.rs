@@ -6,47 +6,47 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore};
 
-use super::board::{Board, Condition, Failing};
-use super::queue::Ended;
-use super::{Surroundings, on_thread};
-use crate::apply::{Halt, Interrupt};
+use super::board::{ConditionStatus, FailureStatus, WatchStatus};
+use super::queue::WorkEnd;
+use super::{WatchEnvironment, on_thread};
+use crate::apply::{ApplyStop, Interrupt};
 use crate::config::{Config, SourceAccess};
-use crate::dashboard::{Past, Plan};
-use crate::model::{CohortId, Op, PassId, Progress, Timestamp};
-use crate::reconcile::{self, CohortReport, Inputs, Lane, Links, Means, PassPlan, PassReport};
+use crate::dashboard::{HistoryView, PlanView};
+use crate::model::{ChangeOp, CohortId, Progress, RunId, Timestamp};
+use crate::reconcile::{self, BrazeClients, CohortReport, Lane, Means, PlanInputs, RunPlan, RunReport};
 use crate::state::{StateError, StateWriter};
 
 /// What a look works with.
 #[derive(Clone)]
-pub(super) struct Looking {
+pub(super) struct CohortRunContext {
     pub(super) config: Arc<Config>,
     pub(super) state: Arc<StateWriter>,
-    pub(super) links: Links,
+    pub(super) links: BrazeClients,
     pub(super) secrets: Arc<SourceAccess>,
-    pub(super) at: Arc<dyn Surroundings>,
-    pub(super) board: Arc<Board>,
+    pub(super) at: Arc<dyn WatchEnvironment>,
+    pub(super) board: Arc<WatchStatus>,
     pub(super) planning: Planning,
     pub(super) interrupt: Interrupt,
 }
 
 /// How a look ended.
 #[derive(Debug)]
-pub(super) struct Looked {
+pub(super) struct CohortRunEnd {
     pub(super) cohort: CohortId,
-    pub(super) ended: Ended,
-    pub(super) condition: Condition,
+    pub(super) ended: WorkEnd,
+    pub(super) condition: ConditionStatus,
     /// The state is somebody else's by now.
     pub(super) is_lost: bool,
     /// When members of requests without an answer are to be sent once more.
     pub(super) settles_again_at: Option<Timestamp>,
 }
 
-impl Looked {
+impl CohortRunEnd {
     /// The cohort could not be looked at, and it may run.
     pub(super) fn failed(cohort: CohortId, why: String) -> Self {
         Self {
             cohort,
-            ended: Ended::Failed,
+            ended: WorkEnd::Failed,
             condition: failing(why, false),
             is_lost: false,
             settles_again_at: None,
@@ -55,15 +55,15 @@ impl Looked {
 }
 
 /// Looks at a cohort, and does what is to be done.
-pub(super) async fn look(cohort: CohortId, looking: Looking) -> Looked {
+pub(super) async fn look(cohort: CohortId, looking: CohortRunContext) -> CohortRunEnd {
     let (run, began) = (looking.at.new_run(), Instant::now());
     let span = tracing::info_span!("run", id = %run);
     let looked = tracing::Instrument::instrument(run_over(&cohort, &looking, run), span).await;
     let looked = looked.unwrap_or_else(|error| {
         let is_lost = matches!(error, StateError::Lost);
-        Looked { is_lost, ..Looked::failed(cohort.clone(), error.to_string()) }
+        CohortRunEnd { is_lost, ..CohortRunEnd::failed(cohort.clone(), error.to_string()) }
     });
-    let looked = Looked { settles_again_at: settles_again_at(&cohort, &looking), ..looked };
+    let looked = CohortRunEnd { settles_again_at: settles_again_at(&cohort, &looking), ..looked };
     looking.board.metrics.passed(looked.condition.word(), began.elapsed());
     looking.board.finished(&cohort);
     looked
@@ -71,12 +71,16 @@ pub(super) async fn look(cohort: CohortId, looking: Looking) -> Looked {
 
 /// When the cohort must be looked at again because of requests without an answer. Without a state to read, it is looked
 /// at by its schedule.
-fn settles_again_at(cohort: &CohortId, looking: &Looking) -> Option<Timestamp> {
+fn settles_again_at(cohort: &CohortId, looking: &CohortRunContext) -> Option<Timestamp> {
     let record = tokio::task::block_in_place(|| looking.state.reader().version(cohort));
     record.ok().flatten()?.settles_again_at()
 }
 
-async fn run_over(cohort: &CohortId, looking: &Looking, run: PassId) -> Result<Looked, StateError> {
+async fn run_over(
+    cohort: &CohortId,
+    looking: &CohortRunContext,
+    run: RunId,
+) -> Result<CohortRunEnd, StateError> {
     let plan = planned(cohort, looking, &run).await?;
     let now = looking.at.clock().now();
     note_plan(cohort, &plan, looking, now);
@@ -124,7 +128,7 @@ impl Planning {
 }
 
 /// Plans on a thread of its own, when it is its turn.
-async fn planned(cohort: &CohortId, looking: &Looking, run: &PassId) -> Result<PassPlan, StateError> {
+async fn planned(cohort: &CohortId, looking: &CohortRunContext, run: &RunId) -> Result<RunPlan, StateError> {
     let declared = looking.config.cohorts.iter().find(|declared| declared.id == *cohort);
     let lane = declared.map_or(Lane::Local, |declared| Lane::of(declared, &looking.config));
     let _turn = looking.planning.turn(lane).await;
@@ -132,7 +136,7 @@ async fn planned(cohort: &CohortId, looking: &Looking, run: &PassId) -> Result<P
     let span = tracing::debug_span!("plan", cohort = %only[0]);
     let work = move || {
         let _entered = span.enter();
-        reconcile::plan(Inputs {
+        reconcile::plan(PlanInputs {
             config: &looking.config,
             state: looking.state.reader(),
             secrets: &looking.secrets,
@@ -147,7 +151,7 @@ async fn planned(cohort: &CohortId, looking: &Looking, run: &PassId) -> Result<P
     on_thread(work).await.unwrap_or(Err(StateError::Lost))
 }
 
-fn note_plan(id: &CohortId, plan: &PassPlan, looking: &Looking, now: Timestamp) {
+fn note_plan(id: &CohortId, plan: &RunPlan, looking: &CohortRunContext, now: Timestamp) {
     let Some(cohort) = plan.cohorts.first() else { return };
     let approved = &cohort.verdict.approved;
     let tally = approved.plan().tally;
@@ -159,10 +163,10 @@ fn note_plan(id: &CohortId, plan: &PassPlan, looking: &Looking, now: Timestamp) 
         looking.board.metrics.rejected(id.as_str(), each);
     }
     looking.board.cohort(id, |status| {
-        status.last_plan = Some(Plan {
+        status.last_plan = Some(PlanView {
             at: now,
-            adds: approved.changes(Op::Add),
-            removes: approved.changes(Op::Remove),
+            adds: approved.changes(ChangeOp::Add),
+            removes: approved.changes(ChangeOp::Remove),
             unchanged: tally.unchanged,
             requests: approved.cost().requests,
         });
@@ -173,8 +177,8 @@ fn note_plan(id: &CohortId, plan: &PassPlan, looking: &Looking, now: Timestamp) 
 }
 
 /// How it ends when there is nothing to send and nothing to write down.
-fn nothing_to_do(id: &CohortId, plan: &PassPlan, looking: &Looking) -> Option<Looked> {
-    let looked = |ended, condition| Looked {
+fn nothing_to_do(id: &CohortId, plan: &RunPlan, looking: &CohortRunContext) -> Option<CohortRunEnd> {
+    let looked = |ended, condition| CohortRunEnd {
         cohort: id.clone(),
         ended,
         condition,
@@ -183,30 +187,32 @@ fn nothing_to_do(id: &CohortId, plan: &PassPlan, looking: &Looking) -> Option<Lo
     };
     if let Some(failed) = plan.failed.first() {
         let (why, ways_out) = looking.at.plan_error(&failed.error);
-        let failing = Failing { why, ways_out, needs_person: false };
-        return Some(looked(Ended::Failed, Condition::Failing(failing)));
+        let failing = FailureStatus { why, ways_out, needs_person: false };
+        return Some(looked(WorkEnd::Failed, ConditionStatus::Failing(failing)));
     }
     if let Some(waiting) = plan.waiting.first() {
         let (why, _) = looking.at.plan_error(&waiting.error);
-        return Some(looked(Ended::Settled, Condition::Waiting(why)));
+        return Some(looked(WorkEnd::Settled, ConditionStatus::Waiting(why)));
     }
     match plan.cohorts.first() {
         // Under `removed:`, and gone already.
-        None => Some(looked(Ended::Settled, Condition::InStep)),
+        None => Some(looked(WorkEnd::Settled, ConditionStatus::InStep)),
         Some(cohort) if !cohort.is_idle() => None,
-        Some(cohort) if cohort.verdict.refusals.is_empty() => Some(looked(Ended::Settled, Condition::InStep)),
+        Some(cohort) if cohort.verdict.refusals.is_empty() => {
+            Some(looked(WorkEnd::Settled, ConditionStatus::InStep))
+        }
         // What stays refused is written down once, and not with every look.
         Some(cohort) => {
-            let refused = Condition::Refused(looking.at.refusals(&CohortReport::new(cohort)));
+            let refused = ConditionStatus::Refused(looking.at.refusals(&CohortReport::new(cohort)));
             let is_known = looking.board.stands(id, &refused);
-            is_known.then(|| looked(Ended::Settled, refused))
+            is_known.then(|| looked(WorkEnd::Settled, refused))
         }
     }
 }
 
-fn judged(id: &CohortId, report: &PassReport, looking: &Looking) -> Looked {
+fn judged(id: &CohortId, report: &RunReport, looking: &CohortRunContext) -> CohortRunEnd {
     let now = looking.at.clock().now();
-    let looked = |ended, condition| Looked {
+    let looked = |ended, condition| CohortRunEnd {
         cohort: id.clone(),
         ended,
         condition,
@@ -214,7 +220,7 @@ fn judged(id: &CohortId, report: &PassReport, looking: &Looking) -> Looked {
         settles_again_at: None,
     };
     let Some(cohort) = report.cohorts.first() else {
-        return looked(Ended::Settled, Condition::InStep);
+        return looked(WorkEnd::Settled, ConditionStatus::InStep);
     };
     let outcome = &cohort.outcome;
     looking.board.metrics.applied(cohort);
@@ -225,7 +231,7 @@ fn judged(id: &CohortId, report: &PassReport, looking: &Looking) -> Looked {
         status.rejects_file = cohort.rejects_file.as_ref().map(|file| file.display().to_string());
     });
     if outcome.changed_anything() || outcome.halt.is_some() {
-        looking.board.passed(Past {
+        looking.board.passed(HistoryView {
             at: now,
             run: report.run.clone(),
             cohort: id.clone(),
@@ -236,32 +242,33 @@ fn judged(id: &CohortId, report: &PassReport, looking: &Looking) -> Looked {
         });
     }
     let (ended, condition) = judgement(cohort, looking);
-    Looked { is_lost: matches!(outcome.halt, Some(Halt::LeaseLost)), ..looked(ended, condition) }
+    CohortRunEnd { is_lost: matches!(outcome.halt, Some(ApplyStop::LeaseLost)), ..looked(ended, condition) }
 }
 
 /// Whether it will run by itself, and what is to be said.
-fn judgement(cohort: &CohortReport, looking: &Looking) -> (Ended, Condition) {
+fn judgement(cohort: &CohortReport, looking: &CohortRunContext) -> (WorkEnd, ConditionStatus) {
     let outcome = &cohort.outcome;
     if let Some(halt) = &outcome.halt {
         // Keys that are refused are refused again until somebody changes them.
-        let is_final = matches!(halt, Halt::Unauthorized(_) | Halt::NoKeys | Halt::Interrupted);
-        let ended = if is_final { Ended::Settled } else { Ended::Failed };
+        let is_final =
+            matches!(halt, ApplyStop::Unauthorized(_) | ApplyStop::NoKeys | ApplyStop::Interrupted);
+        let ended = if is_final { WorkEnd::Settled } else { WorkEnd::Failed };
         return (ended, failing(halt.to_string(), is_final));
     }
     if !cohort.refusals.is_empty() {
-        return (Ended::Settled, Condition::Refused(looking.at.refusals(cohort)));
+        return (WorkEnd::Settled, ConditionStatus::Refused(looking.at.refusals(cohort)));
     }
     if outcome.in_doubt > 0 || outcome.refused_removals > 0 {
         let who = outcome.in_doubt + outcome.refused_removals;
         let why = outcome.refusal.clone().unwrap_or_default();
-        return (Ended::Failed, failing(format!("Braze has not settled {who} members: {why}"), false));
+        return (WorkEnd::Failed, failing(format!("Braze has not settled {who} members: {why}"), false));
     }
     // It has left the one way of delivery, and enters the other.
     let is_known_now = cohort.asked.as_ref().is_some_and(|asked| asked.known_now > 0);
-    let ended = if cohort.moves_to.is_some() || is_known_now { Ended::Again } else { Ended::Settled };
-    (ended, Condition::InStep)
+    let ended = if cohort.moves_to.is_some() || is_known_now { WorkEnd::Again } else { WorkEnd::Settled };
+    (ended, ConditionStatus::InStep)
 }
 
-fn failing(why: String, needs_person: bool) -> Condition {
-    Condition::Failing(Failing { why, ways_out: Vec::new(), needs_person })
+fn failing(why: String, needs_person: bool) -> ConditionStatus {
+    ConditionStatus::Failing(FailureStatus { why, ways_out: Vec::new(), needs_person })
 }

@@ -12,10 +12,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::board::{Board, Inner, Role};
+use super::board::{ProcessRole, StatusInner, WatchStatus};
 use crate::export::ExportReport;
 use crate::model::Timestamp;
-use crate::receiver::Tally;
+use crate::receiver::ReplyCounts;
 use crate::reconcile::CohortReport;
 use crate::state::CheckVerdict;
 
@@ -23,54 +23,54 @@ use crate::state::CheckVerdict;
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfCohort {
+struct CohortLabels {
     cohort: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfChange {
+struct ChangeLabels {
     cohort: String,
     op: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfAnswer {
+struct ReplyLabels {
     cohort: String,
     answer: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfReject {
+struct RejectLabels {
     cohort: String,
     reason: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfPass {
+struct RunLabels {
     result: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfHeap {
+struct HeapLabels {
     connection: String,
     what: &'static str,
 }
 
 /// The counters.
 pub(super) struct Metrics {
-    runs: Family<OfPass, Counter>,
+    runs: Family<RunLabels, Counter>,
     seconds: Histogram,
-    changes: Family<OfChange, Counter>,
-    answers: Family<OfAnswer, Counter>,
-    retries: Family<OfCohort, Counter>,
-    rejects: Family<OfReject, Counter>,
-    deliveries: Family<OfHeap, Counter>,
-    config_reads: Family<OfPass, Counter>,
+    changes: Family<ChangeLabels, Counter>,
+    answers: Family<ReplyLabels, Counter>,
+    retries: Family<CohortLabels, Counter>,
+    rejects: Family<RejectLabels, Counter>,
+    deliveries: Family<HeapLabels, Counter>,
+    config_reads: Family<RunLabels, Counter>,
     notifications: Family<OfNotification, Counter>,
-    exported: Family<OfExported, Counter>,
-    export_looks: Family<OfExport, Counter>,
-    export_rejects: Family<OfExportReject, Counter>,
-    export_answers: Family<OfExportAnswer, Counter>,
+    exported: Family<ExportedLabels, Counter>,
+    export_looks: Family<ExportLabels, Counter>,
+    export_rejects: Family<ExportRejectLabels, Counter>,
+    export_answers: Family<ExportReplyLabels, Counter>,
     registry: Registry,
 }
 
@@ -82,24 +82,24 @@ struct OfNotification {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfExport {
+struct ExportLabels {
     export: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfExported {
+struct ExportedLabels {
     export: String,
     outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfExportReject {
+struct ExportRejectLabels {
     export: String,
     reason: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfExportAnswer {
+struct ExportReplyLabels {
     export: String,
     answer: &'static str,
 }
@@ -152,7 +152,7 @@ impl Metrics {
 
     /// A run over one cohort has ended.
     pub(super) fn passed(&self, result: &str, took: Duration) {
-        self.runs.get_or_create(&OfPass { result: result.to_owned() }).inc();
+        self.runs.get_or_create(&RunLabels { result: result.to_owned() }).inc();
         self.seconds.observe(took.as_secs_f64());
     }
 
@@ -161,27 +161,27 @@ impl Metrics {
         let cohort = report.id.to_string();
         let outcome = &report.outcome;
         for (op, number) in [("add", outcome.added), ("remove", outcome.removed)] {
-            self.changes.get_or_create(&OfChange { cohort: cohort.clone(), op }).inc_by(number);
+            self.changes.get_or_create(&ChangeLabels { cohort: cohort.clone(), op }).inc_by(number);
         }
         for (answer, number) in &outcome.answers {
-            self.answers.get_or_create(&OfAnswer { cohort: cohort.clone(), answer }).inc_by(*number);
+            self.answers.get_or_create(&ReplyLabels { cohort: cohort.clone(), answer }).inc_by(*number);
         }
         let again = ["locked", "rate_limited", "unavailable", "no_answer", "not_reached"];
         let retries = again.iter().filter_map(|word| outcome.answers.get(word)).sum();
-        self.retries.get_or_create(&OfCohort { cohort }).inc_by(retries);
+        self.retries.get_or_create(&CohortLabels { cohort }).inc_by(retries);
     }
 
     /// Rows that could not be used.
     pub(super) fn rejected<'a>(&self, cohort: &str, reasons: impl IntoIterator<Item = (&'a str, u64)>) {
         for (reason, number) in reasons {
-            let labels = OfReject { cohort: cohort.to_owned(), reason: reason.to_owned() };
+            let labels = RejectLabels { cohort: cohort.to_owned(), reason: reason.to_owned() };
             self.rejects.get_or_create(&labels).inc_by(number);
         }
     }
 
     /// An export was looked at.
     pub(super) fn export_looked(&self, export: &str) {
-        self.export_looks.get_or_create(&OfExport { export: export.to_owned() }).inc();
+        self.export_looks.get_or_create(&ExportLabels { export: export.to_owned() }).inc();
     }
 
     /// A run of an export has ended.
@@ -196,25 +196,25 @@ impl Metrics {
             ("held", tally.held),
         ];
         for (outcome, number) in counts {
-            self.exported.get_or_create(&OfExported { export: export.clone(), outcome }).inc_by(number);
+            self.exported.get_or_create(&ExportedLabels { export: export.clone(), outcome }).inc_by(number);
         }
         for (reason, number) in &tally.rejected {
-            let labels = OfExportReject { export: export.clone(), reason: reason.clone() };
+            let labels = ExportRejectLabels { export: export.clone(), reason: reason.clone() };
             self.export_rejects.get_or_create(&labels).inc_by(*number);
         }
         for (answer, number) in &tally.answers {
             self.export_answers
-                .get_or_create(&OfExportAnswer { export: export.clone(), answer })
+                .get_or_create(&ExportReplyLabels { export: export.clone(), answer })
                 .inc_by(*number);
         }
     }
 
     /// Deliveries were folded.
-    pub(super) fn folded(&self, connection: &str, folded: &crate::fold::Folded) {
+    pub(super) fn folded(&self, connection: &str, folded: &crate::fold::IngestReport) {
         let counts =
             [("used", folded.deliveries), ("known", folded.duplicates), ("put_aside", folded.put_aside)];
         for (what, number) in counts {
-            let labels = OfHeap { connection: connection.to_owned(), what };
+            let labels = HeapLabels { connection: connection.to_owned(), what };
             self.deliveries.get_or_create(&labels).inc_by(number);
         }
     }
@@ -228,12 +228,12 @@ impl Metrics {
     /// The config was read.
     pub(super) fn config_read(&self, is_valid: bool) {
         let result = if is_valid { "valid" } else { "invalid" }.to_owned();
-        self.config_reads.get_or_create(&OfPass { result }).inc();
+        self.config_reads.get_or_create(&RunLabels { result }).inc();
     }
 }
 
 /// Everything, as text.
-pub(super) fn text(board: &Board, doors: &Tally) -> String {
+pub(super) fn text(board: &WatchStatus, doors: &ReplyCounts) -> String {
     let mut text = String::new();
     // Writing into memory does not fail.
     let _ = encode(&mut text, &board.metrics.registry);
@@ -244,7 +244,7 @@ pub(super) fn text(board: &Board, doors: &Tally) -> String {
 }
 
 /// How things stand now.
-fn standing(inner: &Inner, doors: &Tally, now: Timestamp) -> Registry {
+fn standing(inner: &StatusInner, doors: &ReplyCounts, now: Timestamp) -> Registry {
     let mut registry = Registry::with_prefix("syncline");
     let gauge = |value: u64| -> Gauge<u64, AtomicU64> {
         let gauge = Gauge::default();
@@ -255,7 +255,7 @@ fn standing(inner: &Inner, doors: &Tally, now: Timestamp) -> Registry {
     registry.register(
         "leading",
         "Whether this process holds the state",
-        gauge(u64::from(inner.role == Role::Leading)),
+        gauge(u64::from(inner.role == ProcessRole::Leading)),
     );
     registry.register(
         "config_valid",
@@ -274,20 +274,20 @@ fn standing(inner: &Inner, doors: &Tally, now: Timestamp) -> Registry {
         prometheus_client::metrics::info::Info::new(digest.to_vec()),
     );
     let (members, in_doubt, since, good) = (
-        Family::<OfCohort, Gauge>::default(),
-        Family::<OfCohort, Gauge>::default(),
-        Family::<OfCohort, Gauge>::default(),
-        Family::<OfCondition, Gauge>::default(),
+        Family::<CohortLabels, Gauge>::default(),
+        Family::<CohortLabels, Gauge>::default(),
+        Family::<CohortLabels, Gauge>::default(),
+        Family::<ConditionLabels, Gauge>::default(),
     );
     for (id, status) in &inner.cohorts {
-        let of = OfCohort { cohort: id.to_string() };
+        let of = CohortLabels { cohort: id.to_string() };
         let as_i64 = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         if let Some(number) = status.members {
             members.get_or_create(&of).set(as_i64(number));
         }
         in_doubt.get_or_create(&of).set(as_i64(status.in_doubt));
         since.get_or_create(&of).set(as_i64(age(status.last_good.unwrap_or(status.known_since))));
-        let labels = OfCondition { cohort: id.to_string(), condition: status.condition.word() };
+        let labels = ConditionLabels { cohort: id.to_string(), condition: status.condition.word() };
         good.get_or_create(&labels).set(1);
     }
     registry.register("members", "Members that Braze has accepted", members);
@@ -300,67 +300,74 @@ fn standing(inner: &Inner, doors: &Tally, now: Timestamp) -> Registry {
 }
 
 /// Each segment that was checked, with the verdict that it has.
-fn standing_of_segments(registry: &mut Registry, inner: &Inner, age: &dyn Fn(Timestamp) -> u64) {
-    let (verdicts, checked) = (Family::<OfVerdict, Gauge>::default(), Family::<OfSegment, Gauge>::default());
+fn standing_of_segments(registry: &mut Registry, inner: &StatusInner, age: &dyn Fn(Timestamp) -> u64) {
+    let (verdicts, checked) =
+        (Family::<VerdictLabels, Gauge>::default(), Family::<SegmentLabels, Gauge>::default());
     for (segment, check) in &inner.segments {
         let Some(check) = check else { continue };
         let segment = segment.id.to_string();
         for verdict in [CheckVerdict::InStep, CheckVerdict::Unknown, CheckVerdict::Drifted] {
-            let labels = OfVerdict { segment: segment.clone(), verdict: verdict.word() };
+            let labels = VerdictLabels { segment: segment.clone(), verdict: verdict.word() };
             verdicts.get_or_create(&labels).set(i64::from(check.verdict == verdict));
         }
         let seconds = i64::try_from(age(check.at.0)).unwrap_or(i64::MAX);
-        checked.get_or_create(&OfSegment { segment }).set(seconds);
+        checked.get_or_create(&SegmentLabels { segment }).set(seconds);
     }
     registry.register("segment_verdict", "What the last check of a segment came to", verdicts);
     registry.register_with_unit("since_check", "Time since the last check", Unit::Seconds, checked);
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfVerdict {
+struct VerdictLabels {
     segment: String,
     verdict: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfSegment {
+struct SegmentLabels {
     segment: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfCondition {
+struct ConditionLabels {
     cohort: String,
     condition: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfDoor {
+struct EndpointLabels {
     door: String,
     status: u16,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfInbox {
+struct InboxLabels {
     door: String,
 }
 
-fn standing_of_doors(registry: &mut Registry, inner: &Inner, doors: &Tally, age: &dyn Fn(Timestamp) -> u64) {
-    let answered = Family::<OfDoor, Counter>::default();
+fn standing_of_doors(
+    registry: &mut Registry,
+    inner: &StatusInner,
+    doors: &ReplyCounts,
+    age: &dyn Fn(Timestamp) -> u64,
+) {
+    let answered = Family::<EndpointLabels, Counter>::default();
     for ((door, status), number) in doors {
-        answered.get_or_create(&OfDoor { door: door.clone(), status: *status }).inc_by(*number);
+        answered.get_or_create(&EndpointLabels { door: door.clone(), status: *status }).inc_by(*number);
     }
     registry.register("door_requests", "Requests at the doors, by status", answered);
-    let (bytes, lag) = (Family::<OfInbox, Gauge>::default(), Family::<OfInbox, Gauge>::default());
+    let (bytes, lag) = (Family::<InboxLabels, Gauge>::default(), Family::<InboxLabels, Gauge>::default());
     for (name, heap) in &inner.heaps {
-        let door = OfInbox { door: name.to_string() };
+        let door = InboxLabels { door: name.to_string() };
         bytes.get_or_create(&door).set(i64::try_from(heap.waiting_bytes).unwrap_or(i64::MAX));
         let waits = heap.waiting_since.map_or(0, age);
         lag.get_or_create(&door).set(i64::try_from(waits).unwrap_or(i64::MAX));
     }
-    let (waiting, behind) = (Family::<OfExport, Gauge>::default(), Family::<OfExport, Gauge>::default());
-    let good = Family::<OfExport, Gauge>::default();
+    let (waiting, behind) =
+        (Family::<ExportLabels, Gauge>::default(), Family::<ExportLabels, Gauge>::default());
+    let good = Family::<ExportLabels, Gauge>::default();
     for (id, export) in &inner.exports {
-        let of = OfExport { export: id.to_string() };
+        let of = ExportLabels { export: id.to_string() };
         let since = age(export.last_good.unwrap_or(export.known_since));
         good.get_or_create(&of).set(i64::try_from(since).unwrap_or(i64::MAX));
         waiting.get_or_create(&of).set(i64::try_from(export.waiting).unwrap_or(i64::MAX));

@@ -45,26 +45,26 @@ use tokio::sync::Notify;
 
 use crate::config::{Config, Secret, SourceAccess};
 use crate::contained::contained_as_here;
-use crate::dashboard::WayOut;
+use crate::dashboard::RemedyView;
 use crate::export;
-use crate::model::{Clock, ConnectionName, ExportId, PassId};
-use crate::receiver::{Doors, ListenError, Listener, Listening, TlsError};
-use crate::reconcile::{Access, CohortReport, PlanError};
+use crate::model::{Clock, ConnectionName, ExportId, RunId};
+use crate::receiver::{Endpoints, ListenError, Listener, Listening, TlsError};
+use crate::reconcile::{BrazeAccess, CohortReport, PlanError};
 use crate::state::{Holder, Location, StateError};
 
 use admin::Admin;
-pub use board::Refused;
+pub use board::BlockedStatus;
 
-use board::Board;
-use lead::{Lead, LeadEnd};
-use service::{Service, Signals};
-use standby::{Followed, Standby};
+use board::WatchStatus;
+use lead::{Leader, LeaderEnd};
+use service::{Service, SignalListener};
+use standby::{Standby, StandbyEnd};
 
 /// How long the admin address and the doors have at least to give the answers that are under way.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// What a future that a trait returns looks like.
-pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub type BoxedWork<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Runs work that blocks on a thread of its own, contained as its caller is. None: the runtime ends.
 async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
@@ -79,9 +79,9 @@ async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
 
 /// How the vendors are reached, and what must stay secret.
 #[derive(Clone, Debug, Default)]
-pub struct Reach {
+pub struct ClientAccess {
     /// Where each Braze is, and its keys.
-    pub access: BTreeMap<ConnectionName, Access>,
+    pub access: BTreeMap<ConnectionName, BrazeAccess>,
     /// Where the REST side of each Braze is that has segments, and its key.
     pub rest: BTreeMap<ConnectionName, RestAccess>,
     /// What each Heap may sign with.
@@ -89,7 +89,7 @@ pub struct Reach {
     /// The secrets of databases.
     pub secrets: SourceAccess,
     /// Where each Heap is that exports send to, and which environment of it is meant.
-    pub heaps: BTreeMap<ConnectionName, export::Access>,
+    pub heaps: BTreeMap<ConnectionName, export::HeapAccess>,
     /// The tokens of the doors of exports.
     pub tokens: BTreeMap<ExportId, Vec<Secret>>,
     /// Settings of the clients of buckets that exports read.
@@ -108,7 +108,7 @@ pub struct RestAccess {
 }
 
 /// The machine and the command line, as the loop needs them. `cli` has the real ones.
-pub trait Surroundings: Send + Sync + 'static {
+pub trait WatchEnvironment: Send + Sync + 'static {
     /// Reads the config, and sees to it that its keys and secrets are there.
     ///
     /// # Errors
@@ -118,7 +118,7 @@ pub trait Surroundings: Send + Sync + 'static {
     ///
     /// # Errors
     /// What is missing, in words.
-    fn reach<'a>(&'a self, config: &'a Config) -> Boxed<'a, Result<Reach, String>>;
+    fn reach<'a>(&'a self, config: &'a Config) -> BoxedWork<'a, Result<ClientAccess, String>>;
     /// Where the state is.
     fn location(&self, config: &Config) -> Location;
     /// This process.
@@ -126,13 +126,13 @@ pub trait Surroundings: Send + Sync + 'static {
     /// The time.
     fn clock(&self) -> Clock;
     /// A name for a run that begins now.
-    fn new_run(&self) -> PassId;
+    fn new_run(&self) -> RunId;
     /// A number nobody can guess.
     fn random(&self) -> u64;
     /// Why a cohort could not be planned, and the ways out.
-    fn plan_error(&self, error: &PlanError) -> (String, Vec<WayOut>);
+    fn plan_error(&self, error: &PlanError) -> (String, Vec<RemedyView>);
     /// What the guard withheld of a cohort, and the ways out.
-    fn refusals(&self, report: &CohortReport) -> Refused;
+    fn refusals(&self, report: &CohortReport) -> BlockedStatus;
 }
 
 /// Why `watch` ends by itself.
@@ -157,7 +157,7 @@ pub enum WatchError {
 
 /// Where things are listened for, once they are.
 #[derive(Clone, Debug)]
-pub struct Listens {
+pub struct ListenAddresses {
     /// The doors, if there are any.
     pub doors: Option<std::net::SocketAddr>,
     /// Health, metrics and the dashboard.
@@ -170,11 +170,11 @@ pub struct Listens {
 /// [`WatchError`] when it cannot start, or the state is damaged.
 pub async fn run(
     config: Config,
-    at: Arc<dyn Surroundings>,
-    started: impl FnOnce(&Listens),
+    at: Arc<dyn WatchEnvironment>,
+    started: impl FnOnce(&ListenAddresses),
 ) -> Result<(), WatchError> {
-    let (bell, board) = (Arc::new(Notify::new()), Arc::new(Board::new(&config, at.clock())));
-    let doors = Arc::new(Doors::new(config.watch.limits, at.clock(), Arc::clone(&bell)));
+    let (bell, board) = (Arc::new(Notify::new()), Arc::new(WatchStatus::new(&config, at.clock())));
+    let doors = Arc::new(Endpoints::new(config.watch.limits, at.clock(), Arc::clone(&bell)));
     let certificate = config.watch.tls.as_ref().map(crate::receiver::Certificate::read).transpose()?;
     let admin = Listener::bind(config.watch.admin).await?;
     let admin_handler = Arc::new(Admin::new(Arc::clone(&board), Arc::clone(&doors), &config));
@@ -187,26 +187,32 @@ pub async fn run(
         }
         false => None,
     };
-    started(&Listens { doors: listening.as_ref().map(Listening::address), admin: admin.address() });
-    let mut signals = Signals::new().map_err(|error| WatchError::Failed(format!("no signals: {error}")))?;
+    started(&ListenAddresses { doors: listening.as_ref().map(Listening::address), admin: admin.address() });
+    let mut signals =
+        SignalListener::new().map_err(|error| WatchError::Failed(format!("no signals: {error}")))?;
     let service = Service::new();
     let location = at.location(&config);
     let waiting = Standby { at: &*at, board: &board, service: &service, location: &location };
-    let shared =
-        lead::Shared { board: Arc::clone(&board), doors, bell, certificate, location: location.clone() };
-    let mut followed = Followed::new(Arc::new(config));
+    let shared = lead::LeaderShared {
+        board: Arc::clone(&board),
+        doors,
+        bell,
+        certificate,
+        location: location.clone(),
+    };
+    let mut followed = StandbyEnd::new(Arc::new(config));
     let (ended, grace_ends) = loop {
         let state = match waiting.wait(&mut followed, &mut signals).await {
             Ok(Some(state)) => Arc::new(state),
             Ok(None) => break (Ok(()), Instant::now()),
             Err(error) => break (Err(error.into()), Instant::now()),
         };
-        let lead = Lead::new(&followed, Arc::clone(&at), state, shared.clone());
+        let lead = Leader::new(&followed, Arc::clone(&at), state, shared.clone());
         let ended = lead.run(&mut signals, &service, &mut followed).await;
         board.let_go();
         match ended.how {
-            Ok(LeadEnd::Stopped) => break (Ok(()), ended.grace_ends),
-            Ok(LeadEnd::Lost) => tracing::warn!("the state is somebody else's now; this process stands by"),
+            Ok(LeaderEnd::Stopped) => break (Ok(()), ended.grace_ends),
+            Ok(LeaderEnd::Lost) => tracing::warn!("the state is somebody else's now; this process stands by"),
             Err(WatchError::State(error)) if error.may_pass() => {
                 tracing::warn!("the state cannot be used now; this process stands by: {error}");
             }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::sync::Notify;
 
-use super::board::Board;
+use super::board::WatchStatus;
 use crate::config::{Config, Notable, NotifyFormat, Secret};
-use crate::connector::http::Http;
+use crate::connector::http::HttpClient;
 use crate::foreign::escaped;
 use crate::model::{CohortId, Timestamp, timestamp_text};
 
@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Something worth telling.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Notice {
+pub(super) struct Notification {
     pub(super) kind: Notable,
     /// What it is about: a cohort, or the config.
     pub(super) about: String,
@@ -33,12 +33,12 @@ pub(super) struct Notice {
 /// What was last told of each thing, so that nothing is told twice. That a thing is stale is told beside whatever
 /// is wrong with it: the one does not end the other.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct LastNotified {
     trouble: BTreeMap<String, Notable>,
     stale: BTreeSet<String>,
 }
 
-impl Told {
+impl LastNotified {
     /// What is to be told, now that a thing stands so. None as `trouble`: all is well with it.
     pub(super) fn turn(&mut self, about: &str, trouble: Option<Notable>) -> Option<Notable> {
         match trouble {
@@ -64,21 +64,21 @@ impl Told {
 /// Sends notices to each webhook from a task of its own, until they are delivered or a later notice replaces them.
 /// Dropped, it sends no more.
 pub(super) struct Notifier {
-    targets: Vec<Arc<Target>>,
+    targets: Vec<Arc<NotifyTarget>>,
     _tasks: tokio::task::JoinSet<()>,
 }
 
 /// One webhook.
-struct Target {
+struct NotifyTarget {
     /// Its place in the config: its address is secret.
     webhook: usize,
     url: Secret,
     format: NotifyFormat,
     on: Vec<Notable>,
-    http: Http,
+    http: HttpClient,
     pending: Mutex<Pending>,
     bell: Notify,
-    board: Arc<Board>,
+    board: Arc<WatchStatus>,
 }
 
 /// What became of a notice, or of a try to deliver it.
@@ -116,14 +116,14 @@ struct Pending {
 #[derive(Clone, Debug)]
 struct Waiting {
     number: u64,
-    notice: Notice,
+    notice: Notification,
     failures: u32,
     due: Instant,
 }
 
 impl Pending {
     /// Adds a notice. How many it replaces, and how many give way because there are too many.
-    fn add(&mut self, notice: Notice, now: Instant) -> (u64, u64) {
+    fn add(&mut self, notice: Notification, now: Instant) -> (u64, u64) {
         let before = self.waiting.len();
         let is_stale = |kind: Notable| kind == Notable::Staleness;
         self.waiting.retain(|waiting| {
@@ -162,19 +162,25 @@ impl Pending {
 impl Notifier {
     /// A notifier for the webhooks of the config, whose addresses are `urls`. Webhooks that were there before keep
     /// the notices that they have not taken.
-    pub(super) fn new(config: &Config, urls: &[Secret], before: Option<&Self>, board: &Arc<Board>) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        urls: &[Secret],
+        before: Option<&Self>,
+        board: &Arc<WatchStatus>,
+    ) -> Self {
         let agent = format!("syncline/{}", env!("CARGO_PKG_VERSION"));
-        let target = |(webhook, (settings, url)): (usize, (&crate::config::Notify, &Secret))| {
-            let http = Http::new(url.expose(), agent.clone(), TIMEOUT)
+        let target = |(webhook, (settings, url)): (usize, (&crate::config::NotifyConfig, &Secret))| {
+            let http = HttpClient::new(url.expose(), agent.clone(), TIMEOUT)
                 .inspect_err(|error| tracing::warn!("notifications cannot be sent: {error}"));
             let (url, on, format) = (url.clone(), settings.on.clone(), settings.format);
-            let same = |target: &&Arc<Target>| target.url.expose() == url.expose() && target.format == format;
+            let same =
+                |target: &&Arc<NotifyTarget>| target.url.expose() == url.expose() && target.format == format;
             let old = before.and_then(|before| before.targets.iter().find(same));
             let pending = Mutex::new(old.map(|old| std::mem::take(&mut *old.pending())).unwrap_or_default());
             let (bell, board) = (Notify::new(), Arc::clone(board));
-            Some(Arc::new(Target { webhook, url, format, on, http: http.ok()?, pending, bell, board }))
+            Some(Arc::new(NotifyTarget { webhook, url, format, on, http: http.ok()?, pending, bell, board }))
         };
-        let targets: Vec<Arc<Target>> =
+        let targets: Vec<Arc<NotifyTarget>> =
             config.watch.notify.iter().zip(urls).enumerate().filter_map(target).collect();
         let mut tasks = tokio::task::JoinSet::new();
         for target in &targets {
@@ -185,7 +191,7 @@ impl Notifier {
     }
 
     /// Sends a notice to each webhook that is to get its kind.
-    pub(super) fn tell(&self, notice: &Notice) {
+    pub(super) fn tell(&self, notice: &Notification) {
         for target in self.targets.iter().filter(|target| target.on.contains(&notice.kind)) {
             let (superseded, dropped) = target.pending().add(notice.clone(), Instant::now());
             target.count(Delivery::Superseded, superseded);
@@ -210,7 +216,7 @@ impl Drop for Notifier {
     }
 }
 
-impl Target {
+impl NotifyTarget {
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -251,7 +257,7 @@ impl Target {
         }
     }
 
-    async fn send(&self, notice: &Notice) -> Result<(), String> {
+    async fn send(&self, notice: &Notification) -> Result<(), String> {
         match self.http.post_json(self.url.expose(), body(notice, self.format)).await {
             Ok(answer) if (200..300).contains(&answer.status) => Ok(()),
             Ok(answer) => Err(format!("status {}", answer.status)),
@@ -260,8 +266,8 @@ impl Target {
     }
 }
 
-fn body(notice: &Notice, format: NotifyFormat) -> Vec<u8> {
-    let Notice { kind, about, text, at } = notice;
+fn body(notice: &Notification, format: NotifyFormat) -> Vec<u8> {
+    let Notification { kind, about, text, at } = notice;
     // What fails names files, columns and servers: foreign text.
     let (about, text) = (escaped(about), escaped(text));
     let body = match format {
@@ -302,7 +308,7 @@ mod tests {
 
     #[test]
     fn each_turn_is_told_once() {
-        let mut told = Told::default();
+        let mut told = LastNotified::default();
         assert_eq!(told.turn("a", None), None);
         assert_eq!(told.turn("a", Some(Notable::Failure)), Some(Notable::Failure));
         assert_eq!(told.turn("a", Some(Notable::Failure)), None);
@@ -318,7 +324,7 @@ mod tests {
     #[test]
     fn a_notice_waits_until_it_is_delivered_or_a_later_one_replaces_it() {
         let (mut pending, now) = (Pending::default(), Instant::now());
-        let notice = |kind, about: &str| Notice {
+        let notice = |kind, about: &str| Notification {
             kind,
             about: about.to_owned(),
             text: String::new(),
@@ -348,7 +354,7 @@ mod tests {
     #[test]
     fn slack_gets_a_text_in_which_nothing_is_markup_that_is_not_ours() {
         let at = Timestamp::UNIX_EPOCH;
-        let notice = Notice { kind: Notable::Refusal, about: "a".into(), text: "<b> & c".into(), at };
+        let notice = Notification { kind: Notable::Refusal, about: "a".into(), text: "<b> & c".into(), at };
         let body: serde_json::Value = serde_json::from_slice(&body(&notice, NotifyFormat::Slack)).unwrap();
         assert_eq!(body["text"], ":raised_hand: *a*: &lt;b&gt; &amp; c");
     }
@@ -357,7 +363,7 @@ mod tests {
     fn foreign_text_stays_in_its_line() {
         let at = Timestamp::UNIX_EPOCH;
         let text = "a\n::error::b\u{202e}\x1b[2J".to_owned();
-        let notice = Notice { kind: Notable::Failure, about: "c\n".into(), text, at };
+        let notice = Notification { kind: Notable::Failure, about: "c\n".into(), text, at };
         for format in [NotifyFormat::Json, NotifyFormat::Slack] {
             let body: serde_json::Value = serde_json::from_slice(&body(&notice, format)).unwrap();
             let text = body["text"].as_str().unwrap();

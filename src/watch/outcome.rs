@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::board::Condition;
-use super::doors::{FoldEnd, cohorts_of, show};
+use super::board::ConditionStatus;
+use super::doors::{IngestEnd, cohorts_of, show};
 use super::exports::of_export;
-use super::lead::Lead;
-use super::look::Looked;
-use super::notify::{Notice, of_cohort};
-use super::queue::{Backoff, Ended, Key};
+use super::lead::Leader;
+use super::look::CohortRunEnd;
+use super::notify::{Notification, of_cohort};
+use super::queue::{Backoff, WorkEnd, WorkKey};
 use super::{schedule, settings};
 use crate::config::Notable;
-use crate::model::{CohortId, DoorName, Timestamp};
+use crate::model::{CohortId, EndpointName, Timestamp};
 use crate::state::StateError;
 
 /// How long a door must be quiet before what came through it is folded, and the longest that it waits.
@@ -23,10 +23,10 @@ const FOLD_AGAIN: Duration = Duration::from_secs(5);
 /// A failure that lasts for so many tries is told.
 pub(super) const FAILURES_TOLD: u32 = 3;
 
-impl Lead {
+impl Leader {
     /// A look has ended.
-    pub(super) fn looked(&mut self, looked: Looked) {
-        let Looked { cohort, ended, condition, is_lost, settles_again_at } = looked;
+    pub(super) fn looked(&mut self, looked: CohortRunEnd) {
+        let CohortRunEnd { cohort, ended, condition, is_lost, settles_again_at } = looked;
         self.is_lost |= is_lost;
         let now = self.at.clock().now();
         let next = schedule::next(self.schedule_of(&cohort), now);
@@ -35,7 +35,7 @@ impl Lead {
         let until = next.map(|next| Instant::now() + schedule::until(next, now));
         let backoff =
             Backoff { first: self.config.watch.first_wait, longest: self.config.watch.longest_wait };
-        let key = Key::from(cohort.clone());
+        let key = WorkKey::from(cohort.clone());
         self.queue.ended(&key, ended, Instant::now(), until, backoff, chance(self.at.random()));
         if !settings::cohorts(&self.config).any(|known| *known == cohort) {
             return; // it left the config meanwhile
@@ -49,28 +49,28 @@ impl Lead {
         });
         let about = of_cohort(&cohort);
         match &condition {
-            Condition::New | Condition::Waiting(_) => {}
-            Condition::InStep => self.tell(&about, None, "in step again"),
-            Condition::Refused(_) => self.tell(&about, Some(Notable::Refusal), &condition.text()),
-            Condition::Failing(_) if ended == Ended::Settled || failures >= FAILURES_TOLD => {
+            ConditionStatus::New | ConditionStatus::Waiting(_) => {}
+            ConditionStatus::InStep => self.tell(&about, None, "in step again"),
+            ConditionStatus::Refused(_) => self.tell(&about, Some(Notable::Refusal), &condition.text()),
+            ConditionStatus::Failing(_) if ended == WorkEnd::Settled || failures >= FAILURES_TOLD => {
                 self.tell(&about, Some(Notable::Failure), &condition.text());
             }
-            Condition::Failing(_) => {}
+            ConditionStatus::Failing(_) => {}
         }
         if is_new {
             log(&cohort, &condition);
         }
     }
 
-    pub(super) fn schedule_of(&self, id: &CohortId) -> &crate::config::Schedule {
+    pub(super) fn schedule_of(&self, id: &CohortId) -> &crate::config::ScheduleConfig {
         let own = self.config.cohorts.iter().find(|cohort| cohort.id == *id);
         own.and_then(|cohort| cohort.schedule.as_ref()).unwrap_or(&self.config.watch.schedule)
     }
 
     /// These endpoints received deliveries: those of a Heap are ingested when it is quiet, or soon in any case.
-    pub(super) fn delivered(&mut self, received: &BTreeSet<DoorName>) {
+    pub(super) fn delivered(&mut self, received: &BTreeSet<EndpointName>) {
         let now = Instant::now();
-        for name in self.config.heap.keys().filter(|name| received.contains(&DoorName::of_heap(name))) {
+        for name in self.config.heap.keys().filter(|name| received.contains(&EndpointName::of_heap(name))) {
             let fold = self.folds.entry(name.clone()).or_default();
             let since = *fold.waits_since.get_or_insert(now);
             fold.due = Some((now + FOLD_AFTER).min(since + FOLD_WITHIN));
@@ -78,7 +78,7 @@ impl Lead {
     }
 
     /// A fold has ended.
-    pub(super) fn folded(&mut self, end: FoldEnd) {
+    pub(super) fn folded(&mut self, end: IngestEnd) {
         let now = Instant::now();
         let Some(fold) = self.folds.get_mut(&end.heap) else { return };
         fold.is_running = false;
@@ -111,13 +111,13 @@ impl Lead {
     pub(super) fn tell(&mut self, about: &str, trouble: Option<Notable>, text: &str) {
         if let Some(kind) = self.told.turn(about, trouble) {
             let (about, text) = (about.to_owned(), text.to_owned());
-            self.notifier.tell(&Notice { kind, about, text, at: self.at.clock().now() });
+            self.notifier.tell(&Notification { kind, about, text, at: self.at.clock().now() });
         }
     }
 
     pub(super) fn refused(&self) -> Vec<CohortId> {
         let inner = self.shared.board.lock();
-        let is_refused = |condition: &Condition| matches!(condition, Condition::Refused(_));
+        let is_refused = |condition: &ConditionStatus| matches!(condition, ConditionStatus::Refused(_));
         inner.cohorts.iter().filter(|(_, s)| is_refused(&s.condition)).map(|(id, _)| id.clone()).collect()
     }
 
@@ -154,14 +154,14 @@ pub(super) fn lasted(time: Duration) -> String {
     format!("{number} {unit}")
 }
 
-fn log(cohort: &CohortId, condition: &Condition) {
+fn log(cohort: &CohortId, condition: &ConditionStatus) {
     let text = condition.text();
     match condition {
-        Condition::New => {}
-        Condition::InStep => tracing::info!(%cohort, "in step"),
-        Condition::Waiting(_) => tracing::info!(%cohort, "waits: {text}"),
-        Condition::Refused(_) => tracing::warn!(%cohort, "{text}"),
-        Condition::Failing(_) => tracing::warn!(%cohort, "fails: {text}"),
+        ConditionStatus::New => {}
+        ConditionStatus::InStep => tracing::info!(%cohort, "in step"),
+        ConditionStatus::Waiting(_) => tracing::info!(%cohort, "waits: {text}"),
+        ConditionStatus::Refused(_) => tracing::warn!(%cohort, "{text}"),
+        ConditionStatus::Failing(_) => tracing::warn!(%cohort, "fails: {text}"),
     }
 }
 

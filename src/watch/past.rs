@@ -1,31 +1,31 @@
 //! What the journal tells of the time before this process: runs, and how large cohorts were.
 
-use crate::dashboard::Past;
-use crate::model::{CohortId, PassId, Timestamp};
-use crate::state::{Event, PassRecord};
+use crate::dashboard::HistoryView;
+use crate::model::{CohortId, RunId, Timestamp};
+use crate::state::{JournalEvent, RunRecord};
 
 /// What single cohorts gained and lost, the newest first.
-pub(super) fn runs(records: &[PassRecord]) -> Vec<Past> {
+pub(super) fn runs(records: &[RunRecord]) -> Vec<HistoryView> {
     let mut all = Vec::new();
     for record in records {
         let result = record.entries.iter().rev().find_map(|entry| match &entry.event {
-            Event::Ended { result, .. } => Some(result.clone()),
+            JournalEvent::Ended { result, .. } => Some(result.clone()),
             _ => None,
         });
         let result = result.unwrap_or_else(|| "interrupted".to_owned());
         for entry in &record.entries {
-            let Event::Finished { cohort, added, removed, error, .. } = &entry.event else { continue };
+            let JournalEvent::Finished { cohort, added, removed, error, .. } = &entry.event else { continue };
             let (Ok(at), Ok(cohort)) = (entry.at.parse(), CohortId::new(cohort)) else { continue };
-            let run = PassId::named(&record.run);
+            let run = RunId::named(&record.run);
             let (added, removed, error) = (*added, *removed, error.clone());
-            all.push(Past { at, run, cohort, added, removed, result: result.clone(), error });
+            all.push(HistoryView { at, run, cohort, added, removed, result: result.clone(), error });
         }
     }
     all
 }
 
 /// How many members a cohort had after each run, the oldest first, given how many it has now.
-pub(super) fn sizes(records: &[PassRecord], cohort: &CohortId, now: u64) -> Vec<(Timestamp, u64)> {
+pub(super) fn sizes(records: &[RunRecord], cohort: &CohortId, now: u64) -> Vec<(Timestamp, u64)> {
     let (mut sizes, mut members) = (Vec::new(), now);
     for past in runs(records).into_iter().filter(|past| past.cohort == *cohort) {
         sizes.push((past.at, members));
@@ -38,10 +38,10 @@ pub(super) fn sizes(records: &[PassRecord], cohort: &CohortId, now: u64) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::Entry;
+    use crate::state::JournalEntry;
 
-    fn record(at: &str, added: u64, removed: u64) -> PassRecord {
-        let finished = Event::Finished {
+    fn record(at: &str, added: u64, removed: u64) -> RunRecord {
+        let finished = JournalEvent::Finished {
             cohort: "carts".to_owned(),
             added,
             removed,
@@ -49,9 +49,9 @@ mod tests {
             in_doubt: 0,
             error: None,
         };
-        let ended = Event::Ended { result: "applied".to_owned(), requests: 1 };
-        let entries = [finished, ended].map(|event| Entry { at: at.to_owned(), event }).to_vec();
-        PassRecord { run: format!("p-{at}"), entries }
+        let ended = JournalEvent::Ended { result: "applied".to_owned(), requests: 1 };
+        let entries = [finished, ended].map(|event| JournalEntry { at: at.to_owned(), event }).to_vec();
+        RunRecord { run: format!("p-{at}"), entries }
     }
 
     #[test]

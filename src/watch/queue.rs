@@ -10,20 +10,20 @@ use crate::model::{CohortId, SegmentId};
 
 /// What can be looked at.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
+pub(super) enum WorkKey {
     /// A cohort: whether it is in step.
     Cohort(CohortId),
     /// A segment in Braze: whether it is as the config has it.
     Segment(SegmentId),
 }
 
-impl From<CohortId> for Key {
+impl From<CohortId> for WorkKey {
     fn from(id: CohortId) -> Self {
         Self::Cohort(id)
     }
 }
 
-impl From<SegmentId> for Key {
+impl From<SegmentId> for WorkKey {
     fn from(id: SegmentId) -> Self {
         Self::Segment(id)
     }
@@ -31,7 +31,7 @@ impl From<SegmentId> for Key {
 
 /// How a look ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum WorkEnd {
     /// Well, or waiting for a person: the next one is due when the schedule says.
     Settled,
     /// Well, and there is more to be done at once.
@@ -56,7 +56,7 @@ impl Backoff {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Entry {
+struct QueueEntry {
     due: Option<Instant>,
     busy: bool,
     /// Woken while it was being looked at.
@@ -68,11 +68,11 @@ struct Entry {
 
 /// Things by their keys.
 #[derive(Debug)]
-pub(super) struct Queue<K> {
-    entries: BTreeMap<K, Entry>,
+pub(super) struct WorkQueue<K> {
+    entries: BTreeMap<K, QueueEntry>,
 }
 
-impl<K: Ord + Clone> Queue<K> {
+impl<K: Ord + Clone> WorkQueue<K> {
     pub(super) fn new() -> Self {
         Self { entries: BTreeMap::new() }
     }
@@ -118,7 +118,7 @@ impl<K: Ord + Clone> Queue<K> {
     pub(super) fn ended(
         &mut self,
         key: &K,
-        ended: Ended,
+        ended: WorkEnd,
         now: Instant,
         scheduled: Option<Instant>,
         backoff: Backoff,
@@ -130,9 +130,9 @@ impl<K: Ord + Clone> Queue<K> {
             return;
         }
         entry.busy = false;
-        entry.failures = if ended == Ended::Failed { entry.failures + 1 } else { 0 };
+        entry.failures = if ended == WorkEnd::Failed { entry.failures + 1 } else { 0 };
         let retry = (entry.failures > 0).then(|| now + backoff.wait(entry.failures, chance));
-        entry.due = if std::mem::take(&mut entry.again) || ended == Ended::Again {
+        entry.due = if std::mem::take(&mut entry.again) || ended == WorkEnd::Again {
             Some(now)
         } else {
             [retry, scheduled].into_iter().flatten().min()
@@ -168,33 +168,34 @@ mod tests {
 
     #[test]
     fn a_thing_is_looked_at_once_however_often_it_is_woken() {
-        let (mut queue, now) = (Queue::new(), Instant::now());
+        let (mut queue, now) = (WorkQueue::new(), Instant::now());
         queue.wake("a", now);
         queue.wake("a", now);
         assert_eq!(queue.take_due(now), ["a"]);
         assert_eq!(queue.take_due(now), Vec::<&str>::new());
-        queue.ended(&"a", Ended::Settled, now, None, BACKOFF, 0.5);
+        queue.ended(&"a", WorkEnd::Settled, now, None, BACKOFF, 0.5);
         assert_eq!((queue.next_due(), queue.depth(now)), (None, 0));
     }
 
     #[test]
     fn woken_while_it_is_looked_at_it_is_looked_at_once_more() {
-        let (mut queue, now) = (Queue::new(), Instant::now());
+        let (mut queue, now) = (WorkQueue::new(), Instant::now());
         queue.wake("a", now);
         assert_eq!(queue.take_due(now), ["a"]);
         queue.wake("a", now);
         queue.wake("a", now);
         assert_eq!(queue.take_due(now), Vec::<&str>::new(), "one look at a time");
-        queue.ended(&"a", Ended::Failed, now, None, BACKOFF, 0.0);
+        queue.ended(&"a", WorkEnd::Failed, now, None, BACKOFF, 0.0);
         assert_eq!(queue.take_due(now), ["a"]);
-        queue.ended(&"a", Ended::Settled, now, None, BACKOFF, 0.0);
+        queue.ended(&"a", WorkEnd::Settled, now, None, BACKOFF, 0.0);
         assert_eq!(queue.next_due(), None);
     }
 
     #[test]
     fn what_leaves_while_it_is_busy_and_comes_back_runs_again() {
-        let (mut queue, now) = (Queue::new(), Instant::now());
-        let end = |queue: &mut Queue<&str>| queue.ended(&"a", Ended::Settled, now, Some(now), BACKOFF, 0.5);
+        let (mut queue, now) = (WorkQueue::new(), Instant::now());
+        let end =
+            |queue: &mut WorkQueue<&str>| queue.ended(&"a", WorkEnd::Settled, now, Some(now), BACKOFF, 0.5);
         queue.wake("a", now);
         assert_eq!(queue.take_due(now), ["a"]);
         // It comes back after it has ended.
@@ -218,12 +219,12 @@ mod tests {
 
     #[test]
     fn failures_wait_longer_each_time_and_never_longer_than_the_schedule() {
-        let (mut queue, now) = (Queue::new(), Instant::now());
+        let (mut queue, now) = (WorkQueue::new(), Instant::now());
         let mut wait = |scheduled: Option<u64>, chance| {
             queue.wake("a", now);
             queue.take_due(now);
             let scheduled = scheduled.map(|seconds| now + Duration::from_secs(seconds));
-            queue.ended(&"a", Ended::Failed, now, scheduled, BACKOFF, chance);
+            queue.ended(&"a", WorkEnd::Failed, now, scheduled, BACKOFF, chance);
             queue.next_due().unwrap() - now
         };
         assert_eq!(wait(None, 1.0), Duration::from_secs(5));
@@ -233,7 +234,7 @@ mod tests {
         assert_eq!(wait(None, 1.0), Duration::from_secs(60));
         queue.wake("a", now);
         queue.take_due(now);
-        queue.ended(&"a", Ended::Settled, now, Some(now + Duration::from_secs(900)), BACKOFF, 1.0);
+        queue.ended(&"a", WorkEnd::Settled, now, Some(now + Duration::from_secs(900)), BACKOFF, 1.0);
         assert_eq!(queue.next_due(), Some(now + Duration::from_secs(900)));
         assert_eq!(queue.failures(&"a"), 0);
     }

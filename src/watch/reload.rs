@@ -7,13 +7,13 @@ use std::time::Instant;
 use super::check::of_segment;
 use super::doors::Opened;
 use super::exports::of_export;
-use super::lead::{Done, Lead, Task};
+use super::lead::{Leader, Task, WorkDone};
 use super::notify::{Notifier, of_cohort};
-use super::queue::Key;
+use super::queue::WorkKey;
 use super::sources::{Files, Findings};
-use super::{Reach, Surroundings, on_thread, settings};
+use super::{ClientAccess, WatchEnvironment, on_thread, settings};
 use crate::config::{Config, Notable};
-use crate::reconcile::{self, Links};
+use crate::reconcile::{self, BrazeClients};
 
 /// Whether the config is to be read once more, since it may have changed while it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) enum ReadAgain {
     No,
 }
 
-async fn read_config(at: Arc<dyn Surroundings>) -> Result<(Config, Reach), String> {
+async fn read_config(at: Arc<dyn WatchEnvironment>) -> Result<(Config, ClientAccess), String> {
     let reads = Arc::clone(&at);
     let read = on_thread(move || reads.config()).await;
     let new = read.unwrap_or_else(|| Err("the program ends".to_owned()))?;
@@ -31,7 +31,7 @@ async fn read_config(at: Arc<dyn Surroundings>) -> Result<(Config, Reach), Strin
     Ok((new, reach))
 }
 
-impl Lead {
+impl Leader {
     /// Surveys what has changed, on a thread of its own.
     pub(super) fn start_survey(&mut self) {
         let Some((mut files, changed)) = self.sources.begin() else { return };
@@ -44,7 +44,7 @@ impl Lead {
             let surveyed = on_thread(work).await;
             let (files, findings) =
                 surveyed.map_or((None, None), |(files, found)| (Some(files), Some(found)));
-            Done::Surveyed(files, findings.unwrap_or_default())
+            WorkDone::Surveyed(files, findings.unwrap_or_default())
         });
     }
 
@@ -80,11 +80,11 @@ impl Lead {
         }
         self.reading_config = Some(ReadAgain::No);
         let at = Arc::clone(&self.at);
-        self.spawn(Task::Config, async move { Done::ConfigRead(Box::new(read_config(at).await)) });
+        self.spawn(Task::Config, async move { WorkDone::ConfigRead(Box::new(read_config(at).await)) });
     }
 
     /// The config was read.
-    pub(super) fn config_read(&mut self, read: Result<(Config, Reach), String>) {
+    pub(super) fn config_read(&mut self, read: Result<(Config, ClientAccess), String>) {
         let again = self.reading_config.take();
         self.has_reread = true;
         self.shared.board.metrics.config_read(read.is_ok());
@@ -113,7 +113,7 @@ impl Lead {
         self.shared.board.lock().config_error = Some((since, problems));
     }
 
-    pub(super) fn use_config(&mut self, new: Config, reach: Reach) {
+    pub(super) fn use_config(&mut self, new: Config, reach: ClientAccess) {
         let old = std::mem::replace(&mut self.config, Arc::new(new));
         let config = Arc::clone(&self.config);
         let had = std::mem::replace(&mut self.reach, reach);
@@ -164,8 +164,8 @@ impl Lead {
         self.told.retain(|about| known.contains(about) || about == "config");
         self.tell("config", None, "the config is valid again");
         self.queue.retain(|key| match key {
-            Key::Cohort(id) => settings::cohorts(&config).any(|known| known == id),
-            Key::Segment(id) => config.segments.iter().any(|known| known.id == *id),
+            WorkKey::Cohort(id) => settings::cohorts(&config).any(|known| known == id),
+            WorkKey::Segment(id) => config.segments.iter().any(|known| known.id == *id),
         });
         self.renew_segments(&old);
         self.folds.retain(|name, fold| config.heap.contains_key(name) || fold.is_running);
@@ -196,7 +196,7 @@ impl Lead {
         self.opening_doors = Some(ReadAgain::No);
         let (state, clock) = (Arc::clone(&self.state), self.at.clock());
         self.spawn(Task::Doors, async move {
-            Done::DoorsOpened(on_thread(move || missing.open(&state, clock)).await.unwrap_or_default())
+            WorkDone::DoorsOpened(on_thread(move || missing.open(&state, clock)).await.unwrap_or_default())
         });
     }
 
@@ -223,7 +223,7 @@ impl Lead {
         }
     }
 
-    pub(super) fn linked(&self, config: &Config) -> Result<Links, crate::connector::http::HttpError> {
+    pub(super) fn linked(&self, config: &Config) -> Result<BrazeClients, crate::connector::http::HttpError> {
         reconcile::link(config, &self.reach.access, self.at.clock())
     }
 }

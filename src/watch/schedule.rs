@@ -9,17 +9,17 @@ use jiff::ZonedDateTime;
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 
-use crate::config::Schedule;
+use crate::config::ScheduleConfig;
 use crate::model::Timestamp;
 
 /// The next time after `now`; none if there is none that the calendar knows.
-pub(super) fn next(schedule: &Schedule, now: Timestamp) -> Option<Timestamp> {
+pub(super) fn next(schedule: &ScheduleConfig, now: Timestamp) -> Option<Timestamp> {
     match schedule {
-        Schedule::Every(length) => now.checked_add(*length).ok(),
-        Schedule::Cron { at, time_zone } => {
+        ScheduleConfig::Every(length) => now.checked_add(*length).ok(),
+        ScheduleConfig::Cron { at, time_zone } => {
             let zone = TimeZone::get(time_zone).ok()?;
             let cron: Cron = at.parse().ok()?;
-            let now = Wall(now.to_zoned_datetime(zone));
+            let now = WallClock(now.to_zoned_datetime(zone));
             let next = cron.find_next_occurrence(&now, false).ok()?;
             Some(next.0.timestamp())
         }
@@ -33,9 +33,9 @@ pub(super) fn until(then: Timestamp, now: Timestamp) -> Duration {
 
 /// A time on a wall somewhere, as the library of cron's times takes it.
 #[derive(Clone, Debug, PartialEq)]
-struct Wall(ZonedDateTime);
+struct WallClock(ZonedDateTime);
 
-impl CronDateTime for Wall {
+impl CronDateTime for WallClock {
     fn to_civil(&self) -> CivilDateTime {
         let (date, time) = (self.0.date(), self.0.time());
         let part = |number: i8| u32::from(number.unsigned_abs());
@@ -58,8 +58,9 @@ impl CronDateTime for Wall {
         let wall = DateTime::new(year, month, day, hour, part(civil.minute()), part(civil.second()), 0);
         let wall = wall.map_err(|_| CronError::InvalidDate)?;
         let there = self.0.time_zone().to_ambiguous_zoned_datetime(wall);
-        let found =
-            |time: Result<ZonedDateTime, jiff::Error>| time.map(Wall).map_err(|_| CronError::InvalidTime);
+        let found = |time: Result<ZonedDateTime, jiff::Error>| {
+            time.map(WallClock).map_err(|_| CronError::InvalidTime)
+        };
         Ok(match there.offset() {
             AmbiguousOffset::Unambiguous { .. } => Resolution::Single(found(there.unambiguous())?),
             AmbiguousOffset::Fold { .. } => {
@@ -70,7 +71,7 @@ impl CronDateTime for Wall {
     }
 
     fn checked_add_seconds(&self, seconds: i64) -> Option<Self> {
-        self.0.checked_add(jiff::SignedDuration::from_secs(seconds)).ok().map(Wall)
+        self.0.checked_add(jiff::SignedDuration::from_secs(seconds)).ok().map(WallClock)
     }
 
     fn cmp_instant(&self, other: &Self) -> Ordering {
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     fn after(at: &str, time_zone: &str, now: &str) -> String {
-        let schedule = Schedule::Cron { at: at.to_owned(), time_zone: time_zone.to_owned() };
+        let schedule = ScheduleConfig::Cron { at: at.to_owned(), time_zone: time_zone.to_owned() };
         next(&schedule, now.parse().unwrap()).unwrap().to_string()
     }
 
@@ -103,7 +104,7 @@ mod tests {
     #[test]
     fn every_so_often_is_counted_from_now() {
         let now: Timestamp = "2026-11-24T03:59:00Z".parse().unwrap();
-        let next = next(&Schedule::Every(Duration::from_secs(900)), now).unwrap();
+        let next = next(&ScheduleConfig::Every(Duration::from_secs(900)), now).unwrap();
         assert_eq!(until(next, now), Duration::from_secs(900));
         assert_eq!(until(now, next), Duration::ZERO);
     }

@@ -15,14 +15,14 @@ pub(super) enum Signal {
 
 /// The signals that are listened to.
 #[cfg(unix)]
-pub(super) struct Signals {
+pub(super) struct SignalListener {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     hang_up: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
-impl Signals {
+impl SignalListener {
     pub(super) fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
@@ -46,7 +46,7 @@ impl Signals {
 pub(super) struct Signals;
 
 #[cfg(not(unix))]
-impl Signals {
+impl SignalListener {
     #[allow(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
     pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self)

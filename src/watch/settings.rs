@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::config::{Config, Export, Limits, Secret, Source};
+use crate::config::{Config, EndpointLimits, ExportConfig, Secret, SourceConfig};
 use crate::model::{CohortId, ConnectionName};
-use crate::reconcile::Access;
+use crate::reconcile::BrazeAccess;
 
-use super::Reach;
+use super::ClientAccess;
 
 /// What the admin address takes: a browser, a probe and a collector of metrics, and nobody's bodies.
-pub(super) fn admin_limits() -> Limits {
-    Limits {
+pub(super) fn admin_limits() -> EndpointLimits {
+    EndpointLimits {
         body_len_max: 0,
         headers_len_max: 16 << 10,
         header_time: Duration::from_secs(5),
@@ -31,13 +31,19 @@ pub(super) fn cohorts(config: &Config) -> impl Iterator<Item = &CohortId> {
 }
 
 /// The cohorts that another config, or another secret of a database, makes something else of.
-pub(super) fn changed(old: &Config, new: &Config, had: &Reach, has: &Reach) -> BTreeSet<CohortId> {
+pub(super) fn changed(
+    old: &Config,
+    new: &Config,
+    had: &ClientAccess,
+    has: &ClientAccess,
+) -> BTreeSet<CohortId> {
     let mut changed = BTreeSet::new();
     for cohort in &new.cohorts {
         let before = old.cohorts.iter().find(|before| before.id == cohort.id);
         // Where it stands in the file does not matter.
         let is_same = before.is_some_and(|before| {
-            let before = crate::config::Cohort { declared_at: cohort.declared_at.clone(), ..before.clone() };
+            let before =
+                crate::config::CohortConfig { declared_at: cohort.declared_at.clone(), ..before.clone() };
             let schedule =
                 |config: &Config| cohort.schedule.clone().unwrap_or_else(|| config.watch.schedule.clone());
             before == *cohort
@@ -54,20 +60,26 @@ pub(super) fn changed(old: &Config, new: &Config, had: &Reach, has: &Reach) -> B
 }
 
 /// Whether the connection behind a source, its secrets and the folders that may be read are what they were.
-fn is_read_alike(source: &Source, (old, had): (&Config, &Reach), (new, has): (&Config, &Reach)) -> bool {
+fn is_read_alike(
+    source: &SourceConfig,
+    (old, had): (&Config, &ClientAccess),
+    (new, has): (&Config, &ClientAccess),
+) -> bool {
     let is_same_database =
         |name: &ConnectionName| old.sql.get(name) == new.sql.get(name) && is_same_database(name, had, has);
     let are_same_folders = || old.folder == new.folder && old.roots == new.roots;
     match source {
-        Source::File(_) | Source::HeapConnect(_) => are_same_folders(),
-        Source::HeapSegment(source) => old.heap.get(&source.connection) == new.heap.get(&source.connection),
-        Source::Sql(source) => is_same_database(&source.connection),
-        Source::DumpQuery(query) => are_same_folders() && is_same_database(&query.asked.connection),
+        SourceConfig::File(_) | SourceConfig::HeapConnect(_) => are_same_folders(),
+        SourceConfig::HeapSegment(source) => {
+            old.heap.get(&source.connection) == new.heap.get(&source.connection)
+        }
+        SourceConfig::Sql(source) => is_same_database(&source.connection),
+        SourceConfig::DumpQuery(query) => are_same_folders() && is_same_database(&query.asked.connection),
     }
 }
 
 /// Whether the secrets of a database are what they were.
-fn is_same_database(name: &ConnectionName, had: &Reach, has: &Reach) -> bool {
+fn is_same_database(name: &ConnectionName, had: &ClientAccess, has: &ClientAccess) -> bool {
     let (before, after) = (had.secrets.databases.get(name), has.secrets.databases.get(name));
     let (Some(before), Some(after)) = (before, after) else { return before.is_none() && after.is_none() };
     let is_same = |((key, secret), (key_now, now)): ((&String, &Secret), (&String, &Secret))| {
@@ -78,14 +90,14 @@ fn is_same_database(name: &ConnectionName, had: &Reach, has: &Reach) -> bool {
 
 /// Whether another config makes something else of an export.
 pub(super) fn is_other_export(
-    (old, had): (&Config, &Reach),
-    (new, has): (&Config, &Reach),
-    export: &Export,
+    (old, had): (&Config, &ClientAccess),
+    (new, has): (&Config, &ClientAccess),
+    export: &ExportConfig,
 ) -> bool {
     let before = old.exports.iter().find(|before| before.id == export.id);
     let is_same = before.is_some_and(|before| {
-        let before = Export { declared_at: export.declared_at.clone(), ..before.clone() };
-        let tokens = |reach: &Reach| reach.tokens.get(&export.id).cloned().unwrap_or_default();
+        let before = ExportConfig { declared_at: export.declared_at.clone(), ..before.clone() };
+        let tokens = |reach: &ClientAccess| reach.tokens.get(&export.id).cloned().unwrap_or_default();
         before == *export
             && old.heap.get(&export.to) == new.heap.get(&export.to)
             && had.heaps.get(&export.to) == has.heaps.get(&export.to)
@@ -96,13 +108,18 @@ pub(super) fn is_other_export(
 }
 
 /// The connections that are reached in another way now.
-pub(super) fn relinked(old: &Config, new: &Config, had: &Reach, has: &Reach) -> BTreeSet<ConnectionName> {
-    let keys = |access: &Access| {
+pub(super) fn relinked(
+    old: &Config,
+    new: &Config,
+    had: &ClientAccess,
+    has: &ClientAccess,
+) -> BTreeSet<ConnectionName> {
+    let keys = |access: &BrazeAccess| {
         let import =
             access.keys.import.iter().flat_map(|keys| [keys.data_import.clone(), keys.partner_api.clone()]);
         import.chain(access.keys.rest.clone()).collect::<Vec<Secret>>()
     };
-    let same = |a: &Access, b: &Access| a.base == b.base && same_secrets(&keys(a), &keys(b));
+    let same = |a: &BrazeAccess, b: &BrazeAccess| a.base == b.base && same_secrets(&keys(a), &keys(b));
     let is_other = |name: &&ConnectionName| {
         let reached = match (had.access.get(*name), has.access.get(*name)) {
             (Some(a), Some(b)) => same(a, b),
@@ -158,7 +175,7 @@ roots: [/data]
         };
         assert!(TEXT.contains(from));
         let (old, new) = (load(TEXT), load(&TEXT.replacen(from, to, 1)));
-        let reach = Reach::default();
+        let reach = ClientAccess::default();
         changed(&old, &new, &reach, &reach).iter().map(ToString::to_string).collect()
     }
 
@@ -176,12 +193,12 @@ roots: [/data]
         let name = ConnectionName::new("db").unwrap();
         let with = |password: &str| {
             let secret = ("password".to_owned(), Secret::new(password.to_owned()));
-            let mut reach = Reach::default();
+            let mut reach = ClientAccess::default();
             reach.secrets.databases.insert(name.clone(), [secret].into());
             reach
         };
         assert!(is_same_database(&name, &with("a"), &with("a")));
         assert!(!is_same_database(&name, &with("a"), &with("b")));
-        assert!(!is_same_database(&name, &with("a"), &Reach::default()));
+        assert!(!is_same_database(&name, &with("a"), &ClientAccess::default()));
     }
 }

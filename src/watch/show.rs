@@ -2,33 +2,37 @@
 
 use std::time::Duration;
 
-use super::board::{Board, CohortStatus, Condition, ExportStatus, HeapStatus, Inner, Role};
+use super::board::{
+    CohortStatus, ConditionStatus, ExportStatus, HeapStatus, ProcessRole, StatusInner, WatchStatus,
+};
 use super::outcome::lasted;
 use super::schedule;
-use crate::config::{self, Named, Source};
+use crate::config::{self, BrazeObject, SourceConfig};
 use crate::dashboard as page;
 use crate::model::{CohortId, ConnectionName, ExportId, Timestamp};
-use crate::state::{Check, CheckVerdict, Level, Segment, Sync};
+use crate::state::{CheckLevel, CheckVerdict, SegmentCheck, SegmentSync, SegmentTable};
 
 /// What the page shows now.
-pub(super) fn board(board: &Board, refresh_seconds: Option<u32>) -> page::Board {
+pub(super) fn board(board: &WatchStatus, refresh_seconds: Option<u32>) -> page::DashboardView {
     let now = board.clock.now();
     let inner = board.lock();
     let since = inner.role_since;
     let role = match &inner.role {
-        Role::StandingBy(holder) => page::Role::StandingBy { since, holder: Some(holder.clone()) },
-        Role::Starting | Role::Leading | Role::Stopping => page::Role::Leading { since },
+        ProcessRole::StandingBy(holder) => page::RoleView::StandingBy { since, holder: Some(holder.clone()) },
+        ProcessRole::Starting | ProcessRole::Leading | ProcessRole::Stopping => {
+            page::RoleView::Leading { since }
+        }
     };
     let in_order = inner.order.iter().filter_map(|id| Some((id, inner.cohorts.get(id)?)));
-    page::Board {
+    page::DashboardView {
         now,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: inner.started,
         role,
-        config: page::Config {
+        config: page::ConfigView {
             digest: inner.config_digest.clone(),
             loaded: inner.config_loaded,
-            ignored: inner.config_error.as_ref().map(|(since, text)| page::IgnoredConfig {
+            ignored: inner.config_error.as_ref().map(|(since, text)| page::IgnoredConfigView {
                 since: *since,
                 problems: text.lines().filter(|line| line.contains(" [")).count().max(1) as u64,
                 text: text.clone(),
@@ -45,41 +49,47 @@ pub(super) fn board(board: &Board, refresh_seconds: Option<u32>) -> page::Board 
 }
 
 /// One that was not checked yet is not shown.
-fn segment((segment, check): &(config::Segment, Option<Check>)) -> Option<page::SegmentCheck> {
+fn segment(
+    (segment, check): &(config::SegmentConfig, Option<SegmentCheck>),
+) -> Option<page::SegmentCheckView> {
     let check = check.as_ref()?;
     let name = match &segment.named {
-        Named::Name(name) => name.clone(),
-        Named::Id(id) => check.segment.as_ref().map_or_else(|| id.clone(), |seen| seen.name.clone()),
+        BrazeObject::Name(name) => name.clone(),
+        BrazeObject::Id(id) => check.segment.as_ref().map_or_else(|| id.clone(), |seen| seen.name.clone()),
     };
-    let why = check.findings.iter().filter(|finding| finding.level > Level::Note);
-    Some(page::SegmentCheck {
+    let why = check.findings.iter().filter(|finding| finding.level > CheckLevel::Note);
+    Some(page::SegmentCheckView {
         id: segment.id.to_string(),
         name,
         verdict: match check.verdict {
-            CheckVerdict::InStep => page::Verdict::InStep,
-            CheckVerdict::Drifted => page::Verdict::Drifted,
-            CheckVerdict::Unknown => page::Verdict::Unknown,
+            CheckVerdict::InStep => page::SegmentVerdictView::InStep,
+            CheckVerdict::Drifted => page::SegmentVerdictView::Drifted,
+            CheckVerdict::Unknown => page::SegmentVerdictView::Unknown,
         },
         why: why.map(|finding| finding.text.clone()).collect(),
         checked: check.at.0,
     })
 }
 
-fn left_behind(left: &crate::reconcile::LeftBehind) -> page::LeftBehind {
-    page::LeftBehind { id: left.id.clone(), name: left.name.clone(), members: left.members }
+fn left_behind(left: &crate::reconcile::OrphanedCohort) -> page::OrphanedView {
+    page::OrphanedView { id: left.id.clone(), name: left.name.clone(), members: left.members }
 }
 
-fn cohort(id: &CohortId, status: &CohortStatus, inner: &Inner) -> Option<page::Cohort> {
+fn cohort(id: &CohortId, status: &CohortStatus, inner: &StatusInner) -> Option<page::CohortView> {
     // What is to be emptied is told by the runs that empty it.
     let declared = status.declared.as_deref()?;
-    Some(page::Cohort {
+    Some(page::CohortView {
         id: id.clone(),
         name: declared.name.clone(),
         connection: declared.to.clone(),
         declared_at: declared.declared_at.clone(),
         source: source(&declared.source, inner),
         members: status.members,
-        sizes: status.sizes.iter().map(|(at, members)| page::Size { at: *at, members: *members }).collect(),
+        sizes: status
+            .sizes
+            .iter()
+            .map(|(at, members)| page::SizePoint { at: *at, members: *members })
+            .collect(),
         state: state(status, inner),
         last_good: status.last_good,
         next_look: status.next_look,
@@ -91,21 +101,21 @@ fn cohort(id: &CohortId, status: &CohortStatus, inner: &Inner) -> Option<page::C
     })
 }
 
-fn source(source: &Source, inner: &Inner) -> page::Source {
+fn source(source: &SourceConfig, inner: &StatusInner) -> page::SourceView {
     match source {
-        Source::File(file) => page::Source::Files { pattern: file.pattern.clone() },
-        Source::HeapConnect(source) => {
-            page::Source::Files { pattern: format!("{}, table {}", source.place.path, source.table) }
+        SourceConfig::File(file) => page::SourceView::Files { pattern: file.pattern.clone() },
+        SourceConfig::HeapConnect(source) => {
+            page::SourceView::Files { pattern: format!("{}, table {}", source.place.path, source.table) }
         }
-        Source::DumpQuery(query) => {
+        SourceConfig::DumpQuery(query) => {
             let (path, tables) = (&query.place.path, query.tables.join(", "));
-            page::Source::Files { pattern: format!("{path}, a query over {tables}") }
+            page::SourceView::Files { pattern: format!("{path}, a query over {tables}") }
         }
-        Source::Sql(sql) => page::Source::Query { connection: sql.connection.clone() },
-        Source::HeapSegment(told) => {
+        SourceConfig::Sql(sql) => page::SourceView::Query { connection: sql.connection.clone() },
+        SourceConfig::HeapSegment(told) => {
             let known = inner.heaps.get(&told.connection);
             let segment = known.and_then(|heap| heap.told.by_id.get(&told.segment));
-            page::Source::HeapSegment {
+            page::SourceView::HeapSegment {
                 connection: told.connection.clone(),
                 segment: told.segment,
                 name: segment.map(|segment| segment.name.clone()),
@@ -114,37 +124,39 @@ fn source(source: &Source, inner: &Inner) -> page::Source {
     }
 }
 
-fn state(status: &CohortStatus, inner: &Inner) -> page::State {
+fn state(status: &CohortStatus, inner: &StatusInner) -> page::CohortStateView {
     let since = status.since;
     if status.busy.is_some() {
-        return page::State::Updating { since };
+        return page::CohortStateView::Updating { since };
     }
     match &status.condition {
-        Condition::New => page::State::New,
-        Condition::Waiting(why) => page::State::WaitingForHeap { why: Some(why.clone()) },
-        Condition::Refused(refused) => page::State::Withheld {
+        ConditionStatus::New => page::CohortStateView::New,
+        ConditionStatus::Waiting(why) => page::CohortStateView::WaitingForHeap { why: Some(why.clone()) },
+        ConditionStatus::Refused(refused) => page::CohortStateView::Withheld {
             since,
             refusals: refused.withheld.clone(),
             approve: refused.approve.clone(),
         },
-        Condition::Failing(failing) => page::State::Failing {
+        ConditionStatus::Failing(failing) => page::CohortStateView::Failing {
             since,
             why: failing.why.clone(),
             then: match failing.needs_person {
-                true => page::Then::NeedsPerson,
-                false => page::Then::TriedAgain { at: status.next_look },
+                true => page::NextStep::NeedsPerson,
+                false => page::NextStep::TriedAgain { at: status.next_look },
             },
             ways_out: failing.ways_out.clone(),
         },
-        Condition::InStep if status.is_stale => page::State::Stale { after: inner.stale_after },
-        Condition::InStep => page::State::InStep,
+        ConditionStatus::InStep if status.is_stale => {
+            page::CohortStateView::Stale { after: inner.stale_after }
+        }
+        ConditionStatus::InStep => page::CohortStateView::InStep,
     }
 }
 
-fn export(id: &ExportId, status: &ExportStatus, now: Timestamp) -> page::Export {
+fn export(id: &ExportId, status: &ExportStatus, now: Timestamp) -> page::ExportView {
     let lag =
         status.waiting_since.map(|since| Duration::try_from(now.duration_since(since)).unwrap_or_default());
-    page::Export {
+    page::ExportView {
         id: id.to_string(),
         source: status.source.clone(),
         lag: lag.or(Some(Duration::ZERO)),
@@ -161,13 +173,13 @@ fn trouble(status: &ExportStatus, now: Timestamp) -> Option<page::Trouble> {
     };
     let why = status.trouble.clone().or_else(|| status.is_stale.then(stale))?;
     let then = match status.needs_person {
-        true => page::Then::NeedsPerson,
-        false => page::Then::TriedAgain { at: status.next_look },
+        true => page::NextStep::NeedsPerson,
+        false => page::NextStep::TriedAgain { at: status.next_look },
     };
     Some(page::Trouble { why, then })
 }
 
-fn inbox(name: &ConnectionName, heap: &HeapStatus, inner: &Inner, now: Timestamp) -> page::Inbox {
+fn inbox(name: &ConnectionName, heap: &HeapStatus, inner: &StatusInner, now: Timestamp) -> page::InboxView {
     let segments = || heap.told.by_id.iter();
     let is_used = |id: u64| {
         inner
@@ -181,7 +193,7 @@ fn inbox(name: &ConnectionName, heap: &HeapStatus, inner: &Inner, now: Timestamp
         let waiting = segment.syncs.iter().filter(|sync| !sync.removes_count());
         waiting.map(move |sync| missing(*id, segment, sync))
     });
-    page::Inbox {
+    page::InboxView {
         connection: name.clone(),
         bytes: heap.waiting_bytes,
         waiting_since: heap.waiting_since,
@@ -190,7 +202,7 @@ fn inbox(name: &ConnectionName, heap: &HeapStatus, inner: &Inner, now: Timestamp
         missing: missing.collect(),
         gaps: segments().flat_map(|(id, segment)| gaps(*id, segment, now)).collect(),
         undeclared: undeclared
-            .map(|(id, segment)| page::UndeclaredSegment {
+            .map(|(id, segment)| page::UndeclaredSegmentView {
                 segment: *id,
                 name: segment.name.clone(),
                 told_at: segment.told_at,
@@ -199,8 +211,8 @@ fn inbox(name: &ConnectionName, heap: &HeapStatus, inner: &Inner, now: Timestamp
     }
 }
 
-fn missing(id: u64, segment: &Segment, sync: &Sync) -> page::MissingPages {
-    page::MissingPages {
+fn missing(id: u64, segment: &SegmentTable, sync: &SegmentSync) -> page::MissingPagesView {
+    page::MissingPagesView {
         segment: id,
         name: segment.name.clone(),
         missing: sync.missing().len() as u64,
@@ -209,8 +221,8 @@ fn missing(id: u64, segment: &Segment, sync: &Sync) -> page::MissingPages {
     }
 }
 
-fn gaps(id: u64, segment: &Segment, now: Timestamp) -> Vec<page::MissingPages> {
-    let gap = |gap: &crate::state::Gap| page::MissingPages {
+fn gaps(id: u64, segment: &SegmentTable, now: Timestamp) -> Vec<page::MissingPagesView> {
+    let gap = |gap: &crate::state::SyncGap| page::MissingPagesView {
         segment: id,
         name: segment.name.clone(),
         missing: gap.missing.len() as u64,

@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::files::{Changed, FolderWatch, Seen, Trace};
-use crate::config::{AppId, Config, Export, ExportSource, SecretRef, Source, StoragePlace, StorageSource};
-use crate::connector::file::{self, Fingerprint};
+use super::files::{Changed, ChangedFolders, FolderWatch, Trace};
+use crate::config::{
+    AppId, Config, ExportConfig, ExportSource, SecretRef, SourceConfig, StorageLocation, StorageSource,
+};
+use crate::connector::file::{self, FileFingerprint};
 use crate::file_glob::Glob;
 use crate::model::{CohortId, ExportId};
 
@@ -26,10 +28,10 @@ const LOST_WAIT: Duration = Duration::from_secs(30);
 const FOLDERS_MAX: usize = 2_000;
 
 /// What has changed, until a survey takes it.
-pub(super) struct Sources {
+pub(super) struct WatchedSources {
     /// Rings when something has changed in a folder.
     pub(super) bell: Arc<Notify>,
-    seen: Arc<Seen>,
+    seen: Arc<ChangedFolders>,
     changed: Changed,
     /// Since when there are changes, and when they are looked at.
     settling: Option<(Instant, Instant)>,
@@ -45,7 +47,7 @@ pub(super) struct Files {
     cohorts: BTreeMap<CohortId, Trace>,
     exports: BTreeMap<ExportId, ExportFiles>,
     /// None: it could not be looked at.
-    prints: BTreeMap<CohortId, Option<Fingerprint>>,
+    prints: BTreeMap<CohortId, Option<FileFingerprint>>,
 }
 
 /// The folder of an export.
@@ -67,10 +69,10 @@ pub(super) struct Findings {
     pub(super) config_content: Option<u128>,
 }
 
-impl Sources {
+impl WatchedSources {
     /// `content` is what the config's text was when it was read.
     pub(super) fn new(content: u128) -> Self {
-        let (bell, seen) = (Arc::new(Notify::new()), Arc::new(Seen::default()));
+        let (bell, seen) = (Arc::new(Notify::new()), Arc::new(ChangedFolders::default()));
         let files = Some(Files::new(&bell, &seen));
         Self { bell, seen, changed: Changed::default(), settling: None, config_content: content, files }
     }
@@ -124,7 +126,7 @@ impl Sources {
 }
 
 impl Files {
-    fn new(bell: &Arc<Notify>, seen: &Arc<Seen>) -> Self {
+    fn new(bell: &Arc<Notify>, seen: &Arc<ChangedFolders>) -> Self {
         Self {
             watch: FolderWatch::new(Arc::clone(bell), Arc::clone(seen)),
             config: Vec::new(),
@@ -167,7 +169,7 @@ impl Files {
         let mut known = std::mem::take(&mut self.cohorts);
         for cohort in &config.cohorts {
             // What is elsewhere reports no changes; it is looked at by schedule.
-            let Source::File(source) = &cohort.source else { continue };
+            let SourceConfig::File(source) = &cohort.source else { continue };
             if source.is_remote() {
                 continue;
             }
@@ -222,8 +224,8 @@ impl Files {
         let mut others = Vec::new();
         self.prints.retain(|id, _| self.cohorts.contains_key(id));
         for cohort in config.cohorts.iter().filter(|cohort| touched.contains(&cohort.id)) {
-            let Source::File(source) = &cohort.source else { continue };
-            let from = file::From { folder: &config.folder, roots: &config.roots, stores: &[] };
+            let SourceConfig::File(source) = &cohort.source else { continue };
+            let from = file::FileAccess { folder: &config.folder, roots: &config.roots, stores: &[] };
             let print = file::fingerprint(source, from).ok();
             if self.prints.get(&cohort.id) != Some(&print) {
                 self.prints.insert(cohort.id.clone(), print);
@@ -247,9 +249,9 @@ fn traces_of_config(config: &Config) -> Vec<Trace> {
 }
 
 /// The folder that an export reads, if it reads one.
-fn folder_of(export: &Export) -> Option<PathBuf> {
+fn folder_of(export: &ExportConfig) -> Option<PathBuf> {
     match &export.source {
-        ExportSource::Storage(StorageSource { place: StoragePlace::Folder { path, .. }, .. }) => {
+        ExportSource::Storage(StorageSource { place: StorageLocation::Folder { path, .. }, .. }) => {
             Some(path.clone())
         }
         ExportSource::Storage(_) | ExportSource::Http(_) => None,
@@ -282,7 +284,7 @@ fn config_files(config: &Config) -> Vec<PathBuf> {
     keys.flat_map(|keys| [&keys.data_import, &keys.partner_api]).for_each(&mut secret);
     config.braze.values().filter_map(|braze| braze.rest_key.as_ref()).for_each(&mut secret);
     config.heap.values().flat_map(|heap| &heap.webhook_secrets).for_each(&mut secret);
-    config.sql.values().flat_map(crate::config::Sql::secrets).for_each(|(_, place)| secret(place));
+    config.sql.values().flat_map(crate::config::SqlConfig::secrets).for_each(|(_, place)| secret(place));
     for heap in config.heap.values() {
         if let Some(AppId::Ref(place)) = &heap.app_id {
             secret(place);

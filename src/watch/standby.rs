@@ -8,9 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::board::Board;
-use super::service::{Service, Signal, Signals};
-use super::{Surroundings, settings, sources};
+use super::board::WatchStatus;
+use super::service::{Service, Signal, SignalListener};
+use super::{WatchEnvironment, settings, sources};
 use crate::config::Config;
 use crate::state::{Holder, Location, StateError, StateWriter};
 
@@ -23,7 +23,7 @@ const LOOK_LONGEST: Duration = Duration::from_secs(5);
 const BEAT: Duration = Duration::from_millis(500);
 
 /// The config in use, whoever leads.
-pub(super) struct Followed {
+pub(super) struct StandbyEnd {
     pub(super) config: Arc<Config>,
     /// What its text was when it was read; 0: that is not known.
     pub(super) content: u128,
@@ -31,13 +31,13 @@ pub(super) struct Followed {
     pub(super) first: Arc<Config>,
 }
 
-impl Followed {
+impl StandbyEnd {
     pub(super) fn new(config: Arc<Config>) -> Self {
         Self { first: Arc::clone(&config), config, content: 0 }
     }
 
     /// Reads the config again if its text is another. One that cannot be used changes nothing, loudly.
-    fn reread(&mut self, at: &dyn Surroundings, board: &Board) {
+    fn reread(&mut self, at: &dyn WatchEnvironment, board: &WatchStatus) {
         let content = sources::content(&self.config);
         if std::mem::replace(&mut self.content, content) == content {
             return;
@@ -63,8 +63,8 @@ impl Followed {
 
 /// Where the state is, and whom to tell of what.
 pub(super) struct Standby<'a> {
-    pub(super) at: &'a dyn Surroundings,
-    pub(super) board: &'a Board,
+    pub(super) at: &'a dyn WatchEnvironment,
+    pub(super) board: &'a WatchStatus,
     pub(super) service: &'a Service,
     pub(super) location: &'a Location,
 }
@@ -76,8 +76,8 @@ impl Standby<'_> {
     /// When the state cannot be used. A store that was there once is waited for.
     pub(super) async fn wait(
         &self,
-        followed: &mut Followed,
-        signals: &mut Signals,
+        followed: &mut StandbyEnd,
+        signals: &mut SignalListener,
     ) -> Result<Option<StateWriter>, StateError> {
         let (mut leader, mut was_there) = (None::<Holder>, followed.content != 0);
         loop {
@@ -106,7 +106,7 @@ impl Standby<'_> {
     }
 
     /// Tries to take the state. None: told to stop meanwhile.
-    async fn open(&self, signals: &mut Signals) -> Option<Result<StateWriter, StateError>> {
+    async fn open(&self, signals: &mut SignalListener) -> Option<Result<StateWriter, StateError>> {
         let (location, at) = (self.location.clone(), self.at);
         let (holder, clock, random) = (at.holder(), at.clock(), at.random());
         let open = move || StateWriter::open(&location, &holder, clock, random);
@@ -129,7 +129,7 @@ impl Standby<'_> {
     }
 
     /// Waits until it is time to look again.
-    async fn pause(&self, signals: &mut Signals) -> Signal {
+    async fn pause(&self, signals: &mut SignalListener) -> Signal {
         let look = tokio::time::sleep(match self.location {
             Location::Folder(_) => LOOK,
             Location::Bucket(address) => (address.lease / LOOKS_IN_A_LEASE).clamp(LOOK, LOOK_LONGEST),

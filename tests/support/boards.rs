@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use syncline::dashboard::*;
-use syncline::model::{CohortId, ConnectionName, PassId, Timestamp};
+use syncline::model::{CohortId, ConnectionName, RunId, Timestamp};
 use syncline::state::Holder;
 
 const MINUTE: i64 = 60;
@@ -24,29 +24,29 @@ fn connection(name: &str) -> ConnectionName {
 }
 
 /// Sizes over a month, up and down as people come and go.
-fn sizes(members: u64, points: u64) -> Vec<Size> {
+fn sizes(members: u64, points: u64) -> Vec<SizePoint> {
     let size = |point: u64| {
         let away = points - 1 - point;
         let fewer = members / 3 * away / points + members / 12 * (point * 7_919 % 997) / 997;
         let at = before(away as i64 * 30 * DAY / points as i64 + 3 * MINUTE);
-        Size { at, members: if away == 0 { members } else { members - fewer } }
+        SizePoint { at, members: if away == 0 { members } else { members - fewer } }
     };
     (0..points).map(size).collect()
 }
 
-fn cohort(id: &str, name: &str, members: u64) -> Cohort {
-    Cohort {
+fn cohort(id: &str, name: &str, members: u64) -> CohortView {
+    CohortView {
         id: CohortId::new(id).unwrap(),
         name: name.to_owned(),
         connection: connection("braze"),
         declared_at: "cohorts/growth.yaml:14".to_owned(),
-        source: Source::Files { pattern: format!("/data/exports/{id}-*.csv.gz") },
+        source: SourceView::Files { pattern: format!("/data/exports/{id}-*.csv.gz") },
         members: Some(members),
         sizes: sizes(members, 30),
-        state: State::InStep,
+        state: CohortStateView::InStep,
         last_good: Some(before(3 * MINUTE)),
         next_look: Some(before(-12 * MINUTE)),
-        plan: Some(Plan { at: before(3 * MINUTE), adds: 0, removes: 0, unchanged: members, requests: 0 }),
+        plan: Some(PlanView { at: before(3 * MINUTE), adds: 0, removes: 0, unchanged: members, requests: 0 }),
         rejects: BTreeMap::new(),
         rejects_file: None,
         in_doubt: 0,
@@ -54,12 +54,12 @@ fn cohort(id: &str, name: &str, members: u64) -> Cohort {
     }
 }
 
-fn segment(id: u64, name: &str) -> Source {
-    Source::HeapSegment { connection: connection("heap"), segment: id, name: Some(name.to_owned()) }
+fn segment(id: u64, name: &str) -> SourceView {
+    SourceView::HeapSegment { connection: connection("heap"), segment: id, name: Some(name.to_owned()) }
 }
 
-fn inbox() -> Inbox {
-    Inbox {
+fn inbox() -> InboxView {
+    InboxView {
         connection: connection("heap"),
         bytes: 0,
         waiting_since: None,
@@ -71,10 +71,10 @@ fn inbox() -> Inbox {
     }
 }
 
-fn past(seconds: i64, cohort: &str, added: u64, removed: u64, result: &str) -> Past {
-    Past {
+fn past(seconds: i64, cohort: &str, added: u64, removed: u64, result: &str) -> HistoryView {
+    HistoryView {
         at: before(seconds),
-        run: PassId::new(before(seconds), seconds as u64),
+        run: RunId::new(before(seconds), seconds as u64),
         cohort: CohortId::new(cohort).unwrap(),
         added,
         removed,
@@ -84,13 +84,13 @@ fn past(seconds: i64, cohort: &str, added: u64, removed: u64, result: &str) -> P
 }
 
 /// A server that was just started on a config without cohorts.
-pub(crate) fn empty() -> Board {
-    Board {
+pub(crate) fn empty() -> DashboardView {
+    DashboardView {
         now: now(),
         version: "0.1.0".to_owned(),
         started: before(8),
-        role: Role::Leading { since: before(8) },
-        config: Config {
+        role: RoleView::Leading { since: before(8) },
+        config: ConfigView {
             digest: "9f2c8a17d0b3e4556677889900aabbccddeeff00112233445566778899aabbcc".to_owned(),
             loaded: before(8),
             ignored: None,
@@ -106,20 +106,21 @@ pub(crate) fn empty() -> Board {
 }
 
 /// A server on which everything is in step.
-pub(crate) fn well() -> Board {
+pub(crate) fn well() -> DashboardView {
     let mut free = cohort("free_customers", "Free customers", 48_211);
     free.source = segment(1_338_065, "Free plan, active in the last 30 days");
     let mut carts = cohort("abandoned_checkout", "Abandoned checkout", 5_200);
-    carts.plan = Some(Plan { at: before(3 * MINUTE), adds: 143, removes: 88, unchanged: 5_057, requests: 2 });
+    carts.plan =
+        Some(PlanView { at: before(3 * MINUTE), adds: 143, removes: 88, unchanged: 5_057, requests: 2 });
     carts.rejects = BTreeMap::from([("no_identifier".to_owned(), 2), ("placeholder".to_owned(), 3)]);
     carts.rejects_file =
         Some(".syncline/rejects/20261124t191311000z-269edb/abandoned_checkout.ndjson".to_owned());
     let mut new = cohort("spring_promotion", "Spring promotion", 3_400);
-    new.sizes = vec![Size { at: before(2 * DAY), members: 3_400 }];
-    Board {
+    new.sizes = vec![SizePoint { at: before(2 * DAY), members: 3_400 }];
+    DashboardView {
         started: before(6 * DAY),
-        role: Role::Leading { since: before(6 * DAY) },
-        config: Config { loaded: before(2 * DAY), ..empty().config },
+        role: RoleView::Leading { since: before(6 * DAY) },
+        config: ConfigView { loaded: before(2 * DAY), ..empty().config },
         cohorts: vec![carts, free, new],
         inboxes: vec![inbox()],
         history: vec![
@@ -133,22 +134,22 @@ pub(crate) fn well() -> Board {
 }
 
 /// A server on which much waits, on people and on others.
-pub(crate) fn troubled() -> Board {
+pub(crate) fn troubled() -> DashboardView {
     let mut board = well();
     board.cohorts[0].last_good = Some(before(5 * HOUR));
     board.cohorts[1].last_good = Some(before(26 * MINUTE));
     board.config.ignored =
-        Some(IgnoredConfig { since: before(4 * MINUTE), problems: 2, text: PROBLEMS.to_owned() });
+        Some(IgnoredConfigView { since: before(4 * MINUTE), problems: 2, text: PROBLEMS.to_owned() });
     let command = "syncline reconcile abandoned_checkout --max-removes abandoned_checkout=3228".to_owned();
-    board.cohorts[0].state = State::Withheld {
+    board.cohorts[0].state = CohortStateView::Withheld {
         since: before(5 * HOUR),
-        refusals: vec![Withheld {
+        refusals: vec![BlockedView {
             what: "removals".to_owned(),
             why: "3,228 of 5,200 members would leave (62.1%); `guard.max_removed` allows 30%, that is 1,560"
                 .to_owned(),
             ways_out: vec![
-                WayOut { words: "if this is right, for one run".to_owned(), command: Some(command) },
-                WayOut {
+                RemedyView { words: "if this is right, for one run".to_owned(), command: Some(command) },
+                RemedyView {
                     words: "if it is right every time: raise `guard.max_removed` (cohorts/growth.yaml:21)"
                         .to_owned(),
                     command: None,
@@ -158,24 +159,26 @@ pub(crate) fn troubled() -> Board {
         approve: Some(format!("syncline approve abandoned_checkout --plan sha256:{}", "d8d37183".repeat(8))),
     };
     board.cohorts[0].plan =
-        Some(Plan { at: before(3 * MINUTE), adds: 0, removes: 3_228, unchanged: 1_972, requests: 4 });
+        Some(PlanView { at: before(3 * MINUTE), adds: 0, removes: 3_228, unchanged: 1_972, requests: 4 });
     board.cohorts[1].in_doubt = 1_000;
-    board.cohorts[1].state = State::Failing {
+    board.cohorts[1].state = CohortStateView::Failing {
         since: before(11 * MINUTE),
         why: "Braze answers 503 (Service Unavailable), eight times in a row".to_owned(),
-        then: Then::TriedAgain { at: Some(before(-4 * MINUTE)) },
+        then: NextStep::TriedAgain { at: Some(before(-4 * MINUTE)) },
         ways_out: Vec::new(),
     };
-    board.cohorts[2].state = State::Stale { after: Duration::from_secs(24 * 3600) };
+    board.cohorts[2].state = CohortStateView::Stale { after: Duration::from_secs(24 * 3600) };
     board.cohorts[2].last_good = Some(before(2 * DAY));
     board.cohorts.extend(others());
-    board.left_behind = vec![LeftBehind {
+    board.left_behind = vec![OrphanedView {
         id: CohortId::new("summer_promotion").unwrap(),
         name: Some("Summer promotion".to_owned()),
         members: Some(12_040),
     }];
-    board.inboxes =
-        vec![inbox_in_trouble(), Inbox { connection: connection("heap_eu"), last_delivery: None, ..inbox() }];
+    board.inboxes = vec![
+        inbox_in_trouble(),
+        InboxView { connection: connection("heap_eu"), last_delivery: None, ..inbox() },
+    ];
     board.exports = exports();
     board.segments = segments();
     let mut failed = past(7 * MINUTE, "free_customers", 0, 0, "failed");
@@ -185,21 +188,21 @@ pub(crate) fn troubled() -> Board {
     board
 }
 
-fn others() -> Vec<Cohort> {
+fn others() -> Vec<CohortView> {
     let mut waiting = cohort("trial_in_trouble", "Trial in trouble", 0);
-    waiting.source = Source::HeapSegment { connection: connection("heap_eu"), segment: 7, name: None };
+    waiting.source = SourceView::HeapSegment { connection: connection("heap_eu"), segment: 7, name: None };
     (waiting.members, waiting.plan, waiting.last_good) = (None, None, None);
     waiting.sizes.clear();
     let why = "so far Heap has told of 99 \"Internal testers\" and 1338065 \"Free plan\"".to_owned();
-    waiting.state = State::WaitingForHeap { why: Some(why) };
+    waiting.state = CohortStateView::WaitingForHeap { why: Some(why) };
     let mut keys = cohort("vip", "VIP – Ümläute & <Größe> العربية", 812);
     keys.connection = connection("braze_eu");
     keys.last_good = Some(before(2 * HOUR));
-    keys.state = State::Failing {
+    keys.state = CohortStateView::Failing {
         since: before(2 * HOUR),
         why: "Braze refuses the partner API key (401)".to_owned(),
-        then: Then::NeedsPerson,
-        ways_out: vec![WayOut {
+        then: NextStep::NeedsPerson,
+        ways_out: vec![RemedyView {
             words: "put a valid key where `connections.braze_eu.partner_api_key` looks for it".to_owned(),
             command: None,
         }],
@@ -210,21 +213,21 @@ fn others() -> Vec<Cohort> {
         1_204_377,
     );
     updating.sizes = sizes(1_204_377, 3000);
-    updating.state = State::Updating { since: before(9) };
+    updating.state = CohortStateView::Updating { since: before(9) };
     updating.plan =
-        Some(Plan { at: before(9), adds: 20_118, removes: 1_702, unchanged: 1_184_259, requests: 23 });
+        Some(PlanView { at: before(9), adds: 20_118, removes: 1_702, unchanged: 1_184_259, requests: 23 });
     let mut new = cohort("winback", "Win back", 0);
     (new.members, new.plan, new.last_good, new.next_look) = (None, None, None, Some(before(0)));
     new.sizes.clear();
-    new.state = State::New;
+    new.state = CohortStateView::New;
     let mut nameless = cohort("vip_names", "VIP", 420);
-    nameless.state = State::Withheld {
+    nameless.state = CohortStateView::Withheld {
         since: before(MINUTE),
-        refusals: vec![Withheld {
+        refusals: vec![BlockedView {
             what: "name".to_owned(),
             why: "cohort `vip` has the name \"VIP\" already, and Braze's segment filter shows names only"
                 .to_owned(),
-            ways_out: vec![WayOut {
+            ways_out: vec![RemedyView {
                 words: "give `vip_names` another name (cohorts/vip.yaml:3)".to_owned(),
                 command: None,
             }],
@@ -234,21 +237,21 @@ fn others() -> Vec<Cohort> {
     vec![waiting, keys, updating, new, nameless, cohort("loyal", "Loyal customers", 20_000)]
 }
 
-fn inbox_in_trouble() -> Inbox {
-    let pages = |segment, name: &str, missing, pages, at| MissingPages {
+fn inbox_in_trouble() -> InboxView {
+    let pages = |segment, name: &str, missing, pages, at| MissingPagesView {
         segment,
         name: name.to_owned(),
         missing,
         pages,
         at,
     };
-    Inbox {
+    InboxView {
         bytes: 3_504_112,
         waiting_since: Some(before(2 * MINUTE)),
         put_aside: 3,
         missing: vec![pages(1_338_065, "Free plan, active in the last 30 days", 1, 49, before(6 * MINUTE))],
         gaps: vec![pages(1_400_000, "Churn risk", 2, 14, before(DAY))],
-        undeclared: vec![UndeclaredSegment {
+        undeclared: vec![UndeclaredSegmentView {
             segment: 99,
             name: "Internal testers".to_owned(),
             told_at: before(3 * HOUR),
@@ -257,8 +260,8 @@ fn inbox_in_trouble() -> Inbox {
     }
 }
 
-fn exports() -> Vec<Export> {
-    let export = |id: &str, lag, trouble| Export {
+fn exports() -> Vec<ExportView> {
+    let export = |id: &str, lag, trouble| ExportView {
         id: id.to_owned(),
         source: "Currents files in s3://acme-currents/prod".to_owned(),
         lag,
@@ -266,15 +269,15 @@ fn exports() -> Vec<Export> {
         last_good: Some(before(2 * MINUTE)),
         trouble,
     };
-    let trouble = Trouble { why: "the bucket refuses the key".to_owned(), then: Then::NeedsPerson };
+    let trouble = Trouble { why: "the bucket refuses the key".to_owned(), then: NextStep::NeedsPerson };
     vec![
         export("engagement", Some(Duration::ZERO), None),
         export("purchases", Some(Duration::from_secs(7 * 3600)), Some(trouble)),
     ]
 }
 
-fn segments() -> Vec<SegmentCheck> {
-    let check = |id: &str, name: &str, verdict, why: &[&str]| SegmentCheck {
+fn segments() -> Vec<SegmentCheckView> {
+    let check = |id: &str, name: &str, verdict, why: &[&str]| SegmentCheckView {
         id: id.to_owned(),
         name: name.to_owned(),
         verdict,
@@ -282,30 +285,40 @@ fn segments() -> Vec<SegmentCheck> {
         checked: before(40 * MINUTE),
     };
     vec![
-        check("win_back", "Win back", Verdict::InStep, &[]),
-        check("promo", "Promotion", Verdict::Drifted, &["campaign “Spring” targets another segment"]),
-        check("trial", "Trial", Verdict::Unknown, &["Braze does not tell the filters of a segment"]),
+        check("win_back", "Win back", SegmentVerdictView::InStep, &[]),
+        check(
+            "promo",
+            "Promotion",
+            SegmentVerdictView::Drifted,
+            &["campaign “Spring” targets another segment"],
+        ),
+        check(
+            "trial",
+            "Trial",
+            SegmentVerdictView::Unknown,
+            &["Braze does not tell the filters of a segment"],
+        ),
     ]
 }
 
 /// A server with so many cohorts, all of them with a long history.
-pub(crate) fn many(number: u64) -> Board {
+pub(crate) fn many(number: u64) -> DashboardView {
     let one = |n: u64| {
         let mut cohort = cohort(&format!("cohort_{n:03}"), &format!("Audience number {n}"), 800 + n * n * 37);
         cohort.sizes = sizes(800 + n * n * 37, 2000);
         cohort.rejects = BTreeMap::from([("no_identifier".to_owned(), n), ("too_long".to_owned(), 1)]);
         cohort
     };
-    let mut board = Board { cohorts: (0..number).map(one).collect(), ..well() };
+    let mut board = DashboardView { cohorts: (0..number).map(one).collect(), ..well() };
     board.history =
         (0..50).map(|n| past(n * 20, &format!("cohort_{n:03}"), n as u64, 0, "applied")).collect();
     board
 }
 
 /// A second server that waits for the first to stop.
-pub(crate) fn standing_by() -> Board {
+pub(crate) fn standing_by() -> DashboardView {
     let holder = Holder { host: "syncline-0".to_owned(), process: 7, since: before(3 * DAY), heard: None };
-    Board { role: Role::StandingBy { since: before(2 * HOUR), holder: Some(holder) }, ..well() }
+    DashboardView { role: RoleView::StandingBy { since: before(2 * HOUR), holder: Some(holder) }, ..well() }
 }
 
 /// What somebody may call a cohort.
@@ -313,28 +326,29 @@ pub(crate) const HOSTILE: &str = "</title></style></pre>--><script>alert(1)</scr
     \u{202e}javascript:alert(1)#AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// A server on which everything that can be named has a bad name.
-pub(crate) fn hostile() -> Board {
+pub(crate) fn hostile() -> DashboardView {
     let bad = || HOSTILE.to_owned();
     let mut board = troubled();
-    board.config.ignored = Some(IgnoredConfig { since: before(MINUTE), problems: 1, text: bad() });
+    board.config.ignored = Some(IgnoredConfigView { since: before(MINUTE), problems: 1, text: bad() });
     (board.version, board.config.digest) = (bad(), bad());
     let holder = Holder { host: bad(), process: 7, since: before(DAY), heard: None };
-    board.role = Role::StandingBy { since: before(HOUR), holder: Some(holder) };
+    board.role = RoleView::StandingBy { since: before(HOUR), holder: Some(holder) };
     for cohort in &mut board.cohorts {
         (cohort.name, cohort.declared_at) = (bad(), bad());
         cohort.rejects.insert(bad(), 1);
         cohort.rejects_file = Some(bad());
-        let ways_out = vec![WayOut { words: bad(), command: Some(bad()) }];
+        let ways_out = vec![RemedyView { words: bad(), command: Some(bad()) }];
         match &mut cohort.source {
-            Source::Query { .. } => {}
-            Source::Files { pattern } => *pattern = bad(),
-            Source::HeapSegment { name, .. } => *name = Some(bad()),
+            SourceView::Query { .. } => {}
+            SourceView::Files { pattern } => *pattern = bad(),
+            SourceView::HeapSegment { name, .. } => *name = Some(bad()),
         }
         match &mut cohort.state {
-            State::Failing { why, ways_out: ways, .. } => (*why, *ways) = (bad(), ways_out),
-            State::WaitingForHeap { why } => *why = Some(bad()),
-            State::Withheld { refusals, approve, .. } => {
-                (*refusals, *approve) = (vec![Withheld { what: bad(), why: bad(), ways_out }], Some(bad()));
+            CohortStateView::Failing { why, ways_out: ways, .. } => (*why, *ways) = (bad(), ways_out),
+            CohortStateView::WaitingForHeap { why } => *why = Some(bad()),
+            CohortStateView::Withheld { refusals, approve, .. } => {
+                (*refusals, *approve) =
+                    (vec![BlockedView { what: bad(), why: bad(), ways_out }], Some(bad()));
             }
             _ => {}
         }
@@ -348,7 +362,7 @@ pub(crate) fn hostile() -> Board {
     }
     for export in &mut board.exports {
         (export.id, export.source) = (bad(), bad());
-        export.trouble = Some(Trouble { why: bad(), then: Then::NeedsPerson });
+        export.trouble = Some(Trouble { why: bad(), then: NextStep::NeedsPerson });
     }
     for segment in &mut board.segments {
         (segment.name, segment.why) = (bad(), vec![bad()]);

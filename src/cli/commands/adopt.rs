@@ -9,9 +9,9 @@ use crate::cli::exit::Exit;
 use crate::cli::output::green;
 use crate::cli::{access, workspace};
 use crate::config::Config;
-use crate::connector::braze::KeyKind;
+use crate::connector::braze::BrazeKeyKind;
 use crate::model::ConnectionName;
-use crate::state::{Adoptions, Marks};
+use crate::state::{AdoptedKeys, KeyFingerprints};
 
 pub(super) fn adopt(config: &Config, name: &ConnectionName) -> Result<(String, Value, Exit), CommandError> {
     let Some(braze) = config.braze.get(name) else {
@@ -29,16 +29,16 @@ pub(super) fn adopt(config: &Config, name: &ConnectionName) -> Result<(String, V
     let now = environment::clock().now();
     let mut marks = match workspace::marks_of(name, braze, &state)? {
         Some(marks) => marks.next(now),
-        None => Marks::first(now)?,
+        None => KeyFingerprints::first(now)?,
     };
     let mut adopted = Vec::new();
-    let kinds = [(KeyKind::DataImport, keys.data_import), (KeyKind::Rest, keys.rest)];
+    let kinds = [(BrazeKeyKind::DataImport, keys.data_import), (BrazeKeyKind::Rest, keys.rest)];
     for (kind, key) in kinds.into_iter().filter_map(|(kind, key)| Some((kind, key?))) {
         let mark = workspace::mark_of(&marks, kind, &key);
         let is_new = marks.keys.insert(kind.word().to_owned(), mark.clone()) != Some(mark);
         adopted.extend(is_new.then_some(kind.word()));
     }
-    if !adopted.is_empty() && !Adoptions::open(&super::location(config))?.adopt(name, &marks)? {
+    if !adopted.is_empty() && !AdoptedKeys::open(&super::location(config))?.adopt(name, &marks)? {
         return Err(CommandError::new(Exit::Failed, "somebody else has adopted keys just now; try again"));
     }
     let text = if adopted.is_empty() {

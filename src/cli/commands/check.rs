@@ -7,9 +7,9 @@ use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
 use crate::cli::output::{out, out_exactly};
-use crate::cli::segments::{self, Looked};
-use crate::cli::view::segments::Segments;
-use crate::config::{Config, Segment};
+use crate::cli::segments::{self, SegmentLookup};
+use crate::cli::view::segments::SegmentReport;
+use crate::config::{Config, SegmentConfig};
 use crate::model::SegmentId;
 use crate::state::{StateError, StateReader, StateWriter};
 
@@ -22,7 +22,7 @@ pub(in crate::cli) fn run(global: &Global, args: &CheckArgs) -> Result<Exit, Com
     let reach = (&sandboxes, longest);
     let looking = segments::look(wanted.into_iter(), &config, &reader, writer.as_ref(), reach);
     let looked = super::runtime()?.block_on(looking)?;
-    let shown = Segments { looked: &looked, config: &config };
+    let shown = SegmentReport { looked: &looked, config: &config };
     match args.format {
         CheckFormat::Human => out(&shown.human()),
         CheckFormat::Json => out(&shown.json()),
@@ -33,7 +33,7 @@ pub(in crate::cli) fn run(global: &Global, args: &CheckArgs) -> Result<Exit, Com
 }
 
 /// The segments that are named; all of them if none is.
-fn wanted<'a>(only: &[SegmentId], config: &'a Config) -> Result<Vec<&'a Segment>, CommandError> {
+fn wanted<'a>(only: &[SegmentId], config: &'a Config) -> Result<Vec<&'a SegmentConfig>, CommandError> {
     for id in only {
         if !config.segments.iter().any(|segment| segment.id == *id) {
             let have: Vec<&str> = config.segments.iter().map(|segment| segment.id.as_str()).collect();
@@ -67,9 +67,9 @@ fn opened(config: &Config) -> Result<(StateReader, Option<StateWriter>), Command
 }
 
 /// Drift first, then why something cannot be known.
-fn exit(looked: &[Looked<'_>]) -> Exit {
+fn exit(looked: &[SegmentLookup<'_>]) -> Exit {
     const ORDER: [Exit; 4] = [Exit::Drifted, Exit::Credentials, Exit::Unavailable, Exit::Failed];
-    let exits: Vec<Exit> = looked.iter().map(Looked::exit).collect();
+    let exits: Vec<Exit> = looked.iter().map(SegmentLookup::exit).collect();
     let worst = ORDER.into_iter().find(|exit| exits.contains(exit));
     worst.or_else(|| exits.into_iter().find(|exit| *exit != Exit::Done)).unwrap_or(Exit::Done)
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cli::args::{Format, FormatArgs, Global};
-use crate::cli::doctor::{Finding, Findings, Verdict, examine};
+use crate::cli::doctor::{CheckStatus, DoctorFinding, DoctorFindings, examine};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, counted, counted_of, dim, green, out, red, yellow};
@@ -15,7 +15,7 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
     let findings = runtime.block_on(examine(&config));
     // A driver that hangs does not keep the answer.
     runtime.shutdown_background();
-    let is_wrong = findings.list.iter().any(|finding| finding.verdict == Verdict::Wrong);
+    let is_wrong = findings.list.iter().any(|finding| finding.verdict == CheckStatus::Wrong);
     out(&match args.format {
         Format::Human => human(&findings),
         Format::Json => {
@@ -26,7 +26,7 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
     Ok(if is_wrong { Exit::Unwell } else { Exit::Done })
 }
 
-fn human(findings: &Findings) -> String {
+fn human(findings: &DoctorFindings) -> String {
     let (mut lines, mut about) = (Vec::new(), "");
     for finding in &findings.list {
         if finding.about != about {
@@ -34,9 +34,9 @@ fn human(findings: &Findings) -> String {
             lines.push(bold(about));
         }
         let word = match finding.verdict {
-            Verdict::Fine => green("ok"),
-            Verdict::Note => yellow("!"),
-            Verdict::Wrong => red("wrong:"),
+            CheckStatus::Fine => green("ok"),
+            CheckStatus::Note => yellow("!"),
+            CheckStatus::Wrong => red("wrong:"),
         };
         lines.push(format!("  {word} {}", finding.says));
         lines.extend(
@@ -46,7 +46,7 @@ fn human(findings: &Findings) -> String {
     let of = |verdict| findings.list.iter().filter(|finding| finding.verdict == verdict).count() as u64;
     let all = findings.list.len() as u64;
     lines.push(String::new());
-    lines.push(match (of(Verdict::Wrong), of(Verdict::Note)) {
+    lines.push(match (of(CheckStatus::Wrong), of(CheckStatus::Note)) {
         (0, 0) => format!("Well: {}.", counted(all, "check")),
         (0, notes) => format!("Well: {}, {}.", counted(all, "check"), counted(notes, "note")),
         (wrong, _) => format!("Something is wrong in {}.", counted_of(wrong, all, "check")),
@@ -54,7 +54,7 @@ fn human(findings: &Findings) -> String {
     lines.join("\n")
 }
 
-fn to_json(finding: &Finding) -> Value {
+fn to_json(finding: &DoctorFinding) -> Value {
     json!({
         "about": finding.about,
         "check": finding.check,

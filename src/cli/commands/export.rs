@@ -7,16 +7,16 @@ use serde_json::json;
 
 use super::stop::Stop;
 use crate::apply::Interrupt;
-use crate::cli::again::Again;
+use crate::cli::again::SuggestedCommand;
 use crate::cli::args::{ExportArgs, Format, Global};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
-use crate::cli::output::{Unwritten, bold, out};
+use crate::cli::output::{OutputLost, bold, out};
 use crate::cli::view::{export as view, json::envelope};
 use crate::cli::{access, environment};
-use crate::config::{Config, Export, ExportSource, StoragePlace};
-use crate::export::{self, Days, ExportReport, Halt, Patience};
-use crate::model::{ConnectionName, DoorName, ExportId};
+use crate::config::{Config, ExportConfig, ExportSource, StorageLocation};
+use crate::export::{self, Days, ExportPatience, ExportReport, ExportStop};
+use crate::model::{ConnectionName, EndpointName, ExportId};
 use crate::reconcile::{self, ExportJob, Exporting};
 use crate::state::{IdentityMap, StateReader, StateWriter};
 
@@ -35,7 +35,10 @@ pub(in crate::cli) fn run(global: &Global, args: &ExportArgs) -> Result<Exit, Co
 }
 
 /// The exports that are meant, all of them if none is named.
-pub(super) fn chosen<'a>(config: &'a Config, ids: &[ExportId]) -> Result<Vec<&'a Export>, CommandError> {
+pub(super) fn chosen<'a>(
+    config: &'a Config,
+    ids: &[ExportId],
+) -> Result<Vec<&'a ExportConfig>, CommandError> {
     let have: Vec<&str> = config.exports.iter().map(|export| export.id.as_str()).collect();
     if let Some(unknown) = ids.iter().find(|id| !have.contains(&id.as_str())) {
         let failed = CommandError::new(Exit::Usage, format!("the config has no export `{unknown}`"));
@@ -49,22 +52,22 @@ pub(super) fn chosen<'a>(config: &'a Config, ids: &[ExportId]) -> Result<Vec<&'a
 }
 
 /// What an export is run with.
-pub(super) fn job(export: &Export, days: Days, state: &StateReader) -> Result<ExportJob, CommandError> {
+pub(super) fn job(export: &ExportConfig, days: Days, state: &StateReader) -> Result<ExportJob, CommandError> {
     let posted = match export.source {
-        ExportSource::Http(_) => state.inbox(&DoorName::of_export(&export.id))?,
+        ExportSource::Http(_) => state.inbox(&EndpointName::of_export(&export.id))?,
         ExportSource::Storage(_) => Vec::new(),
     };
     Ok(ExportJob { export: export.clone(), posted, again: None, days, store_options: store_options(export) })
 }
 
 /// What the environment and the config say of an export's bucket.
-pub(in crate::cli) fn store_options(export: &Export) -> Vec<(String, String)> {
+pub(in crate::cli) fn store_options(export: &ExportConfig) -> Vec<(String, String)> {
     match &export.source {
         ExportSource::Storage(source) => match &source.place {
-            StoragePlace::Bucket { endpoint, region, .. } => {
+            StorageLocation::Bucket { endpoint, region, .. } => {
                 super::store_options(endpoint.as_deref(), region.as_deref())
             }
-            StoragePlace::Folder { .. } => Vec::new(),
+            StorageLocation::Folder { .. } => Vec::new(),
         },
         ExportSource::Http(_) => Vec::new(),
     }
@@ -107,7 +110,7 @@ pub(super) async fn exported(
         run: environment::new_run(),
         clock,
         interrupt,
-        patience: Patience::ToTheEnd,
+        patience: ExportPatience::ToTheEnd,
     };
     Ok(reconcile::export(jobs, config, means).await?)
 }
@@ -116,7 +119,7 @@ pub(super) async fn exported(
 pub(super) fn not_run(jobs: &[ExportJob]) -> impl FnOnce(CommandError) -> Vec<ExportReport> + use<> {
     let reports: Vec<ExportReport> = jobs.iter().map(|job| ExportReport::new(&job.export)).collect();
     move |error| {
-        let halt = Halt::State(error.in_one_line());
+        let halt = ExportStop::State(error.in_one_line());
         let stopped = |report| ExportReport { halt: Some(halt.clone()), ..report };
         reports.into_iter().map(stopped).collect()
     }
@@ -125,7 +128,7 @@ pub(super) fn not_run(jobs: &[ExportJob]) -> impl FnOnce(CommandError) -> Vec<Ex
 /// Shows what a run would read.
 pub(super) fn survey(
     config: &Config,
-    exports: &[&Export],
+    exports: &[&ExportConfig],
     days: Days,
     again: bool,
     format: Format,
@@ -185,9 +188,9 @@ pub(super) fn finish(
             envelope(command, reconcile::exports_word(reports), &json!({ "exports": exports }))
         }
     });
-    shown.map_err(|Unwritten(error)| {
+    shown.map_err(|OutputLost(error)| {
         let message = format!("the run is done, but its report could not be written to stdout: {error}");
-        let history = Again::new(global).command("history");
+        let history = SuggestedCommand::new(global).command("history");
         CommandError::new(Exit::Failed, message).hint(format!("what was done: {history} -n 1"))
     })?;
     Ok(exit)
@@ -220,13 +223,16 @@ pub(super) fn exit(reports: &[ExportReport]) -> Exit {
     }
 }
 
-pub(super) fn of_halt(halt: &Halt) -> Exit {
+pub(super) fn of_halt(halt: &ExportStop) -> Exit {
     match halt {
-        Halt::Unauthorized(_) | Halt::NoKeys => Exit::Credentials,
-        Halt::Unavailable(_) | Halt::RateLimited(_) => Exit::Unavailable,
-        Halt::LeaseLost => Exit::Held,
-        Halt::Interrupted => Exit::Stopped,
-        Halt::Unexpected(..) | Halt::Refused(_) | Halt::Source(_) | Halt::State(_) => Exit::Failed,
-        Halt::Internal(_) => Exit::Bug,
+        ExportStop::Unauthorized(_) | ExportStop::NoKeys => Exit::Credentials,
+        ExportStop::Unavailable(_) | ExportStop::RateLimited(_) => Exit::Unavailable,
+        ExportStop::LeaseLost => Exit::Held,
+        ExportStop::Interrupted => Exit::Stopped,
+        ExportStop::Unexpected(..)
+        | ExportStop::Refused(_)
+        | ExportStop::Source(_)
+        | ExportStop::State(_) => Exit::Failed,
+        ExportStop::Internal(_) => Exit::Bug,
     }
 }

@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::cli::again::Again;
+use crate::cli::again::SuggestedCommand;
 use crate::cli::args::{ForgetArgs, Format, Global};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{counted, out, yellow};
 use crate::cli::view::json::envelope;
 use crate::cli::{access, environment};
-use crate::config::{Config, Heap as Settings, Secret};
-use crate::connector::heap::{DeletionError, Heap};
-use crate::export::{Forgotten, forget};
+use crate::config::{Config, HeapConfig as Settings, Secret};
+use crate::connector::heap::{DeletionError, HeapClient};
+use crate::export::{ErasureReport, forget};
 use crate::model::{CohortId, ConnectionName, timestamp_text};
-use crate::state::{ErasedFile, PushdownNote};
+use crate::state::{ErasedFile, MirrorNote};
 
 pub(in crate::cli) fn run(global: &Global, args: &ForgetArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
@@ -32,7 +32,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ForgetArgs) -> Result<Exit, Co
             "nothing was erased: `forget --heap {name}` erases the user from the state and asks Heap `{name}` to delete the \
              user with all events, which cannot be undone"
         );
-        let again = Again::new(global).command("forget");
+        let again = SuggestedCommand::new(global).command("forget");
         return Err(CommandError::new(Exit::Usage, unconfirmed)
             .hint(format!("to do it: {again} IDENTIFIER --heap {name} --yes")));
     }
@@ -82,7 +82,7 @@ impl<'a> Deletion<'a> {
                 let lacks = format!("connection `{}` lacks `app_id`", self.name);
                 return Err(CommandError::new(Exit::Credentials, lacks).hint(ONLY_ERASED));
             };
-            let heap = Heap::new(self.settings, &access.base, &access.app_id, environment::clock())?;
+            let heap = HeapClient::new(self.settings, &access.base, &access.app_id, environment::clock())?;
             heap.deletion(&self.key).ask(&[id]).await.map_err(|error| not_asked(&error))
         })
     }
@@ -99,7 +99,7 @@ fn not_asked(error: &DeletionError) -> CommandError {
     CommandError::new(exit, error.to_string()).hint(ONLY_ERASED)
 }
 
-fn human(forgotten: &Forgotten, request: Option<&str>, heap: Option<&str>) -> String {
+fn human(forgotten: &ErasureReport, request: Option<&str>, heap: Option<&str>) -> String {
     if !forgotten.member_of.is_empty() {
         return not_erased(forgotten);
     }
@@ -120,7 +120,7 @@ fn human(forgotten: &Forgotten, request: Option<&str>, heap: Option<&str>) -> St
         ));
     }
     for (cohort, note) in &forgotten.tables {
-        let PushdownNote { connection, schema, table, .. } = note;
+        let MirrorNote { connection, schema, table, .. } = note;
         lines.push(format!(
             "{} may be left in table {schema}.{table} of connection {connection}, which is not up to date with cohort {cohort}, \
              until the next run rebuilds it or you drop it. Then run `forget` again",
@@ -135,7 +135,7 @@ fn human(forgotten: &Forgotten, request: Option<&str>, heap: Option<&str>) -> St
     lines.join("\n")
 }
 
-fn not_erased(forgotten: &Forgotten) -> String {
+fn not_erased(forgotten: &ErasureReport) -> String {
     let cohorts: Vec<&str> = forgotten.member_of.iter().map(CohortId::as_str).collect();
     let (noun, cohorts) = (if cohorts.len() == 1 { "cohort" } else { "cohorts" }, cohorts.join(", "));
     format!(
@@ -146,7 +146,7 @@ fn not_erased(forgotten: &Forgotten) -> String {
 }
 
 /// What was erased, and the files.
-fn erased(forgotten: &Forgotten) -> Vec<String> {
+fn erased(forgotten: &ErasureReport) -> Vec<String> {
     if forgotten.is_nothing() {
         return vec!["nothing to erase".to_owned()];
     }
@@ -167,7 +167,7 @@ fn erased(forgotten: &Forgotten) -> Vec<String> {
     lines
 }
 
-fn counts(forgotten: &Forgotten) -> [(u64, &'static str, &'static str, &'static str); 7] {
+fn counts(forgotten: &ErasureReport) -> [(u64, &'static str, &'static str, &'static str); 7] {
     [
         (forgotten.members, "entry", "entries", "of recorded memberships"),
         (forgotten.segments, "entry", "entries", "of segment tables"),
@@ -179,7 +179,7 @@ fn counts(forgotten: &Forgotten) -> [(u64, &'static str, &'static str, &'static 
     ]
 }
 
-fn to_json(forgotten: &Forgotten, request: Option<&str>) -> String {
+fn to_json(forgotten: &ErasureReport, request: Option<&str>) -> String {
     let member_of: Vec<&str> = forgotten.member_of.iter().map(CohortId::as_str).collect();
     let listed = forgotten
         .listed

@@ -8,7 +8,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output::{bold, count, counted, dim, out, red};
 use crate::cli::view::json::envelope;
 use crate::foreign::escaped;
-use crate::state::{Event, PassRecord};
+use crate::state::{JournalEvent, RunRecord};
 
 pub(in crate::cli) fn run(global: &Global, args: &HistoryArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
@@ -27,20 +27,20 @@ pub(in crate::cli) fn run(global: &Global, args: &HistoryArgs) -> Result<Exit, C
 }
 
 /// A run without an end was killed, or is still running.
-fn result(run: &PassRecord) -> &str {
+fn result(run: &RunRecord) -> &str {
     let end = run.entries.iter().rev().find_map(|entry| match &entry.event {
-        Event::Ended { result, .. } => Some(result.as_str()),
+        JournalEvent::Ended { result, .. } => Some(result.as_str()),
         _ => None,
     });
     end.unwrap_or("interrupted")
 }
 
-fn human(run: &PassRecord) -> String {
+fn human(run: &RunRecord) -> String {
     let began = run.entries.first().map_or("", |entry| entry.at.as_str());
     let requests = run
         .entries
         .iter()
-        .filter(|entry| matches!(entry.event, Event::Sent { .. } | Event::Posted { .. }))
+        .filter(|entry| matches!(entry.event, JournalEvent::Sent { .. } | JournalEvent::Posted { .. }))
         .count() as u64;
     let mut lines = vec![format!(
         "{}  {}, {}  {}",
@@ -50,7 +50,8 @@ fn human(run: &PassRecord) -> String {
         dim(&run.run)
     )];
     for entry in &run.entries {
-        if let Event::Exported { export, files, events, sent, rejected, waiting, error } = &entry.event {
+        if let JournalEvent::Exported { export, files, events, sent, rejected, waiting, error } = &entry.event
+        {
             let mut line = format!("  {export}: {} sent of {} read", counted(*sent, "event"), count(*events));
             let more = [(*files, "files read"), (*rejected, "rejected"), (*waiting, "waiting")];
             for (number, what) in more.into_iter().filter(|(number, _)| *number > 0) {
@@ -62,7 +63,7 @@ fn human(run: &PassRecord) -> String {
             lines.push(line);
             continue;
         }
-        let Event::Finished { cohort, added, removed, refused, in_doubt, error } = &entry.event else {
+        let JournalEvent::Finished { cohort, added, removed, refused, in_doubt, error } = &entry.event else {
             continue;
         };
         let mut line = format!("  {cohort}: added {}, removed {}", count(*added), count(*removed));
@@ -80,6 +81,6 @@ fn human(run: &PassRecord) -> String {
     lines.join("\n")
 }
 
-fn to_json(run: &PassRecord) -> serde_json::Value {
+fn to_json(run: &RunRecord) -> serde_json::Value {
     json!({ "run": run.run, "result": result(run), "entries": run.entries })
 }

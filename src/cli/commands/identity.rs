@@ -8,20 +8,26 @@ use serde_json::{Value, json};
 use crate::cli::args::{Format, Global};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
-use crate::cli::identity_args::{IdentityArgs, IdentityCommand, ImportArgs, Layout as Known};
+use crate::cli::identity_args::{
+    IdentityArgs, IdentityCommand, IdentityImportArgs, IdentityLayoutArg as Known,
+};
 use crate::cli::logging::tell;
 use crate::cli::output::{count, counted, out, yellow};
 use crate::cli::teaching::of_teaching;
 use crate::cli::view::json::envelope;
 use crate::cli::{access, environment};
-use crate::config::{Cohort, Config, DumpPlace, DumpSource, FileSource, FinalNewline, IdentitySource};
+use crate::config::{CohortConfig, Config, DumpFolder, DumpSource, FileSource, FinalNewline, IdentitySource};
 use crate::connector::file;
 use crate::desired;
 use crate::foreign::escaped;
-use crate::identity::{self, Dumped, HandleColumn, Layout, Lesson, Taught, TeachError, learn_dumps, teach};
+use crate::identity::{
+    self, DumpImport, HandleColumn, IdentityImport, IdentityLayout, ImportError, ImportSummary, learn_dumps,
+    teach,
+};
 use crate::model::{CohortId, timestamp_text};
 use crate::state::{
-    Evidence, Handle, IdentityMap, Owners, SourceName, SourceStats, StateReader, StateWriter,
+    IdentityKey, IdentityMap, IdentityOwners, OwnerEvidence, SourceName, SourceStats, StateReader,
+    StateWriter,
 };
 
 pub(in crate::cli) fn run(global: &Global, args: &IdentityArgs) -> Result<Exit, CommandError> {
@@ -39,9 +45,9 @@ pub(in crate::cli) fn run(global: &Global, args: &IdentityArgs) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
-type Shown = (String, Value);
+type ShownIdentity = (String, Value);
 
-fn show(config: &Config, ids: &[String]) -> Result<Shown, CommandError> {
+fn show(config: &Config, ids: &[String]) -> Result<ShownIdentity, CommandError> {
     let Some(owners) = super::reader(config)?.owners()? else {
         let ids = ids.join(", ");
         return Ok((format!("nothing is known of {ids}: nothing was ever learned"), json!({ "known": [] })));
@@ -63,18 +69,22 @@ fn show(config: &Config, ids: &[String]) -> Result<Shown, CommandError> {
 }
 
 /// What is known of one id, under whatever label.
-fn one(owners: &Owners, id: &str, labels: &[&str]) -> Result<(Vec<String>, Vec<Value>), CommandError> {
-    let aliases = labels.iter().map(|label| Handle::Alias { label, name: id });
+fn one(
+    owners: &IdentityOwners,
+    id: &str,
+    labels: &[&str],
+) -> Result<(Vec<String>, Vec<Value>), CommandError> {
+    let aliases = labels.iter().map(|label| IdentityKey::Alias { label, name: id });
     let (mut lines, mut values, mut answers) = (Vec::new(), Vec::new(), owners.answers());
-    for handle in [Handle::DeviceId(id), Handle::BrazeId(id)].into_iter().chain(aliases) {
+    for handle in [IdentityKey::DeviceId(id), IdentityKey::BrazeId(id)].into_iter().chain(aliases) {
         let Some(evidence) = answers.evidence(handle)? else { continue };
         let kind = match handle {
-            Handle::DeviceId(_) => "device".to_owned(),
-            Handle::BrazeId(_) => "Braze's id".to_owned(),
-            Handle::Alias { label, .. } => format!("alias {label}"),
+            IdentityKey::DeviceId(_) => "device".to_owned(),
+            IdentityKey::BrazeId(_) => "Braze's id".to_owned(),
+            IdentityKey::Alias { label, .. } => format!("alias {label}"),
         };
         match evidence {
-            Evidence::Owner { owner, seen, is_contested } => {
+            OwnerEvidence::Owner { owner, seen, is_contested } => {
                 let seen = timestamp_text(seen);
                 let other = if is_contested { "; somebody else was said to be it as well" } else { "" };
                 lines.push(escaped(&format!("{kind} {id} is {owner}, seen {seen}{other}")).into_owned());
@@ -82,7 +92,7 @@ fn one(owners: &Owners, id: &str, labels: &[&str]) -> Result<(Vec<String>, Vec<V
                     "kind": kind, "id": id, "external_id": owner, "seen": seen, "ambiguous": is_contested,
                 }));
             }
-            Evidence::Gone => {
+            OwnerEvidence::Gone => {
                 lines.push(format!("{kind} {id} was deleted"));
                 values.push(json!({ "kind": kind, "id": id, "deleted": true }));
             }
@@ -97,10 +107,10 @@ fn one(owners: &Owners, id: &str, labels: &[&str]) -> Result<(Vec<String>, Vec<V
 /// The label of the alias that Heap's user ids are, unless told otherwise.
 const HEAP_LABEL: &str = "heap_user_id";
 
-fn import(config: &Config, args: &ImportArgs) -> Result<Shown, CommandError> {
+fn import(config: &Config, args: &IdentityImportArgs) -> Result<ShownIdentity, CommandError> {
     // Whoever types the command says where the files are; there is no config that could be tricked.
     let (stores, roots) = (access::stores(), [PathBuf::from("/")]);
-    let from = file::From { folder: Path::new("."), roots: &roots, stores: &stores };
+    let from = file::FileAccess { folder: Path::new("."), roots: &roots, stores: &stores };
     if args.layout == Known::HeapConnect {
         return import_dumps(config, args, from);
     }
@@ -121,7 +131,11 @@ fn import(config: &Config, args: &ImportArgs) -> Result<Shown, CommandError> {
     Ok((taught_text(&taught), taught_json(&taught)))
 }
 
-fn import_dumps(config: &Config, args: &ImportArgs, from: file::From<'_>) -> Result<Shown, CommandError> {
+fn import_dumps(
+    config: &Config,
+    args: &IdentityImportArgs,
+    from: file::FileAccess<'_>,
+) -> Result<ShownIdentity, CommandError> {
     if !args.device_ids.is_empty() || !args.aliases.is_empty() {
         let what =
             "Heap Connect's dumps have neither --device-id nor --alias: their handle is Heap's user id";
@@ -130,7 +144,7 @@ fn import_dumps(config: &Config, args: &ImportArgs, from: file::From<'_>) -> Res
     let (path, endpoint, region) = (args.files.clone(), args.endpoint.clone(), args.region.clone());
     let source = DumpSource {
         address: address(&path),
-        place: DumpPlace { path, endpoint, region },
+        place: DumpFolder { path, endpoint, region },
         label: args.label.clone(),
         owner: args.external_id.clone().unwrap_or_else(|| "identity".to_owned()),
     };
@@ -153,7 +167,7 @@ fn address(path: &str) -> String {
     Path::new(path).canonicalize().map_or_else(|_| path.to_owned(), |path| path.display().to_string())
 }
 
-fn dumped_text(dumped: &Dumped) -> String {
+fn dumped_text(dumped: &DumpImport) -> String {
     let newest = dumped.newest;
     let dumps = match dumped.read.as_slice() {
         [] => return format!("nothing new: dump {newest} is the newest, and was read before"),
@@ -166,7 +180,7 @@ fn dumped_text(dumped: &Dumped) -> String {
     format!("{dumps}{anew}\n{}", taught_text(&dumped.taught))
 }
 
-fn taken_back(config: &Config, address: &str, label: &str) -> Result<Shown, CommandError> {
+fn taken_back(config: &Config, address: &str, label: &str) -> Result<ShownIdentity, CommandError> {
     let state = Arc::new(super::writer(config)?);
     let name = SourceName { address: address.to_owned(), label: label.to_owned() };
     let is_known = IdentityMap::open(&state)?.unteach(&name)?;
@@ -179,7 +193,7 @@ fn taken_back(config: &Config, address: &str, label: &str) -> Result<Shown, Comm
 
 /// The sources of the config that are of use for these cohorts, or for all.
 fn declared<'a>(config: &'a Config, only: &[CohortId]) -> &'a [IdentitySource] {
-    let chosen = |cohort: &&Cohort| only.is_empty() || only.contains(&cohort.id);
+    let chosen = |cohort: &&CohortConfig| only.is_empty() || only.contains(&cohort.id);
     let is_of_use = config.cohorts.iter().filter(chosen).any(desired::may_move)
         || (only.is_empty() && !config.exports.is_empty());
     if is_of_use { &config.identity } else { &[] }
@@ -209,7 +223,7 @@ pub(super) fn learn(
     for source in sources {
         let now = environment::clock().now();
         match identity::learn(source, identity::from(config, stores), &map, now) {
-            Ok(Lesson::NothingNew) => {}
+            Ok(IdentityImport::NothingNew) => {}
             Ok(lesson) => {
                 is_more = true;
                 tell(&format!("{}: {}", source.path(), lesson_text(&lesson)));
@@ -224,11 +238,11 @@ pub(super) fn learn(
     Ok(worst)
 }
 
-fn lesson_text(lesson: &Lesson) -> String {
+fn lesson_text(lesson: &IdentityImport) -> String {
     match lesson {
-        Lesson::NothingNew => String::new(),
-        Lesson::Dumps(dumped) => dumped_text(dumped),
-        Lesson::Files(taught) => taught_text(taught),
+        IdentityImport::NothingNew => String::new(),
+        IdentityImport::Dumps(dumped) => dumped_text(dumped),
+        IdentityImport::Files(taught) => taught_text(taught),
     }
 }
 
@@ -255,7 +269,7 @@ pub(super) fn tell_news(
     worst
 }
 
-fn unlearned(source: &IdentitySource, error: TeachError) -> Exit {
+fn unlearned(source: &IdentitySource, error: ImportError) -> Exit {
     let error = of_teaching(error);
     let what = format!(
         "! identity {}: {}; cohorts go on with what was known before",
@@ -266,11 +280,11 @@ fn unlearned(source: &IdentitySource, error: TeachError) -> Exit {
     error.exit
 }
 
-fn layout(args: &ImportArgs) -> Result<Layout, CommandError> {
+fn layout(args: &IdentityImportArgs) -> Result<IdentityLayout, CommandError> {
     let label = || args.label.as_str().into();
     if args.layout == Known::HeapUserMigrations {
         let (from, into) = ("from_user_id".into(), "to_user_id".into());
-        return Ok(Layout::Joins { label: label(), from, into });
+        return Ok(IdentityLayout::Joins { label: label(), from, into });
     }
     let mut handles: Vec<HandleColumn> =
         args.device_ids.iter().map(|column| HandleColumn::DeviceId(column.as_str().into())).collect();
@@ -287,10 +301,10 @@ fn layout(args: &ImportArgs) -> Result<Layout, CommandError> {
     if handles.is_empty() {
         return Err(usage("which column is a device or an alias? say it with --device-id or --alias"));
     }
-    Ok(Layout::Ties { owner: owner.into(), handles })
+    Ok(IdentityLayout::Ties { owner: owner.into(), handles })
 }
 
-fn taught_text(taught: &Taught) -> String {
+fn taught_text(taught: &ImportSummary) -> String {
     let mut parts = vec![format!("read {}", counted(taught.rows, "row"))];
     parts.extend((taught.ties > 0).then(|| format!("{} with an owner", count(taught.ties))));
     parts.extend((taught.joins > 0).then(|| format!("{} merged", count(taught.joins))));
@@ -313,14 +327,14 @@ fn taught_text(taught: &Taught) -> String {
     lines.join("\n")
 }
 
-fn taught_json(taught: &Taught) -> Value {
+fn taught_json(taught: &ImportSummary) -> Value {
     json!({
         "rows": taught.rows, "ties": taught.ties, "merged": taught.joins,
         "conflicts": taught.conflicts, "unused": taught.unused,
     })
 }
 
-fn stats(state: &StateReader) -> Result<Shown, CommandError> {
+fn stats(state: &StateReader) -> Result<ShownIdentity, CommandError> {
     let stats = state.identity_stats()?;
     let entries =
         if stats.entries == 1 { "1 entry".to_owned() } else { format!("{} entries", count(stats.entries)) };

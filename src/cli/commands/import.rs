@@ -9,15 +9,15 @@ use crate::cli::args::Global;
 use crate::cli::candidates::Candidates;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
-use crate::cli::find_args::ImportArgs;
+use crate::cli::find_args::ImportTablesArgs;
 use crate::cli::logging::tell;
 use crate::cli::output::{count, counted, out};
 use crate::config::Config;
 use crate::file_glob::{Glob, KeyMatch, is_glob};
-use crate::reconcile::{self, LeftBehind};
+use crate::reconcile::{self, OrphanedCohort};
 use crate::state::StateReader;
 
-pub(in crate::cli) fn run(global: &Global, args: &ImportArgs) -> Result<Exit, CommandError> {
+pub(in crate::cli) fn run(global: &Global, args: &ImportTablesArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
     let state = super::reader(&config)?;
     let mut candidates = Candidates::new(&config, state.cohorts()?.into_iter());
@@ -59,8 +59,8 @@ fn segments(config: &Config, state: &StateReader, candidates: &mut Candidates) -
 }
 
 /// What to know of a cohort whose source nobody remembers.
-fn behind(left: &LeftBehind) -> String {
-    let LeftBehind { id, connection, members, .. } = left;
+fn behind(left: &OrphanedCohort) -> String {
+    let OrphanedCohort { id, connection, members, .. } = left;
     let members = members.map_or_else(|| "its members".to_owned(), |members| count(members) + " members");
     format!(
         "# Only the state knows `{id}`, with {members} in `{connection}`. Declare it again with its source, or empty it:\n\

@@ -26,11 +26,11 @@ pub(super) mod watch;
 use std::collections::BTreeMap;
 
 use super::access;
-use super::args::{Global, PassArgs};
+use super::args::{Global, RunArgs};
 use super::environment;
 use super::error::CommandError;
 use super::exit::Exit;
-use crate::config::{Config, StatePlace, load};
+use crate::config::{Config, StateLocation, load};
 use crate::model::{Ceilings, CohortId};
 use crate::objects;
 use crate::state::{Address, Location, StateReader, StateWriter};
@@ -42,7 +42,7 @@ fn config(global: &Global) -> Result<Config, CommandError> {
 
 /// Where the config says that the state is, with what the environment knows of the vendors' stores.
 pub(super) fn location(config: &Config) -> Location {
-    let StatePlace::Bucket { url, endpoint, region, lease } = &config.state else {
+    let StateLocation::Bucket { url, endpoint, region, lease } = &config.state else {
         return Location::Folder(config.state_folder());
     };
     let options = store_options(endpoint.as_deref(), region.as_deref());
@@ -90,7 +90,7 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
 }
 
 /// What the command line allows for this run. A cohort that nobody knows is a mistake in the command.
-fn ceilings(args: &PassArgs, config: &Config) -> Result<BTreeMap<CohortId, Ceilings>, CommandError> {
+fn ceilings(args: &RunArgs, config: &Config) -> Result<BTreeMap<CohortId, Ceilings>, CommandError> {
     let mut ceilings: BTreeMap<CohortId, Ceilings> = BTreeMap::new();
     for (id, number) in &args.max_removes {
         ceilings.entry(id.clone()).or_default().removes = Some(*number);

@@ -1,7 +1,7 @@
 //! `plan`: what `reconcile` would do. It opens the state to read and has nothing to write with.
 
 use super::reconcile::of_failed;
-use crate::cli::again::Again;
+use crate::cli::again::SuggestedCommand;
 use crate::cli::args::{Format, Global, PlanArgs, PlanFormat};
 use crate::cli::error::{CommandError, unusable_plan};
 use crate::cli::exit::Exit;
@@ -9,12 +9,12 @@ use crate::cli::logging::tell;
 use crate::cli::output::out;
 use crate::cli::progress::progress;
 use crate::cli::segments;
-use crate::cli::view::segments::Segments;
-use crate::cli::view::{Showing, json, markdown, plan as human};
+use crate::cli::view::segments::SegmentReport;
+use crate::cli::view::{RenderOptions, json, markdown, plan as human};
 use crate::cli::{access, environment, workspace};
 use crate::config::Config;
 use crate::model::CohortId;
-use crate::reconcile::{self, Inputs, PassPlan};
+use crate::reconcile::{self, PlanInputs, RunPlan};
 use crate::state::{StateError, StateReader};
 
 pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, CommandError> {
@@ -27,7 +27,7 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
     let _entered = span.enter();
     tracing::info!("the run begins; it only plans");
     let secrets = access::sources(&config)?;
-    let inputs = Inputs {
+    let inputs = PlanInputs {
         config: &config,
         secrets: &secrets,
         state: &state,
@@ -38,7 +38,7 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
         clock: environment::clock(),
         progress: &*progress(watched),
     };
-    let again = Again::new(global).run(&args.run, args.out.as_ref());
+    let again = SuggestedCommand::new(global).run(&args.run, args.out.as_ref());
     // A plan needs no keys. Where there are some, they must be those of the state's workspace.
     if let Ok(keys) = access::keys(&config) {
         workspace::refuse_other(&config, &state, &keys, &again)?;
@@ -51,11 +51,11 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
     }
     let unknown = unknown(&config, &state, &args.run.cohorts)?;
     let looked = segments::look_along(&config, &state, &args.run.cohorts)?;
-    let showing = Showing {
+    let showing = RenderOptions {
         again: &again,
         show_identifiers: args.show_identifiers,
         unknown: &unknown,
-        segments: Segments { looked: &looked, config: &config },
+        segments: SegmentReport { looked: &looked, config: &config },
     };
     let (exit, result) = verdict(&plan, args.detailed_exitcode);
     let is_good = matches!(exit, Exit::Done | Exit::Pending);
@@ -81,7 +81,7 @@ fn unknown(config: &Config, state: &StateReader, only: &[CohortId]) -> Result<Ve
 }
 
 /// The exit code and the result in a word: what a person must look at comes first.
-fn verdict(plan: &PassPlan, detailed: bool) -> (Exit, &'static str) {
+fn verdict(plan: &RunPlan, detailed: bool) -> (Exit, &'static str) {
     let refused = plan.cohorts.iter().any(|cohort| !cohort.verdict.refusals.is_empty());
     match (plan.failed_kind(), refused, plan.is_in_step()) {
         (Some(kind), ..) => (of_failed(kind), "failed"),

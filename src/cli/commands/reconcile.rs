@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::stop::Stop;
-use crate::apply::Halt;
-use crate::cli::again::Again;
+use crate::apply::ApplyStop;
+use crate::cli::again::SuggestedCommand;
 use crate::cli::args::{Format, Global, ReconcileArgs};
 use crate::cli::error::{CommandError, unusable_plan};
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
-use crate::cli::output::{Unwritten, out};
+use crate::cli::output::{OutputLost, out};
 use crate::cli::progress::progress;
 use crate::cli::view::{json, plan as plan_view, report as human};
 use crate::cli::{access, environment, workspace};
 use crate::config::{Config, SourceAccess};
-use crate::connector::braze::Keys;
+use crate::connector::braze::WorkspaceKeySet;
 use crate::export::{Days, ExportReport};
-use crate::model::{ConnectionName, PassId, Progress};
-use crate::reconcile::{self, ExportJob, FailedKind, Inputs, Means, PassPlan, PassReport};
+use crate::model::{ConnectionName, Progress, RunId};
+use crate::reconcile::{self, ExportJob, FailedKind, Means, PlanInputs, RunPlan, RunReport};
 use crate::state::StateWriter;
 
 pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit, CommandError> {
@@ -35,7 +35,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     let _entered = span.enter();
     let progress = progress(args.format);
     tracing::info!("the run begins");
-    let again = Again::new(global).run(&args.run, args.plan.as_ref());
+    let again = SuggestedCommand::new(global).run(&args.run, args.plan.as_ref());
     workspace::refuse_other(&config, state.reader(), &keys, &again)?;
     let uningested = reconcile::fold_all(&config, &state, &run, environment::clock())?;
     for (heap, error) in &uningested {
@@ -68,10 +68,10 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
 pub(super) struct Run<'a> {
     pub(super) global: &'a Global,
     pub(super) config: &'a Config,
-    pub(super) id: PassId,
+    pub(super) id: RunId,
     pub(super) progress: Arc<dyn Progress>,
     pub(super) format: Format,
-    pub(super) again: Again,
+    pub(super) again: SuggestedCommand,
     /// The environment ids of the Heaps that exports send to.
     pub(super) ids: BTreeMap<ConnectionName, String>,
     /// The exports that follow.
@@ -84,8 +84,8 @@ pub(super) struct Run<'a> {
 
 /// Applies a plan, runs the exports, reports, and says how it ended.
 pub(super) fn apply(
-    plan: PassPlan,
-    keys: &BTreeMap<ConnectionName, Keys>,
+    plan: RunPlan,
+    keys: &BTreeMap<ConnectionName, WorkspaceKeySet>,
     state: Arc<StateWriter>,
     Run { global, config, id: run, progress, format, again, ids, jobs, secrets, stop }: Run<'_>,
 ) -> Result<Exit, CommandError> {
@@ -124,7 +124,12 @@ pub(super) fn apply(
 
 /// Reports a saved plan that the guard blocks. It is applied as a whole or not at all: then the same file can be
 /// applied once it is approved.
-fn blocked(plan: &PassPlan, run: &PassId, format: Format, again: &Again) -> Result<Exit, CommandError> {
+fn blocked(
+    plan: &RunPlan,
+    run: &RunId,
+    format: Format,
+    again: &SuggestedCommand,
+) -> Result<Exit, CommandError> {
     let waiting = plan.waiting.iter().map(plan_view::waiting_lines);
     let failed: Vec<String> = plan.failed.iter().map(plan_view::failed_lines).chain(waiting).collect();
     let report = reconcile::blocked(plan, run);
@@ -138,9 +143,9 @@ fn blocked(plan: &PassPlan, run: &PassId, format: Format, again: &Again) -> Resu
 }
 
 /// The report is lost, and what it told is done all the same.
-fn done_unseen(Unwritten(error): &Unwritten, global: &Global, exit: Exit) -> CommandError {
+fn done_unseen(OutputLost(error): &OutputLost, global: &Global, exit: Exit) -> CommandError {
     let message = format!("the run is done, but its report could not be written to stdout: {error}");
-    let history = Again::new(global).command("history");
+    let history = SuggestedCommand::new(global).command("history");
     CommandError::new(Exit::Failed, message)
         .hint(format!("with the report, the exit code would have been {}", exit as u8))
         .hint(format!("what was done: {history} -n 1"))
@@ -151,15 +156,15 @@ fn plan(
     config: &Config,
     secrets: &SourceAccess,
     state: &StateWriter,
-    run: &crate::model::PassId,
+    run: &crate::model::RunId,
     progress: &dyn Progress,
-    again: &Again,
-) -> Result<PassPlan, CommandError> {
+    again: &SuggestedCommand,
+) -> Result<RunPlan, CommandError> {
     let ceilings = super::ceilings(&args.run, config)?;
     let (state, clock, only) = (state.reader(), environment::clock(), args.run.cohorts.as_slice());
     let retry_refused = args.run.retry_refused;
     let ceilings = &ceilings;
-    let inputs = Inputs { config, state, secrets, ceilings, only, retry_refused, run, clock, progress };
+    let inputs = PlanInputs { config, state, secrets, ceilings, only, retry_refused, run, clock, progress };
     Ok(match &args.plan {
         Some(file) => reconcile::resume(file, inputs).map_err(|error| unusable_plan(error, again))?,
         None => reconcile::plan(inputs)?,
@@ -168,7 +173,7 @@ fn plan(
 
 /// One code for the whole run: what a person must act on first. A vendor's failure after something was
 /// taken is "in part"; a cohort that could not be read, or was refused, says so even if others went well.
-fn exit(report: &PassReport, exports: &[ExportReport]) -> Exit {
+fn exit(report: &RunReport, exports: &[ExportReport]) -> Exit {
     let of_exports = exports.iter().filter_map(|export| export.halt.as_ref()).map(super::export::of_halt);
     let halts: Vec<Exit> = report.halts().map(of_halt).chain(of_exports).collect();
     if halts.contains(&Exit::Bug) || report.failed_kind == Some(FailedKind::Internal) {
@@ -201,16 +206,18 @@ pub(super) fn of_failed(kind: FailedKind) -> Exit {
     }
 }
 
-fn of_halt(halt: &Halt) -> Exit {
+fn of_halt(halt: &ApplyStop) -> Exit {
     match halt {
-        Halt::Unauthorized(_) | Halt::NoKeys => Exit::Credentials,
-        Halt::OtherWorkspace { .. } | Halt::Blocked => Exit::Refused,
-        Halt::Unavailable(_) | Halt::RateLimited(_) | Halt::Locked => Exit::Unavailable,
-        Halt::Stale => Exit::Stale,
-        Halt::LeaseLost => Exit::Held,
-        Halt::Foreign(..) => Exit::Part,
-        Halt::Interrupted => Exit::Stopped,
-        Halt::Unexpected(..) | Halt::Refused(_) | Halt::Unsettled | Halt::State(_) => Exit::Failed,
-        Halt::Internal(_) => Exit::Bug,
+        ApplyStop::Unauthorized(_) | ApplyStop::NoKeys => Exit::Credentials,
+        ApplyStop::OtherWorkspace { .. } | ApplyStop::Blocked => Exit::Refused,
+        ApplyStop::Unavailable(_) | ApplyStop::RateLimited(_) | ApplyStop::Locked => Exit::Unavailable,
+        ApplyStop::Stale => Exit::Stale,
+        ApplyStop::LeaseLost => Exit::Held,
+        ApplyStop::Foreign(..) => Exit::Part,
+        ApplyStop::Interrupted => Exit::Stopped,
+        ApplyStop::Unexpected(..) | ApplyStop::Refused(_) | ApplyStop::Unsettled | ApplyStop::State(_) => {
+            Exit::Failed
+        }
+        ApplyStop::Internal(_) => Exit::Bug,
     }
 }

@@ -6,15 +6,15 @@ use serde_json::json;
 
 use super::export::{chosen, finish, job, run_jobs, survey};
 use crate::cli::access;
-use crate::cli::again::Again;
+use crate::cli::again::SuggestedCommand;
 use crate::cli::args::{Format, Global, ReplayArgs};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
 use crate::cli::output::{bold, count, counted, dim, out};
 use crate::cli::view::json::envelope;
-use crate::config::{Config, Export};
-use crate::export::{self, Days, Pick, Picked, pick};
+use crate::config::{Config, ExportConfig};
+use crate::export::{self, Days, ReplayFilter, ReplaySelection, pick};
 use crate::state::StateReader;
 
 pub(in crate::cli) fn run(global: &Global, args: &ReplayArgs) -> Result<Exit, CommandError> {
@@ -26,9 +26,9 @@ pub(in crate::cli) fn run(global: &Global, args: &ReplayArgs) -> Result<Exit, Co
             let exit = survey(&config, &exports, days, true, args.format)?;
             return Ok(not_yet(global, args, exit));
         }
-        return send(global, &config, &exports, args, |_| export::Again::Days(days));
+        return send(global, &config, &exports, args, |_| export::ReplayJob::Days(days));
     }
-    let wanted = Pick {
+    let wanted = ReplayFilter {
         reasons: args.reasons.clone(),
         types: args.types.clone(),
         since: args.since,
@@ -36,24 +36,28 @@ pub(in crate::cli) fn run(global: &Global, args: &ReplayArgs) -> Result<Exit, Co
     };
     wanted.check().map_err(|error| CommandError::new(Exit::Usage, error))?;
     let picked = picks(&super::reader(&config)?, &exports, &wanted)?;
-    if !args.yes || picked.iter().all(Picked::is_empty) {
+    if !args.yes || picked.iter().all(ReplaySelection::is_empty) {
         show(&exports, &picked, args.format)?;
         let is_anything = picked.iter().any(|picked| !picked.is_empty());
         return Ok(if is_anything { not_yet(global, args, Exit::Done) } else { Exit::Done });
     }
-    let of = |export: &Export| {
+    let of = |export: &ExportConfig| {
         let at = exports.iter().position(|other| other.id == export.id);
-        export::Again::Rejects(at.map(|at| picked[at].clone()).unwrap_or_default())
+        export::ReplayJob::Rejects(at.map(|at| picked[at].clone()).unwrap_or_default())
     };
     send(global, &config, &exports, args, of)
 }
 
-fn picks(state: &StateReader, exports: &[&Export], wanted: &Pick) -> Result<Vec<Picked>, CommandError> {
+fn picks(
+    state: &StateReader,
+    exports: &[&ExportConfig],
+    wanted: &ReplayFilter,
+) -> Result<Vec<ReplaySelection>, CommandError> {
     let each = exports.iter().map(|export| pick(state, &export.id, wanted));
     Ok(each.collect::<Result<_, _>>()?)
 }
 
-fn show(exports: &[&Export], picked: &[Picked], format: Format) -> Result<(), CommandError> {
+fn show(exports: &[&ExportConfig], picked: &[ReplaySelection], format: Format) -> Result<(), CommandError> {
     let (mut lines, mut values) = (Vec::new(), Vec::new());
     for (export, picked) in exports.iter().zip(picked) {
         let reasons: Vec<String> =
@@ -79,7 +83,7 @@ fn not_yet(global: &Global, args: &ReplayArgs, exit: Exit) -> Exit {
     if !args.dry_run && args.format == Format::Human {
         tell(&format!(
             "nothing was sent; to send it: {} --yes, with the same options",
-            Again::new(global).command("replay")
+            SuggestedCommand::new(global).command("replay")
         ));
     }
     exit
@@ -88,9 +92,9 @@ fn not_yet(global: &Global, args: &ReplayArgs, exit: Exit) -> Exit {
 fn send(
     global: &Global,
     config: &Config,
-    exports: &[&Export],
+    exports: &[&ExportConfig],
     args: &ReplayArgs,
-    again: impl Fn(&Export) -> export::Again,
+    again: impl Fn(&ExportConfig) -> export::ReplayJob,
 ) -> Result<Exit, CommandError> {
     let ids = access::app_ids(config, exports)?;
     let state = Arc::new(super::writer(config)?);

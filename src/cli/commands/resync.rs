@@ -4,26 +4,26 @@ use std::sync::Arc;
 
 use super::reconcile::{Run, apply};
 use super::stop::Stop;
-use crate::cli::again::Again;
+use crate::cli::again::SuggestedCommand;
 use crate::cli::args::{Format, Global, ResyncArgs};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
 use crate::cli::output::{counted, out};
 use crate::cli::progress::progress;
-use crate::cli::view::segments::Segments;
-use crate::cli::view::{Showing, json, plan as plan_view};
+use crate::cli::view::segments::SegmentReport;
+use crate::cli::view::{RenderOptions, json, plan as plan_view};
 use crate::cli::{access, environment, workspace};
 use crate::config::{Config, SourceAccess};
 use crate::model::Progress;
-use crate::reconcile::{self, Inputs, PassPlan};
+use crate::reconcile::{self, PlanInputs, RunPlan};
 use crate::state::{StateReader, StateWriter};
 
 pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
-    let again = Again::new(global).resync(&args.cohort);
-    let segments = Segments { looked: &[], config: &config };
-    let showing = Showing { again: &again, show_identifiers: false, unknown: &[], segments };
+    let again = SuggestedCommand::new(global).resync(&args.cohort);
+    let segments = SegmentReport { looked: &[], config: &config };
+    let showing = RenderOptions { again: &again, show_identifiers: false, unknown: &[], segments };
     if args.dry_run {
         let plan = plan(args, &config, &super::reader(&config)?, &*progress(args.format))?;
         out(&match args.format {
@@ -68,9 +68,9 @@ fn plan(
     config: &Config,
     state: &StateReader,
     progress: &dyn Progress,
-) -> Result<PassPlan, CommandError> {
+) -> Result<RunPlan, CommandError> {
     // It goes by the record alone.
-    let inputs = Inputs {
+    let inputs = PlanInputs {
         secrets: &SourceAccess::default(),
         config,
         state,

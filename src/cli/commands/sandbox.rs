@@ -11,7 +11,8 @@ use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
 use crate::cli::output::out;
 use crate::cli::sandbox_args::{
-    Answers, BrazeArgs, Codec, CurrentsArgs, HeapArgs, Lengths, Limits, People, SandboxArgs, SandboxCommand,
+    BrazeArgs, CodecArg, CurrentsArgs, HeapArgs, LengthsArg, OverLimitArg, PeopleArg, SandboxArgs,
+    SandboxCommand, SuccessArg,
 };
 use syncline_sandbox::currents::{self, CurrentsError, Files, Mix, Written};
 use syncline_sandbox::{
@@ -57,10 +58,10 @@ fn currents(args: &CurrentsArgs) -> Result<Exit, CommandError> {
     };
     let files = Files {
         codec: match args.codec {
-            Codec::Null => currents::Codec::Null,
-            Codec::Deflate => currents::Codec::Deflate,
-            Codec::Snappy => currents::Codec::Snappy,
-            Codec::Zstd => currents::Codec::Zstd,
+            CodecArg::Null => currents::Codec::Null,
+            CodecArg::Deflate => currents::Codec::Deflate,
+            CodecArg::Snappy => currents::Codec::Snappy,
+            CodecArg::Zstd => currents::Codec::Zstd,
         },
         prefix: args.prefix.clone(),
         rows_max: args.rows_max,
@@ -107,8 +108,8 @@ fn options(args: &SandboxArgs) -> Options {
         port: args.port,
         memory: args.memory.clone(),
         people: match braze.people {
-            People::Any => sandbox::People::Any,
-            People::Known => sandbox::People::Known,
+            PeopleArg::Any => sandbox::People::Any,
+            PeopleArg::Known => sandbox::People::Known,
         },
         partner: braze.partner.clone(),
         partner_api_key: variable("SYNCLINE_SANDBOX_PARTNER_API_KEY").unwrap_or(defaults.partner_api_key),
@@ -141,20 +142,20 @@ fn heap(args: &HeapArgs, defaults: HeapOptions) -> HeapOptions {
         app_id: args.app_id.clone(),
         api_key: variable("SYNCLINE_SANDBOX_HEAP_API_KEY").unwrap_or(defaults.api_key),
         over_limit: match args.limits {
-            Limits::Off => OverLimit::Off,
-            Limits::Refuse => OverLimit::Refuse,
-            Limits::SilentDrop => OverLimit::Drop,
+            OverLimitArg::Off => OverLimit::Off,
+            OverLimitArg::Refuse => OverLimit::Refuse,
+            OverLimitArg::SilentDrop => OverLimit::Drop,
         },
         minute: Duration::from_millis(args.minute),
         success: match args.answers {
-            Answers::Mixed => Success::Mixed,
-            Answers::Object => Success::Object,
-            Answers::Empty => Success::Empty,
-            Answers::NoContent => Success::NoContent,
+            SuccessArg::Mixed => Success::Mixed,
+            SuccessArg::Object => Success::Object,
+            SuccessArg::Empty => Success::Empty,
+            SuccessArg::NoContent => Success::NoContent,
         },
         lengths: match args.lengths {
-            Lengths::Characters => sandbox::Lengths::Characters,
-            Lengths::Bytes => sandbox::Lengths::Bytes,
+            LengthsArg::Characters => sandbox::Lengths::Characters,
+            LengthsArg::Bytes => sandbox::Lengths::Bytes,
         },
         lenient: args.lenient,
         body_len_max: args.body_max,

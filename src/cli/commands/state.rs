@@ -10,9 +10,9 @@ use crate::cli::output::{bold, count, counted, dim, green, out, red, yellow};
 use crate::cli::state_args::{StateArgs, StateCommand};
 use crate::cli::view::json::envelope;
 use crate::config::Config;
-use crate::model::{CohortId, ConnectionName, DoorName, Op, timestamp_text};
+use crate::model::{ChangeOp, CohortId, ConnectionName, EndpointName, timestamp_text};
 use crate::reconcile;
-use crate::state::{Garbage, OlderPlace, RunRef, StateReader, Verification, Version};
+use crate::state::{Garbage, Membership, OlderPlace, PartRef, StateReader, Verification};
 
 pub(in crate::cli) fn run(global: &Global, args: &StateArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
@@ -33,9 +33,9 @@ pub(in crate::cli) fn run(global: &Global, args: &StateArgs) -> Result<Exit, Com
     Ok(exit)
 }
 
-type Answer = (String, Value, Exit);
+type StateAnswer = (String, Value, Exit);
 
-fn created(config: &Config) -> Result<Answer, CommandError> {
+fn created(config: &Config) -> Result<StateAnswer, CommandError> {
     let location = super::location(config);
     if StateReader::is_there(&location)? {
         return Err(CommandError::new(Exit::Usage, format!("there is a state in {location} already")));
@@ -45,7 +45,7 @@ fn created(config: &Config) -> Result<Answer, CommandError> {
     Ok((format!("made an empty state in {location}"), value, Exit::Done))
 }
 
-fn accepted(config: &Config, part: &str) -> Result<Answer, CommandError> {
+fn accepted(config: &Config, part: &str) -> Result<StateAnswer, CommandError> {
     let state = super::writer(config)?;
     let older = state.reader().older_places()?;
     let Some(place) = older.iter().find(|older| older.place == part) else {
@@ -59,7 +59,7 @@ fn accepted(config: &Config, part: &str) -> Result<Answer, CommandError> {
     };
     let heap = part.strip_prefix("segments/").and_then(|name| ConnectionName::new(name).ok());
     if let Some(heap) = &heap
-        && state.reader().inbox(&DoorName::of_heap(heap))?.is_empty()
+        && state.reader().inbox(&EndpointName::of_heap(heap))?.is_empty()
     {
         let message = format!("no delivery of `{heap}` waits in the inbox, so its segments would be empty");
         return Err(CommandError::new(Exit::Refused, message)
@@ -77,7 +77,7 @@ fn accepted(config: &Config, part: &str) -> Result<Answer, CommandError> {
     Ok((text, json!({ "part": place, "found": found, "committed": known }), Exit::Done))
 }
 
-fn list(config: &Config) -> Result<Answer, CommandError> {
+fn list(config: &Config) -> Result<StateAnswer, CommandError> {
     let (state, location) = (super::reader(config)?, super::location(config));
     let (mut lines, mut values) = (Vec::new(), Vec::new());
     for id in state.cohorts()? {
@@ -95,7 +95,7 @@ fn list(config: &Config) -> Result<Answer, CommandError> {
     Ok((lines.join("\n"), value, Exit::Done))
 }
 
-fn line(id: &CohortId, version: &Version) -> String {
+fn line(id: &CohortId, version: &Membership) -> String {
     let members = version.members.map_or("members not counted".to_owned(), |n| counted(n, "member"));
     let bytes: u64 = version.parts.iter().map(|part| part.bytes).sum();
     let mut line = format!("{}  {members} in {}", bold(id.as_str()), version.workspace);
@@ -107,7 +107,7 @@ fn line(id: &CohortId, version: &Version) -> String {
     line + &dim(&format!("\n    version {} of {written}, {parts}, {} bytes", version.number, count(bytes)))
 }
 
-fn summary(id: &CohortId, version: &Version) -> Value {
+fn summary(id: &CohortId, version: &Membership) -> Value {
     json!({
         "cohort": id.as_str(),
         "name": version.name,
@@ -124,7 +124,7 @@ fn summary(id: &CohortId, version: &Version) -> Value {
     })
 }
 
-fn part_value(part: &RunRef) -> Value {
+fn part_value(part: &PartRef) -> Value {
     json!({
         "id": part.id,
         "op": part.op.as_str(),
@@ -136,7 +136,7 @@ fn part_value(part: &RunRef) -> Value {
     })
 }
 
-fn show(state: &StateReader, id: &CohortId) -> Result<Answer, CommandError> {
+fn show(state: &StateReader, id: &CohortId) -> Result<StateAnswer, CommandError> {
     let Some(version) = state.version(id)? else {
         return Err(CommandError::new(Exit::Usage, format!("the state has nothing of cohort `{id}`"))
             .hint("`syncline state ls` lists what it has"));
@@ -148,7 +148,7 @@ fn show(state: &StateReader, id: &CohortId) -> Result<Answer, CommandError> {
     let told = if version.source.is_some() { "known by its files' times" } else { "to be read" };
     lines.push(format!("    source {told}"));
     for part in &version.parts {
-        let sign = if part.op == Op::Add { green("+") } else { red("-") };
+        let sign = if part.op == ChangeOp::Add { green("+") } else { red("-") };
         let mut text = format!("  {sign} {}  {}", part.id, counted(part.rows, "row"));
         for (number, what) in [(part.refused.len(), "refused"), (part.in_doubt(), "in doubt")] {
             if number > 0 {
@@ -165,7 +165,7 @@ fn show(state: &StateReader, id: &CohortId) -> Result<Answer, CommandError> {
     Ok((lines.join("\n"), value, Exit::Done))
 }
 
-fn verified(found: &Verification) -> Answer {
+fn verified(found: &Verification) -> StateAnswer {
     let mut lines: Vec<String> = Vec::new();
     for finding in &found.findings {
         let sign = if finding.harmless { yellow("!") } else { red("✗") };
@@ -196,7 +196,7 @@ fn verified(found: &Verification) -> Answer {
     (lines.join("\n"), value, exit)
 }
 
-fn collected(config: &Config, dry_run: bool) -> Result<Answer, CommandError> {
+fn collected(config: &Config, dry_run: bool) -> Result<StateAnswer, CommandError> {
     let (now, retention) = (environment::clock().now(), reconcile::log_retention(config));
     let garbage = if dry_run {
         let state = super::reader(config)?;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::cli::again::Again;
+use crate::cli::again::SuggestedCommand;
 use crate::cli::args::{Format, FormatArgs, Global};
 use crate::cli::environment;
 use crate::cli::error::CommandError;
@@ -14,19 +14,19 @@ use crate::cli::view::{export as export_view, segments, told};
 use crate::config::Config;
 use crate::foreign::escaped;
 use crate::model::{CohortId, SegmentId, Standing, timestamp_text};
-use crate::state::{Check, Holder, Location, StateError, StateReader, Version};
+use crate::state::{Holder, Location, Membership, SegmentCheck, StateError, StateReader};
 
 /// One cohort of the config or of the state.
-struct Row {
+struct StatusRow {
     id: CohortId,
     name: String,
     declared: bool,
     /// None: nothing was ever sent.
-    record: Option<Record>,
+    record: Option<StatusMembership>,
 }
 
-struct Record {
-    version: Version,
+struct StatusMembership {
+    version: Membership,
     members: u64,
 }
 
@@ -47,7 +47,7 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
                 more.extend(export_view::status_lines(export.id.as_str(), &source, to, record));
             }
             more.extend(segments::last_lines(&last, now));
-            human(&rows, more, &state, &location, holder.as_ref(), &Again::new(global))
+            human(&rows, more, &state, &location, holder.as_ref(), &SuggestedCommand::new(global))
         }
         Format::Json => {
             let cohorts: Vec<serde_json::Value> = rows.iter().map(to_json).collect();
@@ -70,15 +70,15 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
 fn last_checks<'a>(
     config: &'a Config,
     state: &StateReader,
-) -> Result<Vec<(&'a SegmentId, Option<Check>)>, StateError> {
+) -> Result<Vec<(&'a SegmentId, Option<SegmentCheck>)>, StateError> {
     config.segments.iter().map(|segment| Ok((&segment.id, state.check_of(&segment.id)?))).collect()
 }
 
-fn rows(config: &Config, state: &StateReader) -> Result<Vec<Row>, StateError> {
+fn rows(config: &Config, state: &StateReader) -> Result<Vec<StatusRow>, StateError> {
     let mut rows = Vec::new();
     for cohort in &config.cohorts {
         let record = record(&cohort.id, state)?;
-        rows.push(Row { id: cohort.id.clone(), name: cohort.name.clone(), declared: true, record });
+        rows.push(StatusRow { id: cohort.id.clone(), name: cohort.name.clone(), declared: true, record });
     }
     for id in state.cohorts()? {
         if rows.iter().any(|row| row.id == id) {
@@ -86,23 +86,23 @@ fn rows(config: &Config, state: &StateReader) -> Result<Vec<Row>, StateError> {
         }
         if let Some(record) = record(&id, state)?.filter(|record| !record.version.removed) {
             let name = record.version.name.clone().unwrap_or_default();
-            rows.push(Row { id, name, declared: false, record: Some(record) });
+            rows.push(StatusRow { id, name, declared: false, record: Some(record) });
         }
     }
     Ok(rows)
 }
 
-fn record(id: &CohortId, state: &StateReader) -> Result<Option<Record>, StateError> {
+fn record(id: &CohortId, state: &StateReader) -> Result<Option<StatusMembership>, StateError> {
     let Some(version) = state.version(id)? else { return Ok(None) };
     let members = match version.members {
         Some(members) => members,
         None => counted_members(id, &version, state)?,
     };
-    Ok(Some(Record { version, members }))
+    Ok(Some(StatusMembership { version, members }))
 }
 
 /// Counts where the record does not know: "cannot tell" is never shown as a number.
-fn counted_members(id: &CohortId, version: &Version, state: &StateReader) -> Result<u64, StateError> {
+fn counted_members(id: &CohortId, version: &Membership, state: &StateReader) -> Result<u64, StateError> {
     let mut cursor = state.members(id, Some(version))?;
     let mut members = 0;
     while let Some((_, standing)) = cursor.advance()? {
@@ -112,24 +112,24 @@ fn counted_members(id: &CohortId, version: &Version, state: &StateReader) -> Res
 }
 
 fn human(
-    rows: &[Row],
+    rows: &[StatusRow],
     more: Vec<String>,
     state: &StateReader,
     location: &Location,
     holder: Option<&Holder>,
-    again: &Again,
+    again: &SuggestedCommand,
 ) -> String {
     let mut lines = Vec::new();
     for row in rows {
         let head = format!("{}  \"{}\"", bold(row.id.as_str()), escaped(&row.name));
         lines.push(match &row.record {
             None => format!("{head}: nothing sent yet"),
-            Some(Record { version, members }) => {
+            Some(StatusMembership { version, members }) => {
                 let place = format!("in {} ({})", version.workspace.connection, version.workspace.endpoint);
                 format!("{head}: {} {place}", counted(*members, "member"))
             }
         });
-        let Some(Record { version, .. }) = &row.record else { continue };
+        let Some(StatusMembership { version, .. }) = &row.record else { continue };
         lines.push(dim(&format!("    version {} of {}", version.number, timestamp_text(version.written_at))));
         if version.in_doubt > 0 {
             lines.push(format!(
@@ -159,8 +159,8 @@ fn human(
     lines.join("\n")
 }
 
-fn to_json(row: &Row) -> serde_json::Value {
-    let record = row.record.as_ref().map(|Record { version, members }| {
+fn to_json(row: &StatusRow) -> serde_json::Value {
+    let record = row.record.as_ref().map(|StatusMembership { version, members }| {
         json!({
             "version": version.number,
             "written_at": timestamp_text(version.written_at),

@@ -4,19 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::access::{self, Sandboxes};
-use crate::cli::again::Again;
+use crate::cli::again::SuggestedCommand;
 use crate::cli::args::Global;
 use crate::cli::environment;
 use crate::cli::error::{CommandError, plan_hints};
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
-use crate::cli::view::refusal::{About, words};
-use crate::config::{Config, Export, load};
-use crate::dashboard::{WayOut, Withheld};
-use crate::model::{Clock, PassId};
+use crate::cli::view::refusal::{BlockedSubject, words};
+use crate::config::{Config, ExportConfig, load};
+use crate::dashboard::{BlockedView, RemedyView};
+use crate::model::{Clock, RunId};
 use crate::reconcile::{CohortReport, PlanError};
 use crate::state::{Holder, Location};
-use crate::watch::{self, Boxed, Listens, Reach, Refused, RestAccess, Surroundings, WatchError};
+use crate::watch::{
+    self, BlockedStatus, BoxedWork, ClientAccess, ListenAddresses, RestAccess, WatchEnvironment, WatchError,
+};
 
 /// How long what blocks may go on once everything else has ended.
 const LAST_WORK: Duration = Duration::from_secs(1);
@@ -26,8 +28,8 @@ pub(in crate::cli) fn run(global: &Global) -> Result<Exit, CommandError> {
     // Found before anything starts, so that a missing key ends the start and says which.
     secrets(&config)?;
     super::must_exist(&config)?;
-    let at = Arc::new(Machine { global: global.clone(), sandboxes: Sandboxes::default() });
-    let started = |listens: &Listens| {
+    let at = Arc::new(WatchHost { global: global.clone(), sandboxes: Sandboxes::default() });
+    let started = |listens: &ListenAddresses| {
         if let Some(doors) = listens.doors {
             tell(&format!("doors on {doors}"));
         }
@@ -54,13 +56,13 @@ fn secrets(config: &Config) -> Result<(), CommandError> {
 }
 
 /// This machine, for the loop.
-struct Machine {
+struct WatchHost {
     global: Global,
     sandboxes: Sandboxes,
 }
 
-impl Machine {
-    async fn reached(&self, config: &Config) -> Result<Reach, CommandError> {
+impl WatchHost {
+    async fn reached(&self, config: &Config) -> Result<ClientAccess, CommandError> {
         let keys = access::keys(config)?;
         let (webhooks, notify) = (access::webhooks(config)?, access::notify(config)?);
         let access = self.sandboxes.reach(config, &keys, |_| true).await?;
@@ -71,14 +73,14 @@ impl Machine {
         }
         let ids = access::app_ids(config, &config.exports.iter().collect::<Vec<_>>())?;
         let heaps = self.sandboxes.reach_heaps(config, &ids, |name| ids.contains_key(name)).await?;
-        let options = |export: &Export| (export.id.clone(), super::export::store_options(export));
+        let options = |export: &ExportConfig| (export.id.clone(), super::export::store_options(export));
         let store_options = config.exports.iter().map(options).collect();
         let (secrets, tokens) = (access::sources(config)?, access::tokens(config)?);
-        Ok(Reach { access, rest, webhooks, secrets, notify, heaps, tokens, store_options })
+        Ok(ClientAccess { access, rest, webhooks, secrets, notify, heaps, tokens, store_options })
     }
 }
 
-impl Surroundings for Machine {
+impl WatchEnvironment for WatchHost {
     fn config(&self) -> Result<Config, String> {
         let trusted = self.global.trusted_config.as_deref();
         let config = load(&self.global.config, self.global.env.as_deref(), trusted);
@@ -87,7 +89,7 @@ impl Surroundings for Machine {
         Ok(config)
     }
 
-    fn reach<'a>(&'a self, config: &'a Config) -> Boxed<'a, Result<Reach, String>> {
+    fn reach<'a>(&'a self, config: &'a Config) -> BoxedWork<'a, Result<ClientAccess, String>> {
         Box::pin(async move { self.reached(config).await.map_err(|error| error.in_one_line()) })
     }
 
@@ -103,7 +105,7 @@ impl Surroundings for Machine {
         environment::clock()
     }
 
-    fn new_run(&self) -> PassId {
+    fn new_run(&self) -> RunId {
         environment::new_run()
     }
 
@@ -111,32 +113,32 @@ impl Surroundings for Machine {
         environment::random()
     }
 
-    fn plan_error(&self, error: &PlanError) -> (String, Vec<WayOut>) {
+    fn plan_error(&self, error: &PlanError) -> (String, Vec<RemedyView>) {
         (error.to_string(), plan_hints(error).into_iter().map(|hint| way_out(&hint)).collect())
     }
 
-    fn refusals(&self, report: &CohortReport) -> Refused {
-        let again = Again::new(&self.global);
+    fn refusals(&self, report: &CohortReport) -> BlockedStatus {
+        let again = SuggestedCommand::new(&self.global);
         let (id, declared_at, whole) = (&report.id, &report.declared_at, report.whole);
-        let words = words(&report.refusals, About { id, declared_at, again: &again, whole });
+        let words = words(&report.refusals, BlockedSubject { id, declared_at, again: &again, whole });
         let approve = again.approve(id, whole);
         let can_approve = words.iter().flat_map(|words| &words.way_out).any(|way| way.contains(&approve));
         // The state is held by this very process, so no other command can work on it meanwhile.
         let is_of_use = |way: &&String| !way.contains("syncline reconcile") && !way.contains(&approve);
-        let withheld = words.iter().map(|words| Withheld {
+        let withheld = words.iter().map(|words| BlockedView {
             what: words.withheld.to_owned(),
             why: words.why.clone(),
             ways_out: words.way_out.iter().filter(is_of_use).map(|way| way_out(way)).collect(),
         });
-        Refused { withheld: withheld.collect(), approve: can_approve.then(|| approve.clone()) }
+        BlockedStatus { withheld: withheld.collect(), approve: can_approve.then(|| approve.clone()) }
     }
 }
 
 /// A way out in words, and the command at its end, if there is one.
-fn way_out(text: &str) -> WayOut {
+fn way_out(text: &str) -> RemedyView {
     match text.find(": syncline ") {
-        Some(at) => WayOut { words: text[..at].to_owned(), command: Some(text[at + 2..].to_owned()) },
-        None => WayOut { words: text.to_owned(), command: None },
+        Some(at) => RemedyView { words: text[..at].to_owned(), command: Some(text[at + 2..].to_owned()) },
+        None => RemedyView { words: text.to_owned(), command: None },
     }
 }
 

@@ -3,25 +3,25 @@
 use std::sync::Arc;
 
 use super::vendors::blocking;
-use super::{Findings, tables};
+use super::{DoctorFindings, tables};
 use crate::cli::error::sql_hint;
 use crate::cli::output::count;
 use crate::cli::{access, environment};
-use crate::config::{Config, Secrets, Sql};
-use crate::connector::sql::{self, Database, Seen, SqlError, Trouble};
+use crate::config::{Config, Secrets, SqlConfig};
+use crate::connector::sql::{self, Database, DatabaseInfo, SqlError, Trouble};
 use crate::model::ConnectionName;
 
 /// Whoever uses more of the connections than this is told.
 const CONNECTIONS_SHARE_MAX: f64 = 0.9;
 
-pub(super) async fn look(config: &Config, findings: &mut Findings) {
+pub(super) async fn look(config: &Config, findings: &mut DoctorFindings) {
     for (name, settings) in &config.sql {
         findings.about(format!("connection {name} ({})", place(settings)));
         let Some(secrets) = findings.kept("secrets", access::secrets_of(name, settings)) else { continue };
         let (name, settings) = (name.clone(), Arc::new((settings.clone(), secrets)));
         let (asked, with) = (name.clone(), Arc::clone(&settings));
         let seen = blocking(move || {
-            let (settings, secrets): &(Sql, Secrets) = &with;
+            let (settings, secrets): &(SqlConfig, Secrets) = &with;
             sql::look(Database { name: &asked, settings, secrets })
         });
         match seen.await {
@@ -35,14 +35,14 @@ pub(super) async fn look(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn place(settings: &Sql) -> String {
+fn place(settings: &SqlConfig) -> String {
     match settings {
-        Sql::Postgres(postgres) => format!("{}:{}/{}", postgres.host, postgres.port, postgres.database),
-        Sql::Adbc(adbc) => format!("driver {}", adbc.driver),
+        SqlConfig::Postgres(postgres) => format!("{}:{}/{}", postgres.host, postgres.port, postgres.database),
+        SqlConfig::Adbc(adbc) => format!("driver {}", adbc.driver),
     }
 }
 
-fn told(name: &ConnectionName, settings: &Sql, seen: &Seen, findings: &mut Findings) {
+fn told(name: &ConnectionName, settings: &SqlConfig, seen: &DatabaseInfo, findings: &mut DoctorFindings) {
     let server =
         seen.server.clone().unwrap_or_else(|| "the driver is there, and opens the database".to_owned());
     findings.fine("credentials", server);
@@ -80,7 +80,7 @@ fn told(name: &ConnectionName, settings: &Sql, seen: &Seen, findings: &mut Findi
 }
 
 /// What another command would say, and for a driver where it was looked for.
-pub(super) fn failed(error: &SqlError, findings: &mut Findings) {
+pub(super) fn failed(error: &SqlError, findings: &mut DoctorFindings) {
     let check = match &error.trouble {
         Trouble::Driver => "driver",
         Trouble::Credentials | Trouble::Certificate => "credentials",

@@ -3,12 +3,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Findings;
+use super::DoctorFindings;
 use crate::cli::args::Command;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::count;
-use crate::config::{Config, StatePlace};
+use crate::config::{Config, StateLocation};
 
 /// Bytes of a member in a temporary file, and in the record.
 const MEMBER_LEN: u64 = 64;
@@ -20,11 +20,11 @@ const OPEN_FILES_MIN: u64 = 1024;
 const OPEN_FILES_LEAST: u64 = 64;
 
 /// `members_max` are those of the largest cohort, as far as is known.
-pub(super) fn look(config: &Config, members_max: u64, findings: &mut Findings) {
+pub(super) fn look(config: &Config, members_max: u64, findings: &mut DoctorFindings) {
     findings.about("this machine");
     let needed = ROOM_MIN.max(2 * members_max * MEMBER_LEN);
     room(&std::env::temp_dir(), "for temporary files", needed, "set TMPDIR to a disk with more", findings);
-    if let StatePlace::Folder(path) = &config.state {
+    if let StateLocation::Folder(path) = &config.state {
         let there = existing(path);
         room(&there, "for the state", needed, "make room, or move the state to another disk", findings);
     }
@@ -37,7 +37,7 @@ pub(super) fn look(config: &Config, members_max: u64, findings: &mut Findings) {
     }
 }
 
-fn room(path: &Path, what: &str, needed: u64, remedy: &str, findings: &mut Findings) {
+fn room(path: &Path, what: &str, needed: u64, remedy: &str, findings: &mut DoctorFindings) {
     let name = path.display();
     match free(path) {
         Ok(None) => {}

@@ -21,7 +21,7 @@ const SKEW_MAX_SECONDS: i64 = 5;
 
 /// How it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum CheckStatus {
     /// As it should be.
     Fine,
     /// It works; somebody should know.
@@ -30,7 +30,7 @@ pub(super) enum Verdict {
     Wrong,
 }
 
-impl Verdict {
+impl CheckStatus {
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Fine => "fine",
@@ -41,12 +41,12 @@ impl Verdict {
 }
 
 /// One thing that was looked at.
-pub(super) struct Finding {
+pub(super) struct DoctorFinding {
     /// Whose it is: a connection, the state, a cohort.
     pub(super) about: String,
     /// What was looked at, in a stable word.
     pub(super) check: &'static str,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: CheckStatus,
     pub(super) says: String,
     /// What to do about it.
     pub(super) remedies: Vec<String>,
@@ -54,38 +54,44 @@ pub(super) struct Finding {
 
 /// Everything that was found, in order.
 #[derive(Default)]
-pub(super) struct Findings {
+pub(super) struct DoctorFindings {
     about: String,
-    pub(super) list: Vec<Finding>,
+    pub(super) list: Vec<DoctorFinding>,
 }
 
-impl Findings {
+impl DoctorFindings {
     /// What follows is about this.
     fn about(&mut self, about: impl Into<String>) {
         self.about = about.into();
     }
 
-    fn push(&mut self, check: &'static str, verdict: Verdict, says: String, remedies: Vec<String>) {
+    fn push(&mut self, check: &'static str, verdict: CheckStatus, says: String, remedies: Vec<String>) {
         let plain = |text: String| escaped(&text).into_owned();
         let remedies = remedies.into_iter().map(plain).collect();
-        self.list.push(Finding { about: self.about.clone(), check, verdict, says: plain(says), remedies });
+        self.list.push(DoctorFinding {
+            about: self.about.clone(),
+            check,
+            verdict,
+            says: plain(says),
+            remedies,
+        });
     }
 
     fn fine(&mut self, check: &'static str, says: impl Into<String>) {
-        self.push(check, Verdict::Fine, says.into(), Vec::new());
+        self.push(check, CheckStatus::Fine, says.into(), Vec::new());
     }
 
     fn note(&mut self, check: &'static str, says: impl Into<String>, remedy: impl Into<String>) {
-        self.push(check, Verdict::Note, says.into(), vec![remedy.into()]);
+        self.push(check, CheckStatus::Note, says.into(), vec![remedy.into()]);
     }
 
     fn wrong(&mut self, check: &'static str, says: impl Into<String>, remedy: impl Into<String>) {
-        self.push(check, Verdict::Wrong, says.into(), vec![remedy.into()]);
+        self.push(check, CheckStatus::Wrong, says.into(), vec![remedy.into()]);
     }
 
     /// The error that any other command would end with.
     fn failed(&mut self, check: &'static str, error: &CommandError) {
-        self.push(check, Verdict::Wrong, error.message().to_owned(), error.hints().to_vec());
+        self.push(check, CheckStatus::Wrong, error.message().to_owned(), error.hints().to_vec());
     }
 
     /// What is there, or the error that any other command would end with.
@@ -111,8 +117,8 @@ impl Findings {
 }
 
 /// Looks at everything that the config names.
-pub(super) async fn examine(config: &Config) -> Findings {
-    let mut findings = Findings::default();
+pub(super) async fn examine(config: &Config) -> DoctorFindings {
+    let mut findings = DoctorFindings::default();
     let members_max = state::look(config, &mut findings);
     machine::look(config, members_max, &mut findings);
     vendors::look(config, &mut findings).await;

@@ -4,42 +4,43 @@
 use std::sync::Arc;
 
 use super::vendors::blocking;
-use super::{Findings, databases};
+use super::{DoctorFindings, databases};
 use crate::cli::access;
 use crate::cli::error::file_hint;
 use crate::cli::output::counted;
 use crate::cli::teaching::dump_hint;
 use crate::config::{
-    Cohort, Config, DumpPlace, FileSource, IdentitySource, MappingSource, Secrets, Source, Sql,
+    CohortConfig, Config, DumpFolder, FileSource, IdentitySource, MappingSource, Secrets, SourceConfig,
+    SqlConfig,
 };
-use crate::connector::file::{self, FileError, Place, Sink};
+use crate::connector::file::{self, FileError, RowLocation, RowSink};
 use crate::connector::heap_connect::{DumpError, Dumps};
 use crate::connector::sql::{self, Database};
 use crate::matching::Matcher;
 use crate::model::Fields;
 
 /// Takes no row: that there is one is enough.
-struct Enough;
+struct ReadEnough;
 
-impl Sink for Enough {
-    fn row(&mut self, _: &impl Fields, _: Place<'_>) -> Result<(), FileError> {
+impl RowSink for ReadEnough {
+    fn row(&mut self, _: &impl Fields, _: RowLocation<'_>) -> Result<(), FileError> {
         Err(FileError::Stopped)
     }
 
-    fn unreadable(&mut self, _: &'static str, _: &str, _: Place<'_>) -> Result<(), FileError> {
+    fn unreadable(&mut self, _: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), FileError> {
         Err(FileError::Stopped)
     }
 }
 
-pub(super) async fn look(config: &Config, findings: &mut Findings) {
+pub(super) async fn look(config: &Config, findings: &mut DoctorFindings) {
     for cohort in &config.cohorts {
         findings.about(format!("cohort {}", cohort.id));
         match &cohort.source {
-            Source::File(_) => files(config, cohort, findings).await,
-            Source::Sql(_) => query(config, cohort, findings).await,
-            Source::HeapConnect(source) => dumps(config, &source.place, findings).await,
-            Source::DumpQuery(source) => dumps(config, &source.place, findings).await,
-            Source::HeapSegment(_) => {}
+            SourceConfig::File(_) => files(config, cohort, findings).await,
+            SourceConfig::Sql(_) => query(config, cohort, findings).await,
+            SourceConfig::HeapConnect(source) => dumps(config, &source.place, findings).await,
+            SourceConfig::DumpQuery(source) => dumps(config, &source.place, findings).await,
+            SourceConfig::HeapSegment(_) => {}
         }
     }
     for source in &config.identity {
@@ -52,11 +53,12 @@ pub(super) async fn look(config: &Config, findings: &mut Findings) {
 }
 
 /// The dumps of Heap Connect: the newest manifest says what there is.
-async fn dumps(config: &Config, place: &DumpPlace, findings: &mut Findings) {
+async fn dumps(config: &Config, place: &DumpFolder, findings: &mut DoctorFindings) {
     let (folder, roots, stores) = (config.folder.clone(), config.roots.clone(), access::stores());
     let place = place.clone();
     let tried = blocking(move || {
-        let dumps = Dumps::find(&place, file::From { folder: &folder, roots: &roots, stores: &stores })?;
+        let dumps =
+            Dumps::find(&place, file::FileAccess { folder: &folder, roots: &roots, stores: &stores })?;
         let Some(newest) = dumps.all().last() else { return Ok((0, 0)) };
         dumps.manifest(newest).map(|manifest| (newest.id, manifest.tables.len()))
     });
@@ -75,24 +77,29 @@ async fn dumps(config: &Config, place: &DumpPlace, findings: &mut Findings) {
     }
 }
 
-async fn mapping(config: &Config, source: &MappingSource, findings: &mut Findings) {
+async fn mapping(config: &Config, source: &MappingSource, findings: &mut DoctorFindings) {
     let alias = source.alias.as_ref().map(|(_, column)| column);
     let columns = std::iter::once(&source.owner).chain(&source.device_id).chain(alias);
     let columns = columns.map(|column| column.as_str().into()).collect();
     tried_files(config, source.files.clone(), columns, findings).await;
 }
 
-async fn files(config: &Config, cohort: &Cohort, findings: &mut Findings) {
-    let Source::File(source) = cohort.source.clone() else { return };
+async fn files(config: &Config, cohort: &CohortConfig, findings: &mut DoctorFindings) {
+    let SourceConfig::File(source) = cohort.source.clone() else { return };
     tried_files(config, source, columns(cohort), findings).await;
 }
 
-async fn tried_files(config: &Config, source: FileSource, columns: Vec<Box<str>>, findings: &mut Findings) {
+async fn tried_files(
+    config: &Config,
+    source: FileSource,
+    columns: Vec<Box<str>>,
+    findings: &mut DoctorFindings,
+) {
     let (folder, roots, stores) = (config.folder.clone(), config.roots.clone(), access::stores());
     let pattern = source.pattern.clone();
     let tried = blocking(move || {
-        let from = file::From { folder: &folder, roots: &roots, stores: &stores };
-        file::read(&source, from, &columns, &mut Enough).map(drop)
+        let from = file::FileAccess { folder: &folder, roots: &roots, stores: &stores };
+        file::read(&source, from, &columns, &mut ReadEnough).map(drop)
     });
     match tried.await {
         Some(Ok(()) | Err(FileError::Stopped)) => {
@@ -105,15 +112,15 @@ async fn tried_files(config: &Config, source: FileSource, columns: Vec<Box<str>>
     }
 }
 
-async fn query(config: &Config, cohort: &Cohort, findings: &mut Findings) {
-    let Source::Sql(source) = cohort.source.clone() else { return };
+async fn query(config: &Config, cohort: &CohortConfig, findings: &mut DoctorFindings) {
+    let SourceConfig::Sql(source) = cohort.source.clone() else { return };
     let name = source.connection.clone();
     // A connection without its secrets has been told of.
     let Some(settings) = config.sql.get(&name).cloned() else { return };
     let Ok(secrets) = access::secrets_of(&name, &settings) else { return };
     let (with, columns) = (Arc::new((settings, secrets)), columns(cohort));
     let tried = blocking(move || {
-        let (settings, secrets): &(Sql, Secrets) = &with;
+        let (settings, secrets): &(SqlConfig, Secrets) = &with;
         sql::try_source(&source, Database { name: &name, settings, secrets }, &columns)
     });
     match tried.await {
@@ -123,6 +130,6 @@ async fn query(config: &Config, cohort: &Cohort, findings: &mut Findings) {
     }
 }
 
-fn columns(cohort: &Cohort) -> Vec<Box<str>> {
+fn columns(cohort: &CohortConfig) -> Vec<Box<str>> {
     Matcher::new(&cohort.rules, cohort.source.null_values(), &cohort.delivery).columns().to_vec()
 }

@@ -1,15 +1,15 @@
 //! The state: whether it can be read, who holds it, and whether it could be written.
 
-use super::{Findings, machine};
+use super::{DoctorFindings, machine};
 use crate::cli::commands::location;
 use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::output::counted;
-use crate::config::{Config, StatePlace};
+use crate::config::{Config, StateLocation};
 use crate::state::{StateError, StateReader};
 
 /// How many members the largest cohort has, as far as the state tells.
-pub(super) fn look(config: &Config, findings: &mut Findings) -> u64 {
+pub(super) fn look(config: &Config, findings: &mut DoctorFindings) -> u64 {
     let location = location(config);
     findings.about(format!("state {location}"));
     let opened = StateReader::open(&location).map_err(CommandError::from);
@@ -37,7 +37,7 @@ fn cohorts(state: &StateReader) -> Result<(u64, u64), StateError> {
     Ok((cohorts, members_max))
 }
 
-fn holder(state: &StateReader, findings: &mut Findings) {
+fn holder(state: &StateReader, findings: &mut DoctorFindings) {
     let held = state.holder(environment::clock().now()).map_err(CommandError::from);
     match findings.kept("holder", held) {
         Some(Some(holder)) => findings.note(
@@ -51,8 +51,8 @@ fn holder(state: &StateReader, findings: &mut Findings) {
 }
 
 /// Whether it could be written, without writing.
-fn writable(config: &Config, findings: &mut Findings) {
-    let StatePlace::Folder(path) = &config.state else {
+fn writable(config: &Config, findings: &mut DoctorFindings) {
+    let StateLocation::Folder(path) = &config.state else {
         findings.fine(
             "permission",
             "whether it can be written is tried by the first run, before it sends anything",

@@ -2,26 +2,30 @@
 
 use std::sync::Arc;
 
-use super::Findings;
+use super::DoctorFindings;
 use super::databases::failed;
 use super::vendors::blocking;
-use crate::config::{Postgres, Secrets, Sql};
+use crate::config::{PostgresConfig, Secrets, SqlConfig};
 use crate::connector::sql::Database;
 use crate::connector::sql::pushdown::{Rights, rights};
 use crate::model::ConnectionName;
 
 /// Whether the user is one who writes.
-pub(super) fn are_kept(settings: &Sql) -> bool {
-    matches!(settings, Sql::Postgres(postgres) if postgres.pushdown.is_some())
+pub(super) fn are_kept(settings: &SqlConfig) -> bool {
+    matches!(settings, SqlConfig::Postgres(postgres) if postgres.pushdown.is_some())
 }
 
-pub(super) async fn look(name: &ConnectionName, settings: &Arc<(Sql, Secrets)>, findings: &mut Findings) {
-    let Sql::Postgres(postgres) = settings.0.clone() else { return };
+pub(super) async fn look(
+    name: &ConnectionName,
+    settings: &Arc<(SqlConfig, Secrets)>,
+    findings: &mut DoctorFindings,
+) {
+    let SqlConfig::Postgres(postgres) = settings.0.clone() else { return };
     let Some(schema) = postgres.pushdown.clone() else { return };
     let (asked, with, wanted) = (name.clone(), Arc::clone(settings), schema.clone());
     let found = blocking(move || {
-        let (settings, secrets): &(Sql, Secrets) = &with;
-        let Sql::Postgres(postgres) = settings else { return Ok(None) };
+        let (settings, secrets): &(SqlConfig, Secrets) = &with;
+        let SqlConfig::Postgres(postgres) = settings else { return Ok(None) };
         rights(Database { name: &asked, settings, secrets }, postgres, &wanted)
     });
     match found.await {
@@ -31,7 +35,7 @@ pub(super) async fn look(name: &ConnectionName, settings: &Arc<(Sql, Secrets)>, 
     }
 }
 
-fn told(schema: &str, postgres: &Postgres, rights: &Rights, findings: &mut Findings) {
+fn told(schema: &str, postgres: &PostgresConfig, rights: &Rights, findings: &mut DoctorFindings) {
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let (in_sql, user) = (quoted(schema), quoted(&postgres.user));
     let database = quoted(&postgres.database);

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use super::Findings;
+use super::DoctorFindings;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{count, counted};
 use crate::cli::{access, commands, environment};
-use crate::config::{Braze, Config, Endpoint, Export, ExportSource, Heap, Retry};
-use crate::connector::braze::rest::Rest;
-use crate::connector::braze::{self, Answer, KeyKind, Left, Reply};
+use crate::config::{
+    BrazeConfig, Config, ExportConfig, ExportSource, HeapConfig, RetryPolicy, VendorEndpoint,
+};
+use crate::connector::braze::rest::BrazeRestClient;
+use crate::connector::braze::{self, BrazeKeyKind, BrazeReply, RemainingQuota, ReplyDetails};
 use crate::connector::currents::Storage;
 use crate::connector::heap;
 use crate::connector::http::HttpError;
@@ -19,7 +21,7 @@ use crate::model::{ConnectionName, timestamp_text};
 const PATIENCE: Duration = Duration::from_secs(5);
 const INSIDE: &str = "the sandbox, inside this program: there is nothing to reach";
 
-pub(super) async fn look(config: &Config, findings: &mut Findings) {
+pub(super) async fn look(config: &Config, findings: &mut DoctorFindings) {
     for (name, settings) in &config.braze {
         findings.about(format!("connection {name} ({})", settings.endpoint.as_str()));
         braze(config, name, settings, findings).await;
@@ -41,20 +43,28 @@ pub(super) async fn look(config: &Config, findings: &mut Findings) {
     }
 }
 
-async fn braze(config: &Config, name: &ConnectionName, settings: &Braze, findings: &mut Findings) {
-    let Endpoint::Url(base) = &settings.endpoint else {
+async fn braze(
+    config: &Config,
+    name: &ConnectionName,
+    settings: &BrazeConfig,
+    findings: &mut DoctorFindings,
+) {
+    let VendorEndpoint::Url(base) = &settings.endpoint else {
         findings.fine("reach", INSIDE);
         return;
     };
     let Some(keys) = findings.kept("secrets", access::keys_of(config, name, settings)) else { return };
     let which = if keys.import.is_some() { "both keys are there" } else { "the REST API key is there" };
     findings.fine("secrets", which);
-    match braze::Braze::new(settings, base, keys, environment::clock()) {
+    match braze::BrazeClient::new(settings, base, keys, environment::clock()) {
         Ok(braze) => {
             // Each endpoint has its own key and its own limit. The REST key may be there for other requests only, and
             // then need not have the permission `users.track`.
-            for kind in [KeyKind::DataImport, KeyKind::Rest] {
-                if kind == KeyKind::Rest && braze.has_import_keys() && !access::has_attributes(config, name) {
+            for kind in [BrazeKeyKind::DataImport, BrazeKeyKind::Rest] {
+                if kind == BrazeKeyKind::Rest
+                    && braze.has_import_keys()
+                    && !access::has_attributes(config, name)
+                {
                     continue;
                 }
                 if let Some((reply, clock)) = braze.greet(kind).await {
@@ -68,15 +78,15 @@ async fn braze(config: &Config, name: &ConnectionName, settings: &Braze, finding
 }
 
 /// What is asked to check segments.
-async fn rest(config: &Config, name: &ConnectionName, settings: &Braze, findings: &mut Findings) {
-    let Endpoint::Url(base) = &settings.endpoint else { return };
+async fn rest(config: &Config, name: &ConnectionName, settings: &BrazeConfig, findings: &mut DoctorFindings) {
+    let VendorEndpoint::Url(base) = &settings.endpoint else { return };
     if !access::has_segments(config, name) {
         return;
     }
     let Some(keys) = findings.kept("secrets", access::workspace_keys(name, settings)) else { return };
     let Some(key) = keys.rest else { return };
-    let once = Braze { retry: Retry { attempts: 1, ..settings.retry }, ..settings.clone() };
-    let segments = match Rest::new(&once, base, key, environment::clock(), PATIENCE) {
+    let once = BrazeConfig { retry: RetryPolicy { attempts: 1, ..settings.retry }, ..settings.clone() };
+    let segments = match BrazeRestClient::new(&once, base, key, environment::clock(), PATIENCE) {
         Ok(rest) => rest.segments().await,
         Err(error) => return findings.failed("reach", &error.into()),
     };
@@ -93,48 +103,57 @@ async fn rest(config: &Config, name: &ConnectionName, settings: &Braze, findings
     }
 }
 
-fn answered(name: &ConnectionName, kind: KeyKind, reply: &Reply, settings: &Braze, findings: &mut Findings) {
+fn answered(
+    name: &ConnectionName,
+    kind: BrazeKeyKind,
+    reply: &ReplyDetails,
+    settings: &BrazeConfig,
+    findings: &mut DoctorFindings,
+) {
     let (of, keys) = match kind {
-        KeyKind::DataImport => ("cohort import", "`data_import_key:` and `partner_api_key:`"),
-        KeyKind::Rest => ("`/users/track`", "`rest_api_key:` and its permission `users.track`"),
+        BrazeKeyKind::DataImport => ("cohort import", "`data_import_key:` and `partner_api_key:`"),
+        BrazeKeyKind::Rest => ("`/users/track`", "`rest_api_key:` and its permission `users.track`"),
     };
     let endpoint = format!("is the endpoint of connection `{name}` right, and may this machine reach it?");
     match &reply.answer {
-        Answer::Accepted => findings.fine("credentials", format!("Braze answers, and takes the keys ({of})")),
-        Answer::Unauthorized(message) => findings.wrong(
+        BrazeReply::Accepted => {
+            findings.fine("credentials", format!("Braze answers, and takes the keys ({of})"))
+        }
+        BrazeReply::Unauthorized(message) => findings.wrong(
             "credentials",
             format!("Braze refuses the keys ({of}): {message}"),
             format!("check {keys} of connection `{name}`, its instance, and `partner:`"),
         ),
-        Answer::NotReached(why) | Answer::NoAnswer(why) => {
+        BrazeReply::NotReached(why) | BrazeReply::NoAnswer(why) => {
             findings.wrong("reach", format!("Braze does not answer: {why}"), endpoint);
         }
-        Answer::Unavailable(status) => findings.wrong(
+        BrazeReply::Unavailable(status) => findings.wrong(
             "reach",
             format!("Braze answers with status {status}"),
             "Braze is not well; https://braze.statuspage.io tells more",
         ),
-        Answer::RateLimited(_) | Answer::Locked => {
+        BrazeReply::RateLimited(_) | BrazeReply::Locked => {
             findings.note("limits", format!("{of}: Braze takes no more requests for now"), "try again later");
         }
         // Braze answers so only when it has looked at the keys.
-        Answer::BadRequest(message) | Answer::AcceptedWithErrors { other: Some(message), .. } => findings
-            .note(
+        BrazeReply::BadRequest(message) | BrazeReply::AcceptedWithErrors { other: Some(message), .. } => {
+            findings.note(
                 "credentials",
                 format!("Braze answers and does not refuse the keys, but says: {message}"),
                 "the first run will tell",
-            ),
-        Answer::AcceptedWithErrors { .. } | Answer::TooLarge => {
+            )
+        }
+        BrazeReply::AcceptedWithErrors { .. } | BrazeReply::TooLarge => {
             findings.note("credentials", "Braze answers otherwise than it should", "the first run will tell");
         }
-        Answer::Foreign(status, what) => {
+        BrazeReply::Foreign(status, what) => {
             findings.wrong(
                 "reach",
                 format!("a proxy or another server answers for Braze: status {status}, {what}"),
                 endpoint,
             );
         }
-        Answer::Unexpected(status, message) => {
+        BrazeReply::Unexpected(status, message) => {
             findings.wrong(
                 "reach",
                 format!("whoever answers is not Braze: status {status}: {message}"),
@@ -148,20 +167,20 @@ fn answered(name: &ConnectionName, kind: KeyKind, reply: &Reply, settings: &Braz
 }
 
 /// How many requests are left in the window of an endpoint.
-fn quota(kind: KeyKind, left: Left, settings: &Braze) -> String {
+fn quota(kind: BrazeKeyKind, left: RemainingQuota, settings: &BrazeConfig) -> String {
     match kind {
-        KeyKind::DataImport => {
+        BrazeKeyKind::DataImport => {
             let (requests, all) = (count(left.requests), count(settings.requests_per_hour));
             format!("{requests} of {all} requests of this hour are left")
         }
         // Its window is of seconds; how many requests it has depends on the contract.
-        KeyKind::Rest => {
+        BrazeKeyKind::Rest => {
             format!("{} left until {}", counted(left.requests, "request"), timestamp_text(left.until))
         }
     }
 }
 
-async fn heap(config: &Config, name: &ConnectionName, settings: &Heap, findings: &mut Findings) {
+async fn heap(config: &Config, name: &ConnectionName, settings: &HeapConfig, findings: &mut DoctorFindings) {
     let secrets = findings.kept("secrets", access::webhook_secrets(name, settings));
     if let Some(secrets) = secrets.filter(|secrets| !secrets.is_empty()) {
         findings.fine("secrets", counted(secrets.len() as u64, "webhook secret") + " there");
@@ -170,18 +189,23 @@ async fn heap(config: &Config, name: &ConnectionName, settings: &Heap, findings:
     if !is_sent_to && settings.api_key.is_none() {
         return;
     }
-    let Some(Endpoint::Url(base)) = &settings.endpoint else {
+    let Some(VendorEndpoint::Url(base)) = &settings.endpoint else {
         findings.fine("reach", INSIDE);
         return;
     };
     let Some(Some(app_id)) = findings.kept("secrets", access::app_id(name, settings)) else { return };
-    match heap::Heap::new(settings, base, &app_id, environment::clock()) {
+    match heap::HeapClient::new(settings, base, &app_id, environment::clock()) {
         Ok(heap) => reached(&heap, name, settings, findings).await,
         Err(error) => findings.failed("reach", &error.into()),
     }
 }
 
-async fn reached(heap: &heap::Heap, name: &ConnectionName, settings: &Heap, findings: &mut Findings) {
+async fn reached(
+    heap: &heap::HeapClient,
+    name: &ConnectionName,
+    settings: &HeapConfig,
+    findings: &mut DoctorFindings,
+) {
     let remedy = format!("is the endpoint of connection `{name}` right, and may this machine reach it?");
     match heap.greet().await {
         Ok(clock) => {
@@ -209,7 +233,7 @@ async fn reached(heap: &heap::Heap, name: &ConnectionName, settings: &Heap, find
     }
 }
 
-async fn exported(export: &Export, findings: &mut Findings) {
+async fn exported(export: &ExportConfig, findings: &mut DoctorFindings) {
     match &export.source {
         ExportSource::Http(source) => {
             if findings.kept("secrets", access::tokens_of(export, source)).is_some() {

@@ -2,24 +2,24 @@
 
 use serde_json::{Value, json};
 
-use crate::apply::Triggered;
+use crate::apply::TriggerOutcome;
 use crate::cli::output::{count, counted, yellow};
 use crate::desired::{PROPERTIES_LEN_MAX, VALUE_LEN_MAX};
 use crate::foreign::escaped;
 use crate::model::timestamp_text;
-use crate::reconcile::{ActionPlan, Asked, CohortReport, OneAction, StrangersPlan};
-use crate::state::Crossing;
+use crate::reconcile::{CohortReport, PreflightPlan, PreflightReport, TriggerPlan, TriggersPlan};
+use crate::state::Transition;
 
 /// The config's word for an action.
-fn word(crossing: Crossing) -> &'static str {
+fn word(crossing: Transition) -> &'static str {
     match crossing {
-        Crossing::Enter => "on_enter",
-        Crossing::Exit => "on_exit",
+        Transition::Enter => "on_enter",
+        Transition::Exit => "on_exit",
     }
 }
 
 /// What a plan says of people whom Braze did not know.
-pub(super) fn strangers(strangers: Option<&StrangersPlan>) -> Vec<String> {
+pub(super) fn strangers(strangers: Option<&PreflightPlan>) -> Vec<String> {
     let Some(strangers) = strangers else { return Vec::new() };
     let known = (strangers.known > 0).then(|| {
         format!(
@@ -38,8 +38,8 @@ pub(super) fn strangers(strangers: Option<&StrangersPlan>) -> Vec<String> {
 }
 
 /// What Braze said of them.
-fn asked(asked: Option<&Asked>) -> Vec<String> {
-    let Some(Asked { asked, unknown, known_now, waiting, trouble, too_many }) = asked else {
+fn asked(asked: Option<&PreflightReport>) -> Vec<String> {
+    let Some(PreflightReport { asked, unknown, known_now, waiting, trouble, too_many }) = asked else {
         return Vec::new();
     };
     let mut lines = Vec::new();
@@ -74,14 +74,14 @@ fn asked(asked: Option<&Asked>) -> Vec<String> {
 }
 
 /// What a plan triggers; nothing where there is nothing to say.
-pub(super) fn planned(actions: Option<&ActionPlan>) -> Vec<String> {
+pub(super) fn planned(actions: Option<&TriggersPlan>) -> Vec<String> {
     let Some(actions) = actions else { return Vec::new() };
     let mut lines: Vec<String> = actions.each.iter().flat_map(one).collect();
     lines.extend(lost(actions.lost.len()));
     lines
 }
 
-fn one(one: &OneAction) -> Vec<String> {
+fn one(one: &TriggerPlan) -> Vec<String> {
     let mut parts = Vec::new();
     let mut part = |number: u64, text: String| parts.extend((number > 0).then_some(text));
     let people = |number: u64| counted(number, "person").replace("persons", "people");
@@ -104,7 +104,7 @@ fn one(one: &OneAction) -> Vec<String> {
 }
 
 /// Properties that are left out of what is sent.
-fn left_out(one: &OneAction) -> Vec<String> {
+fn left_out(one: &TriggerPlan) -> Vec<String> {
     let line = |(property, users): (&str, u64)| {
         let users = counted(users, "user");
         format!(
@@ -131,7 +131,7 @@ pub(super) fn done(cohort: &CohortReport) -> Vec<String> {
     let mut lines = asked(cohort.asked.as_ref());
     let Some(actions) = &cohort.actions else { return lines };
     for (one, done) in actions.each.iter().zip(&cohort.triggered) {
-        let Triggered { sent, notice, trouble, .. } = done;
+        let TriggerOutcome { sent, notice, trouble, .. } = done;
         if *sent > 0 {
             let who = counted(*sent, "person").replace("persons", "people");
             lines.push(format!(
@@ -160,9 +160,9 @@ pub(super) fn done(cohort: &CohortReport) -> Vec<String> {
 }
 
 /// What a plan triggers.
-pub(super) fn plan_json(actions: Option<&ActionPlan>) -> Value {
+pub(super) fn plan_json(actions: Option<&TriggersPlan>) -> Value {
     let Some(actions) = actions else { return Value::Null };
-    let one = |one: &OneAction| {
+    let one = |one: &TriggerPlan| {
         json!({
             "what": word(one.crossing),
             "triggers": one.action.to_string(),
@@ -183,7 +183,7 @@ pub(super) fn plan_json(actions: Option<&ActionPlan>) -> Value {
 /// What a run triggered.
 pub(super) fn done_json(cohort: &CohortReport) -> Value {
     let Some(actions) = &cohort.actions else { return Value::Null };
-    let one = |(one, done): (&OneAction, &Triggered)| {
+    let one = |(one, done): (&TriggerPlan, &TriggerOutcome)| {
         json!({
             "what": word(one.crossing),
             "triggers": one.action.to_string(),
@@ -200,7 +200,7 @@ pub(super) fn done_json(cohort: &CohortReport) -> Value {
 }
 
 /// What a plan says of people whom Braze did not know.
-pub(super) fn strangers_json(strangers: Option<&StrangersPlan>) -> Value {
+pub(super) fn strangers_json(strangers: Option<&PreflightPlan>) -> Value {
     strangers.map_or(
         Value::Null,
         |one| json!({ "sent_again": one.known, "unknown": one.unknown, "asked_again": one.due }),
@@ -208,7 +208,7 @@ pub(super) fn strangers_json(strangers: Option<&StrangersPlan>) -> Value {
 }
 
 /// What Braze said of them.
-pub(super) fn asked_json(asked: Option<&Asked>) -> Value {
+pub(super) fn asked_json(asked: Option<&PreflightReport>) -> Value {
     asked.map_or(Value::Null, |one| {
         json!({
             "asked": one.asked, "unknown": one.unknown, "known_now": one.known_now, "waiting": one.waiting,

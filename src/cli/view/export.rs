@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
-use crate::export::{ExportReport, Survey};
+use crate::export::{ExportDryRun, ExportReport};
 use crate::foreign::escaped;
 use crate::model::timestamp_text;
-use crate::state::ExportRecord;
+use crate::state::ExportProgress;
 
 /// Unknown types that are named.
 const TYPES_SHOWN: usize = 3;
@@ -145,7 +145,7 @@ pub(in crate::cli) fn to_json(reports: &[ExportReport]) -> Vec<Value> {
 
 /// What a run would read, and what that takes at least. `limit` is how many events go in a time.
 pub(in crate::cli) fn survey_line(
-    survey: &Survey,
+    survey: &ExportDryRun,
     batch_len: usize,
     limit: Option<(u64, Duration)>,
 ) -> String {
@@ -189,7 +189,7 @@ fn minutes(time: Duration) -> String {
 }
 
 /// How far an export is, by the record.
-pub(in crate::cli) fn status_lines(id: &str, source: &str, to: &str, record: &ExportRecord) -> Vec<String> {
+pub(in crate::cli) fn status_lines(id: &str, source: &str, to: &str, record: &ExportProgress) -> Vec<String> {
     let number = |what: &str| record.counts.get(what).copied().unwrap_or(0);
     let head = format!("{}  {source} to {to}", bold(id));
     let Some(written_at) = record.written_at else { return vec![format!("{head}: nothing read yet")] };
@@ -212,7 +212,7 @@ pub(in crate::cli) fn status_lines(id: &str, source: &str, to: &str, record: &Ex
 }
 
 /// The same as JSON.
-pub(in crate::cli) fn status_json(id: &str, source: &str, to: &str, record: &ExportRecord) -> Value {
+pub(in crate::cli) fn status_json(id: &str, source: &str, to: &str, record: &ExportProgress) -> Value {
     json!({
         "id": id,
         "source": source,

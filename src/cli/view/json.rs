@@ -5,18 +5,18 @@
 
 use serde_json::{Map, Value, json};
 
-use super::refusal::{About, Words, words};
-use super::{Showing, sample};
-use crate::apply::Outcome;
-use crate::cli::again::Again;
+use super::refusal::{BlockedSubject, BlockedWords, words};
+use super::{RenderOptions, sample};
+use crate::apply::ApplyOutcome;
+use crate::cli::again::SuggestedCommand;
 use crate::cli::error::plan_hints;
-use crate::config::{Problem, Problems, Sources, Span};
+use crate::config::{ConfigSources, Problem, Problems, SourceSpan};
 use crate::export::ExportReport;
 use crate::foreign;
 use crate::model::CohortId;
-use crate::model::Matched;
-use crate::plan::{Cost, Naming, Refusal, Tally};
-use crate::reconcile::{CohortPlan, CohortReport, Failed, LeftBehind, PassPlan, PassReport};
+use crate::model::MatchTally;
+use crate::plan::{CohortNaming, Cost, DiffTally, GuardViolation};
+use crate::reconcile::{CohortPlan, CohortReport, FailedCohort, OrphanedCohort, RunPlan, RunReport};
 
 /// The version of all JSON output.
 const FORMAT_VERSION: u64 = 1;
@@ -34,7 +34,7 @@ pub(in crate::cli) fn envelope(command: &str, result: &str, details: &Value) -> 
 }
 
 /// A plan.
-pub(in crate::cli) fn plan(plan: &PassPlan, result: &str, showing: &Showing<'_>) -> String {
+pub(in crate::cli) fn plan(plan: &RunPlan, result: &str, showing: &RenderOptions<'_>) -> String {
     let cohorts: Vec<Value> = plan.cohorts.iter().map(|c| planned(c, showing)).collect();
     let unknown: Vec<&str> = showing.unknown.iter().map(CohortId::as_str).collect();
     let waiting: Vec<Value> = plan.waiting.iter().map(failed).collect();
@@ -53,11 +53,12 @@ pub(in crate::cli) fn plan(plan: &PassPlan, result: &str, showing: &Showing<'_>)
     envelope("plan", result, &details)
 }
 
-fn planned(cohort: &CohortPlan, showing: &Showing<'_>) -> Value {
+fn planned(cohort: &CohortPlan, showing: &RenderOptions<'_>) -> Value {
     let approved = &cohort.verdict.approved;
     let plan = approved.plan();
     let whole = cohort.verdict.approved.plan().whole_digest();
-    let about = About { id: &cohort.id, declared_at: &cohort.declared_at, again: showing.again, whole };
+    let about =
+        BlockedSubject { id: &cohort.id, declared_at: &cohort.declared_at, again: showing.again, whole };
     let shown = |list: &[Box<[u8]>]| {
         list.iter().map(|packed| sample(packed, showing.show_identifiers)).collect::<Vec<String>>()
     };
@@ -68,7 +69,7 @@ fn planned(cohort: &CohortPlan, showing: &Showing<'_>) -> Value {
         "base_version": plan.base,
         "listed_under_removed": cohort.empties,
         "delivery": cohort.delivery().code(),
-        "moves_to": plan.moves_to.as_ref().map(crate::model::Delivery::code),
+        "moves_to": plan.moves_to.as_ref().map(crate::model::DeliveryMethod::code),
         "actions": super::actions::plan_json(cohort.actions.as_ref()),
         "unknown_to_braze": super::actions::strangers_json(cohort.strangers.as_ref()),
         "naming": plan.naming.as_ref().map(naming),
@@ -83,14 +84,14 @@ fn planned(cohort: &CohortPlan, showing: &Showing<'_>) -> Value {
     })
 }
 
-fn naming(naming: &Naming) -> Value {
+fn naming(naming: &CohortNaming) -> Value {
     match naming {
-        Naming::Create { name } => json!({ "action": "create", "name": name }),
-        Naming::Rename { from, name } => json!({ "action": "rename", "from": from, "name": name }),
+        CohortNaming::Create { name } => json!({ "action": "create", "name": name }),
+        CohortNaming::Rename { from, name } => json!({ "action": "rename", "from": from, "name": name }),
     }
 }
 
-fn tally(tally: &Tally) -> Value {
+fn tally(tally: &DiffTally) -> Value {
     json!({
         "members": tally.members,
         "unchanged": tally.unchanged,
@@ -105,23 +106,23 @@ fn tally(tally: &Tally) -> Value {
     })
 }
 
-fn matched(matched: &Matched, read: bool) -> Value {
+fn matched(matched: &MatchTally, read: bool) -> Value {
     json!({ "read": read, "rows": matched.rows, "files": matched.files, "skipped_files": matched.skipped_files,
         "duplicates": matched.duplicates, "moved": matched.moved,
         "ambiguous": matched.ambiguous, "case_colliding": matched.case_colliding,
         "invisible": matched.shapes.invisible, "rejects": matched.rejects })
 }
 
-fn refusals(list: &[Refusal], about: About<'_>) -> Vec<Value> {
-    let one = |words: Words| json!({ "code": words.code, "withheld": words.withheld, "why": words.why, "way_out": words.way_out });
+fn refusals(list: &[GuardViolation], about: BlockedSubject<'_>) -> Vec<Value> {
+    let one = |words: BlockedWords| json!({ "code": words.code, "withheld": words.withheld, "why": words.why, "way_out": words.way_out });
     words(list, about).into_iter().map(one).collect()
 }
 
-fn failed(failed: &Failed) -> Value {
+fn failed(failed: &FailedCohort) -> Value {
     json!({ "id": failed.id.as_str(), "error": failed.error.to_string(), "hints": plan_hints(&failed.error) })
 }
 
-fn left_behind(left: &LeftBehind) -> Value {
+fn left_behind(left: &OrphanedCohort) -> Value {
     json!({ "id": left.id.as_str(), "name": left.name, "members": left.members, "protected": left.protected })
 }
 
@@ -134,7 +135,11 @@ fn cost(cost: Cost) -> Value {
 }
 
 /// What a run did.
-pub(in crate::cli) fn report(report: &PassReport, exports: &[ExportReport], again: &Again) -> String {
+pub(in crate::cli) fn report(
+    report: &RunReport,
+    exports: &[ExportReport],
+    again: &SuggestedCommand,
+) -> String {
     let cohorts: Vec<Value> = report.cohorts.iter().map(|cohort| done(cohort, again)).collect();
     let list = |list: &[(CohortId, String)]| -> Vec<Value> {
         list.iter().map(|(id, error)| json!({ "id": id.as_str(), "error": error })).collect()
@@ -155,7 +160,7 @@ pub(in crate::cli) fn report(report: &PassReport, exports: &[ExportReport], agai
 }
 
 /// The result in a word, of cohorts and exports together.
-fn word(report: &PassReport, exports: &[ExportReport]) -> &'static str {
+fn word(report: &RunReport, exports: &[ExportReport]) -> &'static str {
     let changed = exports.iter().any(ExportReport::changed_anything);
     match (report.word(), changed, exports.iter().all(ExportReport::is_whole)) {
         ("in_step", true, true) => "applied",
@@ -166,16 +171,17 @@ fn word(report: &PassReport, exports: &[ExportReport]) -> &'static str {
     }
 }
 
-fn done(cohort: &CohortReport, again: &Again) -> Value {
-    let about = About { id: &cohort.id, declared_at: &cohort.declared_at, again, whole: cohort.whole };
-    let Outcome { named, added, removed, refused, refused_removals, refusal, in_doubt, halt, answers } =
+fn done(cohort: &CohortReport, again: &SuggestedCommand) -> Value {
+    let about =
+        BlockedSubject { id: &cohort.id, declared_at: &cohort.declared_at, again, whole: cohort.whole };
+    let ApplyOutcome { named, added, removed, refused, refused_removals, refusal, in_doubt, halt, answers } =
         &cohort.outcome;
     json!({
         "id": cohort.id.as_str(),
         "name": cohort.name,
         "connection": cohort.connection.as_str(),
         "delivery": cohort.delivery.code(),
-        "moves_to": cohort.moves_to.as_ref().map(crate::model::Delivery::code),
+        "moves_to": cohort.moves_to.as_ref().map(crate::model::DeliveryMethod::code),
         "actions": super::actions::done_json(cohort),
         "unknown_to_braze": super::actions::asked_json(cohort.asked.as_ref()),
         "named": named.as_ref().map(naming),
@@ -207,8 +213,8 @@ pub(in crate::cli) fn problem_list(problems: &Problems) -> Vec<Value> {
     problems.list.iter().map(|problem| self::problem(problem, &problems.sources)).collect()
 }
 
-fn problem(problem: &Problem, sources: &Sources) -> Value {
-    let place = |span: Span| {
+fn problem(problem: &Problem, sources: &ConfigSources) -> Value {
+    let place = |span: SourceSpan| {
         let (line, column) = sources.line_column(span)?;
         Some(json!({ "file": sources.file(span)?.name, "line": line, "column": column }))
     };

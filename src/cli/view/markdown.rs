@@ -1,18 +1,18 @@
 //! A plan as Markdown, for a comment on a pull request.
 
-use super::refusal::{About, words};
+use super::refusal::{BlockedSubject, words};
 use super::{
-    Showing, amiss, and_more, cost_line, rejected, rejects_line, sample, spelled_line, unknown_line,
+    RenderOptions, amiss, and_more, cost_line, rejected, rejects_line, sample, spelled_line, unknown_line,
 };
 use crate::cli::error::plan_hints;
 use crate::cli::output::{count, counted};
 use crate::foreign;
-use crate::model::Op;
-use crate::plan::Naming;
-use crate::reconcile::{CohortPlan, Failed, PassPlan};
+use crate::model::ChangeOp;
+use crate::plan::CohortNaming;
+use crate::reconcile::{CohortPlan, FailedCohort, RunPlan};
 
 /// The whole plan.
-pub(in crate::cli) fn markdown(plan: &PassPlan, showing: &Showing<'_>) -> String {
+pub(in crate::cli) fn markdown(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
     let mut text = String::from("## syncline plan\n\n");
     text.push_str(&if plan.is_in_step() {
         "Nothing will be sent.\n".to_owned()
@@ -49,8 +49,8 @@ fn row(cohort: &CohortPlan) -> String {
     let tally = approved.plan().tally;
     let what = match (&approved.plan().naming, approved.is_in_step(), cohort.verdict.refusals.is_empty()) {
         (_, _, false) => "**refused in part**".to_owned(),
-        (Some(Naming::Create { .. }), ..) => "create".to_owned(),
-        (Some(Naming::Rename { from, name }), ..) => {
+        (Some(CohortNaming::Create { .. }), ..) => "create".to_owned(),
+        (Some(CohortNaming::Rename { from, name }), ..) => {
             format!("rename from {} to {}", foreign::markdown(from), foreign::markdown(name))
         }
         (None, true, _) => "in step".to_owned(),
@@ -70,22 +70,23 @@ fn row(cohort: &CohortPlan) -> String {
         "| `{}` {} | {what} | {} | {} | {} | {} |\n",
         cohort.id,
         foreign::markdown(&cohort.name),
-        side(Op::Add, tally.adds()),
-        side(Op::Remove, tally.removes()),
+        side(ChangeOp::Add, tally.adds()),
+        side(ChangeOp::Remove, tally.removes()),
         count(tally.unchanged),
         count(unused),
     )
 }
 
-fn failed_row(failed: &Failed) -> String {
+fn failed_row(failed: &FailedCohort) -> String {
     format!("| `{}` | **not planned** | ? | ? | ? | ? |\n", failed.id)
 }
 
-fn notes(plan: &PassPlan, showing: &Showing<'_>) -> String {
+fn notes(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
     let mut notes = Vec::new();
     for cohort in &plan.cohorts {
         let whole = cohort.verdict.approved.plan().whole_digest();
-        let about = About { id: &cohort.id, declared_at: &cohort.declared_at, again: showing.again, whole };
+        let about =
+            BlockedSubject { id: &cohort.id, declared_at: &cohort.declared_at, again: showing.again, whole };
         for words in words(&cohort.verdict.refusals, about) {
             notes.push(format!(
                 "- :no_entry: `{}`: {} withheld, {}",

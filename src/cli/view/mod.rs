@@ -14,24 +14,24 @@ pub(super) mod told;
 
 use std::time::Duration;
 
-use super::again::Again;
+use super::again::SuggestedCommand;
 use super::output::{count, counted, counted_of, dim};
 use crate::foreign::escaped;
-use crate::model::{CohortId, Identifier, Matched};
+use crate::model::{CohortId, Identifier, MatchTally};
 use crate::plan::Cost;
-use crate::reconcile::PassPlan;
-use segments::Segments;
+use crate::reconcile::RunPlan;
+use segments::SegmentReport;
 
 /// How a plan is shown, and what is told beside it.
-pub(super) struct Showing<'a> {
+pub(super) struct RenderOptions<'a> {
     /// The command that made it.
-    pub(super) again: &'a Again,
+    pub(super) again: &'a SuggestedCommand,
     /// Show samples in full.
     pub(super) show_identifiers: bool,
     /// Ids under `removed:` of which the state knows nothing.
     pub(super) unknown: &'a [CohortId],
     /// What the segments came to, if there are any.
-    pub(super) segments: Segments<'a>,
+    pub(super) segments: SegmentReport<'a>,
 }
 
 /// Why an id under `removed:` changes nothing.
@@ -41,7 +41,7 @@ pub(super) fn unknown_line(id: &CohortId) -> String {
 
 /// What a summary adds to its counts, if anything is amiss: how many cohorts could not be planned, and
 /// of how many the guard holds something back.
-pub(super) fn amiss(plan: &PassPlan) -> Vec<String> {
+pub(super) fn amiss(plan: &RunPlan) -> Vec<String> {
     let refused = plan.cohorts.iter().filter(|cohort| !cohort.verdict.refusals.is_empty()).count() as u64;
     troubles(plan.failed.len() as u64, refused, (plan.cohorts.len() + plan.failed.len()) as u64)
 }
@@ -66,7 +66,7 @@ pub(super) fn and_more(shown: &[String], all: u64) -> String {
 }
 
 /// The first rows that could not be used, a line for each.
-pub(super) fn unused_lines(matched: &Matched, indent: &str) -> Vec<String> {
+pub(super) fn unused_lines(matched: &MatchTally, indent: &str) -> Vec<String> {
     let mut lines: Vec<String> =
         matched.samples.iter().map(|s| dim(&format!("{indent}{}", escaped(s)))).collect();
     let more = rejected(matched).saturating_sub(matched.samples.len() as u64);
@@ -75,7 +75,7 @@ pub(super) fn unused_lines(matched: &Matched, indent: &str) -> Vec<String> {
 }
 
 /// `3,412 people in 4,120 rows of 1 file; 702 duplicates`, and the like.
-pub(super) fn matched_line(matched: &Matched, people: u64) -> String {
+pub(super) fn matched_line(matched: &MatchTally, people: u64) -> String {
     let people = if people == 1 { "1 person".to_owned() } else { format!("{} people", count(people)) };
     let rows = counted(matched.rows, "row");
     let mut line = match matched.files {
@@ -99,7 +99,7 @@ pub(super) fn matched_line(matched: &Matched, people: u64) -> String {
 }
 
 /// Members whose identifiers look like those of others, and rows with invisible characters.
-pub(super) fn spelled_line(matched: &Matched) -> Option<String> {
+pub(super) fn spelled_line(matched: &MatchTally) -> Option<String> {
     let alike = matched.case_colliding.filter(|count| *count > 0).map(|members| {
         format!(
             "{} with the same id but for upper and lower case, invisible characters or Unicode composition: to Braze \
@@ -118,14 +118,14 @@ pub(super) fn spelled_line(matched: &Matched) -> Option<String> {
 }
 
 /// `3 placeholder, 1 too_long`.
-pub(super) fn rejects_line(matched: &Matched) -> Option<String> {
+pub(super) fn rejects_line(matched: &MatchTally) -> Option<String> {
     let reasons: Vec<String> =
         matched.rejects.iter().map(|(reason, number)| format!("{} {reason}", count(*number))).collect();
     (!reasons.is_empty()).then(|| reasons.join(", "))
 }
 
 /// How many rows name nobody.
-pub(super) fn rejected(matched: &Matched) -> u64 {
+pub(super) fn rejected(matched: &MatchTally) -> u64 {
     matched.rejects.values().sum()
 }
 

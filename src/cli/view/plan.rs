@@ -1,22 +1,22 @@
 //! A plan for people: counts and reasons first, then a few samples, then the cost.
 
-use super::refusal::{About, words};
+use super::refusal::{BlockedSubject, words};
 use super::{
-    Showing, amiss, and_more, cost_line, matched_line, rejected, rejects_line, sample, spelled_line,
+    RenderOptions, amiss, and_more, cost_line, matched_line, rejected, rejects_line, sample, spelled_line,
     unknown_line, unused_lines,
 };
 use crate::cli::error::plan_hints;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
 use crate::foreign::escaped;
-use crate::model::{Delivery, Matched, Op, Timestamp, timestamp_text};
-use crate::plan::{Naming, Tally};
-use crate::reconcile::{CohortPlan, Failed, LeftBehind, PassPlan};
+use crate::model::{ChangeOp, DeliveryMethod, MatchTally, Timestamp, timestamp_text};
+use crate::plan::{CohortNaming, DiffTally};
+use crate::reconcile::{CohortPlan, FailedCohort, OrphanedCohort, RunPlan};
 
 /// Samples on one line.
 const SHOWN: usize = 3;
 
 /// The whole plan.
-pub(in crate::cli) fn human(plan: &PassPlan, showing: &Showing<'_>) -> String {
+pub(in crate::cli) fn human(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
     let mut lines = Vec::new();
     for cohort in &plan.cohorts {
         self::cohort(cohort, showing, &mut lines);
@@ -35,7 +35,7 @@ pub(in crate::cli) fn human(plan: &PassPlan, showing: &Showing<'_>) -> String {
     lines.join("\n")
 }
 
-fn cohort(cohort: &CohortPlan, showing: &Showing<'_>, lines: &mut Vec<String>) {
+fn cohort(cohort: &CohortPlan, showing: &RenderOptions<'_>, lines: &mut Vec<String>) {
     let approved = &cohort.verdict.approved;
     let tally = approved.plan().tally;
     let by = by(cohort.delivery());
@@ -48,8 +48,8 @@ fn cohort(cohort: &CohortPlan, showing: &Showing<'_>, lines: &mut Vec<String>) {
         lines.extend(cohort.empties.then(|| "  it is listed under `removed:`, so it is emptied".to_owned()));
         lines.extend(moving(cohort));
         lines.extend(naming(cohort));
-        side(cohort, Op::Add, showing.show_identifiers, lines);
-        side(cohort, Op::Remove, showing.show_identifiers, lines);
+        side(cohort, ChangeOp::Add, showing.show_identifiers, lines);
+        side(cohort, ChangeOp::Remove, showing.show_identifiers, lines);
         if tally.rekeyed > 0 {
             let members = counted(tally.rekeyed, "member");
             lines.push(format!(
@@ -77,7 +77,7 @@ fn cohort(cohort: &CohortPlan, showing: &Showing<'_>, lines: &mut Vec<String>) {
     }
     source(cohort, showing.show_identifiers, lines);
     let (id, declared_at, whole) = (&cohort.id, &cohort.declared_at, approved.plan().whole_digest());
-    let about = About { id, declared_at, again: showing.again, whole };
+    let about = BlockedSubject { id, declared_at, again: showing.again, whole };
     for words in words(&cohort.verdict.refusals, about) {
         lines.push(format!("  {} {}", yellow(&format!("! {} withheld:", words.withheld)), words.why));
         lines.extend(words.way_out.iter().map(|way| format!("      {way}")));
@@ -115,7 +115,7 @@ pub(in crate::cli) fn uncertain_line(until: Timestamp) -> String {
 }
 
 /// Who is sent once more because Braze knows them by several identifiers.
-fn once_more(tally: &Tally) -> Vec<String> {
+fn once_more(tally: &DiffTally) -> Vec<String> {
     let mut lines = Vec::new();
     if tally.settled_again > 0 {
         return lines; // said by its own line
@@ -135,7 +135,7 @@ fn once_more(tally: &Tally) -> Vec<String> {
 }
 
 /// How a cohort is delivered, where it is not as most are.
-pub(in crate::cli) fn by(delivery: &Delivery) -> String {
+pub(in crate::cli) fn by(delivery: &DeliveryMethod) -> String {
     delivery.attribute().map_or_else(String::new, |_| format!(", by {delivery}"))
 }
 
@@ -152,27 +152,27 @@ fn moving(cohort: &CohortPlan) -> Option<String> {
 }
 
 /// The people whom a source names.
-fn named(matched: &Matched) -> u64 {
+fn named(matched: &MatchTally) -> u64 {
     matched.rows.saturating_sub(rejected(matched) + matched.duplicates)
 }
 
 fn naming(cohort: &CohortPlan) -> Option<String> {
     let withheld = if cohort.verdict.approved.naming().is_some() { "" } else { " (withheld)" };
     Some(match cohort.verdict.approved.plan().naming.as_ref()? {
-        Naming::Create { .. } => format!("  {} create the cohort{withheld}", green("+")),
-        Naming::Rename { from, name } => {
+        CohortNaming::Create { .. } => format!("  {} create the cohort{withheld}", green("+")),
+        CohortNaming::Rename { from, name } => {
             let (from, name) = (escaped(from), escaped(name));
             format!("  {} rename \"{from}\" to \"{name}\"{withheld}", yellow("~"))
         }
     })
 }
 
-fn side(cohort: &CohortPlan, op: Op, show_identifiers: bool, lines: &mut Vec<String>) {
+fn side(cohort: &CohortPlan, op: ChangeOp, show_identifiers: bool, lines: &mut Vec<String>) {
     let approved = &cohort.verdict.approved;
     let plan = approved.plan();
     let (sign, changes, samples) = match op {
-        Op::Add => (green("+"), plan.tally.adds(), &plan.samples.adds),
-        Op::Remove => (red("-"), plan.tally.removes(), &plan.samples.removes),
+        ChangeOp::Add => (green("+"), plan.tally.adds(), &plan.samples.adds),
+        ChangeOp::Remove => (red("-"), plan.tally.removes(), &plan.samples.removes),
     };
     if changes == 0 {
         return;
@@ -208,7 +208,7 @@ fn source(cohort: &CohortPlan, show_identifiers: bool, lines: &mut Vec<String>) 
 }
 
 /// A cohort that could not be planned, in words.
-pub(in crate::cli) fn failed_lines(failed: &Failed) -> String {
+pub(in crate::cli) fn failed_lines(failed: &FailedCohort) -> String {
     let hint: String = plan_hints(&failed.error).iter().map(|hint| format!("\n      {hint}")).collect();
     format!(
         "{}  {} {}{hint}",
@@ -219,7 +219,7 @@ pub(in crate::cli) fn failed_lines(failed: &Failed) -> String {
 }
 
 /// A cohort of which its source has said nothing yet, in words.
-pub(in crate::cli) fn waiting_lines(waiting: &Failed) -> String {
+pub(in crate::cli) fn waiting_lines(waiting: &FailedCohort) -> String {
     let hint: String = plan_hints(&waiting.error).iter().map(|hint| format!("\n      {hint}")).collect();
     format!(
         "{}  {} {}{hint}",
@@ -230,8 +230,8 @@ pub(in crate::cli) fn waiting_lines(waiting: &Failed) -> String {
 }
 
 /// A cohort that left the config, in words.
-pub(super) fn left_behind(left: &LeftBehind) -> String {
-    let LeftBehind { id, name, members, connection, protected } = left;
+pub(super) fn left_behind(left: &OrphanedCohort) -> String {
+    let OrphanedCohort { id, name, members, connection, protected } = left;
     let name =
         name.as_deref().map(|name| format!("  \"{}\" in {connection}", escaped(name))).unwrap_or_default();
     let members =
@@ -244,7 +244,7 @@ pub(super) fn left_behind(left: &LeftBehind) -> String {
     )
 }
 
-fn summary(plan: &PassPlan, showing: &Showing<'_>) -> Vec<String> {
+fn summary(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
     let (amiss, all) = (amiss(plan), (plan.cohorts.len() + plan.failed.len()) as u64);
     if plan.is_in_step() {
         let in_step = || format!("{} {}, nothing to send.", green("In step:"), counted(all, "cohort"));
@@ -260,8 +260,8 @@ fn summary(plan: &PassPlan, showing: &Showing<'_>) -> Vec<String> {
         "{} {} to change: {} to add, {} to remove; {}.",
         bold("Plan:"),
         counted_of(changed, all, "cohort"),
-        count(sent(Op::Add)),
-        count(sent(Op::Remove)),
+        count(sent(ChangeOp::Add)),
+        count(sent(ChangeOp::Remove)),
         cost_line(plan.cost()),
     )];
     if !amiss.is_empty() {
@@ -271,7 +271,7 @@ fn summary(plan: &PassPlan, showing: &Showing<'_>) -> Vec<String> {
     lines
 }
 
-fn ways_to_apply(plan: &PassPlan, showing: &Showing<'_>) -> Vec<String> {
+fn ways_to_apply(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
     let apply = showing.again.command("reconcile");
     if showing.again.is_saved() || showing.again.is_resync() {
         return vec![format!("Apply it:           {apply}")];

@@ -3,16 +3,16 @@
 use serde_json::{Value, json};
 
 use crate::cli::output::{count, dim, yellow};
-use crate::reconcile::Compared;
+use crate::reconcile::PushdownReport;
 
 /// A line about it, where the config asks for it.
-pub(super) fn line(compared: Option<&Compared>) -> Option<String> {
+pub(super) fn line(compared: Option<&PushdownReport>) -> Option<String> {
     Some(match compared? {
-        Compared::There { crossed, rows } => {
+        PushdownReport::There { crossed, rows } => {
             let (crossed, rows) = (count(*crossed), count(*rows));
             dim(&format!("    pushdown: {crossed} of {rows} rows came over the wire"))
         }
-        Compared::Here { why } => format!("    {} read in full: {why}", yellow("!")),
+        PushdownReport::Here { why } => format!("    {} read in full: {why}", yellow("!")),
     })
 }
 
@@ -23,14 +23,14 @@ pub(super) fn trouble(what: &str) -> String {
 }
 
 /// The same for programs.
-pub(super) fn to_json(compared: Option<&Compared>, trouble: Option<&str>) -> Value {
+pub(super) fn to_json(compared: Option<&PushdownReport>, trouble: Option<&str>) -> Value {
     match compared {
         None if trouble.is_none() => Value::Null,
         None => json!({ "table_error": trouble }),
-        Some(Compared::There { crossed, rows }) => {
+        Some(PushdownReport::There { crossed, rows }) => {
             json!({ "used": true, "keys_read": crossed, "rows": rows, "table_error": trouble })
         }
-        Some(Compared::Here { why }) => {
+        Some(PushdownReport::Here { why }) => {
             json!({ "used": false, "why": why.to_string(), "table_error": trouble })
         }
     }

@@ -1,13 +1,13 @@
 //! A refusal in words: the numbers, the limit, the setting that sets it, and the way out.
 
-use crate::cli::again::Again;
+use crate::cli::again::SuggestedCommand;
 use crate::cli::output::{count, counted};
 use crate::foreign::escaped;
-use crate::model::{CohortId, Op};
-use crate::plan::{ArrayFull, Damage, PlanDigest, Refusal, Side};
+use crate::model::{ChangeOp, CohortId};
+use crate::plan::{ArrayFull, ChangeSide, Damage, GuardViolation, PlanDigest};
 
 /// What a refusal says.
-pub(in crate::cli) struct Words {
+pub(in crate::cli) struct BlockedWords {
     /// A stable word for its kind.
     pub(in crate::cli) code: &'static str,
     /// What it withholds.
@@ -20,26 +20,26 @@ pub(in crate::cli) struct Words {
 
 /// What refusals are about.
 #[derive(Clone, Copy)]
-pub(in crate::cli) struct About<'a> {
+pub(in crate::cli) struct BlockedSubject<'a> {
     pub(in crate::cli) id: &'a CohortId,
     /// Where the config declares the cohort.
     pub(in crate::cli) declared_at: &'a str,
     /// The command that met them, for the ways out.
-    pub(in crate::cli) again: &'a Again,
+    pub(in crate::cli) again: &'a SuggestedCommand,
     /// All that the plan would send, for an approval.
     pub(in crate::cli) whole: PlanDigest,
 }
 
 /// Puts a cohort's refusals into words.
-pub(in crate::cli) fn words(refusals: &[Refusal], about: About<'_>) -> Vec<Words> {
-    let hollow = refusals.iter().any(|refusal| matches!(refusal, Refusal::Hollow { .. }));
-    let mut all: Vec<Words> = refusals.iter().map(|refusal| in_words(refusal, about)).collect();
+pub(in crate::cli) fn words(refusals: &[GuardViolation], about: BlockedSubject<'_>) -> Vec<BlockedWords> {
+    let hollow = refusals.iter().any(|refusal| matches!(refusal, GuardViolation::Hollow { .. }));
+    let mut all: Vec<BlockedWords> = refusals.iter().map(|refusal| in_words(refusal, about)).collect();
     // A file of nothing is no list of nobody: to allow an empty list would not help.
     for words in all.iter_mut().filter(|words| hollow && words.code == "emptied") {
         words.way_out.truncate(1);
     }
     // An approval lifts all of them or is of no use.
-    if refusals.iter().all(Refusal::can_be_approved)
+    if refusals.iter().all(GuardViolation::can_be_approved)
         && let Some(last) = all.last_mut()
     {
         last.way_out.push(format!(
@@ -50,21 +50,21 @@ pub(in crate::cli) fn words(refusals: &[Refusal], about: About<'_>) -> Vec<Words
     all
 }
 
-fn in_words(refusal: &Refusal, about: About<'_>) -> Words {
+fn in_words(refusal: &GuardViolation, about: BlockedSubject<'_>) -> BlockedWords {
     let withheld = match refusal.side() {
-        Side::Removes => "removals",
-        Side::Adds => "additions",
-        Side::Naming => "name",
-        Side::All => "everything",
+        ChangeSide::Removes => "removals",
+        ChangeSide::Adds => "additions",
+        ChangeSide::Naming => "name",
+        ChangeSide::All => "everything",
     };
     let (code, why, way_out) = parts(refusal, about);
     let plain = |text: String| escaped(&text).into_owned();
-    Words { code, withheld, why: plain(why), way_out: way_out.into_iter().map(plain).collect() }
+    BlockedWords { code, withheld, why: plain(why), way_out: way_out.into_iter().map(plain).collect() }
 }
 
-fn parts(refusal: &Refusal, about: About<'_>) -> (&'static str, String, Vec<String>) {
+fn parts(refusal: &GuardViolation, about: BlockedSubject<'_>) -> (&'static str, String, Vec<String>) {
     match refusal {
-        Refusal::Share { op, changes, members, limit } => (
+        GuardViolation::Share { op, changes, members, limit } => (
             side(*op, "removed_share", "added_share"),
             format!(
                 "{} of {} members would {} ({}); `guard.{}` allows {limit}, that is {}",
@@ -77,7 +77,7 @@ fn parts(refusal: &Refusal, about: About<'_>) -> (&'static str, String, Vec<Stri
             ),
             too_many(*op, *changes, side(*op, "max_removed", "max_added"), about),
         ),
-        Refusal::Count { op, changes, limit } => (
+        GuardViolation::Count { op, changes, limit } => (
             side(*op, "removed_count", "added_count"),
             format!(
                 "{} members would {}; `guard.{}` allows {}",
@@ -88,7 +88,7 @@ fn parts(refusal: &Refusal, about: About<'_>) -> (&'static str, String, Vec<Stri
             ),
             too_many(*op, *changes, side(*op, "max_removed_count", "max_added_count"), about),
         ),
-        Refusal::Ceiling { op, changes, limit } => (
+        GuardViolation::Ceiling { op, changes, limit } => (
             side(*op, "removed_ceiling", "added_ceiling"),
             format!(
                 "{} members would {}; `--{}` allows {} in this run",
@@ -105,9 +105,9 @@ fn parts(refusal: &Refusal, about: About<'_>) -> (&'static str, String, Vec<Stri
 }
 
 /// Code, reason and remedies of a source that looks broken. None: the refusal is of another kind.
-fn of_source(refusal: &Refusal, at: &str) -> Option<(&'static str, String, Vec<String>)> {
+fn of_source(refusal: &GuardViolation, at: &str) -> Option<(&'static str, String, Vec<String>)> {
     Some(match refusal {
-        Refusal::Emptied { members } => (
+        GuardViolation::Emptied { members } => (
             "emptied",
             format!("the source names nobody, and all {} would leave", count(*members)),
             vec![
@@ -115,7 +115,7 @@ fn of_source(refusal: &Refusal, at: &str) -> Option<(&'static str, String, Vec<S
                 format!("if nobody is left in it: `guard: {{ allow_empty: true }}` ({at})"),
             ],
         ),
-        Refusal::EmptyAtFirst => (
+        GuardViolation::EmptyAtFirst => (
             "empty_source",
             "the source is empty, and the cohort was never filled".to_owned(),
             vec![
@@ -123,7 +123,7 @@ fn of_source(refusal: &Refusal, at: &str) -> Option<(&'static str, String, Vec<S
                 format!("if the cohort may be empty: `guard: {{ allow_empty: true }}` ({at})"),
             ],
         ),
-        Refusal::NoneUsable { rows, rejects } => {
+        GuardViolation::NoneUsable { rows, rejects } => {
             let reasons: Vec<String> =
                 rejects.iter().map(|(reason, number)| format!("{} {reason}", count(*number))).collect();
             (
@@ -140,12 +140,12 @@ fn of_source(refusal: &Refusal, at: &str) -> Option<(&'static str, String, Vec<S
                 ],
             )
         }
-        Refusal::Hollow { file } => (
+        GuardViolation::Hollow { file } => (
             "hollow",
             format!("{file} has not even a header row, so its export has failed"),
             vec!["export it again; a list of nobody still has its header row".to_owned()],
         ),
-        Refusal::Unreadable { rows, limit } => (
+        GuardViolation::Unreadable { rows, limit } => (
             "unreadable",
             format!(
                 "{} could not be read, and may be people who are members; `guard.max_unreadable` allows {}",
@@ -157,22 +157,22 @@ fn of_source(refusal: &Refusal, at: &str) -> Option<(&'static str, String, Vec<S
                 format!("if they may be ignored: `guard: {{ max_unreadable: {rows} }}` ({at})"),
             ],
         ),
-        Refusal::Damaged { damage, rows, of } => damaged(*damage, *rows, *of, at),
+        GuardViolation::Damaged { damage, rows, of } => damaged(*damage, *rows, *of, at),
         _ => return None,
     })
 }
 
 /// Code, reason and remedies of a rule about the cohort itself.
-fn of_cohort(refusal: &Refusal, id: &CohortId, at: &str) -> (&'static str, String, Vec<String>) {
+fn of_cohort(refusal: &GuardViolation, id: &CohortId, at: &str) -> (&'static str, String, Vec<String>) {
     match refusal {
-        Refusal::Protected { members } => (
+        GuardViolation::Protected { members } => (
             "protected",
             format!("the cohort is protected, and all {} would leave", count(*members)),
             vec![format!(
                 "if it shall be emptied: declare it with `protect: false`, reconcile, then empty it ({at})"
             )],
         ),
-        Refusal::ArrayFull(ArrayFull { attribute, cohorts, limit }) => (
+        GuardViolation::ArrayFull(ArrayFull { attribute, cohorts, limit }) => (
             "array_full",
             format!(
                 "with it {} cohorts would be in the array attribute `{attribute}`, and Braze cuts off what is over {}",
@@ -186,14 +186,14 @@ fn of_cohort(refusal: &Refusal, id: &CohortId, at: &str) -> (&'static str, Strin
                 "if Braze has raised the limit: `array_elements:` of the connection".to_owned(),
             ],
         ),
-        Refusal::NameTaken { name, by } => (
+        GuardViolation::NameTaken { name, by } => (
             "name_taken",
             format!(
                 "cohort `{by}` has the name \"{name}\" already, and Braze's segment filter shows names only"
             ),
             vec![format!("give `{id}` another name ({at}), or empty `{by}` under `removed:`")],
         ),
-        Refusal::Moved { from, to } => (
+        GuardViolation::Moved { from, to } => (
             "moved",
             format!("its members are in {from}, and the config sends to {to}"),
             vec![
@@ -238,21 +238,21 @@ fn damaged(damage: Damage, rows: u64, of: u64, at: &str) -> (&'static str, Strin
     (code, why, remedies)
 }
 
-fn side(op: Op, remove: &'static str, add: &'static str) -> &'static str {
+fn side(op: ChangeOp, remove: &'static str, add: &'static str) -> &'static str {
     match op {
-        Op::Remove => remove,
-        Op::Add => add,
+        ChangeOp::Remove => remove,
+        ChangeOp::Add => add,
     }
 }
 
-fn too_many(op: Op, changes: u64, setting: &str, about: About<'_>) -> Vec<String> {
+fn too_many(op: ChangeOp, changes: u64, setting: &str, about: BlockedSubject<'_>) -> Vec<String> {
     vec![
         this_once(op, changes, about),
         format!("if it is right every time: raise `guard.{setting}` ({})", about.declared_at),
     ]
 }
 
-fn this_once(op: Op, changes: u64, about: About<'_>) -> String {
+fn this_once(op: ChangeOp, changes: u64, about: BlockedSubject<'_>) -> String {
     format!("if this is right, for one run: {}", about.again.allowing(op, about.id, changes))
 }
 

@@ -1,25 +1,25 @@
 //! What a run did, for people: a line for each cohort, what was withheld or went wrong, and the sum.
 
 use super::plan::left_behind;
-use super::refusal::{About, words};
+use super::refusal::{BlockedSubject, words};
 use super::{rejected, rejects_line, spelled_line, troubles};
-use crate::apply::Halt;
-use crate::cli::again::Again;
+use crate::apply::ApplyStop;
+use crate::cli::again::SuggestedCommand;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
 use crate::export::ExportReport;
 use crate::foreign::escaped;
-use crate::plan::Naming;
-use crate::reconcile::{CohortReport, PassReport};
+use crate::plan::CohortNaming;
+use crate::reconcile::{CohortReport, RunReport};
 
 /// The whole report. `failed` are the cohorts that could not be planned, in words already; `exit` is
 /// how the program will end, so that words and code say the same.
 pub(in crate::cli) fn human(
-    report: &PassReport,
+    report: &RunReport,
     failed: &[String],
     exports: &[ExportReport],
     exit: Exit,
-    again: &Again,
+    again: &SuggestedCommand,
 ) -> String {
     let mut lines = Vec::new();
     for cohort in &report.cohorts {
@@ -34,7 +34,7 @@ pub(in crate::cli) fn human(
     lines.join("\n")
 }
 
-fn cohort(cohort: &CohortReport, again: &Again, lines: &mut Vec<String>) {
+fn cohort(cohort: &CohortReport, again: &SuggestedCommand, lines: &mut Vec<String>) {
     lines.push(format!("{}  {}", bold(cohort.id.as_str()), what(cohort)));
     let outcome = &cohort.outcome;
     if outcome.refused > 0 {
@@ -88,7 +88,8 @@ fn cohort(cohort: &CohortReport, again: &Again, lines: &mut Vec<String>) {
             counted(outcome.in_doubt, "member")
         ));
     }
-    let about = About { id: &cohort.id, declared_at: &cohort.declared_at, again, whole: cohort.whole };
+    let about =
+        BlockedSubject { id: &cohort.id, declared_at: &cohort.declared_at, again, whole: cohort.whole };
     for words in words(&cohort.refusals, about) {
         lines.push(format!("  {} {}", yellow(&format!("! {} withheld:", words.withheld)), words.why));
         lines.extend(words.way_out.iter().map(|way| format!("      {way}")));
@@ -108,8 +109,8 @@ fn what(cohort: &CohortReport) -> String {
     let outcome = &cohort.outcome;
     let mut parts = Vec::new();
     match &outcome.named {
-        Some(Naming::Create { name }) => parts.push(format!("created \"{}\"", escaped(name))),
-        Some(Naming::Rename { from, name }) => {
+        Some(CohortNaming::Create { name }) => parts.push(format!("created \"{}\"", escaped(name))),
+        Some(CohortNaming::Rename { from, name }) => {
             parts.push(format!("renamed \"{}\" to \"{}\"", escaped(from), escaped(name)));
         }
         None => {}
@@ -129,8 +130,8 @@ fn what(cohort: &CohortReport) -> String {
 }
 
 /// The ways out when the keys are of another workspace than the state.
-pub(in crate::cli) fn workspace_ways(halt: &Halt, again: &Again) -> Vec<String> {
-    let Halt::OtherWorkspace { connection, .. } = halt else { return Vec::new() };
+pub(in crate::cli) fn workspace_ways(halt: &ApplyStop, again: &SuggestedCommand) -> Vec<String> {
+    let ApplyStop::OtherWorkspace { connection, .. } = halt else { return Vec::new() };
     vec![
         format!("if it is a new key of the same workspace: {}", again.adopt(connection)),
         "if it is another workspace: nobody of the record is there; give it a `state:` of its own, as an entry of \
@@ -139,7 +140,7 @@ pub(in crate::cli) fn workspace_ways(halt: &Halt, again: &Again) -> Vec<String> 
     ]
 }
 
-fn summary(report: &PassReport, exports: &[ExportReport], exit: Exit) -> String {
+fn summary(report: &RunReport, exports: &[ExportReport], exit: Exit) -> String {
     let exported = match exports {
         [] => String::new(),
         exports => format!("; {}", super::export::in_short(exports)),
@@ -178,7 +179,7 @@ fn summary(report: &PassReport, exports: &[ExportReport], exit: Exit) -> String 
 }
 
 /// What kept the run from being whole.
-fn amiss(report: &PassReport, all: u64) -> Vec<String> {
+fn amiss(report: &RunReport, all: u64) -> Vec<String> {
     let cohorts = |so: fn(&CohortReport) -> bool| report.cohorts.iter().filter(|c| so(c)).count() as u64;
     let mut parts = troubles(report.failed.len() as u64, cohorts(|c| !c.refusals.is_empty()), all);
     let (stopped, in_doubt) = (cohorts(|c| c.outcome.halt.is_some()), cohorts(|c| c.outcome.in_doubt > 0));

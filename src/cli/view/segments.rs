@@ -6,21 +6,21 @@ use super::json::envelope;
 use super::steps::steps;
 use super::told::ago;
 use crate::cli::output::{bold, counted, counted_of, dim, red, yellow};
-use crate::cli::segments::Looked;
-use crate::config::{Config, Named, Segment};
+use crate::cli::segments::SegmentLookup;
+use crate::config::{BrazeObject, Config, SegmentConfig};
 use crate::foreign::{escaped, markdown};
 use crate::model::{SegmentId, Timestamp, timestamp_text};
-use crate::state::{Check, CheckVerdict, Level};
-use crate::targeting::{Checked, Finding};
+use crate::state::{CheckLevel, CheckVerdict, SegmentCheck};
+use crate::targeting::{CheckedSegment, SegmentFinding};
 
 /// Segments that were asked about, with the config that says what should be.
 #[derive(Clone, Copy)]
-pub(in crate::cli) struct Segments<'a> {
-    pub(in crate::cli) looked: &'a [Looked<'a>],
+pub(in crate::cli) struct SegmentReport<'a> {
+    pub(in crate::cli) looked: &'a [SegmentLookup<'a>],
     pub(in crate::cli) config: &'a Config,
 }
 
-impl Segments<'_> {
+impl SegmentReport<'_> {
     fn count(&self, wanted: CheckVerdict) -> u64 {
         self.looked.iter().filter(|looked| looked.word() == wanted.word()).count() as u64
     }
@@ -34,7 +34,7 @@ impl Segments<'_> {
         lines
     }
 
-    fn one(&self, looked: &Looked<'_>, lines: &mut Vec<String>) {
+    fn one(&self, looked: &SegmentLookup<'_>, lines: &mut Vec<String>) {
         let segment = looked.segment;
         let head =
             format!("{}  segment {} in {}", bold(segment.id.as_str()), named(segment), segment.connection);
@@ -96,7 +96,7 @@ impl Segments<'_> {
         envelope("check", result, &json!({ "segments": self.to_json() }))
     }
 
-    fn one_json(&self, looked: &Looked<'_>) -> Value {
+    fn one_json(&self, looked: &SegmentLookup<'_>) -> Value {
         let segment = looked.segment;
         let head = json!({
             "id": segment.id.as_str(),
@@ -106,7 +106,7 @@ impl Segments<'_> {
         });
         let more = match &looked.outcome {
             Err(not_asked) => json!({ "not_asked": not_asked.why, "findings": [] }),
-            Ok(Checked { check, findings, expected }) => json!({
+            Ok(CheckedSegment { check, findings, expected }) => json!({
                 "since": timestamp_text(check.since.0),
                 "in_step_at": check.in_step_at.map(|at| timestamp_text(at.0)),
                 "braze": check.segment.as_ref().map(|seen| json!({ "id": seen.id, "name": seen.name, "updated_at": seen.updated_at })),
@@ -118,7 +118,7 @@ impl Segments<'_> {
         merged(head, more)
     }
 
-    fn finding_json(&self, finding: &Finding, segment: &Segment) -> Value {
+    fn finding_json(&self, finding: &SegmentFinding, segment: &SegmentConfig) -> Value {
         json!({
             "code": finding.what.code(),
             "level": level_word(finding.what.level()),
@@ -152,7 +152,7 @@ impl Segments<'_> {
         text
     }
 
-    fn notes(&self, looked: &Looked<'_>) -> String {
+    fn notes(&self, looked: &SegmentLookup<'_>) -> String {
         let id = markdown(looked.segment.id.as_str());
         let checked = match &looked.outcome {
             Ok(checked) => checked,
@@ -161,7 +161,7 @@ impl Segments<'_> {
             }
         };
         let mut text = String::new();
-        for finding in checked.findings.iter().filter(|finding| finding.what.level() > Level::Note) {
+        for finding in checked.findings.iter().filter(|finding| finding.what.level() > CheckLevel::Note) {
             text.push_str(&format!("\n- {id}: {}\n", markdown(&finding.what.to_string())));
             for step in steps(&finding.what, looked.segment, self.config) {
                 text.push_str(&format!("  - {}\n", markdown(step.trim())));
@@ -189,9 +189,9 @@ impl Segments<'_> {
             };
             for finding in &checked.findings {
                 let kind = match finding.what.level() {
-                    Level::Drift => "error",
-                    Level::Unknown => "warning",
-                    Level::Note => continue,
+                    CheckLevel::Drift => "error",
+                    CheckLevel::Unknown => "warning",
+                    CheckLevel::Note => continue,
                 };
                 let steps = steps(&finding.what, segment, self.config);
                 let since = since(finding);
@@ -220,31 +220,31 @@ fn merged(mut one: Value, more: Value) -> Value {
     one
 }
 
-fn level_word(level: Level) -> &'static str {
+fn level_word(level: CheckLevel) -> &'static str {
     match level {
-        Level::Note => "note",
-        Level::Unknown => "unknown",
-        Level::Drift => "drift",
+        CheckLevel::Note => "note",
+        CheckLevel::Unknown => "unknown",
+        CheckLevel::Drift => "drift",
     }
 }
 
-fn mark(level: Level) -> String {
+fn mark(level: CheckLevel) -> String {
     match level {
-        Level::Drift => red("!"),
-        Level::Unknown => yellow("?"),
-        Level::Note => dim("-"),
+        CheckLevel::Drift => red("!"),
+        CheckLevel::Unknown => yellow("?"),
+        CheckLevel::Note => dim("-"),
     }
 }
 
 /// The segment as the config names it.
-fn named(segment: &Segment) -> String {
+fn named(segment: &SegmentConfig) -> String {
     match &segment.named {
-        Named::Name(name) => format!("\"{}\"", escaped(name)),
-        Named::Id(id) => id.clone(),
+        BrazeObject::Name(name) => format!("\"{}\"", escaped(name)),
+        BrazeObject::Id(id) => id.clone(),
     }
 }
 
-fn verdict_line(checked: &Checked) -> String {
+fn verdict_line(checked: &CheckedSegment) -> String {
     let since = timestamp_text(checked.check.since.0);
     match (checked.verdict(), &checked.check.size) {
         (CheckVerdict::InStep, Some(size)) => format!("in step, {} people on {}", size.size, size.day),
@@ -255,17 +255,17 @@ fn verdict_line(checked: &Checked) -> String {
 }
 
 /// Since when something is so, for what is amiss.
-fn since(finding: &Finding) -> Option<String> {
-    let Finding { what, since, fine_at } = finding;
+fn since(finding: &SegmentFinding) -> Option<String> {
+    let SegmentFinding { what, since, fine_at } = finding;
     let since = timestamp_text(*since);
-    (what.level() > Level::Note).then(|| match fine_at {
+    (what.level() > CheckLevel::Note).then(|| match fine_at {
         Some(fine) => format!("found first at {since}; not so at {}", timestamp_text(*fine)),
         None => format!("found first at {since}, by the first check of it"),
     })
 }
 
 /// What the last checks came to, for `status`.
-pub(in crate::cli) fn last_lines(last: &[(&SegmentId, Option<Check>)], now: Timestamp) -> Vec<String> {
+pub(in crate::cli) fn last_lines(last: &[(&SegmentId, Option<SegmentCheck>)], now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
     for (id, check) in last {
         let Some(check) = check else {
@@ -278,14 +278,14 @@ pub(in crate::cli) fn last_lines(last: &[(&SegmentId, Option<Check>)], now: Time
             CheckVerdict::Unknown => format!("cannot be known, since {}", timestamp_text(check.since.0)),
         };
         lines.push(format!("{}  a segment: {verdict}; checked {}", bold(id.as_str()), ago(check.at.0, now)));
-        let amiss = check.findings.iter().filter(|finding| finding.level > Level::Note);
+        let amiss = check.findings.iter().filter(|finding| finding.level > CheckLevel::Note);
         lines.extend(amiss.map(|finding| format!("    {} {}", mark(finding.level), escaped(&finding.text))));
     }
     lines
 }
 
 /// The same for programs.
-pub(in crate::cli) fn last_json(last: &[(&SegmentId, Option<Check>)]) -> Vec<Value> {
+pub(in crate::cli) fn last_json(last: &[(&SegmentId, Option<SegmentCheck>)]) -> Vec<Value> {
     let finding = |finding: &crate::state::CheckFinding| {
         json!({
             "code": finding.code,
@@ -295,7 +295,7 @@ pub(in crate::cli) fn last_json(last: &[(&SegmentId, Option<Check>)]) -> Vec<Val
             "since": timestamp_text(finding.since.0),
         })
     };
-    let one = |(id, check): &(&SegmentId, Option<Check>)| {
+    let one = |(id, check): &(&SegmentId, Option<SegmentCheck>)| {
         json!({
             "id": id.as_str(),
             "verdict": check.as_ref().map(|check| check.verdict.word()),

@@ -1,16 +1,16 @@
 //! What a person does in Braze's dashboard, or in the config, about what a check has found.
 
-use crate::config::{Config, Named, Segment};
-use crate::connector::braze::rest::Messaging;
-use crate::model::{CohortId, ConnectionName, Delivery};
-use crate::targeting::{SizeUntold, Target, What};
+use crate::config::{BrazeObject, Config, SegmentConfig};
+use crate::connector::braze::rest::MessagingKind;
+use crate::model::{CohortId, ConnectionName, DeliveryMethod};
+use crate::targeting::{CheckedObject, MessagingTarget, SizeUntold};
 
 /// The steps, in their order; none where there is nothing to be done.
-pub(in crate::cli) fn steps(what: &What, segment: &Segment, config: &Config) -> Vec<String> {
+pub(in crate::cli) fn steps(what: &CheckedObject, segment: &SegmentConfig, config: &Config) -> Vec<String> {
     let here = &segment.declared_at;
     let about_segment = |steps: String| vec![steps];
     match what {
-        What::SegmentMissing(Named::Name(name)) => [
+        CheckedObject::SegmentMissing(BrazeObject::Name(name)) => [
             vec![format!("in Braze, under Audience, Segments: create a segment called \"{name}\"")],
             filters(segment, config),
             vec![
@@ -19,70 +19,70 @@ pub(in crate::cli) fn steps(what: &What, segment: &Segment, config: &Config) -> 
             ],
         ]
         .concat(),
-        What::SegmentMissing(Named::Id(_)) => about_segment(format!(
+        CheckedObject::SegmentMissing(BrazeObject::Id(_)) => about_segment(format!(
             "correct `segment:` ({here}); the segment's page in Braze shows its API identifier"
         )),
-        What::SegmentArchived(name) => about_segment(format!(
+        CheckedObject::SegmentArchived(name) => about_segment(format!(
             "in Braze, under Audience, Segments, among the archived ones: unarchive \"{name}\""
         )),
-        What::SegmentRenamed { from, to } => {
+        CheckedObject::SegmentRenamed { from, to } => {
             about_segment(format!("rename it to \"{from}\" in Braze, or write `name: {to}` ({here})"))
         }
-        What::SegmentAmbiguous { .. } => about_segment(format!(
+        CheckedObject::SegmentAmbiguous { .. } => about_segment(format!(
             "name it by its API identifier, as its page in Braze shows it: `segment: {{ id: … }}` ({here})"
         )),
-        What::FilterLacks { .. } | What::FilterHas(_) | What::FilterUntold => {
+        CheckedObject::FilterLacks { .. } | CheckedObject::FilterHas(_) | CheckedObject::FilterUntold => {
             let mut steps = vec![format!("in Braze, look at the filters of \"{}\":", segment_name(segment))];
             steps.extend(filters(segment, config));
-            if *what == What::FilterUntold && !segment.size.compare {
+            if *what == CheckedObject::FilterUntold && !segment.size.compare {
                 steps.push(format!("or let its size speak: `size: {{ compare: true }}` ({here})"));
             }
             steps
         }
-        What::SizeLow(_) => vec![
+        CheckedObject::SizeLow(_) => vec![
             format!("if it has more filters on purpose: `size: {{ min: … }}` ({here})"),
             "if not: are there profiles for these people in Braze? It takes in nobody whom it does not know"
                 .to_owned(),
         ],
-        What::SizeHigh(_) => about_segment(format!(
+        CheckedObject::SizeHigh(_) => about_segment(format!(
             "look at its filters in Braze; if it is right: `size: {{ max: … }}` ({here})"
         )),
-        What::SizeUntold(why) => size_steps(why, segment),
-        What::CanaryUnknown(_) => {
+        CheckedObject::SizeUntold(why) => size_steps(why, segment),
+        CheckedObject::CanaryUnknown(_) => {
             about_segment(format!("make profiles for them in Braze, or correct `canaries:` ({here})"))
         }
-        What::CanaryAbsent(_) => {
+        CheckedObject::CanaryAbsent(_) => {
             about_segment(format!("put them into the source of a cohort, or correct `canaries:` ({here})"))
         }
         _ => use_steps(what, here, &segment.connection),
     }
 }
 
-fn use_steps(what: &What, here: &str, connection: &ConnectionName) -> Vec<String> {
+fn use_steps(what: &CheckedObject, here: &str, connection: &ConnectionName) -> Vec<String> {
     let step = match what {
-        What::UseMissing(_) => format!("correct `used_by:` ({here}), or make it in Braze"),
-        What::UseAmbiguous(target, _) => format!("name it by its API identifier under `used_by:` ({here}), as its page under {} shows it", page(target)),
-        What::UseArchived(target) => format!("in Braze, under {}: unarchive it, or take it out of `used_by:` ({here})", page(target)),
-        What::UseDraft(target) => format!("in Braze, under {}: launch it, or take it out of `used_by:` ({here})", page(target)),
-        What::UseStopped(target, _) => format!("in Braze, under {}: resume it, or take it out of `used_by:` ({here})", page(target)),
-        What::UseUntagged(target, tag) => format!("in Braze, under {}: see that it targets the segment, and give it the tag \"{tag}\"", page(target)),
-        What::UseRenamed(_, to) => format!("write `name: {to}` under `used_by:` ({here}), or rename it in Braze"),
-        What::Untold { why, .. } if why.is_other => format!("if it is a new key of the same workspace: syncline state adopt {connection}; if not, give that workspace a `state:` of its own"),
-        What::Untold { why, .. } if why.is_key => "make a REST API key with this permission in Braze, under Settings, APIs and Identifiers; a key's permissions cannot be changed".to_owned(),
-        What::Untold { .. } => "check again later".to_owned(),
+        CheckedObject::UseMissing(_) => format!("correct `used_by:` ({here}), or make it in Braze"),
+        CheckedObject::UseAmbiguous(target, _) => format!("name it by its API identifier under `used_by:` ({here}), as its page under {} shows it", page(target)),
+        CheckedObject::UseArchived(target) => format!("in Braze, under {}: unarchive it, or take it out of `used_by:` ({here})", page(target)),
+        CheckedObject::UseDraft(target) => format!("in Braze, under {}: launch it, or take it out of `used_by:` ({here})", page(target)),
+        CheckedObject::UseStopped(target, _) => format!("in Braze, under {}: resume it, or take it out of `used_by:` ({here})", page(target)),
+        CheckedObject::UseUntagged(target, tag) => format!("in Braze, under {}: see that it targets the segment, and give it the tag \"{tag}\"", page(target)),
+        CheckedObject::UseRenamed(_, to) => format!("write `name: {to}` under `used_by:` ({here}), or rename it in Braze"),
+        CheckedObject::Untold { why, .. } if why.is_other => format!("if it is a new key of the same workspace: syncline state adopt {connection}; if not, give that workspace a `state:` of its own"),
+        CheckedObject::Untold { why, .. } if why.is_key => "make a REST API key with this permission in Braze, under Settings, APIs and Identifiers; a key's permissions cannot be changed".to_owned(),
+        CheckedObject::Untold { .. } => "check again later".to_owned(),
         _ => return Vec::new(),
     };
     vec![step]
 }
 
-fn page(target: &Target) -> &'static str {
+fn page(target: &MessagingTarget) -> &'static str {
     match target.of {
-        Messaging::Campaign => "Messaging, Campaigns",
-        Messaging::Canvas => "Messaging, Canvas",
+        MessagingKind::Campaign => "Messaging, Campaigns",
+        MessagingKind::Canvas => "Messaging, Canvas",
     }
 }
 
-fn size_steps(why: &SizeUntold, segment: &Segment) -> Vec<String> {
+fn size_steps(why: &SizeUntold, segment: &SegmentConfig) -> Vec<String> {
     let here = &segment.declared_at;
     vec![match why {
         SizeUntold::NothingSent => "syncline reconcile".to_owned(),
@@ -96,14 +96,14 @@ fn size_steps(why: &SizeUntold, segment: &Segment) -> Vec<String> {
     }]
 }
 
-fn segment_name(segment: &Segment) -> &str {
+fn segment_name(segment: &SegmentConfig) -> &str {
     match &segment.named {
-        Named::Id(text) | Named::Name(text) => text,
+        BrazeObject::Id(text) | BrazeObject::Name(text) => text,
     }
 }
 
 /// The filters that the segment should have, as Braze's dashboard calls them.
-fn filters(segment: &Segment, config: &Config) -> Vec<String> {
+fn filters(segment: &SegmentConfig, config: &Config) -> Vec<String> {
     let partner = config.braze.get(&segment.connection).map_or("", |braze| braze.partner.as_str());
     let mut letters = partner.chars();
     let partner: String = letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect();
@@ -112,16 +112,16 @@ fn filters(segment: &Segment, config: &Config) -> Vec<String> {
             return String::new();
         };
         match (&cohort.delivery, verb) {
-            (Delivery::CohortImport, _) => {
+            (DeliveryMethod::CohortImport, _) => {
                 format!("  filter \"{partner} Cohorts\" {verb} \"{}\"", cohort.name)
             }
-            (Delivery::Array(attribute), _) => {
+            (DeliveryMethod::Array(attribute), _) => {
                 format!("  filter \"Custom Attributes\", array \"{attribute}\" {verb} \"{id}\"")
             }
-            (Delivery::Boolean(attribute), "includes") => {
+            (DeliveryMethod::Boolean(attribute), "includes") => {
                 format!("  filter \"Custom Attributes\", \"{attribute}\" is true")
             }
-            (Delivery::Boolean(attribute), _) => {
+            (DeliveryMethod::Boolean(attribute), _) => {
                 format!("  filter \"Custom Attributes\", \"{attribute}\" is not true")
             }
         }

@@ -5,20 +5,23 @@ use serde_json::{Value, json};
 use crate::cli::output::{bold, count, counted, dim, yellow};
 use crate::config::Config;
 use crate::foreign::escaped;
-use crate::model::{ConnectionName, DoorName, Timestamp, timestamp_text};
-use crate::state::{Segment, Segments, StateError, StateReader, Sync};
+use crate::model::{ConnectionName, EndpointName, Timestamp, timestamp_text};
+use crate::state::{HeapSegments, SegmentSync, SegmentTable, StateError, StateReader};
 
 /// What one Heap has told.
-pub(in crate::cli) struct Told {
+pub(in crate::cli) struct HeapSegmentReport {
     heap: ConnectionName,
-    segments: Segments,
+    segments: HeapSegments,
     members: Vec<(u64, u64)>,
     /// Bytes that wait in the inbox.
     waiting: u64,
 }
 
 /// What all Heaps of the config have told.
-pub(in crate::cli) fn told(config: &Config, state: &StateReader) -> Result<Vec<Told>, StateError> {
+pub(in crate::cli) fn told(
+    config: &Config,
+    state: &StateReader,
+) -> Result<Vec<HeapSegmentReport>, StateError> {
     let told_of = config.heap.keys().filter(|heap| config.heap_has_door(heap));
     let each = told_of.map(|heap| {
         let segments = state.segments(heap)?;
@@ -31,8 +34,8 @@ pub(in crate::cli) fn told(config: &Config, state: &StateReader) -> Result<Vec<T
             }
             members.push((*id, number));
         }
-        let waiting = state.inbox(&DoorName::of_heap(heap))?.iter().map(|file| file.bytes).sum();
-        Ok(Told { heap: heap.clone(), segments, members, waiting })
+        let waiting = state.inbox(&EndpointName::of_heap(heap))?.iter().map(|file| file.bytes).sum();
+        Ok(HeapSegmentReport { heap: heap.clone(), segments, members, waiting })
     });
     each.collect()
 }
@@ -46,9 +49,9 @@ fn cohort_of<'a>(config: &'a Config, heap: &ConnectionName, id: u64) -> Option<&
 }
 
 /// A few lines for each Heap.
-pub(in crate::cli) fn lines(told: &[Told], config: &Config, now: Timestamp) -> Vec<String> {
+pub(in crate::cli) fn lines(told: &[HeapSegmentReport], config: &Config, now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
-    for Told { heap, segments, members, waiting } in told {
+    for HeapSegmentReport { heap, segments, members, waiting } in told {
         let none = if segments.number == 0 { "; it has told of no segment yet" } else { "" };
         lines.push(format!("{}  a Heap{none}", bold(heap.as_str())));
         for (id, number) in members {
@@ -74,7 +77,7 @@ fn counted_of_deliveries(number: u64) -> String {
 fn segment_lines(
     heap: &ConnectionName,
     id: u64,
-    segment: &Segment,
+    segment: &SegmentTable,
     members: u64,
     config: &Config,
     now: Timestamp,
@@ -106,7 +109,7 @@ fn segment_lines(
     }
 }
 
-fn missing(sync: &Sync) -> String {
+fn missing(sync: &SegmentSync) -> String {
     format!("a sync waits for pages {} of {}", numbers(&sync.missing()), sync.pages)
 }
 
@@ -127,8 +130,8 @@ pub(in crate::cli) fn ago(then: Timestamp, now: Timestamp) -> String {
 }
 
 /// The same for programs.
-pub(in crate::cli) fn to_json(told: &[Told], config: &Config) -> Vec<Value> {
-    let segment = |told: &Told, id: u64, members: u64| {
+pub(in crate::cli) fn to_json(told: &[HeapSegmentReport], config: &Config) -> Vec<Value> {
+    let segment = |told: &HeapSegmentReport, id: u64, members: u64| {
         let segment = told.segments.by_id.get(&id)?;
         let waiting = segment.syncs.iter().filter(|sync| !sync.removes_count());
         let waiting: Vec<Value> =
@@ -143,7 +146,7 @@ pub(in crate::cli) fn to_json(told: &[Told], config: &Config) -> Vec<Value> {
             "gaps": segment.gaps,
         }))
     };
-    let one = |told: &Told| {
+    let one = |told: &HeapSegmentReport| {
         let segments: Vec<Value> =
             told.members.iter().filter_map(|(id, members)| segment(told, *id, *members)).collect();
         json!({

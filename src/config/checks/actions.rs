@@ -2,15 +2,15 @@
 
 use super::is_kind;
 use crate::config::problem::{Code, Problem};
-use crate::config::tree::{Entry, Node};
+use crate::config::tree::{TreeEntry, TreeNode};
 
 /// The actions of cohorts, with the cohort.
-pub(super) fn actions(tree: &Node) -> impl Iterator<Item = (&Node, &Entry)> {
-    let of = |cohort| ["on_enter", "on_exit"].into_iter().filter_map(move |key| Node::entry(cohort, key));
+pub(super) fn actions(tree: &TreeNode) -> impl Iterator<Item = (&TreeNode, &TreeEntry)> {
+    let of = |cohort| ["on_enter", "on_exit"].into_iter().filter_map(move |key| TreeNode::entry(cohort, key));
     tree.items("cohorts").iter().flat_map(move |cohort| of(cohort).map(move |entry| (cohort, entry)))
 }
 
-pub(super) fn one_thing_is_triggered(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn one_thing_is_triggered(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (_, entry) in actions(tree) {
         match (entry.node.entry("campaign"), entry.node.entry("canvas")) {
             (None, None) => problems.push(
@@ -29,7 +29,7 @@ pub(super) fn one_thing_is_triggered(tree: &Node, problems: &mut Vec<Problem>) {
     }
 }
 
-pub(super) fn quiet_hours_are_somewhere(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn quiet_hours_are_somewhere(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let quiets = actions(tree).filter_map(|(_, entry)| entry.node.get("quiet"));
     for (name, place) in quiets.filter_map(|quiet| quiet.text("time_zone")) {
         if jiff::tz::TimeZone::get(name).is_err() {
@@ -43,7 +43,7 @@ pub(super) fn quiet_hours_are_somewhere(tree: &Node, problems: &mut Vec<Problem>
 }
 
 /// Whoever has left is in no source, and a segment of Heap's has no columns beside the identity.
-pub(super) fn properties_have_columns(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn properties_have_columns(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (cohort, entry) in actions(tree) {
         let Some(properties) = entry.node.entry("properties") else { continue };
         let is_segment = cohort.get("source").is_some_and(|source| is_kind(source, "heap_segment"));

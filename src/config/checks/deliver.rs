@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::actions::actions;
 use super::{brazes, is_sandbox};
 use crate::config::problem::{Code, Problem};
-use crate::config::source::Span;
-use crate::config::tree::{Entry, Node};
+use crate::config::source::SourceSpan;
+use crate::config::tree::{TreeEntry, TreeNode};
 
 /// Attributes of a profile that Braze itself has (Braze, "User attributes object"). To write a cohort into one of
 /// them would overwrite what is known of people.
@@ -45,24 +45,24 @@ const PROFILE_FIELDS: [&str; 31] = [
 ];
 
 /// The cohorts that go to a connection.
-fn cohorts_to<'a>(tree: &'a Node, connection: &'a str) -> impl Iterator<Item = &'a Node> {
-    let goes = move |cohort: &&Node| cohort.text("to").is_some_and(|(to, _)| to == connection);
+fn cohorts_to<'a>(tree: &'a TreeNode, connection: &'a str) -> impl Iterator<Item = &'a TreeNode> {
+    let goes = move |cohort: &&TreeNode| cohort.text("to").is_some_and(|(to, _)| to == connection);
     tree.items("cohorts").iter().filter(goes)
 }
 
-fn by_attribute(cohort: &Node) -> Option<Span> {
+fn by_attribute(cohort: &TreeNode) -> Option<SourceSpan> {
     cohort.text("deliver").filter(|(word, _)| *word == "attribute").map(|(_, place)| place)
 }
 
 /// The keys that are needed follow from how the cohorts of a connection are delivered; one without cohorts needs
 /// those of one way or the other.
-pub(super) fn real_vendors_have_keys(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn real_vendors_have_keys(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for entry in brazes(tree).filter(|entry| !is_sandbox(&entry.node)) {
         if !entry.node.entries().iter().any(|e| e.key == "instance" || e.key == "endpoint") {
             continue;
         }
         let attribute = cohorts_to(tree, &entry.key).find_map(by_attribute);
-        let goes_here = |cohort: &Node| cohort.text("to").is_some_and(|(to, _)| to == entry.key);
+        let goes_here = |cohort: &TreeNode| cohort.text("to").is_some_and(|(to, _)| to == entry.key);
         let asks = tree.items("cohorts").iter().filter(|cohort| goes_here(cohort));
         let asks = asks.filter_map(|cohort| cohort.entry("preflight")).map(|entry| entry.key_span).next();
         let action = actions(tree).find(|(cohort, _)| goes_here(cohort)).map(|(_, action)| action.key_span);
@@ -91,7 +91,7 @@ pub(super) fn real_vendors_have_keys(tree: &Node, problems: &mut Vec<Problem>) {
     }
 }
 
-fn lacks(entry: &Entry, key: &str, because: Option<(Span, &str)>) -> Option<Problem> {
+fn lacks(entry: &TreeEntry, key: &str, because: Option<(SourceSpan, &str)>) -> Option<Problem> {
     if entry.node.get(key).is_some() {
         return None;
     }
@@ -106,7 +106,7 @@ fn lacks(entry: &Entry, key: &str, because: Option<(Span, &str)>) -> Option<Prob
 }
 
 /// An attribute that nothing is written to looks as if it were.
-pub(super) fn attributes_are_written(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn attributes_are_written(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for cohort in tree.items("cohorts") {
         if let Some(entry) = cohort.entry("attribute").filter(|_| by_attribute(cohort).is_none()) {
             problems.push(
@@ -119,7 +119,7 @@ pub(super) fn attributes_are_written(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// Connection, kind and name of a cohort's attribute, and where it is named.
-fn attribute(cohort: &Node) -> Option<(&str, &str, &str, Span)> {
+fn attribute(cohort: &TreeNode) -> Option<(&str, &str, &str, SourceSpan)> {
     by_attribute(cohort)?;
     let (to, _) = cohort.text("to")?;
     let attribute = cohort.get("attribute")?;
@@ -129,8 +129,8 @@ fn attribute(cohort: &Node) -> Option<(&str, &str, &str, Span)> {
 }
 
 /// A boolean can say of one cohort only whether somebody is in it.
-pub(super) fn attributes_differ(tree: &Node, problems: &mut Vec<Problem>) {
-    let mut first: HashMap<(&str, &str), (&str, Span)> = HashMap::new();
+pub(super) fn attributes_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
+    let mut first: HashMap<(&str, &str), (&str, SourceSpan)> = HashMap::new();
     for (to, kind, name, place) in tree.items("cohorts").iter().filter_map(attribute) {
         match first.get(&(to, name)) {
             None => drop(first.insert((to, name), (kind, place))),
@@ -146,7 +146,7 @@ pub(super) fn attributes_differ(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// What Braze knows of people is not overwritten.
-pub(super) fn profile_fields_are_left_alone(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn profile_fields_are_left_alone(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (_, _, name, place) in tree.items("cohorts").iter().filter_map(attribute) {
         if PROFILE_FIELDS.contains(&name.to_ascii_lowercase().as_str()) {
             problems.push(

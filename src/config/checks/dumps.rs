@@ -5,20 +5,20 @@ use std::collections::hash_map;
 
 use super::{connections, is_kind};
 use crate::config::problem::{Code, Problem, did_you_mean, listed};
-use crate::config::tree::{Entry, Node};
+use crate::config::tree::{TreeEntry, TreeNode};
 
-fn dumps(tree: &Node) -> impl Iterator<Item = &Node> {
+fn dumps(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
     let cohorts = tree.items("cohorts").iter().filter_map(|cohort| cohort.get("source"));
     cohorts.filter(|source| is_kind(source, "heap_connect"))
 }
 
 /// What is asked: the query, or the file that has it.
-fn query(source: &Node) -> Option<&Entry> {
+fn query(source: &TreeNode) -> Option<&TreeEntry> {
     source.entry("query").or_else(|| source.entry("query_file"))
 }
 
 /// A query is asked of something, and of some tables.
-pub(super) fn queries_have_an_engine(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn queries_have_an_engine(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for source in dumps(tree) {
         let Some(query) = query(source) else { continue };
         if source.entry("connection").is_none() {
@@ -41,7 +41,7 @@ pub(super) fn queries_have_an_engine(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// Tables are lent to what a driver on this machine speaks to, and to nothing else.
-pub(super) fn engines_can_be_lent_to(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn engines_can_be_lent_to(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let fit = connections(tree).iter().filter(|entry| is_kind(&entry.node, "adbc"));
     let known: Vec<&str> = fit.map(|entry| entry.key.as_str()).collect();
     for (name, place) in dumps(tree).filter_map(|source| source.text("connection")) {
@@ -62,9 +62,9 @@ pub(super) fn engines_can_be_lent_to(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// Each table is there once. To a database, upper and lower case are the same.
-pub(super) fn tables_differ(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn tables_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for source in dumps(tree) {
-        let mut first: HashMap<String, &Node> = HashMap::new();
+        let mut first: HashMap<String, &TreeNode> = HashMap::new();
         for node in source.items("tables") {
             let Some(name) = node.as_text() else { continue };
             let earlier = match first.entry(name.trim().to_ascii_lowercase()) {
@@ -85,7 +85,7 @@ pub(super) fn tables_differ(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// What is said and would mean nothing is a mistake.
-pub(super) fn nothing_is_in_vain(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn nothing_is_in_vain(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for source in dumps(tree) {
         let (keys, of, hint): (&[&str], _, _) = match (source.entry("table"), query(source)) {
             (Some(_), None) => {

@@ -8,8 +8,8 @@ use url::{Host, Url};
 
 use super::{safe_url, sources};
 use crate::config::problem::{Code, Problem};
-use crate::config::source::Span;
-use crate::config::tree::Node;
+use crate::config::source::SourceSpan;
+use crate::config::tree::TreeNode;
 use crate::model::{is_loopback_host, is_private_address};
 
 /// What an address is for.
@@ -53,7 +53,7 @@ fn is_s3(host: &str) -> bool {
 }
 
 /// Every address of the tree, with what it is for.
-fn addresses(tree: &Node) -> Vec<(Purpose, &str, Span)> {
+fn addresses(tree: &TreeNode) -> Vec<(Purpose, &str, SourceSpan)> {
     let mut found = Vec::new();
     for entry in super::connections(tree) {
         match entry.node.text("kind") {
@@ -71,7 +71,11 @@ fn addresses(tree: &Node) -> Vec<(Purpose, &str, Span)> {
     found
 }
 
-fn text<'a>(purpose: Purpose, node: Option<&'a Node>, key: &str) -> Option<(Purpose, &'a str, Span)> {
+fn text<'a>(
+    purpose: Purpose,
+    node: Option<&'a TreeNode>,
+    key: &str,
+) -> Option<(Purpose, &'a str, SourceSpan)> {
     let (text, place) = node?.text(key)?;
     Some((purpose, text, place))
 }
@@ -81,8 +85,8 @@ fn is_web(path: &str) -> bool {
 }
 
 /// Each server is the vendor's own, this machine, or allowed.
-pub(super) fn servers_are_allowed(tree: &Node, problems: &mut Vec<Problem>) {
-    let allowed = tree.items("allow_endpoint").iter().filter_map(Node::as_text);
+pub(super) fn servers_are_allowed(tree: &TreeNode, problems: &mut Vec<Problem>) {
+    let allowed = tree.items("allow_endpoint").iter().filter_map(TreeNode::as_text);
     let allowed: Vec<url::Origin> =
         allowed.filter_map(|text| Url::parse(text).ok()).map(|url| url.origin()).collect();
     for (purpose, text, place) in addresses(tree) {
@@ -109,7 +113,7 @@ pub(super) fn servers_are_allowed(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// Allowed servers are named by scheme, host and port, and other addresses are well-formed.
-pub(super) fn allowed_are_servers(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn allowed_are_servers(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let allowed = tree.items("allow_endpoint").iter().filter_map(|item| Some((item.as_text()?, item.span)));
     for (text, place) in allowed {
         if let Err((label, hint)) = super::base_url(text) {

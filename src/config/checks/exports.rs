@@ -6,21 +6,21 @@ use std::path::Path;
 use super::{base_url, connections, is_below, is_kind};
 use crate::config::merge::leaves_folder;
 use crate::config::problem::{Code, Problem};
-use crate::config::source::Span;
-use crate::config::tree::{Entry, Node};
+use crate::config::source::SourceSpan;
+use crate::config::tree::{TreeEntry, TreeNode};
 use crate::events::{check_glob, check_rename};
 
-fn exports(tree: &Node) -> &[Node] {
+fn exports(tree: &TreeNode) -> &[TreeNode] {
     tree.items("exports")
 }
 
-fn heaps(tree: &Node) -> impl Iterator<Item = &Entry> {
+fn heaps(tree: &TreeNode) -> impl Iterator<Item = &TreeEntry> {
     connections(tree).iter().filter(|entry| is_kind(&entry.node, "heap"))
 }
 
 /// An export's id is its own.
-pub(super) fn ids_are_unique(tree: &Node, problems: &mut Vec<Problem>) {
-    let mut first: HashMap<&str, Span> = HashMap::new();
+pub(super) fn ids_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
+    let mut first: HashMap<&str, SourceSpan> = HashMap::new();
     for (id, place) in exports(tree).iter().filter_map(|export| export.text("id")) {
         if let Some(earlier) = first.get(id) {
             problems.push(
@@ -36,7 +36,7 @@ pub(super) fn ids_are_unique(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// Events go to a Heap that says where it is and which environment they belong to.
-pub(super) fn heaps_can_be_sent_to(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn heaps_can_be_sent_to(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (to, place) in exports(tree).iter().filter_map(|export| export.text("to")) {
         let Some(heap) = heaps(tree).find(|entry| entry.key == to) else {
             super::server::no_heap(tree, to, place, problems);
@@ -64,7 +64,7 @@ pub(super) fn heaps_can_be_sent_to(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// A Heap is in one place, and what is sent there is encrypted on its way.
-pub(super) fn heap_endpoints_are_safe(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn heap_endpoints_are_safe(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for entry in heaps(tree) {
         let (region, endpoint) = (entry.node.entry("region"), entry.node.entry("endpoint"));
         if let (Some(region), Some(endpoint)) = (region, endpoint) {
@@ -92,13 +92,13 @@ pub(super) fn heap_endpoints_are_safe(tree: &Node, problems: &mut Vec<Problem>) 
     }
 }
 
-fn storages(tree: &Node) -> impl Iterator<Item = &Node> {
+fn storages(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
     let sources = exports(tree).iter().filter_map(|export| export.get("source"));
     sources.filter(|source| is_kind(source, "currents_storage"))
 }
 
 /// Files are in a folder or in a bucket.
-pub(super) fn storages_are_somewhere(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn storages_are_somewhere(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for source in storages(tree) {
         match (source.entry("path"), source.entry("url")) {
             (None, None) => problems.push(
@@ -118,8 +118,8 @@ pub(super) fn storages_are_somewhere(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// Folders of files are below the config's, or under `roots:`.
-pub(super) fn folders_stay_inside(tree: &Node, problems: &mut Vec<Problem>) {
-    let roots: Vec<&str> = tree.items("roots").iter().filter_map(Node::as_text).collect();
+pub(super) fn folders_stay_inside(tree: &TreeNode, problems: &mut Vec<Problem>) {
+    let roots: Vec<&str> = tree.items("roots").iter().filter_map(TreeNode::as_text).collect();
     for (path, place) in storages(tree).filter_map(|source| source.text("path")) {
         if leaves_folder(Path::new(path)) && !roots.iter().any(|root| is_below(path, root)) {
             problems.push(super::outside(path, place));
@@ -128,16 +128,17 @@ pub(super) fn folders_stay_inside(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// Globs match something, and renames carry over what they match.
-pub(super) fn globs_say_something(tree: &Node, problems: &mut Vec<Problem>) {
-    let mut wrong = |place: Span, error: String, hint: &str| {
+pub(super) fn globs_say_something(tree: &TreeNode, problems: &mut Vec<Problem>) {
+    let mut wrong = |place: SourceSpan, error: String, hint: &str| {
         let problem = Problem::new(Code::BadGlob, "a glob that cannot be followed").at(place, error);
         problems.push(problem.hint(hint));
     };
     for export in exports(tree) {
         let lists =
             [("events", "include"), ("events", "exclude"), ("properties", "keep"), ("properties", "drop")];
-        let of_lists = lists.iter().filter_map(|(map, key)| export.get(map)?.get(key)).flat_map(Node::list);
-        let personal = export.get("pii").map(Node::list).unwrap_or_default();
+        let of_lists =
+            lists.iter().filter_map(|(map, key)| export.get(map)?.get(key)).flat_map(TreeNode::list);
+        let personal = export.get("pii").map(TreeNode::list).unwrap_or_default();
         for (glob, place) in of_lists.chain(personal).filter_map(|node| Some((node.as_text()?, node.span))) {
             if let Err(error) = check_glob(glob) {
                 wrong(

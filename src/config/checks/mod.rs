@@ -18,15 +18,15 @@ use std::path::Path;
 
 use crate::config::merge::leaves_folder;
 use crate::config::problem::{Code, Problem, did_you_mean, listed};
-use crate::config::source::Span;
-use crate::config::tree::{Entry, Node};
+use crate::config::source::SourceSpan;
+use crate::config::tree::{TreeEntry, TreeNode};
 use crate::config::types::Format;
-use crate::model::Share;
+use crate::model::Percentage;
 
-type Check = fn(&Node, &mut Vec<Problem>);
+type ConfigCheck = fn(&TreeNode, &mut Vec<Problem>);
 
 /// Every check. All run; none relies on another.
-const CHECKS: &[Check] = &[
+const CHECKS: &[ConfigCheck] = &[
     connections_exist,
     ids_are_unique,
     names_are_unique,
@@ -80,28 +80,28 @@ const CHECKS: &[Check] = &[
 ];
 
 /// Runs every check.
-pub(super) fn check(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn check(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for check in CHECKS {
         check(tree, problems);
     }
 }
 
-fn connections(tree: &Node) -> &[Entry] {
-    tree.get("connections").map(Node::entries).unwrap_or_default()
+fn connections(tree: &TreeNode) -> &[TreeEntry] {
+    tree.get("connections").map(TreeNode::entries).unwrap_or_default()
 }
 
-fn is_kind(connection: &Node, kind: &str) -> bool {
+fn is_kind(connection: &TreeNode, kind: &str) -> bool {
     connection.text("kind").is_some_and(|(name, _)| name == kind)
 }
 
 /// Connections that cohorts can be sent to. One without a kind is reported by the schema.
-fn brazes(tree: &Node) -> impl Iterator<Item = &Entry> {
+fn brazes(tree: &TreeNode) -> impl Iterator<Item = &TreeEntry> {
     connections(tree)
         .iter()
         .filter(|entry| !["heap", "postgres", "adbc"].iter().any(|kind| is_kind(&entry.node, kind)))
 }
 
-fn connections_exist(tree: &Node, problems: &mut Vec<Problem>) {
+fn connections_exist(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let known: Vec<&str> = brazes(tree).map(|entry| entry.key.as_str()).collect();
     for (to, place) in tree.items("cohorts").iter().filter_map(|cohort| cohort.text("to")) {
         if known.contains(&to) {
@@ -122,8 +122,8 @@ fn connections_exist(tree: &Node, problems: &mut Vec<Problem>) {
     }
 }
 
-fn ids_are_unique(tree: &Node, problems: &mut Vec<Problem>) {
-    let mut first: HashMap<&str, Span> = HashMap::new();
+fn ids_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
+    let mut first: HashMap<&str, SourceSpan> = HashMap::new();
     for (id, place) in tree.items("cohorts").iter().filter_map(|cohort| cohort.text("id")) {
         if let Some(earlier) = first.get(id) {
             problems.push(
@@ -139,8 +139,8 @@ fn ids_are_unique(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// Braze's segment filter lists cohorts by name, so two with one name cannot be told apart there.
-fn names_are_unique(tree: &Node, problems: &mut Vec<Problem>) {
-    let mut first: HashMap<(&str, &str), Span> = HashMap::new();
+fn names_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
+    let mut first: HashMap<(&str, &str), SourceSpan> = HashMap::new();
     for cohort in tree.items("cohorts") {
         let (Some((name, place)), Some((to, _))) = (cohort.text("name"), cohort.text("to")) else { continue };
         if let Some(earlier) = first.get(&(to, name.trim())) {
@@ -156,8 +156,8 @@ fn names_are_unique(tree: &Node, problems: &mut Vec<Problem>) {
     }
 }
 
-fn removed_are_not_declared(tree: &Node, problems: &mut Vec<Problem>) {
-    let declared: HashMap<&str, Span> =
+fn removed_are_not_declared(tree: &TreeNode, problems: &mut Vec<Problem>) {
+    let declared: HashMap<&str, SourceSpan> =
         tree.items("cohorts").iter().filter_map(|cohort| cohort.text("id")).collect();
     for (id, place) in tree.items("removed").iter().filter_map(|removed| removed.text("cohort")) {
         if let Some(other) = declared.get(id).copied() {
@@ -171,8 +171,8 @@ fn removed_are_not_declared(tree: &Node, problems: &mut Vec<Problem>) {
     }
 }
 
-fn paths_stay_inside(tree: &Node, problems: &mut Vec<Problem>) {
-    let roots: Vec<&str> = tree.items("roots").iter().filter_map(Node::as_text).collect();
+fn paths_stay_inside(tree: &TreeNode, problems: &mut Vec<Problem>) {
+    let roots: Vec<&str> = tree.items("roots").iter().filter_map(TreeNode::as_text).collect();
     for (path, place) in sources(tree).filter_map(|source| source.text("path")) {
         if !path.contains("://")
             && leaves_folder(Path::new(path))
@@ -183,7 +183,7 @@ fn paths_stay_inside(tree: &Node, problems: &mut Vec<Problem>) {
     }
 }
 
-fn outside(path: &str, place: Span) -> Problem {
+fn outside(path: &str, place: SourceSpan) -> Problem {
     Problem::new(Code::PathOutside, format!("`{path}` leaves the config's folder"))
         .at(place, "outside the folders that sources may be read from")
         .hint("name its folder under `roots:` at the top of the config")
@@ -193,11 +193,11 @@ fn is_below(path: &str, root: &str) -> bool {
     Path::new(path).strip_prefix(root).is_ok_and(|rest| !leaves_folder(rest))
 }
 
-fn sources(tree: &Node) -> impl Iterator<Item = &Node> {
+fn sources(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
     tree.items("cohorts").iter().filter_map(|cohort| cohort.get("source")).chain(tree.items("identity"))
 }
 
-fn formats_are_known(tree: &Node, problems: &mut Vec<Problem>) {
+fn formats_are_known(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let files = sources(tree).filter(|source| !is_kind(source, "heap_connect"));
     for source in files.filter(|source| source.get("format").is_none()) {
         let Some((path, place)) = source.text("path") else { continue };
@@ -211,13 +211,13 @@ fn formats_are_known(tree: &Node, problems: &mut Vec<Problem>) {
     }
 }
 
-fn rules(tree: &Node) -> impl Iterator<Item = &[Node]> {
+fn rules(tree: &TreeNode) -> impl Iterator<Item = &[TreeNode]> {
     tree.items("cohorts").iter().map(|cohort| cohort.items("match"))
 }
 
 /// Braze ignores the device id of an identified person, so a row that has any other identifier must
 /// never be matched by it (Braze, partner cohort import, "User matching").
-fn device_id_comes_last(tree: &Node, problems: &mut Vec<Problem>) {
+fn device_id_comes_last(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for rules in rules(tree) {
         let device = rules.iter().find_map(|rule| rule.entry("device_id"));
         let after = rules.iter().skip_while(|rule| rule.get("device_id").is_none());
@@ -233,9 +233,9 @@ fn device_id_comes_last(tree: &Node, problems: &mut Vec<Problem>) {
     }
 }
 
-fn rules_differ(tree: &Node, problems: &mut Vec<Problem>) {
+fn rules_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for rules in rules(tree) {
-        let mut first: HashMap<String, Span> = HashMap::new();
+        let mut first: HashMap<String, SourceSpan> = HashMap::new();
         for entry in rules.iter().filter_map(|rule| rule.entries().first()) {
             let text = format!("{}: {}", entry.key, entry.node.to_json());
             if let Some(earlier) = first.get(&text) {
@@ -253,10 +253,10 @@ fn rules_differ(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// No more than all members can leave: a larger limit is a slip, such as `300%` for `30%`, that limits nothing.
-fn removed_shares_are_at_most_whole(tree: &Node, problems: &mut Vec<Problem>) {
+fn removed_shares_are_at_most_whole(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for guard in tree.items("cohorts").iter().filter_map(|cohort| cohort.get("guard")) {
         let Some((text, place)) = guard.text("max_removed") else { continue };
-        if text.parse::<Share>().is_ok_and(|share| share > Share::from_percent(100)) {
+        if text.parse::<Percentage>().is_ok_and(|share| share > Percentage::from_percent(100)) {
             problems.push(
                 Problem::new(Code::OutOfRange, format!("`max_removed: {text}` is more than all members"))
                     .at(place, "expected at most 100%")
@@ -266,11 +266,11 @@ fn removed_shares_are_at_most_whole(tree: &Node, problems: &mut Vec<Problem>) {
     }
 }
 
-fn is_sandbox(connection: &Node) -> bool {
+fn is_sandbox(connection: &TreeNode) -> bool {
     connection.text("instance").is_some_and(|(instance, _)| instance == "sandbox")
 }
 
-fn one_endpoint_each(tree: &Node, problems: &mut Vec<Problem>) {
+fn one_endpoint_each(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for entry in brazes(tree) {
         match (entry.node.entry("instance"), entry.node.entry("endpoint")) {
             (None, None) => problems.push(
@@ -289,7 +289,7 @@ fn one_endpoint_each(tree: &Node, problems: &mut Vec<Problem>) {
     }
 }
 
-fn endpoints_are_safe(tree: &Node, problems: &mut Vec<Problem>) {
+fn endpoints_are_safe(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (endpoint, place) in brazes(tree).filter_map(|entry| entry.node.text("endpoint")) {
         let Err((label, hint)) = base_url(endpoint) else { continue };
         problems.push(

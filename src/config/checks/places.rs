@@ -2,16 +2,16 @@
 
 use super::{base_url, is_kind, safe_url, sources};
 use crate::config::problem::{Code, Problem};
-use crate::config::tree::Node;
+use crate::config::tree::TreeNode;
 
 const HINT: &str = "`s3://bucket/key`, `gs://…`, `az://…`, or `https://host/file`; keys and globs, but no user, query or fragment";
 
-fn files(tree: &Node) -> impl Iterator<Item = &Node> {
+fn files(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
     sources(tree).filter(|source| is_kind(source, "file"))
 }
 
 /// An address says all of where a file is, and nothing that must not be shown.
-pub(super) fn addresses_are_good(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn addresses_are_good(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (path, place) in files(tree).filter_map(|source| source.text("path")) {
         if let Err(what) = address(path) {
             let problem = Problem::new(Code::BadEndpoint, format!("`path` {what}"));
@@ -42,7 +42,7 @@ fn address(path: &str) -> Result<(), &'static str> {
 }
 
 /// What is said of a store is said of one.
-pub(super) fn stores_have_buckets(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn stores_have_buckets(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for source in sources(tree).filter(|source| is_kind(source, "file") || is_kind(source, "heap_connect")) {
         let path = source.text("path").map_or("", |(path, _)| path);
         let is_bucket = ["s3://", "gs://", "az://"].iter().any(|scheme| path.starts_with(scheme));
@@ -66,7 +66,7 @@ pub(super) fn stores_have_buckets(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// Heap Connect's dumps are in a bucket, or in a copy of it on this machine.
-pub(super) fn dumps_are_in_buckets(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn dumps_are_in_buckets(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let dumps = sources(tree).filter(|source| is_kind(source, "heap_connect"));
     for (path, place) in dumps.filter_map(|source| source.text("path")) {
         let Some((scheme, rest)) = path.split_once("://") else { continue };
@@ -83,7 +83,7 @@ pub(super) fn dumps_are_in_buckets(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// A file that tells who is who has something besides the customer's id.
-pub(super) fn mappings_have_a_handle(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn mappings_have_a_handle(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for source in tree.items("identity").iter().filter(|source| is_kind(source, "file")) {
         if source.get("device_id").is_none() && source.get("alias").is_none() {
             problems.push(

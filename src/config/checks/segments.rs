@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{brazes, connections, is_sandbox};
 use crate::config::problem::{Code, Problem, did_you_mean, listed};
-use crate::config::source::Span;
-use crate::config::tree::Node;
+use crate::config::source::SourceSpan;
+use crate::config::tree::TreeNode;
 
 /// The cohorts that a segment names, each with its place.
-fn named<'a>(segment: &'a Node, key: &str) -> impl Iterator<Item = (&'a str, Span)> {
+fn named<'a>(segment: &'a TreeNode, key: &str) -> impl Iterator<Item = (&'a str, SourceSpan)> {
     segment.items(key).iter().filter_map(|item| Some((item.as_text()?, item.span)))
 }
 
 /// An id stands for one segment.
-pub(super) fn ids_are_unique(tree: &Node, problems: &mut Vec<Problem>) {
-    let mut first: HashMap<&str, Span> = HashMap::new();
+pub(super) fn ids_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
+    let mut first: HashMap<&str, SourceSpan> = HashMap::new();
     for (id, place) in tree.items("segments").iter().filter_map(|segment| segment.text("id")) {
         if let Some(earlier) = first.get(id) {
             problems.push(
@@ -30,7 +30,7 @@ pub(super) fn ids_are_unique(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// A segment is a Braze's.
-pub(super) fn connections_exist(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn connections_exist(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let known: Vec<&str> = brazes(tree).map(|entry| entry.key.as_str()).collect();
     for (name, place) in tree.items("segments").iter().filter_map(|segment| segment.text("connection")) {
         if known.contains(&name) {
@@ -47,8 +47,8 @@ pub(super) fn connections_exist(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// A segment filters on cohorts that are there, and in the same Braze.
-pub(super) fn cohorts_exist(tree: &Node, problems: &mut Vec<Problem>) {
-    let cohorts: BTreeMap<&str, Option<(&str, Span)>> = tree
+pub(super) fn cohorts_exist(tree: &TreeNode, problems: &mut Vec<Problem>) {
+    let cohorts: BTreeMap<&str, Option<(&str, SourceSpan)>> = tree
         .items("cohorts")
         .iter()
         .filter_map(|cohort| Some((cohort.text("id")?.0, cohort.text("to"))))
@@ -74,7 +74,11 @@ pub(super) fn cohorts_exist(tree: &Node, problems: &mut Vec<Problem>) {
     }
 }
 
-fn unknown_cohort(id: &str, place: Span, cohorts: &BTreeMap<&str, Option<(&str, Span)>>) -> Problem {
+fn unknown_cohort(
+    id: &str,
+    place: SourceSpan,
+    cohorts: &BTreeMap<&str, Option<(&str, SourceSpan)>>,
+) -> Problem {
     let problem = Problem::new(Code::UnknownCohort, format!("there is no cohort `{id}`"))
         .at(place, "not under `cohorts:`");
     match did_you_mean(id, cohorts.keys().copied()) {
@@ -84,9 +88,9 @@ fn unknown_cohort(id: &str, place: Span, cohorts: &BTreeMap<&str, Option<(&str, 
 }
 
 /// Nobody is in a segment of a cohort and not of it.
-pub(super) fn sides_differ(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn sides_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for segment in tree.items("segments") {
-        let included: HashMap<&str, Span> = named(segment, "include").collect();
+        let included: HashMap<&str, SourceSpan> = named(segment, "include").collect();
         for (id, place) in named(segment, "exclude") {
             if let Some(other) = included.get(id).copied() {
                 problems.push(
@@ -104,7 +108,7 @@ pub(super) fn sides_differ(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// Without a key Braze tells nothing of its segments.
-pub(super) fn there_is_a_key(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn there_is_a_key(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for entry in connections(tree).iter().filter(|entry| !is_sandbox(&entry.node)) {
         let mut uses = tree.items("segments").iter().filter_map(|segment| segment.text("connection"));
         let Some((_, place)) = uses.find(|(name, _)| *name == entry.key) else { continue };

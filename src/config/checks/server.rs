@@ -8,11 +8,11 @@ use jiff::civil::Date;
 
 use super::{connections, is_kind};
 use crate::config::problem::{Code, Problem, did_you_mean, listed};
-use crate::config::source::Span;
-use crate::config::tree::{Entry, Node, Value};
+use crate::config::source::SourceSpan;
+use crate::config::tree::{TreeEntry, TreeNode, TreeValue};
 
 /// A segment is Heap's.
-pub(super) fn segments_are_heaps(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn segments_are_heaps(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let segments = super::sources(tree).filter(|source| is_kind(source, "heap_segment"));
     for (name, place) in segments.filter_map(|source| source.text("connection")) {
         if !heaps(tree).any(|entry| entry.key == name) {
@@ -21,12 +21,12 @@ pub(super) fn segments_are_heaps(tree: &Node, problems: &mut Vec<Problem>) {
     }
 }
 
-fn heaps(tree: &Node) -> impl Iterator<Item = &Entry> {
+fn heaps(tree: &TreeNode) -> impl Iterator<Item = &TreeEntry> {
     connections(tree).iter().filter(|entry| is_kind(&entry.node, "heap"))
 }
 
 /// There is no Heap of this name.
-pub(super) fn no_heap(tree: &Node, name: &str, place: Span, problems: &mut Vec<Problem>) {
+pub(super) fn no_heap(tree: &TreeNode, name: &str, place: SourceSpan, problems: &mut Vec<Problem>) {
     let heaps: Vec<&str> = heaps(tree).map(|entry| entry.key.as_str()).collect();
     let problem = Problem::new(Code::UnknownConnection, format!("there is no Heap connection `{name}`"))
         .at(place, "no connection of `kind: heap` has this name");
@@ -38,9 +38,9 @@ pub(super) fn no_heap(tree: &Node, name: &str, place: Span, problems: &mut Vec<P
 }
 
 /// Heap sends one value for each person.
-pub(super) fn segments_have_one_column(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn segments_have_one_column(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let is_segment =
-        |cohort: &&Node| cohort.get("source").is_some_and(|source| is_kind(source, "heap_segment"));
+        |cohort: &&TreeNode| cohort.get("source").is_some_and(|source| is_kind(source, "heap_segment"));
     for rule in tree.items("cohorts").iter().filter(is_segment).flat_map(|cohort| cohort.items("match")) {
         let alias = rule.get("alias").and_then(|alias| alias.text("name"));
         let column = alias.or_else(|| rule.text("external_id")).or_else(|| rule.text("device_id"));
@@ -54,17 +54,17 @@ pub(super) fn segments_have_one_column(tree: &Node, problems: &mut Vec<Problem>)
     }
 }
 
-fn listen(tree: &Node) -> Option<(SocketAddr, Span)> {
+fn listen(tree: &TreeNode) -> Option<(SocketAddr, SourceSpan)> {
     let (text, place) = tree.get("watch")?.text("listen")?;
     Some((text.parse().ok()?, place))
 }
 
-fn is_true(node: Option<&Node>) -> bool {
-    node.is_some_and(|node| matches!(node.value, Value::Bool(true)))
+fn is_true(node: Option<&TreeNode>) -> bool {
+    node.is_some_and(|node| matches!(node.value, TreeValue::Bool(true)))
 }
 
 /// Signatures and people's ids do not travel unencrypted beyond this machine.
-pub(super) fn public_doors_are_encrypted(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn public_doors_are_encrypted(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let Some((address, place)) = listen(tree).filter(|(address, _)| !address.ip().is_loopback()) else {
         return;
     };
@@ -80,10 +80,10 @@ pub(super) fn public_doors_are_encrypted(tree: &Node, problems: &mut Vec<Problem
 }
 
 /// Whoever can reach a door could fill a cohort through it.
-pub(super) fn public_doors_are_locked(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn public_doors_are_locked(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let Some((_, place)) = listen(tree).filter(|(address, _)| !address.ip().is_loopback()) else { return };
     let is_http =
-        |export: &&Node| export.get("source").is_some_and(|source| is_kind(source, "currents_http"));
+        |export: &&TreeNode| export.get("source").is_some_and(|source| is_kind(source, "currents_http"));
     for export in tree.items("exports").iter().filter(is_http) {
         let Some(source) = export.entry("source").filter(|source| source.node.get("token").is_none()) else {
             continue;
@@ -97,8 +97,9 @@ pub(super) fn public_doors_are_locked(tree: &Node, problems: &mut Vec<Problem>) 
     }
     for entry in heaps(tree) {
         let is_sandbox = entry.node.text("region").is_some_and(|(region, _)| region == "sandbox");
-        let is_told = |export: &Node| export.text("to").is_some_and(|(to, _)| to == entry.key);
-        let is_source = |source: &Node| source.text("connection").is_some_and(|(name, _)| name == entry.key);
+        let is_told = |export: &TreeNode| export.text("to").is_some_and(|(to, _)| to == entry.key);
+        let is_source =
+            |source: &TreeNode| source.text("connection").is_some_and(|(name, _)| name == entry.key);
         // One that only takes events has no door.
         let has_door = super::sources(tree).any(is_source) || !tree.items("exports").iter().any(is_told);
         if !is_sandbox && has_door && entry.node.get("webhook_secret").is_none() {
@@ -116,9 +117,9 @@ pub(super) fn public_doors_are_locked(tree: &Node, problems: &mut Vec<Problem>) 
 }
 
 /// Each webhook has a door of its own.
-pub(super) fn doors_differ(tree: &Node, problems: &mut Vec<Problem>) {
-    let mut first: HashMap<String, Span> = HashMap::new();
-    let own = |(path, place): (&str, Span)| (path.to_owned(), place);
+pub(super) fn doors_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
+    let mut first: HashMap<String, SourceSpan> = HashMap::new();
+    let own = |(path, place): (&str, SourceSpan)| (path.to_owned(), place);
     let of_heaps = heaps(tree).map(|entry| {
         let path = entry.node.get("webhook").and_then(|webhook| webhook.text("path"));
         path.map_or_else(|| (format!("/heap/{}", entry.key), entry.key_span), own)
@@ -143,7 +144,7 @@ pub(super) fn doors_differ(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// Times that cron and the time zones know.
-pub(super) fn schedules_come_to_be(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn schedules_come_to_be(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let cohorts_and_exports = tree.items("cohorts").iter().chain(tree.items("exports"));
     let each = cohorts_and_exports.filter_map(|one| one.get("schedule"));
     let each = each.chain(tree.items("segments").iter().filter_map(|segment| segment.get("check")));

@@ -3,20 +3,20 @@
 use super::{connections, is_kind, sources};
 use crate::config::mask;
 use crate::config::problem::{Code, Problem, did_you_mean, listed};
-use crate::config::tree::Node;
+use crate::config::tree::TreeNode;
 
-fn queries(tree: &Node) -> impl Iterator<Item = &Node> {
+fn queries(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
     sources(tree).filter(|source| is_kind(source, "sql"))
 }
 
 /// Queries, and tables of Heap Connect's dumps.
-fn asked(tree: &Node) -> impl Iterator<Item = &Node> {
+fn asked(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
     let cohorts = tree.items("cohorts").iter().filter_map(|cohort| cohort.get("source"));
     cohorts.filter(|source| is_kind(source, "sql") || is_kind(source, "heap_connect"))
 }
 
 /// A query is asked of a database.
-pub(super) fn queries_name_a_database(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn queries_name_a_database(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let known: Vec<&str> = connections(tree)
         .iter()
         .filter(|entry| ["postgres", "adbc"].iter().any(|kind| is_kind(&entry.node, kind)))
@@ -39,7 +39,7 @@ pub(super) fn queries_name_a_database(tree: &Node, problems: &mut Vec<Problem>) 
 }
 
 /// The rows come from one place.
-pub(super) fn queries_say_it_once(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn queries_say_it_once(tree: &TreeNode, problems: &mut Vec<Problem>) {
     const KEYS: [&str; 3] = ["query", "query_file", "table"];
     for source in asked(tree) {
         let all = if is_kind(source, "sql") {
@@ -66,7 +66,7 @@ pub(super) fn queries_say_it_once(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// Passwords and people do not travel in the open.
-pub(super) fn databases_are_encrypted(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn databases_are_encrypted(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for entry in connections(tree).iter().filter(|entry| is_kind(&entry.node, "postgres")) {
         let Some((_, place)) = entry.node.text("tls").filter(|(tls, _)| *tls == "off") else { continue };
         let host = entry.node.text("host").map_or("", |(host, _)| host.trim());
@@ -84,9 +84,9 @@ pub(super) fn databases_are_encrypted(tree: &Node, problems: &mut Vec<Problem>) 
 }
 
 /// What must not be shown has a place of its own.
-pub(super) fn options_are_no_secrets(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn options_are_no_secrets(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for entry in connections(tree).iter().filter(|entry| is_kind(&entry.node, "adbc")) {
-        let options = entry.node.get("options").map(Node::entries).unwrap_or_default();
+        let options = entry.node.get("options").map(TreeNode::entries).unwrap_or_default();
         for option in options.iter().filter(|option| mask::is_masked(&option.node)) {
             let name = &option.key;
             problems.push(
@@ -102,7 +102,7 @@ pub(super) fn options_are_no_secrets(tree: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// Members that are compared in the database lie in a table there.
-pub(super) fn pushdown_has_a_place(tree: &Node, problems: &mut Vec<Problem>) {
+pub(super) fn pushdown_has_a_place(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for source in queries(tree) {
         let Some((_, place)) = source.text("diff").filter(|(diff, _)| *diff == "pushdown") else { continue };
         let Some((name, _)) = source.text("connection") else { continue };

@@ -2,17 +2,17 @@
 
 use jiff::civil::Time;
 
-use crate::config::action::{Action, Quiet, Triggered};
+use crate::config::action::{QuietHours, Trigger, TriggerTarget};
 use crate::config::shape;
 use crate::config::text::ClockTime;
 
-pub(super) fn action(shape: shape::Action) -> Action {
+pub(super) fn action(shape: shape::TriggerSpec) -> Trigger {
     let (of, id) = match (shape.campaign, shape.canvas) {
-        (Some(id), _) => (Triggered::Campaign, id.0),
+        (Some(id), _) => (TriggerTarget::Campaign, id.0),
         // The checks have seen to it that there is one of the two.
-        (None, canvas) => (Triggered::Canvas, canvas.map(|id| id.0).unwrap_or_default()),
+        (None, canvas) => (TriggerTarget::Canvas, canvas.map(|id| id.0).unwrap_or_default()),
     };
-    Action {
+    Trigger {
         of,
         id: id.trim().to_owned(),
         properties: shape.properties.into_iter().map(|(name, column)| (name, column.0)).collect(),
@@ -23,8 +23,8 @@ pub(super) fn action(shape: shape::Action) -> Action {
     }
 }
 
-fn quiet(shape: shape::Quiet) -> Quiet {
-    Quiet { from: time(&shape.from), to: time(&shape.to), time_zone: shape.time_zone.0 }
+fn quiet(shape: shape::QuietHoursSpec) -> QuietHours {
+    QuietHours { from: time(&shape.from), to: time(&shape.to), time_zone: shape.time_zone.0 }
 }
 
 /// The schema has looked at it already.

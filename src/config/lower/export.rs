@@ -4,20 +4,22 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{secret, server};
-use crate::config::export::{Export, ExportSource, HttpSource, StoragePlace, StorageSource};
+use crate::config::export::{ExportConfig, ExportSource, HttpSource, StorageLocation, StorageSource};
 use crate::config::shape;
 use crate::config::text::{Identity, OneOrMany, Text};
-use crate::events::{Anonymous, CustomEvents, IdentityFrom, Naming, Pii, Properties, Settings};
+use crate::events::{
+    AnonymousPolicy, CustomEventNaming, EventNaming, IdentityFrom, MappingSettings, Pii, PropertyFilter,
+};
 use crate::model::{ConnectionName, ExportId, IdError, moment};
 
 /// `roots` are the folders that files may be in; the config's own is the first.
 pub(super) fn export(
-    shape: shape::Export,
+    shape: shape::ExportSpec,
     declared_at: String,
     roots: &[PathBuf],
-) -> Result<Export, IdError> {
+) -> Result<ExportConfig, IdError> {
     let id = ExportId::new(&shape.id.0)?;
-    Ok(Export {
+    Ok(ExportConfig {
         to: ConnectionName::new(&shape.to.0)?,
         source: source(shape.source, &id, roots),
         hold_age_max: shape.hold.age.0,
@@ -28,7 +30,7 @@ pub(super) fn export(
         since: shape.since.and_then(|text| moment(&text.0)),
         schedule: shape.schedule.map(server::schedule),
         declared_at,
-        settings: Settings {
+        settings: MappingSettings {
             include: texts(shape.events.include),
             exclude: texts(shape.events.exclude),
             naming: naming(shape.naming),
@@ -36,9 +38,9 @@ pub(super) fn export(
             pii: pii(shape.pii),
             identity: shape.identity.0.iter().map(identity).collect(),
             anonymous: match shape.anonymous {
-                shape::Anonymous::Drop => Anonymous::Drop,
-                shape::Anonymous::Hash => Anonymous::Hash,
-                shape::Anonymous::Hold => Anonymous::Hold,
+                shape::AnonymousSpec::Drop => AnonymousPolicy::Drop,
+                shape::AnonymousSpec::Hash => AnonymousPolicy::Hash,
+                shape::AnonymousSpec::Hold => AnonymousPolicy::Hold,
             },
             connector_id: shape.connector_id.map(|text| text.0.trim().to_owned()),
             future_seconds_max: shape.future_max.0.map(|length| seconds(length.0)),
@@ -48,10 +50,10 @@ pub(super) fn export(
     })
 }
 
-fn source(shape: shape::ExportSource, id: &ExportId, roots: &[PathBuf]) -> ExportSource {
+fn source(shape: shape::ExportSourceSpec, id: &ExportId, roots: &[PathBuf]) -> ExportSource {
     let folder = roots.first().map_or(Path::new(""), PathBuf::as_path);
     match shape {
-        shape::ExportSource::CurrentsHttp(shape) => ExportSource::Http(HttpSource {
+        shape::ExportSourceSpec::CurrentsHttp(shape) => ExportSource::Http(HttpSource {
             tokens: [shape.token, shape.token_previous]
                 .into_iter()
                 .flatten()
@@ -59,20 +61,20 @@ fn source(shape: shape::ExportSource, id: &ExportId, roots: &[PathBuf]) -> Expor
                 .collect(),
             path: shape.path.map_or_else(|| format!("/currents/{id}"), |path| path.0),
         }),
-        shape::ExportSource::CurrentsStorage(shape) => {
+        shape::ExportSourceSpec::CurrentsStorage(shape) => {
             let incomplete_after = shape.incomplete_after.0;
             ExportSource::Storage(StorageSource { place: place(shape, folder, roots), incomplete_after })
         }
     }
 }
 
-fn place(shape: shape::StorageSource, folder: &Path, roots: &[PathBuf]) -> StoragePlace {
-    let shape::StorageSource { path, url, endpoint, region, .. } = shape;
+fn place(shape: shape::StorageSourceSpec, folder: &Path, roots: &[PathBuf]) -> StorageLocation {
+    let shape::StorageSourceSpec { path, url, endpoint, region, .. } = shape;
     match (url, path) {
-        (Some(url), _) => StoragePlace::Bucket { url: url.0, endpoint, region },
+        (Some(url), _) => StorageLocation::Bucket { url: url.0, endpoint, region },
         (None, path) => {
             let shown = path.map(|path| path.0).unwrap_or_default();
-            StoragePlace::Folder { path: folder.join(&shown), shown, roots: roots.to_vec() }
+            StorageLocation::Folder { path: folder.join(&shown), shown, roots: roots.to_vec() }
         }
     }
 }
@@ -101,21 +103,21 @@ fn pii(OneOrMany(list): OneOrMany<Text>) -> Pii {
     }
 }
 
-fn naming(shape: shape::Naming) -> Naming {
-    Naming {
+fn naming(shape: shape::NamingSpec) -> EventNaming {
+    EventNaming {
         event_prefix: shape.prefix,
         property_prefix: shape.property_prefix,
         custom_events: match shape.custom_events {
-            shape::CustomEvents::Labeled => CustomEvents::Labeled,
-            shape::CustomEvents::Bare => CustomEvents::Bare,
+            shape::CustomEventsSpec::Labeled => CustomEventNaming::Labeled,
+            shape::CustomEventsSpec::Bare => CustomEventNaming::Bare,
         },
         overrides: shape.overrides.into_iter().map(|(of, name)| (of, name.0)).collect(),
     }
 }
 
-fn properties(shape: shape::Properties) -> Properties {
+fn properties(shape: shape::PropertiesSpec) -> PropertyFilter {
     let renames = shape.rename.into_iter();
-    Properties {
+    PropertyFilter {
         keep: texts(shape.keep),
         drop: texts(shape.drop),
         rename: renames.map(|rename| (rename.from.0, rename.to.0)).collect(),

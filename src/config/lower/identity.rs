@@ -1,27 +1,27 @@
 //! Where it is told who is who, and tables of Heap Connect's dumps, typed.
 
 use super::sql;
-use crate::config::connect::{DumpPlace, DumpQuery, DumpSource, IdentitySource, MappingSource, TableSource};
+use crate::config::connect::{DumpFolder, DumpQuery, DumpSource, IdentitySource, MappingSource, TableSource};
 use crate::config::shape;
-use crate::config::types::{FileSource, Source};
+use crate::config::types::{FileSource, SourceConfig};
 use crate::model::IdError;
 
-pub(super) fn identity(shape: shape::IdentitySource) -> IdentitySource {
+pub(super) fn identity(shape: shape::IdentitySourceSpec) -> IdentitySource {
     match shape {
-        shape::IdentitySource::HeapConnect(shape) => IdentitySource::HeapConnect(dumps(shape)),
-        shape::IdentitySource::File(shape) => IdentitySource::File(mapping(shape)),
+        shape::IdentitySourceSpec::HeapConnect(shape) => IdentitySource::HeapConnect(dumps(shape)),
+        shape::IdentitySourceSpec::File(shape) => IdentitySource::File(mapping(shape)),
     }
 }
 
-fn dumps(shape: shape::IdentityDumps) -> DumpSource {
-    let shape::IdentityDumps { path, endpoint, region, label, external_id } = shape;
+fn dumps(shape: shape::IdentityDumpsSpec) -> DumpSource {
+    let shape::IdentityDumpsSpec { path, endpoint, region, label, external_id } = shape;
     // As the config has it, wherever the config lies: another machine may read it from elsewhere.
     let address = path.0.trim_end_matches('/').to_owned();
     let (label, owner) = (label.0.trim().to_owned(), external_id.0.trim().to_owned());
-    DumpSource { place: DumpPlace { path: path.0, endpoint, region }, address, label, owner }
+    DumpSource { place: DumpFolder { path: path.0, endpoint, region }, address, label, owner }
 }
 
-fn mapping(shape: shape::IdentityFile) -> MappingSource {
+fn mapping(shape: shape::IdentityFileSpec) -> MappingSource {
     let files = FileSource {
         pattern: shape.path.0,
         endpoint: shape.endpoint,
@@ -41,28 +41,28 @@ fn mapping(shape: shape::IdentityFile) -> MappingSource {
 }
 
 /// A table, or a query; `text` is what is in the file that it names.
-pub(super) fn dumped(shape: shape::TableSource, text: Option<String>) -> Result<Source, IdError> {
-    let place = DumpPlace { path: shape.path.0, endpoint: shape.endpoint, region: shape.region };
+pub(super) fn dumped(shape: shape::TableSourceSpec, text: Option<String>) -> Result<SourceConfig, IdError> {
+    let place = DumpFolder { path: shape.path.0, endpoint: shape.endpoint, region: shape.region };
     let Some(connection) = shape.connection else {
         let table = shape.table.map(|table| table.0.trim().to_owned()).unwrap_or_default();
-        return Ok(Source::HeapConnect(TableSource {
+        return Ok(SourceConfig::HeapConnect(TableSource {
             place,
             table,
             within: shape.within.map(|within| within.0),
         }));
     };
     let asked = sql::source(
-        shape::SqlSource {
+        shape::SqlSourceSpec {
             connection,
             query: shape.query,
             query_file: None,
             table: None,
             params: shape.params,
             null_values: Vec::new(),
-            diff: shape::Diff::Local,
+            diff: shape::DiffSpec::Local,
         },
         text,
     )?;
     let tables = shape.tables.into_iter().map(|table| table.0.trim().to_owned()).collect();
-    Ok(Source::DumpQuery(DumpQuery { place, tables, asked }))
+    Ok(SourceConfig::DumpQuery(DumpQuery { place, tables, asked }))
 }

@@ -21,15 +21,17 @@ use crate::config::connect::IdentitySource;
 use crate::config::problem::{Code, Problem};
 use crate::config::secret::SecretRef;
 use crate::config::shape;
-use crate::config::source::Sources;
-use crate::config::sql::Sql;
-use crate::config::text::{self, Whole};
-use crate::config::tree::{Node, Step};
+use crate::config::source::ConfigSources;
+use crate::config::sql::SqlConfig;
+use crate::config::text::{self, WholeNumber};
+use crate::config::tree::{PathStep, TreeNode};
 use crate::config::types::{
-    AppId, Braze, BrazeKeys, Cohort, Config, Endpoint, FileSource, Heap, Preflight, Retry, SegmentSource,
-    Source, StatePlace,
+    AppId, BrazeConfig, BrazeKeys, CohortConfig, Config, FileSource, HeapConfig, HeapSegmentSource,
+    PreflightConfig, RetryPolicy, SourceConfig, StateLocation, VendorEndpoint,
 };
-use crate::model::{CohortId, ConnectionName, Delivery, GuardLimits, IdError, Kind, MatchRule};
+use crate::model::{
+    CohortId, ConnectionName, DeliveryMethod, GuardLimits, IdError, IdentifierKind, MatchRule,
+};
 
 /// The journal of a run must be there while later runs may need it.
 const RETENTION_MIN: Duration = Duration::from_secs(60 * 60);
@@ -38,27 +40,27 @@ const RETENTION_MIN: Duration = Duration::from_secs(60 * 60);
 ///
 /// # Errors
 /// The place where typed parsing disagrees with the schema.
-pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Config, Problem> {
+pub(super) fn lower(tree: &TreeNode, folder: &Path, sources: &ConfigSources) -> Result<Config, Problem> {
     let json = tree.to_json();
     let queries = sql::query_files(tree, folder)?;
     let mut said = Sha256::new_with_prefix(json.to_string());
     queries.iter().flatten().for_each(|(_, text)| said.update(text));
     let digest = hex(&said.finalize());
-    let file: shape::File =
+    let file: shape::ConfigFile =
         serde_path_to_error::deserialize(json).map_err(|error| typed_problem(tree, &error))?;
-    let shape::Version = file.version;
+    let shape::FormatVersion = file.version;
     let query_files = queries.iter().flatten().map(|(path, _)| path.clone());
     let files = sources.names().map(PathBuf::from).chain(query_files).collect();
     let cohorts = file.cohorts.into_iter().zip(queries).enumerate();
     let segments = file.segments.into_iter().enumerate();
     let exports = file.exports.into_iter().enumerate();
     let declared_at = |list: &str, at: usize| {
-        let node = tree.nearest(&[Step::Key(list.to_owned()), Step::Index(at)]);
+        let node = tree.nearest(&[PathStep::Key(list.to_owned()), PathStep::Index(at)]);
         let name = sources.file(node.span).map_or("", |file| file.name.as_str());
         let line = sources.line_column(node.head()).map_or(0, |(line, _)| line);
         format!("{name}:{line}")
     };
-    let Connections { braze, heap, sql } =
+    let ConnectionNames { braze, heap, sql } =
         connections(file.connections, folder).map_err(|error| id_problem(tree, &error))?;
     let roots = file.roots.iter().map(|root| folder.join(root));
     let roots: Vec<PathBuf> = std::iter::once(folder.to_owned()).chain(roots).collect();
@@ -108,7 +110,7 @@ fn allow(config: &mut Config) {
     let origin = |text: &str| url::Url::parse(text).ok().map(|url| url.origin());
     let allowed: Vec<_> = config.allow_endpoint.iter().filter_map(|text| origin(text)).collect();
     let files = config.cohorts.iter_mut().filter_map(|cohort| match &mut cohort.source {
-        Source::File(files) => Some(files),
+        SourceConfig::File(files) => Some(files),
         _ => None,
     });
     let mappings = config.identity.iter_mut().filter_map(|source| match source {
@@ -120,27 +122,27 @@ fn allow(config: &mut Config) {
     }
 }
 
-fn state(place: String, bucket: shape::Bucket, folder: &Path) -> StatePlace {
+fn state(place: String, bucket: shape::BucketSpec, folder: &Path) -> StateLocation {
     if !place.contains("://") {
-        return StatePlace::Folder(folder.join(place));
+        return StateLocation::Folder(folder.join(place));
     }
-    let shape::Bucket { endpoint, region, lease } = bucket;
-    StatePlace::Bucket { url: place, endpoint, region, lease: lease.0.max(Duration::from_secs(1)) }
+    let shape::BucketSpec { endpoint, region, lease } = bucket;
+    StateLocation::Bucket { url: place, endpoint, region, lease: lease.0.max(Duration::from_secs(1)) }
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn typed_problem(tree: &Node, error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
+fn typed_problem(tree: &TreeNode, error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
     use serde_path_to_error::Segment;
-    let path: Vec<Step> = error
+    let path: Vec<PathStep> = error
         .path()
         .iter()
         .filter_map(|segment| match segment {
-            Segment::Seq { index } => Some(Step::Index(*index)),
-            Segment::Map { key } => Some(Step::Key(key.clone())),
-            Segment::Enum { variant } => Some(Step::Key(variant.clone())),
+            Segment::Seq { index } => Some(PathStep::Index(*index)),
+            Segment::Map { key } => Some(PathStep::Key(key.clone())),
+            Segment::Enum { variant } => Some(PathStep::Key(variant.clone())),
             Segment::Unknown => None,
         })
         .collect();
@@ -148,51 +150,53 @@ fn typed_problem(tree: &Node, error: &serde_path_to_error::Error<serde_json::Err
         .at(tree.nearest(&path).head(), error.inner().to_string())
 }
 
-fn id_problem(tree: &Node, error: &IdError) -> Problem {
+fn id_problem(tree: &TreeNode, error: &IdError) -> Problem {
     Problem::new(Code::BadFormat, error.to_string()).at(tree.head(), "in this config")
 }
 
 #[derive(Default)]
-struct Connections {
-    braze: BTreeMap<ConnectionName, Braze>,
-    heap: BTreeMap<ConnectionName, Heap>,
-    sql: BTreeMap<ConnectionName, Sql>,
+struct ConnectionNames {
+    braze: BTreeMap<ConnectionName, BrazeConfig>,
+    heap: BTreeMap<ConnectionName, HeapConfig>,
+    sql: BTreeMap<ConnectionName, SqlConfig>,
 }
 
 fn connections(
-    shapes: BTreeMap<crate::config::text::Slug, shape::Connection>,
+    shapes: BTreeMap<crate::config::text::Slug, shape::ConnectionSpec>,
     folder: &Path,
-) -> Result<Connections, IdError> {
-    let mut all = Connections::default();
+) -> Result<ConnectionNames, IdError> {
+    let mut all = ConnectionNames::default();
     for (name, shape) in shapes {
         let name = ConnectionName::new(&name.0)?;
         match shape {
-            shape::Connection::Braze(shape) => drop(all.braze.insert(name, braze(shape, folder)?)),
-            shape::Connection::Heap(shape) => drop(all.heap.insert(name.clone(), heap(&name, shape, folder))),
-            shape::Connection::Postgres(shape) => {
-                all.sql.insert(name, Sql::Postgres(sql::postgres(shape, folder)));
+            shape::ConnectionSpec::Braze(shape) => drop(all.braze.insert(name, braze(shape, folder)?)),
+            shape::ConnectionSpec::Heap(shape) => {
+                drop(all.heap.insert(name.clone(), heap(&name, shape, folder)))
             }
-            shape::Connection::Adbc(shape) => {
-                all.sql.insert(name, Sql::Adbc(sql::adbc(shape, folder)));
+            shape::ConnectionSpec::Postgres(shape) => {
+                all.sql.insert(name, SqlConfig::Postgres(sql::postgres(shape, folder)));
+            }
+            shape::ConnectionSpec::Adbc(shape) => {
+                all.sql.insert(name, SqlConfig::Adbc(sql::adbc(shape, folder)));
             }
         }
     }
     Ok(all)
 }
 
-fn heap(name: &ConnectionName, shape: shape::Heap, folder: &Path) -> Heap {
+fn heap(name: &ConnectionName, shape: shape::HeapSpec, folder: &Path) -> HeapConfig {
     let secrets = [shape.webhook_secret, shape.webhook_secret_previous].into_iter().flatten();
     let endpoint = shape.region.map(|region| match region {
-        shape::Region::Us => Endpoint::Url("https://heapanalytics.com".to_owned()),
-        shape::Region::Eu => Endpoint::Url("https://c.eu.heap-api.com".to_owned()),
-        shape::Region::Sandbox => Endpoint::Sandbox,
+        shape::RegionSpec::Us => VendorEndpoint::Url("https://heapanalytics.com".to_owned()),
+        shape::RegionSpec::Eu => VendorEndpoint::Url("https://c.eu.heap-api.com".to_owned()),
+        shape::RegionSpec::Sandbox => VendorEndpoint::Sandbox,
     });
-    Heap {
-        endpoint: endpoint.or_else(|| Some(Endpoint::Url(base_url(shape.endpoint.as_deref()?).ok()?))),
+    HeapConfig {
+        endpoint: endpoint.or_else(|| Some(VendorEndpoint::Url(base_url(shape.endpoint.as_deref()?).ok()?))),
         app_id: shape.app_id.map(|id| match id {
-            text::AppId::Plain(digits) => AppId::Plain(digits),
-            text::AppId::Env(name) => AppId::Ref(SecretRef::Env(name)),
-            text::AppId::File(path) => AppId::Ref(SecretRef::File(folder.join(path))),
+            text::AppIdText::Plain(digits) => AppId::Plain(digits),
+            text::AppIdText::Env(name) => AppId::Ref(SecretRef::Env(name)),
+            text::AppIdText::File(path) => AppId::Ref(SecretRef::File(folder.join(path))),
         }),
         api_key: shape.api_key.map(|place| secret(place, folder)),
         identity_events_max: shape.limits.per_identity.0,
@@ -210,18 +214,18 @@ fn heap(name: &ConnectionName, shape: shape::Heap, folder: &Path) -> Heap {
     }
 }
 
-fn braze(shape: shape::Braze, folder: &Path) -> Result<Braze, IdError> {
+fn braze(shape: shape::BrazeSpec, folder: &Path) -> Result<BrazeConfig, IdError> {
     let url = shape.instance.and_then(crate::config::instance::Instance::endpoint).map(str::to_owned);
     let url = url.or_else(|| shape.endpoint.as_deref().and_then(|text| base_url(text).ok()));
-    let endpoint = url.map_or(Endpoint::Sandbox, Endpoint::Url);
+    let endpoint = url.map_or(VendorEndpoint::Sandbox, VendorEndpoint::Url);
     let keys = match (shape.data_import_key, shape.partner_api_key) {
-        (Some(data_import), Some(partner_api)) if endpoint != Endpoint::Sandbox => Some(BrazeKeys {
+        (Some(data_import), Some(partner_api)) if endpoint != VendorEndpoint::Sandbox => Some(BrazeKeys {
             data_import: secret(data_import, folder),
             partner_api: secret(partner_api, folder),
         }),
         _ => None,
     };
-    Ok(Braze {
+    Ok(BrazeConfig {
         endpoint,
         formerly: shape.formerly.iter().map(|name| ConnectionName::new(&name.0)).collect::<Result<_, _>>()?,
         partner: shape.partner.0,
@@ -238,8 +242,8 @@ fn braze(shape: shape::Braze, folder: &Path) -> Result<Braze, IdError> {
     })
 }
 
-fn retry(shape: &shape::Retry) -> Retry {
-    Retry {
+fn retry(shape: &shape::RetrySpec) -> RetryPolicy {
+    RetryPolicy {
         attempts: small(shape.attempts),
         first_wait: shape.first_wait.0,
         longest_wait: shape.longest_wait.0,
@@ -248,7 +252,7 @@ fn retry(shape: &shape::Retry) -> Retry {
 
 /// A number with a small bound, as the type that the program counts it in.
 pub(super) fn small<T: TryFrom<u64> + From<u8>, const MIN: u64, const MAX: u64>(
-    number: Whole<MIN, MAX>,
+    number: WholeNumber<MIN, MAX>,
 ) -> T {
     T::try_from(number.0).unwrap_or_else(|_| T::from(u8::MAX))
 }
@@ -257,33 +261,37 @@ pub(super) fn positive(length: Duration) -> Duration {
     length.max(Duration::from_millis(1))
 }
 
-pub(super) fn secret(shape: shape::Secret, folder: &Path) -> SecretRef {
+pub(super) fn secret(shape: shape::SecretSpec, folder: &Path) -> SecretRef {
     match shape {
-        shape::Secret::Env(name) => SecretRef::Env(name.0),
-        shape::Secret::File(path) => SecretRef::File(folder.join(PathBuf::from(path.0))),
+        shape::SecretSpec::Env(name) => SecretRef::Env(name.0),
+        shape::SecretSpec::File(path) => SecretRef::File(folder.join(PathBuf::from(path.0))),
     }
 }
 
-fn cohort(shape: shape::Cohort, query: Option<String>, declared_at: String) -> Result<Cohort, IdError> {
+fn cohort(
+    shape: shape::CohortSpec,
+    query: Option<String>,
+    declared_at: String,
+) -> Result<CohortConfig, IdError> {
     let source = match shape.source {
-        shape::Source::File(source) => Source::File(file_source(source)),
-        shape::Source::HeapSegment(shape::SegmentSource { connection, segment_id }) => {
-            Source::HeapSegment(SegmentSource {
+        shape::SourceSpec::File(source) => SourceConfig::File(file_source(source)),
+        shape::SourceSpec::HeapSegment(shape::HeapSegmentSourceSpec { connection, segment_id }) => {
+            SourceConfig::HeapSegment(HeapSegmentSource {
                 connection: ConnectionName::new(&connection.0)?,
                 segment: segment_id,
             })
         }
-        shape::Source::Sql(shape) => Source::Sql(sql::source(shape, query)?),
-        shape::Source::HeapConnect(shape) => identity::dumped(shape, query)?,
+        shape::SourceSpec::Sql(shape) => SourceConfig::Sql(sql::source(shape, query)?),
+        shape::SourceSpec::HeapConnect(shape) => identity::dumped(shape, query)?,
     };
-    Ok(Cohort {
+    Ok(CohortConfig {
         id: CohortId::new(&shape.id.0)?,
         name: shape.name.0.trim().to_owned(),
         to: ConnectionName::new(&shape.to.0)?,
         source,
         rules: shape.r#match.0.into_iter().map(rule).collect(),
         delivery: delivery(shape.deliver, shape.attribute),
-        preflight: shape.preflight.map(|shape| Preflight {
+        preflight: shape.preflight.map(|shape| PreflightConfig {
             sample: shape.sample.map(|sample| sample.0),
             retry_unknown: shape.retry_unknown.0,
         }),
@@ -299,18 +307,20 @@ fn cohort(shape: shape::Cohort, query: Option<String>, declared_at: String) -> R
 /// The array that cohorts share unless they say otherwise.
 const ARRAY: &str = "syncline_cohorts";
 
-fn delivery(deliver: shape::Deliver, attribute: Option<shape::Attribute>) -> Delivery {
+fn delivery(deliver: shape::DeliverSpec, attribute: Option<shape::AttributeSpec>) -> DeliveryMethod {
     match (deliver, attribute) {
-        (shape::Deliver::CohortImport, _) => Delivery::CohortImport,
-        (shape::Deliver::Attribute, None) => Delivery::Array(ARRAY.into()),
-        (shape::Deliver::Attribute, Some(shape::Attribute::Array(name))) => Delivery::Array(name.0.into()),
-        (shape::Deliver::Attribute, Some(shape::Attribute::Boolean(name))) => {
-            Delivery::Boolean(name.0.into())
+        (shape::DeliverSpec::CohortImport, _) => DeliveryMethod::CohortImport,
+        (shape::DeliverSpec::Attribute, None) => DeliveryMethod::Array(ARRAY.into()),
+        (shape::DeliverSpec::Attribute, Some(shape::AttributeSpec::Array(name))) => {
+            DeliveryMethod::Array(name.0.into())
+        }
+        (shape::DeliverSpec::Attribute, Some(shape::AttributeSpec::Boolean(name))) => {
+            DeliveryMethod::Boolean(name.0.into())
         }
     }
 }
 
-fn file_source(shape: shape::FileSource) -> FileSource {
+fn file_source(shape: shape::FileSourceSpec) -> FileSource {
     FileSource {
         pattern: shape.path.0,
         endpoint: shape.endpoint,
@@ -323,16 +333,16 @@ fn file_source(shape: shape::FileSource) -> FileSource {
     }
 }
 
-fn rule(shape: shape::Rule) -> MatchRule {
+fn rule(shape: shape::MatchRuleSpec) -> MatchRule {
     let (kind, label, column) = match shape {
-        shape::Rule::ExternalId(column) => (Kind::ExternalId, String::new(), column.0),
-        shape::Rule::Alias(alias) => (Kind::Alias, alias.label.0, alias.name.0),
-        shape::Rule::DeviceId(column) => (Kind::DeviceId, String::new(), column.0),
+        shape::MatchRuleSpec::ExternalId(column) => (IdentifierKind::ExternalId, String::new(), column.0),
+        shape::MatchRuleSpec::Alias(alias) => (IdentifierKind::Alias, alias.label.0, alias.name.0),
+        shape::MatchRuleSpec::DeviceId(column) => (IdentifierKind::DeviceId, String::new(), column.0),
     };
     MatchRule { kind, label: label.trim().into(), column: column.trim().into() }
 }
 
-fn limits(shape: &shape::Guard) -> GuardLimits {
+fn limits(shape: &shape::GuardSpec) -> GuardLimits {
     GuardLimits {
         removed_share_max: shape.max_removed.0,
         added_share_max: shape.max_added.0,

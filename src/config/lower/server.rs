@@ -4,14 +4,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use super::{positive, secret, small};
-use crate::config::server::{Limits, Notable, Notify, NotifyFormat, Schedule, Tls, Watch};
+use crate::config::server::{
+    EndpointLimits, Notable, NotifyConfig, NotifyFormat, ScheduleConfig, TlsFiles, WatchConfig,
+};
 use crate::config::shape;
 use crate::config::text::{Amount, SocketAddress};
 
-pub(super) fn watch(shape: shape::Watch, folder: &Path) -> Watch {
-    let tls =
-        shape.tls.map(|tls| Tls { certificate: folder.join(tls.certificate.0), key: folder.join(tls.key.0) });
-    Watch {
+pub(super) fn watch(shape: shape::WatchSpec, folder: &Path) -> WatchConfig {
+    let tls = shape
+        .tls
+        .map(|tls| TlsFiles { certificate: folder.join(tls.certificate.0), key: folder.join(tls.key.0) });
+    WatchConfig {
         listen: address(&shape.listen),
         admin: address(&shape.admin),
         admin_hosts: shape.admin_hosts.into_iter().map(|name| name.0.trim().to_lowercase()).collect(),
@@ -33,9 +36,9 @@ fn address(text: &SocketAddress) -> SocketAddr {
     text.0.parse().unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
 }
 
-fn limits(shape: &shape::Limits) -> Limits {
+fn limits(shape: &shape::EndpointLimitsSpec) -> EndpointLimits {
     let bytes = |amount: Amount| usize::try_from(amount.0).unwrap_or(usize::MAX);
-    let limits = Limits {
+    let limits = EndpointLimits {
         body_len_max: bytes(shape.body),
         headers_len_max: bytes(shape.headers),
         header_time: positive(shape.header_time.0),
@@ -48,29 +51,31 @@ fn limits(shape: &shape::Limits) -> Limits {
         inbox_len_max: shape.inbox.0,
     };
     // One request of the largest kind must find room.
-    Limits { memory_max: limits.memory_max.max(limits.largest_request_len()), ..limits }
+    EndpointLimits { memory_max: limits.memory_max.max(limits.largest_request_len()), ..limits }
 }
 
-pub(super) fn schedule(shape: shape::Schedule) -> Schedule {
+pub(super) fn schedule(shape: shape::ScheduleSpec) -> ScheduleConfig {
     match shape {
-        shape::Schedule::Every(length) => Schedule::Every(positive(length.0)),
-        shape::Schedule::Cron(cron) => Schedule::Cron { at: cron.at.0, time_zone: cron.time_zone.0 },
+        shape::ScheduleSpec::Every(length) => ScheduleConfig::Every(positive(length.0)),
+        shape::ScheduleSpec::Cron(cron) => {
+            ScheduleConfig::Cron { at: cron.at.0, time_zone: cron.time_zone.0 }
+        }
     }
 }
 
-fn notify(shape: shape::Notify, folder: &Path) -> Notify {
-    let on = |on: &shape::NotifyOn| match on {
-        shape::NotifyOn::Refusal => Notable::Refusal,
-        shape::NotifyOn::Failure => Notable::Failure,
-        shape::NotifyOn::Recovery => Notable::Recovery,
-        shape::NotifyOn::Staleness => Notable::Staleness,
-        shape::NotifyOn::Drift => Notable::Drift,
+fn notify(shape: shape::NotifySpec, folder: &Path) -> NotifyConfig {
+    let on = |on: &shape::NotifyOnSpec| match on {
+        shape::NotifyOnSpec::Refusal => Notable::Refusal,
+        shape::NotifyOnSpec::Failure => Notable::Failure,
+        shape::NotifyOnSpec::Recovery => Notable::Recovery,
+        shape::NotifyOnSpec::Staleness => Notable::Staleness,
+        shape::NotifyOnSpec::Drift => Notable::Drift,
     };
-    Notify {
+    NotifyConfig {
         url: secret(shape.url, folder),
         format: match shape.format {
-            shape::NotifyFormat::Json => NotifyFormat::Json,
-            shape::NotifyFormat::Slack => NotifyFormat::Slack,
+            shape::NotifyFormatSpec::Json => NotifyFormat::Json,
+            shape::NotifyFormatSpec::Slack => NotifyFormat::Slack,
         },
         on: shape.on.map_or_else(|| Notable::ALL.to_vec(), |list| list.0.iter().map(on).collect()),
     }

@@ -6,21 +6,21 @@ use super::{positive, secret};
 use crate::config::confine;
 use crate::config::problem::{Code, Problem};
 use crate::config::shape;
-use crate::config::sql::{Adbc, Postgres, Query, SqlSource};
-use crate::config::tree::{Node, Step};
+use crate::config::sql::{AdbcConfig, PostgresConfig, Query, SqlSource};
+use crate::config::tree::{PathStep, TreeNode};
 use crate::model::{ConnectionName, IdError};
 
 /// Largest file with a query in bytes.
 const QUERY_LEN_MAX: u64 = 1 << 20;
 
-pub(super) fn postgres(shape: shape::Postgres, folder: &Path) -> Postgres {
-    Postgres {
+pub(super) fn postgres(shape: shape::PostgresSpec, folder: &Path) -> PostgresConfig {
+    PostgresConfig {
         host: shape.host.0.trim().to_owned(),
         port: u16::try_from(shape.port.0).unwrap_or(5432),
         database: shape.database.0,
         user: shape.user.0,
         password: shape.password.map(|place| secret(place, folder)),
-        is_encrypted: shape.tls == shape::DatabaseTls::Verify,
+        is_encrypted: shape.tls == shape::DatabaseTlsSpec::Verify,
         ca: shape.ca.map(|path| folder.join(path.0)),
         statement_timeout: positive(shape.statement_timeout.0),
         connect_timeout: positive(shape.connect_timeout.0),
@@ -28,24 +28,24 @@ pub(super) fn postgres(shape: shape::Postgres, folder: &Path) -> Postgres {
     }
 }
 
-pub(super) fn adbc(shape: shape::Adbc, folder: &Path) -> Adbc {
+pub(super) fn adbc(shape: shape::AdbcSpec, folder: &Path) -> AdbcConfig {
     let driver = shape.driver.0.trim().to_owned();
-    Adbc {
+    AdbcConfig {
         // A name is looked for where drivers are installed; only what looks like a path is one.
         driver: if driver.contains('/') { folder.join(&driver).display().to_string() } else { driver },
         entrypoint: shape.entrypoint.map(|name| name.0),
         options: shape.options.into_iter().map(|(name, value)| (name, value.0)).collect(),
         secrets: shape.secrets.into_iter().map(|(name, place)| (name, secret(place, folder))).collect(),
         quote: match shape.quote {
-            shape::Quote::Double => '"',
-            shape::Quote::Backtick => '`',
+            shape::QuoteSpec::Double => '"',
+            shape::QuoteSpec::Backtick => '`',
         },
         statement_timeout: positive(shape.statement_timeout.0),
     }
 }
 
 /// A query source; `text` is what is in the file that it names.
-pub(super) fn source(shape: shape::SqlSource, text: Option<String>) -> Result<SqlSource, IdError> {
+pub(super) fn source(shape: shape::SqlSourceSpec, text: Option<String>) -> Result<SqlSource, IdError> {
     let query = text.or(shape.query.map(|query| query.0));
     let query = match (query, shape.table) {
         (Some(query), _) => Query::Text(query.trim_end().trim_end_matches(';').to_owned()),
@@ -59,12 +59,12 @@ pub(super) fn source(shape: shape::SqlSource, text: Option<String>) -> Result<Sq
         query,
         params: shape.params.into_iter().map(|value| value.0).collect(),
         null_values: shape.null_values.into_iter().map(|text| text.0).collect(),
-        pushdown: shape.diff == shape::Diff::Pushdown,
+        pushdown: shape.diff == shape::DiffSpec::Pushdown,
     })
 }
 
 /// The queries in the files that cohorts name, in the order of the cohorts, and the files.
-pub(super) fn query_files(tree: &Node, folder: &Path) -> Result<Vec<Option<(PathBuf, String)>>, Problem> {
+pub(super) fn query_files(tree: &TreeNode, folder: &Path) -> Result<Vec<Option<(PathBuf, String)>>, Problem> {
     let cohorts = tree.items("cohorts").iter().enumerate();
     let each = cohorts.map(|(at, cohort)| {
         let named = cohort.get("source").and_then(|source| source.text("query_file"));
@@ -73,10 +73,10 @@ pub(super) fn query_files(tree: &Node, folder: &Path) -> Result<Vec<Option<(Path
     each.collect()
 }
 
-fn read(tree: &Node, at: usize, path: &Path, folder: &Path) -> Result<(PathBuf, String), Problem> {
-    let steps = ["source", "query_file"].map(|key| Step::Key(key.to_owned()));
-    let steps: Vec<Step> =
-        [Step::Key("cohorts".to_owned()), Step::Index(at)].into_iter().chain(steps).collect();
+fn read(tree: &TreeNode, at: usize, path: &Path, folder: &Path) -> Result<(PathBuf, String), Problem> {
+    let steps = ["source", "query_file"].map(|key| PathStep::Key(key.to_owned()));
+    let steps: Vec<PathStep> =
+        [PathStep::Key("cohorts".to_owned()), PathStep::Index(at)].into_iter().chain(steps).collect();
     let problem = |what: String| {
         Problem::new(Code::UnreadableFile, what)
             .at(tree.nearest(&steps).span, "named here")

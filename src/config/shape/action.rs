@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::text::{ClockTime, Length, Text, TimeZone, Whole};
+use crate::config::text::{ClockTime, Length, Text, TimeZone, WholeNumber};
 
 /// What is triggered in Braze, once for each person and entry. It needs `rest_api_key` with the permission `campaigns.trigger.send` or `canvas.trigger.send`. Whoever comes with the first fill of a cohort triggers nothing.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::config) struct Action {
+pub(in crate::config) struct TriggerSpec {
     /// The API identifier of a campaign with API-triggered delivery.
     #[schemars(example = &"3aca937b-9bbc-4e42-9370-05e411967b2b")]
     pub(in crate::config) campaign: Option<Text>,
@@ -21,7 +21,7 @@ pub(in crate::config) struct Action {
     pub(in crate::config) properties: BTreeMap<String, Text>,
     /// For how many people it is triggered in one run. The others wait for the next one.
     #[serde(default = "default_at_most")]
-    pub(in crate::config) at_most: Whole<1, 10000>,
+    pub(in crate::config) at_most: WholeNumber<1, 10000>,
     /// How long nothing is triggered for a person again.
     #[serde(default = "default_day")]
     pub(in crate::config) cool_down: Length,
@@ -29,11 +29,11 @@ pub(in crate::config) struct Action {
     #[serde(default = "default_day")]
     pub(in crate::config) within: Length,
     /// Hours of the day in which nothing is triggered. Who enters in them waits.
-    pub(in crate::config) quiet: Option<Quiet>,
+    pub(in crate::config) quiet: Option<QuietHoursSpec>,
 }
 
-fn default_at_most() -> Whole<1, 10000> {
-    Whole(1000)
+fn default_at_most() -> WholeNumber<1, 10000> {
+    WholeNumber(1000)
 }
 
 fn default_day() -> Length {
@@ -43,7 +43,7 @@ fn default_day() -> Length {
 /// Hours of the day in which people are left alone.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::config) struct Quiet {
+pub(in crate::config) struct QuietHoursSpec {
     /// From then on.
     #[schemars(example = &"21:00")]
     pub(in crate::config) from: ClockTime,

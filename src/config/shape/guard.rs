@@ -8,7 +8,7 @@ use crate::config::text::Percent;
 /// What one run may change without asking. Beyond that it withholds the removals, or the additions, and says so.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(in crate::config) struct Guard {
+pub(in crate::config) struct GuardSpec {
     /// The largest share of the members that may leave in one run, at most 100%.
     pub(in crate::config) max_removed: Percent,
     /// The largest share of the members that may enter in one run.
@@ -30,7 +30,7 @@ pub(in crate::config) struct Guard {
     pub(in crate::config) from_members: u64,
 }
 
-impl Default for Guard {
+impl Default for GuardSpec {
     fn default() -> Self {
         let limits = crate::model::GuardLimits::default();
         Self {

@@ -3,28 +3,28 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Retry, Secret};
-use crate::config::text::{Amount, AppId, Bound, Length, Slug, UrlPath, Whole};
+use super::{RetrySpec, SecretSpec};
+use crate::config::text::{Amount, AppIdText, Bound, Length, Slug, UrlPath, WholeNumber};
 
 /// A Heap environment. It takes events, and tells of its segments by a webhook that `syncline watch` answers.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::config) struct Heap {
+pub(in crate::config) struct HeapSpec {
     /// Where Heap is: `us`, `eu`, or `sandbox` for a small Heap on this machine that needs no keys.
-    pub(in crate::config) region: Option<Region>,
+    pub(in crate::config) region: Option<RegionSpec>,
     /// The base address of Heap's API, instead of `region`.
     #[schemars(example = "https://heapanalytics.com")]
     pub(in crate::config) endpoint: Option<String>,
     /// The environment id, which events are sent with. It is no secret: every page that Heap is on shows it.
-    pub(in crate::config) app_id: Option<AppId>,
+    pub(in crate::config) app_id: Option<AppIdText>,
     /// The API key of Heap's user deletion, for `syncline forget --heap`.
-    pub(in crate::config) api_key: Option<Secret>,
+    pub(in crate::config) api_key: Option<SecretSpec>,
     /// How many events Heap takes. What is beyond waits.
     #[serde(default)]
-    pub(in crate::config) limits: EventLimits,
+    pub(in crate::config) limits: EventLimitsSpec,
     /// How many requests with events are under way at once.
     #[serde(default = "default_requests_at_once")]
-    pub(in crate::config) requests_at_once: Whole<1, 64>,
+    pub(in crate::config) requests_at_once: WholeNumber<1, 64>,
     /// The largest request with events.
     #[serde(default = "default_request_max")]
     pub(in crate::config) request_max: Amount,
@@ -33,18 +33,18 @@ pub(in crate::config) struct Heap {
     pub(in crate::config) timeout: Length,
     /// When to give up on a request that Heap does not take.
     #[serde(default)]
-    pub(in crate::config) retry: Retry,
+    pub(in crate::config) retry: RetrySpec,
     /// The secret that Heap signs its webhook with: Heap's Developer Hub shows it when the webhook is registered.
-    pub(in crate::config) webhook_secret: Option<Secret>,
+    pub(in crate::config) webhook_secret: Option<SecretSpec>,
     /// The secret before it, while it is being replaced: both are taken.
-    pub(in crate::config) webhook_secret_previous: Option<Secret>,
+    pub(in crate::config) webhook_secret_previous: Option<SecretSpec>,
     /// How the webhook is answered.
     #[serde(default)]
-    pub(in crate::config) webhook: Webhook,
+    pub(in crate::config) webhook: WebhookSpec,
 }
 
-fn default_requests_at_once() -> Whole<1, 64> {
-    Whole(4)
+fn default_requests_at_once() -> WholeNumber<1, 64> {
+    WholeNumber(4)
 }
 
 fn default_request_max() -> Amount {
@@ -58,7 +58,7 @@ fn default_timeout() -> Length {
 /// How many events Heap takes in a time, as it documents it. What is beyond waits, and keeps nobody else waiting.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(in crate::config) struct EventLimits {
+pub(in crate::config) struct EventLimitsSpec {
     /// Of one person.
     pub(in crate::config) per_identity: Bound,
     /// Of all together.
@@ -67,7 +67,7 @@ pub(in crate::config) struct EventLimits {
     pub(in crate::config) window: Length,
 }
 
-impl Default for EventLimits {
+impl Default for EventLimitsSpec {
     fn default() -> Self {
         Self { per_identity: Bound(Some(1_000)), per_app: Bound(Some(15_000)), window: Length::from_secs(60) }
     }
@@ -76,7 +76,7 @@ impl Default for EventLimits {
 /// Where Heap is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(in crate::config) enum Region {
+pub(in crate::config) enum RegionSpec {
     /// heapanalytics.com
     Us,
     /// c.eu.heap-api.com
@@ -88,7 +88,7 @@ pub(in crate::config) enum Region {
 /// How Heap's webhook is answered.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(in crate::config) struct Webhook {
+pub(in crate::config) struct WebhookSpec {
     /// The path of the door, if not `/heap/<connection>`.
     #[schemars(example = "/heap/segments")]
     pub(in crate::config) path: Option<UrlPath>,
@@ -101,7 +101,7 @@ pub(in crate::config) struct Webhook {
     pub(in crate::config) incomplete_after: Length,
 }
 
-impl Default for Webhook {
+impl Default for WebhookSpec {
     fn default() -> Self {
         Self {
             path: None,
@@ -115,7 +115,7 @@ impl Default for Webhook {
 /// A segment that is defined in Heap and told by its webhook.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::config) struct SegmentSource {
+pub(in crate::config) struct HeapSegmentSourceSpec {
     /// The Heap connection whose webhook tells of the segment.
     #[schemars(example = &"heap")]
     pub(in crate::config) connection: Slug,

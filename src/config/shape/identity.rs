@@ -3,24 +3,24 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::sql::Scalar;
-use super::{Alias, Delimiter, Label, Length, Slug, Text};
+use super::sql::ScalarSpec;
+use super::{AliasSpec, Delimiter, Label, Length, Slug, Text};
 use crate::config::types;
 
 /// Where it is told who is who: by what people are known besides your own id. It is learned before cohorts are planned.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub(in crate::config) enum IdentitySource {
+pub(in crate::config) enum IdentitySourceSpec {
     /// Heap Connect's dumps: `users` and `user_migrations` as they stand at the newest one.
-    HeapConnect(IdentityDumps),
+    HeapConnect(IdentityDumpsSpec),
     /// Files with your own id beside a device, an alias, or both.
-    File(IdentityFile),
+    File(IdentityFileSpec),
 }
 
 /// Heap Connect's dumps: `users` and `user_migrations` as they stand at the newest one.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::config) struct IdentityDumps {
+pub(in crate::config) struct IdentityDumpsSpec {
     /// The bucket, or a folder that is a copy of it: what has `manifests/` in it.
     #[schemars(example = "s3://heap-rs3-acme")]
     pub(in crate::config) path: Text,
@@ -49,7 +49,7 @@ fn default_owner() -> Text {
 /// Files with your own id beside a device, an alias, or both.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::config) struct IdentityFile {
+pub(in crate::config) struct IdentityFileSpec {
     /// A path or a glob, relative to the config's folder; or one in a bucket, or a file on a web server.
     #[schemars(example = "exports/devices.csv")]
     pub(in crate::config) path: Text,
@@ -74,13 +74,13 @@ pub(in crate::config) struct IdentityFile {
     #[schemars(example = &"device_id")]
     pub(in crate::config) device_id: Option<Text>,
     /// A user alias.
-    pub(in crate::config) alias: Option<Alias>,
+    pub(in crate::config) alias: Option<AliasSpec>,
 }
 
 /// A table of Heap Connect's dumps as it stands at the newest one, or those of its rows that are not too old; or a query over such tables, asked of a database that they are lent to.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::config) struct TableSource {
+pub(in crate::config) struct TableSourceSpec {
     /// The bucket, or a folder that is a copy of it: what has `manifests/` in it.
     #[schemars(example = "s3://heap-rs3-acme")]
     pub(in crate::config) path: Text,
@@ -115,5 +115,5 @@ pub(in crate::config) struct TableSource {
     /// Values for the placeholders of the query.
     #[serde(default)]
     #[schemars(example = [30])]
-    pub(in crate::config) params: Vec<Scalar>,
+    pub(in crate::config) params: Vec<ScalarSpec>,
 }

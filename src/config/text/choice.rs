@@ -138,7 +138,7 @@ impl JsonSchema for Bound {
 /// Heap's environment id: digits, or where they are to be found.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "Value")]
-pub(in crate::config) enum AppId {
+pub(in crate::config) enum AppIdText {
     /// The digits.
     Plain(String),
     /// In an environment variable.
@@ -147,7 +147,7 @@ pub(in crate::config) enum AppId {
     File(String),
 }
 
-impl TryFrom<Value> for AppId {
+impl TryFrom<Value> for AppIdText {
     type Error = String;
 
     fn try_from(value: Value) -> Result<Self, String> {
@@ -173,7 +173,7 @@ impl TryFrom<Value> for AppId {
 
 const APP_ID_RULE: &str = "the digits of an environment id, or `{ env: NAME }`";
 
-impl JsonSchema for AppId {
+impl JsonSchema for AppIdText {
     fn schema_name() -> Cow<'static, str> {
         "AppId".into()
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::model::{CohortId, Share};
+use crate::model::{CohortId, Percentage};
 
 /// The form of ids and names, in words.
 pub(in crate::config) const SLUG_RULE: &str =
@@ -46,7 +46,7 @@ mod choice;
 mod net;
 mod units;
 
-pub(in crate::config) use choice::{AppId, Bound, OneOrMany, OptionalLength};
+pub(in crate::config) use choice::{AppIdText, Bound, OneOrMany, OptionalLength};
 pub(in crate::config) use net::{BucketUrl, Cron, SocketAddress, TableName, TimeZone, UrlPath};
 pub(in crate::config) use units::{Amount, Memory};
 
@@ -145,9 +145,9 @@ patterned!(
 /// A whole number from `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "u64")]
-pub(in crate::config) struct Whole<const MIN: u64, const MAX: u64>(pub(in crate::config) u64);
+pub(in crate::config) struct WholeNumber<const MIN: u64, const MAX: u64>(pub(in crate::config) u64);
 
-impl<const MIN: u64, const MAX: u64> TryFrom<u64> for Whole<MIN, MAX> {
+impl<const MIN: u64, const MAX: u64> TryFrom<u64> for WholeNumber<MIN, MAX> {
     type Error = String;
 
     fn try_from(number: u64) -> Result<Self, String> {
@@ -159,7 +159,7 @@ impl<const MIN: u64, const MAX: u64> TryFrom<u64> for Whole<MIN, MAX> {
     }
 }
 
-impl<const MIN: u64, const MAX: u64> JsonSchema for Whole<MIN, MAX> {
+impl<const MIN: u64, const MAX: u64> JsonSchema for WholeNumber<MIN, MAX> {
     fn inline_schema() -> bool {
         true
     }
@@ -208,10 +208,10 @@ impl<T: JsonSchema, const MAX: usize> JsonSchema for NonEmpty<T, MAX> {
 /// A share in the config, like `30%`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub(in crate::config) struct Percent(pub(in crate::config) Share);
+pub(in crate::config) struct Percent(pub(in crate::config) Percentage);
 
 impl TryFrom<String> for Percent {
-    type Error = crate::model::ShareError;
+    type Error = crate::model::PercentageError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse().map(Self)

@@ -11,12 +11,12 @@ use serde::Deserialize;
 
 use super::super::headers::{number, redirected, reset, retry_at, shown};
 use super::super::http::{self, HttpError};
-use super::wire::Layout;
+use super::wire::ArrayLayout;
 use crate::model::Timestamp;
 
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum BrazeReply {
     /// Done.
     Accepted,
     /// Done, except that Braze complains.
@@ -63,16 +63,16 @@ pub struct RowError {
 
 /// An answer with what it says about the rate limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct ReplyDetails {
     /// The answer.
-    pub answer: Answer,
+    pub answer: BrazeReply,
     /// What is left of the limit, if Braze says so.
-    pub left: Option<Left>,
+    pub left: Option<RemainingQuota>,
 }
 
 /// What is left of the rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Left {
+pub struct RemainingQuota {
     /// Requests.
     pub requests: u64,
     /// The end of the window as Braze names it, which tells windows apart.
@@ -81,7 +81,7 @@ pub struct Left {
     pub until: Timestamp,
 }
 
-impl Answer {
+impl BrazeReply {
     /// Whether Braze may have done what was asked, or may still do it.
     #[must_use]
     pub fn may_be_handled_later(&self) -> bool {
@@ -109,55 +109,63 @@ impl Answer {
 }
 
 /// Reads an answer.
-pub(super) fn read(result: &Result<http::Answer, HttpError>, layout: &Layout, now: Timestamp) -> Reply {
+pub(super) fn read(
+    result: &Result<http::HttpReply, HttpError>,
+    layout: &ArrayLayout,
+    now: Timestamp,
+) -> ReplyDetails {
     match result {
-        Ok(answer) => Reply { left: left(&answer.headers, now), answer: classify(answer, layout, now) },
-        Err(HttpError::NoAnswer(why)) => Reply { answer: Answer::NoAnswer(why.clone()), left: None },
+        Ok(answer) => {
+            ReplyDetails { left: left(&answer.headers, now), answer: classify(answer, layout, now) }
+        }
+        Err(HttpError::NoAnswer(why)) => {
+            ReplyDetails { answer: BrazeReply::NoAnswer(why.clone()), left: None }
+        }
         Err(HttpError::NotReached(why) | HttpError::Client(why)) => {
-            Reply { answer: Answer::NotReached(why.clone()), left: None }
+            ReplyDetails { answer: BrazeReply::NotReached(why.clone()), left: None }
         }
     }
 }
 
-fn classify(answer: &http::Answer, layout: &Layout, now: Timestamp) -> Answer {
+fn classify(answer: &http::HttpReply, layout: &ArrayLayout, now: Timestamp) -> BrazeReply {
     let text = answer.body.trim_ascii();
     let parsed = text.starts_with(b"{").then(|| serde_json::from_slice(text).ok()).flatten();
     let foreign = if text.is_empty() { "an empty body" } else { "a body that is not Braze's" };
     let is_object = parsed.is_some();
-    let body: Body = parsed.unwrap_or_default();
+    let body: ReplyBody = parsed.unwrap_or_default();
     let message = || shown(body.message.as_deref().unwrap_or("(no message)"));
     match answer.status {
         200..=299 if is_object => accepted(&body, layout)
-            .unwrap_or(Answer::Foreign(answer.status, "a body without Braze's `message`")),
-        200..=299 => Answer::Foreign(answer.status, foreign),
-        300..=399 => Answer::Unexpected(answer.status, shown(&redirected(&answer.headers))),
-        400 => all_named(&body, layout).unwrap_or_else(|| Answer::BadRequest(message())),
-        401 | 403 => Answer::Unauthorized(message()),
-        413 => Answer::TooLarge,
-        423 => Answer::Locked,
-        429 => Answer::RateLimited(retry_at(&answer.headers, now)),
-        408 | 500..=599 => Answer::Unavailable(answer.status),
-        status => Answer::Unexpected(status, message()),
+            .unwrap_or(BrazeReply::Foreign(answer.status, "a body without Braze's `message`")),
+        200..=299 => BrazeReply::Foreign(answer.status, foreign),
+        300..=399 => BrazeReply::Unexpected(answer.status, shown(&redirected(&answer.headers))),
+        400 => all_named(&body, layout).unwrap_or_else(|| BrazeReply::BadRequest(message())),
+        401 | 403 => BrazeReply::Unauthorized(message()),
+        413 => BrazeReply::TooLarge,
+        423 => BrazeReply::Locked,
+        429 => BrazeReply::RateLimited(retry_at(&answer.headers, now)),
+        408 | 500..=599 => BrazeReply::Unavailable(answer.status),
+        status => BrazeReply::Unexpected(status, message()),
     }
 }
 
 /// The envelope of every answer; a body that is none says nothing.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Body {
+struct ReplyBody {
     message: Option<String>,
     errors: Option<serde_json::Value>,
 }
 
 /// A 2xx with a JSON object. None: nothing in it is Braze's, which answers every success with a `message`.
-fn accepted(body: &Body, layout: &Layout) -> Option<Answer> {
+fn accepted(body: &ReplyBody, layout: &ArrayLayout) -> Option<BrazeReply> {
     let errors = match &body.errors {
         None | Some(serde_json::Value::Null) => &[],
         Some(serde_json::Value::Array(errors)) => errors.as_slice(),
         Some(other) => std::slice::from_ref(other),
     };
     if errors.is_empty() && body.message.as_deref() == Some("success") {
-        return Some(Answer::Accepted);
+        return Some(BrazeReply::Accepted);
     }
     if errors.is_empty() && body.message.is_none() {
         return None;
@@ -165,7 +173,7 @@ fn accepted(body: &Body, layout: &Layout) -> Option<Answer> {
     let (mut named, mut other) = (Vec::new(), None);
     // Braze's envelope of a fatal error: another message, and nothing was done.
     if let Some(message) = body.message.as_deref().filter(|message| *message != "success") {
-        return Some(Answer::AcceptedWithErrors { named, other: Some(shown(message)), rest_done: false });
+        return Some(BrazeReply::AcceptedWithErrors { named, other: Some(shown(message)), rest_done: false });
     }
     for error in errors {
         match row_error(error, layout) {
@@ -177,11 +185,11 @@ fn accepted(body: &Body, layout: &Layout) -> Option<Answer> {
     // "Non-fatal errors: the data that they do not affect is processed" (Braze, "API errors"). That this holds for
     // the cohort import as well is nowhere said.
     let rest_done = layout.attributes() > 0 && other.is_none();
-    Some(Answer::AcceptedWithErrors { named, other, rest_done })
+    Some(BrazeReply::AcceptedWithErrors { named, other, rest_done })
 }
 
 /// A 400 that says of every single object what is wrong with it (Braze, "Track users").
-fn all_named(body: &Body, layout: &Layout) -> Option<Answer> {
+fn all_named(body: &ReplyBody, layout: &ArrayLayout) -> Option<BrazeReply> {
     let errors = body.errors.as_ref()?.as_array().filter(|_| layout.attributes() > 0)?;
     let mut named = Vec::new();
     for error in errors {
@@ -189,7 +197,7 @@ fn all_named(body: &Body, layout: &Layout) -> Option<Answer> {
     }
     let named = once_each(named);
     let is_all = named.len() == layout.attributes();
-    is_all.then_some(Answer::AcceptedWithErrors { named, other: None, rest_done: true })
+    is_all.then_some(BrazeReply::AcceptedWithErrors { named, other: None, rest_done: true })
 }
 
 /// One error for each member, in the order of the answer: Braze may name a member more than once. An error that is
@@ -210,7 +218,7 @@ fn once_each(errors: Vec<RowError>) -> Vec<RowError> {
     once
 }
 
-fn row_error(error: &serde_json::Value, layout: &Layout) -> Option<RowError> {
+fn row_error(error: &serde_json::Value, layout: &ArrayLayout) -> Option<RowError> {
     let index = usize::try_from(error.get("index")?.as_u64()?).ok()?;
     let member = layout.member(error.get("input_array")?.as_str()?, index)?;
     let kind = error.get("type").map(plain).unwrap_or_default();
@@ -230,10 +238,10 @@ fn is_passing(kind: &str) -> bool {
         .any(|sign| kind.contains(sign))
 }
 
-fn left(headers: &HeaderMap, now: Timestamp) -> Option<Left> {
+fn left(headers: &HeaderMap, now: Timestamp) -> Option<RemainingQuota> {
     let requests = u64::try_from(number(headers, "x-ratelimit-remaining")?).ok()?;
     let (window, until) = reset(headers, now)?;
-    Some(Left { requests, window, until })
+    Some(RemainingQuota { requests, window, until })
 }
 
 #[cfg(test)]
@@ -242,36 +250,40 @@ mod tests {
 
     use super::*;
     use crate::config::Secret;
-    use crate::model::{CohortId, Identifier, Kind, Op};
+    use crate::model::{ChangeOp, CohortId, Identifier, IdentifierKind};
 
     const NOW: i64 = 1_592_425_000;
 
-    fn reply(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Reply {
+    fn reply(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> ReplyDetails {
         let keys = super::super::ImportKeys {
             data_import: Secret::new("canary-1".to_owned()),
             partner_api: Secret::new("canary-2".to_owned()),
         };
         let id = |kind, value| Identifier { kind, label: "", value };
-        let members = [id(Kind::DeviceId, "d1"), id(Kind::ExternalId, "u1"), id(Kind::ExternalId, "u2")];
+        let members = [
+            id(IdentifierKind::DeviceId, "d1"),
+            id(IdentifierKind::ExternalId, "u1"),
+            id(IdentifierKind::ExternalId, "u2"),
+        ];
         let cohort = CohortId::new("c").unwrap();
-        let (_, layout) = super::super::wire::change(&keys, &cohort, Op::Add, &members);
+        let (_, layout) = super::super::wire::change(&keys, &cohort, ChangeOp::Add, &members);
         let headers =
             headers.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v))).collect();
-        let answer = http::Answer { status, headers, body: body.as_bytes().to_vec() };
+        let answer = http::HttpReply { status, headers, body: body.as_bytes().to_vec() };
         read(&Ok(answer), &layout, Timestamp::from_second(NOW).unwrap())
     }
 
     fn wait(headers: &[(&'static str, &'static str)]) -> Option<i64> {
         match reply(429, headers, "").answer {
-            Answer::RateLimited(at) => at.map(|at| at.as_second() - NOW),
+            BrazeReply::RateLimited(at) => at.map(|at| at.as_second() - NOW),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn a_success_says_so_and_errors_in_it_are_read() {
-        assert_eq!(reply(201, &[], r#"{"message":"success"}"#).answer, Answer::Accepted);
-        assert_eq!(reply(200, &[], r#"{"message":"success","errors":[]}"#).answer, Answer::Accepted);
+        assert_eq!(reply(201, &[], r#"{"message":"success"}"#).answer, BrazeReply::Accepted);
+        assert_eq!(reply(200, &[], r#"{"message":"success","errors":[]}"#).answer, BrazeReply::Accepted);
         let body = r#"{"message":"success","errors":[
             {"type":"EXTERNAL_USER_ID_TOO_LARGE","input_array":"user_ids","index":1},
             {"type":"internal error, try again","input_array":"device_ids","index":0}]}"#;
@@ -280,17 +292,17 @@ mod tests {
             vec![row(2, "EXTERNAL_USER_ID_TOO_LARGE", false), row(0, "internal error, try again", true)];
         assert_eq!(
             reply(201, &[], body).answer,
-            Answer::AcceptedWithErrors { named, other: None, rest_done: false }
+            BrazeReply::AcceptedWithErrors { named, other: None, rest_done: false }
         );
         let twice = r#"{"message":"success","errors":[
             {"type":"internal error, try again","input_array":"user_ids","index":1},
             {"type":"EXTERNAL_USER_ID_TOO_LARGE","input_array":"user_ids","index":1},
             {"type":"ANOTHER","input_array":"user_ids","index":1}]}"#;
         let named = vec![row(2, "EXTERNAL_USER_ID_TOO_LARGE", false)];
-        let once = Answer::AcceptedWithErrors { named, other: None, rest_done: false };
+        let once = BrazeReply::AcceptedWithErrors { named, other: None, rest_done: false };
         assert_eq!(reply(201, &[], twice).answer, once, "a member is rejected once");
         let vague = r#"{"message":"success","errors":["something went wrong"]}"#;
-        let other = |text: &str| Answer::AcceptedWithErrors {
+        let other = |text: &str| BrazeReply::AcceptedWithErrors {
             named: vec![],
             other: Some(text.to_owned()),
             rest_done: false,
@@ -318,7 +330,7 @@ mod tests {
         for status in [200, 201, 202, 204] {
             for body in bodies {
                 assert!(
-                    matches!(reply(status, &[], body).answer, Answer::Foreign(at, _) if at == status),
+                    matches!(reply(status, &[], body).answer, BrazeReply::Foreign(at, _) if at == status),
                     "{body}"
                 );
             }
@@ -330,15 +342,15 @@ mod tests {
         let moved =
             reply(301, &[("location", "https://rest.iad-03.braze.example/partners?canary=1")], "").answer;
         let text = "redirected to https://rest.iad-03.braze.example/partners; set `endpoint:` to the address that answers";
-        assert_eq!(moved, Answer::Unexpected(301, text.to_owned()));
-        assert_eq!(reply(408, &[], "").answer, Answer::Unavailable(408));
+        assert_eq!(moved, BrazeReply::Unexpected(301, text.to_owned()));
+        assert_eq!(reply(408, &[], "").answer, BrazeReply::Unavailable(408));
     }
 
     #[test]
     fn a_message_never_repeats_a_key() {
         let body = r#"{"message":"Partner not enabled for client with client secret: canary-1"}"#;
         let shown = "Partner not enabled for client with client secret: [secret]".to_owned();
-        assert_eq!(reply(401, &[], body).answer, Answer::Unauthorized(shown));
+        assert_eq!(reply(401, &[], body).answer, BrazeReply::Unauthorized(shown));
         let long = format!(r#"{{"message":"{}canary-2"}}"#, "x".repeat(295));
         assert!(!format!("{:?}", reply(400, &[], &long)).contains("cana"), "not even in part");
     }
@@ -369,7 +381,7 @@ mod tests {
     fn the_window_is_read_on_every_answer() {
         let headers = [("x-ratelimit-remaining", "249938"), ("x-ratelimit-reset", "1592427600")];
         let reset = Timestamp::from_second(1_592_427_600).unwrap();
-        let left = Left { requests: 249_938, window: 1_592_427_600, until: reset };
+        let left = RemainingQuota { requests: 249_938, window: 1_592_427_600, until: reset };
         assert_eq!(reply(201, &headers, "").left, Some(left));
         assert_eq!(reply(401, &[("x-ratelimit-remaining", ""), ("x-ratelimit-reset", "")], "").left, None);
     }

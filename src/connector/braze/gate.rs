@@ -7,7 +7,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::answer::{Answer, Left, Reply};
+use super::answer::{BrazeReply, RemainingQuota, ReplyDetails};
 use crate::model::Timestamp;
 
 /// How soon to look again when the answers under way will tell what is left.
@@ -26,24 +26,24 @@ pub enum Admission {
 
 /// The gate of one workspace.
 #[derive(Debug)]
-pub struct Gate {
+pub struct RateLimiter {
     longest_wait: Duration,
     /// How long the vendor's window is, where an answer does not say when it ends.
     window_len: Duration,
-    window: Mutex<Window>,
+    window: Mutex<HourWindow>,
 }
 
 #[derive(Debug, Default)]
-struct Window {
+struct HourWindow {
     /// Requests that are left until the reset, if Braze has said so.
-    left: Option<Left>,
+    left: Option<RemainingQuota>,
     /// Requests without an answer yet.
     under_way: u64,
     /// After a 429: nothing goes before this.
     closed_until: Option<Timestamp>,
 }
 
-impl Gate {
+impl RateLimiter {
     /// A gate whose windows are hours.
     pub(super) fn new(longest_wait: Duration) -> Self {
         Self::of_windows(longest_wait, Duration::from_secs(3600))
@@ -54,7 +54,7 @@ impl Gate {
         Self { longest_wait, window_len, window: Mutex::default() }
     }
 
-    fn window(&self) -> MutexGuard<'_, Window> {
+    fn window(&self) -> MutexGuard<'_, HourWindow> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -93,21 +93,21 @@ impl Gate {
 
     /// Takes note of what an answer says about the limit. Answers come in any order: within one window the
     /// smallest number is the newest.
-    pub(super) fn learn(&self, reply: &Reply, now: Timestamp) {
+    pub(super) fn learn(&self, reply: &ReplyDetails, now: Timestamp) {
         let mut window = self.window();
         window.under_way = window.under_way.saturating_sub(1);
         if let Some(left) = reply.left {
             window.left = Some(match window.left {
                 Some(known) if known.window == left.window => {
-                    Left { requests: known.requests.min(left.requests), ..left }
+                    RemainingQuota { requests: known.requests.min(left.requests), ..left }
                 }
                 Some(known) if known.window > left.window => known,
                 _ => left,
             });
         }
         let closed = match reply.answer {
-            Answer::RateLimited(Some(at)) => Some(at),
-            Answer::RateLimited(None) => Some(self.next_window(now)),
+            BrazeReply::RateLimited(Some(at)) => Some(at),
+            BrazeReply::RateLimited(None) => Some(self.next_window(now)),
             _ => None,
         };
         window.closed_until = window.closed_until.max(closed);
@@ -130,38 +130,41 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn gate() -> Gate {
-        Gate::new(Duration::from_secs(900))
+    fn gate() -> RateLimiter {
+        RateLimiter::new(Duration::from_secs(900))
     }
 
-    fn left(requests: u64, reset: i64) -> Left {
-        Left { requests, window: reset, until: at(reset) }
+    fn left(requests: u64, reset: i64) -> RemainingQuota {
+        RemainingQuota { requests, window: reset, until: at(reset) }
     }
 
-    fn after(answer: Answer, left: Option<Left>) -> Admission {
+    fn after(answer: BrazeReply, left: Option<RemainingQuota>) -> Admission {
         let gate = gate();
         assert_eq!(gate.admit(at(7000)), Admission::Go);
-        gate.learn(&Reply { answer, left }, at(7000));
+        gate.learn(&ReplyDetails { answer, left }, at(7000));
         gate.admit(at(7000))
     }
 
     #[test]
     fn closed_until_the_reset() {
         let wait = |seconds| Admission::Wait(Duration::from_secs(seconds));
-        assert_eq!(after(Answer::Accepted, None), Admission::Go);
-        assert_eq!(after(Answer::Accepted, Some(left(1, 7200))), Admission::Go);
-        assert_eq!(after(Answer::Accepted, Some(left(0, 7200))), wait(200));
-        assert_eq!(after(Answer::RateLimited(Some(at(7003))), None), wait(3));
-        assert_eq!(after(Answer::RateLimited(None), None), wait(200), "the full hour");
-        assert_eq!(after(Answer::RateLimited(Some(at(8000))), None), Admission::TooLong(at(8000)));
-        assert_eq!(after(Answer::RateLimited(Some(at(6000))), None), Admission::Go);
+        assert_eq!(after(BrazeReply::Accepted, None), Admission::Go);
+        assert_eq!(after(BrazeReply::Accepted, Some(left(1, 7200))), Admission::Go);
+        assert_eq!(after(BrazeReply::Accepted, Some(left(0, 7200))), wait(200));
+        assert_eq!(after(BrazeReply::RateLimited(Some(at(7003))), None), wait(3));
+        assert_eq!(after(BrazeReply::RateLimited(None), None), wait(200), "the full hour");
+        assert_eq!(after(BrazeReply::RateLimited(Some(at(8000))), None), Admission::TooLong(at(8000)));
+        assert_eq!(after(BrazeReply::RateLimited(Some(at(6000))), None), Admission::Go);
     }
 
     #[test]
     fn what_is_under_way_counts_as_used() {
         let gate = gate();
         let answered = |requests, reset| {
-            gate.learn(&Reply { answer: Answer::Accepted, left: Some(left(requests, reset)) }, at(7000));
+            gate.learn(
+                &ReplyDetails { answer: BrazeReply::Accepted, left: Some(left(requests, reset)) },
+                at(7000),
+            );
         };
         assert_eq!([gate.admit(at(7000)), gate.admit(at(7000))], [Admission::Go; 2], "nothing is known yet");
         answered(2, 7200);

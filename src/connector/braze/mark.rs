@@ -4,24 +4,24 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use crate::config::Secret;
-use crate::model::Delivery;
+use crate::model::DeliveryMethod;
 
 /// What a key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyKind {
+pub enum BrazeKeyKind {
     /// The cohort import: the key is one workspace's.
     DataImport,
     /// The REST side: the key is one workspace's as well.
     Rest,
 }
 
-impl KeyKind {
+impl BrazeKeyKind {
     /// The kind of key that this way of delivery needs.
     #[must_use]
-    pub fn of(delivery: &Delivery) -> Self {
+    pub fn of(delivery: &DeliveryMethod) -> Self {
         match delivery {
-            Delivery::CohortImport => Self::DataImport,
-            Delivery::Array(_) | Delivery::Boolean(_) => Self::Rest,
+            DeliveryMethod::CohortImport => Self::DataImport,
+            DeliveryMethod::Array(_) | DeliveryMethod::Boolean(_) => Self::Rest,
         }
     }
 
@@ -46,7 +46,7 @@ impl KeyKind {
 
 /// The fingerprint of a key, under a random key, in hex. Where it is used, the record says in so many words.
 #[must_use]
-pub fn mark(salt: &str, kind: KeyKind, key: &Secret) -> String {
+pub fn mark(salt: &str, kind: BrazeKeyKind, key: &Secret) -> String {
     // HMAC takes a key of any length: there is nothing that can fail.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(salt.as_bytes()) else { return String::new() };
     for part in [kind.word(), key.expose()] {
@@ -63,13 +63,13 @@ mod tests {
     #[test]
     fn everything_matters_and_nothing_is_told() {
         let mark = |salt, kind, key: &str| mark(salt, kind, &Secret::new(key.to_owned()));
-        let base = mark("s", KeyKind::DataImport, "key");
-        assert_eq!(base, mark("s", KeyKind::DataImport, "key"));
+        let base = mark("s", BrazeKeyKind::DataImport, "key");
+        assert_eq!(base, mark("s", BrazeKeyKind::DataImport, "key"));
         assert!(base.len() == 64 && !base.contains("key"));
         for other in [
-            mark("t", KeyKind::DataImport, "key"),
-            mark("s", KeyKind::Rest, "key"),
-            mark("s", KeyKind::DataImport, "kez"),
+            mark("t", BrazeKeyKind::DataImport, "key"),
+            mark("s", BrazeKeyKind::Rest, "key"),
+            mark("s", BrazeKeyKind::DataImport, "kez"),
         ] {
             assert_ne!(base, other);
         }

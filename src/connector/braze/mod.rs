@@ -17,18 +17,18 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-pub use answer::{Answer, Left, Reply, RowError};
-pub use gate::{Admission, Gate};
-pub use mark::{KeyKind, mark};
+pub use answer::{BrazeReply, RemainingQuota, ReplyDetails, RowError};
+pub use gate::{Admission, RateLimiter};
+pub use mark::{BrazeKeyKind, mark};
 pub use trigger::{RECIPIENTS_MAX, Recipient};
 
-use super::http::{Auth, Http, HttpError};
-use crate::config::{Braze as BrazeConfig, Secret};
-use crate::model::{Clock, CohortId, Delivery, Identifier, Op, Timestamp, timestamp_text};
+use super::http::{Auth, HttpClient, HttpError};
+use crate::config::{BrazeConfig, Secret};
+use crate::model::{ChangeOp, Clock, CohortId, DeliveryMethod, Identifier, Timestamp, timestamp_text};
 
 /// The keys of a workspace, as far as they are there.
 #[derive(Clone, Debug, Default)]
-pub struct Keys {
+pub struct WorkspaceKeySet {
     /// Those of the cohort import.
     pub import: Option<ImportKeys>,
     /// That of the REST side, for what is delivered by attribute.
@@ -46,43 +46,50 @@ pub struct ImportKeys {
 
 /// One Braze workspace, to write to.
 #[derive(Debug)]
-pub struct Braze {
-    http: Http,
+pub struct BrazeClient {
+    http: HttpClient,
     cohorts_url: String,
     users_url: String,
     track_url: String,
     base: String,
-    keys: Keys,
+    keys: WorkspaceKeySet,
     clock: Clock,
     seats: Semaphore,
     /// Hold requests back while a rate limit is used up; shared by all cohorts of the workspace.
-    import_gate: Gate,
-    track_gate: Gate,
-    trigger_gate: Gate,
+    import_gate: RateLimiter,
+    track_gate: RateLimiter,
+    trigger_gate: RateLimiter,
     /// The side that can be asked, if there is a key.
-    rest: Option<rest::Rest>,
+    rest: Option<rest::BrazeRestClient>,
 }
 
 /// The window of `/users/track` (Braze, "API limits": 3,000 in 3 seconds).
 const TRACK_WINDOW: Duration = Duration::from_secs(3);
 
-impl Braze {
+impl BrazeClient {
     /// Connects to the workspace at `base`. Nothing is sent yet.
     ///
     /// # Errors
     /// [`HttpError::Client`] when there can be no client at all.
-    pub fn new(config: &BrazeConfig, base: &str, keys: Keys, clock: Clock) -> Result<Self, HttpError> {
+    pub fn new(
+        config: &BrazeConfig,
+        base: &str,
+        keys: WorkspaceKeySet,
+        clock: Clock,
+    ) -> Result<Self, HttpError> {
         let agent = format!("partner-{}-Syncline/{}", config.organization, env!("CARGO_PKG_VERSION"));
-        let http = Http::new(base, agent, config.timeout)?;
+        let http = HttpClient::new(base, agent, config.timeout)?;
         let cohorts_url = format!("{base}/partners/{}/cohorts", config.partner);
         let users_url = format!("{cohorts_url}/users");
         let track_url = format!("{base}/users/track");
-        let import_gate = Gate::new(config.retry.longest_wait);
-        let rest =
-            keys.rest.clone().map(|key| rest::Rest::new(config, base, key, clock, config.retry.longest_wait));
+        let import_gate = RateLimiter::new(config.retry.longest_wait);
+        let rest = keys
+            .rest
+            .clone()
+            .map(|key| rest::BrazeRestClient::new(config, base, key, clock, config.retry.longest_wait));
         let (rest, base) = (rest.transpose()?, base.to_owned());
-        let trigger_gate = Gate::new(config.retry.longest_wait);
-        let track_gate = Gate::of_windows(config.retry.longest_wait, TRACK_WINDOW);
+        let trigger_gate = RateLimiter::new(config.retry.longest_wait);
+        let track_gate = RateLimiter::of_windows(config.retry.longest_wait, TRACK_WINDOW);
         let seats = Semaphore::new(config.cohorts_at_once);
         Ok(Self {
             http,
@@ -102,20 +109,20 @@ impl Braze {
 
     /// The fingerprint of a key: see [`mark()`]. None: there is no such key.
     #[must_use]
-    pub fn mark(&self, salt: &str, kind: KeyKind) -> Option<String> {
+    pub fn mark(&self, salt: &str, kind: BrazeKeyKind) -> Option<String> {
         let key = match kind {
-            KeyKind::DataImport => self.keys.import.as_ref().map(|keys| &keys.data_import),
-            KeyKind::Rest => self.keys.rest.as_ref(),
+            BrazeKeyKind::DataImport => self.keys.import.as_ref().map(|keys| &keys.data_import),
+            BrazeKeyKind::Rest => self.keys.rest.as_ref(),
         };
         key.map(|key| mark(salt, kind, key))
     }
 
     /// Whether there are the keys that this way needs.
     #[must_use]
-    pub fn can_deliver(&self, delivery: &Delivery) -> bool {
-        match KeyKind::of(delivery) {
-            KeyKind::DataImport => self.keys.import.is_some(),
-            KeyKind::Rest => self.keys.rest.is_some(),
+    pub fn can_deliver(&self, delivery: &DeliveryMethod) -> bool {
+        match BrazeKeyKind::of(delivery) {
+            BrazeKeyKind::DataImport => self.keys.import.is_some(),
+            BrazeKeyKind::Rest => self.keys.rest.is_some(),
         }
     }
 
@@ -127,22 +134,22 @@ impl Braze {
 
     /// What holds requests of this way back.
     #[must_use]
-    pub fn gate(&self, delivery: &Delivery) -> &Gate {
+    pub fn gate(&self, delivery: &DeliveryMethod) -> &RateLimiter {
         match delivery {
-            Delivery::CohortImport => &self.import_gate,
-            Delivery::Array(_) | Delivery::Boolean(_) => &self.track_gate,
+            DeliveryMethod::CohortImport => &self.import_gate,
+            DeliveryMethod::Array(_) | DeliveryMethod::Boolean(_) => &self.track_gate,
         }
     }
 
     /// The side that can be asked, if there is a key.
     #[must_use]
-    pub fn rest(&self) -> Option<&rest::Rest> {
+    pub fn rest(&self) -> Option<&rest::BrazeRestClient> {
         self.rest.as_ref()
     }
 
     /// What holds triggers back.
     #[must_use]
-    pub fn trigger_gate(&self) -> &Gate {
+    pub fn trigger_gate(&self) -> &RateLimiter {
         &self.trigger_gate
     }
 
@@ -153,27 +160,27 @@ impl Braze {
     }
 
     /// Creates the cohort, or renames it.
-    pub async fn name(&self, cohort: &CohortId, name: &str, created_at: Timestamp) -> Reply {
+    pub async fn name(&self, cohort: &CohortId, name: &str, created_at: Timestamp) -> ReplyDetails {
         let Some(keys) = &self.keys.import else { return self.no_key(&self.import_gate) };
         let body = wire::name(keys, cohort, name, &timestamp_text(created_at));
-        self.import(&self.cohorts_url, body, &wire::Layout::default()).await
+        self.import(&self.cohorts_url, body, &wire::ArrayLayout::default()).await
     }
 
     /// Adds or removes members. Errors that Braze names are told by the place in `members`.
     pub async fn change(
         &self,
-        delivery: &Delivery,
+        delivery: &DeliveryMethod,
         cohort: &CohortId,
-        op: Op,
+        op: ChangeOp,
         members: &[Identifier<'_>],
-    ) -> Reply {
+    ) -> ReplyDetails {
         match delivery {
-            Delivery::CohortImport => {
+            DeliveryMethod::CohortImport => {
                 let Some(keys) = &self.keys.import else { return self.no_key(&self.import_gate) };
                 let (body, layout) = wire::change(keys, cohort, op, members);
                 self.import(&self.users_url, body, &layout).await
             }
-            Delivery::Array(_) | Delivery::Boolean(_) => {
+            DeliveryMethod::Array(_) | DeliveryMethod::Boolean(_) => {
                 let (body, layout) = wire::attributes(delivery, cohort, op, members);
                 self.track(body, &layout).await
             }
@@ -185,22 +192,22 @@ impl Braze {
     /// is no such key.
     ///
     /// Source: the credential test of a partner in production; the documents have none.
-    pub async fn greet(&self, kind: KeyKind) -> Option<(Reply, Option<Timestamp>)> {
+    pub async fn greet(&self, kind: BrazeKeyKind) -> Option<(ReplyDetails, Option<Timestamp>)> {
         let result = match kind {
-            KeyKind::DataImport => {
+            BrazeKeyKind::DataImport => {
                 let keys = self.keys.import.as_ref()?;
                 self.http.post_json(&self.users_url, wire::nobody(keys)).await
             }
-            KeyKind::Rest => {
+            BrazeKeyKind::Rest => {
                 let (key, nobody) = (self.keys.rest.as_ref()?, br#"{"attributes":[]}"#.to_vec());
                 self.http.post_as(&self.track_url, &Auth::Bearer(key.expose()), nobody).await
             }
         };
-        let sent_at = result.as_ref().ok().and_then(super::http::Answer::sent_at);
-        Some((answer::read(&result, &wire::Layout::default(), self.clock.now()), sent_at))
+        let sent_at = result.as_ref().ok().and_then(super::http::HttpReply::sent_at);
+        Some((answer::read(&result, &wire::ArrayLayout::default(), self.clock.now()), sent_at))
     }
 
-    async fn import(&self, url: &str, body: Vec<u8>, layout: &wire::Layout) -> Reply {
+    async fn import(&self, url: &str, body: Vec<u8>, layout: &wire::ArrayLayout) -> ReplyDetails {
         let result = self.http.post_json(url, body).await;
         let now = self.clock.now();
         let reply = answer::read(&result, layout, now);
@@ -208,7 +215,7 @@ impl Braze {
         reply
     }
 
-    async fn track(&self, body: Vec<u8>, layout: &wire::Layout) -> Reply {
+    async fn track(&self, body: Vec<u8>, layout: &wire::ArrayLayout) -> ReplyDetails {
         let Some(key) = &self.keys.rest else { return self.no_key(&self.track_gate) };
         let result = self.http.post_as(&self.track_url, &Auth::Bearer(key.expose()), body).await;
         let now = self.clock.now();
@@ -218,8 +225,11 @@ impl Braze {
     }
 
     /// Nothing is asked without a key.
-    fn no_key(&self, gate: &Gate) -> Reply {
-        let reply = Reply { answer: Answer::Unauthorized("there is no key for this".to_owned()), left: None };
+    fn no_key(&self, gate: &RateLimiter) -> ReplyDetails {
+        let reply = ReplyDetails {
+            answer: BrazeReply::Unauthorized("there is no key for this".to_owned()),
+            left: None,
+        };
         gate.learn(&reply, self.clock.now());
         reply
     }

@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Braze, Reply, answer, wire};
-use crate::config::Triggered;
+use super::{BrazeClient, ReplyDetails, answer, wire};
+use crate::config::TriggerTarget;
 use crate::connector::headers::shown;
 use crate::connector::http::Auth;
-use crate::model::{Identifier, Kind};
+use crate::model::{Identifier, IdentifierKind};
 
 /// Recipients in one request.
 pub const RECIPIENTS_MAX: usize = 50;
@@ -24,26 +24,26 @@ pub type Recipient<'a> = (Identifier<'a>, &'a BTreeMap<String, String>);
 /// What Braze says besides its answer, where something will not take effect.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Body {
+struct TriggerReplyBody {
     notice: Option<String>,
 }
 
-impl Braze {
+impl BrazeClient {
     /// Triggers a campaign or a Canvas. With an answer comes Braze's notice, if it has one: a Canvas that is paused is
     /// triggered without effect.
     pub async fn trigger(
         &self,
-        of: Triggered,
+        of: TriggerTarget,
         id: &str,
         recipients: &[Recipient<'_>],
-    ) -> (Reply, Option<String>) {
+    ) -> (ReplyDetails, Option<String>) {
         let Some(key) = &self.keys.rest else { return (self.no_key(&self.trigger_gate), None) };
         let (path, body) = match of {
-            Triggered::Campaign => {
+            TriggerTarget::Campaign => {
                 let recipients = list(recipients, "trigger_properties");
                 ("campaigns/trigger/send", json!({ "campaign_id": id, "recipients": recipients }))
             }
-            Triggered::Canvas => {
+            TriggerTarget::Canvas => {
                 let recipients = list(recipients, "context");
                 ("canvas/trigger/send", json!({ "canvas_id": id, "recipients": recipients }))
             }
@@ -52,9 +52,10 @@ impl Braze {
         let result =
             self.http.post_as(&url, &Auth::Bearer(key.expose()), body.to_string().into_bytes()).await;
         let now = self.clock.now();
-        let reply = answer::read(&result, &wire::Layout::default(), now);
+        let reply = answer::read(&result, &wire::ArrayLayout::default(), now);
         self.trigger_gate.learn(&reply, now);
-        let said = result.ok().and_then(|answer| serde_json::from_slice::<Body>(&answer.body).ok());
+        let said =
+            result.ok().and_then(|answer| serde_json::from_slice::<TriggerReplyBody>(&answer.body).ok());
         let notice = said.and_then(|body| body.notice).map(|notice| shown(&notice));
         (reply, notice)
     }
@@ -69,9 +70,11 @@ impl Braze {
 fn list(recipients: &[Recipient<'_>], key: &str) -> Vec<Value> {
     let one = |(who, properties): &Recipient<'_>| {
         let mut object = match who.kind {
-            Kind::Alias => json!({ "user_alias": { "alias_label": who.label, "alias_name": who.value } }),
+            IdentifierKind::Alias => {
+                json!({ "user_alias": { "alias_label": who.label, "alias_name": who.value } })
+            }
             // Devices are nobody's name here, and are not planned.
-            Kind::ExternalId | Kind::DeviceId => json!({ "external_user_id": who.value }),
+            IdentifierKind::ExternalId | IdentifierKind::DeviceId => json!({ "external_user_id": who.value }),
         };
         if !properties.is_empty() {
             object[key] = json!(properties);

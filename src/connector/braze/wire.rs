@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::ImportKeys;
-use crate::model::{CohortId, Delivery, Identifier, Kind, Op};
+use crate::model::{ChangeOp, CohortId, DeliveryMethod, Identifier, IdentifierKind};
 
 #[derive(Serialize)]
 struct NameBody<'a> {
@@ -21,13 +21,13 @@ struct ChangeBody<'a> {
     partner_api_key: &'a str,
     client_secret: &'a str,
     cohort_id: &'a str,
-    cohort_changes: &'a [Change<'a>],
+    cohort_changes: &'a [CohortChange<'a>],
 }
 
 /// All three arrays are always there, also when empty: the documents contradict each other on which are
 /// required, and this form is the one that a partner's production client is known to send.
 #[derive(Serialize, Default)]
-struct Change<'a> {
+struct CohortChange<'a> {
     user_ids: Vec<&'a str>,
     device_ids: Vec<&'a str>,
     aliases: Vec<Alias<'a>>,
@@ -48,7 +48,7 @@ struct Alias<'a> {
 
 /// Which member stands where in the arrays of a request.
 #[derive(Debug, Default)]
-pub(super) struct Layout {
+pub(super) struct ArrayLayout {
     user_ids: Vec<usize>,
     device_ids: Vec<usize>,
     aliases: Vec<usize>,
@@ -56,7 +56,7 @@ pub(super) struct Layout {
     attributes: usize,
 }
 
-impl Layout {
+impl ArrayLayout {
     /// How many members the request writes attributes of.
     pub(super) fn attributes(&self) -> usize {
         self.attributes
@@ -88,22 +88,22 @@ pub(super) fn name(keys: &ImportKeys, cohort: &CohortId, name: &str, created_at:
 pub(super) fn change(
     keys: &ImportKeys,
     cohort: &CohortId,
-    op: Op,
+    op: ChangeOp,
     members: &[Identifier<'_>],
-) -> (Vec<u8>, Layout) {
-    let mut layout = Layout::default();
-    let mut change = Change { should_remove: op == Op::Remove, ..Change::default() };
+) -> (Vec<u8>, ArrayLayout) {
+    let mut layout = ArrayLayout::default();
+    let mut change = CohortChange { should_remove: op == ChangeOp::Remove, ..CohortChange::default() };
     for (at, member) in members.iter().enumerate() {
         match member.kind {
-            Kind::ExternalId => {
+            IdentifierKind::ExternalId => {
                 layout.user_ids.push(at);
                 change.user_ids.push(member.value);
             }
-            Kind::DeviceId => {
+            IdentifierKind::DeviceId => {
                 layout.device_ids.push(at);
                 change.device_ids.push(member.value);
             }
-            Kind::Alias => {
+            IdentifierKind::Alias => {
                 layout.aliases.push(at);
                 change.aliases.push(Alias { alias_name: member.value, alias_label: member.label });
             }
@@ -120,28 +120,30 @@ pub(super) fn change(
 
 /// Attributes of people who exist already: an object each (Braze, "User attributes object").
 pub(super) fn attributes(
-    delivery: &Delivery,
+    delivery: &DeliveryMethod,
     cohort: &CohortId,
-    op: Op,
+    op: ChangeOp,
     members: &[Identifier<'_>],
-) -> (Vec<u8>, Layout) {
+) -> (Vec<u8>, ArrayLayout) {
     let (name, value) = match (delivery, op) {
-        (Delivery::Array(name), Op::Add) => (name, json!({ "add": [cohort.as_str()] })),
-        (Delivery::Array(name), Op::Remove) => (name, json!({ "remove": [cohort.as_str()] })),
-        (Delivery::Boolean(name), op) => (name, Value::Bool(op == Op::Add)),
-        (Delivery::CohortImport, _) => return (Vec::new(), Layout::default()),
+        (DeliveryMethod::Array(name), ChangeOp::Add) => (name, json!({ "add": [cohort.as_str()] })),
+        (DeliveryMethod::Array(name), ChangeOp::Remove) => (name, json!({ "remove": [cohort.as_str()] })),
+        (DeliveryMethod::Boolean(name), op) => (name, Value::Bool(op == ChangeOp::Add)),
+        (DeliveryMethod::CohortImport, _) => return (Vec::new(), ArrayLayout::default()),
     };
     let object = |member: &Identifier<'_>| {
         let (key, who) = match member.kind {
-            Kind::ExternalId => ("external_id", json!(member.value)),
-            Kind::Alias => ("user_alias", json!({ "alias_label": member.label, "alias_name": member.value })),
+            IdentifierKind::ExternalId => ("external_id", json!(member.value)),
+            IdentifierKind::Alias => {
+                ("user_alias", json!({ "alias_label": member.label, "alias_name": member.value }))
+            }
             // Nobody is planned to be reached so; Braze says that it is no identifier.
-            Kind::DeviceId => ("device_id", json!(member.value)),
+            IdentifierKind::DeviceId => ("device_id", json!(member.value)),
         };
         json!({ key: who, "_update_existing_only": true, name.as_ref(): value })
     };
     let objects: Vec<Value> = members.iter().map(object).collect();
-    let layout = Layout { attributes: objects.len(), ..Layout::default() };
+    let layout = ArrayLayout { attributes: objects.len(), ..ArrayLayout::default() };
     (encode(&json!({ "attributes": objects }), 160 * members.len()), layout)
 }
 
@@ -175,16 +177,19 @@ mod tests {
             partner_api: Secret::new("pk".to_owned()),
         };
         let id = |kind, label, value| Identifier { kind, label, value };
-        let members =
-            [id(Kind::DeviceId, "", "d\"1"), id(Kind::ExternalId, "", "u1"), id(Kind::Alias, "crm", "7")];
+        let members = [
+            id(IdentifierKind::DeviceId, "", "d\"1"),
+            id(IdentifierKind::ExternalId, "", "u1"),
+            id(IdentifierKind::Alias, "crm", "7"),
+        ];
         let cohort = CohortId::new("c").unwrap();
-        let (body, layout) = change(&keys, &cohort, Op::Remove, &members);
+        let (body, layout) = change(&keys, &cohort, ChangeOp::Remove, &members);
         let expected = r#"{"partner_api_key":"pk","client_secret":"cs","cohort_id":"c","cohort_changes":[{"user_ids":["u1"],"device_ids":["d\"1"],"aliases":[{"alias_name":"7","alias_label":"crm"}],"should_remove":true}]}"#;
         assert_eq!(String::from_utf8(body).unwrap(), expected);
         assert_eq!(layout.member("device_ids", 0), Some(0));
         assert_eq!(layout.member("aliases", 0), Some(2));
         assert_eq!(layout.member("user_ids", 1), None);
-        let (body, _) = change(&keys, &cohort, Op::Add, &[]);
+        let (body, _) = change(&keys, &cohort, ChangeOp::Add, &[]);
         assert!(
             String::from_utf8(body).unwrap().ends_with(r#"[{"user_ids":[],"device_ids":[],"aliases":[]}]}"#)
         );
@@ -194,8 +199,8 @@ mod tests {
     fn an_attribute_is_written_to_people_who_exist() {
         let cohort = CohortId::new("c").unwrap();
         let members = [
-            Identifier { kind: Kind::ExternalId, label: "", value: "u1" },
-            Identifier { kind: Kind::Alias, label: "crm", value: "7" },
+            Identifier { kind: IdentifierKind::ExternalId, label: "", value: "u1" },
+            Identifier { kind: IdentifierKind::Alias, label: "crm", value: "7" },
         ];
         let body = |delivery, op| {
             let (body, layout) = attributes(&delivery, &cohort, op, &members);
@@ -206,9 +211,12 @@ mod tests {
             { "external_id": "u1", "_update_existing_only": true, "a": { "add": ["c"] } },
             { "user_alias": { "alias_label": "crm", "alias_name": "7" }, "_update_existing_only": true, "a": { "add": ["c"] } },
         ]);
-        assert_eq!(body(Delivery::Array("a".into()), Op::Add), expected);
-        assert_eq!(body(Delivery::Array("a".into()), Op::Remove)[0]["a"], json!({ "remove": ["c"] }));
-        assert_eq!(body(Delivery::Boolean("b".into()), Op::Add)[1]["b"], json!(true));
-        assert_eq!(body(Delivery::Boolean("b".into()), Op::Remove)[1]["b"], json!(false));
+        assert_eq!(body(DeliveryMethod::Array("a".into()), ChangeOp::Add), expected);
+        assert_eq!(
+            body(DeliveryMethod::Array("a".into()), ChangeOp::Remove)[0]["a"],
+            json!({ "remove": ["c"] })
+        );
+        assert_eq!(body(DeliveryMethod::Boolean("b".into()), ChangeOp::Add)[1]["b"], json!(true));
+        assert_eq!(body(DeliveryMethod::Boolean("b".into()), ChangeOp::Remove)[1]["b"], json!(false));
     }
 }

@@ -4,24 +4,26 @@
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::find::Found;
-use super::open::{self, Watch};
-use super::{FileError, Place, Sink, header};
-use crate::connector::cells::{CellRow, Cells};
-use crate::connector::currents::avro::{AvroError, Block, Blocks, Header, Limits, Schema};
-use crate::model::{Datum, NonIdentifier, Record};
+use super::find::FoundFile;
+use super::open::{self, ChangeDetector};
+use super::{FileError, RowLocation, RowSink, header};
+use crate::connector::cells::{CellRow, ColumnCells};
+use crate::connector::currents::avro::{
+    AvroBlock, AvroBlocks, AvroError, AvroHeader, AvroLimits, AvroSchema,
+};
+use crate::model::{AvroRecord, AvroValue, NonIdentifier};
 
 const BUFFER_LEN: usize = 256 << 10;
 
 /// How a value becomes a cell.
-type ToCell = fn(Datum<'_>, &mut Cells);
+type ToCell = fn(AvroValue<'_>, &mut ColumnCells);
 
 /// Reads a file, each of whose columns must be there.
 pub(super) fn read(
     file: Box<dyn Read>,
     path: &Path,
     columns: &[Box<str>],
-    sink: &mut impl Sink,
+    sink: &mut impl RowSink,
 ) -> Result<bool, FileError> {
     Opened::new(file, path)?.read(columns, &[], cell, sink)?;
     Ok(true)
@@ -31,13 +33,13 @@ pub(super) fn read(
 struct Opened {
     path: PathBuf,
     input: BufReader<Box<dyn Read>>,
-    header: Header,
+    header: AvroHeader,
 }
 
 impl Opened {
     fn new(file: Box<dyn Read>, path: &Path) -> Result<Self, FileError> {
         let mut input = BufReader::with_capacity(BUFFER_LEN, file);
-        let header = Header::read(&mut input, &Limits::default()).map_err(|e| damaged(path, &e))?;
+        let header = AvroHeader::read(&mut input, &AvroLimits::default()).map_err(|e| damaged(path, &e))?;
         Ok(Self { path: path.to_owned(), input, header })
     }
 
@@ -47,7 +49,7 @@ impl Opened {
         required: &[Box<str>],
         optional: &[Box<str>],
         cell: ToCell,
-        sink: &mut impl Sink,
+        sink: &mut impl RowSink,
     ) -> Result<u64, FileError> {
         let Self { path, input, mut header } = self;
         let mut wanted: Vec<Option<usize>> = Vec::with_capacity(required.len() + optional.len());
@@ -56,9 +58,9 @@ impl Opened {
             wanted.push(Some(found.ok_or_else(|| missing(&header.schema, &path, column))?));
         }
         wanted.extend(optional.iter().map(|column| place(&mut header.schema, column)));
-        let mut blocks = Blocks::new(input, &header, header.len(), &Limits::default());
-        let (mut block, mut line, name) = (Block::default(), 0, path.display().to_string());
-        let mut cells: Vec<Cells> = wanted.iter().map(|_| Cells::with_capacity(1)).collect();
+        let mut blocks = AvroBlocks::new(input, &header, header.len(), &AvroLimits::default());
+        let (mut block, mut line, name) = (AvroBlock::default(), 0, path.display().to_string());
+        let mut cells: Vec<ColumnCells> = wanted.iter().map(|_| ColumnCells::with_capacity(1)).collect();
         while blocks.advance(&mut block).map_err(|e| damaged(&path, &e))? {
             let mut records = block.records(&header.schema);
             while let Some(record) = records.advance().map_err(|e| damaged(&path, &e))? {
@@ -70,7 +72,7 @@ impl Opened {
                         None => cells.absent(),
                     }
                 }
-                sink.row(&CellRow(&cells), Place { file: &name, line })?;
+                sink.row(&CellRow(&cells), RowLocation { file: &name, line })?;
             }
         }
         Ok(line)
@@ -80,11 +82,11 @@ impl Opened {
 /// One Avro file, whatever its name ends with.
 pub(in crate::connector) struct AvroFile {
     opened: Opened,
-    watch: Watch,
+    watch: ChangeDetector,
 }
 
 impl AvroFile {
-    pub(in crate::connector) fn open(found: &Found) -> Result<Self, FileError> {
+    pub(in crate::connector) fn open(found: &FoundFile) -> Result<Self, FileError> {
         let (handle, watch) = open::open(found)?;
         let opened = Opened::new(handle.reader(), found.path());
         // Whatever a parser made of it: what did not come is not damaged.
@@ -111,7 +113,7 @@ impl AvroFile {
         self,
         required: &[Box<str>],
         optional: &[Box<str>],
-        sink: &mut impl Sink,
+        sink: &mut impl RowSink,
     ) -> Result<u64, FileError> {
         self.read_each(required, optional, cell, sink)
     }
@@ -121,7 +123,7 @@ impl AvroFile {
         self,
         required: &[Box<str>],
         optional: &[Box<str>],
-        sink: &mut impl Sink,
+        sink: &mut impl RowSink,
     ) -> Result<u64, FileError> {
         self.read_each(required, optional, text_cell, sink)
     }
@@ -131,7 +133,7 @@ impl AvroFile {
         required: &[Box<str>],
         optional: &[Box<str>],
         cell: ToCell,
-        sink: &mut impl Sink,
+        sink: &mut impl RowSink,
     ) -> Result<u64, FileError> {
         let read = self.opened.read(required, optional, cell, sink);
         self.watch.came_whole()?;
@@ -145,13 +147,13 @@ fn damaged(path: &Path, error: &AvroError) -> FileError {
     FileError::Damaged { path: path.to_owned(), what: format!("as Avro: {error}") }
 }
 
-fn missing(schema: &Schema, path: &Path, column: &str) -> FileError {
+fn missing(schema: &AvroSchema, path: &Path, column: &str) -> FileError {
     header::missing_in_names(path, column, schema.fields().into_iter().map(str::to_owned))
 }
 
 /// The place of a column's datum: that of a field, or of a value inside one.
-fn place(schema: &mut Schema, column: &str) -> Option<usize> {
-    let at = |schema: &Schema, name: &str| schema.fields().iter().position(|field| *field == name);
+fn place(schema: &mut AvroSchema, column: &str) -> Option<usize> {
+    let at = |schema: &AvroSchema, name: &str| schema.fields().iter().position(|field| *field == name);
     if let Some(whole) = at(schema, column) {
         return Some(whole);
     }
@@ -160,29 +162,32 @@ fn place(schema: &mut Schema, column: &str) -> Option<usize> {
     schema.select(field, &rest.split('.').collect::<Vec<_>>())
 }
 
-fn cell(datum: Datum<'_>, cells: &mut Cells) {
+fn cell(datum: AvroValue<'_>, cells: &mut ColumnCells) {
     match datum {
-        Datum::Null => cells.absent(),
-        Datum::Json([b'[', ..]) => cells.other(NonIdentifier::List, b""),
-        Datum::Json(_) => cells.other(NonIdentifier::Object, b""),
-        Datum::Bool(value) => cells.boolean(value),
-        Datum::Int(number) => cells.number(number),
-        Datum::Float(number) => cells.single(number),
-        Datum::Double(number) => cells.double(number),
-        Datum::Decimal(text) => cells.decimal(text),
-        Datum::Moment(of, text) => cells.other(of, text),
-        Datum::Text(text) => cells.text(text),
+        AvroValue::Null => cells.absent(),
+        AvroValue::Json([b'[', ..]) => cells.other(NonIdentifier::List, b""),
+        AvroValue::Json(_) => cells.other(NonIdentifier::Object, b""),
+        AvroValue::Bool(value) => cells.boolean(value),
+        AvroValue::Int(number) => cells.number(number),
+        AvroValue::Float(number) => cells.single(number),
+        AvroValue::Double(number) => cells.double(number),
+        AvroValue::Decimal(text) => cells.decimal(text),
+        AvroValue::Moment(of, text) => cells.other(of, text),
+        AvroValue::Text(text) => cells.text(text),
     }
 }
 
-fn text_cell(datum: Datum<'_>, cells: &mut Cells) {
+fn text_cell(datum: AvroValue<'_>, cells: &mut ColumnCells) {
     match datum {
-        Datum::Null | Datum::Moment(_, []) => cells.absent(),
-        Datum::Bool(value) => cells.boolean(value),
-        Datum::Int(number) => cells.number(number),
-        Datum::Float(number) => cells.text(number.to_string().as_bytes()),
-        Datum::Double(number) => cells.text(number.to_string().as_bytes()),
-        Datum::Decimal(text) | Datum::Moment(_, text) | Datum::Text(text) | Datum::Json(text) => {
+        AvroValue::Null | AvroValue::Moment(_, []) => cells.absent(),
+        AvroValue::Bool(value) => cells.boolean(value),
+        AvroValue::Int(number) => cells.number(number),
+        AvroValue::Float(number) => cells.text(number.to_string().as_bytes()),
+        AvroValue::Double(number) => cells.text(number.to_string().as_bytes()),
+        AvroValue::Decimal(text)
+        | AvroValue::Moment(_, text)
+        | AvroValue::Text(text)
+        | AvroValue::Json(text) => {
             cells.text(text);
         }
     }

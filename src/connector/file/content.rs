@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Cursor, Read};
 use std::path::Path;
 
 use super::FileError;
-use super::open::{BUFFER_LEN, Handle, Input};
+use super::open::{BUFFER_LEN, FileBytes, FileInput};
 use crate::config::Format;
 
 /// Bytes that are looked at.
@@ -128,13 +128,13 @@ impl Kind {
 /// Content ready to be read.
 pub(super) struct Content {
     pub(super) kind: Kind,
-    pub(super) input: Input,
+    pub(super) input: FileInput,
 }
 
 impl Content {
     /// Looks at a file's first bytes, and unpacks it if it is compressed.
-    pub(super) fn of(handle: Handle, path: &Path) -> Result<Self, FileError> {
-        let mut plain = Input { reader: handle.reader(), packed: false };
+    pub(super) fn of(handle: FileBytes, path: &Path) -> Result<Self, FileError> {
+        let mut plain = FileInput { reader: handle.reader(), packed: false };
         let (kind, reader) = look(&mut plain, path)?;
         let unpacked: Box<dyn Read> = match kind {
             Kind::Gzip => {
@@ -149,14 +149,14 @@ impl Content {
                 let what = "it is empty, not even compressed".to_owned();
                 return Err(FileError::Truncated { path: path.to_owned(), what });
             }
-            kind => return Ok(Self { kind, input: Input { reader, packed: false } }),
+            kind => return Ok(Self { kind, input: FileInput { reader, packed: false } }),
         };
-        let mut packed = Input { reader: unpacked, packed: true };
+        let mut packed = FileInput { reader: unpacked, packed: true };
         let (kind, reader) = look(&mut packed, path)?;
         match kind {
             Kind::Gzip | Kind::Zstd => Err(foreign_error(path, "compressed twice", "compress it once")),
             Kind::Parquet => Err(foreign_error(path, "Parquet that was compressed as a whole", "unpack it")),
-            kind => Ok(Self { kind, input: Input { reader, packed: true } }),
+            kind => Ok(Self { kind, input: FileInput { reader, packed: true } }),
         }
     }
 
@@ -212,7 +212,7 @@ fn is_packed(path: &Path) -> bool {
 }
 
 /// The kind of an input, and all of its bytes.
-fn look(input: &mut Input, path: &Path) -> Result<(Kind, Box<dyn Read>), FileError> {
+fn look(input: &mut FileInput, path: &Path) -> Result<(Kind, Box<dyn Read>), FileError> {
     let (mut front, mut len) = (vec![0; FRONT_LEN], 0);
     while len < FRONT_LEN {
         match input.read(&mut front[len..], path)? {

@@ -8,7 +8,7 @@
 use memchr::{memchr, memchr_iter, memchr2_iter, memrchr};
 
 use super::lines::{Lines, Stretch};
-use super::{FileError, Place, REPEATED_HEADER, Sink, header};
+use super::{FileError, REPEATED_HEADER, RowLocation, RowSink, header};
 use crate::model::{Field, Fields};
 
 /// A byte order mark. Files that were put together have one each.
@@ -20,14 +20,14 @@ pub(super) fn read(
     delimiter: u8,
     columns: &[Box<str>],
     name: &str,
-    sink: &mut impl Sink,
+    sink: &mut impl RowSink,
 ) -> Result<bool, FileError> {
     lines.skip_mark()?;
-    let mut row = Cells::default();
+    let mut row = CsvFields::default();
     let Some(stretch) = next(&mut lines, delimiter, &mut row)? else { return Ok(false) };
     let wanted = wanted(&lines, &row, columns)?;
     let header = row.joined(delimiter, lines.bytes());
-    let table = Table { delimiter, name, width: row.cells.len(), wanted: &wanted, header: &header };
+    let table = CsvLayout { delimiter, name, width: row.cells.len(), wanted: &wanted, header: &header };
     lines.consume(stretch, row.breaks);
     loop {
         table.plain_rows(&mut lines, &mut row, sink)?;
@@ -45,7 +45,7 @@ pub(super) fn read(
 }
 
 /// What is the same for all rows of a file.
-struct Table<'a> {
+struct CsvLayout<'a> {
     delimiter: u8,
     name: &'a str,
     /// How many fields a row has.
@@ -55,11 +55,16 @@ struct Table<'a> {
     header: &'a [u8],
 }
 
-impl Table<'_> {
+impl CsvLayout<'_> {
     /// Hands over the rows that lie whole in the buffer before its first quote. One search finds the
     /// ends of fields and rows alike. What is left is for [`next`]: the row that has a quote in it, or
     /// goes on beyond the buffer.
-    fn plain_rows(&self, lines: &mut Lines, row: &mut Cells, sink: &mut impl Sink) -> Result<(), FileError> {
+    fn plain_rows(
+        &self,
+        lines: &mut Lines,
+        row: &mut CsvFields,
+        sink: &mut impl RowSink,
+    ) -> Result<(), FileError> {
         let bytes = lines.bytes();
         let unquoted = memchr(b'"', bytes).unwrap_or(bytes.len());
         let Some(last) = memrchr(b'\n', &bytes[..unquoted]) else { return Ok(()) };
@@ -94,20 +99,26 @@ impl Table<'_> {
 
     /// Whether a row without quotes is the header row once more. Most rows have another length.
     #[inline]
-    fn is_header(&self, row: &Cells, line: &[u8]) -> bool {
+    fn is_header(&self, row: &CsvFields, line: &[u8]) -> bool {
         line.len() + 1 == self.header.len() && row.cells.len() == self.width && self.header.starts_with(line)
     }
 
     /// Files that were put together have a header row each.
-    fn repeated(&self, line: u64, sink: &mut impl Sink) -> Result<(), FileError> {
-        sink.unreadable(REPEATED_HEADER, "the header row again", Place { file: self.name, line })
+    fn repeated(&self, line: u64, sink: &mut impl RowSink) -> Result<(), FileError> {
+        sink.unreadable(REPEATED_HEADER, "the header row again", RowLocation { file: self.name, line })
     }
 
     #[inline]
-    fn hand_over(&self, row: &Cells, bytes: &[u8], line: u64, sink: &mut impl Sink) -> Result<(), FileError> {
-        let place = Place { file: self.name, line };
+    fn hand_over(
+        &self,
+        row: &CsvFields,
+        bytes: &[u8],
+        line: u64,
+        sink: &mut impl RowSink,
+    ) -> Result<(), FileError> {
+        let place = RowLocation { file: self.name, line };
         if row.cells.len() == self.width {
-            return sink.row(&Wanted { row, bytes, wanted: self.wanted }, place);
+            return sink.row(&WantedFields { row, bytes, wanted: self.wanted }, place);
         }
         let detail = format!("{} fields where the header has {}", row.cells.len(), self.width);
         sink.unreadable("wrong_field_count", &detail, place)
@@ -115,7 +126,7 @@ impl Table<'_> {
 }
 
 /// Finds the wanted columns in the header row.
-fn wanted(lines: &Lines, row: &Cells, columns: &[Box<str>]) -> Result<Vec<usize>, FileError> {
+fn wanted(lines: &Lines, row: &CsvFields, columns: &[Box<str>]) -> Result<Vec<usize>, FileError> {
     let path = || lines.path().to_owned();
     let name = |at| String::from_utf8_lossy(row.cell(at, lines.bytes())).trim().to_owned();
     let names: Vec<String> = (0..row.cells.len()).map(name).collect();
@@ -134,24 +145,24 @@ fn wanted(lines: &Lines, row: &Cells, columns: &[Box<str>]) -> Result<Vec<usize>
 
 /// The fields of one row, as places in the buffer or in `side`.
 #[derive(Default)]
-struct Cells {
-    cells: Vec<Cell>,
+struct CsvFields {
+    cells: Vec<CsvField>,
     /// What stood in quotes, without them.
     side: Vec<u8>,
     /// Line breaks in the row, its own included.
     breaks: u64,
 }
 
-struct Cell {
+struct CsvField {
     start: usize,
     end: usize,
     quoted: bool,
 }
 
-impl Cells {
+impl CsvFields {
     #[inline]
     fn cell<'a>(&'a self, at: usize, bytes: &'a [u8]) -> &'a [u8] {
-        let Cell { start, end, quoted } = self.cells[at];
+        let CsvField { start, end, quoted } = self.cells[at];
         if quoted { &self.side[start..end] } else { &bytes[start..end] }
     }
 
@@ -173,18 +184,18 @@ impl Cells {
 
     #[inline]
     fn push(&mut self, start: usize, end: usize, quoted: bool) {
-        self.cells.push(Cell { start, end, quoted });
+        self.cells.push(CsvField { start, end, quoted });
     }
 }
 
 /// The wanted fields of a row.
-struct Wanted<'a> {
-    row: &'a Cells,
+struct WantedFields<'a> {
+    row: &'a CsvFields,
     bytes: &'a [u8],
     wanted: &'a [usize],
 }
 
-impl Fields for Wanted<'_> {
+impl Fields for WantedFields<'_> {
     #[inline]
     fn field(&self, at: usize) -> Field<'_> {
         Field::Text(self.row.cell(self.wanted[at], self.bytes))
@@ -192,7 +203,7 @@ impl Fields for Wanted<'_> {
 }
 
 /// Finds the fields of the next row that is not blank. It stays in the buffer until it is consumed.
-fn next(lines: &mut Lines, delimiter: u8, row: &mut Cells) -> Result<Option<Stretch>, FileError> {
+fn next(lines: &mut Lines, delimiter: u8, row: &mut CsvFields) -> Result<Option<Stretch>, FileError> {
     row.clear();
     loop {
         let Some(stretch) = lines.stretch(0)? else { return Ok(None) };
@@ -221,7 +232,7 @@ fn after_mark(bytes: &[u8], start: usize) -> usize {
 }
 
 #[inline]
-fn split(line: &[u8], delimiter: u8, row: &mut Cells) {
+fn split(line: &[u8], delimiter: u8, row: &mut CsvFields) {
     let mut start = 0;
     for end in memchr_iter(delimiter, line) {
         row.push(start, end, false);
@@ -243,7 +254,7 @@ fn without_return(line: &[u8]) -> usize {
 fn quoted(
     lines: &mut Lines,
     delimiter: u8,
-    row: &mut Cells,
+    row: &mut CsvFields,
     mut stretch: Stretch,
 ) -> Result<Stretch, FileError> {
     let mut at = 0;
@@ -274,7 +285,7 @@ fn quoted(
 /// Reads a field from behind its opening quote to behind its closing one.
 fn quoted_field(
     lines: &mut Lines,
-    row: &mut Cells,
+    row: &mut CsvFields,
     mut stretch: Stretch,
     mut at: usize,
 ) -> Result<(Stretch, usize), FileError> {
@@ -307,7 +318,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::open::Input;
+    use super::super::open::FileInput;
     use super::*;
     use crate::config::FinalNewline;
 
@@ -328,8 +339,8 @@ mod tests {
     /// Keeps rows of so many columns.
     struct Kept(usize, Rows);
 
-    impl Sink for Kept {
-        fn row(&mut self, fields: &impl Fields, place: Place<'_>) -> Result<(), FileError> {
+    impl RowSink for Kept {
+        fn row(&mut self, fields: &impl Fields, place: RowLocation<'_>) -> Result<(), FileError> {
             let text = |at| match fields.field(at) {
                 Field::Text(text) => String::from_utf8_lossy(text).into_owned(),
                 _ => unreachable!(),
@@ -338,14 +349,19 @@ mod tests {
             Ok(())
         }
 
-        fn unreadable(&mut self, reason: &str, detail: &str, place: Place<'_>) -> Result<(), FileError> {
+        fn unreadable(
+            &mut self,
+            reason: &str,
+            detail: &str,
+            place: RowLocation<'_>,
+        ) -> Result<(), FileError> {
             self.1.push((place.line, Err(format!("{reason}: {detail}"))));
             Ok(())
         }
     }
 
     fn lines(text: &[u8], piece: usize, newline: FinalNewline) -> Lines {
-        Lines::new(Input::plain(Pieces(text.to_owned(), 0, piece)), Path::new("f.csv"), newline)
+        Lines::new(FileInput::plain(Pieces(text.to_owned(), 0, piece)), Path::new("f.csv"), newline)
     }
 
     fn rows(text: &[u8], columns: &[&str], piece: usize, newline: FinalNewline) -> Result<Rows, FileError> {

@@ -3,25 +3,25 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::open::Stamp;
-use super::{FileError, From, remote};
+use super::open::FileStamp;
+use super::{FileAccess, FileError, remote};
 use crate::config::{FileSource, Format, is_special};
 use crate::file_glob::{Glob, WalkError, is_glob};
-use crate::objects::Object;
+use crate::objects::RemoteObject;
 
 const FOLDER: &str =
     "it is a folder of the name of a file; name the files in it, as in `people.csv/part-*.csv`";
 
 /// A file that was found.
 #[derive(Clone, Debug)]
-pub(in crate::connector) enum Found {
+pub(in crate::connector) enum FoundFile {
     /// On this machine.
     Here(PathBuf),
     /// In a bucket or on a web server, under the address that messages name.
-    There(PathBuf, Object),
+    There(PathBuf, RemoteObject),
 }
 
-impl Found {
+impl FoundFile {
     /// Its path or address.
     pub(in crate::connector) fn path(&self) -> &Path {
         match self {
@@ -30,10 +30,10 @@ impl Found {
     }
 
     /// What tells it from any other: of what is here, as it is now; of an object, as it was found.
-    pub(super) fn stamp(&self) -> Result<Stamp, FileError> {
+    pub(super) fn stamp(&self) -> Result<FileStamp, FileError> {
         match self {
-            Self::Here(path) => Stamp::of(path),
-            Self::There(_, object) => Ok(Stamp::of_object(object)),
+            Self::Here(path) => FileStamp::of(path),
+            Self::There(_, object) => Ok(FileStamp::of_object(object)),
         }
     }
 }
@@ -41,12 +41,12 @@ impl Found {
 /// The files of a source, and how many hidden or temporary ones were skipped.
 #[derive(Debug)]
 pub(super) struct Files {
-    pub(super) files: Vec<Found>,
+    pub(super) files: Vec<FoundFile>,
     pub(super) skipped: u64,
 }
 
 /// The files of a source. Never none: a source that names no file could not be read, and is not empty.
-pub(super) fn files(source: &FileSource, from: From<'_>) -> Result<Files, FileError> {
+pub(super) fn files(source: &FileSource, from: FileAccess<'_>) -> Result<Files, FileError> {
     let pattern = &source.pattern;
     if source.is_remote() {
         return remote::files(source, from.stores);
@@ -63,7 +63,7 @@ pub(super) fn files(source: &FileSource, from: From<'_>) -> Result<Files, FileEr
             return Err(FileError::Outside { path: real });
         }
     }
-    Ok(Files { files: found.into_iter().map(Found::Here).collect(), skipped })
+    Ok(Files { files: found.into_iter().map(FoundFile::Here).collect(), skipped })
 }
 
 /// Where a path leads once all symbolic links are followed.

@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::find::{self, Found};
-use super::open::Stamp;
-use super::{FileError, From};
+use super::find::{self, FoundFile};
+use super::open::FileStamp;
+use super::{FileAccess, FileError};
 use crate::config::FileSource;
 use crate::model::Timestamp;
 
@@ -15,13 +15,13 @@ const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// Names, lengths, places and times of the files of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fingerprint {
+pub struct FileFingerprint {
     hash: u128,
     newest: Option<SystemTime>,
 }
 
-impl Fingerprint {
-    pub(super) fn new(files: &[Found], stamps: &[Stamp]) -> Self {
+impl FileFingerprint {
+    pub(super) fn new(files: &[FoundFile], stamps: &[FileStamp]) -> Self {
         let mut hasher = Xxh3::new();
         let mut newest = Some(SystemTime::UNIX_EPOCH);
         let nanoseconds = |time: Option<SystemTime>| {
@@ -57,10 +57,10 @@ impl Fingerprint {
 ///
 /// # Errors
 /// As for reading them: [`FileError`] when there are none, or one cannot be looked at.
-pub fn fingerprint(source: &FileSource, from: From<'_>) -> Result<Fingerprint, FileError> {
+pub fn fingerprint(source: &FileSource, from: FileAccess<'_>) -> Result<FileFingerprint, FileError> {
     let files = find::files(source, from)?.files;
-    let stamps: Vec<Stamp> = files.iter().map(Found::stamp).collect::<Result<_, _>>()?;
-    Ok(Fingerprint::new(&files, &stamps))
+    let stamps: Vec<FileStamp> = files.iter().map(FoundFile::stamp).collect::<Result<_, _>>()?;
+    Ok(FileFingerprint::new(&files, &stamps))
 }
 
 #[cfg(test)]
@@ -69,8 +69,8 @@ mod tests {
 
     fn text(at: u64, len: u64, now: i64) -> Option<String> {
         let time = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(at));
-        let stamp = Stamp { len, modified: time, changed: time, inode: 7 };
-        let print = Fingerprint::new(&[Found::Here("a.csv".into())], &[stamp]);
+        let stamp = FileStamp { len, modified: time, changed: time, inode: 7 };
+        let print = FileFingerprint::new(&[FoundFile::Here("a.csv".into())], &[stamp]);
         print.text("rules", Timestamp::from_second(now).unwrap())
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use memchr::memchr;
 
 use super::FileError;
-use super::open::Input;
+use super::open::FileInput;
 use crate::config::FinalNewline;
 
 const BUFFER_LEN: usize = 256 << 10;
@@ -17,7 +17,7 @@ const ROW_LEN_MAX: usize = 1 << 20;
 
 /// A walk over the lines of a file.
 pub(super) struct Lines {
-    input: Input,
+    input: FileInput,
     path: PathBuf,
     final_newline: FinalNewline,
     buffer: Vec<u8>,
@@ -40,7 +40,7 @@ pub(super) struct Stretch {
 }
 
 impl Lines {
-    pub(super) fn new(input: Input, path: &Path, final_newline: FinalNewline) -> Self {
+    pub(super) fn new(input: FileInput, path: &Path, final_newline: FinalNewline) -> Self {
         let (buffer, path) = (vec![0; BUFFER_LEN], path.to_owned());
         Self { input, path, final_newline, buffer, start: 0, end: 0, finished: false, line: 1 }
     }

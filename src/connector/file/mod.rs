@@ -27,14 +27,14 @@ use std::path::{Path, PathBuf};
 
 pub(in crate::connector) use avro::AvroFile;
 pub use error::FileError;
-pub(in crate::connector) use find::{Found, real};
-pub use fingerprint::{Fingerprint, fingerprint};
+pub(in crate::connector) use find::{FoundFile, real};
+pub use fingerprint::{FileFingerprint, fingerprint};
 
 use crate::config::{FileSource, Format};
 use crate::model::Fields;
 use content::Content;
 use find::Files;
-use open::Stamp;
+use open::FileStamp;
 pub(in crate::connector) use open::{open_file, read_whole};
 
 /// The reason of a reject that is a header row in the middle of a file: it can name no member.
@@ -42,7 +42,7 @@ pub const REPEATED_HEADER: &str = "repeated_header";
 
 /// Where a row stands.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct RowLocation<'a> {
     /// The file, as messages name it.
     pub file: &'a str,
     /// The line, from 1.
@@ -51,7 +51,7 @@ pub struct Place<'a> {
 
 /// What was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reading {
+pub struct ReadSummary {
     /// Files read.
     pub files: u64,
     /// Rows in them, header rows and blank lines apart.
@@ -61,21 +61,26 @@ pub struct Reading {
     /// Hidden or temporary files that the source's glob would name otherwise.
     pub skipped: u64,
     /// What tells these files from any others.
-    pub fingerprint: Option<Fingerprint>,
+    pub fingerprint: Option<FileFingerprint>,
 }
 
 /// Takes rows. To end the reading it fails with [`FileError::Stopped`].
-pub trait Sink {
+pub trait RowSink {
     /// Takes the wanted columns of a row, in the order in which they were asked for.
     ///
     /// # Errors
     /// To end the reading.
-    fn row(&mut self, fields: &impl Fields, place: Place<'_>) -> Result<(), FileError>;
+    fn row(&mut self, fields: &impl Fields, place: RowLocation<'_>) -> Result<(), FileError>;
     /// Takes note of a row that could not be read: a stable word, and what is wrong with it.
     ///
     /// # Errors
     /// To end the reading.
-    fn unreadable(&mut self, reason: &'static str, detail: &str, place: Place<'_>) -> Result<(), FileError>;
+    fn unreadable(
+        &mut self,
+        reason: &'static str,
+        detail: &str,
+        place: RowLocation<'_>,
+    ) -> Result<(), FileError>;
 }
 
 /// Counts what it runs on.
@@ -84,14 +89,19 @@ struct Counted<'a, S> {
     rows: u64,
 }
 
-impl<S: Sink> Sink for Counted<'_, S> {
+impl<S: RowSink> RowSink for Counted<'_, S> {
     #[inline]
-    fn row(&mut self, fields: &impl Fields, place: Place<'_>) -> Result<(), FileError> {
+    fn row(&mut self, fields: &impl Fields, place: RowLocation<'_>) -> Result<(), FileError> {
         self.rows += 1;
         self.sink.row(fields, place)
     }
 
-    fn unreadable(&mut self, reason: &'static str, detail: &str, place: Place<'_>) -> Result<(), FileError> {
+    fn unreadable(
+        &mut self,
+        reason: &'static str,
+        detail: &str,
+        place: RowLocation<'_>,
+    ) -> Result<(), FileError> {
         self.rows += 1;
         self.sink.unreadable(reason, detail, place)
     }
@@ -99,7 +109,7 @@ impl<S: Sink> Sink for Counted<'_, S> {
 
 /// Where files are read from.
 #[derive(Clone, Copy)]
-pub struct From<'a> {
+pub struct FileAccess<'a> {
     /// Where relative paths start.
     pub folder: &'a Path,
     /// The folders that may be read from.
@@ -114,12 +124,13 @@ pub struct From<'a> {
 /// [`FileError`] when the source cannot be read in full; what the sink was given is then of no use.
 pub fn read(
     source: &FileSource,
-    from: From<'_>,
+    from: FileAccess<'_>,
     columns: &[Box<str>],
-    sink: &mut impl Sink,
-) -> Result<Reading, FileError> {
+    sink: &mut impl RowSink,
+) -> Result<ReadSummary, FileError> {
     let Files { files, skipped } = find::files(source, from)?;
-    let (mut reading, mut seen) = (Reading { skipped, ..Reading::default() }, ndjson::Seen::default());
+    let (mut reading, mut seen) =
+        (ReadSummary { skipped, ..ReadSummary::default() }, ndjson::SeenKeys::default());
     let mut stamps = Vec::with_capacity(files.len());
     for found in &files {
         reading.files += 1;
@@ -127,19 +138,19 @@ pub fn read(
     }
     seen.check(columns)?;
     let now = find::files(source, from)?.files;
-    if !files.iter().map(Found::path).eq(now.iter().map(Found::path)) {
+    if !files.iter().map(FoundFile::path).eq(now.iter().map(FoundFile::path)) {
         return Err(FileError::FilesChanged { pattern: source.pattern.clone() });
     }
     if now.len() > 1 || source.is_remote() {
         one_snapshot(&now, &stamps)?;
     }
-    reading.fingerprint = Some(Fingerprint::new(&files, &stamps));
+    reading.fingerprint = Some(FileFingerprint::new(&files, &stamps));
     Ok(reading)
 }
 
 /// Several files are one cohort only as they stood together: whoever moved from one that was read late
 /// to one that was read early is in none of what was read.
-fn one_snapshot(files: &[Found], stamps: &[Stamp]) -> Result<(), FileError> {
+fn one_snapshot(files: &[FoundFile], stamps: &[FileStamp]) -> Result<(), FileError> {
     for (found, before) in files.iter().zip(stamps) {
         if found.stamp()? != *before {
             return Err(FileError::Changed { path: found.path().to_owned() });
@@ -150,11 +161,11 @@ fn one_snapshot(files: &[Found], stamps: &[Stamp]) -> Result<(), FileError> {
 
 fn one(
     source: &FileSource,
-    found: &Found,
+    found: &FoundFile,
     columns: &[Box<str>],
-    (reading, seen): (&mut Reading, &mut ndjson::Seen),
-    sink: &mut impl Sink,
-) -> Result<Stamp, FileError> {
+    (reading, seen): (&mut ReadSummary, &mut ndjson::SeenKeys),
+    sink: &mut impl RowSink,
+) -> Result<FileStamp, FileError> {
     let path = found.path();
     let name = path.display().to_string();
     let mut counted = Counted { sink, rows: 0 };
@@ -173,10 +184,10 @@ fn one(
 /// Reads the rows of one file. Whether there was a header row, where there should be one.
 fn rows(
     source: &FileSource,
-    (handle, path): (open::Handle, &Path),
+    (handle, path): (open::FileBytes, &Path),
     columns: &[Box<str>],
-    seen: &mut ndjson::Seen,
-    sink: &mut impl Sink,
+    seen: &mut ndjson::SeenKeys,
+    sink: &mut impl RowSink,
 ) -> Result<bool, FileError> {
     let name = path.display().to_string();
     let failed = |source| FileError::Io { path: path.to_owned(), source };

@@ -10,22 +10,22 @@ use serde_json::value::RawValue;
 use super::content::foreign_error;
 use super::json_values::Values;
 use super::lines::Lines;
-use super::{FileError, Place, Sink, header};
-use crate::connector::cells::{CellRow, Cells};
+use super::{FileError, RowLocation, RowSink, header};
+use crate::connector::cells::{CellRow, ColumnCells};
 
 /// Keys that are listed when no wanted key occurs.
 const KEYS_NAMED_MAX: usize = 20;
 
 /// Which keys occur in all NDJSON files of a source.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct SeenKeys {
     /// A wanted key occurs in some object.
     is_any: bool,
     /// The first file with objects of which none has a wanted key, and some keys of them.
     first: Option<(std::path::PathBuf, Vec<String>)>,
 }
 
-impl Seen {
+impl SeenKeys {
     /// # Errors
     /// When there are objects and none of them has a wanted key.
     pub(super) fn check(self, columns: &[Box<str>]) -> Result<(), FileError> {
@@ -41,22 +41,22 @@ pub(super) fn read(
     mut lines: Lines,
     columns: &[Box<str>],
     name: &str,
-    seen: &mut Seen,
-    sink: &mut impl Sink,
+    seen: &mut SeenKeys,
+    sink: &mut impl RowSink,
 ) -> Result<bool, FileError> {
     lines.skip_mark()?;
-    let mut object = Object::new(columns);
+    let mut object = JsonLine::new(columns);
     let (mut values, mut damaged) = (Values::default(), 0_u64);
     while values.begin(&mut lines)? {
         if let Some(len) = values.plain_line(&lines)
             && object.parse(&lines.bytes()[..len]).is_ok()
         {
-            sink.row(&CellRow(&object.values), Place { file: name, line: lines.line() })?;
+            sink.row(&CellRow(&object.values), RowLocation { file: name, line: lines.line() })?;
             values.consume(&mut lines, len);
             continue;
         }
         let len = values.frame(&mut lines)?;
-        let place = Place { file: name, line: lines.line() };
+        let place = RowLocation { file: name, line: lines.line() };
         let value = &lines.bytes()[..len];
         let parsed = object.parse(value).or_else(|error| match quoted_numbers(value) {
             Some(value) => object.parse(&value),
@@ -125,9 +125,9 @@ fn quoted_numbers(line: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The wanted values of one line.
-struct Object<'c> {
+struct JsonLine<'c> {
     columns: &'c [Box<str>],
-    values: Vec<Cells>,
+    values: Vec<ColumnCells>,
     /// The values that were found under the whole name of their column, which wins over a path.
     whole: Vec<bool>,
     key: String,
@@ -137,11 +137,11 @@ struct Object<'c> {
     objects: u64,
 }
 
-impl<'c> Object<'c> {
+impl<'c> JsonLine<'c> {
     fn new(columns: &'c [Box<str>]) -> Self {
         Self {
             columns,
-            values: columns.iter().map(|_| Cells::with_capacity(1)).collect(),
+            values: columns.iter().map(|_| ColumnCells::with_capacity(1)).collect(),
             whole: vec![false; columns.len()],
             key: String::new(),
             has_wanted: false,
@@ -151,7 +151,7 @@ impl<'c> Object<'c> {
     }
 
     fn parse(&mut self, line: &[u8]) -> Result<(), serde_json::Error> {
-        self.values.iter_mut().for_each(Cells::clear);
+        self.values.iter_mut().for_each(ColumnCells::clear);
         self.whole.fill(false);
         let mut parser = serde_json::Deserializer::from_slice(line);
         parser.deserialize_map(ObjectVisitor(self))?;
@@ -206,7 +206,7 @@ impl<'de> Visitor<'de> for PathVisitor<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let (mut whole, mut inside, mut key) = (None, None, String::new());
-        while map.next_key_seed(KeySeed(&mut key))?.is_some() {
+        while map.next_key_seed(JsonKeySeed(&mut key))?.is_some() {
             if !leads(&key, self.0) {
                 map.next_value::<IgnoredAny>()?;
                 continue;
@@ -221,7 +221,7 @@ impl<'de> Visitor<'de> for PathVisitor<'_> {
     }
 }
 
-struct ObjectVisitor<'a, 'c>(&'a mut Object<'c>);
+struct ObjectVisitor<'a, 'c>(&'a mut JsonLine<'c>);
 
 impl<'de> Visitor<'de> for ObjectVisitor<'_, '_> {
     type Value = ();
@@ -232,7 +232,7 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Self(object) = self;
-        while map.next_key_seed(KeySeed(&mut object.key))?.is_some() {
+        while map.next_key_seed(JsonKeySeed(&mut object.key))?.is_some() {
             if object.columns.iter().any(|column| leads(&object.key, column)) {
                 let value: &RawValue = map.next_value()?;
                 object.take(value.get()).map_err(serde::de::Error::custom)?;
@@ -249,9 +249,9 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_, '_> {
 }
 
 /// Reads a key into a text that is used again for the next.
-struct KeySeed<'a>(&'a mut String);
+struct JsonKeySeed<'a>(&'a mut String);
 
-impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
+impl<'de> DeserializeSeed<'de> for JsonKeySeed<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -259,7 +259,7 @@ impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
     }
 }
 
-impl Visitor<'_> for KeySeed<'_> {
+impl Visitor<'_> for JsonKeySeed<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -277,7 +277,7 @@ impl Visitor<'_> for KeySeed<'_> {
 mod tests {
     use std::path::Path;
 
-    use super::super::open::Input;
+    use super::super::open::FileInput;
     use super::*;
     use crate::config::FinalNewline;
     use crate::model::{Field, Fields};
@@ -288,10 +288,10 @@ mod tests {
 
     fn rows_of(text: &str, columns: &[&str]) -> Result<Vec<(u64, String)>, FileError> {
         let columns: Vec<Box<str>> = columns.iter().map(|column| (*column).into()).collect();
-        let input = Input::plain(std::io::Cursor::new(text.to_owned().into_bytes()));
+        let input = FileInput::plain(std::io::Cursor::new(text.to_owned().into_bytes()));
         let lines = Lines::new(input, Path::new("f.ndjson"), FinalNewline::Required);
         let mut shown = Shown::default();
-        let mut seen = Seen::default();
+        let mut seen = SeenKeys::default();
         read(lines, &columns, "f.ndjson", &mut seen, &mut shown)?;
         seen.check(&columns)?;
         Ok(shown.0)
@@ -300,13 +300,13 @@ mod tests {
     #[derive(Default)]
     struct Shown(Vec<(u64, String)>);
 
-    impl Sink for Shown {
-        fn row(&mut self, fields: &impl Fields, place: Place<'_>) -> Result<(), FileError> {
+    impl RowSink for Shown {
+        fn row(&mut self, fields: &impl Fields, place: RowLocation<'_>) -> Result<(), FileError> {
             self.0.push((place.line, format!("{:?} {:?}", show(fields.field(0)), show(fields.field(1)))));
             Ok(())
         }
 
-        fn unreadable(&mut self, reason: &str, _: &str, place: Place<'_>) -> Result<(), FileError> {
+        fn unreadable(&mut self, reason: &str, _: &str, place: RowLocation<'_>) -> Result<(), FileError> {
             self.0.push((place.line, reason.to_owned()));
             Ok(())
         }

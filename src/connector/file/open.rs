@@ -8,15 +8,15 @@ use std::time::{Duration, SystemTime};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::FileError;
-use super::find::Found;
+use super::find::FoundFile;
 use crate::file_glob::special;
-use crate::objects::{Object, Ranges};
+use crate::objects::{RangeReader, RemoteObject};
 
 pub(super) const BUFFER_LEN: usize = 64 << 10;
 
 /// What tells a file from any other, and from itself with other bytes in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(super) struct FileStamp {
     pub(super) len: u64,
     /// When its bytes changed.
     pub(super) modified: Option<SystemTime>,
@@ -26,7 +26,7 @@ pub(super) struct Stamp {
     pub(super) inode: u64,
 }
 
-impl Stamp {
+impl FileStamp {
     /// The stamp of whatever the path leads to now.
     pub(super) fn of(path: &Path) -> Result<Self, FileError> {
         let meta = std::fs::metadata(path);
@@ -34,7 +34,7 @@ impl Stamp {
     }
 
     /// The stamp of an object: its tag says it all, and without one its time must do.
-    pub(super) fn of_object(object: &Object) -> Self {
+    pub(super) fn of_object(object: &RemoteObject) -> Self {
         let mark = object.comparable_tag().map(|tag| xxh3_64(tag.as_bytes()));
         let modified = if mark.is_some() { Some(SystemTime::UNIX_EPOCH) } else { object.modified };
         Self { len: object.len, modified, changed: modified, inode: mark.unwrap_or(0) }
@@ -42,13 +42,13 @@ impl Stamp {
 }
 
 #[cfg(unix)]
-fn stamp(meta: &Metadata) -> Stamp {
+fn stamp(meta: &Metadata) -> FileStamp {
     use std::os::unix::fs::MetadataExt as _;
     let since = |seconds: i64, nanoseconds: i64| {
         let (seconds, nanoseconds) = (u64::try_from(seconds).ok()?, u64::try_from(nanoseconds).ok()?);
         SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds))
     };
-    Stamp {
+    FileStamp {
         len: meta.len(),
         modified: meta.modified().ok(),
         changed: since(meta.ctime(), meta.ctime_nsec()),
@@ -57,18 +57,18 @@ fn stamp(meta: &Metadata) -> Stamp {
 }
 
 #[cfg(not(unix))]
-fn stamp(meta: &Metadata) -> Stamp {
+fn stamp(meta: &Metadata) -> FileStamp {
     let _ = Duration::ZERO;
-    Stamp { len: meta.len(), modified: meta.modified().ok(), changed: meta.created().ok(), inode: 0 }
+    FileStamp { len: meta.len(), modified: meta.modified().ok(), changed: meta.created().ok(), inode: 0 }
 }
 
 /// Unpacked bytes, and whether an error in them is the unpacker's.
-pub(super) struct Input {
+pub(super) struct FileInput {
     pub(super) reader: Box<dyn Read>,
     pub(super) packed: bool,
 }
 
-impl Input {
+impl FileInput {
     #[cfg(test)]
     pub(super) fn plain(reader: impl Read + 'static) -> Self {
         Self { reader: Box::new(reader), packed: false }
@@ -109,17 +109,17 @@ pub(super) fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Resu
 }
 
 /// The bytes of a file.
-pub(super) enum Handle {
+pub(super) enum FileBytes {
     File(File),
-    Object(Object),
+    Object(RemoteObject),
 }
 
-impl Handle {
+impl FileBytes {
     /// Its bytes from the start.
     pub(super) fn reader(self) -> Box<dyn Read> {
         match self {
             Self::File(file) => Box::new(file),
-            Self::Object(object) => Box::new(Ranges::new(object, 0)),
+            Self::Object(object) => Box::new(RangeReader::new(object, 0)),
         }
     }
 
@@ -133,15 +133,16 @@ impl Handle {
 }
 
 /// Opens a file, and lets it be noticed if it changes.
-pub(super) fn open(found: &Found) -> Result<(Handle, Watch), FileError> {
+pub(super) fn open(found: &FoundFile) -> Result<(FileBytes, ChangeDetector), FileError> {
     let path = match found {
-        Found::Here(path) => path,
-        Found::There(path, object) => {
-            let watch = Watch { path: path.clone(), before: found.stamp()?, of: Of::Object(object.clone()) };
+        FoundFile::Here(path) => path,
+        FoundFile::There(path, object) => {
+            let watch =
+                ChangeDetector { path: path.clone(), before: found.stamp()?, of: Of::Object(object.clone()) };
             let handle = match object.download() {
-                Some(Ok(file)) => Handle::File(file),
+                Some(Ok(file)) => FileBytes::File(file),
                 Some(Err(source)) => return Err(FileError::Io { path: path.clone(), source }),
-                None => Handle::Object(object.clone()),
+                None => FileBytes::Object(object.clone()),
             };
             return Ok((handle, watch));
         }
@@ -150,7 +151,7 @@ pub(super) fn open(found: &Found) -> Result<(Handle, Watch), FileError> {
     let file = open_file(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     let (before, same) = (stamp(&meta), file.try_clone().map_err(failed)?);
-    Ok((Handle::File(file), Watch { path: path.clone(), before, of: Of::File(same) }))
+    Ok((FileBytes::File(file), ChangeDetector { path: path.clone(), before, of: Of::File(same) }))
 }
 
 /// Opens a file. A pipe, a socket or a device is an error at once, also if it took the file's place a moment ago.
@@ -171,7 +172,7 @@ pub(in crate::connector) fn open_file(path: &Path) -> io::Result<File> {
 }
 
 /// All bytes of a file, which may have so many.
-pub(in crate::connector) fn read_whole(found: &Found, len_max: u64) -> Result<Vec<u8>, FileError> {
+pub(in crate::connector) fn read_whole(found: &FoundFile, len_max: u64) -> Result<Vec<u8>, FileError> {
     let (handle, watch) = open(found)?;
     let mut bytes = Vec::new();
     let read = handle.reader().take(len_max).read_to_end(&mut bytes);
@@ -182,18 +183,18 @@ pub(in crate::connector) fn read_whole(found: &Found, len_max: u64) -> Result<Ve
 }
 
 /// Notices that a file changed. A file that was replaced by another was still read as a whole.
-pub(super) struct Watch {
+pub(super) struct ChangeDetector {
     path: PathBuf,
-    before: Stamp,
+    before: FileStamp,
     of: Of,
 }
 
 enum Of {
     File(File),
-    Object(Object),
+    Object(RemoteObject),
 }
 
-impl Watch {
+impl ChangeDetector {
     /// Whether every byte that was asked for came, and was of one content.
     pub(super) fn came_whole(&self) -> Result<(), FileError> {
         let Of::Object(object) = &self.of else { return Ok(()) };
@@ -209,7 +210,7 @@ impl Watch {
 
     /// The file's stamp, the same at the end as when it was opened. Its entry may have changed meanwhile:
     /// it was replaced, and read as a whole all the same.
-    pub(super) fn unchanged(&self) -> Result<Stamp, FileError> {
+    pub(super) fn unchanged(&self) -> Result<FileStamp, FileError> {
         let Of::File(file) = &self.of else { return Ok(self.before) };
         let meta = file.metadata().map_err(|source| FileError::Io { path: self.path.clone(), source })?;
         let (now, before) = (stamp(&meta), self.before);

@@ -20,11 +20,11 @@ use parquet::arrow::arrow_reader::{
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
-use super::open::Handle;
-use super::{FileError, Place, Sink, header};
+use super::open::FileBytes;
+use super::{FileError, RowLocation, RowSink, header};
 use crate::connector::columns::Columns;
 use crate::model::guarded;
-use crate::objects::Blocks;
+use crate::objects::CachedBlocks;
 
 /// Rows that are handed over at once.
 const BATCH_LEN: usize = 8192;
@@ -36,15 +36,15 @@ const THREADS_MAX: usize = 4;
 const PAGE_HEADER_LEN: usize = 4 << 10;
 
 /// What a thread hands over: some rows, or the end of a row group.
-type Batch = Result<Option<RecordBatch>, FileError>;
+type RowBatch = Result<Option<RecordBatch>, FileError>;
 
 /// Reads a file.
 pub(super) fn read(
-    file: Handle,
+    file: FileBytes,
     path: &Path,
     columns: &[Box<str>],
     name: &str,
-    sink: &mut impl Sink,
+    sink: &mut impl RowSink,
 ) -> Result<bool, FileError> {
     let file = Anywhere::of(file).map_err(|source| FileError::Io { path: path.to_owned(), source })?;
     // Types are taken from the columns themselves and not from what a writer says of its own memory.
@@ -66,7 +66,7 @@ pub(super) fn read(
                 groups,
             )
         });
-        let unpacking: Vec<Receiver<Batch>> = unpacking.collect::<Result<_, FileError>>()?;
+        let unpacking: Vec<Receiver<RowBatch>> = unpacking.collect::<Result<_, FileError>>()?;
         let mut line = 0;
         for group in 0..groups {
             let batches = &unpacking[group % threads];
@@ -74,7 +74,7 @@ pub(super) fn read(
                 let rows = Columns::of(&batch, paths.iter().map(Vec::as_slice));
                 for row in 0..batch.num_rows() {
                     line += 1;
-                    sink.row(&rows.row(row), Place { file: name, line })?;
+                    sink.row(&rows.row(row), RowLocation { file: name, line })?;
                 }
             }
         }
@@ -146,7 +146,7 @@ fn start<'scope>(
     reader: Reader,
     path: &Path,
     groups: impl Iterator<Item = usize> + Send + 'scope,
-) -> Result<Receiver<Batch>, FileError> {
+) -> Result<Receiver<RowBatch>, FileError> {
     let (batches, unpacked) = sync_channel(WAITING_MAX);
     let (of_thread, failed) = (path.to_owned(), path.to_owned());
     let unpack = move || {
@@ -166,7 +166,7 @@ fn start<'scope>(
 fn unpack(
     reader: &Reader,
     groups: impl Iterator<Item = usize>,
-    batches: &SyncSender<Batch>,
+    batches: &SyncSender<RowBatch>,
 ) -> Result<(), ParquetError> {
     for group in groups {
         let rows = reader.opened.metadata().row_group(group).num_rows();
@@ -218,14 +218,14 @@ struct Anywhere {
 #[allow(clippy::large_enum_variant, reason = "there is one for each file and thread")]
 enum Positioned {
     File(File),
-    Object(Blocks),
+    Object(CachedBlocks),
 }
 
 impl Anywhere {
-    fn of(handle: Handle) -> io::Result<Self> {
+    fn of(handle: FileBytes) -> io::Result<Self> {
         let (len, bytes) = match handle {
-            Handle::File(file) => (file.metadata()?.len(), Positioned::File(file)),
-            Handle::Object(object) => (object.len, Positioned::Object(Blocks::new(object))),
+            FileBytes::File(file) => (file.metadata()?.len(), Positioned::File(file)),
+            FileBytes::Object(object) => (object.len, Positioned::Object(CachedBlocks::new(object))),
         };
         Ok(Self { bytes: Arc::new(bytes), len })
     }
@@ -240,8 +240,8 @@ impl Anywhere {
         }
     }
 
-    fn at(&self, position: u64) -> At {
-        At { bytes: Arc::clone(&self.bytes), position }
+    fn at(&self, position: u64) -> FilePosition {
+        FilePosition { bytes: Arc::clone(&self.bytes), position }
     }
 }
 
@@ -252,9 +252,9 @@ impl Length for Anywhere {
 }
 
 impl ChunkReader for Anywhere {
-    type T = BufReader<At>;
+    type T = BufReader<FilePosition>;
 
-    fn get_read(&self, start: u64) -> Result<BufReader<At>, ParquetError> {
+    fn get_read(&self, start: u64) -> Result<BufReader<FilePosition>, ParquetError> {
         Ok(BufReader::with_capacity(PAGE_HEADER_LEN, self.at(start)))
     }
 
@@ -269,12 +269,12 @@ impl ChunkReader for Anywhere {
 }
 
 /// One place in a file.
-struct At {
+struct FilePosition {
     bytes: Arc<Positioned>,
     position: u64,
 }
 
-impl Read for At {
+impl Read for FilePosition {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = match &*self.bytes {
             Positioned::File(file) => super::open::read_at(file, buffer, self.position)?,
@@ -293,14 +293,14 @@ mod tests {
     #[derive(Default)]
     struct Counting(u64);
 
-    impl Sink for Counting {
-        fn row(&mut self, fields: &impl Fields, _: Place<'_>) -> Result<(), FileError> {
+    impl RowSink for Counting {
+        fn row(&mut self, fields: &impl Fields, _: RowLocation<'_>) -> Result<(), FileError> {
             std::hint::black_box(fields.field(0));
             self.0 += 1;
             Ok(())
         }
 
-        fn unreadable(&mut self, _: &'static str, _: &str, _: Place<'_>) -> Result<(), FileError> {
+        fn unreadable(&mut self, _: &'static str, _: &str, _: RowLocation<'_>) -> Result<(), FileError> {
             self.0 += 1;
             Ok(())
         }
@@ -311,7 +311,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         let mut counting = Counting::default();
-        read(Handle::File(file), Path::new("f.parquet"), &[column.into()], "f.parquet", &mut counting)?;
+        read(FileBytes::File(file), Path::new("f.parquet"), &[column.into()], "f.parquet", &mut counting)?;
         Ok(counting.0)
     }
 

@@ -7,34 +7,34 @@ use std::sync::Arc;
 use object_store::ObjectStoreExt as _;
 
 use super::FileError;
-use super::find::{Files, Found};
+use super::find::{Files, FoundFile};
 use crate::config::FileSource;
 use crate::file_glob::{Glob, KeyMatch, is_glob};
-use crate::objects::{Object, Objects, Span, io_error, is_web, settings, split};
+use crate::objects::{BucketClient, RemoteObject, Span, io_error, is_web, settings, split};
 
 /// The files of a source that is elsewhere.
 pub(super) fn files(source: &FileSource, stores: &[(String, String)]) -> Result<Files, FileError> {
     let pattern = source.pattern.as_str();
     let failed = |source| FileError::Io { path: pattern.into(), source };
     if is_web(pattern) {
-        let object = Object::on_web(pattern, source.is_allowed).map_err(failed)?;
-        return Ok(Files { files: vec![Found::There(pattern.into(), object)], skipped: 0 });
+        let object = RemoteObject::on_web(pattern, source.is_allowed).map_err(failed)?;
+        return Ok(Files { files: vec![FoundFile::There(pattern.into(), object)], skipped: 0 });
     }
     let options = settings(stores, source.endpoint.as_deref(), source.region.as_deref());
     let (root, key) = split(pattern);
-    let objects = Objects::open(root, &options).map_err(failed)?;
+    let objects = BucketClient::open(root, &options).map_err(failed)?;
     if is_glob(key) {
         return matches(&objects, root, key);
     }
     let location = objects.exact(key).map_err(|what| FileError::BadKey { path: pattern.into(), what })?;
     let store = Arc::clone(&objects.store);
     let meta = objects.wait(async move { store.head(&location).await });
-    let object = Object::of(&objects, meta.map_err(|error| failed(io_error(&error)))?);
-    Ok(Files { files: vec![Found::There(pattern.into(), object)], skipped: 0 })
+    let object = RemoteObject::of(&objects, meta.map_err(|error| failed(io_error(&error)))?);
+    Ok(Files { files: vec![FoundFile::There(pattern.into(), object)], skipped: 0 })
 }
 
 /// The objects whose keys a glob names. Keys that it does not name may be of any kind.
-fn matches(objects: &Objects, root: &str, pattern: &str) -> Result<Files, FileError> {
+fn matches(objects: &BucketClient, root: &str, pattern: &str) -> Result<Files, FileError> {
     let address = |key: &str| PathBuf::from(format!("{root}/{key}"));
     let glob = Glob::key(pattern).map_err(|source| FileError::BadGlob { source })?;
     let listing = objects.list(glob.prefix(), Span::default());
@@ -49,8 +49,8 @@ fn matches(objects: &Objects, root: &str, pattern: &str) -> Result<Files, FileEr
             _ if is_mark => {}
             KeyMatch::Named => {
                 let path = address(&entry.key);
-                match Object::listed(objects, entry) {
-                    Ok(object) => found.files.push(Found::There(path, object)),
+                match RemoteObject::listed(objects, entry) {
+                    Ok(object) => found.files.push(FoundFile::There(path, object)),
                     Err(what) => return Err(FileError::BadKey { path, what }),
                 }
             }

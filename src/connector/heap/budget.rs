@@ -27,13 +27,13 @@ pub enum Fit {
 }
 
 #[derive(Debug, Default)]
-struct Window {
+struct LimitWindow {
     taken: VecDeque<(Instant, u64)>,
     sum: u64,
     under_way: u64,
 }
 
-impl Window {
+impl LimitWindow {
     fn room(&mut self, max: u64, now: Instant, length: Duration) -> u64 {
         while let Some((at, number)) = self.taken.front().copied() {
             if now.saturating_duration_since(at) < length {
@@ -59,23 +59,23 @@ impl Window {
 }
 
 #[derive(Debug, Default)]
-struct Windows {
-    persons: HashMap<PersonKey, Window>,
+struct LimitWindows {
+    persons: HashMap<PersonKey, LimitWindow>,
     /// How many there may be before the next forgetting.
     persons_max: usize,
-    all: Window,
+    all: LimitWindow,
 }
 
 /// The budget of one environment.
 #[derive(Debug)]
-pub struct Budget {
+pub struct HeapRateLimiter {
     person_max: Option<u64>,
     all_max: Option<u64>,
     window: Duration,
-    windows: Mutex<Windows>,
+    windows: Mutex<LimitWindows>,
 }
 
-impl Budget {
+impl HeapRateLimiter {
     /// A budget of so many events in a window; none: without end.
     #[must_use]
     pub fn new(person_max: Option<u64>, all_max: Option<u64>, window: Duration) -> Self {
@@ -94,7 +94,7 @@ impl Budget {
         self.window
     }
 
-    fn lock(&self) -> MutexGuard<'_, Windows> {
+    fn lock(&self) -> MutexGuard<'_, LimitWindows> {
         self.windows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -103,7 +103,7 @@ impl Budget {
         fits.clear();
         let mut windows = self.lock();
         windows.forget_the_idle(now, self.window);
-        let Windows { persons: known, all, .. } = &mut *windows;
+        let LimitWindows { persons: known, all, .. } = &mut *windows;
         let mut room = self.all_max.map_or(u64::MAX, |max| all.room(max, now, self.window));
         for person in persons {
             let fit = match self.person_max {
@@ -188,7 +188,7 @@ impl Budget {
     }
 }
 
-impl Windows {
+impl LimitWindows {
     fn forget_the_idle(&mut self, now: Instant, length: Duration) {
         if self.persons.len() >= self.persons_max.max(PERSONS_MIN) {
             self.persons.retain(|_, window| !window.is_idle(now, length));
@@ -203,7 +203,7 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn fits(budget: &Budget, person: PersonKey, number: usize, now: Instant) -> usize {
+    fn fits(budget: &HeapRateLimiter, person: PersonKey, number: usize, now: Instant) -> usize {
         let mut fits = Vec::new();
         budget.reserve(vec![person; number], now, &mut fits);
         let fitting = fits.iter().filter(|fit| **fit == Fit::Now).count();
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_person_has_a_limit_and_so_have_all() {
-        let (budget, start) = (Budget::new(Some(10), Some(25), MINUTE), Instant::now());
+        let (budget, start) = (HeapRateLimiter::new(Some(10), Some(25), MINUTE), Instant::now());
         assert_eq!([1, 1, 2, 3].map(|person| fits(&budget, person, 12, start)), [10, 0, 10, 5]);
         assert_eq!(budget.wait_for_all(start + MINUTE / 2), MINUTE / 2);
         assert_eq!(budget.wait_for_any([1, 3], start + MINUTE / 4), MINUTE * 3 / 4);
@@ -222,7 +222,8 @@ mod tests {
 
     #[test]
     fn what_is_under_way_or_may_be_taken_counts() {
-        let (budget, start, mut fits) = (Budget::new(Some(10), None, MINUTE), Instant::now(), Vec::new());
+        let (budget, start, mut fits) =
+            (HeapRateLimiter::new(Some(10), None, MINUTE), Instant::now(), Vec::new());
         budget.reserve([1; 10], start, &mut fits);
         budget.reserve([1; 1], start + MINUTE, &mut fits);
         assert_eq!(fits, [Fit::PersonFull], "an answer is still out");
@@ -236,7 +237,7 @@ mod tests {
 
     #[test]
     fn persons_without_anything_are_forgotten() {
-        let (budget, start) = (Budget::new(Some(1), None, MINUTE), Instant::now());
+        let (budget, start) = (HeapRateLimiter::new(Some(1), None, MINUTE), Instant::now());
         for person in 0..20_000 {
             let now = start + Duration::from_millis(60) * u32::try_from(person).unwrap();
             fits(&budget, person, 1, now);

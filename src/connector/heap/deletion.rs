@@ -6,7 +6,7 @@
 use serde::Deserialize;
 
 use super::super::headers::{redirected, shown};
-use super::super::http::{self, Auth, Http, HttpError};
+use super::super::http::{self, Auth, HttpClient, HttpError};
 use crate::config::Secret;
 
 /// Users in one request at most.
@@ -14,7 +14,7 @@ pub(super) const USERS_MAX: usize = 10_000;
 
 /// The deletion API of one environment.
 pub struct Deletion<'a> {
-    pub(super) http: &'a Http,
+    pub(super) http: &'a HttpClient,
     pub(super) base: &'a str,
     pub(super) app_id: &'a str,
     pub(super) api_key: &'a Secret,
@@ -39,7 +39,7 @@ pub enum DeletionError {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Body {
+struct DeletionReply {
     access_token: Option<String>,
     deletion_request_id: Option<String>,
 }
@@ -73,7 +73,7 @@ impl Deletion<'_> {
         Ok(Secret::new(token.access_token.ok_or_else(|| undocumented("access_token"))?))
     }
 
-    fn read(&self, answer: &http::Answer) -> Result<Body, DeletionError> {
+    fn read(&self, answer: &http::HttpReply) -> Result<DeletionReply, DeletionError> {
         let text = || shown(String::from_utf8_lossy(&answer.body).trim());
         match answer.status {
             200..=299 => Ok(serde_json::from_slice(&answer.body).unwrap_or_default()),

@@ -10,12 +10,12 @@ mod deletion;
 
 use bytes::Bytes;
 
-pub use answer::Answer;
-pub use budget::{Budget, Fit, PersonKey};
+pub use answer::HeapReply;
+pub use budget::{Fit, HeapRateLimiter, PersonKey};
 pub use deletion::{Deletion, DeletionError};
 
-use super::http::{Http, HttpError};
-use crate::config::{Heap as HeapConfig, Secret};
+use super::http::{HttpClient, HttpError};
+use crate::config::{HeapConfig, Secret};
 use crate::model::{Clock, Timestamp};
 
 /// Events, or users, in one request at most.
@@ -23,14 +23,14 @@ pub const BATCH_LEN_MAX: usize = 1_000;
 
 /// What a request is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Call {
+pub enum HeapCall {
     /// Events.
     Track,
     /// Properties of users.
     Describe,
 }
 
-impl Call {
+impl HeapCall {
     /// The call in a word.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -51,37 +51,37 @@ impl Call {
 
 /// One environment of Heap's, to write to.
 #[derive(Debug)]
-pub struct Heap {
-    http: Http,
+pub struct HeapClient {
+    http: HttpClient,
     base: String,
     app_id: String,
     clock: Clock,
     /// What may go now; shared by all that is sent to it.
-    pub budget: Budget,
+    pub budget: HeapRateLimiter,
 }
 
-impl Heap {
+impl HeapClient {
     /// Connects to the environment `app_id` at `base`. Nothing is sent yet.
     ///
     /// # Errors
     /// [`HttpError::Client`] when there can be no client at all.
     pub fn new(config: &HeapConfig, base: &str, app_id: &str, clock: Clock) -> Result<Self, HttpError> {
         let agent = format!("Syncline/{}", env!("CARGO_PKG_VERSION"));
-        let http = Http::new(base, agent, config.timeout)?;
-        let budget = Budget::new(config.identity_events_max, config.app_events_max, config.window);
+        let http = HttpClient::new(base, agent, config.timeout)?;
+        let budget = HeapRateLimiter::new(config.identity_events_max, config.app_events_max, config.window);
         Ok(Self { http, base: base.to_owned(), app_id: app_id.to_owned(), clock, budget })
     }
 
     /// What stands in a body before its first element. Elements follow, with commas between them, and then
     /// [`CLOSING`].
     #[must_use]
-    pub fn opening(&self, call: Call) -> Vec<u8> {
+    pub fn opening(&self, call: HeapCall) -> Vec<u8> {
         let app_id = serde_json::Value::from(self.app_id.as_str());
         format!("{{\"app_id\":{app_id},\"{}\":[", call.words().1).into_bytes()
     }
 
     /// Sends a whole body.
-    pub async fn send(&self, call: Call, body: Bytes) -> Answer {
+    pub async fn send(&self, call: HeapCall, body: Bytes) -> HeapReply {
         let result = self.http.post_json(&format!("{}{}", self.base, call.words().0), body).await;
         answer::read(result, self.clock.now())
     }

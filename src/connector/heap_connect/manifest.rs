@@ -46,7 +46,7 @@ pub struct DumpFile {
 }
 
 #[derive(Deserialize)]
-struct Shape {
+struct ManifestJson {
     dump_id: Value,
     tables: Vec<TableShape>,
 }
@@ -70,7 +70,7 @@ impl Manifest {
     /// Reads the manifest of the dump whose number its name has.
     pub(super) fn parse(text: &[u8], dump: u64, path: &Path) -> Result<Self, DumpError> {
         let damaged = |what: String| DumpError::Manifest { path: path.to_owned(), what };
-        let shape: Shape = serde_json::from_slice(text).map_err(|error| damaged(error.to_string()))?;
+        let shape: ManifestJson = serde_json::from_slice(text).map_err(|error| damaged(error.to_string()))?;
         if number(&shape.dump_id) != Some(dump) {
             return Err(damaged(format!("`dump_id` is {}", shape.dump_id)));
         }

@@ -17,10 +17,10 @@ pub use manifest::{DumpFile, DumpTable, Manifest};
 
 use std::path::{Path, PathBuf};
 
-use place::Place;
+use place::DumpLocation;
 
-use super::file::{AvroFile, FileError, From, Sink};
-use crate::config::DumpPlace;
+use super::file::{AvroFile, FileAccess, FileError, RowSink};
+use crate::config::DumpFolder;
 
 /// A complete dump.
 #[derive(Clone, Debug)]
@@ -29,13 +29,13 @@ pub struct Dump {
     pub id: u64,
     /// Tells what its manifest says from anything else that it could say.
     pub mark: u64,
-    manifest: place::File,
+    manifest: place::DumpObject,
 }
 
 /// The dumps of a bucket.
 #[derive(Debug)]
 pub struct Dumps {
-    place: Place,
+    place: DumpLocation,
     dumps: Vec<Dump>,
 }
 
@@ -44,8 +44,8 @@ impl Dumps {
     ///
     /// # Errors
     /// [`DumpError`] when the place cannot be listed, or has none.
-    pub fn find(place: &DumpPlace, from: From<'_>) -> Result<Self, DumpError> {
-        let place = Place::open(place, from)?;
+    pub fn find(place: &DumpFolder, from: FileAccess<'_>) -> Result<Self, DumpError> {
+        let place = DumpLocation::open(place, from)?;
         let mut dumps = place.manifests()?;
         dumps.sort_by_key(|dump| dump.id);
         if let Some(pair) = dumps.windows(2).find(|pair| pair[0].id == pair[1].id) {
@@ -133,7 +133,7 @@ impl DumpRows {
         self,
         required: &[Box<str>],
         optional: &[Box<str>],
-        sink: &mut impl Sink,
+        sink: &mut impl RowSink,
     ) -> Result<u64, DumpError> {
         Ok(self.0.read(required, optional, sink)?)
     }
@@ -146,7 +146,7 @@ impl DumpRows {
         self,
         required: &[Box<str>],
         optional: &[Box<str>],
-        sink: &mut impl Sink,
+        sink: &mut impl RowSink,
     ) -> Result<u64, DumpError> {
         Ok(self.0.read_as_text(required, optional, sink)?)
     }

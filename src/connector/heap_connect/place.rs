@@ -9,9 +9,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::manifest::dump_of;
 use super::{Dump, DumpError};
-use crate::config::{DumpPlace, is_special};
-use crate::connector::file::{FileError, Found, From, read_whole};
-use crate::objects::{Object, Objects, Span, io_error, is_web, settings};
+use crate::config::{DumpFolder, is_special};
+use crate::connector::file::{FileAccess, FileError, FoundFile, read_whole};
+use crate::objects::{BucketClient, RemoteObject, Span, io_error, is_web, settings};
 
 const MANIFESTS: &str = "manifests";
 /// Longest manifest in bytes.
@@ -19,9 +19,9 @@ const MANIFEST_LEN_MAX: u64 = 256 << 20;
 
 /// A file that was found.
 #[derive(Clone, Debug)]
-pub(super) struct File(pub(super) Found);
+pub(super) struct DumpObject(pub(super) FoundFile);
 
-impl File {
+impl DumpObject {
     pub(super) fn path(&self) -> &Path {
         self.0.path()
     }
@@ -33,21 +33,21 @@ impl File {
 }
 
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum DumpLocation {
     /// A folder: as messages name it, and where it really is.
     Folder(PathBuf, PathBuf),
-    Bucket(Objects),
+    Bucket(BucketClient),
 }
 
-impl Place {
-    pub(super) fn open(place: &DumpPlace, from: From<'_>) -> Result<Self, DumpError> {
+impl DumpLocation {
+    pub(super) fn open(place: &DumpFolder, from: FileAccess<'_>) -> Result<Self, DumpError> {
         if is_web(&place.path) {
             return Err(DumpError::NoBucket { address: place.path.clone() });
         }
         if place.is_remote() {
             let options = settings(from.stores, place.endpoint.as_deref(), place.region.as_deref());
             let failed = |source| DumpError::List { path: PathBuf::from(&place.path), source };
-            return Objects::open(&place.path, &options).map(Self::Bucket).map_err(failed);
+            return BucketClient::open(&place.path, &options).map(Self::Bucket).map_err(failed);
         }
         let path = from.folder.join(&place.path);
         let failed = |source| DumpError::List { path: path.clone(), source };
@@ -83,8 +83,8 @@ impl Place {
                     let written = format!("{} {:?}", entry.len, entry.modified);
                     let mark = xxh3_64(entry.tag.as_ref().unwrap_or(&written).as_bytes());
                     let address = Path::join(&objects.url, MANIFESTS).join(name);
-                    let found = Found::There(address, Object::listed(objects, entry).ok()?);
-                    Some(Dump { id, mark, manifest: File(found) })
+                    let found = FoundFile::There(address, RemoteObject::listed(objects, entry).ok()?);
+                    Some(Dump { id, mark, manifest: DumpObject(found) })
                 });
                 Ok(dumps.collect())
             }
@@ -111,13 +111,13 @@ impl Place {
     }
 
     /// A file by its path below the bucket; none if there is none.
-    pub(super) fn file(&self, path: &str) -> Result<Option<File>, FileError> {
+    pub(super) fn file(&self, path: &str) -> Result<Option<DumpObject>, FileError> {
         match self {
             Self::Folder(folder, real) => {
                 let path = folder.join(path);
                 match path.canonicalize() {
                     Ok(found) if !found.starts_with(real) => Err(FileError::Outside { path: found }),
-                    Ok(_) => Ok(Some(File(Found::Here(path)))),
+                    Ok(_) => Ok(Some(DumpObject(FoundFile::Here(path)))),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                     Err(source) => Err(FileError::Io { path, source }),
                 }
@@ -128,7 +128,9 @@ impl Place {
                 let location = location.map_err(|what| FileError::BadKey { path: address.clone(), what })?;
                 let store = Arc::clone(&objects.store);
                 match objects.wait(async move { store.head(&location).await }) {
-                    Ok(meta) => Ok(Some(File(Found::There(address, Object::of(objects, meta))))),
+                    Ok(meta) => {
+                        Ok(Some(DumpObject(FoundFile::There(address, RemoteObject::of(objects, meta)))))
+                    }
                     Err(Error::NotFound { .. }) => Ok(None),
                     Err(error) => Err(FileError::Io { path: address, source: io_error(&error) }),
                 }

@@ -22,15 +22,15 @@ use super::Database;
 use super::error::{SqlError, Trouble};
 use super::session::each_once;
 use super::statement::{columns_of, is_one_statement, select_as_is};
-use crate::config::{Adbc, Query, SqlSource};
+use crate::config::{AdbcConfig, Query, SqlSource};
 use crate::connector::columns::Columns;
-use crate::connector::file::{Place, Sink};
+use crate::connector::file::{RowLocation, RowSink};
 use crate::model::ConnectionName;
 
 /// One conversation with a driver.
-pub(super) struct Session<'a> {
+pub(super) struct AdbcSession<'a> {
     pub(super) name: &'a ConnectionName,
-    settings: &'a Adbc,
+    settings: &'a AdbcConfig,
     pub(super) connection: ManagedConnection,
 }
 
@@ -38,26 +38,26 @@ pub(super) struct Session<'a> {
 pub(super) fn read(
     source: &SqlSource,
     database: Database<'_>,
-    settings: &Adbc,
+    settings: &AdbcConfig,
     columns: &[Box<str>],
-    sink: &mut impl Sink,
+    sink: &mut impl RowSink,
 ) -> Result<u64, SqlError> {
-    Session::open(database, settings)?.read(source, columns, sink)
+    AdbcSession::open(database, settings)?.read(source, columns, sink)
 }
 
 /// Whether the driver is there and opens the database.
-pub(super) fn greet(database: Database<'_>, settings: &Adbc) -> Result<(), SqlError> {
-    Session::open(database, settings).map(drop)
+pub(super) fn greet(database: Database<'_>, settings: &AdbcConfig) -> Result<(), SqlError> {
+    AdbcSession::open(database, settings).map(drop)
 }
 
 /// Whether a query could be asked and has the wanted columns. It is asked for no row.
 pub(super) fn try_source(
     source: &SqlSource,
     database: Database<'_>,
-    settings: &Adbc,
+    settings: &AdbcConfig,
     columns: &[Box<str>],
 ) -> Result<(), SqlError> {
-    let mut session = Session::open(database, settings)?;
+    let mut session = AdbcSession::open(database, settings)?;
     each_once(database.name, &session.columns(source)?, columns)?;
     let mut statement = session.statement(&columns_of(source, settings.quote))?;
     session.bind(&mut statement, source)?;
@@ -66,9 +66,9 @@ pub(super) fn try_source(
     })
 }
 
-impl<'a> Session<'a> {
+impl<'a> AdbcSession<'a> {
     /// Asks nothing yet.
-    pub(super) fn open(database: Database<'a>, settings: &'a Adbc) -> Result<Self, SqlError> {
+    pub(super) fn open(database: Database<'a>, settings: &'a AdbcConfig) -> Result<Self, SqlError> {
         let Database { name, secrets, .. } = database;
         let fail = |error: &Error, trouble| failed(name, error, trouble);
         let mut driver = load(settings).map_err(|e| fail(&e, Trouble::Driver))?;
@@ -88,7 +88,7 @@ impl<'a> Session<'a> {
         &mut self,
         source: &SqlSource,
         columns: &[Box<str>],
-        sink: &mut impl Sink,
+        sink: &mut impl RowSink,
     ) -> Result<u64, SqlError> {
         let found = self.columns(source)?;
         each_once(self.name, &found, columns)?;
@@ -105,7 +105,7 @@ impl<'a> Session<'a> {
                 let taken = Columns::of(&batch, paths.iter().map(<[Box<str>; 1]>::as_slice));
                 for row in 0..batch.num_rows() {
                     rows += 1;
-                    let taken = sink.row(&taken.row(row), Place { file: &place, line: rows });
+                    let taken = sink.row(&taken.row(row), RowLocation { file: &place, line: rows });
                     taken.map_err(|_| SqlError::new(session.name, Trouble::Stopped, String::new()))?;
                 }
                 // Drivers that cannot be told to give up are at least not asked for more.
@@ -209,7 +209,7 @@ impl<'a> Session<'a> {
     }
 }
 
-fn load(settings: &Adbc) -> Result<ManagedDriver, Error> {
+fn load(settings: &AdbcConfig) -> Result<ManagedDriver, Error> {
     let entrypoint = settings.entrypoint.as_ref().map(String::as_bytes);
     let load = |version| {
         ManagedDriver::load_from_name(&settings.driver, entrypoint, version, LOAD_FLAG_DEFAULT, None)

@@ -15,10 +15,10 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field as Described, Schema, SchemaRef};
 
 use super::Database;
-use super::adbc::Session;
+use super::adbc::AdbcSession;
 use super::error::{SqlError, Trouble};
-use crate::config::{Sql, SqlSource};
-use crate::connector::file::Sink;
+use crate::config::{SqlConfig, SqlSource};
+use crate::connector::file::RowSink;
 use crate::model::{Field, Fields};
 
 /// Rows that are put at once.
@@ -27,19 +27,19 @@ const ROWS_MAX: usize = 8_192;
 const LEN_MAX: usize = 4 << 20;
 
 /// A conversation with a database that tables are lent to. They are gone with it.
-pub struct Lent<'a> {
-    session: Session<'a>,
+pub struct TempTables<'a> {
+    session: AdbcSession<'a>,
 }
 
-impl<'a> Lent<'a> {
+impl<'a> TempTables<'a> {
     /// Begins it.
     ///
     /// # Errors
     /// [`SqlError`] when the database cannot be reached, or is not spoken to by a driver.
     pub fn open(database: Database<'a>) -> Result<Self, SqlError> {
         match database.settings {
-            Sql::Adbc(settings) => Ok(Self { session: Session::open(database, settings)? }),
-            Sql::Postgres(_) => {
+            SqlConfig::Adbc(settings) => Ok(Self { session: AdbcSession::open(database, settings)? }),
+            SqlConfig::Postgres(_) => {
                 let message = "tables are lent through a driver only";
                 Err(SqlError::new(database.name, Trouble::Local, message))
             }
@@ -50,7 +50,7 @@ impl<'a> Lent<'a> {
     ///
     /// # Errors
     /// [`SqlError`] when there are no columns, or two that no database tells apart.
-    pub fn table(&mut self, name: &str, columns: &[Box<str>]) -> Result<Filling<'_, 'a>, SqlError> {
+    pub fn table(&mut self, name: &str, columns: &[Box<str>]) -> Result<TempTableWriter<'_, 'a>, SqlError> {
         if let Some(what) = unfit(columns) {
             return Err(SqlError::new(self.session.name, Trouble::Lend(name.to_owned()), what));
         }
@@ -58,7 +58,15 @@ impl<'a> Lent<'a> {
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let values = columns.iter().map(|_| StringBuilder::new()).collect();
         let name = name.to_owned();
-        Ok(Filling { session: &mut self.session, name, schema, values, rows: 0, len: 0, is_there: false })
+        Ok(TempTableWriter {
+            session: &mut self.session,
+            name,
+            schema,
+            values,
+            rows: 0,
+            len: 0,
+            is_there: false,
+        })
     }
 
     /// Asks a query, and hands over the wanted columns of every row. How many rows there were.
@@ -69,7 +77,7 @@ impl<'a> Lent<'a> {
         &mut self,
         source: &SqlSource,
         columns: &[Box<str>],
-        sink: &mut impl Sink,
+        sink: &mut impl RowSink,
     ) -> Result<u64, SqlError> {
         self.session.read(source, columns, sink)
     }
@@ -88,8 +96,8 @@ fn unfit(columns: &[Box<str>]) -> Option<String> {
 }
 
 /// A table that rows are being put into.
-pub struct Filling<'s, 'a> {
-    session: &'s mut Session<'a>,
+pub struct TempTableWriter<'s, 'a> {
+    session: &'s mut AdbcSession<'a>,
     name: String,
     schema: SchemaRef,
     values: Vec<StringBuilder>,
@@ -98,7 +106,7 @@ pub struct Filling<'s, 'a> {
     is_there: bool,
 }
 
-impl Filling<'_, '_> {
+impl TempTableWriter<'_, '_> {
     /// Puts a row. `false`, and no row at all any more, if one of its values is no text.
     ///
     /// # Errors
@@ -135,7 +143,7 @@ impl Filling<'_, '_> {
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), values)
             .map_err(|e| SqlError::new(self.session.name, trouble(), e.to_string()))?;
         let made = self.session.connection.new_statement();
-        let failed = |session: &Session<'_>, error: &Error| session.error(error, trouble());
+        let failed = |session: &AdbcSession<'_>, error: &Error| session.error(error, trouble());
         let mut statement = made.map_err(|e| failed(self.session, &e))?;
         let mode = if self.is_there { IngestMode::Append } else { IngestMode::Create };
         for (option, value) in [

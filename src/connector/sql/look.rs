@@ -1,13 +1,13 @@
 //! A database looked at without asking for anybody: whether it is there, what it lets its user do, what time it has.
 
-use super::session::Session;
+use super::session::PostgresSession;
 use super::{Database, SqlError, adbc, runtime};
-use crate::config::{Postgres, Sql, SqlSource};
+use crate::config::{PostgresConfig, SqlConfig, SqlSource};
 use crate::model::Timestamp;
 
 /// What was seen of a database. What a server does not tell is none.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct DatabaseInfo {
     /// What it calls itself.
     pub server: Option<String>,
     /// What time it has.
@@ -34,13 +34,15 @@ const MAY_WRITE: &str = "select current_setting('is_superuser') = 'on' or exists
 ///
 /// # Errors
 /// [`SqlError`] when there is no conversation at all.
-pub fn look(database: Database<'_>) -> Result<Seen, SqlError> {
+pub fn look(database: Database<'_>) -> Result<DatabaseInfo, SqlError> {
     let settings = match database.settings {
-        Sql::Adbc(settings) => return adbc::greet(database, settings).map(|()| Seen::default()),
-        Sql::Postgres(settings) => settings,
+        SqlConfig::Adbc(settings) => {
+            return adbc::greet(database, settings).map(|()| DatabaseInfo::default());
+        }
+        SqlConfig::Postgres(settings) => settings,
     };
     runtime(database)?.block_on(async {
-        let session = Session::open(database, settings).await?;
+        let session = PostgresSession::open(database, settings).await?;
         let server = session.one::<String>("select version()").await;
         let mut clock = None;
         for question in MILLIS {
@@ -50,7 +52,7 @@ pub fn look(database: Database<'_>) -> Result<Seen, SqlError> {
         }
         let used = session.one::<i64>("select count(*) from pg_stat_activity").await;
         let most = session.one::<i64>("select current_setting('max_connections')::bigint").await;
-        Ok(Seen {
+        Ok(DatabaseInfo {
             server: server.map(|text| text.split(" on ").next().unwrap_or_default().to_owned()),
             clock: clock.and_then(|millis| Timestamp::from_millisecond(millis).ok()),
             connections: used.zip(most),
@@ -62,11 +64,11 @@ pub fn look(database: Database<'_>) -> Result<Seen, SqlError> {
 
 /// Whether a transaction pooler stands in between: two connections that are open at once share a server process, or
 /// one connection meets several. A pooler by session keeps the second connection waiting, which is no such sign.
-async fn is_pooled(session: &Session<'_>, database: Database<'_>, settings: &Postgres) -> bool {
+async fn is_pooled(session: &PostgresSession<'_>, database: Database<'_>, settings: &PostgresConfig) -> bool {
     const SERVER_PROCESS: &str = "select pg_backend_pid()";
     let first = session.one::<i32>(SERVER_PROCESS).await;
     let other = async {
-        let other = Session::open(database, settings).await.ok()?;
+        let other = PostgresSession::open(database, settings).await.ok()?;
         other.one::<i32>(SERVER_PROCESS).await
     };
     let other = tokio::time::timeout(settings.connect_timeout, other).await.ok().flatten();
@@ -80,8 +82,9 @@ async fn is_pooled(session: &Session<'_>, database: Database<'_>, settings: &Pos
 /// [`SqlError`], as reading it would give.
 pub fn try_source(source: &SqlSource, database: Database<'_>, columns: &[Box<str>]) -> Result<(), SqlError> {
     match database.settings {
-        Sql::Adbc(settings) => adbc::try_source(source, database, settings, columns),
-        Sql::Postgres(settings) => runtime(database)?
-            .block_on(async { Session::open(database, settings).await?.try_source(source, columns).await }),
+        SqlConfig::Adbc(settings) => adbc::try_source(source, database, settings, columns),
+        SqlConfig::Postgres(settings) => runtime(database)?.block_on(async {
+            PostgresSession::open(database, settings).await?.try_source(source, columns).await
+        }),
     }
 }

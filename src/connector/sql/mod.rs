@@ -20,16 +20,16 @@ mod tables;
 mod tls;
 mod values;
 
-use crate::config::{Secrets, Sql, SqlSource};
-use crate::connector::file::{Place, Sink};
+use crate::config::{Secrets, SqlConfig, SqlSource};
+use crate::connector::file::{RowLocation, RowSink};
 use crate::model::ConnectionName;
 
 pub use error::{SqlError, Trouble};
-pub use lend::{Filling, Lent};
-pub use look::{Seen, look, try_source};
-pub use tables::{Table, tables};
+pub use lend::{TempTableWriter, TempTables};
+pub use look::{DatabaseInfo, look, try_source};
+pub use tables::{SqlTable, tables};
 
-use session::Session;
+use session::PostgresSession;
 use values::TypedRow;
 
 /// A database and what it takes to speak to it.
@@ -38,7 +38,7 @@ pub struct Database<'a> {
     /// Its name in the config.
     pub name: &'a ConnectionName,
     /// Where it is.
-    pub settings: &'a Sql,
+    pub settings: &'a SqlConfig,
     /// What must not be shown, by name: `password` of PostgreSQL, options of a driver.
     pub secrets: &'a Secrets,
 }
@@ -51,20 +51,20 @@ pub fn read(
     source: &SqlSource,
     database: Database<'_>,
     columns: &[Box<str>],
-    sink: &mut impl Sink,
+    sink: &mut impl RowSink,
 ) -> Result<u64, SqlError> {
     let settings = match database.settings {
-        Sql::Adbc(settings) => return adbc::read(source, database, settings, columns, sink),
-        Sql::Postgres(settings) => settings,
+        SqlConfig::Adbc(settings) => return adbc::read(source, database, settings, columns, sink),
+        SqlConfig::Postgres(settings) => settings,
     };
     let place = format!("query of {}", database.name);
     let mut rows = 0;
     let asked = runtime(database)?.block_on(async {
-        let session = Session::open(database, settings).await?;
+        let session = PostgresSession::open(database, settings).await?;
         session
             .query(source, columns, |fields: &TypedRow<'_>| {
                 rows += 1;
-                let place = Place { file: &place, line: rows };
+                let place = RowLocation { file: &place, line: rows };
                 sink.row(fields, place)
                     .map_err(|_| SqlError::new(database.name, Trouble::Stopped, String::new()))
             })

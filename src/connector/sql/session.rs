@@ -14,10 +14,10 @@ use tokio_postgres::types::{Format, IsNull, Kind, Oid, ToSql, Type, private::Byt
 use tokio_postgres::{Client, Config, IsolationLevel, Row, Transaction, TransactionBuilder};
 
 use super::error::{SqlError, Trouble};
-use super::statement::{Column, DOUBLE, column_names, column_types, columns_of, select};
+use super::statement::{DOUBLE, StatementColumn, column_names, column_types, columns_of, select};
 use super::values::{ColumnKind, RowReader, TypedRow, Values};
 use super::{Database, tls};
-use crate::config::{Postgres, SqlSource};
+use crate::config::{PostgresConfig, SqlSource};
 use crate::model::ConnectionName;
 
 /// How the server calls us among its connections.
@@ -27,7 +27,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// The first major version of PostgreSQL whose catalog is relied on. Amazon Redshift calls itself 8.
 const MAJOR_MIN: u32 = 10;
 
-pub(super) struct Session<'a> {
+pub(super) struct PostgresSession<'a> {
     client: Client,
     database: &'a ConnectionName,
     statement_timeout: Duration,
@@ -37,8 +37,8 @@ pub(super) struct Session<'a> {
     _pump: tokio::task::JoinSet<()>,
 }
 
-impl<'a> Session<'a> {
-    pub(super) async fn open(database: Database<'a>, settings: &Postgres) -> Result<Self, SqlError> {
+impl<'a> PostgresSession<'a> {
+    pub(super) async fn open(database: Database<'a>, settings: &PostgresConfig) -> Result<Self, SqlError> {
         let Database { name, secrets, .. } = database;
         let mut config = Config::new();
         config.host(&settings.host).port(settings.port).dbname(&settings.database).user(&settings.user);
@@ -158,7 +158,7 @@ impl QueryTransaction<'_> {
         &self,
         source: &SqlSource,
         wanted: &'c [Box<str>],
-    ) -> Result<Vec<Column<'c>>, SqlError> {
+    ) -> Result<Vec<StatementColumn<'c>>, SqlError> {
         if !self.is_modern {
             return self.described(source, wanted).await;
         }
@@ -169,7 +169,10 @@ impl QueryTransaction<'_> {
         let columns = wanted.iter().zip(types).map(|(name, row)| {
             let base: Oid = row.try_get(0).map_err(|e| SqlError::of(self.database, &e, true))?;
             let category: String = row.try_get(1).map_err(|e| SqlError::of(self.database, &e, true))?;
-            Ok(Column { name, kind: ColumnKind::of(base, category.chars().next().unwrap_or_default()) })
+            Ok(StatementColumn {
+                name,
+                kind: ColumnKind::of(base, category.chars().next().unwrap_or_default()),
+            })
         });
         columns.collect()
     }
@@ -179,7 +182,7 @@ impl QueryTransaction<'_> {
         &self,
         source: &SqlSource,
         wanted: &'c [Box<str>],
-    ) -> Result<Vec<Column<'c>>, SqlError> {
+    ) -> Result<Vec<StatementColumn<'c>>, SqlError> {
         let shape = self.transaction.prepare(&columns_of(source, DOUBLE)).await;
         let shape = shape.map_err(|e| SqlError::of(self.database, &e, true))?;
         let names: Vec<String> = shape.columns().iter().map(|column| column.name().to_owned()).collect();
@@ -190,7 +193,7 @@ impl QueryTransaction<'_> {
                 ColumnKind::of(column.type_().oid(), category(column.type_()))
             })
         };
-        Ok(wanted.iter().map(|name| Column { name, kind: kind(name) }).collect())
+        Ok(wanted.iter().map(|name| StatementColumn { name, kind: kind(name) }).collect())
     }
 
     /// All rows of a statement about the source.

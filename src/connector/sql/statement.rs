@@ -61,7 +61,7 @@ pub(super) fn select_as_is(source: &SqlSource, columns: &[Box<str>], quote: char
 }
 
 /// Asks for the wanted columns, each as its kind is read.
-pub(super) fn select(source: &SqlSource, columns: &[Column<'_>]) -> String {
+pub(super) fn select(source: &SqlSource, columns: &[StatementColumn<'_>]) -> String {
     let each = columns.iter().map(|column| {
         let name = quoted(column.name, DOUBLE);
         if column.kind.is_binary() { format!("asked.{name}") } else { format!("asked.{name}::text") }
@@ -104,7 +104,7 @@ fn dollar_tag(tail: &str) -> Option<&str> {
 
 /// A wanted column.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Column<'a> {
+pub(super) struct StatementColumn<'a> {
     pub(super) name: &'a str,
     pub(super) kind: ColumnKind,
 }
@@ -151,8 +151,8 @@ mod tests {
     #[test]
     fn names_stay_names() {
         let columns = [
-            Column { name: "a\" from x; --", kind: ColumnKind::Text },
-            Column { name: "raw", kind: ColumnKind::Bytes },
+            StatementColumn { name: "a\" from x; --", kind: ColumnKind::Text },
+            StatementColumn { name: "raw", kind: ColumnKind::Bytes },
         ];
         let table = source(Query::Table(vec!["Acme".to_owned(), "carts".to_owned()]));
         assert_eq!(

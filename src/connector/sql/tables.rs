@@ -5,13 +5,13 @@ use adbc_core::options::ObjectDepth;
 use arrow_array::{Array, ArrayRef, ListArray, RecordBatch, StringArray, StructArray};
 
 use super::adbc;
-use super::session::Session;
+use super::session::PostgresSession;
 use super::{Database, SqlError, Trouble, runtime};
-use crate::config::Sql;
+use crate::config::SqlConfig;
 
 /// A table or a view.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Table {
+pub struct SqlTable {
     /// Its name, after the names of what it lies in.
     pub name: Vec<String>,
     /// The names of its columns, in order.
@@ -34,11 +34,11 @@ const COLUMNS: &str = "select c.table_schema::text, c.table_name::text, c.column
 ///
 /// # Errors
 /// [`SqlError`] when they cannot be told.
-pub fn tables(database: Database<'_>) -> Result<Vec<Table>, SqlError> {
+pub fn tables(database: Database<'_>) -> Result<Vec<SqlTable>, SqlError> {
     match database.settings {
-        Sql::Postgres(settings) => runtime(database)?.block_on(async {
-            let session = Session::open(database, settings).await?;
-            let mut tables: Vec<Table> = Vec::new();
+        SqlConfig::Postgres(settings) => runtime(database)?.block_on(async {
+            let session = PostgresSession::open(database, settings).await?;
+            let mut tables: Vec<SqlTable> = Vec::new();
             for row in session.rows(COLUMNS).await? {
                 let text = |at| row.try_get::<_, String>(at).unwrap_or_default();
                 let about: Option<i64> = row.try_get(3).ok().flatten();
@@ -47,8 +47,8 @@ pub fn tables(database: Database<'_>) -> Result<Vec<Table>, SqlError> {
             }
             Ok(tables)
         }),
-        Sql::Adbc(settings) => {
-            let session = adbc::Session::open(database, settings)?;
+        SqlConfig::Adbc(settings) => {
+            let session = adbc::AdbcSession::open(database, settings)?;
             let found = session.connection.get_objects(ObjectDepth::All, None, None, None, None, None);
             let mut tables = Vec::new();
             for batch in found.map_err(|e| session.error(&e, Trouble::Query))? {
@@ -60,15 +60,15 @@ pub fn tables(database: Database<'_>) -> Result<Vec<Table>, SqlError> {
     }
 }
 
-fn add(tables: &mut Vec<Table>, name: Vec<String>, column: String, rows: Option<u64>) {
+fn add(tables: &mut Vec<SqlTable>, name: Vec<String>, column: String, rows: Option<u64>) {
     match tables.last_mut() {
         Some(table) if table.name == name => table.columns.push(column),
-        _ => tables.push(Table { name, columns: vec![column], rows }),
+        _ => tables.push(SqlTable { name, columns: vec![column], rows }),
     }
 }
 
 /// The tables of one answer: catalogs with schemas with tables with columns.
-fn of_batch(batch: &RecordBatch, tables: &mut Vec<Table>) {
+fn of_batch(batch: &RecordBatch, tables: &mut Vec<SqlTable>) {
     let catalogs = StructArray::from(batch.clone());
     for catalog in 0..catalogs.len() {
         let Some(schemas) = below(&catalogs, "catalog_db_schemas", catalog) else { continue };
@@ -84,7 +84,7 @@ fn of_batch(batch: &RecordBatch, tables: &mut Vec<Table>) {
                 let name = [name.clone(), text(&found, "table_name", table)];
                 let name = name.into_iter().filter(|part| !part.is_empty()).collect();
                 let columns = (0..columns.len()).map(|at| text(&columns, "column_name", at)).collect();
-                tables.push(Table { name, columns, rows: None });
+                tables.push(SqlTable { name, columns, rows: None });
             }
         }
     }

@@ -6,7 +6,7 @@
 
 use tokio_postgres::types::{Oid, Type};
 
-use crate::connector::cells::Cells;
+use crate::connector::cells::ColumnCells;
 use crate::connector::iso8601::{self, Unit};
 use crate::model::{Field, Fields, NonIdentifier};
 
@@ -70,7 +70,7 @@ impl ColumnKind {
     }
 
     /// Adds a value as the server sends it, or for a floating-point number the hexadecimal digits of that.
-    fn cell(self, raw: &[u8], cells: &mut Cells) {
+    fn cell(self, raw: &[u8], cells: &mut ColumnCells) {
         match self {
             Self::Text | Self::Bytes => cells.text(raw),
             Self::Numeric => cells.numeric(raw),
@@ -130,13 +130,13 @@ fn binary<const N: usize>(raw: &[u8]) -> Option<[u8; N]> {
 /// The columns of a query, with memory for the values of one row.
 pub(super) struct RowReader {
     kinds: Vec<ColumnKind>,
-    cells: Vec<Cells>,
+    cells: Vec<ColumnCells>,
 }
 
 impl RowReader {
     pub(super) fn new(kinds: impl IntoIterator<Item = ColumnKind>) -> Self {
         let kinds: Vec<ColumnKind> = kinds.into_iter().collect();
-        let cells = kinds.iter().map(|_| Cells::with_capacity(1)).collect();
+        let cells = kinds.iter().map(|_| ColumnCells::with_capacity(1)).collect();
         Self { kinds, cells }
     }
 
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     fn check(kind: ColumnKind, raw: &[u8], expected: Field<'_>) {
-        let mut cells = Cells::default();
+        let mut cells = ColumnCells::default();
         kind.cell(raw, &mut cells);
         assert_eq!(cells.field(0), expected, "{kind:?} {raw:?}");
     }

@@ -2,22 +2,22 @@
 //!
 //! So the same list of objects is the same text, whatever spaces and escapes its sender likes.
 
-use super::{JsonError, Scanner, Start, number, quoted};
+use super::{JsonError, Scanner, ValueStart, number, quoted};
 
 /// Appends a value whose start was taken from `scanner`.
 pub(crate) fn compact<'a>(
     scanner: &mut Scanner<'a>,
-    start: Start<'a>,
+    start: ValueStart<'a>,
     out: &mut Vec<u8>,
 ) -> Result<(), JsonError> {
     match start {
-        Start::Null => out.extend_from_slice(b"null"),
-        Start::Bool(true) => out.extend_from_slice(b"true"),
-        Start::Bool(false) => out.extend_from_slice(b"false"),
-        Start::Number(token) => number(out, token),
-        Start::Text(raw) => quoted(out, &raw.text()),
-        Start::List => elements(scanner, out)?,
-        Start::Object => members(scanner, out)?,
+        ValueStart::Null => out.extend_from_slice(b"null"),
+        ValueStart::Bool(true) => out.extend_from_slice(b"true"),
+        ValueStart::Bool(false) => out.extend_from_slice(b"false"),
+        ValueStart::Number(token) => number(out, token),
+        ValueStart::Text(raw) => quoted(out, &raw.text()),
+        ValueStart::List => elements(scanner, out)?,
+        ValueStart::Object => members(scanner, out)?,
     }
     Ok(())
 }

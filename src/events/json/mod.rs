@@ -10,6 +10,6 @@ mod write;
 
 pub(super) use compact::compact;
 pub use scan::JsonError;
-pub(super) use scan::{Scanner, Start};
+pub(super) use scan::{Scanner, ValueStart};
 pub use split::{has_pieces, pieces};
 pub(super) use write::{cut, float, integer, number, quoted, text, unsigned};

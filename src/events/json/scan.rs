@@ -32,12 +32,12 @@ const TOO_DEEP: &str = "nested too deep";
 
 /// A text as it stands between its quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Raw<'a> {
+pub(crate) struct RawString<'a> {
     inner: &'a str,
     has_escapes: bool,
 }
 
-impl<'a> Raw<'a> {
+impl<'a> RawString<'a> {
     /// What the text says. Half a surrogate pair says U+FFFD.
     pub(crate) fn text(self) -> Cow<'a, str> {
         if self.has_escapes { Cow::Owned(unescaped(self.inner)) } else { Cow::Borrowed(self.inner) }
@@ -46,11 +46,11 @@ impl<'a> Raw<'a> {
 
 /// The start of a value. Scalars are whole; of a list or an object it is the opening bracket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Start<'a> {
+pub(crate) enum ValueStart<'a> {
     Null,
     Bool(bool),
     Number(&'a str),
-    Text(Raw<'a>),
+    Text(RawString<'a>),
     List,
     Object,
 }
@@ -89,15 +89,15 @@ impl<'a> Scanner<'a> {
 
     /// The start of the value that comes next.
     #[inline]
-    pub(crate) fn value(&mut self) -> Result<Start<'a>, JsonError> {
+    pub(crate) fn value(&mut self) -> Result<ValueStart<'a>, JsonError> {
         match self.peek() {
-            Some(b'"') => self.quoted().map(Start::Text),
-            Some(b'{') => self.open().map(|()| Start::Object),
-            Some(b'[') => self.open().map(|()| Start::List),
-            Some(b'-' | b'0'..=b'9') => self.number().map(Start::Number),
-            Some(b't') => self.literal("true", Start::Bool(true)),
-            Some(b'f') => self.literal("false", Start::Bool(false)),
-            Some(b'n') => self.literal("null", Start::Null),
+            Some(b'"') => self.quoted().map(ValueStart::Text),
+            Some(b'{') => self.open().map(|()| ValueStart::Object),
+            Some(b'[') => self.open().map(|()| ValueStart::List),
+            Some(b'-' | b'0'..=b'9') => self.number().map(ValueStart::Number),
+            Some(b't') => self.literal("true", ValueStart::Bool(true)),
+            Some(b'f') => self.literal("false", ValueStart::Bool(false)),
+            Some(b'n') => self.literal("null", ValueStart::Null),
             _ => self.error("no value"),
         }
     }
@@ -118,7 +118,7 @@ impl<'a> Scanner<'a> {
 
     /// The next key of the object that is open, its colon taken; none at its end, which is taken.
     #[inline]
-    pub(crate) fn key(&mut self, is_first: bool) -> Result<Option<Raw<'a>>, JsonError> {
+    pub(crate) fn key(&mut self, is_first: bool) -> Result<Option<RawString<'a>>, JsonError> {
         match (self.peek(), is_first) {
             (Some(b'}'), _) => {
                 self.close();
@@ -160,17 +160,17 @@ impl<'a> Scanner<'a> {
     }
 
     /// Runs over the rest of a value whose start was given.
-    pub(crate) fn skip(&mut self, start: Start<'a>) -> Result<(), JsonError> {
+    pub(crate) fn skip(&mut self, start: ValueStart<'a>) -> Result<(), JsonError> {
         let mut is_first = true;
         match start {
-            Start::Object => {
+            ValueStart::Object => {
                 while self.key(is_first)?.is_some() {
                     is_first = false;
                     let inner = self.value()?;
                     self.skip(inner)?;
                 }
             }
-            Start::List => {
+            ValueStart::List => {
                 while self.element(is_first)? {
                     is_first = false;
                     let inner = self.value()?;
@@ -193,7 +193,7 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline]
-    fn quoted(&mut self) -> Result<Raw<'a>, JsonError> {
+    fn quoted(&mut self) -> Result<RawString<'a>, JsonError> {
         let (start, bytes) = (self.at + 1, self.text.as_bytes());
         let (mut end, mut has_escapes) = (start, false);
         loop {
@@ -208,7 +208,7 @@ impl<'a> Scanner<'a> {
             end = self.escape(end)?;
         }
         self.at = end + 1;
-        Ok(Raw { inner: &self.text[start..end], has_escapes })
+        Ok(RawString { inner: &self.text[start..end], has_escapes })
     }
 
     /// Where the escape at `at` ends.
@@ -254,7 +254,7 @@ impl<'a> Scanner<'a> {
         if digits == 0 { self.error("no digit") } else { Ok(digits) }
     }
 
-    fn literal(&mut self, literal: &str, start: Start<'a>) -> Result<Start<'a>, JsonError> {
+    fn literal(&mut self, literal: &str, start: ValueStart<'a>) -> Result<ValueStart<'a>, JsonError> {
         if !self.text.as_bytes()[self.at..].starts_with(literal.as_bytes()) {
             return self.error("no value");
         }
@@ -337,13 +337,13 @@ mod tests {
         #[test]
         fn texts_say_what_the_judge_reads(text in "\\PC{0,20}|[\\x00-\\x7f]{0,9}") {
             let json = serde_json::to_string(&text).unwrap();
-            let Ok(Start::Text(raw)) = Scanner::new(&json).value() else { panic!("{json}") };
+            let Ok(ValueStart::Text(raw)) = Scanner::new(&json).value() else { panic!("{json}") };
             prop_assert_eq!(raw.text(), text);
         }
     }
 
     fn says(json: &str, expected: &str) {
-        let Ok(Start::Text(raw)) = Scanner::new(json).value() else { panic!("{json}") };
+        let Ok(ValueStart::Text(raw)) = Scanner::new(json).value() else { panic!("{json}") };
         assert_eq!(raw.text(), expected);
     }
 

@@ -3,7 +3,7 @@
 //! Braze sends `{"events":[…]}`; an array of events and a bare event are taken as well. What an event
 //! says is not looked at, so an unknown one is never an error here.
 
-use super::{JsonError, Scanner, Start};
+use super::{JsonError, Scanner, ValueStart};
 
 /// Splits a body into its events, in order. An empty body has none, and neither has `{}` or an empty list:
 /// Braze asks so whether the credentials are right.
@@ -36,8 +36,8 @@ fn each_piece<'a>(body: &'a [u8], found: &mut dyn FnMut(&'a str)) -> Result<(), 
         return Ok(());
     }
     match scanner.value()? {
-        Start::List => elements(body, &mut scanner, found)?,
-        Start::Object => {
+        ValueStart::List => elements(body, &mut scanner, found)?,
+        ValueStart::Object => {
             if members(body, &mut scanner, found)? {
                 found(body.trim_ascii());
             }
@@ -74,11 +74,11 @@ fn members<'a>(
     while let Some(key) = scanner.key(is_first)? {
         is_first = false;
         match scanner.value()? {
-            Start::List if key.text() == "events" && !has_events => {
+            ValueStart::List if key.text() == "events" && !has_events => {
                 has_events = true;
                 elements(body, scanner, found)?;
             }
-            Start::Null if key.text() == "events" => has_events = true,
+            ValueStart::Null if key.text() == "events" => has_events = true,
             start => scanner.skip(start)?,
         }
     }

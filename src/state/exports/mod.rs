@@ -23,14 +23,14 @@ use super::checked;
 use super::version::number_of;
 use super::{StateError, StateReader, StateWriter};
 use crate::model::{Day, ExportId, Timestamp};
-use shape::Shape;
+use shape::ExportProgressJson;
 
 pub(super) use waiting::SUFFIX as WAITING_SUFFIX;
-pub use waiting::{Awaited, Rows, Waiting, WaitingFile, WaitingWriter};
+pub use waiting::{HeldEvent, HeldEventRows, HeldEvents, HeldEventsFile, HeldEventsWriter};
 
 /// How far an export is, as of one commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExportRecord {
+pub struct ExportProgress {
     /// The number of the commit, from 1; 0: nothing was ever read.
     pub number: u64,
     /// When it was written.
@@ -38,11 +38,11 @@ pub struct ExportRecord {
     /// When last every file was listed, also those of days that are long over.
     pub listed_whole: Option<Timestamp>,
     /// The files that have been read, by day.
-    pub days: BTreeMap<Day, DayRecord>,
+    pub days: BTreeMap<Day, DayProgress>,
     /// Files that were read in part, by path.
     pub parts: BTreeMap<String, Part>,
     /// What waits to be sent, the oldest file first.
-    pub waiting: Vec<WaitingFile>,
+    pub waiting: Vec<HeldEventsFile>,
     /// What became of events, by a word for each outcome, ever.
     pub counts: BTreeMap<String, u64>,
     /// Types that nobody knows yet, with how often they came.
@@ -51,7 +51,7 @@ pub struct ExportRecord {
 
 /// What has been read of one day.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DayRecord {
+pub enum DayProgress {
     /// It may still get files.
     Open {
         /// The prints of those that have been read.
@@ -81,7 +81,7 @@ pub struct Part {
     pub cut_since: Option<Timestamp>,
 }
 
-impl ExportRecord {
+impl ExportProgress {
     /// Adds to a count.
     pub fn count(&mut self, what: &str, number: u64) {
         if number > 0 {
@@ -92,7 +92,7 @@ impl ExportRecord {
     /// How many events wait.
     #[must_use]
     pub fn waiting_len(&self) -> u64 {
-        self.waiting.iter().map(WaitingFile::waiting).sum()
+        self.waiting.iter().map(HeldEventsFile::waiting).sum()
     }
 }
 
@@ -122,21 +122,21 @@ impl StateReader {
     ///
     /// # Errors
     /// When it cannot be read or is damaged.
-    pub fn export(&self, export: &ExportId) -> Result<ExportRecord, StateError> {
+    pub fn export(&self, export: &ExportId) -> Result<ExportProgress, StateError> {
         let names = self.store.list(&folder_of(export))?;
         let newest = names.iter().filter_map(|name| number_of(name)).max();
         self.heads.check(&self.store, &format!("exports/{export}"), newest.unwrap_or(0))?;
         match newest {
             Some(newest) => self.export_at(export, newest),
-            None => Ok(ExportRecord::default()),
+            None => Ok(ExportProgress::default()),
         }
     }
 
-    pub(super) fn export_at(&self, export: &ExportId, number: u64) -> Result<ExportRecord, StateError> {
+    pub(super) fn export_at(&self, export: &ExportId, number: u64) -> Result<ExportProgress, StateError> {
         let file = path_of(export, number);
         let path = self.store.at(&file);
         let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
-        let shape: Shape = checked::existing(&self.store, &file)?;
+        let shape: ExportProgressJson = checked::existing(&self.store, &file)?;
         let record = shape.into_record().ok_or_else(|| damaged("a value is out of range".to_owned()))?;
         if record.number == number { Ok(record) } else { Err(damaged("it is another version".to_owned())) }
     }
@@ -147,10 +147,10 @@ impl StateWriter {
     ///
     /// # Errors
     /// When the disk does not take it, or another process was first.
-    pub fn commit_export(&self, export: &ExportId, record: &ExportRecord) -> Result<(), StateError> {
+    pub fn commit_export(&self, export: &ExportId, record: &ExportProgress) -> Result<(), StateError> {
         self.check_lease()?;
         let (store, file) = (&self.reader().store, path_of(export, record.number));
-        let put = checked::put_new_compact(store, &file, &Shape::from_record(record))?;
+        let put = checked::put_new_compact(store, &file, &ExportProgressJson::from_record(record))?;
         if !put {
             return Err(StateError::Lost);
         }
@@ -188,14 +188,14 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
         let at = |second| Timestamp::from_second(second).unwrap();
-        let settled = DayRecord::Settled { files: 7, sum: u64::MAX, seen_until: at(1_700_000_000) };
-        let record = ExportRecord {
+        let settled = DayProgress::Settled { files: 7, sum: u64::MAX, seen_until: at(1_700_000_000) };
+        let record = ExportProgress {
             number: 3,
             written_at: Some(at(1_700_000_001)),
             listed_whole: Some(at(1_700_000_002)),
             days: BTreeMap::from([
                 (Day(20_261_119), settled),
-                (Day(20_261_120), DayRecord::Open { prints: BTreeSet::from([1, u64::MAX]), latest: at(9) }),
+                (Day(20_261_120), DayProgress::Open { prints: BTreeSet::from([1, u64::MAX]), latest: at(9) }),
             ]),
             parts: BTreeMap::from([
                 ("a/b.avro".to_owned(), Part { print: 7, offset: 1 << 60, cut_since: None }),
@@ -206,7 +206,8 @@ mod tests {
             unknown_types: BTreeMap::from([("a.B".to_owned(), 2)]),
         };
         let export = ExportId::new("e").unwrap();
-        checked::put_new_compact(&store, &path_of(&export, 3), &Shape::from_record(&record)).unwrap();
+        checked::put_new_compact(&store, &path_of(&export, 3), &ExportProgressJson::from_record(&record))
+            .unwrap();
         let reader = StateReader { store, format: None, heads: Default::default() };
         assert_eq!(reader.export(&export).unwrap(), record);
         assert_eq!(reader.exports().unwrap(), [export]);

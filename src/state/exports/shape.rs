@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DayRecord, ExportRecord, Part, WaitingFile};
+use super::{DayProgress, ExportProgress, HeldEventsFile, Part};
 use crate::model::{Day, RowSet, Timestamp, timestamp_text};
 use crate::state::format;
-use crate::state::sealed::SealedShape;
+use crate::state::sealed::ImmutableFileJson;
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct Shape {
+pub(super) struct ExportProgressJson {
     format: u64,
     version: u64,
     written_at: Option<String>,
     listed_whole: Option<String>,
-    days: BTreeMap<String, DayShape>,
-    parts: BTreeMap<String, PartShape>,
-    waiting: Vec<RoomShape>,
+    days: BTreeMap<String, DayProgressJson>,
+    parts: BTreeMap<String, PartialFileJson>,
+    waiting: Vec<HeldEventsJson>,
     counts: BTreeMap<String, u64>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     unknown_types: BTreeMap<String, u64>,
@@ -26,13 +26,13 @@ pub(super) struct Shape {
 /// Prints are texts: JSON numbers lose bits in many readers.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum DayShape {
+enum DayProgressJson {
     Open { prints: Vec<String>, latest: String },
     Settled { files: u64, sum: String, seen_until: String },
 }
 
 #[derive(Serialize, Deserialize)]
-struct PartShape {
+struct PartialFileJson {
     print: String,
     offset: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,8 +40,8 @@ struct PartShape {
 }
 
 #[derive(Serialize, Deserialize)]
-struct RoomShape {
-    file: SealedShape,
+struct HeldEventsJson {
+    file: ImmutableFileJson,
     oldest: String,
     persons: u64,
     settled: Vec<[u64; 2]>,
@@ -59,26 +59,28 @@ fn time(text: Option<String>) -> Option<Option<Timestamp>> {
     text.map_or(Some(None), |text| text.parse().ok().map(Some))
 }
 
-impl Shape {
-    pub(super) fn from_record(record: &ExportRecord) -> Self {
-        let day = |(day, record): (&Day, &DayRecord)| {
+impl ExportProgressJson {
+    pub(super) fn from_record(record: &ExportProgress) -> Self {
+        let day = |(day, record): (&Day, &DayProgress)| {
             let shape = match record {
-                DayRecord::Open { prints, latest } => DayShape::Open {
+                DayProgress::Open { prints, latest } => DayProgressJson::Open {
                     prints: prints.iter().copied().map(hex).collect(),
                     latest: latest.to_string(),
                 },
-                DayRecord::Settled { files, sum, seen_until } => {
-                    DayShape::Settled { files: *files, sum: hex(*sum), seen_until: seen_until.to_string() }
-                }
+                DayProgress::Settled { files, sum, seen_until } => DayProgressJson::Settled {
+                    files: *files,
+                    sum: hex(*sum),
+                    seen_until: seen_until.to_string(),
+                },
             };
             (day.to_string(), shape)
         };
         let part = |(path, part): (&String, &Part)| {
             let cut_since = part.cut_since.map(timestamp_text);
-            (path.clone(), PartShape { print: hex(part.print), offset: part.offset, cut_since })
+            (path.clone(), PartialFileJson { print: hex(part.print), offset: part.offset, cut_since })
         };
-        let room = |room: &WaitingFile| RoomShape {
-            file: SealedShape::from_file(&room.file),
+        let room = |room: &HeldEventsFile| HeldEventsJson {
+            file: ImmutableFileJson::from_file(&room.file),
             oldest: timestamp_text(room.oldest),
             persons: room.persons,
             settled: room.settled.ranges().iter().map(|range| [range.start, range.end]).collect(),
@@ -97,20 +99,20 @@ impl Shape {
     }
 
     /// None when a value cannot be.
-    pub(super) fn into_record(self) -> Option<ExportRecord> {
-        let day = |(day, shape): (String, DayShape)| {
+    pub(super) fn into_record(self) -> Option<ExportProgress> {
+        let day = |(day, shape): (String, DayProgressJson)| {
             let record = match shape {
-                DayShape::Open { prints, latest } => DayRecord::Open {
+                DayProgressJson::Open { prints, latest } => DayProgress::Open {
                     prints: prints.iter().map(|print| number(print)).collect::<Option<_>>()?,
                     latest: latest.parse().ok()?,
                 },
-                DayShape::Settled { files, sum, seen_until } => {
-                    DayRecord::Settled { files, sum: number(&sum)?, seen_until: seen_until.parse().ok()? }
+                DayProgressJson::Settled { files, sum, seen_until } => {
+                    DayProgress::Settled { files, sum: number(&sum)?, seen_until: seen_until.parse().ok()? }
                 }
             };
             Some((Day::parse(&day)?, record))
         };
-        let part = |(path, shape): (String, PartShape)| {
+        let part = |(path, shape): (String, PartialFileJson)| {
             Some((
                 path,
                 Part {
@@ -120,25 +122,25 @@ impl Shape {
                 },
             ))
         };
-        Some(ExportRecord {
+        Some(ExportProgress {
             number: self.version,
             written_at: time(self.written_at)?,
             listed_whole: time(self.listed_whole)?,
             days: self.days.into_iter().map(day).collect::<Option<_>>()?,
             parts: self.parts.into_iter().map(part).collect::<Option<_>>()?,
-            waiting: self.waiting.into_iter().map(RoomShape::into_room).collect::<Option<_>>()?,
+            waiting: self.waiting.into_iter().map(HeldEventsJson::into_room).collect::<Option<_>>()?,
             counts: self.counts,
             unknown_types: self.unknown_types,
         })
     }
 }
 
-impl RoomShape {
-    fn into_room(self) -> Option<WaitingFile> {
+impl HeldEventsJson {
+    fn into_room(self) -> Option<HeldEventsFile> {
         let file = self.file.into_file()?;
         let settled = RowSet::from_ranges(self.settled.iter().map(|[start, end]| *start..*end));
         let is_within = settled.ranges().last().is_none_or(|last| last.end <= file.rows);
         let oldest = self.oldest.parse().ok()?;
-        is_within.then_some(WaitingFile { file, oldest, persons: self.persons, settled })
+        is_within.then_some(HeldEventsFile { file, oldest, persons: self.persons, settled })
     }
 }

@@ -6,7 +6,7 @@
 
 use std::io::{self, Read};
 
-use super::super::sealed::{SealedFile, SealedWriter, checksum};
+use super::super::sealed::{ImmutableFile, ImmutableWriter, checksum};
 use super::super::store::Blob;
 use super::super::{StateError, StateReader, StateWriter};
 use super::waiting_folder_of;
@@ -21,9 +21,9 @@ const BUFFER_LEN: usize = 256 << 10;
 
 /// A file of events that wait, and which of them do not any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WaitingFile {
+pub struct HeldEventsFile {
     /// The file.
-    pub file: SealedFile,
+    pub file: ImmutableFile,
     /// Since when the first of them waits.
     pub oldest: Timestamp,
     /// How many of its entries still wait for their person; the others wait for Heap's limit.
@@ -32,7 +32,7 @@ pub struct WaitingFile {
     pub settled: RowSet,
 }
 
-impl WaitingFile {
+impl HeldEventsFile {
     /// How many still wait.
     #[must_use]
     pub fn waiting(&self) -> u64 {
@@ -56,7 +56,7 @@ impl WaitingFile {
 
 /// What an event waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Awaited<'a> {
+pub enum HeldEvent<'a> {
     /// That somebody tells who has one of these: Braze's id, a device. An empty one is none.
     Person {
         /// Braze's id.
@@ -73,26 +73,26 @@ pub enum Awaited<'a> {
 
 /// An event that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waiting<'a> {
+pub struct HeldEvents<'a> {
     /// It is about a user, and no event.
     pub is_profile: bool,
     /// Since when it waits.
     pub since: Timestamp,
     /// For what.
-    pub awaited: Awaited<'a>,
+    pub awaited: HeldEvent<'a>,
     /// The JSON object, which names nobody while the person is not known.
     pub event: &'a [u8],
 }
 
-impl<'a> Waiting<'a> {
+impl<'a> HeldEvents<'a> {
     fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&[0; 4]);
         out.push(u8::from(self.is_profile));
         out.extend_from_slice(&self.since.as_millisecond().to_le_bytes());
         let (kind, texts) = match self.awaited {
-            Awaited::Person { user_id, device_id } => (PERSON, [user_id, device_id]),
-            Awaited::Limit { who } => (LIMIT, [who, ""]),
+            HeldEvent::Person { user_id, device_id } => (PERSON, [user_id, device_id]),
+            HeldEvent::Limit { who } => (LIMIT, [who, ""]),
         };
         out.push(kind);
         for text in texts {
@@ -113,8 +113,8 @@ impl<'a> Waiting<'a> {
         let (first, rest) = text(rest)?;
         let (second, event) = text(rest)?;
         let awaited = match *kind {
-            PERSON => Awaited::Person { user_id: first, device_id: second },
-            LIMIT => Awaited::Limit { who: first },
+            PERSON => HeldEvent::Person { user_id: first, device_id: second },
+            LIMIT => HeldEvent::Limit { who: first },
             _ => return None,
         };
         let since = Timestamp::from_millisecond(i64::from_le_bytes(*since)).ok()?;
@@ -129,21 +129,21 @@ fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 /// Writes one file of events that wait. Dropped before it is finished, nothing of it is left.
-pub struct WaitingWriter {
-    file: SealedWriter,
+pub struct HeldEventsWriter {
+    file: ImmutableWriter,
     entry: Vec<u8>,
     oldest: Option<Timestamp>,
     persons: u64,
 }
 
-impl WaitingWriter {
+impl HeldEventsWriter {
     /// Appends one.
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub fn push(&mut self, waiting: &Waiting<'_>) -> Result<(), StateError> {
+    pub fn push(&mut self, waiting: &HeldEvents<'_>) -> Result<(), StateError> {
         self.oldest = Some(self.oldest.map_or(waiting.since, |oldest| oldest.min(waiting.since)));
-        self.persons += u64::from(matches!(waiting.awaited, Awaited::Person { .. }));
+        self.persons += u64::from(matches!(waiting.awaited, HeldEvent::Person { .. }));
         self.entry.clear();
         waiting.write(&mut self.entry);
         self.file.push(&self.entry, 1)
@@ -153,14 +153,14 @@ impl WaitingWriter {
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub fn finish(self) -> Result<WaitingFile, StateError> {
+    pub fn finish(self) -> Result<HeldEventsFile, StateError> {
         let (oldest, persons) = (self.oldest.unwrap_or(Timestamp::MAX), self.persons);
-        self.file.finish().map(|file| WaitingFile { file, oldest, persons, settled: RowSet::default() })
+        self.file.finish().map(|file| HeldEventsFile { file, oldest, persons, settled: RowSet::default() })
     }
 }
 
 /// The entries of one file, one after the other.
-pub struct Rows {
+pub struct HeldEventRows {
     blob: Blob,
     position: u64,
     buffer: Vec<u8>,
@@ -168,12 +168,12 @@ pub struct Rows {
     row: u64,
 }
 
-impl Rows {
+impl HeldEventRows {
     /// The next entry, with its number.
     ///
     /// # Errors
     /// When the file cannot be read or is damaged.
-    pub fn advance(&mut self) -> Result<Option<(u64, Waiting<'_>)>, StateError> {
+    pub fn advance(&mut self) -> Result<Option<(u64, HeldEvents<'_>)>, StateError> {
         if !self.fill(4)? {
             return Ok(None);
         }
@@ -185,10 +185,10 @@ impl Rows {
         let start = self.at + 4;
         self.at = start + len;
         self.row += 1;
-        if Waiting::read(&self.buffer[start..start + len]).is_none() {
+        if HeldEvents::read(&self.buffer[start..start + len]).is_none() {
             return Err(self.damaged("an entry that is none"));
         }
-        Ok(Waiting::read(&self.buffer[start..start + len]).map(|entry| (self.row - 1, entry)))
+        Ok(HeldEvents::read(&self.buffer[start..start + len]).map(|entry| (self.row - 1, entry)))
     }
 
     /// Makes sure that so many bytes are there. `false`: the file ends here.
@@ -231,7 +231,7 @@ impl StateReader {
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub fn waiting(&self, export: &ExportId, room: &WaitingFile) -> Result<Rows, StateError> {
+    pub fn waiting(&self, export: &ExportId, room: &HeldEventsFile) -> Result<HeldEventRows, StateError> {
         let path = format!("{}/{}{SUFFIX}", waiting_folder_of(export), room.file.id);
         let blob = self.store.open_blob(&path)?;
         // An event that was changed must not be sent.
@@ -239,7 +239,7 @@ impl StateReader {
             let what = "its checksum does not match: it was changed, or is another file".to_owned();
             return Err(StateError::Damaged { path: blob.path().to_owned(), what });
         }
-        Ok(Rows { blob, position: 0, buffer: Vec::new(), at: 0, row: 0 })
+        Ok(HeldEventRows { blob, position: 0, buffer: Vec::new(), at: 0, row: 0 })
     }
 }
 
@@ -248,9 +248,9 @@ impl StateWriter {
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub fn waiting_writer(&self, export: &ExportId) -> Result<WaitingWriter, StateError> {
-        let file = SealedWriter::create(&self.reader().store, &waiting_folder_of(export), SUFFIX)?;
-        Ok(WaitingWriter { file, entry: Vec::new(), oldest: None, persons: 0 })
+    pub fn waiting_writer(&self, export: &ExportId) -> Result<HeldEventsWriter, StateError> {
+        let file = ImmutableWriter::create(&self.reader().store, &waiting_folder_of(export), SUFFIX)?;
+        Ok(HeldEventsWriter { file, entry: Vec::new(), oldest: None, persons: 0 })
     }
 }
 
@@ -261,9 +261,9 @@ mod tests {
 
     #[test]
     fn what_waits_for_the_limit_is_told_from_what_waits_for_a_person() {
-        let file = SealedFile { id: "f".into(), rows: 5, bytes: 9, checksum: 0 };
+        let file = ImmutableFile { id: "f".into(), rows: 5, bytes: 9, checksum: 0 };
         let settled = RowSet::default();
-        let mut room = WaitingFile { file, oldest: Timestamp::UNIX_EPOCH, persons: 3, settled };
+        let mut room = HeldEventsFile { file, oldest: Timestamp::UNIX_EPOCH, persons: 3, settled };
         room.settle(0, true);
         room.settle(0, true);
         room.settle(1, true);
@@ -276,15 +276,15 @@ mod tests {
     fn what_waits_is_read_as_it_was_written() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::in_folder(home.path());
-        let file = SealedWriter::create(&store, "exports/e/waiting", SUFFIX).unwrap();
-        let mut writer = WaitingWriter { file, entry: Vec::new(), oldest: None, persons: 0 };
+        let file = ImmutableWriter::create(&store, "exports/e/waiting", SUFFIX).unwrap();
+        let mut writer = HeldEventsWriter { file, entry: Vec::new(), oldest: None, persons: 0 };
         let since = Timestamp::from_millisecond(1_700_000_000_123).unwrap();
         let large = vec![b'x'; 3 * BUFFER_LEN];
-        let person = Awaited::Person { user_id: "b1", device_id: "" };
+        let person = HeldEvent::Person { user_id: "b1", device_id: "" };
         let all = [
-            Waiting { is_profile: false, since, awaited: person, event: b"{}" },
-            Waiting { is_profile: true, since, awaited: Awaited::Limit { who: "é" }, event: &large },
-            Waiting { is_profile: false, since, awaited: Awaited::Limit { who: "" }, event: b"" },
+            HeldEvents { is_profile: false, since, awaited: person, event: b"{}" },
+            HeldEvents { is_profile: true, since, awaited: HeldEvent::Limit { who: "é" }, event: &large },
+            HeldEvents { is_profile: false, since, awaited: HeldEvent::Limit { who: "" }, event: b"" },
         ];
         all.iter().for_each(|waiting| writer.push(waiting).unwrap());
         let room = writer.finish().unwrap();

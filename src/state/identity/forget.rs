@@ -3,14 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
-use super::known::{Handle, KeyKind, Known, MapKey};
+use super::known::{IdentityKey, IdentityKeyKind, KnownIdentity, MapKey};
 use super::learn::{IdentityMap, PARTS_MAX};
-use super::merge::{Merging, merged};
-use super::run::MapRun;
-use super::taught::Taught;
+use super::merge::{MapMerge, merged};
+use super::run::MapPart;
+use super::taught::SourceState;
 use crate::model::{Identifier, KeySeed};
 use crate::state::StateError;
-use crate::state::sealed::SealedFile;
+use crate::state::sealed::ImmutableFile;
 use crate::state::store::Store;
 
 /// Small parts may hold one part in so many of the entries of the largest.
@@ -28,7 +28,8 @@ impl KnownHandles {
     #[must_use]
     pub fn contains(&self, identifier: &Identifier<'_>) -> bool {
         !self.keys.is_empty()
-            && Handle::of_member(identifier).is_some_and(|handle| self.keys.contains(&handle.key(self.seed)))
+            && IdentityKey::of_member(identifier)
+                .is_some_and(|handle| self.keys.contains(&handle.key(self.seed)))
     }
 }
 
@@ -40,15 +41,18 @@ impl IdentityMap {
     pub fn handles_of(&mut self, id: &str) -> Result<KnownHandles, StateError> {
         self.commit()?;
         let (store, seed, mut keys) = (&self.state.reader().store, self.seed(), BTreeSet::new());
-        let is_owned = |known: &Known| matches!(known, Known::Owner(owner, ..) if **owner == *id);
+        let is_owned =
+            |known: &KnownIdentity| matches!(known, KnownIdentity::Owner(owner, ..) if **owner == *id);
         collect(&self.parts, &mut keys, |known, _| is_owned(known))?;
         for taught in &self.sources {
             let people = opened(store, &taught.people)?;
             let joins = opened(store, &taught.joins)?;
             collect(&people, &mut keys, |known, _| is_owned(known))?;
             let label = &taught.name.label;
-            let is_joined = |known: &Known, keys: &BTreeSet<MapKey>| match known {
-                Known::Merged(into) => keys.contains(&Handle::Alias { label, name: into }.key(seed)),
+            let is_joined = |known: &KnownIdentity, keys: &BTreeSet<MapKey>| match known {
+                KnownIdentity::Merged(into) => {
+                    keys.contains(&IdentityKey::Alias { label, name: into }.key(seed))
+                }
                 _ => false,
             };
             // An alias may have been merged into one that was merged into theirs.
@@ -70,14 +74,14 @@ impl IdentityMap {
             return self.merge_small().and_then(|()| self.put());
         }
         let (forgotten, deleted, seed) = (self.forgotten.clone(), self.deleted.clone(), self.seed());
-        let keeps = |_: MapKey, known: &Known| match known {
-            Known::Owner(owner, ..) => !forgotten.contains(owner),
-            Known::Merged(into) => !deleted.contains(&Handle::BrazeId(into).key(seed)),
-            Known::Gone => true,
+        let keeps = |_: MapKey, known: &KnownIdentity| match known {
+            KnownIdentity::Owner(owner, ..) => !forgotten.contains(owner),
+            KnownIdentity::Merged(into) => !deleted.contains(&IdentityKey::BrazeId(into).key(seed)),
+            KnownIdentity::Gone => true,
         };
         self.merge_all(&keeps)?;
         self.keep_in_sources(
-            &|_, _, known| !matches!(known, Known::Owner(owner, ..) if forgotten.contains(owner)),
+            &|_, _, known| !matches!(known, KnownIdentity::Owner(owner, ..) if forgotten.contains(owner)),
         )?;
         self.put()?;
         self.forgotten.clear();
@@ -104,21 +108,21 @@ impl IdentityMap {
         if self.files.is_empty() && self.sources.is_empty() {
             return Ok(0);
         }
-        let keys = [KeyKind::BrazeId, KeyKind::DeviceId].map(|kind| self.key(kind, id));
+        let keys = [IdentityKeyKind::BrazeId, IdentityKeyKind::DeviceId].map(|kind| self.key(kind, id));
         // Whoever was merged into one of theirs goes as well, since that names it.
         let (theirs, seed) = (RefCell::new(BTreeSet::from(keys)), self.seed());
         self.merge_all(&|key, known| {
-            if matches!(known, Known::Owner(owner, ..) if **owner == *id) {
+            if matches!(known, KnownIdentity::Owner(owner, ..) if **owner == *id) {
                 theirs.borrow_mut().insert(key);
             }
             true
         })?;
         let theirs = theirs.into_inner();
-        let keeps = |key: MapKey, known: &Known| match known {
+        let keeps = |key: MapKey, known: &KnownIdentity| match known {
             _ if keys.contains(&key) => false,
-            Known::Owner(text, ..) => **text != *id,
-            Known::Merged(into) => !theirs.contains(&Handle::BrazeId(into).key(seed)),
-            Known::Gone => true,
+            KnownIdentity::Owner(text, ..) => **text != *id,
+            KnownIdentity::Merged(into) => !theirs.contains(&IdentityKey::BrazeId(into).key(seed)),
+            KnownIdentity::Gone => true,
         };
         // Even with nothing erased, an older part may have named them.
         let erased = self.merge_all(&keeps)? + self.erase_in_sources(id)?;
@@ -129,20 +133,24 @@ impl IdentityMap {
 
     /// The parts that the map is made of.
     pub(in crate::state) fn part_ids(&self) -> Vec<Box<str>> {
-        let taught = self.sources.iter().flat_map(Taught::files);
+        let taught = self.sources.iter().flat_map(SourceState::files);
         self.files.iter().chain(taught).map(|file| file.id.clone()).collect()
     }
 
     /// Merges all parts into one, of what is kept. Gives back how many entries were not.
-    fn merge_all(&mut self, keeps: &dyn Fn(MapKey, &Known) -> bool) -> Result<u64, StateError> {
+    fn merge_all(&mut self, keeps: &dyn Fn(MapKey, &KnownIdentity) -> bool) -> Result<u64, StateError> {
         self.merge_from(0, keeps)
     }
 
     /// The same of the parts from one on.
-    fn merge_from(&mut self, from: usize, keeps: &dyn Fn(MapKey, &Known) -> bool) -> Result<u64, StateError> {
+    fn merge_from(
+        &mut self,
+        from: usize,
+        keeps: &dyn Fn(MapKey, &KnownIdentity) -> bool,
+    ) -> Result<u64, StateError> {
         let store = &self.state.reader().store;
         let (file, erased) = merged(store, &self.parts[from..], keeps)?;
-        let part = file.as_ref().map(|file| MapRun::open(store, file)).transpose()?;
+        let part = file.as_ref().map(|file| MapPart::open(store, file)).transpose()?;
         self.parts.truncate(from);
         self.files.truncate(from);
         self.parts.extend(part);
@@ -155,29 +163,32 @@ impl IdentityMap {
     fn erase_in_sources(&mut self, id: &str) -> Result<u64, StateError> {
         let (theirs, seed) = (RefCell::new(BTreeSet::new()), self.seed());
         let is_theirs = |label: &str, into: &str| {
-            theirs.borrow().contains(&Handle::Alias { label, name: into }.key(seed))
+            theirs.borrow().contains(&IdentityKey::Alias { label, name: into }.key(seed))
         };
         // Of each source the people come before the merges.
         self.keep_in_sources(&|label, key, known| match known {
-            Known::Owner(owner, ..) if **owner == *id => !theirs.borrow_mut().insert(key),
-            Known::Merged(into) => !is_theirs(label, into),
+            KnownIdentity::Owner(owner, ..) if **owner == *id => !theirs.borrow_mut().insert(key),
+            KnownIdentity::Merged(into) => !is_theirs(label, into),
             _ => true,
         })
     }
 
     /// Writes the sources' tables anew without what is not kept. Gives back how many entries that were.
-    fn keep_in_sources(&mut self, keeps: &dyn Fn(&str, MapKey, &Known) -> bool) -> Result<u64, StateError> {
+    fn keep_in_sources(
+        &mut self,
+        keeps: &dyn Fn(&str, MapKey, &KnownIdentity) -> bool,
+    ) -> Result<u64, StateError> {
         let store = &self.state.reader().store;
         let erased = Cell::new(0);
         for taught in &mut self.sources {
             let label = &taught.name.label;
             for files in [&mut taught.people, &mut taught.joins] {
-                let parts: Vec<MapRun> =
-                    files.iter().map(|file| MapRun::open(store, file)).collect::<Result<_, _>>()?;
-                let keeps = |key: MapKey, known: &Known| {
+                let parts: Vec<MapPart> =
+                    files.iter().map(|file| MapPart::open(store, file)).collect::<Result<_, _>>()?;
+                let keeps = |key: MapKey, known: &KnownIdentity| {
                     let is_kept = keeps(label, key, known);
                     erased.set(erased.get() + u64::from(!is_kept));
-                    is_kept && *known != Known::Gone
+                    is_kept && *known != KnownIdentity::Gone
                 };
                 *files = merged(store, &parts, &keeps)?.0.into_iter().collect();
             }
@@ -187,17 +198,17 @@ impl IdentityMap {
     }
 }
 
-fn opened(store: &Store, files: &[SealedFile]) -> Result<Vec<MapRun>, StateError> {
-    files.iter().map(|file| MapRun::open(store, file)).collect()
+fn opened(store: &Store, files: &[ImmutableFile]) -> Result<Vec<MapPart>, StateError> {
+    files.iter().map(|file| MapPart::open(store, file)).collect()
 }
 
 /// Adds the keys of the entries that are picked. Whether there was a new one.
 fn collect(
-    parts: &[MapRun],
+    parts: &[MapPart],
     keys: &mut BTreeSet<MapKey>,
-    is_picked: impl Fn(&Known, &BTreeSet<MapKey>) -> bool,
+    is_picked: impl Fn(&KnownIdentity, &BTreeSet<MapKey>) -> bool,
 ) -> Result<bool, StateError> {
-    let (mut all, before) = (Merging::new(parts)?, keys.len());
+    let (mut all, before) = (MapMerge::new(parts)?, keys.len());
     while let Some((key, known)) = all.advance()? {
         if is_picked(&known, keys) {
             keys.insert(key);

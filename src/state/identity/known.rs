@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
-use crate::model::{Identifier, KeySeed, Kind, Timestamp};
+use crate::model::{Identifier, IdentifierKind, KeySeed, Timestamp};
 
 pub(super) type MapKey = u128;
 
@@ -11,7 +11,7 @@ const NEWER: u32 = 7 * 24 * 60 * 60;
 
 /// By what somebody is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyKind {
+pub enum IdentityKeyKind {
     /// Braze's own id.
     BrazeId,
     /// A device.
@@ -20,7 +20,7 @@ pub enum KeyKind {
 
 /// By what somebody is known, with its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handle<'a> {
+pub enum IdentityKey<'a> {
     /// Braze's own id.
     BrazeId(&'a str),
     /// A device.
@@ -34,13 +34,13 @@ pub enum Handle<'a> {
     },
 }
 
-impl<'a> Handle<'a> {
+impl<'a> IdentityKey<'a> {
     /// A value of one of the kinds that have no label.
     #[must_use]
-    pub fn of(kind: KeyKind, value: &'a str) -> Self {
+    pub fn of(kind: IdentityKeyKind, value: &'a str) -> Self {
         match kind {
-            KeyKind::BrazeId => Self::BrazeId(value),
-            KeyKind::DeviceId => Self::DeviceId(value),
+            IdentityKeyKind::BrazeId => Self::BrazeId(value),
+            IdentityKeyKind::DeviceId => Self::DeviceId(value),
         }
     }
 
@@ -48,9 +48,9 @@ impl<'a> Handle<'a> {
     #[must_use]
     pub fn of_member(identifier: &Identifier<'a>) -> Option<Self> {
         match identifier.kind {
-            Kind::ExternalId => None,
-            Kind::DeviceId => Some(Self::DeviceId(identifier.value)),
-            Kind::Alias => Some(Self::Alias { label: identifier.label, name: identifier.value }),
+            IdentifierKind::ExternalId => None,
+            IdentifierKind::DeviceId => Some(Self::DeviceId(identifier.value)),
+            IdentifierKind::Alias => Some(Self::Alias { label: identifier.label, name: identifier.value }),
         }
     }
 
@@ -65,21 +65,21 @@ impl<'a> Handle<'a> {
     }
 
     /// Whom somebody was merged into, known by the same kind of id.
-    pub(super) fn merged_into<'b>(self, into: &'b str) -> Handle<'b>
+    pub(super) fn merged_into<'b>(self, into: &'b str) -> IdentityKey<'b>
     where
         'a: 'b,
     {
         match self {
-            Self::Alias { label, .. } => Handle::Alias { label, name: into },
+            Self::Alias { label, .. } => IdentityKey::Alias { label, name: into },
             // A device is nobody that could be merged.
-            Self::BrazeId(_) | Self::DeviceId(_) => Handle::BrazeId(into),
+            Self::BrazeId(_) | Self::DeviceId(_) => IdentityKey::BrazeId(into),
         }
     }
 }
 
 /// What is known of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum KnownIdentity {
     /// The customer's id of the person, when that was seen, in seconds since 1970, and whether somebody else was
     /// ever said to be it.
     Owner(Box<str>, u32, bool),
@@ -89,7 +89,7 @@ pub(super) enum Known {
     Gone,
 }
 
-impl Known {
+impl KnownIdentity {
     pub(super) fn owner(owner: &str, seen: Timestamp) -> Self {
         Self::Owner(owner.into(), u32::try_from(seen.as_second().max(0)).unwrap_or(u32::MAX), false)
     }
@@ -157,8 +157,8 @@ impl Known {
 mod tests {
     use super::*;
 
-    fn owner(owner: &str, seen: u32) -> Known {
-        Known::Owner(owner.into(), seen, false)
+    fn owner(owner: &str, seen: u32) -> KnownIdentity {
+        KnownIdentity::Owner(owner.into(), seen, false)
     }
 
     #[test]
@@ -168,15 +168,22 @@ mod tests {
         assert!(!owner("u2", 1000).is_old_news(&known), "of the same second, what is told last");
         assert!(owner("u1", 1000 + NEWER - 1).is_old_news(&known));
         assert!(!owner("u1", 1000 + NEWER).is_old_news(&known));
-        assert!(!owner("u1", 5).is_old_news(&Known::Gone) && !Known::Gone.is_old_news(&known));
-        assert!(!Known::Gone.contradicts(&known));
+        assert!(
+            !owner("u1", 5).is_old_news(&KnownIdentity::Gone) && !KnownIdentity::Gone.is_old_news(&known)
+        );
+        assert!(!KnownIdentity::Gone.contradicts(&known));
     }
 
     #[test]
     fn one_text_of_several_kinds_is_several_keys() {
-        let alias = |label, name| Handle::Alias { label, name };
-        let all =
-            [Handle::BrazeId("x"), Handle::DeviceId("x"), alias("a", "x"), alias("b", "x"), alias("ax", "")];
+        let alias = |label, name| IdentityKey::Alias { label, name };
+        let all = [
+            IdentityKey::BrazeId("x"),
+            IdentityKey::DeviceId("x"),
+            alias("a", "x"),
+            alias("b", "x"),
+            alias("ax", ""),
+        ];
         let keys: std::collections::BTreeSet<MapKey> =
             all.iter().map(|handle| handle.key(KeySeed(7))).collect();
         assert_eq!(keys.len(), all.len());

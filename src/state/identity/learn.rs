@@ -6,12 +6,12 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::by_key::ByKey;
-use super::known::{Handle, KeyKind, Known, MapKey};
-use super::run::{MapRun, MapWriter};
-use super::taught::{Taught, TaughtShape};
-use super::{MapVersion, Shape, newest, path_of};
+use super::known::{IdentityKey, IdentityKeyKind, KnownIdentity, MapKey};
+use super::run::{MapPart, MapWriter};
+use super::taught::{SourceState, SourceStateJson};
+use super::{MapVersion, MapVersionJson, newest, path_of};
 use crate::model::{ExportId, KeySeed, Timestamp};
-use crate::state::sealed::{SealedFile, SealedShape};
+use crate::state::sealed::{ImmutableFile, ImmutableFileJson};
 use crate::state::{StateError, StateWriter, checked, format};
 
 /// Entries that are gathered before they are written.
@@ -30,13 +30,13 @@ pub struct IdentityMap {
     pub(super) state: Arc<StateWriter>,
     number: u64,
     conflicts: u64,
-    pub(super) files: Vec<SealedFile>,
-    pub(super) parts: Vec<MapRun>,
+    pub(super) files: Vec<ImmutableFile>,
+    pub(super) parts: Vec<MapPart>,
     /// What sources say that are read as a whole.
-    pub(super) sources: Vec<Taught>,
+    pub(super) sources: Vec<SourceState>,
     /// Of each source, the parts that say whose something is.
-    pub(super) people: Vec<Vec<MapRun>>,
-    pending: ByKey<Known>,
+    pub(super) people: Vec<Vec<MapPart>>,
+    pending: ByKey<KnownIdentity>,
     /// Counts what was learned.
     learned: u64,
     /// How much had been learned when each export last looked.
@@ -44,7 +44,7 @@ pub struct IdentityMap {
     /// What is known to stand there, as a hash: it need not be learned again.
     pub(super) taught: ByKey<u64>,
     /// What the parts have answered.
-    pub(super) asked: ByKey<Option<Known>>,
+    pub(super) asked: ByKey<Option<KnownIdentity>>,
     /// People who are to be forgotten: the customer's ids.
     pub(super) forgotten: BTreeSet<Box<str>>,
     /// Somebody was deleted since the parts were last merged.
@@ -61,7 +61,7 @@ impl IdentityMap {
     pub fn open(state: &Arc<StateWriter>) -> Result<Self, StateError> {
         let store = &state.reader().store;
         let MapVersion { number, conflicts, parts: files, sources } = newest(state.reader())?;
-        let parts = files.iter().map(|file| MapRun::open(store, file)).collect::<Result<_, _>>()?;
+        let parts = files.iter().map(|file| MapPart::open(store, file)).collect::<Result<_, _>>()?;
         let mut map = Self {
             state: Arc::clone(state),
             number,
@@ -87,8 +87,8 @@ impl IdentityMap {
         self.state.reader().seed()
     }
 
-    pub(super) fn key(&self, kind: KeyKind, value: &str) -> MapKey {
-        Handle::of(kind, value).key(self.seed())
+    pub(super) fn key(&self, kind: IdentityKeyKind, value: &str) -> MapKey {
+        IdentityKey::of(kind, value).key(self.seed())
     }
 
     /// Whoever is known so is the person whom the customer calls `owner`, as was seen then. Evidence that is older
@@ -96,9 +96,9 @@ impl IdentityMap {
     ///
     /// # Errors
     /// When a part cannot be read or written.
-    pub fn tie(&mut self, handle: Handle<'_>, owner: &str, seen: Timestamp) -> Result<(), StateError> {
+    pub fn tie(&mut self, handle: IdentityKey<'_>, owner: &str, seen: Timestamp) -> Result<(), StateError> {
         let key = handle.key(self.seed());
-        self.learn(key, (owner.len() <= TEXT_LEN_MAX).then(|| Known::owner(owner, seen)))
+        self.learn(key, (owner.len() <= TEXT_LEN_MAX).then(|| KnownIdentity::owner(owner, seen)))
     }
 
     /// Whoever has one alias is whoever has the other of the same label.
@@ -106,8 +106,11 @@ impl IdentityMap {
     /// # Errors
     /// When a part cannot be read or written.
     pub fn join(&mut self, label: &str, from: &str, into: &str) -> Result<(), StateError> {
-        let key = Handle::Alias { label, name: from }.key(self.seed());
-        self.learn(key, (into.len() <= TEXT_LEN_MAX && from != into).then(|| Known::Merged(into.into())))
+        let key = IdentityKey::Alias { label, name: from }.key(self.seed());
+        self.learn(
+            key,
+            (into.len() <= TEXT_LEN_MAX && from != into).then(|| KnownIdentity::Merged(into.into())),
+        )
     }
 
     /// Braze has merged one person into another.
@@ -115,8 +118,11 @@ impl IdentityMap {
     /// # Errors
     /// When a part cannot be read or written.
     pub fn merge(&mut self, from: &str, into: &str) -> Result<(), StateError> {
-        let key = self.key(KeyKind::BrazeId, from);
-        self.learn(key, (into.len() <= TEXT_LEN_MAX && from != into).then(|| Known::Merged(into.into())))
+        let key = self.key(IdentityKeyKind::BrazeId, from);
+        self.learn(
+            key,
+            (into.len() <= TEXT_LEN_MAX && from != into).then(|| KnownIdentity::Merged(into.into())),
+        )
     }
 
     /// This person is to be forgotten, with everything that leads to them.
@@ -127,15 +133,15 @@ impl IdentityMap {
         if let Some(owner) = self.owner(user_id, "")? {
             self.forgotten.insert(owner.into());
         }
-        let key = self.key(KeyKind::BrazeId, user_id);
+        let key = self.key(IdentityKeyKind::BrazeId, user_id);
         self.is_to_forget |= self.deleted.insert(key);
-        self.learn(key, Some(Known::Gone))
+        self.learn(key, Some(KnownIdentity::Gone))
     }
 
     /// Whether this person was deleted while this map was open.
     #[must_use]
     pub fn is_deleted(&self, user_id: &str) -> bool {
-        !self.deleted.is_empty() && self.deleted.contains(&self.key(KeyKind::BrazeId, user_id))
+        !self.deleted.is_empty() && self.deleted.contains(&self.key(IdentityKeyKind::BrazeId, user_id))
     }
 
     /// Whether whoever the customer calls so, or Braze, is being forgotten.
@@ -144,7 +150,7 @@ impl IdentityMap {
         self.is_to_forget && (self.forgotten.contains(who) || self.is_deleted(who))
     }
 
-    fn learn(&mut self, key: MapKey, known: Option<Known>) -> Result<(), StateError> {
+    fn learn(&mut self, key: MapKey, known: Option<KnownIdentity>) -> Result<(), StateError> {
         let Some(mut known) = known else { return Ok(()) };
         let (kind, _, text) = known.parts();
         let print = xxh3_64(text.as_bytes()).wrapping_add(u64::from(kind));
@@ -191,7 +197,7 @@ impl IdentityMap {
         self.looked.insert(export.clone(), self.learned) != Some(self.learned)
     }
 
-    fn in_parts(&mut self, key: MapKey) -> Result<Option<Known>, StateError> {
+    fn in_parts(&mut self, key: MapKey) -> Result<Option<KnownIdentity>, StateError> {
         if self.parts.is_empty() {
             return Ok(None);
         }
@@ -212,7 +218,7 @@ impl IdentityMap {
         Ok(found)
     }
 
-    fn known(&mut self, key: MapKey) -> Result<Option<Known>, StateError> {
+    fn known(&mut self, key: MapKey) -> Result<Option<KnownIdentity>, StateError> {
         match self.pending.get(&key) {
             Some(known) => Ok(Some(known.clone())),
             None => self.in_parts(key),
@@ -230,7 +236,7 @@ impl IdentityMap {
     /// # Errors
     /// When a part cannot be read.
     pub fn owner(&mut self, user_id: &str, device_id: &str) -> Result<Option<String>, StateError> {
-        for (kind, value) in [(KeyKind::BrazeId, user_id), (KeyKind::DeviceId, device_id)] {
+        for (kind, value) in [(IdentityKeyKind::BrazeId, user_id), (IdentityKeyKind::DeviceId, device_id)] {
             if value.is_empty() {
                 continue;
             }
@@ -241,11 +247,11 @@ impl IdentityMap {
                     (known, said) => known.or(said),
                 };
                 match known {
-                    Some(Known::Owner(owner, ..)) if !self.forgotten.contains(&owner) => {
+                    Some(KnownIdentity::Owner(owner, ..)) if !self.forgotten.contains(&owner) => {
                         return Ok(Some(owner.into()));
                     }
-                    Some(Known::Merged(into)) => key = self.key(KeyKind::BrazeId, &into),
-                    Some(Known::Owner(..) | Known::Gone) | None => break,
+                    Some(KnownIdentity::Merged(into)) => key = self.key(IdentityKeyKind::BrazeId, &into),
+                    Some(KnownIdentity::Owner(..) | KnownIdentity::Gone) | None => break,
                 }
             }
         }
@@ -259,13 +265,13 @@ impl IdentityMap {
         }
         let store = &self.state.reader().store;
         let mut writer = MapWriter::create(store, self.pending.len() as u64)?;
-        let mut entries: Vec<(&MapKey, &Known)> = self.pending.iter().collect();
+        let mut entries: Vec<(&MapKey, &KnownIdentity)> = self.pending.iter().collect();
         entries.sort_unstable_by_key(|(key, _)| **key);
         for (key, known) in entries {
             writer.push(*key, known)?;
         }
         let file = writer.finish()?;
-        self.parts.push(MapRun::open(store, &file)?);
+        self.parts.push(MapPart::open(store, &file)?);
         self.files.push(file);
         self.pending.clear();
         self.asked.clear();
@@ -288,12 +294,12 @@ impl IdentityMap {
 
     pub(super) fn put(&mut self) -> Result<(), StateError> {
         self.state.check_lease()?;
-        let shape = Shape {
+        let shape = MapVersionJson {
             format: format::KNOWN,
             version: self.number + 1,
             conflicts: self.conflicts,
-            parts: self.files.iter().map(SealedShape::from_file).collect(),
-            sources: self.sources.iter().map(TaughtShape::from_taught).collect(),
+            parts: self.files.iter().map(ImmutableFileJson::from_file).collect(),
+            sources: self.sources.iter().map(SourceStateJson::from_taught).collect(),
         };
         let store = &self.state.reader().store;
         if !checked::put_new_compact(store, &path_of(self.number + 1), &shape)? {
@@ -326,11 +332,11 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let state = state(&home);
         let mut map = IdentityMap::open(&state).unwrap();
-        map.tie(Handle::BrazeId("b1"), "u1", now()).unwrap();
-        map.tie(Handle::DeviceId("d1"), "u1", now()).unwrap();
+        map.tie(IdentityKey::BrazeId("b1"), "u1", now()).unwrap();
+        map.tie(IdentityKey::DeviceId("d1"), "u1", now()).unwrap();
         map.merge("b0", "b1").unwrap();
-        map.tie(Handle::DeviceId("d2"), "u1", now()).unwrap();
-        map.tie(Handle::DeviceId("d2"), "u2", now()).unwrap();
+        map.tie(IdentityKey::DeviceId("d2"), "u1", now()).unwrap();
+        map.tie(IdentityKey::DeviceId("d2"), "u2", now()).unwrap();
         assert_eq!(map.owner("b0", "").unwrap().as_deref(), Some("u1"), "before it is written");
         map.commit().unwrap();
         map.commit().unwrap();
@@ -354,7 +360,7 @@ mod tests {
         assert_eq!(map.owner("", "d2").unwrap().as_deref(), Some("u2"));
         assert_eq!(map.erase("u2").unwrap(), 1);
         assert_eq!(map.owner("", "d2").unwrap(), None);
-        map.tie(Handle::BrazeId("b5"), "u5", now()).unwrap();
+        map.tie(IdentityKey::BrazeId("b5"), "u5", now()).unwrap();
         map.merge("b4", "b5").unwrap();
         assert_eq!(map.erase("u5").unwrap(), 2, "and whoever was merged into them");
     }
@@ -367,7 +373,7 @@ mod tests {
         for round in 0..20 {
             for n in 0..500 {
                 let owner = format!("u{}", (n + round) % 500);
-                map.tie(Handle::BrazeId(&format!("b{n}")), &owner, now()).unwrap();
+                map.tie(IdentityKey::BrazeId(&format!("b{n}")), &owner, now()).unwrap();
             }
             map.settle().unwrap();
         }
@@ -385,12 +391,12 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let mut map = IdentityMap::open(&state(&home)).unwrap();
         for n in 0..2_000 {
-            map.tie(Handle::BrazeId(&format!("b{n}")), "u1", now()).unwrap();
+            map.tie(IdentityKey::BrazeId(&format!("b{n}")), "u1", now()).unwrap();
         }
         map.settle().unwrap();
         let first = map.part_ids()[0].clone();
         for n in 0..30 {
-            map.tie(Handle::BrazeId(&format!("b{n}")), "u2", now()).unwrap();
+            map.tie(IdentityKey::BrazeId(&format!("b{n}")), "u2", now()).unwrap();
             map.settle().unwrap();
             assert!(map.parts.len() <= PARTS_MAX && map.part_ids()[0] == first);
         }
@@ -399,10 +405,10 @@ mod tests {
             assert_eq!(owner.as_deref(), Some(if n < 30 { "u2" } else { "u1" }), "{n}");
         }
         for n in 2_000..3_000 {
-            map.tie(Handle::BrazeId(&format!("b{n}")), "u1", now()).unwrap();
+            map.tie(IdentityKey::BrazeId(&format!("b{n}")), "u1", now()).unwrap();
         }
         (0..PARTS_MAX).for_each(|n| {
-            map.tie(Handle::DeviceId(&format!("d{n}")), "u1", now()).unwrap();
+            map.tie(IdentityKey::DeviceId(&format!("d{n}")), "u1", now()).unwrap();
             map.settle().unwrap();
         });
         assert!(map.part_ids()[0] != first, "they are a share of it by now");

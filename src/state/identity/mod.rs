@@ -26,20 +26,20 @@ mod table;
 mod taught;
 
 use super::checked;
-use super::sealed::{SealedFile, SealedShape};
+use super::sealed::{ImmutableFile, ImmutableFileJson};
 use super::store::Store;
 use super::version::number_of;
 use super::{StateError, StateReader};
 use serde::{Deserialize, Serialize};
 
 pub use forget::KnownHandles;
-pub use known::{Handle, KeyKind};
+pub use known::{IdentityKey, IdentityKeyKind};
 pub use learn::IdentityMap;
-pub use owners::{Answers, Asked, Evidence, Owners};
-pub(super) use run::MapRun;
-pub use table::{Finished, Table};
-pub use taught::{Bookmark, SourceName, SourceStats, TableName};
-use taught::{Taught, TaughtShape};
+pub use owners::{IdentityOwners, OwnerAnswers, OwnerEvidence, OwnerQuery};
+pub(super) use run::MapPart;
+pub use table::{Finished, ReplayTable};
+pub use taught::{SourceBookmark, SourceName, SourceStats, SourceTable};
+use taught::{SourceState, SourceStateJson};
 
 pub(super) const VERSIONS: &str = "identity/versions";
 pub(super) const PARTS: &str = "identity/parts";
@@ -47,20 +47,20 @@ pub(super) const SUFFIX: &str = run::SUFFIX;
 
 /// The file, letter by letter.
 #[derive(Serialize, Deserialize)]
-struct Shape {
+struct MapVersionJson {
     format: u64,
     version: u64,
     /// How often somebody else was said to own a key than before.
     #[serde(default)]
     conflicts: u64,
-    parts: Vec<SealedShape>,
+    parts: Vec<ImmutableFileJson>,
     /// What sources say that are read as a whole.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    sources: Vec<TaughtShape>,
+    sources: Vec<SourceStateJson>,
 }
 
 /// The parts of a version.
-pub(super) fn parts_at(store: &Store, number: u64) -> Result<Vec<SealedFile>, StateError> {
+pub(super) fn parts_at(store: &Store, number: u64) -> Result<Vec<ImmutableFile>, StateError> {
     version_at(store, number).map(|version| version.files().cloned().collect())
 }
 
@@ -71,15 +71,15 @@ struct MapVersion {
     number: u64,
     conflicts: u64,
     /// The oldest first.
-    parts: Vec<SealedFile>,
+    parts: Vec<ImmutableFile>,
     /// What sources say that are read as a whole.
-    sources: Vec<Taught>,
+    sources: Vec<SourceState>,
 }
 
 impl MapVersion {
     /// All files.
-    fn files(&self) -> impl Iterator<Item = &SealedFile> {
-        self.parts.iter().chain(self.sources.iter().flat_map(Taught::files))
+    fn files(&self) -> impl Iterator<Item = &ImmutableFile> {
+        self.parts.iter().chain(self.sources.iter().flat_map(SourceState::files))
     }
 }
 
@@ -87,10 +87,10 @@ fn version_at(store: &Store, number: u64) -> Result<MapVersion, StateError> {
     let file = path_of(number);
     let path = store.at(&file);
     let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
-    let shape: Shape = checked::existing(store, &file)?;
+    let shape: MapVersionJson = checked::existing(store, &file)?;
     let (version, conflicts) = (shape.version, shape.conflicts);
-    let parts = shape.parts.into_iter().map(SealedShape::into_file).collect::<Option<_>>();
-    let sources = shape.sources.into_iter().map(TaughtShape::into_taught).collect::<Option<_>>();
+    let parts = shape.parts.into_iter().map(ImmutableFileJson::into_file).collect::<Option<_>>();
+    let sources = shape.sources.into_iter().map(SourceStateJson::into_taught).collect::<Option<_>>();
     let found = parts.zip(sources).filter(|_| version == number);
     let (parts, sources) = found.ok_or_else(|| damaged("a value is out of range".to_owned()))?;
     Ok(MapVersion { number, conflicts, parts, sources })
@@ -152,7 +152,7 @@ impl StateReader {
         let (entries, bytes) =
             (version.files().map(|part| part.rows).sum(), version.files().map(|part| part.bytes).sum());
         let parts = version.files().count() as u64;
-        let sources = version.sources.iter().map(Taught::stats).collect();
+        let sources = version.sources.iter().map(SourceState::stats).collect();
         Ok(IdentityStats { number, entries, parts, bytes, conflicts, sources })
     }
 
@@ -160,7 +160,7 @@ impl StateReader {
     ///
     /// # Errors
     /// When the map cannot be read or is damaged.
-    pub fn bookmark(&self, name: &SourceName) -> Result<Option<Bookmark>, StateError> {
+    pub fn bookmark(&self, name: &SourceName) -> Result<Option<SourceBookmark>, StateError> {
         let known = newest(self)?.sources.into_iter().find(|taught| taught.name == *name);
         Ok(known.map(|taught| taught.bookmark))
     }
@@ -177,7 +177,7 @@ impl StateReader {
     ///
     /// # Errors
     /// When it cannot be read or is damaged.
-    pub fn owners(&self) -> Result<Option<Owners>, StateError> {
-        Owners::open(self)
+    pub fn owners(&self) -> Result<Option<IdentityOwners>, StateError> {
+        IdentityOwners::open(self)
     }
 }

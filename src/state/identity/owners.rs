@@ -2,24 +2,24 @@
 
 use std::ops::Range;
 
-use super::known::{Handle, Known, MapKey};
-use super::run::MapRun;
+use super::known::{IdentityKey, KnownIdentity, MapKey};
+use super::run::MapPart;
 use super::{MapVersion, newest};
-use crate::model::{EXTERNAL_ID_LEN_MAX, Identifier, KeySeed, Kind, Timestamp, usable};
+use crate::model::{EXTERNAL_ID_LEN_MAX, Identifier, IdentifierKind, KeySeed, Timestamp, usable};
 use crate::state::{StateError, StateReader};
 
 /// More merges than this in a row are a circle.
 const HOPS_MAX: usize = 8;
 
 /// The identity map of one version, to ask it who owns what.
-pub struct Owners {
+pub struct IdentityOwners {
     seed: KeySeed,
-    parts: Vec<MapRun>,
+    parts: Vec<MapPart>,
     /// The parts of what was learned, and of each table of each source: of one, the oldest first.
     groups: Vec<Range<usize>>,
 }
 
-impl std::fmt::Debug for Owners {
+impl std::fmt::Debug for IdentityOwners {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Owners").field("parts", &self.parts.len()).finish_non_exhaustive()
     }
@@ -27,9 +27,9 @@ impl std::fmt::Debug for Owners {
 
 /// A question: the key of a handle that the map may know. They are answered in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Asked(MapKey);
+pub struct OwnerQuery(MapKey);
 
-impl Owners {
+impl IdentityOwners {
     pub(super) fn open(state: &StateReader) -> Result<Option<Self>, StateError> {
         let MapVersion { parts: learned, sources, .. } = newest(state)?;
         let tables = sources.iter().flat_map(|taught| [&taught.people, &taught.joins]);
@@ -37,7 +37,7 @@ impl Owners {
         for files in std::iter::once(&learned).chain(tables) {
             let first = parts.len();
             for file in files {
-                parts.push(MapRun::open(&state.store, file)?);
+                parts.push(MapPart::open(&state.store, file)?);
             }
             groups.push(first..parts.len());
         }
@@ -47,28 +47,28 @@ impl Owners {
     /// The question who owns a handle; none if nobody does. Reads nothing.
     #[must_use]
     #[inline]
-    pub fn may_know(&self, handle: Handle<'_>) -> Option<Asked> {
+    pub fn may_know(&self, handle: IdentityKey<'_>) -> Option<OwnerQuery> {
         let key = handle.key(self.seed);
-        self.parts.iter().any(|part| part.may_have(key)).then_some(Asked(key))
+        self.parts.iter().any(|part| part.may_have(key)).then_some(OwnerQuery(key))
     }
 
     /// The question whose a member is; none of a member by the customer's own id, or if nobody owns it. Reads nothing.
     #[must_use]
     #[inline]
-    pub fn question(&self, member: &Identifier<'_>) -> Option<Asked> {
-        self.may_know(Handle::of_member(member)?)
+    pub fn question(&self, member: &Identifier<'_>) -> Option<OwnerQuery> {
+        self.may_know(IdentityKey::of_member(member)?)
     }
 
     /// Answers questions, one after the other.
     #[must_use]
-    pub fn answers(&self) -> Answers<'_> {
-        Answers { owners: self, blocks: self.parts.iter().map(|_| None).collect() }
+    pub fn answers(&self) -> OwnerAnswers<'_> {
+        OwnerAnswers { owners: self, blocks: self.parts.iter().map(|_| None).collect() }
     }
 }
 
 /// What is known of somebody.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Evidence {
+pub enum OwnerEvidence {
     /// Who it is.
     Owner {
         /// The customer's id.
@@ -83,18 +83,18 @@ pub enum Evidence {
 }
 
 /// The last block of a part that was read, by its place.
-type LastBlock = Option<(usize, Vec<(MapKey, Known)>)>;
+type LastBlock = Option<(usize, Vec<(MapKey, KnownIdentity)>)>;
 
 /// Somebody by the customer's own id, if Braze takes it.
 fn named(owner: &str) -> Option<Identifier<'_>> {
     let value = usable(owner.as_bytes(), EXTERNAL_ID_LEN_MAX, &[]).ok()??;
     let value = std::str::from_utf8(value).ok()?;
-    Some(Identifier { kind: Kind::ExternalId, label: "", value })
+    Some(Identifier { kind: IdentifierKind::ExternalId, label: "", value })
 }
 
 /// What counts of a key.
 #[derive(Clone, Copy)]
-struct Found {
+struct FoundOwner {
     /// The part, and the entry of its last block.
     place: (usize, usize),
     /// Whether others say that it is somebody else's.
@@ -102,12 +102,12 @@ struct Found {
 }
 
 /// Answers, quick as long as the questions come in ascending order.
-pub struct Answers<'a> {
-    owners: &'a Owners,
+pub struct OwnerAnswers<'a> {
+    owners: &'a IdentityOwners,
     blocks: Vec<LastBlock>,
 }
 
-impl Answers<'_> {
+impl OwnerAnswers<'_> {
     /// Whose a member is, by the customer's own id, and whether somebody else was ever said to own it: then the newest
     /// evidence has decided. None if nobody is known, or by an id that Braze does not take. The member must be the
     /// one that the question was asked of.
@@ -116,13 +116,15 @@ impl Answers<'_> {
     /// When a part cannot be read or is damaged.
     pub fn owner(
         &mut self,
-        asked: Asked,
+        asked: OwnerQuery,
         member: &Identifier<'_>,
     ) -> Result<Option<(Identifier<'_>, bool)>, StateError> {
-        let Some(handle) = Handle::of_member(member) else { return Ok(None) };
-        let Some(Found { place, is_contested }) = self.last(asked.0, handle)? else { return Ok(None) };
+        let Some(handle) = IdentityKey::of_member(member) else { return Ok(None) };
+        let Some(FoundOwner { place, is_contested }) = self.last(asked.0, handle)? else { return Ok(None) };
         Ok(match self.at(place) {
-            Some(Known::Owner(owner, _, before)) => named(owner).map(|who| (who, *before || is_contested)),
+            Some(KnownIdentity::Owner(owner, _, before)) => {
+                named(owner).map(|who| (who, *before || is_contested))
+            }
             _ => None,
         })
     }
@@ -131,45 +133,45 @@ impl Answers<'_> {
     ///
     /// # Errors
     /// When a part cannot be read or is damaged.
-    pub fn evidence(&mut self, handle: Handle<'_>) -> Result<Option<Evidence>, StateError> {
-        let Some(Asked(key)) = self.owners.may_know(handle) else { return Ok(None) };
-        let Some(Found { place, is_contested }) = self.last(key, handle)? else { return Ok(None) };
+    pub fn evidence(&mut self, handle: IdentityKey<'_>) -> Result<Option<OwnerEvidence>, StateError> {
+        let Some(OwnerQuery(key)) = self.owners.may_know(handle) else { return Ok(None) };
+        let Some(FoundOwner { place, is_contested }) = self.last(key, handle)? else { return Ok(None) };
         Ok(match self.at(place) {
-            Some(Known::Owner(owner, seen, before)) => Some(Evidence::Owner {
+            Some(KnownIdentity::Owner(owner, seen, before)) => Some(OwnerEvidence::Owner {
                 owner: owner.to_string(),
                 seen: Timestamp::from_second(i64::from(*seen)).unwrap_or(Timestamp::UNIX_EPOCH),
                 is_contested: *before || is_contested,
             }),
-            Some(Known::Gone) => Some(Evidence::Gone),
-            Some(Known::Merged(_)) | None => None,
+            Some(KnownIdentity::Gone) => Some(OwnerEvidence::Gone),
+            Some(KnownIdentity::Merged(_)) | None => None,
         })
     }
 
     /// The last entry of the chain that begins with a key; none if it leads nowhere, or in a circle.
-    fn last(&mut self, key: MapKey, handle: Handle<'_>) -> Result<Option<Found>, StateError> {
+    fn last(&mut self, key: MapKey, handle: IdentityKey<'_>) -> Result<Option<FoundOwner>, StateError> {
         let mut key = key;
         for _ in 0..HOPS_MAX {
             let Some(found) = self.find(key)? else { return Ok(None) };
-            let Some(Known::Merged(into)) = self.at(found.place) else { return Ok(Some(found)) };
+            let Some(KnownIdentity::Merged(into)) = self.at(found.place) else { return Ok(Some(found)) };
             key = handle.merged_into(into).key(self.owners.seed);
         }
         Ok(None)
     }
 
-    fn at(&self, (part, entry): (usize, usize)) -> Option<&Known> {
+    fn at(&self, (part, entry): (usize, usize)) -> Option<&KnownIdentity> {
         let (_, entries) = self.blocks.get(part)?.as_ref()?;
         entries.get(entry).map(|(_, known)| known)
     }
 
     /// Where what counts of a key stands: the part, and the entry of its last block.
-    fn find(&mut self, key: MapKey) -> Result<Option<Found>, StateError> {
+    fn find(&mut self, key: MapKey) -> Result<Option<FoundOwner>, StateError> {
         let (mut best, mut is_contested) = (None, false);
         for at in 0..self.owners.groups.len() {
             let Some(place) = self.find_in(self.owners.groups[at].clone(), key)? else { continue };
             let counts = match (self.at(place), best.and_then(|best| self.at(best))) {
                 // A source's row that is no more says nothing.
                 (None, _) => false,
-                (Some(Known::Gone), _) if at > 0 => false,
+                (Some(KnownIdentity::Gone), _) if at > 0 => false,
                 (Some(known), Some(best)) => {
                     is_contested |= known.contradicts(best);
                     known.counts_before(best)
@@ -178,7 +180,7 @@ impl Answers<'_> {
             };
             best = if counts { Some(place) } else { best };
         }
-        Ok(best.map(|place| Found { place, is_contested }))
+        Ok(best.map(|place| FoundOwner { place, is_contested }))
     }
 
     /// Where the newest of some parts that knows a key has it.

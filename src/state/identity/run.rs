@@ -14,10 +14,10 @@
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::super::StateError;
-use super::super::sealed::{SealedFile, SealedWriter};
+use super::super::sealed::{ImmutableFile, ImmutableWriter};
 use super::super::store::{Blob, Store};
 use super::PARTS;
-use super::known::{Known, MapKey};
+use super::known::{KnownIdentity, MapKey};
 
 pub(super) const SUFFIX: &str = ".map";
 const MAGIC: &[u8; 8] = b"identity";
@@ -34,7 +34,7 @@ pub(super) fn path_of(id: &str) -> String {
 
 /// Writes a part. Keys come in strictly ascending order.
 pub(super) struct MapWriter {
-    file: SealedWriter,
+    file: ImmutableWriter,
     block: Vec<u8>,
     block_rows: u64,
     index: Vec<Block>,
@@ -52,13 +52,13 @@ struct Block {
 impl MapWriter {
     /// Begins a part of at most so many entries: its filter is made for them, and grows no further.
     pub(super) fn create(store: &Store, rows_max: u64) -> Result<Self, StateError> {
-        let file = SealedWriter::create(store, PARTS, SUFFIX)?;
+        let file = ImmutableWriter::create(store, PARTS, SUFFIX)?;
         let bytes = (rows_max * FILTER_BITS).div_ceil(8).max(1);
         let filter = vec![0; usize::try_from(bytes).unwrap_or(1)];
         Ok(Self { file, block: Vec::new(), block_rows: 0, index: Vec::new(), filter })
     }
 
-    pub(super) fn push(&mut self, key: MapKey, known: &Known) -> Result<(), StateError> {
+    pub(super) fn push(&mut self, key: MapKey, known: &KnownIdentity) -> Result<(), StateError> {
         if self.block.is_empty() {
             self.index.push(Block { first: key, start: self.file.bytes(), checksum: 0 });
         }
@@ -85,7 +85,7 @@ impl MapWriter {
         Ok(())
     }
 
-    pub(super) fn finish(mut self) -> Result<SealedFile, StateError> {
+    pub(super) fn finish(mut self) -> Result<ImmutableFile, StateError> {
         self.flush()?;
         let at = self.file.bytes();
         let mut tail = Vec::with_capacity(self.index.len() * ENTRY_LEN + self.filter.len() + TRAILER_LEN);
@@ -123,7 +123,7 @@ fn probes(key: MapKey, bits: u64) -> impl Iterator<Item = u64> {
 }
 
 /// A part, to look things up in.
-pub(in super::super) struct MapRun {
+pub(in super::super) struct MapPart {
     blob: Blob,
     rows: u64,
     index: Vec<Block>,
@@ -132,8 +132,8 @@ pub(in super::super) struct MapRun {
     filter: Vec<u8>,
 }
 
-impl MapRun {
-    pub(super) fn open(store: &Store, file: &SealedFile) -> Result<Self, StateError> {
+impl MapPart {
+    pub(super) fn open(store: &Store, file: &ImmutableFile) -> Result<Self, StateError> {
         Self::of(store.open_blob(&path_of(&file.id))?, file.rows)
     }
 
@@ -200,7 +200,7 @@ impl MapRun {
     }
 
     /// What the part says of a key.
-    pub(super) fn get(&self, key: MapKey) -> Result<Option<Known>, StateError> {
+    pub(super) fn get(&self, key: MapKey) -> Result<Option<KnownIdentity>, StateError> {
         if !self.may_have(key) {
             return Ok(None);
         }
@@ -214,7 +214,7 @@ impl MapRun {
         self.index.partition_point(|block| block.first <= key).checked_sub(1)
     }
 
-    pub(super) fn block(&self, at: usize) -> Result<Vec<(MapKey, Known)>, StateError> {
+    pub(super) fn block(&self, at: usize) -> Result<Vec<(MapKey, KnownIdentity)>, StateError> {
         let Block { start, checksum, .. } = self.index[at];
         let end = self.index.get(at + 1).map_or(self.end, |next| next.start);
         let damaged =
@@ -241,25 +241,25 @@ impl MapRun {
     }
 }
 
-fn entry(bytes: &[u8]) -> Option<((MapKey, Known), &[u8])> {
+fn entry(bytes: &[u8]) -> Option<((MapKey, KnownIdentity), &[u8])> {
     let (key, rest) = bytes.split_first_chunk::<16>()?;
     let (kind, rest) = rest.split_first()?;
     let (seen, rest) = rest.split_first_chunk::<4>()?;
     let (len, rest) = rest.split_first_chunk::<2>()?;
     let (text, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
-    let known = Known::from_parts(*kind, u32::from_le_bytes(*seen), std::str::from_utf8(text).ok()?)?;
+    let known = KnownIdentity::from_parts(*kind, u32::from_le_bytes(*seen), std::str::from_utf8(text).ok()?)?;
     Some(((MapKey::from_be_bytes(*key), known), rest))
 }
 
 /// The entries of a part, block by block.
 pub(super) struct Entries<'a> {
-    part: &'a MapRun,
+    part: &'a MapPart,
     block: usize,
-    entries: std::vec::IntoIter<(MapKey, Known)>,
+    entries: std::vec::IntoIter<(MapKey, KnownIdentity)>,
 }
 
 impl Entries<'_> {
-    pub(super) fn advance(&mut self) -> Result<Option<(MapKey, Known)>, StateError> {
+    pub(super) fn advance(&mut self) -> Result<Option<(MapKey, KnownIdentity)>, StateError> {
         loop {
             if let Some(entry) = self.entries.next() {
                 return Ok(Some(entry));

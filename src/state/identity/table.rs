@@ -6,12 +6,12 @@ use tempfile::TempDir;
 
 use super::by_key::ByKey;
 use super::forget::SHARE;
-use super::known::{Handle, Known, MapKey};
+use super::known::{IdentityKey, KnownIdentity, MapKey};
 use super::learn::{PARTS_MAX, TEXT_LEN_MAX};
-use super::merge::{Merging, merged};
-use super::run::{MapRun, MapWriter, path_of};
+use super::merge::{MapMerge, merged};
+use super::run::{MapPart, MapWriter, path_of};
 use crate::model::{KeySeed, Timestamp};
-use crate::state::sealed::SealedFile;
+use crate::state::sealed::ImmutableFile;
 use crate::state::store::Store;
 use crate::state::{StateError, StateWriter};
 
@@ -26,39 +26,39 @@ const SCRATCH_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Finished {
     /// What the state had when the table was opened.
-    pub(super) opened: Vec<SealedFile>,
+    pub(super) opened: Vec<ImmutableFile>,
     /// What it shall have.
-    pub(super) files: Vec<SealedFile>,
+    pub(super) files: Vec<ImmutableFile>,
 }
 
 /// A table of a source, to replay dumps onto.
-pub struct Table {
+pub struct ReplayTable {
     seed: KeySeed,
     label: Box<str>,
     /// What the state had when the table was opened.
-    opened: Vec<SealedFile>,
+    opened: Vec<ImmutableFile>,
     /// The parts of the state that still stand, the oldest first.
-    base: Vec<SealedFile>,
+    base: Vec<ImmutableFile>,
     /// These, and what was put on them since.
-    parts: Vec<MapRun>,
-    pending: ByKey<Known>,
+    parts: Vec<MapPart>,
+    pending: ByKey<KnownIdentity>,
     /// Bytes of their texts, as far as they were put.
     pending_len: usize,
     scratch: Store,
     _folder: TempDir,
 }
 
-impl Table {
+impl ReplayTable {
     /// The table that the state has, or an empty one in its place.
     pub(super) fn open(
         state: &StateWriter,
         label: &str,
-        opened: Vec<SealedFile>,
+        opened: Vec<ImmutableFile>,
         is_anew: bool,
     ) -> Result<Self, StateError> {
         let (seed, store) = (state.reader().seed(), &state.reader().store);
         let base = if is_anew { Vec::new() } else { opened.clone() };
-        let parts = base.iter().map(|file| MapRun::open(store, file)).collect::<Result<_, _>>()?;
+        let parts = base.iter().map(|file| MapPart::open(store, file)).collect::<Result<_, _>>()?;
         Ok(Self { opened, base, parts, ..Self::empty(seed, label)? })
     }
 
@@ -79,7 +79,7 @@ impl Table {
     }
 
     fn key(&self, name: &str) -> MapKey {
-        Handle::Alias { label: &self.label, name }.key(self.seed)
+        IdentityKey::Alias { label: &self.label, name }.key(self.seed)
     }
 
     /// The row of this alias says whose it is, and since when; or that nobody knows.
@@ -94,13 +94,17 @@ impl Table {
     ///
     /// # Errors
     /// When a temporary file cannot be written.
-    pub fn tie_handle(&mut self, handle: Handle<'_>, owner: (&str, Timestamp)) -> Result<(), StateError> {
+    pub fn tie_handle(
+        &mut self,
+        handle: IdentityKey<'_>,
+        owner: (&str, Timestamp),
+    ) -> Result<(), StateError> {
         self.tie_key(handle.key(self.seed), Some(owner))
     }
 
     fn tie_key(&mut self, key: MapKey, owner: Option<(&str, Timestamp)>) -> Result<(), StateError> {
         let owner = owner.filter(|(owner, _)| owner.len() <= TEXT_LEN_MAX);
-        self.put(key, owner.map(|(owner, seen)| Known::owner(owner, seen)))
+        self.put(key, owner.map(|(owner, seen)| KnownIdentity::owner(owner, seen)))
     }
 
     /// The row of this alias says which other it has become.
@@ -109,7 +113,7 @@ impl Table {
     /// When a temporary file cannot be written.
     pub fn join(&mut self, from: &str, into: &str) -> Result<(), StateError> {
         let is_sound = into.len() <= TEXT_LEN_MAX && from != into;
-        self.put(self.key(from), is_sound.then(|| Known::Merged(into.into())))
+        self.put(self.key(from), is_sound.then(|| KnownIdentity::Merged(into.into())))
     }
 
     /// A table of rows of any kind, which is never put into the map.
@@ -127,7 +131,7 @@ impl Table {
     pub fn put_row(&mut self, key: &str, row: &str) -> Result<bool, StateError> {
         let is_short = row.len() <= TEXT_LEN_MAX;
         if is_short {
-            self.put_known(self.key(key), Known::owner(row, Timestamp::UNIX_EPOCH))?;
+            self.put_known(self.key(key), KnownIdentity::owner(row, Timestamp::UNIX_EPOCH))?;
         }
         Ok(is_short)
     }
@@ -141,7 +145,7 @@ impl Table {
         mut each: impl FnMut(&str) -> Result<(), E>,
     ) -> Result<(), E> {
         self.spill()?;
-        let mut all = Merging::new(&self.parts)?;
+        let mut all = MapMerge::new(&self.parts)?;
         while let Some((_, known)) = all.advance()? {
             each(known.parts().2)?;
         }
@@ -153,14 +157,16 @@ impl Table {
     /// # Errors
     /// When a temporary file cannot be written.
     pub fn there(&mut self, name: &str) -> Result<(), StateError> {
-        self.put_known(self.key(name), Known::Gone)
+        self.put_known(self.key(name), KnownIdentity::Gone)
     }
 
-    fn put(&mut self, key: MapKey, known: Option<Known>) -> Result<(), StateError> {
+    fn put(&mut self, key: MapKey, known: Option<KnownIdentity>) -> Result<(), StateError> {
         match known {
             Some(known) => self.put_known(key, known),
             // Most people are nobody's, and need no entry unless there is another.
-            None if self.parts.iter().any(|part| part.may_have(key)) => self.put_known(key, Known::Gone),
+            None if self.parts.iter().any(|part| part.may_have(key)) => {
+                self.put_known(key, KnownIdentity::Gone)
+            }
             None => {
                 self.pending.remove(&key);
                 Ok(())
@@ -168,7 +174,7 @@ impl Table {
         }
     }
 
-    fn put_known(&mut self, key: MapKey, known: Known) -> Result<(), StateError> {
+    fn put_known(&mut self, key: MapKey, known: KnownIdentity) -> Result<(), StateError> {
         self.pending_len += known.parts().2.len();
         self.pending.insert(key, known);
         let is_full = self.pending.len() >= PENDING_MAX || self.pending_len >= PENDING_LEN_MAX;
@@ -181,7 +187,7 @@ impl Table {
         }
         let mut writer = MapWriter::create(&self.scratch, self.pending.len() as u64)?;
         self.pending_len = 0;
-        let mut entries: Vec<(MapKey, Known)> = self.pending.drain().collect();
+        let mut entries: Vec<(MapKey, KnownIdentity)> = self.pending.drain().collect();
         entries.sort_unstable_by_key(|(key, _)| *key);
         entries.iter().try_for_each(|(key, known)| writer.push(*key, known))?;
         let file = writer.finish()?;
@@ -195,8 +201,8 @@ impl Table {
     }
 
     /// Opens a temporary part, and leaves nothing of it behind that has a name.
-    fn take(&mut self, file: &SealedFile) -> Result<(), StateError> {
-        self.parts.push(MapRun::open(&self.scratch, file)?);
+    fn take(&mut self, file: &ImmutableFile) -> Result<(), StateError> {
+        self.parts.push(MapPart::open(&self.scratch, file)?);
         if cfg!(unix) { Ok(self.scratch.remove(&path_of(&file.id))?) } else { Ok(()) }
     }
 
@@ -215,15 +221,15 @@ impl Table {
     pub fn keep_only(&mut self, mut other: Self) -> Result<(), StateError> {
         self.spill()?;
         other.spill()?;
-        let (mut ours, mut theirs) = (Merging::new(&self.parts)?, Merging::new(&other.parts)?);
-        let rows_max = self.parts.iter().map(MapRun::rows).sum();
+        let (mut ours, mut theirs) = (MapMerge::new(&self.parts)?, MapMerge::new(&other.parts)?);
+        let rows_max = self.parts.iter().map(MapPart::rows).sum();
         let mut writer = MapWriter::create(&self.scratch, rows_max)?;
         let mut there = theirs.advance()?;
         while let Some((key, known)) = ours.advance()? {
             while there.as_ref().is_some_and(|(there, _)| *there < key) {
                 there = theirs.advance()?;
             }
-            if known != Known::Gone && there.as_ref().is_some_and(|(there, _)| *there == key) {
+            if known != KnownIdentity::Gone && there.as_ref().is_some_and(|(there, _)| *there == key) {
                 writer.push(key, &known)?;
             }
         }
@@ -245,21 +251,21 @@ impl Table {
         Ok(Finished { opened: self.opened, files })
     }
 
-    fn written(&mut self, store: &Store) -> Result<Vec<SealedFile>, StateError> {
+    fn written(&mut self, store: &Store) -> Result<Vec<ImmutableFile>, StateError> {
         let mut files = std::mem::take(&mut self.base);
         let (base, added) = self.parts.split_at(files.len());
         if added.is_empty() {
             return Ok(files);
         }
-        let added_rows: u64 = added.iter().map(MapRun::rows).sum();
-        let small: u64 = base.iter().skip(1).map(MapRun::rows).sum::<u64>() + added_rows;
+        let added_rows: u64 = added.iter().map(MapPart::rows).sum();
+        let small: u64 = base.iter().skip(1).map(MapPart::rows).sum::<u64>() + added_rows;
         let is_small = base.first().is_some_and(|large| small < large.rows() / SHARE);
         if is_small && base.len() < PARTS_MAX {
             // What was there before and is no more must be said as long as an older part says otherwise.
             files.extend(merged(store, added, &|_, _| true)?.0);
             return Ok(files);
         }
-        let (file, _) = merged(store, &self.parts, &|_, known| *known != Known::Gone)?;
+        let (file, _) = merged(store, &self.parts, &|_, known| *known != KnownIdentity::Gone)?;
         Ok(file.into_iter().collect())
     }
 }

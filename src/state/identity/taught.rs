@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::known::{Known, MapKey};
+use super::known::{KnownIdentity, MapKey};
 use super::learn::IdentityMap;
-use super::run::MapRun;
-use super::table::{Finished, Table};
-use crate::state::sealed::{SealedFile, SealedShape};
+use super::run::MapPart;
+use super::table::{Finished, ReplayTable};
+use crate::state::sealed::{ImmutableFile, ImmutableFileJson};
 use crate::state::{StateError, StateWriter};
 
 /// A source that is read as a whole.
@@ -23,7 +23,7 @@ pub struct SourceName {
 
 /// How far a source was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bookmark {
+pub struct SourceBookmark {
     /// The newest dump.
     pub dump: u64,
     /// The dump that its tables begin with.
@@ -36,7 +36,7 @@ pub struct Bookmark {
 
 /// One of the tables of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TableName {
+pub enum SourceTable {
     /// Whose an alias is.
     People,
     /// Which alias has become which other.
@@ -45,21 +45,21 @@ pub enum TableName {
 
 /// A source as a version has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Taught {
+pub(super) struct SourceState {
     pub(super) name: SourceName,
-    pub(super) bookmark: Bookmark,
+    pub(super) bookmark: SourceBookmark,
     /// The parts of either table, the oldest first.
-    pub(super) people: Vec<SealedFile>,
-    pub(super) joins: Vec<SealedFile>,
+    pub(super) people: Vec<ImmutableFile>,
+    pub(super) joins: Vec<ImmutableFile>,
 }
 
-impl Taught {
-    pub(super) fn files(&self) -> impl Iterator<Item = &SealedFile> {
+impl SourceState {
+    pub(super) fn files(&self) -> impl Iterator<Item = &ImmutableFile> {
         self.people.iter().chain(&self.joins)
     }
 
     pub(super) fn stats(&self) -> SourceStats {
-        let rows = |files: &[SealedFile]| files.iter().map(|file| file.rows).sum();
+        let rows = |files: &[ImmutableFile]| files.iter().map(|file| file.rows).sum();
         let (name, dump) = (self.name.clone(), self.bookmark.dump);
         SourceStats { name, dump, people: rows(&self.people), joins: rows(&self.joins) }
     }
@@ -80,29 +80,30 @@ pub struct SourceStats {
 
 /// A source as versions write it.
 #[derive(Serialize, Deserialize)]
-pub(super) struct TaughtShape {
+pub(super) struct SourceStateJson {
     name: SourceName,
-    bookmark: Bookmark,
-    people: Vec<SealedShape>,
-    joins: Vec<SealedShape>,
+    bookmark: SourceBookmark,
+    people: Vec<ImmutableFileJson>,
+    joins: Vec<ImmutableFileJson>,
 }
 
-impl TaughtShape {
-    pub(super) fn from_taught(taught: &Taught) -> Self {
-        let shapes = |files: &[SealedFile]| files.iter().map(SealedShape::from_file).collect();
+impl SourceStateJson {
+    pub(super) fn from_taught(taught: &SourceState) -> Self {
+        let shapes = |files: &[ImmutableFile]| files.iter().map(ImmutableFileJson::from_file).collect();
         let (people, joins) = (shapes(&taught.people), shapes(&taught.joins));
         Self { name: taught.name.clone(), bookmark: taught.bookmark.clone(), people, joins }
     }
 
-    pub(super) fn into_taught(self) -> Option<Taught> {
-        let files = |shapes: Vec<SealedShape>| shapes.into_iter().map(SealedShape::into_file).collect();
+    pub(super) fn into_taught(self) -> Option<SourceState> {
+        let files =
+            |shapes: Vec<ImmutableFileJson>| shapes.into_iter().map(ImmutableFileJson::into_file).collect();
         let (people, joins): (Option<_>, Option<_>) = (files(self.people), files(self.joins));
-        Some(Taught { name: self.name, bookmark: self.bookmark, people: people?, joins: joins? })
+        Some(SourceState { name: self.name, bookmark: self.bookmark, people: people?, joins: joins? })
     }
 }
 
 impl IdentityMap {
-    fn source(&self, name: &SourceName) -> Option<&Taught> {
+    fn source(&self, name: &SourceName) -> Option<&SourceState> {
         self.sources.iter().find(|taught| taught.name == *name)
     }
 
@@ -114,7 +115,7 @@ impl IdentityMap {
 
     /// How far a source was read; none if it never was.
     #[must_use]
-    pub fn bookmark(&self, name: &SourceName) -> Option<&Bookmark> {
+    pub fn bookmark(&self, name: &SourceName) -> Option<&SourceBookmark> {
         self.source(name).map(|taught| &taught.bookmark)
     }
 
@@ -123,12 +124,17 @@ impl IdentityMap {
     ///
     /// # Errors
     /// When it cannot be read, or there is no room for temporary files.
-    pub fn table(&self, name: &SourceName, which: TableName, is_anew: bool) -> Result<Table, StateError> {
+    pub fn table(
+        &self,
+        name: &SourceName,
+        which: SourceTable,
+        is_anew: bool,
+    ) -> Result<ReplayTable, StateError> {
         let opened = self.source(name).map_or_else(Vec::new, |taught| match which {
-            TableName::People => taught.people.clone(),
-            TableName::Joins => taught.joins.clone(),
+            SourceTable::People => taught.people.clone(),
+            SourceTable::Joins => taught.joins.clone(),
         });
-        Table::open(&self.state, &name.label, opened, is_anew)
+        ReplayTable::open(&self.state, &name.label, opened, is_anew)
     }
 
     /// Puts tables in the place of what a source has said before, and makes it last together with how far it was
@@ -139,7 +145,7 @@ impl IdentityMap {
     pub fn teach(
         &mut self,
         name: &SourceName,
-        bookmark: Bookmark,
+        bookmark: SourceBookmark,
         people: Finished,
         joins: Finished,
     ) -> Result<bool, StateError> {
@@ -149,7 +155,7 @@ impl IdentityMap {
         if of_people != people.opened || of_joins != joins.opened {
             return Ok(false);
         }
-        let taught = Taught { name: name.clone(), bookmark, people: people.files, joins: joins.files };
+        let taught = SourceState { name: name.clone(), bookmark, people: people.files, joins: joins.files };
         match known {
             Some(at) => self.sources[at] = taught,
             None => self.sources.push(taught),
@@ -165,14 +171,14 @@ impl IdentityMap {
     pub(super) fn open_sources(&mut self) -> Result<(), StateError> {
         let store = &self.state.reader().store;
         let files = self.sources.iter().map(|taught| &taught.people);
-        let open = |files: &Vec<SealedFile>| files.iter().map(|file| MapRun::open(store, file)).collect();
+        let open = |files: &Vec<ImmutableFile>| files.iter().map(|file| MapPart::open(store, file)).collect();
         self.people = files.map(open).collect::<Result<_, _>>()?;
         Ok(())
     }
 
     /// What the sources say of a key.
-    pub(super) fn in_sources(&self, key: MapKey) -> Result<Option<Known>, StateError> {
-        let mut best: Option<Known> = None;
+    pub(super) fn in_sources(&self, key: MapKey) -> Result<Option<KnownIdentity>, StateError> {
+        let mut best: Option<KnownIdentity> = None;
         for parts in &self.people {
             let mut found = None;
             for part in parts.iter().rev() {
@@ -181,7 +187,7 @@ impl IdentityMap {
                     break;
                 }
             }
-            let found = found.filter(|known| *known != Known::Gone);
+            let found = found.filter(|known| *known != KnownIdentity::Gone);
             best = match (found, best) {
                 (Some(found), Some(best)) if !found.counts_before(&best) => Some(best),
                 (found, best) => found.or(best),
@@ -211,7 +217,7 @@ impl IdentityMap {
 mod tests {
     use super::*;
     use crate::model::{Clock, Timestamp};
-    use crate::state::{Evidence, Handle, Holder, Location};
+    use crate::state::{Holder, IdentityKey, Location, OwnerEvidence};
 
     const LABEL: &str = "heap_user_id";
 
@@ -231,10 +237,10 @@ mod tests {
 
     fn owner(state: &StateWriter, name: &str) -> Option<String> {
         let owners = state.reader().owners().unwrap()?;
-        let found = owners.answers().evidence(Handle::Alias { label: LABEL, name }).unwrap();
+        let found = owners.answers().evidence(IdentityKey::Alias { label: LABEL, name }).unwrap();
         found.map(|evidence| match evidence {
-            Evidence::Owner { owner, .. } => owner,
-            Evidence::Gone => "gone".to_owned(),
+            OwnerEvidence::Owner { owner, .. } => owner,
+            OwnerEvidence::Gone => "gone".to_owned(),
         })
     }
 
@@ -247,14 +253,14 @@ mod tests {
         joins: &[(&str, &str)],
     ) {
         let mut map = IdentityMap::open(state).unwrap();
-        let mut people = map.table(&name(), TableName::People, is_full).unwrap();
+        let mut people = map.table(&name(), SourceTable::People, is_full).unwrap();
         for (id, owner) in rows {
             let owner = (!owner.is_empty()).then(|| (*owner, at(1_000)));
             people.tie(id, owner).unwrap();
         }
-        let mut table = map.table(&name(), TableName::Joins, true).unwrap();
+        let mut table = map.table(&name(), SourceTable::Joins, true).unwrap();
         joins.iter().for_each(|(from, into)| table.join(from, into).unwrap());
-        let bookmark = Bookmark { dump, from: 1, seen: vec![(1, 2)], ..Bookmark::default() };
+        let bookmark = SourceBookmark { dump, from: 1, seen: vec![(1, 2)], ..SourceBookmark::default() };
         let (people, table) = (people.finish(state).unwrap(), table.finish(state).unwrap());
         assert!(map.teach(&name(), bookmark, people, table).unwrap());
         assert_eq!(map.bookmark(&name()).unwrap().dump, dump);
@@ -287,8 +293,8 @@ mod tests {
         assert_eq!(shown(&["5", "7", "8", "9", "m99"]), ["w5", "", "u8", "u8", ""]);
         let mut map = IdentityMap::open(&state).unwrap();
         // Beside it, what was learned otherwise: the newest evidence counts.
-        map.tie(Handle::Alias { label: LABEL, name: "5" }, "old", at(999)).unwrap();
-        map.tie(Handle::Alias { label: LABEL, name: "8" }, "new", at(1_001)).unwrap();
+        map.tie(IdentityKey::Alias { label: LABEL, name: "5" }, "old", at(999)).unwrap();
+        map.tie(IdentityKey::Alias { label: LABEL, name: "8" }, "new", at(1_001)).unwrap();
         map.commit().unwrap();
         assert_eq!(shown(&["5", "8", "9"]), ["w5", "new", "new"]);
         assert_eq!(map.erase("u8").unwrap(), 2, "and whoever was merged into them");
@@ -303,8 +309,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let state = state(&home);
         let mut map = IdentityMap::open(&state).unwrap();
-        let mut people = map.table(&name(), TableName::People, true).unwrap();
-        let mut there = map.table(&name(), TableName::People, true).unwrap();
+        let mut people = map.table(&name(), SourceTable::People, true).unwrap();
+        let mut there = map.table(&name(), SourceTable::People, true).unwrap();
         for n in 0..310_000 {
             people.tie(&n.to_string(), Some((&format!("u{}", n % 7), at(1)))).unwrap();
             if n % 2 == 0 {
@@ -314,9 +320,9 @@ mod tests {
         people.tie("8", None).unwrap();
         people.keep_only(there).unwrap();
         people.tie("3", Some(("u3", at(2)))).unwrap();
-        let joins = map.table(&name(), TableName::Joins, true).unwrap();
+        let joins = map.table(&name(), SourceTable::Joins, true).unwrap();
         let (people, joins) = (people.finish(&state).unwrap(), joins.finish(&state).unwrap());
-        assert!(map.teach(&name(), Bookmark::default(), people, joins).unwrap());
+        assert!(map.teach(&name(), SourceBookmark::default(), people, joins).unwrap());
         let stats = state.reader().identity_stats().unwrap();
         assert_eq!((stats.entries, stats.parts), (155_000, 1));
         let shown = ["2", "3", "4", "5", "8", "309998"].map(|id| owner(&state, id));
@@ -324,10 +330,10 @@ mod tests {
         // What was opened before somebody else has taught the same source is not put in its place.
         let table =
             |map: &IdentityMap, which| map.table(&name(), which, true).unwrap().finish(&state).unwrap();
-        let (people, joins) = (table(&map, TableName::People), table(&map, TableName::Joins));
-        let (mut other, bookmark) = (table(&map, TableName::People), Bookmark::default);
+        let (people, joins) = (table(&map, SourceTable::People), table(&map, SourceTable::Joins));
+        let (mut other, bookmark) = (table(&map, SourceTable::People), SourceBookmark::default);
         other.files = people.opened.iter().take(0).cloned().collect();
-        assert!(map.teach(&name(), bookmark(), other, table(&map, TableName::Joins)).unwrap());
+        assert!(map.teach(&name(), bookmark(), other, table(&map, SourceTable::Joins)).unwrap());
         assert!(!map.teach(&name(), bookmark(), people, joins).unwrap());
     }
 }

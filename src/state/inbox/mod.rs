@@ -11,7 +11,7 @@ mod delivery;
 mod room;
 
 pub use delivery::{Contents, Delivery};
-pub use room::Room;
+pub use room::InboxQuota;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,11 +19,11 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use delivery::HEAD_LEN;
-use room::Part;
+use room::QuotaShare;
 
 use super::store::{Growing, Store};
 use super::{StateError, StateReader, StateWriter};
-use crate::model::{Clock, DoorName};
+use crate::model::{Clock, EndpointName};
 
 /// A file is closed when it has grown to this.
 const FILE_LEN: u64 = 4 << 20;
@@ -55,7 +55,7 @@ pub struct ClosedFile {
     pub bytes: u64,
 }
 
-enum Order {
+enum InboxOrder {
     Keep(Delivery, oneshot::Sender<Result<(), InboxError>>),
     Close(oneshot::Sender<Result<Vec<ClosedFile>, InboxError>>),
 }
@@ -63,9 +63,9 @@ enum Order {
 /// The inbox of one door, to put things into. Dropped, it is closed.
 #[derive(Debug)]
 pub struct Inbox {
-    orders: Option<mpsc::Sender<Order>>,
-    room: Room,
-    part: Arc<Part>,
+    orders: Option<mpsc::Sender<InboxOrder>>,
+    room: InboxQuota,
+    part: Arc<QuotaShare>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -76,8 +76,8 @@ impl Inbox {
     /// When it cannot be listed, or there can be no thread.
     pub fn open(
         state: &Arc<StateWriter>,
-        door: &DoorName,
-        room: Room,
+        door: &EndpointName,
+        room: InboxQuota,
         clock: Clock,
     ) -> Result<Self, StateError> {
         let closed = files(&state.reader().store, door)?;
@@ -85,7 +85,7 @@ impl Inbox {
         let (orders, incoming) = mpsc::channel(WAITING_MAX);
         let folder = folder_of(door);
         let (state, writes) = (Arc::clone(state), Arc::clone(&part));
-        let writer = Writer { state, folder, clock, open: None, closed, part: writes };
+        let writer = InboxWriter { state, folder, clock, open: None, closed, part: writes };
         let thread = std::thread::Builder::new().name(format!("inbox {door}"));
         let thread = thread.spawn(move || writer.run(incoming))?;
         Ok(Self { orders: Some(orders), room, part, thread: Some(thread) })
@@ -102,7 +102,7 @@ impl Inbox {
         }
         let (tell, told) = oneshot::channel();
         let orders = self.orders.as_ref().ok_or(InboxError::Closed)?;
-        match orders.try_send(Order::Keep(delivery, tell)) {
+        match orders.try_send(InboxOrder::Keep(delivery, tell)) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return Err(InboxError::Full),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(InboxError::Closed),
@@ -117,7 +117,7 @@ impl Inbox {
     pub async fn close_file(&self) -> Result<Vec<ClosedFile>, InboxError> {
         let (tell, told) = oneshot::channel();
         let orders = self.orders.as_ref().ok_or(InboxError::Closed)?;
-        orders.send(Order::Close(tell)).await.map_err(|_| InboxError::Closed)?;
+        orders.send(InboxOrder::Close(tell)).await.map_err(|_| InboxError::Closed)?;
         told.await.unwrap_or(Err(InboxError::Closed))
     }
 
@@ -143,14 +143,14 @@ impl Drop for Inbox {
 }
 
 /// Does what is ordered, one batch after the other.
-struct Writer {
+struct InboxWriter {
     state: Arc<StateWriter>,
     folder: String,
     clock: Clock,
     open: Option<OpenFile>,
     /// Files that may be there still; those that were used are taken out when the next are named.
     closed: Vec<ClosedFile>,
-    part: Arc<Part>,
+    part: Arc<QuotaShare>,
 }
 
 struct OpenFile {
@@ -159,18 +159,18 @@ struct OpenFile {
     bytes: u64,
 }
 
-impl Writer {
-    fn run(mut self, mut incoming: mpsc::Receiver<Order>) {
+impl InboxWriter {
+    fn run(mut self, mut incoming: mpsc::Receiver<InboxOrder>) {
         let mut next = incoming.blocking_recv();
         while let Some(order) = next.take() {
             match order {
-                Order::Close(tell) => drop(tell.send(self.closed_files())),
-                Order::Keep(delivery, tell) => {
-                    let mut batch = Batch::default();
+                InboxOrder::Close(tell) => drop(tell.send(self.closed_files())),
+                InboxOrder::Keep(delivery, tell) => {
+                    let mut batch = FsyncBatch::default();
                     batch.add(&delivery, tell);
                     while batch.bytes.len() < BATCH_LEN && next.is_none() {
                         match incoming.try_recv() {
-                            Ok(Order::Keep(delivery, tell)) => batch.add(&delivery, tell),
+                            Ok(InboxOrder::Keep(delivery, tell)) => batch.add(&delivery, tell),
                             Ok(close) => next = Some(close),
                             Err(_) => break,
                         }
@@ -221,12 +221,12 @@ impl Writer {
 }
 
 #[derive(Default)]
-struct Batch {
+struct FsyncBatch {
     bytes: Vec<u8>,
     tell: Vec<oneshot::Sender<Result<(), InboxError>>>,
 }
 
-impl Batch {
+impl FsyncBatch {
     fn add(&mut self, delivery: &Delivery, tell: oneshot::Sender<Result<(), InboxError>>) {
         delivery.write(&mut self.bytes);
         self.tell.push(tell);
@@ -245,7 +245,7 @@ fn bytes_of(files: &[ClosedFile]) -> u64 {
     files.iter().map(|file| file.bytes).sum()
 }
 
-fn folder_of(door: &DoorName) -> String {
+fn folder_of(door: &EndpointName) -> String {
     format!("inbox/{door}")
 }
 
@@ -254,7 +254,7 @@ fn belongs(found: &str, file: &str) -> bool {
     found == file || found.strip_prefix(file.trim_end_matches("log")).is_some()
 }
 
-fn files(store: &Store, door: &DoorName) -> Result<Vec<ClosedFile>, StateError> {
+fn files(store: &Store, door: &EndpointName) -> Result<Vec<ClosedFile>, StateError> {
     list(store, &folder_of(door))
 }
 
@@ -267,7 +267,7 @@ fn list(store: &Store, folder: &str) -> Result<Vec<ClosedFile>, StateError> {
         let began = parts.next().unwrap_or_default().to_owned();
         (began, parts.next().and_then(|part| part.parse::<u32>().ok()).unwrap_or(1))
     });
-    let file = |found: super::store::Found| ClosedFile {
+    let file = |found: super::store::StoredFile| ClosedFile {
         path: format!("{folder}/{}", found.name),
         bytes: found.bytes,
     };
@@ -280,7 +280,7 @@ impl StateReader {
     ///
     /// # Errors
     /// When they cannot be listed.
-    pub fn inbox(&self, door: &DoorName) -> Result<Vec<ClosedFile>, StateError> {
+    pub fn inbox(&self, door: &EndpointName) -> Result<Vec<ClosedFile>, StateError> {
         files(&self.store, door)
     }
 
@@ -332,7 +332,8 @@ mod tests {
         let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
         let location = super::super::Location::Folder(home.path().to_owned());
         let state = Arc::new(StateWriter::open(&location, &holder, clock, 7).unwrap());
-        let (room, door) = (Room::new(1 << 20), DoorName::of_heap(&ConnectionName::new("heap").unwrap()));
+        let (room, door) =
+            (InboxQuota::new(1 << 20), EndpointName::of_heap(&ConnectionName::new("heap").unwrap()));
         let open = || Inbox::open(&state, &door, room.clone(), clock).unwrap();
         let inbox = open();
         inbox.keep(delivery("body")).await.unwrap();
@@ -364,7 +365,7 @@ mod tests {
         for name in ["2-b.log", "1-a.10.log", "1-a.2.log", "1-a.log", "x.tmp"] {
             store.growing(&format!("inbox/heap/{name}")).unwrap();
         }
-        let door = DoorName::of_heap(&ConnectionName::new("heap").unwrap());
+        let door = EndpointName::of_heap(&ConnectionName::new("heap").unwrap());
         let names: Vec<String> = files(&store, &door).unwrap().into_iter().map(|file| file.path).collect();
         assert_eq!(
             names,

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How much all inboxes may hold, and do.
 #[derive(Clone, Debug)]
-pub struct Room {
+pub struct InboxQuota {
     held: Arc<AtomicU64>,
     len_max: u64,
 }
 
-impl Room {
+impl InboxQuota {
     /// Room for so many bytes.
     #[must_use]
     pub fn new(len_max: u64) -> Self {
@@ -30,8 +30,8 @@ impl Room {
     }
 
     /// A part of it, which has these bytes.
-    pub(super) fn part(&self, bytes: u64) -> Part {
-        let part = Part { held: Arc::clone(&self.held), bytes: AtomicU64::new(0) };
+    pub(super) fn part(&self, bytes: u64) -> QuotaShare {
+        let part = QuotaShare { held: Arc::clone(&self.held), bytes: AtomicU64::new(0) };
         part.is(bytes);
         part
     }
@@ -44,12 +44,12 @@ impl Room {
 /// What one inbox has of the room; given back when it is dropped. It is told anew whenever the files are listed,
 /// so that nothing that goes wrong is counted for ever.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct QuotaShare {
     held: Arc<AtomicU64>,
     bytes: AtomicU64,
 }
 
-impl Part {
+impl QuotaShare {
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -72,7 +72,7 @@ impl Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for QuotaShare {
     fn drop(&mut self) {
         self.is(0);
     }

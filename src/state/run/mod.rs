@@ -18,10 +18,10 @@ mod read;
 mod seal;
 mod write;
 
-pub(super) use read::{RunCursor, Word};
+pub(super) use read::{PartCursor, Word};
 pub use seal::Footer;
 pub(super) use seal::FooterShape;
-pub use write::RunWriter;
+pub use write::PartWriter;
 
 use crate::model::{CohortId, ConnectionName};
 
@@ -34,28 +34,28 @@ const IDENTIFIER: usize = 5;
 
 /// What parts belong to.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Home<'a> {
+pub(super) enum PartFolder<'a> {
     /// The record of a cohort.
     Cohort(&'a CohortId),
     /// What a Heap has told of its segments.
     Segments(&'a ConnectionName),
 }
 
-impl<'a> From<&'a CohortId> for Home<'a> {
+impl<'a> From<&'a CohortId> for PartFolder<'a> {
     fn from(cohort: &'a CohortId) -> Self {
         Self::Cohort(cohort)
     }
 }
 
 /// Where the parts of a home are in the state.
-pub(super) fn folder_of<'a>(home: impl Into<Home<'a>>) -> String {
+pub(super) fn folder_of<'a>(home: impl Into<PartFolder<'a>>) -> String {
     match home.into() {
-        Home::Cohort(cohort) => format!("cohorts/{cohort}/parts"),
-        Home::Segments(connection) => format!("segments/{connection}/parts"),
+        PartFolder::Cohort(cohort) => format!("cohorts/{cohort}/parts"),
+        PartFolder::Segments(connection) => format!("segments/{connection}/parts"),
     }
 }
 
 /// Where a part is in the state.
-pub(super) fn path_of<'a>(home: impl Into<Home<'a>>, id: &str) -> String {
+pub(super) fn path_of<'a>(home: impl Into<PartFolder<'a>>, id: &str) -> String {
     format!("{}/{id}.parquet", folder_of(home))
 }

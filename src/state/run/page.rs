@@ -13,20 +13,20 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::super::store::Blob;
 use super::seal::KeySum;
-use crate::model::Key;
+use crate::model::MemberKey;
 
 /// The pages of one column of one row group.
 pub(super) type PageReader = SerializedPageReader<RandomAccess>;
 
 /// One column: what is left of its current page.
-struct Plain {
+struct PlainColumn {
     pages: PageReader,
     rest: Bytes,
     /// Values in the rest.
     left: usize,
 }
 
-impl Plain {
+impl PlainColumn {
     fn new(pages: PageReader) -> Self {
         Self { pages, rest: Bytes::new(), left: 0 }
     }
@@ -53,18 +53,18 @@ fn damaged(what: &str) -> ParquetError {
 
 /// The two columns of keys.
 #[derive(Debug)]
-pub(super) struct Keys {
-    high: Plain,
-    low: Plain,
+pub(super) struct KeyColumns {
+    high: PlainColumn,
+    low: PlainColumn,
 }
 
-impl Keys {
+impl KeyColumns {
     pub(super) fn new(high: PageReader, low: PageReader) -> Self {
-        Self { high: Plain::new(high), low: Plain::new(low) }
+        Self { high: PlainColumn::new(high), low: PlainColumn::new(low) }
     }
 
     /// Appends the next block of keys. Nothing is appended at the end.
-    pub(super) fn read(&mut self, block: &mut Vec<Key>, sum: &mut KeySum) -> Result<(), ParquetError> {
+    pub(super) fn read(&mut self, block: &mut Vec<MemberKey>, sum: &mut KeySum) -> Result<(), ParquetError> {
         let Self { high, low } = self;
         if high.turn()? != low.turn()? {
             return Err(damaged("its columns differ in length"));
@@ -75,7 +75,7 @@ impl Keys {
             return Err(damaged("a page is cut short"));
         };
         let key = |(high, low): (&[u8; 8], &[u8; 8])| {
-            Key::from_halves(u64::from_le_bytes(*high), u64::from_le_bytes(*low))
+            MemberKey::from_halves(u64::from_le_bytes(*high), u64::from_le_bytes(*low))
         };
         block.extend(highs.iter().zip(lows).map(key));
         sum.update(highs.as_flattened(), lows.as_flattened());
@@ -89,11 +89,11 @@ impl Keys {
 
 /// A column of texts, read where they are asked for, forwards only.
 #[derive(Debug)]
-pub(super) struct Texts(Plain);
+pub(super) struct TextColumn(PlainColumn);
 
-impl Texts {
+impl TextColumn {
     pub(super) fn new(pages: PageReader) -> Self {
-        Self(Plain::new(pages))
+        Self(PlainColumn::new(pages))
     }
 
     /// Runs over some values. A page that holds no other is not even read.
@@ -153,7 +153,7 @@ fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), ParquetError> {
     value.ok_or_else(|| damaged("a page is cut short"))
 }
 
-impl std::fmt::Debug for Plain {
+impl std::fmt::Debug for PlainColumn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Plain")
     }

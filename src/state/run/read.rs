@@ -19,11 +19,11 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use super::super::StateError;
 use super::super::sealed::checksum;
 use super::super::store::Blob;
-use super::super::version::RunRef;
-use super::page::{Keys, PageReader, RandomAccess, Texts};
+use super::super::version::PartRef;
+use super::page::{KeyColumns, PageReader, RandomAccess, TextColumn};
 use super::seal::{Footer, KEYS, KeySum};
 use super::{IDENTIFIER, KEY_HIGH, KEY_LOW, KIND, LABEL};
-use crate::model::{Identifier, Key, KeySeed, Kind, Op, RowSet, guarded};
+use crate::model::{ChangeOp, Identifier, IdentifierKind, KeySeed, MemberKey, RowSet, guarded};
 
 /// Bytes at the end of every Parquet file: the length of its metadata, and `PAR1`.
 const FOOTER_END: usize = 8;
@@ -33,29 +33,29 @@ const IDENTIFIERS_LEN_MAX: usize = 512;
 /// What one part says of one member.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) enum Word {
-    Accepted(Op),
-    Refused(Op),
+    Accepted(ChangeOp),
+    Refused(ChangeOp),
     Unanswered,
 }
 
 /// A walk over one part.
 #[derive(Debug)]
-pub(in super::super) struct RunCursor {
+pub(in super::super) struct PartCursor {
     path: PathBuf,
-    part: RunRef,
+    part: PartRef,
     seed: KeySeed,
     file: Arc<RandomAccess>,
     metadata: ParquetMetaData,
     /// The row group being read, and the row at which it starts.
     group: usize,
     group_start: u64,
-    keys: Option<Keys>,
+    keys: Option<KeyColumns>,
     /// The checksum of the keys that were read, and of those that were written.
     sum: KeySum,
     written_sum: String,
     identifiers: Option<Identifiers>,
     /// Keys in hand, the row of the first, and which of them is the current one. None at the end.
-    block: Vec<Key>,
+    block: Vec<MemberKey>,
     block_start: u64,
     at: usize,
     /// What the part says of all rows from the current one to this one.
@@ -63,8 +63,8 @@ pub(in super::super) struct RunCursor {
     word_end: u64,
 }
 
-impl RunCursor {
-    pub(in super::super) fn open(blob: Blob, part: &RunRef, seed: KeySeed) -> Result<Self, StateError> {
+impl PartCursor {
+    pub(in super::super) fn open(blob: Blob, part: &PartRef, seed: KeySeed) -> Result<Self, StateError> {
         let path = blob.path().to_owned();
         let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
         if blob.len() != part.bytes {
@@ -102,7 +102,7 @@ impl RunCursor {
     }
 
     /// Reads a part that no version names, from end to end. Every member of it is in doubt.
-    pub(in super::super) fn adopted(blob: Blob, id: &str, seed: KeySeed) -> Result<RunRef, StateError> {
+    pub(in super::super) fn adopted(blob: Blob, id: &str, seed: KeySeed) -> Result<PartRef, StateError> {
         let path = blob.path().to_owned();
         let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
         let bytes = blob.len();
@@ -121,8 +121,8 @@ impl RunCursor {
         let rows = metadata.row_groups().iter().map(RowGroupMetaData::num_rows).sum::<i64>();
         let rows = u64::try_from(rows).map_err(|e| damaged(e.to_string()))?;
         let (acknowledged, refused) = (RowSet::default(), RowSet::default());
-        let (id, op, footer) = (id.into(), Op::Add, Footer::of(&footer));
-        let part = RunRef { id, op, rows, bytes, checksum, footer, acknowledged, refused, noted: false };
+        let (id, op, footer) = (id.into(), ChangeOp::Add, Footer::of(&footer));
+        let part = PartRef { id, op, rows, bytes, checksum, footer, acknowledged, refused, noted: false };
         let RandomAccess(blob) = file;
         let blob = Arc::into_inner(blob).ok_or_else(|| damaged("it is still being read".to_owned()))?;
         let mut cursor = Self::open(blob, &part, seed)?;
@@ -138,7 +138,7 @@ impl RunCursor {
 
     /// The current key; none at the end.
     #[inline]
-    pub(in super::super) fn key(&self) -> Option<Key> {
+    pub(in super::super) fn key(&self) -> Option<MemberKey> {
         self.block.get(self.at).copied()
     }
 
@@ -157,7 +157,7 @@ impl RunCursor {
 
     /// The keys that follow the current one and of which the part says the same, as far as they are in hand.
     /// Only after [`Self::word`].
-    pub(in super::super) fn ahead(&self) -> &[Key] {
+    pub(in super::super) fn ahead(&self) -> &[MemberKey] {
         let same = usize::try_from(self.word_end - self.block_start).unwrap_or(usize::MAX);
         self.block.get(self.at + 1..same.min(self.block.len())).unwrap_or_default()
     }
@@ -199,7 +199,7 @@ impl RunCursor {
         while self.block.is_empty() && self.group < self.metadata.num_row_groups() {
             let mut keys = match self.keys.take() {
                 Some(keys) => keys,
-                None => Keys::new(self.pages(KEY_HIGH)?, self.pages(KEY_LOW)?),
+                None => KeyColumns::new(self.pages(KEY_HIGH)?, self.pages(KEY_LOW)?),
             };
             let (block, sum) = (&mut self.block, &mut self.sum);
             unpanicked(|| keys.read(block, sum)).map_err(|e| self.damaged(e))?;
@@ -211,7 +211,7 @@ impl RunCursor {
                 self.keys = Some(keys);
             }
         }
-        let ascends = |a: &Key, b: &Key| a < b;
+        let ascends = |a: &MemberKey, b: &MemberKey| a < b;
         match self.block.first() {
             None if self.block_start != self.part.rows => Err(self.damaged("it ends too early")),
             None if self.sum.digest() != self.written_sum => {
@@ -232,11 +232,11 @@ impl RunCursor {
             .map_err(|e| self.damaged(e))
     }
 
-    fn column<T: DataType>(&self, column: usize) -> Result<Column<T>, StateError> {
+    fn column<T: DataType>(&self, column: usize) -> Result<PartColumn<T>, StateError> {
         let pages = Box::new(self.pages(column)?);
         let descriptor = self.metadata.file_metadata().schema_descr().column(column);
         let reader = || Ok(get_typed_column_reader::<T>(get_column_reader(descriptor, pages)));
-        unpanicked(reader).map(Column).map_err(|e| self.damaged(e))
+        unpanicked(reader).map(PartColumn).map_err(|e| self.damaged(e))
     }
 
     /// Appends the packed identifier of the current member.
@@ -247,7 +247,7 @@ impl RunCursor {
             None => Identifiers {
                 kinds: self.column(KIND)?,
                 labels: self.column(LABEL)?,
-                values: Texts::new(self.pages(IDENTIFIER)?),
+                values: TextColumn::new(self.pages(IDENTIFIER)?),
                 block: Vec::new(),
                 block_start: 0,
                 position: 0,
@@ -258,7 +258,7 @@ impl RunCursor {
         let found = identifiers.at(within).map_err(|e| self.damaged(e))?;
         let whole = found.and_then(identifier).map(|id| id.pack_into(packed)).is_some();
         self.identifiers = Some(identifiers);
-        if whole && self.key() == Some(Key::of(self.seed, &packed[start..])) {
+        if whole && self.key() == Some(MemberKey::of(self.seed, &packed[start..])) {
             Ok(())
         } else {
             Err(self.damaged("an identifier does not belong to its key"))
@@ -298,10 +298,10 @@ fn stretch(set: &RowSet, row: u64) -> (bool, u64) {
 }
 
 /// Kind, label and value of one member, as columns give them.
-type Parts = (ByteArray, ByteArray, Bytes);
+type OpenParts = (ByteArray, ByteArray, Bytes);
 
-fn identifier((kind, label, value): &Parts) -> Option<Identifier<'_>> {
-    let kind = Kind::ALL.into_iter().find(|known| known.as_str().as_bytes() == kind.data())?;
+fn identifier((kind, label, value): &OpenParts) -> Option<Identifier<'_>> {
+    let kind = IdentifierKind::ALL.into_iter().find(|known| known.as_str().as_bytes() == kind.data())?;
     Some(Identifier {
         kind,
         label: std::str::from_utf8(label.data()).ok()?,
@@ -310,9 +310,9 @@ fn identifier((kind, label, value): &Parts) -> Option<Identifier<'_>> {
 }
 
 /// One column of one row group.
-struct Column<T: DataType>(ColumnReaderImpl<T>);
+struct PartColumn<T: DataType>(ColumnReaderImpl<T>);
 
-impl<T: DataType> std::fmt::Debug for Column<T> {
+impl<T: DataType> std::fmt::Debug for PartColumn<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Column")
     }
@@ -321,10 +321,10 @@ impl<T: DataType> std::fmt::Debug for Column<T> {
 /// The identifiers of a row group, read where they are asked for, forwards only.
 #[derive(Debug)]
 struct Identifiers {
-    kinds: Column<ByteArrayType>,
-    labels: Column<ByteArrayType>,
-    values: Texts,
-    block: Vec<Parts>,
+    kinds: PartColumn<ByteArrayType>,
+    labels: PartColumn<ByteArrayType>,
+    values: TextColumn,
+    block: Vec<OpenParts>,
     block_start: u64,
     /// The row after the block: where the columns stand.
     position: u64,
@@ -333,7 +333,7 @@ struct Identifiers {
 }
 
 impl Identifiers {
-    fn at(&mut self, row: u64) -> Result<Option<&Parts>, ParquetError> {
+    fn at(&mut self, row: u64) -> Result<Option<&OpenParts>, ParquetError> {
         if row >= self.position {
             unpanicked(|| self.read_from(row))?;
         }

@@ -16,10 +16,10 @@ use parquet::schema::types::{ColumnPath, Type, TypePtr};
 use super::super::StateError;
 use super::super::sealed::Hashing;
 use super::super::store::{PendingFile, Store, StoreError};
-use super::super::version::RunRef;
+use super::super::version::PartRef;
 use super::seal::{Footer, KEYS, KeySum};
-use super::{Home, path_of};
-use crate::model::{Identifier, Key, KeySeed, Kind, Op, RowSet};
+use super::{PartFolder, path_of};
+use crate::model::{ChangeOp, Identifier, IdentifierKind, KeySeed, MemberKey, RowSet};
 
 /// Members in one row group. One group is in memory while it is written.
 const GROUP_LEN: usize = 64 << 10;
@@ -27,23 +27,23 @@ const GROUP_LEN: usize = 64 << 10;
 const PAGE_LEN: usize = 64 << 10;
 
 /// Writes one part.
-pub struct RunWriter {
+pub struct PartWriter {
     id: Box<str>,
-    op: Op,
+    op: ChangeOp,
     seed: KeySeed,
     file: PendingFile,
     parquet: SerializedFileWriter<Hashing>,
-    group: Group,
+    group: RowGroup,
     rows: u64,
-    last: Option<Key>,
+    last: Option<MemberKey>,
     sum: KeySum,
 }
 
-impl RunWriter {
+impl PartWriter {
     pub(in super::super) fn create<'a>(
         store: &Store,
-        home: impl Into<Home<'a>>,
-        op: Op,
+        home: impl Into<PartFolder<'a>>,
+        op: ChangeOp,
         seed: KeySeed,
     ) -> Result<Self, StateError> {
         Self::create_as(store, home.into(), op, seed, properties())
@@ -51,8 +51,8 @@ impl RunWriter {
 
     fn create_as(
         store: &Store,
-        home: Home<'_>,
-        op: Op,
+        home: PartFolder<'_>,
+        op: ChangeOp,
         seed: KeySeed,
         properties: WriterProperties,
     ) -> Result<Self, StateError> {
@@ -67,7 +67,7 @@ impl RunWriter {
             seed,
             file,
             parquet,
-            group: Group::default(),
+            group: RowGroup::default(),
             rows: 0,
             last: None,
             sum: KeySum::default(),
@@ -79,7 +79,7 @@ impl RunWriter {
     /// # Errors
     /// When the disk does not take it, or the order is wrong.
     pub fn push(&mut self, packed: &[u8]) -> Result<(), StateError> {
-        let key = Key::of(self.seed, packed);
+        let key = MemberKey::of(self.seed, packed);
         if self.last.is_some_and(|last| key <= last) {
             return Err(self.damaged("its members are not in order"));
         }
@@ -94,7 +94,7 @@ impl RunWriter {
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub fn finish(mut self) -> Result<RunRef, StateError> {
+    pub fn finish(mut self) -> Result<PartRef, StateError> {
         self.flush()?;
         self.parquet.append_key_value_metadata(KeyValue::new(KEYS.to_owned(), self.sum.digest()));
         let flushed = self.parquet.flush().map_err(ParquetError::from);
@@ -105,7 +105,7 @@ impl RunWriter {
         self.file.commit_new()?;
         let (acknowledged, refused) = (RowSet::default(), RowSet::default());
         let (id, op, rows, footer, noted) = (self.id, self.op, self.rows, Footer::of(&footer), false);
-        Ok(RunRef { id, op, rows, bytes, checksum, footer, acknowledged, refused, noted })
+        Ok(PartRef { id, op, rows, bytes, checksum, footer, acknowledged, refused, noted })
     }
 
     fn flush(&mut self) -> Result<(), StateError> {
@@ -137,17 +137,17 @@ fn write_error(file: &PendingFile, error: ParquetError) -> StateError {
 
 /// The members of one row group, by column.
 #[derive(Default)]
-struct Group {
+struct RowGroup {
     high: Vec<i64>,
     low: Vec<i64>,
-    kinds: Vec<Kind>,
+    kinds: Vec<IdentifierKind>,
     /// Every label and identifier, one after the other: shared by the values cut from it.
     text: Vec<u8>,
     ends: Vec<(u32, u32)>,
 }
 
-impl Group {
-    fn push(&mut self, key: Key, identifier: Identifier<'_>) {
+impl RowGroup {
+    fn push(&mut self, key: MemberKey, identifier: Identifier<'_>) {
         let (high, low) = key.halves();
         self.high.push(high.cast_signed());
         self.low.push(low.cast_signed());
@@ -160,7 +160,7 @@ impl Group {
         self.ends.push((label_end as u32, self.text.len() as u32));
     }
 
-    fn write(self, mut out: SerializedRowGroupWriter<'_, Hashing>, op: Op) -> Result<(), ParquetError> {
+    fn write(self, mut out: SerializedRowGroupWriter<'_, Hashing>, op: ChangeOp) -> Result<(), ParquetError> {
         let rows = self.high.len();
         let text = Bytes::from(self.text);
         let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end as usize));
@@ -168,8 +168,8 @@ impl Group {
             (Vec::new(), Vec::with_capacity(rows), Vec::with_capacity(rows));
         for ((start, (label_end, end)), kind) in starts.zip(&self.ends).zip(&self.kinds) {
             let (label_end, end) = (*label_end as usize, *end as usize);
-            defined.push(i16::from(*kind == Kind::Alias));
-            if *kind == Kind::Alias {
+            defined.push(i16::from(*kind == IdentifierKind::Alias));
+            if *kind == IdentifierKind::Alias {
                 labels.push(ByteArray::from(text.slice(start..label_end)));
             }
             values.push(ByteArray::from(text.slice(label_end..end)));
@@ -241,7 +241,7 @@ fn properties() -> WriterProperties {
 mod tests {
     use parquet::basic::{Compression, ZstdLevel};
 
-    use super::super::RunCursor;
+    use super::super::PartCursor;
     use super::*;
     use crate::model::CohortId;
 
@@ -250,16 +250,16 @@ mod tests {
     fn a_part_is_read_whether_its_identifiers_are_packed_or_not() {
         let home = tempfile::tempdir().unwrap();
         let (store, cohort, seed) = (Store::in_folder(home.path()), CohortId::new("c").unwrap(), KeySeed(7));
-        let mut members: Vec<(Key, Vec<u8>)> = (0..100_000)
+        let mut members: Vec<(MemberKey, Vec<u8>)> = (0..100_000)
             .map(|n| {
                 let mut packed = Vec::new();
                 Identifier {
-                    kind: Kind::ALL[n % 3],
+                    kind: IdentifierKind::ALL[n % 3],
                     label: ["", "crm", ""][n % 3],
                     value: &format!("user-{n}"),
                 }
                 .pack_into(&mut packed);
-                (Key::of(seed, &packed), packed)
+                (MemberKey::of(seed, &packed), packed)
             })
             .collect();
         members.sort();
@@ -267,11 +267,12 @@ mod tests {
             let column = ColumnPath::from("identifier");
             let properties = properties().into_builder().set_column_compression(column, compression).build();
             let mut writer =
-                RunWriter::create_as(&store, Home::Cohort(&cohort), Op::Add, seed, properties).unwrap();
+                PartWriter::create_as(&store, PartFolder::Cohort(&cohort), ChangeOp::Add, seed, properties)
+                    .unwrap();
             members.iter().for_each(|(_, packed)| writer.push(packed).unwrap());
             let part = writer.finish().unwrap();
             let blob = store.open_blob(&path_of(&cohort, &part.id)).unwrap();
-            let mut cursor = RunCursor::open(blob, &part, seed).unwrap();
+            let mut cursor = PartCursor::open(blob, &part, seed).unwrap();
             for (row, (key, packed)) in members.iter().enumerate() {
                 cursor.advance().unwrap();
                 assert_eq!(cursor.key(), Some(*key));

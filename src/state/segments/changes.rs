@@ -11,11 +11,11 @@
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::super::run::{Home, folder_of};
-use super::super::sealed::{SealedFile, SealedWriter};
+use super::super::run::{PartFolder, folder_of};
+use super::super::sealed::{ImmutableFile, ImmutableWriter};
 use super::super::{StateError, StateReader, StateWriter};
-use super::Segment;
-use crate::model::{ConnectionName, Identifier, Key, KeySeed, Op};
+use super::SegmentTable;
+use crate::model::{ChangeOp, ConnectionName, Identifier, KeySeed, MemberKey};
 
 /// How the names of these files end.
 pub(in super::super) const SUFFIX: &str = ".changes";
@@ -26,7 +26,7 @@ const HEAD_LEN: usize = 8 + 8 + 8 + 8 + 1 + 2;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The key of the identifier.
-    pub key: Key,
+    pub key: MemberKey,
     /// The time that Heap signed it for, in milliseconds.
     pub signed: i64,
     /// The place of the sync in the order of arrival. It decides between syncs that are signed for the same time.
@@ -36,7 +36,7 @@ pub struct Change {
     /// Hash of the sync's id and the page's content: identifies a page that arrives again.
     pub page: u64,
     /// Whether the user enters or leaves.
-    pub op: Op,
+    pub op: ChangeOp,
     /// The packed identifier.
     pub packed: Box<[u8]>,
 }
@@ -47,7 +47,7 @@ impl Change {
         out.extend_from_slice(&self.order.to_le_bytes());
         out.extend_from_slice(&self.sync.to_le_bytes());
         out.extend_from_slice(&self.page.to_le_bytes());
-        out.push(u8::from(self.op == Op::Remove));
+        out.push(u8::from(self.op == ChangeOp::Remove));
         out.extend_from_slice(&self.packed.len().to_le_bytes()[..2]);
         out.extend_from_slice(&self.packed);
     }
@@ -60,13 +60,13 @@ impl Change {
         let (packed, rest) = rest.split_at_checked(len)?;
         Identifier::unpack(packed).ok()?;
         let op = match head[32] {
-            0 => Op::Add,
-            1 => Op::Remove,
+            0 => ChangeOp::Add,
+            1 => ChangeOp::Remove,
             _ => return None,
         };
         let (signed, order, sync, page) = (number(0)?.cast_signed(), number(8)?, number(16)?, number(24)?);
         Some((
-            Self { key: Key::of(seed, packed), signed, order, sync, page, op, packed: packed.into() },
+            Self { key: MemberKey::of(seed, packed), signed, order, sync, page, op, packed: packed.into() },
             rest,
         ))
     }
@@ -74,7 +74,7 @@ impl Change {
 
 /// The last change of each user, in the order of the keys. Within one sync, a removal counts.
 pub(super) fn last_of_each(mut changes: Vec<Change>) -> Vec<Change> {
-    let is_removal = |change: &Change| change.op == Op::Remove;
+    let is_removal = |change: &Change| change.op == ChangeOp::Remove;
     changes.sort_by_key(|change| (change.key, change.signed, change.order, is_removal(change)));
     let mut last: Vec<Change> = Vec::with_capacity(changes.len());
     for change in changes {
@@ -94,7 +94,7 @@ impl StateReader {
     pub fn segment_changes(
         &self,
         connection: &ConnectionName,
-        segment: &Segment,
+        segment: &SegmentTable,
     ) -> Result<Vec<Change>, StateError> {
         let files = segment.changes.iter().map(|file| self.changes_in(connection, file));
         Ok(files.collect::<Result<Vec<_>, _>>()?.concat())
@@ -104,9 +104,9 @@ impl StateReader {
     pub(in super::super) fn changes_in(
         &self,
         connection: &ConnectionName,
-        file: &SealedFile,
+        file: &ImmutableFile,
     ) -> Result<Vec<Change>, StateError> {
-        let path = format!("{}/{}{SUFFIX}", folder_of(Home::Segments(connection)), file.id);
+        let path = format!("{}/{}{SUFFIX}", folder_of(PartFolder::Segments(connection)), file.id);
         let damaged = |what: &str| StateError::Damaged { path: self.store.at(&path), what: what.to_owned() };
         let bytes = self.store.read(&path)?.ok_or_else(|| damaged("it is gone"))?;
         if xxh3_128(&bytes) != file.checksum {
@@ -132,9 +132,9 @@ impl StateWriter {
         &self,
         connection: &ConnectionName,
         changes: &[Change],
-    ) -> Result<SealedFile, StateError> {
-        let folder = folder_of(Home::Segments(connection));
-        let mut writer = SealedWriter::create(&self.reader().store, &folder, SUFFIX)?;
+    ) -> Result<ImmutableFile, StateError> {
+        let folder = folder_of(PartFolder::Segments(connection));
+        let mut writer = ImmutableWriter::create(&self.reader().store, &folder, SUFFIX)?;
         let mut entry = Vec::new();
         for change in changes {
             entry.clear();
@@ -148,13 +148,13 @@ impl StateWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Kind;
+    use crate::model::IdentifierKind;
 
-    fn change(value: &str, signed: i64, op: Op) -> Change {
+    fn change(value: &str, signed: i64, op: ChangeOp) -> Change {
         let mut packed = Vec::new();
-        Identifier { kind: Kind::ExternalId, label: "", value }.pack_into(&mut packed);
+        Identifier { kind: IdentifierKind::ExternalId, label: "", value }.pack_into(&mut packed);
         Change {
-            key: Key::of(KeySeed(7), &packed),
+            key: MemberKey::of(KeySeed(7), &packed),
             signed,
             order: 2,
             sync: 3,
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_read_as_it_was_written_and_never_when_it_was_cut() {
-        let written = change("user-1", -5, Op::Remove);
+        let written = change("user-1", -5, ChangeOp::Remove);
         let mut bytes = Vec::new();
         written.write(&mut bytes);
         assert_eq!(Change::read(&bytes, KeySeed(7)), Some((written, &[][..])));
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_change_that_was_signed_last_counts_and_then_the_one_that_came_last() {
-        let (add, remove) = (Op::Add, Op::Remove);
+        let (add, remove) = (ChangeOp::Add, ChangeOp::Remove);
         let all = [("a", 2, 1, add), ("a", 1, 2, remove), ("b", 1, 1, remove), ("b", 1, 2, add)];
         let one_sync = [("c", 1, 1, remove), ("c", 1, 1, add)];
         let each = all.into_iter().chain(one_sync);

@@ -4,14 +4,14 @@
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
-use super::super::{RecordCursor, StateError};
+use super::super::{MembershipCursor, StateError};
 use super::changes::Change;
-use crate::model::{Key, Op, Standing};
+use crate::model::{ChangeOp, MemberKey, Standing};
 
 /// A cursor over the members of a segment.
 #[derive(Debug)]
 pub struct SegmentCursor {
-    parts: RecordCursor,
+    parts: MembershipCursor,
     /// The time that each part was signed for, and its sync's place in the order of arrival.
     signed: Vec<(i64, u64)>,
     /// The last change of each user.
@@ -26,7 +26,7 @@ pub struct SegmentCursor {
 /// What the parts know of a user.
 #[derive(Clone, Copy, Debug)]
 struct RunEntry {
-    key: Key,
+    key: MemberKey,
     signed: (i64, u64),
     is_in: bool,
 }
@@ -41,7 +41,7 @@ impl RunEntry {
 
 impl SegmentCursor {
     /// Merges `parts`, signed for the times in `signed`, with the last change of each user.
-    pub(super) fn new(parts: RecordCursor, signed: Vec<(i64, u64)>, changes: Vec<Change>) -> Self {
+    pub(super) fn new(parts: MembershipCursor, signed: Vec<(i64, u64)>, changes: Vec<Change>) -> Self {
         let changes = changes.into_iter().peekable();
         Self { parts, signed, changes, ahead: None, is_started: false, packed: Vec::new() }
     }
@@ -50,7 +50,7 @@ impl SegmentCursor {
     ///
     /// # Errors
     /// When a part cannot be read or is damaged.
-    pub fn advance(&mut self) -> Result<Option<(Key, Standing)>, StateError> {
+    pub fn advance(&mut self) -> Result<Option<(MemberKey, Standing)>, StateError> {
         if !self.is_started {
             self.is_started = true;
             self.next_of_parts()?;
@@ -66,7 +66,7 @@ impl SegmentCursor {
                     (entry.key, self.take_part(entry)?)
                 }
                 (entry, change) => {
-                    let key = change.map_or(Key(0), |change| change.key);
+                    let key = change.map_or(MemberKey(0), |change| change.key);
                     if entry.is_some_and(|entry| entry.key == key) {
                         self.next_of_parts()?;
                     }
@@ -89,7 +89,7 @@ impl SegmentCursor {
         let Some(change) = self.changes.next() else { return false };
         self.packed.clear();
         self.packed.extend_from_slice(&change.packed);
-        change.op == Op::Add
+        change.op == ChangeOp::Add
     }
 
     /// Takes the entry of the parts. Its identifier is read only if the user is in.

@@ -22,12 +22,12 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::checked;
-use super::run::Home;
-use super::sealed::SealedFile;
-use super::version::{RunRef, number_of};
-use super::{RecordCursor, RunWriter, StateError, StateReader, StateWriter};
-use crate::model::{ConnectionName, Op, RowSet, Timestamp};
-use shape::Shape;
+use super::run::PartFolder;
+use super::sealed::ImmutableFile;
+use super::version::{PartRef, number_of};
+use super::{MembershipCursor, PartWriter, StateError, StateReader, StateWriter};
+use crate::model::{ChangeOp, ConnectionName, RowSet, Timestamp};
+use shape::HeapSegmentsJson;
 
 pub use changes::Change;
 pub(super) use changes::SUFFIX;
@@ -35,18 +35,18 @@ pub use cursor::SegmentCursor;
 
 /// What one Heap has told, as of one commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Segments {
+pub struct HeapSegments {
     /// The number of the commit, from 1; 0: nothing was ever told.
     pub number: u64,
     /// The segments by Heap's number.
-    pub by_id: BTreeMap<u64, Segment>,
+    pub by_id: BTreeMap<u64, SegmentTable>,
     /// Deliveries that could not be understood, ever.
     pub put_aside: u64,
 }
 
 /// One segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Segment {
+pub struct SegmentTable {
     /// Heap's name of it, as last told.
     pub name: String,
     /// When Heap last told of it.
@@ -56,22 +56,22 @@ pub struct Segment {
     /// Syncs signed before this are merged.
     pub merged_to: Option<i64>,
     /// Everybody who was told by syncs that are merged. None: nobody.
-    pub base: Option<RunRef>,
+    pub base: Option<PartRef>,
     /// Syncs that are not merged and have parts or wait for pages, in the order in which Heap signed them.
-    pub syncs: Vec<Sync>,
+    pub syncs: Vec<SegmentSync>,
     /// How many syncs have arrived: the place of the next one.
     pub arrived: u64,
     /// The changes of small syncs, the oldest file first.
-    pub changes: Vec<SealedFile>,
+    pub changes: Vec<ImmutableFile>,
     /// The last syncs that were merged, the newest last.
     pub merged: Vec<Merged>,
     /// Syncs that were merged with pages missing.
-    pub gaps: Vec<Gap>,
+    pub gaps: Vec<SyncGap>,
 }
 
 /// What Heap told in one go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sync {
+pub struct SegmentSync {
     /// Heap's name of it, or one of our own where Heap gives none.
     pub id: String,
     /// The earliest time that any of its pages was signed for: its place among the syncs.
@@ -87,9 +87,9 @@ pub struct Sync {
     /// Its missing pages are not waited for any more.
     pub given_up: bool,
     /// Who entered.
-    pub adds: Vec<RunRef>,
+    pub adds: Vec<PartRef>,
     /// Who left.
-    pub removes: Vec<RunRef>,
+    pub removes: Vec<PartRef>,
 }
 
 /// A sync that is merged.
@@ -103,7 +103,7 @@ pub struct Merged {
 
 /// A sync whose missing pages never came: whoever was told of in them, nobody knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Gap {
+pub struct SyncGap {
     /// Heap's name of the sync.
     pub sync: String,
     /// The pages that are missing.
@@ -114,7 +114,7 @@ pub struct Gap {
     pub at: String,
 }
 
-impl Sync {
+impl SegmentSync {
     /// Whether every page has come.
     #[must_use]
     pub fn is_whole(&self) -> bool {
@@ -135,7 +135,7 @@ impl Sync {
     }
 }
 
-impl Segment {
+impl SegmentTable {
     /// A segment of which nothing is known but that Heap has told of it.
     #[must_use]
     pub fn new(told_at: Timestamp) -> Self {
@@ -155,8 +155,8 @@ impl Segment {
 
     /// The parts that say who is in the segment, the oldest first.
     #[must_use]
-    pub fn in_effect(&self) -> Vec<RunRef> {
-        let mut parts: Vec<RunRef> = self.base.iter().cloned().collect();
+    pub fn in_effect(&self) -> Vec<PartRef> {
+        let mut parts: Vec<PartRef> = self.base.iter().cloned().collect();
         for sync in &self.syncs {
             parts.extend(sync.adds.iter().cloned());
             parts.extend(sync.removes.iter().filter(|_| sync.removes_count()).cloned());
@@ -176,7 +176,7 @@ impl Segment {
     }
 
     /// All its parts.
-    pub(super) fn parts(&self) -> impl Iterator<Item = &RunRef> {
+    pub(super) fn parts(&self) -> impl Iterator<Item = &PartRef> {
         let syncs = self.syncs.iter().flat_map(|sync| sync.adds.iter().chain(&sync.removes));
         self.base.iter().chain(syncs)
     }
@@ -184,11 +184,12 @@ impl Segment {
     /// Each change with the time that its sync is signed for, without removals by syncs that wait for pages.
     #[must_use]
     pub fn changes_in_effect(&self, mut changes: Vec<Change>) -> Vec<Change> {
-        let syncs: HashMap<u64, &Sync> = self.syncs.iter().map(|sync| (sync_hash(&sync.id), sync)).collect();
+        let syncs: HashMap<u64, &SegmentSync> =
+            self.syncs.iter().map(|sync| (sync_hash(&sync.id), sync)).collect();
         changes.retain_mut(|change| {
             let Some(sync) = syncs.get(&change.sync) else { return true };
             (change.signed, change.order) = (sync.signed, sync.order);
-            change.op == Op::Add || sync.removes_count()
+            change.op == ChangeOp::Add || sync.removes_count()
         });
         changes
     }
@@ -232,21 +233,21 @@ impl StateReader {
     ///
     /// # Errors
     /// When it cannot be read or is damaged.
-    pub fn segments(&self, connection: &ConnectionName) -> Result<Segments, StateError> {
+    pub fn segments(&self, connection: &ConnectionName) -> Result<HeapSegments, StateError> {
         let names = self.store.list(&folder_of(connection))?;
         let newest = names.iter().filter_map(|name| number_of(name)).max();
         self.heads.check(&self.store, &format!("segments/{connection}"), newest.unwrap_or(0))?;
         match newest {
             Some(newest) => self.segments_at(connection, newest),
-            None => Ok(Segments::default()),
+            None => Ok(HeapSegments::default()),
         }
     }
 
-    fn segments_at(&self, connection: &ConnectionName, number: u64) -> Result<Segments, StateError> {
+    fn segments_at(&self, connection: &ConnectionName, number: u64) -> Result<HeapSegments, StateError> {
         let file = path_of(connection, number);
         let path = self.store.at(&file);
         let damaged = |what: String| StateError::Damaged { path: path.clone(), what };
-        let shape: Shape = checked::existing(&self.store, &file)?;
+        let shape: HeapSegmentsJson = checked::existing(&self.store, &file)?;
         let segments = shape.into_segments().ok_or_else(|| damaged("a value is out of range".to_owned()))?;
         if segments.number == number {
             Ok(segments)
@@ -262,7 +263,7 @@ impl StateReader {
     pub fn segment_members(
         &self,
         connection: &ConnectionName,
-        segment: &Segment,
+        segment: &SegmentTable,
     ) -> Result<SegmentCursor, StateError> {
         let changes = segment.changes_in_effect(self.segment_changes(connection, segment)?);
         self.merged_members(connection, segment, changes)
@@ -272,11 +273,12 @@ impl StateReader {
     fn merged_members(
         &self,
         connection: &ConnectionName,
-        segment: &Segment,
+        segment: &SegmentTable,
         changes: Vec<Change>,
     ) -> Result<SegmentCursor, StateError> {
         let (parts, signed) = (segment.in_effect(), segment.signed_of_parts());
-        let parts = RecordCursor::of_parts(&self.store, Home::Segments(connection), &parts, self.seed())?;
+        let parts =
+            MembershipCursor::of_parts(&self.store, PartFolder::Segments(connection), &parts, self.seed())?;
         Ok(SegmentCursor::new(parts, signed, changes::last_of_each(changes)))
     }
 
@@ -285,9 +287,9 @@ impl StateReader {
         &self,
         connection: &ConnectionName,
         number: u64,
-    ) -> Result<(Vec<RunRef>, Vec<SealedFile>), StateError> {
+    ) -> Result<(Vec<PartRef>, Vec<ImmutableFile>), StateError> {
         let segments = self.segments_at(connection, number)?;
-        let parts = segments.by_id.values().flat_map(Segment::parts).cloned().collect();
+        let parts = segments.by_id.values().flat_map(SegmentTable::parts).cloned().collect();
         Ok((parts, segments.by_id.values().flat_map(|segment| &segment.changes).cloned().collect()))
     }
 }
@@ -297,9 +299,9 @@ impl StateWriter {
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub fn segment_part(&self, connection: &ConnectionName, op: Op) -> Result<RunWriter, StateError> {
+    pub fn segment_part(&self, connection: &ConnectionName, op: ChangeOp) -> Result<PartWriter, StateError> {
         let reader = self.reader();
-        RunWriter::create(&reader.store, Home::Segments(connection), op, reader.seed())
+        PartWriter::create(&reader.store, PartFolder::Segments(connection), op, reader.seed())
     }
 
     /// Makes this the newest that a Heap has told.
@@ -309,11 +311,15 @@ impl StateWriter {
     pub fn commit_segments(
         &self,
         connection: &ConnectionName,
-        segments: &Segments,
+        segments: &HeapSegments,
     ) -> Result<(), StateError> {
         self.check_lease()?;
         let file = path_of(connection, segments.number);
-        let put = checked::put_new_compact(&self.reader().store, &file, &Shape::from_segments(segments))?;
+        let put = checked::put_new_compact(
+            &self.reader().store,
+            &file,
+            &HeapSegmentsJson::from_segments(segments),
+        )?;
         if !put {
             return Err(StateError::Lost);
         }
@@ -330,16 +336,16 @@ impl StateWriter {
     pub fn merge_told(
         &self,
         connection: &ConnectionName,
-        parts: &[RunRef],
-        op: Op,
-    ) -> Result<Option<RunRef>, StateError> {
+        parts: &[PartRef],
+        op: ChangeOp,
+    ) -> Result<Option<PartRef>, StateError> {
         let reader = self.reader();
-        let home = Home::Segments(connection);
-        let mut members = RecordCursor::of_parts(&reader.store, home, parts, reader.seed())?;
+        let home = PartFolder::Segments(connection);
+        let mut members = MembershipCursor::of_parts(&reader.store, home, parts, reader.seed())?;
         let mut writer = self.segment_part(connection, op)?;
         let mut rows = 0;
         while let Some((_, standing)) = members.advance_any()? {
-            if standing.is_some() == (op == Op::Add) {
+            if standing.is_some() == (op == ChangeOp::Add) {
                 writer.push(members.packed()?)?;
                 rows += 1;
             }
@@ -354,11 +360,11 @@ impl StateWriter {
     pub fn merge_segment(
         &self,
         connection: &ConnectionName,
-        segment: &Segment,
+        segment: &SegmentTable,
         changes: Vec<Change>,
-    ) -> Result<Option<RunRef>, StateError> {
+    ) -> Result<Option<PartRef>, StateError> {
         let mut members = self.reader().merged_members(connection, segment, changes)?;
-        let mut writer = self.segment_part(connection, Op::Add)?;
+        let mut writer = self.segment_part(connection, ChangeOp::Add)?;
         let mut rows = 0;
         while members.advance()?.is_some() {
             writer.push(members.packed())?;
@@ -386,6 +392,6 @@ impl StateWriter {
 
 /// A part that is as good as acknowledged: Heap has said so.
 #[must_use]
-pub fn told(part: RunRef) -> RunRef {
-    RunRef { acknowledged: RowSet::all(part.rows), ..part }
+pub fn told(part: PartRef) -> PartRef {
+    PartRef { acknowledged: RowSet::all(part.rows), ..part }
 }

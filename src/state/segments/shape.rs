@@ -4,24 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Gap, Merged, Segment, Segments, Sync};
-use crate::model::{Op, RowSet, timestamp_text};
+use super::{HeapSegments, Merged, SegmentSync, SegmentTable, SyncGap};
+use crate::model::{ChangeOp, RowSet, timestamp_text};
 use crate::state::format;
 use crate::state::run::FooterShape;
-use crate::state::sealed::SealedShape;
-use crate::state::version::RunRef;
+use crate::state::sealed::ImmutableFileJson;
+use crate::state::version::PartRef;
 
 /// The file, letter by letter.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Shape {
+pub(super) struct HeapSegmentsJson {
     format: u64,
     version: u64,
     put_aside: u64,
-    segments: Vec<SegmentShape>,
+    segments: Vec<SegmentTableJson>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct SegmentShape {
+struct SegmentTableJson {
     id: u64,
     name: String,
     told_at: String,
@@ -30,19 +30,19 @@ struct SegmentShape {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     merged_to: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    base: Option<RunShape>,
-    syncs: Vec<SyncShape>,
+    base: Option<SegmentPartJson>,
+    syncs: Vec<SegmentSyncJson>,
     arrived: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    changes: Vec<SealedShape>,
+    changes: Vec<ImmutableFileJson>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     merged: Vec<Merged>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    gaps: Vec<Gap>,
+    gaps: Vec<SyncGap>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct SyncShape {
+struct SegmentSyncJson {
     id: String,
     signed: i64,
     order: u64,
@@ -50,12 +50,12 @@ struct SyncShape {
     pages: u32,
     seen: BTreeMap<u32, Vec<String>>,
     given_up: bool,
-    adds: Vec<RunShape>,
-    removes: Vec<RunShape>,
+    adds: Vec<SegmentPartJson>,
+    removes: Vec<SegmentPartJson>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct RunShape {
+struct SegmentPartJson {
     id: Box<str>,
     rows: u64,
     bytes: u64,
@@ -63,31 +63,31 @@ struct RunShape {
     footer: FooterShape,
 }
 
-impl RunShape {
-    fn from_part(part: &RunRef) -> Self {
+impl SegmentPartJson {
+    fn from_part(part: &PartRef) -> Self {
         let (xxh3, footer) = (format!("{:032x}", part.checksum), FooterShape::from_footer(part.footer));
         Self { id: part.id.clone(), rows: part.rows, bytes: part.bytes, xxh3, footer }
     }
 
-    fn into_part(self, op: Op) -> Option<RunRef> {
+    fn into_part(self, op: ChangeOp) -> Option<PartRef> {
         let checksum = u128::from_str_radix(&self.xxh3, 16).ok()?;
         let (acknowledged, refused) = (RowSet::all(self.rows), RowSet::default());
         let (id, rows, bytes, footer) = (self.id, self.rows, self.bytes, self.footer.into_footer()?);
-        Some(RunRef { id, op, rows, bytes, checksum, footer, acknowledged, refused, noted: false })
+        Some(PartRef { id, op, rows, bytes, checksum, footer, acknowledged, refused, noted: false })
     }
 }
 
-fn from_parts(parts: &[RunRef]) -> Vec<RunShape> {
-    parts.iter().map(RunShape::from_part).collect()
+fn from_parts(parts: &[PartRef]) -> Vec<SegmentPartJson> {
+    parts.iter().map(SegmentPartJson::from_part).collect()
 }
 
-fn into_parts(shapes: Vec<RunShape>, op: Op) -> Option<Vec<RunRef>> {
+fn into_parts(shapes: Vec<SegmentPartJson>, op: ChangeOp) -> Option<Vec<PartRef>> {
     shapes.into_iter().map(|shape| shape.into_part(op)).collect()
 }
 
-impl Shape {
-    pub(super) fn from_segments(segments: &Segments) -> Self {
-        let each = segments.by_id.iter().map(|(id, segment)| SegmentShape::from_segment(*id, segment));
+impl HeapSegmentsJson {
+    pub(super) fn from_segments(segments: &HeapSegments) -> Self {
+        let each = segments.by_id.iter().map(|(id, segment)| SegmentTableJson::from_segment(*id, segment));
         Self {
             format: format::KNOWN,
             version: segments.number,
@@ -96,9 +96,9 @@ impl Shape {
         }
     }
 
-    pub(super) fn into_segments(self) -> Option<Segments> {
+    pub(super) fn into_segments(self) -> Option<HeapSegments> {
         let each = self.segments.into_iter().map(|shape| Some((shape.id, shape.into_segment()?)));
-        Some(Segments {
+        Some(HeapSegments {
             number: self.version,
             put_aside: self.put_aside,
             by_id: each.collect::<Option<_>>()?,
@@ -106,45 +106,45 @@ impl Shape {
     }
 }
 
-impl SegmentShape {
-    fn from_segment(id: u64, segment: &Segment) -> Self {
+impl SegmentTableJson {
+    fn from_segment(id: u64, segment: &SegmentTable) -> Self {
         Self {
             id,
             name: segment.name.clone(),
             told_at: timestamp_text(segment.told_at),
             drained: segment.drained,
             merged_to: segment.merged_to,
-            base: segment.base.as_ref().map(RunShape::from_part),
-            syncs: segment.syncs.iter().map(SyncShape::from_sync).collect(),
+            base: segment.base.as_ref().map(SegmentPartJson::from_part),
+            syncs: segment.syncs.iter().map(SegmentSyncJson::from_sync).collect(),
             arrived: segment.arrived,
-            changes: segment.changes.iter().map(SealedShape::from_file).collect(),
+            changes: segment.changes.iter().map(ImmutableFileJson::from_file).collect(),
             merged: segment.merged.clone(),
             gaps: segment.gaps.clone(),
         }
     }
 
-    fn into_segment(self) -> Option<Segment> {
+    fn into_segment(self) -> Option<SegmentTable> {
         let base = match self.base {
-            Some(shape) => Some(shape.into_part(Op::Add)?),
+            Some(shape) => Some(shape.into_part(ChangeOp::Add)?),
             None => None,
         };
-        Some(Segment {
+        Some(SegmentTable {
             name: self.name,
             told_at: self.told_at.parse().ok()?,
             drained: self.drained,
             merged_to: self.merged_to,
             base,
-            syncs: self.syncs.into_iter().map(SyncShape::into_sync).collect::<Option<_>>()?,
+            syncs: self.syncs.into_iter().map(SegmentSyncJson::into_sync).collect::<Option<_>>()?,
             arrived: self.arrived,
-            changes: self.changes.into_iter().map(SealedShape::into_file).collect::<Option<_>>()?,
+            changes: self.changes.into_iter().map(ImmutableFileJson::into_file).collect::<Option<_>>()?,
             merged: self.merged,
             gaps: self.gaps,
         })
     }
 }
 
-impl SyncShape {
-    fn from_sync(sync: &Sync) -> Self {
+impl SegmentSyncJson {
+    fn from_sync(sync: &SegmentSync) -> Self {
         let hashes = |hashes: &BTreeSet<u64>| hashes.iter().map(|hash| format!("{hash:016x}")).collect();
         Self {
             id: sync.id.clone(),
@@ -159,12 +159,12 @@ impl SyncShape {
         }
     }
 
-    fn into_sync(self) -> Option<Sync> {
+    fn into_sync(self) -> Option<SegmentSync> {
         let hashes = |texts: Vec<String>| -> Option<BTreeSet<u64>> {
             texts.iter().map(|text| u64::from_str_radix(text, 16).ok()).collect()
         };
         let seen = self.seen.into_iter().map(|(page, texts)| Some((page, hashes(texts)?)));
-        Some(Sync {
+        Some(SegmentSync {
             id: self.id,
             signed: self.signed,
             order: self.order,
@@ -172,8 +172,8 @@ impl SyncShape {
             pages: self.pages,
             seen: seen.collect::<Option<_>>()?,
             given_up: self.given_up,
-            adds: into_parts(self.adds, Op::Add)?,
-            removes: into_parts(self.removes, Op::Remove)?,
+            adds: into_parts(self.adds, ChangeOp::Add)?,
+            removes: into_parts(self.removes, ChangeOp::Remove)?,
         })
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::bucket::Bucket;
+use super::bucket::BucketStore;
 
 /// Bytes of a window.
 const WINDOW_LEN: u64 = 1 << 20;
@@ -23,23 +23,23 @@ const WINDOWS: usize = 6;
 pub(in super::super) struct Blob {
     path: PathBuf,
     len: u64,
-    place: Place,
+    place: BlobLocation,
 }
 
 #[derive(Debug)]
-enum Place {
+enum BlobLocation {
     File(File),
-    Object { bucket: Bucket, relative: String, windows: Mutex<VecDeque<(u64, Bytes)>> },
+    Object { bucket: BucketStore, relative: String, windows: Mutex<VecDeque<(u64, Bytes)>> },
 }
 
 impl Blob {
     pub(super) fn of_file(path: PathBuf, file: File, len: u64) -> Self {
-        Self { path, len, place: Place::File(file) }
+        Self { path, len, place: BlobLocation::File(file) }
     }
 
-    pub(super) fn of_object(bucket: Bucket, relative: &str, len: u64) -> Self {
+    pub(super) fn of_object(bucket: BucketStore, relative: &str, len: u64) -> Self {
         let path = bucket.at(relative);
-        let place = Place::Object { bucket, relative: relative.to_owned(), windows: Mutex::default() };
+        let place = BlobLocation::Object { bucket, relative: relative.to_owned(), windows: Mutex::default() };
         Self { path, len, place }
     }
 
@@ -54,8 +54,8 @@ impl Blob {
     /// Reads some bytes at a position; none at the end.
     pub(in super::super) fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         match &self.place {
-            Place::File(file) => read_file_at(file, buffer, position),
-            Place::Object { bucket, relative, windows } => {
+            BlobLocation::File(file) => read_file_at(file, buffer, position),
+            BlobLocation::Object { bucket, relative, windows } => {
                 if position >= self.len {
                     return Ok(0);
                 }

@@ -20,9 +20,9 @@ use object_store::path::Path;
 use object_store::{Error, ObjectMeta, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, UpdateVersion};
 
 use super::super::StateError;
-use super::{Address, Blob, Found, Growing, PendingFile, StoreError, Target, step};
+use super::{Address, Blob, Growing, PendingFile, PendingTarget, StoreError, StoredFile, step};
 use crate::model::Timestamp;
-use crate::objects::{Objects, io_error};
+use crate::objects::{BucketClient, io_error};
 
 /// Bytes of a part of a large object, and of a growing file that is not written yet.
 pub(super) const PART_LEN: usize = 8 << 20;
@@ -31,7 +31,7 @@ pub(in super::super) const PROBES: &str = "probes";
 
 /// A prefix of a bucket.
 #[derive(Clone, Debug)]
-pub(in super::super) struct Bucket(Objects);
+pub(in super::super) struct BucketStore(BucketClient);
 
 /// Which writing of an object it was.
 #[derive(Clone, Debug)]
@@ -41,9 +41,9 @@ pub(in super::super) struct Tag {
     pub(in super::super) written: Option<Timestamp>,
 }
 
-impl Bucket {
+impl BucketStore {
     pub(super) fn open(address: &Address) -> Result<Self, StoreError> {
-        let objects = Objects::open(&address.url, &address.options);
+        let objects = BucketClient::open(&address.url, &address.options);
         objects.map(Self).map_err(|source| StoreError::new("use", FilePath::new(&address.url), source))
     }
 
@@ -106,15 +106,15 @@ impl Bucket {
         Ok(names)
     }
 
-    pub(super) fn files(&self, relative: &str) -> Result<Vec<Found>, StoreError> {
+    pub(super) fn files(&self, relative: &str) -> Result<Vec<StoredFile>, StoreError> {
         let (objects, path) = (Arc::clone(&self.0.store), self.object(relative));
         let found = self.wait(async move { objects.list_with_delimiter(Some(&path)).await });
         let found = found.map_err(|e| self.error("list", relative, &e))?;
         let file = |meta: &ObjectMeta| {
             let written = Timestamp::try_from(SystemTime::from(meta.last_modified)).unwrap_or(Timestamp::MAX);
-            Some(Found { name: meta.location.filename()?.to_owned(), bytes: meta.size, written })
+            Some(StoredFile { name: meta.location.filename()?.to_owned(), bytes: meta.size, written })
         };
-        let mut files: Vec<Found> = found.objects.iter().filter_map(file).collect();
+        let mut files: Vec<StoredFile> = found.objects.iter().filter_map(file).collect();
         files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(files)
     }
@@ -230,7 +230,7 @@ impl Bucket {
         // Without a name: nobody finds it, and it is gone with the process.
         let file = tempfile::tempfile();
         let file = file.map_err(|e| StoreError::new("create a file for", &self.at(relative), e))?;
-        Ok(PendingFile { file, target: Target::Object(self.clone(), relative.to_owned()) })
+        Ok(PendingFile { file, target: PendingTarget::Object(self.clone(), relative.to_owned()) })
     }
 
     pub(super) fn growing(&self, relative: &str) -> Growing {

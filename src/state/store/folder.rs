@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use tempfile::{Builder, TempPath};
 
 use super::step::step;
-use super::{Blob, Found, Growing, PendingFile, Stepping, StoreError, Target};
+use super::{Blob, Growing, PendingFile, PendingTarget, Stepping, StoreError, StoredFile};
 use crate::model::Timestamp;
 
 /// How the names of files begin that nobody sees yet.
@@ -18,9 +18,9 @@ pub(in super::super) const TEMPORARY: &str = ".syncline-tmp-";
 
 /// A folder of the state. Paths are relative to it.
 #[derive(Clone, Debug)]
-pub(in super::super) struct Folder(PathBuf);
+pub(in super::super) struct FolderStore(PathBuf);
 
-impl Folder {
+impl FolderStore {
     pub(in super::super) fn new(path: &Path) -> Self {
         Self(path.to_owned())
     }
@@ -74,7 +74,7 @@ impl Folder {
     }
 
     /// The files in a folder, temporary ones too.
-    pub(super) fn files(&self, relative: &str) -> Result<Vec<Found>, StoreError> {
+    pub(super) fn files(&self, relative: &str) -> Result<Vec<StoredFile>, StoreError> {
         let path = self.at(relative);
         let failed = |e| StoreError::new("list", &path, e);
         let mut files = Vec::new();
@@ -88,7 +88,7 @@ impl Folder {
             let Ok(name) = entry.file_name().into_string() else { continue };
             let written = meta.modified().map_err(failed)?;
             let written = Timestamp::try_from(written).unwrap_or(Timestamp::MAX);
-            files.push(Found { name, bytes: meta.len(), written });
+            files.push(StoredFile { name, bytes: meta.len(), written });
         }
         files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(files)
@@ -117,7 +117,7 @@ impl Folder {
         let temporary = step().and_then(|()| Builder::new().prefix(TEMPORARY).tempfile_in(&folder));
         let temporary = temporary.map_err(|e| StoreError::new("create a file in", &folder, e))?;
         let (file, temporary) = temporary.into_parts();
-        Ok(PendingFile { file, target: Target::Path(temporary, path) })
+        Ok(PendingFile { file, target: PendingTarget::Path(temporary, path) })
     }
 
     /// Creates a file that is appended to.
@@ -193,9 +193,9 @@ pub(in super::super) fn private(_: &mut fs::OpenOptions) {}
 mod tests {
     use super::*;
 
-    fn folder() -> (tempfile::TempDir, Folder) {
+    fn folder() -> (tempfile::TempDir, FolderStore) {
         let home = tempfile::tempdir().unwrap();
-        let folder = Folder::new(&home.path().join("deep/state"));
+        let folder = FolderStore::new(&home.path().join("deep/state"));
         (home, folder)
     }
 

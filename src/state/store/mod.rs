@@ -17,8 +17,8 @@ use std::time::Duration;
 use crate::model::Timestamp;
 
 pub(super) use blob::Blob;
-pub(super) use bucket::{Bucket, PROBES, Tag};
-pub(super) use folder::{Folder, TEMPORARY, private};
+pub(super) use bucket::{BucketStore, PROBES, Tag};
+pub(super) use folder::{FolderStore, TEMPORARY, private};
 pub use step::{Failure, fail_at};
 
 /// What the disk or the bucket refused.
@@ -90,7 +90,7 @@ impl fmt::Display for Location {
 
 /// A file that is there.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(super) struct StoredFile {
     /// Its name within its folder.
     pub(super) name: String,
     /// Its length in bytes.
@@ -102,20 +102,20 @@ pub(super) struct Found {
 /// The files of a state.
 #[derive(Clone, Debug)]
 pub(super) enum Store {
-    Folder(Folder),
-    Bucket(Bucket),
+    Folder(FolderStore),
+    Bucket(BucketStore),
 }
 
 impl Store {
     pub(super) fn open(location: &Location) -> Result<Self, StoreError> {
         match location {
-            Location::Folder(path) => Ok(Self::Folder(Folder::new(path))),
-            Location::Bucket(address) => Bucket::open(address).map(Self::Bucket),
+            Location::Folder(path) => Ok(Self::Folder(FolderStore::new(path))),
+            Location::Bucket(address) => BucketStore::open(address).map(Self::Bucket),
         }
     }
 
     pub(super) fn in_folder(path: &Path) -> Self {
-        Self::Folder(Folder::new(path))
+        Self::Folder(FolderStore::new(path))
     }
 
     /// A path as messages name it.
@@ -152,7 +152,7 @@ impl Store {
     }
 
     /// The files in a folder, temporary ones too.
-    pub(super) fn files(&self, relative: &str) -> Result<Vec<Found>, StoreError> {
+    pub(super) fn files(&self, relative: &str) -> Result<Vec<StoredFile>, StoreError> {
         match self {
             Self::Folder(folder) => folder.files(relative),
             Self::Bucket(bucket) => bucket.files(relative),
@@ -211,22 +211,22 @@ impl Store {
 /// A file that nobody sees yet. Dropped, it is gone.
 pub(super) struct PendingFile {
     file: File,
-    target: Target,
+    target: PendingTarget,
 }
 
-enum Target {
+enum PendingTarget {
     /// What the file is called until then, and from then on.
     Path(tempfile::TempPath, PathBuf),
     /// An object that the file, which has no name, is uploaded to.
-    Object(Bucket, String),
+    Object(BucketStore, String),
 }
 
 impl PendingFile {
     /// Where it will be.
     pub(super) fn path(&self) -> PathBuf {
         match &self.target {
-            Target::Path(_, path) => path.clone(),
-            Target::Object(bucket, relative) => bucket.at(relative),
+            PendingTarget::Path(_, path) => path.clone(),
+            PendingTarget::Object(bucket, relative) => bucket.at(relative),
         }
     }
 
@@ -244,8 +244,8 @@ impl PendingFile {
     /// The same. `false` if the name is taken: then nothing is changed.
     fn commit_if_new(self) -> Result<bool, StoreError> {
         match self.target {
-            Target::Path(temporary, path) => folder::commit_new(&self.file, temporary, &path),
-            Target::Object(bucket, relative) => bucket.upload(self.file, &relative).map(|()| true),
+            PendingTarget::Path(temporary, path) => folder::commit_new(&self.file, temporary, &path),
+            PendingTarget::Object(bucket, relative) => bucket.upload(self.file, &relative).map(|()| true),
         }
     }
 }
@@ -269,7 +269,7 @@ impl Write for Stepping {
 #[derive(Debug)]
 pub(super) enum Growing {
     File { file: Stepping, path: PathBuf, torn: bool },
-    Parts { bucket: Bucket, relative: String, part: u32, buffer: Vec<u8> },
+    Parts { bucket: BucketStore, relative: String, part: u32, buffer: Vec<u8> },
 }
 
 impl Growing {

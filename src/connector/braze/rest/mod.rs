@@ -15,17 +15,17 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::answer::{self, Answer};
-use super::gate::{Admission, Gate};
-use super::mark::{KeyKind, mark};
-use super::wire::Layout;
-use crate::config::{Braze as BrazeConfig, Retry, Secret};
+use super::answer::{self, BrazeReply};
+use super::gate::{Admission, RateLimiter};
+use super::mark::{BrazeKeyKind, mark};
+use super::wire::ArrayLayout;
+use crate::config::{BrazeConfig, RetryPolicy, Secret};
 use crate::connector::backoff;
 use crate::connector::headers::shown;
-use crate::connector::http::{Auth, Http, HttpError};
-use crate::model::{Clock, Identifier, Kind, Timestamp};
+use crate::connector::http::{Auth, HttpClient, HttpError};
+use crate::model::{Clock, Identifier, IdentifierKind, Timestamp};
 
-pub use wire::{Entry, MessagingDetails, SegmentDetails, SizeOfDay};
+pub use wire::{ListEntry, MessagingDetails, SegmentDetails, SizeOfDay};
 
 /// Pages of a list that are read: a hundred thousand items.
 const PAGES_MAX: usize = 1_000;
@@ -69,27 +69,27 @@ pub enum RestError {
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
-struct Endpoint {
+struct RestEndpoint {
     path: &'static str,
     permission: &'static str,
 }
 
-const fn endpoint(path: &'static str, permission: &'static str) -> Endpoint {
-    Endpoint { path, permission }
+const fn endpoint(path: &'static str, permission: &'static str) -> RestEndpoint {
+    RestEndpoint { path, permission }
 }
 
-const SEGMENTS: Endpoint = endpoint("/segments/list", "segments.list");
-const SEGMENT: Endpoint = endpoint("/segments/details", "segments.details");
-const SIZES: Endpoint = endpoint("/segments/data_series", "segments.data_series");
-const CAMPAIGNS: Endpoint = endpoint("/campaigns/list", "campaigns.list");
-const CAMPAIGN: Endpoint = endpoint("/campaigns/details", "campaigns.details");
-const CANVASES: Endpoint = endpoint("/canvas/list", "canvas.list");
-const CANVAS: Endpoint = endpoint("/canvas/details", "canvas.details");
-const EXPORT: Endpoint = endpoint("/users/export/ids", "users.export.ids");
+const SEGMENTS: RestEndpoint = endpoint("/segments/list", "segments.list");
+const SEGMENT: RestEndpoint = endpoint("/segments/details", "segments.details");
+const SIZES: RestEndpoint = endpoint("/segments/data_series", "segments.data_series");
+const CAMPAIGNS: RestEndpoint = endpoint("/campaigns/list", "campaigns.list");
+const CAMPAIGN: RestEndpoint = endpoint("/campaigns/details", "campaigns.details");
+const CANVASES: RestEndpoint = endpoint("/canvas/list", "canvas.list");
+const CANVAS: RestEndpoint = endpoint("/canvas/details", "canvas.details");
+const EXPORT: RestEndpoint = endpoint("/users/export/ids", "users.export.ids");
 
 /// Campaigns and Canvases are asked for alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Messaging {
+pub enum MessagingKind {
     /// Campaigns.
     Campaign,
     /// Canvases.
@@ -98,18 +98,18 @@ pub enum Messaging {
 
 /// One Braze workspace, to ask.
 #[derive(Debug)]
-pub struct Rest {
-    http: Http,
+pub struct BrazeRestClient {
+    http: HttpClient,
     base: String,
     key: Secret,
     clock: Clock,
-    retry: Retry,
+    retry: RetryPolicy,
     /// Lists, details and sizes share a limit; exports of people have their own.
-    shared: Gate,
-    exports: Gate,
+    shared: RateLimiter,
+    exports: RateLimiter,
 }
 
-impl Rest {
+impl BrazeRestClient {
     /// Connects to the workspace at `base`. Nothing is asked yet. No single wait is longer than `patience`.
     ///
     /// # Errors
@@ -124,27 +124,27 @@ impl Rest {
         let agent = format!("Syncline/{}", env!("CARGO_PKG_VERSION"));
         let longest_wait = config.retry.longest_wait.min(patience);
         Ok(Self {
-            http: Http::new(base, agent, config.timeout)?,
+            http: HttpClient::new(base, agent, config.timeout)?,
             base: base.to_owned(),
             key,
             clock,
-            retry: Retry { longest_wait, ..config.retry },
-            shared: Gate::new(longest_wait),
-            exports: Gate::new(longest_wait),
+            retry: RetryPolicy { longest_wait, ..config.retry },
+            shared: RateLimiter::new(longest_wait),
+            exports: RateLimiter::new(longest_wait),
         })
     }
 
     /// The fingerprint of the workspace: see [`mark()`].
     #[must_use]
     pub fn mark(&self, salt: &str) -> String {
-        mark(salt, KeyKind::Rest, &self.key)
+        mark(salt, BrazeKeyKind::Rest, &self.key)
     }
 
     /// Every segment that is not archived: archived ones are in no list.
     ///
     /// # Errors
     /// [`RestError`] when the list cannot be read to its end.
-    pub async fn segments(&self) -> Result<Vec<Entry>, RestError> {
+    pub async fn segments(&self) -> Result<Vec<ListEntry>, RestError> {
         self.all(SEGMENTS, &[], |page: wire::SegmentsPage| page.segments).await
     }
 
@@ -162,7 +162,7 @@ impl Rest {
     /// [`RestError`] when Braze does not tell.
     pub async fn sizes(&self, id: &str, days: u32) -> Result<Vec<SizeOfDay>, RestError> {
         let days = days.to_string();
-        let series: wire::Series = self.get(SIZES, &[("segment_id", id), ("length", &days)]).await?;
+        let series: wire::SizeSeries = self.get(SIZES, &[("segment_id", id), ("length", &days)]).await?;
         Ok(series.data)
     }
 
@@ -170,13 +170,15 @@ impl Rest {
     ///
     /// # Errors
     /// [`RestError`] when the list cannot be read to its end.
-    pub async fn list(&self, of: Messaging) -> Result<Vec<Entry>, RestError> {
+    pub async fn list(&self, of: MessagingKind) -> Result<Vec<ListEntry>, RestError> {
         const ARCHIVED: [(&str, &str); 1] = [("include_archived", "true")];
         match of {
-            Messaging::Campaign => {
+            MessagingKind::Campaign => {
                 self.all(CAMPAIGNS, &ARCHIVED, |page: wire::CampaignsPage| page.campaigns).await
             }
-            Messaging::Canvas => self.all(CANVASES, &ARCHIVED, |page: wire::CanvasPage| page.canvases).await,
+            MessagingKind::Canvas => {
+                self.all(CANVASES, &ARCHIVED, |page: wire::CanvasPage| page.canvases).await
+            }
         }
     }
 
@@ -184,10 +186,10 @@ impl Rest {
     ///
     /// # Errors
     /// [`RestError`] when Braze does not tell.
-    pub async fn details(&self, of: Messaging, id: &str) -> Result<Option<MessagingDetails>, RestError> {
+    pub async fn details(&self, of: MessagingKind, id: &str) -> Result<Option<MessagingDetails>, RestError> {
         match of {
-            Messaging::Campaign => self.one(CAMPAIGN, &[("campaign_id", id)]).await,
-            Messaging::Canvas => self.one(CANVAS, &[("canvas_id", id)]).await,
+            MessagingKind::Campaign => self.one(CAMPAIGN, &[("campaign_id", id)]).await,
+            MessagingKind::Canvas => self.one(CANVAS, &[("canvas_id", id)]).await,
         }
     }
 
@@ -199,7 +201,7 @@ impl Rest {
         let mut unknown = Vec::new();
         for some in external_ids.chunks(IDS_MAX) {
             let body = wire::export_body(some);
-            let exported: wire::Exported =
+            let exported: wire::ExportedUsers =
                 self.understood(EXPORT, &self.ask(EXPORT, "", Some(&body)).await?)?;
             let known: BTreeSet<String> =
                 exported.users.into_iter().filter_map(|user| user.external_id).collect();
@@ -215,11 +217,12 @@ impl Rest {
     /// [`RestError`] when Braze does not tell.
     pub async fn strangers<'a>(
         &self,
-        kind: Kind,
+        kind: IdentifierKind,
         people: &[Identifier<'a>],
     ) -> Result<Vec<Identifier<'a>>, RestError> {
         let body = wire::people_body(kind, people);
-        let exported: wire::Exported = self.understood(EXPORT, &self.ask(EXPORT, "", Some(&body)).await?)?;
+        let exported: wire::ExportedUsers =
+            self.understood(EXPORT, &self.ask(EXPORT, "", Some(&body)).await?)?;
         Ok(people.iter().filter(|who| !exported.knows(who)).copied().collect())
     }
 
@@ -227,10 +230,10 @@ impl Rest {
     /// one for ever, and that is its end as well.
     async fn all<P: DeserializeOwned>(
         &self,
-        what: Endpoint,
+        what: RestEndpoint,
         query: &[(&str, &str)],
-        items: impl Fn(P) -> Vec<Entry>,
-    ) -> Result<Vec<Entry>, RestError> {
+        items: impl Fn(P) -> Vec<ListEntry>,
+    ) -> Result<Vec<ListEntry>, RestError> {
         let (mut all, mut seen) = (Vec::new(), BTreeSet::new());
         for page in 0..PAGES_MAX {
             let page = page.to_string();
@@ -249,7 +252,7 @@ impl Rest {
     /// Asks for one thing. What is answered with 400 or 404 is not there: the request itself is well formed.
     async fn one<T: DeserializeOwned>(
         &self,
-        what: Endpoint,
+        what: RestEndpoint,
         query: &[(&str, &str)],
     ) -> Result<Option<T>, RestError> {
         match self.get(what, query).await {
@@ -259,12 +262,16 @@ impl Rest {
         }
     }
 
-    async fn get<T: DeserializeOwned>(&self, what: Endpoint, query: &[(&str, &str)]) -> Result<T, RestError> {
+    async fn get<T: DeserializeOwned>(
+        &self,
+        what: RestEndpoint,
+        query: &[(&str, &str)],
+    ) -> Result<T, RestError> {
         let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
         self.understood(what, &self.ask(what, &query, None).await?)
     }
 
-    fn understood<T: DeserializeOwned>(&self, what: Endpoint, body: &[u8]) -> Result<T, RestError> {
+    fn understood<T: DeserializeOwned>(&self, what: RestEndpoint, body: &[u8]) -> Result<T, RestError> {
         serde_json::from_slice(body).map_err(|error| {
             let message = shown(&format!("the body is not as documented: {error}"));
             RestError::Unexpected { path: what.path, status: 200, message }
@@ -272,7 +279,7 @@ impl Rest {
     }
 
     /// Asks until there is an answer, or the retries are spent.
-    async fn ask(&self, what: Endpoint, query: &str, body: Option<&[u8]>) -> Result<Vec<u8>, RestError> {
+    async fn ask(&self, what: RestEndpoint, query: &str, body: Option<&[u8]>) -> Result<Vec<u8>, RestError> {
         let gate = if body.is_some() { &self.exports } else { &self.shared };
         let mut trouble = RestError::Unavailable("no attempt was made".to_owned());
         for attempt in 1..=self.retry.attempts.max(1) {
@@ -291,7 +298,7 @@ impl Rest {
         Err(trouble)
     }
 
-    async fn admitted(&self, gate: &Gate, what: Endpoint) -> Result<(), RestError> {
+    async fn admitted(&self, gate: &RateLimiter, what: RestEndpoint) -> Result<(), RestError> {
         loop {
             match gate.admit(self.clock.now()) {
                 Admission::Go => return Ok(()),
@@ -304,8 +311,8 @@ impl Rest {
     /// Asks once. With an error: whether asking again may help.
     async fn once(
         &self,
-        gate: &Gate,
-        what: Endpoint,
+        gate: &RateLimiter,
+        what: RestEndpoint,
         query: &str,
         body: Option<&[u8]>,
     ) -> Result<Vec<u8>, (RestError, bool)> {
@@ -316,30 +323,30 @@ impl Rest {
             None => self.http.get_as(&format!("{url}?{query}"), &auth).await,
         };
         let now: Timestamp = self.clock.now();
-        let reply = answer::read(&result, &Layout::default(), now);
+        let reply = answer::read(&result, &ArrayLayout::default(), now);
         gate.learn(&reply, now);
         let status = result.as_ref().map_or(0, |answer| answer.status);
         let unexpected = |status, message| RestError::Unexpected { path: what.path, status, message };
         let error = match reply.answer {
-            Answer::Accepted => return Ok(result.map(|answer| answer.body).unwrap_or_default()),
-            Answer::AcceptedWithErrors { other, .. } => {
+            BrazeReply::Accepted => return Ok(result.map(|answer| answer.body).unwrap_or_default()),
+            BrazeReply::AcceptedWithErrors { other, .. } => {
                 (unexpected(status, other.unwrap_or_else(|| "it complains".to_owned())), false)
             }
-            Answer::Unauthorized(message) if status == 403 => {
+            BrazeReply::Unauthorized(message) if status == 403 => {
                 (RestError::Forbidden { permission: what.permission, message }, false)
             }
-            Answer::Unauthorized(message) => (RestError::Unauthorized(message), false),
-            Answer::BadRequest(message) => (unexpected(400, message), false),
-            Answer::Unexpected(status, message) => (unexpected(status, message), false),
-            Answer::Foreign(status, what) => {
+            BrazeReply::Unauthorized(message) => (RestError::Unauthorized(message), false),
+            BrazeReply::BadRequest(message) => (unexpected(400, message), false),
+            BrazeReply::Unexpected(status, message) => (unexpected(status, message), false),
+            BrazeReply::Foreign(status, what) => {
                 (unexpected(status, format!("{what}; check `endpoint:` and proxies")), false)
             }
-            Answer::TooLarge => (unexpected(413, "too large".to_owned()), false),
-            Answer::RateLimited(_) => (RestError::RateLimited(what.path), true),
-            Answer::Locked => (RestError::Unavailable("status 423".to_owned()), true),
-            Answer::Unavailable(status) => (RestError::Unavailable(format!("status {status}")), true),
-            Answer::NoAnswer(why) => (RestError::Unavailable(format!("no answer ({why})")), true),
-            Answer::NotReached(why) => (RestError::Unavailable(format!("not reached ({why})")), true),
+            BrazeReply::TooLarge => (unexpected(413, "too large".to_owned()), false),
+            BrazeReply::RateLimited(_) => (RestError::RateLimited(what.path), true),
+            BrazeReply::Locked => (RestError::Unavailable("status 423".to_owned()), true),
+            BrazeReply::Unavailable(status) => (RestError::Unavailable(format!("status {status}")), true),
+            BrazeReply::NoAnswer(why) => (RestError::Unavailable(format!("no answer ({why})")), true),
+            BrazeReply::NotReached(why) => (RestError::Unavailable(format!("not reached ({why})")), true),
         };
         Err(error)
     }

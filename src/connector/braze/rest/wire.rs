@@ -4,11 +4,11 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
-use crate::model::{Identifier, Kind};
+use crate::model::{Identifier, IdentifierKind};
 
 /// An entry of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Entry {
+pub struct ListEntry {
     /// The API identifier.
     pub id: String,
     /// The name.
@@ -64,63 +64,63 @@ pub struct SizeOfDay {
 
 #[derive(Deserialize)]
 pub(super) struct SegmentsPage {
-    pub(super) segments: Vec<Entry>,
+    pub(super) segments: Vec<ListEntry>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct CampaignsPage {
-    pub(super) campaigns: Vec<Entry>,
+    pub(super) campaigns: Vec<ListEntry>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct CanvasPage {
-    pub(super) canvases: Vec<Entry>,
+    pub(super) canvases: Vec<ListEntry>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Series {
+pub(super) struct SizeSeries {
     pub(super) data: Vec<SizeOfDay>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Exported {
-    pub(super) users: Vec<User>,
+pub(super) struct ExportedUsers {
+    pub(super) users: Vec<ExportedUser>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct User {
+pub(super) struct ExportedUser {
     pub(super) external_id: Option<String>,
     #[serde(default, deserialize_with = "or_default")]
-    user_aliases: Vec<Alias>,
+    user_aliases: Vec<ExportedAlias>,
 }
 
 #[derive(Deserialize)]
-struct Alias {
+struct ExportedAlias {
     alias_name: String,
     alias_label: String,
 }
 
-impl Exported {
+impl ExportedUsers {
     /// Whether one of them is named so.
     pub(super) fn knows(&self, who: &Identifier<'_>) -> bool {
-        let is_it = |alias: &Alias| alias.alias_label == who.label && alias.alias_name == who.value;
+        let is_it = |alias: &ExportedAlias| alias.alias_label == who.label && alias.alias_name == who.value;
         self.users.iter().any(|user| match who.kind {
-            Kind::ExternalId => user.external_id.as_deref() == Some(who.value),
-            Kind::Alias => user.user_aliases.iter().any(is_it),
-            Kind::DeviceId => false,
+            IdentifierKind::ExternalId => user.external_id.as_deref() == Some(who.value),
+            IdentifierKind::Alias => user.user_aliases.iter().any(is_it),
+            IdentifierKind::DeviceId => false,
         })
     }
 }
 
 /// Asks for people of one kind, for as little of a profile as tells who it is.
-pub(super) fn people_body(kind: Kind, people: &[Identifier<'_>]) -> Vec<u8> {
+pub(super) fn people_body(kind: IdentifierKind, people: &[Identifier<'_>]) -> Vec<u8> {
     let fields = ["external_id", "user_aliases"];
     let body = match kind {
-        Kind::Alias => {
+        IdentifierKind::Alias => {
             let alias = |who: &Identifier<'_>| json!({ "alias_label": who.label, "alias_name": who.value });
             json!({ "user_aliases": people.iter().map(alias).collect::<Vec<_>>(), "fields_to_export": fields })
         }
-        Kind::ExternalId | Kind::DeviceId => {
+        IdentifierKind::ExternalId | IdentifierKind::DeviceId => {
             let ids: Vec<&str> = people.iter().map(|who| who.value).collect();
             json!({ "external_ids": ids, "fields_to_export": fields })
         }

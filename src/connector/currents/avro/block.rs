@@ -2,42 +2,42 @@
 
 use std::io::{BufReader, Read};
 
-use super::bytes::Bytes;
+use super::bytes::ByteReader;
 use super::codec::Unpacked;
-use super::error::{AvroError, Problem};
+use super::error::{AvroError, AvroProblem};
 use super::header::of_io;
-use super::{Codec, Header, Limits, Records, Schema};
+use super::{AvroCodec, AvroHeader, AvroLimits, AvroSchema, Records};
 
 /// The blocks of a file, in order.
 #[derive(Debug)]
-pub struct Blocks<R> {
+pub struct AvroBlocks<R> {
     read: BufReader<R>,
-    codec: Codec,
+    codec: AvroCodec,
     sync: [u8; 16],
-    limits: Limits,
+    limits: AvroLimits,
     position: u64,
     packed: Vec<u8>,
 }
 
 /// One unpacked block. One that is filled again keeps its memory.
 #[derive(Debug, Default)]
-pub struct Block {
+pub struct AvroBlock {
     unpacked: Unpacked,
     records: u64,
     offset: u64,
     nested_len_max: usize,
 }
 
-impl<R: Read> Blocks<R> {
+impl<R: Read> AvroBlocks<R> {
     /// The blocks in `read`, which stands at `offset` in the file: behind the header, or at a
     /// [`Blocks::position`] from before.
-    pub fn new(read: R, header: &Header, offset: u64, limits: &Limits) -> Self {
+    pub fn new(read: R, header: &AvroHeader, offset: u64, limits: &AvroLimits) -> Self {
         let block_len_max = limits.block_len_max.min(u32::MAX as usize);
         Self {
             read: BufReader::with_capacity(1 << 16, read),
             codec: header.codec,
             sync: header.sync,
-            limits: Limits { block_len_max, ..*limits },
+            limits: AvroLimits { block_len_max, ..*limits },
             position: offset,
             packed: Vec::new(),
         }
@@ -54,7 +54,7 @@ impl<R: Read> Blocks<R> {
     /// # Errors
     /// [`AvroError`]. After one that is [of one block](AvroError::is_of_one_block) the next block can be
     /// asked for; after any other nothing more can be read.
-    pub fn advance(&mut self, block: &mut Block) -> Result<bool, AvroError> {
+    pub fn advance(&mut self, block: &mut AvroBlock) -> Result<bool, AvroError> {
         let offset = self.position;
         block.records = 0;
         let frame = self.frame().map_err(|problem| AvroError::new(offset, problem))?;
@@ -64,7 +64,7 @@ impl<R: Read> Blocks<R> {
         let checked = unpacked.and_then(|()| {
             // No record of Currents is empty, and without this a few bytes could claim any number of them.
             if records > block.unpacked.bytes().len() as u64 {
-                return Err(Problem::Record { record: 0, offset: 0, what: "more records than bytes" });
+                return Err(AvroProblem::Record { record: 0, offset: 0, what: "more records than bytes" });
             }
             Ok(())
         });
@@ -74,46 +74,47 @@ impl<R: Read> Blocks<R> {
     }
 
     /// Reads one frame into `packed`: the number of its records, and its whole length in the file.
-    fn frame(&mut self) -> Result<Option<(u64, u64)>, Problem> {
+    fn frame(&mut self) -> Result<Option<(u64, u64)>, AvroProblem> {
         let Some((records, first)) = self.long()? else { return Ok(None) };
-        let records = u64::try_from(records).map_err(|_| Problem::Damaged("a negative count of records"))?;
-        let (len, second) = self.long()?.ok_or(Problem::Truncated)?;
-        let len = u64::try_from(len).map_err(|_| Problem::Damaged("a negative length"))?;
+        let records =
+            u64::try_from(records).map_err(|_| AvroProblem::Damaged("a negative count of records"))?;
+        let (len, second) = self.long()?.ok_or(AvroProblem::Truncated)?;
+        let len = u64::try_from(len).map_err(|_| AvroProblem::Damaged("a negative length"))?;
         let len_max = self.limits.block_len_max as u64;
         if len > len_max {
-            return Err(Problem::TooLarge { what: "block", len, len_max });
+            return Err(AvroProblem::TooLarge { what: "block", len, len_max });
         }
         self.packed.clear();
         let read = (&mut self.read).take(len).read_to_end(&mut self.packed).map_err(of_io)?;
         let mut sync = [0; 16];
         if (read as u64) < len {
-            return Err(Problem::Truncated);
+            return Err(AvroProblem::Truncated);
         }
         self.read.read_exact(&mut sync).map_err(of_io)?;
         if sync != self.sync {
-            return Err(Problem::Damaged("a block without the file's mark behind it"));
+            return Err(AvroProblem::Damaged("a block without the file's mark behind it"));
         }
         Ok(Some((records, first + second + len + 16)))
     }
 
     /// A number, and how many bytes it took; none where the file ends.
-    fn long(&mut self) -> Result<Option<(i64, u64)>, Problem> {
+    fn long(&mut self) -> Result<Option<(i64, u64)>, AvroProblem> {
         let mut bytes = [0; 10];
         for at in 0..bytes.len() {
             match self.read.read_exact(&mut bytes[at..=at]).map_err(of_io) {
-                Err(Problem::Truncated) if at == 0 => return Ok(None),
+                Err(AvroProblem::Truncated) if at == 0 => return Ok(None),
                 read => read?,
             }
             if bytes[at] < 0x80 {
-                let value = Bytes::new(&bytes[..=at]).long().map_err(Problem::Damaged)?;
+                let value = ByteReader::new(&bytes[..=at]).long().map_err(AvroProblem::Damaged)?;
                 return Ok(Some((value, at as u64 + 1)));
             }
         }
-        Err(Problem::Damaged("a number of more than 64 bits"))
+        Err(AvroProblem::Damaged("a number of more than 64 bits"))
     }
 }
 
-impl Block {
+impl AvroBlock {
     /// How many records it says it has.
     #[must_use]
     pub fn records_len(&self) -> u64 {
@@ -128,7 +129,7 @@ impl Block {
 
     /// Its records, by the schema of its file.
     #[must_use]
-    pub fn records<'b>(&'b self, schema: &'b Schema) -> Records<'b> {
+    pub fn records<'b>(&'b self, schema: &'b AvroSchema) -> Records<'b> {
         Records::new(self.unpacked.bytes(), schema, self.records, self.offset, self.nested_len_max)
     }
 }

@@ -1,15 +1,15 @@
 //! A cursor over the bytes of one block: the primitive encodings of Avro.
 
 /// What is wrong with a value.
-pub(super) type Wrong = &'static str;
+pub(super) type Malformed = &'static str;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bytes<'a> {
+pub(super) struct ByteReader<'a> {
     pub(super) all: &'a [u8],
     pub(super) at: usize,
 }
 
-impl<'a> Bytes<'a> {
+impl<'a> ByteReader<'a> {
     pub(super) fn new(all: &'a [u8]) -> Self {
         Self { all, at: 0 }
     }
@@ -19,7 +19,7 @@ impl<'a> Bytes<'a> {
     }
 
     #[inline]
-    pub(super) fn byte(&mut self) -> Result<u8, Wrong> {
+    pub(super) fn byte(&mut self) -> Result<u8, Malformed> {
         let byte = *self.all.get(self.at).ok_or("a value beyond the end of the block")?;
         self.at += 1;
         Ok(byte)
@@ -27,7 +27,7 @@ impl<'a> Bytes<'a> {
 
     /// A whole number of up to 64 bits, zigzag.
     #[inline]
-    pub(super) fn long(&mut self) -> Result<i64, Wrong> {
+    pub(super) fn long(&mut self) -> Result<i64, Malformed> {
         let first = self.byte()?;
         if first < 0x80 {
             return Ok(unzigzag(u64::from(first)));
@@ -35,7 +35,7 @@ impl<'a> Bytes<'a> {
         self.long_rest(first)
     }
 
-    fn long_rest(&mut self, first: u8) -> Result<i64, Wrong> {
+    fn long_rest(&mut self, first: u8) -> Result<i64, Malformed> {
         let mut value = u64::from(first & 0x7f);
         for shift in (7..70).step_by(7) {
             let byte = self.byte()?;
@@ -51,21 +51,21 @@ impl<'a> Bytes<'a> {
     }
 
     #[inline]
-    pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], Wrong> {
+    pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
         let end = self.at.checked_add(len).ok_or("a length beyond the end of the block")?;
         let bytes = self.all.get(self.at..end).ok_or("a length beyond the end of the block")?;
         self.at = end;
         Ok(bytes)
     }
 
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Wrong> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let bytes = self.take(N)?;
         bytes.try_into().map_err(|_| "a value beyond the end of the block")
     }
 
     /// A length and as many bytes: where they begin and end.
     #[inline]
-    pub(super) fn span(&mut self) -> Result<(usize, usize), Wrong> {
+    pub(super) fn span(&mut self) -> Result<(usize, usize), Malformed> {
         let len = usize::try_from(self.long()?).map_err(|_| "a negative length")?;
         let start = self.at;
         self.take(len)?;
@@ -73,7 +73,7 @@ impl<'a> Bytes<'a> {
     }
 
     #[inline]
-    pub(super) fn bool(&mut self) -> Result<bool, Wrong> {
+    pub(super) fn bool(&mut self) -> Result<bool, Malformed> {
         match self.byte()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -83,7 +83,7 @@ impl<'a> Bytes<'a> {
 
     /// How many elements come next in a list or a map; none at its end. Each must take a byte at least,
     /// but for a few: there are never more than bytes.
-    pub(super) fn run(&mut self) -> Result<Option<usize>, Wrong> {
+    pub(super) fn run(&mut self) -> Result<Option<usize>, Malformed> {
         const EMPTY_ELEMENTS_MAX: usize = 1024;
         let mut count = self.long()?;
         if count < 0 {
@@ -125,29 +125,29 @@ mod tests {
         fn numbers_are_read_again(value in any::<i64>(), shift in 0u32..64) {
             let value = value >> shift;
             let bytes = zigzag(value);
-            let mut cursor = Bytes::new(&bytes);
+            let mut cursor = ByteReader::new(&bytes);
             prop_assert_eq!(cursor.long(), Ok(value));
             prop_assert_eq!(cursor.left(), 0);
-            prop_assert!(Bytes::new(&bytes[..bytes.len() - 1]).long().is_err());
+            prop_assert!(ByteReader::new(&bytes[..bytes.len() - 1]).long().is_err());
         }
     }
 
     #[test]
     fn the_largest_and_what_is_larger() {
         for value in [i64::MIN, i64::MAX, 0, -1] {
-            assert_eq!(Bytes::new(&zigzag(value)).long(), Ok(value));
+            assert_eq!(ByteReader::new(&zigzag(value)).long(), Ok(value));
         }
-        assert!(Bytes::new(&[0xff; 12]).long().is_err());
-        assert!(Bytes::new(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]).long().is_err());
+        assert!(ByteReader::new(&[0xff; 12]).long().is_err());
+        assert!(ByteReader::new(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]).long().is_err());
     }
 
     #[test]
     fn lengths_are_held_to_the_block() {
-        assert!(Bytes::new(&zigzag(-5)).span().is_err());
-        assert!(Bytes::new(&zigzag(i64::MAX)).span().is_err());
-        assert!(Bytes::new(&[zigzag(3), b"ab".to_vec()].concat()).span().is_err());
-        assert_eq!(Bytes::new(&[zigzag(2), b"ab".to_vec()].concat()).span(), Ok((1, 3)));
-        assert!(Bytes::new(&zigzag(i64::MIN)).run().is_err());
-        assert!(Bytes::new(&zigzag(1 << 40)).run().is_err());
+        assert!(ByteReader::new(&zigzag(-5)).span().is_err());
+        assert!(ByteReader::new(&zigzag(i64::MAX)).span().is_err());
+        assert!(ByteReader::new(&[zigzag(3), b"ab".to_vec()].concat()).span().is_err());
+        assert_eq!(ByteReader::new(&[zigzag(2), b"ab".to_vec()].concat()).span(), Ok((1, 3)));
+        assert!(ByteReader::new(&zigzag(i64::MIN)).run().is_err());
+        assert!(ByteReader::new(&zigzag(1 << 40)).run().is_err());
     }
 }

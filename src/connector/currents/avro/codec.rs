@@ -4,11 +4,11 @@ use std::io::Read;
 
 use crc_fast::CrcAlgorithm;
 
-use super::error::Problem;
+use super::error::AvroProblem;
 
 /// A way of packing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Codec {
+pub enum AvroCodec {
     /// Not packed.
     Null,
     /// Raw deflate.
@@ -19,14 +19,14 @@ pub enum Codec {
     Zstandard,
 }
 
-impl Codec {
-    pub(super) fn parse(name: &[u8]) -> Result<Self, Problem> {
+impl AvroCodec {
+    pub(super) fn parse(name: &[u8]) -> Result<Self, AvroProblem> {
         match name {
             b"" | b"null" => Ok(Self::Null),
             b"deflate" => Ok(Self::Deflate),
             b"snappy" => Ok(Self::Snappy),
             b"zstandard" => Ok(Self::Zstandard),
-            other => Err(Problem::Codec(String::from_utf8_lossy(other).chars().take(40).collect())),
+            other => Err(AvroProblem::Codec(String::from_utf8_lossy(other).chars().take(40).collect())),
         }
     }
 
@@ -53,20 +53,25 @@ impl Unpacked {
     }
 
     /// Unpacks a block; `packed` is free for other use afterwards.
-    pub(super) fn fill(&mut self, codec: Codec, packed: &mut Vec<u8>, len_max: usize) -> Result<(), Problem> {
+    pub(super) fn fill(
+        &mut self,
+        codec: AvroCodec,
+        packed: &mut Vec<u8>,
+        len_max: usize,
+    ) -> Result<(), AvroProblem> {
         self.len = 0;
         match codec {
-            Codec::Null => {
+            AvroCodec::Null => {
                 std::mem::swap(&mut self.buffer, packed);
                 self.len = self.buffer.len();
                 Ok(())
             }
-            Codec::Snappy => self.snappy(packed, len_max),
-            Codec::Deflate => {
+            AvroCodec::Snappy => self.snappy(packed, len_max),
+            AvroCodec::Deflate => {
                 self.stream(codec, flate2::bufread::DeflateDecoder::new(packed.as_slice()), len_max)
             }
-            Codec::Zstandard => {
-                let broken = |_| Problem::Unpacking { codec: codec.name() };
+            AvroCodec::Zstandard => {
+                let broken = |_| AvroProblem::Unpacking { codec: codec.name() };
                 let mut decoder =
                     zstd::stream::read::Decoder::with_buffer(packed.as_slice()).map_err(broken)?;
                 // A window larger than what may come out of it is never needed.
@@ -76,10 +81,10 @@ impl Unpacked {
         }
     }
 
-    fn stream(&mut self, codec: Codec, read: impl Read, len_max: usize) -> Result<(), Problem> {
+    fn stream(&mut self, codec: AvroCodec, read: impl Read, len_max: usize) -> Result<(), AvroProblem> {
         self.buffer.clear();
         let read = read.take(len_max as u64 + 1).read_to_end(&mut self.buffer);
-        read.map_err(|_| Problem::Unpacking { codec: codec.name() })?;
+        read.map_err(|_| AvroProblem::Unpacking { codec: codec.name() })?;
         if self.buffer.len() > len_max {
             self.buffer = Vec::new();
             return Err(too_large(len_max as u64 + 1, len_max));
@@ -88,8 +93,8 @@ impl Unpacked {
         Ok(())
     }
 
-    fn snappy(&mut self, packed: &[u8], len_max: usize) -> Result<(), Problem> {
-        let broken = || Problem::Unpacking { codec: Codec::Snappy.name() };
+    fn snappy(&mut self, packed: &[u8], len_max: usize) -> Result<(), AvroProblem> {
+        let broken = || AvroProblem::Unpacking { codec: AvroCodec::Snappy.name() };
         let (packed, checksum) = packed.split_last_chunk::<4>().ok_or_else(broken)?;
         let len = snap::raw::decompress_len(packed).map_err(|_| broken())?;
         if len > len_max {
@@ -102,13 +107,13 @@ impl Unpacked {
         let unpacked = unpacked.map_err(|_| broken())?;
         let found = crc_fast::checksum(CrcAlgorithm::Crc32IsoHdlc, &self.buffer[..unpacked]);
         if found != u64::from(u32::from_be_bytes(*checksum)) {
-            return Err(Problem::Checksum);
+            return Err(AvroProblem::Checksum);
         }
         self.len = unpacked;
         Ok(())
     }
 }
 
-fn too_large(len: u64, len_max: usize) -> Problem {
-    Problem::TooLarge { what: "unpacked block", len, len_max: len_max as u64 }
+fn too_large(len: u64, len_max: usize) -> AvroProblem {
+    AvroProblem::TooLarge { what: "unpacked block", len, len_max: len_max as u64 }
 }

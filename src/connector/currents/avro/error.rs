@@ -9,24 +9,24 @@ pub struct AvroError {
     /// Where in the file. Within a block it is where the block begins.
     pub offset: u64,
     /// What is wrong there.
-    pub problem: Problem,
+    pub problem: AvroProblem,
     is_of_one_block: bool,
 }
 
 impl AvroError {
-    pub(super) fn new(offset: u64, problem: Problem) -> Self {
+    pub(super) fn new(offset: u64, problem: AvroProblem) -> Self {
         Self { offset, problem, is_of_one_block: false }
     }
 
     /// An error in a block whose frame is whole.
-    pub(super) fn of_one_block(offset: u64, problem: Problem) -> Self {
+    pub(super) fn of_one_block(offset: u64, problem: AvroProblem) -> Self {
         Self { offset, problem, is_of_one_block: true }
     }
 
     /// Whether the file just ends too early, so that it may be whole later.
     #[must_use]
     pub fn is_truncated(&self) -> bool {
-        matches!(self.problem, Problem::Truncated)
+        matches!(self.problem, AvroProblem::Truncated)
     }
 
     /// Whether only one block is lost: the next one can be read.
@@ -38,7 +38,7 @@ impl AvroError {
 
 /// What is wrong.
 #[derive(Debug, thiserror::Error)]
-pub enum Problem {
+pub enum AvroProblem {
     /// The file ends in the middle of something.
     #[error("the file ends too early")]
     Truncated,

@@ -2,9 +2,9 @@
 
 use std::io::{self, Read};
 
-use super::bytes::Bytes;
-use super::error::{AvroError, Problem};
-use super::{Codec, Limits, Schema};
+use super::bytes::ByteReader;
+use super::error::{AvroError, AvroProblem};
+use super::{AvroCodec, AvroLimits, AvroSchema};
 
 const MAGIC: [u8; 4] = *b"Obj\x01";
 /// Length of the mark behind each block.
@@ -12,26 +12,26 @@ pub const MARK_LEN: usize = 16;
 
 /// What a file says of itself.
 #[derive(Clone, Debug)]
-pub struct Header {
+pub struct AvroHeader {
     /// The schema of its records.
-    pub schema: Schema,
+    pub schema: AvroSchema,
     /// How its blocks are packed.
-    pub codec: Codec,
+    pub codec: AvroCodec,
     pub(super) sync: [u8; MARK_LEN],
     len: u64,
 }
 
-impl Header {
+impl AvroHeader {
     /// Reads the front of a file, and not a byte more.
     ///
     /// # Errors
     /// [`AvroError`] when it is none, ends too early, or cannot be used.
-    pub fn read(read: &mut impl Read, limits: &Limits) -> Result<Self, AvroError> {
+    pub fn read(read: &mut impl Read, limits: &AvroLimits) -> Result<Self, AvroError> {
         let mut front = Front { read, all: Vec::new(), len_max: limits.header_len_max };
         if front.take(4)? != MAGIC {
-            return Err(AvroError::new(0, Problem::NotAvro));
+            return Err(AvroError::new(0, AvroProblem::NotAvro));
         }
-        let (mut schema, mut codec) = (None, Codec::Null);
+        let (mut schema, mut codec) = (None, AvroCodec::Null);
         while let Some(entries) = front.count()? {
             for _ in 0..entries {
                 let key = front.text()?.to_vec();
@@ -41,15 +41,17 @@ impl Header {
                 match key.as_slice() {
                     b"avro.schema" => {
                         let json = String::from_utf8_lossy(value);
-                        schema = Some(Schema::parse(&json).map_err(|error| fail(Problem::Schema(error)))?);
+                        schema =
+                            Some(AvroSchema::parse(&json).map_err(|error| fail(AvroProblem::Schema(error)))?);
                     }
-                    b"avro.codec" => codec = Codec::parse(value).map_err(fail)?,
+                    b"avro.codec" => codec = AvroCodec::parse(value).map_err(fail)?,
                     _ => {}
                 }
             }
         }
         let at = front.all.len() as u64;
-        let schema = schema.ok_or_else(|| AvroError::new(at, Problem::Schema("there is none".to_owned())))?;
+        let schema =
+            schema.ok_or_else(|| AvroError::new(at, AvroProblem::Schema("there is none".to_owned())))?;
         let mut sync = [0; MARK_LEN];
         sync.copy_from_slice(front.take(MARK_LEN)?);
         Ok(Self { schema, codec, sync, len: front.all.len() as u64 })
@@ -82,7 +84,7 @@ struct Front<'a, R> {
 }
 
 impl<R: Read> Front<'_, R> {
-    fn fail<T>(&self, problem: Problem) -> Result<T, AvroError> {
+    fn fail<T>(&self, problem: AvroProblem) -> Result<T, AvroError> {
         Err(AvroError::new(self.all.len() as u64, problem))
     }
 
@@ -91,7 +93,7 @@ impl<R: Read> Front<'_, R> {
         let end = start.saturating_add(len);
         if end > self.len_max {
             let (len, len_max) = (end as u64, self.len_max as u64);
-            return self.fail(Problem::TooLarge { what: "header", len, len_max });
+            return self.fail(AvroProblem::TooLarge { what: "header", len, len_max });
         }
         let read = self.read.by_ref().take(len as u64).read_to_end(&mut self.all);
         if read.is_ok() && self.all.len() == end {
@@ -100,23 +102,23 @@ impl<R: Read> Front<'_, R> {
         // What is no Avro file is none however short it is.
         let is_other = start == 0 && !MAGIC.starts_with(&self.all);
         self.all.truncate(start);
-        let problem = read.map_or_else(of_io, |_| Problem::Truncated);
-        self.fail(if is_other { Problem::NotAvro } else { problem })
+        let problem = read.map_or_else(of_io, |_| AvroProblem::Truncated);
+        self.fail(if is_other { AvroProblem::NotAvro } else { problem })
     }
 
     fn long(&mut self) -> Result<i64, AvroError> {
         let start = self.all.len();
         while self.take(1)?[0] >= 0x80 {}
-        match Bytes::new(&self.all[start..]).long() {
+        match ByteReader::new(&self.all[start..]).long() {
             Ok(value) => Ok(value),
-            Err(what) => self.fail(Problem::Damaged(what)),
+            Err(what) => self.fail(AvroProblem::Damaged(what)),
         }
     }
 
     fn text(&mut self) -> Result<&[u8], AvroError> {
         match usize::try_from(self.long()?) {
             Ok(len) => self.take(len),
-            Err(_) => self.fail(Problem::Damaged("a negative length")),
+            Err(_) => self.fail(AvroProblem::Damaged("a negative length")),
         }
     }
 
@@ -131,6 +133,6 @@ impl<R: Read> Front<'_, R> {
 }
 
 /// An end of the file is no failure of the disk.
-pub(super) fn of_io(error: io::Error) -> Problem {
-    if error.kind() == io::ErrorKind::UnexpectedEof { Problem::Truncated } else { Problem::Io(error) }
+pub(super) fn of_io(error: io::Error) -> AvroProblem {
+    if error.kind() == io::ErrorKind::UnexpectedEof { AvroProblem::Truncated } else { AvroProblem::Io(error) }
 }

@@ -23,16 +23,16 @@ mod nested;
 mod record;
 mod schema;
 
-pub use block::{Block, Blocks};
-pub use codec::Codec;
-pub use error::{AvroError, Problem};
-pub use header::{Header, MARK_LEN};
-pub use record::{Records, Row};
-pub use schema::Schema;
+pub use block::{AvroBlock, AvroBlocks};
+pub use codec::AvroCodec;
+pub use error::{AvroError, AvroProblem};
+pub use header::{AvroHeader, MARK_LEN};
+pub use record::{AvroRow, Records};
+pub use schema::AvroSchema;
 
 /// What is read at most, so that no file can take all memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct AvroLimits {
     /// Bytes of the header, the schema included.
     pub header_len_max: usize,
     /// Bytes of one block, packed and unpacked alike.
@@ -41,7 +41,7 @@ pub struct Limits {
     pub nested_len_max: usize,
 }
 
-impl Default for Limits {
+impl Default for AvroLimits {
     fn default() -> Self {
         Self { header_len_max: 1 << 20, block_len_max: 64 << 20, nested_len_max: 16 << 20 }
     }
@@ -52,7 +52,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::model::{Datum, Record as _};
+    use crate::model::{AvroRecord as _, AvroValue};
     use proptest::prelude::*;
 
     macro_rules! fixture {
@@ -75,26 +75,26 @@ mod tests {
     ];
 
     /// Small ones, so that hostile files meet them.
-    const LIMITS: Limits = Limits { header_len_max: 4096, block_len_max: 8192, nested_len_max: 4096 };
+    const LIMITS: AvroLimits = AvroLimits { header_len_max: 4096, block_len_max: 8192, nested_len_max: 4096 };
 
-    fn value(datum: Datum<'_>) -> Value {
+    fn value(datum: AvroValue<'_>) -> Value {
         match datum {
-            Datum::Null => Value::Null,
-            Datum::Bool(value) => json!(value),
-            Datum::Int(value) => json!(value),
-            Datum::Float(value) => json!(f64::from(value)),
-            Datum::Double(value) => json!(value),
-            Datum::Decimal(text) => serde_json::from_slice(text).unwrap(),
-            Datum::Moment(_, text) => json!(String::from_utf8_lossy(text)),
-            Datum::Text(bytes) => json!(String::from_utf8_lossy(bytes)),
-            Datum::Json(json) => serde_json::from_slice(json).unwrap(),
+            AvroValue::Null => Value::Null,
+            AvroValue::Bool(value) => json!(value),
+            AvroValue::Int(value) => json!(value),
+            AvroValue::Float(value) => json!(f64::from(value)),
+            AvroValue::Double(value) => json!(value),
+            AvroValue::Decimal(text) => serde_json::from_slice(text).unwrap(),
+            AvroValue::Moment(_, text) => json!(String::from_utf8_lossy(text)),
+            AvroValue::Text(bytes) => json!(String::from_utf8_lossy(bytes)),
+            AvroValue::Json(json) => serde_json::from_slice(json).unwrap(),
         }
     }
 
     /// All records, what stopped the reading if anything did, and where it could go on.
-    fn read(file: &[u8], limits: &Limits) -> (Vec<Value>, Option<AvroError>, u64) {
+    fn read(file: &[u8], limits: &AvroLimits) -> (Vec<Value>, Option<AvroError>, u64) {
         let mut rest = file;
-        let header = match Header::read(&mut rest, limits) {
+        let header = match AvroHeader::read(&mut rest, limits) {
             Ok(header) => header,
             Err(error) => return (Vec::new(), Some(error), 0),
         };
@@ -104,11 +104,11 @@ mod tests {
 
     fn read_blocks(
         rest: &[u8],
-        header: &Header,
+        header: &AvroHeader,
         offset: u64,
-        limits: &Limits,
+        limits: &AvroLimits,
     ) -> (Vec<Value>, Option<AvroError>, u64) {
-        let (mut blocks, mut block) = (Blocks::new(rest, header, offset, limits), Block::default());
+        let (mut blocks, mut block) = (AvroBlocks::new(rest, header, offset, limits), AvroBlock::default());
         let (mut values, mut stopped) = (Vec::new(), None);
         loop {
             match blocks.advance(&mut block) {
@@ -155,7 +155,7 @@ mod tests {
         kinds.iter_mut().for_each(narrow);
         for (files, expected) in [(OPEN, open), (KINDS, kinds)] {
             for file in files {
-                let (values, stopped, end) = read(file, &Limits::default());
+                let (values, stopped, end) = read(file, &AvroLimits::default());
                 assert!(stopped.is_none(), "{stopped:?}");
                 assert_eq!(end, file.len() as u64);
                 assert_eq!(values.len(), expected.len());
@@ -169,12 +169,12 @@ mod tests {
     #[test]
     fn a_file_cut_anywhere_is_truncated_and_can_be_read_on() {
         for file in OPEN {
-            let (all, _, _) = read(file, &Limits::default());
+            let (all, _, _) = read(file, &AvroLimits::default());
             let mut rest = file;
-            let header = Header::read(&mut rest, &Limits::default()).unwrap();
+            let header = AvroHeader::read(&mut rest, &AvroLimits::default()).unwrap();
             let mut ends = std::collections::BTreeSet::new();
             for cut in 0..file.len() {
-                let (mut values, stopped, position) = read(&file[..cut], &Limits::default());
+                let (mut values, stopped, position) = read(&file[..cut], &AvroLimits::default());
                 if cut as u64 == position {
                     // Between two blocks nothing tells that there should be more.
                     assert!(stopped.is_none_or(|error| cut == 0 && error.is_truncated()));
@@ -185,7 +185,7 @@ mod tests {
                 if position > 0 {
                     ends.insert(position);
                     let from = usize::try_from(position).unwrap();
-                    values.extend(read_blocks(&file[from..], &header, position, &Limits::default()).0);
+                    values.extend(read_blocks(&file[from..], &header, position, &AvroLimits::default()).0);
                     assert_eq!(values, all, "{cut}");
                 }
             }
@@ -213,14 +213,14 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 0..300), front in 0usize..4, codec in 0usize..4
         ) {
             // From the start, from behind the magic, from behind a good header.
-            let header = usize::try_from(Header::read(&mut &KINDS[codec][..], &LIMITS).unwrap().len()).unwrap();
+            let header = usize::try_from(AvroHeader::read(&mut &KINDS[codec][..], &LIMITS).unwrap().len()).unwrap();
             let file = [&KINDS[codec][..[0, 4, header, header][front]], &bytes].concat();
             read(&file, &LIMITS);
         }
 
         #[test]
         fn random_records_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), count in 1u8..9) {
-            let header = Header::read(&mut &KINDS[0][..], &LIMITS).unwrap();
+            let header = AvroHeader::read(&mut &KINDS[0][..], &LIMITS).unwrap();
             let mut frame = vec![count << 1];
             frame.extend(u8::try_from(bytes.len()).ok().filter(|len| *len < 64).map(|len| len << 1));
             if bytes.len() >= 64 {
@@ -263,7 +263,7 @@ mod tests {
         let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
         deflate.write_all(&zeros).unwrap();
         let too_large = "unpacked block of 8193 bytes; the limit is 8192";
-        let at = |file: &[u8]| Header::read(&mut &file[..], &LIMITS).unwrap().len();
+        let at = |file: &[u8]| AvroHeader::read(&mut &file[..], &LIMITS).unwrap().len();
         for (codec, packed) in
             [("deflate", deflate.finish().unwrap()), ("zstandard", zstd::encode_all(&zeros[..], 3).unwrap())]
         {
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn nothing_can_claim_more_than_it_has() {
-        let at = |file: &[u8]| Header::read(&mut &file[..], &LIMITS).unwrap().len();
+        let at = |file: &[u8]| AvroHeader::read(&mut &file[..], &LIMITS).unwrap().len();
         let many = file(ONE_TEXT, "null", &[0xfe, 0xff, 0xff, 0xff, 0x0f], b"\x02a");
         check(
             &many,
@@ -313,7 +313,7 @@ mod tests {
         }
         let schema = format!(r#"{{"type":"record","name":"R","fields":[{{"name":"x","type":{inner}}}]}}"#);
         let file = file(&schema, "null", &[2], b"\0");
-        let at = Header::read(&mut &file[..], &LIMITS).unwrap().len();
+        let at = AvroHeader::read(&mut &file[..], &LIMITS).unwrap().len();
         check(&file, &format!("at byte {at}: record 0 of the block, at its byte 0: too much in one record"));
     }
 
@@ -321,7 +321,7 @@ mod tests {
     fn a_list_that_contains_itself_ends() {
         let schema = r#"{"type":"record","name":"R","fields":[{"name":"next","type":["null","R"]}]}"#;
         let file = file(schema, "null", &[2], &[2; 500]);
-        let at = Header::read(&mut &file[..], &LIMITS).unwrap().len();
+        let at = AvroHeader::read(&mut &file[..], &LIMITS).unwrap().len();
         let (_, stopped, _) = read(&file, &LIMITS);
         let stopped = stopped.unwrap().to_string();
         assert!(
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn a_damaged_block_does_not_take_the_next_one_with_it() {
         let mut file = OPEN[2].to_vec();
-        let header = Header::read(&mut file.as_slice(), &LIMITS).unwrap();
+        let header = AvroHeader::read(&mut file.as_slice(), &LIMITS).unwrap();
         file[usize::try_from(header.len()).unwrap() + 40] ^= 1;
         let (values, stopped, end) = read(&file, &LIMITS);
         let stopped = stopped.unwrap();

@@ -5,9 +5,9 @@
 
 use std::io::Write as _;
 
-use super::bytes::{Bytes, Wrong};
+use super::bytes::{ByteReader, Malformed};
 use super::logical::{Logical, Meaning};
-use super::schema::{Type, TypeId};
+use super::schema::{AvroType, TypeId};
 
 /// Deepest nesting; a record may contain itself.
 const DEPTH_MAX: usize = 64;
@@ -15,13 +15,13 @@ const DEPTH_MAX: usize = 64;
 /// What is made for one record.
 #[derive(Debug)]
 pub(super) struct Nested<'s> {
-    pub(super) types: &'s [Type],
+    pub(super) types: &'s [AvroType],
     made: Vec<u8>,
     len_max: usize,
 }
 
 impl<'s> Nested<'s> {
-    pub(super) fn new(types: &'s [Type], len_max: usize) -> Self {
+    pub(super) fn new(types: &'s [AvroType], len_max: usize) -> Self {
         Self { types, made: Vec::new(), len_max }
     }
 
@@ -33,7 +33,7 @@ impl<'s> Nested<'s> {
         &self.made
     }
 
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), Wrong> {
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         if self.made.len() + bytes.len() > self.len_max {
             return Err("too much in one record");
         }
@@ -42,65 +42,70 @@ impl<'s> Nested<'s> {
     }
 
     /// Appends a value as JSON. Every value appends something, so the bound is one on the work too.
-    pub(super) fn json(&mut self, bytes: &mut Bytes<'_>, of: TypeId, depth: usize) -> Result<(), Wrong> {
+    pub(super) fn json(
+        &mut self,
+        bytes: &mut ByteReader<'_>,
+        of: TypeId,
+        depth: usize,
+    ) -> Result<(), Malformed> {
         if depth > DEPTH_MAX {
             return Err("nested too deep");
         }
         let types = self.types;
         match &types[of] {
-            Type::Null => self.push(b"null"),
-            Type::Bool => {
+            AvroType::Null => self.push(b"null"),
+            AvroType::Bool => {
                 let value = bytes.bool()?;
                 self.push(if value { b"true" } else { b"false" })
             }
-            Type::Long => {
+            AvroType::Long => {
                 let value = bytes.long()?;
                 self.push(value.to_string().as_bytes())
             }
-            Type::Float => {
+            AvroType::Float => {
                 let value = f32::from_le_bytes(bytes.array()?);
                 self.number(value.is_finite(), value)
             }
-            Type::Double => {
+            AvroType::Double => {
                 let value = f64::from_le_bytes(bytes.array()?);
                 self.number(value.is_finite(), value)
             }
-            Type::Text => {
+            AvroType::Text => {
                 let (start, end) = bytes.span()?;
                 self.text(&bytes.all[start..end])
             }
-            Type::Fixed(len) => {
+            AvroType::Fixed(len) => {
                 let value = bytes.take(*len)?;
                 self.text(value)
             }
-            Type::LogicalNumber(_) | Type::LogicalBytes(..) => match logical(&types[of], bytes)? {
+            AvroType::LogicalNumber(_) | AvroType::LogicalBytes(..) => match logical(&types[of], bytes)? {
                 (Meaning::Decimal, text) => self.push(text.as_bytes()),
                 (_, text) if text.is_empty() => self.push(b"null"),
                 (_, text) => self.text(text.as_bytes()),
             },
-            Type::Enum(symbols) => {
+            AvroType::Enum(symbols) => {
                 let name = symbol(symbols, bytes)?;
                 self.text(name.as_bytes())
             }
-            Type::Union(branches) => {
+            AvroType::Union(branches) => {
                 let branch = branch(branches, bytes)?;
                 self.json(bytes, branch, depth + 1)
             }
-            Type::List(items) => self.list(bytes, *items, depth + 1),
-            Type::Map(values) => self.map(bytes, *values, depth + 1),
-            Type::Record(fields) => self.record(bytes, fields, depth + 1),
+            AvroType::List(items) => self.list(bytes, *items, depth + 1),
+            AvroType::Map(values) => self.map(bytes, *values, depth + 1),
+            AvroType::Record(fields) => self.record(bytes, fields, depth + 1),
         }
     }
 
     /// Reads past a value. It makes the value's JSON for that, so the bound on the work holds.
-    pub(super) fn pass(&mut self, bytes: &mut Bytes<'_>, of: TypeId) -> Result<(), Wrong> {
+    pub(super) fn pass(&mut self, bytes: &mut ByteReader<'_>, of: TypeId) -> Result<(), Malformed> {
         let len = self.made.len();
         self.json(bytes, of, 0)?;
         self.made.truncate(len);
         Ok(())
     }
 
-    fn list(&mut self, bytes: &mut Bytes<'_>, items: TypeId, depth: usize) -> Result<(), Wrong> {
+    fn list(&mut self, bytes: &mut ByteReader<'_>, items: TypeId, depth: usize) -> Result<(), Malformed> {
         self.push(b"[")?;
         let mut is_first = true;
         while let Some(count) = bytes.run()? {
@@ -112,7 +117,7 @@ impl<'s> Nested<'s> {
         self.push(b"]")
     }
 
-    fn map(&mut self, bytes: &mut Bytes<'_>, values: TypeId, depth: usize) -> Result<(), Wrong> {
+    fn map(&mut self, bytes: &mut ByteReader<'_>, values: TypeId, depth: usize) -> Result<(), Malformed> {
         self.push(b"{")?;
         let mut is_first = true;
         while let Some(count) = bytes.run()? {
@@ -129,10 +134,10 @@ impl<'s> Nested<'s> {
 
     fn record(
         &mut self,
-        bytes: &mut Bytes<'_>,
+        bytes: &mut ByteReader<'_>,
         fields: &[(Box<str>, TypeId)],
         depth: usize,
-    ) -> Result<(), Wrong> {
+    ) -> Result<(), Malformed> {
         self.push(b"{")?;
         let mut is_first = true;
         for (name, of) in fields {
@@ -144,12 +149,12 @@ impl<'s> Nested<'s> {
         self.push(b"}")
     }
 
-    fn comma(&mut self, is_first: &mut bool) -> Result<(), Wrong> {
+    fn comma(&mut self, is_first: &mut bool) -> Result<(), Malformed> {
         if std::mem::take(is_first) { Ok(()) } else { self.push(b",") }
     }
 
     /// A number, in a form that keeps it apart from whole ones; what is none is null.
-    fn number(&mut self, is_finite: bool, value: impl std::fmt::Debug) -> Result<(), Wrong> {
+    fn number(&mut self, is_finite: bool, value: impl std::fmt::Debug) -> Result<(), Malformed> {
         if !is_finite {
             return self.push(b"null");
         }
@@ -157,7 +162,7 @@ impl<'s> Nested<'s> {
         write!(self.made, "{value:?}").map_err(|_| "too much in one record")
     }
 
-    fn text(&mut self, bytes: &[u8]) -> Result<(), Wrong> {
+    fn text(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         // An escape makes six bytes of one.
         if self.made.len() + 6 * bytes.len() + 2 > self.len_max {
             return Err("too much in one record");
@@ -168,18 +173,18 @@ impl<'s> Nested<'s> {
 }
 
 /// The value of a logical type that comes next: its meaning and its text.
-pub(super) fn logical(of: &Type, bytes: &mut Bytes<'_>) -> Result<(Meaning, String), Wrong> {
+pub(super) fn logical(of: &AvroType, bytes: &mut ByteReader<'_>) -> Result<(Meaning, String), Malformed> {
     match of {
-        Type::LogicalNumber(logical) => Ok(logical.of_number(bytes.long()?)),
-        Type::LogicalBytes(logical, Some(len)) => Ok(logical.of_bytes(bytes.take(*len)?)),
-        Type::LogicalBytes(Logical::BigDecimal, None) => {
+        AvroType::LogicalNumber(logical) => Ok(logical.of_number(bytes.long()?)),
+        AvroType::LogicalBytes(logical, Some(len)) => Ok(logical.of_bytes(bytes.take(*len)?)),
+        AvroType::LogicalBytes(Logical::BigDecimal, None) => {
             let (start, end) = bytes.span()?;
-            let mut inner = Bytes::new(&bytes.all[start..end]);
+            let mut inner = ByteReader::new(&bytes.all[start..end]);
             let (start, end) = inner.span()?;
             let scale = inner.long()?;
             Ok(Logical::of_big_decimal(&inner.all[start..end], scale))
         }
-        Type::LogicalBytes(logical, None) => {
+        AvroType::LogicalBytes(logical, None) => {
             let (start, end) = bytes.span()?;
             Ok(logical.of_bytes(&bytes.all[start..end]))
         }
@@ -188,13 +193,13 @@ pub(super) fn logical(of: &Type, bytes: &mut Bytes<'_>) -> Result<(Meaning, Stri
 }
 
 /// The branch of a union that comes next.
-pub(super) fn branch(branches: &[TypeId], bytes: &mut Bytes<'_>) -> Result<TypeId, Wrong> {
+pub(super) fn branch(branches: &[TypeId], bytes: &mut ByteReader<'_>) -> Result<TypeId, Malformed> {
     let branch = usize::try_from(bytes.long()?).ok().and_then(|at| branches.get(at));
     branch.copied().ok_or("a branch that the union has not")
 }
 
 /// The symbol of an enum that comes next.
-pub(super) fn symbol<'s>(symbols: &'s [Box<str>], bytes: &mut Bytes<'_>) -> Result<&'s str, Wrong> {
+pub(super) fn symbol<'s>(symbols: &'s [Box<str>], bytes: &mut ByteReader<'_>) -> Result<&'s str, Malformed> {
     let symbol = usize::try_from(bytes.long()?).ok().and_then(|at| symbols.get(at));
     symbol.map(|symbol| &**symbol).ok_or("a symbol that the enum has not")
 }

@@ -1,11 +1,11 @@
 //! The records of a block, one after the other.
 
-use super::bytes::{Bytes, Wrong};
-use super::error::{AvroError, Problem};
+use super::bytes::{ByteReader, Malformed};
+use super::error::{AvroError, AvroProblem};
 use super::logical::Meaning;
 use super::nested::{Nested, branch, logical, symbol};
-use super::schema::{Op, Plain, Schema, Type, TypeId};
-use crate::model::{Datum, NonIdentifier, Record};
+use super::schema::{AvroSchema, AvroType, FieldOp, PlainType, TypeId};
+use crate::model::{AvroRecord, AvroValue, NonIdentifier};
 
 /// Where the value of a field is. It names its bytes by their place, so that the slots outlive a record.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,8 +34,8 @@ pub(super) enum Made {
 /// The records of a block. Each is lent until the next one is asked for.
 #[derive(Debug)]
 pub struct Records<'b> {
-    bytes: Bytes<'b>,
-    schema: &'b Schema,
+    bytes: ByteReader<'b>,
+    schema: &'b AvroSchema,
     slots: Vec<Slot>,
     nested: Nested<'b>,
     read: u64,
@@ -46,36 +46,36 @@ pub struct Records<'b> {
 
 /// One record: its fields in the order of the schema.
 #[derive(Clone, Copy, Debug)]
-pub struct Row<'r> {
+pub struct AvroRow<'r> {
     block: &'r [u8],
     made: &'r [u8],
     slots: &'r [Slot],
 }
 
-impl Record for Row<'_> {
+impl AvroRecord for AvroRow<'_> {
     #[inline]
-    fn datum(&self, at: usize) -> Datum<'_> {
+    fn datum(&self, at: usize) -> AvroValue<'_> {
         match self.slots.get(at).copied().unwrap_or_default() {
-            Slot::Null => Datum::Null,
-            Slot::Bool(value) => Datum::Bool(value),
-            Slot::Long(value) => Datum::Int(value),
-            Slot::Float(value) => Datum::Float(value),
-            Slot::Double(value) => Datum::Double(value),
-            Slot::Text(start, end) => Datum::Text(part(self.block, start, end)),
+            Slot::Null => AvroValue::Null,
+            Slot::Bool(value) => AvroValue::Bool(value),
+            Slot::Long(value) => AvroValue::Int(value),
+            Slot::Float(value) => AvroValue::Float(value),
+            Slot::Double(value) => AvroValue::Double(value),
+            Slot::Text(start, end) => AvroValue::Text(part(self.block, start, end)),
             Slot::Made(start, end, made) => {
                 let bytes = part(self.made, start, end);
                 match made {
-                    Made::Text => Datum::Text(bytes),
-                    Made::Json => Datum::Json(bytes),
-                    Made::Decimal => Datum::Decimal(bytes),
-                    Made::Moment(of) => Datum::Moment(of, bytes),
+                    Made::Text => AvroValue::Text(bytes),
+                    Made::Json => AvroValue::Json(bytes),
+                    Made::Decimal => AvroValue::Decimal(bytes),
+                    Made::Moment(of) => AvroValue::Moment(of, bytes),
                 }
             }
         }
     }
 }
 
-impl Row<'_> {
+impl AvroRow<'_> {
     /// How many fields it has.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -102,13 +102,13 @@ fn text((start, end): (usize, usize)) -> Slot {
 impl<'b> Records<'b> {
     pub(super) fn new(
         bytes: &'b [u8],
-        schema: &'b Schema,
+        schema: &'b AvroSchema,
         records: u64,
         block_offset: u64,
         nested_len_max: usize,
     ) -> Self {
         Self {
-            bytes: Bytes::new(bytes),
+            bytes: ByteReader::new(bytes),
             schema,
             slots: vec![Slot::Null; schema.ops.len() + schema.paths.len()],
             nested: Nested::new(&schema.types, nested_len_max),
@@ -130,7 +130,7 @@ impl<'b> Records<'b> {
     /// # Errors
     /// [`AvroError`] when it cannot be read, or when there are bytes left behind the last one. Nothing
     /// more comes from this block then.
-    pub fn advance(&mut self) -> Result<Option<Row<'_>>, AvroError> {
+    pub fn advance(&mut self) -> Result<Option<AvroRow<'_>>, AvroError> {
         if self.is_over {
             return Ok(None);
         }
@@ -147,23 +147,23 @@ impl<'b> Records<'b> {
             return Err(self.error(what));
         }
         self.read += 1;
-        Ok(Some(Row { block: self.bytes.all, made: self.nested.made(), slots: &self.slots }))
+        Ok(Some(AvroRow { block: self.bytes.all, made: self.nested.made(), slots: &self.slots }))
     }
 
-    fn error(&self, what: Wrong) -> AvroError {
-        let problem = Problem::Record { record: self.read, offset: self.bytes.at, what };
+    fn error(&self, what: Malformed) -> AvroError {
+        let problem = AvroProblem::Record { record: self.read, offset: self.bytes.at, what };
         AvroError::of_one_block(self.block_offset, problem)
     }
 
-    fn fill(&mut self) -> Result<(), Wrong> {
+    fn fill(&mut self) -> Result<(), Malformed> {
         self.nested.clear();
         let schema = self.schema;
         let mut bytes = self.bytes;
         let (slots, selected) = self.slots.split_at_mut(schema.ops.len());
         for (field, (slot, op)) in slots.iter_mut().zip(&schema.ops).enumerate() {
             let plain = match *op {
-                Op::Plain(plain) => plain,
-                Op::Optional(null, plain) => match bytes.long()? {
+                FieldOp::Plain(plain) => plain,
+                FieldOp::Optional(null, plain) => match bytes.long()? {
                     branch if branch == null => {
                         *slot = Slot::Null;
                         continue;
@@ -171,7 +171,7 @@ impl<'b> Records<'b> {
                     branch if branch == 1 - null => plain,
                     _ => return Err("a branch that the union has not"),
                 },
-                Op::Other(of) => {
+                FieldOp::Other(of) => {
                     for (slot, path) in selected.iter_mut().zip(&schema.paths) {
                         if path.field == field {
                             *slot = self.nested.find(&mut bytes.clone(), of, &path.names)?;
@@ -189,47 +189,47 @@ impl<'b> Records<'b> {
 }
 
 #[inline]
-fn read_plain(bytes: &mut Bytes<'_>, plain: Plain) -> Result<Slot, Wrong> {
+fn read_plain(bytes: &mut ByteReader<'_>, plain: PlainType) -> Result<Slot, Malformed> {
     Ok(match plain {
-        Plain::Text => text(bytes.span()?),
-        Plain::Long => Slot::Long(bytes.long()?),
-        Plain::Bool => Slot::Bool(bytes.bool()?),
-        Plain::Float => Slot::Float(f32::from_le_bytes(bytes.array()?)),
-        Plain::Double => Slot::Double(f64::from_le_bytes(bytes.array()?)),
+        PlainType::Text => text(bytes.span()?),
+        PlainType::Long => Slot::Long(bytes.long()?),
+        PlainType::Bool => Slot::Bool(bytes.bool()?),
+        PlainType::Float => Slot::Float(f32::from_le_bytes(bytes.array()?)),
+        PlainType::Double => Slot::Double(f64::from_le_bytes(bytes.array()?)),
     })
 }
 
 impl Nested<'_> {
     /// A value of any type. What a slot cannot hold is made into JSON.
-    fn slot(&mut self, bytes: &mut Bytes<'_>, of: TypeId) -> Result<Slot, Wrong> {
+    fn slot(&mut self, bytes: &mut ByteReader<'_>, of: TypeId) -> Result<Slot, Malformed> {
         let plain = match &self.types[of] {
-            Type::Null => return Ok(Slot::Null),
-            Type::Bool => Plain::Bool,
-            Type::Long => Plain::Long,
-            Type::Float => Plain::Float,
-            Type::Double => Plain::Double,
-            Type::Text => Plain::Text,
-            Type::Fixed(len) => {
+            AvroType::Null => return Ok(Slot::Null),
+            AvroType::Bool => PlainType::Bool,
+            AvroType::Long => PlainType::Long,
+            AvroType::Float => PlainType::Float,
+            AvroType::Double => PlainType::Double,
+            AvroType::Text => PlainType::Text,
+            AvroType::Fixed(len) => {
                 let start = bytes.at;
                 bytes.take(*len)?;
                 return Ok(text((start, bytes.at)));
             }
-            Type::Enum(symbols) => {
+            AvroType::Enum(symbols) => {
                 let name = symbol(symbols, bytes)?;
                 return self.make(Made::Text, |nested| nested.push(name.as_bytes()));
             }
             // A union directly in a union is against the rules, so this goes one step deep.
-            Type::Union(branches) => {
+            AvroType::Union(branches) => {
                 let branch = branch(branches, bytes)?;
                 return match &self.types[branch] {
-                    Type::Union(_) => Err("a union in a union"),
+                    AvroType::Union(_) => Err("a union in a union"),
                     _ => self.slot(bytes, branch),
                 };
             }
-            Type::List(_) | Type::Map(_) | Type::Record(_) => {
+            AvroType::List(_) | AvroType::Map(_) | AvroType::Record(_) => {
                 return self.make(Made::Json, |nested| nested.json(bytes, of, 0));
             }
-            Type::LogicalNumber(_) | Type::LogicalBytes(..) => {
+            AvroType::LogicalNumber(_) | AvroType::LogicalBytes(..) => {
                 let (meaning, text) = logical(&self.types[of], bytes)?;
                 let made = match meaning {
                     Meaning::Decimal => Made::Decimal,
@@ -243,18 +243,23 @@ impl Nested<'_> {
     }
 
     /// The value at these names inside a value of any type; null if there is none.
-    fn find(&mut self, bytes: &mut Bytes<'_>, of: TypeId, names: &[Box<str>]) -> Result<Slot, Wrong> {
+    fn find(
+        &mut self,
+        bytes: &mut ByteReader<'_>,
+        of: TypeId,
+        names: &[Box<str>],
+    ) -> Result<Slot, Malformed> {
         let Some((first, rest)) = names.split_first() else { return self.slot(bytes, of) };
         let types = self.types;
         match &types[of] {
-            Type::Union(branches) => {
+            AvroType::Union(branches) => {
                 let branch = branch(branches, bytes)?;
                 match &types[branch] {
-                    Type::Union(_) => Err("a union in a union"),
+                    AvroType::Union(_) => Err("a union in a union"),
                     _ => self.find(bytes, branch, names),
                 }
             }
-            Type::Record(fields) => {
+            AvroType::Record(fields) => {
                 for (name, of) in fields {
                     if name == first {
                         return self.find(bytes, *of, rest);
@@ -263,7 +268,7 @@ impl Nested<'_> {
                 }
                 Ok(Slot::Null)
             }
-            Type::Map(values) => {
+            AvroType::Map(values) => {
                 while let Some(count) = bytes.run()? {
                     for _ in 0..count {
                         let (start, end) = bytes.span()?;
@@ -279,7 +284,11 @@ impl Nested<'_> {
         }
     }
 
-    fn make(&mut self, made: Made, make: impl FnOnce(&mut Self) -> Result<(), Wrong>) -> Result<Slot, Wrong> {
+    fn make(
+        &mut self,
+        made: Made,
+        make: impl FnOnce(&mut Self) -> Result<(), Malformed>,
+    ) -> Result<Slot, Malformed> {
         let start = self.made().len();
         make(self)?;
         let place = |at: usize| u32::try_from(at).map_err(|_| "too much in one record");

@@ -11,7 +11,7 @@ pub(super) type TypeId = usize;
 
 /// One type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Type {
+pub(super) enum AvroType {
     Null,
     Bool,
     /// `int` and `long` are written alike.
@@ -34,15 +34,15 @@ pub(super) enum Type {
 
 /// How a field of the record is read. Nearly all are plain, or plain or null.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Op {
-    Plain(Plain),
+pub(super) enum FieldOp {
+    Plain(PlainType),
     /// A union of two, of which null is the branch of this number.
-    Optional(i64, Plain),
+    Optional(i64, PlainType),
     Other(TypeId),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Plain {
+pub(super) enum PlainType {
     Bool,
     Long,
     Float,
@@ -52,11 +52,11 @@ pub(super) enum Plain {
 
 /// The schema of a file's records.
 #[derive(Clone, Debug)]
-pub struct Schema {
+pub struct AvroSchema {
     name: String,
     fields: Vec<Box<str>>,
-    pub(super) ops: Vec<Op>,
-    pub(super) types: Vec<Type>,
+    pub(super) ops: Vec<FieldOp>,
+    pub(super) types: Vec<AvroType>,
     pub(super) paths: Vec<Path>,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Path {
     pub(super) names: Vec<Box<str>>,
 }
 
-impl Schema {
+impl AvroSchema {
     /// Reads a schema from its JSON.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl Schema {
         let json: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
         let mut parser = Parser::default();
         let root = parser.parse(&json, "")?;
-        let Type::Record(fields) = &parser.types[root] else { return Err("it is no record".to_owned()) };
+        let AvroType::Record(fields) = &parser.types[root] else { return Err("it is no record".to_owned()) };
         let (names, ops) = fields
             .iter()
             .map(|(name, of)| (name.clone(), op(&parser.types, *of)))
@@ -102,7 +102,7 @@ impl Schema {
     pub fn select(&mut self, field: usize, names: &[&str]) -> Option<usize> {
         let names: Vec<Box<str>> = names.iter().map(|name| (*name).into()).collect();
         match self.ops.get(field)? {
-            Op::Other(id) if self.leads(*id, &names) => {
+            FieldOp::Other(id) if self.leads(*id, &names) => {
                 self.paths.push(Path { field, names });
                 Some(self.ops.len() + self.paths.len() - 1)
             }
@@ -114,11 +114,13 @@ impl Schema {
     fn leads(&self, id: TypeId, names: &[Box<str>]) -> bool {
         let Some((first, rest)) = names.split_first() else { return true };
         match &self.types[id] {
-            Type::Union(branches) => branches
-                .iter()
-                .any(|branch| !matches!(self.types[*branch], Type::Union(_)) && self.leads(*branch, names)),
-            Type::Map(values) => self.leads(*values, rest),
-            Type::Record(fields) => fields.iter().any(|(name, of)| name == first && self.leads(*of, rest)),
+            AvroType::Union(branches) => branches.iter().any(|branch| {
+                !matches!(self.types[*branch], AvroType::Union(_)) && self.leads(*branch, names)
+            }),
+            AvroType::Map(values) => self.leads(*values, rest),
+            AvroType::Record(fields) => {
+                fields.iter().any(|(name, of)| name == first && self.leads(*of, rest))
+            }
             _ => false,
         }
     }
@@ -130,39 +132,39 @@ impl Schema {
     }
 }
 
-fn op(types: &[Type], id: TypeId) -> Op {
+fn op(types: &[AvroType], id: TypeId) -> FieldOp {
     let plain = |id: TypeId| match &types[id] {
-        Type::Bool => Some(Plain::Bool),
-        Type::Long => Some(Plain::Long),
-        Type::Float => Some(Plain::Float),
-        Type::Double => Some(Plain::Double),
-        Type::Text => Some(Plain::Text),
+        AvroType::Bool => Some(PlainType::Bool),
+        AvroType::Long => Some(PlainType::Long),
+        AvroType::Float => Some(PlainType::Float),
+        AvroType::Double => Some(PlainType::Double),
+        AvroType::Text => Some(PlainType::Text),
         _ => None,
     };
     if let Some(plain) = plain(id) {
-        return Op::Plain(plain);
+        return FieldOp::Plain(plain);
     }
-    let Type::Union(branches) = &types[id] else { return Op::Other(id) };
+    let AvroType::Union(branches) = &types[id] else { return FieldOp::Other(id) };
     match branches.as_slice() {
-        [first, second] if types[*first] == Type::Null => {
-            plain(*second).map_or(Op::Other(id), |plain| Op::Optional(0, plain))
+        [first, second] if types[*first] == AvroType::Null => {
+            plain(*second).map_or(FieldOp::Other(id), |plain| FieldOp::Optional(0, plain))
         }
-        [first, second] if types[*second] == Type::Null => {
-            plain(*first).map_or(Op::Other(id), |plain| Op::Optional(1, plain))
+        [first, second] if types[*second] == AvroType::Null => {
+            plain(*first).map_or(FieldOp::Other(id), |plain| FieldOp::Optional(1, plain))
         }
-        _ => Op::Other(id),
+        _ => FieldOp::Other(id),
     }
 }
 
 #[derive(Default)]
 struct Parser {
-    types: Vec<Type>,
+    types: Vec<AvroType>,
     /// Named types by their full name.
     names: HashMap<String, TypeId>,
 }
 
 impl Parser {
-    fn add(&mut self, found: Type) -> TypeId {
+    fn add(&mut self, found: AvroType) -> TypeId {
         self.types.push(found);
         self.types.len() - 1
     }
@@ -173,7 +175,7 @@ impl Parser {
             Value::Array(branches) => {
                 let branches = branches.iter().map(|branch| self.parse(branch, namespace));
                 let branches = branches.collect::<Result<_, _>>()?;
-                Ok(self.add(Type::Union(branches)))
+                Ok(self.add(AvroType::Union(branches)))
             }
             Value::Object(object) => self.object(object, namespace),
             other => Err(format!("{other} is no type")),
@@ -182,12 +184,12 @@ impl Parser {
 
     fn by_name(&mut self, name: &str, namespace: &str) -> Result<TypeId, String> {
         let primitive = match name {
-            "null" => Type::Null,
-            "boolean" => Type::Bool,
-            "int" | "long" => Type::Long,
-            "float" => Type::Float,
-            "double" => Type::Double,
-            "string" | "bytes" => Type::Text,
+            "null" => AvroType::Null,
+            "boolean" => AvroType::Bool,
+            "int" | "long" => AvroType::Long,
+            "float" => AvroType::Float,
+            "double" => AvroType::Double,
+            "string" | "bytes" => AvroType::Text,
             _ => {
                 let known = self.names.get(&full_name(name, namespace)).or_else(|| self.names.get(name));
                 return known.copied().ok_or_else(|| format!("`{name}` is no type"));
@@ -203,20 +205,19 @@ impl Parser {
             None => self.parse(kind, namespace),
             Some("array") => {
                 let items = self.parse(part("items")?, namespace)?;
-                Ok(self.add(Type::List(items)))
+                Ok(self.add(AvroType::List(items)))
             }
             Some("map") => {
                 let values = self.parse(part("values")?, namespace)?;
-                Ok(self.add(Type::Map(values)))
+                Ok(self.add(AvroType::Map(values)))
             }
             Some("record" | "error" | "enum" | "fixed") => self.named(object, namespace),
             Some(name) => {
                 let found = match name {
-                    "int" => logical::of(object, Physical::Int).map(Type::LogicalNumber),
-                    "long" => logical::of(object, Physical::Long).map(Type::LogicalNumber),
-                    "bytes" => {
-                        logical::of(object, Physical::Bytes).map(|logical| Type::LogicalBytes(logical, None))
-                    }
+                    "int" => logical::of(object, Physical::Int).map(AvroType::LogicalNumber),
+                    "long" => logical::of(object, Physical::Long).map(AvroType::LogicalNumber),
+                    "bytes" => logical::of(object, Physical::Bytes)
+                        .map(|logical| AvroType::LogicalBytes(logical, None)),
                     _ => None,
                 };
                 match found {
@@ -234,21 +235,21 @@ impl Parser {
         let name = full_name(name, text("namespace").unwrap_or(namespace));
         let inner = name.rsplit_once('.').map_or("", |(namespace, _)| namespace).to_owned();
         // A record may refer to itself.
-        let id = self.add(Type::Null);
+        let id = self.add(AvroType::Null);
         if self.names.insert(name.clone(), id).is_some() {
             return Err(format!("`{name}` is defined twice"));
         }
         self.types[id] = match text("type") {
-            Some("enum") => Type::Enum(list("symbols")?.iter().map(symbol).collect::<Result<_, _>>()?),
+            Some("enum") => AvroType::Enum(list("symbols")?.iter().map(symbol).collect::<Result<_, _>>()?),
             Some("fixed") => {
                 let size = object.get("size").and_then(Value::as_u64).and_then(|size| size.try_into().ok());
                 let size = size.ok_or("a fixed type without a size")?;
                 match logical::of(object, Physical::Fixed(size)) {
-                    Some(logical) => Type::LogicalBytes(logical, Some(size)),
-                    None => Type::Fixed(size),
+                    Some(logical) => AvroType::LogicalBytes(logical, Some(size)),
+                    None => AvroType::Fixed(size),
                 }
             }
-            _ => Type::Record(self.fields(list("fields")?, &inner)?),
+            _ => AvroType::Record(self.fields(list("fields")?, &inner)?),
         };
         Ok(id)
     }
@@ -282,7 +283,7 @@ mod tests {
     use super::*;
 
     fn check(json: &str, expected: &str) {
-        let found = match Schema::parse(json) {
+        let found = match AvroSchema::parse(json) {
             Ok(schema) => format!("{} {:?} {:?}", schema.name(), schema.fields(), schema.ops),
             Err(error) => error,
         };
@@ -330,6 +331,6 @@ mod tests {
         );
         check(r#"{"type":"record","name":"R"}"#, "no `fields`");
         check(r#"{"type":"enum","name":"E","symbols":[1]}"#, "1 is no symbol");
-        assert!(Schema::parse(&"[".repeat(100_000)).is_err());
+        assert!(AvroSchema::parse(&"[".repeat(100_000)).is_err());
     }
 }

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 
 use object_store::Error;
 
-use super::{Object, StorageError, day_of_partition, is_avro};
+use super::{EventFile, StorageError, day_of_partition, is_avro};
 use crate::file_glob::is_hidden;
 use crate::model::{Day, Timestamp};
-use crate::objects::{self, Entry, Listing, Objects, Span, io_error};
+use crate::objects::{self, BucketClient, Entry, Listing, Span, io_error};
 
 pub(super) fn list(
-    objects: &Objects,
+    objects: &BucketClient,
     from: Option<Day>,
-    found: &mut dyn FnMut(Object),
+    found: &mut dyn FnMut(EventFile),
 ) -> Result<u64, StorageError> {
     let (mut folders, mut others) = (vec![objects.key("")], 0);
     while let Some(folder) = folders.pop() {
@@ -48,13 +48,13 @@ pub(super) fn list(
 }
 
 /// How many objects and folders there are at the top.
-pub(super) fn look(objects: &Objects) -> Result<usize, StorageError> {
+pub(super) fn look(objects: &BucketClient) -> Result<usize, StorageError> {
     let listing = contents(objects, &objects.key(""), None)?;
     Ok(listing.objects.len() + listing.folders.len())
 }
 
 /// What is in a folder: below an event type all of it, from a day on if one is given, and elsewhere one level.
-fn contents(objects: &Objects, folder: &str, from: Option<Day>) -> Result<Listing, StorageError> {
+fn contents(objects: &BucketClient, folder: &str, from: Option<Day>) -> Result<Listing, StorageError> {
     let failed = |error: Error| StorageError {
         action: "list",
         path: address(objects, folder),
@@ -74,28 +74,28 @@ fn contents(objects: &Objects, folder: &str, from: Option<Day>) -> Result<Listin
 }
 
 /// The path of a key below the prefix.
-fn relative<'k>(objects: &Objects, key: &'k str) -> Option<&'k str> {
+fn relative<'k>(objects: &BucketClient, key: &'k str) -> Option<&'k str> {
     key.strip_prefix(&objects.key("")).filter(|path| !path.is_empty())
 }
 
-fn address(objects: &Objects, key: &str) -> PathBuf {
+fn address(objects: &BucketClient, key: &str) -> PathBuf {
     let below = relative(objects, key).unwrap_or_default();
     PathBuf::from(format!("{}/{below}", objects.url.display()))
 }
 
-fn object(path: &str, entry: Entry) -> Object {
+fn object(path: &str, entry: Entry) -> EventFile {
     let arrived = Timestamp::try_from(entry.modified).unwrap_or(Timestamp::MAX);
     let mark = match &entry.tag {
         Some(tag) => tag.as_bytes().to_vec(),
         None => arrived.as_millisecond().to_le_bytes().to_vec(),
     };
-    Object::new(path, entry.len, arrived, &mark, entry.tag)
+    EventFile::new(path, entry.len, arrived, &mark, entry.tag)
 }
 
 /// An object from a byte on. One that is replaced meanwhile is an error.
 pub(super) fn read(
-    objects: &Objects,
-    object: &Object,
+    objects: &BucketClient,
+    object: &EventFile,
     from: u64,
 ) -> Result<impl Read + Send + 'static, StorageError> {
     let key = objects.key(&object.path);
@@ -103,5 +103,8 @@ pub(super) fn read(
         let source = io::Error::new(io::ErrorKind::InvalidInput, what);
         StorageError { action: "read", path: address(objects, &key), source }
     })?;
-    Ok(objects::Ranges::new(objects::Object::new(objects, location, object.len, object.tag.clone()), from))
+    Ok(objects::RangeReader::new(
+        objects::RemoteObject::new(objects, location, object.len, object.tag.clone()),
+        from,
+    ))
 }

@@ -4,7 +4,7 @@ use std::fs::{self, Metadata};
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::{Object, StorageError, day_of_partition, is_avro};
+use super::{EventFile, StorageError, day_of_partition, is_avro};
 use crate::connector::file::open_file;
 use crate::file_glob::{Judged, Visit, WalkError, is_hidden, walk};
 use crate::model::{Day, Timestamp};
@@ -14,7 +14,7 @@ const BUFFER_LEN: usize = 256 << 10;
 pub(super) fn list(
     root: &Path,
     from: Option<Day>,
-    found: &mut dyn FnMut(Object),
+    found: &mut dyn FnMut(EventFile),
 ) -> Result<u64, StorageError> {
     let failed = |source| StorageError { action: "list", path: root.to_owned(), source };
     let real = root.canonicalize().map_err(failed)?;
@@ -24,7 +24,7 @@ pub(super) fn list(
     Ok(listing.others)
 }
 
-pub(super) fn read(root: &Path, object: &Object, from: u64) -> Result<Box<dyn Read + Send>, StorageError> {
+pub(super) fn read(root: &Path, object: &EventFile, from: u64) -> Result<Box<dyn Read + Send>, StorageError> {
     let path = root.join(&*object.path);
     let opened = open_file(&path).and_then(|mut file| file.seek(SeekFrom::Start(from)).map(|_| file));
     match opened {
@@ -42,7 +42,7 @@ struct Listing<'a> {
     /// The folder that is listed, without links.
     root: PathBuf,
     from: Option<Day>,
-    found: &'a mut dyn FnMut(Object),
+    found: &'a mut dyn FnMut(EventFile),
     others: u64,
 }
 
@@ -87,10 +87,10 @@ impl Visit for Listing<'_> {
     }
 }
 
-fn object(path: &str, meta: &Metadata) -> io::Result<Object> {
+fn object(path: &str, meta: &Metadata) -> io::Result<EventFile> {
     let written = Timestamp::try_from(meta.modified()?).unwrap_or(Timestamp::MAX);
     let mark = written.as_nanosecond().to_le_bytes();
-    Ok(Object::new(path, meta.len(), written.max(changed(meta)), &mark, None))
+    Ok(EventFile::new(path, meta.len(), written.max(changed(meta)), &mark, None))
 }
 
 /// When the file got its name or its content, which no copying makes earlier.

@@ -14,9 +14,9 @@ use std::path::PathBuf;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::{StoragePlace, is_special};
+use crate::config::{StorageLocation, is_special};
 use crate::model::{Day, Timestamp};
-use crate::objects::Objects;
+use crate::objects::BucketClient;
 
 /// The day of a partition such as `date=2026-11-20-13`.
 fn day_of_partition(name: &str) -> Option<Day> {
@@ -31,7 +31,7 @@ pub fn day_in(path: &str) -> Option<Day> {
 
 /// A file of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Object {
+pub struct EventFile {
     /// Its path below the source.
     pub path: Box<str>,
     /// Its length in bytes.
@@ -46,7 +46,7 @@ pub struct Object {
     tag: Option<String>,
 }
 
-impl Object {
+impl EventFile {
     fn new(path: &str, len: u64, arrived: Timestamp, mark: &[u8], tag: Option<String>) -> Self {
         let day = day_in(path);
         let print = xxh3_64(&[path.as_bytes(), &[0], &len.to_le_bytes(), mark].concat());
@@ -83,7 +83,7 @@ pub enum Storage {
     /// In a folder.
     Folder(PathBuf),
     /// In a bucket.
-    Bucket(Objects),
+    Bucket(BucketClient),
 }
 
 impl Storage {
@@ -91,9 +91,9 @@ impl Storage {
     ///
     /// # Errors
     /// When there can be no client.
-    pub fn open(place: &StoragePlace, options: &[(String, String)]) -> Result<Self, StorageError> {
+    pub fn open(place: &StorageLocation, options: &[(String, String)]) -> Result<Self, StorageError> {
         match place {
-            StoragePlace::Folder { path, roots, .. } => {
+            StorageLocation::Folder { path, roots, .. } => {
                 let roots = roots.iter().filter_map(|root| crate::connector::file::real(root).ok());
                 // A folder that is not there yet is reported when it is listed.
                 match path.canonicalize() {
@@ -107,7 +107,7 @@ impl Storage {
                     _ => Ok(Self::Folder(path.clone())),
                 }
             }
-            StoragePlace::Bucket { url, .. } => match Objects::open(url, options) {
+            StorageLocation::Bucket { url, .. } => match BucketClient::open(url, options) {
                 Ok(objects) => Ok(Self::Bucket(objects)),
                 Err(source) => Err(StorageError { action: "use", path: url.into(), source }),
             },
@@ -119,7 +119,7 @@ impl Storage {
     ///
     /// # Errors
     /// When something cannot be listed: then what was found is not all.
-    pub fn list(&self, from: Option<Day>, found: &mut dyn FnMut(Object)) -> Result<u64, StorageError> {
+    pub fn list(&self, from: Option<Day>, found: &mut dyn FnMut(EventFile)) -> Result<u64, StorageError> {
         match self {
             Self::Folder(root) => folder::list(root, from, found),
             Self::Bucket(objects) => bucket::list(objects, from, found),
@@ -130,7 +130,7 @@ impl Storage {
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub fn read(&self, object: &Object, from: u64) -> Result<Box<dyn Read + Send>, StorageError> {
+    pub fn read(&self, object: &EventFile, from: u64) -> Result<Box<dyn Read + Send>, StorageError> {
         match self {
             Self::Folder(root) => folder::read(root, object, from),
             Self::Bucket(objects) => Ok(Box::new(bucket::read(objects, object, from)?)),
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn the_day_is_the_partition_s_or_that_of_the_arrival() {
         let arrived: Timestamp = "2026-11-20T13:00:00Z".parse().unwrap();
-        let day = |path: &str| Object::new(path, 1, arrived, &[], None).day;
+        let day = |path: &str| EventFile::new(path, 1, arrived, &[], None).day;
         assert_eq!(day("event_type=a.B/date=2026-11-18-23/7/x.avro"), Day(20_261_118));
         assert_eq!(day("event_type=a.B/x.avro"), Day(20_261_120));
         assert_eq!(day("date=soon/x.avro"), Day(20_261_120));

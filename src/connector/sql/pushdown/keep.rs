@@ -4,26 +4,28 @@ use tokio_postgres::Transaction;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::super::error::{SqlError, Trouble};
-use super::super::session::Session;
+use super::super::session::PostgresSession;
 use super::super::{Database, runtime};
-use super::{TableName, member, query, tabled};
-use crate::config::{Postgres, Sql};
-use crate::model::Tabled;
+use super::{MirrorTableName, member, query, tabled};
+use crate::config::{PostgresConfig, SqlConfig};
+use crate::model::TableChecksum;
 
 /// Bytes of members that one statement sends.
 const SENT_LEN: usize = 256 << 10;
 /// Members that one statement sends.
 const SENT_MEMBERS: usize = 16_384;
 
-fn settings<'a>(database: Database<'a>) -> Result<&'a Postgres, SqlError> {
+fn settings<'a>(database: Database<'a>) -> Result<&'a PostgresConfig, SqlError> {
     match database.settings {
-        Sql::Postgres(settings) => Ok(settings),
-        Sql::Adbc(_) => Err(SqlError::new(database.name, Trouble::Query, "it keeps no tables of members")),
+        SqlConfig::Postgres(settings) => Ok(settings),
+        SqlConfig::Adbc(_) => {
+            Err(SqlError::new(database.name, Trouble::Query, "it keeps no tables of members"))
+        }
     }
 }
 
-async fn open<'a>(database: Database<'a>) -> Result<Session<'a>, SqlError> {
-    let session = Session::open(database, settings(database)?).await?;
+async fn open<'a>(database: Database<'a>) -> Result<PostgresSession<'a>, SqlError> {
+    let session = PostgresSession::open(database, settings(database)?).await?;
     match session.unfit().await {
         Some(what) => {
             Err(SqlError::new(database.name, Trouble::Query, super::Unusable::Server(what).to_string()))
@@ -39,10 +41,10 @@ async fn open<'a>(database: Database<'a>) -> Result<Session<'a>, SqlError> {
 /// What `next` fails with, or [`SqlError`]: the table is then what it was.
 pub fn rebuild<E: From<SqlError>>(
     database: Database<'_>,
-    table: &TableName,
+    table: &MirrorTableName,
     about: &str,
     mut next: impl FnMut(&mut String) -> Result<bool, E>,
-) -> Result<Tabled, E> {
+) -> Result<TableChecksum, E> {
     runtime(database)?.block_on(async {
         let mut session = open(database).await?;
         let failed = |e: tokio_postgres::Error| SqlError::of(database.name, &e, false);
@@ -50,7 +52,7 @@ pub fn rebuild<E: From<SqlError>>(
         let writing = session.writing().await?.transaction;
         let new = query::next_of(table);
         writing.batch_execute(&query::create(&new)).await.map_err(failed)?;
-        let mut sent = Tabled::default();
+        let mut sent = TableChecksum::default();
         insert(database, &writing, &query::insert(&new), Stays::Unsaid, |member| {
             let is_there = next(member)?;
             if is_there {
@@ -74,7 +76,7 @@ pub fn rebuild<E: From<SqlError>>(
 /// is free again before any table is filled.
 async fn create_schema(
     database: Database<'_>,
-    session: &mut Session<'_>,
+    session: &mut PostgresSession<'_>,
     schema: &str,
 ) -> Result<(), SqlError> {
     let failed = |e: tokio_postgres::Error| SqlError::of(database.name, &e, false);
@@ -99,15 +101,15 @@ fn garbled(database: Database<'_>) -> SqlError {
 /// What `next` fails with, or [`SqlError`]: the table is then what it was.
 pub fn update<E: From<SqlError>>(
     database: Database<'_>,
-    (table, before): (&TableName, Tabled),
+    (table, before): (&MirrorTableName, TableChecksum),
     mut next: impl FnMut(&mut String) -> Result<Option<bool>, E>,
-) -> Result<Tabled, E> {
+) -> Result<TableChecksum, E> {
     runtime(database)?.block_on(async {
         let mut session = open(database).await?;
         let writing = session.writing().await?.transaction;
         let failed = |e: tokio_postgres::Error| SqlError::of(database.name, &e, false);
         writing.batch_execute(query::CANDIDATES).await.map_err(failed)?;
-        let mut come = Tabled::default();
+        let mut come = TableChecksum::default();
         insert(database, &writing, query::INSERT_CANDIDATES, Stays::Said, |member| {
             let stays = next(member)?;
             if stays == Some(true) {
@@ -130,9 +132,9 @@ pub fn update<E: From<SqlError>>(
 ///
 /// # Errors
 /// [`SqlError`] when the server does not do it.
-pub fn drop_table(database: Database<'_>, table: &TableName) -> Result<(), SqlError> {
+pub fn drop_table(database: Database<'_>, table: &MirrorTableName) -> Result<(), SqlError> {
     runtime(database)?.block_on(async {
-        let mut session = Session::open(database, settings(database)?).await?;
+        let mut session = PostgresSession::open(database, settings(database)?).await?;
         let writing = session.writing().await?.transaction;
         let failed = |e: tokio_postgres::Error| SqlError::of(database.name, &e, false);
         writing.batch_execute(&query::drop(table)).await.map_err(failed)?;

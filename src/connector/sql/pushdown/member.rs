@@ -7,14 +7,14 @@
 //! ```
 //! Whatever is in a label or a value, two members are never spelled alike.
 
-use crate::model::{Identifier, IdentifierError, Kind};
+use crate::model::{Identifier, IdentifierError, IdentifierKind};
 
 /// What stands before the value.
-pub(super) fn prefix(kind: Kind, label: &str) -> String {
+pub(super) fn prefix(kind: IdentifierKind, label: &str) -> String {
     match kind {
-        Kind::ExternalId => "e:".to_owned(),
-        Kind::DeviceId => "d:".to_owned(),
-        Kind::Alias => format!("a{}:{label}:", label.len()),
+        IdentifierKind::ExternalId => "e:".to_owned(),
+        IdentifierKind::DeviceId => "d:".to_owned(),
+        IdentifierKind::Alias => format!("a{}:{label}:", label.len()),
     }
 }
 
@@ -26,9 +26,9 @@ pub fn spell(packed: &[u8], out: &mut String) -> Result<(), IdentifierError> {
     let (Identifier { kind, label, value }, _) = Identifier::unpack(packed)?;
     out.clear();
     match kind {
-        Kind::ExternalId => out.push_str("e:"),
-        Kind::DeviceId => out.push_str("d:"),
-        Kind::Alias => out.push_str(&prefix(kind, label)),
+        IdentifierKind::ExternalId => out.push_str("e:"),
+        IdentifierKind::DeviceId => out.push_str("d:"),
+        IdentifierKind::Alias => out.push_str(&prefix(kind, label)),
     }
     out.push_str(value);
     Ok(())
@@ -39,12 +39,12 @@ pub fn spell(packed: &[u8], out: &mut String) -> Result<(), IdentifierError> {
 pub fn spelled(text: &str) -> Option<Identifier<'_>> {
     let of = |kind, value| Some(Identifier { kind, label: "", value });
     match text.split_at_checked(1)? {
-        ("e", rest) => of(Kind::ExternalId, rest.strip_prefix(':')?),
-        ("d", rest) => of(Kind::DeviceId, rest.strip_prefix(':')?),
+        ("e", rest) => of(IdentifierKind::ExternalId, rest.strip_prefix(':')?),
+        ("d", rest) => of(IdentifierKind::DeviceId, rest.strip_prefix(':')?),
         ("a", rest) => {
             let (len, rest) = rest.split_once(':')?;
             let (label, rest) = rest.split_at_checked(len.parse().ok()?)?;
-            Some(Identifier { kind: Kind::Alias, label, value: rest.strip_prefix(':')? })
+            Some(Identifier { kind: IdentifierKind::Alias, label, value: rest.strip_prefix(':')? })
         }
         _ => None,
     }
@@ -113,12 +113,12 @@ mod tests {
     #[test]
     fn members_are_spelled_apart_and_read_back() {
         let all = [
-            (Kind::ExternalId, "", "u1"),
-            (Kind::DeviceId, "", "u1"),
-            (Kind::Alias, "crm", "u1"),
-            (Kind::Alias, "crm:", "u1"),
-            (Kind::Alias, "crm", ":u1"),
-            (Kind::Alias, "ü:3", "a:b"),
+            (IdentifierKind::ExternalId, "", "u1"),
+            (IdentifierKind::DeviceId, "", "u1"),
+            (IdentifierKind::Alias, "crm", "u1"),
+            (IdentifierKind::Alias, "crm:", "u1"),
+            (IdentifierKind::Alias, "crm", ":u1"),
+            (IdentifierKind::Alias, "ü:3", "a:b"),
         ];
         let mut seen = std::collections::BTreeSet::new();
         for (kind, label, value) in all {

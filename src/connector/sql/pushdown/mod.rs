@@ -19,13 +19,13 @@ pub use member::{spell, spelled};
 pub use server::{Rights, rights};
 
 use super::error::{SqlError, Trouble};
-use super::session::{QueryTransaction, Session};
-use super::statement::Column;
+use super::session::{PostgresSession, QueryTransaction};
+use super::statement::StatementColumn;
 use super::values::{ColumnKind, RowReader, Values};
 use super::{Database, runtime};
-use crate::config::{Sql, SqlSource};
-use crate::connector::file::{Place, Sink};
-use crate::model::{Delivery, IdShapes, MatchRule, Op, Tabled};
+use crate::config::{SqlConfig, SqlSource};
+use crate::connector::file::{RowLocation, RowSink};
+use crate::model::{ChangeOp, DeliveryMethod, IdShapes, MatchRule, TableChecksum};
 use query::mark;
 
 /// The oldest PostgreSQL that can do it: it has `materialized`.
@@ -33,14 +33,14 @@ const VERSION_MIN: u32 = 12;
 
 /// A table of members.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableName {
+pub struct MirrorTableName {
     /// Its schema.
     pub schema: String,
     /// Its name.
     pub name: String,
 }
 
-impl fmt::Display for TableName {
+impl fmt::Display for MirrorTableName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.schema, self.name)
     }
@@ -97,24 +97,24 @@ impl fmt::Display for Unusable {
 
 /// What makes members of rows.
 #[derive(Clone, Copy, Debug)]
-pub struct Asking<'a> {
+pub struct MemberRules<'a> {
     /// The rules, in their order.
     pub rules: &'a [MatchRule],
     /// The columns that they name.
     pub columns: &'a [Box<str>],
     /// How the members are reached.
-    pub delivery: &'a Delivery,
+    pub delivery: &'a DeliveryMethod,
     /// Whether a device or an alias may turn out to be somebody.
     pub may_move: bool,
 }
 
 /// Takes what differs; odd rows as a source's.
-pub trait Differences: Sink {
+pub trait Differences: RowSink {
     /// Takes a member, as it is spelled, who is in the source and not in the table, or the other way round.
     ///
     /// # Errors
     /// `false` to end the reading.
-    fn differs(&mut self, op: Op, member: &str) -> bool;
+    fn differs(&mut self, op: ChangeOp, member: &str) -> bool;
 }
 
 /// Finds what differs between the members of a source and those of a table, which is only done if the table holds
@@ -126,15 +126,15 @@ pub trait Differences: Sink {
 pub fn difference(
     source: &SqlSource,
     database: Database<'_>,
-    asking: &Asking<'_>,
-    (table, expected): (&TableName, Tabled),
+    asking: &MemberRules<'_>,
+    (table, expected): (&MirrorTableName, TableChecksum),
     sink: &mut impl Differences,
 ) -> Result<Result<(u64, IdShapes), Unusable>, SqlError> {
-    let Sql::Postgres(settings) = database.settings else {
+    let SqlConfig::Postgres(settings) = database.settings else {
         return Ok(Err(Unusable::Server("another database".to_owned())));
     };
     runtime(database)?.block_on(async {
-        let mut session = Session::open(database, settings).await?;
+        let mut session = PostgresSession::open(database, settings).await?;
         if let Some(what) = session.unfit().await {
             return Ok(Err(Unusable::Server(what)));
         }
@@ -149,7 +149,7 @@ pub fn difference(
         let statement = query::difference(source, asking, &found, table);
         let place = format!("query of {}", database.name);
         let reader = RowReader::new(found.iter().map(|column| column.kind));
-        let mut taking = Taking { database, place, rows: None, reader, sink };
+        let mut taking = DifferenceSink { database, place, rows: None, reader, sink };
         snapshot.take_all(&statement, source, &mut |row| taking.take(row)).await?;
         let rows = taking.rows.ok_or_else(|| taking.stopped(Trouble::Broken));
         snapshot.transaction.commit().await.map_err(|e| SqlError::of(database.name, &e, false))?;
@@ -166,11 +166,11 @@ pub fn unfit(
     database: Database<'_>,
     wanted: &[Box<str>],
 ) -> Result<Option<Unusable>, SqlError> {
-    let Sql::Postgres(settings) = database.settings else {
+    let SqlConfig::Postgres(settings) = database.settings else {
         return Ok(Some(Unusable::Server("another database".to_owned())));
     };
     runtime(database)?.block_on(async {
-        let mut session = Session::open(database, settings).await?;
+        let mut session = PostgresSession::open(database, settings).await?;
         if let Some(what) = session.unfit().await {
             return Ok(Some(Unusable::Server(what)));
         }
@@ -187,7 +187,7 @@ async fn left(database: Database<'_>, snapshot: QueryTransaction<'_>) -> Result<
 }
 
 /// The column that holds bytes, if there is one.
-fn bytes(columns: &[Column<'_>]) -> Option<Unusable> {
+fn bytes(columns: &[StatementColumn<'_>]) -> Option<Unusable> {
     let found = columns.iter().find(|column| column.kind == ColumnKind::Bytes);
     found.map(|column| Unusable::Bytes(column.name.to_owned()))
 }
@@ -196,8 +196,8 @@ fn bytes(columns: &[Column<'_>]) -> Option<Unusable> {
 async fn trusted(
     database: Database<'_>,
     snapshot: &QueryTransaction<'_>,
-    table: &TableName,
-    expected: Tabled,
+    table: &MirrorTableName,
+    expected: TableChecksum,
 ) -> Result<Result<(), Unusable>, SqlError> {
     let asked = async {
         let one = async |sql: String| snapshot.transaction.query_typed_one(&sql, &[]).await;
@@ -225,13 +225,13 @@ fn counted(text: &[u8]) -> Option<(u64, IdShapes)> {
 }
 
 /// Two numbers that the server gave; numbers that are none are nobody's.
-fn tabled(row: &tokio_postgres::Row) -> Result<Tabled, tokio_postgres::Error> {
+fn tabled(row: &tokio_postgres::Row) -> Result<TableChecksum, tokio_postgres::Error> {
     let (rows, sum): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-    Ok(Tabled { rows: rows.unsigned_abs(), sum: sum.parse().unwrap_or(i128::MAX) })
+    Ok(TableChecksum { rows: rows.unsigned_abs(), sum: sum.parse().unwrap_or(i128::MAX) })
 }
 
 /// Takes the rows of a difference.
-struct Taking<'a, S> {
+struct DifferenceSink<'a, S> {
     database: Database<'a>,
     place: String,
     rows: Option<(u64, IdShapes)>,
@@ -239,7 +239,7 @@ struct Taking<'a, S> {
     sink: &'a mut S,
 }
 
-impl<S: Differences> Taking<'_, S> {
+impl<S: Differences> DifferenceSink<'_, S> {
     fn stopped(&self, trouble: Trouble) -> SqlError {
         SqlError::new(self.database.name, trouble, "it did not tell what differs")
     }
@@ -253,10 +253,10 @@ impl<S: Differences> Taking<'_, S> {
                 self.rows = counted(text(1));
                 true
             }
-            mark::ADD => self.sink.differs(Op::Add, member()),
-            mark::DROP => self.sink.differs(Op::Remove, member()),
+            mark::ADD => self.sink.differs(ChangeOp::Add, member()),
+            mark::DROP => self.sink.differs(ChangeOp::Remove, member()),
             mark::ODD => {
-                let place = Place { file: &self.place, line: number().unwrap_or_default() };
+                let place = RowLocation { file: &self.place, line: number().unwrap_or_default() };
                 self.sink.row(&self.reader.read(row, 2), place).is_ok()
             }
             _ => return Err(self.stopped(Trouble::Broken)),

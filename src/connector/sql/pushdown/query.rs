@@ -1,11 +1,11 @@
 //! The statements about a table of members, and the one that finds what differs. Nothing here is sent.
 
-use super::super::statement::{Column, DOUBLE, quoted, relation};
+use super::super::statement::{DOUBLE, StatementColumn, quoted, relation};
 use super::super::values::ColumnKind;
 use super::member::prefix;
-use super::{Asking, TableName};
+use super::{MemberRules, MirrorTableName};
 use crate::config::SqlSource;
-use crate::model::{Kind, MatchRule, all_placeholders};
+use crate::model::{IdentifierKind, MatchRule, all_placeholders};
 
 /// The sum of the members' hashes.
 const SUM: &str = "count(*), coalesce(sum(hashtextextended(member, 0)), 0)::text";
@@ -16,17 +16,17 @@ fn literal(text: &str) -> String {
 }
 
 /// The table, with its schema.
-pub(super) fn name(table: &TableName) -> String {
+pub(super) fn name(table: &MirrorTableName) -> String {
     format!("{}.{}", quoted(&table.schema, DOUBLE), quoted(&table.name, DOUBLE))
 }
 
 /// The name of what is to become the table.
-pub(super) fn next_of(table: &TableName) -> TableName {
-    TableName { schema: table.schema.clone(), name: format!("{}_next", table.name) }
+pub(super) fn next_of(table: &MirrorTableName) -> MirrorTableName {
+    MirrorTableName { schema: table.schema.clone(), name: format!("{}_next", table.name) }
 }
 
 /// Whether there is such a table.
-pub(super) fn exists(table: &TableName) -> String {
+pub(super) fn exists(table: &MirrorTableName) -> String {
     format!("select to_regclass({}) is not null", literal(&name(table)))
 }
 
@@ -50,7 +50,7 @@ pub(super) fn rights(schema: &str) -> String {
 }
 
 /// What is in the table, in two numbers.
-pub(super) fn sum(table: &TableName) -> String {
+pub(super) fn sum(table: &MirrorTableName) -> String {
     format!("select {SUM} from {}", name(table))
 }
 
@@ -60,17 +60,17 @@ pub(super) fn create_schema(schema: &str) -> String {
     format!("select pg_advisory_xact_lock(hashtext('syncline')); create schema if not exists {schema}")
 }
 
-pub(super) fn create(table: &TableName) -> String {
+pub(super) fn create(table: &MirrorTableName) -> String {
     format!("create table {} (member text collate \"C\" not null)", name(table))
 }
 
 /// Inserts the members of an array.
-pub(super) fn insert(table: &TableName) -> String {
+pub(super) fn insert(table: &MirrorTableName) -> String {
     format!("insert into {} (member) select unnest($1)", name(table))
 }
 
 /// Puts a table in the place of another, if there is one.
-pub(super) fn swap(from: &TableName, to: &TableName, about: &str) -> String {
+pub(super) fn swap(from: &MirrorTableName, to: &MirrorTableName, about: &str) -> String {
     let (old, new) = (name(to), name(from));
     format!(
         "drop table if exists {old};
@@ -81,7 +81,7 @@ pub(super) fn swap(from: &TableName, to: &TableName, about: &str) -> String {
     )
 }
 
-pub(super) fn drop(table: &TableName) -> String {
+pub(super) fn drop(table: &MirrorTableName) -> String {
     format!("drop table if exists {}", name(table))
 }
 
@@ -92,7 +92,7 @@ pub(super) const INSERT_CANDIDATES: &str =
     "insert into pg_temp.syncline_candidates (member, stays) select * from unnest($1, $2)";
 
 /// Takes all candidates out, and tells what went.
-pub(super) fn take_out(table: &TableName) -> String {
+pub(super) fn take_out(table: &MirrorTableName) -> String {
     let table = name(table);
     format!(
         "with gone as (
@@ -103,7 +103,7 @@ pub(super) fn take_out(table: &TableName) -> String {
 }
 
 /// Puts those in who are members.
-pub(super) fn put_in(table: &TableName) -> String {
+pub(super) fn put_in(table: &MirrorTableName) -> String {
     format!("insert into {} (member) select member from pg_temp.syncline_candidates where stays", name(table))
 }
 
@@ -129,9 +129,9 @@ const EXPONENT: &str = r":-?[0-9]([.][0-9]+[eE][+-]?|[eE][+-])[0-9]{1,4}$";
 /// All other rows are odd: they are returned, and matched here.
 pub(super) fn difference(
     source: &SqlSource,
-    asking: &Asking<'_>,
-    columns: &[Column<'_>],
-    table: &TableName,
+    asking: &MemberRules<'_>,
+    columns: &[StatementColumn<'_>],
+    table: &MirrorTableName,
 ) -> String {
     let values: Vec<String> = columns.iter().enumerate().map(|(at, column)| value(at, column)).collect();
     let fields = |each: &dyn Fn(usize) -> String| (0..columns.len()).map(each).collect::<Vec<_>>().join(", ");
@@ -164,7 +164,7 @@ pub(super) fn difference(
 }
 
 /// A column, as an odd row returns it (`c`), and the identifier that it is (`m`); null where only matching here knows.
-fn value(at: usize, column: &Column<'_>) -> String {
+fn value(at: usize, column: &StatementColumn<'_>) -> String {
     let of = format!("asked.{}", quoted(column.name, DOUBLE));
     // A cast to a whole number is exact, and the text of a floating-point number depends on settings.
     let float = |send: &str, end: &str| {
@@ -190,7 +190,7 @@ fn value(at: usize, column: &Column<'_>) -> String {
 }
 
 /// The member of a plain row; null for an odd one.
-fn member(source: &SqlSource, asking: &Asking<'_>) -> String {
+fn member(source: &SqlSource, asking: &MemberRules<'_>) -> String {
     let is_visible = |text: &&String| text.bytes().all(|byte| byte.is_ascii_graphic());
     // A text that is not visible ASCII makes a row odd anyway.
     let nulls = source.null_values.iter().filter(is_visible).map(|text| literal(text));
@@ -207,9 +207,9 @@ fn member(source: &SqlSource, asking: &Asking<'_>) -> String {
     format!("case {} end", rules.collect::<Vec<_>>().join(" "))
 }
 
-fn made(rule: &MatchRule, at: usize, asking: &Asking<'_>, placeholders: &str) -> String {
+fn made(rule: &MatchRule, at: usize, asking: &MemberRules<'_>, placeholders: &str) -> String {
     let MatchRule { kind, label, .. } = rule;
-    if !asking.delivery.reaches(*kind) || (asking.may_move && *kind != Kind::ExternalId) {
+    if !asking.delivery.reaches(*kind) || (asking.may_move && *kind != IdentifierKind::ExternalId) {
         return "null::text".to_owned();
     }
     format!(
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn texts_stay_texts() {
         assert_eq!(literal(r"it's \'; drop"), r"E'it''s \\''; drop'");
-        let table = TableName { schema: "a\"b".to_owned(), name: "t".to_owned() };
+        let table = MirrorTableName { schema: "a\"b".to_owned(), name: "t".to_owned() };
         assert_eq!(name(&table), "\"a\"\"b\".\"t\"");
         assert_eq!(exists(&table), "select to_regclass(E'\"a\"\"b\".\"t\"') is not null");
     }

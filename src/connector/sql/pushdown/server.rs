@@ -1,9 +1,9 @@
 //! What a server can do, and what it lets its user do. Nothing is written to find out.
 
-use super::super::session::Session;
+use super::super::session::PostgresSession;
 use super::super::{Database, SqlError, runtime};
 use super::{VERSION_MIN, query};
-use crate::config::Postgres;
+use crate::config::PostgresConfig;
 
 /// What a user may do in the schema for tables of members.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,9 +26,13 @@ pub struct Rights {
 ///
 /// # Errors
 /// [`SqlError`] when there is no conversation at all.
-pub fn rights(database: Database<'_>, settings: &Postgres, schema: &str) -> Result<Option<Rights>, SqlError> {
+pub fn rights(
+    database: Database<'_>,
+    settings: &PostgresConfig,
+    schema: &str,
+) -> Result<Option<Rights>, SqlError> {
     runtime(database)?.block_on(async {
-        let session = Session::open(database, settings).await?;
+        let session = PostgresSession::open(database, settings).await?;
         let unfit = session.unfit().await;
         let nothing = Rights {
             unfit,
@@ -55,7 +59,7 @@ pub fn rights(database: Database<'_>, settings: &Postgres, schema: &str) -> Resu
     })
 }
 
-impl Session<'_> {
+impl PostgresSession<'_> {
     /// What the server is, if it cannot do it.
     pub(super) async fn unfit(&self) -> Option<String> {
         let version: String = self.one("select version()").await?;
