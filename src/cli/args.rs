@@ -131,11 +131,11 @@ impl Command {
     }
 
     /// The format of the command's output.
-    pub(super) fn format(&self) -> Format {
+    pub(super) fn format(&self) -> OutputFormat {
         match self {
             Self::Validate(args) | Self::Doctor(args) | Self::Status(args) => args.format,
-            Self::Plan(args) if args.format == PlanFormat::Json => Format::Json,
-            Self::Check(args) if args.format == CheckFormat::Json => Format::Json,
+            Self::Plan(args) if args.format == PlanFormat::Json => OutputFormat::Json,
+            Self::Check(args) if args.format == CheckFormat::Json => OutputFormat::Json,
             Self::Discover(args) => args.format,
             Self::Reconcile(args) => args.format,
             Self::History(args) => args.format,
@@ -146,13 +146,13 @@ impl Command {
             Self::Resync(args) => args.format,
             Self::Approve(args) => args.format,
             Self::State(args) => args.command.format(),
-            _ => Format::Human,
+            _ => OutputFormat::Human,
         }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+pub(super) enum OutputFormat {
     Human,
     Json,
 }
@@ -190,7 +190,7 @@ pub(super) enum Color {
 pub(super) struct FormatArgs {
     /// How the result is written to stdout
     #[arg(long, value_name = "FORMAT", default_value = "human")]
-    pub(super) format: Format,
+    pub(super) format: OutputFormat,
 }
 
 /// What `plan` and `reconcile` both understand.
@@ -234,7 +234,7 @@ pub(super) struct ReconcileArgs {
     pub(super) run: RunArgs,
     /// How the report is written to stdout
     #[arg(long, value_name = "FORMAT", default_value = "human")]
-    pub(super) format: Format,
+    pub(super) format: OutputFormat,
     /// Apply this saved plan instead of planning again
     #[arg(long, value_name = "FILE", conflicts_with_all = ["cohorts", "expect", "retry_refused"])]
     pub(super) plan: Option<PathBuf>,
@@ -260,7 +260,7 @@ pub(super) struct HistoryArgs {
     pub(super) limit: usize,
     /// How the history is written to stdout
     #[arg(long, value_name = "FORMAT", default_value = "human")]
-    pub(super) format: Format,
+    pub(super) format: OutputFormat,
 }
 
 #[derive(Debug, Args)]
@@ -273,7 +273,7 @@ pub(super) struct ApproveArgs {
     pub(super) plan: PlanDigest,
     /// How the result is written to stdout
     #[arg(long, value_name = "FORMAT", default_value = "human")]
-    pub(super) format: Format,
+    pub(super) format: OutputFormat,
 }
 
 #[derive(Debug, Args)]
@@ -292,7 +292,7 @@ pub(super) struct ExportArgs {
     pub(super) dry_run: bool,
     /// How the report is written to stdout
     #[arg(long, value_name = "FORMAT", default_value = "human")]
-    pub(super) format: Format,
+    pub(super) format: OutputFormat,
 }
 
 #[derive(Debug, Args)]
@@ -323,7 +323,7 @@ pub(super) struct ReplayArgs {
     pub(super) yes: bool,
     /// How the result is written to stdout
     #[arg(long, value_name = "FORMAT", default_value = "human")]
-    pub(super) format: Format,
+    pub(super) format: OutputFormat,
 }
 
 #[derive(Debug, Args)]
@@ -339,7 +339,7 @@ pub(super) struct ForgetArgs {
     pub(super) yes: bool,
     /// How the result is written to stdout
     #[arg(long, value_name = "FORMAT", default_value = "human")]
-    pub(super) format: Format,
+    pub(super) format: OutputFormat,
 }
 
 #[derive(Debug, Args)]
@@ -352,7 +352,7 @@ pub(super) struct ResyncArgs {
     pub(super) dry_run: bool,
     /// How the report is written to stdout
     #[arg(long, value_name = "FORMAT", default_value = "human")]
-    pub(super) format: Format,
+    pub(super) format: OutputFormat,
 }
 
 #[derive(Debug, Args)]

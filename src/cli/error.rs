@@ -9,7 +9,7 @@ use super::teaching::dump_hint;
 use crate::config::{OpenTo, Problems, SecretError};
 use crate::connector::file::FileError;
 use crate::connector::http::HttpError;
-use crate::connector::sql::{SqlError, Trouble};
+use crate::connector::sql::{SqlError, SqlErrorKind};
 use crate::desired::DesiredError;
 use crate::foreign::escaped;
 use crate::reconcile::{PlanError, PlanFileError};
@@ -332,8 +332,8 @@ pub(super) fn file_hint(error: &FileError) -> Option<String> {
 /// A database that could not be asked.
 pub(super) fn of_sql(error: &SqlError) -> CommandError {
     let exit = match error.trouble {
-        Trouble::Credentials | Trouble::Permission | Trouble::RowSecurity => Exit::Credentials,
-        Trouble::Unreachable | Trouble::Broken | Trouble::Timeout => Exit::Unavailable,
+        SqlErrorKind::Credentials | SqlErrorKind::Permission | SqlErrorKind::RowSecurity => Exit::Credentials,
+        SqlErrorKind::Unreachable | SqlErrorKind::Broken | SqlErrorKind::Timeout => Exit::Unavailable,
         _ => Exit::Failed,
     };
     let failed = CommandError::new(exit, error.to_string());
@@ -347,49 +347,49 @@ pub(super) fn of_sql(error: &SqlError) -> CommandError {
 pub(super) fn sql_hint(error: &SqlError) -> Option<String> {
     let database = &error.database;
     Some(match &error.trouble {
-        Trouble::Unreachable => format!(
+        SqlErrorKind::Unreachable => format!(
             "nobody was added or removed. Is `host:` of connection `{database}` right, and may this machine reach it?"
         ),
-        Trouble::Broken => {
+        SqlErrorKind::Broken => {
             "nobody was added or removed. Run again; a query that is not read to its end counts for nothing"
                 .to_owned()
         }
-        Trouble::Certificate => format!(
+        SqlErrorKind::Certificate => format!(
             "name the certificates that the server's is signed by: `ca: file.pem` of connection `{database}`"
         ),
-        Trouble::Credentials => {
+        SqlErrorKind::Credentials => {
             format!("check `user:`, `password:` and `database:` of connection `{database}`")
         }
-        Trouble::Permission => {
+        SqlErrorKind::Permission => {
             "grant the user `usage` on the schema and `select` on what the query reads".to_owned()
         }
-        Trouble::RowSecurity => {
+        SqlErrorKind::RowSecurity => {
             "nothing was added or removed. Give the user `bypassrls` (`alter role … bypassrls`), or read from a view \
              whose owner sees all rows and put the condition into it"
                 .to_owned()
         }
-        Trouble::Query => "nobody was added or removed. Try the query in a client of the database".to_owned(),
-        Trouble::TypeGuess(column) => {
+        SqlErrorKind::Query => "nobody was added or removed. Try the query in a client of the database".to_owned(),
+        SqlErrorKind::TypeGuess(column) => {
             let column = column.as_deref().unwrap_or("id");
             format!(
                 "nobody was added or removed. Cast the column to text in the query, so that every row has the same type: `select cast({column} as text) as {column} ...`; for a file that DuckDB reads, add `all_varchar = true` to `read_csv`, or name the types in `columns`"
             )
         }
-        Trouble::Writes => "a source is only read: the query must not write".to_owned(),
-        Trouble::Lend(_) => {
+        SqlErrorKind::Writes => "a source is only read: the query must not write".to_owned(),
+        SqlErrorKind::Lend(_) => {
             "nobody was added or removed. The driver must put rows into temporary tables in bulk, as those of DuckDB \
              and SQLite do"
                 .to_owned()
         }
-        Trouble::Timeout => format!(
+        SqlErrorKind::Timeout => format!(
             "nobody was added or removed. Make the query cheaper, or raise `statement_timeout:` of connection `{database}`"
         ),
-        Trouble::Driver => format!(
+        SqlErrorKind::Driver => format!(
             "install the driver, or name its file under `driver:` of connection `{database}`; `syncline doctor` says where it was looked for"
         ),
-        Trouble::MissingColumn { column, found } => missing_column(column, found),
-        Trouble::DuplicateColumn(_) => "rename one of the two with `as`".to_owned(),
-        Trouble::Stopped | Trouble::Local => return None,
+        SqlErrorKind::MissingColumn { column, found } => missing_column(column, found),
+        SqlErrorKind::DuplicateColumn(_) => "rename one of the two with `as`".to_owned(),
+        SqlErrorKind::Stopped | SqlErrorKind::Local => return None,
     })
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::Format;
+use super::args::OutputFormat;
 use crate::model::ConnectionName;
 
 #[derive(Debug, Args)]
@@ -14,7 +14,7 @@ pub(super) struct DiscoverArgs {
     pub(super) connection: Option<ConnectionName>,
     /// How the result is written to stdout
     #[arg(long, value_name = "FORMAT", default_value = "human")]
-    pub(super) format: Format,
+    pub(super) format: OutputFormat,
 }
 
 #[derive(Debug, Args)]

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::args::{Format, FormatArgs};
+use super::args::{FormatArgs, OutputFormat};
 
 #[derive(Debug, Args)]
 pub(super) struct IdentityArgs {
@@ -77,7 +77,7 @@ pub(super) struct IdentityImportArgs {
     pub(super) region: Option<String>,
     /// How the result is written to stdout
     #[arg(long, value_name = "FORMAT", default_value = "human")]
-    pub(super) format: Format,
+    pub(super) format: OutputFormat,
 }
 
 fn alias(text: &str) -> Result<(String, String), String> {
@@ -98,7 +98,7 @@ impl IdentityCommand {
         }
     }
 
-    pub(super) fn format(&self) -> Format {
+    pub(super) fn format(&self) -> OutputFormat {
         match self {
             Self::Show { format, .. } | Self::Stats(format) | Self::Drop { format, .. } => format.format,
             Self::Import(args) => args.format,

@@ -35,7 +35,7 @@ use clap::error::ErrorKind;
 
 pub use exit::Exit;
 
-use args::{Cli, Command, Format};
+use args::{Cli, Command, OutputFormat};
 use error::CommandError;
 
 /// Runs the program and gives back its exit code.
@@ -101,7 +101,7 @@ fn run(cli: &Cli) -> Exit {
 /// Says why a command failed: to people always, and to programs that asked for JSON in JSON as well.
 fn failed(command: Option<&Command>, error: &CommandError) -> Exit {
     logging::failed(error);
-    if let Some(command) = command.filter(|command| command.format() == Format::Json) {
+    if let Some(command) = command.filter(|command| command.format() == OutputFormat::Json) {
         // Stdout may be what failed; stderr has said so.
         let _ = output::out(&error.to_json(command.name()));
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::args::Format;
+use super::args::OutputFormat;
 use super::output;
 use crate::model::{CohortId, NoProgress, Progress, Stage};
 
@@ -14,8 +14,8 @@ use crate::model::{CohortId, NoProgress, Progress, Stage};
 const QUIET: Duration = Duration::from_millis(500);
 
 /// Bars where a person watches, nothing elsewhere.
-pub(super) fn progress(format: Format) -> Arc<dyn Progress> {
-    if format == Format::Human && output::is_watched() {
+pub(super) fn progress(format: OutputFormat) -> Arc<dyn Progress> {
+    if format == OutputFormat::Human && output::is_watched() {
         Arc::new(ProgressBars::new())
     } else {
         Arc::new(NoProgress)

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::args::{Format, FormatArgs, cohort};
+use super::args::{FormatArgs, OutputFormat, cohort};
 use crate::model::{CohortId, ConnectionName};
 
 #[derive(Debug, Args)]
@@ -66,7 +66,7 @@ impl StateCommand {
         }
     }
 
-    pub(super) fn format(&self) -> Format {
+    pub(super) fn format(&self) -> OutputFormat {
         match self {
             Self::Ls(args) | Self::Verify(args) | Self::Create(args) => args.format,
             Self::Accept { format, .. }

@@ -8,7 +8,7 @@ use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use serde_json::Value;
 
 use super::mask;
-use super::problem::{Code, Problem, QUOTE_IT, did_you_mean, listed};
+use super::problem::{Problem, ProblemCode, QUOTE_IT, did_you_mean, listed};
 use super::schema::steps;
 use super::text::SLUG_RULE;
 use super::tree::{Index, PathStep, TreeNode, TreeValue};
@@ -52,7 +52,7 @@ pub(super) fn explain(
 
 /// The schema itself does not compile: a bug of ours, reported like any other problem.
 pub(super) fn broken_schema(error: &str) -> Problem {
-    Problem::new(Code::BadFormat, format!("the built-in schema is broken: {error}"))
+    Problem::new(ProblemCode::BadFormat, format!("the built-in schema is broken: {error}"))
 }
 
 /// The part of the schema that an error comes from.
@@ -111,12 +111,12 @@ fn unknown_key(key: &str, at: &ErrorTarget<'_>) -> Problem {
     let ErrorTarget { node, name, rule, tree, .. } = at;
     let place = tree.entry(node, key).map_or(node.span, |entry| entry.key_span);
     if rule.names_are_free() {
-        return Problem::new(Code::BadFormat, format!("`{key}` cannot be a name in {name}"))
+        return Problem::new(ProblemCode::BadFormat, format!("`{key}` cannot be a name in {name}"))
             .suspect(tree.entry(node, key).map(mask::suspects).unwrap_or_default())
             .at(place, SLUG_RULE);
     }
     let known = rule.keys();
-    let problem = Problem::new(Code::UnknownKey, format!("`{key}` means nothing in {name}"))
+    let problem = Problem::new(ProblemCode::UnknownKey, format!("`{key}` means nothing in {name}"))
         .suspect(tree.entry(node, key).map(mask::suspects).unwrap_or_default());
     match did_you_mean(key, known.iter().copied()) {
         Some(near) => problem.at(place, "unknown key").hint(format!("did you mean `{near}`?")),
@@ -180,7 +180,7 @@ fn explain_choice(
             format!("a mapping with {}", one_of(&keys))
         };
         problems.push(
-            Problem::new(Code::WrongType, format!("{name} must be {wanted}"))
+            Problem::new(ProblemCode::WrongType, format!("{name} must be {wanted}"))
                 .suspect(mask::suspect(node))
                 .at(node.head(), format!("this is {}", kind_of(node))),
         );
@@ -200,13 +200,13 @@ fn explain_choice(
     problems.push(match (tags.first(), entries.first()) {
         (Some((key, _)), _) => wrong_tag(key, &tags, node, name),
         (None, Some(entry)) => suggest(
-            Problem::new(Code::UnknownKey, format!("`{}` means nothing in {name}", entry.key))
+            Problem::new(ProblemCode::UnknownKey, format!("`{}` means nothing in {name}", entry.key))
                 .suspect(mask::suspects(entry))
                 .at(entry.key_span, "unknown key"),
             &entry.key,
             &keys,
         ),
-        (None, None) => Problem::new(Code::MissingKey, format!("{name} is empty"))
+        (None, None) => Problem::new(ProblemCode::MissingKey, format!("{name} is empty"))
             .at(node.span, format!("must hold {}", one_of(&keys))),
     });
 }
@@ -215,7 +215,7 @@ fn wrong_tag(key: &str, tags: &[(&str, &str)], node: &TreeNode, name: &str) -> P
     let known: Vec<&str> = tags.iter().map(|(_, value)| *value).collect();
     match node.get(key) {
         Some(given) => unknown_value(given, &format!("`{key}`"), &known),
-        None => Problem::new(Code::MissingKey, format!("{name} lacks `{key}`"))
+        None => Problem::new(ProblemCode::MissingKey, format!("{name} lacks `{key}`"))
             .at(node.head(), format!("`{key}:` is missing here"))
             .hint(format!("it can be {}", listed(&known))),
     }
@@ -230,7 +230,7 @@ fn suggest(problem: Problem, given: &str, known: &[&str]) -> Problem {
 
 fn unknown_value(node: &TreeNode, name: &str, known: &[&str]) -> Problem {
     let given = shown(node);
-    let problem = Problem::new(Code::UnknownValue, format!("`{given}` is not a value of {name}"));
+    let problem = Problem::new(ProblemCode::UnknownValue, format!("`{given}` is not a value of {name}"));
     suggest(problem.suspect(mask::suspect(node)).at(node.span, "unknown value"), &given, known)
 }
 
@@ -244,7 +244,7 @@ fn explain_one(
     match kind {
         Kind::Required { property } => {
             let key = property.as_str().unwrap_or_default();
-            Problem::new(Code::MissingKey, format!("{name} lacks `{key}`"))
+            Problem::new(ProblemCode::MissingKey, format!("{name} lacks `{key}`"))
                 .at(node.head(), format!("`{key}:` is missing here"))
         }
         Kind::Type { kind } => wrong_type(kind, node, name, rule),
@@ -254,9 +254,11 @@ fn explain_one(
             unknown_value(node, name, &known)
         }
         Kind::Constant { expected_value } => unknown_value(node, name, &[&plain(expected_value)]),
-        Kind::Pattern { .. } => Problem::new(Code::BadFormat, format!("`{}` cannot be {name}", shown(node)))
-            .suspect(mask::suspect(node))
-            .at(node.span, rule.text("patternErrorMessage").unwrap_or("does not have the right form")),
+        Kind::Pattern { .. } => {
+            Problem::new(ProblemCode::BadFormat, format!("`{}` cannot be {name}", shown(node)))
+                .suspect(mask::suspect(node))
+                .at(node.span, rule.text("patternErrorMessage").unwrap_or("does not have the right form"))
+        }
         Kind::Minimum { limit } => out_of_range(node, name, &format!("must be at least {limit}")),
         Kind::Maximum { limit } => out_of_range(node, name, &format!("must be at most {limit}")),
         Kind::MinLength { limit } => out_of_range(node, name, &format!("needs at least {limit} characters")),
@@ -264,13 +266,13 @@ fn explain_one(
         Kind::MinItems { limit: 1 } => out_of_range(node, name, "must not be empty"),
         Kind::MinItems { limit } => out_of_range(node, name, &format!("needs at least {limit} items")),
         Kind::MaxItems { limit } => out_of_range(node, name, &format!("has more than {limit} items")),
-        _ => Problem::new(Code::BadFormat, format!("{name} is not as it must be"))
+        _ => Problem::new(ProblemCode::BadFormat, format!("{name} is not as it must be"))
             .at(node.head(), error.to_string()),
     }
 }
 
 fn out_of_range(node: &TreeNode, name: &str, rule: &str) -> Problem {
-    Problem::new(Code::OutOfRange, format!("{name} {rule}")).at(node.head(), rule.to_owned())
+    Problem::new(ProblemCode::OutOfRange, format!("{name} {rule}")).at(node.head(), rule.to_owned())
 }
 
 fn wrong_type(kind: &TypeKind, node: &TreeNode, name: &str, rule: &SchemaAt<'_>) -> Problem {
@@ -279,7 +281,7 @@ fn wrong_type(kind: &TypeKind, node: &TreeNode, name: &str, rule: &SchemaAt<'_>)
         TypeKind::Multiple(set) => set.iter().map(|t| t.to_string()).filter(|t| t != "null").collect(),
     };
     let words: Vec<&str> = wanted.iter().map(|t| in_words(t)).collect();
-    let problem = Problem::new(Code::WrongType, format!("{name} must be {}", words.join(" or ")))
+    let problem = Problem::new(ProblemCode::WrongType, format!("{name} must be {}", words.join(" or ")))
         .suspect(mask::suspect(node))
         .at(node.head(), format!("this is {}", kind_of(node)));
     if let Some(example) = rule.example() {

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::confine;
 use super::mask;
-use super::problem::{Code, Problem, did_you_mean, listed as names_listed};
+use super::problem::{Problem, ProblemCode, did_you_mean, listed as names_listed};
 use super::source::{ConfigSources, SourceSpan};
 use super::tree::{self, TreeEntry, TreeNode, TreeValue};
 use crate::file_glob::{Glob, is_glob, special};
@@ -52,7 +52,7 @@ pub(super) fn assemble(path: &Path) -> Result<MergedConfig, (ConfigSources, Vec<
 }
 
 fn empty(path: &Path) -> Problem {
-    Problem::new(Code::WrongType, format!("{} says nothing at all", path.display()))
+    Problem::new(ProblemCode::WrongType, format!("{} says nothing at all", path.display()))
         .hint("`syncline init FOLDER` writes a config to start from into another folder")
 }
 
@@ -95,7 +95,7 @@ fn read(
         None
     };
     if let Err(error) = confine::check_main(path) {
-        return refuse(Problem::new(Code::UnreadableFile, format!("cannot read {name}: {error}")));
+        return refuse(Problem::new(ProblemCode::UnreadableFile, format!("cannot read {name}: {error}")));
     }
     let bytes = match std::fs::metadata(path).and_then(|meta| {
         if place.is_some() {
@@ -107,18 +107,20 @@ fn read(
         Ok(None) => {
             let limit = tree::FILE_LEN_MAX >> 20;
             return refuse(
-                Problem::new(Code::TooLarge, format!("{name} is larger than {limit} MiB"))
+                Problem::new(ProblemCode::TooLarge, format!("{name} is larger than {limit} MiB"))
                     .hint("is it a config? People belong in a source file, not in the config"),
             );
         }
         Err(error) => {
-            return refuse(Problem::new(Code::UnreadableFile, format!("cannot read {name}: {error}")).hint(
-                if place.is_some() {
-                    "correct the path under `include:`"
-                } else {
-                    "name the file with --config, or make one with `syncline init`"
-                },
-            ));
+            return refuse(
+                Problem::new(ProblemCode::UnreadableFile, format!("cannot read {name}: {error}")).hint(
+                    if place.is_some() {
+                        "correct the path under `include:`"
+                    } else {
+                        "name the file with --config, or make one with `syncline init`"
+                    },
+                ),
+            );
         }
     };
     match String::from_utf8(bytes) {
@@ -143,7 +145,7 @@ fn read(
                 .filter(|b| **b == b'\n')
                 .count();
             refuse(
-                Problem::new(Code::NotUtf8, format!("{name} is not UTF-8 text (line {line})"))
+                Problem::new(ProblemCode::NotUtf8, format!("{name} is not UTF-8 text (line {line})"))
                     .hint("save it as UTF-8"),
             )
         }
@@ -181,7 +183,7 @@ fn no_config(name: &str, is_included: bool) -> Problem {
         true => (INCLUDABLE.join("`, `"), "a part of a config"),
         false => ("version`, `connections`, `cohorts".to_owned(), "a config"),
     };
-    Problem::new(Code::NoConfig, format!("{name} is not {what}; nothing of it is shown"))
+    Problem::new(ProblemCode::NoConfig, format!("{name} is not {what}; nothing of it is shown"))
         .hint(format!("{what} is YAML with keys such as `{keys}`"))
 }
 
@@ -198,7 +200,7 @@ fn included(
         let Some(pattern) = item.as_text() else { continue };
         if leaves_folder(Path::new(pattern)) {
             problems.push(
-                Problem::new(Code::PathOutside, format!("`{pattern}` leaves the config's folder"))
+                Problem::new(ProblemCode::PathOutside, format!("`{pattern}` leaves the config's folder"))
                     .at(item.span, "only files below the config's folder can be included")
                     .hint("move the file below the folder of the main file"),
             );
@@ -213,7 +215,7 @@ fn included(
         };
         if found.is_empty() {
             problems.push(
-                Problem::new(Code::IncludeNoMatch, format!("`{pattern}` names no file"))
+                Problem::new(ProblemCode::IncludeNoMatch, format!("`{pattern}` names no file"))
                     .at(item.span, "no such file")
                     .hint(format!("paths are relative to {}", shown(folder))),
             );
@@ -222,7 +224,7 @@ fn included(
             if let Err(error) = confine::check(&file, folder) {
                 let message = format!("cannot include {}: {error}", file.display());
                 problems.push(
-                    Problem::new(Code::PathOutside, message)
+                    Problem::new(ProblemCode::PathOutside, message)
                         .at(item.span, "only files below the config's folder can be included")
                         .hint("put the file itself below the folder of the main file"),
                 );
@@ -243,7 +245,7 @@ fn shown(folder: &Path) -> String {
 /// The files that an include pattern names. A file that cannot be listed is no file that is not there.
 fn listed(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, Problem> {
     let glob = Glob::path(pattern).map_err(|error| {
-        Problem::new(Code::IncludeNoMatch, error.to_string()).hint("correct the wildcards")
+        Problem::new(ProblemCode::IncludeNoMatch, error.to_string()).hint("correct the wildcards")
     })?;
     if !is_glob(pattern) {
         let path = folder.join(pattern);
@@ -255,7 +257,7 @@ fn listed(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, Problem> {
         Err(error) if error.path == folder.join(glob.prefix()) && error.source.kind() == ErrorKind::NotFound => {
             Ok(Vec::new())
         }
-        Err(error) => Err(Problem::new(Code::UnreadableFile, error.to_string())
+        Err(error) => Err(Problem::new(ProblemCode::UnreadableFile, error.to_string())
             .hint("nothing was removed: a file that cannot be listed may define cohorts. Correct it, or name the files one by one")),
     }
 }
@@ -279,7 +281,7 @@ fn add(tree: &mut TreeNode, part: TreeNode, problems: &mut Vec<Problem>) {
     let TreeValue::Map(theirs) = part.value else {
         if !matches!(part.value, TreeValue::Null) {
             problems.push(
-                Problem::new(Code::WrongType, "an included file must be a mapping")
+                Problem::new(ProblemCode::WrongType, "an included file must be a mapping")
                     .at(part.head(), format!("expected keys such as `{}:`", INCLUDABLE.join(":`, `"))),
             );
         }
@@ -289,10 +291,13 @@ fn add(tree: &mut TreeNode, part: TreeNode, problems: &mut Vec<Problem>) {
     for entry in theirs {
         if !INCLUDABLE.contains(&entry.key.as_str()) {
             problems.push(
-                Problem::new(Code::IncludeKey, format!("`{}` cannot stand in an included file", entry.key))
-                    .at(entry.key_span, "only the main file may set this")
-                    .suspect(mask::suspects(&entry))
-                    .hint(format!("an included file may hold `{}`", INCLUDABLE.join("`, `"))),
+                Problem::new(
+                    ProblemCode::IncludeKey,
+                    format!("`{}` cannot stand in an included file", entry.key),
+                )
+                .at(entry.key_span, "only the main file may set this")
+                .suspect(mask::suspects(&entry))
+                .hint(format!("an included file may hold `{}`", INCLUDABLE.join("`, `"))),
             );
             continue;
         }
@@ -313,10 +318,13 @@ fn join(mine: &mut TreeEntry, theirs: TreeEntry, problems: &mut Vec<Problem>) {
                 match first.get(&entry.key) {
                     None => ours.push(entry),
                     Some(earlier) => problems.push(
-                        Problem::new(Code::DefinedTwice, format!("`{}` is defined in two files", entry.key))
-                            .at(entry.key_span, "defined again here")
-                            .see(*earlier, "first defined here")
-                            .hint("rename one of them, or keep one"),
+                        Problem::new(
+                            ProblemCode::DefinedTwice,
+                            format!("`{}` is defined in two files", entry.key),
+                        )
+                        .at(entry.key_span, "defined again here")
+                        .see(*earlier, "first defined here")
+                        .hint("rename one of them, or keep one"),
                     ),
                 }
             }
@@ -325,7 +333,7 @@ fn join(mine: &mut TreeEntry, theirs: TreeEntry, problems: &mut Vec<Problem>) {
         (_, TreeValue::Null) => {}
         _ => problems.push(
             Problem::new(
-                Code::WrongType,
+                ProblemCode::WrongType,
                 format!("`{}` is not the same kind of thing in both files", mine.key),
             )
             .at(theirs.key_span, "does not fit the main file's")
@@ -367,7 +375,7 @@ fn unknown_environment(name: &str, overlays: Option<&TreeNode>, base: &TreeNode)
         (None, known) => format!("it has {}", names_listed(known)),
     };
     let problem =
-        Problem::new(Code::UnknownEnvironment, format!("there is no environment `{name}`")).hint(hint);
+        Problem::new(ProblemCode::UnknownEnvironment, format!("there is no environment `{name}`")).hint(hint);
     match base.entry("environments") {
         Some(entry) => problem.at(entry.key_span, "not among these"),
         None => problem,

@@ -40,7 +40,7 @@ pub use action::{QuietHours, Trigger, TriggerTarget};
 pub use confine::is_special;
 pub use connect::{DumpFolder, DumpQuery, DumpSource, IdentitySource, MappingSource, TableSource};
 pub use export::{ExportConfig, ExportSource, HttpSource, StorageLocation, StorageSource};
-pub use problem::{Code, Problem, Problems};
+pub use problem::{Problem, ProblemCode, Problems};
 pub use schema::{schema, schema_text};
 pub use secret::{OpenTo, Secret, SecretError, SecretRef, Secrets, SourceAccess};
 pub use segment::{BrazeObject, SegmentConfig, SizeLimits};
@@ -48,7 +48,7 @@ pub use server::{
     EndpointLimits, Notable, NotifyConfig, NotifyFormat, ScheduleConfig, TlsFiles, WatchConfig,
 };
 pub use source::{ConfigSources, SourceFile, SourceSpan};
-pub use sql::{AdbcConfig, PostgresConfig, Query, SqlConfig, SqlSource};
+pub use sql::{AdbcConfig, PostgresConfig, SqlConfig, SqlQuery, SqlSource};
 pub use types::{
     AppId, BrazeConfig, BrazeKeys, CohortConfig, Config, FileSource, FinalNewline, Format, HeapConfig,
     HeapSegmentSource, PreflightConfig, RetryPolicy, SourceConfig, StateLocation, VendorEndpoint,
@@ -140,8 +140,11 @@ fn is_within_bounds(tree: &tree::TreeNode, problems: &mut Vec<Problem>) -> bool 
         is_within = false;
         let number = len(&entry.node);
         problems.push(
-            Problem::new(Code::TooLarge, format!("`{key}` has {number} entries, and {most} are the most"))
-                .at(entry.key_span, "too many"),
+            Problem::new(
+                ProblemCode::TooLarge,
+                format!("`{key}` has {number} entries, and {most} are the most"),
+            )
+            .at(entry.key_span, "too many"),
         );
     }
     is_within
@@ -182,7 +185,7 @@ mod tests {
                 schema::check(&tree, &mut by_schema);
                 let by_types = lower::lower(&tree, path.parent().unwrap(), &base.sources).err();
                 // What is in another file, a schema does not know.
-                let by_types = by_types.filter(|problem| problem.code != Code::UnreadableFile);
+                let by_types = by_types.filter(|problem| problem.code != ProblemCode::UnreadableFile);
                 assert_eq!(
                     by_schema.is_empty(),
                     by_types.is_none(),

@@ -8,9 +8,9 @@ macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
         /// The stable code of a kind of problem. Scripts may rely on it; messages may change.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Code { $($(#[$doc])* $name),+ }
+        pub enum ProblemCode { $($(#[$doc])* $name),+ }
 
-        impl Code {
+        impl ProblemCode {
             /// Every code.
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
 
@@ -114,7 +114,7 @@ codes! {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     /// Which kind.
-    pub code: Code,
+    pub code: ProblemCode,
     /// What is wrong, in one line.
     pub message: String,
     /// Where, unless the file itself is the problem.
@@ -130,7 +130,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: ProblemCode, message: impl Into<String>) -> Self {
         let (message, label) = (message.into(), String::new());
         Self { code, message, place: None, label, related: None, hint: None, suspects: Vec::new() }
     }
@@ -176,7 +176,7 @@ impl Problems {
     /// Whether all that is wrong is what a change may not alter.
     #[must_use]
     pub fn is_untrusted(&self) -> bool {
-        self.list.iter().all(|problem| problem.code == Code::NotTrusted)
+        self.list.iter().all(|problem| problem.code == ProblemCode::NotTrusted)
     }
 
     pub(super) fn new(mut sources: ConfigSources, mut list: Vec<Problem>) -> Self {

@@ -76,7 +76,7 @@ pub struct SqlSource {
     /// The connection.
     pub connection: ConnectionName,
     /// The query, or the table's name.
-    pub query: Query,
+    pub query: SqlQuery,
     /// Values for its placeholders, as text.
     pub params: Vec<String>,
     /// Texts that stand for "no value".
@@ -87,7 +87,7 @@ pub struct SqlSource {
 
 /// What is asked of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Query {
+pub enum SqlQuery {
     /// A query.
     Text(String),
     /// Everything in a table: its name, with what it lies in.

@@ -11,7 +11,7 @@ use serde_json::Number;
 use serde_yaml::Spanned;
 
 use super::mask;
-use super::problem::{Code, Problem};
+use super::problem::{Problem, ProblemCode};
 use super::source::SourceSpan;
 use super::syntax::{self, YamlMistake};
 
@@ -220,7 +220,7 @@ fn set_again(again: &[(String, SourceSpan, SourceSpan)]) -> Option<Problem> {
             format!("does a new item of the list begin here? Then its dash is missing: `- {key}: …`"),
         ),
     };
-    let problem = Problem::new(Code::DuplicateKey, message).at(*place, "set again here");
+    let problem = Problem::new(ProblemCode::DuplicateKey, message).at(*place, "set again here");
     Some(problem.see(*earlier, "first set here").hint(hint))
 }
 
@@ -270,14 +270,14 @@ fn yaml_problem(text: &str, file: u16, error: &serde_yaml::Error) -> Problem {
         | serde_yaml::Error::AliasExpansionLimitExceeded { .. }
         | serde_yaml::Error::AliasReplayStackDepthExceeded { .. } => too_large(span),
         serde_yaml::Error::MultipleDocuments { .. } => {
-            Problem::new(Code::YamlSyntax, "a config is one YAML document")
+            Problem::new(ProblemCode::YamlSyntax, "a config is one YAML document")
                 .at(span, "a second one starts here")
         }
         _ => {
             let reason = reason(cause);
             match syntax::recognize(text, start, &reason) {
                 Some(slip) => slipped(slip, file),
-                None => Problem::new(Code::YamlSyntax, "this is not valid YAML").at(span, reason),
+                None => Problem::new(ProblemCode::YamlSyntax, "this is not valid YAML").at(span, reason),
             }
         }
     }
@@ -286,11 +286,11 @@ fn yaml_problem(text: &str, file: u16, error: &serde_yaml::Error) -> Problem {
 fn slipped(slip: YamlMistake, file: u16) -> Problem {
     let as_u32 = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
     let span = SourceSpan { file, start: as_u32(slip.place.start), end: as_u32(slip.place.end) };
-    Problem::new(Code::YamlSyntax, slip.message).at(span, slip.label).hint(slip.hint)
+    Problem::new(ProblemCode::YamlSyntax, slip.message).at(span, slip.label).hint(slip.hint)
 }
 
 fn too_large(span: SourceSpan) -> Problem {
-    Problem::new(Code::TooLarge, "the file expands to more than any config should hold")
+    Problem::new(ProblemCode::TooLarge, "the file expands to more than any config should hold")
         .at(span, "the limit is passed here")
         .hint("split it with `include:`, and write out what aliases repeat")
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::export::ExportSource;
 use super::lower;
 use super::merge;
-use super::problem::{Code, Problem, Problems};
+use super::problem::{Problem, ProblemCode, Problems};
 use super::source::{ConfigSources, SourceSpan};
 use super::tree::{TreeNode, TreeValue};
 use super::types::Config;
@@ -68,7 +68,7 @@ pub(super) fn differences(
 fn differs(key: &str, trusted: &Path, place: Option<String>) -> Problem {
     let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
     let message = format!("`{key}`{place} differs from the trusted config {}", trusted.display());
-    Problem::new(Code::NotTrusted, message)
+    Problem::new(ProblemCode::NotTrusted, message)
         .hint("a change may alter `cohorts`, `segments`, `exports` and `removed`; merge the rest into the trusted config first")
 }
 

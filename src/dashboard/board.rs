@@ -308,12 +308,12 @@ pub struct ExportView {
     /// When a run last went well.
     pub last_good: Option<Timestamp>,
     /// What is wrong, if anything is.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<ExportFailureView>,
 }
 
 /// What is wrong, and what happens next.
 #[derive(Clone, Debug)]
-pub struct Trouble {
+pub struct ExportFailureView {
     /// Why.
     pub why: String,
     /// What happens next.

@@ -16,9 +16,9 @@ mod top;
 mod words;
 
 pub use board::{
-    BlockedView, CohortStateView, CohortView, ConfigView, DashboardView, ExportView, HistoryView,
-    IgnoredConfigView, InboxView, MissingPagesView, NextStep, OrphanedView, PlanView, RemedyView, RoleView,
-    SegmentCheckView, SegmentVerdictView, SizePoint, SourceView, Trouble, UndeclaredSegmentView,
+    BlockedView, CohortStateView, CohortView, ConfigView, DashboardView, ExportFailureView, ExportView,
+    HistoryView, IgnoredConfigView, InboxView, MissingPagesView, NextStep, OrphanedView, PlanView,
+    RemedyView, RoleView, SegmentCheckView, SegmentVerdictView, SizePoint, SourceView, UndeclaredSegmentView,
 };
 pub use host::is_own_host;
 

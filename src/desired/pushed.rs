@@ -14,7 +14,9 @@ use super::{
 };
 use crate::config::{CohortConfig, Config, SourceConfig, SqlConfig, SqlSource};
 use crate::connector::file::{FileError, RowLocation, RowSink};
-use crate::connector::sql::pushdown::{self, Differences, MemberRules, MirrorTableName, Unusable, spelled};
+use crate::connector::sql::pushdown::{
+    self, Differences, MemberRules, MirrorTableName, MirrorUnusable, spelled,
+};
 use crate::connector::sql::{Database, SqlError};
 use crate::matching::Matcher;
 use crate::model::{ChangeOp, CohortId, Fields, PACKED_LEN_MAX, Progress};
@@ -66,7 +68,7 @@ pub enum PushdownFallback {
         record: u64,
     },
     /// It cannot be compared with.
-    Unusable(Unusable),
+    Unusable(MirrorUnusable),
 }
 
 impl fmt::Display for PushdownFallback {

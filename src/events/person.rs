@@ -10,7 +10,7 @@ use super::outcome::{
 };
 use super::rules::Rules;
 use super::settings::{AnonymousPolicy, IdentityFrom};
-use crate::model::{Unusable, usable};
+use crate::model::{InvalidIdentifier, usable};
 
 /// Longest identity in characters (Heap, `/api/track`).
 const IDENTITY_LEN_MAX: usize = 255;
@@ -117,10 +117,12 @@ fn id<'a>(value: &Option<Cow<'a, [u8]>>) -> Option<Cow<'a, str>> {
 
 fn identity<'a>(value: &Option<Cow<'a, [u8]>>) -> Result<Option<Cow<'a, str>>, EventRejectReason> {
     let found = judged(value, 4 * IDENTITY_LEN_MAX).map_err(|unusable| match unusable {
-        Unusable::Placeholder | Unusable::Number(_) => EventRejectReason::IdentityPlaceholder,
-        Unusable::TooLong => EventRejectReason::IdentityTooLong,
-        Unusable::ControlCharacter => EventRejectReason::IdentityControlCharacter,
-        Unusable::NotUtf8 => EventRejectReason::IdentityNotUtf8,
+        InvalidIdentifier::Placeholder | InvalidIdentifier::Number(_) => {
+            EventRejectReason::IdentityPlaceholder
+        }
+        InvalidIdentifier::TooLong => EventRejectReason::IdentityTooLong,
+        InvalidIdentifier::ControlCharacter => EventRejectReason::IdentityControlCharacter,
+        InvalidIdentifier::NotUtf8 => EventRejectReason::IdentityNotUtf8,
     })?;
     match found {
         Some(text) if text.len() > IDENTITY_LEN_MAX && text.chars().count() > IDENTITY_LEN_MAX => {
@@ -130,9 +132,12 @@ fn identity<'a>(value: &Option<Cow<'a, [u8]>>) -> Result<Option<Cow<'a, str>>, E
     }
 }
 
-fn judged<'a>(value: &Option<Cow<'a, [u8]>>, len_max: usize) -> Result<Option<Cow<'a, str>>, Unusable> {
-    fn text(bytes: &[u8]) -> Result<&str, Unusable> {
-        std::str::from_utf8(bytes).map_err(|_| Unusable::NotUtf8)
+fn judged<'a>(
+    value: &Option<Cow<'a, [u8]>>,
+    len_max: usize,
+) -> Result<Option<Cow<'a, str>>, InvalidIdentifier> {
+    fn text(bytes: &[u8]) -> Result<&str, InvalidIdentifier> {
+        std::str::from_utf8(bytes).map_err(|_| InvalidIdentifier::NotUtf8)
     }
     match value {
         None => Ok(None),

@@ -20,7 +20,7 @@ use crate::connector::currents::avro::{
 use crate::connector::currents::{EventFile, Storage, type_from_path, type_from_schema};
 use crate::events::{EventLayout, EventMapper, MappingContext, Rules};
 use crate::model::{AvroRecord as _, AvroValue, Clock};
-use crate::state::{Part, Reject};
+use crate::state::{PartialFile, Reject};
 
 /// So many files in a row that the store does not give: it gives none.
 const TROUBLES_MAX: usize = 5;
@@ -96,7 +96,7 @@ struct OpenEventFile<'a> {
 }
 
 impl OpenEventFile<'_> {
-    fn read(&mut self, part: Option<&Part>, out: &mut Output) -> Result<ReadEnd, FeedEnd> {
+    fn read(&mut self, part: Option<&PartialFile>, out: &mut Output) -> Result<ReadEnd, FeedEnd> {
         let limits = AvroLimits::default();
         let mut front = match self.reading.storage.read(self.object, 0) {
             Ok(front) => front,

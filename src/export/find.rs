@@ -237,7 +237,7 @@ pub(super) fn before(now: Timestamp, length: Duration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::Part;
+    use crate::state::PartialFile;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -299,7 +299,7 @@ mod tests {
         let settled = DayProgress::Settled { files, sum, seen_until: before(now, CLOCKS) };
         record.days.insert(Day(20_200_101), settled);
         assert_eq!(paths(&find(&record, soon)), ["1.avro", "3.avro"]);
-        let part = Part { print: 1, offset: 0, cut_since: Some(now) };
+        let part = PartialFile { print: 1, offset: 0, cut_since: Some(now) };
         record.parts.insert("event_type=a.B/date=2019-05-01-00/x.avro".to_owned(), part);
         assert_eq!(oldest_open(&record, soon), Day(20_190_501), "its rest may come");
     }
@@ -314,10 +314,10 @@ mod tests {
             |record: &ExportProgress, now| find(&storage, record, Scope::default(), HOUR, now).unwrap();
         let mut record = ExportProgress::default();
         let print = find(&record, now).objects[0].print;
-        let part = Part { print, offset: 2, cut_since: Some(now) };
+        let part = PartialFile { print, offset: 2, cut_since: Some(now) };
         record.parts = BTreeMap::from([
             ("cut.avro".to_owned(), part),
-            ("gone.avro".to_owned(), Part { print: 1, offset: 0, cut_since: Some(now) }),
+            ("gone.avro".to_owned(), PartialFile { print: 1, offset: 0, cut_since: Some(now) }),
         ]);
         let found = find(&record, now);
         assert!(found.objects.is_empty());
@@ -341,7 +341,7 @@ mod tests {
         let mut found = find(&record, now);
         let cut = found.objects.pop().unwrap();
         read(&mut record, &found);
-        let part = Part { print: cut.print, offset: 2, cut_since: Some(now) };
+        let part = PartialFile { print: cut.print, offset: 2, cut_since: Some(now) };
         record.parts.insert(cut.path.to_string(), part);
         let found = find(&record, now);
         assert!(settle_days(&mut record, &found, now));

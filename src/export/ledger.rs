@@ -14,8 +14,8 @@ use super::report::TYPES_LEN_MAX;
 use crate::connector::currents::EventFile;
 use crate::model::{Clock, ExportId, Timestamp};
 use crate::state::{
-    ClosedFile, DayProgress, ExportProgress, HeldEvent, HeldEvents, HeldEventsWriter, IdentityMap, Part,
-    Reject, RejectLog, StateError, StateWriter,
+    ClosedFile, DayProgress, ExportProgress, HeldEvent, HeldEvents, HeldEventsWriter, IdentityMap,
+    PartialFile, Reject, RejectLog, StateError, StateWriter,
 };
 
 /// What blocks are of.
@@ -155,7 +155,7 @@ impl ExportLedger {
                         FileRemainder::Missing(since) => Some(since),
                         FileRemainder::Open | FileRemainder::None => None,
                     };
-                    let part = Part { print: object.print, offset: block.end, cut_since };
+                    let part = PartialFile { print: object.print, offset: block.end, cut_since };
                     self.record.parts.insert(object.path.to_string(), part);
                 }
             }

@@ -115,7 +115,7 @@ impl Days {
 
 /// What a run works with.
 #[derive(Clone)]
-pub struct Means {
+pub struct ExportContext {
     /// The store.
     pub state: Arc<StateWriter>,
     /// The Heap to write to.

@@ -15,7 +15,9 @@ use super::ledger::{ExportLedger, checkpoint, locked};
 use super::posted::InboxReader;
 use super::take::{EventDispatch, FeedEnd, KnownUsers, TimeRange};
 use super::waiting::HeldEventsContext;
-use super::{Days, EventCounts, ExportPatience, ExportReport, ExportStop, Means, ReplayJob, intake, replay};
+use super::{
+    Days, EventCounts, ExportContext, ExportPatience, ExportReport, ExportStop, ReplayJob, intake, replay,
+};
 use crate::config::{self, ExportSource, StorageSource};
 use crate::connector::currents::{Storage, StorageError};
 use crate::contained::contained_as_here;
@@ -35,7 +37,7 @@ pub(super) struct ExportShared {
     pub(super) export: Arc<config::ExportConfig>,
     pub(super) rules: Arc<Rules>,
     pub(super) ledger: Arc<Mutex<ExportLedger>>,
-    pub(super) means: Means,
+    pub(super) means: ExportContext,
 }
 
 /// Runs a run over what is new, as far as it is of these days. `posted` are the files of the inbox, if there is a
@@ -44,7 +46,7 @@ pub async fn run(
     export: &config::ExportConfig,
     posted: Vec<ClosedFile>,
     days: Days,
-    means: &Means,
+    means: &ExportContext,
 ) -> ExportReport {
     within(export, means, async |shared, report| {
         let read = match &shared.export.source {
@@ -58,7 +60,11 @@ pub async fn run(
 }
 
 /// Sends what was picked once more.
-pub async fn replay_again(export: &config::ExportConfig, again: ReplayJob, means: &Means) -> ExportReport {
+pub async fn replay_again(
+    export: &config::ExportConfig,
+    again: ReplayJob,
+    means: &ExportContext,
+) -> ExportReport {
     within(export, means, async |shared, report| {
         replay::run(shared, again, report).await?;
         wait_out(shared, report).await
@@ -69,7 +75,7 @@ pub async fn replay_again(export: &config::ExportConfig, again: ReplayJob, means
 /// Runs some work of an export, and settles whatever came of it.
 async fn within(
     export: &config::ExportConfig,
-    means: &Means,
+    means: &ExportContext,
     work: impl AsyncFnOnce(&ExportShared, &mut ExportReport) -> Result<(), ExportStop>,
 ) -> ExportReport {
     let mut report = ExportReport::new(export);
@@ -87,7 +93,7 @@ async fn within(
 }
 
 impl ExportShared {
-    fn open(export: &config::ExportConfig, means: &Means) -> Result<Self, ExportStop> {
+    fn open(export: &config::ExportConfig, means: &ExportContext) -> Result<Self, ExportStop> {
         let rules = Rules::new(&export.settings).map_err(|error| ExportStop::Source(error.to_string()))?;
         let rejects = means.state.rejects(&means.run, &rejects_of(&export.id));
         let ledger = ExportLedger::open(&means.state, &export.id, rejects, means.clock)?;
@@ -291,7 +297,7 @@ impl ExportShared {
 
 /// Puts everything that is settled on disk, whatever came of the run.
 fn settle(shared: &ExportShared, report: &mut ExportReport) -> Result<(), StateError> {
-    let Means { state, identity, clock, .. } = &shared.means;
+    let ExportContext { state, identity, clock, .. } = &shared.means;
     checkpoint(&shared.ledger, identity)?;
     tokio::task::block_in_place(|| {
         let_go(shared, report)?;
@@ -343,7 +349,7 @@ fn compact(shared: &ExportShared) -> Result<(), StateError> {
 
 /// Tells the journal, and takes the tally.
 fn note(shared: ExportShared, report: &mut ExportReport) -> Result<(), StateError> {
-    let Means { journal, clock, .. } = shared.means;
+    let ExportContext { journal, clock, .. } = shared.means;
     if let Some(ledger) = Arc::into_inner(shared.ledger).and_then(|ledger| ledger.into_inner().ok()) {
         (report.tally, report.rejects_file) = ledger.finish()?;
     }

@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::config::FileSource;
 use crate::connector::file::{self, FileError, RowLocation, RowSink};
 use crate::connector::heap_connect::DumpError;
-use crate::model::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, Timestamp, Unusable, usable};
+use crate::model::{ALIAS_LEN_MAX, EXTERNAL_ID_LEN_MAX, Field, Fields, InvalidIdentifier, Timestamp, usable};
 use crate::state::{IdentityKey, IdentityMap, StateError};
 
 /// A column, and what stands in it.
@@ -217,11 +217,11 @@ fn text(fields: &impl Fields, at: usize, len_max: usize) -> Result<Option<&str>,
     };
     let found = usable(bytes, len_max, &[]).map_err(|unusable| {
         RowRejectReason::Unused(match unusable {
-            Unusable::Placeholder => "placeholder",
-            Unusable::Number(why) => why.as_str(),
-            Unusable::TooLong => "too_long",
-            Unusable::ControlCharacter => "control_character",
-            Unusable::NotUtf8 => "not_utf8",
+            InvalidIdentifier::Placeholder => "placeholder",
+            InvalidIdentifier::Number(why) => why.as_str(),
+            InvalidIdentifier::TooLong => "too_long",
+            InvalidIdentifier::ControlCharacter => "control_character",
+            InvalidIdentifier::NotUtf8 => "not_utf8",
         })
     })?;
     found.map(std::str::from_utf8).transpose().map_err(|_| RowRejectReason::Unused("not_utf8"))

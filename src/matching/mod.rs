@@ -7,7 +7,9 @@
 //! Braze's rules are in its "Partner cohort import", user matching: identified people by `external_id`
 //! or alias, people who are still anonymous by `device_id`.
 
-use crate::model::{DeliveryMethod, Field, Fields, Identifier, MatchRule, NonIdentifier, Unusable, usable};
+use crate::model::{
+    DeliveryMethod, Field, Fields, Identifier, InvalidIdentifier, MatchRule, NonIdentifier, usable,
+};
 
 /// Why a row names nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,14 +56,14 @@ impl RejectReason {
     }
 }
 
-impl From<Unusable> for RejectReason {
-    fn from(unusable: Unusable) -> Self {
+impl From<InvalidIdentifier> for RejectReason {
+    fn from(unusable: InvalidIdentifier) -> Self {
         match unusable {
-            Unusable::Placeholder => Self::Placeholder,
-            Unusable::Number(why) => Self::NotText(why),
-            Unusable::TooLong => Self::TooLong,
-            Unusable::ControlCharacter => Self::ControlCharacter,
-            Unusable::NotUtf8 => Self::NotUtf8,
+            InvalidIdentifier::Placeholder => Self::Placeholder,
+            InvalidIdentifier::Number(why) => Self::NotText(why),
+            InvalidIdentifier::TooLong => Self::TooLong,
+            InvalidIdentifier::ControlCharacter => Self::ControlCharacter,
+            InvalidIdentifier::NotUtf8 => Self::NotUtf8,
         }
     }
 }

@@ -41,7 +41,7 @@ pub use rule::MatchRule;
 pub use share::{Percentage, PercentageError};
 pub use tabled::TableChecksum;
 pub use time::{Clock, Day, Timestamp, moment, timestamp_text};
-pub use usable::{Unusable, all_placeholders, usable};
+pub use usable::{InvalidIdentifier, all_placeholders, usable};
 
 /// What happens to one member: it enters the cohort or leaves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

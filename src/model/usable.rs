@@ -4,7 +4,7 @@ use super::{NonIdentifier, is_invisible};
 
 /// Why a text is no identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unusable {
+pub enum InvalidIdentifier {
     /// It is a word for "no value", such as `null` and `[REDACTED]`.
     Placeholder,
     /// It is the text of a number that is no identifier: `NaN`, `Infinity`, `-0`.
@@ -96,7 +96,7 @@ pub fn usable<'a>(
     bytes: &'a [u8],
     len_max: usize,
     null_values: &[Box<[u8]>],
-) -> Result<Option<&'a [u8]>, Unusable> {
+) -> Result<Option<&'a [u8]>, InvalidIdentifier> {
     // Nearly every identifier is letters, digits and signs: UTF-8, nothing to trim, nothing to control.
     let (value, is_control) = if is_graphic(bytes) { (bytes, false) } else { text(bytes)? };
     if value.is_empty() || null_values.iter().any(|null| **null == *value) {
@@ -104,9 +104,9 @@ pub fn usable<'a>(
     } else if let Some(unusable) = placeholder(value) {
         Err(unusable)
     } else if value.len() > len_max {
-        Err(Unusable::TooLong)
+        Err(InvalidIdentifier::TooLong)
     } else if is_control {
-        Err(Unusable::ControlCharacter)
+        Err(InvalidIdentifier::ControlCharacter)
     } else {
         Ok(Some(value))
     }
@@ -114,8 +114,8 @@ pub fn usable<'a>(
 
 /// A value that is UTF-8, trimmed, and whether there is a control character in it.
 #[cold]
-fn text(bytes: &[u8]) -> Result<(&[u8], bool), Unusable> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Unusable::NotUtf8)?.trim();
+fn text(bytes: &[u8]) -> Result<(&[u8], bool), InvalidIdentifier> {
+    let text = std::str::from_utf8(bytes).map_err(|_| InvalidIdentifier::NotUtf8)?.trim();
     // Invisible characters alone are no value.
     let text = if text.chars().all(is_invisible) { "" } else { text };
     Ok((text.as_bytes(), text.chars().any(char::is_control)))
@@ -144,25 +144,25 @@ const fn each(byte: u8) -> u64 {
 
 /// Nearly every identifier is told from all placeholders by its first byte or its length.
 #[inline]
-fn placeholder(value: &[u8]) -> Option<Unusable> {
+fn placeholder(value: &[u8]) -> Option<InvalidIdentifier> {
     let may_be =
         value.len() <= PLACEHOLDER_LEN_MAX && value.first().is_some_and(|first| FIRST[usize::from(*first)]);
     if may_be { placeholder_of(value) } else { None }
 }
 
-fn placeholder_of(value: &[u8]) -> Option<Unusable> {
+fn placeholder_of(value: &[u8]) -> Option<InvalidIdentifier> {
     if placeholders(value.len()).iter().any(|known| known.as_bytes().eq_ignore_ascii_case(value)) {
-        return Some(Unusable::Placeholder);
+        return Some(InvalidIdentifier::Placeholder);
     }
     let number = numbers(value.len()).iter().find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(value));
-    number.map(|(_, why)| Unusable::Number(*why))
+    number.map(|(_, why)| InvalidIdentifier::Number(*why))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(bytes: &[u8], expected: Result<Option<&str>, Unusable>) {
+    fn check(bytes: &[u8], expected: Result<Option<&str>, InvalidIdentifier>) {
         assert_eq!(
             usable(bytes, 40, &[]),
             expected.map(|text| text.map(str::as_bytes)),
@@ -222,14 +222,14 @@ mod tests {
             "NA",
             "(Not Set)",
         ] {
-            check(text.as_bytes(), Err(Unusable::Placeholder));
+            check(text.as_bytes(), Err(InvalidIdentifier::Placeholder));
         }
         for (text, why) in [
             ("NaN", NonIdentifier::NotANumber),
             ("-Infinity", NonIdentifier::Infinite),
             ("-0", NonIdentifier::NegativeZero),
         ] {
-            check(text.as_bytes(), Err(Unusable::Number(why)));
+            check(text.as_bytes(), Err(InvalidIdentifier::Number(why)));
         }
         for text in ["nullable", "00", "none@x.test", "nanny", "-1", "in", "#1", "Infinite"] {
             check(text.as_bytes(), Ok(Some(text)));
@@ -238,9 +238,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_sent() {
-        check(b"a\x00b", Err(Unusable::ControlCharacter));
-        check("a\u{85}b".as_bytes(), Err(Unusable::ControlCharacter));
-        check(b"M\xfcller", Err(Unusable::NotUtf8));
-        check(&[b'x'; 41], Err(Unusable::TooLong));
+        check(b"a\x00b", Err(InvalidIdentifier::ControlCharacter));
+        check("a\u{85}b".as_bytes(), Err(InvalidIdentifier::ControlCharacter));
+        check(b"M\xfcller", Err(InvalidIdentifier::NotUtf8));
+        check(&[b'x'; 41], Err(InvalidIdentifier::TooLong));
     }
 }

@@ -10,7 +10,7 @@ mod ranges;
 mod web;
 
 pub use exact_keys::{Entry, Listing, Span};
-pub use ranges::{CachedBlocks, RangeReader, RemoteObject, Trouble};
+pub use ranges::{CachedBlocks, RangeReader, ReadFailure, RemoteObject};
 
 use std::fmt;
 use std::future::Future;

@@ -39,7 +39,7 @@ pub struct RemoteObject {
     /// When it was written, by the store's clock.
     pub modified: Option<SystemTime>,
     /// What went wrong while it was read, whatever became of the error on its way.
-    trouble: Trouble,
+    trouble: ReadFailure,
 }
 
 #[derive(Clone, Debug)]
@@ -49,14 +49,14 @@ enum Place {
 }
 
 /// The first error of an object's readers.
-pub type Trouble = Arc<Mutex<Option<io::Error>>>;
+pub type ReadFailure = Arc<Mutex<Option<io::Error>>>;
 
 impl RemoteObject {
     /// An object of which this is known.
     #[must_use]
     pub fn new(objects: &BucketClient, location: Path, len: u64, tag: Option<String>) -> Self {
         let place = Place::Bucket(objects.clone(), location);
-        Self { place, len, tag, modified: None, trouble: Trouble::default() }
+        Self { place, len, tag, modified: None, trouble: ReadFailure::default() }
     }
 
     /// An object of a listing.
@@ -83,7 +83,7 @@ impl RemoteObject {
         let file = WebFile::find(url, is_allowed)?;
         let Validators { len, tag, modified } = file.found.clone();
         let len = len.unwrap_or_default();
-        Ok(Self { place: Place::Web(Box::new(file)), len, tag, modified, trouble: Trouble::default() })
+        Ok(Self { place: Place::Web(Box::new(file)), len, tag, modified, trouble: ReadFailure::default() })
     }
 
     /// Fetches all bytes of a file whose server has no ranges; none where there are ranges.

@@ -89,7 +89,9 @@ impl WebFile {
             };
             match got {
                 Ok(bytes) => return Ok(bytes),
-                Err(Trouble { error, passes }) if !passes || attempt == ATTEMPTS_MAX => return Err(error),
+                Err(WebReadError { error, passes }) if !passes || attempt == ATTEMPTS_MAX => {
+                    return Err(error);
+                }
                 Err(_) => tokio::time::sleep(FIRST_WAIT * 2u32.pow(attempt - 1)).await,
             }
             attempt += 1;
@@ -97,16 +99,16 @@ impl WebFile {
     }
 
     /// The bytes of an answer, if they are of the content that was found.
-    async fn part(&self, response: Response, range: &Range<u64>) -> Result<Bytes, Trouble> {
+    async fn part(&self, response: Response, range: &Range<u64>) -> Result<Bytes, WebReadError> {
         let of_answer = validators(response.headers());
         let total = content_range(response.headers());
         let is_whole = response.status() == StatusCode::OK;
         let is_same = self.found.is_same(&Validators { len: total.map(|(_, total)| total), ..of_answer });
         if !is_same || (total.is_none() && !is_whole) {
-            return Err(Trouble::lasting(replaced()));
+            return Err(WebReadError::lasting(replaced()));
         }
         let wanted = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let bytes = response.bytes().await.map_err(Trouble::from)?;
+        let bytes = response.bytes().await.map_err(WebReadError::from)?;
         match total {
             Some((start, _)) if start == range.start && bytes.len() == wanted => Ok(bytes),
             // The whole file came for a range of it.
@@ -116,7 +118,7 @@ impl WebFile {
             }
             _ => {
                 let what = format!("{} of {wanted} bytes came", bytes.len());
-                Err(Trouble { error: io::Error::other(what), passes: true })
+                Err(WebReadError { error: io::Error::other(what), passes: true })
             }
         }
     }
@@ -129,7 +131,7 @@ impl WebFile {
             loop {
                 match file.whole().await {
                     Ok(found) => return Ok(found),
-                    Err(Trouble { error, passes }) if !passes || attempt == ATTEMPTS_MAX => {
+                    Err(WebReadError { error, passes }) if !passes || attempt == ATTEMPTS_MAX => {
                         return Err(error);
                     }
                     Err(_) => tokio::time::sleep(FIRST_WAIT * 2u32.pow(attempt - 1)).await,
@@ -139,14 +141,14 @@ impl WebFile {
         })
     }
 
-    async fn whole(&self) -> Result<File, Trouble> {
+    async fn whole(&self) -> Result<File, WebReadError> {
         let mut response = send(get(&self.client, Method::GET, &self.url)).await?;
-        let mut file = tempfile::tempfile().map_err(Trouble::lasting)?;
+        let mut file = tempfile::tempfile().map_err(WebReadError::lasting)?;
         // The transport itself notices an answer that ends before its length.
-        while let Some(chunk) = response.chunk().await.map_err(Trouble::from)? {
-            file.write_all(&chunk).map_err(Trouble::lasting)?;
+        while let Some(chunk) = response.chunk().await.map_err(WebReadError::from)? {
+            file.write_all(&chunk).map_err(WebReadError::lasting)?;
         }
-        file.seek(SeekFrom::Start(0)).map_err(Trouble::lasting)?;
+        file.seek(SeekFrom::Start(0)).map_err(WebReadError::lasting)?;
         Ok(file)
     }
 }
@@ -169,10 +171,10 @@ async fn ask(client: &Client, url: &Url) -> io::Result<(Validators, bool)> {
         match found {
             Ok(found) => return Ok(found),
             // An empty file has no first byte.
-            Err(Trouble { error, .. }) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(WebReadError { error, .. }) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Ok((Validators::default(), false));
             }
-            Err(Trouble { error, passes }) if !passes || attempt == ATTEMPTS_MAX => return Err(error),
+            Err(WebReadError { error, passes }) if !passes || attempt == ATTEMPTS_MAX => return Err(error),
             Err(_) => tokio::time::sleep(FIRST_WAIT * 2u32.pow(attempt - 1)).await,
         }
         attempt += 1;
@@ -185,18 +187,18 @@ fn get(client: &Client, method: Method, url: &Url) -> RequestBuilder {
 }
 
 /// An error, and whether another attempt may succeed.
-struct Trouble {
+struct WebReadError {
     error: io::Error,
     passes: bool,
 }
 
-impl Trouble {
+impl WebReadError {
     fn lasting(error: io::Error) -> Self {
         Self { error, passes: false }
     }
 }
 
-impl From<reqwest::Error> for Trouble {
+impl From<reqwest::Error> for WebReadError {
     fn from(error: reqwest::Error) -> Self {
         Self { passes: !error.is_builder() && !error.is_redirect(), error: transport(error) }
     }
@@ -206,7 +208,7 @@ fn transport(error: reqwest::Error) -> io::Error {
     io::Error::other(error_text(&error.without_url()))
 }
 
-async fn send(request: RequestBuilder) -> Result<Response, Trouble> {
+async fn send(request: RequestBuilder) -> Result<Response, WebReadError> {
     let response = request.send().await?;
     let status = response.status();
     if status.is_success() {
@@ -215,12 +217,12 @@ async fn send(request: RequestBuilder) -> Result<Response, Trouble> {
     let kind = match status.as_u16() {
         404 | 410 => io::ErrorKind::NotFound,
         401 | 403 => io::ErrorKind::PermissionDenied,
-        412 => return Err(Trouble::lasting(replaced())),
+        412 => return Err(WebReadError::lasting(replaced())),
         416 => io::ErrorKind::UnexpectedEof,
         _ => io::ErrorKind::Other,
     };
     let passes = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
-    Err(Trouble { error: io::Error::new(kind, format!("the server answers {status}")), passes })
+    Err(WebReadError { error: io::Error::new(kind, format!("the server answers {status}")), passes })
 }
 
 pub(super) fn replaced() -> io::Error {

@@ -12,14 +12,14 @@ use crate::apply::{self, ApplyContext, ApplyOutcome, ApplyStop, TriggerOutcome};
 use crate::model::{CohortId, MemberKey, Standing};
 use crate::state::{DueTrigger, Reject, RejectLog, StateError, StateReader, Transition};
 
-use super::Means;
+use super::ApplyResources;
 
 /// The triggers of a cohort while its members are sent.
 pub(super) struct TriggerRun<'a> {
     plan: TriggersPlan,
     /// The guard withholds something, so that who is in or out may still change by this plan.
     is_blocked: bool,
-    means: &'a Means,
+    means: &'a ApplyResources,
 }
 
 impl<'a> TriggerRun<'a> {
@@ -28,7 +28,7 @@ impl<'a> TriggerRun<'a> {
         cohort: &CohortId,
         mut plan: TriggersPlan,
         is_blocked: bool,
-        means: &'a Means,
+        means: &'a ApplyResources,
     ) -> Result<Self, StateError> {
         tokio::task::block_in_place(|| means.state.put_outbox(cohort, &mut plan.outbox))?;
         Ok(Self { plan, is_blocked, means })

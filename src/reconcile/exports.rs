@@ -69,7 +69,7 @@ pub async fn export(
             reports.insert(job.export.id.clone(), report);
             continue;
         };
-        let means = export::Means {
+        let means = export::ExportContext {
             state: Arc::clone(&means.state),
             heap,
             settings,

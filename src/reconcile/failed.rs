@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use crate::connector::sql::Trouble;
+use crate::connector::sql::SqlErrorKind;
 use crate::contained::Panicked;
 use crate::desired::DesiredError;
 use crate::state::StateError;
@@ -49,8 +49,12 @@ impl PlanError {
     pub fn kind(&self) -> FailedKind {
         match self {
             Self::Desired(DesiredError::Sql(error)) => match error.trouble {
-                Trouble::Credentials | Trouble::Permission | Trouble::RowSecurity => FailedKind::Credentials,
-                Trouble::Unreachable | Trouble::Broken | Trouble::Timeout => FailedKind::Unavailable,
+                SqlErrorKind::Credentials | SqlErrorKind::Permission | SqlErrorKind::RowSecurity => {
+                    FailedKind::Credentials
+                }
+                SqlErrorKind::Unreachable | SqlErrorKind::Broken | SqlErrorKind::Timeout => {
+                    FailedKind::Unavailable
+                }
                 _ => FailedKind::Other,
             },
             Self::Desired(DesiredError::Source(error)) => of_store(error.remote_kind()),

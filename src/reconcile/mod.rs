@@ -218,7 +218,7 @@ pub fn blocked(plan: &RunPlan, run: &RunId) -> RunReport {
 
 /// What an apply works with.
 #[derive(Clone)]
-pub struct Means {
+pub struct ApplyResources {
     /// The store.
     pub state: Arc<StateWriter>,
     /// The clients of the connections that can be reached.
@@ -249,7 +249,7 @@ struct WorkspaceClient {
 /// # Errors
 /// When the journal cannot be written, before anything is sent. Every later error is in the report: what was sent is
 /// never lost with it.
-pub async fn apply(plan: RunPlan, config: &Config, means: Means) -> Result<RunReport, StateError> {
+pub async fn apply(plan: RunPlan, config: &Config, means: ApplyResources) -> Result<RunReport, StateError> {
     let began = means.clock.now();
     let journal = Arc::new(means.state.journal(&means.run, began)?);
     let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -302,7 +302,7 @@ fn end(state: &StateWriter, config: &Config, clock: Clock) {
 }
 
 /// The report of a cohort whose apply panicked. What was sent without a recorded answer is in doubt, as after a crash.
-fn stopped_by_bug(mut report: CohortReport, panicked: Panicked, means: &Means) -> CohortReport {
+fn stopped_by_bug(mut report: CohortReport, panicked: Panicked, means: &ApplyResources) -> CohortReport {
     let recorded = tokio::task::block_in_place(|| means.state.reader().version(&report.id));
     report.outcome.in_doubt = recorded.ok().flatten().map_or(0, |version| version.in_doubt);
     report.outcome.halt = Some(ApplyStop::Internal(panicked));
@@ -314,7 +314,7 @@ fn stopped_by_bug(mut report: CohortReport, panicked: Panicked, means: &Means) -
 fn workspaces(
     plan: &RunPlan,
     config: &Config,
-    means: &Means,
+    means: &ApplyResources,
 ) -> BTreeMap<ConnectionName, Arc<WorkspaceClient>> {
     let mut workspaces = BTreeMap::new();
     for (name, settings) in config.braze.iter().filter(|(name, _)| plan.sends_to(name)) {
@@ -332,7 +332,7 @@ fn adopt(
     report: &RunReport,
     workspaces: &BTreeMap<ConnectionName, Arc<WorkspaceClient>>,
     config: &Config,
-    means: &Means,
+    means: &ApplyResources,
 ) {
     let took = report.cohorts.iter().filter(|cohort| cohort.outcome.answers.contains_key("accepted"));
     for CohortReport { connection: name, delivery, .. } in took {
@@ -352,7 +352,7 @@ async fn one(
     workspace: Option<Arc<WorkspaceClient>>,
     refusal: Option<ApplyStop>,
     tables: &MirrorTables,
-    means: &Means,
+    means: &ApplyResources,
     journal: &Journal,
 ) -> CohortReport {
     let mut report = CohortReport::new(&cohort);
@@ -385,7 +385,7 @@ async fn one(
 async fn send(
     mut cohort: CohortPlan,
     workspace: Option<&WorkspaceClient>,
-    means: &Means,
+    means: &ApplyResources,
     journal: &Journal,
     report: &mut CohortReport,
 ) -> Result<(), ApplyStop> {
@@ -451,7 +451,11 @@ async fn send(
     Ok(())
 }
 
-fn context<'a>(workspace: &'a WorkspaceClient, means: &'a Means, journal: &'a Journal) -> ApplyContext<'a> {
+fn context<'a>(
+    workspace: &'a WorkspaceClient,
+    means: &'a ApplyResources,
+    journal: &'a Journal,
+) -> ApplyContext<'a> {
     ApplyContext {
         braze: &workspace.braze,
         health: &workspace.health,
@@ -467,7 +471,7 @@ fn context<'a>(workspace: &'a WorkspaceClient, means: &'a Means, journal: &'a Jo
 }
 
 /// A cohort that was to be emptied is empty, and no late request can fill it again: it is of no interest from now on.
-fn close(cohort: &CohortId, means: &Means) -> Result<(), StateError> {
+fn close(cohort: &CohortId, means: &ApplyResources) -> Result<(), StateError> {
     let Some(mut record) = means
         .state
         .reader()

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::CohortPlan;
-use super::{Means, PlanInputs};
+use super::{ApplyResources, PlanInputs};
 use crate::apply::ApplyOutcome;
 use crate::config::{CohortConfig, PreflightConfig};
 use crate::connector::braze::BrazeClient;
@@ -134,7 +134,7 @@ impl PreflightAnswers {
 pub(super) struct PreflightRun<'a> {
     cohort: CohortId,
     plan: PreflightPlan,
-    means: &'a Means,
+    means: &'a ApplyResources,
     /// Whom Braze knows by now, and who are among those that this run sends.
     sent_again: BTreeSet<OutboxUser>,
     pub(super) said: PreflightReport,
@@ -147,7 +147,7 @@ impl<'a> PreflightRun<'a> {
         plan: PreflightPlan,
         approved: &mut Approved<Spool>,
         braze: Option<&BrazeClient>,
-        means: &'a Means,
+        means: &'a ApplyResources,
     ) -> Result<Self, StateError> {
         let (sent_again, said) = (BTreeSet::new(), PreflightReport::default());
         let mut asking = Self { cohort: cohort.clone(), plan, means, sent_again, said };

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Means;
+use super::ApplyResources;
 use super::gather::PushdownReport;
 use crate::config::{Config, SqlConfig};
 use crate::connector::sql::pushdown::{self, MirrorTableName, spell};
@@ -59,7 +59,12 @@ impl MirrorTables {
 
     /// Brings the table of a cohort to the newest version of its record, or drops it where none is wanted any more.
     /// What went wrong, if anything did.
-    pub(super) fn keep(&self, id: &CohortId, before: &MirrorBefore, means: &Means) -> Option<String> {
+    pub(super) fn keep(
+        &self,
+        id: &CohortId,
+        before: &MirrorBefore,
+        means: &ApplyResources,
+    ) -> Option<String> {
         let kept = match self.wanted.get(id) {
             Some((connection, schema)) => brought(id, connection, schema, before, self, means),
             None => dropped(id, None, self, means),
@@ -73,7 +78,7 @@ impl MirrorTables {
 }
 
 /// Tidies a record. What its members are does not change, so that a table of the version before is as good as before.
-pub(super) fn tidy(id: &CohortId, means: &Means) -> Result<(), StateError> {
+pub(super) fn tidy(id: &CohortId, means: &ApplyResources) -> Result<(), StateError> {
     let (state, now) = (&means.state, means.clock.now());
     let number = || Ok::<_, StateError>(state.reader().version(id)?.map_or(0, |record| record.number));
     let Some(note) = state.reader().pushdown(id)? else { return state.tidy(id, now) };
@@ -89,7 +94,7 @@ pub(super) fn tidy(id: &CohortId, means: &Means) -> Result<(), StateError> {
 fn database<'a>(
     name: &'a ConnectionName,
     tables: &'a MirrorTables,
-    means: &'a Means,
+    means: &'a ApplyResources,
 ) -> Option<Database<'a>> {
     let (settings, secrets) = (tables.databases.get(name)?, means.secrets.databases.get(name)?);
     Some(Database { name, settings, secrets })
@@ -100,7 +105,7 @@ fn dropped(
     id: &CohortId,
     but: Option<(&ConnectionName, &MirrorTableName)>,
     tables: &MirrorTables,
-    means: &Means,
+    means: &ApplyResources,
 ) -> Result<(), MirrorTableError> {
     let Some(note) = means.state.reader().pushdown(id)? else { return Ok(()) };
     let MirrorNote { connection, schema, table: name, .. } = note;
@@ -125,7 +130,7 @@ fn brought(
     schema: &str,
     before: &MirrorBefore,
     tables: &MirrorTables,
-    means: &Means,
+    means: &ApplyResources,
 ) -> Result<(), MirrorTableError> {
     if matches!(&before.compared, Some(PushdownReport::Here { why }) if why.is_lasting()) {
         return Ok(());
@@ -162,7 +167,7 @@ fn rebuild(
     database: Database<'_>,
     table: &MirrorTableName,
     record: &Membership,
-    means: &Means,
+    means: &ApplyResources,
 ) -> Result<TableChecksum, MirrorTableError> {
     let about = format!("Members of cohort {id} as syncline knows them; it is made again if it is dropped");
     let mut members = means.state.reader().members(id, Some(record))?;
@@ -185,7 +190,7 @@ fn update(
     before: TableChecksum,
     changed: &[PartRef],
     record: &Membership,
-    means: &Means,
+    means: &ApplyResources,
 ) -> Result<TableChecksum, MirrorTableError> {
     let state = means.state.reader();
     let some = Membership { parts: changed.to_vec(), ..record.clone() };

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Means;
+use super::ApplyResources;
 use super::report::RunPlan;
 use crate::apply::ApplyStop;
 use crate::config::Config;
@@ -26,7 +26,7 @@ pub(super) type WorkspaceMismatches = BTreeMap<(ConnectionName, DeliveryMethod),
 pub(super) fn refusals(
     plan: &RunPlan,
     config: &Config,
-    means: &Means,
+    means: &ApplyResources,
 ) -> Result<WorkspaceMismatches, StateError> {
     let mut refusals = WorkspaceMismatches::new();
     for cohort in &plan.cohorts {

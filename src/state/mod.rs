@@ -90,7 +90,8 @@ pub use checks::{
 };
 pub use erase_members::{ErasedFile, Recorded};
 pub use exports::{
-    DayProgress, ExportProgress, HeldEvent, HeldEventRows, HeldEvents, HeldEventsFile, HeldEventsWriter, Part,
+    DayProgress, ExportProgress, HeldEvent, HeldEventRows, HeldEvents, HeldEventsFile, HeldEventsWriter,
+    PartialFile,
 };
 pub use gc::Garbage;
 pub use identity::{

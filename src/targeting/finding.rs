@@ -94,7 +94,7 @@ pub enum CheckedObject {
         /// Of what.
         about: String,
         /// Why.
-        why: Trouble,
+        why: EvidenceGap,
     },
     /// Whom campaigns and Canvases target, Braze tells nobody.
     TargetUntold,
@@ -139,7 +139,7 @@ pub enum SizeUntold {
 
 /// Why Braze did not tell, as far as it matters to whoever must act.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct EvidenceGap {
     /// In words.
     pub text: String,
     /// Whether it is a matter of the key.

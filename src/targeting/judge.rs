@@ -1,7 +1,7 @@
 //! Evidence and expectation → findings. Pure: decides everything that a check decides.
 
 use super::expect::ExpectedSegment;
-use super::finding::{CheckedObject, ComparedSize, MessagingTarget, SizeUntold, Trouble};
+use super::finding::{CheckedObject, ComparedSize, EvidenceGap, MessagingTarget, SizeUntold};
 use super::gather::{LookupResult, MessagingUse, SeenObject, SegmentEvidence};
 use crate::config::{BrazeObject, SegmentConfig};
 use crate::connector::braze::rest::{MessagingDetails, RestError, SizeOfDay};
@@ -79,7 +79,7 @@ fn untold(about: &str, error: &RestError) -> CheckedObject {
         matches!(error, RestError::Unauthorized(_) | RestError::OtherWorkspace | RestError::Forbidden { .. });
     let is_passing = matches!(error, RestError::Unavailable(_) | RestError::RateLimited(_));
     let is_other = *error == RestError::OtherWorkspace;
-    let why = Trouble { text: error.to_string(), is_key, is_other, is_passing };
+    let why = EvidenceGap { text: error.to_string(), is_key, is_other, is_passing };
     CheckedObject::Untold { about: about.to_owned(), why }
 }
 

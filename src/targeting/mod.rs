@@ -19,7 +19,7 @@ mod gather;
 mod judge;
 
 pub use expect::{ExpectedSegment, expected};
-pub use finding::{CheckedObject, ComparedSize, MessagingTarget, SegmentFinding, SizeUntold, Trouble};
+pub use finding::{CheckedObject, ComparedSize, EvidenceGap, MessagingTarget, SegmentFinding, SizeUntold};
 pub use gather::EvidenceRequest;
 
 use std::collections::BTreeSet;

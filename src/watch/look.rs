@@ -13,7 +13,9 @@ use crate::apply::{ApplyStop, Interrupt};
 use crate::config::{Config, SourceAccess};
 use crate::dashboard::{HistoryView, PlanView};
 use crate::model::{ChangeOp, CohortId, Progress, RunId, Timestamp};
-use crate::reconcile::{self, BrazeClients, CohortReport, Lane, Means, PlanInputs, RunPlan, RunReport};
+use crate::reconcile::{
+    self, ApplyResources, BrazeClients, CohortReport, Lane, PlanInputs, RunPlan, RunReport,
+};
 use crate::state::{StateError, StateWriter};
 
 /// What a look works with.
@@ -87,7 +89,7 @@ async fn run_over(
     if let Some(looked) = nothing_to_do(cohort, &plan, looking) {
         return Ok(looked);
     }
-    let means = Means {
+    let means = ApplyResources {
         state: Arc::clone(&looking.state),
         links: looking.links.clone(),
         run,

@@ -166,7 +166,7 @@ fn export(id: &ExportId, status: &ExportStatus, now: Timestamp) -> page::ExportV
     }
 }
 
-fn trouble(status: &ExportStatus, now: Timestamp) -> Option<page::Trouble> {
+fn trouble(status: &ExportStatus, now: Timestamp) -> Option<page::ExportFailureView> {
     let stale = || {
         let since = status.last_good.unwrap_or(status.known_since);
         format!("no good run for {}", lasted(schedule::until(now, since)))
@@ -176,7 +176,7 @@ fn trouble(status: &ExportStatus, now: Timestamp) -> Option<page::Trouble> {
         true => page::NextStep::NeedsPerson,
         false => page::NextStep::TriedAgain { at: status.next_look },
     };
-    Some(page::Trouble { why, then })
+    Some(page::ExportFailureView { why, then })
 }
 
 fn inbox(name: &ConnectionName, heap: &HeapStatus, inner: &StatusInner, now: Timestamp) -> page::InboxView {

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::cli::args::{ApproveArgs, Format, Global};
+use crate::cli::args::{ApproveArgs, Global, OutputFormat};
 use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
@@ -26,13 +26,13 @@ pub(in crate::cli) fn run(global: &Global, args: &ApproveArgs) -> Result<Exit, C
     let approval = Approval { cohort: args.cohort.clone(), plan: args.plan.to_string(), given };
     Approvals::open(&super::location(&config))?.give(&approval)?;
     out(&match args.format {
-        Format::Human => format!(
+        OutputFormat::Human => format!(
             "{} {} of {}: the next run that makes exactly this plan carries it out, within a week",
             green("approved"),
             approval.plan,
             approval.cohort
         ),
-        Format::Json => envelope(
+        OutputFormat::Json => envelope(
             "approve",
             "approved",
             &json!({ "cohort": approval.cohort.as_str(), "plan": approval.plan, "given_at": timestamp_text(given) }),

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::cli::access;
-use crate::cli::args::{Format, Global};
+use crate::cli::args::{Global, OutputFormat};
 use crate::cli::candidates::Candidates;
 use crate::cli::error::{CommandError, of_sql};
 use crate::cli::exit::Exit;
@@ -28,9 +28,11 @@ pub(in crate::cli) fn run(global: &Global, args: &DiscoverArgs) -> Result<Exit, 
         ));
     }
     out(&match args.format {
-        Format::Human if candidates.list.is_empty() => "# no table has a column that names people".to_owned(),
-        Format::Human => candidates.yaml()?,
-        Format::Json => envelope("discover", "found", &json!({ "cohorts": candidates.json()? })),
+        OutputFormat::Human if candidates.list.is_empty() => {
+            "# no table has a column that names people".to_owned()
+        }
+        OutputFormat::Human => candidates.yaml()?,
+        OutputFormat::Json => envelope("discover", "found", &json!({ "cohorts": candidates.json()? })),
     })?;
     Ok(Exit::Done)
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::args::{Format, FormatArgs, Global};
+use crate::cli::args::{FormatArgs, Global, OutputFormat};
 use crate::cli::doctor::{CheckStatus, DoctorFinding, DoctorFindings, examine};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
@@ -17,8 +17,8 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
     runtime.shutdown_background();
     let is_wrong = findings.list.iter().any(|finding| finding.verdict == CheckStatus::Wrong);
     out(&match args.format {
-        Format::Human => human(&findings),
-        Format::Json => {
+        OutputFormat::Human => human(&findings),
+        OutputFormat::Json => {
             let list: Vec<Value> = findings.list.iter().map(to_json).collect();
             envelope("doctor", if is_wrong { "wrong" } else { "well" }, &json!({ "findings": list }))
         }

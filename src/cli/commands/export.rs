@@ -8,7 +8,7 @@ use serde_json::json;
 use super::stop::Stop;
 use crate::apply::Interrupt;
 use crate::cli::again::SuggestedCommand;
-use crate::cli::args::{ExportArgs, Format, Global};
+use crate::cli::args::{ExportArgs, Global, OutputFormat};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{OutputLost, bold, out};
@@ -131,7 +131,7 @@ pub(super) fn survey(
     exports: &[&ExportConfig],
     days: Days,
     again: bool,
-    format: Format,
+    format: OutputFormat,
 ) -> Result<Exit, CommandError> {
     let state = super::reader(config)?;
     let (mut lines, mut values, mut exit) = (Vec::new(), Vec::new(), Exit::Done);
@@ -161,8 +161,8 @@ pub(super) fn survey(
         lines.push("The config has no exports.".to_owned());
     }
     out(&match format {
-        Format::Human => lines.join("\n"),
-        Format::Json => envelope("export", "survey", &json!({ "exports": values })),
+        OutputFormat::Human => lines.join("\n"),
+        OutputFormat::Json => envelope("export", "survey", &json!({ "exports": values })),
     })?;
     Ok(exit)
 }
@@ -172,18 +172,18 @@ pub(super) fn finish(
     global: &Global,
     command: &str,
     reports: &[ExportReport],
-    format: Format,
+    format: OutputFormat,
 ) -> Result<Exit, CommandError> {
     let exit = exit(reports);
     let shown = out(&match format {
-        Format::Human if reports.is_empty() => "The config has no exports.".to_owned(),
-        Format::Human => {
+        OutputFormat::Human if reports.is_empty() => "The config has no exports.".to_owned(),
+        OutputFormat::Human => {
             let mut lines = view::lines(reports);
             lines.push(String::new());
             lines.push(summary(reports, exit));
             lines.join("\n")
         }
-        Format::Json => {
+        OutputFormat::Json => {
             let exports = view::to_json(reports);
             envelope(command, reconcile::exports_word(reports), &json!({ "exports": exports }))
         }

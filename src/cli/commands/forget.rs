@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::cli::again::SuggestedCommand;
-use crate::cli::args::{ForgetArgs, Format, Global};
+use crate::cli::args::{ForgetArgs, Global, OutputFormat};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{counted, out, yellow};
@@ -42,8 +42,8 @@ pub(in crate::cli) fn run(global: &Global, args: &ForgetArgs) -> Result<Exit, Co
     let asked = deletion.filter(|_| is_erased).map(|deletion| deletion.ask(&config, id)).transpose();
     let request = asked.as_ref().ok().and_then(Option::as_deref);
     out(&match args.format {
-        Format::Human => human(&forgotten, request, args.heap.as_deref()),
-        Format::Json => to_json(&forgotten, request),
+        OutputFormat::Human => human(&forgotten, request, args.heap.as_deref()),
+        OutputFormat::Json => to_json(&forgotten, request),
     })?;
     asked?;
     Ok(match (is_erased, forgotten.is_left()) {

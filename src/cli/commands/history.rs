@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::cli::args::{Format, Global, HistoryArgs};
+use crate::cli::args::{Global, HistoryArgs, OutputFormat};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, count, counted, dim, out, red};
@@ -16,9 +16,9 @@ pub(in crate::cli) fn run(global: &Global, args: &HistoryArgs) -> Result<Exit, C
     // Cohorts write side by side; whoever reads wants the order of time. It is a stable sort.
     runs.iter_mut().for_each(|run| run.entries.sort_by(|a, b| a.at.cmp(&b.at)));
     out(&match args.format {
-        Format::Human if runs.is_empty() => "No run yet.".to_owned(),
-        Format::Human => runs.iter().map(human).collect::<Vec<_>>().join("\n"),
-        Format::Json => {
+        OutputFormat::Human if runs.is_empty() => "No run yet.".to_owned(),
+        OutputFormat::Human => runs.iter().map(human).collect::<Vec<_>>().join("\n"),
+        OutputFormat::Json => {
             let runs: Vec<serde_json::Value> = runs.iter().map(to_json).collect();
             envelope("history", "history", &json!({ "runs": runs }))
         }

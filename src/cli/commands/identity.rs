@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
-use crate::cli::args::{Format, Global};
+use crate::cli::args::{Global, OutputFormat};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::identity_args::{
@@ -39,8 +39,8 @@ pub(in crate::cli) fn run(global: &Global, args: &IdentityArgs) -> Result<Exit, 
         IdentityCommand::Drop { address, label, .. } => taken_back(&config, address, label)?,
     };
     out(&match args.command.format() {
-        Format::Human => text,
-        Format::Json => envelope("identity", args.command.name(), &value),
+        OutputFormat::Human => text,
+        OutputFormat::Json => envelope("identity", args.command.name(), &value),
     })?;
     Ok(Exit::Done)
 }

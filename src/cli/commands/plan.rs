@@ -2,7 +2,7 @@
 
 use super::reconcile::of_failed;
 use crate::cli::again::SuggestedCommand;
-use crate::cli::args::{Format, Global, PlanArgs, PlanFormat};
+use crate::cli::args::{Global, OutputFormat, PlanArgs, PlanFormat};
 use crate::cli::error::{CommandError, unusable_plan};
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
@@ -21,7 +21,7 @@ pub(in crate::cli) fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Comm
     let config = super::config(global)?;
     let ceilings = super::ceilings(&args.run, &config)?;
     let state = super::reader(&config)?;
-    let watched = if args.format == PlanFormat::Human { Format::Human } else { Format::Json };
+    let watched = if args.format == PlanFormat::Human { OutputFormat::Human } else { OutputFormat::Json };
     let run = environment::new_run();
     let span = tracing::info_span!("run", id = %run);
     let _entered = span.enter();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::stop::Stop;
 use crate::apply::ApplyStop;
 use crate::cli::again::SuggestedCommand;
-use crate::cli::args::{Format, Global, ReconcileArgs};
+use crate::cli::args::{Global, OutputFormat, ReconcileArgs};
 use crate::cli::error::{CommandError, unusable_plan};
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
@@ -18,7 +18,7 @@ use crate::config::{Config, SourceAccess};
 use crate::connector::braze::WorkspaceKeySet;
 use crate::export::{Days, ExportReport};
 use crate::model::{ConnectionName, Progress, RunId};
-use crate::reconcile::{self, ExportJob, FailedKind, Means, PlanInputs, RunPlan, RunReport};
+use crate::reconcile::{self, ApplyResources, ExportJob, FailedKind, PlanInputs, RunPlan, RunReport};
 use crate::state::StateWriter;
 
 pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit, CommandError> {
@@ -58,19 +58,20 @@ pub(in crate::cli) fn run(global: &Global, args: &ReconcileArgs) -> Result<Exit,
     let jobs = exports.iter().map(|export| super::export::job(export, Days::default(), state.reader()));
     let jobs = jobs.collect::<Result<_, _>>()?;
     let format = args.format;
-    let run = Run { global, config: &config, id: run, progress, format, again, ids, jobs, secrets, stop };
+    let run =
+        ReconcileRun { global, config: &config, id: run, progress, format, again, ids, jobs, secrets, stop };
     let exit = apply(plan, &keys, state, run)?;
     let unread = unlearned.or((!uningested.is_empty()).then_some(Exit::Failed));
     Ok(unread.filter(|_| exit == Exit::Done).unwrap_or(exit))
 }
 
 /// What an apply is asked for by.
-pub(super) struct Run<'a> {
+pub(super) struct ReconcileRun<'a> {
     pub(super) global: &'a Global,
     pub(super) config: &'a Config,
     pub(super) id: RunId,
     pub(super) progress: Arc<dyn Progress>,
-    pub(super) format: Format,
+    pub(super) format: OutputFormat,
     pub(super) again: SuggestedCommand,
     /// The environment ids of the Heaps that exports send to.
     pub(super) ids: BTreeMap<ConnectionName, String>,
@@ -87,7 +88,9 @@ pub(super) fn apply(
     plan: RunPlan,
     keys: &BTreeMap<ConnectionName, WorkspaceKeySet>,
     state: Arc<StateWriter>,
-    Run { global, config, id: run, progress, format, again, ids, jobs, secrets, stop }: Run<'_>,
+    ReconcileRun { global, config, id: run, progress, format, again, ids, jobs, secrets, stop }: ReconcileRun<
+        '_,
+    >,
 ) -> Result<Exit, CommandError> {
     let waiting = plan.waiting.iter().map(plan_view::waiting_lines);
     let failed: Vec<String> = plan.failed.iter().map(plan_view::failed_lines).chain(waiting).collect();
@@ -97,7 +100,7 @@ pub(super) fn apply(
         let clock = environment::clock();
         let links = reconcile::link(config, &reached, clock)?;
         let of_exports = (Arc::clone(&state), interrupt.clone());
-        let means = Means { state, links, run, clock, progress, interrupt, secrets };
+        let means = ApplyResources { state, links, run, clock, progress, interrupt, secrets };
         let report = reconcile::apply(plan, config, means).await?;
         if jobs.is_empty() {
             return Ok((report, Vec::new()));
@@ -115,8 +118,8 @@ pub(super) fn apply(
     let exit = exit(&report, &exports);
     tracing::info!(result = report.word(), requests = report.requests, "the run ends");
     let shown = out(&match format {
-        Format::Human => human::human(&report, &failed, &exports, exit, &again),
-        Format::Json => json::report(&report, &exports, &again),
+        OutputFormat::Human => human::human(&report, &failed, &exports, exit, &again),
+        OutputFormat::Json => json::report(&report, &exports, &again),
     });
     shown.map_err(|error| done_unseen(&error, global, exit))?;
     Ok(exit)
@@ -127,7 +130,7 @@ pub(super) fn apply(
 fn blocked(
     plan: &RunPlan,
     run: &RunId,
-    format: Format,
+    format: OutputFormat,
     again: &SuggestedCommand,
 ) -> Result<Exit, CommandError> {
     let waiting = plan.waiting.iter().map(plan_view::waiting_lines);
@@ -136,8 +139,8 @@ fn blocked(
     let exit = exit(&report, &[]);
     tracing::info!(result = report.word(), requests = 0, "the run ends");
     out(&match format {
-        Format::Human => human::human(&report, &failed, &[], exit, again),
-        Format::Json => json::report(&report, &[], again),
+        OutputFormat::Human => human::human(&report, &failed, &[], exit, again),
+        OutputFormat::Json => json::report(&report, &[], again),
     })?;
     Ok(exit)
 }

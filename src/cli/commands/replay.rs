@@ -7,7 +7,7 @@ use serde_json::json;
 use super::export::{chosen, finish, job, run_jobs, survey};
 use crate::cli::access;
 use crate::cli::again::SuggestedCommand;
-use crate::cli::args::{Format, Global, ReplayArgs};
+use crate::cli::args::{Global, OutputFormat, ReplayArgs};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
@@ -57,7 +57,11 @@ fn picks(
     Ok(each.collect::<Result<_, _>>()?)
 }
 
-fn show(exports: &[&ExportConfig], picked: &[ReplaySelection], format: Format) -> Result<(), CommandError> {
+fn show(
+    exports: &[&ExportConfig],
+    picked: &[ReplaySelection],
+    format: OutputFormat,
+) -> Result<(), CommandError> {
     let (mut lines, mut values) = (Vec::new(), Vec::new());
     for (export, picked) in exports.iter().zip(picked) {
         let reasons: Vec<String> =
@@ -74,13 +78,13 @@ fn show(exports: &[&ExportConfig], picked: &[ReplaySelection], format: Format) -
         }));
     }
     Ok(out(&match format {
-        Format::Human => lines.join("\n"),
-        Format::Json => envelope("replay", "picked", &json!({ "exports": values })),
+        OutputFormat::Human => lines.join("\n"),
+        OutputFormat::Json => envelope("replay", "picked", &json!({ "exports": values })),
     })?)
 }
 
 fn not_yet(global: &Global, args: &ReplayArgs, exit: Exit) -> Exit {
-    if !args.dry_run && args.format == Format::Human {
+    if !args.dry_run && args.format == OutputFormat::Human {
         tell(&format!(
             "nothing was sent; to send it: {} --yes, with the same options",
             SuggestedCommand::new(global).command("replay")

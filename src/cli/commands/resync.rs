@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::reconcile::{Run, apply};
+use super::reconcile::{ReconcileRun, apply};
 use super::stop::Stop;
 use crate::cli::again::SuggestedCommand;
-use crate::cli::args::{Format, Global, ResyncArgs};
+use crate::cli::args::{Global, OutputFormat, ResyncArgs};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
@@ -27,8 +27,8 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     if args.dry_run {
         let plan = plan(args, &config, &super::reader(&config)?, &*progress(args.format))?;
         out(&match args.format {
-            Format::Human => plan_view::human(&plan, &showing),
-            Format::Json => json::plan(&plan, "changes", &showing),
+            OutputFormat::Human => plan_view::human(&plan, &showing),
+            OutputFormat::Json => json::plan(&plan, "changes", &showing),
         })?;
         return Ok(Exit::Done);
     }
@@ -44,7 +44,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ResyncArgs) -> Result<Exit, Co
     let (ids, jobs) = (std::collections::BTreeMap::new(), Vec::new());
     // Without them a table beside a source is left behind, which the next plan notices.
     let secrets = Arc::new(access::sources(&config).unwrap_or_default());
-    let run = Run { global, config: &config, id, progress, format, again, ids, jobs, secrets, stop };
+    let run = ReconcileRun { global, config: &config, id, progress, format, again, ids, jobs, secrets, stop };
     apply(plan, &keys, state, run)
 }
 

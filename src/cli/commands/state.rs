@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::args::{Format, Global};
+use crate::cli::args::{Global, OutputFormat};
 use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
@@ -27,8 +27,8 @@ pub(in crate::cli) fn run(global: &Global, args: &StateArgs) -> Result<Exit, Com
         StateCommand::Gc { dry_run, .. } => collected(&config, *dry_run)?,
     };
     out(&match format {
-        Format::Human => text,
-        Format::Json => envelope("state", args.command.name(), &value),
+        OutputFormat::Human => text,
+        OutputFormat::Json => envelope("state", args.command.name(), &value),
     })?;
     Ok(exit)
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::cli::again::SuggestedCommand;
-use crate::cli::args::{Format, FormatArgs, Global};
+use crate::cli::args::{FormatArgs, Global, OutputFormat};
 use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
@@ -39,7 +39,7 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
     let exports = config.exports.iter().map(|export| Ok((export, state.export(&export.id)?)));
     let exports = exports.collect::<Result<Vec<_>, StateError>>()?;
     out(&match args.format {
-        Format::Human => {
+        OutputFormat::Human => {
             let now = environment::clock().now();
             let mut more = told::lines(&told, &config, now);
             for (export, record) in &exports {
@@ -49,7 +49,7 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
             more.extend(segments::last_lines(&last, now));
             human(&rows, more, &state, &location, holder.as_ref(), &SuggestedCommand::new(global))
         }
-        Format::Json => {
+        OutputFormat::Json => {
             let cohorts: Vec<serde_json::Value> = rows.iter().map(to_json).collect();
             let exports = exports.iter().map(|(export, record)| {
                 let (source, to) = (export.source.name(), export.to.as_str());

@@ -1,6 +1,6 @@
 //! `validate`: the config and all its environments, without network and without secrets.
 
-use crate::cli::args::{Format, FormatArgs, Global};
+use crate::cli::args::{FormatArgs, Global, OutputFormat};
 use crate::cli::error::{CommandError, of_problems};
 use crate::cli::exit::Exit;
 use crate::cli::output::{counted, green, out};
@@ -9,7 +9,7 @@ use crate::config::{self, Problems};
 
 pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, CommandError> {
     match (check(global), args.format) {
-        (Ok((config, environments)), Format::Human) => {
+        (Ok((config, environments)), OutputFormat::Human) => {
             let (cohorts, connections) = (config.cohorts.len() as u64, config.connections_len() as u64);
             let with = if environments.is_empty() {
                 String::new()
@@ -28,7 +28,7 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
             ))?;
             Ok(Exit::Done)
         }
-        (Ok((config, environments)), Format::Json) => {
+        (Ok((config, environments)), OutputFormat::Json) => {
             let details = serde_json::json!({
                 "cohorts": config.cohorts.len(),
                 "exports": config.exports.len(),
@@ -39,8 +39,8 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
             out(&json::envelope("validate", "valid", &details))?;
             Ok(Exit::Done)
         }
-        (Err(problems), Format::Human) => Err(problems.into()),
-        (Err(problems), Format::Json) => {
+        (Err(problems), OutputFormat::Human) => Err(problems.into()),
+        (Err(problems), OutputFormat::Json) => {
             out(&json::problems(&problems))?;
             Ok(of_problems(&problems))
         }

@@ -8,7 +8,7 @@ use crate::cli::error::sql_hint;
 use crate::cli::output::count;
 use crate::cli::{access, environment};
 use crate::config::{Config, Secrets, SqlConfig};
-use crate::connector::sql::{self, Database, DatabaseInfo, SqlError, Trouble};
+use crate::connector::sql::{self, Database, DatabaseInfo, SqlError, SqlErrorKind};
 use crate::model::ConnectionName;
 
 /// Whoever uses more of the connections than this is told.
@@ -82,17 +82,19 @@ fn told(name: &ConnectionName, settings: &SqlConfig, seen: &DatabaseInfo, findin
 /// What another command would say, and for a driver where it was looked for.
 pub(super) fn failed(error: &SqlError, findings: &mut DoctorFindings) {
     let check = match &error.trouble {
-        Trouble::Driver => "driver",
-        Trouble::Credentials | Trouble::Certificate => "credentials",
-        Trouble::Permission | Trouble::RowSecurity | Trouble::Writes => "permission",
-        Trouble::MissingColumn { .. } | Trouble::DuplicateColumn(_) => "columns",
-        Trouble::Query | Trouble::TypeGuess(_) | Trouble::Lend(_) => "query",
-        Trouble::Unreachable | Trouble::Broken | Trouble::Timeout | Trouble::Stopped | Trouble::Local => {
-            "reach"
-        }
+        SqlErrorKind::Driver => "driver",
+        SqlErrorKind::Credentials | SqlErrorKind::Certificate => "credentials",
+        SqlErrorKind::Permission | SqlErrorKind::RowSecurity | SqlErrorKind::Writes => "permission",
+        SqlErrorKind::MissingColumn { .. } | SqlErrorKind::DuplicateColumn(_) => "columns",
+        SqlErrorKind::Query | SqlErrorKind::TypeGuess(_) | SqlErrorKind::Lend(_) => "query",
+        SqlErrorKind::Unreachable
+        | SqlErrorKind::Broken
+        | SqlErrorKind::Timeout
+        | SqlErrorKind::Stopped
+        | SqlErrorKind::Local => "reach",
     };
     findings.wrong(check, error.to_string(), sql_hint(error).unwrap_or_default());
-    if error.trouble == Trouble::Driver {
+    if error.trouble == SqlErrorKind::Driver {
         let folders = environment::driver_folders().into_iter().map(|folder| {
             let found = std::fs::read_dir(&folder).map(|entries| {
                 let mut names: Vec<String> =

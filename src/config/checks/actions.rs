@@ -1,7 +1,7 @@
 //! Checks of what is triggered for people who enter a cohort or leave it.
 
 use super::is_kind;
-use crate::config::problem::{Code, Problem};
+use crate::config::problem::{Problem, ProblemCode};
 use crate::config::tree::{TreeEntry, TreeNode};
 
 /// The actions of cohorts, with the cohort.
@@ -14,12 +14,15 @@ pub(super) fn one_thing_is_triggered(tree: &TreeNode, problems: &mut Vec<Problem
     for (_, entry) in actions(tree) {
         match (entry.node.entry("campaign"), entry.node.entry("canvas")) {
             (None, None) => problems.push(
-                Problem::new(Code::BadAction, format!("`{}` does not say what is triggered", entry.key))
-                    .at(entry.key_span, "needs `campaign` or `canvas`")
-                    .hint("write the API identifier of a campaign or a Canvas with API-triggered delivery"),
+                Problem::new(
+                    ProblemCode::BadAction,
+                    format!("`{}` does not say what is triggered", entry.key),
+                )
+                .at(entry.key_span, "needs `campaign` or `canvas`")
+                .hint("write the API identifier of a campaign or a Canvas with API-triggered delivery"),
             ),
             (Some(campaign), Some(canvas)) => problems.push(
-                Problem::new(Code::BadAction, format!("`{}` triggers two things", entry.key))
+                Problem::new(ProblemCode::BadAction, format!("`{}` triggers two things", entry.key))
                     .at(canvas.key_span, "here")
                     .see(campaign.key_span, "and here")
                     .hint("keep one of the two"),
@@ -34,7 +37,7 @@ pub(super) fn quiet_hours_are_somewhere(tree: &TreeNode, problems: &mut Vec<Prob
     for (name, place) in quiets.filter_map(|quiet| quiet.text("time_zone")) {
         if jiff::tz::TimeZone::get(name).is_err() {
             problems.push(
-                Problem::new(Code::BadSchedule, format!("there is no time zone `{name}`"))
+                Problem::new(ProblemCode::BadSchedule, format!("there is no time zone `{name}`"))
                     .at(place, "not a name of the IANA time zone database")
                     .hint("write it like `Europe/Berlin`, or `UTC`"),
             );
@@ -54,7 +57,7 @@ pub(super) fn properties_have_columns(tree: &TreeNode, problems: &mut Vec<Proble
         };
         problems.push(
             Problem::new(
-                Code::BadAction,
+                ProblemCode::BadAction,
                 format!("there is nothing to take properties of `{}` from", entry.key),
             )
             .at(properties.key_span, why)

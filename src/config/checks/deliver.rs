@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::actions::actions;
 use super::{brazes, is_sandbox};
-use crate::config::problem::{Code, Problem};
+use crate::config::problem::{Problem, ProblemCode};
 use crate::config::source::SourceSpan;
 use crate::config::tree::{TreeEntry, TreeNode};
 
@@ -96,8 +96,9 @@ fn lacks(entry: &TreeEntry, key: &str, because: Option<(SourceSpan, &str)>) -> O
         return None;
     }
     let variable = key.to_uppercase();
-    let problem = Problem::new(Code::MissingCredentials, format!("connection `{}` lacks `{key}`", entry.key))
-        .at(entry.key_span, format!("needs `{key}`"));
+    let problem =
+        Problem::new(ProblemCode::MissingCredentials, format!("connection `{}` lacks `{key}`", entry.key))
+            .at(entry.key_span, format!("needs `{key}`"));
     let problem = match because {
         Some((place, why)) => problem.see(place, why),
         None => problem,
@@ -110,7 +111,7 @@ pub(super) fn attributes_are_written(tree: &TreeNode, problems: &mut Vec<Problem
     for cohort in tree.items("cohorts") {
         if let Some(entry) = cohort.entry("attribute").filter(|_| by_attribute(cohort).is_none()) {
             problems.push(
-                Problem::new(Code::BadAttribute, "nothing is written to this attribute")
+                Problem::new(ProblemCode::BadAttribute, "nothing is written to this attribute")
                     .at(entry.key_span, "the cohort is delivered by cohort import")
                     .hint("add `deliver: attribute`, or delete this"),
             );
@@ -136,10 +137,13 @@ pub(super) fn attributes_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
             None => drop(first.insert((to, name), (kind, place))),
             Some((known, _)) if (kind, *known) == ("array", "array") => {}
             Some((_, earlier)) => problems.push(
-                Problem::new(Code::BadAttribute, format!("two cohorts in `{to}` use the attribute `{name}`"))
-                    .at(place, "used again here")
-                    .see(*earlier, "first used here")
-                    .hint("a boolean attribute is one cohort's own, and cohorts can share an array only"),
+                Problem::new(
+                    ProblemCode::BadAttribute,
+                    format!("two cohorts in `{to}` use the attribute `{name}`"),
+                )
+                .at(place, "used again here")
+                .see(*earlier, "first used here")
+                .hint("a boolean attribute is one cohort's own, and cohorts can share an array only"),
             ),
         }
     }
@@ -150,7 +154,7 @@ pub(super) fn profile_fields_are_left_alone(tree: &TreeNode, problems: &mut Vec<
     for (_, _, name, place) in tree.items("cohorts").iter().filter_map(attribute) {
         if PROFILE_FIELDS.contains(&name.to_ascii_lowercase().as_str()) {
             problems.push(
-                Problem::new(Code::BadAttribute, format!("`{name}` is a field of Braze's own"))
+                Problem::new(ProblemCode::BadAttribute, format!("`{name}` is a field of Braze's own"))
                     .at(place, "would be overwritten in the profiles of people")
                     .hint("name an attribute that holds nothing else, such as `syncline_cohorts`"),
             );

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map;
 
 use super::{connections, is_kind};
-use crate::config::problem::{Code, Problem, did_you_mean, listed};
+use crate::config::problem::{Problem, ProblemCode, did_you_mean, listed};
 use crate::config::tree::{TreeEntry, TreeNode};
 
 fn dumps(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
@@ -23,7 +23,7 @@ pub(super) fn queries_have_an_engine(tree: &TreeNode, problems: &mut Vec<Problem
         let Some(query) = query(source) else { continue };
         if source.entry("connection").is_none() {
             problems.push(
-                Problem::new(Code::MissingKey, "the query has no database to be asked of")
+                Problem::new(ProblemCode::MissingKey, "the query has no database to be asked of")
                     .at(query.key_span, "needs `connection`")
                     .hint(
                         "name a connection of `kind: adbc`, DuckDB or SQLite say; the tables are lent to it",
@@ -32,7 +32,7 @@ pub(super) fn queries_have_an_engine(tree: &TreeNode, problems: &mut Vec<Problem
         }
         if source.items("tables").is_empty() {
             problems.push(
-                Problem::new(Code::MissingKey, "the query has no tables")
+                Problem::new(ProblemCode::MissingKey, "the query has no tables")
                     .at(query.key_span, "needs `tables`")
                     .hint("name the tables of the dumps that it asks: `tables: [checkout, users]`"),
             );
@@ -49,7 +49,7 @@ pub(super) fn engines_can_be_lent_to(tree: &TreeNode, problems: &mut Vec<Problem
             continue;
         }
         let what = format!("there is no database `{name}` that tables of dumps can be lent to");
-        let problem = Problem::new(Code::UnknownConnection, what)
+        let problem = Problem::new(ProblemCode::UnknownConnection, what)
             .at(place, "no connection of `kind: adbc` has this name");
         problems.push(match (did_you_mean(name, known.iter().copied()), known.as_slice()) {
             (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
@@ -75,7 +75,7 @@ pub(super) fn tables_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
                 hash_map::Entry::Occupied(earlier) => *earlier.get(),
             };
             problems.push(
-                Problem::new(Code::DefinedTwice, format!("the table `{name}` is there twice"))
+                Problem::new(ProblemCode::DefinedTwice, format!("the table `{name}` is there twice"))
                     .at(node.span, "again here")
                     .see(earlier.span, "first here")
                     .hint("delete one of the two; a database does not tell upper from lower case"),
@@ -96,7 +96,8 @@ pub(super) fn nothing_is_in_vain(tree: &TreeNode, problems: &mut Vec<Problem>) {
         };
         for entry in keys.iter().filter_map(|key| source.entry(key)) {
             let what = format!("`{}` is of {of}, and the source is none", entry.key);
-            problems.push(Problem::new(Code::UnknownKey, what).at(entry.key_span, "not used").hint(hint));
+            problems
+                .push(Problem::new(ProblemCode::UnknownKey, what).at(entry.key_span, "not used").hint(hint));
         }
     }
 }

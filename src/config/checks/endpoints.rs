@@ -7,7 +7,7 @@
 use url::{Host, Url};
 
 use super::{safe_url, sources};
-use crate::config::problem::{Code, Problem};
+use crate::config::problem::{Problem, ProblemCode};
 use crate::config::source::SourceSpan;
 use crate::config::tree::TreeNode;
 use crate::model::{is_loopback_host, is_private_address};
@@ -105,9 +105,12 @@ pub(super) fn servers_are_allowed(tree: &TreeNode, problems: &mut Vec<Problem>) 
         };
         let origin = url.origin().ascii_serialization();
         problems.push(
-            Problem::new(Code::EndpointNotAllowed, format!("`{origin}` is not allowed as an endpoint"))
-                .at(place, label)
-                .hint(format!("if it is trusted: `allow_endpoint: [\"{origin}\"]` at the top of the config")),
+            Problem::new(
+                ProblemCode::EndpointNotAllowed,
+                format!("`{origin}` is not allowed as an endpoint"),
+            )
+            .at(place, label)
+            .hint(format!("if it is trusted: `allow_endpoint: [\"{origin}\"]` at the top of the config")),
         );
     }
 }
@@ -117,7 +120,7 @@ pub(super) fn allowed_are_servers(tree: &TreeNode, problems: &mut Vec<Problem>) 
     let allowed = tree.items("allow_endpoint").iter().filter_map(|item| Some((item.as_text()?, item.span)));
     for (text, place) in allowed {
         if let Err((label, hint)) = super::base_url(text) {
-            let problem = Problem::new(Code::BadEndpoint, "`allow_endpoint` names no server");
+            let problem = Problem::new(ProblemCode::BadEndpoint, "`allow_endpoint` names no server");
             problems.push(problem.at(place, label).hint(hint));
         }
     }
@@ -126,7 +129,7 @@ pub(super) fn allowed_are_servers(tree: &TreeNode, problems: &mut Vec<Problem>) 
         tree.get("bucket").into_iter().chain(exported).filter_map(|node| node.text("endpoint"))
     {
         if let Err((what, hint)) = safe_url(text, "write it like `http://127.0.0.1:9000`") {
-            let problem = Problem::new(Code::BadEndpoint, format!("`endpoint` {what}"));
+            let problem = Problem::new(ProblemCode::BadEndpoint, format!("`endpoint` {what}"));
             problems.push(problem.at(place, "not usable").hint(hint));
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{base_url, connections, is_below, is_kind};
 use crate::config::merge::leaves_folder;
-use crate::config::problem::{Code, Problem};
+use crate::config::problem::{Problem, ProblemCode};
 use crate::config::source::SourceSpan;
 use crate::config::tree::{TreeEntry, TreeNode};
 use crate::events::{check_glob, check_rename};
@@ -24,7 +24,7 @@ pub(super) fn ids_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (id, place) in exports(tree).iter().filter_map(|export| export.text("id")) {
         if let Some(earlier) = first.get(id) {
             problems.push(
-                Problem::new(Code::DuplicateId, format!("two exports have the id `{id}`"))
+                Problem::new(ProblemCode::DuplicateId, format!("two exports have the id `{id}`"))
                     .at(place, "used again here")
                     .see(*earlier, "first used here")
                     .hint("give one of them another id; what was sent is remembered under it"),
@@ -45,16 +45,19 @@ pub(super) fn heaps_can_be_sent_to(tree: &TreeNode, problems: &mut Vec<Problem>)
         let (region, endpoint) = (heap.node.text("region"), heap.node.entry("endpoint"));
         if region.is_none() && endpoint.is_none() {
             problems.push(
-                Problem::new(Code::EndpointChoice, format!("connection `{to}` does not say where Heap is"))
-                    .at(heap.key_span, "needs `region` or `endpoint`")
-                    .see(place, "events are sent there")
-                    .hint("`region: us`, `region: eu`, or `region: sandbox` to try things out"),
+                Problem::new(
+                    ProblemCode::EndpointChoice,
+                    format!("connection `{to}` does not say where Heap is"),
+                )
+                .at(heap.key_span, "needs `region` or `endpoint`")
+                .see(place, "events are sent there")
+                .hint("`region: us`, `region: eu`, or `region: sandbox` to try things out"),
             );
         }
         let is_sandbox = region.is_some_and(|(region, _)| region == "sandbox");
         if !is_sandbox && (region.is_some() || endpoint.is_some()) && heap.node.get("app_id").is_none() {
             problems.push(
-                Problem::new(Code::MissingCredentials, format!("connection `{to}` lacks `app_id`"))
+                Problem::new(ProblemCode::MissingCredentials, format!("connection `{to}` lacks `app_id`"))
                     .at(heap.key_span, "needs `app_id`")
                     .see(place, "events are sent there")
                     .hint("add `app_id: \"…\"`: the digits that Heap shows under Administration > Projects"),
@@ -70,7 +73,7 @@ pub(super) fn heap_endpoints_are_safe(tree: &TreeNode, problems: &mut Vec<Proble
         if let (Some(region), Some(endpoint)) = (region, endpoint) {
             problems.push(
                 Problem::new(
-                    Code::EndpointChoice,
+                    ProblemCode::EndpointChoice,
                     format!("connection `{}` says twice where Heap is", entry.key),
                 )
                 .at(endpoint.key_span, "here")
@@ -82,7 +85,7 @@ pub(super) fn heap_endpoints_are_safe(tree: &TreeNode, problems: &mut Vec<Proble
         if let Err((label, _)) = base_url(endpoint) {
             problems.push(
                 Problem::new(
-                    Code::BadEndpoint,
+                    ProblemCode::BadEndpoint,
                     "the endpoint is not one that people's events can be sent to",
                 )
                 .at(place, label)
@@ -102,12 +105,12 @@ pub(super) fn storages_are_somewhere(tree: &TreeNode, problems: &mut Vec<Problem
     for source in storages(tree) {
         match (source.entry("path"), source.entry("url")) {
             (None, None) => problems.push(
-                Problem::new(Code::SourceChoice, "the source does not say where the files are")
+                Problem::new(ProblemCode::SourceChoice, "the source does not say where the files are")
                     .at(source.head(), "needs `path` or `url`")
                     .hint("`path: folder`, or `url: s3://bucket/prefix`, `gs://…` or `az://…`"),
             ),
             (Some(path), Some(url)) => problems.push(
-                Problem::new(Code::SourceChoice, "the source says twice where the files are")
+                Problem::new(ProblemCode::SourceChoice, "the source says twice where the files are")
                     .at(url.key_span, "here")
                     .see(path.key_span, "and here")
                     .hint("keep one of the two"),
@@ -130,7 +133,7 @@ pub(super) fn folders_stay_inside(tree: &TreeNode, problems: &mut Vec<Problem>) 
 /// Globs match something, and renames carry over what they match.
 pub(super) fn globs_say_something(tree: &TreeNode, problems: &mut Vec<Problem>) {
     let mut wrong = |place: SourceSpan, error: String, hint: &str| {
-        let problem = Problem::new(Code::BadGlob, "a glob that cannot be followed").at(place, error);
+        let problem = Problem::new(ProblemCode::BadGlob, "a glob that cannot be followed").at(place, error);
         problems.push(problem.hint(hint));
     };
     for export in exports(tree) {

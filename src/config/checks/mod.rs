@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use crate::config::merge::leaves_folder;
-use crate::config::problem::{Code, Problem, did_you_mean, listed};
+use crate::config::problem::{Problem, ProblemCode, did_you_mean, listed};
 use crate::config::source::SourceSpan;
 use crate::config::tree::{TreeEntry, TreeNode};
 use crate::config::types::Format;
@@ -113,7 +113,7 @@ fn connections_exist(tree: &TreeNode, problems: &mut Vec<Problem>) {
         } else {
             (format!("there is no connection `{to}`"), "not under `connections:`")
         };
-        let problem = Problem::new(Code::UnknownConnection, message).at(place, label);
+        let problem = Problem::new(ProblemCode::UnknownConnection, message).at(place, label);
         problems.push(match (did_you_mean(to, known.iter().copied()), known.as_slice()) {
             (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
             (None, []) => problem.hint(format!("add it: `connections: {{ {to}: {{ kind: braze, … }} }}`")),
@@ -127,7 +127,7 @@ fn ids_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (id, place) in tree.items("cohorts").iter().filter_map(|cohort| cohort.text("id")) {
         if let Some(earlier) = first.get(id) {
             problems.push(
-                Problem::new(Code::DuplicateId, format!("two cohorts have the id `{id}`"))
+                Problem::new(ProblemCode::DuplicateId, format!("two cohorts have the id `{id}`"))
                     .at(place, "used again here")
                     .see(*earlier, "first used here")
                     .hint("give one of them another id; an id is one cohort's for ever"),
@@ -145,10 +145,13 @@ fn names_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
         let (Some((name, place)), Some((to, _))) = (cohort.text("name"), cohort.text("to")) else { continue };
         if let Some(earlier) = first.get(&(to, name.trim())) {
             problems.push(
-                Problem::new(Code::DuplicateName, format!("two cohorts in `{to}` have the name `{name}`"))
-                    .at(place, "used again here")
-                    .see(*earlier, "first used here")
-                    .hint("Braze's segment filter shows names only: make them differ"),
+                Problem::new(
+                    ProblemCode::DuplicateName,
+                    format!("two cohorts in `{to}` have the name `{name}`"),
+                )
+                .at(place, "used again here")
+                .see(*earlier, "first used here")
+                .hint("Braze's segment filter shows names only: make them differ"),
             );
         } else {
             first.insert((to, name.trim()), place);
@@ -162,7 +165,7 @@ fn removed_are_not_declared(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (id, place) in tree.items("removed").iter().filter_map(|removed| removed.text("cohort")) {
         if let Some(other) = declared.get(id).copied() {
             problems.push(
-                Problem::new(Code::RemovedAndDeclared, format!("`{id}` is both a cohort and removed"))
+                Problem::new(ProblemCode::RemovedAndDeclared, format!("`{id}` is both a cohort and removed"))
                     .at(place, "shall be emptied")
                     .see(other, "shall be kept in step")
                     .hint("delete one of the two"),
@@ -184,7 +187,7 @@ fn paths_stay_inside(tree: &TreeNode, problems: &mut Vec<Problem>) {
 }
 
 fn outside(path: &str, place: SourceSpan) -> Problem {
-    Problem::new(Code::PathOutside, format!("`{path}` leaves the config's folder"))
+    Problem::new(ProblemCode::PathOutside, format!("`{path}` leaves the config's folder"))
         .at(place, "outside the folders that sources may be read from")
         .hint("name its folder under `roots:` at the top of the config")
 }
@@ -203,9 +206,12 @@ fn formats_are_known(tree: &TreeNode, problems: &mut Vec<Problem>) {
         let Some((path, place)) = source.text("path") else { continue };
         if Format::from_name(Path::new(path)).is_none() {
             problems.push(
-                Problem::new(Code::UnknownFormat, format!("the name `{path}` does not tell the format"))
-                    .at(place, "neither .csv, .tsv, .ndjson, .jsonl, .json, .parquet nor .avro")
-                    .hint("add `format: csv`, `tsv`, `ndjson`, `parquet` or `avro`"),
+                Problem::new(
+                    ProblemCode::UnknownFormat,
+                    format!("the name `{path}` does not tell the format"),
+                )
+                .at(place, "neither .csv, .tsv, .ndjson, .jsonl, .json, .parquet nor .avro")
+                .hint("add `format: csv`, `tsv`, `ndjson`, `parquet` or `avro`"),
             );
         }
     }
@@ -224,7 +230,7 @@ fn device_id_comes_last(tree: &TreeNode, problems: &mut Vec<Problem>) {
         let known = after.filter_map(|rule| rule.entry("external_id").or_else(|| rule.entry("alias"))).next();
         if let (Some(device), Some(known)) = (device, known) {
             problems.push(
-                Problem::new(Code::RuleOrder, "`device_id` must be the last rule")
+                Problem::new(ProblemCode::RuleOrder, "`device_id` must be the last rule")
                     .at(device.key_span, "would win over the rules below it")
                     .see(known.key_span, "names people who are identified")
                     .hint("Braze ignores the device id of an identified person: move this rule to the end"),
@@ -240,7 +246,7 @@ fn rules_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
             let text = format!("{}: {}", entry.key, entry.node.to_json());
             if let Some(earlier) = first.get(&text) {
                 problems.push(
-                    Problem::new(Code::DuplicateRule, format!("the rule `{text}` stands here twice"))
+                    Problem::new(ProblemCode::DuplicateRule, format!("the rule `{text}` stands here twice"))
                         .at(entry.key_span, "can never decide anything")
                         .see(*earlier, "decides before it")
                         .hint("delete it"),
@@ -258,9 +264,12 @@ fn removed_shares_are_at_most_whole(tree: &TreeNode, problems: &mut Vec<Problem>
         let Some((text, place)) = guard.text("max_removed") else { continue };
         if text.parse::<Percentage>().is_ok_and(|share| share > Percentage::from_percent(100)) {
             problems.push(
-                Problem::new(Code::OutOfRange, format!("`max_removed: {text}` is more than all members"))
-                    .at(place, "expected at most 100%")
-                    .hint("`max_removed: 30%` is the default; `100%` lets any number of members leave"),
+                Problem::new(
+                    ProblemCode::OutOfRange,
+                    format!("`max_removed: {text}` is more than all members"),
+                )
+                .at(place, "expected at most 100%")
+                .hint("`max_removed: 30%` is the default; `100%` lets any number of members leave"),
             );
         }
     }
@@ -274,12 +283,12 @@ fn one_endpoint_each(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for entry in brazes(tree) {
         match (entry.node.entry("instance"), entry.node.entry("endpoint")) {
             (None, None) => problems.push(
-                Problem::new(Code::EndpointChoice, format!("connection `{}` does not say where Braze is", entry.key))
+                Problem::new(ProblemCode::EndpointChoice, format!("connection `{}` does not say where Braze is", entry.key))
                     .at(entry.key_span, "needs `instance` or `endpoint`")
                     .hint("`instance: US-01` as in your dashboard's address, or `instance: sandbox` to try things out"),
             ),
             (Some(instance), Some(endpoint)) => problems.push(
-                Problem::new(Code::EndpointChoice, format!("connection `{}` says twice where Braze is", entry.key))
+                Problem::new(ProblemCode::EndpointChoice, format!("connection `{}` says twice where Braze is", entry.key))
                     .at(endpoint.key_span, "here")
                     .see(instance.key_span, "and here")
                     .hint("keep one of the two"),
@@ -293,7 +302,7 @@ fn endpoints_are_safe(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (endpoint, place) in brazes(tree).filter_map(|entry| entry.node.text("endpoint")) {
         let Err((label, hint)) = base_url(endpoint) else { continue };
         problems.push(
-            Problem::new(Code::BadEndpoint, "the endpoint is not one that keys can be sent to")
+            Problem::new(ProblemCode::BadEndpoint, "the endpoint is not one that keys can be sent to")
                 .at(place, label)
                 .hint(hint),
         );

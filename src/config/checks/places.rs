@@ -1,7 +1,7 @@
 //! Checks of files that are elsewhere: in a bucket, or on a web server.
 
 use super::{base_url, is_kind, safe_url, sources};
-use crate::config::problem::{Code, Problem};
+use crate::config::problem::{Problem, ProblemCode};
 use crate::config::tree::TreeNode;
 
 const HINT: &str = "`s3://bucket/key`, `gs://…`, `az://…`, or `https://host/file`; keys and globs, but no user, query or fragment";
@@ -14,7 +14,7 @@ fn files(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
 pub(super) fn addresses_are_good(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (path, place) in files(tree).filter_map(|source| source.text("path")) {
         if let Err(what) = address(path) {
-            let problem = Problem::new(Code::BadEndpoint, format!("`path` {what}"));
+            let problem = Problem::new(ProblemCode::BadEndpoint, format!("`path` {what}"));
             problems.push(problem.at(place, "no place that can be read from").hint(HINT));
         }
     }
@@ -49,15 +49,17 @@ pub(super) fn stores_have_buckets(tree: &TreeNode, problems: &mut Vec<Problem>) 
         for key in ["endpoint", "region"] {
             let Some(entry) = source.entry(key) else { continue };
             if !is_bucket {
-                let problem =
-                    Problem::new(Code::BadEndpoint, format!("`{key}` is of a bucket, and `path` is in none"));
+                let problem = Problem::new(
+                    ProblemCode::BadEndpoint,
+                    format!("`{key}` is of a bucket, and `path` is in none"),
+                );
                 problems.push(problem.at(entry.key_span, "not used").hint(format!("delete `{key}`")));
             }
         }
         let Some((text, place)) = source.text("endpoint") else { continue };
         if let Err((what, hint)) = safe_url(text, "write it like `http://127.0.0.1:9000`") {
             problems.push(
-                Problem::new(Code::BadEndpoint, format!("`endpoint` {what}"))
+                Problem::new(ProblemCode::BadEndpoint, format!("`endpoint` {what}"))
                     .at(place, "not usable")
                     .hint(hint),
             );
@@ -74,7 +76,7 @@ pub(super) fn dumps_are_in_buckets(tree: &TreeNode, problems: &mut Vec<Problem>)
         let is_good = ["s3", "gs", "az"].contains(&scheme) && !bucket.is_empty();
         if !is_good || rest.contains(['@', '*', '?', '[', '#']) {
             problems.push(
-                Problem::new(Code::BadEndpoint, "`path` names no bucket")
+                Problem::new(ProblemCode::BadEndpoint, "`path` names no bucket")
                     .at(place, "no place that dumps can be in")
                     .hint("`s3://bucket`, `gs://…` or `az://…`, with a prefix if need be, or a folder"),
             );
@@ -87,7 +89,7 @@ pub(super) fn mappings_have_a_handle(tree: &TreeNode, problems: &mut Vec<Problem
     for source in tree.items("identity").iter().filter(|source| is_kind(source, "file")) {
         if source.get("device_id").is_none() && source.get("alias").is_none() {
             problems.push(
-                Problem::new(Code::MissingKey, "neither `device_id` nor `alias`")
+                Problem::new(ProblemCode::MissingKey, "neither `device_id` nor `alias`")
                     .at(source.head(), "says nothing of whom it names")
                     .hint("`device_id: COLUMN`, or `alias: { label: LABEL, name: COLUMN }`"),
             );

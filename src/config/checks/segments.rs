@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{brazes, connections, is_sandbox};
-use crate::config::problem::{Code, Problem, did_you_mean, listed};
+use crate::config::problem::{Problem, ProblemCode, did_you_mean, listed};
 use crate::config::source::SourceSpan;
 use crate::config::tree::TreeNode;
 
@@ -18,7 +18,7 @@ pub(super) fn ids_are_unique(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (id, place) in tree.items("segments").iter().filter_map(|segment| segment.text("id")) {
         if let Some(earlier) = first.get(id) {
             problems.push(
-                Problem::new(Code::DuplicateId, format!("two segments have the id `{id}`"))
+                Problem::new(ProblemCode::DuplicateId, format!("two segments have the id `{id}`"))
                     .at(place, "used again here")
                     .see(*earlier, "first used here")
                     .hint("give one of them another id"),
@@ -36,8 +36,9 @@ pub(super) fn connections_exist(tree: &TreeNode, problems: &mut Vec<Problem>) {
         if known.contains(&name) {
             continue;
         }
-        let problem = Problem::new(Code::UnknownConnection, format!("there is no Braze connection `{name}`"))
-            .at(place, "no connection of `kind: braze` has this name");
+        let problem =
+            Problem::new(ProblemCode::UnknownConnection, format!("there is no Braze connection `{name}`"))
+                .at(place, "no connection of `kind: braze` has this name");
         problems.push(match (did_you_mean(name, known.iter().copied()), known.as_slice()) {
             (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
             (None, []) => problem.hint(format!("add it: `connections: {{ {name}: {{ kind: braze, … }} }}`")),
@@ -61,7 +62,7 @@ pub(super) fn cohorts_exist(tree: &TreeNode, problems: &mut Vec<Problem>) {
                 (None, _) => problems.push(unknown_cohort(id, place, &cohorts)),
                 (Some(Some((to, there))), Some((here, _))) if *to != here => problems.push(
                     Problem::new(
-                        Code::OtherConnection,
+                        ProblemCode::OtherConnection,
                         format!("the cohort `{id}` goes to `{to}`, and the segment is in `{here}`"),
                     )
                     .at(place, format!("not in `{here}`"))
@@ -79,7 +80,7 @@ fn unknown_cohort(
     place: SourceSpan,
     cohorts: &BTreeMap<&str, Option<(&str, SourceSpan)>>,
 ) -> Problem {
-    let problem = Problem::new(Code::UnknownCohort, format!("there is no cohort `{id}`"))
+    let problem = Problem::new(ProblemCode::UnknownCohort, format!("there is no cohort `{id}`"))
         .at(place, "not under `cohorts:`");
     match did_you_mean(id, cohorts.keys().copied()) {
         Some(near) => problem.hint(format!("did you mean `{near}`?")),
@@ -95,7 +96,7 @@ pub(super) fn sides_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
             if let Some(other) = included.get(id).copied() {
                 problems.push(
                     Problem::new(
-                        Code::IncludedAndExcluded,
+                        ProblemCode::IncludedAndExcluded,
                         format!("the segment both includes and excludes `{id}`"),
                     )
                     .at(place, "excluded here")
@@ -115,7 +116,7 @@ pub(super) fn there_is_a_key(tree: &TreeNode, problems: &mut Vec<Problem>) {
         if entry.node.get("rest_api_key").is_none() && brazes(tree).any(|braze| braze.key == entry.key) {
             problems.push(
                 Problem::new(
-                    Code::MissingCredentials,
+                    ProblemCode::MissingCredentials,
                     format!("connection `{}` lacks `rest_api_key`", entry.key),
                 )
                 .at(entry.key_span, "needs `rest_api_key`")

@@ -7,7 +7,7 @@ use jiff::ToSpan as _;
 use jiff::civil::Date;
 
 use super::{connections, is_kind};
-use crate::config::problem::{Code, Problem, did_you_mean, listed};
+use crate::config::problem::{Problem, ProblemCode, did_you_mean, listed};
 use crate::config::source::SourceSpan;
 use crate::config::tree::{TreeEntry, TreeNode, TreeValue};
 
@@ -28,8 +28,9 @@ fn heaps(tree: &TreeNode) -> impl Iterator<Item = &TreeEntry> {
 /// There is no Heap of this name.
 pub(super) fn no_heap(tree: &TreeNode, name: &str, place: SourceSpan, problems: &mut Vec<Problem>) {
     let heaps: Vec<&str> = heaps(tree).map(|entry| entry.key.as_str()).collect();
-    let problem = Problem::new(Code::UnknownConnection, format!("there is no Heap connection `{name}`"))
-        .at(place, "no connection of `kind: heap` has this name");
+    let problem =
+        Problem::new(ProblemCode::UnknownConnection, format!("there is no Heap connection `{name}`"))
+            .at(place, "no connection of `kind: heap` has this name");
     problems.push(match (did_you_mean(name, heaps.iter().copied()), heaps.as_slice()) {
         (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
         (None, []) => problem.hint(format!("add it: `connections: {{ {name}: {{ kind: heap, … }} }}`")),
@@ -46,9 +47,12 @@ pub(super) fn segments_have_one_column(tree: &TreeNode, problems: &mut Vec<Probl
         let column = alias.or_else(|| rule.text("external_id")).or_else(|| rule.text("device_id"));
         if let Some((column, place)) = column.filter(|(column, _)| column.trim() != "id") {
             problems.push(
-                Problem::new(Code::UnknownColumn, format!("a segment of Heap's has no column `{column}`"))
-                    .at(place, "its one column is `id`")
-                    .hint("write `id`: it holds the identity that Heap was told to send"),
+                Problem::new(
+                    ProblemCode::UnknownColumn,
+                    format!("a segment of Heap's has no column `{column}`"),
+                )
+                .at(place, "its one column is `id`")
+                .hint("write `id`: it holds the identity that Heap was told to send"),
             );
         }
     }
@@ -72,7 +76,7 @@ pub(super) fn public_doors_are_encrypted(tree: &TreeNode, problems: &mut Vec<Pro
     let has_tls = watch.is_some_and(|watch| watch.get("tls").is_some());
     if !has_tls && !is_true(watch.and_then(|watch| watch.get("behind_proxy"))) {
         problems.push(
-            Problem::new(Code::UnsafeAddress, format!("the doors at {address} would be open to others, unencrypted"))
+            Problem::new(ProblemCode::UnsafeAddress, format!("the doors at {address} would be open to others, unencrypted"))
                 .at(place, "not an address of this machine alone")
                 .hint("add `tls: { certificate: …, key: … }`, or `behind_proxy: true` if a proxy in front speaks TLS"),
         );
@@ -89,7 +93,7 @@ pub(super) fn public_doors_are_locked(tree: &TreeNode, problems: &mut Vec<Proble
             continue;
         };
         problems.push(
-            Problem::new(Code::MissingCredentials, "the door of an export lacks `token`")
+            Problem::new(ProblemCode::MissingCredentials, "the door of an export lacks `token`")
                 .at(source.key_span, "anybody could say what people have done")
                 .see(place, "the door is open to others")
                 .hint("add `token: { env: CURRENTS_TOKEN }`, and give Braze the same one"),
@@ -105,7 +109,7 @@ pub(super) fn public_doors_are_locked(tree: &TreeNode, problems: &mut Vec<Proble
         if !is_sandbox && has_door && entry.node.get("webhook_secret").is_none() {
             problems.push(
                 Problem::new(
-                    Code::MissingCredentials,
+                    ProblemCode::MissingCredentials,
                     format!("connection `{}` lacks `webhook_secret`", entry.key),
                 )
                 .at(entry.key_span, "anybody could say who is in its segments")
@@ -132,7 +136,7 @@ pub(super) fn doors_differ(tree: &TreeNode, problems: &mut Vec<Problem>) {
     for (path, place) in of_heaps.chain(of_exports) {
         if let Some(earlier) = first.get(&path) {
             problems.push(
-                Problem::new(Code::DuplicatePath, format!("two doors have the path `{path}`"))
+                Problem::new(ProblemCode::DuplicatePath, format!("two doors have the path `{path}`"))
                     .at(place, "used again here")
                     .see(*earlier, "first used here")
                     .hint("give each its own `path:`, of a Heap under `webhook:`"),
@@ -154,7 +158,7 @@ pub(super) fn schedules_come_to_be(tree: &TreeNode, problems: &mut Vec<Problem>)
             && let Some(why) = never(at)
         {
             problems.push(
-                Problem::new(Code::BadSchedule, format!("`{at}` never occurs")).at(place, why).hint(
+                Problem::new(ProblemCode::BadSchedule, format!("`{at}` never occurs")).at(place, why).hint(
                     "five fields: minute, hour, day of the month, month, day of the week, like `0 */4 * * *`",
                 ),
             );
@@ -163,7 +167,7 @@ pub(super) fn schedules_come_to_be(tree: &TreeNode, problems: &mut Vec<Problem>)
             && jiff::tz::TimeZone::get(name).is_err()
         {
             problems.push(
-                Problem::new(Code::BadSchedule, format!("there is no time zone `{name}`"))
+                Problem::new(ProblemCode::BadSchedule, format!("there is no time zone `{name}`"))
                     .at(place, "not in the time zone database")
                     .hint("write it like `Europe/Berlin`, `America/New_York` or `UTC`"),
             );

@@ -2,7 +2,7 @@
 
 use super::{connections, is_kind, sources};
 use crate::config::mask;
-use crate::config::problem::{Code, Problem, did_you_mean, listed};
+use crate::config::problem::{Problem, ProblemCode, did_you_mean, listed};
 use crate::config::tree::TreeNode;
 
 fn queries(tree: &TreeNode) -> impl Iterator<Item = &TreeNode> {
@@ -26,7 +26,7 @@ pub(super) fn queries_name_a_database(tree: &TreeNode, problems: &mut Vec<Proble
         if known.contains(&name) {
             continue;
         }
-        let problem = Problem::new(Code::UnknownConnection, format!("there is no database `{name}`"))
+        let problem = Problem::new(ProblemCode::UnknownConnection, format!("there is no database `{name}`"))
             .at(place, "no connection of `kind: postgres` or `kind: adbc` has this name");
         problems.push(match (did_you_mean(name, known.iter().copied()), known.as_slice()) {
             (Some(near), _) => problem.hint(format!("did you mean `{near}`?")),
@@ -51,12 +51,12 @@ pub(super) fn queries_say_it_once(tree: &TreeNode, problems: &mut Vec<Problem>) 
         match said.as_slice() {
             [_] => {}
             [] => problems.push(
-                Problem::new(Code::MissingKey, "the source does not say what to ask")
+                Problem::new(ProblemCode::MissingKey, "the source does not say what to ask")
                     .at(source.head(), "needs `query`, `query_file` or `table`")
                     .hint(all),
             ),
             [first, second, ..] => problems.push(
-                Problem::new(Code::EndpointChoice, "the source says twice what to ask")
+                Problem::new(ProblemCode::EndpointChoice, "the source says twice what to ask")
                     .at(second.key_span, "here")
                     .see(first.key_span, "and here")
                     .hint("keep one of the two"),
@@ -75,7 +75,7 @@ pub(super) fn databases_are_encrypted(tree: &TreeNode, problems: &mut Vec<Proble
             || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         if !is_here {
             problems.push(
-                Problem::new(Code::BadEndpoint, format!("`{host}` would be spoken to in the open"))
+                Problem::new(ProblemCode::BadEndpoint, format!("`{host}` would be spoken to in the open"))
                     .at(place, "not encrypted")
                     .hint("`tls: off` is for this machine only; delete it, or name the server's certificate under `ca:`"),
             );
@@ -91,7 +91,7 @@ pub(super) fn options_are_no_secrets(tree: &TreeNode, problems: &mut Vec<Problem
             let name = &option.key;
             problems.push(
                 Problem::new(
-                    Code::MisplacedSecret,
+                    ProblemCode::MisplacedSecret,
                     format!("option `{name}` is a secret, and options are shown"),
                 )
                 .at(option.key_span, "a secret")
@@ -110,7 +110,7 @@ pub(super) fn pushdown_has_a_place(tree: &TreeNode, problems: &mut Vec<Problem>)
         if is_kind(&entry.node, "adbc") {
             problems.push(
                 Problem::new(
-                    Code::BadPushdown,
+                    ProblemCode::BadPushdown,
                     format!("database `{name}` is spoken to by a driver, and pushdown needs PostgreSQL"),
                 )
                 .at(place, "only where the connection is of `kind: postgres`")
@@ -119,7 +119,7 @@ pub(super) fn pushdown_has_a_place(tree: &TreeNode, problems: &mut Vec<Problem>)
             );
         } else if is_kind(&entry.node, "postgres") && entry.node.get("pushdown").is_none() {
             problems.push(
-                Problem::new(Code::BadPushdown, format!("database `{name}` has no place for the members"))
+                Problem::new(ProblemCode::BadPushdown, format!("database `{name}` has no place for the members"))
                     .at(place, "needs a table beside the source")
                     .see(entry.key_span, "does not say in which schema")
                     .hint(format!(

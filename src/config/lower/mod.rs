@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::checks::base_url;
 use crate::config::connect::IdentitySource;
-use crate::config::problem::{Code, Problem};
+use crate::config::problem::{Problem, ProblemCode};
 use crate::config::secret::SecretRef;
 use crate::config::shape;
 use crate::config::source::ConfigSources;
@@ -146,12 +146,12 @@ fn typed_problem(tree: &TreeNode, error: &serde_path_to_error::Error<serde_json:
             Segment::Unknown => None,
         })
         .collect();
-    Problem::new(Code::BadFormat, "this is not as it must be")
+    Problem::new(ProblemCode::BadFormat, "this is not as it must be")
         .at(tree.nearest(&path).head(), error.inner().to_string())
 }
 
 fn id_problem(tree: &TreeNode, error: &IdError) -> Problem {
-    Problem::new(Code::BadFormat, error.to_string()).at(tree.head(), "in this config")
+    Problem::new(ProblemCode::BadFormat, error.to_string()).at(tree.head(), "in this config")
 }
 
 #[derive(Default)]

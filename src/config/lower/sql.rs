@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::{positive, secret};
 use crate::config::confine;
-use crate::config::problem::{Code, Problem};
+use crate::config::problem::{Problem, ProblemCode};
 use crate::config::shape;
-use crate::config::sql::{AdbcConfig, PostgresConfig, Query, SqlSource};
+use crate::config::sql::{AdbcConfig, PostgresConfig, SqlQuery, SqlSource};
 use crate::config::tree::{PathStep, TreeNode};
 use crate::model::{ConnectionName, IdError};
 
@@ -48,10 +48,10 @@ pub(super) fn adbc(shape: shape::AdbcSpec, folder: &Path) -> AdbcConfig {
 pub(super) fn source(shape: shape::SqlSourceSpec, text: Option<String>) -> Result<SqlSource, IdError> {
     let query = text.or(shape.query.map(|query| query.0));
     let query = match (query, shape.table) {
-        (Some(query), _) => Query::Text(query.trim_end().trim_end_matches(';').to_owned()),
+        (Some(query), _) => SqlQuery::Text(query.trim_end().trim_end_matches(';').to_owned()),
         (None, table) => {
             let name = table.map(|name| name.0).unwrap_or_default();
-            Query::Table(name.split('.').map(str::to_owned).collect())
+            SqlQuery::Table(name.split('.').map(str::to_owned).collect())
         }
     };
     Ok(SqlSource {
@@ -78,7 +78,7 @@ fn read(tree: &TreeNode, at: usize, path: &Path, folder: &Path) -> Result<(PathB
     let steps: Vec<PathStep> =
         [PathStep::Key("cohorts".to_owned()), PathStep::Index(at)].into_iter().chain(steps).collect();
     let problem = |what: String| {
-        Problem::new(Code::UnreadableFile, what)
+        Problem::new(ProblemCode::UnreadableFile, what)
             .at(tree.nearest(&steps).span, "named here")
             .hint("correct the path; it is relative to the config's folder")
     };

@@ -30,7 +30,7 @@ struct ChangeBody<'a> {
 struct CohortChange<'a> {
     user_ids: Vec<&'a str>,
     device_ids: Vec<&'a str>,
-    aliases: Vec<Alias<'a>>,
+    aliases: Vec<AliasBody<'a>>,
     #[serde(skip_serializing_if = "is_false")]
     should_remove: bool,
 }
@@ -41,7 +41,7 @@ fn is_false(value: &bool) -> bool {
 }
 
 #[derive(Serialize)]
-struct Alias<'a> {
+struct AliasBody<'a> {
     alias_name: &'a str,
     alias_label: &'a str,
 }
@@ -105,7 +105,7 @@ pub(super) fn change(
             }
             IdentifierKind::Alias => {
                 layout.aliases.push(at);
-                change.aliases.push(Alias { alias_name: member.value, alias_label: member.label });
+                change.aliases.push(AliasBody { alias_name: member.value, alias_label: member.label });
             }
         }
     }

@@ -19,10 +19,10 @@ use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{ArrowError, Schema};
 
 use super::Database;
-use super::error::{SqlError, Trouble};
+use super::error::{SqlError, SqlErrorKind};
 use super::session::each_once;
 use super::statement::{columns_of, is_one_statement, select_as_is};
-use crate::config::{AdbcConfig, Query, SqlSource};
+use crate::config::{AdbcConfig, SqlQuery, SqlSource};
 use crate::connector::columns::Columns;
 use crate::connector::file::{RowLocation, RowSink};
 use crate::model::ConnectionName;
@@ -62,7 +62,7 @@ pub(super) fn try_source(
     let mut statement = session.statement(&columns_of(source, settings.quote))?;
     session.bind(&mut statement, source)?;
     session.within_time(&mut statement, |session, statement| {
-        statement.execute().map(drop).map_err(|e| session.error(&e, Trouble::Query))
+        statement.execute().map(drop).map_err(|e| session.error(&e, SqlErrorKind::Query))
     })
 }
 
@@ -71,13 +71,14 @@ impl<'a> AdbcSession<'a> {
     pub(super) fn open(database: Database<'a>, settings: &'a AdbcConfig) -> Result<Self, SqlError> {
         let Database { name, secrets, .. } = database;
         let fail = |error: &Error, trouble| failed(name, error, trouble);
-        let mut driver = load(settings).map_err(|e| fail(&e, Trouble::Driver))?;
+        let mut driver = load(settings).map_err(|e| fail(&e, SqlErrorKind::Driver))?;
         let options = settings.options.iter().map(|(key, value)| (key, value.as_str()));
         let hidden = secrets.iter().map(|(key, secret)| (key, secret.expose()));
         let options =
             options.chain(hidden).map(|(key, value)| (OptionDatabase::from(key.as_str()), value.into()));
-        let opened = driver.new_database_with_opts(options).map_err(|e| fail(&e, Trouble::Unreachable))?;
-        let mut connection = opened.new_connection().map_err(|e| fail(&e, Trouble::Unreachable))?;
+        let opened =
+            driver.new_database_with_opts(options).map_err(|e| fail(&e, SqlErrorKind::Unreachable))?;
+        let mut connection = opened.new_connection().map_err(|e| fail(&e, SqlErrorKind::Unreachable))?;
         // Not every driver knows the option, and the way in which queries are asked keeps them from writing.
         let _ = connection.set_option(OptionConnection::ReadOnly, "true".into());
         Ok(Self { name, settings, connection })
@@ -98,7 +99,7 @@ impl<'a> AdbcSession<'a> {
         let place = format!("query of {}", self.name);
         let read = self.within_time(&mut statement, |session, statement| {
             let begun = Instant::now();
-            let batches = statement.execute().map_err(|e| session.error(&e, Trouble::Query))?;
+            let batches = statement.execute().map_err(|e| session.error(&e, SqlErrorKind::Query))?;
             let mut rows = 0;
             for batch in batches {
                 let batch = batch.map_err(|e| session.arrow_error(&e, rows == 0))?;
@@ -106,7 +107,7 @@ impl<'a> AdbcSession<'a> {
                 for row in 0..batch.num_rows() {
                     rows += 1;
                     let taken = sink.row(&taken.row(row), RowLocation { file: &place, line: rows });
-                    taken.map_err(|_| SqlError::new(session.name, Trouble::Stopped, String::new()))?;
+                    taken.map_err(|_| SqlError::new(session.name, SqlErrorKind::Stopped, String::new()))?;
                 }
                 // Drivers that cannot be told to give up are at least not asked for more.
                 if begun.elapsed() > session.settings.statement_timeout {
@@ -120,8 +121,8 @@ impl<'a> AdbcSession<'a> {
 
     fn statement(&mut self, sql: &str) -> Result<ManagedStatement, SqlError> {
         let made = self.connection.new_statement();
-        let mut statement = made.map_err(|e| self.error(&e, Trouble::Unreachable))?;
-        statement.set_sql_query(sql).map_err(|e| self.error(&e, Trouble::Query))?;
+        let mut statement = made.map_err(|e| self.error(&e, SqlErrorKind::Unreachable))?;
+        statement.set_sql_query(sql).map_err(|e| self.error(&e, SqlErrorKind::Query))?;
         Ok(statement)
     }
 
@@ -133,15 +134,15 @@ impl<'a> AdbcSession<'a> {
         let value = |text: &String| -> ArrayRef { Arc::new(StringArray::from(vec![text.as_str()])) };
         let values = source.params.iter().enumerate().map(|(at, text)| (format!("{}", at + 1), value(text)));
         let row = RecordBatch::try_from_iter(values).map_err(|e| self.arrow_error(&e, true))?;
-        statement.bind(row).map_err(|e| self.error(&e, Trouble::Query))
+        statement.bind(row).map_err(|e| self.error(&e, SqlErrorKind::Query))
     }
 
     /// The columns that the source has, without its rows where the driver can.
     fn columns(&mut self, source: &SqlSource) -> Result<Vec<String>, SqlError> {
-        if let Query::Text(query) = &source.query
+        if let SqlQuery::Text(query) = &source.query
             && !is_one_statement(query)
         {
-            return Err(SqlError::new(self.name, Trouble::Query, "it is more than one statement"));
+            return Err(SqlError::new(self.name, SqlErrorKind::Query, "it is more than one statement"));
         }
         let mut statement = self.statement(&columns_of(source, self.settings.quote))?;
         self.bind(&mut statement, source)?;
@@ -151,8 +152,8 @@ impl<'a> AdbcSession<'a> {
                 Err(error) if error.status == Status::NotImplemented => statement
                     .execute()
                     .map(|rows| rows.schema())
-                    .map_err(|e| session.error(&e, Trouble::Query)),
-                Err(error) => Err(session.error(&error, Trouble::Query)),
+                    .map_err(|e| session.error(&e, SqlErrorKind::Query)),
+                Err(error) => Err(session.error(&error, SqlErrorKind::Query)),
             })?;
         Ok(names(&schema))
     }
@@ -180,7 +181,7 @@ impl<'a> AdbcSession<'a> {
             result
         });
         match result {
-            Err(error) if is_over.load(Ordering::Relaxed) && error.trouble != Trouble::Stopped => {
+            Err(error) if is_over.load(Ordering::Relaxed) && error.trouble != SqlErrorKind::Stopped => {
                 Err(self.too_long())
             }
             result => result,
@@ -189,16 +190,16 @@ impl<'a> AdbcSession<'a> {
 
     fn too_long(&self) -> SqlError {
         let limit = self.settings.statement_timeout.as_secs_f64();
-        SqlError::new(self.name, Trouble::Timeout, format!("it took longer than {limit} s"))
+        SqlError::new(self.name, SqlErrorKind::Timeout, format!("it took longer than {limit} s"))
     }
 
-    pub(super) fn error(&self, error: &Error, otherwise: Trouble) -> SqlError {
+    pub(super) fn error(&self, error: &Error, otherwise: SqlErrorKind) -> SqlError {
         failed(self.name, error, otherwise)
     }
 
     /// An error in the middle of rows. Drivers that only begin to ask when rows are fetched fail here first.
     pub(super) fn arrow_error(&self, error: &ArrowError, is_first: bool) -> SqlError {
-        let otherwise = if is_first { Trouble::Query } else { Trouble::Broken };
+        let otherwise = if is_first { SqlErrorKind::Query } else { SqlErrorKind::Broken };
         match error {
             ArrowError::ExternalError(inner) => match inner.downcast_ref::<Error>() {
                 Some(error) => self.error(error, otherwise),
@@ -225,15 +226,15 @@ fn names(schema: &Schema) -> Vec<String> {
 }
 
 /// What an error of a driver is. Many say no more than that they failed.
-fn failed(database: &ConnectionName, error: &Error, otherwise: Trouble) -> SqlError {
+fn failed(database: &ConnectionName, error: &Error, otherwise: SqlErrorKind) -> SqlError {
     let state: String = error.sqlstate.iter().map(|c| char::from(c.to_ne_bytes()[0])).collect();
     let trouble = match (error.status, state.as_str()) {
-        (_, "42501") | (Status::Unauthorized, _) => Trouble::Permission,
-        (_, "25006") => Trouble::Writes,
-        (_, "57014") | (Status::Timeout, _) => Trouble::Timeout,
-        (Status::Unauthenticated, _) => Trouble::Credentials,
-        (_, state) if state.starts_with("28") => Trouble::Credentials,
-        (Status::IO | Status::Cancelled, _) if otherwise == Trouble::Query => Trouble::Broken,
+        (_, "42501") | (Status::Unauthorized, _) => SqlErrorKind::Permission,
+        (_, "25006") => SqlErrorKind::Writes,
+        (_, "57014") | (Status::Timeout, _) => SqlErrorKind::Timeout,
+        (Status::Unauthenticated, _) => SqlErrorKind::Credentials,
+        (_, state) if state.starts_with("28") => SqlErrorKind::Credentials,
+        (Status::IO | Status::Cancelled, _) if otherwise == SqlErrorKind::Query => SqlErrorKind::Broken,
         _ => otherwise,
     };
     SqlError::new(database, trouble, error.message.clone())

@@ -16,7 +16,7 @@ const TYPE_GUESS_SIGNS: [&str; 5] =
 
 /// What kind of trouble it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum SqlErrorKind {
     /// The server was not reached, or does not speak to us.
     Unreachable,
     /// The connection broke, or the server was stopped, in the middle of the rows.
@@ -63,13 +63,13 @@ pub struct SqlError {
     /// The connection.
     pub database: ConnectionName,
     /// What kind of trouble it is.
-    pub trouble: Trouble,
+    pub trouble: SqlErrorKind,
     /// What the server said.
     pub message: String,
 }
 
 impl SqlError {
-    pub(super) fn new(database: &ConnectionName, trouble: Trouble, message: impl Into<String>) -> Self {
+    pub(super) fn new(database: &ConnectionName, trouble: SqlErrorKind, message: impl Into<String>) -> Self {
         // Before anything is cut: a part of a secret is not recognized.
         let message = without_secrets(&message.into()).into_owned();
         let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -80,13 +80,13 @@ impl SqlError {
     /// The config has no such connection.
     #[must_use]
     pub fn unknown(database: &ConnectionName) -> Self {
-        Self::new(database, Trouble::Local, "the config does not have it")
+        Self::new(database, SqlErrorKind::Local, "the config does not have it")
     }
 
     /// What an error of the client library is.
     pub(super) fn of(database: &ConnectionName, error: &tokio_postgres::Error, before_rows: bool) -> Self {
         let Some(server) = error.as_db_error() else {
-            let trouble = if before_rows { Trouble::Unreachable } else { Trouble::Broken };
+            let trouble = if before_rows { SqlErrorKind::Unreachable } else { SqlErrorKind::Broken };
             return Self::new(database, trouble, tls::cause(error));
         };
         let mut message = server.message().to_owned();
@@ -94,22 +94,22 @@ impl SqlError {
             message.push_str(&format!(" ({hint})"));
         }
         let trouble = match server.code() {
-            code if is_authentication(code) => Trouble::Credentials,
+            code if is_authentication(code) => SqlErrorKind::Credentials,
             code if *code == SqlState::INSUFFICIENT_PRIVILEGE && is_about_row_security(server) => {
-                Trouble::RowSecurity
+                SqlErrorKind::RowSecurity
             }
-            code if *code == SqlState::INSUFFICIENT_PRIVILEGE => Trouble::Permission,
-            code if *code == SqlState::READ_ONLY_SQL_TRANSACTION => Trouble::Writes,
-            code if *code == SqlState::QUERY_CANCELED => Trouble::Timeout,
+            code if *code == SqlState::INSUFFICIENT_PRIVILEGE => SqlErrorKind::Permission,
+            code if *code == SqlState::READ_ONLY_SQL_TRANSACTION => SqlErrorKind::Writes,
+            code if *code == SqlState::QUERY_CANCELED => SqlErrorKind::Timeout,
             code if is_going_away(code) => {
                 if before_rows {
-                    Trouble::Unreachable
+                    SqlErrorKind::Unreachable
                 } else {
-                    Trouble::Broken
+                    SqlErrorKind::Broken
                 }
             }
-            code if *code == SqlState::INVALID_CATALOG_NAME => Trouble::Credentials,
-            _ => Trouble::Query,
+            code if *code == SqlState::INVALID_CATALOG_NAME => SqlErrorKind::Credentials,
+            _ => SqlErrorKind::Query,
         };
         Self::new(database, trouble, message)
     }
@@ -117,7 +117,7 @@ impl SqlError {
     /// The same error, as a [`Trouble::TypeGuess`] if its message says so. `columns` are those of the query.
     pub(super) fn or_type_guess(self, columns: &[Box<str>]) -> Self {
         let message = self.message.to_ascii_lowercase();
-        let may_be = matches!(self.trouble, Trouble::Query | Trouble::Broken);
+        let may_be = matches!(self.trouble, SqlErrorKind::Query | SqlErrorKind::Broken);
         if !may_be || !TYPE_GUESS_SIGNS.iter().any(|sign| message.contains(sign)) {
             return self;
         }
@@ -132,43 +132,45 @@ impl SqlError {
         };
         let column = place.and_then(|place| columns.get(place)).or_else(|| columns.iter().find(named));
         let column = column.map(|name| escaped(name).into_owned());
-        Self { trouble: Trouble::TypeGuess(column), ..self }
+        Self { trouble: SqlErrorKind::TypeGuess(column), ..self }
     }
 
     fn text(&self) -> String {
         let (database, message) = (&self.database, &self.message);
         match &self.trouble {
-            Trouble::Unreachable => format!("database `{database}` cannot be reached: {message}"),
-            Trouble::Broken => {
+            SqlErrorKind::Unreachable => format!("database `{database}` cannot be reached: {message}"),
+            SqlErrorKind::Broken => {
                 format!("database `{database}` broke off in the middle of the rows: {message}")
             }
-            Trouble::Certificate => format!("database `{database}` cannot be trusted: {message}"),
-            Trouble::Credentials => format!("database `{database}` refuses the user: {message}"),
-            Trouble::Permission => format!("the user may not read that in database `{database}`: {message}"),
-            Trouble::RowSecurity => {
+            SqlErrorKind::Certificate => format!("database `{database}` cannot be trusted: {message}"),
+            SqlErrorKind::Credentials => format!("database `{database}` refuses the user: {message}"),
+            SqlErrorKind::Permission => {
+                format!("the user may not read that in database `{database}`: {message}")
+            }
+            SqlErrorKind::RowSecurity => {
                 format!("row-level security hides rows from the user in database `{database}`: {message}")
             }
-            Trouble::Query => format!("database `{database}` refuses the query: {message}"),
-            Trouble::TypeGuess(column) => {
+            SqlErrorKind::Query => format!("database `{database}` refuses the query: {message}"),
+            SqlErrorKind::TypeGuess(column) => {
                 let column = column.as_ref().map_or("a column".to_owned(), |name| format!("column `{name}`"));
                 format!(
                     "the driver of database `{database}` took the type of {column} from its first rows, and a later row has another type: {message}"
                 )
             }
-            Trouble::Writes => format!("the query would write to database `{database}`: {message}"),
-            Trouble::Lend(table) => {
+            SqlErrorKind::Writes => format!("the query would write to database `{database}`: {message}"),
+            SqlErrorKind::Lend(table) => {
                 format!("database `{database}` does not take the table `{table}`: {message}")
             }
-            Trouble::Driver => format!("the driver of database `{database}` cannot be used: {message}"),
-            Trouble::Timeout => format!("database `{database}` ended the query: {message}"),
-            Trouble::MissingColumn { column, .. } => {
+            SqlErrorKind::Driver => format!("the driver of database `{database}` cannot be used: {message}"),
+            SqlErrorKind::Timeout => format!("database `{database}` ended the query: {message}"),
+            SqlErrorKind::MissingColumn { column, .. } => {
                 format!("the query of database `{database}` gives no column `{column}`")
             }
-            Trouble::DuplicateColumn(column) => {
+            SqlErrorKind::DuplicateColumn(column) => {
                 format!("the query of database `{database}` gives two columns `{column}`")
             }
-            Trouble::Stopped => "reading was stopped".to_owned(),
-            Trouble::Local => format!("database `{database}` cannot be asked from here: {message}"),
+            SqlErrorKind::Stopped => "reading was stopped".to_owned(),
+            SqlErrorKind::Local => format!("database `{database}` cannot be asked from here: {message}"),
         }
     }
 }

@@ -16,7 +16,7 @@ use arrow_schema::{DataType, Field as Described, Schema, SchemaRef};
 
 use super::Database;
 use super::adbc::AdbcSession;
-use super::error::{SqlError, Trouble};
+use super::error::{SqlError, SqlErrorKind};
 use crate::config::{SqlConfig, SqlSource};
 use crate::connector::file::RowSink;
 use crate::model::{Field, Fields};
@@ -41,7 +41,7 @@ impl<'a> TempTables<'a> {
             SqlConfig::Adbc(settings) => Ok(Self { session: AdbcSession::open(database, settings)? }),
             SqlConfig::Postgres(_) => {
                 let message = "tables are lent through a driver only";
-                Err(SqlError::new(database.name, Trouble::Local, message))
+                Err(SqlError::new(database.name, SqlErrorKind::Local, message))
             }
         }
     }
@@ -52,7 +52,7 @@ impl<'a> TempTables<'a> {
     /// [`SqlError`] when there are no columns, or two that no database tells apart.
     pub fn table(&mut self, name: &str, columns: &[Box<str>]) -> Result<TempTableWriter<'_, 'a>, SqlError> {
         if let Some(what) = unfit(columns) {
-            return Err(SqlError::new(self.session.name, Trouble::Lend(name.to_owned()), what));
+            return Err(SqlError::new(self.session.name, SqlErrorKind::Lend(name.to_owned()), what));
         }
         let fields = columns.iter().map(|column| Described::new(&**column, DataType::Utf8, true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
@@ -139,7 +139,7 @@ impl TempTableWriter<'_, '_> {
 
     fn write(&mut self) -> Result<(), SqlError> {
         let values = self.values.iter_mut().map(|values| Arc::new(values.finish()) as ArrayRef).collect();
-        let trouble = || Trouble::Lend(self.name.clone());
+        let trouble = || SqlErrorKind::Lend(self.name.clone());
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), values)
             .map_err(|e| SqlError::new(self.session.name, trouble(), e.to_string()))?;
         let made = self.session.connection.new_statement();

@@ -24,7 +24,7 @@ use crate::config::{Secrets, SqlConfig, SqlSource};
 use crate::connector::file::{RowLocation, RowSink};
 use crate::model::ConnectionName;
 
-pub use error::{SqlError, Trouble};
+pub use error::{SqlError, SqlErrorKind};
 pub use lend::{TempTableWriter, TempTables};
 pub use look::{DatabaseInfo, look, try_source};
 pub use tables::{SqlTable, tables};
@@ -66,7 +66,7 @@ pub fn read(
                 rows += 1;
                 let place = RowLocation { file: &place, line: rows };
                 sink.row(fields, place)
-                    .map_err(|_| SqlError::new(database.name, Trouble::Stopped, String::new()))
+                    .map_err(|_| SqlError::new(database.name, SqlErrorKind::Stopped, String::new()))
             })
             .await
     });
@@ -76,5 +76,5 @@ pub fn read(
 /// What a conversation runs on.
 fn runtime(database: Database<'_>) -> Result<tokio::runtime::Runtime, SqlError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|e| SqlError::new(database.name, Trouble::Local, e.to_string()))
+    runtime.map_err(|e| SqlError::new(database.name, SqlErrorKind::Local, e.to_string()))
 }

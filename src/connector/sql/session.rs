@@ -13,7 +13,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{Format, IsNull, Kind, Oid, ToSql, Type, private::BytesMut};
 use tokio_postgres::{Client, Config, IsolationLevel, Row, Transaction, TransactionBuilder};
 
-use super::error::{SqlError, Trouble};
+use super::error::{SqlError, SqlErrorKind};
 use super::statement::{DOUBLE, StatementColumn, column_names, column_types, columns_of, select};
 use super::values::{ColumnKind, RowReader, TypedRow, Values};
 use super::{Database, tls};
@@ -51,7 +51,7 @@ impl<'a> PostgresSession<'a> {
         let (client, is_modern) = if settings.is_encrypted && !settings.host.starts_with('/') {
             config.ssl_mode(tokio_postgres::config::SslMode::Require);
             let connector = tls::Connector::new(settings.ca.as_deref())
-                .map_err(|what| SqlError::new(name, Trouble::Certificate, what))?;
+                .map_err(|what| SqlError::new(name, SqlErrorKind::Certificate, what))?;
             let (client, connection) =
                 limited(name, settings.connect_timeout, config.connect(connector)).await?;
             let is_modern = is_modern(connection.parameter("server_version"));
@@ -246,7 +246,7 @@ fn of_source(database: &ConnectionName, error: &tokio_postgres::Error, source: &
         let has = source.params.len();
         let message =
             format!("its placeholders do not fit the number of values in `params`, {has}: {}", found.message);
-        return SqlError::new(database, Trouble::Query, message);
+        return SqlError::new(database, SqlErrorKind::Query, message);
     }
     found
 }
@@ -266,10 +266,10 @@ async fn limited<T>(
     match tokio::time::timeout(limit, connect).await {
         Ok(Ok(connected)) => Ok(connected),
         Ok(Err(error)) if tls::is_about_certificate(&error) => {
-            Err(SqlError::new(database, Trouble::Certificate, tls::cause(&error)))
+            Err(SqlError::new(database, SqlErrorKind::Certificate, tls::cause(&error)))
         }
         Ok(Err(error)) => Err(SqlError::of(database, &error, true)),
-        Err(_) => Err(SqlError::new(database, Trouble::Unreachable, "it does not answer")),
+        Err(_) => Err(SqlError::new(database, SqlErrorKind::Unreachable, "it does not answer")),
     }
 }
 
@@ -282,8 +282,8 @@ pub(super) fn each_once(
     for name in wanted {
         let trouble = match found.iter().filter(|column| ***column == **name).count() {
             1 => continue,
-            0 => Trouble::MissingColumn { column: name.to_string(), found: found.to_vec() },
-            _ => Trouble::DuplicateColumn(name.to_string()),
+            0 => SqlErrorKind::MissingColumn { column: name.to_string(), found: found.to_vec() },
+            _ => SqlErrorKind::DuplicateColumn(name.to_string()),
         };
         return Err(SqlError::new(database, trouble, String::new()));
     }

@@ -2,7 +2,7 @@
 //! whole, of which the wanted columns are taken.
 
 use super::values::ColumnKind;
-use crate::config::{Query, SqlSource};
+use crate::config::{SqlQuery, SqlSource};
 
 /// What stands around names in standard SQL.
 pub(super) const DOUBLE: char = '"';
@@ -10,8 +10,8 @@ pub(super) const DOUBLE: char = '"';
 /// The source as something that can stand after `from`.
 pub(super) fn relation(source: &SqlSource, quote: char) -> String {
     match &source.query {
-        Query::Text(query) => format!("(\n{query}\n) as asked"),
-        Query::Table(parts) => {
+        SqlQuery::Text(query) => format!("(\n{query}\n) as asked"),
+        SqlQuery::Table(parts) => {
             let parts: Vec<String> = parts.iter().map(|part| quoted(part, quote)).collect();
             format!("{} as asked", parts.join("."))
         }
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::model::ConnectionName;
 
-    fn source(query: Query) -> SqlSource {
+    fn source(query: SqlQuery) -> SqlSource {
         let connection = ConnectionName::new("w").unwrap();
         SqlSource { connection, query, params: Vec::new(), null_values: Vec::new(), pushdown: false }
     }
@@ -154,12 +154,12 @@ mod tests {
             StatementColumn { name: "a\" from x; --", kind: ColumnKind::Text },
             StatementColumn { name: "raw", kind: ColumnKind::Bytes },
         ];
-        let table = source(Query::Table(vec!["Acme".to_owned(), "carts".to_owned()]));
+        let table = source(SqlQuery::Table(vec!["Acme".to_owned(), "carts".to_owned()]));
         assert_eq!(
             select(&table, &columns),
             "select asked.\"a\"\" from x; --\"::text, asked.\"raw\" from \"Acme\".\"carts\" as asked"
         );
-        let query = source(Query::Text("select 1 -- all".to_owned()));
+        let query = source(SqlQuery::Text("select 1 -- all".to_owned()));
         assert_eq!(columns_of(&query, DOUBLE), "select * from (\nselect 1 -- all\n) as asked where 1 = 0");
     }
 }

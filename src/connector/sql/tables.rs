@@ -6,7 +6,7 @@ use arrow_array::{Array, ArrayRef, ListArray, RecordBatch, StringArray, StructAr
 
 use super::adbc;
 use super::session::PostgresSession;
-use super::{Database, SqlError, Trouble, runtime};
+use super::{Database, SqlError, SqlErrorKind, runtime};
 use crate::config::SqlConfig;
 
 /// A table or a view.
@@ -51,7 +51,7 @@ pub fn tables(database: Database<'_>) -> Result<Vec<SqlTable>, SqlError> {
             let session = adbc::AdbcSession::open(database, settings)?;
             let found = session.connection.get_objects(ObjectDepth::All, None, None, None, None, None);
             let mut tables = Vec::new();
-            for batch in found.map_err(|e| session.error(&e, Trouble::Query))? {
+            for batch in found.map_err(|e| session.error(&e, SqlErrorKind::Query))? {
                 of_batch(&batch.map_err(|e| session.arrow_error(&e, true))?, &mut tables);
             }
             tables.sort_by(|a, b| a.name.cmp(&b.name));

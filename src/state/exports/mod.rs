@@ -40,7 +40,7 @@ pub struct ExportProgress {
     /// The files that have been read, by day.
     pub days: BTreeMap<Day, DayProgress>,
     /// Files that were read in part, by path.
-    pub parts: BTreeMap<String, Part>,
+    pub parts: BTreeMap<String, PartialFile>,
     /// What waits to be sent, the oldest file first.
     pub waiting: Vec<HeldEventsFile>,
     /// What became of events, by a word for each outcome, ever.
@@ -72,7 +72,7 @@ pub enum DayProgress {
 
 /// A file that was read in part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct PartialFile {
     /// Tells the content that was read from any other.
     pub print: u64,
     /// Up to where.
@@ -198,8 +198,8 @@ mod tests {
                 (Day(20_261_120), DayProgress::Open { prints: BTreeSet::from([1, u64::MAX]), latest: at(9) }),
             ]),
             parts: BTreeMap::from([
-                ("a/b.avro".to_owned(), Part { print: 7, offset: 1 << 60, cut_since: None }),
-                ("c.avro".to_owned(), Part { print: 8, offset: 0, cut_since: Some(at(5)) }),
+                ("a/b.avro".to_owned(), PartialFile { print: 7, offset: 1 << 60, cut_since: None }),
+                ("c.avro".to_owned(), PartialFile { print: 8, offset: 0, cut_since: Some(at(5)) }),
             ]),
             waiting: Vec::new(),
             counts: BTreeMap::from([("sent".to_owned(), 9)]),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DayProgress, ExportProgress, HeldEventsFile, Part};
+use super::{DayProgress, ExportProgress, HeldEventsFile, PartialFile};
 use crate::model::{Day, RowSet, Timestamp, timestamp_text};
 use crate::state::format;
 use crate::state::sealed::ImmutableFileJson;
@@ -75,7 +75,7 @@ impl ExportProgressJson {
             };
             (day.to_string(), shape)
         };
-        let part = |(path, part): (&String, &Part)| {
+        let part = |(path, part): (&String, &PartialFile)| {
             let cut_since = part.cut_since.map(timestamp_text);
             (path.clone(), PartialFileJson { print: hex(part.print), offset: part.offset, cut_since })
         };
@@ -115,7 +115,7 @@ impl ExportProgressJson {
         let part = |(path, shape): (String, PartialFileJson)| {
             Some((
                 path,
-                Part {
+                PartialFile {
                     print: number(&shape.print)?,
                     offset: shape.offset,
                     cut_since: time(shape.cut_since)?,

@@ -3,7 +3,7 @@
 use tokio_postgres::Transaction;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::super::error::{SqlError, Trouble};
+use super::super::error::{SqlError, SqlErrorKind};
 use super::super::session::PostgresSession;
 use super::super::{Database, runtime};
 use super::{MirrorTableName, member, query, tabled};
@@ -19,7 +19,7 @@ fn settings<'a>(database: Database<'a>) -> Result<&'a PostgresConfig, SqlError> 
     match database.settings {
         SqlConfig::Postgres(settings) => Ok(settings),
         SqlConfig::Adbc(_) => {
-            Err(SqlError::new(database.name, Trouble::Query, "it keeps no tables of members"))
+            Err(SqlError::new(database.name, SqlErrorKind::Query, "it keeps no tables of members"))
         }
     }
 }
@@ -27,9 +27,11 @@ fn settings<'a>(database: Database<'a>) -> Result<&'a PostgresConfig, SqlError> 
 async fn open<'a>(database: Database<'a>) -> Result<PostgresSession<'a>, SqlError> {
     let session = PostgresSession::open(database, settings(database)?).await?;
     match session.unfit().await {
-        Some(what) => {
-            Err(SqlError::new(database.name, Trouble::Query, super::Unusable::Server(what).to_string()))
-        }
+        Some(what) => Err(SqlError::new(
+            database.name,
+            SqlErrorKind::Query,
+            super::MirrorUnusable::Server(what).to_string(),
+        )),
         None => Ok(session),
     }
 }
@@ -91,7 +93,7 @@ async fn create_schema(
 
 /// What arrived is not what was sent, or is hashed in another way.
 fn garbled(database: Database<'_>) -> SqlError {
-    SqlError::new(database.name, Trouble::Query, "the members that arrived are not those that were sent")
+    SqlError::new(database.name, SqlErrorKind::Query, "the members that arrived are not those that were sent")
 }
 
 /// Brings a table up to date. `next` writes the next candidate, as it is spelled, and says whether it is a member now;

@@ -18,7 +18,7 @@ pub use keep::{drop_table, rebuild, update};
 pub use member::{spell, spelled};
 pub use server::{Rights, rights};
 
-use super::error::{SqlError, Trouble};
+use super::error::{SqlError, SqlErrorKind};
 use super::session::{PostgresSession, QueryTransaction};
 use super::statement::StatementColumn;
 use super::values::{ColumnKind, RowReader, Values};
@@ -48,7 +48,7 @@ impl fmt::Display for MirrorTableName {
 
 /// Why a table cannot be compared with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unusable {
+pub enum MirrorUnusable {
     /// The server cannot do it: what it is.
     Server(String),
     /// There is no table.
@@ -66,7 +66,7 @@ pub enum Unusable {
     Bytes(String),
 }
 
-impl Unusable {
+impl MirrorUnusable {
     /// Whether it will be so again, whatever is done to the table.
     #[must_use]
     pub fn is_lasting(&self) -> bool {
@@ -74,7 +74,7 @@ impl Unusable {
     }
 }
 
-impl fmt::Display for Unusable {
+impl fmt::Display for MirrorUnusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Server(what) => {
@@ -129,14 +129,14 @@ pub fn difference(
     asking: &MemberRules<'_>,
     (table, expected): (&MirrorTableName, TableChecksum),
     sink: &mut impl Differences,
-) -> Result<Result<(u64, IdShapes), Unusable>, SqlError> {
+) -> Result<Result<(u64, IdShapes), MirrorUnusable>, SqlError> {
     let SqlConfig::Postgres(settings) = database.settings else {
-        return Ok(Err(Unusable::Server("another database".to_owned())));
+        return Ok(Err(MirrorUnusable::Server("another database".to_owned())));
     };
     runtime(database)?.block_on(async {
         let mut session = PostgresSession::open(database, settings).await?;
         if let Some(what) = session.unfit().await {
-            return Ok(Err(Unusable::Server(what)));
+            return Ok(Err(MirrorUnusable::Server(what)));
         }
         let snapshot = session.snapshot().await?;
         if let Err(unusable) = trusted(database, &snapshot, table, expected).await? {
@@ -151,7 +151,7 @@ pub fn difference(
         let reader = RowReader::new(found.iter().map(|column| column.kind));
         let mut taking = DifferenceSink { database, place, rows: None, reader, sink };
         snapshot.take_all(&statement, source, &mut |row| taking.take(row)).await?;
-        let rows = taking.rows.ok_or_else(|| taking.stopped(Trouble::Broken));
+        let rows = taking.rows.ok_or_else(|| taking.stopped(SqlErrorKind::Broken));
         snapshot.transaction.commit().await.map_err(|e| SqlError::of(database.name, &e, false))?;
         rows.map(Ok)
     })
@@ -165,14 +165,14 @@ pub fn unfit(
     source: &SqlSource,
     database: Database<'_>,
     wanted: &[Box<str>],
-) -> Result<Option<Unusable>, SqlError> {
+) -> Result<Option<MirrorUnusable>, SqlError> {
     let SqlConfig::Postgres(settings) = database.settings else {
-        return Ok(Some(Unusable::Server("another database".to_owned())));
+        return Ok(Some(MirrorUnusable::Server("another database".to_owned())));
     };
     runtime(database)?.block_on(async {
         let mut session = PostgresSession::open(database, settings).await?;
         if let Some(what) = session.unfit().await {
-            return Ok(Some(Unusable::Server(what)));
+            return Ok(Some(MirrorUnusable::Server(what)));
         }
         let snapshot = session.snapshot().await?;
         let found = snapshot.columns(source, wanted).await?;
@@ -187,9 +187,9 @@ async fn left(database: Database<'_>, snapshot: QueryTransaction<'_>) -> Result<
 }
 
 /// The column that holds bytes, if there is one.
-fn bytes(columns: &[StatementColumn<'_>]) -> Option<Unusable> {
+fn bytes(columns: &[StatementColumn<'_>]) -> Option<MirrorUnusable> {
     let found = columns.iter().find(|column| column.kind == ColumnKind::Bytes);
-    found.map(|column| Unusable::Bytes(column.name.to_owned()))
+    found.map(|column| MirrorUnusable::Bytes(column.name.to_owned()))
 }
 
 /// Whether a table is there and holds what is expected.
@@ -198,20 +198,20 @@ async fn trusted(
     snapshot: &QueryTransaction<'_>,
     table: &MirrorTableName,
     expected: TableChecksum,
-) -> Result<Result<(), Unusable>, SqlError> {
+) -> Result<Result<(), MirrorUnusable>, SqlError> {
     let asked = async {
         let one = async |sql: String| snapshot.transaction.query_typed_one(&sql, &[]).await;
         if !one(query::exists(table)).await?.try_get::<_, bool>(0)? {
-            return Ok(Err(Unusable::Missing));
+            return Ok(Err(MirrorUnusable::Missing));
         }
         Ok(Ok(tabled(&one(query::sum(table)).await?)?))
     };
     match asked.await.map_err(|e: tokio_postgres::Error| SqlError::of(database.name, &e, true)) {
         Ok(Ok(found)) if found == expected => Ok(Ok(())),
-        Ok(Ok(found)) => Ok(Err(Unusable::Differs { found: found.rows, expected: expected.rows })),
+        Ok(Ok(found)) => Ok(Err(MirrorUnusable::Differs { found: found.rows, expected: expected.rows })),
         Ok(Err(unusable)) => Ok(Err(unusable)),
-        Err(error) if [Trouble::Query, Trouble::Permission].contains(&error.trouble) => {
-            Ok(Err(Unusable::Unreadable(error.message)))
+        Err(error) if [SqlErrorKind::Query, SqlErrorKind::Permission].contains(&error.trouble) => {
+            Ok(Err(MirrorUnusable::Unreadable(error.message)))
         }
         Err(error) => Err(error),
     }
@@ -240,7 +240,7 @@ struct DifferenceSink<'a, S> {
 }
 
 impl<S: Differences> DifferenceSink<'_, S> {
-    fn stopped(&self, trouble: Trouble) -> SqlError {
+    fn stopped(&self, trouble: SqlErrorKind) -> SqlError {
         SqlError::new(self.database.name, trouble, "it did not tell what differs")
     }
 
@@ -259,8 +259,8 @@ impl<S: Differences> DifferenceSink<'_, S> {
                 let place = RowLocation { file: &self.place, line: number().unwrap_or_default() };
                 self.sink.row(&self.reader.read(row, 2), place).is_ok()
             }
-            _ => return Err(self.stopped(Trouble::Broken)),
+            _ => return Err(self.stopped(SqlErrorKind::Broken)),
         };
-        if is_taken { Ok(()) } else { Err(self.stopped(Trouble::Stopped)) }
+        if is_taken { Ok(()) } else { Err(self.stopped(SqlErrorKind::Stopped)) }
     }
 }

@@ -89,7 +89,7 @@ fn unfit_version(version: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Unusable;
+    use super::super::MirrorUnusable;
     use super::*;
 
     #[test]
@@ -111,7 +111,7 @@ mod tests {
             assert_eq!(unfit_version(unfit).as_deref(), Some(what));
         }
         assert_eq!(
-            Unusable::Server("Amazon Redshift".to_owned()).to_string(),
+            MirrorUnusable::Server("Amazon Redshift".to_owned()).to_string(),
             "pushdown needs PostgreSQL 12 in UTF-8, and this is Amazon Redshift"
         );
     }
