@@ -23,7 +23,7 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/_sandbox/heap/segments/{id}/rename", post(rename))
         .route("/_sandbox/heap/segments/{id}/drain", post(drain))
         .route("/_sandbox/heap/segments/{id}/members", get(members))
-        .route("/_sandbox/heap/segments/{id}/told", get(told))
+        .route("/_sandbox/heap/segments/{id}/delivered", get(delivered))
         .route("/_sandbox/heap/sync", post(sync))
         .route("/_sandbox/heap/deliveries", get(deliveries))
 }
@@ -113,8 +113,8 @@ fn with(shared: &Shared, id: i64, change: impl FnOnce(&mut Segment)) -> StatusCo
 async fn list(State(shared): State<Shared>) -> Json<Value> {
     let inner = shared.lock();
     let list = inner.segments.segments.iter().map(|(id, segment)| {
-        let (size, told) = (segment.members.list().count(), segment.members.told_list().count());
-        json!({ "id": id, "name": segment.name, "size": size, "told": told })
+        let (size, delivered) = (segment.members.list().count(), segment.members.delivered_list().count());
+        json!({ "id": id, "name": segment.name, "size": size, "delivered": delivered })
     });
     Json(list.collect())
 }
@@ -125,10 +125,10 @@ async fn members(State(shared): State<Shared>, Path(id): Path<i64>) -> Result<St
     Ok(lines(segment.members.list()))
 }
 
-async fn told(State(shared): State<Shared>, Path(id): Path<i64>) -> Result<String, StatusCode> {
+async fn delivered(State(shared): State<Shared>, Path(id): Path<i64>) -> Result<String, StatusCode> {
     let inner = shared.lock();
     let segment = inner.segments.segments.get(&id).ok_or(StatusCode::NOT_FOUND)?;
-    Ok(lines(segment.members.told_list()))
+    Ok(lines(segment.members.delivered_list()))
 }
 
 fn lines<'a>(ids: impl Iterator<Item = &'a str>) -> String {
@@ -169,7 +169,7 @@ async fn start(shared: &Shared, order: Order, wait: Option<bool>) -> Response {
 async fn deliveries(State(shared): State<Shared>) -> Json<Value> {
     let inner = shared.lock();
     let segments = &inner.segments;
-    let mut told = json!(segments.tally);
-    told["running"] = segments.running.into();
-    Json(told)
+    let mut tally = json!(segments.tally);
+    tally["running"] = segments.running.into();
+    Json(tally)
 }

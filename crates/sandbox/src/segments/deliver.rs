@@ -146,14 +146,14 @@ impl Run<'_> {
                 self.count(|tally| tally.duplicates += 1);
                 let status = self.post(&job.page.body(self.webhook), self.now()).await;
                 if job.kind == Kind::Again && status == Some(200) {
-                    self.told(&job.page);
+                    self.acknowledge(&job.page);
                 }
             }
             Kind::Old => {
                 self.count(|tally| tally.old += 1);
                 let stamp = self.now().saturating_sub(OLD);
                 if self.post(&job.page.body(self.webhook), stamp).await == Some(200) {
-                    self.told(&job.page);
+                    self.acknowledge(&job.page);
                 }
             }
             Kind::Forged(how) => {
@@ -180,7 +180,7 @@ impl Run<'_> {
             };
             if self.post(&body, stamp).await == Some(200) {
                 self.count(|tally| tally.acknowledged += 1);
-                self.told(page);
+                self.acknowledge(page);
                 return;
             }
         }
@@ -191,13 +191,13 @@ impl Run<'_> {
         self.webhook.stamp(clock::now())
     }
 
-    /// What was acknowledged, the receiver was told.
-    fn told(&self, page: &Page) {
+    /// Records that the receiver acknowledged a page.
+    fn acknowledge(&self, page: &Page) {
         if let Some(segment) = self.shared.lock().segments.segments.get_mut(&page.segment) {
             if page.is_drain() {
                 segment.members.drained();
             } else {
-                segment.members.told(&page.add, &page.remove);
+                segment.members.deliver(&page.add, &page.remove);
             }
         }
     }

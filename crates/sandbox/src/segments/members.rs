@@ -1,4 +1,4 @@
-//! Who is in a segment, who was when it was last synced, and who is by what the receiver was told.
+//! Members of a segment: the current ones, those of the last sync, and those of the acknowledged deliveries.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,18 +9,18 @@ use serde::Deserialize;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Basis {
-    /// The sync before: a page that was given up is never told again.
+    /// The previous sync: users of an abandoned page are never delivered again.
     #[default]
     Sync,
-    /// What was acknowledged: a page that was given up is told by the next sync.
-    Told,
+    /// The acknowledged deliveries: the next sync delivers the users of an abandoned page again.
+    Delivered,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Place {
     member: bool,
     synced: bool,
-    told: bool,
+    delivered: bool,
 }
 
 /// One entry for everybody who is on at least one of the three lists.
@@ -61,7 +61,7 @@ impl Members {
         for (id, place) in &mut self.0 {
             let before = match basis {
                 Basis::Sync => place.synced,
-                Basis::Told => place.told,
+                Basis::Delivered => place.delivered,
             };
             match (before, place.member) {
                 (false, true) => delta.add.push(id.clone()),
@@ -75,9 +75,9 @@ impl Members {
     }
 
     /// A page was acknowledged.
-    pub(super) fn told(&mut self, add: &[Arc<str>], remove: &[Arc<str>]) {
-        add.iter().for_each(|id| self.set(id, |place| place.told = true));
-        remove.iter().for_each(|id| self.set(id, |place| place.told = false));
+    pub(super) fn deliver(&mut self, add: &[Arc<str>], remove: &[Arc<str>]) {
+        add.iter().for_each(|id| self.set(id, |place| place.delivered = true));
+        remove.iter().for_each(|id| self.set(id, |place| place.delivered = false));
     }
 
     /// A drain is about to be sent: the next sync names everybody.
@@ -88,7 +88,7 @@ impl Members {
 
     /// A drain was acknowledged.
     pub(super) fn drained(&mut self) {
-        self.0.values_mut().for_each(|place| place.told = false);
+        self.0.values_mut().for_each(|place| place.delivered = false);
         self.prune();
     }
 
@@ -100,8 +100,8 @@ impl Members {
         self.0.iter().filter(|(_, place)| place.member).map(|(id, _)| &**id)
     }
 
-    pub(super) fn told_list(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(|(_, place)| place.told).map(|(id, _)| &**id)
+    pub(super) fn delivered_list(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|(_, place)| place.delivered).map(|(id, _)| &**id)
     }
 }
 
@@ -128,25 +128,25 @@ mod tests {
         members.define(owned(&["a", "b"]));
         assert_eq!(sync(&mut members, Basis::Sync), texts("a b", ""));
         members.change(owned(&["c"]), owned(&["a"]));
-        // Nothing was acknowledged: by what was told, everybody is new and nobody left.
+        // No delivery was acknowledged, so every member is new.
         assert_eq!(sync(&mut members, Basis::Sync), texts("c", "a"));
-        assert_eq!(sync(&mut members, Basis::Told), texts("b c", ""));
-        members.told(&["b".into(), "x".into()], &[]);
-        assert_eq!(sync(&mut members, Basis::Told), texts("c", "x"));
-        assert_eq!(members.told_list().collect::<Vec<_>>(), ["b", "x"]);
-        members.told(&[], &["x".into()]);
-        assert_eq!(members.told_list().collect::<Vec<_>>(), ["b"]);
+        assert_eq!(sync(&mut members, Basis::Delivered), texts("b c", ""));
+        members.deliver(&["b".into(), "x".into()], &[]);
+        assert_eq!(sync(&mut members, Basis::Delivered), texts("c", "x"));
+        assert_eq!(members.delivered_list().collect::<Vec<_>>(), ["b", "x"]);
+        members.deliver(&[], &["x".into()]);
+        assert_eq!(members.delivered_list().collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]
-    fn a_drain_empties_what_was_told_and_not_the_segment() {
+    fn a_drain_empties_the_delivered_members_and_not_the_segment() {
         let mut members = Members::default();
         members.define(owned(&["a"]));
         let delta = members.sync(Basis::Sync);
-        members.told(&delta.add, &delta.remove);
+        members.deliver(&delta.add, &delta.remove);
         members.begin_drain();
         members.drained();
-        assert_eq!(members.told_list().count(), 0);
+        assert_eq!(members.delivered_list().count(), 0);
         assert_eq!(sync(&mut members, Basis::Sync), texts("a", ""));
         members.define(Vec::new());
         assert_eq!(sync(&mut members, Basis::Sync), texts("", "a"));

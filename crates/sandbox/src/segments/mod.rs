@@ -6,13 +6,13 @@
 //!
 //! No document settles these, so each is a setting of the webhook (see [`webhook::Webhook`]): the length
 //! and the order of pages, whether both lists stand in one page, milliseconds or seconds, how often and
-//! with which timestamp a page comes again, and whether what was given up is told by a later sync. The
-//! first sync names everybody. Nothing is sent for a segment in which nothing changed.
+//! with which timestamp a page comes again, and whether a later sync delivers an abandoned page. The
+//! first sync names every member. Nothing is sent for a segment in which nothing changed.
 //!
-//! # The truth
-//! A segment has three lists that differ: who is in it, what syncs have counted from, and what the receiver
-//! was *told*: the pages that it acknowledged, as it acknowledged them. A receiver that is right holds
-//! what it was told. Nothing of this is remembered by a later sandbox.
+//! # Expected members
+//! A segment has three lists that differ: its members, the members at the last sync, and the *delivered* members,
+//! according to the pages that the receiver acknowledged, in that order. A correct receiver holds the delivered
+//! members. Another sandbox starts without any of them.
 
 mod admin;
 mod deliver;
