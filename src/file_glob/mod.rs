@@ -284,6 +284,16 @@ impl Visit for Finding<'_> {
     }
 }
 
+/// What a message adds about skipped entries; nothing if there are none.
+#[must_use]
+pub fn skipped_text(skipped: u64) -> String {
+    match skipped {
+        0 => String::new(),
+        1 => "; 1 hidden or temporary entry was skipped".to_owned(),
+        _ => format!("; {skipped} hidden or temporary entries were skipped"),
+    }
+}
+
 /// Why a name is not meant for readers.
 #[derive(Clone, Copy)]
 enum Hidden {

@@ -47,6 +47,7 @@ pub(in crate::cli) fn plan(plan: &PassPlan, result: &str, showing: &Showing<'_>)
         "waiting": waiting,
         "left_behind": left,
         "removed_unknown": unknown,
+        "skipped_includes": showing.segments.config.skipped_includes,
         "segments": showing.segments.to_json(),
         "cost": cost(plan.cost()),
     });

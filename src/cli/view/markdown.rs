@@ -2,7 +2,8 @@
 
 use super::refusal::{About, words};
 use super::{
-    Showing, amiss, and_more, cost_line, rejected, rejects_line, sample, spelled_line, unknown_line,
+    Showing, amiss, and_more, cost_line, rejected, rejects_line, sample, skipped_line, spelled_line,
+    unknown_line,
 };
 use crate::cli::error::plan_hints;
 use crate::cli::output::{count, counted};
@@ -121,6 +122,7 @@ fn notes(plan: &PassPlan, showing: &Showing<'_>) -> String {
         notes.push(format!("- `{}` left the config and is kept, with {members}", left.id));
     }
     notes.extend(showing.unknown.iter().map(|id| format!("- :warning: {}", unknown_line(id))));
+    notes.extend(skipped_line(showing.segments.config).map(|line| format!("- {line}")));
     if notes.is_empty() { String::new() } else { format!("\n{}\n", notes.join("\n")) }
 }
 

@@ -2,8 +2,8 @@
 
 use super::refusal::{About, words};
 use super::{
-    Showing, amiss, and_more, cost_line, matched_line, rejected, rejects_line, sample, spelled_line,
-    unknown_line, unused_lines,
+    Showing, amiss, and_more, cost_line, matched_line, rejected, rejects_line, sample, skipped_line,
+    spelled_line, unknown_line, unused_lines,
 };
 use crate::cli::error::plan_hints;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
@@ -27,6 +27,7 @@ pub(in crate::cli) fn human(plan: &PassPlan, showing: &Showing<'_>) -> String {
         lines.push(left_behind(left));
     }
     lines.extend(showing.unknown.iter().map(|id| format!("{} {}", yellow("!"), unknown_line(id))));
+    lines.extend(skipped_line(showing.segments.config).map(|line| dim(&line)));
     lines.extend(showing.segments.lines());
     lines.push(String::new());
     lines.extend(summary(plan, showing));

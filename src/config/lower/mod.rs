@@ -55,7 +55,7 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
     let declared_at = |list: &str, at: usize| {
         let node = tree.nearest(&[Step::Key(list.to_owned()), Step::Index(at)]);
         let name = sources.file(node.span).map_or("", |file| file.name.as_str());
-        let line = sources.line_column(node.head()).map_or(0, |(line, _)| line);
+        let line = sources.line(node.head()).unwrap_or(0);
         format!("{name}:{line}")
     };
     let Connections { braze, heap, sql } =
@@ -97,6 +97,7 @@ pub(super) fn lower(tree: &Node, folder: &Path, sources: &Sources) -> Result<Con
         watch: server::watch(file.watch, folder),
         files,
         includes: file.include.clone(),
+        skipped_includes: 0,
         digest,
     };
     allow(&mut config);

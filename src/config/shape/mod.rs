@@ -53,7 +53,7 @@ pub(in crate::config) struct File {
     /// How the bucket in `state` is reached, where the vendor's environment variables do not say it all.
     #[serde(default)]
     pub(in crate::config) bucket: Bucket,
-    /// More files to read, as globs relative to this file's folder. They may hold `connections`, `cohorts`, `identity`, `segments`, `exports` and `removed`.
+    /// More files to read, as globs relative to this file's folder. They may hold `connections`, `cohorts`, `identity`, `segments`, `exports` and `removed`. At most 256 entries, 4,096 files and 16 MiB in all.
     #[serde(default)]
     #[schemars(example = ["cohorts/*.yaml"])]
     pub(in crate::config) include: Vec<String>,
