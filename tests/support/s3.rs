@@ -44,6 +44,21 @@ impl S3 {
         assert!(put.wait().unwrap().success());
     }
 
+    /// From now on each request must be signed rightly, by these credentials.
+    pub(crate) fn check_signatures(&self) -> [(&'static str, String); 2] {
+        let script = "import boto3,sys,urllib.request as r; u=sys.argv[1]; i=boto3.client('iam',endpoint_url=u,\
+            region_name='us-east-1',aws_access_key_id='test',aws_secret_access_key='test'); \
+            i.create_user(UserName='u'); i.put_user_policy(UserName='u',PolicyName='p',PolicyDocument=\
+            '{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":\"s3:*\",\"Resource\":\"*\"}]}'); \
+            k=i.create_access_key(UserName='u')['AccessKey']; r.urlopen(r.Request(u+'/moto-api/reset-auth',\
+            data=b'0',headers={'content-type':'text/plain'})); print(k['AccessKeyId'],k['SecretAccessKey'])";
+        let made = Command::new("python3").args(["-c", script, &self.url]).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let printed = String::from_utf8(made.stdout).unwrap();
+        let (id, secret) = printed.trim().split_once(' ').unwrap();
+        [("AWS_ACCESS_KEY_ID", id.to_owned()), ("AWS_SECRET_ACCESS_KEY", secret.to_owned())]
+    }
+
     /// Writes every file of a folder, below a key.
     pub(crate) fn put_all(&self, key: &str, folder: &std::path::Path) {
         let script =
