@@ -8,7 +8,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output::{count, counted};
 use crate::cli::{access, commands, environment};
 use crate::config::{Braze, Config, Endpoint, Export, ExportSource, Heap, Retry};
-use crate::connector::braze::rest::Rest;
+use crate::connector::braze::rest::{Rest, RestError};
 use crate::connector::braze::{self, Answer, KeyKind, Left, Reply};
 use crate::connector::currents::Storage;
 use crate::connector::heap;
@@ -67,29 +67,41 @@ async fn braze(config: &Config, name: &ConnectionName, settings: &Braze, finding
     }
 }
 
-/// What is asked to check segments.
+/// An external id that no user has.
+const NO_USER: &str = "syncline-doctor";
+
+/// The endpoints that checks of segments and `preflight:` read from, each with its permission and its limit.
 async fn rest(config: &Config, name: &ConnectionName, settings: &Braze, findings: &mut Findings) {
     let Endpoint::Url(base) = &settings.endpoint else { return };
-    if !access::has_segments(config, name) {
+    let (lists, exports) = (access::has_segments(config, name), access::has_exports_of_users(config, name));
+    if !lists && !exports {
         return;
     }
     let Some(keys) = findings.kept("secrets", access::workspace_keys(name, settings)) else { return };
     let Some(key) = keys.rest else { return };
     let once = Braze { retry: Retry { attempts: 1, ..settings.retry }, ..settings.clone() };
-    let segments = match Rest::new(&once, base, key, environment::clock(), PATIENCE) {
-        Ok(rest) => rest.segments().await,
+    let rest = match Rest::new(&once, base, key, environment::clock(), PATIENCE) {
+        Ok(rest) => rest,
         Err(error) => return findings.failed("reach", &error.into()),
     };
-    match segments {
-        Ok(found) => {
-            let found = counted(found.len() as u64, "segment");
-            findings.fine("permission", format!("the REST key may list segments: {found}"));
-        }
+    let mut permitted = |asked: Result<String, RestError>| match asked {
+        Ok(fine) => findings.fine("permission", fine),
         Err(error) => findings.wrong(
             "permission",
             error.to_string(),
             format!("check `rest_api_key:` of connection `{name}`, and its permissions in Braze's dashboard"),
         ),
+    };
+    if lists {
+        let found = rest.segments().await.map(|found| counted(found.len() as u64, "segment"));
+        permitted(found.map(|found| format!("the REST key may list segments: {found}")));
+    }
+    if exports {
+        let asked = rest.unknown(&[NO_USER.to_owned()]).await;
+        permitted(asked.map(|_| "the REST key may export users by id".to_owned()));
+    }
+    for (of, left) in rest.limits() {
+        findings.fine("limits", format!("{of}: {}", rest_quota(left)));
     }
 }
 
@@ -159,10 +171,12 @@ fn quota(kind: KeyKind, left: Left, settings: &Braze) -> String {
             format!("{requests} of {all} requests of this hour are left")
         }
         // Its window is of seconds; how many requests it has depends on the contract.
-        KeyKind::Rest => {
-            format!("{} left until {}", counted(left.requests, "request"), timestamp_text(left.until))
-        }
+        KeyKind::Rest => rest_quota(left),
     }
+}
+
+fn rest_quota(left: Left) -> String {
+    format!("{} left until {}", counted(left.requests, "request"), timestamp_text(left.until))
 }
 
 async fn heap(config: &Config, name: &ConnectionName, settings: &Heap, findings: &mut Findings) {
