@@ -43,7 +43,9 @@ fn a_change_may_alter_cohorts_segments_and_exports() {
 #[test]
 fn a_change_of_anything_else_stops_the_run_before_it_reads_or_sends() {
     let sandbox = Sandbox::start();
-    let w = both(&sandbox, "");
+    let databases = "  pg: { kind: postgres, host: db.internal, database: d, user: u }
+  wh: { kind: adbc, driver: postgresql, options: { uri: \"postgresql://warehouse/d\" } }\n";
+    let w = both(&sandbox, databases);
     let text = w.read("sync.yaml");
     // Nothing is read: there is no source.
     std::fs::remove_file(w.path("carts.csv")).unwrap();
@@ -66,6 +68,8 @@ fn a_change_of_anything_else_stops_the_run_before_it_reads_or_sends() {
         (format!("{text}watch: {{ listen: \"127.0.0.1:1\" }}\n"), "watch"),
         (format!("{text}watch: {{ notify: [ {{ url: {{ env: TEST_REST_KEY }} }} ] }}\n"), "watch"),
         (format!("{text}memory: 1GiB\n"), "memory"),
+        (text.replace("host: db.internal", "host: 169.254.169.254"), "connections.pg.host"),
+        (text.replace("//warehouse", "//10.0.0.1"), "connections.wh.options.uri"),
         (
             text.replace("connections:\n", "connections:\n  dw: { kind: adbc, driver: ./evil.so }\n"),
             "connections.dw",
