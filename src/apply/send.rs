@@ -83,7 +83,11 @@ impl<'a> Sender<'a> {
     /// Names the cohort, if it is to be named.
     pub(super) async fn name(&mut self, naming: Option<Naming>) -> Result<(), Halt> {
         let Some(naming) = naming else { return Ok(()) };
-        match self.until_settled(Request::Name(naming.name())).await? {
+        let verdict = self.until_settled(Request::Name(naming.name())).await;
+        if !self.unanswered {
+            self.ledger.name_answered();
+        }
+        match verdict? {
             Verdict::Accepted => {}
             Verdict::Complaints { other, .. } => {
                 return Err(Halt::Refused(other.unwrap_or_else(|| "it complains about the name".to_owned())));

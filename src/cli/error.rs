@@ -331,7 +331,7 @@ pub(super) fn file_hint(error: &FileError) -> Option<String> {
 pub(super) fn of_sql(error: &SqlError) -> CommandError {
     let exit = match error.trouble {
         Trouble::Credentials | Trouble::Permission | Trouble::RowSecurity => Exit::Credentials,
-        Trouble::Unreachable | Trouble::Broken | Trouble::Timeout => Exit::Unavailable,
+        Trouble::Unreachable | Trouble::Busy | Trouble::Broken | Trouble::Timeout => Exit::Unavailable,
         _ => Exit::Failed,
     };
     let failed = CommandError::new(exit, error.to_string());
@@ -347,6 +347,10 @@ pub(super) fn sql_hint(error: &SqlError) -> Option<String> {
     Some(match &error.trouble {
         Trouble::Unreachable => format!(
             "nobody was added or removed. Is `host:` of connection `{database}` right, and may this machine reach it?"
+        ),
+        Trouble::Busy => format!(
+            "nothing was added or removed. The server has no free connection, or is starting. Run again, free a connection, or \
+             raise `connect_timeout:` of connection `{database}` to wait for longer"
         ),
         Trouble::Broken => {
             "nobody was added or removed. Run again; a query that is not read to its end counts for nothing"

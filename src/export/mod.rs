@@ -43,6 +43,7 @@ pub use survey::{Survey, has_work, survey};
 
 use crate::apply::Interrupt;
 use crate::config;
+use crate::connector::currents::StorageAccess;
 use crate::connector::heap::Heap;
 use crate::connector::http::HttpError;
 use crate::model::{Clock, ConnectionName, Day, PassId, Timestamp};
@@ -134,6 +135,6 @@ pub struct Means {
     pub interrupt: Interrupt,
     /// Whether to wait to the end.
     pub patience: Patience,
-    /// Settings of the clients of buckets.
-    pub store_options: Vec<(String, String)>,
+    /// How its files are reached.
+    pub access: StorageAccess,
 }

@@ -165,7 +165,7 @@ impl Shared {
     }
 
     pub(super) fn storage(&self, source: &StorageSource) -> Result<Storage, Halt> {
-        Storage::open(&source.place, &self.means.store_options).map_err(|error| unreadable(&error))
+        Storage::open(&source.place, &self.means.access).map_err(|error| unreadable(&error))
     }
 }
 

@@ -45,6 +45,11 @@ pub enum Naming {
         /// The name that it will have.
         name: String,
     },
+    /// Braze may show another name: a request without an answer was about the name.
+    Again {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl Naming {
@@ -52,7 +57,7 @@ impl Naming {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::Create { name } | Self::Rename { name, .. } => name,
+            Self::Create { name } | Self::Rename { name, .. } | Self::Again { name } => name,
         }
     }
 }

@@ -50,7 +50,9 @@ impl PlanError {
         match self {
             Self::Desired(DesiredError::Sql(error)) => match error.trouble {
                 Trouble::Credentials | Trouble::Permission | Trouble::RowSecurity => FailedKind::Credentials,
-                Trouble::Unreachable | Trouble::Broken | Trouble::Timeout => FailedKind::Unavailable,
+                Trouble::Unreachable | Trouble::Busy | Trouble::Broken | Trouble::Timeout => {
+                    FailedKind::Unavailable
+                }
                 _ => FailedKind::Other,
             },
             Self::Desired(DesiredError::Source(error)) => of_store(error.remote_kind()),

@@ -5,10 +5,11 @@
 //! merged record says of every member what the runs said.
 
 use super::StateError;
+use super::late::Late;
 use super::record::RecordCursor;
 use super::run::RunWriter;
 use super::store::Store;
-use super::version::{Late, RunRef, Version};
+use super::version::{RunRef, Version};
 use crate::model::{CohortId, KeySeed, Op, RowSet, Standing};
 
 /// Small runs may hold one part in so many of the rows of the largest.

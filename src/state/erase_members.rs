@@ -7,9 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::late::Late;
 use super::run::{Home, RunCursor, RunWriter, folder_of, path_of};
 use super::store::TEMPORARY;
-use super::version::{self, Late, RunRef, Version, number_of};
+use super::version::{self, RunRef, Version, number_of};
 use super::{PushdownNote, RecordCursor, Segment, StateError, StateReader, StateWriter, segments};
 use crate::model::{CohortId, ConnectionName, Identifier, Key, Op, RowSet, Standing, Timestamp};
 

@@ -250,7 +250,7 @@ mod tests {
         };
         let first = Version::first(&PassId::new(Timestamp::UNIX_EPOCH, 0), Timestamp::UNIX_EPOCH, workspace);
         let runs: Vec<RunRef> = ["a", "b", "orphan"].map(|value| run(&store, &cohort, value)).to_vec();
-        let late = version::Late {
+        let late = super::super::late::Late {
             run: run(&store, &cohort, "late"),
             rows: crate::model::RowSet::all(1),
             until: Timestamp::UNIX_EPOCH,

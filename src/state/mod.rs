@@ -57,8 +57,11 @@ mod heads;
 mod identity;
 mod inbox;
 mod journal;
+mod late;
 mod lease;
 mod logs;
+#[cfg(test)]
+mod lost_puts;
 mod memory;
 mod numbered;
 mod outbox;
@@ -96,6 +99,7 @@ pub use identity::{
 };
 pub use inbox::{ClosedFile, Contents, Delivery, Inbox, InboxError, Room};
 pub use journal::{Entry, Event, Journal, PassRecord};
+pub use late::{Late, LateName};
 pub use lease::Holder;
 pub use logs::LogRetention;
 pub use memory::{Growth, Memory, Permit, SpoolFile};
@@ -110,7 +114,7 @@ pub use segments::{Change, Gap, Merged, Segment, SegmentCursor, Segments, Sync, 
 pub use store::{Address, Failure, Location, StoreError, fail_at};
 pub use unknown::{Stranger, Strangers};
 pub use verify::{Finding, Verification};
-pub use version::{Late, RunRef, SourceMark, Version, Workspace};
+pub use version::{RunRef, SourceMark, Version, Workspace};
 pub use workspaces::{Adoptions, Marks};
 
 use format::Format;

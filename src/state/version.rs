@@ -10,6 +10,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
+use super::late::{Late, LateName};
 use super::run::{Footer, FooterShape};
 use super::store::Store;
 use super::{checked, format};
@@ -75,27 +76,6 @@ impl RunRef {
     }
 }
 
-/// Rows of a run that were in requests without an answer. Braze may still handle such a request after a later run has
-/// settled its members, and undo that. So members that by then stand otherwise than the request asked for are sent once
-/// more when no such request can be on its way any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Late {
-    /// The run, which the version need not name among its own any more.
-    pub run: RunRef,
-    /// The rows.
-    pub rows: RowSet,
-    /// From then on no such request can be on its way.
-    pub until: Timestamp,
-}
-
-impl Late {
-    /// The run in a form in which exactly these rows have a word, and it is that they are in doubt.
-    pub(super) fn in_doubt(&self) -> RunRef {
-        let others = self.rows.complement(self.run.rows);
-        RunRef { op: Op::Remove, acknowledged: RowSet::default(), refused: others, ..self.run.clone() }
-    }
-}
-
 /// A source that was read and applied in full. While it stays what it was, and is matched as it was, its
 /// members are those of the record, and it need not be read again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +119,8 @@ pub struct Version {
     pub runs: Vec<RunRef>,
     /// Requests that Braze may handle late.
     pub late: Vec<Late>,
+    /// Names in requests that Braze may handle late.
+    pub late_names: Vec<LateName>,
 }
 
 impl Version {
@@ -160,6 +142,7 @@ impl Version {
             source: None,
             runs: Vec::new(),
             late: Vec::new(),
+            late_names: Vec::new(),
         }
     }
 
@@ -172,63 +155,9 @@ impl Version {
         self.removed || is_empty
     }
 
-    /// Whether a late request may still add members.
-    #[must_use]
-    pub fn may_be_filled_late(&self) -> bool {
-        self.late.iter().any(|late| late.run.op == Op::Add)
-    }
-
-    /// Until when a late request may change members, if any may.
-    #[must_use]
-    pub fn uncertain_until(&self) -> Option<Timestamp> {
-        self.late.iter().map(|late| late.until).max()
-    }
-
-    /// When members are to be sent once more for the first time.
-    #[must_use]
-    pub fn settles_again_at(&self) -> Option<Timestamp> {
-        self.late.iter().map(|late| late.until).min()
-    }
-
-    /// Members that were in requests without an answer.
-    #[must_use]
-    pub fn uncertain(&self) -> u64 {
-        self.late.iter().map(|late| late.rows.len()).sum()
-    }
-
     /// Every run that it needs: those of the record, and those of late requests.
     pub fn all_runs(&self) -> impl Iterator<Item = &RunRef> {
         self.runs.iter().chain(self.late.iter().map(|late| &late.run))
-    }
-
-    /// Rows of one of its runs were in a request without an answer.
-    pub fn add_late(&mut self, run: usize, rows: &RowSet, until: Timestamp) {
-        let Some(run) = self.runs.get(run).filter(|_| !rows.is_empty()) else { return };
-        match self.late.iter_mut().find(|late| late.run.id == run.id) {
-            Some(late) => {
-                late.rows.extend(rows);
-                late.until = late.until.max(until);
-            }
-            None => {
-                let run =
-                    RunRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..run.clone() };
-                self.late.push(Late { run, rows: rows.clone(), until });
-            }
-        }
-    }
-
-    /// Every row in doubt may be in a request that Braze handles late. Rows of a run are noted once: its requests were sent
-    /// before, and a later run may have had the last word on them by now.
-    pub fn add_late_doubt(&mut self, until: Timestamp) {
-        for at in 0..self.runs.len() {
-            let run = &mut self.runs[at];
-            if run.in_doubt() > 0 && !std::mem::replace(&mut run.noted, true) {
-                let mut settled = run.acknowledged.clone();
-                settled.extend(&run.refused);
-                let rows = settled.complement(run.rows);
-                self.add_late(at, &rows, until);
-            }
-        }
     }
 
     /// Whether the requests behind every row in doubt are known, so that runs may be merged.
@@ -299,6 +228,15 @@ struct Shape {
     runs: Vec<RunShape>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     late: Vec<LateShape>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    late_names: Vec<LateNameShape>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LateNameShape {
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -348,6 +286,7 @@ impl Shape {
             source: version.source.clone(),
             runs: version.runs.iter().map(RunShape::from_run).collect(),
             late: version.late.iter().map(LateShape::from_late).collect(),
+            late_names: version.late_names.iter().map(LateNameShape::from_late).collect(),
         }
     }
 
@@ -367,7 +306,19 @@ impl Shape {
             source: self.source,
             runs: self.runs.into_iter().map(RunShape::into_run).collect::<Option<_>>()?,
             late: self.late.into_iter().map(LateShape::into_late).collect::<Option<_>>()?,
+            late_names: self.late_names.into_iter().map(LateNameShape::into_late).collect::<Option<_>>()?,
         })
+    }
+}
+
+impl LateNameShape {
+    fn from_late(late: &LateName) -> Self {
+        Self { name: late.name.clone(), until: late.until.map(timestamp_text) }
+    }
+
+    fn into_late(self) -> Option<LateName> {
+        let until = self.until.map(|text| text.parse()).transpose().ok()?;
+        Some(LateName { name: self.name, until })
     }
 }
 
@@ -473,6 +424,10 @@ mod tests {
             name: Some("A".to_owned()),
             runs: vec![run],
             late: vec![late],
+            late_names: vec![
+                LateName { name: "B".to_owned(), until: Some("2026-11-23T19:31:11Z".parse().unwrap()) },
+                LateName { name: "A".to_owned(), until: None },
+            ],
             ..Version::first(&pass, "2026-11-23T19:16:11.25Z".parse().unwrap(), workspace)
         }
     }

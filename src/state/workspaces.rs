@@ -119,6 +119,8 @@ impl StateWriter {
         self.check_lease()?;
         if put(&self.reader().store, connection, marks)? {
             self.committed(&format!("workspaces/{connection}"), marks.number);
+        } else {
+            tracing::info!(%connection, "other key fingerprints were adopted meanwhile, so the next run checks those");
         }
         Ok(())
     }

@@ -5,11 +5,12 @@
 //! is not kept waiting.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::board::ExportStatus;
 use super::doors::http_exports;
+use super::identity::SharedIdentity;
 use super::lead::{Done, Lead, Task};
 use super::outcome::chance;
 use super::queue::{Backoff, Ended};
@@ -17,11 +18,12 @@ use super::{Reach, Surroundings, on_thread};
 use super::{schedule, settings};
 use crate::apply::Interrupt;
 use crate::config::{Cohort, Config, Export, ExportSource, Notable, Schedule, StoragePlace};
+use crate::connector::currents::{KnownFolders, StorageAccess};
 use crate::contained::Panicked;
 use crate::export::{self, Days, ExportReport, Halt, Links, POSTED_AT_ONCE, Patience};
 use crate::model::{ConnectionName, DoorName, ExportId, Kind};
 use crate::reconcile::{self, ExportJob, Exporting};
-use crate::state::{ClosedFile, IdentityMap, Inbox, InboxError, StateError, StateWriter};
+use crate::state::{ClosedFile, Inbox, InboxError, StateWriter};
 
 /// How often a bucket is looked at that has no schedule of its own: Braze writes every five minutes.
 const BUCKET_EVERY: Duration = Duration::from_secs(5 * 60);
@@ -34,8 +36,9 @@ const FAILURES_TOLD: u32 = 3;
 pub(super) struct Exports {
     pub(super) queue: super::queue::Queue<ExportId>,
     pub(super) links: Links,
-    /// Opened with the first look.
-    pub(super) identity: Option<Arc<Mutex<IdentityMap>>>,
+    pub(super) identity: SharedIdentity,
+    /// What earlier listings of their folders found.
+    pub(super) known: BTreeMap<ExportId, KnownFolders>,
     /// It is being taught.
     pub(super) is_learning: bool,
     /// What was said of its sources that cannot be read, by their paths.
@@ -71,12 +74,12 @@ struct Looking {
     config: Arc<Config>,
     export: Export,
     state: Arc<StateWriter>,
-    identity: Arc<Mutex<IdentityMap>>,
+    identity: SharedIdentity,
     links: Links,
     inbox: Option<Arc<Inbox>>,
     at: Arc<dyn Surroundings>,
     interrupt: Interrupt,
-    store_options: Vec<(String, String)>,
+    access: StorageAccess,
 }
 
 impl Exports {
@@ -84,7 +87,8 @@ impl Exports {
         Self {
             queue: super::queue::Queue::new(),
             links: Links::new(),
-            identity: None,
+            identity: SharedIdentity::default(),
+            known: BTreeMap::new(),
             is_learning: false,
             unlearned: BTreeMap::new(),
             identity_version: 0,
@@ -131,15 +135,18 @@ impl Looking {
     /// Whether there is anything to do, found out on a thread of its own.
     async fn has_work(&self) -> Result<bool, Halt> {
         let (export, state) = (self.export.clone(), Arc::clone(&self.state));
-        let (options, clock) = (self.store_options.clone(), self.at.clock());
-        let work = move || export::has_work(&export, state.reader(), &options, clock);
+        let (access, clock) = (self.access.clone(), self.at.clock());
+        let work = move || export::has_work(&export, state.reader(), &access, clock);
         on_thread(work).await.unwrap_or(Err(Halt::Interrupted))
     }
 
     async fn export(self, posted: Vec<ClosedFile>) -> Result<ExportReport, Halt> {
+        let (shared, state) = (self.identity, Arc::clone(&self.state));
+        let open = move || shared.open(&state).map_err(Halt::from);
+        let identity = on_thread(open).await.unwrap_or(Err(Halt::Interrupted))?;
         let exporting = Exporting {
             state: self.state,
-            identity: self.identity,
+            identity,
             links: self.links,
             pass: self.at.new_pass(),
             clock: self.at.clock(),
@@ -147,8 +154,8 @@ impl Looking {
             patience: Patience::HandBack,
         };
         let nothing = ExportReport::new(&self.export);
-        let (export, store_options) = (self.export, self.store_options);
-        let job = ExportJob { export, posted, again: None, days: Days::default(), store_options };
+        let (export, access) = (self.export, self.access);
+        let job = ExportJob { export, posted, again: None, days: Days::default(), access };
         let mut reports = reconcile::export(vec![job], &self.config, exporting).await?;
         Ok(reports.pop().unwrap_or(nothing))
     }
@@ -179,7 +186,9 @@ impl Lead {
     pub(super) fn use_exports(&mut self, old: &Config, had: &Reach) {
         self.link_heaps(Some((old, had)));
         let (config, now) = (Arc::clone(&self.config), Instant::now());
-        self.exports.queue.retain(|id| config.exports.iter().any(|export| export.id == *id));
+        let is_declared = |id: &ExportId| config.exports.iter().any(|export| export.id == *id);
+        self.exports.queue.retain(is_declared);
+        self.exports.known.retain(|id, _| is_declared(id));
         for export in &config.exports {
             if settings::is_other_export((old, had), (&config, &self.reach), export) {
                 self.exports.queue.wake(export.id.clone(), now);
@@ -211,31 +220,32 @@ impl Lead {
             let export = self.config.exports.iter().find(|export| export.id == id);
             let looking = export.cloned().map(|export| self.looking(export));
             match looking {
-                Some(Ok(looking)) => {
+                Some(looking) => {
                     self.spawn(
                         Task::Export(id),
                         async move { Done::Exported(Box::new(looking.look().await)) },
                     );
                 }
-                Some(Err(error)) => self.exported(Exported { id, report: Err(error.into()), after: None }),
                 None => self.exports.queue.remove(&id), // it is not in the config
             }
         }
     }
 
-    fn looking(&mut self, export: Export) -> Result<Looking, StateError> {
-        let identity = self.identity_map()?;
-        Ok(Looking {
+    fn looking(&mut self, export: Export) -> Looking {
+        Looking {
             config: Arc::clone(&self.config),
             state: Arc::clone(&self.state),
-            identity,
+            identity: self.exports.identity.clone(),
             links: self.exports.links.clone(),
             inbox: self.inboxes.of_export(&export.id).map(Arc::clone),
             at: Arc::clone(&self.at),
             interrupt: self.interrupt.1.clone(),
-            store_options: self.reach.store_options.get(&export.id).cloned().unwrap_or_default(),
+            access: StorageAccess {
+                options: self.reach.store_options.get(&export.id).cloned().unwrap_or_default(),
+                known: self.exports.known.entry(export.id.clone()).or_default().clone(),
+            },
             export,
-        })
+        }
     }
 
     /// A look has ended.

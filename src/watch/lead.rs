@@ -11,7 +11,7 @@ use super::board::Board;
 use super::check::{CheckEnd, Rests, connect};
 use super::doors::{FoldEnd, Inboxes, Opened, note_waiting, show};
 use super::exports::{Exported, Exports};
-use super::identity::Lessons;
+use super::identity::{Lessons, SharedIdentity};
 use super::look::{Looked, Looking, Planning, look};
 use super::notify::{Notifier, Told};
 use super::queue::{Key, Queue};
@@ -269,7 +269,7 @@ impl Lead {
         for id in settings::cohorts(&self.config) {
             let Ok(Some(version)) = self.state.reader().version(id) else { continue };
             board.cohort(id, |status| {
-                status.in_doubt = version.in_doubt;
+                (status.in_doubt, status.uncertain_until) = (version.in_doubt, version.uncertain_until());
                 let Some(members) = version.members else { return };
                 let sizes = past::sizes(&passes, id, members);
                 sizes.into_iter().for_each(|(at, members)| status.has(members, at));
@@ -448,7 +448,7 @@ impl Lead {
             }
             Task::Export(export) => {
                 // It may be half changed in memory. What was committed is whole.
-                self.exports.identity = None;
+                self.exports.identity = SharedIdentity::default();
                 self.exported(Exported::panicked(export, panicked.clone()));
             }
             Task::Heap(heap) => {
@@ -459,7 +459,7 @@ impl Lead {
                 }
             }
             Task::Learning => {
-                self.exports.identity = None;
+                self.exports.identity = SharedIdentity::default();
                 self.exports.is_learning = false;
                 tracing::warn!("identity sources cannot be read: {panicked}");
             }

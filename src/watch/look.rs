@@ -14,7 +14,7 @@ use crate::config::{Config, SourceAccess};
 use crate::dashboard::{Past, Plan};
 use crate::model::{CohortId, Op, PassId, Progress, Timestamp};
 use crate::reconcile::{self, CohortReport, Inputs, Lane, Links, Means, PassPlan, PassReport};
-use crate::state::{StateError, StateWriter};
+use crate::state::{StateError, StateWriter, Version};
 
 /// What a look works with.
 #[derive(Clone)]
@@ -63,17 +63,20 @@ pub(super) async fn look(cohort: CohortId, looking: Looking) -> Looked {
         let is_lost = matches!(error, StateError::Lost);
         Looked { is_lost, ..Looked::failed(cohort.clone(), error.to_string()) }
     });
-    let looked = Looked { settles_again_at: settles_again_at(&cohort, &looking), ..looked };
+    let record = late(&cohort, &looking);
+    let settles_again_at = record.as_ref().and_then(Version::settles_again_at);
+    let uncertain_until = record.as_ref().and_then(Version::uncertain_until);
+    looking.board.cohort(&cohort, |status| status.uncertain_until = uncertain_until);
+    let looked = Looked { settles_again_at, ..looked };
     looking.board.metrics.passed(looked.condition.word(), began.elapsed());
     looking.board.finished(&cohort);
     looked
 }
 
-/// When the cohort must be looked at again because of requests without an answer. Without a state to read, it is looked
-/// at by its schedule.
-fn settles_again_at(cohort: &CohortId, looking: &Looking) -> Option<Timestamp> {
-    let record = tokio::task::block_in_place(|| looking.state.reader().version(cohort));
-    record.ok().flatten()?.settles_again_at()
+/// The recorded membership, which knows the requests without an answer. Without a state to read, the cohort is planned by
+/// its schedule.
+fn late(cohort: &CohortId, looking: &Looking) -> Option<Version> {
+    tokio::task::block_in_place(|| looking.state.reader().version(cohort)).ok().flatten()
 }
 
 async fn pass_over(cohort: &CohortId, looking: &Looking, pass: PassId) -> Result<Looked, StateError> {

@@ -63,6 +63,8 @@ pub(super) struct Findings {
     pub(super) cohorts: Vec<CohortId>,
     /// Exports in whose folders something changed.
     pub(super) exports: Vec<ExportId>,
+    /// The files that the system reports as changed, and whether it may have missed some.
+    pub(super) changed: (BTreeSet<PathBuf>, bool),
     /// The content of the config's files, if one of them may have changed.
     pub(super) config_content: Option<u128>,
 }
@@ -149,6 +151,7 @@ impl Files {
         Findings {
             config_content: config_is_touched.then(|| content(config)),
             cohorts: self.others(config, &cohorts),
+            changed: (changed.paths.clone(), changed.missed),
             exports,
         }
     }

@@ -50,6 +50,7 @@ fn cohort(id: &str, name: &str, members: u64) -> Cohort {
         rejects: BTreeMap::new(),
         rejects_file: None,
         in_doubt: 0,
+        uncertain_until: None,
         refused: 0,
     }
 }

@@ -87,9 +87,12 @@ pub(super) fn failed(error: &SqlError, findings: &mut Findings) {
         Trouble::Permission | Trouble::RowSecurity | Trouble::Writes => "permission",
         Trouble::MissingColumn { .. } | Trouble::DuplicateColumn(_) => "columns",
         Trouble::Query | Trouble::TypeGuess(_) | Trouble::Lend(_) => "query",
-        Trouble::Unreachable | Trouble::Broken | Trouble::Timeout | Trouble::Stopped | Trouble::Local => {
-            "reach"
-        }
+        Trouble::Unreachable
+        | Trouble::Busy
+        | Trouble::Broken
+        | Trouble::Timeout
+        | Trouble::Stopped
+        | Trouble::Local => "reach",
     };
     findings.wrong(check, error.to_string(), sql_hint(error).unwrap_or_default());
     if error.trouble == Trouble::Driver {

@@ -235,8 +235,8 @@ async fn exported(export: &Export, findings: &mut Findings) {
             }
         }
         ExportSource::Storage(source) => {
-            let (place, options) = (source.place.clone(), commands::export::store_options(export));
-            let looked = blocking(move || Storage::open(&place, &options).and_then(|storage| storage.look()));
+            let (place, access) = (source.place.clone(), commands::export::storage_access(export));
+            let looked = blocking(move || Storage::open(&place, &access).and_then(|storage| storage.look()));
             match looked.await {
                 Some(Ok(found)) => {
                     findings.fine(

@@ -88,6 +88,7 @@ fn naming(naming: &Naming) -> Value {
     match naming {
         Naming::Create { name } => json!({ "action": "create", "name": name }),
         Naming::Rename { from, name } => json!({ "action": "rename", "from": from, "name": name }),
+        Naming::Again { name } => json!({ "action": "again", "name": name }),
     }
 }
 

@@ -54,6 +54,7 @@ fn row(cohort: &CohortPlan) -> String {
         (Some(Naming::Rename { from, name }), ..) => {
             format!("rename from {} to {}", foreign::markdown(from), foreign::markdown(name))
         }
+        (Some(Naming::Again { .. }), ..) => "send the name once more".to_owned(),
         (None, true, _) => "in step".to_owned(),
         (None, false, _) => "change".to_owned(),
     };

@@ -99,8 +99,8 @@ fn late(cohort: &CohortPlan) -> Vec<String> {
             yellow("↔")
         ));
     }
-    let pending = cohort.record.late.iter().filter(|late| plan.settles.is_none_or(|at| late.until > at));
-    if let Some(until) = pending.map(|late| late.until).max() {
+    let until = cohort.record.uncertain_until();
+    if let Some(until) = until.filter(|until| plan.settles.is_none_or(|at| *until > at)) {
         lines.push(format!("    {} {}", yellow("!"), uncertain_line(until)));
     }
     lines
@@ -110,7 +110,7 @@ fn late(cohort: &CohortPlan) -> Vec<String> {
 pub(in crate::cli) fn uncertain_line(until: Timestamp) -> String {
     format!(
         "not certain until {}: Braze may still handle requests that had no answer; the first run after that sends their \
-         members once more where needed",
+         members and the name once more where needed",
         timestamp_text(until)
     )
 }
@@ -165,6 +165,11 @@ fn naming(cohort: &CohortPlan) -> Option<String> {
             let (from, name) = (escaped(from), escaped(name));
             format!("  {} rename \"{from}\" to \"{name}\"{withheld}", yellow("~"))
         }
+        Naming::Again { name } => format!(
+            "  {} send the name \"{}\" once more{withheld}: Braze may have handled a request without an answer late",
+            yellow("~"),
+            escaped(name)
+        ),
     })
 }
 

@@ -112,6 +112,7 @@ fn what(cohort: &CohortReport) -> String {
         Some(Naming::Rename { from, name }) => {
             parts.push(format!("renamed \"{}\" to \"{}\"", escaped(from), escaped(name)));
         }
+        Some(Naming::Again { name }) => parts.push(format!("named \"{}\" once more", escaped(name))),
         None => {}
     }
     if outcome.added > 0 {

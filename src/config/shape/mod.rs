@@ -214,7 +214,7 @@ pub(in crate::config) struct Braze {
     #[serde(default)]
     pub(in crate::config) retry: Retry,
     /// How long Braze may take to handle a request that had no answer, for example of a run that was killed. The first run
-    /// after that sends members of such requests once more, where a late request may have changed them.
+    /// after that sends members and names of such requests once more, where a late request may have changed them.
     #[serde(default = "default_settle_again_after")]
     pub(in crate::config) settle_again_after: Length,
 }
