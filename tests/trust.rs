@@ -254,6 +254,16 @@ fn a_web_source_leads_to_no_machine_that_only_this_one_reaches() {
         w.write("sync.yaml", text.replace("{ kind: file, path: carts.csv }", &source));
         w.run(&["plan"]).expect(5).says(&[says]);
     }
+    // Behind a proxy, which resolves names itself, literal addresses are checked all the same.
+    let proxy = redirecting("http://[64:ff9b::a9fe:a9fe]/people.csv");
+    let source = "{ kind: file, path: \"http://127.0.0.1:1/carts.csv\" }";
+    w.write("sync.yaml", text.replace("{ kind: file, path: carts.csv }", source));
+    let mut command = w.command(&["plan"]);
+    command
+        .env("HTTP_PROXY", proxy.replace("/carts.csv", ""))
+        .env("http_proxy", proxy.replace("/carts.csv", ""));
+    command.env_remove("NO_PROXY").env_remove("no_proxy");
+    run(command).expect(5).says(&["redirects to an address of a private network"]);
     // What a config names is checked as it stands there, and may be allowed.
     let source = "{ kind: file, path: \"https://10.0.0.1/carts.csv\" }";
     let text = text.replace("{ kind: file, path: carts.csv }", source);
