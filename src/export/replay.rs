@@ -14,7 +14,7 @@ use super::{Days, ExportReport, Halt, files};
 use crate::config::ExportSource;
 use crate::events::{Keys, Made, Mapper, Owners as _, Who, check_glob, complete, matches_type};
 use crate::model::{ExportId, Timestamp};
-use crate::state::{RejectFile, StateError, StateReader};
+use crate::state::{RejectFile, RejectLine, StateError, StateReader};
 
 /// Which rejects are meant.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +75,13 @@ struct Line {
     sent: Option<String>,
 }
 
+impl Line {
+    /// None: the line is damaged, so it must not be sent.
+    fn read(line: &RejectLine) -> Option<Self> {
+        line.is_whole.then(|| serde_json::from_slice(&line.bytes).ok()).flatten()
+    }
+}
+
 /// Finds rejects of an export.
 ///
 /// # Errors
@@ -85,7 +92,7 @@ pub fn pick(state: &StateReader, export: &ExportId, pick: &Pick) -> Result<Picke
     for file in state.reject_files(Some(export))? {
         let mut rows = BTreeSet::new();
         for (row, line) in (0..).zip(state.reject_lines(&file)?) {
-            let Ok(line) = serde_json::from_str::<Line>(&line) else { continue };
+            let Some(line) = Line::read(&line) else { continue };
             if !pick.reasons.is_empty() && !pick.reasons.contains(&line.reason) {
                 continue;
             }
@@ -180,7 +187,7 @@ fn feed(
     for (list, (file, rows)) in files.iter().enumerate() {
         for (row, line) in (0..).zip(shared.means.state.reader().reject_lines(file)?) {
             let origin = Origin::Reject { list, row };
-            let line = rows.contains(&row).then(|| serde_json::from_str::<Line>(&line).ok()).flatten();
+            let line = rows.contains(&row).then(|| Line::read(&line)).flatten();
             let Some(line) = line else { continue };
             if let Some(event) = &line.event {
                 // What is not sent has found its place: not wanted, waiting, or among the rejects of this pass.
@@ -236,7 +243,8 @@ fn keep_the_rest(shared: &Shared, picked: &Picked) -> Result<(), StateError> {
     for (list, rows) in replayed {
         let (file, _) = &picked.files[list];
         let lines = (0..).zip(state.reader().reject_lines(file)?);
-        let rest: Vec<String> = lines.filter(|(row, _)| !rows.contains(row)).map(|(_, line)| line).collect();
+        let rest: Vec<RejectLine> =
+            lines.filter(|(row, _)| !rows.contains(row)).map(|(_, line)| line).collect();
         state.keep_rejects(file, &rest)?;
     }
     Ok(())

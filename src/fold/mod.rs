@@ -22,7 +22,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{ConnectionName, PassId, Timestamp};
-use crate::state::{ClosedFile, Contents, Delivery, Reject, RejectLog, Segments, StateError, StateWriter};
+use crate::state::{
+    ClosedFile, Contents, Delivery, Reject, RejectLog, Segments, StateError, StateReader, StateWriter,
+};
 
 use ledger::{LearnError, Learned, Ledger};
 use payload::{Payload, Unusable};
@@ -83,6 +85,23 @@ pub fn fold(files: &[ClosedFile], folding: Folding<'_>) -> Result<Folded, StateE
             return Ok(folded);
         }
     }
+}
+
+/// The segments of which a drain waits in these files: Heap has switched the segment off, so what it has sent since is the
+/// whole segment and no difference.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn drained(files: &[ClosedFile], state: &StateReader) -> Result<BTreeSet<u64>, StateError> {
+    let mut drained = BTreeSet::new();
+    for file in files {
+        for delivery in &state.deliveries(file)?.deliveries {
+            if let Ok(Payload::Drain { segment, .. }) = Payload::read(delivery) {
+                drained.insert(segment);
+            }
+        }
+    }
+    Ok(drained)
 }
 
 /// How many files are folded at once; at least one, if there are any.

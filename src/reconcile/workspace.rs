@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::Means;
+use super::failed::PlanError;
 use super::report::PassPlan;
+use super::{Inputs, Means};
 use crate::apply::Halt;
 use crate::config::Config;
 use crate::connector::braze::{Braze, KeyKind};
@@ -22,6 +23,15 @@ fn names<'a>(config: &'a Config, name: &'a ConnectionName) -> impl Iterator<Item
 /// Why nothing may be sent to a connection in one way or the other.
 pub(super) type Refusals = BTreeMap<(ConnectionName, Delivery), Halt>;
 
+/// Fails if the key fingerprints of a connection cannot be read: then nothing may be sent to it.
+pub(super) fn readable(name: &ConnectionName, inputs: Inputs<'_>) -> Result<(), PlanError> {
+    let found = inputs.state.marks(names(inputs.config, name));
+    found.map(drop).map_err(|error| match error {
+        StateError::Damaged { .. } => PlanError::Workspace(name.clone(), error),
+        other => other.into(),
+    })
+}
+
 /// Looks at the keys that a plan would be sent with.
 pub(super) fn refusals(plan: &PassPlan, config: &Config, means: &Means) -> Result<Refusals, StateError> {
     let mut refusals = Refusals::new();
@@ -31,9 +41,12 @@ pub(super) fn refusals(plan: &PassPlan, config: &Config, means: &Means) -> Resul
         let Some(braze) = means.links.get(name).filter(|_| !refusals.contains_key(&key)) else { continue };
         let kinds = [Some(KeyKind::of(delivery)), cohort.triggers().then_some(KeyKind::Rest)];
         for kind in kinds.into_iter().flatten() {
-            if let Some(halt) = refusal(config, name, (braze, kind), means.state.reader())? {
-                refusals.insert(key.clone(), halt);
-            }
+            let halt = match refusal(config, name, (braze, kind), means.state.reader()) {
+                // A damaged file stops this workspace and no other.
+                Err(error) if error.is_of_one_file() => Some(error.into()),
+                found => found?,
+            };
+            refusals.extend(halt.map(|halt| (key.clone(), halt)));
         }
     }
     Ok(refusals)

@@ -1,7 +1,7 @@
 //! The store: what Braze has accepted, what is in doubt, what happened. Open files, in a folder or a bucket.
 //!
 //! ```text
-//! format.json                              version, id, seed of the keys
+//! format.json, format.copy.json            version, id, seed of the keys
 //! lease.json                               who holds the state
 //! cohorts/<id>/versions/000000000012.json  put-if-absent: a commit is atomic, a second writer loses cleanly
 //! cohorts/<id>/runs/<uuid>.parquet         members sorted by key; the version says which of them Braze has accepted
@@ -14,7 +14,7 @@
 //! unknown/<cohort>/…                      members whom Braze did not know when they were sent
 //! pushdown/<cohort>/…                     what is in the table beside a cohort's source
 //! inbox/<door>/<file>.log                  what was received and not yet used
-//! heads/000000000001.json                  the newest version of every place, to notice a state that is older
+//! heads/000000000001.json, heads/copies/…  the newest version of every place, to notice a state that is older
 //! approvals/<cohort>/<digest>.json         what a person has allowed although the guard refused it
 //! journal/<yyyy>/<mm>/<dd>/<pass>.ndjson   passes, attempts, outcomes; merged files hold many
 //! rejects/<pass>/<cohort>.ndjson           rows and identifiers that could not be used, and why;
@@ -59,6 +59,7 @@ mod inbox;
 mod journal;
 mod late;
 mod lease;
+mod log_lines;
 mod logs;
 #[cfg(test)]
 mod lost_puts;
@@ -106,7 +107,7 @@ pub use memory::{Growth, Memory, Permit, SpoolFile};
 pub use outbox::{Crossing, Due, Outbox, Person, Recent};
 pub use pushdown::PushdownNote;
 pub use record::RecordCursor;
-pub use rejects::{Reject, RejectFile, RejectLog, rejects_of};
+pub use rejects::{IsPicked, Reject, RejectFile, RejectLine, RejectLog, rejects_of};
 pub use run::{Footer, RunWriter};
 pub use scratch::{Batch, Batches, Spool};
 pub use sealed::SealedFile;
@@ -218,7 +219,7 @@ impl StateReader {
     /// [`StateError`] when it cannot be read, is damaged, or is newer than this program.
     pub fn open(location: &Location) -> Result<Self, StateError> {
         let store = Store::open(location)?;
-        let format = Format::read(&store)?;
+        let format = Format::existing(&store)?;
         if format.is_none() {
             no_orphans(&store)?;
         }
@@ -361,14 +362,13 @@ impl StateReader {
     }
 }
 
-/// Cohorts without `format.json` have lost the seed of their keys: with another one nobody in them would be
-/// found again.
+/// Fails if there are cohorts and no `format.json`: the seed of their keys is lost, and with another seed no member
+/// would be found again.
 fn no_orphans(store: &Store) -> Result<(), StateError> {
     if store.list("cohorts")?.is_empty() {
         return Ok(());
     }
-    let what = "it is gone, and without the key seed in it the cohorts beside it cannot be read; restore it";
-    Err(StateError::Damaged { path: store.at("format.json"), what: what.to_owned() })
+    Err(checked::gone(store, "format.json"))
 }
 
 /// The store, to change. Whoever has one holds the lease; it ends with the process.
@@ -413,13 +413,14 @@ impl StateWriter {
             Store::Bucket(bucket) => bucket.check_conditions(random_seed)?,
         }
         let lease = lease::Lease::take(&store, holder, lasts, clock)?;
-        let format = match Format::read(&store)? {
+        let format = match Format::existing(&store)? {
             Some(format) => format,
             None => {
                 no_orphans(&store)?;
                 Format::create(&store, KeySeed(random_seed), holder.since)?
             }
         };
+        Format::keep_copy(&store)?;
         let heads = Arc::new(Heads::read(&store)?);
         let collected = Mutex::default();
         Ok(Self {

@@ -73,6 +73,41 @@ for at, _, names in os.walk(sys.argv[3]):
         assert!(put.success());
     }
 
+    /// Runs lines of Python with a client `s`. Returns what they write.
+    fn python(&self, lines: &str, args: &[&str]) -> Vec<u8> {
+        let script = format!(
+            "import boto3,sys; s=boto3.client('s3',endpoint_url=sys.argv[1],region_name='us-east-1',\
+             aws_access_key_id='test',aws_secret_access_key='test')\n{lines}"
+        );
+        let done = Command::new("python3").args(["-c", &script, &self.url]).args(args).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        done.stdout
+    }
+
+    /// The bytes of an object.
+    pub(crate) fn get(&self, key: &str) -> Vec<u8> {
+        let get = "sys.stdout.buffer.write(s.get_object(Bucket='states',Key=sys.argv[2])['Body'].read())";
+        self.python(get, &[key])
+    }
+
+    /// The keys that begin with a text; at most a thousand.
+    pub(crate) fn keys(&self, prefix: &str) -> Vec<String> {
+        let list = "for o in s.list_objects_v2(Bucket='states',Prefix=sys.argv[2]).get('Contents',[]): print(o['Key'])";
+        String::from_utf8(self.python(list, &[prefix])).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// The keys of objects whose bytes have a text, below a prefix.
+    pub(crate) fn keys_with(&self, prefix: &str, text: &str) -> Vec<String> {
+        let find = "for o in s.list_objects_v2(Bucket='states',Prefix=sys.argv[2]).get('Contents',[]):\n\
+                    \x20 if sys.argv[3].encode() in s.get_object(Bucket='states',Key=o['Key'])['Body'].read(): print(o['Key'])";
+        String::from_utf8(self.python(find, &[prefix, text])).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// Removes an object.
+    pub(crate) fn delete(&self, key: &str) {
+        self.python("s.delete_object(Bucket='states',Key=sys.argv[2])", &[key]);
+    }
+
     /// The text of an object, by its whole address.
     pub(crate) fn text(&self, address: &str) -> String {
         let (bucket, key) = address.strip_prefix("s3://").unwrap().split_once('/').unwrap();

@@ -70,8 +70,9 @@ pub(in crate::config) struct File {
     #[serde(default = "default_memory")]
     #[schemars(example = "256MiB")]
     pub(in crate::config) memory: Memory,
-    /// How long the state keeps the journal of runs and the rejects of cohorts and webhooks, at least one hour. Of a
-    /// cohort's rejects the 32 newest runs are kept at most. Rejects of an export have their own `keep_rejects`.
+    /// How long the state keeps the journal of runs and the rejects of cohorts and webhooks, at least one hour. A journal
+    /// of more than 64 MiB loses its oldest runs before that. Of a cohort's rejects the 32 newest runs are kept at most.
+    /// Rejects of an export have their own `keep_rejects`.
     #[serde(default = "default_retention")]
     #[schemars(example = "30d")]
     pub(in crate::config) retention: Length,
