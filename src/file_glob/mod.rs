@@ -10,7 +10,7 @@
 
 mod walk;
 
-pub use walk::{Judged, Visit, WalkError, special, walk};
+pub use walk::{Folders, Judged, Visit, WalkError, special, walk};
 
 use std::path::{Path, PathBuf};
 

@@ -36,6 +36,9 @@ impl<S> Default for Judged<S> {
     }
 }
 
+/// The names of the folders in a folder, with their states.
+pub type Folders<S> = Vec<(String, S)>;
+
 /// Decides about entries and receives files.
 pub trait Visit {
     /// What is known of a folder.
@@ -63,11 +66,7 @@ pub trait Visit {
     ///
     /// # Errors
     /// When it cannot be looked at.
-    fn known(
-        &mut self,
-        _path: &Path,
-        _state: &Self::State,
-    ) -> io::Result<Option<Vec<(String, Self::State)>>> {
+    fn known(&mut self, _path: &Path, _state: &Self::State) -> io::Result<Option<Folders<Self::State>>> {
         Ok(None)
     }
     /// All entries of a folder were read, and those of the folders in it.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::known::{Folder, Known, KnownFolders, QUIET, Stamp};
 use super::{Object, StorageError, day_of_partition, is_avro};
 use crate::connector::file::open_file;
-use crate::file_glob::{Judged, Visit, WalkError, is_hidden, walk};
+use crate::file_glob::{Folders, Judged, Visit, WalkError, is_hidden, walk};
 use crate::model::{Day, Timestamp};
 
 const BUFFER_LEN: usize = 256 << 10;
@@ -114,7 +114,7 @@ impl Visit for Listing<'_> {
         Ok(())
     }
 
-    fn known(&mut self, path: &Path, state: &String) -> io::Result<Option<Vec<(String, String)>>> {
+    fn known(&mut self, path: &Path, state: &String) -> io::Result<Option<Folders<String>>> {
         // It is a folder of the one that is being read, unless that one is known itself.
         if let Some(open) = self.open.last_mut()
             && let Some(name) = state.strip_prefix(&open.path).and_then(|below| below.strip_suffix('/'))

@@ -152,6 +152,7 @@ impl Known {
 }
 
 #[cfg(all(test, unix))]
+#[allow(clippy::unwrap_used, reason = "a test that fails panics")]
 mod tests {
     use std::io::Write as _;
 
