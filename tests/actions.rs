@@ -59,7 +59,7 @@ fn whoever_enters_or_leaves_triggers_once() {
     assert_eq!(sends(&sandbox).len(), 0, "a plan triggers nothing");
     w.run(&["reconcile"]).expect(0).says(&["on_enter triggered campaign", "for 2 people", "for 1 person"]);
     let all = sends(&sandbox);
-    assert_eq!((all.len(), &all[0]["of"], &all[1]["of"]), (2, &json!("campaign"), &json!("canvas")));
+    assert_eq!((all.len(), &all[0]["kind"], &all[1]["kind"]), (2, &json!("campaign"), &json!("canvas")));
     assert_eq!(people(&sandbox), ["user-0", "user-10", "user-11"]);
     for args in [&["reconcile"][..], &["resync", "carts"], &["reconcile"]] {
         w.run(args).expect(0);
@@ -402,7 +402,7 @@ fn whoever_only_changes_the_name_in_the_source_neither_enters_nor_leaves() {
     w.run(&["reconcile"]).expect(0);
     let all = sends(&sandbox);
     assert_eq!(all.len(), 1, "{all:?}");
-    assert_eq!(all[0]["of"], "canvas");
+    assert_eq!(all[0]["kind"], "canvas");
     assert_eq!(all[0]["recipients"], json!([{ "external_user_id": "w5" }]), "by the name that they have now");
 }
 

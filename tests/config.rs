@@ -38,7 +38,7 @@ fn every_bad_config_gives_the_message_beside_it() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // Three codes are about files and flags rather than about what a file says.
-    for code in syncline::config::Code::ALL {
+    for code in syncline::config::ProblemCode::ALL {
         let elsewhere = ["unreadable-file", "unknown-environment", "not-trusted"].contains(&code.as_str());
         assert!(
             elsewhere || codes.contains(&format!("error[{}]", code.as_str())),
@@ -221,4 +221,83 @@ fn of_thousands_of_problems_fifty_are_shown_and_all_are_counted() {
     w.run(&["validate"])
         .expect(3)
         .says(&["`connections` has 3001 entries, and 256 are the most", "1 problem;"]);
+}
+
+#[test]
+fn entries_that_include_skips_are_counted_and_shown() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write(
+        "sync.yaml",
+        config(&sandbox.url, &["carts"], "") + "include: [parts/*.yaml, '**/trials.yaml']\n",
+    );
+    let part = format!("cohorts:\n{}", cohort_entry("trials", ""));
+    w.source("carts", users(2)).source("trials", users(3)).write("parts/trials.yaml", &part);
+    assert_eq!(w.run(&["validate", "--format", "json"]).expect(0).json()["skipped_includes"], 0);
+    w.write("parts/.trials.yaml", &part)
+        .write("parts/_draft.yaml", "no config")
+        .write("_old/trials.yaml", &part);
+    w.run(&["validate"]).expect(0).says(&["2 cohorts", "; 3 hidden or temporary entries were skipped"]);
+    assert_eq!(w.run(&["validate", "--format", "json"]).expect(0).json()["skipped_includes"], 3);
+    let line = "`include:` skips 3 hidden or temporary entries";
+    w.run(&["plan"]).expect(0).says(&[line, "add 3"]);
+    w.run(&["plan", "--format", "markdown"]).expect(0).says(&[line]);
+    assert_eq!(w.run(&["plan", "--format", "json"]).expect(0).json()["skipped_includes"], 3);
+    fs::remove_file(w.path("parts/trials.yaml")).unwrap();
+    w.run(&["validate"])
+        .expect(3)
+        .says(&["`parts/*.yaml` names no file; 2 hidden or temporary entries were skipped"]);
+}
+
+/// The work on included files is bounded by their number and their size.
+#[test]
+fn a_config_of_too_many_or_too_large_files_is_an_error() {
+    let w = Workspace::new();
+    let main = |more: &str| w.write("sync.yaml", format!("version: 1\n{more}"));
+    let refused = |says: &str| {
+        w.run(&["validate"]).expect(3).says(&["error[too-large]", says, "help: ", "1 problem;"]);
+    };
+    for n in 0..4_096 {
+        w.write(&format!("many/{n}.yaml"), "cohorts: []\n");
+    }
+    main("include: [many/*.yaml]\n");
+    w.run(&["validate"]).expect(0);
+    w.write("many/x.yaml", "cohorts: []\n");
+    refused("`include` names more than 4096 files");
+    let names: String = (0..257).map(|n| format!("many/{n}.yaml, ")).collect();
+    main(&format!("include: [{names}]\n"));
+    refused("`include` has 257 entries, and 256 are the most");
+    // 5 files of less than 4 MiB.
+    for n in 0..5 {
+        w.write(&format!("long/{n}.yaml"), format!("cohorts: []\n#{}\n", "x".repeat((4 << 20) - 100)));
+    }
+    main("include: [long/*.yaml]\n");
+    refused("with long/4.yaml, the config is larger than 16 MiB");
+    // Short files of many values.
+    for n in 0..6 {
+        w.write(&format!("wide/{n}.yaml"), format!("cohorts: [{}]\n", "1,".repeat(190_000)));
+    }
+    main("include: [wide/*.yaml]\n");
+    refused("has more than 1000000 values");
+}
+
+#[test]
+fn query_files_together_have_a_limit() {
+    let w = Workspace::new();
+    let connection = "  pg: { kind: postgres, host: 127.0.0.1, port: 1, database: d, user: u, tls: off }\n";
+    let ids: Vec<String> = (0..17).map(|n| format!("c{n}")).collect();
+    let cohorts: String =
+        ids.iter().map(|id| cohort_entry(id, "").replace("name: ", &format!("name: {id}"))).collect();
+    let text = config("https://rest.iad-01.braze.com", &[], connection) + &cohorts;
+    let text = ids.iter().fold(text, |text, id| {
+        text.replace(
+            &format!("{{ kind: file, path: {id}.csv }}"),
+            "{ kind: sql, connection: pg, query_file: q.sql }",
+        )
+    });
+    w.write("sync.yaml", text).write("q.sql", format!("select 1 --{}", "x".repeat(900_000)));
+    w.run(&["validate"]).expect(0);
+    w.write("q.sql", format!("select 1 --{}", "x".repeat(1_000_000)));
+    w.run(&["validate"])
+        .expect(3)
+        .says(&["error[too-large]", "the query files together are larger than 16 MiB"]);
 }

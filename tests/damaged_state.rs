@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::support::s3::{S3, S3_KEYS};
 use crate::support::watch::{PATIENCE, Watch};
 use crate::support::*;
 
@@ -199,6 +200,13 @@ fn a_lost_or_older_segment_table_removes_nobody() {
         until("it stops", || second.log().contains("is older than what was committed"));
         second.stop();
         assert_eq!(sandbox.members("free").len(), 10, "nobody was removed");
+        // What waits may be a difference, and there is no sign that it is the whole.
+        run_with(&w, &["state", "accept", "segments/heap"]).expect(6).says(&[
+            "no drain shows",
+            "segment 7",
+            "state accept segments/heap --full-sync",
+        ]);
+        run_with(&w, &["state", "verify"]).expect(1).says(&["segments/heap: it is older"]);
         // Switched off and on again, Heap sends all of it.
         let third = watch(&w, &sandbox);
         post(&sandbox, "/_sandbox/heap/segments/7/drain", &json!({}));
@@ -227,6 +235,18 @@ enum Damage {
     Swapped,
 }
 
+/// Another workspace.
+fn second(sandbox: &Sandbox) -> String {
+    let one = config(&sandbox.url, &[], "");
+    let (_, one) = one.split_once("  braze:\n").unwrap();
+    format!("  second:\n{}", one.strip_suffix("cohorts:\n").unwrap())
+}
+
+/// A cohort in the other workspace.
+fn elsewhere() -> String {
+    cohort_entry("elsewhere", "").replace("to: braze", "to: second")
+}
+
 /// A state with something of everything.
 fn realistic() -> (Workspace, Sandbox) {
     let (w, sandbox) = with_segment();
@@ -237,10 +257,12 @@ fn realistic() -> (Workspace, Sandbox) {
         w.read("sync.yaml")
             .replace("    retry:", "    rest_api_key: { env: TEST_REST_KEY }\n    retry:")
             .replace("webhook_secret: { env: TEST_WEBHOOK }", &format!("webhook_secret: {{ env: TEST_WEBHOOK }}, endpoint: \"{}\", app_id: 11", sandbox.url))
+            .replace("  heap:", &format!("{}  heap:", second(&sandbox)))
             + &cohort_entry("carts", &format!("    on_enter: {{ campaign: {CAMPAIGN} }}\n"))
+            + &elsewhere()
             + "exports:\n  - { id: engagement, source: { kind: currents_storage, path: cur, incomplete_after: 0s }, to: heap }\n",
     );
-    w.source("carts", users(10).chain(["not usable".repeat(200)]));
+    w.source("carts", users(10).chain(["not usable".repeat(200)])).source("elsewhere", users(3));
     w.run(&["sandbox", "currents", "--out", "cur", "--events", "20", "--hours", "2"]).expect(0);
     w.write("who.csv", "id,device\nuser-1,d1\n");
     w.run(&["validate"]).expect(0);
@@ -280,6 +302,7 @@ fn every_file_of_the_state_in_every_damage() {
         "workspaces",
         "rejects",
         "format.json",
+        "format.copy.json",
         "lease.json",
         "heads",
     ] {
@@ -354,13 +377,11 @@ fn judge(w: &Workspace, relative: &str, damage: Damage) {
         assert!(!run.stderr.contains("panicked") && !run.stderr.contains("bug in"), "{what}: {}", run.stderr);
     }
     let kind = relative.split('/').next().unwrap();
-    // A log line that is another valid one, or is gone, is no damage that anything depends on; neither is a used
-    // approval, and a delivery that is gone was never there.
-    let is_log = ["journal", "rejects"].contains(&kind);
+    // Nothing depends on a log that is gone, nor on a used approval, and a delivery that is gone was never there.
     let may_be_unseen = match damage {
-        Damage::Deleted => is_log || ["approvals", "inbox", "checks", "pushdown"].contains(&kind),
-        Damage::Swapped | Damage::Flipped(_) | Damage::Cut => is_log,
+        Damage::Deleted => ["journal", "rejects", "approvals", "inbox", "checks", "pushdown"].contains(&kind),
         Damage::Emptied => kind == "inbox",
+        Damage::Swapped | Damage::Flipped(_) | Damage::Cut => false,
     };
     let found = format!("{}{}", verify.stdout, verify.stderr);
     let place: String = relative.split('/').take(2).collect::<Vec<_>>().join("/");
@@ -369,10 +390,226 @@ fn judge(w: &Workspace, relative: &str, damage: Damage) {
         found.contains(relative) || (is_older_copy && (found.contains(&place) || found.contains(kind)));
     let is_superseded = is_older_copy && verify.code == 0;
     assert!(named || may_be_unseen || is_superseded, "{what}: not found by verify: {found}");
-    // Other cohorts go on.
-    if !["format.json", "workspaces", "heads"].contains(&kind) && !relative.starts_with("cohorts/trials") {
-        assert!(plan.stdout.contains("trials"), "{what}: {} {}", plan.stdout, plan.stderr);
+    // The others go on: cohorts, and the cohorts of another workspace.
+    let said = format!("{}{}", plan.stdout, plan.stderr);
+    match kind {
+        "format.json" => {
+            assert_eq!(plan.code, 1, "{what}: {said}");
+            assert!(
+                said.contains("format.json") && said.contains("format.copy.json over it"),
+                "{what}: {said}"
+            );
+        }
+        "workspaces" => {
+            let is_of = |name: &str| relative.starts_with(&format!("workspaces/{name}/"));
+            let (stopped, goes_on) =
+                if is_of("second") { ("elsewhere", "trials") } else { ("trials", "elsewhere") };
+            assert!(said.contains(goes_on), "{what}: {said}");
+            if plan.code != 0 {
+                let names_it = said.contains(relative) || said.contains(&place);
+                assert!(
+                    names_it && said.contains(stopped) && said.contains("syncline state a"),
+                    "{what}: {said}"
+                );
+            }
+        }
+        "heads" | "journal" | "rejects" | "lease.json" | "format.copy.json" => {
+            assert_eq!(plan.code, 0, "{what}: {said}");
+        }
+        _ if relative.starts_with("cohorts/trials") => {
+            assert!(plan.stdout.contains("elsewhere"), "{what}: {said}");
+        }
+        _ => assert!(plan.stdout.contains("trials"), "{what}: {said}"),
     }
+}
+
+/// Flips a bit in the middle of a file of the state.
+fn flip(w: &Workspace, relative: &str) {
+    let path = w.path(&format!(".syncline/{relative}"));
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    w.write(path.to_str().unwrap(), bytes);
+}
+
+/// Two workspaces with a cohort each.
+fn two_workspaces() -> (Workspace, Sandbox) {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write("sync.yaml", config(&sandbox.url, &["trials"], &second(&sandbox)) + &elsewhere());
+    w.source("trials", users(5)).source("elsewhere", users(3));
+    w.run(&["reconcile"]).expect(0);
+    (w, sandbox)
+}
+
+#[test]
+fn damaged_key_fingerprints_stop_one_workspace_until_its_keys_are_adopted() {
+    let (w, sandbox) = two_workspaces();
+    flip(&w, "workspaces/braze/versions/000000000001.json");
+    w.source("trials", users(6)).source("elsewhere", users(4));
+    let says = ["workspaces/braze/versions/000000000001.json is damaged", "syncline state adopt braze"];
+    w.run(&["plan"]).expect(1).says(&says).says(&["elsewhere"]);
+    w.run(&["reconcile"]).expect(1).says(&says).says(&["added 1"]);
+    assert_eq!((sandbox.members("trials").len(), sandbox.members("elsewhere").len()), (5, 4));
+    w.run(&["state", "verify"]).expect(1).says(&says[..1]);
+    w.run(&["state", "adopt", "braze"]).expect(0).says(&["adopted"]);
+    w.run(&["state", "verify"]).expect(0);
+    w.run(&["reconcile"]).expect(0).says(&["added 1"]);
+    assert_eq!(sandbox.members("trials").len(), 6);
+    let mut other = w.command(&["reconcile"]);
+    other.env("TEST_IMPORT_KEY", "of-another-workspace");
+    run(other).expect(6);
+}
+
+#[test]
+fn the_numbers_and_the_key_seed_survive_the_loss_of_one_file() {
+    let (w, sandbox) = two_workspaces();
+    let newest = w.snapshot(".syncline/heads").into_iter().map(|(path, _)| path).max().unwrap();
+    let name = newest.file_name().unwrap().to_str().unwrap().to_owned();
+    for file in [format!("heads/{name}"), format!("heads/copies/{name}")] {
+        flip(&w, &file);
+        w.run(&["state", "verify"]).expect(0).says(&[&format!("{file} is damaged")]);
+        w.run(&["plan"]).expect(0).says(&["trials"]);
+        flip(&w, &file);
+    }
+    flip(&w, &format!("heads/{name}"));
+    flip(&w, &format!("heads/copies/{name}"));
+    w.run(&["plan"]).expect(1).says(&["heads/", "is older than what was committed", "state accept heads/"]);
+    w.run(&["state", "accept", &format!("heads/{name}")]).expect(0);
+    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    flip(&w, "format.json");
+    for args in [&["plan"][..], &["reconcile"], &["state", "verify"]] {
+        w.run(args).expect(1).says(&["format.json is damaged", "format.copy.json over it"]);
+    }
+    std::fs::copy(w.path(".syncline/format.copy.json"), w.path(".syncline/format.json")).unwrap();
+    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+    flip(&w, "format.copy.json");
+    w.run(&["state", "verify"]).expect(0).says(&["format.copy.json: it is damaged or gone"]);
+    w.run(&["reconcile"]).expect(0);
+    assert!(!w.run(&["state", "verify"]).expect(0).stdout.contains("format.copy.json"));
+    assert_eq!(sandbox.members("trials").len(), 5);
+}
+
+/// The ways out that the error of a damaged cohort names.
+#[test]
+fn a_damaged_cohort_can_be_sent_again() {
+    let (w, sandbox) = older_or_whole();
+    let version = versions(&w, "carts").pop().unwrap();
+    let name = version.strip_prefix(w.path(".syncline")).unwrap().to_str().unwrap().to_owned();
+    flip(&w, &name);
+    w.source("carts", users(41)).source("trials", users(6));
+    w.run(&["reconcile"]).expect(1).says(&[&name, "delete the file", "syncline resync carts", "added 1"]);
+    remove(&version);
+    w.run(&["resync", "carts"]).expect(0);
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(sandbox.members("carts"), members(users(41)));
+    w.run(&["state", "verify"]).expect(0);
+    let part = w.snapshot(".syncline/cohorts/carts/runs").remove(0).0;
+    let name = part.strip_prefix(w.path(".syncline")).unwrap().to_str().unwrap().to_owned();
+    flip(&w, &name);
+    w.source("carts", users(43));
+    let says = ["move the folder cohorts/carts", "state accept cohorts/carts"];
+    w.run(&["reconcile"]).expect(1).says(&[&name]).says(&says);
+    std::fs::rename(w.path(".syncline/cohorts/carts"), w.path("away")).unwrap();
+    w.run(&["state", "accept", "cohorts/carts"]).expect(0);
+    w.run(&["reconcile"]).expect(0);
+    assert_eq!(sandbox.members("carts"), members(users(43)));
+    w.run(&["state", "verify"]).expect(0);
+}
+
+/// 42 members in Braze, sent by two runs.
+fn older_or_whole() -> (Workspace, Sandbox) {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts", "trials"], "").source("carts", users(40)).source("trials", users(5));
+    w.run(&["reconcile"]).expect(0);
+    w.source("carts", users(42));
+    w.run(&["reconcile"]).expect(0);
+    (w, sandbox)
+}
+
+#[test]
+fn a_flipped_bit_of_the_journal_costs_one_line_and_is_reported() {
+    let (w, _sandbox) = older_or_whole();
+    let (path, bytes) = w.snapshot(".syncline/journal").remove(0);
+    // A digit of a number: the line is JSON as before.
+    let text = String::from_utf8(bytes).unwrap();
+    let line = text.lines().position(|line| line.contains("\"added\":40")).unwrap() + 1;
+    w.write(path.to_str().unwrap(), text.replace("\"added\":40", "\"added\":50"));
+    let name = path.strip_prefix(w.path(".syncline")).unwrap().to_str().unwrap().to_owned();
+    let history = w.run(&["history"]).expect(0).says(&["added 2", &name, &format!("line {line} is damaged")]);
+    assert!(!history.stdout.contains("added 50"), "{}", history.stdout);
+    let found = format!("{name}: line {line} is damaged");
+    w.run(&["state", "verify"]).expect(0).says(&[&found]);
+    w.run(&["reconcile"]).expect(0).says(&["In step"]);
+}
+
+/// The same in a bucket, for one file of each kind.
+#[test]
+fn damaged_files_in_a_bucket_are_named_and_stop_what_needs_them() {
+    let Some(s3) = S3::start() else { return };
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let text = config(&sandbox.url, &["trials", "carts"], &second(&sandbox)) + &elsewhere();
+    w.write("sync.yaml", text + &s3.config("5s"));
+    w.source("trials", users(5)).source("elsewhere", users(3));
+    w.source("carts", users(5).chain(["not usable".repeat(200)]));
+    let go = |args: &[&str]| {
+        let mut command = w.command(args);
+        command.envs(S3_KEYS);
+        run(command)
+    };
+    go(&["reconcile"]).expect(0);
+    let keys = s3.keys("team/prod/");
+    let newest = |kind: &str| {
+        keys.iter().filter(|key| key.starts_with(&format!("team/prod/{kind}"))).max().unwrap().clone()
+    };
+    // The file, and whether cohorts `trials` and `elsewhere` go on.
+    for (kind, goes_on) in [
+        ("format.json", &[][..]),
+        ("workspaces/braze/", &["elsewhere"]),
+        ("cohorts/trials/versions/", &["elsewhere"]),
+        ("cohorts/trials/runs/", &["elsewhere"]),
+        ("heads/0", &["trials", "elsewhere"]),
+        ("journal/", &["trials", "elsewhere"]),
+        ("rejects/", &["trials", "elsewhere"]),
+    ] {
+        let key = newest(kind);
+        let bytes = s3.get(&key);
+        let mut flipped = bytes.clone();
+        flipped[bytes.len() / 2] ^= 0x10;
+        let relative = key.strip_prefix("team/prod/").unwrap();
+        for bad in [Some(flipped), None] {
+            let what = format!("{key} {}", if bad.is_some() { "flipped" } else { "deleted" });
+            match &bad {
+                Some(bad) => s3.put(&key, bad),
+                None => s3.delete(&key),
+            }
+            // Members that are not in the state, so that parts are read.
+            w.source("trials", users(6));
+            let (plan, verify) = (go(&["plan"]), go(&["state", "verify"]));
+            let said = format!("{}{}", plan.stdout, plan.stderr);
+            assert!(!said.contains("panicked"), "{what}: {said}");
+            assert!(goes_on.iter().all(|id| plan.stdout.contains(id)), "{what}: {said}");
+            assert_eq!(plan.code, i32::from(goes_on.len() < 2), "{what}: {said}");
+            let found = format!("{}{}", verify.stdout, verify.stderr);
+            let place = relative.split('/').take(2).collect::<Vec<_>>().join("/");
+            let may_be_unseen = bad.is_none() && ["journal/", "rejects/"].contains(&kind);
+            let is_named = found.contains(relative) || (bad.is_none() && found.contains(&place));
+            assert!(is_named || may_be_unseen, "{what}: {found}");
+            if bad.is_some() && goes_on.len() < 2 {
+                assert!(said.contains(relative), "{what}: {said}");
+            }
+            s3.put(&key, &bytes);
+        }
+    }
+    // Older than what was committed: item by item as in a folder.
+    let lost = newest("cohorts/trials/versions/");
+    s3.delete(&lost);
+    go(&["reconcile"])
+        .expect(1)
+        .says(&["cohorts/trials is older than what was committed", "syncline resync trials"]);
+    go(&["resync", "trials"]).expect(0);
+    go(&["reconcile"]).expect(0);
+    go(&["state", "verify"]).expect(0);
+    assert_eq!(sandbox.members("trials"), members(users(6)));
 }
 
 /// One bit after the other of a part, until the parser panics: the error names the file, and others go on.

@@ -198,6 +198,28 @@ fn who_holds_the_state_is_told() {
     assert!(told.stdout.contains("! held by process"), "{told:?}");
 }
 
+/// Each family of endpoints has a limit of its own, and only those that the config uses are asked.
+#[test]
+fn the_limits_of_endpoints_that_are_read_are_shown() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let text = config(&sandbox.url, &["carts"], "    rest_api_key: { env: TEST_REST_KEY }\n");
+    w.write("sync.yaml", &text).source("carts", users(1));
+    let run = w.run(&["doctor"]).expect(0);
+    assert!(!run.stdout.contains("/users/export/ids") && !run.stdout.contains("Canvases:"), "{run:?}");
+    let segment = "segments: [ { id: s, connection: braze, segment: { name: S }, include: [carts] } ]\n";
+    w.write("sync.yaml", format!("{text}{segment}"));
+    let run = w.run(&["doctor"]).expect(0).says(&["ok segments, campaigns and Canvases: ", " left until "]);
+    assert!(!run.stdout.contains("/users/export/ids"), "{run:?}");
+    let preflight = text.replace("name: Carts", "name: Carts\n    preflight: {}");
+    w.write("sync.yaml", format!("{preflight}{segment}"));
+    w.run(&["doctor"]).expect(0).says(&[
+        "requests of this hour are left",
+        "the REST key may export users by id",
+        "ok segments, campaigns and Canvases: ",
+        "ok `/users/export/ids`: ",
+    ]);
+}
+
 #[test]
 fn the_key_that_checks_segments_is_tried_too() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());

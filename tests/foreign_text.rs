@@ -4,6 +4,10 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
+use serde_json::json;
+
+use crate::support::listener::Listener;
+use crate::support::watch::{PATIENCE, Watch};
 use crate::support::*;
 
 /// A database that refuses every login and repeats the password. Its port.
@@ -149,4 +153,115 @@ fn markdown_shows_names_as_they_are_and_follows_none() {
     let expected = "``a \\| b <img src=x> @octocat [x](https://evil.example) `code` ::error::``";
     assert!(shown.contains(expected), "{shown}");
     is_harmless(&shown);
+}
+
+/// A segment's name in Heap, as any user of Heap may choose it.
+const SEGMENT: &str = "x\x1b[2J\u{9b}1m\u{202e}\r\n::error::owned\n##[error]y | <img src=x> @octocat \
+    [l](https://evil.example) `c` &lt;";
+
+/// Posts JSON to the sandbox's admin API.
+fn post(sandbox: &Sandbox, path: &str, body: &serde_json::Value) {
+    let response =
+        http(&sandbox.url, "POST", path, &[("content-type", "application/json")], &body.to_string());
+    assert!((200..300).contains(&response.status), "{path}: {} {}", response.status, response.body);
+}
+
+/// From Heap's webhook to everything that shows it: log, status, plans, dashboard, notifications, generated config.
+#[test]
+fn a_name_that_heap_sends_is_no_command() {
+    let (w, sandbox, ops) = (Workspace::new(), Sandbox::start(), Listener::start());
+    let heap =
+        "  heap: { kind: heap, webhook_secret: { env: TEST_WEBHOOK }, webhook: { incomplete_after: 1s } }\n";
+    let more = format!(
+        "{heap}{PATIENCE}  notify: [ {{ url: {{ env: OPS }} }}, {{ url: {{ env: OPS }}, format: slack }} ]\n"
+    );
+    let text = config(&sandbox.url, &["free", "typo", "file"], &more)
+        .replace("external_id: identity", "external_id: id");
+    let segment = |n: u64| format!("{{ kind: heap_segment, connection: heap, segment_id: {n} }}");
+    let text = text.replace("{ kind: file, path: free.csv }", &segment(7));
+    let text = text.replace("{ kind: file, path: typo.csv }", &segment(9));
+    w.write("sync.yaml", text.replace("path: file.csv", "path: \"in/*.csv\""));
+    // Its notification names the file.
+    w.write("in/\x1b[31m\n::error::\u{202e}<b>.csv", "other\nuser-1\n");
+    let mut command = w.command(&["watch", "-v"]);
+    let watch = Watch::from_command(command.env("TEST_WEBHOOK", "whsec_test").env("OPS", ops.url()));
+    watch.until_ready();
+    let webhook = |lose: &[u64]| {
+        let url = format!("{}/heap/heap", watch.doors());
+        let body =
+            json!({ "url": url, "secret": "whsec_test", "page_len": 10, "first_wait": 20, "lose": lose });
+        post(&sandbox, "/_sandbox/heap/webhook", &body);
+    };
+    let sync = |id: u64, people: std::ops::Range<usize>| {
+        let members: Vec<String> = users(people.end).skip(people.start).collect();
+        post(&sandbox, "/_sandbox/heap/segments", &json!({ "id": id, "name": SEGMENT, "members": members }));
+        post(&sandbox, "/_sandbox/heap/sync", &json!({}));
+    };
+    webhook(&[]);
+    sync(7, 0..25);
+    sync(8, 0..3);
+    until("the members are sent", || sandbox.members("free").len() == 25);
+    webhook(&[2]);
+    sync(7, 20..60);
+    until("the missing page is logged", || watch.log().contains("Heap never sent pages [2]"));
+    // Others may be about the cohorts of segments.
+    let named = |posts: Vec<(String, serde_json::Value)>| {
+        let texts = posts.into_iter().map(|(_, body)| body["text"].as_str().unwrap().to_owned());
+        texts.filter(|text| text.contains("\\u{1b}[31m\\n::error::\\u{202e}")).collect::<Vec<_>>()
+    };
+    until("the failure is notified to both", || named(ops.posts()).len() >= 2);
+    until("the wait names the segments", || watch.get("/").body.contains("::error::owned"));
+
+    let log = watch.log();
+    assert!(log.contains("x\\u{1b}[2J\\u{9b}1m\\u{202e}\\r\\n::error::owned\\n#\\#[error]y"), "{log}");
+    is_harmless(&log);
+    let page = watch.get("/").body;
+    assert!(
+        page.contains("&lt;img src=x&gt;") && !page.contains("<img") && !page.contains("<b>.csv"),
+        "{page}"
+    );
+    assert!(!page.contains(|c: char| c != '\n' && (c.is_control() || c == '\u{202e}')), "{page:?}");
+    is_harmless(&watch.get("/metrics").body);
+    ops.posts().iter().for_each(|(_, body)| is_harmless(body["text"].as_str().unwrap()));
+    assert!(named(ops.posts()).iter().any(|text| text.contains("&lt;b&gt;.csv")), "{:?}", ops.posts());
+    assert_eq!(watch.stop(), 0);
+
+    let name = SEGMENT.to_owned();
+    for args in [
+        &["status"][..],
+        &["status", "--format", "json"],
+        &["plan"],
+        &["plan", "--format", "markdown"],
+        &["plan", "--format", "json"],
+        &["import"],
+        &["history"],
+        &["reconcile", "-vv"],
+        &["reconcile", "-vv", "--log-format", "json"],
+        &["check"],
+        &["doctor"],
+    ] {
+        let run = w.run(args);
+        is_harmless(&run.stdout);
+        is_harmless(&run.stderr);
+        match args {
+            ["status", "--format", "json"] => {
+                let segments = run.json()["heaps"][0]["segments"].clone();
+                assert_eq!((&segments[0]["name"], &segments[1]["name"]), (&json!(name), &json!(name)));
+            }
+            ["status"] => drop(run.says(&["segment 8 \"x\\u{1b}[2J", "::error::owned\\n"])),
+            // The cohort that waits names what Heap has sent; in a code span no markup has a meaning.
+            ["plan"] => drop(run.says(&["waits: ", "7 \"x\\u{1b}[2J", "<img src=x>"])),
+            ["plan", "--format", "markdown"] => {
+                let line = run.stdout.lines().find(|line| line.contains("`typo`")).unwrap();
+                let (_, code) = line.split_once("waits, ").unwrap();
+                let fence = "``";
+                assert!(code.starts_with(fence) && code.ends_with(fence), "{line}");
+                assert!(
+                    code.contains("y \\| <img src=x> @octocat") && !code[2..code.len() - 2].contains(fence),
+                    "{line}"
+                );
+            }
+            _ => {}
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
+use crate::support::s3::{S3, S3_KEYS};
 use crate::support::watch::{PATIENCE, Watch};
 use crate::support::*;
 
@@ -243,4 +244,59 @@ fn segment_tables_have_the_user_no_more() {
     until("a new one is in", || sandbox.members("free") == members(users(25).chain(["new-1".to_owned()])));
     watch.stop();
     assert_eq!(status()["heaps"][0]["segments"][1]["members"], Value::from(3));
+}
+
+/// In a bucket, where rejects are in parts and files cannot be replaced.
+#[test]
+fn a_user_leaves_a_state_in_a_bucket() {
+    let Some(s3) = S3::start() else { return };
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.write("sync.yaml", config(&sandbox.url, &["carts"], "") + &s3.config("5s"));
+    let go = |args: &[&str]| {
+        let mut command = w.command(args);
+        command.envs(S3_KEYS);
+        run(command)
+    };
+    // A row that is too long, with the user's id and a row of another user beside it.
+    let long = |id: &str| format!("{id} ").repeat(200);
+    w.source("carts", with_canary(20).chain([long(CANARY), long("other-1")]));
+    go(&["reconcile"]).expect(0);
+    w.source("carts", users(20));
+    go(&["reconcile"]).expect(0).says(&["removed 1"]);
+    let found = s3.keys_with("team/prod/", CANARY);
+    assert!(found.iter().any(|key| key.contains("/rejects/")), "{found:?}");
+    let report = go(&["forget", CANARY, "--format", "json"]).expect(0).json();
+    assert_eq!(
+        (&report["result"], &report["erased"]["rejects"]),
+        (&json!("erased"), &json!(1)),
+        "{report:#}"
+    );
+    assert_eq!(s3.keys_with("team/prod/", CANARY), Vec::<String>::new());
+    let rejects = s3.keys_with("team/prod/rejects/", "other-1");
+    assert_eq!(rejects.len(), 1, "others stay: {rejects:?}");
+    let verified = go(&["state", "verify"]).expect(0);
+    assert!(!verified.stdout.contains("is damaged"), "{}", verified.stdout);
+    go(&["reconcile"]).expect(0).says(&["In step"]);
+}
+
+/// Lines that are damaged, JSON or not, and lines of other users, in a file of many lines.
+#[test]
+fn rejects_are_erased_line_by_line() {
+    let (w, _sandbox) = left();
+    w.source("carts", users(305)).run(&["reconcile"]).expect(0);
+    let subject = "20260101t000000000z-00000a/carts";
+    let mut lines: Vec<String> = (0..20_000).map(|n| format!("{{\"value\":\"user-{n}\"}}")).collect();
+    lines[7_777] = format!("{{\"value\":\"{CANARY}\"}}");
+    let sealed = with_line_checksums(subject, &lines.join("\n"));
+    // The key of the value is damaged, and the end of the file.
+    let damaged =
+        format!("{{\"valve\":\"{CANARY}\",\"checksum\":\"0000000000000000\"}}\n{{\"value\":\"{CANARY}\"");
+    w.write(&format!(".syncline/rejects/{subject}.ndjson"), sealed.clone() + &damaged);
+    let report = w.run(&["forget", CANARY, "--format", "json"]).expect(0).json();
+    assert_eq!(report["erased"]["rejects"], json!(3), "{report:#}");
+    let files = w.snapshot(".syncline/rejects/20260101t000000000z-00000a");
+    assert_eq!(files.len(), 1);
+    let kept: Vec<&str> = sealed.lines().filter(|line| !line.contains(CANARY)).collect();
+    assert!(String::from_utf8_lossy(&files[0].1).lines().eq(kept), "the others as they were");
+    w.run(&["state", "verify"]).expect(0);
 }

@@ -90,7 +90,7 @@ fn a_sync_tells_who_entered_and_who_left_in_signed_pages() {
     assert_eq!(received.len(), 6);
     assert!(received.iter().all(|request| signed(request).is_some_and(|ts| ts > 1_700_000_000_000)));
     assert_eq!(fold(&received), list(&sandbox, "/_sandbox/heap/segments/7/members"));
-    assert_eq!(fold(&received), list(&sandbox, "/_sandbox/heap/segments/7/told"));
+    assert_eq!(fold(&received), list(&sandbox, "/_sandbox/heap/segments/7/delivered"));
     let last = received[5].json();
     let task = &second["tasks"][0]["sync_task_id"];
     assert_eq!(last["data"]["segment"], json!({ "id": 7, "name": "Carts left" }));
@@ -102,10 +102,10 @@ fn a_sync_tells_who_entered_and_who_left_in_signed_pages() {
     assert!(last["data"].get("add").is_none(), "one list a page");
 
     post(&sandbox, "/_sandbox/heap/segments/7/drain");
-    assert!(list(&sandbox, "/_sandbox/heap/segments/7/told").is_empty());
+    assert!(list(&sandbox, "/_sandbox/heap/segments/7/delivered").is_empty());
     assert_eq!(receiver.received()[6].json()["action_type"], "segment.users.drain");
     assert_eq!(sync(&sandbox)["add"], 15, "after a drain everybody is new");
-    assert_eq!(fold(&receiver.received()), list(&sandbox, "/_sandbox/heap/segments/7/told"));
+    assert_eq!(fold(&receiver.received()), list(&sandbox, "/_sandbox/heap/segments/7/delivered"));
 }
 
 #[test]
@@ -130,10 +130,10 @@ fn what_is_not_answered_with_200_comes_again_until_it_is_given_up() {
     assert_eq!((&done["acknowledged"], &done["given_up"]), (&json!(3), &json!(1)), "{done}");
     // A connection that was kept open may be tried once more by the client itself.
     assert!(done["retried"].as_u64().unwrap() >= 12 && done["unanswered"].as_u64().unwrap() >= 1, "{done}");
-    assert_eq!(list(&sandbox, "/_sandbox/heap/segments/7/told").len(), 30);
+    assert_eq!(list(&sandbox, "/_sandbox/heap/segments/7/delivered").len(), 30);
     assert_eq!(list(&sandbox, "/_sandbox/heap/segments/7/members").len(), 40);
     assert_eq!(sync(&sandbox)["add"], 0, "given up is never told again");
-    let again = json!({ "url": receiver.url, "secret": SECRET, "basis": "told", "page_len": 5 });
+    let again = json!({ "url": receiver.url, "secret": SECRET, "basis": "delivered", "page_len": 5 });
     sandbox.door("/_sandbox/heap/webhook", &again.to_string());
     assert_eq!(sync(&sandbox)["add"], 10, "unless a sync counts from what was told");
     let told: Value = serde_json::from_str(&sandbox.get("/_sandbox/heap/deliveries").1).unwrap();
@@ -156,7 +156,7 @@ fn pages_can_be_shuffled_doubled_forged_old_and_lost() {
     }
     assert!((10..60).contains(&done["old"].as_u64().unwrap()), "{done}");
     assert_eq!((&done["forged_accepted"], &done["statuses"]["403"]), (&json!(0), &done["forged"]));
-    assert_eq!(list(&sandbox, "/_sandbox/heap/segments/7/told").len(), 299);
+    assert_eq!(list(&sandbox, "/_sandbox/heap/segments/7/delivered").len(), 299);
     let (mut numbers, mut stamps) = (Vec::new(), Vec::new());
     for request in &receiver.received() {
         let Some(stamp) = signed(request) else { continue };
@@ -187,7 +187,7 @@ fn a_sync_can_go_on_by_itself_and_needs_a_webhook() {
     post(&sandbox, "/_sandbox/heap/sync?segment=8&wait=false");
     until("three pages", || receiver.received().len() == 3);
     until("the end", || sandbox.get("/_sandbox/heap/deliveries").1.contains("\"running\":0"));
-    assert!(list(&sandbox, "/_sandbox/heap/segments/7/told").is_empty());
+    assert!(list(&sandbox, "/_sandbox/heap/segments/7/delivered").is_empty());
     let second = sync(&sandbox);
     assert_eq!((&second["pages"], &second["duplicates"]), (&json!(1), &json!(3)), "pages of the sync before");
 }

@@ -203,6 +203,74 @@ fn watch_settles_again_by_itself() {
     assert_eq!(sandbox.requests()["removed"], 6);
 }
 
+fn rename(w: &Workspace, from: &str, to: &str) {
+    w.write("sync.yaml", w.read("sync.yaml").replace(&format!("name: {from}"), &format!("name: {to}")));
+}
+
+fn name(sandbox: &Sandbox) -> String {
+    sandbox.names().remove(0).1
+}
+
+#[test]
+fn a_name_of_a_killed_run_does_not_stay() {
+    let (w, sandbox) = filled("");
+    sandbox.faults(r#"[{"on": "cohorts", "do": "hold_and_hang"}]"#);
+    rename(&w, "Carts", "Baskets");
+    let names = || sandbox.requests()["names"].as_u64().unwrap();
+    let before = names();
+    let mut child = w.command(&["reconcile"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("the request is out", || names() > before);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    sandbox.faults("[]");
+    // The config has the recorded name again, but Braze may have taken the other one.
+    rename(&w, "Baskets", "Carts");
+    w.run(&["plan"]).expect(0).says(&["send the name \"Carts\" once more"]);
+    w.run(&["reconcile"]).expect(0).says(&["named \"Carts\" once more"]);
+    w.run(&["status"]).expect(0).says(&["not certain until 20"]);
+    release(&sandbox);
+    assert_eq!(name(&sandbox), "Baskets", "the late request has brought the other name");
+    w.run(&["reconcile"]).expect(0).says(&["named \"Carts\" once more"]);
+    assert_eq!(name(&sandbox), "Carts");
+    in_sync(&w, &sandbox);
+}
+
+#[test]
+fn an_old_name_whose_request_timed_out_does_not_come_back() {
+    let (w, sandbox) = filled("");
+    sandbox.faults(r#"[{"on": "cohorts", "do": "hold"}]"#);
+    rename(&w, "Carts", "Baskets");
+    w.run(&["reconcile"]).expect(0).says(&["renamed \"Carts\" to \"Baskets\""]);
+    w.write("sync.yaml", w.read("sync.yaml").replace("settle_again_after: 1ms", "settle_again_after: 4s"));
+    sandbox.faults(r#"[{"on": "cohorts", "do": "hold"}]"#);
+    rename(&w, "Baskets", "Trolleys");
+    w.run(&["reconcile"]).expect(0).says(&["renamed"]);
+    rename(&w, "Trolleys", "Bags");
+    w.run(&["reconcile"]).expect(0).says(&["renamed \"Trolleys\" to \"Bags\""]);
+    release(&sandbox);
+    assert_ne!(name(&sandbox), "Bags");
+    until("the name is sent once more", || {
+        w.run(&["reconcile"]).expect(0);
+        name(&sandbox) == "Bags"
+    });
+    in_sync(&w, &sandbox);
+}
+
+#[test]
+fn the_dashboard_says_until_when_a_cohort_is_not_certain() {
+    let (w, sandbox) = filled("");
+    w.write("sync.yaml", w.read("sync.yaml").replace("    settle_again_after: 1ms\n", "") + watch::PATIENCE);
+    killed_while_three_enter(&w, &sandbox);
+    w.source("carts", users(10));
+    let watch = watch::Watch::start(&w);
+    until("the page says so", || watch.get("/").body.contains("not certain until "));
+    watch.until_in_step();
+    drop(watch);
+    // It is known from before the start, too.
+    let watch = watch::Watch::start(&w);
+    assert!(watch.get("/").body.contains("not certain until "));
+}
+
 #[test]
 fn late_requests_of_many_runs_are_kept_in_few_files() {
     let (w, sandbox) = filled("");

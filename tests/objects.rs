@@ -246,6 +246,7 @@ fn keys_are_taken_exactly() {
         ("a%2Fb%25.csv", "a%252Fb%2525.csv"),
         (" a .csv", "%20a%20.csv"),
         ("a...csv", "a...csv"),
+        ("a\u{1}\n\u{7f}.csv", "a%01%0A%7F.csv"),
     ];
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let bytes = csv(users(3));
@@ -253,8 +254,8 @@ fn keys_are_taken_exactly() {
         let web = Web::start();
         let store = format!("endpoint: '{}', region: us-east-1", web.url);
         web.put(&format!("/b/in/{address}"), bytes.clone());
-        let quoted = key.replace('\'', "''");
-        reading(&w, &sandbox, &format!("'s3://b/in/{quoted}', {store}"));
+        let path = serde_json::to_string(&format!("s3://b/in/{key}")).unwrap().replace('\u{7f}', "\\u007f");
+        reading(&w, &sandbox, &format!("{path}, {store}"));
         with_keys(&w, &["plan"]).expect(0).says(&["3 people in 3 rows of 1 file"]);
         // Beside keys that no client can ask for.
         let others = ["in/", "in/../x.txt", "in/\u{1}", "in//", "in/./.csv.txt"];
@@ -279,7 +280,7 @@ fn a_key_that_cannot_be_asked_for_is_named_where_it_is_meant() {
     with_keys(&w, &["reconcile"]).expect(0).says(&["added 40"]);
     let json = with_keys(&w, &["plan", "--format", "json"]).expect(0).json();
     assert_eq!(json["cohorts"][0]["source"]["skipped_files"], 2, "{json}");
-    for key in ["in/x/../b.csv", "in/\u{1}.csv"] {
+    for key in ["in/x/../b.csv", "in/./b.csv"] {
         web.put("/b?list-type=2&prefix=in%2F", listing(&["in/a.csv", key], bytes.as_bytes()));
         let run = with_keys(&w, &["reconcile"]).expect(1).says(&[
             "cannot read s3://b/in/",
@@ -288,8 +289,8 @@ fn a_key_that_cannot_be_asked_for_is_named_where_it_is_meant() {
         ]);
         assert!(!(run.stdout + &run.stderr).contains("credentials"));
     }
-    reading(&w, &sandbox, &format!("'s3://b//in/a.csv', {store}"));
-    with_keys(&w, &["reconcile"]).expect(1).says(&["s3://b//in/a.csv", "begins with a slash"]);
+    reading(&w, &sandbox, &format!("'s3://b/in/../a.csv', {store}"));
+    with_keys(&w, &["reconcile"]).expect(1).says(&["s3://b/in/../a.csv", "its key has the component `..`"]);
     assert_eq!(sandbox.members("carts"), members(users(40)));
 }
 
@@ -307,6 +308,55 @@ fn an_export_is_not_stopped_by_keys_that_are_no_events() {
     let top = "/b?delimiter=%2F&list-type=2&prefix=in%2F";
     web.put(top, listing(&["in/", "in//notes.txt", "in/../x", "in/\u{1}"], b"x"));
     with_keys(&w, &["export"]).expect(0);
-    web.put(top, listing(&["in/\u{1}.avro"], b"x"));
-    with_keys(&w, &["export"]).expect(1).says(&["cannot read s3://b/in/", "control character"]);
+    web.put(top, listing(&["in/../x.avro"], b"x"));
+    with_keys(&w, &["export"])
+        .expect(1)
+        .says(&["cannot read s3://b/in/../x.avro", "its key has the component `..`"]);
+}
+
+/// Keys that the store's client cannot write as a path: the server knows only these addresses, by key and by glob.
+#[test]
+fn a_key_that_begins_with_a_slash_is_read() {
+    let (web, w, sandbox) = (Web::start(), Workspace::new(), Sandbox::start());
+    let (store, bytes) = (format!("endpoint: '{}', region: us-east-1", web.url), csv(users(3)));
+    web.put("/b//in/a.csv", bytes.clone());
+    web.put("/b///%0Db.csv", csv(users(5)));
+    web.put("/b?list-type=2&prefix=%2Fin%2F", listing(&["/in/a.csv", "/in/../x.txt"], bytes.as_bytes()));
+    for (key, people) in [("/in/a.csv", 3), ("/in/*.csv", 3), ("//\\rb.csv", 5)] {
+        reading(&w, &sandbox, &format!("\"s3://b/{key}\", {store}"));
+        let says = format!("{people} people in {people} rows of 1 file");
+        with_keys(&w, &["plan"]).expect(0).says(&[&says]);
+    }
+    // One that is gone is an error that names it.
+    reading(&w, &sandbox, &format!("\"s3://b//in/\\n.csv\", {store}"));
+    with_keys(&w, &["plan"]).expect(1).says(&["cannot read s3://b//in/\\n.csv", "not found"]);
+}
+
+#[test]
+fn odd_keys_of_a_real_store_are_read_and_hide_no_others() {
+    let Some(s3) = S3::start() else { return };
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    let store = format!("endpoint: '{}', region: us-east-1", s3.url);
+    // This server takes no line feed in a key.
+    for (n, key) in ["in/a.csv", "in/\u{1}b.csv", "in/c\r.csv", "in/d\u{7f}//e.csv"].into_iter().enumerate() {
+        s3.put(key, csv([format!("user-{n}")]).as_bytes());
+    }
+    s3.put("/in/f.csv", csv(["user-9".to_owned()]).as_bytes());
+    reading(&w, &sandbox, &format!("'s3://states/in/**/*.csv', {store}"));
+    with_keys(&w, &["reconcile"]).expect(0).says(&["added 4"]);
+    reading(&w, &sandbox, &format!("'s3://states//in/*.csv', {store}"));
+    with_keys(&w, &["plan"]).expect(0).says(&["1 person in 1 row of 1 file"]);
+    // The signature is of the address that is sent. (This server refuses any signed listing.)
+    let keys = s3.check_signatures();
+    let signed = |secret: &str| {
+        let mut command = w.command(&["plan"]);
+        command.env(keys[0].0, &keys[0].1).env(keys[1].0, secret);
+        run(command)
+    };
+    for key in ["in/a.csv", "in/\u{1}b.csv", "/in/f.csv"] {
+        let path = serde_json::to_string(&format!("s3://states/{key}")).unwrap();
+        reading(&w, &sandbox, &format!("{path}, {store}"));
+        signed(&keys[1].1).expect(0).says(&["1 person in 1 row of 1 file"]);
+        signed("not-the-secret-of-this-key").expect(4).says(&["403"]);
+    }
 }

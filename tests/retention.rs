@@ -36,11 +36,12 @@ fn history(w: &Workspace) -> Vec<String> {
 #[test]
 fn journals_of_many_runs_become_one_file_and_lose_no_run() {
     let (w, _sandbox, day, text) = one_run("");
-    let torn = [text.as_slice(), b"{\"at\":\"2026"].concat();
+    let text = String::from_utf8(text).unwrap();
+    let torn = |run: &str| with_line_checksums(run, &text) + "{\"at\":\"2026";
     let names: Vec<String> = runs_of(&day, 70).collect();
     let path = |run: &String| day.join(format!("{run}.ndjson")).to_str().unwrap().to_owned();
     for run in &names {
-        w.write(&path(run), &torn);
+        w.write(&path(run), torn(run));
     }
     let before = history(&w);
     assert_eq!(before.len(), 71);
@@ -52,7 +53,7 @@ fn journals_of_many_runs_become_one_file_and_lose_no_run() {
         .expect(0)
         .says(&["carts: added 1, removed 0", "carts: added 3, removed 0"]);
     // A crash between the new file and the removal of its inputs.
-    w.write(&path(&names[7]), &torn);
+    w.write(&path(&names[7]), torn(&names[7]));
     assert_eq!(history(&w), after);
     fs::remove_file(path(&names[7])).unwrap();
     w.run(&["state", "verify"]).expect(0).says(&["Whole"]);
@@ -119,7 +120,8 @@ fn rejects_are_bounded_in_number_and_those_of_webhooks_are_merged() {
     let runs: Vec<String> = runs_of(&day, 100).collect();
     for (at, run) in runs.iter().enumerate() {
         for name in ["carts", "inbox.heap"] {
-            w.write(&format!(".syncline/rejects/{run}/{name}.ndjson"), format!("{{\"value\":\"{at}\"}}\n"));
+            let line = with_line_checksums(&format!("{run}/{name}"), &format!("{{\"value\":\"{at}\"}}"));
+            w.write(&format!(".syncline/rejects/{run}/{name}.ndjson"), line);
         }
     }
     w.run(&["state", "gc"]).expect(0);
@@ -130,18 +132,55 @@ fn rejects_are_bounded_in_number_and_those_of_webhooks_are_merged() {
         let mut lines: Vec<String> = found
             .iter()
             .flat_map(|(_, text)| {
-                String::from_utf8_lossy(text).lines().map(str::to_owned).collect::<Vec<_>>()
+                let values = String::from_utf8_lossy(text);
+                let value =
+                    |line| serde_json::from_str::<serde_json::Value>(line).unwrap()["value"].to_string();
+                values.lines().map(value).collect::<Vec<_>>()
             })
             .collect();
         lines.sort();
         (found.len(), lines)
     };
     let lines = |range: std::ops::Range<usize>| {
-        let mut lines: Vec<String> = range.map(|at| format!("{{\"value\":\"{at}\"}}")).collect();
+        let mut lines: Vec<String> = range.map(|at| format!("\"{at}\"")).collect();
         lines.sort();
         lines
     };
     assert_eq!(of("carts."), (32, lines(68..100)), "the newest");
     assert_eq!(of("inbox.heap."), (33, lines(0..100)), "all");
     assert_eq!(files(&w.path(".syncline/rejects")), 33);
+    // What was merged has the checksums of its new file.
+    let verified = w.run(&["state", "verify"]).expect(0);
+    assert!(!verified.stdout.contains("is damaged"), "{}", verified.stdout);
+}
+
+#[test]
+fn a_journal_that_is_too_large_loses_its_oldest_runs() {
+    let (w, _sandbox, _, _) = one_run("retention: 20000d\n");
+    // Sparse files: what counts is their length.
+    let large = |day: &str, mebibytes: u64| {
+        let path = format!(
+            ".syncline/journal/{}/{}t000000000z-00000a.ndjson",
+            day.replace('-', "/"),
+            day.replace('-', "")
+        );
+        w.write(&path, "");
+        let file = fs::File::options().write(true).open(w.path(&path)).unwrap();
+        file.set_len(mebibytes << 20).unwrap();
+        w.path(&path)
+    };
+    let old = [large("2020-01-01", 1), large("2020-01-02", 10)];
+    let newer = [large("2020-01-03", 30), large("2020-01-04", 33)];
+    w.run(&["state", "gc", "--dry-run"])
+        .expect(0)
+        .says(&["2 files would be removed", "the journal is larger than 64 MiB"]);
+    w.run(&["state", "gc"]).expect(0).says(&["2 files removed"]);
+    assert!(old.iter().all(|path| !path.exists()) && newer.iter().all(|path| path.exists()));
+    // A run does the same at its first time on a day.
+    let third = large("2020-01-02", 10);
+    let today = w.path(".syncline/journal");
+    let year = fs::read_dir(&today).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+    fs::remove_dir_all(year).unwrap();
+    w.run(&["reconcile"]).expect(0);
+    assert!(!third.exists() && newer.iter().all(|path| path.exists()));
 }

@@ -183,3 +183,49 @@ fn over_tls_the_servers_certificate_must_be_good_for_its_name() {
     asking(&w, &sandbox, &server, "user: owner, ca: ca.pem", "table: carts");
     w.run(&["reconcile"]).expect(0).says(&["added 10"]);
 }
+
+/// SQLSTATE 53300 passes once a connection is free, so the server is asked again.
+#[test]
+fn a_server_without_a_free_connection_is_asked_again() {
+    let Some(server) = Postgres::start() else { return };
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    server.sql(
+        "create table carts as select 'user-' || n as identity from generate_series(0, 4) n;
+         create role reader login connection limit 1; grant select on carts to reader",
+    );
+    let reader = |limit: &str| format!("user: reader, tls: off, connect_timeout: {limit}");
+    asking(&w, &sandbox, &server, &reader("1s"), "table: carts");
+    // Another client has the only connection of the role.
+    let port = server.port.to_string();
+    let mut other = std::process::Command::new(server.program("psql"))
+        .args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-U",
+            "reader",
+            "-d",
+            "postgres",
+            "-c",
+            "select pg_sleep(600)",
+        ])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    until("it is connected", || {
+        server.sql("select count(*) from pg_stat_activity where usename = 'reader'").trim() == "1"
+    });
+    w.run(&["plan"]).expect(5).says(&["takes no connection now", "connect_timeout:"]);
+    asking(&w, &sandbox, &server, &reader("60s"), "table: carts");
+    let mut command = w.command(&["reconcile", "-v"]);
+    let mut child =
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+    assert!(lines.any(|line| line.unwrap().contains("trying again in")), "it ended before");
+    server.sql("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'reader'");
+    other.wait().unwrap();
+    lines.for_each(drop);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(sandbox.members("carts"), members(users(5)));
+}

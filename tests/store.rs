@@ -106,8 +106,18 @@ fn a_holder_that_was_killed_is_followed_without_help() {
     let Some(s3) = S3::start() else { return };
     let (w, sandbox) = in_bucket(&s3, "2s", 50);
     let mut holder = stuck(&w, &sandbox);
-    // It says that it is there, for longer than a lease lasts.
-    std::thread::sleep(Duration::from_millis(2_500));
+    // It renews the lease after the time when its first one would have ended.
+    let times = || {
+        let text = go(&w, &["state", "ls"]).stdout;
+        let time = |before: &str| {
+            let rest = text.split_once(before).map(|(_, rest)| rest).unwrap_or_default();
+            rest.split_whitespace().next().unwrap_or_default().trim_end_matches(';').to_owned()
+        };
+        (time("last heard of at "), time("it is free at "))
+    };
+    let (_, first_end) = times();
+    assert!(first_end.starts_with("20"), "{first_end}");
+    until("it is renewed", || times().0 > first_end);
     second_is_refused(&w, &holder);
     holder.kill().unwrap();
     holder.wait().unwrap();
@@ -116,6 +126,35 @@ fn a_holder_that_was_killed_is_followed_without_help() {
     until("the lease runs out", || go(&w, &["reconcile"]).code == 0);
     assert_eq!(sandbox.members("carts"), members(users(50)));
     go(&w, &["state", "verify"]).expect(0);
+}
+
+/// Like every request, the one to Heap ends with the lease that it began in, however long Heap may take to answer.
+#[test]
+fn a_request_to_erase_in_heap_ends_with_the_lease() {
+    let Some(s3) = S3::start() else { return };
+    let (w, sandbox) = in_bucket(&s3, "2s", 5);
+    let heap = format!(
+        "connections:\n  heap: {{ kind: heap, endpoint: {}, app_id: 11, api_key: {{ env: TEST_API_KEY }}, timeout: 60s }}\n",
+        sandbox.url
+    );
+    w.write("sync.yaml", w.read("sync.yaml").replace("connections:\n", &heap));
+    sandbox.faults(r#"[{"on":"deletion","times":0,"do":"hang"}]"#);
+    let mut command = command(&w, &["forget", "user-1", "--heap", "heap", "--yes"]);
+    command.env("TEST_API_KEY", "sandbox-heap-api-key");
+    run(command)
+        .expect(5)
+        .says(&["the lease on the state ended", "whether Heap has taken the request is not known"]);
+}
+
+#[test]
+fn a_run_writes_the_version_numbers_once() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["carts"], "");
+    for runs in 1..=3 {
+        w.source("carts", users(10 * runs)).run(&["reconcile"]).expect(0);
+        let newest = w.snapshot(".syncline/heads").pop().unwrap().0;
+        assert!(newest.ends_with(format!("{runs:012}.json")), "{newest:?} after {runs} runs");
+    }
 }
 
 #[test]

@@ -43,7 +43,9 @@ fn a_change_may_alter_cohorts_segments_and_exports() {
 #[test]
 fn a_change_of_anything_else_stops_the_run_before_it_reads_or_sends() {
     let sandbox = Sandbox::start();
-    let w = both(&sandbox, "");
+    let databases = "  pg: { kind: postgres, host: db.internal, database: d, user: u }
+  wh: { kind: adbc, driver: postgresql, options: { uri: \"postgresql://warehouse/d\" } }\n";
+    let w = both(&sandbox, databases);
     let text = w.read("sync.yaml");
     // Nothing is read: there is no source.
     std::fs::remove_file(w.path("carts.csv")).unwrap();
@@ -66,6 +68,8 @@ fn a_change_of_anything_else_stops_the_run_before_it_reads_or_sends() {
         (format!("{text}watch: {{ listen: \"127.0.0.1:1\" }}\n"), "watch"),
         (format!("{text}watch: {{ notify: [ {{ url: {{ env: TEST_REST_KEY }} }} ] }}\n"), "watch"),
         (format!("{text}memory: 1GiB\n"), "memory"),
+        (text.replace("host: db.internal", "host: 169.254.169.254"), "connections.pg.host"),
+        (text.replace("//warehouse", "//10.0.0.1"), "connections.wh.options.uri"),
         (
             text.replace("connections:\n", "connections:\n  dw: { kind: adbc, driver: ./evil.so }\n"),
             "connections.dw",
@@ -250,6 +254,16 @@ fn a_web_source_leads_to_no_machine_that_only_this_one_reaches() {
         w.write("sync.yaml", text.replace("{ kind: file, path: carts.csv }", &source));
         w.run(&["plan"]).expect(5).says(&[says]);
     }
+    // Behind a proxy, which resolves names itself, literal addresses are checked all the same.
+    let proxy = redirecting("http://[64:ff9b::a9fe:a9fe]/people.csv");
+    let source = "{ kind: file, path: \"http://127.0.0.1:1/carts.csv\" }";
+    w.write("sync.yaml", text.replace("{ kind: file, path: carts.csv }", source));
+    let mut command = w.command(&["plan"]);
+    command
+        .env("HTTP_PROXY", proxy.replace("/carts.csv", ""))
+        .env("http_proxy", proxy.replace("/carts.csv", ""));
+    command.env_remove("NO_PROXY").env_remove("no_proxy");
+    run(command).expect(5).says(&["redirects to an address of a private network"]);
     // What a config names is checked as it stands there, and may be allowed.
     let source = "{ kind: file, path: \"https://10.0.0.1/carts.csv\" }";
     let text = text.replace("{ kind: file, path: carts.csv }", source);

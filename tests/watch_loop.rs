@@ -219,3 +219,45 @@ fn run_on(mut from: TcpStream, mut to: TcpStream) {
     let _ = copy(&mut from, &mut to);
     let _ = to.shutdown(Shutdown::Write);
 }
+
+/// The identity map lies where reading takes for ever: the export waits for it, and the loop goes on.
+#[test]
+fn reading_the_identity_map_holds_up_only_the_export() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.source("people", users(3));
+    events(&w, 5, "1");
+    w.write("sync.yaml", with_export(&sandbox, &sandbox.url, EXPORT, ""));
+    w.run(&["reconcile", "people"]).expect(0);
+    let map = w.path(".syncline/identity/versions/000000000001.json");
+    std::fs::create_dir_all(map.parent().unwrap()).unwrap();
+    nix::unistd::mkfifo(&map, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let watch = Watch::start(&w);
+    watch.until_in_step();
+    w.source("people", users(8));
+    until("a change is applied", || sandbox.members("people") == members(users(8)));
+    assert_eq!((looks(&watch), keys(&sandbox).len()), (0.0, 0));
+}
+
+/// Each endpoint's deliveries wake its own export.
+#[test]
+fn a_delivery_wakes_only_the_export_that_it_is_for() {
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.source("people", users(3));
+    let export = |id: &str| {
+        format!("  - id: {id}\n    source: {{ kind: currents_http }}\n    to: heap\n    flush_every: 10ms\n")
+    };
+    let exports = format!("exports:\n{}{}", export("one"), export("two"));
+    w.write("sync.yaml", with_export(&sandbox, &sandbox.url, &exports, ""));
+    let watch = Watch::start(&w);
+    let looked = |id: &str| watch.metric(&format!("syncline_export_looks_total{{export=\"{id}\"}}"));
+    until("both were looked at once", || looked("one") == 1.0 && looked("two") == 1.0);
+    for times in 2..6 {
+        let event = format!(
+            r#"{{"event_type":"users.behaviors.Purchase","id":"e{times}","time":1767225600,"user":{{"user_id":"b1","external_user_id":"u1"}},"properties":{{}}}}"#
+        );
+        let headers = [("content-type", "application/json"), ("braze-currents-version", "1")];
+        assert_eq!(http(&watch.doors(), "POST", "/currents/one", &headers, &event).status, 200);
+        until("its export has run", || looked("one") >= f64::from(times));
+    }
+    assert_eq!(looked("two"), 1.0);
+}

@@ -208,12 +208,12 @@ fn secrets_are_rotated_and_nothing_is_taken_from_strangers() {
     watch.until_ready();
     let scene = Scene { w, sandbox };
     scene.segment(7, "Free", users(3));
-    scene.deliver_to(&watch, &json!({ "secret": "a stranger's", "attempts": 2, "basis": "told" }));
+    scene.deliver_to(&watch, &json!({ "secret": "a stranger's", "attempts": 2, "basis": "delivered" }));
     let told = scene.sync();
     assert!(told.to_string().contains("403"), "{told}");
     assert!(scene.w.snapshot(".syncline/inbox").is_empty(), "nothing is written");
     for secret in [SECRET, "the new one"] {
-        scene.deliver_to(&watch, &json!({ "secret": secret, "basis": "told" }));
+        scene.deliver_to(&watch, &json!({ "secret": secret, "basis": "delivered" }));
         scene.post("/_sandbox/heap/segments/7/change", &json!({ "add": [secret] }));
         scene.sync();
         scene.until_true("free", 7);

@@ -22,6 +22,10 @@ pub(super) struct InDoubtLedger<'a> {
     before: Membership,
     /// Where the two parts of this apply are among the version's.
     parts: Sides<Option<usize>>,
+    /// When this apply began.
+    opened: Timestamp,
+    /// The name that is sent was not in doubt before.
+    is_new_name: bool,
     /// Members in doubt that this apply does not send.
     other_doubt: u64,
     batches: u32,
@@ -34,6 +38,7 @@ impl<'a> InDoubtLedger<'a> {
     pub(super) fn open(
         plan: &mut MembershipPlan<Spool>,
         sides: Sides<bool>,
+        name: Option<&str>,
         record: Membership,
         context: ApplyContext<'a>,
     ) -> Result<Self, ApplyStop> {
@@ -45,6 +50,8 @@ impl<'a> InDoubtLedger<'a> {
             before: record.clone(),
             version: record,
             parts: Sides::default(),
+            opened: context.clock.now(),
+            is_new_name: false,
             other_doubt: kept(sides.removes, tally.doubt_removed)
                 + kept(sides.adds, tally.doubt_added)
                 + tally.left_in_doubt,
@@ -56,6 +63,9 @@ impl<'a> InDoubtLedger<'a> {
             return Err(ApplyStop::Stale);
         }
         ledger.review_late(plan, sides);
+        if let Some(name) = name {
+            ledger.is_new_name = ledger.version.sending_name(name);
+        }
         for op in [ChangeOp::Remove, ChangeOp::Add] {
             if *sides.of(op) && !plan.changes.of(op).is_empty() {
                 let part = ledger.write_part(op, plan.changes.of_mut(op))?;
@@ -90,9 +100,17 @@ impl<'a> InDoubtLedger<'a> {
         self.commit()
     }
 
+    /// Every request with the name has an answer: Braze handles none of them late.
+    pub(super) fn name_answered(&mut self) {
+        if std::mem::take(&mut self.is_new_name) {
+            self.version.name_answered();
+            self.dirty = true;
+        }
+    }
+
     /// Braze has taken the name.
     pub(super) fn named(&mut self, name: &str) -> Result<(), StateError> {
-        self.version.name = Some(name.to_owned());
+        self.version.named(name, self.opened, self.certain_at());
         self.dirty = true;
         self.checkpoint()
     }

@@ -14,7 +14,8 @@
 //! # Late requests
 //! Braze may handle a request without an answer after a later run has settled its members. The record keeps the rows of
 //! such requests until none can be on its way any more. The first run after that sends those members once more that stand
-//! otherwise than the request asked for; the others cannot have been changed by it. Attributes are membership, and treated
+//! otherwise than the request asked for; the others cannot have been changed by it. In the same way the name is sent once
+//! more if another name was in a request without an answer. Attributes are membership, and treated
 //! alike. Events are idempotent by their key in Heap. A trigger without an answer is never repeated, so a late one is at
 //! most the only one.
 //!
@@ -165,7 +166,10 @@ async fn run(
     let total = approved.changes(ChangeOp::Remove) + approved.changes(ChangeOp::Add);
     let mut plan = approved.into_plan();
     let (cohort, delivery) = (plan.cohort.clone(), plan.delivery.clone());
-    let ledger = blocking(|| InDoubtLedger::open(&mut plan, sides, record, context))?;
+    let ledger = {
+        let name = naming.as_ref().map(CohortNaming::name);
+        blocking(|| InDoubtLedger::open(&mut plan, sides, name, record, context))?
+    };
     let mut sender = Sender {
         cohort: &cohort,
         delivery: &delivery,

@@ -83,7 +83,11 @@ impl<'a> Sender<'a> {
     /// Names the cohort, if it is to be named.
     pub(super) async fn name(&mut self, naming: Option<CohortNaming>) -> Result<(), ApplyStop> {
         let Some(naming) = naming else { return Ok(()) };
-        match self.until_settled(SendRequest::Name(naming.name())).await? {
+        let verdict = self.until_settled(SendRequest::Name(naming.name())).await;
+        if !self.unanswered {
+            self.ledger.name_answered();
+        }
+        match verdict? {
             RequestVerdict::Accepted => {}
             RequestVerdict::Complaints { other, .. } => {
                 return Err(ApplyStop::Refused(

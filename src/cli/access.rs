@@ -88,6 +88,14 @@ pub(super) fn has_segments(config: &Config, name: &ConnectionName) -> bool {
     config.segments.iter().any(|segment| segment.connection == *name)
 }
 
+/// Whether users of this connection are exported by their ids: by `preflight:` of a cohort, or for the canaries of a
+/// segment.
+pub(super) fn has_exports_of_users(config: &Config, name: &ConnectionName) -> bool {
+    let mut cohorts = config.cohorts.iter().filter(|cohort| cohort.to == *name);
+    let mut segments = config.segments.iter().filter(|segment| segment.connection == *name);
+    cohorts.any(|cohort| cohort.preflight.is_some()) || segments.any(|segment| !segment.canaries.is_empty())
+}
+
 /// Finds the REST key of every connection that has segments, so that one that is missing is told at once.
 pub(super) fn rest_keys(config: &Config) -> Result<(), CommandError> {
     for (name, braze) in config.braze.iter().filter(|(name, _)| has_segments(config, name)) {

@@ -1,6 +1,7 @@
 //! Why a command failed, in words, with what to do about it.
 
 use std::io::ErrorKind;
+use std::path::Path;
 
 use super::again::SuggestedCommand;
 use super::exit::Exit;
@@ -114,11 +115,10 @@ impl From<StateError> for CommandError {
             StateError::NoConditionalPut { .. } => failed.hint(
                 "nothing was written; use a store that honours `If-None-Match` and `If-Match` on PUT, or a folder",
             ),
-            StateError::Newer { .. } => failed.hint("use a newer syncline, or another `state:`"),
-            StateError::Damaged { .. } => failed.hint(
-                "nothing was sent; restore the file from a backup, or move the state away and start anew: then all \
-                 members are sent again and none can be removed",
-            ),
+            StateError::Newer { .. } => failed
+                .hint("use a newer syncline, or another `state:`")
+                .hint("if no newer syncline has written the file, it is damaged: restore it from a backup"),
+            StateError::Damaged { path, .. } => damaged_hints(&path).into_iter().fold(failed, Self::hint),
             StateError::Older { place, .. } => older_hints(&place).into_iter().fold(failed, Self::hint),
             StateError::Store(error) if error.is_remote() => failed.hint(
                 "is the bucket the right one, and are there credentials? They come from AWS_…, GOOGLE_… or AZURE_… \
@@ -136,6 +136,39 @@ impl From<StateError> for CommandError {
 /// How to get a whole segment out of Heap.
 pub(super) const FULL_SYNC: &str = "ask Heap for a full sync: switch each segment off and on again at the integration in \
                                     Heap, and wait until its pages are in the inbox (`syncline status`)";
+
+/// What to do about a damaged file of the state.
+fn damaged_hints(path: &Path) -> Vec<String> {
+    let names: Vec<&str> = path.iter().filter_map(|name| name.to_str()).collect();
+    let restore = "nothing was sent; restore the file from a backup".to_owned();
+    match names.as_slice() {
+        [.., "format.json"] => vec![format!(
+            "nothing was sent. The file never changes: copy {} over it; without that copy, restore it from any backup \
+             of this state",
+            path.with_file_name("format.copy.json").display()
+        )],
+        [.., "cohorts", id, "versions", _] => vec![
+            restore,
+            format!(
+                "without a backup, delete the file: then `syncline resync {id}` and `syncline reconcile` send everyone \
+                 again who may be in the cohort, and remove who should not be"
+            ),
+        ],
+        [.., "cohorts", id, _, _] => vec![
+            restore,
+            format!(
+                "without a backup, move the folder cohorts/{id} of the state away, then `syncline state accept \
+                 cohorts/{id}`: all members are sent again, and members who have left the source since stay in Braze"
+            ),
+        ],
+        _ => vec![
+            restore,
+            "without a backup, move the state away and start anew: then all members are sent again and none can be \
+             removed"
+                .to_owned(),
+        ],
+    }
+}
 
 /// What to do about a part of the state that is older than what was committed.
 fn older_hints(place: &str) -> Vec<String> {
@@ -256,6 +289,14 @@ pub(super) fn plan_hints(error: &PlanError) -> Vec<String> {
     let hints = match error {
         PlanError::Desired(DesiredError::State(StateError::Older { place, .. }))
         | PlanError::State(StateError::Older { place, .. }) => older_hints(place),
+        PlanError::Desired(DesiredError::State(StateError::Damaged { path, .. }))
+        | PlanError::State(StateError::Damaged { path, .. }) => damaged_hints(path),
+        PlanError::Workspace(name, _) => vec![
+            "nothing was sent to this workspace; restore the file from a backup".to_owned(),
+            format!(
+                "or, if the keys are those of the workspace that the state is about: syncline state adopt {name}"
+            ),
+        ],
         _ => remedy(error).into_iter().collect(),
     };
     hints.iter().map(|hint| escaped(hint).into_owned()).collect()
@@ -279,6 +320,7 @@ fn remedy(error: &PlanError) -> Option<String> {
         PlanError::Desired(DesiredError::Dump(error)) => dump_hint(error),
         PlanError::Desired(DesiredError::State(_))
         | PlanError::State(_)
+        | PlanError::Workspace(..)
         | PlanError::Order(_)
         | PlanError::Saved(_) => None,
         PlanError::Internal(_) => Some("please report it with the text on stderr".to_owned()),
@@ -333,7 +375,9 @@ pub(super) fn file_hint(error: &FileError) -> Option<String> {
 pub(super) fn of_sql(error: &SqlError) -> CommandError {
     let exit = match error.trouble {
         SqlErrorKind::Credentials | SqlErrorKind::Permission | SqlErrorKind::RowSecurity => Exit::Credentials,
-        SqlErrorKind::Unreachable | SqlErrorKind::Broken | SqlErrorKind::Timeout => Exit::Unavailable,
+        SqlErrorKind::Unreachable | SqlErrorKind::Busy | SqlErrorKind::Broken | SqlErrorKind::Timeout => {
+            Exit::Unavailable
+        }
         _ => Exit::Failed,
     };
     let failed = CommandError::new(exit, error.to_string());
@@ -350,7 +394,10 @@ pub(super) fn sql_hint(error: &SqlError) -> Option<String> {
         SqlErrorKind::Unreachable => format!(
             "nobody was added or removed. Is `host:` of connection `{database}` right, and may this machine reach it?"
         ),
-        SqlErrorKind::Broken => {
+        SqlErrorKind::Busy => format!(
+            "nothing was added or removed. The server has no free connection, or is starting. Run again, free a connection, or \
+             raise `connect_timeout:` of connection `{database}` to wait for longer"
+        ),        SqlErrorKind::Broken => {
             "nobody was added or removed. Run again; a query that is not read to its end counts for nothing"
                 .to_owned()
         }

@@ -155,7 +155,8 @@ impl Write for Escaping {
         let text = if self.is_foreign { foreign::without_secrets(&text) } else { text };
         let is_json = FOR_MACHINES.load(Ordering::Relaxed);
         let line = text.trim_end_matches('\n');
-        let safe = if is_json { foreign::json(line) } else { foreign::escaped(line) };
+        let line = if is_json { foreign::json(line) } else { foreign::escaped(line) };
+        let safe = if is_json { line } else { foreign::terminal(&line).into_owned().into() };
         io::stderr().write_all(format!("{safe}\n").as_bytes())?;
         Ok(buffer.len())
     }

@@ -38,6 +38,9 @@ pub(super) enum StateCommand {
         /// The part, such as `cohorts/<id>` or `segments/<connection>`
         #[arg(value_name = "PART")]
         part: String,
+        /// Of segments: take the deliveries in the inbox for whole segments, although no drain shows that they are
+        #[arg(long)]
+        full_sync: bool,
         #[command(flatten)]
         format: FormatArgs,
     },

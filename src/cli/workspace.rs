@@ -41,7 +41,12 @@ pub(super) fn refuse_other(
 ) -> Result<(), CommandError> {
     for (name, keys) in keys {
         let Some(braze) = config.braze.get(name) else { continue };
-        let Some(marks) = marks_of(name, braze, state)? else { continue };
+        let marks = match marks_of(name, braze, state) {
+            // The plan reports it for the cohorts of this workspace; the others go on.
+            Err(error) if error.is_of_one_file() => None,
+            found => found?,
+        };
+        let Some(marks) = marks else { continue };
         let import = keys.import.as_ref().map(|keys| (BrazeKeyKind::DataImport, &keys.data_import));
         let rest = keys.rest.as_ref().map(|key| (BrazeKeyKind::Rest, key));
         let used = import.into_iter().chain(rest).filter(|(kind, _)| access::needs(config, name, *kind));

@@ -12,7 +12,7 @@ use super::mask;
 use super::problem::{Problem, ProblemCode, did_you_mean, listed as names_listed};
 use super::source::{ConfigSources, SourceSpan};
 use super::tree::{self, TreeEntry, TreeNode, TreeValue};
-use crate::file_glob::{Glob, is_glob, special};
+use crate::file_glob::{Glob, is_glob, skipped_text, special};
 
 /// What an included file may hold: the parts that a team splits by file.
 const INCLUDABLE: [&str; 6] = ["connections", "cohorts", "identity", "segments", "exports", "removed"];
@@ -20,17 +20,25 @@ const INCLUDABLE: [&str; 6] = ["connections", "cohorts", "identity", "segments",
 const MAIN_ONLY: [&str; 9] =
     ["version", "state", "bucket", "include", "roots", "memory", "allow_endpoint", "watch", "environments"];
 
+/// Limits of a whole config: entries under `include:`, included files, bytes and YAML nodes of all files together.
+const INCLUDES_MAX: usize = 256;
+const INCLUDED_MAX: usize = 4_096;
+pub(super) const CONFIG_LEN_MAX: usize = 16 << 20;
+const CONFIG_NODES_MAX: usize = 1_000_000;
+
 /// The main file with everything it includes, before any environment.
 pub(super) struct MergedConfig {
     pub(super) tree: TreeNode,
     pub(super) sources: ConfigSources,
     pub(super) problems: Vec<Problem>,
+    /// Hidden or temporary entries that the globs under `include:` skip.
+    pub(super) skipped: u64,
 }
 
 /// Reads and joins all files. Without a usable main file there is no tree, only problems.
 ///
 /// # Errors
-/// The problems, when the main file cannot be read or is no YAML.
+/// The problems, when the main file cannot be read or is no YAML, or when the files pass a limit: the work ends there.
 pub(super) fn assemble(path: &Path) -> Result<MergedConfig, (ConfigSources, Vec<Problem>)> {
     let mut sources = ConfigSources::default();
     let mut problems = Vec::new();
@@ -41,14 +49,52 @@ pub(super) fn assemble(path: &Path) -> Result<MergedConfig, (ConfigSources, Vec<
         problems.push(empty(path));
         return Err((sources, problems));
     }
-    let folder = path.parent().unwrap_or(Path::new(""));
-    for (file, place) in included(folder, path, &tree, &mut problems) {
-        if let Some(part) = read(&file, Some(place), &mut sources, &mut problems) {
-            add(&mut tree, part, &mut problems);
+    let joined = include(path, &mut tree, &mut sources, &mut problems);
+    mask::mask(&mut tree, &mut sources);
+    match joined {
+        Ok(skipped) => Ok(MergedConfig { tree, sources, problems, skipped }),
+        Err(limit) => {
+            problems.push(limit);
+            Err((sources, problems))
         }
     }
-    mask::mask(&mut tree, &mut sources);
-    Ok(MergedConfig { tree, sources, problems })
+}
+
+/// Adds the included files to the tree, and returns how many entries the patterns skip.
+fn include(
+    main: &Path,
+    tree: &mut TreeNode,
+    sources: &mut ConfigSources,
+    problems: &mut Vec<Problem>,
+) -> Result<u64, Problem> {
+    let folder = main.parent().unwrap_or(Path::new(""));
+    let Included { files, skipped } = included(folder, main, tree, problems)?;
+    let len_of = |file: &Path| std::fs::metadata(file).map_or(0, |meta| meta.len());
+    let (mut known, mut nodes, mut len) = (Known::new(), tree.nodes_len(), len_of(main));
+    for (file, place) in files {
+        len += len_of(&file);
+        let is_short = len <= CONFIG_LEN_MAX as u64;
+        let part = if is_short { read(&file, Some(place), sources, problems) } else { None };
+        nodes += part.as_ref().map_or(0, TreeNode::nodes_len);
+        if !is_short || nodes > CONFIG_NODES_MAX {
+            return Err(too_large(&file, place));
+        }
+        if let Some(part) = part {
+            add(tree, part, &mut known, problems);
+        }
+    }
+    Ok(skipped)
+}
+
+fn too_large(file: &Path, place: SourceSpan) -> Problem {
+    let limit = CONFIG_LEN_MAX >> 20;
+    let message = format!(
+        "with {}, the config is larger than {limit} MiB or has more than {CONFIG_NODES_MAX} values",
+        file.display()
+    );
+    Problem::new(ProblemCode::TooLarge, message)
+        .at(place, "included from here")
+        .hint("include fewer files, or split the config into several configs, each with a state of its own")
 }
 
 fn empty(path: &Path) -> Problem {
@@ -187,17 +233,32 @@ fn no_config(name: &str, is_included: bool) -> Problem {
         .hint(format!("{what} is YAML with keys such as `{keys}`"))
 }
 
+/// The files that `include:` names, each with its place there.
+#[derive(Default)]
+struct Included {
+    files: Vec<(PathBuf, SourceSpan)>,
+    skipped: u64,
+}
+
 /// The files that `include:` names, each once, in order; a glob that names none is a problem.
 fn included(
     folder: &Path,
     main: &Path,
     tree: &TreeNode,
     problems: &mut Vec<Problem>,
-) -> Vec<(PathBuf, SourceSpan)> {
-    let mut files: Vec<(PathBuf, SourceSpan)> = Vec::new();
+) -> Result<Included, Problem> {
+    let mut included = Included::default();
     let mut seen = HashSet::from([main.to_owned()]);
-    for item in tree.items("include") {
-        let Some(pattern) = item.as_text() else { continue };
+    let mut patterns = HashSet::new();
+    let items = tree.items("include");
+    if let Some(item) = items.get(INCLUDES_MAX) {
+        let message = format!("`include` has {} entries, and {INCLUDES_MAX} are the most", items.len());
+        return Err(Problem::new(ProblemCode::TooLarge, message)
+            .at(item.span, "too many")
+            .hint("name many files by one pattern, for example `cohorts/*.yaml`"));
+    }
+    for item in items {
+        let Some(pattern) = item.as_text().filter(|pattern| patterns.insert(*pattern)) else { continue };
         if leaves_folder(Path::new(pattern)) {
             problems.push(
                 Problem::new(ProblemCode::PathOutside, format!("`{pattern}` leaves the config's folder"))
@@ -206,16 +267,18 @@ fn included(
             );
             continue;
         }
-        let found = match listed(folder, pattern) {
+        let (found, skipped) = match listed(folder, pattern) {
             Ok(found) => found,
             Err(problem) => {
                 problems.push(problem.at(item.span, "included from here"));
                 continue;
             }
         };
+        included.skipped += skipped;
         if found.is_empty() {
+            let skipped = skipped_text(skipped);
             problems.push(
-                Problem::new(ProblemCode::IncludeNoMatch, format!("`{pattern}` names no file"))
+                Problem::new(ProblemCode::IncludeNoMatch, format!("`{pattern}` names no file{skipped}"))
                     .at(item.span, "no such file")
                     .hint(format!("paths are relative to {}", shown(folder))),
             );
@@ -231,31 +294,38 @@ fn included(
                 continue;
             }
             if seen.insert(file.clone()) {
-                files.push((file, item.span));
+                included.files.push((file, item.span));
             }
         }
+        if included.files.len() > INCLUDED_MAX {
+            let message = format!("`include` names more than {INCLUDED_MAX} files");
+            return Err(Problem::new(ProblemCode::TooLarge, message)
+                .at(item.span, "the limit is passed here")
+                .hint("put more cohorts into one file, or correct the pattern"));
+        }
     }
-    files
+    Ok(included)
 }
 
 fn shown(folder: &Path) -> String {
     if folder.as_os_str().is_empty() { "the current folder".to_owned() } else { folder.display().to_string() }
 }
 
-/// The files that an include pattern names. A file that cannot be listed is no file that is not there.
-fn listed(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, Problem> {
+/// The files that an include pattern names, and how many hidden or temporary entries it skips. A file that cannot be
+/// listed is no file that is not there.
+fn listed(folder: &Path, pattern: &str) -> Result<(Vec<PathBuf>, u64), Problem> {
     let glob = Glob::path(pattern).map_err(|error| {
         Problem::new(ProblemCode::IncludeNoMatch, error.to_string()).hint("correct the wildcards")
     })?;
     if !is_glob(pattern) {
         let path = folder.join(pattern);
         // A link that leads nowhere is a file that cannot be read.
-        return Ok(if path.symlink_metadata().is_ok() { vec![path] } else { Vec::new() });
+        return Ok((if path.symlink_metadata().is_ok() { vec![path] } else { Vec::new() }, 0));
     }
     match glob.find(folder) {
-        Ok(found) => Ok(found.files),
+        Ok(found) => Ok((found.files, found.skipped)),
         Err(error) if error.path == folder.join(glob.prefix()) && error.source.kind() == ErrorKind::NotFound => {
-            Ok(Vec::new())
+            Ok((Vec::new(), 0))
         }
         Err(error) => Err(Problem::new(ProblemCode::UnreadableFile, error.to_string())
             .hint("nothing was removed: a file that cannot be listed may define cohorts. Correct it, or name the files one by one")),
@@ -276,8 +346,11 @@ pub(super) fn leaves_folder(path: &Path) -> bool {
     false
 }
 
+/// The keys of each joined mapping with their places: joining a file costs time by its own length only.
+type Known = HashMap<String, HashMap<String, SourceSpan>>;
+
 /// Adds an included file: its lists are appended, its maps joined.
-fn add(tree: &mut TreeNode, part: TreeNode, problems: &mut Vec<Problem>) {
+fn add(tree: &mut TreeNode, part: TreeNode, known: &mut Known, problems: &mut Vec<Problem>) {
     let TreeValue::Map(theirs) = part.value else {
         if !matches!(part.value, TreeValue::Null) {
             problems.push(
@@ -303,17 +376,21 @@ fn add(tree: &mut TreeNode, part: TreeNode, problems: &mut Vec<Problem>) {
         }
         match ours.iter_mut().find(|mine| mine.key == entry.key) {
             None => ours.push(entry),
-            Some(mine) => join(mine, entry, problems),
+            Some(mine) => join(mine, entry, known, problems),
         }
     }
 }
 
-fn join(mine: &mut TreeEntry, theirs: TreeEntry, problems: &mut Vec<Problem>) {
+fn keys_of(entries: &[TreeEntry]) -> HashMap<String, SourceSpan> {
+    entries.iter().map(|entry| (entry.key.clone(), entry.key_span)).collect()
+}
+fn join(mine: &mut TreeEntry, theirs: TreeEntry, known: &mut Known, problems: &mut Vec<Problem>) {
     match (&mut mine.node.value, theirs.node.value) {
         (TreeValue::List(ours), TreeValue::List(more)) => ours.extend(more),
         (TreeValue::Map(ours), TreeValue::Map(more)) => {
-            let first: HashMap<String, SourceSpan> =
-                ours.iter().map(|earlier| (earlier.key.clone(), earlier.key_span)).collect();
+            let first = known.entry(mine.key.clone()).or_insert_with(|| keys_of(ours));
+            // Keys that stand twice in one file are reported already, so its own keys are added at its end.
+            let start = ours.len();
             for entry in more {
                 match first.get(&entry.key) {
                     None => ours.push(entry),
@@ -328,6 +405,7 @@ fn join(mine: &mut TreeEntry, theirs: TreeEntry, problems: &mut Vec<Problem>) {
                     ),
                 }
             }
+            first.extend(keys_of(&ours[start..]));
         }
         (TreeValue::Null, value) => mine.node = TreeNode { span: theirs.node.span, value },
         (_, TreeValue::Null) => {}

@@ -67,6 +67,7 @@ pub fn load(path: &Path, environment: Option<&str>, trusted: Option<&Path>) -> R
     if let (Some(_), Some(trusted)) = (&config, trusted) {
         problems = trust::differences((&tree, &base.sources), path, trusted, environment)?;
     }
+    let config = config.map(|config| Config { skipped_includes: base.skipped, ..config });
     config.filter(|_| problems.is_empty()).ok_or_else(|| Problems::new(base.sources, problems))
 }
 
@@ -101,7 +102,9 @@ pub fn validate(path: &Path, trusted: Option<&Path>) -> Result<(Config, Vec<Stri
         }
     }
     match config {
-        Some(config) if problems.is_empty() => Ok((config, names)),
+        Some(config) if problems.is_empty() => {
+            Ok((Config { skipped_includes: base.skipped, ..config }, names))
+        }
         _ => Err(Problems::new(base.sources, problems)),
     }
 }

@@ -28,6 +28,15 @@ pub struct SourceFile {
     pub name: String,
     /// Its text.
     pub text: String,
+    /// The byte after each line break, in order: a line is found without reading the text before it.
+    lines: Vec<usize>,
+}
+
+impl SourceFile {
+    /// Line breaks before a span's start.
+    fn lines_before(&self, span: SourceSpan) -> usize {
+        self.lines.partition_point(|start| *start <= span.start as usize)
+    }
 }
 
 /// Every file that was read for one config, in the order of reading.
@@ -37,7 +46,8 @@ pub struct ConfigSources(Vec<SourceFile>);
 impl ConfigSources {
     /// Keeps a file and says by which index spans refer to it.
     pub(super) fn push(&mut self, name: String, text: String) -> u16 {
-        self.0.push(SourceFile { name, text });
+        let lines = text.match_indices('\n').map(|(at, _)| at + 1).collect();
+        self.0.push(SourceFile { name, text, lines });
         u16::try_from(self.0.len() - 1).unwrap_or(u16::MAX)
     }
 
@@ -68,11 +78,19 @@ impl ConfigSources {
         self.0.get(usize::from(span.file))
     }
 
+    /// The line of a span's start, from 1.
+    #[must_use]
+    pub fn line(&self, span: SourceSpan) -> Option<usize> {
+        Some(self.file(span)?.lines_before(span) + 1)
+    }
+
     /// Line and column of a span's start, both from 1; columns count characters.
     #[must_use]
     pub fn line_column(&self, span: SourceSpan) -> Option<(usize, usize)> {
-        let before = self.file(span)?.text.get(..span.start as usize)?;
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        Some((before.matches('\n').count() + 1, before[line_start..].chars().count() + 1))
+        let file = self.file(span)?;
+        let before = file.lines_before(span);
+        let line_start = before.checked_sub(1).and_then(|last| file.lines.get(last)).copied().unwrap_or(0);
+        let column = file.text.get(line_start..span.start as usize)?.chars().count() + 1;
+        Some((before + 1, column))
     }
 }

@@ -64,6 +64,16 @@ impl TreeNode {
         self.entry(key).map(|entry| &entry.node)
     }
 
+    /// The number of nodes in the tree, with this one.
+    pub(super) fn nodes_len(&self) -> usize {
+        let below: usize = match &self.value {
+            TreeValue::List(items) => items.iter().map(Self::nodes_len).sum(),
+            TreeValue::Map(entries) => entries.iter().map(|entry| 1 + entry.node.nodes_len()).sum(),
+            _ => 0,
+        };
+        1 + below
+    }
+
     /// The text under this key, if there is one.
     pub(super) fn text(&self, key: &str) -> Option<(&str, SourceSpan)> {
         self.get(key).and_then(|node| node.as_text().map(|text| (text, node.span)))

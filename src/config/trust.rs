@@ -58,7 +58,7 @@ pub(super) fn differences(
     keys.extend(tokens(&ours, &theirs));
     keys.extend(files(changed.0, folder, trusted.parent().unwrap_or(Path::new(""))));
     let place = |span: SourceSpan| {
-        let (line, _) = changed.1.line_column(span)?;
+        let line = changed.1.line(span)?;
         Some(format!("{}:{line}", changed.1.file(span)?.name))
     };
     Ok(keys.into_iter().map(|(key, span)| differs(&key, trusted, span.and_then(place))).collect())

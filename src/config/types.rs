@@ -56,6 +56,8 @@ pub struct Config {
     pub files: Vec<PathBuf>,
     /// The globs under `include:`.
     pub includes: Vec<String>,
+    /// Hidden or temporary entries that these globs skip.
+    pub skipped_includes: u64,
     /// SHA-256 of what the config says, in hex: comments and layout do not count.
     pub digest: String,
 }

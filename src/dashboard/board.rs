@@ -108,6 +108,8 @@ pub struct CohortView {
     pub rejects_file: Option<String>,
     /// Members that were sent and of whom Braze has said nothing.
     pub in_doubt: u64,
+    /// Until when Braze may still handle requests that had no answer.
+    pub uncertain_until: Option<Timestamp>,
     /// Identifiers that Braze has refused.
     pub refused: u64,
 }

@@ -8,6 +8,7 @@ use super::html::Html;
 use super::matters::{anchor, stale};
 use super::plot::plot;
 use super::words::{age, count, due, lasting, plural, reject, time};
+use crate::model::timestamp_text;
 
 /// The words for states, in the order in which they are counted.
 pub(super) const WORDS: [&str; 8] = [
@@ -139,6 +140,13 @@ fn when(html: &mut Html, board: &DashboardView, cohort: &CohortView) {
         }
         None => html.text("never in step so far"),
     });
+    if let Some(until) = cohort.uncertain_until {
+        html.node("p", &[("class", "warn")], |html| {
+            html.text("not certain until ");
+            time(html, until, &timestamp_text(until));
+            html.text(": Braze may still handle requests that had no answer");
+        });
+    }
     if let Some(next) = cohort.next_look {
         html.node("p", &[], |html| {
             html.text("next look ");

@@ -85,8 +85,10 @@ pub(super) fn find(
     let is_due = is_listing_due(record, now);
     let is_whole = scope.again || scope.whole || is_due || record.days.is_empty() || storage.is_near();
     let from = if is_whole { scope.since } else { scope.since.max(Some(oldest_open(record, now))) };
+    // Their rest comes without a change of their folders.
+    storage.look_at(record.parts.keys().cloned());
     let mut listing = Listing { record, scope, incomplete_after, now, ..Listing::new(record) };
-    let others = storage.list(from, &mut |object| listing.add(object))?;
+    let others = storage.list(from, now, &mut |object| listing.add(object))?;
     let mut found = listing.finish();
     (found.others, found.listed) = (others, (from, scope.until));
     found.is_whole = is_whole && scope.since == scope.own && scope.until.is_none() && scope.after.is_none();
@@ -268,7 +270,7 @@ mod tests {
     #[test]
     fn what_comes_late_is_found_and_what_was_read_is_not_read_again() {
         let home = tempfile::tempdir().unwrap();
-        let storage = Storage::Folder(home.path().to_owned());
+        let storage = Storage::folder(home.path().to_owned());
         let now: Timestamp =
             Timestamp::try_from(std::fs::metadata(home.path()).unwrap().modified().unwrap()).unwrap();
         let find =
@@ -307,7 +309,7 @@ mod tests {
     #[test]
     fn a_file_that_ends_too_early_is_left_alone_until_it_has_changed_or_for_long_enough() {
         let home = tempfile::tempdir().unwrap();
-        let storage = Storage::Folder(home.path().to_owned());
+        let storage = Storage::folder(home.path().to_owned());
         write(&home, "cut.avro", "half");
         let now = Timestamp::from_second(2_000_000_000).unwrap();
         let find =
@@ -330,7 +332,7 @@ mod tests {
     #[test]
     fn a_day_that_is_over_is_not_read_again_because_of_a_file_that_is_waited_for() {
         let home = tempfile::tempdir().unwrap();
-        let storage = Storage::Folder(home.path().to_owned());
+        let storage = Storage::folder(home.path().to_owned());
         let day = "event_type=a.B/date=2020-01-01-00/7/z";
         write(&home, &format!("{day}/1.avro"), "one");
         write(&home, &format!("{day}/2.avro"), "half");
@@ -355,7 +357,7 @@ mod tests {
     #[test]
     fn an_export_with_a_beginning_is_listed_whole_from_there_on() {
         let home = tempfile::tempdir().unwrap();
-        let storage = Storage::Folder(home.path().to_owned());
+        let storage = Storage::folder(home.path().to_owned());
         for day in ["2020-01-01", "2020-01-02", "2020-01-03"] {
             write(&home, &format!("event_type=a.B/date={day}-00/7/z/{day}.avro"), "one");
         }
@@ -371,7 +373,7 @@ mod tests {
     #[test]
     fn a_day_with_more_files_than_are_taken_on_at_once_is_gone_through_to_its_end() {
         let home = tempfile::tempdir().unwrap();
-        let storage = Storage::Folder(home.path().to_owned());
+        let storage = Storage::folder(home.path().to_owned());
         let (record, len) = (ExportProgress::default(), FILES_MAX + 2);
         std::fs::create_dir(home.path().join("date=2020-01-01")).unwrap();
         for n in 0..len {

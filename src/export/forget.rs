@@ -146,13 +146,12 @@ fn erase_events(
         }
     }
     for file in state.reader().reject_files(None)? {
-        let lines = state.reader().reject_lines(&file)?;
-        let kept: Vec<String> = lines.iter().filter(|line| !person.is_of_line(line)).cloned().collect();
+        // What a damaged line says cannot be relied on, but that it names the id.
+        let is_theirs =
+            |line: &str, is_whole: bool| person.is_of_line(line) || (!is_whole && names(line, person.id));
+        let erased = state.erase_rejects(&file, &is_theirs)?;
         person.check()?;
-        if kept.len() < lines.len() {
-            state.keep_rejects(&file, &kept)?;
-            forgotten.rejects += forgotten.note(file.path.clone(), (lines.len() - kept.len()) as u64);
-        }
+        forgotten.rejects += forgotten.note(file.path.clone(), erased);
     }
     Ok(())
 }

@@ -43,6 +43,7 @@ pub use survey::{ExportDryRun, has_work, survey};
 
 use crate::apply::Interrupt;
 use crate::config;
+use crate::connector::currents::StorageAccess;
 use crate::connector::heap::HeapClient;
 use crate::connector::http::HttpError;
 use crate::model::{Clock, ConnectionName, Day, RunId, Timestamp};
@@ -134,6 +135,6 @@ pub struct ExportContext {
     pub interrupt: Interrupt,
     /// Whether to wait to the end.
     pub patience: ExportPatience,
-    /// Settings of the clients of buckets.
-    pub store_options: Vec<(String, String)>,
+    /// How its files are reached.
+    pub access: StorageAccess,
 }

@@ -16,7 +16,7 @@ use crate::events::{
     AnonymousIds, EventKind, EventMapper, EventUser, OwnerLookup as _, check_glob, complete, matches_type,
 };
 use crate::model::{ExportId, Timestamp};
-use crate::state::{RejectFile, StateError, StateReader};
+use crate::state::{RejectFile, RejectLine, StateError, StateReader};
 
 /// Which rejects are meant.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +67,7 @@ pub enum ReplayJob {
 
 /// A reject as its line has it.
 #[derive(serde::Deserialize)]
-struct RejectLine {
+struct ReplayLine {
     reason: String,
     #[serde(default)]
     column: String,
@@ -75,6 +75,13 @@ struct RejectLine {
     value: String,
     event: Option<String>,
     sent: Option<String>,
+}
+
+impl ReplayLine {
+    /// None: the line is damaged, so it must not be sent.
+    fn read(line: &RejectLine) -> Option<Self> {
+        line.is_whole.then(|| serde_json::from_slice(&line.bytes).ok()).flatten()
+    }
 }
 
 /// Finds rejects of an export.
@@ -91,7 +98,7 @@ pub fn pick(
     for file in state.reject_files(Some(export))? {
         let mut rows = BTreeSet::new();
         for (row, line) in (0..).zip(state.reject_lines(&file)?) {
-            let Ok(line) = serde_json::from_str::<RejectLine>(&line) else { continue };
+            let Some(line) = ReplayLine::read(&line) else { continue };
             if !pick.reasons.is_empty() && !pick.reasons.contains(&line.reason) {
                 continue;
             }
@@ -118,7 +125,7 @@ impl ReplayFilter {
         self.types.iter().try_for_each(|glob| check_glob(glob).map_err(|error| format!("`{glob}`: {error}")))
     }
 
-    fn holds(&self, line: &RejectLine, span: TimeRange) -> bool {
+    fn holds(&self, line: &ReplayLine, span: TimeRange) -> bool {
         if self.types.is_empty() && span.is_endless() {
             return true;
         }
@@ -190,7 +197,7 @@ fn feed(
     for (list, (file, rows)) in files.iter().enumerate() {
         for (row, line) in (0..).zip(shared.means.state.reader().reject_lines(file)?) {
             let origin = BatchOrigin::Reject { list, row };
-            let line = rows.contains(&row).then(|| serde_json::from_str::<RejectLine>(&line).ok()).flatten();
+            let line = rows.contains(&row).then(|| ReplayLine::read(&line)).flatten();
             let Some(line) = line else { continue };
             if let Some(event) = &line.event {
                 // What is not sent has found its place: not wanted, waiting, or among the rejects of this run.
@@ -208,7 +215,7 @@ fn feed(
 /// Sends what Heap has refused, or what was held, as it was made then.
 fn send_as_it_was(
     sent: &str,
-    line: &RejectLine,
+    line: &ReplayLine,
     origin: BatchOrigin,
     taking: &EventDispatch<'_>,
     out: &mut Output,
@@ -246,7 +253,8 @@ fn keep_the_rest(shared: &ExportShared, picked: &ReplaySelection) -> Result<(), 
     for (list, rows) in replayed {
         let (file, _) = &picked.files[list];
         let lines = (0..).zip(state.reader().reject_lines(file)?);
-        let rest: Vec<String> = lines.filter(|(row, _)| !rows.contains(row)).map(|(_, line)| line).collect();
+        let rest: Vec<RejectLine> =
+            lines.filter(|(row, _)| !rows.contains(row)).map(|(_, line)| line).collect();
         state.keep_rejects(file, &rest)?;
     }
     Ok(())

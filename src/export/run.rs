@@ -171,7 +171,7 @@ impl ExportShared {
     }
 
     pub(super) fn storage(&self, source: &StorageSource) -> Result<Storage, ExportStop> {
-        Storage::open(&source.place, &self.means.store_options).map_err(|error| unreadable(&error))
+        Storage::open(&source.place, &self.means.access).map_err(|error| unreadable(&error))
     }
 }
 

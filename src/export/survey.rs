@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use super::find::{age, find, is_listing_due};
 use super::{Days, ExportStop};
 use crate::config::{self, ExportSource};
-use crate::connector::currents::Storage;
+
 use crate::connector::currents::avro::{AvroBlock, AvroBlocks, AvroHeader, AvroLimits};
+use crate::connector::currents::{Storage, StorageAccess};
 use crate::model::{Clock, Day, EndpointName};
 use crate::state::StateReader;
 
@@ -38,7 +39,7 @@ pub fn survey(
     state: &StateReader,
     days: Days,
     again: bool,
-    store_options: &[(String, String)],
+    access: &StorageAccess,
     clock: Clock,
 ) -> Result<ExportDryRun, ExportStop> {
     let record = state.export(&export.id)?;
@@ -58,7 +59,7 @@ pub fn survey(
         }
     };
     let unreadable = |error: &dyn std::fmt::Display| ExportStop::Source(error.to_string());
-    let storage = Storage::open(&source.place, store_options).map_err(|error| unreadable(&error))?;
+    let storage = Storage::open(&source.place, access).map_err(|error| unreadable(&error))?;
     let own = export.since.filter(|_| !again).map(Day::of);
     let scope = days.scope(again).of_export(own);
     let found = find(&storage, &record, scope, source.incomplete_after, clock.now());
@@ -83,7 +84,7 @@ pub fn survey(
 pub fn has_work(
     export: &config::ExportConfig,
     state: &StateReader,
-    store_options: &[(String, String)],
+    access: &StorageAccess,
     clock: Clock,
 ) -> Result<bool, ExportStop> {
     let (record, now) = (state.export(&export.id)?, clock.now());
@@ -97,7 +98,7 @@ pub fn has_work(
         return Ok(!state.inbox(&EndpointName::of_export(&export.id))?.is_empty());
     };
     let failed = |error: crate::connector::currents::StorageError| ExportStop::Source(error.to_string());
-    let storage = Storage::open(&source.place, store_options).map_err(failed)?;
+    let storage = Storage::open(&source.place, access).map_err(failed)?;
     // That everything was listed is written down by a run.
     if !storage.is_near() && is_listing_due(&record, now) {
         return Ok(true);

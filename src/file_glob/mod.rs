@@ -10,7 +10,7 @@
 
 mod walk;
 
-pub use walk::{Judged, Visit, WalkError, special, walk};
+pub use walk::{Folders, Judged, Visit, WalkError, special, walk};
 
 use std::path::{Path, PathBuf};
 
@@ -281,6 +281,16 @@ impl Visit for Finding<'_> {
 
     fn skip(&mut self) {
         self.found.skipped += 1;
+    }
+}
+
+/// What a message adds about skipped entries; nothing if there are none.
+#[must_use]
+pub fn skipped_text(skipped: u64) -> String {
+    match skipped {
+        0 => String::new(),
+        1 => "; 1 hidden or temporary entry was skipped".to_owned(),
+        _ => format!("; {skipped} hidden or temporary entries were skipped"),
     }
 }
 

@@ -36,6 +36,9 @@ impl<S> Default for Judged<S> {
     }
 }
 
+/// The names of the folders in a folder, with their states.
+pub type Folders<S> = Vec<(String, S)>;
+
 /// Decides about entries and receives files.
 pub trait Visit {
     /// What is known of a folder.
@@ -59,6 +62,15 @@ pub trait Visit {
     fn refuses_special(&self) -> bool {
         true
     }
+    /// The folders in a folder, with their states, if its entries are known and need not be read.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    fn known(&mut self, _path: &Path, _state: &Self::State) -> io::Result<Option<Folders<Self::State>>> {
+        Ok(None)
+    }
+    /// All entries of a folder were read, and those of the folders in it.
+    fn left(&mut self) {}
     /// A folder is entered.
     fn enter(&mut self, _path: &Path) {}
     /// A folder has the name of a wanted file and is not entered.
@@ -89,6 +101,13 @@ struct Walk<'a, V> {
 impl<V: Visit> Walk<'_, V> {
     fn folder(&mut self, path: &Path, state: &V::State) -> Result<(), WalkError> {
         let failed = |source| WalkError { path: path.to_owned(), source };
+        if let Some(folders) = self.visit.known(path, state).map_err(failed)? {
+            for (name, state) in folders {
+                let path = path.join(&name);
+                self.below(&path, &name, false, &state).map_err(|error| error.of(&path))?;
+            }
+            return Ok(());
+        }
         let opened = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let entries = fs::read_dir(opened).map_err(failed)?;
         self.visit.enter(path);
@@ -99,6 +118,7 @@ impl<V: Visit> Walk<'_, V> {
             self.entry(&path, &name.to_string_lossy(), state, || entry.file_type())
                 .map_err(|error| error.of(&path))?;
         }
+        self.visit.left();
         Ok(())
     }
 

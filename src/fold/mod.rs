@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::model::{ConnectionName, RunId, Timestamp};
 use crate::state::{
-    ClosedFile, Contents, Delivery, HeapSegments, Reject, RejectLog, StateError, StateWriter,
+    ClosedFile, Contents, Delivery, HeapSegments, Reject, RejectLog, StateError, StateReader, StateWriter,
 };
 
 use ledger::{LearnError, LedgerEntry, SegmentLedger};
@@ -85,6 +85,23 @@ pub fn fold(files: &[ClosedFile], folding: IngestContext<'_>) -> Result<IngestRe
             return Ok(folded);
         }
     }
+}
+
+/// The segments of which a drain waits in these files: Heap has switched the segment off, so what it has sent since is the
+/// whole segment and no difference.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn drained(files: &[ClosedFile], state: &StateReader) -> Result<BTreeSet<u64>, StateError> {
+    let mut drained = BTreeSet::new();
+    for file in files {
+        for delivery in &state.deliveries(file)?.deliveries {
+            if let Ok(WebhookPayload::Drain { segment, .. }) = WebhookPayload::read(delivery) {
+                drained.insert(segment);
+            }
+        }
+    }
+    Ok(drained)
 }
 
 /// How many files are folded at once; at least one, if there are any.

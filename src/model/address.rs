@@ -1,6 +1,6 @@
 //! Which network addresses are private.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether an address is of a private network, of this link, or of no machine in particular. Loopback is neither.
 #[must_use]
@@ -12,10 +12,22 @@ pub fn is_private_address(ip: IpAddr) -> bool {
             let is_shared = first == 100 && (64..128).contains(&second);
             ip.is_private() || ip.is_link_local() || ip.is_broadcast() || is_shared || first == 0
         }
-        IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
+        IpAddr::V6(ip) => match embedded(ip) {
+            _ if ip.is_loopback() => false,
             Some(ip) => ip.is_loopback() || is_private_address(IpAddr::V4(ip)),
-            None => ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified(),
+            None => ip.is_unique_local() || ip.is_unicast_link_local(),
         },
+    }
+}
+
+/// The IPv4 address that an IPv6 address leads to: mapped, compatible (RFC 4291), NAT64 (RFC 6052), 6to4 (RFC 3056).
+fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [a, b, c, d, e, f, g, h] = ip.segments();
+    let v4 = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
+    match [a, b, c, d, e, f] {
+        [0, 0, 0, 0, 0, 0 | 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] => Some(v4(g, h)),
+        [0x2002, high, low, ..] => Some(v4(high, low)),
+        _ => None,
     }
 }
 
@@ -49,10 +61,21 @@ mod tests {
             "::ffff:10.0.0.1",
             "::ffff:127.0.0.1",
             "::",
+            "::10.0.0.1",
+            "64:ff9b::169.254.169.254",
+            "2002:0a00:0001::1",
         ] {
             assert!(is_private_address(ip.parse().unwrap()), "{ip}");
         }
-        for ip in ["8.8.8.8", "100.128.0.1", "172.32.0.1", "2606:4700::1111", "127.0.0.1", "::1"] {
+        for ip in [
+            "8.8.8.8",
+            "100.128.0.1",
+            "172.32.0.1",
+            "2606:4700::1111",
+            "64:ff9b::8.8.8.8",
+            "127.0.0.1",
+            "::1",
+        ] {
             assert!(!is_private_address(ip.parse().unwrap()), "{ip}");
         }
     }

@@ -5,11 +5,13 @@
 //! signature.
 
 mod exact_keys;
+mod location;
 mod public;
 mod ranges;
 mod web;
 
 pub use exact_keys::{Entry, Listing, Span};
+pub use location::Location;
 pub use ranges::{CachedBlocks, RangeReader, ReadFailure, RemoteObject};
 
 use std::fmt;
@@ -19,15 +21,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::list::PaginatedListStore;
 use object_store::path::Path;
-use object_store::{Error, ObjectStore, ObjectStoreScheme, RetryConfig};
+use object_store::{Error, GetOptions, ObjectMeta, ObjectStore, ObjectStoreScheme, RetryConfig};
 use tokio::runtime::Runtime;
 
 use crate::foreign::{escaped, without_secrets};
+use location::Signing;
 
 /// Longest message of a store that is repeated.
 const MESSAGE_LEN_MAX: usize = 300;
@@ -109,21 +112,35 @@ impl BucketClient {
         let Connected { store, lists, is_azure } =
             connect(&parsed, options).map_err(|error| io_error(&error))?;
         let key = key.trim_end_matches('/');
-        let prefix = if key.is_empty() { Ok(Path::ROOT) } else { exact_keys::path(key) };
-        let prefix = prefix.map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
+        let prefix = if key.is_empty() { Ok(Path::ROOT.into()) } else { Location::of(key, false) };
+        let prefix = prefix
+            .map(|location| location.path)
+            .map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
         let url = PathBuf::from(url.trim_end_matches('/'));
         Ok(Self { url, prefix, store, lists, is_azure, thread: Thread::start()? })
     }
 
-    /// The path of exactly this key, from the bucket's root on.
+    /// The location of exactly this key, from the bucket's root on.
     ///
     /// # Errors
     /// Why the key cannot be asked for.
-    pub fn exact(&self, key: &str) -> Result<Path, String> {
+    pub fn exact(&self, key: &str) -> Result<Location, String> {
         if self.is_azure && key.ends_with('/') {
             return Err("its key ends with a slash, which the client drops".to_owned());
         }
-        exact_keys::path(key)
+        Location::of(key, !self.is_azure)
+    }
+
+    /// Asks for the length and the tag of an object.
+    ///
+    /// # Errors
+    /// Those of the request.
+    pub fn head(&self, location: &Location) -> Result<ObjectMeta, Error> {
+        let (store, location) = (Arc::clone(&self.store), location.clone());
+        self.wait(async move {
+            let options = GetOptions { head: true, ..location.options() };
+            Ok(store.get_opts(&location.path, options).await?.meta)
+        })
     }
 
     /// The key of a path below the prefix.
@@ -220,7 +237,8 @@ struct Connected {
 
 /// The client of the store that the address names, with the settings that it knows.
 fn connect(url: &url::Url, options: &[(String, String)]) -> Result<Connected, Error> {
-    macro_rules! built {
+    let signing = Arc::<Signing>::default();
+    macro_rules! builder {
         ($builder:ty) => {{
             let with =
                 |builder: $builder, (name, value): &(String, String)| match name.to_ascii_lowercase().parse()
@@ -229,23 +247,34 @@ fn connect(url: &url::Url, options: &[(String, String)]) -> Result<Connected, Er
                     Err(_) => builder,
                 };
             let builder = options.iter().fold(<$builder>::new().with_url(url.as_str()), with);
-            let builder = builder.with_retry(retry()).with_http_connector(exact_keys::Connector);
-            let store = Arc::new(builder.build()?);
-            (Arc::clone(&store) as Arc<dyn ObjectStore>, store as Arc<dyn PaginatedListStore>)
+            builder.with_retry(retry()).with_http_connector(exact_keys::Connector(Arc::clone(&signing)))
         }};
     }
     let (scheme, _) = ObjectStoreScheme::parse(url)?;
     let is_azure = matches!(scheme, ObjectStoreScheme::MicrosoftAzure);
     let (store, lists) = match scheme {
-        ObjectStoreScheme::AmazonS3 => built!(AmazonS3Builder),
-        ObjectStoreScheme::GoogleCloudStorage => built!(GoogleCloudStorageBuilder),
-        ObjectStoreScheme::MicrosoftAzure => built!(MicrosoftAzureBuilder),
+        ObjectStoreScheme::AmazonS3 => {
+            let builder = builder!(AmazonS3Builder);
+            let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
+            let store = builder.build()?;
+            signing.set(store.credentials(), region);
+            both(store)
+        }
+        ObjectStoreScheme::GoogleCloudStorage => both(builder!(GoogleCloudStorageBuilder).build()?),
+        ObjectStoreScheme::MicrosoftAzure => both(builder!(MicrosoftAzureBuilder).build()?),
         _ => {
             let operation = format!("a bucket at {}://", url.scheme());
             return Err(Error::NotImplemented { operation, implementer: "syncline".to_owned() });
         }
     };
     Ok(Connected { store, lists, is_azure })
+}
+
+fn both<S: ObjectStore + PaginatedListStore>(
+    store: S,
+) -> (Arc<dyn ObjectStore>, Arc<dyn PaginatedListStore>) {
+    let store = Arc::new(store);
+    (Arc::clone(&store) as Arc<dyn ObjectStore>, store as Arc<dyn PaginatedListStore>)
 }
 
 /// A store that does not answer is given up on while somebody still waits for the answer.

@@ -92,9 +92,9 @@ impl Resolve for PublicNames {
 fn refuse_private(found: &[SocketAddr]) -> io::Result<()> {
     let is_refused = |address: &SocketAddr| address.ip().is_loopback() || is_private_address(address.ip());
     match found.iter().any(is_refused) {
-        true => {
-            Err(io::Error::other("its name is that of a machine in a private network; see `allow_endpoint`"))
-        }
+        true => Err(io::Error::other(
+            "its host name resolves to a private, link-local or loopback address; if the server is trusted, name it under `allow_endpoint:`",
+        )),
         false => Ok(()),
     }
 }

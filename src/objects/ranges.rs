@@ -12,11 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Buf as _, Bytes};
-use object_store::path::Path;
 use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore};
 
 use super::web::{Validators, WebFile, is_weak, replaced, strong_part};
-use super::{BucketClient, Entry, Pending, io_error};
+use super::{BucketClient, Entry, Location, Pending, io_error};
 
 /// Bytes of one request of whoever reads from the start.
 const RANGE_LEN: u64 = 8 << 20;
@@ -44,7 +43,7 @@ pub struct RemoteObject {
 
 #[derive(Clone, Debug)]
 enum Place {
-    Bucket(BucketClient, Path),
+    Bucket(BucketClient, Location),
     Web(Box<WebFile>),
 }
 
@@ -54,16 +53,16 @@ pub type ReadFailure = Arc<Mutex<Option<io::Error>>>;
 impl RemoteObject {
     /// An object of which this is known.
     #[must_use]
-    pub fn new(objects: &BucketClient, location: Path, len: u64, tag: Option<String>) -> Self {
+    pub fn new(objects: &BucketClient, location: Location, len: u64, tag: Option<String>) -> Self {
         let place = Place::Bucket(objects.clone(), location);
         Self { place, len, tag, modified: None, trouble: ReadFailure::default() }
     }
 
-    /// An object of a listing.
+    /// An object that was asked for.
     #[must_use]
-    pub fn of(objects: &BucketClient, meta: ObjectMeta) -> Self {
+    pub fn of(objects: &BucketClient, location: Location, meta: ObjectMeta) -> Self {
         let modified = Some(SystemTime::from(meta.last_modified));
-        Self { modified, ..Self::new(objects, meta.location, meta.size, meta.e_tag) }
+        Self { modified, ..Self::new(objects, location, meta.size, meta.e_tag) }
     }
 
     /// An object of a listing by exact keys.
@@ -143,7 +142,7 @@ impl RemoteObject {
 /// A whole range.
 async fn whole(
     store: &dyn ObjectStore,
-    location: &Path,
+    location: &Location,
     tag: Option<String>,
     range: Range<u64>,
 ) -> Result<Bytes, Error> {
@@ -154,15 +153,15 @@ async fn whole(
             range: Some(GetRange::Bounded(range.clone())),
             // A weak tag never fulfils it.
             if_match: tag.clone().filter(|tag| !is_weak(tag)),
-            ..GetOptions::default()
+            ..location.options()
         };
-        let got = match store.get_opts(location, options).await {
+        let got = match store.get_opts(&location.path, options).await {
             Ok(found) => {
                 // Where the condition was sent, the store has compared the tags itself.
                 let now = found.meta.e_tag.as_deref().map(strong_part);
                 let is_weak = tag.as_deref().is_some_and(is_weak);
                 if is_weak && tag.as_deref().map(strong_part) != now {
-                    let (path, source) = (location.to_string(), "another tag".into());
+                    let (path, source) = (location.path.to_string(), "another tag".into());
                     return Err(Error::Precondition { path, source });
                 }
                 found.bytes().await

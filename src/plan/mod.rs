@@ -47,6 +47,11 @@ pub enum CohortNaming {
         /// The name that it will have.
         name: String,
     },
+    /// Braze may show another name: a request without an answer was about the name.
+    Again {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl CohortNaming {
@@ -54,7 +59,7 @@ impl CohortNaming {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::Create { name } | Self::Rename { name, .. } => name,
+            Self::Create { name } | Self::Rename { name, .. } | Self::Again { name } => name,
         }
     }
 }

@@ -8,6 +8,7 @@ use tracing::Instrument as _;
 
 use crate::apply::Interrupt;
 use crate::config::{self, Config};
+use crate::connector::currents::StorageAccess;
 use crate::contained::contained_task;
 use crate::export::{self, Days, ExportPatience, ExportReport, ExportStop, HeapClients, ReplayJob};
 use crate::model::{Clock, ExportId, RunId};
@@ -24,8 +25,8 @@ pub struct ExportJob {
     pub again: Option<ReplayJob>,
     /// Only what is of these days.
     pub days: Days,
-    /// Settings of the client of its bucket.
-    pub store_options: Vec<(String, String)>,
+    /// How its files are reached.
+    pub access: StorageAccess,
 }
 
 /// What exports work with.
@@ -79,7 +80,7 @@ pub async fn export(
             clock: means.clock,
             interrupt: means.interrupt.clone(),
             patience: means.patience,
-            store_options: job.store_options,
+            access: job.access,
         };
         let nothing = ExportReport::new(&job.export);
         let work = async move {

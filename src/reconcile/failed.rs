@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use crate::connector::sql::SqlErrorKind;
 use crate::contained::Panicked;
 use crate::desired::DesiredError;
+use crate::model::ConnectionName;
 use crate::state::StateError;
 
 /// Why a cohort cannot be planned.
@@ -16,6 +17,9 @@ pub enum PlanError {
     /// Its record cannot be read.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The key fingerprints of its workspace cannot be read, so its keys cannot be checked.
+    #[error("{1}")]
+    Workspace(ConnectionName, #[source] StateError),
     /// A stream of members is not in order.
     #[error("the {0} is not in order; its data is damaged")]
     Order(&'static str),
@@ -52,9 +56,10 @@ impl PlanError {
                 SqlErrorKind::Credentials | SqlErrorKind::Permission | SqlErrorKind::RowSecurity => {
                     FailedKind::Credentials
                 }
-                SqlErrorKind::Unreachable | SqlErrorKind::Broken | SqlErrorKind::Timeout => {
-                    FailedKind::Unavailable
-                }
+                SqlErrorKind::Unreachable
+                | SqlErrorKind::Busy
+                | SqlErrorKind::Broken
+                | SqlErrorKind::Timeout => FailedKind::Unavailable,
                 _ => FailedKind::Other,
             },
             Self::Desired(DesiredError::Source(error)) => of_store(error.remote_kind()),

@@ -31,7 +31,7 @@ mod streams;
 mod tables;
 mod workspace;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -153,11 +153,18 @@ pub fn plan(inputs: PlanInputs<'_>) -> Result<RunPlan, StateError> {
     let mut plan = RunPlan::new(inputs.config.digest.clone());
     let wanted = inputs.config.cohorts.iter().filter(|cohort| inputs.wants(&cohort.id));
     let cohorts: Vec<&CohortConfig> = wanted.collect();
+    let connections: BTreeSet<&ConnectionName> = cohorts.iter().map(|cohort| &cohort.to).collect();
+    let unreadable: BTreeSet<&ConnectionName> =
+        connections.into_iter().filter(|name| workspace::readable(name, inputs).is_err()).collect();
     let planned = at_once::each(
         &cohorts,
         |cohort| Lane::of(cohort, inputs.config),
         |cohort| {
-            let planned = contained(|| observe::declared(cohort, &names, inputs));
+            let planned = contained(|| match unreadable.contains(&cohort.to) {
+                true => workspace::readable(&cohort.to, inputs)
+                    .and_then(|()| observe::declared(cohort, &names, inputs)),
+                false => observe::declared(cohort, &names, inputs),
+            });
             inputs.progress.finished(&cohort.id);
             planned.unwrap_or_else(|panicked| Err(panicked.into()))
         },

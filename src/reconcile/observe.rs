@@ -11,7 +11,7 @@ use super::streams::WantedMembers;
 use super::{PlanInputs, moving};
 use crate::config::{BrazeConfig, CohortConfig};
 use crate::desired;
-use crate::model::{Ceilings, CohortId, ConnectionName, DeliveryMethod, GuardLimits, MatchTally};
+use crate::model::{Ceilings, CohortId, ConnectionName, DeliveryMethod, GuardLimits, MatchTally, Timestamp};
 use crate::plan::{
     self, ChangeSide, CohortNaming, GuardPolicy, GuardVerdict, MembershipPlan, PlanDigest, SourceTally, guard,
 };
@@ -112,7 +112,8 @@ pub(super) fn judged(
     let braze = connection(&cohort.to, inputs)?;
     let workspace = policy::workspace(&cohort.to, braze, &cohort.delivery);
     let moved = previous.as_ref().and_then(|record| policy::moved(&record.workspace, &workspace, braze));
-    let (naming, by) = (naming(cohort, previous.as_ref()), (braze, &cohort.delivery));
+    let naming = naming(cohort, previous.as_ref(), inputs.clock.now());
+    let by = (braze, &cohort.delivery);
     let plan = diff.into_plan(&cohort.id, previous.as_ref(), naming, source, by);
     let again = plan.tally.sent_again + plan.tally.let_go_again;
     let mixed = cohort.rules.len() > 1 || plan.tally.rekeyed > 0 || again > plan.tally.settled_again;
@@ -173,9 +174,7 @@ pub(super) fn forget_late(record: &mut Membership, verdict: &GuardVerdict<Spool>
     let plan = verdict.approved.plan();
     let is_over = verdict.refusals.is_empty() && verdict.approved.is_in_step();
     let Some(at) = plan.settles.filter(|_| is_over) else { return false };
-    let before = record.late.len();
-    record.late.retain(|late| late.until > at);
-    record.late.len() < before
+    record.forget_late(at)
 }
 
 /// Looks for a person's approval, if it would make a difference.
@@ -268,7 +267,7 @@ pub(super) fn ceilings(id: &CohortId, inputs: PlanInputs<'_>) -> Ceilings {
 }
 
 /// What Braze must be told of the cohort itself. Of a cohort in an attribute there is nothing to be told.
-fn naming(cohort: &CohortConfig, previous: Option<&Membership>) -> Option<CohortNaming> {
+fn naming(cohort: &CohortConfig, previous: Option<&Membership>, now: Timestamp) -> Option<CohortNaming> {
     if cohort.delivery != DeliveryMethod::CohortImport {
         return None;
     }
@@ -277,6 +276,9 @@ fn naming(cohort: &CohortConfig, previous: Option<&Membership>) -> Option<Cohort
         Some(name) if *name != cohort.name => {
             Some(CohortNaming::Rename { from: name.clone(), name: cohort.name.clone() })
         }
-        Some(_) => None,
+        Some(name) => {
+            let is_in_doubt = previous.is_some_and(|record| record.is_name_in_doubt(now));
+            is_in_doubt.then(|| CohortNaming::Again { name: name.clone() })
+        }
     }
 }

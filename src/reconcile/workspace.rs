@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::ApplyResources;
+use super::failed::PlanError;
 use super::report::RunPlan;
+use super::{ApplyResources, PlanInputs};
 use crate::apply::ApplyStop;
 use crate::config::Config;
 use crate::connector::braze::{BrazeClient, BrazeKeyKind};
@@ -22,6 +23,15 @@ fn names<'a>(config: &'a Config, name: &'a ConnectionName) -> impl Iterator<Item
 /// Why nothing may be sent to a connection in one way or the other.
 pub(super) type WorkspaceMismatches = BTreeMap<(ConnectionName, DeliveryMethod), ApplyStop>;
 
+/// Fails if the key fingerprints of a connection cannot be read: then nothing may be sent to it.
+pub(super) fn readable(name: &ConnectionName, inputs: PlanInputs<'_>) -> Result<(), PlanError> {
+    let found = inputs.state.marks(names(inputs.config, name));
+    found.map(drop).map_err(|error| match error {
+        StateError::Damaged { .. } => PlanError::Workspace(name.clone(), error),
+        other => other.into(),
+    })
+}
+
 /// Looks at the keys that a plan would be sent with.
 pub(super) fn refusals(
     plan: &RunPlan,
@@ -35,9 +45,12 @@ pub(super) fn refusals(
         let Some(braze) = means.links.get(name).filter(|_| !refusals.contains_key(&key)) else { continue };
         let kinds = [Some(BrazeKeyKind::of(delivery)), cohort.triggers().then_some(BrazeKeyKind::Rest)];
         for kind in kinds.into_iter().flatten() {
-            if let Some(halt) = refusal(config, name, (braze, kind), means.state.reader())? {
-                refusals.insert(key.clone(), halt);
-            }
+            let halt = match refusal(config, name, (braze, kind), means.state.reader()) {
+                // A damaged file stops this workspace and no other.
+                Err(error) if error.is_of_one_file() => Some(error.into()),
+                found => found?,
+            };
+            refusals.extend(halt.map(|halt| (key.clone(), halt)));
         }
     }
     Ok(refusals)

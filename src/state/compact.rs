@@ -5,10 +5,11 @@
 //! merged record says of every member what the parts said.
 
 use super::StateError;
+use super::late::Late;
 use super::record::MembershipCursor;
 use super::run::PartWriter;
 use super::store::Store;
-use super::version::{Late, Membership, PartRef};
+use super::version::{Membership, PartRef};
 use crate::model::{ChangeOp, CohortId, KeySeed, RowSet, Standing};
 
 /// Small parts may hold one part in so many of the rows of the largest.

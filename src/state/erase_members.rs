@@ -7,9 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::late::Late;
 use super::run::{PartCursor, PartFolder, PartWriter, folder_of, path_of};
 use super::store::TEMPORARY;
-use super::version::{self, Late, Membership, PartRef, number_of};
+use super::version::{self, Membership, PartRef, number_of};
 use super::{MembershipCursor, MirrorNote, SegmentTable, StateError, StateReader, StateWriter, segments};
 use crate::model::{ChangeOp, CohortId, ConnectionName, Identifier, MemberKey, RowSet, Standing, Timestamp};
 

@@ -1,4 +1,7 @@
 //! `format.json`: which layout the state has, which state it is, and the seed of its keys.
+//!
+//! Nothing can be read without the seed, so `format.copy.json` has the same bytes: a damaged `format.json` is mended by
+//! copying it back.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +12,8 @@ use crate::model::{KeySeed, Timestamp, timestamp_text};
 /// The newest layout that this program knows.
 pub(super) const KNOWN: u64 = 1;
 const FILE: &str = "format.json";
+/// The same bytes once more.
+pub(super) const COPY: &str = "format.copy.json";
 
 #[derive(Clone, Debug)]
 pub(super) struct StateFormat {
@@ -33,6 +38,26 @@ impl StateFormat {
         Ok(Some(Self { id: shape.id, seed: KeySeed(seed) }))
     }
 
+    /// As [`Format::read`]. A state without the file that has its copy has lost the file.
+    pub(super) fn existing(store: &Store) -> Result<Option<Self>, StateError> {
+        match Self::read(store)? {
+            None if has_copy(store)? => Err(checked::gone(store, FILE)),
+            found => Ok(found),
+        }
+    }
+
+    /// Writes the copy if it is damaged or gone.
+    pub(super) fn keep_copy(store: &Store) -> Result<(), StateError> {
+        if has_copy(store)? {
+            return Ok(());
+        }
+        if let Some(bytes) = store.read(FILE)?.filter(|bytes| checked::is_whole(FILE, bytes)) {
+            store.remove(COPY)?;
+            store.put_new(COPY, &bytes)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn create(store: &Store, seed: KeySeed, now: Timestamp) -> Result<Self, StateError> {
         let shape = FormatJson {
             format: KNOWN,
@@ -45,6 +70,11 @@ impl StateFormat {
         Self::read(store)?
             .ok_or_else(|| StateError::Damaged { path: store.at(FILE), what: "it is gone".to_owned() })
     }
+}
+
+/// Whether the copy is there and whole.
+pub(super) fn has_copy(store: &Store) -> Result<bool, StateError> {
+    Ok(store.read(COPY)?.is_some_and(|bytes| checked::is_whole(FILE, &bytes)))
 }
 
 /// Refuses a file of a newer format before its shape is looked at.

@@ -1,7 +1,8 @@
 //! How far the state has come: the newest version number of every place that has versions.
 //!
 //! ```text
-//! heads/000000000001.json   versioned JSON, written at the end of each run that commits anything
+//! heads/000000000001.json          versioned JSON, written at the end of each run that commits anything
+//! heads/copies/000000000001.json   its copy: one damaged or deleted file stops nothing
 //! ```
 //!
 //! A restored backup, a half copy or deleted files leave a state that is older than what Braze has accepted. These
@@ -24,6 +25,7 @@ use super::{StateError, lease, numbered};
 use crate::model::RunId;
 
 const FOLDER: &str = "heads";
+const COPIES: &str = "heads/copies";
 /// Commits after which the numbers are written even in the middle of a run.
 const UNWRITTEN_MAX: u32 = 64;
 /// How often a reader lists anew when a writer has replaced what it found.
@@ -70,7 +72,8 @@ impl Heads {
                 let (number, shape) = found.unwrap_or_default();
                 (number, shape, (number < noted).then_some(noted))
             }
-            Err(StateError::Damaged { .. }) => {
+            Err(error @ StateError::Damaged { .. }) => {
+                tracing::warn!("{error}, and its copy is as well");
                 let number = newest_number(store)?;
                 (number, Shape::default(), Some(number.max(noted)))
             }
@@ -104,11 +107,13 @@ impl Heads {
     /// Fails if the newest version of a place is older than one that was committed.
     pub(super) fn check(&self, store: &Store, place: &str, found: u64) -> Result<(), StateError> {
         let known = self.lock();
-        let older = |path: String, found, known| {
-            Err(StateError::Older { path: store.at(&path), place: place.to_owned(), found, known })
+        let older = |place: String, found, known| {
+            Err(StateError::Older { path: store.at(&place), place, found, known })
         };
         if let Some(noted) = known.lost {
-            return older(format!("{FOLDER}/{noted:012}.json"), known.number, noted);
+            // A file that is damaged counts as one that is gone.
+            let found = known.number.min(noted.saturating_sub(1));
+            return older(format!("{FOLDER}/{noted:012}.json"), found, noted);
         }
         match known.shape.heads.get(place) {
             Some(head) if *head > found => older(place.to_owned(), found, *head),
@@ -188,7 +193,9 @@ impl Heads {
         if let Some(oldest) = known.open.first().filter(|oldest| oldest.as_str() < shape.run.as_str()) {
             oldest.as_str().clone_into(&mut shape.run);
         }
-        numbered::put(store, FOLDER, known.number, &shape)?;
+        for folder in [COPIES, FOLDER] {
+            numbered::put(store, folder, known.number, &shape)?;
+        }
         known.number += 1;
         (known.unwritten, known.is_changed) = (0, false);
         Ok(Some(known.number))
@@ -196,16 +203,47 @@ impl Heads {
 }
 
 fn newest_number(store: &Store) -> Result<u64, StateError> {
-    Ok(store.list(FOLDER)?.iter().filter_map(|name| number_of(name)).max().unwrap_or(0))
+    let names = [store.list(FOLDER)?, store.list(COPIES)?].concat();
+    Ok(names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0))
 }
 
+/// Files of which only one of the two is there.
+pub(super) fn without_copy(store: &Store) -> Result<Vec<String>, StateError> {
+    let numbers = |folder| -> Result<BTreeSet<u64>, StateError> {
+        Ok(store.list(folder)?.iter().filter_map(|name| number_of(name)).collect())
+    };
+    let (files, copies) = (numbers(FOLDER)?, numbers(COPIES)?);
+    let path = |folder: &str, number: &u64| format!("{folder}/{number:012}.json");
+    let lost = copies.difference(&files).map(|number| path(FOLDER, number));
+    Ok(lost.chain(files.difference(&copies).map(|number| path(COPIES, number))).collect())
+}
+
+/// The newest numbers, from the file or from its copy.
 fn read_newest(store: &Store) -> Result<Option<(u64, Shape)>, StateError> {
-    let mut read = numbered::newest::<Shape>(store, FOLDER);
+    let (file, copy) = (read_newest_in(store, FOLDER), read_newest_in(store, COPIES));
+    let number = |found: &Option<(u64, Shape)>| found.as_ref().map(|(number, _)| *number);
+    match (file, copy) {
+        (Ok(file), Ok(copy)) => Ok(if number(&copy) > number(&file) { copy } else { file }),
+        (Err(error @ StateError::Damaged { .. }), Ok(copy))
+        | (Ok(copy), Err(error @ StateError::Damaged { .. })) => {
+            // The other may be the one before.
+            if number(&copy) < Some(newest_number(store)?) {
+                return Err(error);
+            }
+            tracing::warn!("{error}; its copy is used");
+            Ok(copy)
+        }
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
+}
+
+fn read_newest_in(store: &Store, folder: &str) -> Result<Option<(u64, Shape)>, StateError> {
+    let mut read = numbered::newest::<Shape>(store, folder);
     for _ in 1..TRIES {
         match &read {
             // A writer may have replaced it since it was listed.
             Err(StateError::Damaged { path, .. }) if !path.exists() => {
-                read = numbered::newest::<Shape>(store, FOLDER);
+                read = numbered::newest::<Shape>(store, folder);
             }
             _ => break,
         }

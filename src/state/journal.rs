@@ -6,8 +6,8 @@
 //! journal/2026/11/23/<first>_<last>.<random>.ndjson      many runs; each line has its `run`
 //! ```
 //!
-//! A run that is killed leaves a file without an end, and perhaps half a line; `history` shows it as
-//! interrupted. Entries hold counts and ids of things, never a person's identifier and never a secret.
+//! Each line has a checksum (`log_lines`). A run that is killed leaves a file without an end, and perhaps half a line;
+//! `history` shows it as interrupted. Entries hold counts and ids of things, never a person's identifier and never a secret.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::StateError;
 use super::heads::Heads;
+use super::log_lines::{self, LogLines};
 use super::store::{Growing, Store};
 use crate::model::{ChangeOp, CohortId, RunId, Timestamp, timestamp_text};
 
@@ -180,8 +181,8 @@ impl Journal {
     /// When the disk does not take it.
     pub fn append(&self, at: Timestamp, event: JournalEvent) -> Result<(), StateError> {
         let entry = JournalEntry { at: timestamp_text(at), event };
-        let mut line = serde_json::to_vec(&entry).unwrap_or_default();
-        line.push(b'\n');
+        let mut line = Vec::new();
+        log_lines::seal(self.run.as_str(), &serde_json::to_vec(&entry).unwrap_or_default(), &mut line);
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(file.append(&line)?)
     }
@@ -271,11 +272,10 @@ impl Unit {
         }
         for path in &self.paths {
             let Some(bytes) = store.read(path)? else { return Ok(None) };
-            // A killed process may leave its last line unfinished, and a full disk may break any line: no run depends
-            // on the journal, so every line that can be read is shown.
-            let lines =
-                bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
-            for Line { run, entry } in lines {
+            let mut lines = LogLines::of_bytes(store, path, bytes);
+            while lines.advance_whole()? {
+                // A newer program may write events that this one does not know.
+                let Ok(Line { run, entry }) = serde_json::from_slice(lines.line()) else { continue };
                 runs.entry(run.unwrap_or_else(|| self.first.clone())).or_default().push(entry);
             }
         }
@@ -418,8 +418,13 @@ mod tests {
         file.write_all(b"{\"at\":\"2026").unwrap();
         let read = runs(&store, 10).unwrap();
         assert_eq!(read.iter().map(|p| p.entries.len()).collect::<Vec<_>>(), [3, 1]);
-        let whole = "\n{\"at\":\"x\",\"event\":\"ended\",\"result\":\"in_step\",\"requests\":0}\n";
-        file.write_all(whole.as_bytes()).unwrap();
+        let whole = br#"{"at":"x","event":"ended","result":"in_step","requests":0}"#;
+        let mut line = b"\n".to_vec();
+        log_lines::seal("20261123t000001000z-000007", whole, &mut line);
+        file.write_all(&line).unwrap();
         assert_eq!(runs(&store, 1).unwrap()[0].entries.len(), 4, "nothing else is lost by half a line");
+        // A line that is valid JSON and not what was written.
+        file.write_all(&[whole, &b"\n"[..]].concat()).unwrap();
+        assert_eq!(runs(&store, 1).unwrap()[0].entries.len(), 4, "a line without its checksum is skipped");
     }
 }

@@ -1,4 +1,4 @@
-//! Retention of the journal and of rejects, and the bound on the number of their files.
+//! Retention of the journal and of rejects, and the bounds on the journal's bytes and on the number of files.
 //!
 //! A run writes a journal file of its own, and a file of rejects for each cohort with rejects. After `FILES_MAX`
 //! runs the journal files of a day are merged into one. Of a cohort's rejects the newest [`KEPT_MAX`] runs stay. Rejects of
@@ -14,10 +14,10 @@ use std::ops::ControlFlow;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use serde::de::IgnoredAny;
-
 use super::gc::Garbage;
 use super::journal::{Unit, each_day, folder_of, units};
+use super::log_lines::{self, LogLines, Quality};
+use super::rejects::owner_of;
 use super::store::{Store, StoredFile, TEMPORARY};
 use super::{StateError, StateReader, StateWriter, rejects_of};
 use crate::model::{ExportId, RunId, Timestamp};
@@ -28,6 +28,8 @@ const FILES_MAX: usize = 64;
 const MERGED_MAX: usize = 16;
 /// A merged file of this length is not merged again.
 const MERGED_LEN: usize = 8 << 20;
+/// Bytes of the journal that are kept. Beyond that the oldest runs go before the end of their retention.
+const JOURNAL_LEN_MAX: u64 = 64 << 20;
 /// The newest runs of a cohort whose rejects are kept.
 const KEPT_MAX: usize = 32;
 
@@ -57,12 +59,17 @@ fn cutoff(now: Timestamp, age: Duration) -> RunId {
 }
 
 impl StateReader {
-    /// Journal and rejects that are older than their retention.
+    /// Journal and rejects that are older than their retention, and journals beyond the journal's size limit.
     ///
     /// # Errors
     /// When they cannot be listed.
     pub fn old_logs(&self, retention: &LogRetention, now: Timestamp) -> Result<Vec<Garbage>, StateError> {
         let mut old = self.old_journals(retention, now)?;
+        for file in self.journals_beyond(JOURNAL_LEN_MAX)? {
+            if !old.iter().any(|other| other.path == file.path) {
+                old.push(file);
+            }
+        }
         let names = RejectNames::read(&self.store)?;
         old.extend(names.old(retention, now));
         Ok(old)
@@ -84,7 +91,7 @@ impl StateReader {
             }));
             for unit in units(day, files.iter().map(|file| file.name.as_str())) {
                 if unit.last.as_str() < before.as_str() && !is_open(&open, &unit) {
-                    old.extend(garbage_of(&unit, day, &files));
+                    old.extend(garbage_of(&unit, day, &files, OLD));
                 }
             }
             Ok(ControlFlow::Continue(()))
@@ -93,18 +100,37 @@ impl StateReader {
     }
 }
 
+impl StateReader {
+    /// The oldest journals, without which the journal has no more than so many bytes.
+    fn journals_beyond(&self, max: u64) -> Result<Vec<Garbage>, StateError> {
+        let (store, open, mut beyond, mut total) = (&self.store, self.heads.open(), Vec::new(), 0_u64);
+        each_day(store, true, &mut |day| {
+            let files = store.files(day)?;
+            for unit in units(day, files.iter().map(|file| file.name.as_str())) {
+                let garbage = garbage_of(&unit, day, &files, BEYOND);
+                total = total.saturating_add(garbage.iter().map(|file| file.bytes).sum());
+                if total > max && !is_open(&open, &unit) {
+                    beyond.extend(garbage);
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(beyond)
+    }
+}
 fn is_open(open: &BTreeSet<RunId>, unit: &Unit) -> bool {
     open.iter().any(|run| run.as_str() == unit.last)
 }
 
 const OLD: &str = "it is older than `retention`";
+const BEYOND: &str = "the journal is larger than 64 MiB";
 
-fn garbage_of(unit: &Unit, day: &str, files: &[StoredFile]) -> Vec<Garbage> {
+fn garbage_of(unit: &Unit, day: &str, files: &[StoredFile], why: &'static str) -> Vec<Garbage> {
     let bytes = |path: &String| {
         let is_it = |file: &&StoredFile| path.strip_prefix(day).is_some_and(|name| name[1..] == file.name);
         files.iter().find(is_it).map_or(0, |file| file.bytes)
     };
-    let item = |path: &String| Garbage { path: path.clone(), bytes: bytes(path), why: OLD };
+    let item = |path: &String| Garbage { path: path.clone(), bytes: bytes(path), why };
     unit.paths.iter().map(item).collect()
 }
 
@@ -129,10 +155,13 @@ impl StateWriter {
             return Ok(());
         }
         let is_first_of_day = is_new_day && (tidied.runs.is_some() || self.is_first_run_of(&today)?);
-        self.merge_journal(&today, false)?;
+        let has_merged = self.merge_journal(&today, false)?;
         if is_first_of_day {
             self.end_day(&today)?;
             self.remove_logs(&self.reader.old_journals(retention, now)?)?;
+        }
+        if is_first_of_day || has_merged {
+            self.remove_logs(&self.reader.journals_beyond(JOURNAL_LEN_MAX)?)?;
         }
         let folders = self.reader.store.list("rejects")?.len();
         let are_many = match tidied.runs {
@@ -175,15 +204,15 @@ impl StateWriter {
             before = Some(day.to_owned());
             Ok(ControlFlow::Break(()))
         })?;
-        before.map_or(Ok(()), |day| self.merge_journal(&day, true))
+        before.map_or(Ok(()), |day| self.merge_journal(&day, true).map(drop))
     }
 
-    /// Merges the journals of a day: all of them if the day is over, else once there are many.
-    fn merge_journal(&self, day: &str, is_over: bool) -> Result<(), StateError> {
+    /// Merges the journals of a day: all of them if the day is over, else once there are many. Returns whether it did.
+    fn merge_journal(&self, day: &str, is_over: bool) -> Result<bool, StateError> {
         let (store, open) = (&self.reader.store, self.reader.heads.open());
         let files = store.files(day)?;
         let bytes =
-            |unit: &Unit| -> u64 { garbage_of(unit, day, &files).iter().map(|file| file.bytes).sum() };
+            |unit: &Unit| -> u64 { garbage_of(unit, day, &files, OLD).iter().map(|file| file.bytes).sum() };
         let mut inputs = units(day, files.iter().map(|file| file.name.as_str()));
         inputs.retain(|unit| match unit.is_merged {
             true => bytes(unit) < MERGED_LEN as u64,
@@ -191,7 +220,7 @@ impl StateWriter {
         });
         let merged = inputs.iter().filter(|unit| unit.is_merged).count();
         if !is_over && inputs.len() - merged < FILES_MAX {
-            return Ok(());
+            return Ok(false);
         }
         if !is_over && merged < MERGED_MAX {
             inputs.retain(|unit| !unit.is_merged);
@@ -204,7 +233,7 @@ impl StateWriter {
                 std::mem::take(&mut output).finish(self, day)?;
             }
         }
-        output.finish(self, day)
+        output.finish(self, day).map(|()| true)
     }
 
     fn remove_logs(&self, old: &[Garbage]) -> Result<(), StateError> {
@@ -247,33 +276,39 @@ impl StateWriter {
     /// Merges the rejects of runs of the same day, each into the folder of its newest run.
     fn merge_rejects(&self, of: &str, runs: &[&RejectFiles]) -> Result<(), StateError> {
         for day in runs.chunk_by(|a, b| a.run.get(..8) == b.run.get(..8)) {
-            let mut chunk: (Vec<u8>, Vec<&RejectFiles>) = Default::default();
+            let (mut bytes, mut chunk) = (0, Vec::new());
             for (at, run) in day.iter().enumerate() {
                 let len: u64 = run.files.iter().map(|(_, bytes)| bytes).sum();
                 if len < MERGED_LEN as u64 {
-                    for (path, _) in &run.files {
-                        chunk.0.extend(self.reader.store.read(path)?.unwrap_or_default());
-                        if chunk.0.last().is_some_and(|last| *last != b'\n') {
-                            chunk.0.push(b'\n');
-                        }
-                    }
-                    chunk.1.push(run);
+                    bytes += len;
+                    chunk.push(*run);
                 }
-                if chunk.0.len() >= MERGED_LEN || at + 1 == day.len() {
-                    let (bytes, inputs) = std::mem::take(&mut chunk);
-                    self.replace_rejects(of, &bytes, &inputs)?;
+                if bytes >= MERGED_LEN as u64 || at + 1 == day.len() {
+                    bytes = 0;
+                    self.replace_rejects(of, &std::mem::take(&mut chunk))?;
                 }
             }
         }
         Ok(())
     }
 
-    fn replace_rejects(&self, of: &str, bytes: &[u8], inputs: &[&RejectFiles]) -> Result<(), StateError> {
+    fn replace_rejects(&self, of: &str, inputs: &[&RejectFiles]) -> Result<(), StateError> {
         let Some(newest) = inputs.last().filter(|_| inputs.len() > 1) else { return Ok(()) };
         self.lease.check()?;
         let random = uuid::Uuid::new_v4().as_u64_pair().0;
         let path = format!("rejects/{}/{of}.{random:016x}.ndjson", newest.run);
-        self.reader.store.create(&path, bytes)?;
+        let (subject, mut bytes) = (log_lines::subject_of(&path), Vec::new());
+        for (input, _) in inputs.iter().flat_map(|run| &run.files) {
+            let mut lines = LogLines::open(&self.reader.store, input)?;
+            while let Some(quality) = lines.advance()? {
+                match (quality, lines.text()) {
+                    (Quality::Whole, Some(text)) => log_lines::seal(&subject, text, &mut bytes),
+                    // A damaged line stays as it is: there is no other copy.
+                    _ => bytes.extend(lines.line().iter().chain(b"\n")),
+                }
+            }
+        }
+        self.reader.store.create(&path, &bytes)?;
         let files: Vec<Garbage> = inputs.iter().flat_map(|run| run.garbage("it was merged")).collect();
         self.remove_logs(&files)
     }
@@ -282,6 +317,7 @@ impl StateWriter {
 /// A merged file of the journal in the making.
 #[derive(Default)]
 struct MergedJournal {
+    /// Its lines without their checksums and closing braces.
     bytes: Vec<u8>,
     inputs: Vec<Unit>,
     runs: BTreeSet<String>,
@@ -292,14 +328,13 @@ impl MergedJournal {
         // A single file beside a merged one with the same run is what a crash left behind.
         let is_left = !unit.is_merged && self.runs.contains(&unit.first);
         for path in unit.paths.iter().filter(|_| !is_left) {
-            let text = store.read(path)?.unwrap_or_default();
-            let whole =
-                |line: &&[u8]| line.starts_with(b"{\"") && serde_json::from_slice::<IgnoredAny>(line).is_ok();
-            for line in text.split(|byte| *byte == b'\n').filter(whole) {
+            let mut lines = LogLines::of_bytes(store, path, store.read(path)?.unwrap_or_default());
+            while lines.advance_whole()? {
+                let text = lines.text().unwrap_or_default();
                 if !unit.is_merged {
                     self.bytes.extend(format!("{{\"run\":\"{}\",", unit.first).as_bytes());
                 }
-                self.bytes.extend(line.get(usize::from(!unit.is_merged)..).unwrap_or_default());
+                self.bytes.extend(text.get(usize::from(!unit.is_merged)..).unwrap_or_default());
                 self.bytes.push(b'\n');
             }
         }
@@ -314,7 +349,11 @@ impl MergedJournal {
         let (Some(first), Some(last), true) = (first, last, self.inputs.len() > 1) else { return Ok(()) };
         state.lease.check()?;
         let random = uuid::Uuid::new_v4().as_u64_pair().0;
-        state.reader.store.create(&format!("{day}/{first}_{last}.{random:016x}.ndjson"), &self.bytes)?;
+        let (subject, mut sealed) = (format!("{first}_{last}"), Vec::new());
+        for line in self.bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            log_lines::seal(&subject, line, &mut sealed);
+        }
+        state.reader.store.create(&format!("{day}/{subject}.{random:016x}.ndjson"), &sealed)?;
         for path in self.inputs.iter().flat_map(|unit| &unit.paths) {
             state.lease.check()?;
             state.reader.store.remove(path)?;
@@ -374,12 +413,6 @@ impl RejectNames {
     }
 }
 
-/// The cohort, export or webhook by the name of a file: `exports.<id>`, `inbox.<connection>`, or a cohort's id.
-fn owner_of(name: &str) -> &str {
-    let parts = if name.starts_with("exports.") || name.starts_with("inbox.") { 2 } else { 1 };
-    name.match_indices('.').nth(parts - 1).map_or(name, |(at, _)| &name[..at])
-}
-
 fn before(owner: &str, retention: &LogRetention, now: Timestamp) -> RunId {
     let own = retention.exports.iter().find(|(export, _)| rejects_of(export) == owner);
     cutoff(now, own.map_or(retention.logs, |(_, age)| *age))
@@ -412,11 +445,13 @@ mod tests {
         let run = RunId::new(at(second), 7);
         let ended = JournalEvent::Ended { result: "in_step".to_owned(), requests: second.unsigned_abs() };
         let entry = JournalEntry { at: timestamp_text(at(second)), event: ended };
-        let line = serde_json::to_vec(&entry).unwrap();
+        let object = serde_json::to_vec(&entry).unwrap();
         for (folder, name) in [
             (home.join(folder_of(at(second))), format!("{run}.ndjson")),
             (home.join(format!("rejects/{run}")), "carts.ndjson".to_owned()),
         ] {
+            let mut line = Vec::new();
+            log_lines::seal(run.as_str(), &object, &mut line);
             std::fs::create_dir_all(&folder).unwrap();
             std::fs::File::create(folder.join(name)).unwrap().write_all(&line).unwrap();
         }
@@ -458,6 +493,37 @@ mod tests {
         assert_eq!(runs.len(), seconds.len() + 1, "the run that does not end has a file of its own");
         open.append(at(0), JournalEvent::Ended { result: "applied".to_owned(), requests: 1 }).unwrap();
         assert_eq!(state.reader().runs(5000).unwrap().last().unwrap().entries.len(), 1);
+    }
+
+    #[test]
+    fn the_oldest_runs_go_when_the_journal_is_too_large() {
+        let home = tempfile::tempdir().unwrap();
+        let state = state(&home);
+        let open = state.journal(&RunId::new(at(-1), 7), at(-1)).unwrap();
+        open.append(at(-1), JournalEvent::Ended { result: "in_step".to_owned(), requests: 0 }).unwrap();
+        // Two days, none of them older than the retention.
+        (0..20).for_each(|n| run(&state, home.path(), n * 9000));
+        let path = home.path().join("journal");
+        let bytes = |second| {
+            let run = RunId::new(at(second), 7);
+            let file = home.path().join(format!("{}/{run}.ndjson", folder_of(at(second))));
+            std::fs::metadata(file).map_or(0, |file| file.len())
+        };
+        let kept = bytes(19 * 9000) + bytes(18 * 9000) + bytes(17 * 9000);
+        assert!(kept > 0);
+        let all = files_below(&path);
+        let beyond = state.reader().journals_beyond(kept + 1).unwrap();
+        state.remove_logs(&beyond).unwrap();
+        assert_eq!(
+            (files_below(&path), all - beyond.len()),
+            (4, 4),
+            "the newest, and the run that has not ended"
+        );
+        let runs = state.reader().runs(100).unwrap();
+        let newest: Vec<String> = (17..20).rev().map(|n| RunId::new(at(n * 9000), 7).to_string()).collect();
+        let shown: Vec<&String> = runs.iter().take(3).map(|run| &run.run).collect();
+        assert_eq!((shown, runs.len()), (newest.iter().collect(), 4));
+        assert!(beyond.iter().all(|file| file.why == BEYOND));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The store: what Braze has accepted, what is in doubt, what happened. Open files, in a folder or a bucket.
 //!
 //! ```text
-//! format.json                              version, id, seed of the keys
+//! format.json, format.copy.json            version, id, seed of the keys
 //! lease.json                               who holds the state
 //! cohorts/<id>/versions/000000000012.json  put-if-absent: a commit is atomic, a second writer loses cleanly
 //! cohorts/<id>/parts/<uuid>.parquet         members sorted by key; the version says which of them Braze has accepted
@@ -14,7 +14,7 @@
 //! unknown/<cohort>/…                      members whom Braze did not know when they were sent
 //! pushdown/<cohort>/…                     what is in the table beside a cohort's source
 //! inbox/<door>/<file>.log                  what was received and not yet used
-//! heads/000000000001.json                  the newest version of every place, to notice a state that is older
+//! heads/000000000001.json, heads/copies/…  the newest version of every place, to notice a state that is older
 //! approvals/<cohort>/<digest>.json         what a person has allowed although the guard refused it
 //! journal/<yyyy>/<mm>/<dd>/<run>.ndjson   runs, attempts, outcomes; merged files hold many
 //! rejects/<run>/<cohort>.ndjson           rows and identifiers that could not be used, and why;
@@ -57,8 +57,12 @@ mod heads;
 mod identity;
 mod inbox;
 mod journal;
+mod late;
 mod lease;
+mod log_lines;
 mod logs;
+#[cfg(test)]
+mod lost_puts;
 mod memory;
 mod numbered;
 mod outbox;
@@ -101,13 +105,14 @@ pub use identity::{
 };
 pub use inbox::{ClosedFile, Contents, Delivery, Inbox, InboxError, InboxQuota};
 pub use journal::{Journal, JournalEntry, JournalEvent, RunRecord};
+pub use late::{Late, LateName};
 pub use lease::Holder;
 pub use logs::LogRetention;
 pub use memory::{Growth, Memory, Permit, SpoolFile};
 pub use outbox::{DueTrigger, Outbox, OutboxUser, RecentTriggers, Transition};
 pub use pushdown::MirrorNote;
 pub use record::MembershipCursor;
-pub use rejects::{Reject, RejectFile, RejectLog, rejects_of};
+pub use rejects::{IsPicked, Reject, RejectFile, RejectLine, RejectLog, rejects_of};
 pub use run::{Footer, PartWriter};
 pub use scratch::{Spool, SpoolBatch, SpoolBatches};
 pub use sealed::ImmutableFile;
@@ -117,7 +122,7 @@ pub use segments::{
 pub use store::{Address, Failure, Location, StoreError, fail_at};
 pub use unknown::{UnknownUser, UnknownUsers};
 pub use verify::{Verification, VerifyFinding};
-pub use version::{Late, Membership, PartRef, RecordedWorkspace, SourceMark};
+pub use version::{Membership, PartRef, RecordedWorkspace, SourceMark};
 pub use workspaces::{AdoptedKeys, KeyFingerprints};
 
 use format::StateFormat;
@@ -221,7 +226,7 @@ impl StateReader {
     /// [`StateError`] when it cannot be read, is damaged, or is newer than this program.
     pub fn open(location: &Location) -> Result<Self, StateError> {
         let store = Store::open(location)?;
-        let format = StateFormat::read(&store)?;
+        let format = StateFormat::existing(&store)?;
         if format.is_none() {
             no_orphans(&store)?;
         }
@@ -368,14 +373,13 @@ impl StateReader {
     }
 }
 
-/// Cohorts without `format.json` have lost the seed of their keys: with another one nobody in them would be
-/// found again.
+/// Fails if there are cohorts and no `format.json`: the seed of their keys is lost, and with another seed no member
+/// would be found again.
 fn no_orphans(store: &Store) -> Result<(), StateError> {
     if store.list("cohorts")?.is_empty() {
         return Ok(());
     }
-    let what = "it is gone, and without the key seed in it the cohorts beside it cannot be read; restore it";
-    Err(StateError::Damaged { path: store.at("format.json"), what: what.to_owned() })
+    Err(checked::gone(store, "format.json"))
 }
 
 /// The store, to change. Whoever has one holds the lease; it ends with the process.
@@ -420,13 +424,14 @@ impl StateWriter {
             Store::Bucket(bucket) => bucket.check_conditions(random_seed)?,
         }
         let lease = lease::Lease::take(&store, holder, lasts, clock)?;
-        let format = match StateFormat::read(&store)? {
+        let format = match StateFormat::existing(&store)? {
             Some(format) => format,
             None => {
                 no_orphans(&store)?;
                 StateFormat::create(&store, KeySeed(random_seed), holder.since)?
             }
         };
+        StateFormat::keep_copy(&store)?;
         let heads = Arc::new(Heads::read(&store)?);
         let collected = Mutex::default();
         Ok(Self {

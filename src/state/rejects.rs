@@ -1,10 +1,12 @@
 //! Rejects: what could not be used, each with its reason, so that nothing is lost in silence.
 
+use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::store::{Growing, Store};
+use super::log_lines::{self, LogLines, Quality};
+use super::store::{Growing, PendingFile, Store, StoreError};
 use super::{StateError, StateReader, StateWriter};
 use crate::model::{ExportId, RunId, Timestamp};
 
@@ -44,6 +46,7 @@ pub struct RejectLog {
     store: Store,
     relative: String,
     file: Option<Growing>,
+    /// Lines without checksums, the last of which may not be complete.
     buffer: Vec<u8>,
     /// Something was written since it was last put on disk.
     dirty: bool,
@@ -57,7 +60,7 @@ impl RejectLog {
         Self { store: store.clone(), relative, file: None, buffer: Vec::new(), dirty: false }
     }
 
-    /// Adds lines of JSON, each made by [`Reject::line`].
+    /// Adds lines of JSON, each made by [`Reject::line`]. A line may come in several pieces.
     ///
     /// # Errors
     /// When the disk does not take them.
@@ -67,12 +70,17 @@ impl RejectLog {
     }
 
     fn flush(&mut self) -> Result<(), StateError> {
+        let Some(end) = self.buffer.iter().rposition(|byte| *byte == b'\n') else { return Ok(()) };
+        let (subject, mut sealed) = (log_lines::subject_of(&self.relative), Vec::new());
+        for line in self.buffer[..end].split(|byte| *byte == b'\n') {
+            log_lines::seal(&subject, line, &mut sealed);
+        }
         let file = match &mut self.file {
             Some(file) => file,
             none => none.insert(self.store.growing(&self.relative)?),
         };
-        file.append(&self.buffer)?;
-        self.buffer.clear();
+        file.append(&sealed)?;
+        self.buffer.drain(..=end);
         self.dirty = true;
         Ok(())
     }
@@ -108,6 +116,15 @@ pub fn rejects_of(export: &ExportId) -> String {
     format!("exports.{export}")
 }
 
+/// A line of a file of rejects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RejectLine {
+    /// The line as the file has it.
+    pub bytes: Vec<u8>,
+    /// Whether it is what was written.
+    pub is_whole: bool,
+}
+
 /// A file of rejects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectFile {
@@ -136,18 +153,55 @@ impl StateReader {
         Ok(found)
     }
 
-    /// The lines of a file of rejects; none if it is gone.
+    /// The lines of a file of rejects; none if it is gone. Damaged lines are logged.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn reject_lines(&self, file: &RejectFile) -> Result<Vec<String>, StateError> {
-        let bytes = self.store.read(&file.path)?.unwrap_or_default();
-        Ok(String::from_utf8_lossy(&bytes)
-            .lines()
-            .filter(|line| !line.is_empty())
-            .map(str::to_owned)
-            .collect())
+    pub fn reject_lines(&self, file: &RejectFile) -> Result<Vec<RejectLine>, StateError> {
+        let Some(bytes) = self.store.read(&file.path)? else { return Ok(Vec::new()) };
+        let (mut lines, mut found) = (LogLines::of_bytes(&self.store, &file.path, bytes), Vec::new());
+        while let Some(quality) = lines.advance()? {
+            let is_whole = quality == Quality::Whole;
+            if !is_whole {
+                lines.note_damage();
+            }
+            found.push(RejectLine { bytes: lines.line().to_vec(), is_whole });
+        }
+        lines.log_damage();
+        Ok(found)
     }
+}
+
+/// The cohort, export or webhook by the name of a file: `exports.<id>`, `inbox.<connection>`, or a cohort's id.
+pub(super) fn owner_of(name: &str) -> &str {
+    let parts = if name.starts_with("exports.") || name.starts_with("inbox.") { 2 } else { 1 };
+    name.match_indices('.').nth(parts - 1).map_or(name, |(at, _)| &name[..at])
+}
+
+/// Takes a line, and whether it is what was written. Returns whether it is meant.
+pub type IsPicked<'a> = &'a dyn Fn(&str, bool) -> bool;
+
+/// Copies the lines that are not picked. Returns how many are.
+fn copy_others(
+    mut lines: LogLines,
+    is_picked: IsPicked<'_>,
+    file: Option<&PendingFile>,
+) -> Result<u64, StateError> {
+    let failed = |e| match file {
+        Some(file) => StoreError::new("write", &file.path(), e).into(),
+        None => StateError::Scratch(e),
+    };
+    let writer = file.map(PendingFile::writer).transpose().map_err(failed)?;
+    let (mut out, mut picked) = (writer.map(BufWriter::new), 0);
+    while let Some(quality) = lines.advance()? {
+        if is_picked(&String::from_utf8_lossy(lines.line()), quality == Quality::Whole) {
+            picked += 1;
+        } else if let Some(out) = &mut out {
+            out.write_all(lines.line()).and_then(|()| out.write_all(b"\n")).map_err(failed)?;
+        }
+    }
+    out.map_or(Ok(()), |mut out| out.flush()).map_err(failed)?;
+    Ok(picked)
 }
 
 /// A file's path without its suffix, and without what an earlier replacement has added.
@@ -157,20 +211,43 @@ fn stem(path: &str) -> &str {
     stem.rsplit_once('.').filter(|(_, part)| is_added(part)).map_or(stem, |(stem, _)| stem)
 }
 
+/// The path of a file that takes the place of a file of rejects.
+fn replacement_of(file: &RejectFile) -> String {
+    let random = uuid::Uuid::new_v4().as_u64_pair().0;
+    format!("{}.{random:016x}.ndjson", stem(&file.path))
+}
+
 impl StateWriter {
     /// Takes all lines out of a file of rejects but these. Before the old file is gone, the new one is there.
     ///
     /// # Errors
     /// When the disk does not take it; then a line may be there twice.
-    pub fn keep_rejects(&self, file: &RejectFile, lines: &[String]) -> Result<(), StateError> {
+    pub fn keep_rejects(&self, file: &RejectFile, lines: &[RejectLine]) -> Result<(), StateError> {
         self.check_lease()?;
         let store = &self.reader().store;
         if !lines.is_empty() {
-            let random = uuid::Uuid::new_v4().as_u64_pair().0;
-            let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
-            store.create(&format!("{}.{random:016x}.ndjson", stem(&file.path)), text.as_bytes())?;
+            let text = lines.iter().flat_map(|line| [&line.bytes[..], b"\n"]).collect::<Vec<_>>().concat();
+            store.create(&replacement_of(file), &text)?;
         }
         Ok(store.remove(&file.path)?)
+    }
+
+    /// Erases the lines that are picked from a file of rejects. Returns how many these were. It holds one line in
+    /// memory. A file without such lines is not written anew.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written; then a line may be there twice.
+    pub fn erase_rejects(&self, file: &RejectFile, is_picked: IsPicked<'_>) -> Result<u64, StateError> {
+        let store = &self.reader().store;
+        let picked = copy_others(LogLines::open(store, &file.path)?, is_picked, None)?;
+        if picked > 0 {
+            self.check_lease()?;
+            let others = store.pending(&replacement_of(file))?;
+            copy_others(LogLines::open(store, &file.path)?, is_picked, Some(&others))?;
+            others.commit_new()?;
+            store.remove(&file.path)?;
+        }
+        Ok(picked)
     }
 
     pub(super) fn remove_rejects_before(

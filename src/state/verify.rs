@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::log_lines::{LogLines, Quality};
 use super::run::{self, PartCursor, PartFolder};
 use super::sealed::{ImmutableFile, checksum};
 use super::version::{self, PartRef};
@@ -72,6 +73,16 @@ pub(super) fn verify(state: &StateReader) -> Result<Verification, StateError> {
     for folder in ["actions", "approvals", "checks", "heads", "pushdown", "unknown", "workspaces"] {
         checked_files(state, folder, FOLDERS_MAX, &mut found)?;
     }
+    for path in super::heads::without_copy(&state.store)? {
+        found.find(path, &"it is gone or was never written; its copy is used", true);
+    }
+    if state.exists() && !super::format::has_copy(&state.store)? {
+        found.find(
+            super::format::COPY.to_owned(),
+            &"it is damaged or gone; the next run writes it again",
+            true,
+        );
+    }
     for (folder, depth) in [("journal", 3), ("rejects", 1)] {
         lines(state, folder, depth, &mut found)?;
     }
@@ -98,7 +109,9 @@ fn checked_files(
         if !file.name.ends_with(".json") {
             found.find(path, &"it was never finished; a crash left it behind", true);
         } else if let Err(error) = checked::read::<serde_json::Value>(&state.store, &path) {
-            found.find(path, &error, false);
+            // The numbers are there twice. If both files are damaged, that is a finding of its own.
+            let is_spare = folder.starts_with("heads");
+            found.find(path, &error, is_spare);
         }
     }
     for name in state.store.list(folder)? {
@@ -118,14 +131,22 @@ fn lines(
 ) -> Result<(), StateError> {
     for file in state.store.files(folder)? {
         let path = format!("{folder}/{}", file.name);
-        let bytes = state.store.read(&path)?.unwrap_or_default();
-        let is_json = |line: &[u8]| serde_json::from_slice::<serde_json::Value>(line).is_ok();
-        let mut damaged = bytes.split(|byte| *byte == b'\n').enumerate();
-        if bytes.is_empty() {
+        let mut lines = LogLines::open(&state.store, &path)?;
+        let mut is_empty = true;
+        while let Some(quality) = lines.advance()? {
+            is_empty = false;
+            let line = lines.number();
+            let what = match quality {
+                Quality::Whole => continue,
+                Quality::Damaged => format!("line {line} is damaged: its checksum does not match"),
+                Quality::Unfinished => format!("line {line} was never finished"),
+            };
+            // One finding for each file: a file of another run has thousands of such lines.
+            found.find(path.clone(), &format!("{what}; no run depends on it"), true);
+            break;
+        }
+        if is_empty {
             found.find(path, &"it is empty", true);
-        } else if let Some((at, _)) = damaged.find(|(_, line)| !line.is_empty() && !is_json(line)) {
-            let what = format!("line {} is damaged or was never finished; no part depends on it", at + 1);
-            found.find(path, &what, true);
         }
     }
     for name in state.store.list(folder)? {

@@ -10,6 +10,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
+use super::late::{Late, LateName};
 use super::run::{Footer, FooterShape};
 use super::store::Store;
 use super::{checked, format};
@@ -77,32 +78,6 @@ impl PartRef {
     }
 }
 
-/// Rows of a part that were in requests without an answer. Braze may still handle such a request after a later part has
-/// settled its members, and undo that. So members that by then stand otherwise than the request asked for are sent once
-/// more when no such request can be on its way any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Late {
-    /// The part, which the version need not name among its own any more.
-    pub part: PartRef,
-    /// The rows.
-    pub rows: RowSet,
-    /// From then on no such request can be on its way.
-    pub until: Timestamp,
-}
-
-impl Late {
-    /// The part in a form in which exactly these rows have a word, and it is that they are in doubt.
-    pub(super) fn in_doubt(&self) -> PartRef {
-        let others = self.rows.complement(self.part.rows);
-        PartRef {
-            op: ChangeOp::Remove,
-            acknowledged: RowSet::default(),
-            refused: others,
-            ..self.part.clone()
-        }
-    }
-}
-
 /// A source that was read and applied in full. While it stays what it was, and is matched as it was, its
 /// members are those of the record, and it need not be read again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,6 +121,8 @@ pub struct Membership {
     pub parts: Vec<PartRef>,
     /// Requests that Braze may handle late.
     pub late: Vec<Late>,
+    /// Names in requests that Braze may handle late.
+    pub late_names: Vec<LateName>,
 }
 
 impl Membership {
@@ -167,6 +144,7 @@ impl Membership {
             source: None,
             parts: Vec::new(),
             late: Vec::new(),
+            late_names: Vec::new(),
         }
     }
 
@@ -179,63 +157,9 @@ impl Membership {
         self.removed || is_empty
     }
 
-    /// Whether a late request may still add members.
-    #[must_use]
-    pub fn may_be_filled_late(&self) -> bool {
-        self.late.iter().any(|late| late.part.op == ChangeOp::Add)
-    }
-
-    /// Until when a late request may change members, if any may.
-    #[must_use]
-    pub fn uncertain_until(&self) -> Option<Timestamp> {
-        self.late.iter().map(|late| late.until).max()
-    }
-
-    /// When members are to be sent once more for the first time.
-    #[must_use]
-    pub fn settles_again_at(&self) -> Option<Timestamp> {
-        self.late.iter().map(|late| late.until).min()
-    }
-
-    /// Members that were in requests without an answer.
-    #[must_use]
-    pub fn uncertain(&self) -> u64 {
-        self.late.iter().map(|late| late.rows.len()).sum()
-    }
-
     /// Every part that it needs: those of the record, and those of late requests.
     pub fn all_parts(&self) -> impl Iterator<Item = &PartRef> {
         self.parts.iter().chain(self.late.iter().map(|late| &late.part))
-    }
-
-    /// Rows of one of its parts were in a request without an answer.
-    pub fn add_late(&mut self, part: usize, rows: &RowSet, until: Timestamp) {
-        let Some(part) = self.parts.get(part).filter(|_| !rows.is_empty()) else { return };
-        match self.late.iter_mut().find(|late| late.part.id == part.id) {
-            Some(late) => {
-                late.rows.extend(rows);
-                late.until = late.until.max(until);
-            }
-            None => {
-                let part =
-                    PartRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..part.clone() };
-                self.late.push(Late { part, rows: rows.clone(), until });
-            }
-        }
-    }
-
-    /// Every row in doubt may be in a request that Braze handles late. Rows of a part are noted once: its requests were sent
-    /// before, and a later part may have had the last word on them by now.
-    pub fn add_late_doubt(&mut self, until: Timestamp) {
-        for at in 0..self.parts.len() {
-            let part = &mut self.parts[at];
-            if part.in_doubt() > 0 && !std::mem::replace(&mut part.noted, true) {
-                let mut settled = part.acknowledged.clone();
-                settled.extend(&part.refused);
-                let rows = settled.complement(part.rows);
-                self.add_late(at, &rows, until);
-            }
-        }
     }
 
     /// Whether the requests behind every row in doubt are known, so that parts may be merged.
@@ -306,6 +230,15 @@ struct MembershipJson {
     parts: Vec<PartRefJson>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     late: Vec<LateShape>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    late_names: Vec<LateNameShape>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LateNameShape {
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -355,6 +288,7 @@ impl MembershipJson {
             source: version.source.clone(),
             parts: version.parts.iter().map(PartRefJson::from_part).collect(),
             late: version.late.iter().map(LateShape::from_late).collect(),
+            late_names: version.late_names.iter().map(LateNameShape::from_late).collect(),
         }
     }
 
@@ -374,7 +308,19 @@ impl MembershipJson {
             source: self.source,
             parts: self.parts.into_iter().map(PartRefJson::into_part).collect::<Option<_>>()?,
             late: self.late.into_iter().map(LateShape::into_late).collect::<Option<_>>()?,
+            late_names: self.late_names.into_iter().map(LateNameShape::into_late).collect::<Option<_>>()?,
         })
+    }
+}
+
+impl LateNameShape {
+    fn from_late(late: &LateName) -> Self {
+        Self { name: late.name.clone(), until: late.until.map(timestamp_text) }
+    }
+
+    fn into_late(self) -> Option<LateName> {
+        let until = self.until.map(|text| text.parse()).transpose().ok()?;
+        Some(LateName { name: self.name, until })
     }
 }
 
@@ -480,6 +426,10 @@ mod tests {
             name: Some("A".to_owned()),
             parts: vec![part],
             late: vec![late],
+            late_names: vec![
+                LateName { name: "B".to_owned(), until: Some("2026-11-23T19:31:11Z".parse().unwrap()) },
+                LateName { name: "A".to_owned(), until: None },
+            ],
             ..Membership::first(&run, "2026-11-23T19:16:11.25Z".parse().unwrap(), workspace)
         }
     }

@@ -119,6 +119,8 @@ impl StateWriter {
         self.check_lease()?;
         if put(&self.reader().store, connection, marks)? {
             self.committed(&format!("workspaces/{connection}"), marks.number);
+        } else {
+            tracing::info!(%connection, "other key fingerprints were adopted meanwhile, so the next run checks those");
         }
         Ok(())
     }
@@ -143,6 +145,23 @@ impl AdoptedKeys {
     /// When the disk does not take it.
     pub fn adopt(&self, connection: &ConnectionName, marks: &KeyFingerprints) -> Result<bool, StateError> {
         put(&self.0, connection, marks)
+    }
+
+    /// The number of the newest adoption, whether its file is damaged or not; 0: there is none.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn newest_number(&self, connection: &ConnectionName) -> Result<u64, StateError> {
+        let names = self.0.list(&folder_of(connection))?;
+        Ok(names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0))
+    }
+
+    /// Removes the file of a damaged adoption, which a newer one has replaced.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove_damaged(&self, connection: &ConnectionName, number: u64) -> Result<(), StateError> {
+        Ok(self.0.remove(&path_of(connection, number))?)
     }
 }
 

@@ -121,6 +121,8 @@ pub(super) struct CohortStatus {
     pub(super) busy: Option<(Stage, u64)>,
     pub(super) members: Option<u64>,
     pub(super) in_doubt: u64,
+    /// Until when requests without an answer may change it.
+    pub(super) uncertain_until: Option<Timestamp>,
     pub(super) sizes: VecDeque<(Timestamp, u64)>,
     pub(super) last_good: Option<Timestamp>,
     pub(super) next_look: Option<Timestamp>,
@@ -365,6 +367,7 @@ impl CohortStatus {
             busy: None,
             members: None,
             in_doubt: 0,
+            uncertain_until: None,
             sizes: VecDeque::new(),
             last_good: None,
             next_look: None,

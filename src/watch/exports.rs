@@ -5,11 +5,12 @@
 //! is not kept waiting.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::board::ExportStatus;
 use super::doors::http_exports;
+use super::identity::SharedIdentity;
 use super::lead::{Leader, Task, WorkDone};
 use super::outcome::chance;
 use super::queue::{Backoff, WorkEnd};
@@ -19,11 +20,12 @@ use crate::apply::Interrupt;
 use crate::config::{
     CohortConfig, Config, ExportConfig, ExportSource, Notable, ScheduleConfig, StorageLocation,
 };
+use crate::connector::currents::{KnownFolders, StorageAccess};
 use crate::contained::Panicked;
 use crate::export::{self, Days, ExportPatience, ExportReport, ExportStop, HeapClients, POSTED_AT_ONCE};
 use crate::model::{ConnectionName, EndpointName, ExportId, IdentifierKind};
 use crate::reconcile::{self, ExportJob, Exporting};
-use crate::state::{ClosedFile, IdentityMap, Inbox, InboxError, StateError, StateWriter};
+use crate::state::{ClosedFile, Inbox, InboxError, StateWriter};
 
 /// How often a bucket is looked at that has no schedule of its own: Braze writes every five minutes.
 const BUCKET_EVERY: Duration = Duration::from_secs(5 * 60);
@@ -36,8 +38,9 @@ const FAILURES_TOLD: u32 = 3;
 pub(super) struct ExportRuns {
     pub(super) queue: super::queue::WorkQueue<ExportId>,
     pub(super) links: HeapClients,
-    /// Opened with the first look.
-    pub(super) identity: Option<Arc<Mutex<IdentityMap>>>,
+    pub(super) identity: SharedIdentity,
+    /// What earlier listings of their folders found.
+    pub(super) known: BTreeMap<ExportId, KnownFolders>,
     /// It is being taught.
     pub(super) is_learning: bool,
     /// What was said of its sources that cannot be read, by their paths.
@@ -73,12 +76,12 @@ struct ExportRunContext {
     config: Arc<Config>,
     export: ExportConfig,
     state: Arc<StateWriter>,
-    identity: Arc<Mutex<IdentityMap>>,
+    identity: SharedIdentity,
     links: HeapClients,
     inbox: Option<Arc<Inbox>>,
     at: Arc<dyn WatchEnvironment>,
     interrupt: Interrupt,
-    store_options: Vec<(String, String)>,
+    access: StorageAccess,
 }
 
 impl ExportRuns {
@@ -86,7 +89,8 @@ impl ExportRuns {
         Self {
             queue: super::queue::WorkQueue::new(),
             links: HeapClients::new(),
-            identity: None,
+            identity: SharedIdentity::default(),
+            known: BTreeMap::new(),
             is_learning: false,
             unlearned: BTreeMap::new(),
             identity_version: 0,
@@ -133,15 +137,18 @@ impl ExportRunContext {
     /// Whether there is anything to do, found out on a thread of its own.
     async fn has_work(&self) -> Result<bool, ExportStop> {
         let (export, state) = (self.export.clone(), Arc::clone(&self.state));
-        let (options, clock) = (self.store_options.clone(), self.at.clock());
-        let work = move || export::has_work(&export, state.reader(), &options, clock);
+        let (access, clock) = (self.access.clone(), self.at.clock());
+        let work = move || export::has_work(&export, state.reader(), &access, clock);
         on_thread(work).await.unwrap_or(Err(ExportStop::Interrupted))
     }
 
     async fn export(self, posted: Vec<ClosedFile>) -> Result<ExportReport, ExportStop> {
+        let (shared, state) = (self.identity, Arc::clone(&self.state));
+        let open = move || shared.open(&state).map_err(ExportStop::from);
+        let identity = on_thread(open).await.unwrap_or(Err(ExportStop::Interrupted))?;
         let exporting = Exporting {
             state: self.state,
-            identity: self.identity,
+            identity,
             links: self.links,
             run: self.at.new_run(),
             clock: self.at.clock(),
@@ -149,8 +156,8 @@ impl ExportRunContext {
             patience: ExportPatience::HandBack,
         };
         let nothing = ExportReport::new(&self.export);
-        let (export, store_options) = (self.export, self.store_options);
-        let job = ExportJob { export, posted, again: None, days: Days::default(), store_options };
+        let (export, access) = (self.export, self.access);
+        let job = ExportJob { export, posted, again: None, days: Days::default(), access };
         let mut reports = reconcile::export(vec![job], &self.config, exporting).await?;
         Ok(reports.pop().unwrap_or(nothing))
     }
@@ -181,7 +188,9 @@ impl Leader {
     pub(super) fn use_exports(&mut self, old: &Config, had: &ClientAccess) {
         self.link_heaps(Some((old, had)));
         let (config, now) = (Arc::clone(&self.config), Instant::now());
-        self.exports.queue.retain(|id| config.exports.iter().any(|export| export.id == *id));
+        let is_declared = |id: &ExportId| config.exports.iter().any(|export| export.id == *id);
+        self.exports.queue.retain(is_declared);
+        self.exports.known.retain(|id, _| is_declared(id));
         for export in &config.exports {
             if settings::is_other_export((old, had), (&config, &self.reach), export) {
                 self.exports.queue.wake(export.id.clone(), now);
@@ -213,32 +222,31 @@ impl Leader {
             let export = self.config.exports.iter().find(|export| export.id == id);
             let looking = export.cloned().map(|export| self.looking(export));
             match looking {
-                Some(Ok(looking)) => {
+                Some(looking) => {
                     self.spawn(Task::Export(id), async move {
                         WorkDone::Exported(Box::new(looking.look().await))
                     });
-                }
-                Some(Err(error)) => {
-                    self.exported(ExportRunEnd { id, report: Err(error.into()), after: None })
                 }
                 None => self.exports.queue.remove(&id), // it is not in the config
             }
         }
     }
 
-    fn looking(&mut self, export: ExportConfig) -> Result<ExportRunContext, StateError> {
-        let identity = self.identity_map()?;
-        Ok(ExportRunContext {
+    fn looking(&mut self, export: ExportConfig) -> ExportRunContext {
+        ExportRunContext {
             config: Arc::clone(&self.config),
             state: Arc::clone(&self.state),
-            identity,
+            identity: self.exports.identity.clone(),
             links: self.exports.links.clone(),
             inbox: self.inboxes.of_export(&export.id).map(Arc::clone),
             at: Arc::clone(&self.at),
             interrupt: self.interrupt.1.clone(),
-            store_options: self.reach.store_options.get(&export.id).cloned().unwrap_or_default(),
+            access: StorageAccess {
+                options: self.reach.store_options.get(&export.id).cloned().unwrap_or_default(),
+                known: self.exports.known.entry(export.id.clone()).or_default().clone(),
+            },
             export,
-        })
+        }
     }
 
     /// A look has ended.

@@ -77,15 +77,22 @@ pub(super) struct Changed {
     pub(super) paths: BTreeSet<PathBuf>,
     /// There may be others: everything is looked at.
     pub(super) all: bool,
+    /// The system has missed some, or there are too many.
+    pub(super) missed: bool,
 }
 
 impl Changed {
+    /// Changes may have been missed.
+    fn missed() -> Self {
+        Self { paths: BTreeSet::new(), all: true, missed: true }
+    }
+
     /// Adds others. Too many are as good as all.
     pub(super) fn add(&mut self, others: Self) {
-        self.all |= others.all;
+        (self.all, self.missed) = (self.all | others.all, self.missed | others.missed);
         self.paths.extend(others.paths);
         if self.paths.len() > CHANGED_MAX {
-            (self.all, self.paths) = (true, BTreeSet::new());
+            *self = Self::missed();
         }
     }
 }
@@ -159,13 +166,12 @@ impl FolderWatch {
     pub(super) fn new(bell: Arc<Notify>, seen: Arc<ChangedFolders>) -> Self {
         let on_event = move |event: notify::Result<notify::Event>| {
             let changed = match event {
-                Ok(event) if event.need_rescan() => Changed { all: true, ..Changed::default() },
+                Ok(event) if event.need_rescan() => Changed::missed(),
                 Ok(event) if is_change(event.kind) => {
-                    Changed { paths: event.paths.into_iter().collect(), all: false }
+                    Changed { paths: event.paths.into_iter().collect(), ..Changed::default() }
                 }
                 Ok(_) => return,
-                // Changes may have been missed.
-                Err(_) => Changed { all: true, ..Changed::default() },
+                Err(_) => Changed::missed(),
             };
             seen.add(changed);
             bell.notify_one();
@@ -251,7 +257,7 @@ mod tests {
         fs::File::create(at("data/rev-1/people.csv")).unwrap();
         symlink("rev-1", at("data/current")).unwrap();
         let touches = |trace: &Trace, path: &str| {
-            trace.is_touched_by(&Changed { paths: BTreeSet::from([at(path)]), all: false })
+            trace.is_touched_by(&Changed { paths: BTreeSet::from([at(path)]), ..Changed::default() })
         };
         let literal = Trace::of(&at("data/current/people.csv"));
         for path in ["data/current", "data/rev-1/people.csv", "data/rev-1", "data"] {

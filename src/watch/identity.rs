@@ -7,7 +7,23 @@ use super::lead::{Leader, Task, WorkDone};
 use super::on_thread;
 use crate::config::Notable;
 use crate::identity::{self, IdentityImport, ImportError};
-use crate::state::{IdentityMap, StateError};
+use crate::state::{IdentityMap, StateError, StateWriter};
+
+/// The identity map that exports and the sources of `identity:` share. The first that needs it opens it.
+#[derive(Clone, Default)]
+pub(super) struct SharedIdentity(Arc<Mutex<Option<Arc<Mutex<IdentityMap>>>>>);
+
+impl SharedIdentity {
+    /// Returns the map. The first call reads the state, so it must not run on the event loop.
+    pub(super) fn open(&self, state: &Arc<StateWriter>) -> Result<Arc<Mutex<IdentityMap>>, StateError> {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(map) = &*map {
+            return Ok(Arc::clone(map));
+        }
+        let opened = IdentityMap::open(state)?;
+        Ok(Arc::clone(map.insert(Arc::new(Mutex::new(opened)))))
+    }
+}
 
 /// What was learned.
 pub(super) struct IdentityImports {
@@ -18,31 +34,25 @@ pub(super) struct IdentityImports {
 }
 
 impl Leader {
-    /// The map, which exports and this share.
-    pub(super) fn identity_map(&mut self) -> Result<Arc<Mutex<IdentityMap>>, StateError> {
-        if let Some(identity) = &self.exports.identity {
-            return Ok(Arc::clone(identity));
-        }
-        let opened = tokio::task::block_in_place(|| IdentityMap::open(&self.state))?;
-        Ok(Arc::clone(self.exports.identity.insert(Arc::new(Mutex::new(opened)))))
-    }
-
     /// Looks whether the sources have something new, and learns it.
     pub(super) fn start_learning(&mut self, is_first: bool) {
         if self.config.identity.is_empty() || self.exports.is_learning {
             return;
         }
-        let map = match self.identity_map() {
-            Ok(map) => map,
-            Err(error) => return tracing::warn!("who is who cannot be learned: {error}"),
-        };
         self.exports.is_learning = true;
         let turn = is_first.then(|| self.planning.hold_back()).flatten();
         let (config, stores, now) =
             (Arc::clone(&self.config), self.reach.secrets.stores.clone(), self.at.clock().now());
-        let state = Arc::clone(&self.state);
+        let (state, shared) = (Arc::clone(&self.state), self.exports.identity.clone());
         let work = move || {
             let _turn = turn;
+            let map = match shared.open(&state) {
+                Ok(map) => map,
+                Err(error) => {
+                    tracing::warn!("identity sources cannot be read: {error}");
+                    return IdentityImports { each: Vec::new(), version: None };
+                }
+            };
             let from = identity::from(&config, &stores);
             let learn = |source| identity::learn(source, from, &map, now);
             let each = config.identity.iter().map(|source| (source.path().to_owned(), learn(source)));

@@ -11,7 +11,7 @@ use super::board::WatchStatus;
 use super::check::{CheckEnd, WorkspacePause, connect};
 use super::doors::{EndpointInboxes, IngestEnd, Opened, note_waiting, show};
 use super::exports::{ExportRunEnd, ExportRuns};
-use super::identity::IdentityImports;
+use super::identity::{IdentityImports, SharedIdentity};
 use super::look::{CohortRunContext, CohortRunEnd, Planning, look};
 use super::notify::{LastNotified, Notifier};
 use super::queue::{WorkKey, WorkQueue};
@@ -269,7 +269,7 @@ impl Leader {
         for id in settings::cohorts(&self.config) {
             let Ok(Some(version)) = self.state.reader().version(id) else { continue };
             board.cohort(id, |status| {
-                status.in_doubt = version.in_doubt;
+                (status.in_doubt, status.uncertain_until) = (version.in_doubt, version.uncertain_until());
                 let Some(members) = version.members else { return };
                 let sizes = past::sizes(&runs, id, members);
                 sizes.into_iter().for_each(|(at, members)| status.has(members, at));
@@ -453,7 +453,7 @@ impl Leader {
             }
             Task::Export(export) => {
                 // It may be half changed in memory. What was committed is whole.
-                self.exports.identity = None;
+                self.exports.identity = SharedIdentity::default();
                 self.exported(ExportRunEnd::panicked(export, panicked.clone()));
             }
             Task::Heap(heap) => {
@@ -464,7 +464,7 @@ impl Leader {
                 }
             }
             Task::Learning => {
-                self.exports.identity = None;
+                self.exports.identity = SharedIdentity::default();
                 self.exports.is_learning = false;
                 tracing::warn!("identity sources cannot be read: {panicked}");
             }

@@ -16,7 +16,7 @@ use crate::model::{ChangeOp, CohortId, Progress, RunId, Timestamp};
 use crate::reconcile::{
     self, ApplyResources, BrazeClients, CohortReport, Lane, PlanInputs, RunPlan, RunReport,
 };
-use crate::state::{StateError, StateWriter};
+use crate::state::{Membership, StateError, StateWriter};
 
 /// What a look works with.
 #[derive(Clone)]
@@ -65,17 +65,20 @@ pub(super) async fn look(cohort: CohortId, looking: CohortRunContext) -> CohortR
         let is_lost = matches!(error, StateError::Lost);
         CohortRunEnd { is_lost, ..CohortRunEnd::failed(cohort.clone(), error.to_string()) }
     });
-    let looked = CohortRunEnd { settles_again_at: settles_again_at(&cohort, &looking), ..looked };
+    let record = late(&cohort, &looking);
+    let settles_again_at = record.as_ref().and_then(Membership::settles_again_at);
+    let uncertain_until = record.as_ref().and_then(Membership::uncertain_until);
+    looking.board.cohort(&cohort, |status| status.uncertain_until = uncertain_until);
+    let looked = CohortRunEnd { settles_again_at, ..looked };
     looking.board.metrics.passed(looked.condition.word(), began.elapsed());
     looking.board.finished(&cohort);
     looked
 }
 
-/// When the cohort must be looked at again because of requests without an answer. Without a state to read, it is looked
-/// at by its schedule.
-fn settles_again_at(cohort: &CohortId, looking: &CohortRunContext) -> Option<Timestamp> {
-    let record = tokio::task::block_in_place(|| looking.state.reader().version(cohort));
-    record.ok().flatten()?.settles_again_at()
+/// The recorded membership, which knows the requests without an answer. Without a state to read, the cohort is planned by
+/// its schedule.
+fn late(cohort: &CohortId, looking: &CohortRunContext) -> Option<Membership> {
+    tokio::task::block_in_place(|| looking.state.reader().version(cohort)).ok().flatten()
 }
 
 async fn run_over(

@@ -58,6 +58,13 @@ impl Leader {
         {
             self.queue.wake(id, now);
         }
+        let (changed, missed) = findings.changed;
+        for known in self.exports.known.values() {
+            known.changed(&changed);
+            if missed {
+                known.all_changed();
+            }
+        }
         for id in findings.exports.into_iter().filter(|id| config.exports.iter().any(|known| known.id == *id))
         {
             self.exports.queue.wake(id, now);

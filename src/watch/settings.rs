@@ -159,11 +159,14 @@ connections:
   braze: { kind: braze, instance: sandbox }
   db: { kind: postgres, host: one, database: d, user: u }
   other: { kind: postgres, host: one, database: d, user: u }
+  duck: { kind: adbc, driver: duckdb, options: { path: one } }
   heap: { kind: heap, region: sandbox, webhook: { path: /heap, incomplete_after: 1h } }
 cohorts:
   - { id: file, name: A, to: braze, source: { kind: file, path: a.csv }, match: [ { external_id: a } ] }
   - { id: query, name: B, to: braze, source: { kind: sql, connection: db, table: t }, match: [ { external_id: a } ] }
   - { id: beside, name: C, to: braze, source: { kind: sql, connection: other, table: t }, match: [ { external_id: a } ] }
+  - { id: dump, name: E, to: braze, source: { kind: heap_connect, path: dumps, table: users }, match: [ { external_id: id } ] }
+  - { id: asked, name: F, to: braze, source: { kind: heap_connect, path: dumps, connection: duck, tables: [users], query: select 1 as id }, match: [ { external_id: id } ] }
   - { id: segment, name: D, to: braze, source: { kind: heap_segment, connection: heap, segment_id: 7 }, match: [ { external_id: id } ] }
 roots: [/data]
 ";
@@ -183,7 +186,10 @@ roots: [/data]
     fn a_change_of_a_connection_wakes_what_depends_on_it_and_nothing_else() {
         assert_eq!(woken("db: { kind: postgres, host: one", "db: { kind: postgres, host: two"), ["query"]);
         assert_eq!(woken("incomplete_after: 1h", "incomplete_after: 2h"), ["segment"]);
-        assert_eq!(woken("roots: [/data]", "roots: [/data, /more]"), ["file"]);
+        assert_eq!(woken("roots: [/data]", "roots: [/data, /more]"), ["asked", "dump", "file"]);
+        assert_eq!(woken("path: dumps, table: users", "path: newer, table: users"), ["dump"]);
+        assert_eq!(woken("path: dumps, connection: duck", "path: newer, connection: duck"), ["asked"]);
+        assert_eq!(woken("options: { path: one }", "options: { path: two }"), ["asked"]);
         assert_eq!(woken("path: a.csv", "path: b.csv"), ["file"]);
         assert!(woken("version: 1", "# A comment.\nversion: 1").is_empty());
     }

@@ -97,6 +97,7 @@ fn cohort(id: &CohortId, status: &CohortStatus, inner: &StatusInner) -> Option<p
         rejects: status.rejects.clone(),
         rejects_file: status.rejects_file.clone(),
         in_doubt: status.in_doubt,
+        uncertain_until: status.uncertain_until,
         refused: status.refused,
     })
 }

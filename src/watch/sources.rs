@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::Xxh3;
@@ -55,8 +55,11 @@ struct ExportFiles {
     root: PathBuf,
     trace: Trace,
     /// It and the folders below it, as many as can be watched.
-    folders: BTreeSet<PathBuf>,
+    folders: Folders,
 }
+
+/// Folders with their modification times. None: a folder could not be looked at.
+type Folders = BTreeMap<PathBuf, Option<SystemTime>>;
 
 /// What a survey found.
 #[derive(Debug, Default)]
@@ -65,6 +68,8 @@ pub(super) struct Findings {
     pub(super) cohorts: Vec<CohortId>,
     /// Exports in whose folders something changed.
     pub(super) exports: Vec<ExportId>,
+    /// The files that the system reports as changed, and whether it may have missed some.
+    pub(super) changed: (BTreeSet<PathBuf>, bool),
     /// The content of the config's files, if one of them may have changed.
     pub(super) config_content: Option<u128>,
 }
@@ -151,6 +156,7 @@ impl Files {
         Findings {
             config_content: config_is_touched.then(|| content(config)),
             cohorts: self.others(config, &cohorts),
+            changed: (changed.paths.clone(), changed.missed),
             exports,
         }
     }
@@ -159,7 +165,7 @@ impl Files {
         let of_config = self.config.iter().flat_map(|trace| &trace.folders);
         let of_cohorts = self.cohorts.values().flat_map(|trace| &trace.folders);
         let of_exports =
-            self.exports.values().flat_map(|files| files.trace.folders.iter().chain(&files.folders));
+            self.exports.values().flat_map(|files| files.trace.folders.iter().chain(files.folders.keys()));
         of_config.chain(of_cohorts).chain(of_exports).cloned().collect()
     }
 
@@ -190,25 +196,27 @@ impl Files {
         for export in &config.exports {
             let Some(root) = folder_of(export) else { continue };
             let root = std::path::absolute(&root).unwrap_or(root);
-            let files = known.remove(&export.id);
-            let files = files.filter(|files| files.root == root && !files.trace.is_touched_by(changed));
+            let mut before = known.remove(&export.id);
+            let files = before.take_if(|files| files.root == root && !files.trace.is_touched_by(changed));
             let files = match files {
                 None => {
                     touched.push(export.id.clone());
                     let trace = Trace::of(&root);
-                    let folders = tree(&end_of(&trace, &root));
+                    let folders = before.map(|files| files.folders).unwrap_or_default();
+                    let folders = tree(&end_of(&trace, &root), &folders);
                     ExportFiles { root, trace, folders }
                 }
                 Some(mut files) => {
-                    let is_below =
-                        |path: &&PathBuf| path.parent().is_some_and(|parent| files.folders.contains(parent));
+                    let is_below = |path: &&PathBuf| {
+                        path.parent().is_some_and(|parent| files.folders.contains_key(parent))
+                    };
                     let below: Vec<&PathBuf> = changed.paths.iter().filter(is_below).collect();
                     if !below.is_empty() {
                         touched.push(export.id.clone());
                     }
                     for folder in below.into_iter().filter(|path| path.is_dir()) {
                         if files.folders.len() < FOLDERS_MAX {
-                            files.folders.extend(tree(folder));
+                            files.folders.extend(tree(folder, &Folders::new()));
                         }
                     }
                     files
@@ -258,16 +266,24 @@ fn folder_of(export: &ExportConfig) -> Option<PathBuf> {
     }
 }
 
-/// A folder and the folders below it, as many as can be watched: changes in the others are found by polling.
-fn tree(folder: &Path) -> BTreeSet<PathBuf> {
-    let (mut found, mut open) = (BTreeSet::new(), vec![folder.to_owned()]);
+/// A folder and the folders below it, as many as can be watched: changes in the others are found by polling. A folder with
+/// the same modification time as before has the same folders, so it is not listed.
+fn tree(folder: &Path, before: &Folders) -> Folders {
+    let (mut found, mut open) = (Folders::new(), vec![folder.to_owned()]);
     while let Some(folder) = open.pop().filter(|_| found.len() < FOLDERS_MAX) {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                open.push(entry.path());
+        let modified = std::fs::metadata(&folder).and_then(|meta| meta.modified()).ok();
+        if modified.is_some() && before.get(&folder) == Some(&modified) {
+            let below = before.range(folder.clone()..).map(|(path, _)| path);
+            let below = below.take_while(|path| path.starts_with(&folder));
+            open.extend(below.filter(|path| path.parent() == Some(&folder)).cloned());
+        } else {
+            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    open.push(entry.path());
+                }
             }
         }
-        found.insert(folder);
+        found.insert(folder, modified);
     }
     found
 }
@@ -315,4 +331,31 @@ pub(super) fn content(config: &Config) -> u128 {
         hasher.update(&bytes);
     }
     hasher.digest128().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_what_it_was_is_not_listed_again() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |path: &str| home.path().join(path);
+        std::fs::create_dir_all(at("a/b/c")).unwrap();
+        std::fs::create_dir_all(at("a.b")).unwrap();
+        let first = tree(home.path(), &Folders::new());
+        assert_eq!(first.len(), 5);
+        assert_eq!(tree(home.path(), &first), first);
+        // A folder that is missing in what is known shows that nothing is listed.
+        let mut marked = first.clone();
+        marked.remove(&at("a/b/c"));
+        assert_eq!(tree(home.path(), &marked), marked);
+        marked.insert(at("a/b"), None);
+        assert_eq!(tree(home.path(), &marked), first, "its time is another");
+        std::fs::remove_dir_all(at("a")).unwrap();
+        assert_eq!(
+            tree(home.path(), &first).into_keys().collect::<Vec<_>>(),
+            [home.path().to_owned(), at("a.b")]
+        );
+    }
 }

@@ -50,6 +50,7 @@ fn cohort(id: &str, name: &str, members: u64) -> CohortView {
         rejects: BTreeMap::new(),
         rejects_file: None,
         in_doubt: 0,
+        uncertain_until: None,
         refused: 0,
     }
 }
@@ -269,7 +270,7 @@ fn exports() -> Vec<ExportView> {
         last_good: Some(before(2 * MINUTE)),
         trouble,
     };
-    let trouble = Trouble { why: "the bucket refuses the key".to_owned(), then: NextStep::NeedsPerson };
+    let trouble = ExportFailureView { why: "the bucket refuses the key".to_owned(), then: NextStep::NeedsPerson };
     vec![
         export("engagement", Some(Duration::ZERO), None),
         export("purchases", Some(Duration::from_secs(7 * 3600)), Some(trouble)),
@@ -362,7 +363,7 @@ pub(crate) fn hostile() -> DashboardView {
     }
     for export in &mut board.exports {
         (export.id, export.source) = (bad(), bad());
-        export.trouble = Some(Trouble { why: bad(), then: NextStep::NeedsPerson });
+        export.trouble = Some(ExportFailureView { why: bad(), then: NextStep::NeedsPerson });
     }
     for segment in &mut board.segments {
         (segment.name, segment.why) = (bad(), vec![bad()]);

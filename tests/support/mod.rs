@@ -40,6 +40,18 @@ pub(crate) fn with_checksum(name: &str, text: &str) -> String {
     format!("{body},\n  \"checksum\": \"{sum:032x}\"\n}}")
 }
 
+/// Lines of the journal or of rejects, with the checksums that fit a file with this subject: a run, or a run and its
+/// cohort, export or webhook.
+pub(crate) fn with_line_checksums(subject: &str, text: &str) -> String {
+    let line = |line: &str| {
+        let body =
+            line.rsplit_once(",\"checksum\":\"").map_or_else(|| line.trim_end_matches('}'), |(body, _)| body);
+        let sum = xxhash_rust::xxh3::xxh3_64(format!("{subject}\n{body}").as_bytes());
+        format!("{body},\"checksum\":\"{sum:016x}\"}}\n")
+    };
+    text.lines().map(line).collect()
+}
+
 /// A folder of its own for a test.
 pub(crate) struct Workspace {
     home: TempDir,

@@ -44,6 +44,21 @@ impl S3 {
         assert!(put.wait().unwrap().success());
     }
 
+    /// From now on each request must be signed rightly, by these credentials.
+    pub(crate) fn check_signatures(&self) -> [(&'static str, String); 2] {
+        let script = "import boto3,sys,urllib.request as r; u=sys.argv[1]; i=boto3.client('iam',endpoint_url=u,\
+            region_name='us-east-1',aws_access_key_id='test',aws_secret_access_key='test'); \
+            i.create_user(UserName='u'); i.put_user_policy(UserName='u',PolicyName='p',PolicyDocument=\
+            '{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":\"s3:*\",\"Resource\":\"*\"}]}'); \
+            k=i.create_access_key(UserName='u')['AccessKey']; r.urlopen(r.Request(u+'/moto-api/reset-auth',\
+            data=b'0',headers={'content-type':'text/plain'})); print(k['AccessKeyId'],k['SecretAccessKey'])";
+        let made = Command::new("python3").args(["-c", script, &self.url]).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let printed = String::from_utf8(made.stdout).unwrap();
+        let (id, secret) = printed.trim().split_once(' ').unwrap();
+        [("AWS_ACCESS_KEY_ID", id.to_owned()), ("AWS_SECRET_ACCESS_KEY", secret.to_owned())]
+    }
+
     /// Writes every file of a folder, below a key.
     pub(crate) fn put_all(&self, key: &str, folder: &std::path::Path) {
         let script =
@@ -56,6 +71,41 @@ for at, _, names in os.walk(sys.argv[3]):
         let mut python = Command::new("python3");
         let put = python.args(["-c", script, &self.url, key]).arg(folder).status().unwrap();
         assert!(put.success());
+    }
+
+    /// Runs lines of Python with a client `s`. Returns what they write.
+    fn python(&self, lines: &str, args: &[&str]) -> Vec<u8> {
+        let script = format!(
+            "import boto3,sys; s=boto3.client('s3',endpoint_url=sys.argv[1],region_name='us-east-1',\
+             aws_access_key_id='test',aws_secret_access_key='test')\n{lines}"
+        );
+        let done = Command::new("python3").args(["-c", &script, &self.url]).args(args).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        done.stdout
+    }
+
+    /// The bytes of an object.
+    pub(crate) fn get(&self, key: &str) -> Vec<u8> {
+        let get = "sys.stdout.buffer.write(s.get_object(Bucket='states',Key=sys.argv[2])['Body'].read())";
+        self.python(get, &[key])
+    }
+
+    /// The keys that begin with a text; at most a thousand.
+    pub(crate) fn keys(&self, prefix: &str) -> Vec<String> {
+        let list = "for o in s.list_objects_v2(Bucket='states',Prefix=sys.argv[2]).get('Contents',[]): print(o['Key'])";
+        String::from_utf8(self.python(list, &[prefix])).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// The keys of objects whose bytes have a text, below a prefix.
+    pub(crate) fn keys_with(&self, prefix: &str, text: &str) -> Vec<String> {
+        let find = "for o in s.list_objects_v2(Bucket='states',Prefix=sys.argv[2]).get('Contents',[]):\n\
+                    \x20 if sys.argv[3].encode() in s.get_object(Bucket='states',Key=o['Key'])['Body'].read(): print(o['Key'])";
+        String::from_utf8(self.python(find, &[prefix, text])).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// Removes an object.
+    pub(crate) fn delete(&self, key: &str) {
+        self.python("s.delete_object(Bucket='states',Key=sys.argv[2])", &[key]);
     }
 
     /// The text of an object, by its whole address.

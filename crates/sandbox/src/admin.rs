@@ -1,32 +1,85 @@
-//! The admin API: real state, counters and faults. It listens on loopback only, like the whole sandbox. Each vendor's
-//! module has its own admin paths; this file has the shared ones.
+//! Shared parts of the admin API: the list of paths, the fault plan, and helpers for every vendor's admin
+//! routes.
+
+use std::collections::BTreeMap;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::Shared;
-use super::faults::Fault;
+use super::SandboxHandle;
+use super::faults::{Endpoint, Fault};
 
 /// The list of paths, served at the root.
 const PATHS: &str = include_str!("admin.txt");
 
-pub(super) fn routes() -> Router<Shared> {
+pub(super) fn routes() -> Router<SandboxHandle> {
     Router::new()
         .route("/_sandbox/", get(async || PATHS))
         .route("/_sandbox/faults", post(faults))
         .route("/_sandbox/release", post(release))
 }
 
-async fn faults(State(shared): State<Shared>, Json(faults): Json<Vec<Fault>>) -> StatusCode {
+async fn faults(State(shared): State<SandboxHandle>, Json(faults): Json<Vec<Fault>>) -> StatusCode {
     shared.lock().faults.set(faults);
     StatusCode::NO_CONTENT
 }
 
-/// Does what the fault plan has held back.
-async fn release(State(shared): State<Shared>) -> StatusCode {
+/// Executes the postponed requests.
+async fn release(State(shared): State<SandboxHandle>) -> StatusCode {
     let held = std::mem::take(&mut shared.lock().held.0);
     held.into_iter().for_each(|request| request(&shared));
     StatusCode::NO_CONTENT
+}
+
+/// One line per item.
+pub(super) fn lines<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().fold(String::new(), |mut text, item| {
+        text.push_str(item.as_ref());
+        text.push('\n');
+        text
+    })
+}
+
+/// Query of the routes that start background work.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct WaitQuery {
+    /// `false`: respond at once, before the work ends.
+    wait: Option<bool>,
+}
+
+impl WaitQuery {
+    /// Starts `work` in the background. Returns its result, or the response that is due without one.
+    pub(super) async fn start<T: Send + 'static>(
+        self,
+        shared: &SandboxHandle,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Response> {
+        let result = shared.spawn(work);
+        if self.wait == Some(false) {
+            return Err((StatusCode::ACCEPTED, Json(json!({ "started": true }))).into_response());
+        }
+        result.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE.into_response())
+    }
+}
+
+/// Requests by endpoint and responses by status. A request without a response is in no status.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct RequestCounters {
+    endpoints: BTreeMap<Endpoint, u64>,
+    statuses: BTreeMap<u16, u64>,
+}
+
+impl RequestCounters {
+    pub(super) fn request(&mut self, endpoint: Endpoint) {
+        *self.endpoints.entry(endpoint).or_default() += 1;
+    }
+
+    pub(super) fn response(&mut self, status: u16) {
+        *self.statuses.entry(status).or_default() += 1;
+    }
 }

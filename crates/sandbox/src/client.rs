@@ -1,18 +1,21 @@
-//! How the sandbox calls others: the webhooks and posts of the vendors that it plays. One client, built
-//! when it is first needed; no redirects and no proxy.
+//! HTTP client for the webhooks and posts that the simulated vendors send: created on first use, without
+//! redirects and proxy.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// Bytes of an answer that are read, so that the connection can be used again.
+use serde::Serialize;
+
+/// Bytes of a response body that are read so that the connection can be reused.
 const BODY_LEN_MAX: usize = 1 << 20;
 
 /// The client of one sandbox.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Client(Arc<OnceLock<Result<reqwest::Client, String>>>);
+pub(super) struct OutboundClient(Arc<OnceLock<Result<reqwest::Client, String>>>);
 
-impl Client {
-    /// Posts `body` and gives the status of the answer, or why there is none.
+impl OutboundClient {
+    /// Posts `body`. Returns the status of the response, or the error if there is none.
     pub(super) async fn post(
         &self,
         url: &str,
@@ -37,12 +40,35 @@ impl Client {
     }
 }
 
+/// Outcomes of outgoing requests.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct ResponseCounters {
+    /// Responses by status.
+    statuses: BTreeMap<u16, u64>,
+    /// Requests without a response.
+    unanswered: u64,
+    /// Why the last of them had none.
+    last_error: Option<String>,
+}
+
+impl ResponseCounters {
+    pub(super) fn count(&mut self, outcome: &Result<u16, String>) {
+        match outcome {
+            Ok(status) => *self.statuses.entry(*status).or_default() += 1,
+            Err(error) => {
+                self.unanswered += 1;
+                self.last_error = Some(error.clone());
+            }
+        }
+    }
+}
+
 #[allow(
     clippy::disallowed_methods,
-    reason = "the sandbox stands for a vendor: it shares no client with what it tests"
+    reason = "the sandbox simulates a vendor: it shares no client with the program under test"
 )]
 fn build() -> Result<reqwest::Client, String> {
-    // A second installation is refused and changes nothing.
+    // Installing the provider a second time fails and changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
     builder.tcp_nodelay(true).build().map_err(|e| e.to_string())

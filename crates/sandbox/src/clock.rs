@@ -1,11 +1,11 @@
-//! The sandbox's clock: it stands for servers elsewhere, which have their own.
+//! System clock of the sandbox. It simulates remote servers, so it does not share the program's clock.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The time since 1970 in UTC.
+/// Time since the Unix epoch.
 #[allow(
     clippy::disallowed_methods,
-    reason = "the sandbox stands for a server elsewhere: it has its own clock"
+    reason = "the sandbox simulates a remote server, which has its own clock"
 )]
 pub(super) fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()

@@ -6,24 +6,24 @@
 //!  {"on": "track", "times": 0, "share": 0.05, "seed": 7, "do": "reset"}]
 //! ```
 //!
-//! The first fault that matches a request and is not used up happens to it. `skip` is the number of matching requests
-//! that pass first. `times` is 1 by default; 0 means always. `share` is the probability for each remaining request;
-//! the same `seed` draws the same requests.
+//! The first fault that matches a request and is not used up is applied. `skip` is the number of matching
+//! requests that succeed first. `times` is 1 by default; 0 means always. `share` is the probability for each
+//! remaining request; the same `seed` draws the same requests.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::rng::Rng;
 
-/// What a request is about.
+/// Kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Endpoint {
-    /// Braze: a cohort's name.
+    /// Braze, partner API: the name of a cohort.
     Cohorts,
-    /// Braze: a cohort's members.
+    /// Braze, partner API: the members of a cohort.
     Users,
-    /// Braze's REST side: lists, details and sizes.
+    /// Braze, REST API: lists, details and sizes.
     SegmentsList,
     SegmentsDetails,
     SegmentsSeries,
@@ -31,78 +31,79 @@ pub(super) enum Endpoint {
     CampaignsDetails,
     CanvasList,
     CanvasDetails,
-    /// Braze's REST side: people out.
+    /// Braze, REST API: export of users.
     ExportIds,
     ExportSegment,
-    /// Braze's REST side: people in, and who is who.
+    /// Braze, REST API: user data and identities.
     UsersTrack,
     AliasNew,
     UsersIdentify,
     UsersMerge,
     UsersDelete,
-    /// Braze's REST side: sends.
+    /// Braze, REST API: triggered sends.
     CampaignsTrigger,
     CanvasTrigger,
     /// Heap: events.
     Track,
-    /// Heap: an anonymous user becomes known.
+    /// Heap: identification of an anonymous user.
     Identify,
-    /// Heap: properties of users.
+    /// Heap: user properties.
     UserProperties,
-    /// Heap: properties of accounts.
+    /// Heap: account properties.
     AccountProperties,
-    /// Heap: tokens, requests and questions of its deletion API.
+    /// Heap: the deletion API.
     Deletion,
 }
 
-/// One fault.
+/// One entry of the fault plan.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Fault {
-    /// Requests of this kind; of any if absent.
+    /// Matches this kind of request; any if absent.
     on: Option<Endpoint>,
-    /// Requests for this cohort; for any if absent.
+    /// Matches requests for this cohort; any if absent.
     cohort_id: Option<String>,
-    /// Requests whose body, or whose query if there is none, holds this text; any if absent.
+    /// Matches requests with this text in the body, or in the query if there is no body; any if absent.
     holding: Option<String>,
-    /// Fitting requests that pass before the fault happens.
+    /// Matching requests that succeed before the fault applies.
     #[serde(default)]
     skip: u64,
-    /// How often it happens; 0: always.
-    #[serde(default = "once")]
+    /// How often the fault applies; 0 means always.
+    #[serde(default = "default_times")]
     times: u64,
-    /// The share of those requests that it happens to; all if absent.
+    /// Probability that the fault applies to a request; 1.0 if absent.
     share: Option<f64>,
     /// Seed of the random numbers.
     #[serde(default)]
     seed: u64,
-    /// What happens.
-    r#do: Action,
-    /// Requests for which a random number was drawn.
+    /// What is done to the request.
+    r#do: FaultAction,
+    /// Random numbers drawn so far.
     #[serde(skip)]
     drawn: u64,
 }
 
 impl Fault {
-    /// Whether the fault happens to this request. `at`, its position in the plan, is part of the seed, so that faults with one seed differ.
-    fn befalls(&mut self, at: usize) -> bool {
+    /// Draws whether the fault applies to this request. The seed includes `at`, the index in the plan, so that
+    /// faults with one seed differ.
+    fn draw(&mut self, at: usize) -> bool {
         let Some(share) = self.share else { return true };
         self.drawn += 1;
-        Rng::of(self.seed ^ ((at as u64) << 32), self.drawn).share(share)
+        Rng::of(self.seed ^ ((at as u64) << 32), self.drawn).chance(share)
     }
 }
 
-fn once() -> u64 {
+fn default_times() -> u64 {
     1
 }
 
-/// What happens to a request.
+/// What is done to a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Action {
-    /// It is answered with this status and nothing is done.
+pub(super) enum FaultAction {
+    /// Respond with this status; do nothing.
     Status(u16),
-    /// It is answered with this status, these headers and this body, and nothing is done.
+    /// Respond with this status, these headers and this body; do nothing.
     Reply {
         status: u16,
         #[serde(default)]
@@ -110,42 +111,45 @@ pub(super) enum Action {
         #[serde(default)]
         body: Value,
     },
-    /// It is done, and answered with this body: with 201 by Braze's cohorts, with 200 by Heap, with the
-    /// status of a success by Braze's REST side.
+    /// Execute the request and respond with this body. The status is 201 for Braze's cohorts, 200 for Heap, and
+    /// the status of a success for Braze's REST API.
     DoneBut(Value),
-    /// The connection closes before anything is done.
+    /// Close the connection; do nothing.
     Reset,
-    /// It is done, and the connection closes without an answer.
+    /// Execute the request and close the connection without a response.
     LoseAnswer,
-    /// Nothing is done and no answer ever comes.
+    /// Never respond; do nothing.
     Hang,
-    /// It is done, and no answer ever comes.
+    /// Execute the request and never respond.
     HangAfter,
-    /// It is answered after so many milliseconds.
+    /// Execute the request and respond after this many milliseconds.
     Delay(u64),
-    /// The connection closes without an answer, and it is done later: when `POST /_sandbox/release` says so.
+    /// Close the connection without a response; execute the request at `POST /_sandbox/release`.
     Hold,
-    /// No answer ever comes, and it is done later: when `POST /_sandbox/release` says so.
+    /// Never respond; execute the request at `POST /_sandbox/release`.
     HoldAndHang,
 }
 
-/// What is said instead of doing what was asked.
+/// Response that replaces the execution of a request.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Instead {
+pub(super) enum ReplacementResponse {
     Status(u16),
     Reply { status: u16, headers: Vec<(String, String)>, body: Value },
     HangUp,
 }
 
-impl Action {
-    /// What happens before anything is done: a wait that may never end, or an answer in its place.
-    pub(super) async fn before(&self) -> Option<Instead> {
+impl FaultAction {
+    /// Applies the part of the fault that precedes the execution: a delay, which may never end, or a response
+    /// instead of the execution.
+    pub(super) async fn before(&self) -> Option<ReplacementResponse> {
         match self {
-            Self::Status(status) => Some(Instead::Status(*status)),
-            Self::Reply { status, headers, body } => {
-                Some(Instead::Reply { status: *status, headers: headers.clone(), body: body.clone() })
-            }
-            Self::Reset => Some(Instead::HangUp),
+            Self::Status(status) => Some(ReplacementResponse::Status(*status)),
+            Self::Reply { status, headers, body } => Some(ReplacementResponse::Reply {
+                status: *status,
+                headers: headers.clone(),
+                body: body.clone(),
+            }),
+            Self::Reset => Some(ReplacementResponse::HangUp),
             Self::Hang => std::future::pending().await,
             Self::Delay(millis) => {
                 tokio::time::sleep(std::time::Duration::from_millis(*millis)).await;
@@ -164,9 +168,9 @@ impl Faults {
         self.0 = faults;
     }
 
-    /// What happens to this request, if anything does.
-    pub(super) fn strike(&mut self, on: Endpoint, cohort_id: &str, body: &[u8]) -> Option<Action> {
-        let fits = |fault: &Fault| {
+    /// Finds the fault for this request and counts it as used.
+    pub(super) fn next_action(&mut self, on: Endpoint, cohort_id: &str, body: &[u8]) -> Option<FaultAction> {
+        let matches = |fault: &Fault| {
             fault.on.is_none_or(|wanted| wanted == on)
                 && fault.cohort_id.as_deref().is_none_or(|wanted| wanted == cohort_id)
                 && fault
@@ -174,12 +178,12 @@ impl Faults {
                     .as_deref()
                     .is_none_or(|text| memchr::memmem::find(body, text.as_bytes()).is_some())
         };
-        for (at, fault) in self.0.iter_mut().enumerate().filter(|(_, fault)| fits(fault)) {
+        for (at, fault) in self.0.iter_mut().enumerate().filter(|(_, fault)| matches(fault)) {
             if fault.skip > 0 {
                 fault.skip -= 1;
                 continue;
             }
-            if !fault.befalls(at) {
+            if !fault.draw(at) {
                 continue;
             }
             match fault.times {
@@ -204,33 +208,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_happen_when_and_as_often_as_they_should() {
+    fn faults_apply_to_matching_requests_and_are_used_up() {
         let plan = r#"[{"on":"users","skip":1,"times":2,"do":{"status":503}},
                        {"cohort_id":"c","holding":"bad","times":0,"do":"reset"}]"#;
         let mut faults = Faults::default();
         faults.set(serde_json::from_str(plan).unwrap());
-        let mut users = |cohort: &str, body: &str| faults.strike(Endpoint::Users, cohort, body.as_bytes());
+        let mut users =
+            |cohort: &str, body: &str| faults.next_action(Endpoint::Users, cohort, body.as_bytes());
         assert_eq!(users("c", "good"), None);
-        assert_eq!(users("d", ""), Some(Action::Status(503)));
-        assert_eq!(users("c", "bad"), Some(Action::Status(503)));
-        assert_eq!(users("c", "bad"), Some(Action::Reset));
+        assert_eq!(users("d", ""), Some(FaultAction::Status(503)));
+        assert_eq!(users("c", "bad"), Some(FaultAction::Status(503)));
+        assert_eq!(users("c", "bad"), Some(FaultAction::Reset));
         assert_eq!(users("d", "bad"), None);
-        assert_eq!(faults.strike(Endpoint::Cohorts, "c", b"bad"), Some(Action::Reset));
+        assert_eq!(faults.next_action(Endpoint::Cohorts, "c", b"bad"), Some(FaultAction::Reset));
     }
 
     #[test]
-    fn chance_shares_faults_out_the_same_way_again() {
+    fn random_faults_repeat_with_the_same_seed_and_keep_their_share() {
         let plan = r#"[{"times":0,"share":0.1,"seed":7,"do":{"status":429}},
                        {"times":0,"share":0.1,"seed":7,"do":"lose_answer"}]"#;
         let run = || {
             let mut faults = Faults::default();
             faults.set(serde_json::from_str(plan).unwrap());
-            (0..10_000).map(|_| faults.strike(Endpoint::Track, "", b"")).collect::<Vec<_>>()
+            (0..10_000).map(|_| faults.next_action(Endpoint::Track, "", b"")).collect::<Vec<_>>()
         };
         let first = run();
         assert_eq!(first, run());
-        for action in [Action::Status(429), Action::LoseAnswer] {
-            let hits = first.iter().filter(|struck| struck.as_ref() == Some(&action)).count();
+        for action in [FaultAction::Status(429), FaultAction::LoseAnswer] {
+            let hits = first.iter().filter(|found| found.as_ref() == Some(&action)).count();
             assert!((850..1_100).contains(&hits), "{action:?}: {hits}");
         }
     }

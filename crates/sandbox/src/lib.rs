@@ -1,20 +1,20 @@
-//! Braze, Heap and Currents in miniature, over real HTTP on loopback.
+//! Simulators of Braze, Heap and Braze Currents over real HTTP on loopback.
 //!
-//! `instance: sandbox` of a `syncline` config runs it, and so do the tests. It is a crate of its own so that it cannot
-//! import anything of `syncline`: a misread contract must not hide on both sides. It is as strict as the vendors'
-//! documents. Where they are silent it does the strict thing, and [`Options`] documents the switch.
-//! One port serves both vendors, because their paths differ.
+//! `instance: sandbox` in a `syncline` config starts one, and so do the tests. This is a crate of its own and
+//! imports nothing of `syncline`: a misread API contract must not hide on both sides. The sandbox is as strict
+//! as the vendors' documents. Where they are silent it does the strict thing, and [`Options`] documents the
+//! switch. One port serves both vendors, because their paths differ.
 //!
-//! | part | what it plays |
+//! | module | simulates |
 //! |---|---|
-//! | `braze` | the partner cohort endpoints, and the REST side: segments, campaigns, Canvases, users |
+//! | `braze` | the partner cohort endpoints and the REST API: segments, campaigns, Canvases, users |
 //! | `heap` | Heap's server-side API: events, identities, properties, deletion |
 //! | `segments` | Heap's Segment Sync: signed, paged webhooks of users who enter and leave a segment |
-//! | [`currents`] | Braze Currents: engagement events as Avro files and posted over HTTP |
+//! | [`currents`] | Braze Currents: engagement events as Avro files and as HTTP posts |
 //!
 //! # Admin API
-//! Endpoints under `/_sandbox/` report the real membership and the number of requests, set a fault plan, and change
-//! users and segments.
+//! Endpoints under `/_sandbox/` report the real membership and the number of requests, set a fault plan, and
+//! change users and segments.
 
 mod admin;
 mod braze;
@@ -40,44 +40,44 @@ pub use braze::{RestGroup, RestOptions};
 pub use heap::{HeapOptions, Lengths, OverLimit, Success};
 
 use braze::Braze;
-use client::Client;
+use client::OutboundClient;
 use currents::Currents;
 use faults::Faults;
 use heap::Heap;
-use memory::Memory;
+use memory::MemoryFolder;
 use segments::Segments;
-use tasks::Tasks;
+use tasks::BackgroundTasks;
 
 /// Why the sandbox cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// The port cannot be had.
+    /// The port cannot be bound.
     #[error("the sandbox cannot listen on {address}: {source}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Its memory cannot be read or written.
+    /// The memory folder cannot be read or written.
     #[error("the sandbox cannot use its memory in {}: {source}", .path.display())]
     Memory {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Another sandbox uses this memory.
+    /// Another sandbox uses the memory folder.
     #[error("another sandbox uses the memory in {}", .0.display())]
     MemoryInUse(PathBuf),
 }
 
-/// Whom the sandbox knows.
+/// Which users exist in Braze.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum People {
-    /// Whoever is named is taken for somebody who exists, and is remembered from then on.
+    /// Any user who is named in a request is created and exists from then on.
     Any,
-    /// Only those whom the admin API has introduced. Others are ignored in silence, as Braze does.
+    /// Only users created through the admin API. Others are silently ignored, as Braze does.
     Known,
 }
 
@@ -86,29 +86,29 @@ pub enum People {
 pub struct Options {
     /// The port; 0 takes a free one.
     pub port: u16,
-    /// The folder in which it remembers people and membership; none forgets them.
+    /// The folder in which users and membership survive a restart; `None` keeps them in memory.
     pub memory: Option<PathBuf>,
-    /// Whom it knows.
+    /// Which users exist.
     pub people: People,
-    /// The partner in the path.
+    /// The partner name in the path.
     pub partner: String,
-    /// The partner API key that it takes.
+    /// The accepted partner API key.
     pub partner_api_key: String,
-    /// The data import key that it takes.
+    /// The accepted data import key.
     pub data_import_key: String,
-    /// Requests allowed in a window.
+    /// Requests allowed per window.
     pub rate_limit: u64,
-    /// The window's length; windows start at multiples of it, as Braze's start at the full hour.
+    /// Length of a window. Windows start at multiples of it, as Braze's start at the full hour.
     pub rate_window: Duration,
-    /// Whether a 429 says how long to wait, beyond the headers that every answer has.
+    /// Whether a 429 has a header with the time to wait, beyond the headers that every response has.
     pub retry_after: bool,
-    /// Time that a request takes, during which its cohort is locked.
+    /// Duration of a request, during which its cohort is locked.
     pub latency: Duration,
-    /// Whether a cohort must be named before it is filled. Not settled by any document.
+    /// Whether a cohort must be named before members are added. No document settles this.
     pub strict_naming: bool,
-    /// Braze's REST side.
+    /// Options of Braze's REST API.
     pub rest: RestOptions,
-    /// Heap's side.
+    /// Options of Heap's API.
     pub heap: HeapOptions,
 }
 
@@ -132,88 +132,85 @@ impl Default for Options {
     }
 }
 
-/// A sandbox that runs. Dropped, it stops.
+/// A running sandbox. Dropping it stops it.
 #[derive(Debug)]
 pub struct Sandbox {
     address: SocketAddr,
     _stop: oneshot::Sender<()>,
-    _tasks: Arc<Tasks>,
+    _tasks: Arc<BackgroundTasks>,
 }
 
 impl Sandbox {
-    /// Starts a sandbox on loopback.
-    ///
-    /// # Errors
-    /// [`SandboxError`] when the port or the memory cannot be had.
+    /// [`SandboxError`] if the port cannot be bound or the memory folder cannot be used.
     pub async fn start(options: Options) -> Result<Self, SandboxError> {
-        let memory = options.memory.as_deref().map(Memory::open).transpose()?;
-        let inner = Inner {
+        let memory = options.memory.as_deref().map(MemoryFolder::open).transpose()?;
+        let state = SandboxState {
             braze: Braze::open(&options, memory.as_ref())?,
             heap: Heap::open(&options, memory.as_ref())?,
             segments: Segments::default(),
             currents: Currents::default(),
             faults: Faults::default(),
-            held: Held::default(),
+            held: HeldRequests::default(),
             _memory: memory,
         };
-        let tasks = Arc::new(Tasks::default());
-        let shared = Shared {
+        let tasks = Arc::new(BackgroundTasks::default());
+        let shared = SandboxHandle {
             options: Arc::new(options),
-            inner: Arc::new(Mutex::new(inner)),
-            client: Client::default(),
+            state: Arc::new(Mutex::new(state)),
+            client: OutboundClient::default(),
             tasks: Arc::downgrade(&tasks),
         };
         let (address, stop) = serve::listen(shared).await?;
         Ok(Self { address, _stop: stop, _tasks: tasks })
     }
 
-    /// Where it listens: `http://127.0.0.1:<port>`.
+    /// The base URL, `http://127.0.0.1:<port>`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 }
 
-/// What all requests share.
+/// Handle that every request gets: options, state, client and background tasks.
 #[derive(Clone, Debug)]
-struct Shared {
+struct SandboxHandle {
     options: Arc<Options>,
-    inner: Arc<Mutex<Inner>>,
-    client: Client,
-    tasks: Weak<Tasks>,
+    state: Arc<Mutex<SandboxState>>,
+    client: OutboundClient,
+    tasks: Weak<BackgroundTasks>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct SandboxState {
     braze: Braze,
     heap: Heap,
     segments: Segments,
     currents: Currents,
     faults: Faults,
-    /// Requests that are done later.
-    held: Held,
-    _memory: Option<Memory>,
+    /// Requests that the fault plan postponed.
+    held: HeldRequests,
+    _memory: Option<MemoryFolder>,
 }
 
-/// A request that is handled later.
-type HeldRequest = Box<dyn FnOnce(&Shared) + Send>;
+/// A postponed request.
+type HeldRequest = Box<dyn FnOnce(&SandboxHandle) + Send>;
 
-/// Requests that the fault plan holds back, the oldest first.
+/// Requests that the fault plan postponed, oldest first.
 #[derive(Default)]
-struct Held(Vec<HeldRequest>);
+struct HeldRequests(Vec<HeldRequest>);
 
-impl std::fmt::Debug for Held {
+impl std::fmt::Debug for HeldRequests {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} held", self.0.len())
     }
 }
 
-impl Shared {
+impl SandboxHandle {
     fn hold(&self, request: impl FnOnce(&Self) + Send + 'static) {
         self.lock().held.0.push(Box::new(request));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, SandboxState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,8 @@
-//! The sandbox's memory: facts in a file, each written before its request is answered.
+//! Files in which the sandbox's state survives a restart: one log of facts per vendor, each fact written before
+//! its request is answered.
 //!
-//! Written is enough, synced is not needed: what the sandbox must survive is a killed process, not a
-//! machine without power. A last line without its end was never answered and is dropped.
+//! Facts are written and not synced: the sandbox must survive a killed process, not a power failure. A last
+//! line without its newline was never answered, so it is dropped.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
@@ -12,21 +13,21 @@ use serde::de::DeserializeOwned;
 
 use super::SandboxError;
 
-/// A folder with lists of facts, held by this process alone.
+/// The memory folder, locked by this process.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct MemoryFolder {
     folder: PathBuf,
     _lock: File,
 }
 
-/// One list of facts, to be made longer.
+/// A log of facts, open for appending.
 #[derive(Debug)]
-pub(super) struct Facts {
+pub(super) struct FactLog {
     file: File,
 }
 
-impl Memory {
-    /// Takes the folder.
+impl MemoryFolder {
+    /// Opens and locks the folder.
     pub(super) fn open(folder: &Path) -> Result<Self, SandboxError> {
         let failed = |source| SandboxError::Memory { path: folder.to_owned(), source };
         let lock = lock(folder).map_err(failed)?;
@@ -41,16 +42,16 @@ impl Memory {
         SandboxError::Memory { path: self.folder.clone(), source }
     }
 
-    /// Gives `learn` every fact of a list and says how many there were.
-    pub(super) fn recall<F: DeserializeOwned>(
+    /// Calls `apply` with every fact of a log. Returns how many there were.
+    pub(super) fn replay<F: DeserializeOwned>(
         &self,
         list: &str,
-        learn: impl FnMut(F),
+        apply: impl FnMut(F),
     ) -> Result<u64, SandboxError> {
-        recall(&self.folder.join(list), learn).map_err(|e| self.failed(e))
+        replay(&self.folder.join(list), apply).map_err(|e| self.failed(e))
     }
 
-    /// Writes a list anew.
+    /// Replaces a log.
     pub(super) fn rewrite<F: Serialize>(
         &self,
         list: &str,
@@ -59,16 +60,16 @@ impl Memory {
         rewrite(&self.folder, list, facts).map_err(|e| self.failed(e))
     }
 
-    /// Opens a list to make it longer.
-    pub(super) fn append(&self, list: &str) -> Result<Facts, SandboxError> {
+    /// Opens a log for appending.
+    pub(super) fn open_log(&self, list: &str) -> Result<FactLog, SandboxError> {
         let file = options().append(true).create(true).open(self.folder.join(list));
-        file.map(|file| Facts { file }).map_err(|e| self.failed(e))
+        file.map(|file| FactLog { file }).map_err(|e| self.failed(e))
     }
 }
 
-impl Facts {
-    /// Keeps facts, all in one write.
-    pub(super) fn keep<F: Serialize>(&mut self, facts: &[F]) -> io::Result<()> {
+impl FactLog {
+    /// Appends facts in one write.
+    pub(super) fn append<F: Serialize>(&mut self, facts: &[F]) -> io::Result<()> {
         let mut lines = Vec::new();
         for fact in facts {
             serde_json::to_writer(&mut lines, fact)?;
@@ -83,8 +84,8 @@ fn lock(folder: &Path) -> io::Result<File> {
     options().write(true).create(true).truncate(false).open(folder.join("lock"))
 }
 
-/// Reads a list; cuts off a line that was never finished.
-fn recall<F: DeserializeOwned>(path: &Path, mut learn: impl FnMut(F)) -> io::Result<u64> {
+/// Reads a log and truncates an unfinished last line.
+fn replay<F: DeserializeOwned>(path: &Path, mut apply: impl FnMut(F)) -> io::Result<u64> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -96,7 +97,7 @@ fn recall<F: DeserializeOwned>(path: &Path, mut learn: impl FnMut(F)) -> io::Res
             OpenOptions::new().write(true).open(path)?.set_len(whole)?;
             break;
         }
-        learn(serde_json::from_slice(&line)?);
+        apply(serde_json::from_slice(&line)?);
         whole += line.len() as u64;
         lines += 1;
         line.clear();
@@ -144,26 +145,26 @@ fn make_private(folder: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn known(memory: &Memory) -> Vec<u64> {
-        let mut known = Vec::new();
-        memory.recall("list", |fact| known.push(fact)).unwrap();
-        known
+    fn facts(memory: &MemoryFolder) -> Vec<u64> {
+        let mut facts = Vec::new();
+        memory.replay("list", |fact| facts.push(fact)).unwrap();
+        facts
     }
 
     #[test]
-    fn it_remembers_whole_facts_only() {
+    fn unfinished_facts_are_dropped_and_complete_ones_survive_a_restart() {
         let home = tempfile::tempdir().unwrap();
-        let memory = Memory::open(home.path()).unwrap();
-        assert!(matches!(Memory::open(home.path()), Err(SandboxError::MemoryInUse(_))));
-        let mut list = memory.append("list").unwrap();
-        list.keep(&[1, 2]).unwrap();
+        let memory = MemoryFolder::open(home.path()).unwrap();
+        assert!(matches!(MemoryFolder::open(home.path()), Err(SandboxError::MemoryInUse(_))));
+        let mut list = memory.open_log("list").unwrap();
+        list.append(&[1, 2]).unwrap();
         list.file.write_all(b"3").unwrap();
-        assert_eq!(known(&memory), [1, 2]);
-        list.keep(&[4]).unwrap();
+        assert_eq!(facts(&memory), [1, 2]);
+        list.append(&[4]).unwrap();
         drop((memory, list));
-        let memory = Memory::open(home.path()).unwrap();
-        assert_eq!(known(&memory), [1, 2, 4]);
+        let memory = MemoryFolder::open(home.path()).unwrap();
+        assert_eq!(facts(&memory), [1, 2, 4]);
         memory.rewrite("list", [7, 8].iter()).unwrap();
-        assert_eq!(known(&memory), [7, 8]);
+        assert_eq!(facts(&memory), [7, 8]);
     }
 }

@@ -1,7 +1,7 @@
 //! Deterministic random numbers: the same seed gives the same sequence on every machine.
 //!
-//! SplitMix64 (Steele, Lea and Flood, 2014): one addition and a mix of bits per number. Good enough to
-//! spread test data; never used for secrets.
+//! SplitMix64 (Steele, Lea and Flood, 2014): one addition and a mix of bits per number. Good enough to spread
+//! test data; never used for secrets.
 
 #[derive(Clone, Debug)]
 pub(super) struct Rng(u64);
@@ -25,12 +25,12 @@ impl Rng {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number in `0..end`; 0 if there is none.
+    /// A number in `0..end`; 0 if the range is empty.
     pub(super) fn below(&mut self, end: u64) -> u64 {
         u64::try_from((u128::from(self.draw()) * u128::from(end)) >> 64).unwrap_or(0)
     }
 
-    /// An index into something of this length.
+    /// An index into a list of this length.
     pub(super) fn index(&mut self, len: usize) -> usize {
         usize::try_from(self.below(len as u64)).unwrap_or(0)
     }
@@ -41,8 +41,8 @@ impl Rng {
         (self.draw() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// True for this share of draws.
-    pub(super) fn share(&mut self, share: f64) -> bool {
+    /// True with this probability.
+    pub(super) fn chance(&mut self, share: f64) -> bool {
         self.unit() < share
     }
 
@@ -58,12 +58,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn draws_are_the_same_again_and_spread() {
+    fn sequences_repeat_with_their_seed_and_are_spread_evenly() {
         let draws = |seed| std::array::from_fn::<u64, 4, _>(|n| Rng::of(seed, n as u64).draw());
         assert_eq!(draws(1), draws(1));
         assert_ne!(draws(1), draws(2));
         let mut rng = Rng::new(7);
-        let hits = (0..10_000).filter(|_| rng.share(0.2)).count();
+        let hits = (0..10_000).filter(|_| rng.chance(0.2)).count();
         assert!((1_900..2_100).contains(&hits), "{hits}");
         let mut list: Vec<u32> = (0..100).collect();
         rng.shuffle(&mut list);

@@ -1,4 +1,5 @@
-//! Listening: our own accept loop, so that a fault can close a connection without an answer.
+//! HTTP server of the sandbox, with an accept loop of its own so that a fault can close a connection without a
+//! response.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -14,7 +15,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use super::{SandboxError, Shared, admin, braze, currents, heap, segments};
+use super::{SandboxError, SandboxHandle, admin, braze, currents, heap, segments};
 
 /// Marks a response that must not be sent: the connection closes instead.
 #[derive(Clone, Copy)]
@@ -28,20 +29,20 @@ impl HangUp {
     }
 }
 
-/// A status by its number.
+/// The status with this number; 500 for a number that is none.
 pub(super) fn status_of(status: u16) -> StatusCode {
     StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// Sets a header, unless its name or value cannot be one.
-pub(super) fn put(headers: &mut HeaderMap, name: &str, value: &str) {
+/// Sets a header; ignores names and values that HTTP does not allow.
+pub(super) fn set_header(headers: &mut HeaderMap, name: &str, value: &str) {
     if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
         headers.insert(name, value);
     }
 }
 
-/// Each vendor's paths are checked by that vendor; the admin API takes bodies of any size.
-fn routes(shared: Shared) -> Router {
+/// All routes. Each vendor checks its own bodies; the admin API accepts bodies of any size.
+fn routes(shared: SandboxHandle) -> Router {
     admin::routes()
         .merge(braze::routes())
         .merge(heap::routes())
@@ -52,8 +53,8 @@ fn routes(shared: Shared) -> Router {
         .with_state(shared)
 }
 
-/// Listens until the sender is dropped.
-pub(super) async fn listen(shared: Shared) -> Result<(SocketAddr, oneshot::Sender<()>), SandboxError> {
+/// Listens until the returned sender is dropped.
+pub(super) async fn listen(shared: SandboxHandle) -> Result<(SocketAddr, oneshot::Sender<()>), SandboxError> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, shared.options.port));
     let failed = |source| SandboxError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -62,7 +63,7 @@ pub(super) async fn listen(shared: Shared) -> Result<(SocketAddr, oneshot::Sende
     let router = routes(shared);
     #[allow(
         clippy::disallowed_methods,
-        reason = "a server's accept loop is awaited by nobody; it ends with its handle"
+        reason = "the accept loop ends with its handle and is never awaited"
     )]
     tokio::spawn(async move {
         tokio::select! {
@@ -79,7 +80,7 @@ async fn accept(listener: TcpListener, router: Router) {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => drop(connections.spawn(serve(stream, router.clone()))),
-                // No file descriptor, say: the next one may do.
+                // Out of file descriptors, for example: the next attempt may succeed.
                 Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
@@ -91,15 +92,15 @@ async fn serve(stream: TcpStream, router: Router) {
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(router);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let answer = service.call(request);
+        let response = service.call(request);
         async move {
-            let response = answer.await.unwrap_or_else(|never| match never {});
+            let response = response.await.unwrap_or_else(|never| match never {});
             match response.extensions().get::<HangUp>() {
                 Some(HangUp) => Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted)),
                 None => Ok(response),
             }
         }
     });
-    // A connection that breaks is the other side's business.
+    // Broken connections are normal: clients and faults close them.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }

@@ -1,18 +1,19 @@
-//! Work that outlives the request that asked for it: deliveries and posts. It ends with the sandbox.
+//! Background tasks that outlive the request that started them: webhook deliveries and posts. They end with the
+//! sandbox.
 
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::Shared;
+use super::SandboxHandle;
 
 #[derive(Debug, Default)]
-pub(super) struct Tasks(Mutex<JoinSet<()>>);
+pub(super) struct BackgroundTasks(Mutex<JoinSet<()>>);
 
-impl Shared {
-    /// Starts work; what it comes to can be awaited, and need not be.
-    pub(super) fn begin<T: Send + 'static>(
+impl SandboxHandle {
+    /// Starts a task. The receiver gets its result and may be dropped.
+    pub(super) fn spawn<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> oneshot::Receiver<T> {
@@ -21,7 +22,7 @@ impl Shared {
             let mut tasks = tasks.0.lock().unwrap_or_else(PoisonError::into_inner);
             while tasks.try_join_next().is_some() {}
             tasks.spawn(async move {
-                // Whoever asked may have left.
+                // The request that started the task may be gone.
                 let _ = done.send(work.await);
             });
         }

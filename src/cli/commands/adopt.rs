@@ -11,7 +11,7 @@ use crate::cli::{access, workspace};
 use crate::config::Config;
 use crate::connector::braze::BrazeKeyKind;
 use crate::model::ConnectionName;
-use crate::state::{AdoptedKeys, KeyFingerprints};
+use crate::state::{AdoptedKeys, KeyFingerprints, StateError};
 
 pub(super) fn adopt(config: &Config, name: &ConnectionName) -> Result<(String, Value, Exit), CommandError> {
     let Some(braze) = config.braze.get(name) else {
@@ -27,9 +27,19 @@ pub(super) fn adopt(config: &Config, name: &ConnectionName) -> Result<(String, V
     }
     let keys = access::workspace_keys(name, braze)?;
     let now = environment::clock().now();
-    let mut marks = match workspace::marks_of(name, braze, &state)? {
-        Some(marks) => marks.next(now),
-        None => KeyFingerprints::first(now)?,
+    let adoptions = AdoptedKeys::open(&super::location(config))?;
+    let mut damaged = None;
+    let mut marks = match workspace::marks_of(name, braze, &state) {
+        Ok(Some(marks)) => marks.next(now),
+        Ok(None) => KeyFingerprints::first(now)?,
+        // The newest fingerprints are damaged or gone: new ones take their place.
+        Err(error) if error.is_of_one_file() => {
+            let newest = adoptions.newest_number(name)?;
+            let committed = if let StateError::Older { known, .. } = error { known } else { 0 };
+            damaged = matches!(error, StateError::Damaged { .. }).then_some(newest);
+            KeyFingerprints { number: newest.max(committed) + 1, ..KeyFingerprints::first(now)? }
+        }
+        Err(error) => return Err(error.into()),
     };
     let mut adopted = Vec::new();
     let kinds = [(BrazeKeyKind::DataImport, keys.data_import), (BrazeKeyKind::Rest, keys.rest)];
@@ -38,8 +48,11 @@ pub(super) fn adopt(config: &Config, name: &ConnectionName) -> Result<(String, V
         let is_new = marks.keys.insert(kind.word().to_owned(), mark.clone()) != Some(mark);
         adopted.extend(is_new.then_some(kind.word()));
     }
-    if !adopted.is_empty() && !AdoptedKeys::open(&super::location(config))?.adopt(name, &marks)? {
-        return Err(CommandError::new(Exit::Failed, "somebody else has adopted keys just now; try again"));
+    if !adopted.is_empty() && !adoptions.adopt(name, &marks)? {
+        return Err(CommandError::new(Exit::Failed, "another process has adopted keys just now; try again"));
+    }
+    if let Some(number) = damaged.filter(|_| !adopted.is_empty()) {
+        adoptions.remove_damaged(name, number)?;
     }
     let text = if adopted.is_empty() {
         format!("the keys of {name} are the ones that this state knows already")

@@ -15,6 +15,7 @@ use crate::cli::output::{OutputLost, bold, out};
 use crate::cli::view::{export as view, json::envelope};
 use crate::cli::{access, environment};
 use crate::config::{Config, ExportConfig, ExportSource, StorageLocation};
+use crate::connector::currents::StorageAccess;
 use crate::export::{self, Days, ExportPatience, ExportReport, ExportStop};
 use crate::model::{ConnectionName, EndpointName, ExportId};
 use crate::reconcile::{self, ExportJob, Exporting};
@@ -57,7 +58,12 @@ pub(super) fn job(export: &ExportConfig, days: Days, state: &StateReader) -> Res
         ExportSource::Http(_) => state.inbox(&EndpointName::of_export(&export.id))?,
         ExportSource::Storage(_) => Vec::new(),
     };
-    Ok(ExportJob { export: export.clone(), posted, again: None, days, store_options: store_options(export) })
+    Ok(ExportJob { export: export.clone(), posted, again: None, days, access: storage_access(export) })
+}
+
+/// How the files of an export are reached. Nothing is known of them yet.
+pub(in crate::cli) fn storage_access(export: &ExportConfig) -> StorageAccess {
+    StorageAccess { options: store_options(export), ..StorageAccess::default() }
 }
 
 /// What the environment and the config say of an export's bucket.
@@ -137,8 +143,8 @@ pub(super) fn survey(
     let (mut lines, mut values, mut exit) = (Vec::new(), Vec::new(), Exit::Done);
     for export in exports {
         let limit = config.heap.get(&export.to).and_then(|heap| Some((heap.app_events_max?, heap.window)));
-        let options = store_options(export);
-        let found = export::survey(export, &state, days, again, &options, environment::clock());
+        let access = storage_access(export);
+        let found = export::survey(export, &state, days, again, &access, environment::clock());
         match &found {
             Ok(survey) => {
                 let line = view::survey_line(survey, export.batch_len_max, limit);

@@ -14,9 +14,10 @@ use crate::cli::view::json::envelope;
 use crate::cli::{access, environment};
 use crate::config::{Config, HeapConfig as Settings, Secret};
 use crate::connector::heap::{DeletionError, HeapClient};
+use crate::connector::http::HttpError;
 use crate::export::{ErasureReport, forget};
 use crate::model::{CohortId, ConnectionName, timestamp_text};
-use crate::state::{ErasedFile, MirrorNote};
+use crate::state::{ErasedFile, LEASE_ENDED, MirrorNote, StateWriter};
 
 pub(in crate::cli) fn run(global: &Global, args: &ForgetArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;
@@ -39,7 +40,7 @@ pub(in crate::cli) fn run(global: &Global, args: &ForgetArgs) -> Result<Exit, Co
     let state = Arc::new(super::writer(&config)?);
     let forgotten = forget(&state, id, environment::clock().now())?;
     let is_erased = forgotten.member_of.is_empty();
-    let asked = deletion.filter(|_| is_erased).map(|deletion| deletion.ask(&config, id)).transpose();
+    let asked = deletion.filter(|_| is_erased).map(|deletion| deletion.ask(&config, &state, id)).transpose();
     let request = asked.as_ref().ok().and_then(Option::as_deref);
     out(&match args.format {
         OutputFormat::Human => human(&forgotten, request, args.heap.as_deref()),
@@ -73,8 +74,8 @@ impl<'a> Deletion<'a> {
         Ok(Self { name, settings, key, app_ids })
     }
 
-    /// Asks Heap to delete a user. Returns Heap's id of the request.
-    fn ask(&self, config: &Config, id: &str) -> Result<String, CommandError> {
+    /// Asks Heap to delete a user. Returns Heap's id of the request, which ends with the lease on the state at the latest.
+    fn ask(&self, config: &Config, state: &StateWriter, id: &str) -> Result<String, CommandError> {
         super::runtime()?.block_on(async {
             let sandboxes = access::Sandboxes::default();
             let reached = sandboxes.reach_heaps(config, &self.app_ids, |wanted| wanted == self.name).await?;
@@ -83,11 +84,16 @@ impl<'a> Deletion<'a> {
                 return Err(CommandError::new(Exit::Credentials, lacks).hint(ONLY_ERASED));
             };
             let heap = HeapClient::new(self.settings, &access.base, &access.app_id, environment::clock())?;
-            heap.deletion(&self.key).ask(&[id]).await.map_err(|error| not_asked(&error))
+            let deletion = heap.deletion(&self.key);
+            let asked = state.within_lease(deletion.ask(&[id])).await;
+            let ended = || Err(HttpError::NoAnswer(LEASE_ENDED.to_owned()).into());
+            asked.unwrap_or_else(ended).map_err(|error| not_asked(&error))
         })
     }
 }
 
+const NO_ANSWER: &str =
+    "the state is erased; whether Heap has taken the request is not known. Run the command again to ask Heap";
 const ONLY_ERASED: &str = "the state is erased; Heap was not asked. Run the command again to ask Heap";
 
 fn not_asked(error: &DeletionError) -> CommandError {
@@ -96,7 +102,9 @@ fn not_asked(error: &DeletionError) -> CommandError {
         DeletionError::Http(_) => Exit::Unavailable,
         DeletionError::Unexpected(..) | DeletionError::TooMany => Exit::Failed,
     };
-    CommandError::new(exit, error.to_string()).hint(ONLY_ERASED)
+    let hint =
+        if matches!(error, DeletionError::Http(HttpError::NoAnswer(_))) { NO_ANSWER } else { ONLY_ERASED };
+    CommandError::new(exit, error.to_string()).hint(hint)
 }
 
 fn human(forgotten: &ErasureReport, request: Option<&str>, heap: Option<&str>) -> String {

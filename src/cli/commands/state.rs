@@ -1,5 +1,7 @@
 //! `state`: what is held, by whom, whether it is whole, and what nobody needs any more.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::cli::args::{Global, OutputFormat};
@@ -10,6 +12,7 @@ use crate::cli::output::{bold, count, counted, dim, green, out, red, yellow};
 use crate::cli::state_args::{StateArgs, StateCommand};
 use crate::cli::view::json::envelope;
 use crate::config::Config;
+use crate::fold;
 use crate::model::{ChangeOp, CohortId, ConnectionName, EndpointName, timestamp_text};
 use crate::reconcile;
 use crate::state::{Garbage, Membership, OlderPlace, PartRef, StateReader, Verification};
@@ -22,7 +25,7 @@ pub(in crate::cli) fn run(global: &Global, args: &StateArgs) -> Result<Exit, Com
         StateCommand::Show { cohort, .. } => show(&super::reader(&config)?, cohort)?,
         StateCommand::Adopt { connection, .. } => super::adopt::adopt(&config, connection)?,
         StateCommand::Create(_) => created(&config)?,
-        StateCommand::Accept { part, .. } => accepted(&config, part)?,
+        StateCommand::Accept { part, full_sync, .. } => accepted(&config, part, *full_sync)?,
         StateCommand::Verify(_) => verified(&super::reader(&config)?.verify()?),
         StateCommand::Gc { dry_run, .. } => collected(&config, *dry_run)?,
     };
@@ -45,7 +48,7 @@ fn created(config: &Config) -> Result<StateAnswer, CommandError> {
     Ok((format!("made an empty state in {location}"), value, Exit::Done))
 }
 
-fn accepted(config: &Config, part: &str) -> Result<StateAnswer, CommandError> {
+fn accepted(config: &Config, part: &str, full_sync: bool) -> Result<StateAnswer, CommandError> {
     let state = super::writer(config)?;
     let older = state.reader().older_places()?;
     let Some(place) = older.iter().find(|older| older.place == part) else {
@@ -58,13 +61,8 @@ fn accepted(config: &Config, part: &str) -> Result<StateAnswer, CommandError> {
         }));
     };
     let heap = part.strip_prefix("segments/").and_then(|name| ConnectionName::new(name).ok());
-    if let Some(heap) = &heap
-        && state.reader().inbox(&EndpointName::of_heap(heap))?.is_empty()
-    {
-        let message = format!("no delivery of `{heap}` waits in the inbox, so its segments would be empty");
-        return Err(CommandError::new(Exit::Refused, message)
-            .hint("the next difference would then count as the whole segment")
-            .hint(crate::cli::error::FULL_SYNC));
+    if let Some(heap) = &heap {
+        refuse_differences(config, heap, state.reader(), full_sync)?;
     }
     state.accept(place)?;
     let OlderPlace { place, found, known } = place;
@@ -77,6 +75,38 @@ fn accepted(config: &Config, part: &str) -> Result<StateAnswer, CommandError> {
     Ok((text, json!({ "part": place, "found": found, "committed": known }), Exit::Done))
 }
 
+/// Refuses to begin the segment tables of a Heap anew with deliveries that may be differences.
+fn refuse_differences(
+    config: &Config,
+    heap: &ConnectionName,
+    state: &StateReader,
+    full_sync: bool,
+) -> Result<(), CommandError> {
+    let files = state.inbox(&EndpointName::of_heap(heap))?;
+    let whole = fold::drained(&files, state)?;
+    let used: BTreeSet<u64> =
+        config.cohorts.iter().filter_map(|cohort| cohort.source.segment_of(heap)).collect();
+    let unsure: Vec<String> = used.difference(&whole).map(u64::to_string).collect();
+    let message = match (files.is_empty(), unsure.as_slice()) {
+        (true, _) => format!("no delivery of `{heap}` waits in the inbox, so its segments would be empty"),
+        (false, [_, ..]) if !full_sync => {
+            format!(
+                "no drain shows that the deliveries in the inbox are the whole of segment {}",
+                unsure.join(", ")
+            )
+        }
+        _ => return Ok(()),
+    };
+    let refused = CommandError::new(Exit::Refused, message)
+        .hint("a difference would count as the whole segment, and the other members would be removed")
+        .hint(crate::cli::error::FULL_SYNC);
+    Err(match files.is_empty() {
+        true => refused,
+        false => refused.hint(format!(
+            "if Heap has sent all members of these segments and no drain: syncline state accept segments/{heap} --full-sync"
+        )),
+    })
+}
 fn list(config: &Config) -> Result<StateAnswer, CommandError> {
     let (state, location) = (super::reader(config)?, super::location(config));
     let (mut lines, mut values) = (Vec::new(), Vec::new());
@@ -205,6 +235,8 @@ fn collected(config: &Config, dry_run: bool) -> Result<StateAnswer, CommandError
         garbage
     } else {
         let state = super::writer(config)?;
+        // From here on commits may be known from `heads` alone.
+        state.note_heads();
         let mut garbage = state.reader().garbage(now)?;
         garbage.extend(state.reader().old_logs(&retention, now)?);
         state.remove(&garbage)?;

@@ -6,6 +6,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output::{counted, green, out};
 use crate::cli::view::json;
 use crate::config::{self, Problems};
+use crate::file_glob::skipped_text;
 
 pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, CommandError> {
     match (check(global), args.format) {
@@ -22,9 +23,10 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
                 number => format!(", {}", counted(number, "export")),
             };
             out(&format!(
-                "{} {}: {cohorts}{exports}, {connections}{with}",
+                "{} {}: {cohorts}{exports}, {connections}{with}{}",
                 green("valid"),
-                global.config.display()
+                global.config.display(),
+                skipped_text(config.skipped_includes)
             ))?;
             Ok(Exit::Done)
         }
@@ -34,6 +36,7 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
                 "exports": config.exports.len(),
                 "connections": config.connections_len(),
                 "environments": environments,
+                "skipped_includes": config.skipped_includes,
                 "config_digest": config.digest,
             });
             out(&json::envelope("validate", "valid", &details))?;

@@ -88,6 +88,7 @@ pub(super) fn failed(error: &SqlError, findings: &mut DoctorFindings) {
         SqlErrorKind::MissingColumn { .. } | SqlErrorKind::DuplicateColumn(_) => "columns",
         SqlErrorKind::Query | SqlErrorKind::TypeGuess(_) | SqlErrorKind::Lend(_) => "query",
         SqlErrorKind::Unreachable
+        | SqlErrorKind::Busy
         | SqlErrorKind::Broken
         | SqlErrorKind::Timeout
         | SqlErrorKind::Stopped

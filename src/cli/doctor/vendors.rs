@@ -10,7 +10,7 @@ use crate::cli::{access, commands, environment};
 use crate::config::{
     BrazeConfig, Config, ExportConfig, ExportSource, HeapConfig, RetryPolicy, VendorEndpoint,
 };
-use crate::connector::braze::rest::BrazeRestClient;
+use crate::connector::braze::rest::{BrazeRestClient, RestError};
 use crate::connector::braze::{self, BrazeKeyKind, BrazeReply, RemainingQuota, ReplyDetails};
 use crate::connector::currents::Storage;
 use crate::connector::heap;
@@ -77,29 +77,41 @@ async fn braze(
     }
 }
 
-/// What is asked to check segments.
+/// An external id that no user has.
+const NO_USER: &str = "syncline-doctor";
+
+/// The endpoints that checks of segments and `preflight:` read from, each with its permission and its limit.
 async fn rest(config: &Config, name: &ConnectionName, settings: &BrazeConfig, findings: &mut DoctorFindings) {
     let VendorEndpoint::Url(base) = &settings.endpoint else { return };
-    if !access::has_segments(config, name) {
+    let (lists, exports) = (access::has_segments(config, name), access::has_exports_of_users(config, name));
+    if !lists && !exports {
         return;
     }
     let Some(keys) = findings.kept("secrets", access::workspace_keys(name, settings)) else { return };
     let Some(key) = keys.rest else { return };
     let once = BrazeConfig { retry: RetryPolicy { attempts: 1, ..settings.retry }, ..settings.clone() };
-    let segments = match BrazeRestClient::new(&once, base, key, environment::clock(), PATIENCE) {
-        Ok(rest) => rest.segments().await,
+    let rest = match BrazeRestClient::new(&once, base, key, environment::clock(), PATIENCE) {
+        Ok(rest) => rest,
         Err(error) => return findings.failed("reach", &error.into()),
     };
-    match segments {
-        Ok(found) => {
-            let found = counted(found.len() as u64, "segment");
-            findings.fine("permission", format!("the REST key may list segments: {found}"));
-        }
+    let mut permitted = |asked: Result<String, RestError>| match asked {
+        Ok(fine) => findings.fine("permission", fine),
         Err(error) => findings.wrong(
             "permission",
             error.to_string(),
             format!("check `rest_api_key:` of connection `{name}`, and its permissions in Braze's dashboard"),
         ),
+    };
+    if lists {
+        let found = rest.segments().await.map(|found| counted(found.len() as u64, "segment"));
+        permitted(found.map(|found| format!("the REST key may list segments: {found}")));
+    }
+    if exports {
+        let asked = rest.unknown(&[NO_USER.to_owned()]).await;
+        permitted(asked.map(|_| "the REST key may export users by id".to_owned()));
+    }
+    for (of, left) in rest.limits() {
+        findings.fine("limits", format!("{of}: {}", rest_quota(left)));
     }
 }
 
@@ -174,12 +186,13 @@ fn quota(kind: BrazeKeyKind, left: RemainingQuota, settings: &BrazeConfig) -> St
             format!("{requests} of {all} requests of this hour are left")
         }
         // Its window is of seconds; how many requests it has depends on the contract.
-        BrazeKeyKind::Rest => {
-            format!("{} left until {}", counted(left.requests, "request"), timestamp_text(left.until))
-        }
+        BrazeKeyKind::Rest => rest_quota(left),
     }
 }
 
+fn rest_quota(left: RemainingQuota) -> String {
+    format!("{} left until {}", counted(left.requests, "request"), timestamp_text(left.until))
+}
 async fn heap(config: &Config, name: &ConnectionName, settings: &HeapConfig, findings: &mut DoctorFindings) {
     let secrets = findings.kept("secrets", access::webhook_secrets(name, settings));
     if let Some(secrets) = secrets.filter(|secrets| !secrets.is_empty()) {
@@ -241,8 +254,8 @@ async fn exported(export: &ExportConfig, findings: &mut DoctorFindings) {
             }
         }
         ExportSource::Storage(source) => {
-            let (place, options) = (source.place.clone(), commands::export::store_options(export));
-            let looked = blocking(move || Storage::open(&place, &options).and_then(|storage| storage.look()));
+            let (place, access) = (source.place.clone(), commands::export::storage_access(export));
+            let looked = blocking(move || Storage::open(&place, &access).and_then(|storage| storage.look()));
             match looked.await {
                 Some(Ok(found)) => {
                     findings.fine(

@@ -47,6 +47,7 @@ pub(in crate::cli) fn plan(plan: &RunPlan, result: &str, showing: &RenderOptions
         "waiting": waiting,
         "left_behind": left,
         "removed_unknown": unknown,
+        "skipped_includes": showing.segments.config.skipped_includes,
         "segments": showing.segments.to_json(),
         "cost": cost(plan.cost()),
     });
@@ -88,6 +89,7 @@ fn naming(naming: &CohortNaming) -> Value {
     match naming {
         CohortNaming::Create { name } => json!({ "action": "create", "name": name }),
         CohortNaming::Rename { from, name } => json!({ "action": "rename", "from": from, "name": name }),
+        CohortNaming::Again { name } => json!({ "action": "again", "name": name }),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::refusal::{BlockedSubject, words};
 use super::{
-    RenderOptions, amiss, and_more, cost_line, rejected, rejects_line, sample, spelled_line, unknown_line,
+    RenderOptions, amiss, and_more, cost_line, rejected, rejects_line, sample, skipped_line, spelled_line,
+    unknown_line,
 };
 use crate::cli::error::plan_hints;
 use crate::cli::output::{count, counted};
@@ -53,6 +54,7 @@ fn row(cohort: &CohortPlan) -> String {
         (Some(CohortNaming::Rename { from, name }), ..) => {
             format!("rename from {} to {}", foreign::markdown(from), foreign::markdown(name))
         }
+        (Some(CohortNaming::Again { .. }), ..) => "send the name once more".to_owned(),
         (None, true, _) => "in step".to_owned(),
         (None, false, _) => "change".to_owned(),
     };
@@ -122,6 +124,7 @@ fn notes(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
         notes.push(format!("- `{}` left the config and is kept, with {members}", left.id));
     }
     notes.extend(showing.unknown.iter().map(|id| format!("- :warning: {}", unknown_line(id))));
+    notes.extend(skipped_line(showing.segments.config).map(|line| format!("- {line}")));
     if notes.is_empty() { String::new() } else { format!("\n{}\n", notes.join("\n")) }
 }
 

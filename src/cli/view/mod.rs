@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::again::SuggestedCommand;
 use super::output::{count, counted, counted_of, dim};
+use crate::config::Config;
 use crate::foreign::escaped;
 use crate::model::{CohortId, Identifier, MatchTally};
 use crate::plan::Cost;
@@ -37,6 +38,15 @@ pub(super) struct RenderOptions<'a> {
 /// Why an id under `removed:` changes nothing.
 pub(super) fn unknown_line(id: &CohortId) -> String {
     format!("`{id}` is listed under `removed:`, and the state knows no such cohort: is the id right?")
+}
+
+/// How many entries the patterns under `include:` skip, if any.
+pub(super) fn skipped_line(config: &Config) -> Option<String> {
+    let skipped = config.skipped_includes;
+    (skipped > 0).then(|| {
+        let entries = if skipped == 1 { "entry" } else { "entries" };
+        format!("`include:` skips {} hidden or temporary {entries}", count(skipped))
+    })
 }
 
 /// What a summary adds to its counts, if anything is amiss: how many cohorts could not be planned, and

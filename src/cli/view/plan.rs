@@ -2,8 +2,8 @@
 
 use super::refusal::{BlockedSubject, words};
 use super::{
-    RenderOptions, amiss, and_more, cost_line, matched_line, rejected, rejects_line, sample, spelled_line,
-    unknown_line, unused_lines,
+    RenderOptions, amiss, and_more, cost_line, matched_line, rejected, rejects_line, sample, skipped_line,
+    spelled_line, unknown_line, unused_lines,
 };
 use crate::cli::error::plan_hints;
 use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
@@ -27,6 +27,7 @@ pub(in crate::cli) fn human(plan: &RunPlan, showing: &RenderOptions<'_>) -> Stri
         lines.push(left_behind(left));
     }
     lines.extend(showing.unknown.iter().map(|id| format!("{} {}", yellow("!"), unknown_line(id))));
+    lines.extend(skipped_line(showing.segments.config).map(|line| dim(&line)));
     lines.extend(showing.segments.lines());
     lines.push(String::new());
     lines.extend(summary(plan, showing));
@@ -98,8 +99,8 @@ fn late(cohort: &CohortPlan) -> Vec<String> {
             yellow("↔")
         ));
     }
-    let pending = cohort.record.late.iter().filter(|late| plan.settles.is_none_or(|at| late.until > at));
-    if let Some(until) = pending.map(|late| late.until).max() {
+    let until = cohort.record.uncertain_until();
+    if let Some(until) = until.filter(|until| plan.settles.is_none_or(|at| *until > at)) {
         lines.push(format!("    {} {}", yellow("!"), uncertain_line(until)));
     }
     lines
@@ -109,7 +110,7 @@ fn late(cohort: &CohortPlan) -> Vec<String> {
 pub(in crate::cli) fn uncertain_line(until: Timestamp) -> String {
     format!(
         "not certain until {}: Braze may still handle requests that had no answer; the first run after that sends their \
-         members once more where needed",
+         members and the name once more where needed",
         timestamp_text(until)
     )
 }
@@ -164,6 +165,11 @@ fn naming(cohort: &CohortPlan) -> Option<String> {
             let (from, name) = (escaped(from), escaped(name));
             format!("  {} rename \"{from}\" to \"{name}\"{withheld}", yellow("~"))
         }
+        CohortNaming::Again { name } => format!(
+            "  {} send the name \"{}\" once more{withheld}: Braze may have handled a request without an answer late",
+            yellow("~"),
+            escaped(name)
+        ),
     })
 }
 

@@ -113,6 +113,7 @@ fn what(cohort: &CohortReport) -> String {
         Some(CohortNaming::Rename { from, name }) => {
             parts.push(format!("renamed \"{}\" to \"{}\"", escaped(from), escaped(name)));
         }
+        Some(CohortNaming::Again { name }) => parts.push(format!("named \"{}\" once more", escaped(name))),
         None => {}
     }
     if outcome.added > 0 {

@@ -57,7 +57,7 @@ pub(super) fn lower(tree: &TreeNode, folder: &Path, sources: &ConfigSources) -> 
     let declared_at = |list: &str, at: usize| {
         let node = tree.nearest(&[PathStep::Key(list.to_owned()), PathStep::Index(at)]);
         let name = sources.file(node.span).map_or("", |file| file.name.as_str());
-        let line = sources.line_column(node.head()).map_or(0, |(line, _)| line);
+        let line = sources.line(node.head()).unwrap_or(0);
         format!("{name}:{line}")
     };
     let ConnectionNames { braze, heap, sql } =
@@ -99,6 +99,7 @@ pub(super) fn lower(tree: &TreeNode, folder: &Path, sources: &ConfigSources) -> 
         watch: server::watch(file.watch, folder),
         files,
         includes: file.include.clone(),
+        skipped_includes: 0,
         digest,
     };
     allow(&mut config);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{positive, secret};
 use crate::config::confine;
+use crate::config::merge::CONFIG_LEN_MAX;
 use crate::config::problem::{Problem, ProblemCode};
 use crate::config::shape;
 use crate::config::sql::{AdbcConfig, PostgresConfig, SqlQuery, SqlSource};
@@ -66,9 +67,20 @@ pub(super) fn source(shape: shape::SqlSourceSpec, text: Option<String>) -> Resul
 /// The queries in the files that cohorts name, in the order of the cohorts, and the files.
 pub(super) fn query_files(tree: &TreeNode, folder: &Path) -> Result<Vec<Option<(PathBuf, String)>>, Problem> {
     let cohorts = tree.items("cohorts").iter().enumerate();
+    let mut total = 0;
     let each = cohorts.map(|(at, cohort)| {
-        let named = cohort.get("source").and_then(|source| source.text("query_file"));
-        named.map(|(name, _)| read(tree, at, &folder.join(name), folder)).transpose()
+        let Some((name, span)) = cohort.get("source").and_then(|source| source.text("query_file")) else {
+            return Ok(None);
+        };
+        let found = read(tree, at, &folder.join(name), folder)?;
+        total += found.1.len();
+        if total > CONFIG_LEN_MAX {
+            let message = format!("the query files together are larger than {} MiB", CONFIG_LEN_MAX >> 20);
+            return Err(Problem::new(ProblemCode::TooLarge, message)
+                .at(span, "the limit is passed here")
+                .hint("split the config into several configs, each with a state of its own"));
+        }
+        Ok(Some(found))
     });
     each.collect()
 }

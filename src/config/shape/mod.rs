@@ -61,7 +61,7 @@ pub(in crate::config) struct ConfigFile {
     /// How the bucket in `state` is reached, where the vendor's environment variables do not say it all.
     #[serde(default)]
     pub(in crate::config) bucket: BucketSpec,
-    /// More files to read, as globs relative to this file's folder. They may hold `connections`, `cohorts`, `identity`, `segments`, `exports` and `removed`.
+    /// More files to read, as globs relative to this file's folder. They may hold `connections`, `cohorts`, `identity`, `segments`, `exports` and `removed`. At most 256 entries, 4,096 files and 16 MiB in all.
     #[serde(default)]
     #[schemars(example = ["cohorts/*.yaml"])]
     pub(in crate::config) include: Vec<String>,
@@ -78,8 +78,9 @@ pub(in crate::config) struct ConfigFile {
     #[serde(default = "default_memory")]
     #[schemars(example = "256MiB")]
     pub(in crate::config) memory: Memory,
-    /// How long the state keeps the journal of runs and the rejects of cohorts and webhooks, at least one hour. Of a
-    /// cohort's rejects the 32 newest runs are kept at most. Rejects of an export have their own `keep_rejects`.
+    /// How long the state keeps the journal of runs and the rejects of cohorts and webhooks, at least one hour. A journal
+    /// of more than 64 MiB loses its oldest runs before that. Of a cohort's rejects the 32 newest runs are kept at most.
+    /// Rejects of an export have their own `keep_rejects`.
     #[serde(default = "default_retention")]
     #[schemars(example = "30d")]
     pub(in crate::config) retention: Length,
@@ -222,7 +223,7 @@ pub(in crate::config) struct BrazeSpec {
     #[serde(default)]
     pub(in crate::config) retry: RetrySpec,
     /// How long Braze may take to handle a request that had no answer, for example of a run that was killed. The first run
-    /// after that sends members of such requests once more, where a late request may have changed them.
+    /// after that sends members and names of such requests once more, where a late request may have changed them.
     #[serde(default = "default_settle_again_after")]
     pub(in crate::config) settle_again_after: Length,
 }

@@ -36,7 +36,7 @@ pub(in crate::config) struct PostgresSpec {
     /// How long a query may take before the server ends it.
     #[serde(default = "default_statement_timeout")]
     pub(in crate::config) statement_timeout: Length,
-    /// How long connecting may take.
+    /// How long connecting may take, with further attempts while the server has no free connection or is starting.
     #[serde(default = "default_connect_timeout")]
     pub(in crate::config) connect_timeout: Length,
     /// Where tables of members are kept, for sources with `diff: pushdown`. PostgreSQL 12 or newer.

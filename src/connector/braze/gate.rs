@@ -80,6 +80,11 @@ impl RateLimiter {
         if wait > self.longest_wait { Admission::TooLong(until) } else { Admission::Wait(wait) }
     }
 
+    /// What was left of the limit by the last answers.
+    pub(super) fn left(&self) -> Option<RemainingQuota> {
+        self.window().left
+    }
+
     /// A request that was let go is not sent after all.
     pub fn forget(&self) {
         let mut window = self.window();

@@ -7,4 +7,4 @@ mod path;
 mod storage;
 
 pub use path::{type_from_path, type_from_schema};
-pub use storage::{EventFile, Storage, StorageError, day_in};
+pub use storage::{EventFile, KnownFolders, Storage, StorageAccess, StorageError, day_in};

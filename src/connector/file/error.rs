@@ -3,15 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::file_glob::GlobError;
-
-fn skipped_text(skipped: u64) -> String {
-    match skipped {
-        0 => String::new(),
-        1 => "; 1 hidden or temporary entry was skipped".to_owned(),
-        _ => format!("; {skipped} hidden or temporary entries were skipped"),
-    }
-}
+use crate::file_glob::{GlobError, skipped_text};
 
 impl FileError {
     /// What the store said, if it is about a file that is elsewhere.

@@ -2,9 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
-
-use object_store::ObjectStoreExt as _;
 
 use super::FileError;
 use super::find::{Files, FoundFile};
@@ -27,9 +24,8 @@ pub(super) fn files(source: &FileSource, stores: &[(String, String)]) -> Result<
         return matches(&objects, root, key);
     }
     let location = objects.exact(key).map_err(|what| FileError::BadKey { path: pattern.into(), what })?;
-    let store = Arc::clone(&objects.store);
-    let meta = objects.wait(async move { store.head(&location).await });
-    let object = RemoteObject::of(&objects, meta.map_err(|error| failed(io_error(&error)))?);
+    let meta = objects.head(&location).map_err(|error| failed(io_error(&error)))?;
+    let object = RemoteObject::of(&objects, location, meta);
     Ok(Files { files: vec![FoundFile::There(pattern.into(), object)], skipped: 0 })
 }
 

@@ -2,9 +2,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use object_store::{Error, ObjectStoreExt as _};
+use object_store::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::manifest::dump_of;
@@ -126,11 +125,12 @@ impl DumpLocation {
                 let address = Path::join(&objects.url, path);
                 let location = objects.exact(&objects.key(path));
                 let location = location.map_err(|what| FileError::BadKey { path: address.clone(), what })?;
-                let store = Arc::clone(&objects.store);
-                match objects.wait(async move { store.head(&location).await }) {
-                    Ok(meta) => {
-                        Ok(Some(DumpObject(FoundFile::There(address, RemoteObject::of(objects, meta)))))
-                    }
+
+                match objects.head(&location) {
+                    Ok(meta) => Ok(Some(DumpObject(FoundFile::There(
+                        address,
+                        RemoteObject::of(objects, location, meta),
+                    )))),
                     Err(Error::NotFound { .. }) => Ok(None),
                     Err(error) => Err(FileError::Io { path: address, source: io_error(&error) }),
                 }

@@ -19,6 +19,8 @@ const TYPE_GUESS_SIGNS: [&str; 5] =
 pub enum SqlErrorKind {
     /// The server was not reached, or does not speak to us.
     Unreachable,
+    /// The server takes no connection now, but may soon.
+    Busy,
     /// The connection broke, or the server was stopped, in the middle of the rows.
     Broken,
     /// The server's certificate is not good for its name, or there is none.
@@ -101,6 +103,7 @@ impl SqlError {
             code if *code == SqlState::INSUFFICIENT_PRIVILEGE => SqlErrorKind::Permission,
             code if *code == SqlState::READ_ONLY_SQL_TRANSACTION => SqlErrorKind::Writes,
             code if *code == SqlState::QUERY_CANCELED => SqlErrorKind::Timeout,
+            code if is_busy(code) && before_rows => SqlErrorKind::Busy,
             code if is_going_away(code) => {
                 if before_rows {
                     SqlErrorKind::Unreachable
@@ -139,6 +142,7 @@ impl SqlError {
         let (database, message) = (&self.database, &self.message);
         match &self.trouble {
             SqlErrorKind::Unreachable => format!("database `{database}` cannot be reached: {message}"),
+            SqlErrorKind::Busy => format!("database `{database}` takes no connection now: {message}"),
             SqlErrorKind::Broken => {
                 format!("database `{database}` broke off in the middle of the rows: {message}")
             }
@@ -182,6 +186,11 @@ fn is_about_row_security(error: &DbError) -> bool {
 
 fn is_authentication(code: &SqlState) -> bool {
     [SqlState::INVALID_PASSWORD, SqlState::INVALID_AUTHORIZATION_SPECIFICATION].contains(code)
+}
+
+/// Too many connections, or a server that starts, stops or recovers.
+fn is_busy(code: &SqlState) -> bool {
+    [SqlState::TOO_MANY_CONNECTIONS, SqlState::CANNOT_CONNECT_NOW].contains(code)
 }
 
 fn is_going_away(code: &SqlState) -> bool {

@@ -6,7 +6,7 @@
 //! so that nothing stays on a server connection that others use. A row that row-level security would hide is an error.
 
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
 use tokio_postgres::error::SqlState;
@@ -17,13 +17,20 @@ use super::error::{SqlError, SqlErrorKind};
 use super::statement::{DOUBLE, StatementColumn, column_names, column_types, columns_of, select};
 use super::values::{ColumnKind, RowReader, TypedRow, Values};
 use super::{Database, tls};
-use crate::config::{PostgresConfig, SqlSource};
+use crate::config::{PostgresConfig, RetryPolicy, SqlSource};
+use crate::connector::backoff;
 use crate::model::ConnectionName;
 
 /// How the server calls us among its connections.
 const APPLICATION: &str = "syncline";
 /// A connection that nothing is heard on is asked whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// The waits for a server that takes no connection now. The time for connecting ends the attempts.
+const BUSY: RetryPolicy = RetryPolicy {
+    attempts: u32::MAX,
+    first_wait: Duration::from_millis(250),
+    longest_wait: Duration::from_secs(5),
+};
 /// The first major version of PostgreSQL whose catalog is relied on. Amazon Redshift calls itself 8.
 const MAJOR_MIN: u32 = 10;
 
@@ -38,7 +45,25 @@ pub(super) struct PostgresSession<'a> {
 }
 
 impl<'a> PostgresSession<'a> {
+    /// Connects. A server that takes no connection now is asked again with backoff, within the time for connecting.
     pub(super) async fn open(database: Database<'a>, settings: &PostgresConfig) -> Result<Self, SqlError> {
+        let (started, mut failures) = (Instant::now(), 0);
+        loop {
+            let error = match Self::connect(database, settings).await {
+                Err(error) if error.trouble == SqlErrorKind::Busy => error,
+                done => return done,
+            };
+            failures += 1;
+            let wait = backoff(BUSY, failures);
+            if started.elapsed() + wait >= settings.connect_timeout {
+                return Err(error);
+            }
+            tracing::info!("{error}; trying again in {:.1} s", wait.as_secs_f64());
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn connect(database: Database<'a>, settings: &PostgresConfig) -> Result<Self, SqlError> {
         let Database { name, secrets, .. } = database;
         let mut config = Config::new();
         config.host(&settings.host).port(settings.port).dbname(&settings.database).user(&settings.user);

@@ -1,4 +1,4 @@
-//! The admin API of Braze: real membership, counters of requests, and users to create or identify.
+//! Admin API of Braze: real membership, counters of requests, and users to create or identify.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,21 +9,22 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::people::Person;
+use super::profiles::UserProfile;
 use super::rest;
-use super::store::{Change, Fact, label};
-use crate::Shared;
+use super::store::{BrazeFact, CohortChange, label};
+use crate::SandboxHandle;
+use crate::admin::lines;
 use crate::faults::Endpoint;
 
-/// What was asked and answered so far. Nothing of this exists in Braze.
+/// Counters of requests and responses. Braze has no such endpoint.
 #[derive(Clone, Debug, Default, Serialize)]
-pub(super) struct Counters {
+pub(super) struct BrazeCounters {
     /// Requests by endpoint.
     names: u64,
     users: u64,
-    /// Answers by status; a request without an answer is in none.
+    /// Responses by status. A request without a response is in none.
     statuses: BTreeMap<u16, u64>,
-    /// Identifiers that were added and removed, and the most in one request.
+    /// Identifiers added and removed, and the most in one request.
     added: u64,
     removed: u64,
     identifiers_max: u64,
@@ -31,17 +32,17 @@ pub(super) struct Counters {
     mixed: u64,
     /// Largest body in bytes.
     body_len_max: u64,
-    /// Most cohorts that were written to at once.
+    /// Most cohorts written at the same time.
     at_once_max: u64,
-    /// Identifiers that Braze would ignore in silence.
+    /// Identifiers that were silently ignored.
     ignored: u64,
-    /// What the REST side was asked.
-    rest: rest::Counters,
+    /// Counters of the REST API.
+    rest: rest::RestCounters,
     #[serde(skip)]
-    busy: BTreeSet<String>,
+    locked: BTreeSet<String>,
 }
 
-impl Counters {
+impl BrazeCounters {
     pub(super) fn request(&mut self, endpoint: Endpoint, body_len: usize) {
         match endpoint {
             Endpoint::Cohorts => self.names += 1,
@@ -50,14 +51,17 @@ impl Counters {
         self.body_len_max = self.body_len_max.max(body_len as u64);
     }
 
-    pub(super) fn answered(&mut self, status: u16) {
+    pub(super) fn response(&mut self, status: u16) {
         *self.statuses.entry(status).or_default() += 1;
     }
 
-    pub(super) fn changed(&mut self, changes: &[Change]) {
+    pub(super) fn count_changes(&mut self, changes: &[CohortChange]) {
         let sum = |remove: bool| {
-            changes.iter().filter(|change| change.should_remove == remove).map(Change::len).sum::<usize>()
-                as u64
+            changes
+                .iter()
+                .filter(|change| change.should_remove == remove)
+                .map(CohortChange::len)
+                .sum::<usize>() as u64
         };
         let (added, removed) = (sum(false), sum(true));
         self.added += added;
@@ -66,20 +70,20 @@ impl Counters {
         self.mixed += u64::from(added > 0 && removed > 0);
     }
 
-    /// Marks a cohort as being written to. `false` if it is already.
-    pub(super) fn begin(&mut self, cohort_id: &str) -> bool {
-        let free = self.busy.insert(cohort_id.to_owned());
-        self.at_once_max = self.at_once_max.max(self.busy.len() as u64);
-        free
+    /// Marks a cohort as being written. `false` if it already is.
+    pub(super) fn lock_cohort(&mut self, cohort_id: &str) -> bool {
+        let is_free = self.locked.insert(cohort_id.to_owned());
+        self.at_once_max = self.at_once_max.max(self.locked.len() as u64);
+        is_free
     }
 
-    pub(super) fn end(&mut self, cohort_id: &str) {
-        self.busy.remove(cohort_id);
+    pub(super) fn unlock_cohort(&mut self, cohort_id: &str) {
+        self.locked.remove(cohort_id);
     }
 }
 
 /// Endpoints of Braze and their admin API.
-pub(crate) fn routes() -> Router<Shared> {
+pub(crate) fn routes() -> Router<SandboxHandle> {
     Router::new()
         .route("/partners/{partner}/cohorts", post(super::cohorts))
         .route("/partners/{partner}/cohorts/users", post(super::users))
@@ -87,57 +91,63 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/_sandbox/cohorts/{id}/members", get(members))
         .route("/_sandbox/attributes/{name}/{value}", get(with_attribute))
         .route("/_sandbox/requests", get(requests))
-        .route("/_sandbox/people", post(people))
+        .route("/_sandbox/people", post(create_users))
         .route("/_sandbox/identify", post(identify))
         .merge(rest::routes())
         .merge(rest::admin())
 }
 
-async fn cohorts(State(shared): State<Shared>) -> Json<Value> {
-    let inner = shared.lock();
-    let list = inner.braze.store.cohorts.iter().map(|(id, cohort)| {
+async fn cohorts(State(shared): State<SandboxHandle>) -> Json<Value> {
+    let state = shared.lock();
+    let list = state.braze.store.cohorts.iter().map(|(id, cohort)| {
         let (name, created_at) = (&cohort.name, &cohort.created_at);
-        json!({ "cohort_id": id, "name": name, "created_at": created_at, "size": inner.braze.store.size(id) })
+        json!({ "cohort_id": id, "name": name, "created_at": created_at, "size": state.braze.store.size(id) })
     });
     Json(list.collect())
 }
 
-async fn members(State(shared): State<Shared>, Path(id): Path<String>) -> Result<String, StatusCode> {
+async fn members(State(shared): State<SandboxHandle>, Path(id): Path<String>) -> Result<String, StatusCode> {
     let members = shared.lock().braze.store.members(&id).ok_or(StatusCode::NOT_FOUND)?;
-    Ok(members.into_iter().map(|member| member + "\n").collect())
+    Ok(lines(members))
 }
 
-async fn with_attribute(State(shared): State<Shared>, Path((name, value)): Path<(String, String)>) -> String {
-    let inner = shared.lock();
-    let store = &inner.braze.store;
+async fn with_attribute(
+    State(shared): State<SandboxHandle>,
+    Path((name, value)): Path<(String, String)>,
+) -> String {
+    let state = shared.lock();
+    let store = &state.braze.store;
     let labels: BTreeSet<String> =
         store.with_attribute(&name, &value).map(|at| label(store.profiles.get(at))).collect();
-    labels.into_iter().map(|member| member + "\n").collect()
+    lines(labels)
 }
 
-async fn requests(State(shared): State<Shared>) -> Json<Counters> {
-    let inner = shared.lock();
-    let (ignored, rest) = (inner.braze.store.ignored, inner.braze.rest.counters.clone());
-    Json(Counters { ignored, rest, ..inner.braze.counters.clone() })
+async fn requests(State(shared): State<SandboxHandle>) -> Json<BrazeCounters> {
+    let state = shared.lock();
+    let (ignored, rest) = (state.braze.store.ignored, state.braze.rest.counters.clone());
+    Json(BrazeCounters { ignored, rest, ..state.braze.counters.clone() })
 }
 
-async fn people(State(shared): State<Shared>, Json(people): Json<Vec<Person>>) -> StatusCode {
-    learn(&shared, people.into_iter().map(Fact::Person))
+async fn create_users(
+    State(shared): State<SandboxHandle>,
+    Json(users): Json<Vec<UserProfile>>,
+) -> StatusCode {
+    record(&shared, users.into_iter().map(BrazeFact::User))
 }
 
 #[derive(Deserialize)]
-struct Identify {
+struct IdentifyUser {
     device_id: String,
     external_id: String,
 }
 
-async fn identify(State(shared): State<Shared>, Json(body): Json<Identify>) -> StatusCode {
-    let Identify { device_id, external_id } = body;
-    learn(&shared, [Fact::Identified { device_id, external_id }])
+async fn identify(State(shared): State<SandboxHandle>, Json(body): Json<IdentifyUser>) -> StatusCode {
+    let IdentifyUser { device_id, external_id } = body;
+    record(&shared, [BrazeFact::Identified { device_id, external_id }])
 }
 
-fn learn(shared: &Shared, facts: impl IntoIterator<Item = Fact>) -> StatusCode {
-    match shared.lock().braze.keep_all(facts.into_iter().collect()) {
+fn record(shared: &SandboxHandle, facts: impl IntoIterator<Item = BrazeFact>) -> StatusCode {
+    match shared.lock().braze.record_all(facts.into_iter().collect()) {
         Ok(()) => StatusCode::NO_CONTENT,
         Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     }

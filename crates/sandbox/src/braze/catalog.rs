@@ -1,5 +1,5 @@
-//! Segments, campaigns and Canvases: what people make in Braze's dashboard, and here through the admin
-//! API. Pure.
+//! Segments, campaigns and Canvases: items that people create in Braze's dashboard and tests create through the
+//! admin API. Pure.
 
 use std::collections::BTreeMap;
 
@@ -8,32 +8,32 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-/// A segment. Its filter is on cohorts alone, so that its size follows membership.
+/// A segment. It filters on cohorts and attributes only, so its size follows membership.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Segment {
+pub(super) struct BrazeSegment {
     pub(super) id: String,
     pub(super) name: String,
     pub(super) archived: bool,
     pub(super) analytics_tracking_enabled: bool,
     pub(super) tags: Vec<String>,
-    /// The text of the filters, where it is not to be made from the cohorts' names. The real wording is not
-    /// documented.
+    /// Text of the filters; derived from the filters if absent. Braze does not document the wording.
     pub(super) description: Option<String>,
-    /// What a person wrote.
+    /// Description that a person wrote.
     pub(super) text_description: String,
     pub(super) created_at: String,
     pub(super) updated_at: String,
-    /// Cohorts whose people are in it, and whether one must be in all of them.
+    /// Cohorts whose members are in the segment.
     pub(super) include: Vec<String>,
+    /// Whether a user must be in all of `include` instead of in any.
     pub(super) all: bool,
-    /// Cohorts whose people are not.
+    /// Cohorts whose members are not in the segment.
     pub(super) exclude: Vec<String>,
-    /// Sizes of earlier days; those of other days are as it is now.
+    /// Sizes on earlier days, by date; other days have the current size.
     pub(super) sizes: BTreeMap<String, u64>,
 }
 
-impl Default for Segment {
+impl Default for BrazeSegment {
     fn default() -> Self {
         Self {
             id: String::new(),
@@ -56,7 +56,7 @@ impl Default for Segment {
 /// A campaign or a Canvas.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Messaging {
+pub(super) struct CampaignOrCanvas {
     pub(super) id: String,
     pub(super) name: String,
     pub(super) archived: bool,
@@ -68,13 +68,13 @@ pub(super) struct Messaging {
     pub(super) updated_at: String,
     pub(super) schedule_type: String,
     pub(super) channels: Vec<String>,
-    /// Whether it can be triggered by the API.
+    /// Whether the API can trigger it.
     pub(super) is_api: bool,
-    /// The segment that it targets. No answer of Braze's tells.
+    /// The target segment. No response of Braze exposes it.
     pub(super) segment_id: Option<String>,
 }
 
-impl Default for Messaging {
+impl Default for CampaignOrCanvas {
     fn default() -> Self {
         Self {
             id: String::new(),
@@ -94,46 +94,46 @@ impl Default for Messaging {
     }
 }
 
-/// A campaign or Canvas that was triggered, and whom it reached.
+/// A triggered send of a campaign or Canvas, and the users it reached.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Sent {
+pub(super) struct TriggeredSend {
     /// `campaign` or `canvas`.
-    pub(super) of: String,
+    pub(super) kind: String,
     pub(super) id: String,
     pub(super) dispatch_id: String,
     pub(super) recipients: Vec<Value>,
-    /// Those of them who are known and targeted, while it is enabled.
+    /// Recipients that exist and are in the target, if the item is enabled.
     pub(super) reached: Vec<String>,
 }
 
-/// Something that has an id and was made and changed at some time.
-pub(super) trait Item: Clone + Serialize + DeserializeOwned {
+/// An item of the catalog, with an id.
+pub(super) trait CatalogItem: Clone + Serialize + DeserializeOwned {
     fn id(&self) -> &str;
 }
 
-impl Item for Segment {
+impl CatalogItem for BrazeSegment {
     fn id(&self) -> &str {
         &self.id
     }
 }
 
-impl Item for Messaging {
+impl CatalogItem for CampaignOrCanvas {
     fn id(&self) -> &str {
         &self.id
     }
 }
 
-/// Items in the order in which they were made.
+/// Items in order of creation.
 #[derive(Debug)]
-pub(super) struct Shelf<T>(Vec<T>);
+pub(super) struct CatalogList<T>(Vec<T>);
 
-impl<T> Default for Shelf<T> {
+impl<T> Default for CatalogList<T> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<T: Item> Shelf<T> {
+impl<T: CatalogItem> CatalogList<T> {
     pub(super) fn iter(&self) -> std::slice::Iter<'_, T> {
         self.0.iter()
     }
@@ -143,19 +143,19 @@ impl<T: Item> Shelf<T> {
     }
 
     pub(super) fn put(&mut self, item: T) {
-        match self.0.iter_mut().find(|known| known.id() == item.id()) {
-            Some(known) => *known = item,
+        match self.0.iter_mut().find(|existing| existing.id() == item.id()) {
+            Some(existing) => *existing = item,
             None => self.0.push(item),
         }
     }
 
-    /// What the admin API asks for: an item that is known gets the fields that are given, and any other is made.
-    /// `kind` goes into an id that is not given, `now` into times that are not.
-    pub(super) fn wanted(&self, kind: &str, given: &Map<String, Value>, now: &str) -> Result<T, String> {
+    /// Returns the item that the admin API should store: an existing item with the given fields replaced, or a
+    /// new one. A missing id is derived from `kind` and the name; missing times are `now`.
+    pub(super) fn merged_with(&self, kind: &str, given: &Map<String, Value>, now: &str) -> Result<T, String> {
         let text = |key: &str| given.get(key).and_then(Value::as_str);
         let id = text("id").map_or_else(|| api_id(kind, text("name").unwrap_or_default()), str::to_owned);
-        let known = self.get(&id).and_then(|item| serde_json::to_value(item).ok());
-        let mut fields = known.and_then(|value| value.as_object().cloned()).unwrap_or_default();
+        let existing = self.get(&id).and_then(|item| serde_json::to_value(item).ok());
+        let mut fields = existing.and_then(|value| value.as_object().cloned()).unwrap_or_default();
         fields.entry("created_at").or_insert_with(|| now.into());
         fields.insert("updated_at".to_owned(), now.into());
         fields.insert("id".to_owned(), id.into());
@@ -166,20 +166,20 @@ impl<T: Item> Shelf<T> {
 
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
-    pub(super) segments: Shelf<Segment>,
-    pub(super) campaigns: Shelf<Messaging>,
-    pub(super) canvases: Shelf<Messaging>,
-    pub(super) sent: Vec<Sent>,
+    pub(super) segments: CatalogList<BrazeSegment>,
+    pub(super) campaigns: CatalogList<CampaignOrCanvas>,
+    pub(super) canvases: CatalogList<CampaignOrCanvas>,
+    pub(super) sends: Vec<TriggeredSend>,
 }
 
-/// An API identifier, shaped as Braze's are.
+/// An API identifier in the form of Braze's.
 pub(super) fn api_id(kind: &str, name: &str) -> String {
     let digest: [u8; 32] = Sha256::digest(format!("{kind} {name}")).into();
     let hex: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
-/// Whether a text is shaped like an API identifier.
+/// Whether a text has the form of an API identifier.
 pub(super) fn is_api_id(text: &str) -> bool {
     let lengths: Vec<usize> = text.split('-').map(str::len).collect();
     lengths == [8, 4, 4, 4, 12] && text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
@@ -192,17 +192,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn given_fields_replace_and_the_others_stay() {
-        let mut shelf = Shelf::<Segment>::default();
+    fn given_fields_replace_and_other_fields_stay() {
+        let mut list = CatalogList::<BrazeSegment>::default();
         let given = |value: Value| value.as_object().unwrap().clone();
-        let made = shelf.wanted("segment", &given(json!({ "name": "A", "tags": ["t"] })), "then").unwrap();
+        let made =
+            list.merged_with("segment", &given(json!({ "name": "A", "tags": ["t"] })), "then").unwrap();
         assert!(is_api_id(&made.id));
-        shelf.put(made.clone());
-        let renamed = shelf.wanted("segment", &given(json!({ "id": made.id, "name": "B" })), "now").unwrap();
+        list.put(made.clone());
+        let renamed =
+            list.merged_with("segment", &given(json!({ "id": made.id, "name": "B" })), "now").unwrap();
         assert_eq!((&*renamed.name, &*renamed.created_at, &*renamed.updated_at), ("B", "then", "now"));
         assert_eq!(renamed.tags, ["t"]);
-        shelf.put(renamed);
-        assert_eq!(shelf.iter().count(), 1);
-        assert!(shelf.wanted("segment", &given(json!({ "nom": "C" })), "now").is_err());
+        list.put(renamed);
+        assert_eq!(list.iter().count(), 1);
+        assert!(list.merged_with("segment", &given(json!({ "nom": "C" })), "now").is_err());
     }
 }

@@ -1,77 +1,77 @@
-//! What the sandbox holds to be true: people, cohorts, and who is in which. Pure; changed by facts only,
-//! so that its memory is a list of facts.
+//! State of the simulated Braze: profiles, cohorts and membership. Pure; only facts change it, so that a log of
+//! facts restores it.
 //!
-//! Braze, "Partner cohort import": identified people are found by external id or alias, anonymous ones
-//! by device id; the device id of an identified person is ignored, also of one who was anonymous first;
-//! people who do not exist are ignored and never made.
+//! Source: Braze, "Partner cohort import". Identified users are found by external id or alias, anonymous ones
+//! by device id. The device id of an identified user is ignored, also if the user was anonymous first. Users
+//! who do not exist are ignored and never created.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::catalog::{Catalog, Messaging, Segment, Sent};
-use super::people::{Alias, Person, Profiles, Who};
+use super::catalog::{BrazeSegment, CampaignOrCanvas, Catalog, TriggeredSend};
+use super::profiles::{Alias, ProfileIdentifier, Profiles, UserProfile};
 use crate::People;
 
-/// Something that happened.
+/// A change of the state, as it is logged.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "fact", rename_all = "snake_case")]
-pub(super) enum Fact {
-    /// The admin API introduced a person.
-    Person(Person),
+pub(super) enum BrazeFact {
+    /// The admin API created a user.
+    User(UserProfile),
     /// A cohort got its name.
     Named {
         cohort_id: String,
         name: String,
         created_at: String,
     },
-    /// Members were sent.
+    /// Members were added or removed.
     Changed {
         cohort_id: String,
-        cohort_changes: Vec<Change>,
+        cohort_changes: Vec<CohortChange>,
     },
-    /// An anonymous person became known.
+    /// An anonymous user was identified.
     Identified {
         device_id: String,
         external_id: String,
     },
-    /// A person got an alias, or an alias made a person.
+    /// A user got an alias, or an alias created a user.
     Aliased {
         external_id: Option<String>,
         alias: Alias,
     },
-    /// A person known by this became known by an external id.
-    Known {
-        by: Who,
+    /// A user with this identifier got an external id.
+    ExternalIdAssigned {
+        by: ProfileIdentifier,
         external_id: String,
     },
-    /// One profile melted into another.
+    /// One profile was merged into another.
     Merged {
-        gone: Who,
-        kept: Who,
+        source: ProfileIdentifier,
+        target: ProfileIdentifier,
     },
     /// A profile was deleted.
     Deleted {
-        who: Who,
+        identifier: ProfileIdentifier,
     },
-    /// Attributes were set; `make` says whether that makes a profile.
+    /// Attributes were set; `create` creates a missing profile.
     Described {
-        who: Who,
-        make: bool,
+        identifier: ProfileIdentifier,
+        create: bool,
         attributes: Map<String, Value>,
     },
-    /// The admin API made or replaced a segment, a campaign or a Canvas.
-    Segment(Segment),
-    Campaign(Messaging),
-    Canvas(Messaging),
+    /// The admin API created or replaced a segment, a campaign or a Canvas.
+    Segment(BrazeSegment),
+    Campaign(CampaignOrCanvas),
+    Canvas(CampaignOrCanvas),
     /// A campaign or a Canvas was triggered.
-    Sent(Sent),
+    Triggered(TriggeredSend),
 }
 
-/// One element of `cohort_changes`, checked.
+/// One checked element of `cohort_changes`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Change {
+pub(super) struct CohortChange {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) user_ids: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -82,7 +82,7 @@ pub(super) struct Change {
     pub(super) should_remove: bool,
 }
 
-impl Change {
+impl CohortChange {
     pub(super) fn len(&self) -> usize {
         self.user_ids.len() + self.device_ids.len() + self.aliases.len()
     }
@@ -99,12 +99,12 @@ pub(super) struct Cohort {
 #[derive(Debug)]
 pub(super) struct BrazeStore {
     people: People,
-    /// Whether membership moves along when a profile melts into another.
+    /// Whether the remaining profile gets the membership of a merged one.
     merge_keeps_membership: bool,
     pub(super) profiles: Profiles,
     pub(super) cohorts: BTreeMap<String, Cohort>,
     pub(super) catalog: Catalog,
-    /// Identifiers of nobody, and device ids of identified people: ignored without a word.
+    /// Identifiers without a profile and device ids of identified users. Braze ignores both silently.
     pub(super) ignored: u64,
 }
 
@@ -120,95 +120,98 @@ impl BrazeStore {
         }
     }
 
-    pub(super) fn learn(&mut self, fact: Fact) {
+    pub(super) fn apply(&mut self, fact: BrazeFact) {
         match fact {
-            Fact::Person(person) => drop(self.profiles.introduce(person)),
-            Fact::Named { cohort_id, name, created_at } => {
+            BrazeFact::User(profile) => drop(self.profiles.insert(profile)),
+            BrazeFact::Named { cohort_id, name, created_at } => {
                 let cohort = self.cohorts.entry(cohort_id).or_default();
                 cohort.name = Some(name);
                 cohort.created_at = Some(created_at);
             }
-            Fact::Changed { cohort_id, cohort_changes } => self.change(&cohort_id, cohort_changes),
-            Fact::Identified { device_id, external_id } => self.identify_device(&device_id, external_id),
-            Fact::Aliased { external_id, alias } => self.alias(external_id.as_deref(), alias),
-            Fact::Known { by, external_id } => self.identify(&by, external_id),
-            Fact::Merged { gone, kept } => self.merge_named(&gone, &kept),
-            Fact::Deleted { who } => self.delete(&who),
-            Fact::Described { who, make, attributes } => self.describe(who, make, &attributes),
-            Fact::Segment(segment) => self.catalog.segments.put(segment),
-            Fact::Campaign(campaign) => self.catalog.campaigns.put(campaign),
-            Fact::Canvas(canvas) => self.catalog.canvases.put(canvas),
-            Fact::Sent(sent) => self.catalog.sent.push(sent),
+            BrazeFact::Changed { cohort_id, cohort_changes } => self.change(&cohort_id, cohort_changes),
+            BrazeFact::Identified { device_id, external_id } => self.identify_device(&device_id, external_id),
+            BrazeFact::Aliased { external_id, alias } => self.alias(external_id.as_deref(), alias),
+            BrazeFact::ExternalIdAssigned { by, external_id } => self.identify(&by, external_id),
+            BrazeFact::Merged { source, target } => self.merge(&source, &target),
+            BrazeFact::Deleted { identifier } => self.delete(&identifier),
+            BrazeFact::Described { identifier, create, attributes } => {
+                self.set_attributes(identifier, create, &attributes)
+            }
+            BrazeFact::Segment(segment) => self.catalog.segments.put(segment),
+            BrazeFact::Campaign(campaign) => self.catalog.campaigns.put(campaign),
+            BrazeFact::Canvas(canvas) => self.catalog.canvases.put(canvas),
+            BrazeFact::Triggered(send) => self.catalog.sends.push(send),
         }
     }
 
-    /// The anonymous profile gets an external id, or its device goes to the profile that has the id already.
+    /// Gives the anonymous profile the external id, or moves its device to the profile that already has the id.
     fn identify_device(&mut self, device_id: &str, external_id: String) {
-        let Some(anonymous) = self.profiles.find(&Who::DeviceId(device_id.to_owned())).first().copied()
+        let Some(anonymous) =
+            self.profiles.find(&ProfileIdentifier::DeviceId(device_id.to_owned())).first().copied()
         else {
             return;
         };
-        match self.profiles.known(&external_id) {
-            None => self.profiles.name(anonymous, external_id),
+        match self.profiles.find_external_id(&external_id) {
+            None => self.profiles.set_external_id(anonymous, external_id),
             Some(known) if known == anonymous => {}
             Some(known) => {
-                if self.profiles.hand_over(device_id, anonymous, known) {
-                    self.melt(anonymous, known);
+                if self.profiles.move_device(device_id, anonymous, known) {
+                    self.merge_profiles(anonymous, known);
                 }
             }
         }
     }
 
-    /// Without an external id a new alias makes a profile; with an unknown one nothing happens.
+    /// Without an external id, a new alias creates a profile. With an unknown external id nothing happens.
     fn alias(&mut self, external_id: Option<&str>, alias: Alias) {
         match external_id {
             Some(id) => {
-                if let Some(at) = self.profiles.known(id) {
-                    self.profiles.alias(at, alias);
+                if let Some(at) = self.profiles.find_external_id(id) {
+                    self.profiles.add_alias(at, alias);
                 }
             }
-            None if self.profiles.find(&Who::UserAlias(alias.clone())).is_empty() => {
-                self.profiles.introduce(Person { aliases: vec![alias], ..Person::default() });
+            None if self.profiles.find(&ProfileIdentifier::UserAlias(alias.clone())).is_empty() => {
+                self.profiles.insert(UserProfile { aliases: vec![alias], ..UserProfile::default() });
             }
             None => {}
         }
     }
 
-    /// Somebody without an external id gets one, or melts into the profile that has it. Of somebody who has
-    /// another one nothing is changed.
-    fn identify(&mut self, by: &Who, external_id: String) {
+    /// Gives a profile without an external id this one, or merges it into the profile that has it. A profile
+    /// with another external id does not change.
+    fn identify(&mut self, by: &ProfileIdentifier, external_id: String) {
         let Some(at) = self.profiles.find(by).first().copied() else { return };
         if self.profiles.get(at).external_id.is_some() {
             return;
         }
-        match self.profiles.known(&external_id) {
-            None => self.profiles.name(at, external_id),
-            Some(known) => self.melt(at, known),
+        match self.profiles.find_external_id(&external_id) {
+            None => self.profiles.set_external_id(at, external_id),
+            Some(known) => self.merge_profiles(at, known),
         }
     }
 
-    fn merge_named(&mut self, gone: &Who, kept: &Who) {
-        let (gone, kept) = (self.profiles.find(gone), self.profiles.find(kept));
-        // Whoever is not found, or is found more than once, is passed over without a word.
-        if let ([gone], [kept]) = (&gone[..], &kept[..])
-            && gone != kept
+    fn merge(&mut self, source: &ProfileIdentifier, target: &ProfileIdentifier) {
+        let (source, target) = (self.profiles.find(source), self.profiles.find(target));
+        // An identifier that matches no profile or several is silently ignored.
+        if let ([source], [target]) = (&source[..], &target[..])
+            && source != target
         {
-            self.melt(*gone, *kept);
+            self.merge_profiles(*source, *target);
         }
     }
 
-    /// Braze's list of what is merged does not have cohorts in it; what becomes of them is not documented.
-    fn melt(&mut self, gone: usize, kept: usize) {
-        self.profiles.merge(gone, kept);
+    /// Braze does not document what happens to cohort membership in a merge.
+    fn merge_profiles(&mut self, source: usize, target: usize) {
+        self.profiles.merge(source, target);
         for cohort in self.cohorts.values_mut() {
-            if cohort.members.remove(&gone) && self.merge_keeps_membership {
-                cohort.members.insert(kept);
+            if cohort.members.remove(&source) && self.merge_keeps_membership {
+                cohort.members.insert(target);
             }
         }
     }
 
-    fn delete(&mut self, who: &Who) {
-        for at in self.profiles.find(who) {
+    fn delete(&mut self, identifier: &ProfileIdentifier) {
+        for at in self.profiles.find(identifier) {
             self.profiles.delete(at);
             for cohort in self.cohorts.values_mut() {
                 cohort.members.remove(&at);
@@ -216,63 +219,77 @@ impl BrazeStore {
         }
     }
 
-    fn describe(&mut self, who: Who, make: bool, attributes: &Map<String, Value>) {
-        let mut found = self.profiles.find(&who);
-        if found.is_empty() && make {
-            let person = match who {
-                Who::ExternalId(id) => Person { external_id: Some(id), ..Person::default() },
-                Who::UserAlias(alias) => Person { aliases: vec![alias], ..Person::default() },
+    fn set_attributes(
+        &mut self,
+        identifier: ProfileIdentifier,
+        create: bool,
+        attributes: &Map<String, Value>,
+    ) {
+        let mut found = self.profiles.find(&identifier);
+        if found.is_empty() && create {
+            let profile = match identifier {
+                ProfileIdentifier::ExternalId(id) => {
+                    UserProfile { external_id: Some(id), ..UserProfile::default() }
+                }
+                ProfileIdentifier::UserAlias(alias) => {
+                    UserProfile { aliases: vec![alias], ..UserProfile::default() }
+                }
                 _ => return,
             };
-            found.push(self.profiles.introduce(person));
+            found.push(self.profiles.insert(profile));
         }
         self.ignored += u64::from(found.is_empty());
         for at in found {
-            self.profiles.describe(at, attributes);
+            self.profiles.set_attributes(at, attributes);
         }
     }
 
-    /// Objects are applied in the order in which they stand (not settled by any document).
-    fn change(&mut self, cohort_id: &str, changes: Vec<Change>) {
+    /// Applies objects in their order. No document settles this.
+    fn change(&mut self, cohort_id: &str, changes: Vec<CohortChange>) {
         for change in changes {
             let remove = change.should_remove;
             let found: Vec<usize> = self.find(change).collect();
             let cohort = self.cohorts.entry(cohort_id.to_owned()).or_default();
-            for person in found {
+            for profile in found {
                 if remove {
-                    cohort.members.remove(&person);
+                    cohort.members.remove(&profile);
                 } else {
-                    cohort.members.insert(person);
+                    cohort.members.insert(profile);
                 }
             }
         }
     }
 
-    fn find(&mut self, change: Change) -> impl Iterator<Item = usize> {
+    fn find(&mut self, change: CohortChange) -> impl Iterator<Item = usize> {
         let mut found = Vec::with_capacity(change.len());
         for id in change.user_ids {
-            let known = self.profiles.known(&id);
-            found.push(known.or_else(|| self.make(Person { external_id: Some(id), ..Person::default() })));
+            let known = self.profiles.find_external_id(&id);
+            found
+                .push(known.or_else(|| {
+                    self.create(UserProfile { external_id: Some(id), ..UserProfile::default() })
+                }));
         }
         for alias in change.aliases {
-            let known = self.profiles.find(&Who::UserAlias(alias.clone())).first().copied();
-            found.push(known.or_else(|| self.make(Person { aliases: vec![alias], ..Person::default() })));
+            let known = self.profiles.find(&ProfileIdentifier::UserAlias(alias.clone())).first().copied();
+            found.push(
+                known.or_else(|| self.create(UserProfile { aliases: vec![alias], ..UserProfile::default() })),
+            );
         }
         for device in change.device_ids {
-            let known = self.profiles.find(&Who::DeviceId(device.clone())).first().copied();
-            let person =
-                known.or_else(|| self.make(Person { device_ids: vec![device], ..Person::default() }));
-            found.push(person.filter(|at| self.profiles.get(*at).external_id.is_none()));
+            let known = self.profiles.find(&ProfileIdentifier::DeviceId(device.clone())).first().copied();
+            let profile = known
+                .or_else(|| self.create(UserProfile { device_ids: vec![device], ..UserProfile::default() }));
+            found.push(profile.filter(|at| self.profiles.get(*at).external_id.is_none()));
         }
-        self.ignored += found.iter().filter(|person| person.is_none()).count() as u64;
+        self.ignored += found.iter().filter(|profile| profile.is_none()).count() as u64;
         found.into_iter().flatten()
     }
 
-    fn make(&mut self, person: Person) -> Option<usize> {
-        (self.people == People::Any).then(|| self.profiles.introduce(person))
+    fn create(&mut self, profile: UserProfile) -> Option<usize> {
+        (self.people == People::Any).then(|| self.profiles.insert(profile))
     }
 
-    /// The members of a cohort, each by the identifier that knows it best.
+    /// The members of a cohort, each by its best identifier.
     pub(super) fn members(&self, cohort_id: &str) -> Option<BTreeSet<String>> {
         let cohort = self.cohorts.get(cohort_id)?;
         Some(cohort.members.iter().map(|at| label(self.profiles.get(*at))).collect())
@@ -282,11 +299,11 @@ impl BrazeStore {
         self.cohorts.get(cohort_id).map_or(0, |cohort| cohort.members.len())
     }
 
-    /// Who is in a segment: in any of the cohorts that it includes, or in all of them, and in none that it
-    /// excludes. One that includes none has nobody.
-    pub(super) fn in_segment(&self, segment: &Segment) -> Vec<usize> {
+    /// Users in a segment: in any (or all) of the included cohorts and in none of the excluded ones. A segment
+    /// that includes no cohort is empty.
+    pub(super) fn in_segment(&self, segment: &BrazeSegment) -> Vec<usize> {
         let sets = |ids: &[String]| -> Vec<Option<HashSet<usize>>> {
-            ids.iter().map(|id| self.filtered(id)).collect()
+            ids.iter().map(|id| self.matching(id)).collect()
         };
         let (include, exclude) = (sets(&segment.include), sets(&segment.exclude));
         let has = |set: &Option<HashSet<usize>>, at: &usize| set.as_ref().is_some_and(|set| set.contains(at));
@@ -298,15 +315,16 @@ impl BrazeStore {
         all.into_iter().filter(wanted).collect()
     }
 
-    /// Who passes a filter: `carts` is a cohort, `attribute=value` an attribute that is this or has it as an element.
-    fn filtered(&self, filter: &str) -> Option<HashSet<usize>> {
+    /// Users that match a filter: `carts` is a cohort; `attribute=value` is an attribute with this value, or an
+    /// array that contains it.
+    fn matching(&self, filter: &str) -> Option<HashSet<usize>> {
         match filter.split_once('=') {
             Some((name, value)) => Some(self.with_attribute(name, value).collect()),
             None => self.cohorts.get(filter).map(|cohort| cohort.members.clone()),
         }
     }
 
-    /// Whose attribute is this value, or an array that has it.
+    /// Users whose attribute is this value, or an array that contains it.
     pub(super) fn with_attribute<'a>(
         &'a self,
         name: &'a str,
@@ -316,60 +334,66 @@ impl BrazeStore {
             Value::String(text) => text == value,
             other => serde_json::from_str::<Value>(value).is_ok_and(|value| value == *other),
         };
-        let has = move |person: &Person| match person.attributes.get(name) {
+        let has = move |profile: &UserProfile| match profile.attributes.get(name) {
             Some(Value::Array(list)) => list.iter().any(is),
             Some(one) => is(one),
             None => false,
         };
-        // Of a profile that has melted into another one there is nothing left to name it by.
-        let is_there = |person: &Person| {
-            person.external_id.is_some() || !person.aliases.is_empty() || !person.device_ids.is_empty()
+        // A merged or deleted profile has no identifier left.
+        let has_identifier = |profile: &UserProfile| {
+            profile.external_id.is_some() || !profile.aliases.is_empty() || !profile.device_ids.is_empty()
         };
-        let found = move |(at, person): (usize, &Person)| (is_there(person) && has(person)).then_some(at);
+        let found = move |(at, profile): (usize, &UserProfile)| {
+            (has_identifier(profile) && has(profile)).then_some(at)
+        };
         self.profiles.iter().enumerate().filter_map(found)
     }
 
-    /// The name that the segment filter shows for a cohort, or the filter on an attribute.
+    /// Name of a cohort in the segment filter, or the filter on an attribute.
     pub(super) fn cohort_name<'a>(&'a self, cohort_id: &'a str) -> &'a str {
         self.cohorts.get(cohort_id).and_then(|cohort| cohort.name.as_deref()).unwrap_or(cohort_id)
     }
 
-    /// Facts that make this store again, people first.
-    pub(super) fn facts(&self) -> impl Iterator<Item = Fact> {
-        let people = self.profiles.iter().cloned().map(Fact::Person);
+    /// Facts that restore this state, profiles first.
+    pub(super) fn facts(&self) -> impl Iterator<Item = BrazeFact> {
+        let profiles = self.profiles.iter().cloned().map(BrazeFact::User);
         let named = self.cohorts.iter().filter_map(|(id, cohort)| {
             let (name, created_at) = (cohort.name.clone()?, cohort.created_at.clone()?);
-            Some(Fact::Named { cohort_id: id.clone(), name, created_at })
+            Some(BrazeFact::Named { cohort_id: id.clone(), name, created_at })
         });
-        let filled = self.cohorts.iter().map(|(id, cohort)| Fact::Changed {
+        let filled = self.cohorts.iter().map(|(id, cohort)| BrazeFact::Changed {
             cohort_id: id.clone(),
-            cohort_changes: cohort.members.iter().map(|at| naming(self.profiles.get(*at))).collect(),
+            cohort_changes: cohort
+                .members
+                .iter()
+                .map(|at| change_that_adds(self.profiles.get(*at)))
+                .collect(),
         });
         let catalog = &self.catalog;
-        people
+        profiles
             .chain(named)
             .chain(filled)
-            .chain(catalog.segments.iter().cloned().map(Fact::Segment))
-            .chain(catalog.campaigns.iter().cloned().map(Fact::Campaign))
-            .chain(catalog.canvases.iter().cloned().map(Fact::Canvas))
-            .chain(catalog.sent.iter().cloned().map(Fact::Sent))
+            .chain(catalog.segments.iter().cloned().map(BrazeFact::Segment))
+            .chain(catalog.campaigns.iter().cloned().map(BrazeFact::Campaign))
+            .chain(catalog.canvases.iter().cloned().map(BrazeFact::Canvas))
+            .chain(catalog.sends.iter().cloned().map(BrazeFact::Triggered))
     }
 }
 
-/// A change that adds this one person.
-fn naming(person: &Person) -> Change {
-    match (&person.external_id, person.aliases.first(), person.device_ids.first()) {
-        (Some(id), ..) => Change { user_ids: vec![id.clone()], ..Change::default() },
-        (None, Some(alias), _) => Change { aliases: vec![alias.clone()], ..Change::default() },
+/// A change that adds this user.
+fn change_that_adds(profile: &UserProfile) -> CohortChange {
+    match (&profile.external_id, profile.aliases.first(), profile.device_ids.first()) {
+        (Some(id), ..) => CohortChange { user_ids: vec![id.clone()], ..CohortChange::default() },
+        (None, Some(alias), _) => CohortChange { aliases: vec![alias.clone()], ..CohortChange::default() },
         (None, None, device) => {
-            Change { device_ids: device.cloned().into_iter().collect(), ..Change::default() }
+            CohortChange { device_ids: device.cloned().into_iter().collect(), ..CohortChange::default() }
         }
     }
 }
 
-/// A person by the identifier that knows them best.
-pub(super) fn label(person: &Person) -> String {
-    match (&person.external_id, person.aliases.first(), person.device_ids.first()) {
+/// The best identifier of a user, as text.
+pub(super) fn label(profile: &UserProfile) -> String {
+    match (&profile.external_id, profile.aliases.first(), profile.device_ids.first()) {
         (Some(id), ..) => format!("external_id {id}"),
         (None, Some(alias), _) => format!("alias {}:{}", alias.alias_label, alias.alias_name),
         (None, None, device) => format!("device_id {}", device.map_or("", String::as_str)),
@@ -380,50 +404,50 @@ pub(super) fn label(person: &Person) -> String {
 mod tests {
     use super::*;
 
-    fn person(external_id: Option<&str>, device: &str) -> Fact {
+    fn profile(external_id: Option<&str>, device: &str) -> BrazeFact {
         let (external_id, device_ids) = (external_id.map(str::to_owned), vec![device.to_owned()]);
-        Fact::Person(Person { external_id, device_ids, ..Person::default() })
+        BrazeFact::User(UserProfile { external_id, device_ids, ..UserProfile::default() })
     }
 
-    fn send(user_ids: &[&str], device_ids: &[&str], should_remove: bool) -> Fact {
+    fn send(user_ids: &[&str], device_ids: &[&str], should_remove: bool) -> BrazeFact {
         let owned = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
-        let change = Change {
+        let change = CohortChange {
             user_ids: owned(user_ids),
             device_ids: owned(device_ids),
             aliases: Vec::new(),
             should_remove,
         };
-        Fact::Changed { cohort_id: "c".to_owned(), cohort_changes: vec![change] }
+        BrazeFact::Changed { cohort_id: "c".to_owned(), cohort_changes: vec![change] }
     }
 
-    fn members(people: People, facts: &[Fact]) -> (Vec<String>, u64) {
+    fn members(people: People, facts: &[BrazeFact]) -> (Vec<String>, u64) {
         let mut store = BrazeStore::new(people, false);
-        facts.iter().cloned().for_each(|fact| store.learn(fact));
+        facts.iter().cloned().for_each(|fact| store.apply(fact));
         let found = (store.members("c").unwrap_or_default().into_iter().collect(), store.ignored);
-        // A store made again from its own facts is the same store.
-        let mut again = BrazeStore::new(people, false);
-        store.facts().for_each(|fact| again.learn(fact));
-        assert_eq!(again.members("c").unwrap_or_default().into_iter().collect::<Vec<_>>(), found.0);
+        // The facts of a store restore the same store.
+        let mut restored = BrazeStore::new(people, false);
+        store.facts().for_each(|fact| restored.apply(fact));
+        assert_eq!(restored.members("c").unwrap_or_default().into_iter().collect::<Vec<_>>(), found.0);
         found
     }
 
     #[test]
-    fn strangers_are_ignored_unless_anybody_goes() {
+    fn unknown_users_are_ignored_unless_every_user_exists() {
         assert_eq!(members(People::Known, &[send(&["u1"], &["d1"], false)]), (vec![], 2));
         let any = members(People::Any, &[send(&["u1"], &["d1"], false)]);
         assert_eq!(any, (vec!["device_id d1".to_owned(), "external_id u1".to_owned()], 0));
     }
 
     #[test]
-    fn the_device_of_an_identified_person_is_ignored() {
-        let facts = [person(Some("u1"), "d1"), send(&[], &["d1"], false)];
+    fn the_device_of_an_identified_user_is_ignored() {
+        let facts = [profile(Some("u1"), "d1"), send(&[], &["d1"], false)];
         assert_eq!(members(People::Known, &facts), (vec![], 1));
     }
 
     #[test]
     fn once_identified_a_member_cannot_be_removed_by_device() {
-        let identified = Fact::Identified { device_id: "d1".to_owned(), external_id: "u1".to_owned() };
-        let facts = [person(None, "d1"), send(&[], &["d1"], false), identified, send(&[], &["d1"], true)];
+        let identified = BrazeFact::Identified { device_id: "d1".to_owned(), external_id: "u1".to_owned() };
+        let facts = [profile(None, "d1"), send(&[], &["d1"], false), identified, send(&[], &["d1"], true)];
         assert_eq!(members(People::Known, &facts), (vec!["external_id u1".to_owned()], 1));
         let mut facts = facts.to_vec();
         facts.push(send(&["u1"], &[], true));

@@ -1,52 +1,52 @@
-//! Which events are made: how many, of whom, and how awkward.
+//! Configuration of generated events: how many, of which users, and how irregular.
 
 use serde::Deserialize;
 
 use crate::rng::Rng;
 
-/// Shares are of events, 0.0 to 1.0. The same mix gives the same events on every machine, whichever way
-/// out they take.
+/// Shares of events are from 0.0 to 1.0. The same mix gives the same events on every machine, as files and over
+/// HTTP.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mix {
     /// Seed of the random numbers.
     pub seed: u64,
-    /// How many events, and the number of the first. Events of other numbers are other events.
+    /// Number of events, and the number of the first. Each number has its own event.
     pub events: u64,
     /// See `events`.
     pub from: u64,
-    /// Event types; all that come both ways if there are none.
+    /// Event types; if empty, all types that have both formats.
     pub types: Vec<String>,
-    /// Types that come only as files or only over HTTP are in it as well; the other way leaves them out.
+    /// Whether types with one format are included; the other format omits them.
     pub one_way: bool,
-    /// Fields are in both forms or in neither, as far as the schemas allow; otherwise each form has some
-    /// of its own, as in Braze's samples.
+    /// Whether only fields that both formats have are used, as far as the schemas allow. Otherwise each format
+    /// has some fields of its own, as in Braze's samples.
     pub common: bool,
-    /// People.
+    /// Number of users.
     pub users: u64,
     /// Hours over which the events are spread.
     pub hours: u64,
-    /// Nullable fields that an event does not have.
+    /// Share of nullable fields that are absent.
     pub absent: f64,
-    /// Events of people without an external id.
+    /// Share of events of users without an external id.
     pub anonymous: f64,
-    /// Events of the one person who does more than all others.
+    /// Share of events of one very active user.
     pub hot: f64,
-    /// Events with a value replaced by `[REDACTED]`, the external id among them.
+    /// Share of events with a value replaced by `[REDACTED]`, including the external id.
     pub redacted: f64,
-    /// Events of types that the catalogue does not know.
+    /// Share of events of types outside the catalog.
     pub unknown_types: f64,
-    /// Events with a field that the catalogue does not know.
+    /// Share of events with a field outside the catalog.
     pub unknown_fields: f64,
-    /// Events from far in the future or the past.
+    /// Share of events from the far future or past.
     pub odd_times: f64,
-    /// Events with a null for their time, which is required.
+    /// Share of events with a null `time`, which is required.
     pub broken: f64,
-    /// Custom events and purchases with 890 KB of properties. Braze drops what has more than 900 KB.
+    /// Share of custom events and purchases with 890 KB of properties. Braze drops more than 900 KB.
     pub large: f64,
-    /// Events that come twice.
+    /// Share of events that are sent twice.
     pub duplicates: f64,
-    /// Events come in any order.
+    /// Whether events are sent in random order.
     pub shuffle: bool,
 }
 
@@ -77,20 +77,19 @@ impl Default for Mix {
 }
 
 impl Mix {
-    /// Numbers of events in the order in which they come; a duplicate follows its original within a
-    /// thousand others.
+    /// Numbers of the events in sending order. A duplicate follows its original within 1,000 events.
     pub(super) fn order(&self) -> Vec<u64> {
         const DISTANCE: u64 = 1_000;
-        let mut places: Vec<(u64, u64)> = Vec::new();
+        let mut positions: Vec<(u64, u64)> = Vec::new();
         for n in self.from..self.from + self.events {
-            places.push((n, n));
+            positions.push((n, n));
             let mut rng = Rng::of(!self.seed, n);
-            if rng.share(self.duplicates) {
-                places.push((n + 1 + rng.below(DISTANCE), n));
+            if rng.chance(self.duplicates) {
+                positions.push((n + 1 + rng.below(DISTANCE), n));
             }
         }
-        places.sort_by_key(|(place, _)| *place);
-        let mut order: Vec<u64> = places.into_iter().map(|(_, n)| n).collect();
+        positions.sort_by_key(|(position, _)| *position);
+        let mut order: Vec<u64> = positions.into_iter().map(|(_, n)| n).collect();
         if self.shuffle {
             Rng::of(self.seed, u64::MAX).shuffle(&mut order);
         }
@@ -103,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn duplicates_follow_and_shuffles_mix() {
+    fn duplicates_follow_their_original_and_shuffle_changes_the_order() {
         let mut mix = Mix { events: 10_000, from: 5, duplicates: 0.1, ..Mix::default() };
         let order = mix.order();
         assert!((10_900..11_100).contains(&order.len()), "{}", order.len());

@@ -1,56 +1,56 @@
-//! Braze Currents: engagement events on their way out, as files in a bucket or posted over HTTP.
+//! Simulator of Braze Currents: engagement events as Avro files in a bucket's layout, or posted over HTTP.
 //!
-//! Source: Braze's Currents documents, its event glossary, and its Avro schemas. The catalogue has every
-//! type of version 10; a [`Mix`] says which events are made of it and how awkward they are. The same mix
-//! gives the same events through both ways out. What writes Avro here shares nothing with what reads it.
+//! Source: Braze's Currents documents, its event glossary, and its Avro schemas. The catalog has every event
+//! type of version 10. A [`Mix`] configures the generated events and how irregular they are. The same mix gives
+//! the same events as files and over HTTP. The Avro writer shares no code with the reader under test.
 
 mod admin;
-mod catalogue;
-mod container;
-mod forms;
+mod avro_file;
+mod batches;
+mod encode;
+mod event_types;
+mod files;
 mod generate;
 mod mix;
 mod post;
-mod queues;
-mod storage;
 mod values;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-pub use container::Codec;
+pub use avro_file::Codec;
+pub use files::{Cut, Files, Written, write};
 pub use mix::Mix;
-pub use storage::{Cut, Files, Written, write};
 
 pub(super) use admin::routes;
 use generate::Generator;
 
-/// Why no events come out.
+/// Why events cannot be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum CurrentsError {
-    /// A type that is asked for is not in the catalogue.
-    #[error("no event type is called {0}")]
+    /// A requested type is not in the catalog.
+    #[error("unknown event type {0}")]
     UnknownType(String),
     /// A file cannot be written.
-    #[error("{} cannot be written: {source}", .path.display())]
+    #[error("cannot write {}: {source}", .path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 }
 
-/// What posts have come to so far.
+/// Counters and acknowledged events of all posts.
 #[derive(Debug, Default)]
 pub(super) struct Currents {
     acknowledged: HashSet<Box<str>>,
-    tally: post::Tally,
-    /// Posts that are running.
+    counters: post::PostCounters,
+    /// Running posts.
     running: u64,
 }
 
-/// One event of a type, in both forms as far as the type has them.
+/// One event of a type in its documented formats.
 #[derive(Clone, Debug)]
 pub struct Example {
     /// The type.
@@ -59,21 +59,20 @@ pub struct Example {
     pub id: String,
     /// An Avro file with this one event.
     pub avro: Option<Vec<u8>>,
-    /// The path of such a file below the bucket's prefix.
+    /// The path of this file below the prefix of the bucket.
     pub path: String,
-    /// The event as an object of the Custom HTTP connector.
+    /// The event as the Custom HTTP connector sends it.
     pub http: Option<String>,
 }
 
-/// An example of every type in the catalogue, in the catalogue's order. Fields that only one form has are
-/// left out.
+/// An example of every type in the catalog, in its order. Fields that only one format has are omitted.
 #[must_use]
 pub fn examples(seed: u64, codec: Codec) -> Vec<Example> {
-    let types = catalogue::catalogue().known.iter().enumerate();
+    let types = event_types::event_types().documented.iter().enumerate();
     types.filter_map(|(n, event_type)| example(event_type, seed, n as u64, codec)).collect()
 }
 
-fn example(event_type: &'static catalogue::EventType, seed: u64, n: u64, codec: Codec) -> Option<Example> {
+fn example(event_type: &'static event_types::EventType, seed: u64, n: u64, codec: Codec) -> Option<Example> {
     let (types, none) = (vec![event_type.name.to_owned()], 0.0);
     let plain =
         Mix { seed, types, one_way: true, common: true, absent: none, anonymous: none, ..Mix::default() };
@@ -83,22 +82,19 @@ fn example(event_type: &'static catalogue::EventType, seed: u64, n: u64, codec: 
     let files = Files { codec, ..Files::default() };
     let avro = event_type
         .storage
-        .then(|| storage::container(std::slice::from_ref(&event), &files, seed).ok())
+        .then(|| files::write_container(std::slice::from_ref(&event), &files, seed).ok())
         .flatten();
     Some(Example {
         event_type: event_type.name,
         avro: avro.map(|(bytes, _)| bytes),
-        path: storage::path(&generator.shelf(n), &files, 0, n),
-        http: event_type.http.then(|| forms::http(&event, true).to_string()),
+        path: files::path(&generator.file_key(n), &files, 0, n),
+        http: event_type.http.then(|| encode::http(&event, true).to_string()),
         id: event.id,
     })
 }
 
-/// The bodies in which the Custom HTTP connector would post these events, up to `batch` in each.
-///
-/// # Errors
-/// [`CurrentsError::UnknownType`].
+/// The request bodies of the Custom HTTP connector for these events, with up to `batch` events each.
 pub fn bodies(mix: &Mix, batch: usize) -> Result<impl Iterator<Item = Vec<u8>> + use<>, CurrentsError> {
     let generator = Generator::new(mix.clone()).map_err(CurrentsError::UnknownType)?;
-    Ok(queues::Queues::new(generator, batch, false).map(|batch| queues::body(&batch)))
+    Ok(batches::Batches::new(generator, batch, false).map(|batch| batches::body(&batch)))
 }

@@ -1,16 +1,16 @@
-//! What stands in the fields: values that look like Braze's, all from one person, message and device.
+//! Field values in the style of Braze's, consistent for one user, message and device.
 
 use serde_json::{Map, Value as Json, json};
 
-use super::catalogue::{Field, Kind};
+use super::event_types::{EventField, FieldType};
 use crate::rng::Rng;
 
 /// A value of a field.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(super) enum FieldValue {
     Text(String),
     Int(i64),
-    /// Written with few digits over HTTP, and as 32 bits in Avro.
+    /// Few digits over HTTP, 32 bits in Avro.
     Float(f64),
     Boolean(bool),
     Texts(Vec<Option<String>>),
@@ -67,22 +67,22 @@ const STEPS: [&str; 5] = ["Entry", "Wait 2 days", "Email 1", "Push 1", "Audience
 const CURRENCIES: [&str; 4] = ["USD", "EUR", "GBP", "JPY"];
 const EVENTS: [&str; 5] = ["cart_viewed", "article_read", "trial_started", "invite_sent", "search"];
 
-/// What an event's fields have in common.
+/// Data that the fields of an event share.
 #[derive(Clone, Debug)]
-pub(super) struct Subject {
+pub(super) struct EventContext {
     pub(super) seed: u64,
     pub(super) id: String,
     pub(super) time: u64,
-    /// The person's number, and whether an external id is known.
+    /// Number of the user, and whether the user has no external id.
     pub(super) user: u64,
     pub(super) anonymous: bool,
-    /// The campaign or Canvas, by number.
+    /// Number of the campaign or Canvas.
     pub(super) message: u64,
-    /// Bytes of custom properties beyond the usual.
+    /// Whether custom properties are very large.
     pub(super) large: bool,
 }
 
-/// So many hexadecimal digits that belong to the `n`th thing of a kind.
+/// Hexadecimal digits that identify item `n` of a kind.
 pub(super) fn hex(seed: u64, kind: &str, n: u64, digits: usize) -> String {
     let kind = kind.bytes().fold(seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
     let mut rng = Rng::of(kind, n);
@@ -94,15 +94,15 @@ pub(super) fn hex(seed: u64, kind: &str, n: u64, digits: usize) -> String {
     text
 }
 
-/// A name in the form of a UUID.
+/// An id in the form of a UUID.
 pub(super) fn uuid(seed: u64, kind: &str, n: u64) -> String {
     let digits = hex(seed, kind, n, 32);
     let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
     parts.join("-")
 }
 
-impl Subject {
-    /// The person's external id.
+impl EventContext {
+    /// External id of the user.
     pub(super) fn external_id(&self) -> String {
         format!("member-{:05}", self.user)
     }
@@ -123,17 +123,21 @@ impl Subject {
         hex(self.seed, kind, self.user, digits)
     }
 
-    /// The value of a field of this event. `rng` decides what the field's name does not.
-    pub(super) fn value(&self, field: &Field, rng: &mut Rng) -> Value {
-        match field.kind {
-            Kind::Int | Kind::Long => Value::Int(self.number(field.name, rng)),
-            Kind::Float => Value::Float(float(field.name, rng)),
-            Kind::Boolean => Value::Boolean(rng.share(0.3)),
-            Kind::Texts => Value::Texts(vec![Some("ip_range".to_owned()), Some("click_velocity".to_owned())]),
-            Kind::TextsOrNull => Value::Texts(vec![Some("https://media.example.com/1.jpg".to_owned()), None]),
-            Kind::Json => Value::Text(json_text(field.name, rng)),
-            Kind::Object => Value::Object(self.properties(rng)),
-            Kind::Text => Value::Text(self.text(field.name, rng)),
+    /// The value of a field of this event. `rng` provides the values that have no fixed rule.
+    pub(super) fn value(&self, field: &EventField, rng: &mut Rng) -> FieldValue {
+        match field.field_type {
+            FieldType::Int | FieldType::Long => FieldValue::Int(self.number(field.name, rng)),
+            FieldType::Float => FieldValue::Float(float(field.name, rng)),
+            FieldType::Boolean => FieldValue::Boolean(rng.chance(0.3)),
+            FieldType::Texts => {
+                FieldValue::Texts(vec![Some("ip_range".to_owned()), Some("click_velocity".to_owned())])
+            }
+            FieldType::TextsOrNull => {
+                FieldValue::Texts(vec![Some("https://media.example.com/1.jpg".to_owned()), None])
+            }
+            FieldType::Json => FieldValue::Text(json_text(field.name, rng)),
+            FieldType::Object => FieldValue::Object(self.properties(rng)),
+            FieldType::Text => FieldValue::Text(self.text(field.name, rng)),
         }
     }
 
@@ -188,13 +192,13 @@ impl Subject {
                 "https://shop.example.com/p/42?utm_source=braze&utm_medium=email"
             }
             "message_body" | "input" | "output" | "quick_reply_text" => "Yes, please.\nThank you \u{1f600}",
-            _ => return self.named(name, rng),
+            _ => return self.id_or_default(name, rng),
         };
         fixed.to_owned()
     }
 
-    /// Ids, and whatever is left.
-    fn named(&self, name: &str, rng: &mut Rng) -> String {
+    /// Ids, and a default for all other fields.
+    fn id_or_default(&self, name: &str, rng: &mut Rng) -> String {
         let message = self.message;
         match name {
             "id" => self.id.clone(),
@@ -226,10 +230,10 @@ impl Subject {
         let mut all = Map::new();
         all.insert("cart_value".to_owned(), json!(hundredths(rng, 0, 100_000)));
         all.insert("items".to_owned(), json!(["shoes", "socks, wool"]));
-        all.insert("vip".to_owned(), json!(rng.share(0.5)));
+        all.insert("vip".to_owned(), json!(rng.chance(0.5)));
         all.insert("shipping".to_owned(), json!({ "city": "Graz", "express": false, "days": [1, 3] }));
         all.insert("seen_at".to_owned(), json!("2026-03-01T08:30:00.000Z"));
-        if rng.share(0.1) {
+        if rng.chance(0.1) {
             all.insert("coupon".to_owned(), Json::Null);
         }
         if self.large {
@@ -243,13 +247,13 @@ fn pick(n: u64, len: usize) -> usize {
     usize::try_from(n % len as u64).unwrap_or(0)
 }
 
-/// A number from `low` on, in hundredths, up to `count` of them.
+/// A number from `low` in steps of a hundredth, with `count` possible values.
 fn hundredths(rng: &mut Rng, low: i32, count: u32) -> f64 {
     let drawn = i32::try_from(rng.below(u64::from(count))).unwrap_or(0);
     f64::from(low + drawn) / 100.0
 }
 
-/// Few enough digits to come back whole from 32 bits.
+/// A number with so few digits that 32 bits preserve it.
 fn float(name: &str, rng: &mut Rng) -> f64 {
     match name {
         "latitude" => hundredths(rng, -9_000, 18_000),

@@ -1,4 +1,4 @@
-//! The admin API of Heap's side: events and users as they really are.
+//! Admin API of Heap: stored events, users and counters.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,13 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::store::{Who, user_id};
+use super::store::{HeapUserId, user_id};
 use super::{deletion, ingest};
-use crate::Shared;
+use crate::SandboxHandle;
+use crate::admin::{RequestCounters, lines};
 use crate::faults::Endpoint;
 
-pub(crate) fn routes() -> Router<Shared> {
+pub(crate) fn routes() -> Router<SandboxHandle> {
     Router::new()
         .route("/api/track", post(ingest::track))
         .route("/api/v1/identify", post(ingest::identify))
@@ -32,17 +33,15 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/_sandbox/heap/deletions", get(deletions))
 }
 
-/// What was asked and answered so far.
+/// Counters of requests and responses.
 #[derive(Clone, Debug, Default, Serialize)]
-pub(super) struct Counters {
-    /// Requests by endpoint.
-    endpoints: BTreeMap<Endpoint, u64>,
-    /// Answers by status; a request without an answer is in none.
-    statuses: BTreeMap<u16, u64>,
-    /// Events in requests that were well formed, and the most in one.
+pub(super) struct HeapCounters {
+    #[serde(flatten)]
+    requests: RequestCounters,
+    /// Events in well-formed requests, and the most in one.
     events: u64,
     events_max: u64,
-    /// Events over a rate limit that were dropped in silence.
+    /// Events over a rate limit that were silently dropped.
     pub(super) dropped: u64,
     /// Largest body in bytes.
     body_len_max: u64,
@@ -50,14 +49,14 @@ pub(super) struct Counters {
     pub(super) successes: u64,
 }
 
-impl Counters {
+impl HeapCounters {
     pub(super) fn request(&mut self, endpoint: Endpoint, body_len: usize) {
-        *self.endpoints.entry(endpoint).or_default() += 1;
+        self.requests.request(endpoint);
         self.body_len_max = self.body_len_max.max(body_len as u64);
     }
 
-    pub(super) fn answered(&mut self, status: u16) {
-        *self.statuses.entry(status).or_default() += 1;
+    pub(super) fn response(&mut self, status: u16) {
+        self.requests.response(status);
     }
 
     pub(super) fn events(&mut self, n: u64) {
@@ -68,30 +67,26 @@ impl Counters {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct EventsQuery {
     identity: Option<String>,
     event: Option<String>,
     limit: Option<usize>,
 }
 
-async fn events(State(shared): State<Shared>, Query(wanted): Query<Wanted>) -> String {
-    let inner = shared.lock();
-    let store = &inner.heap.store;
-    let fits = |stored: &&super::store::Stored| {
-        wanted.event.as_deref().is_none_or(|name| *stored.name == *name)
-            && wanted.identity.as_deref().is_none_or(|identity| store.owner(&stored.who) == Ok(identity))
+async fn events(State(shared): State<SandboxHandle>, Query(query): Query<EventsQuery>) -> String {
+    let state = shared.lock();
+    let store = &state.heap.store;
+    let matches = |event: &&super::store::StoredEvent| {
+        query.event.as_deref().is_none_or(|name| *event.name == *name)
+            && query.identity.as_deref().is_none_or(|identity| store.owner(&event.user) == Ok(identity))
     };
-    let mut lines = String::new();
-    for stored in store.events.iter().filter(fits).take(wanted.limit.unwrap_or(usize::MAX)) {
-        lines.push_str(&stored.text);
-        lines.push('\n');
-    }
-    lines
+    let found = store.events.iter().filter(matches).take(query.limit.unwrap_or(usize::MAX));
+    lines(found.map(|event| &event.text))
 }
 
-async fn count(State(shared): State<Shared>) -> Json<Value> {
-    let inner = shared.lock();
-    let (store, counters) = (&inner.heap.store, &inner.heap.counters);
+async fn count(State(shared): State<SandboxHandle>) -> Json<Value> {
+    let state = shared.lock();
+    let (store, counters) = (&state.heap.store, &state.heap.counters);
     let names: BTreeMap<&str, u64> = store.names.iter().map(|(name, n)| (&**name, *n)).collect();
     Json(json!({
         "stored": store.events.len(),
@@ -102,46 +97,48 @@ async fn count(State(shared): State<Shared>) -> Json<Value> {
     }))
 }
 
-async fn keys(State(shared): State<Shared>) -> String {
-    let inner = shared.lock();
-    inner.heap.store.keys().into_iter().fold(String::new(), |mut lines, key| {
-        lines.push_str(key);
-        lines.push('\n');
-        lines
-    })
+async fn keys(State(shared): State<SandboxHandle>) -> String {
+    let state = shared.lock();
+    lines(state.heap.store.keys())
 }
 
-async fn user(State(shared): State<Shared>, Path(identity): Path<String>) -> Result<Json<Value>, StatusCode> {
-    let inner = shared.lock();
-    let store = &inner.heap.store;
+async fn user(
+    State(shared): State<SandboxHandle>,
+    Path(identity): Path<String>,
+) -> Result<Json<Value>, StatusCode> {
+    let state = shared.lock();
+    let store = &state.heap.store;
     let user = store.users.get(&identity).ok_or(StatusCode::NOT_FOUND)?;
-    let events = store.events.iter().filter(|stored| store.owner(&stored.who) == Ok(&identity)).count();
+    let events = store.events.iter().filter(|event| store.owner(&event.user) == Ok(&identity)).count();
     Ok(Json(json!({
         "identity": identity,
         "user_id": user_id(&identity),
-        "was": user.user_ids.keys().collect::<Vec<_>>(),
+        "merged_user_ids": user.user_ids.keys().collect::<Vec<_>>(),
         "properties": user.properties,
         "events": events,
     })))
 }
 
-async fn account(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Json<Value>, StatusCode> {
-    let inner = shared.lock();
-    let properties = inner.heap.store.accounts.get(&id).ok_or(StatusCode::NOT_FOUND)?;
+async fn account(
+    State(shared): State<SandboxHandle>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, StatusCode> {
+    let state = shared.lock();
+    let properties = state.heap.store.accounts.get(&id).ok_or(StatusCode::NOT_FOUND)?;
     Ok(Json(json!({ "account_id": id, "properties": properties })))
 }
 
-async fn requests(State(shared): State<Shared>) -> Json<Value> {
-    let inner = shared.lock();
-    let mut told = json!(inner.heap.counters);
-    told["identifies_ignored"] = inner.heap.store.identifies_ignored.into();
-    Json(told)
+async fn requests(State(shared): State<SandboxHandle>) -> Json<Value> {
+    let state = shared.lock();
+    let mut report = json!(state.heap.counters);
+    report["identifies_ignored"] = state.heap.store.identifies_ignored.into();
+    Json(report)
 }
 
-async fn deletions(State(shared): State<Shared>) -> Json<Value> {
-    let inner = shared.lock();
-    let list = inner.heap.store.deletions.iter().map(|(id, deletion)| {
-        let users: Vec<&Who> = deletion.users.iter().collect();
+async fn deletions(State(shared): State<SandboxHandle>) -> Json<Value> {
+    let state = shared.lock();
+    let list = state.heap.store.deletions.iter().map(|(id, deletion)| {
+        let users: Vec<&HeapUserId> = deletion.users.iter().collect();
         json!({ "deletion_request_id": id, "complete": deletion.complete, "users": users })
     });
     Json(list.collect())

@@ -1,4 +1,4 @@
-//! Ingestion: what each call does with a body that may be right.
+//! Ingestion endpoints: track, identify, user properties, account properties.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -6,114 +6,119 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::Value;
 
-use super::check::{Checks, Wrong};
+use super::check::{CheckError, HeapChecks};
 use super::options::OverLimit;
-use super::serve::{Answer, is_json, serve};
-use super::store::{Event, Fact, Who};
-use super::{Heap, bodies};
+use super::serve::{HeapResponse, is_json, serve};
+use super::store::{HeapEvent, HeapFact, HeapUserId};
+use super::{Heap, parse};
 use crate::faults::Endpoint;
-use crate::{Shared, clock};
+use crate::{SandboxHandle, clock};
 
-pub(super) async fn track(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Response {
+pub(super) async fn track(State(shared): State<SandboxHandle>, headers: HeaderMap, body: Body) -> Response {
     serve(shared, Endpoint::Track, body, |shared, body| {
         if shared.options.heap.accept_all {
             return Ok(count(shared, body));
         }
         let body = parse(&headers, body)?;
-        let events = Checks(&shared.options.heap).track(&body).map_err(refused)?;
+        let events = HeapChecks(&shared.options.heap).track(&body).map_err(bad_request)?;
         shared.lock().heap.track(events)
     })
     .await
 }
 
-pub(super) async fn identify(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Response {
+pub(super) async fn identify(
+    State(shared): State<SandboxHandle>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     serve(shared, Endpoint::Identify, body, |shared, body| {
         let body = parse(&headers, body)?;
-        let (user_id, identity) = Checks(&shared.options.heap).identify(&body).map_err(refused)?;
+        let (user_id, identity) = HeapChecks(&shared.options.heap).identify(&body).map_err(bad_request)?;
         let at = u64::try_from(clock::now().as_millis()).unwrap_or(u64::MAX);
-        shared.lock().heap.done(vec![Fact::Identified { user_id, identity, at }])
+        shared.lock().heap.record_and_succeed(vec![HeapFact::Identified { user_id, identity, at }])
     })
     .await
 }
 
 pub(super) async fn user_properties(
-    State(shared): State<Shared>,
+    State(shared): State<SandboxHandle>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     serve(shared, Endpoint::UserProperties, body, |shared, body| {
         let body = parse(&headers, body)?;
-        let users = Checks(&shared.options.heap).users(&body).map_err(refused)?;
-        let mut inner = shared.lock();
-        // No limit of the bulk call is documented.
+        let users = HeapChecks(&shared.options.heap).users(&body).map_err(bad_request)?;
+        let mut state = shared.lock();
+        // The bulk call has no documented limit.
         if let [(identity, _)] = &users.items[..]
             && !users.bulk
-            && !inner.heap.single("user_properties", identity)?
+            && !state.heap.single("user_properties", identity)?
         {
-            return Ok(inner.heap.success());
+            return Ok(state.heap.success());
         }
-        let fact = |(identity, properties)| Fact::Described { identity, properties };
-        inner.heap.done(users.items.into_iter().map(fact).collect())
+        let fact = |(identity, properties)| HeapFact::WithProperties { identity, properties };
+        state.heap.record_and_succeed(users.items.into_iter().map(fact).collect())
     })
     .await
 }
 
 pub(super) async fn account_properties(
-    State(shared): State<Shared>,
+    State(shared): State<SandboxHandle>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     serve(shared, Endpoint::AccountProperties, body, |shared, body| {
         let body = parse(&headers, body)?;
-        let accounts = Checks(&shared.options.heap).accounts(&body).map_err(refused)?;
-        let fact = |(account_id, properties)| Fact::Account { account_id, properties };
-        shared.lock().heap.done(accounts.items.into_iter().map(fact).collect())?;
-        // This call says so, by its documents.
-        Ok(Answer::text(StatusCode::OK, "OK"))
+        let accounts = HeapChecks(&shared.options.heap).accounts(&body).map_err(bad_request)?;
+        let fact = |(account_id, properties)| HeapFact::Account { account_id, properties };
+        shared.lock().heap.record_and_succeed(accounts.items.into_iter().map(fact).collect())?;
+        // Documented body of this call.
+        Ok(HeapResponse::text(StatusCode::OK, "OK"))
     })
     .await
 }
 
-fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Value, Answer> {
+fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Value, HeapResponse> {
     is_json(headers)?;
-    serde_json::from_slice(body).map_err(|_| Answer::bad_request("the body is not valid JSON"))
+    serde_json::from_slice(body).map_err(|_| HeapResponse::bad_request("the body is not valid JSON"))
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "what an error is mapped by")]
-fn refused(wrong: Wrong) -> Answer {
-    Answer::bad_request(wrong.text())
+#[allow(clippy::needless_pass_by_value, reason = "passed to map_err")]
+fn bad_request(error: CheckError) -> HeapResponse {
+    HeapResponse::bad_request(error.text())
 }
 
-/// Takes a body as it is. Events are counted by the text that begins their name; a property of the name
-/// `event` would count as well.
-fn count(shared: &Shared, body: &[u8]) -> Answer {
+/// Accepts a body unparsed. Events are counted by the text before their name; a property named `event` would
+/// count too.
+fn count(shared: &SandboxHandle, body: &[u8]) -> HeapResponse {
     let events = memchr::memmem::find_iter(body, br#""event":"#).count() as u64;
-    let mut inner = shared.lock();
-    inner.heap.counters.events(events);
-    inner.heap.success()
+    let mut state = shared.lock();
+    state.heap.counters.events(events);
+    state.heap.success()
 }
 
-/// By whom the limits count.
-fn whose(event: &Event) -> String {
-    match &event.who {
-        Who::Identity(identity) => format!("identity {identity}"),
-        Who::UserId(id) => format!("user_id {id}"),
+/// The key of the rate limits.
+fn limit_key(event: &HeapEvent) -> String {
+    match &event.user {
+        HeapUserId::Identity(identity) => format!("identity {identity}"),
+        HeapUserId::UserId(id) => format!("user_id {id}"),
     }
 }
 
 impl Heap {
-    fn success(&mut self) -> Answer {
+    fn success(&mut self) -> HeapResponse {
         self.counters.successes += 1;
-        Answer::success(self.options.success, self.counters.successes)
+        HeapResponse::success(self.options.success, self.counters.successes)
     }
 
-    fn done(&mut self, facts: Vec<Fact>) -> Result<Answer, Answer> {
-        let full = |_| Answer::text(StatusCode::SERVICE_UNAVAILABLE, "the sandbox cannot write its memory");
-        self.keep(facts).map_err(full)?;
+    fn record_and_succeed(&mut self, facts: Vec<HeapFact>) -> Result<HeapResponse, HeapResponse> {
+        let failed =
+            |_| HeapResponse::text(StatusCode::SERVICE_UNAVAILABLE, "the sandbox cannot write its memory");
+        self.record(facts).map_err(failed)?;
         Ok(self.success())
     }
 
-    fn track(&mut self, events: bodies::Items<Event>) -> Result<Answer, Answer> {
+    fn track(&mut self, events: parse::ParsedItems<HeapEvent>) -> Result<HeapResponse, HeapResponse> {
         self.counters.events(events.items.len() as u64);
         let within = self.within_limits(&events)?;
         let arrived = arrived();
@@ -125,29 +130,29 @@ impl Heap {
                 self.store.duplicates += 1;
             } else {
                 event.timestamp.get_or_insert_with(|| arrived.clone());
-                facts.push(Fact::Tracked(event));
+                facts.push(HeapFact::Tracked(event));
             }
         }
-        self.done(facts)
+        self.record_and_succeed(facts)
     }
 
-    fn within_limits(&mut self, events: &bodies::Items<Event>) -> Result<Vec<bool>, Answer> {
+    fn within_limits(&mut self, events: &parse::ParsedItems<HeapEvent>) -> Result<Vec<bool>, HeapResponse> {
         if self.options.over_limit == OverLimit::Off {
             return Ok(vec![true; events.items.len()]);
         }
-        let whose: Vec<String> = events.items.iter().map(whose).collect();
-        if let ([only], false) = (&whose[..], events.bulk) {
+        let limit_keys: Vec<String> = events.items.iter().map(limit_key).collect();
+        if let ([only], false) = (&limit_keys[..], events.bulk) {
             return Ok(vec![self.single("track", only)?]);
         }
         let all = self.options.over_limit == OverLimit::Refuse;
-        let within = self.rates.bulk(&whose, all, clock::now(), self.options.minute);
+        let within = self.limits.bulk(&limit_keys, all, clock::now(), self.options.minute);
         if all && within.contains(&false) { Err(over_limit()) } else { Ok(within) }
     }
 
-    /// Whether a single call is within its limit; one that is not is refused, or nothing comes of it.
-    fn single(&mut self, call: &str, who: &str) -> Result<bool, Answer> {
+    /// Whether a single call is within its limit. Otherwise it is rejected, or silently dropped.
+    fn single(&mut self, call: &str, user: &str) -> Result<bool, HeapResponse> {
         let fits = self.options.over_limit == OverLimit::Off
-            || self.rates.single(call, who, clock::now(), self.options.minute);
+            || self.limits.single(call, user, clock::now(), self.options.minute);
         if !fits && self.options.over_limit == OverLimit::Refuse {
             return Err(over_limit());
         }
@@ -155,11 +160,11 @@ impl Heap {
     }
 }
 
-fn over_limit() -> Answer {
-    Answer::text(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests")
+fn over_limit() -> HeapResponse {
+    HeapResponse::text(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests")
 }
 
-/// The time of arrival, which an event without a timestamp gets.
+/// The time of arrival, for events without a timestamp.
 fn arrived() -> String {
     let millis = i64::try_from(clock::now().as_millis()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(millis).map(|at| at.to_string()).unwrap_or_default()

@@ -1,74 +1,74 @@
-//! Heap's server-side API: events, identities, properties, deletion.
+//! Simulator of Heap's server-side API: events, identities, properties, deletion.
 //!
-//! Source: Heap's API reference. It is as strict as that: caps, lengths, types, one bad element refuses the
-//! request. Where it is silent, see [`HeapOptions`] and the part that does it: `check` (what a 400 says),
-//! `rates` (limits), `store` (idempotency, caps that say nothing), `deletion`.
+//! Source: Heap's API reference. It is as strict as the reference: caps, lengths, types; one bad element
+//! rejects the request. Where the reference is silent, see [`HeapOptions`] and the submodule: `check` (texts of
+//! a 400), `rate_limits`, `store` (idempotency, silent caps), `deletion`.
 
 mod admin;
-mod bodies;
 mod check;
 mod deletion;
 mod ingest;
 mod options;
-mod rates;
+mod parse;
+mod rate_limits;
 mod serve;
 mod store;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::memory::{Facts, Memory};
+use super::memory::{FactLog, MemoryFolder};
 use super::{Options, SandboxError};
 
 pub(super) use admin::routes;
 pub use options::{HeapOptions, Lengths, OverLimit, Success};
-use rates::Rates;
-use store::{Fact, HeapStore};
+use rate_limits::RollingLimits;
+use store::{HeapFact, HeapStore};
 
-/// The list of facts in the sandbox's memory. It only grows: an event is there for good.
-const FACTS: &str = "heap.ndjson";
+/// Name of the log in the memory folder. It only grows, because events are permanent.
+const LOG: &str = "heap.ndjson";
 
-/// Heap's side of the sandbox.
+/// State of the simulated Heap.
 #[derive(Debug)]
 pub(super) struct Heap {
     options: HeapOptions,
     store: HeapStore,
-    facts: Option<Facts>,
-    rates: Rates,
-    counters: admin::Counters,
-    /// Tokens of the deletion API, and until when each is good.
+    log: Option<FactLog>,
+    limits: RollingLimits,
+    counters: admin::HeapCounters,
+    /// Tokens of the deletion API, with their expiry.
     tokens: HashMap<String, Duration>,
 }
 
 impl Heap {
-    /// Heap as it was, if there is a memory of it.
-    pub(super) fn open(options: &Options, memory: Option<&Memory>) -> Result<Self, SandboxError> {
+    /// Opens Heap with the state from the memory folder, or empty without one.
+    pub(super) fn open(options: &Options, memory: Option<&MemoryFolder>) -> Result<Self, SandboxError> {
         let mut store = HeapStore::default();
-        let facts = match memory {
+        let log = match memory {
             Some(memory) => {
-                memory.recall(FACTS, |fact| store.learn(fact))?;
-                Some(memory.append(FACTS)?)
+                memory.replay(LOG, |fact| store.apply(fact))?;
+                Some(memory.open_log(LOG)?)
             }
             None => None,
         };
-        // What was a duplicate before is none of this run's.
+        // Counters start at zero in each run.
         (store.duplicates, store.identifies_ignored) = (0, 0);
         Ok(Self {
             options: options.heap.clone(),
             store,
-            facts,
-            rates: Rates::default(),
-            counters: admin::Counters::default(),
+            log,
+            limits: RollingLimits::default(),
+            counters: admin::HeapCounters::default(),
             tokens: HashMap::new(),
         })
     }
 
-    /// Writes facts down and lets them happen.
-    fn keep(&mut self, facts: Vec<Fact>) -> std::io::Result<()> {
-        if let Some(list) = &mut self.facts {
-            list.keep(&facts)?;
+    /// Logs facts and applies them.
+    fn record(&mut self, facts: Vec<HeapFact>) -> std::io::Result<()> {
+        if let Some(log) = &mut self.log {
+            log.append(&facts)?;
         }
-        facts.into_iter().for_each(|fact| self.store.learn(fact));
+        facts.into_iter().for_each(|fact| self.store.apply(fact));
         Ok(())
     }
 }

@@ -1,22 +1,22 @@
-//! What no document settles about Heap, and what the sandbox takes for its keys.
+//! Options of the simulated Heap: undocumented behavior and the accepted keys.
 
 use std::time::Duration;
 
-/// What becomes of what is over a rate limit. No source shows Heap's answer.
+/// Behavior over a rate limit. No source documents Heap's response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverLimit {
-    /// There are no limits.
+    /// No limits.
     Off,
-    /// The request is refused whole with 429. The default: whoever trips over it hears of it.
+    /// Rejects the whole request with 429. The default, because clients notice it.
     Refuse,
-    /// What is over is dropped and the request answered as if nothing were.
+    /// Drops the excess and responds with success.
     Drop,
 }
 
-/// How a success is answered: the documents say `{}`, Heap's own clients have seen the others.
+/// Body of a success. The documents say `{}`; Heap's own clients have seen the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Success {
-    /// Each of the others in turn. The default: whoever reads the body finds out.
+    /// Each of the others in turn. The default, because it exposes clients that read the body.
     Mixed,
     /// 200 with `{}`.
     Object,
@@ -26,7 +26,7 @@ pub enum Success {
     NoContent,
 }
 
-/// In what the documents' "characters" count. Not settled; JSON Schema counts code points.
+/// Unit of the documents' "characters". Not settled; JSON Schema counts code points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lengths {
     /// Unicode code points.
@@ -35,26 +35,26 @@ pub enum Lengths {
     Bytes,
 }
 
-/// How Heap's side behaves.
+/// How the simulated Heap behaves.
 #[derive(Clone, Debug)]
 pub struct HeapOptions {
-    /// The environment id that it takes.
+    /// The accepted environment id.
     pub app_id: String,
-    /// The API key that its deletion API takes.
+    /// The API key of the deletion API.
     pub api_key: String,
-    /// What becomes of what is over a rate limit.
+    /// Behavior over a rate limit.
     pub over_limit: OverLimit,
-    /// How long a minute lasts for the rate limits and for the life of a deletion token.
+    /// Length of a minute for the rate limits and the lifetime of a deletion token.
     pub minute: Duration,
-    /// How a success is answered.
+    /// Body of a success.
     pub success: Success,
-    /// In what lengths count.
+    /// Unit of lengths.
     pub lengths: Lengths,
-    /// Whether values that no document allows (true, null, nested) and unknown fields are taken.
+    /// Whether undocumented values (true, null, nested) and unknown fields are accepted.
     pub lenient: bool,
     /// Largest body in bytes. Not documented.
     pub body_len_max: usize,
-    /// Whether every body is taken unread, and events are only counted.
+    /// Whether every body is accepted unparsed, and events are only counted.
     pub accept_all: bool,
 }
 

@@ -1,5 +1,4 @@
-//! How a request to Heap is served: its body read within the limit, counted, struck by the fault plan,
-//! worked on, answered.
+//! Request pipeline of Heap: body limit, counters, fault plan, execution, response.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -7,45 +6,45 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::options::Success;
-use crate::Shared;
-use crate::faults::{Action, Endpoint, Instead};
-use crate::serve::{HangUp, put, status_of};
+use crate::SandboxHandle;
+use crate::faults::{Endpoint, FaultAction, ReplacementResponse};
+use crate::serve::{HangUp, set_header, status_of};
 
-/// What an answer says.
+/// Body of a response.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Says {
-    Nothing,
+pub(super) enum HeapBody {
+    Empty,
     Text(String),
     Json(Value),
 }
 
-/// An answer.
+/// A response of Heap.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Answer {
+pub(super) struct HeapResponse {
     pub(super) status: StatusCode,
     pub(super) headers: Vec<(String, String)>,
-    pub(super) says: Says,
+    pub(super) body: HeapBody,
 }
 
-impl Answer {
-    pub(super) fn new(status: StatusCode, says: Says) -> Self {
-        Self { status, headers: Vec::new(), says }
+impl HeapResponse {
+    pub(super) fn new(status: StatusCode, body: HeapBody) -> Self {
+        Self { status, headers: Vec::new(), body }
     }
 
-    /// A failure is a plain text.
+    /// A response with a plain text, as Heap's errors have.
     pub(super) fn text(status: StatusCode, text: impl Into<String>) -> Self {
-        Self::new(status, Says::Text(text.into()))
+        Self::new(status, HeapBody::Text(text.into()))
     }
 
     pub(super) fn bad_request(text: impl Into<String>) -> Self {
         Self::text(StatusCode::BAD_REQUEST, text)
     }
 
-    /// A success as the switch has it; `n` is its number.
+    /// A success in the configured form; `n` is its number.
     pub(super) fn success(success: Success, n: u64) -> Self {
-        let object = Self::new(StatusCode::OK, Says::Json(json!({})));
+        let object = Self::new(StatusCode::OK, HeapBody::Json(json!({})));
         let empty = Self::text(StatusCode::OK, "");
-        let no_content = Self::new(StatusCode::NO_CONTENT, Says::Nothing);
+        let no_content = Self::new(StatusCode::NO_CONTENT, HeapBody::Empty);
         match (success, n % 3) {
             (Success::Object, _) | (Success::Mixed, 0) => object,
             (Success::Empty, _) | (Success::Mixed, 1) => empty,
@@ -54,10 +53,10 @@ impl Answer {
     }
 
     fn response(self) -> Response {
-        let (kind, body) = match self.says {
-            Says::Nothing => (None, String::new()),
-            Says::Text(text) => (Some("text/plain; charset=utf-8"), text),
-            Says::Json(value) => (Some("application/json"), value.to_string()),
+        let (kind, body) = match self.body {
+            HeapBody::Empty => (None, String::new()),
+            HeapBody::Text(text) => (Some("text/plain; charset=utf-8"), text),
+            HeapBody::Json(value) => (Some("application/json"), value.to_string()),
         };
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
@@ -65,84 +64,87 @@ impl Answer {
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         }
         for (name, value) in &self.headers {
-            put(response.headers_mut(), name, value);
+            set_header(response.headers_mut(), name, value);
         }
         response
     }
 }
 
-/// Serves a request by `work`, which gets its body and does all that the request asks for.
+/// Runs a request through the pipeline. `execute` gets the body and executes the request.
 pub(super) async fn serve(
-    shared: Shared,
+    shared: SandboxHandle,
     endpoint: Endpoint,
     body: Body,
-    work: impl FnOnce(&Shared, &[u8]) -> Result<Answer, Answer>,
+    execute: impl FnOnce(&SandboxHandle, &[u8]) -> Result<HeapResponse, HeapResponse>,
 ) -> Response {
     let body_len_max = shared.options.heap.body_len_max;
-    let answer = match axum::body::to_bytes(body, body_len_max).await {
+    let response = match axum::body::to_bytes(body, body_len_max).await {
         Ok(body) => {
             shared.lock().heap.counters.request(endpoint, body.len());
-            struck(&shared, endpoint, &body, work).await
+            process(&shared, endpoint, &body, execute).await
         }
-        Err(_) => Some(Answer::text(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large")),
+        Err(_) => Some(HeapResponse::text(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large")),
     };
-    match answer {
-        Some(answer) => {
-            shared.lock().heap.counters.answered(answer.status.as_u16());
-            answer.response()
+    match response {
+        Some(response) => {
+            shared.lock().heap.counters.response(response.status.as_u16());
+            response.response()
         }
         None => HangUp::response(),
     }
 }
 
-/// The answer, or none: the connection closes.
-async fn struck(
-    shared: &Shared,
+/// Applies the fault plan and executes the request. `None` closes the connection.
+async fn process(
+    shared: &SandboxHandle,
     endpoint: Endpoint,
     body: &[u8],
-    work: impl FnOnce(&Shared, &[u8]) -> Result<Answer, Answer>,
-) -> Option<Answer> {
-    let fault = shared.lock().faults.strike(endpoint, "", body);
-    let before = match &fault {
+    execute: impl FnOnce(&SandboxHandle, &[u8]) -> Result<HeapResponse, HeapResponse>,
+) -> Option<HeapResponse> {
+    let fault = shared.lock().faults.next_action(endpoint, "", body);
+    let replacement = match &fault {
         Some(fault) => fault.before().await,
         None => None,
     };
-    match before {
-        Some(Instead::HangUp) => return None,
-        Some(Instead::Status(status)) => return Some(Answer::text(status_of(status), "by the fault plan")),
-        Some(Instead::Reply { status, headers, body }) => {
-            return Some(Answer { status: status_of(status), headers, says: says(body) });
+    match replacement {
+        Some(ReplacementResponse::HangUp) => return None,
+        Some(ReplacementResponse::Status(status)) => {
+            return Some(HeapResponse::text(status_of(status), "by the fault plan"));
+        }
+        Some(ReplacementResponse::Reply { status, headers, body }) => {
+            return Some(HeapResponse { status: status_of(status), headers, body: body_of(body) });
         }
         None => {}
     }
-    let answer = match work(shared, body) {
-        Ok(answer) => answer,
-        Err(refusal) => return Some(refusal),
+    let response = match execute(shared, body) {
+        Ok(response) => response,
+        Err(rejection) => return Some(rejection),
     };
     match fault {
-        // What is held elsewhere is done at once here: Heap knows events by their keys, so their order does not matter.
-        Some(Action::LoseAnswer | Action::Hold) => None,
-        Some(Action::HangAfter | Action::HoldAndHang) => std::future::pending().await,
-        Some(Action::DoneBut(body)) => Some(Answer::new(StatusCode::OK, says(body))),
-        _ => Some(answer),
+        // `hold` does not postpone here: Heap identifies events by key, so their order does not affect the
+        // result.
+        Some(FaultAction::LoseAnswer | FaultAction::Hold) => None,
+        Some(FaultAction::HangAfter | FaultAction::HoldAndHang) => std::future::pending().await,
+        Some(FaultAction::DoneBut(body)) => Some(HeapResponse::new(StatusCode::OK, body_of(body))),
+        _ => Some(response),
     }
 }
 
-/// A text of the fault plan is a plain text, as Heap's are.
-fn says(body: Value) -> Says {
+/// A string in the fault plan becomes a plain text.
+fn body_of(body: Value) -> HeapBody {
     match body {
-        Value::String(text) => Says::Text(text),
-        Value::Null => Says::Nothing,
-        other => Says::Json(other),
+        Value::String(text) => HeapBody::Text(text),
+        Value::Null => HeapBody::Empty,
+        other => HeapBody::Json(other),
     }
 }
 
-/// Ingestion takes JSON only, and says so with 400 as it does everything else (not documented).
-pub(super) fn is_json(headers: &HeaderMap) -> Result<(), Answer> {
+/// Ingestion accepts JSON only and responds 400 otherwise (not documented).
+pub(super) fn is_json(headers: &HeaderMap) -> Result<(), HeapResponse> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if kind.starts_with("application/json") {
         Ok(())
     } else {
-        Err(Answer::bad_request("Content-Type must be application/json"))
+        Err(HeapResponse::bad_request("Content-Type must be application/json"))
     }
 }

@@ -1,4 +1,4 @@
-//! The admin API of segments and their webhook.
+//! Admin API of segments and their webhook.
 
 use std::sync::Arc;
 
@@ -10,12 +10,13 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Segment;
-use super::deliver::{Order, Refusal, run};
-use super::webhook::Webhook;
-use crate::Shared;
+use super::HeapSegment;
+use super::deliver::{SyncError, SyncRequest, run_sync};
+use super::webhook::WebhookSettings;
+use crate::SandboxHandle;
+use crate::admin::{WaitQuery, lines};
 
-pub(crate) fn routes() -> Router<Shared> {
+pub(crate) fn routes() -> Router<SandboxHandle> {
     Router::new()
         .route("/_sandbox/heap/webhook", post(webhook))
         .route("/_sandbox/heap/segments", get(list).post(define))
@@ -23,30 +24,30 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/_sandbox/heap/segments/{id}/rename", post(rename))
         .route("/_sandbox/heap/segments/{id}/drain", post(drain))
         .route("/_sandbox/heap/segments/{id}/members", get(members))
-        .route("/_sandbox/heap/segments/{id}/told", get(told))
+        .route("/_sandbox/heap/segments/{id}/delivered", get(delivered))
         .route("/_sandbox/heap/sync", post(sync))
         .route("/_sandbox/heap/deliveries", get(deliveries))
 }
 
-async fn webhook(State(shared): State<Shared>, Json(webhook): Json<Webhook>) -> Response {
+async fn webhook(State(shared): State<SandboxHandle>, Json(webhook): Json<WebhookSettings>) -> Response {
     if webhook.url.is_empty() || webhook.secret.is_empty() {
-        return (StatusCode::BAD_REQUEST, "a webhook has a `url` and a `secret`").into_response();
+        return (StatusCode::BAD_REQUEST, "a webhook needs a `url` and a `secret`").into_response();
     }
     shared.lock().segments.webhook = Some(Arc::new(webhook));
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// People by number: so many texts need not be sent.
+/// Numbered ids, so that requests need not list many ids.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Numbered {
+struct NumberedIds {
     prefix: String,
     #[serde(default)]
     from: u64,
     count: u64,
 }
 
-impl Numbered {
+impl NumberedIds {
     fn ids(&self) -> impl Iterator<Item = String> {
         (self.from..self.from + self.count).map(|n| format!("{}{n}", self.prefix))
     }
@@ -54,19 +55,19 @@ impl Numbered {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Define {
+struct DefineSegment {
     id: i64,
     name: String,
     #[serde(default)]
     members: Vec<String>,
-    numbered: Option<Numbered>,
+    numbered: Option<NumberedIds>,
 }
 
-async fn define(State(shared): State<Shared>, Json(body): Json<Define>) -> StatusCode {
-    let Define { id, name, mut members, numbered } = body;
-    members.extend(numbered.iter().flat_map(Numbered::ids));
-    let mut inner = shared.lock();
-    let segment = inner.segments.segments.entry(id).or_default();
+async fn define(State(shared): State<SandboxHandle>, Json(body): Json<DefineSegment>) -> StatusCode {
+    let DefineSegment { id, name, mut members, numbered } = body;
+    members.extend(numbered.iter().flat_map(NumberedIds::ids));
+    let mut state = shared.lock();
+    let segment = state.segments.segments.entry(id).or_default();
     segment.name = name;
     segment.members.define(members);
     StatusCode::NO_CONTENT
@@ -74,102 +75,101 @@ async fn define(State(shared): State<Shared>, Json(body): Json<Define>) -> Statu
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Change {
+struct ChangeSegment {
     #[serde(default)]
     add: Vec<String>,
     #[serde(default)]
     remove: Vec<String>,
-    add_numbered: Option<Numbered>,
-    remove_numbered: Option<Numbered>,
+    add_numbered: Option<NumberedIds>,
+    remove_numbered: Option<NumberedIds>,
 }
 
-async fn change(State(shared): State<Shared>, Path(id): Path<i64>, Json(body): Json<Change>) -> StatusCode {
-    let Change { mut add, mut remove, add_numbered, remove_numbered } = body;
-    add.extend(add_numbered.iter().flat_map(Numbered::ids));
-    remove.extend(remove_numbered.iter().flat_map(Numbered::ids));
-    with(&shared, id, |segment| segment.members.change(add, remove))
+async fn change(
+    State(shared): State<SandboxHandle>,
+    Path(id): Path<i64>,
+    Json(body): Json<ChangeSegment>,
+) -> Result<StatusCode, StatusCode> {
+    let ChangeSegment { mut add, mut remove, add_numbered, remove_numbered } = body;
+    add.extend(add_numbered.iter().flat_map(NumberedIds::ids));
+    remove.extend(remove_numbered.iter().flat_map(NumberedIds::ids));
+    with_segment(&shared, id, |segment| segment.members.change(add, remove))?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Rename {
+struct RenameSegment {
     name: String,
 }
 
-async fn rename(State(shared): State<Shared>, Path(id): Path<i64>, Json(body): Json<Rename>) -> StatusCode {
-    with(&shared, id, |segment| segment.name = body.name)
+async fn rename(
+    State(shared): State<SandboxHandle>,
+    Path(id): Path<i64>,
+    Json(body): Json<RenameSegment>,
+) -> Result<StatusCode, StatusCode> {
+    with_segment(&shared, id, |segment| segment.name = body.name)?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
-fn with(shared: &Shared, id: i64, change: impl FnOnce(&mut Segment)) -> StatusCode {
-    match shared.lock().segments.segments.get_mut(&id) {
-        Some(segment) => {
-            change(segment);
-            StatusCode::NO_CONTENT
-        }
-        None => StatusCode::NOT_FOUND,
-    }
+fn with_segment<T>(
+    shared: &SandboxHandle,
+    id: i64,
+    work: impl FnOnce(&mut HeapSegment) -> T,
+) -> Result<T, StatusCode> {
+    shared.lock().segments.segments.get_mut(&id).map(work).ok_or(StatusCode::NOT_FOUND)
 }
 
-async fn list(State(shared): State<Shared>) -> Json<Value> {
-    let inner = shared.lock();
-    let list = inner.segments.segments.iter().map(|(id, segment)| {
-        let (size, told) = (segment.members.list().count(), segment.members.told_list().count());
-        json!({ "id": id, "name": segment.name, "size": size, "told": told })
+async fn list(State(shared): State<SandboxHandle>) -> Json<Value> {
+    let state = shared.lock();
+    let list = state.segments.segments.iter().map(|(id, segment)| {
+        let (size, delivered) = (segment.members.list().count(), segment.members.delivered_list().count());
+        json!({ "id": id, "name": segment.name, "size": size, "delivered": delivered })
     });
     Json(list.collect())
 }
 
-async fn members(State(shared): State<Shared>, Path(id): Path<i64>) -> Result<String, StatusCode> {
-    let inner = shared.lock();
-    let segment = inner.segments.segments.get(&id).ok_or(StatusCode::NOT_FOUND)?;
-    Ok(lines(segment.members.list()))
+async fn members(State(shared): State<SandboxHandle>, Path(id): Path<i64>) -> Result<String, StatusCode> {
+    with_segment(&shared, id, |segment| lines(segment.members.list()))
 }
 
-async fn told(State(shared): State<Shared>, Path(id): Path<i64>) -> Result<String, StatusCode> {
-    let inner = shared.lock();
-    let segment = inner.segments.segments.get(&id).ok_or(StatusCode::NOT_FOUND)?;
-    Ok(lines(segment.members.told_list()))
-}
-
-fn lines<'a>(ids: impl Iterator<Item = &'a str>) -> String {
-    ids.fold(String::new(), |mut text, id| {
-        text.push_str(id);
-        text.push('\n');
-        text
-    })
+async fn delivered(State(shared): State<SandboxHandle>, Path(id): Path<i64>) -> Result<String, StatusCode> {
+    with_segment(&shared, id, |segment| lines(segment.members.delivered_list()))
 }
 
 #[derive(Deserialize)]
-struct Asked {
+struct SegmentQuery {
     segment: Option<i64>,
-    wait: Option<bool>,
 }
 
-async fn sync(State(shared): State<Shared>, Query(asked): Query<Asked>) -> Response {
-    start(&shared, Order::Sync(asked.segment), asked.wait).await
+async fn sync(
+    State(shared): State<SandboxHandle>,
+    Query(query): Query<SegmentQuery>,
+    Query(wait): Query<WaitQuery>,
+) -> Response {
+    start(&shared, SyncRequest::Sync(query.segment), wait).await
 }
 
-async fn drain(State(shared): State<Shared>, Path(id): Path<i64>, Query(asked): Query<Asked>) -> Response {
-    start(&shared, Order::Drain(id), asked.wait).await
+async fn drain(
+    State(shared): State<SandboxHandle>,
+    Path(id): Path<i64>,
+    Query(wait): Query<WaitQuery>,
+) -> Response {
+    start(&shared, SyncRequest::Drain(id), wait).await
 }
 
-async fn start(shared: &Shared, order: Order, wait: Option<bool>) -> Response {
-    let result = shared.begin(run(shared.clone(), order));
-    if wait == Some(false) {
-        return (StatusCode::ACCEPTED, Json(json!({ "started": true }))).into_response();
-    }
-    match result.await {
+async fn start(shared: &SandboxHandle, request: SyncRequest, wait: WaitQuery) -> Response {
+    match wait.start(shared, run_sync(shared.clone(), request)).await {
         Ok(Ok(summary)) => Json(summary).into_response(),
-        Ok(Err(Refusal::NoWebhook)) => (StatusCode::CONFLICT, "no webhook is set").into_response(),
-        Ok(Err(Refusal::NoSegment)) => StatusCode::NOT_FOUND.into_response(),
-        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        Ok(Err(SyncError::NoWebhook)) => (StatusCode::CONFLICT, "no webhook is set").into_response(),
+        Ok(Err(SyncError::NoSegment)) => StatusCode::NOT_FOUND.into_response(),
+        Err(response) => response,
     }
 }
 
-async fn deliveries(State(shared): State<Shared>) -> Json<Value> {
-    let inner = shared.lock();
-    let segments = &inner.segments;
-    let mut told = json!(segments.tally);
-    told["running"] = segments.running.into();
-    Json(told)
+async fn deliveries(State(shared): State<SandboxHandle>) -> Json<Value> {
+    let state = shared.lock();
+    let segments = &state.segments;
+    let mut report = json!(segments.counters);
+    report["running"] = segments.running.into();
+    Json(report)
 }

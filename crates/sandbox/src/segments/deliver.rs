@@ -1,7 +1,7 @@
-//! Delivering: each page until it is answered with 200, or given up.
+//! Webhook sender: sends each page until it gets 200 or is given up.
 //!
-//! By Heap's guide, 200 is done and anything else comes again: 403, 429, every other 4xx and 5xx. How often
-//! and after which wait is not documented.
+//! Heap's guide: 200 is final; every other response (403, 429, other 4xx, 5xx) is retried. The number of
+//! attempts and the waits are not documented.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,89 +9,89 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use serde::Serialize;
 
-use super::jobs::{Job, Kind, jobs};
-use super::pages::{Page, pages};
+use super::counters::DeliveryCounters;
+use super::pages::{SyncPage, pages};
+use super::schedule::{Delivery, DeliveryKind, schedule};
 use super::sign::heap_hash;
-use super::tally::Tally;
-use super::webhook::{Retry, Webhook};
+use super::webhook::{RetryTimestamp, WebhookSettings};
 use crate::rng::Rng;
-use crate::{Shared, clock};
+use crate::{SandboxHandle, clock};
 
-/// How far the timestamps of [`Kind::Old`] lie back.
-const OLD: Duration = Duration::from_secs(3600);
+/// Age of the timestamps of [`DeliveryKind::Replay`].
+const REPLAY_AGE: Duration = Duration::from_secs(3600);
 
-/// What came of a run.
+/// Result of a sync.
 #[derive(Debug, Serialize)]
-pub(super) struct Summary {
-    /// The `sync_task_id` of each segment that had something to tell.
-    tasks: Vec<Task>,
+pub(super) struct SyncSummary {
+    /// The `sync_task_id` of each segment that had changes.
+    tasks: Vec<SyncTask>,
     #[serde(flatten)]
-    tally: Tally,
+    counters: DeliveryCounters,
 }
 
 #[derive(Debug, Serialize)]
-struct Task {
+struct SyncTask {
     segment: i64,
     sync_task_id: String,
     pages: usize,
 }
 
-/// Why nothing can be delivered.
+/// Why a sync cannot start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum SyncError {
     NoWebhook,
     NoSegment,
 }
 
-/// What a run is for.
+/// What to deliver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
-    /// One segment's sync, or that of all of them.
+pub(super) enum SyncRequest {
+    /// The changes of one segment, or of all.
     Sync(Option<i64>),
-    /// One segment is emptied at the receiver.
+    /// The event that empties one segment at the receiver.
     Drain(i64),
 }
 
-/// Waits for its turn, then delivers.
-pub(super) async fn run(shared: Shared, order: Order) -> Result<Summary, Refusal> {
+/// Waits for earlier syncs, then delivers.
+pub(super) async fn run_sync(shared: SandboxHandle, request: SyncRequest) -> Result<SyncSummary, SyncError> {
     shared.lock().segments.running += 1;
-    let turn = Arc::clone(&shared.lock().segments.turn);
-    let turn = turn.lock_owned().await;
-    let done = match plan(&shared, order) {
+    let sync_lock = Arc::clone(&shared.lock().segments.sync_lock);
+    let sync_lock = sync_lock.lock_owned().await;
+    let done = match plan(&shared, request) {
         Ok(plan) => Ok(deliver(&shared, plan).await),
-        Err(refusal) => Err(refusal),
+        Err(error) => Err(error),
     };
     shared.lock().segments.running -= 1;
-    drop(turn);
+    drop(sync_lock);
     done
 }
 
-struct Plan {
-    webhook: Arc<Webhook>,
-    tasks: Vec<Task>,
-    pages: Vec<Arc<Page>>,
-    jobs: Vec<Job>,
+struct SyncPlan {
+    webhook: Arc<WebhookSettings>,
+    tasks: Vec<SyncTask>,
+    pages: Vec<Arc<SyncPage>>,
+    deliveries: Vec<Delivery>,
 }
 
-/// Takes the delta; from here on the next sync counts from now.
-fn plan(shared: &Shared, order: Order) -> Result<Plan, Refusal> {
-    let mut inner = shared.lock();
-    let segments = &mut inner.segments;
-    let webhook = Arc::clone(segments.webhook.as_ref().ok_or(Refusal::NoWebhook)?);
-    segments.runs += 1;
-    let mut rng = Rng::of(webhook.seed, segments.runs);
-    let wanted = match order {
-        Order::Sync(wanted) => wanted,
-        Order::Drain(id) => Some(id),
+/// Takes the delta and schedules its deliveries. The next sync starts from here.
+fn plan(shared: &SandboxHandle, request: SyncRequest) -> Result<SyncPlan, SyncError> {
+    let mut state = shared.lock();
+    let segments = &mut state.segments;
+    let webhook = Arc::clone(segments.webhook.as_ref().ok_or(SyncError::NoWebhook)?);
+    segments.sync_count += 1;
+    let mut rng = Rng::of(webhook.seed, segments.sync_count);
+    let segment_id = match request {
+        SyncRequest::Sync(segment_id) => segment_id,
+        SyncRequest::Drain(id) => Some(id),
     };
-    if wanted.is_some_and(|id| !segments.segments.contains_key(&id)) {
-        return Err(Refusal::NoSegment);
+    if segment_id.is_some_and(|id| !segments.segments.contains_key(&id)) {
+        return Err(SyncError::NoSegment);
     }
-    let (mut tasks, mut all, mut late) = (Vec::new(), Vec::new(), Vec::new());
-    for (id, segment) in segments.segments.iter_mut().filter(|(id, _)| wanted.is_none_or(|w| w == **id)) {
-        if let Order::Drain(_) = order {
+    let (mut tasks, mut all_pages, mut late) = (Vec::new(), Vec::new(), Vec::new());
+    for (id, segment) in segments.segments.iter_mut().filter(|(id, _)| segment_id.is_none_or(|w| w == **id)) {
+        if let SyncRequest::Drain(_) = request {
             segment.members.begin_drain();
-            all.push(Arc::new(Page::drain(*id, &segment.name)));
+            all_pages.push(Arc::new(SyncPage::drain(*id, &segment.name)));
             continue;
         }
         let delta = segment.members.sync(webhook.basis);
@@ -99,120 +99,120 @@ fn plan(shared: &Shared, order: Order) -> Result<Plan, Refusal> {
         let pages = pages(*id, &segment.name, &task, &delta, &webhook).into_iter().map(Arc::new);
         let pages: Vec<_> = pages.collect();
         if !pages.is_empty() {
-            tasks.push(Task { segment: *id, sync_task_id: task, pages: pages.len() });
+            tasks.push(SyncTask { segment: *id, sync_task_id: task, pages: pages.len() });
         }
         late.append(&mut segment.stale);
-        let repeated = pages.iter().filter(|_| rng.share(webhook.late_duplicates));
+        let repeated = pages.iter().filter(|_| rng.chance(webhook.late_duplicates));
         segment.stale.extend(repeated.cloned());
-        all.extend(pages);
+        all_pages.extend(pages);
     }
-    let jobs = jobs(&all, late, &webhook, &mut rng);
-    Ok(Plan { webhook, tasks, pages: all, jobs })
+    let deliveries = schedule(&all_pages, late, &webhook, &mut rng);
+    Ok(SyncPlan { webhook, tasks, pages: all_pages, deliveries })
 }
 
-async fn deliver(shared: &Shared, plan: Plan) -> Summary {
-    let Plan { webhook, tasks, pages, jobs } = plan;
-    let run = Run { shared, webhook: &webhook, tally: Mutex::default() };
-    run.count(|tally| {
-        tally.pages += pages.len() as u64;
-        tally.add += pages.iter().map(|page| page.add.len() as u64).sum::<u64>();
-        tally.remove += pages.iter().map(|page| page.remove.len() as u64).sum::<u64>();
-        tally.lost += pages.iter().filter(|page| webhook.lose.contains(&page.number())).count() as u64;
+async fn deliver(shared: &SandboxHandle, plan: SyncPlan) -> SyncSummary {
+    let SyncPlan { webhook, tasks, pages, deliveries } = plan;
+    let sender = WebhookSender { shared, webhook: &webhook, counters: Mutex::default() };
+    sender.count(|counters| {
+        counters.pages += pages.len() as u64;
+        counters.add += pages.iter().map(|page| page.add.len() as u64).sum::<u64>();
+        counters.remove += pages.iter().map(|page| page.remove.len() as u64).sum::<u64>();
+        counters.lost += pages.iter().filter(|page| webhook.lose.contains(&page.number())).count() as u64;
     });
     drop(pages);
-    let sends = jobs.into_iter().map(|job| run.send(job));
+    let sends = deliveries.into_iter().map(|delivery| sender.send(delivery));
     futures_util::stream::iter(sends).buffer_unordered(webhook.at_once.max(1)).collect::<()>().await;
-    let tally = run.tally.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Summary { tasks, tally }
+    let counters = sender.counters.into_inner().unwrap_or_else(PoisonError::into_inner);
+    SyncSummary { tasks, counters }
 }
 
-struct Run<'a> {
-    shared: &'a Shared,
-    webhook: &'a Webhook,
-    tally: Mutex<Tally>,
+struct WebhookSender<'a> {
+    shared: &'a SandboxHandle,
+    webhook: &'a WebhookSettings,
+    counters: Mutex<DeliveryCounters>,
 }
 
-impl Run<'_> {
-    /// Counts in this run and in all of them.
-    fn count(&self, count: impl Fn(&mut Tally)) {
-        count(&mut self.tally.lock().unwrap_or_else(PoisonError::into_inner));
-        count(&mut self.shared.lock().segments.tally);
+impl WebhookSender<'_> {
+    /// Counts in this sync and in the totals.
+    fn count(&self, count: impl Fn(&mut DeliveryCounters)) {
+        count(&mut self.counters.lock().unwrap_or_else(PoisonError::into_inner));
+        count(&mut self.shared.lock().segments.counters);
     }
 
-    async fn send(&self, job: Job) {
-        match job.kind {
-            Kind::Due => self.until_acknowledged(&job.page).await,
-            Kind::Again | Kind::Late => {
-                self.count(|tally| tally.duplicates += 1);
-                let status = self.post(&job.page.body(self.webhook), self.now()).await;
-                if job.kind == Kind::Again && status == Some(200) {
-                    self.told(&job.page);
+    async fn send(&self, delivery: Delivery) {
+        match delivery.kind {
+            DeliveryKind::Regular => self.send_until_acknowledged(&delivery.page).await,
+            DeliveryKind::Duplicate | DeliveryKind::LateDuplicate => {
+                self.count(|counters| counters.duplicates += 1);
+                let status = self.post(&delivery.page.body(self.webhook), self.now()).await;
+                if delivery.kind == DeliveryKind::Duplicate && status == Some(200) {
+                    self.acknowledge(&delivery.page);
                 }
             }
-            Kind::Old => {
-                self.count(|tally| tally.old += 1);
-                let stamp = self.now().saturating_sub(OLD);
-                if self.post(&job.page.body(self.webhook), stamp).await == Some(200) {
-                    self.told(&job.page);
+            DeliveryKind::Replay => {
+                self.count(|counters| counters.old += 1);
+                let sent_at = self.now().saturating_sub(REPLAY_AGE);
+                if self.post(&delivery.page.body(self.webhook), sent_at).await == Some(200) {
+                    self.acknowledge(&delivery.page);
                 }
             }
-            Kind::Forged(how) => {
-                let status = self.forge(&job.page.forged().body(self.webhook), how).await;
+            DeliveryKind::Forged(defect) => {
+                let status = self.forge(&delivery.page.forged().body(self.webhook), defect).await;
                 let accepted = u64::from(status.is_some_and(|status| (200..300).contains(&status)));
-                self.count(|tally| {
-                    tally.forged += 1;
-                    tally.forged_accepted += accepted;
+                self.count(|counters| {
+                    counters.forged += 1;
+                    counters.forged_accepted += accepted;
                 });
             }
         }
     }
 
-    async fn until_acknowledged(&self, page: &Page) {
+    async fn send_until_acknowledged(&self, page: &SyncPage) {
         let (body, first) = (page.body(self.webhook), self.now());
         for attempt in 1..=self.webhook.attempts.max(1) {
             if attempt > 1 {
                 tokio::time::sleep(self.webhook.wait(attempt - 1)).await;
-                self.count(|tally| tally.retried += 1);
+                self.count(|counters| counters.retried += 1);
             }
-            let stamp = match self.webhook.retry_timestamps {
-                Retry::Fresh => self.now(),
-                Retry::First => first,
+            let sent_at = match self.webhook.retry_timestamps {
+                RetryTimestamp::Fresh => self.now(),
+                RetryTimestamp::First => first,
             };
-            if self.post(&body, stamp).await == Some(200) {
-                self.count(|tally| tally.acknowledged += 1);
-                self.told(page);
+            if self.post(&body, sent_at).await == Some(200) {
+                self.count(|counters| counters.acknowledged += 1);
+                self.acknowledge(page);
                 return;
             }
         }
-        self.count(|tally| tally.given_up += 1);
+        self.count(|counters| counters.given_up += 1);
     }
 
     fn now(&self) -> Duration {
-        self.webhook.stamp(clock::now())
+        self.webhook.timestamp(clock::now())
     }
 
-    /// What was acknowledged, the receiver was told.
-    fn told(&self, page: &Page) {
+    /// Records that the receiver acknowledged a page.
+    fn acknowledge(&self, page: &SyncPage) {
         if let Some(segment) = self.shared.lock().segments.segments.get_mut(&page.segment) {
             if page.is_drain() {
-                segment.members.drained();
+                segment.members.drain_acknowledged();
             } else {
-                segment.members.told(&page.add, &page.remove);
+                segment.members.deliver(&page.add, &page.remove);
             }
         }
     }
 
-    async fn post(&self, body: &[u8], stamp: Duration) -> Option<u16> {
-        let timestamp = self.webhook.timestamps.write(stamp);
+    async fn post(&self, body: &[u8], sent_at: Duration) -> Option<u16> {
+        let timestamp = self.webhook.timestamps.write(sent_at);
         self.post_with(Some(heap_hash(&self.webhook.secret, &timestamp, body)), body.to_vec()).await
     }
 
-    /// A delivery that must not be taken: under another secret, over another body, without a signature, or
-    /// with nonsense in its place.
-    async fn forge(&self, body: &[u8], how: u64) -> Option<u16> {
+    /// Sends a delivery that the receiver must reject: signed with another secret, over another body, with half
+    /// a signature, or unsigned.
+    async fn forge(&self, body: &[u8], defect: u64) -> Option<u16> {
         let timestamp = self.webhook.timestamps.write(self.now());
-        let signature = match how {
-            0 => Some(heap_hash("a secret that it is not", &timestamp, body)),
+        let signature = match defect {
+            0 => Some(heap_hash("another secret", &timestamp, body)),
             1 => Some(heap_hash(&self.webhook.secret, &timestamp, b"{}")),
             2 => Some(format!("ts:{timestamp}")),
             _ => None,
@@ -224,17 +224,11 @@ impl Run<'_> {
         let mut headers = vec![("content-type", "application/json".to_owned())];
         headers.extend(signature.map(|signature| ("heap-hash", signature)));
         let timeout = Duration::from_millis(self.webhook.timeout);
-        let answer = self.shared.client.post(&self.webhook.url, &headers, body, timeout).await;
-        self.count(|tally| {
-            tally.sent += 1;
-            match &answer {
-                Ok(status) => *tally.statuses.entry(*status).or_default() += 1,
-                Err(error) => {
-                    tally.unanswered += 1;
-                    tally.last_error = Some(error.clone());
-                }
-            }
+        let outcome = self.shared.client.post(&self.webhook.url, &headers, body, timeout).await;
+        self.count(|counters| {
+            counters.sent += 1;
+            counters.responses.count(&outcome);
         });
-        answer.ok()
+        outcome.ok()
     }
 }

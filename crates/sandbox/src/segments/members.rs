@@ -1,33 +1,33 @@
-//! Who is in a segment, who was when it was last synced, and who is by what the receiver was told.
+//! Members of a segment: the current ones, those of the last sync, and those of the acknowledged deliveries.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-/// From what a sync counts.
+/// Baseline of the delta of a sync.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Basis {
-    /// The sync before: a page that was given up is never told again.
+pub(super) enum SyncBasis {
+    /// The previous sync: users of an abandoned page are never delivered again.
     #[default]
     Sync,
-    /// What was acknowledged: a page that was given up is told by the next sync.
-    Told,
+    /// The acknowledged deliveries: the next sync delivers the users of an abandoned page again.
+    Delivered,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Place {
+struct MemberFlags {
     member: bool,
     synced: bool,
-    told: bool,
+    delivered: bool,
 }
 
-/// One entry for everybody who is on at least one of the three lists.
+/// One entry per user who is on at least one of the three lists.
 #[derive(Debug, Default)]
-pub(super) struct Members(BTreeMap<Arc<str>, Place>);
+pub(super) struct Members(BTreeMap<Arc<str>, MemberFlags>);
 
-/// Who entered and who left.
+/// Users who entered and left.
 #[derive(Debug, Default)]
 pub(super) struct Delta {
     pub(super) add: Vec<Arc<str>>,
@@ -35,73 +35,73 @@ pub(super) struct Delta {
 }
 
 impl Members {
-    fn set(&mut self, id: &Arc<str>, change: impl Fn(&mut Place)) {
-        let place = self.0.entry(id.clone()).or_default();
-        change(place);
-        if *place == Place::default() {
+    fn set(&mut self, id: &Arc<str>, change: impl Fn(&mut MemberFlags)) {
+        let flags = self.0.entry(id.clone()).or_default();
+        change(flags);
+        if *flags == MemberFlags::default() {
             self.0.remove(id);
         }
     }
 
-    /// Replaces who is in it.
+    /// Replaces the current members.
     pub(super) fn define(&mut self, ids: Vec<String>) {
-        self.0.values_mut().for_each(|place| place.member = false);
+        self.0.values_mut().for_each(|flags| flags.member = false);
         self.change(ids, Vec::new());
         self.prune();
     }
 
     pub(super) fn change(&mut self, add: Vec<String>, remove: Vec<String>) {
-        add.into_iter().for_each(|id| self.set(&id.into(), |place| place.member = true));
-        remove.into_iter().for_each(|id| self.set(&id.into(), |place| place.member = false));
+        add.into_iter().for_each(|id| self.set(&id.into(), |flags| flags.member = true));
+        remove.into_iter().for_each(|id| self.set(&id.into(), |flags| flags.member = false));
     }
 
-    /// Who entered and left; from now on the next sync counts from here.
-    pub(super) fn sync(&mut self, basis: Basis) -> Delta {
+    /// Returns the delta; the next sync starts from the current members.
+    pub(super) fn sync(&mut self, basis: SyncBasis) -> Delta {
         let mut delta = Delta::default();
-        for (id, place) in &mut self.0 {
+        for (id, flags) in &mut self.0 {
             let before = match basis {
-                Basis::Sync => place.synced,
-                Basis::Told => place.told,
+                SyncBasis::Sync => flags.synced,
+                SyncBasis::Delivered => flags.delivered,
             };
-            match (before, place.member) {
+            match (before, flags.member) {
                 (false, true) => delta.add.push(id.clone()),
                 (true, false) => delta.remove.push(id.clone()),
                 _ => {}
             }
-            place.synced = place.member;
+            flags.synced = flags.member;
         }
         self.prune();
         delta
     }
 
-    /// A page was acknowledged.
-    pub(super) fn told(&mut self, add: &[Arc<str>], remove: &[Arc<str>]) {
-        add.iter().for_each(|id| self.set(id, |place| place.told = true));
-        remove.iter().for_each(|id| self.set(id, |place| place.told = false));
+    /// Records an acknowledged page.
+    pub(super) fn deliver(&mut self, add: &[Arc<str>], remove: &[Arc<str>]) {
+        add.iter().for_each(|id| self.set(id, |flags| flags.delivered = true));
+        remove.iter().for_each(|id| self.set(id, |flags| flags.delivered = false));
     }
 
-    /// A drain is about to be sent: the next sync names everybody.
+    /// Before a drain is sent: the next sync lists every member.
     pub(super) fn begin_drain(&mut self) {
-        self.0.values_mut().for_each(|place| place.synced = false);
+        self.0.values_mut().for_each(|flags| flags.synced = false);
         self.prune();
     }
 
-    /// A drain was acknowledged.
-    pub(super) fn drained(&mut self) {
-        self.0.values_mut().for_each(|place| place.told = false);
+    /// Records an acknowledged drain.
+    pub(super) fn drain_acknowledged(&mut self) {
+        self.0.values_mut().for_each(|flags| flags.delivered = false);
         self.prune();
     }
 
     fn prune(&mut self) {
-        self.0.retain(|_, place| *place != Place::default());
+        self.0.retain(|_, flags| *flags != MemberFlags::default());
     }
 
     pub(super) fn list(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(|(_, place)| place.member).map(|(id, _)| &**id)
+        self.0.iter().filter(|(_, flags)| flags.member).map(|(id, _)| &**id)
     }
 
-    pub(super) fn told_list(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(|(_, place)| place.told).map(|(id, _)| &**id)
+    pub(super) fn delivered_list(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|(_, flags)| flags.delivered).map(|(id, _)| &**id)
     }
 }
 
@@ -113,7 +113,7 @@ mod tests {
         ids.iter().map(|id| (*id).to_owned()).collect()
     }
 
-    fn sync(members: &mut Members, basis: Basis) -> (String, String) {
+    fn sync(members: &mut Members, basis: SyncBasis) -> (String, String) {
         let delta = members.sync(basis);
         (delta.add.join(" "), delta.remove.join(" "))
     }
@@ -123,33 +123,33 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_counts_from_its_basis() {
+    fn a_sync_delivers_the_changes_since_its_basis() {
         let mut members = Members::default();
         members.define(owned(&["a", "b"]));
-        assert_eq!(sync(&mut members, Basis::Sync), texts("a b", ""));
+        assert_eq!(sync(&mut members, SyncBasis::Sync), texts("a b", ""));
         members.change(owned(&["c"]), owned(&["a"]));
-        // Nothing was acknowledged: by what was told, everybody is new and nobody left.
-        assert_eq!(sync(&mut members, Basis::Sync), texts("c", "a"));
-        assert_eq!(sync(&mut members, Basis::Told), texts("b c", ""));
-        members.told(&["b".into(), "x".into()], &[]);
-        assert_eq!(sync(&mut members, Basis::Told), texts("c", "x"));
-        assert_eq!(members.told_list().collect::<Vec<_>>(), ["b", "x"]);
-        members.told(&[], &["x".into()]);
-        assert_eq!(members.told_list().collect::<Vec<_>>(), ["b"]);
+        // No delivery was acknowledged, so every member is new.
+        assert_eq!(sync(&mut members, SyncBasis::Sync), texts("c", "a"));
+        assert_eq!(sync(&mut members, SyncBasis::Delivered), texts("b c", ""));
+        members.deliver(&["b".into(), "x".into()], &[]);
+        assert_eq!(sync(&mut members, SyncBasis::Delivered), texts("c", "x"));
+        assert_eq!(members.delivered_list().collect::<Vec<_>>(), ["b", "x"]);
+        members.deliver(&[], &["x".into()]);
+        assert_eq!(members.delivered_list().collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]
-    fn a_drain_empties_what_was_told_and_not_the_segment() {
+    fn a_drain_empties_the_delivered_members_and_not_the_segment() {
         let mut members = Members::default();
         members.define(owned(&["a"]));
-        let delta = members.sync(Basis::Sync);
-        members.told(&delta.add, &delta.remove);
+        let delta = members.sync(SyncBasis::Sync);
+        members.deliver(&delta.add, &delta.remove);
         members.begin_drain();
-        members.drained();
-        assert_eq!(members.told_list().count(), 0);
-        assert_eq!(sync(&mut members, Basis::Sync), texts("a", ""));
+        members.drain_acknowledged();
+        assert_eq!(members.delivered_list().count(), 0);
+        assert_eq!(sync(&mut members, SyncBasis::Sync), texts("a", ""));
         members.define(Vec::new());
-        assert_eq!(sync(&mut members, Basis::Sync), texts("", "a"));
-        assert!(members.0.is_empty(), "nobody is kept for nothing");
+        assert_eq!(sync(&mut members, SyncBasis::Sync), texts("", "a"));
+        assert!(members.0.is_empty(), "users on no list are dropped");
     }
 }

@@ -1,54 +1,54 @@
-//! Heap's Segment Sync: the webhook by which a segment leaves Heap.
+//! Simulator of Heap's Segment Sync: the webhook that delivers the changes of a segment.
 //!
 //! Source: Heap's OpenAPI of the webhook, its reference receiver, and its guide "Creating a new Heap
-//! integration". Since the last call, who entered and who left; in pages, each signed; a page that is not
-//! answered with 200 comes again. Heap calls every four hours; here the admin API says when.
+//! integration". Each sync delivers the users who entered and left since the last one, in signed pages. A page
+//! without a 200 is sent again. Heap syncs every four hours; here the admin API starts a sync.
 //!
-//! No document settles these, so each is a setting of the webhook (see [`webhook::Webhook`]): the length
-//! and the order of pages, whether both lists stand in one page, milliseconds or seconds, how often and
-//! with which timestamp a page comes again, and whether what was given up is told by a later sync. The
-//! first sync names everybody. Nothing is sent for a segment in which nothing changed.
+//! No document settles the following, so each is a setting of the webhook (see [`webhook::WebhookSettings`]):
+//! the length and the order of pages, whether both lists are in one page, milliseconds or seconds, how often
+//! and with which timestamp a page is sent again, and whether a later sync delivers an abandoned page. The
+//! first sync lists every member. A segment without changes sends nothing.
 //!
-//! # The truth
-//! A segment has three lists that differ: who is in it, what syncs have counted from, and what the receiver
-//! was *told*: the pages that it acknowledged, as it acknowledged them. A receiver that is right holds
-//! what it was told. Nothing of this is remembered by a later sandbox.
+//! # Expected members
+//! A segment has three lists that differ: its members, the members at the last sync, and the *delivered*
+//! members, according to the pages that the receiver acknowledged, in that order. A correct receiver has the
+//! delivered members. A restarted sandbox has none of the lists.
 
 mod admin;
+mod counters;
 mod deliver;
-mod jobs;
 mod members;
 mod pages;
+mod schedule;
 mod sign;
-mod tally;
 mod webhook;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(super) use admin::routes;
+use counters::DeliveryCounters;
 use members::Members;
-use tally::Tally;
-use webhook::Webhook;
+use webhook::WebhookSettings;
 
-/// Everything that this part holds.
+/// State of Segment Sync.
 #[derive(Debug, Default)]
 pub(super) struct Segments {
-    webhook: Option<Arc<Webhook>>,
-    segments: BTreeMap<i64, Segment>,
-    tally: Tally,
-    /// Syncs run one after another: Heap's are hours apart.
-    turn: Arc<tokio::sync::Mutex<()>>,
-    /// Syncs that run or wait for their turn.
+    webhook: Option<Arc<WebhookSettings>>,
+    segments: BTreeMap<i64, HeapSegment>,
+    counters: DeliveryCounters,
+    /// Serializes syncs, because Heap's are hours apart.
+    sync_lock: Arc<tokio::sync::Mutex<()>>,
+    /// Syncs that run or wait for the lock.
     running: u64,
-    /// Deliveries so far; part of the seed of the next one.
-    runs: u64,
+    /// Syncs so far; part of the seed of the next one.
+    sync_count: u64,
 }
 
 #[derive(Debug, Default)]
-struct Segment {
+struct HeapSegment {
     name: String,
     members: Members,
-    /// Pages that an earlier sync has delivered and that a later one repeats.
-    stale: Vec<Arc<pages::Page>>,
+    /// Delivered pages that a later sync repeats.
+    stale: Vec<Arc<pages::SyncPage>>,
 }

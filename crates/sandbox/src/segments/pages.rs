@@ -1,25 +1,25 @@
-//! What a sync says: pages of who entered and who left, and the body that each becomes.
+//! Pages of a sync and their JSON bodies.
 
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
 use super::members::Delta;
-use super::webhook::Webhook;
+use super::webhook::WebhookSettings;
 
-/// One delivery's contents.
+/// Contents of one delivery.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(super) struct SyncPage {
     pub(super) segment: i64,
     name: String,
-    /// None in a drain, which has no pages.
-    place: Option<Place>,
+    /// `None` in a drain, which has no pages.
+    sync_info: Option<SyncInfo>,
     pub(super) add: Vec<Arc<str>>,
     pub(super) remove: Vec<Arc<str>>,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct Place {
+struct SyncInfo {
     #[serde(rename = "page_number")]
     number: usize,
     #[serde(rename = "total_pages")]
@@ -28,45 +28,48 @@ struct Place {
     task: String,
 }
 
-impl Page {
+impl SyncPage {
     pub(super) fn drain(segment: i64, name: &str) -> Self {
-        Self { segment, name: name.to_owned(), place: None, add: Vec::new(), remove: Vec::new() }
+        Self { segment, name: name.to_owned(), sync_info: None, add: Vec::new(), remove: Vec::new() }
     }
 
     pub(super) fn is_drain(&self) -> bool {
-        self.place.is_none()
+        self.sync_info.is_none()
     }
 
-    /// Its number, from 1.
+    /// Page number, from 1.
     pub(super) fn number(&self) -> usize {
-        self.place.as_ref().map_or(1, |place| place.number)
+        self.sync_info.as_ref().map_or(1, |sync_info| sync_info.number)
     }
 
-    /// A page that looks like this one and tells of somebody who does not exist.
+    /// A forgery of this page, with a user who does not exist.
     pub(super) fn forged(&self) -> Self {
-        let (name, place) = (self.name.clone(), self.place.clone());
+        let (name, sync_info) = (self.name.clone(), self.sync_info.clone());
         let add = vec![format!("forged-{}-{}", self.segment, self.number()).into()];
-        Self { segment: self.segment, name, place, add, remove: self.add.clone() }
+        Self { segment: self.segment, name, sync_info, add, remove: self.add.clone() }
     }
 
-    /// The body as it is sent.
-    pub(super) fn body(&self, webhook: &Webhook) -> Vec<u8> {
-        let list = |ids, shown| (shown || webhook.both_in_one_page).then_some(Ids(ids));
-        let body = Body {
+    /// The JSON body.
+    pub(super) fn body(&self, webhook: &WebhookSettings) -> Vec<u8> {
+        let list = |ids, is_shown| (is_shown || webhook.both_in_one_page).then_some(UserIds(ids));
+        let body = PageBody {
             id_token: webhook.id_token.as_deref(),
             action_type: if self.is_drain() { "segment.users.drain" } else { "segment.users.sync" },
-            customer_config: Config { fields: [] },
-            data: Data {
-                segment: Named { id: self.segment, name: &self.name },
-                sync_info: self.place.as_ref(),
-                // One list a page leaves the other out; an empty sync has an empty list to show.
+            customer_config: CustomerConfig { fields: [] },
+            data: PageData {
+                segment: SegmentRef { id: self.segment, name: &self.name },
+                sync_info: self.sync_info.as_ref(),
+                // A page with one list omits the other; an empty sync has an empty `add`.
                 add: list(&self.add, !self.add.is_empty() || self.remove.is_empty())
                     .filter(|_| !self.is_drain()),
                 remove: list(&self.remove, !self.remove.is_empty()).filter(|_| !self.is_drain()),
             },
         };
         let bytes = if webhook.wrapped {
-            serde_json::to_vec(&Wrapped { parameters: Parameters { environment_id: "sandbox" }, heap: body })
+            serde_json::to_vec(&GatewayBody {
+                parameters: GatewayParameters { environment_id: "sandbox" },
+                heap: body,
+            })
         } else {
             serde_json::to_vec(&body)
         };
@@ -74,83 +77,89 @@ impl Page {
     }
 }
 
-/// The body under a key, as LaunchDarkly's gateway hands it on.
+/// The body under a key, as LaunchDarkly's gateway sends it.
 #[derive(Serialize)]
-struct Wrapped<'a> {
-    parameters: Parameters,
-    heap: Body<'a>,
+struct GatewayBody<'a> {
+    parameters: GatewayParameters,
+    heap: PageBody<'a>,
 }
 
 #[derive(Serialize)]
-struct Parameters {
+struct GatewayParameters {
     environment_id: &'static str,
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct PageBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     id_token: Option<&'a str>,
     action_type: &'static str,
-    customer_config: Config,
-    data: Data<'a>,
+    customer_config: CustomerConfig,
+    data: PageData<'a>,
 }
 
 #[derive(Serialize)]
-struct Config {
+struct CustomerConfig {
     fields: [(); 0],
 }
 
 #[derive(Serialize)]
-struct Data<'a> {
-    segment: Named<'a>,
+struct PageData<'a> {
+    segment: SegmentRef<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    sync_info: Option<&'a Place>,
+    sync_info: Option<&'a SyncInfo>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    add: Option<Ids<'a>>,
+    add: Option<UserIds<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    remove: Option<Ids<'a>>,
+    remove: Option<UserIds<'a>>,
 }
 
 #[derive(Serialize)]
-struct Named<'a> {
+struct SegmentRef<'a> {
     id: i64,
     name: &'a str,
 }
 
-/// Each identifier as an object.
-struct Ids<'a>(&'a [Arc<str>]);
+/// Identifiers, each as an object.
+struct UserIds<'a>(&'a [Arc<str>]);
 
 #[derive(Serialize)]
-struct Id<'a> {
+struct UserId<'a> {
     id: &'a str,
 }
 
-impl Serialize for Ids<'_> {
+impl Serialize for UserIds<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|id| Id { id }))
+        serializer.collect_seq(self.0.iter().map(|id| UserId { id }))
     }
 }
 
 /// The pages of one sync of one segment.
-pub(super) fn pages(segment: i64, name: &str, task: &str, delta: &Delta, webhook: &Webhook) -> Vec<Page> {
-    let parts = parts(delta, webhook);
-    let total = parts.len();
-    let page = |(at, (add, remove)): (usize, Part<'_>)| Page {
+pub(super) fn pages(
+    segment: i64,
+    name: &str,
+    task: &str,
+    delta: &Delta,
+    webhook: &WebhookSettings,
+) -> Vec<SyncPage> {
+    let page_parts = page_parts(delta, webhook);
+    let total = page_parts.len();
+    let page = |(at, (add, remove)): (usize, PagePart<'_>)| SyncPage {
         segment,
         name: name.to_owned(),
-        place: Some(Place { number: at + 1, total, task: task.to_owned() }),
+        sync_info: Some(SyncInfo { number: at + 1, total, task: task.to_owned() }),
         add: add.to_vec(),
         remove: remove.to_vec(),
     };
-    parts.into_iter().enumerate().map(page).collect()
+    page_parts.into_iter().enumerate().map(page).collect()
 }
 
-/// Those who enter and those who leave by one page.
-type Part<'a> = (&'a [Arc<str>], &'a [Arc<str>]);
+/// Users who enter and who leave in one page.
+type PagePart<'a> = (&'a [Arc<str>], &'a [Arc<str>]);
 
-fn parts<'a>(delta: &'a Delta, webhook: &Webhook) -> Vec<Part<'a>> {
+fn page_parts<'a>(delta: &'a Delta, webhook: &WebhookSettings) -> Vec<PagePart<'a>> {
     let page_len = webhook.page_len.max(1);
-    let mut parts: Vec<Part<'a>> = if webhook.both_in_one_page {
+    let mut page_parts: Vec<PagePart<'a>> = if webhook.both_in_one_page {
         let half = page_len.div_ceil(2);
         let chunk = |list: &'a [Arc<str>], at: usize| list.chunks(half).nth(at).unwrap_or(&[]);
         let total = delta.add.len().max(delta.remove.len()).div_ceil(half);
@@ -159,10 +168,10 @@ fn parts<'a>(delta: &'a Delta, webhook: &Webhook) -> Vec<Part<'a>> {
         let add = delta.add.chunks(page_len).map(|part| (part, &[][..]));
         add.chain(delta.remove.chunks(page_len).map(|part| (&[][..], part))).collect()
     };
-    if parts.is_empty() && webhook.empty {
-        parts.push((&[], &[]));
+    if page_parts.is_empty() && webhook.empty {
+        page_parts.push((&[], &[]));
     }
-    parts
+    page_parts
 }
 
 #[cfg(test)]
@@ -171,7 +180,7 @@ mod tests {
 
     use super::*;
 
-    fn bodies(delta: &Delta, webhook: &Webhook) -> Vec<Value> {
+    fn bodies(delta: &Delta, webhook: &WebhookSettings) -> Vec<Value> {
         let pages = pages(7, "Carts", "t1", delta, webhook);
         pages.iter().map(|page| serde_json::from_slice(&page.body(webhook)).unwrap()).collect()
     }
@@ -182,8 +191,8 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_paged_apart_or_together() {
-        let mut webhook = Webhook { page_len: 2, ..Webhook::default() };
+    fn both_lists_have_separate_pages_or_share_them() {
+        let mut webhook = WebhookSettings { page_len: 2, ..WebhookSettings::default() };
         let apart = bodies(&delta(3, 1), &webhook);
         assert_eq!(apart.len(), 3);
         assert_eq!(
@@ -202,17 +211,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_changed_is_nothing_sent_unless_asked_for() {
-        assert!(bodies(&delta(0, 0), &Webhook::default()).is_empty());
-        let webhook = Webhook { empty: true, wrapped: true, ..Webhook::default() };
+    fn a_segment_without_changes_sends_a_page_only_if_configured() {
+        assert!(bodies(&delta(0, 0), &WebhookSettings::default()).is_empty());
+        let webhook = WebhookSettings { empty: true, wrapped: true, ..WebhookSettings::default() };
         let empty = bodies(&delta(0, 0), &webhook);
         assert_eq!(empty[0]["heap"]["data"]["add"], json!([]));
     }
 
     #[test]
-    fn a_drain_names_the_segment_alone() {
-        let webhook = Webhook { id_token: Some("x".to_owned()), ..Webhook::default() };
-        let body: Value = serde_json::from_slice(&Page::drain(7, "Carts").body(&webhook)).unwrap();
+    fn a_drain_contains_only_the_segment() {
+        let webhook = WebhookSettings { id_token: Some("x".to_owned()), ..WebhookSettings::default() };
+        let body: Value = serde_json::from_slice(&SyncPage::drain(7, "Carts").body(&webhook)).unwrap();
         assert_eq!(
             body,
             json!({ "id_token": "x", "action_type": "segment.users.drain", "customer_config": { "fields": [] },

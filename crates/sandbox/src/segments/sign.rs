@@ -1,8 +1,8 @@
-//! The signature of a delivery, `Heap-Hash: ts:<timestamp>,hmac:<base64>`.
+//! Signature of a delivery, `Heap-Hash: ts:<timestamp>,hmac:<base64>`.
 //!
-//! By Heap's reference receiver: HMAC-SHA256 under the bytes of the webhook's secret, of the timestamp as it
-//! is written followed by the raw body. The reference takes milliseconds; the documents' example is too
-//! short for that, so seconds are possible.
+//! As in Heap's reference receiver: HMAC-SHA256 with the webhook's secret as key, over the timestamp as written
+//! followed by the raw body. The reference uses milliseconds; the example in the documents is too short for
+//! that, so seconds are possible.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::Deserialize;
 use sha2::Sha256;
 
-/// In what a timestamp counts.
+/// Unit of a timestamp.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Unit {
+pub(super) enum TimestampUnit {
     /// Milliseconds.
     #[default]
     Ms,
@@ -23,7 +23,7 @@ pub(super) enum Unit {
     S,
 }
 
-impl Unit {
+impl TimestampUnit {
     pub(super) fn write(self, time: Duration) -> String {
         match self {
             Self::Ms => time.as_millis().to_string(),
@@ -32,9 +32,9 @@ impl Unit {
     }
 }
 
-/// The value of the header.
+/// The value of the `Heap-Hash` header.
 pub(super) fn heap_hash(secret: &str, timestamp: &str, body: &[u8]) -> String {
-    // HMAC takes keys of any length.
+    // HMAC accepts keys of any length.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return String::new() };
     mac.update(timestamp.as_bytes());
     mac.update(body);
@@ -52,7 +52,7 @@ mod tests {
             heap_hash("whsec_test", "1700000000000", body),
             "ts:1700000000000,hmac:3Dotjoo/rmKrDZKuGPmjvhBLS+a77QsYeXWEVK4OtJk="
         );
-        assert_eq!(Unit::Ms.write(Duration::from_millis(1_500)), "1500");
-        assert_eq!(Unit::S.write(Duration::from_millis(1_500)), "1");
+        assert_eq!(TimestampUnit::Ms.write(Duration::from_millis(1_500)), "1500");
+        assert_eq!(TimestampUnit::S.write(Duration::from_millis(1_500)), "1");
     }
 }

@@ -1,69 +1,69 @@
-//! Where deliveries go, and what becomes of them on the way: the settings of `POST /_sandbox/heap/webhook`.
+//! Settings of the webhook, from `POST /_sandbox/heap/webhook`: target, page format, and faults of deliveries.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::members::Basis;
-use super::sign::Unit;
+use super::members::SyncBasis;
+use super::sign::TimestampUnit;
 
-/// Which timestamp a page carries when it comes again. No document says.
+/// Timestamp of a page that is sent again. No document settles it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Retry {
-    /// Its own time; the page is signed anew.
+pub(super) enum RetryTimestamp {
+    /// The time of the attempt; the page is signed again.
     #[default]
     Fresh,
-    /// That of the first attempt.
+    /// The time of the first attempt.
     First,
 }
 
-/// All but `url` and `secret` may be left out. Shares are of pages, 0.0 to 1.0.
+/// Only `url` and `secret` are required. Shares of pages are from 0.0 to 1.0.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Webhook {
+pub(super) struct WebhookSettings {
     pub(super) url: String,
     pub(super) secret: String,
-    /// Identifiers in a page.
+    /// Users in a page.
     pub(super) page_len: usize,
-    /// Who entered and who left stand in the same pages; otherwise each list has its own.
+    /// Whether entered and left users share pages; otherwise each list has its own pages.
     pub(super) both_in_one_page: bool,
-    /// A page is sent for a segment in which nothing changed.
+    /// Whether a segment without changes sends an empty page.
     pub(super) empty: bool,
-    /// What a sync counts from.
-    pub(super) basis: Basis,
-    pub(super) timestamps: Unit,
-    /// Timestamps are so many seconds old; less than 0 puts them into the future.
+    /// Baseline of the delta.
+    pub(super) basis: SyncBasis,
+    pub(super) timestamps: TimestampUnit,
+    /// Age of timestamps in seconds; a negative age is in the future.
     pub(super) age_seconds: i64,
-    pub(super) retry_timestamps: Retry,
-    /// The body stands under `heap`, as LaunchDarkly gets it.
+    pub(super) retry_timestamps: RetryTimestamp,
+    /// Whether the body is under the key `heap`, as LaunchDarkly's gateway sends it.
     pub(super) wrapped: bool,
     pub(super) id_token: Option<String>,
-    /// Pages come in any order.
+    /// Whether pages are sent in random order.
     pub(super) shuffle: bool,
-    /// Numbers of pages that are never sent, in every sync.
+    /// Numbers of pages that no sync sends.
     pub(super) lose: Vec<usize>,
-    /// Pages that are delivered twice.
+    /// Share of pages that are delivered twice.
     pub(super) duplicates: f64,
-    /// Pages that the next sync delivers once more.
+    /// Share of pages that the next sync delivers again.
     pub(super) late_duplicates: f64,
-    /// Pages beside which somebody else delivers a forged one, which must not be taken.
+    /// Share of pages with an additional forged page, which the receiver must reject.
     pub(super) bad_signatures: f64,
-    /// Pages that somebody who has seen them sends again, an hour old and rightly signed.
+    /// Share of pages with an additional replay: correctly signed, an hour old.
     pub(super) old_timestamps: f64,
-    /// How often a page is sent before it is given up.
+    /// Attempts before a page is given up.
     pub(super) attempts: u32,
-    /// Milliseconds before the second attempt; each further wait is twice as long.
+    /// Milliseconds before the second attempt; each further wait doubles.
     pub(super) first_wait: u64,
     pub(super) longest_wait: u64,
-    /// Milliseconds after which an answer is no longer waited for.
+    /// Milliseconds to wait for a response.
     pub(super) timeout: u64,
-    /// Deliveries at once.
+    /// Concurrent deliveries.
     pub(super) at_once: usize,
     pub(super) seed: u64,
 }
 
-impl Default for Webhook {
+impl Default for WebhookSettings {
     fn default() -> Self {
         Self {
             url: String::new(),
@@ -71,10 +71,10 @@ impl Default for Webhook {
             page_len: 1000,
             both_in_one_page: false,
             empty: false,
-            basis: Basis::default(),
-            timestamps: Unit::default(),
+            basis: SyncBasis::default(),
+            timestamps: TimestampUnit::default(),
             age_seconds: 0,
-            retry_timestamps: Retry::default(),
+            retry_timestamps: RetryTimestamp::default(),
             wrapped: false,
             id_token: None,
             shuffle: false,
@@ -93,15 +93,15 @@ impl Default for Webhook {
     }
 }
 
-impl Webhook {
+impl WebhookSettings {
     /// The wait after this many attempts.
     pub(super) fn wait(&self, attempts: u32) -> Duration {
         let doubled = self.first_wait.saturating_mul(1 << (attempts.saturating_sub(1)).min(32));
         Duration::from_millis(doubled.min(self.longest_wait))
     }
 
-    /// The time that a delivery says it is from.
-    pub(super) fn stamp(&self, now: Duration) -> Duration {
+    /// The time that a delivery claims to be from.
+    pub(super) fn timestamp(&self, now: Duration) -> Duration {
         let age = Duration::from_secs(self.age_seconds.unsigned_abs());
         if self.age_seconds < 0 { now + age } else { now.saturating_sub(age) }
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::answer::{self, BrazeReply};
+use super::answer::{self, BrazeReply, RemainingQuota};
 use super::gate::{Admission, RateLimiter};
 use super::mark::{BrazeKeyKind, mark};
 use super::wire::ArrayLayout;
@@ -138,6 +138,15 @@ impl BrazeRestClient {
     #[must_use]
     pub fn mark(&self, salt: &str) -> String {
         mark(salt, BrazeKeyKind::Rest, &self.key)
+    }
+
+    /// What is left of each rate limit, as far as answers reported it: of the endpoints that share one, and of the
+    /// endpoint that has its own.
+    #[must_use]
+    pub fn limits(&self) -> Vec<(&'static str, RemainingQuota)> {
+        let limits =
+            [("segments, campaigns and Canvases", &self.shared), ("`/users/export/ids`", &self.exports)];
+        limits.into_iter().filter_map(|(of, gate)| Some((of, gate.left()?))).collect()
     }
 
     /// Every segment that is not archived: archived ones are in no list.

@@ -4,23 +4,29 @@ use std::fs::{self, Metadata};
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::known::{Folder, Known, KnownFolders, QUIET, Stamp};
 use super::{EventFile, StorageError, day_of_partition, is_avro};
 use crate::connector::file::open_file;
-use crate::file_glob::{Judged, Visit, WalkError, is_hidden, walk};
+use crate::file_glob::{Folders, Judged, Visit, WalkError, is_hidden, walk};
 use crate::model::{Day, Timestamp};
 
 const BUFFER_LEN: usize = 256 << 10;
 
 pub(super) fn list(
     root: &Path,
+    known: &KnownFolders,
     from: Option<Day>,
+    now: Timestamp,
     found: &mut dyn FnMut(EventFile),
 ) -> Result<u64, StorageError> {
     let failed = |source| StorageError { action: "list", path: root.to_owned(), source };
     let real = root.canonicalize().map_err(failed)?;
-    let mut listing = Listing { root: real, from, found, others: 0 };
+    let before = known.take(&real, from);
+    let after = before.emptied();
+    let mut listing = Listing { root: real, from, now, before, after, open: Vec::new(), found, others: 0 };
     let walked = walk(root, &String::new(), &mut listing);
     walked.map_err(|WalkError { path, source }| StorageError { action: "list", path, source })?;
+    known.put(listing.after);
     Ok(listing.others)
 }
 
@@ -42,8 +48,44 @@ struct Listing<'a> {
     /// The folder that is listed, without links.
     root: PathBuf,
     from: Option<Day>,
+    now: Timestamp,
+    /// What the listing before this one found, and what this one has found.
+    before: Known,
+    after: Known,
+    /// The folders that are being read, from the root on.
+    open: Vec<Open>,
     found: &'a mut dyn FnMut(EventFile),
     others: u64,
+}
+
+/// A folder that is being read.
+struct Open {
+    /// Its path below the root, with a slash at its end.
+    path: String,
+    folder: Folder,
+    /// Whether its entries can be known by its stamp.
+    is_kept: bool,
+}
+
+impl Listing<'_> {
+    fn count_other(&mut self) {
+        self.others += 1;
+        if let Some(open) = self.open.last_mut() {
+            open.folder.others += 1;
+        }
+    }
+
+    /// A known folder has these files again; those that may have grown are looked at.
+    fn files_again(&mut self, files: &mut [EventFile]) -> io::Result<()> {
+        let quiet = self.now.checked_sub(QUIET).unwrap_or(Timestamp::MIN);
+        for file in files {
+            if file.arrived >= quiet {
+                *file = object(&file.path, &fs::metadata(self.root.join(&*file.path))?)?;
+            }
+            (self.found)(file.clone());
+        }
+        Ok(())
+    }
 }
 
 impl Visit for Listing<'_> {
@@ -64,12 +106,48 @@ impl Visit for Listing<'_> {
     }
 
     fn file(&mut self, folder: &String, path: &Path, name: &str) -> io::Result<()> {
-        (self.found)(object(&format!("{folder}{name}"), &fs::metadata(path)?)?);
+        let object = object(&format!("{folder}{name}"), &fs::metadata(path)?)?;
+        if let Some(open) = self.open.last_mut() {
+            open.folder.files.push(object.clone());
+        }
+        (self.found)(object);
         Ok(())
+    }
+
+    fn known(&mut self, path: &Path, state: &String) -> io::Result<Option<Folders<String>>> {
+        // It is a folder of the one that is being read, unless that one is known itself.
+        if let Some(open) = self.open.last_mut()
+            && let Some(name) = state.strip_prefix(&open.path).and_then(|below| below.strip_suffix('/'))
+            && !name.contains('/')
+        {
+            open.folder.folders.push(name.to_owned());
+        }
+        let stamp = Stamp::of(&fs::metadata(if state.is_empty() { &self.root } else { path })?)?;
+        let Some(mut folder) = self.before.folders.remove(state).filter(|folder| folder.stamp == stamp)
+        else {
+            let folder = Folder { stamp, files: Vec::new(), folders: Vec::new(), others: 0 };
+            self.open.push(Open { path: state.clone(), folder, is_kept: stamp.is_settled(self.now) });
+            return Ok(None);
+        };
+        self.files_again(&mut folder.files)?;
+        self.others += folder.others;
+        let below = folder.folders.iter().map(|name| (name.clone(), format!("{state}{name}/"))).collect();
+        self.after.insert(state.clone(), folder);
+        Ok(Some(below))
+    }
+
+    fn left(&mut self) {
+        if let Some(Open { path, folder, is_kept: true }) = self.open.pop() {
+            self.after.insert(path, folder);
+        }
     }
 
     /// Every other entry is where its folder is.
     fn link(&mut self, path: &Path) -> io::Result<()> {
+        // What it leads to may change without its folder.
+        if let Some(open) = self.open.last_mut() {
+            open.is_kept = false;
+        }
         if path.canonicalize()?.starts_with(&self.root) { Ok(()) } else { Err(outside()) }
     }
 
@@ -79,11 +157,11 @@ impl Visit for Listing<'_> {
     }
 
     fn skip(&mut self) {
-        self.others += 1;
+        self.count_other();
     }
 
     fn other(&mut self) {
-        self.others += 1;
+        self.count_other();
     }
 }
 
@@ -95,12 +173,12 @@ fn object(path: &str, meta: &Metadata) -> io::Result<EventFile> {
 
 /// When the file got its name or its content, which no copying makes earlier.
 #[cfg(unix)]
-fn changed(meta: &Metadata) -> Timestamp {
+pub(super) fn changed(meta: &Metadata) -> Timestamp {
     use std::os::unix::fs::MetadataExt as _;
     Timestamp::from_second(meta.ctime()).unwrap_or(Timestamp::MIN)
 }
 
 #[cfg(not(unix))]
-fn changed(_: &Metadata) -> Timestamp {
+pub(super) fn changed(_: &Metadata) -> Timestamp {
     Timestamp::MIN
 }

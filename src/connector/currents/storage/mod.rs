@@ -8,6 +8,9 @@
 
 mod bucket;
 mod folder;
+mod known;
+
+pub use known::KnownFolders;
 
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -77,21 +80,36 @@ impl StorageError {
     }
 }
 
+/// How files of events are reached.
+#[derive(Clone, Debug, Default)]
+pub struct StorageAccess {
+    /// Settings of the bucket's client.
+    pub options: Vec<(String, String)>,
+    /// What earlier listings of the folder found.
+    pub known: KnownFolders,
+}
+
 /// Files of Braze's, to read.
 #[derive(Clone, Debug)]
 pub enum Storage {
-    /// In a folder.
-    Folder(PathBuf),
+    /// In a folder, of which earlier listings may know something.
+    Folder(PathBuf, KnownFolders),
     /// In a bucket.
     Bucket(BucketClient),
 }
 
 impl Storage {
-    /// Opens the place; `options` are settings of the bucket's client. Nothing is read yet.
+    /// A folder of which nothing is known yet.
+    #[must_use]
+    pub fn folder(path: PathBuf) -> Self {
+        Self::Folder(path, KnownFolders::default())
+    }
+
+    /// Opens the place. Nothing is read yet.
     ///
     /// # Errors
     /// When there can be no client.
-    pub fn open(place: &StorageLocation, options: &[(String, String)]) -> Result<Self, StorageError> {
+    pub fn open(place: &StorageLocation, access: &StorageAccess) -> Result<Self, StorageError> {
         match place {
             StorageLocation::Folder { path, roots, .. } => {
                 let roots = roots.iter().filter_map(|root| crate::connector::file::real(root).ok());
@@ -104,25 +122,37 @@ impl Storage {
                         let source = io::Error::new(io::ErrorKind::PermissionDenied, what);
                         Err(StorageError { action: "use", path: path.clone(), source })
                     }
-                    _ => Ok(Self::Folder(path.clone())),
+                    _ => Ok(Self::Folder(path.clone(), access.known.clone())),
                 }
             }
-            StorageLocation::Bucket { url, .. } => match BucketClient::open(url, options) {
+            StorageLocation::Bucket { url, .. } => match BucketClient::open(url, &access.options) {
                 Ok(objects) => Ok(Self::Bucket(objects)),
                 Err(source) => Err(StorageError { action: "use", path: url.into(), source }),
             },
         }
     }
 
-    /// Finds the Avro files, in any order. With `from`, partitions of earlier days are passed over unseen.
+    /// Finds the Avro files, in any order. Folders that are what they were in the last listing are not read. With `from`, partitions of earlier days are passed over unseen.
     /// Gives back how many other files there are.
     ///
     /// # Errors
     /// When something cannot be listed: then what was found is not all.
-    pub fn list(&self, from: Option<Day>, found: &mut dyn FnMut(EventFile)) -> Result<u64, StorageError> {
+    pub fn list(
+        &self,
+        from: Option<Day>,
+        now: Timestamp,
+        found: &mut dyn FnMut(EventFile),
+    ) -> Result<u64, StorageError> {
         match self {
-            Self::Folder(root) => folder::list(root, from, found),
+            Self::Folder(root, known) => folder::list(root, known, from, now, found),
             Self::Bucket(objects) => bucket::list(objects, from, found),
+        }
+    }
+
+    /// The next listing looks at these files, by their paths below the source, although their folders are what they were.
+    pub fn look_at(&self, paths: impl IntoIterator<Item = String>) {
+        if let Self::Folder(_, known) = self {
+            known.changed(paths);
         }
     }
 
@@ -132,7 +162,7 @@ impl Storage {
     /// When it cannot be opened.
     pub fn read(&self, object: &EventFile, from: u64) -> Result<Box<dyn Read + Send>, StorageError> {
         match self {
-            Self::Folder(root) => folder::read(root, object, from),
+            Self::Folder(root, _) => folder::read(root, object, from),
             Self::Bucket(objects) => Ok(Box::new(bucket::read(objects, object, from)?)),
         }
     }
@@ -143,7 +173,7 @@ impl Storage {
     /// When it cannot be listed.
     pub fn look(&self) -> Result<usize, StorageError> {
         match self {
-            Self::Folder(root) => match std::fs::read_dir(root) {
+            Self::Folder(root, _) => match std::fs::read_dir(root) {
                 Ok(entries) => Ok(entries.count()),
                 Err(source) => Err(StorageError { action: "list", path: root.clone(), source }),
             },
@@ -154,14 +184,14 @@ impl Storage {
     /// Whether listing everything costs next to nothing.
     #[must_use]
     pub fn is_near(&self) -> bool {
-        matches!(self, Self::Folder(_))
+        matches!(self, Self::Folder(..))
     }
 
     /// A file's path as messages name it.
     #[must_use]
     pub fn at(&self, path: &str) -> PathBuf {
         match self {
-            Self::Folder(root) => root.join(path),
+            Self::Folder(root, _) => root.join(path),
             Self::Bucket(objects) => std::path::Path::join(&objects.url, path),
         }
     }

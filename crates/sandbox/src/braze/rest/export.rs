@@ -1,10 +1,11 @@
-//! Exports of people: by id at once, of a segment as a file that is ready later.
+//! User exports: by id in the response, by segment as a file that is ready later.
 //!
-//! Source: Braze, "Export user profile by identifier" (50 a request, `fields_to_export` required since
-//! August 2024, unknown ids named in `invalid_user_ids`; no field tells of cohorts or segments), "Export user
-//! profile by segment" (an archive of lines of JSON; 403 until it is ready; a second export of a segment
-//! while one runs is refused with 429).
+//! Source: Braze, "Export user profile by identifier" (50 per request, `fields_to_export` required since August
+//! 2024, unknown ids in `invalid_user_ids`; no field exposes cohorts or segments), "Export user profile by
+//! segment" (an archive of JSON lines; 403 until it is ready; 429 for a second export of a segment while one
+//! runs).
 
+use std::io::{Cursor, Write as _};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,15 +13,17 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use serde_json::{Map, Value, json};
+use zip::ZipWriter;
+use zip::result::ZipError;
+use zip::write::SimpleFileOptions;
 
-use super::super::Answer;
+use super::super::BrazeResponse;
 use super::super::catalog::{api_id, is_api_id};
-use super::super::people::{Alias, Person, Who, braze_id};
-use super::serve::Asked;
-use super::zip;
-use crate::{Inner, Options, Shared, clock};
+use super::super::profiles::{Alias, ProfileIdentifier, UserProfile, braze_id};
+use super::serve::RestRequest;
+use crate::{Options, SandboxHandle, SandboxState, clock};
 
-/// Ids of one kind in a request.
+/// Most ids of one kind in a request.
 const IDS_MAX: usize = 50;
 /// Users in one file of an archive.
 const FILE_LEN: usize = 5_000;
@@ -58,32 +61,33 @@ const FIELDS: [&str; 29] = [
     "user_aliases",
 ];
 
-/// A key of a body that names one person, and how.
-type Single = (&'static str, fn(String) -> Who);
+/// A body key with a single identifier, and the kind of that identifier.
+type SingleIdentifier = (&'static str, fn(String) -> ProfileIdentifier);
 
 /// An export of a segment.
 #[derive(Debug)]
-pub(super) struct Export {
+pub(super) struct SegmentExport {
     segment_id: String,
     prefix: String,
     ready_at: Duration,
     archive: Vec<u8>,
 }
 
-fn fields(asked: &Asked) -> Result<Vec<String>, Answer> {
-    let list = asked.body.get("fields_to_export").and_then(Value::as_array);
+fn fields(request: &RestRequest) -> Result<Vec<String>, BrazeResponse> {
+    let list = request.body.get("fields_to_export").and_then(Value::as_array);
     let names: Option<Vec<String>> =
         list.map(|list| list.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect());
     let names = names.filter(|names| !names.is_empty());
-    let names = names.ok_or_else(|| Answer::bad_request("fields_to_export must be a non-empty array"))?;
+    let names =
+        names.ok_or_else(|| BrazeResponse::bad_request("fields_to_export must be a non-empty array"))?;
     match names.iter().find(|name| !FIELDS.contains(&name.as_str()) && *name != "uninstalled_at") {
-        Some(unknown) => Err(Answer::bad_request(format!("fields_to_export: {unknown} is no field"))),
+        Some(unknown) => Err(BrazeResponse::bad_request(format!("fields_to_export: {unknown} is no field"))),
         None => Ok(names),
     }
 }
 
-/// A profile with the fields that are asked for. No cohort, no segment: Braze does not tell.
-fn profile(at: usize, person: &Person, fields: &[String]) -> Value {
+/// A profile with the requested fields. Braze exposes neither cohorts nor segments.
+fn profile(at: usize, person: &UserProfile, fields: &[String]) -> Value {
     let mut custom = person.attributes.clone();
     custom.retain(|name, _| !FIELDS.contains(&name.as_str()));
     let value = |field: &str| match field {
@@ -98,13 +102,17 @@ fn profile(at: usize, person: &Person, fields: &[String]) -> Value {
     fields.iter().filter_map(|field| Some((field.clone(), value(field)?))).collect::<Map<_, _>>().into()
 }
 
-pub(super) fn ids(inner: &mut Inner, _: &Options, asked: &Asked) -> Result<Answer, Answer> {
-    let fields = fields(asked)?;
-    let wanted = wanted(&asked.body)?;
-    let profiles = &inner.braze.store.profiles;
+pub(super) fn ids(
+    state: &mut SandboxState,
+    _: &Options,
+    request: &RestRequest,
+) -> Result<BrazeResponse, BrazeResponse> {
+    let fields = fields(request)?;
+    let requested_identifiers = requested_identifiers(&request.body)?;
+    let profiles = &state.braze.store.profiles;
     let (mut users, mut invalid) = (Vec::new(), Vec::new());
-    for (who, text) in wanted {
-        let found = profiles.find(&who);
+    for (identifier, text) in requested_identifiers {
+        let found = profiles.find(&identifier);
         if found.is_empty() {
             invalid.push(text);
         }
@@ -114,54 +122,58 @@ pub(super) fn ids(inner: &mut Inner, _: &Options, asked: &Asked) -> Result<Answe
     if !invalid.is_empty() {
         body["invalid_user_ids"] = json!(invalid);
     }
-    Ok(Answer { status: StatusCode::CREATED, headers: Vec::new(), body })
+    Ok(BrazeResponse { status: StatusCode::CREATED, headers: Vec::new(), body })
 }
 
-/// Who is asked for, each with the id as it is named when it is unknown.
-fn wanted(body: &Value) -> Result<Vec<(Who, Value)>, Answer> {
+/// The requested identifiers, each with its JSON form for the list of unknown ids.
+fn requested_identifiers(body: &Value) -> Result<Vec<(ProfileIdentifier, Value)>, BrazeResponse> {
     let list = |key: &str| body.get(key).map_or(Some(&[][..]), |list| list.as_array().map(Vec::as_slice));
-    let bad = |key: &str| Answer::bad_request(format!("{key} is not as it should be"));
+    let bad = |key: &str| BrazeResponse::bad_request(format!("{key} is not as it should be"));
     let external = list("external_ids").ok_or_else(|| bad("external_ids"))?;
     let aliases = list("user_aliases").ok_or_else(|| bad("user_aliases"))?;
     if external.len() > IDS_MAX || aliases.len() > IDS_MAX {
-        return Err(Answer::bad_request("The max number of ids per request was exceeded"));
+        return Err(BrazeResponse::bad_request("The max number of ids per request was exceeded"));
     }
     let mut found = Vec::new();
     for id in external {
         let text = id.as_str().ok_or_else(|| bad("external_ids"))?;
-        found.push((Who::ExternalId(text.to_owned()), id.clone()));
+        found.push((ProfileIdentifier::ExternalId(text.to_owned()), id.clone()));
     }
     for alias in aliases {
-        let who: Alias = serde_json::from_value(alias.clone()).map_err(|_| bad("user_aliases"))?;
-        found.push((Who::UserAlias(who), alias.clone()));
+        let identifier: Alias = serde_json::from_value(alias.clone()).map_err(|_| bad("user_aliases"))?;
+        found.push((ProfileIdentifier::UserAlias(identifier), alias.clone()));
     }
-    let single: [Single; 4] = [
-        ("device_id", Who::DeviceId),
-        ("email_address", Who::Email),
-        ("phone", Who::Phone),
-        ("braze_id", Who::BrazeId),
+    let single: [SingleIdentifier; 4] = [
+        ("device_id", ProfileIdentifier::DeviceId),
+        ("email_address", ProfileIdentifier::Email),
+        ("phone", ProfileIdentifier::Phone),
+        ("braze_id", ProfileIdentifier::BrazeId),
     ];
-    for (key, who) in single {
+    for (key, identifier) in single {
         let Some(value) = body.get(key) else { continue };
         let text = value.as_str().ok_or_else(|| bad(key))?;
         if !found.is_empty() {
-            return Err(Answer::bad_request("only one kind of identifier is allowed"));
+            return Err(BrazeResponse::bad_request("only one kind of identifier is allowed"));
         }
-        found.push((who(text.to_owned()), value.clone()));
+        found.push((identifier(text.to_owned()), value.clone()));
     }
-    if found.is_empty() { Err(Answer::bad_request("no identifier was given")) } else { Ok(found) }
+    if found.is_empty() { Err(BrazeResponse::bad_request("no identifier was given")) } else { Ok(found) }
 }
 
-pub(super) fn segment(inner: &mut Inner, options: &Options, asked: &Asked) -> Result<Answer, Answer> {
-    let fields = fields(asked)?;
-    let store = &inner.braze.store;
-    let segment = asked.text("segment_id").filter(|id| is_api_id(id));
+pub(super) fn segment(
+    state: &mut SandboxState,
+    options: &Options,
+    request: &RestRequest,
+) -> Result<BrazeResponse, BrazeResponse> {
+    let fields = fields(request)?;
+    let store = &state.braze.store;
+    let segment = request.text("segment_id").filter(|id| is_api_id(id));
     let segment = segment.and_then(|id| store.catalog.segments.get(id));
-    let segment = segment.ok_or_else(|| Answer::bad_request("segment_id is not one of a segment"))?;
+    let segment = segment.ok_or_else(|| BrazeResponse::bad_request("segment_id is not one of a segment"))?;
     let now = clock::now();
-    let exports = &inner.braze.rest.exports;
+    let exports = &state.braze.rest.exports;
     if exports.iter().any(|export| export.segment_id == segment.id && export.ready_at > now) {
-        return Err(Answer::new(
+        return Err(BrazeResponse::new(
             StatusCode::TOO_MANY_REQUESTS,
             "an export of this segment is under way already",
         ));
@@ -180,27 +192,43 @@ pub(super) fn segment(inner: &mut Inner, options: &Options, asked: &Asked) -> Re
     let body = json!({
         "message": "success",
         "object_prefix": prefix,
-        "url": format!("http://{}/_exports/{prefix}.zip", asked.host),
+        "url": format!("http://{}/_exports/{prefix}.zip", request.host),
     });
-    let export = Export {
+    let export = SegmentExport {
         segment_id: segment.id.clone(),
         prefix,
         ready_at: now + options.rest.export_takes,
-        archive: zip::archive(&files),
+        archive: archive(&files)?,
     };
-    inner.braze.rest.exports.push(export);
-    Ok(Answer { status: StatusCode::CREATED, headers: Vec::new(), body })
+    state.braze.rest.exports.push(export);
+    Ok(BrazeResponse { status: StatusCode::CREATED, headers: Vec::new(), body })
 }
 
-/// Where finished exports lie. Whoever has the address gets the file; no key is asked for.
-pub(super) fn routes() -> Router<Shared> {
+/// A ZIP archive of uncompressed files.
+fn archive(files: &[(String, String)]) -> Result<Vec<u8>, BrazeResponse> {
+    let write = || {
+        let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, text) in files {
+            archive.start_file(name, SimpleFileOptions::default())?;
+            archive.write_all(text.as_bytes())?;
+        }
+        Ok::<_, ZipError>(archive.finish()?.into_inner())
+    };
+    write().map_err(|e| BrazeResponse::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))
+}
+
+/// Downloads of finished exports. The address needs no key.
+pub(super) fn routes() -> Router<SandboxHandle> {
     Router::new().route("/_exports/{name}", get(download))
 }
 
-async fn download(State(shared): State<Shared>, Path(name): Path<String>) -> Result<Vec<u8>, StatusCode> {
-    let inner = shared.lock();
+async fn download(
+    State(shared): State<SandboxHandle>,
+    Path(name): Path<String>,
+) -> Result<Vec<u8>, StatusCode> {
+    let state = shared.lock();
     let prefix = name.strip_suffix(".zip").ok_or(StatusCode::NOT_FOUND)?;
-    let export = inner.braze.rest.exports.iter().find(|export| export.prefix == prefix);
+    let export = state.braze.rest.exports.iter().find(|export| export.prefix == prefix);
     let export = export.ok_or(StatusCode::NOT_FOUND)?;
     if export.ready_at > clock::now() {
         return Err(StatusCode::FORBIDDEN);

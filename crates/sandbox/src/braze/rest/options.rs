@@ -1,10 +1,10 @@
-//! What no document settles about Braze's REST side, what it takes for its key, and its limits.
+//! Options of Braze's REST API: undocumented behavior, the accepted key, and rate limits.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// Endpoints that share a limit (Braze, "API limits").
+/// Endpoints that share a rate limit (Braze, "API limits").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RestGroup {
@@ -16,7 +16,7 @@ pub enum RestGroup {
     ExportIds,
     /// Aliases, identifying, merging, deleting: 20,000 a minute.
     Identity,
-    /// Sends to everybody: 250 a minute. The further limit for one audience is not played.
+    /// Broadcasts: 250 a minute. The further limit per audience is not simulated.
     Broadcast,
 }
 
@@ -31,22 +31,22 @@ impl RestGroup {
     ];
 }
 
-/// How Braze's REST side behaves.
+/// How Braze's REST API behaves.
 #[derive(Clone, Debug)]
 pub struct RestOptions {
-    /// The key that it takes, with every permission. The admin API makes others.
+    /// The accepted key, with every permission. The admin API creates others.
     pub api_key: String,
-    /// Other limits than the documented ones.
+    /// Rate limits that replace the documented ones.
     pub limits: Vec<(RestGroup, u64, Duration)>,
-    /// Whether `/users/track` tells of its limit as it does to customers billed by active users: the reset
-    /// in seconds, and on a 429 `x-ratelimit-retry-after` in place of the three headers.
+    /// Whether `/users/track` reports its limit as for customers billed by active users: the reset in seconds,
+    /// and on a 429 `x-ratelimit-retry-after` instead of the three headers.
     pub track_in_seconds: bool,
-    /// Whether membership of cohorts moves along when a profile melts into another. Braze's list of what is
-    /// merged does not have it.
+    /// Whether the remaining profile of a merge gets the cohort membership of the merged one. Braze's list of
+    /// merged data does not mention it.
     pub merge_keeps_membership: bool,
-    /// The status for a segment, campaign or Canvas that nobody has. 400 was seen for an id of another shape.
+    /// The status for an unknown segment, campaign or Canvas. 400 was seen for an id of another form.
     pub unknown_id: u16,
-    /// How long an export of a segment takes.
+    /// Duration of a segment export.
     pub export_takes: Duration,
 }
 

@@ -1,8 +1,7 @@
-//! How a request to the REST side is served: its key and permission checked, counted against its limit,
-//! struck by the fault plan, worked on, answered.
+//! Request pipeline of the REST API: key, rate limit, fault plan, permission, execution, response.
 //!
-//! Order (Braze, "API basics": first whether the key is there, then what it may do; the rest is not
-//! documented): key, limit, permission, content type, body. A 401 counts against no limit.
+//! The documented order ("API basics") is key before permission. The rest is undocumented; here it is key,
+//! limit, permission, content type, body. A 401 counts against no limit.
 
 use std::collections::HashMap;
 
@@ -13,202 +12,215 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use serde_json::Value;
 
-use super::super::limits::Quota;
-use super::super::{Answer, BODY_LEN_MAX};
-use super::{Call, READS, RestGroup, WRITES, export};
-use crate::faults::{Action, Endpoint, Instead};
-use crate::serve::{HangUp, put, status_of};
-use crate::{Inner, Options, Shared, clock};
+use super::super::limits::WindowStatus;
+use super::super::{BODY_LEN_MAX, BrazeResponse};
+use super::{GET_ENDPOINTS, POST_ENDPOINTS, RestEndpoint, RestGroup, export};
+use crate::faults::{Endpoint, FaultAction, ReplacementResponse};
+use crate::serve::{HangUp, set_header, status_of};
+use crate::{Options, SandboxHandle, SandboxState, clock};
 
-/// What a call does, under the sandbox's lock: an answer, or a refusal.
-pub(super) type Work = fn(&mut Inner, &Options, &Asked) -> Result<Answer, Answer>;
+/// Executes a request under the sandbox's lock. Returns the success, or the error response.
+pub(super) type EndpointHandler =
+    fn(&mut SandboxState, &Options, &RestRequest) -> Result<BrazeResponse, BrazeResponse>;
 
-/// What is asked.
+/// A parsed request.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct RestRequest {
     pub(super) query: HashMap<String, String>,
     pub(super) body: Value,
-    /// The sandbox as the client sees it.
+    /// Host header of the client.
     pub(super) host: String,
 }
 
-impl Asked {
-    /// A parameter, or a text of the body.
+impl RestRequest {
+    /// A query parameter, or a string of the body.
     pub(super) fn text(&self, key: &str) -> Option<&str> {
         self.query.get(key).map(String::as_str).or_else(|| self.body.get(key)?.as_str())
     }
 }
 
-pub(in super::super) fn routes() -> Router<Shared> {
+pub(in super::super) fn routes() -> Router<SandboxHandle> {
     let mut router = Router::new();
-    for (method, calls) in [(MethodFilter::GET, &READS[..]), (MethodFilter::POST, &WRITES[..])] {
-        for call in calls {
-            let handler = move |state: axum::extract::State<Shared>, request: Request<Body>| {
-                serve(state.0, call, request)
+    for (method, endpoints) in
+        [(MethodFilter::GET, &GET_ENDPOINTS[..]), (MethodFilter::POST, &POST_ENDPOINTS[..])]
+    {
+        for endpoint in endpoints {
+            let serve_endpoint = move |state: axum::extract::State<SandboxHandle>, request: Request<Body>| {
+                serve(state.0, endpoint, request)
             };
-            router = router.route(call.path, on(method, handler));
+            router = router.route(endpoint.path, on(method, serve_endpoint));
         }
     }
     router.merge(export::routes())
 }
 
-async fn serve(shared: Shared, call: &'static Call, request: Request<Body>) -> Response {
+async fn serve(shared: SandboxHandle, endpoint: &'static RestEndpoint, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default().to_owned();
     let Ok(body) = axum::body::to_bytes(body, BODY_LEN_MAX).await else {
-        let answer = Answer::new(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
-        return respond(&shared, &answer, None, call.group);
+        let response = BrazeResponse::new(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
+        return respond(&shared, &response, None, endpoint.group);
     };
-    shared.lock().braze.rest.counters.request(call.endpoint);
-    if let Err(answer) = check_key(&shared, &parts.headers) {
-        return respond(&shared, &answer, None, call.group);
+    shared.lock().braze.rest.counters.requests.request(endpoint.endpoint);
+    if let Err(response) = check_key(&shared, &parts.headers) {
+        return respond(&shared, &response, None, endpoint.group);
     }
     let value = serde_json::from_slice(&body).ok();
-    let group = group(call, value.as_ref());
-    let quota = shared.lock().braze.rest.limits.get_mut(&group).map(super::RateLimit::take);
-    if quota.is_some_and(|quota| quota.exceeded) {
-        let answer = Answer::new(StatusCode::TOO_MANY_REQUESTS, "You have exceeded your rate limit");
-        return respond(&shared, &answer, quota, group);
+    let limit_group = limit_group(endpoint, value.as_ref());
+    let window = shared.lock().braze.rest.limits.get_mut(&limit_group).map(super::FixedWindow::count_request);
+    if window.is_some_and(|window| window.exceeded) {
+        let response = BrazeResponse::new(StatusCode::TOO_MANY_REQUESTS, "You have exceeded your rate limit");
+        return respond(&shared, &response, window, limit_group);
     }
-    // The fault plan looks for texts in what was asked: the body, or the query where there is none.
+    // The fault plan searches the body, or the query if there is no body.
     let text = if body.is_empty() { query.as_bytes() } else { &body };
-    match struck(&shared, call, &parts.headers, &query, text, value).await {
-        Some(answer) => respond(&shared, &answer, quota, group),
+    match process(&shared, endpoint, &parts.headers, &query, text, value).await {
+        Some(response) => respond(&shared, &response, window, limit_group),
         None => HangUp::response(),
     }
 }
 
-/// A send to everybody has a limit of its own.
-fn group(call: &Call, body: Option<&Value>) -> RestGroup {
-    let triggers = [Endpoint::CampaignsTrigger, Endpoint::CanvasTrigger].contains(&call.endpoint);
+/// A broadcast has a rate limit of its own.
+fn limit_group(endpoint: &RestEndpoint, body: Option<&Value>) -> RestGroup {
+    let triggers = [Endpoint::CampaignsTrigger, Endpoint::CanvasTrigger].contains(&endpoint.endpoint);
     let broadcast = body.and_then(|body| body.get("broadcast")?.as_bool()).unwrap_or(false);
-    if triggers && broadcast { RestGroup::Broadcast } else { call.group }
+    if triggers && broadcast { RestGroup::Broadcast } else { endpoint.group }
 }
 
-/// The answer, or none: the connection closes.
-async fn struck(
-    shared: &Shared,
-    call: &Call,
+/// Applies the fault plan and executes the request. `None` closes the connection.
+async fn process(
+    shared: &SandboxHandle,
+    endpoint: &RestEndpoint,
     headers: &HeaderMap,
     query: &str,
     text: &[u8],
     body: Option<Value>,
-) -> Option<Answer> {
-    let fault = shared.lock().faults.strike(call.endpoint, "", text);
-    let before = match &fault {
+) -> Option<BrazeResponse> {
+    let fault = shared.lock().faults.next_action(endpoint.endpoint, "", text);
+    let replacement = match &fault {
         Some(fault) => fault.before().await,
         None => None,
     };
-    match before {
-        Some(Instead::HangUp) => return None,
-        Some(Instead::Status(status)) => return Some(Answer::new(status_of(status), "by the fault plan")),
-        Some(Instead::Reply { status, headers, body }) => {
-            return Some(Answer { status: status_of(status), headers, body });
+    match replacement {
+        Some(ReplacementResponse::HangUp) => return None,
+        Some(ReplacementResponse::Status(status)) => {
+            return Some(BrazeResponse::new(status_of(status), "by the fault plan"));
+        }
+        Some(ReplacementResponse::Reply { status, headers, body }) => {
+            return Some(BrazeResponse { status: status_of(status), headers, body });
         }
         None => {}
     }
-    if let Some(held @ (Action::Hold | Action::HoldAndHang)) = fault {
-        let (call, headers, query) = (call.clone(), headers.clone(), query.to_owned());
-        shared.hold(move |shared| drop(done(shared, &call, &headers, &query, body)));
-        return if held == Action::HoldAndHang { std::future::pending().await } else { None };
+    if let Some(held @ (FaultAction::Hold | FaultAction::HoldAndHang)) = fault {
+        let (endpoint, headers, query) = (endpoint.clone(), headers.clone(), query.to_owned());
+        shared.hold(move |shared| drop(execute(shared, &endpoint, &headers, &query, body)));
+        return if held == FaultAction::HoldAndHang { std::future::pending().await } else { None };
     }
-    let answer = match done(shared, call, headers, query, body) {
-        Ok(answer) => answer,
-        Err(refusal) => return Some(refusal),
+    let response = match execute(shared, endpoint, headers, query, body) {
+        Ok(response) => response,
+        Err(rejection) => return Some(rejection),
     };
     match fault {
-        Some(Action::LoseAnswer) => None,
-        Some(Action::HangAfter) => std::future::pending().await,
-        Some(Action::DoneBut(body)) => Some(Answer { body, ..answer }),
-        _ => Some(answer),
+        Some(FaultAction::LoseAnswer) => None,
+        Some(FaultAction::HangAfter) => std::future::pending().await,
+        Some(FaultAction::DoneBut(body)) => Some(BrazeResponse { body, ..response }),
+        _ => Some(response),
     }
 }
 
-fn done(
-    shared: &Shared,
-    call: &Call,
+fn execute(
+    shared: &SandboxHandle,
+    endpoint: &RestEndpoint,
     headers: &HeaderMap,
     query: &str,
     body: Option<Value>,
-) -> Result<Answer, Answer> {
+) -> Result<BrazeResponse, BrazeResponse> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let mut inner = shared.lock();
-    let key = text(header::AUTHORIZATION).and_then(key_of).unwrap_or_default();
-    if let Some(Some(allowed)) = inner.braze.rest.keys.get(key)
-        && !allowed.contains(call.permission)
+    let mut state = shared.lock();
+    let key = text(header::AUTHORIZATION).and_then(bearer_key).unwrap_or_default();
+    if let Some(Some(allowed)) = state.braze.rest.keys.get(key)
+        && !allowed.contains(endpoint.permission)
     {
-        return Err(Answer::new(StatusCode::FORBIDDEN, "Access Denied"));
+        return Err(BrazeResponse::new(StatusCode::FORBIDDEN, "Access Denied"));
     }
-    let writes = WRITES.iter().any(|write| write.path == call.path);
-    if writes && !text(header::CONTENT_TYPE).unwrap_or_default().starts_with("application/json") {
-        return Err(Answer::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json"));
+    let is_post = POST_ENDPOINTS.iter().any(|write| write.path == endpoint.path);
+    if is_post && !text(header::CONTENT_TYPE).unwrap_or_default().starts_with("application/json") {
+        return Err(BrazeResponse::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "Content-Type must be application/json",
+        ));
     }
-    let body = if writes {
+    let body = if is_post {
         body.filter(Value::is_object)
-            .ok_or_else(|| Answer::bad_request("the request body is not a JSON object"))?
+            .ok_or_else(|| BrazeResponse::bad_request("the request body is not a JSON object"))?
     } else {
         Value::Null
     };
     let query = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     let host = text(header::HOST).unwrap_or_default().to_owned();
-    (call.work)(&mut inner, &shared.options, &Asked { query, body, host })
+    (endpoint.handler)(&mut state, &shared.options, &RestRequest { query, body, host })
 }
 
-/// `Bearer`, in any case, and the key.
-fn key_of(authorization: &str) -> Option<&str> {
+/// The key of a `Bearer` credential.
+fn bearer_key(authorization: &str) -> Option<&str> {
     let (scheme, key) = authorization.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
 }
 
-fn check_key(shared: &Shared, headers: &HeaderMap) -> Result<(), Answer> {
+fn check_key(shared: &SandboxHandle, headers: &HeaderMap) -> Result<(), BrazeResponse> {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let key = given.and_then(key_of).unwrap_or_default();
+    let key = given.and_then(bearer_key).unwrap_or_default();
     if shared.lock().braze.rest.keys.contains_key(key) {
         return Ok(());
     }
-    // Seen on Braze: the message repeats the key.
-    Err(Answer::new(StatusCode::UNAUTHORIZED, format!("Invalid API key: {key}")))
+    // Seen on Braze: the message contains the key.
+    Err(BrazeResponse::new(StatusCode::UNAUTHORIZED, format!("Invalid API key: {key}")))
 }
 
-fn respond(shared: &Shared, answer: &Answer, quota: Option<Quota>, group: RestGroup) -> Response {
-    shared.lock().braze.rest.counters.answered(answer.status.as_u16());
+fn respond(
+    shared: &SandboxHandle,
+    answer: &BrazeResponse,
+    window: Option<WindowStatus>,
+    limit_group: RestGroup,
+) -> Response {
+    shared.lock().braze.rest.counters.requests.response(answer.status.as_u16());
     let mut response = Response::new(Body::from(answer.body.to_string()));
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    for (name, value) in limit_headers(shared, answer.status, quota, group) {
-        put(headers, name, &value);
+    for (name, value) in limit_headers(shared, answer.status, window, limit_group) {
+        set_header(headers, name, &value);
     }
     for (name, value) in &answer.headers {
         if value == "-" {
             headers.remove(name.as_str());
         } else {
-            put(headers, name, value);
+            set_header(headers, name, value);
         }
     }
     response
 }
 
-/// What an answer says of its limit.
+/// Rate limit headers of a response.
 fn limit_headers(
-    shared: &Shared,
+    shared: &SandboxHandle,
     status: StatusCode,
-    quota: Option<Quota>,
-    group: RestGroup,
+    window: Option<WindowStatus>,
+    limit_group: RestGroup,
 ) -> Vec<(&'static str, String)> {
     const NAMES: [&str; 3] = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
-    // Seen on Braze: on a 401 the three headers are there and empty.
-    let Some(quota) = quota else { return NAMES.map(|name| (name, String::new())).to_vec() };
-    let seconds = quota.reset.saturating_sub(clock::now().as_secs()).max(1).to_string();
-    let in_seconds = group == RestGroup::Track && shared.options.rest.track_in_seconds;
-    let refused = status == StatusCode::TOO_MANY_REQUESTS;
-    if refused && in_seconds {
+    // Seen on Braze: on a 401 the three headers are present and empty.
+    let Some(window) = window else { return NAMES.map(|name| (name, String::new())).to_vec() };
+    let seconds = window.reset.saturating_sub(clock::now().as_secs()).max(1).to_string();
+    let in_seconds = limit_group == RestGroup::Track && shared.options.rest.track_in_seconds;
+    let rejected = status == StatusCode::TOO_MANY_REQUESTS;
+    if rejected && in_seconds {
         return vec![("x-ratelimit-retry-after", seconds)];
     }
-    let reset = if in_seconds { seconds.clone() } else { quota.reset.to_string() };
-    let values = [quota.limit.to_string(), quota.remaining.to_string(), reset];
+    let reset = if in_seconds { seconds.clone() } else { window.reset.to_string() };
+    let values = [window.limit.to_string(), window.remaining.to_string(), reset];
     let mut headers: Vec<_> = NAMES.into_iter().zip(values).collect();
-    if refused && shared.options.retry_after {
+    if rejected && shared.options.retry_after {
         headers.push(("x-ratelimit-retry-after", seconds));
     }
     headers

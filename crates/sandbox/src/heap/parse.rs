@@ -1,76 +1,80 @@
-//! Bodies of Heap's ingestion calls, checked, and what they ask for.
+//! Parser of the bodies of Heap's ingestion endpoints.
 //!
 //! Source: Heap, "Track", "Bulk Track", "Identify", "Add User Properties" and "Add Account Properties". A
-//! single call is checked as a list of one, which is what Heap's answers show.
+//! single call is checked as a list of one, as Heap's responses show.
 
 use serde_json::{Map, Value, json};
 
-use super::check::{Checks, IDENTITY_LEN_MAX, NAME_LEN_MAX, Wrong};
-use super::store::{Event, Who};
+use super::check::{CheckError, HeapChecks, IDENTITY_LEN_MAX, NAME_LEN_MAX};
+use super::store::{HeapEvent, HeapUserId};
 
 /// Most events, users or accounts in one request.
 const ITEMS_MAX: usize = 1000;
 
-/// Some items, and whether they came as a list.
+/// Parsed items, and whether they were sent as a list.
 #[derive(Debug)]
-pub(super) struct Items<T> {
+pub(super) struct ParsedItems<T> {
     pub(super) items: Vec<T>,
     pub(super) bulk: bool,
 }
 
-/// Somebody with properties.
-pub(super) type Described = (String, Map<String, Value>);
+/// The id of a user or account, with properties.
+pub(super) type WithProperties = (String, Map<String, Value>);
 
-impl Checks<'_> {
-    /// `app_id` must be the environment's id. Only account properties are documented to take a number.
-    fn app_id(self, body: &Map<String, Value>, number: bool) -> Result<(), Wrong> {
-        let told = match body.get("app_id") {
-            Some(Value::Number(told)) if number => told.to_string(),
+impl HeapChecks<'_> {
+    /// `app_id` must be the id of the environment. Only account properties are documented to accept a number.
+    fn app_id(self, body: &Map<String, Value>, number: bool) -> Result<(), CheckError> {
+        let app_id = match body.get("app_id") {
+            Some(Value::Number(app_id)) if number => app_id.to_string(),
             _ => self.required(body, "app_id", NAME_LEN_MAX)?,
         };
-        if told == self.0.app_id { Ok(()) } else { Err(Wrong::new("is not of a known app_id")) }
+        if app_id == self.0.app_id { Ok(()) } else { Err(CheckError::new("is not of a known app_id")) }
     }
 
-    /// The items of a body, which has them under `list` or is itself the only one.
+    /// The items of a body: the elements under `list`, or the body itself.
     fn items<T>(
         self,
         body: &Value,
         list: &str,
-        check: impl Fn(&Value) -> Result<T, Wrong>,
-    ) -> Result<Items<T>, Wrong> {
-        let object = body.as_object().ok_or_else(|| Wrong::new("should be object"))?;
+        check: impl Fn(&Value) -> Result<T, CheckError>,
+    ) -> Result<ParsedItems<T>, CheckError> {
+        let object = body.as_object().ok_or_else(|| CheckError::new("should be object"))?;
         self.app_id(object, list == "accounts")?;
         if let Some(items) = object.get(list) {
             self.object(body, &["app_id", list])?;
             let items = self.list(items, ITEMS_MAX, check);
-            return items.map(|items| Items { items, bulk: true }).map_err(|w| w.below(&format!(".{list}")));
+            return items
+                .map(|items| ParsedItems { items, bulk: true })
+                .map_err(|w| w.below(&format!(".{list}")));
         }
         let mut only = object.clone();
         only.remove("app_id");
-        let items = self.list(&json!([only]), 1, check).map_err(|wrong| wrong.below(&format!(".{list}")))?;
-        Ok(Items { items, bulk: false })
+        let items = self.list(&json!([only]), 1, check).map_err(|error| error.below(&format!(".{list}")))?;
+        Ok(ParsedItems { items, bulk: false })
     }
 
     /// `POST /api/track`.
-    pub(super) fn track(self, body: &Value) -> Result<Items<Event>, Wrong> {
+    pub(super) fn track(self, body: &Value) -> Result<ParsedItems<HeapEvent>, CheckError> {
         self.items(body, "events", |value| self.event(value))
     }
 
-    fn event(self, value: &Value) -> Result<Event, Wrong> {
+    fn event(self, value: &Value) -> Result<HeapEvent, CheckError> {
         const KEYS: [&str; 7] =
             ["identity", "user_id", "event", "timestamp", "properties", "idempotency_key", "session_id"];
         let object = self.object(value, &KEYS)?;
-        let who = match (object.get("identity"), object.get("user_id")) {
-            (Some(_), None) => Who::Identity(self.required(object, "identity", IDENTITY_LEN_MAX)?),
-            (None, Some(id)) => Who::UserId(self.user_id(id).map_err(|wrong| wrong.below(".user_id"))?),
-            _ => return Err(Wrong::new("should match exactly one schema in oneOf")),
+        let user = match (object.get("identity"), object.get("user_id")) {
+            (Some(_), None) => HeapUserId::Identity(self.required(object, "identity", IDENTITY_LEN_MAX)?),
+            (None, Some(id)) => {
+                HeapUserId::UserId(self.user_id(id).map_err(|error| error.below(".user_id"))?)
+            }
+            _ => return Err(CheckError::new("should match exactly one schema in oneOf")),
         };
         let properties = match object.get("properties") {
-            Some(value) => self.properties(value, true).map_err(|wrong| wrong.below(".properties"))?,
+            Some(value) => self.properties(value, true).map_err(|error| error.below(".properties"))?,
             None => Map::new(),
         };
-        Ok(Event {
-            who,
+        Ok(HeapEvent {
+            user,
             event: self.required(object, "event", NAME_LEN_MAX)?,
             timestamp: self.timestamp(object)?,
             idempotency_key: self.optional(object, "idempotency_key", NAME_LEN_MAX)?,
@@ -80,41 +84,41 @@ impl Checks<'_> {
     }
 
     /// `POST /api/v1/identify`.
-    pub(super) fn identify(self, body: &Value) -> Result<(u64, String), Wrong> {
+    pub(super) fn identify(self, body: &Value) -> Result<(u64, String), CheckError> {
         let object = self.object(body, &["app_id", "user_id", "identity", "timestamp"])?;
         self.app_id(object, false)?;
         self.timestamp(object)?;
-        let missing = || Wrong::new("should have required property 'user_id'");
+        let missing = || CheckError::new("should have required property 'user_id'");
         let user_id = self.user_id(object.get("user_id").ok_or_else(missing)?);
-        let user_id = user_id.map_err(|wrong| wrong.below(".user_id"))?;
+        let user_id = user_id.map_err(|error| error.below(".user_id"))?;
         Ok((user_id, self.required(object, "identity", IDENTITY_LEN_MAX)?))
     }
 
     /// `POST /api/add_user_properties`. No key may be `id`, in any letter case.
-    pub(super) fn users(self, body: &Value) -> Result<Items<Described>, Wrong> {
+    pub(super) fn users(self, body: &Value) -> Result<ParsedItems<WithProperties>, CheckError> {
         self.items(body, "users", |value| {
-            let described = self.described(value, "identity", IDENTITY_LEN_MAX)?;
-            match described.1.keys().find(|key| key.eq_ignore_ascii_case("id")) {
+            let with_properties = self.with_properties(value, "identity", IDENTITY_LEN_MAX)?;
+            match with_properties.1.keys().find(|key| key.eq_ignore_ascii_case("id")) {
                 Some(key) => {
-                    Err(Wrong::new(format!("property name '{key}' is invalid")).below(".properties"))
+                    Err(CheckError::new(format!("property name '{key}' is invalid")).below(".properties"))
                 }
-                None => Ok(described),
+                None => Ok(with_properties),
             }
         })
     }
 
     /// `POST /api/add_account_properties`.
-    pub(super) fn accounts(self, body: &Value) -> Result<Items<Described>, Wrong> {
-        self.items(body, "accounts", |value| self.described(value, "account_id", NAME_LEN_MAX))
+    pub(super) fn accounts(self, body: &Value) -> Result<ParsedItems<WithProperties>, CheckError> {
+        self.items(body, "accounts", |value| self.with_properties(value, "account_id", NAME_LEN_MAX))
     }
 
-    fn described(self, value: &Value, key: &str, max: usize) -> Result<Described, Wrong> {
+    fn with_properties(self, value: &Value, key: &str, max: usize) -> Result<WithProperties, CheckError> {
         let object = self.object(value, &[key, "properties"])?;
-        let who = self.required(object, key, max)?;
-        let missing = || Wrong::new("should have required property 'properties'");
+        let user = self.required(object, key, max)?;
+        let missing = || CheckError::new("should have required property 'properties'");
         let properties = object.get("properties").ok_or_else(missing)?;
-        let properties = self.properties(properties, false).map_err(|wrong| wrong.below(".properties"))?;
-        Ok((who, properties))
+        let properties = self.properties(properties, false).map_err(|error| error.below(".properties"))?;
+        Ok((user, properties))
     }
 }
 
@@ -123,14 +127,16 @@ mod tests {
     use super::super::options::HeapOptions;
     use super::*;
 
-    fn says(body: &str) -> String {
+    fn result(body: &str) -> String {
         let options = HeapOptions::default();
         let body: Value = serde_json::from_str(body).unwrap();
-        Checks(&options).track(&body).map_or_else(|wrong| wrong.text(), |items| items.items.len().to_string())
+        HeapChecks(&options)
+            .track(&body)
+            .map_or_else(|error| error.text(), |items| items.items.len().to_string())
     }
 
     #[test]
-    fn a_bad_element_is_named_and_spoils_the_request() {
+    fn a_bad_element_is_named_and_rejects_the_request() {
         for (body, expected) in [
             (r#"{"app_id":"11","identity":"a","event":"e"}"#, "1"),
             (r#"{"app_id":"11","events":[{"user_id":"7","event":"e"},{"identity":"a","event":"e"}]}"#, "2"),
@@ -160,11 +166,11 @@ mod tests {
             ),
             (r#"{"app_id":"11","events":[]}"#, "postBody.events should NOT have fewer than 1 items"),
         ] {
-            assert_eq!(says(body), expected, "{body}");
+            assert_eq!(result(body), expected, "{body}");
         }
         let many = vec![r#"{"identity":"a","event":"e"}"#; 1001].join(",");
         assert_eq!(
-            says(&format!(r#"{{"app_id":"11","events":[{many}]}}"#)),
+            result(&format!(r#"{{"app_id":"11","events":[{many}]}}"#)),
             "postBody.events should NOT have more than 1000 items"
         );
     }

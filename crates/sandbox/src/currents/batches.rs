@@ -1,58 +1,58 @@
-//! Events on their way to HTTP: a queue for each type, from which full batches go out.
+//! Batches of events for HTTP: one queue per event type, emptied when a batch is full.
 //!
-//! Braze's documents speak of a queue per event type, so a request normally holds one type; nothing
-//! promises it, so they can be mixed.
+//! Braze's documents describe one queue per event type, so a request normally has one type. They do not
+//! guarantee it, so types can be mixed.
 
 use std::collections::BTreeMap;
 
-use super::forms;
+use super::encode;
 use super::generate::Generator;
 
-/// An event as it is sent.
+/// An event in its JSON form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Item {
+pub(super) struct QueuedEvent {
     pub(super) id: String,
     pub(super) json: String,
 }
 
-/// Batches of a mix, made as they are asked for.
+/// Iterator over the batches of a mix.
 #[derive(Debug)]
-pub(super) struct Queues {
+pub(super) struct Batches {
     generator: Generator,
     order: std::vec::IntoIter<u64>,
     batch: usize,
     mixed: bool,
-    queues: BTreeMap<&'static str, Vec<Item>>,
+    queues: BTreeMap<&'static str, Vec<QueuedEvent>>,
 }
 
-impl Queues {
+impl Batches {
     pub(super) fn new(generator: Generator, batch: usize, mixed: bool) -> Self {
         let order = generator.mix().order().into_iter();
         Self { generator, order, batch: batch.max(1), mixed, queues: BTreeMap::new() }
     }
 }
 
-impl Iterator for Queues {
-    type Item = Vec<Item>;
+impl Iterator for Batches {
+    type Item = Vec<QueuedEvent>;
 
-    fn next(&mut self) -> Option<Vec<Item>> {
+    fn next(&mut self) -> Option<Vec<QueuedEvent>> {
         for n in self.order.by_ref() {
             let Some(event) = self.generator.event(n).filter(|event| event.event_type.http) else { continue };
-            let json = forms::http(&event, self.generator.mix().common).to_string();
-            let queue = if self.mixed { "" } else { event.event_type.name };
-            let waiting = self.queues.entry(queue).or_default();
-            waiting.push(Item { id: event.id, json });
-            if waiting.len() == self.batch {
-                return Some(std::mem::take(waiting));
+            let json = encode::http(&event, self.generator.mix().common).to_string();
+            let queue_name = if self.mixed { "" } else { event.event_type.name };
+            let queue = self.queues.entry(queue_name).or_default();
+            queue.push(QueuedEvent { id: event.id, json });
+            if queue.len() == self.batch {
+                return Some(std::mem::take(queue));
             }
         }
-        // What is left goes out as it would when time is up.
+        // Incomplete batches come last, as after a timeout.
         std::iter::from_fn(|| self.queues.pop_first()).map(|(_, left)| left).find(|left| !left.is_empty())
     }
 }
 
-/// The body of a batch.
-pub(super) fn body(batch: &[Item]) -> Vec<u8> {
+/// The request body of a batch.
+pub(super) fn body(batch: &[QueuedEvent]) -> Vec<u8> {
     let mut body = b"{\"events\":[".to_vec();
     for (at, item) in batch.iter().enumerate() {
         if at > 0 {
@@ -70,17 +70,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn batches_are_of_one_type_unless_mixed() {
+    fn batches_have_one_event_type_unless_mixed() {
         let batches = |mixed| {
             let generator = Generator::new(Mix { events: 3_000, duplicates: 0.1, ..Mix::default() }).unwrap();
-            Queues::new(generator, 10, mixed).collect::<Vec<_>>()
+            Batches::new(generator, 10, mixed).collect::<Vec<_>>()
         };
-        let types = |batch: &[Item]| {
-            let of = |item: &Item| {
+        let types = |batch: &[QueuedEvent]| {
+            let event_type = |item: &QueuedEvent| {
                 let json: serde_json::Value = serde_json::from_str(&item.json).unwrap();
                 json["event_type"].as_str().unwrap().to_owned()
             };
-            let mut types: Vec<_> = batch.iter().map(of).collect();
+            let mut types: Vec<_> = batch.iter().map(event_type).collect();
             types.sort_unstable();
             types.dedup();
             types.len()
@@ -88,7 +88,7 @@ mod tests {
         let (apart, mixed) = (batches(false), batches(true));
         assert!(apart.iter().all(|batch| types(batch) == 1 && batch.len() <= 10));
         assert!(mixed.iter().any(|batch| types(batch) > 1));
-        let ids = |batches: &[Vec<Item>]| {
+        let ids = |batches: &[Vec<QueuedEvent>]| {
             let mut ids: Vec<_> = batches.iter().flatten().map(|item| item.id.clone()).collect();
             ids.sort_unstable();
             ids

@@ -1,8 +1,8 @@
-//! The profiles that Braze's side knows, and by what each is found. Pure.
+//! User profiles of the simulated Braze, with indexes by identifier. Pure.
 //!
-//! Source: Braze, "Create new user alias" (an alias without an external id makes a profile; a known pair is
-//! passed over), "Identify users" and "Merge users" (the profile that goes melts into the one that stays,
-//! which keeps what it has), "User attributes object" (arrays are sets, of 25 elements at most; null removes).
+//! Source: Braze, "Create new user alias" (an alias without an external id creates a profile; an existing pair
+//! is ignored), "Identify users" and "Merge users" (the profile that remains keeps its own values), "User
+//! attributes object" (arrays are sets of at most 25 elements; null removes).
 
 use std::collections::HashMap;
 
@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-/// Elements of an array attribute. What is over is cut off; at which end is not documented: the newest go.
+/// Elements of an array attribute. Braze does not document which end is truncated; here the newest elements are
+/// dropped.
 const ARRAY_LEN_MAX: usize = 25;
 
-/// A profile. One without any identifier has melted into another or was deleted; it only keeps its place.
+/// A user profile. One without any identifier was merged into another or deleted; it only keeps its index.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Person {
+pub(super) struct UserProfile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) external_id: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -28,17 +29,17 @@ pub(super) struct Person {
     pub(super) attributes: Map<String, Value>,
 }
 
-/// A user alias, as Braze writes it.
+/// A user alias in Braze's JSON form.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Alias {
     pub(super) alias_label: String,
     pub(super) alias_name: String,
 }
 
-/// What names a profile in a request.
+/// Identifier of a profile in a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Who {
+pub(super) enum ProfileIdentifier {
     ExternalId(String),
     UserAlias(Alias),
     BrazeId(String),
@@ -49,14 +50,14 @@ pub(super) enum Who {
 
 #[derive(Debug, Default)]
 pub(super) struct Profiles {
-    all: Vec<Person>,
+    all: Vec<UserProfile>,
     by_external_id: HashMap<String, usize>,
     by_alias: HashMap<Alias, usize>,
     by_device: HashMap<String, usize>,
 }
 
 impl Profiles {
-    pub(super) fn introduce(&mut self, person: Person) -> usize {
+    pub(super) fn insert(&mut self, person: UserProfile) -> usize {
         let at = self.all.len();
         if let Some(id) = &person.external_id {
             self.by_external_id.insert(id.clone(), at);
@@ -67,73 +68,73 @@ impl Profiles {
         at
     }
 
-    pub(super) fn get(&self, at: usize) -> &Person {
+    pub(super) fn get(&self, at: usize) -> &UserProfile {
         &self.all[at]
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Person> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &UserProfile> {
         self.all.iter()
     }
 
-    /// The places of the profiles that are named so. An email or a phone may be of several.
-    pub(super) fn find(&self, who: &Who) -> Vec<usize> {
+    /// Indexes of the matching profiles. An email or a phone can match several.
+    pub(super) fn find(&self, identifier: &ProfileIdentifier) -> Vec<usize> {
         let with = |key: &str, wanted: &str| {
-            let has = |(_, person): &(usize, &Person)| {
+            let has = |(_, person): &(usize, &UserProfile)| {
                 person.attributes.get(key).and_then(Value::as_str) == Some(wanted)
             };
             self.all.iter().enumerate().filter(has).map(|(at, _)| at).collect()
         };
-        match who {
-            Who::ExternalId(id) => self.by_external_id.get(id).copied().into_iter().collect(),
-            Who::UserAlias(alias) => self.by_alias.get(alias).copied().into_iter().collect(),
-            Who::DeviceId(device) => self.by_device.get(device).copied().into_iter().collect(),
-            Who::BrazeId(id) => (0..self.all.len()).filter(|at| braze_id(*at) == *id).collect(),
-            Who::Email(email) => with("email", email),
-            Who::Phone(phone) => with("phone", phone),
+        match identifier {
+            ProfileIdentifier::ExternalId(id) => self.by_external_id.get(id).copied().into_iter().collect(),
+            ProfileIdentifier::UserAlias(alias) => self.by_alias.get(alias).copied().into_iter().collect(),
+            ProfileIdentifier::DeviceId(device) => self.by_device.get(device).copied().into_iter().collect(),
+            ProfileIdentifier::BrazeId(id) => (0..self.all.len()).filter(|at| braze_id(*at) == *id).collect(),
+            ProfileIdentifier::Email(email) => with("email", email),
+            ProfileIdentifier::Phone(phone) => with("phone", phone),
         }
     }
 
-    /// The profile with this external id.
-    pub(super) fn known(&self, external_id: &str) -> Option<usize> {
+    /// Index of the profile with this external id.
+    pub(super) fn find_external_id(&self, external_id: &str) -> Option<usize> {
         self.by_external_id.get(external_id).copied()
     }
 
-    /// An anonymous or alias-only profile gets an external id that nobody has.
-    pub(super) fn name(&mut self, at: usize, external_id: String) {
+    /// Gives an anonymous or alias-only profile an external id that no profile has.
+    pub(super) fn set_external_id(&mut self, at: usize, external_id: String) {
         self.all[at].external_id = Some(external_id.clone());
         self.by_external_id.insert(external_id, at);
     }
 
-    /// A profile gets one more alias, unless somebody has it.
-    pub(super) fn alias(&mut self, at: usize, alias: Alias) {
+    /// Adds an alias, unless another profile has it.
+    pub(super) fn add_alias(&mut self, at: usize, alias: Alias) {
         if !self.by_alias.contains_key(&alias) {
             self.all[at].aliases.push(alias.clone());
             self.by_alias.insert(alias, at);
         }
     }
 
-    /// A device moves to another profile. Says whether the one that had it is left without any identifier.
-    pub(super) fn hand_over(&mut self, device: &str, from: usize, to: usize) -> bool {
+    /// Moves a device to another profile. Returns whether its former profile has no identifier left.
+    pub(super) fn move_device(&mut self, device: &str, from: usize, to: usize) -> bool {
         self.by_device.insert(device.to_owned(), to);
         self.all[to].device_ids.push(device.to_owned());
-        self.all[from].device_ids.retain(|known| known != device);
+        self.all[from].device_ids.retain(|existing| existing != device);
         let left = &self.all[from];
         left.external_id.is_none() && left.aliases.is_empty() && left.device_ids.is_empty()
     }
 
-    /// One profile melts into another, which keeps what it has and gets the rest.
-    pub(super) fn merge(&mut self, gone: usize, kept: usize) {
-        let person = std::mem::take(&mut self.all[gone]);
+    /// Merges one profile into another, which keeps its own values and gets the others.
+    pub(super) fn merge(&mut self, source: usize, target: usize) {
+        let person = std::mem::take(&mut self.all[source]);
         if let Some(id) = &person.external_id {
             self.by_external_id.remove(id);
         }
         for alias in &person.aliases {
-            self.by_alias.insert(alias.clone(), kept);
+            self.by_alias.insert(alias.clone(), target);
         }
         for device in &person.device_ids {
-            self.by_device.insert(device.clone(), kept);
+            self.by_device.insert(device.clone(), target);
         }
-        let into = &mut self.all[kept];
+        let into = &mut self.all[target];
         into.aliases.extend(person.aliases);
         into.device_ids.extend(person.device_ids);
         for (key, value) in person.attributes {
@@ -141,7 +142,7 @@ impl Profiles {
         }
     }
 
-    /// A profile goes.
+    /// Deletes a profile.
     pub(super) fn delete(&mut self, at: usize) {
         let person = std::mem::take(&mut self.all[at]);
         if let Some(id) = &person.external_id {
@@ -156,39 +157,40 @@ impl Profiles {
     }
 
     /// Sets attributes as `/users/track` does.
-    pub(super) fn describe(&mut self, at: usize, attributes: &Map<String, Value>) {
-        let known = &mut self.all[at].attributes;
+    pub(super) fn set_attributes(&mut self, at: usize, attributes: &Map<String, Value>) {
+        let attributes_now = &mut self.all[at].attributes;
         for (key, value) in attributes {
             let new = match value {
                 Value::Null => {
-                    known.remove(key);
+                    attributes_now.remove(key);
                     continue;
                 }
                 Value::Object(change) if change.contains_key("add") || change.contains_key("remove") => {
-                    let before = known.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-                    Value::Array(changed(before, change))
+                    let before =
+                        attributes_now.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+                    Value::Array(update_array(before, change))
                 }
                 Value::Array(list) => list.iter().take(ARRAY_LEN_MAX).cloned().collect(),
                 other => other.clone(),
             };
-            known.insert(key.clone(), new);
+            attributes_now.insert(key.clone(), new);
         }
     }
 }
 
-/// An array after an `add` and a `remove`, in this order. Whatever is added again moves to the end.
-fn changed(mut list: Vec<Value>, change: &Map<String, Value>) -> Vec<Value> {
-    let of = |key: &str| change.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    for value in of("add") {
-        list.retain(|known| known != value);
+/// The array after `add` and then `remove`. An element that is added again moves to the end.
+fn update_array(mut list: Vec<Value>, change: &Map<String, Value>) -> Vec<Value> {
+    let values = |key: &str| change.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    for value in values("add") {
+        list.retain(|existing| existing != value);
         list.push(value.clone());
     }
-    list.retain(|known| !of("remove").contains(known));
+    list.retain(|existing| !values("remove").contains(existing));
     list.truncate(ARRAY_LEN_MAX);
     list
 }
 
-/// The id that Braze gives the profile at this place: 24 hex digits.
+/// Braze's id of the profile at this index: 24 hex digits.
 pub(super) fn braze_id(at: usize) -> String {
     let digest: [u8; 32] = Sha256::digest(format!("profile {at}")).into();
     digest[..12].iter().map(|byte| format!("{byte:02x}")).collect()
@@ -205,37 +207,37 @@ mod tests {
     }
 
     #[test]
-    fn arrays_are_sets_with_an_end() {
+    fn array_attributes_are_sets_with_a_maximum_length() {
         let mut profiles = Profiles::default();
-        let at = profiles.introduce(Person::default());
-        profiles.describe(at, &object(&json!({ "a": { "add": ["x", "y"] }, "b": true })));
-        profiles.describe(at, &object(&json!({ "a": { "add": ["x"], "remove": ["z"] }, "b": null })));
+        let at = profiles.insert(UserProfile::default());
+        profiles.set_attributes(at, &object(&json!({ "a": { "add": ["x", "y"] }, "b": true })));
+        profiles.set_attributes(at, &object(&json!({ "a": { "add": ["x"], "remove": ["z"] }, "b": null })));
         assert_eq!(json!(profiles.get(at).attributes), json!({ "a": ["y", "x"] }));
         let many: Vec<String> = (0..30).map(|n| n.to_string()).collect();
-        profiles.describe(at, &object(&json!({ "a": { "add": many } })));
+        profiles.set_attributes(at, &object(&json!({ "a": { "add": many } })));
         assert_eq!(profiles.get(at).attributes["a"].as_array().unwrap().len(), ARRAY_LEN_MAX);
     }
 
     #[test]
-    fn who_melts_is_found_as_the_other() {
+    fn a_merged_profile_is_found_by_the_identifiers_of_both() {
         let mut profiles = Profiles::default();
         let alias = Alias { alias_label: "crm".to_owned(), alias_name: "7".to_owned() };
-        let aliased = Person {
+        let aliased = UserProfile {
             aliases: vec![alias.clone()],
             attributes: object(&json!({ "a": 1, "b": 1 })),
-            ..Person::default()
+            ..UserProfile::default()
         };
-        let gone = profiles.introduce(aliased);
-        let kept = profiles.introduce(Person {
+        let source = profiles.insert(aliased);
+        let target = profiles.insert(UserProfile {
             external_id: Some("u".to_owned()),
             attributes: object(&json!({ "a": 2 })),
-            ..Person::default()
+            ..UserProfile::default()
         });
-        profiles.merge(gone, kept);
-        assert_eq!(profiles.find(&Who::UserAlias(alias)), [kept]);
-        assert_eq!(json!(profiles.get(kept).attributes), json!({ "a": 2, "b": 1 }));
-        assert_eq!(profiles.find(&Who::BrazeId(braze_id(kept))), [kept]);
-        profiles.delete(kept);
-        assert!(profiles.find(&Who::ExternalId("u".to_owned())).is_empty());
+        profiles.merge(source, target);
+        assert_eq!(profiles.find(&ProfileIdentifier::UserAlias(alias)), [target]);
+        assert_eq!(json!(profiles.get(target).attributes), json!({ "a": 2, "b": 1 }));
+        assert_eq!(profiles.find(&ProfileIdentifier::BrazeId(braze_id(target))), [target]);
+        profiles.delete(target);
+        assert!(profiles.find(&ProfileIdentifier::ExternalId("u".to_owned())).is_empty());
     }
 }

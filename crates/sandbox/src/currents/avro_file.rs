@@ -1,7 +1,7 @@
-//! Avro object container files, written by hand: nothing of what reads them is shared.
+//! Writer of Avro object container files. It shares no code with the reader under test.
 //!
-//! Source: Apache Avro 1.12, "Object Container Files". `snappy` blocks end with the CRC-32 of what they
-//! hold, big-endian; `deflate` is without zlib's frame.
+//! Source: Apache Avro 1.12, "Object Container Files". `snappy` blocks end with the CRC-32 of the uncompressed
+//! data, big-endian; `deflate` has no zlib frame.
 
 use std::io::{self, Write as _};
 
@@ -9,14 +9,14 @@ use flate2::write::DeflateEncoder;
 use flate2::{Compression, Crc};
 use serde::Deserialize;
 
-use super::forms::{bytes, long, text};
+use super::encode::{bytes, long, text};
 use crate::rng::Rng;
 
-/// How blocks are compressed. Braze's samples are not; what its files are is not documented.
+/// Compression of blocks. Braze's samples have none; Braze does not document the codec of its files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Codec {
-    /// Not at all.
+    /// No compression.
     Null,
     /// Deflate.
     Deflate,
@@ -57,21 +57,21 @@ impl Codec {
     }
 }
 
-/// A file in the making.
+/// An Avro file under construction.
 #[derive(Debug)]
-pub(super) struct Container {
+pub(super) struct AvroWriter {
     codec: Codec,
     sync: [u8; 16],
     block_len: usize,
     block: Vec<u8>,
     rows: u64,
     out: Vec<u8>,
-    /// Where each block begins.
+    /// Offset of each block.
     pub(super) blocks: Vec<usize>,
 }
 
-impl Container {
-    /// Blocks are closed once they have `block_len` bytes.
+impl AvroWriter {
+    /// A block ends once it has `block_len` bytes.
     pub(super) fn new(schema: &str, codec: Codec, block_len: usize, seed: u64) -> Self {
         let mut sync = [0; 16];
         let mut rng = Rng::new(seed);
@@ -88,7 +88,7 @@ impl Container {
         Self { codec, sync, block_len, block: Vec::new(), rows: 0, out, blocks: Vec::new() }
     }
 
-    /// Adds a row by what writes it.
+    /// Adds a row, which `write` encodes.
     pub(super) fn row(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         write(&mut self.block);
         self.rows += 1;
@@ -107,7 +107,7 @@ impl Container {
         Ok(())
     }
 
-    /// The whole file, and where each of its blocks begins.
+    /// The complete file and the offset of each block.
     pub(super) fn finish(mut self) -> io::Result<(Vec<u8>, Vec<usize>)> {
         self.close_block()?;
         Ok((self.out, self.blocks))

@@ -1,15 +1,15 @@
-//! The event types that Currents is known to send, from `catalogue.txt`, read once.
+//! Event types of Currents with their fields, parsed once from `event_types.txt`.
 //!
-//! Source: Braze's Avro schemas and samples of its Custom HTTP connector, version 10 (July 2026). A field's
-//! being required is Avro's; over HTTP every property is optional.
+//! Source: Braze's Avro schemas and samples of its Custom HTTP connector, version 10 (July 2026). Required
+//! fields are Avro's; over HTTP every property is optional.
 
 use std::sync::OnceLock;
 
-const TEXT: &str = include_str!("catalogue.txt");
+const TEXT: &str = include_str!("event_types.txt");
 
-/// Types that came after version 10, by name. Their fields are not documented; these are made up, as are
-/// those of a type that will never be.
-const LATER: &str = "\
+/// Event types newer than version 10. Their fields are not documented and are made up here, as is the last
+/// type.
+const UNDOCUMENTED: &str = "\
 contentoptimizer.ComponentStore
   id@T time:int@T user_id@U! external_user_id?@U! component_id
 users.messages.landingpage.FormSubmission
@@ -24,61 +24,61 @@ users.messages.telepathy.Send
 #[derive(Debug)]
 pub(super) struct EventType {
     pub(super) name: &'static str,
-    pub(super) fields: Vec<Field>,
-    /// Whether it comes as files, and over HTTP.
+    pub(super) fields: Vec<EventField>,
+    /// Whether the type has files, and whether it has HTTP posts.
     pub(super) storage: bool,
     pub(super) http: bool,
 }
 
 /// A field of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Field {
+pub(super) struct EventField {
     pub(super) name: &'static str,
-    pub(super) kind: Kind,
+    pub(super) field_type: FieldType,
     pub(super) nullable: bool,
-    pub(super) place: Place,
-    /// Whether the Avro schema has it.
+    pub(super) location: HttpLocation,
+    /// Whether the Avro schema has this field.
     pub(super) avro: bool,
-    /// Whether it is about the person.
+    /// Whether this is personal data.
     pub(super) personal: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FieldType {
     Text,
     Int,
     Long,
     Float,
     Boolean,
-    /// An array of texts.
+    /// An array of strings.
     Texts,
-    /// An array of texts and nulls.
+    /// An array of strings and nulls.
     TextsOrNull,
-    /// A text that holds JSON.
+    /// A string with JSON.
     Json,
-    /// A text that holds JSON in Avro, and an object over HTTP.
+    /// A string with JSON in Avro, an object over HTTP.
     Object,
 }
 
-/// Where a field stands over HTTP.
+/// Location of a field over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum HttpLocation {
     Top,
     User,
     /// Inside `properties`, under this name.
     Property(&'static str),
-    Nowhere,
+    Absent,
 }
 
 #[derive(Debug)]
-pub(super) struct Catalogue {
-    pub(super) known: Vec<EventType>,
-    pub(super) later: Vec<EventType>,
+pub(super) struct EventTypes {
+    pub(super) documented: Vec<EventType>,
+    pub(super) undocumented: Vec<EventType>,
 }
 
-pub(super) fn catalogue() -> &'static Catalogue {
-    static CATALOGUE: OnceLock<Catalogue> = OnceLock::new();
-    CATALOGUE.get_or_init(|| Catalogue { known: parse(TEXT), later: parse(LATER) })
+pub(super) fn event_types() -> &'static EventTypes {
+    static EVENT_TYPES: OnceLock<EventTypes> = OnceLock::new();
+    EVENT_TYPES.get_or_init(|| EventTypes { documented: parse(TEXT), undocumented: parse(UNDOCUMENTED) })
 }
 
 fn parse(text: &'static str) -> Vec<EventType> {
@@ -98,32 +98,33 @@ fn parse(text: &'static str) -> Vec<EventType> {
     types
 }
 
-fn field(word: &'static str) -> Option<Field> {
+fn field(word: &'static str) -> Option<EventField> {
     let (word, avro) = word.strip_prefix('+').map_or((word, true), |word| (word, false));
     let (word, personal) = word.strip_suffix('!').map_or((word, false), |word| (word, true));
-    let (word, place) = word.split_once('@').map_or((word, None), |(word, place)| (word, Some(place)));
-    let (name, kind) = word.split_once(':').unwrap_or((word, "text"));
+    let (word, location) =
+        word.split_once('@').map_or((word, None), |(word, location)| (word, Some(location)));
+    let (name, field_type) = word.split_once(':').unwrap_or((word, "text"));
     let (name, nullable) = name.strip_suffix('?').map_or((name, false), |name| (name, true));
-    let kind = match kind {
-        "text" => Kind::Text,
-        "int" => Kind::Int,
-        "long" => Kind::Long,
-        "float" => Kind::Float,
-        "boolean" => Kind::Boolean,
-        "texts" => Kind::Texts,
-        "texts?" => Kind::TextsOrNull,
-        "json" => Kind::Json,
-        "object" => Kind::Object,
+    let field_type = match field_type {
+        "text" => FieldType::Text,
+        "int" => FieldType::Int,
+        "long" => FieldType::Long,
+        "float" => FieldType::Float,
+        "boolean" => FieldType::Boolean,
+        "texts" => FieldType::Texts,
+        "texts?" => FieldType::TextsOrNull,
+        "json" => FieldType::Json,
+        "object" => FieldType::Object,
         _ => return None,
     };
-    let place = match place {
-        None => Place::Property(name),
-        Some("T") => Place::Top,
-        Some("U") => Place::User,
-        Some("-") => Place::Nowhere,
-        Some(other) => Place::Property(other),
+    let location = match location {
+        None => HttpLocation::Property(name),
+        Some("T") => HttpLocation::Top,
+        Some("U") => HttpLocation::User,
+        Some("-") => HttpLocation::Absent,
+        Some(other) => HttpLocation::Property(other),
     };
-    Some(Field { name, kind, nullable, place, avro, personal })
+    Some(EventField { name, field_type, nullable, location, avro, personal })
 }
 
 impl EventType {
@@ -137,18 +138,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_catalogue_is_whole() {
-        let catalogue = catalogue();
-        assert_eq!(catalogue.known.len(), 97);
-        assert_eq!(catalogue.known.iter().filter(|t| t.storage).count(), 94);
-        assert_eq!(catalogue.known.iter().filter(|t| t.http).count(), 96);
+    fn the_catalog_is_complete() {
+        let event_types = event_types();
+        assert_eq!(event_types.documented.len(), 97);
+        assert_eq!(event_types.documented.iter().filter(|t| t.storage).count(), 94);
+        assert_eq!(event_types.documented.iter().filter(|t| t.http).count(), 96);
         let words = |text: &str| {
             let fields = text.lines().filter(|line| line.starts_with(' '));
             fields.map(|line| line.split_whitespace().count()).sum::<usize>()
         };
         let fields = |types: &[EventType]| types.iter().map(|t| t.fields.len()).sum::<usize>();
-        assert_eq!((fields(&catalogue.known), fields(&catalogue.later)), (words(TEXT), words(LATER)));
-        for event_type in catalogue.known.iter().chain(&catalogue.later) {
+        assert_eq!(
+            (fields(&event_types.documented), fields(&event_types.undocumented)),
+            (words(TEXT), words(UNDOCUMENTED))
+        );
+        for event_type in event_types.documented.iter().chain(&event_types.undocumented) {
             assert!(event_type.field("id").is_some(), "{}", event_type.name);
             assert!(event_type.field("time").is_some(), "{}", event_type.name);
             let mut names: Vec<_> = event_type.fields.iter().map(|field| field.name).collect();
@@ -156,30 +160,30 @@ mod tests {
             names.dedup();
             assert_eq!(names.len(), event_type.fields.len(), "{} names a field twice", event_type.name);
         }
-        let longs = catalogue
-            .known
+        let longs = event_types
+            .documented
             .iter()
-            .filter(|t| t.field("time").is_some_and(|at| t.fields[at].kind == Kind::Long));
-        assert_eq!(longs.count(), 8, "the types whose time is a long");
+            .filter(|t| t.field("time").is_some_and(|at| t.fields[at].field_type == FieldType::Long));
+        assert_eq!(longs.count(), 8, "types with a long `time`");
     }
 
     #[test]
-    fn words_say_what_a_field_is() {
-        let place = Place::Property("custom_properties");
-        let object = Field {
+    fn a_field_is_parsed_from_its_notation() {
+        let location = HttpLocation::Property("custom_properties");
+        let object = EventField {
             name: "properties",
-            kind: Kind::Object,
+            field_type: FieldType::Object,
             nullable: false,
-            place,
+            location,
             avro: true,
             personal: false,
         };
         assert_eq!(field("properties:object@custom_properties"), Some(object));
-        let device = Field {
+        let device = EventField {
             name: "device_id",
-            kind: Kind::Text,
+            field_type: FieldType::Text,
             nullable: true,
-            place: Place::User,
+            location: HttpLocation::User,
             avro: false,
             personal: true,
         };

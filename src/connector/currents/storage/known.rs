@@ -1,0 +1,239 @@
+//! What earlier listings of a folder found, so that a listing costs what changed and not what is there.
+//!
+//! A folder with the same modification time has the same entries, so it is not read again. A file that grows does not
+//! change its folder: files that were written lately, files whose rest is missing, and files whose changes the system
+//! reports are looked at again.
+//!
+//! # Caveats
+//! A file that is rewritten in place after [`QUIET`] without a report by the system is found when the process starts, or
+//! when another file enters or leaves its folder.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Metadata;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::EventFile;
+use crate::model::{Day, Timestamp};
+
+/// Files that were written so lately may still grow.
+pub(super) const QUIET: Duration = Duration::from_secs(60);
+/// A folder that changed so lately may change again within the same modification time.
+const TICK: Duration = Duration::from_secs(10);
+/// Files that are remembered for one source.
+const FILES_MAX: usize = 200_000;
+/// More reported paths than this are as good as all.
+const PATHS_MAX: usize = 4_096;
+
+/// What earlier listings of one folder found, shared by the runs of an export.
+#[derive(Clone, Debug, Default)]
+pub struct KnownFolders(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    known: Mutex<Known>,
+    /// Its lock is held for a moment only, so that the event loop may take it.
+    changed: Mutex<Changed>,
+}
+
+/// Reported changes since the last listing.
+#[derive(Debug, Default)]
+struct Changed {
+    paths: BTreeSet<PathBuf>,
+    all: bool,
+}
+
+/// The folders that were found by a listing of `root` from a day on, by their paths below it.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    root: PathBuf,
+    from: Option<Day>,
+    pub(super) folders: BTreeMap<String, Folder>,
+    files: usize,
+}
+
+/// A folder without links.
+#[derive(Debug)]
+pub(super) struct Folder {
+    pub(super) stamp: Stamp,
+    pub(super) files: Vec<EventFile>,
+    /// The names of the folders in it.
+    pub(super) folders: Vec<String>,
+    /// How many other files it has.
+    pub(super) others: u64,
+}
+
+/// Distinguishes the entries of a folder from those that it had before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    modified: Timestamp,
+    /// What a tool that sets the modification time changes as well.
+    changed: Timestamp,
+    /// The device and the number of the folder: another one may have its name by now.
+    identity: (u64, u64),
+}
+
+impl Stamp {
+    pub(super) fn of(meta: &Metadata) -> io::Result<Self> {
+        let modified = Timestamp::try_from(meta.modified()?).unwrap_or(Timestamp::MAX);
+        Ok(Self { modified, changed: super::folder::changed(meta), identity: identity(meta) })
+    }
+
+    /// Whether another change after this time would change the stamp.
+    pub(super) fn is_settled(&self, now: Timestamp) -> bool {
+        now.checked_sub(TICK).is_ok_and(|before| self.modified.max(self.changed) < before)
+    }
+}
+
+#[cfg(unix)]
+fn identity(meta: &Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt as _;
+    (meta.dev(), meta.ino())
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Metadata) -> (u64, u64) {
+    (0, 0)
+}
+
+impl KnownFolders {
+    /// These files may have changed in place. A relative path is one below the source.
+    pub fn changed<P: Into<PathBuf>>(&self, paths: impl IntoIterator<Item = P>) {
+        let mut changed = self.0.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        changed.paths.extend(paths.into_iter().map(Into::into));
+        if changed.paths.len() > PATHS_MAX {
+            *changed = Changed { all: true, ..Changed::default() };
+        }
+    }
+
+    /// Any file may have changed in place.
+    pub fn all_changed(&self) {
+        self.0.changed.lock().unwrap_or_else(PoisonError::into_inner).all = true;
+    }
+
+    /// Takes what is known of a folder, for a listing that puts it back. A listing that fails puts nothing back, so that the
+    /// next one reads everything.
+    pub(super) fn take(&self, root: &Path, from: Option<Day>) -> Known {
+        let changed = std::mem::take(&mut *self.0.changed.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut known = std::mem::take(&mut *self.0.known.lock().unwrap_or_else(PoisonError::into_inner));
+        if changed.all || known.root != root || known.from != from {
+            return Known { root: root.to_owned(), from, ..Known::default() };
+        }
+        for path in changed.paths {
+            let below = if path.is_relative() { Some(&*path) } else { path.strip_prefix(root).ok() };
+            let below = below.and_then(Path::parent).and_then(Path::to_str);
+            let key = below.map(|below| if below.is_empty() { String::new() } else { format!("{below}/") });
+            if let Some(folder) = key.and_then(|key| known.folders.remove(&key)) {
+                known.files -= folder.files.len();
+            }
+        }
+        known
+    }
+
+    pub(super) fn put(&self, known: Known) {
+        *self.0.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+}
+
+impl Known {
+    /// Nothing is known yet, for the same folder.
+    pub(super) fn emptied(&self) -> Self {
+        Self { root: self.root.clone(), from: self.from, ..Self::default() }
+    }
+
+    pub(super) fn insert(&mut self, path: String, folder: Folder) {
+        if self.files + folder.files.len() <= FILES_MAX {
+            self.files += folder.files.len();
+            self.folders.insert(path, folder);
+        }
+    }
+}
+
+#[cfg(all(test, unix))]
+#[allow(clippy::unwrap_used, reason = "a test that fails panics")]
+mod tests {
+    use std::io::Write as _;
+
+    use super::super::Storage;
+    use super::*;
+
+    fn write(home: &tempfile::TempDir, path: &str, text: &str) -> PathBuf {
+        let path = home.path().canonicalize().unwrap().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
+        path
+    }
+
+    /// Paths and lengths, and how many other files there are.
+    fn list(storage: &Storage, now: Timestamp) -> (Vec<(String, u64)>, u64) {
+        let mut files = Vec::new();
+        let others =
+            storage.list(None, now, &mut |found| files.push((found.path.to_string(), found.len))).unwrap();
+        files.sort();
+        (files, others)
+    }
+
+    fn of(files: &[(&str, u64)], others: u64) -> (Vec<(String, u64)>, u64) {
+        (files.iter().map(|(path, len)| ((*path).to_owned(), *len)).collect(), others)
+    }
+
+    #[test]
+    fn a_folder_that_is_what_it_was_is_not_read_again() {
+        let home = tempfile::tempdir().unwrap();
+        let known = KnownFolders::default();
+        let storage = Storage::Folder(home.path().to_owned(), known.clone());
+        let one = write(&home, "a/b/1.avro", "one");
+        write(&home, "a/b/readme.txt", "no");
+        write(&home, "2.avro", "two");
+        let written = Timestamp::try_from(std::fs::metadata(&one).unwrap().modified().unwrap()).unwrap();
+        let after = |seconds| written.checked_add(Duration::from_secs(seconds)).unwrap();
+        let first = of(&[("2.avro", 3), ("a/b/1.avro", 3)], 1);
+        let folders = || known.0.known.lock().unwrap().folders.len();
+        assert_eq!((list(&storage, after(5)), folders()), (first.clone(), 0), "all may change within a tick");
+        assert_eq!((list(&storage, after(3_600)), folders()), (first.clone(), 3));
+        // A mark in what is known shows that the folder is not read.
+        known.0.known.lock().unwrap().folders.get_mut("a/b/").unwrap().files[0].len = 99;
+        let marked = of(&[("2.avro", 3), ("a/b/1.avro", 99)], 1);
+        assert_eq!(list(&storage, after(3_600)), marked);
+        // A new file elsewhere leaves it known, also when it is in a new folder.
+        write(&home, "a/c/3.avro", "three");
+        let more = of(&[("2.avro", 3), ("a/b/1.avro", 99), ("a/c/3.avro", 5)], 1);
+        assert_eq!(list(&storage, after(3_600)), more);
+        assert_eq!(list(&storage, after(3_600)), more);
+        // A reported change and a new file in it have it read.
+        known.changed([&one]);
+        assert_eq!(list(&storage, after(3_600)).0[1], ("a/b/1.avro".to_owned(), 3));
+        known.0.known.lock().unwrap().folders.get_mut("a/b/").unwrap().files[0].len = 99;
+        write(&home, "a/b/4.avro", "four");
+        std::fs::remove_file(&one).unwrap();
+        let found = of(&[("2.avro", 3), ("a/b/4.avro", 4), ("a/c/3.avro", 5)], 1);
+        assert_eq!(list(&storage, after(3_600)), found);
+        // A folder that is gone, and all that may have changed.
+        std::fs::remove_dir_all(home.path().join("a/c")).unwrap();
+        known.0.known.lock().unwrap().folders.get_mut("a/b/").unwrap().files[0].len = 99;
+        assert_eq!(list(&storage, after(3_600)), of(&[("2.avro", 3), ("a/b/4.avro", 99)], 1));
+        known.all_changed();
+        assert_eq!(list(&storage, after(3_600)), of(&[("2.avro", 3), ("a/b/4.avro", 4)], 1));
+    }
+
+    #[test]
+    fn files_that_may_grow_and_links_are_looked_at_again() {
+        let home = tempfile::tempdir().unwrap();
+        let storage = Storage::folder(home.path().to_owned());
+        let one = write(&home, "a/1.avro", "one");
+        let elsewhere = write(&home, "b/x.txt", "linked");
+        std::os::unix::fs::symlink("../b/x.txt", home.path().join("a/2.avro")).unwrap();
+        write(&home, "c/3.avro", "three");
+        let written = Timestamp::try_from(std::fs::metadata(&one).unwrap().modified().unwrap()).unwrap();
+        let soon = written.checked_add(Duration::from_secs(20)).unwrap();
+        let late = written.checked_add(Duration::from_secs(3_600)).unwrap();
+        assert_eq!(list(&storage, soon), of(&[("a/1.avro", 3), ("a/2.avro", 6), ("c/3.avro", 5)], 1));
+        write(&home, "c/3.avro", "three and more");
+        assert_eq!(list(&storage, soon).0[2], ("c/3.avro".to_owned(), 14), "it has grown soon after");
+        assert_eq!(list(&storage, late).0[1].1, 6);
+        std::fs::OpenOptions::new().append(true).open(elsewhere).unwrap().write_all(b" file").unwrap();
+        assert_eq!(list(&storage, late).0[1].1, 11, "what a link leads to has grown");
+    }
+}

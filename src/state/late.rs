@@ -1,0 +1,190 @@
+//! Late requests of a cohort: requests without an answer that Braze may handle after a later part has settled them.
+
+use super::version::{Membership, PartRef};
+use crate::model::{ChangeOp, RowSet, Timestamp};
+
+/// Rows of a part that were in requests without an answer. Braze may still handle such a request after a later part has
+/// settled its members, and undo that. So members that by then stand otherwise than the request asked for are sent once
+/// more when no such request can be on its way any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Late {
+    /// The part, which the version need not name among its own any more.
+    pub part: PartRef,
+    /// The rows.
+    pub rows: RowSet,
+    /// From then on no such request can be on its way.
+    pub until: Timestamp,
+}
+
+impl Late {
+    /// The part in a form in which exactly these rows have a word, and it is that they are in doubt.
+    pub(super) fn in_doubt(&self) -> PartRef {
+        let others = self.rows.complement(self.part.rows);
+        PartRef {
+            op: ChangeOp::Remove,
+            acknowledged: RowSet::default(),
+            refused: others,
+            ..self.part.clone()
+        }
+    }
+}
+
+/// A name of a cohort that was in a request without an answer. Braze may still handle such a request after a later part has
+/// sent another name, and bring this one back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LateName {
+    /// The name.
+    pub name: String,
+    /// From then on no such request can be on its way. None: no part has sent a name since, so the name that Braze shows is
+    /// in doubt.
+    pub until: Option<Timestamp>,
+}
+
+impl Membership {
+    /// Whether a late request may still add members.
+    #[must_use]
+    pub fn may_be_filled_late(&self) -> bool {
+        self.late.iter().any(|late| late.part.op == ChangeOp::Add)
+    }
+
+    /// Until when a late request may change members or the name, if any may.
+    #[must_use]
+    pub fn uncertain_until(&self) -> Option<Timestamp> {
+        self.late_times().max()
+    }
+
+    /// When members or the name are to be sent once more for the first time.
+    #[must_use]
+    pub fn settles_again_at(&self) -> Option<Timestamp> {
+        self.late_times().min()
+    }
+
+    fn late_times(&self) -> impl Iterator<Item = Timestamp> {
+        let names = self.late_names.iter().filter_map(|late| late.until);
+        self.late.iter().map(|late| late.until).chain(names)
+    }
+
+    /// Whether Braze may show another name than the recorded one: the last request about the name had no answer, or a late
+    /// one may have brought another name back by now.
+    #[must_use]
+    pub fn is_name_in_doubt(&self, now: Timestamp) -> bool {
+        let is_other = |late: &LateName| Some(&late.name) != self.name.as_ref();
+        self.late_names.iter().any(|late| late.until.is_none_or(|until| until <= now && is_other(late)))
+    }
+
+    /// A name is about to be sent: it is in doubt until Braze has taken a name. Whether it was not in doubt before.
+    pub fn sending_name(&mut self, name: &str) -> bool {
+        let is_known = self.late_names.iter().any(|late| late.until.is_none() && late.name == name);
+        if !is_known {
+            self.late_names.push(LateName { name: name.to_owned(), until: None });
+        }
+        !is_known
+    }
+
+    /// Every request that was sent with the last name has an answer, so none of them can be handled late.
+    pub fn name_answered(&mut self) {
+        self.late_names.pop_if(|late| late.until.is_none());
+    }
+
+    /// Braze has taken a name that was first sent at `sent`. Requests about the name that had no answer may be handled
+    /// until `until`.
+    pub fn named(&mut self, name: &str, sent: Timestamp, until: Timestamp) {
+        self.name = Some(name.to_owned());
+        self.late_names.retain(|late| late.until.is_none_or(|until| until > sent));
+        self.late_names.iter_mut().for_each(|late| late.until = late.until.or(Some(until)));
+    }
+
+    /// Forgets requests that could not be on their way any more at this time. Whether there were any.
+    pub fn forget_late(&mut self, at: Timestamp) -> bool {
+        let before = (self.late.len(), self.late_names.len());
+        self.late.retain(|late| late.until > at);
+        self.late_names.retain(|late| late.until.is_none_or(|until| until > at));
+        before != (self.late.len(), self.late_names.len())
+    }
+
+    /// Members that were in requests without an answer.
+    #[must_use]
+    pub fn uncertain(&self) -> u64 {
+        self.late.iter().map(|late| late.rows.len()).sum()
+    }
+
+    /// Rows of one of its parts were in a request without an answer.
+    pub fn add_late(&mut self, part: usize, rows: &RowSet, until: Timestamp) {
+        let Some(part) = self.parts.get(part).filter(|_| !rows.is_empty()) else { return };
+        match self.late.iter_mut().find(|late| late.part.id == part.id) {
+            Some(late) => {
+                late.rows.extend(rows);
+                late.until = late.until.max(until);
+            }
+            None => {
+                let part =
+                    PartRef { acknowledged: RowSet::default(), refused: RowSet::default(), ..part.clone() };
+                self.late.push(Late { part, rows: rows.clone(), until });
+            }
+        }
+    }
+
+    /// Every row in doubt may be in a request that Braze handles late. Rows of a part are noted once: its requests were sent
+    /// before, and a later part may have had the last word on them by now.
+    pub fn add_late_doubt(&mut self, until: Timestamp) {
+        for at in 0..self.parts.len() {
+            let part = &mut self.parts[at];
+            if part.in_doubt() > 0 && !std::mem::replace(&mut part.noted, true) {
+                let mut settled = part.acknowledged.clone();
+                settled.extend(&part.refused);
+                let rows = settled.complement(part.rows);
+                self.add_late(at, &rows, until);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::version::RecordedWorkspace;
+    use super::*;
+    use crate::model::{DeliveryMethod, RunId};
+
+    #[test]
+    fn a_name_without_an_answer_is_in_doubt_until_the_name_was_sent_twice_more() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let workspace = RecordedWorkspace {
+            connection: String::new(),
+            endpoint: String::new(),
+            partner: String::new(),
+            delivery: DeliveryMethod::CohortImport,
+        };
+        let mut known = Membership::first(&RunId::new(at(0), 1), at(0), workspace);
+        assert!(known.sending_name("A"));
+        known.name_answered();
+        known.named("A", at(0), at(10));
+        assert!(known.late_names.is_empty() && !known.is_name_in_doubt(at(100)));
+        // The part was killed: whether Braze has taken the name is not known.
+        assert!(known.sending_name("B"));
+        assert!(!known.sending_name("B"), "it is noted once");
+        assert!(known.is_name_in_doubt(at(1)));
+        // The next part sends the old name again, and Braze takes it.
+        assert!(known.sending_name("A"));
+        known.name_answered();
+        known.named("A", at(2), at(12));
+        assert_eq!((known.is_name_in_doubt(at(11)), known.settles_again_at()), (false, Some(at(12))));
+        // From then on the late request with the other name cannot come any more, but may have come.
+        assert!(known.is_name_in_doubt(at(12)));
+        known.sending_name("A");
+        known.name_answered();
+        assert!(known.is_name_in_doubt(at(12)), "Braze has refused it");
+        known.sending_name("A");
+        known.name_answered();
+        known.named("A", at(12), at(22));
+        assert!(known.late_names.is_empty());
+        // A retry of the same name was answered: the attempt without an answer matters once the name is another.
+        known.sending_name("C");
+        known.named("C", at(30), at(41));
+        assert!(!known.is_name_in_doubt(at(50)));
+        known.sending_name("D");
+        known.name_answered();
+        known.named("D", at(35), at(45));
+        assert_eq!((known.is_name_in_doubt(at(40)), known.is_name_in_doubt(at(41))), (false, true));
+        assert!(known.forget_late(at(41)) && !known.forget_late(at(41)));
+    }
+}
