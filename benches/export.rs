@@ -35,7 +35,9 @@ use measure::{Cost, heading, measure, measure_child, report, rounds};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use syncline::connector::currents::avro::{AvroBlock, AvroBlocks, AvroHeader, AvroLimits, AvroRow};
-use syncline::events::{EventMapper, MappingContext, MappingOutcome, MappingSettings, Pii, Rules, pieces};
+use syncline::event_mapping::{
+    EventMapper, MappingContext, MappingOutcome, MappingSettings, Pii, Rules, pieces,
+};
 use syncline::model::{AvroRecord as _, AvroValue, Timestamp};
 
 const EVENTS: u64 = 1_000_000;

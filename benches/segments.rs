@@ -25,8 +25,8 @@ use syncline::model::{
     ChangeOp, Clock, CohortId, ConnectionName, Identifier, IdentifierKind, MemberKey, RowSet, RunId,
     SegmentId, Timestamp,
 };
+use syncline::segment_check::expected;
 use syncline::state::{Holder, Location, Membership, RecordedWorkspace, StateReader, StateWriter};
-use syncline::targeting::expected;
 
 const MEMBERS: u64 = 10_000_000;
 /// Cohorts that the segment includes, and those that it excludes.

@@ -33,7 +33,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use support::{SYNCLINE, Sandbox};
-use syncline::fold::{IngestContext, fold};
+use syncline::heap_segments::{IngestContext, fold};
 use syncline::model::{Clock, ConnectionName, EndpointName, RunId, Timestamp};
 use syncline::state::{Delivery, Holder, Inbox, InboxQuota, Location, StateWriter};
 

@@ -20,24 +20,24 @@
 //! | [`foreign`] | text that the program did not write, made safe to show: secrets removed, control characters and markup escaped | nothing of ours |
 //! | [`model`] | the nouns; plain values, checked at construction; pure | nothing of ours |
 //! | [`file_glob`] | path globs and the walk over local folders; runs nothing over that a pattern may name | nothing of ours |
-//! | [`objects`] | a bucket's client, for whoever blocks | foreign, model |
+//! | [`object_store`] | a bucket's client, for whoever blocks | foreign, model |
 //! | [`contained`] | a panic in the work on one cohort → an error of that cohort | nothing of ours |
-//! | [`events`] | Currents event → Heap event, its names, its person; pure | model |
-//! | [`config`] | bytes → [`config::Config`], or every problem with its place | foreign, model, file_glob, events |
+//! | [`event_mapping`] | Currents event → Heap event, its names, its person; pure | model |
+//! | [`config`] | bytes → [`config::Config`], or every problem with its place | foreign, model, file_glob, event_mapping |
 //! | [`matching`] | row → identifier, or the reason why not; pure | model |
 //! | [`plan`] | diff, guard, cost, digest; pure: no I/O, no clock, no async | model |
-//! | [`state`] | the store, in a folder or a bucket: record, in doubt, checks, journal, rejects, identity map, progress of exports, lease | model, objects |
-//! | [`fold`] | what a Heap's webhook has told: inbox → the membership table of each segment | model, state |
-//! | [`connector`] | the one HTTP client, and a folder per vendor or store | foreign, model, file_glob, objects, config |
-//! | [`receiver`] | HTTP doors → inbox; cannot reach a run | model, events, config, state |
+//! | [`state`] | the store, in a folder or a bucket: record, in doubt, checks, journal, rejects, identity map, progress of exports, lease | model, object_store |
+//! | [`heap_segments`] | what a Heap's webhook has told: inbox → the membership table of each segment | model, state |
+//! | [`connector`] | the one HTTP client, and a folder per vendor or store | foreign, model, file_glob, object_store, config |
+//! | [`webhooks`] | HTTP doors → inbox; cannot reach a run | model, event_mapping, config, state |
 //! | [`identity`] | files and Heap Connect's dumps that say who is who → the identity map | model, config, state, connector |
-//! | [`desired`] | reads a source, matches, sorts: an ordered, distinct set on disk | model, contained, config, matching, state, connector |
-//! | [`targeting`] | segments, campaigns, Canvases: evidence and verdict | model, config, state, connector |
+//! | [`source`] | reads a source, matches, sorts: an ordered, distinct set on disk | model, contained, config, matching, state, connector |
+//! | [`segment_check`] | segments, campaigns, Canvases: evidence and verdict | model, config, state, connector |
 //! | [`apply`] | sends an approved plan and records outcomes; decides nothing | model, contained, config, plan, state, connector |
-//! | [`export`] | one run of an export: read, map, send, checkpoint | model, contained, events, config, state, connector, apply |
-//! | [`reconcile`] | one run over everything; the only one that knows every stage | model, contained, config, matching, plan, state, connector, fold, desired, apply, export |
+//! | [`export`] | one run of an export: read, map, send, checkpoint | model, contained, event_mapping, config, state, connector, apply |
+//! | [`reconcile`] | one run over everything; the only one that knows every stage | model, contained, config, matching, plan, state, connector, heap_segments, source, apply, export |
 //! | [`dashboard`] | the read-only web page of `watch`, as a pure function; everything escaped | model, state |
-//! | [`watch`] | one closed enum of things that wake it, one loop, one queue | foreign, model, file_glob, contained, config, state, connector, fold, identity, targeting, apply, export, receiver, reconcile, dashboard |
+//! | [`watch`] | one closed enum of things that wake it, one loop, one queue | foreign, model, file_glob, contained, config, state, connector, heap_segments, identity, segment_check, apply, export, webhooks, reconcile, dashboard |
 //! | [`cli`] | the only module that prints, reads the environment or chooses an exit code | all |
 //!
 //! The sandbox, Braze and Heap in miniature, is a crate of its own (`crates/sandbox`). It imports nothing from here.
@@ -100,19 +100,19 @@ pub mod config;
 pub mod connector;
 pub mod contained;
 pub mod dashboard;
-pub mod desired;
-pub mod events;
+pub mod event_mapping;
 pub mod export;
 pub mod file_glob;
-pub mod fold;
 pub mod foreign;
+pub mod heap_segments;
 pub mod identity;
 pub mod matching;
 pub mod model;
-pub mod objects;
+pub mod object_store;
 pub mod plan;
-pub mod receiver;
 pub mod reconcile;
+pub mod segment_check;
+pub mod source;
 pub mod state;
-pub mod targeting;
 pub mod watch;
+pub mod webhooks;

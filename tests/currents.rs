@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use syncline::connector::currents::avro::{AvroBlock, AvroBlocks, AvroHeader, AvroLimits};
 use syncline::connector::currents::type_from_schema;
-use syncline::events::{
+use syncline::event_mapping::{
     EventMapper, EventNaming, MappingContext, MappingOutcome, MappingSettings, Pii, PropertyFilter, Rules,
     TYPES, pieces,
 };

@@ -23,13 +23,13 @@
 //! Writing to the state blocks for as long as the disk or the bucket takes. Others go on meanwhile: the
 //! runtime is told, and must be one of several threads.
 
-mod actions;
-mod halt;
 mod ledger;
 mod send;
+mod send_triggers;
+mod stop;
 
-pub use actions::{TriggerOutcome, trigger};
-pub use halt::{ApplyStop, ConnectionHealth, Interrupt};
+pub use send_triggers::{TriggerOutcome, trigger};
+pub use stop::{ApplyStop, ConnectionHealth, Interrupt};
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -11,8 +11,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::halt::Api;
 use super::ledger::InDoubtLedger;
+use super::stop::Api;
 use super::{ApplyContext, ApplyOutcome, ApplyStop, blocking};
 use tokio::sync::SemaphorePermit;
 

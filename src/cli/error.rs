@@ -3,17 +3,17 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::again::SuggestedCommand;
 use super::exit::Exit;
+use super::identity_errors::dump_hint;
 use super::output::{OutputLost, bold, red};
-use super::teaching::dump_hint;
+use super::suggested_command::SuggestedCommand;
 use crate::config::{OpenTo, Problems, SecretError};
 use crate::connector::file::FileError;
 use crate::connector::http::HttpError;
 use crate::connector::sql::{SqlError, SqlErrorKind};
-use crate::desired::DesiredError;
 use crate::foreign::escaped;
 use crate::reconcile::{PlanError, PlanFileError};
+use crate::source::DesiredError;
 use crate::state::StateError;
 use syncline_sandbox::SandboxError;
 use syncline_sandbox::currents::CurrentsError;
@@ -75,9 +75,9 @@ impl CommandError {
             serde_json::json!({ "exit_code": self.exit as u8, "message": self.message, "hints": self.hints });
         let mut details = serde_json::json!({ "error": error });
         if let Some(problems) = &self.problems {
-            details["problems"] = super::view::json::problem_list(problems).into();
+            details["problems"] = super::render::json::problem_list(problems).into();
         }
-        super::view::json::envelope(command, "error", &details)
+        super::render::json::envelope(command, "error", &details)
     }
 }
 

@@ -5,16 +5,16 @@
 //! secrets out of it, should one ever get that far.
 
 mod access;
-mod again;
 mod args;
-mod candidates;
 mod commands;
+mod discovered;
 mod doctor;
 mod environment;
 mod error;
 mod exit;
 mod find_args;
 mod identity_args;
+mod identity_errors;
 mod logging;
 mod output;
 mod problems;
@@ -23,9 +23,9 @@ mod sandbox_args;
 mod segments;
 mod spans;
 mod state_args;
-mod teaching;
+mod suggested_command;
 
-mod view;
+mod render;
 mod workspace;
 
 use std::process::ExitCode;

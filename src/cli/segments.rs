@@ -9,8 +9,8 @@ use super::exit::Exit;
 use crate::config::{Config, SegmentConfig};
 use crate::connector::braze::rest::BrazeRestClient;
 use crate::model::{CohortId, ConnectionName};
+use crate::segment_check::{self, CheckedObject, CheckedSegment, EvidenceRequest};
 use crate::state::{CheckVerdict, StateReader, StateWriter};
-use crate::targeting::{self, CheckedObject, CheckedSegment, EvidenceRequest};
 
 /// How long something else waits for verdicts in all, and for Braze at once.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -89,9 +89,9 @@ pub(super) async fn look<'a>(
         let asking = EvidenceRequest::new(&rest);
         for segment in here {
             let now = environment::clock().now();
-            let checked = targeting::check(segment, config, state, &asking, now).await?;
+            let checked = segment_check::check(segment, config, state, &asking, now).await?;
             if let Some(memory) = memory {
-                targeting::remember(segment, &checked, config, memory, &asking)?;
+                segment_check::remember(segment, &checked, config, memory, &asking)?;
             }
             looked.push(SegmentLookup { segment, outcome: Ok(checked) });
         }

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::access;
-use super::again::SuggestedCommand;
 use super::error::CommandError;
 use super::exit::Exit;
-use super::view::report::workspace_ways;
+use super::render::report::workspace_ways;
+use super::suggested_command::SuggestedCommand;
 use crate::apply::ApplyStop;
 use crate::config::{BrazeConfig, Config, Secret};
 use crate::connector::braze::{BrazeKeyKind, WorkspaceKeySet, mark};

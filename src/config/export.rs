@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::secret::SecretRef;
 use super::server::ScheduleConfig;
-use crate::events::MappingSettings;
+use crate::event_mapping::MappingSettings;
 use crate::model::{ConnectionName, ExportId, Timestamp};
 
 /// A flow of engagement events from Braze to Heap.

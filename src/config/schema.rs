@@ -33,7 +33,7 @@ pub fn schema_text() -> String {
 
 fn generate() -> Value {
     let schema =
-        SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<super::shape::ConfigFile>();
+        SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<super::spec::ConfigFile>();
     let mut schema = schema.to_value();
     tidy(&mut schema);
     super::overlay::complete(&mut schema);

@@ -1,13 +1,13 @@
 //! The cohorts: those that need somebody first, the others in the order of the config.
 
-use super::board::{
+use super::alerts::{anchor, stale};
+use super::format::{age, count, due, lasting, plural, reject, time};
+use super::html::Html;
+use super::plot::plot;
+use super::view::{
     BlockedView, CohortStateView, CohortView, DashboardView, NextStep, OrphanedView, PlanView, RemedyView,
     SourceView,
 };
-use super::html::Html;
-use super::matters::{anchor, stale};
-use super::plot::plot;
-use super::words::{age, count, due, lasting, plural, reject, time};
 use crate::model::timestamp_text;
 
 /// The words for states, in the order in which they are counted.

@@ -1,8 +1,8 @@
 //! What Heap has sent: how much of it waits, what is missing, and what nobody uses.
 
-use super::board::{DashboardView, InboxView, MissingPagesView, UndeclaredSegmentView};
+use super::format::{age, bytes, count, counted, plural};
 use super::html::Html;
-use super::words::{age, bytes, count, counted, plural};
+use super::view::{DashboardView, InboxView, MissingPagesView, UndeclaredSegmentView};
 
 pub(super) fn section(html: &mut Html, board: &DashboardView) {
     if board.inboxes.is_empty() {

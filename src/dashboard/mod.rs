@@ -4,23 +4,23 @@
 //! no address but its own and no style but its own, and [`HEADERS`] has the browser hold it to that. Every text
 //! goes through a writer that escapes it.
 
-mod board;
+mod alerts;
 mod cohorts;
+mod format;
+mod header;
 mod heap;
 mod host;
 mod html;
-mod matters;
 mod plot;
 mod tables;
-mod top;
-mod words;
+mod view;
 
-pub use board::{
+pub use host::is_own_host;
+pub use view::{
     BlockedView, CohortStateView, CohortView, ConfigView, DashboardView, ExportFailureView, ExportView,
     HistoryView, IgnoredConfigView, InboxView, MissingPagesView, NextStep, OrphanedView, PlanView,
     RemedyView, RoleView, SegmentCheckView, SegmentVerdictView, SizePoint, SourceView, UndeclaredSegmentView,
 };
-pub use host::is_own_host;
 
 use html::Html;
 
@@ -59,30 +59,30 @@ pub fn refresh_of(query: Option<&str>) -> Option<u32> {
 /// The page.
 #[must_use]
 pub fn page(board: &DashboardView) -> String {
-    let matters = matters::of(board);
+    let matters = alerts::of(board);
     let mut html = Html::page();
     html.node("html", &[("lang", "en")], |html| {
         html.node("head", &[], |html| head(html, board, &matters));
         html.node("body", &[], |html| {
-            top::header(html, board);
+            header::header(html, board);
             html.node("main", &[], |html| {
-                top::summary(html, board, &matters);
+                header::summary(html, board, &matters);
                 cohorts::section(html, board);
                 heap::section(html, board);
                 tables::exports(html, board);
                 tables::segments(html, board);
                 tables::history(html, board);
             });
-            top::footer(html, board);
+            header::footer(html, board);
         });
     });
     html.newline();
     html.into_string()
 }
 
-fn head(html: &mut Html, board: &DashboardView, matters: &[matters::Alert]) {
+fn head(html: &mut Html, board: &DashboardView, matters: &[alerts::Alert]) {
     html.void("meta", &[("charset", "utf-8")]);
-    html.leaf("title", &[], &format!("{} – syncline", matters::headline(board, matters)));
+    html.leaf("title", &[], &format!("{} – syncline", alerts::headline(board, matters)));
     html.void("meta", &[("name", "viewport"), ("content", "width=device-width, initial-scale=1")]);
     html.void("meta", &[("name", "color-scheme"), ("content", "light dark")]);
     html.void("meta", &[("name", "robots"), ("content", "noindex")]);

@@ -4,9 +4,9 @@
 //! When there are more points than the drawing can show, each part of the time keeps its lowest and its highest:
 //! a dip is never averaged away. The scale begins at zero unless that would make all that happened a flat line.
 
-use super::board::SizePoint;
+use super::format::{absolute, count, plural, time};
 use super::html::Html;
-use super::words::{absolute, count, plural, time};
+use super::view::SizePoint;
 use crate::model::Timestamp;
 
 /// The drawing's own units; how large it is on the page, the style says.

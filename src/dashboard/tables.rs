@@ -1,8 +1,8 @@
 //! What is best read as a table: exports, segments in Braze, and what was done.
 
-use super::board::{DashboardView, ExportView, HistoryView, NextStep, SegmentCheckView, SegmentVerdictView};
+use super::format::{age, count, length, result};
 use super::html::Html;
-use super::words::{age, count, length, result};
+use super::view::{DashboardView, ExportView, HistoryView, NextStep, SegmentCheckView, SegmentVerdictView};
 
 fn table(
     html: &mut Html,

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::connector::heap::{CLOSING, HeapCall, HeapClient, PersonKey};
-use crate::events::{EventKind, EventUser};
+use crate::event_mapping::{EventKind, EventUser};
 
 /// Where an event came from: what is settled once Heap has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::batch::Output;
-use super::find::age;
-use super::halt::ExportStop;
+use super::discover_files::age;
+use super::dispatch::{EventDispatch, EventLocation, FeedEnd, TimeRange};
 use super::ledger::{BlockOrigin, ExportLedger, FileRemainder, locked};
-use super::take::{EventDispatch, EventLocation, FeedEnd, TimeRange};
+use super::stop::ExportStop;
 use crate::connector::currents::avro::{
     AvroBlock, AvroBlocks, AvroError, AvroHeader, AvroLimits, AvroProblem, AvroRow, MARK_LEN,
 };
 use crate::connector::currents::{EventFile, Storage, type_from_path, type_from_schema};
-use crate::events::{EventLayout, EventMapper, MappingContext, Rules};
+use crate::event_mapping::{EventLayout, EventMapper, MappingContext, Rules};
 use crate::model::{AvroRecord as _, AvroValue, Clock};
 use crate::state::{PartialFile, Reject};
 

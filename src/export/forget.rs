@@ -214,7 +214,7 @@ impl ErasedUser<'_> {
 
     /// Takes the events about them out of a delivery of Braze's. How many these were.
     fn erase_events(&self, delivery: &mut Delivery) -> u64 {
-        let Ok(events) = crate::events::pieces(&delivery.body) else {
+        let Ok(events) = crate::event_mapping::pieces(&delivery.body) else {
             // It will be a reject as it is.
             let is_theirs = names(&String::from_utf8_lossy(&delivery.body), self.id);
             delivery.body.truncate(if is_theirs { 0 } else { usize::MAX });

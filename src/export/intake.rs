@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::ledger::{checkpoint, locked};
 use super::run::{ExportShared, let_go, piped, unreadable};
-use super::{Days, ExportReport, ExportStop, POSTED_AT_ONCE, files, find};
+use super::{Days, ExportReport, ExportStop, POSTED_AT_ONCE, discover_files, files};
 use crate::config::StorageSource;
 use crate::model::{Day, Timestamp};
 use crate::state::{ClosedFile, Reject, StateError};
@@ -23,7 +23,7 @@ pub(super) async fn stored(
         let listed = shared.means.clock.now();
         let mut found = tokio::task::block_in_place(|| {
             let record = locked(&shared.ledger).record.clone();
-            find::find(&storage, &record, scope, source.incomplete_after, listed)
+            discover_files::find(&storage, &record, scope, source.incomplete_after, listed)
         })
         .map_err(|error| unreadable(&error))?;
         report.others = found.others;
@@ -44,7 +44,11 @@ pub(super) async fn stored(
 }
 
 /// Takes over what a listing says of the source.
-fn take_note(shared: &ExportShared, found: &find::FilesToRead, listed: Timestamp) -> Result<(), StateError> {
+fn take_note(
+    shared: &ExportShared,
+    found: &discover_files::FilesToRead,
+    listed: Timestamp,
+) -> Result<(), StateError> {
     let mut ledger = locked(&shared.ledger);
     for day in &found.reopened {
         ledger.record.days.remove(day);
@@ -56,16 +60,16 @@ fn take_note(shared: &ExportShared, found: &find::FilesToRead, listed: Timestamp
     }
     // Only once nothing is left: whatever could not be read or sent must be found again.
     let is_done = found.is_whole && found.objects.is_empty() && found.reopened.is_empty();
-    if is_done && find::is_listing_due(&ledger.record, listed) {
+    if is_done && discover_files::is_listing_due(&ledger.record, listed) {
         ledger.record.listed_whole = Some(listed);
         ledger.touch();
     }
     Ok(())
 }
 
-fn settle_days(shared: &ExportShared, found: &find::FilesToRead, listed: Timestamp) {
+fn settle_days(shared: &ExportShared, found: &discover_files::FilesToRead, listed: Timestamp) {
     let mut ledger = locked(&shared.ledger);
-    if find::settle_days(&mut ledger.record, found, listed) {
+    if discover_files::settle_days(&mut ledger.record, found, listed) {
         ledger.touch();
     }
 }

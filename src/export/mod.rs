@@ -17,29 +17,29 @@
 
 mod batch;
 mod deliver;
+mod discover_files;
+mod dispatch;
+mod dry_run;
 mod files;
-mod find;
 mod forget;
-mod halt;
+mod held_events;
 mod intake;
 mod ledger;
-mod posted;
+mod read_inbox;
 mod replay;
 mod report;
 mod run;
-mod survey;
-mod take;
-mod waiting;
+mod stop;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+pub use dry_run::{ExportDryRun, has_work, survey};
 pub use forget::{ErasureReport, forget};
-pub use halt::ExportStop;
 pub use replay::{ReplayFilter, ReplayJob, ReplaySelection, pick};
 pub use report::{EventCounts, ExportReport};
 pub use run::{replay_again, run};
-pub use survey::{ExportDryRun, has_work, survey};
+pub use stop::ExportStop;
 
 use crate::apply::Interrupt;
 use crate::config;
@@ -101,15 +101,16 @@ pub struct Days {
 }
 
 impl Days {
-    fn scope(self, again: bool) -> find::Scope<'static> {
-        let last = |until: Timestamp| Day::of(find::before(until, std::time::Duration::from_millis(1)));
+    fn scope(self, again: bool) -> discover_files::Scope<'static> {
+        let last =
+            |until: Timestamp| Day::of(discover_files::before(until, std::time::Duration::from_millis(1)));
         let whole = self.since.is_some();
-        find::Scope {
+        discover_files::Scope {
             since: self.since.map(Day::of),
             until: self.until.map(last),
             again,
             whole,
-            ..find::Scope::default()
+            ..discover_files::Scope::default()
         }
     }
 }

@@ -5,14 +5,14 @@
 use std::collections::BTreeSet;
 
 use super::batch::{BatchOrigin, Output};
-use super::find;
+use super::discover_files;
+use super::dispatch::{EventDispatch, FeedEnd, TimeRange};
 use super::ledger::{checkpoint, locked};
-use super::posted::SeenEvent;
+use super::read_inbox::SeenEvent;
 use super::run::{ExportShared, piped};
-use super::take::{EventDispatch, FeedEnd, TimeRange};
 use super::{Days, ExportReport, ExportStop, files};
 use crate::config::ExportSource;
-use crate::events::{
+use crate::event_mapping::{
     AnonymousIds, EventKind, EventMapper, EventUser, OwnerLookup as _, check_glob, complete, matches_type,
 };
 use crate::model::{ExportId, Timestamp};
@@ -157,11 +157,11 @@ async fn days(shared: &ExportShared, meant: Days, report: &mut ExportReport) -> 
     let storage = shared.storage(source)?;
     let (Days { since, until }, mut after) = (meant, None);
     loop {
-        let scope = find::Scope { after: after.as_ref(), ..meant.scope(true) };
+        let scope = discover_files::Scope { after: after.as_ref(), ..meant.scope(true) };
         let now = shared.means.clock.now();
         let found = tokio::task::block_in_place(|| {
             let record = locked(&shared.ledger).record.clone();
-            find::find(&storage, &record, scope, source.incomplete_after, now)
+            discover_files::find(&storage, &record, scope, source.incomplete_after, now)
         });
         let found = found.map_err(|error| ExportStop::Source(error.to_string()))?;
         report.others = found.others;

@@ -9,19 +9,19 @@ use tokio::sync::mpsc;
 
 use super::batch::Output;
 use super::deliver::Lane;
+use super::discover_files;
+use super::dispatch::{EventDispatch, FeedEnd, KnownUsers, TimeRange};
 use super::files::FileReading;
-use super::find;
+use super::held_events::HeldEventsContext;
 use super::ledger::{ExportLedger, checkpoint, locked};
-use super::posted::InboxReader;
-use super::take::{EventDispatch, FeedEnd, KnownUsers, TimeRange};
-use super::waiting::HeldEventsContext;
+use super::read_inbox::InboxReader;
 use super::{
     Days, EventCounts, ExportContext, ExportPatience, ExportReport, ExportStop, ReplayJob, intake, replay,
 };
 use crate::config::{self, ExportSource, StorageSource};
 use crate::connector::currents::{Storage, StorageError};
 use crate::contained::contained_as_here;
-use crate::events::Rules;
+use crate::event_mapping::Rules;
 use crate::state::{ClosedFile, HeldEventsFile, JournalEvent, StateError, rejects_of};
 
 /// Batches that are ready before they are sent.
@@ -291,7 +291,7 @@ impl ExportShared {
         let files = || ledger.record.waiting.iter().filter(|file| file.persons > 0);
         let persons: u64 = files().map(|file| file.persons).sum();
         persons > self.export.hold_len_max
-            || files().any(|file| find::age(file.oldest, now) >= self.export.hold_age_max)
+            || files().any(|file| discover_files::age(file.oldest, now) >= self.export.hold_age_max)
     }
 }
 
@@ -314,7 +314,7 @@ fn settle(shared: &ExportShared, report: &mut ExportReport) -> Result<(), StateE
             report.waiting = ledger.record.waiting_len();
             ledger.record.number
         };
-        let rejects_before = find::before(now, shared.export.rejects_kept);
+        let rejects_before = discover_files::before(now, shared.export.rejects_kept);
         if let Err(error) = state.tidy_export(&shared.export.id, number, rejects_before, now) {
             tracing::warn!(export = %shared.export.id, "the state could not be tidied: {error}");
         }

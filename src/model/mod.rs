@@ -4,7 +4,7 @@
 //! network, and nothing here knows about YAML, Braze or Parquet.
 
 mod address;
-mod datum;
+mod avro_value;
 mod delivery;
 mod field;
 mod guarded;
@@ -14,16 +14,16 @@ mod identifier;
 mod key;
 mod limits;
 mod matched;
+mod normalize;
+mod percentage;
 mod progress;
 mod rows;
 mod rule;
-mod share;
-mod tabled;
+mod table_checksum;
 mod time;
-mod usable;
 
 pub use address::{is_loopback_host, is_private_address};
-pub use datum::{AvroRecord, AvroValue};
+pub use avro_value::{AvroRecord, AvroValue};
 pub use delivery::DeliveryMethod;
 pub use field::{Field, Fields, NonIdentifier};
 pub use guarded::{guarded, is_guarded};
@@ -35,13 +35,13 @@ pub use identifier::{
 pub use key::{KeySeed, MemberKey};
 pub use limits::{Ceilings, GuardLimits};
 pub use matched::MatchTally;
+pub use normalize::{InvalidIdentifier, all_placeholders, usable};
+pub use percentage::{Percentage, PercentageError};
 pub use progress::{NoProgress, Progress, Stage};
 pub use rows::RowSet;
 pub use rule::MatchRule;
-pub use share::{Percentage, PercentageError};
-pub use tabled::TableChecksum;
+pub use table_checksum::TableChecksum;
 pub use time::{Clock, Day, Timestamp, moment, timestamp_text};
-pub use usable::{InvalidIdentifier, all_placeholders, usable};
 
 /// What happens to one member: it enters the cohort or leaves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::actions::Transitions;
-use super::failed::PlanError;
-use super::moved::RekeyedMembers;
-use super::streams::{Late, RecordedMembers, WantedMembers};
-use super::{PlanInputs, by_owner, policy};
+use super::choose_triggers::Transitions;
+use super::cursors::{Late, RecordedMembers, WantedMembers};
+use super::plan_error::PlanError;
+use super::rekeyed::RekeyedMembers;
+use super::{PlanInputs, policy, rekey_followups};
 use crate::config::BrazeConfig;
 use crate::model::{ChangeOp, CohortId, DeliveryMethod, IdentifierKind, MemberKey, Timestamp};
 use crate::plan::{
@@ -93,7 +93,7 @@ pub(super) fn compare(
     let tally = DiffTally { rekeyed: changes.rekeyed, ..tally };
     let members = || inputs.state.members(id, previous);
     let diff = DiffResult { tally, changes, settles: Some(now) };
-    by_owner::complete(diff, record.let_go.unwrap_or_default(), members, inputs.state)
+    rekey_followups::complete(diff, record.let_go.unwrap_or_default(), members, inputs.state)
 }
 
 /// Changes, noted and kept.

@@ -8,56 +8,56 @@
 //! # Guarantees
 //! A cohort that cannot be planned stops no other. What was planned is what is sent.
 
-mod acting;
-mod actions;
 mod at_once;
-mod by_owner;
+mod choose_triggers;
+mod clients;
 mod compare;
+mod cursors;
+mod delivery_change;
 mod exports;
-mod failed;
-mod gather;
-mod links;
-mod moved;
-mod moving;
-mod observe;
+mod follow_rekeys;
+mod mirror_tables;
+mod plan_cohort;
+mod plan_error;
+mod plan_file;
 mod policy;
-mod renamed;
+mod preflight;
+mod read_source;
+mod rekey_followups;
+mod rekeyed;
 mod report;
 mod resync;
-mod saved;
+mod run_triggers;
 mod signed;
-mod strangers;
-mod streams;
-mod tables;
 mod workspace;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use acting::TriggerRun;
-use strangers::PreflightRun;
-use tables::MirrorTables;
+use mirror_tables::MirrorTables;
+use preflight::PreflightRun;
+use run_triggers::TriggerRun;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
-pub use actions::{TriggerPlan, TriggersPlan};
 pub use at_once::Lane;
+pub use choose_triggers::{TriggerPlan, TriggersPlan};
+pub use clients::{BrazeAccess, BrazeClients, link};
 pub use exports::{ExportJob, Exporting, export, word as exports_word};
-pub use failed::{FailedKind, PlanError};
-pub use gather::PushdownReport;
-pub use links::{BrazeAccess, BrazeClients, link};
+pub use plan_error::{FailedKind, PlanError};
+pub use plan_file::PlanFileError;
+pub use preflight::{PreflightPlan, PreflightReport};
+pub use read_source::PushdownReport;
 pub use report::{CohortPlan, CohortReport, FailedCohort, OrphanedCohort, RunPlan, RunReport};
-pub use saved::PlanFileError;
-pub use strangers::{PreflightPlan, PreflightReport};
 
 use crate::apply::{self, ApplyContext, ApplyStop, ConnectionHealth, Interrupt};
 use crate::config::{CohortConfig, Config, RetryPolicy, SourceAccess};
 use crate::connector::braze::{BrazeClient, BrazeKeyKind};
 use crate::contained::{Panicked, contained, contained_task};
-use crate::desired;
-use crate::fold::{self, IngestContext};
+use crate::heap_segments::{self, IngestContext};
 use crate::model::{Ceilings, ChangeOp, Clock, CohortId, ConnectionName, EndpointName, Progress, RunId};
+use crate::source;
 use crate::state::{Journal, JournalEvent, LogRetention, Memory, StateError, StateReader, StateWriter};
 
 /// What a plan is made from.
@@ -84,8 +84,8 @@ pub struct PlanInputs<'a> {
 }
 
 impl<'a> PlanInputs<'a> {
-    fn from(&self) -> desired::SourceInputs<'a> {
-        desired::SourceInputs {
+    fn from(&self) -> source::SourceInputs<'a> {
+        source::SourceInputs {
             config: self.config,
             state: self.state,
             secrets: self.secrets,
@@ -113,7 +113,7 @@ pub fn fold_all(
     for (heap, settings) in &config.heap {
         let incomplete_after = settings.incomplete_after;
         let folding = IngestContext { state, heap, run, now: clock.now(), incomplete_after };
-        match fold::fold(&state.reader().inbox(&EndpointName::of_heap(heap))?, folding) {
+        match heap_segments::fold(&state.reader().inbox(&EndpointName::of_heap(heap))?, folding) {
             Ok(_) => {}
             Err(error) if error.is_of_one_file() => damaged.push((heap.clone(), error)),
             Err(error) => return Err(error),
@@ -162,8 +162,8 @@ pub fn plan(inputs: PlanInputs<'_>) -> Result<RunPlan, StateError> {
         |cohort| {
             let planned = contained(|| match unreadable.contains(&cohort.to) {
                 true => workspace::readable(&cohort.to, inputs)
-                    .and_then(|()| observe::declared(cohort, &names, inputs)),
-                false => observe::declared(cohort, &names, inputs),
+                    .and_then(|()| plan_cohort::declared(cohort, &names, inputs)),
+                false => plan_cohort::declared(cohort, &names, inputs),
             });
             inputs.progress.finished(&cohort.id);
             planned.unwrap_or_else(|panicked| Err(panicked.into()))
@@ -171,7 +171,7 @@ pub fn plan(inputs: PlanInputs<'_>) -> Result<RunPlan, StateError> {
     );
     cohorts.iter().zip(planned).for_each(|(cohort, planned)| plan.add(&cohort.id, planned));
     for id in inputs.config.removed.iter().filter(|id| inputs.wants(id)) {
-        let planned = contained(|| observe::removed(id, inputs));
+        let planned = contained(|| plan_cohort::removed(id, inputs));
         if let Some(planned) = planned.unwrap_or_else(|panicked| Err(panicked.into())).transpose() {
             plan.add(id, planned);
         }
@@ -191,7 +191,7 @@ pub fn plan(inputs: PlanInputs<'_>) -> Result<RunPlan, StateError> {
 /// # Errors
 /// [`SavedError`] when the file cannot be read, or what it starts from is no longer so.
 pub fn resume(path: &std::path::Path, inputs: PlanInputs<'_>) -> Result<RunPlan, PlanFileError> {
-    saved::load(path, inputs)
+    plan_file::load(path, inputs)
 }
 
 /// Plans to send a cohort again, all of it, by its record. None: the record has nothing of it.
@@ -207,7 +207,7 @@ pub fn resync(cohort: &CohortId, inputs: PlanInputs<'_>) -> Result<Option<RunPla
 /// # Errors
 /// [`SavedError`] when the disk does not take it.
 pub fn save(plan: &mut RunPlan, path: &std::path::Path, state: &StateReader) -> Result<(), PlanFileError> {
-    saved::save(plan, path, state)
+    plan_file::save(plan, path, state)
 }
 
 /// The report of a plan that the guard blocks, when it may be applied only as a whole: nothing is sent, and
@@ -365,7 +365,7 @@ async fn one(
     let mut report = CohortReport::new(&cohort);
     let (id, sends) = (cohort.id.clone(), cohort.sends());
     let changed = !cohort.verdict.approved.is_in_step() || cohort.record_changed;
-    let before = tables::MirrorBefore::of(&cohort.record, cohort.compared.as_ref());
+    let before = mirror_tables::MirrorBefore::of(&cohort.record, cohort.compared.as_ref());
     if refusal.is_some() && sends {
         report.outcome.halt = refusal;
     } else {
@@ -374,7 +374,7 @@ async fn one(
         tokio::task::block_in_place(|| {
             report.table_trouble = tables.keep(&id, &before, means);
             // After the table, which is brought up to date by the runs that the run has written.
-            if changed && let Err(error) = tables::tidy(&id, means) {
+            if changed && let Err(error) = mirror_tables::tidy(&id, means) {
                 tracing::warn!(cohort = %id, "the record could not be tidied: {error}");
             }
         });

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::actions::TriggersPlan;
-use super::failed::{FailedKind, PlanError};
-use super::gather::PushdownReport;
-use super::strangers::{PreflightPlan, PreflightReport};
+use super::choose_triggers::TriggersPlan;
+use super::plan_error::{FailedKind, PlanError};
+use super::preflight::{PreflightPlan, PreflightReport};
+use super::read_source::PushdownReport;
 use crate::apply::{ApplyOutcome, ApplyStop, TriggerOutcome};
-use crate::desired::{PackedList, RowRejects};
 use crate::model::{ChangeOp, CohortId, ConnectionName, DeliveryMethod, MatchTally, RunId};
 use crate::plan::{Cost, DiffTally, GuardVerdict, GuardViolation, PlanDigest, Sides, of_all};
+use crate::source::{PackedList, RowRejects};
 use crate::state::{Membership, SourceMark, Spool};
 
 /// One cohort's plan with what belongs to it.

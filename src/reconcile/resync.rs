@@ -5,7 +5,7 @@
 //! the next run.
 
 use super::compare::{ChangeSpools, DiffResult};
-use super::observe;
+use super::plan_cohort;
 use super::report::{CohortPlan, RunPlan};
 use super::{PlanError, PlanInputs, policy};
 use crate::model::{ChangeOp, CohortId, Standing};
@@ -21,7 +21,7 @@ pub(super) fn plan(id: &CohortId, inputs: PlanInputs<'_>) -> Result<Option<RunPl
 }
 
 fn cohort(id: &CohortId, record: Membership, inputs: PlanInputs<'_>) -> Result<CohortPlan, PlanError> {
-    let (connection, braze, here) = observe::at(&record, inputs)?;
+    let (connection, braze, here) = plan_cohort::at(&record, inputs)?;
     let diff = everybody(id, &record, inputs)?;
     let naming = record.name.clone().map(|name| CohortNaming::Create { name });
     let plan = diff.into_plan(id, Some(&record), naming, None, (braze, &here.delivery));

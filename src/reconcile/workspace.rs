@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::failed::PlanError;
+use super::plan_error::PlanError;
 use super::report::RunPlan;
 use super::{ApplyResources, PlanInputs};
 use crate::apply::ApplyStop;

@@ -1,9 +1,9 @@
 //! What is done about a place of the state that is older than what was committed: it is accepted as it is, or a cohort
 //! is recovered with everybody in doubt who may be in it.
 
-use super::run::{PartCursor, folder_of, path_of};
-use super::segments::HeapSegments;
-use super::version::{self, Membership, number_of};
+use super::heap_segments::HeapSegments;
+use super::membership::{self, Membership, number_of};
+use super::part::{PartCursor, folder_of, path_of};
 use super::{StateError, StateReader, StateWriter, identity};
 use crate::model::{CohortId, ConnectionName};
 
@@ -66,7 +66,7 @@ impl StateWriter {
             Some(("heads", _)) => heads.accept_lost(),
             Some(("cohorts", id)) if older.found > 0 => {
                 let cohort = CohortId::new(id).map_err(|e| StateError::Scratch(std::io::Error::other(e)))?;
-                let found = version::read(&self.reader.store, &cohort, older.found)?;
+                let found = membership::read(&self.reader.store, &cohort, older.found)?;
                 self.commit(&cohort, &Membership { number: older.known + 1, source: None, ..found })?;
                 self.remove_versions(older)?;
             }
@@ -110,9 +110,9 @@ impl StateWriter {
             return Ok(None);
         };
         let store = &self.reader.store;
-        let found = version::newest(store, cohort)?.or(first);
+        let found = membership::newest(store, cohort)?.or(first);
         let missing = || StateError::Damaged {
-            path: store.at(&version::folder_of(cohort)),
+            path: store.at(&membership::folder_of(cohort)),
             what: "no version is left, and the config does not declare the cohort".to_owned(),
         };
         let mut record = found.ok_or_else(missing)?;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::version::number_of;
+use super::membership::number_of;
 use super::{StateError, StateReader, StateWriter};
 use super::{checked, format};
 use crate::model::{SegmentId, Timestamp, timestamp_text};

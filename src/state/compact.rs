@@ -6,10 +6,10 @@
 
 use super::StateError;
 use super::late::Late;
-use super::record::MembershipCursor;
-use super::run::PartWriter;
+use super::membership::{Membership, PartRef};
+use super::membership_cursor::MembershipCursor;
+use super::part::PartWriter;
 use super::store::Store;
-use super::version::{Membership, PartRef};
 use crate::model::{ChangeOp, CohortId, KeySeed, RowSet, Standing};
 
 /// Small parts may hold one part in so many of the rows of the largest.

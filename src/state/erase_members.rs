@@ -8,10 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::late::Late;
-use super::run::{PartCursor, PartFolder, PartWriter, folder_of, path_of};
+use super::membership::{self, Membership, PartRef, number_of};
+use super::part::{PartCursor, PartFolder, PartWriter, folder_of, path_of};
 use super::store::TEMPORARY;
-use super::version::{self, Membership, PartRef, number_of};
-use super::{MembershipCursor, MirrorNote, SegmentTable, StateError, StateReader, StateWriter, segments};
+use super::{
+    MembershipCursor, MirrorNote, SegmentTable, StateError, StateReader, StateWriter, heap_segments,
+};
 use crate::model::{ChangeOp, CohortId, ConnectionName, Identifier, MemberKey, RowSet, Standing, Timestamp};
 
 /// Decides whether an identifier is the user's.
@@ -242,7 +244,12 @@ impl StateWriter {
     ) -> Result<Vec<ErasedFile>, StateError> {
         let Some(version) = self.reader().version(cohort)? else {
             // A first run was killed before it sent anything.
-            return self.remove_superseded(&version::folder_of(cohort), 0, PartFolder::Cohort(cohort), &[]);
+            return self.remove_superseded(
+                &membership::folder_of(cohort),
+                0,
+                PartFolder::Cohort(cohort),
+                &[],
+            );
         };
         let mut rewrites = Rewrites::new(self, PartFolder::Cohort(cohort), &recorded.keys);
         let (parts, late) = (rewrites.all(&version.parts)?, rewrites.late(&version.late)?);
@@ -260,7 +267,7 @@ impl StateWriter {
             }
         }
         let kept: Vec<Box<str>> = newest.all_parts().map(|part| part.id.clone()).collect();
-        let versions = version::folder_of(cohort);
+        let versions = membership::folder_of(cohort);
         files.extend(self.remove_superseded(&versions, newest.number, PartFolder::Cohort(cohort), &kept)?);
         Ok(files.into_iter().fold(Vec::new(), without_twice))
     }
@@ -294,7 +301,7 @@ impl StateWriter {
         let parts = all.by_id.values().flat_map(SegmentTable::parts).map(|part| part.id.clone());
         let changes = all.by_id.values().flat_map(|segment| &segment.changes).map(|file| file.id.clone());
         let kept: Vec<Box<str>> = parts.chain(changes).collect();
-        let versions = segments::folder_of(heap);
+        let versions = heap_segments::folder_of(heap);
         files.extend(self.remove_superseded(&versions, all.number, PartFolder::Segments(heap), &kept)?);
         Ok((files.into_iter().fold(Vec::new(), without_twice), listed))
     }
@@ -333,7 +340,7 @@ impl StateWriter {
                 changed.push(file.clone());
                 continue;
             }
-            let path = format!("{}/{}{}", folder_of(home), file.id, segments::SUFFIX);
+            let path = format!("{}/{}{}", folder_of(home), file.id, heap_segments::SUFFIX);
             files.push(ErasedFile { path, entries: Some((rows - changes.len()) as u64) });
             if !changes.is_empty() {
                 changed.push(self.write_changes(heap, &changes)?);
@@ -366,7 +373,8 @@ impl StateWriter {
             }
         }
         for file in store.files(&parts)? {
-            let id = file.name.strip_suffix(".parquet").or_else(|| file.name.strip_suffix(segments::SUFFIX));
+            let id =
+                file.name.strip_suffix(".parquet").or_else(|| file.name.strip_suffix(heap_segments::SUFFIX));
             let is_kept = id.is_some_and(|id| kept.iter().any(|kept| **kept == *id));
             if !is_kept {
                 remove(format!("{parts}/{}", file.name))?;

@@ -10,11 +10,11 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use super::run::{self, PartFolder};
+use super::membership::{self, PartRef};
+use super::part::{self, PartFolder};
 use super::store::{PROBES, Store, StoredFile, TEMPORARY};
-use super::version::{self, PartRef};
 use super::{StateError, StateReader, StateWriter};
-use super::{exports, identity, segments};
+use super::{exports, heap_segments, identity};
 use crate::model::{CohortId, ConnectionName, ExportId, Timestamp};
 
 /// How long a reader may take.
@@ -56,8 +56,8 @@ pub(super) fn of_cohort(
     cohort: &CohortId,
     now: Timestamp,
 ) -> Result<Vec<Garbage>, StateError> {
-    let named = |number| version::read(store, cohort, number).map(|version| ids(version.all_parts()));
-    let (versions, parts) = (version::folder_of(cohort), run::folder_of(cohort));
+    let named = |number| membership::read(store, cohort, number).map(|version| ids(version.all_parts()));
+    let (versions, parts) = (membership::folder_of(cohort), part::folder_of(cohort));
     of(store, &GcFolder { versions: &versions, parts: &parts, suffix: ".parquet", named: &named }, now)
 }
 
@@ -72,8 +72,8 @@ pub(super) fn of_segments(
         Ok(ids(&parts).into_iter().chain(changes.into_iter().map(|file| file.id)).collect())
     };
     let (versions, parts) =
-        (segments::folder_of(connection), run::folder_of(PartFolder::Segments(connection)));
-    let suffix = segments::SUFFIX;
+        (heap_segments::folder_of(connection), part::folder_of(PartFolder::Segments(connection)));
+    let suffix = heap_segments::SUFFIX;
     of(&state.store, &GcFolder { versions: &versions, parts: &parts, suffix, named: &named }, now)
 }
 
@@ -113,7 +113,7 @@ fn of(store: &Store, place: &GcFolder<'_>, now: Timestamp) -> Result<Vec<Garbage
     let mut garbage = Vec::new();
     let mut versions: Vec<(u64, StoredFile)> = Vec::new();
     for found in store.files(place.versions)? {
-        match version::number_of(&found.name) {
+        match membership::number_of(&found.name) {
             Some(number) => versions.push((number, found)),
             None if found.name.starts_with(TEMPORARY) && is_old(found.written) => {
                 garbage.push(item(place.versions, &found, "left behind by a crash"));
@@ -196,9 +196,9 @@ impl StateWriter {
         let store = &self.reader.store;
         let Some(version) = self.reader.version(cohort)? else { return Ok(()) };
         if let Some(tidied) = super::compact::tidied(store, cohort, &version, self.reader.seed())? {
-            self.commit(cohort, &version::Membership { written_at: now, ..tidied })?;
+            self.commit(cohort, &membership::Membership { written_at: now, ..tidied })?;
         }
-        match self.is_to_be_collected(&version::folder_of(cohort), version.number) {
+        match self.is_to_be_collected(&membership::folder_of(cohort), version.number) {
             true => self.remove(&of_cohort(store, cohort, now)?),
             false => Ok(()),
         }
@@ -231,8 +231,8 @@ impl StateWriter {
 
 #[cfg(test)]
 mod tests {
-    use super::super::run::PartWriter;
-    use super::super::version::{Membership, RecordedWorkspace};
+    use super::super::membership::{Membership, RecordedWorkspace};
+    use super::super::part::PartWriter;
     use super::*;
     use crate::model::{ChangeOp, Identifier, IdentifierKind, KeySeed, RunId};
 
@@ -264,7 +264,7 @@ mod tests {
         };
         for (number, names) in [(1, &parts[..1]), (2, &parts[..2]), (3, &parts[1..2])] {
             let late = vec![late.clone()];
-            version::commit(
+            membership::commit(
                 &store,
                 &cohort,
                 &Membership { number, parts: names.to_vec(), late, ..first.clone() },
@@ -272,7 +272,7 @@ mod tests {
             .unwrap();
         }
         let newest =
-            store.files(&run::folder_of(&cohort)).unwrap().iter().map(|file| file.written).max().unwrap();
+            store.files(&part::folder_of(&cohort)).unwrap().iter().map(|file| file.written).max().unwrap();
         let at = |ahead: u64| newest.checked_add(Duration::from_secs(ahead)).unwrap();
         let found = |ahead| -> Vec<String> {
             of_cohort(&store, &cohort, at(ahead)).unwrap().into_iter().map(|item| item.path).collect()
@@ -280,15 +280,15 @@ mod tests {
         assert_eq!(found(10), Vec::<String>::new(), "somebody may still be reading");
         let mut gone = found(2 * 3600);
         gone[2..].sort();
-        let mut unneeded = [0, 2].map(|at| run::path_of(&cohort, &parts[at].id));
+        let mut unneeded = [0, 2].map(|at| part::path_of(&cohort, &parts[at].id));
         unneeded.sort();
-        assert_eq!(gone[..2], [version::path_of(&cohort, 1), version::path_of(&cohort, 2)]);
+        assert_eq!(gone[..2], [membership::path_of(&cohort, 1), membership::path_of(&cohort, 2)]);
         assert_eq!(gone[2..], unneeded);
         for path in gone {
             store.remove(&path).unwrap();
         }
         assert_eq!(found(9 * 3600), Vec::<String>::new());
-        assert_eq!(version::newest(&store, &cohort).unwrap().unwrap().number, 3);
+        assert_eq!(membership::newest(&store, &cohort).unwrap().unwrap().number, 3);
     }
 
     #[test]
@@ -347,7 +347,7 @@ mod tests {
     fn what_cannot_be_understood_keeps_everything() {
         let home = tempfile::tempdir().unwrap();
         let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
-        store.put_new(&version::path_of(&cohort, 1), b"{").unwrap();
+        store.put_new(&membership::path_of(&cohort, 1), b"{").unwrap();
         assert!(of_cohort(&store, &cohort, Timestamp::MAX).is_err());
     }
 }

@@ -19,9 +19,9 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::journal::{self, JournalEvent};
+use super::membership::number_of;
 use super::store::Store;
-use super::version::number_of;
-use super::{StateError, lease, numbered};
+use super::{StateError, lease, versioned_json};
 use crate::model::RunId;
 
 const FOLDER: &str = "heads";
@@ -194,7 +194,7 @@ impl Heads {
             oldest.as_str().clone_into(&mut shape.run);
         }
         for folder in [COPIES, FOLDER] {
-            numbered::put(store, folder, known.number, &shape)?;
+            versioned_json::put(store, folder, known.number, &shape)?;
         }
         known.number += 1;
         (known.unwritten, known.is_changed) = (0, false);
@@ -238,12 +238,12 @@ fn read_newest(store: &Store) -> Result<Option<(u64, Shape)>, StateError> {
 }
 
 fn read_newest_in(store: &Store, folder: &str) -> Result<Option<(u64, Shape)>, StateError> {
-    let mut read = numbered::newest::<Shape>(store, folder);
+    let mut read = versioned_json::newest::<Shape>(store, folder);
     for _ in 1..TRIES {
         match &read {
             // A writer may have replaced it since it was listed.
             Err(StateError::Damaged { path, .. }) if !path.exists() => {
-                read = numbered::newest::<Shape>(store, folder);
+                read = versioned_json::newest::<Shape>(store, folder);
             }
             _ => break,
         }

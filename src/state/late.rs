@@ -1,6 +1,6 @@
 //! Late requests of a cohort: requests without an answer that Braze may handle after a later part has settled them.
 
-use super::version::{Membership, PartRef};
+use super::membership::{Membership, PartRef};
 use crate::model::{ChangeOp, RowSet, Timestamp};
 
 /// Rows of a part that were in requests without an answer. Braze may still handle such a request after a later part has
@@ -141,7 +141,7 @@ impl Membership {
 
 #[cfg(test)]
 mod tests {
-    use super::super::version::RecordedWorkspace;
+    use super::super::membership::RecordedWorkspace;
     use super::*;
     use crate::model::{DeliveryMethod, RunId};
 

@@ -54,7 +54,9 @@ mod exports;
 mod format;
 mod gc;
 mod heads;
+mod heap_segments;
 mod identity;
+mod immutable_file;
 mod inbox;
 mod journal;
 mod late;
@@ -63,20 +65,18 @@ mod log_lines;
 mod logs;
 #[cfg(test)]
 mod lost_puts;
+mod membership;
+mod membership_cursor;
 mod memory;
-mod numbered;
+mod mirror_notes;
 mod outbox;
-mod pushdown;
-mod record;
+mod part;
 mod rejects;
-mod run;
-mod scratch;
-mod sealed;
-mod segments;
+mod spool;
 mod store;
-mod unknown;
+mod unknown_users;
 mod verify;
-mod version;
+mod versioned_json;
 mod workspaces;
 
 use std::collections::BTreeMap;
@@ -98,31 +98,31 @@ pub use exports::{
     PartialFile,
 };
 pub use gc::Garbage;
+pub use heap_segments::{
+    Change, HeapSegments, Merged, SegmentCursor, SegmentSync, SegmentTable, SyncGap, sync_hash, told,
+};
 pub use identity::{
     Finished, IdentityKey, IdentityKeyKind, IdentityMap, IdentityOwners, IdentityStats, KnownHandles,
     OwnerAnswers, OwnerEvidence, OwnerQuery, ReplayTable, SourceBookmark, SourceName, SourceStats,
     SourceTable,
 };
+pub use immutable_file::ImmutableFile;
 pub use inbox::{ClosedFile, Contents, Delivery, Inbox, InboxError, InboxQuota};
 pub use journal::{Journal, JournalEntry, JournalEvent, RunRecord};
 pub use late::{Late, LateName};
 pub use lease::Holder;
 pub use logs::LogRetention;
+pub use membership::{Membership, PartRef, RecordedWorkspace, SourceMark};
+pub use membership_cursor::MembershipCursor;
 pub use memory::{Growth, Memory, Permit, SpoolFile};
+pub use mirror_notes::MirrorNote;
 pub use outbox::{DueTrigger, Outbox, OutboxUser, RecentTriggers, Transition};
-pub use pushdown::MirrorNote;
-pub use record::MembershipCursor;
+pub use part::{Footer, PartWriter};
 pub use rejects::{IsPicked, Reject, RejectFile, RejectLine, RejectLog, rejects_of};
-pub use run::{Footer, PartWriter};
-pub use scratch::{Spool, SpoolBatch, SpoolBatches};
-pub use sealed::ImmutableFile;
-pub use segments::{
-    Change, HeapSegments, Merged, SegmentCursor, SegmentSync, SegmentTable, SyncGap, sync_hash, told,
-};
+pub use spool::{Spool, SpoolBatch, SpoolBatches};
 pub use store::{Address, Failure, Location, StoreError, fail_at};
-pub use unknown::{UnknownUser, UnknownUsers};
+pub use unknown_users::{UnknownUser, UnknownUsers};
 pub use verify::{Verification, VerifyFinding};
-pub use version::{Membership, PartRef, RecordedWorkspace, SourceMark};
 pub use workspaces::{AdoptedKeys, KeyFingerprints};
 
 use format::StateFormat;
@@ -284,7 +284,7 @@ impl StateReader {
     /// # Errors
     /// When it cannot be read or is damaged, or had versions that are gone.
     pub fn version(&self, cohort: &CohortId) -> Result<Option<Membership>, StateError> {
-        let newest = version::newest(&self.store, cohort)?;
+        let newest = membership::newest(&self.store, cohort)?;
         let number = newest.as_ref().map_or(0, |newest| newest.number);
         self.heads.check(&self.store, &format!("cohorts/{cohort}"), number)?;
         Ok(newest)
@@ -327,8 +327,8 @@ impl StateReader {
     /// # Errors
     /// When the folder cannot be read.
     pub fn versions(&self, cohort: &CohortId) -> Result<Vec<u64>, StateError> {
-        let names = self.store.list(&version::folder_of(cohort))?;
-        Ok(names.iter().filter_map(|name| version::number_of(name)).collect())
+        let names = self.store.list(&membership::folder_of(cohort))?;
+        Ok(names.iter().filter_map(|name| membership::number_of(name)).collect())
     }
 
     /// What nobody needs any more, in the order in which it may go. A cohort that is damaged keeps everything.
@@ -487,7 +487,7 @@ impl StateWriter {
     /// writing.
     pub fn commit(&self, cohort: &CohortId, version: &Membership) -> Result<(), StateError> {
         self.lease.check()?;
-        version::commit(&self.reader.store, cohort, version)?;
+        membership::commit(&self.reader.store, cohort, version)?;
         self.committed(&format!("cohorts/{cohort}"), version.number);
         Ok(())
     }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::checks::CheckTime;
-use super::numbered;
+use super::versioned_json;
 use super::{StateError, StateReader, StateWriter};
 use crate::model::{CohortId, Identifier, IdentifierKind};
 
@@ -102,7 +102,7 @@ impl StateReader {
     /// # Errors
     /// When it cannot be read or is damaged.
     pub fn outbox(&self, cohort: &CohortId) -> Result<Outbox, StateError> {
-        let found = numbered::newest::<Outbox>(&self.store, &folder_of(cohort))?;
+        let found = versioned_json::newest::<Outbox>(&self.store, &folder_of(cohort))?;
         let number = found.as_ref().map_or(0, |(number, _)| *number);
         self.heads.check(&self.store, &folder_of(cohort), number)?;
         Ok(found.map(|(number, outbox)| Outbox { number, ..outbox }).unwrap_or_default())
@@ -116,7 +116,7 @@ impl StateWriter {
     /// When the disk does not take it, or somebody else has written meanwhile.
     pub fn put_outbox(&self, cohort: &CohortId, outbox: &mut Outbox) -> Result<(), StateError> {
         self.check_lease()?;
-        numbered::put(&self.reader().store, &folder_of(cohort), outbox.number, outbox)?;
+        versioned_json::put(&self.reader().store, &folder_of(cohort), outbox.number, outbox)?;
         outbox.number += 1;
         self.committed(&folder_of(cohort), outbox.number);
         Ok(())
@@ -143,7 +143,7 @@ impl StateWriter {
         if erased > 0 {
             self.put_outbox(cohort, &mut outbox)?;
         }
-        numbered::remove_others(&self.reader().store, &folder_of(cohort), outbox.number)?;
+        versioned_json::remove_others(&self.reader().store, &folder_of(cohort), outbox.number)?;
         Ok(erased as u64)
     }
 }

@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::immutable_file::{ImmutableFile, checksum};
 use super::log_lines::{LogLines, Quality};
-use super::run::{self, PartCursor, PartFolder};
-use super::sealed::{ImmutableFile, checksum};
-use super::version::{self, PartRef};
+use super::membership::{self, PartRef};
+use super::part::{self, PartCursor, PartFolder};
 use super::{Contents, OlderPlace, StateError, StateReader, checked};
-use super::{exports, identity, segments};
+use super::{exports, heap_segments, identity};
 use crate::model::{CohortId, ConnectionName, EndpointName, ExportId};
 
 /// How the names of parts of members end.
@@ -201,15 +201,15 @@ fn all<T: Into<NamedPart>>(parts: Vec<T>) -> Vec<NamedPart> {
 
 fn cohort(state: &StateReader, id: &CohortId, found: &mut Verification) -> Result<(), StateError> {
     let named = |number| {
-        version::read(&state.store, id, number).map(|version| all(version.all_parts().cloned().collect()))
+        membership::read(&state.store, id, number).map(|version| all(version.all_parts().cloned().collect()))
     };
-    let (versions, parts) = (version::folder_of(id), run::folder_of(id));
+    let (versions, parts) = (membership::folder_of(id), part::folder_of(id));
     let place = VerifiedFolder { versions, parts, suffix: MEMBERS, named: &named };
     let is_empty = one(state, &place, found)?;
     if let Err(error @ StateError::Damaged { .. }) = state.version(id)
         && is_empty
     {
-        found.find(version::folder_of(id), &error, false);
+        found.find(membership::folder_of(id), &error, false);
     }
     Ok(())
 }
@@ -223,8 +223,8 @@ fn segments_of(
         let (parts, changes) = state.segment_files(heap, number)?;
         Ok(all(parts).into_iter().chain(all(changes)).collect())
     };
-    let (versions, parts) = (segments::folder_of(heap), run::folder_of(PartFolder::Segments(heap)));
-    one(state, &VerifiedFolder { versions, parts, suffix: segments::SUFFIX, named: &named }, found)?;
+    let (versions, parts) = (heap_segments::folder_of(heap), part::folder_of(PartFolder::Segments(heap)));
+    one(state, &VerifiedFolder { versions, parts, suffix: heap_segments::SUFFIX, named: &named }, found)?;
     inbox(state, &EndpointName::of_heap(heap), found)
 }
 
@@ -304,7 +304,7 @@ fn versions(
     let (mut named, mut last) = (BTreeMap::new(), None);
     let mut numbers = Vec::new();
     for file in state.store.files(&place.versions)? {
-        match version::number_of(&file.name) {
+        match membership::number_of(&file.name) {
             Some(number) => numbers.push(number),
             None => {
                 let path = format!("{}/{}", place.versions, file.name);

@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::checks::CheckTime;
+use super::membership::number_of;
 use super::store::Store;
-use super::version::number_of;
 use super::{Location, StateError, StateReader, StateWriter};
 use super::{checked, format};
 use crate::model::{ConnectionName, Timestamp};

@@ -10,11 +10,11 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, StatusCode};
 use serde_json::json;
 
-use super::board::{ProcessRole, WatchStatus};
-use super::{metrics, show};
+use super::status::{ProcessRole, WatchStatus};
+use super::{metrics, view_model};
 use crate::config::Config;
 use crate::dashboard;
-use crate::receiver::{EndpointReply, EndpointRequest, Endpoints, Handler};
+use crate::webhooks::{EndpointReply, EndpointRequest, Endpoints, Handler};
 
 /// Answers whoever asks how things stand.
 pub(super) struct Admin {
@@ -106,7 +106,7 @@ impl Handler for Admin {
 }
 
 fn page(board: &WatchStatus, query: Option<&str>) -> EndpointReply {
-    let text = dashboard::page(&show::board(board, dashboard::refresh_of(query)));
+    let text = dashboard::page(&view_model::board(board, dashboard::refresh_of(query)));
     let mut answer = EndpointReply::new(Full::new(Bytes::from(text)));
     for (name, value) in dashboard::HEADERS {
         answer.headers_mut().insert(name, HeaderValue::from_static(value));

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::lead::{Leader, Task, WorkDone};
-use super::outcome::{FAILURES_TOLD, chance};
+use super::leader::{Leader, Task, WorkDone};
+use super::on_done::{FAILURES_TOLD, chance};
 use super::queue::{Backoff, WorkEnd, WorkKey};
 use super::{ClientAccess, RestAccess, schedule};
 use crate::config::{BrazeConfig, Config, Notable, ScheduleConfig, SegmentConfig};
@@ -14,8 +14,8 @@ use crate::connector::braze::rest::BrazeRestClient;
 use crate::connector::http::HttpError;
 use crate::contained::Panicked;
 use crate::model::{Clock, ConnectionName, SegmentId};
+use crate::segment_check::{self, CheckedObject, CheckedSegment, EvidenceRequest};
 use crate::state::{CheckLevel, CheckVerdict, StateError, StateWriter};
-use crate::targeting::{self, CheckedObject, CheckedSegment, EvidenceRequest};
 
 /// A workspace that can be asked, with what is known of its rate limits, and how it is reached.
 pub(super) struct CheckedWorkspace {
@@ -215,9 +215,11 @@ async fn check_all(
     let asking = EvidenceRequest::new(rest);
     let mut ends = Vec::new();
     for segment in segments {
-        let checked = targeting::check(&segment, config, state.reader(), &asking, clock.now()).await;
+        let checked = segment_check::check(&segment, config, state.reader(), &asking, clock.now()).await;
         let outcome = checked.and_then(|checked| {
-            tokio::task::block_in_place(|| targeting::remember(&segment, &checked, config, state, &asking))?;
+            tokio::task::block_in_place(|| {
+                segment_check::remember(&segment, &checked, config, state, &asking)
+            })?;
             Ok(checked)
         });
         ends.push(CheckEnd { segment: segment.id, outcome });

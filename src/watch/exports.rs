@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::board::ExportStatus;
-use super::doors::http_exports;
+use super::endpoints::http_exports;
 use super::identity::SharedIdentity;
-use super::lead::{Leader, Task, WorkDone};
-use super::outcome::chance;
+use super::leader::{Leader, Task, WorkDone};
+use super::on_done::chance;
 use super::queue::{Backoff, WorkEnd};
+use super::status::ExportStatus;
 use super::{ClientAccess, WatchEnvironment, on_thread};
 use super::{schedule, settings};
 use crate::apply::Interrupt;

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::lead::{Leader, Task, WorkDone};
+use super::leader::{Leader, Task, WorkDone};
 use super::on_thread;
 use crate::config::Notable;
 use crate::identity::{self, IdentityImport, ImportError};

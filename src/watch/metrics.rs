@@ -12,12 +12,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::board::{ProcessRole, StatusInner, WatchStatus};
+use super::status::{ProcessRole, StatusInner, WatchStatus};
 use crate::export::ExportReport;
 use crate::model::Timestamp;
-use crate::receiver::ReplyCounts;
 use crate::reconcile::CohortReport;
 use crate::state::CheckVerdict;
+use crate::webhooks::ReplyCounts;
 
 /// What Prometheus calls the format.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -210,7 +210,7 @@ impl Metrics {
     }
 
     /// Deliveries were folded.
-    pub(super) fn folded(&self, connection: &str, folded: &crate::fold::IngestReport) {
+    pub(super) fn folded(&self, connection: &str, folded: &crate::heap_segments::IngestReport) {
         let counts =
             [("used", folded.deliveries), ("known", folded.duplicates), ("put_aside", folded.put_aside)];
         for (what, number) in counts {

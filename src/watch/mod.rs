@@ -14,26 +14,26 @@
 //! The state's place and the addresses are taken at the start; a change of them needs a restart, and is told.
 
 mod admin;
-mod board;
 mod check;
-mod doors;
+mod cohort_run;
+mod endpoints;
 mod exports;
 mod files;
+mod history;
 mod identity;
-mod lead;
-mod look;
+mod leader;
 mod metrics;
 mod notify;
-mod outcome;
-mod past;
+mod on_done;
 mod queue;
 mod reload;
 mod schedule;
 mod service;
 mod settings;
-mod show;
 mod sources;
 mod standby;
+mod status;
+mod view_model;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -48,17 +48,17 @@ use crate::contained::contained_as_here;
 use crate::dashboard::RemedyView;
 use crate::export;
 use crate::model::{Clock, ConnectionName, ExportId, RunId};
-use crate::receiver::{Endpoints, ListenError, Listener, Listening, TlsError};
 use crate::reconcile::{BrazeAccess, CohortReport, PlanError};
 use crate::state::{Holder, Location, StateError};
+use crate::webhooks::{Endpoints, ListenError, Listener, Listening, TlsError};
 
 use admin::Admin;
-pub use board::BlockedStatus;
+pub use status::BlockedStatus;
 
-use board::WatchStatus;
-use lead::{Leader, LeaderEnd};
+use leader::{Leader, LeaderEnd};
 use service::{Service, SignalListener};
 use standby::{Standby, StandbyEnd};
+use status::WatchStatus;
 
 /// How long the admin address and the doors have at least to give the answers that are under way.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -175,7 +175,7 @@ pub async fn run(
 ) -> Result<(), WatchError> {
     let (bell, board) = (Arc::new(Notify::new()), Arc::new(WatchStatus::new(&config, at.clock())));
     let doors = Arc::new(Endpoints::new(config.watch.limits, at.clock(), Arc::clone(&bell)));
-    let certificate = config.watch.tls.as_ref().map(crate::receiver::Certificate::read).transpose()?;
+    let certificate = config.watch.tls.as_ref().map(crate::webhooks::Certificate::read).transpose()?;
     let admin = Listener::bind(config.watch.admin).await?;
     let admin_handler = Arc::new(Admin::new(Arc::clone(&board), Arc::clone(&doors), &config));
     let admin = admin.serve(admin_handler, settings::admin_limits(), None);
@@ -193,7 +193,7 @@ pub async fn run(
     let service = Service::new();
     let location = at.location(&config);
     let waiting = Standby { at: &*at, board: &board, service: &service, location: &location };
-    let shared = lead::LeaderShared {
+    let shared = leader::LeaderShared {
         board: Arc::clone(&board),
         doors,
         bell,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::sync::Notify;
 
-use super::board::WatchStatus;
+use super::status::WatchStatus;
 use crate::config::{Config, Notable, NotifyFormat, Secret};
 use crate::connector::http::HttpClient;
 use crate::foreign::escaped;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::check::of_segment;
-use super::doors::Opened;
+use super::endpoints::Opened;
 use super::exports::of_export;
-use super::lead::{Leader, Task, WorkDone};
+use super::leader::{Leader, Task, WorkDone};
 use super::notify::{Notifier, of_cohort};
 use super::queue::WorkKey;
 use super::sources::{Files, Findings};

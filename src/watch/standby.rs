@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::board::WatchStatus;
 use super::service::{Service, Signal, SignalListener};
+use super::status::WatchStatus;
 use super::{WatchEnvironment, settings, sources};
 use crate::config::Config;
 use crate::state::{Holder, Location, StateError, StateWriter};

@@ -270,7 +270,8 @@ fn exports() -> Vec<ExportView> {
         last_good: Some(before(2 * MINUTE)),
         trouble,
     };
-    let trouble = ExportFailureView { why: "the bucket refuses the key".to_owned(), then: NextStep::NeedsPerson };
+    let trouble =
+        ExportFailureView { why: "the bucket refuses the key".to_owned(), then: NextStep::NeedsPerson };
     vec![
         export("engagement", Some(Duration::ZERO), None),
         export("purchases", Some(Duration::from_secs(7 * 3600)), Some(trouble)),

@@ -8,7 +8,7 @@ use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{green, out};
-use crate::cli::view::json::envelope;
+use crate::cli::render::json::envelope;
 use crate::model::timestamp_text;
 use crate::state::{Approval, Approvals};
 

@@ -5,13 +5,13 @@ use serde_json::json;
 
 use crate::cli::access;
 use crate::cli::args::{Global, OutputFormat};
-use crate::cli::candidates::Candidates;
+use crate::cli::discovered::Candidates;
 use crate::cli::error::{CommandError, of_sql};
 use crate::cli::exit::Exit;
 use crate::cli::find_args::DiscoverArgs;
 use crate::cli::logging::tell;
 use crate::cli::output::{counted, out};
-use crate::cli::view::json::envelope;
+use crate::cli::render::json::envelope;
 use crate::config::Config;
 use crate::connector::sql::{self, Database};
 use crate::model::ConnectionName;

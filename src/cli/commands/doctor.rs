@@ -7,7 +7,7 @@ use crate::cli::doctor::{CheckStatus, DoctorFinding, DoctorFindings, examine};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, counted, counted_of, dim, green, out, red, yellow};
-use crate::cli::view::json::envelope;
+use crate::cli::render::json::envelope;
 
 pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, CommandError> {
     let config = super::config(global)?;

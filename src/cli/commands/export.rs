@@ -7,12 +7,12 @@ use serde_json::json;
 
 use super::stop::Stop;
 use crate::apply::Interrupt;
-use crate::cli::again::SuggestedCommand;
 use crate::cli::args::{ExportArgs, Global, OutputFormat};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{OutputLost, bold, out};
-use crate::cli::view::{export as view, json::envelope};
+use crate::cli::render::{export as view, json::envelope};
+use crate::cli::suggested_command::SuggestedCommand;
 use crate::cli::{access, environment};
 use crate::config::{Config, ExportConfig, ExportSource, StorageLocation};
 use crate::connector::currents::StorageAccess;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::cli::again::SuggestedCommand;
 use crate::cli::args::{ForgetArgs, Global, OutputFormat};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{counted, out, yellow};
-use crate::cli::view::json::envelope;
+use crate::cli::render::json::envelope;
+use crate::cli::suggested_command::SuggestedCommand;
 use crate::cli::{access, environment};
 use crate::config::{Config, HeapConfig as Settings, Secret};
 use crate::connector::heap::{DeletionError, HeapClient};

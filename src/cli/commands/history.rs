@@ -6,7 +6,7 @@ use crate::cli::args::{Global, HistoryArgs, OutputFormat};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, count, counted, dim, out, red};
-use crate::cli::view::json::envelope;
+use crate::cli::render::json::envelope;
 use crate::foreign::escaped;
 use crate::state::{JournalEvent, RunRecord};
 

@@ -11,20 +11,20 @@ use crate::cli::exit::Exit;
 use crate::cli::identity_args::{
     IdentityArgs, IdentityCommand, IdentityImportArgs, IdentityLayoutArg as Known,
 };
+use crate::cli::identity_errors::of_teaching;
 use crate::cli::logging::tell;
 use crate::cli::output::{count, counted, out, yellow};
-use crate::cli::teaching::of_teaching;
-use crate::cli::view::json::envelope;
+use crate::cli::render::json::envelope;
 use crate::cli::{access, environment};
 use crate::config::{CohortConfig, Config, DumpFolder, DumpSource, FileSource, FinalNewline, IdentitySource};
 use crate::connector::file;
-use crate::desired;
 use crate::foreign::escaped;
 use crate::identity::{
     self, DumpImport, HandleColumn, IdentityImport, IdentityLayout, ImportError, ImportSummary, learn_dumps,
     teach,
 };
 use crate::model::{CohortId, timestamp_text};
+use crate::source;
 use crate::state::{
     IdentityKey, IdentityMap, IdentityOwners, OwnerEvidence, SourceName, SourceStats, StateReader,
     StateWriter,
@@ -194,7 +194,7 @@ fn taken_back(config: &Config, address: &str, label: &str) -> Result<ShownIdenti
 /// The sources of the config that are of use for these cohorts, or for all.
 fn declared<'a>(config: &'a Config, only: &[CohortId]) -> &'a [IdentitySource] {
     let chosen = |cohort: &&CohortConfig| only.is_empty() || only.contains(&cohort.id);
-    let is_of_use = config.cohorts.iter().filter(chosen).any(desired::may_move)
+    let is_of_use = config.cohorts.iter().filter(chosen).any(source::may_move)
         || (only.is_empty() && !config.exports.is_empty());
     if is_of_use { &config.identity } else { &[] }
 }

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
 use crate::cli::args::Global;
-use crate::cli::candidates::Candidates;
+use crate::cli::discovered::Candidates;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::find_args::ImportTablesArgs;

@@ -4,11 +4,11 @@ use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use crate::cli::again::quoted;
 use crate::cli::args::InitArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::out;
+use crate::cli::suggested_command::quoted;
 use crate::config::schema_text;
 
 const CONFIG: &str = include_str!("init.yaml");

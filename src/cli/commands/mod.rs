@@ -32,7 +32,7 @@ use super::error::CommandError;
 use super::exit::Exit;
 use crate::config::{Config, StateLocation, load};
 use crate::model::{Ceilings, CohortId};
-use crate::objects;
+use crate::object_store;
 use crate::state::{Address, Location, StateReader, StateWriter};
 
 /// The config that the command line names.
@@ -51,7 +51,7 @@ pub(super) fn location(config: &Config) -> Location {
 
 /// What the environment knows of the vendors' stores, with what the config says of one of them.
 fn store_options(endpoint: Option<&str>, region: Option<&str>) -> Vec<(String, String)> {
-    objects::settings(&access::stores(), endpoint, region)
+    object_store::settings(&access::stores(), endpoint, region)
 }
 
 /// The state, to look at.

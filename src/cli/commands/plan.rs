@@ -1,16 +1,16 @@
 //! `plan`: what `reconcile` would do. It opens the state to read and has nothing to write with.
 
 use super::reconcile::of_failed;
-use crate::cli::again::SuggestedCommand;
 use crate::cli::args::{Global, OutputFormat, PlanArgs, PlanFormat};
 use crate::cli::error::{CommandError, unusable_plan};
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
 use crate::cli::output::out;
 use crate::cli::progress::progress;
+use crate::cli::render::segments::SegmentReport;
+use crate::cli::render::{RenderOptions, json, markdown, plan as human};
 use crate::cli::segments;
-use crate::cli::view::segments::SegmentReport;
-use crate::cli::view::{RenderOptions, json, markdown, plan as human};
+use crate::cli::suggested_command::SuggestedCommand;
 use crate::cli::{access, environment, workspace};
 use crate::config::Config;
 use crate::model::CohortId;

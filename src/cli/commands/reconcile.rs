@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::stop::Stop;
 use crate::apply::ApplyStop;
-use crate::cli::again::SuggestedCommand;
 use crate::cli::args::{Global, OutputFormat, ReconcileArgs};
 use crate::cli::error::{CommandError, unusable_plan};
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
 use crate::cli::output::{OutputLost, out};
 use crate::cli::progress::progress;
-use crate::cli::view::{json, plan as plan_view, report as human};
+use crate::cli::render::{json, plan as plan_view, report as human};
+use crate::cli::suggested_command::SuggestedCommand;
 use crate::cli::{access, environment, workspace};
 use crate::config::{Config, SourceAccess};
 use crate::connector::braze::WorkspaceKeySet;

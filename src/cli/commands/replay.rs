@@ -6,13 +6,13 @@ use serde_json::json;
 
 use super::export::{chosen, finish, job, run_jobs, survey};
 use crate::cli::access;
-use crate::cli::again::SuggestedCommand;
 use crate::cli::args::{Global, OutputFormat, ReplayArgs};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
 use crate::cli::output::{bold, count, counted, dim, out};
-use crate::cli::view::json::envelope;
+use crate::cli::render::json::envelope;
+use crate::cli::suggested_command::SuggestedCommand;
 use crate::config::{Config, ExportConfig};
 use crate::export::{self, Days, ReplayFilter, ReplaySelection, pick};
 use crate::state::StateReader;

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use super::reconcile::{ReconcileRun, apply};
 use super::stop::Stop;
-use crate::cli::again::SuggestedCommand;
 use crate::cli::args::{Global, OutputFormat, ResyncArgs};
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
 use crate::cli::output::{counted, out};
 use crate::cli::progress::progress;
-use crate::cli::view::segments::SegmentReport;
-use crate::cli::view::{RenderOptions, json, plan as plan_view};
+use crate::cli::render::segments::SegmentReport;
+use crate::cli::render::{RenderOptions, json, plan as plan_view};
+use crate::cli::suggested_command::SuggestedCommand;
 use crate::cli::{access, environment, workspace};
 use crate::config::{Config, SourceAccess};
 use crate::model::Progress;

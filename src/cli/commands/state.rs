@@ -9,10 +9,10 @@ use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, count, counted, dim, green, out, red, yellow};
+use crate::cli::render::json::envelope;
 use crate::cli::state_args::{StateArgs, StateCommand};
-use crate::cli::view::json::envelope;
 use crate::config::Config;
-use crate::fold;
+use crate::heap_segments;
 use crate::model::{ChangeOp, CohortId, ConnectionName, EndpointName, timestamp_text};
 use crate::reconcile;
 use crate::state::{Garbage, Membership, OlderPlace, PartRef, StateReader, Verification};
@@ -83,7 +83,7 @@ fn refuse_differences(
     full_sync: bool,
 ) -> Result<(), CommandError> {
     let files = state.inbox(&EndpointName::of_heap(heap))?;
-    let whole = fold::drained(&files, state)?;
+    let whole = heap_segments::drained(&files, state)?;
     let used: BTreeSet<u64> =
         config.cohorts.iter().filter_map(|cohort| cohort.source.segment_of(heap)).collect();
     let unsure: Vec<String> = used.difference(&whole).map(u64::to_string).collect();

@@ -2,15 +2,15 @@
 
 use serde_json::json;
 
-use crate::cli::again::SuggestedCommand;
 use crate::cli::args::{FormatArgs, Global, OutputFormat};
 use crate::cli::environment;
 use crate::cli::error::CommandError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bold, count, counted, dim, out, yellow};
-use crate::cli::view::json::envelope;
-use crate::cli::view::plan::uncertain_line;
-use crate::cli::view::{export as export_view, segments, told};
+use crate::cli::render::json::envelope;
+use crate::cli::render::plan::uncertain_line;
+use crate::cli::render::{export as export_view, heap_segments, segments};
+use crate::cli::suggested_command::SuggestedCommand;
 use crate::config::Config;
 use crate::foreign::escaped;
 use crate::model::{CohortId, SegmentId, Standing, timestamp_text};
@@ -34,14 +34,14 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
     let config = super::config(global)?;
     let state = super::reader(&config)?;
     let (location, holder) = (super::location(&config), state.holder(environment::clock().now())?);
-    let (rows, told) = (rows(&config, &state)?, told::told(&config, &state)?);
+    let (rows, told) = (rows(&config, &state)?, heap_segments::told(&config, &state)?);
     let last = last_checks(&config, &state)?;
     let exports = config.exports.iter().map(|export| Ok((export, state.export(&export.id)?)));
     let exports = exports.collect::<Result<Vec<_>, StateError>>()?;
     out(&match args.format {
         OutputFormat::Human => {
             let now = environment::clock().now();
-            let mut more = told::lines(&told, &config, now);
+            let mut more = heap_segments::lines(&told, &config, now);
             for (export, record) in &exports {
                 let (source, to) = (export.source.name(), export.to.as_str());
                 more.extend(export_view::status_lines(export.id.as_str(), &source, to, record));
@@ -59,7 +59,7 @@ pub(in crate::cli) fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Co
             envelope(
                 "status",
                 "status",
-                &json!({ "state": location.to_string(), "holder": holder.as_ref().map(ToString::to_string), "cohorts": cohorts, "heaps": told::to_json(&told, &config), "exports": exports, "segments": segments::last_json(&last) }),
+                &json!({ "state": location.to_string(), "holder": holder.as_ref().map(ToString::to_string), "cohorts": cohorts, "heaps": heap_segments::to_json(&told, &config), "exports": exports, "segments": segments::last_json(&last) }),
             )
         }
     })?;

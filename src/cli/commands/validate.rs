@@ -4,7 +4,7 @@ use crate::cli::args::{FormatArgs, Global, OutputFormat};
 use crate::cli::error::{CommandError, of_problems};
 use crate::cli::exit::Exit;
 use crate::cli::output::{counted, green, out};
-use crate::cli::view::json;
+use crate::cli::render::json;
 use crate::config::{self, Problems};
 use crate::file_glob::skipped_text;
 

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::access::{self, Sandboxes};
-use crate::cli::again::SuggestedCommand;
 use crate::cli::args::Global;
 use crate::cli::environment;
 use crate::cli::error::{CommandError, plan_hints};
 use crate::cli::exit::Exit;
 use crate::cli::logging::tell;
-use crate::cli::view::refusal::{BlockedSubject, words};
+use crate::cli::render::guard_violation::{BlockedSubject, words};
+use crate::cli::suggested_command::SuggestedCommand;
 use crate::config::{Config, ExportConfig, load};
 use crate::dashboard::{BlockedView, RemedyView};
 use crate::model::{Clock, RunId};

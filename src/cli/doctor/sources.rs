@@ -7,8 +7,8 @@ use super::vendors::blocking;
 use super::{DoctorFindings, databases};
 use crate::cli::access;
 use crate::cli::error::file_hint;
+use crate::cli::identity_errors::dump_hint;
 use crate::cli::output::counted;
-use crate::cli::teaching::dump_hint;
 use crate::config::{
     CohortConfig, Config, DumpFolder, FileSource, IdentitySource, MappingSource, Secrets, SourceConfig,
     SqlConfig,

@@ -8,7 +8,7 @@ use crate::config::merge::leaves_folder;
 use crate::config::problem::{Problem, ProblemCode};
 use crate::config::source::SourceSpan;
 use crate::config::tree::{TreeEntry, TreeNode};
-use crate::events::{check_glob, check_rename};
+use crate::event_mapping::{check_glob, check_rename};
 
 fn exports(tree: &TreeNode) -> &[TreeNode] {
     tree.items("exports")

@@ -3,10 +3,10 @@
 use jiff::civil::Time;
 
 use crate::config::action::{QuietHours, Trigger, TriggerTarget};
-use crate::config::shape;
+use crate::config::spec;
 use crate::config::text::ClockTime;
 
-pub(super) fn action(shape: shape::TriggerSpec) -> Trigger {
+pub(super) fn action(shape: spec::TriggerSpec) -> Trigger {
     let (of, id) = match (shape.campaign, shape.canvas) {
         (Some(id), _) => (TriggerTarget::Campaign, id.0),
         // The checks have seen to it that there is one of the two.
@@ -23,7 +23,7 @@ pub(super) fn action(shape: shape::TriggerSpec) -> Trigger {
     }
 }
 
-fn quiet(shape: shape::QuietHoursSpec) -> QuietHours {
+fn quiet(shape: spec::QuietHoursSpec) -> QuietHours {
     QuietHours { from: time(&shape.from), to: time(&shape.to), time_zone: shape.time_zone.0 }
 }
 

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use super::{secret, server};
 use crate::config::export::{ExportConfig, ExportSource, HttpSource, StorageLocation, StorageSource};
-use crate::config::shape;
+use crate::config::spec;
 use crate::config::text::{Identity, OneOrMany, Text};
-use crate::events::{
+use crate::event_mapping::{
     AnonymousPolicy, CustomEventNaming, EventNaming, IdentityFrom, MappingSettings, Pii, PropertyFilter,
 };
 use crate::model::{ConnectionName, ExportId, IdError, moment};
 
 /// `roots` are the folders that files may be in; the config's own is the first.
 pub(super) fn export(
-    shape: shape::ExportSpec,
+    shape: spec::ExportSpec,
     declared_at: String,
     roots: &[PathBuf],
 ) -> Result<ExportConfig, IdError> {
@@ -38,9 +38,9 @@ pub(super) fn export(
             pii: pii(shape.pii),
             identity: shape.identity.0.iter().map(identity).collect(),
             anonymous: match shape.anonymous {
-                shape::AnonymousSpec::Drop => AnonymousPolicy::Drop,
-                shape::AnonymousSpec::Hash => AnonymousPolicy::Hash,
-                shape::AnonymousSpec::Hold => AnonymousPolicy::Hold,
+                spec::AnonymousSpec::Drop => AnonymousPolicy::Drop,
+                spec::AnonymousSpec::Hash => AnonymousPolicy::Hash,
+                spec::AnonymousSpec::Hold => AnonymousPolicy::Hold,
             },
             connector_id: shape.connector_id.map(|text| text.0.trim().to_owned()),
             future_seconds_max: shape.future_max.0.map(|length| seconds(length.0)),
@@ -50,10 +50,10 @@ pub(super) fn export(
     })
 }
 
-fn source(shape: shape::ExportSourceSpec, id: &ExportId, roots: &[PathBuf]) -> ExportSource {
+fn source(shape: spec::ExportSourceSpec, id: &ExportId, roots: &[PathBuf]) -> ExportSource {
     let folder = roots.first().map_or(Path::new(""), PathBuf::as_path);
     match shape {
-        shape::ExportSourceSpec::CurrentsHttp(shape) => ExportSource::Http(HttpSource {
+        spec::ExportSourceSpec::CurrentsHttp(shape) => ExportSource::Http(HttpSource {
             tokens: [shape.token, shape.token_previous]
                 .into_iter()
                 .flatten()
@@ -61,15 +61,15 @@ fn source(shape: shape::ExportSourceSpec, id: &ExportId, roots: &[PathBuf]) -> E
                 .collect(),
             path: shape.path.map_or_else(|| format!("/currents/{id}"), |path| path.0),
         }),
-        shape::ExportSourceSpec::CurrentsStorage(shape) => {
+        spec::ExportSourceSpec::CurrentsStorage(shape) => {
             let incomplete_after = shape.incomplete_after.0;
             ExportSource::Storage(StorageSource { place: place(shape, folder, roots), incomplete_after })
         }
     }
 }
 
-fn place(shape: shape::StorageSourceSpec, folder: &Path, roots: &[PathBuf]) -> StorageLocation {
-    let shape::StorageSourceSpec { path, url, endpoint, region, .. } = shape;
+fn place(shape: spec::StorageSourceSpec, folder: &Path, roots: &[PathBuf]) -> StorageLocation {
+    let spec::StorageSourceSpec { path, url, endpoint, region, .. } = shape;
     match (url, path) {
         (Some(url), _) => StorageLocation::Bucket { url: url.0, endpoint, region },
         (None, path) => {
@@ -103,19 +103,19 @@ fn pii(OneOrMany(list): OneOrMany<Text>) -> Pii {
     }
 }
 
-fn naming(shape: shape::NamingSpec) -> EventNaming {
+fn naming(shape: spec::NamingSpec) -> EventNaming {
     EventNaming {
         event_prefix: shape.prefix,
         property_prefix: shape.property_prefix,
         custom_events: match shape.custom_events {
-            shape::CustomEventsSpec::Labeled => CustomEventNaming::Labeled,
-            shape::CustomEventsSpec::Bare => CustomEventNaming::Bare,
+            spec::CustomEventsSpec::Labeled => CustomEventNaming::Labeled,
+            spec::CustomEventsSpec::Bare => CustomEventNaming::Bare,
         },
         overrides: shape.overrides.into_iter().map(|(of, name)| (of, name.0)).collect(),
     }
 }
 
-fn properties(shape: shape::PropertiesSpec) -> PropertyFilter {
+fn properties(shape: spec::PropertiesSpec) -> PropertyFilter {
     let renames = shape.rename.into_iter();
     PropertyFilter {
         keep: texts(shape.keep),

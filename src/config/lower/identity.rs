@@ -2,26 +2,26 @@
 
 use super::sql;
 use crate::config::connect::{DumpFolder, DumpQuery, DumpSource, IdentitySource, MappingSource, TableSource};
-use crate::config::shape;
+use crate::config::spec;
 use crate::config::types::{FileSource, SourceConfig};
 use crate::model::IdError;
 
-pub(super) fn identity(shape: shape::IdentitySourceSpec) -> IdentitySource {
+pub(super) fn identity(shape: spec::IdentitySourceSpec) -> IdentitySource {
     match shape {
-        shape::IdentitySourceSpec::HeapConnect(shape) => IdentitySource::HeapConnect(dumps(shape)),
-        shape::IdentitySourceSpec::File(shape) => IdentitySource::File(mapping(shape)),
+        spec::IdentitySourceSpec::HeapConnect(shape) => IdentitySource::HeapConnect(dumps(shape)),
+        spec::IdentitySourceSpec::File(shape) => IdentitySource::File(mapping(shape)),
     }
 }
 
-fn dumps(shape: shape::IdentityDumpsSpec) -> DumpSource {
-    let shape::IdentityDumpsSpec { path, endpoint, region, label, external_id } = shape;
+fn dumps(shape: spec::IdentityDumpsSpec) -> DumpSource {
+    let spec::IdentityDumpsSpec { path, endpoint, region, label, external_id } = shape;
     // As the config has it, wherever the config lies: another machine may read it from elsewhere.
     let address = path.0.trim_end_matches('/').to_owned();
     let (label, owner) = (label.0.trim().to_owned(), external_id.0.trim().to_owned());
     DumpSource { place: DumpFolder { path: path.0, endpoint, region }, address, label, owner }
 }
 
-fn mapping(shape: shape::IdentityFileSpec) -> MappingSource {
+fn mapping(shape: spec::IdentityFileSpec) -> MappingSource {
     let files = FileSource {
         pattern: shape.path.0,
         endpoint: shape.endpoint,
@@ -41,7 +41,7 @@ fn mapping(shape: shape::IdentityFileSpec) -> MappingSource {
 }
 
 /// A table, or a query; `text` is what is in the file that it names.
-pub(super) fn dumped(shape: shape::TableSourceSpec, text: Option<String>) -> Result<SourceConfig, IdError> {
+pub(super) fn dumped(shape: spec::TableSourceSpec, text: Option<String>) -> Result<SourceConfig, IdError> {
     let place = DumpFolder { path: shape.path.0, endpoint: shape.endpoint, region: shape.region };
     let Some(connection) = shape.connection else {
         let table = shape.table.map(|table| table.0.trim().to_owned()).unwrap_or_default();
@@ -52,14 +52,14 @@ pub(super) fn dumped(shape: shape::TableSourceSpec, text: Option<String>) -> Res
         }));
     };
     let asked = sql::source(
-        shape::SqlSourceSpec {
+        spec::SqlSourceSpec {
             connection,
             query: shape.query,
             query_file: None,
             table: None,
             params: shape.params,
             null_values: Vec::new(),
-            diff: shape::DiffSpec::Local,
+            diff: spec::DiffSpec::Local,
         },
         text,
     )?;

@@ -20,8 +20,8 @@ use crate::config::checks::base_url;
 use crate::config::connect::IdentitySource;
 use crate::config::problem::{Problem, ProblemCode};
 use crate::config::secret::SecretRef;
-use crate::config::shape;
 use crate::config::source::ConfigSources;
+use crate::config::spec;
 use crate::config::sql::SqlConfig;
 use crate::config::text::{self, WholeNumber};
 use crate::config::tree::{PathStep, TreeNode};
@@ -46,9 +46,9 @@ pub(super) fn lower(tree: &TreeNode, folder: &Path, sources: &ConfigSources) -> 
     let mut said = Sha256::new_with_prefix(json.to_string());
     queries.iter().flatten().for_each(|(_, text)| said.update(text));
     let digest = hex(&said.finalize());
-    let file: shape::ConfigFile =
+    let file: spec::ConfigFile =
         serde_path_to_error::deserialize(json).map_err(|error| typed_problem(tree, &error))?;
-    let shape::FormatVersion = file.version;
+    let spec::FormatVersion = file.version;
     let query_files = queries.iter().flatten().map(|(path, _)| path.clone());
     let files = sources.names().map(PathBuf::from).chain(query_files).collect();
     let cohorts = file.cohorts.into_iter().zip(queries).enumerate();
@@ -123,11 +123,11 @@ fn allow(config: &mut Config) {
     }
 }
 
-fn state(place: String, bucket: shape::BucketSpec, folder: &Path) -> StateLocation {
+fn state(place: String, bucket: spec::BucketSpec, folder: &Path) -> StateLocation {
     if !place.contains("://") {
         return StateLocation::Folder(folder.join(place));
     }
-    let shape::BucketSpec { endpoint, region, lease } = bucket;
+    let spec::BucketSpec { endpoint, region, lease } = bucket;
     StateLocation::Bucket { url: place, endpoint, region, lease: lease.0.max(Duration::from_secs(1)) }
 }
 
@@ -163,21 +163,21 @@ struct ConnectionNames {
 }
 
 fn connections(
-    shapes: BTreeMap<crate::config::text::Slug, shape::ConnectionSpec>,
+    shapes: BTreeMap<crate::config::text::Slug, spec::ConnectionSpec>,
     folder: &Path,
 ) -> Result<ConnectionNames, IdError> {
     let mut all = ConnectionNames::default();
     for (name, shape) in shapes {
         let name = ConnectionName::new(&name.0)?;
         match shape {
-            shape::ConnectionSpec::Braze(shape) => drop(all.braze.insert(name, braze(shape, folder)?)),
-            shape::ConnectionSpec::Heap(shape) => {
+            spec::ConnectionSpec::Braze(shape) => drop(all.braze.insert(name, braze(shape, folder)?)),
+            spec::ConnectionSpec::Heap(shape) => {
                 drop(all.heap.insert(name.clone(), heap(&name, shape, folder)))
             }
-            shape::ConnectionSpec::Postgres(shape) => {
+            spec::ConnectionSpec::Postgres(shape) => {
                 all.sql.insert(name, SqlConfig::Postgres(sql::postgres(shape, folder)));
             }
-            shape::ConnectionSpec::Adbc(shape) => {
+            spec::ConnectionSpec::Adbc(shape) => {
                 all.sql.insert(name, SqlConfig::Adbc(sql::adbc(shape, folder)));
             }
         }
@@ -185,12 +185,12 @@ fn connections(
     Ok(all)
 }
 
-fn heap(name: &ConnectionName, shape: shape::HeapSpec, folder: &Path) -> HeapConfig {
+fn heap(name: &ConnectionName, shape: spec::HeapSpec, folder: &Path) -> HeapConfig {
     let secrets = [shape.webhook_secret, shape.webhook_secret_previous].into_iter().flatten();
     let endpoint = shape.region.map(|region| match region {
-        shape::RegionSpec::Us => VendorEndpoint::Url("https://heapanalytics.com".to_owned()),
-        shape::RegionSpec::Eu => VendorEndpoint::Url("https://c.eu.heap-api.com".to_owned()),
-        shape::RegionSpec::Sandbox => VendorEndpoint::Sandbox,
+        spec::RegionSpec::Us => VendorEndpoint::Url("https://heapanalytics.com".to_owned()),
+        spec::RegionSpec::Eu => VendorEndpoint::Url("https://c.eu.heap-api.com".to_owned()),
+        spec::RegionSpec::Sandbox => VendorEndpoint::Sandbox,
     });
     HeapConfig {
         endpoint: endpoint.or_else(|| Some(VendorEndpoint::Url(base_url(shape.endpoint.as_deref()?).ok()?))),
@@ -215,7 +215,7 @@ fn heap(name: &ConnectionName, shape: shape::HeapSpec, folder: &Path) -> HeapCon
     }
 }
 
-fn braze(shape: shape::BrazeSpec, folder: &Path) -> Result<BrazeConfig, IdError> {
+fn braze(shape: spec::BrazeSpec, folder: &Path) -> Result<BrazeConfig, IdError> {
     let url = shape.instance.and_then(crate::config::instance::Instance::endpoint).map(str::to_owned);
     let url = url.or_else(|| shape.endpoint.as_deref().and_then(|text| base_url(text).ok()));
     let endpoint = url.map_or(VendorEndpoint::Sandbox, VendorEndpoint::Url);
@@ -243,7 +243,7 @@ fn braze(shape: shape::BrazeSpec, folder: &Path) -> Result<BrazeConfig, IdError>
     })
 }
 
-fn retry(shape: &shape::RetrySpec) -> RetryPolicy {
+fn retry(shape: &spec::RetrySpec) -> RetryPolicy {
     RetryPolicy {
         attempts: small(shape.attempts),
         first_wait: shape.first_wait.0,
@@ -262,28 +262,28 @@ pub(super) fn positive(length: Duration) -> Duration {
     length.max(Duration::from_millis(1))
 }
 
-pub(super) fn secret(shape: shape::SecretSpec, folder: &Path) -> SecretRef {
+pub(super) fn secret(shape: spec::SecretSpec, folder: &Path) -> SecretRef {
     match shape {
-        shape::SecretSpec::Env(name) => SecretRef::Env(name.0),
-        shape::SecretSpec::File(path) => SecretRef::File(folder.join(PathBuf::from(path.0))),
+        spec::SecretSpec::Env(name) => SecretRef::Env(name.0),
+        spec::SecretSpec::File(path) => SecretRef::File(folder.join(PathBuf::from(path.0))),
     }
 }
 
 fn cohort(
-    shape: shape::CohortSpec,
+    shape: spec::CohortSpec,
     query: Option<String>,
     declared_at: String,
 ) -> Result<CohortConfig, IdError> {
     let source = match shape.source {
-        shape::SourceSpec::File(source) => SourceConfig::File(file_source(source)),
-        shape::SourceSpec::HeapSegment(shape::HeapSegmentSourceSpec { connection, segment_id }) => {
+        spec::SourceSpec::File(source) => SourceConfig::File(file_source(source)),
+        spec::SourceSpec::HeapSegment(spec::HeapSegmentSourceSpec { connection, segment_id }) => {
             SourceConfig::HeapSegment(HeapSegmentSource {
                 connection: ConnectionName::new(&connection.0)?,
                 segment: segment_id,
             })
         }
-        shape::SourceSpec::Sql(shape) => SourceConfig::Sql(sql::source(shape, query)?),
-        shape::SourceSpec::HeapConnect(shape) => identity::dumped(shape, query)?,
+        spec::SourceSpec::Sql(shape) => SourceConfig::Sql(sql::source(shape, query)?),
+        spec::SourceSpec::HeapConnect(shape) => identity::dumped(shape, query)?,
     };
     Ok(CohortConfig {
         id: CohortId::new(&shape.id.0)?,
@@ -308,20 +308,20 @@ fn cohort(
 /// The array that cohorts share unless they say otherwise.
 const ARRAY: &str = "syncline_cohorts";
 
-fn delivery(deliver: shape::DeliverSpec, attribute: Option<shape::AttributeSpec>) -> DeliveryMethod {
+fn delivery(deliver: spec::DeliverSpec, attribute: Option<spec::AttributeSpec>) -> DeliveryMethod {
     match (deliver, attribute) {
-        (shape::DeliverSpec::CohortImport, _) => DeliveryMethod::CohortImport,
-        (shape::DeliverSpec::Attribute, None) => DeliveryMethod::Array(ARRAY.into()),
-        (shape::DeliverSpec::Attribute, Some(shape::AttributeSpec::Array(name))) => {
+        (spec::DeliverSpec::CohortImport, _) => DeliveryMethod::CohortImport,
+        (spec::DeliverSpec::Attribute, None) => DeliveryMethod::Array(ARRAY.into()),
+        (spec::DeliverSpec::Attribute, Some(spec::AttributeSpec::Array(name))) => {
             DeliveryMethod::Array(name.0.into())
         }
-        (shape::DeliverSpec::Attribute, Some(shape::AttributeSpec::Boolean(name))) => {
+        (spec::DeliverSpec::Attribute, Some(spec::AttributeSpec::Boolean(name))) => {
             DeliveryMethod::Boolean(name.0.into())
         }
     }
 }
 
-fn file_source(shape: shape::FileSourceSpec) -> FileSource {
+fn file_source(shape: spec::FileSourceSpec) -> FileSource {
     FileSource {
         pattern: shape.path.0,
         endpoint: shape.endpoint,
@@ -334,16 +334,16 @@ fn file_source(shape: shape::FileSourceSpec) -> FileSource {
     }
 }
 
-fn rule(shape: shape::MatchRuleSpec) -> MatchRule {
+fn rule(shape: spec::MatchRuleSpec) -> MatchRule {
     let (kind, label, column) = match shape {
-        shape::MatchRuleSpec::ExternalId(column) => (IdentifierKind::ExternalId, String::new(), column.0),
-        shape::MatchRuleSpec::Alias(alias) => (IdentifierKind::Alias, alias.label.0, alias.name.0),
-        shape::MatchRuleSpec::DeviceId(column) => (IdentifierKind::DeviceId, String::new(), column.0),
+        spec::MatchRuleSpec::ExternalId(column) => (IdentifierKind::ExternalId, String::new(), column.0),
+        spec::MatchRuleSpec::Alias(alias) => (IdentifierKind::Alias, alias.label.0, alias.name.0),
+        spec::MatchRuleSpec::DeviceId(column) => (IdentifierKind::DeviceId, String::new(), column.0),
     };
     MatchRule { kind, label: label.trim().into(), column: column.trim().into() }
 }
 
-fn limits(shape: &shape::GuardSpec) -> GuardLimits {
+fn limits(shape: &spec::GuardSpec) -> GuardLimits {
     GuardLimits {
         removed_share_max: shape.max_removed.0,
         added_share_max: shape.max_added.0,
@@ -351,9 +351,9 @@ fn limits(shape: &shape::GuardSpec) -> GuardLimits {
         added_max: shape.max_added_count,
         unreadable_max: shape.max_unreadable,
         allow_empty: shape.allow_empty,
-        allow_decimal_ids: shape.allow.contains(&shape::IdDamage::DecimalIds),
-        allow_exponent_ids: shape.allow.contains(&shape::IdDamage::ExponentIds),
-        allow_duplicates: shape.allow.contains(&shape::IdDamage::Duplicates),
+        allow_decimal_ids: shape.allow.contains(&spec::IdDamage::DecimalIds),
+        allow_exponent_ids: shape.allow.contains(&spec::IdDamage::ExponentIds),
+        allow_duplicates: shape.allow.contains(&spec::IdDamage::Duplicates),
         atomic: shape.atomic,
         from_members: shape.from_members,
     }

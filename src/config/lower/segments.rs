@@ -2,18 +2,18 @@
 
 use super::server::schedule;
 use crate::config::segment::{BrazeObject, SegmentConfig, SizeLimits};
-use crate::config::shape;
+use crate::config::spec;
 use crate::config::text::Slug;
 use crate::model::{CohortId, ConnectionName, IdError, SegmentId};
 
-pub(super) fn segment(shape: shape::SegmentSpec, declared_at: String) -> Result<SegmentConfig, IdError> {
+pub(super) fn segment(shape: spec::SegmentSpec, declared_at: String) -> Result<SegmentConfig, IdError> {
     let cohorts = |list: &[Slug]| list.iter().map(|id| CohortId::new(&id.0)).collect::<Result<_, _>>();
     Ok(SegmentConfig {
         id: SegmentId::new(&shape.id.0)?,
         connection: ConnectionName::new(&shape.connection.0)?,
         named: named(shape.segment),
         include: cohorts(&shape.include.0)?,
-        all: shape.r#match == shape::CombinationSpec::All,
+        all: shape.r#match == spec::CombinationSpec::All,
         exclude: cohorts(&shape.exclude)?,
         campaigns: shape.used_by.campaigns.into_iter().map(named).collect(),
         canvases: shape.used_by.canvases.into_iter().map(named).collect(),
@@ -25,13 +25,13 @@ pub(super) fn segment(shape: shape::SegmentSpec, declared_at: String) -> Result<
     })
 }
 
-fn named(shape: shape::BrazeObjectSpec) -> BrazeObject {
+fn named(shape: spec::BrazeObjectSpec) -> BrazeObject {
     match shape {
-        shape::BrazeObjectSpec::Id(id) => BrazeObject::Id(id.0.trim().to_owned()),
-        shape::BrazeObjectSpec::Name(name) => BrazeObject::Name(name.0.trim().to_owned()),
+        spec::BrazeObjectSpec::Id(id) => BrazeObject::Id(id.0.trim().to_owned()),
+        spec::BrazeObjectSpec::Name(name) => BrazeObject::Name(name.0.trim().to_owned()),
     }
 }
 
-fn size(shape: &shape::SizeSpec) -> SizeLimits {
+fn size(shape: &spec::SizeSpec) -> SizeLimits {
     SizeLimits { compare: shape.compare, min: shape.min.0, max: shape.max.0, slack: shape.slack }
 }

@@ -7,10 +7,10 @@ use super::{positive, secret, small};
 use crate::config::server::{
     EndpointLimits, Notable, NotifyConfig, NotifyFormat, ScheduleConfig, TlsFiles, WatchConfig,
 };
-use crate::config::shape;
+use crate::config::spec;
 use crate::config::text::{Amount, SocketAddress};
 
-pub(super) fn watch(shape: shape::WatchSpec, folder: &Path) -> WatchConfig {
+pub(super) fn watch(shape: spec::WatchSpec, folder: &Path) -> WatchConfig {
     let tls = shape
         .tls
         .map(|tls| TlsFiles { certificate: folder.join(tls.certificate.0), key: folder.join(tls.key.0) });
@@ -36,7 +36,7 @@ fn address(text: &SocketAddress) -> SocketAddr {
     text.0.parse().unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
 }
 
-fn limits(shape: &shape::EndpointLimitsSpec) -> EndpointLimits {
+fn limits(shape: &spec::EndpointLimitsSpec) -> EndpointLimits {
     let bytes = |amount: Amount| usize::try_from(amount.0).unwrap_or(usize::MAX);
     let limits = EndpointLimits {
         body_len_max: bytes(shape.body),
@@ -54,28 +54,26 @@ fn limits(shape: &shape::EndpointLimitsSpec) -> EndpointLimits {
     EndpointLimits { memory_max: limits.memory_max.max(limits.largest_request_len()), ..limits }
 }
 
-pub(super) fn schedule(shape: shape::ScheduleSpec) -> ScheduleConfig {
+pub(super) fn schedule(shape: spec::ScheduleSpec) -> ScheduleConfig {
     match shape {
-        shape::ScheduleSpec::Every(length) => ScheduleConfig::Every(positive(length.0)),
-        shape::ScheduleSpec::Cron(cron) => {
-            ScheduleConfig::Cron { at: cron.at.0, time_zone: cron.time_zone.0 }
-        }
+        spec::ScheduleSpec::Every(length) => ScheduleConfig::Every(positive(length.0)),
+        spec::ScheduleSpec::Cron(cron) => ScheduleConfig::Cron { at: cron.at.0, time_zone: cron.time_zone.0 },
     }
 }
 
-fn notify(shape: shape::NotifySpec, folder: &Path) -> NotifyConfig {
-    let on = |on: &shape::NotifyOnSpec| match on {
-        shape::NotifyOnSpec::Refusal => Notable::Refusal,
-        shape::NotifyOnSpec::Failure => Notable::Failure,
-        shape::NotifyOnSpec::Recovery => Notable::Recovery,
-        shape::NotifyOnSpec::Staleness => Notable::Staleness,
-        shape::NotifyOnSpec::Drift => Notable::Drift,
+fn notify(shape: spec::NotifySpec, folder: &Path) -> NotifyConfig {
+    let on = |on: &spec::NotifyOnSpec| match on {
+        spec::NotifyOnSpec::Refusal => Notable::Refusal,
+        spec::NotifyOnSpec::Failure => Notable::Failure,
+        spec::NotifyOnSpec::Recovery => Notable::Recovery,
+        spec::NotifyOnSpec::Staleness => Notable::Staleness,
+        spec::NotifyOnSpec::Drift => Notable::Drift,
     };
     NotifyConfig {
         url: secret(shape.url, folder),
         format: match shape.format {
-            shape::NotifyFormatSpec::Json => NotifyFormat::Json,
-            shape::NotifyFormatSpec::Slack => NotifyFormat::Slack,
+            spec::NotifyFormatSpec::Json => NotifyFormat::Json,
+            spec::NotifyFormatSpec::Slack => NotifyFormat::Slack,
         },
         on: shape.on.map_or_else(|| Notable::ALL.to_vec(), |list| list.0.iter().map(on).collect()),
     }

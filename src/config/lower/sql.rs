@@ -6,7 +6,7 @@ use super::{positive, secret};
 use crate::config::confine;
 use crate::config::merge::CONFIG_LEN_MAX;
 use crate::config::problem::{Problem, ProblemCode};
-use crate::config::shape;
+use crate::config::spec;
 use crate::config::sql::{AdbcConfig, PostgresConfig, SqlQuery, SqlSource};
 use crate::config::tree::{PathStep, TreeNode};
 use crate::model::{ConnectionName, IdError};
@@ -14,14 +14,14 @@ use crate::model::{ConnectionName, IdError};
 /// Largest file with a query in bytes.
 const QUERY_LEN_MAX: u64 = 1 << 20;
 
-pub(super) fn postgres(shape: shape::PostgresSpec, folder: &Path) -> PostgresConfig {
+pub(super) fn postgres(shape: spec::PostgresSpec, folder: &Path) -> PostgresConfig {
     PostgresConfig {
         host: shape.host.0.trim().to_owned(),
         port: u16::try_from(shape.port.0).unwrap_or(5432),
         database: shape.database.0,
         user: shape.user.0,
         password: shape.password.map(|place| secret(place, folder)),
-        is_encrypted: shape.tls == shape::DatabaseTlsSpec::Verify,
+        is_encrypted: shape.tls == spec::DatabaseTlsSpec::Verify,
         ca: shape.ca.map(|path| folder.join(path.0)),
         statement_timeout: positive(shape.statement_timeout.0),
         connect_timeout: positive(shape.connect_timeout.0),
@@ -29,7 +29,7 @@ pub(super) fn postgres(shape: shape::PostgresSpec, folder: &Path) -> PostgresCon
     }
 }
 
-pub(super) fn adbc(shape: shape::AdbcSpec, folder: &Path) -> AdbcConfig {
+pub(super) fn adbc(shape: spec::AdbcSpec, folder: &Path) -> AdbcConfig {
     let driver = shape.driver.0.trim().to_owned();
     AdbcConfig {
         // A name is looked for where drivers are installed; only what looks like a path is one.
@@ -38,15 +38,15 @@ pub(super) fn adbc(shape: shape::AdbcSpec, folder: &Path) -> AdbcConfig {
         options: shape.options.into_iter().map(|(name, value)| (name, value.0)).collect(),
         secrets: shape.secrets.into_iter().map(|(name, place)| (name, secret(place, folder))).collect(),
         quote: match shape.quote {
-            shape::QuoteSpec::Double => '"',
-            shape::QuoteSpec::Backtick => '`',
+            spec::QuoteSpec::Double => '"',
+            spec::QuoteSpec::Backtick => '`',
         },
         statement_timeout: positive(shape.statement_timeout.0),
     }
 }
 
 /// A query source; `text` is what is in the file that it names.
-pub(super) fn source(shape: shape::SqlSourceSpec, text: Option<String>) -> Result<SqlSource, IdError> {
+pub(super) fn source(shape: spec::SqlSourceSpec, text: Option<String>) -> Result<SqlSource, IdError> {
     let query = text.or(shape.query.map(|query| query.0));
     let query = match (query, shape.table) {
         (Some(query), _) => SqlQuery::Text(query.trim_end().trim_end_matches(';').to_owned()),
@@ -60,7 +60,7 @@ pub(super) fn source(shape: shape::SqlSourceSpec, text: Option<String>) -> Resul
         query,
         params: shape.params.into_iter().map(|value| value.0).collect(),
         null_values: shape.null_values.into_iter().map(|text| text.0).collect(),
-        pushdown: shape.diff == shape::DiffSpec::Pushdown,
+        pushdown: shape.diff == spec::DiffSpec::Pushdown,
     })
 }
 

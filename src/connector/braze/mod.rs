@@ -7,8 +7,8 @@
 //! decided by `apply`.
 
 mod answer;
-mod gate;
-mod mark;
+mod key_fingerprint;
+mod rate_limit;
 pub mod rest;
 mod trigger;
 mod wire;
@@ -18,8 +18,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use answer::{BrazeReply, RemainingQuota, ReplyDetails, RowError};
-pub use gate::{Admission, RateLimiter};
-pub use mark::{BrazeKeyKind, mark};
+pub use key_fingerprint::{BrazeKeyKind, mark};
+pub use rate_limit::{Admission, RateLimiter};
 pub use trigger::{RECIPIENTS_MAX, Recipient};
 
 use super::http::{Auth, HttpClient, HttpError};

@@ -7,7 +7,7 @@ use super::open::FileStamp;
 use super::{FileAccess, FileError, remote};
 use crate::config::{FileSource, Format, is_special};
 use crate::file_glob::{Glob, WalkError, is_glob};
-use crate::objects::RemoteObject;
+use crate::object_store::RemoteObject;
 
 const FOLDER: &str =
     "it is a folder of the name of a file; name the files in it, as in `people.csv/part-*.csv`";

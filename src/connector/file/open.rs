@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::FileError;
 use super::find::FoundFile;
 use crate::file_glob::special;
-use crate::objects::{RangeReader, RemoteObject};
+use crate::object_store::{RangeReader, RemoteObject};
 
 pub(super) const BUFFER_LEN: usize = 64 << 10;
 

@@ -24,7 +24,7 @@ use super::open::FileBytes;
 use super::{FileError, RowLocation, RowSink, header};
 use crate::connector::columns::Columns;
 use crate::model::guarded;
-use crate::objects::CachedBlocks;
+use crate::object_store::CachedBlocks;
 
 /// Rows that are handed over at once.
 const BATCH_LEN: usize = 8192;

@@ -7,7 +7,7 @@ use super::FileError;
 use super::find::{Files, FoundFile};
 use crate::config::FileSource;
 use crate::file_glob::{Glob, KeyMatch, is_glob};
-use crate::objects::{BucketClient, RemoteObject, Span, io_error, is_web, settings, split};
+use crate::object_store::{BucketClient, RemoteObject, Span, io_error, is_web, settings, split};
 
 /// The files of a source that is elsewhere.
 pub(super) fn files(source: &FileSource, stores: &[(String, String)]) -> Result<Files, FileError> {

@@ -5,14 +5,14 @@
 //! decided by `export`.
 
 mod answer;
-mod budget;
 mod deletion;
+mod rate_limit;
 
 use bytes::Bytes;
 
 pub use answer::HeapReply;
-pub use budget::{Fit, HeapRateLimiter, PersonKey};
 pub use deletion::{Deletion, DeletionError};
+pub use rate_limit::{Fit, HeapRateLimiter, PersonKey};
 
 use super::http::{HttpClient, HttpError};
 use crate::config::{HeapConfig, Secret};

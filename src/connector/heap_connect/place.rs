@@ -10,7 +10,7 @@ use super::manifest::dump_of;
 use super::{Dump, DumpError};
 use crate::config::{DumpFolder, is_special};
 use crate::connector::file::{FileAccess, FileError, FoundFile, read_whole};
-use crate::objects::{BucketClient, RemoteObject, Span, io_error, is_web, settings};
+use crate::object_store::{BucketClient, RemoteObject, Span, io_error, is_web, settings};
 
 const MANIFESTS: &str = "manifests";
 /// Longest manifest in bytes.

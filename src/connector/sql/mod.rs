@@ -11,12 +11,12 @@
 
 mod adbc;
 mod error;
-mod lend;
-mod look;
+mod inspect;
 pub mod pushdown;
 mod session;
 mod statement;
 mod tables;
+mod temp_tables;
 mod tls;
 mod values;
 
@@ -25,9 +25,9 @@ use crate::connector::file::{RowLocation, RowSink};
 use crate::model::ConnectionName;
 
 pub use error::{SqlError, SqlErrorKind};
-pub use lend::{TempTableWriter, TempTables};
-pub use look::{DatabaseInfo, look, try_source};
+pub use inspect::{DatabaseInfo, look, try_source};
 pub use tables::{SqlTable, tables};
+pub use temp_tables::{TempTableWriter, TempTables};
 
 use session::PostgresSession;
 use values::TypedRow;

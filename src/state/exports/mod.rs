@@ -14,19 +14,19 @@
 //! Whatever a version says has been read is in Heap, in a waiting file that the version names, or in the
 //! rejects. What is read after the version is read again after a crash.
 
-mod shape;
-mod waiting;
+mod held_events;
+mod json;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::checked;
-use super::version::number_of;
+use super::membership::number_of;
 use super::{StateError, StateReader, StateWriter};
 use crate::model::{Day, ExportId, Timestamp};
-use shape::ExportProgressJson;
+use json::ExportProgressJson;
 
-pub(super) use waiting::SUFFIX as WAITING_SUFFIX;
-pub use waiting::{HeldEvent, HeldEventRows, HeldEvents, HeldEventsFile, HeldEventsWriter};
+pub(super) use held_events::SUFFIX as WAITING_SUFFIX;
+pub use held_events::{HeldEvent, HeldEventRows, HeldEvents, HeldEventsFile, HeldEventsWriter};
 
 /// How far an export is, as of one commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use super::known::{IdentityKey, IdentityKeyKind, KnownIdentity, MapKey};
 use super::learn::{IdentityMap, PARTS_MAX};
+use super::map_part::MapPart;
 use super::merge::{MapMerge, merged};
-use super::run::MapPart;
-use super::taught::SourceState;
+use super::sources::SourceState;
 use crate::model::{Identifier, KeySeed};
 use crate::state::StateError;
-use crate::state::sealed::ImmutableFile;
+use crate::state::immutable_file::ImmutableFile;
 use crate::state::store::Store;
 
 /// Small parts may hold one part in so many of the entries of the largest.

@@ -7,11 +7,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::by_key::ByKey;
 use super::known::{IdentityKey, IdentityKeyKind, KnownIdentity, MapKey};
-use super::run::{MapPart, MapWriter};
-use super::taught::{SourceState, SourceStateJson};
+use super::map_part::{MapPart, MapWriter};
+use super::sources::{SourceState, SourceStateJson};
 use super::{MapVersion, MapVersionJson, newest, path_of};
 use crate::model::{ExportId, KeySeed, Timestamp};
-use crate::state::sealed::{ImmutableFile, ImmutableFileJson};
+use crate::state::immutable_file::{ImmutableFile, ImmutableFileJson};
 use crate::state::{StateError, StateWriter, checked, format};
 
 /// Entries that are gathered before they are written.

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::known::{KnownIdentity, MapKey};
-use super::run::{Entries, MapPart, MapWriter};
+use super::map_part::{Entries, MapPart, MapWriter};
 use crate::state::StateError;
-use crate::state::sealed::ImmutableFile;
+use crate::state::immutable_file::ImmutableFile;
 use crate::state::store::Store;
 
 /// Merges parts, the oldest first. The new part, if anything was kept, and how many entries were not.

@@ -19,31 +19,31 @@ mod by_key;
 mod forget;
 mod known;
 mod learn;
+mod map_part;
 mod merge;
 mod owners;
-mod run;
+mod sources;
 mod table;
-mod taught;
 
 use super::checked;
-use super::sealed::{ImmutableFile, ImmutableFileJson};
+use super::immutable_file::{ImmutableFile, ImmutableFileJson};
+use super::membership::number_of;
 use super::store::Store;
-use super::version::number_of;
 use super::{StateError, StateReader};
 use serde::{Deserialize, Serialize};
 
 pub use forget::KnownHandles;
 pub use known::{IdentityKey, IdentityKeyKind};
 pub use learn::IdentityMap;
+pub(super) use map_part::MapPart;
 pub use owners::{IdentityOwners, OwnerAnswers, OwnerEvidence, OwnerQuery};
-pub(super) use run::MapPart;
+pub use sources::{SourceBookmark, SourceName, SourceStats, SourceTable};
+use sources::{SourceState, SourceStateJson};
 pub use table::{Finished, ReplayTable};
-pub use taught::{SourceBookmark, SourceName, SourceStats, SourceTable};
-use taught::{SourceState, SourceStateJson};
 
 pub(super) const VERSIONS: &str = "identity/versions";
 pub(super) const PARTS: &str = "identity/parts";
-pub(super) const SUFFIX: &str = run::SUFFIX;
+pub(super) const SUFFIX: &str = map_part::SUFFIX;
 
 /// The file, letter by letter.
 #[derive(Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::known::{IdentityKey, KnownIdentity, MapKey};
-use super::run::MapPart;
+use super::map_part::MapPart;
 use super::{MapVersion, newest};
 use crate::model::{EXTERNAL_ID_LEN_MAX, Identifier, IdentifierKind, KeySeed, Timestamp, usable};
 use crate::state::{StateError, StateReader};

@@ -8,10 +8,10 @@ use super::by_key::ByKey;
 use super::forget::SHARE;
 use super::known::{IdentityKey, KnownIdentity, MapKey};
 use super::learn::{PARTS_MAX, TEXT_LEN_MAX};
+use super::map_part::{MapPart, MapWriter, path_of};
 use super::merge::{MapMerge, merged};
-use super::run::{MapPart, MapWriter, path_of};
 use crate::model::{KeySeed, Timestamp};
-use crate::state::sealed::ImmutableFile;
+use crate::state::immutable_file::ImmutableFile;
 use crate::state::store::Store;
 use crate::state::{StateError, StateWriter};
 

@@ -8,10 +8,10 @@
 //! is in the next batch. Nothing here knows what a delivery means.
 
 mod delivery;
-mod room;
+mod quota;
 
 pub use delivery::{Contents, Delivery};
-pub use room::InboxQuota;
+pub use quota::InboxQuota;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use delivery::HEAD_LEN;
-use room::QuotaShare;
+use quota::QuotaShare;
 
 use super::store::{Growing, Store};
 use super::{StateError, StateReader, StateWriter};

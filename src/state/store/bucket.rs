@@ -22,7 +22,7 @@ use object_store::{Error, ObjectMeta, ObjectStoreExt as _, PutMode, PutOptions, 
 use super::super::StateError;
 use super::{Address, Blob, Growing, PendingFile, PendingTarget, StoreError, StoredFile, step};
 use crate::model::Timestamp;
-use crate::objects::{BucketClient, io_error};
+use crate::object_store::{BucketClient, io_error};
 
 /// Bytes of a part of a large object, and of a growing file that is not written yet.
 pub(super) const PART_LEN: usize = 8 << 20;

@@ -16,8 +16,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::answer::{self, BrazeReply, RemainingQuota};
-use super::gate::{Admission, RateLimiter};
-use super::mark::{BrazeKeyKind, mark};
+use super::key_fingerprint::{BrazeKeyKind, mark};
+use super::rate_limit::{Admission, RateLimiter};
 use super::wire::ArrayLayout;
 use crate::config::{BrazeConfig, RetryPolicy, Secret};
 use crate::connector::backoff;

@@ -3,12 +3,12 @@
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use object_store::Error;
+use ::object_store::Error;
 
 use super::{EventFile, StorageError, day_of_partition, is_avro};
 use crate::file_glob::is_hidden;
 use crate::model::{Day, Timestamp};
-use crate::objects::{self, BucketClient, Entry, Listing, Span, io_error};
+use crate::object_store::{self, BucketClient, Entry, Listing, Span, io_error};
 
 pub(super) fn list(
     objects: &BucketClient,
@@ -103,8 +103,8 @@ pub(super) fn read(
         let source = io::Error::new(io::ErrorKind::InvalidInput, what);
         StorageError { action: "read", path: address(objects, &key), source }
     })?;
-    Ok(objects::RangeReader::new(
-        objects::RemoteObject::new(objects, location, object.len, object.tag.clone()),
+    Ok(object_store::RangeReader::new(
+        object_store::RemoteObject::new(objects, location, object.len, object.tag.clone()),
         from,
     ))
 }

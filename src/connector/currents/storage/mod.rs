@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{StorageLocation, is_special};
 use crate::model::{Day, Timestamp};
-use crate::objects::BucketClient;
+use crate::object_store::BucketClient;
 
 /// The day of a partition such as `date=2026-11-20-13`.
 fn day_of_partition(name: &str) -> Option<Day> {

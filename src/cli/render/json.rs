@@ -1,0 +1,230 @@
+//! Results in JSON: an envelope with `format_version`, `command` and `result`, and the details beside.
+//!
+//! `result` is one word that scripts can branch on. Fields may be added under the same version; none
+//! is removed or changes its meaning.
+
+use serde_json::{Map, Value, json};
+
+use super::guard_violation::{BlockedSubject, BlockedWords, words};
+use super::{RenderOptions, sample};
+use crate::apply::ApplyOutcome;
+use crate::cli::error::plan_hints;
+use crate::cli::suggested_command::SuggestedCommand;
+use crate::config::{ConfigSources, Problem, Problems, SourceSpan};
+use crate::export::ExportReport;
+use crate::foreign;
+use crate::model::CohortId;
+use crate::model::MatchTally;
+use crate::plan::{CohortNaming, Cost, DiffTally, GuardViolation};
+use crate::reconcile::{CohortPlan, CohortReport, FailedCohort, OrphanedCohort, RunPlan, RunReport};
+
+/// The version of all JSON output.
+const FORMAT_VERSION: u64 = 1;
+
+/// A whole result.
+pub(in crate::cli) fn envelope(command: &str, result: &str, details: &Value) -> String {
+    let mut map = Map::new();
+    map.insert("format_version".to_owned(), FORMAT_VERSION.into());
+    map.insert("command".to_owned(), command.into());
+    map.insert("result".to_owned(), result.into());
+    if let Value::Object(details) = details {
+        map.extend(details.clone());
+    }
+    foreign::json(&format!("{:#}", Value::Object(map))).into_owned()
+}
+
+/// A plan.
+pub(in crate::cli) fn plan(plan: &RunPlan, result: &str, showing: &RenderOptions<'_>) -> String {
+    let cohorts: Vec<Value> = plan.cohorts.iter().map(|c| planned(c, showing)).collect();
+    let unknown: Vec<&str> = showing.unknown.iter().map(CohortId::as_str).collect();
+    let waiting: Vec<Value> = plan.waiting.iter().map(failed).collect();
+    let failed: Vec<Value> = plan.failed.iter().map(failed).collect();
+    let left: Vec<Value> = plan.left_behind.iter().map(left_behind).collect();
+    let details = json!({
+        "digest": plan.digest().to_string(),
+        "cohorts": cohorts,
+        "failed": failed,
+        "waiting": waiting,
+        "left_behind": left,
+        "removed_unknown": unknown,
+        "skipped_includes": showing.segments.config.skipped_includes,
+        "segments": showing.segments.to_json(),
+        "cost": cost(plan.cost()),
+    });
+    envelope("plan", result, &details)
+}
+
+fn planned(cohort: &CohortPlan, showing: &RenderOptions<'_>) -> Value {
+    let approved = &cohort.verdict.approved;
+    let plan = approved.plan();
+    let whole = cohort.verdict.approved.plan().whole_digest();
+    let about =
+        BlockedSubject { id: &cohort.id, declared_at: &cohort.declared_at, again: showing.again, whole };
+    let shown = |list: &[Box<[u8]>]| {
+        list.iter().map(|packed| sample(packed, showing.show_identifiers)).collect::<Vec<String>>()
+    };
+    json!({
+        "id": cohort.id.as_str(),
+        "name": cohort.name,
+        "connection": cohort.connection.as_str(),
+        "base_version": plan.base,
+        "listed_under_removed": cohort.empties,
+        "delivery": cohort.delivery().code(),
+        "moves_to": plan.moves_to.as_ref().map(crate::model::DeliveryMethod::code),
+        "actions": super::triggers::plan_json(cohort.actions.as_ref()),
+        "unknown_to_braze": super::triggers::strangers_json(cohort.strangers.as_ref()),
+        "naming": plan.naming.as_ref().map(naming),
+        "changes": tally(&plan.tally),
+        "sends": { "naming": approved.naming().is_some(), "removes": approved.sides().removes, "adds": approved.sides().adds },
+        "source": cohort.matched.as_ref().map(|found| matched(found, cohort.source_read)),
+        "pushdown": super::pushdown::to_json(cohort.compared.as_ref(), None),
+        "refusals": refusals(&cohort.verdict.refusals, about),
+        "samples": { "removes": shown(&plan.samples.removes), "adds": shown(&plan.samples.adds), "case_colliding": shown(&cohort.spelled) },
+        "cost": cost(approved.cost()),
+        "digest": approved.digest().to_string(),
+    })
+}
+
+fn naming(naming: &CohortNaming) -> Value {
+    match naming {
+        CohortNaming::Create { name } => json!({ "action": "create", "name": name }),
+        CohortNaming::Rename { from, name } => json!({ "action": "rename", "from": from, "name": name }),
+        CohortNaming::Again { name } => json!({ "action": "again", "name": name }),
+    }
+}
+
+fn tally(tally: &DiffTally) -> Value {
+    json!({
+        "members": tally.members,
+        "unchanged": tally.unchanged,
+        "added": tally.added,
+        "removed": tally.removed,
+        "in_doubt_to_add": tally.doubt_added,
+        "in_doubt_to_remove": tally.doubt_removed,
+        "refused_before": tally.refused,
+        "rekeyed": tally.rekeyed,
+        "sent_again": tally.sent_again,
+        "let_go_again": tally.let_go_again,
+    })
+}
+
+fn matched(matched: &MatchTally, read: bool) -> Value {
+    json!({ "read": read, "rows": matched.rows, "files": matched.files, "skipped_files": matched.skipped_files,
+        "duplicates": matched.duplicates, "moved": matched.moved,
+        "ambiguous": matched.ambiguous, "case_colliding": matched.case_colliding,
+        "invisible": matched.shapes.invisible, "rejects": matched.rejects })
+}
+
+fn refusals(list: &[GuardViolation], about: BlockedSubject<'_>) -> Vec<Value> {
+    let one = |words: BlockedWords| json!({ "code": words.code, "withheld": words.withheld, "why": words.why, "way_out": words.way_out });
+    words(list, about).into_iter().map(one).collect()
+}
+
+fn failed(failed: &FailedCohort) -> Value {
+    json!({ "id": failed.id.as_str(), "error": failed.error.to_string(), "hints": plan_hints(&failed.error) })
+}
+
+fn left_behind(left: &OrphanedCohort) -> Value {
+    json!({ "id": left.id.as_str(), "name": left.name, "members": left.members, "protected": left.protected })
+}
+
+fn cost(cost: Cost) -> Value {
+    json!({
+        "requests": cost.requests,
+        "data_points": cost.data_points,
+        "least_seconds": cost.least_time.as_secs(),
+    })
+}
+
+/// What a run did.
+pub(in crate::cli) fn report(
+    report: &RunReport,
+    exports: &[ExportReport],
+    again: &SuggestedCommand,
+) -> String {
+    let cohorts: Vec<Value> = report.cohorts.iter().map(|cohort| done(cohort, again)).collect();
+    let list = |list: &[(CohortId, String)]| -> Vec<Value> {
+        list.iter().map(|(id, error)| json!({ "id": id.as_str(), "error": error })).collect()
+    };
+    let (failed, waiting) = (list(&report.failed), list(&report.waiting));
+    let left: Vec<Value> = report.left_behind.iter().map(left_behind).collect();
+    let details = json!({
+        "run": report.run.as_str(),
+        "digest": report.digest.to_string(),
+        "cohorts": cohorts,
+        "failed": failed,
+        "waiting": waiting,
+        "left_behind": left,
+        "requests": report.requests,
+        "exports": super::export::to_json(exports),
+    });
+    envelope("reconcile", word(report, exports), &details)
+}
+
+/// The result in a word, of cohorts and exports together.
+fn word(report: &RunReport, exports: &[ExportReport]) -> &'static str {
+    let changed = exports.iter().any(ExportReport::changed_anything);
+    match (report.word(), changed, exports.iter().all(ExportReport::is_whole)) {
+        ("in_step", true, true) => "applied",
+        ("applied" | "in_step", _, true) => report.word(),
+        ("in_step", false, false) => "failed",
+        ("applied" | "in_step", ..) | (_, true, _) => "applied_in_part",
+        (word, ..) => word,
+    }
+}
+
+fn done(cohort: &CohortReport, again: &SuggestedCommand) -> Value {
+    let about =
+        BlockedSubject { id: &cohort.id, declared_at: &cohort.declared_at, again, whole: cohort.whole };
+    let ApplyOutcome { named, added, removed, refused, refused_removals, refusal, in_doubt, halt, answers } =
+        &cohort.outcome;
+    json!({
+        "id": cohort.id.as_str(),
+        "name": cohort.name,
+        "connection": cohort.connection.as_str(),
+        "delivery": cohort.delivery.code(),
+        "moves_to": cohort.moves_to.as_ref().map(crate::model::DeliveryMethod::code),
+        "actions": super::triggers::done_json(cohort),
+        "unknown_to_braze": super::triggers::asked_json(cohort.asked.as_ref()),
+        "named": named.as_ref().map(naming),
+        "added": added,
+        "removed": removed,
+        "unchanged": cohort.tally.unchanged,
+        "members": cohort.members(),
+        "refused_by_braze": refused,
+        "refused_removals": refused_removals,
+        "refused_before": cohort.tally.refused,
+        "refused_because": refusal,
+        "in_doubt": in_doubt,
+        "answers": answers,
+        "error": halt.as_ref().map(ToString::to_string),
+        "source": cohort.matched.as_ref().map(|found| matched(found, cohort.source_read)),
+        "pushdown": super::pushdown::to_json(cohort.compared.as_ref(), cohort.table_trouble.as_deref()),
+        "refusals": refusals(&cohort.refusals, about),
+        "rejects_file": cohort.rejects_file,
+    })
+}
+
+/// The problems of a config.
+pub(in crate::cli) fn problems(problems: &Problems) -> String {
+    envelope("validate", "invalid", &json!({ "problems": problem_list(problems) }))
+}
+
+/// The problems of a config, in the one shape that every command gives them.
+pub(in crate::cli) fn problem_list(problems: &Problems) -> Vec<Value> {
+    problems.list.iter().map(|problem| self::problem(problem, &problems.sources)).collect()
+}
+
+fn problem(problem: &Problem, sources: &ConfigSources) -> Value {
+    let place = |span: SourceSpan| {
+        let (line, column) = sources.line_column(span)?;
+        Some(json!({ "file": sources.file(span)?.name, "line": line, "column": column }))
+    };
+    json!({
+        "code": problem.code.as_str(),
+        "message": problem.message,
+        "place": problem.place.and_then(place),
+        "label": problem.label,
+        "hint": problem.hint,
+    })
+}

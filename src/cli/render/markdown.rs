@@ -1,0 +1,141 @@
+//! A plan as Markdown, for a comment on a pull request.
+
+use super::guard_violation::{BlockedSubject, words};
+use super::{
+    RenderOptions, amiss, and_more, cost_line, rejected, rejects_line, sample, skipped_line, spelled_line,
+    unknown_line,
+};
+use crate::cli::error::plan_hints;
+use crate::cli::output::{count, counted};
+use crate::foreign;
+use crate::model::ChangeOp;
+use crate::plan::CohortNaming;
+use crate::reconcile::{CohortPlan, FailedCohort, RunPlan};
+
+/// The whole plan.
+pub(in crate::cli) fn markdown(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
+    let mut text = String::from("## syncline plan\n\n");
+    text.push_str(&if plan.is_in_step() {
+        "Nothing will be sent.\n".to_owned()
+    } else {
+        format!("{}.\n", cost_line(plan.cost()))
+    });
+    let amiss = amiss(plan);
+    if !amiss.is_empty() {
+        let head = if plan.is_in_step() { "Not in step" } else { "Not all of it" };
+        text.push_str(&format!("\n**{head}: {}.**\n", amiss.join("; ")));
+    }
+    if !plan.cohorts.is_empty() || !plan.failed.is_empty() {
+        text.push_str("\n| cohort | | add | remove | unchanged | not used |\n|---|---|--:|--:|--:|--:|\n");
+    }
+    for cohort in &plan.cohorts {
+        text.push_str(&row(cohort));
+    }
+    plan.failed.iter().for_each(|failed| text.push_str(&failed_row(failed)));
+    text.push_str(&notes(plan, showing));
+    text.push_str(&showing.segments.markdown());
+    let show = showing.show_identifiers;
+    let samples: String = plan.cohorts.iter().map(|cohort| samples(cohort, show)).collect();
+    if !samples.is_empty() {
+        text.push_str(&format!("\n<details><summary>Samples</summary>\n\n{samples}\n</details>\n"));
+    }
+    if !plan.is_in_step() {
+        text.push_str(&format!("\n`{}`\n", plan.digest()));
+    }
+    text
+}
+
+fn row(cohort: &CohortPlan) -> String {
+    let approved = &cohort.verdict.approved;
+    let tally = approved.plan().tally;
+    let what = match (&approved.plan().naming, approved.is_in_step(), cohort.verdict.refusals.is_empty()) {
+        (_, _, false) => "**refused in part**".to_owned(),
+        (Some(CohortNaming::Create { .. }), ..) => "create".to_owned(),
+        (Some(CohortNaming::Rename { from, name }), ..) => {
+            format!("rename from {} to {}", foreign::markdown(from), foreign::markdown(name))
+        }
+        (Some(CohortNaming::Again { .. }), ..) => "send the name once more".to_owned(),
+        (None, true, _) => "in step".to_owned(),
+        (None, false, _) => "change".to_owned(),
+    };
+    let side = |op, changes| {
+        let withheld = changes > 0 && !*approved.sides().of(op);
+        if withheld { format!("~~{}~~", count(changes)) } else { count(changes) }
+    };
+    let what = if cohort.empties { format!("empty (`removed:`), {what}") } else { what };
+    let what = match &approved.plan().moves_to {
+        Some(to) => format!("move to {to}: first leave {}, {what}", cohort.delivery()),
+        None => what,
+    };
+    let unused = cohort.matched.as_ref().map_or(0, rejected);
+    format!(
+        "| `{}` {} | {what} | {} | {} | {} | {} |\n",
+        cohort.id,
+        foreign::markdown(&cohort.name),
+        side(ChangeOp::Add, tally.adds()),
+        side(ChangeOp::Remove, tally.removes()),
+        count(tally.unchanged),
+        count(unused),
+    )
+}
+
+fn failed_row(failed: &FailedCohort) -> String {
+    format!("| `{}` | **not planned** | ? | ? | ? | ? |\n", failed.id)
+}
+
+fn notes(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
+    let mut notes = Vec::new();
+    for cohort in &plan.cohorts {
+        let whole = cohort.verdict.approved.plan().whole_digest();
+        let about =
+            BlockedSubject { id: &cohort.id, declared_at: &cohort.declared_at, again: showing.again, whole };
+        for words in words(&cohort.verdict.refusals, about) {
+            notes.push(format!(
+                "- :no_entry: `{}`: {} withheld, {}",
+                cohort.id,
+                words.withheld,
+                foreign::markdown(&words.why)
+            ));
+            notes.extend(words.way_out.iter().map(|way| format!("  - {}", foreign::markdown(way))));
+        }
+        if let Some(reasons) = cohort.matched.as_ref().and_then(rejects_line) {
+            notes.push(format!("- `{}`: rows not used: {reasons}", cohort.id));
+        }
+        if let Some(line) = cohort.matched.as_ref().and_then(spelled_line) {
+            notes.push(format!("- `{}`: {line}", cohort.id));
+        }
+    }
+    for waiting in &plan.waiting {
+        notes.push(format!("- `{}`: waits, {}", waiting.id, foreign::markdown(&waiting.error.to_string())));
+        notes
+            .extend(plan_hints(&waiting.error).iter().map(|hint| format!("  - {}", foreign::markdown(hint))));
+    }
+    for failed in &plan.failed {
+        notes.push(format!(
+            "- :x: `{}`: not planned, {}",
+            failed.id,
+            foreign::markdown(&failed.error.to_string())
+        ));
+        notes.extend(plan_hints(&failed.error).iter().map(|hint| format!("  - {}", foreign::markdown(hint))));
+    }
+    for left in &plan.left_behind {
+        let members =
+            left.members.map_or_else(|| "an unknown number of members".to_owned(), |m| counted(m, "member"));
+        notes.push(format!("- `{}` left the config and is kept, with {members}", left.id));
+    }
+    notes.extend(showing.unknown.iter().map(|id| format!("- :warning: {}", unknown_line(id))));
+    notes.extend(skipped_line(showing.segments.config).map(|line| format!("- {line}")));
+    if notes.is_empty() { String::new() } else { format!("\n{}\n", notes.join("\n")) }
+}
+
+fn samples(cohort: &CohortPlan, show_identifiers: bool) -> String {
+    let plan = cohort.verdict.approved.plan();
+    let list = |sign: &str, samples: &[Box<[u8]>], all: u64| {
+        let code = |packed: &[u8]| foreign::markdown(&sample(packed, show_identifiers));
+        let shown: Vec<String> = samples.iter().map(|packed| code(packed)).collect();
+        if shown.is_empty() { String::new() } else { format!("- {sign} {}\n", and_more(&shown, all)) }
+    };
+    let lines = list("add", &plan.samples.adds, plan.tally.adds())
+        + &list("remove", &plan.samples.removes, plan.tally.removes());
+    if lines.is_empty() { lines } else { format!("`{}`\n\n{lines}\n", cohort.id) }
+}

@@ -1,0 +1,164 @@
+//! Plans and reports in words, in JSON and in Markdown. Takes values, gives back text.
+
+pub(super) mod export;
+pub(super) mod guard_violation;
+pub(super) mod heap_segments;
+pub(super) mod json;
+pub(super) mod markdown;
+pub(super) mod plan;
+mod pushdown;
+pub(super) mod remedies;
+pub(super) mod report;
+pub(super) mod segments;
+mod triggers;
+
+use std::time::Duration;
+
+use super::output::{count, counted, counted_of, dim};
+use super::suggested_command::SuggestedCommand;
+use crate::config::Config;
+use crate::foreign::escaped;
+use crate::model::{CohortId, Identifier, MatchTally};
+use crate::plan::Cost;
+use crate::reconcile::RunPlan;
+use segments::SegmentReport;
+
+/// How a plan is shown, and what is told beside it.
+pub(super) struct RenderOptions<'a> {
+    /// The command that made it.
+    pub(super) again: &'a SuggestedCommand,
+    /// Show samples in full.
+    pub(super) show_identifiers: bool,
+    /// Ids under `removed:` of which the state knows nothing.
+    pub(super) unknown: &'a [CohortId],
+    /// What the segments came to, if there are any.
+    pub(super) segments: SegmentReport<'a>,
+}
+
+/// Why an id under `removed:` changes nothing.
+pub(super) fn unknown_line(id: &CohortId) -> String {
+    format!("`{id}` is listed under `removed:`, and the state knows no such cohort: is the id right?")
+}
+
+/// How many entries the patterns under `include:` skip, if any.
+pub(super) fn skipped_line(config: &Config) -> Option<String> {
+    let skipped = config.skipped_includes;
+    (skipped > 0).then(|| {
+        let entries = if skipped == 1 { "entry" } else { "entries" };
+        format!("`include:` skips {} hidden or temporary {entries}", count(skipped))
+    })
+}
+
+/// What a summary adds to its counts, if anything is amiss: how many cohorts could not be planned, and
+/// of how many the guard holds something back.
+pub(super) fn amiss(plan: &RunPlan) -> Vec<String> {
+    let refused = plan.cohorts.iter().filter(|cohort| !cohort.verdict.refusals.is_empty()).count() as u64;
+    troubles(plan.failed.len() as u64, refused, (plan.cohorts.len() + plan.failed.len()) as u64)
+}
+
+/// The same from the numbers.
+pub(super) fn troubles(failed: u64, refused: u64, all: u64) -> Vec<String> {
+    let mut parts = Vec::new();
+    if failed > 0 {
+        parts.push(format!("{} could not be planned", counted_of(failed, all, "cohort")));
+    }
+    if refused > 0 {
+        parts.push(format!("the guard withholds changes of {}", counted_of(refused, all, "cohort")));
+    }
+    parts
+}
+
+/// Samples of a longer list, with how many more it has.
+pub(super) fn and_more(shown: &[String], all: u64) -> String {
+    let more = all.saturating_sub(shown.len() as u64);
+    let end = if more > 0 { format!(", … and {} more", count(more)) } else { String::new() };
+    format!("{}{end}", shown.join(", "))
+}
+
+/// The first rows that could not be used, a line for each.
+pub(super) fn unused_lines(matched: &MatchTally, indent: &str) -> Vec<String> {
+    let mut lines: Vec<String> =
+        matched.samples.iter().map(|s| dim(&format!("{indent}{}", escaped(s)))).collect();
+    let more = rejected(matched).saturating_sub(matched.samples.len() as u64);
+    lines.extend((more > 0).then(|| dim(&format!("{indent}… and {} more", count(more)))));
+    lines
+}
+
+/// `3,412 people in 4,120 rows of 1 file; 702 duplicates`, and the like.
+pub(super) fn matched_line(matched: &MatchTally, people: u64) -> String {
+    let people = if people == 1 { "1 person".to_owned() } else { format!("{} people", count(people)) };
+    let rows = counted(matched.rows, "row");
+    let mut line = match matched.files {
+        0 => format!("{people} in {rows}"),
+        files => format!("{people} in {rows} of {}", counted(files, "file")),
+    };
+    if matched.duplicates > 0 {
+        line.push_str(&format!("; {}", counted(matched.duplicates, "duplicate")));
+    }
+    if matched.moved > 0 {
+        line.push_str(&format!("; {} by their owner", count(matched.moved)));
+    }
+    if matched.ambiguous > 0 {
+        line.push_str(&format!(", {} of them ambiguous", count(matched.ambiguous)));
+    }
+    if matched.skipped_files > 0 {
+        let entries = if matched.skipped_files == 1 { "entry" } else { "entries" };
+        line.push_str(&format!("; {} hidden or temporary {entries} skipped", count(matched.skipped_files)));
+    }
+    line
+}
+
+/// Members whose identifiers look like those of others, and rows with invisible characters.
+pub(super) fn spelled_line(matched: &MatchTally) -> Option<String> {
+    let alike = matched.case_colliding.filter(|count| *count > 0).map(|members| {
+        format!(
+            "{} with the same id but for upper and lower case, invisible characters or Unicode composition: to Braze \
+             they are different people",
+            counted(members, "member")
+        )
+    });
+    let invisible = (matched.shapes.invisible > 0).then(|| {
+        format!(
+            "{} with invisible characters in the identifier (zero-width, byte order mark, soft hyphen)",
+            counted(matched.shapes.invisible, "row")
+        )
+    });
+    let lines: Vec<String> = alike.into_iter().chain(invisible).collect();
+    (!lines.is_empty()).then(|| lines.join("; "))
+}
+
+/// `3 placeholder, 1 too_long`.
+pub(super) fn rejects_line(matched: &MatchTally) -> Option<String> {
+    let reasons: Vec<String> =
+        matched.rejects.iter().map(|(reason, number)| format!("{} {reason}", count(*number))).collect();
+    (!reasons.is_empty()).then(|| reasons.join(", "))
+}
+
+/// How many rows name nobody.
+pub(super) fn rejected(matched: &MatchTally) -> u64 {
+    matched.rejects.values().sum()
+}
+
+/// `5 requests, 3,412 data points`, and the time if the rate limit makes it long.
+pub(super) fn cost_line(cost: Cost) -> String {
+    let mut line =
+        format!("{}, {}", counted(cost.requests, "request"), counted(cost.data_points, "data point"));
+    if cost.least_time > Duration::ZERO {
+        line.push_str(&format!(", at least {} at the rate limit", hours(cost.least_time)));
+    }
+    line
+}
+
+fn hours(time: Duration) -> String {
+    counted(time.as_secs() / 3600, "hour")
+}
+
+/// A sample: shortened, unless the person wants it in full.
+pub(super) fn sample(packed: &[u8], in_full: bool) -> String {
+    let shown = match Identifier::unpack(packed) {
+        Ok((identifier, _)) if in_full => identifier.in_full(),
+        Ok((identifier, _)) => identifier.shortened(),
+        Err(_) => "?".to_owned(),
+    };
+    escaped(&shown).into_owned()
+}

@@ -1,0 +1,289 @@
+//! A plan for people: counts and reasons first, then a few samples, then the cost.
+
+use super::guard_violation::{BlockedSubject, words};
+use super::{
+    RenderOptions, amiss, and_more, cost_line, matched_line, rejected, rejects_line, sample, skipped_line,
+    spelled_line, unknown_line, unused_lines,
+};
+use crate::cli::error::plan_hints;
+use crate::cli::output::{bold, count, counted, counted_of, dim, green, red, yellow};
+use crate::foreign::escaped;
+use crate::model::{ChangeOp, DeliveryMethod, MatchTally, Timestamp, timestamp_text};
+use crate::plan::{CohortNaming, DiffTally};
+use crate::reconcile::{CohortPlan, FailedCohort, OrphanedCohort, RunPlan};
+
+/// Samples on one line.
+const SHOWN: usize = 3;
+
+/// The whole plan.
+pub(in crate::cli) fn human(plan: &RunPlan, showing: &RenderOptions<'_>) -> String {
+    let mut lines = Vec::new();
+    for cohort in &plan.cohorts {
+        self::cohort(cohort, showing, &mut lines);
+    }
+    lines.extend(plan.failed.iter().map(failed_lines));
+    lines.extend(plan.waiting.iter().map(waiting_lines));
+    for left in &plan.left_behind {
+        lines.push(left_behind(left));
+    }
+    lines.extend(showing.unknown.iter().map(|id| format!("{} {}", yellow("!"), unknown_line(id))));
+    lines.extend(skipped_line(showing.segments.config).map(|line| dim(&line)));
+    lines.extend(showing.segments.lines());
+    lines.push(String::new());
+    lines.extend(summary(plan, showing));
+    let amiss = showing.segments.summary();
+    lines.extend(amiss.map(|amiss| format!("{} {amiss}.", red("Not as it should be:"))));
+    lines.join("\n")
+}
+
+fn cohort(cohort: &CohortPlan, showing: &RenderOptions<'_>, lines: &mut Vec<String>) {
+    let approved = &cohort.verdict.approved;
+    let tally = approved.plan().tally;
+    let by = by(cohort.delivery());
+    let head =
+        format!("{}  \"{}\" in {}{by}", bold(cohort.id.as_str()), escaped(&cohort.name), cohort.connection);
+    if approved.is_in_step() && cohort.verdict.refusals.is_empty() {
+        lines.push(format!("{head}: in step, {}", counted(tally.members, "member")));
+    } else {
+        lines.push(head);
+        lines.extend(cohort.empties.then(|| "  it is listed under `removed:`, so it is emptied".to_owned()));
+        lines.extend(moving(cohort));
+        lines.extend(naming(cohort));
+        side(cohort, ChangeOp::Add, showing.show_identifiers, lines);
+        side(cohort, ChangeOp::Remove, showing.show_identifiers, lines);
+        if tally.rekeyed > 0 {
+            let members = counted(tally.rekeyed, "member");
+            lines.push(format!(
+                "    {} {members} of both: re-keyed, from a device or an alias to their own id",
+                yellow("↔")
+            ));
+        }
+        if !showing.again.is_resync() {
+            lines.extend(once_more(&tally));
+        }
+        lines.push(format!("    {} unchanged", count(tally.unchanged)));
+    }
+    lines.extend(late(cohort));
+    lines.extend(super::triggers::planned(cohort.actions.as_ref()));
+    lines.extend(super::triggers::strangers(cohort.strangers.as_ref()));
+    if tally.doubt_added + tally.doubt_removed > 0 {
+        let (again, out) = (count(tally.doubt_added), count(tally.doubt_removed));
+        lines.push(format!(
+            "    in doubt from an earlier run: {again} to add again, {out} to remove to be sure"
+        ));
+    }
+    if tally.refused > 0 {
+        lines.push(format!("    {} refused by Braze before, not sent again", count(tally.refused)));
+        lines.push(format!("      to ask once more: {}", showing.again.asking_the_refused()));
+    }
+    source(cohort, showing.show_identifiers, lines);
+    let (id, declared_at, whole) = (&cohort.id, &cohort.declared_at, approved.plan().whole_digest());
+    let about = BlockedSubject { id, declared_at, again: showing.again, whole };
+    for words in words(&cohort.verdict.refusals, about) {
+        lines.push(format!("  {} {}", yellow(&format!("! {} withheld:", words.withheld)), words.why));
+        lines.extend(words.way_out.iter().map(|way| format!("      {way}")));
+    }
+    if !approved.is_in_step() {
+        lines.push(format!("    {}", dim(&cost_line(approved.cost()))));
+    }
+}
+
+/// Members whom requests without an answer may have changed, or may still change.
+fn late(cohort: &CohortPlan) -> Vec<String> {
+    let plan = cohort.verdict.approved.plan();
+    let mut lines = Vec::new();
+    if plan.tally.settled_again > 0 {
+        let who = counted(plan.tally.settled_again, "member");
+        lines.push(format!(
+            "    {} {who} of these once more: Braze may have handled a request without an answer late",
+            yellow("↔")
+        ));
+    }
+    let until = cohort.record.uncertain_until();
+    if let Some(until) = until.filter(|until| plan.settles.is_none_or(|at| *until > at)) {
+        lines.push(format!("    {} {}", yellow("!"), uncertain_line(until)));
+    }
+    lines
+}
+
+/// Until when a cohort is not certain.
+pub(in crate::cli) fn uncertain_line(until: Timestamp) -> String {
+    format!(
+        "not certain until {}: Braze may still handle requests that had no answer; the first run after that sends their \
+         members and the name once more where needed",
+        timestamp_text(until)
+    )
+}
+
+/// Who is sent once more because Braze knows them by several identifiers.
+fn once_more(tally: &DiffTally) -> Vec<String> {
+    let mut lines = Vec::new();
+    if tally.settled_again > 0 {
+        return lines; // said by its own line
+    }
+    if tally.sent_again > 0 {
+        let who = counted(tally.sent_again, "member");
+        lines.push(format!("    {} {who} of the added once more: an alias of theirs leaves", yellow("↔")));
+    }
+    if tally.let_go_again > 0 {
+        let count = count(tally.let_go_again);
+        lines.push(format!(
+            "    {} {count} of the removed left by a device, and are taken out by their own id as well",
+            yellow("↔")
+        ));
+    }
+    lines
+}
+
+/// How a cohort is delivered, where it is not as most are.
+pub(in crate::cli) fn by(delivery: &DeliveryMethod) -> String {
+    delivery.attribute().map_or_else(String::new, |_| format!(", by {delivery}"))
+}
+
+fn moving(cohort: &CohortPlan) -> Option<String> {
+    let plan = cohort.verdict.approved.plan();
+    let to = plan.moves_to.as_ref()?;
+    let people = cohort.matched.as_ref().map_or(0, named);
+    Some(format!(
+        "  {} moves from {} to {to}: first everybody leaves the one, and the next run sends {} to the other",
+        yellow("~"),
+        plan.delivery,
+        counted(people, "member"),
+    ))
+}
+
+/// The people whom a source names.
+fn named(matched: &MatchTally) -> u64 {
+    matched.rows.saturating_sub(rejected(matched) + matched.duplicates)
+}
+
+fn naming(cohort: &CohortPlan) -> Option<String> {
+    let withheld = if cohort.verdict.approved.naming().is_some() { "" } else { " (withheld)" };
+    Some(match cohort.verdict.approved.plan().naming.as_ref()? {
+        CohortNaming::Create { .. } => format!("  {} create the cohort{withheld}", green("+")),
+        CohortNaming::Rename { from, name } => {
+            let (from, name) = (escaped(from), escaped(name));
+            format!("  {} rename \"{from}\" to \"{name}\"{withheld}", yellow("~"))
+        }
+        CohortNaming::Again { name } => format!(
+            "  {} send the name \"{}\" once more{withheld}: Braze may have handled a request without an answer late",
+            yellow("~"),
+            escaped(name)
+        ),
+    })
+}
+
+fn side(cohort: &CohortPlan, op: ChangeOp, show_identifiers: bool, lines: &mut Vec<String>) {
+    let approved = &cohort.verdict.approved;
+    let plan = approved.plan();
+    let (sign, changes, samples) = match op {
+        ChangeOp::Add => (green("+"), plan.tally.adds(), &plan.samples.adds),
+        ChangeOp::Remove => (red("-"), plan.tally.removes(), &plan.samples.removes),
+    };
+    if changes == 0 {
+        return;
+    }
+    let withheld = if *approved.sides().of(op) { "" } else { " (withheld)" };
+    let shown: Vec<String> =
+        samples.iter().take(SHOWN).map(|packed| sample(packed, show_identifiers)).collect();
+    lines.push(format!(
+        "  {sign} {} {}{withheld}  {}",
+        op.as_str(),
+        count(changes),
+        dim(&and_more(&shown, changes))
+    ));
+}
+
+fn source(cohort: &CohortPlan, show_identifiers: bool, lines: &mut Vec<String>) {
+    let Some(matched) = &cohort.matched else { return };
+    lines.extend(super::pushdown::line(cohort.compared.as_ref()));
+    let plan = cohort.verdict.approved.plan();
+    let people = if plan.moves_to.is_some() { named(matched) } else { plan.tally.desired() };
+    lines.push(format!("    {}", dim(&matched_line(matched, people))));
+    if let Some(reasons) = rejects_line(matched) {
+        let rows = counted(rejected(matched), "row");
+        lines.push(format!("    {} {rows} not used: {reasons}", yellow("!")));
+        lines.extend(unused_lines(matched, "      "));
+    }
+    if let Some(line) = spelled_line(matched) {
+        lines.push(format!("    {} {line}", yellow("!")));
+        let shown: Vec<String> =
+            cohort.spelled.iter().map(|packed| sample(packed, show_identifiers)).collect();
+        lines.extend((!shown.is_empty()).then(|| dim(&format!("      such as {}", shown.join(", ")))));
+    }
+}
+
+/// A cohort that could not be planned, in words.
+pub(in crate::cli) fn failed_lines(failed: &FailedCohort) -> String {
+    let hint: String = plan_hints(&failed.error).iter().map(|hint| format!("\n      {hint}")).collect();
+    format!(
+        "{}  {} {}{hint}",
+        bold(failed.id.as_str()),
+        red("not planned:"),
+        escaped(&failed.error.to_string())
+    )
+}
+
+/// A cohort of which its source has said nothing yet, in words.
+pub(in crate::cli) fn waiting_lines(waiting: &FailedCohort) -> String {
+    let hint: String = plan_hints(&waiting.error).iter().map(|hint| format!("\n      {hint}")).collect();
+    format!(
+        "{}  {} {}{hint}",
+        bold(waiting.id.as_str()),
+        yellow("waits:"),
+        escaped(&waiting.error.to_string())
+    )
+}
+
+/// A cohort that left the config, in words.
+pub(super) fn left_behind(left: &OrphanedCohort) -> String {
+    let OrphanedCohort { id, name, members, connection, protected } = left;
+    let name =
+        name.as_deref().map(|name| format!("  \"{}\" in {connection}", escaped(name))).unwrap_or_default();
+    let members =
+        members.map_or_else(|| "members that cannot be counted".to_owned(), |m| counted(m, "member"));
+    let protected = if *protected { "; it is protected" } else { "" };
+    format!(
+        "{}{name}: {} with {members}{protected}\n      to empty it: `removed: [{{ cohort: {id}, members: remove }}]`",
+        bold(id.as_str()),
+        yellow("left the config and is kept,"),
+    )
+}
+
+fn summary(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
+    let (amiss, all) = (amiss(plan), (plan.cohorts.len() + plan.failed.len()) as u64);
+    if plan.is_in_step() {
+        let in_step = || format!("{} {}, nothing to send.", green("In step:"), counted(all, "cohort"));
+        return vec![if amiss.is_empty() {
+            in_step()
+        } else {
+            format!("{} nothing would be sent; {}.", red("Not in step:"), amiss.join("; "))
+        }];
+    }
+    let sent = |op| plan.cohorts.iter().map(|cohort| cohort.verdict.approved.changes(op)).sum::<u64>();
+    let changed = plan.cohorts.iter().filter(|cohort| !cohort.verdict.approved.is_in_step()).count() as u64;
+    let mut lines = vec![format!(
+        "{} {} to change: {} to add, {} to remove; {}.",
+        bold("Plan:"),
+        counted_of(changed, all, "cohort"),
+        count(sent(ChangeOp::Add)),
+        count(sent(ChangeOp::Remove)),
+        cost_line(plan.cost()),
+    )];
+    if !amiss.is_empty() {
+        lines.push(format!("{} {}.", red("Not all of it:"), amiss.join("; ")));
+    }
+    lines.extend(ways_to_apply(plan, showing));
+    lines
+}
+
+fn ways_to_apply(plan: &RunPlan, showing: &RenderOptions<'_>) -> Vec<String> {
+    let apply = showing.again.command("reconcile");
+    if showing.again.is_saved() || showing.again.is_resync() {
+        return vec![format!("Apply it:           {apply}")];
+    }
+    vec![
+        format!("Apply it:           {apply}"),
+        format!("Only if unchanged:  {apply} --expect {}", plan.digest()),
+    ]
+}

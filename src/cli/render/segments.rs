@@ -1,0 +1,308 @@
+//! What checks of segments found: for people, for programs, for a pull request, for GitHub's runners.
+
+use serde_json::{Value, json};
+
+use super::heap_segments::ago;
+use super::json::envelope;
+use super::remedies::steps;
+use crate::cli::output::{bold, counted, counted_of, dim, red, yellow};
+use crate::cli::segments::SegmentLookup;
+use crate::config::{BrazeObject, Config, SegmentConfig};
+use crate::foreign::{escaped, markdown};
+use crate::model::{SegmentId, Timestamp, timestamp_text};
+use crate::segment_check::{CheckedSegment, SegmentFinding};
+use crate::state::{CheckLevel, CheckVerdict, SegmentCheck};
+
+/// Segments that were asked about, with the config that says what should be.
+#[derive(Clone, Copy)]
+pub(in crate::cli) struct SegmentReport<'a> {
+    pub(in crate::cli) looked: &'a [SegmentLookup<'a>],
+    pub(in crate::cli) config: &'a Config,
+}
+
+impl SegmentReport<'_> {
+    fn count(&self, wanted: CheckVerdict) -> u64 {
+        self.looked.iter().filter(|looked| looked.word() == wanted.word()).count() as u64
+    }
+
+    /// A few lines for each.
+    pub(in crate::cli) fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for looked in self.looked {
+            self.one(looked, &mut lines);
+        }
+        lines
+    }
+
+    fn one(&self, looked: &SegmentLookup<'_>, lines: &mut Vec<String>) {
+        let segment = looked.segment;
+        let head =
+            format!("{}  segment {} in {}", bold(segment.id.as_str()), named(segment), segment.connection);
+        let checked = match &looked.outcome {
+            Ok(checked) => checked,
+            Err(not_asked) => {
+                lines.push(format!("{head}: cannot be known"));
+                lines.push(format!("  {} nobody could be asked: {}", yellow("?"), escaped(&not_asked.why)));
+                return;
+            }
+        };
+        lines.push(format!("{head}: {}", verdict_line(checked)));
+        for finding in &checked.findings {
+            lines.push(format!("  {} {}", mark(finding.what.level()), escaped(&finding.what.to_string())));
+            lines.extend(since(finding).map(|since| dim(&format!("      {since}"))));
+            let steps = steps(&finding.what, segment, self.config);
+            lines.extend(steps.iter().map(|step| format!("      {}", escaped(step))));
+        }
+    }
+
+    /// What to say of all of them; none if there is none.
+    pub(in crate::cli) fn summary(&self) -> Option<String> {
+        let all = self.looked.len() as u64;
+        let (drifted, unknown) = (self.count(CheckVerdict::Drifted), self.count(CheckVerdict::Unknown));
+        let mut parts = Vec::new();
+        if drifted > 0 {
+            parts.push(format!("{} drifted", counted_of(drifted, all, "segment")));
+        }
+        if unknown > 0 {
+            parts.push(format!("{} cannot be known", counted_of(unknown, all, "segment")));
+        }
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+
+    /// Everything, for `check`.
+    pub(in crate::cli) fn human(&self) -> String {
+        let mut lines = self.lines();
+        lines.push(String::new());
+        lines.push(match self.summary() {
+            Some(amiss) => format!("Not in step: {amiss}."),
+            None => format!("In step: {}.", counted(self.looked.len() as u64, "segment")),
+        });
+        lines.join("\n")
+    }
+
+    /// The same for programs: each segment.
+    pub(in crate::cli) fn to_json(self) -> Vec<Value> {
+        self.looked.iter().map(|looked| self.one_json(looked)).collect()
+    }
+
+    /// The same for programs: everything, for `check`.
+    pub(in crate::cli) fn json(&self) -> String {
+        let of = |verdict| self.count(verdict) > 0;
+        let result = match (of(CheckVerdict::Drifted), of(CheckVerdict::Unknown)) {
+            (true, _) => "drifted",
+            (false, true) => "unknown",
+            (false, false) => "in_step",
+        };
+        envelope("check", result, &json!({ "segments": self.to_json() }))
+    }
+
+    fn one_json(&self, looked: &SegmentLookup<'_>) -> Value {
+        let segment = looked.segment;
+        let head = json!({
+            "id": segment.id.as_str(),
+            "connection": segment.connection.as_str(),
+            "declared_at": segment.declared_at,
+            "verdict": looked.word(),
+        });
+        let more = match &looked.outcome {
+            Err(not_asked) => json!({ "not_asked": not_asked.why, "findings": [] }),
+            Ok(CheckedSegment { check, findings, expected }) => json!({
+                "since": timestamp_text(check.since.0),
+                "in_step_at": check.in_step_at.map(|at| timestamp_text(at.0)),
+                "braze": check.segment.as_ref().map(|seen| json!({ "id": seen.id, "name": seen.name, "updated_at": seen.updated_at })),
+                "size": check.size.as_ref().map(|size| json!({ "day": size.day, "people": size.size })),
+                "expected": expected.written_at.map(|_| json!({ "least": expected.least, "most": expected.most })),
+                "findings": findings.iter().map(|finding| self.finding_json(finding, segment)).collect::<Vec<_>>(),
+            }),
+        };
+        merged(head, more)
+    }
+
+    fn finding_json(&self, finding: &SegmentFinding, segment: &SegmentConfig) -> Value {
+        json!({
+            "code": finding.what.code(),
+            "level": level_word(finding.what.level()),
+            "about": finding.what.about(),
+            "text": finding.what.to_string(),
+            "since": timestamp_text(finding.since),
+            "fine_at": finding.fine_at.map(timestamp_text),
+            "steps": steps(&finding.what, segment, self.config),
+        })
+    }
+
+    /// A table and what is amiss, for a pull request.
+    pub(in crate::cli) fn markdown(&self) -> String {
+        if self.looked.is_empty() {
+            return String::new();
+        }
+        let mut text = String::from("\n| segment | | since |\n|---|---|---|\n");
+        for looked in self.looked {
+            let since =
+                looked.outcome.as_ref().map_or(String::new(), |done| timestamp_text(done.check.since.0));
+            let word = match looked.word() {
+                "in_step" => "in step",
+                "drifted" => "**drifted**",
+                _ => "**cannot be known**",
+            };
+            text.push_str(&format!("| {} | {word} | {since} |\n", markdown(looked.segment.id.as_str())));
+        }
+        for looked in self.looked {
+            text.push_str(&self.notes(looked));
+        }
+        text
+    }
+
+    fn notes(&self, looked: &SegmentLookup<'_>) -> String {
+        let id = markdown(looked.segment.id.as_str());
+        let checked = match &looked.outcome {
+            Ok(checked) => checked,
+            Err(not_asked) => {
+                return format!("\n- {id}: nobody could be asked: {}\n", markdown(&not_asked.why));
+            }
+        };
+        let mut text = String::new();
+        for finding in checked.findings.iter().filter(|finding| finding.what.level() > CheckLevel::Note) {
+            text.push_str(&format!("\n- {id}: {}\n", markdown(&finding.what.to_string())));
+            for step in steps(&finding.what, looked.segment, self.config) {
+                text.push_str(&format!("  - {}\n", markdown(step.trim())));
+            }
+        }
+        text
+    }
+
+    /// An annotation for everything that is amiss.
+    pub(in crate::cli) fn github(&self) -> String {
+        let mut lines = Vec::new();
+        for looked in self.looked {
+            let segment = looked.segment;
+            let (file, line) = segment.declared_at.rsplit_once(':').unwrap_or((&segment.declared_at, "1"));
+            let mut annotate = |kind: &str, text: &str| {
+                let (file, title) = (property(file), property(&format!("segment {}", segment.id)));
+                lines.push(format!("::{kind} file={file},line={line},title={title}::{}", data(text)));
+            };
+            let checked = match &looked.outcome {
+                Ok(checked) => checked,
+                Err(not_asked) => {
+                    annotate("warning", &format!("nobody could be asked: {}", escaped(&not_asked.why)));
+                    continue;
+                }
+            };
+            for finding in &checked.findings {
+                let kind = match finding.what.level() {
+                    CheckLevel::Drift => "error",
+                    CheckLevel::Unknown => "warning",
+                    CheckLevel::Note => continue,
+                };
+                let steps = steps(&finding.what, segment, self.config);
+                let since = since(finding);
+                let text = std::iter::once(finding.what.to_string()).chain(since).chain(steps);
+                let text: Vec<String> = text.map(|line| escaped(&line).into_owned()).collect();
+                annotate(kind, &text.join("\n"));
+            }
+        }
+        lines.join("\n")
+    }
+}
+
+/// What GitHub's runners need escaped in a message, and in a property besides.
+fn data(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+fn property(text: &str) -> String {
+    data(text).replace(':', "%3A").replace(',', "%2C")
+}
+
+fn merged(mut one: Value, more: Value) -> Value {
+    if let (Value::Object(one), Value::Object(more)) = (&mut one, more) {
+        one.extend(more);
+    }
+    one
+}
+
+fn level_word(level: CheckLevel) -> &'static str {
+    match level {
+        CheckLevel::Note => "note",
+        CheckLevel::Unknown => "unknown",
+        CheckLevel::Drift => "drift",
+    }
+}
+
+fn mark(level: CheckLevel) -> String {
+    match level {
+        CheckLevel::Drift => red("!"),
+        CheckLevel::Unknown => yellow("?"),
+        CheckLevel::Note => dim("-"),
+    }
+}
+
+/// The segment as the config names it.
+fn named(segment: &SegmentConfig) -> String {
+    match &segment.named {
+        BrazeObject::Name(name) => format!("\"{}\"", escaped(name)),
+        BrazeObject::Id(id) => id.clone(),
+    }
+}
+
+fn verdict_line(checked: &CheckedSegment) -> String {
+    let since = timestamp_text(checked.check.since.0);
+    match (checked.verdict(), &checked.check.size) {
+        (CheckVerdict::InStep, Some(size)) => format!("in step, {} people on {}", size.size, size.day),
+        (CheckVerdict::InStep, None) => "in step".to_owned(),
+        (CheckVerdict::Drifted, _) => format!("drifted, since {since}"),
+        (CheckVerdict::Unknown, _) => format!("cannot be known, since {since}"),
+    }
+}
+
+/// Since when something is so, for what is amiss.
+fn since(finding: &SegmentFinding) -> Option<String> {
+    let SegmentFinding { what, since, fine_at } = finding;
+    let since = timestamp_text(*since);
+    (what.level() > CheckLevel::Note).then(|| match fine_at {
+        Some(fine) => format!("found first at {since}; not so at {}", timestamp_text(*fine)),
+        None => format!("found first at {since}, by the first check of it"),
+    })
+}
+
+/// What the last checks came to, for `status`.
+pub(in crate::cli) fn last_lines(last: &[(&SegmentId, Option<SegmentCheck>)], now: Timestamp) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (id, check) in last {
+        let Some(check) = check else {
+            lines.push(format!("{}  a segment: not checked yet", bold(id.as_str())));
+            continue;
+        };
+        let verdict = match check.verdict {
+            CheckVerdict::InStep => "in step".to_owned(),
+            CheckVerdict::Drifted => format!("drifted, since {}", timestamp_text(check.since.0)),
+            CheckVerdict::Unknown => format!("cannot be known, since {}", timestamp_text(check.since.0)),
+        };
+        lines.push(format!("{}  a segment: {verdict}; checked {}", bold(id.as_str()), ago(check.at.0, now)));
+        let amiss = check.findings.iter().filter(|finding| finding.level > CheckLevel::Note);
+        lines.extend(amiss.map(|finding| format!("    {} {}", mark(finding.level), escaped(&finding.text))));
+    }
+    lines
+}
+
+/// The same for programs.
+pub(in crate::cli) fn last_json(last: &[(&SegmentId, Option<SegmentCheck>)]) -> Vec<Value> {
+    let finding = |finding: &crate::state::CheckFinding| {
+        json!({
+            "code": finding.code,
+            "level": level_word(finding.level),
+            "about": finding.about,
+            "text": finding.text,
+            "since": timestamp_text(finding.since.0),
+        })
+    };
+    let one = |(id, check): &(&SegmentId, Option<SegmentCheck>)| {
+        json!({
+            "id": id.as_str(),
+            "verdict": check.as_ref().map(|check| check.verdict.word()),
+            "since": check.as_ref().map(|check| timestamp_text(check.since.0)),
+            "checked_at": check.as_ref().map(|check| timestamp_text(check.at.0)),
+            "findings": check.iter().flat_map(|check| &check.findings).map(finding).collect::<Vec<_>>(),
+        })
+    };
+    last.iter().map(one).collect()
+}

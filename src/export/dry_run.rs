@@ -1,0 +1,126 @@
+//! What a run would read, without doing any of it.
+
+use std::collections::BTreeSet;
+
+use super::discover_files::{age, find, is_listing_due};
+use super::{Days, ExportStop};
+use crate::config::{self, ExportSource};
+
+use crate::connector::currents::avro::{AvroBlock, AvroBlocks, AvroHeader, AvroLimits};
+use crate::connector::currents::{Storage, StorageAccess};
+use crate::model::{Clock, Day, EndpointName};
+use crate::state::StateReader;
+
+/// What there is to read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExportDryRun {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Events in them, of whatever type.
+    pub events: u64,
+    /// Days that they are of.
+    pub days: u64,
+    /// Files that cannot be read to their end.
+    pub unreadable: u64,
+    /// Events that wait from before.
+    pub waiting: u64,
+    /// There are more files than were looked at.
+    pub more: bool,
+}
+
+/// Looks at what a run over these days would read: what is new, or with `again` everything.
+///
+/// # Errors
+/// When the source or the state cannot be read.
+pub fn survey(
+    export: &config::ExportConfig,
+    state: &StateReader,
+    days: Days,
+    again: bool,
+    access: &StorageAccess,
+    clock: Clock,
+) -> Result<ExportDryRun, ExportStop> {
+    let record = state.export(&export.id)?;
+    let mut survey = ExportDryRun { waiting: record.waiting_len(), ..ExportDryRun::default() };
+    let source = match &export.source {
+        ExportSource::Storage(source) => source,
+        ExportSource::Http(_) => {
+            for file in state.inbox(&EndpointName::of_export(&export.id))? {
+                survey.files += 1;
+                survey.bytes += file.bytes;
+                let events =
+                    |body: &[u8]| crate::event_mapping::pieces(body).map_or(0, |events| events.len() as u64);
+                survey.events +=
+                    state.deliveries(&file)?.deliveries.iter().map(|one| events(&one.body)).sum::<u64>();
+            }
+            return Ok(survey);
+        }
+    };
+    let unreadable = |error: &dyn std::fmt::Display| ExportStop::Source(error.to_string());
+    let storage = Storage::open(&source.place, access).map_err(|error| unreadable(&error))?;
+    let own = export.since.filter(|_| !again).map(Day::of);
+    let scope = days.scope(again).of_export(own);
+    let found = find(&storage, &record, scope, source.incomplete_after, clock.now());
+    let found = found.map_err(|error| unreadable(&error))?;
+    let days: BTreeSet<Day> = found.objects.iter().map(|object| object.day).collect();
+    survey.days = days.len() as u64;
+    survey.more = found.more;
+    for object in &found.objects {
+        survey.files += 1;
+        survey.bytes += object.len;
+        let (events, is_whole) = count(&storage, object);
+        survey.events += events;
+        survey.unreadable += u64::from(!is_whole);
+    }
+    Ok(survey)
+}
+
+/// Whether a run would have anything to do. Changes nothing, and reads no file.
+///
+/// # Errors
+/// When the source or the state cannot be read.
+pub fn has_work(
+    export: &config::ExportConfig,
+    state: &StateReader,
+    access: &StorageAccess,
+    clock: Clock,
+) -> Result<bool, ExportStop> {
+    let (record, now) = (state.export(&export.id)?, clock.now());
+    let is_due = |file: &crate::state::HeldEventsFile| {
+        file.limited() > 0 || (file.waiting() > 0 && age(file.oldest, now) >= export.hold_age_max)
+    };
+    if record.waiting.iter().any(is_due) {
+        return Ok(true);
+    }
+    let ExportSource::Storage(source) = &export.source else {
+        return Ok(!state.inbox(&EndpointName::of_export(&export.id))?.is_empty());
+    };
+    let failed = |error: crate::connector::currents::StorageError| ExportStop::Source(error.to_string());
+    let storage = Storage::open(&source.place, access).map_err(failed)?;
+    // That everything was listed is written down by a run.
+    if !storage.is_near() && is_listing_due(&record, now) {
+        return Ok(true);
+    }
+    let scope = Days::default().scope(false).of_export(export.since.map(Day::of));
+    let found = find(&storage, &record, scope, source.incomplete_after, now).map_err(failed)?;
+    Ok(!found.objects.is_empty() || !found.reopened.is_empty() || !found.gone.is_empty())
+}
+
+/// How many events a file has, as far as it can be read.
+fn count(storage: &Storage, object: &crate::connector::currents::EventFile) -> (u64, bool) {
+    let limits = AvroLimits::default();
+    let Ok(mut read) = storage.read(object, 0) else { return (0, false) };
+    let Ok(header) = AvroHeader::read(&mut read, &limits) else { return (0, false) };
+    let (mut blocks, mut block) =
+        (AvroBlocks::new(read, &header, header.len(), &limits), AvroBlock::default());
+    let mut events = 0;
+    loop {
+        match blocks.advance(&mut block) {
+            Ok(true) => events += block.records_len(),
+            Ok(false) => return (events, true),
+            Err(_) => return (events, false),
+        }
+    }
+}

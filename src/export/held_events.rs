@@ -1,0 +1,108 @@
+//! Events that wait, gone through again: whoever is known by now, whoever Heap takes more of, whoever was waited
+//! for too long.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use super::batch::{BatchOrigin, Output, person_of_text};
+use super::discover_files::age;
+use super::dispatch::{EventDispatch, FeedEnd};
+use super::ledger::{ExportLedger, locked};
+use crate::connector::heap::HeapClient;
+use crate::event_mapping::{AnonymousIds, EventKind, EventUser, OwnerLookup as _, complete};
+use crate::model::{Clock, ExportId};
+use crate::state::{HeldEvent, HeldEvents, HeldEventsFile, Reject, StateReader};
+
+/// What waiting events are gone through with.
+pub(super) struct HeldEventsContext<'a> {
+    pub(super) state: &'a StateReader,
+    pub(super) export: &'a ExportId,
+    pub(super) heap: &'a HeapClient,
+    pub(super) ledger: &'a Mutex<ExportLedger>,
+    pub(super) taking: &'a EventDispatch<'a>,
+    pub(super) clock: Clock,
+    pub(super) age_max: Duration,
+    pub(super) len_max: u64,
+}
+
+impl HeldEventsContext<'_> {
+    /// Goes through all files once.
+    pub(super) fn feed(&self, out: &mut Output) -> Result<(), FeedEnd> {
+        let files = locked(self.ledger).record.waiting.clone();
+        let persons: u64 = files.iter().map(|file| file.persons).sum();
+        let mut excess = persons.saturating_sub(self.len_max);
+        for (list, file) in files.iter().enumerate().filter(|(_, file)| file.waiting() > 0) {
+            self.file(list, file, &mut excess, out)?;
+            self.taking.known.check()?;
+        }
+        Ok(())
+    }
+
+    fn file(
+        &self,
+        list: usize,
+        file: &HeldEventsFile,
+        excess: &mut u64,
+        out: &mut Output,
+    ) -> Result<(), FeedEnd> {
+        let mut rows = self.state.waiting(self.export, file)?;
+        let mut settled = file.settled.ranges().iter().peekable();
+        while let Some((row, waiting)) = rows.advance()? {
+            while settled.next_if(|range| range.end <= row).is_some() {}
+            if settled.peek().is_none_or(|range| row < range.start) {
+                let is_person = matches!(waiting.awaited, HeldEvent::Person { .. });
+                self.row(BatchOrigin::Waiting { list, row, is_person }, &waiting, excess, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn row(
+        &self,
+        origin: BatchOrigin,
+        waiting: &HeldEvents<'_>,
+        excess: &mut u64,
+        out: &mut Output,
+    ) -> Result<(), FeedEnd> {
+        let what = if waiting.is_profile { EventKind::Profile } else { EventKind::Event };
+        match waiting.awaited {
+            HeldEvent::Limit { who } => {
+                if self.taking.known.is_forgotten(who) {
+                    locked(self.ledger).done(origin);
+                } else if !self.heap.budget.is_full(person_of_text(who), Instant::now()) {
+                    out.begin().extend_from_slice(waiting.event);
+                    out.made(what, &EventUser::Identity(who.into()), origin)?;
+                }
+            }
+            HeldEvent::Person { user_id, device_id } => {
+                let keys = AnonymousIds {
+                    user_id: (!user_id.is_empty()).then(|| user_id.into()),
+                    device_id: (!device_id.is_empty()).then(|| device_id.into()),
+                };
+                if self.taking.known.is_deleted(user_id) {
+                    locked(self.ledger).done(origin);
+                } else if let Some(owner) = self.taking.known.owner(&keys) {
+                    let who = EventUser::Identity(owner);
+                    complete(waiting.event, &who, out.begin());
+                    out.made(what, &who, origin)?;
+                } else if age(waiting.since, self.clock.now()) >= self.age_max {
+                    self.give_up(origin, waiting, "never_identified")?;
+                } else if *excess > 0 {
+                    *excess -= 1;
+                    self.give_up(origin, waiting, "too_many_held")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn give_up(&self, origin: BatchOrigin, waiting: &HeldEvents<'_>, reason: &str) -> Result<(), FeedEnd> {
+        let HeldEvent::Person { user_id, device_id } = waiting.awaited else { return Ok(()) };
+        let key = serde_json::json!({ "user_id": user_id, "device_id": device_id }).to_string();
+        let held = String::from_utf8_lossy(waiting.event);
+        let mut ledger = locked(self.ledger);
+        ledger.reject(&Reject { reason, value: &key, sent: Some(&held), ..Reject::default() })?;
+        ledger.done(origin);
+        Ok(())
+    }
+}

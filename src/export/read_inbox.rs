@@ -1,0 +1,114 @@
+//! What was posted → batches: the deliveries of the inbox, file by file.
+
+use std::sync::{Arc, Mutex};
+
+use super::batch::{BatchOrigin, Output};
+use super::dispatch::{EventDispatch, EventLocation, FeedEnd, TimeRange};
+use super::ledger::{BlockOrigin, ExportLedger, FileRemainder, locked};
+use crate::event_mapping::{EventMapper, MappingContext, Rules, pieces};
+use crate::model::Clock;
+use crate::state::{ClosedFile, Contents, Delivery, Reject, StateReader};
+
+/// What deliveries are read with.
+pub(super) struct InboxReader<'a> {
+    pub(super) state: &'a StateReader,
+    pub(super) rules: &'a Rules,
+    pub(super) ledger: &'a Mutex<ExportLedger>,
+    pub(super) taking: &'a EventDispatch<'a>,
+    pub(super) clock: Clock,
+    pub(super) span: TimeRange,
+}
+
+impl InboxReader<'_> {
+    /// Reads these files of the inbox.
+    pub(super) fn feed(&self, files: &[ClosedFile], out: &mut Output) -> Result<(), FeedEnd> {
+        let mut mapper = EventMapper::new(self.rules);
+        for file in files {
+            let Contents { deliveries, damaged, .. } = self.state.deliveries(file)?;
+            let whole = BlockOrigin::Posted(Arc::new(file.clone()));
+            for bytes in damaged {
+                tracing::error!("a delivery in {} is damaged and is kept as a reject", file.path);
+                locked(self.ledger).reject(&Reject {
+                    reason: "damaged",
+                    detail: "the file that it was kept in has other bytes now",
+                    value: &String::from_utf8_lossy(&bytes),
+                    ..Reject::default()
+                })?;
+            }
+            for (line, delivery) in deliveries.iter().enumerate() {
+                self.delivery(delivery, line as u64 + 1, &whole, &mut mapper, out)?;
+            }
+            let mut ledger = locked(self.ledger);
+            let number = ledger.open_block(&whole);
+            ledger.close_block(number, 0, 0, FileRemainder::None);
+        }
+        Ok(())
+    }
+
+    fn delivery(
+        &self,
+        delivery: &Delivery,
+        line: u64,
+        whole: &BlockOrigin,
+        mapper: &mut EventMapper<'_>,
+        out: &mut Output,
+    ) -> Result<(), FeedEnd> {
+        out.check()?;
+        let number = locked(self.ledger).open_block(whole);
+        let mut sent = 0;
+        match pieces(&delivery.body) {
+            Ok(events) => {
+                for event in events {
+                    sent += u64::from(self.event(event, line, BatchOrigin::Block(number), mapper, out)?);
+                }
+            }
+            // The door has looked at it; this is for a delivery that some other program has put there.
+            Err(error) => locked(self.ledger).reject(&Reject {
+                reason: "not_json",
+                detail: &error.to_string(),
+                line: Some(line),
+                value: &String::from_utf8_lossy(&delivery.body),
+                ..Reject::default()
+            })?,
+        }
+        self.taking.flush()?;
+        locked(self.ledger).close_block(number, 0, sent, FileRemainder::Open);
+        Ok(())
+    }
+
+    /// One event as it stands in a body.
+    pub(super) fn event(
+        &self,
+        event: &str,
+        line: u64,
+        origin: BatchOrigin,
+        mapper: &mut EventMapper<'_>,
+        out: &mut Output,
+    ) -> Result<bool, FeedEnd> {
+        let seen = if self.span.is_endless() { SeenEvent::default() } else { SeenEvent::of(event) };
+        if !self.span.holds(seen.time.and_then(|time| time.as_i64())) {
+            self.taking.passed_over();
+            return Ok(false);
+        }
+        let context = MappingContext { now: self.clock.now(), owners: &self.taking.known };
+        let mapped = mapper.http(event, context, out.begin());
+        let event_type = if mapped.is_known { String::new() } else { SeenEvent::of(event).event_type };
+        let in_full = || event.to_owned();
+        let place = EventLocation { event_type: &event_type, file: None, line, event: &in_full };
+        self.taking.take(mapped, &place, origin, out)
+    }
+}
+
+/// What is looked at of an event beside the mapping.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+pub(super) struct SeenEvent {
+    pub(super) event_type: String,
+    pub(super) time: Option<serde_json::Value>,
+}
+
+impl SeenEvent {
+    pub(super) fn of(event: &str) -> Self {
+        serde_json::from_str(event).unwrap_or_default()
+    }
+}

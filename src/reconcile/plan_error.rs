@@ -1,0 +1,86 @@
+//! Why a cohort has no plan, and whose matter that is.
+
+use std::io::ErrorKind;
+
+use crate::connector::sql::SqlErrorKind;
+use crate::contained::Panicked;
+use crate::model::ConnectionName;
+use crate::source::DesiredError;
+use crate::state::StateError;
+
+/// Why a cohort cannot be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// Its source cannot be read in full.
+    #[error(transparent)]
+    Desired(#[from] DesiredError),
+    /// Its record cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The key fingerprints of its workspace cannot be read, so its keys cannot be checked.
+    #[error("{1}")]
+    Workspace(ConnectionName, #[source] StateError),
+    /// A stream of members is not in order.
+    #[error("the {0} is not in order; its data is damaged")]
+    Order(&'static str),
+    /// It could not be planned when the plan was saved.
+    #[error("when the plan was made, it could not be planned: {0}")]
+    Saved(String),
+    /// A bug stopped the planning.
+    #[error(transparent)]
+    Internal(#[from] Panicked),
+    /// Its members are in a connection that the config no longer has.
+    #[error("its members are in connection `{0}`, which the config does not have")]
+    NoConnection(String),
+}
+
+/// Whose matter it is that a cohort cannot be planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FailedKind {
+    /// A database or a store refuses the user.
+    Credentials,
+    /// A database or a store is not there, or went away.
+    Unavailable,
+    /// Whatever else.
+    Other,
+    /// A bug of this program.
+    Internal,
+}
+
+impl PlanError {
+    /// Whose matter it is.
+    #[must_use]
+    pub fn kind(&self) -> FailedKind {
+        match self {
+            Self::Desired(DesiredError::Sql(error)) => match error.trouble {
+                SqlErrorKind::Credentials | SqlErrorKind::Permission | SqlErrorKind::RowSecurity => {
+                    FailedKind::Credentials
+                }
+                SqlErrorKind::Unreachable
+                | SqlErrorKind::Busy
+                | SqlErrorKind::Broken
+                | SqlErrorKind::Timeout => FailedKind::Unavailable,
+                _ => FailedKind::Other,
+            },
+            Self::Desired(DesiredError::Source(error)) => of_store(error.remote_kind()),
+            Self::Desired(DesiredError::Dump(error)) => of_store(error.remote_kind()),
+            Self::Internal(_) => FailedKind::Internal,
+            _ => FailedKind::Other,
+        }
+    }
+
+    /// Whether nothing is wrong: its source has just not said anything yet.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self, Self::Desired(DesiredError::Untold { .. }))
+    }
+}
+
+/// Whose matter it is what a store said.
+fn of_store(said: Option<ErrorKind>) -> FailedKind {
+    match said {
+        Some(ErrorKind::PermissionDenied) => FailedKind::Credentials,
+        Some(ErrorKind::Other) => FailedKind::Unavailable,
+        _ => FailedKind::Other,
+    }
+}

@@ -1,0 +1,358 @@
+//! The walk over a set: a thread of its own loads and sorts partitions, a little ahead of whoever walks.
+//! It knows nothing of the record that the members are compared with.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::thread::{Builder, JoinHandle};
+
+use super::case_variants;
+use super::sorted_set::{PARTITIONS, SortedSet};
+use super::spill::{CHUNK_LEN, SpillChunk, SpillFile};
+use crate::contained::contained_as_here;
+use crate::model::{Identifier, KeySeed, MemberKey};
+
+/// Sorted partitions that may wait to be walked. One more is being sorted, and another walked.
+const WAITING_MAX: usize = 1;
+const IN_FLIGHT_MAX: usize = WAITING_MAX + 2;
+
+/// A walk over the members in strictly ascending order of their keys.
+#[derive(Debug)]
+pub struct SortedMembers {
+    /// The set until the walk begins, which starts the thread.
+    set: Option<SortedSet>,
+    sorter: Option<MemberSorter>,
+    current: Sorted,
+    next: usize,
+    duplicates: u64,
+}
+
+/// The thread's ends of both channels are gone when it has ended.
+#[derive(Debug)]
+struct MemberSorter {
+    log: Arc<SpillFile>,
+    sorted: Receiver<io::Result<Sorted>>,
+    used: Sender<Sorted>,
+    thread: JoinHandle<()>,
+}
+
+/// The members of one partition.
+#[derive(Debug, Default)]
+struct Sorted {
+    pieces: Vec<SortedPiece>,
+    order: Vec<SortEntry>,
+    duplicates: u64,
+}
+
+/// Members of a partition, and where they are.
+#[derive(Debug)]
+enum SortedPiece {
+    Kept(SpillChunk),
+    Loaded(Vec<u8>),
+}
+
+impl SortedPiece {
+    fn bytes<'a>(&'a self, log: &'a SpillFile) -> &'a [u8] {
+        match self {
+            Self::Kept(chunk) => log.kept(*chunk).unwrap_or_default(),
+            Self::Loaded(bytes) => bytes,
+        }
+    }
+}
+
+/// One member: the halves of its key, and where its packed identifier is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct SortEntry {
+    high: u64,
+    low: u64,
+    place: usize,
+}
+
+impl SortEntry {
+    fn key(&self) -> MemberKey {
+        MemberKey::from_halves(self.high, self.low)
+    }
+}
+
+/// The packed identifier at a place of a partition.
+fn packed_at<'a>(pieces: &'a [SortedPiece], log: &'a SpillFile, place: usize) -> &'a [u8] {
+    let rest = &pieces[place / CHUNK_LEN].bytes(log)[place % CHUNK_LEN..];
+    &rest[..Identifier::packed_len(rest).unwrap_or(0)]
+}
+
+impl SortedMembers {
+    pub(super) fn new(set: SortedSet) -> Self {
+        Self { set: Some(set), sorter: None, current: Sorted::default(), next: 0, duplicates: 0 }
+    }
+
+    /// Moves on to the next member, if there is one.
+    ///
+    /// # Errors
+    /// When the temporary file cannot be read, or there can be no thread.
+    #[inline]
+    pub fn advance(&mut self) -> io::Result<Option<MemberKey>> {
+        while self.next >= self.current.order.len() {
+            if !self.load()? {
+                return Ok(None);
+            }
+        }
+        let key = self.current.order[self.next].key();
+        self.next += 1;
+        Ok(Some(key))
+    }
+
+    /// Moves on over the members that follow as long as they are these keys, one by one; how many they were.
+    pub fn pass(&mut self, keys: &[MemberKey]) -> usize {
+        let members = self.current.order[self.next..].iter();
+        let count = members.zip(keys).take_while(|(entry, key)| entry.key() == **key).count();
+        self.next += count;
+        count
+    }
+
+    /// The packed identifier of the current member.
+    #[must_use]
+    pub fn packed(&self) -> &[u8] {
+        let current = self.next.checked_sub(1).and_then(|at| self.current.order.get(at));
+        let (Some(SortEntry { place, .. }), Some(sorter)) = (current, &self.sorter) else { return &[] };
+        packed_at(&self.current.pieces, &sorter.log, *place)
+    }
+
+    /// How many members were pushed again, as far as the walk has come.
+    #[must_use]
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates
+    }
+
+    /// Takes the next partition. `false` after the last.
+    fn load(&mut self) -> io::Result<bool> {
+        if let Some(set) = self.set.take() {
+            self.sorter = Some(MemberSorter::start(set)?);
+        }
+        let Some(sorter) = &self.sorter else { return Ok(false) };
+        // The thread may have sorted the last partition and gone.
+        let _ = sorter.used.send(std::mem::take(&mut self.current));
+        self.next = 0;
+        match sorter.sorted.recv() {
+            Ok(sorted) => {
+                self.current = sorted?;
+                self.duplicates += self.current.duplicates;
+                Ok(true)
+            }
+            Err(mpsc::RecvError) => {
+                self.end();
+                Ok(false)
+            }
+        }
+    }
+
+    /// After the last partition, or in the midst of a panic, which goes on here.
+    fn end(&mut self) {
+        if let Some(Err(panic)) = self.sorter.take().map(|sorter| sorter.thread.join()) {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+impl MemberSorter {
+    fn start(mut set: SortedSet) -> io::Result<Self> {
+        set.make_room(IN_FLIGHT_MAX)?;
+        let SortedSet { seed, log, open, mut full, is_by_lower_case, .. } = set;
+        full.iter_mut().zip(open).for_each(|(full, open)| full.push(open));
+        let log = Arc::new(log);
+        let desk = SortBuffer {
+            seed,
+            is_by_lower_case,
+            log: Arc::clone(&log),
+            free: Vec::new(),
+            hashed: Vec::new(),
+            ends: Vec::new(),
+            lower: Vec::new(),
+        };
+        let (sink, sorted) = mpsc::sync_channel(WAITING_MAX);
+        let (used, back) = mpsc::channel();
+        let thread = Builder::new()
+            .name("sort".to_owned())
+            .spawn(contained_as_here(move || sort_all(desk, &full, &sink, &back)))?;
+        Ok(Self { log, sorted, used, thread })
+    }
+}
+
+/// Sorts partition after partition, until the last or until nobody wants the next.
+fn sort_all(
+    mut desk: SortBuffer,
+    partitions: &[Vec<SpillChunk>],
+    sink: &SyncSender<io::Result<Sorted>>,
+    back: &Receiver<Sorted>,
+) {
+    for chunks in partitions {
+        let mut order = Vec::new();
+        while let Ok(used) = back.try_recv() {
+            order = used.order;
+            desk.take_back(used.pieces);
+        }
+        let sorted = desk.sort(chunks, order);
+        let failed = sorted.is_err();
+        if sink.send(sorted).is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// What sorting needs, used again for each partition.
+struct SortBuffer {
+    seed: KeySeed,
+    is_by_lower_case: bool,
+    log: Arc<SpillFile>,
+    free: Vec<Vec<u8>>,
+    hashed: Vec<SortEntry>,
+    /// Where each bucket ends in the order, which has far fewer members than can be counted here.
+    ends: Vec<u32>,
+    lower: Vec<u8>,
+}
+
+impl SortBuffer {
+    fn take_back(&mut self, pieces: Vec<SortedPiece>) {
+        self.free.extend(pieces.into_iter().filter_map(|piece| match piece {
+            SortedPiece::Loaded(bytes) => Some(bytes),
+            SortedPiece::Kept(_) => None,
+        }));
+    }
+
+    fn sort(&mut self, chunks: &[SpillChunk], mut order: Vec<SortEntry>) -> io::Result<Sorted> {
+        let pieces = chunks.iter().map(|chunk| self.piece(*chunk)).collect::<io::Result<Vec<_>>>()?;
+        self.hashed.clear();
+        let log = Arc::clone(&self.log);
+        for (start, piece) in (0..).step_by(CHUNK_LEN).zip(&pieces) {
+            self.hash(piece.bytes(&log), start)?;
+        }
+        self.place(&mut order);
+        let packed = |entry: &SortEntry| packed_at(&pieces, &log, entry.place);
+        let mut from = 0;
+        for end in &self.ends {
+            let end = *end as usize;
+            if end - from > 1 {
+                if self.is_by_lower_case {
+                    let by = |a: &SortEntry, b: &SortEntry| {
+                        a.key().cmp(&b.key()).then_with(|| packed(a).cmp(packed(b)))
+                    };
+                    order[from..end].sort_unstable_by(by);
+                } else {
+                    order[from..end].sort_unstable();
+                }
+            }
+            from = end;
+        }
+        if self.is_by_lower_case {
+            order.dedup_by(|next, entry| next.key() == entry.key() && packed(next) == packed(entry));
+        } else {
+            order.dedup_by_key(|entry| (entry.high, entry.low));
+        }
+        let duplicates = (self.hashed.len() - order.len()) as u64;
+        Ok(Sorted { pieces, order, duplicates })
+    }
+
+    fn piece(&mut self, chunk: SpillChunk) -> io::Result<SortedPiece> {
+        if self.log.kept(chunk).is_some() {
+            return Ok(SortedPiece::Kept(chunk));
+        }
+        let mut bytes = self.free.pop().unwrap_or_default();
+        self.log.load(chunk, &mut bytes)?;
+        Ok(SortedPiece::Loaded(bytes))
+    }
+
+    /// Adds the members of a piece that begins at `start`.
+    fn hash(&mut self, bytes: &[u8], start: usize) -> io::Result<()> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let len = Identifier::packed_len(&bytes[at..]).map_err(io::Error::other)?;
+            let packed = &bytes[at..at + len];
+            let keyed = if self.is_by_lower_case {
+                case_variants::lower(packed, &mut self.lower).map_err(io::Error::other)?
+            } else {
+                packed
+            };
+            let (high, low) = MemberKey::of(self.seed, keyed).halves();
+            self.hashed.push(SortEntry { high, low, place: start + at });
+            at += len;
+        }
+        Ok(())
+    }
+
+    /// Puts every entry into its bucket by the bits that follow those of the partition: about as many buckets
+    /// as entries, so that few hold more than one or two, since keys are evenly spread.
+    fn place(&mut self, order: &mut Vec<SortEntry>) {
+        let bits = self.hashed.len().clamp(2, 1 << 31).ilog2();
+        let bucket =
+            |entry: &SortEntry| usize::try_from(entry.high << PARTITIONS.ilog2() >> (64 - bits)).unwrap_or(0);
+        self.ends.clear();
+        self.ends.resize(1 << bits, 0);
+        for entry in &self.hashed {
+            self.ends[bucket(entry)] += 1;
+        }
+        let mut start = 0;
+        for end in &mut self.ends {
+            start += std::mem::replace(end, start);
+        }
+        order.resize(self.hashed.len(), SortEntry::default());
+        for entry in &self.hashed {
+            let end = &mut self.ends[bucket(entry)];
+            order[*end as usize] = *entry;
+            *end += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::model::IdentifierKind;
+
+    fn set(memory_max: usize, people: impl Iterator<Item = u32>) -> SortedSet {
+        let mut set = SortedSet::new(KeySeed(3), memory_max);
+        for n in people {
+            let mut packed = Vec::new();
+            Identifier { kind: IdentifierKind::ExternalId, label: "", value: &format!("user-{n:080}") }
+                .pack_into(&mut packed);
+            set.push(&packed).unwrap();
+        }
+        set
+    }
+
+    fn walk(memory_max: usize, people: impl Iterator<Item = u32>) -> (Vec<String>, u64, bool) {
+        let set = set(memory_max, people);
+        let spilled = set.log.has_spilled();
+        let mut members = set.into_members();
+        let (mut found, mut last) = (Vec::new(), None);
+        while let Some(key) = members.advance().unwrap() {
+            assert!(last < Some(key), "strictly ascending");
+            assert_eq!(MemberKey::of(KeySeed(3), members.packed()), key);
+            last = Some(key);
+            found.push(Identifier::unpack(members.packed()).unwrap().0.value.to_owned());
+        }
+        assert!(members.advance().unwrap().is_none() && members.packed().is_empty(), "it stays at the end");
+        (found, members.duplicates(), spilled)
+    }
+
+    #[test]
+    fn every_member_once_whether_it_fits_or_not() {
+        let people = || (0..400_000).chain(100..300);
+        let (whole, duplicates, spilled) = walk(usize::MAX, people());
+        assert_eq!((whole.len(), duplicates, spilled), (400_000, 200, false));
+        assert_eq!(whole.iter().collect::<BTreeSet<_>>().len(), 400_000);
+        for memory_max in [0, 1 << 20, 28 << 20] {
+            let (again, duplicates, spilled) = walk(memory_max, people());
+            assert_eq!((duplicates, spilled), (200, true));
+            assert!(again == whole, "the bound changes nothing");
+        }
+        assert_eq!(walk(0, std::iter::empty()).0, Vec::<String>::new());
+        assert_eq!(walk(0, std::iter::repeat_n(7, 3)).1, 2);
+    }
+
+    #[test]
+    fn a_walk_may_be_given_up() {
+        let mut members = set(1 << 20, 0..300_000).into_members();
+        assert!(members.advance().unwrap().is_some());
+    }
+}

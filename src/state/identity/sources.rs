@@ -1,0 +1,339 @@
+//! What sources say that are read as a whole: their tables as of the last reading, and how far that went. It reads
+//! none of them.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::known::{KnownIdentity, MapKey};
+use super::learn::IdentityMap;
+use super::map_part::MapPart;
+use super::table::{Finished, ReplayTable};
+use crate::state::immutable_file::{ImmutableFile, ImmutableFileJson};
+use crate::state::{StateError, StateWriter};
+
+/// A source that is read as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceName {
+    /// Where it is.
+    pub address: String,
+    /// The label of the aliases that its ids are.
+    pub label: String,
+}
+
+/// How far a source was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceBookmark {
+    /// The newest dump.
+    pub dump: u64,
+    /// The dump that its tables begin with.
+    pub from: u64,
+    /// Every dump from there on, with a mark of what it said.
+    pub seen: Vec<(u64, u64)>,
+    /// What else its rows hang on: the column that says whose a row is, or what tells the files from any others.
+    pub mark: String,
+}
+
+/// One of the tables of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceTable {
+    /// Whose an alias is.
+    People,
+    /// Which alias has become which other.
+    Joins,
+}
+
+/// A source as a version has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SourceState {
+    pub(super) name: SourceName,
+    pub(super) bookmark: SourceBookmark,
+    /// The parts of either table, the oldest first.
+    pub(super) people: Vec<ImmutableFile>,
+    pub(super) joins: Vec<ImmutableFile>,
+}
+
+impl SourceState {
+    pub(super) fn files(&self) -> impl Iterator<Item = &ImmutableFile> {
+        self.people.iter().chain(&self.joins)
+    }
+
+    pub(super) fn stats(&self) -> SourceStats {
+        let rows = |files: &[ImmutableFile]| files.iter().map(|file| file.rows).sum();
+        let (name, dump) = (self.name.clone(), self.bookmark.dump);
+        SourceStats { name, dump, people: rows(&self.people), joins: rows(&self.joins) }
+    }
+}
+
+/// What is known of a source as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceStats {
+    /// Which it is.
+    pub name: SourceName,
+    /// The newest dump that was read.
+    pub dump: u64,
+    /// Entries about whose an alias is; one that replaces another counts as well until they are merged.
+    pub people: u64,
+    /// The same about which alias has become which other.
+    pub joins: u64,
+}
+
+/// A source as versions write it.
+#[derive(Serialize, Deserialize)]
+pub(super) struct SourceStateJson {
+    name: SourceName,
+    bookmark: SourceBookmark,
+    people: Vec<ImmutableFileJson>,
+    joins: Vec<ImmutableFileJson>,
+}
+
+impl SourceStateJson {
+    pub(super) fn from_taught(taught: &SourceState) -> Self {
+        let shapes = |files: &[ImmutableFile]| files.iter().map(ImmutableFileJson::from_file).collect();
+        let (people, joins) = (shapes(&taught.people), shapes(&taught.joins));
+        Self { name: taught.name.clone(), bookmark: taught.bookmark.clone(), people, joins }
+    }
+
+    pub(super) fn into_taught(self) -> Option<SourceState> {
+        let files =
+            |shapes: Vec<ImmutableFileJson>| shapes.into_iter().map(ImmutableFileJson::into_file).collect();
+        let (people, joins): (Option<_>, Option<_>) = (files(self.people), files(self.joins));
+        Some(SourceState { name: self.name, bookmark: self.bookmark, people: people?, joins: joins? })
+    }
+}
+
+impl IdentityMap {
+    fn source(&self, name: &SourceName) -> Option<&SourceState> {
+        self.sources.iter().find(|taught| taught.name == *name)
+    }
+
+    /// The state that it is part of.
+    #[must_use]
+    pub fn state(&self) -> Arc<StateWriter> {
+        Arc::clone(&self.state)
+    }
+
+    /// How far a source was read; none if it never was.
+    #[must_use]
+    pub fn bookmark(&self, name: &SourceName) -> Option<&SourceBookmark> {
+        self.source(name).map(|taught| &taught.bookmark)
+    }
+
+    /// A table of a source, as it was left or empty, to replay onto. Nothing of it counts before
+    /// [`IdentityMap::teach`].
+    ///
+    /// # Errors
+    /// When it cannot be read, or there is no room for temporary files.
+    pub fn table(
+        &self,
+        name: &SourceName,
+        which: SourceTable,
+        is_anew: bool,
+    ) -> Result<ReplayTable, StateError> {
+        let opened = self.source(name).map_or_else(Vec::new, |taught| match which {
+            SourceTable::People => taught.people.clone(),
+            SourceTable::Joins => taught.joins.clone(),
+        });
+        ReplayTable::open(&self.state, &name.label, opened, is_anew)
+    }
+
+    /// Puts tables in the place of what a source has said before, and makes it last together with how far it was
+    /// read. `false`, and nothing of that, if what it has said before is not what it was when they were opened.
+    ///
+    /// # Errors
+    /// As [`IdentityMap::commit`].
+    pub fn teach(
+        &mut self,
+        name: &SourceName,
+        bookmark: SourceBookmark,
+        people: Finished,
+        joins: Finished,
+    ) -> Result<bool, StateError> {
+        let known = self.sources.iter().position(|known| known.name == *name);
+        let before = known.map(|at| &self.sources[at]);
+        let (of_people, of_joins) = before.map_or_else(Default::default, |t| (&t.people[..], &t.joins[..]));
+        if of_people != people.opened || of_joins != joins.opened {
+            return Ok(false);
+        }
+        let taught = SourceState { name: name.clone(), bookmark, people: people.files, joins: joins.files };
+        match known {
+            Some(at) => self.sources[at] = taught,
+            None => self.sources.push(taught),
+        }
+        self.open_sources()?;
+        self.has_learned();
+        self.write()?;
+        self.put()?;
+        Ok(true)
+    }
+
+    /// Opens the tables that say whose something is.
+    pub(super) fn open_sources(&mut self) -> Result<(), StateError> {
+        let store = &self.state.reader().store;
+        let files = self.sources.iter().map(|taught| &taught.people);
+        let open = |files: &Vec<ImmutableFile>| files.iter().map(|file| MapPart::open(store, file)).collect();
+        self.people = files.map(open).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    /// What the sources say of a key.
+    pub(super) fn in_sources(&self, key: MapKey) -> Result<Option<KnownIdentity>, StateError> {
+        let mut best: Option<KnownIdentity> = None;
+        for parts in &self.people {
+            let mut found = None;
+            for part in parts.iter().rev() {
+                found = part.get(key)?;
+                if found.is_some() {
+                    break;
+                }
+            }
+            let found = found.filter(|known| *known != KnownIdentity::Gone);
+            best = match (found, best) {
+                (Some(found), Some(best)) if !found.counts_before(&best) => Some(best),
+                (found, best) => found.or(best),
+            };
+        }
+        Ok(best)
+    }
+
+    /// Takes back everything that a source has said. Whether it had said anything.
+    ///
+    /// # Errors
+    /// As [`IdentityMap::commit`].
+    pub fn unteach(&mut self, name: &SourceName) -> Result<bool, StateError> {
+        let before = self.sources.len();
+        self.sources.retain(|taught| taught.name != *name);
+        let is_known = self.sources.len() < before;
+        if is_known {
+            self.open_sources()?;
+            self.write()?;
+            self.put()?;
+        }
+        Ok(is_known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Clock, Timestamp};
+    use crate::state::{Holder, IdentityKey, Location, OwnerEvidence};
+
+    const LABEL: &str = "heap_user_id";
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn state(home: &tempfile::TempDir) -> Arc<StateWriter> {
+        let holder = Holder { host: "h".to_owned(), process: 1, since: at(1), heard: None };
+        let location = Location::Folder(home.path().to_owned());
+        Arc::new(StateWriter::open(&location, &holder, Clock::new(|| Timestamp::UNIX_EPOCH), 7).unwrap())
+    }
+
+    fn name() -> SourceName {
+        SourceName { address: "a".to_owned(), label: LABEL.to_owned() }
+    }
+
+    fn owner(state: &StateWriter, name: &str) -> Option<String> {
+        let owners = state.reader().owners().unwrap()?;
+        let found = owners.answers().evidence(IdentityKey::Alias { label: LABEL, name }).unwrap();
+        found.map(|evidence| match evidence {
+            OwnerEvidence::Owner { owner, .. } => owner,
+            OwnerEvidence::Gone => "gone".to_owned(),
+        })
+    }
+
+    /// Teaches a dump: rows with their owner, and what has become what.
+    fn teach(
+        state: &Arc<StateWriter>,
+        dump: u64,
+        is_full: bool,
+        rows: &[(&str, &str)],
+        joins: &[(&str, &str)],
+    ) {
+        let mut map = IdentityMap::open(state).unwrap();
+        let mut people = map.table(&name(), SourceTable::People, is_full).unwrap();
+        for (id, owner) in rows {
+            let owner = (!owner.is_empty()).then(|| (*owner, at(1_000)));
+            people.tie(id, owner).unwrap();
+        }
+        let mut table = map.table(&name(), SourceTable::Joins, true).unwrap();
+        joins.iter().for_each(|(from, into)| table.join(from, into).unwrap());
+        let bookmark = SourceBookmark { dump, from: 1, seen: vec![(1, 2)], ..SourceBookmark::default() };
+        let (people, table) = (people.finish(state).unwrap(), table.finish(state).unwrap());
+        assert!(map.teach(&name(), bookmark, people, table).unwrap());
+        assert_eq!(map.bookmark(&name()).unwrap().dump, dump);
+    }
+
+    #[test]
+    fn what_a_source_says_no_more_is_known_no_more() {
+        let home = tempfile::tempdir().unwrap();
+        let state = state(&home);
+        let many: Vec<(String, String)> = (0..100).map(|n| (format!("m{n}"), format!("u{n}"))).collect();
+        let many: Vec<(&str, &str)> = many.iter().map(|(id, owner)| (id.as_str(), owner.as_str())).collect();
+        teach(
+            &state,
+            1,
+            true,
+            &[&many[..], &[("5", "u5"), ("6", "u6"), ("7", "u7")]].concat(),
+            &[("4", "5")],
+        );
+        let shown =
+            |ids: &[&str]| ids.iter().map(|id| owner(&state, id).unwrap_or_default()).collect::<Vec<_>>();
+        assert_eq!(shown(&["4", "5", "6", "m99"]), ["u5", "u5", "u6", "u99"]);
+        // A few rows are put beside the many; a row without an owner takes the one before it back.
+        teach(&state, 2, false, &[("5", "v5"), ("6", "")], &[("5", "7")]);
+        assert_eq!(shown(&["4", "5", "6", "7", "m99"]), ["", "u7", "", "u7", "u99"]);
+        teach(&state, 3, false, &[], &[]);
+        assert_eq!(shown(&["4", "5", "6", "7"]), ["", "v5", "", "u7"]);
+        let stats = state.reader().identity_stats().unwrap();
+        assert_eq!((stats.sources[0].dump, stats.parts), (3, 2));
+        teach(&state, 4, true, &[("5", "w5"), ("8", "u8")], &[("9", "8")]);
+        assert_eq!(shown(&["5", "7", "8", "9", "m99"]), ["w5", "", "u8", "u8", ""]);
+        let mut map = IdentityMap::open(&state).unwrap();
+        // Beside it, what was learned otherwise: the newest evidence counts.
+        map.tie(IdentityKey::Alias { label: LABEL, name: "5" }, "old", at(999)).unwrap();
+        map.tie(IdentityKey::Alias { label: LABEL, name: "8" }, "new", at(1_001)).unwrap();
+        map.commit().unwrap();
+        assert_eq!(shown(&["5", "8", "9"]), ["w5", "new", "new"]);
+        assert_eq!(map.erase("u8").unwrap(), 2, "and whoever was merged into them");
+        assert_eq!(shown(&["5", "9"]), ["w5", ""]);
+        assert!(map.unteach(&name()).unwrap() && !map.unteach(&name()).unwrap());
+        assert_eq!(shown(&["5", "8"]), ["old", "new"]);
+        assert_eq!(map.part_ids().len(), 1);
+    }
+
+    #[test]
+    fn rows_beyond_memory_and_a_list_of_those_who_remain() {
+        let home = tempfile::tempdir().unwrap();
+        let state = state(&home);
+        let mut map = IdentityMap::open(&state).unwrap();
+        let mut people = map.table(&name(), SourceTable::People, true).unwrap();
+        let mut there = map.table(&name(), SourceTable::People, true).unwrap();
+        for n in 0..310_000 {
+            people.tie(&n.to_string(), Some((&format!("u{}", n % 7), at(1)))).unwrap();
+            if n % 2 == 0 {
+                there.there(&n.to_string()).unwrap();
+            }
+        }
+        people.tie("8", None).unwrap();
+        people.keep_only(there).unwrap();
+        people.tie("3", Some(("u3", at(2)))).unwrap();
+        let joins = map.table(&name(), SourceTable::Joins, true).unwrap();
+        let (people, joins) = (people.finish(&state).unwrap(), joins.finish(&state).unwrap());
+        assert!(map.teach(&name(), SourceBookmark::default(), people, joins).unwrap());
+        let stats = state.reader().identity_stats().unwrap();
+        assert_eq!((stats.entries, stats.parts), (155_000, 1));
+        let shown = ["2", "3", "4", "5", "8", "309998"].map(|id| owner(&state, id));
+        assert_eq!(shown.map(Option::unwrap_or_default), ["u2", "u3", "u4", "", "", "u3"]);
+        // What was opened before somebody else has taught the same source is not put in its place.
+        let table =
+            |map: &IdentityMap, which| map.table(&name(), which, true).unwrap().finish(&state).unwrap();
+        let (people, joins) = (table(&map, SourceTable::People), table(&map, SourceTable::Joins));
+        let (mut other, bookmark) = (table(&map, SourceTable::People), SourceBookmark::default);
+        other.files = people.opened.iter().take(0).cloned().collect();
+        assert!(map.teach(&name(), bookmark(), other, table(&map, SourceTable::Joins)).unwrap());
+        assert!(!map.teach(&name(), bookmark(), people, joins).unwrap());
+    }
+}

@@ -1,0 +1,336 @@
+//! Reading a record: all parts of a version walked in step, the latest word on each member winning.
+
+use super::StateError;
+use super::membership::{Membership, PartRef};
+use super::part::{PartCursor, PartFolder, Word, path_of};
+use super::store::Store;
+use crate::model::{ChangeOp, CohortId, KeySeed, MemberKey, Standing};
+
+/// What the record says of each member, in strictly ascending order of the keys.
+#[derive(Debug)]
+pub struct MembershipCursor {
+    parts: Vec<PartCursor>,
+    /// The last part that has the current key, and so its identifier.
+    current: Option<usize>,
+    at: Option<MemberKey>,
+    lead: Option<LeadingPart>,
+    packed: Vec<u8>,
+}
+
+/// The only part that has the current key. Up to the others' smallest key none of them need be looked at.
+#[derive(Clone, Copy, Debug)]
+struct LeadingPart {
+    part: usize,
+    others: Option<MemberKey>,
+}
+
+impl MembershipCursor {
+    pub(super) fn open(
+        store: &Store,
+        cohort: &CohortId,
+        version: Option<&Membership>,
+        seed: KeySeed,
+    ) -> Result<Self, StateError> {
+        Self::of_parts(
+            store,
+            cohort,
+            version.map(|version| version.parts.as_slice()).unwrap_or_default(),
+            seed,
+        )
+    }
+
+    /// Reads some parts, the oldest first.
+    pub(super) fn of_parts<'a>(
+        store: &Store,
+        home: impl Into<PartFolder<'a>>,
+        parts: &[PartRef],
+        seed: KeySeed,
+    ) -> Result<Self, StateError> {
+        let home = home.into();
+        let mut cursors = Vec::with_capacity(parts.len());
+        for part in parts {
+            let mut cursor = PartCursor::open(store.open_blob(&path_of(home, &part.id))?, part, seed)?;
+            cursor.advance()?;
+            cursors.push(cursor);
+        }
+        Ok(Self { parts: cursors, current: None, at: None, lead: None, packed: Vec::new() })
+    }
+
+    /// Moves on to the next member that the record knows of, and says how it stands.
+    ///
+    /// # Errors
+    /// When a part cannot be read or is damaged.
+    #[inline]
+    pub fn advance(&mut self) -> Result<Option<(MemberKey, Standing)>, StateError> {
+        loop {
+            match self.advance_any()? {
+                Some((key, Some(standing))) => return Ok(Some((key, standing))),
+                Some((_, None)) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Moves on to the next identifier in any part. Without a standing: Braze has let the member go.
+    ///
+    /// # Errors
+    /// When a part cannot be read or is damaged.
+    #[inline]
+    pub fn advance_any(&mut self) -> Result<Option<(MemberKey, Option<Standing>)>, StateError> {
+        let Some(at) = self.next_key()? else { return Ok(None) };
+        let standing = match self.lead {
+            Some(lead) => fold(None, self.parts[lead.part].word()),
+            None => self.standing(at),
+        };
+        Ok(Some((at, standing)))
+    }
+
+    /// Moves on to the smallest key that comes next.
+    #[inline]
+    fn next_key(&mut self) -> Result<Option<MemberKey>, StateError> {
+        if let Some(LeadingPart { part, others }) = self.lead {
+            let part = &mut self.parts[part];
+            part.advance()?;
+            if let Some(key) = part.key().filter(|key| others.is_none_or(|other| *key < other)) {
+                self.at = Some(key);
+                return Ok(self.at);
+            }
+        } else if let Some(at) = self.at {
+            self.parts.iter_mut().filter(|part| part.key() == Some(at)).try_for_each(PartCursor::advance)?;
+        }
+        self.at = self.parts.iter().filter_map(PartCursor::key).min();
+        (self.current, self.lead) = (None, None);
+        if let Some(at) = self.at {
+            self.find_lead(at);
+        }
+        Ok(self.at)
+    }
+
+    fn find_lead(&mut self, at: MemberKey) {
+        let has_it = |part: &&PartCursor| part.key() == Some(at);
+        self.current = self.parts.iter().rposition(|part| has_it(&part));
+        let alone = self.parts.iter().filter(has_it).count() == 1;
+        let others = self.parts.iter().filter(|part| !has_it(part)).filter_map(PartCursor::key).min();
+        self.lead = self.current.filter(|_| alone).map(|part| LeadingPart { part, others });
+    }
+
+    /// The keys that follow the current one and stand as it does, as far as they are in hand.
+    #[must_use]
+    pub fn ahead(&self) -> &[MemberKey] {
+        let Some(LeadingPart { part, others }) = self.lead else { return &[] };
+        let keys = self.parts[part].ahead();
+        &keys[..others.map_or(keys.len(), |other| keys.partition_point(|key| *key < other))]
+    }
+
+    /// Moves on over so many of the keys ahead.
+    pub fn skip(&mut self, count: usize) {
+        if let Some(lead) = self.lead {
+            self.parts[lead.part].skip(count);
+            self.at = self.parts[lead.part].key();
+        }
+    }
+
+    /// Folds the words of all parts on the key, oldest first. None: Braze has let the member go.
+    fn standing(&mut self, key: MemberKey) -> Option<Standing> {
+        let parts = self.parts.iter_mut().filter(|part| part.key() == Some(key));
+        parts.fold(None, |standing, part| fold(standing, part.word()))
+    }
+
+    /// The last part that has the current key: the one whose word counts.
+    pub(super) fn part(&self) -> Option<usize> {
+        self.current
+    }
+
+    /// The packed identifier of the current member.
+    ///
+    /// # Errors
+    /// When a part cannot be read or is damaged, or there is no current member.
+    pub fn packed(&mut self) -> Result<&[u8], StateError> {
+        self.packed.clear();
+        if let Some(current) = self.current {
+            self.parts[current].identifier(&mut self.packed)?;
+        }
+        Ok(&self.packed)
+    }
+}
+
+/// A later part has the last word. A refusal changes nothing in Braze: whoever was let in before, or may
+/// have been, may still be there.
+fn fold(before: Option<Standing>, word: Word) -> Option<Standing> {
+    match word {
+        Word::Accepted(ChangeOp::Add) => Some(Standing::Member),
+        Word::Accepted(ChangeOp::Remove) => None,
+        Word::Refused(ChangeOp::Add) => match before {
+            None | Some(Standing::Refused) => Some(Standing::Refused),
+            Some(Standing::Member | Standing::InDoubt | Standing::Disputed) => Some(Standing::Disputed),
+        },
+        Word::Refused(ChangeOp::Remove) => before,
+        Word::Unanswered => Some(Standing::InDoubt),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::membership::RecordedWorkspace;
+    use super::super::part::PartWriter;
+    use super::*;
+    use crate::model::{Identifier, IdentifierKind, RowSet, RunId, Timestamp};
+
+    const SEED: KeySeed = KeySeed(7);
+
+    fn packed(n: u32) -> Vec<u8> {
+        let value = format!("user-{n}");
+        let (kind, label) = [
+            (IdentifierKind::ExternalId, ""),
+            (IdentifierKind::Alias, "crm"),
+            (IdentifierKind::DeviceId, ""),
+        ][n as usize % 3];
+        let mut packed = Vec::new();
+        Identifier { kind, label, value: &value }.pack_into(&mut packed);
+        packed
+    }
+
+    fn write(
+        store: &Store,
+        cohort: &CohortId,
+        op: ChangeOp,
+        people: impl Iterator<Item = u32>,
+    ) -> (PartRef, Vec<MemberKey>) {
+        let mut rows: Vec<(MemberKey, Vec<u8>)> =
+            people.map(|n| (MemberKey::of(SEED, &packed(n)), packed(n))).collect();
+        rows.sort();
+        let mut writer = PartWriter::create(store, cohort, op, SEED).unwrap();
+        rows.iter().for_each(|(_, packed)| writer.push(packed).unwrap());
+        (writer.finish().unwrap(), rows.into_iter().map(|(key, _)| key).collect())
+    }
+
+    fn version(parts: Vec<PartRef>) -> Membership {
+        let workspace = RecordedWorkspace {
+            connection: String::new(),
+            endpoint: String::new(),
+            partner: String::new(),
+            delivery: crate::model::DeliveryMethod::CohortImport,
+        };
+        let run = RunId::new(Timestamp::UNIX_EPOCH, 0);
+        Membership { parts, ..Membership::first(&run, Timestamp::UNIX_EPOCH, workspace) }
+    }
+
+    fn read(store: &Store, cohort: &CohortId, version: &Membership) -> BTreeMap<MemberKey, Standing> {
+        let mut cursor = MembershipCursor::open(store, cohort, Some(version), SEED).unwrap();
+        let mut found = BTreeMap::new();
+        while let Some((key, standing)) = cursor.advance().unwrap() {
+            assert!(found.keys().next_back().is_none_or(|last| *last < key));
+            assert_eq!(
+                MemberKey::of(SEED, cursor.packed().unwrap()),
+                key,
+                "the identifier belongs to the key"
+            );
+            found.insert(key, standing);
+        }
+        found
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+        /// The naive reading: one part after the other, one row after the other.
+        #[test]
+        fn the_last_word_wins(
+            parts in proptest::collection::vec(
+                (any::<bool>(), proptest::collection::btree_set(0u32..40, 0..30), 0u64..30, 0u64..30), 0..6)
+        ) {
+            let home = tempfile::tempdir().unwrap();
+            let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
+            let (mut naive, mut refs) = (BTreeMap::new(), Vec::new());
+            for (add, people, accepted, refused) in parts {
+                let op = if add { ChangeOp::Add } else { ChangeOp::Remove };
+                let (mut part, keys) = write(&store, &cohort, op, people.into_iter());
+                let (accepted, refused) = (accepted.min(part.rows), refused.min(part.rows));
+                part.acknowledged = RowSet::all(accepted);
+                part.refused = RowSet::from_ranges(std::iter::once(accepted..refused.max(accepted)));
+                for (row, key) in (0..).zip(keys) {
+                    match (part.acknowledged.contains(row), part.refused.contains(row), op) {
+                        (true, _, ChangeOp::Add) => drop(naive.insert(key, Standing::Member)),
+                        (true, _, ChangeOp::Remove) => drop(naive.remove(&key)),
+                        (_, true, ChangeOp::Add) => {
+                            let in_it = naive.get(&key).is_some_and(|known| *known != Standing::Refused);
+                            let known = if in_it { Standing::Disputed } else { Standing::Refused };
+                            naive.insert(key, known);
+                        }
+                        (_, true, ChangeOp::Remove) => {}
+                        _ => drop(naive.insert(key, Standing::InDoubt)),
+                    }
+                }
+                refs.push(part);
+            }
+            let whole = version(refs);
+            prop_assert_eq!(&read(&store, &cohort, &whole), &naive);
+            // Merged into one part they say the same, but that one part cannot say both in and refused.
+            let merged = super::super::compact::merged(&store, &cohort, &whole, SEED).unwrap();
+            let plain = |standing| if standing == Standing::Disputed { Standing::InDoubt } else { standing };
+            let naive: BTreeMap<MemberKey, Standing> = naive.into_iter().map(|(k, s)| (k, plain(s))).collect();
+            prop_assert_eq!(read(&store, &cohort, &merged), naive.clone());
+            let count = |standing| naive.values().filter(|s| **s == standing).count() as u64;
+            prop_assert_eq!(merged.members, Some(count(Standing::Member)));
+            prop_assert_eq!(merged.in_doubt, count(Standing::InDoubt));
+        }
+    }
+
+    #[test]
+    fn many_row_groups_and_identifiers_asked_for_here_and_there() {
+        let home = tempfile::tempdir().unwrap();
+        let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
+        let (mut part, keys) = write(&store, &cohort, ChangeOp::Add, 0..150_000);
+        part.acknowledged = RowSet::all(part.rows);
+        let mut cursor = MembershipCursor::open(&store, &cohort, Some(&version(vec![part])), SEED).unwrap();
+        for (row, key) in keys.iter().enumerate() {
+            assert_eq!(cursor.advance().unwrap(), Some((*key, Standing::Member)));
+            if row % 997 == 0 || (row % 65_536) < 2 {
+                assert_eq!(MemberKey::of(SEED, cursor.packed().unwrap()), *key, "row {row}");
+            }
+        }
+        assert_eq!(cursor.advance().unwrap(), None);
+    }
+
+    /// A flipped bit is found, or it lies where nothing of ours is read from; it never changes a member.
+    #[test]
+    fn a_damaged_part_is_told() {
+        let home = tempfile::tempdir().unwrap();
+        let (store, cohort) = (Store::in_folder(home.path()), CohortId::new("c").unwrap());
+        let (part, _) = write(&store, &cohort, ChangeOp::Add, 0..5_000);
+        let path = store.at(&path_of(&cohort, &part.id));
+        let whole = std::fs::read(&path).unwrap();
+        let damage = |bytes: &[u8]| {
+            let mut file = std::fs::File::create(&path).unwrap();
+            std::io::Write::write_all(&mut file, bytes).unwrap();
+            let version = version(vec![part.clone()]);
+            let opened = MembershipCursor::open(&store, &cohort, Some(&version), SEED);
+            opened.and_then(|mut cursor| {
+                let mut members = Vec::new();
+                while let Some((key, _)) = cursor.advance()? {
+                    members.push((key, cursor.packed()?.to_vec()));
+                }
+                Ok(members)
+            })
+        };
+        let members = damage(&whole).unwrap();
+        assert_eq!(members.len(), 5_000);
+        assert!(matches!(damage(&whole[..whole.len() - 1]), Err(StateError::Damaged { .. })));
+        let mut told = 0;
+        for at in (0..whole.len()).step_by(whole.len() / 100) {
+            let mut bad = whole.clone();
+            bad[at] ^= 0x40;
+            match damage(&bad) {
+                Ok(read) => assert!(read == members, "a flipped bit at {at}"),
+                Err(error) => {
+                    assert!(matches!(error, StateError::Damaged { .. }), "{error}");
+                    told += 1;
+                }
+            }
+        }
+        assert!(told > 80, "{told}");
+    }
+}

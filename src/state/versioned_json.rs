@@ -1,0 +1,67 @@
+//! Small things of which the newest counts: JSON files that are numbered, put if absent, each in the place of the one
+//! before.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::membership::number_of;
+use super::store::{Store, TEMPORARY};
+use super::{StateError, checked, format};
+
+#[derive(Serialize, Deserialize)]
+struct DocumentJson<T> {
+    format: u64,
+    #[serde(flatten)]
+    what: T,
+}
+
+fn path_of(folder: &str, number: u64) -> String {
+    format!("{folder}/{number:012}.json")
+}
+
+/// The newest one in a folder, with its number.
+///
+/// # Errors
+/// When it cannot be read or is damaged.
+pub(super) fn newest<T: DeserializeOwned>(
+    store: &Store,
+    folder: &str,
+) -> Result<Option<(u64, T)>, StateError> {
+    let names = store.list(folder)?;
+    let Some(number) = names.iter().filter_map(|name| number_of(name)).max() else { return Ok(None) };
+    let shape: DocumentJson<T> = checked::existing(store, &path_of(folder, number))?;
+    Ok(Some((number, shape.what)))
+}
+
+/// Puts the next one there, after the one with this number; 0 if there is none. The one before stays for whoever is
+/// just reading it, and the one before that goes.
+///
+/// # Errors
+/// When the disk does not take it, or somebody else was first.
+pub(super) fn put(store: &Store, folder: &str, before: u64, what: &impl Serialize) -> Result<(), StateError> {
+    if !checked::put_new_compact(
+        store,
+        &path_of(folder, before + 1),
+        &DocumentJson { format: format::KNOWN, what },
+    )? {
+        return Err(StateError::Lost);
+    }
+    match before.checked_sub(1).filter(|old| *old > 0) {
+        Some(old) => Ok(store.remove(&path_of(folder, old))?),
+        None => Ok(()),
+    }
+}
+
+/// Removes every file of a folder but this number's: those of earlier versions, and what a crash has left.
+///
+/// # Errors
+/// When the folder cannot be listed, or a file cannot be removed.
+pub(super) fn remove_others(store: &Store, folder: &str, kept: u64) -> Result<(), StateError> {
+    for file in store.files(folder)? {
+        let is_old = number_of(&file.name).is_some_and(|number| number < kept);
+        if is_old || file.name.starts_with(TEMPORARY) {
+            store.remove(&format!("{folder}/{}", file.name))?;
+        }
+    }
+    Ok(())
+}
