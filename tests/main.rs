@@ -32,6 +32,7 @@ mod damaged_state;
 mod dashboard;
 mod deploy;
 mod discover;
+mod docs;
 mod doctor;
 mod doors;
 mod dumps;

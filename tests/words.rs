@@ -321,8 +321,8 @@ fn the_manual_is_one_page_with_every_option() {
 fn the_help_of_the_sandbox_is_true() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     let help = w.run(&["sandbox", "--help"]).expect(0).stdout;
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    for text in [&help, &readme] {
+    let page = std::fs::read_to_string(root().join("docs/reference/sandbox.md")).unwrap();
+    for text in [&help, &page] {
         let plan = text.lines().find_map(|line| line.trim().strip_prefix("-d '")).unwrap();
         sandbox.faults(plan.strip_suffix('\'').unwrap());
     }
