@@ -1,8 +1,8 @@
-//! Segments at scale: how many people a segment should have, counted by set algebra on the records of five cohorts
-//! of ten million members each, of which the neighbours overlap.
+//! Benchmark of segment sizes: expected size by set algebra on five recorded memberships of ten million members
+//! each, with overlapping neighbors.
 //!
-//! It writes the records itself, the same everywhere, in another process. The count is checked against what it
-//! must be. Medians of five.
+//! The benchmark writes the state deterministically in another process, and checks the count. It reports
+//! medians of five.
 //!
 //! `cargo bench --bench segments`, or with a number of members: `cargo bench --bench segments -- 100000`.
 
@@ -28,7 +28,7 @@ use syncline::state::{Holder, Location, StateReader, StateWriter, Version, Works
 use syncline::targeting::expected;
 
 const MEMBERS: u64 = 10_000_000;
-/// Cohorts that the segment includes, and those that it excludes.
+/// Number of included and of excluded cohorts.
 const COHORTS: [usize; 2] = [3, 2];
 
 fn main() {
@@ -48,19 +48,19 @@ fn main() {
 fn run(members: u64) {
     let home = tempfile::tempdir().unwrap();
     let (path, program) = (home.path().to_str().unwrap(), std::env::current_exe().unwrap());
-    let made = Command::new(&program).args(["--make", path, &members.to_string()]).status().unwrap();
-    assert!(made.success());
+    let status = Command::new(&program).args(["--make", path, &members.to_string()]).status().unwrap();
+    assert!(status.success());
     let program = program.to_str().unwrap();
     println!("The size of a segment of {} cohorts of {members}\n", COHORTS[0] + COHORTS[1]);
     heading();
-    // Each cohort begins a quarter of its length after the one before.
+    // Each cohort starts a quarter of its length after the previous one.
     let step = members / 4;
-    let any = format!("{} people", step * 3);
+    let any = format!("{} users", step * 3);
     report(
         "in any of 3, in none of 2",
         rounds(|| measure(home.path(), program, &["--count", path, "any"], &any)),
     );
-    let all = format!("{step} people");
+    let all = format!("{step} users");
     report(
         "in all of 3, in none of 2",
         rounds(|| measure(home.path(), program, &["--count", path, "all"], &all)),
@@ -75,7 +75,7 @@ fn location(home: &Path) -> Location {
     Location::Folder(home.join("state"))
 }
 
-/// Writes the records of all cohorts, as if Braze had accepted everybody.
+/// Writes the recorded membership of all cohorts, as if Braze had accepted every member.
 fn make(home: &Path, members: u64) {
     let clock = Clock::new(Timestamp::now);
     let holder = Holder { host: "bench".to_owned(), process: 1, since: clock.now(), heard: None };
@@ -110,7 +110,7 @@ fn key(state: &StateWriter, n: u64) -> Key {
     Key::of(state.reader().seed(), &packed(n))
 }
 
-/// Counts, in a process of its own.
+/// Computes the expected size, in a process of its own.
 fn count(home: &Path, all: bool) {
     let state = StateReader::open(&location(home)).unwrap();
     let [include, exclude] = COHORTS;
@@ -131,5 +131,5 @@ fn count(home: &Path, all: bool) {
     };
     let counted = expected(&segment, &state).unwrap();
     assert_eq!(counted.least, counted.most);
-    println!("{} people", counted.least);
+    println!("{} users", counted.least);
 }
