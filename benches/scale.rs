@@ -1,4 +1,4 @@
-//! Benchmark of `plan`: lists of 1 and 10 million members of which 1% changed, and runs without changes.
+//! Benchmark of `plan`: lists of 1 and 10 million members with 1% changes, and runs without changes.
 //!
 //! The benchmark generates its lists deterministically and creates the state by a real first import into the
 //! sandbox. The new list has another random order than the old one. It reports medians of five.
