@@ -110,6 +110,34 @@ fn complete(config: &mut Value) {
     }
 }
 
+/// The path of a new user, against a Braze that checks keys: the users have the attribute at the end.
+#[test]
+fn docs_the_first_real_cohort_reaches_braze() {
+    let page = read(&root().join("docs/start/first-cohort.md"));
+    let (w, sandbox) = (Workspace::new(), Sandbox::with(&["--people", "known"]));
+    let users = json!(["user-1", "user-2", "user-3"].map(|id| json!({ "external_id": id }))).to_string();
+    let json_body = [("content-type", "application/json")];
+    assert_eq!(http(&sandbox.url, "POST", "/_sandbox/people", &json_body, &users).status, 204);
+    with_real_outputs(&w, &page);
+    let config =
+        blocks_in(&page, "yaml")[0].replace("instance: US-03", &format!("endpoint: {}", sandbox.url));
+    w.write("sync.yaml", config);
+    let mut commands = 0;
+    for line in blocks_in(&page, "sh").iter().flat_map(|block| block.lines()) {
+        let Some(line) = line.strip_prefix("syncline ") else { continue };
+        let mut command = w.command(&words(line).iter().map(String::as_str).collect::<Vec<_>>());
+        run({
+            command.env("BRAZE_REST_API_KEY", REST_KEY);
+            command
+        })
+        .expect(0);
+        commands += 1;
+    }
+    assert_eq!(commands, 3);
+    let (status, users) = sandbox.get("/_sandbox/attributes/syncline_cohorts/abandoned_checkout");
+    assert_eq!((status, users.lines().count()), (200, 3), "{users}");
+}
+
 #[test]
 fn docs_the_config_by_example_shows_every_part() {
     let page = read(&root().join("docs/reference/config-example.md"));
