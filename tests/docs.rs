@@ -147,12 +147,45 @@ fn docs_the_config_by_example_shows_every_part() {
 }
 
 #[test]
-fn docs_json_blocks_are_json() {
+fn docs_other_blocks_are_json_and_yaml() {
     for (path, page) in pages() {
         for text in blocks_in(&page, "json") {
             assert!(serde_json::from_str::<Value>(text).is_ok(), "{}\n{text}", name(&path));
         }
+        for text in blocks_in(&page, "yml") {
+            assert!(serde_yaml::from_str::<Value>(text).is_ok(), "{}\n{text}", name(&path));
+        }
+        let known = ["console", "json", "sh", "sql", "text", "yaml", "yml"];
+        for block in code_blocks(&page) {
+            assert!(known.contains(&block.language), "{}: `{}`", name(&path), block.language);
+        }
     }
+}
+
+/// The commands for a running sandbox, with its config and a cohort in it.
+#[test]
+fn docs_sandbox_commands_work() {
+    let page = read(&root().join("docs/reference/sandbox.md"));
+    let (w, sandbox) = (Workspace::new(), Sandbox::start());
+    w.config(&sandbox, &["abandoned_checkout"], "").source("abandoned_checkout", users(3));
+    w.run(&["reconcile"]).expect(0);
+    let mut commands = 0;
+    for block in blocks_in(&page, "sh") {
+        // No `watch` runs here: the delivery is not waited for.
+        let block = block.replace("/heap/sync", "/heap/sync?wait=false");
+        for command in block.replace("\\\n", " ").replace("http://127.0.0.1:4010", &sandbox.url).lines() {
+            let mut shell = std::process::Command::new("sh");
+            shell.arg("-c").arg(command.replace("curl ", "curl --fail-with-body --silent --show-error "));
+            shell.env("PATH", format!("{}:/usr/bin:/bin", Path::new(SYNCLINE).parent().unwrap().display()));
+            let found = run({
+                shell.current_dir(w.path(""));
+                shell
+            });
+            assert_eq!(found.code, 0, "{command}\n{}{}", found.stdout, found.stderr);
+            commands += 1;
+        }
+    }
+    assert!(commands > 7);
 }
 
 /// Each command line of a shell block is understood by the program: with `--help` behind it, unknown commands and
