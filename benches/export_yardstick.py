@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""What Python takes to read a file of events and to make bodies of 1,000 for Heap of them.
+"""Baseline for comparison: Python decodes a file of events, and maps them to Heap bodies of 1,000.
 
     python3 export_yardstick.py FILE decode|map
 
-Needs `fastavro`, `cramjam` and `orjson`; `cargo bench --bench export` runs it where they are there.
+Needs `fastavro`, `cramjam` and `orjson`; `cargo bench --bench export` runs it if they are installed.
 """
 import datetime
 import sys
@@ -22,12 +22,12 @@ def event(record):
 
 
 def main():
-    path, what = sys.argv[1:]
+    path, mode = sys.argv[1:]
     count, written, events = 0, 0, []
     with open(path, "rb") as file:
         for record in reader(file):
             count += 1
-            if what == "map":
+            if mode == "map":
                 events.append(event(record))
                 if len(events) == 1000:
                     written += len(orjson.dumps({"app_id": "11", "events": events}))

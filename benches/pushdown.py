@@ -1,12 +1,12 @@
-"""What crosses the wire when a cohort in PostgreSQL is compared there, and how long it takes, beside reading it.
+"""Benchmark of `diff: pushdown`: bytes on the wire and time to compare a PostgreSQL cohort in the database, against reading it.
 
-    python3 benches/pushdown.py [MEMBERS]            10 million if not given
+    python3 benches/pushdown.py [MEMBERS]            default: 10 million
 
-It needs PostgreSQL's programs and `cargo build --release`. A server of its own, with the settings that it comes with
-but for `fsync`, holds a table of members of 36 characters; they are filled into the sandbox by a first pass. Then 1% has left
-and 1% has entered. Plans of both kinds take their turn, straight to the server, and once more through a proxy on this
-machine which counts bytes; the digests of all plans must be the same. Last the pass that sends the changes, and one in which
-nothing has changed. Wall in seconds, medians of three for plans; bytes are those that the proxy moved.
+It needs PostgreSQL's programs and `cargo build --release`. A server of its own, with default settings except `fsync`,
+has a table of members of 36 characters. A first run adds them to the sandbox. Then 1% leave and 1% enter. Plans of both
+kinds alternate, directly to the server and once more through a local proxy that counts bytes; the digests of all plans
+must be equal. At the end come a run that sends the changes and a run without changes. Times are wall seconds, medians of
+three for plans; bytes are those that the proxy forwarded.
 """
 import glob
 import json
@@ -26,7 +26,7 @@ ROUNDS = 3
 
 
 class Postgres:
-    """A server in a folder of its own."""
+    """A PostgreSQL server with its own data folder."""
 
     def __init__(self, home):
         self.bin = sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1]
@@ -52,7 +52,7 @@ class Postgres:
 
 
 class Proxy:
-    """Moves bytes between whoever connects and the server, and counts them."""
+    """Forwards bytes between clients and the server, and counts them."""
 
     def __init__(self, port):
         self.server, self.up, self.down = port, 0, 0
@@ -64,14 +64,14 @@ class Proxy:
         while True:
             client, _ = self.listener.accept()
             server = socket.create_connection(("127.0.0.1", self.server))
-            threading.Thread(target=self.move, args=(client, server, "up"), daemon=True).start()
-            threading.Thread(target=self.move, args=(server, client, "down"), daemon=True).start()
+            threading.Thread(target=self.forward, args=(client, server, "up"), daemon=True).start()
+            threading.Thread(target=self.forward, args=(server, client, "down"), daemon=True).start()
 
-    def move(self, source, sink, way):
+    def forward(self, source, sink, direction):
         try:
             while chunk := source.recv(1 << 18):
                 sink.sendall(chunk)
-                setattr(self, way, getattr(self, way) + len(chunk))
+                setattr(self, direction, getattr(self, direction) + len(chunk))
             sink.shutdown(socket.SHUT_WR)
         except OSError:
             pass
@@ -103,7 +103,7 @@ cohorts:
 
 
 def timed(home, *args):
-    """Wall, peak memory in MiB, and what it said."""
+    """Returns wall seconds, peak memory in MiB, and the parsed output."""
     began = time.monotonic()
     child = subprocess.Popen([SYNCLINE, *args, "--format", "json"], cwd=home, env=ENV, stdout=subprocess.PIPE, text=True)
     output = child.stdout.read()
@@ -113,7 +113,7 @@ def timed(home, *args):
     return wall, usage.ru_maxrss / 1024, json.loads(output)
 
 
-def told(result):
+def pushdown_report(result):
     return result["cohorts"][0]["pushdown"]
 
 
@@ -136,20 +136,20 @@ def measure(home, server, url, members):
         proxy.up = proxy.down = 0
         plan = timed(home, "plan")[2]
         digests.add(plan["digest"])
-        keys = members if diff == "local" else told(plan)["keys_read"]
+        keys = members if diff == "local" else pushdown_report(plan)["keys_read"]
         wall = statistics.median(walls)
         print(f"| plan, {diff} | {wall:.1f} | {peaks[diff]:.0f} | {proxy.down:,} | {proxy.up:,} | {keys:,} |", flush=True)
     assert len(digests) == 1, digests
-    for what in ["pass that sends 1% in and 1% out", "pass in which nothing has changed"]:
+    for name in ["run that sends 1% in and 1% out", "run without changes"]:
         proxy.up = proxy.down = 0
         wall, peak, report = timed(home, "reconcile")
-        assert told(report)["table_error"] is None and told(report)["used"], report
-        keys = told(report)["keys_read"]
-        print(f"| {what} | {wall:.1f} | {peak:.0f} | {proxy.down:,} | {proxy.up:,} | {keys:,} |", flush=True)
+        assert pushdown_report(report)["table_error"] is None and pushdown_report(report)["used"], report
+        keys = pushdown_report(report)["keys_read"]
+        print(f"| {name} | {wall:.1f} | {peak:.0f} | {proxy.down:,} | {proxy.up:,} | {keys:,} |", flush=True)
 
 
-def made(server, members):
-    """A table of members, another in which a hundredth of them are others, and a view of the first."""
+def create_tables(server, members):
+    """Creates a table of members, a second one with 1% other members, and a view of the first."""
     name = "'user-' || left(md5(n::text), 31)"
     few = members // 100
     server.sql(f"""
@@ -169,11 +169,11 @@ def main():
         sandbox = subprocess.Popen([SYNCLINE, "sandbox", "--port", "0"], stdout=subprocess.PIPE, text=True)
         try:
             url = sandbox.stdout.readline().split()[-1]
-            made(server, members)
+            create_tables(server, members)
             configure(home, url, server.port, "pushdown")
             wall, peak, report = timed(home, "reconcile")
-            assert told(report)["table_error"] is None, report
-            print(f"{members:,} members; the first pass, which fills the cohort and builds the table: {wall:.1f} s, {peak:.0f} MiB\n")
+            assert pushdown_report(report)["table_error"] is None, report
+            print(f"{members:,} members; the first run, which fills the cohort and builds the mirror table: {wall:.1f} s, {peak:.0f} MiB\n")
             server.sql("create or replace view cohort as select * from after")
             measure(home, server, url, members)
         finally:

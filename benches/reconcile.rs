@@ -1,8 +1,9 @@
-//! One million members, end to end: the real program against the sandbox over loopback.
+//! Benchmark of `reconcile`: one million members, end to end, with the real program and the sandbox over
+//! loopback.
 //!
-//! Prints CPU seconds, wall seconds and peak memory of the program alone (the sandbox is a process of its
-//! own), as medians of five, beside a yardstick that does the same work in the same run: a short Python
-//! script without state, guard or retries (`benches/yardstick.py`).
+//! It reports CPU seconds, wall seconds and peak memory of the program alone, as medians of five; the sandbox
+//! is a process of its own. For comparison, a short Python script does the same work in the same run, without
+//! state, guard or retries (`benches/yardstick.py`).
 //!
 //! `cargo bench --bench reconcile`, or with a number of members: `cargo bench --bench reconcile -- 200000`.
 
@@ -46,7 +47,7 @@ fn main() {
         ratio(theirs, ours);
     }
 
-    // The record is that of the last import. Its sandbox is gone: a request would fail.
+    // The state is that of the last import. Its sandbox has stopped, so a request would fail.
     let url = fs::read_to_string(home.path().join("last")).unwrap();
     config(home.path(), &url, "people.csv");
     report("unchanged, no request", rounds(|| reconcile(home.path(), "In step: 1 cohort")));
@@ -63,7 +64,7 @@ fn main() {
     rekeys(home.path(), members);
 }
 
-/// Three in ten are known by a device. One in a hundred of all, and of these, becomes known.
+/// Measures re-keys: 30% of the members have only a device, and 1% of all members, among them, get an owner.
 fn rekeys(home: &Path, members: u64) {
     let people = fs::read_to_string(home.join("people.csv")).unwrap();
     let (mut list, mut owners) = (String::from("identity,device\n"), String::from("id,device\n"));
@@ -86,21 +87,21 @@ fn rekeys(home: &Path, members: u64) {
     let text = text.replace("{ external_id: identity }", "{ external_id: identity }, { device_id: device }");
     fs::write(home.join("sync.yaml"), text).unwrap();
     reconcile(home, "Applied: 1 cohort");
-    // Other bytes, so that it is read.
+    // Changes the file, so that it is read again.
     let list = fs::read_to_string(home.join("mixed.csv")).unwrap();
     fs::write(home.join("mixed.csv"), list + "one-more,\n").unwrap();
     let plain = rounds(|| measure(home, SYNCLINE, &["plan"], "to change"));
     report("plan, 30% by device", plain);
     let import = ["identity", "import", "owners.csv", "--external-id", "id", "--device-id", "device"];
-    let learned = measure(home, SYNCLINE, &import, "with an owner");
-    report("  learn who 1% are", learned);
-    let moved = rounds(|| measure(home, SYNCLINE, &["plan"], "re-keyed"));
-    report("plan, 1% of all re-keyed", moved);
+    let imported = measure(home, SYNCLINE, &import, "with an owner");
+    report("  import owners of 1%", imported);
+    let rekeyed = rounds(|| measure(home, SYNCLINE, &["plan"], "re-keyed"));
+    report("plan, 1% of all re-keyed", rekeyed);
     println!(
         "{:34} {:7.1}x {:7.1}x  for {} re-keys",
         "  re-keyed / plain",
-        moved.cpu / plain.cpu,
-        moved.wall / plain.wall,
+        rekeyed.cpu / plain.cpu,
+        rekeyed.wall / plain.wall,
         members / 100
     );
 }
@@ -109,7 +110,7 @@ fn yardstick() -> String {
     format!("{}/benches/yardstick.py", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// `members` identifiers, of which the first is number `from`, in an order that is not theirs.
+/// Writes `members` identifiers from number `from` on, in pseudo-random order.
 fn write_list(path: &Path, from: u64, members: u64) {
     let mut text = String::from("identity\n");
     // An odd step visits every number below a power of two once.
@@ -151,8 +152,8 @@ fn first_import(home: &Path) -> Cost {
     reconcile(home, "Applied: 1 cohort")
 }
 
-fn reconcile(home: &Path, says: &str) -> Cost {
-    measure(home, SYNCLINE, &["reconcile"], says)
+fn reconcile(home: &Path, expected: &str) -> Cost {
+    measure(home, SYNCLINE, &["reconcile"], expected)
 }
 
 fn yardstick_send(home: &Path) -> Cost {

@@ -1,11 +1,11 @@
-//! Planning at scale: what a plan takes when a list of 1 or 10 million members has changed by a hundredth,
-//! and what a pass takes when nothing has changed.
+//! Benchmark of `plan`: lists of 1 and 10 million members with 1% changes, and runs without changes.
 //!
-//! It generates its lists, the same everywhere, and makes the state by a real first import into the
-//! sandbox. The new list is in another random order than the old one. Medians of five.
+//! The benchmark generates its lists deterministically and creates the state by a real first import into the
+//! sandbox. The new list has another random order than the old one. It reports medians of five.
 //!
-//! `cargo bench --bench scale`, or with sizes: `cargo bench --bench scale -- 1000000 50000000`. Beside
-//! yardsticks: `python3 benches/yardsticks.py`, which uses the three modes below that measure nothing.
+//! `cargo bench --bench scale`, or with sizes: `cargo bench --bench scale -- 1000000 50000000`. For a
+//! comparison with other tools: `python3 benches/yardsticks.py`, which uses the modes below that measure
+//! nothing.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that fails panics")]
 #![allow(
@@ -61,33 +61,33 @@ fn measure_all(sizes: &[&str]) {
     unchanged(COHORTS, COHORT_LEN);
 }
 
-/// Measures the plan, and then how much an apply of it writes.
-fn plan(scene: &Scene<'_>, what: &str) {
+/// Measures the plan, and then how much an apply writes.
+fn plan(scene: &Scene<'_>, name: &str) {
     let sandbox = scene.import();
-    report(what, rounds(|| measure(scene.home, SYNCLINE, &["plan"], "to change")));
-    let base = run_bytes(scene.home);
+    report(name, rounds(|| measure(scene.home, SYNCLINE, &["plan"], "to change")));
+    let base = part_bytes(scene.home);
     measure(scene.home, SYNCLINE, &["reconcile"], "Applied: 1 cohort");
     drop(sandbox);
-    let written = run_bytes(scene.home) - base;
-    println!("    applying it adds {written} bytes to a record of {base}: {:.1}%", percent(written, base));
+    let written = part_bytes(scene.home) - base;
+    println!("    the apply adds {written} bytes to a state of {base}: {:.1}%", percent(written, base));
 }
 
-#[allow(clippy::cast_precision_loss, reason = "figures for people")]
+#[allow(clippy::cast_precision_loss, reason = "the printed figure may be rounded")]
 fn percent(part: u64, whole: u64) -> f64 {
     part as f64 * 100.0 / whole as f64
 }
 
-/// The bytes of all runs.
-fn run_bytes(home: &Path) -> u64 {
-    let runs = fs::read_dir(home.join(".syncline/cohorts/scale/runs")).unwrap();
+/// Bytes of all parts.
+fn part_bytes(home: &Path) -> u64 {
+    let runs = fs::read_dir(home.join(".syncline/cohorts/scale/parts")).unwrap();
     runs.map(|run| run.unwrap().metadata().unwrap().len()).sum()
 }
 
-/// Many cohorts whose source has not changed, and is therefore not read.
+/// Measures a run with many cohorts and unchanged sources, which are not read.
 fn unchanged(cohorts: u64, members: u64) {
     let home = tempfile::tempdir().unwrap();
     write_list(&home.path().join("old.csv"), "identity", order(0, members, 1), one_column);
-    std::thread::sleep(Duration::from_secs(3)); // a file that is fresh is read again
+    std::thread::sleep(Duration::from_secs(3)); // a recently changed file would be read again
     let sandbox = Sandbox::start();
     let mut text = connection(&sandbox.1);
     for cohort in 0..cohorts {
@@ -109,7 +109,7 @@ fn unchanged(cohorts: u64, members: u64) {
     );
 }
 
-/// A folder with an old list that is the record, and a new one.
+/// A folder with an old list, which is in the state, and a new one.
 struct Scene<'a> {
     home: &'a Path,
     rules: &'static str,
@@ -117,22 +117,22 @@ struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     fn one_column(home: &'a Path, members: u64) -> Self {
-        Self { home, rules: "[ { external_id: identity } ]" }.written("identity", members, one_column)
+        Self { home, rules: "[ { external_id: identity } ]" }.with_lists("identity", members, one_column)
     }
 
     fn three_columns(home: &'a Path, members: u64) -> Self {
         let rules =
             "[ { external_id: identity }, { alias: { label: crm, name: user } }, { device_id: device } ]";
-        Self { home, rules }.written("identity,user,device", members, three_columns)
+        Self { home, rules }.with_lists("identity,user,device", members, three_columns)
     }
 
-    fn written(self, header: &str, members: u64, row: fn(&mut String, u64)) -> Self {
+    fn with_lists(self, header: &str, members: u64, row: fn(&mut String, u64)) -> Self {
         write_list(&self.home.join("old.csv"), header, order(0, members, 0x9e37_79b1), row);
         write_list(&self.home.join("new.csv"), header, order(members / 100, members, 0x85eb_ca6b), row);
         self
     }
 
-    /// Makes the old list the record, by a real first import.
+    /// Records the old list by a real first import.
     fn import(&self) -> Sandbox {
         let sandbox = Sandbox::start();
         self.configure(&sandbox.1, "old.csv");
@@ -160,7 +160,7 @@ cohorts:
     )
 }
 
-/// The numbers from `from` on, so many of them, in an order that depends on `step`.
+/// `members` numbers from `from` on, in an order that depends on `step`.
 fn order(from: u64, members: u64, step: u64) -> impl Iterator<Item = u64> + use<> {
     // An odd step visits every number below a power of two once; the shifts make it look random.
     let mask = members.next_power_of_two() - 1;
@@ -189,7 +189,7 @@ fn one_column(text: &mut String, number: u64) {
     text.push('\n');
 }
 
-/// Every second person is identified, the others have an alias or only a device, by turns.
+/// Every second user has an external id; the others have an alias or only a device, alternating.
 fn three_columns(text: &mut String, number: u64) {
     let has = [number.is_multiple_of(2), number.is_multiple_of(4) || number % 4 == 1, true];
     for (column, has) in (0..).zip(has) {
@@ -200,7 +200,7 @@ fn three_columns(text: &mut String, number: u64) {
     }
 }
 
-/// A text of 36 characters that looks like a random UUID.
+/// Appends 36 characters that look like a random UUID.
 fn id(text: &mut String, number: u64) {
     let mix = |n: u64| {
         let n = (n ^ n >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -220,10 +220,10 @@ fn id(text: &mut String, number: u64) {
     .unwrap();
 }
 
-/// A yardstick: the old list in a hash set, and the new one taken out of it.
+/// Baseline for comparison: the old list in a hash set, from which the new one is removed.
 fn naive(old: &Path, new: &Path) {
     let lines = |path| BufReader::new(File::open(path).unwrap()).lines().skip(1).map(Result::unwrap);
-    let mut known: HashSet<String> = lines(old).collect();
-    let added = lines(new).filter(|id| !known.remove(id)).count();
-    println!("{added} {}", known.len());
+    let mut old_ids: HashSet<String> = lines(old).collect();
+    let added = lines(new).filter(|id| !old_ids.remove(id)).count();
+    println!("{added} {}", old_ids.len());
 }

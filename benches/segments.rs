@@ -1,8 +1,8 @@
-//! Segments at scale: how many people a segment should have, counted by set algebra on the records of five cohorts
-//! of ten million members each, of which the neighbours overlap.
+//! Benchmark of segment sizes: expected size by set algebra on five recorded memberships of ten million members
+//! each, with overlapping neighbors.
 //!
-//! It writes the records itself, the same everywhere, in another process. The count is checked against what it
-//! must be. Medians of five.
+//! The benchmark writes the state deterministically in another process, and checks the count. It reports
+//! medians of five.
 //!
 //! `cargo bench --bench segments`, or with a number of members: `cargo bench --bench segments -- 100000`.
 
@@ -29,7 +29,7 @@ use syncline::segment_check::expected;
 use syncline::state::{Holder, Location, Membership, RecordedWorkspace, StateReader, StateWriter};
 
 const MEMBERS: u64 = 10_000_000;
-/// Cohorts that the segment includes, and those that it excludes.
+/// Number of included and of excluded cohorts.
 const COHORTS: [usize; 2] = [3, 2];
 
 fn main() {
@@ -49,19 +49,19 @@ fn main() {
 fn run(members: u64) {
     let home = tempfile::tempdir().unwrap();
     let (path, program) = (home.path().to_str().unwrap(), std::env::current_exe().unwrap());
-    let made = Command::new(&program).args(["--make", path, &members.to_string()]).status().unwrap();
-    assert!(made.success());
+    let status = Command::new(&program).args(["--make", path, &members.to_string()]).status().unwrap();
+    assert!(status.success());
     let program = program.to_str().unwrap();
     println!("The size of a segment of {} cohorts of {members}\n", COHORTS[0] + COHORTS[1]);
     heading();
-    // Each cohort begins a quarter of its length after the one before.
+    // Each cohort starts a quarter of its length after the previous one.
     let step = members / 4;
-    let any = format!("{} people", step * 3);
+    let any = format!("{} users", step * 3);
     report(
         "in any of 3, in none of 2",
         rounds(|| measure(home.path(), program, &["--count", path, "any"], &any)),
     );
-    let all = format!("{step} people");
+    let all = format!("{step} users");
     report(
         "in all of 3, in none of 2",
         rounds(|| measure(home.path(), program, &["--count", path, "all"], &all)),
@@ -76,7 +76,7 @@ fn location(home: &Path) -> Location {
     Location::Folder(home.join("state"))
 }
 
-/// Writes the records of all cohorts, as if Braze had accepted everybody.
+/// Writes the recorded membership of all cohorts, as if Braze had accepted every member.
 fn make(home: &Path, members: u64) {
     let clock = Clock::new(Timestamp::now);
     let holder = Holder { host: "bench".to_owned(), process: 1, since: clock.now(), heard: None };
@@ -85,10 +85,10 @@ fn make(home: &Path, members: u64) {
         let from = at as u64 * (members / 4);
         let mut keys: Vec<(MemberKey, u64)> = (from..from + members).map(|n| (key(&state, n), n)).collect();
         keys.sort_unstable();
-        let mut run = state.run(&cohort(at), ChangeOp::Add).unwrap();
-        keys.iter().for_each(|(_, n)| run.push(&packed(*n)).unwrap());
-        let mut run = run.finish().unwrap();
-        run.acknowledged = RowSet::all(run.rows);
+        let mut part = state.part(&cohort(at), ChangeOp::Add).unwrap();
+        keys.iter().for_each(|(_, n)| part.push(&packed(*n)).unwrap());
+        let mut part = part.finish().unwrap();
+        part.acknowledged = RowSet::all(part.rows);
         let workspace = RecordedWorkspace {
             connection: "braze".to_owned(),
             endpoint: String::new(),
@@ -96,7 +96,7 @@ fn make(home: &Path, members: u64) {
             delivery: syncline::model::DeliveryMethod::CohortImport,
         };
         let first = Membership::first(&RunId::new(clock.now(), 0), clock.now(), workspace);
-        let version = Membership { number: 1, members: Some(members), runs: vec![run], ..first };
+        let version = Membership { number: 1, members: Some(members), parts: vec![part], ..first };
         state.commit(&cohort(at), &version).unwrap();
     }
 }
@@ -112,7 +112,7 @@ fn key(state: &StateWriter, n: u64) -> MemberKey {
     MemberKey::of(state.reader().seed(), &packed(n))
 }
 
-/// Counts, in a process of its own.
+/// Computes the expected size, in a process of its own.
 fn count(home: &Path, all: bool) {
     let state = StateReader::open(&location(home)).unwrap();
     let [include, exclude] = COHORTS;
@@ -133,5 +133,5 @@ fn count(home: &Path, all: bool) {
     };
     let counted = expected(&segment, &state).unwrap();
     assert_eq!(counted.least, counted.most);
-    println!("{} people", counted.least);
+    println!("{} users", counted.least);
 }

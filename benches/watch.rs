@@ -1,11 +1,12 @@
-//! `watch` on a server: how soon a change is in Braze, what the doors take, and what it costs to do nothing.
+//! Benchmark of `watch`: latency from a changed file to Braze, throughput of the webhook endpoints, and cost
+//! when idle.
 //!
 //! The program runs as its own process against the sandbox, over loopback. Senders sign as Heap does and keep
-//! their connections open; a delivery counts once its 200 is read, which comes after the disk's fsync.
+//! their connections open. A delivery counts once its 200 is read, which comes after fsync.
 //!
-//! `cargo bench --bench watch`, or parts of it: `cargo bench --bench watch -- latency 1000`,
-//! `doors SECONDS PEOPLE`, `idle COHORTS SECONDS`, `rewrites COUNT SECONDS`, `storm DELIVERIES PEOPLE`,
-//! `standby SECONDS`, `ingest DELIVERIES SEGMENTS`, `soak MINUTES`.
+//! `cargo bench --bench watch`, or parts: `cargo bench --bench watch -- latency 1000`, `endpoints SECONDS
+//! USERS`, `idle COHORTS SECONDS`, `rewrites COUNT SECONDS`, `storm DELIVERIES USERS`, `standby SECONDS`,
+//! `ingest DELIVERIES SEGMENTS`, `soak MINUTES`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that fails panics")]
 #![allow(
@@ -45,7 +46,7 @@ fn main() {
     let number = |at: usize, default: u64| args.get(at).map_or(default, |arg| arg.parse().unwrap());
     match args.first().map(String::as_str) {
         Some("latency") => latency(number(1, 1000)),
-        Some("doors") => doors(number(1, 10), number(2, 100)),
+        Some("endpoints") => endpoints(number(1, 10), number(2, 100)),
         Some("idle") => idle(number(1, 100), number(2, 30)),
         Some("rewrites") => rewrites(number(1, 1000), number(2, 60)),
         Some("storm") => storm(number(1, 5000), number(2, 1000)),
@@ -55,7 +56,7 @@ fn main() {
         _ => {
             latency(1000);
             latency(1_000_000);
-            doors(10, 100);
+            endpoints(10, 100);
             idle(100, 30);
             ingest(100_000, 1);
             ingest(100_000, 100);
@@ -63,19 +64,19 @@ fn main() {
     }
 }
 
-/// A folder with a config, and the addresses that `watch` has there.
+/// A folder with a config, a sandbox, and the addresses of `watch`.
 struct Scene {
     home: tempfile::TempDir,
     sandbox: Sandbox,
-    doors: String,
+    endpoints: String,
     admin: String,
 }
 
 impl Scene {
     fn new(cohorts: &[(String, String)]) -> Self {
         let (home, sandbox) = (tempfile::tempdir().unwrap(), Sandbox::start());
-        let [doors, admin] = [free_address(), free_address()];
-        let scene = Self { home, sandbox, doors, admin };
+        let [endpoints, admin] = [free_address(), free_address()];
+        let scene = Self { home, sandbox, endpoints, admin };
         fs::write(scene.home.path().join("sync.yaml"), scene.config(cohorts)).unwrap();
         scene
     }
@@ -89,7 +90,7 @@ connections:
 watch: {{ listen: '{}', admin: '{}', debounce: 100ms }}
 cohorts:
 ",
-            self.sandbox.1, self.doors, self.admin
+            self.sandbox.1, self.endpoints, self.admin
         );
         for (id, source) in cohorts {
             let column = if source.contains("heap") { "id" } else { "identity" };
@@ -116,7 +117,7 @@ cohorts:
         until(|| get(&self.admin, "/readyz").is_some_and(|(status, _)| status == 200));
     }
 
-    fn until_in_step(&self) {
+    fn until_in_sync(&self) {
         until(|| get(&self.admin, "/readyz").is_some_and(|(_, body)| body.contains("\"not_in_step\":{}")));
     }
 
@@ -133,7 +134,7 @@ cohorts:
     }
 }
 
-/// A `watch`, killed when it is dropped.
+/// A `watch` process, killed on drop.
 struct Process(Child);
 
 impl Process {
@@ -142,19 +143,19 @@ impl Process {
         self.0.wait().unwrap();
     }
 
-    /// Peak and present memory in MiB.
+    /// Peak and current memory in MiB.
     fn memory(&self) -> (f64, f64) {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let of = |name: &str| {
+        let value = |name: &str| {
             let line = status.lines().find(|line| line.starts_with(name)).unwrap();
             line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
         };
-        (of("VmHWM"), of("VmRSS"))
+        (value("VmHWM"), value("VmRSS"))
     }
 
     /// Memory in MiB, threads and open files.
-    fn taken(&self) -> String {
-        let count = |what: &str| fs::read_dir(format!("/proc/{}/{what}", self.0.id())).unwrap().count();
+    fn resources(&self) -> String {
+        let count = |folder: &str| fs::read_dir(format!("/proc/{}/{folder}", self.0.id())).unwrap().count();
         format!("{:.1}  {}  {}", self.memory().1, count("task"), count("fd"))
     }
 
@@ -178,10 +179,10 @@ fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-fn until(mut so: impl FnMut() -> bool) {
+fn until(mut condition: impl FnMut() -> bool) {
     let give_up = Instant::now() + Duration::from_secs(300);
-    while !so() {
-        assert!(Instant::now() < give_up, "it never came to be");
+    while !condition() {
+        assert!(Instant::now() < give_up, "timed out");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -199,17 +200,17 @@ fn file(path: &str) -> String {
     format!("{{ kind: file, path: {path} }}")
 }
 
-fn list(path: &Path, people: u64) {
+fn list(path: &Path, users: u64) {
     let mut text = String::from("identity\n");
-    for person in 0..people {
-        writeln!(text, "person-{person:029}").unwrap();
+    for user in 0..users {
+        writeln!(text, "user-{user:029}").unwrap();
     }
     let fresh = path.with_extension("new");
     fs::write(&fresh, text).unwrap();
     fs::rename(fresh, path).unwrap();
 }
 
-/// From the renaming of a source file to the moment when Braze has the change, the debounce of 100 ms apart.
+/// Measures the time from the rename of a source file to the change in Braze, without the debounce of 100 ms.
 fn latency(members: u64) {
     let scene = Scene::new(&[("carts".to_owned(), file("carts.csv"))]);
     let path = scene.home.path().join("carts.csv");
@@ -235,15 +236,15 @@ fn latency(members: u64) {
     );
 }
 
-fn body(sync: &str, page: u64, pages: u64, people: impl Iterator<Item = u64>) -> String {
-    let people: Vec<String> = people.map(|id| format!(r#"{{"id":"person-{id:029}"}}"#)).collect();
+fn body(sync: &str, page: u64, pages: u64, users: impl Iterator<Item = u64>) -> String {
+    let users: Vec<String> = users.map(|id| format!(r#"{{"id":"user-{id:029}"}}"#)).collect();
     format!(
         r#"{{"action_type":"segment.users.sync","data":{{"segment":{{"id":7,"name":"S"}},"sync_info":{{"page_number":{page},"total_pages":{pages},"sync_task_id":"{sync}"}},"add":[{}]}}}}"#,
-        people.join(",")
+        users.join(",")
     )
 }
 
-/// One connection that is kept open, and opened again when it breaks.
+/// One persistent connection, reopened when it breaks.
 struct Sender {
     address: String,
     stream: Option<BufReader<TcpStream>>,
@@ -254,7 +255,7 @@ impl Sender {
         Self { address: address.to_owned(), stream: None }
     }
 
-    /// Delivers a body, and gives the status; 0 without an answer.
+    /// Delivers a body and returns the status; 0 without a response.
     fn deliver(&mut self, body: &str, secret: &str) -> u16 {
         let status = self.try_deliver(body, secret).unwrap_or(0);
         if status == 0 {
@@ -303,8 +304,8 @@ impl Sender {
     }
 }
 
-/// Deliveries that are acknowledged in a second, and how long each takes.
-fn doors(seconds: u64, people: u64) {
+/// Measures acknowledged deliveries per second, and the time of each.
+fn endpoints(seconds: u64, users: u64) {
     let scene = Scene::new(&[(
         "free".to_owned(),
         "{ kind: heap_segment, connection: heap, segment_id: 8 }".to_owned(),
@@ -313,14 +314,14 @@ fn doors(seconds: u64, people: u64) {
     scene.until_ready();
     let (began, cpu) = (Instant::now(), watch.cpu());
     let senders: Vec<_> = (0..SENDERS as u64)
-        .map(|of| {
-            let address = scene.doors.clone();
+        .map(|sender_number| {
+            let address = scene.endpoints.clone();
             std::thread::spawn(move || {
                 let (mut sender, mut times, mut round) = (Sender::new(&address), Vec::new(), 0);
                 while began.elapsed() < Duration::from_secs(seconds) {
-                    let sync = format!("{of}-{round}");
-                    let from = (of * 1_000_003 + round) * people;
-                    let body = body(&sync, 1, 1, from..from + people);
+                    let sync = format!("{sender_number}-{round}");
+                    let from = (sender_number * 1_000_003 + round) * users;
+                    let body = body(&sync, 1, 1, from..from + users);
                     let sent = Instant::now();
                     assert_eq!(sender.deliver(&body, SECRET), 200);
                     times.push(sent.elapsed().as_secs_f64());
@@ -334,7 +335,7 @@ fn doors(seconds: u64, people: u64) {
     times.sort_by(f64::total_cmp);
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize] * 1000.0;
     println!(
-        "doors: {:.0} deliveries of {people} ids acknowledged a second with fsync, {SENDERS} senders; \
+        "endpoints: {:.0} deliveries of {users} ids acknowledged a second with fsync, {SENDERS} senders; \
          p50 {:.1} ms, p99 {:.1} ms, {:.2} CPU s for {} of them, {:.0} MiB",
         times.len() as f64 / seconds as f64,
         at(0.5),
@@ -345,7 +346,8 @@ fn doors(seconds: u64, people: u64) {
     );
 }
 
-/// What `watch` takes over time while files change, deliveries and events arrive, and a tenth of all requests fails.
+/// Soak test: resources of `watch` over time while files change, deliveries and events arrive, and a tenth of
+/// all requests fails.
 fn soak(minutes: u64) {
     let segment = |id: u64| format!("{{ kind: heap_segment, connection: heap, segment_id: {id} }}");
     let mut cohorts: Vec<(String, String)> =
@@ -371,7 +373,7 @@ fn soak(minutes: u64) {
     println!(
         "minute  MiB  threads  open files  CPU s  files of the state  MiB of the state  (cohorts, segments, exports, inbox, rejects, journal)"
     );
-    let (began, mut cpu, mut sender) = (Instant::now(), watch.cpu(), Sender::new(&scene.doors));
+    let (began, mut cpu, mut sender) = (Instant::now(), watch.cpu(), Sender::new(&scene.endpoints));
     for second in 1..=minutes * 60 {
         list(&scene.home.path().join(format!("list-{}.csv", second % 4)), 2000 + second % 17);
         for n in 0..5 {
@@ -386,7 +388,7 @@ fn soak(minutes: u64) {
             sender.deliver(&body, SECRET);
         }
         if second % 2 == 0 {
-            let url = format!("http://{}/currents/posted", scene.doors);
+            let url = format!("http://{}/currents/posted", scene.endpoints);
             post(
                 &sandbox,
                 "/_sandbox/currents/post",
@@ -398,19 +400,19 @@ fn soak(minutes: u64) {
             println!(
                 "{:>6} {}  {used:.1}  {}",
                 second / 60,
-                watch.taken(),
+                watch.resources(),
                 state_size(&scene.home.path().join(".syncline"))
             );
         }
         std::thread::sleep(Duration::from_secs(second).saturating_sub(began.elapsed()));
     }
     post(&sandbox, "/_sandbox/faults", "[]");
-    scene.until_in_step();
+    scene.until_in_sync();
     drop(watch);
     let verified =
         Command::new(SYNCLINE).args(["state", "verify"]).current_dir(scene.home.path()).output().unwrap();
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
-    println!("in sync after {minutes} minutes; the state is whole");
+    println!("in sync after {minutes} minutes; the state is undamaged");
 }
 
 fn post(address: &str, path: &str, body: &str) {
@@ -425,7 +427,7 @@ fn post(address: &str, path: &str, body: &str) {
     assert!(text.starts_with("HTTP/1.1 2"), "{path}: {text}");
 }
 
-/// Files and MiB of a state, and the files by folder.
+/// Files and MiB of a state, and files by folder.
 fn state_size(state: &Path) -> String {
     fn walk(folder: &Path, size: &mut (u64, u64)) {
         let Ok(entries) = fs::read_dir(folder) else { return };
@@ -433,7 +435,7 @@ fn state_size(state: &Path) -> String {
             match entry.metadata() {
                 Ok(meta) if meta.is_dir() => walk(&entry.path(), size),
                 Ok(meta) => *size = (size.0 + 1, size.1 + meta.len()),
-                Err(_) => {} // gone since it was listed
+                Err(_) => {} // deleted since the listing
             }
         }
     }
@@ -443,12 +445,12 @@ fn state_size(state: &Path) -> String {
         size
     };
     let (files, bytes) = size(state);
-    let each = ["cohorts", "segments", "exports", "inbox", "rejects", "journal"];
-    let each: Vec<String> = each.iter().map(|name| size(&state.join(name)).0.to_string()).collect();
-    format!("{files}  {:.1}  ({})", bytes as f64 / f64::from(1 << 20), each.join(", "))
+    let folders = ["cohorts", "segments", "exports", "inbox", "rejects", "journal"];
+    let by_folder: Vec<String> = folders.iter().map(|name| size(&state.join(name)).0.to_string()).collect();
+    format!("{files}  {:.1}  ({})", bytes as f64 / f64::from(1 << 20), by_folder.join(", "))
 }
 
-/// Deliveries of one user each, from the inbox into the tables of their segments, in ten batches.
+/// Measures the ingest of deliveries of one user each into segment tables, in ten batches.
 fn ingest(deliveries: u64, segments: u64) {
     let home = tempfile::tempdir().unwrap();
     let clock = Clock::new(Timestamp::now);
@@ -457,7 +459,7 @@ fn ingest(deliveries: u64, segments: u64) {
     let (state, heap) = (Arc::new(state), ConnectionName::new("heap").unwrap());
     let inbox = Inbox::open(&state, &EndpointName::of_heap(&heap), InboxQuota::new(1 << 32), clock).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (pass, incomplete_after) = (RunId::new(clock.now(), 1), Duration::from_secs(3600));
+    let (run, incomplete_after) = (RunId::new(clock.now(), 1), Duration::from_secs(3600));
     let mut took = Duration::ZERO;
     for batch in 0..10 {
         let each = (deliveries * batch / 10..deliveries * (batch + 1) / 10).map(|n| {
@@ -467,36 +469,36 @@ fn ingest(deliveries: u64, segments: u64) {
         });
         let each: Vec<Delivery> = each.collect();
         for some in each.chunks(1000) {
-            let kept = some.iter().map(|delivery| inbox.keep(delivery.clone()));
-            let kept = runtime.block_on(futures_util::future::join_all(kept));
-            kept.into_iter().for_each(|kept| kept.unwrap());
+            let stored = some.iter().map(|delivery| inbox.keep(delivery.clone()));
+            let stored = runtime.block_on(futures_util::future::join_all(stored));
+            stored.into_iter().for_each(|stored| stored.unwrap());
         }
         let files = runtime.block_on(inbox.close_file()).unwrap();
         let began = Instant::now();
         let now = clock.now();
-        let folding = IngestContext { state: &state, heap: &heap, pass: &pass, now, incomplete_after };
-        let folded = fold(&files, folding).unwrap();
+        let ingest_context = IngestContext { state: &state, heap: &heap, run: &run, now, incomplete_after };
+        let folded = fold(&files, ingest_context).unwrap();
         took += began.elapsed();
         assert_eq!((folded.put_aside, folded.duplicates), (0, 0));
         inbox.used(&folded.used);
     }
-    let told = state.reader().segments(&heap).unwrap();
+    let segment_states = state.reader().segments(&heap).unwrap();
     let mut members = 0;
-    for segment in told.by_id.values() {
+    for segment in segment_states.by_id.values() {
         let mut cursor = state.reader().segment_members(&heap, segment).unwrap();
         while cursor.advance().unwrap().is_some() {
             members += 1;
         }
     }
     assert_eq!(members, deliveries);
-    let files = fs::read_dir(home.path().join("segments/heap/runs")).unwrap().count();
+    let files = fs::read_dir(home.path().join("segments/heap/parts")).unwrap().count();
     println!(
         "ingest: {deliveries} deliveries of one user each to {segments} segments in ten batches: {:.0} a second, {files} files of members",
         deliveries as f64 / took.as_secs_f64()
     );
 }
 
-/// What it takes to do nothing.
+/// Measures the CPU share of an idle `watch`.
 fn idle(cohorts: u64, seconds: u64) {
     let ids: Vec<(String, String)> =
         (0..cohorts).map(|n| (format!("c{n}"), file(&format!("c{n}.csv")))).collect();
@@ -506,7 +508,7 @@ fn idle(cohorts: u64, seconds: u64) {
     }
     let watch = scene.watch();
     scene.until_ready();
-    scene.until_in_step();
+    scene.until_in_sync();
     std::thread::sleep(Duration::from_secs(5));
     let cpu = watch.cpu();
     std::thread::sleep(Duration::from_secs(seconds));
@@ -514,7 +516,7 @@ fn idle(cohorts: u64, seconds: u64) {
     println!("idle with {cohorts} cohorts: {share:.2}% of a core, {:.1} MiB", watch.memory().1);
 }
 
-/// A config that is written again and again, a third of the times badly, a third of the times by turning a link.
+/// Rewrites the config many times: a third of them invalid, a third by replacing a symbolic link.
 fn rewrites(count: u64, seconds: u64) {
     let scene = Scene::new(&[("carts".to_owned(), file("carts.csv"))]);
     let home = scene.home.path();
@@ -526,7 +528,7 @@ fn rewrites(count: u64, seconds: u64) {
     };
     let mut watch = scene.watch();
     scene.until_ready();
-    scene.until_in_step();
+    scene.until_in_sync();
     let began = Instant::now();
     for round in 0..count {
         let name = format!("Name {round}");
@@ -547,7 +549,7 @@ fn rewrites(count: u64, seconds: u64) {
         let due = Duration::from_secs_f64(seconds as f64 * (round + 1) as f64 / count as f64);
         std::thread::sleep(due.saturating_sub(began.elapsed()));
     }
-    // What was overwritten at once was never settled; this is.
+    // Earlier versions may be overwritten before they are read; this one is the last.
     let last = "Name at last".to_owned();
     fs::write(home.join("sync.yaml.tmp"), good.replace("Name of carts", &last)).unwrap();
     fs::rename(home.join("sync.yaml.tmp"), home.join("sync.yaml")).unwrap();
@@ -558,11 +560,11 @@ fn rewrites(count: u64, seconds: u64) {
     let settled = Instant::now();
     until(is_last);
     let waited = settled.elapsed();
-    scene.until_in_step();
-    assert!(watch.0.try_wait().unwrap().is_none(), "it has ended");
+    scene.until_in_sync();
+    assert!(watch.0.try_wait().unwrap().is_none(), "`watch` has ended");
     let log = fs::read_to_string(home.join("log")).unwrap();
     println!(
-        "{count} rewrites in {seconds} s: {} configs taken over, {} refused, {} passes applied; the last one is in Braze {:.0} ms after it; {:.0} MiB",
+        "{count} rewrites in {seconds} s: {} configs loaded, {} invalid, {} runs applied; the last one is in Braze after {:.0} ms; {:.0} MiB",
         log.matches("another config is in use").count(),
         log.matches("cannot be used").count(),
         log.matches(" applied ").count(),
@@ -571,9 +573,9 @@ fn rewrites(count: u64, seconds: u64) {
     );
 }
 
-/// A large sync in a bad world: a fifth of the pages twice, all in disorder, some signed by strangers, and the
-/// process killed ten times.
-fn storm(deliveries: u64, people: u64) {
+/// A large sync under faults: a fifth of the pages twice, all shuffled, some forged, and the process killed ten
+/// times.
+fn storm(deliveries: u64, users: u64) {
     let scene = Scene::new(&[(
         "free".to_owned(),
         "{ kind: heap_segment, connection: heap, segment_id: 7 }".to_owned(),
@@ -585,29 +587,29 @@ fn storm(deliveries: u64, people: u64) {
             [Some((page, true)), twice, forged].into_iter().flatten()
         })
         .collect();
-    let mut chance = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     for at in (1..pages.len()).rev() {
-        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        pages.swap(at, (chance >> 33) as usize % (at + 1));
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        pages.swap(at, (random >> 33) as usize % (at + 1));
     }
     let (pages, next) = (Arc::new(pages), Arc::new(AtomicU64::new(0)));
-    let (taken, forged) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (acknowledged, forged) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut watch = scene.watch();
     scene.until_ready();
     let began = Instant::now();
     let senders: Vec<_> = (0..8)
         .map(|_| {
-            let (pages, next, address) = (Arc::clone(&pages), Arc::clone(&next), scene.doors.clone());
-            let (taken, forged) = (Arc::clone(&taken), Arc::clone(&forged));
+            let (pages, next, address) = (Arc::clone(&pages), Arc::clone(&next), scene.endpoints.clone());
+            let (acknowledged, forged) = (Arc::clone(&acknowledged), Arc::clone(&forged));
             std::thread::spawn(move || {
                 let mut sender = Sender::new(&address);
                 while let Some((page, is_ours)) = pages.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-                    let body = body("storm", page + 1, deliveries, page * people..(page + 1) * people);
+                    let body = body("storm", page + 1, deliveries, page * users..(page + 1) * users);
                     loop {
-                        match sender.deliver(&body, if *is_ours { SECRET } else { "a stranger's" }) {
-                            200 if *is_ours => drop(taken.fetch_add(1, Ordering::Relaxed)),
+                        match sender.deliver(&body, if *is_ours { SECRET } else { "another secret" }) {
+                            200 if *is_ours => drop(acknowledged.fetch_add(1, Ordering::Relaxed)),
                             403 if !*is_ours => drop(forged.fetch_add(1, Ordering::Relaxed)),
-                            200 => panic!("a stranger was let in"),
+                            200 => panic!("a forged delivery was accepted"),
                             _ => {
                                 std::thread::sleep(Duration::from_millis(20));
                                 continue;
@@ -628,12 +630,12 @@ fn storm(deliveries: u64, people: u64) {
     senders.into_iter().for_each(|sender| sender.join().unwrap());
     let sent = began.elapsed();
     scene.until_ready();
-    let whole = deliveries * people;
-    until(|| scene.size("free") == whole);
+    let total = deliveries * users;
+    until(|| scene.size("free") == total);
     println!(
-        "{deliveries} pages of {people} in {:.1} s, ten times killed: {} acknowledged, {} forged refused; {} members, as told, after {:.1} s; {:.0} MiB",
+        "{deliveries} pages of {users} in {:.1} s, killed ten times: {} acknowledged, {} forged rejected; {} members, as delivered, after {:.1} s; {:.0} MiB",
         sent.as_secs_f64(),
-        taken.load(Ordering::Relaxed),
+        acknowledged.load(Ordering::Relaxed),
         forged.load(Ordering::Relaxed),
         scene.size("free"),
         began.elapsed().as_secs_f64(),
@@ -641,13 +643,13 @@ fn storm(deliveries: u64, people: u64) {
     );
 }
 
-/// Two processes on one state, one of them killed every five seconds while the source changes all the time.
+/// Two processes on one state; one of them is killed every five seconds while the source keeps changing.
 fn standby(seconds: u64) {
     let scene = Scene::new(&[("carts".to_owned(), file("carts.csv"))]);
     let path = scene.home.path().join("carts.csv");
     list(&path, 1000);
     let config = fs::read_to_string(scene.home.path().join("sync.yaml")).unwrap();
-    let second = config.replace(&scene.doors, &free_address()).replace(&scene.admin, &free_address());
+    let second = config.replace(&scene.endpoints, &free_address()).replace(&scene.admin, &free_address());
     fs::write(scene.home.path().join("second.yaml"), second).unwrap();
     let start = |second: bool| {
         let mut command = Command::new(SYNCLINE);
@@ -679,15 +681,15 @@ fn standby(seconds: u64) {
     }
     stop.store(true, Ordering::Relaxed);
     writer.join().unwrap();
-    let people = 1000 + (written.load(Ordering::Relaxed) - 1) % 200;
-    let expected: String = (0..people).map(|person| format!("external_id person-{person:029}\n")).collect();
+    let users = 1000 + (written.load(Ordering::Relaxed) - 1) % 200;
+    let expected: String = (0..users).map(|user| format!("external_id user-{user:029}\n")).collect();
     until(|| scene.members("carts") == expected);
     drop(both);
     let verified =
         Command::new(SYNCLINE).args(["state", "verify"]).current_dir(scene.home.path()).output().unwrap();
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
     println!(
-        "two processes, {kills} kills in {seconds} s while the list changed {} times: {people} members, as listed; the state is whole",
+        "two processes, {kills} kills in {seconds} s while the list changed {} times: {users} members, as listed; the state is undamaged",
         written.load(Ordering::Relaxed)
     );
 }

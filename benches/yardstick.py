@@ -1,9 +1,9 @@
-"""The yardstick: what one would write in an afternoon, with nothing but Python's standard library.
+"""Baseline for comparison: a minimal sync with only Python's standard library.
 
-    yardstick.py send URL CSV     reads a list and posts it to the sandbox, 1,000 identifiers a request
+    yardstick.py send URL CSV     reads a list and posts it to the sandbox, 1,000 identifiers per request
     yardstick.py diff OLD NEW     reads two lists and prints how many entered and left
 
-No state, no guard, no retries, no rejects: it is the least that the same work can be.
+It has no state, guard, retries or rejects: the least work with the same result.
 """
 import csv
 import http.client
@@ -14,7 +14,7 @@ KEYS = {"partner_api_key": "sandbox-partner-api-key", "client_secret": "sandbox-
 HEADERS = {"Content-Type": "application/json", "User-Agent": "partner-Acme-Yardstick/1.0"}
 
 
-def people(path):
+def identifiers(path):
     with open(path, newline="") as file:
         rows = csv.reader(file)
         next(rows)
@@ -26,23 +26,23 @@ def people(path):
 
 def post(connection, path, body):
     connection.request("POST", path, json.dumps({**KEYS, "cohort_id": "yardstick", **body}), HEADERS)
-    answer = connection.getresponse()
-    answer.read()
-    if answer.status != 201:
-        sys.exit(f"status {answer.status}")
+    response = connection.getresponse()
+    response.read()
+    if response.status != 201:
+        sys.exit(f"status {response.status}")
 
 
 def send(url, path):
     connection = http.client.HTTPConnection(url.removeprefix("http://"))
     post(connection, "/partners/heap/cohorts", {"name": "Yardstick", "created_at": "2026-01-01T00:00:00Z"})
-    everyone = sorted(set(people(path)))
-    for start in range(0, len(everyone), 1000):
-        change = {"user_ids": everyone[start : start + 1000], "device_ids": [], "aliases": []}
+    distinct = sorted(set(identifiers(path)))
+    for start in range(0, len(distinct), 1000):
+        change = {"user_ids": distinct[start : start + 1000], "device_ids": [], "aliases": []}
         post(connection, "/partners/heap/cohorts/users", {"cohort_changes": [change]})
 
 
 def diff(old, new):
-    old, new = set(people(old)), set(people(new))
+    old, new = set(identifiers(old)), set(identifiers(new))
     print(len(new - old), len(old - new))
 
 

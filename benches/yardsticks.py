@@ -1,11 +1,10 @@
-"""What one would reach for instead, measured beside us on the same work and in the same run.
+"""Compares `syncline` with other tools on the same work in the same run.
 
-    python3 benches/yardsticks.py [MEMBERS ...]      1 and 10 million if not given
+    python3 benches/yardsticks.py [MEMBERS ...]      default: 1 and 10 million
 
-The work: which members entered and which left, given a new list as CSV in random order and whatever
-each contender keeps of the old one. We keep our record, `sort` and `comm` a sorted text, DuckDB a Parquet
-file; the hash set keeps nothing and reads both lists. Each must find the same numbers. Medians of five
-rounds in which all take their turn; CPU and wall in seconds, peak memory in MiB.
+The work: count the members who entered and left, given a new CSV list in random order and the old list in the format of
+each tool. `syncline` has its state, `sort` and `comm` a sorted text, DuckDB a Parquet file; the hash set reads both lists.
+All must find the same numbers. Medians of five alternating rounds; CPU and wall in seconds, peak memory in MiB.
 """
 import json
 import os
@@ -40,8 +39,8 @@ echo "$(comm -13 old.sorted new.sorted | wc -l) $(comm -23 old.sorted new.sorted
 """
 
 
-def built():
-    """The programs to measure: ours, and the benchmark, which makes the lists and has the hash set in it."""
+def build():
+    """Builds the programs: `syncline`, and the benchmark, which generates the lists and contains the hash set."""
     command = ["cargo", "build", "--release", "--locked", "--bin", "syncline"]
     subprocess.run(command, cwd=ROOT, check=True)
     command = ["cargo", "bench", "--locked", "--bench", "scale", "--no-run", "--message-format=json"]
@@ -51,8 +50,8 @@ def built():
     return executables["syncline"], executables["scale"]
 
 
-def measured(command, home, members):
-    """CPU and wall of a command with its children, and the peak memory of the largest; it must find the changes."""
+def measure(command, home, members):
+    """Runs a command, checks its result, and returns CPU, wall and peak memory, with children."""
     began = time.monotonic()
     child = subprocess.Popen(command, cwd=home, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     output = child.stdout.read()
@@ -81,7 +80,7 @@ def compare(members, syncline, scale):
         rounds = {name: [] for name in contenders}
         for _ in range(ROUNDS):
             for name, command in contenders.items():
-                rounds[name].append(measured(command, home, members))
+                rounds[name].append(measure(command, home, members))
     medians = {name: [statistics.median(part) for part in zip(*costs)] for name, costs in rounds.items()}
     our_cpu, our_wall, _ = medians["syncline"]
     print(f"\n{members:,} members, 1% in and 1% out")
@@ -92,8 +91,8 @@ def compare(members, syncline, scale):
 
 def main():
     if not has_duckdb():
-        print("DuckDB is not here and will not be measured: python3 -m pip install duckdb", file=sys.stderr)
-    syncline, scale = built()
+        print("DuckDB is not installed and will not be measured: python3 -m pip install duckdb", file=sys.stderr)
+    syncline, scale = build()
     for members in [int(arg) for arg in sys.argv[1:]] or [1_000_000, 10_000_000]:
         compare(members, syncline, scale)
 

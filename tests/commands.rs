@@ -168,7 +168,7 @@ fn a_damaged_state_sends_nothing_and_says_which_file() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts", "trials"], "").source("carts", users(200)).source("trials", users(3));
     w.run(&["reconcile"]).expect(0);
-    let (run_file, bytes) = w.snapshot(".syncline/cohorts/carts/runs").pop().unwrap();
+    let (run_file, bytes) = w.snapshot(".syncline/cohorts/carts/parts").pop().unwrap();
     let name = run_file.strip_prefix(w.path("")).unwrap().to_str().unwrap().to_owned();
     w.write(&name, &bytes[..bytes.len() - 1]).source("carts", users(199)).source("trials", users(4));
     let before = sandbox.requests()["removed"].clone();

@@ -101,7 +101,7 @@ fn a_state_that_is_older_than_its_commits_stops_that_cohort_and_is_found() {
     w.run(&["plan", "carts"]).expect(1).says(&["cohorts/carts is older"]);
     w.run(&["state", "verify"]).expect(1).says(&["cohorts/carts: it is older than what was committed"]);
     w.run(&["state", "gc"]).expect(0);
-    let parts = w.path(".syncline/cohorts/carts/runs");
+    let parts = w.path(".syncline/cohorts/carts/parts");
     assert_eq!(std::fs::read_dir(parts).unwrap().count(), 2, "what may be restored is kept");
 }
 
@@ -503,7 +503,7 @@ fn a_damaged_cohort_can_be_sent_again() {
     w.run(&["reconcile"]).expect(0);
     assert_eq!(sandbox.members("carts"), members(users(41)));
     w.run(&["state", "verify"]).expect(0);
-    let part = w.snapshot(".syncline/cohorts/carts/runs").remove(0).0;
+    let part = w.snapshot(".syncline/cohorts/carts/parts").remove(0).0;
     let name = part.strip_prefix(w.path(".syncline")).unwrap().to_str().unwrap().to_owned();
     flip(&w, &name);
     w.source("carts", users(43));
@@ -566,7 +566,7 @@ fn damaged_files_in_a_bucket_are_named_and_stop_what_needs_them() {
         ("format.json", &[][..]),
         ("workspaces/braze/", &["elsewhere"]),
         ("cohorts/trials/versions/", &["elsewhere"]),
-        ("cohorts/trials/runs/", &["elsewhere"]),
+        ("cohorts/trials/parts/", &["elsewhere"]),
         ("heads/0", &["trials", "elsewhere"]),
         ("journal/", &["trials", "elsewhere"]),
         ("rejects/", &["trials", "elsewhere"]),
@@ -619,7 +619,7 @@ fn a_part_that_panics_the_parser_is_an_error_of_one_cohort() {
     w.config(&sandbox, &["carts", "trials"], "").source("carts", users(10)).source("trials", users(10));
     w.run(&["reconcile"]).expect(0);
     w.source("carts", (3..13).map(|n| format!("user-{n}")));
-    let runs = w.path(".syncline/cohorts/carts/runs");
+    let runs = w.path(".syncline/cohorts/carts/parts");
     let path = std::fs::read_dir(runs).unwrap().next().unwrap().unwrap().path();
     let bytes = std::fs::read(&path).unwrap();
     for at in (4..bytes.len()).step_by(bytes.len() / 60) {

@@ -114,7 +114,7 @@ fn the_manifests_say_what_the_config_says() {
         .iter()
         .map(|port| (port["name"].as_str().unwrap(), port["containerPort"].as_u64().unwrap()))
         .collect();
-    assert_eq!(ports, [("doors", port_of("listen")), ("admin", port_of("admin"))]);
+    assert_eq!(ports, [("webhooks", port_of("listen")), ("admin", port_of("admin"))]);
     for (probe, path) in
         [("livenessProbe", "/livez"), ("readinessProbe", "/readyz"), ("startupProbe", "/livez")]
     {

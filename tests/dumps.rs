@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::support::connect::{Cell, Dump, avro};
 use crate::support::drivers::Driver;
+use crate::support::markdown::code_blocks;
 use crate::support::*;
 
 const USERS: [(&str, &str); 3] = [("user_id", "long"), ("identity", "string"), ("Company Size", "long")];
@@ -247,14 +248,15 @@ fn a_table_without_rows_is_an_empty_one() {
     });
 }
 
-/// The example of the README, as it stands there.
+/// The example of the documentation, as it is there.
 #[test]
-fn the_example_of_the_readme_works_in_duckdb() {
+fn the_example_of_the_documentation_works_in_duckdb() {
     let Some(driver) = Driver::duckdb() else { return };
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let (_, rest) = readme.split_once("source:\n  kind: heap_connect\n").unwrap();
-    let (example, _) = rest.split_once("```").unwrap();
-    let example = example.replace("s3://heap-rs3-acme", "dumps").replace("\n  ", "\n      ");
+    let page = std::fs::read_to_string(root().join("docs/guides/heap-connect.md")).unwrap();
+    let blocks = code_blocks(&page);
+    let block = blocks.iter().find(|block| block.note == "example: heap-connect-query").unwrap();
+    let (_, example) = block.text.split_once("source:\n      kind: heap_connect\n").unwrap();
+    let example = example.replace("s3://heap-rs3-acme", "dumps");
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     history(&w);
     #[allow(clippy::disallowed_methods, reason = "events of late, for a query that asks the clock")]
@@ -274,7 +276,7 @@ fn the_example_of_the_readme_works_in_duckdb() {
     put(&w, dump);
     let connection = driver.connection("\":memory:\"", "").replace("warehouse:", "duck:");
     let text = config(&sandbox.url, &["carts"], &connection);
-    let source = format!("source:\n      kind: heap_connect\n    {}", example.trim_end());
+    let source = format!("source:\n      kind: heap_connect\n{}", example.trim_end());
     w.write("sync.yaml", text.replace("source: { kind: file, path: carts.csv }", &source));
     w.run(&["reconcile"]).expect(0);
     assert_eq!(people(&sandbox), "user-1, user-6");

@@ -177,7 +177,7 @@ fn thousands_of_small_deliveries_leave_few_files() {
     });
     until("all are in Braze", || sandbox.members("free").len() == 2000);
     let folds = std::fs::read_dir(w.path(".syncline/segments/heap/versions")).unwrap().count();
-    let files = std::fs::read_dir(w.path(".syncline/segments/heap/runs")).unwrap().count();
+    let files = std::fs::read_dir(w.path(".syncline/segments/heap/parts")).unwrap().count();
     assert!(files <= folds, "one file per segment and batch: {files} files, {folds} batches");
     assert_eq!(watch.metric("syncline_heap_deliveries_total{connection=\"heap\",what=\"put_aside\"}"), 0.0);
 }

@@ -441,7 +441,7 @@ fn whoever_is_deleted_in_braze_is_forgotten_here() {
     w.write("cur/3.avro", opens(&[("h3", NOW, None, Some("b1"))], "null"));
     w.run(&["export"]).expect(0).says(&["sent 0", "waits"]);
     assert_eq!(keys(&sandbox), BTreeSet::from(["t1".to_owned()]));
-    let identity = w.snapshot(".syncline/identity/runs");
+    let identity = w.snapshot(".syncline/identity/parts");
     let versions = w.snapshot(".syncline/identity/versions");
     let newest: Value = serde_json::from_slice(&versions.last().unwrap().1).unwrap();
     for run in newest["runs"].as_array().unwrap() {

@@ -90,7 +90,7 @@ fn a_user_leaves_every_file_of_the_state() {
     let (w, sandbox) = left();
     w.source("carts", users(305)).run(&["reconcile"]).expect(0).says(&["removed 6"]);
     let found = files_with(&w, CANARY);
-    assert!(is_in(&found, "cohorts/carts/runs") && is_in(&found, "actions/carts"), "{found:?}");
+    assert!(is_in(&found, "cohorts/carts/parts") && is_in(&found, "actions/carts"), "{found:?}");
     let report = w.run(&["forget", CANARY, "--format", "json"]).expect(0).json();
     assert_eq!(report["result"], "erased");
     assert_eq!(
@@ -231,7 +231,7 @@ fn segment_tables_have_the_user_no_more() {
     until("one has left", || sandbox.members("free").len() == 25);
     watch.stop();
     let found = files_with(&w, CANARY);
-    assert!(is_in(&found, "segments/heap/runs"), "{found:?}");
+    assert!(is_in(&found, "segments/heap/parts"), "{found:?}");
     let report = w.run(&["forget", CANARY, "--format", "json"]).expect(0).json();
     assert!(report["erased"]["segments"].as_u64() >= Some(2), "{report:#}");
     assert_eq!(report["listed"], json!([{ "connection": "heap", "segment": 8 }]));

@@ -33,6 +33,7 @@ mod damaged_state;
 mod dashboard;
 mod deploy;
 mod discover;
+mod docs;
 mod doctor;
 mod dumps;
 mod endpoints;

@@ -409,7 +409,7 @@ fn damage_is_found_and_named() {
     let (w, sandbox) = (Workspace::new(), Sandbox::start());
     w.config(&sandbox, &["carts"], "").source("carts", users(50));
     w.run(&["reconcile"]).expect(0);
-    let (run, bytes) = w.snapshot(".syncline/cohorts/carts/runs").pop().unwrap();
+    let (run, bytes) = w.snapshot(".syncline/cohorts/carts/parts").pop().unwrap();
     let mut bad = bytes.clone();
     bad[40] ^= 1;
     fs::File::create(&run).unwrap().write_all(&bad).unwrap();
@@ -431,9 +431,9 @@ fn a_cohort_that_lost_its_versions_is_not_taken_for_a_new_one() {
     assert_eq!(sandbox.writes(), before);
     w.run(&["state", "verify"]).expect(1).says(&["Damaged:", "is older than what was committed"]);
     age(&w, ".syncline/cohorts");
-    let runs = w.snapshot(".syncline/cohorts/carts/runs");
+    let runs = w.snapshot(".syncline/cohorts/carts/parts");
     w.run(&["state", "gc"]);
-    assert_eq!(w.snapshot(".syncline/cohorts/carts/runs"), runs);
+    assert_eq!(w.snapshot(".syncline/cohorts/carts/parts"), runs);
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! Writes Avro object container files, for tests and benchmarks. It knows nothing of how they are read.
+//! Writer of Avro object container files, for tests and benchmarks. It shares no code with the reader under
+//! test.
 
-/// A file as it grows.
+/// An Avro file under construction.
 pub(crate) struct Writer {
     pub(crate) bytes: Vec<u8>,
     codec: &'static str,
@@ -9,7 +10,7 @@ pub(crate) struct Writer {
 const SYNC: [u8; 16] = *b"0123456789abcdef";
 
 impl Writer {
-    /// Begins a file; `codec` is `null`, `snappy`, `deflate` or `zstandard`.
+    /// Starts a file; `codec` is `null`, `snappy`, `deflate` or `zstandard`.
     pub(crate) fn new(schema: &str, codec: &'static str) -> Self {
         let mut bytes = b"Obj\x01".to_vec();
         long(&mut bytes, 2);
@@ -21,7 +22,7 @@ impl Writer {
         Self { bytes, codec }
     }
 
-    /// Appends a block of so many records.
+    /// Appends a block with this number of records.
     pub(crate) fn block(&mut self, records: i64, data: &[u8]) {
         let packed = match self.codec {
             "null" => data.to_vec(),
@@ -48,7 +49,7 @@ impl Writer {
     }
 }
 
-/// A whole number, zigzag.
+/// Avro `long`: zigzag.
 pub(crate) fn long(out: &mut Vec<u8>, value: i64) {
     let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
     while rest >= 0x80 {
@@ -58,7 +59,7 @@ pub(crate) fn long(out: &mut Vec<u8>, value: i64) {
     out.push(rest as u8);
 }
 
-/// A length and as many bytes.
+/// Avro `string`: length and bytes.
 pub(crate) fn text(out: &mut Vec<u8>, value: &str) {
     long(out, value.len().try_into().unwrap());
     out.extend_from_slice(value.as_bytes());

@@ -1,10 +1,9 @@
-//! Events shaped like `users.messages.email.Open`: ids of people and messages, a fifth of the optional
-//! fields null, a few dozen campaigns, time zones and browsers. The same number of them is the same bytes
-//! everywhere.
+//! Generator of events like `users.messages.email.Open`: random ids, a fifth of the optional fields null, a few
+//! dozen campaigns, time zones and browsers. The same number of events gives the same bytes everywhere.
 
 use crate::avro::{Writer, long, text};
 
-/// The fields of a record with their types; `?` may be null.
+/// Fields of a record with their types; `?` marks nullable fields.
 pub(crate) const FIELDS: [(&str, &str); 17] = [
     ("id", "string"),
     ("user_id", "string"),
@@ -34,7 +33,7 @@ enum Value {
     Bool(bool),
 }
 
-/// A file of so many events.
+/// An Avro file with this number of events.
 pub(crate) fn file(events: u64, codec: &'static str) -> Vec<u8> {
     let fields: Vec<String> = FIELDS
         .iter()
@@ -71,7 +70,7 @@ pub(crate) fn file(events: u64, codec: &'static str) -> Vec<u8> {
     writer.bytes
 }
 
-/// The same events as HTTP bodies of so many each.
+/// The same events as HTTP bodies of `body_len` events each.
 pub(crate) fn bodies(events: u64, body_len: u64) -> Vec<Vec<u8>> {
     let mut random = Random(1);
     let all: Vec<String> = (0..events).map(|number| http(&event(&mut random, number))).collect();
@@ -144,7 +143,7 @@ fn agent(n: u64) -> String {
     )
 }
 
-/// Numbers that look random (SplitMix64).
+/// Pseudo-random numbers (SplitMix64).
 struct Random(u64);
 
 impl Random {

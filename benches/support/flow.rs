@@ -1,5 +1,5 @@
-//! Exports end to end, as processes: files to a Heap that takes everything, posted events to a door, and a Heap that
-//! fails while the program is killed.
+//! Exports end to end, as processes: files to Heap, posted events to an endpoint, and Heap failing while the
+//! program is killed.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -14,11 +14,11 @@ use crate::measure::{Cost, measure, report, rounds};
 
 const SYNCLINE: &str = env!("CARGO_BIN_EXE_syncline");
 
-/// Connections that post at once.
+/// Concurrent connections.
 const POSTERS: usize = 8;
 const OPENS: &str = "cur/event_type=users.messages.email.Open/date=2026-01-01-00";
 
-/// A sandbox with these options, until it is dropped.
+/// A sandbox process, killed on drop.
 struct Sandbox(Child, String);
 
 impl Sandbox {
@@ -31,7 +31,7 @@ impl Sandbox {
         Self(child, line.trim().strip_prefix("sandbox on ").unwrap().to_owned())
     }
 
-    fn ask(&self, method: &str, path: &str, body: &str) -> String {
+    fn request(&self, method: &str, path: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(self.1.strip_prefix("http://").unwrap()).unwrap();
         let length = body.len();
         write!(stream, "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
@@ -69,7 +69,7 @@ exports:
     File::create(home.join("sync.yaml")).unwrap().write_all(text.as_bytes()).unwrap();
 }
 
-/// Events of a folder to a Heap that takes everything, with limits off.
+/// Measures the export of a file to a Heap that accepts every event, without limits.
 pub(crate) fn send(file: &Path, events: u64) -> Cost {
     let heap = Sandbox::start(&["--heap-accept-all", "--heap-limits", "off"]);
     let cost = rounds(|| {
@@ -84,7 +84,7 @@ pub(crate) fn send(file: &Path, events: u64) -> Cost {
     cost
 }
 
-/// `watch`, until it is dropped.
+/// A `watch` process, killed on drop.
 struct Watch(Child, String);
 
 impl Drop for Watch {
@@ -99,18 +99,18 @@ fn watch(home: &Path) -> Watch {
     command.arg("watch").current_dir(home).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let told =
+    let address =
         lines.by_ref().map(Result::unwrap).find_map(|line| line.strip_prefix("doors on ").map(str::to_owned));
     std::thread::spawn(move || lines.for_each(drop));
-    let doors = told.unwrap();
-    // Doors open when the state is held.
-    while post(&mut BufReader::new(TcpStream::connect(&doors).unwrap()), b"[]") != 200 {
+    let address = address.unwrap();
+    // Endpoints open once the process holds the state.
+    while post(&mut BufReader::new(TcpStream::connect(&address).unwrap()), b"[]") != 200 {
         std::thread::sleep(Duration::from_millis(10));
     }
-    Watch(child, doors)
+    Watch(child, address)
 }
 
-/// One request over a connection that stays: its status.
+/// Sends one request over a persistent connection. Returns its status.
 fn post(stream: &mut BufReader<TcpStream>, body: &[u8]) -> u16 {
     let head = format!(
         "POST /currents/e HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -131,8 +131,8 @@ fn post(stream: &mut BufReader<TcpStream>, body: &[u8]) -> u16 {
     status
 }
 
-/// Bodies of 100 events to a door, several at once: what is accepted in a second, and how long that takes.
-pub(crate) fn door(events: u64) {
+/// Posts bodies of 100 events to an endpoint concurrently. Measures accepted events per second and latency.
+pub(crate) fn endpoint(events: u64) {
     let heap = Sandbox::start(&["--heap-accept-all", "--heap-limits", "off"]);
     let home = tempfile::tempdir().unwrap();
     config(
@@ -153,12 +153,12 @@ pub(crate) fn door(events: u64) {
                     let stream = TcpStream::connect(&watch.1).unwrap();
                     stream.set_nodelay(true).unwrap();
                     let mut stream = BufReader::new(stream);
-                    let one = |body: &Vec<u8>| {
+                    let post_one = |body: &Vec<u8>| {
                         let began = Instant::now();
                         assert_eq!(post(&mut stream, body), 200);
                         began.elapsed()
                     };
-                    bodies.iter().map(one).collect::<Vec<_>>()
+                    bodies.iter().map(post_one).collect::<Vec<_>>()
                 })
             })
             .collect();
@@ -168,15 +168,16 @@ pub(crate) fn door(events: u64) {
     times.sort_unstable();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     println!(
-        "{:34} {:8.0} events a second on disk before the answer; p50 {:.1} ms, p99 {:.1} ms",
-        "door of watch, bodies of 100",
+        "{:34} {:8.0} events a second on disk before the response; p50 {:.1} ms, p99 {:.1} ms",
+        "endpoint of watch, bodies of 100",
         events as f64 / wall,
         at(0.5),
         at(0.99)
     );
 }
 
-/// Events with duplicates in any order, a Heap that fails one time in five, and twenty kills: is each there once?
+/// Exports shuffled events with duplicates to a Heap that fails one time in five, with twenty kills. Checks
+/// that Heap has each event once.
 pub(crate) fn faults(events: u64) {
     let heap = Sandbox::start(&["--heap-limits", "off"]);
     let home = tempfile::tempdir().unwrap();
@@ -207,7 +208,7 @@ pub(crate) fn faults(events: u64) {
     ];
     let made = Command::new(SYNCLINE).args(make).current_dir(home.path()).stdout(Stdio::null()).status();
     assert!(made.unwrap().success());
-    heap.ask("POST", "/_sandbox/faults", r#"[{"on":"track","times":0,"share":0.05,"do":{"status":503}},
+    heap.request("POST", "/_sandbox/faults", r#"[{"on":"track","times":0,"share":0.05,"do":{"status":503}},
         {"on":"track","times":0,"share":0.05,"do":{"status":429}},{"on":"track","times":0,"share":0.05,"do":"reset"},
         {"on":"track","times":0,"share":0.05,"do":"lose_answer"}]"#);
     let export = || {
@@ -230,10 +231,10 @@ pub(crate) fn faults(events: u64) {
     assert!(export().wait().unwrap().success());
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<String>>();
     let (keys, ids) = (
-        heap.ask("GET", "/_sandbox/heap/events/keys", ""),
+        heap.request("GET", "/_sandbox/heap/events/keys", ""),
         fs::read_to_string(home.path().join("ids")).unwrap(),
     );
     assert!(lines(&keys) == lines(&ids), "{} of {}", lines(&keys).len(), lines(&ids).len());
-    let count = heap.ask("GET", "/_sandbox/heap/events/count", "");
-    println!("{} events, killed {killed} times: each is there once; {count:.80}", lines(&ids).len());
+    let count = heap.request("GET", "/_sandbox/heap/events/count", "");
+    println!("{} events, killed {killed} times: each event is stored once; {count:.80}", lines(&ids).len());
 }

@@ -1,4 +1,4 @@
-//! What a process takes: CPU, wall and memory of its own, as medians. Nothing here knows what is measured.
+//! Measurement of a process: CPU, wall time and peak memory, as medians.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use nix::sys::time::TimeValLike as _;
 
 pub(crate) const ROUNDS: usize = 5;
 
-/// What a process took.
+/// Cost of a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
     pub(crate) cpu: f64,
@@ -17,7 +17,7 @@ pub(crate) struct Cost {
     pub(crate) mebibytes: f64,
 }
 
-/// The medians of some rounds.
+/// The medians of all rounds.
 pub(crate) fn rounds(mut round: impl FnMut() -> Cost) -> Cost {
     let costs: Vec<Cost> = (0..ROUNDS).map(|_| round()).collect();
     let median = |of: fn(&Cost) -> f64| {
@@ -32,12 +32,12 @@ pub(crate) fn heading() {
     println!("{:34} {:>8} {:>8} {:>8}", "", "CPU s", "wall s", "MiB");
 }
 
-pub(crate) fn report(what: &str, Cost { cpu, wall, mebibytes }: Cost) {
-    println!("{what:34} {cpu:8.2} {wall:8.2} {mebibytes:8.0}");
+pub(crate) fn report(name: &str, Cost { cpu, wall, mebibytes }: Cost) {
+    println!("{name:34} {cpu:8.2} {wall:8.2} {mebibytes:8.0}");
 }
 
-/// Runs a program through a fresh process of this one, whose only child it is: so the figures are its own.
-pub(crate) fn measure(home: &Path, program: &str, args: &[&str], says: &str) -> Cost {
+/// Runs a program as the only child of a fresh process, so that the figures are its own.
+pub(crate) fn measure(home: &Path, program: &str, args: &[&str], expected: &str) -> Cost {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--measure", program])
         .args(args)
@@ -48,19 +48,19 @@ pub(crate) fn measure(home: &Path, program: &str, args: &[&str], says: &str) -> 
         .unwrap();
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.contains(says), "{text}");
+    assert!(output.status.success() && text.contains(expected), "{text}");
     let figures: Vec<f64> = text.lines().last().unwrap().split(' ').map(|f| f.parse().unwrap()).collect();
     Cost { cpu: figures[0], wall: figures[1], mebibytes: figures[2] }
 }
 
-/// The fresh process: runs the command, and prints what it took.
+/// Runs the command in the fresh process and prints its cost.
 pub(crate) fn measure_child(command: &[String]) {
     let began = Instant::now();
     let output = Command::new(&command[0]).args(&command[1..]).output().unwrap();
     let wall = began.elapsed().as_secs_f64();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
-    #[allow(clippy::cast_precision_loss, reason = "figures for people")]
+    #[allow(clippy::cast_precision_loss, reason = "printed figures may be rounded")]
     let (cpu, mebibytes) = (
         (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6,
         usage.max_rss() as f64 / 1024.0,

@@ -1,11 +1,11 @@
-//! What the benchmarks share: the program and its sandbox as processes.
+//! Shared by the benchmarks: the program and its sandbox as processes.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
 pub(crate) const SYNCLINE: &str = env!("CARGO_BIN_EXE_syncline");
 
-/// The sandbox, until it is dropped.
+/// A sandbox process, killed on drop.
 pub(crate) struct Sandbox(Child, pub(crate) String);
 
 impl Sandbox {

@@ -186,10 +186,8 @@ fn read(
             tree
         }
         Err(error) => {
-            let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()]
-                .iter()
-                .filter(|b| **b == b'\n')
-                .count();
+            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = 1 + valid.iter().filter(|b| **b == b'\n').count();
             refuse(
                 Problem::new(ProblemCode::NotUtf8, format!("{name} is not UTF-8 text (line {line})"))
                     .hint("save it as UTF-8"),

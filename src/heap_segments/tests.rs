@@ -384,7 +384,7 @@ fn damaged_changes_are_an_error_that_names_the_file() {
     let world = World::new();
     world.receive(NOW, NOW, &body("t0", 1, 1, &[1, 2], &[]));
     world.fold(NOW);
-    let folder = world.home.path().join("segments/heap/runs");
+    let folder = world.home.path().join("segments/heap/parts");
     let path = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[30] ^= 1;
